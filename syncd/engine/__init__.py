@@ -1,0 +1,1 @@
+"""One run of one job: decide with values, act at the edges."""

@@ -1,0 +1,202 @@
+"""The few methods the engine asks of its neighbours. Every implementation runs against the same suite in tests/contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import BinaryIO, Protocol
+
+from syncd.clock import Patience
+from syncd.errors import MirrorError
+from syncd.models import Action, Entry, Job, Listing, Local, PathRule, Plan, Recorded, RunReport, Stat, TreeEntry
+
+# --- the remote side --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a ref names now. `form` is the spelling GitHub answered to (`heads/main`, `tags/v1`, a commit id, `HEAD`); `etag` verbatim, with quotes.
+
+    `unchanged` is True when `commit` is the one that was known before.
+    """
+
+    commit: str
+    etag: str | None = None
+    form: str | None = None
+    unchanged: bool = False
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One blob to fetch: any repository path that holds it, and what git says of it."""
+
+    path: str
+    entry: TreeEntry
+
+
+class ListingMemory(Protocol):
+    """Listings by tree id. A tree id never changes its meaning, so what is remembered is never stale; it is verified when recalled."""
+
+    def recall(self, tree: str) -> Mapping[str, TreeEntry] | None:
+        """Every non-tree path below the tree (relative) -> entry, or None."""
+
+    def keep(self, tree: str, entries: Mapping[str, TreeEntry]) -> None: ...
+
+
+class Blobs(Protocol):
+    """Contents by git id, verified on the way in and out."""
+
+    def has(self, blob: str) -> bool: ...
+
+    def open(self, blob: str) -> BinaryIO:
+        """The content from its start. Raises KeyError when it is not here (or turned out damaged, in which case it is gone now)."""
+
+    def add(self, blob: str, chunks: Iterable[bytes], size: int | None) -> int:
+        """Keep the content, streamed; the number of bytes. Raises BadResponseError when it does not hash to `blob`; nothing is kept then."""
+
+
+class Source(Protocol):
+    """One identity's view of GitHub. Safe to use from many threads."""
+
+    def resolve(self, repo: str, ref: str | None, known: Head | None, patience: Patience) -> Head:
+        """The commit that `ref` names now. One request; answered 304 when `known` still holds. Callers of one (repo, ref) share it."""
+
+    def listing(self, repo: str, commit: str, rules: Sequence[PathRule], memory: ListingMemory, patience: Patience) -> Listing:
+        """Every path the rules list, complete and verified. Raises NotFoundError naming the listed path that is missing."""
+
+    def fetch(self, repo: str, commit: str, wanted: Sequence[Wanted], blobs: Blobs, patience: Patience) -> int:
+        """Every wanted blob is in `blobs`; the bytes downloaded. What was verified stays, whatever fails after it."""
+
+
+# --- the local side ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A destination to look at: where links stop being followed, and what the ledger says (None: nothing)."""
+
+    root: str
+    recorded: Recorded | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one action: `local` what stands there after it (None: nothing), or the error that left it as it was."""
+
+    local: Local | None
+    error: MirrorError | None = None
+
+
+@dataclass(frozen=True)
+class Applied:
+    outcomes: Mapping[str, Outcome]
+    bytes_written: int = 0
+    folders_made: tuple[str, ...] = ()
+    folders_removed: tuple[str, ...] = ()
+
+
+class Mirror(Protocol):
+    """The disk below the destinations, reached through directory descriptors, never through a link below a root."""
+
+    def scan(self, targets: Mapping[str, Target]) -> dict[str, Local | None]:
+        """Destination -> what stands there. Bytes are hashed only where stat differs from the recorded one."""
+
+    def prepare(self, job: Job, actions: Sequence[Action]) -> tuple[str, ...]:
+        """Whether these actions can be carried out: roots, links, parents, free space and inodes. The folders that will have to be made.
+
+        Raises MirrorError (nothing was touched)."""
+
+    def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str]) -> Applied:
+        """Carry out every action that touches the disk: write all, sync all, rename all, each folder synced once; then removals.
+
+        One bad file does not stop the others. `folders` are those syncd made before; they go when they become empty."""
+
+    def sweep(self, intent: str, folders: Iterable[str]) -> int:
+        """Remove temporary files that the interrupted `intent` left in these folders; how many."""
+
+
+# --- the memory -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Intent:
+    """A plan, noted before it is applied. `actions` are those that touch the disk; `folders` those that will be made."""
+
+    id: str
+    job: str
+    commit: str
+    digest: str
+    actions: tuple[Action, ...]
+    folders: tuple[str, ...]
+    owes_hook: bool
+    started_at: datetime
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What the store knows of a job. `applied_*` is the last accepted set; `rejected_*` the last one that validate refused."""
+
+    applied_commit: str | None = None
+    applied_digest: str | None = None
+    rejected_commit: str | None = None
+    rejected_digest: str | None = None
+    rejected_reason: str | None = None
+    hook_owed: bool = False
+    hook_commit: str | None = None
+    hook_attempts: int = 0
+    paused_until: datetime | None = None
+    paused_reason: str | None = None
+    held: bool = False
+    failures: int = 0
+    settled: bool = True  # the last run finished whole: recorded files are all there is
+    drifted: int = 0
+    last_run_at: datetime | None = None
+    last_success_at: datetime | None = None
+    last_change_at: datetime | None = None
+    last_error_kind: str | None = None
+    last_error: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `Store.record` makes durable in one transaction, clearing the job's intent."""
+
+    report: RunReport
+    upserts: Mapping[str, Recorded] = field(default_factory=dict)
+    removals: frozenset[str] = frozenset()
+    folders_made: tuple[str, ...] = ()
+    folders_removed: tuple[str, ...] = ()
+    state: JobState = JobState()
+    applied: bool = False  # the whole set of `report.commit` stands: keep it as one of the job's sets
+
+
+class Store(ListingMemory, Protocol):
+    def state(self, job: str) -> JobState: ...
+
+    def recorded(self, job: str) -> dict[str, Recorded]:
+        """The job's ledger: destination -> row. Damaged rows are left out: memory that is lost costs time, never files."""
+
+    def owners(self, paths: Iterable[str]) -> dict[str, str]:
+        """Destination -> the job that the ledger says owns it, for those that have one."""
+
+    def folders(self, job: str) -> frozenset[str]:
+        """The folders that syncd made for the job."""
+
+    def intent(self, job: str) -> Intent | None: ...
+
+    def intend(self, intent: Intent, state: JobState) -> None:
+        """The intent and the reload it will owe, durable together."""
+
+    def record(self, job: str, result: Result) -> None: ...
+
+    def head(self, scope: str, repo: str, ref: str | None) -> Head | None:
+        """The head last seen under this (host, identity), which may be another than the one applied."""
+
+    def see(self, scope: str, repo: str, ref: str | None, head: Head) -> None: ...
+
+
+__all__ = [
+    "Action", "Applied", "Blobs", "Entry", "Head", "Intent", "Job", "JobState", "Listing", "ListingMemory", "Local", "Mirror",
+    "Outcome", "PathRule", "Plan", "Recorded", "Result", "Source", "Stat", "Store", "Target", "TreeEntry", "Wanted",
+]  # fmt: skip

@@ -1,0 +1,180 @@
+"""Every failure that has a name, sorted by who acts next. A message says what was tried, on what, what happened; `hint` says what to do.
+
+`kind` is the public word of the contract and `exit_code` its exit; facts travel as attributes, so nobody parses text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+
+class SyncdError(Exception):
+    """A failure an operator can act on; shown without a traceback."""
+
+    kind: ClassVar[str] = "internal"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None, request_id: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in a configuration. `line` and `column` count from 1; 0 means the place is not known."""
+
+    file: str
+    line: int
+    column: int
+    key: str
+    text: str
+    source_line: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{place}: {self.key}: {self.text}" if self.key else f"{place}: {self.text}"
+
+
+class ConfigError(SyncdError):
+    """The operator edits the file. Carries every problem found, in file order."""
+
+    kind = "config"
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Problem] | str, *, hint: str | None = None) -> None:
+        self.problems: tuple[Problem, ...] = () if isinstance(problems, str) else tuple(problems)
+        super().__init__(problems if isinstance(problems, str) else "\n".join(map(str, problems)), hint=hint)
+
+
+class AuthError(SyncdError):
+    """A person fixes a key, a grant or a suspension; asking again soon does harm. `state` is a short word for which."""
+
+    kind = "auth"
+    exit_code = 4
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, request_id: str | None = None, status: int | None = None, state: str = "refused"
+    ) -> None:
+        super().__init__(message, hint=hint, request_id=request_id)
+        self.status = status
+        self.state = state
+
+
+class RemoteError(SyncdError):
+    """Something about GitHub's answer; `status` is the HTTP status where there was one."""
+
+    kind = "unavailable"
+    exit_code = 5
+
+    def __init__(self, message: str, *, hint: str | None = None, request_id: str | None = None, status: int | None = None) -> None:
+        super().__init__(message, hint=hint, request_id=request_id)
+        self.status = status
+
+
+class RemoteUnavailableError(RemoteError):
+    """Again soon, with backoff: timeout, reset, 5xx."""
+
+
+class TimedOutError(RemoteUnavailableError):
+    """The run's own time was used up."""
+
+
+class RateLimitedError(RemoteError):
+    """Again at `retry_at` (aware UTC): a primary or secondary limit."""
+
+    kind = "rate_limited"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_at: datetime,
+        primary: bool = False,
+        hint: str | None = None,
+        request_id: str | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, request_id=request_id, status=status)
+        self.retry_at = retry_at
+        self.primary = primary
+
+
+class NotFoundError(RemoteError):
+    """A ref or a listed path is not there. (A repository's 404 is an AuthError: GitHub hides what we may not see.)"""
+
+    kind = "not_found"
+    exit_code = 1
+
+
+class BadResponseError(RemoteError):
+    """Bytes do not match their id, or the reply makes no sense; nothing is applied."""
+
+    kind = "bad_response"
+
+
+class LockedError(SyncdError):
+    """Another syncd holds the job; the message names it."""
+
+    kind = "locked"
+    exit_code = 11
+
+
+class MirrorError(SyncdError):
+    """The disk, or what stands at a destination. `path` is the destination."""
+
+    kind = "mirror"
+    exit_code = 1
+
+    def __init__(self, message: str, *, path: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.path = path
+
+
+class UnsafePathError(MirrorError):
+    """The path would leave the mirror, cross a link, or can't be written as it is named."""
+
+
+class ChangedUnderneathError(MirrorError):
+    """The file is no longer what the plan saw; plan again."""
+
+
+class StoreError(SyncdError):
+    """The store is locked, unreadable, or newer than this syncd."""
+
+    kind = "store"
+    exit_code = 1
+
+
+class HookFailedError(SyncdError):
+    """An operator's command failed: which, with what status, and the last lines it printed."""
+
+    kind = "hook"
+    exit_code = 1
+
+    def __init__(self, message: str, *, output: str = "", status: int | None = None, rejected: bool = False, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.output = output
+        self.status = status
+        self.rejected = rejected
+
+
+class BrakeError(SyncdError):
+    """Refused on purpose; says what it would have done and how to agree."""
+
+    kind = "brake"
+    exit_code = 6
+
+
+class StoppedError(SyncdError):
+    """A signal ended the run before it was done; nothing is half done."""
+
+    kind = "unavailable"
+    exit_code = 130

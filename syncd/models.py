@@ -1,0 +1,404 @@
+"""The frozen values that the parts of syncd hand to each other. No behaviour beyond what a value knows of itself.
+
+Paths inside a repository are relative, `/`-separated text without a trailing slash (`""` is its root). A destination is absolute text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from functools import cached_property
+
+from syncd.errors import SyncdError
+
+
+class Secret:
+    """A text that can't be printed, pickled, compared by accident or logged. `reveal()` is the only way to it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a secret is never pickled")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+
+# --- policies ---------------------------------------------------------------------------------------------------------
+
+
+class Prune(StrEnum):
+    TRACKED = "tracked"
+    OFF = "off"
+
+
+class Drift(StrEnum):
+    RESTORE = "restore"
+    REPORT = "report"
+    KEEP = "keep"
+
+
+class Symlinks(StrEnum):
+    KEEP = "keep"
+    SKIP = "skip"
+    REFUSE = "refuse"
+
+
+class Submodules(StrEnum):
+    SKIP = "skip"
+    REFUSE = "refuse"
+
+
+class Lfs(StrEnum):
+    REFUSE = "refuse"
+    FETCH = "fetch"
+    POINTER = "pointer"
+
+
+class Publish(StrEnum):
+    FILES = "files"
+    SYMLINK = "symlink"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where a run stops for a person. Exactly one of `delete_share` (0..1, counts past 10 removals) and `delete_count` is set."""
+
+    delete_share: float | None = 0.5
+    delete_count: int | None = None
+    files: int = 10_000
+    size_bytes: int = 1 << 30
+    empty: bool = False
+
+
+@dataclass(frozen=True)
+class Require:
+    verified: bool = False
+    fast_forward: bool = False
+
+
+@dataclass(frozen=True)
+class Hook:
+    """An operator's command: `argv` as given or split, `("sh", "-c", text)` when a shell was asked for, or the names of built-in validators."""
+
+    text: str
+    argv: tuple[str, ...] = ()
+    shell: bool = False
+    checks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PathRule:
+    """One item of `paths:`. `source` and `to` carry no trailing slash; `directory` says whether they had one."""
+
+    source: str
+    to: str
+    directory: bool
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    mode: int | None = None
+    owner: str | None = None
+    dir_mode: int | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    name: str
+    identity: str
+    repo: str
+    ref: str | None
+    paths: tuple[PathRule, ...]
+    every_seconds: float | None = 300.0
+    cron: str | None = None
+    jitter_seconds: float = 0.0
+    on_push: bool = True
+    prune: Prune = Prune.TRACKED
+    drift: Drift = Drift.RESTORE
+    symlinks: Symlinks = Symlinks.KEEP
+    submodules: Submodules = Submodules.SKIP
+    lfs: Lfs = Lfs.REFUSE
+    owner: str | None = None
+    mode: int | None = None
+    dir_mode: int = 0o755
+    limits: Limits = Limits()
+    publish: Publish = Publish.FILES
+    keep: int = 5
+    validate: Hook | None = None
+    on_change: Hook | None = None
+    undo_on_failure: bool = False
+    require: Require = Require()
+    timeout_seconds: float = 600.0
+    hook_timeout_seconds: float = 60.0
+    hook_user: str | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes when, and only when, what the job puts on disk or how it judges it may change. Schedules and hook texts are left out."""
+        timing = {"every_seconds", "cron", "jitter_seconds", "on_push", "timeout_seconds", "hook_timeout_seconds"}
+        hooks = {"validate", "on_change", "undo_on_failure", "hook_user"}
+        kept = {key: value for key, value in asdict(self).items() if key not in timing | hooks}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+# --- identities -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SecretRef:
+    """Where a secret is read from: `kind` is `credential`, `file` or `env`, `value` its name or path."""
+
+    kind: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who we are on one host. `api` has no trailing slash."""
+
+    name: str
+    api: str = "https://api.github.com"
+    ca_file: str | None = None
+
+
+@dataclass(frozen=True)
+class AppIdentity(Identity):
+    """A GitHub App installation. `issuer` is the client id or the app id, as text."""
+
+    issuer: str = ""
+    installation_id: int | None = None
+    private_key: SecretRef = SecretRef("file", "")
+
+
+@dataclass(frozen=True)
+class TokenIdentity(Identity):
+    token: SecretRef = SecretRef("file", "")
+
+
+@dataclass(frozen=True)
+class LoginIdentity(Identity):
+    client_id: str = ""
+
+
+@dataclass(frozen=True)
+class AnonymousIdentity(Identity):
+    pass
+
+
+# --- what is there ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TreeEntry:
+    """What git says of one path at a commit: git's mode (0o100644, ...), object id, size in bytes where GitHub told it."""
+
+    mode: int
+    id: str
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Everything the job's rules list at one commit: repository path -> entry, complete and verified, before include, exclude and policies."""
+
+    entries: Mapping[str, TreeEntry]
+
+
+class Kind(StrEnum):
+    FILE = "file"
+    LINK = "link"
+    DIRECTORY = "directory"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one destination shall be. `mode` is permission bits (0 for a link); `uid` and `gid` are None where nobody asked.
+
+    `source` is the repository path; `size` bytes where known; `root` the operator's folder above the listed `to`: links are
+    followed down to it and never below it; `dir_mode` what folders made for it get. None of these says what the content is.
+    """
+
+    blob: str
+    mode: int
+    kind: Kind = Kind.FILE
+    uid: int | None = None
+    gid: int | None = None
+    source: str = ""
+    size: int | None = None
+    root: str = "/"
+    dir_mode: int = 0o755
+
+    def same_content(self, other: Entry | Local | None) -> bool:
+        return other is not None and other.kind is self.kind and other.blob == self.blob
+
+    def same_looks(self, other: Entry | Local) -> bool:
+        """Mode and owner agree, where they mean something."""
+        mode = self.kind is Kind.LINK or other.mode == self.mode
+        return mode and (self.uid is None or other.uid == self.uid) and (self.gid is None or other.gid == self.gid)
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What lstat said when the bytes were known; equal stat means equal bytes as far as the kernel tells. Times in ns."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """What stands at a destination now. `blob` is None for a folder or special file, and for a file too unreadable to hash."""
+
+    kind: Kind
+    blob: str | None
+    mode: int
+    uid: int
+    gid: int
+    stat: Stat
+    problem: str | None = None
+
+
+class Standing(StrEnum):
+    """How a ledger row came to be."""
+
+    OURS = "ours"  # syncd wrote or adopted these bytes
+    MET = "met"  # a different file stood there and policy left it: `blob` is what upstream had then
+    DROPPED = "dropped"  # upstream dropped it, `prune: off` left it
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One row of the ledger: what we last made of a destination, and what lstat said of it right after."""
+
+    entry: Entry
+    stat: Stat | None
+    standing: Standing = Standing.OURS
+
+
+# --- what shall happen ------------------------------------------------------------------------------------------------
+
+
+class Verb(StrEnum):
+    WRITE = "write"
+    RESTORE = "restore"
+    MODE = "mode"
+    REMOVE = "remove"
+    KEEP = "keep"
+    ADOPT = "adopt"  # already so; only the ledger is behind
+    FORGET = "forget"  # gone on both sides; the ledger row goes
+
+    @property
+    def touches_disk(self) -> bool:
+        return self in (Verb.WRITE, Verb.RESTORE, Verb.MODE, Verb.REMOVE)
+
+    @property
+    def is_public(self) -> bool:
+        return self not in (Verb.ADOPT, Verb.FORGET)
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One step of a plan. `expect` is what stood there when it was decided, checked again at the moment of acting."""
+
+    verb: Verb
+    path: str
+    want: Entry | None
+    had: Recorded | None
+    expect: Local | None
+    reason: str
+    drifted: bool = False
+    takes_over: bool = False  # foreign bytes stand here and go to the trash
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every action, in path order, and how many destinations stay as they are."""
+
+    actions: tuple[Action, ...]
+    files: int = 0
+
+    def of(self, *verbs: Verb) -> tuple[Action, ...]:
+        return tuple(action for action in self.actions if action.verb in verbs)
+
+    @property
+    def changes_disk(self) -> bool:
+        return any(action.verb.touches_disk for action in self.actions)
+
+    @property
+    def drifted(self) -> int:
+        return sum(action.drifted for action in self.actions)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of the public report (contract section 3)."""
+
+    action: Verb
+    path: str
+    source: str | None
+    before: str | None
+    after: str | None
+    detail: str = ""
+
+
+class RunStatus(StrEnum):
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+    REFUSED = "refused"
+    SKIPPED = "skipped"
+
+
+class Trigger(StrEnum):
+    SCHEDULE = "schedule"
+    PUSH = "push"
+    OPERATOR = "operator"
+    START = "start"
+    RETRY = "retry"
+    ROLLBACK = "rollback"
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What one run did; log line, metric, JSON and history are readings of it."""
+
+    job: str
+    status: RunStatus
+    repo: str
+    ref: str | None
+    commit: str | None
+    previous: str | None
+    changes: tuple[Change, ...] = ()
+    bytes_written: int = 0
+    seconds: float = 0.0
+    error: SyncdError | None = None
+    trigger: Trigger = Trigger.OPERATOR
+    started_at: datetime | None = None
+    files: int = 0
+    drifted: int = 0
+    hook_owed: bool = False
+    notes: tuple[str, ...] = field(default=())
