@@ -131,6 +131,7 @@ class Intent:
     folders: tuple[str, ...]
     owes_hook: bool
     started_at: datetime
+    owed_before: bool = False  # a reload was owed already, whatever becomes of this intent
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,7 @@ class JobState:
     failures: int = 0
     settled: bool = True  # the last run finished whole: recorded files are all there is
     drifted: int = 0
+    files: int = 0  # how many destinations the applied set has: fewer ledger rows than that mean lost memory
     last_run_at: datetime | None = None
     last_success_at: datetime | None = None
     last_change_at: datetime | None = None

@@ -1,0 +1,115 @@
+"""Stages everything a plan needs, then walks it through the mirror, and says what became of every step.
+
+Nothing here decides; nothing is replaced before every byte is here and checked against its id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from syncd.clock import Patience
+from syncd.engine.desired import LFS_POINTER_LIMIT, check_lfs, check_link
+from syncd.engine.ports import Applied, Blobs, Mirror, Outcome, Source, Wanted
+from syncd.errors import ChangedUnderneathError, MirrorError
+from syncd.models import Action, Change, Entry, Job, Kind, Lfs, Plan, Recorded, Standing, TreeEntry, Verb
+from syncd.objects import FILE
+from syncd.objects import LINK as GIT_LINK
+
+
+def stage(job: Job, commit: str, plan: Plan, remote: Mapping[str, Entry], source: Source, blobs: Blobs, patience: Patience) -> int:
+    """Every blob that the plan writes is in `blobs`, and links and LFS pointers are as the policies want them; the bytes downloaded.
+
+    Raises UnsafePathError or MirrorError for a link or pointer that the job refuses; nothing has been written then.
+    """
+    writes = [action.want for action in plan.of(Verb.WRITE, Verb.RESTORE) if action.want is not None]
+    links = {path: entry for path, entry in remote.items() if entry.kind is Kind.LINK}
+    downloaded = source.fetch(job.repo, commit, _missing([*writes, *links.values()], blobs), blobs, patience)
+    for path, entry in links.items():
+        check_link(job, path, _read(blobs, entry).decode("utf-8", "surrogateescape"), remote)
+    if job.lfs is Lfs.REFUSE:
+        for entry in writes:
+            if entry.kind is Kind.FILE and (entry.size is None or entry.size < LFS_POINTER_LIMIT):
+                check_lfs(job, entry, _read(blobs, entry, LFS_POINTER_LIMIT))
+    return downloaded
+
+
+def _missing(entries: Iterable[Entry], blobs: Blobs) -> list[Wanted]:
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        if entry.blob not in first and not blobs.has(entry.blob):
+            first[entry.blob] = entry
+    return [Wanted(entry.source, TreeEntry(GIT_LINK if entry.kind is Kind.LINK else FILE, entry.blob, entry.size)) for entry in first.values()]
+
+
+def _read(blobs: Blobs, entry: Entry, limit: int = -1) -> bytes:
+    with blobs.open(entry.blob) as content:
+        return content.read(limit)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a plan came to: ledger rows to keep and to drop, the public changes, and the first error with how many there were."""
+
+    upserts: dict[str, Recorded] = field(default_factory=dict)
+    removals: frozenset[str] = frozenset()
+    changes: tuple[Change, ...] = ()
+    applied: Applied = Applied({})
+    errors: tuple[MirrorError, ...] = ()
+
+    @property
+    def only_changed_underneath(self) -> bool:
+        return bool(self.errors) and all(isinstance(error, ChangedUnderneathError) for error in self.errors)
+
+    @property
+    def error(self) -> MirrorError | None:
+        if len(self.errors) < 2:
+            return self.errors[0] if self.errors else None
+        first = self.errors[0]
+        return MirrorError(f"{first.message} (and {len(self.errors) - 1} more)", path=first.path, hint=first.hint)
+
+
+def apply_plan(intent: str, plan: Plan, recorded: Mapping[str, Recorded], remote: Mapping[str, Entry], mirror: Mirror, blobs: Blobs, folders: frozenset[str]) -> Result:
+    """The disk is as the plan says, but for the steps that failed, which are left as they were and named."""
+    steps = [action for action in plan.actions if action.verb.touches_disk]
+    applied = mirror.apply(intent, steps, blobs, folders) if steps else Applied({})
+    upserts: dict[str, Recorded] = {}
+    removals: set[str] = set()
+    changes: list[Change] = []
+    errors: list[MirrorError] = []
+    for action in plan.actions:
+        outcome = applied.outcomes.get(action.path, Outcome(action.expect))
+        if outcome.error is not None:
+            errors.append(outcome.error)
+            continue
+        if action.verb.is_public:
+            changes.append(as_change(action))
+        row = _row(action, outcome)
+        if row is not None:
+            upserts[action.path] = row
+        elif action.want is None:
+            removals.add(action.path)
+    planned = {action.path for action in plan.actions}
+    for path, row in recorded.items():
+        if path not in remote and path not in planned and row.standing is Standing.OURS:
+            upserts[path] = replace(row, standing=Standing.DROPPED)  # prune: off; it stays, and is no longer part of the set
+    return Result(upserts, frozenset(removals), tuple(changes), applied, tuple(errors))
+
+
+def _row(action: Action, outcome: Outcome) -> Recorded | None:
+    """The ledger row after an action that went well; None where the ledger stays as it is or the row goes."""
+    if action.want is None:
+        return None
+    if action.verb is Verb.KEEP:
+        return Recorded(action.want, None, Standing.MET) if action.had is None or action.had.standing is Standing.MET else None
+    return Recorded(action.want, outcome.local.stat if outcome.local else None)
+
+
+def as_change(action: Action) -> Change:
+    """The public line for an action (contract section 3): blob ids of what stood there and of what stands there after it."""
+    before = action.expect.blob if action.expect is not None else None
+    after = action.want.blob if action.want is not None else None
+    if action.verb is Verb.KEEP:
+        after = before
+    known = action.want or (action.had.entry if action.had else None)
+    return Change(action.verb, action.path, known.source if known else None, before, after, action.reason)

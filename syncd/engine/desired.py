@@ -1,0 +1,169 @@
+"""PURE: from what the repository holds to what shall stand on disk.
+
+Takes a complete listing and a job's rules and policies, and gives the remote snapshot: destination -> Entry. Whatever can't be
+written safely, or that a policy refuses, ends the run here, before anything is written; only `skip` goes on without.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+
+from pathspec import GitIgnoreSpec
+
+from syncd.errors import BrakeError, MirrorError, NotFoundError, UnsafePathError
+from syncd.models import Entry, Job, Kind, Lfs, Listing, PathRule, Submodules, Symlinks, TreeEntry
+from syncd.objects import EXECUTABLE, LINK, SUBMODULE
+
+Snapshot = Mapping[str, Entry]
+Owner = Callable[[str], tuple[int | None, int | None]]
+
+LFS_POINTER_LIMIT = 1024  # git-lfs spec: a pointer is smaller than this
+LFS_POINTER_START = b"version https://git-lfs.github.com/spec/v1\n"
+
+
+def desired(job: Job, listing: Listing, resolve_owner: Owner) -> Snapshot:
+    """Destination -> what shall stand there, for every path that the job lists, in path order.
+
+    Raises UnsafePathError for names that can't be written as they are, MirrorError for what a policy refuses or for two
+    repository paths that want one file, BrakeError past `limits.files` and `limits.size`.
+    """
+    wanted: dict[str, Entry] = {}
+    for rule in job.paths:
+        uid, gid = resolve_owner(rule.owner or job.owner or "")
+        for source, entry in _selected(job, rule, listing.entries):
+            path = f"{rule.to}/{_below(source, rule)}" if rule.directory else rule.to
+            new = Entry(
+                blob=entry.id,
+                mode=_mode(job, rule, entry),
+                kind=Kind.LINK if entry.mode == LINK else Kind.FILE,
+                uid=uid,
+                gid=gid,
+                source=source,
+                size=entry.size,
+                root=posixpath.dirname(rule.to) or "/",
+                dir_mode=rule.dir_mode if rule.dir_mode is not None else job.dir_mode,
+            )
+            other = wanted.setdefault(path, new)
+            if other.source != new.source:
+                raise MirrorError(f"{other.source} and {new.source} of {job.repo} both want {path}", path=path, hint="exclude one of them, or give it another to:")
+    _refuse_twins(job, wanted)
+    _check_limits(job, wanted)
+    return dict(sorted(wanted.items()))
+
+
+def _selected(job: Job, rule: PathRule, entries: Mapping[str, TreeEntry]) -> Iterator[tuple[str, TreeEntry]]:
+    """The rule's (repository path, entry) pairs after include, exclude and the policies for links and submodules."""
+    chosen = _chooser(rule)
+    for source, entry in _listed(rule, entries):
+        if rule.directory and not chosen(_below(source, rule)):
+            continue
+        if entry.mode == SUBMODULE:
+            if job.submodules is Submodules.REFUSE or not rule.directory:
+                raise MirrorError(f"{source} of {job.repo} is a submodule", path=source, hint="exclude it, or set submodules: skip to go on without it")
+            continue
+        if entry.mode == LINK:
+            if job.symlinks is Symlinks.REFUSE:
+                raise MirrorError(f"{source} of {job.repo} is a symbolic link and the job refuses links", path=source, hint="exclude it, or set symlinks: keep or skip")
+            if job.symlinks is Symlinks.SKIP:
+                continue
+        yield source, entry
+
+
+def _listed(rule: PathRule, entries: Mapping[str, TreeEntry]) -> Iterator[tuple[str, TreeEntry]]:
+    if not rule.directory:
+        if rule.source not in entries:
+            raise NotFoundError(f"{rule.source} is not there", hint="correct from:, or remove the path from the job")
+        yield rule.source, entries[rule.source]
+        return
+    prefix = f"{rule.source}/" if rule.source else ""
+    for source, entry in entries.items():
+        if source.startswith(prefix):
+            yield source, entry
+
+
+def _below(source: str, rule: PathRule) -> str:
+    return source[len(rule.source) + 1 :] if rule.source else source
+
+
+def _chooser(rule: PathRule) -> Callable[[str], bool]:
+    """Whether include and exclude take a path below `from`, in gitignore's way. Source: gitignore(5); compared with git in a test."""
+    include = GitIgnoreSpec.from_lines(rule.include) if rule.include else None
+    exclude = GitIgnoreSpec.from_lines(rule.exclude) if rule.exclude else None
+
+    def chosen(path: str) -> bool:
+        return (include is None or include.match_file(path)) and not (exclude is not None and exclude.match_file(path))
+
+    return chosen
+
+
+def _mode(job: Job, rule: PathRule, entry: TreeEntry) -> int:
+    if entry.mode == LINK:
+        return 0o777
+    given = rule.mode if rule.mode is not None else job.mode
+    if given is not None:
+        return given
+    return 0o755 if entry.mode == EXECUTABLE else 0o644
+
+
+def _refuse_twins(job: Job, wanted: Mapping[str, Entry]) -> None:
+    """Names that fold to one name on some file systems, and a file where another path needs a folder, are refused by name.
+
+    Which pairs collide depends on the file system below, which can change under a mirror; refusing always is the only answer
+    that is the same on every server.
+    """
+    folded: dict[str, str] = {}
+    for path, entry in wanted.items():
+        key = unicodedata.normalize("NFC", path).casefold()
+        other = folded.setdefault(key, path)
+        if other != path and entry.root == wanted[other].root:
+            raise UnsafePathError(
+                f"{wanted[other].source!r} and {entry.source!r} of {job.repo} differ only in case or in how their letters are composed",
+                path=path,
+                hint="rename one of them, or exclude it",
+            )
+    for path in wanted:
+        parent = posixpath.dirname(path)
+        while len(parent) > 1:
+            if parent in wanted:
+                raise MirrorError(f"{wanted[parent].source} wants {parent} as a file, and {wanted[path].source} needs it as a folder", path=parent, hint="give one of them another to:")
+            parent = posixpath.dirname(parent)
+
+
+def _check_limits(job: Job, wanted: Mapping[str, Entry]) -> None:
+    if len(wanted) > job.limits.files:
+        raise BrakeError(
+            f"the job lists {len(wanted)} files, more than limits.files: {job.limits.files}; nothing was changed",
+            hint=f"if that is right, set limits: {{files: {len(wanted)}}} or more",
+        )
+    total = sum(entry.size or 0 for entry in wanted.values())
+    if total > job.limits.size_bytes:
+        raise BrakeError(
+            f"the job lists {total} bytes, more than limits.size: {job.limits.size_bytes}; nothing was changed",
+            hint=f"if that is right, set limits: {{size: {total}}} or more",
+        )
+
+
+def check_link(job: Job, path: str, target: str, wanted: Mapping[str, Entry]) -> None:
+    """Raises UnsafePathError unless the link at `path` is relative and leads to one of the job's own files or folders."""
+    entry = wanted[path]
+    landing = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+    inside = bool(target) and not target.startswith("/") and "\0" not in target
+    if inside and (landing in wanted or any(other.startswith(landing.rstrip("/") + "/") for other in wanted)) and landing != path:
+        return
+    raise UnsafePathError(
+        f"{entry.source} of {job.repo} is a link to {target!r}, which is not one of the job's own files",
+        path=path,
+        hint="list its target too, or exclude the link, or set symlinks: skip",
+    )
+
+
+def check_lfs(job: Job, entry: Entry, start: bytes) -> None:
+    """Raises MirrorError when the content is a Git LFS pointer and the job refuses them. `start` is the whole content of a small file."""
+    if job.lfs is Lfs.REFUSE and start.startswith(LFS_POINTER_START):
+        raise MirrorError(
+            f"{entry.source} of {job.repo} is kept in Git LFS; the repository holds only a pointer to it",
+            path=entry.source,
+            hint="set lfs: fetch to mirror the content, or lfs: pointer to mirror the pointer",
+        )

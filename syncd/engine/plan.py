@@ -1,0 +1,105 @@
+"""PURE: three snapshots in, a Plan out. Every case of what may happen to a file is on this page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from syncd.errors import BrakeError
+from syncd.models import Action, Drift, Entry, Job, Kind, Local, Plan, Prune, Recorded, Standing, Verb
+
+SHARE_COUNTS_PAST = 10  # a share of few files says nothing: removals up to this many are never braked by a share
+
+
+def make_plan(job: Job, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded], local: Mapping[str, Local | None], allow_delete: int | None = None) -> Plan:
+    """Choose, for every path that is or was ours, the one action that makes local equal remote.
+
+    Pure: same arguments, same plan, in path order. A path only the mirror has was never ours and does not appear.
+    Raises BrakeError when more would go than the limits allow: a wrong ref looks exactly like this.
+    """
+    actions = []
+    for path in sorted(remote.keys() | recorded.keys()):
+        want, had, have = remote.get(path), recorded.get(path), local.get(path)
+        step = _decide(job, path, want, had, have) if want is not None else _drop(job, path, had, have)
+        if step is not None:
+            actions.append(step)
+    plan = Plan(tuple(actions), files=len(remote))
+    _brake(job, plan, remote, recorded, allow_delete)
+    return plan
+
+
+def _decide(job: Job, path: str, want: Entry, had: Recorded | None, have: Local | None) -> Action | None:
+    """What to do about a path that the repository has."""
+    ours = had.entry if had is not None and had.standing is not Standing.MET else None
+    if want.same_content(have):
+        return _looks(job, path, want, had, ours, have)
+    if have is None and ours is None:
+        return Action(Verb.WRITE, path, want, had, None, "new")
+    upstream_changed = had is None or not had.entry.same_content(want)
+    if ours is not None and ours.same_content(have):
+        return Action(Verb.WRITE, path, want, had, have, "changed upstream")
+    # from here somebody else's doing stands at the path: an edit, a deletion, or a file that was there before us
+    first_meeting = had is None
+    foreign = have is not None
+    if job.drift is Drift.KEEP or (job.drift is Drift.REPORT and (first_meeting or not upstream_changed)):
+        reason = "another file stands here" if had is None or ours is None else "edited here" if foreign else "removed here"
+        return Action(Verb.KEEP, path, want, had, have, reason, drifted=job.drift is Drift.REPORT)
+    if ours is None:
+        return Action(Verb.WRITE, path, want, had, have, "takes over", takes_over=foreign)
+    verb = Verb.WRITE if upstream_changed else Verb.RESTORE
+    reason = "changed upstream" if upstream_changed else "edited here; put back" if foreign else "removed here; put back"
+    return Action(verb, path, want, had, have, reason, drifted=verb is Verb.RESTORE, takes_over=foreign)
+
+
+def _looks(job: Job, path: str, want: Entry, had: Recorded | None, ours: Entry | None, have: Local | None) -> Action | None:
+    """The content is right; mode, owner or our memory may not be."""
+    if have is None:
+        return None
+    if want.same_looks(have):
+        known = had is not None and had.standing is Standing.OURS and had.stat == have.stat and had.entry == want
+        return None if known else Action(Verb.ADOPT, path, want, had, have, "already so")
+    touched_here = ours is None or not ours.same_looks(have)
+    asked_anew = ours is None or (ours.mode, ours.uid, ours.gid) != (want.mode, want.uid, want.gid)
+    if touched_here and (job.drift is Drift.KEEP or (job.drift is Drift.REPORT and (had is None or not asked_anew))):
+        return Action(Verb.KEEP, path, want, had, have, "mode or owner changed here", drifted=job.drift is Drift.REPORT)
+    return Action(Verb.MODE, path, want, had, have, "mode or owner", drifted=ours is not None and not asked_anew)
+
+
+def _drop(job: Job, path: str, had: Recorded | None, have: Local | None) -> Action | None:
+    """What to do about a path that the repository, or the configuration, no longer has."""
+    if had is None or had.standing is Standing.MET:
+        return None if had is None else Action(Verb.FORGET, path, None, had, have, "never ours")
+    if have is None:
+        return Action(Verb.FORGET, path, None, had, None, "gone on both sides")
+    if not had.entry.same_content(have):
+        return Action(Verb.KEEP, path, None, had, have, "dropped upstream, but edited here")
+    if job.prune is Prune.OFF:
+        return None
+    return Action(Verb.REMOVE, path, None, had, have, "dropped upstream")
+
+
+def _brake(job: Job, plan: Plan, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded], allow_delete: int | None) -> None:
+    limits = job.limits
+    removals = len(plan.of(Verb.REMOVE))
+    if not remote and not limits.empty and allow_delete is None:
+        raise BrakeError(
+            f"the job's paths hold no file at this commit ({removals} would be removed); nothing was changed",
+            hint=f"check ref:, paths: and include:; to agree once: syncd sync {job.name} --allow-delete {removals}; for good: limits: {{empty: true}}",
+        )
+    tracked = sum(row.standing is not Standing.MET for row in recorded.values())
+    if allow_delete is not None:
+        allowed, rule = allow_delete, f"--allow-delete {allow_delete}"
+    elif limits.delete_count is not None:
+        allowed, rule = limits.delete_count, f"limits.delete: {limits.delete_count}"
+    else:
+        share = limits.delete_share if limits.delete_share is not None else 1.0
+        allowed, rule = max(SHARE_COUNTS_PAST, int(share * tracked)), f"limits.delete: {share:.0%}"
+    if removals > allowed:
+        raise BrakeError(
+            f"{removals} of {tracked} files would be removed, more than {rule} allows; nothing was changed",
+            hint=f"look at: syncd plan {job.name}; if that is right: syncd sync {job.name} --allow-delete {removals}",
+        )
+
+
+def kinds_clash(want: Entry, have: Local) -> bool:
+    """A folder stands where a file shall be."""
+    return have.kind is Kind.DIRECTORY and want.kind is not Kind.DIRECTORY

@@ -1,0 +1,209 @@
+"""One run of one job, first line to last. Daemon, one-shot, plan, push and rollback are doors to this page.
+
+Promises contract section 1: a run either brings the whole set of one commit, or leaves what stood and says why.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from syncd.clock import Clock, Patience
+from syncd.engine.apply import Result as Walked
+from syncd.engine.apply import apply_plan, as_change, stage
+from syncd.engine.desired import Owner, desired
+from syncd.engine.plan import make_plan
+from syncd.engine.ports import Blobs, Head, Intent, JobState, Mirror, Result, Source, Store, Target
+from syncd.engine.settle import settle
+from syncd.errors import BrakeError, MirrorError, NotFoundError, SyncdError
+from syncd.models import Entry, Job, Plan, Recorded, RunReport, RunStatus, Standing, Trigger, Verb
+
+ATTEMPTS = 3  # how often a run plans anew when somebody edits files under it
+
+
+@dataclass(frozen=True)
+class House:
+    """What a run works with. `scope` names (host, identity): heads are remembered under it; `jobs` are all configured job names."""
+
+    source: Source
+    store: Store
+    mirror: Mirror
+    blobs: Blobs
+    clock: Clock
+    resolve_owner: Owner
+    scope: str
+    jobs: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a hand asked of this run only."""
+
+    trigger: Trigger = Trigger.OPERATOR
+    ref: str | None = None
+    allow_delete: int | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A commit, what it wants, and the plan that follows: the dry run is printing this."""
+
+    commit: str
+    remote: Mapping[str, Entry]
+    recorded: Mapping[str, Recorded]
+    plan: Plan
+
+
+def run_job(job: Job, house: House, patience: Patience, options: Options = Options()) -> RunReport:
+    """The job is in step with its repository, or nothing of it was changed and the report says why. Never raises a SyncdError."""
+    began, started_at = time.perf_counter(), house.clock.now()
+    state = house.store.state(job.name)
+    report = RunReport(job.name, RunStatus.UNCHANGED, job.repo, options.ref or job.ref, None, state.applied_commit, trigger=options.trigger, started_at=started_at)
+    try:
+        state = settle(job, house.store, house.mirror)
+        report, result = _bring(job, house, patience, options, state, report)
+    except SyncdError as error:
+        status = RunStatus.REFUSED if isinstance(error, BrakeError) else RunStatus.FAILED
+        report = replace(report, status=status, error=error, commit=_commit_of(error), files=state.files, drifted=state.drifted)
+        result = Result(report, state=_failed(state, error))
+    report = replace(report, seconds=time.perf_counter() - began)
+    house.store.record(job.name, replace(result, report=report, state=_times(result.state, report, house.clock)))
+    return report
+
+
+def plan_job(job: Job, house: House, patience: Patience, options: Options = Options()) -> tuple[RunReport, Decision | None]:
+    """What `run_job` would do now, as its report would name it. Writes nothing but caches, and takes no lock."""
+    began, state = time.perf_counter(), house.store.state(job.name)
+    report = RunReport(job.name, RunStatus.UNCHANGED, job.repo, options.ref or job.ref, None, state.applied_commit, trigger=options.trigger, started_at=house.clock.now())
+    try:
+        decision = decide(job, house, patience, options, state)
+        stage(job, decision.commit, Plan(()), decision.remote, house.source, house.blobs, patience)  # links: refused now as they would be then
+    except SyncdError as error:
+        status = RunStatus.REFUSED if isinstance(error, BrakeError) else RunStatus.FAILED
+        return replace(report, status=status, error=error, seconds=time.perf_counter() - began), None
+    changes = tuple(as_change(action) for action in decision.plan.actions if action.verb.is_public)
+    status = RunStatus.CHANGED if decision.plan.changes_disk else RunStatus.UNCHANGED
+    return replace(report, status=status, commit=decision.commit, changes=changes, seconds=time.perf_counter() - began, files=decision.plan.files, drifted=decision.plan.drifted), decision
+
+
+def decide(job: Job, house: House, patience: Patience, options: Options, state: JobState) -> Decision:
+    """Resolve the ref once, list what it holds, look at the disk, and choose. Every later read of the run names this commit."""
+    ref = options.ref or job.ref
+    known = house.store.head(house.scope, job.repo, ref)
+    head = house.source.resolve(job.repo, ref, known, patience)
+    if head != known:
+        house.store.see(house.scope, job.repo, ref, replace(head, unchanged=False))
+    recorded = house.store.recorded(job.name)
+    remote = _remembered(job, head, state, recorded) or _listed(job, house, patience, head)
+    recorded = recorded | _taken_over(job, house, remote, recorded)
+    roots = {path: remote[path].root if path in remote else recorded[path].entry.root for path in remote.keys() | recorded.keys()}
+    local = house.mirror.scan({path: Target(root, recorded.get(path)) for path, root in roots.items()})
+    for path, have in local.items():
+        if have is not None and have.problem is not None:
+            raise MirrorError(have.problem, path=path)
+    return Decision(head.commit, remote, recorded, make_plan(job, remote, recorded, local, options.allow_delete))
+
+
+def _bring(job: Job, house: House, patience: Patience, options: Options, state: JobState, report: RunReport) -> tuple[RunReport, Result]:
+    for attempt in range(1, ATTEMPTS + 1):
+        decision = decide(job, house, patience, options, state)
+        patience.check()
+        stage(job, decision.commit, decision.plan, decision.remote, house.source, house.blobs, patience)
+        walked = _carry_out(job, house, decision, state)
+        if not walked.only_changed_underneath or attempt == ATTEMPTS:
+            break
+        state = _save_progress(job, house, report, walked, decision, state)
+    return _conclude(job, report, decision, walked, state)
+
+
+def _carry_out(job: Job, house: House, decision: Decision, state: JobState) -> Walked:
+    """The plan is applied, its intent noted first: a crash repeats work, it never orphans a file."""
+    intent_id = secrets.token_hex(6)
+    steps = tuple(action for action in decision.plan.actions if action.verb.touches_disk)
+    if steps:
+        folders = house.mirror.prepare(job, steps)
+        house.store.intend(
+            Intent(intent_id, job.name, decision.commit, job.digest, steps, folders, job.on_change is not None, house.clock.now(), state.hook_owed), state
+        )
+    return apply_plan(intent_id, decision.plan, decision.recorded, decision.remote, house.mirror, house.blobs, house.store.folders(job.name))
+
+
+def _conclude(job: Job, report: RunReport, decision: Decision, walked: Walked, state: JobState) -> tuple[RunReport, Result]:
+    changed = any(change.action is not Verb.KEEP for change in walked.changes)
+    status = RunStatus.FAILED if walked.errors else RunStatus.CHANGED if changed else RunStatus.UNCHANGED
+    report = replace(
+        report, status=status, commit=decision.commit, changes=walked.changes, error=walked.error,
+        bytes_written=walked.applied.bytes_written, files=decision.plan.files, drifted=decision.plan.drifted - _repaired(decision.plan, walked),
+    )  # fmt: skip
+    whole = walked.error is None
+    after = replace(
+        state, settled=whole, drifted=report.drifted, hook_owed=state.hook_owed or (changed and job.on_change is not None),
+        applied_commit=decision.commit if whole else state.applied_commit, applied_digest=job.digest if whole else state.applied_digest,
+        files=len(decision.remote) if whole else state.files,
+    )  # fmt: skip
+    if walked.error is not None:
+        after = _failed(after, walked.error)
+    made, gone = walked.applied.folders_made, walked.applied.folders_removed
+    return report, Result(report, walked.upserts, walked.removals, made, gone, after, applied=whole and (changed or decision.commit != state.applied_commit))
+
+
+def _remembered(job: Job, head: Head, state: JobState, recorded: Mapping[str, Recorded]) -> dict[str, Entry] | None:
+    """The remote snapshot from the ledger, when it is provably the one that was applied: same commit, same configuration, no row lost."""
+    if head.commit != state.applied_commit or job.digest != state.applied_digest or not state.settled:
+        return None
+    entries = {path: row.entry for path, row in recorded.items() if row.standing is not Standing.DROPPED}
+    return entries if len(entries) == state.files else None
+
+
+def _listed(job: Job, house: House, patience: Patience, head: Head) -> dict[str, Entry]:
+    listing = house.source.listing(job.repo, head.commit, job.paths, house.store, patience)
+    return dict(desired(job, listing, house.resolve_owner))
+
+
+def _taken_over(job: Job, house: House, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded]) -> dict[str, Recorded]:
+    """Ledger rows of jobs that are no longer configured, for paths that this job wants now. Raises when a living job owns one."""
+    rows: dict[str, Recorded] = {}
+    for path, owner in house.store.owners(remote.keys() - recorded.keys()).items():
+        if owner in house.jobs:
+            raise MirrorError(
+                f"{path} is wanted by the jobs {job.name} and {owner}; {owner} owns it and goes on",
+                path=path, hint=f"exclude it from one of them; or remove it from {owner}, sync {owner}, then sync {job.name}",
+            )  # fmt: skip
+        rows.update({path: row} if (row := house.store.recorded(owner).get(path)) else {})
+    return rows
+
+
+def _save_progress(job: Job, house: House, report: RunReport, walked: Walked, decision: Decision, state: JobState) -> JobState:
+    """What the plan did before somebody got in its way is recorded; then the run plans anew."""
+    after = replace(state, settled=False, hook_owed=state.hook_owed or (bool(walked.changes) and job.on_change is not None))
+    partial = replace(report, status=RunStatus.FAILED, commit=decision.commit, changes=walked.changes, error=walked.error)
+    made, gone = walked.applied.folders_made, walked.applied.folders_removed
+    house.store.record(job.name, Result(partial, walked.upserts, walked.removals, made, gone, after))
+    return after
+
+
+def _repaired(plan: Plan, walked: Walked) -> int:
+    """Drift that was put back is not drift any more."""
+    failed = {error.path for error in walked.errors}
+    return sum(action.drifted for action in plan.actions if action.verb is not Verb.KEEP and action.path not in failed)
+
+
+def _failed(state: JobState, error: SyncdError) -> JobState:
+    return replace(state, failures=state.failures + 1, last_error_kind=error.kind, last_error=error.message)
+
+
+def _times(state: JobState, report: RunReport, clock: Clock) -> JobState:
+    now = clock.now()
+    if report.status in (RunStatus.FAILED, RunStatus.REFUSED):
+        return replace(state, last_run_at=now)
+    change = now if report.status is RunStatus.CHANGED else state.last_change_at
+    return replace(state, last_run_at=now, last_success_at=now, last_change_at=change, failures=0, last_error_kind=None, last_error=None)
+
+
+def _commit_of(error: SyncdError) -> str | None:
+    return getattr(error, "commit", None)
+
+
+__all__ = ["Decision", "House", "NotFoundError", "Options", "decide", "plan_job", "run_job"]

@@ -1,0 +1,51 @@
+"""After an interrupted run: look at the disk and believe it. The ledger never claims more than the disk holds."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import replace
+
+from syncd.engine.ports import Intent, JobState, Mirror, Result, Store, Target
+from syncd.models import Job, Kind, Recorded, RunReport, RunStatus, Trigger, Verb
+
+
+def settle(job: Job, store: Store, mirror: Mirror) -> JobState:
+    """The job has no intent any more; its ledger says what the disk holds; a reload is owed if any step of the intent took effect."""
+    state = store.state(job.name)
+    intent = store.intent(job.name)
+    if intent is None:
+        return state
+    mirror.sweep(intent.id, {posixpath.dirname(action.path) for action in intent.actions})
+    roots = {action.path: (action.want or (action.had.entry if action.had else None)) for action in intent.actions}
+    local = mirror.scan({path: Target(entry.root if entry else "/", None) for path, entry in roots.items()})
+    upserts: dict[str, Recorded] = {}
+    removals: set[str] = set()
+    took_effect = False
+    for action in intent.actions:
+        have = local.get(action.path)
+        if action.verb is Verb.REMOVE:
+            if have is None:
+                removals.add(action.path)
+                took_effect = True
+        elif have is not None and action.want is not None and action.want.same_content(have) and action.want.same_looks(have):
+            upserts[action.path] = Recorded(action.want, have.stat)
+            took_effect = True
+    made = _folders_that_stand(intent, mirror)
+    after = replace(state, settled=False, hook_owed=intent.owed_before or (intent.owes_hook and took_effect))
+    report = RunReport(job.name, RunStatus.FAILED, job.repo, job.ref, intent.commit, state.applied_commit, trigger=Trigger.START, started_at=intent.started_at)
+    store.record(job.name, Result(report, upserts, frozenset(removals), folders_made=made, state=after))
+    return after
+
+
+def _folders_that_stand(intent: Intent, mirror: Mirror) -> tuple[str, ...]:
+    found = mirror.scan({folder: Target(_root_of(intent, folder), None) for folder in intent.folders})
+    return tuple(folder for folder, local in found.items() if local is not None and local.kind is Kind.DIRECTORY)
+
+
+def _root_of(intent: Intent, folder: str) -> str:
+    """The root of the action that needed this folder; a folder above every root is the operator's side of it."""
+    for action in intent.actions:
+        root = action.want.root if action.want else "/"
+        if folder.startswith(root.rstrip("/") + "/") and action.path.startswith(folder + "/"):
+            return root
+    return posixpath.dirname(folder) or "/"
