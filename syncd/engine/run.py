@@ -17,7 +17,7 @@ from syncd.engine.desired import Owner, desired
 from syncd.engine.plan import make_plan
 from syncd.engine.ports import Blobs, Head, Intent, JobState, Mirror, Result, Source, Store, Target
 from syncd.engine.settle import settle
-from syncd.errors import BrakeError, MirrorError, NotFoundError, SyncdError
+from syncd.errors import BrakeError, MirrorError, SyncdError
 from syncd.models import Entry, Job, Plan, Recorded, RunReport, RunStatus, Standing, Trigger, Verb
 
 ATTEMPTS = 3  # how often a run plans anew when somebody edits files under it
@@ -65,8 +65,9 @@ def run_job(job: Job, house: House, patience: Patience, options: Options = Optio
         state = settle(job, house.store, house.mirror)
         report, result = _bring(job, house, patience, options, state, report)
     except SyncdError as error:
+        state = settle(job, house.store, house.mirror)  # an error between intent and record: the disk says how far it came
         status = RunStatus.REFUSED if isinstance(error, BrakeError) else RunStatus.FAILED
-        report = replace(report, status=status, error=error, commit=_commit_of(error), files=state.files, drifted=state.drifted)
+        report = replace(report, status=status, error=error, files=state.files, drifted=state.drifted)
         result = Result(report, state=_failed(state, error))
     report = replace(report, seconds=time.perf_counter() - began)
     house.store.record(job.name, replace(result, report=report, state=_times(result.state, report, house.clock)))
@@ -202,8 +203,4 @@ def _times(state: JobState, report: RunReport, clock: Clock) -> JobState:
     return replace(state, last_run_at=now, last_success_at=now, last_change_at=change, failures=0, last_error_kind=None, last_error=None)
 
 
-def _commit_of(error: SyncdError) -> str | None:
-    return getattr(error, "commit", None)
-
-
-__all__ = ["Decision", "House", "NotFoundError", "Options", "decide", "plan_job", "run_job"]
+__all__ = ["Decision", "House", "Options", "decide", "plan_job", "run_job"]

@@ -1,0 +1,74 @@
+"""What the verbs share: the settings every command gets, finding the configuration, choosing jobs, and a run's exit code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from syncd.errors import ConfigError
+from syncd.models import Job, RunReport, RunStatus
+
+if TYPE_CHECKING:
+    from syncd.config.model import Config
+
+EXIT_SOME_FAILED = 3
+EXIT_BUG = 70
+
+
+@dataclass(frozen=True)
+class Settings:
+    config: str | None
+    verbose: int
+    quiet: bool
+    environ: Mapping[str, str]
+
+    def load(self) -> Config:
+        """The configuration that this command works with. Raises ConfigError with every mistake."""
+        from syncd.config.load import find_config, load_config
+
+        return load_config(find_config(self.config, self.environ), self.environ)
+
+
+def chosen_jobs(config: Config, names: Sequence[str]) -> list[Job]:
+    """The named jobs, in the order of the configuration; all of them when none is named. Raises ConfigError for a name that is not there."""
+    unknown = [name for name in names if name not in config.jobs]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], config.jobs, 1)
+        raise ConfigError(
+            f"there is no job '{unknown[0]}' in {config.path}" + (f"; did you mean '{close[0]}'?" if close else ""),
+            hint="the jobs are: " + ", ".join(config.jobs),
+        )
+    return [job for name, job in config.jobs.items() if not names or name in names]
+
+
+def exit_code(reports: Iterable[RunReport]) -> int:
+    """The exit of a command over several jobs (contract section 3)."""
+    failed, done = [], False
+    for report in reports:
+        if report.status in (RunStatus.FAILED, RunStatus.REFUSED):
+            failed.append(report.error.exit_code if report.error else 1)
+        else:
+            done = True
+    if not failed:
+        return 0
+    if EXIT_BUG in failed:
+        return EXIT_BUG
+    if done:
+        return EXIT_SOME_FAILED
+    return failed[0] if len(set(failed)) == 1 else 1
+
+
+def say(settings: Settings, text: str) -> None:
+    """Talk goes to stderr, and not at all when quiet."""
+    if not settings.quiet:
+        click.echo(text, err=True)
+
+
+def emit(settings: Settings, text: str) -> None:
+    """Data goes to stdout; when quiet, only what a machine asked for is printed, and that does not come through here."""
+    if not settings.quiet:
+        click.echo(text)

@@ -1,0 +1,123 @@
+"""The command line: arguments -> one function call -> exit code. Each verb is a module of its own, loaded when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from syncd import __version__
+from syncd.errors import ConfigError, SyncdError
+
+# name -> (module, one line of help): help and completion cost no import of the verbs themselves
+VERBS: dict[str, tuple[str, str]] = {
+    "demo": ("demo", "A whole sync against a GitHub stand-in on loopback; nothing to configure."),
+    "check": ("check", "Every mistake in the configuration, each with its place."),
+    "plan": ("plan", "What a sync would do now, without doing it."),
+    "sync": ("sync", "Bring the jobs in step once; for cron and for hands."),
+    "status": ("status", "How every job stands."),
+    "history": ("history", "What past runs did."),
+    "migrate": ("migrate", "Bring the store to this version's schema."),
+    "version": ("version", "Print the version."),
+}
+
+
+class Verbs(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"syncd.cli.{VERBS[cmd_name][0]}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], VERBS, 1)
+            ctx.fail(f"no such command '{args[0]}'" + (f"; did you mean '{close[0]}'?" if close else ""))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
+
+
+@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("-c", "--config", "config", metavar="FILE|DIR", envvar="SYNCD_CONFIG", help="The configuration. Default: $SYNCD_CONFIG, /etc/syncd/config.yaml, ~/.config/syncd/config.yaml.")
+@click.option("-v", "--verbose", count=True, help="Say more (twice: debug).")
+@click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
+@click.pass_context
+def cli(ctx: click.Context, config: str | None, verbose: int, quiet: bool) -> None:
+    """syncd keeps the listed files and folders of GitHub repositories equal on this machine."""
+    from syncd.cli.common import Settings
+
+    ctx.obj = Settings(config=config, verbose=verbose, quiet=quiet, environ=dict(os.environ))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and leave the process with its exit code (contract section 3)."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    _no_core_dumps()
+    try:
+        result = cli.main(args=list(arguments) if arguments is not None else None, prog_name="syncd", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 130
+    except ConfigError as error:
+        return _say_config(error)
+    except SyncdError as error:
+        click.echo(f"syncd: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"  {error.hint}", err=True)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except Exception:
+        click.echo(_redacted(traceback.format_exc()), err=True)
+        click.echo(f"This is a bug in syncd {__version__} (Python {platform.python_version()}, {platform.platform()}).", err=True)
+        click.echo("Please report it with the lines above, the command as you typed it, and `syncd check` of your configuration.", err=True)
+        return 70
+
+
+def _say_config(error: ConfigError) -> int:
+    from syncd.config.show import render
+
+    click.echo(render(error) if error.problems else f"syncd: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"  {error.hint}", err=True)
+    return 2
+
+
+def _redacted(text: str) -> str:
+    from syncd.redact import redact
+
+    return redact(text)
+
+
+def _no_core_dumps() -> None:
+    """A core file would hold every token this process knows."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

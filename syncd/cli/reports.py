@@ -1,0 +1,97 @@
+"""Run reports as a person and as a machine read them: the lines of `sync` and `plan`, and the JSON of contract section 3."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from syncd.models import Change, RunReport, RunStatus, Verb
+
+SIGN = {Verb.WRITE: "~", Verb.RESTORE: "!", Verb.MODE: "%", Verb.REMOVE: "-", Verb.KEEP: "="}
+COLOUR = {"+": "green", "~": "yellow", "!": "yellow", "%": "yellow", "-": "red", "=": "cyan"}
+MARK = {
+    RunStatus.CHANGED: ("✓", "green"),
+    RunStatus.UNCHANGED: ("✓", "green"),
+    RunStatus.SKIPPED: ("‖", "cyan"),
+    RunStatus.REFUSED: ("✕", "red"),
+    RunStatus.FAILED: ("✕", "red"),
+}
+
+
+def as_json(schema: str, exit_code: int, requests: Mapping[str, int], reports: Sequence[RunReport]) -> str:
+    """The one object that `--json` prints."""
+    return json.dumps({"schema": schema, "exit": exit_code, "requests": dict(requests), "jobs": [_job(report) for report in reports]}, ensure_ascii=True)
+
+
+def _job(report: RunReport) -> dict[str, Any]:
+    error = report.error
+    return {
+        "job": report.job,
+        "status": report.status.value,
+        "repo": report.repo,
+        "ref": report.ref,
+        "commit": report.commit,
+        "previous": report.previous,
+        "changes": [_change(change) for change in report.changes],
+        "bytes": report.bytes_written,
+        "seconds": round(report.seconds, 3),
+        "error": None if error is None else {"kind": error.kind, "message": printable(error.message), "hint": error.hint},
+    }
+
+
+def _change(change: Change) -> dict[str, str | None]:
+    return {"action": change.action.value, "path": change.path, "from": change.source, "before": change.before, "after": change.after}
+
+
+def sign_of(change: Change) -> str:
+    return "+" if change.action is Verb.WRITE and change.before is None else SIGN[change.action]
+
+
+def printable(text: str) -> str:
+    """Text from a repository or a server with its control characters made visible: it must not move the cursor of whoever reads it."""
+    return "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)
+
+
+def change_line(change: Change) -> str:
+    sign = sign_of(change)
+    detail = f"  {change.detail}" if change.detail and change.detail not in ("new", "changed upstream") else ""
+    return click.style(f"  {sign} ", fg=COLOUR[sign]) + printable(change.path) + click.style(detail, dim=True)
+
+
+def counts(changes: Sequence[Change]) -> str:
+    """`+1 ~2 -1`: how many of each, in a fixed order."""
+    signs = [sign_of(change) for change in changes]
+    return " ".join(f"{sign}{signs.count(sign)}" for sign in "+~!%-=" if sign in signs)
+
+
+def summary_line(report: RunReport, width: int) -> str:
+    """One line per job, as `syncd sync` prints it when the job is done."""
+    mark, colour = MARK[report.status]
+    commit = (report.commit or "")[:7]
+    moved = f"{report.previous[:7]} → {commit}" if report.previous and commit and report.previous != commit else commit or "-"
+    if report.status is RunStatus.UNCHANGED:
+        what = "in step" + (f"  {counts(report.changes)}" if report.changes else "")
+    elif report.error is not None:
+        what = printable(report.error.message)
+    else:
+        what = counts(report.changes) or report.status.value
+    notes = "".join(f", {note}" for note in report.notes)
+    return f"{click.style(mark, fg=colour)} {report.job:<{width}}  {moved:<17}  {what}{notes}  {click.style(f'{report.seconds:.1f} s', dim=True)}"
+
+
+def error_lines(report: RunReport) -> list[str]:
+    """What follows the line of a failed job: what to do."""
+    error = report.error
+    return [] if error is None or not error.hint else [f"    → {printable(error.hint)}"]
+
+
+def closing_line(reports: Sequence[RunReport], exit_code: int, requests: Mapping[str, int]) -> str:
+    done = sum(report.status in (RunStatus.CHANGED, RunStatus.UNCHANGED) for report in reports)
+    failed = sum(report.status in (RunStatus.FAILED, RunStatus.REFUSED) for report in reports)
+    skipped = len(reports) - done - failed
+    parts = [f"{done} in step"] + ([f"{failed} failed"] if failed else []) + ([f"{skipped} skipped"] if skipped else [])
+    cost = f"{requests['total']} requests ({requests['not_modified']} answered 304)"
+    return f"{', '.join(parts)}.  {cost}." + (f"  (exit {exit_code})" if exit_code else "")
