@@ -112,8 +112,8 @@ class Mirror(Protocol):
 
         One bad file does not stop the others. `folders` are those syncd made before; they go when they become empty."""
 
-    def sweep(self, intent: str, folders: Iterable[str]) -> int:
-        """Remove temporary files that the interrupted `intent` left in these folders; how many."""
+    def sweep(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
+        """Remove temporary files that the interrupted `intent` left in these (root, folder) pairs; how many."""
 
 
 # --- the memory -------------------------------------------------------------------------------------------------------

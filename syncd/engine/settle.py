@@ -6,7 +6,7 @@ import posixpath
 from dataclasses import replace
 
 from syncd.engine.ports import Intent, JobState, Mirror, Result, Store, Target
-from syncd.models import Job, Kind, Recorded, RunReport, RunStatus, Trigger, Verb
+from syncd.models import Action, Job, Kind, Recorded, RunReport, RunStatus, Trigger, Verb
 
 
 def settle(job: Job, store: Store, mirror: Mirror) -> JobState:
@@ -15,9 +15,9 @@ def settle(job: Job, store: Store, mirror: Mirror) -> JobState:
     intent = store.intent(job.name)
     if intent is None:
         return state
-    mirror.sweep(intent.id, {posixpath.dirname(action.path) for action in intent.actions})
-    roots = {action.path: (action.want or (action.had.entry if action.had else None)) for action in intent.actions}
-    local = mirror.scan({path: Target(entry.root if entry else "/", None) for path, entry in roots.items()})
+    roots = {action.path: _entry_root(action) for action in intent.actions}
+    mirror.sweep(intent.id, {(root, posixpath.dirname(path)) for path, root in roots.items()})
+    local = mirror.scan({path: Target(root, None) for path, root in roots.items()})
     upserts: dict[str, Recorded] = {}
     removals: set[str] = set()
     took_effect = False
@@ -35,6 +35,11 @@ def settle(job: Job, store: Store, mirror: Mirror) -> JobState:
     report = RunReport(job.name, RunStatus.FAILED, job.repo, job.ref, intent.commit, state.applied_commit, trigger=Trigger.START, started_at=intent.started_at)
     store.record(job.name, Result(report, upserts, frozenset(removals), folders_made=made, state=after))
     return after
+
+
+def _entry_root(action: Action) -> str:
+    entry = action.want or (action.had.entry if action.had else None)
+    return entry.root if entry else "/"
 
 
 def _folders_that_stand(intent: Intent, mirror: Mirror) -> tuple[str, ...]:

@@ -1,0 +1,82 @@
+"""The disk as the engine's Mirror: looks, prepares, applies, sweeps. The parts are in the modules beside this one."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from syncd.clock import Clock
+from syncd.engine.ports import Applied, Blobs, Target
+from syncd.errors import MirrorError, UnsafePathError
+from syncd.mirror.paths import below
+from syncd.mirror.room import check_room, existing
+from syncd.mirror.scan import scan
+from syncd.mirror.trash import Trash
+from syncd.mirror.write import Batch, sweep
+from syncd.models import Action, Job, Kind, Local, Verb
+
+
+class DiskMirror:
+    def __init__(self, trash_dir: Path, clock: Clock) -> None:
+        self.trash = Trash(trash_dir)
+        self._clock = clock
+
+    def scan(self, targets: Mapping[str, Target]) -> dict[str, Local | None]:
+        found = scan(targets)
+        check_mounts(targets, found)
+        return found
+
+    def prepare(self, job: Job, actions: Sequence[Action]) -> tuple[str, ...]:
+        writes = [action for action in actions if action.verb in (Verb.WRITE, Verb.RESTORE) and action.want is not None]
+        for action in writes:
+            if action.want is not None:
+                below(action.path, action.want.root)
+                if action.expect is not None and action.expect.kind is Kind.LINK and action.path in {rule.to for rule in job.paths} and action.had is None:
+                    raise UnsafePathError(
+                        f"{action.path} is a link; syncd writes through no link and replaces none at a job's own to:",
+                        path=action.path,
+                        hint=f"write to: {os.path.realpath(action.path)} instead, or remove the link",
+                    )
+        check_room(actions)
+        return _folders_to_make(writes)
+
+    def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str]) -> Applied:
+        return Batch(intent, blobs, self.trash, self._clock.now, folders).run(actions)
+
+    def sweep(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
+        return sweep(intent, folders)
+
+
+def _folders_to_make(writes: Iterable[Action]) -> tuple[str, ...]:
+    missing: set[str] = set()
+    for parent in {posixpath.dirname(action.path) for action in writes}:
+        path = parent
+        stands = existing(parent)
+        while path != stands:
+            missing.add(path)
+            path = posixpath.dirname(path)
+    return tuple(sorted(missing))
+
+
+def check_mounts(targets: Mapping[str, Target], found: Mapping[str, Local | None]) -> None:
+    """Raises MirrorError when everything recorded below a root is absent and the root is on another device than the files were:
+    the mount is gone, and the bare mount point must be neither filled nor taken for a deletion."""
+    roots: dict[str, list[str]] = {}
+    for path, target in targets.items():
+        if target.recorded is not None and target.recorded.stat is not None:
+            roots.setdefault(target.root, []).append(path)
+    for paths in roots.values():
+        if any(found.get(path) is not None for path in paths):
+            continue
+        recorded = targets[paths[0]].recorded
+        place = os.path.commonpath(paths) if len(paths) > 1 else posixpath.dirname(paths[0])
+        device = os.stat(existing(place)).st_dev
+        if recorded is not None and recorded.stat is not None and recorded.stat.device != device:
+            raise MirrorError(
+                f"all {len(paths)} files below {place} are absent, and it is on another file system than they were: its mount seems to be gone",
+                path=place,
+                hint="mount it again; if the files are meant to live here now: syncd sync --forget JOB, then sync",
+            )
+

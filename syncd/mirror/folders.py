@@ -1,0 +1,99 @@
+"""Folders as open descriptors: the way down from a root to a destination, never through a link, and what may be made or removed on it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from syncd.errors import MirrorError, UnsafePathError
+
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+OPEN_BELOW = OPEN_FOLDER | os.O_NOFOLLOW
+
+
+class Missing(Exception):
+    """A folder on the way is not there (and nothing else stands in its place)."""
+
+
+def open_root(root: str) -> int:
+    """A descriptor of the operator's folder; links on the way to it are the operator's own. Raises Missing, MirrorError."""
+    try:
+        return os.open(root, OPEN_FOLDER)
+    except FileNotFoundError as error:
+        raise Missing(root) from error
+    except NotADirectoryError as error:
+        raise MirrorError(f"{root} is not a folder", path=root, hint="correct to:, or make it a folder") from error
+    except OSError as error:
+        raise trouble("open", root, error) from error
+
+
+def step_down(folder: int, name: str, path: str) -> int:
+    """A descriptor of the folder `name` in the open `folder`; `path` is its full path, for messages. Raises Missing, UnsafePathError, MirrorError."""
+    try:
+        return os.open(name, OPEN_BELOW, dir_fd=folder)
+    except FileNotFoundError as error:
+        raise Missing(path) from error
+    except (NotADirectoryError, OSError) as error:
+        raise _not_a_folder(folder, name, path, error) from error
+
+
+def _not_a_folder(folder: int, name: str, path: str, error: OSError) -> MirrorError:
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return trouble("open", path, error)
+    if stat.S_ISLNK(found.st_mode):
+        return UnsafePathError(
+            f"{path} is a link to {os.readlink(name, dir_fd=folder)}; syncd writes through no link",
+            path=path,
+            hint=f"write to: {os.path.realpath(path)} instead, or make {path} a real folder",
+        )
+    if not stat.S_ISDIR(found.st_mode):
+        return MirrorError(f"{path} is a file where a folder is needed", path=path, hint="move it away, or give the job another to:")
+    return trouble("open", path, error)
+
+
+def descend(root: str, names: Sequence[str]) -> int:
+    """A descriptor of the folder that `names` lead to from `root`. The caller closes it."""
+    current = open_root(root)
+    path = root.rstrip("/")
+    for name in names:
+        path = f"{path}/{name}"
+        try:
+            below = step_down(current, name, path)
+        finally:
+            os.close(current)
+        current = below
+    return current
+
+
+@contextmanager
+def opened(root: str, names: Sequence[str]) -> Iterator[int]:
+    folder = descend(root, names)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def trouble(what: str, path: str, error: OSError) -> MirrorError:
+    """The kernel's refusal as an error that names what to do about it."""
+    import errno
+
+    reason = error.strerror or str(error)
+    hints = {
+        errno.EACCES: "run syncd as a user who may write there, or change the folder's owner",
+        errno.EPERM: "the file may be immutable (lsattr), or only root may do this",
+        errno.EROFS: "the file system is mounted read-only; under systemd add ReadWritePaths= for it",
+        errno.ENOSPC: "free some space or inodes; the next run goes on by itself",
+        errno.EDQUOT: "the quota is used up; the next run goes on by itself once there is room",
+        errno.EIO: "the disk reports an error; look at dmesg",
+        errno.EBUSY: "it is a mount point of its own (a bind-mounted file?); mirror the folder that holds it instead",
+        errno.EXDEV: "another file system is mounted there; give it a path of its own in the job",
+        errno.EMFILE: "too many open files; raise LimitNOFILE=",
+        errno.ENAMETOOLONG: "the name is longer than this file system allows",
+        errno.EILSEQ: "this file system can't hold the name as it is written",
+    }
+    return MirrorError(f"can't {what} {path}: {reason}", path=path, hint=hints.get(error.errno or 0))

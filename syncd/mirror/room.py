@@ -1,0 +1,48 @@
+"""Free space and inodes, asked before the first byte, so that a full disk leaves the old set instead of half of the new one."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections import Counter
+from collections.abc import Iterable
+
+from syncd.errors import MirrorError
+from syncd.models import Action, Kind, Verb
+
+MARGIN_BYTES = 1 << 20
+BLOCK = 4096
+
+
+def check_room(actions: Iterable[Action]) -> None:
+    """Raises MirrorError when a file system lacks the bytes or inodes that the writes need while old and new stand side by side."""
+    needed: Counter[str] = Counter()
+    inodes: Counter[str] = Counter()
+    for action in actions:
+        if action.verb in (Verb.WRITE, Verb.RESTORE) and action.want is not None:
+            place = existing(posixpath.dirname(action.path))
+            size = 0 if action.want.kind is Kind.LINK else action.want.size or 0
+            needed[place] += -(-size // BLOCK) * BLOCK
+            inodes[place] += 1
+    by_device: dict[int, list[str]] = {}
+    for place in needed:
+        by_device.setdefault(os.stat(place).st_dev, []).append(place)
+    for places in by_device.values():
+        _check(places[0], sum(needed[place] for place in places), sum(inodes[place] for place in places))
+
+
+def _check(place: str, needed_bytes: int, needed_inodes: int) -> None:
+    free = os.statvfs(place)
+    free_bytes = free.f_bavail * free.f_frsize
+    margin = min(MARGIN_BYTES, free.f_blocks * free.f_frsize // 100)
+    if needed_bytes + margin > free_bytes:
+        raise MirrorError(f"no space: {needed_bytes} bytes are needed at {place}, {free_bytes} are free", path=place, hint="free some space; the next run goes on by itself")
+    if free.f_files and needed_inodes > free.f_favail:
+        raise MirrorError(f"no inodes: {needed_inodes} are needed at {place}, {free.f_favail} are free", path=place, hint="remove some files; the next run goes on by itself")
+
+
+def existing(path: str) -> str:
+    """The deepest folder of `path` that stands."""
+    while not os.path.isdir(path):
+        path = posixpath.dirname(path) or "/"
+    return path

@@ -1,0 +1,114 @@
+"""Destinations -> what stands there now. Every doubt is told apart from absence: only a plain "no such file" is nothing.
+
+Bytes are read only where lstat differs from what the ledger recorded. Equal device, inode, size, mtime and ctime mean equal
+bytes: nobody can set ctime, and the record is made after the last write of ours to the file.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+from syncd.engine.ports import Target
+from syncd.errors import MirrorError
+from syncd.mirror.folders import Missing, descend
+from syncd.mirror.paths import below
+from syncd.models import Kind, Local, Recorded, Stat
+from syncd.objects import blob_hasher, blob_id
+
+CHUNK = 1 << 20
+READ_AGAIN = 3  # a file that changes while it is read is read this often before it is called busy
+
+
+def scan(targets: Mapping[str, Target]) -> dict[str, Local | None]:
+    """Destination -> what stands there; None where nothing does. One pass per folder."""
+    found: dict[str, Local | None] = {}
+    folders: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for path, target in targets.items():
+        folders[target.root, posixpath.dirname(path)].append(path)
+    for (root, parent), paths in folders.items():
+        try:
+            folder = descend(root, below(parent, root) if parent != root else ())
+        except Missing:
+            found.update(dict.fromkeys(paths))
+            continue
+        except MirrorError as error:
+            # a file of ours that becomes a folder is not in the way: below it there is nothing yet
+            ours = any(other in targets and targets[other].recorded is not None for other in _above(parent, root))
+            found.update(dict.fromkeys(paths, None if ours else _unknown(error.message)))
+            continue
+        try:
+            for path in paths:
+                found[path] = look(folder, posixpath.basename(path), path, targets[path].recorded)
+        finally:
+            os.close(folder)
+    return found
+
+
+def _above(path: str, root: str) -> Iterator[str]:
+    while len(path) > len(root):
+        yield path
+        path = posixpath.dirname(path)
+
+
+def _unknown(problem: str) -> Local:
+    return Local(Kind.OTHER, None, 0, 0, 0, Stat(0, 0, 0, 0, 0), problem)
+
+
+def look(folder: int, name: str, path: str, recorded: Recorded | None) -> Local | None:
+    """What `name` in the open `folder` is, with its bytes' id. Never blocks on a FIFO, never follows a link."""
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return _unknown(f"can't look at {path}: {error.strerror}")
+    signature = stat_of(found)
+    if recorded is not None and recorded.stat == signature and stat.S_IFMT(found.st_mode) in (stat.S_IFREG, stat.S_IFLNK):
+        return _local(found, recorded.entry.kind, recorded.entry.blob)
+    if stat.S_ISREG(found.st_mode):
+        return _hashed(folder, name, path, found)
+    if stat.S_ISLNK(found.st_mode):
+        return _local(found, Kind.LINK, blob_id(os.fsencode(os.readlink(name, dir_fd=folder))))
+    return _local(found, Kind.DIRECTORY if stat.S_ISDIR(found.st_mode) else Kind.OTHER, None)
+
+
+def stat_of(found: os.stat_result) -> Stat:
+    return Stat(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _local(found: os.stat_result, kind: Kind, blob: str | None, problem: str | None = None) -> Local:
+    return Local(kind, blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, stat_of(found), problem)
+
+
+def _hashed(folder: int, name: str, path: str, found: os.stat_result) -> Local | None:
+    for _ in range(READ_AGAIN):
+        try:
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return _local(found, Kind.FILE, None, f"can't read {path}: {error.strerror}")
+        try:
+            before = os.fstat(descriptor)
+            blob, size = hash_file(descriptor, before.st_size)
+            after = os.fstat(descriptor)
+        except OSError as error:
+            return _local(found, Kind.FILE, None, f"can't read {path}: {error.strerror}")
+        finally:
+            os.close(descriptor)
+        if stat_of(before) == stat_of(after) and size == after.st_size:
+            return _local(after, Kind.FILE, blob)
+    return _local(found, Kind.FILE, None, f"{path} changes faster than it can be read")
+
+
+def hash_file(descriptor: int, size: int) -> tuple[str, int]:
+    """The git blob id of an open file of `size` bytes, and how many were read."""
+    hasher, count = blob_hasher(size), 0
+    while chunk := os.read(descriptor, CHUNK):
+        hasher.update(chunk)
+        count += len(chunk)
+    return hasher.hexdigest(), count

@@ -1,0 +1,423 @@
+"""Carries out a plan on disk: write all, sync all, rename all, each folder synced once; then removals, as carefully.
+
+A reader meets the old file or the new one, whole. Whatever dies, at whatever line, what stands is of the old or the new set and
+every leftover carries the intent's id. One bad file does not stop the others. Nothing is decided here: `expect` is checked again
+at the moment of acting, and a file that is no longer what the plan saw is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import secrets
+import stat
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+
+from syncd.engine.ports import Applied, Blobs, Outcome
+from syncd.errors import ChangedUnderneathError, MirrorError
+from syncd.mirror.folders import Missing, descend, opened, step_down, trouble
+from syncd.mirror.kernel import rename_into_nothing, syncfs
+from syncd.mirror.paths import below
+from syncd.mirror.scan import look, stat_of
+from syncd.mirror.trash import Trash
+from syncd.models import Action, Entry, Kind, Local, Verb
+from syncd.objects import blob_hasher
+
+PREFIX = ".syncd-"
+COPY_BYTES = 1 << 20
+SYNC_EACH_UP_TO = 8  # past this many files one syncfs is cheaper than an fsync each (docs/promises.md has the figures)
+
+
+@dataclass
+class Staged:
+    """A temporary file beside its destination, complete and with its final mode, waiting for its name."""
+
+    action: Action
+    temporary: str
+    size: int
+
+
+@dataclass
+class Batch:
+    """One application of one plan. `folders` are those syncd made before and may remove when they become empty."""
+
+    intent: str
+    blobs: Blobs
+    trash: Trash
+    now: Callable[[], datetime]
+    folders: frozenset[str]
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    staged: list[Staged] = field(default_factory=list)
+    made: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    bytes_written: int = 0
+
+    def run(self, actions: Sequence[Action]) -> Applied:
+        writes = [action for action in actions if action.verb in (Verb.WRITE, Verb.RESTORE)]
+        removals = [action for action in actions if action.verb is Verb.REMOVE]
+        early, late = _split(removals, writes)
+        blocked = {action.path for action in early}
+        try:
+            self._stage([action for action in writes if not _is_below_any(action.path, blocked)])
+            self._sync_staged()
+            self._remove(early)
+            self._drop_empty({posixpath.dirname(action.path) for action in early}, {action.path: _entry(action).root for action in early})
+            self._stage([action for action in writes if _is_below_any(action.path, blocked)])
+            self._sync_staged()
+            self._publish()
+            for action in actions:
+                if action.verb is Verb.MODE:
+                    self._attempt(action, self._change_looks)
+            self._remove(late)
+            self._drop_empty({posixpath.dirname(action.path) for action in late}, {action.path: _entry(action).root for action in late})
+        finally:
+            self._clear_up()
+        return Applied(self.outcomes, self.bytes_written, tuple(self.made), tuple(self.removed))
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def _stage(self, actions: Iterable[Action]) -> None:
+        """Each action has a complete temporary file in its own folder, or an outcome that says why not."""
+        for (root, parent), group in _by_folder(actions).items():
+            try:
+                folder = self._reach(root, parent, _entry(group[0]))
+            except MirrorError as error:
+                self.outcomes.update({action.path: Outcome(action.expect, error) for action in group})
+                continue
+            try:
+                for action in group:
+                    self._attempt(action, partial(self._write_temporary, folder))
+            finally:
+                os.close(folder)
+
+    def _attempt(self, action: Action, act: Callable[[Action], None]) -> None:
+        try:
+            act(action)
+        except MirrorError as error:
+            self.outcomes[action.path] = Outcome(action.expect, error)
+        except Missing as error:
+            self.outcomes[action.path] = Outcome(action.expect, ChangedUnderneathError(f"{error} is gone", path=action.path))
+        except OSError as error:
+            self.outcomes[action.path] = Outcome(action.expect, trouble(f"{action.verb.value} to" if action.verb is not Verb.REMOVE else "remove", action.path, error))
+
+    def _reach(self, root: str, parent: str, entry: Entry) -> int:
+        """A descriptor of `parent`, its missing folders made on the way."""
+        if not os.path.isdir(root):
+            self._make_operators_side(root, entry)
+        names = below(parent, root) if parent != root else ()
+        try:
+            current, path = descend(root, ()), root.rstrip("/")
+        except Missing as error:
+            raise ChangedUnderneathError(f"{root} is gone", path=root) from error
+        for name in names:
+            path = f"{path}/{name}"
+            try:
+                below_it = self._step_or_make(current, name, path, entry)
+            finally:
+                os.close(current)
+            current = below_it
+        return current
+
+    def _step_or_make(self, folder: int, name: str, path: str, entry: Entry) -> int:
+        try:
+            return step_down(folder, name, path)
+        except Missing:
+            pass
+        try:
+            os.mkdir(name, 0o700, dir_fd=folder)
+            made = step_down(folder, name, path)
+            self.made.append(path)
+            _own(made, entry)
+            os.fchmod(made, entry.dir_mode)
+            os.fsync(folder)
+        except OSError as error:
+            raise trouble("make the folder", path, error) from error
+        return made
+
+    def _make_operators_side(self, root: str, entry: Entry) -> None:
+        """The folders above `to` that do not stand yet. They are reached by path: everything up to here is the operator's side."""
+        missing = []
+        path = root
+        while not os.path.isdir(path):
+            missing.append(path)
+            path = posixpath.dirname(path) or "/"
+        for path in reversed(missing):
+            try:
+                os.mkdir(path, entry.dir_mode)
+                os.chmod(path, entry.dir_mode)
+            except OSError as error:
+                raise trouble("make the folder", path, error) from error
+            self.made.append(path)
+
+    def _write_temporary(self, folder: int, action: Action) -> None:
+        want = _entry(action)
+        temporary = f"{PREFIX}{self.intent}-{secrets.token_hex(8)}"
+        staged = Staged(action, temporary, 0)
+        self.staged.append(staged)  # noted first: whatever happens now, it is cleared up
+        try:
+            with self.blobs.open(want.blob) as content:
+                if want.kind is Kind.LINK:
+                    os.symlink(content.read(), os.fsencode(temporary), dir_fd=folder)
+                    if want.uid is not None or want.gid is not None:
+                        os.chown(temporary, _id(want.uid), _id(want.gid), dir_fd=folder, follow_symlinks=False)
+                else:
+                    staged.size = _copy(folder, temporary, content.read, want, size=os.fstat(content.fileno()).st_size)
+        except KeyError as error:
+            raise MirrorError(f"the content of {action.path} is not in the cache", path=action.path, hint="run it again; it will be fetched") from error
+
+    def _sync_staged(self) -> None:
+        """Every staged byte is on disk. A file system that reports an error fails all that was staged on it: which file it was is not known."""
+        waiting = [staged for staged in self.staged if staged.action.path not in self.outcomes and staged.action.want is not None]
+        if len(waiting) <= SYNC_EACH_UP_TO:
+            for staged in waiting:
+                self._attempt(staged.action, partial(_fsync_file, staged))
+            return
+        done: set[int] = set()
+        for (root, parent), group in _by_folder(staged.action for staged in waiting).items():
+            try:
+                with opened(root, below(parent, root) if parent != root else ()) as folder:
+                    device = os.fstat(folder).st_dev
+                    if device not in done:
+                        syncfs(folder)
+                        done.add(device)
+            except (OSError, MirrorError, Missing) as error:
+                failure = error if isinstance(error, MirrorError) else MirrorError(f"can't write to {parent}: {error}", path=parent)
+                self.outcomes.update({action.path: Outcome(action.expect, failure) for action in group})
+
+    def _publish(self) -> None:
+        """Every staged file has its name, and the names are on disk."""
+        by_path = {staged.action.path: staged for staged in self.staged if staged.action.path not in self.outcomes}
+        for (root, parent), group in _by_folder(staged.action for staged in by_path.values()).items():
+            try:
+                with opened(root, below(parent, root) if parent != root else ()) as folder:
+                    for action in group:
+                        self._attempt(action, partial(self._rename, folder, by_path[action.path]))
+                    os.fsync(folder)
+            except Missing as error:
+                gone = ChangedUnderneathError(f"the folder {error} is gone", path=parent)
+                self.outcomes.update({action.path: Outcome(action.expect, gone) for action in group})
+            except OSError as error:
+                self.outcomes.update({action.path: Outcome(action.expect, trouble("write to", parent, error)) for action in group})
+
+    def _rename(self, folder: int, staged: Staged, action: Action) -> None:
+        want = _entry(action)
+        name = posixpath.basename(action.path)
+        self._make_way(folder, name, action)
+        if action.takes_over and action.expect is not None:
+            self.trash.keep(folder, name, action.path, action.expect, self.now(), self.intent)
+        present = _check_expected(folder, name, action)
+        if present:
+            os.rename(staged.temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        else:
+            try:
+                rename_into_nothing(folder, staged.temporary, name)
+            except FileExistsError as error:
+                raise ChangedUnderneathError(f"{action.path} has appeared while syncd was at work", path=action.path, hint="the next run looks again") from error
+        self.staged.remove(staged)
+        self.bytes_written += staged.size
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        self.outcomes[action.path] = Outcome(Local(want.kind, want.blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, stat_of(found)))
+
+    def _make_way(self, folder: int, name: str, action: Action) -> None:
+        """A folder of ours that has become empty goes, so that a file can have its name."""
+        if action.expect is None or action.expect.kind is not Kind.DIRECTORY:
+            return
+        try:
+            if action.path not in self.folders:
+                raise MirrorError(f"a folder stands at {action.path}, where a file belongs", path=action.path, hint="move it away; syncd replaces no folder it did not make")
+            os.rmdir(name, dir_fd=folder)
+            self.removed.append(action.path)
+        except FileNotFoundError:
+            pass  # gone with its last file, just before
+        except OSError as error:
+            raise MirrorError(f"the folder {action.path} is in the way of a file and not empty", path=action.path, hint="move what is in it away; syncd did not write it") from error
+
+    # --- looks and removals -------------------------------------------------------------------------------------------
+
+    def _change_looks(self, action: Action) -> None:
+        """Mode and owner are as wanted; the bytes and their mtime are not touched."""
+        want, name = _entry(action), posixpath.basename(action.path)
+        parent = posixpath.dirname(action.path)
+        with opened(want.root, below(parent, want.root) if parent != want.root else ()) as folder:
+            _check_expected(folder, name, action)
+            descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            try:
+                found = os.fstat(descriptor)
+                if action.expect is None or stat_of(found) != action.expect.stat:
+                    raise ChangedUnderneathError(f"{action.path} has changed since it was looked at", path=action.path)
+                if want.kind is Kind.LINK:
+                    os.chown(name, _id(want.uid), _id(want.gid), dir_fd=folder, follow_symlinks=False)
+                else:
+                    handle = f"/proc/self/fd/{descriptor}"  # the one way to change what an O_PATH descriptor names, whatever its mode
+                    if want.uid is not None or want.gid is not None:
+                        os.chown(handle, _id(want.uid), _id(want.gid))
+                    os.chmod(handle, want.mode)
+                found = os.fstat(descriptor)
+            finally:
+                os.close(descriptor)
+            syncfs(folder)
+        self.outcomes[action.path] = Outcome(Local(want.kind, want.blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, stat_of(found)))
+
+    def _remove(self, actions: Iterable[Action]) -> None:
+        """The names are gone, and the disk knows; only then may the ledger forget them."""
+        for (root, parent), group in _by_folder(actions).items():
+            try:
+                with opened(root, below(parent, root) if parent != root else ()) as folder:
+                    for action in group:
+                        self._attempt(action, partial(self._unlink, folder))
+                    os.fsync(folder)
+            except Missing:
+                self.outcomes.update({action.path: Outcome(None) for action in group})
+            except (MirrorError, OSError) as error:
+                failure = error if isinstance(error, MirrorError) else trouble("remove from", parent, error)
+                self.outcomes.update({action.path: Outcome(action.expect, failure) for action in group})
+
+    def _unlink(self, folder: int, action: Action) -> None:
+        name = posixpath.basename(action.path)
+        had = _entry(action)
+        have = look(folder, name, action.path, None if action.expect is None or action.expect.stat != _stat(folder, name) else action.had)
+        if have is not None:
+            if not had.same_content(have):
+                raise ChangedUnderneathError(f"{action.path} was edited while syncd was at work; it stays", path=action.path)
+            os.unlink(name, dir_fd=folder)
+        self.outcomes[action.path] = Outcome(None)
+
+    def _drop_empty(self, parents: set[str], roots: dict[str, str]) -> None:
+        """Folders that syncd made and that hold nothing any more are gone, the deepest first."""
+        above = {path for parent in parents for path in _ancestors(parent)} & self.folders
+        for path in sorted(above, key=len, reverse=True):
+            root = next((root for root in set(roots.values()) if path.startswith(root.rstrip("/") + "/")), None)
+            with suppress(OSError, MirrorError, Missing):  # not empty, or not ours to remove: it stays, and that is right
+                if root is None:
+                    os.rmdir(path)
+                    self.removed.append(path)
+                    continue
+                names = below(path, root)
+                with opened(root, names[:-1]) as folder:
+                    os.rmdir(names[-1], dir_fd=folder)
+                    self.removed.append(path)
+                    os.fsync(folder)
+
+    def _clear_up(self) -> None:
+        """No temporary file of this batch is left, whatever ended it."""
+        for staged in self.staged:
+            want = _entry(staged.action)
+            parent = posixpath.dirname(staged.action.path)
+            with suppress(OSError, MirrorError, Missing), opened(want.root, below(parent, want.root) if parent != want.root else ()) as folder:
+                os.unlink(staged.temporary, dir_fd=folder)
+        self.staged.clear()
+
+
+def sweep(intent: str, folders: Iterable[tuple[str, str]]) -> int:
+    """Temporary files and links of `intent` in these (root, folder) pairs are gone; how many. Nothing else is touched."""
+    count = 0
+    start = f"{PREFIX}{intent}-"
+    for root, path in folders:
+        with suppress(Missing, MirrorError), opened(root, below(path, root) if path != root else ()) as folder:
+            for name in os.listdir(folder):
+                if not name.startswith(start):
+                    continue
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if found.st_uid == os.geteuid() and (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
+                    os.unlink(name, dir_fd=folder)
+                    count += 1
+            os.fsync(folder)
+    return count
+
+
+def _copy(folder: int, temporary: str, read: Callable[[int], bytes], want: Entry, size: int) -> int:
+    """A new file in the open `folder` with exactly the wanted bytes, owner and mode. Raises MirrorError when the bytes are not what their id says."""
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+    with open(descriptor, "wb", buffering=0) as file:
+        hasher = blob_hasher(size)
+        while chunk := read(COPY_BYTES):
+            hasher.update(chunk)
+            view = memoryview(chunk)
+            while view:
+                view = view[file.write(view) :]
+        if hasher.hexdigest() != want.blob:
+            raise MirrorError(f"the cached content of {want.source} does not match its id; nothing was written", hint="run it again; it will be fetched anew")
+        _own(descriptor, want)
+        os.fchmod(descriptor, want.mode)
+    return size
+
+
+def _fsync_file(staged: Staged, _action: Action) -> None:
+    want = _entry(staged.action)
+    if want.kind is Kind.LINK:
+        return  # its text lives in the inode and the folder, which is synced after the rename
+    parent = posixpath.dirname(staged.action.path)
+    with opened(want.root, below(parent, want.root) if parent != want.root else ()) as folder:
+        try:
+            descriptor = os.open(staged.temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        except PermissionError:
+            syncfs(folder)  # a mode or owner that we may not read back
+            return
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _check_expected(folder: int, name: str, action: Action) -> bool:
+    """Whether something stands there. Raises ChangedUnderneathError when it is not what the plan saw."""
+    now = _stat(folder, name)
+    expected = action.expect.stat if action.expect is not None and action.expect.kind is not Kind.DIRECTORY else None
+    if now != expected:
+        raise ChangedUnderneathError(f"{action.path} was changed while syncd was at work; it was left alone", path=action.path, hint="the next run looks again")
+    return now is not None
+
+
+def _stat(folder: int, name: str) -> object:
+    try:
+        return stat_of(os.stat(name, dir_fd=folder, follow_symlinks=False))
+    except FileNotFoundError:
+        return None
+
+
+def _own(descriptor: int, entry: Entry) -> None:
+    if entry.uid is not None or entry.gid is not None:
+        os.fchown(descriptor, _id(entry.uid), _id(entry.gid))
+
+
+def _id(identity: int | None) -> int:
+    return -1 if identity is None else identity
+
+
+def _entry(action: Action) -> Entry:
+    """What the action writes, or, for a removal, what it wrote once."""
+    if action.want is not None:
+        return action.want
+    if action.had is None:
+        raise ValueError(f"an action without want and had: {action}")
+    return action.had.entry
+
+
+def _by_folder(actions: Iterable[Action]) -> dict[tuple[str, str], list[Action]]:
+    groups: dict[tuple[str, str], list[Action]] = {}
+    for action in actions:
+        groups.setdefault((_entry(action).root, posixpath.dirname(action.path)), []).append(action)
+    return groups
+
+
+def _ancestors(path: str) -> Iterable[str]:
+    while len(path) > 1:
+        yield path
+        path = posixpath.dirname(path)
+
+
+def _is_below_any(path: str, files: set[str]) -> bool:
+    return any(parent in files for parent in _ancestors(posixpath.dirname(path)))
+
+
+def _split(removals: Sequence[Action], writes: Sequence[Action]) -> tuple[list[Action], list[Action]]:
+    """Removals that make way for a write (a file becomes a folder, or a folder a file), and all others, which come last."""
+    needed = {parent for action in writes for parent in _ancestors(posixpath.dirname(action.path))}
+    replaced = {action.path for action in writes if action.expect is not None and action.expect.kind is Kind.DIRECTORY}
+    early = [action for action in removals if action.path in needed or _is_below_any(action.path, replaced)]
+    chosen = {action.path for action in early}
+    return early, [action for action in removals if action.path not in chosen]

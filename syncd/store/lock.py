@@ -1,0 +1,40 @@
+"""One process per job, by flock: the kernel lets go when the process dies, so there is no stale lock and nothing to wait for."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+from syncd.errors import LockedError, StoreError
+
+
+@contextmanager
+def job_lock(state_dir: Path, job: str) -> Iterator[None]:
+    """The job is ours alone while the block runs. Raises LockedError at once, naming the holder's pid, when another has it."""
+    place = state_dir / "locks"
+    safe = job if job.replace("-", "").replace("_", "").replace(".", "").isalnum() and len(job) < 100 else sha256(job.encode()).hexdigest()
+    try:
+        os.makedirs(place, mode=0o700, exist_ok=True)
+        descriptor = os.open(place / f"{safe}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise StoreError(f"can't lock the job {job}: {error.strerror}", hint="the state folder must be writable by the user who runs syncd") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+            raise LockedError(f"another syncd{f' (pid {holder})' if holder else ''} is at work on {job}", hint="it will be done soon; try again then") from error
+        except OSError as error:
+            raise StoreError(f"can't lock the job {job}: {error.strerror}") from error
+        try:
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        except OSError:
+            pass  # the pid is only for messages; a full disk must not keep the lock from being used
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,142 @@
+"""Values to rows and back: the ledger's, the states', the intents', the sets'. Whatever does not read back whole is damage, not data."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from syncd.engine.ports import Intent, JobState
+from syncd.models import Action, Entry, Kind, Local, Recorded, Standing, Stat, TreeEntry, Verb
+
+
+class Damaged(Exception):
+    """A row does not read back as what was written."""
+
+
+def recorded_to_text(row: Recorded) -> str:
+    stat = row.stat
+    entry = row.entry
+    return json.dumps([_entry(entry), None if stat is None else [stat.device, stat.inode, stat.size, stat.mtime_ns, stat.ctime_ns], row.standing.value], separators=(",", ":"))
+
+
+def recorded_from_text(text: str) -> Recorded:
+    entry, stat, standing = json.loads(text)
+    return Recorded(_read_entry(entry), None if stat is None else Stat(*stat), Standing(standing))
+
+
+def _entry(entry: Entry) -> list[Any]:
+    return [entry.blob, entry.mode, entry.kind.value, entry.uid, entry.gid, entry.source, entry.size, entry.root, entry.dir_mode]
+
+
+def _read_entry(values: list[Any]) -> Entry:
+    blob, mode, kind, uid, gid, source, size, root, dir_mode = values
+    return Entry(blob, mode, Kind(kind), uid, gid, source, size, root, dir_mode)
+
+
+def files_to_bytes(files: Mapping[str, Entry]) -> bytes:
+    return zlib.compress(json.dumps({path: _entry(entry) for path, entry in files.items()}, separators=(",", ":")).encode("ascii"), 1)
+
+
+def files_from_bytes(body: bytes) -> dict[str, Entry]:
+    return {path: _read_entry(values) for path, values in json.loads(zlib.decompress(body)).items()}
+
+
+def listing_to_bytes(entries: Mapping[str, TreeEntry]) -> bytes:
+    return zlib.compress(json.dumps([[path, entry.mode, entry.id, entry.size] for path, entry in entries.items()], separators=(",", ":")).encode("ascii"), 1)
+
+
+def listing_from_bytes(body: bytes) -> dict[str, TreeEntry]:
+    return {path: TreeEntry(mode, identity, size) for path, mode, identity, size in json.loads(zlib.decompress(body))}
+
+
+def state_to_text(state: JobState) -> str:
+    values = asdict(state)
+    return json.dumps({name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}, separators=(",", ":"), sort_keys=True)
+
+
+def state_from_text(text: str) -> JobState:
+    values = json.loads(text)
+    times = {"paused_until", "last_run_at", "last_success_at", "last_change_at"}
+    known = {one.name for one in fields(JobState)}
+    read: dict[str, Any] = {name: datetime.fromisoformat(value) if name in times and value else value for name, value in values.items() if name in known}
+    return JobState(**read)
+
+
+def intent_to_text(intent: Intent) -> str:
+    actions = [
+        [action.verb.value, action.path, action.want and _entry(action.want), action.had and recorded_to_text(action.had), action.expect and _local(action.expect), action.reason, action.takes_over]
+        for action in intent.actions
+    ]
+    head = [intent.id, intent.job, intent.commit, intent.digest, list(intent.folders), intent.owes_hook, intent.started_at.isoformat(), intent.owed_before]
+    return json.dumps([head, actions], separators=(",", ":"))
+
+
+def intent_from_text(text: str) -> Intent:
+    (identity, job, commit, digest, folders, owes, started, owed_before), actions = json.loads(text)
+    read = tuple(
+        Action(
+            Verb(verb), path, _read_entry(want) if want else None, recorded_from_text(had) if had else None, _read_local(expect) if expect else None, reason, takes_over=takes_over
+        )
+        for verb, path, want, had, expect, reason, takes_over in actions
+    )  # fmt: skip
+    return Intent(identity, job, commit, digest, read, tuple(folders), owes, datetime.fromisoformat(started), owed_before)
+
+
+def _local(local: Local) -> list[Any]:
+    stat = local.stat
+    return [local.kind.value, local.blob, local.mode, local.uid, local.gid, [stat.device, stat.inode, stat.size, stat.mtime_ns, stat.ctime_ns]]
+
+
+def _read_local(values: list[Any]) -> Local:
+    kind, blob, mode, uid, gid, stat = values
+    return Local(Kind(kind), blob, mode, uid, gid, Stat(*stat))
+
+
+@dataclass(frozen=True)
+class AppliedSet:
+    """One set that stood whole: what a rollback goes back to."""
+
+    id: int
+    job: str
+    commit: str
+    digest: str
+    applied_at: datetime
+    pinned: bool
+    files: Mapping[str, Entry]
+
+
+@dataclass(frozen=True)
+class PastChange:
+    action: str
+    path: str
+    source: str | None
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True)
+class PastRun:
+    id: int
+    job: str
+    started_at: str
+    trigger: str
+    status: str
+    commit: str | None
+    previous: str | None
+    seconds: float
+    bytes: int
+    error_kind: str | None
+    error: str | None
+    changes: tuple[PastChange, ...] = ()
+
+
+@dataclass(frozen=True)
+class BudgetRow:
+    identity: str
+    limit: int | None
+    remaining: int | None
+    reset_at: str | None

@@ -1,0 +1,58 @@
+"""What each run did: history rows, bounded. A run that changed nothing and failed at nothing leaves no row."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, delete, select
+from sqlalchemy.dialects.sqlite import insert
+
+from syncd.models import RunReport, RunStatus
+from syncd.store import schema
+from syncd.store.rows import PastChange, PastRun
+
+RUNS_KEPT = 500
+CHANGES_KEPT_PER_RUN = 20_000
+
+
+def add(connection: Connection, report: RunReport) -> None:
+    """The run and its changes are in the history. A failure that repeats the job's last row only moves that row's time."""
+    if report.status in (RunStatus.UNCHANGED, RunStatus.SKIPPED) and not report.changes:
+        return
+    table = schema.run
+    values = {
+        "job": report.job, "started_at": report.started_at.isoformat() if report.started_at else "", "trigger": report.trigger.value, "status": report.status.value,
+        "commit": report.commit, "previous": report.previous, "seconds": report.seconds, "bytes": report.bytes_written,
+        "error_kind": report.error.kind if report.error else None, "error": report.error.message if report.error else None,
+    }  # fmt: skip
+    newest = connection.execute(select(table).where(table.c.job == report.job).order_by(table.c.id.desc()).limit(1)).first()
+    if newest is not None and not report.changes and (newest.status, newest.error, newest.commit) == (values["status"], values["error"], values["commit"]):
+        connection.execute(table.update().where(table.c.id == newest.id).values(**values))
+        return
+    identity = connection.execute(insert(table).values(**values).returning(table.c.id)).scalar_one()
+    if report.changes:
+        connection.execute(
+            insert(schema.change),
+            [
+                {"run": identity, "action": change.action.value, "path": change.path, "source": change.source, "before": change.before, "after": change.after}
+                for change in report.changes[:CHANGES_KEPT_PER_RUN]
+            ],
+        )
+    kept = select(table.c.id).where(table.c.job == report.job).order_by(table.c.id.desc()).limit(RUNS_KEPT)
+    connection.execute(delete(table).where(table.c.job == report.job, table.c.id.not_in(kept)))
+
+
+def history(connection: Connection, job: str | None, path: str | None, limit: int) -> list[PastRun]:
+    """Past runs, newest first; only those that touched `path` when it is given, with only its changes then."""
+    run, change = schema.run, schema.change
+    query = select(run).order_by(run.c.id.desc()).limit(limit)
+    if job is not None:
+        query = query.where(run.c.job == job)
+    if path is not None:
+        query = query.where(run.c.id.in_(select(change.c.run).where(change.c.path == path)))
+    found = connection.execute(query).all()
+    changes: dict[int, list[PastChange]] = {row.id: [] for row in found}
+    chosen = select(change).where(change.c.run.in_(list(changes))).order_by(change.c.id)
+    for row in connection.execute(chosen if path is None else chosen.where(change.c.path == path)):
+        changes[row.run].append(PastChange(row.action, row.path, row.source, row.before, row.after))
+    return [
+        PastRun(row.id, row.job, row.started_at, row.trigger, row.status, row.commit, row.previous, row.seconds, row.bytes, row.error_kind, row.error, tuple(changes[row.id])) for row in found
+    ]
