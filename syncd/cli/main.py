@@ -37,8 +37,7 @@ class Verbs(click.Group):
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(f"syncd.cli.{VERBS[cmd_name][0]}")
-        command = module.command
-        assert isinstance(command, click.Command)
+        command: click.Command = module.command
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
@@ -94,7 +93,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
-    except Exception:
+    except Exception:  # noqa: BLE001  (the last handler of the process: whatever gets here is a bug of ours)
         click.echo(_redacted(traceback.format_exc()), err=True)
         click.echo(f"This is a bug in syncd {__version__} (Python {platform.python_version()}, {platform.platform()}).", err=True)
         click.echo("Please report it with the lines above, the command as you typed it, and `syncd check` of your configuration.", err=True)

@@ -33,7 +33,7 @@ class BlobCache:
     def open(self, blob: str) -> BinaryIO:
         """The content, verified whole before the first byte is given. Raises KeyError; a damaged file is gone then."""
         try:
-            content = open(self._file(blob), "rb", opener=_nofollow)
+            content = open(self._file(blob), "rb", opener=_nofollow)  # noqa: SIM115  (handed to the caller, verified)
         except OSError as error:
             raise KeyError(blob) from error
         try:

@@ -1,0 +1,95 @@
+"""What GitHub lets one identity do: the hourly budget as its headers tell it, and our own bounds on requests a minute and at once."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from syncd.clock import Clock, Patience
+
+POINTS_A_MINUTE = 900  # docs "Rate limits for the REST API": secondary limit per endpoint; kept over all endpoints together
+
+
+@dataclass(frozen=True)
+class BudgetView:
+    limit: int | None
+    remaining: int | None
+    reset_at: datetime | None
+
+
+class Budget:
+    """One identity's: fed from every answer's headers, asked before every request. Safe from many threads."""
+
+    def __init__(self, clock: Clock, points_a_minute: int = POINTS_A_MINUTE) -> None:
+        self._clock = clock
+        self._points = points_a_minute
+        self._guard = threading.Lock()
+        self._sent: deque[float] = deque()
+        self._view = BudgetView(None, None, None)
+
+    def take(self, patience: Patience) -> None:
+        """Return when one more request may go out this minute."""
+        while True:
+            with self._guard:
+                now = self._clock.monotonic()
+                while self._sent and self._sent[0] <= now - 60:
+                    self._sent.popleft()
+                if len(self._sent) < self._points:
+                    self._sent.append(now)
+                    return
+                wait = self._sent[0] + 60 - now
+            patience.wait(max(0.05, wait))
+
+    def note(self, headers: Mapping[str, str]) -> None:
+        try:
+            limit, remaining, reset = int(headers["x-ratelimit-limit"]), int(headers["x-ratelimit-remaining"]), int(headers["x-ratelimit-reset"])
+            view = BudgetView(limit, remaining, datetime.fromtimestamp(reset, UTC))
+        except (KeyError, ValueError, OverflowError, OSError):
+            return  # Enterprise Server with limits off says nothing
+        if headers.get("x-ratelimit-resource", "core") != "core":
+            return
+        with self._guard:
+            self._view = view
+
+    def view(self) -> BudgetView:
+        with self._guard:
+            return self._view
+
+
+class Gate:
+    """At most `at_once` requests in flight over all identities; waiting for a place ends with the run's patience."""
+
+    def __init__(self, at_once: int) -> None:
+        self.at_once = at_once
+        self._free = threading.Semaphore(at_once)
+
+    def enter(self, patience: Patience) -> None:
+        while not self._free.acquire(timeout=0.5):
+            patience.check()
+
+    def leave(self) -> None:
+        self._free.release()
+
+
+class Tally:
+    """How many exchanges were made, for the report and the metrics: redirects and token requests included."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._codes: Counter[tuple[str, int]] = Counter()
+        self.skew_seconds: float | None = None
+
+    def count(self, identity: str, status: int) -> None:
+        with self._guard:
+            self._codes[identity, status] += 1
+
+    def totals(self) -> dict[str, int]:
+        with self._guard:
+            return {"total": sum(self._codes.values()), "not_modified": sum(count for (_, status), count in self._codes.items() if status == 304)}
+
+    def by_code(self) -> dict[tuple[str, int], int]:
+        with self._guard:
+            return dict(self._codes)

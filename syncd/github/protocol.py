@@ -1,0 +1,281 @@
+"""PURE: builds requests and reads answers. Every status that is not success becomes the error of who acts next.
+
+Source: the REST documentation ("Troubleshooting the REST API", "Rate limits for the REST API", "Best practices"), and the texts that
+clients have recorded for each refusal; a table of them is in tests/unit/test_github_protocol.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from syncd import __version__
+from syncd.clock import Patience
+from syncd.errors import AuthError, BadResponseError, NotFoundError, RateLimitedError, RemoteError, RemoteUnavailableError, SyncdError, UnsafePathError
+
+API_VERSION = "2022-11-28"
+USER_AGENT = f"syncd/{__version__}"
+JSON = "application/vnd.github+json"
+RAW = "application/vnd.github.raw+json"
+OBJECT = "application/vnd.github.object+json"
+SHA = "application/vnd.github.sha"
+
+JSON_CAP = 64 << 20  # a tree of 100,000 entries is about 30 MB of JSON
+ERROR_CAP = 64 << 10
+NO_HINT_WAIT = 60.0  # "Rate limits for the REST API": wait at least one minute when the answer gives no time
+SKEW_TEXTS = (
+    "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued",
+    "'Expiration time' claim ('exp') must be a numeric value representing the future time at which the assertion expires",
+    "'Expiration time' claim ('exp') is too far in the future",
+)
+
+
+class TooLargeError(RemoteError):
+    """The Contents API does not serve this file; the blobs endpoint may."""
+
+    kind = "bad_response"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One exchange to make. `subject` names what is asked for, for messages; `elsewhere` allows a redirect to another host, without our credential."""
+
+    method: str
+    url: str
+    route: str
+    subject: str
+    repo: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    cap_bytes: int = JSON_CAP
+    authorised: bool = True
+    elsewhere: bool = False
+
+
+class Response(Protocol):
+    """An answer whose body is still on the way."""
+
+    status: int
+    headers: Mapping[str, str]  # names in lower case
+    url: str
+
+    def chunks(self) -> Iterator[bytes]:
+        """The body, decoded, at most `cap_bytes`. Raises RemoteUnavailableError when it ends early, BadResponseError past the cap."""
+
+    def close(self) -> None: ...
+
+
+class Transport(Protocol):
+    def send(self, request: Request, patience: Patience) -> Response:
+        """GitHub's answer, of whatever status. Raises RemoteUnavailableError when there was none."""
+
+
+def get(api: str, path: str, route: str, subject: str, repo: str | None, accept: str = JSON, etags: str | None = None, cap_bytes: int = JSON_CAP) -> Request:
+    headers = {"Accept": accept, "X-GitHub-Api-Version": API_VERSION, "User-Agent": USER_AGENT}
+    if etags:
+        headers["If-None-Match"] = etags
+    return Request("GET", api + path, route, subject, repo, headers, cap_bytes=cap_bytes)
+
+
+def post(api: str, path: str, route: str, subject: str, body: object) -> Request:
+    headers = {"Accept": JSON, "X-GitHub-Api-Version": API_VERSION, "User-Agent": USER_AGENT, "Content-Type": "application/json"}
+    return Request("POST", api + path, route, subject, None, headers, json.dumps(body).encode())
+
+
+def repo_path(repo: str) -> str:
+    owner, _, name = repo.partition("/")
+    return f"/repos/{quote(owner, safe='')}/{quote(name, safe='')}"
+
+
+def quoted(path: str) -> str:
+    """A repository path for a URL. `.` and `..` are refused: an HTTP library would resolve them to another endpoint."""
+    if any(part in (".", "..") for part in path.split("/")):
+        raise UnsafePathError(f"{path!r} can't be asked for: it has a . or .. in it", path=path)
+    return quote(path, safe="/", errors="surrogateescape")
+
+
+def read(response: Response) -> bytes:
+    """The whole body. The response is closed."""
+    try:
+        return b"".join(response.chunks())
+    finally:
+        response.close()
+
+
+def read_json(request: Request, response: Response) -> Any:
+    """The body as JSON. Raises BadResponseError for HTML of a proxy, a cut answer, or anything else that is not JSON."""
+    body = read(response)
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        what = "a web page (a proxy or a sign-in page?)" if body.lstrip()[:1] == b"<" else "no JSON"
+        raise BadResponseError(
+            f"asked for {request.subject}, got {what}", status=response.status, request_id=request_id(response.headers), hint="nothing was changed; the next run asks again"
+        ) from error
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    return headers.get("x-github-request-id")
+
+
+def date_of(headers: Mapping[str, str]) -> datetime | None:
+    """The server's own clock, from Date; aware UTC."""
+    try:
+        found = parsedate_to_datetime(headers["date"])
+    except (KeyError, ValueError, TypeError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer that is not success, read: what `failure` and those who handle single statuses look at."""
+
+    status: int
+    message: str
+    documentation: str
+    codes: tuple[str, ...]
+    headers: Mapping[str, str]
+
+
+def refusal(response: Response) -> Refusal:
+    """Reads the body of a failed answer, whatever it is. The response is closed."""
+    try:
+        body = read(response)
+    except SyncdError:
+        body = b""
+    message, documentation, codes = "", "", []
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict):
+        message = found["message"] if isinstance(found.get("message"), str) else ""
+        documentation = found["documentation_url"] if isinstance(found.get("documentation_url"), str) else ""
+        errors = found.get("errors")
+        codes = [error["code"] for error in errors if isinstance(error, dict) and isinstance(error.get("code"), str)] if isinstance(errors, list) else []
+    return Refusal(response.status, message, documentation, tuple(codes), response.headers)
+
+
+def failure(request: Request, found: Refusal, now: datetime) -> SyncdError:
+    """The error that a failed answer means. `now` is our clock; waits are counted on the server's."""
+    limited = limit(request, found, now)
+    if limited is not None:
+        return limited
+    identity = request_id(found.headers)
+    said = f"asked for {request.subject}: GitHub answered {found.status}" + (f" ({found.message})" if found.message else "")
+    if found.status == 401:
+        return _unauthorised(said, found, identity)
+    if found.status == 403:
+        return _forbidden(said, found, identity)
+    if found.status == 404:
+        return _not_found(request, said, found, identity)
+    if found.status == 409:
+        return NotFoundError(f"{request.repo or request.subject} is empty: it has no commit yet", status=409, request_id=identity, hint="push a first commit, or correct repo:")
+    if found.status == 422 and request.route == "token":
+        return AuthError(said, status=422, request_id=identity, state="grant", hint="the App lacks contents: read, or a repository of the jobs is not in the installation; see the App's settings")
+    if found.status == 422:
+        return NotFoundError(said, status=422, request_id=identity)
+    if found.status == 451:
+        return AuthError(said, status=451, request_id=identity, state="blocked", hint="the repository is blocked for legal reasons")
+    if found.status == 410:
+        return BadResponseError(said, status=410, request_id=identity, hint="this API version is gone; update syncd")
+    if found.status >= 500 or found.status == 408:
+        return RemoteUnavailableError(said, status=found.status, request_id=identity, hint="GitHub has trouble; the next run tries again")
+    return BadResponseError(said, status=found.status, request_id=identity, hint="nothing was changed")
+
+
+def limit(request: Request, found: Refusal, now: datetime) -> RateLimitedError | None:
+    """The limit that a 403 or 429 speaks of, or None when it is about permissions. Source: docs "Rate limits for the REST API"; go-github CheckResponse."""
+    if found.status not in (403, 429):
+        return None
+    headers, said = found.headers, found.message.lower()
+    server = date_of(headers) or now
+    retry_after = _seconds(headers.get("retry-after"))
+    secondary = "secondary rate limit" in said or "abuse detection" in said or found.documentation.endswith(("secondary-rate-limits", "#abuse-rate-limits"))
+    primary = headers.get("x-ratelimit-remaining") == "0" and not secondary
+    if primary:
+        reset = _seconds(headers.get("x-ratelimit-reset"))
+        wait = max(1.0, reset - server.timestamp() + 1) if reset is not None else NO_HINT_WAIT
+        wait = max(wait, retry_after or 0)
+    elif retry_after is not None:
+        wait = max(1.0, retry_after)
+    elif secondary or found.status == 429:
+        wait = NO_HINT_WAIT
+    else:
+        return None
+    retry_at = now + timedelta(seconds=wait)
+    which = "the hourly limit is used up" if primary else "GitHub asks to slow down (secondary limit)"
+    return RateLimitedError(
+        f"asked for {request.subject}: {which}; it makes sense again at {retry_at:%Y-%m-%dT%H:%M:%SZ}",
+        retry_at=retry_at, primary=primary, status=found.status, request_id=request_id(headers),
+        hint="syncd waits by itself; see `syncd status` for the budget",
+    )  # fmt: skip
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return None
+
+
+def _unauthorised(said: str, found: Refusal, identity: str | None) -> AuthError:
+    for text, state, hint in (
+        ("could not be decoded", "key", "the private key does not belong to this App; download a new one in the App's settings"),
+        ("must generate a public key", "key", "app_id names an App without a key; check app_id, or generate a private key in the App's settings"),
+        ("'Issuer' claim", "key", "app_id is not a number; check it for stray characters"),
+        ("claim ('iss')", "key", "check app_id or client_id"),
+        ("claim ('iat')", "clock", "this machine's clock is off; set up NTP"),
+        ("claim ('exp')", "clock", "this machine's clock is off; set up NTP"),
+    ):
+        if text in found.message:
+            return AuthError(said, status=401, request_id=identity, state=state, hint=hint)
+    return AuthError(said, status=401, request_id=identity, state="token", hint="the token is wrong, expired or revoked; make a new one")
+
+
+def _forbidden(said: str, found: Refusal, identity: str | None) -> SyncdError:
+    if "too_large" in found.codes:
+        return TooLargeError(said, status=403, request_id=identity)
+    sso = found.headers.get("x-github-sso")
+    if sso:
+        return AuthError(said, status=403, request_id=identity, state="sso", hint="authorise the token for the organization's single sign-on: " + sso.partition("url=")[2].partition(";")[0])
+    for text, state, hint in (
+        ("suspended", "suspended", "the installation is suspended; an owner of the account can unsuspend it under Settings → Applications"),
+        ("IP allow list", "allow_list", "add this server's address to the organization's IP allow list"),
+        ("User-Agent", "proxy", "something between here and GitHub removes the User-Agent header"),
+        (
+            "Resource not accessible",
+            "permission",
+            f"the token lacks a permission ({found.headers.get('x-accepted-github-permissions') or 'contents=read'}); grant it in the App's or token's settings",
+        ),
+    ):
+        if text in found.message:
+            return AuthError(said, status=403, request_id=identity, state=state, hint=hint)
+    return AuthError(said, status=403, request_id=identity, state="permission", hint="check what the token or App may read; after many wrong tokens GitHub refuses right ones for a while too")
+
+
+def _not_found(request: Request, said: str, found: Refusal, identity: str | None) -> SyncdError:
+    if request.route == "token":
+        return AuthError(said, status=404, request_id=identity, state="installation", hint="the installation is gone, or installation_id is not one of this App (is it the app id?)")
+    if request.route == "installation":
+        return AuthError(
+            f"the App is not installed on {request.repo}, or there is no such repository", status=404, request_id=identity, state="installation",
+            hint="install it: the App's page → Install App; and check repo:",
+        )  # fmt: skip
+    if "No commit found" in found.message:
+        return NotFoundError(said, status=404, request_id=identity)
+    if request.route in ("head", "repo"):
+        return AuthError(
+            f"{request.repo} is not there, or this identity may not see it (GitHub answers 404 for both)", status=404, request_id=identity, state="hidden",
+            hint="check repo:, and that the App or token has access to it",
+        )  # fmt: skip
+    return NotFoundError(said, status=404, request_id=identity)
+
+
+Send = Callable[[Request], Response]
