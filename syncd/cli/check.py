@@ -1,0 +1,58 @@
+"""`syncd check`: every mistake in the configuration, each with its place."""
+
+from __future__ import annotations
+
+import click
+
+from syncd.cli.common import Settings, emit
+from syncd.config.convert import secrets_of
+from syncd.config.model import Config
+from syncd.config.secrets import read_key, read_secret
+from syncd.errors import ConfigError, Problem, SyncdError
+from syncd.models import SecretRef
+
+
+@click.command(name="check", short_help="Every mistake in the configuration.")
+@click.option("--online", is_flag=True, help="Also ask GitHub: every identity, and every job's repository and ref.")
+@click.pass_obj
+def command(settings: Settings, online: bool) -> int:
+    """Say every mistake in the configuration at once, each with its file, line and column. Exit 2 when there is one."""
+    config = settings.load()
+    problems = [problem for key, ref in secrets_of(config).items() if (problem := _judge(config, settings, key, ref)) is not None]
+    if problems:
+        raise ConfigError(problems)
+    jobs, identities = len(config.jobs), len(config.identities)
+    emit(settings, f"{config.path}: {jobs} job{'s' * (jobs != 1)}, {identities} identit{'ies' if identities != 1 else 'y'}: good. State: {config.state}")
+    return _ask(settings, config) if online else 0
+
+
+def _judge(config: Config, settings: Settings, key: str, ref: SecretRef) -> Problem | None:
+    try:
+        (read_key if key.endswith("private_key") else read_secret)(ref, settings.environ, key)
+    except ConfigError as error:
+        file = str(config.files[0])
+        return Problem(file, 0, 0, "", f"{error.message}" + (f"; {error.hint}" if error.hint else ""))
+    return None
+
+
+def _ask(settings: Settings, config: Config) -> int:
+    """One head request per job; nothing is written."""
+    from syncd.wiring import Workshop
+
+    workshop = Workshop.open(config, settings.environ, only_look=True)
+    codes = []
+    try:
+        for job in config.jobs.values():
+            try:
+                head = workshop.house(job).source.resolve(job.repo, job.ref, None, workshop.patience(job))
+                emit(settings, f"✓ {job.name}  {job.repo}@{job.ref or 'HEAD'} is {head.commit[:7]}")
+            except SyncdError as error:
+                codes.append(error.exit_code)
+                click.echo(f"✕ {job.name}  {error.message}" + (f"\n    → {error.hint}" if error.hint else ""), err=True)
+    finally:
+        workshop.close()
+    if not codes:
+        return 0
+    if len(codes) < len(config.jobs):
+        return 3
+    return codes[0] if len(set(codes)) == 1 else 1

@@ -1,0 +1,42 @@
+"""`syncd migrate`: bring the store to this version's schema, or say whether it is."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import click
+
+from syncd.cli.common import Settings, emit
+from syncd.store.schema import VERSION
+from syncd.store.store import FILE, SqliteStore
+
+
+@click.command(name="migrate", short_help="Bring the store to this version's schema.")
+@click.option("--check", is_flag=True, help="Only say; exit 1 when it would have to be migrated.")
+@click.pass_obj
+def command(settings: Settings, check: bool) -> int:
+    """Bring the store to this version's schema. Every command that needs the store does it by itself; this is for doing it first."""
+    config = settings.load()
+    file = config.state / FILE
+    if check:
+        found = _version(str(file)) if file.exists() else None
+        emit(settings, f"{file}: schema {found or 'none yet'}; this version's is {VERSION}")
+        return 0 if found == VERSION else 1
+    store = SqliteStore.open(config.state)
+    for note in store.notes:
+        emit(settings, note)
+    store.close()
+    emit(settings, f"{file}: schema {VERSION}")
+    return 0
+
+
+def _version(file: str) -> str | None:
+    try:
+        connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+        try:
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return None
+    return row[0] if row else None

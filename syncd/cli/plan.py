@@ -1,0 +1,116 @@
+"""`syncd plan`: what a sync would do now, without doing it."""
+
+from __future__ import annotations
+
+import difflib
+from concurrent.futures import ThreadPoolExecutor
+
+import click
+
+from syncd.cli.common import Settings, chosen_jobs, emit, exit_code, say
+from syncd.cli.logs import set_up_logging
+from syncd.cli.reports import MARK, as_json, change_line, error_lines, printable, sign_of
+from syncd.cli.sync import failed
+from syncd.engine.apply import stage
+from syncd.engine.run import Decision, Options, plan_job
+from syncd.errors import SyncdError
+from syncd.models import Action, Job, Kind, RunReport, RunStatus, Verb
+from syncd.wiring import Workshop
+
+EXIT_CHANGES = 10
+DIFF_LIMIT = 256 << 10
+WORDS = {"+": "to add", "~": "to change", "!": "to put back", "%": "to set right", "-": "to remove", "=": "left alone"}
+
+
+@click.command(name="plan", short_help="What a sync would do now.")
+@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@click.option("--diff", is_flag=True, help="Show the lines that would change (of files that everybody may read).")
+@click.option("--show-secrets", is_flag=True, help="With --diff: also of files that not everybody may read.")
+@click.option("--exit-code", is_flag=True, help="Exit 10 when there are changes.")
+@click.option("--json", "as_object", is_flag=True, help="Print one JSON object (schema syncd.plan/1).")
+@click.pass_obj
+def command(settings: Settings, jobs: tuple[str, ...], diff: bool, show_secrets: bool, exit_code: bool, as_object: bool) -> int:
+    """Show what `syncd sync` would do now. Nothing is written and no lock is taken."""
+    set_up_logging(settings)
+    config = settings.load()
+    chosen = chosen_jobs(config, jobs)
+    workshop = Workshop.open(config, settings.environ, only_look=True)
+    try:
+        with ThreadPoolExecutor(max_workers=max(1, min(config.workers, len(chosen)))) as pool:
+            found = list(pool.map(lambda job: _plan(workshop, job), chosen))
+        reports = [report for report, _ in found]
+        code = _code(reports, exit_code)
+        if as_object:
+            click.echo(as_json("syncd.plan/1", code, workshop.tally.totals(), reports))
+            return code
+        for job, (report, decision) in zip(chosen, found, strict=True):
+            _show(settings, workshop, job, report, decision, diff, show_secrets)
+        _close(settings, reports, workshop)
+        return code
+    finally:
+        workshop.close()
+
+
+def _plan(workshop: Workshop, job: Job) -> tuple[RunReport, Decision | None]:
+    try:
+        return plan_job(job, workshop.house(job), workshop.patience(job))
+    except SyncdError as error:
+        return failed(job, Options(), error), None
+
+
+def _code(reports: list[RunReport], wants_changes: bool) -> int:
+    code = exit_code(reports)
+    if code == 0 and wants_changes and any(report.status is RunStatus.CHANGED for report in reports):
+        return EXIT_CHANGES
+    return code
+
+
+def _show(settings: Settings, workshop: Workshop, job: Job, report: RunReport, decision: Decision | None, diff: bool, show_secrets: bool) -> None:
+    commit = (report.commit or "")[:7]
+    moved = f"{report.previous[:7]} → {commit}" if report.previous and report.previous != commit and not commit.startswith(report.previous[:7]) else commit or "-"
+    mark, colour = MARK[report.status]
+    emit(settings, f"{click.style(mark, fg=colour)} {report.job}  {report.repo}@{report.ref or 'HEAD'}  {moved}" + ("  in step" if report.status is RunStatus.UNCHANGED else ""))
+    if report.error is not None:
+        click.echo("\n".join([f"    {printable(report.error.message)}", *error_lines(report)]), err=settings.quiet)
+        return
+    if decision is not None and diff:
+        stage(job, decision.commit, decision.plan, decision.remote, workshop.house(job).source, workshop.blobs, workshop.patience(job))
+    actions = {action.path: action for action in decision.plan.actions} if decision else {}
+    for change in report.changes:
+        emit(settings, change_line(change))
+        if diff and change.path in actions:
+            for line in _diff(workshop, actions[change.path], show_secrets):
+                emit(settings, line)
+
+
+def _diff(workshop: Workshop, action: Action, show_secrets: bool) -> list[str]:
+    """The lines that change, for text that its readers may see anyway."""
+    want, have = action.want, action.expect
+    if action.verb not in (Verb.WRITE, Verb.RESTORE) or want is None or want.kind is not Kind.FILE:
+        return []
+    if not show_secrets and (not want.mode & 0o004 or (have is not None and not have.mode & 0o004)):
+        return [click.style("      (not everybody may read it; --show-secrets shows the lines)", dim=True)]
+    old = _content_on_disk(action) if have is not None and have.kind is Kind.FILE else b""
+    with workshop.blobs.open(want.blob) as content:
+        new = content.read(DIFF_LIMIT + 1)
+    if old is None or b"\0" in old + new or len(old) > DIFF_LIMIT or len(new) > DIFF_LIMIT:
+        return [click.style(f"      (binary or large: {have.stat.size if have else 0} → {want.size or len(new)} bytes)", dim=True)]
+    lines = list(difflib.unified_diff(old.decode("utf-8", "replace").splitlines(), new.decode("utf-8", "replace").splitlines(), lineterm="", n=2))[2:]
+    return [click.style(f"      {printable(line)}", fg={"+": "green", "-": "red"}.get(line[:1])) for line in lines]
+
+
+def _content_on_disk(action: Action) -> bytes | None:
+    from syncd.mirror.read import read_file
+
+    root = action.want.root if action.want else "/"
+    return read_file(action.path, root, DIFF_LIMIT + 1)
+
+
+def _close(settings: Settings, reports: list[RunReport], workshop: Workshop) -> None:
+    signs = [sign_of(change) for report in reports for change in report.changes]
+    parts = [f"{signs.count(sign)} {words}" for sign, words in WORDS.items() if sign in signs]
+    totals = workshop.tally.totals()
+    left = [view.remaining for budget in workshop.budgets.values() if (view := budget.view()).remaining is not None]
+    emit(settings, f"Plan: {', '.join(parts) or 'nothing to do'}. {totals['total']} requests ({totals['not_modified']} answered 304)" + (f", {min(left):,} left." if left else "."))
+    if any(report.error for report in reports):
+        say(settings, "Some jobs could not be planned; see above.")

@@ -1,0 +1,127 @@
+"""`syncd sync`: bring the jobs in step once, side by side; for cron and for hands."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import click
+
+from syncd.cli.common import Settings, chosen_jobs, emit, exit_code, say
+from syncd.cli.logs import set_up_logging
+from syncd.cli.reports import as_json, change_line, closing_line, error_lines, summary_line
+from syncd.engine.run import Options, run_job
+from syncd.errors import ConfigError, LockedError, StoppedError, SyncdError
+from syncd.models import Job, RunReport, RunStatus
+from syncd.wiring import Workshop
+
+
+@click.command(name="sync", short_help="Bring the jobs in step once.")
+@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@click.option("--ref", metavar="REF", help="Bring this branch, tag or commit instead, this run only; the jobs must be named.")
+@click.option("--allow-delete", type=click.IntRange(0), metavar="N", help="Let each job remove up to N files this once; also lifts limits.empty.")
+@click.option("--forget", metavar="JOB", help="Forget what is recorded of JOB, then go on; its files stay.")
+@click.option("--json", "as_object", is_flag=True, help="Print one JSON object (schema syncd.sync/1).")
+@click.pass_obj
+def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_delete: int | None, forget: str | None, as_object: bool) -> int:
+    """Bring the named jobs, or all of them, in step once. A failing job never stops the others.
+
+    Exit: 0 in step, 3 some failed, 4 GitHub refused who we are, 5 try again later, 6 a limit stopped it, 11 another syncd is at work.
+    """
+    if ref is not None and not jobs:
+        raise ConfigError("--ref changes what a job brings: name the jobs it is for", hint=f"syncd sync JOB --ref {ref}")
+    set_up_logging(settings)
+    config = settings.load()
+    chosen = chosen_jobs(config, jobs)
+    workshop = Workshop.open(config, settings.environ)
+    try:
+        for note in workshop.store.notes:
+            say(settings, f"syncd: {note}")
+        if forget is not None:
+            count = workshop.store.forget(forget)
+            say(settings, f"forgot {count} files of {forget}; they stay where they are")
+            chosen = [job for job in chosen if job.name != forget or forget in jobs]
+        width = max((len(job.name) for job in chosen), default=0)
+        with stopping(workshop):
+            reports = run_all(workshop, chosen, Options(ref=ref, allow_delete=allow_delete), lambda report: None if as_object else _show(settings, report, width))
+        code = 130 if workshop.stop.is_set() and any(isinstance(report.error, StoppedError) for report in reports) else exit_code(reports)
+        if as_object:
+            click.echo(as_json("syncd.sync/1", code, workshop.tally.totals(), reports))
+        elif not settings.quiet:
+            click.echo(closing_line(reports, code, workshop.tally.totals()))
+        return code
+    finally:
+        workshop.close()
+
+
+def run_all(workshop: Workshop, jobs: Sequence[Job], options: Options, done: Callable[[RunReport], None]) -> list[RunReport]:
+    """Every job has run; the reports in the order of the jobs. `done` hears of each as it ends."""
+
+    def one(job: Job) -> RunReport:
+        report = run_one(workshop, job, options)
+        done(report)
+        return report
+
+    if len(jobs) == 1:
+        return [one(jobs[0])]
+    with ThreadPoolExecutor(max_workers=max(1, min(workshop.config.workers, len(jobs))), thread_name_prefix="syncd-job") as pool:
+        return list(pool.map(one, jobs))
+
+
+def run_one(workshop: Workshop, job: Job, options: Options) -> RunReport:
+    """One run under the job's lock. What can't even begin is a failed report, so that the others go on."""
+    try:
+        with workshop.locked(job):
+            return run_job(job, workshop.house(job), workshop.patience(job), options)
+    except SyncdError as error:
+        return failed(job, options, error)
+    except Exception as error:  # noqa: BLE001  (a bug in one job must not stop the others; the exit is 70 and the traceback is said)
+        return failed(job, options, bug(error))
+
+
+def failed(job: Job, options: Options, error: SyncdError) -> RunReport:
+    return RunReport(job.name, RunStatus.FAILED, job.repo, options.ref or job.ref, None, None, error=error, trigger=options.trigger)
+
+
+class BugError(SyncdError):
+    """Our own mistake, met inside a job."""
+
+    kind = "internal"
+    exit_code = 70
+
+
+def bug(error: Exception) -> BugError:
+    import logging
+
+    logging.getLogger("syncd").error("a bug in syncd", exc_info=error)
+    return BugError(f"a bug in syncd: {type(error).__name__}: {error}", hint="please report it with the traceback above, the version, and `syncd check` of the configuration")
+
+
+def _show(settings: Settings, report: RunReport, width: int) -> None:
+    if report.error is not None and not isinstance(report.error, LockedError):
+        click.echo("\n".join([summary_line(report, width), *error_lines(report)]), err=settings.quiet)
+        return
+    emit(settings, summary_line(report, width))
+    if settings.verbose:
+        for change in report.changes:
+            emit(settings, change_line(change))
+
+
+@contextmanager
+def stopping(workshop: Workshop) -> Iterator[None]:
+    """SIGINT and SIGTERM end every wait; what is half written is undone or finished. A second one ends the process as usual."""
+
+    def stop(number: int, _frame: object) -> None:
+        workshop.stop.set()
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+

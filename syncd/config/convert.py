@@ -1,0 +1,84 @@
+"""From validated models to the frozen values of syncd.models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from syncd.config.model import Config, Log, Notify, Web, Webhook
+from syncd.config.schema import ConfigModel, IdentityModel, JobModel, PathModel
+from syncd.models import AnonymousIdentity, AppIdentity, Identity, Job, Limits, LoginIdentity, PathRule, Require, SecretRef, TokenIdentity
+
+
+def to_config(model: ConfigModel, path: Path, files: tuple[Path, ...], environ: Mapping[str, str], digest: str) -> Config:
+    web = model.web
+    only = next(iter(model.github)) if len(model.github) == 1 else ""
+    return Config(
+        path=path,
+        files=files,
+        state=Path(model.state) if model.state else default_state(path, environ),
+        identities={name: _identity(name, one) for name, one in model.github.items()},
+        jobs={name: _job(name, one, only) for name, one in model.jobs.items()},
+        workers=model.workers,
+        requests_at_once=model.requests_at_once,
+        timezone=model.timezone,
+        log=Log(model.log.format, model.log.level),
+        web=Web(web.listen, web.password, web.show_diffs, Webhook(web.webhook.path, web.webhook.secret) if web.webhook else None) if web else None,
+        notify=tuple(Notify(one.webhook, tuple(one.when)) for one in model.notify),
+        digest=digest,
+    )
+
+
+def default_state(path: Path, environ: Mapping[str, str]) -> Path:
+    """Where the state goes when the configuration does not say: with the configuration that was found, whoever asks."""
+    if environ.get("STATE_DIRECTORY"):
+        return Path(environ["STATE_DIRECTORY"].split(":")[0])
+    if path.resolve().is_relative_to("/etc"):
+        return Path("/var/lib/syncd")
+    home = environ.get("XDG_STATE_HOME") or f"{environ.get('HOME') or Path.home()}/.local/state"
+    return Path(home) / "syncd"
+
+
+def _identity(name: str, one: IdentityModel) -> Identity:
+    if one.private_key is not None:
+        return AppIdentity(name, one.api, one.ca_file, str(one.app_id or one.client_id), one.installation_id, one.private_key)
+    if one.token is not None:
+        return TokenIdentity(name, one.api, one.ca_file, one.token)
+    if one.login is not None:
+        return LoginIdentity(name, one.api, one.ca_file, one.login.client_id)
+    return AnonymousIdentity(name, one.api, one.ca_file)
+
+
+def _job(name: str, one: JobModel, only_identity: str) -> Job:
+    share, count = one.limits.delete
+    return Job(
+        name=name, identity=one.as_ or only_identity, repo=one.repo, ref=one.ref, paths=tuple(_rule(path) for path in one.paths),
+        every_seconds=one.every, cron=one.cron, jitter_seconds=one.jitter, on_push=one.on_push,
+        prune=one.prune, drift=one.drift, symlinks=one.symlinks, submodules=one.submodules, lfs=one.lfs,
+        owner=one.owner, mode=one.mode, dir_mode=one.dir_mode, limits=Limits(share, count, one.limits.files, one.limits.size, one.limits.empty),
+        publish=one.publish, keep=one.keep, validate=one.validate_, on_change=one.on_change, undo_on_failure=one.undo_on_failure,
+        require=Require(one.require.verified, one.require.fast_forward),
+        timeout_seconds=one.timeout, hook_timeout_seconds=one.hook_timeout, hook_user=one.hook_user,
+    )  # fmt: skip
+
+
+def _rule(one: PathModel) -> PathRule:
+    return PathRule(one.from_.strip("/"), one.to.rstrip("/"), one.to.endswith("/"), one.include, one.exclude, one.mode, one.owner, one.dir_mode)
+
+
+def secrets_of(config: Config) -> dict[str, SecretRef]:
+    """Key path -> every secret that the configuration names."""
+    found: dict[str, SecretRef] = {}
+    for name, identity in config.identities.items():
+        if isinstance(identity, AppIdentity):
+            found[f"github.{name}.private_key"] = identity.private_key
+        elif isinstance(identity, TokenIdentity):
+            found[f"github.{name}.token"] = identity.token
+    if config.web is not None and config.web.password is not None:
+        found["web.password"] = config.web.password
+    if config.web is not None and config.web.webhook is not None:
+        found["web.webhook.secret"] = config.web.webhook.secret
+    for index, one in enumerate(config.notify):
+        if isinstance(one.webhook, SecretRef):
+            found[f"notify[{index}].webhook"] = one.webhook
+    return found

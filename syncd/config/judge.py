@@ -1,0 +1,78 @@
+"""What only the whole configuration shows: names that point nowhere, two paths for one file, destinations that would eat syncd itself."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterator
+
+from syncd.config.features import NOT_YET
+from syncd.config.model import Config
+from syncd.config.places import Key
+from syncd.errors import Problem
+from syncd.models import Job, Lfs, LoginIdentity, PathRule, Publish, Require
+
+Mark = Callable[[Key, str], Problem]
+
+
+def judge(config: Config, mark: Mark) -> list[Problem]:
+    return [*_identities(config, mark), *_destinations(config, mark), *_collisions(config, mark), *_not_yet(config, mark)]
+
+
+def _identities(config: Config, mark: Mark) -> Iterator[Problem]:
+    for name, job in config.jobs.items():
+        if not job.identity:
+            yield mark(("jobs", name), f"'as' is required: there are several identities ({', '.join(config.identities)})")
+        elif job.identity not in config.identities:
+            close = difflib.get_close_matches(job.identity, config.identities, 1)
+            yield mark(("jobs", name, "as"), f"there is no identity '{job.identity}' under github:" + (f"; did you mean '{close[0]}'?" if close else f"; there are {', '.join(config.identities)}"))
+
+
+def _destinations(config: Config, mark: Mark) -> Iterator[Problem]:
+    own = [(os.path.realpath(config.state), "syncd's own state"), (os.path.realpath(config.path), "syncd's configuration")]
+    own += [(os.path.abspath(config.state), "syncd's own state"), (os.path.abspath(config.path), "syncd's configuration")]
+    for name, job in config.jobs.items():
+        for index, rule in enumerate(job.paths):
+            to = os.path.abspath(rule.to)
+            for place, what in own:
+                folder_of_files = not config.path.is_dir() and what.endswith("configuration")
+                inside = to == place or (not folder_of_files and to.startswith(place + "/")) or (rule.directory and place.startswith(to + "/") and not folder_of_files and what.endswith("state"))
+                if inside:
+                    yield mark(("jobs", name, "paths", index, "to"), f"'{rule.to}' is {what} ({place}); a mirror must not write there")
+                    break
+
+
+def _collisions(config: Config, mark: Mark) -> Iterator[Problem]:
+    """Two paths that would write one file, where that can be seen without the repository."""
+    seen: dict[str, tuple[Job, int, PathRule]] = {}
+    for name, job in config.jobs.items():
+        for index, rule in enumerate(job.paths):
+            first = seen.get(rule.to)
+            if first is None:
+                seen[rule.to] = (job, index, rule)
+                continue
+            other, other_index, other_rule = first
+            if rule.directory and other_rule.directory and (other.name != name or other_rule.source != rule.source) and not _surely_same(rule, other_rule):
+                continue  # overlapping folders are fine until two files want one name, which only the repository shows
+            yield mark(("jobs", name, "paths", index, "to"), f"'{rule.to}' is written by jobs.{other.name}.paths[{other_index}] too; one file has one owner")
+
+
+def _surely_same(one: PathRule, other: PathRule) -> bool:
+    return one.source == other.source and not (one.include or one.exclude or other.include or other.exclude)
+
+
+def _not_yet(config: Config, mark: Mark) -> Iterator[Problem]:
+    for name, identity in config.identities.items():
+        if isinstance(identity, LoginIdentity) and "github.*.login" in NOT_YET:
+            yield mark(("github", name, "login"), f"{NOT_YET['github.*.login']} is not available yet")
+    for name, job in config.jobs.items():
+        used = {
+            "publish": job.publish is Publish.SYMLINK, "lfs": job.lfs is Lfs.FETCH, "require": job.require != Require(),
+            "validate": job.validate is not None, "on_change": job.on_change is not None,
+        }  # fmt: skip
+        for key, is_used in used.items():
+            if is_used and f"jobs.*.{key}" in NOT_YET:
+                yield mark(("jobs", name, key), f"{NOT_YET[f'jobs.*.{key}']} is not available yet")
+    for key, used_too in (("web", config.web is not None), ("notify", bool(config.notify))):
+        if used_too and key in NOT_YET:
+            yield mark((key,), f"{NOT_YET[key]} is not available yet")

@@ -1,0 +1,217 @@
+"""Finds, reads and judges the configuration: every mistake at once, each with its place, or frozen values and nothing else."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from syncd.config import convert, judge
+from syncd.config.model import Config
+from syncd.config.places import Document, Key, merge, read_document, without_nulls
+from syncd.config.schema import ConfigModel, IdentityModel, JobModel
+from syncd.errors import ConfigError, Problem
+
+SYSTEM = Path("/etc/syncd/config.yaml")
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
+EXCLUSIVE = ("every", "cron")  # a job's own replaces both of the defaults'
+
+
+def find_config(explicit: str | None, environ: Mapping[str, str]) -> Path:
+    """The configuration's file or folder, in the order of the contract. Raises ConfigError naming every place looked at."""
+    if explicit:
+        return _must_stand(Path(explicit), "-c")
+    if environ.get("SYNCD_CONFIG"):
+        return _must_stand(Path(environ["SYNCD_CONFIG"]), "$SYNCD_CONFIG")
+    home = environ.get("XDG_CONFIG_HOME") or (f"{environ['HOME']}/.config" if environ.get("HOME") else None)
+    places = [SYSTEM] + ([Path(home) / "syncd" / "config.yaml"] if home else [])
+    for place in places:
+        if place.exists():
+            return place
+    raise ConfigError(f"there is no configuration: looked for {', '.join(map(str, places))}", hint="write one with `syncd init`, name one with -c, or try `syncd demo`")
+
+
+def _must_stand(path: Path, by: str) -> Path:
+    if not path.exists():
+        raise ConfigError(f"there is no configuration at {path} ({by})", hint="correct the path, or write one with `syncd init`")
+    return path
+
+
+def load_config(path: Path, environ: Mapping[str, str]) -> Config:
+    """The configuration as frozen values. Raises ConfigError with all problems, in file order."""
+    files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+    if not files:
+        raise ConfigError(f"there is no *.yaml in {path}")
+    documents = [read_document(file) for file in files]
+    problems = [problem for document in documents for problem in document.problems]
+    whole = [document for document in documents if isinstance(document.value, dict)]
+    problems += [
+        document.problem((), "must be keys and values, beginning with version: 1") for document in documents if not isinstance(document.value, dict) and not document.problems
+    ]
+    if len(whole) < len(documents):
+        raise ConfigError(_ordered(problems, documents))
+    loader = _Loading(whole, problems)
+    model = loader.validated()
+    if model is None or loader.problems:
+        raise ConfigError(_ordered(loader.problems, documents))
+    config = convert.to_config(model, path, tuple(files), environ, _digest(files))
+    problems = judge.judge(config, loader.problem)
+    if problems:
+        raise ConfigError(_ordered(problems, documents))
+    return config
+
+
+def _ordered(problems: list[Problem], documents: list[Document]) -> list[Problem]:
+    order = {document.file: index for index, document in enumerate(documents)}
+    return sorted(dict.fromkeys(problems), key=lambda problem: (order.get(problem.file, 0), problem.line, problem.column))
+
+
+def _digest(files: list[Path]) -> str:
+    hasher = hashlib.sha256()
+    for file in files:
+        hasher.update(str(file).encode() + b"\0" + file.read_bytes() + b"\0")
+    return hasher.hexdigest()
+
+
+class _Loading:
+    """The documents as one value, with every problem found on the way."""
+
+    def __init__(self, documents: list[Document], problems: list[Problem]) -> None:
+        self.documents, self.problems = documents, list(problems)
+        self._origin: dict[Key, Document] = {}
+
+    def validated(self) -> ConfigModel | None:
+        value = self._joined()
+        self._names(value)
+        defaults = value.get("defaults")
+        if isinstance(defaults, dict):
+            self._unknown(JobModel, defaults, ("defaults",))
+            for key in ("repo", "paths"):
+                if key in defaults and key == "paths":
+                    self.problems.append(self.problem(("defaults", key), "paths belong to one job; two jobs can't write the same files"))
+        jobs = value.get("jobs")
+        if isinstance(jobs, dict):
+            value = {**value, "jobs": {name: self._with_defaults(defaults, job) for name, job in jobs.items()}}
+        try:
+            return ConfigModel.model_validate(without_nulls(value))
+        except ValidationError as error:
+            self.problems += [self._translated(found) for found in error.errors(include_url=False)]  # type: ignore[arg-type]
+            return None
+
+    def problem(self, key: Key, text: str) -> Problem:
+        document, shown = self._document_of(key)
+        place = document.place(key) if self._has(document, key) else document.place(shown)
+        found = document.problem(key, text, place)
+        return Problem(found.file, found.line, found.column, found.key, found.text, found.source_line)
+
+    # --- joining ------------------------------------------------------------------------------------------------------
+
+    def _joined(self) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for document in self.documents:
+            for name, item in document.value.items():
+                if str(name).startswith("x-"):
+                    continue
+                if name in ("jobs", "github") and isinstance(item, dict):
+                    mine = result.setdefault(name, {})
+                    for inner, inner_value in item.items():
+                        self._claim((name, inner), document)
+                        if isinstance(mine, dict):
+                            mine.setdefault(inner, inner_value)
+                else:
+                    self._claim((name,), document)
+                    result.setdefault(name, item)
+        return result
+
+    def _claim(self, key: Key, document: Document) -> None:
+        first = self._origin.setdefault(key, document)
+        if first is not document:
+            self.problems.append(document.problem(key, f"'{key[-1]}' is given twice; the first is {first.file}:{first.place(key)[0]}"))
+
+    def _document_of(self, key: Key) -> tuple[Document, Key]:
+        """The file that has the key; for a job's value that comes from `defaults`, the place there."""
+        document = self._origin.get(key[:2]) or self._origin.get(key[:1]) or self.documents[0]
+        if len(key) > 2 and key[0] == "jobs" and not self._has(document, key[:3]):
+            from_defaults: Key = ("defaults", *key[2:])
+            home = self._origin.get(("defaults",))
+            if home is not None and self._has(home, from_defaults[:2]):
+                return home, from_defaults
+        return document, key
+
+    @staticmethod
+    def _has(document: Document, key: Key) -> bool:
+        return key in document.places
+
+    @staticmethod
+    def _with_defaults(defaults: Any, job: Any) -> Any:
+        if not isinstance(job, dict) or not isinstance(defaults, dict):
+            return job
+        base = {key: value for key, value in defaults.items() if not (key in EXCLUSIVE and any(name in job for name in EXCLUSIVE))}
+        return merge(base, job)
+
+    def _names(self, value: Mapping[str, Any]) -> None:
+        import re
+
+        for section, what in (("jobs", "job"), ("github", "identity")):
+            names = value.get(section)
+            for name in names if isinstance(names, dict) else ():
+                if not re.fullmatch(NAME_PATTERN, name):
+                    self.problems.append(self.problem((section, name), f"'{name[:40]}' can't name a {what}; use letters, digits, '-', '_' and '.'"))
+
+    # --- pydantic's findings as ours ----------------------------------------------------------------------------------
+
+    def _unknown(self, model: type[BaseModel], value: Mapping[str, Any], key: Key) -> None:
+        for name in value:
+            if name not in _aliases(model):
+                self.problems.append(self.problem((*key, name), _unknown_text(name, model)))
+
+    def _translated(self, found: dict[str, Any]) -> Problem:
+        key: Key = tuple(found["loc"])
+        kind, message = found["type"], found["msg"]
+        if kind == "extra_forbidden":
+            return self.problem(key, _unknown_text(str(key[-1]), _model_at(key[:-1])))
+        if kind == "missing":
+            return self.problem(key[:-1], f"'{key[-1]}' is required") if len(key) > 1 else self.problem(key, f"'{key[-1]}' is required" + ("; write version: 1" if key[-1] == "version" else ""))
+        texts = {
+            "dict_type": "must be keys and values", "model_type": "must be keys and values", "model_attributes_type": "must be keys and values",
+            "list_type": "must be a list", "too_short": "must not be empty", "string_type": "must be text",
+        }  # fmt: skip
+        return self.problem(key, texts.get(kind) or message.removeprefix("Value error, "))
+
+
+def _aliases(model: type[BaseModel]) -> list[str]:
+    return [info.alias or name for name, info in model.model_fields.items()]
+
+
+def _unknown_text(name: str, model: type[BaseModel] | None) -> str:
+    close = difflib.get_close_matches(name, _aliases(model), 1, 0.6) if model is not None else []
+    return f"unknown key '{name[:60]}'" + (f"; did you mean '{close[0]}'?" if close else "")
+
+
+def _model_at(key: Key) -> type[BaseModel] | None:
+    """The model whose fields stand at this place."""
+    model: type[BaseModel] = ConfigModel
+    if key[:1] in (("jobs",), ("github",)):
+        if len(key) < 2:
+            return None
+        model, key = (JobModel if key[0] == "jobs" else IdentityModel), key[2:]
+    for part in key:
+        if isinstance(part, int):
+            continue
+        info = next((info for name, info in model.model_fields.items() if part in (name, info.alias)), None)
+        inner = next((one for one in _types(info.annotation) if isinstance(one, type) and issubclass(one, BaseModel)), None) if info is not None else None
+        if inner is None:
+            return None
+        model = inner
+    return model
+
+
+def _types(annotation: Any) -> list[Any]:
+    from typing import get_args
+
+    arguments = get_args(annotation)
+    return [annotation] if not arguments else [one for argument in arguments for one in _types(argument)]

@@ -1,0 +1,123 @@
+"""PURE: the small languages inside values: durations, sizes, modes, owners, secrets, hooks. Each refuses with what it expected."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Any
+
+from syncd.models import Hook, SecretRef
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+CHECKS = ("json", "yaml", "toml", "xml")
+LONGEST_SECONDS = 366 * 86400
+
+
+def duration(value: Any) -> float:
+    """Seconds. `30s`, `5m`, `1h30m`, `1d`."""
+    text = _text(value, "a duration; write it like 30s, 5m, 1h30m or 1d")
+    found = re.fullmatch(r"(?:(\d{1,6})w)?(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", text)
+    if not text or found is None:
+        raise ValueError(f"'{_short(text)}' is not a duration; write it like 30s, 5m, 1h30m or 1d")
+    seconds = sum(int(count) * unit for count, unit in zip(found.groups(), (604800, 86400, 3600, 60, 1), strict=True) if count)
+    if seconds > LONGEST_SECONDS:
+        raise ValueError(f"'{text}' is longer than a year")
+    return float(seconds)
+
+
+def positive_duration(value: Any) -> float:
+    seconds = duration(value)
+    if seconds <= 0:
+        raise ValueError(f"'{value}' is no time at all; write it like 30s, 5m, 1h30m or 1d")
+    return seconds
+
+
+def size(value: Any) -> int:
+    """Bytes. `1GiB`, `500MB`, `4096`."""
+    text = _text(value, "a size; write it like 500MB or 1GiB")
+    found = re.fullmatch(r"(\d{1,15})\s*([A-Za-z]*)", text)
+    if found is None or found.group(2).lower() not in SIZES:
+        raise ValueError(f"'{_short(text)}' is not a size; write it like 500MB or 1GiB")
+    return int(found.group(1)) * SIZES[found.group(2).lower()]
+
+
+def mode(value: Any) -> int:
+    """Permission bits from quoted octal."""
+    text = _text(value, 'a file mode; write it in quoted octal like "0644"')
+    if not re.fullmatch(r"0?[0-7]{3,4}", text):
+        raise ValueError(f"'{_short(text)}' is not a file mode; write it in quoted octal like \"0644\"")
+    bits = int(text, 8)
+    if bits > 0o777:
+        raise ValueError(f"'{text}' has more than the permission bits; setuid, setgid and sticky are never mirrored, 0777 is the most")
+    return bits
+
+
+def owner(value: Any) -> str:
+    text = _text(value, "an owner; write it like user:group")
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?(:[A-Za-z0-9_][A-Za-z0-9_.-]*\$?)?", text):
+        raise ValueError(f"'{_short(text)}' is not an owner; write it like user:group or user")
+    return text
+
+
+def delete_limit(value: Any) -> tuple[float | None, int | None]:
+    """A share (`50%`) or a number."""
+    text = _text(value, "a limit; write a share like 50% or a number like 20")
+    if re.fullmatch(r"\d{1,3}%", text) and int(text[:-1]) <= 100:
+        return int(text[:-1]) / 100, None
+    if re.fullmatch(r"\d{1,9}", text):
+        return None, int(text)
+    raise ValueError(f"'{_short(text)}' is not a limit; write a share like 50% or a number like 20")
+
+
+def secret(value: Any) -> SecretRef:
+    """`{credential: NAME}`, `{file: PATH}`, `{env: NAME}`; a plain string is a file."""
+    if isinstance(value, str):
+        value = {"file": value}
+    if not isinstance(value, dict) or len(value) != 1 or next(iter(value)) not in ("credential", "file", "env"):
+        raise ValueError("give exactly one of {credential: NAME}, {file: PATH} or {env: NAME}")
+    kind, name = next(iter(value.items()))
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise ValueError(f"'{kind}' needs a {'path' if kind == 'file' else 'name'}")
+    if kind == "file" and not name.startswith("/"):
+        raise ValueError(f"'{_short(name)}' is not an absolute path")
+    if kind != "file" and "/" in name:
+        raise ValueError(f"'{_short(name)}' is a path; a {kind} has a plain name")
+    return SecretRef(kind, name)
+
+
+def hook(value: Any) -> Hook:
+    """A command as text (split like a shell would), as a list, `{shell: TEXT}`, or for validate a list of built-in checks by `{check: [...]}`."""
+    if isinstance(value, dict) and set(value) == {"shell"} and isinstance(value["shell"], str) and value["shell"].strip():
+        return Hook(value["shell"], ("/bin/sh", "-c", value["shell"]), True)
+    if isinstance(value, dict) and set(value) == {"check"}:
+        names = value["check"] if isinstance(value["check"], list) else [value["check"]]
+        wrong = [name for name in names if name not in CHECKS]
+        if wrong or not names:
+            raise ValueError(f"'{wrong[0] if wrong else ''}' is no built-in check; there are {', '.join(CHECKS)}")
+        return Hook("check " + " ".join(names), checks=tuple(names))
+    if isinstance(value, list):
+        if not value or not all(isinstance(part, str) for part in value) or not value[0]:
+            raise ValueError("a command as a list needs the program and its arguments, all text")
+        return Hook(shlex.join(value), tuple(value))
+    text = _text(value, "a command; write text, a list, or {shell: text}")
+    try:
+        argv = tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError(f"the command can't be split: {error}; close the quote, or write a list") from error
+    if not argv:
+        raise ValueError("the command is empty")
+    return Hook(text, argv)
+
+
+def _text(value: Any, expected: str) -> str:
+    if not isinstance(value, str):
+        shown = {True: "true", False: "false", None: "nothing"}.get(value, "a block") if not isinstance(value, (dict, list)) else "a block"
+        raise ValueError(f"{shown} is not {expected}")
+    if "\0" in value:
+        raise ValueError("a NUL byte is never meant")
+    return value
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,332 @@
+"""The shape of the configuration as pydantic models over plain values: unknown keys refused, every text judged by syncd.config.scalars."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from syncd.config import scalars
+from syncd.config.cron import parse_cron
+from syncd.models import Drift, Hook, Lfs, Prune, Publish, SecretRef, Submodules, Symlinks
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ValueError(f"'{value}' is not true or false")
+
+
+def _whole(low: int, high: int) -> BeforeValidator:
+    def whole(value: Any) -> int:
+        if not isinstance(value, str) or not re.fullmatch(r"\d{1,18}", value) or not low <= int(value) <= high:
+            shown = f"'{value[:40]}'" if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else "a block"
+            raise ValueError(f"{shown} is not a whole number from {low} to {high}")
+        return int(value)
+
+    return BeforeValidator(whole)
+
+
+def _one_of(*names: str) -> BeforeValidator:
+    def one_of(value: Any) -> Any:
+        if value not in names:
+            import difflib
+
+            close = difflib.get_close_matches(str(value), names, 1)
+            raise ValueError(f"'{str(value)[:40]}' is not one of {', '.join(names)}" + (f"; did you mean '{close[0]}'?" if close else ""))
+        return value
+
+    return BeforeValidator(one_of)
+
+
+def _plain(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be text" + ("; write it in quotes" if isinstance(value, bool) else ""))
+    if any(ord(char) < 32 or ord(char) == 127 for char in value):
+        raise ValueError("has a control character in it")
+    return value
+
+
+def _patterns(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise ValueError('must be a list of gitignore patterns, like ["*.conf"]')
+    from pathspec import GitIgnoreSpec
+
+    for pattern in value:
+        try:
+            GitIgnoreSpec.from_lines([pattern])
+        except ValueError as error:
+            raise ValueError(f"'{pattern}' is not a gitignore pattern") from error
+    return tuple(value)
+
+
+Text = Annotated[str, BeforeValidator(_plain)]
+Flag = Annotated[bool, BeforeValidator(_boolean)]
+Duration = Annotated[float, BeforeValidator(scalars.positive_duration)]
+AnyDuration = Annotated[float, BeforeValidator(scalars.duration)]
+Mode = Annotated[int, BeforeValidator(scalars.mode)]
+Owner = Annotated[str, BeforeValidator(scalars.owner)]
+SecretHere = Annotated[SecretRef, BeforeValidator(scalars.secret)]
+Command = Annotated[Hook, BeforeValidator(scalars.hook)]
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True)
+
+
+class LimitsModel(Strict):
+    delete: Annotated[tuple[float | None, int | None], BeforeValidator(scalars.delete_limit)] = (0.5, None)
+    files: Annotated[int, _whole(1, 10_000_000)] = 10_000
+    size: Annotated[int, BeforeValidator(scalars.size)] = 1 << 30
+    empty: Flag = False
+
+
+class RequireModel(Strict):
+    verified: Flag = False
+    fast_forward: Flag = False
+
+
+class PathModel(Strict):
+    from_: Text = Field(alias="from")
+    to: Text
+    include: Patterns = ()
+    exclude: Patterns = ()
+    mode: Mode | None = None
+    owner: Owner | None = None
+    dir_mode: Mode | None = None
+
+    @field_validator("from_")
+    @classmethod
+    def _source(cls, value: str) -> str:
+        if value == "/":
+            return value
+        if not value or value.startswith("/"):
+            raise ValueError(f"'{value}' must be a path inside the repository, without a leading slash ('/' alone is the whole repository)")
+        if any(part in ("", ".", "..") for part in value.removesuffix("/").split("/")):
+            raise ValueError(f"'{value}' must be a plain path: no empty part, no . and no ..")
+        return value
+
+    @field_validator("to")
+    @classmethod
+    def _destination(cls, value: str) -> str:
+        if value == "/":
+            raise ValueError("'/' would make the whole machine the mirror; name a folder of its own")
+        if not value.startswith("/"):
+            raise ValueError(f"'{value}' must be an absolute path")
+        if any(part in ("", ".", "..") for part in value.removesuffix("/").split("/")[1:]):
+            raise ValueError(f"'{value}' must be a plain path: no empty part, no . and no ..")
+        return value
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> PathModel:
+        if self.from_.endswith("/") != self.to.endswith("/"):
+            folder, other = ("from", "to") if self.from_.endswith("/") else ("to", "from")
+            raise ValueError(f"'{folder}' ends in / and '{other}' does not: a trailing slash means a directory, on both sides or on neither")
+        if not self.from_.endswith("/") and (self.include or self.exclude):
+            raise ValueError("include and exclude choose inside a directory; this is one file")
+        return self
+
+
+class JobModel(Strict):
+    as_: Text | None = Field(None, alias="as")
+    repo: Text
+    ref: Text | None = None
+    paths: list[PathModel] = Field(min_length=1)
+    every: Duration | None = None
+    cron: Text | None = None
+    jitter: AnyDuration = 0.0
+    on_push: Flag = True
+    prune: Annotated[Prune, _one_of(*Prune)] = Prune.TRACKED
+    drift: Annotated[Drift, _one_of(*Drift)] = Drift.RESTORE
+    symlinks: Annotated[Symlinks, _one_of(*Symlinks)] = Symlinks.KEEP
+    submodules: Annotated[Submodules, _one_of(*Submodules)] = Submodules.SKIP
+    lfs: Annotated[Lfs, _one_of(*Lfs)] = Lfs.REFUSE
+    owner: Owner | None = None
+    mode: Mode | None = None
+    dir_mode: Mode = 0o755
+    limits: LimitsModel = LimitsModel()
+    publish: Annotated[Publish, _one_of(*Publish)] = Publish.FILES
+    keep: Annotated[int, _whole(1, 1000)] = 5
+    validate_: Command | None = Field(None, alias="validate")
+    on_change: Command | None = None
+    undo_on_failure: Flag = False
+    require: RequireModel = RequireModel()
+    timeout: Duration = 600.0
+    hook_timeout: Duration = 60.0
+    hook_user: Text | None = None
+
+    @field_validator("repo")
+    @classmethod
+    def _repo(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+", value) or value.partition("/")[2] in (".", ".."):
+            raise ValueError(f"'{value[:60]}' is not a repository; write it like owner/name")
+        return value
+
+    @field_validator("ref")
+    @classmethod
+    def _ref(cls, value: str | None) -> str | None:
+        # git-check-ref-format(1), as far as a typing mistake goes
+        if value is not None and (not value or re.search(r"[\s~^:?*\[\\]|\.\.|@\{|//|^[/-]|[/.]$|\.lock$", value) or len(value) > 255):
+            raise ValueError(f"'{value[:60]}' is not a ref; write a branch, a tag, a full commit id or refs/...")
+        return value
+
+    @field_validator("cron")
+    @classmethod
+    def _cron(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_cron(value)
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> JobModel:
+        if self.every is not None and self.cron is not None:
+            raise ValueError("has both 'every' and 'cron'; give exactly one")
+        if self.every is None and self.cron is None:
+            raise ValueError("needs 'every' or 'cron'")
+        if self.publish is Publish.SYMLINK and (len(self.paths) != 1 or not self.paths[0].to.endswith("/")):
+            raise ValueError("publish: symlink needs exactly one path, and that a directory")
+        if self.validate_ is not None and self.validate_.checks and self.on_change is not None and self.on_change.checks:
+            raise ValueError("on_change can't be a check")
+        return self
+
+    @field_validator("on_change")
+    @classmethod
+    def _no_checks(cls, value: Hook | None) -> Hook | None:
+        if value is not None and value.checks:
+            raise ValueError("built-in checks are for validate only; write a command")
+        return value
+
+
+class LoginModel(Strict):
+    client_id: Text
+
+
+class IdentityModel(Strict):
+    app_id: Annotated[int, _whole(1, 10**12)] | None = None
+    client_id: Text | None = None
+    installation_id: Annotated[int, _whole(1, 10**15)] | None = None
+    private_key: SecretHere | None = None
+    token: SecretHere | None = None
+    login: LoginModel | None = None
+    anonymous: Flag | None = None
+    api: Text = "https://api.github.com"
+    ca_file: Text | None = None
+
+    @field_validator("api")
+    @classmethod
+    def _api(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            host, _ = parts.hostname, parts.port
+        except ValueError as error:
+            raise ValueError(f"'{value}' is not an address") from error
+        loopback = host in ("localhost", "::1") or (host or "").startswith("127.")
+        if not host or parts.username or parts.query or parts.fragment or parts.scheme not in ("https", "http"):
+            raise ValueError(f"'{value}' is not an API address; write it like https://api.github.com or https://HOST/api/v3")
+        if parts.scheme == "http" and not loopback:
+            raise ValueError(f"'{value}' would send credentials in the clear; use https (http is for loopback only)")
+        return value.rstrip("/")
+
+    @field_validator("ca_file")
+    @classmethod
+    def _ca_file(cls, value: str | None) -> str | None:
+        if value is not None and not posixpath.isabs(value):
+            raise ValueError(f"'{value}' is not an absolute path")
+        return value
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> IdentityModel:
+        app = any(one is not None for one in (self.app_id, self.client_id, self.private_key))
+        kinds = [name for name, used in (("app_id", app), ("token", self.token), ("login", self.login), ("anonymous", self.anonymous)) if used]
+        if len(kinds) != 1:
+            found = f"has {' and '.join(kinds)}" if kinds else "says nothing of who we are"
+            raise ValueError(f"{found}; give exactly one of: app_id with private_key, token, login, or anonymous: true")
+        if app and (self.app_id is None) == (self.client_id is None):
+            raise ValueError("an App needs exactly one of app_id and client_id")
+        if app and self.private_key is None:
+            raise ValueError("an App needs its private_key")
+        if not app and self.installation_id is not None:
+            raise ValueError("installation_id belongs to an App")
+        return self
+
+
+class LogModel(Strict):
+    format: Annotated[Text, _one_of("auto", "journal", "text", "json")] = "auto"
+    level: Annotated[Text, _one_of("debug", "info", "warning", "error")] = "info"
+
+
+class WebhookModel(Strict):
+    path: Text
+    secret: SecretHere
+
+    @field_validator("path")
+    @classmethod
+    def _path(cls, value: str) -> str:
+        if not re.fullmatch(r"/[A-Za-z0-9_./-]+", value) or value in ("/healthz", "/readyz", "/metrics") or value.startswith("/api/"):
+            raise ValueError(f"'{value}' can't be the webhook's path; write it like /github")
+        return value
+
+
+class WebModel(Strict):
+    listen: Text
+    password: SecretHere | None = None
+    show_diffs: Flag = False
+    webhook: WebhookModel | None = None
+
+    @field_validator("listen")
+    @classmethod
+    def _listen(cls, value: str) -> str:
+        if re.fullmatch(r"unix:/.+|fd:[A-Za-z0-9_.-]+", value):
+            return value
+        found = re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):(\d{1,5})", value)
+        if found is None or not 0 <= int(found.group(2)) <= 65535:
+            raise ValueError(f"'{value}' is not a listening address; write 127.0.0.1:8480, unix:/run/syncd/web.sock or fd:NAME")
+        return value
+
+    @model_validator(mode="after")
+    def _guarded(self) -> WebModel:
+        host = self.listen.rpartition(":")[0].strip("[]")
+        loopback = self.listen.startswith(("unix:", "fd:")) or host in ("localhost", "::1") or host.startswith("127.")
+        if not loopback and self.password is None:
+            raise ValueError("a listener that others can reach needs a password: (and a proxy with TLS in front)")
+        return self
+
+
+class NotifyModel(Strict):
+    webhook: Annotated[SecretRef, BeforeValidator(lambda value: value if isinstance(value, SecretRef) else scalars.secret(value))]
+    when: list[Annotated[Text, _one_of("failed", "recovered", "drift")]] = Field(default=["failed", "recovered", "drift"], min_length=1)
+
+
+class ConfigModel(Strict):
+    version: Annotated[int, _whole(1, 1)]
+    state: Text | None = None
+    workers: Annotated[int, _whole(1, 256)] = 8
+    requests_at_once: Annotated[int, _whole(1, 64)] = 16
+    timezone: Text = "UTC"
+    log: LogModel = LogModel()
+    github: dict[str, IdentityModel] = Field(min_length=1)
+    defaults: dict[str, Any] = Field(default_factory=dict)
+    jobs: dict[str, JobModel] = Field(min_length=1)
+    web: WebModel | None = None
+    notify: list[NotifyModel] = Field(default_factory=list)
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ValueError, OSError, KeyError) as error:
+            raise ValueError(f"'{value[:40]}' is not a time zone; write it like UTC or Europe/Berlin") from error
+        return value
+
+    @field_validator("state")
+    @classmethod
+    def _state(cls, value: str | None) -> str | None:
+        if value is not None and (not posixpath.isabs(value) or value == "/"):
+            raise ValueError(f"'{value}' is not an absolute path")
+        return value

@@ -1,0 +1,24 @@
+"""Mistakes as a person reads them: the place, the text, the line itself and a caret under what is meant."""
+
+from __future__ import annotations
+
+from syncd.errors import ConfigError, Problem
+
+WIDEST = 160
+
+
+def render(error: ConfigError) -> str:
+    return "\n".join(line for problem in error.problems for line in _lines(problem))
+
+
+def _lines(problem: Problem) -> list[str]:
+    lines = [_visible(str(problem))]
+    if problem.line and problem.source_line.strip():
+        source = problem.source_line.replace("\t", " ")
+        if len(source) <= WIDEST and problem.column - 1 <= len(source):
+            lines += [f"    {_visible(source)}", "    " + " " * (problem.column - 1) + "^"]
+    return lines
+
+
+def _visible(text: str) -> str:
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

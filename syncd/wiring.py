@@ -1,0 +1,120 @@
+"""The one place where a configuration becomes real objects: network, disk, database, clock."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from syncd.clock import Clock, Patience, SystemClock
+from syncd.config.model import Config
+from syncd.config.secrets import read_key, read_secret
+from syncd.engine.ports import Source
+from syncd.engine.run import House
+from syncd.errors import AuthError, MirrorError
+from syncd.github.limits import Budget, Gate, Tally
+from syncd.github.source import GitHubSource, SharedHeads
+from syncd.github.tokens import Anonymous, Authorised, Credentials, Installation, PersonalToken
+from syncd.github.transport import Network, Proxies, Retrying
+from syncd.mirror.disk import DiskMirror
+from syncd.models import AppIdentity, Identity, Job, TokenIdentity
+from syncd.store.blobs import BlobCache
+from syncd.store.lock import job_lock
+from syncd.store.store import SqliteStore
+
+
+class Workshop:
+    """Everything one command or daemon works with. `close` gives connections and the store back."""
+
+    def __init__(self, config: Config, environ: Mapping[str, str], store: SqliteStore, clock: Clock | None = None) -> None:
+        self.config, self.store = config, store
+        self.clock = clock or SystemClock()
+        self.stop = threading.Event()
+        self.tally = Tally()
+        self.blobs = BlobCache(config.state / "blobs")
+        self.mirror = DiskMirror(config.state / "trash", self.clock)
+        self.budgets: dict[str, Budget] = {}
+        self._environ = environ
+        self._gate = Gate(config.requests_at_once)
+        self._proxies = proxies_of(environ)
+        self._networks: list[Network] = []
+        self._sources: dict[str, Source] = {}
+        self._guard = threading.RLock()
+
+    @classmethod
+    def open(cls, config: Config, environ: Mapping[str, str], only_look: bool = False, clock: Clock | None = None) -> Workshop:
+        """`only_look` makes no state where there is none."""
+        return cls(config, environ, SqliteStore.peek(config.state) if only_look else SqliteStore.open(config.state), clock)
+
+    def house(self, job: Job) -> House:
+        identity = self.config.identities[job.identity]
+        return House(
+            self.source(identity), self.store, self.mirror, self.blobs, self.clock, resolve_owner, scope=f"{identity.api} {identity.name}", jobs=frozenset(self.config.jobs)
+        )  # fmt: skip
+
+    def patience(self, job: Job) -> Patience:
+        return Patience(self.clock, job.timeout_seconds, self.stop)
+
+    @contextmanager
+    def locked(self, job: Job) -> Iterator[None]:
+        with job_lock(self.config.state, job.name):
+            yield
+
+    def source(self, identity: Identity) -> Source:
+        """The identity's view of GitHub, made when it is first needed. Raises ConfigError for a secret that can't be read."""
+        with self._guard:
+            if identity.name not in self._sources:
+                budget = self.budgets.setdefault(identity.name, Budget(self.clock))
+                network = Network(identity.name, self.clock, self.tally, budget, self._gate, self._proxies, identity.ca_file)
+                self._networks.append(network)
+                credentials = self._credentials(identity, network)
+                transport = Retrying(Authorised(network, credentials, self.clock), self.clock)
+                self._sources[identity.name] = GitHubSource(transport, identity.api, self.config.requests_at_once, SharedHeads())
+            return self._sources[identity.name]
+
+    def _credentials(self, identity: Identity, network: Network) -> Credentials:
+        if isinstance(identity, AppIdentity):
+            key = read_key(identity.private_key, self._environ, f"github.{identity.name}.private_key")
+            repos = [job.repo for job in self.config.jobs.values() if job.identity == identity.name]
+            return Installation(identity.api, identity.issuer, key, identity.installation_id, repos, Retrying(network, self.clock), self.clock)
+        if isinstance(identity, TokenIdentity):
+            return PersonalToken(read_secret(identity.token, self._environ, f"github.{identity.name}.token"))
+        if type(identity).__name__ == "LoginIdentity":
+            raise AuthError(f"nobody is logged in as {identity.name}", hint=f"run: syncd login {identity.name}")
+        return Anonymous()
+
+    def close(self) -> None:
+        for name, budget in self.budgets.items():
+            view = budget.view()
+            if view.limit is not None:
+                self.store.see_budget(name, view.limit, view.remaining, view.reset_at)
+        for network in self._networks:
+            network.close()
+        self.store.close()
+
+
+def proxies_of(environ: Mapping[str, str]) -> Proxies:
+    """The operator's proxies, from the variables that every tool reads."""
+    lower = {name.lower(): value for name, value in environ.items()}
+    by_scheme = {scheme: lower[f"{scheme}_proxy"] for scheme in ("http", "https") if lower.get(f"{scheme}_proxy")}
+    if lower.get("all_proxy"):
+        by_scheme = {"http": lower["all_proxy"], "https": lower["all_proxy"]} | by_scheme
+    return Proxies(by_scheme, tuple(host.strip() for host in lower.get("no_proxy", "").split(",") if host.strip()))
+
+
+def resolve_owner(owner: str) -> tuple[int | None, int | None]:
+    """`user:group`, `user` or numbers -> ids; nothing for nothing. Raises MirrorError for a name this machine does not know."""
+    if not owner:
+        return None, None
+    user, _, group = owner.partition(":")
+    try:
+        uid = int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
+        gid = (int(group) if group.isdigit() else grp.getgrnam(group).gr_gid) if group else None
+    except KeyError as error:
+        raise MirrorError(f"owner {owner}: this machine knows no such user or group", hint="create it, or correct owner:") from error
+    if os.geteuid() != 0 and (uid != os.geteuid() or (gid is not None and gid not in {os.getegid(), *os.getgroups()})):
+        raise MirrorError(f"owner {owner}: only root may give files away", hint="run syncd as root, or leave owner: out")
+    return uid, gid
