@@ -1,84 +1,237 @@
 """The tarball of a commit as a quick way to many blobs: a hint, never the truth.
 
 Every member is checked against its blob id by the cache it goes into; what is missing, altered by export rules or cut is fetched
-singly by the caller. Nothing is ever written by a name that an archive gives.
+singly by the caller. Nothing is ever written by a name that an archive gives. The headers are read here and not by tarfile, which
+reads extended headers of any declared size into memory: here everything but a member's own stream is bounded.
+Source: POSIX pax, "pax Interchange Format" and "ustar Interchange Format"; git archive writes both, with one top folder.
 """
 
 from __future__ import annotations
 
-import io
-import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import BinaryIO, cast
+from dataclasses import dataclass
 
 from syncd.engine.ports import Blobs
-from syncd.errors import BadResponseError, RemoteError
+from syncd.errors import BadResponseError
 from syncd.models import TreeEntry
 from syncd.objects import LINK, blob_id
 
+BLOCK = 512
 CHUNK = 256 << 10
+EXTENDED_AT_MOST = 1 << 20  # extended headers hold paths and link targets
+FILE_TYPES, LINK_TYPE, PAX, PAX_GLOBAL, LONG_NAME, LONG_LINK = b"0\0", b"2", b"x", b"g", b"L", b"K"
 
 
-class _Stream(io.RawIOBase):
-    """Chunks as a file that can only be read forward."""
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member's header: `path` without the top folder, `link` the target's bytes of a symbolic link."""
+
+    path: str
+    type: bytes
+    size: int
+    link: bytes
+
+
+class Unpacking:
+    """Takes `wanted` (path -> entry) out of one archive. `kept_bytes` counts what went into `blobs`, also when reading fails."""
+
+    def __init__(self, wanted: Mapping[str, TreeEntry], blobs: Blobs, at_most_bytes: int) -> None:
+        self._wanted, self._blobs, self._at_most = dict(wanted), blobs, at_most_bytes
+        self.kept_bytes = 0
+
+    def read(self, chunks: Iterable[bytes]) -> int:
+        """Every wanted member that the archive has, whole and unaltered, is in `blobs`; the bytes kept. Ends at the last wanted one.
+
+        Raises BadResponseError when the archive is broken or unpacks to more than it may; what was verified before stays.
+        """
+        tape = Tape(inflated(chunks), self._at_most)
+        for member in members(tape):
+            entry = self._wanted.pop(member.path, None)
+            if entry is not None and not self._blobs.has(entry.id):
+                self._keep(tape, member, entry)
+            if not self._wanted:
+                break
+        return self.kept_bytes
+
+    def _keep(self, tape: Tape, member: Member, entry: TreeEntry) -> None:
+        if entry.mode == LINK:
+            if member.type == LINK_TYPE and blob_id(member.link) == entry.id:
+                self.kept_bytes += self._blobs.add(entry.id, [member.link], len(member.link))
+            return
+        if member.type not in FILE_TYPES:
+            return
+        content = _Content(tape.content())
+        try:
+            self.kept_bytes += self._blobs.add(entry.id, content, member.size)
+        except BadResponseError:
+            if content.broken is not None:
+                raise content.broken from None
+            # altered by export-subst: fetched singly, and judged then
+
+
+class _Content:
+    """Remembers whether it was the archive that broke, so that an altered member is told from a broken archive."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks, self._rest = chunks, b""
+        self._chunks = chunks
+        self.broken: BadResponseError | None = None
 
-    def readable(self) -> bool:
-        return True
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._chunks
+        except BadResponseError as error:
+            self.broken = error
+            raise
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+
+class Tape:
+    """A tar stream read forward, with at most one chunk in memory and the rest of the present member known."""
+
+    def __init__(self, chunks: Iterator[bytes], at_most_bytes: int) -> None:
+        self._chunks, self._rest, self._left_in_all = chunks, memoryview(b""), at_most_bytes
+        self._content, self._padding = 0, 0
+
+    def header(self) -> bytes:
+        """The next block after the present member, whose unread rest is passed over; empty at a clean end."""
+        for _ in self.content():
+            pass
+        self._skip(self._padding)
+        self._padding = 0
+        block = self._take(BLOCK)
+        if block and len(block) < BLOCK:
+            raise BadResponseError("the archive ends within a header")
+        return block
+
+    def enter(self, size: int) -> None:
+        """The blocks that follow are a member's content of `size` bytes."""
+        self._content, self._padding = size, -size % BLOCK
+
+    def content(self) -> Iterator[bytes]:
+        """The present member's unread content. Raises BadResponseError when the stream ends before it."""
+        while self._content:
+            piece = self._piece(self._content)
+            if not piece:
+                raise BadResponseError("the archive ends within a file")
+            self._content -= len(piece)
+            yield piece
+
+    def whole(self, at_most_bytes: int) -> bytes:
+        """The present member's content at once, for headers. Raises BadResponseError when it is longer than `at_most_bytes`."""
+        if self._content > at_most_bytes:
+            raise BadResponseError(f"the archive has an extended header of {self._content} bytes")
+        return b"".join(self.content())
+
+    def _skip(self, count: int) -> None:
+        if len(self._take(count)) < count:
+            raise BadResponseError("the archive ends early")
+
+    def _take(self, count: int) -> bytes:
+        taken = bytearray()
+        while len(taken) < count and (piece := self._piece(count - len(taken))):
+            taken += piece
+        return bytes(taken)
+
+    def _piece(self, at_most: int) -> bytes:
         while not self._rest:
             chunk = next(self._chunks, None)
             if chunk is None:
-                return 0
-            self._rest = chunk
-        count = min(len(buffer), len(self._rest))
-        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
-        return count
+                return b""
+            self._left_in_all -= len(chunk)
+            if self._left_in_all < 0:
+                raise BadResponseError("the archive unpacks to more than is worth it, or than is sane")
+            self._rest = memoryview(chunk)
+        piece, self._rest = bytes(self._rest[:at_most]), self._rest[at_most:]
+        return piece
 
 
-def unpack(chunks: Iterable[bytes], wanted: Mapping[str, TreeEntry], blobs: Blobs) -> int:
-    """Every wanted member that the archive has, whole and unaltered, is in `blobs`; the bytes kept.
+def members(tape: Tape) -> Iterator[Member]:
+    """The members in order, extended headers applied. Their content may be left unread. Raises BadResponseError."""
+    extended: dict[str, bytes] = {}
+    while block := tape.header():
+        if not any(block):
+            return  # the end mark is zero blocks
+        _check(block)
+        kind = block[156:157]
+        tape.enter(_number(block[124:136]))
+        if kind == PAX:
+            extended.update(records(tape.whole(EXTENDED_AT_MOST)))
+        elif kind == LONG_NAME:
+            extended["path"] = tape.whole(EXTENDED_AT_MOST).rstrip(b"\0")
+        elif kind == LONG_LINK:
+            extended["linkpath"] = tape.whole(EXTENDED_AT_MOST).rstrip(b"\0")
+        elif kind != PAX_GLOBAL:
+            yield _member(tape, block, kind, extended)
+            extended = {}
+    raise BadResponseError("the archive ends without its end mark")
 
-    Raises RemoteError when the archive itself is broken; what was verified before stays.
-    """
-    kept = 0
-    try:
-        stream = cast(BinaryIO, io.BufferedReader(_Stream(_inflated(chunks)), CHUNK))
-        with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", errors="surrogateescape") as archive:
-            for member in archive:
-                _, _, path = member.name.partition("/")  # the top folder is named after repository and commit
-                entry = wanted.get(path)
-                if entry is not None and not blobs.has(entry.id):
-                    kept += _keep(archive, member, entry, blobs)
-    except (tarfile.TarError, zlib.error, EOFError, ValueError) as error:
-        raise BadResponseError(f"the archive is broken: {error}") from error
-    return kept
+
+def _member(tape: Tape, block: bytes, kind: bytes, extended: Mapping[str, bytes]) -> Member:
+    path, link = extended.get("path"), extended.get("linkpath")
+    if path is None:
+        path = _text(block[:100])
+        prefix = _text(block[345:500]) if block[257:262] == b"ustar" else b""
+        path = prefix + b"/" + path if prefix else path
+    size = _number(block[124:136])
+    if "size" in extended:
+        size = _decimal(extended["size"])
+    tape.enter(size if kind in FILE_TYPES else 0)
+    _, _, below = path.partition(b"/")  # the top folder is named after repository and commit
+    return Member(below.decode("utf-8", "surrogateescape"), kind, size, link if link is not None else _text(block[157:257]))
 
 
-def _keep(archive: tarfile.TarFile, member: tarfile.TarInfo, entry: TreeEntry, blobs: Blobs) -> int:
-    if entry.mode == LINK:
-        target = member.linkname.encode("utf-8", "surrogateescape") if member.issym() else b""
-        return blobs.add(entry.id, [target], len(target)) if blob_id(target) == entry.id else 0
-    content = archive.extractfile(member) if member.isreg() else None
-    if content is None:
+def records(body: bytes) -> dict[str, bytes]:
+    """A pax header's records, `LENGTH KEY=VALUE\\n` each, as key -> value. Raises BadResponseError."""
+    found: dict[str, bytes] = {}
+    while body:
+        digits, space, _ = body.partition(b" ")
+        length = _decimal(digits)
+        record = body[len(digits) + 1 : length]
+        key, equals, value = record.partition(b"=")
+        if not space or not equals or not value.endswith(b"\n") or len(body) < length:
+            raise BadResponseError("the archive has an extended header that makes no sense")
+        found[key.decode("utf-8", "replace")] = value[:-1]
+        body = body[length:]
+    return found
+
+
+def _check(block: bytes) -> None:
+    total = sum(block[:148]) + 8 * 32 + sum(block[156:])
+    if _number(block[148:156]) != total:
+        raise BadResponseError("the archive has a header whose checksum does not fit")
+
+
+def _text(raw: bytes) -> bytes:
+    return raw.partition(b"\0")[0]
+
+
+def _number(raw: bytes) -> int:
+    """An octal field. (Base-256 is for sizes past 8 GiB, which nobody here wants.)"""
+    digits = raw.strip(b" \0")
+    if not digits:
         return 0
-    try:
-        return blobs.add(entry.id, iter(lambda: content.read(CHUNK), b""), member.size)
-    except RemoteError:
-        return 0  # altered by export-subst or on the way: fetched singly, and judged then
+    if any(digit not in b"01234567" for digit in digits):
+        raise BadResponseError("the archive has a header that makes no sense")
+    return int(digits, 8)
 
 
-def _inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The tar stream of a gzip stream, piece by piece: a bomb is never whole in memory."""
+def _decimal(raw: bytes) -> int:
+    if not raw.isdigit() or len(raw) > 15:
+        raise BadResponseError("the archive has a number that makes no sense")
+    return int(raw)
+
+
+def inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The content of a gzip stream, piece by piece: a bomb is never whole in memory. Raises BadResponseError."""
     inflater = zlib.decompressobj(wbits=31)
     for chunk in chunks:
-        data = inflater.decompress(chunk, CHUNK)
-        while data:
-            yield data
-            data = inflater.decompress(inflater.unconsumed_tail, CHUNK) if inflater.unconsumed_tail else b""
+        while chunk and not inflater.eof:
+            try:
+                piece = inflater.decompress(chunk, CHUNK)
+            except zlib.error as error:
+                raise BadResponseError(f"the archive is no gzip stream, or is damaged: {error}") from error
+            chunk = inflater.unconsumed_tail
+            if piece:
+                yield piece
     if not inflater.eof:
         raise BadResponseError("the archive ends early")

@@ -48,7 +48,7 @@ def ask(transport: Transport, request: Request, patience: Patience, take: Callab
     return stream(transport, request, patience, once)
 
 
-def stream(transport: Transport, request: Request, patience: Patience, use: Callable[[Response], T]) -> T:
+def stream(transport: Transport, request: Request, patience: Patience, use: Callable[[Response], T], tries: int = TRIES) -> T:
     """What `use` makes of a successful answer, whose body is still on the way; asked again when it breaks off."""
     fine = (200, 304) if "If-None-Match" in request.headers else (200,)
     attempt = 0
@@ -62,7 +62,7 @@ def stream(transport: Transport, request: Request, patience: Patience, use: Call
         except TimedOutError:
             raise
         except RemoteUnavailableError:
-            if attempt >= TRIES:
+            if attempt >= tries:
                 raise
         finally:
             response.close()

@@ -130,7 +130,7 @@ def conditions(known: Head | None) -> str | None:
 def commit_of(request: Request, answer: Answer) -> str:
     """The commit id in a 200: text, or the `sha` of a JSON commit from servers that do not know the media type."""
     body = answer.body.strip()
-    found = body.decode("ascii", "replace")
+    found: object = body.decode("ascii", "replace")
     if body[:1] == b"{":
         value = parse_json(body, f"asked for {request.subject}: it")
         found = value.get("sha") if isinstance(value, dict) else None
@@ -143,6 +143,3 @@ def commit_of(request: Request, answer: Answer) -> str:
             hint="nothing was changed; the next run asks again",
         )
     return found
-
-
-

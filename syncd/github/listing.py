@@ -1,300 +1,379 @@
-"""What a commit holds at the listed paths: complete and verified, or an error.
+"""What a commit holds at the listed paths: complete and verified, or an error; never a shorter list.
 
-The Contents API says which tree a listed folder is; the Git Trees API says what is in it, with modes and without the 1,000-entry cut.
-A tree's id is computed again from the entries that came, so a listing that was cut, mixed or altered on the way can't become a
-snapshot; and a tree whose id is remembered is not asked for again, because an id never changes its meaning.
+The Contents API says which tree a listed folder is (and often, proven by that id, all that is in it); the Git Trees API gives modes,
+recursion and more than 1,000 entries. A tree whose id is remembered is not asked for again, because an id never changes its meaning.
+Everything is recomputed up to the folder's tree id, so a listing that was cut, mixed or altered on the way can't become a snapshot.
 """
 
 from __future__ import annotations
 
-import posixpath
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 
 from syncd.clock import Patience
 from syncd.engine.ports import ListingMemory
-from syncd.errors import BadResponseError, BrakeError, NotFoundError, UnsafePathError
-from syncd.github.protocol import OBJECT, Request, Transport, failure, get, quoted, read_json, refusal, repo_path
+from syncd.errors import AuthError, BadResponseError, NotFoundError
+from syncd.github.ask import Answer, Crew, ask
+from syncd.github.protocol import OBJECT, Request, Response, Transport, get, quoted, repo_path
+from syncd.github.trees import (
+    ContentsAnswer,
+    Folder,
+    TreeAnswer,
+    covered,
+    folder_from_contents,
+    joined,
+    parent_of,
+    printable,
+    prove_folder,
+    prove_recursive,
+    read_contents,
+    read_tree,
+    refusal,
+    refuse_name,
+    refuse_path,
+    shallow_key,
+    too_many,
+)
 from syncd.models import PathRule, TreeEntry
-from syncd.objects import EXECUTABLE, FILE, LINK, SUBMODULE, TREE, is_object_id, tree_id
+from syncd.objects import LINK, SUBMODULE, TREE
 
 ENTRIES_AT_MOST = 1_000_000
-MODES = {FILE, EXECUTABLE, LINK, TREE, SUBMODULE, 0o100664}
-SHALLOW = "shallow-"  # memory key of one level of a tree; the bare id is the whole of it
-WHOLE_FOR_FILES = 1  # see `Lister._files`
+MODE_KEY = b'"mode"'  # once per entry; inside a name its quotes would be escaped
 
 Entries = Mapping[str, TreeEntry]
 
 
 @dataclass(frozen=True)
-class Level:
-    """One answer of the Trees API: entries by path below the tree, trees among them, and whether it was cut."""
+class Places:
+    """What has to be read for some rules: folders `whole` with all below them, `parents` of listed files for their direct children."""
 
-    sha: str
-    entries: dict[str, TreeEntry]
-    truncated: bool
+    whole: frozenset[str]
+    parents: Mapping[str, tuple[str, ...]]
+
+    @property
+    def all(self) -> frozenset[str]:
+        return self.whole | frozenset(self.parents)
+
+    def listed_below(self, folder: str) -> str:
+        """The first listed path that is reached through `folder`, as a message names it."""
+        listed = sorted(chain(self.whole, *self.parents.values()))
+        return next((path for path in listed if not folder or path.startswith(f"{folder}/")), folder)
+
+
+def places(rules: Sequence[PathRule]) -> Places:
+    """A folder inside another listed one is read from that one's listing; files of one folder share it."""
+    folders = frozenset(rule.source for rule in rules if rule.directory)
+    whole = frozenset(folder for folder in folders if not covered(folder, folders))
+    parents: dict[str, list[str]] = {}
+    for rule in rules:
+        if not rule.directory and not covered(rule.source, whole):
+            parents.setdefault(parent_of(rule.source), []).append(rule.source)
+    return Places(whole, {parent: tuple(sorted(set(files))) for parent, files in parents.items()})
+
+
+def choose(wanted: frozenset[str]) -> frozenset[str]:
+    """The folders to ask the Contents API about, so that every wanted one's tree id is learnt with few requests.
+
+    A folder's own answer names its tree, and its subfolders' trees too. So two wanted folders under one parent are learnt from the
+    parent's answer, and a wanted folder whose parent is wanted as well from that one; all others are asked for themselves, whatever
+    lies above them: walking down from the root would cost a request a level, and the root's tree changes with every push.
+    Never more requests than wanted folders.
+    """
+    below = Counter(parent_of(folder) for folder in wanted if folder)
+    asked = frozenset(parent for parent, count in below.items() if count > 1 or parent in wanted)
+    return asked | frozenset(folder for folder in wanted if not folder or parent_of(folder) not in asked)
 
 
 class Lister:
     """Lists one commit of one repository. One object a run: what it has read serves every rule."""
 
-    def __init__(self, transport: Transport, api: str, repo: str, commit: str, memory: ListingMemory, patience: Patience) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        api: str,
+        repo: str,
+        commit: str,
+        memory: ListingMemory,
+        patience: Patience,
+        crew: Crew,
+        max_entries: int = ENTRIES_AT_MOST,
+    ) -> None:
         self._transport, self._api, self._repo, self._commit = transport, api, repo, commit
-        self._memory, self._patience = memory, patience
+        self._memory, self._patience, self._crew, self._max = memory, patience, crew, max_entries
         self._shown = f"{repo} at {commit[:7]}"
-        self._count = 0
 
     def list(self, rules: Sequence[PathRule]) -> dict[str, TreeEntry]:
-        """Repository path -> entry for everything the rules list. Raises NotFoundError naming the listed path that is missing."""
-        entries: dict[str, TreeEntry] = {}
-        folders = {rule.source for rule in rules if rule.directory}
-        for folder in sorted(folders):
-            if not any(other != folder and _inside(folder, other) for other in folders):
-                entries.update(self._folder(folder))
-        for folder in folders:
-            if not any(_inside(path, folder) for path in entries):
-                raise self._missing(folder + "/", entries.get(folder))
-        files = [rule.source for rule in rules if not rule.directory]
-        outside = [path for path in files if not any(_inside(path, folder) for folder in folders)]
-        entries.update(self._files(outside))
-        for path in files:
-            found = entries.get(path)
-            if found is None:
-                raise self._missing(path, None, any(_inside(other, path) for other in entries))
+        """Repository path -> entry for everything the rules list.
+
+        Raises:  NotFoundError (naming the listed path that is missing, or is not what the rule says), UnsafePathError (a name that no
+                 disk shall see), BrakeError (more than `max_entries`), BadResponseError (answers that prove nothing), and what
+                 asking raises.
+        """
+        for rule in rules:
+            if rule.source and (reason := refuse_path(rule.source)) is not None:
+                raise refusal(rule.source, reason)
+        wanted = places(rules)
+        found = self._resolved(wanted)
+        entries = self._whole({folder: found[folder] for folder in sorted(wanted.whole)})
+        for parent, files in sorted(wanted.parents.items()):
+            children = self._shallow(parent, found[parent]).children
+            for path in files:
+                entry = children.get(path.rpartition("/")[2])
+                if entry is None or entry.mode == TREE:
+                    raise self._missing_file(path, folder=entry is not None)
+                entries[path] = entry
+        self._check_all_there(rules, entries)
         return entries
 
-    def _missing(self, path: str, found: TreeEntry | None, is_folder: bool = False) -> NotFoundError:
-        if found is not None:
-            what = {LINK: "a symbolic link", SUBMODULE: "a submodule"}.get(found.mode, "a file")
-            return NotFoundError(f"{path.rstrip('/')} is {what}, not a folder, in {self._shown}", hint="correct from: (a file has no trailing slash)")
-        if is_folder:
-            return NotFoundError(f"{path} is a folder in {self._shown}", hint=f"write it with a trailing slash: from: {path}/, and give to: one too")
-        return NotFoundError(f"{path} is not in {self._shown}", hint="was it moved or removed upstream? correct from:, or remove it from the job; its files stay until then")
+    def _check_all_there(self, rules: Sequence[PathRule], entries: Entries) -> None:
+        """Listed paths that were read from another listed folder's listing are there too, and are what the rule says."""
+        self._check_count(len(entries))
+        folders = {""} if entries else set()
+        for path in entries:
+            while (path := parent_of(path)) not in folders:
+                folders.add(path)
+        for rule in rules:
+            if rule.directory and rule.source not in folders:
+                raise self._missing_folder(rule.source, entries.get(rule.source))
+            if not rule.directory and rule.source not in entries:
+                raise self._missing_file(rule.source, folder=rule.source in folders)
 
-    # --- folders ------------------------------------------------------------------------------------------------------
+    # --- which tree a folder is ---------------------------------------------------------------------------------------
 
-    def _folder(self, folder: str) -> dict[str, TreeEntry]:
-        tree = self._tree_of(folder)
-        prefix = f"{folder}/" if folder else ""
-        return {prefix + path: entry for path, entry in self._whole(tree, folder).items()}
+    def _resolved(self, wanted: Places) -> dict[str, ContentsAnswer]:
+        """Every wanted folder -> an answer whose `sha` is its tree id; its rows are there where the folder itself was asked for."""
+        first = sorted(choose(wanted.all))
+        found = dict(zip(first, self._crew.each(lambda folder: self._contents(folder, wanted), first, self._patience), strict=True))
+        rest = []
+        for folder in sorted(wanted.all - found.keys()):
+            above = found[parent_of(folder)]
+            row = next((row for row in above.rows if row[0] == folder.rpartition("/")[2] and row[1] == "dir"), None)
+            if row is not None:
+                found[folder] = ContentsAnswer("dir", row[2])
+            else:
+                rest.append(folder)  # beyond the 1,000 that are listed, or not there: its own answer tells
+        found.update(zip(rest, self._crew.each(lambda folder: self._contents(folder, wanted), rest, self._patience), strict=True))
+        return found
 
-    def _tree_of(self, folder: str) -> str:
-        """The tree id of a folder, by the Contents API; by walking from the commit where a server does not tell."""
-        path = f"/contents/{quoted(folder)}" if folder else "/contents"
-        request = self._get(f"{path}?ref={self._commit}", "contents", f"{folder or 'the root'} of {self._shown}", OBJECT)
-        answer = self._transport.send(request, self._patience)
-        if answer.status == 404:
-            found = refusal(answer)
-            raise NotFoundError(self._missing(folder + "/", None).message, status=404, hint=self._missing(folder, None).hint, request_id=found.headers.get("x-github-request-id"))
-        if answer.status != 200:
-            raise failure(request, refusal(answer), self._patience.clock.now())
-        found = read_json(request, answer)
-        if isinstance(found, dict):
-            kind, sha = found.get("type"), found.get("sha")
-            if kind in ("file", "symlink", "submodule"):
-                mode = {"file": FILE, "symlink": LINK, "submodule": SUBMODULE}[kind]
-                raise self._missing(folder + "/", TreeEntry(mode, "0" * 40))
-            if isinstance(sha, str) and is_object_id(sha) and isinstance(found.get("entries", []), list):
-                return sha
-        if isinstance(found, list) or folder == "":
-            return self._walk_to(folder)
-        raise BadResponseError(f"asked for {request.subject}, got something that is no folder", status=200, hint="nothing was changed")
+    def _contents(self, folder: str, wanted: Places) -> ContentsAnswer:
+        """The Contents API's answer for a folder, with its tree id."""
+        what = f"{printable(folder) if folder else 'the root'} of {self._shown}"
+        request = self._get(f"/contents/{quoted(folder)}?ref={self._commit}", "contents", what, OBJECT)
+        try:
+            answer = read_contents(ask(self._transport, request, self._patience).body, what)
+        except NotFoundError as error:
+            raise self._not_there(folder, wanted, error) from error
+        if answer.kind != "dir":
+            raise self._not_a_folder(folder, wanted, {"symlink": "a symbolic link", "submodule": "a submodule"}.get(answer.kind, "a file"))
+        return answer if answer.sha is not None else replace(answer, sha=self._walk_to(folder))
 
     def _walk_to(self, folder: str) -> str:
-        """The tree id of a folder, by its parents' trees: for servers that ignore the object media type."""
-        tree = self._commit
+        """The tree id of a folder by the trees above it, for servers that do not know the object media type."""
+        what = f"the root of {self._shown}"
+        root = self._trees(self._commit, what, recursive=False)
+        found = prove_folder(root, root.sha if root.sha != self._commit else None, what)
+        above = ""
         for name in folder.split("/") if folder else ():
-            level = self._level(tree, recursive=False, subject=f"a folder above {folder} of {self._shown}")
-            entry = level.entries.get(name)
+            entry = found.children.get(name)
+            above = joined(above, name)
             if entry is None or entry.mode != TREE:
-                raise self._missing(folder + "/", entry)
-            tree = entry.id
-        if tree == self._commit:
-            level = self._level(self._commit, recursive=False, subject=f"the root of {self._shown}")
-            return level_id(level.entries)
-        return tree
+                raise BadResponseError(f"{printable(above)} of {self._shown} is a folder to the Contents API and none to the Trees API")
+            if above == folder:
+                return entry.id
+            found = self._level(entry.id, above)
+        return found.id
 
-    def _whole(self, tree: str, folder: str) -> dict[str, TreeEntry]:
-        """Everything below a tree, without the trees themselves."""
-        remembered = self._memory.recall(tree)
-        if remembered is not None and computed_id(remembered) == tree:
-            return dict(remembered)
-        level = self._level(tree, recursive=True, subject=f"the tree of {folder or 'the root'} of {self._shown}")
-        if level.truncated:
-            entries = self._walk(tree, folder)
-        else:
-            check_names(level.entries, self._repo)
-            _verify(tree, computed_id(level.entries), self._shown)
-            entries = {path: entry for path, entry in level.entries.items() if entry.mode != TREE}
-        self._memory.keep(tree, entries)
-        return entries
+    # --- what is in a tree --------------------------------------------------------------------------------------------
 
-    def _walk(self, tree: str, folder: str) -> dict[str, TreeEntry]:
-        """A tree too large for one answer: one level here, each subtree whole by itself (and remembered by its own id)."""
-        level = self._shallow(tree, folder)
+    def _whole(self, folders: Mapping[str, ContentsAnswer]) -> dict[str, TreeEntry]:
+        """Everything below these folders, by repository path, folders left out."""
         entries: dict[str, TreeEntry] = {}
-        for name, entry in level.items():
-            if entry.mode == TREE:
-                below = self._whole(entry.id, f"{folder}/{name}" if folder else name)
-                entries.update({f"{name}/{path}": found for path, found in below.items()})
-                self._count_entries(len(below))
+        unread: list[tuple[str, str]] = []
+        for folder, answer in folders.items():
+            tree = str(answer.sha)
+            known = self._memory.recall(tree)
+            if known is None and (proven := self._flat(answer)) is not None:
+                known = proven
+                self._memory.keep(tree, known)
+            if known is None:
+                unread.append((folder, tree))
             else:
-                entries[name] = entry
+                _add(entries, folder, known)
+        for (folder, tree), below in zip(unread, self._crew.each(self._recursive, unread, self._patience), strict=True):
+            if below is None:
+                below = self._walk(folder, tree)
+            self._memory.keep(tree, below)
+            _add(entries, folder, below)
+            self._check_count(len(entries))
         return entries
 
-    def _shallow(self, tree: str, folder: str) -> dict[str, TreeEntry]:
-        """One level of a tree, trees included."""
-        remembered = self._memory.recall(SHALLOW + tree)
-        if remembered is not None and level_id(remembered) == tree:
-            return dict(remembered)
-        level = self._level(tree, recursive=False, subject=f"the tree of {folder or 'the root'} of {self._shown}")
-        if level.truncated:
-            raise BadResponseError(f"one folder of {self._shown} ({folder or 'its root'}) has more entries than GitHub lists", hint="split the folder upstream")
-        check_names(level.entries, self._repo)
-        expected = level.sha if tree == self._commit and level.sha != tree else tree  # asked by commit, GitHub names the commit or its tree
-        if expected != self._commit:
-            _verify(expected, level_id(level.entries), self._shown)
-            self._memory.keep(SHALLOW + expected, level.entries)
-        return level.entries
+    @staticmethod
+    def _flat(answer: ContentsAnswer) -> Entries | None:
+        """All there is below a folder without subfolders, when its Contents answer proves it."""
+        if any(kind == "dir" for _, kind, _, _ in answer.rows):
+            return None
+        folder = folder_from_contents(answer) if answer.rows else None
+        if folder is None:
+            return None
+        for name in folder.children:
+            if (reason := refuse_name(name)) is not None:
+                raise refusal(name, reason)
+        return folder.children
 
-    # --- files --------------------------------------------------------------------------------------------------------
+    def _recursive(self, place: tuple[str, str]) -> dict[str, TreeEntry] | None:
+        """Everything below one tree, or None when GitHub says that it cut the answer."""
+        folder, tree = place
+        what = f"the tree of {printable(folder) if folder else 'the root'} of {self._shown}"
+        answer = self._trees(tree, what, recursive=True)
+        return None if answer.truncated else prove_recursive(answer, tree, what)[1]
 
-    def _files(self, paths: Sequence[str]) -> dict[str, TreeEntry]:
-        """Single files, with their modes. Files of one folder cost one listing.
-
-        The mode of a file is only in its folder's tree, and that tree's id only in the folder above. Three ways, cheapest first:
-        files at the root: the commit's own tree, one request. A folder whose tree was seen before: its id by the Contents API, and
-        nothing more when it is the remembered one. One folder never seen: the whole recursive tree in one request instead of two;
-        a repository too large for that answers `truncated` and is asked the other way from then on.
-        """
-        groups: dict[str, list[str]] = {}
-        for path in paths:
-            groups.setdefault(posixpath.dirname(path), []).append(path)
+    def _walk(self, folder: str, tree: str) -> dict[str, TreeEntry]:
+        """A tree too large for one answer: one level at a time, each subtree whole by itself and remembered by its own id."""
         entries: dict[str, TreeEntry] = {}
-        for folder, group in groups.items():
-            level = self._shallow(self._commit, "") if folder == "" else self._parent(folder, alone=len(groups) <= WHOLE_FOR_FILES)
-            for path in group:
-                found = level.get(posixpath.basename(path))
-                if found is None or found.mode == TREE:
-                    raise self._missing(path, None, is_folder=found is not None)
-                entries[path] = found
+        cut = [("", tree)]
+        while cut:
+            levels = self._crew.each(lambda at: self._level(at[1], joined(folder, at[0])), cut, self._patience)
+            unread: list[tuple[str, str]] = []
+            for (path, _), level in zip(cut, levels, strict=True):
+                for name, entry in level.children.items():
+                    if (reason := refuse_name(name)) is not None:
+                        raise refusal(joined(folder, joined(path, name)), reason)
+                    if entry.mode != TREE:
+                        entries[joined(path, name)] = entry
+                    elif (known := self._memory.recall(entry.id)) is not None:
+                        _add(entries, joined(path, name), known)
+                    else:
+                        unread.append((joined(path, name), entry.id))
+            self._check_count(len(entries) + len(unread))
+            cut = []
+            asked = [(joined(folder, path), identity) for path, identity in unread]
+            for (path, identity), below in zip(unread, self._crew.each(self._recursive, asked, self._patience), strict=True):
+                if below is None:
+                    cut.append((path, identity))
+                else:
+                    self._memory.keep(identity, below)
+                    _add(entries, path, below)
+                    self._check_count(len(entries))
         return entries
 
-    def _parent(self, folder: str, alone: bool) -> dict[str, TreeEntry]:
-        hint = f"{SHALLOW}{self._repo.lower()}:{folder}"  # says only that this folder was listed before, and the contents way pays
-        if alone and self._memory.recall(hint) is None:
-            level = self._level(self._commit, recursive=True, subject=f"the tree of {self._shown}")
-            self._memory.keep(hint, {})
-            if not level.truncated:
-                tree = level.entries.get(folder)
-                below = {path[len(folder) + 1 :]: entry for path, entry in level.entries.items() if path.startswith(folder + "/")}
-                if tree is None or tree.mode != TREE:
-                    raise NotFoundError(f"{folder} is not in {self._shown}", hint="correct from:")
-                check_names(below, self._repo)
-                _verify(tree.id, computed_id(below), self._shown)
-                direct = {path: entry for path, entry in below.items() if "/" not in path}
-                self._memory.keep(SHALLOW + tree.id, direct)
-                return direct
-        return self._shallow(self._tree_of(folder), folder)
-
-    # --- one answer ---------------------------------------------------------------------------------------------------
-
-    def _level(self, tree: str, recursive: bool, subject: str) -> Level:
-        request = self._get(f"/git/trees/{tree}" + ("?recursive=1" if recursive else ""), "tree", subject)
-        answer = self._transport.send(request, self._patience)
-        if answer.status != 200:
-            raise failure(request, refusal(answer), self._patience.clock.now())
-        level = read_tree(request, read_json(request, answer))
-        self._count_entries(len(level.entries))
+    def _shallow(self, folder: str, answer: ContentsAnswer) -> Folder:
+        """The direct children of a folder, subfolders among them."""
+        proven = folder_from_contents(answer) if answer.rows else None
+        if proven is not None:
+            return proven
+        tree = str(answer.sha)
+        known = self._memory.recall(shallow_key(tree))
+        if known is not None:
+            return Folder(tree, known)
+        level = self._level(tree, folder)
+        self._memory.keep(shallow_key(tree), level.children)
         return level
 
-    def _count_entries(self, more: int) -> None:
-        self._count += more
-        if self._count > ENTRIES_AT_MOST:
-            raise BrakeError(f"{self._shown} lists more than {ENTRIES_AT_MOST} entries; nothing was changed", hint="list fewer folders")
+    def _level(self, tree: str, folder: str) -> Folder:
+        what = f"the tree of {printable(folder) if folder else 'the root'} of {self._shown}"
+        answer = self._trees(tree, what, recursive=False)
+        if answer.truncated:
+            raise BadResponseError(f"{what} has more entries in one folder than GitHub lists", hint="split the folder upstream")
+        return prove_folder(answer, tree, what)
 
-    def _get(self, path: str, route: str, subject: str, accept: str | None = None) -> Request:
-        url = repo_path(self._repo) + path
-        return get(self._api, url, route, subject, self._repo, accept) if accept else get(self._api, url, route, subject, self._repo)
+    # --- asking -------------------------------------------------------------------------------------------------------
 
-
-def read_tree(request: Request, found: Any) -> Level:
-    """An answer of the Trees API. Raises BadResponseError when any part of it is not what it should be."""
-    bad = BadResponseError(f"asked for {request.subject}, got something that is no tree", status=200, hint="nothing was changed; the next run asks again")
-    if not isinstance(found, dict) or not isinstance(found.get("tree"), list) or not isinstance(found.get("truncated", False), bool):
-        raise bad
-    entries: dict[str, TreeEntry] = {}
-    for item in found["tree"]:
+    def _trees(self, tree: str, what: str, recursive: bool) -> TreeAnswer:
+        request = self._get(f"/git/trees/{tree}" + ("?recursive=1" if recursive else ""), "tree", what)
         try:
-            path, mode, sha, size = item["path"], int(item["mode"], 8), item["sha"], item.get("size")
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise bad from error
-        if not isinstance(path, str) or not isinstance(sha, str) or not is_object_id(sha) or mode not in MODES or not (size is None or (isinstance(size, int) and size >= 0)):
-            raise bad
-        if path in entries:
-            raise UnsafePathError(f"{path!r} stands twice in one tree", path=path, hint="the repository's tree is broken; git fsck names it")
-        entries[path] = TreeEntry(mode, sha, size)
-    sha = found.get("sha")
-    return Level(sha if isinstance(sha, str) else "", entries, found.get("truncated", False))
+            answer: Answer = ask(self._transport, request, self._patience, self._counted(what))
+        except NotFoundError as error:
+            if error.status == 409:
+                raise
+            # its commit was just read, so this says nothing about the files
+            raise BadResponseError(
+                f"{what}: GitHub does not find tree {tree[:12]} that it has just named", status=error.status, hint="the next run asks again"
+            ) from error
+        return read_tree(answer.body, what, self._max)
+
+    def _counted(self, what: str) -> Callable[[Response], bytes]:
+        """Reads a tree's JSON, and gives up at the first byte that says it is more than may be."""
+
+        def take(response: Response) -> bytes:
+            body, count, end = [], 0, b""
+            for chunk in response.chunks():
+                window = end + chunk
+                count += window.count(MODE_KEY)
+                end = window[-(len(MODE_KEY) - 1) :]
+                if count > self._max:
+                    raise too_many(what, self._max)
+                body.append(chunk)
+            return b"".join(body)
+
+        return take
+
+    def _get(self, path: str, route: str, what: str, accept: str | None = None) -> Request:
+        url = repo_path(self._repo) + path
+        return get(self._api, url, route, what, self._repo, accept) if accept else get(self._api, url, route, what, self._repo)
+
+    # --- saying what is missing ---------------------------------------------------------------------------------------
+
+    def _check_count(self, count: int) -> None:
+        if count > self._max:
+            raise too_many(self._shown, self._max)
+
+    def _missing_file(self, path: str, folder: bool) -> NotFoundError:
+        if folder:
+            return NotFoundError(
+                f"{printable(path)} is a folder in {self._shown}",
+                hint=f"write it with a trailing slash, from: {path}/, and give to: one too",
+            )
+        return NotFoundError(
+            f"{printable(path)} is not in {self._shown}",
+            hint="was it moved or removed upstream? correct from:, or take it out of the job; its file stays until then",
+        )
+
+    def _missing_folder(self, path: str, found: TreeEntry | None = None) -> NotFoundError:
+        if not path:
+            return NotFoundError(f"{self._shown} holds no files", hint="was everything moved? the files stay as they are until then")
+        if found is not None:
+            return self._no_folder(path, {LINK: "a symbolic link", SUBMODULE: "a submodule"}.get(found.mode, "a file"))
+        return NotFoundError(
+            f"there is no folder {printable(path)} in {self._shown}",
+            hint="was it moved, emptied or removed upstream? correct from:, or take it out of the job; its files stay until then",
+        )
+
+    def _no_folder(self, path: str, what: str) -> NotFoundError:
+        hint = (
+            "write it without the trailing slash, in from: and to:"
+            if what == "a file"
+            else "correct from:; only folders and files of the repository itself are listed"
+        )
+        return NotFoundError(f"{printable(path)} is {what}, not a folder, in {self._shown}", hint=hint)
+
+    def _not_a_folder(self, folder: str, wanted: Places, what: str) -> NotFoundError:
+        if folder in wanted.whole:
+            return self._no_folder(folder, what)
+        path = wanted.listed_below(folder)
+        return NotFoundError(f"{printable(path)} is not in {self._shown}: {printable(folder)} is {what}", hint="correct from:")
+
+    def _not_there(self, folder: str, wanted: Places, error: NotFoundError) -> NotFoundError | AuthError:
+        """What a 404 for a folder means. GitHub gives the same one for a path, and for a repository that is hidden by now: the root tells."""
+        if error.status != 404 or "No commit found" in error.message:
+            return error
+        if folder:
+            request = self._get(f"/contents/?ref={self._commit}", "contents", f"the root of {self._shown}", OBJECT)
+            try:
+                ask(self._transport, request, self._patience)
+            except NotFoundError as again:
+                return self._not_there("", wanted, again)
+            return self._missing_folder(folder) if folder in wanted.whole else self._missing_file(wanted.listed_below(folder), folder=False)
+        return AuthError(
+            f"{self._repo} is not there any more, or this identity may not see it now (GitHub answers 404 for both)",
+            status=404,
+            request_id=error.request_id,
+            state="hidden",
+            hint="check repo:, and that the App or token still has access to it",
+        )
 
 
-def check_names(entries: Iterable[str], repo: str) -> None:
-    """Raises UnsafePathError for the first path that can't be written as it is named."""
-    for path in entries:
-        for name in path.split("/"):
-            problem = refuse_name(name)
-            if problem:
-                raise UnsafePathError(f"{path!r} of {repo}: {problem}", path=path, hint="rename it upstream, or exclude the folder that holds it by listing others")
-
-
-def refuse_name(name: str) -> str | None:
-    """Why one name of a repository can't be mirrored, or None."""
-    if name in ("", ".", ".."):
-        return f"{name!r} is not a name"
-    if name.lower() == ".git":
-        return "a .git inside a tree is never written"
-    if "\ufffd" in name:
-        return "a name that is not UTF-8"
-    if any(ord(char) < 32 or ord(char) == 127 for char in name):
-        return "a control character in a name"
-    if len(name.encode("utf-8", "surrogatepass")) > 255:
-        return "a name of more than 255 bytes"
-    return None
-
-
-def _verify(tree: str, computed: str, shown: str) -> None:
-    if computed != tree:
-        raise BadResponseError(f"the entries that came for a tree of {shown} do not match its id {tree[:7]}", hint="something alters or cuts answers on the way; nothing was changed")
-
-
-def computed_id(entries: Entries) -> str:
-    """The id of the tree that has exactly these blobs, links and submodules below it, computed from the bottom up.
-
-    Entries that are trees themselves only say that a folder is there; what it is follows from what is in it.
-    """
-    folders: dict[str, list[tuple[int, bytes, str]]] = {"": []}
-    for path, entry in entries.items():
-        folder, _, name = path.rpartition("/")
-        if entry.mode == TREE:
-            folder = path
-        missing = folder
-        while missing not in folders:
-            folders[missing] = []
-            missing = missing.rpartition("/")[0]
-        if entry.mode != TREE:
-            folders[folder].append((entry.mode, name.encode("utf-8", "surrogatepass"), entry.id))
-    for path in sorted(folders, key=lambda path: path.count("/"), reverse=True):
-        if path:
-            parent, _, name = path.rpartition("/")
-            folders[parent].append((TREE, name.encode("utf-8", "surrogatepass"), tree_id(folders[path])))
-    return tree_id(folders[""])
-
-
-def level_id(entries: Entries) -> str:
-    """The id of the tree whose own entries, trees among them, are exactly these."""
-    return tree_id((entry.mode, name.encode("utf-8", "surrogatepass"), entry.id) for name, entry in entries.items())
-
-
-def _inside(path: str, folder: str) -> bool:
-    return folder == "" or path.startswith(folder + "/")
+def _add(entries: dict[str, TreeEntry], folder: str, below: Entries) -> None:
+    for path, entry in below.items():
+        entries[joined(folder, path)] = entry

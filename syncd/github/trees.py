@@ -86,7 +86,12 @@ def read_tree(body: bytes, what: str, max_entries: int) -> TreeAnswer:
 
     answer = parse_json(body, what, keep)
     tree = answer.get("tree") if isinstance(answer, dict) else None
-    if not isinstance(answer, dict) or not isinstance(tree, list) or not all(isinstance(row, Row) for row in tree) or len(tree) != len(rows):
+    if (
+        not isinstance(answer, dict)
+        or not isinstance(tree, list)
+        or not all(isinstance(row, Row) for row in tree)
+        or len(tree) != len(rows)
+    ):
         raise BadResponseError(f"{what} was answered with JSON that is no tree")
     truncated = answer.get("truncated", False)
     if not isinstance(truncated, bool):
@@ -179,9 +184,7 @@ def folder_from_contents(answer: ContentsAnswer) -> Folder | None:
     attempts = max(1, _GUESSES // (len(answer.rows) + 1))
     guesses = chain.from_iterable(combinations(files, count) for count in range(len(files) + 1))
     for executables in islice(guesses, attempts):
-        children = {
-            name: TreeEntry(EXECUTABLE if name in executables else modes[kind], sha, size) for name, kind, sha, size in answer.rows
-        }
+        children = {name: TreeEntry(EXECUTABLE if name in executables else modes[kind], sha, size) for name, kind, sha, size in answer.rows}
         if _id_of(children) == answer.sha:
             return Folder(answer.sha, children)
     return None
@@ -258,7 +261,9 @@ def _mismatch(what: str, expected: str, names: Iterable[str]) -> BadResponseErro
     lossy = next((name for name in names if "\ufffd" in name), None)
     if lossy is not None:  # GitHub's JSON shows what is not UTF-8 as U+FFFD, so the true name can't be known from it
         return UnsafePathError(f"{what} holds a name that is not UTF-8 (shown as {printable(lossy)}) and can't be written", path=lossy)
-    return BadResponseError(f"{what} was answered with entries that do not hash to tree {expected[:12]}: damaged, cut or not the tree asked for")
+    return BadResponseError(
+        f"{what} was answered with entries that do not hash to tree {expected[:12]}: damaged, cut or not the tree asked for"
+    )
 
 
 def shallow_key(tree: str) -> str:

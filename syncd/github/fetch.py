@@ -1,0 +1,183 @@
+"""Blobs, brought by whichever way costs least and believed only when they hash to their id.
+
+One by one over the Contents API at the pinned commit, side by side; past `MANY` by the tarball of the commit, where that is not a
+whole big repository for a few files. A blob is asked for once, whatever number of paths hold it; what was verified stays, so an
+interrupted fetch goes on where it ended.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from syncd.clock import Patience
+from syncd.engine.ports import Blobs, Wanted
+from syncd.errors import BadResponseError, NotFoundError, RateLimitedError, RemoteUnavailableError, TimedOutError
+from syncd.github import archive
+from syncd.github.ask import Crew, stream
+from syncd.github.protocol import RAW, Request, Response, TooLargeError, Transport, get, quoted, read, repo_path
+from syncd.github.trees import parse_json, printable
+from syncd.objects import LINK, SUBMODULE, blob_id
+
+MANY = 100
+BLOB_LIMIT = 100 << 20  # docs, "Get repository content" and "Get a blob": neither serves more
+# A repository this many times larger than what is wanted is not downloaded whole for it: a tarball is a stream of one connection, and
+# files come `at_once` side by side, each request costing about as much time as 64 KiB of stream does at 30 ms and 16 at once.
+REQUEST_BYTES = 64 << 10
+UNKNOWN_BYTES = 64 << 20  # what a repository of unknown size may hold beside that before its tarball stops to pay
+JSON_SLACK = 64 << 10
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How to fetch: by the archive or singly, and why."""
+
+    archive: bool
+    reason: str
+
+
+def choose(missing: int, missing_bytes: int, repository_bytes: int | None = None) -> Choice:
+    """Whether the tarball of the commit comes first.
+
+    Up to `MANY` files a request each costs a few round trips, side by side, and moves nothing that is not wanted. Past that, requests
+    are what is scarce (5,000 an hour, 900 a minute), and a tarball is two. But a tarball holds the whole repository: where its size
+    is known and everything that is not wanted outweighs the requests saved, each taken as `REQUEST_BYTES`, the files come singly.
+    """
+    if missing <= MANY:
+        return Choice(False, f"{missing} files, not more than {MANY}")
+    if repository_bytes is not None and repository_bytes - missing_bytes > missing * REQUEST_BYTES:
+        return Choice(False, f"{missing} files of {missing_bytes} bytes in a repository of {repository_bytes}")
+    return Choice(True, f"{missing} files in two requests")
+
+
+class Fetcher:
+    """Brings the blobs of one commit of one repository."""
+
+    def __init__(self, transport: Transport, api: str, repo: str, commit: str, blobs: Blobs, patience: Patience, crew: Crew) -> None:
+        self._transport, self._api, self._repo, self._commit = transport, api, repo, commit
+        self._blobs, self._patience, self._crew = blobs, patience, crew
+
+    def fetch(self, wanted: Sequence[Wanted], repository_bytes: int | None = None) -> int:
+        """Every wanted blob is in `blobs`; the content bytes that were brought.
+
+        Raises:  TooLargeError (a file beyond what GitHub serves; nothing was asked then), BadResponseError (its bytes are not to be had
+                 unaltered), and what asking raises. What was verified stays.
+        """
+        lacking = [want for want in wanted if want.entry.mode != SUBMODULE and not self._blobs.has(want.entry.id)]
+        missing = {want.entry.id: want for want in lacking}
+        for want in missing.values():
+            if (want.entry.size or 0) > BLOB_LIMIT:
+                raise too_large(want, self._repo)
+        total = sum(want.entry.size or 0 for want in missing.values())
+        brought = 0
+        if choose(len(missing), total, repository_bytes).archive:
+            # beyond this the files cost less singly, so it also ends a bomb
+            brought = self._by_archive(lacking, total + 4 * len(missing) * REQUEST_BYTES + UNKNOWN_BYTES)
+        rest = [want for want in missing.values() if not self._blobs.has(want.entry.id)]
+        return brought + sum(self._crew.each(self._one, rest, self._patience))
+
+    def _by_archive(self, lacking: Sequence[Wanted], at_most_bytes: int) -> int:
+        """What the archive gives unaltered; its failure costs time only, unless it tells something about us or our limits."""
+        subject = f"the archive of {self._repo} at {self._commit[:7]}"
+        request = get(self._api, f"{repo_path(self._repo)}/tarball/{self._commit}", "tarball", subject, self._repo, cap_bytes=at_most_bytes)
+        # it is compressed already; a second layer would only hide how much it is
+        request = replace(request, headers={**request.headers, "Accept-Encoding": "identity"}, elsewhere=True)
+        unpacking = archive.Unpacking({want.path: want.entry for want in lacking}, self._blobs, at_most_bytes)
+
+        def unpack(response: Response) -> int:
+            return unpacking.read(response.chunks())
+
+        try:
+            stream(self._transport, request, self._patience, unpack, tries=1)
+        except (TimedOutError, RateLimitedError):
+            raise
+        except (RemoteUnavailableError, BadResponseError, NotFoundError):
+            self._patience.check()
+        return unpacking.kept_bytes
+
+    def _one(self, want: Wanted) -> int:
+        """One verified blob: by its path at the commit, else by its id.
+
+        A link goes by its id at once: its path would give the target's bytes. So does a file that came other than it should be, once.
+        """
+        self._patience.check()
+        if self._blobs.has(want.entry.id):
+            return 0  # another job brought it meanwhile
+        if want.entry.mode != LINK:
+            try:
+                return self._brought(self._contents(want), want, want.entry.size)
+            except (BadResponseError, TooLargeError, NotFoundError):
+                self._patience.check()
+        try:
+            # no tree id vouches for a size, and a wrong one from a damaged listing must not stick: here only the bytes count
+            return self._brought(self._blob(want), want, None)
+        except TooLargeError as error:
+            raise too_large(want, self._repo) from error
+
+    def _contents(self, want: Wanted) -> Request:
+        path = f"{repo_path(self._repo)}/contents/{quoted(want.path)}?ref={self._commit}"
+        return get(self._api, path, "contents", self._subject(want), self._repo, RAW, cap_bytes=cap(want.entry.size))
+
+    def _blob(self, want: Wanted) -> Request:
+        path = f"{repo_path(self._repo)}/git/blobs/{want.entry.id}"
+        return get(self._api, path, "blob", self._subject(want), self._repo, RAW, cap_bytes=cap(None))
+
+    def _subject(self, want: Wanted) -> str:
+        return f"{printable(want.path)} of {self._repo} at {self._commit[:7]}"
+
+    def _brought(self, request: Request, want: Wanted, size: int | None) -> int:
+        def keep(response: Response) -> int:
+            try:
+                return self._blobs.add(want.entry.id, content_of(response, want.entry.id, request.subject), size)
+            except BadResponseError as error:
+                raise BadResponseError(
+                    f"asked for {request.subject}, got {error.message}",
+                    status=response.status,
+                    request_id=response.headers.get("x-github-request-id"),
+                    hint=error.hint or "nothing was changed; the next run asks again",
+                ) from error
+
+        return stream(self._transport, request, self._patience, keep)
+
+
+def too_large(want: Wanted, repo: str) -> TooLargeError:
+    size = f" has {want.entry.size:,} bytes" if want.entry.size is not None else " is too large"
+    return TooLargeError(
+        f"{printable(want.path)} of {repo}{size}; GitHub's API serves files up to {BLOB_LIMIT >> 20} MB",
+        hint="exclude it, or keep it elsewhere (a release, LFS)",
+    )
+
+
+def cap(size: int | None) -> int:
+    """The most an answer may have: base64 in JSON is 4/3 of the content and its line ends; the rest of the JSON is small."""
+    return (size if size is not None else BLOB_LIMIT) * 3 // 2 + JSON_SLACK
+
+
+def content_of(response: Response, blob: str, subject: str) -> Iterable[bytes]:
+    """The file's bytes, also from servers that answer in the JSON form where raw bytes were asked for."""
+    return _from_json(response, blob, subject) if speaks_json(response) else response.chunks()
+
+
+def speaks_json(response: Response) -> bool:
+    """Source: GitHub's raw answers say `application/vnd.github.v3.raw; charset=utf-8` or `...raw+json`, whatever the file holds."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return ".raw" not in kind and (kind == "application/json" or kind.endswith("+json"))
+
+
+def _from_json(response: Response, blob: str, subject: str) -> Iterator[bytes]:
+    body = read(response)
+    if blob_id(body) == blob:
+        yield body  # a JSON file, served under its own type
+        return
+    found = parse_json(body, subject)
+    content = found.get("content") if isinstance(found, dict) else None
+    if isinstance(found, dict) and found.get("encoding") == "none":
+        raise TooLargeError(f"{subject} is too large for this answer", status=200)
+    if not isinstance(content, str) or found.get("encoding") != "base64":
+        raise BadResponseError("JSON that is neither the file nor holds it")
+    try:
+        yield base64.b64decode(content)  # not validate=True: GitHub breaks the text into lines
+    except (binascii.Error, ValueError) as error:
+        raise BadResponseError("base64 that can't be read") from error
