@@ -27,4 +27,5 @@ def set_up_logging(settings: Settings) -> None:
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s") if sys.stderr.isatty() or settings.verbose else JsonLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # its plugins introduce themselves at info
     root.setLevel(logging.ERROR if settings.quiet else LEVELS.get(settings.verbose, logging.DEBUG))

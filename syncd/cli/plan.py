@@ -67,7 +67,7 @@ def _code(reports: list[RunReport], wants_changes: bool) -> int:
 
 def _show(settings: Settings, workshop: Workshop, job: Job, report: RunReport, decision: Decision | None, diff: bool, show_secrets: bool) -> None:
     commit = (report.commit or "")[:7]
-    moved = f"{report.previous[:7]} → {commit}" if report.previous and report.previous != commit and not commit.startswith(report.previous[:7]) else commit or "-"
+    moved = f"{report.previous[:7]} → {commit}" if report.previous and report.commit and report.previous != report.commit else commit or "-"
     mark, colour = MARK[report.status]
     emit(settings, f"{click.style(mark, fg=colour)} {report.job}  {report.repo}@{report.ref or 'HEAD'}  {moved}" + ("  in step" if report.status is RunStatus.UNCHANGED else ""))
     if report.error is not None:

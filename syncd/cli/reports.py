@@ -71,7 +71,7 @@ def summary_line(report: RunReport, width: int) -> str:
     """One line per job, as `syncd sync` prints it when the job is done."""
     mark, colour = MARK[report.status]
     commit = (report.commit or "")[:7]
-    moved = f"{report.previous[:7]} → {commit}" if report.previous and commit and report.previous != commit else commit or "-"
+    moved = f"{report.previous[:7]} → {commit}" if report.previous and report.commit and report.previous != report.commit else commit or "-"
     if report.status is RunStatus.UNCHANGED:
         what = "in step" + (f"  {counts(report.changes)}" if report.changes else "")
     elif report.error is not None:

@@ -149,8 +149,9 @@ def check_link(job: Job, path: str, target: str, wanted: Mapping[str, Entry]) ->
     """Raises UnsafePathError unless the link at `path` is relative and leads to one of the job's own files or folders."""
     entry = wanted[path]
     landing = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-    inside = bool(target) and not target.startswith("/") and "\0" not in target
-    if inside and (landing in wanted or any(other.startswith(landing.rstrip("/") + "/") for other in wanted)) and landing != path:
+    relative = bool(target) and not target.startswith("/") and "\0" not in target
+    inside = any(landing == rule.to or landing.startswith(rule.to + "/") for rule in job.paths)
+    if relative and inside and landing != path and (landing in wanted or any(other.startswith(landing + "/") for other in wanted)):
         return
     raise UnsafePathError(
         f"{entry.source} of {job.repo} is a link to {target!r}, which is not one of the job's own files",

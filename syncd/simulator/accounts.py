@@ -1,0 +1,169 @@
+"""Apps, installations, tokens and their rules, with the texts GitHub refuses with (recorded by clients; github/protocol.py reads them)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from syncd.simulator.repository import Repository
+
+RANK = {"read": 1, "write": 2, "admin": 3}
+
+
+class Refused(Exception):
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None, errors: object = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.headers, self.errors = status, message, dict(headers or {}), errors
+
+
+@dataclass
+class App:
+    id: int
+    client_id: str
+    public_keys: list[str]
+    slug: str = "acme-ops"
+
+
+@dataclass
+class Installation:
+    id: int
+    app: App
+    account: str
+    permissions: dict[str, str] = field(default_factory=lambda: {"contents": "read", "metadata": "read"})
+    repositories: list[str] | None = None  # None: all of the account
+    suspended: bool = False
+
+    def covers(self, repo: Repository) -> bool:
+        return repo.owner.lower() == self.account.lower() and (self.repositories is None or repo.name.lower() in {name.lower() for name in self.repositories})
+
+
+@dataclass
+class Credential:
+    value: str
+    kind: str  # installation | personal
+    key: str  # whose rate limit it spends
+    installation: Installation | None = None
+    repository_ids: frozenset[int] | None = None
+    issued: float = 0.0
+    expires: float = float("inf")
+    revoked: bool = False
+
+
+class Accounts:
+    """Who exists and what they hold. Times are the server's, in epoch seconds."""
+
+    def __init__(self) -> None:
+        self.apps: dict[str, App] = {}
+        self.installations: dict[int, Installation] = {}
+        self.credentials: dict[str, Credential] = {}
+        self.token_seconds = 3600.0
+        self.token_form = "short"
+        self.lag_seconds = 0.0  # how long a new token is refused
+        self.lag_status = 401
+
+    def add_app(self, app_id: int, client_id: str = "") -> str:
+        """A new App with a fresh key; the private key as PEM text."""
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import rsa
+
+        key = rsa.generate_private_key(65537, 2048)
+        public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+        private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()).decode()
+        app = self.apps.get(str(app_id)) or App(app_id, client_id or f"Iv23li{app_id}", [])
+        app.public_keys.append(public)
+        self.apps[str(app_id)] = self.apps[app.client_id] = app
+        return private
+
+    def install(self, app_id: int, account: str, installation_id: int, repositories: list[str] | None = None) -> Installation:
+        installation = Installation(installation_id, self.apps[str(app_id)], account, repositories=repositories)
+        self.installations[installation_id] = installation
+        return installation
+
+    def add_personal(self, value: str, login: str = "ada") -> None:
+        self.credentials[value] = Credential(value, "personal", f"user:{login}")
+
+    def app_of(self, authorization: str, now: float) -> App:
+        """The App that signed. Raises Refused with GitHub's texts."""
+        import jwt
+
+        scheme, _, token = authorization.partition(" ")
+        broken = Refused(401, "A JSON web token could not be decoded")
+        if scheme.lower() != "bearer" or token.count(".") != 2:
+            raise broken
+        try:
+            claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+        except jwt.PyJWTError as error:
+            raise broken from error
+        if "iss" not in claims:
+            raise Refused(401, "Missing 'issuer' claim ('iss') in assertion")
+        app = self.apps.get(str(claims["iss"]))
+        if app is None:
+            raise Refused(401, "Integration must generate a public key" if str(claims["iss"]).isdigit() else "'Issuer' claim ('iss') must be an Integer")
+        off = {"verify_exp": False, "verify_iat": False, "verify_nbf": False, "verify_aud": False, "verify_iss": False}
+        if not any(_signed(token, key, off) for key in app.public_keys):
+            raise broken
+        expires, issued = claims.get("exp"), claims.get("iat")
+        if not isinstance(expires, int) or expires <= now:
+            raise Refused(401, "'Expiration time' claim ('exp') must be a numeric value representing the future time at which the assertion expires")
+        if expires > now + 600:
+            raise Refused(401, "'Expiration time' claim ('exp') is too far in the future")
+        if not isinstance(issued, int) or issued > now:
+            raise Refused(401, "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued")
+        return app
+
+    def mint(self, app: App, installation_id: int, body: Mapping[str, Any], repos: Mapping[str, Repository], now: float) -> tuple[Credential, list[Repository] | None, dict[str, str]]:
+        installation = self.installations.get(installation_id)
+        if installation is None or installation.app is not app:
+            raise Refused(404, "Not Found")
+        if installation.suspended:
+            raise Refused(403, "This installation has been suspended")
+        permissions = dict(installation.permissions)
+        for name, level in (body.get("permissions") or {}).items():
+            if RANK.get(installation.permissions.get(name, ""), 0) < RANK.get(level, 9):
+                raise Refused(422, "The permissions requested are not granted to this installation.")
+        if body.get("permissions"):
+            permissions = {**body["permissions"], "metadata": "read"}
+        chosen: list[Repository] | None = None
+        if body.get("repositories") is not None:
+            chosen = []
+            for name in body["repositories"]:
+                repo = repos.get(f"{installation.account}/{name}".lower())
+                if repo is None or not installation.covers(repo) or "/" in name:
+                    raise Refused(422, "There is at least one repository that does not exist or is not accessible to the parent installation.")
+                chosen.append(repo)
+        tail = f"_{app.id}_{'.'.join(secrets.token_urlsafe(n) for n in (30, 225, 120))}" if self.token_form == "long" else "_" + secrets.token_hex(18)
+        made = Credential(f"ghs{tail}", "installation", f"installation:{installation_id}", installation, frozenset(repo.id for repo in chosen) if chosen else None, now, now + self.token_seconds)
+        self.credentials[made.value] = made
+        return made, chosen, permissions
+
+    def credential(self, authorization: str | None, now: float) -> Credential | None:
+        """Who a request comes from; None for nobody. Raises Refused for a credential that is no good (now)."""
+        if not authorization:
+            return None
+        found = self.credentials.get(authorization.partition(" ")[2].strip())
+        if found is None or found.revoked or now >= found.expires:
+            raise Refused(401, "Bad credentials")
+        if found.kind == "installation" and now - found.issued < self.lag_seconds:
+            raise Refused(self.lag_status, "Bad credentials" if self.lag_status == 401 else "Resource not accessible by integration")
+        if found.installation is not None and found.installation.suspended:
+            raise Refused(403, "This installation has been suspended")
+        return found
+
+    def may_read(self, who: Credential | None, repo: Repository) -> bool:
+        if who is None or (who.installation is not None and not who.installation.covers(repo)) or (who.repository_ids is not None and repo.id not in who.repository_ids):
+            return not repo.private
+        if who.installation is not None and "contents" not in who.installation.permissions:
+            raise Refused(403, "Resource not accessible by integration", {"x-accepted-github-permissions": "contents=read"})
+        return True
+
+
+def _signed(token: str, key: str, options: Mapping[str, bool]) -> bool:
+    import jwt
+
+    try:
+        jwt.decode(token, key, algorithms=["RS256"], options=dict(options))  # type: ignore[arg-type]
+    except jwt.PyJWTError:
+        return False
+    return True

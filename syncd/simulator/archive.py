@@ -1,0 +1,32 @@
+"""The tarball of a commit, as `git archive` makes it: a top folder named after repository and commit, the commit id in a global header."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+
+from syncd.objects import EXECUTABLE, LINK, SUBMODULE, TREE
+from syncd.simulator.repository import Commit, Repository
+
+
+def tarball(repo: Repository, commit: Commit) -> bytes:
+    """gzip'ed tar. Paths in `export_ignore` are missing and those in `export_subst` are altered, as attributes make git do it."""
+    top = f"{repo.owner}-{repo.name}-{commit.id[:7]}"
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"comment": commit.id}) as archive:
+        for path, mode, identity in repo.walk(commit.tree):
+            if path in repo.export_ignore or mode in (TREE, SUBMODULE):
+                continue
+            member = tarfile.TarInfo(f"{top}/{path}")
+            member.mtime = commit.at
+            if mode == LINK:
+                member.type, member.linkname = tarfile.SYMTYPE, repo.blobs[identity].decode()
+                archive.addfile(member)
+                continue
+            content = repo.blobs[identity]
+            if path in repo.export_subst:
+                content = content.replace(b"$Format:%H$", commit.id.encode())
+            member.size, member.mode = len(content), 0o775 if mode == EXECUTABLE else 0o664
+            archive.addfile(member, io.BytesIO(content))
+    return gzip.compress(packed.getvalue(), 1)

@@ -1,0 +1,488 @@
+"""What GitHub answers: routing, the REST shapes, ETags, limits. Source of every shape and rule: the REST documentation and recorded answers."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import posixpath
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email.utils import formatdate
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote
+
+from syncd.objects import FILE, LINK, SUBMODULE, TREE
+from syncd.simulator import archive
+from syncd.simulator.accounts import Accounts, Credential, Refused
+from syncd.simulator.repository import Commit, Repository
+from syncd.simulator.trouble import Answer, Trouble, Wrong
+
+CONTENTS_LIMIT = 1000
+INLINE_LIMIT = 1 << 20
+BLOB_LIMIT = 100 << 20
+JSON_TYPE = "application/json; charset=utf-8"
+TYPES = {FILE: "file", 0o100755: "file", LINK: "symlink", TREE: "dir", SUBMODULE: "submodule"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request as it was counted."""
+
+    route: str
+    method: str
+    path: str
+    status: int
+    credential: str | None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Ask:
+    """One request on its way to an answer."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+    origin: str
+    prefix: str = ""
+    who: Credential | None = None
+
+    def media(self) -> str | None:
+        """`raw`, `object` or `sha` when the Accept header asks for it."""
+        accept = self.headers.get("accept", "")
+        return next((kind for kind in ("raw", "object", "sha") if f"vnd.github.{kind}" in accept or f"vnd.github.v3.{kind}" in accept), None)
+
+
+class GitHub:
+    """The whole stand-in. Its attributes are its switches; `trouble` scripts what goes wrong."""
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self.accounts = Accounts()
+        self.repos: dict[str, Repository] = {}
+        self.renamed: dict[str, str] = {}
+        self.asked: list[Asked] = []
+        self.troubles: list[Trouble] = []
+        self.before: list[tuple[str, int, Callable[[], None]]] = []  # (route, nth, action): something happens just before the nth request
+        self.etags = "git"  # git | hash | none
+        self.plain_json = False  # a server that knows no media types but JSON
+        self.tree_limit = 100_000
+        self.primary_limit: int | None = 5000
+        self.secondary_points: int | None = None
+        self.too_large_403 = False
+        self.clock_offset = 0.0
+        self.codeload_origin: str | None = None
+        self.archive_style = "whole"
+        self._real_now = now
+        self._spent: Counter[tuple[str, int]] = Counter()
+        self._minute: dict[str, list[float]] = {}
+        self._guard = threading.RLock()
+        self._serial = 0
+
+    # --- making -------------------------------------------------------------------------------------------------------
+
+    def add_repo(self, full_name: str, files: Mapping[str, Any] | None = None, private: bool = True, default_branch: str = "main") -> Repository:
+        repo = Repository(full_name, 1000 + len(self.repos), private, default_branch)
+        self.repos[full_name.lower()] = repo
+        if files is not None:
+            repo.commit(files, "first")
+        return repo
+
+    def rename(self, old: str, new: str) -> None:
+        repo = self.repos.pop(old.lower())
+        repo.full_name = new
+        self.repos[new.lower()] = repo
+        self.renamed[old.lower()] = new.lower()
+
+    def trouble(self, route: str, act: Wrong, times: int = 1, skip: int = 0) -> Trouble:
+        made = Trouble(route, act, times, skip)
+        self.troubles.append(made)
+        return made
+
+    def at(self, route: str, nth: int, action: Callable[[], None]) -> None:
+        """Do something just before the nth request (from 1) of the route is answered."""
+        self.before.append((route, nth, action))
+
+    def now(self) -> float:
+        return self._real_now() + self.clock_offset
+
+    # --- counting -----------------------------------------------------------------------------------------------------
+
+    def count(self, route: str | None = None, status: int | None = None) -> int:
+        return sum((route is None or one.route == route) and (status is None or one.status == status) for one in self.asked)
+
+    def routes(self) -> dict[str, int]:
+        return dict(Counter(one.route for one in self.asked))
+
+    def forget_requests(self) -> None:
+        with self._guard:
+            self.asked.clear()
+
+    # --- answering ----------------------------------------------------------------------------------------------------
+
+    def handle(self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"", origin: str = "http://127.0.0.1") -> Answer:
+        """The answer to one request; `target` is path and query."""
+        path, _, query = target.partition("?")
+        lower = {name.lower(): value for name, value in headers.items()}
+        ask = Ask(method, path, dict(parse_qsl(query, keep_blank_values=True)), lower, body, origin)
+        if path.startswith("/api/v3"):
+            ask.path, ask.prefix = path.removeprefix("/api/v3"), "/api/v3"
+        with self._guard:
+            parts = [unquote(part, errors="surrogateescape") for part in ask.path.strip("/").split("/")]
+            route, act = self._route(ask, parts)
+            self._happen(route)
+            answer = self._finish(ask, self._answer(ask, route, act))
+            for one in self.troubles:
+                if one.hits(route):
+                    answer = one.act(answer)
+            key = ask.headers.get("authorization", "").partition(" ")[2] or None
+            self.asked.append(Asked(route, method, target, answer.status, key, lower))
+            return answer
+
+    def _happen(self, route: str) -> None:
+        seen = self.count(route) + 1
+        for wanted in [one for one in self.before if one[0] == route and one[1] == seen]:
+            self.before.remove(wanted)
+            wanted[2]()
+
+    def _answer(self, ask: Ask, route: str, act: Callable[[], Answer]) -> Answer:
+        try:
+            if not ask.headers.get("user-agent"):
+                raise Refused(403, "Request forbidden by administrative rules. Please make sure your request has a User-Agent header")
+            if route not in ("codeload", "token", "app", "installation"):
+                ask.who = self.accounts.credential(ask.headers.get("authorization"), self.now())
+                self._charge(ask)
+            answer = act()
+        except Refused as error:
+            body: dict[str, Any] = {"message": error.message, "documentation_url": "https://docs.github.com/rest", "status": str(error.status)}
+            if error.errors:
+                body["errors"] = error.errors
+            return Answer(error.status, {"content-type": JSON_TYPE, **error.headers}, json.dumps(body).encode())
+        if answer.status == 200 and ask.method == "GET":
+            return self._condition(ask, answer)
+        return answer
+
+    def _charge(self, ask: Ask) -> None:
+        """Primary and secondary limits. Source: docs "Rate limits for the REST API"."""
+        key = ask.who.key if ask.who else "anonymous"
+        now = self.now()
+        if self.secondary_points is not None:
+            minute = self._minute.setdefault(key, [])
+            minute[:] = [at for at in minute if at > now - 60]
+            if len(minute) >= self.secondary_points:
+                raise Refused(403, "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.", {"retry-after": "60"})
+            minute.append(now)
+        limit = self._limit(key)
+        if limit is not None and self._spent[key, int(now // 3600)] >= limit:
+            raise Refused(403, "API rate limit exceeded for installation ID 1.")
+        self._spent[key, int(now // 3600)] += 1
+
+    def _limit(self, key: str) -> int | None:
+        return self.primary_limit if key != "anonymous" or self.primary_limit is None else 60
+
+    def _condition(self, ask: Ask, answer: Answer) -> Answer:
+        etag = answer.headers.get("etag")
+        if self.etags == "none":
+            return replace(answer, headers={name: value for name, value in answer.headers.items() if name != "etag"})
+        if etag is None or self.etags == "hash":
+            seed = "".join(f"{ask.headers[name]}:" for name in ("accept", "authorization", "cookie") if name in ask.headers).encode()
+            etag = hashlib.sha256(seed + answer.body).hexdigest()
+        given = [one.strip().removeprefix("W/").strip('"') for one in ask.headers.get("if-none-match", "").split(",")]
+        headers = {**answer.headers, "etag": f'"{etag}"'}
+        if etag in given:
+            if ask.who is not None:
+                self._spent[ask.who.key, int(self.now() // 3600)] -= 1
+            return replace(answer, status=304, body=b"", headers=headers)
+        return replace(answer, headers=headers)
+
+    def _finish(self, ask: Ask, answer: Answer) -> Answer:
+        self._serial += 1
+        headers = {"date": formatdate(self.now(), usegmt=True), "x-github-request-id": f"{self._serial:04X}:SIM", **answer.headers}
+        key = ask.who.key if ask.who else "anonymous"
+        limit = self._limit(key)
+        if limit is not None:
+            hour = int(self.now() // 3600)
+            spent = self._spent[key, hour]
+            headers |= {
+                "x-ratelimit-limit": str(limit), "x-ratelimit-remaining": str(max(0, limit - spent)), "x-ratelimit-used": str(spent),
+                "x-ratelimit-reset": str((hour + 1) * 3600), "x-ratelimit-resource": "core",
+            }  # fmt: skip
+        return replace(answer, headers=headers)
+
+    # --- routes -------------------------------------------------------------------------------------------------------
+
+    def _route(self, ask: Ask, parts: Sequence[str]) -> tuple[str, Callable[[], Answer]]:
+        match parts:
+            case ["app"]:
+                return "app", lambda: self._app(ask)
+            case ["app", "installations"]:
+                return "app", lambda: self._installations(ask)
+            case ["app", "installations", number, "access_tokens"] if ask.method == "POST":
+                return "token", lambda: self._mint(ask, number)
+            case ["repos", owner, name, "installation"]:
+                return "installation", lambda: self._installation_of(ask, f"{owner}/{name}")
+            case ["installation", "repositories"]:
+                return "installation_repositories", lambda: self._installation_repositories(ask)
+            case ["installation", "token"] if ask.method == "DELETE":
+                return "revoke", lambda: self._revoke(ask)
+            case ["rate_limit"]:
+                return "rate_limit", lambda: _json({"resources": {"core": {"limit": self.primary_limit}}})
+            case ["codeload", *rest]:
+                return "codeload", lambda: self._codeload(ask, rest)
+            case ["repositories", number, *rest]:
+                return self._repo_route(ask, next((repo for repo in self.repos.values() if str(repo.id) == number), None), "", rest)
+            case ["repos", owner, name, *rest]:
+                full = f"{owner}/{name}".lower()
+                return self._repo_route(ask, self.repos.get(full), full, rest)
+        return "unknown", lambda: _refuse(404, "Not Found")
+
+    def _repo_route(self, ask: Ask, repo: Repository | None, full: str, rest: Sequence[str]) -> tuple[str, Callable[[], Answer]]:
+        name, act = self._repo_action(ask, rest)
+
+        def guarded() -> Answer:
+            if repo is None and full in self.renamed:
+                new = self.repos[self.renamed[full]]
+                tail = ask.path.split("/", 4)[4] if ask.path.count("/") > 3 else ""
+                query = "&".join(f"{key}={quote(value)}" for key, value in ask.query.items())
+                return Answer(301, {"location": f"{ask.origin}{ask.prefix}/repositories/{new.id}/{tail}" + (f"?{query}" if query else "")})
+            if repo is None or not self.accounts.may_read(ask.who, repo):
+                raise Refused(404, "Not Found")
+            return act(repo)
+
+        return name, guarded
+
+    def _repo_action(self, ask: Ask, rest: Sequence[str]) -> tuple[str, Callable[[Repository], Answer]]:
+        match rest:
+            case []:
+                return "repo", lambda repo: _json({"id": repo.id, "full_name": repo.full_name, "private": repo.private, "default_branch": repo.default_branch})
+            case ["commits", *ref]:
+                return "head", lambda repo: self._commit(ask, repo, "/".join(ref))
+            case ["contents", *path]:
+                return "contents", lambda repo: self._contents(ask, repo, "/".join(path))
+            case ["git", "trees", *name]:
+                return "tree", lambda repo: self._tree(ask, repo, "/".join(name))
+            case ["git", "blobs", identity]:
+                return "blob", lambda repo: self._blob(ask, repo, identity)
+            case ["git", "commits", identity]:
+                return "commit", lambda repo: _json(_git_commit(_found(repo.commits.get(identity))))
+            case ["compare", *span]:
+                return "compare", lambda repo: self._compare(repo, "/".join(span))
+            case ["tarball", *ref]:
+                return "tarball", lambda repo: self._tarball(ask, repo, "/".join(ref))
+        return "unknown", lambda repo: _refuse(404, "Not Found")
+
+    # --- Apps ---------------------------------------------------------------------------------------------------------
+
+    def _app(self, ask: Ask) -> Answer:
+        app = self.accounts.app_of(ask.headers.get("authorization", ""), self.now())
+        return _json({"id": app.id, "slug": app.slug, "client_id": app.client_id, "permissions": {"contents": "read", "metadata": "read"}})
+
+    def _installations(self, ask: Ask) -> Answer:
+        app = self.accounts.app_of(ask.headers.get("authorization", ""), self.now())
+        return _json([self._shape(one.id) for one in self.accounts.installations.values() if one.app is app])
+
+    def _shape(self, number: int) -> dict[str, Any]:
+        one = self.accounts.installations[number]
+        return {
+            "id": one.id, "app_id": one.app.id, "account": {"login": one.account, "type": "Organization"}, "permissions": one.permissions,
+            "repository_selection": "all" if one.repositories is None else "selected", "suspended_at": "2026-01-01T00:00:00Z" if one.suspended else None,
+        }  # fmt: skip
+
+    def _installation_of(self, ask: Ask, full: str) -> Answer:
+        app = self.accounts.app_of(ask.headers.get("authorization", ""), self.now())
+        repo = self.repos.get(full.lower())
+        for one in self.accounts.installations.values():
+            if one.app is app and repo is not None and one.covers(repo):
+                return _json(self._shape(one.id))
+        raise Refused(404, "Not Found")
+
+    def _mint(self, ask: Ask, number: str) -> Answer:
+        app = self.accounts.app_of(ask.headers.get("authorization", ""), self.now())
+        try:
+            body = json.loads(ask.body or b"{}")
+        except ValueError as error:
+            raise Refused(400, "Problems parsing JSON") from error
+        made, chosen, permissions = self.accounts.mint(app, int(number) if number.isdigit() else -1, body, self.repos, self.now())
+        shape: dict[str, Any] = {"token": made.value, "expires_at": _iso(made.expires), "permissions": permissions, "repository_selection": "selected" if chosen else "all"}
+        if chosen:
+            shape["repositories"] = [{"id": repo.id, "full_name": repo.full_name, "name": repo.name} for repo in chosen]
+        return _json(shape, 201)
+
+    def _installation_repositories(self, ask: Ask) -> Answer:
+        if ask.who is None or ask.who.installation is None:
+            raise Refused(403, "Resource not accessible by integration")
+        found = [repo for repo in self.repos.values() if ask.who.installation.covers(repo) and (ask.who.repository_ids is None or repo.id in ask.who.repository_ids)]
+        return _json({"total_count": len(found), "repository_selection": "selected", "repositories": [{"id": repo.id, "full_name": repo.full_name} for repo in found]})
+
+    def _revoke(self, ask: Ask) -> Answer:
+        if ask.who is None or ask.who.installation is None:
+            raise Refused(403, "Resource not accessible by integration")
+        ask.who.revoked = True
+        return Answer(204)
+
+    # --- repositories -------------------------------------------------------------------------------------------------
+
+    def _commit(self, ask: Ask, repo: Repository, ref: str) -> Answer:
+        commit = _commit_of(repo, ref, 422, f"No commit found for SHA: {ref}")
+        if ask.media() == "sha" and not self.plain_json:
+            return Answer(200, {"content-type": "application/vnd.github.sha; charset=utf-8", "etag": commit.id}, commit.id.encode())
+        shape = {"sha": commit.id, "commit": _git_commit(commit), "parents": [{"sha": parent} for parent in commit.parents]}
+        return _json(shape)
+
+    def _contents(self, ask: Ask, repo: Repository, path: str) -> Answer:
+        if path.endswith("/") and path.strip("/"):
+            query = f"?ref={quote(ask.query['ref'])}" if "ref" in ask.query else ""
+            return Answer(302, {"location": f"{ask.origin}{ask.prefix}/repositories/{repo.id}/contents/{quote(path.rstrip('/'))}{query}"})
+        ref = ask.query.get("ref") or repo.default_branch
+        commit = _commit_of(repo, ref, 404, f"No commit found for the ref {ref}")
+        at = repo.entry(commit.tree, path.strip("/"))
+        if at is None:
+            raise Refused(404, "Not Found")
+        mode, identity = at
+        if mode == TREE:
+            return self._folder(ask, repo, path.strip("/"), identity, commit)
+        return self._file(ask, repo, path, mode, identity, commit)
+
+    def _folder(self, ask: Ask, repo: Repository, path: str, tree: str, commit: Commit) -> Answer:
+        entries: list[dict[str, Any]] = [
+            {"name": name, "path": f"{path}/{name}".lstrip("/"), "sha": identity, "size": 0 if mode in (TREE, SUBMODULE) else repo.size_of(identity), "type": _listed_type(ask, mode)}
+            for name, mode, identity in list(repo.walk(tree, recursive=False))[:CONTENTS_LIMIT]
+        ]
+        if ask.media() == "object" and not self.plain_json:
+            return _json({"type": "dir", "name": posixpath.basename(path), "path": path, "sha": tree, "size": 0, "entries": entries}, etag=commit.tree)
+        return _json(entries, etag=commit.tree)
+
+    def _file(self, ask: Ask, repo: Repository, path: str, mode: int, identity: str, commit: Commit) -> Answer:
+        shape: dict[str, Any] = {"name": posixpath.basename(path), "path": path, "sha": identity, "type": TYPES.get(mode, "file")}
+        if mode == SUBMODULE:
+            return _json({**shape, "size": 0, "submodule_git_url": repo.submodules.get(path, "")}, etag=identity)
+        served = identity
+        if mode == LINK:
+            target = repo.blobs[identity].decode()
+            landing = repo.entry(commit.tree, posixpath.normpath(posixpath.join(posixpath.dirname(path), target))) if not target.startswith("/") else None
+            if landing is None or landing[0] not in (FILE, 0o100755):
+                if ask.media() == "raw" and not self.plain_json:
+                    return Answer(200, _raw_headers(identity), target.encode())
+                return _json({**shape, "size": len(target), "target": target}, etag=identity)
+            served, shape["type"] = landing[1], "file"
+        size = repo.size_of(served)
+        if size > BLOB_LIMIT or (size > INLINE_LIMIT and self.too_large_403 and ask.media() is None):
+            raise Refused(403, "This API returns blobs up to 100 MB in size.", errors=[{"resource": "Blob", "field": "data", "code": "too_large"}])
+        if ask.media() == "raw" and not self.plain_json:
+            return Answer(200, _raw_headers(identity), repo.blobs[served])
+        inline = size <= INLINE_LIMIT or self.plain_json
+        return _json({**shape, "size": size, "content": _base64(repo.blobs[served]) if inline else "", "encoding": "base64" if inline else "none"}, etag=identity)
+
+    def _tree(self, ask: Ask, repo: Repository, name: str) -> Answer:
+        shown, tree = name, name
+        if name not in repo.trees:
+            commit = _commit_of(repo, name, 404, "Not Found")
+            shown, tree = commit.id, commit.tree
+        found: list[dict[str, Any]] = []
+        truncated = False
+        for path, mode, identity in repo.walk(tree, recursive="recursive" in ask.query):
+            if len(found) >= self.tree_limit:
+                truncated = True
+                break
+            kind = "tree" if mode == TREE else "commit" if mode == SUBMODULE else "blob"
+            found.append({"path": path, "mode": f"{mode:06o}", "type": kind, "sha": identity, **({"size": repo.size_of(identity)} if kind == "blob" else {})})
+        return _json({"sha": shown, "tree": found, "truncated": truncated})
+
+    def _blob(self, ask: Ask, repo: Repository, identity: str) -> Answer:
+        content = repo.blobs.get(identity)
+        if content is None:
+            raise Refused(404, "Not Found")
+        if ask.media() == "raw" and not self.plain_json:
+            return Answer(200, {"content-type": "application/vnd.github.v3.raw; charset=utf-8"}, content)
+        return _json({"sha": identity, "size": len(content), "content": _base64(content), "encoding": "base64"})
+
+    def _compare(self, repo: Repository, span: str) -> Answer:
+        base, _, head = span.partition("...")
+        one, other = _commit_of(repo, base, 404, "Not Found"), _commit_of(repo, head, 404, "Not Found")
+        ours, theirs = _ancestry(repo, one), _ancestry(repo, other)
+        ahead, behind = len(theirs - ours), len(ours - theirs)
+        if not ours & theirs:
+            raise Refused(404, "No common ancestor between the two commits.")
+        status = "identical" if not ahead and not behind else "ahead" if not behind else "behind" if not ahead else "diverged"
+        return _json({"status": status, "ahead_by": ahead, "behind_by": behind, "total_commits": ahead, "files": []})
+
+    def _tarball(self, ask: Ask, repo: Repository, ref: str) -> Answer:
+        commit = _commit_of(repo, ref, 404, "Not Found")
+        origin = self.codeload_origin or ask.origin
+        return Answer(302, {"location": f"{origin}/codeload/{repo.full_name}/legacy.tar.gz/{commit.id}?token=SIGNED{commit.id[:8]}", "content-type": "text/html"})
+
+    def _codeload(self, ask: Ask, rest: Sequence[str]) -> Answer:
+        repo = self.repos.get("/".join(rest[:2]).lower()) if len(rest) == 4 else None
+        commit = repo.commits.get(rest[3]) if repo is not None else None
+        if repo is None or commit is None or ask.query.get("token") != f"SIGNED{commit.id[:8]}":
+            return Answer(404, {"content-type": "text/plain"}, b"404: Not Found")
+        return Answer(200, {"content-type": "application/x-gzip"}, archive.tarball(repo, commit))
+
+
+def _commit_of(repo: Repository, ref: str, status: int, message: str) -> Commit:
+    if not repo.refs:
+        raise Refused(409, "Git Repository is empty.")
+    found = repo.resolve(ref)
+    if found is None:
+        raise Refused(status, message)
+    return found
+
+
+def _found(commit: Commit | None) -> Commit:
+    if commit is None:
+        raise Refused(404, "Not Found")
+    return commit
+
+
+def _ancestry(repo: Repository, commit: Commit) -> set[str]:
+    seen: set[str] = set()
+    waiting = [commit.id]
+    while waiting:
+        identity = waiting.pop()
+        if identity not in seen:
+            seen.add(identity)
+            waiting += repo.commits[identity].parents
+    return seen
+
+
+def _git_commit(commit: Commit) -> dict[str, Any]:
+    verified = commit.verification == "valid"
+    return {
+        "sha": commit.id, "tree": {"sha": commit.tree}, "message": commit.message, "author": {"name": "Ada", "date": _iso(commit.at)},
+        "verification": {"verified": verified, "reason": commit.verification, "signature": None, "payload": None},
+    }  # fmt: skip
+
+
+def _listed_type(ask: Ask, mode: int) -> str:
+    """Until API version 2026-03-10 a submodule is listed as a file (docs, "Breaking changes")."""
+    if mode == SUBMODULE and ask.headers.get("x-github-api-version", "2022-11-28") < "2026-03-10":
+        return "file"
+    return TYPES.get(mode, "file")
+
+
+def _refuse(status: int, message: str) -> Answer:
+    raise Refused(status, message)
+
+
+def _json(value: object, status: int = 200, etag: str | None = None) -> Answer:
+    headers = {"content-type": JSON_TYPE} | ({"etag": etag} if etag else {})
+    return Answer(status, headers, json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass"))
+
+
+def _raw_headers(etag: str) -> dict[str, str]:
+    return {"content-type": "application/vnd.github.v3.raw; charset=utf-8", "etag": etag}
+
+
+def _base64(content: bytes) -> str:
+    text = base64.b64encode(content).decode()
+    return "".join(text[start : start + 60] + "\n" for start in range(0, len(text), 60))
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

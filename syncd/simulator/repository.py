@@ -1,0 +1,198 @@
+"""Repositories as values: objects by id, refs by name. Ids are git's, computed from the bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from syncd.objects import EXECUTABLE, FILE, LINK, SUBMODULE, TREE, blob_id, object_id, tree_content
+
+RawTree = tuple[tuple[int, bytes, str], ...]
+
+
+@dataclass(frozen=True)
+class File:
+    content: bytes
+    executable: bool = False
+
+
+@dataclass(frozen=True)
+class Link:
+    target: str
+
+
+@dataclass(frozen=True)
+class Submodule:
+    commit: str
+    url: str = "https://github.com/acme/elsewhere"
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A file that is only said to be there: for repositories too large to make."""
+
+    id: str
+    size: int
+
+
+Node = bytes | str | File | Link | Submodule | Declared
+
+
+@dataclass(frozen=True)
+class Commit:
+    id: str
+    tree: str
+    parents: tuple[str, ...]
+    message: str
+    at: int
+    verification: str = "unsigned"
+
+
+@dataclass
+class Repository:
+    """One repository. `files` of a commit is path -> node; every commit keeps all its objects."""
+
+    full_name: str
+    id: int
+    private: bool = True
+    default_branch: str = "main"
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    trees: dict[str, RawTree] = field(default_factory=dict)
+    commits: dict[str, Commit] = field(default_factory=dict)
+    refs: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, tuple[str, str]] = field(default_factory=dict)  # annotated tag id -> (name, commit)
+    sizes: dict[str, int] = field(default_factory=dict)
+    lagging: dict[str, str] = field(default_factory=dict)  # ref -> what the replicas still say
+    files_of: dict[str, dict[str, Node]] = field(default_factory=dict)
+    export_ignore: set[str] = field(default_factory=set)
+    export_subst: set[str] = field(default_factory=set)
+    submodules: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def owner(self) -> str:
+        return self.full_name.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        return self.full_name.partition("/")[2]
+
+    def head(self, branch: str | None = None) -> str:
+        return self.refs[f"refs/heads/{branch or self.default_branch}"]
+
+    def commit(self, changes: Mapping[str, Node | None], message: str = "change", branch: str | None = None, parents: Iterable[str] | None = None, whole: bool = False) -> str:
+        """A new commit on the branch, with `changes` (None removes) on top of what it has, or instead of it when `whole`. Its id."""
+        ref = f"refs/heads/{branch or self.default_branch}"
+        before = self.refs.get(ref)
+        files = {} if whole or before is None else dict(self.files_of[before])
+        for path, node in changes.items():
+            if node is None:
+                files.pop(path, None)
+            else:
+                files[path] = node
+        tree = self.add_files(files)
+        made = self.add_commit(tree, tuple(parents) if parents is not None else ((before,) if before else ()), message)
+        self.files_of[made] = files
+        self.refs[ref] = made
+        return made
+
+    def add_commit(self, tree: str, parents: tuple[str, ...] = (), message: str = "change", verification: str = "unsigned") -> str:
+        at = 1_700_000_000 + len(self.commits)
+        person = f"Ada <ada@example.org> {at} +0000"
+        lines = [f"tree {tree}", *(f"parent {parent}" for parent in parents), f"author {person}", f"committer {person}", "", message, ""]
+        identity = object_id("commit", "\n".join(lines).encode())
+        self.commits[identity] = Commit(identity, tree, parents, message, at, verification)
+        return identity
+
+    def add_files(self, files: Mapping[str, Node]) -> str:
+        """The id of the tree that holds these files; all objects are kept."""
+        nested: dict[str, object] = {}
+        for path, node in files.items():
+            folder = nested
+            *above, name = path.split("/")
+            for part in above:
+                inner = folder.setdefault(part, {})
+                if not isinstance(inner, dict):
+                    raise ValueError(f"{path}: {part} is a file")
+                folder = inner
+            folder[name] = node
+        return self._add_folder(nested, "")
+
+    def _add_folder(self, folder: Mapping[str, object], at: str) -> str:
+        entries = []
+        for name, node in folder.items():
+            raw = name.encode("utf-8", "surrogateescape")
+            if isinstance(node, dict):
+                entries.append((TREE, raw, self._add_folder(node, f"{at}{name}/")))
+            elif isinstance(node, Submodule):
+                self.submodules[f"{at}{name}"] = node.url
+                entries.append((SUBMODULE, raw, node.commit))
+            else:
+                entries.append((_mode(node), raw, self.add_blob(node)))
+        return self.add_tree(entries)
+
+    def add_tree(self, entries: Iterable[tuple[int, bytes, str]]) -> str:
+        """A raw tree, in git's order; hostile names and twins are kept as they are."""
+        given = tuple(sorted(entries, key=lambda entry: entry[1] + (b"/" if entry[0] == TREE else b"")))
+        identity = object_id("tree", tree_content(given))
+        self.trees[identity] = given
+        return identity
+
+    def add_blob(self, node: object) -> str:
+        if isinstance(node, Declared):
+            self.sizes[node.id] = node.size
+            return node.id
+        content = node.content if isinstance(node, File) else node.target.encode() if isinstance(node, Link) else node.encode() if isinstance(node, str) else node
+        if not isinstance(content, bytes):
+            raise TypeError(f"no content: {node!r}")
+        identity = blob_id(content)
+        self.blobs[identity] = content
+        return identity
+
+    def tag(self, name: str, commit: str, annotated: bool = False) -> None:
+        target = commit
+        if annotated:
+            target = object_id("tag", f"object {commit}\ntype commit\ntag {name}\ntagger Ada <ada@example.org> 1700000000 +0000\n\n{name}\n".encode())
+            self.tags[target] = (name, commit)
+        self.refs[f"refs/tags/{name}"] = target
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def size_of(self, blob: str) -> int:
+        return self.sizes[blob] if blob in self.sizes else len(self.blobs[blob])
+
+    def resolve(self, name: str) -> Commit | None:
+        """What a ref, a short name or an id names now, as the (possibly lagging) API sees it."""
+        refs = {**self.refs, **self.lagging}
+        if name == "HEAD":
+            name = self.default_branch
+        for candidate in (name, f"refs/{name}", f"refs/heads/{name}", f"refs/tags/{name}"):
+            if candidate in refs:
+                target = refs[candidate]
+                return self.commits[self.tags[target][1] if target in self.tags else target]
+        return self.commits.get(name)
+
+    def entry(self, tree: str, path: str) -> tuple[int, str] | None:
+        """(mode, id) of a path below a tree; the tree itself for the empty path."""
+        mode, identity = TREE, tree
+        for name in path.split("/") if path else ():
+            if mode != TREE:
+                return None
+            found = next((entry for entry in self.trees[identity] if entry[1] == name.encode("utf-8", "surrogateescape")), None)
+            if found is None:
+                return None
+            mode, _, identity = found
+        return mode, identity
+
+    def walk(self, tree: str, prefix: str = "", recursive: bool = True) -> Iterable[tuple[str, int, str]]:
+        """(path, mode, id) below a tree, in the order the API gives them."""
+        for mode, raw, identity in self.trees[tree]:
+            path = prefix + raw.decode("utf-8", "replace")
+            yield path, mode, identity
+            if recursive and mode == TREE:
+                yield from self.walk(identity, path + "/")
+
+
+def _mode(node: object) -> int:
+    if isinstance(node, Link):
+        return LINK
+    return EXECUTABLE if isinstance(node, File) and node.executable else FILE

@@ -1,0 +1,561 @@
+"""What every Source promises, told of GitHubSource through both doors to the simulator."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+
+from syncd.clock import Patience
+from syncd.engine.ports import Head, Wanted
+from syncd.errors import AuthError, BadResponseError, BrakeError, NotFoundError, RemoteError, RemoteUnavailableError, StoppedError, SyncdError, UnsafePathError
+from syncd.github.fetch import BLOB_LIMIT
+from syncd.github.heads import SharedHeads
+from syncd.github.protocol import TooLargeError
+from syncd.github.source import GitHubSource
+from syncd.models import PathRule, TreeEntry
+from syncd.objects import EXECUTABLE, FILE, LINK, SUBMODULE, TREE, blob_id
+from syncd.simulator import trouble
+from syncd.simulator.core import GitHub
+from syncd.simulator.repository import Declared, File, Link, Repository, Submodule
+from tests.contract.doors import TOKEN, Memory, MemoryBlobs, QuickClock, memory_door, patience, socket_door
+
+REPO = "acme/infra"
+
+
+@dataclass
+class House:
+    github: GitHub
+    repo: Repository
+    source: GitHubSource
+    memory: Memory
+    blobs: MemoryBlobs
+
+    def head(self, ref: str | None = "main", known: Head | None = None) -> Head:
+        return self.source.ticking(SharedHeads()).resolve(REPO, ref, known, patience())
+
+    def listing(self, *rules: str, commit: str | None = None) -> dict[str, TreeEntry]:
+        return dict(self.source.listing(REPO, commit or self.repo.head(), [rule(text) for text in rules], self.memory, patience()).entries)
+
+    def fetch(self, entries: dict[str, TreeEntry]) -> int:
+        wanted = [Wanted(path, entry) for path, entry in entries.items()]
+        return self.source.fetch(REPO, self.repo.head(), wanted, self.blobs, patience())
+
+    def cost(self) -> dict[str, int]:
+        routes = self.github.routes()
+        self.github.forget_requests()
+        return routes
+
+    def truth(self, prefix: str = "") -> dict[str, tuple[int, str]]:
+        walked = self.repo.walk(self.repo.commits[self.repo.head()].tree)
+        return {path: (mode, identity) for path, mode, identity in walked if mode != TREE and path.startswith(prefix)}
+
+
+def rule(text: str) -> PathRule:
+    return PathRule(text.rstrip("/"), "/srv/" + text.rstrip("/"), text.endswith("/"))
+
+
+def bare(entries: dict[str, TreeEntry]) -> dict[str, tuple[int, str]]:
+    return {path: (entry.mode, entry.id) for path, entry in entries.items()}
+
+
+FILES = {
+    "nginx/nginx.conf": "worker_processes 4;\n",
+    "nginx/sites/a b#c?d%25+é.conf": "server {}\n",
+    "nginx/sites/run.sh": File(b"#!/bin/sh\n", executable=True),
+    "nginx/sites/current": Link("a b#c?d%25+é.conf"),
+    "nginx/empty": "",
+    "certs/public.pem": "pem\n",
+    "certs/other.pem": "other\n",
+    "README": "hello\n",
+    "vendor": Submodule("1" * 40),
+}
+
+
+@pytest.fixture(params=["memory", "sockets"])
+def door(request: pytest.FixtureRequest) -> Callable[..., object]:
+    return memory_door if request.param == "memory" else socket_door
+
+
+@pytest.fixture
+def house(door: Callable[..., object]) -> Iterator[House]:
+    yield from opened(door)
+
+
+@pytest.fixture
+def near() -> Iterator[House]:
+    """In memory only, for what the wire has no part in."""
+    yield from opened(memory_door)
+
+
+def opened(door: Callable[..., object]) -> Iterator[House]:
+    github = GitHub()
+    github.accounts.add_personal(TOKEN)
+    repo = github.add_repo(REPO, FILES, private=False)
+    with door(github) as (transport, api):  # type: ignore[attr-defined]
+        source = GitHubSource(transport, api, at_once=4)
+        yield House(github, repo, source, Memory(), MemoryBlobs())
+        source.close()
+
+
+class TestResolve:
+    def test_a_branch_is_its_commit_and_known_again_by_one_request_answered_304(self, house: House) -> None:
+        head = house.head()
+        assert (head.commit, head.form, head.unchanged) == (house.repo.head(), "heads/main", False)
+        house.cost()
+        again = house.head(known=head)
+        assert again.unchanged and again.commit == head.commit
+        assert [one.status for one in house.github.asked] == [304]
+
+    @pytest.mark.parametrize(
+        ("ref", "form"),
+        [(None, "HEAD"), ("HEAD", "HEAD"), ("refs/heads/main", "heads/main"), ("refs/tags/v1", "tags/v1"), ("v1", "tags/v1"), ("annotated", "tags/annotated")],
+    )
+    def test_every_spelling_of_a_ref_resolves(self, near: House, ref: str | None, form: str) -> None:
+        near.repo.tag("v1", near.repo.head())
+        near.repo.tag("annotated", near.repo.head(), annotated=True)
+        head = near.head(ref)
+        assert (head.commit, head.form) == (near.repo.head(), form)
+
+    def test_a_tag_costs_one_request_at_rest(self, near: House) -> None:
+        near.repo.tag("v1", near.repo.head())
+        head = near.head("v1")
+        assert near.cost() == {"head": 2}
+        assert near.head("v1", head).unchanged
+        assert near.cost() == {"head": 1}
+
+    def test_a_branch_wins_over_a_tag_of_the_same_name(self, near: House) -> None:
+        first = near.repo.head()
+        near.repo.tag("live", first)
+        moved = near.repo.commit({"x": "y"}, branch="live", parents=[first])
+        assert near.head("live").commit == moved
+
+    def test_a_full_commit_id_must_come_back_as_it_was_asked(self, near: House) -> None:
+        commit = near.repo.head()
+        assert near.head(commit).commit == commit
+        near.github.trouble("head", trouble.other_content(b"2" * 40))
+        with pytest.raises(BadResponseError):
+            near.head(commit)
+
+    def test_a_ref_with_odd_characters_is_encoded(self, house: House) -> None:
+        made = house.repo.commit({"x": "y"}, branch="feature/a#b%25?c")
+        assert house.head("feature/a#b%25?c").commit == made
+
+    def test_three_absences_have_three_texts(self, near: House) -> None:
+        with pytest.raises(NotFoundError, match=r"no branch, tag or commit 'nosuch' in acme/infra"):
+            near.head("nosuch")
+        with pytest.raises(AuthError, match="not there, or this identity may not see it"):
+            near.source.resolve("acme/gone", "main", None, patience())
+        near.github.add_repo("acme/empty", private=False)
+        with pytest.raises(NotFoundError, match="acme/empty is empty"):
+            near.source.resolve("acme/empty", "main", None, patience())
+
+    @pytest.mark.parametrize("ref", ["../../../user", "a/../b", "a//b", "."])
+    def test_a_ref_that_would_lead_to_another_endpoint_is_never_asked_for(self, near: House, ref: str) -> None:
+        with pytest.raises(NotFoundError, match="no branch, tag or commit"):
+            near.head(ref)
+        assert near.cost() == {}
+
+    @pytest.mark.parametrize("style", ["hash", "none"])
+    def test_other_etags_or_none_cost_a_request_and_nothing_else(self, near: House, style: str) -> None:
+        near.github.etags = style
+        head = near.head()
+        again = near.head(known=head)
+        assert again.unchanged and again.commit == head.commit
+
+    def test_a_json_commit_is_understood(self, house: House) -> None:
+        house.github.plain_json = True
+        assert house.head().commit == house.repo.head()
+
+    def test_callers_at_the_same_time_share_one_request_and_each_learns_whether_it_changed(self, near: House) -> None:
+        known = near.head()
+        near.cost()
+        with ThreadPoolExecutor(8) as pool:
+            asked = [pool.submit(near.source.resolve, REPO, "main", known if number % 2 else None, patience()) for number in range(8)]
+            heads = [one.result() for one in asked]
+        assert near.cost() == {"head": 1}
+        assert [head.unchanged for head in heads] == [bool(number % 2) for number in range(8)]
+
+    def test_the_first_callers_error_is_shared(self, near: House) -> None:
+        for _ in range(3):
+            with pytest.raises(AuthError):
+                near.source.resolve("acme/gone", None, None, patience())
+        assert near.cost() == {"head": 1}
+
+    def test_a_caller_who_was_stopped_leaves_the_question_to_the_next(self, near: House) -> None:
+        stopped = threading.Event()
+        stopped.set()
+        with pytest.raises(StoppedError):
+            near.source.resolve(REPO, "main", None, Patience(QuickClock(), 60, stopped))
+        assert near.source.resolve(REPO, "main", None, patience()).commit == near.repo.head()
+
+
+class TestListing:
+    def test_a_folder_is_everything_below_it_with_modes(self, house: House) -> None:
+        found = house.listing("nginx/")
+        assert bare(found) == house.truth("nginx/")
+        assert found["nginx/sites/run.sh"].mode == EXECUTABLE and found["nginx/sites/current"].mode == LINK
+        assert house.cost() == {"contents": 1, "tree": 1}
+
+    def test_the_root_is_everything(self, house: House) -> None:
+        found = house.listing("/")
+        assert bare(found) == house.truth()
+        assert found["vendor"].mode == SUBMODULE
+
+    def test_files_of_one_folder_cost_one_request(self, house: House) -> None:
+        found = house.listing("certs/public.pem", "certs/other.pem")
+        assert bare(found) == house.truth("certs/")
+        assert house.cost() == {"contents": 1}
+
+    def test_files_and_folders_at_the_root_cost_one_request_to_find(self, near: House) -> None:
+        near.listing("README", "nginx/", "certs/")
+        near.cost()
+        near.repo.commit({"src/elsewhere.py": "1"})
+        near.listing("README", "nginx/", "certs/")
+        assert near.cost() == {"contents": 1}
+
+    def test_a_commit_elsewhere_costs_one_request(self, near: House) -> None:
+        near.listing("nginx/")
+        near.cost()
+        near.repo.commit({"src/elsewhere.py": "1"})
+        assert bare(near.listing("nginx/")) == near.truth("nginx/")
+        assert near.cost() == {"contents": 1}
+
+    def test_a_flat_folder_is_proven_by_its_own_id_without_a_second_request(self, near: House) -> None:
+        near.repo.commit({f"flat/{number}.conf": str(number) for number in range(40)} | {"flat/reload": File(b"#!", executable=True)})
+        assert bare(near.listing("flat/")) == near.truth("flat/")
+        assert near.cost() == {"contents": 1}
+
+    @pytest.mark.parametrize("count", [999, 1000, 1001, 1300])
+    def test_a_folder_around_the_contents_limit_is_whole(self, near: House, count: int) -> None:
+        near.repo.commit({f"many/{number:04d}": str(number) for number in range(count)})
+        assert len(near.listing("many/")) == count
+        near.cost()
+        near.memory.trees.clear()
+        assert len(near.listing("many/0000", f"many/{count - 1:04d}")) == 2
+
+    def test_exactly_a_thousand_entries_are_never_taken_as_the_whole(self, near: House) -> None:
+        near.repo.commit({f"many/{number:04d}": str(number) for number in range(1000)})
+        near.listing("many/")
+        assert near.cost() == {"contents": 1, "tree": 1}
+
+    def test_a_truncated_tree_is_walked_and_whole(self, near: House) -> None:
+        near.repo.commit({f"big/{a}/{b}/{c}": f"{a}{b}{c}" for a in range(4) for b in range(3) for c in range(6)} | {"big/top": "t"})
+        near.github.tree_limit = 20
+        assert bare(near.listing("big/")) == near.truth("big/")
+        near.cost()
+        near.repo.commit({"big/0/0/0": "changed"})
+        assert bare(near.listing("big/")) == near.truth("big/")
+        assert near.cost()["tree"] <= 6  # cut at the top, one level, and what changed below
+
+    def test_one_folder_beyond_what_github_lists_is_refused(self, near: House) -> None:
+        near.repo.commit({f"big/{number}": str(number) for number in range(1100)})
+        near.github.tree_limit = 1050
+        with pytest.raises(BadResponseError, match="more entries in one folder than GitHub lists"):
+            near.listing("big/")
+
+    def test_nested_rules_are_read_from_the_outer_folder(self, near: House) -> None:
+        found = near.listing("nginx/", "nginx/sites/", "nginx/empty")
+        assert bare(found) == near.truth("nginx/")
+        assert near.cost() == {"contents": 1, "tree": 1}
+
+    def test_plain_arrays_and_json_are_understood(self, house: House) -> None:
+        house.github.plain_json = True
+        assert bare(house.listing("nginx/", "certs/public.pem", "README")) == {
+            path: entry for path, entry in house.truth().items() if path.startswith("nginx/") or path in ("certs/public.pem", "README")
+        }
+        assert bare(house.listing("/")) == house.truth()
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("nosuch/", r"no folder 'nosuch' in acme/infra at \w{7}"),
+            ("nosuch/file", r"'nosuch/file' is not in acme/infra"),
+            ("nginx/nosuch", r"'nginx/nosuch' is not in acme/infra"),
+            ("nosuch", r"'nosuch' is not in acme/infra"),
+            ("nginx/sites/deeper/", "no folder 'nginx/sites/deeper'"),
+            ("nginx", "'nginx' is a folder"),
+            ("nginx/sites", "'nginx/sites' is a folder"),
+            ("README/", "'README' is a file, not a folder"),
+            ("README/below", "'README/below' is not in .*: 'README' is a file"),
+            ("nginx/sites/current/", "is a (file|symbolic link), not a folder"),
+            ("vendor/", "'vendor' is a submodule, not a folder"),
+        ],
+    )
+    def test_a_listed_path_that_is_missing_or_something_else_is_named(self, near: House, text: str, message: str) -> None:
+        with pytest.raises(NotFoundError, match=message):
+            near.listing(text)
+        with pytest.raises(NotFoundError, match=message):
+            near.listing("certs/", text)
+        if text not in ("README/", "README/below", "nginx/sites/current/", "vendor/", "nosuch/", "nosuch/file"):
+            with pytest.raises(NotFoundError):
+                near.listing("/", text)
+
+    def test_a_link_to_a_folder_is_not_a_folder(self, near: House) -> None:
+        near.repo.commit({"live": Link("nginx")})
+        with pytest.raises(NotFoundError, match="'live' is a symbolic link, not a folder"):
+            near.listing("live/")
+
+    def test_a_repository_that_is_hidden_by_now_is_not_a_missing_path(self, near: House) -> None:
+        commit = near.repo.head()
+        near.github.repos.clear()
+        with pytest.raises(AuthError, match="not there any more"):
+            near.listing("nginx/", commit=commit)
+        with pytest.raises(AuthError):
+            near.listing("/", commit=commit)
+
+    def test_a_tree_that_github_named_and_does_not_find_removes_nothing(self, near: House) -> None:
+        near.github.trouble("tree", trouble.status(404, "Not Found"), times=9)
+        with pytest.raises(BadResponseError, match="does not find tree"):
+            near.listing("nginx/")
+
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            (FILE, b".."), (FILE, b"."), (FILE, b".git"), (FILE, b".GIT"), (FILE, b".Git"), (FILE, b"a\nb"), (FILE, b"\x1b[2J"), (FILE, b"x\x7f"),
+            (FILE, b"\xff\xfe"), (FILE, b"x" * 256), (FILE, "é".encode() * 128), (FILE, b"a/b"), (FILE, "\x85".encode()), (TREE, b".git"), (TREE, b".."), (TREE, b"\xff"),
+            (LINK, b".git"), (LINK, b".."),
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("deep", [False, True])
+    def test_a_hostile_name_is_refused_by_name(self, near: House, entry: tuple[int, bytes], deep: bool) -> None:
+        blob = near.repo.add_blob("evil")
+        mode, name = entry
+        inner = near.repo.add_tree([(FILE, b"inner", blob)])
+        bad = near.repo.add_tree([(mode, name, inner if mode == TREE else blob), (FILE, b"fine", blob)])
+        middle = near.repo.add_tree([(TREE, b"deep", bad), (FILE, b"ok", blob)]) if deep else bad
+        commit = near.repo.add_commit(near.repo.add_tree([(TREE, b"conf", middle)]))
+        near.repo.refs["refs/heads/main"] = commit
+        for rules in (["conf/"], ["/"]):
+            near.memory.trees.clear()
+            with pytest.raises(UnsafePathError) as caught:
+                near.listing(*rules)
+            assert "\x1b" not in str(caught.value) and "\n" not in str(caught.value)
+        near.github.tree_limit = 2
+        with pytest.raises(UnsafePathError):
+            near.listing("conf/")
+        assert not near.memory.trees
+
+    @pytest.mark.parametrize("twin", [FILE, TREE])
+    def test_twins_of_one_name_are_refused(self, near: House, twin: int) -> None:
+        one, other = near.repo.add_blob("one"), near.repo.add_blob("other")
+        inner = near.repo.add_tree([(FILE, b"inner", one)])
+        bad = near.repo.add_tree([(FILE, b"same", one), (twin, b"same", other if twin == FILE else inner)])
+        near.repo.refs["refs/heads/main"] = near.repo.add_commit(near.repo.add_tree([(TREE, b"conf", bad)]))
+        with pytest.raises(UnsafePathError, match="two entries named 'same'"):
+            near.listing("conf/")
+        with pytest.raises(UnsafePathError, match="two entries named 'same'"):
+            near.listing("conf/same")
+
+    def test_a_hostile_neighbour_does_not_stop_a_listed_file(self, near: House) -> None:
+        blob = near.repo.add_blob("fine")
+        bad = near.repo.add_tree([(FILE, b".git", blob), (FILE, b"fine", blob)])
+        near.repo.refs["refs/heads/main"] = near.repo.add_commit(near.repo.add_tree([(TREE, b"conf", bad)]))
+        assert bare(near.listing("conf/fine")) == {"conf/fine": (FILE, blob)}
+
+    def test_too_many_entries_stop_early(self, near: House) -> None:
+        near.repo.commit({f"big/{a}/{b}": f"{a}{b}" for a in range(10) for b in range(30)})
+        near.source._max_entries = 200
+        with pytest.raises(BrakeError, match="more than 200"):
+            near.listing("big/")
+        near.github.tree_limit = 50
+        with pytest.raises(BrakeError, match="more than 200"):
+            near.listing("big/")
+
+
+class TestFetch:
+    def test_every_kind_of_file_comes_with_its_own_bytes(self, house: House) -> None:
+        entries = house.listing("nginx/", "README")
+        house.cost()
+        brought = house.fetch(entries)
+        assert {identity for _, identity in house.truth("nginx/").values()} <= house.blobs.content.keys()
+        assert brought == sum(len(content) for content in house.blobs.content.values())
+        assert house.cost() == {"contents": 5, "blob": 1}  # the link by its id
+        assert house.fetch(entries) == 0 and house.cost() == {}
+
+    def test_identical_files_are_fetched_once(self, near: House) -> None:
+        near.repo.commit({f"same/{number}": "same" for number in range(150)})
+        near.fetch(near.listing("same/"))
+        assert near.cost() == {"contents": 2}
+
+    def test_submodules_are_never_fetched(self, near: House) -> None:
+        assert near.fetch({"vendor": TreeEntry(SUBMODULE, "1" * 40)}) == 0
+        assert near.cost() == {}
+
+    def test_many_files_come_by_the_archive(self, house: House) -> None:
+        house.repo.commit({f"many/{number // 50}/{number}": f"file {number}\n" * 40 for number in range(500)} | {"many/link": Link("0/0"), "many/x": File(b"", executable=True)})
+        entries = house.listing("many/")
+        house.cost()
+        house.fetch(entries)
+        assert house.cost() == {"tarball": 1, "codeload": 1}
+        assert all(house.blobs.has(entry.id) for entry in entries.values())
+        assert all(one.credential is None for one in house.github.asked if one.route == "codeload")
+
+    def test_what_the_archive_leaves_out_or_alters_comes_singly(self, near: House) -> None:
+        near.repo.commit({f"many/{number}": f"file {number}" for number in range(150)} | {"many/version": "$Format:%H$", "many/hidden": "not exported"})
+        near.repo.export_ignore.add("many/hidden")
+        near.repo.export_subst.add("many/version")
+        entries = near.listing("many/")
+        near.cost()
+        near.fetch(entries)
+        assert near.cost() == {"tarball": 1, "codeload": 1, "contents": 2}
+        assert all(near.blobs.has(entry.id) for entry in entries.values())
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            trouble.status(500), trouble.status(404, "Not Found"), trouble.html(), trouble.html(503), trouble.reset(), trouble.reset_in_body(500), trouble.cut(500),
+            trouble.cut_silently(500), trouble.cut_silently(0), trouble.corrupt(0.3), trouble.corrupt(0.9), trouble.other_content(), trouble.bomb(60 << 20),
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("route", ["tarball", "codeload"])
+    def test_a_broken_archive_costs_time_only(self, near: House, wrong: trouble.Wrong, route: str) -> None:
+        near.repo.commit({f"many/{number}": f"file {number}" * 20 for number in range(120)})
+        entries = near.listing("many/")
+        near.github.trouble(route, wrong, times=9)
+        near.fetch(entries)
+        assert all(near.blobs.has(entry.id) for entry in entries.values())
+
+    def test_a_file_beyond_what_github_serves_is_refused_by_name_before_anything_is_asked(self, near: House) -> None:
+        near.repo.commit({"images/huge.bin": Declared("3" * 40, BLOB_LIMIT + 1)})
+        entries = near.listing("images/")
+        near.cost()
+        with pytest.raises(TooLargeError, match=r"'images/huge.bin' of acme/infra has 104,857,601 bytes.*up to 100 MB"):
+            near.fetch(entries)
+        assert near.cost() == {}
+
+    def test_too_large_for_contents_comes_by_its_id(self, near: House) -> None:
+        content = bytes(range(256)) * 5000
+        near.repo.commit({"big.bin": content})
+        near.github.trouble("contents", trouble.status(403, "too large"), times=0)
+        entries = near.listing("big.bin")
+        body = b'{"message":"This API returns blobs up to 1 MB in size.","errors":[{"resource":"Blob","field":"data","code":"too_large"}]}'
+        near.github.trouble("contents", lambda answer: trouble.Answer(403, {"content-type": "application/json"}, body))
+        near.cost()
+        near.fetch(entries)
+        assert near.cost() == {"contents": 1, "blob": 1} and near.blobs.content[blob_id(content)] == content
+
+    @pytest.mark.parametrize("content", [b"", b"text\n", b"\x00\xff\x80binary", b'{"encoding": "base64", "content": "aGk="}', b"[]", b"x" * 100_000])
+    def test_json_where_raw_was_asked_for_is_understood(self, house: House, content: bytes) -> None:
+        house.repo.commit({"file": content, "link": Link("README")})
+        house.github.plain_json = True
+        entries = house.listing("file", "link")
+        house.fetch(entries)
+        assert house.blobs.content[blob_id(content)] == content and house.blobs.content[blob_id(b"README")] == b"README"
+
+    def test_a_json_file_served_under_its_own_type_is_the_file(self, near: House) -> None:
+        content = b'{"encoding": "none", "content": "", "a": 1}'
+        near.repo.commit({"package.json": content})
+        entries = near.listing("package.json")
+        near.github.trouble("contents", lambda answer: trouble.Answer(200, {"content-type": "application/json"}, answer.body))
+        near.fetch(entries)
+        assert near.blobs.content[blob_id(content)] == content
+
+    def test_encoding_none_falls_back_to_the_blob(self, near: House) -> None:
+        near.repo.commit({"file": "text"})
+        entries = near.listing("file")
+        near.github.trouble("contents", lambda answer: trouble.Answer(200, {"content-type": "application/json"}, b'{"encoding":"none","content":"","size":4}'))
+        near.fetch(entries)
+        assert near.blobs.has(blob_id(b"text"))
+
+    def test_other_bytes_are_asked_for_once_more_by_id_and_then_refused(self, near: House) -> None:
+        near.repo.commit({"file": "text"})
+        entries = near.listing("file")
+        near.github.trouble("contents", trouble.other_content(), times=9)
+        near.cost()
+        near.fetch(entries)
+        assert near.cost() == {"contents": 1, "blob": 1}
+        near.blobs.content.clear()
+        near.github.trouble("blob", trouble.other_content(), times=9)
+        with pytest.raises(BadResponseError, match=r"asked for 'file' of acme/infra at \w{7}, got"):
+            near.fetch(entries)
+        assert not near.blobs.content
+
+    def test_a_wrong_size_in_a_listing_does_not_stand_in_the_way(self, near: House) -> None:
+        near.repo.commit({"file": "text"})
+        near.fetch({"file": TreeEntry(FILE, blob_id(b"text"), 3)})
+        assert near.blobs.has(blob_id(b"text"))
+
+    def test_the_first_error_ends_it_and_what_was_verified_stays(self, near: House) -> None:
+        near.repo.commit({f"few/{number}": f"{number}" for number in range(60)})
+        entries = near.listing("few/")
+        near.cost()
+        for route in ("contents", "blob"):
+            near.github.trouble(route, trouble.status(401, "Bad credentials"), times=999, skip=10 if route == "contents" else 0)
+        with pytest.raises(AuthError):
+            near.fetch(entries)
+        assert len(near.blobs.content) == 10
+        assert sum(near.cost().values()) < 30
+
+    def test_a_signal_ends_a_fetch(self, near: House) -> None:
+        near.repo.commit({f"few/{number}": f"{number}" for number in range(60)})
+        entries = near.listing("few/")
+        stop = threading.Event()
+        near.github.at("contents", near.github.count("contents") + 20, stop.set)
+        wanted = [Wanted(path, entry) for path, entry in entries.items()]
+        with pytest.raises(StoppedError):
+            near.source.fetch(REPO, near.repo.head(), wanted, near.blobs, Patience(QuickClock(), 60, stop))
+        assert 0 < len(near.blobs.content) < 60
+
+
+class TestCost:
+    def test_five_of_five_thousand_cost_eight_and_a_first_sync_five(self, near: House) -> None:
+        files = {f"conf/g{number // 100:02d}/host-{number:04d}.conf": f"host {number}\n" for number in range(5000)}
+        near.repo.commit(files)
+        head = near.head()
+        near.fetch(near.listing("conf/"))
+        assert near.cost() == {"head": 1, "contents": 1, "tree": 1, "tarball": 1, "codeload": 1}
+        near.repo.commit({path: "changed " + path for path in list(files)[::1000]})
+        near.head(known=head)
+        near.fetch(near.listing("conf/"))
+        assert near.cost() == {"head": 1, "contents": 6, "tree": 1}
+
+    def test_one_big_file_costs_three(self, near: House) -> None:
+        near.repo.commit({"data/image.bin": b"\0" * 3_000_000})
+        near.head()
+        near.fetch(near.listing("data/image.bin"))
+        assert near.cost() == {"head": 1, "contents": 2}
+
+
+WRONGS: dict[str, tuple[trouble.Wrong, type[SyncdError]]] = {
+    "corrupt": (trouble.corrupt(), BadResponseError),
+    "cut": (trouble.cut(), RemoteUnavailableError),
+    "cut_silently": (trouble.cut_silently(), BadResponseError),
+    "html": (trouble.html(), BadResponseError),
+    "wrong-content": (trouble.other_content(), BadResponseError),
+    "wrong-json": (trouble.other_content(b'{"sha": 5, "tree": {}, "entries": [null], "content": []}'), BadResponseError),
+    "array": (trouble.other_content(b"[1, 2]"), BadResponseError),
+    "deep": (trouble.other_content(b"[" * 100_000), BadResponseError),
+    "reset": (trouble.reset(), RemoteUnavailableError),
+    "reset-in-body": (trouble.reset_in_body(), RemoteUnavailableError),
+    "502": (trouble.status(502), RemoteUnavailableError),
+    "html-503": (trouble.html(503), RemoteUnavailableError),
+    "bomb": (trouble.bomb(200 << 20), BadResponseError),
+}
+
+
+@pytest.mark.parametrize("name", WRONGS)
+@pytest.mark.parametrize("route", ["head", "contents", "tree", "blob"])
+def test_trouble_on_the_way_is_never_wrong_bytes_and_the_next_run_converges(house: House, route: str, name: str) -> None:
+    wrong, kind = WRONGS[name]
+    house.repo.commit({"nginx/nginx.conf": "changed\n" * 30})
+    scripted = [house.github.trouble(one, wrong, times=999) for one in ({route, "contents"} if route == "blob" else {route})]
+    if route == "blob":
+        for one in scripted:
+            one.skip = 0 if one.route == "blob" else 1
+
+    def run() -> None:
+        head = house.head()
+        entries = house.source.listing(REPO, head.commit, [rule("nginx/")], house.memory, patience()).entries
+        house.fetch(dict(entries))
+
+    with pytest.raises(RemoteError) as caught:
+        run()
+    assert isinstance(caught.value, kind), caught.value
+    assert all(blob_id(content) == identity for identity, content in house.blobs.content.items())
+    house.github.troubles.clear()
+    run()
+    assert house.blobs.content.keys() >= {identity for _, identity in house.truth("nginx/").values()}

@@ -1,0 +1,151 @@
+"""A stand for whole runs: the simulator over real sockets, a configuration, the command called in this process, and trees to compare."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from syncd.cli.main import run
+from syncd.simulator.core import GitHub
+from syncd.simulator.repository import Repository
+from syncd.simulator.server import Served, serve
+
+_KEYS: dict[int, tuple[str, str]] = {}
+
+
+def app_with_known_key(github: GitHub, app_id: int) -> str:
+    """An App whose key is made once per test process: making RSA keys is the slowest thing tests do."""
+    if app_id not in _KEYS:
+        private = github.accounts.add_app(app_id)
+        _KEYS[app_id] = (private, github.accounts.apps[str(app_id)].public_keys[-1])
+        return private
+    from syncd.simulator.accounts import App
+
+    private, public = _KEYS[app_id]
+    app = App(app_id, f"Iv23li{app_id}", [public])
+    github.accounts.apps[str(app_id)] = github.accounts.apps[app.client_id] = app
+    return private
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def job(self) -> Any:
+        return self.json["jobs"][0]
+
+
+@dataclass
+class Stand:
+    """`folder/config.yaml` is the configuration, `dest` where jobs write, `sync` runs `syncd sync --json`."""
+
+    folder: Path
+    github: GitHub
+    served: Served
+    repo: Repository
+    jobs: dict[str, Any] = field(default_factory=dict)
+    identities: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def dest(self) -> Path:
+        return self.folder / "dest"
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state"
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.yaml"
+
+    def write_config(self, **job: Any) -> None:
+        """The configuration with the job `nginx` changed by what is given (None removes a key)."""
+        self.jobs["nginx"] = {key: value for key, value in {**self.jobs["nginx"], **job}.items() if value is not None}
+        self.write()
+
+    def write(self) -> None:
+        value = {"version": "1", "state": str(self.state), "github": self.identities, "jobs": self.jobs, **self.extra}
+        self.config.write_text(yaml.safe_dump(value, sort_keys=False))
+
+    def call(self, *arguments: str) -> Result:
+        """A command as a user types it, after `syncd -c CONFIG`."""
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = run(["-c", str(self.config), *arguments])
+        return Result(code, out.getvalue(), err.getvalue())
+
+    def sync(self, *arguments: str) -> Result:
+        self.github.forget_requests()
+        return self.call("sync", "--json", *arguments)
+
+    def plan(self, *arguments: str) -> Result:
+        return self.call("plan", "--json", *arguments)
+
+    def tree(self) -> dict[str, Any]:
+        return tree_of(self.dest)
+
+
+def tree_of(folder: Path) -> dict[str, Any]:
+    """Path -> bytes, or ("link", target), or ("exec", bytes); what a mirror looks like from outside."""
+    found: dict[str, Any] = {}
+    for place, names, files in os.walk(folder):
+        for name in [*files, *(name for name in names if os.path.islink(os.path.join(place, name)))]:
+            path = os.path.join(place, name)
+            relative = os.path.relpath(path, folder)
+            if os.path.islink(path):
+                found[relative] = ("link", os.readlink(path))
+            else:
+                content = Path(path).read_bytes()
+                found[relative] = ("exec", content) if os.stat(path).st_mode & 0o100 else content
+    return found
+
+
+def signatures(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Path -> (inode, mtime, ctime) of everything below."""
+    found = {}
+    for place, names, files in os.walk(folder):
+        for name in [*names, *files]:
+            stat = os.lstat(os.path.join(place, name))
+            found[os.path.join(place, name)] = (stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns)
+    return found
+
+
+@contextmanager
+def stand(folder: Path, files: Mapping[str, Any] | None = None, as_app: bool = True) -> Iterator[Stand]:
+    """acme/infra with `files` on a simulator, one identity (App 12345 with installation 42, or a personal token), one job `nginx`."""
+    github = GitHub()
+    repo = github.add_repo("acme/infra", files if files is not None else {"nginx/nginx.conf": "one\n", "nginx/sites/a.conf": "a\n"})
+    (folder / "dest").mkdir(parents=True, exist_ok=True)
+    with serve(github) as served:
+        if as_app:
+            key = folder / "app.pem"
+            key.write_text(app_with_known_key(github, 12345))
+            key.chmod(0o600)
+            github.accounts.install(12345, "acme", 42)
+            identity: dict[str, Any] = {"app_id": "12345", "installation_id": "42", "private_key": str(key), "api": served.url}
+        else:
+            token = folder / "token"
+            token.write_text("ghp_personal00000000000000000000000000")
+            token.chmod(0o600)
+            github.accounts.add_personal("ghp_personal00000000000000000000000000")
+            identity = {"token": {"file": str(token)}, "api": served.url}
+        made = Stand(folder, github, served, repo, identities={"ops": identity})
+        made.jobs["nginx"] = {"repo": "acme/infra", "ref": "main", "every": "5m", "paths": [{"from": "nginx/", "to": f"{folder}/dest/"}]}
+        made.write()
+        yield made
