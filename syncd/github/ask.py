@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from syncd.clock import Patience
-from syncd.errors import RemoteUnavailableError, StoppedError, TimedOutError
+from syncd.errors import RemoteUnavailableError, TimedOutError
 from syncd.github.protocol import Request, Response, Transport, failure, read, refusal
 
 TRIES = 3
@@ -69,6 +69,10 @@ def stream(transport: Transport, request: Request, patience: Patience, use: Call
         patience.wait(PAUSE_SECONDS * 2**attempt)
 
 
+class _GivenUp(Exception):
+    """Not begun, because another one failed."""
+
+
 class Crew:
     """At most `at_once` questions in flight for everybody who asks through this object; its threads start when they are first needed."""
 
@@ -89,8 +93,12 @@ class Crew:
 
         def begin(thing: U) -> T:
             if given_up.is_set():
-                raise StoppedError("given up: another one failed")
-            return work(thing)
+                raise _GivenUp
+            try:
+                return work(thing)
+            except BaseException:
+                given_up.set()
+                raise
 
         futures = [self._started().submit(begin, thing) for thing in todo]
         try:
@@ -100,16 +108,18 @@ class Crew:
             for future in futures:
                 future.cancel()
             wait([future for future in futures if not future.cancelled()])
+        for future in futures:
+            error = None if future.cancelled() else future.exception()
+            if error is not None and not isinstance(error, _GivenUp):
+                raise error
         return [future.result() for future in futures]
 
     @staticmethod
     def _wait(futures: list[Future[T]], patience: Patience) -> None:
-        """Return when all are done; raise the first error that came."""
+        """Return when all are done or one has failed; raises as `Patience.check` does."""
         pending = set(futures)
-        while pending:
+        while pending and not any(future.exception() for future in futures if future.done()):
             done, pending = wait(pending, LOOK_UP_SECONDS, FIRST_COMPLETED)
-            for future in done:
-                future.result()
             if not done:
                 patience.check()
 

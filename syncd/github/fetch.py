@@ -122,7 +122,7 @@ class Fetcher:
 
     def _blob(self, want: Wanted) -> Request:
         path = f"{repo_path(self._repo)}/git/blobs/{want.entry.id}"
-        return get(self._api, path, "blob", self._subject(want), self._repo, RAW, cap_bytes=cap(None))
+        return get(self._api, path, "blob", self._subject(want), self._repo, RAW, cap_bytes=cap(want.entry.size, trusted=False))
 
     def _subject(self, want: Wanted) -> str:
         return f"{printable(want.path)} of {self._repo} at {self._commit[:7]}"
@@ -150,9 +150,13 @@ def too_large(want: Wanted, repo: str) -> TooLargeError:
     )
 
 
-def cap(size: int | None) -> int:
-    """The most an answer may have: base64 in JSON is 4/3 of the content and its line ends; the rest of the JSON is small."""
-    return (size if size is not None else BLOB_LIMIT) * 3 // 2 + JSON_SLACK
+def cap(size: int | None, trusted: bool = True) -> int:
+    """The most an answer may have: base64 in JSON is 4/3 of the content and its line ends; the rest of the JSON is small.
+
+    A size that is not trusted may be wrong by one damaged digit, and still bounds what a bomb can make of the answer.
+    """
+    most = BLOB_LIMIT if size is None else min(BLOB_LIMIT, size if trusted else 16 * size + (1 << 20))
+    return most * 3 // 2 + JSON_SLACK
 
 
 def content_of(response: Response, blob: str, subject: str) -> Iterable[bytes]:

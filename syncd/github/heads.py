@@ -113,7 +113,14 @@ def _ask(transport: Transport, api: str, repo: str, ref: str | None, form: str, 
     commit = commit_of(request, answer)
     if ref is not None and is_object_id(ref) and commit != ref:
         raise BadResponseError(f"asked for the commit {ref} of {repo}, got {commit}", status=200, hint="nothing was changed")
-    return Head(commit, answer.headers.get("etag"), form, unchanged=known is not None and known.commit == commit)
+    etag = answer.headers.get("etag")
+    if etag is not None and is_object_id(etag.removeprefix("W/").strip('"')) and etag.removeprefix("W/").strip('"') != commit:
+        raise BadResponseError(
+            f"asked for {request.subject}, got the commit {commit} under the ETag {etag}: one of them is damaged",
+            status=200,
+            hint="nothing was changed; the next run asks again",
+        )
+    return Head(commit, etag, form, unchanged=known is not None and known.commit == commit)
 
 
 def conditions(known: Head | None) -> str | None:

@@ -230,32 +230,24 @@ class Lister:
         return None if answer.truncated else prove_recursive(answer, tree, what)[1]
 
     def _walk(self, folder: str, tree: str) -> dict[str, TreeEntry]:
-        """A tree too large for one answer: one level at a time, each subtree whole by itself and remembered by its own id."""
+        """A tree too large for one answer: one level of it, then each subtree whole by itself and remembered by its own id."""
         entries: dict[str, TreeEntry] = {}
-        cut = [("", tree)]
-        while cut:
-            levels = self._crew.each(lambda at: self._level(at[1], joined(folder, at[0])), cut, self._patience)
-            unread: list[tuple[str, str]] = []
-            for (path, _), level in zip(cut, levels, strict=True):
-                for name, entry in level.children.items():
-                    if (reason := refuse_name(name)) is not None:
-                        raise refusal(joined(folder, joined(path, name)), reason)
-                    if entry.mode != TREE:
-                        entries[joined(path, name)] = entry
-                    elif (known := self._memory.recall(entry.id)) is not None:
-                        _add(entries, joined(path, name), known)
-                    else:
-                        unread.append((joined(path, name), entry.id))
-            self._check_count(len(entries) + len(unread))
-            cut = []
-            asked = [(joined(folder, path), identity) for path, identity in unread]
-            for (path, identity), below in zip(unread, self._crew.each(self._recursive, asked, self._patience), strict=True):
-                if below is None:
-                    cut.append((path, identity))
-                else:
-                    self._memory.keep(identity, below)
-                    _add(entries, path, below)
-                    self._check_count(len(entries))
+        unread: list[tuple[str, str]] = []
+        for name, entry in self._level(tree, folder).children.items():
+            if (reason := refuse_name(name)) is not None:
+                raise refusal(joined(folder, name), reason)
+            if entry.mode != TREE:
+                entries[name] = entry
+            elif (known := self._memory.recall(entry.id)) is not None:
+                _add(entries, name, known)
+            else:
+                unread.append((name, entry.id))
+        asked = [(joined(folder, name), identity) for name, identity in unread]
+        for (name, identity), below in zip(unread, self._crew.each(self._recursive, asked, self._patience), strict=True):
+            whole = below if below is not None else self._walk(joined(folder, name), identity)
+            self._memory.keep(identity, whole)
+            _add(entries, name, whole)
+            self._check_count(len(entries))
         return entries
 
     def _shallow(self, folder: str, answer: ContentsAnswer) -> Folder:
@@ -354,10 +346,16 @@ class Lister:
         path = wanted.listed_below(folder)
         return NotFoundError(f"{printable(path)} is not in {self._shown}: {printable(folder)} is {what}", hint="correct from:")
 
-    def _not_there(self, folder: str, wanted: Places, error: NotFoundError) -> NotFoundError | AuthError:
+    def _not_there(self, folder: str, wanted: Places, error: NotFoundError) -> NotFoundError | AuthError | BadResponseError:
         """What a 404 for a folder means. GitHub gives the same one for a path, and for a repository that is hidden by now: the root tells."""
-        if error.status != 404 or "No commit found" in error.message:
+        if error.status != 404:
             return error
+        if "No commit found" in error.message:
+            return BadResponseError(
+                f"{self._repo}: GitHub does not find the commit {self._commit[:12]} that it has just named",
+                status=404,
+                hint="the next run asks again",
+            )
         if folder:
             request = self._get(f"/contents/?ref={self._commit}", "contents", f"the root of {self._shown}", OBJECT)
             try:
