@@ -280,6 +280,7 @@ class Local:
     gid: int
     stat: Stat
     problem: str | None = None
+    hint: str | None = None
 
 
 class Standing(StrEnum):

@@ -103,7 +103,7 @@ def decide(job: Job, house: House, patience: Patience, options: Options, state: 
     local = house.mirror.scan({path: Target(root, recorded.get(path)) for path, root in roots.items()})
     for path, have in local.items():
         if have is not None and have.problem is not None:
-            raise MirrorError(have.problem, path=path)
+            raise MirrorError(have.problem, path=path, hint=have.hint)
     return Decision(head.commit, remote, recorded, make_plan(job, remote, recorded, local, options.allow_delete))
 
 
@@ -172,7 +172,9 @@ def _taken_over(job: Job, house: House, remote: Mapping[str, Entry], recorded: M
                 f"{path} is wanted by the jobs {job.name} and {owner}; {owner} owns it and goes on",
                 path=path, hint=f"exclude it from one of them; or remove it from {owner}, sync {owner}, then sync {job.name}",
             )  # fmt: skip
-        rows.update({path: row} if (row := house.store.recorded(owner).get(path)) else {})
+        row = house.store.recorded(owner).get(path)
+        if row is not None:
+            rows[path] = replace(row, stat=None)  # looked at anew, and so recorded under its new owner
     return rows
 
 

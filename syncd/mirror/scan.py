@@ -38,7 +38,7 @@ def scan(targets: Mapping[str, Target]) -> dict[str, Local | None]:
         except MirrorError as error:
             # a file of ours that becomes a folder is not in the way: below it there is nothing yet
             ours = any(other in targets and targets[other].recorded is not None for other in _above(parent, root))
-            found.update(dict.fromkeys(paths, None if ours else _unknown(error.message)))
+            found.update(dict.fromkeys(paths, None if ours else _unknown(error.message, error.hint)))
             continue
         try:
             for path in paths:
@@ -54,8 +54,8 @@ def _above(path: str, root: str) -> Iterator[str]:
         path = posixpath.dirname(path)
 
 
-def _unknown(problem: str) -> Local:
-    return Local(Kind.OTHER, None, 0, 0, 0, Stat(0, 0, 0, 0, 0), problem)
+def _unknown(problem: str, hint: str | None = None) -> Local:
+    return Local(Kind.OTHER, None, 0, 0, 0, Stat(0, 0, 0, 0, 0), problem, hint)
 
 
 def look(folder: int, name: str, path: str, recorded: Recorded | None) -> Local | None:

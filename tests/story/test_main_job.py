@@ -183,9 +183,6 @@ def test_the_ref_may_be_a_tag_a_commit_the_default_branch_or_given_once(hub: Sta
     hub.repo.commit({"nginx/nginx.conf": "two\n"})
     for ref, content in (("v1", b"one\n"), (None, b"two\n"), (first, b"one\n"), ("refs/heads/main", b"two\n"), ("refs/tags/v1", b"one\n")):
         hub.write_config(ref=ref)
-        if ref is None:
-            del hub.jobs["nginx"]["ref"]
-            hub.write()
         assert hub.sync().code == 0, ref
         assert hub.tree()["nginx.conf"] == content, ref
     hub.write_config(ref="main")
