@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import posixpath
@@ -11,13 +10,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
 from syncd.objects import FILE, LINK, SUBMODULE, TREE
-from syncd.simulator import archive
+from syncd.simulator import archive, shapes
 from syncd.simulator.accounts import Accounts, Credential, Refused
 from syncd.simulator.repository import Commit, Repository
 from syncd.simulator.trouble import Answer, Trouble, Wrong
@@ -25,8 +23,6 @@ from syncd.simulator.trouble import Answer, Trouble, Wrong
 CONTENTS_LIMIT = 1000
 INLINE_LIMIT = 1 << 20
 BLOB_LIMIT = 100 << 20
-JSON_TYPE = "application/json; charset=utf-8"
-TYPES = {FILE: "file", 0o100755: "file", LINK: "symlink", TREE: "dir", SUBMODULE: "submodule"}
 
 
 @dataclass(frozen=True)
@@ -163,7 +159,7 @@ class GitHub:
             body: dict[str, Any] = {"message": error.message, "documentation_url": "https://docs.github.com/rest", "status": str(error.status)}
             if error.errors:
                 body["errors"] = error.errors
-            return Answer(error.status, {"content-type": JSON_TYPE, **error.headers}, json.dumps(body).encode())
+            return Answer(error.status, {"content-type": shapes.JSON_TYPE, **error.headers}, json.dumps(body).encode())
         if answer.status == 200 and ask.method == "GET":
             return self._condition(ask, answer)
         return answer
@@ -232,7 +228,7 @@ class GitHub:
             case ["installation", "token"] if ask.method == "DELETE":
                 return "revoke", lambda: self._revoke(ask)
             case ["rate_limit"]:
-                return "rate_limit", lambda: _json({"resources": {"core": {"limit": self.primary_limit}}})
+                return "rate_limit", lambda: shapes.as_json({"resources": {"core": {"limit": self.primary_limit}}})
             case ["codeload", *rest]:
                 return "codeload", lambda: self._codeload(ask, rest)
             case ["repositories", number, *rest]:
@@ -240,7 +236,7 @@ class GitHub:
             case ["repos", owner, name, *rest]:
                 full = f"{owner}/{name}".lower()
                 return self._repo_route(ask, self.repos.get(full), full, rest)
-        return "unknown", lambda: _refuse(404, "Not Found")
+        return "unknown", lambda: shapes.refuse(404, "Not Found")
 
     def _repo_route(self, ask: Ask, repo: Repository | None, full: str, rest: Sequence[str]) -> tuple[str, Callable[[], Answer]]:
         name, act = self._repo_action(ask, rest)
@@ -260,7 +256,7 @@ class GitHub:
     def _repo_action(self, ask: Ask, rest: Sequence[str]) -> tuple[str, Callable[[Repository], Answer]]:
         match rest:
             case []:
-                return "repo", lambda repo: _json({"id": repo.id, "full_name": repo.full_name, "private": repo.private, "default_branch": repo.default_branch})
+                return "repo", lambda repo: shapes.as_json({"id": repo.id, "full_name": repo.full_name, "private": repo.private, "default_branch": repo.default_branch})
             case ["commits", *ref]:
                 return "head", lambda repo: self._commit(ask, repo, "/".join(ref))
             case ["contents", *path]:
@@ -270,22 +266,22 @@ class GitHub:
             case ["git", "blobs", identity]:
                 return "blob", lambda repo: self._blob(ask, repo, identity)
             case ["git", "commits", identity]:
-                return "commit", lambda repo: _json(_git_commit(_found(repo.commits.get(identity))))
+                return "commit", lambda repo: shapes.as_json(shapes.git_commit(shapes.found(repo.commits.get(identity))))
             case ["compare", *span]:
                 return "compare", lambda repo: self._compare(repo, "/".join(span))
             case ["tarball", *ref]:
                 return "tarball", lambda repo: self._tarball(ask, repo, "/".join(ref))
-        return "unknown", lambda repo: _refuse(404, "Not Found")
+        return "unknown", lambda repo: shapes.refuse(404, "Not Found")
 
     # --- Apps ---------------------------------------------------------------------------------------------------------
 
     def _app(self, ask: Ask) -> Answer:
         app = self.accounts.app_of(ask.headers.get("authorization", ""), self.now())
-        return _json({"id": app.id, "slug": app.slug, "client_id": app.client_id, "permissions": {"contents": "read", "metadata": "read"}})
+        return shapes.as_json({"id": app.id, "slug": app.slug, "client_id": app.client_id, "permissions": {"contents": "read", "metadata": "read"}})
 
     def _installations(self, ask: Ask) -> Answer:
         app = self.accounts.app_of(ask.headers.get("authorization", ""), self.now())
-        return _json([self._shape(one.id) for one in self.accounts.installations.values() if one.app is app])
+        return shapes.as_json([self._shape(one.id) for one in self.accounts.installations.values() if one.app is app])
 
     def _shape(self, number: int) -> dict[str, Any]:
         one = self.accounts.installations[number]
@@ -299,7 +295,7 @@ class GitHub:
         repo = self.repos.get(full.lower())
         for one in self.accounts.installations.values():
             if one.app is app and repo is not None and one.covers(repo):
-                return _json(self._shape(one.id))
+                return shapes.as_json(self._shape(one.id))
         raise Refused(404, "Not Found")
 
     def _mint(self, ask: Ask, number: str) -> Answer:
@@ -309,16 +305,16 @@ class GitHub:
         except ValueError as error:
             raise Refused(400, "Problems parsing JSON") from error
         made, chosen, permissions = self.accounts.mint(app, int(number) if number.isdigit() else -1, body, self.repos, self.now())
-        shape: dict[str, Any] = {"token": made.value, "expires_at": _iso(made.expires), "permissions": permissions, "repository_selection": "selected" if chosen else "all"}
+        shape: dict[str, Any] = {"token": made.value, "expires_at": shapes.iso(made.expires), "permissions": permissions, "repository_selection": "selected" if chosen else "all"}
         if chosen:
             shape["repositories"] = [{"id": repo.id, "full_name": repo.full_name, "name": repo.name} for repo in chosen]
-        return _json(shape, 201)
+        return shapes.as_json(shape, 201)
 
     def _installation_repositories(self, ask: Ask) -> Answer:
         if ask.who is None or ask.who.installation is None:
             raise Refused(403, "Resource not accessible by integration")
         found = [repo for repo in self.repos.values() if ask.who.installation.covers(repo) and (ask.who.repository_ids is None or repo.id in ask.who.repository_ids)]
-        return _json({"total_count": len(found), "repository_selection": "selected", "repositories": [{"id": repo.id, "full_name": repo.full_name} for repo in found]})
+        return shapes.as_json({"total_count": len(found), "repository_selection": "selected", "repositories": [{"id": repo.id, "full_name": repo.full_name} for repo in found]})
 
     def _revoke(self, ask: Ask) -> Answer:
         if ask.who is None or ask.who.installation is None:
@@ -329,18 +325,18 @@ class GitHub:
     # --- repositories -------------------------------------------------------------------------------------------------
 
     def _commit(self, ask: Ask, repo: Repository, ref: str) -> Answer:
-        commit = _commit_of(repo, ref, 422, f"No commit found for SHA: {ref}")
+        commit = shapes.commit_of(repo, ref, 422, f"No commit found for SHA: {ref}")
         if ask.media() == "sha" and not self.plain_json:
             return Answer(200, {"content-type": "application/vnd.github.sha; charset=utf-8", "etag": commit.id}, commit.id.encode())
-        shape = {"sha": commit.id, "commit": _git_commit(commit), "parents": [{"sha": parent} for parent in commit.parents]}
-        return _json(shape)
+        shape = {"sha": commit.id, "commit": shapes.git_commit(commit), "parents": [{"sha": parent} for parent in commit.parents]}
+        return shapes.as_json(shape)
 
     def _contents(self, ask: Ask, repo: Repository, path: str) -> Answer:
         if path.endswith("/") and path.strip("/"):
             query = f"?ref={quote(ask.query['ref'])}" if "ref" in ask.query else ""
             return Answer(302, {"location": f"{ask.origin}{ask.prefix}/repositories/{repo.id}/contents/{quote(path.rstrip('/'))}{query}"})
         ref = ask.query.get("ref") or repo.default_branch
-        commit = _commit_of(repo, ref, 404, f"No commit found for the ref {ref}")
+        commit = shapes.commit_of(repo, ref, 404, f"No commit found for the ref {ref}")
         at = repo.entry(commit.tree, path.strip("/"))
         if at is None:
             raise Refused(404, "Not Found")
@@ -351,38 +347,38 @@ class GitHub:
 
     def _folder(self, ask: Ask, repo: Repository, path: str, tree: str, commit: Commit) -> Answer:
         entries: list[dict[str, Any]] = [
-            {"name": name, "path": f"{path}/{name}".lstrip("/"), "sha": identity, "size": 0 if mode in (TREE, SUBMODULE) else repo.size_of(identity), "type": _listed_type(ask, mode)}
+            {"name": name, "path": f"{path}/{name}".lstrip("/"), "sha": identity, "size": 0 if mode in (TREE, SUBMODULE) else repo.size_of(identity), "type": shapes.listed_type(ask, mode)}
             for name, mode, identity in list(repo.walk(tree, recursive=False))[:CONTENTS_LIMIT]
         ]
         if ask.media() == "object" and not self.plain_json:
-            return _json({"type": "dir", "name": posixpath.basename(path), "path": path, "sha": tree, "size": 0, "entries": entries}, etag=commit.tree)
-        return _json(entries, etag=commit.tree)
+            return shapes.as_json({"type": "dir", "name": posixpath.basename(path), "path": path, "sha": tree, "size": 0, "entries": entries}, etag=commit.tree)
+        return shapes.as_json(entries, etag=commit.tree)
 
     def _file(self, ask: Ask, repo: Repository, path: str, mode: int, identity: str, commit: Commit) -> Answer:
-        shape: dict[str, Any] = {"name": posixpath.basename(path), "path": path, "sha": identity, "type": TYPES.get(mode, "file")}
+        shape: dict[str, Any] = {"name": posixpath.basename(path), "path": path, "sha": identity, "type": shapes.TYPES.get(mode, "file")}
         if mode == SUBMODULE:
-            return _json({**shape, "size": 0, "submodule_git_url": repo.submodules.get(path, "")}, etag=identity)
+            return shapes.as_json({**shape, "size": 0, "submodule_git_url": repo.submodules.get(path, "")}, etag=identity)
         served = identity
         if mode == LINK:
             target = repo.blobs[identity].decode()
             landing = repo.entry(commit.tree, posixpath.normpath(posixpath.join(posixpath.dirname(path), target))) if not target.startswith("/") else None
             if landing is None or landing[0] not in (FILE, 0o100755):
                 if ask.media() == "raw" and not self.plain_json:
-                    return Answer(200, _raw_headers(identity), target.encode())
-                return _json({**shape, "size": len(target), "target": target}, etag=identity)
+                    return Answer(200, shapes.raw_headers(identity), target.encode())
+                return shapes.as_json({**shape, "size": len(target), "target": target}, etag=identity)
             served, shape["type"] = landing[1], "file"
         size = repo.size_of(served)
         if size > BLOB_LIMIT or (size > INLINE_LIMIT and self.too_large_403 and ask.media() is None):
             raise Refused(403, "This API returns blobs up to 100 MB in size.", errors=[{"resource": "Blob", "field": "data", "code": "too_large"}])
         if ask.media() == "raw" and not self.plain_json:
-            return Answer(200, _raw_headers(identity), repo.blobs[served])
+            return Answer(200, shapes.raw_headers(identity), repo.blobs[served])
         inline = size <= INLINE_LIMIT or self.plain_json
-        return _json({**shape, "size": size, "content": _base64(repo.blobs[served]) if inline else "", "encoding": "base64" if inline else "none"}, etag=identity)
+        return shapes.as_json({**shape, "size": size, "content": shapes.wrapped_base64(repo.blobs[served]) if inline else "", "encoding": "base64" if inline else "none"}, etag=identity)
 
     def _tree(self, ask: Ask, repo: Repository, name: str) -> Answer:
         shown, tree = name, name
         if name not in repo.trees:
-            commit = _commit_of(repo, name, 404, "Not Found")
+            commit = shapes.commit_of(repo, name, 404, "Not Found")
             shown, tree = commit.id, commit.tree
         found: list[dict[str, Any]] = []
         truncated = False
@@ -392,7 +388,7 @@ class GitHub:
                 break
             kind = "tree" if mode == TREE else "commit" if mode == SUBMODULE else "blob"
             found.append({"path": path, "mode": f"{mode:06o}", "type": kind, "sha": identity, **({"size": repo.size_of(identity)} if kind == "blob" else {})})
-        return _json({"sha": shown, "tree": found, "truncated": truncated})
+        return shapes.as_json({"sha": shown, "tree": found, "truncated": truncated})
 
     def _blob(self, ask: Ask, repo: Repository, identity: str) -> Answer:
         content = repo.blobs.get(identity)
@@ -400,20 +396,20 @@ class GitHub:
             raise Refused(404, "Not Found")
         if ask.media() == "raw" and not self.plain_json:
             return Answer(200, {"content-type": "application/vnd.github.v3.raw; charset=utf-8"}, content)
-        return _json({"sha": identity, "size": len(content), "content": _base64(content), "encoding": "base64"})
+        return shapes.as_json({"sha": identity, "size": len(content), "content": shapes.wrapped_base64(content), "encoding": "base64"})
 
     def _compare(self, repo: Repository, span: str) -> Answer:
         base, _, head = span.partition("...")
-        one, other = _commit_of(repo, base, 404, "Not Found"), _commit_of(repo, head, 404, "Not Found")
-        ours, theirs = _ancestry(repo, one), _ancestry(repo, other)
+        one, other = shapes.commit_of(repo, base, 404, "Not Found"), shapes.commit_of(repo, head, 404, "Not Found")
+        ours, theirs = shapes.ancestry(repo, one), shapes.ancestry(repo, other)
         ahead, behind = len(theirs - ours), len(ours - theirs)
         if not ours & theirs:
             raise Refused(404, "No common ancestor between the two commits.")
         status = "identical" if not ahead and not behind else "ahead" if not behind else "behind" if not ahead else "diverged"
-        return _json({"status": status, "ahead_by": ahead, "behind_by": behind, "total_commits": ahead, "files": []})
+        return shapes.as_json({"status": status, "ahead_by": ahead, "behind_by": behind, "total_commits": ahead, "files": []})
 
     def _tarball(self, ask: Ask, repo: Repository, ref: str) -> Answer:
-        commit = _commit_of(repo, ref, 404, "Not Found")
+        commit = shapes.commit_of(repo, ref, 404, "Not Found")
         origin = self.codeload_origin or ask.origin
         return Answer(302, {"location": f"{origin}/codeload/{repo.full_name}/legacy.tar.gz/{commit.id}?token=SIGNED{commit.id[:8]}", "content-type": "text/html"})
 
@@ -423,66 +419,3 @@ class GitHub:
         if repo is None or commit is None or ask.query.get("token") != f"SIGNED{commit.id[:8]}":
             return Answer(404, {"content-type": "text/plain"}, b"404: Not Found")
         return Answer(200, {"content-type": "application/x-gzip"}, archive.tarball(repo, commit))
-
-
-def _commit_of(repo: Repository, ref: str, status: int, message: str) -> Commit:
-    if not repo.refs:
-        raise Refused(409, "Git Repository is empty.")
-    found = repo.resolve(ref)
-    if found is None:
-        raise Refused(status, message)
-    return found
-
-
-def _found(commit: Commit | None) -> Commit:
-    if commit is None:
-        raise Refused(404, "Not Found")
-    return commit
-
-
-def _ancestry(repo: Repository, commit: Commit) -> set[str]:
-    seen: set[str] = set()
-    waiting = [commit.id]
-    while waiting:
-        identity = waiting.pop()
-        if identity not in seen:
-            seen.add(identity)
-            waiting += repo.commits[identity].parents
-    return seen
-
-
-def _git_commit(commit: Commit) -> dict[str, Any]:
-    verified = commit.verification == "valid"
-    return {
-        "sha": commit.id, "tree": {"sha": commit.tree}, "message": commit.message, "author": {"name": "Ada", "date": _iso(commit.at)},
-        "verification": {"verified": verified, "reason": commit.verification, "signature": None, "payload": None},
-    }  # fmt: skip
-
-
-def _listed_type(ask: Ask, mode: int) -> str:
-    """Until API version 2026-03-10 a submodule is listed as a file (docs, "Breaking changes")."""
-    if mode == SUBMODULE and ask.headers.get("x-github-api-version", "2022-11-28") < "2026-03-10":
-        return "file"
-    return TYPES.get(mode, "file")
-
-
-def _refuse(status: int, message: str) -> Answer:
-    raise Refused(status, message)
-
-
-def _json(value: object, status: int = 200, etag: str | None = None) -> Answer:
-    headers = {"content-type": JSON_TYPE} | ({"etag": etag} if etag else {})
-    return Answer(status, headers, json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass"))
-
-
-def _raw_headers(etag: str) -> dict[str, str]:
-    return {"content-type": "application/vnd.github.v3.raw; charset=utf-8", "etag": etag}
-
-
-def _base64(content: bytes) -> str:
-    text = base64.b64encode(content).decode()
-    return "".join(text[start : start + 60] + "\n" for start in range(0, len(text), 60))
-
-
-def _iso(at: float) -> str:
-    return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tracemalloc
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ from syncd.objects import LINK, SUBMODULE, TREE, is_object_id
 from syncd.simulator.repository import File, Link, Repository, Submodule
 
 ENOUGH = 1_000_000
-names = st.text(st.characters(exclude_categories=("C",), exclude_characters="/"), min_size=1, max_size=8).filter(
+names = st.text(st.characters(exclude_categories=["C"], exclude_characters="/"), min_size=1, max_size=8).filter(
     lambda name: refuse_name(name) is None
 )
 nodes = st.one_of(
@@ -159,10 +160,8 @@ json_values = st.recursive(
 @given(json_values)
 def test_any_json_is_an_answer_or_a_bad_response(value: object) -> None:
     for reader in (lambda: read(value), lambda: read_contents(body(value), "the folder")):
-        try:
+        with suppress(BadResponseError):
             reader()
-        except BadResponseError:
-            pass
 
 
 @pytest.mark.parametrize(
@@ -298,7 +297,7 @@ def test_git_agrees_about_the_ids(tmp_path: Any) -> None:
 )  # fmt: skip
 def test_a_name_that_no_disk_shall_see_is_refused(name: str, reason: str) -> None:
     assert reason in (refuse_name(name) or "")
-    assert refuse_path(f"fine/{name}/fine") is not None
+    assert "/" in name or refuse_path(f"fine/{name}/fine") is not None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,93 @@
+"""The picture of the house: who may import whom, how long a page is, and what no file may say."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = sorted((ROOT / "syncd").rglob("*.py"))
+BOTTOM = {"models", "errors", "clock", "objects", "redact"}
+NEIGHBOURS = {"github", "mirror", "store", "fleet", "simulator", "config"}
+LAYER = {**dict.fromkeys(BOTTOM, 0), **dict.fromkeys(NEIGHBOURS, 1), "engine": 2, "wiring": 3, "daemon": 4, "web": 4, "cli": 5, "__main__": 6, "__init__": 0}
+LONG_WITH_A_REASON: dict[str, str] = {}
+ONLY_THERE = {"requests": {"github/transport.py"}, "yaml": {"config/places.py"}, "pydantic": {"config/schema.py", "config/load.py"}, "sqlalchemy": None, "jwt": None}
+
+
+def part(path: Path) -> str:
+    relative = path.relative_to(ROOT / "syncd")
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names if node.module == "syncd")
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down_and_neighbours_do_not_know_each_other(path: Path) -> None:
+    mine = part(path)
+    for name in imports(path):
+        if not name.startswith("syncd."):
+            continue
+        theirs = name.split(".")[1]
+        if theirs not in LAYER or theirs == mine:
+            continue
+        if mine in NEIGHBOURS and name == "syncd.engine.ports":
+            continue  # the Protocols they implement
+        if mine in BOTTOM and theirs in BOTTOM:
+            continue  # values import each other's types
+        assert LAYER[theirs] < LAYER[mine], f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_is_read_in_one_sitting_and_opens_with_what_it_promises(path: Path) -> None:
+    text = path.read_text()
+    relative = str(path.relative_to(ROOT / "syncd"))
+    assert len(text.splitlines()) <= 450 or relative in LONG_WITH_A_REASON
+    if text.strip():
+        assert ast.get_docstring(ast.parse(text)), f"{relative} has no opening paragraph"
+
+
+def test_only_one_module_speaks_to_the_network_and_only_the_configuration_has_seen_yaml() -> None:
+    for path in MODULES:
+        relative = str(path.relative_to(ROOT / "syncd"))
+        for name in imports(path):
+            allowed = ONLY_THERE.get(name.split(".")[0])
+            assert allowed is None or relative in allowed, f"{relative} imports {name}"
+
+
+def test_below_wiring_nobody_reads_the_environment_or_asks_for_the_time() -> None:
+    for path in MODULES:
+        if part(path) in ("cli", "wiring", "clock", "simulator", "daemon", "web", "__main__"):
+            continue
+        text = path.read_text()
+        assert "os.environ" not in text and "getenv" not in text, path
+        assert not re.search(r"datetime\.now\((?!\)\.astimezone)|time\.time\(\)(?! - STALE)", text) or path.name in ("store.py", "blobs.py"), path
+
+
+def test_the_run_page_and_the_planner_are_short() -> None:
+    assert len((ROOT / "syncd/engine/plan.py").read_text().splitlines()) <= 130
+    for node in ast.walk(ast.parse((ROOT / "syncd/engine/run.py").read_text())):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno <= 30, node.name
+
+
+def test_no_file_names_a_registry_or_a_path_of_one_machine() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\n")
+    hosts = re.compile("py" + r"pi\.org|python" + r"hosted|registry\.np" + r"mjs|deb\.deb" + "ian")
+    for name in filter(None, listed):
+        file = ROOT / name
+        if file.is_file():
+            assert not hosts.search(file.read_text(errors="replace")), name
+    assert not (ROOT / "uv.lock").exists() or "uv.lock" not in listed
