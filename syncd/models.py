@@ -293,11 +293,20 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One row of the ledger: what we last made of a destination, and what lstat said of it right after."""
+    """One row of the ledger: what we last made of a destination, and what lstat said of it right after.
+
+    `wanted` is what the applied set has there, where a policy left something else standing.
+    """
 
     entry: Entry
     stat: Stat | None
     standing: Standing = Standing.OURS
+    wanted: Entry | None = None
+
+    @property
+    def upstream(self) -> Entry:
+        """What the repository had there when it was last applied."""
+        return self.wanted or self.entry
 
 
 # --- what shall happen ------------------------------------------------------------------------------------------------

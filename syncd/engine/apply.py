@@ -97,11 +97,13 @@ def apply_plan(intent: str, plan: Plan, recorded: Mapping[str, Recorded], remote
 
 
 def _row(action: Action, outcome: Outcome) -> Recorded | None:
-    """The ledger row after an action that went well; None where the ledger stays as it is or the row goes."""
+    """The ledger row after an action that went well; None where the row goes."""
     if action.want is None:
         return None
     if action.verb is Verb.KEEP:
-        return Recorded(action.want, None, Standing.MET) if action.had is None or action.had.standing is Standing.MET else None
+        if action.had is None or action.had.standing is Standing.MET:
+            return Recorded(action.want, None, Standing.MET)
+        return replace(action.had, wanted=action.want, standing=Standing.OURS)
     return Recorded(action.want, outcome.local.stat if outcome.local else None)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import posixpath
+from collections.abc import Iterable, Mapping
 
 from syncd.errors import BrakeError
 from syncd.models import Action, Drift, Entry, Job, Kind, Local, Plan, Prune, Recorded, Standing, Verb
@@ -17,9 +18,13 @@ def make_plan(job: Job, remote: Mapping[str, Entry], recorded: Mapping[str, Reco
     Raises BrakeError when more would go than the limits allow: a wrong ref looks exactly like this.
     """
     actions = []
+    own_folders = _folders_of(path for path, row in recorded.items() if row.standing is not Standing.MET)
     for path in sorted(remote.keys() | recorded.keys()):
         want, had, have = remote.get(path), recorded.get(path), local.get(path)
-        step = _decide(job, path, want, had, have) if want is not None else _drop(job, path, had, have)
+        if want is not None and have is not None and have.kind is Kind.DIRECTORY and path in own_folders:
+            step: Action | None = Action(Verb.WRITE, path, want, had, have, "a folder becomes a file")  # nobody's drift: it empties in this very plan
+        else:
+            step = _decide(job, path, want, had, have) if want is not None else _drop(job, path, had, have)
         if step is not None:
             actions.append(step)
     plan = Plan(tuple(actions), files=len(remote))
@@ -34,7 +39,7 @@ def _decide(job: Job, path: str, want: Entry, had: Recorded | None, have: Local 
         return _looks(job, path, want, had, ours, have)
     if have is None and ours is None:
         return Action(Verb.WRITE, path, want, had, None, "new")
-    upstream_changed = had is None or not had.entry.same_content(want)
+    upstream_changed = had is None or not had.upstream.same_content(want)
     if ours is not None and ours.same_content(have):
         return Action(Verb.WRITE, path, want, had, have, "changed upstream")
     # from here somebody else's doing stands at the path: an edit, a deletion, or a file that was there before us
@@ -55,7 +60,7 @@ def _looks(job: Job, path: str, want: Entry, had: Recorded | None, ours: Entry |
     if have is None:
         return None
     if want.same_looks(have):
-        known = had is not None and had.standing is Standing.OURS and had.stat == have.stat and had.entry == want
+        known = had is not None and had.standing is Standing.OURS and had.stat == have.stat and had.entry == want and had.wanted is None
         return None if known else Action(Verb.ADOPT, path, want, had, have, "already so")
     touched_here = ours is None or not ours.same_looks(have)
     asked_anew = ours is None or (ours.mode, ours.uid, ours.gid) != (want.mode, want.uid, want.gid)
@@ -75,6 +80,14 @@ def _drop(job: Job, path: str, had: Recorded | None, have: Local | None) -> Acti
     if job.prune is Prune.OFF:
         return None
     return Action(Verb.REMOVE, path, None, had, have, "dropped upstream")
+
+
+def _folders_of(paths: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for path in paths:
+        while (path := posixpath.dirname(path)) not in found and len(path) > 1:
+            found.add(path)
+    return found
 
 
 def _brake(job: Job, plan: Plan, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded], allow_delete: int | None) -> None:
@@ -98,8 +111,3 @@ def _brake(job: Job, plan: Plan, remote: Mapping[str, Entry], recorded: Mapping[
             f"{removals} of {tracked} files would be removed, more than {rule} allows; nothing was changed",
             hint=f"look at: syncd plan {job.name}; if that is right: syncd sync {job.name} --allow-delete {removals}",
         )
-
-
-def kinds_clash(want: Entry, have: Local) -> bool:
-    """A folder stands where a file shall be."""
-    return have.kind is Kind.DIRECTORY and want.kind is not Kind.DIRECTORY

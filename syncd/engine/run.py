@@ -154,7 +154,7 @@ def _remembered(job: Job, head: Head, state: JobState, recorded: Mapping[str, Re
     """The remote snapshot from the ledger, when it is provably the one that was applied: same commit, same configuration, no row lost."""
     if head.commit != state.applied_commit or job.digest != state.applied_digest or not state.settled:
         return None
-    entries = {path: row.entry for path, row in recorded.items() if row.standing is not Standing.DROPPED}
+    entries = {path: row.upstream for path, row in recorded.items() if row.standing is not Standing.DROPPED}
     return entries if len(entries) == state.files else None
 
 

@@ -7,8 +7,9 @@ What each status means is protocol.py's to say; what an answer holds, its reader
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -134,3 +135,29 @@ class Crew:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Claims:
+    """Who is doing what right now: of several who want the same thing, one does it and the others wait, each with its own patience."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._held: dict[str, threading.Event] = {}
+
+    @contextmanager
+    def on(self, thing: str, patience: Patience) -> Iterator[None]:
+        """Nobody else is inside for the same thing. Look again whether it is still to be done."""
+        while True:
+            with self._guard:
+                other = self._held.get(thing)
+                if other is None:
+                    mine = self._held[thing] = threading.Event()
+                    break
+            while not other.wait(LOOK_UP_SECONDS):
+                patience.check()
+        try:
+            yield
+        finally:
+            with self._guard:
+                del self._held[thing]
+            mine.set()

@@ -16,7 +16,7 @@ from syncd.clock import Patience
 from syncd.engine.ports import Blobs, Wanted
 from syncd.errors import BadResponseError, NotFoundError, RateLimitedError, RemoteUnavailableError, TimedOutError
 from syncd.github import archive
-from syncd.github.ask import Crew, stream
+from syncd.github.ask import Claims, Crew, stream
 from syncd.github.protocol import RAW, Request, Response, TooLargeError, Transport, get, quoted, read, repo_path
 from syncd.github.trees import parse_json, printable
 from syncd.objects import LINK, SUBMODULE, blob_id
@@ -55,9 +55,12 @@ def choose(missing: int, missing_bytes: int, repository_bytes: int | None = None
 class Fetcher:
     """Brings the blobs of one commit of one repository."""
 
-    def __init__(self, transport: Transport, api: str, repo: str, commit: str, blobs: Blobs, patience: Patience, crew: Crew) -> None:
+    def __init__(
+        self, transport: Transport, api: str, repo: str, commit: str, blobs: Blobs, patience: Patience, crew: Crew, claims: Claims
+    ) -> None:
         self._transport, self._api, self._repo, self._commit = transport, api, repo, commit
         self._blobs, self._patience, self._crew = blobs, patience, crew
+        self._claims = claims
 
     def fetch(self, wanted: Sequence[Wanted], repository_bytes: int | None = None) -> int:
         """Every wanted blob is in `blobs`; the content bytes that were brought.
@@ -103,8 +106,10 @@ class Fetcher:
         A link goes by its id at once: its path would give the target's bytes. So does a file that came other than it should be, once.
         """
         self._patience.check()
-        if self._blobs.has(want.entry.id):
-            return 0  # another job brought it meanwhile
+        with self._claims.on(want.entry.id, self._patience):
+            return 0 if self._blobs.has(want.entry.id) else self._asked(want)  # another job may have brought it meanwhile
+
+    def _asked(self, want: Wanted) -> int:
         if want.entry.mode != LINK:
             try:
                 return self._brought(self._contents(want), want, want.entry.size)

@@ -103,6 +103,7 @@ class Lister:
         self._transport, self._api, self._repo, self._commit = transport, api, repo, commit
         self._memory, self._patience, self._crew, self._max = memory, patience, crew, max_entries
         self._shown = f"{repo} at {commit[:7]}"
+        self._levels: dict[str, Folder] = {}  # read in this run, by tree id; the root by its commit too
 
     def list(self, rules: Sequence[PathRule]) -> dict[str, TreeEntry]:
         """Repository path -> entry for everything the rules list.
@@ -172,8 +173,10 @@ class Lister:
     def _walk_to(self, folder: str) -> str:
         """The tree id of a folder by the trees above it, for servers that do not know the object media type."""
         what = f"the root of {self._shown}"
-        root = self._trees(self._commit, what, recursive=False)
-        found = prove_folder(root, root.sha if root.sha != self._commit else None, what)
+        found = self._levels.get(self._commit)
+        if found is None:
+            root = self._trees(self._commit, what, recursive=False)
+            found = self._levels[self._commit] = prove_folder(root, root.sha if root.sha != self._commit else None, what)
         above = ""
         for name in folder.split("/") if folder else ():
             entry = found.children.get(name)
@@ -194,7 +197,7 @@ class Lister:
         for folder, answer in folders.items():
             tree = str(answer.sha)
             known = self._memory.recall(tree)
-            if known is None and (proven := self._flat(answer)) is not None:
+            if known is None and (proven := self._flat(folder, answer)) is not None:
                 known = proven
                 self._memory.keep(tree, known)
             if known is None:
@@ -210,7 +213,7 @@ class Lister:
         return entries
 
     @staticmethod
-    def _flat(answer: ContentsAnswer) -> Entries | None:
+    def _flat(at: str, answer: ContentsAnswer) -> Entries | None:
         """All there is below a folder without subfolders, when its Contents answer proves it."""
         if any(kind == "dir" for _, kind, _, _ in answer.rows):
             return None
@@ -219,7 +222,7 @@ class Lister:
             return None
         for name in folder.children:
             if (reason := refuse_name(name)) is not None:
-                raise refusal(name, reason)
+                raise refusal(joined(at, name), reason)
         return folder.children
 
     def _recursive(self, place: tuple[str, str]) -> dict[str, TreeEntry] | None:
@@ -264,11 +267,14 @@ class Lister:
         return level
 
     def _level(self, tree: str, folder: str) -> Folder:
+        if tree in self._levels:
+            return self._levels[tree]
         what = f"the tree of {printable(folder) if folder else 'the root'} of {self._shown}"
         answer = self._trees(tree, what, recursive=False)
         if answer.truncated:
             raise BadResponseError(f"{what} has more entries in one folder than GitHub lists", hint="split the folder upstream")
-        return prove_folder(answer, tree, what)
+        self._levels[tree] = prove_folder(answer, tree, what)
+        return self._levels[tree]
 
     # --- asking -------------------------------------------------------------------------------------------------------
 

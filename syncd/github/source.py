@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from syncd.clock import Patience
 from syncd.engine.ports import Blobs, Head, ListingMemory, Wanted
-from syncd.github.ask import Crew
+from syncd.github.ask import Claims, Crew
 from syncd.github.fetch import Fetcher
 from syncd.github.heads import SharedHeads, resolve
 from syncd.github.listing import ENTRIES_AT_MOST, Lister
@@ -31,12 +31,12 @@ class GitHubSource:
     ) -> None:
         self._transport, self._api, self._at_once, self._max_entries = transport, api, at_once, max_entries
         self._heads = heads or SharedHeads()
-        self._crew = Crew(at_once)
+        self._crew, self._claims = Crew(at_once), Claims()
 
     def ticking(self, heads: SharedHeads) -> GitHubSource:
         """The same source, sharing heads within `heads` alone; requests in flight stay bounded together."""
         view = GitHubSource(self._transport, self._api, self._at_once, heads, self._max_entries)
-        view._crew = self._crew
+        view._crew, view._claims = self._crew, self._claims
         return view
 
     def resolve(self, repo: str, ref: str | None, known: Head | None, patience: Patience) -> Head:
@@ -48,7 +48,7 @@ class GitHubSource:
         return Listing(lister.list(rules))
 
     def fetch(self, repo: str, commit: str, wanted: Sequence[Wanted], blobs: Blobs, patience: Patience) -> int:
-        return Fetcher(self._transport, self._api, repo, commit, blobs, patience, self._crew).fetch(wanted)
+        return Fetcher(self._transport, self._api, repo, commit, blobs, patience, self._crew, self._claims).fetch(wanted)
 
     def close(self) -> None:
         """The threads are gone. Nobody asks any more."""

@@ -59,7 +59,7 @@ class Accounts:
         self.installations: dict[int, Installation] = {}
         self.credentials: dict[str, Credential] = {}
         self.token_seconds = 3600.0
-        self.token_length = "short"
+        self.long_tokens = False
         self.lag_seconds = 0.0  # how long a new token is refused
         self.lag_status = 401
 
@@ -133,7 +133,7 @@ class Accounts:
                 if repo is None or not installation.covers(repo) or "/" in name:
                     raise Refused(422, "There is at least one repository that does not exist or is not accessible to the parent installation.")
                 chosen.append(repo)
-        tail = f"_{app.id}_{'.'.join(secrets.token_urlsafe(n) for n in (30, 225, 120))}" if self.token_length == "long" else "_" + secrets.token_hex(18)
+        tail = f"_{app.id}_{'.'.join(secrets.token_urlsafe(n) for n in (30, 225, 120))}" if self.long_tokens else "_" + secrets.token_hex(18)
         made = Credential(f"ghs{tail}", "installation", f"installation:{installation_id}", installation, frozenset(repo.id for repo in chosen) if chosen else None, now, now + self.token_seconds)
         self.credentials[made.value] = made
         return made, chosen, permissions

@@ -20,12 +20,12 @@ class Damaged(Exception):
 def recorded_to_text(row: Recorded) -> str:
     stat = row.stat
     entry = row.entry
-    return json.dumps([_entry(entry), None if stat is None else [stat.device, stat.inode, stat.size, stat.mtime_ns, stat.ctime_ns], row.standing.value], separators=(",", ":"))
+    return json.dumps([_entry(entry), None if stat is None else [stat.device, stat.inode, stat.size, stat.mtime_ns, stat.ctime_ns], row.standing.value, row.wanted and _entry(row.wanted)], separators=(",", ":"))
 
 
 def recorded_from_text(text: str) -> Recorded:
-    entry, stat, standing = json.loads(text)
-    return Recorded(_read_entry(entry), None if stat is None else Stat(*stat), Standing(standing))
+    entry, stat, standing, wanted = json.loads(text)
+    return Recorded(_read_entry(entry), None if stat is None else Stat(*stat), Standing(standing), _read_entry(wanted) if wanted else None)
 
 
 def _entry(entry: Entry) -> list[Any]:

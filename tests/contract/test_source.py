@@ -7,11 +7,13 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from syncd.clock import Patience
+from syncd.clock import Patience, SystemClock
 from syncd.engine.ports import Head, Wanted
 from syncd.errors import (
     AuthError,
@@ -22,6 +24,7 @@ from syncd.errors import (
     RemoteUnavailableError,
     StoppedError,
     SyncdError,
+    TimedOutError,
     UnsafePathError,
 )
 from syncd.github.fetch import BLOB_LIMIT
@@ -32,7 +35,7 @@ from syncd.models import PathRule, TreeEntry
 from syncd.objects import EXECUTABLE, FILE, LINK, SUBMODULE, TREE, blob_id
 from syncd.simulator import trouble
 from syncd.simulator.core import GitHub
-from syncd.simulator.repository import Declared, File, Link, Repository, Submodule
+from syncd.simulator.repository import Declared, File, Link, Node, Repository, Submodule
 from tests.contract.doors import TOKEN, Memory, MemoryBlobs, QuickClock, memory_door, patience, socket_door
 
 REPO = "acme/infra"
@@ -531,6 +534,15 @@ class TestFetch:
             near.source.fetch(REPO, near.repo.head(), wanted, near.blobs, Patience(QuickClock(), 60, stop))
         assert 0 < len(near.blobs.content) < 60
 
+    def test_jobs_that_want_the_same_blob_at_the_same_time_fetch_it_once(self, near: House) -> None:
+        near.repo.commit({f"few/{number}": f"{number}" for number in range(40)})
+        entries = near.listing("few/")
+        near.cost()
+        with ThreadPoolExecutor(6) as pool:
+            for one in [pool.submit(near.fetch, entries) for _ in range(6)]:
+                one.result()
+        assert near.cost() == {"contents": 40}
+
 
 class TestCost:
     def test_five_of_five_thousand_cost_eight_and_a_first_sync_five(self, near: House) -> None:
@@ -597,3 +609,103 @@ def test_trouble_on_the_way_is_never_wrong_bytes_and_the_next_run_converges(hous
     house.github.troubles.clear()
     run()
     assert house.blobs.content.keys() >= {identity for _, identity in house.truth("nginx/").values()}
+
+
+@pytest.mark.parametrize("route", ["head", "contents", "tree", "blob", "codeload"])
+def test_a_dripping_answer_ends_with_the_runs_time(route: str) -> None:
+    for house in opened(socket_door):
+        house.repo.commit({f"many/{number}": f"{number}" for number in range(110)} | {"many/deep/link": Link("x")})
+        entries = house.listing("many/") if route in ("blob", "codeload") else {}
+        house.memory.trees.clear()
+        house.github.trouble(route, trouble.drip(0.05), times=9)
+        if route == "blob":
+            entries = {path: entry for path, entry in entries.items() if entry.mode == LINK}
+        short = Patience(SystemClock(), 0.4)
+        with pytest.raises(TimedOutError):
+            house.source.ticking(SharedHeads()).resolve(REPO, "main", None, short)
+            house.source.listing(REPO, house.repo.head(), [rule("many/")], house.memory, short)
+            house.source.fetch(REPO, house.repo.head(), [Wanted(path, entry) for path, entry in entries.items()], house.blobs, short)
+        assert not house.blobs.content
+
+
+@pytest.mark.parametrize("wrong", [trouble.endless(), trouble.gigantic()])
+@pytest.mark.parametrize("route", ["head", "contents", "tree", "codeload"])
+def test_an_answer_without_end_is_bounded(route: str, wrong: trouble.Wrong) -> None:
+    for house in opened(socket_door):
+        house.repo.commit({f"many/{number // 60}/{number}": f"{number}" for number in range(110)})
+        house.github.trouble(route, wrong, times=9)
+        if route == "codeload":
+            entries = house.listing("many/")
+            house.fetch(entries)
+            assert all(house.blobs.has(entry.id) for entry in entries.values())
+            continue
+        with pytest.raises(RemoteError) as caught:
+            house.head()
+            house.listing("many/")
+        assert caught.value.exit_code == 5
+
+
+parts = st.sampled_from(["a", "b", "c.sh", "é", "#"])
+trees_of_files = st.dictionaries(
+    st.lists(parts, min_size=1, max_size=4).map("/".join),
+    st.one_of(
+        st.sampled_from(["", "one", "two"]),
+        st.builds(lambda: File(b"x", executable=True)),
+        st.just(Link("a")),
+        st.just(Submodule("7" * 40)),
+    ),
+    min_size=1,
+    max_size=12,
+).map(lambda files: {path: node for path, node in files.items() if not any(path.startswith(other + "/") for other in files)})
+
+
+@settings(max_examples=60, deadline=None)
+@given(trees_of_files, st.data())
+def test_any_rules_list_exactly_what_git_holds(files: dict[str, Node], data: st.DataObject) -> None:
+    for house in opened(memory_door):
+        house.repo.commit(files, whole=True)
+        house.github.plain_json = data.draw(st.booleans(), label="plain_json")
+        house.github.tree_limit = data.draw(st.sampled_from([5, 100_000]), label="tree_limit")
+        folders = sorted({"/".join(path.split("/")[:depth]) for path in files for depth in range(path.count("/") + 1)})
+        rules = data.draw(
+            st.lists(st.sampled_from(sorted(files)) | st.sampled_from(folders).map(lambda folder: folder + "/"), min_size=1, max_size=4),
+            label="rules",
+        )
+        truth = house.truth()
+        expected = {
+            path: entry
+            for path, entry in truth.items()
+            if any(path == text or text == "/" or (text.endswith("/") and path.startswith(text)) for text in rules)
+        }
+        assert bare(house.listing(*rules)) == expected
+        assert bare(house.listing(*rules)) == expected  # and again, from memory
+        house.fetch(house.listing(*rules))
+        assert set(house.blobs.content) == {identity for mode, identity in expected.values() if mode != SUBMODULE}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_mutated_answers_are_the_truth_or_a_named_error(data: st.DataObject) -> None:
+    def mutated(answer: trouble.Answer) -> trouble.Answer:
+        body = bytearray(answer.body)
+        for _ in range(data.draw(st.integers(1, 3))):
+            at = data.draw(st.integers(0, len(body)))
+            if data.draw(st.booleans()):
+                body[at : at + 1] = data.draw(st.binary(max_size=4))
+            else:
+                del body[at : at + data.draw(st.integers(1, 60))]
+        return replace(answer, body=bytes(body))
+
+    for house in opened(memory_door):
+        route = data.draw(st.sampled_from(["head", "contents", "tree", "blob"]))
+        house.github.plain_json = data.draw(st.booleans())
+        house.github.trouble(route, mutated, times=1, skip=data.draw(st.integers(0, 2)))
+        try:
+            head = house.head()
+            entries = house.listing("nginx/", "certs/public.pem", commit=head.commit)
+            house.fetch(entries)
+        except SyncdError:
+            pass
+        else:
+            assert bare(entries) == house.truth("nginx/") | house.truth("certs/public.pem")
+        assert all(blob_id(content) == identity for identity, content in house.blobs.content.items())

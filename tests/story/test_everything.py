@@ -33,7 +33,7 @@ def test_every_byte_mode_and_link_of_a_large_odd_tree_is_gits_and_a_second_run_t
 @pytest.mark.parametrize("form", ["short", "long"])
 def test_tokens_and_keys_are_in_no_output_no_log_and_no_state(tmp_path: Path, form: str) -> None:
     with stand(tmp_path) as hub:
-        hub.github.accounts.token_length = form
+        hub.github.accounts.long_tokens = form == "long"
         said = [hub.call("-vv", "sync"), hub.call("-vv", "sync", "--json"), hub.call("-vv", "plan", "--diff"), hub.call("status"), hub.call("history")]
         hub.github.trouble("head", lambda answer: answer.__class__(500, {}, str(hub.github.asked[-1].headers).encode()), times=10)
         said.append(hub.call("-vv", "sync"))

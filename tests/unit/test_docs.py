@@ -1,0 +1,56 @@
+"""What the documents say and what the program does are the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from syncd.cli.main import VERBS, Verbs, cli
+from syncd.config.load import load_config
+from syncd.config.schema import ConfigModel, IdentityModel, JobModel, LimitsModel, LogModel, PathModel, RequireModel, WebhookModel, WebModel
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_example_configuration_is_valid_and_says_the_defaults() -> None:
+    config = load_config(ROOT / "config.example.yaml", {"HOME": "/root"})
+    bare = yaml.safe_load((ROOT / "config.example.yaml").read_text())
+    assert list(config.jobs) == ["nginx"] and bare["workers"] == config.workers == 8
+    job, model = config.jobs["nginx"], JobModel.model_fields
+    for name in ("prune", "drift", "symlinks", "submodules", "lfs", "publish", "keep", "on_push", "dir_mode"):
+        assert getattr(job, name) == model[name].default, name
+
+
+def test_every_key_of_the_schema_is_in_the_example_and_in_the_reference_page() -> None:
+    example, page = (ROOT / "config.example.yaml").read_text(), (ROOT / "docs/configuration.md").read_text()
+    for model in (ConfigModel, JobModel, PathModel, LimitsModel, RequireModel, IdentityModel, LogModel, WebModel, WebhookModel):
+        for name, info in model.model_fields.items():
+            key = info.alias or name
+            assert re.search(rf"\b{key}\b", example), f"{key} is not in config.example.yaml"
+            assert f"`{key}`" in page, f"{key} is not in docs/configuration.md"
+
+
+def test_every_command_and_option_is_in_the_commands_page_and_the_reverse() -> None:
+    page = (ROOT / "docs/commands.md").read_text()
+    assert isinstance(cli, Verbs)
+    for name in VERBS:
+        assert f"`syncd {name}" in page, name
+        command = cli.get_command(None, name)  # type: ignore[arg-type]
+        assert command is not None
+        for parameter in command.params:
+            for option in parameter.opts:
+                if option.startswith("--"):
+                    assert option in page, f"{name} {option}"
+    for name in re.findall(r"^\| `syncd (\w+)", page, re.MULTILINE):
+        assert name in VERBS
+
+
+def test_every_exit_code_and_error_kind_is_documented() -> None:
+    from syncd import errors
+
+    page = (ROOT / "docs/commands.md").read_text()
+    for one in vars(errors).values():
+        if isinstance(one, type) and issubclass(one, errors.SyncdError):
+            assert f"`{one.kind}`" in page and f"| {one.exit_code} |" in page
