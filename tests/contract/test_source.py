@@ -160,6 +160,7 @@ class TestResolve:
     def test_a_full_commit_id_must_come_back_as_it_was_asked(self, near: House) -> None:
         commit = near.repo.head()
         assert near.head(commit).commit == commit
+        near.github.etags = "none"
         near.github.trouble("head", trouble.other_content(b"2" * 40))
         with pytest.raises(BadResponseError):
             near.head(commit)
@@ -389,6 +390,22 @@ class TestListing:
         near.github.tree_limit = 50
         with pytest.raises(BrakeError, match="more than 200"):
             near.listing("big/")
+
+    def test_a_listing_of_millions_is_given_up_while_it_comes(self, near: House) -> None:
+        taken = 0
+
+        def endless() -> Iterator[bytes]:
+            nonlocal taken
+            yield b'{"tree":['
+            while True:
+                taken += 1
+                yield b'{"path":"%d","mode":"100644","type":"blob","sha":"%040d"},' % (taken, taken)
+
+        near.source._max_entries = 5000
+        near.github.trouble("tree", lambda answer: replace(answer, pieces=endless()))
+        with pytest.raises(BrakeError, match="more than 5,000"):
+            near.listing("nginx/")
+        assert taken == 5001
 
 
 class TestFetch:
