@@ -102,9 +102,11 @@ class _Loading:
             self.problems += [self._translated(found) for found in error.errors(include_url=False)]  # type: ignore[arg-type]
             return None
 
-    def problem(self, key: Key, text: str) -> Problem:
+    def problem(self, key: Key, text: str, at_name: bool = False) -> Problem:
         document, shown = self._document_of(key)
         place = document.place(key) if self._has(document, key) else document.place(shown)
+        if at_name:
+            place = document.names.get(key, place)
         found = document.problem(key, text, place)
         return Problem(found.file, found.line, found.column, found.key, found.text, found.source_line)
 
@@ -167,13 +169,13 @@ class _Loading:
     def _unknown(self, model: type[BaseModel], value: Mapping[str, Any], key: Key) -> None:
         for name in value:
             if name not in _aliases(model):
-                self.problems.append(self.problem((*key, name), _unknown_text(name, model)))
+                self.problems.append(self.problem((*key, name), _unknown_text(name, model), at_name=True))
 
     def _translated(self, found: dict[str, Any]) -> Problem:
         key: Key = tuple(found["loc"])
         kind, message = found["type"], found["msg"]
         if kind == "extra_forbidden":
-            return self.problem(key, _unknown_text(str(key[-1]), _model_at(key[:-1])))
+            return self.problem(key, _unknown_text(str(key[-1]), _model_at(key[:-1])), at_name=True)
         if kind == "missing":
             return self.problem(key[:-1], f"'{key[-1]}' is required") if len(key) > 1 else self.problem(key, f"'{key[-1]}' is required" + ("; write version: 1" if key[-1] == "version" else ""))
         texts = {

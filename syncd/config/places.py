@@ -35,11 +35,12 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:merge", __import__("re").compil
 
 @dataclass
 class Document:
-    """One file: its value, the place (line, column; from 1) of each key path, its lines, and what was wrong with it."""
+    """One file: its value, the place (line, column; from 1) of each value and of each key's name, its lines, and what was wrong with it."""
 
     file: str
     value: Any = None
     places: dict[Key, tuple[int, int]] = field(default_factory=dict)
+    names: dict[Key, tuple[int, int]] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -158,6 +159,7 @@ class _Builder:
                 self._document.problems.append(self._document.problem((*key, name), f"'{name}' is given twice; the first is in line {seen[name]}", place))
                 continue
             seen[name] = place[0]
+            self._document.names[(*key, name)] = place
             self._document.places[(*key, name)] = place
             result[name] = self.build(value_node, (*key, name), depth + 1)
             self._document.places[(*key, name)] = self._value_place(value_node, place)

@@ -20,7 +20,8 @@ class Damaged(Exception):
 def recorded_to_text(row: Recorded) -> str:
     stat = row.stat
     entry = row.entry
-    return json.dumps([_entry(entry), None if stat is None else [stat.device, stat.inode, stat.size, stat.mtime_ns, stat.ctime_ns], row.standing.value, row.wanted and _entry(row.wanted)], separators=(",", ":"))
+    seen = None if stat is None else [stat.device, stat.inode, stat.size, stat.mtime_ns, stat.ctime_ns]
+    return json.dumps([_entry(entry), seen, row.standing.value, row.wanted and _entry(row.wanted)], separators=(",", ":"))
 
 
 def recorded_from_text(text: str) -> Recorded:

@@ -17,7 +17,7 @@ CONTENTS = ("one\n", "two\n", "three\n", File(b"#!/bin/sh\n", executable=True))
 
 
 def push(rng: random.Random, hub: Stand) -> None:
-    files = {name: node for name, node in hub.repo.files_of[hub.repo.head()].items()}
+    files = dict(hub.repo.files_of[hub.repo.head()])
     name = f"nginx/{rng.choice(NAMES)}"
     if rng.random() < 0.3:
         files.pop(name, None)

@@ -1,0 +1,213 @@
+"""Broken configurations, each with where the mistake is shown and what is said of it."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import pytest
+
+from syncd.config.load import load_config
+from syncd.config.show import render
+from syncd.errors import ConfigError
+
+BASE = """version: 1
+github:
+  ops: {app_id: 12345, private_key: /etc/syncd/app.pem}
+jobs:
+  nginx:
+    repo: acme/infra
+    every: 5m
+    paths:
+      - {from: nginx/, to: /srv/nginx/}
+"""
+
+
+def swap(old: str, new: str) -> str:
+    assert old in BASE
+    return BASE.replace(old, new)
+
+
+def job(line: str) -> str:
+    return swap("    every: 5m\n", f"    every: 5m\n    {line}\n")
+
+
+def path(text: str) -> str:
+    return swap("{from: nginx/, to: /srv/nginx/}", text)
+
+
+# what is wrong -> (text, line, column, key, part of what is said)
+MISTAKES: dict[str, tuple[str, int, int, str, str]] = {
+    "empty file": ("", 1, 1, "", "is empty"),
+    "only comments": ("# nothing\n", 1, 1, "", "is empty"),
+    "a list": ("- a\n- b\n", 1, 1, "", "must be keys and values"),
+    "one word": ("hello", 1, 1, "", "must be keys and values"),
+    "no version": (swap("version: 1\n", ""), 1, 1, "version", "'version' is required"),
+    "another version": (swap("version: 1", "version: 2"), 1, 10, "version", "'2' is not a whole number from 1 to 1"),
+    "unknown top key": (BASE + "workerz: 3\n", 10, 1, "workerz", "did you mean 'workers'?"),
+    "unknown job key": (job("evry: 5m"), 8, 5, "jobs.nginx.evry", "did you mean 'every'?"),
+    "unknown identity key": (swap("private_key:", "private_kee:"), 3, 24, "github.ops.private_kee", "did you mean 'private_key'?"),
+    "unknown path key": (path("{from: nginx/, to: /srv/nginx/, inclde: [a]}"), 9, 41, "jobs.nginx.paths[0].inclde", "did you mean 'include'?"),
+    "unknown limit": (job("limits: {deletes: 5}"), 8, 14, "jobs.nginx.limits.deletes", "did you mean 'delete'?"),
+    "a key twice": (job("repo: acme/other"), 8, 5, "jobs.nginx.repo", "is given twice; the first is in line 6"),
+    "a job twice": (BASE + "  nginx:\n    repo: a/b\n", 10, 3, "jobs.nginx", "is given twice"),
+    "tabs": ("version: 1\ngithub:\n\tops: 1\n", 3, 1, "", "is not YAML"),
+    "an open quote": (BASE + 'web: "open\n', 11, 1, "", "is not YAML"),
+    "an open bracket": (BASE + "web: [\n", 11, 1, "", "is not YAML"),
+    "an unknown anchor": (swap("/etc/syncd/app.pem", "*nowhere"), 3, 37, "", "is not YAML"),
+    "a python tag": (swap("5m", "!!python/object/apply:os.system [id]"), 7, 5, "jobs.nginx.every", "duration"),
+    "an own tag": (swap("5m", "!vault x"), 7, 5, "jobs.nginx.every", "means nothing here"),
+    "parsecs": (swap("5m", "5 parsecs"), 7, 12, "jobs.nginx.every", "'5 parsecs' is not a duration; write it like 30s, 5m, 1h30m or 1d"),
+    "a bare number of time": (swap("5m", "300"), 7, 12, "jobs.nginx.every", "'300' is not a duration"),
+    "a negative time": (swap("5m", "-5m"), 7, 12, "jobs.nginx.every", "is not a duration"),
+    "no time": (swap("5m", "0s"), 7, 12, "jobs.nginx.every", "is no time at all"),
+    "years": (swap("5m", "999d"), 7, 12, "jobs.nginx.every", "longer than a year"),
+    "neither every nor cron": (swap("    every: 5m\n", ""), 5, 3, "jobs.nginx", "needs 'every' or 'cron'"),
+    "both every and cron": (job("cron: '* * * * *'"), 5, 3, "jobs.nginx", "both 'every' and 'cron'"),
+    "four fields": (swap("every: 5m", "cron: '* * * *'"), 7, 11, "jobs.nginx.cron", "five fields"),
+    "minute 61": (swap("every: 5m", "cron: '61 * * * *'"), 7, 11, "jobs.nginx.cron", "'61' is not a minute (0 to 59)"),
+    "never comes": (swap("every: 5m", "cron: '0 0 31 2 *'"), 7, 11, "jobs.nginx.cron", "never comes"),
+    "a bad step": (swap("every: 5m", "cron: '*/0 * * * *'"), 7, 11, "jobs.nginx.cron", "step"),
+    "an unquoted decimal mode": (job("mode: 999"), 8, 11, "jobs.nginx.mode", "'999' is not a file mode"),
+    "setuid": (job('mode: "4755"'), 8, 11, "jobs.nginx.mode", "0777 is the most"),
+    "a mode in words": (job("mode: rwxr-xr-x"), 8, 11, "jobs.nginx.mode", "quoted octal"),
+    "an owner with spaces": (job("owner: root root"), 8, 12, "jobs.nginx.owner", "is not an owner"),
+    "drift misspelt": (job("drift: repor"), 8, 12, "jobs.nginx.drift", "did you mean 'report'?"),
+    "prune true": (job("prune: true"), 8, 12, "jobs.nginx.prune", "is not one of tracked, off"),
+    "a flag in words": (job("on_push: yes"), 8, 14, "jobs.nginx.on_push", "'yes' is not true or false"),
+    "a size in words": (job("limits: {size: big}"), 8, 20, "jobs.nginx.limits.size", "is not a size"),
+    "a share over 100": (job("limits: {delete: 150%}"), 8, 22, "jobs.nginx.limits.delete", "is not a limit"),
+    "ten thousand digits": (job(f"keep: {'9' * 10_000}"), 8, 11, "jobs.nginx.keep", "is not a whole number"),
+    "workers 0": (BASE + "workers: 0\n", 10, 10, "workers", "whole number from 1 to 256"),
+    "requests 65": (BASE + "requests_at_once: 65\n", 10, 19, "requests_at_once", "from 1 to 64"),
+    "a time zone on Mars": (BASE + "timezone: Mars/Olympus\n", 10, 11, "timezone", "is not a time zone"),
+    "no jobs": ("version: 1\ngithub: {a: {anonymous: true}}\njobs: {}\n", 3, 1, "jobs", "must not be empty"),
+    "no identities": (swap("  ops: {app_id: 12345, private_key: /etc/syncd/app.pem}\n", ""), 2, 1, "github", "'github' is required"),
+    "an unknown identity": (job("as: opps"), 8, 9, "jobs.nginx.as", "did you mean 'ops'?"),
+    "two identities and no as": (swap("jobs:", "  bot: {token: /etc/t}\njobs:"), 6, 3, "jobs.nginx", "'as' is required"),
+    "two kinds at once": (swap("app_id: 12345,", "app_id: 12345, token: /x,"), 3, 3, "github.ops", "give exactly one of"),
+    "an App without a key": (swap(", private_key: /etc/syncd/app.pem", ""), 3, 3, "github.ops", "needs its private_key"),
+    "app_id and client_id": (swap("app_id: 12345,", "app_id: 12345, client_id: Iv1,"), 3, 3, "github.ops", "exactly one of app_id and client_id"),
+    "a secret of two kinds": (swap("/etc/syncd/app.pem}", "{file: /a, env: B}}"), 3, 24, "github.ops.private_key", "exactly one of"),
+    "a relative secret": (swap("/etc/syncd/app.pem", "app.pem"), 3, 37, "github.ops.private_key", "is not an absolute path"),
+    "an API in the clear": (swap("app_id: 12345,", "api: 'http://ghe.example', app_id: 12345,"), 3, 14, "github.ops.api", "in the clear"),
+    "an API that is none": (swap("app_id: 12345,", "api: ghe, app_id: 12345,"), 3, 14, "github.ops.api", "is not an API address"),
+    "a repository without owner": (swap("acme/infra", "infra"), 6, 11, "jobs.nginx.repo", "owner/name"),
+    "a repository as a URL": (swap("acme/infra", "https://github.com/acme/infra"), 6, 11, "jobs.nginx.repo", "owner/name"),
+    "a ref with spaces": (job("ref: my branch"), 8, 10, "jobs.nginx.ref", "is not a ref"),
+    "no paths": (swap("      - {from: nginx/, to: /srv/nginx/}\n", ""), 5, 3, "jobs.nginx", "'paths' is required"),
+    "paths no list": (path("").replace("    paths:\n      - \n", "    paths: nginx\n"), 8, 12, "jobs.nginx.paths", "must be a list"),
+    "to is relative": (path("{from: nginx/, to: srv/nginx/}"), 9, 28, "jobs.nginx.paths[0].to", "must be an absolute path"),
+    "to is /": (path("{from: nginx/, to: /}"), 9, 28, "jobs.nginx.paths[0].to", "whole machine"),
+    "to goes up": (path("{from: nginx/, to: /srv/../etc/}"), 9, 28, "jobs.nginx.paths[0].to", "no . and no .."),
+    "from is absolute": (path("{from: /nginx/, to: /srv/nginx/}"), 9, 16, "jobs.nginx.paths[0].from", "without a leading slash"),
+    "from goes up": (path("{from: ../x, to: /srv/x}"), 9, 16, "jobs.nginx.paths[0].from", "no . and no .."),
+    "a slash on one side": (path("{from: nginx/, to: /srv/nginx}"), 9, 9, "jobs.nginx.paths[0]", "a trailing slash means a directory"),
+    "include for one file": (path("{from: a, to: /srv/a, include: [b]}"), 9, 9, "jobs.nginx.paths[0]", "this is one file"),
+    "include as text": (path("{from: a/, to: /srv/a/, include: b}"), 9, 42, "jobs.nginx.paths[0].include", "must be a list of gitignore patterns"),
+    "one file twice": (swap("      - {from: nginx/, to: /srv/nginx/}\n", "      - {from: a, to: /srv/a}\n      - {from: b, to: /srv/a}\n"), 10, 23, "jobs.nginx.paths[1].to", "one file has one owner"),
+    "the state as a mirror": (BASE.replace("version: 1", "version: 1\nstate: /srv/nginx"), 10, 28, "jobs.nginx.paths[0].to", "syncd's own state"),
+    "a mirror inside the state": (BASE.replace("version: 1", "version: 1\nstate: /srv"), 10, 28, "jobs.nginx.paths[0].to", "syncd's own state"),
+    "a control character": (job('ref: "a\\x07b"'), 8, 10, "jobs.nginx.ref", "control character"),
+    "defaults with an unknown key": (BASE + "defaults: {evry: 5m}\n", 10, 12, "defaults.evry", "did you mean 'every'?"),
+    "a mistake in defaults": (BASE.replace("    every: 5m\n", "") + "defaults: {every: soon}\n", 9, 19, "jobs.nginx.every", "'soon' is not a duration"),
+    "a job's name": (swap("  nginx:", "  'ng inx':"), 5, 3, "jobs.ng inx", "can't name a job"),
+    "a hook with an open quote": (job("validate: echo 'open"), 8, 15, "jobs.nginx.validate", "can't be split"),
+    "an empty hook": (job("on_change: []"), 8, 5, "jobs.nginx.on_change", "a command as a list needs"),
+    "an unknown check": (job("validate: {check: [toml, ini]}"), 8, 5, "jobs.nginx.validate", "'ini' is no built-in check"),
+    "a listener for all": (BASE + "web: {listen: '0.0.0.0:80'}\n", 10, 1, "web", "needs a password"),
+    "a port that is none": (BASE + "web: {listen: '127.0.0.1:99999'}\n", 10, 15, "web.listen", "is not a listening address"),
+    "a link of many": (job("publish: symlink").replace("to: /srv/nginx/}", "to: /srv/nginx/}\n      - {from: b/, to: /srv/b/}"), 5, 3, "jobs.nginx", "publish: symlink needs exactly one path"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_shown_where_it_is_and_says_what_was_expected(tmp_path: Path, name: str) -> None:
+    text, line, column, key, said = MISTAKES[name]
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, {"HOME": str(tmp_path)})
+    found = [(problem.line, problem.column, problem.key) for problem in caught.value.problems if said in problem.text]
+    assert (line, column, key) in found, [str(problem) for problem in caught.value.problems]
+    shown = render(caught.value)
+    assert f"{file}:{line}:{column}: " in shown
+
+
+def test_there_are_sixty_of_them() -> None:
+    assert len(MISTAKES) >= 60
+
+
+def test_every_mistake_is_said_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(BASE.replace("12345", "zero").replace("5m", "soon").replace("acme/infra", "infra") + "workers: many\nnonsense: 1\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, {"HOME": str(tmp_path)})
+    assert [problem.key for problem in caught.value.problems] == ["github.ops.app_id", "jobs.nginx.repo", "jobs.nginx.every", "workers", "nonsense"]
+
+
+def test_the_caret_stands_under_what_is_meant(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(swap("5m", "5 parsecs"))
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, {"HOME": str(tmp_path)})
+    lines = render(caught.value).splitlines()
+    assert lines[1].index("5 parsecs") == lines[2].index("^")
+
+
+BOMBS = {
+    "aliases": "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{new}: &{new} [*{old},*{old},*{old},*{old},*{old},*{old},*{old},*{old},*{old}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)),
+    "merges": "a: &a {k: v}\n" + "".join(f"{new}: &{new} {{<<: [*{old},*{old},*{old},*{old},*{old},*{old},*{old},*{old},*{old}]}}\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)),
+    "depth": "[" * 5000,
+    "deep mappings": "".join(f"{' ' * level}a:\n" for level in range(200)) + " " * 200 + "b",
+    "flow mappings": "{a: " * 3000,
+    "recursion": "a: &a [*a]\n",
+    "NUL": "version: 1\0\n",
+    "control": "version: \x01\n",
+    "a megabyte": "x: " + "y" * (2 << 20),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_what_would_make_a_reader_slow_is_a_mistake_too(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_bytes(BOMBS[name].encode())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, {"HOME": str(tmp_path)})
+    assert caught.value.problems
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
+
+
+@pytest.mark.parametrize("raw", [b"\xff\xfeV\x00e\x00r\x00", bytes(range(256)), b"version: \xe9\n"], ids=["utf-16", "binary", "latin-1"])
+def test_what_is_no_utf8_text_is_said_so(tmp_path: Path, raw: bytes) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_bytes(raw)
+    with pytest.raises(ConfigError, match="UTF-8|not YAML"):
+        load_config(file, {"HOME": str(tmp_path)})
+
+
+def test_a_folder_is_merged_and_a_job_in_two_files_names_both(tmp_path: Path) -> None:
+    (tmp_path / "10-base.yaml").write_text(BASE)
+    (tmp_path / "20-more.yaml").write_text("jobs:\n  other: {repo: a/b, every: 1m, paths: [{from: x, to: /srv/x}]}\n")
+    assert list(load_config(tmp_path, {"HOME": str(tmp_path)}).jobs) == ["nginx", "other"]
+    (tmp_path / "30-twice.yaml").write_text("jobs:\n  nginx: {repo: a/b, every: 1m, paths: [{from: y, to: /srv/y}]}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path, {"HOME": str(tmp_path)})
+    assert "30-twice.yaml:2" in str(caught.value) and "10-base.yaml:5" in str(caught.value)
+
+
+def test_text_stays_text(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    for ref in ("on", "no", "0123", "2024-01-01", "1e3", "0x10", "1_000", "0644"):
+        file.write_text(job(f"ref: {ref}"))
+        assert load_config(file, {"HOME": str(tmp_path)}).jobs["nginx"].ref == ref
+
+
+def test_defaults_merge_at_every_depth_a_schedule_replaces_both_and_null_unsets(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(job("limits: {files: 7}").replace("every: 5m", "cron: '@daily'") + "defaults: {every: 1m, mode: '0600', limits: {size: 5MB, files: 3}}\n")
+    made = load_config(file, {"HOME": str(tmp_path)}).jobs["nginx"]
+    assert (made.every_seconds, made.cron, made.mode, made.limits.files, made.limits.size_bytes) == (None, "@daily", 0o600, 7, 5_000_000)
+    file.write_text(job("mode: null") + "defaults: {mode: '0600'}\n")
+    assert load_config(file, {"HOME": str(tmp_path)}).jobs["nginx"].mode is None
