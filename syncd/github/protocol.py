@@ -7,7 +7,9 @@ clients have recorded for each refusal; a table of them is in tests/unit/test_gi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -16,7 +18,7 @@ from urllib.parse import quote
 
 from syncd import __version__
 from syncd.clock import Patience
-from syncd.errors import AuthError, BadResponseError, NotFoundError, RateLimitedError, RemoteError, RemoteUnavailableError, SyncdError, UnsafePathError
+from syncd.errors import AuthError, BadResponseError, NotFoundError, RateLimitedError, RemoteError, RemoteUnavailableError, SyncdError, TimedOutError, UnsafePathError
 
 API_VERSION = "2022-11-28"
 USER_AGENT = f"syncd/{__version__}"
@@ -27,7 +29,9 @@ SHA = "application/vnd.github.sha"
 
 JSON_CAP = 64 << 20  # a tree of 100,000 entries is about 30 MB of JSON
 ERROR_CAP = 64 << 10
+ERROR_TEXT = 300  # characters of an error's message that are shown
 NO_HINT_WAIT = 60.0  # "Rate limits for the REST API": wait at least one minute when the answer gives no time
+LONGEST_WAIT = 24 * 3600.0  # a damaged header must not put a job to sleep for ever
 SKEW_TEXTS = (
     "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued",
     "'Expiration time' claim ('exp') must be a numeric value representing the future time at which the assertion expires",
@@ -58,7 +62,7 @@ class Request:
 
 
 class Response(Protocol):
-    """An answer whose body is still on the way."""
+    """An answer whose body is still on the way. `close` may be called at any time, and again."""
 
     status: int
     headers: Mapping[str, str]  # names in lower case
@@ -68,6 +72,19 @@ class Response(Protocol):
         """The body, decoded, at most `cap_bytes`. Raises RemoteUnavailableError when it ends early, BadResponseError past the cap."""
 
     def close(self) -> None: ...
+
+
+class Known:
+    """An answer whose body was read already, to be looked at again."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], url: str, body: bytes) -> None:
+        self.status, self.headers, self.url, self._body = status, headers, url, body
+
+    def chunks(self) -> Iterator[bytes]:
+        yield self._body
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class Transport(Protocol):
@@ -134,32 +151,51 @@ def date_of(headers: Mapping[str, str]) -> datetime | None:
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer that is not success, read: what `failure` and those who handle single statuses look at."""
+    """An answer that is not success, read: what `failure` and those who handle single statuses look at. `page` is a web page's body."""
 
     status: int
     message: str
     documentation: str
     codes: tuple[str, ...]
     headers: Mapping[str, str]
+    page: bool = False
+
+
+def known(response: Response) -> Known:
+    """The answer with the beginning of its body, as much as an error may have. The response is closed."""
+    kept, length = [], 0
+    try:
+        for chunk in response.chunks():
+            kept.append(chunk)
+            length += len(chunk)
+            if length > ERROR_CAP:
+                break
+    except (RemoteUnavailableError, BadResponseError) as error:
+        if isinstance(error, TimedOutError):
+            raise  # else the status has said what matters, and its text was cut
+    finally:
+        response.close()
+    return Known(response.status, response.headers, response.url, b"".join(kept))
 
 
 def refusal(response: Response) -> Refusal:
     """Reads the body of a failed answer, whatever it is. The response is closed."""
-    try:
-        body = read(response)
-    except SyncdError:
-        body = b""
-    message, documentation, codes = "", "", []
+    body = read(known(response))
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
         found = None
-    if isinstance(found, dict):
-        message = found["message"] if isinstance(found.get("message"), str) else ""
-        documentation = found["documentation_url"] if isinstance(found.get("documentation_url"), str) else ""
-        errors = found.get("errors")
-        codes = [error["code"] for error in errors if isinstance(error, dict) and isinstance(error.get("code"), str)] if isinstance(errors, list) else []
-    return Refusal(response.status, message, documentation, tuple(codes), response.headers)
+    if not isinstance(found, dict):
+        return Refusal(response.status, "", "", (), response.headers, page=body.lstrip()[:1] == b"<")
+    errors = found.get("errors")  # an array, usually
+    codes = [error["code"] for error in errors if isinstance(error, dict) and isinstance(error.get("code"), str)] if isinstance(errors, list) else []
+    return Refusal(response.status, _text(found.get("message")), _text(found.get("documentation_url")), tuple(codes), response.headers)
+
+
+def _text(value: object) -> str:
+    """A server's text as it may be shown: one line, no control characters, not endless."""
+    text = re.sub(r"[^\S ]|[\x00-\x1f\x7f-\x9f]", " ", value) if isinstance(value, str) else ""
+    return text if len(text) <= ERROR_TEXT else text[:ERROR_TEXT] + "…"
 
 
 def failure(request: Request, found: Refusal, now: datetime) -> SyncdError:
@@ -169,24 +205,30 @@ def failure(request: Request, found: Refusal, now: datetime) -> SyncdError:
         return limited
     identity = request_id(found.headers)
     said = f"asked for {request.subject}: GitHub answered {found.status}" + (f" ({found.message})" if found.message else "")
-    if found.status == 401:
-        return _unauthorised(said, found, identity)
-    if found.status == 403:
-        return _forbidden(said, found, identity)
-    if found.status == 404:
-        return _not_found(request, said, found, identity)
-    if found.status == 409:
-        return NotFoundError(f"{request.repo or request.subject} is empty: it has no commit yet", status=409, request_id=identity, hint="push a first commit, or correct repo:")
-    if found.status == 422 and request.route == "token":
-        return AuthError(said, status=422, request_id=identity, state="grant", hint="the App lacks contents: read, or a repository of the jobs is not in the installation; see the App's settings")
-    if found.status == 422:
-        return NotFoundError(said, status=422, request_id=identity)
-    if found.status == 451:
-        return AuthError(said, status=451, request_id=identity, state="blocked", hint="the repository is blocked for legal reasons")
-    if found.status == 410:
-        return BadResponseError(said, status=410, request_id=identity, hint="this API version is gone; update syncd")
     if found.status >= 500 or found.status == 408:
         return RemoteUnavailableError(said, status=found.status, request_id=identity, hint="GitHub has trouble; the next run tries again")
+    if found.page or found.status == 407:
+        return BadResponseError(
+            f"asked for {request.subject}: got {found.status} and a web page, which is not GitHub's API speaking", status=found.status, request_id=identity,
+            hint="check api: (an Enterprise Server's ends in /api/v3), and what stands between here and GitHub",
+        )  # fmt: skip
+    match found.status:
+        case 401:
+            return _unauthorised(said, found, identity)
+        case 403:
+            return _forbidden(said, found, identity)
+        case 404:
+            return _not_found(request, said, found, identity)
+        case 409 if not found.message or "empty" in found.message:
+            return NotFoundError(f"{request.repo or request.subject} is empty: it has no commit yet", status=409, request_id=identity, hint="push a first commit, or correct repo:")
+        case 422 if request.route == "token":
+            return _not_granted(said, found, identity)
+        case 409 | 422:
+            return NotFoundError(said, status=found.status, request_id=identity)
+        case 451:
+            return AuthError(said, status=451, request_id=identity, state="blocked", hint="the repository is blocked for legal reasons")
+        case 410:
+            return BadResponseError(said, status=410, request_id=identity, hint="this API version is gone; update syncd")
     return BadResponseError(said, status=found.status, request_id=identity, hint="nothing was changed")
 
 
@@ -196,20 +238,20 @@ def limit(request: Request, found: Refusal, now: datetime) -> RateLimitedError |
         return None
     headers, said = found.headers, found.message.lower()
     server = date_of(headers) or now
-    retry_after = _seconds(headers.get("retry-after"))
+    retry_after = _retry_after(headers.get("retry-after"), server)
     secondary = "secondary rate limit" in said or "abuse detection" in said or found.documentation.endswith(("secondary-rate-limits", "#abuse-rate-limits"))
-    primary = headers.get("x-ratelimit-remaining") == "0" and not secondary
+    primary = _number(headers.get("x-ratelimit-remaining")) == 0 and not secondary
     if primary:
-        reset = _seconds(headers.get("x-ratelimit-reset"))
-        wait = max(1.0, reset - server.timestamp() + 1) if reset is not None else NO_HINT_WAIT
+        reset = _number(headers.get("x-ratelimit-reset"))
+        wait = reset - server.timestamp() + 1 if reset is not None else NO_HINT_WAIT
         wait = max(wait, retry_after or 0)
     elif retry_after is not None:
-        wait = max(1.0, retry_after)
+        wait = retry_after
     elif secondary or found.status == 429:
         wait = NO_HINT_WAIT
     else:
         return None
-    retry_at = now + timedelta(seconds=wait)
+    retry_at = now + timedelta(seconds=min(max(wait, 1.0), LONGEST_WAIT))
     which = "the hourly limit is used up" if primary else "GitHub asks to slow down (secondary limit)"
     return RateLimitedError(
         f"asked for {request.subject}: {which}; it makes sense again at {retry_at:%Y-%m-%dT%H:%M:%SZ}",
@@ -218,11 +260,20 @@ def limit(request: Request, found: Refusal, now: datetime) -> RateLimitedError |
     )  # fmt: skip
 
 
-def _seconds(text: str | None) -> float | None:
+def _number(text: str | None) -> float | None:
+    """The number in a header; the first one where a header came twice."""
     try:
-        return float(text) if text is not None else None
+        found = float((text or "").partition(",")[0])
     except ValueError:
         return None
+    return found if math.isfinite(found) else None
+
+
+def _retry_after(text: str | None, server: datetime) -> float | None:
+    """Seconds. GitHub sends a number; a date is what HTTP allows beside it, and what something in between may send."""
+    found = _number(text)
+    at = date_of({"date": text}) if found is None and text else None
+    return (at - server).total_seconds() if at is not None else found
 
 
 def _unauthorised(said: str, found: Refusal, identity: str | None) -> AuthError:
@@ -244,20 +295,25 @@ def _forbidden(said: str, found: Refusal, identity: str | None) -> SyncdError:
         return TooLargeError(said, status=403, request_id=identity)
     sso = found.headers.get("x-github-sso")
     if sso:
-        return AuthError(said, status=403, request_id=identity, state="sso", hint="authorise the token for the organization's single sign-on: " + sso.partition("url=")[2].partition(";")[0])
+        where = sso.partition("url=")[2].partition(";")[0]
+        return AuthError(said, status=403, request_id=identity, state="sso", hint="authorise the token for the organization's single sign-on" + (f": {where}" if where else ""))
+    needs = found.headers.get("x-accepted-github-permissions") or "contents=read"
     for text, state, hint in (
         ("suspended", "suspended", "the installation is suspended; an owner of the account can unsuspend it under Settings → Applications"),
         ("IP allow list", "allow_list", "add this server's address to the organization's IP allow list"),
         ("User-Agent", "proxy", "something between here and GitHub removes the User-Agent header"),
-        (
-            "Resource not accessible",
-            "permission",
-            f"the token lacks a permission ({found.headers.get('x-accepted-github-permissions') or 'contents=read'}); grant it in the App's or token's settings",
-        ),
+        ("Resource not accessible", "permission", f"the token lacks a permission ({needs}); grant it in the App's or token's settings"),
     ):
         if text in found.message:
             return AuthError(said, status=403, request_id=identity, state=state, hint=hint)
     return AuthError(said, status=403, request_id=identity, state="permission", hint="check what the token or App may read; after many wrong tokens GitHub refuses right ones for a while too")
+
+
+def _not_granted(said: str, found: Refusal, identity: str | None) -> AuthError:
+    """A mint that asks for more than was granted. `grant`: a repository; `permission`: contents: read itself."""
+    if "permissions requested" in found.message:
+        return AuthError(said, status=422, request_id=identity, state="permission", hint="grant the App contents: read in its settings, and let an owner of the account accept it")
+    return AuthError(said, status=422, request_id=identity, state="grant", hint="a repository of the jobs is not in the installation, or was renamed; see the App's page → Configure, and repo:")
 
 
 def _not_found(request: Request, said: str, found: Refusal, identity: str | None) -> SyncdError:
@@ -276,6 +332,3 @@ def _not_found(request: Request, said: str, found: Refusal, identity: str | None
             hint="check repo:, and that the App or token has access to it",
         )  # fmt: skip
     return NotFoundError(said, status=404, request_id=identity)
-
-
-Send = Callable[[Request], Response]
