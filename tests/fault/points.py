@@ -1,0 +1,247 @@
+"""Faults that need no root: a child of ours dies at a chosen line of a run, or a chosen call of the os module fails in it.
+
+Every point is one whole run in a forked child, then two questions: is anything seen that must never be seen, and does the next
+run, in this process, bring the whole set with nothing left over?
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import syncd
+import syncd.mirror.kernel
+import syncd.mirror.write
+from syncd.errors import SyncdError
+from syncd.models import RunStatus
+from tests.fault.scene import Scene, Workbench
+
+PLACES = tuple(os.path.join(os.path.dirname(syncd.__file__), part) + os.sep for part in ("engine", "mirror", "store"))
+ERRORS = ("ENOSPC", "EIO", "EACCES", "EROFS", "EMFILE", "EXDEV", "EBUSY", "EINTR", "EDQUOT")
+CALLS = (
+    "open", "read", "write", "close", "fsync", "stat", "lstat", "fstat", "rename", "unlink", "mkdir", "rmdir", "fchmod", "chmod", "symlink", "readlink", "listdir",
+    "scandir", "statvfs", "makedirs", "truncate", "pwrite", "pread",
+)  # fmt: skip
+DONE, FAILED, TRACEBACK, HUNG = 0, 10, 70, -signal.SIGALRM
+
+
+@dataclass
+class Tally:
+    """What a family of points came to."""
+
+    name: str
+    points: int = 0
+    of: int = 0
+    seconds: float = 0.0
+    violations: list[str] = field(default_factory=list)
+    ends: Counter[str] = field(default_factory=Counter)
+    passed_by: Counter[str] = field(default_factory=Counter)  # points where a fault did not make the run fail, by place
+
+    def __str__(self) -> str:
+        kinds = Counter(one.split(": ")[1] for one in self.violations)
+        return f"{self.name}: {self.points} points of {self.of} in {self.seconds:.0f} s, ends {dict(self.ends)}, violations {dict(kinds) if kinds else 0}"
+
+
+def in_child(work: Callable[[], int], guard_seconds: int = 30) -> int:
+    """How the child that did `work` ended: its exit, or the negative signal."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        code = TRACEBACK
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(guard_seconds)
+            code = work()
+        except BaseException:
+            if "SYNCD_FAULT_SHOW" in os.environ:
+                traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def ending(scene: Scene) -> int:
+    """One run, as an exit of ours: done, failed by name, or a traceback."""
+    try:
+        report = scene.run()
+    except SyncdError:
+        return FAILED
+    return DONE if report.status in (RunStatus.CHANGED, RunStatus.UNCHANGED) else FAILED
+
+
+def count_lines(scene: Scene) -> int:
+    """How many lines of ours one run of the scene passes. The run is made, in a child."""
+    reading, writing = os.pipe()
+
+    def work() -> int:
+        counter = [0]
+        _trace(lambda: counter.__setitem__(0, counter[0] + 1))
+        ending(scene)
+        sys.settrace(None)
+        os.write(writing, str(counter[0]).encode())
+        return DONE
+
+    in_child(work)
+    os.close(writing)
+    with open(reading) as pipe:
+        return int(pipe.read() or 0)
+
+
+def _trace(passed: Callable[[], Any]) -> None:
+    def local(_frame: FrameType, event: str, _argument: Any) -> Any:
+        if event == "line":
+            passed()
+        return local
+
+    def entered(frame: FrameType, _event: str, _argument: Any) -> Any:
+        return local if frame.f_code.co_filename.startswith(PLACES) else None
+
+    sys.settrace(entered)
+
+
+def kill_at_lines(bench: Workbench, points: int | None, seed: int, seconds: float | None = None, stop_at_first: bool = False, spare_first: float = 0.0) -> Tally:
+    """SIGKILL at so many lines (None: every line) of runs to and fro between the two sets. `spare_first`: the share of a run's first lines left out."""
+    tally, rng, began = Tally("SIGKILL at a line"), random.Random(seed), time.monotonic()
+    totals = []
+    for _ in (0, 1):
+        bench.scene.head = 1 - bench.scene.head
+        totals.append((bench.scene.head, count_lines(bench.scene)))
+    lines = {head: total for head, total in totals}
+    tally.of = sum(lines.values())
+    chosen = [(head, k) for head, total in lines.items() for k in range(1 + int(total * spare_first), total + 1)]
+    rng.shuffle(chosen)
+    queues = {head: [k for at, k in chosen if at == head] for head in lines}
+    while any(queues.values()) and (points is None or tally.points < points) and (seconds is None or time.monotonic() - began < seconds):
+        head = 1 - bench.scene.head
+        bench.scene.head = head
+        k = queues[head].pop() if queues[head] else 1
+        judge(tally, bench, in_child(lambda k=k: _die_at(bench.scene, k)), f"line {k} towards {'AB'[head]}")
+        if stop_at_first and tally.violations:
+            break
+    tally.seconds = time.monotonic() - began
+    return tally
+
+
+def _die_at(scene: Scene, k: int) -> int:
+    left = [k]
+
+    def passed() -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    _trace(passed)
+    return ending(scene)
+
+
+def judge(tally: Tally, bench: Workbench, end: int, where: str) -> None:
+    """The two questions, into the tally. A run that reported success must show the whole new set at once."""
+    scene = bench.scene
+    tally.points += 1
+    tally.ends[{DONE: "done", FAILED: "failed by name", TRACEBACK: "traceback", -9: "killed", HUNG: "hung"}.get(end, str(end))] += 1
+    wrong = scene.shown_wrong()
+    if end == DONE:
+        tally.passed_by[where.split(" at ")[0]] += 1
+        shown, expected = scene.shown(), scene.expected(scene.head)
+        wrong += [f"lost after success: {path}" for path in expected if shown.get(path) != expected[path]]
+    if end in (TRACEBACK, HUNG):
+        wrong.append("traceback: in the run" if end == TRACEBACK else "hung: more than 30 s")
+    if end in (DONE, FAILED):
+        wrong += scene.leftovers() if end == DONE else []
+    wrong += scene.heal()
+    tally.violations += [f"{where}: {one}" for one in wrong]
+    if wrong:
+        bench.renew()
+
+
+# --- failing calls ----------------------------------------------------------------------------------------------------
+
+
+def _patched(on_call: Callable[[str], None]) -> None:
+    """Every file call of the os module, and syncfs and the renaming of ours, asks `on_call` first. For a child only: nothing is put back."""
+
+    def wrapped(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            on_call(name)
+            return real(*arguments, **named)
+
+        return call
+
+    for name in CALLS:
+        setattr(os, name, wrapped(name, getattr(os, name)))
+    for module in (syncd.mirror.kernel, syncd.mirror.write):
+        for name in ("syncfs", "rename_into_nothing"):
+            if hasattr(module, name):
+                setattr(module, name, wrapped(name, getattr(module, name)))
+
+
+def list_calls(scene: Scene) -> list[str]:
+    """The names of the calls of one run, in order. The run is made, in a child."""
+    reading, writing = os.pipe()
+
+    def work() -> int:
+        names: list[str] = []
+        write = os.write
+        _patched(names.append)
+        ending(scene)
+        data = ",".join(names).encode()
+        while data:
+            data = data[write(writing, data) :]
+        return DONE
+
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reading)
+        code = work()
+        os._exit(code)
+    os.close(writing)
+    with open(reading) as pipe:
+        text = pipe.read()
+    os.waitpid(pid, 0)
+    return text.split(",")
+
+
+def fail_at_calls(bench: Workbench, points: int | None, seed: int, seconds: float | None = None, errors: Iterable[str] = ERRORS, stop_at_first: bool = False) -> Tally:
+    """One call of a run fails with one errno, at so many (call, errno) points (None: at all of them)."""
+    tally, rng, began = Tally("errno at a call"), random.Random(seed), time.monotonic()
+    queues: dict[int, list[tuple[int, str, str]]] = {}
+    for _ in (0, 1):
+        bench.scene.head = 1 - bench.scene.head
+        names = list_calls(bench.scene)
+        queue = [(k, name, error) for k, name in enumerate(names, 1) for error in errors if not (name == "close" and error != "EIO")]
+        rng.shuffle(queue)
+        queues[bench.scene.head] = queue
+    tally.of = sum(map(len, queues.values()))
+    while any(queues.values()) and (points is None or tally.points < points) and (seconds is None or time.monotonic() - began < seconds):
+        bench.scene.head = 1 - bench.scene.head
+        queue = queues[bench.scene.head]
+        k, name, error = queue.pop() if queue else (10**9, "none", "EIO")
+        judge(tally, bench, in_child(lambda k=k, error=error: _fail_at(bench.scene, k, error)), f"{name} {error} at call {k} towards {'AB'[bench.scene.head]}")
+        if stop_at_first and tally.violations:
+            break
+    tally.seconds = time.monotonic() - began
+    return tally
+
+
+def _fail_at(scene: Scene, k: int, error: str) -> int:
+    left = [k]
+
+    def on_call(_name: str) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            code = getattr(errno, error)
+            raise OSError(code, os.strerror(code))
+
+    _patched(on_call)
+    return ending(scene)
