@@ -76,7 +76,7 @@ def apply_plan(intent: str, plan: Plan, recorded: Mapping[str, Recorded], remote
     upserts: dict[str, Recorded] = {}
     removals: set[str] = set()
     changes: list[Change] = []
-    errors: list[MirrorError] = []
+    errors: list[MirrorError] = list(applied.troubles)
     for action in plan.actions:
         outcome = applied.outcomes.get(action.path, Outcome(action.expect))
         if outcome.error is not None:

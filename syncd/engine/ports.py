@@ -94,6 +94,7 @@ class Applied:
     bytes_written: int = 0
     folders_made: tuple[str, ...] = ()
     folders_removed: tuple[str, ...] = ()
+    troubles: tuple[MirrorError, ...] = ()  # what went wrong beside the actions, such as an empty folder that can't be removed
 
 
 class Mirror(Protocol):
@@ -114,6 +115,9 @@ class Mirror(Protocol):
 
     def sweep(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
         """Remove temporary files that the interrupted `intent` left in these (root, folder) pairs; how many."""
+
+    def tidy(self, folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+        """Remove those of these (root, folder) pairs that are empty: folders that syncd made. Which do not stand any more."""
 
 
 # --- the memory -------------------------------------------------------------------------------------------------------

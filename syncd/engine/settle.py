@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterable
 from dataclasses import replace
 
 from syncd.engine.ports import Intent, JobState, Mirror, Result, Store, Target
@@ -10,20 +11,36 @@ from syncd.models import Action, Job, Kind, Recorded, RunReport, RunStatus, Trig
 
 
 def settle(job: Job, store: Store, mirror: Mirror) -> JobState:
-    """The job has no intent any more; its ledger says what the disk holds; a reload is owed if any step of the intent took effect."""
+    """The job has no intent any more; its ledger says what the disk holds; a reload is owed if any step of the intent took effect.
+
+    After a run that did not finish whole, folders of ours that stand empty are gone too. Raises MirrorError when the disk can't be
+    asked; the intent stays then, and nothing is concluded.
+    """
     state = store.state(job.name)
     intent = store.intent(job.name)
-    if intent is None:
-        return state
+    if intent is not None:
+        return _conclude(job, intent, state, store, mirror)
+    if not state.settled:
+        gone = mirror.tidy(_with_roots(store.folders(job.name), job, ()))
+        if gone:
+            report = RunReport(job.name, RunStatus.UNCHANGED, job.repo, job.ref, None, state.applied_commit, trigger=Trigger.START)
+            store.record(job.name, Result(report, folders_removed=gone, state=state))
+    return state
+
+
+def _conclude(job: Job, intent: Intent, state: JobState, store: Store, mirror: Mirror) -> JobState:
+    recorded = store.recorded(job.name)
     roots = {action.path: _entry_root(action) for action in intent.actions}
     mirror.sweep(intent.id, {(root, posixpath.dirname(path)) for path, root in roots.items()})
-    local = mirror.scan({path: Target(root, None) for path, root in roots.items()})
+    local = mirror.scan({path: Target(root, recorded.get(path)) for path, root in roots.items()})
     upserts: dict[str, Recorded] = {}
     removals: set[str] = set()
     took_effect = False
     for action in intent.actions:
         have = local.get(action.path)
-        if action.verb is Verb.REMOVE:
+        if have is not None and have.problem is not None:
+            took_effect = True  # can't be told: a reload too many is harmless, one too few is not
+        elif action.verb is Verb.REMOVE:
             if have is None:
                 removals.add(action.path)
                 took_effect = True
@@ -31,9 +48,11 @@ def settle(job: Job, store: Store, mirror: Mirror) -> JobState:
             upserts[action.path] = Recorded(action.want, have.stat)
             took_effect = True
     made = _folders_that_stand(intent, mirror)
+    gone = mirror.tidy(_with_roots(store.folders(job.name) | set(made), job, intent.actions))
     after = replace(state, settled=False, hook_owed=intent.owed_before or (intent.owes_hook and took_effect))
     report = RunReport(job.name, RunStatus.FAILED, job.repo, job.ref, intent.commit, state.applied_commit, trigger=Trigger.START, started_at=intent.started_at)
-    store.record(job.name, Result(report, upserts, frozenset(removals), folders_made=made, state=after))
+    kept = tuple(folder for folder in made if folder not in gone)
+    store.record(job.name, Result(report, upserts, frozenset(removals), folders_made=kept, folders_removed=gone, state=after))
     return after
 
 
@@ -54,3 +73,13 @@ def _root_of(intent: Intent, folder: str) -> str:
         if folder.startswith(root.rstrip("/") + "/") and action.path.startswith(folder + "/"):
             return root
     return posixpath.dirname(folder) or "/"
+
+
+def _with_roots(folders: Iterable[str], job: Job, actions: Iterable[Action]) -> set[tuple[str, str]]:
+    """Each folder with the root that it is reached from: the deepest one above it that the job or an action of it has."""
+    roots = {posixpath.dirname(rule.to) or "/" for rule in job.paths} | {_entry_root(action) for action in actions}
+    pairs = set()
+    for folder in folders:
+        fitting = [root for root in roots if folder.startswith(root.rstrip("/") + "/")]
+        pairs.add((max(fitting, key=len, default=posixpath.dirname(folder) or "/"), folder))
+    return pairs

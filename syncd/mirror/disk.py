@@ -10,6 +10,8 @@ from pathlib import Path
 from syncd.clock import Clock
 from syncd.engine.ports import Applied, Blobs, Target
 from syncd.errors import MirrorError, UnsafePathError
+from syncd.mirror.empty import tidy
+from syncd.mirror.folders import translated
 from syncd.mirror.paths import below
 from syncd.mirror.room import check_room, existing
 from syncd.mirror.scan import scan
@@ -24,8 +26,9 @@ class DiskMirror:
         self._clock = clock
 
     def scan(self, targets: Mapping[str, Target]) -> dict[str, Local | None]:
-        found = scan(targets)
-        check_mounts(targets, found)
+        with translated("look at"):
+            found = scan(targets)
+            check_mounts(targets, found)
         return found
 
     def prepare(self, job: Job, actions: Sequence[Action]) -> tuple[str, ...]:
@@ -39,14 +42,20 @@ class DiskMirror:
                         path=action.path,
                         hint=f"write to: {os.path.realpath(action.path)} instead, or remove the link",
                     )
-        check_room(actions)
-        return _folders_to_make(writes)
+        with translated("ask for room at"):
+            check_room(actions)
+            return _folders_to_make(writes)
 
     def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str]) -> Applied:
-        return Batch(intent, blobs, self.trash, self._clock.now, folders).run(actions)
+        with translated("write to"):
+            return Batch(intent, blobs, self.trash, self._clock.now, folders).run(actions)
 
     def sweep(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
-        return sweep(intent, folders)
+        with translated("sweep"):
+            return sweep(intent, folders)
+
+    def tidy(self, folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+        return tidy(folders)
 
 
 def _folders_to_make(writes: Iterable[Action]) -> tuple[str, ...]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from syncd.errors import MirrorError, UnsafePathError
+from syncd.errors import ChangedUnderneathError, MirrorError, UnsafePathError
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 OPEN_BELOW = OPEN_FOLDER | os.O_NOFOLLOW
@@ -15,6 +16,10 @@ OPEN_BELOW = OPEN_FOLDER | os.O_NOFOLLOW
 
 class Missing(Exception):
     """A folder on the way is not there (and nothing else stands in its place)."""
+
+
+class InTheWayError(MirrorError):
+    """A file stands where the way down needs a folder."""
 
 
 def open_root(root: str) -> int:
@@ -42,16 +47,17 @@ def step_down(folder: int, name: str, path: str) -> int:
 def _not_a_folder(folder: int, name: str, path: str, error: OSError) -> MirrorError:
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        target = os.readlink(name, dir_fd=folder) if stat.S_ISLNK(found.st_mode) else None
     except OSError:
         return trouble("open", path, error)
-    if stat.S_ISLNK(found.st_mode):
+    if target is not None:
         return UnsafePathError(
-            f"{path} is a link to {os.readlink(name, dir_fd=folder)}; syncd writes through no link",
+            f"{path} is a link to {target}; syncd writes through no link",
             path=path,
             hint=f"write to: {os.path.realpath(path)} instead, or make {path} a real folder",
         )
     if not stat.S_ISDIR(found.st_mode):
-        return MirrorError(f"{path} is a file where a folder is needed", path=path, hint="move it away, or give the job another to:")
+        return InTheWayError(f"{path} is a file where a folder is needed", path=path, hint="move it away, or give the job another to:")
     return trouble("open", path, error)
 
 
@@ -78,10 +84,20 @@ def opened(root: str, names: Sequence[str]) -> Iterator[int]:
         os.close(folder)
 
 
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Whatever the kernel refuses inside has a name outside: no OSError and no Missing leaves the mirror."""
+    try:
+        yield
+    except Missing as error:
+        raise ChangedUnderneathError(f"the folder {error} is gone", path=str(error), hint="the next run looks again") from error
+    except OSError as error:
+        place = error.filename if isinstance(error.filename, str) else ""
+        raise trouble(what, place or "what is mirrored here", error) from error
+
+
 def trouble(what: str, path: str, error: OSError) -> MirrorError:
     """The kernel's refusal as an error that names what to do about it."""
-    import errno
-
     reason = error.strerror or str(error)
     hints = {
         errno.EACCES: "run syncd as a user who may write there, or change the folder's owner",

@@ -13,8 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from syncd.engine.ports import Target
-from syncd.errors import MirrorError
-from syncd.mirror.folders import Missing, descend
+from syncd.errors import MirrorError, UnsafePathError
+from syncd.mirror.folders import InTheWayError, Missing, descend
 from syncd.mirror.paths import below
 from syncd.models import Kind, Local, Recorded, Stat
 from syncd.objects import blob_hasher, blob_id
@@ -36,8 +36,8 @@ def scan(targets: Mapping[str, Target]) -> dict[str, Local | None]:
             found.update(dict.fromkeys(paths))
             continue
         except MirrorError as error:
-            # a file of ours that becomes a folder is not in the way: below it there is nothing yet
-            ours = any(other in targets and targets[other].recorded is not None for other in _above(parent, root))
+            # a file or link of ours that becomes a folder is not in the way: below it there is nothing yet
+            ours = isinstance(error, (InTheWayError, UnsafePathError)) and any(other in targets and targets[other].recorded is not None for other in _above(parent, root))
             found.update(dict.fromkeys(paths, None if ours else _unknown(error.message, error.hint)))
             continue
         try:
@@ -72,8 +72,15 @@ def look(folder: int, name: str, path: str, recorded: Recorded | None) -> Local 
     if stat.S_ISREG(found.st_mode):
         return _hashed(folder, name, path, found)
     if stat.S_ISLNK(found.st_mode):
-        return _local(found, Kind.LINK, blob_id(os.fsencode(os.readlink(name, dir_fd=folder))))
+        return _link(folder, name, path, found)
     return _local(found, Kind.DIRECTORY if stat.S_ISDIR(found.st_mode) else Kind.OTHER, None)
+
+
+def _link(folder: int, name: str, path: str, found: os.stat_result) -> Local:
+    try:
+        return _local(found, Kind.LINK, blob_id(os.fsencode(os.readlink(name, dir_fd=folder))))
+    except OSError as error:
+        return _local(found, Kind.OTHER, None, f"can't read the link {path}: {error.strerror}")
 
 
 def stat_of(found: os.stat_result) -> Stat:

@@ -40,6 +40,14 @@ class Trash:
         facts = {"path": path, "kind": local.kind.value, "blob": local.blob, "mode": f"{local.mode:04o}", "uid": local.uid, "gid": local.gid, "at": now.isoformat()}
         with open(place / f"{number:06d}.json", "x", opener=_private) as note:
             json.dump(facts, note)
+            note.flush()
+            os.fsync(note.fileno())
+        for directory in (place, self.directory):  # the names too: the bytes are about to lose their only other one
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def entries(self) -> list[dict[str, object]]:
         """What is kept: the facts of each file and, as `file`, where its bytes are."""

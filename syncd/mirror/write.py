@@ -19,6 +19,7 @@ from functools import partial
 
 from syncd.engine.ports import Applied, Blobs, Outcome
 from syncd.errors import ChangedUnderneathError, MirrorError
+from syncd.mirror.empty import above, drop
 from syncd.mirror.folders import Missing, descend, opened, step_down, trouble
 from syncd.mirror.kernel import rename_into_nothing, syncfs
 from syncd.mirror.paths import below
@@ -54,6 +55,7 @@ class Batch:
     staged: list[Staged] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
+    troubles: list[MirrorError] = field(default_factory=list)
     bytes_written: int = 0
 
     def run(self, actions: Sequence[Action]) -> Applied:
@@ -69,14 +71,12 @@ class Batch:
             self._stage([action for action in writes if _is_below_any(action.path, blocked)])
             self._sync_staged()
             self._publish()
-            for action in actions:
-                if action.verb is Verb.MODE:
-                    self._attempt(action, self._change_looks)
+            self._change_all_looks([action for action in actions if action.verb is Verb.MODE])
             self._remove(late)
             self._drop_empty({posixpath.dirname(action.path) for action in late}, {action.path: _entry(action).root for action in late})
         finally:
             self._clear_up()
-        return Applied(self.outcomes, self.bytes_written, tuple(self.made), tuple(self.removed))
+        return Applied(self.outcomes, self.bytes_written, tuple(self.made), tuple(self.removed), tuple(self.troubles))
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -149,6 +149,7 @@ class Batch:
             try:
                 os.mkdir(path, entry.dir_mode)
                 os.chmod(path, entry.dir_mode)
+                _fsync_folder(posixpath.dirname(path))
             except OSError as error:
                 raise trouble("make the folder", path, error) from error
             self.made.append(path)
@@ -200,8 +201,9 @@ class Batch:
             except Missing as error:
                 gone = ChangedUnderneathError(f"the folder {error} is gone", path=parent)
                 self.outcomes.update({action.path: Outcome(action.expect, gone) for action in group})
-            except OSError as error:
-                self.outcomes.update({action.path: Outcome(action.expect, trouble("write to", parent, error)) for action in group})
+            except (MirrorError, OSError) as error:
+                failure = error if isinstance(error, MirrorError) else trouble("write to", parent, error)
+                self.outcomes.update({action.path: Outcome(action.expect, failure) for action in group})
 
     def _rename(self, folder: int, staged: Staged, action: Action) -> None:
         want = _entry(action)
@@ -238,6 +240,21 @@ class Batch:
 
     # --- looks and removals -------------------------------------------------------------------------------------------
 
+    def _change_all_looks(self, actions: Sequence[Action]) -> None:
+        """Modes and owners are as wanted, on disk too: one sync for each file system."""
+        for action in actions:
+            self._attempt(action, self._change_looks)
+        done: set[int] = set()
+        for (root, parent), group in _by_folder(action for action in actions if self.outcomes[action.path].error is None).items():
+            try:
+                with opened(root, below(parent, root) if parent != root else ()) as folder:
+                    if os.fstat(folder).st_dev not in done:
+                        syncfs(folder)
+                        done.add(os.fstat(folder).st_dev)
+            except (OSError, MirrorError, Missing) as error:
+                failure = error if isinstance(error, MirrorError) else MirrorError(f"can't write to {parent}: {error}", path=parent)
+                self.outcomes.update({action.path: Outcome(action.expect, failure) for action in group})
+
     def _change_looks(self, action: Action) -> None:
         """Mode and owner are as wanted; the bytes and their mtime are not touched."""
         want, name = _entry(action), posixpath.basename(action.path)
@@ -259,7 +276,6 @@ class Batch:
                 found = os.fstat(descriptor)
             finally:
                 os.close(descriptor)
-            syncfs(folder)
         self.outcomes[action.path] = Outcome(Local(want.kind, want.blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, stat_of(found)))
 
     def _remove(self, actions: Iterable[Action]) -> None:
@@ -287,29 +303,31 @@ class Batch:
         self.outcomes[action.path] = Outcome(None)
 
     def _drop_empty(self, parents: set[str], roots: dict[str, str]) -> None:
-        """Folders that syncd made and that hold nothing any more are gone, the deepest first."""
-        above = {path for parent in parents for path in _ancestors(parent)} & self.folders
-        for path in sorted(above, key=len, reverse=True):
-            root = next((root for root in set(roots.values()) if path.startswith(root.rstrip("/") + "/")), None)
-            with suppress(OSError, MirrorError, Missing):  # not empty, or not ours to remove: it stays, and that is right
-                if root is None:
-                    os.rmdir(path)
+        """Folders that syncd made and that hold nothing any more are gone, the deepest first; one that can't be removed is a trouble of the run."""
+        for path in sorted({path for parent in parents for path in above(parent)} & self.folders, key=len, reverse=True):
+            root = next((root for root in set(roots.values()) if path.startswith(root.rstrip("/") + "/")), posixpath.dirname(path) or "/")
+            try:
+                if drop(root, path):
                     self.removed.append(path)
-                    continue
-                names = below(path, root)
-                with opened(root, names[:-1]) as folder:
-                    os.rmdir(names[-1], dir_fd=folder)
-                    self.removed.append(path)
-                    os.fsync(folder)
+            except OSError as error:
+                self.troubles.append(trouble("remove the empty folder", path, error))
 
     def _clear_up(self) -> None:
-        """No temporary file of this batch is left, whatever ended it."""
+        """No temporary file of this batch is left, whatever ended it. Raises the first OSError: the intent must then stay, for the next run to sweep."""
+        failure: OSError | None = None
         for staged in self.staged:
             want = _entry(staged.action)
             parent = posixpath.dirname(staged.action.path)
-            with suppress(OSError, MirrorError, Missing), opened(want.root, below(parent, want.root) if parent != want.root else ()) as folder:
-                os.unlink(staged.temporary, dir_fd=folder)
+            try:
+                with opened(want.root, below(parent, want.root) if parent != want.root else ()) as folder, suppress(FileNotFoundError):
+                    os.unlink(staged.temporary, dir_fd=folder)
+            except (MirrorError, Missing):
+                continue  # the folder was moved away under us, our file with it
+            except OSError as error:
+                failure = failure or error
         self.staged.clear()
+        if failure is not None:
+            raise failure
 
 
 def sweep(intent: str, folders: Iterable[tuple[str, str]]) -> int:
@@ -363,6 +381,14 @@ def _fsync_file(staged: Staged, _action: Action) -> None:
             os.close(descriptor)
 
 
+def _fsync_folder(path: str) -> None:
+    descriptor = os.open(path or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _check_expected(folder: int, name: str, action: Action) -> bool:
     """Whether something stands there. Raises ChangedUnderneathError when it is not what the plan saw."""
     now = _stat(folder, name)
@@ -404,19 +430,13 @@ def _by_folder(actions: Iterable[Action]) -> dict[tuple[str, str], list[Action]]
     return groups
 
 
-def _ancestors(path: str) -> Iterable[str]:
-    while len(path) > 1:
-        yield path
-        path = posixpath.dirname(path)
-
-
 def _is_below_any(path: str, files: set[str]) -> bool:
-    return any(parent in files for parent in _ancestors(posixpath.dirname(path)))
+    return any(parent in files for parent in above(posixpath.dirname(path)))
 
 
 def _split(removals: Sequence[Action], writes: Sequence[Action]) -> tuple[list[Action], list[Action]]:
     """Removals that make way for a write (a file becomes a folder, or a folder a file), and all others, which come last."""
-    needed = {parent for action in writes for parent in _ancestors(posixpath.dirname(action.path))}
+    needed = {parent for action in writes for parent in above(posixpath.dirname(action.path))}
     replaced = {action.path for action in writes if action.expect is not None and action.expect.kind is Kind.DIRECTORY}
     early = [action for action in removals if action.path in needed or _is_below_any(action.path, replaced)]
     chosen = {action.path for action in early}

@@ -116,7 +116,7 @@ def kill_at_lines(bench: Workbench, points: int | None, seed: int, seconds: floa
     for _ in (0, 1):
         bench.scene.head = 1 - bench.scene.head
         totals.append((bench.scene.head, count_lines(bench.scene)))
-    lines = {head: total for head, total in totals}
+    lines = dict(totals)
     tally.of = sum(lines.values())
     chosen = [(head, k) for head, total in lines.items() for k in range(1 + int(total * spare_first), total + 1)]
     rng.shuffle(chosen)

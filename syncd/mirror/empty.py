@@ -1,0 +1,57 @@
+"""Folders that syncd made and that hold nothing any more go. A folder that holds anything, or that somebody else made, never does."""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+from collections.abc import Iterable
+
+from syncd.errors import MirrorError
+from syncd.mirror.folders import Missing, opened
+from syncd.mirror.paths import below
+
+GONE = (errno.ENOENT, errno.ENOTDIR)
+IN_USE = (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY)
+
+
+def drop(root: str, path: str) -> bool:
+    """Whether the folder is gone now (it was empty, or was gone before); False where it holds something or a link leads to it. Raises OSError."""
+    try:
+        if not path.startswith(root.rstrip("/") + "/"):
+            os.rmdir(path)  # a folder above `to` that syncd made: the operator's side, reached by path
+            return True
+        names = below(path, root)
+        with opened(root, names[:-1]) as folder:
+            os.rmdir(names[-1], dir_fd=folder)
+            os.fsync(folder)
+    except Missing:
+        return True
+    except MirrorError:
+        return False
+    except OSError as error:
+        if error.errno in GONE:
+            return True
+        if error.errno in IN_USE:
+            return False
+        raise
+    return True
+
+
+def tidy(folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Which of these (root, folder) pairs do not stand any more, the empty ones because they were removed now. What can't be removed stays."""
+    gone = []
+    for root, path in sorted(folders, key=lambda pair: len(pair[1]), reverse=True):
+        try:
+            if drop(root, path):
+                gone.append(path)
+        except OSError:
+            continue  # an empty folder too many harms nobody; it stays ours and is tried again
+    return tuple(gone)
+
+
+def above(path: str) -> Iterable[str]:
+    """The path itself and every folder above it, but for `/`."""
+    while len(path) > 1:
+        yield path
+        path = posixpath.dirname(path)
