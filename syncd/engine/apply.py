@@ -43,8 +43,11 @@ def _missing(entries: Iterable[Entry], blobs: Blobs) -> list[Wanted]:
 
 
 def _read(blobs: Blobs, entry: Entry, limit: int = -1) -> bytes:
-    with blobs.open(entry.blob) as content:
-        return content.read(limit)
+    try:
+        with blobs.open(entry.blob) as content:
+            return content.read(limit)
+    except (KeyError, OSError) as error:
+        raise MirrorError(f"the content of {entry.source} can't be read from the cache", path=entry.source, hint="run it again; it will be fetched anew") from error
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,10 @@ def run_job(job: Job, house: House, patience: Patience, options: Options = Optio
         state = settle(job, house.store, house.mirror)
         report, result = _bring(job, house, patience, options, state, report)
     except SyncdError as error:
-        state = settle(job, house.store, house.mirror)  # an error between intent and record: the disk says how far it came
+        try:
+            state = settle(job, house.store, house.mirror)  # an error between intent and record: the disk says how far it came
+        except MirrorError:  # the disk can't be asked now: the intent stays, and so nothing may be recorded that would end it
+            return replace(report, status=RunStatus.FAILED, error=error, seconds=time.perf_counter() - began)
         status = RunStatus.REFUSED if isinstance(error, BrakeError) else RunStatus.FAILED
         report = replace(report, status=status, error=error, files=state.files, drifted=state.drifted)
         result = Result(report, state=_failed(state, error))

@@ -7,8 +7,8 @@ import os
 import posixpath
 from collections.abc import Iterable
 
-from syncd.errors import MirrorError
-from syncd.mirror.folders import Missing, opened
+from syncd.errors import MirrorError, UnsafePathError
+from syncd.mirror.folders import InTheWayError, Missing, opened
 from syncd.mirror.paths import below
 
 GONE = (errno.ENOENT, errno.ENOTDIR)
@@ -16,7 +16,7 @@ IN_USE = (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY)
 
 
 def drop(root: str, path: str) -> bool:
-    """Whether the folder is gone now (it was empty, or was gone before); False where it holds something or a link leads to it. Raises OSError."""
+    """Whether the folder is gone now (it was empty, or was gone before); False where it holds something or a link leads to it. Raises OSError, MirrorError."""
     try:
         if not path.startswith(root.rstrip("/") + "/"):
             os.rmdir(path)  # a folder above `to` that syncd made: the operator's side, reached by path
@@ -27,7 +27,7 @@ def drop(root: str, path: str) -> bool:
             os.fsync(folder)
     except Missing:
         return True
-    except MirrorError:
+    except (InTheWayError, UnsafePathError):
         return False
     except OSError as error:
         if error.errno in GONE:
@@ -45,7 +45,7 @@ def tidy(folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
         try:
             if drop(root, path):
                 gone.append(path)
-        except OSError:
+        except (OSError, MirrorError):
             continue  # an empty folder too many harms nobody; it stays ours and is tried again
     return tuple(gone)
 

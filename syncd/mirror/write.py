@@ -309,8 +309,8 @@ class Batch:
             try:
                 if drop(root, path):
                     self.removed.append(path)
-            except OSError as error:
-                self.troubles.append(trouble("remove the empty folder", path, error))
+            except (OSError, MirrorError) as error:
+                self.troubles.append(error if isinstance(error, MirrorError) else trouble("remove the empty folder", path, error))
 
     def _clear_up(self) -> None:
         """No temporary file of this batch is left, whatever ended it. Raises the first OSError: the intent must then stay, for the next run to sweep."""

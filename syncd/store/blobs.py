@@ -50,7 +50,7 @@ class BlobCache:
         raise KeyError(blob)
 
     def drop(self, blob: str) -> None:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             os.unlink(self._file(blob))
 
     def add(self, blob: str, chunks: Iterable[bytes], size: int | None) -> int:
@@ -58,11 +58,11 @@ class BlobCache:
             content = b"".join(chunks)
             return self.add(blob, [content], len(content))
         folder = self.directory / blob[:2]
-        if blob[:2] not in self._fan_out:
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-            self._fan_out.add(blob[:2])
         temporary = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
         try:
+            if blob[:2] not in self._fan_out:
+                os.makedirs(folder, mode=0o700, exist_ok=True)
+                self._fan_out.add(blob[:2])
             count = self._write(temporary, blob, chunks, size)
             os.rename(temporary, folder / blob[2:])
         except BaseException as error:

@@ -107,7 +107,10 @@ class Database:
             raise
         self._engine = engine
         if self.file is not None:
-            found = os.stat(self.file)
+            try:
+                found = os.stat(self.file)
+            except OSError as error:
+                raise StoreError(f"can't look at the store {self.file}: {error.strerror}", hint="check the disk of the state folder") from error
             self._inode = (found.st_dev, found.st_ino)
 
     def _replaced(self) -> bool:
@@ -117,6 +120,8 @@ class Database:
             found = os.stat(self.file)
         except FileNotFoundError:
             return True
+        except OSError as error:
+            raise StoreError(f"can't look at the store {self.file}: {error.strerror}", hint="check the disk of the state folder") from error
         return (found.st_dev, found.st_ino) != self._inode
 
     def _set_aside(self, error: DBAPIError) -> None:

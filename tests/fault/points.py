@@ -167,12 +167,12 @@ def judge(tally: Tally, bench: Workbench, end: int, where: str) -> None:
 # --- failing calls ----------------------------------------------------------------------------------------------------
 
 
-def _patched(on_call: Callable[[str], None]) -> None:
+def _patched(on_call: Callable[..., None]) -> None:
     """Every file call of the os module, and syncfs and the renaming of ours, asks `on_call` first. For a child only: nothing is put back."""
 
     def wrapped(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
-            on_call(name)
+            on_call(name, arguments[0] if arguments else None)
             return real(*arguments, **named)
 
         return call
@@ -192,7 +192,7 @@ def list_calls(scene: Scene) -> list[str]:
     def work() -> int:
         names: list[str] = []
         write = os.write
-        _patched(names.append)
+        _patched(lambda name, _what: names.append(name))
         ending(scene)
         data = ",".join(names).encode()
         while data:
@@ -237,11 +237,11 @@ def fail_at_calls(bench: Workbench, points: int | None, seed: int, seconds: floa
 def _fail_at(scene: Scene, k: int, error: str) -> int:
     left = [k]
 
-    def on_call(_name: str) -> None:
+    def on_call(_name: str, what: Any) -> None:
         left[0] -= 1
         if left[0] == 0:
             code = getattr(errno, error)
-            raise OSError(code, os.strerror(code))
+            raise OSError(code, os.strerror(code), *(() if isinstance(what, int) or what is None else (os.fspath(what),)))
 
     _patched(on_call)
     return ending(scene)
