@@ -10,13 +10,13 @@ from pathlib import Path
 from syncd.clock import Clock
 from syncd.engine.ports import Applied, Blobs, Target
 from syncd.errors import MirrorError, UnsafePathError
-from syncd.mirror.empty import tidy
 from syncd.mirror.folders import translated
+from syncd.mirror.leftovers import sweep, tidy
 from syncd.mirror.paths import below
 from syncd.mirror.room import check_room, existing
 from syncd.mirror.scan import scan
 from syncd.mirror.trash import Trash
-from syncd.mirror.write import Batch, sweep
+from syncd.mirror.write import Batch
 from syncd.models import Action, Job, Kind, Local, Verb
 
 

@@ -19,16 +19,15 @@ from functools import partial
 
 from syncd.engine.ports import Applied, Blobs, Outcome
 from syncd.errors import ChangedUnderneathError, MirrorError
-from syncd.mirror.empty import above, drop
 from syncd.mirror.folders import Missing, descend, opened, step_down, trouble
 from syncd.mirror.kernel import rename_into_nothing, syncfs
+from syncd.mirror.leftovers import PREFIX, above, drop
 from syncd.mirror.paths import below
 from syncd.mirror.scan import look, stat_of
 from syncd.mirror.trash import Trash
 from syncd.models import Action, Entry, Kind, Local, Verb
 from syncd.objects import blob_hasher
 
-PREFIX = ".syncd-"
 COPY_BYTES = 1 << 20
 SYNC_EACH_UP_TO = 8  # past this many files one syncfs is cheaper than an fsync each (docs/promises.md has the figures)
 
@@ -129,13 +128,22 @@ class Batch:
             pass
         try:
             os.mkdir(name, 0o700, dir_fd=folder)
-            made = step_down(folder, name, path)
-            self.made.append(path)
-            _own(made, entry)
-            os.fchmod(made, entry.dir_mode)
-            os.fsync(folder)
         except OSError as error:
             raise trouble("make the folder", path, error) from error
+        self.made.append(path)
+        try:
+            made = step_down(folder, name, path)
+            try:
+                _own(made, entry)
+                os.fchmod(made, entry.dir_mode)
+                os.fsync(folder)
+            except BaseException:
+                os.close(made)
+                raise
+        except (OSError, MirrorError, Missing) as error:
+            with suppress(OSError):  # half made, it would keep the wrong mode: the next run makes it anew
+                os.rmdir(name, dir_fd=folder)
+            raise trouble("make the folder", path, error) if isinstance(error, OSError) else error from error
         return made
 
     def _make_operators_side(self, root: str, entry: Entry) -> None:
@@ -148,11 +156,11 @@ class Batch:
         for path in reversed(missing):
             try:
                 os.mkdir(path, entry.dir_mode)
+                self.made.append(path)
                 os.chmod(path, entry.dir_mode)
                 _fsync_folder(posixpath.dirname(path))
             except OSError as error:
                 raise trouble("make the folder", path, error) from error
-            self.made.append(path)
 
     def _write_temporary(self, folder: int, action: Action) -> None:
         want = _entry(action)
@@ -328,23 +336,6 @@ class Batch:
         self.staged.clear()
         if failure is not None:
             raise failure
-
-
-def sweep(intent: str, folders: Iterable[tuple[str, str]]) -> int:
-    """Temporary files and links of `intent` in these (root, folder) pairs are gone; how many. Nothing else is touched."""
-    count = 0
-    start = f"{PREFIX}{intent}-"
-    for root, path in folders:
-        with suppress(Missing, MirrorError), opened(root, below(path, root) if path != root else ()) as folder:
-            for name in os.listdir(folder):
-                if not name.startswith(start):
-                    continue
-                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                if found.st_uid == os.geteuid() and (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
-                    os.unlink(name, dir_fd=folder)
-                    count += 1
-            os.fsync(folder)
-    return count
 
 
 def _copy(folder: int, temporary: str, read: Callable[[int], bytes], want: Entry, size: int) -> int:

@@ -24,6 +24,7 @@ from syncd.mirror.disk import DiskMirror
 from syncd.models import Job, Limits, Listing, PathRule, RunReport, RunStatus, Standing, TreeEntry
 from syncd.objects import EXECUTABLE, FILE, LINK, blob_id
 from syncd.store.blobs import BlobCache
+from syncd.store.rows import intent_from_text, recorded_from_text
 from syncd.store.store import SqliteStore
 from tests.support.clock import FakeClock
 
@@ -203,19 +204,15 @@ class Scene:
             connection = sqlite3.connect(f"{copy}/syncd.db")
             try:
                 sound = connection.execute("PRAGMA integrity_check").fetchone()[0]
+                bodies = [body for (body,) in connection.execute("SELECT body FROM intent WHERE job = ?", (JOB,))]
+                rows = {path: recorded_from_text(row) for path, row in connection.execute("SELECT path, row FROM file WHERE job = ?", (JOB,))}
             except sqlite3.DatabaseError as error:
-                sound = str(error)
+                return [f"store: {error}"]
             finally:
                 connection.close()
             if sound != "ok":
                 return [f"store: {sound}"]
-            store = SqliteStore.open(Path(copy))
-            try:
-                intent = store.intent(JOB)
-                open_paths = {action.path for action in intent.actions} if intent else set()
-                rows = store.recorded(JOB)
-            finally:
-                store.close()
+            open_paths = {action.path for body in bodies for action in intent_from_text(body).actions}
         wrong = []
         for path, row in rows.items():
             if path in open_paths or row.standing is not Standing.OURS:

@@ -1,18 +1,24 @@
-"""Folders that syncd made and that hold nothing any more go. A folder that holds anything, or that somebody else made, never does."""
+"""What an interrupted run left: its temporary files, known by its intent's id, and folders that syncd made and that hold nothing any more.
+
+A folder that holds anything, or that somebody else made, never goes; nor does a file with another name than ours.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import posixpath
+import stat
 from collections.abc import Iterable
+from contextlib import suppress
 
 from syncd.errors import MirrorError, UnsafePathError
 from syncd.mirror.folders import InTheWayError, Missing, opened
 from syncd.mirror.paths import below
 
+PREFIX = ".syncd-"
 GONE = (errno.ENOENT, errno.ENOTDIR)
-IN_USE = (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY)
+IN_USE = (errno.ENOTEMPTY, errno.EEXIST)
 
 
 def drop(root: str, path: str) -> bool:
@@ -48,6 +54,23 @@ def tidy(folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
         except (OSError, MirrorError):
             continue  # an empty folder too many harms nobody; it stays ours and is tried again
     return tuple(gone)
+
+
+def sweep(intent: str, folders: Iterable[tuple[str, str]]) -> int:
+    """Temporary files and links of `intent` in these (root, folder) pairs are gone; how many. Nothing else is touched."""
+    count = 0
+    start = f"{PREFIX}{intent}-"
+    for root, path in folders:
+        with suppress(Missing, MirrorError), opened(root, below(path, root) if path != root else ()) as folder:
+            for name in os.listdir(folder):
+                if not name.startswith(start):
+                    continue
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if found.st_uid == os.geteuid() and (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
+                    os.unlink(name, dir_fd=folder)
+                    count += 1
+            os.fsync(folder)
+    return count
 
 
 def above(path: str) -> Iterable[str]:
