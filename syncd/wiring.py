@@ -41,7 +41,7 @@ class Workshop:
         self._gate = Gate(config.requests_at_once)
         self._proxies = proxies_of(environ)
         self._networks: list[Network] = []
-        self._sources: dict[str, Source] = {}
+        self._sources: dict[str, GitHubSource] = {}
         self._guard = threading.RLock()
 
     @classmethod
@@ -91,6 +91,8 @@ class Workshop:
             view = budget.view()
             if view.limit is not None:
                 self.store.see_budget(name, view.limit, view.remaining, view.reset_at)
+        for source in self._sources.values():
+            source.close()
         for network in self._networks:
             network.close()
         self.store.close()

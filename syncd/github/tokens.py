@@ -7,25 +7,30 @@ Source: docs "Generating a JWT", "Create an installation access token for an app
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from syncd.clock import Clock, Patience
 from syncd.errors import AuthError, BadResponseError, ConfigError, SyncdError
-from syncd.github.protocol import JSON_CAP, SKEW_TEXTS, Request, Response, Transport, date_of, failure, get, post, read_json, refusal, repo_path
+from syncd.github.protocol import SKEW_TEXTS, Request, Response, Transport, date_of, failure, get, known, post, read_json, refusal, repo_path
 from syncd.models import Secret
 from syncd.redact import remember
 
-RENEW_EARLY = timedelta(minutes=5)
+log = logging.getLogger(__name__)
+
+RENEW_EARLY_SECONDS = 300.0
 BACKDATE_SECONDS = 60  # docs: protects against clock drift
 JWT_SECONDS = 540  # at most 600 ahead of GitHub's clock
 FRESH_SECONDS = 10.0  # a token this young may not have reached every server yet
 FRESH_WAITS = (1.0, 2.0, 3.0, 3.0)
 REFUSED_SECONDS = 60.0  # a refused grant is not asked for again sooner: a storm of jobs must not become a storm of mints
 REPOSITORIES_A_TOKEN = 500
+LOOK_UP_SECONDS = 0.5  # how soon somebody who waits for another's mint notices a signal
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,14 @@ class Token:
     dies: float = float("inf")
 
     def usable_at(self, now: datetime, monotonic: float) -> bool:
-        early = RENEW_EARLY.total_seconds()
-        return (self.expires_at is None or now < self.expires_at - RENEW_EARLY) and monotonic < self.dies - early
+        """Alive on both clocks, and not so near its end that a long answer would outlive it: 5 minutes, less for a short life."""
+        early = min(RENEW_EARLY_SECONDS, (self.dies - self.born) / 4)
+        return (self.expires_at is None or now < self.expires_at - timedelta(seconds=early)) and monotonic < self.dies - early
+
+
+def presentable(value: str) -> bool:
+    """Can it stand in a header? Nothing else is known of a token: neither its length nor its letters."""
+    return bool(value) and all("!" <= letter <= "~" for letter in value)
 
 
 class Credentials(Protocol):
@@ -61,7 +72,11 @@ class Anonymous:
 
 
 class PersonalToken:
+    """Raises ConfigError for a text that can't be a token; it is not shown."""
+
     def __init__(self, value: Secret) -> None:
+        if not presentable(value.reveal()):
+            raise ConfigError("the token is empty, or holds a space, a line end or another character that no token has", hint="write the token alone into its file or variable")
         remember(value)
         self._token = Token(value)
 
@@ -92,6 +107,7 @@ class Installation:
         self._locks: dict[str, threading.Lock] = {}
         self._tokens: dict[Grant, Token] = {}
         self._refused: dict[Grant | str, tuple[float, SyncdError]] = {}
+        self._replaced: dict[Grant, float] = {}
         self._found: dict[str, int] = {}
         self._alone: set[int] = set()  # installations where a narrowing to several repositories was refused
         self.offset_seconds = 0.0  # server clock minus ours, once it mattered
@@ -99,7 +115,7 @@ class Installation:
     def token_for(self, repo: str | None, patience: Patience) -> Token | None:
         if repo is None:
             raise ConfigError("an App's token is always for a repository")
-        with self._lock_for(repo.partition("/")[0].lower()):
+        with self._turn(repo.partition("/")[0].lower(), patience):
             grant = self._grant(repo.lower(), patience)
             token = self._tokens.get(grant)
             if token is not None and token.usable_at(self._server_now(), self._clock.monotonic()):
@@ -107,24 +123,32 @@ class Installation:
             return self._renew(grant, repo, patience)
 
     def reject(self, repo: str | None, token: Token) -> bool:
-        """If somebody has renewed it already, theirs stays."""
+        """If somebody has renewed it already, theirs stays. One that replaced a refused one less than a minute ago stays too:
+        where GitHub refuses whatever it hands out, another would not help."""
         with self._guard:
+            now = self._clock.monotonic()
             for grant, held in list(self._tokens.items()):
                 if held == token:
+                    if now - self._replaced.get(grant, float("-inf")) < REFUSED_SECONDS:
+                        return False
+                    self._replaced[grant] = now
                     del self._tokens[grant]
         return True
 
     def _renew(self, grant: Grant, repo: str, patience: Patience) -> Token:
         self._raise_if_refused(grant)
         try:
-            token = self._mint(grant, patience)
+            token = self._mint(grant, repo, patience)
         except AuthError as error:
-            if error.status == 422 and len(grant.repositories) > 1:
+            if error.state == "grant" and len(grant.repositories) > 1:
                 self._alone.add(grant.installation)  # one wrong name must fail only its own jobs
                 return self._renew(Grant(grant.installation, (repo.lower().partition("/")[2],)), repo, patience)
+            if error.state == "installation":  # removed, perhaps installed anew under another id
+                self._found = {where: found for where, found in self._found.items() if found != grant.installation}
             self._refused[grant] = (self._clock.monotonic() + REFUSED_SECONDS, error)
             raise
-        self._tokens[grant] = token
+        with self._guard:
+            self._tokens[grant] = token
         return token
 
     def _grant(self, repo: str, patience: Patience) -> Grant:
@@ -139,58 +163,62 @@ class Installation:
         return Grant(installation, tuple(names[at : at + REPOSITORIES_A_TOKEN]))
 
     def _look_up(self, repo: str, patience: Patience) -> int:
-        """The installation that covers the repository. Cached by owner: an App is installed on an account once."""
+        """The installation that covers the repository, by GitHub's word. Cached by owner: an App is installed on an account once."""
         owner = repo.partition("/")[0]
-        if owner in self._found:
-            return self._found[owner]
+        for where in (owner, repo):
+            if where in self._found:
+                return self._found[where]
         self._raise_if_refused(repo)
         request = get(self._api, repo_path(repo) + "/installation", "installation", f"the App's installation on {repo}", repo)
         try:
-            answer = self._as_app(request, patience)
+            found = read_json(request, self._as_app(request, patience))
+            identity = found.get("id") if isinstance(found, dict) else None
+            if not isinstance(identity, int) or isinstance(identity, bool):
+                raise AuthError(f"the App's installation on {repo} is ambiguous: GitHub's answer names no single one", state="installation", hint="set installation_id: in the identity")
         except AuthError as error:
             self._refused[repo] = (self._clock.monotonic() + REFUSED_SECONDS, error)
             raise
-        found = read_json(request, answer)
-        identity = found.get("id") if isinstance(found, dict) else None
-        if not isinstance(identity, int) or isinstance(identity, bool):
-            raise AuthError(f"the App's installation on {repo} is ambiguous: GitHub's answer names no single one", state="installation", hint="set installation_id: in the identity")
         account = found.get("account")
         login = account.get("login") if isinstance(account, dict) else None
-        if isinstance(login, str) and login.lower() != owner and found.get("app_id") is None:
-            raise AuthError(f"the App's installation on {repo} is ambiguous: the answer is about {login}", state="installation", hint="set installation_id: in the identity")
-        self._found[owner] = identity
+        moved = isinstance(login, str) and login.lower() != owner  # then it says nothing about the owner's other repositories
+        self._found[repo if moved else owner] = identity
         return identity
 
-    def _mint(self, grant: Grant, patience: Patience) -> Token:
+    def _mint(self, grant: Grant, repo: str, patience: Patience) -> Token:
         body = {"permissions": {"contents": "read"}, "repositories": list(grant.repositories)}
-        request = post(self._api, f"/app/installations/{grant.installation}/access_tokens", "token", f"a token of installation {grant.installation}", body)
+        names = repo if len(grant.repositories) == 1 else f"{len(grant.repositories)} repositories with {repo}"
+        request = post(self._api, f"/app/installations/{grant.installation}/access_tokens", "token", f"a token of installation {grant.installation} for {names}", body)
         answer = self._as_app(request, patience)
         server = date_of(answer.headers)
         found = read_json(request, answer)
         try:
-            value, expires_at = Secret(found["token"]), datetime.fromisoformat(found["expires_at"])
+            value, expires_at = found["token"], datetime.fromisoformat(found["expires_at"])
             lifetime = (expires_at - (server or self._server_now())).total_seconds()
         except (TypeError, KeyError, ValueError) as error:
             raise BadResponseError("asked for an installation token, got an answer without one", hint="check api:") from error
-        if not found["token"] or not isinstance(found["token"], str):
-            raise BadResponseError("asked for an installation token, got an empty one", hint="check api:")
-        remember(value)
+        if not isinstance(value, str) or not presentable(value) or lifetime <= 0:
+            raise BadResponseError("asked for an installation token, got one that can't be used", hint="check api:")
+        secret = Secret(value)
+        remember(secret, lasting=False)
         now = self._clock.monotonic()
-        return Token(value, expires_at, now, now + lifetime)
+        return Token(secret, expires_at, now, now + lifetime)
 
     def _as_app(self, request: Request, patience: Patience) -> Response:
         """The answer to a request signed as the App. A refusal that speaks of clocks is measured from Date, corrected and tried once more."""
-        for again in (False, True):
-            answer = self._transport.send(replace(request, headers={**request.headers, "Authorization": f"Bearer {self._jwt()}"}), patience)
-            if answer.status in (200, 201):
-                return answer
-            found = refusal(answer)
-            server = date_of(found.headers)
-            if found.status == 401 and found.message in SKEW_TEXTS and server is not None and not again:
+        answer = self._signed(request, patience)
+        if answer.status == 401:
+            answer = known(answer)
+            server = date_of(answer.headers)
+            if server is not None and any(text in refusal(answer).message for text in SKEW_TEXTS):
                 self.offset_seconds = float(round((server - self._clock.now()).total_seconds()))
-                continue
-            raise failure(request, found, self._clock.now())
-        raise AssertionError("unreachable")
+                log.warning("this machine's clock is %.0f s off GitHub's; syncd reckons with it, but set up NTP", -self.offset_seconds)
+                answer = self._signed(request, patience)
+        if answer.status not in (200, 201):
+            raise failure(request, refusal(answer), self._clock.now())
+        return answer
+
+    def _signed(self, request: Request, patience: Patience) -> Response:
+        return self._transport.send(replace(request, headers={**request.headers, "Authorization": f"Bearer {self._jwt()}"}), patience)
 
     def _jwt(self) -> str:
         import jwt  # 95 ms of imports that a run with a living token never needs
@@ -200,7 +228,7 @@ class Installation:
             text = jwt.encode({"iat": now - BACKDATE_SECONDS, "exp": now + JWT_SECONDS, "iss": self._issuer}, self._key.reveal(), algorithm="RS256")
         except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
             raise AuthError("the private key can't sign: it is not an unencrypted RSA key in PEM form", state="key", hint="run: syncd check") from error
-        remember(Secret(text))
+        remember(Secret(text), lasting=False)
         return text
 
     def _server_now(self) -> datetime:
@@ -212,9 +240,17 @@ class Installation:
             raise error
         self._refused.pop(what, None)
 
-    def _lock_for(self, owner: str) -> threading.Lock:
+    @contextmanager
+    def _turn(self, owner: str, patience: Patience) -> Iterator[None]:
+        """One at a time for each owner, so that many threads share a mint. Raises as `Patience.check` does."""
         with self._guard:
-            return self._locks.setdefault(owner, threading.Lock())
+            lock = self._locks.setdefault(owner, threading.Lock())
+        while not lock.acquire(timeout=LOOK_UP_SECONDS):
+            patience.check()
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 class Authorised:
@@ -244,17 +280,19 @@ class Authorised:
         answer = self._inner.send(sent, patience)
         for wait in FRESH_WAITS:
             young = token is not None and token.expires_at is not None and self._clock.monotonic() - token.born < FRESH_SECONDS
-            if not young or not (answer.status == 401 or (answer.status == 403 and _is_permission(answer))):
+            if not young or answer.status not in (401, 403) or wait >= patience.remaining_seconds():
                 break
-            answer.close()
+            answer = known(answer)
+            if not self._may_pass(sent, answer):
+                break
             patience.wait(wait)
             answer = self._inner.send(sent, patience)
         return answer
 
+    def _may_pass(self, request: Request, answer: Response) -> bool:
+        """Is it a refusal that a token meets where nobody knows it yet? Source: octokit/auth-app.js: 401, and 403 for narrowed permissions."""
+        error = failure(request, refusal(answer), self._clock.now())
+        return isinstance(error, AuthError) and error.state in ("token", "permission")
 
-def _is_permission(answer: Response) -> bool:
-    """A 403 that is no limit, as far as its headers tell."""
-    return answer.headers.get("x-ratelimit-remaining") != "0" and "retry-after" not in answer.headers
 
-
-__all__ = ["JSON_CAP", "Anonymous", "Authorised", "Credentials", "Grant", "Installation", "PersonalToken", "Token"]
+__all__ = ["Anonymous", "Authorised", "Credentials", "Grant", "Installation", "PersonalToken", "Token"]

@@ -7,23 +7,32 @@ Small transports of one shape wrap each other: Retrying(Authorised(Network)).
 
 from __future__ import annotations
 
+import http.cookiejar
+import logging
+import os
 import queue
 import random
 import ssl
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from urllib.parse import urljoin, urlsplit
+from dataclasses import replace
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
 from syncd.clock import Clock, Patience
-from syncd.errors import BadResponseError, RateLimitedError, RemoteUnavailableError, TimedOutError
+from syncd.errors import BadResponseError, ConfigError, RemoteUnavailableError, TimedOutError
+from syncd.github.addresses import Proxies, check_elsewhere, same_origin, target
 from syncd.github.limits import Budget, Gate, Tally
-from syncd.github.protocol import Request, Response, Transport, date_of, failure, refusal
+from syncd.github.protocol import Request, Response, Transport, date_of, known, limit, refusal
+from syncd.models import Secret
+from syncd.redact import remember
+
+log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0  # GitHub cuts its own work off after 10 s
@@ -33,21 +42,8 @@ HOPS = 5
 TRIES = 4
 BACKOFF_SECONDS = 0.5
 RETRIED = {408, 500, 502, 503, 504}
-
-
-@dataclass(frozen=True)
-class Proxies:
-    """Proxies as the operator set them: by scheme, and the hosts that need none."""
-
-    by_scheme: Mapping[str, str]
-    none_for: tuple[str, ...] = ()
-
-    def for_url(self, url: str) -> dict[str, str]:
-        host = urlsplit(url).hostname or ""
-        if host in ("localhost", "127.0.0.1", "::1") or any(host == one or host.endswith("." + one.lstrip(".")) or one == "*" for one in self.none_for):
-            return {}
-        proxy = self.by_scheme.get(urlsplit(url).scheme)
-        return {urlsplit(url).scheme: proxy} if proxy else {}
+LIMITS_WAITED_OUT = 2  # of one request; who is limited a third time is limited by something else
+UNBUDGETED = ("token", "installation", "app", "codeload", "lfs")  # their headers, if any, tell of another bucket than the identity's
 
 
 class _Header(requests.auth.AuthBase):
@@ -66,8 +62,8 @@ class _Header(requests.auth.AuthBase):
 class _Exchange:
     """One request on a thread of its own, so that a signal or the deadline ends the wait for it whatever the server does.
 
-    The thread puts the head, then the body's chunks, then the end or the error into a short queue. Given up, it ends by its own
-    read timeout.
+    The thread puts the head, then the body's pieces as they come, then the end or the error into a short queue. Given up, it ends
+    with the next piece, or by its own read timeout.
     """
 
     def __init__(self, send: Callable[[], requests.Response]) -> None:
@@ -81,7 +77,7 @@ class _Exchange:
         try:
             raw = self._send()
             self._put(raw)
-            for chunk in raw.raw.stream(CHUNK, decode_content=True):
+            while chunk := raw.raw.read1(CHUNK, decode_content=False):  # what is there: `stream` would wait for a dripping chunk to fill
                 if not self._put(chunk):
                     break
             else:
@@ -127,19 +123,33 @@ class _Answer:
         count, subject, cap = 0, self._request.subject, self._request.cap_bytes
         try:
             length = self.headers.get("content-length", "")
-            if length.isdigit() and int(length) > cap:
+            if length.isdecimal() and len(length) < 20 and int(length) > cap:
                 raise BadResponseError(f"the answer for {subject} says it has {length} bytes, more than the {cap} it may have", hint="nothing was changed")
-            while (chunk := self._exchange.next(self._patience)) is not None:
-                if isinstance(chunk, Exception):
-                    raise RemoteUnavailableError(f"the answer for {subject} ended early: {_words(chunk)}", hint="nothing was changed; the next run asks again") from chunk
-                if isinstance(chunk, requests.Response):
-                    raise TypeError("a second head in one answer")
+            for chunk in self._decoded():
                 count += len(chunk)
                 if count > cap:
                     raise BadResponseError(f"the answer for {subject} is longer than the {cap} bytes it may have", hint="nothing was changed")
                 yield chunk
         finally:
             self.close()
+
+    def _decoded(self) -> Iterator[bytes]:
+        """The body without its content coding. Unpacked here and not by the library: a bomb piece by piece, and a cut is noticed."""
+        coding = self.headers.get("content-encoding", "").strip().lower()
+        if coding in ("", "identity"):
+            yield from self._pieces()
+        elif coding in ("gzip", "x-gzip"):
+            yield from _inflated(self._pieces(), self._request.subject)
+        else:
+            raise BadResponseError(f"the answer for {self._request.subject} is encoded in a way nobody asked for ({coding[:20]!r})", hint="nothing was changed")
+
+    def _pieces(self) -> Iterator[bytes]:
+        while (piece := self._exchange.next(self._patience)) is not None:
+            if isinstance(piece, Exception):
+                raise _ended_early(self._request.subject, _words(piece)) from piece
+            if isinstance(piece, requests.Response):
+                raise TypeError("a second head in one answer")
+            yield piece
 
     def close(self) -> None:
         self._exchange.give_up()
@@ -151,15 +161,45 @@ def _nothing() -> None:
     pass
 
 
+def _ended_early(subject: str, reason: str) -> RemoteUnavailableError:
+    return RemoteUnavailableError(f"the answer for {subject} ended early: {reason}", hint="nothing was changed; the next run asks again")
+
+
+def _inflated(pieces: Iterator[bytes], subject: str) -> Iterator[bytes]:
+    """Gzip, unpacked at most `CHUNK` at a time. Raises RemoteUnavailableError for what is damaged or cut."""
+    inflater, begun = zlib.decompressobj(wbits=31), False
+    try:
+        for piece in pieces:
+            while piece:
+                begun = True
+                yield inflater.decompress(piece, CHUNK)
+                piece = inflater.unconsumed_tail
+                if inflater.eof and inflater.unused_data:  # a second member follows
+                    piece, inflater = inflater.unused_data, zlib.decompressobj(wbits=31)
+        yield inflater.flush()
+    except zlib.error as error:
+        raise _ended_early(subject, "its compression is damaged") from error
+    if begun and not inflater.eof:
+        raise _ended_early(subject, "its compression was cut")
+
+
 class Network:
-    """One host's connections. Every exchange is counted, also the hops of a redirect."""
+    """One identity's connections to its host. Every exchange is counted, also the hops of a redirect.
+
+    Raises ConfigError for a `ca_file` that is not there.
+    """
 
     def __init__(self, identity: str, clock: Clock, tally: Tally, budget: Budget, gate: Gate, proxies: Proxies, ca_file: str | None = None) -> None:
+        if ca_file is not None and not os.path.isfile(ca_file):
+            raise ConfigError(f"ca_file: {ca_file} is no file that can be read", hint="correct ca_file: of the identity")
         self._identity, self._clock, self._tally, self._budget, self._gate = identity, clock, tally, budget, gate
         self._proxies = proxies
+        for password in proxies.passwords():
+            remember(Secret(password))
         self._verify: str | bool = ca_file or True
         self._session = requests.Session()
         self._session.trust_env = False  # no netrc, no CA bundle and no proxy from the environment behind our back
+        self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
         adapter = HTTPAdapter(pool_connections=4, pool_maxsize=gate.at_once, max_retries=0)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
@@ -172,55 +212,53 @@ class Network:
             if answer.status not in (301, 302, 303, 307, 308) or "location" not in answer.headers:
                 return answer
             answer.close()
-            target = urljoin(sent.url, answer.headers["location"])
-            if not _same_origin(target, request.url):
-                self._check_elsewhere(request, target)
-                credential = None
+            found = target(sent.url, answer.headers["location"], request.subject)
+            if not same_origin(found, sent.url):
+                check_elsewhere(sent.url, found, request.subject, request.elsewhere)
+                credential = None  # and it does not come back, wherever the next hop leads
             if sent.method != "GET" and answer.status not in (307, 308):
                 raise BadResponseError(f"asked for {request.subject}: GitHub moved it ({answer.status}) in a way that a {sent.method} can't follow", hint="check api: and repo:")
             if answer.status == 301 and request.repo:
-                self.notices.append(f"{request.repo} was renamed or moved; syncd follows, but write its new name into repo:")
-            sent = replace(sent, url=target)
+                self._notice(f"{request.repo} was renamed or moved; syncd follows, but write its new name into repo:")
+            sent = replace(sent, url=found)
         raise BadResponseError(f"asked for {request.subject}: redirected more than {HOPS} times", hint="check api:")
 
     def close(self) -> None:
         self._session.close()
 
-    def _check_elsewhere(self, request: Request, target: str) -> None:
-        """Raises unless this request may leave our host, and the target is one that a server may send us to."""
-        ours, theirs = urlsplit(request.url), urlsplit(target)
-        loopback = theirs.hostname in ("127.0.0.1", "localhost", "::1")
-        link_local = (theirs.hostname or "").startswith(("169.254.", "fe80:"))
-        fine = request.elsewhere and not link_local and (theirs.scheme == "https" or (theirs.scheme == "http" and ours.scheme == "http" and loopback))
-        if not fine or theirs.username:
-            raise BadResponseError(f"asked for {request.subject}: redirected to {theirs.scheme}://{theirs.hostname}, which is refused", hint="check api:, and what stands between here and GitHub")
+    def _notice(self, text: str) -> None:
+        if text not in self.notices:
+            self.notices.append(text)
+            log.warning("%s", text)
 
     def _exchange(self, request: Request, credential: str | None, patience: Patience) -> _Answer:
-        headers = {name: value for name, value in request.headers.items() if name != "Authorization"}
-        headers.setdefault("Accept-Encoding", "gzip")
         patience.check()
         self._budget.take(patience)
         self._gate.enter(patience)
         try:
-            prepared = self._session.prepare_request(requests.Request(request.method, request.url, headers=headers, data=request.body, auth=_Header(credential)))
-            prepared.url = request.url  # as we quoted it: the library would resolve and re-quote
-            exchange = _Exchange(
-                lambda: self._session.send(
-                    prepared, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS), verify=self._verify, allow_redirects=False, proxies=self._proxies.for_url(request.url)
-                )
-            )  # fmt: skip
+            exchange = _Exchange(lambda: self._sent(request, credential))
             raw = self._head(exchange, request, patience)
         except BaseException:
             self._gate.leave()
             raise
         self._tally.count(self._identity, raw.status_code)
         answer = _Answer(request, raw, exchange, patience, self._gate.leave)
-        if credential is not None:
+        if answer.status != 401 and request.route not in UNBUDGETED:
             self._budget.note(answer.headers)
         server = date_of(answer.headers)
         if server is not None:
             self._tally.skew_seconds = (server - self._clock.now()).total_seconds()
         return answer
+
+    def _sent(self, request: Request, credential: str | None) -> requests.Response:
+        """On the exchange's thread: whatever it raises is translated by who waits."""
+        headers = {name: value for name, value in request.headers.items() if name != "Authorization"}
+        headers.setdefault("Accept-Encoding", "gzip")
+        prepared = self._session.prepare_request(requests.Request(request.method, request.url, headers=headers, data=request.body, auth=_Header(credential)))
+        prepared.url = request.url  # as we quoted it: the library would resolve and re-quote
+        return self._session.send(
+            prepared, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS), verify=self._verify, allow_redirects=False, proxies=self._proxies.for_url(request.url)
+        )  # fmt: skip
 
     def _head(self, exchange: _Exchange, request: Request, patience: Patience) -> requests.Response:
         try:
@@ -248,6 +286,8 @@ def _translated(request: Request, error: Exception) -> RemoteUnavailableError | 
         return RemoteUnavailableError(f"asked for {request.subject}: the proxy failed: {_words(error)}", hint="check HTTPS_PROXY and its credentials")
     if isinstance(error, requests.exceptions.Timeout):
         return RemoteUnavailableError(f"asked for {request.subject}: {where} did not answer in time", hint=hint)
+    if isinstance(error, requests.exceptions.InvalidHeader):
+        return BadResponseError(f"asked for {request.subject}: a header can't be sent as it is", hint="check the token for line ends and stray characters")
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema)):
         return BadResponseError(f"asked for {request.subject}: {where or request.url} is no address", hint="check api:")
     if isinstance(error, (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError, ssl.SSLError, ValueError)):
@@ -267,45 +307,56 @@ def _words(error: BaseException) -> str:
     return text.strip("'\"() ")
 
 
-def _same_origin(one: str, other: str) -> bool:
-    a, b = urlsplit(one), urlsplit(other)
-    return (a.scheme, a.hostname, a.port) == (b.scheme, b.hostname, b.port)
-
-
 class Retrying:
-    """Asks again where that makes sense: lost connections and 5xx with growing random pauses, limits when the wait fits into the run."""
+    """Asks again where that makes sense: lost connections and 5xx with growing random pauses, limits when the wait fits into the run.
+
+    What does not fit is answered or raised at once, as it is: the reason says more than a used-up time.
+    """
 
     def __init__(self, inner: Transport, clock: Clock, waits_out_limits: bool = True, tries: int = TRIES, chance: Callable[[], float] = random.random) -> None:
         self._inner, self._clock, self._waits, self._tries, self._chance = inner, clock, waits_out_limits, tries, chance
 
     def send(self, request: Request, patience: Patience) -> Response:
-        attempt, limited = 0, 0
+        lost, limited = 0, 0
         while True:
-            attempt += 1
             try:
                 answer = self._inner.send(request, patience)
             except TimedOutError:
                 raise
             except RemoteUnavailableError:
-                if attempt >= self._tries:
+                pause = self._pause(lost, patience)
+                if pause is None:
                     raise
-                self._pause(attempt, patience)
-                continue
-            if answer.status in RETRIED and attempt < self._tries:
+            else:
+                if answer.status in (403, 429):
+                    answer = known(answer)
+                    if not self._waited_out(request, answer, limited, patience):
+                        return answer
+                    limited += 1
+                    continue
+                pause = self._pause(lost, patience) if answer.status in RETRIED else None
+                if pause is None:
+                    return answer
                 answer.close()
-                self._pause(attempt, patience)
-                continue
-            if answer.status in (403, 429):
-                found = refusal(answer)
-                error = failure(request, found, self._clock.now())
-                wait = (error.retry_at - self._clock.now()).total_seconds() if isinstance(error, RateLimitedError) else None
-                if wait is None or not self._waits or wait >= patience.remaining_seconds() or limited >= 2:
-                    raise error
-                limited += 1
-                attempt -= 1
-                patience.wait(wait * 2 ** (limited - 1) + self._chance())
-                continue
-            return answer
+            lost += 1
+            patience.wait(pause)
 
-    def _pause(self, attempt: int, patience: Patience) -> None:
-        patience.wait(self._chance() * BACKOFF_SECONDS * 2**attempt)
+    def _pause(self, lost: int, patience: Patience) -> float | None:
+        """Full jitter, growing; None when it is not to be tried again."""
+        pause = self._chance() * BACKOFF_SECONDS * 2 ** (lost + 1)
+        return pause if lost + 1 < self._tries and pause < patience.remaining_seconds() else None
+
+    def _waited_out(self, request: Request, answer: Response, limited: int, patience: Patience) -> bool:
+        """True after the time that a limit asked for, when there was one and it fitted."""
+        now = self._clock.now()
+        error = limit(request, refusal(answer), now)
+        if error is None or not self._waits or limited >= LIMITS_WAITED_OUT:
+            return False
+        wait = (error.retry_at - now).total_seconds() * (1 if error.primary else 2**limited) + self._chance()
+        if wait >= patience.remaining_seconds():
+            return False
+        patience.wait(wait)
+        return True
+
+
+__all__ = ["Network", "Proxies", "Retrying"]

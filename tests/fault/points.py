@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import random
 import signal
 import sys
@@ -17,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import syncd
 import syncd.mirror.kernel
@@ -26,7 +27,9 @@ from syncd.errors import SyncdError
 from syncd.models import RunStatus
 from tests.fault.scene import Scene, Workbench
 
-PLACES = tuple(os.path.join(os.path.dirname(syncd.__file__), part) + os.sep for part in ("engine", "mirror", "store"))
+T = TypeVar("T")
+
+PLACES = (os.path.join(os.path.dirname(__file__), "bugs.py"), *(os.path.join(os.path.dirname(syncd.__file__), part) + os.sep for part in ("engine", "mirror", "store")))
 ERRORS = ("ENOSPC", "EIO", "EACCES", "EROFS", "EMFILE", "EXDEV", "EBUSY", "EINTR", "EDQUOT")
 CALLS = (
     "open", "read", "write", "close", "fsync", "stat", "lstat", "fstat", "rename", "unlink", "mkdir", "rmdir", "fchmod", "chmod", "symlink", "readlink", "listdir",
@@ -70,6 +73,35 @@ def in_child(work: Callable[[], int], guard_seconds: int = 30) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def ask_child(work: Callable[[], T], guard_seconds: int = 60) -> T:
+    """What `work` returned in a child, so that nothing it does to its process stays. Raises what it raised."""
+    sys.stdout.flush()
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(guard_seconds)
+            try:
+                answer: Any = (True, work())
+            except BaseException as error:
+                answer = (False, f"{error!r}\n{traceback.format_exc()}")
+            with open(writing, "wb", closefd=False) as pipe:
+                pickle.dump(answer, pipe)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as answered:
+        data = answered.read()
+    os.waitpid(pid, 0)
+    if not data:
+        raise AssertionError(f"the child died, or took more than {guard_seconds} s")
+    good, value = pickle.loads(data)
+    if not good:
+        raise AssertionError(value)
+    return cast(T, value)
+
+
 def ending(scene: Scene) -> int:
     """One run, as an exit of ours: done, failed by name, or a traceback."""
     try:
@@ -81,20 +113,14 @@ def ending(scene: Scene) -> int:
 
 def count_lines(scene: Scene) -> int:
     """How many lines of ours one run of the scene passes. The run is made, in a child."""
-    reading, writing = os.pipe()
-
     def work() -> int:
         counter = [0]
         _trace(lambda: counter.__setitem__(0, counter[0] + 1))
         ending(scene)
         sys.settrace(None)
-        os.write(writing, str(counter[0]).encode())
-        return DONE
+        return counter[0]
 
-    in_child(work)
-    os.close(writing)
-    with open(reading) as pipe:
-        return int(pipe.read() or 0)
+    return ask_child(work)
 
 
 def _trace(passed: Callable[[], Any]) -> None:
@@ -187,29 +213,13 @@ def _patched(on_call: Callable[..., None]) -> None:
 
 def list_calls(scene: Scene) -> list[str]:
     """The names of the calls of one run, in order. The run is made, in a child."""
-    reading, writing = os.pipe()
-
-    def work() -> int:
+    def work() -> list[str]:
         names: list[str] = []
-        write = os.write
         _patched(lambda name, _what: names.append(name))
         ending(scene)
-        data = ",".join(names).encode()
-        while data:
-            data = data[write(writing, data) :]
-        return DONE
+        return list(names)
 
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reading)
-        code = work()
-        os._exit(code)
-    os.close(writing)
-    with open(reading) as pipe:
-        text = pipe.read()
-    os.waitpid(pid, 0)
-    return text.split(",")
+    return ask_child(work)
 
 
 def fail_at_calls(bench: Workbench, points: int | None, seed: int, seconds: float | None = None, errors: Iterable[str] = ERRORS, stop_at_first: bool = False) -> Tally:

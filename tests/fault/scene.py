@@ -11,7 +11,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,7 +82,8 @@ def _content(node: Node) -> bytes:
 class MemorySource:
     """A repository whose head is one set; commits are numbered."""
 
-    def __init__(self, trees: Sequence[Tree]) -> None:
+    def __init__(self, trees: Sequence[Tree], meanwhile: Callable[[], None] | None = None) -> None:
+        self.meanwhile = meanwhile  # what others do between the look at the disk and the first write
         self.trees = [rich(tree) for tree in trees]
         self.contents = {blob_id(_content(node)): _content(node) for tree in trees for node in tree.values()}
         self.head = 0
@@ -95,6 +96,9 @@ class MemorySource:
         return Listing(self.trees[int(commit, 16) - 1])
 
     def fetch(self, repo: str, commit: str, wanted: Sequence[Wanted], blobs: Blobs, patience: Patience) -> int:
+        if self.meanwhile is not None:
+            self.meanwhile()
+            self.meanwhile = None
         return sum(blobs.add(one.entry.id, [self.contents[one.entry.id]], len(self.contents[one.entry.id])) for one in wanted)
 
 
@@ -107,6 +111,7 @@ class Scene:
     trees: tuple[dict[str, Node], dict[str, Node]] = field(default_factory=sets)
     head: int = 0
     foreign: dict[str, tuple[bytes, int, int]] = field(default_factory=dict)
+    meanwhile: Callable[[], None] | None = None
 
     @property
     def job(self) -> Job:
@@ -115,7 +120,7 @@ class Scene:
 
     def begin(self) -> Scene:
         """The first set stands, with files of others beside and between ours."""
-        for name in ("one/theirs", "one/conf/theirs", "one/conf/.syncd-0123456789ab-0123456789abcdef", "one/conf/.syncd-notes", "two/theirs"):
+        for name in ("one/theirs", "one/conf/theirs", "one/conf/.syncd-0123456789ab-0123456789abcdef", "one/conf/.syncd-notes", "one/conf/gone/theirs", "two/theirs"):
             place = self.base / name
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(b"not ours: " + name.encode())
@@ -128,7 +133,7 @@ class Scene:
 
     def run(self, head: int | None = None) -> RunReport:
         """One whole run, as the one-shot does it: everything opened, the job brought, everything closed."""
-        source = MemorySource(self.trees)
+        source = MemorySource(self.trees, self.meanwhile)
         source.head = self.head if head is None else head
         clock = FakeClock()
         store = SqliteStore.open(self.state)
@@ -166,7 +171,8 @@ class Scene:
 
     def expected(self, head: int) -> dict[str, Node]:
         tree = self.trees[head]
-        folders = {parent + "/" for path in tree for parent in _parents(path) if parent.startswith("conf/")}
+        theirs = [os.path.relpath(path, self.base / "one") for path in self.foreign if "/conf/" in path]
+        folders = {parent + "/" for path in [*tree, *theirs] for parent in _parents(path) if parent.startswith("conf/")}
         return dict(tree) | dict.fromkeys(folders, b"")
 
     def shown_wrong(self) -> list[str]:

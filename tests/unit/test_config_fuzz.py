@@ -82,5 +82,6 @@ def test_bytes_flipped_in_a_good_configuration_are_judged(tmp_path: Path) -> Non
 def test_coverage_guided_fuzzing_finds_no_crash(tmp_path: Path) -> None:
     pytest.importorskip("atheris", reason="atheris is installed in CI only")
     seconds = os.environ.get("SYNCD_FUZZ_SECONDS", "10")
-    done = subprocess.run([sys.executable, "-m", "tests.fuzz.config", f"-max_total_time={seconds}", "-rss_limit_mb=2048", "-timeout=10"], cwd=ROOT, capture_output=True, text=True, timeout=int(seconds) + 100)
+    command = [sys.executable, "-m", "tests.fuzz.config", f"-max_total_time={seconds}", "-rss_limit_mb=2048", "-timeout=10"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=int(seconds) + 100)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -183,7 +183,7 @@ def test_what_would_make_a_reader_slow_is_a_mistake_too(tmp_path: Path, name: st
 def test_what_is_no_utf8_text_is_said_so(tmp_path: Path, raw: bytes) -> None:
     file = tmp_path / "config.yaml"
     file.write_bytes(raw)
-    with pytest.raises(ConfigError, match="UTF-8|not YAML"):
+    with pytest.raises(ConfigError, match=r"UTF-8|not YAML"):
         load_config(file, {"HOME": str(tmp_path)})
 
 
