@@ -200,9 +200,7 @@ class Network:
         self._session = requests.Session()
         self._session.trust_env = False  # no netrc, no CA bundle and no proxy from the environment behind our back
         self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-        adapter = HTTPAdapter(pool_connections=4, pool_maxsize=gate.at_once, max_retries=0)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
+        self._adapter = HTTPAdapter(pool_connections=4, pool_maxsize=gate.at_once, max_retries=0)
         self.notices: list[str] = []
 
     def send(self, request: Request, patience: Patience) -> Response:
@@ -224,6 +222,7 @@ class Network:
         raise BadResponseError(f"asked for {request.subject}: redirected more than {HOPS} times", hint="check api:")
 
     def close(self) -> None:
+        self._adapter.close()
         self._session.close()
 
     def _notice(self, text: str) -> None:
@@ -256,9 +255,9 @@ class Network:
         headers.setdefault("Accept-Encoding", "gzip")
         prepared = self._session.prepare_request(requests.Request(request.method, request.url, headers=headers, data=request.body, auth=_Header(credential)))
         prepared.url = request.url  # as we quoted it: the library would resolve and re-quote
-        return self._session.send(
-            prepared, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS), verify=self._verify, allow_redirects=False, proxies=self._proxies.for_url(request.url)
-        )  # fmt: skip
+        # not Session.send, which reads a redirect's whole body, however long it is, also where no redirect is followed
+        timeout, proxies = (CONNECT_SECONDS, READ_SECONDS), self._proxies.for_url(request.url)
+        return self._adapter.send(prepared, stream=True, timeout=timeout, verify=self._verify, proxies=proxies)
 
     def _head(self, exchange: _Exchange, request: Request, patience: Patience) -> requests.Response:
         try:
