@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Callable
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from syncd.config import scalars
 from syncd.config.cron import parse_cron
 from syncd.models import Drift, Hook, Lfs, Prune, Publish, SecretRef, Submodules, Symlinks
+
+
+def _judged(judge: Callable[[Any], Any], **shape: Any) -> BeforeValidator:
+    """Judged by our own function, whose texts are for people; `shape` is what editors are told of it (JSON Schema)."""
+    return BeforeValidator(judge, json_schema_input_type=Annotated[Any, WithJsonSchema(shape)])
 
 
 def _boolean(value: Any) -> bool:
@@ -28,7 +34,7 @@ def _whole(low: int, high: int) -> BeforeValidator:
             raise ValueError(f"{shown} is not a whole number from {low} to {high}")
         return int(value)
 
-    return BeforeValidator(whole)
+    return _judged(whole, type=["integer", "string"], minimum=low, maximum=high, pattern=r"^[0-9]{1,18}$")
 
 
 def _one_of(*names: str) -> BeforeValidator:
@@ -40,7 +46,7 @@ def _one_of(*names: str) -> BeforeValidator:
             raise ValueError(f"'{str(value)[:40]}' is not one of {', '.join(names)}" + (f"; did you mean '{close[0]}'?" if close else ""))
         return value
 
-    return BeforeValidator(one_of)
+    return _judged(one_of, enum=[str(name) for name in names])
 
 
 def _plain(value: Any) -> str:
@@ -64,15 +70,29 @@ def _patterns(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-Text = Annotated[str, BeforeValidator(_plain)]
-Flag = Annotated[bool, BeforeValidator(_boolean)]
-Duration = Annotated[float, BeforeValidator(scalars.positive_duration)]
-AnyDuration = Annotated[float, BeforeValidator(scalars.duration)]
-Mode = Annotated[int, BeforeValidator(scalars.mode)]
-Owner = Annotated[str, BeforeValidator(scalars.owner)]
-SecretHere = Annotated[SecretRef, BeforeValidator(scalars.secret)]
-Command = Annotated[Hook, BeforeValidator(scalars.hook)]
-Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
+NAME = {"type": "string", "minLength": 1}
+SECRET = [{"type": "string", "pattern": "^/"}, *({"type": "object", "properties": {kind: NAME}, "required": [kind], "additionalProperties": False} for kind in ("credential", "file", "env"))]
+CHECK = {"enum": list(scalars.CHECKS)}
+COMMAND = [
+    NAME,
+    {"type": "array", "items": {"type": "string"}, "minItems": 1},
+    {"type": "object", "properties": {"shell": NAME}, "required": ["shell"], "additionalProperties": False},
+    {"type": "object", "properties": {"check": {"anyOf": [CHECK, {"type": "array", "items": CHECK, "minItems": 1}]}}, "required": ["check"], "additionalProperties": False},
+]
+DURATION = r"^(?=.)(\d{1,6}w)?(\d{1,6}d)?(\d{1,6}h)?(\d{1,6}m)?(\d{1,6}s)?$"
+
+# text that an editor's YAML takes for a number is text here
+Text = Annotated[str, _judged(_plain, type=["string", "number"])]
+Flag = Annotated[bool, _judged(_boolean, type="boolean")]
+Duration = Annotated[float, _judged(scalars.positive_duration, type="string", pattern=DURATION)]
+AnyDuration = Annotated[float, _judged(scalars.duration, type="string", pattern=DURATION)]
+Mode = Annotated[int, _judged(scalars.mode, type="string", pattern="^0?0?[0-7]{3}$")]
+Owner = Annotated[str, _judged(scalars.owner, type=["string", "number"])]
+Size = Annotated[int, _judged(scalars.size, type=["string", "integer"], pattern=r"^\d{1,15}\s*[A-Za-z]*$", minimum=0)]
+DeleteLimit = Annotated[tuple[float | None, int | None], _judged(scalars.delete_limit, type=["string", "integer"], pattern=r"^\d{1,9}$|^(\d{1,2}|100)%$", minimum=0)]
+SecretHere = Annotated[SecretRef, _judged(scalars.secret, anyOf=SECRET)]
+Command = Annotated[Hook, _judged(scalars.hook, anyOf=COMMAND)]
+Patterns = Annotated[tuple[str, ...], _judged(_patterns, type="array", items=NAME)]
 
 
 class Strict(BaseModel):
@@ -80,9 +100,9 @@ class Strict(BaseModel):
 
 
 class LimitsModel(Strict):
-    delete: Annotated[tuple[float | None, int | None], BeforeValidator(scalars.delete_limit)] = (0.5, None)
+    delete: DeleteLimit = (0.5, None)
     files: Annotated[int, _whole(1, 10_000_000)] = 10_000
-    size: Annotated[int, BeforeValidator(scalars.size)] = 1 << 30
+    size: Size = 1 << 30
     empty: Flag = False
 
 
@@ -298,7 +318,7 @@ class WebModel(Strict):
 
 
 class NotifyModel(Strict):
-    webhook: Annotated[SecretRef, BeforeValidator(lambda value: value if isinstance(value, SecretRef) else scalars.secret(value))]
+    webhook: SecretHere
     when: list[Annotated[Text, _one_of("failed", "recovered", "drift")]] = Field(default=["failed", "recovered", "drift"], min_length=1)
 
 
