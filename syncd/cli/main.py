@@ -22,6 +22,11 @@ VERBS: dict[str, tuple[str, str]] = {
     "sync": ("sync", "Bring the jobs in step once; for cron and for hands."),
     "status": ("status", "How every job stands."),
     "history": ("history", "What past runs did."),
+    "explain": ("explain", "Why a path is as it is."),
+    "rollback": ("rollback", "The previous set again, from the local cache; holds the job."),
+    "pause": ("pause", "Leave a job alone until it is resumed."),
+    "resume": ("resume", "Go on with a paused or held job."),
+    "verify": ("verify", "Read every mirrored file and cached blob again, byte by byte."),
     "migrate": ("migrate", "Bring the store to this version's schema."),
     "version": ("version", "Print the version."),
 }

@@ -46,9 +46,9 @@ def command(settings: Settings, jobs: tuple[str, ...], as_object: bool) -> int:
     return 0 if all(row["state"] == "in_step" for row in rows) else EXIT_NOT_IN_STEP
 
 
-def state_of(state: JobState) -> str:
+def state_of(state: JobState, now: datetime) -> str:
     """One of `in_step`, `drift`, `failing`, `paused`, `never`."""
-    if state.held or state.paused_reason is not None or state.paused_until is not None:
+    if state.paused(now):
         return "paused"
     if state.failures or state.last_error_kind is not None:
         return "failing"
@@ -60,10 +60,11 @@ def state_of(state: JobState) -> str:
 
 
 def as_row(job: Job, state: JobState, store: SqliteStore) -> dict[str, Any]:
+    now = datetime.now(UTC)
     following = state.last_run_at + timedelta(seconds=job.every_seconds) if state.last_run_at is not None and job.every_seconds else None
     return {
         "job": job.name,
-        "state": state_of(state),
+        "state": state_of(state, now),
         "commit": state.applied_commit,
         "last_run": _rfc3339(state.last_run_at),
         "last_success": _rfc3339(state.last_success_at),
@@ -71,7 +72,7 @@ def as_row(job: Job, state: JobState, store: SqliteStore) -> dict[str, Any]:
         "files": len(store.recorded(job.name)),
         "drifted": state.drifted,
         "hook_owed": state.hook_owed,
-        "paused": state.paused_reason if state.paused_reason is not None else ("held" if state.held else None),
+        "paused": ("held after a rollback" if state.held else state.paused_reason) if state.paused(now) else None,
         "error": None if state.last_error_kind is None else {"kind": state.last_error_kind, "message": state.last_error},
     }
 

@@ -45,7 +45,7 @@ def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_de
             chosen = [job for job in chosen if job.name != forget or forget in jobs]
         width = max((len(job.name) for job in chosen), default=0)
         with stopping(workshop):
-            reports = run_all(workshop, chosen, Options(ref=ref, allow_delete=allow_delete), lambda report: None if as_object else _show(settings, report, width))
+            reports = run_all(workshop, chosen, Options(ref=ref, allow_delete=allow_delete), lambda report: None if as_object else show(settings, report, width))
         code = 130 if workshop.stop.is_set() and any(isinstance(report.error, StoppedError) for report in reports) else exit_code(reports)
         if as_object:
             click.echo(as_json("syncd.sync/1", code, workshop.tally.totals(), reports))
@@ -99,7 +99,7 @@ def bug(error: Exception) -> BugError:
     return BugError(f"a bug in syncd: {type(error).__name__}: {error}", hint="please report it with the traceback above, the version, and `syncd check` of the configuration")
 
 
-def _show(settings: Settings, report: RunReport, width: int) -> None:
+def show(settings: Settings, report: RunReport, width: int) -> None:
     if report.error is not None and not isinstance(report.error, LockedError):
         click.echo("\n".join([summary_line(report, width), *error_lines(report)]), err=settings.quiet)
         return

@@ -37,9 +37,20 @@ def stage(job: Job, commit: str, plan: Plan, remote: Mapping[str, Entry], source
 def _missing(entries: Iterable[Entry], blobs: Blobs) -> list[Wanted]:
     first: dict[str, Entry] = {}
     for entry in entries:
-        if entry.blob not in first and not blobs.has(entry.blob):
+        if entry.blob not in first and not _sound(entry.blob, blobs):
             first[entry.blob] = entry
     return [Wanted(entry.source, TreeEntry(GIT_LINK if entry.kind is Kind.LINK else FILE, entry.blob, entry.size)) for entry in first.values()]
+
+
+def _sound(blob: str, blobs: Blobs) -> bool:
+    """Is it here and whole? What the disk has damaged meanwhile is fetched anew now, not found out when files are being replaced."""
+    if not blobs.has(blob):
+        return False
+    try:
+        blobs.open(blob).close()
+    except KeyError:
+        return False
+    return True
 
 
 def _read(blobs: Blobs, entry: Entry, limit: int = -1) -> bytes:

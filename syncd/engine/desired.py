@@ -55,7 +55,7 @@ def desired(job: Job, listing: Listing, resolve_owner: Owner) -> Snapshot:
 
 def _selected(job: Job, rule: PathRule, entries: Mapping[str, TreeEntry]) -> Iterator[tuple[str, TreeEntry]]:
     """The rule's (repository path, entry) pairs after include, exclude and the policies for links and submodules."""
-    chosen = _chooser(rule)
+    chosen = chooser(rule)
     for source, entry in _listed(rule, entries):
         if rule.directory and not chosen(_below(source, rule)):
             continue
@@ -87,7 +87,7 @@ def _below(source: str, rule: PathRule) -> str:
     return source[len(rule.source) + 1 :] if rule.source else source
 
 
-def _chooser(rule: PathRule) -> Callable[[str], bool]:
+def chooser(rule: PathRule) -> Callable[[str], bool]:
     """Whether include and exclude take a path below `from`, in gitignore's way. Source: gitignore(5); compared with git in a test."""
     include = GitIgnoreSpec.from_lines(rule.include) if rule.include else None
     exclude = GitIgnoreSpec.from_lines(rule.exclude) if rule.exclude else None

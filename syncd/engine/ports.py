@@ -164,6 +164,24 @@ class JobState:
     last_error: str | None = None
 
 
+    def paused(self, now: datetime) -> bool:
+        """Is the job left alone: held after a rollback, or paused by hand and not for a time that is over?"""
+        return self.held or (self.paused_reason is not None and (self.paused_until is None or now < self.paused_until))
+
+
+@dataclass(frozen=True)
+class AppliedSet:
+    """One set that stood whole: what a rollback goes back to. `files` is destination -> what stood there."""
+
+    id: int
+    job: str
+    commit: str
+    digest: str
+    applied_at: datetime
+    pinned: bool
+    files: Mapping[str, Entry]
+
+
 @dataclass(frozen=True)
 class Result:
     """What `Store.record` makes durable in one transaction, clearing the job's intent."""
@@ -194,7 +212,11 @@ class Store(ListingMemory, Protocol):
     def intend(self, intent: Intent, state: JobState) -> None:
         """The intent and the reload it will owe, durable together."""
 
-    def record(self, job: str, result: Result) -> None: ...
+    def record(self, job: str, result: Result) -> None:
+        """One transaction. Whether the job is paused is not the run's to say: that stays as it was, but that a run may hold the job."""
+
+    def sets(self, job: str) -> Sequence[AppliedSet]:
+        """The sets that can be gone back to, the newest first."""
 
     def head(self, scope: str, repo: str, ref: str | None) -> Head | None:
         """The head last seen under this (host, identity), which may be another than the one applied."""
@@ -203,6 +225,6 @@ class Store(ListingMemory, Protocol):
 
 
 __all__ = [
-    "Action", "Applied", "Blobs", "Entry", "Head", "Intent", "Job", "JobState", "Listing", "ListingMemory", "Local", "Mirror",
+    "Action", "Applied", "AppliedSet", "Blobs", "Entry", "Head", "Intent", "Job", "JobState", "Listing", "ListingMemory", "Local", "Mirror",
     "Outcome", "PathRule", "Plan", "Recorded", "Result", "Source", "Stat", "Store", "Target", "TreeEntry", "Wanted",
 ]  # fmt: skip

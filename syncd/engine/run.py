@@ -15,7 +15,7 @@ from syncd.engine.apply import Result as Walked
 from syncd.engine.apply import apply_plan, as_change, stage
 from syncd.engine.desired import Owner, desired
 from syncd.engine.plan import make_plan
-from syncd.engine.ports import Blobs, Head, Intent, JobState, Mirror, Result, Source, Store, Target
+from syncd.engine.ports import AppliedSet, Blobs, Head, Intent, JobState, Mirror, Result, Source, Store, Target
 from syncd.engine.settle import settle
 from syncd.errors import BrakeError, MirrorError, SyncdError
 from syncd.models import Entry, Job, Plan, Recorded, RunReport, RunStatus, Standing, Trigger, Verb
@@ -39,11 +39,12 @@ class House:
 
 @dataclass(frozen=True)
 class Options:
-    """What a hand asked of this run only."""
+    """What a hand asked of this run only. `back_to`: this set again, whatever the repository has, and then the job is held."""
 
     trigger: Trigger = Trigger.OPERATOR
     ref: str | None = None
     allow_delete: int | None = None
+    back_to: AppliedSet | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ def run_job(job: Job, house: House, patience: Patience, options: Options = Optio
     began, started_at = time.perf_counter(), house.clock.now()
     state = house.store.state(job.name)
     report = RunReport(job.name, RunStatus.UNCHANGED, job.repo, options.ref or job.ref, None, state.applied_commit, trigger=options.trigger, started_at=started_at)
+    if options.back_to is None and state.paused(started_at):
+        return _left_alone(report, state, began)
     try:
         state = settle(job, house.store, house.mirror)
         report, result = _bring(job, house, patience, options, state, report)
@@ -81,6 +84,8 @@ def plan_job(job: Job, house: House, patience: Patience, options: Options = Opti
     """What `run_job` would do now, as its report would name it. Writes nothing but caches, and takes no lock."""
     began, state = time.perf_counter(), house.store.state(job.name)
     report = RunReport(job.name, RunStatus.UNCHANGED, job.repo, options.ref or job.ref, None, state.applied_commit, trigger=options.trigger, started_at=house.clock.now())
+    if state.paused(house.clock.now()):
+        return _left_alone(report, state, began), None
     try:
         decision = decide(job, house, patience, options, state)
         stage(job, decision.commit, Plan(()), decision.remote, house.source, house.blobs, patience)  # links: refused now as they would be then
@@ -94,20 +99,28 @@ def plan_job(job: Job, house: House, patience: Patience, options: Options = Opti
 
 def decide(job: Job, house: House, patience: Patience, options: Options, state: JobState) -> Decision:
     """Resolve the ref once, list what it holds, look at the disk, and choose. Every later read of the run names this commit."""
-    ref = options.ref or job.ref
-    known = house.store.head(house.scope, job.repo, ref)
-    head = house.source.resolve(job.repo, ref, known, patience)
-    if head != known:
-        house.store.see(house.scope, job.repo, ref, replace(head, unchanged=False))
-    recorded = house.store.recorded(job.name)
-    remote = _remembered(job, head, state, recorded) or _listed(job, house, patience, head)
+    recorded, allow_delete = house.store.recorded(job.name), options.allow_delete
+    if options.back_to is not None:
+        commit, remote = options.back_to.commit, dict(options.back_to.files)
+        allow_delete = len(recorded)  # this set stood before, whole: there is nothing to doubt
+    else:
+        head = _head(job, house, patience, options.ref or job.ref)
+        commit, remote = head.commit, _remembered(job, head, state, recorded) or _listed(job, house, patience, head)
     recorded = recorded | _taken_over(job, house, remote, recorded)
     roots = {path: remote[path].root if path in remote else recorded[path].entry.root for path in remote.keys() | recorded.keys()}
     local = house.mirror.scan({path: Target(root, recorded.get(path)) for path, root in roots.items()})
     for path, have in local.items():
         if have is not None and have.problem is not None:
             raise MirrorError(have.problem, path=path, hint=have.hint)
-    return Decision(head.commit, remote, recorded, make_plan(job, remote, recorded, local, options.allow_delete))
+    return Decision(commit, remote, recorded, make_plan(job, remote, recorded, local, allow_delete))
+
+
+def _head(job: Job, house: House, patience: Patience, ref: str | None) -> Head:
+    known = house.store.head(house.scope, job.repo, ref)
+    head = house.source.resolve(job.repo, ref, known, patience)
+    if head != known:
+        house.store.see(house.scope, job.repo, ref, replace(head, unchanged=False))
+    return head
 
 
 def _bring(job: Job, house: House, patience: Patience, options: Options, state: JobState, report: RunReport) -> tuple[RunReport, Result]:
@@ -119,7 +132,7 @@ def _bring(job: Job, house: House, patience: Patience, options: Options, state: 
         if not walked.only_changed_underneath or attempt == ATTEMPTS:
             break
         state = _save_progress(job, house, report, walked, decision, state)
-    return _conclude(job, report, decision, walked, state)
+    return _conclude(job, report, decision, walked, state, options.back_to)
 
 
 def _carry_out(job: Job, house: House, decision: Decision, state: JobState) -> Walked:
@@ -134,23 +147,23 @@ def _carry_out(job: Job, house: House, decision: Decision, state: JobState) -> W
     return apply_plan(intent_id, decision.plan, decision.recorded, decision.remote, house.mirror, house.blobs, house.store.folders(job.name))
 
 
-def _conclude(job: Job, report: RunReport, decision: Decision, walked: Walked, state: JobState) -> tuple[RunReport, Result]:
+def _conclude(job: Job, report: RunReport, decision: Decision, walked: Walked, state: JobState, back_to: AppliedSet | None) -> tuple[RunReport, Result]:
     changed = any(change.action is not Verb.KEEP for change in walked.changes)
     status = RunStatus.FAILED if walked.errors else RunStatus.CHANGED if changed else RunStatus.UNCHANGED
     report = replace(
         report, status=status, commit=decision.commit, changes=walked.changes, error=walked.error,
         bytes_written=walked.applied.bytes_written, files=decision.plan.files, drifted=decision.plan.drifted - _repaired(decision.plan, walked),
     )  # fmt: skip
-    whole = walked.error is None
+    whole, digest = walked.error is None, back_to.digest if back_to is not None else job.digest
     after = replace(
         state, settled=whole, drifted=report.drifted, hook_owed=state.hook_owed or (changed and job.on_change is not None),
-        applied_commit=decision.commit if whole else state.applied_commit, applied_digest=job.digest if whole else state.applied_digest,
-        files=len(decision.remote) if whole else state.files,
+        applied_commit=decision.commit if whole else state.applied_commit, applied_digest=digest if whole else state.applied_digest,
+        files=len(decision.remote) if whole else state.files, held=state.held or back_to is not None,
     )  # fmt: skip
     if walked.error is not None:
         after = _failed(after, walked.error)
     made, gone = walked.applied.folders_made, walked.applied.folders_removed
-    return report, Result(report, walked.upserts, walked.removals, made, gone, after, applied=whole and (changed or decision.commit != state.applied_commit))
+    return report, Result(report, walked.upserts, walked.removals, made, gone, after, applied=back_to is None and whole and (changed or decision.commit != state.applied_commit))
 
 
 def _remembered(job: Job, head: Head, state: JobState, recorded: Mapping[str, Recorded]) -> dict[str, Entry] | None:
@@ -188,6 +201,13 @@ def _save_progress(job: Job, house: House, report: RunReport, walked: Walked, de
     made, gone = walked.applied.folders_made, walked.applied.folders_removed
     house.store.record(job.name, Result(partial, walked.upserts, walked.removals, made, gone, after))
     return after
+
+
+def _left_alone(report: RunReport, state: JobState, began: float) -> RunReport:
+    """Held or paused: no request, no write, no repair."""
+    until = f" until {state.paused_until:%Y-%m-%dT%H:%M:%SZ}" if state.paused_until is not None and not state.held else ""
+    why = "held after a rollback" if state.held else f"paused{until}: {state.paused_reason}"
+    return replace(report, status=RunStatus.SKIPPED, commit=state.applied_commit, notes=(f"{why}; syncd resume {report.job}",), seconds=time.perf_counter() - began)
 
 
 def _repaired(plan: Plan, walked: Walked) -> int:

@@ -98,19 +98,6 @@ def _read_local(values: list[Any]) -> Local:
 
 
 @dataclass(frozen=True)
-class AppliedSet:
-    """One set that stood whole: what a rollback goes back to."""
-
-    id: int
-    job: str
-    commit: str
-    digest: str
-    applied_at: datetime
-    pinned: bool
-    files: Mapping[str, Entry]
-
-
-@dataclass(frozen=True)
 class PastChange:
     action: str
     path: str

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Table, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
-from syncd.engine.ports import Head, Intent, JobState, Result
+from syncd.engine.ports import AppliedSet, Head, Intent, JobState, Result
 from syncd.errors import StoreError
-from syncd.models import Recorded, TreeEntry
+from syncd.models import Recorded, Standing, TreeEntry
 from syncd.objects import is_object_id
 from syncd.store import rows, runs, schema
 from syncd.store.database import Database
@@ -144,7 +144,9 @@ class SqliteStore:
 
         def work(connection: Connection) -> None:
             _put(connection, schema.intent, {"job": intent.job, "body": body, "seal": seal(intent.job, body)})
-            _put_state(connection, intent.job, replace(state, settled=False, hook_owed=state.hook_owed or intent.owes_hook))
+            now = _state(connection, intent.job) or JobState()
+            known = replace(state, paused_until=now.paused_until, paused_reason=now.paused_reason, held=now.held)
+            _put_state(connection, intent.job, replace(known, settled=False, hook_owed=state.hook_owed or intent.owes_hook))
 
         self._database.write(work)
 
@@ -163,7 +165,8 @@ class SqliteStore:
             for folder in result.folders_made:
                 _put(connection, schema.folder, {"path": folder, "job": job})
             connection.execute(delete(schema.intent).where(schema.intent.c.job == job))
-            _put_state(connection, job, result.state)
+            now = _state(connection, job) or JobState()  # paused or resumed by hand while the run went on
+            _put_state(connection, job, replace(result.state, paused_until=now.paused_until, paused_reason=now.paused_reason, held=now.held or result.state.held))
             if result.applied and result.report.commit:
                 self._keep_set(connection, job, result)
             runs.add(connection, result.report)
@@ -175,8 +178,8 @@ class SqliteStore:
         for path, row, mark in connection.execute(select(schema.file.c.path, schema.file.c.row, schema.file.c.seal).where(schema.file.c.job == job)):
             if mark == seal(job, path, row):
                 recorded = rows.recorded_from_text(row)
-                if recorded.standing == "ours":
-                    files[path] = recorded.entry
+                if recorded.standing is not Standing.DROPPED:
+                    files[path] = recorded.upstream
         body = rows.files_to_bytes(files)
         commit, at = result.report.commit or "", (result.state.last_run_at or datetime.now().astimezone()).isoformat()
         values = {"job": job, "commit": commit, "digest": result.state.applied_digest or "", "applied_at": at, "pinned": 0, "files": body, "seal": seal(job, commit, body)}
@@ -189,7 +192,7 @@ class SqliteStore:
         kept = [identity for (identity,) in connection.execute(select(table.c.id).where(table.c.job == job, table.c.pinned == 0).order_by(table.c.id.desc()).limit(SETS_KEPT))]
         connection.execute(delete(table).where(table.c.job == job, table.c.pinned == 0, table.c.id.not_in(kept)))
 
-    def sets(self, job: str) -> list[rows.AppliedSet]:
+    def sets(self, job: str) -> list[AppliedSet]:
         """The last sets that stood whole, newest first. Damaged ones are left out."""
         table = schema.applied_set
         found = self._database.read(lambda connection: connection.execute(select(table).where(table.c.job == job).order_by(table.c.id.desc())).all())
@@ -197,7 +200,7 @@ class SqliteStore:
         for row in found:
             try:
                 if row.seal == seal(job, row.commit, row.files):
-                    result.append(rows.AppliedSet(row.id, job, row.commit, row.digest, datetime.fromisoformat(row.applied_at), bool(row.pinned), rows.files_from_bytes(row.files)))
+                    result.append(AppliedSet(row.id, job, row.commit, row.digest, datetime.fromisoformat(row.applied_at), bool(row.pinned), rows.files_from_bytes(row.files)))
             except (ValueError, TypeError, zlib.error):
                 continue
         return result
@@ -210,7 +213,7 @@ class SqliteStore:
         """Every blob that the ledger or a kept set names: what the cache must not evict."""
         used: set[str] = set()
         for job in self.jobs():
-            used.update(row.entry.blob for row in self.recorded(job).values())
+            used.update(blob for row in self.recorded(job).values() for blob in (row.entry.blob, row.upstream.blob))
             for one in self.sets(job):
                 used.update(entry.blob for entry in one.files.values())
         return used

@@ -1,0 +1,103 @@
+"""`syncd explain`: why a path is as it is, from the configuration, the ledger and the disk. No request is made."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from dataclasses import replace
+
+import click
+
+from syncd.cli.common import Settings, emit
+from syncd.cli.reports import printable
+from syncd.clock import Clock, SystemClock
+from syncd.config.model import Config
+from syncd.engine.desired import chooser
+from syncd.engine.ports import Target
+from syncd.engine.verify import compare
+from syncd.errors import SyncdError
+from syncd.mirror.scan import scan
+from syncd.models import Job, PathRule, Recorded, Standing
+from syncd.store.store import SqliteStore
+
+PROBLEMS = {
+    "missing": "it is not there",
+    "content": "it holds other bytes",
+    "mode": "its mode is {found} and should be {expected}",
+    "owner": "its owner is {found} and should be {expected}",
+    "kind": "a {found} stands where a {expected} belongs",
+    "unreadable": "it can't be read: {found}",
+}
+NEXT = {"restore": "the next sync puts it right", "report": "drift: report leaves it until upstream changes it", "keep": "drift: keep leaves it"}
+HISTORY = 5
+
+
+@click.command(name="explain", short_help="Why a path is as it is.")
+@click.argument("path")
+@click.pass_obj
+def command(settings: Settings, path: str) -> int:
+    """Say of a destination which job writes it, from where, how it stands now and what happened to it last. Exit 1 when no job does."""
+    config = settings.load()
+    path = posixpath.normpath(os.path.abspath(path))
+    store = SqliteStore.peek(config.state)
+    try:
+        owner = store.owners([path]).get(path)
+        lines = _owned(config, store, path, owner) if owner is not None else _not_owned(config, path)
+        past = store.history(None, path, HISTORY)
+    finally:
+        store.close()
+    for line in lines:
+        emit(settings, printable(line))
+    for run in past:
+        for change in run.changes:
+            if change.path == path:
+                emit(settings, f"  {run.started_at[:19]}Z  {change.action:<8} at {(run.commit or '-')[:7]} ({run.trigger})")
+    return 0 if owner is not None else 1
+
+
+def _owned(config: Config, store: SqliteStore, path: str, owner: str) -> list[str]:
+    job, state = config.jobs.get(owner), store.state(owner)
+    row = store.recorded(owner).get(path)
+    if job is None or row is None:
+        return [f"{path}: written by the job {owner}, which is not configured any more; it stays as it is", f"  to forget it: syncd sync --forget {owner}"]
+    lines = [
+        f"{path}: {row.upstream.source} of {job.repo}@{job.ref or 'HEAD'}, by the job {owner}",
+        f"  applied: commit {(state.applied_commit or '-')[:12]}, blob {row.upstream.blob[:12]}, mode {row.upstream.mode:04o}",
+    ]
+    return [*lines, *_standing(job, path, row), *_paused(store, owner)]
+
+
+def _standing(job: Job, path: str, row: Recorded) -> list[str]:
+    if row.standing is Standing.DROPPED:
+        return ["  the repository has it no more; prune: off leaves it"]
+    try:
+        local = scan({path: Target(row.entry.root, replace(row, stat=None))})
+    except SyncdError as error:
+        return [f"  now: {error.message}"]
+    found = compare(job, {path: row}, local)
+    if not found:
+        return ["  now: as it was applied, byte for byte"]
+    (one,) = found
+    return [f"  now: {PROBLEMS[one.problem].format(found=one.found, expected=one.expected)}; {NEXT[job.drift.value]}"]
+
+
+def _paused(store: SqliteStore, owner: str, clock: Clock = SystemClock()) -> list[str]:
+    return [f"  the job is left alone for now; to go on: syncd resume {owner}"] if store.state(owner).paused(clock.now()) else []
+
+
+def _not_owned(config: Config, path: str) -> list[str]:
+    """No ledger row: does a job list it, and if so why is it not there?"""
+    lines = [line for job in config.jobs.values() for rule in job.paths for line in _by_rule(job, rule, path)]
+    return [f"{path}: no job has written it", *(lines or ["  no job's paths reach it; syncd leaves it alone"])]
+
+
+def _by_rule(job: Job, rule: PathRule, path: str) -> list[str]:
+    if not rule.directory:
+        return [f"  the job {job.name} lists it as {rule.source} and has not written it yet; syncd plan {job.name}"] if path == rule.to else []
+    if not path.startswith(rule.to + "/"):
+        return []
+    below = path[len(rule.to) + 1 :]
+    source = f"{rule.source}/{below}" if rule.source else below
+    if not chooser(rule)(below):
+        return [f"  the job {job.name} would write {source} of {job.repo} here, but its include and exclude leave it out"]
+    return [f"  the job {job.name} mirrors {job.repo}'s {rule.source or '/'} here; it would come from {source}, if the repository has that. A file of your own is left alone"]

@@ -1,0 +1,29 @@
+"""`syncd resume`: a paused or held job follows its repository again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import click
+
+from syncd.cli.common import Settings, chosen_jobs, emit
+from syncd.store.store import SqliteStore
+
+
+@click.command(name="resume", short_help="Go on with a paused or held job.")
+@click.argument("job")
+@click.pass_obj
+def command(settings: Settings, job: str) -> int:
+    """Go on with a job that was paused, or held after a rollback. The next run brings it in step."""
+    config = settings.load()
+    chosen_jobs(config, [job])
+    store = SqliteStore.open(config.state)
+    try:
+        before = store.state(job)
+        store.change_state(job, lambda state: replace(state, held=False, paused_until=None, paused_reason=None))
+    finally:
+        store.close()
+    went_on = before.paused(datetime.now(UTC))
+    emit(settings, f"{job} goes on with its next run; now: syncd sync {job}" if went_on else f"{job} was not paused.")
+    return 0

@@ -1,0 +1,58 @@
+"""`syncd rollback`: the previous set again, from the local cache."""
+
+from __future__ import annotations
+
+import click
+
+from syncd.cli.common import Settings, chosen_jobs, exit_code, say
+from syncd.cli.logs import set_up_logging
+from syncd.cli.reports import as_json, change_line, closing_line
+from syncd.cli.sync import failed, show, stopping
+from syncd.engine.back import set_to_go_back_to
+from syncd.engine.run import Options, run_job
+from syncd.errors import SyncdError
+from syncd.models import Job, RunReport, Trigger
+from syncd.wiring import Workshop
+
+
+@click.command(name="rollback", short_help="The previous set again, from the local cache; holds the job.")
+@click.argument("job")
+@click.option("--to", metavar="COMMIT", help="The commit to go back to (its first letters are enough); one of the last sets. Default: the one before.")
+@click.option("--json", "as_object", is_flag=True, help="Print one JSON object (schema syncd.rollback/1).")
+@click.pass_obj
+def command(settings: Settings, job: str, to: str | None, as_object: bool) -> int:
+    """Bring a set that stood before back, as it was. It comes from the local cache and costs no request.
+
+    The job is held then: `sync` and the daemon leave it alone until `syncd resume JOB`.
+    """
+    set_up_logging(settings)
+    config = settings.load()
+    (chosen,) = chosen_jobs(config, [job])
+    workshop = Workshop.open(config, settings.environ)
+    try:
+        with stopping(workshop):
+            report = _roll_back(workshop, chosen, to)
+        code = exit_code([report])
+        if as_object:
+            click.echo(as_json("syncd.rollback/1", code, workshop.tally.totals(), [report]))
+            return code
+        show(settings, report, len(report.job))
+        if not settings.quiet:
+            for change in () if settings.verbose else report.changes:
+                click.echo(change_line(change))
+            click.echo(closing_line([report], code, workshop.tally.totals()))
+        if report.error is None:
+            say(settings, f"{job} is held at {(report.commit or '')[:7]}. To follow the repository again: syncd resume {job}")
+        return code
+    finally:
+        workshop.close()
+
+
+def _roll_back(workshop: Workshop, job: Job, to: str | None) -> RunReport:
+    options = Options(trigger=Trigger.ROLLBACK)
+    try:
+        with workshop.locked(job):
+            back = set_to_go_back_to(job, workshop.store.sets(job.name), workshop.store.state(job.name), to)
+            return run_job(job, workshop.house(job), workshop.patience(job), Options(trigger=Trigger.ROLLBACK, back_to=back))
+    except SyncdError as error:
+        return failed(job, options, error)
