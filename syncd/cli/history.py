@@ -8,8 +8,11 @@ import json
 import click
 
 from syncd.cli.common import Settings, chosen_jobs, emit
+from syncd.cli.diffs import DIFF_LIMIT, HIDDEN, diff_lines, note, readable_by_all
 from syncd.cli.reports import printable
-from syncd.store.rows import PastRun
+from syncd.models import Recorded
+from syncd.store.blobs import BlobCache
+from syncd.store.rows import PastChange, PastRun
 from syncd.store.store import SqliteStore
 
 MARKS = {"changed": "✓", "unchanged": "✓", "skipped": "‖", "failed": "✕", "refused": "✕"}
@@ -19,9 +22,11 @@ MARKS = {"changed": "✓", "unchanged": "✓", "skipped": "‖", "failed": "✕"
 @click.argument("job", required=False)
 @click.option("--path", metavar="PATH", help="Only what happened to this destination.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, metavar="N", help="How many runs at most.")
+@click.option("--diff", is_flag=True, help="Show the lines that changed, as far as both versions are kept (of files that everybody may read).")
+@click.option("--show-secrets", is_flag=True, help="With --diff: also of files that not everybody may read.")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object (schema syncd.history/1).")
 @click.pass_obj
-def command(settings: Settings, job: str | None, path: str | None, limit: int, as_object: bool) -> int:
+def command(settings: Settings, job: str | None, path: str | None, limit: int, diff: bool, show_secrets: bool, as_object: bool) -> int:
     """Show past runs that changed something or failed, the newest first."""
     config = settings.load()
     if job is not None:
@@ -29,13 +34,19 @@ def command(settings: Settings, job: str | None, path: str | None, limit: int, a
     store = SqliteStore.peek(config.state)
     try:
         runs = store.history(job, path, limit)
+        recorded = {name: store.recorded(name) for name in {run.job for run in runs}} if diff else {}
     finally:
         store.close()
     if as_object:
         click.echo(json.dumps({"schema": "syncd.history/1", "runs": [_row(run) for run in runs]}))
         return 0
+    blobs = BlobCache(config.state / "blobs")
     for run in runs:
         _show(settings, run)
+        for change in run.changes:
+            emit(settings, f"    {change.action:<8} {printable(change.path)}")
+            for line in _diff(change, recorded.get(run.job, {}), blobs, show_secrets) if diff else ():
+                emit(settings, line)
     if not runs:
         emit(settings, "Nothing happened yet" + (f" to {path}" if path else "") + ".")
     return 0
@@ -50,7 +61,25 @@ def _row(run: PastRun) -> dict[str, object]:
 def _show(settings: Settings, run: PastRun) -> None:
     moved = f"{run.previous[:7]} → {run.commit[:7]}" if run.previous and run.commit and run.previous != run.commit else (run.commit or "-")[:7]
     emit(settings, f"{MARKS.get(run.status, '?')} {run.started_at[:19]}Z  {run.job}  {moved}  {run.trigger}  {len(run.changes)} change(s)  {run.seconds:.1f} s")
-    for change in run.changes:
-        emit(settings, f"    {change.action:<8} {printable(change.path)}")
     if run.error:
         emit(settings, f"    {run.error_kind}: {printable(run.error)}")
+
+
+def _diff(change: PastChange, recorded: dict[str, Recorded], blobs: BlobCache, show_secrets: bool) -> list[str]:
+    """A file that is not mirrored any more has no mode that would say who may read it: hidden as well."""
+    row = recorded.get(change.path)
+    if change.before == change.after:
+        return []
+    if not show_secrets and (row is None or not readable_by_all(row.entry.mode)):
+        return [note(HIDDEN)]
+    return diff_lines(_content(change.before, blobs), _content(change.after, blobs))
+
+
+def _content(blob: str | None, blobs: BlobCache) -> bytes | None:
+    if blob is None:
+        return b""
+    try:
+        with blobs.open(blob) as content:
+            return content.read(DIFF_LIMIT + 1)
+    except KeyError:
+        return None

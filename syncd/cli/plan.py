@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from concurrent.futures import ThreadPoolExecutor
 
 import click
 
 from syncd.cli.common import Settings, chosen_jobs, emit, exit_code, say
+from syncd.cli.diffs import DIFF_LIMIT, HIDDEN, diff_lines, note, readable_by_all
 from syncd.cli.logs import set_up_logging
 from syncd.cli.reports import MARK, as_json, change_line, error_lines, printable, sign_of
 from syncd.cli.sync import failed
@@ -18,7 +18,6 @@ from syncd.models import Action, Job, Kind, RunReport, RunStatus, Verb
 from syncd.wiring import Workshop
 
 EXIT_CHANGES = 10
-DIFF_LIMIT = 256 << 10
 WORDS = {"+": "to add", "~": "to change", "!": "to put back", "%": "to set right", "-": "to remove", "=": "left alone"}
 
 
@@ -88,15 +87,12 @@ def _diff(workshop: Workshop, action: Action, show_secrets: bool) -> list[str]:
     want, have = action.want, action.expect
     if action.verb not in (Verb.WRITE, Verb.RESTORE) or want is None or want.kind is not Kind.FILE:
         return []
-    if not show_secrets and (not want.mode & 0o004 or (have is not None and not have.mode & 0o004)):
-        return [click.style("      (not everybody may read it; --show-secrets shows the lines)", dim=True)]
+    if not show_secrets and not (readable_by_all(want.mode) and (have is None or readable_by_all(have.mode))):
+        return [note(HIDDEN)]
     old = _content_on_disk(action) if have is not None and have.kind is Kind.FILE else b""
     with workshop.blobs.open(want.blob) as content:
         new = content.read(DIFF_LIMIT + 1)
-    if old is None or b"\0" in old + new or len(old) > DIFF_LIMIT or len(new) > DIFF_LIMIT:
-        return [click.style(f"      (binary or large: {have.stat.size if have else 0} → {want.size or len(new)} bytes)", dim=True)]
-    lines = list(difflib.unified_diff(old.decode("utf-8", "replace").splitlines(), new.decode("utf-8", "replace").splitlines(), lineterm="", n=2))[2:]
-    return [click.style(f"      {printable(line)}", fg={"+": "green", "-": "red"}.get(line[:1])) for line in lines]
+    return diff_lines(old, new)
 
 
 def _content_on_disk(action: Action) -> bytes | None:

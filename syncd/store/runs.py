@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
-from syncd.models import RunReport, RunStatus
+from syncd.models import RunReport, RunStatus, Verb
 from syncd.store import schema
 from syncd.store.rows import PastChange, PastRun
 
@@ -24,7 +24,7 @@ def add(connection: Connection, report: RunReport) -> None:
         "error_kind": report.error.kind if report.error else None, "error": report.error.message if report.error else None,
     }  # fmt: skip
     newest = connection.execute(select(table).where(table.c.job == report.job).order_by(table.c.id.desc()).limit(1)).first()
-    if newest is not None and not report.changes and (newest.status, newest.error, newest.commit) == (values["status"], values["error"], values["commit"]):
+    if newest is not None and (newest.status, newest.error, newest.commit) == (values["status"], values["error"], values["commit"]) and _says_nothing_new(connection, newest.id, report):
         connection.execute(table.update().where(table.c.id == newest.id).values(**values))
         return
     identity = connection.execute(insert(table).values(**values).returning(table.c.id)).scalar_one()
@@ -38,6 +38,15 @@ def add(connection: Connection, report: RunReport) -> None:
         )
     kept = select(table.c.id).where(table.c.job == report.job).order_by(table.c.id.desc()).limit(RUNS_KEPT)
     connection.execute(delete(table).where(table.c.job == report.job, table.c.id.not_in(kept)))
+
+
+def _says_nothing_new(connection: Connection, run: int, report: RunReport) -> bool:
+    """The same files left alone as the last time, and nothing else: an hour of that is one row, not twelve."""
+    if any(change.action is not Verb.KEEP for change in report.changes):
+        return False
+    table = schema.change
+    known = {(row.path, row.before) for row in connection.execute(select(table.c.path, table.c.before).where(table.c.run == run))}
+    return known == {(change.path, change.before) for change in report.changes}
 
 
 def history(connection: Connection, job: str | None, path: str | None, limit: int) -> list[PastRun]:

@@ -239,3 +239,35 @@ def test_what_the_verbs_print_as_json_is_one_object(hub: Stand) -> None:
     with_sets(hub, 2)
     for arguments in (["rollback", "nginx", "--json"], ["verify", "--json"], ["status", "--json"], ["history", "--json"]):
         assert json.loads(hub.call(*arguments).out)["schema"].startswith("syncd.")
+
+
+def test_history_shows_the_lines_that_changed_between_runs(hub: Stand) -> None:
+    with_sets(hub, 3)
+    path = str(hub.dest / "nginx.conf")
+    done = hub.call("history", "nginx", "--path", path, "--diff")
+    assert done.code == 0 and "-1" in done.out and "+2" in done.out
+    plain = hub.call("history", "nginx", "--path", path)
+    assert "+2" not in plain.out
+
+
+def test_lines_of_a_private_file_are_in_no_history_without_being_asked_for(hub: Stand) -> None:
+    hub.write_config(mode="0600")
+    hub.repo.commit({"nginx/nginx.conf": "canary one\n"})
+    hub.sync()
+    hub.repo.commit({"nginx/nginx.conf": "canary two\n", "nginx/gone": None})
+    hub.sync()
+    done = hub.call("history", "--diff")
+    assert "canary" not in done.out and "--show-secrets" in done.out
+    assert "canary two" in hub.call("history", "--diff", "--show-secrets").out
+
+
+def test_the_same_drift_left_alone_for_an_hour_is_one_row(hub: Stand) -> None:
+    hub.write_config(drift="report")
+    hub.sync()
+    (hub.dest / "nginx.conf").write_text("mine\n")
+    for _ in range(4):
+        hub.sync()
+    assert len(hub.call("history", "--json").json["runs"]) == 2
+    (hub.dest / "nginx.conf").write_text("mine again\n")
+    hub.sync()
+    assert len(hub.call("history", "--json").json["runs"]) == 3
