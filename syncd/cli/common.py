@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 EXIT_SOME_FAILED = 3
 EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,9 @@ def exit_code(reports: Iterable[RunReport]) -> int:
             done = True
     if not failed:
         return 0
-    if EXIT_BUG in failed:
-        return EXIT_BUG
+    for above_all in (EXIT_BUG, EXIT_INTERRUPTED):
+        if above_all in failed:
+            return above_all
     if done:
         return EXIT_SOME_FAILED
     return failed[0] if len(set(failed)) == 1 else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import click
@@ -10,7 +11,7 @@ from syncd.cli.common import Settings, chosen_jobs, emit, exit_code, say
 from syncd.cli.diffs import DIFF_LIMIT, HIDDEN, diff_lines, note, readable_by_all
 from syncd.cli.logs import set_up_logging
 from syncd.cli.reports import MARK, as_json, change_line, error_lines, printable, sign_of
-from syncd.cli.sync import failed
+from syncd.cli.sync import failed, stopping
 from syncd.engine.apply import stage
 from syncd.engine.run import Decision, Options, plan_job
 from syncd.errors import SyncdError
@@ -35,19 +36,25 @@ def command(settings: Settings, jobs: tuple[str, ...], diff: bool, show_secrets:
     chosen = chosen_jobs(config, jobs)
     workshop = Workshop.open(config, settings.environ, only_look=True)
     try:
-        with ThreadPoolExecutor(max_workers=max(1, min(config.workers, len(chosen)))) as pool:
-            found = list(pool.map(lambda job: _plan(workshop, job), chosen))
-        reports = [report for report, _ in found]
-        code = _code(reports, exit_code)
-        if as_object:
-            click.echo(as_json("syncd.plan/1", code, workshop.tally.totals(), reports))
-            return code
-        for job, (report, decision) in zip(chosen, found, strict=True):
-            _show(settings, workshop, job, report, decision, diff, show_secrets)
-        _close(settings, reports, workshop)
-        return code
+        with stopping(workshop):
+            return _planned(settings, workshop, chosen, diff, show_secrets, exit_code, as_object)
     finally:
         workshop.close()
+
+
+def _planned(settings: Settings, workshop: Workshop, jobs: Sequence[Job], diff: bool, show_secrets: bool, exit_code: bool, as_object: bool) -> int:
+    """The plans of all jobs, made side by side, are printed; the exit code."""
+    with ThreadPoolExecutor(max_workers=max(1, min(workshop.config.workers, len(jobs)))) as pool:
+        found = list(pool.map(lambda job: _plan(workshop, job), jobs))
+    reports = [report for report, _ in found]
+    code = _code(reports, exit_code)
+    if as_object:
+        click.echo(as_json("syncd.plan/1", code, workshop.tally.totals(), reports))
+        return code
+    for job, (report, decision) in zip(jobs, found, strict=True):
+        _show(settings, workshop, job, report, decision, diff, show_secrets)
+    _close(settings, reports, workshop)
+    return code
 
 
 def _plan(workshop: Workshop, job: Job) -> tuple[RunReport, Decision | None]:

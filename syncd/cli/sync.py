@@ -13,7 +13,7 @@ from syncd.cli.common import Settings, chosen_jobs, emit, exit_code, say
 from syncd.cli.logs import set_up_logging
 from syncd.cli.reports import as_json, change_line, closing_line, error_lines, summary_line
 from syncd.engine.run import Options, run_job
-from syncd.errors import ConfigError, LockedError, StoppedError, SyncdError
+from syncd.errors import ConfigError, LockedError, SyncdError
 from syncd.models import Job, RunReport, RunStatus
 from syncd.wiring import Workshop
 
@@ -46,7 +46,7 @@ def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_de
         width = max((len(job.name) for job in chosen), default=0)
         with stopping(workshop):
             reports = run_all(workshop, chosen, Options(ref=ref, allow_delete=allow_delete), lambda report: None if as_object else show(settings, report, width))
-        code = 130 if workshop.stop.is_set() and any(isinstance(report.error, StoppedError) for report in reports) else exit_code(reports)
+        code = exit_code(reports)
         if as_object:
             click.echo(as_json("syncd.sync/1", code, workshop.tally.totals(), reports))
         elif not settings.quiet:
