@@ -40,7 +40,9 @@ def _decide(job: Job, path: str, want: Entry, had: Recorded | None, have: Local 
     if have is None and ours is None:
         return Action(Verb.WRITE, path, want, had, None, "new")
     upstream_changed = had is None or not had.upstream.same_content(want)
-    if ours is not None and ours.same_content(have):
+    if ours is not None and have is not None and ours.same_content(have):
+        if job.drift is Drift.KEEP and not ours.same_looks(have):
+            return Action(Verb.KEEP, path, want, had, have, "mode or owner changed here")
         return Action(Verb.WRITE, path, want, had, have, "changed upstream")
     # from here somebody else's doing stands at the path: an edit, a deletion, or a file that was there before us
     first_meeting = had is None
@@ -63,7 +65,8 @@ def _looks(job: Job, path: str, want: Entry, had: Recorded | None, ours: Entry |
         known = had is not None and had.standing is Standing.OURS and had.stat == have.stat and had.entry == want and had.wanted is None
         return None if known else Action(Verb.ADOPT, path, want, had, have, "already so")
     touched_here = ours is None or not ours.same_looks(have)
-    asked_anew = ours is None or (ours.mode, ours.uid, ours.gid) != (want.mode, want.uid, want.gid)
+    asked_before = had.upstream if had is not None else None
+    asked_anew = asked_before is None or (asked_before.mode, asked_before.uid, asked_before.gid) != (want.mode, want.uid, want.gid)
     if touched_here and (job.drift is Drift.KEEP or (job.drift is Drift.REPORT and (had is None or not asked_anew))):
         return Action(Verb.KEEP, path, want, had, have, "mode or owner changed here", drifted=job.drift is Drift.REPORT)
     return Action(Verb.MODE, path, want, had, have, "mode or owner", drifted=ours is not None and not asked_anew)
