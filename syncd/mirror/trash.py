@@ -26,7 +26,8 @@ class Trash:
         if local.kind not in (Kind.FILE, Kind.LINK):
             return
         place = self.directory / f"{now.strftime(STAMP)}-{intent}"
-        os.makedirs(place, mode=0o700, exist_ok=True)
+        for private in (self.directory, place):  # makedirs gives its mode to the last folder alone
+            os.makedirs(private, mode=0o700, exist_ok=True)
         number = len(os.listdir(place)) // 2
         with open(place / f"{number:06d}", "xb", opener=_private) as kept:
             if local.kind is Kind.LINK:

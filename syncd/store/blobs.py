@@ -61,7 +61,8 @@ class BlobCache:
         temporary = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
         try:
             if blob[:2] not in self._fan_out:
-                os.makedirs(folder, mode=0o700, exist_ok=True)
+                for private in (self.directory, folder):  # makedirs gives its mode to the last folder alone
+                    os.makedirs(private, mode=0o700, exist_ok=True)
                 self._fan_out.add(blob[:2])
             count = self._write(temporary, blob, chunks, size)
             os.rename(temporary, folder / blob[2:])

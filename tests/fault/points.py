@@ -159,6 +159,11 @@ def kill_at_lines(bench: Workbench, points: int | None, seed: int, seconds: floa
 
 
 def _die_at(scene: Scene, k: int) -> int:
+    return kill_self_at_line(k, lambda: ending(scene))
+
+
+def kill_self_at_line(k: int, work: Callable[[], int]) -> int:
+    """SIGKILL at the k-th line of ours that `work` passes; what `work` returned when it passes fewer. For a child."""
     left = [k]
 
     def passed() -> None:
@@ -167,7 +172,7 @@ def _die_at(scene: Scene, k: int) -> int:
             os.kill(os.getpid(), signal.SIGKILL)
 
     _trace(passed)
-    return ending(scene)
+    return work()
 
 
 def judge(tally: Tally, bench: Workbench, end: int, where: str) -> None:

@@ -1,0 +1,271 @@
+"""Whatever happens in whatever order - pushes, edits, kills, rollbacks, pauses, changed policies, a lost store - the promises hold after every step."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from syncd.clock import Patience
+from syncd.engine.back import set_to_go_back_to
+from syncd.engine.run import House, Options, run_job
+from syncd.errors import SyncdError
+from syncd.mirror.disk import DiskMirror
+from syncd.models import Drift, Job, Limits, PathRule, Prune, RunReport, RunStatus, Trigger
+from syncd.store.blobs import BlobCache
+from syncd.store.store import SqliteStore
+from tests.fault.points import FAILED, in_child, kill_self_at_line
+from tests.fault.scene import MemorySource, Node, look
+from tests.support.clock import FakeClock
+
+NAMES = ("a", "b", "d/x", "d/y", "e/f/g", "skip/me")
+CONTENTS: tuple[Node, ...] = (b"one\n", b"two\n", b"three\n", ("exec", b"#!/bin/sh\n"))
+ALWAYS = ("always", b"here\n")
+
+
+class Mirror(RuleBasedStateMachine):
+    """The model: every tree ever pushed, what a person last put where, and what a run may therefore leave behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="syncd-machine-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+        self.dest, self.state = self.folder / "dest", self.folder / "state"
+        self.dest.mkdir()
+        self.clock = FakeClock()
+        self.trees: list[dict[str, Node]] = [dict([ALWAYS])]
+        self.at = 0
+        self.job = Job("job", "me", "acme/infra", "main", (PathRule("", str(self.dest), True),), limits=Limits(delete_share=1.0))
+        self.put: dict[str, Node | None] = {}  # what a person did to a name, and no run has answered since
+        self.own: dict[str, tuple[bytes, int, int]] = {}
+        self.left_alone = False
+
+    def teardown(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # --- what happens -------------------------------------------------------------------------------------------------
+
+    @rule(name=st.sampled_from(NAMES), content=st.sampled_from(CONTENTS))
+    def push(self, name: str, content: Node) -> None:
+        self.trees.append({**self.trees[self.at], name: content})
+        self.at = len(self.trees) - 1
+
+    @rule(name=st.sampled_from(NAMES))
+    def drop(self, name: str) -> None:
+        self.trees.append({path: node for path, node in self.trees[self.at].items() if path != name})
+        self.at = len(self.trees) - 1
+
+    @rule()
+    def force_push_back(self) -> None:
+        self.at = max(0, self.at - 1)
+
+    @rule(name=st.sampled_from(NAMES), number=st.integers(0, 3))
+    def edit(self, name: str, number: int) -> None:
+        place = self.dest / name
+        if place.parent.is_dir() and not place.is_dir():
+            place.write_bytes(b"edited %d\n" % number)
+            self.put[name] = look(str(place))
+
+    @rule(name=st.sampled_from(NAMES))
+    def remove(self, name: str) -> None:
+        if (self.dest / name).is_file():
+            (self.dest / name).unlink()
+            self.put[name] = None
+
+    @rule(name=st.sampled_from(NAMES), mode=st.sampled_from((0o600, 0o755)))
+    def chmod(self, name: str, mode: int) -> None:
+        if (self.dest / name).is_file():
+            (self.dest / name).chmod(mode)
+            self.put[name] = look(str(self.dest / name))
+
+    @rule(name=st.sampled_from(("mine", "d/mine", ".syncd-0123456789ab-0123456789abcdef")))
+    def file_of_my_own(self, name: str) -> None:
+        place = self.dest / name
+        if place.parent.is_dir():
+            place.write_bytes(b"mine\n")
+            self.own[name] = (b"mine\n", place.stat().st_ino, place.stat().st_mtime_ns)
+
+    @rule(drift=st.sampled_from(Drift), prune=st.sampled_from(Prune), exclude=st.booleans())
+    def change_configuration(self, drift: Drift, prune: Prune, exclude: bool) -> None:
+        rule = PathRule("", str(self.dest), True, exclude=("skip/",) if exclude else ())
+        self.job = replace(self.job, drift=drift, prune=prune, paths=(rule,))
+
+    @rule()
+    def lose_the_store(self) -> None:
+        shutil.rmtree(self.state, ignore_errors=True)
+        self.left_alone = False
+
+    @rule()
+    def lose_the_cache(self) -> None:
+        shutil.rmtree(self.state / "blobs", ignore_errors=True)
+
+    @rule(minutes=st.sampled_from((None, 5)))
+    def pause(self, minutes: int | None) -> None:
+        self._change_state(paused_reason="by hand", paused_until=None)
+        self.left_alone = True
+
+    @rule()
+    def resume(self) -> None:
+        self._change_state(paused_reason=None, paused_until=None, held=False)
+        self.left_alone = False
+
+    @rule(line=st.integers(1, 4000))
+    def a_run_that_is_killed(self, line: int) -> None:
+        before = self._shown()
+        in_child(lambda: kill_self_at_line(line, lambda: self._ending(Options())))
+        shown = self._shown()
+        for name in NAMES:  # whole: what stood there, or what the head has
+            assert shown.get(name) in (before.get(name), self._wanted().get(name)), name
+        self.put = {name: node for name, node in self.put.items() if shown.get(name) == before.get(name)}
+
+    @rule()
+    def a_run(self) -> None:
+        self._run_and_judge(Options())
+
+    @rule()
+    def a_rollback(self) -> None:
+        with self._house() as (house, store):
+            try:
+                back = set_to_go_back_to(self.job, store.sets("job"), store.state("job"), None)
+            except SyncdError:
+                return
+        before = self._shown()
+        report = self._run(Options(trigger=Trigger.ROLLBACK, back_to=back))
+        if report.status not in (RunStatus.CHANGED, RunStatus.UNCHANGED):
+            assert self._may_fail(report), report.error
+            return
+        assert report.commit == back.commit
+        self.left_alone = True
+        shown = self._shown()
+        if self.job.drift is Drift.RESTORE:
+            for path, entry in back.files.items():
+                name = os.path.relpath(path, self.dest)
+                assert shown.get(name) == self.trees[int(back.commit, 16) - 1].get(name), name
+                assert entry.blob
+        self._judge_removals(before, {os.path.relpath(path, self.dest) for path in back.files})
+        self._answered()
+
+    # --- what must hold -----------------------------------------------------------------------------------------------
+
+    @invariant()
+    def files_of_others_are_untouched(self) -> None:
+        for name, (content, inode, mtime) in self.own.items():
+            found = (self.dest / name).stat()
+            assert ((self.dest / name).read_bytes(), found.st_ino, found.st_mtime_ns) == (content, inode, mtime), name
+
+    @invariant()
+    def every_file_is_whole_and_somebodys(self) -> None:
+        for name, node in self._shown().items():
+            known = [tree.get(name) for tree in self.trees]
+            content = node if isinstance(node, bytes) else node[1]
+            contents = [one if isinstance(one, bytes) else one[1] for one in known if one is not None]
+            assert content in contents or content.startswith(b"edited "), (name, node)
+
+    @precondition(lambda self: self.state.exists())
+    @invariant()
+    def what_is_kept_beside_the_mirror_is_private(self) -> None:
+        for place, names, files in os.walk(self.state):
+            for name in names:
+                assert os.stat(os.path.join(place, name)).st_mode & 0o077 == 0, name
+            for name in files:
+                assert os.stat(os.path.join(place, name)).st_mode & 0o077 == 0, name
+
+    # --- how ----------------------------------------------------------------------------------------------------------
+
+    def _run_and_judge(self, options: Options) -> None:
+        before, recorded = self._shown(), self._recorded()
+        report = self._run(options)
+        if self.left_alone:
+            assert report.status is RunStatus.SKIPPED and self._shown() == before
+            return
+        if report.status not in (RunStatus.CHANGED, RunStatus.UNCHANGED):
+            assert self._may_fail(report), report.error
+            return
+        wanted, shown = self._wanted(), self._shown()
+        for name, node in wanted.items():
+            if self.job.drift is Drift.RESTORE or name not in self.put:
+                assert shown.get(name) == node or (self.job.drift is not Drift.RESTORE and recorded.get(name) is None), (name, node, shown.get(name), report.changes)
+            elif self.job.drift is Drift.KEEP:
+                assert shown.get(name) in (before.get(name), node), (name, report.changes)
+                if self.put[name] != node and isinstance(self.put[name], bytes):
+                    assert shown.get(name) == before.get(name), "keep keeps"
+        self._judge_removals(before, set(wanted))
+        assert not [name for name in self._all() if os.path.basename(name).startswith(".syncd-") and name not in self.own], "nothing of ours is left over"
+        again = self._run(options)
+        assert again.status is RunStatus.UNCHANGED and self._shown() == shown, again.changes
+        self._answered()
+
+    def _judge_removals(self, before: dict[str, Node], wanted: set[str]) -> None:
+        """Nothing went but what was ours, unedited, and dropped; nothing at all under `prune: off`."""
+        shown = self._shown()
+        for name, node in before.items():
+            if name not in shown and name not in wanted:
+                assert self.job.prune is Prune.TRACKED, name
+                assert any(_content(tree[name]) == _content(node) for tree in self.trees if name in tree), name
+
+    def _answered(self) -> None:
+        if self.job.drift is Drift.RESTORE:
+            self.put.clear()
+
+    def _may_fail(self, report: RunReport) -> bool:
+        """A file of a person's own where a folder belongs; a path edited into the way."""
+        return report.error is not None and report.error.kind == "mirror"
+
+    def _wanted(self) -> dict[str, Node]:
+        excluded = any(rule.exclude for rule in self.job.paths)
+        return {name: node for name, node in self.trees[self.at].items() if not (excluded and name.startswith("skip/"))}
+
+    def _all(self) -> list[str]:
+        return [os.path.relpath(os.path.join(place, name), self.dest) for place, _, files in os.walk(self.dest) for name in files]
+
+    def _shown(self) -> dict[str, Node]:
+        return {name: look(str(self.dest / name)) for name in self._all() if name not in self.own and not os.path.basename(name).startswith(".syncd-")}
+
+    def _recorded(self) -> dict[str, object]:
+        with self._house() as (_, store):
+            return {os.path.relpath(path, self.dest): row for path, row in store.recorded("job").items()}
+
+    def _change_state(self, **changes: object) -> None:
+        with self._house() as (_, store):
+            store.change_state("job", lambda state: replace(state, **changes))  # type: ignore[arg-type]
+
+    def _run(self, options: Options) -> RunReport:
+        with self._house() as (house, _):
+            return run_job(self.job, house, Patience(self.clock, 600.0), options)
+
+    def _ending(self, options: Options) -> int:
+        return 0 if self._run(options).status in (RunStatus.CHANGED, RunStatus.UNCHANGED) else FAILED
+
+    def _house(self) -> _Open:
+        return _Open(self)
+
+
+def _content(node: Node) -> bytes:
+    return node if isinstance(node, bytes) else node[1]
+
+
+class _Open:
+    """Everything opened anew, as each command does it, and closed again."""
+
+    def __init__(self, machine: Mirror) -> None:
+        self.machine = machine
+
+    def __enter__(self) -> tuple[House, SqliteStore]:
+        machine = self.machine
+        source = MemorySource(machine.trees)
+        source.head = machine.at
+        self.store = SqliteStore.open(machine.state)
+        disk = DiskMirror(machine.state / "trash", machine.clock)
+        return House(source, self.store, disk, BlobCache(machine.state / "blobs"), machine.clock, lambda _: (None, None), "scope", frozenset({"job"})), self.store
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
+
+
+TestMirror = Mirror.TestCase
+TestMirror.settings = settings(max_examples=int(os.environ.get("SYNCD_MACHINE_EXAMPLES", "30")), stateful_step_count=25, deadline=None, derandomize="SYNCD_MACHINE_EXAMPLES" not in os.environ, database=None)
