@@ -1,4 +1,7 @@
-"""What GitHub lets one identity do: the hourly budget as its headers tell it, and our own bounds on requests a minute and at once."""
+"""What GitHub lets one identity do: the hourly budget as its headers tell it, and our own bounds on requests a minute and at once.
+
+A limit that one request met holds for all of the identity's: until its time has come nothing is sent, whichever job asks.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from syncd.clock import Clock, Patience
+from syncd.errors import RateLimitedError
 
 POINTS_A_MINUTE = 900  # docs "Rate limits for the REST API": secondary limit per endpoint; kept over all endpoints together
 
@@ -28,6 +32,7 @@ class Budget:
         self._points = points_a_minute
         self._guard = threading.Lock()
         self._sent: deque[float] = deque()
+        self._closed: dict[str, tuple[float, RateLimitedError]] = {}
         self._view = BudgetView(None, None, None)
 
     def take(self, patience: Patience) -> None:
@@ -42,6 +47,26 @@ class Budget:
                     return
                 wait = self._sent[0] + 60 - now
             patience.wait(max(0.05, wait))
+
+    def close(self, bucket: str, error: RateLimitedError) -> None:
+        """Nothing of this bucket goes out before the limit's `retry_at`."""
+        until = self._clock.monotonic() + (error.retry_at - self._clock.now()).total_seconds()
+        with self._guard:
+            if until > self._closed.get(bucket, (0.0, error))[0]:
+                self._closed[bucket] = (until, error)
+
+    def check(self, bucket: str, subject: str) -> None:
+        """Raises RateLimitedError, and nothing needs to be sent, while a limit is known to last."""
+        with self._guard:
+            until, error = self._closed.get(bucket, (0.0, None))
+            if error is not None and self._clock.monotonic() >= until:
+                del self._closed[bucket]
+                error = None
+        if error is not None:
+            raise RateLimitedError(
+                f"{subject} was not asked for: GitHub has set this identity a limit; it makes sense again at {error.retry_at:%Y-%m-%dT%H:%M:%SZ}",
+                retry_at=error.retry_at, primary=error.primary, status=error.status, request_id=error.request_id, hint=error.hint,
+            )  # fmt: skip
 
     def note(self, headers: Mapping[str, str]) -> None:
         try:

@@ -7,6 +7,7 @@ Source: docs "Generating a JWT", "Create an installation access token for an app
 
 from __future__ import annotations
 
+import base64
 import logging
 import threading
 from collections.abc import Iterable, Iterator
@@ -144,7 +145,8 @@ class Installation:
                 self._alone.add(grant.installation)  # one wrong name must fail only its own jobs
                 return self._renew(Grant(grant.installation, (repo.lower().partition("/")[2],)), repo, patience)
             if error.state == "installation":  # removed, perhaps installed anew under another id
-                self._found = {where: found for where, found in self._found.items() if found != grant.installation}
+                with self._guard:  # other owners' turns go on meanwhile
+                    self._found = {where: found for where, found in self._found.items() if found != grant.installation}
             self._refused[grant] = (self._clock.monotonic() + REFUSED_SECONDS, error)
             raise
         with self._guard:
@@ -181,7 +183,8 @@ class Installation:
         account = found.get("account")
         login = account.get("login") if isinstance(account, dict) else None
         moved = isinstance(login, str) and login.lower() != owner  # then it says nothing about the owner's other repositories
-        self._found[repo if moved else owner] = identity
+        with self._guard:
+            self._found[repo if moved else owner] = identity
         return identity
 
     def _mint(self, grant: Grant, repo: str, patience: Patience) -> Token:
@@ -253,6 +256,11 @@ class Installation:
             lock.release()
 
 
+def _basic(token: str) -> str:
+    """As git's own endpoints take a token. Source: GitHub docs, "Authenticating as a GitHub App installation": the user is x-access-token."""
+    return "Basic " + base64.b64encode(f"x-access-token:{token}".encode()).decode()
+
+
 class Authorised:
     """Sends each request with the credential for its repository. A refused token is dropped and asked for anew once; a token too
     young to be known everywhere is tried again for some seconds first."""
@@ -275,7 +283,8 @@ class Authorised:
     def _with_token(self, request: Request, token: Token | None, patience: Patience) -> Response:
         headers = dict(request.headers)
         if token is not None:
-            headers["Authorization"] = f"Bearer {token.value.reveal()}"
+            value = token.value.reveal()
+            headers["Authorization"] = _basic(value) if request.basic else f"Bearer {value}"
         sent = replace(request, headers=headers)
         answer = self._inner.send(sent, patience)
         for wait in FRESH_WAITS:

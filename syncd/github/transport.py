@@ -25,7 +25,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from syncd.clock import Clock, Patience
-from syncd.errors import BadResponseError, ConfigError, RemoteUnavailableError, TimedOutError
+from syncd.errors import BadResponseError, ConfigError, RateLimitedError, RemoteUnavailableError, TimedOutError
 from syncd.github.addresses import Proxies, check_elsewhere, same_origin, target
 from syncd.github.limits import Budget, Gate, Tally
 from syncd.github.protocol import Request, Response, Transport, date_of, known, limit, refusal
@@ -44,6 +44,11 @@ BACKOFF_SECONDS = 0.5
 RETRIED = {408, 500, 502, 503, 504}
 LIMITS_WAITED_OUT = 2  # of one request; who is limited a third time is limited by something else
 UNBUDGETED = ("token", "installation", "app", "codeload", "lfs")  # their headers, if any, tell of another bucket than the identity's
+
+
+def authorities() -> str:
+    """The file of certificate authorities that a server is judged by where `ca_file` says nothing."""
+    return requests.utils.DEFAULT_CA_BUNDLE_PATH
 
 
 class _Header(requests.auth.AuthBase):
@@ -205,10 +210,11 @@ class Network:
 
     def send(self, request: Request, patience: Patience) -> Response:
         sent, credential = request, request.headers.get("Authorization")
+        self._budget.check(_bucket(request), request.subject)
         for _ in range(HOPS + 1):
             answer = self._exchange(sent, credential, patience)
             if answer.status not in (301, 302, 303, 307, 308) or "location" not in answer.headers:
-                return answer
+                return self._heeded(request, answer) if answer.status in (403, 429) and same_origin(sent.url, request.url) else answer
             answer.close()
             found = target(sent.url, answer.headers["location"], request.subject)
             if not same_origin(found, sent.url):
@@ -224,6 +230,14 @@ class Network:
     def close(self) -> None:
         self._adapter.close()
         self._session.close()
+
+    def _heeded(self, request: Request, answer: Response) -> Response:
+        """The refusal, read; when it speaks of a limit, no other request runs into it."""
+        answer = known(answer)
+        error = limit(request, refusal(answer), self._clock.now())
+        if error is not None:
+            self._budget.close(_bucket(request), error)
+        return answer
 
     def _notice(self, text: str) -> None:
         if text not in self.notices:
@@ -270,6 +284,11 @@ class Network:
         if not isinstance(found, requests.Response):
             raise TypeError("an answer without a head")
         return found
+
+
+def _bucket(request: Request) -> str:
+    """Whose limit a request spends: one for the API as the identity, others for what goes without its token."""
+    return request.route if request.route in UNBUDGETED else "api"
 
 
 def _translated(request: Request, error: Exception) -> RemoteUnavailableError | BadResponseError:
@@ -322,6 +341,10 @@ class Retrying:
                 answer = self._inner.send(request, patience)
             except TimedOutError:
                 raise
+            except RateLimitedError as error:  # known from another request: nothing was sent
+                if not self._waited(error, 1, patience):
+                    raise
+                continue
             except RemoteUnavailableError:
                 pause = self._pause(lost, patience)
                 if pause is None:
@@ -347,12 +370,12 @@ class Retrying:
 
     def _waited_out(self, request: Request, answer: Response, limited: int, patience: Patience) -> bool:
         """True after the time that a limit asked for, when there was one and it fitted."""
-        now = self._clock.now()
-        error = limit(request, refusal(answer), now)
-        if error is None or not self._waits or limited >= LIMITS_WAITED_OUT:
-            return False
-        wait = (error.retry_at - now).total_seconds() * (1 if error.primary else 2**limited) + self._chance()
-        if wait >= patience.remaining_seconds():
+        error = limit(request, refusal(answer), self._clock.now())
+        return error is not None and limited < LIMITS_WAITED_OUT and self._waited(error, 1 if error.primary else 2**limited, patience)
+
+    def _waited(self, error: RateLimitedError, times: int, patience: Patience) -> bool:
+        wait = max(0.0, (error.retry_at - self._clock.now()).total_seconds()) * times + self._chance()
+        if not self._waits or wait >= patience.remaining_seconds():
             return False
         patience.wait(wait)
         return True

@@ -1,0 +1,150 @@
+"""The budget of an identity, its limits once met, and how many requests are in flight."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+import pytest
+
+from syncd.clock import Patience, SystemClock
+from syncd.errors import RateLimitedError, StoppedError, TimedOutError
+from syncd.github.limits import Budget, Gate, Tally
+from tests.support.clock import FakeClock
+
+HEADERS = {"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "4990", "x-ratelimit-reset": "1795000000", "x-ratelimit-resource": "core"}
+
+
+def limited(clock: FakeClock, seconds: float) -> RateLimitedError:
+    return RateLimitedError("slow down", retry_at=clock.now() + timedelta(seconds=seconds), status=403)
+
+
+def test_no_minute_sees_more_requests_than_it_may() -> None:
+    clock = FakeClock()
+    budget, patience, sent = Budget(clock, points_a_minute=10), Patience(clock, 3600), []
+    for _ in range(55):
+        budget.take(patience)
+        sent.append(clock.monotonic())
+        clock.advance(0.5)
+    for at in sent:
+        assert sum(at <= other < at + 60 for other in sent) <= 10
+    assert sent[-1] - sent[0] < 5 * 61, "and it waits no longer than it must"
+
+
+def test_waiting_for_the_minute_ends_with_the_runs_time_and_with_a_signal() -> None:
+    clock = FakeClock()
+    budget = Budget(clock, points_a_minute=1)
+    budget.take(Patience(clock, 3600))
+    with pytest.raises(TimedOutError):
+        budget.take(Patience(clock, 10))
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(StoppedError):
+        budget.take(Patience(clock, 3600, stop))
+
+
+def test_the_budget_is_what_the_last_answer_said() -> None:
+    budget = Budget(FakeClock())
+    assert (budget.view().limit, budget.view().remaining, budget.view().reset_at) == (None, None, None)
+    budget.note(HEADERS)
+    view = budget.view()
+    assert (view.limit, view.remaining) == (5000, 4990) and view.reset_at is not None and view.reset_at.timestamp() == 1795000000
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {**HEADERS, "x-ratelimit-remaining": "many"},
+        {**HEADERS, "x-ratelimit-reset": "9" * 40},
+        {**HEADERS, "x-ratelimit-reset": "1e400"},
+        {**HEADERS, "x-ratelimit-limit": "5000, 5000"},
+        {**HEADERS, "x-ratelimit-remaining": "7", "x-ratelimit-resource": "search"},
+    ],
+)
+def test_headers_that_say_nothing_or_speak_of_another_budget_change_nothing(headers: dict[str, str]) -> None:
+    budget = Budget(FakeClock())
+    budget.note(HEADERS)
+    budget.note(headers)
+    assert budget.view().remaining == 4990
+
+
+def test_a_limit_that_was_met_holds_for_everything_of_its_kind_until_its_time() -> None:
+    clock = FakeClock()
+    budget = Budget(clock)
+    budget.check("api", "main of acme/infra")
+    budget.close("api", limited(clock, 90))
+    for _ in range(9):
+        with pytest.raises(RateLimitedError, match=r"main of acme/infra was not asked for.*sense again at 2026-11-23T12:01:30Z") as caught:
+            budget.check("api", "main of acme/infra")
+        assert caught.value.retry_at == limited(clock, 90).retry_at - timedelta(seconds=clock.monotonic() - 1000)
+        budget.check("token", "a token")  # another bucket of GitHub's
+        clock.advance(10)
+    budget.check("api", "main of acme/infra")
+
+
+def test_of_two_limits_the_longer_one_holds() -> None:
+    clock = FakeClock()
+    budget = Budget(clock)
+    budget.close("api", limited(clock, 300))
+    budget.close("api", limited(clock, 5))
+    clock.advance(200)
+    with pytest.raises(RateLimitedError):
+        budget.check("api", "x")
+    clock.advance(101)
+    budget.check("api", "x")
+
+
+def test_a_stepped_wall_clock_neither_lifts_nor_prolongs_a_limit() -> None:
+    clock = FakeClock()
+    budget = Budget(clock)
+    budget.close("api", limited(clock, 60))
+    clock.at += timedelta(hours=5)
+    with pytest.raises(RateLimitedError):
+        budget.check("api", "x")
+    clock.at -= timedelta(hours=10)
+    clock.seconds += 61
+    budget.check("api", "x")
+
+
+def test_no_more_are_in_flight_than_the_gate_lets_through() -> None:
+    gate, patience = Gate(3), Patience(SystemClock(), 30)
+    inside, most, guard, together = 0, 0, threading.Lock(), threading.Barrier(3)
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(5):
+            gate.enter(patience)
+            with guard:
+                inside += 1
+                most = max(most, inside)
+            together.wait(30)  # three at a time, so the gate is both kept and used
+            with guard:
+                inside -= 1
+            gate.leave()
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert (most, inside) == (3, 0)
+
+
+def test_waiting_at_the_gate_ends_with_a_signal() -> None:
+    gate, stop = Gate(1), threading.Event()
+    gate.enter(Patience(SystemClock(), 30))
+    threading.Timer(0.05, stop.set).start()
+    with pytest.raises(StoppedError):
+        gate.enter(Patience(SystemClock(), 30, stop))
+
+
+def test_every_exchange_is_counted_by_identity_and_status() -> None:
+    tally = Tally()
+    threads = [threading.Thread(target=lambda code=code: [tally.count("ops", code) for _ in range(500)]) for code in (200, 304, 304, 302)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert tally.totals() == {"total": 2000, "not_modified": 1000}
+    assert tally.by_code() == {("ops", 200): 500, ("ops", 304): 1000, ("ops", 302): 500}
