@@ -6,7 +6,7 @@ import grp
 import os
 import pwd
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from syncd.clock import Clock, Patience, SystemClock
@@ -15,7 +15,8 @@ from syncd.config.secrets import read_key, read_secret
 from syncd.engine.ports import Source
 from syncd.engine.run import House
 from syncd.errors import AuthError, MirrorError
-from syncd.github.limits import Budget, Gate, Tally
+from syncd.github.early import Early, Reply
+from syncd.github.limits import Budget, BudgetView, Gate, Tally
 from syncd.github.source import GitHubSource, SharedHeads
 from syncd.github.tokens import Anonymous, Authorised, Credentials, Installation, PersonalToken
 from syncd.github.transport import Network, Proxies, Retrying
@@ -29,14 +30,16 @@ from syncd.store.store import SqliteStore
 class Workshop:
     """Everything one command or daemon works with. `close` gives connections and the store back."""
 
-    def __init__(self, config: Config, environ: Mapping[str, str], store: SqliteStore, clock: Clock | None = None) -> None:
+    def __init__(self, config: Config, environ: Mapping[str, str], store: SqliteStore, clock: Clock | None = None, early: Sequence[Reply] = ()) -> None:
         self.config, self.store = config, store
         self.clock = clock or SystemClock()
         self.stop = threading.Event()
         self.tally = Tally()
+        self.early = Early(early, self.tally)
         self.blobs = BlobCache(config.state / "blobs")
         self.mirror = DiskMirror(config.state / "trash", self.clock)
         self.budgets: dict[str, Budget] = {}
+        self._saved: dict[str, BudgetView] = {}
         self._environ = environ
         self._gate = Gate(config.requests_at_once)
         self._proxies = proxies_of(environ)
@@ -45,9 +48,9 @@ class Workshop:
         self._guard = threading.RLock()
 
     @classmethod
-    def open(cls, config: Config, environ: Mapping[str, str], only_look: bool = False, clock: Clock | None = None) -> Workshop:
-        """`only_look` makes no state where there is none."""
-        return cls(config, environ, SqliteStore.peek(config.state) if only_look else SqliteStore.open(config.state), clock)
+    def open(cls, config: Config, environ: Mapping[str, str], only_look: bool = False, clock: Clock | None = None, early: Sequence[Reply] = ()) -> Workshop:
+        """`only_look` makes no state where there is none; `early` is what GitHub has said already, and is not asked again."""
+        return cls(config, environ, SqliteStore.peek(config.state) if only_look else SqliteStore.open(config.state), clock, early)
 
     def house(self, job: Job) -> House:
         identity = self.config.identities[job.identity]
@@ -71,7 +74,7 @@ class Workshop:
                 network = Network(identity.name, self.clock, self.tally, budget, self._gate, self._proxies, identity.ca_file)
                 self._networks.append(network)
                 credentials = self._credentials(identity, network)
-                transport = Retrying(Authorised(network, credentials, self.clock), self.clock)
+                transport = Retrying(Authorised(self.early.before(network, budget), credentials, self.clock), self.clock)
                 self._sources[identity.name] = GitHubSource(transport, identity.api, self.config.requests_at_once, SharedHeads())
             return self._sources[identity.name]
 
@@ -86,11 +89,16 @@ class Workshop:
             raise AuthError(f"nobody is logged in as {identity.name}", hint=f"run: syncd login {identity.name}")
         return Anonymous()
 
-    def close(self) -> None:
+    def save_budgets(self) -> None:
+        """What GitHub said of each identity's limit is in the store."""
         for name, budget in self.budgets.items():
             view = budget.view()
-            if view.limit is not None:
+            if view.limit is not None and self._saved.get(name) != view:
                 self.store.see_budget(name, view.limit, view.remaining, view.reset_at)
+                self._saved[name] = view
+
+    def close(self) -> None:
+        self.save_budgets()
         for source in self._sources.values():
             source.close()
         for network in self._networks:

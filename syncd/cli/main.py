@@ -8,11 +8,15 @@ import platform
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from syncd import __version__
 from syncd.errors import ConfigError, SyncdError
+
+if TYPE_CHECKING:
+    from syncd.github.early import Reply
 
 # name -> (module, one line of help): help and completion cost no import of the verbs themselves
 VERBS: dict[str, tuple[str, str]] = {
@@ -67,7 +71,7 @@ def cli(ctx: click.Context, config: str | None, verbose: int, quiet: bool) -> No
     """syncd keeps the listed files and folders of GitHub repositories equal on this machine."""
     from syncd.cli.common import Settings
 
-    ctx.obj = Settings(config=config, verbose=verbose, quiet=quiet, environ=dict(os.environ))
+    ctx.obj = Settings(config=config, verbose=verbose, quiet=quiet, environ=dict(os.environ), early=ctx.obj or ())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -75,10 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(run(arguments))
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
+def run(arguments: Sequence[str] | None = None, early: Sequence[Reply] = ()) -> int:
+    """The exit code of a command. `early` is what the quick check was told by GitHub before it had no opinion."""
     _no_core_dumps()
     try:
-        result = cli.main(args=list(arguments) if arguments is not None else None, prog_name="syncd", standalone_mode=False)
+        result = cli.main(args=list(arguments) if arguments is not None else None, prog_name="syncd", standalone_mode=False, obj=early)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as exit_:
         return exit_.exit_code

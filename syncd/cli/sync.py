@@ -15,7 +15,10 @@ from syncd.cli.reports import as_json, change_line, closing_line, error_lines, s
 from syncd.engine.run import Options, run_job
 from syncd.errors import ConfigError, LockedError, SyncdError
 from syncd.models import Job, RunReport, RunStatus
+from syncd.note import leave
 from syncd.wiring import Workshop
+
+FEW_FILES = 500  # so many are noted even after a change; more only once a run found them at rest, so that a change does not wait for it
 
 
 @click.command(name="sync", short_help="Bring the jobs in step once.")
@@ -35,7 +38,7 @@ def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_de
     set_up_logging(settings)
     config = settings.load()
     chosen = chosen_jobs(config, jobs)
-    workshop = Workshop.open(config, settings.environ)
+    workshop = Workshop.open(config, settings.environ, early=settings.early)
     try:
         for note in workshop.store.notes:
             say(settings, f"syncd: {note}")
@@ -51,6 +54,9 @@ def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_de
             click.echo(as_json("syncd.sync/1", code, workshop.tally.totals(), reports))
         elif not settings.quiet:
             click.echo(closing_line(reports, code, workshop.tally.totals()))
+        if code == 0 and ref is None and (sum(report.files for report in reports) <= FEW_FILES or all(report.status is RunStatus.UNCHANGED for report in reports)):
+            workshop.save_budgets()
+            leave(workshop, settings.environ)
         return code
     finally:
         workshop.close()

@@ -104,9 +104,14 @@ def _known_first(spellings: list[str], known: Head | None) -> list[str]:
     return [known.form, *(form for form in spellings if form != known.form)]
 
 
-def _ask(transport: Transport, api: str, repo: str, ref: str | None, form: str, known: Head | None, patience: Patience) -> Head:
+def question(api: str, repo: str, ref: str | None, form: str, known: Head | None) -> Request:
+    """The request that asks what `ref` names, in the spelling `form`; conditional on what is known."""
     path = f"{repo_path(repo)}/commits/{quoted(form)}"
-    request = get(api, path, "head", f"{printable(ref) if ref else 'the default branch'} of {repo}", repo, SHA, conditions(known), SHA_CAP)
+    return get(api, path, "head", f"{printable(ref) if ref else 'the default branch'} of {repo}", repo, SHA, conditions(known), SHA_CAP)
+
+
+def _ask(transport: Transport, api: str, repo: str, ref: str | None, form: str, known: Head | None, patience: Patience) -> Head:
+    request = question(api, repo, ref, form, known)
     answer = ask(transport, request, patience)
     if answer.status == 304 and known is not None:
         return replace(known, form=form, unchanged=True)

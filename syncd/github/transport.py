@@ -51,6 +51,11 @@ def authorities() -> str:
     return requests.utils.DEFAULT_CA_BUNDLE_PATH
 
 
+def authorities() -> str:
+    """The file of certificate authorities that a server is judged by where `ca_file` says nothing."""
+    return requests.utils.DEFAULT_CA_BUNDLE_PATH
+
+
 class _Header(requests.auth.AuthBase):
     """Our Authorization, or none at all. An auth object, because a plain header would be replaced from ~/.netrc."""
 

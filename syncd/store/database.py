@@ -21,6 +21,7 @@ from sqlalchemy.pool import StaticPool
 
 from syncd.errors import StoreError
 from syncd.store.migrate import migrate, version_of
+from syncd.store.quiet import next_counter
 
 T = TypeVar("T")
 
@@ -47,8 +48,18 @@ class Database:
         return self._transaction(query)
 
     def write(self, change: Callable[[Connection], T]) -> T:
-        """`change` is durable when this returns. Raises StoreError; nothing of it is kept then."""
-        return self._transaction(change)
+        """`change` is durable when this returns, and `counter` is another number. Raises StoreError; nothing of it is kept then."""
+
+        def counted(connection: Connection) -> T:
+            result = change(connection)
+            connection.exec_driver_sql(f"PRAGMA user_version = {next_counter(_counter(connection))}")
+            return result
+
+        return self._transaction(counted)
+
+    def counter(self) -> int:
+        """A number that every write changes: what was read while it stood still was true at one moment, and is until it moves."""
+        return self._transaction(_counter)
 
     def close(self) -> None:
         with self._guard:
@@ -139,6 +150,10 @@ class Database:
         for old in sorted(self.file.parent.glob(f"{self.file.name}.broken-*"))[:-BROKEN_KEPT]:
             old.unlink(missing_ok=True)
         self._say(f"the store was damaged ({error.orig}); it was set aside as {aside.name} and a new one begun: equal files will be adopted, nothing is removed")
+
+
+def _counter(connection: Connection) -> int:
+    return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
 
 
 def _connect(name: str) -> sqlite3.Connection:

@@ -12,14 +12,19 @@ from pathlib import Path
 from syncd.errors import LockedError, StoreError
 
 
+def lock_file(state_dir: Path, job: str) -> Path:
+    """The file whose lock the job's holder has."""
+    safe = job if job.replace("-", "").replace("_", "").replace(".", "").isalnum() and len(job) < 100 else sha256(job.encode()).hexdigest()
+    return state_dir / "locks" / f"{safe}.lock"
+
+
 @contextmanager
 def job_lock(state_dir: Path, job: str) -> Iterator[None]:
     """The job is ours alone while the block runs. Raises LockedError at once, naming the holder's pid, when another has it."""
-    place = state_dir / "locks"
-    safe = job if job.replace("-", "").replace("_", "").replace(".", "").isalnum() and len(job) < 100 else sha256(job.encode()).hexdigest()
+    file = lock_file(state_dir, job)
     try:
-        os.makedirs(place, mode=0o700, exist_ok=True)
-        descriptor = os.open(place / f"{safe}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        os.makedirs(file.parent, mode=0o700, exist_ok=True)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise StoreError(f"can't lock the job {job}: {error.strerror}", hint="the state folder must be writable by the user who runs syncd") from error
     try:

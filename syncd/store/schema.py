@@ -6,9 +6,9 @@ Values that are only read whole are kept as one JSON text, so that a new field n
 
 from __future__ import annotations
 
-import hashlib
-
 from sqlalchemy import Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
+
+from syncd.store.quiet import seal
 
 VERSION = "0001"
 
@@ -83,10 +83,4 @@ listing = Table("listing", metadata, Column("tree", Text, primary_key=True), Col
 
 budget = Table("budget", metadata, Column("identity", Text, primary_key=True), Column("limit", Integer), Column("remaining", Integer), Column("reset_at", Text))
 
-
-def seal(*values: str | bytes) -> str:
-    """Eight bytes that change with any bit of the values."""
-    hasher = hashlib.blake2b(digest_size=8)
-    for value in values:
-        hasher.update((value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")) + b"\0")
-    return hasher.hexdigest()
+__all__ = ["VERSION", "applied_set", "budget", "change", "file", "folder", "head", "intent", "job", "listing", "metadata", "run", "seal"]

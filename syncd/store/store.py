@@ -56,6 +56,17 @@ class SqliteStore:
         return cls(Database(None))
 
     @property
+    def file(self) -> Path:
+        """Where it is. Raises StoreError for one in memory."""
+        if self._database.file is None:
+            raise StoreError("this store has no file")
+        return self._database.file
+
+    def counter(self) -> int:
+        """A number that every write changes."""
+        return self._database.counter()
+
+    @property
     def notes(self) -> list[str]:
         return self._database.notes
 

@@ -1,0 +1,177 @@
+"""The note that a `sync` with everything in step leaves for the quick check (quick.py): what it may rely on, and how to ask the heads.
+
+Promises: a job is in the note only when the engine itself, given the known head again, decides that nothing is to be done, and nothing
+of the job is owed, paused, failing or unusual. The note is tied to the configuration's bytes and to the store's count of writes, so it
+is worthless, and never wrong, as soon as anything else has happened. Losing it costs one full run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import posixpath
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from syncd import quick
+from syncd.clock import Patience
+from syncd.engine.ports import Blobs, Head, JobState, ListingMemory, Wanted
+from syncd.engine.run import Options, decide
+from syncd.errors import SyncdError
+from syncd.github.heads import question
+from syncd.github.transport import authorities
+from syncd.models import AnonymousIdentity, Identity, Job, Listing, PathRule, Publish, Recorded, Require, TokenIdentity
+from syncd.store.lock import lock_file
+from syncd.wiring import Workshop, proxies_of
+
+HEADS_AT_MOST = 450  # two runs within a minute stay within GitHub's 900 points
+
+
+class KnownHead:
+    """A Source that knows one head and nothing else: what the engine decides with it is what a 304 would lead to."""
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+
+    def resolve(self, repo: str, ref: str | None, known: Head | None, patience: Patience) -> Head:
+        return self._head
+
+    def listing(self, repo: str, commit: str, rules: Sequence[PathRule], memory: ListingMemory, patience: Patience) -> Listing:
+        raise NotPlainError(f"{repo} would be listed")
+
+    def fetch(self, repo: str, commit: str, wanted: Sequence[Wanted], blobs: Blobs, patience: Patience) -> int:
+        raise NotPlainError(f"{repo} would be fetched")
+
+    def fetch_large(self, repo: str, pointers: Sequence[Any], blobs: Blobs, patience: Patience) -> dict[Any, str]:
+        raise NotPlainError(f"{repo} would be fetched")
+
+
+class NotPlainError(SyncdError):
+    """The job is left out of the note."""
+
+
+def leave(workshop: Workshop, environ: Mapping[str, str]) -> None:
+    """The note says what stands now; there is none when nothing of it is plain."""
+    file, config = workshop.config.state / quick.NAME, workshop.config
+    try:
+        content = config.path.read_bytes()
+    except OSError:
+        return _remove(file)  # a folder of files, or gone by now
+    counter, heads, jobs = workshop.store.counter(), Heads(), {}
+    for name, job in config.jobs.items():
+        with suppress(NotPlainError):
+            jobs[name] = _job(workshop, job, heads)
+    edited = content_digest(config.path, content) != config.digest
+    if edited or not jobs or len(heads.all) > HEADS_AT_MOST or proxies_of(environ).by_scheme or workshop.store.counter() != counter:
+        return _remove(file)
+    store = os.stat(workshop.store.file)
+    note = {
+        "written_by": quick.written_by(), "written_at": workshop.clock.now().timestamp(),
+        "configuration": {**quick.configuration(str(config.path), content), "environment": quick.environment(environ)},
+        "state": [str(config.state), os.path.realpath(config.state)],
+        "store": str(workshop.store.file), "store_file": [store.st_dev, store.st_ino], "counter": counter,
+        "requests_at_once": config.requests_at_once, "all": list(config.jobs), "jobs": jobs, "heads": list(heads.all.values()),
+    }  # fmt: skip
+    return _write(file, note)
+
+
+def content_digest(file: Path, content: bytes) -> str:
+    """As config/load.py reckons it over a configuration of one file."""
+    return hashlib.sha256(str(file).encode() + b"\0" + content + b"\0").hexdigest()
+
+
+def _job(workshop: Workshop, job: Job, heads: Heads) -> dict[str, Any]:
+    """What the check needs of one job. Raises NotPlainError."""
+    identity, store, house = workshop.config.identities[job.identity], workshop.store, workshop.house(job)
+    state, head = store.state(job.name), store.head(house.scope, job.repo, job.ref)
+    if head is None or job.publish is not Publish.FILES or job.require != Require() or not _at_rest(state, job, head) or store.intent(job.name) is not None:
+        raise NotPlainError(f"{job.name} is not at rest")
+    index, recorded = heads.index_of(identity, job, head), store.recorded(job.name)
+    places = _places(recorded)
+    try:
+        standing = quick.standing(places)
+        decision = decide(job, replace(house, source=KnownHead(head)), workshop.patience(job), Options(), state)  # looks at the disk after that
+    except (SyncdError, OSError) as error:
+        raise NotPlainError(f"{job.name} is not in step: {error}") from error
+    if decision.plan.actions or decision.recorded != recorded or decision.remote.keys() != recorded.keys():
+        raise NotPlainError(f"{job.name} has something to do")
+    lock = str(lock_file(workshop.config.state, job.name))
+    return {"head": index, "repo": job.repo, "ref": job.ref, "commit": head.commit, "lock": lock, "places": places, "standing": standing}
+
+
+def _at_rest(state: JobState, job: Job, head: Head) -> bool:
+    """Nothing but the applied set and the times: whatever else a state may come to hold, only its default is plain. A reload that is
+    not owed is owed for no commit."""
+    rest = JobState(
+        applied_commit=head.commit, applied_digest=job.digest, files=state.files, hook_commit=state.hook_commit,
+        last_run_at=state.last_run_at, last_success_at=state.last_success_at, last_change_at=state.last_change_at,
+    )  # fmt: skip
+    return state == rest and state.last_success_at is not None
+
+
+def _places(recorded: Mapping[str, Recorded]) -> list[tuple[str, list[str]]]:
+    """Every folder below a root on the way to a destination, with the destinations in it; those right in a root stand under ""."""
+    places: dict[str, list[str]] = {}
+    for path, row in recorded.items():
+        root, folder = row.entry.root, posixpath.dirname(path)
+        if folder == root:
+            places.setdefault("", []).append(path)
+            continue
+        places.setdefault(folder, []).append(posixpath.basename(path))
+        while (folder := posixpath.dirname(folder)) != root and len(folder) > 1:
+            places.setdefault(folder, [])
+    return sorted(places.items())
+
+
+class Heads:
+    """The head requests of the note, each once however many jobs share it: as heads.py words them, and where they go."""
+
+    def __init__(self) -> None:
+        self.all: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def index_of(self, identity: Identity, job: Job, head: Head) -> int:
+        """Raises NotPlainError where a credential or an address is not plain."""
+        request = question(identity.api, job.repo, job.ref, head.form or "", head)
+        parts = urlsplit(request.url)
+        host = parts.hostname or ""
+        if head.form is None or "If-None-Match" not in request.headers or identity.ca_file is not None or not host.isascii() or not request.url.isascii():
+            raise NotPlainError(f"{job.repo} is not asked for plainly")
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        key = (identity.name, request.url)
+        self.all[key] = {
+            "identity": identity.name, "token": _token(identity), "url": request.url, "headers": dict(request.headers),
+            "to": [parts.scheme, host, port], "host": parts.netloc, "target": request.url.removeprefix(f"{parts.scheme}://{parts.netloc}"),
+            "trust": authorities() if parts.scheme == "https" else None,
+        }  # fmt: skip
+        return list(self.all).index(key)
+
+
+def _token(identity: Identity) -> list[str] | None:
+    if type(identity) is AnonymousIdentity:
+        return None
+    if type(identity) is TokenIdentity:
+        return [identity.token.kind, identity.token.value]
+    raise NotPlainError(f"{identity.name} needs more than a token")
+
+
+def _write(file: Path, note: Mapping[str, Any]) -> None:
+    """Replaced whole; not synced, because a torn note does not match its seal."""
+    body = json.dumps(note, separators=(",", ":")).encode("ascii")
+    temporary = file.with_name(f"{quick.NAME}.{os.getpid()}")
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb") as opened:
+            opened.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+        os.replace(temporary, file)
+    except OSError:
+        _remove(temporary)  # a full disk: the next run is a full one
+        _remove(file)
+
+
+def _remove(file: Path) -> None:
+    with suppress(OSError):
+        file.unlink()
