@@ -7,7 +7,6 @@ That costs time, never files: the store is a cache and a ledger, never proof.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import time
@@ -20,19 +19,25 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from syncd.errors import StoreError
+from syncd.store.damage import DamagedError, is_damage, looks_damaged, translated
 from syncd.store.migrate import migrate, version_of
+from syncd.store.place import identity, make_private, refuse_network, sole_opener
 from syncd.store.quiet import next_counter
+from syncd.store.schema import VERSION
 
 T = TypeVar("T")
 
 BUSY_SECONDS = 30.0
 BROKEN_KEPT = 3
-NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs", "lustre", "ncpfs"}
-DAMAGE = ("malformed", "not a database", "file is encrypted", "unsupported file format", "disk i/o error", "no such table", "no such column", "database schema is corrupt")
+ATTEMPTS = 3
+READ, WRITE = "BEGIN", "BEGIN IMMEDIATE"
 
 
 class Database:
-    """`read` and `write` run a function in one transaction; `notes` says what was healed on the way."""
+    """`read` and `write` run a function in one transaction; `notes` says what was healed on the way.
+
+    The function may be called again when the file is lost under it, so it decides from what it reads and from nothing else.
+    """
 
     def __init__(self, file: Path | None, say: Callable[[str], None] | None = None) -> None:
         self.file = file
@@ -40,12 +45,14 @@ class Database:
         self._say = say or self.notes.append
         self._guard = threading.RLock()
         self._engine: Engine | None = None
-        self._inode: tuple[int, int] | None = None
+        self._begin = READ
+        self._identity: tuple[int, int] | None = None
         with self._guard:
-            self._open_or_heal()
+            self._open()
 
     def read(self, query: Callable[[Connection], T]) -> T:
-        return self._transaction(query)
+        """What `query` finds at one moment; others may write meanwhile. Raises StoreError."""
+        return self._transaction(query, READ)
 
     def write(self, change: Callable[[Connection], T]) -> T:
         """`change` is durable when this returns, and `counter` is another number. Raises StoreError; nothing of it is kept then."""
@@ -55,11 +62,11 @@ class Database:
             connection.exec_driver_sql(f"PRAGMA user_version = {next_counter(_counter(connection))}")
             return result
 
-        return self._transaction(counted)
+        return self._transaction(counted, WRITE)
 
     def counter(self) -> int:
         """A number that every write changes: what was read while it stood still was true at one moment, and is until it moves."""
-        return self._transaction(_counter)
+        return self._transaction(_counter, READ)
 
     def close(self) -> None:
         with self._guard:
@@ -67,99 +74,163 @@ class Database:
                 self._engine.dispose()
                 self._engine = None
 
-    def _transaction(self, work: Callable[[Connection], T]) -> T:
+    def _transaction(self, work: Callable[[Connection], T], begin: str) -> T:
         with self._guard:
-            if self._replaced():
-                self._say(f"the store {self.file} was removed or replaced while syncd was running; a new one is used from now on")
-                self._open_or_heal()
-            try:
-                return self._once(work)
-            except DBAPIError as error:
-                if self.file is None or not _is_damage(error):
-                    raise _translated(error, self.file) from error
-                self._set_aside(error)
-            try:
-                self._open()
-                return self._once(work)
-            except DBAPIError as error:
-                raise _translated(error, self.file) from error
+            for _ in range(ATTEMPTS):
+                if self._engine is None:
+                    raise StoreError("the store is closed")
+                if self._lost():
+                    self._begin_anew()
+                try:
+                    result = self._once(work, begin)
+                except DBAPIError as error:
+                    self._heal(error)
+                    continue
+                if not self._lost():  # else it went into a file that nobody will find again
+                    return result
+            raise StoreError(f"the store {self.file} was lost {ATTEMPTS} times in a row", hint="find out who removes or damages it: only syncd may touch its state folder")
 
-    def _once(self, work: Callable[[Connection], T]) -> T:
+    def _once(self, work: Callable[[Connection], T], begin: str) -> T:
         if self._engine is None:
             raise StoreError("the store is closed")
+        self._begin = begin
         with self._engine.begin() as connection:
             return work(connection)
 
-    def _open_or_heal(self) -> None:
-        try:
-            self._open()
-        except DBAPIError as error:
-            if self.file is None or not _is_damage(error):
-                raise _translated(error, self.file) from error
-            self._set_aside(error)
-            try:
-                self._open()
-            except DBAPIError as again:
-                raise _translated(again, self.file) from again
+    # --- opening ------------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        self.close()
-        if self.file is not None:
-            refuse_network(self.file)
-            _make_private(self.file)
-        name = str(self.file) if self.file is not None else ":memory:"
-        engine = create_engine("sqlite://", poolclass=StaticPool, creator=lambda: _connect(name))
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        """A store of this version's schema is open. Making, migrating and healing are done by one process at a time."""
+        if self.file is None:
+            self._connect(":memory:")
+            self._once(lambda connection: migrate(connection, version_of(connection)), WRITE)
+            return
+        refuse_network(self.file)
         try:
-            with engine.begin() as connection:
-                migrate(connection, version_of(connection))
-        except BaseException:
-            engine.dispose()
-            raise
-        self._engine = engine
-        if self.file is not None:
+            if identity(self.file) is not None and self._is_ready():
+                return
+        except (DBAPIError, DamagedError) as error:
+            if not is_damage(error, self._looks_damaged):
+                raise self._translated(error) from error
+        self.close()
+        with sole_opener(self.file, BUSY_SECONDS):
             try:
-                found = os.stat(self.file)
-            except OSError as error:
-                raise StoreError(f"can't look at the store {self.file}: {error.strerror}", hint="check the disk of the state folder") from error
-            self._inode = (found.st_dev, found.st_ino)
+                self._make_ready()
+            except (DBAPIError, DamagedError) as error:
+                if not is_damage(error, self._looks_damaged):
+                    raise self._translated(error) from error
+                self._set_aside(error)
+            else:
+                return
+            try:
+                self._make_ready()
+            except (DBAPIError, DamagedError) as error:
+                raise self._translated(error) from error
 
-    def _replaced(self) -> bool:
+    def _is_ready(self) -> bool:
+        """Is it open, and is there nothing to do to it? Nothing was written if not."""
+        self._reach()
+        version = self._once(version_of, READ)
+        return version == VERSION and self._journal() == "wal"
+
+    def _make_ready(self) -> None:
+        self._reach()
+        version = self._once(version_of, READ)  # a newer one is refused before anything is written
+        if self._journal() != "wal":
+            self._pragma("journal_mode=WAL")
+        if version != VERSION:
+            self._once(lambda connection: migrate(connection, version_of(connection)), WRITE)
+
+    def _reach(self) -> None:
+        if self.file is None:
+            raise StoreError("this store has no file")
+        self.close()
+        make_private(self.file)
+        self._identity = identity(self.file)
+        self._connect(str(self.file))
+
+    def _connect(self, name: str) -> None:
+        engine = create_engine("sqlite://", poolclass=StaticPool, creator=lambda: _connection(name))
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(self._begin))
+        self._engine = engine
+
+    def _journal(self) -> str:
+        return str(self._pragma("journal_mode"))
+
+    def _pragma(self, text: str) -> object:
+        if self._engine is None:
+            raise StoreError("the store is closed")
+        raw = self._engine.raw_connection()
+        try:
+            return raw.cursor().execute(f"PRAGMA {text}").fetchone()[0]
+        finally:
+            raw.close()
+
+    def _translated(self, error: DBAPIError | DamagedError) -> StoreError:
+        self.close()
+        return translated(error, self.file)
+
+    # --- losing and healing -------------------------------------------------------------------------------------------
+
+    def _lost(self) -> bool:
+        return self.file is not None and identity(self.file) != self._identity
+
+    def _begin_anew(self) -> None:
+        self._say(f"the store {self.file} was removed or replaced while syncd was running; what stands there now is used from here on")
+        self._open()
+
+    def _heal(self, error: DBAPIError) -> None:
+        """An empty store stands in the damaged one's place. Raises StoreError for what is no damage."""
+        if self.file is None or not is_damage(error, self._looks_damaged):
+            raise translated(error, self.file) from error
+        with sole_opener(self.file, BUSY_SECONDS):
+            self._set_aside(error)
+        self._open()
+
+    def _looks_damaged(self) -> bool:
         if self.file is None:
             return False
-        try:
-            found = os.stat(self.file)
-        except FileNotFoundError:
-            return True
-        except OSError as error:
-            raise StoreError(f"can't look at the store {self.file}: {error.strerror}", hint="check the disk of the state folder") from error
-        return (found.st_dev, found.st_ino) != self._inode
-
-    def _set_aside(self, error: DBAPIError) -> None:
-        """The unreadable file is kept under another name; its journal goes with it."""
-        if self.file is None:
-            return
         self.close()
-        aside = self.file.with_name(f"{self.file.name}.broken-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
-        for suffix in ("-wal", "-shm"):
-            self.file.with_name(self.file.name + suffix).unlink(missing_ok=True)
         try:
+            connection = _connection(str(self.file))
+        except sqlite3.Error:
+            return False
+        try:
+            return looks_damaged(connection)
+        finally:
+            connection.close()
+
+    def _set_aside(self, error: DBAPIError | DamagedError) -> None:
+        """The unreadable file is kept under another name with its journal, if nobody else has done it meanwhile."""
+        self.close()
+        if self.file is None or identity(self.file) != self._identity:
+            return
+        why = error.orig if isinstance(error, DBAPIError) else error
+        aside = self.file.with_name(f"{self.file.name}.broken-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
+        try:
+            self.file.with_name(f"{self.file.name}-shm").unlink(missing_ok=True)
+            journal = self.file.with_name(f"{self.file.name}-wal")
+            if journal.exists():
+                journal.rename(aside.with_name(f"{aside.name}-wal"))
             self.file.rename(aside)
         except OSError as trouble:
-            raise StoreError(f"the store {self.file} is damaged ({error.orig}) and can't be set aside: {trouble.strerror}", hint="check who owns the state folder") from trouble
-        for old in sorted(self.file.parent.glob(f"{self.file.name}.broken-*"))[:-BROKEN_KEPT]:
-            old.unlink(missing_ok=True)
-        self._say(f"the store was damaged ({error.orig}); it was set aside as {aside.name} and a new one begun: equal files will be adopted, nothing is removed")
+            raise StoreError(f"the store {self.file} is damaged ({why}) and can't be set aside: {trouble.strerror}", hint="check who owns the state folder") from trouble
+        old = sorted(file for file in self.file.parent.glob(f"{self.file.name}.broken-*") if not file.name.endswith("-wal"))
+        for one in old[:-BROKEN_KEPT]:
+            one.unlink(missing_ok=True)
+            one.with_name(f"{one.name}-wal").unlink(missing_ok=True)
+        self._say(f"the store was damaged ({why}); it was set aside as {aside.name} and a new one begun: equal files will be adopted, nothing is removed")
 
 
 def _counter(connection: Connection) -> int:
     return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
 
 
-def _connect(name: str) -> sqlite3.Connection:
+def _connection(name: str) -> sqlite3.Connection:
     connection = sqlite3.connect(name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.text_factory = _text
     try:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF", "secure_delete=OFF"):
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF"):
             connection.execute(f"PRAGMA {pragma}").fetchall()
     except BaseException:
         connection.close()
@@ -167,43 +238,6 @@ def _connect(name: str) -> sqlite3.Connection:
     return connection
 
 
-def _make_private(file: Path) -> None:
-    """The file exists and only its owner can read it; SQLite gives its journal the same mode."""
-    try:
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-        os.chmod(file, 0o600)
-    except OSError as error:
-        raise StoreError(f"can't open the store {file}: {error.strerror}", hint="syncd must own its state folder and be able to write there") from error
-
-
-def refuse_network(file: Path) -> None:
-    """Raises StoreError on a file system whose locks SQLite can't trust. Source: sqlite.org "How To Corrupt", 2.1."""
-    best, kind = "", ""
-    target = os.path.realpath(file)
-    try:
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        left, _, right = line.partition(" - ")
-        mount = left.split()[4].replace("\\040", " ")
-        if (target == mount or target.startswith(mount.rstrip("/") + "/")) and len(mount) >= len(best):
-            best, kind = mount, right.split()[0]
-    if kind in NETWORK:
-        raise StoreError(f"the state folder {file.parent} is on a network file system ({kind}), where a SQLite store gets damaged", hint="set state: to a folder on a local disk")
-
-
-def _is_damage(error: DBAPIError) -> bool:
-    text = str(error.orig).lower()
-    return isinstance(error.orig, sqlite3.DatabaseError) and any(word in text for word in DAMAGE)
-
-
-def _translated(error: DBAPIError, file: Path | None) -> StoreError:
-    text = str(error.orig)
-    hints = {
-        "locked": "another syncd (or a backup) holds it; try again",
-        "full": "free some space on the disk of the state folder; the next run goes on by itself",
-        "readonly": "the state folder must be writable by the user who runs syncd",
-        "unable to open": "check that the state folder exists and who owns it",
-    }
-    return StoreError(f"the store {file or 'in memory'}: {text}", hint=next((hint for word, hint in hints.items() if word in text), None))
+def _text(raw: bytes) -> str:
+    """Text that the disk has damaged is still text: its row's seal tells, and the rows beside it can be read."""
+    return raw.decode("utf-8", "replace")

@@ -1,13 +1,20 @@
-"""Brings a database to this version's schema. Alembic is loaded only when the version differs; each change is one transaction."""
+"""Brings a database to this version's schema. Alembic is loaded only when the version differs; all changes are one transaction.
+
+The schema's number is kept twice, in Alembic's table and in the file's header, so that one damaged bit is not taken for a newer syncd.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection
 
 from syncd.errors import StoreError
+from syncd.store.damage import DamagedError
 from syncd.store.schema import VERSION
+
+OURS = 0x73790000  # "sy" and the schema's number: SQLite's application_id, which file(1) shows too
+UNSTAMPED = "0001"  # the one schema whose header carried no number
 
 
 def script_dir() -> Path:
@@ -20,31 +27,44 @@ def script_dir() -> Path:
 
 
 def version_of(connection: Connection) -> str | None:
-    """The schema version of the database; None for an empty one."""
-    if not inspect(connection).has_table("alembic_version"):
+    """The schema of the database; None for an empty one.
+
+    Raises DamagedError when the file does not say one thing, StoreError, having touched nothing, for one from a newer syncd.
+    """
+    stamp = int(connection.exec_driver_sql("PRAGMA application_id").scalar_one())
+    tables = set(connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars())
+    if not tables and stamp == 0:
         return None
-    row = connection.execute(text("SELECT version_num FROM alembic_version")).first()
-    return None if row is None else str(row[0])
+    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars().all() if "alembic_version" in tables else []
+    version = found[0] if len(found) == 1 else None
+    if not isinstance(version, str) or not (stamp == stamp_of(version) or (stamp == 0 and version == UNSTAMPED)):
+        raise DamagedError(f"it says schema {version!r} in one place and {stamp - OURS} in another")
+    if version > VERSION:
+        raise StoreError(
+            f"the store was written by a newer syncd (schema {version}, this one knows {VERSION}); it was not touched",
+            hint="install that version again, or move the state folder away: files stay, and equal ones are adopted",
+        )
+    return version
+
+
+def stamp_of(version: str) -> int | None:
+    """What the header of a database of this schema carries."""
+    return OURS + int(version) if len(version) == 4 and version.isascii() and version.isdigit() else None
 
 
 def migrate(connection: Connection, found: str | None) -> None:
-    """The schema is this version's. Raises StoreError, having touched nothing, for a database from a newer syncd."""
+    """The schema is this version's. Raises StoreError; the caller's transaction must then be rolled back."""
     if found == VERSION:
         return
     from alembic import command
     from alembic.config import Config
-    from alembic.script import ScriptDirectory
     from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(script_dir()).replace("%", "%%"))
     config.attributes["connection"] = connection
-    if found is not None and found not in {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}:
-        raise StoreError(
-            f"the store was written by a newer syncd (schema {found}, this one knows {VERSION}); it was not touched",
-            hint="install that version again, or move the state folder away: files stay, and equal ones are adopted",
-        )
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        raise StoreError(f"the store could not be migrated: {error}") from error
+        raise StoreError(f"the store could not be migrated: {error}", hint="install syncd again") from error
+    connection.exec_driver_sql(f"PRAGMA application_id = {stamp_of(VERSION)}")

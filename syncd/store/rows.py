@@ -13,10 +13,6 @@ from syncd.engine.ports import Intent, JobState
 from syncd.models import Action, Entry, Kind, Local, Recorded, Standing, Stat, TreeEntry, Verb
 
 
-class Damaged(Exception):
-    """A row does not read back as what was written."""
-
-
 def recorded_to_text(row: Recorded) -> str:
     stat = row.stat
     entry = row.entry
@@ -30,12 +26,12 @@ def recorded_from_text(text: str) -> Recorded:
 
 
 def _entry(entry: Entry) -> list[Any]:
-    return [entry.blob, entry.mode, entry.kind.value, entry.uid, entry.gid, entry.source, entry.size, entry.root, entry.dir_mode]
+    return [entry.blob, entry.mode, entry.kind.value, entry.uid, entry.gid, entry.source, entry.size, entry.root, entry.dir_mode, entry.pointer]
 
 
 def _read_entry(values: list[Any]) -> Entry:
-    blob, mode, kind, uid, gid, source, size, root, dir_mode = values
-    return Entry(blob, mode, Kind(kind), uid, gid, source, size, root, dir_mode)
+    blob, mode, kind, uid, gid, source, size, root, dir_mode, pointer = values
+    return Entry(blob, mode, Kind(kind), uid, gid, source, size, root, dir_mode, pointer)
 
 
 def files_to_bytes(files: Mapping[str, Entry]) -> bytes:
@@ -61,7 +57,7 @@ def state_to_text(state: JobState) -> str:
 
 def state_from_text(text: str) -> JobState:
     values = json.loads(text)
-    times = {"paused_until", "last_run_at", "last_success_at", "last_change_at"}
+    times = {"paused_until", "last_run_at", "last_success_at", "last_change_at", "hook_tried_at", "hook_since"}
     known = {one.name for one in fields(JobState)}
     read: dict[str, Any] = {name: datetime.fromisoformat(value) if name in times and value else value for name, value in values.items() if name in known}
     return JobState(**read)
@@ -128,3 +124,30 @@ class BudgetRow:
     limit: int | None
     remaining: int | None
     reset_at: str | None
+
+
+def budget_from_row(identity: Any, limit: Any, remaining: Any, reset_at: Any) -> BudgetRow | None:
+    """The row, or None when damage has made it something else than an identity's numbers and a time."""
+    try:
+        if reset_at is not None:
+            datetime.fromisoformat(reset_at)
+    except (ValueError, TypeError):
+        return None
+    fits = isinstance(identity, str) and all(value is None or isinstance(value, int) for value in (limit, remaining))
+    return BudgetRow(identity, limit, remaining, reset_at) if fits else None
+
+
+def past_change(action: Any, path: Any, source: Any, before: Any, after: Any) -> PastChange | None:
+    """The row, or None when damage has made it something else than texts."""
+    fits = isinstance(action, str) and isinstance(path, str) and all(value is None or isinstance(value, str) for value in (source, before, after))
+    return PastChange(action, path, source, before, after) if fits else None
+
+
+def past_run(row: Any, changes: tuple[PastChange, ...]) -> PastRun | None:
+    """The row, or None when damage has made it something else than a run."""
+    texts = (row.job, row.started_at, row.trigger, row.status)
+    perhaps = (row.commit, row.previous, row.error_kind, row.error)
+    fits = all(isinstance(value, str) for value in texts) and all(value is None or isinstance(value, str) for value in perhaps)
+    if not fits or not isinstance(row.seconds, (int, float)) or not isinstance(row.bytes, int):
+        return None
+    return PastRun(row.id, row.job, row.started_at, row.trigger, row.status, row.commit, row.previous, row.seconds, row.bytes, row.error_kind, row.error, changes)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
-from syncd.models import RunReport, RunStatus, Verb
+from syncd.models import Change, RunReport, RunStatus, Verb
 from syncd.store import schema
-from syncd.store.rows import PastChange, PastRun
+from syncd.store.rows import PastChange, PastRun, past_change, past_run
 
 RUNS_KEPT = 500
 CHANGES_KEPT_PER_RUN = 20_000
@@ -61,7 +63,14 @@ def history(connection: Connection, job: str | None, path: str | None, limit: in
     changes: dict[int, list[PastChange]] = {row.id: [] for row in found}
     chosen = select(change).where(change.c.run.in_(list(changes))).order_by(change.c.id)
     for row in connection.execute(chosen if path is None else chosen.where(change.c.path == path)):
-        changes[row.run].append(PastChange(row.action, row.path, row.source, row.before, row.after))
-    return [
-        PastRun(row.id, row.job, row.started_at, row.trigger, row.status, row.commit, row.previous, row.seconds, row.bytes, row.error_kind, row.error, tuple(changes[row.id])) for row in found
-    ]
+        if row.run in changes and (one := past_change(row.action, row.path, row.source, row.before, row.after)) is not None:
+            changes[row.run].append(one)
+    return [read for row in found if (read := past_run(row, tuple(changes[row.id]))) is not None]
+
+
+def changes_since(connection: Connection, job: str, since: datetime) -> tuple[Change, ...]:
+    """Everything the job's runs that began at or after `since` did, the oldest first, as far as the history goes back."""
+    run, change = schema.run, schema.change
+    chosen = select(change).join(run, run.c.id == change.c.run).where(run.c.job == job, run.c.started_at >= since.isoformat()).order_by(change.c.id)
+    read = (past_change(row.action, row.path, row.source, row.before, row.after) for row in connection.execute(chosen))
+    return tuple(Change(Verb(one.action), one.path, one.source, one.before, one.after) for one in read if one is not None and one.action in set(Verb))

@@ -6,18 +6,20 @@ Values that are only read whole are kept as one JSON text, so that a new field n
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
 
 from syncd.store.quiet import seal
 
-VERSION = "0001"
+VERSION = "0002"
 
 metadata = MetaData()
 
 file = Table("file", metadata, Column("path", Text, primary_key=True), Column("job", Text, nullable=False), Column("row", Text, nullable=False), Column("seal", Text, nullable=False))
 Index("file_job", file.c.job)
 
-folder = Table("folder", metadata, Column("path", Text, primary_key=True), Column("job", Text, nullable=False))
+folder = Table("folder", metadata, Column("path", Text, primary_key=True), Column("job", Text, nullable=False), Column("seal", Text, nullable=False, server_default=""))
 
 job = Table("job", metadata, Column("name", Text, primary_key=True), Column("state", Text, nullable=False), Column("seal", Text, nullable=False))
 
@@ -77,10 +79,18 @@ head = Table(
     Column("commit", Text, nullable=False),
     Column("etag", Text),
     Column("form", Text),
+    Column("seal", Text, nullable=False, server_default=""),
 )
 
 listing = Table("listing", metadata, Column("tree", Text, primary_key=True), Column("body", LargeBinary, nullable=False), Column("seal", Text, nullable=False))
 
 budget = Table("budget", metadata, Column("identity", Text, primary_key=True), Column("limit", Integer), Column("remaining", Integer), Column("reset_at", Text))
 
-__all__ = ["VERSION", "applied_set", "budget", "change", "file", "folder", "head", "intent", "job", "listing", "metadata", "run", "seal"]
+def is_whole(mark: Any, *texts: Any, body: Any = b"") -> bool:
+    """Do the values match their seal, and are they of the types that were sealed? Damage can turn a text into a number, a blob or nothing."""
+    if not isinstance(body, bytes) or not all(isinstance(text, str) for text in texts):
+        return False
+    return bool(mark == seal(*texts, *([body] if body else [])))
+
+
+__all__ = ["VERSION", "applied_set", "budget", "change", "file", "folder", "head", "intent", "is_whole", "job", "listing", "metadata", "run", "seal"]

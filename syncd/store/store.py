@@ -20,11 +20,11 @@ from sqlalchemy.dialects.sqlite import insert
 
 from syncd.engine.ports import AppliedSet, Head, Intent, JobState, Result
 from syncd.errors import StoreError
-from syncd.models import Recorded, Standing, TreeEntry
+from syncd.models import Change, Recorded, Standing, TreeEntry
 from syncd.objects import is_object_id
 from syncd.store import rows, runs, schema
 from syncd.store.database import Database
-from syncd.store.schema import seal
+from syncd.store.schema import is_whole, seal
 
 T = TypeVar("T")
 
@@ -109,14 +109,7 @@ class SqliteStore:
     def recorded(self, job: str) -> dict[str, Recorded]:
         query = select(schema.file.c.path, schema.file.c.row, schema.file.c.seal).where(schema.file.c.job == job)
         found = self._database.read(lambda connection: connection.execute(query).all())
-        good = [(path, row) for path, row, mark in found if isinstance(row, str) and mark == seal(job, path, row)]
-        result = {}
-        for path, row in good:
-            try:
-                result[path] = rows.recorded_from_text(row)
-            except (ValueError, TypeError):
-                continue  # sealed but unreadable: written by a version that no longer means the same; lost memory costs time
-        return result
+        return {path: recorded for path, row, mark in found if (recorded := _recorded(job, path, row, mark)) is not None}
 
     def owners(self, paths: Iterable[str]) -> dict[str, str]:
         wanted = list(paths)
@@ -124,15 +117,15 @@ class SqliteStore:
         def query(connection: Connection) -> dict[str, str]:
             found: dict[str, str] = {}
             for start in range(0, len(wanted), 500):
-                chosen = select(schema.file.c.path, schema.file.c.job).where(schema.file.c.path.in_(wanted[start : start + 500]))
-                found.update((path, job) for path, job in connection.execute(chosen))
+                chosen = select(schema.file).where(schema.file.c.path.in_(wanted[start : start + 500]))
+                found.update((path, job) for path, job, row, mark in connection.execute(chosen) if _recorded(job, path, row, mark) is not None)
             return found
 
         return self._database.read(query) if wanted else {}
 
     def folders(self, job: str) -> frozenset[str]:
-        query = select(schema.folder.c.path).where(schema.folder.c.job == job)
-        return frozenset(path for (path,) in self._database.read(lambda connection: connection.execute(query).all()))
+        query = select(schema.folder.c.path, schema.folder.c.seal).where(schema.folder.c.job == job)
+        return frozenset(path for path, mark in self._database.read(lambda connection: connection.execute(query).all()) if is_whole(mark, job, path))
 
     # --- intent and record --------------------------------------------------------------------------------------------
 
@@ -142,7 +135,7 @@ class SqliteStore:
         if found is None:
             return None
         try:
-            if found.seal == seal(job, found.body):
+            if is_whole(found.seal, job, found.body):
                 return rows.intent_from_text(found.body)
         except (ValueError, TypeError):
             pass
@@ -174,7 +167,7 @@ class SqliteStore:
             _delete_paths(connection, schema.file, job, result.removals)
             _delete_paths(connection, schema.folder, job, result.folders_removed)
             for folder in result.folders_made:
-                _put(connection, schema.folder, {"path": folder, "job": job})
+                _put(connection, schema.folder, {"path": folder, "job": job, "seal": seal(job, folder)})
             connection.execute(delete(schema.intent).where(schema.intent.c.job == job))
             now = _state(connection, job) or JobState()  # paused or resumed by hand while the run went on
             _put_state(connection, job, replace(result.state, paused_until=now.paused_until, paused_reason=now.paused_reason, held=now.held or result.state.held))
@@ -187,10 +180,9 @@ class SqliteStore:
     def _keep_set(self, connection: Connection, job: str, result: Result) -> None:
         files = {}
         for path, row, mark in connection.execute(select(schema.file.c.path, schema.file.c.row, schema.file.c.seal).where(schema.file.c.job == job)):
-            if mark == seal(job, path, row):
-                recorded = rows.recorded_from_text(row)
-                if recorded.standing is not Standing.DROPPED:
-                    files[path] = recorded.upstream
+            recorded = _recorded(job, path, row, mark)
+            if recorded is not None and recorded.standing is not Standing.DROPPED:
+                files[path] = recorded.upstream
         body = rows.files_to_bytes(files)
         commit, at = result.report.commit or "", (result.state.last_run_at or datetime.now().astimezone()).isoformat()
         values = {"job": job, "commit": commit, "digest": result.state.applied_digest or "", "applied_at": at, "pinned": 0, "files": body, "seal": seal(job, commit, body)}
@@ -210,7 +202,7 @@ class SqliteStore:
         result = []
         for row in found:
             try:
-                if row.seal == seal(job, row.commit, row.files):
+                if is_whole(row.seal, job, row.commit, body=row.files):
                     result.append(AppliedSet(row.id, job, row.commit, row.digest, datetime.fromisoformat(row.applied_at), bool(row.pinned), rows.files_from_bytes(row.files)))
             except (ValueError, TypeError, zlib.error):
                 continue
@@ -223,7 +215,7 @@ class SqliteStore:
     def blobs_in_use(self) -> set[str]:
         """Every blob that the ledger or a kept set names: what the cache must not evict."""
         used: set[str] = set()
-        for job in self.jobs():
+        for job in self._database.read(_jobs_with_files):
             used.update(blob for row in self.recorded(job).values() for blob in (row.entry.blob, row.upstream.blob))
             for one in self.sets(job):
                 used.update(entry.blob for entry in one.files.values())
@@ -234,24 +226,28 @@ class SqliteStore:
     def history(self, job: str | None = None, path: str | None = None, limit: int = 20) -> list[rows.PastRun]:
         return self._database.read(lambda connection: runs.history(connection, job, path, limit))
 
+    def changes_since(self, job: str, since: datetime) -> tuple[Change, ...]:
+        return self._database.read(lambda connection: runs.changes_since(connection, job, since))
+
     # --- heads, listings, budgets -------------------------------------------------------------------------------------
 
     def head(self, scope: str, repo: str, ref: str | None) -> Head | None:
         table = schema.head
         query = select(table).where(table.c.scope == scope, table.c.repo == repo, table.c.ref == (ref or ""))
         row = self._database.read(lambda connection: connection.execute(query).first())
-        if row is None or not is_object_id(str(row.commit)):
+        if row is None or not is_whole(row.seal, *_head_values(scope, repo, ref, row.commit, row.etag, row.form)) or not is_object_id(row.commit):
             return None
         return Head(row.commit, row.etag, row.form)
 
     def see(self, scope: str, repo: str, ref: str | None, head: Head) -> None:
         values = {"scope": scope, "repo": repo, "ref": ref or "", "commit": head.commit, "etag": head.etag, "form": head.form}
+        values["seal"] = seal(*_head_values(scope, repo, ref, head.commit, head.etag, head.form))
         self._database.write(lambda connection: _put(connection, schema.head, values))
 
     def recall(self, tree: str) -> Mapping[str, TreeEntry] | None:
         row = self._database.read(lambda connection: connection.execute(select(schema.listing).where(schema.listing.c.tree == tree)).first())
         try:
-            if row is None or row.seal != seal(tree, row.body):
+            if row is None or not is_whole(row.seal, tree, body=row.body):
                 return None
             return rows.listing_from_bytes(row.body)
         except (ValueError, TypeError, zlib.error):
@@ -274,7 +270,7 @@ class SqliteStore:
 
     def budgets(self) -> dict[str, rows.BudgetRow]:
         found = self._database.read(lambda connection: connection.execute(select(schema.budget)).all())
-        return {row.identity: rows.BudgetRow(row.identity, row.limit, row.remaining, row.reset_at) for row in found}
+        return {row.identity: read for row in found if (read := rows.budget_from_row(row.identity, row.limit, row.remaining, row.reset_at)) is not None}
 
 
 def refuse_stranger(state_dir: Path) -> None:
@@ -293,11 +289,30 @@ def _state(connection: Connection, job: str) -> JobState | None:
     if row is None:
         return None
     try:
-        if row.seal == seal(job, row.state):
+        if is_whole(row.seal, job, row.state):
             return rows.state_from_text(row.state)
     except (ValueError, TypeError):
         pass
     return JobState(settled=False)
+
+
+def _recorded(job: str, path: Any, row: Any, mark: Any) -> Recorded | None:
+    """The ledger's row, or None for one that the disk has damaged, or that a version wrote which meant something else by it."""
+    try:
+        return rows.recorded_from_text(row) if is_whole(mark, job, path, row) else None
+    except (ValueError, TypeError):
+        return None
+
+
+def _head_values(scope: str, repo: str, ref: str | None, commit: Any, etag: Any, form: Any) -> tuple[Any, ...]:
+    """What a head's seal is over; None and "" are told apart."""
+    return scope, repo, ref or "", commit, *("-" if value is None else f"={value}" for value in (etag, form))
+
+
+def _jobs_with_files(connection: Connection) -> list[str]:
+    """Every job that the ledger or a set names, whether or not its own row can be read."""
+    named = select(schema.file.c.job).union(select(schema.applied_set.c.job))
+    return [job for (job,) in connection.execute(named) if isinstance(job, str)]
 
 
 def _put_state(connection: Connection, job: str, state: JobState) -> None:

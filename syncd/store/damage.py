@@ -1,0 +1,80 @@
+"""Which failures of SQLite mean a damaged file, which mean a passing trouble, and what each is called.
+
+What SQLite only calls an error (a table or column that is not there, a constraint that our own code can't break) is damage when the
+file itself shows it: its pages don't fit together, or its tables are not the ones that this version made.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
+
+from syncd.errors import StoreError
+from syncd.store.place import holders
+from syncd.store.schema import metadata
+
+
+class DamagedError(Exception):
+    """The file does not hold what a store holds."""
+
+
+# primary result codes, sqlite.org/rescode.html; an extended code's lowest byte is its primary one
+BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+TROUBLE = {
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_AUTH, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_IOERR,
+}  # fmt: skip
+BROKEN_READS = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}  # a disk that can't give it back has lost it
+
+HINTS = {
+    sqlite3.SQLITE_BUSY: "wait for it and try again",
+    sqlite3.SQLITE_FULL: "free some space on the disk of the state folder; the next run goes on by itself",
+    sqlite3.SQLITE_READONLY: "the state folder must be writable by the user who runs syncd",
+    sqlite3.SQLITE_CANTOPEN: "check that the state folder exists, can be written and has space",
+    sqlite3.SQLITE_IOERR: "check the disk of the state folder",
+}
+
+
+def is_damage(error: DBAPIError | DamagedError, examine: Callable[[], bool]) -> bool:
+    """`examine` looks into the file; it is only asked where the error alone doesn't tell."""
+    if isinstance(error, DamagedError):
+        return True
+    code = _code(error)
+    if code is not None and (code & 0xFF in BROKEN or code in BROKEN_READS):
+        return True
+    return not (code is not None and code & 0xFF in TROUBLE) and examine()
+
+
+def looks_damaged(connection: sqlite3.Connection) -> bool:
+    """The file's pages don't fit together, or its tables and indexes are not this version's."""
+    try:
+        if connection.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",):
+            return True
+        for table in metadata.tables.values():
+            columns = [row[1] for row in connection.execute(f"PRAGMA table_info('{table.name}')")]
+            indexes = {row[1] for row in connection.execute(f"PRAGMA index_list('{table.name}')")}
+            if columns != [column.name for column in table.columns] or not {index.name for index in table.indexes} <= indexes:
+                return True
+    except sqlite3.Error as error:
+        return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in TROUBLE
+    return False
+
+
+def translated(error: DBAPIError | DamagedError, file: Path | None) -> StoreError:
+    """The library's error in words for whoever acts next."""
+    if isinstance(error, DamagedError):
+        return StoreError(f"the store {file or 'in memory'} is damaged: {error}", hint="move it away; syncd begins a new one, and equal files are adopted")
+    code = (_code(error) or 0) & 0xFF
+    text = str(error.orig)
+    if code == sqlite3.SQLITE_BUSY and file is not None:
+        who = ", ".join(holders(file)) or "another process"
+        text = f"{who} holds it ({text})"
+    return StoreError(f"the store {file or 'in memory'}: {text}", hint=HINTS.get(code))
+
+
+def _code(error: DBAPIError) -> int | None:
+    found = getattr(error.orig, "sqlite_errorcode", None)
+    return found if isinstance(found, int) else None
