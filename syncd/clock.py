@@ -44,6 +44,10 @@ class Patience:
     def remaining_seconds(self) -> float:
         return max(0.0, self._ends_at - self.clock.monotonic())
 
+    def pardon(self, seconds: float) -> None:
+        """So many seconds are not counted: they were a hook's, which has a limit of its own."""
+        self._ends_at += seconds
+
     def check(self) -> None:
         """Raises StoppedError after a signal, TimedOutError when the run's time is used up."""
         if self.stop.is_set():

@@ -154,16 +154,22 @@ class StoreError(SyncdError):
 
 
 class HookFailedError(SyncdError):
-    """An operator's command failed: which, with what status, and the last lines it printed."""
+    """An operator's command failed: which, with what status, and the last lines it printed.
+
+    `rejected`: it was a verdict on `commit`, which is not tried again until it or the configuration changes.
+    """
 
     kind = "hook"
     exit_code = 1
 
-    def __init__(self, message: str, *, output: str = "", status: int | None = None, rejected: bool = False, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, output: str = "", status: int | None = None, rejected: bool = False, commit: str | None = None, hint: str | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.output = output
         self.status = status
         self.rejected = rejected
+        self.commit = commit
 
 
 class BrakeError(SyncdError):

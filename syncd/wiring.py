@@ -20,6 +20,7 @@ from syncd.github.limits import Budget, BudgetView, Gate, Tally
 from syncd.github.source import GitHubSource, SharedHeads
 from syncd.github.tokens import Anonymous, Authorised, Credentials, Installation, PersonalToken
 from syncd.github.transport import Network, Proxies, Retrying
+from syncd.hooks.runner import CommandHooks
 from syncd.mirror.disk import DiskMirror
 from syncd.models import AppIdentity, Identity, Job, TokenIdentity
 from syncd.store.blobs import BlobCache
@@ -38,6 +39,7 @@ class Workshop:
         self.early = Early(early, self.tally)
         self.blobs = BlobCache(config.state / "blobs")
         self.mirror = DiskMirror(config.state / "trash", self.clock)
+        self.hooks = CommandHooks(config.state, environ)
         self.budgets: dict[str, Budget] = {}
         self._saved: dict[str, BudgetView] = {}
         self._environ = environ
@@ -55,7 +57,8 @@ class Workshop:
     def house(self, job: Job) -> House:
         identity = self.config.identities[job.identity]
         return House(
-            self.source(identity), self.store, self.mirror, self.blobs, self.clock, resolve_owner, scope=f"{identity.api} {identity.name}", jobs=frozenset(self.config.jobs)
+            self.source(identity), self.store, self.mirror, self.blobs, self.clock, resolve_owner, scope=f"{identity.api} {identity.name}", jobs=frozenset(self.config.jobs),
+            hooks=self.hooks,
         )  # fmt: skip
 
     def patience(self, job: Job) -> Patience:

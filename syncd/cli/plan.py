@@ -13,6 +13,7 @@ from syncd.cli.logs import set_up_logging
 from syncd.cli.reports import MARK, as_json, change_line, error_lines, printable, sign_of
 from syncd.cli.sync import failed, stopping
 from syncd.engine.apply import stage
+from syncd.engine.ports import JobState
 from syncd.engine.run import Decision, Options, plan_job
 from syncd.errors import SyncdError
 from syncd.models import Action, Job, Kind, RunReport, RunStatus, Verb
@@ -78,15 +79,27 @@ def _show(settings: Settings, workshop: Workshop, job: Job, report: RunReport, d
     emit(settings, f"{click.style(mark, fg=colour)} {report.job}  {report.repo}@{report.ref or 'HEAD'}  {moved}" + ("  in step" if report.status is RunStatus.UNCHANGED else ""))
     if report.error is not None:
         click.echo("\n".join([f"    {printable(report.error.message)}", *error_lines(report)]), err=settings.quiet)
-        return
+        if decision is None:
+            return
     if decision is not None and diff:
         stage(job, decision.commit, decision.plan, decision.remote, workshop.house(job).source, workshop.blobs, workshop.patience(job))
+    for line in _hook_lines(job, report, workshop.store.state(job.name)):
+        emit(settings, click.style(f"  {printable(line)}", dim=True))
     actions = {action.path: action for action in decision.plan.actions} if decision else {}
     for change in report.changes:
         emit(settings, change_line(change))
         if diff and change.path in actions:
             for line in _diff(workshop, actions[change.path], show_secrets):
                 emit(settings, line)
+
+
+def _hook_lines(job: Job, report: RunReport, state: JobState) -> list[str]:
+    """The commands that a sync would run now."""
+    changes = any(change.action is not Verb.KEEP for change in report.changes)
+    lines = [f"before: validate: {job.validate.text}"] if job.validate is not None and changes else []
+    if job.on_change is not None and (changes or state.hook_owed):
+        lines.append(f"after: on_change: {job.on_change.text}" + ("  (owed by an earlier run)" if state.hook_owed else ""))
+    return lines
 
 
 def _diff(workshop: Workshop, action: Action, show_secrets: bool) -> list[str]:

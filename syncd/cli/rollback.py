@@ -9,7 +9,8 @@ from syncd.cli.logs import set_up_logging
 from syncd.cli.reports import as_json, change_line, closing_line
 from syncd.cli.sync import failed, show, stopping
 from syncd.engine.back import set_to_go_back_to
-from syncd.engine.run import Options, run_job
+from syncd.engine.pay import run_and_pay
+from syncd.engine.run import Options
 from syncd.errors import SyncdError
 from syncd.models import Job, RunReport, Trigger
 from syncd.wiring import Workshop
@@ -53,6 +54,6 @@ def _roll_back(workshop: Workshop, job: Job, to: str | None) -> RunReport:
     try:
         with workshop.locked(job):
             back = set_to_go_back_to(job, workshop.store.sets(job.name), workshop.store.state(job.name), to)
-            return run_job(job, workshop.house(job), workshop.patience(job), Options(trigger=Trigger.ROLLBACK, back_to=back))
+            return run_and_pay(job, workshop.house(job), workshop.patience(job), Options(trigger=Trigger.ROLLBACK, back_to=back))
     except SyncdError as error:
         return failed(job, options, error)

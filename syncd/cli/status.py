@@ -89,6 +89,9 @@ def _show(settings: Settings, config: Config, rows: list[dict[str, Any]]) -> Non
     for row in rows:
         if row["error"]:
             emit(settings, f"  {row['job']}: {row['error']['message']}")
+        if row["hook_owed"]:
+            hook = config.jobs[row["job"]].on_change
+            emit(settings, f"  {row['job']}: on_change is owed" + (f": {hook.text}" if hook is not None else ""))
         if row["drifted"]:
             emit(settings, f"  {row['job']}: {row['drifted']} file(s) differ from what was mirrored; see syncd plan {row['job']}")
 

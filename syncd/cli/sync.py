@@ -5,13 +5,15 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import click
 
 from syncd.cli.common import Settings, chosen_jobs, emit, exit_code, say
 from syncd.cli.logs import set_up_logging
 from syncd.cli.reports import as_json, change_line, closing_line, error_lines, summary_line
+from syncd.engine.pay import Gathering, Member, pay
 from syncd.engine.run import Options, run_job
 from syncd.errors import ConfigError, LockedError, SyncdError
 from syncd.models import Job, RunReport, RunStatus
@@ -63,28 +65,49 @@ def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_de
 
 
 def run_all(workshop: Workshop, jobs: Sequence[Job], options: Options, done: Callable[[RunReport], None]) -> list[RunReport]:
-    """Every job has run; the reports in the order of the jobs. `done` hears of each as it ends."""
+    """Every job has run, and its hook; the reports in the order of the jobs. `done` hears of each as it ends."""
+    gathering: Gathering[ExitStack] = Gathering(jobs)
+    reports: dict[str, RunReport] = {}
 
-    def one(job: Job) -> RunReport:
-        report = run_one(workshop, job, options)
-        done(report)
-        return report
+    def one(job: Job) -> None:
+        for report in _arrive(workshop, job, options, gathering):
+            reports[report.job] = report
+            done(report)
 
     if len(jobs) == 1:
-        return [one(jobs[0])]
-    with ThreadPoolExecutor(max_workers=max(1, min(workshop.config.workers, len(jobs))), thread_name_prefix="syncd-job") as pool:
-        return list(pool.map(one, jobs))
+        one(jobs[0])
+    else:
+        with ThreadPoolExecutor(max_workers=max(1, min(workshop.config.workers, len(jobs))), thread_name_prefix="syncd-job") as pool:
+            list(pool.map(one, jobs))
+    return [reports[job.name] for job in jobs]
 
 
-def run_one(workshop: Workshop, job: Job, options: Options) -> RunReport:
-    """One run under the job's lock. What can't even begin is a failed report, so that the others go on."""
+def _arrive(workshop: Workshop, job: Job, options: Options, gathering: Gathering[ExitStack]) -> list[RunReport]:
+    """One run under the job's lock, and then, for the last of those that share an `on_change`, the hook for all of them. The finished reports.
+
+    What can't even begin is a failed report, so that the others go on. A job that owes the hook keeps its lock until it has run.
+    """
+    patience, lock, house = workshop.patience(job), ExitStack(), None
     try:
-        with workshop.locked(job):
-            return run_job(job, workshop.house(job), workshop.patience(job), options)
+        lock.enter_context(workshop.locked(job))
+        house = workshop.house(job)
+        report = run_job(job, house, patience, options)
     except SyncdError as error:
-        return failed(job, options, error)
+        report = failed(job, options, error)
     except Exception as error:  # noqa: BLE001  (a bug in one job must not stop the others; the exit is 70 and the traceback is said)
-        return failed(job, options, bug(error))
+        report = failed(job, options, bug(error))
+    if not report.hook_owed:
+        lock.close()
+    group = gathering.arrive(Member(job, house, report), lock)
+    try:
+        return pay([member for member, _ in group], patience)
+    except SyncdError as error:
+        return [replace(member.report, status=RunStatus.FAILED, error=member.report.error or error) for member, _ in group]
+    except Exception as error:  # noqa: BLE001  (as above)
+        return [failed(member.job, options, bug(error)) for member, _ in group]
+    finally:
+        for _, held in group:
+            held.close()
 
 
 def failed(job: Job, options: Options, error: SyncdError) -> RunReport:

@@ -10,8 +10,6 @@ NOT_YET: dict[str, str] = {
     "jobs.*.publish": "publish: symlink",
     "jobs.*.lfs": "lfs: fetch",
     "jobs.*.require": "require",
-    "jobs.*.validate": "validate",
-    "jobs.*.on_change": "on_change",
     "web": "the web listener",
     "notify": "notifications",
 }

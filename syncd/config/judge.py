@@ -68,7 +68,6 @@ def _not_yet(config: Config, mark: Mark) -> Iterator[Problem]:
     for name, job in config.jobs.items():
         used = {
             "publish": job.publish is Publish.SYMLINK, "lfs": job.lfs is Lfs.FETCH, "require": job.require != Require(),
-            "validate": job.validate is not None, "on_change": job.on_change is not None,
         }  # fmt: skip
         for key, is_used in used.items():
             if is_used and f"jobs.*.{key}" in NOT_YET:

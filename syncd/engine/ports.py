@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import BinaryIO, Protocol
 
 from syncd.clock import Patience
 from syncd.errors import MirrorError
-from syncd.models import Action, Entry, Job, Listing, Local, PathRule, Plan, Recorded, RunReport, Stat, TreeEntry
+from syncd.models import Action, Change, Entry, Hook, Job, Kind, Listing, Local, PathRule, Plan, Recorded, RunReport, Stat, TreeEntry
 
 # --- the remote side --------------------------------------------------------------------------------------------------
 
@@ -35,6 +35,15 @@ class Wanted:
     entry: TreeEntry
 
 
+@dataclass(frozen=True)
+class Pointer:
+    """What a Git LFS pointer file stands for: the content's sha256 and size in bytes. `path` in the repository names it in messages."""
+
+    oid: str
+    size: int
+    path: str = field(default="", compare=False)
+
+
 class ListingMemory(Protocol):
     """Listings by tree id. A tree id never changes its meaning, so what is remembered is never stale; it is verified when recalled."""
 
@@ -55,6 +64,9 @@ class Blobs(Protocol):
     def add(self, blob: str, chunks: Iterable[bytes], size: int | None) -> int:
         """Keep the content, streamed; the number of bytes. Raises BadResponseError when it does not hash to `blob`; nothing is kept then."""
 
+    def add_hashed(self, sha256: str, size: int, chunks: Iterable[bytes]) -> str:
+        """Keep content that is known by its sha256; its git id. Raises BadResponseError when it is other content; nothing is kept then."""
+
 
 class Source(Protocol):
     """One identity's view of GitHub. Safe to use from many threads."""
@@ -67,6 +79,9 @@ class Source(Protocol):
 
     def fetch(self, repo: str, commit: str, wanted: Sequence[Wanted], blobs: Blobs, patience: Patience) -> int:
         """Every wanted blob is in `blobs`; the bytes downloaded. What was verified stays, whatever fails after it."""
+
+    def fetch_large(self, repo: str, pointers: Sequence[Pointer], blobs: Blobs, patience: Patience) -> dict[Pointer, str]:
+        """Pointer -> git id of its content, which is in `blobs`."""
 
 
 # --- the local side ---------------------------------------------------------------------------------------------------
@@ -119,6 +134,59 @@ class Mirror(Protocol):
     def tidy(self, folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
         """Remove those of these (root, folder) pairs that are empty: folders that syncd made. Which do not stand any more."""
 
+    def open(self, path: str, root: str) -> BinaryIO:
+        """The bytes of the file, or the text of the link, that stands there now. Raises ChangedUnderneathError when nothing of the kind does, MirrorError."""
+
+
+# --- the operator's commands ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    """One destination as it will be. `open` gives its bytes, or a link's text; it may raise MirrorError."""
+
+    path: str
+    kind: Kind
+    mode: int
+    open: Callable[[], BinaryIO]
+
+
+@dataclass(frozen=True)
+class HookCall:
+    """One command to run, once, for these jobs. `facts` are the SYNCD_ names of its environment, `changes` the JSON of SYNCD_CHANGES."""
+
+    hook: Hook
+    jobs: tuple[str, ...]
+    facts: Mapping[str, str]
+    changes: str
+    timeout_seconds: float
+    user: str | None = None
+
+
+@dataclass(frozen=True)
+class HookEnd:
+    """How it ended: with `status`, by `signal`, at its time limit, or it could not be run at all (`problem`, and `hint` what to do).
+
+    `output` is the end of what it printed, at most 64 KiB, redacted.
+    """
+
+    status: int | None = None
+    signal: int | None = None
+    timed_out: bool = False
+    problem: str | None = None
+    hint: str | None = None
+    output: str = ""
+
+
+class Hooks(Protocol):
+    """Runs commands: bounded in time and output, ended with everything they started, never two of one job at once."""
+
+    def validate(self, call: HookCall, files: Sequence[StagedFile], patience: Patience) -> HookEnd:
+        """The verdict on the complete set, laid out like `/` below `{staged}`. Raises StoppedError, StoreError, MirrorError."""
+
+    def run(self, call: HookCall, patience: Patience) -> HookEnd:
+        """Run after the files are in place: `{staged}` is `/`. Raises StoppedError, StoreError."""
+
 
 # --- the memory -------------------------------------------------------------------------------------------------------
 
@@ -140,7 +208,10 @@ class Intent:
 
 @dataclass(frozen=True)
 class JobState:
-    """What the store knows of a job. `applied_*` is the last accepted set; `rejected_*` the last one that validate refused."""
+    """What the store knows of a job. `applied_*` is the last accepted set; `rejected_*` the last one that a hook refused.
+
+    `hook_commit` is the commit whose whole set a reload is owed for; None while the set is not whole, and so nothing may be reloaded yet.
+    """
 
     applied_commit: str | None = None
     applied_digest: str | None = None
@@ -150,6 +221,8 @@ class JobState:
     hook_owed: bool = False
     hook_commit: str | None = None
     hook_attempts: int = 0
+    hook_tried_at: datetime | None = None
+    hook_since: datetime | None = None  # the run since which changes have no reload behind them
     paused_until: datetime | None = None
     paused_reason: str | None = None
     held: bool = False
@@ -162,7 +235,6 @@ class JobState:
     last_change_at: datetime | None = None
     last_error_kind: str | None = None
     last_error: str | None = None
-
 
     def paused(self, now: datetime) -> bool:
         """Is the job left alone: held after a rollback, or paused by hand and not for a time that is over?"""
@@ -215,6 +287,12 @@ class Store(ListingMemory, Protocol):
     def record(self, job: str, result: Result) -> None:
         """One transaction. Whether the job is paused is not the run's to say: that stays as it was, but that a run may hold the job."""
 
+    def change_state(self, job: str, change: Callable[[JobState], JobState]) -> JobState:
+        """One read-modify-write of a job's state; the state after it."""
+
+    def changes_since(self, job: str, since: datetime) -> tuple[Change, ...]:
+        """What the job's runs that began at or after `since` did, the oldest first."""
+
     def sets(self, job: str) -> Sequence[AppliedSet]:
         """The sets that can be gone back to, the newest first."""
 
@@ -225,6 +303,6 @@ class Store(ListingMemory, Protocol):
 
 
 __all__ = [
-    "Action", "Applied", "AppliedSet", "Blobs", "Entry", "Head", "Intent", "Job", "JobState", "Listing", "ListingMemory", "Local", "Mirror",
-    "Outcome", "PathRule", "Plan", "Recorded", "Result", "Source", "Stat", "Store", "Target", "TreeEntry", "Wanted",
+    "Action", "Applied", "AppliedSet", "Blobs", "Entry", "Head", "HookCall", "HookEnd", "Hooks", "Intent", "Job", "JobState", "Listing", "ListingMemory", "Local",
+    "Mirror", "Outcome", "PathRule", "Plan", "Pointer", "Recorded", "Result", "Source", "StagedFile", "Stat", "Store", "Target", "TreeEntry", "Wanted",
 ]  # fmt: skip

@@ -11,13 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from syncd.clock import Clock, Patience
+from syncd.engine import hooks
 from syncd.engine.apply import Result as Walked
 from syncd.engine.apply import apply_plan, as_change, stage
 from syncd.engine.desired import Owner, desired
 from syncd.engine.plan import make_plan
-from syncd.engine.ports import AppliedSet, Blobs, Head, Intent, JobState, Mirror, Result, Source, Store, Target
+from syncd.engine.ports import AppliedSet, Blobs, Head, HookEnd, Hooks, Intent, JobState, Mirror, Result, Source, Store, Target
 from syncd.engine.settle import settle
-from syncd.errors import BrakeError, MirrorError, SyncdError
+from syncd.engine.staged import staged_files
+from syncd.errors import BrakeError, HookFailedError, MirrorError, SyncdError
 from syncd.models import Entry, Job, Plan, Recorded, RunReport, RunStatus, Standing, Trigger, Verb
 
 ATTEMPTS = 3  # how often a run plans anew when somebody edits files under it
@@ -35,6 +37,7 @@ class House:
     resolve_owner: Owner
     scope: str
     jobs: frozenset[str]
+    hooks: Hooks | None = None
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,16 @@ class Options:
 
 @dataclass(frozen=True)
 class Decision:
-    """A commit, what it wants, and the plan that follows: the dry run is printing this."""
+    """A commit, what it wants, and the plan that follows: the dry run is printing this.
+
+    With a `refusal` the head is a commit that was rejected, and this is about the last accepted set instead.
+    """
 
     commit: str
     remote: Mapping[str, Entry]
     recorded: Mapping[str, Recorded]
     plan: Plan
+    refusal: HookFailedError | None = None
 
 
 def run_job(job: Job, house: House, patience: Patience, options: Options = Options()) -> RunReport:
@@ -72,9 +79,8 @@ def run_job(job: Job, house: House, patience: Patience, options: Options = Optio
             state = settle(job, house.store, house.mirror)  # an error between intent and record: the disk says how far it came
         except MirrorError:  # the disk can't be asked now: the intent stays, and so nothing may be recorded that would end it
             return replace(report, status=RunStatus.FAILED, error=error, seconds=time.perf_counter() - began)
-        status = RunStatus.REFUSED if isinstance(error, BrakeError) else RunStatus.FAILED
-        report = replace(report, status=status, error=error, files=state.files, drifted=state.drifted)
-        result = Result(report, state=_failed(state, error))
+        report = replace(_refusing(report, error), files=state.files, drifted=state.drifted, hook_owed=state.hook_owed)
+        result = Result(report, state=_failed(hooks.noted(job, state, error), error))
     report = replace(report, seconds=time.perf_counter() - began)
     house.store.record(job.name, replace(result, report=report, state=_times(result.state, report, house.clock)))
     return report
@@ -90,29 +96,35 @@ def plan_job(job: Job, house: House, patience: Patience, options: Options = Opti
         decision = decide(job, house, patience, options, state)
         stage(job, decision.commit, Plan(()), decision.remote, house.source, house.blobs, patience)  # links: refused now as they would be then
     except SyncdError as error:
-        status = RunStatus.REFUSED if isinstance(error, BrakeError) else RunStatus.FAILED
-        return replace(report, status=status, error=error, seconds=time.perf_counter() - began), None
+        return replace(_refusing(report, error), seconds=time.perf_counter() - began), None
     changes = tuple(as_change(action) for action in decision.plan.actions if action.verb.is_public)
     status = RunStatus.CHANGED if decision.plan.changes_disk else RunStatus.UNCHANGED
-    return replace(report, status=status, commit=decision.commit, changes=changes, seconds=time.perf_counter() - began, files=decision.plan.files, drifted=decision.plan.drifted), decision
+    report = replace(report, status=status, commit=decision.commit, changes=changes, files=decision.plan.files, drifted=decision.plan.drifted)
+    report = report if decision.refusal is None else _refusing(report, decision.refusal)
+    return replace(report, seconds=time.perf_counter() - began), decision
 
 
 def decide(job: Job, house: House, patience: Patience, options: Options, state: JobState) -> Decision:
     """Resolve the ref once, list what it holds, look at the disk, and choose. Every later read of the run names this commit."""
-    recorded, allow_delete = house.store.recorded(job.name), options.allow_delete
+    recorded, allow_delete, refusal = house.store.recorded(job.name), options.allow_delete, None
     if options.back_to is not None:
         commit, remote = options.back_to.commit, dict(options.back_to.files)
         allow_delete = len(recorded)  # this set stood before, whole: there is nothing to doubt
     else:
         head = _head(job, house, patience, options.ref or job.ref)
-        commit, remote = head.commit, _remembered(job, head, state, recorded) or _listed(job, house, patience, head)
+        refusal = hooks.rejection(job, state, head.commit)
+        if refusal is not None:
+            recorded = {path: row for path, row in recorded.items() if row.standing is not Standing.DROPPED}
+            commit, remote = state.applied_commit or head.commit, _accepted(recorded, refusal)
+        else:
+            commit, remote = head.commit, _remembered(job, head, state, recorded) or _listed(job, house, patience, head)
     recorded = recorded | _taken_over(job, house, remote, recorded)
     roots = {path: remote[path].root if path in remote else recorded[path].entry.root for path in remote.keys() | recorded.keys()}
     local = house.mirror.scan({path: Target(root, recorded.get(path)) for path, root in roots.items()})
     for path, have in local.items():
         if have is not None and have.problem is not None:
             raise MirrorError(have.problem, path=path, hint=have.hint)
-    return Decision(commit, remote, recorded, make_plan(job, remote, recorded, local, allow_delete))
+    return Decision(commit, remote, recorded, make_plan(job, remote, recorded, local, allow_delete), refusal)
 
 
 def _head(job: Job, house: House, patience: Patience, ref: str | None) -> Head:
@@ -128,42 +140,68 @@ def _bring(job: Job, house: House, patience: Patience, options: Options, state: 
         decision = decide(job, house, patience, options, state)
         patience.check()
         stage(job, decision.commit, decision.plan, decision.remote, house.source, house.blobs, patience)
-        walked = _carry_out(job, house, decision, state)
+        _ask_validate(job, house, patience, decision, state, report)
+        walked = _carry_out(job, house, decision, state, report)
         if not walked.only_changed_underneath or attempt == ATTEMPTS:
             break
         state = _save_progress(job, house, report, walked, decision, state)
     return _conclude(job, report, decision, walked, state, options.back_to)
 
 
-def _carry_out(job: Job, house: House, decision: Decision, state: JobState) -> Walked:
+def _ask_validate(job: Job, house: House, patience: Patience, decision: Decision, state: JobState, report: RunReport) -> None:
+    """The operator's veto on the complete set. Raises HookFailedError; nothing has been written then. The time it takes is not the run's."""
+    if job.validate is None or not decision.plan.changes_disk:
+        return
+    changes = tuple(as_change(action) for action in decision.plan.actions if action.verb.is_public)
+    call = hooks.call_of(job.validate, [job], [replace(report, commit=decision.commit)], {job.name: changes})
+    files = staged_files(decision.plan, decision.remote, decision.recorded, house.blobs, house.mirror)
+    began = house.clock.monotonic()
+    end = house.hooks.validate(call, files, patience) if house.hooks is not None else HookEnd(problem="there is nothing to run hooks with")
+    patience.pardon(house.clock.monotonic() - began)
+    error = hooks.refused(job, state, decision.commit, end, job.validate)
+    if error is not None:
+        raise error
+
+
+def _carry_out(job: Job, house: House, decision: Decision, state: JobState, report: RunReport) -> Walked:
     """The plan is applied, its intent noted first: a crash repeats work, it never orphans a file."""
     intent_id = secrets.token_hex(6)
     steps = tuple(action for action in decision.plan.actions if action.verb.touches_disk)
     if steps:
         folders = house.mirror.prepare(job, steps)
         house.store.intend(
-            Intent(intent_id, job.name, decision.commit, job.digest, steps, folders, job.on_change is not None, house.clock.now(), state.hook_owed), state
+            Intent(intent_id, job.name, decision.commit, job.digest, steps, folders, job.on_change is not None, house.clock.now(), state.hook_owed),
+            replace(state, hook_since=hooks.owing(job, state, report.started_at).hook_since),
         )
     return apply_plan(intent_id, decision.plan, decision.recorded, decision.remote, house.mirror, house.blobs, house.store.folders(job.name))
 
 
 def _conclude(job: Job, report: RunReport, decision: Decision, walked: Walked, state: JobState, back_to: AppliedSet | None) -> tuple[RunReport, Result]:
     changed = any(change.action is not Verb.KEEP for change in walked.changes)
-    status = RunStatus.FAILED if walked.errors else RunStatus.CHANGED if changed else RunStatus.UNCHANGED
     report = replace(
-        report, status=status, commit=decision.commit, changes=walked.changes, error=walked.error,
+        report, status=RunStatus.CHANGED if changed else RunStatus.UNCHANGED, commit=decision.commit, changes=walked.changes,
         bytes_written=walked.applied.bytes_written, files=decision.plan.files, drifted=decision.plan.drifted - _repaired(decision.plan, walked),
     )  # fmt: skip
-    whole, digest = walked.error is None, back_to.digest if back_to is not None else job.digest
-    after = replace(
-        state, settled=whole, drifted=report.drifted, hook_owed=state.hook_owed or (changed and job.on_change is not None),
-        applied_commit=decision.commit if whole else state.applied_commit, applied_digest=digest if whole else state.applied_digest,
-        files=len(decision.remote) if whole else state.files, held=state.held or back_to is not None,
-    )  # fmt: skip
-    if walked.error is not None:
-        after = _failed(after, walked.error)
+    whole, error = walked.error is None, walked.error or decision.refusal
+    after = hooks.owing(job, state, report.started_at) if changed or job.on_change is None else state
+    after = replace(after, drifted=report.drifted, hook_commit=decision.commit if whole else None, held=state.held or back_to is not None)
+    if error is None:
+        digest = back_to.digest if back_to is not None else job.digest
+        after = replace(hooks.accepted(after), settled=True, applied_commit=decision.commit, applied_digest=digest, files=len(decision.remote))
+    else:
+        report = _refusing(report, error)
+        after = replace(_failed(after, error), settled=whole and state.settled)
+    applied = back_to is None and error is None and (changed or decision.commit != state.applied_commit)
+    report = replace(report, hook_owed=after.hook_owed)
     made, gone = walked.applied.folders_made, walked.applied.folders_removed
-    return report, Result(report, walked.upserts, walked.removals, made, gone, after, applied=back_to is None and whole and (changed or decision.commit != state.applied_commit))
+    return report, Result(report, walked.upserts, walked.removals, made, gone, after, applied)
+
+
+def _accepted(recorded: Mapping[str, Recorded], refusal: HookFailedError) -> dict[str, Entry]:
+    """The set that stands instead of a rejected commit: what the ledger says. Raises the refusal when nothing was ever accepted."""
+    if not recorded:
+        raise refusal
+    return {path: row.upstream for path, row in recorded.items()}
 
 
 def _remembered(job: Job, head: Head, state: JobState, recorded: Mapping[str, Recorded]) -> dict[str, Entry] | None:
@@ -196,7 +234,7 @@ def _taken_over(job: Job, house: House, remote: Mapping[str, Entry], recorded: M
 
 def _save_progress(job: Job, house: House, report: RunReport, walked: Walked, decision: Decision, state: JobState) -> JobState:
     """What the plan did before somebody got in its way is recorded; then the run plans anew."""
-    after = replace(state, settled=False, hook_owed=state.hook_owed or (bool(walked.changes) and job.on_change is not None))
+    after = replace(hooks.owing(job, state, report.started_at) if walked.changes else state, settled=False, hook_commit=None)
     partial = replace(report, status=RunStatus.FAILED, commit=decision.commit, changes=walked.changes, error=walked.error)
     made, gone = walked.applied.folders_made, walked.applied.folders_removed
     house.store.record(job.name, Result(partial, walked.upserts, walked.removals, made, gone, after))
@@ -216,6 +254,13 @@ def _repaired(plan: Plan, walked: Walked) -> int:
     return sum(action.drifted for action in plan.actions if action.verb is not Verb.KEEP and action.path not in failed)
 
 
+def _refusing(report: RunReport, error: SyncdError) -> RunReport:
+    """The report with what ended the run: refused on purpose, or failed. A rejected commit is named."""
+    rejected = error.commit if isinstance(error, HookFailedError) and error.rejected else None
+    status = RunStatus.REFUSED if rejected is not None or isinstance(error, BrakeError) else RunStatus.FAILED
+    return replace(report, status=status, error=error, commit=rejected or report.commit)
+
+
 def _failed(state: JobState, error: SyncdError) -> JobState:
     return replace(state, failures=state.failures + 1, last_error_kind=error.kind, last_error=error.message)
 
@@ -224,8 +269,10 @@ def _times(state: JobState, report: RunReport, clock: Clock) -> JobState:
     now = clock.now()
     if report.status in (RunStatus.FAILED, RunStatus.REFUSED):
         return replace(state, last_run_at=now)
-    change = now if report.status is RunStatus.CHANGED else state.last_change_at
-    return replace(state, last_run_at=now, last_success_at=now, last_change_at=change, failures=0, last_error_kind=None, last_error=None)
+    state = replace(state, last_run_at=now, last_change_at=now if report.status is RunStatus.CHANGED else state.last_change_at)
+    if state.hook_owed:
+        return state  # not done before the reload is
+    return replace(state, last_success_at=now, failures=0, last_error_kind=None, last_error=None)
 
 
 __all__ = ["Decision", "House", "Options", "decide", "plan_job", "run_job"]

@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Iterable
 from dataclasses import replace
 
+from syncd.engine.apply import as_change
 from syncd.engine.ports import Intent, JobState, Mirror, Result, Store, Target
 from syncd.models import Action, Job, Kind, Recorded, RunReport, RunStatus, Trigger, Verb
 
@@ -35,25 +36,34 @@ def _conclude(job: Job, intent: Intent, state: JobState, store: Store, mirror: M
     local = mirror.scan({path: Target(root, recorded.get(path)) for path, root in roots.items()})
     upserts: dict[str, Recorded] = {}
     removals: set[str] = set()
-    took_effect = False
+    took_effect: list[Action] = []
     for action in intent.actions:
         have = local.get(action.path)
         if have is not None and have.problem is not None:
-            took_effect = True  # can't be told: a reload too many is harmless, one too few is not
+            took_effect.append(action)  # can't be told: a reload too many is harmless, one too few is not
         elif action.verb is Verb.REMOVE:
             if have is None:
                 removals.add(action.path)
-                took_effect = True
+                took_effect.append(action)
         elif have is not None and action.want is not None and action.want.same_content(have) and action.want.same_looks(have):
             upserts[action.path] = Recorded(action.want, have.stat)
-            took_effect = True
+            took_effect.append(action)
     made = _folders_that_stand(intent, mirror)
     gone = mirror.tidy(_with_roots(store.folders(job.name) | set(made), job, intent.actions))
-    after = replace(state, settled=False, hook_owed=intent.owed_before or (intent.owes_hook and took_effect))
-    report = RunReport(job.name, RunStatus.FAILED, job.repo, job.ref, intent.commit, state.applied_commit, trigger=Trigger.START, started_at=intent.started_at)
+    owed = intent.owed_before or (intent.owes_hook and bool(took_effect))
+    after = replace(state, settled=False, hook_owed=owed, hook_commit=_whole_at(intent, len(took_effect), state))
+    changes = tuple(as_change(action) for action in took_effect)
+    report = RunReport(
+        job.name, RunStatus.FAILED, job.repo, job.ref, intent.commit, state.applied_commit, changes, trigger=Trigger.START, started_at=intent.started_at
+    )  # fmt: skip
     kept = tuple(folder for folder in made if folder not in gone)
     store.record(job.name, Result(report, upserts, frozenset(removals), folders_made=kept, folders_removed=gone, state=after))
     return after
+
+
+def _whole_at(intent: Intent, took_effect: int, state: JobState) -> str | None:
+    """The commit whose whole set stands: the interrupted one, the one before it, or neither, and then nothing may be reloaded yet."""
+    return intent.commit if took_effect == len(intent.actions) else state.hook_commit if took_effect == 0 else None
 
 
 def _entry_root(action: Action) -> str:

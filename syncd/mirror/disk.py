@@ -6,6 +6,7 @@ import os
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from syncd.clock import Clock
 from syncd.engine.ports import Applied, Blobs, Target
@@ -13,6 +14,7 @@ from syncd.errors import MirrorError, UnsafePathError
 from syncd.mirror.folders import translated
 from syncd.mirror.leftovers import sweep, tidy
 from syncd.mirror.paths import below
+from syncd.mirror.read import open_what_stands
 from syncd.mirror.room import check_room, existing
 from syncd.mirror.scan import scan
 from syncd.mirror.trash import Trash
@@ -56,6 +58,9 @@ class DiskMirror:
 
     def tidy(self, folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
         return tidy(folders)
+
+    def open(self, path: str, root: str) -> BinaryIO:
+        return open_what_stands(path, root)
 
 
 def _folders_to_make(writes: Iterable[Action]) -> tuple[str, ...]:

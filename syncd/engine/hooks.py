@@ -1,0 +1,184 @@
+"""PURE: what a hook's end means, which commit is not tried again, and when an owed reload is due.
+
+`validate` may veto a commit before anything is replaced; the veto is remembered until the commit or the job's configuration changes.
+`on_change` is owed from the moment a change is intended until it has succeeded once, across crashes and restarts. What could not be
+judged (no such command, no answer in time) is a failure of the run, not a verdict on the commit: it is tried again.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
+from hashlib import sha256
+
+from syncd.engine.ports import HookCall, HookEnd, JobState
+from syncd.errors import HookFailedError, SyncdError
+from syncd.models import Change, Hook, Job, RunReport, RunStatus, Trigger
+
+FIRST_WAIT = timedelta(minutes=1)
+LONGEST_WAIT = timedelta(hours=1)
+SHOWN_LINES, SHOWN_CHARS = 10, 2000  # of a hook's output in a message; all of it is in the error's `output`
+NOT_FOUND_BY_SHELL = (126, 127)  # POSIX sh: the command was found but could not be run; it was not found
+
+
+# --- validate ---------------------------------------------------------------------------------------------------------
+
+
+def judgement(job: Job) -> str:
+    """Changes when, and only when, a hook might judge the same commit differently for what the configuration says."""
+    hooks = {name: asdict(hook) if hook else None for name, hook in (("validate", job.validate), ("on_change", job.on_change))}
+    return sha256(json.dumps([job.digest, hooks, job.undo_on_failure, job.hook_user, job.hook_timeout_seconds], sort_keys=True).encode()).hexdigest()
+
+
+def rejection(job: Job, state: JobState, commit: str) -> HookFailedError | None:
+    """The veto that stands against the commit, or None when it is to be tried."""
+    if state.rejected_commit != commit or state.rejected_digest != judgement(job):
+        return None
+    return HookFailedError(state.rejected_reason or f"commit {commit[:7]} was rejected", rejected=True, commit=commit, hint=REJECTED_HINT)
+
+
+REJECTED_HINT = "it is not tried again; push a commit that passes, or change the job's configuration"
+
+
+def refused(job: Job, state: JobState, commit: str, end: HookEnd, hook: Hook) -> HookFailedError | None:
+    """What the end of `validate` means: None for a pass. A set that was accepted before is not rejected for failing now: that is the machine's doing."""
+    accepted_before = commit == state.applied_commit and job.digest == state.applied_digest
+    verdict = end.status is not None and not (hook.shell and end.status in NOT_FOUND_BY_SHELL)
+    if end.status == 0:
+        return None
+    if verdict and not accepted_before:
+        text = f"validate rejected commit {commit[:7]}: {how(hook, end)}{shown(end.output)}"
+        return HookFailedError(text, output=end.output, status=end.status, rejected=True, commit=commit, hint=REJECTED_HINT)
+    text = f"validate failed, so nothing was changed: {how(hook, end)}{shown(end.output)}"
+    return HookFailedError(text, output=end.output, status=end.status, hint=end.hint or "it is tried again at the next run")
+
+
+def noted(job: Job, state: JobState, error: SyncdError) -> JobState:
+    """The state that remembers the veto, where the error is one."""
+    if not isinstance(error, HookFailedError) or not error.rejected or error.commit is None:
+        return state
+    return replace(state, rejected_commit=error.commit, rejected_digest=judgement(job), rejected_reason=error.message)
+
+
+def accepted(state: JobState) -> JobState:
+    return replace(state, rejected_commit=None, rejected_digest=None, rejected_reason=None)
+
+
+# --- on_change --------------------------------------------------------------------------------------------------------
+
+
+def owing(job: Job, state: JobState, since: datetime | None) -> JobState:
+    """The state of a job whose changes need a reload; `since` is when the run began that makes them."""
+    if job.on_change is None:
+        return replace(state, hook_owed=False, hook_commit=None, hook_attempts=0, hook_tried_at=None, hook_since=None)
+    if state.hook_owed:
+        return replace(state, hook_since=state.hook_since or since)
+    return replace(state, hook_owed=True, hook_commit=None, hook_attempts=0, hook_tried_at=None, hook_since=since)
+
+
+def is_due(job: Job, state: JobState) -> bool:
+    """Whether a reload is owed and the whole set it is for stands."""
+    return job.on_change is not None and state.hook_owed and state.hook_commit is not None
+
+
+def waits_until(state: JobState, trigger: Trigger, changed: bool, now: datetime) -> datetime | None:
+    """Until when a reload that failed before is left alone, by a schedule that nobody watches; None for now."""
+    if changed or state.hook_tried_at is None or trigger not in (Trigger.SCHEDULE, Trigger.RETRY):
+        return None
+    due = state.hook_tried_at + min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(max(0, state.hook_attempts - 1), 16))
+    return due if due > now else None
+
+
+def still_owed(hook: Hook, state: JobState, until: datetime) -> HookFailedError:
+    return HookFailedError(
+        f"on_change is owed since {state.hook_attempts} failed attempt(s): {state.last_error or hook.text}",
+        hint=f"it is tried again at {until:%Y-%m-%dT%H:%M:%SZ}; or now: syncd sync",
+    )
+
+
+def reload_failed(hook: Hook, end: HookEnd) -> HookFailedError | None:
+    """What the end of `on_change` means: None for a success."""
+    if end.status == 0:
+        return None
+    return HookFailedError(
+        f"on_change failed: {how(hook, end)}{shown(end.output)}", output=end.output, status=end.status,
+        hint=end.hint or "the files are in place and the reload is owed: it is run again at the next run, until it succeeds",
+    )  # fmt: skip
+
+
+def paid(state: JobState, report: RunReport, now: datetime) -> JobState:
+    """Nothing is owed any more; a run that did all it had to is a success from here on."""
+    after = replace(state, hook_owed=False, hook_commit=None, hook_attempts=0, hook_tried_at=None, hook_since=None)
+    if report.status not in (RunStatus.CHANGED, RunStatus.UNCHANGED):
+        return after
+    return replace(after, last_success_at=now, failures=0, last_error_kind=None, last_error=None)
+
+
+def failed_again(state: JobState, error: SyncdError, own: bool, now: datetime) -> JobState:
+    """One more attempt in vain. `own`: the run had no other error, so this is the job's."""
+    after = replace(state, hook_attempts=state.hook_attempts + 1, hook_tried_at=now)
+    return replace(after, failures=after.failures + 1, last_error_kind=error.kind, last_error=error.message) if own else after
+
+
+# --- both -------------------------------------------------------------------------------------------------------------
+
+
+def shared_key(job: Job) -> tuple[object, ...] | None:
+    """Jobs with the same one run their `on_change` together. None: there is none."""
+    return None if job.on_change is None else (job.on_change.argv, job.hook_user)
+
+
+def call_of(hook: Hook, jobs: Sequence[Job], reports: Sequence[RunReport], changes: Mapping[str, Sequence[Change]]) -> HookCall:
+    """The command for these jobs, as one call: facts of several are joined by spaces, each value once."""
+    facts = {
+        "SYNCD_JOB": [job.name for job in jobs],
+        "SYNCD_REPO": [job.repo for job in jobs],
+        "SYNCD_REF": [report.ref or "HEAD" for report in reports],
+        "SYNCD_COMMIT": [report.commit or "" for report in reports],
+        "SYNCD_PREVIOUS": [report.previous or "" for report in reports],
+    }
+    return HookCall(
+        hook, tuple(job.name for job in jobs), {name: " ".join(dict.fromkeys(filter(None, values))) for name, values in facts.items()},
+        changes_text(jobs, reports, changes), max(job.hook_timeout_seconds for job in jobs), jobs[0].hook_user,
+    )  # fmt: skip
+
+
+def changes_text(jobs: Sequence[Job], reports: Sequence[RunReport], changes: Mapping[str, Sequence[Change]]) -> str:
+    """The JSON that SYNCD_CHANGES names: every job with its changes, in the words of `syncd sync --json`."""
+    rows = [
+        {
+            "job": job.name, "repo": job.repo, "ref": report.ref, "commit": report.commit, "previous": report.previous,
+            "changes": [
+                {"action": change.action.value, "path": change.path, "from": change.source, "before": change.before, "after": change.after} for change in changes.get(job.name, ())
+            ],
+        }
+        for job, report in zip(jobs, reports, strict=True)
+    ]  # fmt: skip
+    return json.dumps({"schema": "syncd.changes/1", "jobs": rows})
+
+
+def how(hook: Hook, end: HookEnd) -> str:
+    """`nginx -t` exited 1, was ended after its hook_timeout, ..."""
+    if end.problem is not None:
+        return f"`{hook.text}` could not be run: {end.problem}"
+    if end.timed_out:
+        return f"`{hook.text}` took longer than its hook_timeout and was ended"
+    if end.signal is not None:
+        return f"`{hook.text}` was ended by {_signal_name(end.signal)}"
+    return f"`{hook.text}` exited {end.status}"
+
+
+def shown(output: str) -> str:
+    """The last lines, indented, as they follow a message."""
+    lines = [line for line in output[-SHOWN_CHARS:].splitlines() if line.strip()][-SHOWN_LINES:]
+    return "".join(f"\n    | {line}" for line in lines)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

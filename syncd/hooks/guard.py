@@ -1,0 +1,258 @@
+"""The guard of one hook, a small program of its own: `python -I -S guard.py`, with one JSON line on stdin that says what to run.
+
+It starts the command in a session of its own, reads what it prints, keeps the end of that, and ends it, its process group and
+whatever else it left behind, when its time is over, when it is told to, or when syncd dies: stdin is the thread it hangs on. So no
+hook outlives its limit, and no two hooks of one job run at once, even after `kill -9`. Standard library only; it decides nothing.
+
+In:  {"argv", "env", "ids": [uid, gid, [groups]] or null, "timeout", "grace", "keep", "locks": [files], "wait"}
+Out: one JSON line {"pid"} when the command has begun, one {"status", "signal", "ended", "error", "output", "total"} at the end;
+     `ended` is "timeout", "stopped" or null, `output` the last `keep` bytes as Latin-1, `total` how many there were.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import select
+import signal
+import sys
+import time
+from contextlib import suppress
+from typing import Any, NoReturn
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+CHUNK = 1 << 16
+KILL_SECONDS = 5.0  # how long a bomb is fought; SIGKILL to a whole group is one call, so this is for those who left it
+LEAVE_SECONDS = 1.0  # what a command that is done left running in its group has this long after SIGTERM
+DRAIN_SECONDS = 0.5  # output that is still in the pipe; a daemon that kept it open must not keep us
+
+
+def main() -> int:
+    spec = json.loads(sys.stdin.buffer.readline())
+    ears = Ears()
+    try:
+        held = [_lock(file, ears, time.monotonic() + spec["wait"]) for file in spec["locks"]]
+        answer = Hook(spec, ears).run()
+        for descriptor in held:
+            os.close(descriptor)
+    except Refused as error:
+        answer = {"status": None, "signal": None, "ended": "stopped" if ears.stopped else None, "error": str(error), "output": "", "total": 0}
+    say(answer)
+    return 0
+
+
+class Refused(Exception):
+    """The command could not be started; the text says why."""
+
+
+class Ears:
+    """Everything that the guard listens to: its stdin, its signals, and its children."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self.wakes, writing = os.pipe()
+        for descriptor in (self.wakes, writing):
+            os.set_blocking(descriptor, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._told)
+
+    def _told(self, *_: object) -> None:
+        self.stopped = True
+
+    def listen(self, seconds: float, *others: int) -> set[int]:
+        """Which of `others` have something to read, after at most `seconds`."""
+        poll = select.poll()
+        for descriptor in (self.wakes, *others, *(() if self.stopped else (0,))):
+            poll.register(descriptor, select.POLLIN)
+        found = {descriptor for descriptor, _ in poll.poll(max(0.0, seconds) * 1000)}
+        if self.wakes in found:
+            with suppress(BlockingIOError):
+                os.read(self.wakes, CHUNK)
+        if 0 in found:
+            self.stopped = True  # a word or the end of file: both mean that nobody waits any more
+        return found
+
+
+class Hook:
+    """One command and everything that it starts."""
+
+    def __init__(self, spec: dict[str, Any], ears: Ears) -> None:
+        self.spec, self.ears = spec, ears
+        self.pid, self.total = 0, 0
+        self.code: int | None = None
+        self.tail = bytearray()
+        self.pipe: int | None = None
+
+    def run(self) -> dict[str, Any]:
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self._start()
+        say({"pid": self.pid})
+        ends_at = time.monotonic() + self.spec["timeout"]
+        ended = None
+        while self.code is None and ended is None:
+            if self.ears.stopped or time.monotonic() >= ends_at:
+                ended = "stopped" if self.ears.stopped else "timeout"
+                self._end()
+            self._hear(min(1.0, ends_at - time.monotonic()))
+        self._clear_group()
+        self._drain()
+        code = self.code if ended is None else None
+        return {
+            "status": code if code is not None and code >= 0 else None, "signal": -code if code is not None and code < 0 else None,
+            "ended": ended, "error": None, "output": self.tail.decode("latin-1"), "total": self.total,
+        }  # fmt: skip
+
+    def _start(self) -> None:
+        self.pipe, writing = os.pipe()
+        failure, failing = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            become(self.spec, writing, failing)
+        os.close(writing)
+        os.close(failing)
+        with open(failure, "rb") as told:
+            text = told.read()
+        if text:
+            raise Refused(text.decode("utf-8", "replace"))
+
+    def _hear(self, seconds: float) -> None:
+        """What was printed is kept, who died is buried; after at most `seconds`."""
+        found = self.ears.listen(seconds, *(() if self.pipe is None else (self.pipe,)))
+        if self.pipe is not None and self.pipe in found:
+            chunk = os.read(self.pipe, CHUNK)
+            if not chunk:
+                os.close(self.pipe)
+                self.pipe = None
+            self.total += len(chunk)
+            self.tail += chunk
+            if len(self.tail) > 2 * self.spec["keep"]:
+                del self.tail[: -self.spec["keep"]]
+        with suppress(ChildProcessError):
+            while (dead := os.waitpid(-1, os.WNOHANG))[0]:
+                if dead[0] == self.pid:
+                    self.code = os.waitstatus_to_exitcode(dead[1])
+
+    def _drain(self) -> None:
+        until = time.monotonic() + DRAIN_SECONDS
+        while self.pipe is not None and time.monotonic() < until:
+            self._hear(until - time.monotonic())
+        del self.tail[: -self.spec["keep"]]
+
+    def _end(self) -> None:
+        """SIGTERM to all of them; after the grace SIGKILL, until none is left."""
+        self._send(signal.SIGTERM, descendants())
+        until = time.monotonic() + self.spec["grace"]
+        while descendants() and time.monotonic() < until:
+            self._hear(0.05)
+        until = time.monotonic() + KILL_SECONDS
+        while (left := descendants()) and time.monotonic() < until:
+            self._send(signal.SIGKILL, left)
+            self._hear(0.02)
+
+    def _clear_group(self) -> None:
+        """Nothing is left in the command's process group. Who left the group on purpose (a daemon) stays."""
+        for number, seconds in ((signal.SIGTERM, LEAVE_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
+            until = time.monotonic() + seconds
+            left = self._group()
+            self._send(number, left)
+            while left and time.monotonic() < until:
+                self._hear(0.02)
+                left = self._group()
+
+    def _group(self) -> dict[int, int]:
+        return {pid: group for pid, group in descendants().items() if group == self.pid}
+
+    def _send(self, number: signal.Signals, processes: dict[int, int]) -> None:
+        """The group in one call, which no fork outruns; those who left it one by one. All of them hang on us, so no number is a stranger's."""
+        if self.pid in processes.values():
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
+        for pid, group in processes.items():
+            if group != self.pid:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
+
+
+def become(spec: dict[str, Any], output: int, failing: int) -> NoReturn:
+    """The forked child is the command, or has written to `failing` why not."""
+    what = "can't be prepared"
+    try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for source, target in ((nothing, 0), (output, 1), (output, 2)):
+            os.dup2(source, target)
+        os.umask(0o022)
+        os.chdir("/")
+        if spec["ids"] is not None:
+            what = "can't become the hook's user"
+            uid, gid, groups = spec["ids"]
+            os.setgroups(groups)
+            os.setgid(gid)
+            os.setuid(uid)
+        guard = os.getppid()
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)  # after setuid, which forgets it
+        if os.getppid() != guard:
+            os._exit(127)
+        what = ""
+        os.execvpe(spec["argv"][0], spec["argv"], spec["env"])
+    except OSError as error:
+        reason = "no such command" if isinstance(error, FileNotFoundError) and not what else error.strerror or str(error)
+        os.write(failing, (f"{what}: {reason}" if what else reason).encode("utf-8", "replace"))
+    except (ValueError, TypeError) as error:
+        os.write(failing, str(error).encode("utf-8", "replace"))
+    finally:
+        os._exit(127)
+
+
+def descendants() -> dict[int, int]:
+    """pid -> process group of everything alive below us: orphans hang on us, so nobody can leave this tree. Source: proc(5), /proc/PID/stat."""
+    children: dict[int, list[tuple[int, int, bytes]]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+                children.setdefault(int(fields[1]), []).append((int(name), int(fields[2]), fields[0]))
+    found: dict[int, int] = {}
+    todo = [os.getpid()]
+    while todo:
+        for pid, group, state in children.get(todo.pop(), ()):
+            todo.append(pid)
+            if state not in b"ZX":
+                found[pid] = group
+    return found
+
+
+def _lock(file: str, ears: Ears, until: float) -> int:
+    """The file's lock is ours. A guard that is still ending a hook has it for some seconds."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            if ears.stopped or time.monotonic() >= until:
+                raise Refused("another hook of this job is still running") from None
+            ears.listen(0.05)
+
+
+def say(answer: dict[str, Any]) -> None:
+    with suppress(BrokenPipeError):
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    try:
+        code = main()
+    except Exception as error:  # noqa: BLE001  (whoever waits for the answer must get one)
+        say({"status": None, "signal": None, "ended": None, "error": f"the guard failed: {error!r}", "output": "", "total": 0})
+        code = 1
+    os._exit(code)
