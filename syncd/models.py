@@ -248,6 +248,7 @@ class Entry:
     size: int | None = None
     root: str = "/"
     dir_mode: int = 0o755
+    pointer: str | None = None  # where Git LFS holds the content: the blob id of the pointer in the repository
 
     def same_content(self, other: Entry | Local | None) -> bool:
         return other is not None and other.kind is self.kind and other.blob == self.blob

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from syncd.clock import Patience
 from syncd.engine.desired import LFS_POINTER_LIMIT, check_lfs, check_link
+from syncd.engine.large import bring_again
 from syncd.engine.ports import Applied, Blobs, Mirror, Outcome, Source, Wanted
 from syncd.errors import ChangedUnderneathError, MirrorError
 from syncd.models import Action, Change, Entry, Job, Kind, Lfs, Plan, Recorded, Standing, TreeEntry, Verb
@@ -24,7 +25,9 @@ def stage(job: Job, commit: str, plan: Plan, remote: Mapping[str, Entry], source
     """
     writes = [action.want for action in plan.of(Verb.WRITE, Verb.RESTORE) if action.want is not None]
     links = {path: entry for path, entry in remote.items() if entry.kind is Kind.LINK}
-    downloaded = source.fetch(job.repo, commit, _missing([*writes, *links.values()], blobs), blobs, patience)
+    missing = _missing([*writes, *links.values()], blobs)
+    bring_again(job, commit, missing, source, blobs, patience)
+    downloaded = source.fetch(job.repo, commit, [_wanted(entry) for entry in missing if entry.pointer is None], blobs, patience)
     for path, entry in links.items():
         check_link(job, path, _read(blobs, entry).decode("utf-8", "surrogateescape"), remote)
     if job.lfs is Lfs.REFUSE:
@@ -34,12 +37,16 @@ def stage(job: Job, commit: str, plan: Plan, remote: Mapping[str, Entry], source
     return downloaded
 
 
-def _missing(entries: Iterable[Entry], blobs: Blobs) -> list[Wanted]:
+def _missing(entries: Iterable[Entry], blobs: Blobs) -> list[Entry]:
     first: dict[str, Entry] = {}
     for entry in entries:
         if entry.blob not in first and not _sound(entry.blob, blobs):
             first[entry.blob] = entry
-    return [Wanted(entry.source, TreeEntry(GIT_LINK if entry.kind is Kind.LINK else FILE, entry.blob, entry.size)) for entry in first.values()]
+    return list(first.values())
+
+
+def _wanted(entry: Entry) -> Wanted:
+    return Wanted(entry.source, TreeEntry(GIT_LINK if entry.kind is Kind.LINK else FILE, entry.blob, entry.size))
 
 
 def _sound(blob: str, blobs: Blobs) -> bool:

@@ -49,7 +49,7 @@ def desired(job: Job, listing: Listing, resolve_owner: Owner) -> Snapshot:
             if other.source != new.source:
                 raise MirrorError(f"{other.source} and {new.source} of {job.repo} both want {path}", path=path, hint="exclude one of them, or give it another to:")
     _refuse_twins(job, wanted)
-    _check_limits(job, wanted)
+    check_limits(job, wanted)
     return dict(sorted(wanted.items()))
 
 
@@ -131,7 +131,8 @@ def _refuse_twins(job: Job, wanted: Mapping[str, Entry]) -> None:
             parent = posixpath.dirname(parent)
 
 
-def _check_limits(job: Job, wanted: Mapping[str, Entry]) -> None:
+def check_limits(job: Job, wanted: Mapping[str, Entry]) -> None:
+    """Raises BrakeError past `limits.files` and `limits.size`."""
     if len(wanted) > job.limits.files:
         raise BrakeError(
             f"the job lists {len(wanted)} files, more than limits.files: {job.limits.files}; nothing was changed",

@@ -15,12 +15,13 @@ from syncd.engine import hooks
 from syncd.engine.apply import Result as Walked
 from syncd.engine.apply import apply_plan, as_change, stage
 from syncd.engine.desired import Owner, desired
+from syncd.engine.large import with_contents
 from syncd.engine.plan import make_plan
 from syncd.engine.ports import AppliedSet, Blobs, Head, HookEnd, Hooks, Intent, JobState, Mirror, Result, Source, Store, Target
 from syncd.engine.settle import settle
 from syncd.engine.staged import staged_files
 from syncd.errors import BrakeError, HookFailedError, MirrorError, SyncdError
-from syncd.models import Entry, Job, Plan, Recorded, RunReport, RunStatus, Standing, Trigger, Verb
+from syncd.models import Entry, Job, Lfs, Plan, Recorded, RunReport, RunStatus, Standing, Trigger, Verb
 
 ATTEMPTS = 3  # how often a run plans anew when somebody edits files under it
 
@@ -117,7 +118,7 @@ def decide(job: Job, house: House, patience: Patience, options: Options, state: 
             recorded = {path: row for path, row in recorded.items() if row.standing is not Standing.DROPPED}
             commit, remote = state.applied_commit or head.commit, _accepted(recorded, refusal)
         else:
-            commit, remote = head.commit, _remembered(job, head, state, recorded) or _listed(job, house, patience, head)
+            commit, remote = head.commit, _remembered(job, head, state, recorded) or _listed(job, house, patience, head, state, recorded)
     recorded = recorded | _taken_over(job, house, remote, recorded)
     roots = {path: remote[path].root if path in remote else recorded[path].entry.root for path in remote.keys() | recorded.keys()}
     local = house.mirror.scan({path: Target(root, recorded.get(path)) for path, root in roots.items()})
@@ -212,9 +213,12 @@ def _remembered(job: Job, head: Head, state: JobState, recorded: Mapping[str, Re
     return entries if len(entries) == state.files else None
 
 
-def _listed(job: Job, house: House, patience: Patience, head: Head) -> dict[str, Entry]:
+def _listed(job: Job, house: House, patience: Patience, head: Head, state: JobState, recorded: Mapping[str, Recorded]) -> dict[str, Entry]:
     listing = house.source.listing(job.repo, head.commit, job.paths, house.store, patience)
-    return dict(desired(job, listing, house.resolve_owner))
+    remote = dict(desired(job, listing, house.resolve_owner))
+    if job.lfs is not Lfs.FETCH:
+        return remote
+    return with_contents(job, head.commit, remote, recorded, state.applied_digest == job.digest, house.source, house.blobs, patience)
 
 
 def _taken_over(job: Job, house: House, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded]) -> dict[str, Recorded]:

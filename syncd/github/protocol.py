@@ -47,7 +47,10 @@ class TooLargeError(RemoteError):
 
 @dataclass(frozen=True)
 class Request:
-    """One exchange to make. `subject` names what is asked for, for messages; `elsewhere` allows a redirect to another host, without our credential."""
+    """One exchange to make. `subject` names what is asked for, for messages; `elsewhere` allows a redirect to another host, without our credential.
+
+    `basic`: the token goes as git's own endpoints take it, and not as the API does.
+    """
 
     method: str
     url: str
@@ -59,6 +62,7 @@ class Request:
     cap_bytes: int = JSON_CAP
     authorised: bool = True
     elsewhere: bool = False
+    basic: bool = False
 
 
 class Response(Protocol):

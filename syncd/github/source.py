@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from syncd.clock import Patience
-from syncd.engine.ports import Blobs, Head, ListingMemory, Wanted
+from syncd.engine.ports import Blobs, Head, ListingMemory, Pointer, Wanted
 from syncd.github.ask import Claims, Crew
 from syncd.github.fetch import Fetcher
 from syncd.github.heads import SharedHeads, resolve
+from syncd.github.lfs import LargeFiles
 from syncd.github.listing import ENTRIES_AT_MOST, Lister
 from syncd.github.protocol import Transport
 from syncd.models import Listing, PathRule
@@ -49,6 +50,9 @@ class GitHubSource:
 
     def fetch(self, repo: str, commit: str, wanted: Sequence[Wanted], blobs: Blobs, patience: Patience) -> int:
         return Fetcher(self._transport, self._api, repo, commit, blobs, patience, self._crew, self._claims).fetch(wanted)
+
+    def fetch_large(self, repo: str, pointers: Sequence[Pointer], blobs: Blobs, patience: Patience) -> dict[Pointer, str]:
+        return LargeFiles(self._transport, self._api, repo, blobs, patience, self._crew).bring(pointers)
 
     def close(self) -> None:
         """The threads are gone. Nobody asks any more."""

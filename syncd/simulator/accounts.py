@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -142,7 +143,7 @@ class Accounts:
         """Who a request comes from; None for nobody. Raises Refused for a credential that is no good (now)."""
         if not authorization:
             return None
-        found = self.credentials.get(authorization.partition(" ")[2].strip())
+        found = self.credentials.get(_token(authorization))
         if found is None or found.revoked or now >= found.expires:
             raise Refused(401, "Bad credentials")
         if found.kind == "installation" and now - found.issued < self.lag_seconds:
@@ -167,3 +168,14 @@ def _signed(token: str, key: str, options: Mapping[str, bool]) -> bool:
     except jwt.PyJWTError:
         return False
     return True
+
+
+def _token(authorization: str) -> str:
+    """The token of `Bearer TOKEN`, `token TOKEN`, or `Basic` as git sends it, where it is the password."""
+    scheme, _, value = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return value.strip()
+    try:
+        return base64.b64decode(value, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""

@@ -151,7 +151,7 @@ class GitHub:
         try:
             if not ask.headers.get("user-agent"):
                 raise Refused(403, "Request forbidden by administrative rules. Please make sure your request has a User-Agent header")
-            if route not in ("codeload", "token", "app", "installation"):
+            if route not in ("codeload", "lfs_object", "token", "app", "installation"):
                 ask.who = self.accounts.credential(ask.headers.get("authorization"), self.now())
                 self._charge(ask)
             answer = act()
@@ -229,6 +229,10 @@ class GitHub:
                 return "revoke", lambda: self._revoke(ask)
             case ["rate_limit"]:
                 return "rate_limit", lambda: shapes.as_json({"resources": {"core": {"limit": self.primary_limit}}})
+            case [owner, name, "info", "lfs", "objects", "batch"] if name.endswith(".git") and ask.method == "POST":
+                return "lfs", lambda: self._lfs(ask, f"{owner}/{name.removesuffix('.git')}")
+            case ["lfs-storage", oid]:
+                return "lfs_object", lambda: self._lfs_object(ask, oid)
             case ["codeload", *rest]:
                 return "codeload", lambda: self._codeload(ask, rest)
             case ["repositories", number, *rest]:
@@ -412,6 +416,26 @@ class GitHub:
         commit = shapes.commit_of(repo, ref, 404, "Not Found")
         origin = self.codeload_origin or ask.origin
         return Answer(302, {"location": f"{origin}/codeload/{repo.full_name}/legacy.tar.gz/{commit.id}?token=SIGNED{commit.id[:8]}", "content-type": "text/html"})
+
+    def _lfs(self, ask: Ask, full: str) -> Answer:
+        """Source: git-lfs docs/api/batch.md. The storage is another host, with a header of its own."""
+        repo = self.repos.get(full.lower())
+        if repo is None or not self.accounts.may_read(ask.who, repo):
+            raise Refused(404, "Not Found")
+        objects = []
+        for one in json.loads(ask.body)["objects"]:
+            if one["oid"] in repo.large:
+                href = f"{self.codeload_origin or ask.origin}/lfs-storage/{one['oid']}"
+                objects.append({**one, "actions": {"download": {"href": href, "header": {"X-Storage": f"key-{one['oid'][:8]}"}, "expires_in": 3600}}})
+            else:
+                objects.append({**one, "error": {"code": 404, "message": "Object does not exist on the server"}})
+        return Answer(200, {"content-type": "application/vnd.git-lfs+json"}, json.dumps({"transfer": "basic", "objects": objects, "hash_algo": "sha256"}).encode())
+
+    def _lfs_object(self, ask: Ask, oid: str) -> Answer:
+        content = next((repo.large[oid] for repo in self.repos.values() if oid in repo.large), None)
+        if content is None or ask.headers.get("x-storage") != f"key-{oid[:8]}":
+            return Answer(403, {"content-type": "text/plain"}, b"forbidden")
+        return Answer(200, {"content-type": "application/octet-stream"}, content)
 
     def _codeload(self, ask: Ask, rest: Sequence[str]) -> Answer:
         repo = self.repos.get("/".join(rest[:2]).lower()) if len(rest) == 4 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -67,6 +68,7 @@ class Repository:
     export_ignore: set[str] = field(default_factory=set)
     export_subst: set[str] = field(default_factory=set)
     submodules: dict[str, str] = field(default_factory=dict)
+    large: dict[str, bytes] = field(default_factory=dict)  # what Git LFS holds: sha256 -> content
 
     @property
     def owner(self) -> str:
@@ -147,6 +149,12 @@ class Repository:
         identity = blob_id(content)
         self.blobs[identity] = content
         return identity
+
+    def lfs_pointer(self, content: bytes) -> bytes:
+        """The pointer to commit for a content that Git LFS holds from here on. Source: git-lfs docs/spec.md."""
+        oid = hashlib.sha256(content).hexdigest()
+        self.large[oid] = content
+        return f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(content)}\n".encode()
 
     def tag(self, name: str, commit: str, annotated: bool = False) -> None:
         target = commit

@@ -6,13 +6,14 @@ id and is dropped when it is next asked for.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from syncd.errors import BadResponseError, StoreError
 from syncd.objects import blob_hasher
@@ -57,39 +58,62 @@ class BlobCache:
         if size is None:
             content = b"".join(chunks)
             return self.add(blob, [content], len(content))
-        folder = self.directory / blob[:2]
-        temporary = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
+        with self._temporary(blob[:2]) as temporary:
+            hasher = blob_hasher(size)
+            count = self._write(temporary, chunks, size, hasher)
+            if count != size or hasher.hexdigest() != blob:
+                raise BadResponseError(f"{count} bytes that are not blob {blob} ({size} bytes)", hint="nothing of it is used; the next run asks again")
+            os.rename(temporary, self._folder(blob[:2]) / blob[2:])
+        return count
+
+    def add_hashed(self, sha256: str, size: int, chunks: Iterable[bytes]) -> str:
+        """As `add`, for content that is known by its sha256; its git id comes out of it."""
+        with self._temporary(sha256[:2]) as temporary:
+            git, other = blob_hasher(size), hashlib.sha256()
+            count = self._write(temporary, chunks, size, git, other)
+            if count != size or other.hexdigest() != sha256:
+                raise BadResponseError(f"{count} bytes that are not the content {sha256} ({size} bytes)", hint="nothing of it is used; the next run asks again")
+            blob = git.hexdigest()
+            os.rename(temporary, self._folder(blob[:2]) / blob[2:])
+        return blob
+
+    def _folder(self, name: str) -> Path:
+        folder = self.directory / name
+        if name not in self._fan_out:
+            for private in (self.directory, folder):  # makedirs gives its mode to the last folder alone
+                os.makedirs(private, mode=0o700, exist_ok=True)
+            self._fan_out.add(name)
+        return folder
+
+    @contextmanager
+    def _temporary(self, folder: str) -> Iterator[Path]:
+        """A name for content that is not proven yet; nothing stands there afterwards. Raises StoreError for what our own disk does."""
+        temporary = self.directory / folder / f"{TEMPORARY}{secrets.token_hex(8)}"
         try:
-            if blob[:2] not in self._fan_out:
-                for private in (self.directory, folder):  # makedirs gives its mode to the last folder alone
-                    os.makedirs(private, mode=0o700, exist_ok=True)
-                self._fan_out.add(blob[:2])
-            count = self._write(temporary, blob, chunks, size)
-            os.rename(temporary, folder / blob[2:])
+            self._folder(folder)
+            yield temporary
         except BaseException as error:
             with suppress(OSError):
                 os.unlink(temporary)
             if isinstance(error, _DiskError) or (isinstance(error, OSError) and error.filename is not None):
                 raise StoreError(f"can't keep a download in {self.directory}: {error}", hint="free some space on the disk of the state folder; the next run goes on by itself") from error
             raise
-        return count
 
-    def _write(self, temporary: Path, blob: str, chunks: Iterable[bytes], size: int) -> int:
-        hasher, count = blob_hasher(size), 0
+    def _write(self, temporary: Path, chunks: Iterable[bytes], size: int, *hashers: _Hasher) -> int:
+        count = 0
         with open(temporary, "xb", buffering=0, opener=_private) as file:
             for chunk in chunks:
                 count += len(chunk)
                 if count > size:
-                    raise BadResponseError(f"more than the {size} bytes that blob {blob} has", hint="nothing of it is used; the next run asks again")
-                hasher.update(chunk)
+                    raise BadResponseError(f"more than the {size} bytes that it has", hint="nothing of it is used; the next run asks again")
+                for hasher in hashers:
+                    hasher.update(chunk)
                 try:
                     view = memoryview(chunk)
                     while view:
                         view = view[file.write(view) :]
                 except OSError as error:
                     raise _DiskError(error.strerror or str(error)) from error
-        if count != size or hasher.hexdigest() != blob:
-            raise BadResponseError(f"{count} bytes that are not blob {blob} ({size} bytes)", hint="nothing of it is used; the next run asks again")
         return count
 
     def sweep(self, now: float | None = None) -> int:
@@ -128,6 +152,10 @@ class BlobCache:
 
     def _file(self, blob: str) -> str:
         return f"{self.directory}/{blob[:2]}/{blob[2:]}"
+
+
+class _Hasher(Protocol):
+    def update(self, data: bytes, /) -> None: ...
 
 
 class _DiskError(Exception):

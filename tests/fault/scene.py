@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from syncd.clock import Patience
-from syncd.engine.ports import Blobs, Head, ListingMemory, Wanted
+from syncd.engine.ports import Blobs, Head, ListingMemory, Pointer, Wanted
 from syncd.engine.run import House, Options, run_job
 from syncd.errors import SyncdError
 from syncd.mirror.disk import DiskMirror
@@ -100,6 +100,9 @@ class MemorySource:
             self.meanwhile()
             self.meanwhile = None
         return sum(blobs.add(one.entry.id, [self.contents[one.entry.id]], len(self.contents[one.entry.id])) for one in wanted)
+
+    def fetch_large(self, repo: str, pointers: Sequence[Pointer], blobs: Blobs, patience: Patience) -> dict[Pointer, str]:
+        raise AssertionError("no pointers here")
 
 
 @dataclass

@@ -129,7 +129,7 @@ class Mirror(RuleBasedStateMachine):
 
     @rule()
     def a_rollback(self) -> None:
-        with self._house() as (house, store):
+        with self._house() as (_, store):
             try:
                 back = set_to_go_back_to(self.job, store.sets("job"), store.state("job"), None)
             except SyncdError:
@@ -268,4 +268,5 @@ class _Open:
 
 
 TestMirror = Mirror.TestCase
-TestMirror.settings = settings(max_examples=int(os.environ.get("SYNCD_MACHINE_EXAMPLES", "30")), stateful_step_count=25, deadline=None, derandomize="SYNCD_MACHINE_EXAMPLES" not in os.environ, database=None)
+EXAMPLES = os.environ.get("SYNCD_MACHINE_EXAMPLES")  # more, and others each time, for a long look
+TestMirror.settings = settings(max_examples=int(EXAMPLES or 30), stateful_step_count=25, deadline=None, derandomize=EXAMPLES is None, database=None)
