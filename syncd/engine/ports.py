@@ -44,15 +44,6 @@ class Pointer:
     path: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True)
-class Pointer:
-    """What a Git LFS pointer file stands for: the content's sha256 and size in bytes. `path` in the repository names it in messages."""
-
-    oid: str
-    size: int
-    path: str = field(default="", compare=False)
-
-
 class ListingMemory(Protocol):
     """Listings by tree id. A tree id never changes its meaning, so what is remembered is never stale; it is verified when recalled."""
 
@@ -76,9 +67,6 @@ class Blobs(Protocol):
     def add_hashed(self, sha256: str, size: int, chunks: Iterable[bytes]) -> str:
         """Keep content that is known by its sha256; its git id. Raises BadResponseError when it is other content; nothing is kept then."""
 
-    def add_hashed(self, sha256: str, size: int, chunks: Iterable[bytes]) -> str:
-        """Keep content that is known by its sha256; its git id. Raises BadResponseError when it is other content; nothing is kept then."""
-
 
 class Source(Protocol):
     """One identity's view of GitHub. Safe to use from many threads."""
@@ -91,9 +79,6 @@ class Source(Protocol):
 
     def fetch(self, repo: str, commit: str, wanted: Sequence[Wanted], blobs: Blobs, patience: Patience) -> int:
         """Every wanted blob is in `blobs`; the bytes downloaded. What was verified stays, whatever fails after it."""
-
-    def fetch_large(self, repo: str, pointers: Sequence[Pointer], blobs: Blobs, patience: Patience) -> dict[Pointer, str]:
-        """Pointer -> git id of its content, which is in `blobs`."""
 
     def fetch_large(self, repo: str, pointers: Sequence[Pointer], blobs: Blobs, patience: Patience) -> dict[Pointer, str]:
         """Pointer -> git id of its content, which is in `blobs`."""
@@ -319,5 +304,5 @@ class Store(ListingMemory, Protocol):
 
 __all__ = [
     "Action", "Applied", "AppliedSet", "Blobs", "Entry", "Head", "HookCall", "HookEnd", "Hooks", "Intent", "Job", "JobState", "Listing", "ListingMemory", "Local",
-    "Mirror", "Outcome", "PathRule", "Plan", "Pointer", "Pointer", "Recorded", "Result", "Source", "StagedFile", "Stat", "Store", "Target", "TreeEntry", "Wanted",
+    "Mirror", "Outcome", "PathRule", "Plan", "Pointer", "Recorded", "Result", "Source", "StagedFile", "Stat", "Store", "Target", "TreeEntry", "Wanted",
 ]  # fmt: skip
