@@ -69,14 +69,16 @@ class Redactor:
 
 
 def _forms(value: str) -> set[str]:
-    """Raw, URL-encoded in either case, JSON- and HTML-escaped, the lines of a key, and what base64 makes of it whatever stands before and after."""
+    """Raw, URL-encoded in either case, escaped as JSON, HTML and Python do, the lines of a key, and what base64 makes of it whatever stands around it."""
     lines = [line.strip() for line in value.splitlines() if len(line.strip()) >= SHORTEST_LINE and "PRIVATE KEY" not in line] if "\n" in value else []
     forms: set[str] = set()
     for text in (value, *lines):
-        for quoted in (quote(text, safe=""), quote_plus(text)):
+        for quoted in (quote(text, safe=""), quote(text), quote_plus(text)):
             forms |= {quoted, re.sub(r"%[0-9A-F]{2}", lambda found: found.group().lower(), quoted)}
-        escaped = json.dumps(text)[1:-1]
-        forms |= {text, escaped, escaped.replace("/", "\\/"), repr(text)[1:-1], html.escape(text)} | _base64_forms(text)
+        for escaped in (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
+            forms |= {escaped, escaped.replace("/", "\\/")}
+        forms |= {text, repr(text)[1:-1], repr(text.encode(errors="surrogateescape"))[2:-1], html.escape(text), html.escape(text, quote=False)}
+        forms |= _base64_forms(text)
     return {form for form in forms if len(form) >= SHORTEST}
 
 
@@ -110,8 +112,8 @@ class RedactingFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         try:
             text = record.getMessage()
-        except (TypeError, ValueError, KeyError, IndexError):  # a message that does not fit its arguments
-            text = f"{record.msg} {record.args!r}"
+        except Exception:  # noqa: BLE001  (a message that does not fit its arguments, or an argument whose own text fails)
+            text = f"{_text_of(record.msg)} {_text_of(record.args)}"
         record.msg, record.args = redact(text), ()
         if record.exc_info:
             record.exc_text = logging.Formatter().formatException(record.exc_info)
@@ -121,3 +123,10 @@ class RedactingFilter(logging.Filter):
         if record.stack_info:
             record.stack_info = redact(record.stack_info)
         return True
+
+
+def _text_of(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001  (whatever its author let happen there)
+        return f"({type(value).__name__} that can't be shown)"

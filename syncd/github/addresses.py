@@ -90,13 +90,13 @@ def check_elsewhere(url: str, found: str, subject: str, allowed: bool) -> None:
 
 
 def _is_loopback(host: str) -> bool:
-    address = _address(host)
+    address, host = _address(host), host.lower().rstrip(".")
     return host == "localhost" or host.endswith(".localhost") or (address is not None and address.is_loopback)
 
 
 def _address(host: str) -> Address | None:
     """The address that a host is written as, in any spelling a resolver takes (`127.1`, `2852039166`, `0xa9fea9fe`, `::ffff:...`)."""
-    found: Address | None = None
+    found, host = None, host.rstrip(".")
     with suppress(ValueError):
         found = ipaddress.ip_address(host.partition("%")[0])
     if found is None and host[:1].isdigit():
