@@ -51,11 +51,6 @@ def authorities() -> str:
     return requests.utils.DEFAULT_CA_BUNDLE_PATH
 
 
-def authorities() -> str:
-    """The file of certificate authorities that a server is judged by where `ca_file` says nothing."""
-    return requests.utils.DEFAULT_CA_BUNDLE_PATH
-
-
 class _Header(requests.auth.AuthBase):
     """Our Authorization, or none at all. An auth object, because a plain header would be replaced from ~/.netrc."""
 
@@ -309,11 +304,12 @@ def _translated(request: Request, error: Exception) -> RemoteUnavailableError | 
         return RemoteUnavailableError(f"asked for {request.subject}: the proxy failed: {_words(error)}", hint="check HTTPS_PROXY and its credentials")
     if isinstance(error, requests.exceptions.Timeout):
         return RemoteUnavailableError(f"asked for {request.subject}: {where} did not answer in time", hint=hint)
-    if isinstance(error, requests.exceptions.InvalidHeader):
+    if isinstance(error, requests.exceptions.InvalidHeader) or (isinstance(error, ValueError) and not isinstance(error, (requests.exceptions.RequestException, urllib3.exceptions.HTTPError))):
+        # the library's own text would show the header, and so the token
         return BadResponseError(f"asked for {request.subject}: a header can't be sent as it is", hint="check the token for line ends and stray characters")
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema)):
         return BadResponseError(f"asked for {request.subject}: {where or request.url} is no address", hint="check api:")
-    if isinstance(error, (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError, ssl.SSLError, ValueError)):
+    if isinstance(error, (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError, ssl.SSLError)):
         return RemoteUnavailableError(f"asked for {request.subject}: {where} can't be reached: {_words(error)}", hint=hint)
     raise error
 

@@ -1,0 +1,401 @@
+"""The network over real sockets: proxies, headers, bodies and their ends; and who is asked again, when, and after what pause."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import socketserver
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+
+from syncd.clock import Clock, Patience, SystemClock
+from syncd.errors import BadResponseError, ConfigError, RateLimitedError, RemoteUnavailableError, StoppedError, TimedOutError
+from syncd.github.limits import Budget, Gate, Tally
+from syncd.github.protocol import Known, Request, Response, get, post, read
+from syncd.github.transport import BACKOFF_SECONDS, TRIES, Network, Proxies, Retrying
+from syncd.redact import redact
+from tests.support.clock import FakeClock
+
+MESSAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Wire:
+    """A server that says exactly these bytes to each connection in turn (the last one to all that follow) and keeps what it was told."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self.answers, self.heard = list(answers), []
+        wire = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                told = b""
+                while not told.endswith(b"\r\n\r\n"):
+                    line = self.rfile.readline()
+                    if not line:
+                        return
+                    told += line
+                wire.heard.append(told.decode("latin-1"))
+                answer = wire.answers.pop(0) if len(wire.answers) > 1 else wire.answers[0]
+                self.wfile.write(answer)
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.netloc = f"127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"http://{self.netloc}"
+
+    def __enter__(self) -> Wire:
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@contextmanager
+def network(proxies: Proxies = Proxies({}), clock: Clock | None = None, budget: Budget | None = None) -> Iterator[Network]:
+    clock = clock or SystemClock()
+    made = Network("ops", clock, Tally(), budget or Budget(clock), Gate(4), proxies)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def patience(seconds: float = 30) -> Patience:
+    return Patience(SystemClock(), seconds)
+
+
+def request(url: str, **headers: str) -> Request:
+    made = get(url, "/x", "head", "main of acme/infra", "acme/infra")
+    return Request(made.method, made.url, made.route, made.subject, made.repo, {**made.headers, "Authorization": "Bearer ghs_canary", **headers})
+
+
+def body_of(url: str, cap_bytes: int = 1 << 20) -> bytes:
+    made = request(url)
+    with network() as net:
+        return read(net.send(Request("GET", made.url, made.route, made.subject, made.repo, made.headers, cap_bytes=cap_bytes), patience()))
+
+
+def said(status: str, *headers: str, body: bytes = b"") -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {status}", *headers, "", ""]).encode() + body
+
+
+# --- proxies ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_goes_through_the_operators_proxy_with_its_password() -> None:
+    with Wire(MESSAGE) as proxy, network(Proxies({"http": f"http://ada:canary-of-proxy@{proxy.netloc}"})) as net:
+        assert read(net.send(request("http://ghe.example"), patience())) == b"ok"
+        assert redact("said canary-of-proxy") == "said ***"
+    [heard] = proxy.heard
+    assert heard.startswith("GET http://ghe.example/x HTTP/1.1\r\n")
+    assert f"Proxy-Authorization: Basic {base64.b64encode(b'ada:canary-of-proxy').decode()}" in heard
+
+
+def test_over_https_the_proxy_is_asked_for_a_tunnel_and_sees_no_credential_of_ours() -> None:
+    with Wire(said("407 Proxy Authentication Required", "Content-Length: 0")) as proxy, network(Proxies({"https": proxy.url})) as net:
+        with pytest.raises(RemoteUnavailableError, match="the proxy failed") as caught:
+            net.send(request("https://ghe.example"), patience())
+        assert "HTTPS_PROXY" in (caught.value.hint or "")
+    assert proxy.heard[0].startswith("CONNECT ghe.example:443 ") and "canary" not in proxy.heard[0]
+
+
+def test_a_proxys_own_page_is_not_githubs_refusal() -> None:
+    from syncd.github.protocol import failure, refusal
+
+    page = b"<html>Log in to the proxy</html>"
+    with Wire(said("407 Proxy Authentication Required", "Content-Type: text/html", f"Content-Length: {len(page)}", body=page)) as proxy, network(Proxies({"http": proxy.url})) as net:
+        error = failure(request("http://ghe.example"), refusal(net.send(request("http://ghe.example"), patience())), datetime.now(UTC))
+    assert isinstance(error, BadResponseError) and "web page" in error.message
+
+
+def test_hosts_that_need_no_proxy_and_loopback_are_asked_directly() -> None:
+    with Wire(MESSAGE) as server, network(Proxies({"http": "http://127.0.0.1:1", "https": "http://127.0.0.1:1"})) as net:
+        assert read(net.send(request(server.url), patience())) == b"ok"
+
+
+def test_a_proxy_that_is_not_there_is_named_without_its_password() -> None:
+    with network(Proxies({"http": "http://ada:canary-of-proxy@127.0.0.1:1"})) as net, pytest.raises(RemoteUnavailableError) as caught:
+        net.send(request("http://ghe.example"), patience())
+    assert "canary" not in f"{caught.value} {caught.value.hint}"
+
+
+# --- what is sent -----------------------------------------------------------------------------------------------------
+
+
+def test_nothing_of_the_environment_and_nothing_of_an_earlier_answer_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("default login thief password canary-of-netrc\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent")
+    with Wire(said("200 OK", "Set-Cookie: session=canary-of-cookie; Path=/", "Content-Length: 2", body=b"ok")) as server, network() as net:
+        for _ in range(2):
+            read(net.send(request(server.url), patience()))
+        anonymous = get(server.url, "/x", "head", "x", None)
+        read(net.send(anonymous, patience()))
+    assert [line.count("Authorization: Bearer ghs_canary") for line in server.heard] == [1, 1, 0]
+    assert not any("Cookie" in line or "netrc" in line or base64.b64encode(b"thief").decode()[:6] in line for line in server.heard)
+
+
+def test_a_credential_that_was_left_behind_at_a_redirect_does_not_come_back() -> None:
+    with Wire(MESSAGE) as last, Wire(b"") as home, Wire(said("302 Found", f"Location: {last.url}/z", "Content-Length: 0")) as middle:
+        home.answers[:] = [said("302 Found", f"Location: {middle.url}/y", "Content-Length: 0")]
+        made = request(home.url)
+        made = Request("GET", made.url, "tarball", made.subject, made.repo, made.headers, elsewhere=True)
+        with network() as net:
+            assert read(net.send(made, patience())) == b"ok"
+    assert "canary" in home.heard[0] and "canary" not in middle.heard[0] + last.heard[0]
+
+
+def test_a_redirect_in_a_circle_ends() -> None:
+    with Wire(said("302 Found", "Location: /x", "Content-Length: 0")) as server, network() as net:
+        with pytest.raises(BadResponseError, match="redirected more than"):
+            net.send(request(server.url), patience())
+        assert len(server.heard) == 6
+
+
+def test_a_question_that_changes_something_is_not_turned_into_another_one_by_a_redirect() -> None:
+    with Wire(said("302 Found", "Location: /y", "Content-Length: 0")) as server, network() as net, pytest.raises(BadResponseError, match="a POST can't follow"):
+        net.send(post(server.url, "/x", "token", "a token", {}), patience())
+    assert len(server.heard) == 1
+
+
+def test_a_token_with_a_line_end_is_never_sent() -> None:
+    with Wire(MESSAGE) as server, network() as net, pytest.raises(BadResponseError) as caught:
+        net.send(request(server.url, Authorization="Bearer ghs_canary\r\nX-Evil: 1"), patience())
+    assert server.heard == [] and "canary" not in str(caught.value)
+
+
+# --- what comes back --------------------------------------------------------------------------------------------------
+
+ZIPPED = gzip.compress(b"content" * 100)
+WHOLE: dict[str, tuple[bytes, bytes]] = {
+    "with a length": (said("200 OK", "Content-Length: 7", body=b"content"), b"content"),
+    "until the end": (said("200 OK", body=b"content"), b"content"),
+    "in chunks": (said("200 OK", "Transfer-Encoding: chunked", body=b"3\r\ncon\r\n4;x=y\r\ntent\r\n0\r\n\r\n"), b"content"),
+    "zipped": (said("200 OK", "Content-Encoding: gzip", f"Content-Length: {len(ZIPPED)}", body=ZIPPED), b"content" * 100),
+    "zipped in two members": (said("200 OK", "Content-Encoding: gzip", f"Content-Length: {2 * len(ZIPPED)}", body=ZIPPED * 2), b"content" * 200),
+    "empty": (said("200 OK", "Content-Length: 0"), b""),
+    "a length twice, agreeing": (said("200 OK", "Content-Length: 7", "Content-Length: 7", body=b"content"), b"content"),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_whole_body_is_read_however_it_is_framed(name: str) -> None:
+    with Wire(WHOLE[name][0]) as server:
+        assert body_of(server.url) == WHOLE[name][1]
+
+
+CUT = {
+    "before its length": said("200 OK", "Content-Length: 100", body=b"content"),
+    "within a chunk": said("200 OK", "Transfer-Encoding: chunked", body=b"9\r\ncontent"),
+    "before the last chunk": said("200 OK", "Transfer-Encoding: chunked", body=b"7\r\ncontent\r\n"),
+    "a chunk without a size": said("200 OK", "Transfer-Encoding: chunked", body=b"z\r\ncontent\r\n0\r\n\r\n"),
+    "within the compression": said("200 OK", "Content-Encoding: gzip", body=ZIPPED[:-9]),
+    "damaged compression": said("200 OK", "Content-Encoding: gzip", body=ZIPPED[:20] + b"\0\0\0\0" + ZIPPED[24:]),
+    "not compressed at all": said("200 OK", "Content-Encoding: gzip", body=b"plain text"),
+    "no answer": b"",
+    "no head": b"content\r\n\r\n",
+    "a head without end": b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 1000 + b"\r\n",
+    "a header line without end": b"HTTP/1.1 200 OK\r\nX-A: " + b"b" * 200_000 + b"\r\n\r\n",
+    "a status that is none": b"HTTP/1.1 abc OK\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_an_answer_that_is_not_whole_is_passing_trouble(name: str) -> None:
+    with Wire(CUT[name]) as server, pytest.raises(RemoteUnavailableError) as caught:
+        body_of(server.url)
+    assert "main of acme/infra" in caught.value.message and "0x" not in caught.value.message
+
+
+def test_of_a_cut_head_nothing_is_made_up(caplog: pytest.LogCaptureFixture) -> None:
+    """The library takes it for an answer without a length and without a body; whoever asked judges content by its id and JSON by its shape."""
+    with Wire(b"HTTP/1.1 200 OK\r\nContent-Le") as server:
+        assert body_of(server.url) == b""
+
+
+BOMB = gzip.compress(b"\0" * (64 << 20), 9)
+TOO_MUCH = {
+    "says so": said("200 OK", f"Content-Length: {10 << 30}", body=b"x"),
+    "says nothing": said("200 OK", body=b"x" * (3 << 20)),
+    "is a bomb": said("200 OK", "Content-Encoding: gzip", f"Content-Length: {len(BOMB)}", body=BOMB),
+    "is encoded otherwise": said("200 OK", "Content-Encoding: br", "Content-Length: 3", body=b"abc"),
+    "has an encoding in an encoding": said("200 OK", "Content-Encoding: gzip, gzip", "Content-Length: 3", body=b"abc"),
+}
+
+
+@pytest.mark.parametrize("name", TOO_MUCH)
+def test_an_answer_longer_than_it_may_be_or_encoded_unasked_makes_no_sense(name: str) -> None:
+    with Wire(TOO_MUCH[name]) as server, pytest.raises(BadResponseError):
+        body_of(server.url, cap_bytes=1 << 20)
+
+
+def test_everything_is_counted_and_the_places_at_the_gate_are_given_back() -> None:
+    clock, tally, gate = SystemClock(), Tally(), Gate(1)
+    with Wire(said("302 Found", "Location: /y", "Content-Length: 0"), b"", MESSAGE) as server:
+        net = Network("ops", clock, tally, Budget(clock), gate, Proxies({}))
+        with pytest.raises(RemoteUnavailableError):
+            read(net.send(request(server.url), patience()))
+        answer = net.send(request(server.url), patience())
+        answer.close()
+        answer.close()
+        assert read(net.send(request(server.url), patience())) == b"ok"
+        net.close()
+    assert tally.by_code() == {("ops", 302): 1, ("ops", 200): 2}
+    gate.enter(patience(1))
+
+
+def test_the_servers_clock_is_measured() -> None:
+    at = datetime.now(UTC) + timedelta(minutes=7)
+    clock, tally = SystemClock(), Tally()
+    with Wire(said("200 OK", f"Date: {format_datetime(at, usegmt=True)}", "Content-Length: 0")) as server:
+        net = Network("ops", clock, tally, Budget(clock), Gate(1), Proxies({}))
+        read(net.send(request(server.url), patience()))
+        net.close()
+    assert tally.skew_seconds is not None and 410 < tally.skew_seconds < 430
+
+
+@pytest.mark.parametrize("ca_file", ["/nonexistent", "/etc"])
+def test_a_ca_file_that_is_none_is_a_mistake_of_the_configuration(ca_file: str) -> None:
+    clock = SystemClock()
+    with pytest.raises(ConfigError, match="ca_file"):
+        Network("ops", clock, Tally(), Budget(clock), Gate(1), Proxies({}), ca_file)
+
+
+def test_a_signal_ends_the_wait_for_an_answer_and_for_its_body() -> None:
+    with Wire(said("200 OK", "Content-Length: 10", body=b"x")) as server, network() as net:
+        stop = threading.Event()
+        held = Patience(SystemClock(), 30, stop)
+        answer = net.send(request(server.url), held)
+        stop.set()
+        with pytest.raises((StoppedError, RemoteUnavailableError)):
+            read(answer)
+        with pytest.raises(StoppedError):
+            net.send(request(server.url), held)
+
+
+# --- asked again ------------------------------------------------------------------------------------------------------
+
+REQUEST = request("https://api.test")
+LIMITED = b'{"message": "You have exceeded a secondary rate limit"}'
+
+
+class Scripted:
+    """Answers in turn, the last one for ever: an error is raised, a status (with headers and body) answered."""
+
+    def __init__(self, *answers: Exception | tuple[int, Mapping[str, str], bytes]) -> None:
+        self.answers, self.sent = list(answers), 0
+
+    def send(self, request: Request, patience: Patience) -> Response:
+        self.sent += 1
+        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(found, Exception):
+            raise found
+        return Known(found[0], {"content-type": "application/json", **found[1]}, request.url, found[2])
+
+
+def asked(*answers: Exception | tuple[int, Mapping[str, str], bytes], seconds: float = 36000, chance: float = 1.0) -> tuple[FakeClock, Scripted, object]:
+    """The clock, the script and what came of it."""
+    clock, script = FakeClock(), Scripted(*answers)
+    try:
+        return clock, script, Retrying(script, clock, chance=lambda: chance).send(REQUEST, Patience(clock, seconds)).status
+    except Exception as error:
+        return clock, script, error
+
+
+OK = (200, {}, b"ok")
+LOST = RemoteUnavailableError("lost")
+
+
+@pytest.mark.parametrize("trouble", [LOST, *((status, {}, b"") for status in (408, 500, 502, 503, 504))], ids=str)
+def test_passing_trouble_is_asked_again_with_growing_pauses_and_then_told(trouble: Exception | tuple[int, Mapping[str, str], bytes]) -> None:
+    clock, script, found = asked(trouble)
+    assert script.sent == TRIES and clock.waits == [BACKOFF_SECONDS * 2 ** (number + 1) for number in range(TRIES - 1)]
+    assert found == (trouble if isinstance(trouble, Exception) else trouble[0])
+    clock, script, found = asked(trouble, trouble, OK, chance=0.25)
+    assert (script.sent, found) == (3, 200) and clock.waits == [0.25, 0.5], "full jitter: any part of the pause"
+
+
+@pytest.mark.parametrize("status", [200, 201, 304, 400, 401, 404, 409, 410, 422, 451, 501])
+def test_an_answer_that_another_would_not_change_is_not_asked_for_again(status: int) -> None:
+    clock, script, found = asked((status, {}, b""))
+    assert (script.sent, clock.waits, found) == (1, [], status)
+
+
+def test_a_run_whose_time_is_used_up_is_not_tried_again() -> None:
+    _, script, found = asked(TimedOutError("late"))
+    assert script.sent == 1 and isinstance(found, TimedOutError)
+
+
+def test_a_pause_that_does_not_fit_into_the_run_is_not_begun() -> None:
+    clock, script, found = asked(LOST, seconds=0.5)
+    assert (script.sent, clock.waits) == (1, []) and found is LOST
+
+
+def test_a_limit_without_a_hint_is_waited_for_a_minute_then_two_and_then_told() -> None:
+    clock, script, found = asked((403, {}, LIMITED), chance=0.5)
+    assert (script.sent, found) == (3, 403) and clock.waits == [60.5, 120.5]
+
+
+@pytest.mark.parametrize(("headers", "wait"), [({"retry-after": "7"}, 7), ({"retry-after": "0"}, 1), ({"retry-after": "nonsense"}, 60), ({"retry-after": "-5"}, 1)])
+def test_the_time_that_a_limit_gives_is_waited_exactly(headers: dict[str, str], wait: float) -> None:
+    clock, script, found = asked((429, headers, b"{}"), OK, chance=0.0)
+    assert (script.sent, found, clock.waits) == (2, 200, [wait])
+
+
+def test_the_hourly_limit_is_counted_on_the_servers_clock() -> None:
+    server = FakeClock().now() + timedelta(hours=3)  # theirs is three hours ahead of ours
+    headers = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(server.timestamp()) + 100), "date": format_datetime(server, usegmt=True)}
+    clock, script, found = asked((403, headers, b"{}"), OK, chance=0.0)
+    assert (script.sent, found, clock.waits) == (2, 200, [101])
+
+
+def test_a_limit_longer_than_the_run_is_told_at_once() -> None:
+    clock, script, found = asked((429, {"retry-after": "100"}, b"{}"), seconds=99)
+    assert (script.sent, clock.waits, found) == (1, [], 429)
+
+
+def test_a_limit_that_another_request_met_is_waited_out_without_a_request() -> None:
+    clock = FakeClock()
+    budget = Budget(clock)
+    budget.close("api", RateLimitedError("slow down", retry_at=clock.now() + timedelta(seconds=30), status=403))
+    with Wire(MESSAGE) as server, network(clock=clock, budget=budget) as net:
+        transport = Retrying(net, clock, chance=lambda: 0.0)
+        with pytest.raises(RateLimitedError):
+            transport.send(request(server.url), Patience(clock, 29))
+        assert server.heard == []
+        assert transport.send(request(server.url), Patience(clock, 60)).status == 200
+    assert clock.waits == [30]
+
+
+def test_what_limits_one_request_keeps_the_others_back() -> None:
+    limited = said("403 Forbidden", "Content-Type: application/json", "Retry-After: 30", f"Content-Length: {len(LIMITED)}", body=LIMITED)
+    clock = FakeClock()
+    with Wire(limited, MESSAGE) as server, network(clock=clock) as net:
+        assert net.send(request(server.url), Patience(clock, 60)).status == 403
+        for _ in range(50):
+            with pytest.raises(RateLimitedError):
+                net.send(request(server.url), Patience(clock, 60))
+        assert len(server.heard) == 1
+        clock.advance(31)
+        assert net.send(request(server.url), Patience(clock, 60)).status == 200
+
+
+def test_a_permission_that_is_missing_keeps_nobody_back() -> None:
+    refused = said("403 Forbidden", "Content-Type: application/json", "x-ratelimit-remaining: 4000", "Content-Length: 2", body=b"{}")
+    with Wire(refused, MESSAGE) as server, network() as net:
+        assert net.send(request(server.url), patience()).status == 403
+        assert net.send(request(server.url), patience()).status == 200
