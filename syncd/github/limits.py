@@ -17,6 +17,10 @@ from syncd.errors import RateLimitedError
 POINTS_A_MINUTE = 900  # docs "Rate limits for the REST API": secondary limit per endpoint; kept over all endpoints together
 
 
+class HeldBackError(RateLimitedError):
+    """Nothing was sent: another request has met the limit already."""
+
+
 @dataclass(frozen=True)
 class BudgetView:
     limit: int | None
@@ -56,14 +60,14 @@ class Budget:
                 self._closed[bucket] = (until, error)
 
     def check(self, bucket: str, subject: str) -> None:
-        """Raises RateLimitedError, and nothing needs to be sent, while a limit is known to last."""
+        """Raises HeldBackError while a limit is known to last."""
         with self._guard:
             until, error = self._closed.get(bucket, (0.0, None))
             if error is not None and self._clock.monotonic() >= until:
                 del self._closed[bucket]
                 error = None
         if error is not None:
-            raise RateLimitedError(
+            raise HeldBackError(
                 f"{subject} was not asked for: GitHub has set this identity a limit; it makes sense again at {error.retry_at:%Y-%m-%dT%H:%M:%SZ}",
                 retry_at=error.retry_at, primary=error.primary, status=error.status, request_id=error.request_id, hint=error.hint,
             )  # fmt: skip

@@ -27,7 +27,7 @@ from requests.adapters import HTTPAdapter
 from syncd.clock import Clock, Patience
 from syncd.errors import BadResponseError, ConfigError, RateLimitedError, RemoteUnavailableError, TimedOutError
 from syncd.github.addresses import Proxies, check_elsewhere, same_origin, target
-from syncd.github.limits import Budget, Gate, Tally
+from syncd.github.limits import Budget, Gate, HeldBackError, Tally
 from syncd.github.protocol import Request, Response, Transport, date_of, known, limit, refusal
 from syncd.models import Secret
 from syncd.redact import remember
@@ -342,7 +342,7 @@ class Retrying:
                 answer = self._inner.send(request, patience)
             except TimedOutError:
                 raise
-            except RateLimitedError as error:  # known from another request: nothing was sent
+            except HeldBackError as error:
                 if not self._waited(error, 1, patience):
                     raise
                 continue
