@@ -21,7 +21,7 @@ from sqlalchemy.pool import StaticPool
 from syncd.errors import StoreError
 from syncd.store.damage import DamagedError, is_damage, looks_damaged, translated
 from syncd.store.migrate import migrate, version_of
-from syncd.store.place import identity, make_private, refuse_network, sole_opener
+from syncd.store.place import identity, is_open, make_private, refuse_network, sole_opener
 from syncd.store.quiet import next_counter
 from syncd.store.schema import VERSION
 
@@ -47,6 +47,7 @@ class Database:
         self._engine: Engine | None = None
         self._begin = READ
         self._identity: tuple[int, int] | None = None
+        self._journal_identity: tuple[int, int] | None = None
         with self._guard:
             self._open()
 
@@ -100,20 +101,25 @@ class Database:
     # --- opening ------------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        """A store of this version's schema is open. Making, migrating and healing are done by one process at a time."""
+        """A store of this version's schema is open."""
         if self.file is None:
             self._connect(":memory:")
             self._once(lambda connection: migrate(connection, version_of(connection)), WRITE)
             return
         refuse_network(self.file)
+        self._open_file(self.file)
+        self._journal_identity = identity(self._beside("-wal"))
+
+    def _open_file(self, file: Path) -> None:
+        """Making, migrating and healing are done by one process at a time; opening what is ready waits for nobody."""
         try:
-            if identity(self.file) is not None and self._is_ready():
+            if identity(file) is not None and self._is_ready():
                 return
         except (DBAPIError, DamagedError) as error:
             if not is_damage(error, self._looks_damaged):
                 raise self._translated(error) from error
         self.close()
-        with sole_opener(self.file, BUSY_SECONDS):
+        with sole_opener(file, BUSY_SECONDS):
             try:
                 self._make_ready()
             except (DBAPIError, DamagedError) as error:
@@ -176,7 +182,15 @@ class Database:
         return self.file is not None and identity(self.file) != self._identity
 
     def _begin_anew(self) -> None:
+        """What stands in our file's place is open. Our journal must not be played into it: to SQLite it would look like its own."""
         self._say(f"the store {self.file} was removed or replaced while syncd was running; what stands there now is used from here on")
+        ours = self._journal_identity
+        self.close()
+        if self.file is not None and ours is not None:
+            with sole_opener(self.file, BUSY_SECONDS):
+                if identity(self._beside("-wal")) == ours and not is_open(self.file):
+                    for suffix in ("-wal", "-shm"):
+                        self._beside(suffix).unlink(missing_ok=True)
         self._open()
 
     def _heal(self, error: DBAPIError) -> None:
@@ -186,6 +200,9 @@ class Database:
         with sole_opener(self.file, BUSY_SECONDS):
             self._set_aside(error)
         self._open()
+
+    def _beside(self, suffix: str) -> Path:
+        return Path(f"{self.file}{suffix}")
 
     def _looks_damaged(self) -> bool:
         if self.file is None:
@@ -208,8 +225,8 @@ class Database:
         why = error.orig if isinstance(error, DBAPIError) else error
         aside = self.file.with_name(f"{self.file.name}.broken-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
         try:
-            self.file.with_name(f"{self.file.name}-shm").unlink(missing_ok=True)
-            journal = self.file.with_name(f"{self.file.name}-wal")
+            self._beside("-shm").unlink(missing_ok=True)
+            journal = self._beside("-wal")
             if journal.exists():
                 journal.rename(aside.with_name(f"{aside.name}-wal"))
             self.file.rename(aside)

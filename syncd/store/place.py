@@ -83,19 +83,26 @@ def _wait_for(descriptor: int, file: Path, seconds: float) -> None:
 
 
 def holders(file: Path) -> list[str]:
-    """Who has a lock on the store now, as `name (pid N)`; empty where the kernel doesn't say.
+    """Who may write to the store now, as `name (pid N)`; empty where the kernel doesn't say."""
+    pids = {pid for suffix in ("", "-shm") for kind, pid in _locks(Path(f"{file}{suffix}")) if kind == "WRITE"}
+    return [f"{_name_of(pid)} (pid {pid})" for pid in sorted(pids - {0, os.getpid()})]
 
-    Source: proc_locks(5): number, kind, mode, access, pid, MAJOR:MINOR:INODE in hex, hex and decimal.
-    """
-    inodes = {str(one[1]) for suffix in ("", "-shm") if (one := identity(Path(f"{file}{suffix}"))) is not None}
-    found: dict[int, str] = {}
-    with suppress(OSError):
-        for line in LOCKS.read_text().splitlines():
-            fields = line.replace("->", "").split()
-            if len(fields) >= 6 and fields[3] == "WRITE" and fields[5].rpartition(":")[2] in inodes and fields[4].isdigit():
-                pid = int(fields[4])
-                found[pid] = _name_of(pid)
-    return [f"{name} (pid {pid})" for pid, name in sorted(found.items()) if pid not in (0, os.getpid())]
+
+def is_open(file: Path) -> bool:
+    """Has anybody a connection to this very file? Every one in WAL mode holds a shared lock on it."""
+    return bool(_locks(file))
+
+
+def _locks(file: Path) -> list[tuple[str, int]]:
+    """(READ or WRITE, pid) of each lock on the file. Source: proc_locks(5): number, kind, mode, access, pid, MAJOR:MINOR:INODE."""
+    found = identity(file)
+    if found is None:
+        return []
+    try:
+        lines = [line.split() for line in LOCKS.read_text().splitlines() if "->" not in line]
+    except OSError:
+        return []
+    return [(line[3], int(line[4])) for line in lines if len(line) > 5 and line[5].rpartition(":")[2] == str(found[1]) and line[4].isdigit()]
 
 
 def _name_of(pid: int) -> str:

@@ -30,8 +30,9 @@ def _entry(entry: Entry) -> list[Any]:
 
 
 def _read_entry(values: list[Any]) -> Entry:
-    blob, mode, kind, uid, gid, source, size, root, dir_mode, pointer = values
-    return Entry(blob, mode, Kind(kind), uid, gid, source, size, root, dir_mode, pointer)
+    """In the order of Entry's fields. A row from an older version ends sooner, and the fields it never knew are as they are by default."""
+    blob, mode, kind, *rest = values
+    return Entry(blob, mode, Kind(kind), *rest)
 
 
 def files_to_bytes(files: Mapping[str, Entry]) -> bytes:

@@ -1,0 +1,240 @@
+"""What the engine asks of a memory, held against every implementation: on disk, and in memory for commands that only look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.engine.ports import Head, JobState, Result
+from syncd.errors import MirrorError
+from syncd.models import Change, Entry, Kind, Recorded, RunStatus, Standing, Stat, Verb
+from syncd.store.database import Database
+from syncd.store.rows import recorded_from_text, recorded_to_text, state_from_text, state_to_text
+from syncd.store.store import LISTINGS_KEPT, SETS_KEPT, SqliteStore
+from tests.support.remembered import AT, CHANGES, FOLDERS, HEAD, INTENT, JOB, LEDGER, LISTING, SCOPE, STATE, entry, fill, oid, report
+
+Open = Callable[[], SqliteStore]
+
+
+@pytest.fixture(params=["disk", "memory"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqliteStore]:
+    store = SqliteStore.open(tmp_path / "state") if request.param == "disk" else SqliteStore(Database(None))
+    yield store
+    store.close()
+
+
+def test_everything_recorded_is_given_back_as_it_was(opened: SqliteStore) -> None:
+    fill(opened)
+    assert opened.recorded(JOB) == LEDGER
+    assert opened.folders(JOB) == frozenset(FOLDERS)
+    assert opened.intent(JOB) == INTENT
+    assert opened.state(JOB) == replace(STATE, settled=False, hook_owed=True)
+    assert opened.head(SCOPE, "acme/infra", "main") == HEAD
+    assert opened.head(SCOPE, "acme/infra", None) == Head(oid(55))
+    assert opened.recall(oid(200)) == LISTING
+    assert opened.budgets()["ops"].remaining == 4321
+    assert opened.jobs() == [JOB]
+
+
+def test_a_store_that_knows_nothing_says_so_and_not_more(opened: SqliteStore) -> None:
+    assert opened.state("nobody") == JobState()
+    assert opened.recorded("nobody") == {} and opened.folders("nobody") == frozenset() and opened.intent("nobody") is None
+    assert opened.sets("nobody") == [] and opened.history("nobody") == [] and opened.owners(["/srv/x"]) == {} and opened.owners([]) == {}
+    assert opened.head(SCOPE, "acme/infra", "main") is None and opened.recall(oid(1)) is None and opened.budgets() == {} and opened.jobs() == []
+
+
+def test_what_was_recorded_is_there_for_the_next_process(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path / "state")
+    fill(store)
+    store.close()
+    again = SqliteStore.open(tmp_path / "state")
+    assert again.recorded(JOB) == LEDGER and again.intent(JOB) == INTENT and len(again.sets(JOB)) == 2
+    again.close()
+
+
+def test_recording_ends_the_intent_and_changes_rows_in_one_step(opened: SqliteStore) -> None:
+    fill(opened)
+    moved = {"/srv/one.conf": Recorded(entry(8), None)}
+    opened.record(JOB, Result(report(102), moved, frozenset({"/srv/link", "/srv/met"}), ("/srv/new",), ("/srv/deep",), replace(STATE, settled=True)))
+    assert opened.intent(JOB) is None and opened.state(JOB).settled
+    assert opened.recorded(JOB) == {path: row for path, row in (LEDGER | moved).items() if path not in ("/srv/link", "/srv/met")}
+    assert opened.folders(JOB) == {"/srv/two", "/srv/new"}
+
+
+def test_an_intent_marks_the_job_unsettled_and_owes_its_reload(opened: SqliteStore) -> None:
+    opened.intend(replace(INTENT, owes_hook=True), JobState(hook_owed=False))
+    assert not opened.state(JOB).settled and opened.state(JOB).hook_owed
+
+
+def test_whether_a_job_is_paused_is_not_the_runs_to_say(opened: SqliteStore) -> None:
+    opened.change_state(JOB, lambda state: replace(state, paused_reason="by hand", paused_until=AT))
+    opened.intend(INTENT, JobState())
+    assert opened.state(JOB).paused_reason == "by hand"
+    opened.record(JOB, Result(report(1), state=JobState()))
+    assert (opened.state(JOB).paused_reason, opened.state(JOB).paused_until, opened.state(JOB).held) == ("by hand", AT, False)
+    opened.record(JOB, Result(report(1), state=JobState(held=True)))
+    assert opened.state(JOB).held
+
+
+def test_a_file_has_one_owner_the_last_that_recorded_it(opened: SqliteStore) -> None:
+    opened.record("a", Result(report(1), {"/srv/x": Recorded(entry(1), None), "/srv/y": Recorded(entry(2), None)}))
+    opened.record("b", Result(report(1), {"/srv/x": Recorded(entry(3), None)}))
+    assert opened.owners(["/srv/x", "/srv/y", "/srv/z"]) == {"/srv/x": "b", "/srv/y": "a"}
+    assert set(opened.recorded("a")) == {"/srv/y"}
+    opened.record("a", Result(report(2), removals=frozenset({"/srv/x"})))
+    assert opened.owners(["/srv/x"]) == {"/srv/x": "b"}, "a job drops its own rows alone"
+
+
+def test_thousands_of_rows_go_in_come_back_and_go_out(opened: SqliteStore) -> None:
+    ledger = {f"/srv/{number}": Recorded(entry(number), None) for number in range(1700)}
+    opened.record(JOB, Result(report(1), ledger))
+    assert opened.recorded(JOB) == ledger and len(opened.owners(ledger)) == 1700
+    opened.record(JOB, Result(report(2), removals=frozenset(list(ledger)[:1600])))
+    assert len(opened.recorded(JOB)) == 100
+
+
+def test_the_last_sets_that_stood_whole_are_kept_newest_first(opened: SqliteStore) -> None:
+    for number in range(1, 9):
+        opened.record(JOB, Result(report(number), {"/srv/x": Recorded(entry(number), None)}, state=JobState(applied_digest="d", last_run_at=AT), applied=True))
+    opened.record(JOB, Result(report(9, RunStatus.FAILED), {"/srv/x": Recorded(entry(9), None)}))
+    sets = opened.sets(JOB)
+    assert [one.commit for one in sets] == [oid(number) for number in range(8, 8 - SETS_KEPT, -1)]
+    assert sets[0].files == {"/srv/x": entry(8)} and sets[0].digest == "d" and sets[0].applied_at == AT
+
+
+def test_a_set_holds_what_the_repository_has_and_not_what_it_dropped(opened: SqliteStore) -> None:
+    fill(opened)
+    assert opened.sets(JOB)[0].files == {path: row.upstream for path, row in LEDGER.items() if row.standing is not Standing.DROPPED}
+
+
+def test_one_commit_brought_again_is_one_set(opened: SqliteStore) -> None:
+    for content in (1, 2):
+        opened.record(JOB, Result(report(7), {"/srv/x": Recorded(entry(content), None)}, applied=True))
+    (only,) = opened.sets(JOB)
+    assert only.files == {"/srv/x": entry(2)}
+
+
+def test_a_pinned_set_outlives_those_that_come_after_it(opened: SqliteStore) -> None:
+    opened.record(JOB, Result(report(1), {"/srv/x": Recorded(entry(1), None)}, applied=True))
+    opened.pin(opened.sets(JOB)[0].id)
+    for number in range(2, 12):
+        opened.record(JOB, Result(report(number), {"/srv/x": Recorded(entry(number), None)}, applied=True))
+    assert [one.commit for one in opened.sets(JOB)] == [*(oid(number) for number in range(11, 6, -1)), oid(1)]
+    assert oid(1) in opened.blobs_in_use() and oid(5) not in opened.blobs_in_use()
+    opened.pin(opened.sets(JOB)[-1].id, False)
+    opened.record(JOB, Result(report(12), applied=True))
+    assert oid(1) not in [one.commit for one in opened.sets(JOB)]
+
+
+def test_blobs_in_use_are_those_of_every_jobs_rows_and_sets(opened: SqliteStore) -> None:
+    fill(opened)
+    opened.record("other", Result(report(1), {"/etc/x": Recorded(entry(40), None)}))
+    assert opened.blobs_in_use() == {oid(number) for number in (1, 2, 3, 4, 5, 6, 7, 40)}
+
+
+def test_forgetting_a_job_leaves_the_others(opened: SqliteStore) -> None:
+    fill(opened)
+    opened.record("other", Result(report(1), {"/etc/x": Recorded(entry(40), None)}))
+    assert opened.forget(JOB) == len(LEDGER)
+    assert opened.recorded(JOB) == {} and opened.state(JOB) == JobState() and opened.intent(JOB) is None and opened.sets(JOB) == [] and opened.folders(JOB) == frozenset()
+    assert set(opened.recorded("other")) == {"/etc/x"} and opened.jobs() == ["other"]
+
+
+def test_history_is_newest_first_bounded_and_can_be_asked_for_one_path(opened: SqliteStore) -> None:
+    fill(opened)
+    runs = opened.history(JOB)
+    assert [(run.status, run.commit) for run in runs] == [("failed", oid(101)), ("changed", oid(100)), ("changed", oid(99))]
+    assert (runs[0].error_kind, runs[0].error, runs[1].trigger, runs[1].bytes, runs[1].seconds) == ("mirror", "a disk", "push", 1234, 0.5)
+    assert [(change.action, change.path, change.source, change.before, change.after) for change in runs[1].changes] == [
+        ("write", "/srv/one.conf", "nginx/1", None, oid(1)),
+        ("remove", "/srv/old", "nginx/old", oid(30), None),
+    ]
+    assert [run.commit for run in opened.history(JOB, limit=1)] == [oid(101)]
+    only = opened.history(path="/srv/old")
+    assert [run.commit for run in only] == [oid(100), oid(99)] and {change.path for run in only for change in run.changes} == {"/srv/old"}
+
+
+def test_history_forgets_the_oldest_runs_with_their_changes(opened: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncd.store.runs.RUNS_KEPT", 3)
+    monkeypatch.setattr("syncd.store.runs.CHANGES_KEPT_PER_RUN", 2)
+    many = tuple(Change(Verb.WRITE, f"/srv/{number}", None, None, oid(number)) for number in range(5))
+    for number in range(6):
+        opened.record(JOB, Result(report(number, changes=many)))
+    assert [run.commit for run in opened.history(JOB)] == [oid(5), oid(4), oid(3)]
+    assert all(len(run.changes) == 2 for run in opened.history(JOB))
+    assert len(opened._database.read(lambda connection: connection.exec_driver_sql("SELECT * FROM change").all())) == 6
+
+
+def test_a_run_that_did_nothing_leaves_no_row_and_a_failure_that_lasts_leaves_one(opened: SqliteStore) -> None:
+    opened.record(JOB, Result(report(1, RunStatus.UNCHANGED)))
+    opened.record(JOB, Result(report(1, RunStatus.SKIPPED)))
+    for _ in range(4):
+        opened.record(JOB, Result(report(1, RunStatus.FAILED, error=MirrorError("a disk"))))
+    opened.record(JOB, Result(report(1, RunStatus.FAILED, error=MirrorError("another disk"))))
+    assert [run.error for run in opened.history(JOB)] == ["another disk", "a disk"]
+
+
+def test_what_runs_since_a_moment_did_is_told_in_order(opened: SqliteStore) -> None:
+    fill(opened)
+    assert [change.path for change in opened.changes_since(JOB, AT)] == ["/srv/one.conf", "/srv/old"] * 2
+    assert [(change.action, change.after) for change in opened.changes_since(JOB, AT + timedelta(minutes=100))] == [(Verb.WRITE, oid(1)), (Verb.REMOVE, None)]
+    assert opened.changes_since(JOB, AT + timedelta(days=1)) == () and len(CHANGES) == 2
+
+
+def test_a_head_is_kept_per_host_identity_repository_and_ref_and_replaced_by_the_next(opened: SqliteStore) -> None:
+    opened.see("a", "acme/infra", "main", Head(oid(1), '"1"', "heads/main"))
+    opened.see("b", "acme/infra", "main", Head(oid(2), '"2"', "heads/main"))
+    opened.see("a", "acme/infra", "main", Head(oid(3), None, "heads/main"))
+    assert opened.head("a", "acme/infra", "main") == Head(oid(3), None, "heads/main")
+    assert opened.head("b", "acme/infra", "main") == Head(oid(2), '"2"', "heads/main")
+    assert opened.head("a", "acme/infra", "other") is None
+
+
+def test_listings_are_bounded_and_the_latest_stay(opened: SqliteStore) -> None:
+    for number in range(LISTINGS_KEPT + 5):
+        opened.keep(oid(number), LISTING)
+    opened.keep(oid(5), {})
+    assert opened.recall(oid(4)) is None and opened.recall(oid(5)) == {} and opened.recall(oid(LISTINGS_KEPT + 4)) == LISTING
+    assert opened.recall(oid(6)) == LISTING, "keeping one again makes no room for it"
+
+
+def test_the_counter_moves_with_every_write_and_with_no_read(opened: SqliteStore) -> None:
+    before = opened.counter()
+    opened.recorded(JOB)
+    opened.state(JOB)
+    assert opened.counter() == before
+    opened.change_state(JOB, lambda state: state)
+    assert opened.counter() not in (before, 0)
+
+
+times = st.none() | st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
+texts = st.none() | st.text(max_size=20)
+entries = st.builds(
+    Entry, blob=st.integers(0, 2**160 - 1).map(oid), mode=st.integers(0, 0o777), kind=st.sampled_from([Kind.FILE, Kind.LINK]), uid=st.none() | st.integers(0, 2**32 - 1),
+    gid=st.none() | st.integers(0, 2**32 - 1), source=st.text(max_size=30), size=st.none() | st.integers(0, 2**63), root=st.text(max_size=9), dir_mode=st.integers(0, 0o777),
+    pointer=st.none() | st.integers(0, 2**160 - 1).map(oid),
+)  # fmt: skip
+numbers = st.integers(-(2**63), 2**64)
+
+
+@given(st.builds(Recorded, entries, st.none() | st.builds(Stat, numbers, numbers, numbers, numbers, numbers), st.sampled_from(Standing), st.none() | entries))
+def test_any_ledger_row_survives_the_way_to_text_and_back(row: Recorded) -> None:
+    assert recorded_from_text(recorded_to_text(row)) == row
+
+
+by_type = {"bool": st.booleans(), "int": st.integers(0, 2**40), "str | None": texts, "datetime | None": times}
+
+
+@given(st.fixed_dictionaries({one.name: by_type[str(one.type)] for one in fields(JobState)}).map(lambda values: JobState(**values)))
+def test_any_state_survives_the_way_to_text_and_back(state: JobState) -> None:
+    assert state_from_text(state_to_text(state)) == state
+
+
+def test_a_field_that_a_later_version_added_to_a_state_is_passed_over() -> None:
+    assert state_from_text('{"files": 3, "invented_later": [1]}') == JobState(files=3)

@@ -1,0 +1,69 @@
+"""A job's memory with one of everything that a store keeps: what every store must give back as it got it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from syncd.engine.ports import Head, Intent, JobState, Result
+from syncd.errors import MirrorError
+from syncd.models import Action, Change, Entry, Kind, Local, Recorded, RunReport, RunStatus, Standing, Stat, TreeEntry, Trigger, Verb
+
+AT = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
+SCOPE = "https://api.github.com ops"
+JOB = "nginx"
+
+
+def oid(number: int) -> str:
+    return f"{number:040x}"
+
+
+def entry(number: int, **more: Any) -> Entry:
+    return Entry(oid(number), 0o644, source=f"nginx/{number}", root="/srv", **more)
+
+
+LEDGER = {
+    "/srv/one.conf": Recorded(entry(1, size=4), Stat(1, 2, 3, 1764000000000000001, 5)),
+    "/srv/two/日本語 \u00e9.conf": Recorded(entry(2, uid=33, gid=34, dir_mode=0o750), None),
+    "/srv/link": Recorded(Entry(oid(3), 0, Kind.LINK, source="nginx/link", root="/srv"), Stat(1, 9, 3, 4, 5)),
+    "/srv/met": Recorded(entry(4), None, Standing.MET),
+    "/srv/dropped": Recorded(entry(5), Stat(1, 2, 3, 4, 6), Standing.DROPPED),
+    "/srv/edited": Recorded(entry(6), Stat(1, 2, 3, 4, 7), wanted=entry(7)),
+}
+STATE = JobState(
+    applied_commit=oid(100), applied_digest="d" * 64, rejected_commit=oid(101), rejected_digest="e" * 64, rejected_reason="nginx -t: bad", hook_owed=True,
+    hook_commit=oid(100), hook_attempts=3, failures=2, settled=False, drifted=1, files=5, last_run_at=AT, last_success_at=AT - timedelta(hours=1),
+    last_change_at=AT - timedelta(days=1), last_error_kind="mirror", last_error="a disk",
+)  # fmt: skip
+INTENT = Intent(
+    "0123456789ab", JOB, oid(102), "d" * 64,
+    (
+        Action(Verb.WRITE, "/srv/one.conf", entry(8), LEDGER["/srv/one.conf"], Local(Kind.FILE, oid(1), 0o644, 0, 0, Stat(1, 2, 3, 4, 5)), "changed upstream"),
+        Action(Verb.WRITE, "/srv/new", entry(9), None, None, "new"),
+        Action(Verb.WRITE, "/srv/taken", entry(10), None, Local(Kind.FILE, oid(11), 0o600, 5, 6, Stat(1, 8, 3, 4, 5)), "takes over", takes_over=True),
+        Action(Verb.REMOVE, "/srv/link", None, LEDGER["/srv/link"], Local(Kind.LINK, oid(3), 0o777, 0, 0, Stat(1, 9, 3, 4, 5)), "dropped upstream"),
+    ),
+    ("/srv/deep", "/srv/deep/er"), True, AT, owed_before=True,
+)  # fmt: skip
+FOLDERS = ("/srv/two", "/srv/deep")
+HEAD = Head(oid(100), 'W/"abc"', "heads/main")
+LISTING = {"a.conf": TreeEntry(0o100644, oid(20), 12), "sub/b": TreeEntry(0o100755, oid(21), None), "link": TreeEntry(0o120000, oid(22), 3)}
+CHANGES = (Change(Verb.WRITE, "/srv/one.conf", "nginx/1", None, oid(1)), Change(Verb.REMOVE, "/srv/old", "nginx/old", oid(30), None))
+
+
+def report(number: int, status: RunStatus = RunStatus.CHANGED, **more: Any) -> RunReport:
+    """The run that brought commit `number`."""
+    return RunReport(JOB, status, "acme/infra", "main", oid(number), oid(number - 1), trigger=Trigger.PUSH, started_at=AT + timedelta(minutes=number), **more)
+
+
+def fill(store: Any) -> None:
+    """Two sets, the ledger, a failed run, an intent under way, a head, a listing and a budget."""
+    for number in (99, 100):
+        result = Result(report(number, changes=CHANGES, bytes_written=1234, seconds=0.5), LEDGER, frozenset(), FOLDERS, (), STATE, applied=True)
+        store.record(JOB, result)
+    store.record(JOB, Result(report(101, RunStatus.FAILED, error=MirrorError("a disk")), state=STATE))
+    store.intend(INTENT, STATE)
+    store.see(SCOPE, "acme/infra", "main", HEAD)
+    store.see(SCOPE, "acme/infra", None, Head(oid(55)))
+    store.keep(oid(200), LISTING)
+    store.see_budget("ops", 5000, 4321, AT)

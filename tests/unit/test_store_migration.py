@@ -1,0 +1,175 @@
+"""Every released schema's store is brought to this version's, or stays what it was, whatever statement the process dies at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, event
+
+from syncd.errors import StoreError
+from syncd.store.migrate import OURS, stamp_of
+from syncd.store.schema import VERSION
+from syncd.store.store import FILE, SqliteStore
+from tests.support.remembered import FOLDERS, HEAD, INTENT, JOB, LEDGER, LISTING, SCOPE, STATE, oid
+
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures/store"
+RELEASED = sorted(file.stem for file in FIXTURES.glob("*.sql"))
+
+
+def old_store(state: Path, version: str) -> Path:
+    """The store that the released version left in `state`."""
+    state.mkdir(mode=0o700)
+    with closing(sqlite3.connect(state / FILE)) as connection:
+        connection.executescript((FIXTURES / f"{version}.sql").read_text())
+        connection.execute(f"PRAGMA application_id = {0 if version == '0001' else stamp_of(version)}")
+        connection.execute("PRAGMA journal_mode = WAL")
+    return state
+
+
+def schema_of(file: Path) -> list[tuple[str, list[tuple[object, ...]]]]:
+    """Every table's columns, and the number it says, read without syncd."""
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
+        columns = [(name, connection.execute(f"PRAGMA table_info('{name}')").fetchall()) for name in names]
+        number = connection.execute("PRAGMA application_id").fetchall() + connection.execute("SELECT version_num FROM alembic_version").fetchall()
+        return [*columns, ("number", number)]
+
+
+def rows_of(file: Path) -> dict[str, int]:
+    with closing(sqlite3.connect(file)) as connection:
+        return {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("file", "folder", "job", "intent", "applied_set", "run", "change", "listing", "budget")}
+
+
+def test_every_schema_before_this_one_has_its_fixture() -> None:
+    assert [f"{number:04d}" for number in range(1, int(VERSION))] == RELEASED
+
+
+@pytest.mark.parametrize("version", RELEASED)
+def test_a_released_store_is_migrated_with_everything_that_it_knew(tmp_path: Path, version: str) -> None:
+    store = SqliteStore.open(old_store(tmp_path / "state", version))
+    assert store.notes == []
+    assert store.recorded(JOB) == LEDGER and store.folders(JOB) == frozenset(FOLDERS) and store.intent(JOB) == INTENT
+    assert store.state(JOB) == replace(STATE, settled=False, hook_owed=True)
+    assert [one.commit for one in store.sets(JOB)] == [oid(100), oid(99)] and store.recall(oid(200)) == LISTING
+    assert [run.commit for run in store.history(JOB)] == [oid(101), oid(100), oid(99)]
+    assert store.head(SCOPE, "acme/infra", "main") in (None, HEAD), "a head may be asked for again, and is never another one"
+    assert store.budgets()["ops"].remaining == 4321
+    store.close()
+    SqliteStore.open(tmp_path / "new").close()
+    assert schema_of(tmp_path / "state" / FILE) == schema_of(tmp_path / "new" / FILE)
+
+
+def statements(tmp_path: Path, version: str) -> int:
+    """How many statements it takes to open the released store."""
+    seen: list[str] = []
+    with watched(lambda statement: seen.append(statement)):
+        SqliteStore.open(old_store(tmp_path / f"counted-{version}", version)).close()
+    return len(seen)
+
+
+class watched:
+    """Every statement that SQLAlchemy sends while the block runs goes to `see` first."""
+
+    def __init__(self, see: Callable[[str], None]) -> None:
+        self._see = see
+
+    def _listen(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
+        self._see(statement)
+
+    def __enter__(self) -> None:
+        event.listen(Engine, "before_cursor_execute", self._listen)
+
+    def __exit__(self, *_: object) -> None:
+        event.remove(Engine, "before_cursor_execute", self._listen)
+
+
+def at(number: int, act: Callable[[], None]) -> Callable[[str], None]:
+    """Act before the statement of that number, counted from 0."""
+    count = iter(range(10_000))
+
+    def see(_statement: str) -> None:
+        if next(count) == number:
+            act()
+
+    return see
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture(params=RELEASED)
+def points(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, int]]:
+    yield request.param, statements(tmp_path, request.param)
+
+
+def test_killed_at_every_statement_the_store_is_the_old_or_the_new_one_and_the_next_open_finishes(points: tuple[str, int], tmp_path: Path) -> None:
+    version, count = points
+    assert count >= 15
+    old = old_store(tmp_path / "pristine", version)
+    before, rows = schema_of(old / FILE), rows_of(old / FILE)
+    SqliteStore.open(tmp_path / "new").close()
+    after = schema_of(tmp_path / "new" / FILE)
+    seen = []
+    for number in range(count):
+        state = tmp_path / f"state{number}"
+        shutil.copytree(old, state)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                with watched(at(number, die)):
+                    SqliteStore.open(state)
+            finally:
+                os._exit(1)
+        assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
+        stands = schema_of(state / FILE)
+        assert stands in (before, after) and rows_of(state / FILE) == rows, number
+        seen.append(stands == after)
+        store = SqliteStore.open(state)
+        assert store.notes == [] and store.recorded(JOB) == LEDGER
+        store.close()
+        assert schema_of(state / FILE) == after
+    assert seen == sorted(seen), "once it is the new one it stays"
+
+
+def test_an_error_at_every_statement_leaves_the_old_store_and_is_named(points: tuple[str, int], tmp_path: Path) -> None:
+    version, count = points
+    state = old_store(tmp_path / "state", version)
+    before = schema_of(state / FILE)
+
+    def full() -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    for number in range(count):
+        with watched(at(number, full)), pytest.raises(StoreError, match="disk is full") as error:
+            SqliteStore.open(state)
+        assert "free some space" in (error.value.hint or "")
+        assert schema_of(state / FILE) == before, number
+    SqliteStore.open(state).close()
+    assert schema_of(state / FILE) != before
+    assert not list(state.glob("*.broken-*"))
+
+
+@pytest.mark.parametrize("peek", [False, True])
+def test_a_newer_store_is_refused_with_what_to_do_and_not_one_byte_of_it_is_changed(tmp_path: Path, peek: bool) -> None:
+    SqliteStore.open(tmp_path / "state").close()
+    file = tmp_path / "state" / FILE
+    with closing(sqlite3.connect(file)) as connection:
+        connection.executescript(f"PRAGMA journal_mode = DELETE; UPDATE alembic_version SET version_num = '0777'; PRAGMA application_id = {OURS + 777}; ALTER TABLE file ADD COLUMN more;")
+    before = file.read_bytes(), file.stat().st_ino, file.stat().st_mtime_ns, sorted(one.name for one in file.parent.iterdir())
+    with pytest.raises(StoreError, match=f"schema 0777, this one knows {VERSION}.; it was not touched") as error:
+        (SqliteStore.peek if peek else SqliteStore.open)(tmp_path / "state")
+    assert "install that version again" in (error.value.hint or "")
+    left = sorted(one.name for one in file.parent.iterdir() if not one.name.endswith(".lock"))
+    assert (file.read_bytes(), file.stat().st_ino, file.stat().st_mtime_ns, left) == (*before[:3], [name for name in before[3] if not name.endswith(".lock")])
