@@ -179,6 +179,14 @@ class BrakeError(SyncdError):
     exit_code = 6
 
 
+class UntrustedError(BrakeError):
+    """A commit that `require` keeps out; it is not tried again until it or the configuration changes."""
+
+    def __init__(self, message: str, *, commit: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.commit = commit
+
+
 class StoppedError(SyncdError):
     """A signal ended the run before it was done; nothing is half done."""
 

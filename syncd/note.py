@@ -50,6 +50,12 @@ class KnownHead:
     def fetch_large(self, repo: str, pointers: Sequence[Any], blobs: Blobs, patience: Patience) -> dict[Any, str]:
         raise NotPlainError(f"{repo} would be fetched")
 
+    def verification(self, repo: str, commit: str, patience: Patience) -> tuple[bool, str]:
+        raise NotPlainError(f"a commit of {repo} would be asked about")
+
+    def descends(self, repo: str, before: str, commit: str, patience: Patience) -> bool:
+        raise NotPlainError(f"a commit of {repo} would be asked about")
+
 
 class NotPlainError(SyncdError):
     """The job is left out of the note."""

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from syncd.engine.ports import HookCall, HookEnd, JobState
-from syncd.errors import HookFailedError, SyncdError
+from syncd.errors import HookFailedError, SyncdError, UntrustedError
 from syncd.models import Change, Hook, Job, RunReport, RunStatus, Trigger
 
 FIRST_WAIT = timedelta(minutes=1)
@@ -33,11 +33,18 @@ def judgement(job: Job) -> str:
     return sha256(json.dumps([job.digest, hooks, job.undo_on_failure, job.hook_user, job.hook_timeout_seconds], sort_keys=True).encode()).hexdigest()
 
 
-def rejection(job: Job, state: JobState, commit: str) -> HookFailedError | None:
+def rejection(job: Job, state: JobState, commit: str) -> HookFailedError | UntrustedError | None:
     """The veto that stands against the commit, or None when it is to be tried."""
     if state.rejected_commit != commit or state.rejected_digest != judgement(job):
         return None
+    if state.rejected_untrusted:
+        return UntrustedError(state.rejected_reason or f"commit {commit[:7]} was refused", commit=commit, hint=untrusted_hint(job, commit))
     return HookFailedError(state.rejected_reason or f"commit {commit[:7]} was rejected", rejected=True, commit=commit, hint=REJECTED_HINT)
+
+
+def untrusted_hint(job: Job, commit: str) -> str:
+    accept = f"; to accept a rewritten history: syncd sync {job.name} --ref {commit}" if job.require.fast_forward else ""
+    return f"it is not tried again; push a commit that require: lets in, or change it{accept}"
 
 
 REJECTED_HINT = "it is not tried again; push a commit that passes, or change the job's configuration"
@@ -58,13 +65,15 @@ def refused(job: Job, state: JobState, commit: str, end: HookEnd, hook: Hook) ->
 
 def noted(job: Job, state: JobState, error: SyncdError) -> JobState:
     """The state that remembers the veto, where the error is one."""
-    if not isinstance(error, HookFailedError) or not error.rejected or error.commit is None:
+    untrusted = isinstance(error, UntrustedError)
+    commit = error.commit if isinstance(error, UntrustedError) or (isinstance(error, HookFailedError) and error.rejected) else None
+    if commit is None:
         return state
-    return replace(state, rejected_commit=error.commit, rejected_digest=judgement(job), rejected_reason=error.message)
+    return replace(state, rejected_commit=commit, rejected_digest=judgement(job), rejected_reason=error.message, rejected_untrusted=untrusted)
 
 
 def accepted(state: JobState) -> JobState:
-    return replace(state, rejected_commit=None, rejected_digest=None, rejected_reason=None)
+    return replace(state, rejected_commit=None, rejected_digest=None, rejected_reason=None, rejected_untrusted=False)
 
 
 # --- on_change --------------------------------------------------------------------------------------------------------

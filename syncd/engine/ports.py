@@ -80,6 +80,12 @@ class Source(Protocol):
     def fetch(self, repo: str, commit: str, wanted: Sequence[Wanted], blobs: Blobs, patience: Patience) -> int:
         """Every wanted blob is in `blobs`; the bytes downloaded. What was verified stays, whatever fails after it."""
 
+    def verification(self, repo: str, commit: str, patience: Patience) -> tuple[bool, str]:
+        """Whether GitHub marks the commit verified, and its reason."""
+
+    def descends(self, repo: str, before: str, commit: str, patience: Patience) -> bool:
+        """Whether `commit` is `before` or follows it."""
+
     def fetch_large(self, repo: str, pointers: Sequence[Pointer], blobs: Blobs, patience: Patience) -> dict[Pointer, str]:
         """Pointer -> git id of its content, which is in `blobs`."""
 
@@ -218,6 +224,9 @@ class JobState:
     rejected_commit: str | None = None
     rejected_digest: str | None = None
     rejected_reason: str | None = None
+    rejected_untrusted: bool = False  # by `require`, and not by a hook
+    trusted_commit: str | None = None  # the last head that was accepted of `trusted_for`: what the next one has to follow
+    trusted_for: str | None = None
     hook_owed: bool = False
     hook_commit: str | None = None
     hook_attempts: int = 0

@@ -20,7 +20,8 @@ from syncd.engine.plan import make_plan
 from syncd.engine.ports import AppliedSet, Blobs, Head, HookEnd, Hooks, Intent, JobState, Mirror, Result, Source, Store, Target
 from syncd.engine.settle import settle
 from syncd.engine.staged import staged_files
-from syncd.errors import BrakeError, HookFailedError, MirrorError, SyncdError
+from syncd.engine.trust import accepted, check_required
+from syncd.errors import BrakeError, HookFailedError, MirrorError, SyncdError, UntrustedError
 from syncd.models import Entry, Job, Lfs, Plan, Recorded, RunReport, RunStatus, Standing, Trigger, Verb
 
 ATTEMPTS = 3  # how often a run plans anew when somebody edits files under it
@@ -62,7 +63,7 @@ class Decision:
     remote: Mapping[str, Entry]
     recorded: Mapping[str, Recorded]
     plan: Plan
-    refusal: HookFailedError | None = None
+    refusal: HookFailedError | UntrustedError | None = None
 
 
 def run_job(job: Job, house: House, patience: Patience, options: Options = Options()) -> RunReport:
@@ -75,6 +76,8 @@ def run_job(job: Job, house: House, patience: Patience, options: Options = Optio
     try:
         state = settle(job, house.store, house.mirror)
         report, result = _bring(job, house, patience, options, state, report)
+        if report.error is None and options.back_to is None:
+            result = replace(result, state=accepted(job, result.state, options.ref))
     except SyncdError as error:
         try:
             state = settle(job, house.store, house.mirror)  # an error between intent and record: the disk says how far it came
@@ -114,6 +117,10 @@ def decide(job: Job, house: House, patience: Patience, options: Options, state: 
     else:
         head = _head(job, house, patience, options.ref or job.ref)
         refusal = hooks.rejection(job, state, head.commit)
+        if isinstance(refusal, UntrustedError) and options.ref is not None:
+            refusal = None  # a hand names the commit: it is asked anew
+        if refusal is None:
+            check_required(job, head.commit, state, options.ref, house.source, patience)
         if refusal is not None:
             recorded = {path: row for path, row in recorded.items() if row.standing is not Standing.DROPPED}
             commit, remote = state.applied_commit or head.commit, _accepted(recorded, refusal)
@@ -185,7 +192,7 @@ def _conclude(job: Job, report: RunReport, decision: Decision, walked: Walked, s
     )  # fmt: skip
     whole, error = walked.error is None, walked.error or decision.refusal
     after = hooks.owing(job, state, report.started_at) if changed or job.on_change is None else state
-    after = replace(after, drifted=report.drifted, hook_commit=decision.commit if whole else None, held=state.held or back_to is not None)
+    after = replace(after, drifted=report.drifted, hook_commit=decision.commit if whole and after.hook_owed else None, held=state.held or back_to is not None)
     if error is None:
         digest = back_to.digest if back_to is not None else job.digest
         after = replace(hooks.accepted(after), settled=True, applied_commit=decision.commit, applied_digest=digest, files=len(decision.remote))
@@ -198,7 +205,7 @@ def _conclude(job: Job, report: RunReport, decision: Decision, walked: Walked, s
     return report, Result(report, walked.upserts, walked.removals, made, gone, after, applied)
 
 
-def _accepted(recorded: Mapping[str, Recorded], refusal: HookFailedError) -> dict[str, Entry]:
+def _accepted(recorded: Mapping[str, Recorded], refusal: HookFailedError | UntrustedError) -> dict[str, Entry]:
     """The set that stands instead of a rejected commit: what the ledger says. Raises the refusal when nothing was ever accepted."""
     if not recorded:
         raise refusal
@@ -260,7 +267,7 @@ def _repaired(plan: Plan, walked: Walked) -> int:
 
 def _refusing(report: RunReport, error: SyncdError) -> RunReport:
     """The report with what ended the run: refused on purpose, or failed. A rejected commit is named."""
-    rejected = error.commit if isinstance(error, HookFailedError) and error.rejected else None
+    rejected = error.commit if isinstance(error, UntrustedError) or (isinstance(error, HookFailedError) and error.rejected) else None
     status = RunStatus.REFUSED if rejected is not None or isinstance(error, BrakeError) else RunStatus.FAILED
     return replace(report, status=status, error=error, commit=rejected or report.commit)
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from syncd.clock import Patience
 from syncd.engine.ports import Blobs, Head, ListingMemory, Pointer, Wanted
+from syncd.github import trust
 from syncd.github.ask import Claims, Crew
 from syncd.github.fetch import Fetcher
 from syncd.github.heads import SharedHeads, resolve
@@ -50,6 +51,12 @@ class GitHubSource:
 
     def fetch(self, repo: str, commit: str, wanted: Sequence[Wanted], blobs: Blobs, patience: Patience) -> int:
         return Fetcher(self._transport, self._api, repo, commit, blobs, patience, self._crew, self._claims).fetch(wanted)
+
+    def verification(self, repo: str, commit: str, patience: Patience) -> tuple[bool, str]:
+        return trust.verification(self._transport, self._api, repo, commit, patience)
+
+    def descends(self, repo: str, before: str, commit: str, patience: Patience) -> bool:
+        return trust.descends(self._transport, self._api, repo, before, commit, patience)
 
     def fetch_large(self, repo: str, pointers: Sequence[Pointer], blobs: Blobs, patience: Patience) -> dict[Pointer, str]:
         return LargeFiles(self._transport, self._api, repo, blobs, patience, self._crew).bring(pointers)

@@ -81,7 +81,10 @@ class Repository:
     def head(self, branch: str | None = None) -> str:
         return self.refs[f"refs/heads/{branch or self.default_branch}"]
 
-    def commit(self, changes: Mapping[str, Node | None], message: str = "change", branch: str | None = None, parents: Iterable[str] | None = None, whole: bool = False) -> str:
+    def commit(
+        self, changes: Mapping[str, Node | None], message: str = "change", branch: str | None = None, parents: Iterable[str] | None = None, whole: bool = False,
+        verification: str = "unsigned",
+    ) -> str:  # fmt: skip
         """A new commit on the branch, with `changes` (None removes) on top of what it has, or instead of it when `whole`. Its id."""
         ref = f"refs/heads/{branch or self.default_branch}"
         before = self.refs.get(ref)
@@ -92,7 +95,7 @@ class Repository:
             else:
                 files[path] = node
         tree = self.add_files(files)
-        made = self.add_commit(tree, tuple(parents) if parents is not None else ((before,) if before else ()), message)
+        made = self.add_commit(tree, tuple(parents) if parents is not None else ((before,) if before else ()), message, verification)
         self.files_of[made] = files
         self.refs[ref] = made
         return made

@@ -101,6 +101,12 @@ class MemorySource:
             self.meanwhile = None
         return sum(blobs.add(one.entry.id, [self.contents[one.entry.id]], len(self.contents[one.entry.id])) for one in wanted)
 
+    def verification(self, repo: str, commit: str, patience: Patience) -> tuple[bool, str]:
+        return False, "unsigned"
+
+    def descends(self, repo: str, before: str, commit: str, patience: Patience) -> bool:
+        return int(before, 16) <= int(commit, 16)
+
     def fetch_large(self, repo: str, pointers: Sequence[Pointer], blobs: Blobs, patience: Patience) -> dict[Pointer, str]:
         raise AssertionError("no pointers here")
 

@@ -1,0 +1,55 @@
+"""`require`: which commits a job takes at all, before anything of them is read.
+
+A refusal is remembered like a veto: it costs one request answered 304 until the head or the configuration changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from syncd.clock import Patience
+from syncd.engine.ports import JobState, Source
+from syncd.errors import RemoteUnavailableError, UntrustedError
+from syncd.models import Job
+from syncd.objects import is_object_id
+
+ASK_AGAIN = "gpgverify_"  # GitHub's own checker was away: says nothing of the commit
+
+
+def check_required(job: Job, commit: str, state: JobState, asked_ref: str | None, source: Source, patience: Patience) -> None:
+    """Raises UntrustedError for a commit that `require` keeps out, RemoteUnavailableError when GitHub can't tell now.
+
+    A commit named by hand (`--ref`) is the hand's own word on the history, but not on the signature.
+    """
+    if job.require.verified and (commit != state.applied_commit or job.digest != state.applied_digest):
+        _check_verified(job, commit, source, patience)
+    before = state.trusted_commit if state.trusted_for == _line(job) else None
+    if job.require.fast_forward and asked_ref is None and before is not None and before != commit and not source.descends(job.repo, before, commit, patience):
+        raise UntrustedError(
+            f"{job.ref or 'the default branch'} of {job.repo} was rewritten: {commit[:7]} does not follow {before[:7]}, which was accepted; nothing was changed",
+            commit=commit, hint=f"look at what happened to the branch; if that is right: syncd sync {job.name} --ref {commit}",
+        )  # fmt: skip
+
+
+def accepted(job: Job, state: JobState, asked_ref: str | None) -> JobState:
+    """The state after a run that brought its commit: that is what the next head has to follow, unless a hand asked for another line."""
+    if asked_ref is not None and not is_object_id(asked_ref):
+        return state
+    return replace(state, trusted_commit=state.applied_commit, trusted_for=_line(job))
+
+
+def _check_verified(job: Job, commit: str, source: Source, patience: Patience) -> None:
+    verified, reason = source.verification(job.repo, commit, patience)
+    if verified:
+        return
+    if reason.startswith(ASK_AGAIN):
+        raise RemoteUnavailableError(f"GitHub can't say now whether commit {commit[:7]} of {job.repo} is verified ({reason})", hint="nothing was changed; the next run asks again")
+    raise UntrustedError(
+        f"commit {commit[:7]} of {job.repo} is not verified by GitHub ({reason}); nothing was changed",
+        commit=commit, hint="sign it with a key that GitHub knows and push again; or set require: {verified: false}",
+    )  # fmt: skip
+
+
+def _line(job: Job) -> str:
+    """The line of history that is followed: another repository or ref begins anew."""
+    return f"{job.repo.lower()} {job.ref or ''}"

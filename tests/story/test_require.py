@@ -1,0 +1,119 @@
+"""`require`: commits that are not verified, and histories that were rewritten, are refused by name; nothing of them reaches the disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from syncd.simulator import trouble
+from tests.support.stand import Stand
+
+
+def head_with(hub: Stand, content: str, verification: str) -> str:
+    return hub.repo.commit({"nginx/nginx.conf": content}, verification=verification)
+
+
+# --- fast_forward -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def following(hub: Stand) -> Stand:
+    hub.write_config(require={"fast_forward": True})
+    assert hub.sync().code == 0
+    return hub
+
+
+def test_what_follows_is_taken_and_costs_one_request_more(following: Stand) -> None:
+    following.repo.commit({"nginx/nginx.conf": "two\n"})
+    assert following.sync().job["status"] == "changed" and following.github.count("compare") == 1
+    assert following.sync().job["status"] == "unchanged" and following.github.count("compare") == 0
+
+
+@pytest.mark.parametrize("how", ["rewritten", "rewound", "unrelated"])
+def test_rewritten_history_is_refused_with_the_command_that_accepts_it(following: Stand, how: str) -> None:
+    first = following.repo.head()
+    following.repo.commit({"nginx/nginx.conf": "two\n"})
+    following.sync()
+    before = following.tree()
+    if how == "rewound":
+        following.repo.refs["refs/heads/main"] = first
+    else:
+        following.repo.commit({"nginx/nginx.conf": "evil\n"}, "evil", parents=(first,) if how == "rewritten" else ())
+    head = following.repo.head()
+    done = following.sync()
+    assert (done.code, done.job["status"], done.job["error"]["kind"]) == (6, "refused", "brake")
+    assert "rewritten" in done.job["error"]["message"] and f"syncd sync nginx --ref {head}" in done.job["error"]["hint"]
+    assert following.tree() == before
+    again = following.sync()
+    assert again.code == 6 and again.job["error"]["message"] == done.job["error"]["message"] and f"--ref {head}" in again.job["error"]["hint"]
+    assert again.json["requests"] == {"total": 2, "not_modified": 1}, "a refused head is polled like any other"
+    (following.dest / "nginx.conf").write_text("edited\n")
+    following.sync()
+    assert following.tree() == before, "drift is repaired to the accepted set meanwhile"
+    accepted = following.call("sync", "nginx", "--ref", head, "--json")
+    assert accepted.code == 0 and following.sync().job["status"] == "unchanged"
+
+
+def test_after_another_ref_for_one_run_the_line_goes_on_where_it_was(following: Stand) -> None:
+    first = following.repo.head()
+    following.repo.commit({"nginx/nginx.conf": "hotfix\n"}, branch="hotfix", parents=(first,))
+    following.repo.commit({"nginx/nginx.conf": "main\n"})
+    assert following.call("sync", "nginx", "--ref", "hotfix", "--json").code == 0
+    assert following.tree()["nginx.conf"] == b"hotfix\n"
+    assert following.sync().job["status"] == "changed" and following.tree()["nginx.conf"] == b"main\n"
+
+
+def test_another_ref_in_the_configuration_begins_a_new_line(following: Stand) -> None:
+    following.repo.commit({"nginx/nginx.conf": "else\n"}, branch="else", parents=())
+    following.write_config(ref="else")
+    assert following.sync().code == 0 and following.tree()["nginx.conf"] == b"else\n"
+
+
+def test_what_github_cannot_compare_now_is_asked_again(following: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncd.github.transport.BACKOFF_SECONDS", 0.005)
+    following.repo.commit({"nginx/nginx.conf": "two\n"})
+    made = following.github.trouble("compare", trouble.status(503), times=99)
+    done = following.sync()
+    assert done.code == 5 and following.tree()["nginx.conf"] == b"one\n"
+    made.times = 0
+    assert following.sync().code == 0
+
+
+# --- verified ---------------------------------------------------------------------------------------------------------
+
+
+def test_only_verified_commits_are_taken(hub: Stand) -> None:
+    hub.write_config(require={"verified": True})
+    done = hub.sync()
+    assert (done.code, done.job["status"]) == (6, "refused") and "unsigned" in done.job["error"]["message"] and hub.tree() == {}
+    again = hub.sync()
+    assert again.code == 6 and again.json["requests"]["total"] == 2
+    head_with(hub, "signed\n", "valid")
+    assert hub.sync().code == 0 and hub.tree()["nginx.conf"] == b"signed\n"
+    assert hub.sync().job["status"] == "unchanged" and hub.github.count("commit") == 0
+    head_with(hub, "evil\n", "unknown_key")
+    done = hub.sync()
+    assert done.code == 6 and "unknown_key" in done.job["error"]["message"] and hub.tree()["nginx.conf"] == b"signed\n"
+
+
+@pytest.mark.parametrize("reason", ["gpgverify_unavailable", "gpgverify_error"])
+def test_a_checker_that_is_away_means_ask_again(hub: Stand, reason: str) -> None:
+    hub.write_config(require={"verified": True})
+    made = head_with(hub, "signed\n", reason)
+    done = hub.sync()
+    assert (done.code, done.job["error"]["kind"]) == (5, "unavailable") and hub.tree() == {}
+    hub.repo.commits[made] = replace(hub.repo.commits[made], verification="valid")
+    assert hub.sync().code == 0
+
+
+def test_a_ref_named_by_hand_must_be_verified_too(hub: Stand) -> None:
+    hub.write_config(require={"verified": True})
+    assert hub.call("sync", "nginx", "--ref", hub.repo.head()).code == 6 and hub.tree() == {}
+
+
+def test_a_server_that_does_not_say_is_refused(hub: Stand) -> None:
+    hub.write_config(require={"verified": True})
+    hub.github.trouble("commit", trouble.other_content(b'{"sha": "x"}'), times=99)
+    done = hub.sync()
+    assert done.code == 5 and done.job["error"]["kind"] == "bad_response" and hub.tree() == {}
