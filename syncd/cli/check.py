@@ -5,11 +5,9 @@ from __future__ import annotations
 import click
 
 from syncd.cli.common import Settings, emit
-from syncd.config.convert import secrets_of
 from syncd.config.model import Config
-from syncd.config.secrets import read_key, read_secret
-from syncd.errors import ConfigError, Problem, SyncdError
-from syncd.models import SecretRef
+from syncd.config.secrets import judge_secrets
+from syncd.errors import ConfigError, SyncdError
 
 
 @click.command(name="check", short_help="Every mistake in the configuration.")
@@ -17,22 +15,13 @@ from syncd.models import SecretRef
 @click.pass_obj
 def command(settings: Settings, online: bool) -> int:
     """Say every mistake in the configuration at once, each with its file, line and column. Exit 2 when there is one."""
-    config = settings.load()
-    problems = [problem for key, ref in secrets_of(config).items() if (problem := _judge(config, settings, key, ref)) is not None]
+    config, mark = settings.load_with_places()
+    problems = judge_secrets(config, settings.environ, mark)
     if problems:
         raise ConfigError(problems)
     jobs, identities = len(config.jobs), len(config.identities)
     emit(settings, f"{config.path}: {jobs} job{'s' * (jobs != 1)}, {identities} identit{'ies' if identities != 1 else 'y'}: good. State: {config.state}")
     return _ask(settings, config) if online else 0
-
-
-def _judge(config: Config, settings: Settings, key: str, ref: SecretRef) -> Problem | None:
-    try:
-        (read_key if key.endswith("private_key") else read_secret)(ref, settings.environ, key)
-    except ConfigError as error:
-        file = str(config.files[0])
-        return Problem(file, 0, 0, "", f"{error.message}" + (f"; {error.hint}" if error.hint else ""))
-    return None
 
 
 def _ask(settings: Settings, config: Config) -> int:

@@ -13,6 +13,7 @@ from syncd.errors import ConfigError
 from syncd.models import Job, RunReport, RunStatus
 
 if TYPE_CHECKING:
+    from syncd.config.judge import Mark
     from syncd.config.model import Config
     from syncd.github.early import Reply
 
@@ -31,9 +32,13 @@ class Settings:
 
     def load(self) -> Config:
         """The configuration that this command works with. Raises ConfigError with every mistake."""
-        from syncd.config.load import find_config, load_config
+        return self.load_with_places()[0]
 
-        return load_config(find_config(self.config, self.environ), self.environ)
+    def load_with_places(self) -> tuple[Config, Mark]:
+        """The configuration, and what gives a mistake found in it later its place."""
+        from syncd.config.load import find_config, load_with_places
+
+        return load_with_places(find_config(self.config, self.environ), self.environ)
 
 
 def chosen_jobs(config: Config, names: Sequence[str]) -> list[Job]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from syncd.config.model import Config, Log, Notify, Web, Webhook
+from syncd.config.places import Key
 from syncd.config.schema import ConfigModel, IdentityModel, JobModel, PathModel
 from syncd.models import AnonymousIdentity, AppIdentity, Identity, Job, Limits, LoginIdentity, PathRule, Require, SecretRef, TokenIdentity
 
@@ -66,19 +67,19 @@ def _rule(one: PathModel) -> PathRule:
     return PathRule(one.from_.strip("/"), one.to.rstrip("/"), one.to.endswith("/"), one.include, one.exclude, one.mode, one.owner, one.dir_mode)
 
 
-def secrets_of(config: Config) -> dict[str, SecretRef]:
-    """Key path -> every secret that the configuration names."""
-    found: dict[str, SecretRef] = {}
+def secrets_of(config: Config) -> dict[Key, SecretRef]:
+    """Every secret that the configuration names, by where it is named."""
+    found: dict[Key, SecretRef] = {}
     for name, identity in config.identities.items():
         if isinstance(identity, AppIdentity):
-            found[f"github.{name}.private_key"] = identity.private_key
+            found["github", name, "private_key"] = identity.private_key
         elif isinstance(identity, TokenIdentity):
-            found[f"github.{name}.token"] = identity.token
+            found["github", name, "token"] = identity.token
     if config.web is not None and config.web.password is not None:
-        found["web.password"] = config.web.password
+        found["web", "password"] = config.web.password
     if config.web is not None and config.web.webhook is not None:
-        found["web.webhook.secret"] = config.web.webhook.secret
+        found["web", "webhook", "secret"] = config.web.webhook.secret
     for index, one in enumerate(config.notify):
         if isinstance(one.webhook, SecretRef):
-            found[f"notify[{index}].webhook"] = one.webhook
+            found["notify", index, "webhook"] = one.webhook
     return found

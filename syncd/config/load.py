@@ -43,6 +43,11 @@ def _must_stand(path: Path, by: str) -> Path:
 
 def load_config(path: Path, environ: Mapping[str, str]) -> Config:
     """The configuration as frozen values. Raises ConfigError with all problems, in file order."""
+    return load_with_places(path, environ)[0]
+
+
+def load_with_places(path: Path, environ: Mapping[str, str]) -> tuple[Config, judge.Mark]:
+    """The configuration, and what turns a mistake found later (a key and a text) into a Problem with its place. Raises as `load_config` does."""
     files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
     if not files:
         raise ConfigError(f"there is no *.yaml in {path}")
@@ -62,7 +67,7 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
     problems = judge.judge(config, loader.problem)
     if problems:
         raise ConfigError(_ordered(problems, documents))
-    return config
+    return config, loader.problem
 
 
 def _ordered(problems: list[Problem], documents: list[Document]) -> list[Problem]:

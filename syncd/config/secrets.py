@@ -7,13 +7,43 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from syncd.errors import ConfigError
+from syncd.config.convert import secrets_of
+from syncd.config.judge import Mark
+from syncd.config.model import Config
+from syncd.config.places import Key, key_text
+from syncd.errors import ConfigError, Problem
 from syncd.models import Secret, SecretRef
 
 CREDENTIALS = Path("/run/credentials")
 UNITS = ("syncd.service", "syncd-root.service", "syncd-sync.service")
 LARGEST = 64 << 10
 SHORTEST_KEY_BITS = 2048
+
+
+def judge_secrets(config: Config, environ: Mapping[str, str], mark: Mark) -> list[Problem]:
+    """What is wrong with the secrets and authorities that the configuration names, each at its key. What is in them is not shown."""
+    found = []
+    for key, ref in secrets_of(config).items():
+        try:
+            _judge(key, ref, environ)
+        except ConfigError as error:
+            found.append(mark(key, error.message.removeprefix(f"{key_text(key)}: ") + (f"; {error.hint}" if error.hint else "")))
+    for name, identity in config.identities.items():
+        if identity.ca_file is not None and (problem := inspect_authority(identity.ca_file)) is not None:
+            found.append(mark(("github", name, "ca_file"), problem))
+    files = [str(file) for file in config.files]
+    return sorted(found, key=lambda problem: (files.index(problem.file), problem.line, problem.column))
+
+
+def _judge(key: Key, ref: SecretRef, environ: Mapping[str, str]) -> None:
+    what = key_text(key)
+    if key[-1] == "private_key":
+        read_key(ref, environ, what)
+        return
+    secret = read_secret(ref, environ, what)
+    problem = inspect_token(secret) if key[0] == "github" else None
+    if problem:
+        raise ConfigError(f"{what}: {problem}", hint="write the token alone into its file or variable")
 
 
 def read_secret(ref: SecretRef, environ: Mapping[str, str], what: str) -> Secret:
@@ -39,9 +69,11 @@ def _credential(name: str, environ: Mapping[str, str], what: str) -> Path:
 
 def _read(file: Path, what: str, private: bool) -> str:
     try:
-        with open(file, "rb") as opened:
+        with open(file, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as opened:  # a pipe without a writer would wait for one
             found = os.fstat(opened.fileno())
-            if private and stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
+            if not stat.S_ISREG(found.st_mode):
+                raise ConfigError(f"{what}: {file} is no regular file", hint="name the file that holds the secret")
+            if private and found.st_mode & 0o077:
                 raise ConfigError(f"{what}: {file} can be read by others (mode {stat.S_IMODE(found.st_mode):04o})", hint=f"chmod 600 {file}")
             raw = opened.read(LARGEST + 1)
     except OSError as error:
@@ -97,4 +129,27 @@ def inspect_key(key: Secret) -> str | None:
         return "this is not an RSA key; GitHub Apps sign with RSA"
     if loaded.key_size < SHORTEST_KEY_BITS:
         return f"the key has {loaded.key_size} bits; at least {SHORTEST_KEY_BITS} are needed"
+    return None
+
+
+def inspect_token(token: Secret) -> str | None:
+    """Why a text can't be a token, or None. Source: GitHub says no more of tokens than that they are opaque; a header carries visible ASCII."""
+    text = token.reveal()
+    if text.startswith("-----BEGIN"):
+        return "this is a key or a certificate; a token is needed"
+    if not all("!" <= letter <= "~" for letter in text):
+        return "holds a space, a line end or another character that no token has"
+    return None
+
+
+def inspect_authority(ca_file: str) -> str | None:
+    """Why a file can't say which hosts to trust, or None."""
+    import ssl
+
+    try:
+        ssl.create_default_context(cafile=ca_file)
+    except ssl.SSLError:
+        return f"{ca_file} holds no certificate that can be read; it must be PEM, beginning with -----BEGIN CERTIFICATE-----"
+    except OSError as error:
+        return f"{ca_file} can't be read: {error.strerror}"
     return None
