@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 
 
 def main() -> None:
@@ -14,7 +15,7 @@ def main() -> None:
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         _no_core_dumps()
-        found = check(sys.argv[1:], os.environ)
+        found = check(sys.argv[1:], os.environ, time.time())
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

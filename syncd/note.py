@@ -29,6 +29,8 @@ from syncd.models import AnonymousIdentity, Identity, Job, Listing, PathRule, Pu
 from syncd.store.lock import lock_file
 from syncd.wiring import Workshop, proxies_of
 
+# what a state remembers of the past, without anything that is to be done about it
+MEMORY = ("files", "last_run_at", "last_success_at", "last_change_at", "hook_commit", "trusted_commit", "trusted_for")
 HEADS_AT_MOST = 450  # two runs within a minute stay within GitHub's 900 points
 
 
@@ -111,13 +113,10 @@ def _job(workshop: Workshop, job: Job, heads: Heads) -> dict[str, Any]:
 
 
 def _at_rest(state: JobState, job: Job, head: Head) -> bool:
-    """Nothing but the applied set and the times: whatever else a state may come to hold, only its default is plain. A reload that is
-    not owed is owed for no commit."""
-    rest = JobState(
-        applied_commit=head.commit, applied_digest=job.digest, files=state.files, hook_commit=state.hook_commit,
-        last_run_at=state.last_run_at, last_success_at=state.last_success_at, last_change_at=state.last_change_at,
-    )  # fmt: skip
-    return state == rest and state.last_success_at is not None
+    """Nothing is owed, held, failing or unfinished: the set of this head and configuration was applied, and whatever else a state may
+    come to hold, only its default is plain. A new field keeps every job out of the note until it is listed in `MEMORY` or unset."""
+    memory = {name: getattr(state, name) for name in MEMORY}
+    return state == JobState(applied_commit=head.commit, applied_digest=job.digest, **memory) and state.last_success_at is not None
 
 
 def _places(recorded: Mapping[str, Recorded]) -> list[tuple[str, list[str]]]:

@@ -64,19 +64,19 @@ class InStep(NamedTuple):
     asked: Asked
 
 
-def check(arguments: Sequence[str], environ: Mapping[str, str]) -> InStep | list[Reply]:
-    """`InStep`, or what GitHub has said on the way to no opinion."""
+def check(arguments: Sequence[str], environ: Mapping[str, str], now: float) -> InStep | list[Reply]:
+    """`InStep`, or what GitHub has said on the way to no opinion. `now` is seconds since 1970."""
     asked = understood(arguments, environ)
     if asked is None or asked.config is None or any(name.lower().endswith("_proxy") and value and name.lower() != "no_proxy" for name, value in environ.items()):
         return []
     try:
-        note = _note(asked.config, environ)
+        note = _note(asked.config, environ, now)
     except (OSError, ValueError, KeyError, TypeError):
         return []  # no note, a damaged one, or one for something else: the full run writes it anew
     jobs = asked.jobs or tuple(note["all"])
     if not set(jobs) <= note["jobs"].keys():
         return []
-    return _Check(asked, note, [name for name in note["all"] if name in set(jobs)], environ).run()
+    return _Check(asked, note, [name for name in note["all"] if name in set(jobs)], environ, now).run()
 
 
 def understood(arguments: Sequence[str], environ: Mapping[str, str]) -> Asked | None:
@@ -112,7 +112,7 @@ def _usual_config(environ: Mapping[str, str]) -> str | None:
 # --- the note ---------------------------------------------------------------------------------------------------------
 
 
-def _note(config: str, environ: Mapping[str, str]) -> Any:
+def _note(config: str, environ: Mapping[str, str], now: float) -> Any:
     """The note for this configuration. Raises ValueError when it is not to be used."""
     with open(config, "rb") as file:
         content = file.read(LARGEST_NOTE)
@@ -121,7 +121,7 @@ def _note(config: str, environ: Mapping[str, str]) -> Any:
     expected = {**configuration(config, content), "environment": environment(environ)}
     if note["configuration"] != expected or note["state"] != [state, os.path.realpath(state)]:
         raise ValueError("the configuration is another one")
-    if not 0 <= time.time() - note["written_at"] < A_DAY:
+    if not 0 <= now - note["written_at"] < A_DAY:
         raise ValueError("the note is old")
     found = os.stat(note["store"])
     if note["store_file"] != [found.st_dev, found.st_ino] or os.stat(state).st_uid != os.geteuid():
@@ -292,8 +292,8 @@ class Line:
 
 
 class _Check:
-    def __init__(self, asked: Asked, note: Any, jobs: list[str], environ: Mapping[str, str]) -> None:
-        self._asked, self._note, self._names, self._environ = asked, note, jobs, environ
+    def __init__(self, asked: Asked, note: Any, jobs: list[str], environ: Mapping[str, str], now: float) -> None:
+        self._asked, self._note, self._names, self._environ, self._now = asked, note, jobs, environ, now
         self._jobs = [note["jobs"][name] for name in jobs]
         self._began = time.monotonic()
 
@@ -332,7 +332,7 @@ class _Check:
                 if found.get("x-ratelimit-resource", "core") == "core":
                     budgets[reply.identity] = (int(found["x-ratelimit-limit"]), int(found["x-ratelimit-remaining"]), reset.isoformat())
         try:
-            return record_quiet(self._note["store"], self._note["counter"], self._names, budgets, datetime.now(UTC).isoformat())
+            return record_quiet(self._note["store"], self._note["counter"], self._names, budgets, datetime.fromtimestamp(self._now, UTC).isoformat())
         except sqlite3.Error:
             return False
 
