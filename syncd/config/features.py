@@ -7,7 +7,6 @@ from __future__ import annotations
 
 NOT_YET: dict[str, str] = {
     "github.*.login": "logging in as a user",
-    "jobs.*.publish": "publish: symlink",
     "web": "the web listener",
     "notify": "notifications",
 }

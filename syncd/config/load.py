@@ -18,6 +18,7 @@ from syncd.errors import ConfigError, Problem
 
 SYSTEM = Path("/etc/syncd/config.yaml")
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
+SUGGESTIONS = 100  # looked up at most; whoever wrote more unknown keys than that has another file in hand
 EXCLUSIVE = ("every", "cron")  # a job's own replaces both of the defaults'
 
 
@@ -71,8 +72,12 @@ def load_with_places(path: Path, environ: Mapping[str, str]) -> tuple[Config, ju
 
 
 def _ordered(problems: list[Problem], documents: list[Document]) -> list[Problem]:
+    """In file order, and a mistake once: what stands in `defaults` is found again in each job."""
     order = {document.file: index for index, document in enumerate(documents)}
-    return sorted(dict.fromkeys(problems), key=lambda problem: (order.get(problem.file, 0), problem.line, problem.column))
+    first: dict[tuple[str, int, int, str], Problem] = {}
+    for problem in problems:
+        first.setdefault((problem.file, problem.line, problem.column, problem.text), problem)
+    return sorted(first.values(), key=lambda problem: (order.get(problem.file, 0), problem.line, problem.column))
 
 
 def _digest(files: list[Path]) -> str:
@@ -88,6 +93,7 @@ class _Loading:
     def __init__(self, documents: list[Document], problems: list[Problem]) -> None:
         self.documents, self.problems = documents, list(problems)
         self._origin: dict[Key, Document] = {}
+        self._suggestions = SUGGESTIONS
 
     def validated(self) -> ConfigModel | None:
         value = self._joined()
@@ -111,7 +117,7 @@ class _Loading:
         document, shown = self._document_of(key)
         place = document.place(key) if self._has(document, key) else document.place(shown)
         if at_name:
-            place = document.names.get(key, place)
+            place = document.names.get(key) or document.names.get(shown, place)
         found = document.problem(key, text, place)
         return Problem(found.file, found.line, found.column, found.key, found.text, found.source_line)
 
@@ -174,13 +180,18 @@ class _Loading:
     def _unknown(self, model: type[BaseModel], value: Mapping[str, Any], key: Key) -> None:
         for name in value:
             if name not in _aliases(model):
-                self.problems.append(self.problem((*key, name), _unknown_text(name, model), at_name=True))
+                self.problems.append(self.problem((*key, name), self._unknown_text(name, model), at_name=True))
+
+    def _unknown_text(self, name: str, model: type[BaseModel] | None) -> str:
+        self._suggestions -= 1
+        close = difflib.get_close_matches(name[:60], _aliases(model), 1, 0.6) if model is not None and self._suggestions >= 0 else []
+        return f"unknown key '{name[:60]}'" + (f"; did you mean '{close[0]}'?" if close else "")
 
     def _translated(self, found: dict[str, Any]) -> Problem:
         key: Key = tuple(found["loc"])
         kind, message = found["type"], found["msg"]
         if kind == "extra_forbidden":
-            return self.problem(key, _unknown_text(str(key[-1]), _model_at(key[:-1])), at_name=True)
+            return self.problem(key, self._unknown_text(str(key[-1]), _model_at(key[:-1])), at_name=True)
         if kind == "missing":
             return self.problem(key[:-1], f"'{key[-1]}' is required") if len(key) > 1 else self.problem(key, f"'{key[-1]}' is required" + ("; write version: 1" if key[-1] == "version" else ""))
         texts = {
@@ -192,11 +203,6 @@ class _Loading:
 
 def _aliases(model: type[BaseModel]) -> list[str]:
     return [info.alias or name for name, info in model.model_fields.items()]
-
-
-def _unknown_text(name: str, model: type[BaseModel] | None) -> str:
-    close = difflib.get_close_matches(name, _aliases(model), 1, 0.6) if model is not None else []
-    return f"unknown key '{name[:60]}'" + (f"; did you mean '{close[0]}'?" if close else "")
 
 
 def _model_at(key: Key) -> type[BaseModel] | None:

@@ -6,8 +6,9 @@ Aliases and merge keys are expanded up to a bound; everything that would make a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,21 @@ from syncd.errors import Problem
 SIZE_AT_MOST = 1 << 20
 NODES_AT_MOST = 100_000
 DEPTH_AT_MOST = 50
+LONGEST_TEXT = 400
 
 Key = tuple[str | int, ...]
 
 
-class _Loader(yaml.SafeLoader):
+def _loader(base: type) -> Any:
     """Composes nodes; knows `true`, `false`, `null`, nothing (null) and `<<`, and takes all other scalars as text."""
+    made: Any = type("_Loader", (base,), {"yaml_implicit_resolvers": {}})
+    for kind, pattern, first in (("bool", "true|True|TRUE|false|False|FALSE", "tTfF"), ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]), ("merge", "<<", "<")):
+        made.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(f"^(?:{pattern})$"), list(first))
+    return made
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (PyYAML reads it from the class)
 
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", __import__("re").compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", __import__("re").compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
-_Loader.add_implicit_resolver("tag:yaml.org,2002:merge", __import__("re").compile(r"^(?:<<)$"), ["<"])
+PURE = _loader(yaml.SafeLoader)
+_LOADER = _loader(yaml.CSafeLoader) if yaml.__with_libyaml__ else PURE  # libyaml is nine times as fast
 
 
 @dataclass
@@ -47,6 +50,8 @@ class Document:
     def problem(self, key: Key, text: str, place: tuple[int, int] | None = None) -> Problem:
         line, column = place or self.place(key)
         source = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
+        if len(text) > LONGEST_TEXT:  # it quotes a value: what was expected stands at its end
+            text = f"{text[: LONGEST_TEXT // 2]} … {text[-LONGEST_TEXT // 2 :]}"
         return Problem(self.file, line, column, key_text(key), text, source)
 
     def place(self, key: Key) -> tuple[int, int]:
@@ -88,7 +93,8 @@ def read_document(path: Path) -> Document:
 
 def _compose(document: Document, text: str) -> None:
     try:
-        loader = _Loader(text)
+        _measure(text)
+        loader = _LOADER(text)
         try:
             node = loader.get_single_node()
         finally:
@@ -100,7 +106,9 @@ def _compose(document: Document, text: str) -> None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        document.problems.append(document.problem((), f"is not YAML: {_sentence(error)}", place))
+        found = document.problem((), f"is not YAML: {_sentence(error)}", place)
+        tab = found.source_line[place[1] - 1 : place[1]] == "\t"
+        document.problems.append(replace(found, text=f"{found.text}; indent with spaces, not tabs") if tab else found)
     except yaml.YAMLError as error:
         document.problems.append(Problem(document.file, 1, 1, "", f"is not YAML: {str(error).splitlines()[0]}"))
     except RecursionError:
@@ -108,10 +116,21 @@ def _compose(document: Document, text: str) -> None:
         document.problems.append(Problem(document.file, 1, 1, "", f"is nested deeper than {DEPTH_AT_MOST} levels"))
 
 
+def _measure(text: str) -> None:
+    """Raises _TooMuch where composing would take long or nest deep. Events come one by one, so this itself takes neither."""
+    depth = count = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent, yaml.AliasEvent)):
+            count += 1
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH_AT_MOST + 1:
+            raise _TooMuch(f"it is nested deeper than {DEPTH_AT_MOST} levels")
+        if count > NODES_AT_MOST:
+            raise _TooMuch(f"it has more than {NODES_AT_MOST} values")
+
+
 def _sentence(error: yaml.MarkedYAMLError) -> str:
-    parts = [part for part in (error.context, error.problem) if part]
-    text = ", ".join(parts)
-    return text + ("; indent with spaces, not tabs" if "\\t" in text else "")
+    return ", ".join(part for part in (error.context, error.problem) if part)
 
 
 class _TooMuch(yaml.YAMLError):

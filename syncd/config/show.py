@@ -5,10 +5,13 @@ from __future__ import annotations
 from syncd.errors import ConfigError, Problem
 
 WIDEST = 160
+SHOWN = 200  # more is another file than was meant
 
 
 def render(error: ConfigError) -> str:
-    return "\n".join(line for problem in error.problems for line in _lines(problem))
+    lines = [line for problem in error.problems[:SHOWN] for line in _lines(problem)]
+    more = len(error.problems) - SHOWN
+    return "\n".join([*lines, f"and {more} more mistakes"] if more > 0 else lines)
 
 
 def _lines(problem: Problem) -> list[str]:
@@ -21,4 +24,6 @@ def _lines(problem: Problem) -> list[str]:
 
 
 def _visible(text: str) -> str:
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

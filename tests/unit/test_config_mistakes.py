@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import resource
+import time
 from pathlib import Path
 
 import pytest
 
+from syncd.config import places
 from syncd.config.load import load_config
 from syncd.config.show import render
 from syncd.errors import ConfigError
 
+SECONDS_AT_MOST = 3.0  # one on a quiet machine
 BASE = """version: 1
 github:
   ops: {app_id: 12345, private_key: /etc/syncd/app.pem}
@@ -51,7 +54,7 @@ MISTAKES: dict[str, tuple[str, int, int, str, str]] = {
     "unknown limit": (job("limits: {deletes: 5}"), 8, 14, "jobs.nginx.limits.deletes", "did you mean 'delete'?"),
     "a key twice": (job("repo: acme/other"), 8, 5, "jobs.nginx.repo", "is given twice; the first is in line 6"),
     "a job twice": (BASE + "  nginx:\n    repo: a/b\n", 10, 3, "jobs.nginx", "is given twice"),
-    "tabs": ("version: 1\ngithub:\n\tops: 1\n", 3, 1, "", "is not YAML"),
+    "tabs": ("version: 1\ngithub:\n\tops: 1\n", 3, 1, "", "indent with spaces, not tabs"),
     "an open quote": (BASE + 'web: "open\n', 11, 1, "", "is not YAML"),
     "an open bracket": (BASE + "web: [\n", 11, 1, "", "is not YAML"),
     "an unknown anchor": (swap("/etc/syncd/app.pem", "*nowhere"), 3, 37, "", "is not YAML"),
@@ -146,6 +149,36 @@ def test_every_mistake_is_said_at_once_in_the_order_of_the_file(tmp_path: Path) 
     assert [problem.key for problem in caught.value.problems] == ["github.ops.app_id", "jobs.nginx.repo", "jobs.nginx.every", "workers", "nonsense"]
 
 
+def test_a_mistake_in_the_defaults_is_said_once_for_all_jobs(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(BASE.replace("    every: 5m\n", "") + "  other: {repo: a/b, paths: [{from: x, to: /srv/x}]}\ndefaults: {every: soon, evry: 5m}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, {"HOME": str(tmp_path)})
+    assert [problem.text[:14] for problem in caught.value.problems] == ["'soon' is not ", "unknown key 'e"], caught.value.problems
+
+
+def test_the_slower_reader_of_machines_without_libyaml_finds_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for reader in (places._LOADER, places.PURE):
+        monkeypatch.setattr(places, "_LOADER", reader)
+        for text, *_ in MISTAKES.values():
+            (tmp_path / "config.yaml").write_text(text)
+            with pytest.raises(ConfigError) as caught:
+                load_config(tmp_path / "config.yaml", {"HOME": str(tmp_path)})
+            found.append([(one.line, one.column, one.key, one.text if "not YAML" not in one.text else "not YAML") for one in caught.value.problems])
+    half = len(found) // 2
+    assert found[:half] == found[half:] and half == len(MISTAKES)
+
+
+def test_of_thousands_of_mistakes_the_first_are_shown_and_the_rest_counted(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(BASE + many(1000, "k{}: v\n"))
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, {"HOME": str(tmp_path)})
+    shown = render(caught.value).splitlines()
+    assert len(caught.value.problems) == 1000 and len(shown) == 601 and shown[-1] == "and 800 more mistakes"
+
+
 def test_the_caret_stands_under_what_is_meant(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(swap("5m", "5 parsecs"))
@@ -155,28 +188,52 @@ def test_the_caret_stands_under_what_is_meant(tmp_path: Path) -> None:
     assert lines[1].index("5 parsecs") == lines[2].index("^")
 
 
+def many(count: int, line: str) -> str:
+    return "".join(line.format(number) for number in range(count))
+
+
+DIGITS = "9" * 10_000
 BOMBS = {
     "aliases": "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{new}: &{new} [*{old},*{old},*{old},*{old},*{old},*{old},*{old},*{old},*{old}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)),
     "merges": "a: &a {k: v}\n" + "".join(f"{new}: &{new} {{<<: [*{old},*{old},*{old},*{old},*{old},*{old},*{old},*{old},*{old}]}}\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)),
     "depth": "[" * 5000,
+    "a million deep": "[" * 1_000_000,
     "deep mappings": "".join(f"{' ' * level}a:\n" for level in range(200)) + " " * 200 + "b",
     "flow mappings": "{a: " * 3000,
     "recursion": "a: &a [*a]\n",
+    "a value that is itself": "a: &a {b: *a}\n",
     "NUL": "version: 1\0\n",
     "control": "version: \x01\n",
     "a megabyte": "x: " + "y" * (2 << 20),
-}
+    "hundreds of thousands of values": "x-a: [" + "a," * 400_000 + "]\n",
+    "tens of thousands of unknown keys": BASE + many(40_000, "k{}: v\n"),
+    "keys that are nearly known": BASE + "defaults: {" + many(10_000, "everi{}: 1, ") + "}\n",
+    "one destination for all": "version: 1\ngithub: {a: {anonymous: true}}\njobs:\n" + many(1500, "  j{}: {{repo: a/b, every: 5m, paths: [{{from: x, to: /srv/x}}]}}\n"),
+    "a key of a million letters": "k" * 1_000_000 + ": 1\n",
+    "a ref of a million letters": job("ref: " + "a" * 900_000),
+    "an owner of a million letters": job("owner: " + "a " * 400_000),
+    "an address of a million letters": swap("app_id: 12345,", f"app_id: 12345, api: 'http://{'a.' * 400_000}',"),
+    "a time zone of a million letters": BASE + "timezone: " + "../" * 300_000 + "etc/passwd\n",
+    "ten thousand digits everywhere": job(f"limits: {{files: {DIGITS}, size: {DIGITS}, delete: {DIGITS}}}\n    timeout: {DIGITS}s\n    mode: {DIGITS}\n    keep: {DIGITS}").replace("12345", DIGITS),
+    "a cron of ten thousand digits": swap("every: 5m", f"cron: '{DIGITS} * * * *'"),
+    "a cron of a hundred thousand parts": swap("every: 5m", f"cron: '{','.join(['*/0'] * 100_000)} * * * *'"),
+    "a pattern of a hundred thousand parts": path(f"{{from: a/, to: srv/a/, include: ['{'**/' * 100_000}']}}"),
+    "twenty thousand patterns": path("{from: a/, to: srv/a/, include: [" + '"**/a*b*c*d*e*f/**",' * 20_000 + "]}"),
+    "a hook of a million letters": job("on_change: '" + '"a ' * 200_001 + "'"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_what_would_make_a_reader_slow_is_a_mistake_too(tmp_path: Path, name: str) -> None:
     file = tmp_path / "config.yaml"
     file.write_bytes(BOMBS[name].encode())
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(ConfigError) as caught:
         load_config(file, {"HOME": str(tmp_path)})
-    assert caught.value.problems
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
+    assert caught.value.problems and all(len(problem.text) < 1000 for problem in caught.value.problems[:100])
+    render(caught.value)
+    seconds, megabytes = time.process_time() - began, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert seconds < SECONDS_AT_MOST and megabytes < 100, (seconds, megabytes)
 
 
 @pytest.mark.parametrize("raw", [b"\xff\xfeV\x00e\x00r\x00", bytes(range(256)), b"version: \xe9\n"], ids=["utf-16", "binary", "latin-1"])
