@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from syncd.clock import Clock, Patience, SystemClock
 from syncd.config.model import Config
 from syncd.config.secrets import read_key, read_secret
-from syncd.engine.ports import Source
+from syncd.engine.ports import Mirror, Source
 from syncd.engine.run import House
 from syncd.errors import AuthError, MirrorError
 from syncd.github.early import Early, Reply
@@ -23,6 +23,7 @@ from syncd.github.transport import Network, Proxies, Retrying
 from syncd.hooks.runner import CommandHooks
 from syncd.mirror.disk import DiskMirror
 from syncd.models import AppIdentity, Identity, Job, TokenIdentity
+from syncd.mirror.switch import mirror_of
 from syncd.store.blobs import BlobCache
 from syncd.store.lock import job_lock
 from syncd.store.store import SqliteStore
@@ -57,11 +58,15 @@ class Workshop:
     def house(self, job: Job) -> House:
         identity = self.config.identities[job.identity]
         return House(
-            self.source(identity), self.store, self.mirror, self.blobs, self.clock, resolve_owner, scope=f"{identity.api} {identity.name}", jobs=frozenset(self.config.jobs),
+            self.source(identity), self.store, self.mirror_of(job), self.blobs, self.clock, resolve_owner, scope=f"{identity.api} {identity.name}", jobs=frozenset(self.config.jobs),
             hooks=self.hooks,
         )  # fmt: skip
 
     def patience(self, job: Job) -> Patience:
+    def mirror_of(self, job: Job) -> Mirror:
+        """The disk as this job writes it."""
+        return mirror_of(job, self.mirror, self.clock)
+
         return Patience(self.clock, job.timeout_seconds, self.stop)
 
     @contextmanager

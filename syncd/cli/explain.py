@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from dataclasses import replace
+from pathlib import Path
 
 import click
 
@@ -16,7 +17,8 @@ from syncd.engine.desired import chooser
 from syncd.engine.ports import Target
 from syncd.engine.verify import compare
 from syncd.errors import SyncdError
-from syncd.mirror.scan import scan
+from syncd.mirror.disk import DiskMirror
+from syncd.mirror.switch import mirror_of
 from syncd.models import Job, PathRule, Recorded, Standing
 from syncd.store.store import SqliteStore
 
@@ -64,14 +66,14 @@ def _owned(config: Config, store: SqliteStore, path: str, owner: str) -> list[st
         f"{path}: {row.upstream.source} of {job.repo}@{job.ref or 'HEAD'}, by the job {owner}",
         f"  applied: commit {(state.applied_commit or '-')[:12]}, blob {row.upstream.blob[:12]}, mode {row.upstream.mode:04o}",
     ]
-    return [*lines, *_standing(job, path, row), *_paused(store, owner)]
+    return [*lines, *_standing(job, path, row, config.state), *_paused(store, owner)]
 
 
-def _standing(job: Job, path: str, row: Recorded) -> list[str]:
+def _standing(job: Job, path: str, row: Recorded, state: Path) -> list[str]:
     if row.standing is Standing.DROPPED:
         return ["  the repository has it no more; prune: off leaves it"]
     try:
-        local = scan({path: Target(row.entry.root, replace(row, stat=None))})
+        local = mirror_of(job, DiskMirror(state / "trash", SystemClock()), SystemClock()).scan({path: Target(row.entry.root, replace(row, stat=None))})
     except SyncdError as error:
         return [f"  now: {error.message}"]
     found = compare(job, {path: row}, local)

@@ -89,7 +89,7 @@ def _show(settings: Settings, workshop: Workshop, job: Job, report: RunReport, d
     for change in report.changes:
         emit(settings, change_line(change))
         if diff and change.path in actions:
-            for line in _diff(workshop, actions[change.path], show_secrets):
+            for line in _diff(workshop, job, actions[change.path], show_secrets):
                 emit(settings, line)
 
 
@@ -102,24 +102,25 @@ def _hook_lines(job: Job, report: RunReport, state: JobState) -> list[str]:
     return lines
 
 
-def _diff(workshop: Workshop, action: Action, show_secrets: bool) -> list[str]:
+def _diff(workshop: Workshop, job: Job, action: Action, show_secrets: bool) -> list[str]:
     """The lines that change, for text that its readers may see anyway."""
     want, have = action.want, action.expect
     if action.verb not in (Verb.WRITE, Verb.RESTORE) or want is None or want.kind is not Kind.FILE:
         return []
     if not show_secrets and not (readable_by_all(want.mode) and (have is None or readable_by_all(have.mode))):
         return [note(HIDDEN)]
-    old = _content_on_disk(action) if have is not None and have.kind is Kind.FILE else b""
+    old = _content_on_disk(workshop, job, action) if have is not None and have.kind is Kind.FILE else b""
     with workshop.blobs.open(want.blob) as content:
         new = content.read(DIFF_LIMIT + 1)
     return diff_lines(old, new)
 
 
-def _content_on_disk(action: Action) -> bytes | None:
-    from syncd.mirror.read import read_file
-
-    root = action.want.root if action.want else "/"
-    return read_file(action.path, root, DIFF_LIMIT + 1)
+def _content_on_disk(workshop: Workshop, job: Job, action: Action) -> bytes | None:
+    try:
+        with workshop.mirror_of(job).open(action.path, action.want.root if action.want else "/") as content:
+            return content.read(DIFF_LIMIT + 1)
+    except (SyncdError, OSError):
+        return None
 
 
 def _close(settings: Settings, reports: list[RunReport], workshop: Workshop) -> None:

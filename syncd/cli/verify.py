@@ -12,10 +12,11 @@ import click
 from syncd.cli.common import Settings, chosen_jobs, emit
 from syncd.cli.reports import printable
 from syncd.clock import SystemClock
-from syncd.engine.ports import Target
+from syncd.engine.ports import Mirror, Target
 from syncd.engine.verify import Finding, compare
 from syncd.errors import SyncdError
 from syncd.mirror.disk import DiskMirror
+from syncd.mirror.switch import mirror_of
 from syncd.models import Job
 from syncd.store.blobs import BlobCache
 from syncd.store.store import SqliteStore
@@ -35,8 +36,8 @@ def command(settings: Settings, jobs: tuple[str, ...], as_object: bool) -> int:
     chosen = chosen_jobs(config, jobs)
     store = SqliteStore.peek(config.state)
     try:
-        mirror = DiskMirror(config.state / "trash", SystemClock())
-        results = [_verify(job, store, mirror) for job in chosen]
+        disk = DiskMirror(config.state / "trash", SystemClock())
+        results = [_verify(job, store, mirror_of(job, disk, SystemClock())) for job in chosen]
     finally:
         store.close()
     checked, damaged = BlobCache(config.state / "blobs").verify()
@@ -52,7 +53,7 @@ def command(settings: Settings, jobs: tuple[str, ...], as_object: bool) -> int:
     return code
 
 
-def _verify(job: Job, store: SqliteStore, mirror: DiskMirror) -> dict[str, Any]:
+def _verify(job: Job, store: SqliteStore, mirror: Mirror) -> dict[str, Any]:
     recorded = store.recorded(job.name)
     findings: list[Finding] = []
     error = None

@@ -116,6 +116,7 @@ class Applied:
     folders_made: tuple[str, ...] = ()
     folders_removed: tuple[str, ...] = ()
     troubles: tuple[MirrorError, ...] = ()  # what went wrong beside the actions, such as an empty folder that can't be removed
+    carried: Mapping[str, Stat] = field(default_factory=dict)  # destinations that nothing was done to, and that are other inodes now
 
 
 class Mirror(Protocol):

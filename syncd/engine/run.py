@@ -131,7 +131,8 @@ def decide(job: Job, house: House, patience: Patience, options: Options, state: 
     local = house.mirror.scan({path: Target(root, recorded.get(path)) for path, root in roots.items()})
     for path, have in local.items():
         if have is not None and have.problem is not None:
-            raise MirrorError(have.problem, path=path, hint=have.hint)
+            left = f"to leave what the job wrote there before and begin anew: syncd sync {job.name} --forget {job.name}" if path not in remote else None
+            raise MirrorError(have.problem, path=path, hint=left or have.hint)
     return Decision(commit, remote, recorded, make_plan(job, remote, recorded, local, allow_delete), refusal)
 
 
