@@ -62,11 +62,11 @@ class Workshop:
             hooks=self.hooks,
         )  # fmt: skip
 
-    def patience(self, job: Job) -> Patience:
     def mirror_of(self, job: Job) -> Mirror:
         """The disk as this job writes it."""
         return mirror_of(job, self.mirror, self.clock)
 
+    def patience(self, job: Job) -> Patience:
         return Patience(self.clock, job.timeout_seconds, self.stop)
 
     @contextmanager
