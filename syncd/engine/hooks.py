@@ -118,9 +118,26 @@ def reload_failed(hook: Hook, end: HookEnd) -> HookFailedError | None:
     )  # fmt: skip
 
 
+def withdrawing(hook: Hook, end: HookEnd, commit: str) -> HookFailedError | None:
+    """The verdict on the commit whose reload failed. None where the command could not be run at all: that says nothing of the commit."""
+    if end.problem is not None:
+        return None
+    text = f"on_change failed with commit {commit[:7]}, and the previous set was put back: {how(hook, end)}{shown(end.output)}"
+    return HookFailedError(text, output=end.output, status=end.status, rejected=True, commit=commit, hint=REJECTED_HINT)
+
+
+def withdrawn(state: JobState, verdict: HookFailedError, again: HookFailedError | None, now: datetime) -> JobState:
+    """After the previous set was put back and the reload run once more: owed still when that failed too. The job is failing."""
+    if again is None:
+        state = replace(state, hook_owed=False, hook_commit=None, hook_attempts=0, hook_tried_at=None, hook_since=None)
+    else:
+        state = replace(state, hook_attempts=state.hook_attempts + 1, hook_tried_at=now)
+    return replace(state, failures=state.failures + 1, last_error_kind=verdict.kind, last_error=verdict.message)
+
+
 def paid(state: JobState, report: RunReport, now: datetime) -> JobState:
     """Nothing is owed any more; a run that did all it had to is a success from here on."""
-    after = replace(state, hook_owed=False, hook_commit=None, hook_attempts=0, hook_tried_at=None, hook_since=None)
+    after = replace(state, hook_owed=False, hook_commit=None, hook_attempts=0, hook_tried_at=None, hook_since=None, undo=None, undo_keeps=())
     if report.status not in (RunStatus.CHANGED, RunStatus.UNCHANGED):
         return after
     return replace(after, last_success_at=now, failures=0, last_error_kind=None, last_error=None)
@@ -191,3 +208,7 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def first_line(text: str) -> str:
+    return text.partition("\n")[0]

@@ -232,6 +232,9 @@ class JobState:
     hook_commit: str | None = None
     hook_attempts: int = 0
     hook_tried_at: datetime | None = None
+    undo: str | None = None  # the blob that says what stood before the changes that a reload is owed for
+    undo_keeps: tuple[str, ...] = ()  # and the blobs that the way back needs
+    undoing: bool = False  # the way back has been begun
     hook_since: datetime | None = None  # the run since which changes have no reload behind them
     paused_until: datetime | None = None
     paused_reason: str | None = None
@@ -275,6 +278,7 @@ class Result:
     folders_removed: tuple[str, ...] = ()
     state: JobState = JobState()
     applied: bool = False  # the whole set of `report.commit` stands: keep it as one of the job's sets
+    withdrawn: str | None = None  # the newest set, of this commit, is none to go back to
 
 
 class Store(ListingMemory, Protocol):

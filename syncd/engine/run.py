@@ -21,6 +21,7 @@ from syncd.engine.ports import AppliedSet, Blobs, Head, HookEnd, Hooks, Intent, 
 from syncd.engine.settle import settle
 from syncd.engine.staged import staged_files
 from syncd.engine.trust import accepted, check_required
+from syncd.engine.withdraw import finish, keep_a_way_back
 from syncd.errors import BrakeError, HookFailedError, MirrorError, SyncdError, UntrustedError
 from syncd.models import Entry, Job, Lfs, Plan, Recorded, RunReport, RunStatus, Standing, Trigger, Verb
 
@@ -74,7 +75,7 @@ def run_job(job: Job, house: House, patience: Patience, options: Options = Optio
     if options.back_to is None and state.paused(started_at):
         return _left_alone(report, state, began)
     try:
-        state = settle(job, house.store, house.mirror)
+        state = finish(job, house, settle(job, house.store, house.mirror), report)
         report, result = _bring(job, house, patience, options, state, report)
         if report.error is None and options.back_to is None:
             result = replace(result, state=accepted(job, result.state, options.ref))
@@ -150,7 +151,10 @@ def _bring(job: Job, house: House, patience: Patience, options: Options, state: 
         patience.check()
         stage(job, decision.commit, decision.plan, decision.remote, house.source, house.blobs, patience)
         _ask_validate(job, house, patience, decision, state, report)
-        walked = _carry_out(job, house, decision, state, report)
+        if decision.plan.changes_disk:
+            state = replace(state, hook_since=hooks.owing(job, state, report.started_at).hook_since)
+            state = state if options.back_to else keep_a_way_back(job, house, state, decision.commit, decision.plan, decision.remote, decision.recorded)
+        walked = _carry_out(job, house, decision, state)
         if not walked.only_changed_underneath or attempt == ATTEMPTS:
             break
         state = _save_progress(job, house, report, walked, decision, state)
@@ -172,16 +176,13 @@ def _ask_validate(job: Job, house: House, patience: Patience, decision: Decision
         raise error
 
 
-def _carry_out(job: Job, house: House, decision: Decision, state: JobState, report: RunReport) -> Walked:
+def _carry_out(job: Job, house: House, decision: Decision, state: JobState) -> Walked:
     """The plan is applied, its intent noted first: a crash repeats work, it never orphans a file."""
     intent_id = secrets.token_hex(6)
     steps = tuple(action for action in decision.plan.actions if action.verb.touches_disk)
     if steps:
         folders = house.mirror.prepare(job, steps)
-        house.store.intend(
-            Intent(intent_id, job.name, decision.commit, job.digest, steps, folders, job.on_change is not None, house.clock.now(), state.hook_owed),
-            replace(state, hook_since=hooks.owing(job, state, report.started_at).hook_since),
-        )
+        house.store.intend(Intent(intent_id, job.name, decision.commit, job.digest, steps, folders, job.on_change is not None, house.clock.now(), state.hook_owed), state)
     return apply_plan(intent_id, decision.plan, decision.recorded, decision.remote, house.mirror, house.blobs, house.store.folders(job.name))
 
 

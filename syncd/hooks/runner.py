@@ -205,8 +205,8 @@ class _Thread:
         return _last_word(heard) or self._give_up()
 
     def _note_pid(self, heard: bytes) -> None:
-        first = json.loads(heard.split(b"\n")[0]) if not self._hook_pid and b"\n" in heard else {}
-        self._hook_pid = first.get("pid", 0)
+        if not self._hook_pid and b"\n" in heard:
+            self._hook_pid = json.loads(heard.split(b"\n")[0]).get("pid", 0)
 
     def _give_up(self) -> dict[str, object]:
         if self._hook_pid:

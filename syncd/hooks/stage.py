@@ -33,6 +33,7 @@ class Workplace:
         self._start = sha256(job.encode()).hexdigest()[:16]
         self.folder = str(state_dir / "staging" / f"{self._start}-{secrets.token_hex(8)}")
         self.tree = f"{self.folder}/tree"
+        self._folders = {self.tree}
 
     def __enter__(self) -> Workplace:
         above = self._state_dir / "staging"
@@ -65,17 +66,24 @@ class Workplace:
             for link in links:
                 with link.open() as content:
                     target = content.read()
-                os.makedirs(os.path.dirname(self.tree + link.path), mode=0o700, exist_ok=True)
+                self._folder(os.path.dirname(self.tree + link.path))
                 os.symlink(target, os.fsencode(self.tree + link.path))
         except OSError as error:
             raise _trouble(self.folder, error) from error
 
     def _copy(self, file: StagedFile) -> None:
         place = self.tree + file.path
-        os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
+        self._folder(os.path.dirname(place))
         descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o700 if file.mode & 0o111 else 0o600)
         with open(descriptor, "wb", buffering=0) as laid, file.open() as content:
             shutil.copyfileobj(content, laid, COPY_BYTES)
+
+    def _folder(self, place: str) -> None:
+        """Made with all above it, each 0700: os.makedirs gives its mode to the last alone."""
+        if place not in self._folders:
+            self._folder(os.path.dirname(place))
+            os.mkdir(place, 0o700)
+            self._folders.add(place)
 
     def note(self, name: str, text: str) -> str:
         """A file beside the tree; its path."""

@@ -173,6 +173,9 @@ class SqliteStore:
             _put_state(connection, job, replace(result.state, paused_until=now.paused_until, paused_reason=now.paused_reason, held=now.held or result.state.held))
             if result.applied and result.report.commit:
                 self._keep_set(connection, job, result)
+            if result.withdrawn:
+                newest = select(schema.applied_set.c.id).where(schema.applied_set.c.job == job).order_by(schema.applied_set.c.id.desc()).limit(1).scalar_subquery()
+                connection.execute(delete(schema.applied_set).where(schema.applied_set.c.id == newest, schema.applied_set.c.commit == result.withdrawn))
             runs.add(connection, result.report)
 
         self._database.write(work)
@@ -213,12 +216,14 @@ class SqliteStore:
         self._database.write(lambda connection: connection.execute(table.update().where(table.c.id == set_id).values(pinned=int(pinned))))
 
     def blobs_in_use(self) -> set[str]:
-        """Every blob that the ledger or a kept set names: what the cache must not evict."""
+        """Every blob that the ledger, a kept set or a way back names: what the cache must not evict."""
         used: set[str] = set()
         for job in self._database.read(_jobs_with_files):
             used.update(blob for row in self.recorded(job).values() for blob in (row.entry.blob, row.upstream.blob))
             for one in self.sets(job):
                 used.update(entry.blob for entry in one.files.values())
+            state = self.state(job)
+            used.update(state.undo_keeps, [state.undo] if state.undo else [])
         return used
 
     # --- history ------------------------------------------------------------------------------------------------------

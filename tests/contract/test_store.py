@@ -228,7 +228,7 @@ def test_any_ledger_row_survives_the_way_to_text_and_back(row: Recorded) -> None
     assert recorded_from_text(recorded_to_text(row)) == row
 
 
-by_type = {"bool": st.booleans(), "int": st.integers(0, 2**40), "str | None": texts, "datetime | None": times}
+by_type = {"bool": st.booleans(), "int": st.integers(0, 2**40), "str | None": texts, "datetime | None": times, "tuple[str, ...]": st.lists(texts.filter(bool), max_size=3).map(tuple)}
 
 
 @given(st.fixed_dictionaries({one.name: by_type[str(one.type)] for one in fields(JobState)}).map(lambda values: JobState(**values)))

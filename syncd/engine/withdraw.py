@@ -1,0 +1,122 @@
+"""Carries out an undo: keeps what it will need while a change is made, and brings the previous set back when its reload has failed.
+
+Interrupted at any instant it is taken up again by the next run: what stands is looked at, and only what is not back yet is done.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from syncd.clock import Clock
+from syncd.engine import hooks
+from syncd.engine.ports import Applied, Blobs, Intent, JobState, Mirror, Result, Store, Target
+from syncd.engine.undo import Undo, from_text, remember, rows_after, to_text, undo_plan
+from syncd.errors import BadResponseError, ChangedUnderneathError, HookFailedError
+from syncd.models import Action, Entry, Job, Kind, Plan, Recorded, RunReport, RunStatus, Verb
+from syncd.objects import blob_id
+
+COPY_BYTES = 1 << 20
+
+
+class Ground(Protocol):
+    """Where a change and its undo are made; a House is one."""
+
+    @property
+    def store(self) -> Store: ...
+    @property
+    def mirror(self) -> Mirror: ...
+    @property
+    def blobs(self) -> Blobs: ...
+    @property
+    def clock(self) -> Clock: ...
+
+
+def keep_a_way_back(job: Job, ground: Ground, state: JobState, commit: str, plan: Plan, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded]) -> JobState:
+    """The state with which the plan may be intended: everything that it replaces is in the cache, and named.
+
+    Nothing is kept for a job that does not ask for it, nor for a repair of the set that stands. Raises MirrorError.
+    """
+    earlier = read_undo(state, ground.blobs) if state.hook_owed else None
+    if not job.undo_on_failure or job.on_change is None or (commit == state.applied_commit and job.digest == state.applied_digest):
+        return state if earlier is not None else replace(state, undo=None, undo_keeps=())
+    undo = remember(state, plan, remote, recorded, earlier)
+    for action in plan.actions:
+        if action.verb.touches_disk:
+            _keep_bytes(action, undo.places[action.path].root, ground)
+    content = to_text(undo).encode()
+    ground.blobs.add(blob_id(content), [content], len(content))
+    return replace(state, undo=blob_id(content), undo_keeps=tuple(sorted(undo.blobs)))
+
+
+def _keep_bytes(action: Action, root: str, ground: Ground) -> None:
+    have = action.expect
+    if have is None or have.blob is None or have.kind not in (Kind.FILE, Kind.LINK) or ground.blobs.has(have.blob):
+        return
+    with ground.mirror.open(action.path, root) as content:
+        try:
+            ground.blobs.add(have.blob, iter(lambda: content.read(COPY_BYTES), b""), have.stat.size)
+        except BadResponseError as error:
+            raise ChangedUnderneathError(f"{action.path} was changed while syncd was at work; it was left alone", path=action.path, hint="the next run looks again") from error
+
+
+def read_undo(state: JobState, blobs: Blobs) -> Undo | None:
+    """The way back that the state names; None where there is none, or where it was lost."""
+    if state.undo is None:
+        return None
+    try:
+        with blobs.open(state.undo) as content:
+            return from_text(content.read().decode())
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def withdraw(job: Job, ground: Ground, report: RunReport, error: HookFailedError) -> tuple[str, ...] | None:
+    """What stood before the change stands again and its commit is rejected; the paths left alone. None when there is no way back.
+
+    The reload is owed once more then, for the previous set. Raises MirrorError, StoreError: the next run goes on with it.
+    """
+    state = ground.store.state(job.name)
+    undo = read_undo(state, ground.blobs)
+    if undo is None or not job.undo_on_failure:
+        return None
+    return _bring_back(job, undo, hooks.noted(job, state, error), ground, replace(report, error=error))
+
+
+def finish(job: Job, ground: Ground, state: JobState, report: RunReport) -> JobState:
+    """An undo that was interrupted is finished; the state after it. Raises MirrorError, StoreError."""
+    undo = read_undo(state, ground.blobs) if state.undoing else None
+    if undo is None:
+        return replace(state, undoing=False)
+    error = HookFailedError(state.rejected_reason or "on_change failed", rejected=True, commit=state.rejected_commit)
+    _bring_back(job, undo, state, ground, replace(report, commit=state.rejected_commit, error=error))
+    return ground.store.state(job.name)
+
+
+def _bring_back(job: Job, undo: Undo, state: JobState, ground: Ground, report: RunReport) -> tuple[str, ...]:
+    recorded = ground.store.recorded(job.name)
+    local = ground.mirror.scan({path: Target(before.root, recorded.get(path)) for path, before in undo.places.items()})
+    plan = undo_plan(undo, recorded, local, os.geteuid() == 0)
+    steps = tuple(action for action in plan.actions if action.verb.touches_disk)
+    applied = Applied({})
+    if steps:
+        folders = ground.mirror.prepare(job, steps)
+        intent = Intent(secrets.token_hex(6), job.name, undo.commit or "", undo.digest or "", steps, folders, True, ground.clock.now(), owed_before=True)
+        ground.store.intend(intent, replace(state, undoing=True))
+        applied = ground.mirror.apply(intent.id, steps, ground.blobs, ground.store.folders(job.name))
+    upserts, removals = rows_after(undo, local, applied.outcomes)
+    failures = [*(outcome.error for outcome in applied.outcomes.values() if outcome.error is not None), *applied.troubles]
+    after = replace(state, settled=False, hook_owed=True, hook_commit=None, undoing=True)
+    if not failures:
+        after = replace(
+            after, settled=True, undoing=False, undo=None, undo_keeps=(), applied_commit=undo.commit, applied_digest=undo.digest, files=undo.files, hook_commit=undo.commit or "",
+        )  # fmt: skip
+    report = replace(report, status=RunStatus.REFUSED, changes=())
+    made, gone = applied.folders_made, applied.folders_removed
+    ground.store.record(job.name, Result(report, upserts, removals, made, gone, after, withdrawn=None if failures else report.commit))
+    if failures:
+        raise failures[0]
+    return tuple(action.path for action in plan.of(Verb.KEEP))

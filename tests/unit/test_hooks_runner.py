@@ -1,0 +1,277 @@
+"""Commands that hang, fork, flood, ignore SIGTERM, are missing or look for our secrets: each is bounded, and its end has a name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from syncd.clock import Patience, SystemClock
+from syncd.engine.ports import HookCall, HookEnd, StagedFile
+from syncd.errors import StoppedError
+from syncd.hooks import runner as runner_module
+from syncd.hooks.runner import CommandHooks, environment, person_of, placed
+from syncd.models import Hook, Kind, Secret
+from syncd.redact import remember
+
+
+@pytest.fixture
+def hooks(tmp_path: Path) -> CommandHooks:
+    (tmp_path / "state").mkdir(mode=0o700)
+    return CommandHooks(tmp_path / "state", {"LANG": "C.UTF-8", "GITHUB_TOKEN": "canary", "NOTIFY_SOCKET": "/run/x", "TZ": "UTC"})
+
+
+def patience() -> Patience:
+    return Patience(SystemClock(), 600)
+
+
+def call(text: str, seconds: float = 20.0, user: str | None = None, jobs: tuple[str, ...] = ("job",)) -> HookCall:
+    return HookCall(Hook(text, ("/bin/sh", "-c", text), True), jobs, {"SYNCD_JOB": "job"}, "{}", seconds, user)
+
+
+def alive(mark: str) -> list[int]:
+    """Processes with the mark in their arguments."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            with suppress(OSError):
+                if mark.encode() in Path(f"/proc/{name}/cmdline").read_bytes() and b"guard" not in Path(f"/proc/{name}/cmdline").read_bytes():
+                    found.append(int(name))
+    return found
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Iterator[str]:
+    """A number of seconds that only this test sleeps: how its processes are known."""
+    name = f"3{abs(hash(str(tmp_path))) % 10**7:07d}"
+    yield name
+    for pid in alive(name):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_command_gives_its_status_and_what_it_printed(hooks: CommandHooks) -> None:
+    assert hooks.run(call("echo out; echo err >&2; exit 3"), patience()) == HookEnd(status=3, output="out\nerr\n")
+    assert hooks.run(call("true"), patience()).status == 0
+    assert hooks.run(call("kill -SEGV $$"), patience()).signal == signal.SIGSEGV
+
+
+def test_a_hang_is_ended_at_its_limit_with_everything_it_started(hooks: CommandHooks, mark: str) -> None:
+    began = time.monotonic()
+    end = hooks.run(call(f"echo begun; sleep {mark} & setsid sleep {mark} & sleep {mark}", 0.5), patience())
+    assert end.timed_out and end.output == "begun\n" and time.monotonic() - began < 4
+    assert alive(mark) == []
+
+
+def test_who_ignores_sigterm_is_killed_within_the_grace(hooks: CommandHooks, mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "GRACE_SECONDS", 0.3)
+    began = time.monotonic()
+    end = hooks.run(call(f"trap '' TERM; (trap '' TERM; setsid sleep {mark}) & sleep {mark}; sleep {mark}", 0.3), patience())
+    assert end.timed_out and time.monotonic() - began < 5
+    assert alive(mark) == []
+
+
+def test_children_left_behind_in_the_group_end_with_the_command_and_a_daemon_that_left_it_stays(hooks: CommandHooks, mark: str) -> None:
+    began = time.monotonic()
+    end = hooks.run(call(f"sleep {mark} & setsid sleep {mark}1 >/dev/null 2>&1 & sleep 0.2; echo done"), patience())
+    assert (end.status, end.output) == (0, "done\n") and time.monotonic() - began < 5
+    assert [pid for pid in alive(mark) if pid not in alive(f"{mark}1")] == []
+    assert len(alive(f"{mark}1")) == 1
+
+
+BOMB = "while :; do sleep {mark} & done"  # grows as fast as one shell can fork: a doubling one would trouble whoever shares the machine
+
+
+@pytest.mark.parametrize("text", [BOMB, f"setsid sh -c '{BOMB}' & sleep 30", f"trap '' TERM; {BOMB}"], ids=["in the group", "out of the group", "deaf"])
+def test_a_fork_bomb_is_over_soon_after_its_limit(hooks: CommandHooks, text: str, mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "GRACE_SECONDS", 0.2)
+    began = time.monotonic()
+    end = hooks.run(call("exec 2>/dev/null; " + text.format(mark=mark), 0.2), patience())
+    assert end.timed_out and time.monotonic() - began < 10
+    assert alive(mark) == []
+
+
+def test_a_gigabyte_of_output_costs_its_last_64_kib(hooks: CommandHooks) -> None:
+    end = hooks.run(call("head -c 1G /dev/zero | tr '\\0' x; echo; echo the end", 60), patience())
+    assert end.status == 0 and end.output.endswith("x\nthe end\n") and len(end.output) == 64 << 10
+
+
+def test_an_endless_flood_is_ended_at_its_limit(hooks: CommandHooks) -> None:
+    began = time.monotonic()
+    end = hooks.run(call("yes", 0.5), patience())
+    assert end.timed_out and len(end.output) == 64 << 10 and time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("argv", [("no-such-command-here",), ("/no/such/file", "x")])
+def test_a_missing_command_is_named(hooks: CommandHooks, argv: tuple[str, ...]) -> None:
+    end = hooks.run(HookCall(Hook(" ".join(argv), argv), ("job",), {}, "{}", 5), patience())
+    assert end.status is None and end.problem == f"there is no command {argv[0]!r}" and end.hint is not None and "/usr/sbin" in end.hint
+
+
+def test_a_command_that_may_not_be_run_says_so(hooks: CommandHooks, tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("echo no\n")
+    end = hooks.run(HookCall(Hook("plain", (str(tmp_path / "plain"),)), ("job",), {}, "{}", 5), patience())
+    assert end.problem is not None and "Permission denied" in end.problem
+
+
+def test_bytes_that_are_no_text_and_control_characters_come_through_as_text(hooks: CommandHooks) -> None:
+    assert hooks.run(call("printf 'a\\377\\000b'"), patience()).output == "a\ufffd\0b"
+
+
+def test_a_known_secret_in_the_output_is_masked_also_where_the_output_is_cut(hooks: CommandHooks) -> None:
+    secret = "ghp_canary" + "z" * 30
+    remember(Secret(secret))
+    end = hooks.run(call(f"echo {secret}; head -c {(64 << 10) - 30} /dev/zero | tr '\\0' x"), patience())
+    assert secret not in end.output and "zzzzzzzz" not in end.output and len(end.output) <= 64 << 10
+
+
+def test_no_descriptor_no_terminal_no_stdin_and_only_the_allowed_names(hooks: CommandHooks) -> None:
+    leaky = os.open("/etc/passwd", os.O_RDONLY)
+    os.set_inheritable(leaky, True)
+    try:
+        end = hooks.run(call("ls -l /proc/$$/fd | grep -c /; cat; pwd; tty; env; ps -o pgid= -p $$ | tr -d ' '; echo $$; umask"), patience())
+    finally:
+        os.close(leaky)
+    said = end.output.splitlines()
+    assert said[:3] == ["1", "/", "not a tty"], "only /dev/null has a name; stdout and stderr are a pipe"
+    names = {line.partition("=")[0] for line in said if "=" in line}
+    assert names <= {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "PWD", "OLDPWD", "SHLVL", "_", "SYNCD_JOB", "SYNCD_STAGED", "SYNCD_CHANGES"}
+    assert said[-3] == said[-2], "a process group of its own"
+    assert said[-1] == "0022"
+
+
+def test_a_signal_to_syncd_ends_the_hook_soon(hooks: CommandHooks, mark: str, tmp_path: Path) -> None:
+    calm, begun = patience(), tmp_path / "begun"
+    os.mkfifo(begun)
+    reader = threading.Thread(target=lambda: (begun.read_text(), calm.stop.set()))
+    reader.start()
+    began = time.monotonic()
+    with pytest.raises(StoppedError):
+        hooks.run(call(f"echo begun > {begun}; sleep {mark}"), calm)
+    reader.join()
+    assert time.monotonic() - began < 5 and alive(mark) == []
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from tests.unit.test_hooks_runner import call, patience
+from syncd.hooks.runner import CommandHooks
+CommandHooks(Path(sys.argv[1]), {}).run(call(sys.argv[2]), patience())
+"""
+
+
+def test_kill_9_of_syncd_ends_the_hook_and_the_next_one_waits_until_it_has(hooks: CommandHooks, mark: str, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    os.mkfifo(begun)
+    text = f"trap '' TERM; echo $$ > {begun}; sleep {mark}; sleep {mark}"
+    syncd = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path / "state"), text], cwd=Path(__file__).parents[2])
+    first = int(begun.read_text())
+    syncd.kill()
+    syncd.wait()
+    end = hooks.run(call(f"test -e /proc/{first} && echo both; echo mine"), patience())
+    assert end.output == "mine\n" and alive(mark) == []
+
+
+def test_two_hooks_of_one_job_never_run_at_once_and_those_of_two_jobs_do(hooks: CommandHooks, tmp_path: Path) -> None:
+    text = f"mkdir {tmp_path}/alone || echo together; sleep 0.2; rmdir {tmp_path}/alone"
+    ends: list[HookEnd] = []
+    threads = [threading.Thread(target=lambda: ends.append(hooks.run(call(text), patience()))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [end.output for end in ends] == ["", "", ""]
+    meet = f"echo here > {tmp_path}/meet"
+    os.mkfifo(tmp_path / "meet")
+    other = threading.Thread(target=lambda: ends.append(hooks.run(call(meet, jobs=("other",)), patience())))
+    other.start()
+    assert hooks.run(call(f"cat {tmp_path}/meet"), patience()).output == "here\n"
+    other.join()
+
+
+def test_a_guard_that_dies_is_a_named_failure_and_takes_the_hook_with_it(hooks: CommandHooks, mark: str) -> None:
+    end = hooks.run(call(f"kill -9 $PPID; sleep {mark}"), patience())
+    assert end.problem == "its guard died" and alive(mark) == []
+
+
+def test_the_staged_set_is_private_complete_and_gone_afterwards(hooks: CommandHooks, tmp_path: Path) -> None:
+    files = [
+        StagedFile("/etc/a/secret", Kind.FILE, 0o644, lambda: BytesIO(b"s")),
+        StagedFile("/etc/a/tool", Kind.FILE, 0o755, lambda: BytesIO(b"#!/bin/sh\necho tool\n")),
+        StagedFile("/etc/a/link", Kind.LINK, 0o777, lambda: BytesIO(b"secret")),
+        StagedFile("/etc/odd \udcff\n name", Kind.FILE, 0o640, lambda: BytesIO(b"")),
+    ]
+    end = hooks.validate(call("cd {staged} && find . -printf '%y %m %P\\n' | sort; cat etc/a/link; etc/a/tool; stat -c %a {staged}/.. $SYNCD_CHANGES"), files, patience())
+    assert end.status == 0 and end.output.splitlines()[:-3] == [
+        " name", "d 700 ", "d 700 etc", "d 700 etc/a", "f 600 etc/a/secret", "f 600 etc/odd \ufffd", "f 700 etc/a/tool", "l 777 etc/a/link",
+    ], end.output  # fmt: skip
+    assert end.output.splitlines()[-3:] == ["stool", "700", "600"]
+    assert list((tmp_path / "state/staging").iterdir()) == []
+
+
+def test_what_a_hook_does_to_its_staged_set_is_cleared_away_and_so_is_what_a_crash_left(hooks: CommandHooks, tmp_path: Path) -> None:
+    files = [StagedFile("/a/b", Kind.FILE, 0o644, lambda: BytesIO(b"b"))]
+    hooks.validate(call("mkdir -p {staged}/more/deep; ln -s / {staged}/more/root; chmod 000 {staged}/more/deep {staged}/a {staged}/more"), files, patience())
+    staging = tmp_path / "state/staging"
+    assert list(staging.iterdir()) == []
+    hooks.run(call("true"), patience())
+    begun = tmp_path / "begun"
+    os.mkfifo(begun)
+    syncd = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path / "state"), f"echo x > {begun}; sleep 30"], cwd=Path(__file__).parents[2])
+    begun.read_text()
+    syncd.kill()
+    syncd.wait()
+    assert len(list(staging.iterdir())) == 1
+    hooks.run(call("true"), patience())
+    assert list(staging.iterdir()) == []
+
+
+def test_staged_is_filled_in_as_one_argument_and_quoted_for_a_shell() -> None:
+    assert placed("-c={staged}/etc/x", "/state/a b", False) == "-c=/state/a b/etc/x"
+    assert placed("nginx -c {staged}/etc/x", "/state/a b", True) == "nginx -c '/state/a b'/etc/x"
+    assert placed("{staged}/etc/x", "/", False) == "/etc/x" and placed("ls {staged}", "/", True) == "ls /"
+
+
+def test_the_environment_is_an_allow_list() -> None:
+    given = {"TZ": "UTC", "LANG": "de_DE.UTF-8", "GITHUB_TOKEN": "t", "SYNCD_CONFIG": "/c", "LD_PRELOAD": "x", "PATH": "/evil", "XDG_RUNTIME_DIR": "/run/user/1"}
+    person = person_of(None)
+    env = environment(given, person)
+    assert set(env) == {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "XDG_RUNTIME_DIR"} and env["PATH"].startswith("/usr/local/sbin:") and env["LANG"] == "de_DE.UTF-8"
+
+
+def test_an_unknown_hook_user_is_named(hooks: CommandHooks) -> None:
+    end = hooks.run(call("true", user="nobody-like-this"), patience())
+    assert end.problem == "this machine knows no user nobody-like-this" and end.hint is not None
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may")
+def test_only_root_may_run_a_hook_as_somebody_else(hooks: CommandHooks) -> None:
+    assert "only root" in str(hooks.run(call("true", user="root"), patience()).problem)
+
+
+@pytest.mark.root
+def test_a_hook_user_is_that_user_alone_and_sees_its_staged_set_and_no_more_of_the_state(tmp_path: Path) -> None:
+    state = Path("/var/tmp") / f"syncd-hooks-{os.getpid()}"
+    state.mkdir(mode=0o700)
+    (state / "syncd.db").write_text("private")
+    (state / "syncd.db").chmod(0o600)
+    try:
+        text = f"id -u; id -G; cat {{staged}}/etc/secret; echo; cat {state}/syncd.db; ls {state}; ls {state}/staging; cat $SYNCD_CHANGES; echo $HOME $USER; kill -0 $PPID || echo powerless"
+        end = CommandHooks(state, {}).validate(call(text, user="nobody"), [StagedFile("/etc/secret", Kind.FILE, 0o600, lambda: BytesIO(b"for you"))], patience())
+        said = end.output.splitlines()
+        assert said[:3] == ["65534", "65534", "for you"], said
+        assert said.count("{}/nonexistent nobody") == 1 and "private" not in end.output
+        assert sum("Permission denied" in line for line in said) == 3 and said[-1] == "powerless", said
+        assert list((state / "staging").iterdir()) == []
+        assert (state.stat().st_mode & 0o777, (state / "staging").stat().st_mode & 0o777) == (0o711, 0o711)
+    finally:
+        subprocess.run(["rm", "-rf", str(state)], check=True)
