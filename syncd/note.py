@@ -43,7 +43,7 @@ class KnownHead:
     def resolve(self, repo: str, ref: str | None, known: Head | None, patience: Patience) -> Head:
         return self._head
 
-    def listing(self, repo: str, commit: str, rules: Sequence[PathRule], memory: ListingMemory, patience: Patience) -> Listing:
+    def listing(self, repo: str, commit: str, rules: Sequence[PathRule], memory: ListingMemory, patience: Patience, at_most: int | None = None) -> Listing:
         raise NotPlainError(f"{repo} would be listed")
 
     def fetch(self, repo: str, commit: str, wanted: Sequence[Wanted], blobs: Blobs, patience: Patience) -> int:

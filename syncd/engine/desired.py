@@ -131,6 +131,16 @@ def _refuse_twins(job: Job, wanted: Mapping[str, Entry]) -> None:
             parent = posixpath.dirname(parent)
 
 
+def listed_at_most(job: Job) -> int | None:
+    """How many files and folders a listing may have before it can only break `limits.files`, so that a million is not read to its end.
+
+    Only where every file counts, so not with patterns or skipped links. Ten for each file leaves room for the folders on its way.
+    """
+    if job.symlinks is Symlinks.SKIP or any(rule.include or rule.exclude for rule in job.paths):
+        return None
+    return 10_000 + 10 * job.limits.files
+
+
 def check_limits(job: Job, wanted: Mapping[str, Entry]) -> None:
     """Raises BrakeError past `limits.files` and `limits.size`."""
     if len(wanted) > job.limits.files:

@@ -74,8 +74,9 @@ class Source(Protocol):
     def resolve(self, repo: str, ref: str | None, known: Head | None, patience: Patience) -> Head:
         """The commit that `ref` names now. One request; answered 304 when `known` still holds. Callers of one (repo, ref) share it."""
 
-    def listing(self, repo: str, commit: str, rules: Sequence[PathRule], memory: ListingMemory, patience: Patience) -> Listing:
-        """Every path the rules list, complete and verified. Raises NotFoundError naming the listed path that is missing."""
+    def listing(self, repo: str, commit: str, rules: Sequence[PathRule], memory: ListingMemory, patience: Patience, at_most: int | None = None) -> Listing:
+        """Every path the rules list, complete and verified. Raises NotFoundError naming the listed path that is missing, and BrakeError
+        as soon as there are more than `at_most` files and folders."""
 
     def fetch(self, repo: str, commit: str, wanted: Sequence[Wanted], blobs: Blobs, patience: Patience) -> int:
         """Every wanted blob is in `blobs`; the bytes downloaded. What was verified stays, whatever fails after it."""

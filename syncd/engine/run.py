@@ -14,7 +14,7 @@ from syncd.clock import Clock, Patience
 from syncd.engine import hooks
 from syncd.engine.apply import Result as Walked
 from syncd.engine.apply import apply_plan, as_change, stage
-from syncd.engine.desired import Owner, desired
+from syncd.engine.desired import Owner, desired, listed_at_most
 from syncd.engine.large import with_contents
 from syncd.engine.plan import make_plan
 from syncd.engine.ports import AppliedSet, Blobs, Head, HookEnd, Hooks, Intent, JobState, Mirror, Result, Source, Store, Target
@@ -223,7 +223,7 @@ def _remembered(job: Job, head: Head, state: JobState, recorded: Mapping[str, Re
 
 
 def _listed(job: Job, house: House, patience: Patience, head: Head, state: JobState, recorded: Mapping[str, Recorded]) -> dict[str, Entry]:
-    listing = house.source.listing(job.repo, head.commit, job.paths, house.store, patience)
+    listing = house.source.listing(job.repo, head.commit, job.paths, house.store, patience, listed_at_most(job))
     remote = dict(desired(job, listing, house.resolve_owner))
     if job.lfs is not Lfs.FETCH:
         return remote

@@ -45,8 +45,8 @@ class GitHubSource:
         head = self._heads.once(repo, ref, lambda: resolve(self._transport, self._api, repo, ref, known, patience), patience)
         return replace(head, unchanged=known is not None and known.commit == head.commit)
 
-    def listing(self, repo: str, commit: str, rules: Sequence[PathRule], memory: ListingMemory, patience: Patience) -> Listing:
-        lister = Lister(self._transport, self._api, repo, commit, memory, patience, self._crew, self._max_entries)
+    def listing(self, repo: str, commit: str, rules: Sequence[PathRule], memory: ListingMemory, patience: Patience, at_most: int | None = None) -> Listing:
+        lister = Lister(self._transport, self._api, repo, commit, memory, patience, self._crew, min(at_most or self._max_entries, self._max_entries))
         return Listing(lister.list(rules))
 
     def fetch(self, repo: str, commit: str, wanted: Sequence[Wanted], blobs: Blobs, patience: Patience) -> int:

@@ -92,7 +92,7 @@ class MemorySource:
         commit = f"{self.head + 1:040x}"
         return Head(commit, unchanged=known is not None and known.commit == commit)
 
-    def listing(self, repo: str, commit: str, rules: Sequence[PathRule], memory: ListingMemory, patience: Patience) -> Listing:
+    def listing(self, repo: str, commit: str, rules: Sequence[PathRule], memory: ListingMemory, patience: Patience, at_most: int | None = None) -> Listing:
         return Listing(self.trees[int(commit, 16) - 1])
 
     def fetch(self, repo: str, commit: str, wanted: Sequence[Wanted], blobs: Blobs, patience: Patience) -> int:
