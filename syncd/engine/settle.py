@@ -42,7 +42,7 @@ def _conclude(job: Job, intent: Intent, state: JobState, store: Store, mirror: M
         if have is not None and have.problem is not None:
             took_effect.append(action)  # can't be told: a reload too many is harmless, one too few is not
         elif action.verb is Verb.REMOVE:
-            if have is None:
+            if have is None or have.kind is Kind.DIRECTORY:  # the file is gone; a folder of the same name may have come in its place
                 removals.add(action.path)
                 took_effect.append(action)
         elif have is not None and action.want is not None and action.want.same_content(have) and action.want.same_looks(have):
