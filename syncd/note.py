@@ -7,14 +7,11 @@ is worthless, and never wrong, as soon as anything else has happened. Losing it 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import posixpath
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -65,18 +62,18 @@ class NotPlainError(SyncdError):
 
 def leave(workshop: Workshop, environ: Mapping[str, str]) -> None:
     """The note says what stands now; there is none when nothing of it is plain."""
-    file, config = workshop.config.state / quick.NAME, workshop.config
+    file, config = f"{workshop.config.state}/{quick.NAME}", workshop.config
     try:
         content = config.path.read_bytes()
     except OSError:
-        return _remove(file)  # a folder of files, or gone by now
+        return quick.remove(file)  # a folder of files, or gone by now
     counter, heads, jobs = workshop.store.counter(), Heads(), {}
     for name, job in config.jobs.items():
         with suppress(NotPlainError):
             jobs[name] = _job(workshop, job, heads)
-    edited = content_digest(config.path, content) != config.digest
+    edited = quick.content_digest(str(config.path), content) != config.digest
     if edited or not jobs or len(heads.all) > HEADS_AT_MOST or proxies_of(environ).by_scheme or workshop.store.counter() != counter:
-        return _remove(file)
+        return quick.remove(file)
     store = os.stat(workshop.store.file)
     note = {
         "written_by": quick.written_by(), "written_at": workshop.clock.now().timestamp(),
@@ -85,12 +82,7 @@ def leave(workshop: Workshop, environ: Mapping[str, str]) -> None:
         "store": str(workshop.store.file), "store_file": [store.st_dev, store.st_ino], "counter": counter,
         "requests_at_once": config.requests_at_once, "all": list(config.jobs), "jobs": jobs, "heads": list(heads.all.values()),
     }  # fmt: skip
-    return _write(file, note)
-
-
-def content_digest(file: Path, content: bytes) -> str:
-    """As config/load.py reckons it over a configuration of one file."""
-    return hashlib.sha256(str(file).encode() + b"\0" + content + b"\0").hexdigest()
+    return quick.write(file, note)
 
 
 def _job(workshop: Workshop, job: Job, heads: Heads) -> dict[str, Any]:
@@ -162,21 +154,3 @@ def _token(identity: Identity) -> list[str] | None:
     if type(identity) is TokenIdentity:
         return [identity.token.kind, identity.token.value]
     raise NotPlainError(f"{identity.name} needs more than a token")
-
-
-def _write(file: Path, note: Mapping[str, Any]) -> None:
-    """Replaced whole; not synced, because a torn note does not match its seal."""
-    body = json.dumps(note, separators=(",", ":")).encode("ascii")
-    temporary = file.with_name(f"{quick.NAME}.{os.getpid()}")
-    try:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb") as opened:
-            opened.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-        os.replace(temporary, file)
-    except OSError:
-        _remove(temporary)  # a full disk: the next run is a full one
-        _remove(file)
-
-
-def _remove(file: Path) -> None:
-    with suppress(OSError):
-        file.unlink()

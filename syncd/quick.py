@@ -100,10 +100,10 @@ def understood(arguments: Sequence[str], environ: Mapping[str, str]) -> Asked | 
             return None
         else:
             names.append(one)
-    return Asked(config or _usual_config(environ), quiet, as_object, tuple(names))
+    return Asked(config or usual_config(environ), quiet, as_object, tuple(names))
 
 
-def _usual_config(environ: Mapping[str, str]) -> str | None:
+def usual_config(environ: Mapping[str, str]) -> str | None:
     """The first of the usual places that stands; the note says again whether it was the one."""
     home = environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME', '')}/.config"
     return next((place for place in ("/etc/syncd/config.yaml", f"{home}/syncd/config.yaml") if os.path.exists(place)), None)
@@ -142,6 +142,29 @@ def read(file: str) -> Any:
     if note["written_by"] != written_by():
         raise ValueError("another version wrote the note")
     return note
+
+
+def write(file: str, value: Mapping[str, Any]) -> None:
+    """`read` gives `value` back. Replaced whole; not synced, because what a crash tears does not match its seal. No file where the disk is full."""
+    body = json.dumps(value, separators=(",", ":")).encode("ascii")
+    temporary = f"{file}.{os.getpid()}"
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb") as opened:
+            opened.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+        os.replace(temporary, file)
+    except OSError:
+        remove(temporary)
+        remove(file)
+
+
+def remove(file: str) -> None:
+    with suppress(OSError):
+        os.unlink(file)
+
+
+def content_digest(file: str, content: bytes) -> str:
+    """As config/load.py reckons it over a configuration of one file."""
+    return hashlib.sha256(file.encode() + b"\0" + content + b"\0").hexdigest()
 
 
 def written_by() -> list[Any]:

@@ -34,6 +34,17 @@ class Settings:
         """The configuration that this command works with. Raises ConfigError with every mistake."""
         return self.load_with_places()[0]
 
+    def load_known(self) -> Config:
+        """As `load`; but what was judged before, byte for byte, is not judged again."""
+        from syncd.cli.logs import set_up_logging
+        from syncd.memo import recall
+
+        known = recall(self.config, self.environ)
+        if known is None:
+            return self.load()
+        set_up_logging(self)
+        return known
+
     def load_with_places(self) -> tuple[Config, Mark]:
         """The configuration, and what gives a mistake found in it later its place."""
         from syncd.config.load import find_config, load_with_places

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-import platform
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -104,6 +102,9 @@ def run(arguments: Sequence[str] | None = None, early: Sequence[Reply] = ()) -> 
         sys.stderr.close()
         return 1
     except Exception:  # noqa: BLE001  (the last handler of the process: whatever gets here is a bug of ours)
+        import platform
+        import traceback
+
         click.echo(_redacted(traceback.format_exc()), err=True)
         click.echo(f"This is a bug in syncd {__version__} (Python {platform.python_version()}, {platform.platform()}).", err=True)
         click.echo("Please report it with the lines above, the command as you typed it, and `syncd check` of your configuration.", err=True)

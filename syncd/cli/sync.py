@@ -16,6 +16,7 @@ from syncd.cli.reports import as_json, change_line, closing_line, error_lines, s
 from syncd.engine.pay import Gathering, Member, pay
 from syncd.engine.run import Options, run_job
 from syncd.errors import ConfigError, LockedError, SyncdError
+from syncd.memo import remember
 from syncd.models import Job, RunReport, RunStatus
 from syncd.note import leave
 from syncd.wiring import Workshop
@@ -38,7 +39,7 @@ def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_de
     if ref is not None and not jobs:
         raise ConfigError("--ref changes what a job brings: name the jobs it is for", hint=f"syncd sync JOB --ref {ref}")
     set_up_logging(settings)
-    config = settings.load()
+    config = settings.load_known()
     chosen = chosen_jobs(config, jobs)
     workshop = Workshop.open(config, settings.environ, early=settings.early)
     try:
@@ -56,6 +57,7 @@ def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_de
             click.echo(as_json("syncd.sync/1", code, workshop.tally.totals(), reports))
         elif not settings.quiet:
             click.echo(closing_line(reports, code, workshop.tally.totals()))
+        remember(config, settings.environ)
         if code == 0 and ref is None and (sum(report.files for report in reports) <= FEW_FILES or all(report.status is RunStatus.UNCHANGED for report in reports)):
             workshop.save_budgets()
             leave(workshop, settings.environ)

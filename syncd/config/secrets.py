@@ -6,13 +6,15 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from syncd.config.convert import secrets_of
-from syncd.config.judge import Mark
 from syncd.config.model import Config
-from syncd.config.places import Key, key_text
 from syncd.errors import ConfigError, Problem
 from syncd.models import Secret, SecretRef
+
+if TYPE_CHECKING:
+    from syncd.config.judge import Mark
+    from syncd.config.places import Key
 
 CREDENTIALS = Path("/run/credentials")
 UNITS = ("syncd.service", "syncd-root.service", "syncd-sync.service")
@@ -22,10 +24,13 @@ SHORTEST_KEY_BITS = 2048
 
 def judge_secrets(config: Config, environ: Mapping[str, str], mark: Mark) -> list[Problem]:
     """What is wrong with the secrets and authorities that the configuration names, each at its key. What is in them is not shown."""
+    from syncd.config.convert import secrets_of
+    from syncd.config.places import key_text  # both bring the whole schema along, which a run whose configuration was judged before does without
+
     found = []
     for key, ref in secrets_of(config).items():
         try:
-            _judge(key, ref, environ)
+            _judge(key, key_text(key), ref, environ)
         except ConfigError as error:
             found.append(mark(key, error.message.removeprefix(f"{key_text(key)}: ") + (f"; {error.hint}" if error.hint else "")))
     for name, identity in config.identities.items():
@@ -35,8 +40,7 @@ def judge_secrets(config: Config, environ: Mapping[str, str], mark: Mark) -> lis
     return sorted(found, key=lambda problem: (files.index(problem.file), problem.line, problem.column))
 
 
-def _judge(key: Key, ref: SecretRef, environ: Mapping[str, str]) -> None:
-    what = key_text(key)
+def _judge(key: Key, what: str, ref: SecretRef, environ: Mapping[str, str]) -> None:
     if key[-1] == "private_key":
         read_key(ref, environ, what)
         return
