@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import logging
 import os
 import pwd
 import threading
@@ -14,7 +15,7 @@ from syncd.config.model import Config
 from syncd.config.secrets import read_key, read_secret
 from syncd.engine.ports import Mirror, Source
 from syncd.engine.run import House
-from syncd.errors import AuthError, MirrorError
+from syncd.errors import AuthError, MirrorError, SyncdError
 from syncd.github.early import Early, Reply
 from syncd.github.limits import Budget, BudgetView, Gate, Tally
 from syncd.github.source import GitHubSource, SharedHeads
@@ -22,8 +23,8 @@ from syncd.github.tokens import Anonymous, Authorised, Credentials, Installation
 from syncd.github.transport import Network, Proxies, Retrying
 from syncd.hooks.runner import CommandHooks
 from syncd.mirror.disk import DiskMirror
-from syncd.models import AppIdentity, Identity, Job, TokenIdentity
 from syncd.mirror.switch import mirror_of
+from syncd.models import AppIdentity, Identity, Job, TokenIdentity
 from syncd.store.blobs import BlobCache
 from syncd.store.lock import job_lock
 from syncd.store.store import SqliteStore
@@ -71,8 +72,22 @@ class Workshop:
 
     @contextmanager
     def locked(self, job: Job) -> Iterator[None]:
-        with job_lock(self.config.state, job.name):
+        """The job is ours alone while the block runs. Afterwards what nobody needs any more is tidied away."""
+        with job_lock(self.config.state, job.name), self.blobs.used():
             yield
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Blobs that nothing remembers, downloads of runs that died and old trash are gone, as far as no run is using them.
+
+        What keeps it from that is logged; no run fails for it.
+        """
+        try:
+            if self.blobs.added or self.blobs.stale():
+                self.blobs.sweep(self.store.blobs_in_use)
+                self.mirror.trash.prune(self.clock.now())
+        except (SyncdError, OSError) as error:
+            logging.getLogger("syncd").warning("can't tidy up in %s: %s", self.config.state, error)
 
     def source(self, identity: Identity) -> Source:
         """The identity's view of GitHub, made when it is first needed. Raises ConfigError for a secret that can't be read."""
@@ -106,7 +121,10 @@ class Workshop:
                 self._saved[name] = view
 
     def close(self) -> None:
-        self.save_budgets()
+        try:
+            self.save_budgets()
+        except SyncdError as error:  # the runs have said what is wrong with the store; that their limits are not remembered fails none of them
+            logging.getLogger("syncd").warning("can't remember what GitHub said of its limits: %s", error)
         for source in self._sources.values():
             source.close()
         for network in self._networks:

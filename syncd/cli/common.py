@@ -47,8 +47,10 @@ class Settings:
 
     def load_with_places(self) -> tuple[Config, Mark]:
         """The configuration, and what gives a mistake found in it later its place."""
+        from syncd.cli.logs import set_up_logging
         from syncd.config.load import find_config, load_with_places
 
+        set_up_logging(self)
         return load_with_places(find_config(self.config, self.environ), self.environ)
 
 

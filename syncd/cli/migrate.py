@@ -23,8 +23,6 @@ def command(settings: Settings, check: bool) -> int:
         emit(settings, f"{file}: schema {found or 'none yet'}; this version's is {VERSION}")
         return 0 if found == VERSION else 1
     store = SqliteStore.open(config.state)
-    for note in store.notes:
-        emit(settings, note)
     store.close()
     emit(settings, f"{file}: schema {VERSION}")
     return 0

@@ -9,7 +9,6 @@ import click
 
 from syncd.cli.common import Settings, chosen_jobs, emit, exit_code, say
 from syncd.cli.diffs import DIFF_LIMIT, HIDDEN, diff_lines, note, readable_by_all
-from syncd.cli.logs import set_up_logging
 from syncd.cli.reports import MARK, as_json, change_line, error_lines, printable, sign_of
 from syncd.cli.sync import failed, stopping
 from syncd.engine.apply import stage
@@ -32,12 +31,11 @@ WORDS = {"+": "to add", "~": "to change", "!": "to put back", "%": "to set right
 @click.pass_obj
 def command(settings: Settings, jobs: tuple[str, ...], diff: bool, show_secrets: bool, exit_code: bool, as_object: bool) -> int:
     """Show what `syncd sync` would do now. Nothing is written and no lock is taken."""
-    set_up_logging(settings)
     config = settings.load()
     chosen = chosen_jobs(config, jobs)
     workshop = Workshop.open(config, settings.environ, only_look=True)
     try:
-        with stopping(workshop):
+        with stopping(workshop), workshop.blobs.used():
             return _planned(settings, workshop, chosen, diff, show_secrets, exit_code, as_object)
     finally:
         workshop.close()

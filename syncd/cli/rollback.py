@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from syncd.cli.common import Settings, chosen_jobs, exit_code, say
-from syncd.cli.logs import set_up_logging
 from syncd.cli.reports import as_json, change_line, closing_line
 from syncd.cli.sync import failed, show, stopping
 from syncd.engine.back import set_to_go_back_to
@@ -26,7 +25,6 @@ def command(settings: Settings, job: str, to: str | None, as_object: bool) -> in
 
     The job is held then: `sync` and the daemon leave it alone until `syncd resume JOB`.
     """
-    set_up_logging(settings)
     config = settings.load()
     (chosen,) = chosen_jobs(config, [job])
     workshop = Workshop.open(config, settings.environ)

@@ -11,7 +11,6 @@ from dataclasses import replace
 import click
 
 from syncd.cli.common import Settings, chosen_jobs, emit, exit_code, say
-from syncd.cli.logs import set_up_logging
 from syncd.cli.reports import as_json, change_line, closing_line, error_lines, summary_line
 from syncd.engine.pay import Gathering, Member, pay
 from syncd.engine.run import Options, run_job
@@ -38,13 +37,10 @@ def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_de
     """
     if ref is not None and not jobs:
         raise ConfigError("--ref changes what a job brings: name the jobs it is for", hint=f"syncd sync JOB --ref {ref}")
-    set_up_logging(settings)
     config = settings.load_known()
     chosen = chosen_jobs(config, jobs)
     workshop = Workshop.open(config, settings.environ, early=settings.early)
     try:
-        for note in workshop.store.notes:
-            say(settings, f"syncd: {note}")
         if forget is not None:
             count = workshop.store.forget(forget)
             say(settings, f"forgot {count} files of {forget}; they stay where they are")

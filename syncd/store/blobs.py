@@ -1,16 +1,18 @@
 """Contents by git id, in files named by it: verified on the way in and on the way out, so damage is noticed and fetched again, never used.
 
 Rollback, drift repair and the staging of a run live on it. Nothing here is synced to disk: what a crash tears does not match its
-id and is dropped when it is next asked for.
+id and is dropped when it is next asked for. Whoever needs what he found here to stay says so with `used`; only what nobody uses and
+nothing remembers is evicted.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -19,14 +21,30 @@ from syncd.errors import BadResponseError, StoreError
 from syncd.objects import blob_hasher
 
 CHUNK = 1 << 20
-STALE_SECONDS = 3600
+STALE_SECONDS = 24 * 3600.0
+FRESH_SECONDS = 3600.0
 TEMPORARY = "tmp-"
 
 
 class BlobCache:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._fan_out: set[str] = set()
+        self.added = 0  # how many came in since the last sweep of ours
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Nothing that is here while the block runs is evicted by another process or thread. The kernel lets go when the process dies.
+
+        Makes no state folder: where there is none, there is nothing to evict.
+        """
+        if not self.directory.parent.is_dir():
+            yield
+            return
+        descriptor = self._lock(fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
 
     def has(self, blob: str) -> bool:
         return os.path.lexists(self._file(blob))
@@ -34,15 +52,18 @@ class BlobCache:
     def open(self, blob: str) -> BinaryIO:
         """The content, verified whole before the first byte is given. Raises KeyError; a damaged file is gone then."""
         try:
-            content = open(self._file(blob), "rb", opener=_nofollow)  # noqa: SIM115  (handed to the caller, verified)
+            content = os.fdopen(_nofollow(self._file(blob), os.O_RDONLY), "rb")
         except OSError as error:
             raise KeyError(blob) from error
         try:
-            hasher = blob_hasher(os.fstat(content.fileno()).st_size)
+            found = os.fstat(content.fileno())
+            hasher = blob_hasher(found.st_size)
             while chunk := content.read(CHUNK):
                 hasher.update(chunk)
             if hasher.hexdigest() == blob:
                 content.seek(0)
+                if time.time() - found.st_mtime > FRESH_SECONDS:
+                    os.utime(content.fileno())  # in use again, though nothing may remember it yet
                 return content
         except OSError:
             pass  # a disk that can't give it back has lost it
@@ -79,10 +100,9 @@ class BlobCache:
 
     def _folder(self, name: str) -> Path:
         folder = self.directory / name
-        if name not in self._fan_out:
+        if not folder.is_dir():  # also when it was removed under us
             for private in (self.directory, folder):  # makedirs gives its mode to the last folder alone
                 os.makedirs(private, mode=0o700, exist_ok=True)
-            self._fan_out.add(name)
         return folder
 
     @contextmanager
@@ -92,6 +112,7 @@ class BlobCache:
         try:
             self._folder(folder)
             yield temporary
+            self.added += 1
         except BaseException as error:
             with suppress(OSError):
                 os.unlink(temporary)
@@ -116,29 +137,69 @@ class BlobCache:
                     raise _DiskError(error.strerror or str(error)) from error
         return count
 
-    def sweep(self, now: float | None = None) -> int:
-        """Leftovers of runs that died are gone; how many."""
-        limit, gone = (now if now is not None else time.time()) - STALE_SECONDS, 0
-        for left in self.directory.glob(f"??/{TEMPORARY}*"):
-            with suppress(FileNotFoundError):
-                if left.stat().st_mtime < limit:
-                    left.unlink()
-                    gone += 1
-        return gone
+    def sweep(self, in_use: Callable[[], Set[str]], now: float | None = None) -> int | None:
+        """Blobs that are not in use and leftovers of runs that died are gone; how many bytes that freed.
 
-    def evict(self, keep: set[str]) -> int:
-        """Every blob but those in `keep` is gone; how many bytes that freed."""
+        While others use the cache only what nobody has touched for a day goes, and `in_use` is asked before that: what it does not name
+        may be a run's that has not recorded it yet. None, and nothing was looked at, when others use it and a day has not passed.
+        """
+        now = time.time() if now is None else now
+        try:
+            descriptor = self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return self._evict(in_use(), now - STALE_SECONDS, now) if self.stale(now) else None
+        try:
+            return self._evict(in_use(), None, now)
+        finally:
+            os.close(descriptor)
+
+    def stale(self, now: float | None = None) -> bool:
+        """Has nobody swept for a day?"""
+        try:
+            return not 0 <= (time.time() if now is None else now) - os.stat(self._mark).st_mtime < STALE_SECONDS
+        except FileNotFoundError:
+            return self.directory.is_dir()
+
+    def _evict(self, in_use: Set[str], before: float | None, now: float) -> int:
+        """Everything that is not in use and, where `before` is given, older than that is gone; how many bytes that freed."""
         freed = 0
         for file in self.directory.glob("??/*"):
-            if file.name.startswith(TEMPORARY) or file.parent.name + file.name in keep:
-                continue
             with suppress(FileNotFoundError):
-                freed += file.stat().st_size
-                file.unlink()
+                found = file.lstat()
+                if file.parent.name + file.name not in in_use and (before is None or found.st_mtime < before):
+                    file.unlink()
+                    freed += found.st_size
+        with open(self._mark, "wb", opener=_private):
+            os.utime(self._mark, (now, now))
+        self.added = 0
         return freed
+
+    @property
+    def _mark(self) -> Path:
+        return self.directory / "swept"
+
+    def _lock(self, how: int) -> int:
+        """Raises BlockingIOError when others use it and `how` does not wait, StoreError when our disk refuses."""
+        try:
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+            descriptor = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise StoreError(f"can't use the cache {self.directory}: {error.strerror}", hint="syncd must own its state folder and be able to write there") from error
+        try:
+            fcntl.flock(descriptor, how)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
 
     def verify(self) -> tuple[int, list[str]]:
         """How many blobs there are, and those that were damaged (they are gone now)."""
+        if not self.directory.is_dir():
+            return 0, []
+        with self.used():
+            return self._verify()
+
+    def _verify(self) -> tuple[int, list[str]]:
         count, damaged = 0, []
         for file in sorted(self.directory.glob("??/*")):
             if file.name.startswith(TEMPORARY):

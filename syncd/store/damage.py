@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from sqlalchemy.exc import DBAPIError
 
@@ -20,6 +21,9 @@ from syncd.store.schema import metadata
 class DamagedError(Exception):
     """The file does not hold what a store holds."""
 
+
+Failure: TypeAlias = DBAPIError | DamagedError | UnicodeDecodeError  # the last where SQLite's own message quotes damaged text
+FAILURES = (DBAPIError, DamagedError, UnicodeDecodeError)
 
 # primary result codes, sqlite.org/rescode.html; an extended code's lowest byte is its primary one
 BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
@@ -38,9 +42,9 @@ HINTS = {
 }
 
 
-def is_damage(error: DBAPIError | DamagedError, examine: Callable[[], bool]) -> bool:
+def is_damage(error: Failure, examine: Callable[[], bool]) -> bool:
     """`examine` looks into the file; it is only asked where the error alone doesn't tell."""
-    if isinstance(error, DamagedError):
+    if not isinstance(error, DBAPIError):
         return True
     code = _code(error)
     if code is not None and (code & 0xFF in BROKEN or code in BROKEN_READS):
@@ -58,17 +62,24 @@ def looks_damaged(connection: sqlite3.Connection) -> bool:
             indexes = {row[1] for row in connection.execute(f"PRAGMA index_list('{table.name}')")}
             if columns != [column.name for column in table.columns] or not {index.name for index in table.indexes} <= indexes:
                 return True
+    except UnicodeDecodeError:
+        return True
     except sqlite3.Error as error:
         return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in TROUBLE
     return False
 
 
-def translated(error: DBAPIError | DamagedError, file: Path | None) -> StoreError:
+def words(error: Failure) -> str:
+    """What the library said."""
+    return str(error.orig if isinstance(error, DBAPIError) else error)
+
+
+def translated(error: Failure, file: Path | None) -> StoreError:
     """The library's error in words for whoever acts next."""
-    if isinstance(error, DamagedError):
+    if not isinstance(error, DBAPIError):
         return StoreError(f"the store {file or 'in memory'} is damaged: {error}", hint="move it away; syncd begins a new one, and equal files are adopted")
     code = (_code(error) or 0) & 0xFF
-    text = str(error.orig)
+    text = words(error)
     if code == sqlite3.SQLITE_BUSY and file is not None:
         who = ", ".join(holders(file)) or "another process"
         text = f"{who} holds it ({text})"

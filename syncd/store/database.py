@@ -7,6 +7,7 @@ That costs time, never files: the store is a cache and a ledger, never proof.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 import time
@@ -15,17 +16,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from syncd.errors import StoreError
-from syncd.store.damage import DamagedError, is_damage, looks_damaged, translated
+from syncd.store.damage import FAILURES, Failure, is_damage, looks_damaged, translated, words
 from syncd.store.migrate import migrate, version_of
 from syncd.store.place import identity, is_open, make_private, refuse_network, sole_opener
 from syncd.store.quiet import next_counter
 from syncd.store.schema import VERSION
 
 T = TypeVar("T")
+
+LOG = logging.getLogger("syncd.store")
 
 BUSY_SECONDS = 30.0
 BROKEN_KEPT = 3
@@ -34,15 +36,14 @@ READ, WRITE = "BEGIN", "BEGIN IMMEDIATE"
 
 
 class Database:
-    """`read` and `write` run a function in one transaction; `notes` says what was healed on the way.
+    """`read` and `write` run a function in one transaction; `notes` and the log say what was healed on the way.
 
     The function may be called again when the file is lost under it, so it decides from what it reads and from nothing else.
     """
 
-    def __init__(self, file: Path | None, say: Callable[[str], None] | None = None) -> None:
+    def __init__(self, file: Path | None) -> None:
         self.file = file
         self.notes: list[str] = []
-        self._say = say or self.notes.append
         self._guard = threading.RLock()
         self._engine: Engine | None = None
         self._begin = READ
@@ -84,7 +85,7 @@ class Database:
                     self._begin_anew()
                 try:
                     result = self._once(work, begin)
-                except DBAPIError as error:
+                except FAILURES as error:
                     self._heal(error)
                     continue
                 if not self._lost():  # else it went into a file that nobody will find again
@@ -115,14 +116,14 @@ class Database:
         try:
             if identity(file) is not None and self._is_ready():
                 return
-        except (DBAPIError, DamagedError) as error:
+        except FAILURES as error:
             if not is_damage(error, self._looks_damaged):
                 raise self._translated(error) from error
         self.close()
         with sole_opener(file, BUSY_SECONDS):
             try:
                 self._make_ready()
-            except (DBAPIError, DamagedError) as error:
+            except FAILURES as error:
                 if not is_damage(error, self._looks_damaged):
                     raise self._translated(error) from error
                 self._set_aside(error)
@@ -130,7 +131,7 @@ class Database:
                 return
             try:
                 self._make_ready()
-            except (DBAPIError, DamagedError) as error:
+            except FAILURES as error:
                 raise self._translated(error) from error
 
     def _is_ready(self) -> bool:
@@ -172,11 +173,15 @@ class Database:
         finally:
             raw.close()
 
-    def _translated(self, error: DBAPIError | DamagedError) -> StoreError:
+    def _translated(self, error: Failure) -> StoreError:
         self.close()
         return translated(error, self.file)
 
     # --- losing and healing -------------------------------------------------------------------------------------------
+
+    def _say(self, text: str) -> None:
+        self.notes.append(text)
+        LOG.warning("%s", text)
 
     def _lost(self) -> bool:
         return self.file is not None and identity(self.file) != self._identity
@@ -193,7 +198,7 @@ class Database:
                         self._beside(suffix).unlink(missing_ok=True)
         self._open()
 
-    def _heal(self, error: DBAPIError) -> None:
+    def _heal(self, error: Failure) -> None:
         """An empty store stands in the damaged one's place. Raises StoreError for what is no damage."""
         if self.file is None or not is_damage(error, self._looks_damaged):
             raise translated(error, self.file) from error
@@ -210,19 +215,19 @@ class Database:
         self.close()
         try:
             connection = _connection(str(self.file))
-        except sqlite3.Error:
+        except (sqlite3.Error, UnicodeDecodeError):
             return False
         try:
             return looks_damaged(connection)
         finally:
             connection.close()
 
-    def _set_aside(self, error: DBAPIError | DamagedError) -> None:
+    def _set_aside(self, error: Failure) -> None:
         """The unreadable file is kept under another name with its journal, if nobody else has done it meanwhile."""
         self.close()
         if self.file is None or identity(self.file) != self._identity:
             return
-        why = error.orig if isinstance(error, DBAPIError) else error
+        why = words(error)
         aside = self.file.with_name(f"{self.file.name}.broken-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
         try:
             self._beside("-shm").unlink(missing_ok=True)

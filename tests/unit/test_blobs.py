@@ -1,0 +1,213 @@
+"""The blob cache: proven on the way in and out, private, bounded, and never emptied under somebody who uses it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.errors import BadResponseError, StoreError
+from syncd.objects import blob_id
+from syncd.store.blobs import CHUNK, STALE_SECONDS, BlobCache
+
+ONE = b"one\n"
+DAY = STALE_SECONDS + 1
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> BlobCache:
+    (tmp_path / "state").mkdir(mode=0o700)
+    return BlobCache(tmp_path / "state/blobs")
+
+
+def kept(cache: BlobCache, content: bytes = ONE) -> str:
+    blob = blob_id(content)
+    cache.add(blob, [content], len(content))
+    return blob
+
+
+def file_of(cache: BlobCache, blob: str) -> Path:
+    return cache.directory / blob[:2] / blob[2:]
+
+
+def left(cache: BlobCache) -> list[str]:
+    return sorted(str(file.relative_to(cache.directory)) for file in cache.directory.glob("??/*"))
+
+
+# --- in and out -------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.binary(max_size=200), max_size=6), st.booleans())
+def test_what_goes_in_comes_out_however_it_was_cut(tmp_path_factory: pytest.TempPathFactory, chunks: list[bytes], sized: bool) -> None:
+    cache = BlobCache(tmp_path_factory.mktemp("state") / "blobs")
+    content = b"".join(chunks)
+    assert cache.add(blob_id(content), chunks, len(content) if sized else None) == len(content)
+    with cache.open(blob_id(content)) as opened:
+        assert opened.read() == content
+    assert cache.has(blob_id(content)) and left(cache) == [f"{blob_id(content)[:2]}/{blob_id(content)[2:]}"]
+
+
+def test_a_content_longer_than_a_chunk_comes_out_whole(cache: BlobCache) -> None:
+    content = os.urandom(CHUNK + 17)
+    with cache.open(kept(cache, content)) as opened:
+        assert opened.read() == content
+
+
+def test_content_known_by_its_sha256_is_proven_by_that_and_kept_under_its_git_id(cache: BlobCache) -> None:
+    assert cache.add_hashed(hashlib.sha256(ONE).hexdigest(), 4, [ONE]) == blob_id(ONE)
+    assert cache.has(blob_id(ONE)) and len(left(cache)) == 1
+    with pytest.raises(BadResponseError):
+        cache.add_hashed(hashlib.sha256(b"other").hexdigest(), 4, [ONE])
+    assert len(left(cache)) == 1
+
+
+@pytest.mark.parametrize(
+    ("chunks", "size"),
+    [([b"two\n"], 4), ([b"one"], 4), ([ONE, b"x"], 4), ([ONE], 5), ([], 4), ([b"x" * 100] * 3, 4), ([b"two\n"], None), ([], None)],
+    ids=["other bytes", "cut", "longer", "a wrong size", "nothing", "endless", "other bytes of unknown size", "nothing of unknown size"],
+)
+def test_what_does_not_hash_to_its_name_is_refused_and_leaves_nothing(cache: BlobCache, chunks: list[bytes], size: int | None) -> None:
+    with pytest.raises(BadResponseError):
+        cache.add(blob_id(ONE), chunks, size)
+    assert not cache.has(blob_id(ONE)) and left(cache) == [] and cache.added == 0
+
+
+def test_a_download_that_breaks_off_leaves_nothing_and_its_error_is_its_own(cache: BlobCache) -> None:
+    def breaks() -> Iterator[bytes]:
+        yield b"on"
+        raise ConnectionResetError("cut")
+
+    with pytest.raises(ConnectionResetError):
+        cache.add(blob_id(ONE), breaks(), 4)
+    assert left(cache) == []
+
+
+def test_adding_twice_is_adding_once(cache: BlobCache) -> None:
+    assert kept(cache) == kept(cache)
+    assert len(left(cache)) == 1
+
+
+@pytest.mark.parametrize("harm", [b"", b"on", b"onf\n", b"one\n\n", None], ids=["emptied", "cut", "flipped", "longer", "unreadable"])
+def test_a_damaged_blob_is_noticed_before_a_byte_is_given_and_is_gone(cache: BlobCache, harm: bytes | None) -> None:
+    blob = kept(cache)
+    file_of(cache, blob).unlink()
+    if harm is None:
+        file_of(cache, blob).symlink_to(__file__)
+    else:
+        file_of(cache, blob).write_bytes(harm)
+    with pytest.raises(KeyError):
+        cache.open(blob)
+    if harm is not None:
+        assert not cache.has(blob)
+    kept(cache)
+    cache.open(blob).close()
+
+
+def test_what_was_never_here_is_a_key_error(cache: BlobCache) -> None:
+    assert not cache.has(blob_id(ONE))
+    with pytest.raises(KeyError):
+        cache.open(blob_id(ONE))
+
+
+def test_the_cache_is_private_whatever_the_mask(cache: BlobCache) -> None:
+    before = os.umask(0)
+    try:
+        blob = kept(cache)
+        with cache.used():
+            pass
+        cache.sweep(lambda: {blob})
+    finally:
+        os.umask(before)
+    modes = {str(path.relative_to(cache.directory.parent)): oct(stat.S_IMODE(path.lstat().st_mode)) for path in [cache.directory, *cache.directory.rglob("*")]}
+    assert set(modes.values()) == {"0o700", "0o600"}
+    assert {path for path, mode in modes.items() if mode == "0o700"} == {"blobs", f"blobs/{blob[:2]}"}
+
+
+def test_a_cache_removed_while_it_is_used_is_made_again(cache: BlobCache) -> None:
+    kept(cache)
+    shutil.rmtree(cache.directory)
+    cache.open(kept(cache)).close()
+
+
+def test_a_full_disk_is_the_stores_trouble_and_says_what_to_do(cache: BlobCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def full(path: str, flags: int, *rest: int) -> int:
+        if "tmp-" in str(path):
+            raise OSError(28, "No space left on device", path)
+        return real(path, flags, *rest)
+
+    monkeypatch.setattr("syncd.store.blobs.os.open", full)
+    with pytest.raises(StoreError, match="No space left") as error:
+        kept(cache)
+    assert "free some space" in (error.value.hint or "")
+
+
+def test_every_blob_can_be_read_again_and_the_damaged_ones_are_named(cache: BlobCache) -> None:
+    assert cache.verify() == (0, [])
+    good, bad = kept(cache), kept(cache, b"two\n")
+    file_of(cache, bad).write_bytes(b"tw0\n")
+    (cache.directory / good[:2] / "tmp-0123").write_bytes(b"half")
+    assert cache.verify() == (2, [bad])
+    assert cache.verify() == (1, [])
+
+
+# --- bounded ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_leaves_what_is_in_use_and_nothing_else(cache: BlobCache) -> None:
+    mine, other = kept(cache), kept(cache, b"other\n")
+    (cache.directory / mine[:2] / "tmp-0123").write_bytes(b"a run that died")
+    assert cache.added == 2
+    assert cache.sweep(lambda: {mine}) == len(b"other\n") + len(b"a run that died")
+    assert left(cache) == [f"{mine[:2]}/{mine[2:]}"] and not cache.has(other) and cache.added == 0
+
+
+def test_nothing_is_swept_under_somebody_who_uses_it_in_this_process_or_another(cache: BlobCache) -> None:
+    blob = kept(cache)
+    with BlobCache(cache.directory).used():
+        assert cache.sweep(set) == 0 or cache.has(blob)
+        assert cache.has(blob)
+    code = "import sys\nfrom pathlib import Path\nfrom syncd.store.blobs import BlobCache\nwith BlobCache(Path(sys.argv[1])).used():\n print('using', flush=True)\n sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code, str(cache.directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as user:
+        assert user.stdout is not None and user.stdin is not None and user.stdout.readline() == b"using\n"
+        cache.sweep(set)
+        assert cache.has(blob)
+        assert cache.sweep(set) is None, "a second look within the day costs nothing"
+        user.kill()
+    cache.sweep(set)
+    assert not cache.has(blob), "a user that was killed holds nothing"
+
+
+def test_where_somebody_always_uses_it_what_nobody_touched_for_a_day_goes(cache: BlobCache) -> None:
+    old, fresh, again = kept(cache), kept(cache, b"fresh\n"), kept(cache, b"again\n")
+    for blob in (old, again):
+        os.utime(file_of(cache, blob), (time.time() - DAY,) * 2)
+    cache.open(again).close()  # a run found it here and will need it
+    with cache.used():
+        cache.sweep(set)
+    assert [cache.has(blob) for blob in (old, fresh, again)] == [False, True, True]
+
+
+def test_it_is_swept_once_a_day_even_if_nothing_came_in(cache: BlobCache) -> None:
+    assert not cache.stale(), "where there is no cache there is nothing to do"
+    kept(cache)
+    assert cache.stale()
+    cache.sweep(set)
+    assert not cache.stale() and cache.stale(time.time() + DAY) and cache.stale(time.time() - DAY), "a clock that was put back does not stop it"
+
+
+def test_using_makes_no_state_where_there_is_none(tmp_path: Path) -> None:
+    with BlobCache(tmp_path / "state/blobs").used():
+        pass
+    assert not (tmp_path / "state").exists()

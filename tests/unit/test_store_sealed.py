@@ -1,0 +1,115 @@
+"""Every value that the disk may damage, one at a time: what decides about files is left out, what is only shown is shown or left out."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from syncd.engine.ports import Result
+from syncd.store.database import Database
+from syncd.store.schema import metadata
+from syncd.store.store import SqliteStore
+from tests.support.remembered import AT, CHANGES, FOLDERS, HEAD, INTENT, JOB, LEDGER, LISTING, SCOPE, STATE, fill, oid, report
+
+
+def flipped(value: Any) -> Any:
+    """One bit of it is another."""
+    if isinstance(value, str):
+        return value[:-1] + chr(ord(value[-1]) ^ 1) if value else "!"
+    if isinstance(value, bytes):
+        return value[:-1] + bytes([value[-1] ^ 1])
+    return 1 if value is None else value + 1 if isinstance(value, int) else value * 2
+
+
+HARMS: dict[str, Callable[[Any], Any]] = {
+    "one bit": flipped,
+    "null": lambda _: None,
+    "a vast number": lambda _: 2**62,
+    "other bytes": lambda _: b"\xff\xfe\x00",
+    "the same bytes as a blob": lambda value: value.encode() if isinstance(value, str) else b"x",
+    "no text": lambda _: (b"\xff\xff",),  # the bytes, called text
+}
+COLUMNS = [(table.name, column.name) for table in metadata.tables.values() for column in table.columns]
+
+
+class Bench:
+    """A filled store in memory whose tables take any value, as a damaged page may hold, and which can be made whole again."""
+
+    def __init__(self) -> None:
+        self.store = SqliteStore(Database(None))
+        fill(self.store)
+        assert self.store._database._engine is not None
+        raw = self.store._database._engine.raw_connection().driver_connection
+        assert isinstance(raw, sqlite3.Connection)
+        self.raw, self.whole = raw, sqlite3.connect(":memory:")
+        raw.execute("PRAGMA writable_schema = ON")
+        raw.execute("UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '') WHERE type = 'table' AND name != 'alembic_version'")
+        raw.execute("PRAGMA writable_schema = RESET")
+        raw.backup(self.whole)
+
+    def harm(self, table: str, column: str, harm: Callable[[Any], Any]) -> bool:
+        """One value of the column is another. False where a database can't hold that even when damaged."""
+        self.whole.backup(self.raw)
+        (rowid, value), *_ = self.raw.execute(f'SELECT rowid, "{column}" FROM "{table}"').fetchall()
+        worse = harm(value)
+        how, value = ("CAST(? AS TEXT)", worse[0]) if isinstance(worse, tuple) else ("?", worse)
+        try:
+            self.raw.execute(f'UPDATE "{table}" SET "{column}" = {how} WHERE rowid = ?', (value, rowid))
+        except sqlite3.IntegrityError:
+            return False  # a row id is always a whole number
+        return True
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.store.close()
+    made.whole.close()
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_no_damaged_value_is_believed_and_none_ends_in_a_traceback(bench: Bench, harm: str) -> None:
+    for table, column in COLUMNS:
+        if bench.harm(table, column, HARMS[harm]):
+            look_at_everything(bench.store, f"{table}.{column}")
+
+
+@pytest.mark.parametrize("harm", ["one bit", "null", "the same bytes as a blob"])
+def test_whatever_was_damaged_the_next_run_can_be_recorded_and_is_remembered(bench: Bench, harm: str) -> None:
+    for table, column in COLUMNS:
+        if bench.harm(table, column, HARMS[harm]) and table not in ("run", "change"):  # a run id that is taken makes the store be begun anew
+            result = Result(report(103, changes=CHANGES), LEDGER, frozenset(), FOLDERS, (), replace(STATE, settled=True), applied=True)
+            bench.store.intend(INTENT, STATE)
+            bench.store.record(JOB, result)
+            bench.store.see(SCOPE, "acme/infra", "main", HEAD)
+            where = f"{table}.{column}"
+            assert (bench.store.recorded(JOB), bench.store.state(JOB).settled, bench.store.intent(JOB)) == (LEDGER, True, None), where
+            assert bench.store.folders(JOB) == frozenset(FOLDERS) and bench.store.head(SCOPE, "acme/infra", "main") == HEAD, where
+            assert bench.store.sets(JOB)[0].commit == oid(103) and bench.store.history(JOB)[0].commit == oid(103), where
+
+
+def look_at_everything(store: SqliteStore, where: str) -> None:
+    recorded = store.recorded(JOB)
+    assert recorded.items() <= LEDGER.items() and len(recorded) >= len(LEDGER) - 1, where
+    owners = store.owners(LEDGER)
+    assert owners.items() <= dict.fromkeys(LEDGER, JOB).items() and owners.keys() == recorded.keys(), where
+    assert store.folders(JOB) <= frozenset(FOLDERS), where
+    assert store.intent(JOB) in (INTENT, None), where
+    state = store.state(JOB)
+    assert state == replace(STATE, settled=False, hook_owed=True) or not state.settled or state.files == 0, where
+    for one in store.sets(JOB):
+        assert one.commit in (oid(99), oid(100)) and one.files.keys() == LEDGER.keys() - {"/srv/dropped"}, where
+    assert store.head(SCOPE, "acme/infra", "main") in (HEAD, None), where
+    assert store.recall(oid(200)) in (LISTING, None), where
+    assert len(store.history(JOB)) <= 3 and len(store.history(JOB, "/srv/old")) <= 3, where
+    for run in [*store.history(), *store.history(path="/srv/one.conf")]:
+        assert isinstance(run.started_at[:19] + run.status + run.trigger, str) and f"{run.seconds:.1f}" and sorted(change.path for change in run.changes) is not None, where
+    store.changes_since(JOB, AT)
+    assert all(isinstance(row.identity, str) for row in store.budgets().values()), where
+    assert store.blobs_in_use() <= {oid(number) for number in range(1, 8)}, where
+    assert all(isinstance(name, str) for name in store.jobs()), where
