@@ -24,7 +24,6 @@ from pathlib import Path
 from syncd.clock import Patience
 from syncd.engine.ports import HookCall, HookEnd, StagedFile
 from syncd.errors import StoppedError, StoreError
-from syncd.hooks.builtin import check
 from syncd.hooks.stage import Workplace
 from syncd.redact import redact
 
@@ -37,6 +36,7 @@ GUARD_SECONDS = 20.0  # what a guard may take beyond limit, grace and lock befor
 PASSED_ON = ("LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "TZ")
 OF_THE_SAME_USER = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")  # systemctl --user asks for them
 LISTEN_SECONDS = 0.1  # how soon a signal to us is passed on
+CHECKS = str(Path(__file__).with_name("checks.py"))
 GUARD = str(Path(__file__).with_name("guard.py"))
 
 
@@ -82,8 +82,6 @@ class CommandHooks:
         self._state_dir, self._environ = state_dir, environ
 
     def validate(self, call: HookCall, files: Sequence[StagedFile], patience: Patience) -> HookEnd:
-        if call.hook.checks:
-            return check(call.hook.checks, files)
         try:
             person = person_of(call.user)
             with Workplace(self._state_dir, call.jobs[0], person.ids) as place:
@@ -104,7 +102,7 @@ class CommandHooks:
         changes = place.note("changes.json", call.changes)
         env = environment(self._environ, person) | dict(call.facts) | {"SYNCD_STAGED": staged, "SYNCD_CHANGES": changes}
         place.give()
-        argv = [placed(part, staged, call.hook.shell) for part in call.hook.argv]
+        argv = [placed(part, staged, call.hook.shell) for part in call.hook.argv or checking(call.hook.checks)]
         return _guarded(Errand(argv, env, person.ids, call.timeout_seconds, self._locks(call.jobs)), patience)
 
     def _locks(self, jobs: Sequence[str]) -> list[str]:
@@ -144,6 +142,13 @@ def placed(part: str, staged: str, shell: bool) -> str:
     if staged == "/":
         return part.replace("{staged}/", "/").replace("{staged}", "/")
     return part.replace("{staged}", shlex.quote(staged) if shell else staged)
+
+
+def checking(names: Sequence[str]) -> list[str]:
+    """The program that looks at the staged set for these built-in checks."""
+    import yaml  # only for jobs that validate with them
+
+    return [sys.executable, "-I", CHECKS, str(Path(yaml.__file__).parents[1]), "{staged}", *names]
 
 
 def _guarded(errand: Errand, patience: Patience) -> HookEnd:

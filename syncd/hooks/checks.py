@@ -1,22 +1,23 @@
-"""The checks that need no command: is every staged .json, .yaml, .toml and .xml file one that can be read at all?
+"""The checks that need no command of the operator's: is every staged .json, .yaml, .toml and .xml file one that can be read at all?
 
-Syntax only. A hostile file costs what its size costs: nothing is expanded, no entity, no alias, and nothing is made of it.
+A small program of its own, `python checks.py WHERE_YAML_IS TREE NAME...`, run like any hook: nobody has approved these files yet, some
+readers take quadratic time for what is made to hurt them, and so it has the hook's user, time limit and end. Syntax only: no alias and no
+entity is expanded, no tag obeyed. Standard library and PyYAML only.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import resource
+import sys
 import tomllib
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 from xml.parsers import expat
 
-import yaml
-
-from syncd.engine.ports import HookEnd, StagedFile
-from syncd.models import Kind
-
-LARGEST_BYTES = 64 << 20
+LARGEST_BYTES = 16 << 20
+MEMORY_BYTES = 2 << 30  # of address space: what 16 MiB of brackets need as objects
 NAMED = 10  # how many broken files are named one by one
 
 
@@ -48,6 +49,8 @@ def _place(mark: object) -> str:
 
 def _yaml(content: bytes) -> None:
     """Events only: no value is made, so no alias is expanded and no tag is obeyed. Aliases must name an anchor before them."""
+    import yaml
+
     anchors: set[str] = set()
     try:
         for event in yaml.parse(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -92,22 +95,22 @@ READERS: dict[str, tuple[tuple[str, ...], Callable[[bytes], None]]] = {
 }
 
 
-def check(names: Sequence[str], files: Sequence[StagedFile]) -> HookEnd:
-    """Status 0 when every file with a suffix of these checks can be read; else 1, and the output names each broken one with its place."""
-    broken = []
-    for file in files:
-        for name in names:
-            suffixes, read = READERS[name]
-            if file.kind is Kind.FILE and file.path.lower().endswith(suffixes):
-                problem = _problem(file, read)
-                if problem is not None:
-                    broken.append(f"{file.path}: {problem}")
-    more = [f"and {len(broken) - NAMED} more"] if len(broken) > NAMED else []
-    return HookEnd(status=1 if broken else 0, output="\n".join([*broken[:NAMED], *more]))
+def problems(names: Sequence[str], tree: str) -> list[str]:
+    """`/destination: where and why`, for every file below the tree with a suffix of these checks that can't be read. Links are not followed."""
+    wanted = {suffix: READERS[name][1] for name in names for suffix in READERS[name][0]}
+    found = []
+    for place, folders, files in os.walk(tree):
+        folders.sort()
+        for name in sorted(files):
+            read, path = wanted.get(os.path.splitext(name)[1].lower()), os.path.join(place, name)
+            problem = _problem(path, read) if read is not None and not os.path.islink(path) else None
+            if problem is not None:
+                found.append(f"{path[len(tree.rstrip('/')) :]}: {problem}")
+    return found
 
 
-def _problem(file: StagedFile, read: Callable[[bytes], None]) -> str | None:
-    with file.open() as opened:
+def _problem(path: str, read: Callable[[bytes], None]) -> str | None:
+    with open(path, "rb") as opened:
         content = opened.read(LARGEST_BYTES + 1)
     if len(content) > LARGEST_BYTES:
         return f"larger than the {LARGEST_BYTES >> 20} MiB that a built-in check reads"
@@ -117,6 +120,21 @@ def _problem(file: StagedFile, read: Callable[[bytes], None]) -> str | None:
         return str(error)
     except UnicodeDecodeError as error:
         return f"byte {error.start}: not UTF-8"
-    except RecursionError:
-        return "nested too deeply"
+    except (RecursionError, MemoryError):
+        return "nested too deeply, or too much to read"
     return None
+
+
+def main(where_yaml_is: str, tree: str, *names: str) -> int:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    sys.path.append(where_yaml_is)
+    broken = problems(names, tree)
+    for line in broken[:NAMED]:
+        print(line.encode(errors="surrogateescape").decode(errors="replace"))  # noqa: T201  (a program: this is its answer)
+    if len(broken) > NAMED:
+        print(f"and {len(broken) - NAMED} more")  # noqa: T201
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
