@@ -6,6 +6,7 @@ written safely, or that a policy refuses, ends the run here, before anything is 
 
 from __future__ import annotations
 
+import os
 import posixpath
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ from syncd.objects import EXECUTABLE, LINK, SUBMODULE
 Snapshot = Mapping[str, Entry]
 Owner = Callable[[str], tuple[int | None, int | None]]
 
+LINK_LIMIT_BYTES = 4095  # PATH_MAX of Linux, less the NUL
 LFS_POINTER_LIMIT = 1024  # git-lfs spec: a pointer is smaller than this
 LFS_POINTER_START = b"version https://git-lfs.github.com/spec/v1\n"
 
@@ -117,14 +119,9 @@ def _refuse_twins(job: Job, wanted: Mapping[str, Entry]) -> None:
     """
     folded: dict[str, str] = {}
     for path, entry in wanted.items():
-        key = unicodedata.normalize("NFC", path).casefold()
-        other = folded.setdefault(key, path)
+        other = folded.setdefault(_fold(path), path)
         if other != path and entry.root == wanted[other].root:
-            raise UnsafePathError(
-                f"{wanted[other].source!r} and {entry.source!r} of {job.repo} differ only in case or in how their letters are composed",
-                path=path,
-                hint="rename one of them, or exclude it",
-            )
+            raise _twins(job, wanted[other].source, entry.source, path)
     seen: set[str] = set()
     for path in wanted:
         parent = posixpath.dirname(path)
@@ -132,7 +129,20 @@ def _refuse_twins(job: Job, wanted: Mapping[str, Entry]) -> None:
             seen.add(parent)
             if parent in wanted:
                 raise MirrorError(f"{wanted[parent].source} wants {parent} as a file, and {wanted[path].source} needs it as a folder", path=parent, hint="give one of them another to:")
+            other = folded.get(_fold(parent), parent)
+            if other != parent and wanted[other].root == wanted[path].root:  # a link there would be the way to the other's files
+                raise _twins(job, wanted[other].source, wanted[path].source, path)
             parent = posixpath.dirname(parent)
+
+
+def _fold(path: str) -> str:
+    return unicodedata.normalize("NFC", path).casefold()
+
+
+def _twins(job: Job, one: str, other: str, path: str) -> UnsafePathError:
+    return UnsafePathError(
+        f"{one!r} and {other!r} of {job.repo} differ only in case or in how their letters are composed", path=path, hint="rename one of them, or exclude it"
+    )
 
 
 def listed_at_most(job: Job) -> int | None:
@@ -161,18 +171,27 @@ def check_limits(job: Job, wanted: Mapping[str, Entry]) -> None:
 
 
 def check_link(job: Job, path: str, target: str, wanted: Mapping[str, Entry]) -> None:
-    """Raises UnsafePathError unless the link at `path` is relative and leads to one of the job's own files or folders."""
+    """Raises UnsafePathError unless the link at `path` is relative and leads to one of the job's own files or folders.
+
+    `..` may only come first: after a name it would lead up from wherever that name leads, if that is a link too, and so out.
+    """
     entry = wanted[path]
     landing = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-    relative = bool(target) and not target.startswith("/") and "\0" not in target
+    relative = bool(target) and not target.startswith("/") and "\0" not in target and len(os.fsencode(target)) <= LINK_LIMIT_BYTES
+    names = [part for part in target.split("/") if part not in ("", ".")]
+    straight = ".." not in names[_count_up(names) :]
     inside = any(landing == rule.to or landing.startswith(rule.to + "/") for rule in job.paths)
-    if relative and inside and landing != path and (landing in wanted or any(other.startswith(landing + "/") for other in wanted)):
+    if relative and straight and inside and landing != path and (landing in wanted or any(other.startswith(landing + "/") for other in wanted)):
         return
     raise UnsafePathError(
-        f"{entry.source} of {job.repo} is a link to {target!r}, which is not one of the job's own files",
+        f"{entry.source} of {job.repo} is a link to {target[:200]!r}, which is not one of the job's own files",
         path=path,
         hint="list its target too, or exclude the link, or set symlinks: skip",
     )
+
+
+def _count_up(names: list[str]) -> int:
+    return next((index for index, name in enumerate(names) if name != ".."), len(names))
 
 
 def check_lfs(job: Job, entry: Entry, start: bytes) -> None:

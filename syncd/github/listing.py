@@ -40,6 +40,7 @@ from syncd.models import PathRule, TreeEntry
 from syncd.objects import LINK, SUBMODULE, TREE
 
 ENTRIES_AT_MOST = 1_000_000
+DEEPEST = 100  # of a tree that is read level by level, each costing two requests: whoever nests deeper wants to cost them
 MODE_KEY = b'"mode"'  # once per entry; inside a name its quotes would be escaped
 
 Entries = Mapping[str, TreeEntry]
@@ -234,6 +235,8 @@ class Lister:
 
     def _walk(self, folder: str, tree: str) -> dict[str, TreeEntry]:
         """A tree too large for one answer: one level of it, then each subtree whole by itself and remembered by its own id."""
+        if folder.count("/") >= DEEPEST:
+            raise refusal(folder, f"is nested deeper than {DEEPEST} folders")
         entries: dict[str, TreeEntry] = {}
         unread: list[tuple[str, str]] = []
         for name, entry in self._level(tree, folder).children.items():

@@ -14,14 +14,14 @@ def below(path: str, root: str) -> tuple[str, ...]:
     """The names that lead from `root` down to `path`. Raises UnsafePathError when they don't, or when one of them can't be written."""
     prefix = root.rstrip("/") + "/"
     if not path.startswith(prefix):
-        raise UnsafePathError(f"{path!r} is not inside {root}", path=path)
+        raise UnsafePathError(f"{_shown(path)} is not inside {root}", path=path)
     if len(os.fsencode(path)) > PATH_MAX_BYTES:
-        raise UnsafePathError(f"{path!r} is longer than a path can be ({PATH_MAX_BYTES} bytes)", path=path)
+        raise UnsafePathError(f"{_shown(path)} is longer than a path can be ({PATH_MAX_BYTES} bytes)", path=path)
     names = tuple(path[len(prefix) :].split("/"))
     for name in names:
         problem = refuse_name(name)
         if problem:
-            raise UnsafePathError(f"{path!r} can't be written: {problem}", path=path)
+            raise UnsafePathError(f"{_shown(path)} can't be written: {problem}", path=path)
     return names
 
 
@@ -34,3 +34,7 @@ def refuse_name(name: str) -> str | None:
     if len(os.fsencode(name)) > NAME_MAX_BYTES:
         return f"{name[:40]!r}… is longer than {NAME_MAX_BYTES} bytes"
     return None
+
+
+def _shown(path: str) -> str:
+    return repr(path) if len(path) <= 160 else f"{path[:100]!r}...{path[-50:]!r}"

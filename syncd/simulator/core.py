@@ -23,6 +23,7 @@ from syncd.simulator.trouble import Answer, Trouble, Wrong
 CONTENTS_LIMIT = 1000
 INLINE_LIMIT = 1 << 20
 BLOB_LIMIT = 100 << 20
+TREE_BYTES = 7 << 20  # docs "Get a tree": of a recursive listing, beside the number of entries; measured in what, they don't say: paths here
 
 
 @dataclass(frozen=True)
@@ -385,9 +386,10 @@ class GitHub:
             commit = shapes.commit_of(repo, name, 404, "Not Found")
             shown, tree = commit.id, commit.tree
         found: list[dict[str, Any]] = []
-        truncated = False
-        for path, mode, identity in repo.walk(tree, recursive="recursive" in ask.query):
-            if len(found) >= self.tree_limit:
+        truncated, recursive, room = False, "recursive" in ask.query, TREE_BYTES
+        for path, mode, identity in repo.walk(tree, recursive=recursive):
+            room -= len(path)
+            if len(found) >= self.tree_limit or (recursive and room < 0):
                 truncated = True
                 break
             kind = "tree" if mode == TREE else "commit" if mode == SUBMODULE else "blob"

@@ -195,12 +195,18 @@ class Repository:
         return mode, identity
 
     def walk(self, tree: str, prefix: str = "", recursive: bool = True) -> Iterable[tuple[str, int, str]]:
-        """(path, mode, id) below a tree, in the order the API gives them."""
-        for mode, raw, identity in self.trees[tree]:
-            path = prefix + raw.decode("utf-8", "replace")
-            yield path, mode, identity
-            if recursive and mode == TREE:
-                yield from self.walk(identity, path + "/")
+        """(path, mode, id) below a tree, in the order the API gives them; however deep it is."""
+        open_folders = [(prefix, iter(self.trees[tree]))]
+        while open_folders:
+            above, rest = open_folders[-1]
+            for mode, raw, identity in rest:
+                path = above + raw.decode("utf-8", "replace")
+                yield path, mode, identity
+                if recursive and mode == TREE:
+                    open_folders.append((path + "/", iter(self.trees[identity])))
+                    break
+            else:
+                open_folders.pop()
 
 
 def _mode(node: object) -> int:
