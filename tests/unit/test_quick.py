@@ -1,0 +1,310 @@
+"""The quick check: it answers only where the full run would have found nothing to do, and says nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from syncd import quick
+from syncd.quick import InStep, Reply
+from tests.support.stand import Stand, signatures, stand
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = {"nginx/nginx.conf": "one\n", "nginx/sites/a.conf": "a\n", "nginx/sites/b.conf": "b\n", "motd": "hello\n"}
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Stand]:
+    """In step, and noted."""
+    with stand(tmp_path, FILES, as_app=False) as made:
+        assert made.sync().code == 0
+        assert (made.state / quick.NAME).exists()
+        made.github.forget_requests()
+        yield made
+
+
+def check(hub: Stand, *arguments: str, now: float | None = None, **environ: str) -> InStep | list[Reply]:
+    return quick.check(["-c", str(hub.config), *(arguments or ("sync",))], {**os.environ, **environ}, now if now is not None else datetime.now().timestamp())
+
+
+def test_nothing_to_do_is_one_request_answered_304_and_touches_no_file(hub: Stand) -> None:
+    before = signatures(hub.dest)
+    found = check(hub)
+    assert isinstance(found, InStep)
+    assert [(one.route, one.status) for one in hub.github.asked] == [("head", 304)]
+    assert [(name, repo, ref) for name, repo, ref, _ in found.jobs] == [("nginx", "acme/infra", "main")]
+    assert signatures(hub.dest) == before
+
+
+def test_it_asks_exactly_what_the_full_run_asks(hub: Stand) -> None:
+    check(hub)
+    mine = hub.github.asked[-1]
+    hub.sync()
+    theirs = hub.github.asked[-1]
+    same = ("accept", "authorization", "if-none-match", "user-agent", "x-github-api-version", "host")
+    assert (mine.method, mine.path, mine.credential) == (theirs.method, theirs.path, theirs.credential)
+    assert {name: mine.headers.get(name) for name in same} == {name: theirs.headers.get(name) for name in same}
+
+
+def test_a_quiet_run_is_remembered_as_the_full_run_remembers_it(hub: Stand) -> None:
+    full = hub.call("status", "--json").json
+    assert isinstance(check(hub, now=datetime.now().timestamp() + 60), InStep)
+    after = hub.call("status", "--json").json
+    job, before = after["jobs"][0], full["jobs"][0]
+    times = ("last_run", "last_success", "next_run")
+    assert all(job[name] > before[name] for name in times)
+    assert {name: value for name, value in job.items() if name not in times} == {name: value for name, value in before.items() if name not in times}
+    assert after["identities"][0]["limit"] == 5000
+    assert hub.call("history", "--json").json["runs"][0]["status"] == "changed", "a quiet run leaves no row"
+
+
+def test_the_answer_repeats_and_needs_no_full_run_in_between(hub: Stand) -> None:
+    for _ in range(5):
+        assert isinstance(check(hub), InStep)
+    assert hub.github.count() == hub.github.count("head", 304) == 5
+
+
+def test_jobs_of_one_head_share_its_request(hub: Stand) -> None:
+    for number in range(20):
+        hub.jobs[f"job{number}"] = {"repo": "acme/infra", "ref": "main", "every": "5m", "paths": [{"from": "motd", "to": f"{hub.folder}/dest{number}/motd"}]}
+    hub.write()
+    assert hub.sync().code == 0
+    hub.github.forget_requests()
+    found = check(hub)
+    assert isinstance(found, InStep)
+    assert len(found.jobs) == 21
+    assert hub.github.count() == 1
+
+
+def test_some_jobs_are_asked_for_by_name_and_in_the_order_of_the_configuration(hub: Stand) -> None:
+    hub.jobs["motd"] = {"repo": "acme/infra", "ref": "main", "every": "5m", "paths": [{"from": "motd", "to": f"{hub.folder}/dest2/motd"}]}
+    hub.write()
+    assert hub.sync().code == 0
+    found = check(hub, "sync", "motd", "nginx")
+    assert isinstance(found, InStep)
+    assert [name for name, *_ in found.jobs] == ["nginx", "motd"]
+    only = check(hub, "sync", "motd")
+    assert isinstance(only, InStep)
+    assert [name for name, *_ in only.jobs] == ["motd"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["plan"], ["status"], ["sync", "--ref", "main", "nginx"], ["sync", "--allow-delete", "3"], ["sync", "--forget", "nginx"], ["sync", "nobody"], ["-v", "sync"], ["sync", "-h"], ["--help"], [""]],
+    ids=str,
+)
+def test_every_other_command_and_option_is_the_full_runs(hub: Stand, arguments: list[str]) -> None:
+    assert check(hub, *arguments) == []
+    assert hub.github.count() == 0
+
+
+CHANGES: dict[str, Callable[[Stand], object]] = {
+    "a file edited": lambda hub: (hub.dest / "nginx.conf").write_text("ONE\n"),
+    "a file edited to the same size and time": lambda hub: _edit_in_place(hub.dest / "nginx.conf"),
+    "a file removed": lambda hub: (hub.dest / "nginx.conf").unlink(),
+    "a mode": lambda hub: (hub.dest / "nginx.conf").chmod(0o600),
+    "a file for a folder": lambda hub: (hub.dest / "sites").rename(hub.folder / "away"),
+    "a link for a folder": lambda hub: ((hub.dest / "sites").rename(hub.folder / "away"), (hub.dest / "sites").symlink_to(hub.folder / "away")),
+    "a folder's mode": lambda hub: (hub.dest / "sites").chmod(0o700),
+    "the configuration": lambda hub: hub.write_config(every="10m"),
+    "the configuration's spaces": lambda hub: hub.config.write_text(hub.config.read_text() + "\n"),
+    "another job in it": lambda hub: (hub.jobs.update(more={**hub.jobs["nginx"], "paths": [{"from": "motd", "to": f"{hub.folder}/x/motd"}]}), hub.write()),
+    "a pause": lambda hub: hub.call("pause", "nginx"),
+    "a rollback": lambda hub: (hub.repo.commit({"nginx/nginx.conf": "two\n"}, "x"), hub.sync(), hub.call("rollback", "nginx")),
+    "a plan's own memory": lambda hub: (hub.repo.commit({"nginx/nginx.conf": "two\n"}, "x"), hub.plan(), hub.repo.commit({"nginx/nginx.conf": "one\n"}, "y")),
+    "the store gone": lambda hub: [file.unlink() for file in hub.state.glob("syncd.db*")],
+    "the store another": lambda hub: ((hub.state / "copy").write_bytes((hub.state / "syncd.db").read_bytes()), (hub.state / "copy").rename(hub.state / "syncd.db")),
+    "the note damaged": lambda hub: _flip(hub.state / quick.NAME),
+    "the note readable by others": lambda hub: (hub.state / quick.NAME).chmod(0o644),
+    "the note a link": lambda hub: ((hub.state / quick.NAME).rename(hub.state / "n"), (hub.state / quick.NAME).symlink_to(hub.state / "n")),
+    "the note gone": lambda hub: (hub.state / quick.NAME).unlink(),
+    "the token readable by others": lambda hub: (hub.folder / "token").chmod(0o644),
+    "the token empty": lambda hub: (hub.folder / "token").write_text("\n"),
+    "the lock's file gone": lambda hub: [file.unlink() for file in (hub.state / "locks").iterdir()],
+    "upstream": lambda hub: hub.repo.commit({"nginx/nginx.conf": "two\n"}, "x"),
+    "no ETags": lambda hub: setattr(hub.github, "etags", "none"),
+    "a revoked token": lambda hub: hub.github.accounts.__init__(),
+}
+
+
+def _edit_in_place(file: Path) -> None:
+    found = file.stat()
+    with open(file, "r+b") as opened:
+        opened.write(b"ONE\n")
+    os.utime(file, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def _flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_has_changed_is_the_full_runs(hub: Stand, change: str) -> None:
+    assert isinstance(check(hub), InStep)
+    CHANGES[change](hub)
+    assert not isinstance(check(hub), InStep)
+
+
+def test_a_proxy_a_day_and_a_clock_set_back_are_the_full_runs(hub: Stand) -> None:
+    assert check(hub, HTTPS_PROXY="http://proxy:3128") == []
+    now = datetime.now().timestamp()
+    assert check(hub, now=now + 90_000) == []
+    assert check(hub, now=now - 1000) == []
+    assert isinstance(check(hub, now=now + 80_000), InStep)
+
+
+def test_another_syncd_at_work_is_said_by_the_full_run(hub: Stand) -> None:
+    held = quick.lock(str(next((hub.state / "locks").iterdir())))
+    try:
+        assert check(hub) == []
+        assert hub.sync().code == 11
+    finally:
+        os.close(held)
+
+
+def test_a_server_that_is_not_there_costs_no_opinion(tmp_path: Path) -> None:
+    with stand(tmp_path, FILES, as_app=False) as made:
+        assert made.sync().code == 0
+    assert check(made) == []
+
+
+@pytest.mark.parametrize(
+    "job", [{"prune": "off"}, {"drift": "keep"}, {"drift": "report"}, {"symlinks": "skip"}, {"limits": {"files": 5}}, {"mode": "0600"}, {"on_change": "true"}], ids=str
+)
+def test_every_policy_can_be_at_rest(hub: Stand, job: dict[str, Any]) -> None:
+    hub.write_config(**job)
+    assert hub.sync().code == 0
+    assert isinstance(check(hub), InStep)
+
+
+def test_drift_that_is_only_reported_is_the_full_runs_every_time(hub: Stand) -> None:
+    hub.write_config(drift="report")
+    hub.sync()
+    (hub.dest / "nginx.conf").write_text("mine\n")
+    assert hub.sync().code == 0
+    assert check(hub) == []
+
+
+def test_an_app_and_a_private_authority_are_the_full_runs(tmp_path: Path) -> None:
+    with stand(tmp_path, FILES) as made:
+        assert made.sync().code == 0
+        assert made.sync().code == 0
+        assert not (made.state / quick.NAME).exists()
+
+
+def test_what_github_has_said_is_not_asked_again(hub: Stand) -> None:
+    commit = hub.repo.commit({"nginx/nginx.conf": "two\n"}, "x")
+    done = process(hub)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["jobs"][0]["commit"] == commit
+    assert hub.github.routes()["head"] == 1
+    assert json.loads(done.stdout)["requests"] == {"total": hub.github.count(), "not_modified": 0}
+
+
+def test_drift_found_by_the_check_is_put_back_with_the_answer_it_had(hub: Stand) -> None:
+    (hub.dest / "nginx.conf").write_text("mine\n")
+    done = process(hub)
+    assert [(one.route, one.status) for one in hub.github.asked] == [("head", 304)]
+    assert json.loads(done.stdout)["jobs"][0]["changes"][0]["action"] == "restore"
+    assert (hub.dest / "nginx.conf").read_text() == "one\n"
+
+
+def test_its_words_are_the_full_runs_words(hub: Stand) -> None:
+    said, full = json.loads(process(hub).stdout), hub.sync().json
+    for one in (*said["jobs"], *full["jobs"]):
+        one["seconds"] = 0
+    assert said == full
+    lines, theirs = process(hub, "sync").stdout.splitlines(), hub.call("sync").out.splitlines()
+    assert [line.rpartition("  ")[0] for line in lines[:1]] == [line.rpartition("  ")[0] for line in theirs[:1]]
+    assert lines[1:] == theirs[1:]
+
+
+def process(hub: Stand, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "syncd", "-c", str(hub.config), *(arguments or ("sync", "--json"))], capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+# --- the property -----------------------------------------------------------------------------------------------------
+
+KINDS = ("sync", "push", "push unlisted", "edit", "touch", "remove", "mode", "pause", "resume", "config", "status", "plan", "rollback", "forget", "elsewhere", "etags")
+STEPS = st.lists(st.sampled_from(["sync", *KINDS]), min_size=1, max_size=6)
+
+
+def apply(hub: Stand, step: str, number: int) -> None:
+    file = hub.dest / "nginx.conf"
+    match step:
+        case "push":
+            hub.repo.commit({"nginx/nginx.conf": f"push {number}\n"}, "p")
+        case "push unlisted":
+            hub.repo.commit({"src/x": f"push {number}\n"}, "p")
+        case "edit" if file.exists():
+            file.write_text(f"edit {number}\n")
+        case "touch" if file.exists():
+            os.utime(file)
+        case "remove":
+            file.unlink(missing_ok=True)
+        case "mode" if file.exists():
+            file.chmod(0o600 if number % 2 else 0o644)
+        case "config":
+            hub.write_config(prune="off" if number % 2 else "tracked")
+        case "forget":
+            hub.call("sync", "--forget", "nginx", "nginx")
+        case "elsewhere":
+            hub.call("sync", "nginx", "--ref", hub.repo.resolve("main").id)
+        case "etags":
+            hub.github.etags = "hash" if hub.github.etags == "git" else "git"
+        case "pause" | "resume" | "rollback":
+            hub.call(step, "nginx")
+        case "sync" | "status" | "plan":
+            hub.call(step)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], derandomize=True)
+@given(steps=STEPS)
+def test_where_it_answers_the_full_run_has_nothing_to_do(tmp_path_factory: pytest.TempPathFactory, steps: list[str]) -> None:
+    with stand(tmp_path_factory.mktemp("hub"), FILES, as_app=False) as hub:
+        hub.sync()
+        for number, step in enumerate(steps):
+            apply(hub, step, number)
+            found = check(hub)
+            if isinstance(found, InStep):
+                before = signatures(hub.dest)
+                full = hub.sync()
+                assert full.code == 0
+                assert full.job["status"] == "unchanged"
+                assert full.job["changes"] == []
+                assert [(one.route, one.status) for one in hub.github.asked] == [("head", 304)]
+                assert full.job["commit"] == found.jobs[0][3]
+                assert signatures(hub.dest) == before
+
+
+def test_a_torn_note_is_no_note(tmp_path: Path) -> None:
+    file = tmp_path / "note"
+    quick.write(str(file), {"written_by": quick.written_by(), "much": "x" * 1000})
+    whole = file.read_bytes()
+    for length in (0, 1, 63, 64, 65, 200, len(whole) - 1):
+        file.write_bytes(whole[:length])
+        with pytest.raises((ValueError, KeyError)):
+            quick.read(str(file))
+    body = whole.partition(b"\n")[2].replace(b"x" * 10, b"y" * 10)
+    file.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+    assert quick.read(str(file))["much"].startswith("y"), "the seal is against damage, not against whoever may write the state"
+
+
+def test_a_note_of_another_version_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "note"
+    quick.write(str(file), {"written_by": [0, "0.0.0", ""]})
+    with pytest.raises(ValueError, match="another version"):
+        quick.read(str(file))
