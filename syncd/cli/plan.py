@@ -12,6 +12,7 @@ from syncd.cli.diffs import DIFF_LIMIT, HIDDEN, diff_lines, note, readable_by_al
 from syncd.cli.reports import MARK, as_json, change_line, error_lines, printable, sign_of
 from syncd.cli.sync import failed, stopping
 from syncd.engine.apply import stage
+from syncd.engine.hooks import named
 from syncd.engine.ports import JobState
 from syncd.engine.run import Decision, Options, plan_job
 from syncd.errors import SyncdError
@@ -94,9 +95,9 @@ def _show(settings: Settings, workshop: Workshop, job: Job, report: RunReport, d
 def _hook_lines(job: Job, report: RunReport, state: JobState) -> list[str]:
     """The commands that a sync would run now."""
     changes = any(change.action is not Verb.KEEP for change in report.changes)
-    lines = [f"before: validate: {job.validate.text}"] if job.validate is not None and changes else []
+    lines = [f"before: validate: {named(job.validate)}"] if job.validate is not None and changes else []
     if job.on_change is not None and (changes or state.hook_owed):
-        lines.append(f"after: on_change: {job.on_change.text}" + ("  (owed by an earlier run)" if state.hook_owed else ""))
+        lines.append(f"after: on_change: {named(job.on_change)}" + ("  (owed by an earlier run)" if state.hook_owed else ""))
     return lines
 
 

@@ -13,6 +13,7 @@ from syncd.cli.table import table
 from syncd.config.model import Config
 from syncd.engine.ports import JobState
 from syncd.models import Job
+from syncd.engine.hooks import named
 from syncd.store.store import SqliteStore
 
 ORDER = ("failing", "drift", "paused", "never", "in_step")
@@ -91,7 +92,7 @@ def _show(settings: Settings, config: Config, rows: list[dict[str, Any]]) -> Non
             emit(settings, f"  {row['job']}: {row['error']['message']}")
         if row["hook_owed"]:
             hook = config.jobs[row["job"]].on_change
-            emit(settings, f"  {row['job']}: on_change is owed" + (f": {hook.text}" if hook is not None else ""))
+            emit(settings, f"  {row['job']}: on_change is owed" + (f": {named(hook)}" if hook is not None else ""))
         if row["drifted"]:
             emit(settings, f"  {row['job']}: {row['drifted']} file(s) differ from what was mirrored; see syncd plan {row['job']}")
 

@@ -17,9 +17,11 @@ from hashlib import sha256
 from syncd.engine.ports import HookCall, HookEnd, JobState
 from syncd.errors import HookFailedError, SyncdError, UntrustedError
 from syncd.models import Change, Hook, Job, RunReport, RunStatus, Trigger
+from syncd.redact import redact
 
 FIRST_WAIT = timedelta(minutes=1)
 LONGEST_WAIT = timedelta(hours=1)
+SHOWN_COMMAND = 120
 SHOWN_LINES, SHOWN_CHARS = 10, 2000  # of a hook's output in a message; all of it is in the error's `output`
 NOT_FOUND_BY_SHELL = (126, 127)  # POSIX sh: the command was found but could not be run; it was not found
 
@@ -103,7 +105,7 @@ def waits_until(state: JobState, trigger: Trigger, changed: bool, now: datetime)
 
 def still_owed(hook: Hook, state: JobState, until: datetime) -> HookFailedError:
     return HookFailedError(
-        f"on_change is owed since {state.hook_attempts} failed attempt(s): {state.last_error or hook.text}",
+        f"on_change is owed since {state.hook_attempts} failed attempt(s): {state.last_error or named(hook)}",
         hint=f"it is tried again at {until:%Y-%m-%dT%H:%M:%SZ}; or now: syncd sync",
     )
 
@@ -189,12 +191,18 @@ def changes_text(jobs: Sequence[Job], reports: Sequence[RunReport], changes: Map
 def how(hook: Hook, end: HookEnd) -> str:
     """`nginx -t` exited 1, was ended after its hook_timeout, ..."""
     if end.problem is not None:
-        return f"`{hook.text}` could not be run: {end.problem}"
+        return f"`{named(hook)}` could not be run: {end.problem}"
     if end.timed_out:
-        return f"`{hook.text}` took longer than its hook_timeout and was ended"
+        return f"`{named(hook)}` took longer than its hook_timeout and was ended"
     if end.signal is not None:
-        return f"`{hook.text}` was ended by {_signal_name(end.signal)}"
-    return f"`{hook.text}` exited {end.status}"
+        return f"`{named(hook)}` was ended by {_signal_name(end.signal)}"
+    return f"`{named(hook)}` exited {end.status}"
+
+
+def named(hook: Hook) -> str:
+    """The command on one line, as it may be shown: somebody may have written a secret into it."""
+    text = " ".join(redact(hook.text).split())
+    return text if len(text) <= SHOWN_COMMAND else text[: SHOWN_COMMAND - 1] + "…"
 
 
 def shown(output: str) -> str:

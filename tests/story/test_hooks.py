@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,9 @@ import pytest
 from syncd.objects import blob_id
 from syncd.simulator.repository import File
 from syncd.store.store import SqliteStore
-from tests.support.stand import Stand, signatures
+from tests.support.stand import Stand, signatures, tree_of
+
+ROOT = Path(__file__).parents[2]
 
 
 def script(hub: Stand, text: str, name: str = "hook.sh") -> list[str]:
@@ -176,9 +181,9 @@ def test_plan_shows_the_hooks_that_would_run(hub: Stand) -> None:
 # --- undo_on_failure --------------------------------------------------------------------------------------------------
 
 
-def reloading(hub: Stand) -> list[str]:
+def reloading(hub: Stand, below: str = "") -> list[str]:
     """A reload that fails while a BAD file stands, and writes down what it saw."""
-    return script(hub, f'cat {hub.dest}/nginx.conf >> $LOG 2>/dev/null; ! grep -rq BAD {hub.dest}')
+    return script(hub, f"cat {hub.dest}/{below}nginx.conf >> $LOG 2>/dev/null; ! grep -rq BAD {hub.dest}/{below}")
 
 
 def test_a_failed_reload_puts_the_previous_set_back_runs_once_more_and_rejects_the_commit(hub: Stand) -> None:
@@ -283,3 +288,129 @@ def test_the_bytes_of_the_way_back_are_pinned_while_a_reload_is_owed(hub: Stand)
     hub.sync()
     assert hub.tree() == {"nginx.conf": b"theirs\n"}
 
+
+def test_a_link_that_was_switched_is_switched_back(hub: Stand) -> None:
+    link = hub.dest / "current"
+    hub.write_config(publish="symlink", paths=[{"from": "nginx/", "to": f"{link}/"}], on_change=reloading(hub, "current/"), undo_on_failure=True)
+    assert hub.sync().code == 0
+    hub.repo.commit({"nginx/nginx.conf": "BAD\n", "nginx/new": "new\n", "nginx/sites/a.conf": None})
+    done = hub.sync()
+    assert (done.code, done.job["status"]) == (1, "refused") and lines(hub) == ["one", "BAD", "one"]
+    assert tree_of(link.resolve()) == {"nginx.conf": b"one\n", "sites/a.conf": b"a\n"}
+    before = link.resolve()
+    assert hub.sync().job["changes"] == [] and link.resolve() == before
+    hub.repo.commit({"nginx/nginx.conf": "two\n"})
+    assert hub.sync().code == 0 and tree_of(link.resolve()) == {"nginx.conf": b"two\n", "new": b"new\n"}
+
+
+# --- commands that misbehave ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "command", "said"),
+    [
+        ("validate", "sleep 300", "`sleep 300` took longer than its hook_timeout and was ended"),
+        ("on_change", "no-such-command --now", "`no-such-command --now` could not be run: there is no command 'no-such-command'"),
+        ("validate", {"shell": "kill -SEGV $$"}, "was ended by SIGSEGV"),
+        ("on_change", {"shell": "echo 'line one'; echo 'line two' >&2; exit 7"}, "exited 7\n    | line one\n    | line two"),
+        ("validate", {"shell": "yes | head -c 300000; exit 1"}, "exited 1\n    | y\n"),
+    ],
+    ids=["hang", "missing", "killed", "says why", "floods"],
+)
+def test_a_misbehaving_command_is_named_with_what_it_said(hub: Stand, key: str, command: object, said: str) -> None:
+    hub.write_config(**{key: command, "hook_timeout": "1s"})
+    done = hub.sync()
+    assert (done.code, done.job["error"]["kind"]) == (1, "hook")
+    assert said in done.job["error"]["message"] and done.job["error"]["hint"] and len(done.job["error"]["message"]) < 3000
+    assert hub.tree() == ({} if key == "validate" else {"nginx.conf": b"one\n", "sites/a.conf": b"a\n"})
+    assert status(hub)["hook_owed"] is (key == "on_change") and status(hub)["state"] == "failing"
+
+
+def test_a_validator_that_could_not_judge_is_asked_again_at_the_next_run(hub: Stand) -> None:
+    tool = hub.folder / "checker"
+    hub.write_config(validate=[str(tool), "{staged}"])
+    assert (hub.sync().job["status"], hub.tree()) == ("failed", {})
+    tool.write_text("#!/bin/sh\nexit 0\n")
+    tool.chmod(0o755)
+    assert hub.sync().code == 0 and hub.tree()["nginx.conf"] == b"one\n"
+
+
+def test_built_in_checks_veto_a_broken_file_by_its_destination(hub: Stand) -> None:
+    hub.write_config(validate={"check": ["json", "yaml"]})
+    hub.repo.commit({"nginx/a.json": '{"good": true}', "nginx/b.yaml": "a: [1\n"})
+    done = hub.sync()
+    assert (done.code, done.job["status"], hub.tree()) == (1, "refused", {}) and f"{hub.dest}/b.yaml: line 2" in done.job["error"]["message"]
+    hub.repo.commit({"nginx/b.yaml": "a: [1]\n"})
+    assert hub.sync().code == 0
+
+
+def test_a_secret_that_a_hook_prints_is_masked_everywhere(hub: Stand) -> None:
+    token = "ghp_" + "c4n4ry" * 6
+    hub.write_config(on_change={"shell": f"echo token {token}; exit 1"})
+    done = hub.sync()
+    said = done.out + done.err + hub.call("status").out + hub.call("history").out + hub.call("history", "--json").out
+    assert "token ***" in said and token not in said
+    assert token.encode() not in b"".join(file.read_bytes() for file in hub.state.glob("syncd.db*"))
+
+
+def test_sigterm_during_a_reload_ends_it_and_it_stays_owed(hub: Stand) -> None:
+    begun = hub.folder / "begun"
+    os.mkfifo(begun)
+    hub.write_config(on_change={"shell": f"echo ran >> {hub.folder}/log; echo x > {begun}; sleep 300"}, hook_timeout="5m")
+    syncd = subprocess.Popen([sys.executable, "-m", "syncd", "-c", str(hub.config), "sync"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+    begun.read_text()
+    syncd.terminate()
+    said, _ = syncd.communicate(timeout=30)
+    assert syncd.returncode == 130 and "stopped by a signal" in said
+    assert status(hub)["hook_owed"] and hub.tree()["nginx.conf"] == b"one\n"
+    hub.write_config(on_change=script(hub, "echo ran >> $LOG"))
+    assert hub.sync().code == 0 and lines(hub) == ["ran", "ran"], "an owed hook runs the new text"
+
+
+def test_kill_9_at_the_reload_leaves_it_owed_and_the_next_sync_runs_it_alone(hub: Stand) -> None:
+    begun = hub.folder / "begun"
+    os.mkfifo(begun)
+    slow = {"shell": f"mkdir {hub.folder}/alone || echo together >> {hub.folder}/log; echo ran >> {hub.folder}/log; echo x > {begun}; sleep 300"}
+    hub.write_config(on_change=slow, hook_timeout="5m")
+    syncd = subprocess.Popen([sys.executable, "-m", "syncd", "-c", str(hub.config), "sync"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    begun.read_text()
+    syncd.kill()
+    syncd.wait()
+    hub.write_config(on_change=script(hub, f"test ! -e {hub.folder}/alone || pgrep -f {hub.folder}/alone && echo together >> $LOG; echo ran >> $LOG"))
+    assert hub.sync().code == 0 and lines(hub) == ["ran", "ran"]
+    assert not status(hub)["hook_owed"]
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def test_status_and_history_show_a_rejection_and_a_debt(hub: Stand) -> None:
+    hub.write_config(validate=script(hub, 'echo "bad server name"; ! grep -rq BAD "$SYNCD_STAGED"'), on_change="false")
+    hub.sync()
+    assert "on_change is owed: false" in hub.call("status").out
+    hub.repo.commit({"nginx/nginx.conf": "BAD\n"})
+    hub.sync()
+    said = hub.call("status").out
+    assert "rejected commit" in said and "bad server name" in said
+    rows = hub.call("history", "--json").json["runs"]
+    assert [row["status"] for row in rows] == ["refused", "failed", "changed"]
+    for _ in range(3):
+        hub.sync()
+    assert len(hub.call("history", "--json").json["runs"]) <= 4, "a failure that goes on is not a row at each run"
+
+
+def test_a_rejected_commit_is_shown_by_plan_without_running_anything(hub: Stand) -> None:
+    hub.write_config(validate=script(hub, "echo ran >> $LOG; exit 1"))
+    hub.sync()
+    planned = hub.plan()
+    assert (planned.job["status"], planned.job["error"]["kind"], planned.job["changes"]) == ("refused", "hook", []) and lines(hub) == ["ran"]
+    assert "rejected commit" in hub.call("plan").out
+
+
+def test_a_rollback_runs_its_hooks_too(hub: Stand) -> None:
+    hub.write_config(validate=script(hub, 'echo "asked" >> $LOG', "v.sh"), on_change=script(hub, "echo reload >> $LOG"))
+    hub.sync()
+    hub.repo.commit({"nginx/nginx.conf": "two\n"})
+    hub.sync()
+    assert hub.call("rollback", "nginx", "--json").code == 0
+    assert lines(hub) == ["asked", "reload"] * 3 and hub.tree()["nginx.conf"] == b"one\n"
