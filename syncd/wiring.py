@@ -30,6 +30,9 @@ from syncd.store.lock import job_lock
 from syncd.store.store import SqliteStore
 
 
+AN_HOUR = 3600.0  # a sweep reads the whole memory: not after every small change
+
+
 class Workshop:
     """Everything one command or daemon works with. `close` gives connections and the store back."""
 
@@ -83,7 +86,7 @@ class Workshop:
         What keeps it from that is logged; no run fails for it.
         """
         try:
-            if self.blobs.added or self.blobs.stale():
+            if self.blobs.stale() or (self.blobs.added and self.blobs.stale(seconds=AN_HOUR)):
                 self.blobs.sweep(self.store.blobs_in_use)
                 self.mirror.trash.prune(self.clock.now())
         except (SyncdError, OSError) as error:

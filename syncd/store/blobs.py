@@ -153,10 +153,10 @@ class BlobCache:
         finally:
             os.close(descriptor)
 
-    def stale(self, now: float | None = None) -> bool:
-        """Has nobody swept for a day?"""
+    def stale(self, now: float | None = None, seconds: float = STALE_SECONDS) -> bool:
+        """Has nobody swept for a day, or for as many seconds?"""
         try:
-            return not 0 <= (time.time() if now is None else now) - os.stat(self._mark).st_mtime < STALE_SECONDS
+            return not 0 <= (time.time() if now is None else now) - os.stat(self._mark).st_mtime < seconds
         except FileNotFoundError:
             return self.directory.is_dir()
 
