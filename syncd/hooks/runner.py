@@ -36,6 +36,7 @@ GUARD_SECONDS = 20.0  # what a guard may take beyond limit, grace and lock befor
 PASSED_ON = ("LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "TZ")
 OF_THE_SAME_USER = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")  # systemctl --user asks for them
 LISTEN_SECONDS = 0.1  # how soon a signal to us is passed on
+ACL = "system.posix_acl_access"  # acl(5): an access list may let through whom the mode does not
 CHECKS = str(Path(__file__).with_name("checks.py"))
 GUARD = str(Path(__file__).with_name("guard.py"))
 
@@ -102,6 +103,7 @@ class CommandHooks:
         changes = place.note("changes.json", call.changes)
         env = environment(self._environ, person) | dict(call.facts) | {"SYNCD_STAGED": staged, "SYNCD_CHANGES": changes}
         place.give()
+        check_reach(person, place.folder)
         argv = [placed(part, staged, call.hook.shell) for part in call.hook.argv or checking(call.hook.checks)]
         return _guarded(Errand(argv, env, person.ids, call.timeout_seconds, self._locks(call.jobs)), patience)
 
@@ -128,6 +130,18 @@ def person_of(user: str | None) -> Person:
     if os.geteuid() != 0:
         raise Unrunnable(f"only root may run a hook as {user}", "run syncd as root, or leave hook_user: out")
     return Person(found.pw_name, found.pw_dir, (found.pw_uid, found.pw_gid, tuple(os.getgrouplist(found.pw_name, found.pw_gid))))
+
+
+def check_reach(person: Person, folder: str) -> None:
+    """Raises Unrunnable when a folder above does not let the hook's user through: a validator would fail for that, and seem to judge the commit."""
+    if person.ids is None:
+        return
+    uid, gid, groups = person.ids
+    for above in map(str, Path(folder).parents):
+        found = os.stat(above)
+        bit = 0o100 if found.st_uid == uid else 0o010 if found.st_gid in {gid, *groups} else 0o001
+        if not found.st_mode & bit and ACL not in os.listxattr(above):
+            raise Unrunnable(f"{person.name} can't reach its files: {above} does not let others through", f"chmod o+x {above}, or set state: to a folder like /var/lib/syncd")
 
 
 def environment(environ: Mapping[str, str], person: Person) -> dict[str, str]:

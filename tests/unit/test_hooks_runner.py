@@ -280,3 +280,17 @@ def test_a_hook_user_is_that_user_alone_and_sees_its_staged_set_and_no_more_of_t
         assert (state.stat().st_mode & 0o777, (state / "staging").stat().st_mode & 0o777) == (0o711, 0o711)
     finally:
         subprocess.run(["rm", "-rf", str(state)], check=True)
+
+
+@pytest.mark.root
+def test_a_hook_user_who_can_not_reach_the_state_judges_nothing(tmp_path: Path) -> None:
+    outer = Path("/var/tmp") / f"syncd-outer-{os.getpid()}"
+    (outer / "state").mkdir(parents=True)
+    outer.chmod(0o700)
+    try:
+        end = CommandHooks(outer / "state", {}).validate(call("true", user="nobody"), [], patience())
+        assert end.status is None and end.problem == f"nobody can't reach its files: {outer} does not let others through", end
+        outer.chmod(0o701)
+        assert CommandHooks(outer / "state", {}).validate(call("true", user="nobody"), [], patience()).status == 0
+    finally:
+        subprocess.run(["rm", "-rf", str(outer)], check=True)
