@@ -78,9 +78,12 @@ class MemoryTransport:
             answer = self.github.handle(request.method, target, headers, request.body or b"", "https://api.test")
             if answer.status == 0 or answer.hang_seconds:
                 raise RemoteUnavailableError("the connection was lost")
-            if answer.status not in (301, 302, 307):
+            if answer.status not in (301, 302, 307) or "location" not in answer.headers:
                 break
-            url = urljoin(url, answer.headers["location"])
+            try:
+                url = urljoin(url, answer.headers["location"])
+            except ValueError as error:
+                raise BadResponseError("redirected to something that is no address") from error
         whole = answer.pieces is not None or answer.declared_length in (None, len(answer.body))
         pieces: Iterable[bytes] = answer.pieces if answer.pieces is not None else _sliced(answer.body)
         if answer.headers.get("content-encoding") == "gzip":
