@@ -7,6 +7,7 @@ run, in this process, bring the whole set with nothing left over?
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import pickle
 import random
@@ -29,12 +30,15 @@ from tests.fault.scene import Scene, Workbench
 
 T = TypeVar("T")
 
-PLACES = (os.path.join(os.path.dirname(__file__), "bugs.py"), *(os.path.join(os.path.dirname(syncd.__file__), part) + os.sep for part in ("engine", "mirror", "store")))
+NOT_REACHED = 3
+OURS = tuple(os.path.join(os.path.dirname(syncd.__file__), part) + os.sep for part in ("engine", "mirror", "store"))
+PLACES = (os.path.join(os.path.dirname(__file__), "bugs.py"), *OURS)
 ERRORS = ("ENOSPC", "EIO", "EACCES", "EROFS", "EMFILE", "EXDEV", "EBUSY", "EINTR", "EDQUOT")
 CALLS = (
     "open", "read", "write", "close", "fsync", "stat", "lstat", "fstat", "rename", "unlink", "mkdir", "rmdir", "fchmod", "chmod", "symlink", "readlink", "listdir",
     "scandir", "statvfs", "makedirs", "truncate", "pwrite", "pread",
 )  # fmt: skip
+PLACE_BYTES = 128
 DONE, FAILED, TRACEBACK, HUNG = 0, 10, 70, -signal.SIGALRM
 
 
@@ -45,6 +49,7 @@ class Tally:
     name: str
     points: int = 0
     of: int = 0
+    not_reached: int = 0
     seconds: float = 0.0
     violations: list[str] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
@@ -52,7 +57,9 @@ class Tally:
 
     def __str__(self) -> str:
         kinds = Counter(one.split(": ")[1] for one in self.violations)
-        return f"{self.name}: {self.points} points of {self.of} in {self.seconds:.0f} s, ends {dict(self.ends)}, violations {dict(kinds) if kinds else 0}"
+        of = f" of {self.of:,}" if self.of else ""
+        ends = ", ".join(f"{count:,} {end}" for end, count in self.ends.most_common())
+        return f"{self.name}: {self.points:,}{of} points, {ends}; violations: {dict(kinds) if kinds else 0}; {self.seconds:.0f} s"
 
 
 def in_child(work: Callable[[], int], guard_seconds: int = 30) -> int:
@@ -138,18 +145,17 @@ def _trace(passed: Callable[[], Any]) -> None:
 def kill_at_lines(bench: Workbench, points: int | None, seed: int, seconds: float | None = None, stop_at_first: bool = False, spare_first: float = 0.0) -> Tally:
     """SIGKILL at so many lines (None: every line) of runs to and fro between the two sets. `spare_first`: the share of a run's first lines left out."""
     tally, rng, began = Tally("SIGKILL at a line"), random.Random(seed), time.monotonic()
-    totals = []
+    lines = {}
     for _ in (0, 1):
-        bench.scene.head = 1 - bench.scene.head
-        totals.append((bench.scene.head, count_lines(bench.scene)))
-    lines = dict(totals)
+        bench.turn()
+        lines[bench.scene.head] = count_lines(bench.scene)
     tally.of = sum(lines.values())
     chosen = [(head, k) for head, total in lines.items() for k in range(1 + int(total * spare_first), total + 1)]
     rng.shuffle(chosen)
     queues = {head: [k for at, k in chosen if at == head] for head in lines}
     while any(queues.values()) and (points is None or tally.points < points) and (seconds is None or time.monotonic() - began < seconds):
-        head = 1 - bench.scene.head
-        bench.scene.head = head
+        bench.turn()
+        head = bench.scene.head
         k = queues[head].pop() if queues[head] else 1
         judge(tally, bench, in_child(lambda k=k: _die_at(bench.scene, k)), f"line {k} towards {'AB'[head]}")
         if stop_at_first and tally.violations:
@@ -172,12 +178,19 @@ def kill_self_at_line(k: int, work: Callable[[], int]) -> int:
             os.kill(os.getpid(), signal.SIGKILL)
 
     _trace(passed)
-    return work()
+    ended = work()
+    sys.settrace(None)
+    return NOT_REACHED if left[0] > 0 else ended
 
 
 def judge(tally: Tally, bench: Workbench, end: int, where: str) -> None:
     """The two questions, into the tally. A run that reported success must show the whole new set at once."""
     scene = bench.scene
+    if end == NOT_REACHED:
+        tally.not_reached += 1
+        wrong = scene.shown_wrong() + scene.heal()
+        tally.violations += [f"{where}, which was not reached: {one}" for one in wrong]
+        return
     tally.points += 1
     tally.ends[{DONE: "done", FAILED: "failed by name", TRACEBACK: "traceback", -9: "killed", HUNG: "hung"}.get(end, str(end))] += 1
     wrong = scene.shown_wrong()
@@ -232,31 +245,49 @@ def fail_at_calls(bench: Workbench, points: int | None, seed: int, seconds: floa
     tally, rng, began = Tally("errno at a call"), random.Random(seed), time.monotonic()
     queues: dict[int, list[tuple[int, str, str]]] = {}
     for _ in (0, 1):
-        bench.scene.head = 1 - bench.scene.head
+        bench.turn()
         names = list_calls(bench.scene)
         queue = [(k, name, error) for k, name in enumerate(names, 1) for error in errors if not (name == "close" and error != "EIO")]
         rng.shuffle(queue)
         queues[bench.scene.head] = queue
     tally.of = sum(map(len, queues.values()))
     while any(queues.values()) and (points is None or tally.points < points) and (seconds is None or time.monotonic() - began < seconds):
-        bench.scene.head = 1 - bench.scene.head
+        bench.turn()
         queue = queues[bench.scene.head]
-        k, name, error = queue.pop() if queue else (10**9, "none", "EIO")
-        judge(tally, bench, in_child(lambda k=k, error=error: _fail_at(bench.scene, k, error)), f"{name} {error} at call {k} towards {'AB'[bench.scene.head]}")
+        k, _, error = queue.pop() if queue else (10**9, "none", "EIO")
+        place = mmap.mmap(-1, PLACE_BYTES)  # shared with the child
+        end = in_child(lambda k=k, error=error, place=place: _fail_at(bench.scene, k, error, place))
+        where = place[:].decode().strip("\0 ")
+        place.close()
+        judge(tally, bench, end, f"{where} at call {k} towards {'AB'[bench.scene.head]}")
         if stop_at_first and tally.violations:
             break
     tally.seconds = time.monotonic() - began
     return tally
 
 
-def _fail_at(scene: Scene, k: int, error: str) -> int:
+def _caller() -> str:
+    """Which function of ours makes the call that is about to fail: `module.function`, the innermost one."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file.startswith(os.path.dirname(syncd.__file__)):
+            return f"{os.path.basename(file).removesuffix('.py')}.{frame.f_code.co_name}"
+        frame = frame.f_back
+    return "elsewhere"
+
+
+def _fail_at(scene: Scene, k: int, error: str, place: mmap.mmap) -> int:
     left = [k]
 
-    def on_call(_name: str, what: Any) -> None:
+    def on_call(name: str, what: Any) -> None:
         left[0] -= 1
         if left[0] == 0:
+            place.seek(0)
+            place.write(f"{name} {error} in {_caller()}".encode().ljust(PLACE_BYTES)[:PLACE_BYTES])
             code = getattr(errno, error)
             raise OSError(code, os.strerror(code), *(() if isinstance(what, int) or what is None else (os.fspath(what),)))
 
     _patched(on_call)
-    return ending(scene)
+    ended = ending(scene)
+    return NOT_REACHED if left[0] > 0 else ended

@@ -281,6 +281,11 @@ class Workbench:
         self.extra = extra
         self.scene = self._new()
 
+    def turn(self) -> None:
+        """The other set is next, and its content has to be fetched again: every run of one direction passes the same lines and calls."""
+        self.scene.head = 1 - self.scene.head
+        shutil.rmtree(self.scene.state / "blobs", ignore_errors=True)
+
     def _new(self) -> Scene:
         self.clear()
         return Scene(self.folder / "base", self.folder / "state", sets(self.extra)).begin()

@@ -1,0 +1,61 @@
+"""The families of faults by name: how many points a sample and the full count take, what each needs, and how it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.fault.order import order_wrong
+from tests.fault.points import Tally, fail_at_calls, kill_at_lines
+from tests.fault.scene import Workbench
+
+MANY = 12  # files beyond the scene's own; past eight the writer syncs file systems instead of files
+
+
+def nothing() -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Family:
+    make: Callable[[int, int], Tally]  # points, seed
+    sample: int
+    full: int
+    missing: Callable[[], str] = nothing  # what this machine lacks for it; empty: it can be run
+    explains: bool = False  # points that end in success have to have a reason
+
+
+def lines(extra: int) -> Callable[[int, int], Tally]:
+    def make(points: int, seed: int) -> Tally:
+        with Workbench(extra) as bench:
+            return kill_at_lines(bench, points, seed)
+
+    return make
+
+
+def calls(extra: int) -> Callable[[int, int], Tally]:
+    def make(points: int, seed: int) -> Tally:
+        with Workbench(extra) as bench:
+            return fail_at_calls(bench, points, seed)
+
+    return make
+
+
+def order(_points: int, _seed: int) -> Tally:
+    tally = Tally("order of syncs, names and records")
+    for extra in (0, MANY):
+        with Workbench(extra) as bench:
+            for _ in (0, 1):
+                bench.turn()
+                tally.points += 1
+                tally.violations += [f"towards {'AB'[bench.scene.head]}: {one}" for one in order_wrong(bench.scene)]
+    return tally
+
+
+FAMILIES: dict[str, Family] = {
+    "order": Family(order, 4, 4),
+    "lines": Family(lines(0), 500, 4000),
+    "lines-many": Family(lines(MANY), 200, 1500),
+    "calls": Family(calls(0), 500, 2500, explains=True),
+    "calls-many": Family(calls(MANY), 200, 1000, explains=True),
+}

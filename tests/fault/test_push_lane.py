@@ -1,0 +1,52 @@
+"""The push lane: seeded samples of the fault families that need no root. Its figures are printed at the end of the run; `dev faults --full` makes the full counts.
+
+SYNCD_FAULT_POINTS multiplies the samples, SYNCD_FAULT_SEED draws other ones.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from tests.fault.families import FAMILIES
+from tests.fault.points import Tally
+from tests.fault.reasons import unexplained
+
+SEED = int(os.environ.get("SYNCD_FAULT_SEED", "4"))
+TIMES = int(os.environ.get("SYNCD_FAULT_POINTS", "1"))
+
+
+@pytest.fixture
+def figures(record_property: Callable[[str, object], None]) -> Callable[[Tally], Tally]:
+    """Hands a tally on to the table at the end of the run."""
+
+    def note(tally: Tally) -> Tally:
+        record_property("figures", str(tally))
+        return tally
+
+    return note
+
+
+def held(tally: Tally) -> None:
+    assert tally.violations == []
+    assert tally.points > 0 and tally.not_reached <= tally.points // 50, f"{tally.not_reached} points were not reached: the sample is not what it says"
+
+
+@pytest.mark.parametrize(("family", "points"), [("lines", 60), ("lines-many", 40)])
+@pytest.mark.parametrize("part", [0, 1])
+def test_killed_at_any_line_a_run_leaves_old_or_new_files_and_the_next_run_needs_nobody(family: str, points: int, part: int, figures: Callable[[Tally], Tally]) -> None:
+    held(figures(FAMILIES[family].make(points * TIMES, SEED + part)))
+
+
+@pytest.mark.parametrize(("family", "points"), [("calls", 60), ("calls-many", 40)])
+@pytest.mark.parametrize("part", [0, 1])
+def test_whatever_call_fails_with_whatever_error_the_run_fails_by_name_or_a_reason_is_listed(family: str, points: int, part: int, figures: Callable[[Tally], Tally]) -> None:
+    tally = figures(FAMILIES[family].make(points * TIMES, SEED + part))
+    held(tally)
+    assert unexplained(tally) == []
+
+
+def test_bytes_are_on_disk_before_their_name_and_names_before_the_ledger_is_told(figures: Callable[[Tally], Tally]) -> None:
+    held(figures(FAMILIES["order"].make(4, SEED)))
