@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import stat
 from collections import Counter
 from collections.abc import Iterable
 
@@ -42,7 +43,11 @@ def _check(place: str, needed_bytes: int, needed_inodes: int) -> None:
 
 
 def existing(path: str) -> str:
-    """The deepest folder of `path` that stands."""
-    while not os.path.isdir(path):
+    """The deepest folder of `path` that stands. Raises OSError where the disk can't say."""
+    while True:
+        try:
+            if stat.S_ISDIR(os.stat(path).st_mode):
+                return path
+        except (FileNotFoundError, NotADirectoryError):
+            pass
         path = posixpath.dirname(path) or "/"
-    return path
