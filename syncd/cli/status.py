@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,14 +13,16 @@ import click
 from syncd.cli.common import Settings, chosen_jobs, emit
 from syncd.cli.table import table
 from syncd.config.model import Config
+from syncd.engine.hooks import named
 from syncd.engine.ports import JobState
 from syncd.models import Job
-from syncd.engine.hooks import named
+from syncd.store.lock import is_held
 from syncd.store.store import SqliteStore
 
 ORDER = ("failing", "drift", "paused", "never", "in_step")
 COLOUR = {"failing": "red", "drift": "yellow", "paused": "cyan", "never": "cyan", "in_step": "green"}
 EXIT_NOT_IN_STEP = 3
+LOOKS = 3  # a run may end between the look at its state and the look at its lock
 
 
 @click.command(name="status", short_help="How every job stands.")
@@ -31,7 +35,7 @@ def command(settings: Settings, jobs: tuple[str, ...], as_object: bool) -> int:
     chosen = chosen_jobs(config, jobs)
     store = SqliteStore.peek(config.state)
     try:
-        rows = [as_row(job, store.state(job.name), store) for job in chosen]
+        rows = [as_row(job, _state(job, store, config.state), store) for job in chosen]
         budgets = store.budgets()
     finally:
         store.close()
@@ -45,6 +49,17 @@ def command(settings: Settings, jobs: tuple[str, ...], as_object: bool) -> int:
     else:
         _show(settings, config, rows)
     return 0 if all(row["state"] == "in_step" for row in rows) else EXIT_NOT_IN_STEP
+
+
+def _state(job: Job, store: SqliteStore, state_dir: Path) -> JobState:
+    """The job's state; of one whose run is under way as it was before: what the run has begun is no failure of anybody's."""
+    for _ in range(LOOKS):
+        state = store.state(job.name)
+        if state.settled and not state.hook_owed:
+            return state
+        if is_held(state_dir, job.name):
+            return replace(state, settled=True, hook_owed=False)
+    return state  # the same each time, and nobody at work: it was interrupted, or its reload is owed
 
 
 def state_of(state: JobState, now: datetime) -> str:

@@ -10,12 +10,18 @@ from hashlib import sha256
 from pathlib import Path
 
 from syncd.errors import LockedError, StoreError
+from syncd.store.place import locks_on
 
 
 def lock_file(state_dir: Path, job: str) -> Path:
     """The file whose lock the job's holder has."""
     safe = job if job.replace("-", "").replace("_", "").replace(".", "").isalnum() and len(job) < 100 else sha256(job.encode()).hexdigest()
     return state_dir / "locks" / f"{safe}.lock"
+
+
+def is_held(state_dir: Path, job: str) -> bool:
+    """Is a run of the job under way? Asked of the kernel: taking the lock to find out would refuse a run that begins just then."""
+    return bool(locks_on(lock_file(state_dir, job)))
 
 
 @contextmanager
@@ -31,15 +37,10 @@ def job_lock(state_dir: Path, job: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-            raise LockedError(f"another syncd{f' (pid {holder})' if holder else ''} is at work on {job}", hint="it will be done soon; try again then") from error
+            holder = next((f" (pid {pid})" for _, pid in locks_on(file) if pid > 0), "")
+            raise LockedError(f"another syncd{holder} is at work on {job}", hint="it will be done soon; try again then") from error
         except OSError as error:
             raise StoreError(f"can't lock the job {job}: {error.strerror}") from error
-        try:
-            os.truncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        except OSError:
-            pass  # the pid is only for messages; a full disk must not keep the lock from being used
         yield
     finally:
         os.close(descriptor)

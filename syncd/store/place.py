@@ -84,16 +84,16 @@ def _wait_for(descriptor: int, file: Path, seconds: float) -> None:
 
 def holders(file: Path) -> list[str]:
     """Who may write to the store now, as `name (pid N)`; empty where the kernel doesn't say."""
-    pids = {pid for suffix in ("", "-shm") for kind, pid in _locks(Path(f"{file}{suffix}")) if kind == "WRITE"}
+    pids = {pid for suffix in ("", "-shm") for kind, pid in locks_on(Path(f"{file}{suffix}")) if kind == "WRITE"}
     return [f"{_name_of(pid)} (pid {pid})" for pid in sorted(pids - {0, os.getpid()})]
 
 
 def is_open(file: Path) -> bool:
     """Has anybody a connection to this very file? Every one in WAL mode holds a shared lock on it."""
-    return bool(_locks(file))
+    return bool(locks_on(file))
 
 
-def _locks(file: Path) -> list[tuple[str, int]]:
+def locks_on(file: Path) -> list[tuple[str, int]]:
     """(READ or WRITE, pid) of each lock on the file. Source: proc_locks(5): number, kind, mode, access, pid, MAJOR:MINOR:INODE."""
     found = identity(file)
     if found is None:

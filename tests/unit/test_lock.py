@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import stat
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from syncd.errors import LockedError, StoreError
-from syncd.store.lock import job_lock, lock_file
+from syncd.store.lock import is_held, job_lock, lock_file
 
 HOLD = "import sys\nfrom pathlib import Path\nfrom syncd.store.lock import job_lock\nwith job_lock(Path(sys.argv[1]), sys.argv[2]):\n print('held', flush=True)\n sys.stdin.read()"
 
@@ -82,20 +81,9 @@ def test_whatever_a_job_is_called_its_lock_stays_in_the_lock_folder_and_is_priva
     assert [one.name for one in tmp_path.iterdir()] == ["locks"]
 
 
-def test_a_shorter_pid_leaves_no_digits_of_a_longer_one(tmp_path: Path) -> None:
-    with job_lock(tmp_path, "nginx"):
-        pass
-    lock_file(tmp_path, "nginx").write_text("12345678901234")
-    with job_lock(tmp_path, "nginx"):
-        assert lock_file(tmp_path, "nginx").read_text() == str(os.getpid())
-
-
-def test_a_full_disk_does_not_keep_the_lock_from_being_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("syncd.store.lock.os.pwrite", full)
-    with job_lock(tmp_path, "nginx"), pytest.raises(LockedError), job_lock(tmp_path, "nginx"):
+def test_a_holder_that_the_kernel_does_not_tell_is_only_called_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncd.store.place.LOCKS", tmp_path / "nowhere")
+    with job_lock(tmp_path, "nginx"), pytest.raises(LockedError, match="another syncd is at work on nginx"), job_lock(tmp_path, "nginx"):
         pytest.fail("it is held")
 
 
@@ -121,3 +109,15 @@ def test_a_child_does_not_inherit_it(tmp_path: Path) -> None:
     with job_lock(tmp_path, "nginx"):
         pass
     child.communicate()
+
+
+def test_whether_it_is_held_is_seen_without_taking_it(tmp_path: Path) -> None:
+    assert not is_held(tmp_path, "nginx"), "nobody ever held it"
+    with holder(tmp_path) as process:
+        assert is_held(tmp_path, "nginx") and not is_held(tmp_path, "apache")
+        process.kill()
+        process.wait()
+        assert not is_held(tmp_path, "nginx")
+    with job_lock(tmp_path, "nginx"):
+        assert is_held(tmp_path, "nginx")
+    assert not is_held(tmp_path, "nginx")
