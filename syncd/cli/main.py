@@ -29,7 +29,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "pause": ("pause", "Leave a job alone until it is resumed."),
     "resume": ("resume", "Go on with a paused or held job."),
     "verify": ("verify", "Read every mirrored file and cached blob again, byte by byte."),
+    "doctor": ("doctor", "Everything a run leans on: what is wrong and what to do."),
     "migrate": ("migrate", "Bring the store to this version's schema."),
+    "completion": ("completion", "Completion for bash, zsh or fish."),
     "version": ("version", "Print the version."),
 }
 

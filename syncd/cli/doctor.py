@@ -1,0 +1,128 @@
+"""`syncd doctor`: everything a run leans on, asked once: what is wrong and what to do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import click
+
+from syncd.cli.common import Settings, emit
+from syncd.cli.reports import printable
+from syncd.config.model import Config
+from syncd.config.secrets import judge_secrets
+from syncd.errors import ConfigError, SyncdError
+from syncd.mirror.ground import remarks
+from syncd.models import AppIdentity, LoginIdentity, TokenIdentity
+from syncd.store.schema import VERSION
+from syncd.store.store import FILE
+from syncd.wiring import Workshop
+
+SKEW_SHOWN_SECONDS = 30.0
+MARKS = {"good": ("✓", "green"), "note": ("!", "yellow"), "bad": ("✕", "red")}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line. `exit_code` counts only for what is `bad`."""
+
+    mark: str
+    what: str
+    text: str
+    hint: str | None = None
+    exit_code: int = 0
+
+
+@click.command(name="doctor", short_help="Everything a run leans on: what is wrong and what to do.")
+@click.pass_obj
+def command(settings: Settings) -> int:
+    """Look at the configuration, the store, the clock, each identity, each job's repository and each destination, and say what is
+    wrong and what to do about it. Asks GitHub once per repository; writes nothing.
+    """
+    config, mark = settings.load_with_places()
+    problems = judge_secrets(config, settings.environ, mark)
+    if problems:
+        raise ConfigError(problems)
+    workshop = Workshop.open(config, settings.environ, only_look=True)
+    codes = []
+    try:
+        for finding in [*_config(config), *_store(workshop), *_online(workshop), *_destinations(config), *_push(config)]:
+            sign, colour = MARKS[finding.mark]
+            emit(settings, f"{click.style(sign, fg=colour)} {finding.what:<13} {printable(finding.text)}")
+            if finding.hint:
+                emit(settings, f"    → {printable(finding.hint)}")
+            codes += [finding.exit_code] if finding.mark == "bad" else []
+    finally:
+        workshop.close()
+    if not codes:
+        return 0
+    return codes[0] if len(set(codes)) == 1 else 1
+
+
+def _config(config: Config) -> Iterator[Finding]:
+    jobs = len(config.jobs)
+    yield Finding("good", "config", f"{config.path}, {jobs} job{'s' * (jobs != 1)}")
+
+
+def _store(workshop: Workshop) -> Iterator[Finding]:
+    file = workshop.config.state / FILE
+    for note in workshop.store.notes:
+        yield Finding("note", "store", note)
+    if not file.exists():
+        yield Finding("good", "store", f"{file}: none yet; the first sync makes it")
+        return
+    known = [name for name in workshop.store.jobs() if name not in workshop.config.jobs]
+    yield Finding("good", "store", f"{file}, schema {VERSION}, {os.stat(file).st_size / (1 << 20):.1f} MiB")
+    for name in known:
+        count = len(workshop.store.recorded(name))
+        if count:
+            yield Finding("note", "store", f"{name} is not configured any more; its {count} files stay", f"to forget them: syncd sync --forget {name}")
+
+
+def _online(workshop: Workshop) -> Iterator[Finding]:
+    """Each repository and ref once, with the identity that reads it; then what the answers told about clocks and limits."""
+    asked: dict[tuple[str, str, str | None], Finding] = {}
+    for job in workshop.config.jobs.values():
+        key = (job.identity, job.repo.lower(), job.ref)
+        if key not in asked:
+            try:
+                head = workshop.house(job).source.resolve(job.repo, job.ref, None, workshop.patience(job))
+                asked[key] = Finding("good", "repository", f"{job.repo}@{job.ref or 'HEAD'} is {head.commit[:7]}, read as {job.identity} ({_kind(workshop.config, job.identity)})")
+            except SyncdError as error:
+                asked[key] = Finding("bad", "repository", f"{job.repo}@{job.ref or 'HEAD'} as {job.identity}: {error.message}", error.hint, error.exit_code)
+    yield from asked.values()
+    skew = workshop.tally.skew_seconds
+    if skew is not None:
+        off = abs(skew) > SKEW_SHOWN_SECONDS
+        yield Finding("note" if off else "good", "clock", f"{abs(skew):.1f} s from GitHub's", "set up NTP; syncd reckons with the difference meanwhile" if off else None)
+    for name, budget in workshop.budgets.items():
+        view = budget.view()
+        if view.limit is not None and view.remaining is not None:
+            low = view.remaining < view.limit // 10
+            until = f" until {view.reset_at:%H:%M:%SZ}" if view.reset_at is not None else ""
+            yield Finding("note" if low else "good", "limit", f"{name}: {view.remaining:,} of {view.limit:,} requests left{until}")
+
+
+def _kind(config: Config, name: str) -> str:
+    identity = config.identities[name]
+    if isinstance(identity, AppIdentity):
+        return f"App {identity.issuer}"
+    if isinstance(identity, TokenIdentity):
+        return "token"
+    return "login" if isinstance(identity, LoginIdentity) else "anonymous"
+
+
+def _destinations(config: Config) -> Iterator[Finding]:
+    for job in config.jobs.values():
+        for rule in job.paths:
+            found = list(remarks(rule.to, rule.directory))
+            for one in found:
+                yield Finding("bad" if one.grave else "note", "destination", f"{job.name}: {one.text}", one.hint, 1)
+            if not any(one.grave for one in found):
+                yield Finding("good", "destination", f"{rule.to}{'/' if rule.directory else ''} ({job.name}) can be written")
+
+
+def _push(config: Config) -> Iterator[Finding]:
+    if config.web is None and any(job.on_push and job.every_seconds for job in config.jobs.values()):
+        yield Finding("good", "push", "no web: listener, so changes are found by the jobs' own schedules")

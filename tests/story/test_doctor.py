@@ -1,0 +1,85 @@
+"""`doctor` says what is wrong and what to do; a healthy stand is all ticks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.stand import Stand, signatures
+
+
+def test_a_healthy_stand_is_all_ticks_and_nothing_is_written(hub: Stand) -> None:
+    hub.sync()
+    before = signatures(hub.dest)
+    done = hub.call("doctor")
+    assert done.code == 0 and "✕" not in done.out
+    for word in ("config", "store", "repository", "clock", "limit", "destination"):
+        assert f"✓ {word}" in done.out, word
+    assert "App 12345" in done.out and signatures(hub.dest) == before
+
+
+def test_it_makes_no_state_where_there_is_none(hub: Stand) -> None:
+    assert hub.call("doctor").code == 0 and not hub.state.exists()
+
+
+def test_a_repository_that_cannot_be_read_is_named_once_with_what_to_do(hub: Stand) -> None:
+    hub.jobs["two"] = {**hub.jobs["nginx"], "repo": "acme/nothing", "paths": [{"from": "x/", "to": f"{hub.folder}/x/"}]}
+    hub.jobs["three"] = {**hub.jobs["two"], "paths": [{"from": "y/", "to": f"{hub.folder}/y/"}]}
+    hub.write()
+    done = hub.call("doctor")
+    assert done.code == 4 and done.out.count("acme/nothing@main") == 1 and "→" in done.out and "✓ repository" in done.out
+
+
+def test_a_clock_that_is_off_names_ntp(hub: Stand) -> None:
+    hub.github.clock_offset = 600
+    done = hub.call("doctor")
+    assert done.code == 0 and "! clock" in done.out and "NTP" in done.out
+
+
+def test_a_destination_that_is_a_link_or_open_to_everybody_is_named(hub: Stand) -> None:
+    (hub.folder / "real").mkdir()
+    (hub.folder / "linked").symlink_to(hub.folder / "real")
+    hub.write_config(paths=[{"from": "nginx/", "to": f"{hub.folder}/linked/"}])
+    done = hub.call("doctor")
+    assert done.code == 1 and "is a link to" in done.out and f"{hub.folder}/real/" in done.out
+    (hub.folder / "open").mkdir()
+    (hub.folder / "open").chmod(0o777)
+    hub.write_config(paths=[{"from": "nginx/", "to": f"{hub.folder}/open/below/"}])
+    done = hub.call("doctor")
+    assert done.code == 0 and "writable by everybody" in done.out and "chmod o-w" in done.out
+
+
+def test_files_of_a_job_that_is_gone_are_named(hub: Stand) -> None:
+    hub.sync()
+    hub.jobs["other"] = {**hub.jobs.pop("nginx"), "paths": [{"from": "nginx/", "to": f"{hub.folder}/elsewhere/"}]}
+    hub.write()
+    assert "nginx is not configured any more; its 2 files stay" in hub.call("doctor").out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_that_the_shell_accepts_and_that_knows_the_commands(hub: Stand, shell: str) -> None:
+    done = hub.call("completion", shell)
+    assert done.code == 0 and "_SYNCD_COMPLETE" in done.out
+    if shell == "bash":
+        assert subprocess.run(["bash", "-n"], input=done.out, text=True, check=False).returncode == 0
+        environment = {**os.environ, "_SYNCD_COMPLETE": "bash_complete", "COMP_WORDS": "syncd ro", "COMP_CWORD": "1"}
+        shown = subprocess.run([sys.executable, "-c", "import sys; sys.argv[0] = 'syncd'; from syncd.cli.main import main; main()"], env=environment, capture_output=True, text=True, check=False)
+        assert "rollback" in shown.stdout, shown.stderr
+
+
+def test_completion_without_a_shell_or_for_another_is_a_usage_error(hub: Stand) -> None:
+    assert hub.call("completion", "tcsh").code == 2 and hub.call("completion").code == 2
+
+
+def test_a_remark_of_a_bind_mounted_file_is_grave(tmp_path: Path) -> None:
+    from syncd.mirror.ground import remarks
+
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    files = [path for path in mounts if os.path.isfile(path)]
+    if not files:
+        pytest.skip("no file is a mount point on this machine")
+    assert any(one.grave and "mount point" in one.text for one in remarks(files[0], directory=False))
