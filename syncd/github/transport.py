@@ -295,11 +295,7 @@ def _translated(request: Request, error: Exception) -> RemoteUnavailableError | 
     where = urlsplit(request.url).netloc
     hint = "check the network, DNS and any proxy; the next run tries again"
     if isinstance(error, requests.exceptions.SSLError):
-        text = str(error)
-        for sign, words in (("expired", "its certificate has expired"), ("doesn't match", "its certificate is for another host"), ("not valid for", "its certificate is for another host")):
-            if sign in text.lower():
-                return RemoteUnavailableError(f"asked for {request.subject}: {where}: {words}", hint="a proxy may stand between, or the clock is wrong")
-        return RemoteUnavailableError(f"asked for {request.subject}: the certificate of {where} can't be trusted: {_words(error)}", hint="for a private authority set ca_file: in the identity")
+        return _tls_failure(request, where, str(error))
     if isinstance(error, requests.exceptions.ProxyError):
         return RemoteUnavailableError(f"asked for {request.subject}: the proxy failed: {_words(error)}", hint="check HTTPS_PROXY and its credentials")
     if isinstance(error, requests.exceptions.Timeout):
@@ -312,6 +308,36 @@ def _translated(request: Request, error: Exception) -> RemoteUnavailableError | 
     if isinstance(error, (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError, ssl.SSLError)):
         return RemoteUnavailableError(f"asked for {request.subject}: {where} can't be reached: {_words(error)}", hint=hint)
     raise error
+
+
+class UntrustedHostError(RemoteUnavailableError):
+    """Its certificate is not as it should be; nothing was sent, and asking again would not mend it."""
+
+
+OTHER_HOST = "its certificate is for another host"
+NOT_GITHUB = "check api:, and whether something between here and GitHub answers in its place"
+CERTIFICATES = (  # in what the library says, what it means, what to do
+    ("has expired", "its certificate has expired", "renew it there; where it is fine, this machine's clock is wrong"),
+    ("not yet valid", "its certificate is not valid yet", "check this machine's clock"),
+    ("hostname mismatch", OTHER_HOST, NOT_GITHUB),
+    ("ip address mismatch", OTHER_HOST, NOT_GITHUB),
+    ("doesn't match", OTHER_HOST, NOT_GITHUB),
+)
+
+
+def _tls_failure(request: Request, where: str, text: str) -> RemoteUnavailableError:
+    """Source: OpenSSL's words for X509_V_ERR_*, as Python's ssl module passes them on."""
+    asked, low = f"asked for {request.subject}: {where}", text.lower()
+    if "certificate_verify_failed" in low or "certificate verify failed" in low:
+        for sign, words, hint in CERTIFICATES:
+            if sign in low:
+                return UntrustedHostError(f"{asked}: {words}", hint=hint)
+        reason = text.partition("verify failed: ")[2].partition(" (_ssl")[0].strip("'\") ") or "nobody vouches for it"
+        return UntrustedHostError(f"{asked}: its certificate can't be trusted: {reason}", hint="for a private authority set ca_file: in the identity; else something may answer in its place")
+    if "wrong version number" in low or "record layer failure" in low or "http request" in low:
+        return UntrustedHostError(f"{asked} does not speak TLS", hint="check the address and port in api:, and any proxy")
+    reason = text.partition("[SSL")[2].partition("] ")[2].partition(" (_ssl")[0] or "the connection was lost"
+    return RemoteUnavailableError(f"{asked}: no TLS connection came about: {reason}", hint="check the network and any proxy; the next run tries again")
 
 
 def _words(error: BaseException) -> str:
@@ -340,7 +366,7 @@ class Retrying:
         while True:
             try:
                 answer = self._inner.send(request, patience)
-            except TimedOutError:
+            except (TimedOutError, UntrustedHostError):
                 raise
             except HeldBackError as error:
                 if not self._waited(error, 1, patience):
