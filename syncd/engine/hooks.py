@@ -84,10 +84,21 @@ def accepted(state: JobState) -> JobState:
 def owing(job: Job, state: JobState, since: datetime | None) -> JobState:
     """The state of a job whose changes need a reload; `since` is when the run began that makes them."""
     if job.on_change is None:
-        return replace(state, hook_owed=False, hook_commit=None, hook_attempts=0, hook_tried_at=None, hook_since=None)
+        return free(state)
     if state.hook_owed:
         return replace(state, hook_since=state.hook_since or since)
-    return replace(state, hook_owed=True, hook_commit=None, hook_attempts=0, hook_tried_at=None, hook_since=since)
+    return replace(free(state), hook_owed=True, hook_previous=state.applied_commit, hook_since=since)
+
+
+def beginning(job: Job, state: JobState, since: datetime | None) -> JobState:
+    """The state to intend a change with: it knows already where the debt will have begun, and whether there is one the store says itself."""
+    owed = owing(job, state, since)
+    return replace(state, hook_since=owed.hook_since, hook_previous=owed.hook_previous)
+
+
+def free(state: JobState) -> JobState:
+    """Nothing is owed."""
+    return replace(state, hook_owed=False, hook_commit=None, hook_attempts=0, hook_tried_at=None, hook_previous=None, hook_since=None)
 
 
 def is_due(job: Job, state: JobState) -> bool:
@@ -131,7 +142,7 @@ def withdrawing(hook: Hook, end: HookEnd, commit: str) -> HookFailedError | None
 def withdrawn(state: JobState, verdict: HookFailedError, again: HookFailedError | None, now: datetime) -> JobState:
     """After the previous set was put back and the reload run once more: owed still when that failed too. The job is failing."""
     if again is None:
-        state = replace(state, hook_owed=False, hook_commit=None, hook_attempts=0, hook_tried_at=None, hook_since=None)
+        state = free(state)
     else:
         state = replace(state, hook_attempts=state.hook_attempts + 1, hook_tried_at=now)
     return replace(state, failures=state.failures + 1, last_error_kind=verdict.kind, last_error=verdict.message)
@@ -139,7 +150,7 @@ def withdrawn(state: JobState, verdict: HookFailedError, again: HookFailedError 
 
 def paid(state: JobState, report: RunReport, now: datetime) -> JobState:
     """Nothing is owed any more; a run that did all it had to is a success from here on."""
-    after = replace(state, hook_owed=False, hook_commit=None, hook_attempts=0, hook_tried_at=None, hook_since=None, undo=None, undo_keeps=())
+    after = replace(free(state), undo=None, undo_keeps=())
     if report.status not in (RunStatus.CHANGED, RunStatus.UNCHANGED):
         return after
     return replace(after, last_success_at=now, failures=0, last_error_kind=None, last_error=None)

@@ -114,7 +114,7 @@ def _run(hook: Hook, due: Sequence[Due], patience: Patience) -> HookEnd:
         raise StoppedError("stopped by a signal before on_change was run; it stays owed")
     states = {one.job.name: one.house.store.state(one.job.name) for one in due}
     changes = {one.job.name: one.house.store.changes_since(one.job.name, states[one.job.name].hook_since or one.house.clock.now()) for one in due}
-    reports = [replace(one.report, commit=states[one.job.name].hook_commit) for one in due]
+    reports = [replace(one.report, commit=states[one.job.name].hook_commit, previous=states[one.job.name].hook_previous) for one in due]
     runner = due[0].house.hooks
     if runner is None:
         return HookEnd(problem="there is nothing to run hooks with")

@@ -236,6 +236,7 @@ class JobState:
     undo: str | None = None  # the blob that says what stood before the changes that a reload is owed for
     undo_keeps: tuple[str, ...] = ()  # and the blobs that the way back needs
     undoing: bool = False  # the way back has been begun
+    hook_previous: str | None = None  # the commit that the last successful reload was for
     hook_since: datetime | None = None  # the run since which changes have no reload behind them
     paused_until: datetime | None = None
     paused_reason: str | None = None

@@ -153,8 +153,8 @@ def _bring(job: Job, house: House, patience: Patience, options: Options, state: 
         stage(job, decision.commit, decision.plan, decision.remote, house.source, house.blobs, patience)
         _ask_validate(job, house, patience, decision, state, report)
         if decision.plan.changes_disk:
-            state = replace(state, hook_since=hooks.owing(job, state, report.started_at).hook_since)
-            state = state if options.back_to else keep_a_way_back(job, house, state, decision.commit, decision.plan, decision.remote, decision.recorded)
+            state = hooks.beginning(job, state, report.started_at)
+            state = state if options.back_to else keep_a_way_back(job, house, state, decision.commit, decision.plan, decision.remote)
         walked = _carry_out(job, house, decision, state)
         if not walked.only_changed_underneath or attempt == ATTEMPTS:
             break

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -353,14 +355,25 @@ def test_a_secret_that_a_hook_prints_is_masked_everywhere(hub: Stand) -> None:
     assert token.encode() not in b"".join(file.read_bytes() for file in hub.state.glob("syncd.db*"))
 
 
+@contextmanager
+def syncing(hub: Stand) -> Iterator[subprocess.Popen[str]]:
+    """A `syncd sync` of its own process; gone afterwards, whatever happened."""
+    syncd = subprocess.Popen([sys.executable, "-m", "syncd", "-c", str(hub.config), "sync"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+    with syncd:
+        try:
+            yield syncd
+        finally:
+            syncd.kill()
+
+
 def test_sigterm_during_a_reload_ends_it_and_it_stays_owed(hub: Stand) -> None:
     begun = hub.folder / "begun"
     os.mkfifo(begun)
     hub.write_config(on_change={"shell": f"echo ran >> {hub.folder}/log; echo x > {begun}; sleep 300"}, hook_timeout="5m")
-    syncd = subprocess.Popen([sys.executable, "-m", "syncd", "-c", str(hub.config), "sync"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
-    begun.read_text()
-    syncd.terminate()
-    said, _ = syncd.communicate(timeout=30)
+    with syncing(hub) as syncd:
+        begun.read_text()
+        syncd.terminate()
+        said, _ = syncd.communicate(timeout=30)
     assert syncd.returncode == 130 and "stopped by a signal" in said
     assert status(hub)["hook_owed"] and hub.tree()["nginx.conf"] == b"one\n"
     hub.write_config(on_change=script(hub, "echo ran >> $LOG"))
@@ -372,10 +385,8 @@ def test_kill_9_at_the_reload_leaves_it_owed_and_the_next_sync_runs_it_alone(hub
     os.mkfifo(begun)
     slow = {"shell": f"mkdir {hub.folder}/alone || echo together >> {hub.folder}/log; echo ran >> {hub.folder}/log; echo x > {begun}; sleep 300"}
     hub.write_config(on_change=slow, hook_timeout="5m")
-    syncd = subprocess.Popen([sys.executable, "-m", "syncd", "-c", str(hub.config), "sync"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
-    begun.read_text()
-    syncd.kill()
-    syncd.wait()
+    with syncing(hub):
+        begun.read_text()
     hub.write_config(on_change=script(hub, f"test ! -e {hub.folder}/alone || pgrep -f {hub.folder}/alone && echo together >> $LOG; echo ran >> $LOG"))
     assert hub.sync().code == 0 and lines(hub) == ["ran", "ran"]
     assert not status(hub)["hook_owed"]
@@ -414,3 +425,67 @@ def test_a_rollback_runs_its_hooks_too(hub: Stand) -> None:
     hub.sync()
     assert hub.call("rollback", "nginx", "--json").code == 0
     assert lines(hub) == ["asked", "reload"] * 3 and hub.tree()["nginx.conf"] == b"one\n"
+
+
+def test_a_second_syncd_leaves_a_job_alone_whose_reload_is_running(hub: Stand) -> None:
+    begun, go_on = hub.folder / "begun", hub.folder / "go-on"
+    os.mkfifo(begun)
+    os.mkfifo(go_on)
+    hub.write_config(on_change={"shell": f"echo ran >> {hub.folder}/log; echo x > {begun}; read line < {go_on}"})
+    with syncing(hub) as first:
+        begun.read_text()
+        assert hub.sync().code == 11 and lines(hub) == ["ran"]
+        go_on.write_text("x\n")
+        assert first.wait(30) == 0 and hub.sync().code == 0 and lines(hub) == ["ran"]
+
+
+def test_an_owed_reload_is_told_everything_since_the_last_that_succeeded(hub: Stand) -> None:
+    hub.write_config(on_change=script(hub, f'cp "$SYNCD_CHANGES" {hub.folder}/changes.json; echo "$SYNCD_PREVIOUS $SYNCD_COMMIT" >> $LOG; test ! -e {hub.folder}/fails'))
+    hub.sync()
+    first = hub.repo.head()
+    (hub.folder / "fails").touch()
+    hub.repo.commit({"nginx/nginx.conf": "two\n"})
+    hub.sync()
+    hub.repo.commit({"nginx/sites/a.conf": None})
+    hub.sync()
+    (hub.folder / "fails").unlink()
+    assert hub.sync().code == 0
+    told = json.loads((hub.folder / "changes.json").read_text())["jobs"][0]
+    assert [(change["action"], Path(change["path"]).name) for change in told["changes"]] == [("write", "nginx.conf"), ("remove", "a.conf")]
+    assert (told["previous"], told["commit"]) == (first, hub.repo.head()) and lines(hub)[-1] == f"{first} {hub.repo.head()}"
+
+
+def test_an_undo_goes_back_past_every_change_without_a_reload(hub: Stand) -> None:
+    hub.write_config(on_change=reloading(hub), undo_on_failure=True)
+    hub.sync()
+    hub.write_config(on_change="no-such-command")
+    hub.repo.commit({"nginx/nginx.conf": "two\n", "nginx/first": "1\n"})
+    assert hub.sync().job["status"] == "failed"
+    hub.write_config(on_change=reloading(hub))
+    hub.repo.commit({"nginx/nginx.conf": "BAD\n", "nginx/second": "2\n"})
+    assert hub.sync().job["status"] == "refused"
+    assert hub.tree() == {"nginx.conf": b"one\n", "sites/a.conf": b"a\n"}
+
+
+def test_a_file_of_a_removed_job_that_an_undo_brings_back_is_nobodys(hub: Stand) -> None:
+    hub.jobs["old"] = {**hub.jobs["nginx"], "paths": [{"from": "nginx/sites/a.conf", "to": f"{hub.dest}/theirs"}]}
+    hub.jobs["nginx"]["paths"] = [{"from": "nginx/nginx.conf", "to": f"{hub.dest}/nginx.conf"}, {"from": "more/", "to": f"{hub.dest}/"}]
+    hub.repo.commit({"more/x": "x\n"})
+    hub.write()
+    assert hub.sync().code == 0 and (hub.dest / "theirs").read_bytes() == b"a\n"
+    del hub.jobs["old"]
+    hub.write_config(on_change=reloading(hub), undo_on_failure=True)
+    assert hub.sync().code == 0
+    hub.repo.commit({"nginx/nginx.conf": "BAD\n", "more/theirs": "taken over\n"})
+    assert hub.sync().job["status"] == "refused" and (hub.dest / "theirs").read_bytes() == b"a\n"
+    hub.repo.commit({"nginx/nginx.conf": "two\n", "more/theirs": None})
+    assert hub.sync().code == 0
+    assert (hub.dest / "theirs").read_bytes() == b"a\n", "its files stay"
+
+
+def test_a_place_where_nothing_can_be_laid_out_is_a_named_failure_and_nothing_is_changed(hub: Stand) -> None:
+    hub.write_config(validate="true")
+    hub.state.mkdir(mode=0o700)
+    (hub.state / "staging").write_text("in the way")
+    done = hub.sync()
+    assert (done.code, done.job["error"]["kind"], hub.tree()) == (1, "store", {}) and "staging" in done.job["error"]["message"]
