@@ -12,15 +12,17 @@ from typing import ClassVar
 
 
 class SyncdError(Exception):
-    """A failure an operator can act on; shown without a traceback."""
+    """A failure an operator can act on; shown without a traceback. No text of it holds a secret, whatever a server or a library said."""
 
     kind: ClassVar[str] = "internal"
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, hint: str | None = None, request_id: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        from syncd.redact import redact  # when something has failed: no run without an error pays for it
+
+        self.message = redact(message)
+        self.hint = redact(hint) if hint is not None else None
+        super().__init__(self.message)
         self.request_id = request_id
 
     def __str__(self) -> str:

@@ -13,9 +13,11 @@ import logging
 import re
 import threading
 from collections import OrderedDict
+from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
-from syncd.models import Secret
+if TYPE_CHECKING:
+    from syncd.models import Secret
 
 MASK = "***"
 SHORTEST = 6  # a shorter text would mask half of every sentence

@@ -94,3 +94,18 @@ def emit(settings: Settings, text: str) -> None:
     """Data goes to stdout; when quiet, only what a machine asked for is printed, and that does not come through here."""
     if not settings.quiet:
         click.echo(text)
+
+
+def bug_report(error: BaseException) -> str:
+    """What stderr says of a mistake of ours: the whole traceback without any secret, and what to attach to a report."""
+    import platform
+    import traceback
+
+    from syncd import __version__
+    from syncd.redact import redact
+
+    return (
+        redact("".join(traceback.format_exception(error)))
+        + f"This is a bug in syncd {__version__} (Python {platform.python_version()}, {platform.platform()}).\n"
+        + "Please report it with the lines above, the command as you typed it, and what `syncd check` says of your configuration."
+    )

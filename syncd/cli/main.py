@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from syncd import __version__
 from syncd.errors import ConfigError, SyncdError
 
 if TYPE_CHECKING:
@@ -103,14 +102,11 @@ def run(arguments: Sequence[str] | None = None, early: Sequence[Reply] = ()) -> 
     except BrokenPipeError:
         sys.stderr.close()
         return 1
-    except Exception:  # noqa: BLE001  (the last handler of the process: whatever gets here is a bug of ours)
-        import platform
-        import traceback
+    except Exception as error:  # noqa: BLE001  (the last handler of the process: whatever gets here is a bug of ours)
+        from syncd.cli.common import EXIT_BUG, bug_report
 
-        click.echo(_redacted(traceback.format_exc()), err=True)
-        click.echo(f"This is a bug in syncd {__version__} (Python {platform.python_version()}, {platform.platform()}).", err=True)
-        click.echo("Please report it with the lines above, the command as you typed it, and `syncd check` of your configuration.", err=True)
-        return 70
+        click.echo(bug_report(error), err=True)
+        return EXIT_BUG
 
 
 def _say_config(error: ConfigError) -> int:
@@ -120,12 +116,6 @@ def _say_config(error: ConfigError) -> int:
     if error.hint:
         click.echo(f"  {error.hint}", err=True)
     return 2
-
-
-def _redacted(text: str) -> str:
-    from syncd.redact import redact
-
-    return redact(text)
 
 
 def _no_core_dumps() -> None:

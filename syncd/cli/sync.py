@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import click
 
-from syncd.cli.common import Settings, chosen_jobs, emit, exit_code, say
+from syncd.cli.common import Settings, bug_report, chosen_jobs, emit, exit_code, say
 from syncd.cli.reports import as_json, change_line, closing_line, error_lines, summary_line
 from syncd.engine.pay import Gathering, Member, pay
 from syncd.engine.run import Options, run_job
@@ -120,10 +120,9 @@ class BugError(SyncdError):
 
 
 def bug(error: Exception) -> BugError:
-    import logging
-
-    logging.getLogger("syncd").error("a bug in syncd", exc_info=error)
-    return BugError(f"a bug in syncd: {type(error).__name__}: {error}", hint="please report it with the traceback above, the version, and `syncd check` of the configuration")
+    """The error of a job that met a mistake of ours; the traceback and what to attach are on stderr."""
+    click.echo(bug_report(error), err=True)
+    return BugError(f"a bug in syncd: {type(error).__name__}: {error}", hint="please report it with the traceback on stderr and what `syncd check` says of the configuration")
 
 
 def show(settings: Settings, report: RunReport, width: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from syncd.errors import ConfigError, Problem
 SYSTEM = Path("/etc/syncd/config.yaml")
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
 SUGGESTIONS = 100  # looked up at most; whoever wrote more unknown keys than that has another file in hand
+SECRETS = frozenset(("private_key", "token", "password", "secret"))
 EXCLUSIVE = ("every", "cron")  # a job's own replaces both of the defaults'
 
 
@@ -87,6 +89,11 @@ def _digest(files: list[Path]) -> str:
     return hasher.hexdigest()
 
 
+def _names_a_file(line: str) -> bool:
+    """Whether the line gives an absolute path, which may be shown: no token and no key begins with a slash."""
+    return line.partition(":")[2].strip().startswith("/")
+
+
 class _Loading:
     """The documents as one value, with every problem found on the way."""
 
@@ -119,7 +126,7 @@ class _Loading:
         if at_name:
             place = document.names.get(key) or document.names.get(shown, place)
         found = document.problem(key, text, place)
-        return Problem(found.file, found.line, found.column, found.key, found.text, found.source_line)
+        return replace(found, source_line="") if SECRETS & set(key) and not _names_a_file(found.source_line) else found  # a secret may stand there by mistake
 
     # --- joining ------------------------------------------------------------------------------------------------------
 

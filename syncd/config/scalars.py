@@ -79,10 +79,11 @@ def secret(value: Any) -> SecretRef:
     kind, name = next(iter(value.items()))
     if not isinstance(name, str) or not name or "\0" in name:
         raise ValueError(f"'{kind}' needs a {'path' if kind == 'file' else 'name'}")
+    # not echoed: it may be the secret itself that somebody wrote here
     if kind == "file" and not name.startswith("/"):
-        raise ValueError(f"'{_short(name)}' is not an absolute path")
+        raise ValueError("this is not an absolute path; it names the file that holds the secret, which itself never stands in the configuration")
     if kind != "file" and "/" in name:
-        raise ValueError(f"'{_short(name)}' is a path; a {kind} has a plain name")
+        raise ValueError(f"this is a path; a {kind} has a plain name")
     return SecretRef(kind, name)
 
 

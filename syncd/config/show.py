@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from syncd.errors import ConfigError, Problem
+from syncd.redact import redact
 
 WIDEST = 160
 SHOWN = 200  # more is another file than was meant
@@ -15,9 +16,9 @@ def render(error: ConfigError) -> str:
 
 
 def _lines(problem: Problem) -> list[str]:
-    lines = [_visible(str(problem))]
+    lines = [_visible(redact(str(problem)))]
     if problem.line and problem.source_line.strip():
-        source = problem.source_line.replace("\t", " ")
+        source = redact(problem.source_line.replace("\t", " "))
         if len(source) <= WIDEST and problem.column - 1 <= len(source):
             lines += [f"    {_visible(source)}", "    " + " " * (problem.column - 1) + "^"]
     return lines
