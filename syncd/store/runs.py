@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from syncd.models import Change, RunReport, RunStatus, Verb
@@ -13,6 +13,7 @@ from syncd.store.rows import PastChange, PastRun, past_change, past_run
 
 RUNS_KEPT = 500
 CHANGES_KEPT_PER_RUN = 20_000
+CHANGES_KEPT = 100_000  # of each job
 
 
 def add(connection: Connection, report: RunReport) -> None:
@@ -40,6 +41,19 @@ def add(connection: Connection, report: RunReport) -> None:
         )
     kept = select(table.c.id).where(table.c.job == report.job).order_by(table.c.id.desc()).limit(RUNS_KEPT)
     connection.execute(delete(table).where(table.c.job == report.job, table.c.id.not_in(kept)))
+    if report.changes:
+        _forget_old_changes(connection, report.job)
+
+
+def _forget_old_changes(connection: Connection, job: str) -> None:
+    """The oldest runs keep their row, and lose what they changed, when the job has more changes than are kept."""
+    run, change = schema.run, schema.change
+    counts = select(run.c.id, func.count(change.c.id)).join(change, change.c.run == run.c.id).where(run.c.job == job).group_by(run.c.id).order_by(run.c.id.desc())
+    total = 0
+    for identity, count in connection.execute(counts).all():
+        total += count
+        if total > CHANGES_KEPT and total > count:  # the newest run keeps its own
+            connection.execute(delete(change).where(change.c.run == identity))
 
 
 def _says_nothing_new(connection: Connection, run: int, report: RunReport) -> bool:

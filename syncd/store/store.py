@@ -30,6 +30,11 @@ T = TypeVar("T")
 
 SETS_KEPT = 5
 LISTINGS_KEPT = 200
+LISTINGS_BYTES_KEPT = 64 << 20
+FORGET_LISTINGS = """
+DELETE FROM listing WHERE rowid NOT IN (
+    SELECT rowid FROM (SELECT rowid, row_number() OVER latest AS place, sum(length(body)) OVER latest - length(body) AS newer FROM listing WINDOW latest AS (ORDER BY rowid DESC))
+    WHERE place <= ? AND newer < ?)"""
 FILE = "syncd.db"
 
 
@@ -265,7 +270,7 @@ class SqliteStore:
             table = schema.listing
             connection.execute(delete(table).where(table.c.tree == tree))
             connection.execute(insert(table).values(tree=tree, body=body, seal=seal(tree, body)))
-            connection.exec_driver_sql("DELETE FROM listing WHERE rowid NOT IN (SELECT rowid FROM listing ORDER BY rowid DESC LIMIT ?)", (LISTINGS_KEPT,))
+            connection.exec_driver_sql(FORGET_LISTINGS, (LISTINGS_KEPT, LISTINGS_BYTES_KEPT))
 
         self._database.write(work)
 

@@ -171,6 +171,16 @@ def test_history_forgets_the_oldest_runs_with_their_changes(opened: SqliteStore,
     assert len(opened._database.read(lambda connection: connection.exec_driver_sql("SELECT * FROM change").all())) == 6
 
 
+def test_the_changes_of_a_job_are_bounded_and_the_newest_runs_keep_theirs(opened: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncd.store.runs.CHANGES_KEPT", 12)
+    for number in range(6):
+        opened.record(JOB, Result(report(number, changes=tuple(Change(Verb.WRITE, f"/srv/{one}", None, None, oid(number)) for one in range(5)))))
+    opened.record("other", Result(replace(report(7, changes=CHANGES), job="other")))
+    assert [len(run.changes) for run in opened.history(JOB)] == [5, 5, 0, 0, 0, 0] and len(opened.history("other")[0].changes) == 2
+    opened.record(JOB, Result(report(8, changes=tuple(Change(Verb.WRITE, f"/srv/{one}", None, None, oid(8)) for one in range(30)))))
+    assert [len(run.changes) for run in opened.history(JOB)][:2] == [30, 0]
+
+
 def test_a_run_that_did_nothing_leaves_no_row_and_a_failure_that_lasts_leaves_one(opened: SqliteStore) -> None:
     opened.record(JOB, Result(report(1, RunStatus.UNCHANGED)))
     opened.record(JOB, Result(report(1, RunStatus.SKIPPED)))
@@ -202,6 +212,13 @@ def test_listings_are_bounded_and_the_latest_stay(opened: SqliteStore) -> None:
     opened.keep(oid(5), {})
     assert opened.recall(oid(4)) is None and opened.recall(oid(5)) == {} and opened.recall(oid(LISTINGS_KEPT + 4)) == LISTING
     assert opened.recall(oid(6)) == LISTING, "keeping one again makes no room for it"
+
+
+def test_large_listings_are_bounded_by_their_bytes_and_the_latest_stays_however_large(opened: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncd.store.store.LISTINGS_BYTES_KEPT", 10)
+    for number in range(3):
+        opened.keep(oid(number), LISTING)
+    assert [opened.recall(oid(number)) for number in range(3)] == [None, None, LISTING]
 
 
 def test_the_counter_moves_with_every_write_and_with_no_read(opened: SqliteStore) -> None:
