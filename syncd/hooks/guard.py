@@ -5,7 +5,7 @@ whatever else it left behind, when its time is over, when it is told to, or when
 hook outlives its limit, and no two hooks of one job run at once, even after `kill -9`. Standard library only; it decides nothing.
 
 In:  {"argv", "env", "ids": [uid, gid, [groups]] or null, "timeout", "grace", "keep", "locks": [files], "wait"}
-Out: one JSON line {"pid"} when the command has begun, one {"status", "signal", "ended", "error", "output", "total"} at the end;
+Out: one JSON line {"pid"} when the command is about to begin, one {"status", "signal", "ended", "error", "output", "total"} at the end;
      `ended` is "timeout", "stopped" or null, `output` the last `keep` bytes as Latin-1, `total` how many there were.
 """
 
@@ -90,7 +90,6 @@ class Hook:
     def run(self) -> dict[str, Any]:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self._start()
-        say({"pid": self.pid})
         ends_at = time.monotonic() + self.spec["timeout"]
         ended = None
         while self.code is None and ended is None:
@@ -107,15 +106,23 @@ class Hook:
         }  # fmt: skip
 
     def _start(self) -> None:
+        """The command runs, and whoever started us knows its number: it is told before the command can do anything, to us too."""
         self.pipe, writing = os.pipe()
         failure, failing = os.pipe()
+        told, telling = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
+            os.close(telling)
+            if not os.read(told, 1):
+                os._exit(127)  # the guard died: nobody would ever end the command
             become(self.spec, writing, failing)
-        os.close(writing)
-        os.close(failing)
-        with open(failure, "rb") as told:
-            text = told.read()
+        for descriptor in (writing, failing, told):
+            os.close(descriptor)
+        say({"pid": self.pid})
+        with open(telling, "wb") as go:
+            go.write(b"x")
+        with open(failure, "rb") as reason:
+            text = reason.read()
         if text:
             raise Refused(text.decode("utf-8", "replace"))
 
