@@ -17,9 +17,9 @@ def render(error: ConfigError) -> str:
 
 def _lines(problem: Problem) -> list[str]:
     lines = [_visible(redact(str(problem)))]
-    if problem.line and problem.source_line.strip():
+    if problem.line and len(problem.source_line) <= WIDEST and problem.source_line.strip():  # a line too long to show is not searched for secrets
         source = redact(problem.source_line.replace("\t", " "))
-        if len(source) <= WIDEST and problem.column - 1 <= len(source):
+        if problem.column - 1 <= len(source):
             lines += [f"    {_visible(source)}", "    " + " " * (problem.column - 1) + "^"]
     return lines
 
