@@ -29,7 +29,6 @@ from syncd.store.blobs import BlobCache
 from syncd.store.lock import job_lock
 from syncd.store.store import SqliteStore
 
-
 AN_HOUR = 3600.0  # a sweep reads the whole memory: not after every small change
 
 
@@ -101,7 +100,9 @@ class Workshop:
                 self._networks.append(network)
                 credentials = self._credentials(identity, network)
                 transport = Retrying(Authorised(self.early.before(network, budget), credentials, self.clock), self.clock)
-                self._sources[identity.name] = GitHubSource(transport, identity.api, self.config.requests_at_once, SharedHeads())
+                self._sources[identity.name] = GitHubSource(
+                    transport, identity.api, self.config.requests_at_once, SharedHeads(), remaining=lambda: budget.view().remaining
+                )
             return self._sources[identity.name]
 
     def _credentials(self, identity: Identity, network: Network) -> Credentials:

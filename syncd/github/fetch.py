@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from syncd.clock import Patience
 from syncd.engine.ports import Blobs, Wanted
 from syncd.errors import BadResponseError, NotFoundError, RateLimitedError, RemoteUnavailableError, TimedOutError
 from syncd.github import archive
-from syncd.github.ask import Claims, Crew, stream
+from syncd.github.ask import Claims, Crew, ask, stream
 from syncd.github.protocol import RAW, Request, Response, TooLargeError, Transport, get, quoted, read, repo_path
 from syncd.github.trees import parse_json, printable
 from syncd.objects import LINK, SUBMODULE, blob_id
 
 MANY = 100
+FEW_MINUTES = 800  # files that may come singly without meeting the 900 points a minute
+RESERVE = 500  # requests of an hour that stay for pushes and hands
 BLOB_LIMIT = 100 << 20  # docs, "Get repository content" and "Get a blob": neither serves more
 # A repository this many times larger than what is wanted is not downloaded whole for it: a tarball is a stream of one connection, and
 # files come `at_once` side by side, each request costing about as much time as 64 KiB of stream does at 30 ms and 16 at once.
@@ -38,31 +40,49 @@ class Choice:
     reason: str
 
 
-def choose(missing: int, missing_bytes: int, repository_bytes: int | None = None) -> Choice:
+def choose(missing: int, missing_bytes: int, repository_bytes: int | None = None, remaining: int | None = None) -> Choice:
     """Whether the tarball of the commit comes first.
 
     Up to `MANY` files a request each costs a few round trips, side by side, and moves nothing that is not wanted. Past that, requests
     are what is scarce (5,000 an hour, 900 a minute), and a tarball is two. But a tarball holds the whole repository: where its size
-    is known and everything that is not wanted outweighs the requests saved, each taken as `REQUEST_BYTES`, the files come singly.
+    is known and everything that is not wanted outweighs the requests saved, each taken as `REQUEST_BYTES`, the files come singly;
+    unless GitHub's hourly budget, of which `remaining` is left, would not last for that and for `RESERVE` others.
     """
     if missing <= MANY:
         return Choice(False, f"{missing} files, not more than {MANY}")
+    if remaining is not None and missing + RESERVE > remaining:
+        return Choice(True, f"{missing} files singly would use up the {remaining} requests that are left this hour")
     if repository_bytes is not None and repository_bytes - missing_bytes > missing * REQUEST_BYTES:
         return Choice(False, f"{missing} files of {missing_bytes} bytes in a repository of {repository_bytes}")
     return Choice(True, f"{missing} files in two requests")
+
+
+def worth_asking(missing: int) -> bool:
+    """Whether to spend a request on the repository's size: where so many files are missing that a tarball may come, and so few that
+    they could come singly within a minute. Past that a tarball is tried in any case, and given up where it turns out too large."""
+    return MANY < missing <= FEW_MINUTES
 
 
 class Fetcher:
     """Brings the blobs of one commit of one repository."""
 
     def __init__(
-        self, transport: Transport, api: str, repo: str, commit: str, blobs: Blobs, patience: Patience, crew: Crew, claims: Claims
+        self,
+        transport: Transport,
+        api: str,
+        repo: str,
+        commit: str,
+        blobs: Blobs,
+        patience: Patience,
+        crew: Crew,
+        claims: Claims,
+        remaining: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._transport, self._api, self._repo, self._commit = transport, api, repo, commit
         self._blobs, self._patience, self._crew = blobs, patience, crew
-        self._claims = claims
+        self._claims, self._remaining = claims, remaining
 
-    def fetch(self, wanted: Sequence[Wanted], repository_bytes: int | None = None) -> int:
+    def fetch(self, wanted: Sequence[Wanted]) -> int:
         """Every wanted blob is in `blobs`; the content bytes that were brought.
 
         Raises:  TooLargeError (a file beyond what GitHub serves; nothing was asked then), BadResponseError (its bytes are not to be had
@@ -75,11 +95,26 @@ class Fetcher:
                 raise too_large(want, self._repo)
         total = sum(want.entry.size or 0 for want in missing.values())
         brought = 0
-        if choose(len(missing), total, repository_bytes).archive:
+        repository_bytes = self._repository_bytes() if worth_asking(len(missing)) else None
+        if choose(len(missing), total, repository_bytes, self._remaining()).archive:
             # beyond this the files cost less singly, so it also ends a bomb
             brought = self._by_archive(lacking, total + 4 * len(missing) * REQUEST_BYTES + UNKNOWN_BYTES)
         rest = [want for want in missing.values() if not self._blobs.has(want.entry.id)]
         return brought + sum(self._crew.each(self._one, rest, self._patience))
+
+    def _repository_bytes(self) -> int | None:
+        """How large GitHub says the repository is; None where it does not say.
+
+        Source: GitHub REST docs, "Get a repository": `size` in kilobytes, reckoned now and then, 0 for a new one. It is git's own
+        storage, history included: a hint, like every size that no tree id vouches for.
+        """
+        request = get(self._api, repo_path(self._repo), "repo", f"the size of {self._repo}", self._repo)
+        try:
+            found = parse_json(ask(self._transport, request, self._patience).body, request.subject)
+        except (BadResponseError, NotFoundError):
+            return None
+        size = found.get("size") if isinstance(found, dict) else None
+        return size << 10 if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None
 
     def _by_archive(self, lacking: Sequence[Wanted], at_most_bytes: int) -> int:
         """What the archive gives unaltered; its failure costs time only, unless it tells something about us or our limits."""

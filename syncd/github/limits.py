@@ -8,12 +8,14 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from syncd.clock import Clock, Patience
 from syncd.errors import RateLimitedError
+from syncd.github.protocol import LONGEST_WAIT, date_of
 
+LANDING_SECONDS = 0.05  # how soon to look again whether an answer has told what is left
 POINTS_A_MINUTE = 900  # docs "Rate limits for the REST API": secondary limit per endpoint; kept over all endpoints together
 
 
@@ -29,28 +31,48 @@ class BudgetView:
 
 
 class Budget:
-    """One identity's: fed from every answer's headers, asked before every request. Safe from many threads."""
+    """One identity's: fed from every answer's headers, asked before every request. Safe from many threads.
+
+    Never a request too many, as far as its own answers tell: what is on its way counts as spent until its answer says what is left.
+    """
 
     def __init__(self, clock: Clock, points_a_minute: int = POINTS_A_MINUTE) -> None:
         self._clock = clock
         self._points = points_a_minute
         self._guard = threading.Lock()
+        self._flying = 0
+        self._resets = 0.0  # on the monotonic clock: a wall clock that is off must not make a wait of it
         self._sent: deque[float] = deque()
         self._closed: dict[str, tuple[float, RateLimitedError]] = {}
         self._view = BudgetView(None, None, None)
 
-    def take(self, patience: Patience) -> None:
-        """Return when one more request may go out this minute."""
+    def take(self, patience: Patience, subject: str = "this", charged: bool = True) -> None:
+        """Return when one more request may go out, this minute and this hour; what is `charged` has to `land`.
+
+        Raises HeldBackError when nothing is left of this hour.
+        """
         while True:
             with self._guard:
                 now = self._clock.monotonic()
                 while self._sent and self._sent[0] <= now - 60:
                     self._sent.popleft()
-                if len(self._sent) < self._points:
+                left = self._view.remaining if charged and self._view.remaining is not None and now < self._resets else None
+                if len(self._sent) < self._points and (left is None or left > self._flying):
                     self._sent.append(now)
+                    self._flying += charged
                     return
-                wait = self._sent[0] + 60 - now
-            patience.wait(max(0.05, wait))
+                wait = self._sent[0] + 60 - now if len(self._sent) >= self._points else LANDING_SECONDS
+                resets = self._resets - now
+            if left == 0:
+                retry_at = self._clock.now() + timedelta(seconds=resets)
+                text = f"{subject} was not asked for: the hourly limit is used up; it makes sense again at {retry_at:%Y-%m-%dT%H:%M:%SZ}"
+                raise HeldBackError(text, retry_at=retry_at, primary=True, hint="syncd waits by itself; see `syncd status` for the budget")
+            patience.wait(max(LANDING_SECONDS, wait))
+
+    def land(self) -> None:
+        """A charged request has its answer, or none: it is not on its way any more."""
+        with self._guard:
+            self._flying -= 1
 
     def close(self, bucket: str, error: RateLimitedError) -> None:
         """Nothing of this bucket goes out before the limit's `retry_at`."""
@@ -72,7 +94,8 @@ class Budget:
                 retry_at=error.retry_at, primary=error.primary, status=error.status, request_id=error.request_id, hint=error.hint,
             )  # fmt: skip
 
-    def note(self, headers: Mapping[str, str]) -> None:
+    def note(self, headers: Mapping[str, str], refused: bool = False) -> None:
+        """What an answer tells of the hour is known. One that was `refused` binds nobody by that: what it asks for is `close`d for its own time."""
         try:
             limit, remaining, reset = int(headers["x-ratelimit-limit"]), int(headers["x-ratelimit-remaining"]), int(headers["x-ratelimit-reset"])
             view = BudgetView(limit, remaining, datetime.fromtimestamp(reset, UTC))
@@ -80,8 +103,13 @@ class Budget:
             return  # Enterprise Server with limits off says nothing
         if headers.get("x-ratelimit-resource", "core") != "core":
             return
+        lasts = reset - (date_of(headers) or self._clock.now()).timestamp() + 1
         with self._guard:
+            if view.reset_at == self._view.reset_at and self._view.remaining is not None:
+                view = replace(view, remaining=min(remaining, self._view.remaining))  # answers overtake each other
             self._view = view
+            if not refused:
+                self._resets = self._clock.monotonic() + min(lasts, LONGEST_WAIT)
 
     def view(self) -> BudgetView:
         with self._guard:
@@ -109,11 +137,23 @@ class Tally:
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._codes: Counter[tuple[str, int]] = Counter()
+        self._spent: Counter[tuple[str, str]] = Counter()
         self.skew_seconds: float | None = None
 
-    def count(self, identity: str, status: int) -> None:
+    def count(self, identity: str, status: int, repo: str | None = None) -> None:
+        """One exchange; about `repo` where the identity's hourly limit paid for it (a 304 is free)."""
         with self._guard:
             self._codes[identity, status] += 1
+            if repo is not None and status != 304:
+                self._spent[identity, repo] += 1
+
+    def spent(self) -> dict[str, dict[str, int]]:
+        """Identity -> repository -> requests that were charged."""
+        with self._guard:
+            found: dict[str, dict[str, int]] = {}
+            for (identity, repo), count in self._spent.items():
+                found.setdefault(identity, {})[repo] = count
+            return found
 
     def totals(self) -> dict[str, int]:
         with self._guard:

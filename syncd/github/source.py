@@ -6,7 +6,7 @@ everything still works and only costs more. What is read, and how it is proven, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from syncd.clock import Patience
@@ -29,15 +29,21 @@ class GitHubSource:
     """
 
     def __init__(
-        self, transport: Transport, api: str, at_once: int, heads: SharedHeads | None = None, max_entries: int = ENTRIES_AT_MOST
+        self,
+        transport: Transport,
+        api: str,
+        at_once: int,
+        heads: SharedHeads | None = None,
+        max_entries: int = ENTRIES_AT_MOST,
+        remaining: Callable[[], int | None] = lambda: None,
     ) -> None:
-        self._transport, self._api, self._at_once, self._max_entries = transport, api, at_once, max_entries
+        self._transport, self._api, self._at_once, self._max_entries, self._remaining = transport, api, at_once, max_entries, remaining
         self._heads = heads or SharedHeads()
         self._crew, self._claims = Crew(at_once), Claims()
 
     def ticking(self, heads: SharedHeads) -> GitHubSource:
         """The same source, sharing heads within `heads` alone; requests in flight stay bounded together."""
-        view = GitHubSource(self._transport, self._api, self._at_once, heads, self._max_entries)
+        view = GitHubSource(self._transport, self._api, self._at_once, heads, self._max_entries, self._remaining)
         view._crew, view._claims = self._crew, self._claims
         return view
 
@@ -50,7 +56,7 @@ class GitHubSource:
         return Listing(lister.list(rules))
 
     def fetch(self, repo: str, commit: str, wanted: Sequence[Wanted], blobs: Blobs, patience: Patience) -> int:
-        return Fetcher(self._transport, self._api, repo, commit, blobs, patience, self._crew, self._claims).fetch(wanted)
+        return Fetcher(self._transport, self._api, repo, commit, blobs, patience, self._crew, self._claims, self._remaining).fetch(wanted)
 
     def verification(self, repo: str, commit: str, patience: Patience) -> tuple[bool, str]:
         return trust.verification(self._transport, self._api, repo, commit, patience)

@@ -246,18 +246,23 @@ class Network:
 
     def _exchange(self, request: Request, credential: str | None, patience: Patience) -> _Answer:
         patience.check()
-        self._budget.take(patience)
-        self._gate.enter(patience)
+        charged = request.route not in UNBUDGETED
+        self._budget.take(patience, request.subject, charged)
         try:
-            exchange = _Exchange(lambda: self._sent(request, credential))
-            raw = self._head(exchange, request, patience)
-        except BaseException:
-            self._gate.leave()
-            raise
-        self._tally.count(self._identity, raw.status_code)
-        answer = _Answer(request, raw, exchange, patience, self._gate.leave)
-        if answer.status != 401 and request.route not in UNBUDGETED:
-            self._budget.note(answer.headers)
+            self._gate.enter(patience)
+            try:
+                exchange = _Exchange(lambda: self._sent(request, credential))
+                raw = self._head(exchange, request, patience)
+            except BaseException:
+                self._gate.leave()
+                raise
+            self._tally.count(self._identity, raw.status_code, request.repo if charged else None)
+            answer = _Answer(request, raw, exchange, patience, self._gate.leave)
+            if answer.status != 401 and charged:
+                self._budget.note(answer.headers, refused=answer.status in (403, 429))
+        finally:
+            if charged:
+                self._budget.land()
         server = date_of(answer.headers)
         if server is not None:
             self._tally.skew_seconds = (server - self._clock.now()).total_seconds()

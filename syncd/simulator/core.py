@@ -261,7 +261,9 @@ class GitHub:
     def _repo_action(self, ask: Ask, rest: Sequence[str]) -> tuple[str, Callable[[Repository], Answer]]:
         match rest:
             case []:
-                return "repo", lambda repo: shapes.as_json({"id": repo.id, "full_name": repo.full_name, "private": repo.private, "default_branch": repo.default_branch})
+                return "repo", lambda repo: shapes.as_json(
+                    {"id": repo.id, "full_name": repo.full_name, "private": repo.private, "default_branch": repo.default_branch, "size": repo.declared_kilobytes}
+                )
             case ["commits", *ref]:
                 return "head", lambda repo: self._commit(ask, repo, "/".join(ref))
             case ["contents", *path]:

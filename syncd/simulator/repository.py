@@ -63,6 +63,7 @@ class Repository:
     refs: dict[str, str] = field(default_factory=dict)
     tags: dict[str, tuple[str, str]] = field(default_factory=dict)  # annotated tag id -> (name, commit)
     sizes: dict[str, int] = field(default_factory=dict)
+    declared_kilobytes: int = 0  # what the API says of the repository's size; GitHub says 0 of a new one
     lagging: dict[str, str] = field(default_factory=dict)  # ref -> what the replicas still say
     files_of: dict[str, dict[str, Node]] = field(default_factory=dict)
     export_ignore: set[str] = field(default_factory=set)

@@ -435,7 +435,7 @@ class TestFetch:
         entries = house.listing("many/")
         house.cost()
         house.fetch(entries)
-        assert house.cost() == {"tarball": 1, "codeload": 1}
+        assert house.cost() == {"repo": 1, "tarball": 1, "codeload": 1}
         assert all(house.blobs.has(entry.id) for entry in entries.values())
         assert all(one.credential is None for one in house.github.asked if one.route == "codeload")
 
@@ -448,7 +448,7 @@ class TestFetch:
         entries = near.listing("many/")
         near.cost()
         near.fetch(entries)
-        assert near.cost() == {"tarball": 1, "codeload": 1, "contents": 2}
+        assert near.cost() == {"repo": 1, "tarball": 1, "codeload": 1, "contents": 2}
         assert all(near.blobs.has(entry.id) for entry in entries.values())
 
     @pytest.mark.parametrize(
