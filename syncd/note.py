@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -17,12 +17,14 @@ from urllib.parse import urlsplit
 
 from syncd import quick
 from syncd.clock import Patience
-from syncd.engine.ports import Blobs, Head, JobState, ListingMemory, Wanted
+from syncd.engine.ports import Head, JobState
 from syncd.engine.run import Options, decide
 from syncd.errors import SyncdError
 from syncd.github.heads import question
+from syncd.github.protocol import Known, Request, Response
+from syncd.github.source import GitHubSource
 from syncd.github.transport import authorities
-from syncd.models import AnonymousIdentity, Identity, Job, Listing, PathRule, Publish, Recorded, Require, TokenIdentity
+from syncd.models import AnonymousIdentity, Identity, Job, Publish, Recorded, Require, TokenIdentity
 from syncd.store.lock import lock_file
 from syncd.wiring import Workshop, proxies_of
 
@@ -31,29 +33,13 @@ MEMORY = ("files", "last_run_at", "last_success_at", "last_change_at", "hook_com
 HEADS_AT_MOST = 450  # two runs within a minute stay within GitHub's 900 points
 
 
-class KnownHead:
-    """A Source that knows one head and nothing else: what the engine decides with it is what a 304 would lead to."""
+class NotModified:
+    """A Transport where every head is as it was and nothing else can be asked: what the engine decides over it is what a 304 leads to."""
 
-    def __init__(self, head: Head) -> None:
-        self._head = head
-
-    def resolve(self, repo: str, ref: str | None, known: Head | None, patience: Patience) -> Head:
-        return self._head
-
-    def listing(self, repo: str, commit: str, rules: Sequence[PathRule], memory: ListingMemory, patience: Patience, at_most: int | None = None) -> Listing:
-        raise NotPlainError(f"{repo} would be listed")
-
-    def fetch(self, repo: str, commit: str, wanted: Sequence[Wanted], blobs: Blobs, patience: Patience) -> int:
-        raise NotPlainError(f"{repo} would be fetched")
-
-    def fetch_large(self, repo: str, pointers: Sequence[Any], blobs: Blobs, patience: Patience) -> dict[Any, str]:
-        raise NotPlainError(f"{repo} would be fetched")
-
-    def verification(self, repo: str, commit: str, patience: Patience) -> tuple[bool, str]:
-        raise NotPlainError(f"a commit of {repo} would be asked about")
-
-    def descends(self, repo: str, before: str, commit: str, patience: Patience) -> bool:
-        raise NotPlainError(f"a commit of {repo} would be asked about")
+    def send(self, request: Request, patience: Patience) -> Response:
+        if "If-None-Match" not in request.headers:
+            raise NotPlainError(f"{request.subject} would be asked for")
+        return Known(304, {}, request.url, b"")
 
 
 class NotPlainError(SyncdError):
@@ -95,7 +81,7 @@ def _job(workshop: Workshop, job: Job, heads: Heads) -> dict[str, Any]:
     places = _places(recorded)
     try:
         standing = quick.standing(places)
-        decision = decide(job, replace(house, source=KnownHead(head)), workshop.patience(job), Options(), state)  # looks at the disk after that
+        decision = decide(job, replace(house, source=GitHubSource(NotModified(), identity.api, 1)), workshop.patience(job), Options(), state)  # looks at the disk after that
     except (SyncdError, OSError) as error:
         raise NotPlainError(f"{job.name} is not in step: {error}") from error
     if decision.plan.actions or decision.recorded != recorded or decision.remote.keys() != recorded.keys():
