@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from tests.fault.order import order_wrong
 from tests.fault.points import Tally, fail_at_calls, kill_at_lines
 from tests.fault.scene import Workbench
+from tests.fault.syscalls import at_syscalls
+from tests.fault.syscalls import missing as no_strace
 
 MANY = 12  # files beyond the scene's own; past eight the writer syncs file systems instead of files
 
@@ -58,4 +60,6 @@ FAMILIES: dict[str, Family] = {
     "lines-many": Family(lines(MANY), 200, 1500),
     "calls": Family(calls(0), 500, 2500, explains=True),
     "calls-many": Family(calls(MANY), 200, 1000, explains=True),
+    "syscalls-kill": Family(lambda points, seed: at_syscalls(points, seed, ("",)), 300, 2500, no_strace),
+    "syscalls-errno": Family(at_syscalls, 300, 3000, no_strace, explains=True),
 }

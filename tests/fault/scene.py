@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from syncd.clock import Patience
-from syncd.engine.ports import Blobs, Head, ListingMemory, Pointer, Wanted
+from syncd.engine.ports import Blobs, Head, ListingMemory, Mirror, Pointer, Wanted
 from syncd.engine.run import House, Options, run_job
 from syncd.errors import SyncdError
 from syncd.mirror.disk import DiskMirror
@@ -147,10 +147,13 @@ class Scene:
         clock = FakeClock()
         store = SqliteStore.open(self.state)
         try:
-            house = House(source, store, DiskMirror(self.state / "trash", clock), BlobCache(self.state / "blobs"), clock, lambda _: (None, None), "scope", frozenset({JOB}))
+            house = House(source, store, self.disk(clock), BlobCache(self.state / "blobs"), clock, lambda _: (None, None), "scope", frozenset({JOB}))
             return run_job(self.job, house, Patience(clock, 600.0), Options())
         finally:
             store.close()
+
+    def disk(self, clock: FakeClock) -> Mirror:
+        return DiskMirror(self.state / "trash", clock)
 
     # --- what stands --------------------------------------------------------------------------------------------------
 
