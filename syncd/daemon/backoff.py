@@ -1,0 +1,70 @@
+"""PURE: how long a job that failed is left alone.
+
+Promises that a failing job asks GitHub no more often than a healthy one: while it is held, its turns pass by, and the first turn after the
+hold is taken. So jobs of one repository still ask together, however differently they failed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from syncd.clock import Clock
+from syncd.errors import AuthError, HookFailedError, LockedError, RateLimitedError, RemoteUnavailableError, StoppedError, SyncdError
+from syncd.models import RunReport, RunStatus
+
+LONGEST_SECONDS = 3600.0
+FIRST_SECONDS = 60.0  # of a job without an interval, or with a shorter one
+GROWTH = 1.5
+IDENTITY_GROWTH = 3.0  # a person has to act: asking again soon helps nobody
+
+
+@dataclass(frozen=True)
+class Hold:
+    """`until` in monotonic seconds: timers wait for it, and pushes too when it is `hard` (GitHub named the time); a hand waits for nothing.
+
+    `retry`: the job's next turn may be far away, so it is asked again at the end.
+    """
+
+    failures: int
+    until: float
+    hard: bool = False
+    retry: bool = False
+
+
+def after_run(report: RunReport, before: Hold | None, interval_seconds: float | None, clock: Clock, share: float) -> Hold | None:
+    """What holds the job after this run; None for nothing. `share` is a random number in [0, 1): full jitter.
+
+    Nothing holds a job that is in step, was refused on purpose (its head is still asked, so that the next push is met at once), was
+    stopped or locked by another, or whose reload failed: that wait is the engine's, and costs GitHub nothing.
+    """
+    error = report.error
+    if not counts(report) or error is None:
+        return None
+    failures = (before.failures if before is not None else 0) + 1
+    now = clock.monotonic()
+    seconds = window(error, failures, interval_seconds) * (0.5 + share / 2 if isinstance(error, AuthError) else share)
+    retry = _passing(error) and (interval_seconds is None or interval_seconds > LONGEST_SECONDS)
+    if retry:
+        seconds = max(seconds, FIRST_SECONDS)
+    if isinstance(error, RateLimitedError):
+        named = (error.retry_at - clock.now()).total_seconds()
+        return Hold(failures, now + max(0.0, named) + min(share * FIRST_SECONDS, named if named > 0 else 0.0), True, retry)
+    return Hold(failures, now + seconds, False, retry)
+
+
+def counts(report: RunReport) -> bool:
+    """Is this a failure that is to be asked about less often?"""
+    if report.status is not RunStatus.FAILED:
+        return False
+    return not isinstance(report.error, (StoppedError, LockedError, HookFailedError))
+
+
+def window(error: SyncdError, failures: int, interval_seconds: float | None) -> float:
+    """The longest wait after so many failures in a row, at most an hour."""
+    growth = IDENTITY_GROWTH if isinstance(error, AuthError) else GROWTH
+    base = max(FIRST_SECONDS, min(interval_seconds or FIRST_SECONDS, LONGEST_SECONDS))
+    return min(LONGEST_SECONDS, base * growth ** min(failures, 40))
+
+
+def _passing(error: SyncdError) -> bool:
+    return isinstance(error, (RemoteUnavailableError, RateLimitedError))

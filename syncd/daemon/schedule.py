@@ -1,0 +1,132 @@
+"""The clock of the daemon: APScheduler says when a turn has come, and all a turn does is ask for a run.
+
+Promises that no turn is lost to a busy moment (no misfire limit, several missed turns are one), and that a step of the wall clock, either
+way, delays no turn by more than its interval or a minute. Jobs live in memory alone: the configuration is the truth. APScheduler has no
+thread here: `tick` does what is due, and whoever owns the thread waits as long as it says.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from apscheduler.executors.debug import DebugExecutor
+from apscheduler.jobstores.memory import MemoryJobStore
+from apscheduler.schedulers.blocking import BlockingScheduler
+from apscheduler.triggers.base import BaseTrigger
+
+from syncd.clock import Clock
+from syncd.daemon.turns import ByCron, Turn
+
+GUARD_SECONDS = 5.0
+STEP_SECONDS = 2.0  # a wall clock that moved so much against monotonic time was set
+CATCH_UP = timedelta(hours=3)  # cron(8): what a smaller step skipped is run, what it repeats is not; a larger one is a correction
+
+LOG = logging.getLogger("syncd.daemon")
+logging.getLogger("apscheduler").setLevel(logging.WARNING)
+
+
+class _Trigger:
+    """A job's turns as APScheduler asks for them: twice for one firing, with the same `now`. Turns are without their jitter."""
+
+    def __init__(self, turn: Turn, first: datetime, share: Callable[[], float]) -> None:
+        self.turn, self.due, self._share = turn, first, share
+        self._next: datetime | None = first  # the turn that comes
+        self._fires: datetime | None = first
+        self._asked: datetime | None = None
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
+        if previous is None or now == self._asked:
+            return self._fires
+        self._asked, self.due = now, self._next or now
+        return self.after(now)
+
+    def after(self, moment: datetime) -> datetime | None:
+        self._next = self.turn.next_after(moment)
+        return self.at(self._next)
+
+    def at(self, turn: datetime | None) -> datetime | None:
+        self._next = turn
+        self._fires = None if turn is None else turn + timedelta(seconds=self._share() * self.turn.jitter_seconds)
+        return self._fires
+
+
+BaseTrigger.register(_Trigger)
+
+
+class Timetable:
+    """`ask(job, tick)` is called when a job's turn has come; `tick` is the turn in seconds of wall time, equal for all whose turn it is."""
+
+    def __init__(self, clock: Clock, ask: Callable[[str, float], object], share: Callable[[], float]) -> None:
+        self._clock, self._ask, self._share = clock, ask, share
+        self._scheduler: Any = BlockingScheduler(
+            timezone=UTC, jobstores={"default": MemoryJobStore()}, executors={"default": DebugExecutor()},
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+        )  # fmt: skip
+        self._scheduler._main_loop = lambda: None  # `start` returns: the loop is ours
+        self._scheduler.start()
+        self._guard = threading.RLock()
+        self._triggers: dict[str, _Trigger] = {}
+        self._offset = self._now_offset()
+        self._before = clock.now()
+        self.last_tick = clock.monotonic()
+
+    def set(self, job: str, turn: Turn, first: datetime | None) -> None:
+        """The job has these turns from now on, and the first at `first`."""
+        with self._guard:
+            self.remove(job)
+            if first is None:
+                return
+            trigger = self._triggers[job] = _Trigger(turn, first, self._share)
+            self._scheduler.add_job(self._come, trigger, args=[job], id=job, name=job)
+
+    def remove(self, job: str) -> None:
+        with self._guard:
+            if self._triggers.pop(job, None) is not None and self._scheduler.get_job(job) is not None:
+                self._scheduler.remove_job(job)
+
+    def _come(self, job: str) -> None:
+        trigger = self._triggers.get(job)
+        if trigger is not None:
+            self._ask(job, trigger.due.timestamp())
+
+    def next_run(self, job: str) -> datetime | None:
+        """When the job's turn comes, jitter included."""
+        with self._guard:
+            found = self._scheduler.get_job(job)
+            when: datetime | None = found.next_run_time if found is not None else None
+            return when
+
+    def tick(self) -> float:
+        """Everything whose turn has come was asked for; in so many seconds at the latest there is something to do again."""
+        with self._guard:
+            self._look_at_the_clock()
+            wait = self._scheduler._process_jobs()
+            self.last_tick, self._before = self._clock.monotonic(), self._clock.now()
+            return GUARD_SECONDS if wait is None else max(0.0, min(GUARD_SECONDS, float(wait)))
+
+    def _now_offset(self) -> float:
+        return self._clock.now().timestamp() - self._clock.monotonic()
+
+    def _look_at_the_clock(self) -> None:
+        step, self._offset = self._now_offset() - self._offset, self._now_offset()
+        if abs(step) <= STEP_SECONDS:
+            return
+        now = self._clock.now()
+        LOG.warning("the system's clock was set %s by %d s; every job's next turn was found anew", "forward" if step > 0 else "back", abs(step))
+        for job, trigger in self._triggers.items():
+            when = self._after_step(trigger, now, step)
+            if when is not None and self._scheduler.get_job(job) is not None:
+                self._scheduler.modify_job(job, next_run_time=when)
+
+    def _after_step(self, trigger: _Trigger, now: datetime, step: float) -> datetime | None:
+        if not isinstance(trigger.turn, ByCron):
+            return trigger.after(now)
+        small = abs(step) <= CATCH_UP.total_seconds()
+        if step > 0:
+            missed = trigger.turn.next_after(self._before)
+            return trigger.at(missed) if small and missed is not None and missed <= now else trigger.after(now)
+        return trigger.after(max(now, self._before) if small else now)

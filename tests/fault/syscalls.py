@@ -1,0 +1,123 @@
+"""Faults at system calls, SQLite's own among them: strace kills a run at its n-th call of a kind, or makes that call fail.
+
+A child of ours has everything imported already and waits until strace is attached to it, so a point costs milliseconds and not a
+start of Python. strace counts each kind of call apart; the points are all (kind, n) of one run that was only watched.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.fault.points import ERRORS, HUNG, NOT_REACHED, TRACEBACK, Tally, ending, judge
+from tests.fault.scene import Scene, Workbench
+
+KINDS = (
+    "openat", "read", "write", "close", "fsync", "fdatasync", "syncfs", "rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "fchmod",
+    "fchmodat", "chmod", "fchown", "fchownat", "symlink", "symlinkat", "readlink", "readlinkat", "getdents64", "statfs", "fstatfs", "newfstatat", "ftruncate", "pread64",
+    "pwrite64", "fcntl", "flock", "lseek", "link", "linkat", "access", "fallocate",
+)  # fmt: skip
+ONLY_CLOSE = {"close": ("EIO",)}  # what else close(2) returns says nothing of the file
+GUARD_SECONDS = 60
+CALL = re.compile(r"^(?:\d+\s+)?(\w+)\((.*)$")
+
+
+def missing() -> str:
+    return "" if shutil.which("strace") and os.geteuid() == 0 else "strace and root"
+
+
+def under_strace(scene: Scene, rules: list[str], output: Path) -> int:
+    """How a run of the scene in a child ended while strace looked on with these rules; what it saw is in `output`."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = TRACEBACK
+        try:
+            os.close(writing)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(GUARD_SECONDS)
+            os.read(reading, 1)
+            code = ending(scene)
+        finally:
+            os._exit(code)
+    os.close(reading)
+    arguments = ["strace", "-f", "-y", "-s", "0", "-p", str(child), "-o", str(output)]
+    with subprocess.Popen([*arguments, *(part for rule in rules for part in ("-e", rule))], stderr=subprocess.PIPE) as strace:
+        attached = strace.stderr.readline() if strace.stderr else b""
+        if b"attached" not in attached:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise AssertionError(f"strace: {attached.decode()}")
+        os.write(writing, b"x")
+        os.close(writing)
+        status = os.waitpid(child, 0)[1]
+        strace.wait()
+    return os.waitstatus_to_exitcode(status)
+
+
+def list_syscalls(scene: Scene, output: Path) -> Counter[str]:
+    """How often one run makes each kind of call."""
+    under_strace(scene, ["trace=" + ",".join(KINDS)], output)
+    found = (CALL.match(line) for line in output.read_text().splitlines())
+    return Counter(match.group(1) for match in found if match is not None)
+
+
+def _points(bench: Workbench, output: Path, errors: tuple[str, ...]) -> dict[int, list[tuple[str, int, str]]]:
+    points: dict[int, list[tuple[str, int, str]]] = {}
+    for _ in (0, 1):
+        bench.turn()
+        points[bench.scene.head] = [
+            (kind, n, error)
+            for kind, count in list_syscalls(bench.scene, output).items()
+            for n in range(2 if kind == "read" else 1, count + 1)  # the first read is the child waiting for strace
+            for error in (ONLY_CLOSE.get(kind, errors) if errors != ("",) else errors)
+        ]
+    return points
+
+
+def at_syscalls(points: int | None, seed: int, errors: tuple[str, ...] = ERRORS, bench: Workbench | None = None) -> Tally:
+    """`errors` of `("",)` means SIGKILL instead."""
+    tally, rng, began = Tally("SIGKILL at a system call" if errors == ("",) else "errno at a system call"), random.Random(seed), time.monotonic()
+    bench = bench or Workbench()
+    output = bench.folder / "strace"
+    with bench:
+        queues = _points(bench, output, errors)
+        tally.of = sum(map(len, queues.values()))
+        for queue in queues.values():
+            rng.shuffle(queue)
+        while any(queues.values()) and (points is None or tally.points < points):
+            bench.turn()
+            if not queues[bench.scene.head]:
+                bench.scene.run()
+                continue
+            kind, n, error = queues[bench.scene.head].pop()
+            rule = f"inject={kind}:" + (f"error={error}" if error else "signal=SIGKILL") + f":when={n}"
+            end = under_strace(bench.scene, [f"trace={kind}", rule], output)
+            judge(tally, bench, *_told(end, kind, n, error, output, bench.scene))
+    tally.seconds = time.monotonic() - began
+    return tally
+
+
+def _told(end: int, kind: str, n: int, error: str, output: Path, scene: Scene) -> tuple[int, str]:
+    """The end, and the point in words: what the call was about, as far as strace saw it."""
+    if not error:
+        return (end if end == -signal.SIGKILL else NOT_REACHED if end not in (TRACEBACK, HUNG) else end), f"{kind} {n} towards {'AB'[scene.head]}"
+    hit = next((line for line in output.read_text().splitlines() if "(INJECTED)" in line), None)
+    if hit is None:
+        return NOT_REACHED, f"{kind} {error} {n}"
+    return end, f"{kind} {error} in {about(hit, scene)} at call {n} towards {'AB'[scene.head]}"
+
+
+def about(line: str, scene: Scene) -> str:
+    """Which of our things a call was about: the store's files, the cache, the destination, or something else."""
+    if f"{scene.state}/syncd.db" in line:
+        return "db" + next((end for end in ("-wal", "-shm", "-journal") if f"syncd.db{end}" in line), "")
+    names = (("blobs", f"{scene.state}/blobs"), ("state", str(scene.state)), ("destination", str(scene.base)))
+    return next((name for name, prefix in names if prefix in line), "elsewhere")
