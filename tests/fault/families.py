@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.fault.order import order_wrong
-from tests.fault.points import Tally, fail_at_calls, kill_at_lines
-from tests.fault.scene import Workbench
-from tests.fault.syscalls import at_syscalls
+from tests.fault.points import ERRORS, Tally, fail_at_calls, kill_at_lines
+from tests.fault.scene import Scene, Workbench
+from tests.fault.syscalls import KILL, at_syscalls
 from tests.fault.syscalls import missing as no_strace
 
 MANY = 12  # files beyond the scene's own; past eight the writer syncs file systems instead of files
@@ -27,18 +27,28 @@ class Family:
     explains: bool = False  # points that end in success have to have a reason
 
 
-def lines(extra: int) -> Callable[[int, int], Tally]:
+def lines(extra: int, scene: type[Scene] = Scene) -> Callable[[int, int], Tally]:
     def make(points: int, seed: int) -> Tally:
-        with Workbench(extra) as bench:
+        with Workbench(extra, scene=scene) as bench:
             return kill_at_lines(bench, points, seed)
 
     return make
 
 
-def calls(extra: int) -> Callable[[int, int], Tally]:
+def calls(extra: int, scene: type[Scene] = Scene) -> Callable[[int, int], Tally]:
     def make(points: int, seed: int) -> Tally:
-        with Workbench(extra) as bench:
+        with Workbench(extra, scene=scene) as bench:
             return fail_at_calls(bench, points, seed)
+
+    return make
+
+
+def syscalls(errors: tuple[str, ...], extra: int = 0, scene: type[Scene] = Scene) -> Callable[[int, int], Tally]:
+    """`errors` of `KILL` means SIGKILL instead."""
+
+    def make(points: int, seed: int) -> Tally:
+        with Workbench(extra, scene=scene) as bench:
+            return at_syscalls(bench, points, seed, errors)
 
     return make
 
@@ -60,6 +70,6 @@ FAMILIES: dict[str, Family] = {
     "lines-many": Family(lines(MANY), 200, 1500),
     "calls": Family(calls(0), 500, 2500, explains=True),
     "calls-many": Family(calls(MANY), 200, 1000, explains=True),
-    "syscalls-kill": Family(lambda points, seed: at_syscalls(points, seed, ("",)), 300, 2500, no_strace),
-    "syscalls-errno": Family(at_syscalls, 300, 3000, no_strace, explains=True),
+    "syscalls-kill": Family(syscalls(KILL), 300, 2500, no_strace),
+    "syscalls-errno": Family(syscalls(ERRORS), 300, 3000, no_strace, explains=True),
 }

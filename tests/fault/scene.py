@@ -277,11 +277,15 @@ def _walk(base: Path) -> list[str]:
 
 
 class Workbench:
-    """A scene in memory-backed folders, made anew whenever a fault left something that a run could not heal."""
+    """A scene in memory-backed folders, or in the given ones, made anew whenever a fault left something that a run could not heal.
 
-    def __init__(self, extra: int = 0, folder: Path | None = None) -> None:
+    `scene` is the kind of scene: what `publish: symlink` does is tried by the same faults with another one.
+    """
+
+    def __init__(self, extra: int = 0, folder: Path | None = None, scene: type[Scene] = Scene, base: Path | None = None, state: Path | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="syncd-fault-", dir="/dev/shm" if folder is None and os.path.isdir("/dev/shm") else folder))
-        self.extra = extra
+        self.extra, self.kind = extra, scene
+        self.base, self.state = base or self.folder / "base", state or self.folder / "state"
         self.scene = self._new()
 
     def turn(self) -> None:
@@ -291,15 +295,15 @@ class Workbench:
 
     def _new(self) -> Scene:
         self.clear()
-        return Scene(self.folder / "base", self.folder / "state", sets(self.extra)).begin()
+        return self.kind(self.base, self.state, sets(self.extra)).begin()
 
     def renew(self) -> None:
         self.scene = self._new()
 
     def clear(self) -> None:
-        for name in ("base", "state"):
+        for place in (self.base, self.state):
             with suppress(FileNotFoundError):
-                shutil.rmtree(self.folder / name)
+                shutil.rmtree(place)
 
     def close(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

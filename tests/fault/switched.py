@@ -11,7 +11,7 @@ from syncd.engine.ports import Mirror
 from syncd.mirror.disk import DiskMirror
 from syncd.mirror.switch import mirror_of
 from syncd.models import Job, PathRule, Publish
-from tests.fault.scene import Node, Scene, Workbench, look, sets
+from tests.fault.scene import Node, Scene, look
 from tests.support.clock import FakeClock
 
 KEEP = 3
@@ -64,9 +64,3 @@ class SwitchedScene(Scene):
 
 def _tree(folder: Path) -> dict[str, Node]:
     return {f"conf/{os.path.relpath(os.path.join(place, name), folder)}": look(os.path.join(place, name)) for place, _, names in os.walk(folder) for name in names}
-
-
-class SwitchedBench(Workbench):
-    def _new(self) -> Scene:
-        self.clear()
-        return SwitchedScene(self.folder / "base", self.folder / "state", sets(self.extra)).begin()

@@ -24,6 +24,7 @@ KINDS = (
     "fchmodat", "chmod", "fchown", "fchownat", "symlink", "symlinkat", "readlink", "readlinkat", "getdents64", "statfs", "fstatfs", "newfstatat", "ftruncate", "pread64",
     "pwrite64", "fcntl", "flock", "lseek", "link", "linkat", "access", "fallocate",
 )  # fmt: skip
+KILL = ("",)
 ONLY_CLOSE = {"close": ("EIO",)}  # what else close(2) returns says nothing of the file
 GUARD_SECONDS = 60
 CALL = re.compile(r"^(?:\d+\s+)?(\w+)\((.*)$")
@@ -77,30 +78,30 @@ def _points(bench: Workbench, output: Path, errors: tuple[str, ...]) -> dict[int
             (kind, n, error)
             for kind, count in list_syscalls(bench.scene, output).items()
             for n in range(2 if kind == "read" else 1, count + 1)  # the first read is the child waiting for strace
-            for error in (ONLY_CLOSE.get(kind, errors) if errors != ("",) else errors)
+            for error in (ONLY_CLOSE.get(kind, errors) if errors != KILL else errors)
         ]
     return points
 
 
-def at_syscalls(points: int | None, seed: int, errors: tuple[str, ...] = ERRORS, bench: Workbench | None = None) -> Tally:
-    """`errors` of `("",)` means SIGKILL instead."""
-    tally, rng, began = Tally("SIGKILL at a system call" if errors == ("",) else "errno at a system call"), random.Random(seed), time.monotonic()
-    bench = bench or Workbench()
+def at_syscalls(bench: Workbench, points: int | None, seed: int, errors: tuple[str, ...] = ERRORS, seconds: float | None = None, stop_at_first: bool = False) -> Tally:
+    """One call of a run fails, or with `errors` of `KILL` is its last, at so many points (None: at all of them)."""
+    tally, rng, began = Tally("SIGKILL at a system call" if errors == KILL else "errno at a system call"), random.Random(seed), time.monotonic()
     output = bench.folder / "strace"
-    with bench:
-        queues = _points(bench, output, errors)
-        tally.of = sum(map(len, queues.values()))
-        for queue in queues.values():
-            rng.shuffle(queue)
-        while any(queues.values()) and (points is None or tally.points < points):
-            bench.turn()
-            if not queues[bench.scene.head]:
-                bench.scene.run()
-                continue
-            kind, n, error = queues[bench.scene.head].pop()
-            rule = f"inject={kind}:" + (f"error={error}" if error else "signal=SIGKILL") + f":when={n}"
-            end = under_strace(bench.scene, [f"trace={kind}", rule], output)
-            judge(tally, bench, *_told(end, kind, n, error, output, bench.scene))
+    queues = _points(bench, output, errors)
+    tally.of = sum(map(len, queues.values()))
+    for queue in queues.values():
+        rng.shuffle(queue)
+    while any(queues.values()) and (points is None or tally.points < points) and (seconds is None or time.monotonic() - began < seconds):
+        bench.turn()
+        if not queues[bench.scene.head]:
+            bench.scene.run()
+            continue
+        kind, n, error = queues[bench.scene.head].pop()
+        rule = f"inject={kind}:" + (f"error={error}" if error else "signal=SIGKILL") + f":when={n}"
+        end = under_strace(bench.scene, [f"trace={kind}", rule], output)
+        judge(tally, bench, *_told(end, kind, n, error, output, bench.scene))
+        if stop_at_first and tally.violations:
+            break
     tally.seconds = time.monotonic() - began
     return tally
 
