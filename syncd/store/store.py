@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, delete, select
+from sqlalchemy import Connection, Row, Table, delete, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from syncd.engine.ports import AppliedSet, Head, Intent, JobState, Result
@@ -82,6 +82,20 @@ class SqliteStore:
 
     def state(self, job: str) -> JobState:
         return self._database.read(lambda connection: _state(connection, job)) or JobState()
+
+    def states(self, jobs: Iterable[str]) -> dict[str, JobState]:
+        """The states of those jobs that the store knows, read at one moment."""
+        asked = set(jobs)
+
+        def query(connection: Connection) -> dict[str, JobState]:
+            return {row.name: _read_state(row.name, row) for row in connection.execute(select(schema.job)).all() if row.name in asked}
+
+        return self._database.read(query)
+
+    def file_counts(self) -> dict[str, int]:
+        """Job -> how many destinations the ledger names."""
+        counted = select(schema.file.c.job, func.count()).group_by(schema.file.c.job)
+        return {job: count for job, count in self._database.read(lambda connection: connection.execute(counted).all()) if isinstance(job, str)}
 
     def jobs(self) -> list[str]:
         """Every job the store knows."""
@@ -296,8 +310,11 @@ def refuse_stranger(state_dir: Path) -> None:
 
 def _state(connection: Connection, job: str) -> JobState | None:
     row = connection.execute(select(schema.job).where(schema.job.c.name == job)).first()
-    if row is None:
-        return None
+    return None if row is None else _read_state(job, row)
+
+
+def _read_state(job: str, row: Row[Any]) -> JobState:
+    """What the row says; that nothing is known, for a damaged one."""
     try:
         if is_whole(row.seal, job, row.state):
             return rows.state_from_text(row.state)

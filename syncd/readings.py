@@ -1,0 +1,252 @@
+"""How everything stands at one moment, as one value: `status`, the status page, its JSON, readiness and the metrics are readings of it.
+
+Promises: asks the store and nobody else, so it costs GitHub nothing and works with a daemon, beside one and without one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Lock
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from syncd.config.cron import parse_cron
+from syncd.config.model import Config
+from syncd.engine.ports import JobState
+from syncd.errors import LockedError
+from syncd.models import Job, RunReport, RunStatus
+from syncd.store.lock import is_held
+from syncd.store.store import SqliteStore
+
+ORDER = ("failing", "drift", "paused", "never", "in_step")  # the worst first
+LOOKS = 3  # a run may end between the look at its state and the look at its lock
+INTERVALS = 3  # staler than so many, and a job is not ready
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What GitHub last said of an identity's hourly limit."""
+
+    limit: int | None = None
+    remaining: int | None = None
+    reset_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Life:
+    """What only the process knows that runs the jobs: a daemon since its start, or a one-shot of its one run.
+
+    `runs` counts by (job, outcome), `seconds` is each job's last run, `requests` counts by (identity, HTTP status),
+    `expiries` are tokens that live on, `skew_seconds` is GitHub's clock minus ours.
+    """
+
+    started_at: datetime
+    runs: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    requests: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    budgets: Mapping[str, Budget] = field(default_factory=dict)
+    expiries: Mapping[str, datetime] = field(default_factory=dict)
+    next_runs: Mapping[str, datetime | None] = field(default_factory=dict)
+    running: frozenset[str] = frozenset()
+    skew_seconds: float | None = None
+    reload_successful: bool = True
+
+
+class RunCounts:
+    """Counts runs as they end. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._guard = Lock()
+        self._runs: Counter[tuple[str, str]] = Counter()
+        self._seconds: dict[str, float] = {}
+
+    def add(self, report: RunReport) -> None:
+        with self._guard:
+            self._runs[report.job, report.status.value] += 1
+            if not isinstance(report.error, LockedError):
+                self._seconds[report.job] = report.seconds
+
+    def runs(self) -> dict[tuple[str, str], int]:
+        with self._guard:
+            return dict(self._runs)
+
+    def seconds(self) -> dict[str, float]:
+        with self._guard:
+            return dict(self._seconds)
+
+
+@dataclass(frozen=True)
+class JobReading:
+    """One job. `word` is its public state; `stale` says why it is not ready, and is None for one that is."""
+
+    job: Job
+    state: JobState
+    word: str
+    files: int
+    next_run: datetime | None
+    running: bool = False
+    stale: str | None = None
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Everything, at one moment. `life` is None where nobody who runs jobs is asked."""
+
+    at: datetime
+    jobs: tuple[JobReading, ...]
+    budgets: Mapping[str, Budget]
+    life: Life | None = None
+
+    @property
+    def stale(self) -> tuple[str, ...]:
+        """Why we are not ready, one text a job; empty when we are."""
+        return tuple(one.stale for one in self.jobs if one.stale is not None)
+
+
+def read(config: Config, store: SqliteStore, now: datetime, life: Life | None = None, names: Iterable[str] | None = None) -> Readings:
+    """How the named jobs stand (all of them by default), in the order of the configuration."""
+    asked = config.jobs if names is None else {name: config.jobs[name] for name in names}
+    states, files = store.states(asked), store.file_counts()
+    jobs = []
+    for name, job in asked.items():
+        state = _at_rest(states.get(name, JobState()), name, store, config.state)
+        following = life.next_runs[name] if life is not None and name in life.next_runs else _next_run(job, state, config.timezone)
+        reading = JobReading(job, state, state_of(state, now), files.get(name, 0), following, life is not None and name in life.running)
+        jobs.append(replace(reading, stale=_stale(reading, now, life, config.timezone)))
+    return Readings(now, tuple(jobs), _budgets(config, store, life), life)
+
+
+def state_of(state: JobState, now: datetime) -> str:
+    """One of `in_step`, `drift`, `failing`, `paused`, `never`."""
+    if state.paused(now):
+        return "paused"
+    if state.failures or state.last_error_kind is not None:
+        return "failing"
+    if state.last_success_at is None:
+        return "never"
+    if state.drifted:
+        return "drift"
+    return "failing" if state.hook_owed or not state.settled else "in_step"
+
+
+def as_object(readings: Readings) -> dict[str, Any]:
+    """The object of `status --json` and `/api/v1/status` (contract section 3, schema syncd.status/1)."""
+    identities = [
+        {"identity": name, "limit": budget.limit, "remaining": budget.remaining, "reset": rfc3339(budget.reset_at)} for name, budget in readings.budgets.items()
+    ]  # fmt: skip
+    return {"schema": "syncd.status/1", "jobs": [_job(one, readings.at) for one in readings.jobs], "identities": identities}
+
+
+def _job(one: JobReading, now: datetime) -> dict[str, Any]:
+    state = one.state
+    return {
+        "job": one.job.name,
+        "state": one.word,
+        "commit": state.applied_commit,
+        "last_run": rfc3339(state.last_run_at),
+        "last_success": rfc3339(state.last_success_at),
+        "next_run": rfc3339(one.next_run),
+        "files": one.files,
+        "drifted": state.drifted,
+        "hook_owed": state.hook_owed,
+        "paused": paused_text(state, now),
+        "error": None if state.last_error_kind is None else {"kind": state.last_error_kind, "message": state.last_error},
+    }
+
+
+def paused_text(state: JobState, now: datetime) -> str | None:
+    """Why the job is left alone; None when it is not."""
+    if not state.paused(now):
+        return None
+    return "held after a rollback" if state.held else state.paused_reason
+
+
+def rfc3339(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def ago(moment: datetime | None, now: datetime) -> str:
+    """`3m ago`, to the largest unit; `never` for None."""
+    if moment is None:
+        return "never"
+    return f"{span((now - moment).total_seconds())} ago"
+
+
+def span(seconds: float) -> str:
+    """A length of time to its largest unit: `12d`, `3h`, `5m`, `40s`."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{max(0, int(seconds))}s"
+
+
+# --- one job ----------------------------------------------------------------------------------------------------------
+
+
+def _at_rest(state: JobState, name: str, store: SqliteStore, state_dir: Path) -> JobState:
+    """The state; of a job whose run is under way as it was before: what the run has begun is no failure of anybody's."""
+    for _ in range(LOOKS):
+        if state.settled and not state.hook_owed:
+            return state
+        if is_held(state_dir, name):
+            return replace(state, settled=True, hook_owed=False)
+        state = store.state(name)
+    return state  # the same each time, and nobody at work: it was interrupted, or its reload is owed
+
+
+def _next_run(job: Job, state: JobState, timezone: str) -> datetime | None:
+    """When the job is due next by its own schedule, after its last run."""
+    if state.last_run_at is None:
+        return None
+    return turns_after(job, timezone, state.last_run_at, 1)
+
+
+def turns_after(job: Job, timezone: str, moment: datetime, count: int) -> datetime | None:
+    """When so many turns of the job have passed since `moment`; None when there never will be."""
+    if job.every_seconds:
+        return moment + timedelta(seconds=count * job.every_seconds)
+    if job.cron is None:
+        return None
+    cron, zone, found = parse_cron(job.cron), ZoneInfo(timezone), moment
+    for _ in range(count):
+        following = cron.next_after(found.astimezone(zone))
+        if following is None:
+            return None
+        found = following.astimezone(UTC)
+    return found
+
+
+def _stale(one: JobReading, now: datetime, life: Life | None, timezone: str) -> str | None:
+    """Why the job is not ready: no success for three intervals, counted from our start for one that never had any.
+
+    A paused job is as somebody wanted it.
+    """
+    since = one.state.last_success_at or (life.started_at if life is not None else None)
+    if one.word == "paused" or since is None:
+        return None
+    ends = turns_after(one.job, timezone, since, INTERVALS)
+    if ends is None or now <= ends:
+        return None
+    last = f"last success {ago(one.state.last_success_at, now)}" if one.state.last_success_at is not None else f"no success since syncd started {ago(since, now)}"
+    why = f": {one.state.last_error}" if one.state.last_error else ""
+    return f"{one.job.name}: {last}, which is more than {INTERVALS} intervals ({_interval(one.job)}){why}"
+
+
+def _interval(job: Job) -> str:
+    return f"every {span(job.every_seconds)}" if job.every_seconds else f"cron {job.cron}"
+
+
+def _budgets(config: Config, store: SqliteStore, life: Life | None) -> dict[str, Budget]:
+    known = {name: Budget(row.limit, row.remaining, datetime.fromisoformat(row.reset_at) if row.reset_at else None) for name, row in store.budgets().items()}
+    if life is not None:
+        known |= {name: budget for name, budget in life.budgets.items() if budget.limit is not None}
+    return {name: known.get(name, Budget()) for name in config.identities}
+
+
+OUTCOMES = tuple(status.value for status in RunStatus)
+
+__all__ = ["INTERVALS", "ORDER", "OUTCOMES", "Budget", "JobReading", "Life", "Readings", "RunCounts", "ago", "as_object", "paused_text", "read", "rfc3339", "span", "state_of", "turns_after"]
