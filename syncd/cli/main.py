@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # name -> (module, one line of help): help and completion cost no import of the verbs themselves
 VERBS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "A whole sync against a GitHub stand-in on loopback; nothing to configure."),
+    "init": ("init", "Write a commented configuration, or the systemd drop-in of one."),
     "check": ("check", "Every mistake in the configuration, each with its place."),
     "plan": ("plan", "What a sync would do now, without doing it."),
     "sync": ("sync", "Bring the jobs in step once; for cron and for hands."),

@@ -1,0 +1,178 @@
+"""`syncd init`: a first configuration to start from; `--systemd`: the unit's drop-in from the configuration's own paths.
+
+Nothing that somebody else wrote is ever overwritten: a configuration stays, and a unit or drop-in is replaced only where its first line
+says that it is syncd's.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+from importlib import resources
+from pathlib import Path
+
+import click
+
+from syncd.cli import dropin
+from syncd.cli.common import Settings, say
+from syncd.cli.first import ask, example
+from syncd.cli.logs import set_up_logging
+from syncd.config.load import SYSTEM, find_config, load_config
+from syncd.config.model import Config
+from syncd.errors import ConfigError, MirrorError
+
+OURS = "# syncd:"
+NAME = "50-syncd.conf"
+UNITS = ("syncd.service", "syncd-root.service", "syncd-sync.service", "syncd-sync.timer")
+
+
+@click.command(name="init", short_help="Write a commented configuration, or the systemd drop-in of one.")
+@click.option("--systemd", is_flag=True, help="Print what the unit needs for this configuration, as a drop-in, each line with its reason.")
+@click.option("--timer", is_flag=True, help="With --systemd: for syncd-sync.service and its timer (the cron way) instead of the daemon.")
+@click.option("--install", is_flag=True, help="With --systemd: put the units and the drop-in where systemd looks for them.")
+@click.option("--root", default="/", metavar="DIR", show_default=True, help="With --install: the tree to put them into, like an image's.")
+@click.pass_obj
+def command(settings: Settings, systemd: bool, timer: bool, install: bool, root: str) -> int:
+    """Write a commented configuration to start from: to -c FILE, else to /etc/syncd/config.yaml as root and to
+    ~/.config/syncd/config.yaml as anybody else. On a terminal it asks what it needs to know. It never overwrites one.
+    """
+    if not systemd:
+        if timer or install or root != "/":
+            raise click.UsageError("--timer, --install and --root go with --systemd")
+        return _first(settings)
+    config = _load(settings)
+    made = dropin.judge(config, dropin.Ground(owner_of, program()), timer)
+    text = dropin.render(made, config.path)
+    if install:
+        _install(settings, made, text, Path(root))
+    else:
+        click.echo(text, nl=False)
+    _next_steps(settings, made, install, timer)
+    return 0
+
+
+# --- a first configuration ----------------------------------------------------------------------------------------------
+
+
+def _first(settings: Settings) -> int:
+    place = _where(settings)
+    if os.path.lexists(place):
+        raise ConfigError(f"{place} is there already, and stays as it is", hint="edit it, then: syncd check; or name another file with -c")
+    text = ask(place) if sys.stdin.isatty() and sys.stderr.isatty() else example()
+    _write_new(place, text)
+    say(settings, f"wrote {place}")
+    option = "" if settings.config is None and settings.environ.get("SYNCD_CONFIG") is None else f" -c {dropin.shell(str(place))}"
+    say(settings, "next: look through it, then")
+    for step in ("check --online    # every mistake, and whether GitHub knows us", "plan --diff       # what a sync would do", "sync"):
+        say(settings, f"  syncd{option} {step}")
+    if str(place) == str(SYSTEM):
+        say(settings, "  syncd init --systemd --install    # and as a service (docs/systemd.md)")
+    return 0
+
+
+def _where(settings: Settings) -> Path:
+    if settings.config:
+        given = Path(settings.config)
+        return given / "config.yaml" if given.is_dir() else given
+    if os.geteuid() == 0:
+        return SYSTEM
+    home = settings.environ.get("XDG_CONFIG_HOME") or f"{settings.environ.get('HOME') or Path.home()}/.config"
+    return Path(home) / "syncd" / "config.yaml"
+
+
+def _write_new(place: Path, text: str) -> None:
+    """The file is there, whole, or nothing is. It holds no secret, only where secrets are, so that the service's own user may read it."""
+    try:
+        os.makedirs(place.parent, mode=0o755, exist_ok=True)
+        descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise ConfigError(f"can't write {place}: {error.strerror}", hint="name another place with -c, or run it as who may write there") from error
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+# --- the service --------------------------------------------------------------------------------------------------------
+
+
+def _load(settings: Settings) -> Config:
+    """The configuration as the service will see it: by a path that holds anywhere, with the state folder that the unit gives."""
+    set_up_logging(settings)
+    path = Path(os.path.abspath(find_config(settings.config, settings.environ)))
+    return load_config(path, {**settings.environ, "STATE_DIRECTORY": dropin.DEFAULT_STATE})
+
+
+def owner_of(path: str) -> str | None:
+    try:
+        uid = os.stat(path).st_uid
+    except OSError:
+        return None
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def program() -> str:
+    """The command that people call, as the unit has to name it."""
+    called = Path(sys.argv[0])
+    beside = Path(sys.executable).with_name("syncd")
+    found = called if called.name == "syncd" and called.is_file() else beside
+    return os.path.abspath(found)
+
+
+def shipped(name: str) -> str:
+    """One of the files that come with syncd: from the wheel, or from the checkout."""
+    inside = resources.files("syncd") / "_systemd" / name
+    if inside.is_file():
+        return inside.read_text()
+    return (Path(__file__).resolve().parents[2] / "systemd" / name).read_text()
+
+
+def _install(settings: Settings, made: dropin.DropIn, text: str, root: Path) -> None:
+    """The units, the user and the drop-in are where systemd looks for them. Raises ConfigError before anything of another's is replaced."""
+    folder = root / "etc/systemd/system"
+    files = {folder / name: shipped(name) for name in UNITS}
+    files |= {root / "etc/sysusers.d/syncd.conf": shipped("sysusers.conf"), root / "etc/tmpfiles.d/syncd.conf": shipped("tmpfiles.conf")}
+    files[folder / f"{made.unit}.d" / NAME] = text
+    strangers = [str(file) for file in files if file.exists() and not file.read_text(errors="replace").startswith(OURS)]
+    if strangers:
+        raise ConfigError(f"not written by syncd, so not replaced: {', '.join(strangers)}", hint="move it away; lines of your own go into another drop-in, like 60-local.conf")
+    for file, content in files.items():
+        if file.exists() and file.read_text() == content:
+            continue
+        try:
+            _replace(file, content)
+        except OSError as error:
+            raise MirrorError(f"can't write {file}: {error.strerror}", path=str(file), hint="run it as root, or into another tree with --root") from error
+        say(settings, f"wrote {file}")
+
+
+def _replace(file: Path, content: str) -> None:
+    os.makedirs(file.parent, mode=0o755, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(content)
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, file)
+
+
+def _next_steps(settings: Settings, made: dropin.DropIn, installed: bool, timer: bool) -> None:
+    if made.as_root and not timer:
+        say(settings, "this configuration needs syncd-root.service:\n" + "\n".join(f"  {dropin.clean(one)}" for one in made.why_root))
+    for remark in made.remarks:
+        say(settings, f"! {dropin.clean(remark)}")
+    if not installed:
+        say(settings, f"it belongs to /etc/systemd/system/{made.unit}.d/{NAME}; as root, `syncd init --systemd{' --timer' if timer else ''} --install` puts it there, with the units")
+        if made.steps:
+            say(settings, "before it starts, as root:\n" + "\n".join(f"  {dropin.clean(step)}" for step in made.steps))
+        return
+    unit = "syncd-sync.timer" if timer else made.unit
+    others = [one for one in ("syncd.service", "syncd-root.service", "syncd-sync.timer") if one != unit and os.path.lexists(_wanted_by(one))]
+    steps = ["systemd-sysusers", "systemd-tmpfiles --create /etc/tmpfiles.d/syncd.conf", *made.steps, "systemctl daemon-reload"]
+    steps += [f"systemctl disable --now {one}    # one of them runs the jobs, not two" for one in others]
+    steps += [f"systemctl enable {unit}", f"systemctl restart {unit}"]
+    say(settings, "next, as root:\n" + "\n".join(f"  {dropin.clean(step)}" for step in steps))
+
+
+def _wanted_by(unit: str) -> str:
+    return f"/etc/systemd/system/{'timers' if unit.endswith('.timer') else 'multi-user'}.target.wants/{unit}"
