@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ def test_every_line_of_the_file_has_its_reason_above_it_and_no_name_can_end_a_co
     made = judged(tmp_path, folder('/srv/a%b "c"/'), owner="www-data")
     lines = dropin.render(made, tmp_path / "config.yaml").splitlines()
     assert lines[0].startswith("# syncd:")
-    for above, line in zip(lines, lines[1:], strict=False):
+    for above, line in pairwise(lines):
         assert line.startswith(("#", "[")) or not line or above.startswith("# "), line
     assert 'ReadWritePaths=-"/srv/a%%b \\"c\\""' in lines and dropin.clean("a\nb\\") == "a?b?"
 
