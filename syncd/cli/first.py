@@ -11,9 +11,8 @@ from importlib import resources
 from pathlib import Path
 
 import click
-from pydantic import ValidationError
 
-from syncd.config.schema import IdentityModel, JobModel, PathModel
+from syncd.config.schema import IdentityModel, JobModel, PathModel, mistake_in
 
 FIRST_TRY = {"app_id": "1", "private_key": "/etc/syncd/app.pem"}
 
@@ -33,9 +32,9 @@ def ask(place: Path) -> str:
     identity = _identity(kind)
     repo = _answer("Repository (owner/name)", lambda text: _job(repo=text))
     ref = _answer("Branch, tag or commit ('-' for the default branch)", lambda text: _job(ref=None if text == "-" else text), default="-")
-    source = _answer("What of it: a file, or a folder/ ('/' for everything)", lambda text: PathModel.model_validate({"from": text, "to": "/x/" if text.endswith("/") else "/x"}))
+    source = _answer("What of it: a file, or a folder/ ('/' for everything)", lambda text: mistake_in(PathModel, {"from": text, "to": "/x/" if text.endswith("/") else "/x"}))
     folder = source.endswith("/")
-    to = _answer(f"Where it goes on this machine{', with a / at its end' if folder else ''}", lambda text: PathModel.model_validate({"from": source, "to": text}))
+    to = _answer(f"Where it goes on this machine{', with a / at its end' if folder else ''}", lambda text: mistake_in(PathModel, {"from": source, "to": text}))
     every = _answer("How often to look", lambda text: _job(every=text), default="5m")
     return _text(identity, repo, None if ref == "-" else ref, source, to, every)
 
@@ -44,25 +43,23 @@ def _identity(kind: str) -> str:
     if kind == "anonymous":
         return "{anonymous: true}    # public repositories only; 60 requests an hour"
     if kind == "token":
-        file = _answer("File that holds the token (mode 0600)", lambda text: IdentityModel.model_validate({"token": text}), default="/etc/syncd/github.token")
+        file = _answer("File that holds the token (mode 0600)", lambda text: mistake_in(IdentityModel, {"token": text}), default="/etc/syncd/github.token")
         return f"{{token: {{file: {scalar(file)}}}}}"
-    app_id = _answer("App id, or client id", lambda text: IdentityModel.model_validate({**FIRST_TRY, "app_id": text} if text.isdigit() else {"client_id": text, "private_key": "/x"}))
-    key = _answer("File that holds the App's private key (mode 0600)", lambda text: IdentityModel.model_validate({**FIRST_TRY, "private_key": text}), default="/etc/syncd/app.pem")
+    app_id = _answer("App id, or client id", lambda text: mistake_in(IdentityModel, {**FIRST_TRY, "app_id": text} if text.isdigit() else {"client_id": text, "private_key": "/x"}))
+    key = _answer("File that holds the App's private key (mode 0600)", lambda text: mistake_in(IdentityModel, {**FIRST_TRY, "private_key": text}), default="/etc/syncd/app.pem")
     return f"{{{'app_id' if app_id.isdigit() else 'client_id'}: {scalar(app_id)}, private_key: {{file: {scalar(key)}}}}}"
 
 
-def _job(**given: str | None) -> None:
-    JobModel.model_validate({"repo": "a/b", "every": "5m", "paths": [{"from": "x", "to": "/x"}], **given})
+def _job(**given: str | None) -> str | None:
+    return mistake_in(JobModel, {"repo": "a/b", "every": "5m", "paths": [{"from": "x", "to": "/x"}], **given})
 
 
-def _answer(question: str, judged: Callable[[str], object], default: str | None = None) -> str:
+def _answer(question: str, mistake: Callable[[str], str | None], default: str | None = None) -> str:
     """Asked until the configuration's own rules take it."""
 
     def value(text: str) -> str:
-        try:
-            judged(text)
-        except ValidationError as error:
-            raise click.BadParameter(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+        if (found := mistake(text)) is not None:
+            raise click.BadParameter(found)
         return text
 
     answer: str = click.prompt(question, value_proc=value, default=default, err=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator, model_validator
 
 from syncd.config import scalars
 from syncd.config.cron import parse_cron
@@ -350,3 +350,12 @@ class ConfigModel(Strict):
         if value is not None and (not posixpath.isabs(value) or value == "/"):
             raise ValueError(f"'{value}' is not an absolute path")
         return value
+
+
+def mistake_in(model: type[Strict], value: Mapping[str, Any]) -> str | None:
+    """The first thing that is wrong with a value on its own, in the words of a check; None for a good one."""
+    try:
+        model.model_validate(value)
+    except ValidationError as error:
+        return error.errors()[0]["msg"].removeprefix("Value error, ")
+    return None
