@@ -10,6 +10,7 @@ from typing import Any
 
 from syncd.simulator.repository import Repository
 
+MINT_AT_MOST = 500
 RANK = {"read": 1, "write": 2, "admin": 3}
 
 
@@ -43,13 +44,16 @@ class Installation:
 @dataclass
 class Credential:
     value: str
-    kind: str  # installation | personal
+    kind: str  # installation | personal | user
     key: str  # whose rate limit it spends
     installation: Installation | None = None
     repository_ids: frozenset[int] | None = None
     issued: float = 0.0
     expires: float = float("inf")
     revoked: bool = False
+    login: str = ""
+    client_id: str | None = None  # of the app that a user logged in to
+    scope: str = ""
 
 
 class Accounts:
@@ -82,8 +86,8 @@ class Accounts:
         self.installations[installation_id] = installation
         return installation
 
-    def add_personal(self, value: str, login: str = "ada") -> None:
-        self.credentials[value] = Credential(value, "personal", f"user:{login}")
+    def add_personal(self, value: str, login: str = "ada", expires: float = float("inf")) -> None:
+        self.credentials[value] = Credential(value, "personal", f"user:{login}", expires=expires, login=login)
 
     def app_of(self, authorization: str, now: float) -> App:
         """The App that signed. Raises Refused with GitHub's texts."""
@@ -114,7 +118,10 @@ class Accounts:
             raise Refused(401, "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued")
         return app
 
-    def mint(self, app: App, installation_id: int, body: Mapping[str, Any], repos: Mapping[str, Repository], now: float) -> tuple[Credential, list[Repository] | None, dict[str, str]]:
+    def mint(
+        self, app: App, installation_id: int, body: Mapping[str, Any], repos: Mapping[str, Repository], now: float, stateless: bool | None = None
+    ) -> tuple[Credential, list[Repository] | None, dict[str, str]]:
+        """A token as the body asks for it; `stateless` says which form, where the request did."""
         installation = self.installations.get(installation_id)
         if installation is None or installation.app is not app:
             raise Refused(404, "Not Found")
@@ -126,15 +133,8 @@ class Accounts:
                 raise Refused(422, "The permissions requested are not granted to this installation.")
         if body.get("permissions"):
             permissions = {**body["permissions"], "metadata": "read"}
-        chosen: list[Repository] | None = None
-        if body.get("repositories") is not None:
-            chosen = []
-            for name in body["repositories"]:
-                repo = repos.get(f"{installation.account}/{name}".lower())
-                if repo is None or not installation.covers(repo) or "/" in name:
-                    raise Refused(422, "There is at least one repository that does not exist or is not accessible to the parent installation.")
-                chosen.append(repo)
-        tail = f"_{app.id}_{'.'.join(secrets.token_urlsafe(n) for n in (30, 225, 120))}" if self.long_tokens else "_" + secrets.token_hex(18)
+        chosen = _chosen(installation, body, repos)
+        tail = f"_{app.id}_{'.'.join(secrets.token_urlsafe(n) for n in (30, 225, 120))}" if (self.long_tokens if stateless is None else stateless) else "_" + secrets.token_hex(18)
         made = Credential(f"ghs{tail}", "installation", f"installation:{installation_id}", installation, frozenset(repo.id for repo in chosen) if chosen else None, now, now + self.token_seconds)
         self.credentials[made.value] = made
         return made, chosen, permissions
@@ -158,6 +158,17 @@ class Accounts:
         if who.installation is not None and "contents" not in who.installation.permissions:
             raise Refused(403, "Resource not accessible by integration", {"x-accepted-github-permissions": "contents=read"})
         return True
+
+
+def _chosen(installation: Installation, body: Mapping[str, Any], repos: Mapping[str, Repository]) -> list[Repository] | None:
+    """The repositories that a mint names, by name without owner or by number; None for all of the installation's."""
+    if body.get("repositories") is None and body.get("repository_ids") is None:
+        return None
+    found = [repos.get(f"{installation.account}/{name}".lower()) if "/" not in name else None for name in body.get("repositories") or ()]
+    found += [next((repo for repo in repos.values() if repo.id == number), None) for number in body.get("repository_ids") or ()]
+    if len(found) > MINT_AT_MOST or any(repo is None or not installation.covers(repo) for repo in found):
+        raise Refused(422, "There is at least one repository that does not exist or is not accessible to the parent installation.")
+    return [repo for repo in found if repo is not None]
 
 
 def _signed(token: str, key: str, options: Mapping[str, bool]) -> bool:

@@ -10,12 +10,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
 from syncd.objects import FILE, LINK, SUBMODULE, TREE
-from syncd.simulator import archive, shapes
+from syncd.simulator import apps, archive, oauth, shapes
 from syncd.simulator.accounts import Accounts, Credential, Refused
 from syncd.simulator.repository import Commit, Repository
 from syncd.simulator.trouble import Answer, Trouble, Wrong
@@ -62,6 +63,8 @@ class GitHub:
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self.accounts = Accounts()
+        self.oauth = oauth.Oauth(self.accounts)
+        self.api_versions: tuple[str, ...] | None = None  # an older server knows only these
         self.repos: dict[str, Repository] = {}
         self.renamed: dict[str, str] = {}
         self.asked: list[Asked] = []
@@ -96,6 +99,13 @@ class GitHub:
         repo.full_name = new
         self.repos[new.lower()] = repo
         self.renamed[old.lower()] = new.lower()
+        self.renamed.pop(new.lower(), None)
+
+    def landing(self, full: str) -> Repository:
+        """What a former name leads to now."""
+        while full in self.renamed:
+            full = self.renamed[full]
+        return self.repos[full]
 
     def trouble(self, route: str, act: Wrong, times: int = 1, skip: int = 0) -> Trouble:
         made = Trouble(route, act, times, skip)
@@ -152,7 +162,10 @@ class GitHub:
         try:
             if not ask.headers.get("user-agent"):
                 raise Refused(403, "Request forbidden by administrative rules. Please make sure your request has a User-Agent header")
-            if route not in ("codeload", "lfs_object", "token", "app", "installation"):
+            version = ask.headers.get("x-github-api-version")
+            if self.api_versions is not None and version is not None and version not in self.api_versions:
+                raise Refused(400, f"The API version {version} is not supported")
+            if route not in ("codeload", "lfs_object", "token", "app", "installation", "device", "poll", "refresh", "end"):
                 ask.who = self.accounts.credential(ask.headers.get("authorization"), self.now())
                 self._charge(ask)
             answer = act()
@@ -202,6 +215,8 @@ class GitHub:
         self._serial += 1
         headers = {"date": formatdate(self.now(), usegmt=True), "x-github-request-id": f"{self._serial:04X}:SIM", **answer.headers}
         key = ask.who.key if ask.who else "anonymous"
+        if ask.who is not None and ask.who.kind == "personal" and ask.who.expires != float("inf"):
+            headers["github-authentication-token-expiration"] = datetime.fromtimestamp(int(ask.who.expires), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         limit = self._limit(key)
         if limit is not None:
             hour = int(self.now() // 3600)
@@ -215,19 +230,10 @@ class GitHub:
     # --- routes -------------------------------------------------------------------------------------------------------
 
     def _route(self, ask: Ask, parts: Sequence[str]) -> tuple[str, Callable[[], Answer]]:
+        identity = apps.routed(self, ask, parts) or oauth.routed(self, ask, parts)
+        if identity is not None:
+            return identity
         match parts:
-            case ["app"]:
-                return "app", lambda: self._app(ask)
-            case ["app", "installations"]:
-                return "app", lambda: self._installations(ask)
-            case ["app", "installations", number, "access_tokens"] if ask.method == "POST":
-                return "token", lambda: self._mint(ask, number)
-            case ["repos", owner, name, "installation"]:
-                return "installation", lambda: self._installation_of(ask, f"{owner}/{name}")
-            case ["installation", "repositories"]:
-                return "installation_repositories", lambda: self._installation_repositories(ask)
-            case ["installation", "token"] if ask.method == "DELETE":
-                return "revoke", lambda: self._revoke(ask)
             case ["rate_limit"]:
                 return "rate_limit", lambda: shapes.as_json({"resources": {"core": {"limit": self.primary_limit}}})
             case [owner, name, "info", "lfs", "objects", "batch"] if name.endswith(".git") and ask.method == "POST":
@@ -248,7 +254,7 @@ class GitHub:
 
         def guarded() -> Answer:
             if repo is None and full in self.renamed:
-                new = self.repos[self.renamed[full]]
+                new = self.landing(full)
                 tail = ask.path.split("/", 4)[4] if ask.path.count("/") > 3 else ""
                 query = "&".join(f"{key}={quote(value)}" for key, value in ask.query.items())
                 return Answer(301, {"location": f"{ask.origin}{ask.prefix}/repositories/{new.id}/{tail}" + (f"?{query}" if query else "")})
@@ -279,55 +285,6 @@ class GitHub:
             case ["tarball", *ref]:
                 return "tarball", lambda repo: self._tarball(ask, repo, "/".join(ref))
         return "unknown", lambda repo: shapes.refuse(404, "Not Found")
-
-    # --- Apps ---------------------------------------------------------------------------------------------------------
-
-    def _app(self, ask: Ask) -> Answer:
-        app = self.accounts.app_of(ask.headers.get("authorization", ""), self.now())
-        return shapes.as_json({"id": app.id, "slug": app.slug, "client_id": app.client_id, "permissions": {"contents": "read", "metadata": "read"}})
-
-    def _installations(self, ask: Ask) -> Answer:
-        app = self.accounts.app_of(ask.headers.get("authorization", ""), self.now())
-        return shapes.as_json([self._shape(one.id) for one in self.accounts.installations.values() if one.app is app])
-
-    def _shape(self, number: int) -> dict[str, Any]:
-        one = self.accounts.installations[number]
-        return {
-            "id": one.id, "app_id": one.app.id, "account": {"login": one.account, "type": "Organization"}, "permissions": one.permissions,
-            "repository_selection": "all" if one.repositories is None else "selected", "suspended_at": "2026-01-01T00:00:00Z" if one.suspended else None,
-        }  # fmt: skip
-
-    def _installation_of(self, ask: Ask, full: str) -> Answer:
-        app = self.accounts.app_of(ask.headers.get("authorization", ""), self.now())
-        repo = self.repos.get(full.lower())
-        for one in self.accounts.installations.values():
-            if one.app is app and repo is not None and one.covers(repo):
-                return shapes.as_json(self._shape(one.id))
-        raise Refused(404, "Not Found")
-
-    def _mint(self, ask: Ask, number: str) -> Answer:
-        app = self.accounts.app_of(ask.headers.get("authorization", ""), self.now())
-        try:
-            body = json.loads(ask.body or b"{}")
-        except ValueError as error:
-            raise Refused(400, "Problems parsing JSON") from error
-        made, chosen, permissions = self.accounts.mint(app, int(number) if number.isdigit() else -1, body, self.repos, self.now())
-        shape: dict[str, Any] = {"token": made.value, "expires_at": shapes.iso(made.expires), "permissions": permissions, "repository_selection": "selected" if chosen else "all"}
-        if chosen:
-            shape["repositories"] = [{"id": repo.id, "full_name": repo.full_name, "name": repo.name} for repo in chosen]
-        return shapes.as_json(shape, 201)
-
-    def _installation_repositories(self, ask: Ask) -> Answer:
-        if ask.who is None or ask.who.installation is None:
-            raise Refused(403, "Resource not accessible by integration")
-        found = [repo for repo in self.repos.values() if ask.who.installation.covers(repo) and (ask.who.repository_ids is None or repo.id in ask.who.repository_ids)]
-        return shapes.as_json({"total_count": len(found), "repository_selection": "selected", "repositories": [{"id": repo.id, "full_name": repo.full_name} for repo in found]})
-
-    def _revoke(self, ask: Ask) -> Answer:
-        if ask.who is None or ask.who.installation is None:
-            raise Refused(403, "Resource not accessible by integration")
-        ask.who.revoked = True
-        return Answer(204)
 
     # --- repositories -------------------------------------------------------------------------------------------------
 
