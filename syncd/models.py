@@ -205,6 +205,30 @@ class AnonymousIdentity(Identity):
     pass
 
 
+@dataclass(frozen=True)
+class Pair:
+    """What a user's login gave: the token to ask with and, where it ends, the one that gives the next pair, once.
+
+    Belongs to one `api` and `client_id`, and is sent nowhere else. Times are aware UTC; None for what does not end or is not there.
+    `issued_at` is by our own clock; `after` marks the pair that it replaced.
+    """
+
+    api: str
+    client_id: str
+    login: str
+    access: Secret = field(repr=False)
+    issued_at: datetime
+    access_expires_at: datetime | None = None
+    refresh: Secret | None = field(default=None, repr=False)
+    refresh_expires_at: datetime | None = None
+    after: str = ""
+
+    @property
+    def mark(self) -> str:
+        """Which pair this is, without showing anything of it."""
+        return hashlib.sha256((self.refresh or self.access).reveal().encode()).hexdigest()[:32]
+
+
 # --- what is there ----------------------------------------------------------------------------------------------------
 
 

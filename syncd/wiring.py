@@ -9,27 +9,43 @@ import pwd
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from syncd.clock import Clock, Patience, SystemClock
 from syncd.config.model import Config
 from syncd.config.secrets import read_key, read_secret
 from syncd.engine.ports import Mirror, Source
 from syncd.engine.run import House
-from syncd.errors import AuthError, MirrorError, SyncdError
+from syncd.errors import MirrorError, SyncdError
+from syncd.github.app import Installation
 from syncd.github.early import Early, Reply
 from syncd.github.limits import Budget, BudgetView, Gate, Tally
+from syncd.github.login import UserToken
+from syncd.github.protocol import Transport
 from syncd.github.source import GitHubSource, SharedHeads
-from syncd.github.tokens import Anonymous, Authorised, Credentials, Installation, PersonalToken
+from syncd.github.tokens import Anonymous, Authorised, Credentials, PersonalToken
 from syncd.github.transport import Network, Proxies, Retrying
 from syncd.hooks.runner import CommandHooks
 from syncd.mirror.disk import DiskMirror
 from syncd.mirror.switch import mirror_of
-from syncd.models import AppIdentity, Identity, Job, TokenIdentity
+from syncd.models import AppIdentity, Identity, Job, LoginIdentity, Secret, TokenIdentity
 from syncd.store.blobs import BlobCache
 from syncd.store.lock import job_lock
+from syncd.store.pairs import PairFile
 from syncd.store.store import SqliteStore
 
+REVOKE_SECONDS = 4.0
 AN_HOUR = 3600.0  # a sweep reads the whole memory: not after every small change
+
+
+@dataclass(frozen=True)
+class Line:
+    """One identity's way to GitHub: `transport` shows its credentials, `plain` shows nothing by itself."""
+
+    transport: Transport
+    plain: Transport
+    credentials: Credentials
+    budget: Budget
 
 
 class Workshop:
@@ -51,6 +67,7 @@ class Workshop:
         self._proxies = proxies_of(environ)
         self._networks: list[Network] = []
         self._sources: dict[str, GitHubSource] = {}
+        self._lines: dict[str, Line] = {}
         self._guard = threading.RLock()
 
     @classmethod
@@ -95,25 +112,45 @@ class Workshop:
         """The identity's view of GitHub, made when it is first needed. Raises ConfigError for a secret that can't be read."""
         with self._guard:
             if identity.name not in self._sources:
-                budget = self.budgets.setdefault(identity.name, Budget(self.clock))
-                network = Network(identity.name, self.clock, self.tally, budget, self._gate, self._proxies, identity.ca_file)
-                self._networks.append(network)
-                credentials = self._credentials(identity, network)
-                transport = Retrying(Authorised(self.early.before(network, budget), credentials, self.clock), self.clock)
+                line = self.line(identity)
                 self._sources[identity.name] = GitHubSource(
-                    transport, identity.api, self.config.requests_at_once, SharedHeads(), remaining=lambda: budget.view().remaining
+                    line.transport, identity.api, self.config.requests_at_once, SharedHeads(), remaining=lambda: line.budget.view().remaining
                 )
             return self._sources[identity.name]
 
-    def _credentials(self, identity: Identity, network: Network) -> Credentials:
+    def line(self, identity: Identity) -> Line:
+        """The identity's connection to its host, and what it has to show there. Raises ConfigError for a secret that can't be read."""
+        with self._guard:
+            if identity.name not in self._lines:
+                budget = self.budgets.setdefault(identity.name, Budget(self.clock))
+                network = Network(identity.name, self.clock, self.tally, budget, self._gate, self._proxies, identity.ca_file)
+                self._networks.append(network)
+                plain = Retrying(network, self.clock)
+                credentials = self._credentials(identity, network, plain)
+                transport = Retrying(Authorised(self.early.before(network, budget), credentials, self.clock), self.clock)
+                self._lines[identity.name] = Line(transport, plain, credentials, budget)
+            return self._lines[identity.name]
+
+    def pairs(self, identity: LoginIdentity) -> PairFile:
+        """Where the tokens of who logged in are kept."""
+        return PairFile(self.config.state, identity.name)
+
+    def _credentials(self, identity: Identity, network: Transport, plain: Transport) -> Credentials:
         if isinstance(identity, AppIdentity):
-            key = read_key(identity.private_key, self._environ, f"github.{identity.name}.private_key")
             repos = [job.repo for job in self.config.jobs.values() if job.identity == identity.name]
-            return Installation(identity.api, identity.issuer, key, identity.installation_id, repos, Retrying(network, self.clock), self.clock)
+
+            def key() -> Secret:
+                return read_key(identity.private_key, self._environ, f"github.{identity.name}.private_key")
+
+            return Installation(identity.api, identity.issuer, key(), identity.installation_id, repos, plain, self.clock, key)
         if isinstance(identity, TokenIdentity):
-            return PersonalToken(read_secret(identity.token, self._environ, f"github.{identity.name}.token"))
-        if type(identity).__name__ == "LoginIdentity":
-            raise AuthError(f"nobody is logged in as {identity.name}", hint=f"run: syncd login {identity.name}")
+
+            def token() -> Secret:
+                return read_secret(identity.token, self._environ, f"github.{identity.name}.token")
+
+            return PersonalToken(token(), token, self.clock)
+        if isinstance(identity, LoginIdentity):
+            return UserToken(identity.name, identity.api, identity.client_id, self.pairs(identity), network, self.clock)
         return Anonymous()
 
     def save_budgets(self) -> None:
@@ -124,7 +161,10 @@ class Workshop:
                 self.store.see_budget(name, view.limit, view.remaining, view.reset_at)
                 self._saved[name] = view
 
-    def close(self) -> None:
+    def close(self, revoke: bool = False) -> None:
+        """`revoke`: installation tokens are ended at GitHub, as a daemon does at a clean stop; a one-shot leaves them their hour."""
+        if revoke:
+            self._revoke()
         try:
             self.save_budgets()
         except SyncdError as error:  # the runs have said what is wrong with the store; that their limits are not remembered fails none of them
@@ -134,6 +174,17 @@ class Workshop:
         for network in self._networks:
             network.close()
         self.store.close()
+
+
+    def _revoke(self) -> None:
+        """Every App's tokens at once, in a few seconds at most: what can't be reached ends by itself within the hour."""
+        with self._guard:
+            apps = [line.credentials for line in self._lines.values() if isinstance(line.credentials, Installation)]
+        threads = [threading.Thread(target=app.revoke, args=(Patience(self.clock, REVOKE_SECONDS),), name="syncd-revoke", daemon=True) for app in apps]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(REVOKE_SECONDS + 1)
 
 
 def proxies_of(environ: Mapping[str, str]) -> Proxies:

@@ -108,6 +108,10 @@ def post(api: str, path: str, route: str, subject: str, body: object) -> Request
     return Request("POST", api + path, route, subject, None, headers, json.dumps(body).encode())
 
 
+def delete(api: str, path: str, route: str, subject: str) -> Request:
+    return Request("DELETE", api + path, route, subject, None, {"Accept": JSON, "X-GitHub-Api-Version": API_VERSION, "User-Agent": USER_AGENT})
+
+
 def repo_path(repo: str) -> str:
     owner, _, name = repo.partition("/")
     return f"/repos/{quote(owner, safe='')}/{quote(name, safe='')}"
@@ -193,10 +197,10 @@ def refusal(response: Response) -> Refusal:
         return Refusal(response.status, "", "", (), response.headers, page=body.lstrip()[:1] == b"<")
     errors = found.get("errors")  # an array, usually
     codes = [error["code"] for error in errors if isinstance(error, dict) and isinstance(error.get("code"), str)] if isinstance(errors, list) else []
-    return Refusal(response.status, _text(found.get("message")), _text(found.get("documentation_url")), tuple(codes), response.headers)
+    return Refusal(response.status, one_line(found.get("message")), one_line(found.get("documentation_url")), tuple(codes), response.headers)
 
 
-def _text(value: object) -> str:
+def one_line(value: object) -> str:
     """A server's text as it may be shown: one line, no control characters, not endless."""
     text = re.sub(r"[^\S ]|[\x00-\x1f\x7f-\x9f]", " ", value) if isinstance(value, str) else ""
     return text if len(text) <= ERROR_TEXT else text[:ERROR_TEXT] + "…"

@@ -43,7 +43,7 @@ TRIES = 4
 BACKOFF_SECONDS = 0.5
 RETRIED = {408, 500, 502, 503, 504}
 LIMITS_WAITED_OUT = 2  # of one request; who is limited a third time is limited by something else
-UNBUDGETED = ("token", "installation", "app", "codeload", "lfs")  # their headers, if any, tell of another bucket than the identity's
+UNBUDGETED = ("token", "installation", "app", "revoke", "login", "codeload", "lfs")  # their headers, if any, tell of another bucket than the identity's
 
 
 def authorities() -> str:

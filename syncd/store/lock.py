@@ -15,8 +15,12 @@ from syncd.store.place import locks_on
 
 def lock_file(state_dir: Path, job: str) -> Path:
     """The file whose lock the job's holder has."""
-    safe = job if job.replace("-", "").replace("_", "").replace(".", "").isalnum() and len(job) < 100 else sha256(job.encode()).hexdigest()
-    return state_dir / "locks" / f"{safe}.lock"
+    return state_dir / "locks" / f"{safe_name(job)}.lock"
+
+
+def safe_name(name: str) -> str:
+    """A file name for anything that the configuration may call something."""
+    return name if name.replace("-", "").replace("_", "").replace(".", "").isalnum() and len(name) < 100 else sha256(name.encode()).hexdigest()
 
 
 def is_held(state_dir: Path, job: str) -> bool:

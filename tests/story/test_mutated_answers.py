@@ -23,8 +23,9 @@ import pytest
 from syncd.clock import Patience
 from syncd.engine.ports import Wanted
 from syncd.errors import SyncdError
+from syncd.github.app import Installation
 from syncd.github.source import GitHubSource
-from syncd.github.tokens import Authorised, Installation, PersonalToken
+from syncd.github.tokens import Authorised, PersonalToken
 from syncd.github.transport import Retrying
 from syncd.models import PathRule, Secret, TreeEntry
 from syncd.objects import blob_id

@@ -18,8 +18,9 @@ import pytest
 
 from syncd.clock import Patience
 from syncd.errors import AuthError, BadResponseError, ConfigError, RateLimitedError, StoppedError, SyncdError
+from syncd.github.app import REPOSITORIES_A_TOKEN, Installation
 from syncd.github.protocol import Request, Response, get
-from syncd.github.tokens import FRESH_SECONDS, REPOSITORIES_A_TOKEN, Authorised, Installation, PersonalToken, Token
+from syncd.github.tokens import FRESH_SECONDS, Authorised, PersonalToken, Token
 from syncd.models import Secret
 from syncd.simulator import trouble
 from syncd.simulator.core import GitHub

@@ -1,0 +1,333 @@
+"""GitHub Apps: the App's key signs for who we are, an installation's token reads.
+
+Promises: a token lives in memory alone, is narrowed to `contents: read` and to the configured repositories, is minted once however
+many threads want it, renewed before it dies on either clock, and ended at a daemon's clean stop. A new key is taken without a restart.
+A repository that was renamed is reached by its number. What is refused is not asked for again within a minute.
+Source: docs "Generating a JWT", "Create an installation access token for an app", "Managing private keys"; refusals in github/protocol.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from syncd.clock import Clock, Patience
+from syncd.errors import AuthError, BadResponseError, ConfigError, SyncdError
+from syncd.github.protocol import SKEW_TEXTS, Request, Response, Transport, date_of, delete, failure, get, known, post, read_json, refusal, repo_path
+from syncd.github.tokens import LOOK_UP_SECONDS, REFUSED_SECONDS, Token, bearer, presentable
+from syncd.models import Secret
+from syncd.redact import remember
+
+log = logging.getLogger(__name__)
+
+BACKDATE_SECONDS = 60  # docs: protects against clock drift
+JWT_SECONDS = 540  # at most 600 ahead of GitHub's clock
+REPOSITORIES_A_TOKEN = 500
+KEY_READ_SECONDS = 60.0  # how old a reading of the key may be when something is to be signed
+BY_NUMBER = re.compile(r"/repositories/(\d{1,18})/installation$")
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What one installation token is for: an installation, and the names of repositories it is narrowed to, or a number where a name has changed."""
+
+    installation: int
+    repositories: tuple[str, ...]
+    number: int | None = None
+
+
+class Keys:
+    """The App's private key as it stands now, and the one that stood before it: a rotation has a moment when either may be the right one.
+
+    `read` gives the key anew and raises ConfigError where it can't be read; then the one in hand goes on.
+    """
+
+    def __init__(self, key: Secret, read: Callable[[], Secret] | None, clock: Clock) -> None:
+        remember(key)
+        self._read, self._clock = read, clock
+        self._guard = threading.Lock()
+        self._keys: tuple[Secret, ...] = (key,)
+        self._read_at = clock.monotonic()
+
+    def in_turn(self) -> Iterator[Secret]:
+        """The keys to try, one after the other while the former is refused; each at most once."""
+        self._look(KEY_READ_SECONDS)
+        tried: list[Secret] = []
+        while True:
+            key = next((key for key in self._keys if key not in tried), None)
+            if key is None:
+                return
+            tried.append(key)
+            yield key
+            self._look(0.0)  # it was refused: has it been replaced by now?
+
+    def prefer(self, key: Secret) -> None:
+        """GitHub takes this one."""
+        with self._guard:
+            if self._keys[0] != key:
+                log.warning("GitHub refuses the private key that stands in the configuration's place now; the one before it goes on")
+                self._keys = (key, *(other for other in self._keys if other != key))
+
+    def _look(self, age_seconds: float) -> None:
+        with self._guard:
+            if self._read is None or self._clock.monotonic() - self._read_at < age_seconds:
+                return
+            self._read_at = self._clock.monotonic()
+            try:
+                key = self._read()
+            except ConfigError as error:
+                log.warning("the private key can't be read again, the one in hand goes on: %s", error)
+                return
+            if key not in self._keys:
+                remember(key)
+                self._keys = (key, self._keys[0])
+                log.warning("a new private key is used from now on")
+
+
+
+
+class Installation:
+    """The tokens of one GitHub App identity. `transport` goes without credentials; `repos` are all that the configuration names;
+    `read_key` gives the key anew."""
+
+    def __init__(
+        self, api: str, issuer: str, key: Secret, installation_id: int | None, repos: Iterable[str], transport: Transport, clock: Clock, read_key: Callable[[], Secret] | None = None
+    ) -> None:
+        self._api, self._issuer, self._given = api, issuer, installation_id
+        self._keys = Keys(key, read_key, clock)
+        self._repos = sorted({repo.lower() for repo in repos})
+        self._transport, self._clock = transport, clock
+        self._guard = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+        self._tokens: dict[Grant, Token] = {}
+        self._refused: dict[Grant | str, tuple[float, SyncdError]] = {}
+        self._replaced: dict[Grant, float] = {}
+        self._found: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}  # of repositories whose name has changed
+        self._alone: set[int] = set()  # installations where a narrowing to several repositories was refused
+        self.offset_seconds = 0.0  # server clock minus ours, once it mattered
+
+    def token_for(self, repo: str | None, patience: Patience) -> Token | None:
+        if repo is None:
+            raise ConfigError("an App's token is always for a repository")
+        with self._turn(repo.partition("/")[0].lower(), patience):
+            grant = self._grant(repo.lower(), patience)
+            token = self._tokens.get(grant)
+            if token is not None and token.usable_at(self._server_now(), self._clock.monotonic()):
+                return token
+            return self._renew(grant, repo, patience)
+
+    def reject(self, repo: str | None, token: Token) -> bool:
+        """If somebody has renewed it already, theirs stays. One that replaced a refused one less than a minute ago stays too:
+        where GitHub refuses whatever it hands out, another would not help."""
+        with self._guard:
+            now = self._clock.monotonic()
+            for grant, held in list(self._tokens.items()):
+                if held == token:
+                    if now - self._replaced.get(grant, float("-inf")) < REFUSED_SECONDS:
+                        return False
+                    self._replaced[grant] = now
+                    del self._tokens[grant]
+        return True
+
+    def revoke(self, patience: Patience) -> int:
+        """Every living token is ended at GitHub, as far as it can be reached; how many were."""
+        with self._guard:
+            tokens, self._tokens = [token for token in self._tokens.values() if token.usable_at(self._server_now(), self._clock.monotonic())], {}
+        return sum(self.end(token, patience) for token in tokens)
+
+    def installation_token(self, installation: int, patience: Patience) -> Token:
+        """A token for everything that one installation reaches. It is the caller's to end."""
+        return self._mint(Grant(installation, ()), f"installation {installation}", patience)
+
+    def end(self, token: Token, patience: Patience) -> bool:
+        """The token is ended at GitHub, as far as it can be reached."""
+        try:
+            answer = self._transport.send(bearer(delete(self._api, "/installation/token", "revoke", "the end of a token"), token.value), patience)
+            answer.close()
+        except SyncdError as error:  # it ends by itself within the hour
+            log.info("a token could not be ended: %s", error)
+            return False
+        return answer.status == 204
+
+    def _renew(self, grant: Grant, repo: str, patience: Patience) -> Token:
+        self._raise_if_refused(grant)
+        try:
+            token = self._mint(grant, repo, patience)
+        except AuthError as refused:
+            error = refused
+            try:
+                other = self._otherwise(grant, repo, patience) if error.state == "grant" else None
+            except AuthError as elsewhere:
+                error, other = elsewhere, None
+            if other is not None:
+                return self._renew(other, repo, patience)
+            if error.state == "installation":  # removed, perhaps installed anew under another id
+                with self._guard:  # other owners' turns go on meanwhile
+                    self._found = {where: found for where, found in self._found.items() if found != grant.installation}
+            self._numbers.pop(repo.lower(), None)
+            self._refused[grant] = (self._clock.monotonic() + REFUSED_SECONDS, error)
+            raise error from refused
+        with self._guard:
+            self._tokens[grant] = token
+        return token
+
+    def _otherwise(self, grant: Grant, repo: str, patience: Patience) -> Grant | None:
+        """What to ask for where a grant was refused because of its repositories: this one alone, or by its number; None when that is no help."""
+        if len(grant.repositories) > 1:
+            self._alone.add(grant.installation)  # one wrong name must fail only its own jobs
+        elif grant.number is not None or not self._moved(repo.lower(), patience):
+            return None
+        return self._grant(repo.lower(), patience)
+
+    def _grant(self, repo: str, patience: Patience) -> Grant:
+        owner, _, name = repo.partition("/")
+        installation = self._given if self._given is not None else self._look_up(repo, patience)
+        if repo in self._numbers:
+            return Grant(installation, (name,), self._numbers[repo])
+        if installation in self._alone:
+            return Grant(installation, (name,))
+        names = [other.partition("/")[2] for other in self._repos if other.partition("/")[0] == owner]
+        if name not in names:
+            return Grant(installation, (name,))
+        at = names.index(name) // REPOSITORIES_A_TOKEN * REPOSITORIES_A_TOKEN
+        return Grant(installation, tuple(names[at : at + REPOSITORIES_A_TOKEN]))
+
+    def _look_up(self, repo: str, patience: Patience) -> int:
+        """The installation that covers the repository, by GitHub's word. Cached by owner: an App is installed on an account once."""
+        owner = repo.partition("/")[0]
+        for where in (repo, owner):
+            if where in self._found:
+                return self._found[where]
+        self._raise_if_refused(repo)
+        try:
+            identity, account = self._ask_for(repo, patience)
+        except AuthError as error:
+            self._refused[repo] = (self._clock.monotonic() + REFUSED_SECONDS, error)
+            raise
+        moved = account != owner  # then it says nothing about the owner's other repositories
+        with self._guard:
+            self._found[repo if moved else owner] = identity
+        return identity
+
+    def _ask_for(self, repo: str, patience: Patience) -> tuple[int, str]:
+        """The id of the installation that covers the repository, and its account in lower case. A repository that goes by another
+        name now answers under its number, which is remembered."""
+        request = get(self._api, repo_path(repo) + "/installation", "installation", f"the App's installation on {repo}", repo)
+        answer = self.as_app(request, patience)
+        found = read_json(request, answer)
+        identity = found.get("id") if isinstance(found, dict) else None
+        if not isinstance(identity, int) or isinstance(identity, bool):
+            raise AuthError(f"the App's installation on {repo} is ambiguous: GitHub's answer names no single one", state="installation", hint="set installation_id: in the identity")
+        number = BY_NUMBER.search(answer.url.partition("?")[0])
+        if number is not None:
+            with self._guard:
+                self._numbers[repo] = int(number.group(1))
+        account = found.get("account")
+        login = account.get("login") if isinstance(account, dict) else None
+        return identity, login.lower() if isinstance(login, str) else repo.partition("/")[0]
+
+    def _moved(self, repo: str, patience: Patience) -> bool:
+        """Is a name that no token can be had for the former name of a repository? Its number is known then, and where it went.
+
+        Raises AuthError where it is in another installation than the configured one: nobody said that we may go there.
+        """
+        try:
+            identity, account = self._ask_for(repo, patience)
+        except AuthError:
+            return False  # the refusal of the token has said it
+        if self._given is not None and identity != self._given:
+            raise AuthError(
+                f"{repo} is in installation {identity} (of {account}) and not in {self._given}, which the identity names", state="moved",
+                hint="where it was transferred: write its new owner/name into repo:, and its installation_id: into the identity, or leave that out",
+            )  # fmt: skip
+        with self._guard:
+            self._found[repo] = identity
+        return repo in self._numbers
+
+    def _mint(self, grant: Grant, repo: str, patience: Patience) -> Token:
+        body: dict[str, object] = {"permissions": {"contents": "read"}}
+        if grant.number is not None:
+            body["repository_ids"] = [grant.number]
+        elif grant.repositories:
+            body["repositories"] = list(grant.repositories)
+        names = repo if len(grant.repositories) <= 1 else f"{len(grant.repositories)} repositories with {repo}"
+        request = post(self._api, f"/app/installations/{grant.installation}/access_tokens", "token", f"a token of installation {grant.installation} for {names}", body)
+        answer = self.as_app(request, patience)
+        server = date_of(answer.headers)
+        found = read_json(request, answer)
+        try:
+            value, expires_at = found["token"], datetime.fromisoformat(found["expires_at"])
+            lifetime = (expires_at - (server or self._server_now())).total_seconds()
+        except (TypeError, KeyError, ValueError) as error:
+            raise BadResponseError("asked for an installation token, got an answer without one", hint="check api:") from error
+        if not isinstance(value, str) or not presentable(value) or lifetime <= 0:
+            raise BadResponseError("asked for an installation token, got one that can't be used", hint="check api:")
+        secret = Secret(value)
+        remember(secret, lasting=False)
+        now = self._clock.monotonic()
+        return Token(secret, expires_at, now, now + lifetime)
+
+    def as_app(self, request: Request, patience: Patience) -> Response:
+        """The answer to a request signed as the App. A key that GitHub does not know gives way to the other one, where there is one."""
+        for key in self._keys.in_turn():
+            answer = self._skewed(request, key, patience)
+            if answer.status in (200, 201):
+                self._keys.prefer(key)
+                return answer
+            error = failure(request, refusal(answer), self._clock.now())
+            if not isinstance(error, AuthError) or error.state != "key":
+                break
+        raise error
+
+    def _skewed(self, request: Request, key: Secret, patience: Patience) -> Response:
+        """A refusal that speaks of clocks is measured from Date, corrected and tried once more."""
+        answer = self._signed(request, key, patience)
+        if answer.status == 401:
+            answer = known(answer)
+            server = date_of(answer.headers)
+            if server is not None and any(text in refusal(answer).message for text in SKEW_TEXTS):
+                self.offset_seconds = float(round((server - self._clock.now()).total_seconds()))
+                log.warning("this machine's clock is %.0f s off GitHub's; syncd reckons with it, but set up NTP", -self.offset_seconds)
+                answer = self._signed(request, key, patience)
+        return answer
+
+    def _signed(self, request: Request, key: Secret, patience: Patience) -> Response:
+        return self._transport.send(bearer(request, Secret(self._jwt(key))), patience)
+
+    def _jwt(self, key: Secret) -> str:
+        import jwt  # 95 ms of imports that a run with a living token never needs
+
+        now = int(self._server_now().timestamp())
+        try:
+            text = jwt.encode({"iat": now - BACKDATE_SECONDS, "exp": now + JWT_SECONDS, "iss": self._issuer}, key.reveal(), algorithm="RS256")
+        except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
+            raise AuthError("the private key can't sign: it is not an unencrypted RSA key in PEM form", state="key", hint="run: syncd check") from error
+        remember(Secret(text), lasting=False)
+        return text
+
+    def _server_now(self) -> datetime:
+        return self._clock.now() + timedelta(seconds=self.offset_seconds)
+
+    def _raise_if_refused(self, what: Grant | str) -> None:
+        until, error = self._refused.get(what, (0.0, None))
+        if error is not None and self._clock.monotonic() < until:
+            raise error
+        self._refused.pop(what, None)
+
+    @contextmanager
+    def _turn(self, owner: str, patience: Patience) -> Iterator[None]:
+        """One at a time for each owner, so that many threads share a mint. Raises as `Patience.check` does."""
+        with self._guard:
+            lock = self._locks.setdefault(owner, threading.Lock())
+        while not lock.acquire(timeout=LOOK_UP_SECONDS):
+            patience.check()
+        try:
+            yield
+        finally:
+            lock.release()
