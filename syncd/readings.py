@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from syncd.config.cron import parse_cron
 from syncd.config.model import Config
+from syncd.engine.hooks import first_line
 from syncd.engine.ports import JobState
 from syncd.errors import LockedError
 from syncd.models import Job, RunReport, RunStatus
@@ -232,7 +233,7 @@ def _stale(one: JobReading, now: datetime, life: Life | None, timezone: str) -> 
     if ends is None or now <= ends:
         return None
     last = f"last success {ago(one.state.last_success_at, now)}" if one.state.last_success_at is not None else f"no success since syncd started {ago(since, now)}"
-    why = f": {one.state.last_error}" if one.state.last_error else ""
+    why = f": {first_line(one.state.last_error)}" if one.state.last_error else ""
     return f"{one.job.name}: {last}, which is more than {INTERVALS} intervals ({_interval(one.job)}){why}"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 NOT_YET: dict[str, str] = {
     "github.*.login": "logging in as a user",
-    "web": "the web listener",
+    "web.webhook": "the push webhook",
+    "web.show_diffs": "showing diffs on the status page",
     "notify": "notifications",
 }

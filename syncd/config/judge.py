@@ -72,6 +72,7 @@ def _not_yet(config: Config, mark: Mark) -> Iterator[Problem]:
         for key, is_used in used.items():
             if is_used and f"jobs.*.{key}" in NOT_YET:
                 yield mark(("jobs", name, key), f"{NOT_YET[f'jobs.*.{key}']} is not available yet")
-    for key, used_too in (("web", config.web is not None), ("notify", bool(config.notify))):
-        if used_too and key in NOT_YET:
-            yield mark((key,), f"{NOT_YET[key]} is not available yet")
+    web = config.web
+    for path, used_too in ((("web", "webhook"), web is not None and web.webhook is not None), (("web", "show_diffs"), web is not None and web.show_diffs), (("notify",), bool(config.notify))):
+        if used_too and ".".join(path) in NOT_YET:
+            yield mark(path, f"{NOT_YET['.'.join(path)]} is not available yet")

@@ -1,0 +1,109 @@
+"""PURE: the readings in the words of the status page: one sentence of truth on top, then the jobs, the worst first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+
+from syncd.engine.hooks import named
+from syncd.readings import ORDER, JobReading, Readings, ago, paused_text, rfc3339, span
+
+SIGNS = {"failing": "✕", "drift": "!", "paused": "‖", "never": "·", "in_step": "✓"}
+WORDS = {"failing": "failing", "drift": "drift", "paused": "paused", "never": "not yet run", "in_step": "in step"}
+SAID = {"failing": ("is failing", "are failing"), "drift": ("has drifted", "have drifted"), "paused": ("is paused", "are paused"), "never": ("has not run yet", "have not run yet")}
+
+
+@dataclass(frozen=True)
+class When:
+    """A moment for people and, in `exact`, for machines."""
+
+    text: str
+    exact: str | None
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    word: str
+    sign: str
+    shown: str
+    source: str
+    mirrors: tuple[str, ...]
+    commit: str | None
+    files: int
+    success: When
+    following: When
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Limit:
+    identity: str
+    limit: int
+    remaining: int
+    resets: When
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything that the template shows."""
+
+    title: str
+    good: bool
+    at: str
+    rows: tuple[Row, ...]
+    limits: tuple[Limit, ...]
+
+
+def view(readings: Readings) -> View:
+    rows = sorted((_row(one, readings.at) for one in readings.jobs), key=lambda row: ORDER.index(row.word))
+    limits = tuple(
+        Limit(name, budget.limit, budget.remaining, _in(budget.reset_at, readings.at))
+        for name, budget in readings.budgets.items()
+        if budget.limit is not None and budget.remaining is not None
+    )
+    counted = Counter(one.word for one in readings.jobs)
+    return View(summary(counted), counted["failing"] + counted["drift"] == 0, rfc3339(readings.at) or "", tuple(rows), limits)
+
+
+def summary(counted: Counter[str]) -> str:
+    """`1 of 4 jobs is failing, 1 has drifted`: the truth in one sentence, worst first."""
+    total, jobs = counted.total(), "job" if counted.total() == 1 else "jobs"
+    odd = [word for word in ORDER if word != "in_step" and counted[word]]
+    if not odd:
+        return {1: "The job is in step", 2: "Both jobs are in step"}.get(total, f"All {total} jobs are in step")
+    first, *rest = [f"{counted[word]}{f' of {total} {jobs}' if word == odd[0] else ''} {SAID[word][counted[word] > 1]}" for word in odd]
+    return ", ".join([first, *rest])
+
+
+def _row(one: JobReading, now: datetime) -> Row:
+    job, state = one.job, one.state
+    mirrors = tuple(rule.to + ("/" if rule.directory else "") for rule in job.paths)
+    following = When("running now", None) if one.running else When("when resumed", None) if one.word == "paused" else _in(one.next_run, now)
+    return Row(
+        job.name, one.word, SIGNS[one.word], WORDS[one.word], f"{job.repo}@{job.ref or 'HEAD'}", mirrors, state.applied_commit, one.files,
+        When(ago(state.last_success_at, now), rfc3339(state.last_success_at)), following, _remarks(one, now),
+    )  # fmt: skip
+
+
+def _remarks(one: JobReading, now: datetime) -> tuple[str, ...]:
+    job, state, found = one.job, one.state, []
+    if state.last_error_kind is not None:
+        found.append(state.last_error or state.last_error_kind)
+    if state.hook_owed:
+        found.append("on_change is owed" + (f": {named(job.on_change)}" if job.on_change is not None else ""))
+    if state.drifted:
+        files = "1 file differs" if state.drifted == 1 else f"{state.drifted} files differ"
+        found.append(f"{files} from what was mirrored; see: syncd plan {job.name}")
+    reason = paused_text(state, now)
+    if reason is not None:
+        found.append(f"{reason}; to go on: syncd resume {job.name}")
+    return tuple(found)
+
+
+def _in(moment: datetime | None, now: datetime) -> When:
+    if moment is None:
+        return When("–", None)
+    seconds = (moment - now).total_seconds()
+    return When(f"in {span(seconds)}" if seconds > 0 else "now", rfc3339(moment))

@@ -1,0 +1,342 @@
+"""The listener over real sockets: what each path says, to whom, and what it never says."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from syncd.config.model import Web as WebConfig
+from syncd.errors import ConfigError, StoreError
+from syncd.models import SecretRef
+from syncd.readings import Life
+from syncd.web.board import Board
+from syncd.web.server import LARGEST_BODY, Web
+from tests.support.board import FixedBoard, StoreBoard, board_of
+from tests.support.stand import Stand, stand
+
+PASSWORD = "correct horse battery"
+PATHS = ("/", "/healthz", "/readyz", "/metrics", "/api/v1/status", "/static/syncd.css")
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=20)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.connect(self._path)
+
+
+class Answer:
+    def __init__(self, connection: http.client.HTTPConnection, method: str, path: str, headers: dict[str, str], body: bytes | None) -> None:
+        connection.request(method, path, body=body, headers=headers)
+        raw = connection.getresponse()
+        self.status, self.headers, self.text = raw.status, {name.lower(): value for name, value in raw.getheaders()}, raw.read().decode()
+        connection.close()
+
+
+def ask(web: Web, path: str, method: str = "GET", body: bytes | None = None, password: str | None = None, **headers: str) -> Answer:
+    """One request over a connection of its own; `Host` and friends as keywords."""
+    name = web.names[0]
+    connection = UnixConnection(name.removeprefix("unix:")) if name.startswith("unix:") else http.client.HTTPConnection(name.removeprefix("http://").rstrip("/"), timeout=20)
+    if password is not None:
+        headers["Authorization"] = "Basic " + base64.b64encode(f"anybody:{password}".encode()).decode()
+    return Answer(connection, method, path, headers, body)
+
+
+@contextmanager
+def listening(board: Board, listen: str = "127.0.0.1:0", password: SecretRef | None = None, environ: dict[str, str] | None = None) -> Iterator[Web]:
+    web = Web(WebConfig(listen, password), board, environ or {})
+    try:
+        yield web
+    finally:
+        web.close()
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Stand]:
+    with stand(tmp_path, as_app=False) as made:
+        yield made
+
+
+@pytest.fixture
+def plain() -> FixedBoard:
+    """For what does not depend on how jobs stand."""
+    return FixedBoard()
+
+
+@pytest.fixture
+def board(hub: Stand) -> StoreBoard:
+    assert hub.sync().code == 0
+    return board_of(hub)
+
+
+# --- what it says -----------------------------------------------------------------------------------------------------
+
+
+def test_the_status_object_is_the_one_that_the_command_prints(hub: Stand, board: StoreBoard) -> None:
+    with listening(board) as web:
+        found = ask(web, "/api/v1/status")
+    assert found.status == 200 and found.headers["content-type"] == "application/json"
+    assert json.loads(found.text) == hub.call("status", "--json").json
+    assert found.text.startswith('{"schema": "syncd.status/1"')
+
+
+def test_ready_says_which_job_is_stale_and_why_and_is_ready_again_after_a_success(hub: Stand, board: StoreBoard) -> None:
+    with listening(board) as web:
+        assert (ask(web, "/readyz").status, ask(web, "/readyz").text) == (200, "ready\n")
+        board.now = datetime.now(UTC) + timedelta(minutes=16)
+        late = ask(web, "/readyz")
+        assert late.status == 503
+        assert late.text.splitlines()[0] == "not ready" and late.text.splitlines()[1].startswith("nginx: last success 16m ago, which is more than 3 intervals (every 5m)")
+        assert ask(web, "/healthz").status == 200, "a stale job is no reason to be killed"
+        board.now = None
+        assert hub.sync().code == 0 and ask(web, "/readyz").status == 200
+
+
+def test_metrics_come_in_prometheus_own_content_type(board: StoreBoard) -> None:
+    board.life = Life(datetime.now(UTC), runs={("nginx", "changed"): 2})
+    with listening(board) as web:
+        found = ask(web, "/metrics")
+    assert found.status == 200 and found.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert 'syncd_job_runs_total{job="nginx",outcome="changed"} 2' in found.text.splitlines() and 'syncd_job_files{job="nginx"} 2' in found.text.splitlines()
+
+
+def test_the_page_says_the_truth_in_its_first_sentence(hub: Stand, board: StoreBoard) -> None:
+    with listening(board) as web:
+        assert "<h1>The job is in step</h1>" in ask(web, "/").text
+        (hub.dest / "nginx.conf").write_text("edited\n")
+        hub.write_config(drift="report")
+        assert hub.sync().code == 0
+        drifted = ask(web, "/").text
+        assert "<h1>1 of 1 job has drifted</h1>" in drifted and "1 file differs from what was mirrored; see: syncd plan nginx" in drifted
+        hub.github.repos.clear()
+        assert hub.sync().code == 4
+        assert "<h1>1 of 1 job is failing</h1>" in ask(web, "/").text
+
+
+def test_what_a_repository_or_a_hook_says_is_text_and_never_markup(hub: Stand) -> None:
+    hub.write_config(validate={"shell": "echo '<script>alert(1)</script>' >&2; exit 1"})
+    assert hub.sync().code == 1
+    with listening(board_of(hub)) as web:
+        found = ask(web, "/").text
+    assert "&lt;script&gt;alert(1)" in found and "<script" not in found
+
+
+def test_no_answer_holds_a_secret(hub: Stand) -> None:
+    token = "ghs_" + "a1B2" * 9
+    hub.write_config(validate={"shell": f"echo {token}; exit 1"})
+    hub.sync()
+    board = board_of(hub)
+    with listening(board, password=SecretRef("env", "WEB"), environ={"WEB": PASSWORD}) as web:
+        texts = [ask(web, path, password=PASSWORD).text for path in PATHS] + [ask(web, path).text for path in PATHS]
+    assert all(token not in text and PASSWORD not in text for text in texts) and "validate" in texts[0]
+
+
+def test_a_store_that_fails_is_said_and_the_listener_goes_on(board: StoreBoard) -> None:
+    with listening(board) as web:
+        board.fails = StoreError("the store is locked", hint="wait for it")
+        for path in ("/", "/readyz", "/metrics", "/api/v1/status"):
+            assert (ask(web, path).status, ask(web, path).text) == (503, "the store is locked\nwait for it\n")
+        assert ask(web, "/healthz").status == 200
+        board.fails = ZeroDivisionError("ghs_" + "a1B2" * 9)
+        assert (ask(web, "/").status, ask(web, "/").text) == (500, "a bug in syncd; its log has the traceback\n")
+        board.fails = None
+        assert ask(web, "/").status == 200
+
+
+def test_unknown_paths_and_methods_are_refused_and_every_answer_is_sealed(plain: FixedBoard) -> None:
+    with listening(plain) as web:
+        assert ask(web, "/github", "POST", b"{}").status == 404
+        for path in PATHS:
+            assert ask(web, path, "POST", b"x").status == 405 and ask(web, path, "DELETE").status == 405
+        assert ask(web, "/", "HEAD").text == ""
+        for path in (*PATHS, "/nothing"):
+            headers = ask(web, path).headers
+            assert headers["content-security-policy"].startswith("default-src 'none'; style-src 'self'") and headers["x-content-type-options"] == "nosniff"
+            assert "server" not in headers and headers["cache-control"] == "no-store" and headers["referrer-policy"] == "no-referrer"
+        assert "script" not in ask(web, "/").text and "style=" not in ask(web, "/").text
+
+
+# --- to whom ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8480", "127.0.0.1.evil.example", "10.0.0.1", "localhost.evil.example", "[::ffff:1.2.3.4]", "", "a b", "[", "127.0.0.1@evil.example:1"])
+def test_without_a_password_only_this_machines_own_names_are_answered_to(plain: FixedBoard, host: str) -> None:
+    with listening(plain) as web:
+        assert ask(web, "/", Host=host).status in (400, 421)
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.9.9.9:80", "[::1]:8480"])
+def test_this_machines_own_names_are_answered_to(plain: FixedBoard, host: str) -> None:
+    with listening(plain) as web:
+        assert ask(web, "/", Host=host).status == 200
+
+
+def test_with_a_password_nothing_is_said_without_it_under_whatever_name(plain: FixedBoard) -> None:
+    with listening(plain, password=SecretRef("env", "WEB"), environ={"WEB": PASSWORD}) as web:
+        for path in (*PATHS, "/nothing"):
+            for given in (None, "", "wrong", PASSWORD + "x", PASSWORD[:-1], "pässword"):
+                found = ask(web, path, password=given)
+                assert (found.status, found.text) == (401, "a password is needed\n") and "Basic" in found.headers["www-authenticate"]
+            assert ask(web, path, Authorization="Bearer " + PASSWORD).status == ask(web, path, Authorization="Basic !!!").status == 401
+        assert ask(web, "/", password=PASSWORD, Host="status.example.com").status == 200
+
+
+def test_a_changed_password_is_taken_up_without_a_restart(plain: FixedBoard, tmp_path: Path) -> None:
+    file = tmp_path / "web.password"
+    file.write_text("first-password\n")
+    file.chmod(0o600)
+    with listening(plain, password=SecretRef("file", str(file))) as web:
+        assert ask(web, "/", password="first-password").status == 200
+        file.write_text("second-password\n")
+        assert (ask(web, "/", password="first-password").status, ask(web, "/", password="second-password").status) == (401, 200)
+        file.unlink()
+        gone = ask(web, "/", password="second-password")
+        assert gone.status == 503 and "web.password" in gone.text
+
+
+def test_an_address_of_others_is_refused_without_a_password_whatever_way_it_is_written(plain: FixedBoard) -> None:
+    with pytest.raises(ConfigError, match=r"0\.0\.0\.0:0 is http.*needs web.password \(and a proxy with TLS in front"):
+        Web(WebConfig("0.0.0.0:0"), plain, {})
+    with listening(plain, "0.0.0.0:0", SecretRef("env", "WEB"), {"WEB": PASSWORD}) as web:
+        assert web.names[0].startswith("http://0.0.0.0:")
+
+
+# --- where ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_port_that_is_taken_is_named_and_given_back_when_it_is_closed(plain: FixedBoard) -> None:
+    with listening(plain) as web:
+        address = web.names[0].removeprefix("http://").rstrip("/")
+        with pytest.raises(ConfigError, match=f"can't listen on {address}: Address already in use") as error:
+            Web(WebConfig(address), plain, {})
+        assert "another port" in (error.value.hint or "")
+    with listening(plain, address) as again:
+        assert ask(again, "/healthz").status == 200
+
+
+def test_a_unix_socket_is_for_owner_and_group_and_goes_with_the_listener(plain: FixedBoard, tmp_path: Path) -> None:
+    path = tmp_path / "web.sock"
+    with listening(plain, f"unix:{path}") as web:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660 and stat.S_ISSOCK(path.stat().st_mode)
+        assert web.names == [f"unix:{path}"] and ask(web, "/", Host="whatever.example").status == 200
+        with pytest.raises(ConfigError, match="another process listens at unix:"):
+            Web(WebConfig(f"unix:{path}"), plain, {})
+        assert ask(web, "/healthz").status == 200
+    assert list(tmp_path.glob("web.sock*")) == []
+
+
+def test_a_socket_that_a_dead_process_left_is_taken_over_and_anything_else_is_not(plain: FixedBoard, tmp_path: Path) -> None:
+    path = tmp_path / "web.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    with listening(plain, f"unix:{path}") as web:
+        assert ask(web, "/healthz").status == 200
+    path.write_text("a file of somebody's")
+    with pytest.raises(ConfigError, match="something else than a socket"):
+        Web(WebConfig(f"unix:{path}"), plain, {})
+    assert path.read_text() == "a file of somebody's"
+    for bad in (tmp_path / "nowhere" / "web.sock", tmp_path / ("x" * 120)):
+        with pytest.raises(ConfigError, match="can't listen on unix:"):
+            Web(WebConfig(f"unix:{bad}"), plain, {})
+
+
+HANDED_OVER = """
+import os, sys, socket
+from datetime import UTC, datetime
+from pathlib import Path
+from syncd.config.model import Web as WebConfig
+from syncd.web.server import Web
+from syncd.errors import SyncdError
+address, name, names = sys.argv[1:]
+made = socket.socket(); made.bind((address, 0)); made.listen()
+os.dup2(made.fileno(), 3)
+environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": names}
+try:
+    web = Web(WebConfig(f"fd:{name}"), None, environ)
+except SyncdError as error:
+    sys.exit(f"{error.message} / {error.hint}")
+import http.client
+connection = http.client.HTTPConnection("127.0.0.1", made.getsockname()[1], timeout=20)
+connection.request("GET", "/healthz")
+print(connection.getresponse().read().decode(), os.get_inheritable(3), flush=True)
+web.close()
+"""
+
+
+def handed_over(address: str, name: str, names: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", HANDED_OVER, address, name, names], capture_output=True, text=True, timeout=60, check=False, cwd=Path(__file__).parents[2])
+
+
+def test_a_socket_that_systemd_opened_is_found_by_its_name() -> None:
+    done = handed_over("127.0.0.1", "web", "web")
+    assert done.stdout == "alive\n False\n", done.stderr
+    other = handed_over("127.0.0.1", "web", "ssh")
+    assert "systemd gave no socket named web; it gave ssh / in syncd.socket: FileDescriptorName=web" in other.stderr
+    open_to_all = handed_over("0.0.0.0", "web", "web")
+    assert open_to_all.returncode == 1 and "needs web.password" in open_to_all.stderr
+
+
+def test_sockets_meant_for_another_process_are_not_taken(plain: FixedBoard) -> None:
+    for environ in ({}, {"LISTEN_PID": str(os.getpid() + 1), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "web"}, {"LISTEN_PID": "x", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "web"}):
+        with pytest.raises(ConfigError, match="systemd gave no socket named web"):
+            Web(WebConfig("fd:web"), plain, environ)
+
+
+# --- hostile clients --------------------------------------------------------------------------------------------------
+
+
+def test_stalled_uploads_and_half_requests_keep_nobody_else_waiting(plain: FixedBoard) -> None:
+    with listening(plain) as web:
+        host, port = web.names[0].removeprefix("http://").rstrip("/").split(":")
+        stalled = [socket.create_connection((host, int(port)), timeout=20) for _ in range(40)]
+        for number, one in enumerate(stalled):
+            one.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx" if number % 2 else b"GET / HT")
+        assert ask(web, "/healthz").status == 200
+        for one in stalled:
+            one.close()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 70_000 + b"\r\n\r\n", 431),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (LARGEST_BODY + 1), 413),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n", 400),
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET /../../etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+        (b"GET /static/../app.py HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+        (b"GET /static/%2e%2e/app.py HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+        (b"GET /%ff%00 HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+    ],
+)
+def test_what_no_client_would_send_is_refused_within_bounds(plain: FixedBoard, sent: bytes, status: int) -> None:
+    with listening(plain) as web:
+        host, port = web.names[0].removeprefix("http://").rstrip("/").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as raw:
+            raw.sendall(sent)
+            assert int(raw.recv(65536).split()[1]) == status
+        assert ask(web, "/healthz").status == 200
+
+
+def test_closing_ends_the_threads_of_the_listener(plain: FixedBoard) -> None:
+    before = {thread.name for thread in threading.enumerate()}
+    for _ in range(3):
+        with listening(plain) as web:
+            assert ask(web, "/").status == 200
+    assert {thread.name for thread in threading.enumerate() if thread.is_alive()} <= before

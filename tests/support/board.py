@@ -1,0 +1,50 @@
+"""Who runs the jobs, as far as the listener asks: readings of a real store, and what a daemon would add to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from syncd.config.load import load_config
+from syncd.config.model import Config
+from syncd.engine.ports import JobState
+from syncd.models import Job, PathRule
+from syncd.readings import Budget, JobReading, Life, Readings, read
+from syncd.store.store import SqliteStore
+from tests.support.stand import Stand
+
+AT = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+@dataclass
+class StoreBoard:
+    """`now` is what the clock says; the real one where it is None. `fails` is raised instead of an answer."""
+
+    config: Config
+    life: Life = field(default_factory=lambda: Life(AT))
+    now: datetime | None = None
+    fails: Exception | None = None
+
+    def readings(self) -> Readings:
+        if self.fails is not None:
+            raise self.fails
+        store = SqliteStore.peek(self.config.state)
+        try:
+            return read(self.config, store, self.now or datetime.now(UTC), self.life)
+        finally:
+            store.close()
+
+
+@dataclass
+class FixedBoard:
+    """One job in step, and nothing behind it."""
+
+    def readings(self) -> Readings:
+        job = Job("nginx", "ops", "acme/infra", "main", (PathRule("nginx", "/etc/nginx", True),))
+        state = JobState(applied_commit="a" * 40, last_run_at=AT, last_success_at=AT)
+        return Readings(AT, (JobReading(job, state, "in_step", 7, None),), {"ops": Budget(5000, 4786, AT)}, Life(AT))
+
+
+def board_of(hub: Stand, **more: Any) -> StoreBoard:
+    return StoreBoard(load_config(hub.config, {"HOME": str(hub.folder)}), **more)

@@ -1,0 +1,84 @@
+"""The metrics of contract section 4, in Prometheus' text format, and the page that explains them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from syncd.engine.ports import JobState
+from syncd.models import Job
+from syncd.readings import OUTCOMES, Budget, JobReading, Life, Readings
+from syncd.web.metrics import METRICS, exposition
+
+ROOT = Path(__file__).resolve().parents[2]
+AT = datetime(2026, 11, 24, 12, 0, 0, 250_000, tzinfo=UTC)
+CONTRACT = [
+    "syncd_job_last_run_timestamp_seconds{job}", "syncd_job_last_success_timestamp_seconds{job}", "syncd_job_last_change_timestamp_seconds{job}",
+    "syncd_job_runs_total{job,outcome}", "syncd_job_duration_seconds{job}", "syncd_job_files{job}", "syncd_job_drifted_files{job}",
+    "syncd_job_hook_owed{job}", "syncd_job_paused{job}", "syncd_github_requests_total{identity,code}", "syncd_github_ratelimit_remaining{identity}",
+    "syncd_github_ratelimit_limit{identity}", "syncd_github_token_expiry_timestamp_seconds{identity}", "syncd_clock_skew_seconds",
+    "syncd_config_last_reload_successful", "syncd_build_info{version}",
+]  # fmt: skip
+
+
+def readings(name: str = "nginx") -> Readings:
+    job = Job(name, "ops", "acme/infra", "main", ())
+    state = JobState(last_run_at=AT, last_success_at=AT - timedelta(hours=1), drifted=2, hook_owed=True)
+    life = Life(
+        AT, runs={(name, "changed"): 3, ("gone", "failed"): 1}, seconds={name: 0.8125}, requests={("ops", 304): 12, ("ops", 200): 4}, expiries={"ops": AT}, skew_seconds=-0.5,
+        reload_successful=False,
+    )  # fmt: skip
+    return Readings(AT, (JobReading(job, state, "failing", 7, None),), {"ops": Budget(5000, 4786, AT), "fresh": Budget()}, life)
+
+
+def samples(text: str) -> dict[str, str]:
+    return dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+
+
+def test_every_metric_of_the_contract_is_there_with_exactly_its_labels() -> None:
+    found = {re.sub(r'="[^"]*"', "", name) for name in samples(exposition(readings()))}
+    assert set(CONTRACT) <= found
+    assert {name for name in found if name.startswith(("syncd_job", "syncd_github", "syncd_clock", "syncd_config", "syncd_build"))} == set(CONTRACT)
+
+
+def test_values_are_what_the_readings_say() -> None:
+    found = samples(exposition(readings()))
+    assert found['syncd_job_last_run_timestamp_seconds{job="nginx"}'] == f"{int(AT.timestamp())}.250"
+    assert found['syncd_job_last_change_timestamp_seconds{job="nginx"}'] == "0"
+    assert found['syncd_job_duration_seconds{job="nginx"}'] == "0.812"
+    assert (found['syncd_job_files{job="nginx"}'], found['syncd_job_drifted_files{job="nginx"}'], found['syncd_job_hook_owed{job="nginx"}']) == ("7", "2", "1")
+    assert found['syncd_job_paused{job="nginx"}'] == "0" and found["syncd_clock_skew_seconds"] == "-0.500" and found["syncd_config_last_reload_successful"] == "0"
+    assert found['syncd_github_requests_total{identity="ops",code="304"}'] == "12" and found['syncd_github_ratelimit_remaining{identity="ops"}'] == "4786"
+
+
+def test_a_counter_begins_at_zero_for_every_outcome_and_forgets_jobs_that_are_gone() -> None:
+    found = {name: value for name, value in samples(exposition(readings())).items() if name.startswith("syncd_job_runs_total")}
+    assert found == {f'syncd_job_runs_total{{job="nginx",outcome="{outcome}"}}': "3" if outcome == "changed" else "0" for outcome in OUTCOMES}
+
+
+def test_what_is_not_known_is_left_out_instead_of_invented() -> None:
+    found = exposition(readings())
+    assert "fresh" not in found
+    bare = exposition(Readings(AT, (), {}, None))
+    assert [line.split("{")[0] for line in bare.splitlines()] == [line.split("{")[0] for line in bare.splitlines() if "syncd_build_info" in line]
+
+
+def test_label_values_are_escaped_as_the_format_says() -> None:
+    assert 'syncd_job_files{job="a\\"b\\\\c\\nd"} 7' in exposition(readings('a"b\\c\nd')).splitlines()
+
+
+def test_every_metric_is_on_the_monitoring_page_and_the_reverse() -> None:
+    page = (ROOT / "docs/monitoring/README.md").read_text()
+    named = set(re.findall(r"\bsyncd_[a-z_]+[a-z]", page))
+    assert {metric.name for metric in METRICS} == named
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
+def test_promtool_finds_nothing_wrong_with_the_text() -> None:
+    done = subprocess.run(["promtool", "check", "metrics"], input=exposition(readings()), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
