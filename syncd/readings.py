@@ -19,22 +19,15 @@ from syncd.config.model import Config
 from syncd.engine.hooks import first_line
 from syncd.engine.ports import JobState
 from syncd.errors import LockedError
+from syncd.github.limits import BudgetView
 from syncd.models import Job, RunReport, RunStatus
 from syncd.store.lock import is_held
 from syncd.store.store import SqliteStore
 
 ORDER = ("failing", "drift", "paused", "never", "in_step")  # the worst first
 LOOKS = 3  # a run may end between the look at its state and the look at its lock
+UNKNOWN = BudgetView(None, None, None)
 INTERVALS = 3  # staler than so many, and a job is not ready
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What GitHub last said of an identity's hourly limit."""
-
-    limit: int | None = None
-    remaining: int | None = None
-    reset_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +42,7 @@ class Life:
     runs: Mapping[tuple[str, str], int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     requests: Mapping[tuple[str, int], int] = field(default_factory=dict)
-    budgets: Mapping[str, Budget] = field(default_factory=dict)
+    budgets: Mapping[str, BudgetView] = field(default_factory=dict)
     expiries: Mapping[str, datetime] = field(default_factory=dict)
     next_runs: Mapping[str, datetime | None] = field(default_factory=dict)
     running: frozenset[str] = frozenset()
@@ -99,7 +92,7 @@ class Readings:
 
     at: datetime
     jobs: tuple[JobReading, ...]
-    budgets: Mapping[str, Budget]
+    budgets: Mapping[str, BudgetView]
     life: Life | None = None
 
     @property
@@ -241,13 +234,13 @@ def _interval(job: Job) -> str:
     return f"every {span(job.every_seconds)}" if job.every_seconds else f"cron {job.cron}"
 
 
-def _budgets(config: Config, store: SqliteStore, life: Life | None) -> dict[str, Budget]:
-    known = {name: Budget(row.limit, row.remaining, datetime.fromisoformat(row.reset_at) if row.reset_at else None) for name, row in store.budgets().items()}
+def _budgets(config: Config, store: SqliteStore, life: Life | None) -> dict[str, BudgetView]:
+    known = {name: BudgetView(row.limit, row.remaining, datetime.fromisoformat(row.reset_at) if row.reset_at else None) for name, row in store.budgets().items()}
     if life is not None:
         known |= {name: budget for name, budget in life.budgets.items() if budget.limit is not None}
-    return {name: known.get(name, Budget()) for name in config.identities}
+    return {name: known.get(name, UNKNOWN) for name in config.identities}
 
 
 OUTCOMES = tuple(status.value for status in RunStatus)
 
-__all__ = ["INTERVALS", "ORDER", "OUTCOMES", "Budget", "JobReading", "Life", "Readings", "RunCounts", "ago", "as_object", "paused_text", "read", "rfc3339", "span", "state_of", "turns_after"]
+__all__ = ["INTERVALS", "ORDER", "OUTCOMES", "JobReading", "Life", "Readings", "RunCounts", "ago", "as_object", "paused_text", "read", "rfc3339", "span", "state_of", "turns_after"]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import datetime
 
 import click
 
@@ -27,10 +28,11 @@ FEW_FILES = 500  # so many are noted even after a change; more only once a run f
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
 @click.option("--ref", metavar="REF", help="Bring this branch, tag or commit instead, this run only; the jobs must be named.")
 @click.option("--allow-delete", type=click.IntRange(0), metavar="N", help="Let each job remove up to N files this once; also lifts limits.empty.")
+@click.option("--metrics-file", metavar="PATH", type=click.Path(), help="Write metrics there for the textfile collector of Prometheus' node exporter.")
 @click.option("--forget", metavar="JOB", help="Forget what is recorded of JOB, then go on; its files stay.")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object (schema syncd.sync/1).")
 @click.pass_obj
-def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_delete: int | None, forget: str | None, as_object: bool) -> int:
+def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_delete: int | None, metrics_file: str | None, forget: str | None, as_object: bool) -> int:
     """Bring the named jobs, or all of them, in step once. A failing job never stops the others.
 
     Exit: 0 in step, 3 some failed, 4 GitHub refused who we are, 5 try again later, 6 a limit stopped it, 11 another syncd is at work.
@@ -40,6 +42,7 @@ def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_de
     config = settings.load_known()
     chosen = chosen_jobs(config, jobs)
     workshop = Workshop.open(config, settings.environ, early=settings.early)
+    started_at = workshop.clock.now()
     try:
         if forget is not None:
             count = workshop.store.forget(forget)
@@ -53,6 +56,8 @@ def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_de
             click.echo(as_json("syncd.sync/1", code, workshop.tally.totals(), reports))
         elif not settings.quiet:
             click.echo(closing_line(reports, code, workshop.tally.totals()))
+        if metrics_file is not None:
+            code = code if _told(metrics_file, workshop, reports, started_at) else code or 1
         remember(config, settings.environ)
         if code == 0 and ref is None and (sum(report.files for report in reports) <= FEW_FILES or all(report.status is RunStatus.UNCHANGED for report in reports)):
             workshop.save_budgets()
@@ -60,6 +65,19 @@ def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_de
         return code
     finally:
         workshop.close()
+
+
+def _told(metrics_file: str, workshop: Workshop, reports: Sequence[RunReport], started_at: datetime) -> bool:
+    """The metrics of this run are in the file. What keeps them out of it is said; the mirrors are as they are all the same."""
+    from syncd.cli.metrics import write_metrics
+
+    try:
+        write_metrics(metrics_file, workshop, reports, started_at)
+    except (SyncdError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        click.echo(f"syncd: can't write the metrics to {metrics_file}: {reason}", err=True)
+        return False
+    return True
 
 
 def run_all(workshop: Workshop, jobs: Sequence[Job], options: Options, done: Callable[[RunReport], None]) -> list[RunReport]:

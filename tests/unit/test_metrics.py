@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from syncd.engine.ports import JobState
+from syncd.github.limits import BudgetView
 from syncd.models import Job
-from syncd.readings import OUTCOMES, Budget, JobReading, Life, Readings
+from syncd.readings import OUTCOMES, JobReading, Life, Readings
 from syncd.web.metrics import METRICS, exposition
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +34,7 @@ def readings(name: str = "nginx") -> Readings:
         AT, runs={(name, "changed"): 3, ("gone", "failed"): 1}, seconds={name: 0.8125}, requests={("ops", 304): 12, ("ops", 200): 4}, expiries={"ops": AT}, skew_seconds=-0.5,
         reload_successful=False,
     )  # fmt: skip
-    return Readings(AT, (JobReading(job, state, "failing", 7, None),), {"ops": Budget(5000, 4786, AT), "fresh": Budget()}, life)
+    return Readings(AT, (JobReading(job, state, "failing", 7, None),), {"ops": BudgetView(5000, 4786, AT), "fresh": BudgetView(None, None, None)}, life)
 
 
 def samples(text: str) -> dict[str, str]:

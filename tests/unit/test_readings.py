@@ -12,8 +12,9 @@ import pytest
 from syncd.config.model import Config
 from syncd.engine.ports import JobState
 from syncd.errors import LockedError, RemoteUnavailableError
+from syncd.github.limits import BudgetView
 from syncd.models import Identity, Job, RunReport, RunStatus
-from syncd.readings import Budget, Life, RunCounts, ago, as_object, read, span, state_of, turns_after
+from syncd.readings import Life, RunCounts, ago, as_object, read, span, state_of, turns_after
 from syncd.store.store import SqliteStore
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -104,9 +105,9 @@ def test_a_schedule_that_never_comes_again_has_no_turn() -> None:
 def test_what_a_living_process_knows_of_a_limit_is_newer_than_the_store(store: SqliteStore) -> None:
     store.see_budget("ops", 5000, 17, NOW)
     config = config_of(store, job())
-    assert read(config, store, NOW).budgets == {"ops": Budget(5000, 17, NOW)}
-    assert read(config, store, NOW, Life(NOW, budgets={"ops": Budget(5000, 16, NOW)})).budgets["ops"].remaining == 16
-    assert read(config, store, NOW, Life(NOW, budgets={"ops": Budget()})).budgets["ops"].remaining == 17
+    assert read(config, store, NOW).budgets == {"ops": BudgetView(5000, 17, NOW)}
+    assert read(config, store, NOW, Life(NOW, budgets={"ops": BudgetView(5000, 16, NOW)})).budgets["ops"].remaining == 16
+    assert read(config, store, NOW, Life(NOW, budgets={"ops": BudgetView(None, None, None)})).budgets["ops"].remaining == 17
 
 
 def test_the_object_has_the_keys_of_the_contract_and_times_in_utc(store: SqliteStore) -> None:
