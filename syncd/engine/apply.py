@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from syncd.clock import Patience
 from syncd.engine.desired import LFS_POINTER_LIMIT, check_lfs, check_link
 from syncd.engine.large import bring_again
-from syncd.engine.ports import Applied, Blobs, Mirror, Outcome, Source, Wanted
+from syncd.engine.ports import Applied, Blobs, Carried, Mirror, Outcome, Source, Wanted
 from syncd.errors import ChangedUnderneathError, MirrorError
-from syncd.models import Action, Change, Entry, Job, Kind, Lfs, Plan, Recorded, Standing, Stat, TreeEntry, Verb
+from syncd.models import Action, Change, Entry, Job, Kind, Lfs, Plan, Recorded, Standing, TreeEntry, Verb
 from syncd.objects import FILE
 from syncd.objects import LINK as GIT_LINK
 
@@ -107,21 +107,21 @@ def apply_plan(intent: str, plan: Plan, recorded: Mapping[str, Recorded], remote
             changes.append(as_change(action))
         row = _row(action, outcome)
         if row is not None:
-            upserts[action.path] = _restated(row, applied.carried.get(action.path))
+            upserts[action.path] = restated(row, applied.carried.get(action.path))
         elif action.want is None:
             removals.add(action.path)
     planned = {action.path for action in plan.actions}
     for path, row in recorded.items():
         if path not in remote and path not in planned and row.standing is Standing.OURS:
-            upserts[path] = _restated(replace(row, standing=Standing.DROPPED), applied.carried.get(path))  # prune: off; it stays, and is no longer part of the set
+            upserts[path] = restated(replace(row, standing=Standing.DROPPED), applied.carried.get(path))  # prune: off; it stays, and is no longer part of the set
         elif path in applied.carried and path not in planned:
-            upserts[path] = _restated(row, applied.carried[path])
+            upserts[path] = restated(row, applied.carried[path])
     return Result(upserts, frozenset(removals), tuple(changes), applied, tuple(errors))
 
 
-def _restated(row: Recorded, stat: Stat | None) -> Recorded:
-    """The same bytes under another inode."""
-    return row if stat is None or row.stat is None else replace(row, stat=stat)
+def restated(row: Recorded, carried: Carried | None) -> Recorded:
+    """The same bytes under another inode, where what was carried is what the ledger knows. An edit is carried too, and stays an edit."""
+    return row if carried is None or row.stat != carried.was else replace(row, stat=carried.now)
 
 
 def _row(action: Action, outcome: Outcome) -> Recorded | None:

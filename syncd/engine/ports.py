@@ -110,6 +110,14 @@ class Outcome:
     error: MirrorError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A file or link that was copied as it was: the stat of the original at that moment, and of the copy."""
+
+    was: Stat
+    now: Stat
+
+
 @dataclass(frozen=True)
 class Applied:
     outcomes: Mapping[str, Outcome]
@@ -117,7 +125,7 @@ class Applied:
     folders_made: tuple[str, ...] = ()
     folders_removed: tuple[str, ...] = ()
     troubles: tuple[MirrorError, ...] = ()  # what went wrong beside the actions, such as an empty folder that can't be removed
-    carried: Mapping[str, Stat] = field(default_factory=dict)  # destinations that nothing was done to, and that are other inodes now
+    carried: Mapping[str, Carried] = field(default_factory=dict)  # destinations that nothing was done to, and that are other inodes now
 
 
 class Mirror(Protocol):
@@ -319,6 +327,6 @@ class Store(ListingMemory, Protocol):
 
 
 __all__ = [
-    "Action", "Applied", "AppliedSet", "Blobs", "Entry", "Head", "HookCall", "HookEnd", "Hooks", "Intent", "Job", "JobState", "Listing", "ListingMemory", "Local",
+    "Action", "Applied", "AppliedSet", "Blobs", "Carried", "Entry", "Head", "HookCall", "HookEnd", "Hooks", "Intent", "Job", "JobState", "Listing", "ListingMemory", "Local",
     "Mirror", "Outcome", "PathRule", "Plan", "Pointer", "Recorded", "Result", "Source", "StagedFile", "Stat", "Store", "Target", "TreeEntry", "Wanted",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from syncd.clock import Clock
 from syncd.engine import hooks
+from syncd.engine.apply import restated
 from syncd.engine.ports import Applied, Blobs, Intent, JobState, Mirror, Result, Store, Target
 from syncd.engine.undo import Undo, from_text, remember, rows_after, to_text, undo_plan
 from syncd.errors import BadResponseError, ChangedUnderneathError, HookFailedError
@@ -108,7 +109,7 @@ def _bring_back(job: Job, undo: Undo, state: JobState, ground: Ground, report: R
         ground.store.intend(intent, replace(state, undoing=True))
         applied = ground.mirror.apply(intent.id, steps, ground.blobs, ground.store.folders(job.name))
     upserts, removals = rows_after(undo, local, applied.outcomes)
-    upserts |= {path: replace(recorded[path], stat=stat) for path, stat in applied.carried.items() if path in recorded and path not in undo.places}
+    upserts |= {path: restated(recorded[path], carried) for path, carried in applied.carried.items() if path in recorded and path not in undo.places}
     failures = [*(outcome.error for outcome in applied.outcomes.values() if outcome.error is not None), *applied.troubles]
     after = replace(state, settled=False, hook_owed=True, hook_commit=None, undoing=True)
     if not failures:

@@ -15,21 +15,30 @@ MARGIN_BYTES = 1 << 20
 BLOCK = 4096
 
 
-def check_room(actions: Iterable[Action]) -> None:
-    """Raises MirrorError when a file system lacks the bytes or inodes that the writes need while old and new stand side by side."""
+def check_room(actions: Iterable[Action], copies: Iterable[int] = (), copied_to: str = "/") -> None:
+    """Raises MirrorError when a file system lacks the bytes or inodes that the writes need while old and new stand side by side.
+
+    `copies` are the sizes of files that will be made anew in `copied_to`, whatever the actions are."""
     needed: Counter[str] = Counter()
     inodes: Counter[str] = Counter()
+    for size in copies:
+        needed[copied_to] += _rounded(size)
+        inodes[copied_to] += 1
     for action in actions:
         if action.verb in (Verb.WRITE, Verb.RESTORE) and action.want is not None:
             place = existing(posixpath.dirname(action.path))
             size = 0 if action.want.kind is Kind.LINK else action.want.size or 0
-            needed[place] += -(-size // BLOCK) * BLOCK
+            needed[place] += _rounded(size)
             inodes[place] += 1
     by_device: dict[int, list[str]] = {}
     for place in needed:
         by_device.setdefault(os.stat(place).st_dev, []).append(place)
     for places in by_device.values():
         _check(places[0], sum(needed[place] for place in places), sum(inodes[place] for place in places))
+
+
+def _rounded(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK
 
 
 def _check(place: str, needed_bytes: int, needed_inodes: int) -> None:

@@ -2,8 +2,7 @@
 
 A change makes a complete new tree beside the live one and then renames a new link over the old: a reader that resolves the link
 meets one set or the other, and one that holds a folder open keeps the set it has. Nothing is ever written into a tree that a link
-has named. Files that stay are copied with their times, not linked: a hard link would let an edit in one tree change all of them,
-and the kernel shares the blocks by itself where the file system can (copy_file_range on XFS and btrfs).
+has named; how files that stay come into the new one is in `carry.py`.
 
 The folder that holds the link and the trees is syncd's own; anything else in it is refused.
 """
@@ -18,12 +17,14 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
 
 from syncd.clock import Clock
 from syncd.engine.ports import Applied, Blobs, Mirror, Outcome, Target
 from syncd.errors import ChangedUnderneathError, MirrorError, UnsafePathError
+from syncd.mirror.carry import Carrying, Instead, owner_of, shares_blocks, sizes
 from syncd.mirror.disk import DiskMirror
 from syncd.mirror.folders import OPEN_BELOW, OPEN_FOLDER, translated
 from syncd.mirror.kernel import syncfs
@@ -33,23 +34,15 @@ from syncd.mirror.scan import stat_of
 from syncd.mirror.write import Batch
 from syncd.models import Action, Job, Kind, Local, Publish, Stat, Verb
 
-TREE = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{12}\Z")  # when it was made, and the intent that made it
+TREE = re.compile(r"([0-9]{8}T[0-9]{6})-[0-9a-f]{12}\Z")  # when it was made, and the intent that made it
 STAMP = "%Y%m%dT%H%M%S"
-COPY_BYTES = 1 << 30
 SHOWN = 3
+CATCH_UP = 3  # passes for what others write into the live tree while a new one is made
 
 
 def mirror_of(job: Job, disk: DiskMirror, clock: Clock) -> Mirror:
     """The disk as this job writes it."""
     return disk if job.publish is Publish.FILES else SwitchedMirror(disk, job, clock)
-
-
-@dataclass
-class Made:
-    """A new tree on its way: what was put into it, and what already stands under each public path."""
-
-    name: str
-    carried: dict[str, Stat]
 
 
 class SwitchedMirror:
@@ -112,32 +105,35 @@ class SwitchedMirror:
 
     def prepare(self, job: Job, actions: Sequence[Action]) -> tuple[str, ...]:
         with translated("prepare"):
-            live = self._live()
-            if not os.path.isdir(self._parent):
+            try:
+                with self._opened() as parent:
+                    self._check_own(parent, job)
+                    live = self._live()
+                    check_room(actions, self._copies(parent, live, actions), self._parent)
+            except FileNotFoundError:
                 check_room(actions)
-                return ()
-            with self._opened() as parent:
-                others = [name for name in os.listdir(parent) if name != self._name and not TREE.match(name) and not name.startswith(PREFIX)]
-                if others:
-                    shown = ", ".join(sorted(others)[:SHOWN]) + (f" and {len(others) - SHOWN} more" if len(others) > SHOWN else "")
-                    raise UnsafePathError(
-                        f"{self._parent} holds {shown}; with publish: symlink the folder above the link is syncd's own", path=self._parent,
-                        hint=f"give the link a folder of its own, like to: {self._parent}/{job.name}/current/, or move the rest away",
-                    )  # fmt: skip
-            check_room([*actions, *self._copies(actions, live)])
         return ()
 
-    def _copies(self, actions: Sequence[Action], live: str | None) -> Iterator[Action]:
-        """What will be carried over, as writes that need room."""
+    def _check_own(self, parent: int, job: Job) -> None:
+        others = [name for name in os.listdir(parent) if name != self._name and not TREE.match(name) and not name.startswith(PREFIX)]
+        if others:
+            shown = ", ".join(sorted(others)[:SHOWN]) + (f" and {len(others) - SHOWN} more" if len(others) > SHOWN else "")
+            raise UnsafePathError(
+                f"{self._parent} holds {shown}; with publish: symlink the folder above the link is syncd's own", path=self._parent,
+                hint=f"give the link a folder of its own, like to: {self._parent}/{job.name}/current/, or move the rest away",
+            )  # fmt: skip
+
+    def _copies(self, parent: int, live: str | None, actions: Sequence[Action]) -> Iterator[int]:
+        """The sizes of what will be carried over; 0 bytes each where copies share their blocks."""
         if live is None:
             return
-        like = next((action for action in actions if action.want is not None), None)
-        written = {self._real(action.path, live) for action in actions}
-        for place, _, names in os.walk(f"{self._parent}/{live}"):
-            for name in names:
-                path = f"{place}/{name}"
-                if path not in written and like is not None and like.want is not None:
-                    yield replace(like, verb=Verb.WRITE, path=path, want=replace(like.want, kind=Kind.FILE, size=os.lstat(path).st_size))
+        shared = shares_blocks(parent)
+        tree = os.open(live, OPEN_BELOW, dir_fd=parent)
+        try:
+            for size in sizes(tree, self._link, Instead.of(actions)):
+                yield 0 if shared else size
+        finally:
+            os.close(tree)
 
     # --- the switch ---------------------------------------------------------------------------------------------------
 
@@ -146,8 +142,8 @@ class SwitchedMirror:
         with translated("publish at"):
             self._make_parent(actions)
             live = self._live()
-            name = f"{self._clock.now().strftime(STAMP)}-{intent}"
             with self._opened() as parent:
+                name = f"{_stamp(parent, self._clock.now())}-{intent}"
                 os.mkdir(name, 0o700, dir_fd=parent)
                 try:
                     applied = self._build(parent, name, live, intent, actions, blobs)
@@ -157,9 +153,9 @@ class SwitchedMirror:
                     self._check_unchanged(live, actions)
                     self._switch(parent, name, live, intent)
                 except BaseException:
-                    _remove_tree(parent, name)
+                    self._take_back(parent, name)
                     raise
-                return replace(applied, troubles=(*applied.troubles, *self._evict(parent, name)))
+                return replace(applied, troubles=(*applied.troubles, *self._evict(parent, live)))
 
     def _make_parent(self, actions: Sequence[Action]) -> None:
         mode = next((action.want.dir_mode for action in actions if action.want is not None), 0o755)
@@ -179,75 +175,68 @@ class SwitchedMirror:
             if action.takes_over and action.expect is not None:
                 with translated("keep"), self._folder_of(parent, live, action.path) as folder:
                     self._disk.trash.keep(folder, posixpath.basename(action.path), action.path, action.expect, self._clock.now(), intent)
-        made = Made(name, {})
-        gone = {action.path for action in actions if action.verb is not Verb.MODE}
-        looks = {action.path: action for action in actions if action.verb is Verb.MODE}
-        if live is not None:
-            self._carry(parent, live, made, gone, looks)
-        writes = [action for action in actions if action.verb in (Verb.WRITE, Verb.RESTORE) and action.want is not None]
-        there = [replace(action, path=f"{self._parent}/{name}{action.path[len(self._link) :]}", expect=None, takes_over=False) for action in writes]
-        batch = Batch(intent, blobs, self._disk.trash, self._clock.now, frozenset()).run(there)
-        outcomes = {public.path: batch.outcomes[inner.path] for public, inner in zip(writes, there, strict=True)}
+        with self._carrying(parent, name, live, actions) as carrying:
+            if carrying is not None:
+                carrying.once()
+            batch = self._write(name, intent, actions, blobs)
+            self._dress(parent, name, live, actions)
+            for _ in range(CATCH_UP):
+                if carrying is None or not carrying.once():
+                    break
+                syncfs(parent)
+        carried = carrying.files if carrying is not None else {}
+        outcomes = {action.path: batch.outcomes[self._inside(name, action.path)] for action in actions if action.verb in (Verb.WRITE, Verb.RESTORE)}
         for action in actions:
             if action.verb is Verb.REMOVE:
                 outcomes[action.path] = Outcome(None)
-            elif action.verb is Verb.MODE and action.want is not None and action.path in made.carried:
-                want = action.want
-                found = os.lstat(f"{self._parent}/{name}{action.path[len(self._link) :]}")
-                outcomes[action.path] = Outcome(Local(want.kind, want.blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, made.carried[action.path]))
-        top = next((action.want for action in actions if action.want is not None), None)
+            elif action.verb is Verb.MODE and action.want is not None and action.path in carried:
+                want, found = action.want, os.lstat(self._inside(name, action.path))
+                outcomes[action.path] = Outcome(Local(want.kind, want.blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, carried[action.path].now))
+        return Applied(outcomes, batch.bytes_written, carried=carried)
+
+    def _inside(self, tree: str, path: str) -> str:
+        return f"{self._parent}/{tree}{path[len(self._link) :]}"
+
+    @contextmanager
+    def _carrying(self, parent: int, name: str, live: str | None, actions: Sequence[Action]) -> Iterator[Carrying | None]:
+        if live is None:
+            yield None
+            return
+        source = os.open(live, OPEN_BELOW, dir_fd=parent)
+        try:
+            target = os.open(name, OPEN_BELOW, dir_fd=parent)
+            try:
+                yield Carrying(source, target, self._link, Instead.of(actions))
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
+
+    def _write(self, name: str, intent: str, actions: Sequence[Action], blobs: Blobs) -> Applied:
+        writes = [action for action in actions if action.verb in (Verb.WRITE, Verb.RESTORE)]
+        there = [replace(action, path=self._inside(name, action.path), expect=None, takes_over=False) for action in writes]
+        return Batch(intent, blobs, self._disk.trash, self._clock.now, frozenset()).run(there)
+
+    def _dress(self, parent: int, name: str, live: str | None, actions: Sequence[Action]) -> None:
+        """The top of the tree has the mode and owner of a folder of the job's, or those of the tree before, and everything is on disk."""
+        want = next((action.want for action in actions if action.want is not None), None)
+        before = os.stat(live, dir_fd=parent, follow_symlinks=False) if live is not None else None
         tree = os.open(name, OPEN_BELOW, dir_fd=parent)
         try:
-            os.fchmod(tree, top.dir_mode if top is not None else _mode_of(parent, live))
+            if want is not None and (want.uid is not None or want.gid is not None):
+                os.fchown(tree, *owner_of(os.fstat(tree), want))
+            elif before is not None and os.geteuid() == 0:
+                os.fchown(tree, before.st_uid, before.st_gid)
+            os.fchmod(tree, want.dir_mode if want is not None else stat.S_IMODE(before.st_mode) if before is not None else 0o755)
             syncfs(tree)
         finally:
             os.close(tree)
-        return Applied(outcomes, batch.bytes_written, carried=made.carried)
 
-    def _carry(self, parent: int, live: str, made: Made, gone: set[str], looks: Mapping[str, Action]) -> None:
-        """Files, links and times of the live tree, but for `gone`; folders only where something is in them."""
-        source, target = os.open(live, OPEN_BELOW, dir_fd=parent), os.open(made.name, OPEN_BELOW, dir_fd=parent)
-        try:
-            self._carry_folder(source, target, self._link, made, gone, looks)
-        finally:
-            os.close(source)
-            os.close(target)
-
-    def _carry_folder(self, source: int, target: int, public: str, made: Made, gone: set[str], looks: Mapping[str, Action]) -> None:
-        for name in sorted(os.listdir(source)):
-            path = f"{public}/{name}"
-            found = os.stat(name, dir_fd=source, follow_symlinks=False)
-            if stat.S_ISDIR(found.st_mode):
-                if path not in gone:
-                    self._carry_down(source, target, name, path, found, made, gone, looks)
-            elif path in gone or name.startswith(PREFIX):
-                continue
-            elif stat.S_ISLNK(found.st_mode):
-                os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
-                _own_link(target, name, found, looks.get(path))
-                made.carried[path] = stat_of(os.stat(name, dir_fd=target, follow_symlinks=False))
-            elif stat.S_ISREG(found.st_mode):
-                made.carried[path] = _copy(source, target, name, found, looks.get(path))
-            else:
-                raise MirrorError(f"{path} is no file, folder or link; a tree with it can't be published anew", path=path, hint="remove it")
-
-    def _carry_down(self, source: int, target: int, name: str, path: str, found: os.stat_result, made: Made, gone: set[str], looks: Mapping[str, Action]) -> None:
-        before = len(made.carried)
-        inner = os.open(name, OPEN_BELOW, dir_fd=source)
-        try:
-            os.mkdir(name, 0o700, dir_fd=target)
-            outer = os.open(name, OPEN_BELOW, dir_fd=target)
-            try:
-                self._carry_folder(inner, outer, path, made, gone, looks)
-                if os.geteuid() == 0:
-                    os.fchown(outer, found.st_uid, found.st_gid)
-                os.fchmod(outer, stat.S_IMODE(found.st_mode))
-            finally:
-                os.close(outer)
-        finally:
-            os.close(inner)
-        if len(made.carried) == before:
-            os.rmdir(name, dir_fd=target)
+    def _take_back(self, parent: int, name: str) -> None:
+        """The new tree is gone, unless the link names it already: then only the last sync failed, and what readers have must stay."""
+        with suppress(OSError, MirrorError):  # what stays is swept with its intent
+            if self._live() != name:
+                _remove_tree(parent, name)
 
     def _given_up(self, parent: int, name: str, actions: Sequence[Action], failed: Mapping[str, Outcome]) -> Applied:
         _remove_tree(parent, name)
@@ -277,22 +266,24 @@ class SwitchedMirror:
             raise
         os.fsync(parent)
 
-    def _evict(self, parent: int, live: str) -> list[MirrorError]:
-        """Trees past the last `keep` are gone; what can't be removed is named and tried again with the next switch."""
-        troubles = []
+    def _evict(self, parent: int, before: str | None = None) -> list[MirrorError]:
+        """Trees past the last `keep` are gone; `before`, which readers had until now, counts as the newest after the live one. What can't be removed is named."""
+        live, troubles = self._live(), []
         trees = sorted((name for name in os.listdir(parent) if TREE.match(name) and name != live), reverse=True)
+        trees.sort(key=lambda name: name != before)
         for name in trees[max(0, self._keep - 1) :]:
-            if _is_folder(parent, name):
-                try:
+            try:
+                if _is_folder(parent, name):
                     _remove_tree(parent, name)
-                except OSError as error:
-                    troubles.append(MirrorError(f"can't remove the old tree {self._parent}/{name}: {error.strerror or error}", path=f"{self._parent}/{name}", hint="remove it by hand"))
+            except OSError as error:
+                place = f"{self._parent}/{name}"
+                troubles.append(MirrorError(f"can't remove the old tree {place}: {error.strerror or error}", path=place, hint="the next run tries again; or remove it by hand"))
         return troubles
 
     # --- after a crash ------------------------------------------------------------------------------------------------
 
     def sweep(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
-        """The tree that the interrupted intent made is gone unless it is live, and so is its temporary link."""
+        """The tree that the interrupted intent made is gone unless it is live, and so are its temporary link and trees past the last `keep`."""
         count = 0
         with suppress(FileNotFoundError), translated("sweep"), self._opened() as parent:
             live = self._live()
@@ -300,13 +291,17 @@ class SwitchedMirror:
                 if TREE.match(name) and name.endswith(f"-{intent}") and name != live and _is_folder(parent, name):
                     _remove_tree(parent, name)
                     count += 1
-                elif name.startswith(f"{PREFIX}{intent}-"):
+                elif name.startswith(f"{PREFIX}{intent}-") and stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
                     os.unlink(name, dir_fd=parent)
                     count += 1
+            self._evict(parent)
             os.fsync(parent)
         return count
 
     def tidy(self, folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+        """Also after a run that could not remove an old tree: it is tried again."""
+        with suppress(FileNotFoundError, OSError, MirrorError), self._opened() as parent:
+            self._evict(parent)
         return self._disk.tidy(folders)
 
     @contextmanager
@@ -323,47 +318,15 @@ class SwitchedMirror:
             os.close(current)
 
 
-def _copy(source: int, target: int, name: str, found: os.stat_result, looks: Action | None) -> Stat:
-    """The file with its owner, mode and times, or with the wanted mode and owner; blocks are shared where the file system can."""
-    reading = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source)
-    try:
-        writing = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=target)
-        try:
-            _copy_bytes(reading, writing)
-            if os.geteuid() == 0 or looks is not None:
-                os.fchown(writing, *_owner(found, looks))
-            os.fchmod(writing, looks.want.mode if looks is not None and looks.want is not None else stat.S_IMODE(found.st_mode))
-            os.utime(writing, ns=(found.st_atime_ns, found.st_mtime_ns))
-            return stat_of(os.fstat(writing))
-        finally:
-            os.close(writing)
-    finally:
-        os.close(reading)
-
-
-def _copy_bytes(reading: int, writing: int) -> None:
-    try:
-        while os.copy_file_range(reading, writing, COPY_BYTES):
-            pass
-    except OSError:  # not on this kernel, or across file systems: by hand, from where it came to
-        with open(reading, "rb", closefd=False) as one, open(writing, "wb", closefd=False) as other:
-            one.seek(0)
-            other.seek(0)
-            shutil.copyfileobj(one, other)
-
-
-def _own_link(target: int, name: str, found: os.stat_result, looks: Action | None) -> None:
-    uid, gid = _owner(found, looks)
-    if os.geteuid() == 0 or looks is not None:
-        os.chown(name, uid, gid, dir_fd=target, follow_symlinks=False)
-
-
-def _owner(found: os.stat_result, looks: Action | None) -> tuple[int, int]:
-    """Who a copy belongs to: whoever the original does, but for what is asked anew."""
-    want = looks.want if looks is not None else None
-    if want is None:
-        return found.st_uid, found.st_gid
-    return found.st_uid if want.uid is None else want.uid, found.st_gid if want.gid is None else want.gid
+def _stamp(parent: int, now: datetime) -> str:
+    """When the new tree is made; later than every tree that stands, so that names sort by age whatever the clock does."""
+    newest = max((found.group(1) for found in map(TREE.match, os.listdir(parent)) if found is not None), default="")
+    stamp = now.strftime(STAMP)
+    if stamp > newest:
+        return stamp
+    with suppress(ValueError, OverflowError):  # a name that looks like ours and is no time at all
+        return (datetime.strptime(newest, STAMP).replace(tzinfo=UTC) + timedelta(seconds=1)).strftime(STAMP)
+    return stamp
 
 
 def _remove_tree(parent: int, name: str) -> None:
@@ -377,10 +340,6 @@ def _is_folder(parent: int, name: str) -> bool:
         return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
     except FileNotFoundError:
         return False
-
-
-def _mode_of(parent: int, live: str | None) -> int:
-    return 0o755 if live is None else stat.S_IMODE(os.stat(live, dir_fd=parent, follow_symlinks=False).st_mode)
 
 
 def _lstat(path: str) -> Stat | None:

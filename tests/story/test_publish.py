@@ -103,6 +103,152 @@ def test_a_file_of_the_users_own_in_the_live_tree_is_carried_on(site: Stand) -> 
     assert (live(site) / "mine").read_text() == "mine\n"
 
 
+@pytest.mark.parametrize("drift", ["report", "keep"])
+def test_an_edit_that_is_carried_on_stays_known_as_an_edit(site: Stand, drift: str) -> None:
+    site.write_config(drift=drift)
+    site.sync()
+    (live(site) / "nginx.conf").write_text("edited\n")
+    site.repo.commit({"nginx/other": "other\n"})
+    site.sync()
+    assert (live(site) / "nginx.conf").read_text() == "edited\n"
+    assert site.call("status", "--json").json["jobs"][0]["drifted"] == (1 if drift == "report" else 0)
+    site.repo.commit({"nginx/nginx.conf": "upstream\n"})
+    done = site.sync()
+    assert (live(site) / "nginx.conf").read_text() == ("upstream\n" if drift == "report" else "edited\n")
+    assert drift == "report" or {(change["action"], change["path"]) for change in done.job["changes"]} == {("keep", f"{link(site)}/nginx.conf")}
+
+
+def test_what_others_write_into_the_live_tree_while_a_new_one_is_made_is_in_the_new_one(site: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    from syncd.mirror.switch import SwitchedMirror
+
+    site.repo.commit({"nginx/third": "third\n"})
+    site.sync()
+    old, real = live(site), SwitchedMirror._write
+    (old / "mine").write_text("mine\n")
+
+    def meanwhile(self: SwitchedMirror, *arguments: Any) -> Any:
+        (old / "sites/a.conf").write_text("an edit\n")
+        (old / "late/deep").mkdir(parents=True)
+        (old / "late/deep/file").write_text("late\n")
+        (old / "mine").unlink()
+        return real(self, *arguments)
+
+    monkeypatch.setattr(SwitchedMirror, "_write", meanwhile)
+    site.repo.commit({"nginx/nginx.conf": "two\n"})
+    assert site.sync().code == 0
+    assert tree_of(live(site)) == {"nginx.conf": b"two\n", "sites/a.conf": b"an edit\n", "late/deep/file": b"late\n", "third": b"third\n"}
+    monkeypatch.undo()
+    done = site.sync()
+    assert [change["action"] for change in done.job["changes"]] == ["restore"] and (live(site) / "sites/a.conf").read_text() == "a\n"
+
+
+def test_folders_of_the_users_own_and_their_modes_are_carried_on_and_emptied_ones_of_ours_go(site: Stand) -> None:
+    site.repo.commit({"nginx/deep/er/x": "x\n", "nginx/only/x": "x\n"})
+    site.sync()
+    (live(site) / "cache/empty").mkdir(parents=True)
+    (live(site) / "cache").chmod(0o711)
+    (live(site) / "only").chmod(0o700)
+    site.repo.commit({"nginx/deep/er/x": None, "nginx/only/x": "y\n"})
+    assert site.sync().code == 0
+    assert (live(site) / "cache/empty").is_dir() and (live(site) / "cache").stat().st_mode & 0o777 == 0o711
+    assert (live(site) / "only").stat().st_mode & 0o777 == 0o700 and not (live(site) / "deep").exists()
+
+
+def test_a_file_does_not_take_the_place_of_a_folder_that_holds_the_users_own(site: Stand) -> None:
+    site.repo.commit({"nginx/swap/inner": "x\n"})
+    site.sync()
+    (live(site) / "swap/mine").write_text("mine\n")
+    before = live(site)
+    site.repo.commit({"nginx/swap/inner": None, "nginx/swap": "a file\n"})
+    done = site.sync()
+    assert done.code == 1 and "in the way" in done.job["error"]["message"] and live(site) == before and len(trees(site)) == 1
+    (before / "swap/mine").unlink()
+    assert site.sync().code == 0 and (live(site) / "swap").read_text() == "a file\n"
+
+
+def test_names_of_trees_sort_by_age_whatever_the_clock_says(site: Stand) -> None:
+    site.write_config(keep=2)
+    site.sync()
+    os.rename(live(site), site.dest / "app/20990101T000000-0123456789ab")  # made while the clock was wrong
+    link(site).unlink()
+    link(site).symlink_to("20990101T000000-0123456789ab")
+    before = live(site)
+    for number in range(3):
+        site.repo.commit({"nginx/nginx.conf": f"{number}\n"})
+        assert site.sync().code == 0
+        assert live(site).name > before.name and before.is_dir(), "who holds the tree before keeps it"
+        before = live(site)
+    assert len(trees(site)) == 2
+
+
+def test_the_tree_that_was_live_until_now_is_not_the_first_to_go(site: Stand) -> None:
+    site.write_config(keep=2)
+    for number in range(3):
+        site.repo.commit({"nginx/nginx.conf": f"{number}\n"})
+        site.sync()
+    older = next(name for name in trees(site) if name != live(site).name)
+    link(site).unlink()
+    link(site).symlink_to(older)  # somebody's own way back
+    site.repo.commit({"nginx/nginx.conf": "last\n"})
+    assert site.sync().code == 0 and sorted([older, live(site).name]) == trees(site)
+
+
+def test_a_disk_that_fails_to_sync_the_new_link_leaves_a_whole_tree_behind_it(site: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.sync()
+    real, renamed = os.fsync, []
+
+    def fsync(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}") == str(site.dest / "app"):
+            renamed.append(live(site))
+            raise OSError(5, "Input/output error")
+        real(descriptor)
+
+    site.repo.commit({"nginx/nginx.conf": "two\n"})
+    monkeypatch.setattr(os, "fsync", fsync)
+    done = site.sync()
+    monkeypatch.undo()
+    assert renamed and done.code == 1 and done.job["error"]["kind"] == "mirror"
+    assert tree_of(live(site)) == {"nginx.conf": b"two\n", "sites/a.conf": b"a\n"}
+    assert site.sync().code == 0 and tree_of(live(site)) == {"nginx.conf": b"two\n", "sites/a.conf": b"a\n"}
+
+
+def test_an_old_tree_that_could_not_be_removed_goes_with_the_next_run(site: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    import syncd.mirror.switch
+
+    site.write_config(keep=1)
+    site.sync()
+
+    def refuse(_parent: int, name: str) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    site.repo.commit({"nginx/nginx.conf": "two\n"})
+    monkeypatch.setattr(syncd.mirror.switch, "_remove_tree", refuse)
+    done = site.sync()
+    assert done.code == 1 and "old tree" in done.job["error"]["message"] and (live(site) / "nginx.conf").read_text() == "two\n"
+    monkeypatch.undo()
+    assert site.sync().code == 0 and trees(site) == [live(site).name]
+
+
+def test_files_of_the_repository_may_be_named_like_our_temporary_ones(site: Stand) -> None:
+    site.repo.commit({"nginx/.syncd-notes": "notes\n"})
+    site.sync()
+    site.repo.commit({"nginx/nginx.conf": "two\n"})
+    site.sync()
+    assert (live(site) / ".syncd-notes").read_text() == "notes\n" and site.sync().job["status"] == "unchanged"
+
+
+@pytest.mark.root
+def test_the_top_of_a_tree_belongs_to_the_owner_that_the_job_names(site: Stand) -> None:
+    site.write_config(owner="nobody", dir_mode="0750")
+    for number in range(2):
+        site.repo.commit({"nginx/sites/a.conf": f"{number}\n"})
+        assert site.sync().code == 0
+        found = live(site).stat()
+        assert (found.st_uid, found.st_mode & 0o777) == (65534, 0o750)
+    site.repo.commit({"nginx/sites/a.conf": None})
+    assert site.sync().code == 0 and live(site).stat().st_uid == 65534
+
+
 def test_a_rollback_is_one_switch_without_a_request(site: Stand) -> None:
     site.sync()
     first = tree_of(live(site))

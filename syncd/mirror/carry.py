@@ -1,0 +1,269 @@
+"""What stays is carried from the live tree into the new one: files with their owner, mode and times, links, and the folders that hold them.
+
+A copy, not a hard link: with a link one edit in place would change every tree at once, the kept ones too. Where the file system can
+(XFS, btrfs) the kernel lets both share their blocks until one is written to. Somebody may write to the live tree meanwhile: a second
+pass brings what has changed since the first, and each copy says which state of its original it is of, so that the ledger is never
+told more than that.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import posixpath
+import shutil
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from syncd.engine.ports import Carried
+from syncd.errors import MirrorError
+from syncd.mirror.folders import OPEN_BELOW, trouble
+from syncd.mirror.leftovers import above
+from syncd.mirror.scan import stat_of
+from syncd.models import Action, Entry, Verb
+
+COPY_BYTES = 1 << 30
+FICLONE = 0x40049409  # ioctl_ficlone(2)
+
+
+@dataclass(frozen=True)
+class Instead:
+    """What of a tree is not carried as it is, by public path: what is written, what is removed, and what gets another mode or owner."""
+
+    written: frozenset[str]
+    removed: frozenset[str]
+    looks: Mapping[str, Entry]
+    needed: frozenset[str]  # folders that something is written to
+    emptied: frozenset[str]  # folders that something is removed from
+
+    @classmethod
+    def of(cls, actions: Sequence[Action]) -> Instead:
+        written = frozenset(action.path for action in actions if action.verb in (Verb.WRITE, Verb.RESTORE))
+        removed = frozenset(action.path for action in actions if action.verb is Verb.REMOVE)
+        looks = {action.path: action.want for action in actions if action.verb is Verb.MODE and action.want is not None}
+        return cls(written, removed, looks, _above_all(written), _above_all(removed))
+
+    def goes(self, path: str) -> bool:
+        return path in self.written or path in self.removed
+
+
+@dataclass
+class Carrying:
+    """One tree's way into another, both open; `public` is what the paths of both begin with."""
+
+    source: int
+    target: int
+    public: str
+    instead: Instead
+    files: dict[str, Carried] = field(default_factory=dict)  # by public path
+    _folders: set[str] = field(default_factory=set)
+
+    def once(self) -> int:
+        """The target holds what the source holds now, but for what comes instead; how many files and links that took. Raises MirrorError, OSError."""
+        seen: set[str] = set()
+        count = self._folder(self.source, self.target, self.public, seen)
+        for path in sorted((self.files.keys() | self._folders) - seen, key=len, reverse=True):
+            self._withdraw(path)
+            count += 1
+        return count
+
+    def _folder(self, source: int, target: int, public: str, seen: set[str]) -> int:
+        count = 0
+        for name, found in _entries(source):
+            path = f"{public}/{name}"
+            if stat.S_ISDIR(found.st_mode):
+                count += self._down(source, target, path, found, seen)
+            elif not self.instead.goes(path):
+                count += self._one(source, target, path, found, seen)
+        return count
+
+    def _down(self, source: int, target: int, path: str, found: os.stat_result, seen: set[str]) -> int:
+        name = posixpath.basename(path)
+        with _stepped(source, name) as inner:
+            if path in self.instead.written:
+                self._check_makes_way(inner, path)
+                return 0
+            if path in self.instead.emptied and path not in self.instead.needed and not self._holds(inner, path):
+                return 0  # a folder from which the last file goes
+            seen.add(path)
+            if path not in self._folders:
+                with suppress(FileExistsError):
+                    os.mkdir(name, 0o700, dir_fd=target)
+                self._folders.add(path)
+            with _stepped(target, name) as outer:
+                count = self._folder(inner, outer, path, seen)
+                if os.geteuid() == 0:
+                    os.fchown(outer, found.st_uid, found.st_gid)
+                os.fchmod(outer, stat.S_IMODE(found.st_mode))
+        return count
+
+    def _holds(self, folder: int, public: str) -> bool:
+        """Does anything in the folder stay?"""
+        for name, found in _entries(folder):
+            path = f"{public}/{name}"
+            if not stat.S_ISDIR(found.st_mode):
+                if not self.instead.goes(path):
+                    return True
+            elif path not in self.instead.emptied or path in self.instead.needed:
+                return True
+            else:
+                with _stepped(folder, name) as deeper:
+                    if self._holds(deeper, path):
+                        return True
+        return False
+
+    def _check_makes_way(self, folder: int, path: str) -> None:
+        """Raises MirrorError where a file gets the name of a folder that holds anything but what goes."""
+        for name, found in _entries(folder):
+            inner = f"{path}/{name}"
+            if stat.S_ISDIR(found.st_mode):
+                with _stepped(folder, name) as deeper:
+                    self._check_makes_way(deeper, inner)
+            elif not self.instead.goes(inner):
+                raise MirrorError(f"the folder {path} is in the way of a file and not empty: {inner}", path=path, hint="move what is in it away; syncd did not write it")
+
+    def _one(self, source: int, target: int, path: str, found: os.stat_result, seen: set[str]) -> int:
+        seen.add(path)
+        known, name, looks = self.files.get(path), posixpath.basename(path), self.instead.looks.get(path)
+        if known is not None and known.was == stat_of(found):
+            return 0
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISLNK(found.st_mode):
+            raise MirrorError(f"{path} is no file, folder or link; a tree with it can't be published anew", path=path, hint="remove it")
+        try:
+            if known is not None:
+                os.unlink(name, dir_fd=target)
+            copy = _copy_link if stat.S_ISLNK(found.st_mode) else _copy_file
+            self.files[path] = copy(source, target, name, looks)
+        except FileNotFoundError:  # it has just gone
+            self.files.pop(path, None)
+        except OSError as error:
+            raise trouble("carry over", path, error) from error
+        return 1
+
+    def _withdraw(self, path: str) -> None:
+        """What is gone from the source meanwhile is gone from the target; a folder only when nothing was written to it."""
+        names = posixpath.dirname(path[len(self.public) :]).strip("/").split("/")
+        with _reached(self.target, [name for name in names if name]) as folder:
+            if self.files.pop(path, None) is not None:
+                os.unlink(posixpath.basename(path), dir_fd=folder)
+                return
+            self._folders.discard(path)
+            try:
+                os.rmdir(posixpath.basename(path), dir_fd=folder)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+
+
+def sizes(folder: int, public: str, instead: Instead) -> Iterator[int]:
+    """The bytes of every file and link that would be carried."""
+    for name, found in _entries(folder):
+        path = f"{public}/{name}"
+        if stat.S_ISDIR(found.st_mode):
+            with _stepped(folder, name) as deeper:
+                yield from sizes(deeper, path, instead)
+        elif not instead.goes(path):
+            yield found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
+def shares_blocks(folder: int) -> bool:
+    """Can two files of this folder's file system hold the same blocks until one is written to? Asked by trying, with a file that has no name."""
+    try:
+        one = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=folder)
+    except OSError:
+        return False  # no such files here: no sharing either, as far as we know
+    try:
+        os.write(one, b"x")
+        other = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        try:
+            fcntl.ioctl(other, FICLONE, one)
+        finally:
+            os.close(other)
+    except OSError:
+        return False
+    finally:
+        os.close(one)
+    return True
+
+
+def owner_of(found: os.stat_result, looks: Entry | None) -> tuple[int, int]:
+    """Who a copy belongs to: whoever the original does, but for what is asked anew."""
+    if looks is None:
+        return found.st_uid, found.st_gid
+    return found.st_uid if looks.uid is None else looks.uid, found.st_gid if looks.gid is None else looks.gid
+
+
+def _copy_file(source: int, target: int, name: str, looks: Entry | None) -> Carried:
+    """The file with its owner, mode and times, or with the wanted mode and owner."""
+    reading = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source)
+    try:
+        found = os.fstat(reading)
+        writing = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=target)
+        try:
+            _copy_bytes(reading, writing)
+            if os.geteuid() == 0 or looks is not None:
+                os.fchown(writing, *owner_of(found, looks))
+            os.fchmod(writing, looks.mode if looks is not None else stat.S_IMODE(found.st_mode))
+            os.utime(writing, ns=(found.st_atime_ns, found.st_mtime_ns))
+            return Carried(stat_of(found), stat_of(os.fstat(writing)))
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
+
+
+def _copy_bytes(reading: int, writing: int) -> None:
+    try:
+        while os.copy_file_range(reading, writing, COPY_BYTES):
+            pass
+    except OSError:  # not on this kernel, or across file systems: by hand, from where it came to
+        with open(reading, "rb", closefd=False) as one, open(writing, "wb", closefd=False) as other:
+            one.seek(0)
+            other.seek(0)
+            shutil.copyfileobj(one, other)
+
+
+def _copy_link(source: int, target: int, name: str, looks: Entry | None) -> Carried:
+    found = os.stat(name, dir_fd=source, follow_symlinks=False)
+    os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+    if os.geteuid() == 0 or looks is not None:
+        os.chown(name, *owner_of(found, looks), dir_fd=target, follow_symlinks=False)
+    return Carried(stat_of(found), stat_of(os.stat(name, dir_fd=target, follow_symlinks=False)))
+
+
+def _entries(folder: int) -> Iterator[tuple[str, os.stat_result]]:
+    """Names in order, and what they are; one that goes while we look is left out."""
+    for name in sorted(os.listdir(folder)):
+        try:
+            yield name, os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+
+
+@contextmanager
+def _stepped(folder: int, name: str) -> Iterator[int]:
+    descriptor = os.open(name, OPEN_BELOW, dir_fd=folder)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _reached(folder: int, names: Sequence[str]) -> Iterator[int]:
+    current = os.dup(folder)
+    try:
+        for name in names:
+            below = os.open(name, OPEN_BELOW, dir_fd=current)
+            os.close(current)
+            current = below
+        yield current
+    finally:
+        os.close(current)
+
+
+def _above_all(paths: Iterable[str]) -> frozenset[str]:
+    return frozenset(folder for path in paths for folder in above(posixpath.dirname(path)))
