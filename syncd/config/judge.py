@@ -16,7 +16,7 @@ Mark = Callable[[Key, str], Problem]
 
 
 def judge(config: Config, mark: Mark) -> list[Problem]:
-    return [*_identities(config, mark), *_destinations(config, mark), *_collisions(config, mark), *_not_yet(config, mark)]
+    return [*_identities(config, mark), *_destinations(config, mark), *_collisions(config, mark), *_switches(config, mark), *_not_yet(config, mark)]
 
 
 def _identities(config: Config, mark: Mark) -> Iterator[Problem]:
@@ -59,6 +59,23 @@ def _collisions(config: Config, mark: Mark) -> Iterator[Problem]:
 
 def _surely_same(one: PathRule, other: PathRule) -> bool:
     return one.source == other.source and not (one.include or one.exclude or other.include or other.exclude)
+
+
+def _switches(config: Config, mark: Mark) -> Iterator[Problem]:
+    """With publish: symlink the folder above the link is syncd's own: nothing else of the configuration may be in it."""
+    links = {name: job.paths[0].to for name, job in config.jobs.items() if job.publish is Publish.SYMLINK}
+    for name, to in links.items():
+        folder = os.path.dirname(to)
+        if folder == "/":
+            yield mark(("jobs", name, "paths", 0, "to"), f"'{to}/' would make / a folder of syncd's own; give the link a folder, like /srv{to}/current/")
+            continue
+        for place, what in ((config.state, "syncd's own state"), (config.path, "syncd's configuration")):
+            if f"{os.path.realpath(place)}/".startswith(f"{os.path.realpath(folder)}/"):
+                yield mark(("jobs", name, "paths", 0, "to"), f"{what} ({place}) is in {folder}, which has to be the link's own folder; give the link another one")
+        for other, job in config.jobs.items():
+            for index, rule in enumerate(job.paths):
+                if other != name and f"{rule.to}/".startswith(f"{folder}/"):
+                    yield mark(("jobs", other, "paths", index, "to"), f"'{rule.to}' is in {folder}, which is the own folder of jobs.{name} (publish: symlink)")
 
 
 def _not_yet(config: Config, mark: Mark) -> Iterator[Problem]:

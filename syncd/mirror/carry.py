@@ -236,11 +236,17 @@ def _copy_link(source: int, target: int, name: str, looks: Entry | None) -> Carr
 
 def _entries(folder: int) -> Iterator[tuple[str, os.stat_result]]:
     """Names in order, and what they are; one that goes while we look is left out."""
-    for name in sorted(os.listdir(folder)):
+    for name in sorted(names_in(folder)):
         try:
             yield name, os.stat(name, dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
             continue
+
+
+def names_in(folder: int) -> list[str]:
+    """What the open folder holds. Listed by a descriptor of its own: listing one twice rests on going back to its start, which nobody checks."""
+    with _stepped(folder, ".") as anew:
+        return os.listdir(anew)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from typing import BinaryIO
 from syncd.clock import Clock
 from syncd.engine.ports import Applied, Blobs, Mirror, Outcome, Target
 from syncd.errors import ChangedUnderneathError, MirrorError, UnsafePathError
-from syncd.mirror.carry import Carrying, Instead, owner_of, shares_blocks, sizes
+from syncd.mirror.carry import Carrying, Instead, names_in, owner_of, shares_blocks, sizes
 from syncd.mirror.disk import DiskMirror
 from syncd.mirror.folders import OPEN_BELOW, OPEN_FOLDER, translated
 from syncd.mirror.kernel import syncfs
@@ -115,7 +115,7 @@ class SwitchedMirror:
         return ()
 
     def _check_own(self, parent: int, job: Job) -> None:
-        others = [name for name in os.listdir(parent) if name != self._name and not TREE.match(name) and not name.startswith(PREFIX)]
+        others = [name for name in names_in(parent) if name != self._name and not TREE.match(name) and not name.startswith(PREFIX)]
         if others:
             shown = ", ".join(sorted(others)[:SHOWN]) + (f" and {len(others) - SHOWN} more" if len(others) > SHOWN else "")
             raise UnsafePathError(
@@ -269,7 +269,7 @@ class SwitchedMirror:
     def _evict(self, parent: int, before: str | None = None) -> list[MirrorError]:
         """Trees past the last `keep` are gone; `before`, which readers had until now, counts as the newest after the live one. What can't be removed is named."""
         live, troubles = self._live(), []
-        trees = sorted((name for name in os.listdir(parent) if TREE.match(name) and name != live), reverse=True)
+        trees = sorted((name for name in names_in(parent) if TREE.match(name) and name != live), reverse=True)
         trees.sort(key=lambda name: name != before)
         for name in trees[max(0, self._keep - 1) :]:
             try:
@@ -287,7 +287,7 @@ class SwitchedMirror:
         count = 0
         with suppress(FileNotFoundError), translated("sweep"), self._opened() as parent:
             live = self._live()
-            for name in os.listdir(parent):
+            for name in names_in(parent):
                 if TREE.match(name) and name.endswith(f"-{intent}") and name != live and _is_folder(parent, name):
                     _remove_tree(parent, name)
                     count += 1
@@ -320,7 +320,7 @@ class SwitchedMirror:
 
 def _stamp(parent: int, now: datetime) -> str:
     """When the new tree is made; later than every tree that stands, so that names sort by age whatever the clock does."""
-    newest = max((found.group(1) for found in map(TREE.match, os.listdir(parent)) if found is not None), default="")
+    newest = max((found.group(1) for found in map(TREE.match, names_in(parent)) if found is not None), default="")
     stamp = now.strftime(STAMP)
     if stamp > newest:
         return stamp

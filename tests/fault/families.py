@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tests.fault.order import order_wrong
 from tests.fault.points import ERRORS, Tally, fail_at_calls, kill_at_lines
 from tests.fault.scene import Scene, Workbench
+from tests.fault.switched import SwitchedScene
 from tests.fault.syscalls import KILL, at_syscalls
 from tests.fault.syscalls import missing as no_strace
 
@@ -72,4 +73,8 @@ FAMILIES: dict[str, Family] = {
     "calls-many": Family(calls(MANY), 200, 1000, explains=True),
     "syscalls-kill": Family(syscalls(KILL), 300, 2500, no_strace),
     "syscalls-errno": Family(syscalls(ERRORS), 300, 3000, no_strace, explains=True),
+    "publish-lines": Family(lines(0, SwitchedScene), 300, 3000),
+    "publish-calls": Family(calls(0, SwitchedScene), 300, 2500, explains=True),
+    "publish-kill": Family(syscalls(KILL, scene=SwitchedScene), 300, 1500, no_strace),
+    "publish-errno": Family(syscalls(ERRORS, scene=SwitchedScene), 300, 2000, no_strace),
 }

@@ -36,7 +36,7 @@ PLACES = (os.path.join(os.path.dirname(__file__), "bugs.py"), *OURS)
 ERRORS = ("ENOSPC", "EIO", "EACCES", "EROFS", "EMFILE", "EXDEV", "EBUSY", "EINTR", "EDQUOT")
 CALLS = (
     "open", "read", "write", "close", "fsync", "stat", "lstat", "fstat", "rename", "unlink", "mkdir", "rmdir", "fchmod", "chmod", "symlink", "readlink", "listdir",
-    "scandir", "statvfs", "makedirs", "truncate", "pwrite", "pread",
+    "scandir", "statvfs", "makedirs", "truncate", "pwrite", "pread", "copy_file_range", "utime", "fchown", "chown",
 )  # fmt: skip
 PLACE_BYTES = 128
 DONE, FAILED, TRACEBACK, HUNG = 0, 10, 70, -signal.SIGALRM

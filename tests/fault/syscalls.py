@@ -22,7 +22,7 @@ from tests.fault.scene import Scene, Workbench
 KINDS = (
     "openat", "read", "write", "close", "fsync", "fdatasync", "syncfs", "rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "fchmod",
     "fchmodat", "chmod", "fchown", "fchownat", "symlink", "symlinkat", "readlink", "readlinkat", "getdents64", "statfs", "fstatfs", "newfstatat", "ftruncate", "pread64",
-    "pwrite64", "fcntl", "flock", "lseek", "link", "linkat", "access", "fallocate",
+    "pwrite64", "fcntl", "flock", "lseek", "link", "linkat", "access", "fallocate", "copy_file_range", "utimensat", "ioctl",
 )  # fmt: skip
 KILL = ("",)
 ONLY_CLOSE = {"close": ("EIO",)}  # what else close(2) returns says nothing of the file

@@ -52,6 +52,15 @@ MISTAKES: dict[str, tuple[str, int, int, str, str]] = {
     "unknown identity key": (swap("private_key:", "private_kee:"), 3, 24, "github.ops.private_kee", "did you mean 'private_key'?"),
     "unknown path key": (path("{from: nginx/, to: /srv/nginx/, inclde: [a]}"), 9, 41, "jobs.nginx.paths[0].inclde", "did you mean 'include'?"),
     "unknown limit": (job("limits: {deletes: 5}"), 8, 14, "jobs.nginx.limits.deletes", "did you mean 'delete'?"),
+    "a link right below /": (job("publish: symlink").replace("/srv/nginx/", "/srv/"), 10, 28, "jobs.nginx.paths[0].to", "would make / a folder of syncd's own"),
+    "a link beside the state": (job("publish: symlink") + "state: /srv/state\n", 10, 28, "jobs.nginx.paths[0].to", "(/srv/state) is in /srv, which has to be the link's own folder"),
+    "two links in one folder": (
+        job("publish: symlink") + "  other: {repo: a/b, every: 5m, publish: symlink, paths: [{from: x/, to: /srv/other/}]}\n", 11, 74, "jobs.other.paths[0].to",
+        "is in /srv, which is the own folder of jobs.nginx (publish: symlink)",
+    ),
+    "files in the folder of a link": (
+        job("publish: symlink") + "  other: {repo: a/b, every: 5m, paths: [{from: x, to: /srv/deep/x}]}\n", 11, 55, "jobs.other.paths[0].to", "is in /srv, which is the own folder of jobs.nginx",
+    ),
     "a key twice": (job("repo: acme/other"), 8, 5, "jobs.nginx.repo", "is given twice; the first is in line 6"),
     "a job twice": (BASE + "  nginx:\n    repo: a/b\n", 10, 3, "jobs.nginx", "is given twice"),
     "tabs": ("version: 1\ngithub:\n\tops: 1\n", 3, 1, "", "indent with spaces, not tabs"),
@@ -139,6 +148,13 @@ def test_a_mistake_is_shown_where_it_is_and_says_what_was_expected(tmp_path: Pat
 
 def test_there_are_sixty_of_them() -> None:
     assert len(MISTAKES) >= 60
+
+
+def test_the_folder_above_a_link_does_not_hold_the_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(job("publish: symlink").replace("/srv/nginx/", f"{tmp_path}/current/"))
+    with pytest.raises(ConfigError, match=r"syncd's configuration .* is in .*, which has to be the link's own folder"):
+        load_config(file, {"HOME": "/nowhere"})
 
 
 def test_every_mistake_is_said_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
