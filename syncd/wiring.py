@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 from syncd.clock import Clock, Patience, SystemClock
 from syncd.config.model import Config
@@ -30,6 +31,7 @@ from syncd.mirror.disk import DiskMirror
 from syncd.mirror.switch import mirror_of
 from syncd.models import AppIdentity, Identity, Job, LoginIdentity, Secret, TokenIdentity
 from syncd.store.blobs import BlobCache
+from syncd.store.expiries import expiries_of, read_expiries, write_expiries
 from syncd.store.lock import job_lock
 from syncd.store.pairs import PairFile
 from syncd.store.store import SqliteStore
@@ -88,6 +90,10 @@ class Workshop:
 
     def patience(self, job: Job) -> Patience:
         return Patience(self.clock, job.timeout_seconds, self.stop)
+
+    def patience_of(self, seconds: float) -> Patience:
+        """For what is no job's run; a signal ends it too."""
+        return Patience(self.clock, seconds, self.stop)
 
     @contextmanager
     def locked(self, job: Job) -> Iterator[None]:
@@ -154,12 +160,21 @@ class Workshop:
         return Anonymous()
 
     def save_budgets(self) -> None:
-        """What GitHub said of each identity's limit is in the store."""
+        """What GitHub said of each identity's limit, and of its token's end, is kept."""
         for name, budget in self.budgets.items():
             view = budget.view()
             if view.limit is not None and self._saved.get(name) != view:
                 self.store.see_budget(name, view.limit, view.remaining, view.reset_at)
                 self._saved[name] = view
+
+        known = read_expiries(self.config.state)
+        now = {name: at for name, at in (known | self.tally.expiries()).items() if at is not None and name in self.config.identities}
+        if now != known and self.config.state.is_dir():
+            write_expiries(self.config.state, now)
+
+    def expiries(self) -> dict[str, datetime]:
+        """Identity -> when somebody has to make a new token or log in again, for those that end. What GitHub said last, from memory or disk."""
+        return expiries_of(self.config.state, self.config.identities, self.tally.expiries())
 
     def close(self, revoke: bool = False) -> None:
         """`revoke`: installation tokens are ended at GitHub, as a daemon does at a clean stop; a one-shot leaves them their hour."""

@@ -8,6 +8,9 @@ from syncd.cli.common import Settings, emit
 from syncd.config.model import Config
 from syncd.config.secrets import judge_secrets
 from syncd.errors import ConfigError, SyncdError
+from syncd.models import LoginIdentity
+
+LOGIN_SECONDS = 60.0
 
 
 @click.command(name="check", short_help="Every mistake in the configuration.")
@@ -30,7 +33,15 @@ def _ask(settings: Settings, config: Config) -> int:
 
     workshop = Workshop.open(config, settings.environ, only_look=True)
     codes = []
+    logins = [identity for identity in config.identities.values() if isinstance(identity, LoginIdentity)]
     try:
+        for identity in logins:
+            try:
+                workshop.line(identity).credentials.token_for(None, workshop.patience_of(LOGIN_SECONDS))
+                emit(settings, f"✓ {identity.name}  somebody is logged in")
+            except SyncdError as error:
+                codes.append(error.exit_code)
+                click.echo(f"✕ {identity.name}  {error.message}" + (f"\n    → {error.hint}" if error.hint else ""), err=True)
         for job in config.jobs.values():
             try:
                 head = workshop.house(job).source.resolve(job.repo, job.ref, None, workshop.patience(job))
@@ -42,6 +53,6 @@ def _ask(settings: Settings, config: Config) -> int:
         workshop.close()
     if not codes:
         return 0
-    if len(codes) < len(config.jobs):
+    if len(codes) < len(config.jobs) + len(logins):
         return 3
     return codes[0] if len(set(codes)) == 1 else 1

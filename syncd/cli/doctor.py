@@ -9,17 +9,19 @@ from dataclasses import dataclass
 import click
 
 from syncd.cli.common import Settings, emit
+from syncd.cli.identities import ending, kind_of
 from syncd.cli.reports import printable
 from syncd.config.model import Config
 from syncd.config.secrets import judge_secrets
 from syncd.errors import ConfigError, SyncdError
 from syncd.mirror.ground import remarks
-from syncd.models import AppIdentity, LoginIdentity, TokenIdentity
+from syncd.models import LoginIdentity
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE
 from syncd.wiring import Workshop
 
 SKEW_SHOWN_SECONDS = 30.0
+LOGIN_SECONDS = 60.0
 MARKS = {"good": ("✓", "green"), "note": ("!", "yellow"), "bad": ("✕", "red")}
 
 
@@ -38,7 +40,7 @@ class Finding:
 @click.pass_obj
 def command(settings: Settings) -> int:
     """Look at the configuration, the store, the clock, each identity, each job's repository and each destination, and say what is
-    wrong and what to do about it. Asks GitHub once per repository; writes nothing.
+    wrong and what to do about it. Asks GitHub once per repository; writes nothing but a login's renewed tokens.
     """
     config, mark = settings.load_with_places()
     problems = judge_secrets(config, settings.environ, mark)
@@ -47,7 +49,7 @@ def command(settings: Settings) -> int:
     workshop = Workshop.open(config, settings.environ, only_look=True)
     codes = []
     try:
-        for finding in [*_config(config), *_store(workshop), *_online(workshop), *_destinations(config), *_push(config)]:
+        for finding in [*_config(config), *_store(workshop), *_logins(workshop), *_online(workshop), *_ending(workshop), *_destinations(config), *_push(config)]:
             sign, colour = MARKS[finding.mark]
             emit(settings, f"{click.style(sign, fg=colour)} {finding.what:<13} {printable(finding.text)}")
             if finding.hint:
@@ -80,6 +82,29 @@ def _store(workshop: Workshop) -> Iterator[Finding]:
             yield Finding("note", "store", f"{name} is not configured any more; its {count} files stay", f"to forget them: syncd sync --forget {name}")
 
 
+def _logins(workshop: Workshop) -> Iterator[Finding]:
+    """Each login that no job may be using: who it is, and whether its token can be renewed. A renewed pair is kept: it is the only one."""
+    for name, identity in workshop.config.identities.items():
+        if isinstance(identity, LoginIdentity):
+            try:
+                workshop.line(identity).credentials.token_for(None, workshop.patience_of(LOGIN_SECONDS))
+                pair = workshop.pairs(identity).load()
+                yield Finding("good", "login", f"{name}: logged in as {pair.login if pair is not None else 'somebody'}")
+            except SyncdError as error:
+                yield Finding("bad", "login", f"{name}: {error.message}", error.hint, error.exit_code)
+
+
+def _ending(workshop: Workshop) -> Iterator[Finding]:
+    expiries, now = workshop.expiries(), workshop.clock.now()
+    said = set()
+    for name, text, hint in ending(workshop.config.identities, expiries, now):
+        said.add(name)
+        yield Finding("note", "expiry", f"{name}: {text}", hint)
+    for name, at in expiries.items():
+        if name not in said:
+            yield Finding("good", "expiry", f"{name}: {'the login' if isinstance(workshop.config.identities[name], LoginIdentity) else 'the token'} ends on {at:%Y-%m-%d}")
+
+
 def _online(workshop: Workshop) -> Iterator[Finding]:
     """Each repository and ref once, with the identity that reads it; then what the answers told about clocks and limits."""
     asked: dict[tuple[str, str, str | None], Finding] = {}
@@ -88,7 +113,7 @@ def _online(workshop: Workshop) -> Iterator[Finding]:
         if key not in asked:
             try:
                 head = workshop.house(job).source.resolve(job.repo, job.ref, None, workshop.patience(job))
-                asked[key] = Finding("good", "repository", f"{job.repo}@{job.ref or 'HEAD'} is {head.commit[:7]}, read as {job.identity} ({_kind(workshop.config, job.identity)})")
+                asked[key] = Finding("good", "repository", f"{job.repo}@{job.ref or 'HEAD'} is {head.commit[:7]}, read as {job.identity} ({kind_of(workshop.config.identities[job.identity])})")
             except SyncdError as error:
                 asked[key] = Finding("bad", "repository", f"{job.repo}@{job.ref or 'HEAD'} as {job.identity}: {error.message}", error.hint, error.exit_code)
     yield from asked.values()
@@ -102,15 +127,6 @@ def _online(workshop: Workshop) -> Iterator[Finding]:
             low = view.remaining < view.limit // 10
             until = f" until {view.reset_at:%H:%M:%SZ}" if view.reset_at is not None else ""
             yield Finding("note" if low else "good", "limit", f"{name}: {view.remaining:,} of {view.limit:,} requests left{until}")
-
-
-def _kind(config: Config, name: str) -> str:
-    identity = config.identities[name]
-    if isinstance(identity, AppIdentity):
-        return f"App {identity.issuer}"
-    if isinstance(identity, TokenIdentity):
-        return "token"
-    return "login" if isinstance(identity, LoginIdentity) else "anonymous"
 
 
 def _destinations(config: Config) -> Iterator[Finding]:

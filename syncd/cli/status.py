@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 
 import click
 
-from syncd.cli.common import Settings, chosen_jobs, emit
+from syncd.cli.common import Settings, chosen_jobs, emit, say
+from syncd.cli.identities import ending
 from syncd.cli.table import table
 from syncd.config.model import Config
 from syncd.engine.hooks import named
 from syncd.readings import ORDER, JobReading, Readings, ago, as_object, read
+from syncd.store.expiries import expiries_of
 from syncd.store.store import SqliteStore
 
 COLOUR = {"failing": "red", "drift": "yellow", "paused": "cyan", "never": "cyan", "in_step": "green"}
@@ -31,6 +33,8 @@ def command(settings: Settings, jobs: tuple[str, ...], as_json: bool) -> int:
         readings = read(config, store, datetime.now(UTC), names=[job.name for job in chosen])
     finally:
         store.close()
+    for name, text, hint in ending(config.identities, expiries_of(config.state, config.identities), readings.at):
+        say(settings, f"! {name}: {text}; {hint}")
     if as_json:
         click.echo(json.dumps(as_object(readings)))
     else:

@@ -6,7 +6,6 @@ A key that is used is answered at check time with the text here; nobody finds ou
 from __future__ import annotations
 
 NOT_YET: dict[str, str] = {
-    "github.*.login": "logging in as a user",
     "web.webhook": "the push webhook",
     "web.show_diffs": "showing diffs on the status page",
     "notify": "notifications",

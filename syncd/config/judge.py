@@ -10,7 +10,7 @@ from syncd.config.features import NOT_YET
 from syncd.config.model import Config
 from syncd.config.places import Key
 from syncd.errors import Problem
-from syncd.models import Job, Lfs, LoginIdentity, PathRule, Publish, Require
+from syncd.models import Job, Lfs, PathRule, Publish, Require
 
 Mark = Callable[[Key, str], Problem]
 
@@ -79,9 +79,6 @@ def _switches(config: Config, mark: Mark) -> Iterator[Problem]:
 
 
 def _not_yet(config: Config, mark: Mark) -> Iterator[Problem]:
-    for name, identity in config.identities.items():
-        if isinstance(identity, LoginIdentity) and "github.*.login" in NOT_YET:
-            yield mark(("github", name, "login"), f"{NOT_YET['github.*.login']} is not available yet")
     for name, job in config.jobs.items():
         used = {
             "publish": job.publish is Publish.SYMLINK, "lfs": job.lfs is Lfs.FETCH, "require": job.require != Require(),

@@ -139,6 +139,17 @@ class Tally:
         self._codes: Counter[tuple[str, int]] = Counter()
         self._spent: Counter[tuple[str, str]] = Counter()
         self.skew_seconds: float | None = None
+        self._expiries: dict[str, datetime | None] = {}
+
+    def see_expiry(self, identity: str, expires_at: datetime | None) -> None:
+        """GitHub took the identity's token, and said when it will end, or nothing of the kind."""
+        with self._guard:
+            self._expiries[identity] = expires_at
+
+    def expiries(self) -> dict[str, datetime | None]:
+        """Identity -> when its token ends, None for one that does not say; of those that were used."""
+        with self._guard:
+            return dict(self._expiries)
 
     def count(self, identity: str, status: int, repo: str | None = None) -> None:
         """One exchange; about `repo` where the identity's hourly limit paid for it (a 304 is free)."""

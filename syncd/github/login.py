@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from syncd.clock import Clock, Patience
 from syncd.errors import AuthError, BadResponseError, RemoteUnavailableError, SyncdError, TimedOutError
 from syncd.github.protocol import USER_AGENT, Known, Request, Response, Transport, date_of, failure, get, known, one_line, read, read_json, refusal
-from syncd.github.tokens import LOOK_UP_SECONDS, REFUSED_SECONDS, Token, bearer, presentable
+from syncd.github.tokens import LOOK_UP_SECONDS, READ_AGAIN_SECONDS, REFUSED_SECONDS, Token, bearer, presentable
 from syncd.models import Pair, Secret
 from syncd.redact import remember
 
@@ -243,7 +243,7 @@ class UserToken:
         self._token: Token | None = None
         self._rejected: Secret | None = None
         self._unkept: Pair | None = None
-        self._renewed_at = float("-inf")
+        self._renewed_at = self._looked_at = float("-inf")
         self._refused: tuple[float, SyncdError] | None = None
         self._offset = timedelta(0)  # server clock minus ours, as far as it showed
 
@@ -251,7 +251,10 @@ class UserToken:
         while not self._turn.acquire(timeout=LOOK_UP_SECONDS):
             patience.check()
         try:
-            if self._token is None or not self._token.usable_at(self._clock.now() + self._offset, self._clock.monotonic()):
+            now = self._clock.monotonic()
+            looked_at, self._looked_at = self._looked_at, now if now - self._looked_at >= READ_AGAIN_SECONDS else self._looked_at
+            if self._token is None or self._looked_at != looked_at or not self._token.usable_at(self._clock.now() + self._offset, now):
+                self._token = None  # who logged out, or in as somebody else, needs no restart
                 self._token = self._found() or self._renewed(patience)
             return self._token
         finally:

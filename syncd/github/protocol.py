@@ -157,6 +157,18 @@ def date_of(headers: Mapping[str, str]) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
+def expiry_of(headers: Mapping[str, str]) -> datetime | None:
+    """When a token that somebody made will end, aware; None where GitHub does not say. Source: recorded answers, `2025-02-04 16:42:10 UTC`."""
+    text = headers.get("github-authentication-token-expiration", "").strip()
+    for form in ("%Y-%m-%d %H:%M:%S UTC", "%Y-%m-%d %H:%M:%S %z"):
+        try:
+            found = datetime.strptime(text, form)
+        except ValueError:
+            continue
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return None
+
+
 @dataclass(frozen=True)
 class Refusal:
     """An answer that is not success, read: what `failure` and those who handle single statuses look at. `page` is a web page's body."""

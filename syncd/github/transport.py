@@ -28,7 +28,7 @@ from syncd.clock import Clock, Patience
 from syncd.errors import BadResponseError, ConfigError, RateLimitedError, RemoteUnavailableError, TimedOutError
 from syncd.github.addresses import Proxies, check_elsewhere, same_origin, target
 from syncd.github.limits import Budget, Gate, HeldBackError, Tally
-from syncd.github.protocol import Request, Response, Transport, date_of, known, limit, refusal
+from syncd.github.protocol import Request, Response, Transport, date_of, expiry_of, known, limit, refusal
 from syncd.models import Secret
 from syncd.redact import remember
 
@@ -258,6 +258,8 @@ class Network:
                 raise
             self._tally.count(self._identity, raw.status_code, request.repo if charged else None)
             answer = _Answer(request, raw, exchange, patience, self._gate.leave)
+            if answer.status < 400 and charged and credential is not None:
+                self._tally.see_expiry(self._identity, expiry_of(answer.headers))
             if answer.status != 401 and charged:
                 self._budget.note(answer.headers, refused=answer.status in (403, 429))
         finally:

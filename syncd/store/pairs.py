@@ -179,6 +179,17 @@ class PairFile:
             os.close(descriptor)
 
 
+def end_of_login(pairs: PairFile) -> datetime | None:
+    """When somebody has to log in again at the latest; None where it does not end, or nobody is logged in."""
+    try:
+        pair = pairs.load()
+    except StoreError:
+        return None
+    if pair is None:
+        return None
+    return pair.refresh_expires_at if pair.refresh is not None else pair.access_expires_at
+
+
 def _encoded(pair: Pair) -> bytes:
     def when(moment: datetime | None) -> str | None:
         return moment.isoformat() if moment is not None else None
@@ -207,4 +218,4 @@ def _decoded(text: str) -> Pair | None:
     return Pair(found["api"], found["client_id"], found["login"], Secret(found["access"]), issued, ends[0], refresh, ends[1], found["after"])
 
 
-__all__ = ["PairFile"]
+__all__ = ["PairFile", "end_of_login"]

@@ -1,0 +1,35 @@
+"""What the verbs say of an identity: what kind it is, how it stands, and which of its tokens ends soon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+
+from syncd.models import AppIdentity, Identity, LoginIdentity, TokenIdentity
+
+WARNED_AHEAD = timedelta(days=14)
+
+
+def kind_of(identity: Identity) -> str:
+    """In a few words, as in `App 12345`."""
+    if isinstance(identity, AppIdentity):
+        return f"App {identity.issuer}"
+    if isinstance(identity, TokenIdentity):
+        return "token"
+    return "login" if isinstance(identity, LoginIdentity) else "anonymous"
+
+
+def ending(identities: Mapping[str, Identity], expiries: Mapping[str, datetime], now: datetime) -> Iterator[tuple[str, str, str]]:
+    """(identity, what is to be said, what to do) of each token that ends within two weeks, or has ended."""
+    for name, at in expiries.items():
+        left = at - now
+        if name not in identities or left > WARNED_AHEAD:
+            continue
+        login = isinstance(identities[name], LoginIdentity)
+        what, day = "the login" if login else "the token", f"{at:%Y-%m-%d}"
+        hint = f"run: syncd login {name}" if login else "make a new one and put it in the old one's place; no restart is needed"
+        if left <= timedelta(0):
+            yield name, f"{what} ended on {day}", hint
+        else:
+            days = left.days
+            yield name, f"{what} ends on {day}, {'in less than a day' if days < 1 else 'in 1 day' if days == 1 else f'in {days} days'}", hint

@@ -1,0 +1,103 @@
+"""`syncd installations [NAME]`: what each identity reaches, asked of GitHub: an App's installations and repositories, or whose a token is."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+
+import click
+
+from syncd.cli.common import EXIT_SOME_FAILED, Settings, emit
+from syncd.cli.identities import kind_of
+from syncd.cli.reports import printable
+from syncd.config.model import Config
+from syncd.errors import ConfigError, SyncdError
+from syncd.github.app import Installation
+from syncd.github.login import home_of, web_of
+from syncd.github.reach import Reached, app_reach, user_reach, whose
+from syncd.models import AnonymousIdentity, Identity
+from syncd.wiring import Workshop
+
+TIMEOUT_SECONDS = 600.0
+NEEDED = "contents: "
+
+
+@click.command(name="installations", short_help="What each identity reaches.")
+@click.argument("name", metavar="[NAME]", required=False)
+@click.pass_obj
+def command(settings: Settings, name: str | None) -> int:
+    """Ask GitHub what the identity NAME, or every one, reaches: where an App is installed, on which repositories, with which
+    permissions, and what is suspended; whose a token or login is. Mints a token for each installation and ends it again.
+
+    Exit: 0 all answered, 3 some did, 4 GitHub refused who we are, 5 try again later.
+    """
+    config = settings.load()
+    identities = chosen(config, name)
+    workshop = Workshop.open(config, settings.environ, only_look=True)
+    codes = []
+    try:
+        for identity in identities:
+            try:
+                for line in _lines(workshop, config, identity):
+                    emit(settings, printable(line))
+            except SyncdError as error:
+                codes.append(error.exit_code)
+                click.echo(f"✕ {identity.name} ({kind_of(identity)}): {printable(error.message)}" + (f"\n    → {printable(error.hint)}" if error.hint else ""), err=True)
+    finally:
+        workshop.close()
+    if not codes:
+        return 0
+    if len(codes) < len(identities):
+        return EXIT_SOME_FAILED
+    return codes[0] if len(set(codes)) == 1 else 1
+
+
+def chosen(config: Config, name: str | None) -> list[Identity]:
+    if name is None:
+        return list(config.identities.values())
+    if name not in config.identities:
+        close = difflib.get_close_matches(name, config.identities, 1)
+        raise ConfigError(
+            f"there is no identity '{name}' under github: in {config.path}" + (f"; did you mean '{close[0]}'?" if close else ""), hint="the identities are: " + ", ".join(config.identities)
+        )
+    return [config.identities[name]]
+
+
+def _lines(workshop: Workshop, config: Config, identity: Identity) -> Iterator[str]:
+    line, patience, home = workshop.line(identity), workshop.patience_of(TIMEOUT_SECONDS), home_of(web_of(identity.api))
+    wanted = {job.repo.lower() for job in config.jobs.values() if job.identity == identity.name}
+    if isinstance(line.credentials, Installation):
+        reach = app_reach(line.credentials, identity.api, line.plain, patience)
+        count = len(reach.installations)
+        yield f"{identity.name}: App {reach.slug} ({reach.id}) on {home}, {count} installation{'s' * (count != 1)}"
+        if not count:
+            yield f"    → install it: {web_of(identity.api)}/apps/{reach.slug}/installations/new"
+        yield from _installations(reach.installations, wanted)
+        return
+    if isinstance(identity, AnonymousIdentity):
+        yield f"{identity.name}: nobody; the public repositories of {home}"
+        return
+    login, scopes = whose(line.transport, identity.api, patience)
+    yield f"{identity.name}: {kind_of(identity)} of {login} on {home}" + (f", scopes: {scopes or 'none'}" if scopes is not None else "")
+    found = user_reach(line.transport, identity.api, patience)
+    if found is None:
+        yield "    GitHub does not list what such a token reaches; `syncd check --online` tries each job's repository"
+    else:
+        yield from _installations(found, wanted)
+
+
+def _installations(found: tuple[Reached, ...], wanted: set[str]) -> Iterator[str]:
+    for one in found:
+        marks = [f"{one.selection} repositories"] + [permission for permission in one.permissions if permission.startswith(NEEDED)]
+        yield f"  {one.id}  {one.account}: {', '.join(marks)}" + ("  SUSPENDED" if one.suspended else "")
+        if one.suspended:
+            yield "    → an owner of the account can unsuspend it under Settings → Applications"
+        elif not any(permission.startswith(NEEDED) for permission in one.permissions):
+            yield "    → it may not read contents: grant the App contents: read, and let an owner of the account accept it"
+        if one.problem is not None:
+            yield f"    ✕ {one.problem.message}"
+        for repo in one.repositories or ():
+            yield f"    {repo}" + ("  (of a job)" if repo.lower() in wanted else "")
+    reached = {repo.lower() for one in found for repo in one.repositories or ()}
+    for repo in sorted(wanted - reached):
+        yield f"  ✕ {repo} (of a job) is in none of them: select it, or it has another name now"

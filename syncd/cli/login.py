@@ -1,0 +1,67 @@
+"""`syncd login NAME`: a user logs in through the browser of any machine; nothing is pasted, and no secret is typed."""
+
+from __future__ import annotations
+
+import difflib
+
+import click
+
+from syncd.cli.common import Settings, emit
+from syncd.cli.sync import stopping
+from syncd.config.model import Config
+from syncd.errors import ConfigError
+from syncd.github.login import Door, home_of, pair_of, web_of, who_is
+from syncd.models import LoginIdentity
+from syncd.wiring import Workshop
+
+TIMEOUT_SECONDS = 3600.0  # GitHub's own end of a code comes first
+
+
+@click.command(name="login", short_help="Log in as a user, through any browser.")
+@click.argument("name", metavar="NAME")
+@click.option("--scope", default="repo", show_default=True, help="What an OAuth app asks for; '' is public repositories only. GitHub Apps ignore it.")
+@click.pass_obj
+def command(settings: Settings, name: str, scope: str) -> int:
+    """Log in as the `login:` identity NAME: shows a code and an address, waits until somebody has entered it there, and keeps the
+    tokens (0600, in the state folder). They are renewed by themselves from then on. Exit 4 when GitHub or the user declines.
+    """
+    config = settings.load()
+    identity = login_identity(config, name)
+    workshop = Workshop.open(config, settings.environ)
+    try:
+        with stopping(workshop):
+            return _log_in(settings, workshop, identity, scope)
+    finally:
+        workshop.close()
+
+
+def _log_in(settings: Settings, workshop: Workshop, identity: LoginIdentity, scope: str) -> int:
+    line, pairs, patience = workshop.line(identity), workshop.pairs(identity), workshop.patience_of(TIMEOUT_SECONDS)
+    door = Door(line.plain, web_of(identity.api), identity.client_id, identity.name)
+    invitation = door.invite(scope, patience)
+    minutes = round(invitation.seconds / 60)
+    click.echo(f"Open {invitation.address} in any browser and enter the code {click.style(invitation.user_code, bold=True)}", err=True)
+    click.echo(f"waiting, up to {minutes} minutes; Ctrl-C ends it ...", err=True)
+    found, at = door.wait_for(invitation, patience)
+    pair = pair_of(found, at, identity.api, identity.client_id, "", workshop.clock.now())
+    login = who_is(line.plain, identity.api, pair.access, patience)
+    kept = pair_of(found, at, identity.api, identity.client_id, login, pair.issued_at)
+    with pairs.alone(patience):
+        pairs.keep(kept)
+    until = f"; it is renewed by itself, until {kept.refresh_expires_at:%Y-%m-%d} at the latest if syncd never runs meanwhile" if kept.refresh_expires_at is not None else ""
+    emit(settings, f"logged in to {home_of(web_of(identity.api))} as {login}{until}")
+    emit(settings, f"kept in {pairs.file} (0600); to end it: syncd logout {identity.name}")
+    return 0
+
+
+def login_identity(config: Config, name: str) -> LoginIdentity:
+    """The identity of that name. Raises ConfigError for one that is not there or not a login."""
+    logins = [one for one, identity in config.identities.items() if isinstance(identity, LoginIdentity)]
+    found = config.identities.get(name)
+    if isinstance(found, LoginIdentity):
+        return found
+    hint = f"the identities with login: are {', '.join(logins)}" if logins else "write one under github:, like: me: {login: {client_id: Iv23li...}}"
+    if found is not None:
+        raise ConfigError(f"'{name}' in {config.path} is no login: its own secret is in the configuration, and there is nothing to log in to", hint=hint)
+    close = difflib.get_close_matches(name, config.identities, 1)
+    raise ConfigError(f"there is no identity '{name}' under github: in {config.path}" + (f"; did you mean '{close[0]}'?" if close else ""), hint=hint)

@@ -1,0 +1,37 @@
+"""`syncd logout NAME`: the tokens of a login are gone from this machine."""
+
+from __future__ import annotations
+
+import click
+
+from syncd.cli.common import Settings, emit
+from syncd.cli.login import login_identity
+from syncd.cli.sync import stopping
+from syncd.github.login import web_of
+from syncd.wiring import Workshop
+
+TIMEOUT_SECONDS = 60.0
+
+
+@click.command(name="logout", short_help="Forget a login's tokens.")
+@click.argument("name", metavar="NAME")
+@click.pass_obj
+def command(settings: Settings, name: str) -> int:
+    """Remove the tokens of the `login:` identity NAME from this machine. GitHub lets only the app's owner, with its secret, end them
+    there; what you can do yourself on the web is said. Exit 0 also when nobody was logged in.
+    """
+    config = settings.load()
+    identity = login_identity(config, name)
+    workshop = Workshop.open(config, settings.environ, only_look=True)
+    try:
+        pairs = workshop.pairs(identity)
+        if not pairs.file.exists():
+            emit(settings, f"nobody was logged in as {name}")
+            return 0
+        with stopping(workshop), pairs.alone(workshop.patience_of(TIMEOUT_SECONDS)):
+            pairs.forget()
+    finally:
+        workshop.close()
+    emit(settings, f"the tokens of {name} are gone from {config.state}")
+    emit(settings, f"GitHub still knows them until they end. To end them now: {web_of(identity.api)}/settings/applications → the app → Revoke")
+    return 0
