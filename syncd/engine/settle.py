@@ -73,7 +73,8 @@ def _entry_root(action: Action) -> str:
 
 def _folders_that_stand(intent: Intent, mirror: Mirror) -> tuple[str, ...]:
     found = mirror.scan({folder: Target(_root_of(intent, folder), None) for folder in intent.folders})
-    return tuple(folder for folder, local in found.items() if local is not None and local.kind is Kind.DIRECTORY)
+    # one that can't be looked at now counts as standing: forgotten, it would be in the way for ever as somebody else's
+    return tuple(folder for folder, local in found.items() if local is not None and (local.kind is Kind.DIRECTORY or local.problem is not None))
 
 
 def _root_of(intent: Intent, folder: str) -> str:

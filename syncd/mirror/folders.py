@@ -22,6 +22,9 @@ class InTheWayError(MirrorError):
     """A file stands where the way down needs a folder."""
 
 
+NOT_THERE = (Missing, InTheWayError, UnsafePathError)  # nothing of ours can be below; what else a disk answers says nothing of what it holds
+
+
 def open_root(root: str) -> int:
     """A descriptor of the operator's folder; links on the way to it are the operator's own. Raises Missing, MirrorError."""
     try:
@@ -29,7 +32,7 @@ def open_root(root: str) -> int:
     except FileNotFoundError as error:
         raise Missing(root) from error
     except NotADirectoryError as error:
-        raise MirrorError(f"{root} is not a folder", path=root, hint="correct to:, or make it a folder") from error
+        raise InTheWayError(f"{root} is not a folder", path=root, hint="correct to:, or make it a folder") from error
     except OSError as error:
         raise trouble("open", root, error) from error
 

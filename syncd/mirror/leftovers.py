@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from syncd.errors import MirrorError, UnsafePathError
-from syncd.mirror.folders import InTheWayError, Missing, opened
+from syncd.mirror.folders import NOT_THERE, InTheWayError, Missing, opened
 from syncd.mirror.paths import below
 
 PREFIX = ".syncd-"
@@ -57,11 +57,14 @@ def tidy(folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
 
 
 def sweep(intent: str, folders: Iterable[tuple[str, str]]) -> int:
-    """Temporary files and links of `intent` in these (root, folder) pairs are gone; how many. Nothing else is touched."""
+    """Temporary files and links of `intent` in these (root, folder) pairs are gone; how many. Nothing else is touched.
+
+    Raises MirrorError, OSError where a folder can't be looked into now: what was left there would otherwise be forgotten with its intent.
+    """
     count = 0
     start = f"{PREFIX}{intent}-"
     for root, path in folders:
-        with suppress(Missing, MirrorError), opened(root, below(path, root) if path != root else ()) as folder:
+        with suppress(*NOT_THERE), opened(root, below(path, root) if path != root else ()) as folder:
             for name in os.listdir(folder):
                 if not name.startswith(start):
                     continue

@@ -19,7 +19,7 @@ from functools import partial
 
 from syncd.engine.ports import Applied, Blobs, Outcome
 from syncd.errors import ChangedUnderneathError, MirrorError
-from syncd.mirror.folders import Missing, descend, opened, step_down, trouble
+from syncd.mirror.folders import NOT_THERE, Missing, descend, opened, step_down, trouble
 from syncd.mirror.kernel import rename_into_nothing, syncfs
 from syncd.mirror.leftovers import PREFIX, above, drop
 from syncd.mirror.paths import below
@@ -321,17 +321,17 @@ class Batch:
                 self.troubles.append(error if isinstance(error, MirrorError) else trouble("remove the empty folder", path, error))
 
     def _clear_up(self) -> None:
-        """No temporary file of this batch is left, whatever ended it. Raises the first OSError: the intent must then stay, for the next run to sweep."""
-        failure: OSError | None = None
+        """No temporary file of this batch is left, whatever ended it. Raises the first error: the intent must then stay, for the next run to sweep."""
+        failure: OSError | MirrorError | None = None
         for staged in self.staged:
             want = _entry(staged.action)
             parent = posixpath.dirname(staged.action.path)
             try:
                 with opened(want.root, below(parent, want.root) if parent != want.root else ()) as folder, suppress(FileNotFoundError):
                     os.unlink(staged.temporary, dir_fd=folder)
-            except (MirrorError, Missing):
+            except NOT_THERE:
                 continue  # the folder was moved away under us, our file with it
-            except OSError as error:
+            except (OSError, MirrorError) as error:
                 failure = failure or error
         self.staged.clear()
         if failure is not None:

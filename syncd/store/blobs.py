@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -44,7 +45,7 @@ class BlobCache:
         try:
             yield
         finally:
-            os.close(descriptor)
+            _let_go(descriptor)
 
     def has(self, blob: str) -> bool:
         return os.path.lexists(self._file(blob))
@@ -121,8 +122,9 @@ class BlobCache:
             raise
 
     def _write(self, temporary: Path, chunks: Iterable[bytes], size: int, *hashers: _Hasher) -> int:
+        """How many bytes came. Raises _DiskError for our own disk, at the closing of the file too: some report only there what a write came to (close(2))."""
         count = 0
-        with open(temporary, "xb", buffering=0, opener=_private) as file:
+        with _closed_with_care(open(temporary, "xb", buffering=0, opener=_private)) as file:
             for chunk in chunks:
                 count += len(chunk)
                 if count > size:
@@ -151,7 +153,7 @@ class BlobCache:
         try:
             return self._evict(in_use(), None, now)
         finally:
-            os.close(descriptor)
+            _let_go(descriptor)
 
     def stale(self, now: float | None = None, seconds: float = STALE_SECONDS) -> bool:
         """Has nobody swept for a day, or for as many seconds?"""
@@ -221,6 +223,26 @@ class _Hasher(Protocol):
 
 class _DiskError(Exception):
     """Our own disk failed, not the download."""
+
+
+def _let_go(descriptor: int) -> None:
+    with suppress(OSError):  # the lock is let go whatever close(2) says of the file
+        os.close(descriptor)
+
+
+@contextmanager
+def _closed_with_care(file: FileIO) -> Iterator[FileIO]:
+    """The file is closed. Raises _DiskError when that fails, unless something else went wrong before."""
+    try:
+        yield file
+    except BaseException:
+        with suppress(OSError):
+            file.close()
+        raise
+    try:
+        file.close()
+    except OSError as error:
+        raise _DiskError(error.strerror or str(error)) from error
 
 
 def _private(path: str, flags: int) -> int:

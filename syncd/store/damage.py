@@ -31,7 +31,8 @@ TROUBLE = {
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_AUTH, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_IOERR,
 }  # fmt: skip
-BROKEN_READS = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}  # a disk that can't give it back has lost it
+# a disk that can't give it back has lost it; but a read may fail once, and losing the ledger for that would cost the knowledge of what is ours
+BROKEN_READS = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}
 
 HINTS = {
     sqlite3.SQLITE_BUSY: "wait for it and try again",
@@ -47,13 +48,13 @@ def is_damage(error: Failure, examine: Callable[[], bool]) -> bool:
     if not isinstance(error, DBAPIError):
         return True
     code = _code(error)
-    if code is not None and (code & 0xFF in BROKEN or code in BROKEN_READS):
+    if code is not None and code & 0xFF in BROKEN:
         return True
-    return not (code is not None and code & 0xFF in TROUBLE) and examine()
+    return (code is None or code in BROKEN_READS or code & 0xFF not in TROUBLE) and examine()
 
 
 def looks_damaged(connection: sqlite3.Connection) -> bool:
-    """The file's pages don't fit together, or its tables and indexes are not this version's."""
+    """The file's pages can't be read or don't fit together, or its tables and indexes are not this version's."""
     try:
         if connection.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",):
             return True
@@ -65,7 +66,8 @@ def looks_damaged(connection: sqlite3.Connection) -> bool:
     except UnicodeDecodeError:
         return True
     except sqlite3.Error as error:
-        return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in TROUBLE
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+        return code in BROKEN_READS or code & 0xFF not in TROUBLE
     return False
 
 

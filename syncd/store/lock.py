@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -47,4 +47,5 @@ def job_lock(state_dir: Path, job: str) -> Iterator[None]:
             raise StoreError(f"can't lock the job {job}: {error.strerror}") from error
         yield
     finally:
-        os.close(descriptor)
+        with suppress(OSError):  # the lock is let go whatever close(2) says of the file
+            os.close(descriptor)

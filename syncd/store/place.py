@@ -65,7 +65,8 @@ def sole_opener(file: Path, seconds: float) -> Iterator[None]:
         _wait_for(descriptor, file, seconds)
         yield
     finally:
-        os.close(descriptor)
+        with suppress(OSError):  # the lock is let go whatever close(2) says of the file
+            os.close(descriptor)
 
 
 def _wait_for(descriptor: int, file: Path, seconds: float) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from tests.fault.order import order_wrong
 from tests.fault.points import ERRORS, Tally, fail_at_calls, kill_at_lines
+from tests.fault.power import missing as no_loop
+from tests.fault.power import power_cuts
 from tests.fault.scene import Scene, Workbench
 from tests.fault.switched import SwitchedScene
 from tests.fault.syscalls import KILL, at_syscalls
@@ -36,10 +38,10 @@ def lines(extra: int, scene: type[Scene] = Scene) -> Callable[[int, int], Tally]
     return make
 
 
-def calls(extra: int, scene: type[Scene] = Scene) -> Callable[[int, int], Tally]:
+def calls(extra: int, scene: type[Scene] = Scene, lasting: bool = False) -> Callable[[int, int], Tally]:
     def make(points: int, seed: int) -> Tally:
         with Workbench(extra, scene=scene) as bench:
-            return fail_at_calls(bench, points, seed)
+            return fail_at_calls(bench, points, seed, lasting=lasting)
 
     return make
 
@@ -52,6 +54,10 @@ def syscalls(errors: tuple[str, ...], extra: int = 0, scene: type[Scene] = Scene
             return at_syscalls(bench, points, seed, errors)
 
     return make
+
+
+def power(kind: str, apart: bool) -> Callable[[int, int], Tally]:
+    return lambda points, seed: power_cuts(kind, apart, points, seed)
 
 
 def order(_points: int, _seed: int) -> Tally:
@@ -71,6 +77,8 @@ FAMILIES: dict[str, Family] = {
     "lines-many": Family(lines(MANY), 200, 1500),
     "calls": Family(calls(0), 500, 2500, explains=True),
     "calls-many": Family(calls(MANY), 200, 1000, explains=True),
+    "gone-for-a-while": Family(calls(0, lasting=True), 300, 3000, explains=True),
+    **{f"power-{kind}{'-apart' if apart else ''}": Family(power(kind, apart), 300, 10_000, no_loop) for kind in ("xfs", "ext4") for apart in (False, True)},
     "syscalls-kill": Family(syscalls(KILL), 300, 2500, no_strace),
     "syscalls-errno": Family(syscalls(ERRORS), 300, 3000, no_strace, explains=True),
     "publish-lines": Family(lines(0, SwitchedScene), 300, 3000),

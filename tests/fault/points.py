@@ -18,6 +18,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar, cast
 
@@ -39,6 +40,7 @@ CALLS = (
     "scandir", "statvfs", "makedirs", "truncate", "pwrite", "pread", "copy_file_range", "utime", "fchown", "chown",
 )  # fmt: skip
 PLACE_BYTES = 128
+_readlink = os.readlink  # as it is before anything is patched
 DONE, FAILED, TRACEBACK, HUNG = 0, 10, 70, -signal.SIGALRM
 
 
@@ -120,6 +122,7 @@ def ending(scene: Scene) -> int:
 
 def count_lines(scene: Scene) -> int:
     """How many lines of ours one run of the scene passes. The run is made, in a child."""
+
     def work() -> int:
         counter = [0]
         _trace(lambda: counter.__setitem__(0, counter[0] + 1))
@@ -216,7 +219,7 @@ def _patched(on_call: Callable[..., None]) -> None:
 
     def wrapped(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
-            on_call(name, arguments[0] if arguments else None)
+            on_call(name, arguments[0] if arguments else None, named.get("dir_fd", named.get("src_dir_fd")))
             return real(*arguments, **named)
 
         return call
@@ -229,25 +232,43 @@ def _patched(on_call: Callable[..., None]) -> None:
                 setattr(module, name, wrapped(name, getattr(module, name)))
 
 
-def list_calls(scene: Scene) -> list[str]:
-    """The names of the calls of one run, in order. The run is made, in a child."""
-    def work() -> list[str]:
-        names: list[str] = []
-        _patched(lambda name, _what: names.append(name))
+def list_calls(scene: Scene) -> list[tuple[str, bool]]:
+    """The name of each call of one run, in order, and whether it was about the destinations. The run is made, in a child."""
+
+    def work() -> list[tuple[str, bool]]:
+        names: list[tuple[str, bool]] = []
+        _patched(lambda name, what, folder: names.append((name, _is_below(scene.base, what, folder))))
         ending(scene)
         return list(names)
 
     return ask_child(work)
 
 
-def fail_at_calls(bench: Workbench, points: int | None, seed: int, seconds: float | None = None, errors: Iterable[str] = ERRORS, stop_at_first: bool = False) -> Tally:
-    """One call of a run fails with one errno, at so many (call, errno) points (None: at all of them)."""
-    tally, rng, began = Tally("errno at a call"), random.Random(seed), time.monotonic()
+def _is_below(base: Path, what: Any, folder: Any) -> bool:
+    """Is a call about something in `base`? Only paths say so that are absolute, or relative to an open folder, or an open file's own."""
+    try:
+        handle = what if isinstance(what, int) else folder if isinstance(folder, int) else None
+        path = _readlink(f"/proc/self/fd/{handle}") if handle is not None else os.fsdecode(what)
+    except (OSError, TypeError):
+        return False
+    return path.startswith(f"{base}/") or path == str(base)
+
+
+def fail_at_calls(
+    bench: Workbench, points: int | None, seed: int, seconds: float | None = None, errors: Iterable[str] = ERRORS, stop_at_first: bool = False, lasting: bool = False
+) -> Tally:  # fmt: skip
+    """One call of a run fails with one errno, at so many (call, errno) points (None: at all of them).
+
+    `lasting`: from that call on everything about the destinations fails, until the run ends: a disk that goes, and comes back.
+    """
+    tally, rng, began = Tally("a destination that fails from a call on" if lasting else "errno at a call"), random.Random(seed), time.monotonic()
     queues: dict[int, list[tuple[int, str, str]]] = {}
     for _ in (0, 1):
         bench.turn()
         names = list_calls(bench.scene)
-        queue = [(k, name, error) for k, name in enumerate(names, 1) for error in errors if not (name == "close" and error != "EIO")]
+        queue = [
+            (k, name, error) for k, (name, there) in enumerate(names, 1) for error in errors if not (name == "close" and error != "EIO") and (there or not lasting)
+        ]  # fmt: skip
         rng.shuffle(queue)
         queues[bench.scene.head] = queue
     tally.of = sum(map(len, queues.values()))
@@ -256,7 +277,7 @@ def fail_at_calls(bench: Workbench, points: int | None, seed: int, seconds: floa
         queue = queues[bench.scene.head]
         k, _, error = queue.pop() if queue else (10**9, "none", "EIO")
         place = mmap.mmap(-1, PLACE_BYTES)  # shared with the child
-        end = in_child(lambda k=k, error=error, place=place: _fail_at(bench.scene, k, error, place))
+        end = in_child(lambda k=k, error=error, place=place: _fail_at(bench.scene, k, error, place, lasting))
         where = place[:].decode().strip("\0 ")
         place.close()
         judge(tally, bench, end, f"{where} at call {k} towards {'AB'[bench.scene.head]}")
@@ -277,15 +298,15 @@ def _caller() -> str:
     return "elsewhere"
 
 
-def _fail_at(scene: Scene, k: int, error: str, place: mmap.mmap) -> int:
-    left = [k]
+def _fail_at(scene: Scene, k: int, error: str, place: mmap.mmap, lasting: bool) -> int:
+    left, code = [k], getattr(errno, error)
 
-    def on_call(name: str, what: Any) -> None:
+    def on_call(name: str, what: Any, folder: Any) -> None:
         left[0] -= 1
         if left[0] == 0:
             place.seek(0)
             place.write(f"{name} {error} in {_caller()}".encode().ljust(PLACE_BYTES)[:PLACE_BYTES])
-            code = getattr(errno, error)
+        if left[0] == 0 or (lasting and left[0] < 0 and name not in ("close", "readlink") and _is_below(scene.base, what, folder)):
             raise OSError(code, os.strerror(code), *(() if isinstance(what, int) or what is None else (os.fspath(what),)))
 
     _patched(on_call)

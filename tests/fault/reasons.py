@@ -10,6 +10,7 @@ WHY: dict[str, str] = {
     "blobs._folder": "asked whether a folder stands that is made next anyway",
     "place.refuse_network": "whether the state lies on a network file system is a warning's question; not knowing is no reason to stop",
     "place.make_private": "asked whether the folder stands; making it answers too",
+    "lock.job_lock": "asked whether the folder stands; making it answers too",
     "store.open": "asked whether the folder stands; making it answers too",
     "room.existing": "a folder that can't be looked at is judged by the one above it; the writes themselves find out the rest",
     "write._reach": "asked whether the root stands; opening it answers too",

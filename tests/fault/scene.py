@@ -24,6 +24,7 @@ from syncd.mirror.disk import DiskMirror
 from syncd.models import Job, Limits, Listing, PathRule, RunReport, RunStatus, Standing, TreeEntry
 from syncd.objects import EXECUTABLE, FILE, LINK, blob_id
 from syncd.store.blobs import BlobCache
+from syncd.store.lock import job_lock
 from syncd.store.rows import intent_from_text, recorded_from_text
 from syncd.store.store import SqliteStore
 from tests.support.clock import FakeClock
@@ -147,8 +148,10 @@ class Scene:
         clock = FakeClock()
         store = SqliteStore.open(self.state)
         try:
-            house = House(source, store, self.disk(clock), BlobCache(self.state / "blobs"), clock, lambda _: (None, None), "scope", frozenset({JOB}))
-            return run_job(self.job, house, Patience(clock, 600.0), Options())
+            blobs = BlobCache(self.state / "blobs")
+            house = House(source, store, self.disk(clock), blobs, clock, lambda _: (None, None), "scope", frozenset({JOB}))
+            with job_lock(self.state, JOB), blobs.used():
+                return run_job(self.job, house, Patience(clock, 600.0), Options())
         finally:
             store.close()
 

@@ -40,7 +40,7 @@ def test_killed_at_any_line_a_run_leaves_old_or_new_files_and_the_next_run_needs
     held(figures(FAMILIES[family].make(points * TIMES, SEED + part)))
 
 
-@pytest.mark.parametrize(("family", "points"), [("calls", 60), ("calls-many", 40), ("publish-calls", 20)])
+@pytest.mark.parametrize(("family", "points"), [("calls", 60), ("calls-many", 40), ("gone-for-a-while", 20), ("publish-calls", 20)])
 @pytest.mark.parametrize("part", [0, 1])
 def test_whatever_call_fails_with_whatever_error_the_run_fails_by_name_or_a_reason_is_listed(family: str, points: int, part: int, figures: Callable[[Tally], Tally]) -> None:
     tally = figures(FAMILIES[family].make(points * TIMES, SEED + part))

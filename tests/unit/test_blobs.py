@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 
 from syncd.errors import BadResponseError, StoreError
 from syncd.objects import blob_id
+from syncd.store import blobs
 from syncd.store.blobs import CHUNK, STALE_SECONDS, BlobCache
 
 ONE = b"one\n"
@@ -151,6 +154,22 @@ def test_a_full_disk_is_the_stores_trouble_and_says_what_to_do(cache: BlobCache,
     with pytest.raises(StoreError, match="No space left") as error:
         kept(cache)
     assert "free some space" in (error.value.hint or "")
+
+
+def test_a_disk_that_reports_at_the_closing_what_a_write_came_to_is_the_stores_trouble(cache: BlobCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(FileIO):
+        def close(self) -> None:
+            closed = self.closed
+            super().close()
+            if not closed:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(blobs, "open", lambda path, mode, buffering, opener: Refusing(path, mode, opener=opener), raising=False)
+    with pytest.raises(StoreError, match="can't keep a download"):
+        kept(cache)
+    monkeypatch.undo()
+    assert not cache.has(blob_id(ONE)) and not list(cache.directory.glob("??/*"))
+    kept(cache)
 
 
 def test_every_blob_can_be_read_again_and_the_damaged_ones_are_named(cache: BlobCache) -> None:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 from sqlalchemy import Connection, text
@@ -20,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from syncd.errors import StoreError
 from syncd.store import database as module
 from syncd.store import migrate, place
+from syncd.store.damage import looks_damaged
 from syncd.store.database import Database
 from syncd.store.schema import VERSION, metadata
 
@@ -359,6 +361,30 @@ def test_a_disk_that_refuses_is_not_damage(base: Database, file: Path, code: int
         base.write(refuse)
     assert asides(file) == []
     base.write(add)
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ])
+def test_a_read_that_fails_once_costs_no_memory(base: Database, file: Path, code: int) -> None:
+    base.write(add)
+
+    def fail(connection: Connection) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = code
+        raise DBAPIError("SELECT", None, error)
+
+    with pytest.raises(StoreError, match="disk I/O error"):
+        base.read(fail)
+    assert asides(file) == [] and Database(file).read(count) == 1
+
+
+def test_a_page_that_cant_be_read_when_the_file_is_examined_is_lost() -> None:
+    class Unreadable:
+        def execute(self, _query: str) -> None:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
+            raise error
+
+    assert looks_damaged(cast(sqlite3.Connection, Unreadable()))
 
 
 @pytest.mark.parametrize("kind", ["folder", "link", "fifo"])
