@@ -33,12 +33,16 @@ class SystemClock:
 
 
 class Patience:
-    """How long one run may take, and what ends it early: every wait and every read of a run asks here."""
+    """How long one run may take, and what ends it early: every wait and every read of a run asks here.
 
-    def __init__(self, clock: Clock, timeout_seconds: float, stop: threading.Event | None = None) -> None:
+    `hook_stop` ends a hook that is running; without one given, `stop` does.
+    """
+
+    def __init__(self, clock: Clock, timeout_seconds: float, stop: threading.Event | None = None, hook_stop: threading.Event | None = None) -> None:
         self.clock = clock
         self.timeout_seconds = timeout_seconds
         self.stop = stop or threading.Event()
+        self.hook_stop = hook_stop or self.stop
         self._ends_at = clock.monotonic() + timeout_seconds
 
     def remaining_seconds(self) -> float:

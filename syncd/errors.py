@@ -194,3 +194,13 @@ class StoppedError(SyncdError):
 
     kind = "unavailable"
     exit_code = 130
+
+
+class BugError(SyncdError):
+    """Our own mistake, met inside a job: it fails that job and no other."""
+
+    kind = "internal"
+    exit_code = 70
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"a bug in syncd: {type(error).__name__}: {error}", hint="please report it with the traceback beside it and what `syncd check` says of the configuration")

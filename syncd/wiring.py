@@ -15,7 +15,7 @@ from datetime import datetime
 from syncd.clock import Clock, Patience, SystemClock
 from syncd.config.model import Config
 from syncd.config.secrets import read_key, read_secret
-from syncd.engine.ports import Mirror, Source
+from syncd.engine.ports import Mirror
 from syncd.engine.run import House
 from syncd.errors import MirrorError, SyncdError
 from syncd.github.app import Installation
@@ -36,7 +36,7 @@ from syncd.store.lock import job_lock
 from syncd.store.pairs import PairFile
 from syncd.store.store import SqliteStore
 
-REVOKE_SECONDS = 4.0
+REVOKE_SECONDS = 2.0  # a stop has five in all
 AN_HOUR = 3600.0  # a sweep reads the whole memory: not after every small change
 
 
@@ -53,10 +53,13 @@ class Line:
 class Workshop:
     """Everything one command or daemon works with. `close` gives connections and the store back."""
 
-    def __init__(self, config: Config, environ: Mapping[str, str], store: SqliteStore, clock: Clock | None = None, early: Sequence[Reply] = ()) -> None:
+    def __init__(
+        self, config: Config, environ: Mapping[str, str], store: SqliteStore, clock: Clock | None = None, early: Sequence[Reply] = (), waits_out_limits: bool = True
+    ) -> None:
         self.config, self.store = config, store
         self.clock = clock or SystemClock()
         self.stop = threading.Event()
+        self.hook_stop = self.stop if waits_out_limits else threading.Event()  # a daemon's hooks may end what they have begun
         self.tally = Tally()
         self.early = Early(early, self.tally)
         self.blobs = BlobCache(config.state / "blobs")
@@ -65,31 +68,40 @@ class Workshop:
         self.budgets: dict[str, Budget] = {}
         self._saved: dict[str, BudgetView] = {}
         self._environ = environ
+        self._waits_out_limits = waits_out_limits
         self._gate = Gate(config.requests_at_once)
         self._proxies = proxies_of(environ)
-        self._networks: list[Network] = []
+        self._networks: dict[str, Network] = {}
+        self._marks: dict[str, tuple[Identity, Secret | None, tuple[str, ...]]] = {}
         self._sources: dict[str, GitHubSource] = {}
         self._lines: dict[str, Line] = {}
+        self._retired: list[Credentials] = []  # of lines that a reload gave up: runs under way may still show them
         self._guard = threading.RLock()
 
     @classmethod
-    def open(cls, config: Config, environ: Mapping[str, str], only_look: bool = False, clock: Clock | None = None, early: Sequence[Reply] = ()) -> Workshop:
-        """`only_look` makes no state where there is none; `early` is what GitHub has said already, and is not asked again."""
-        return cls(config, environ, SqliteStore.peek(config.state) if only_look else SqliteStore.open(config.state), clock, early)
+    def open(
+        cls, config: Config, environ: Mapping[str, str], only_look: bool = False, clock: Clock | None = None, early: Sequence[Reply] = (), waits_out_limits: bool = True
+    ) -> Workshop:
+        """`only_look` makes no state where there is none; `early` is what GitHub has said already, and is not asked again.
 
-    def house(self, job: Job) -> House:
+        `waits_out_limits`: a run waits for the end of GitHub's limits where its time suffices. The daemon's don't: they ask for another turn.
+        """
+        return cls(config, environ, SqliteStore.peek(config.state) if only_look else SqliteStore.open(config.state), clock, early, waits_out_limits)
+
+    def house(self, job: Job, heads: SharedHeads | None = None) -> House:
+        """What a run of the job works with; `heads` are shared with the other runs of its tick, or else with all of this command."""
         identity = self.config.identities[job.identity]
-        return House(
-            self.source(identity), self.store, self.mirror_of(job), self.blobs, self.clock, resolve_owner, scope=f"{identity.api} {identity.name}", jobs=frozenset(self.config.jobs),
-            hooks=self.hooks,
-        )  # fmt: skip
+        source = self.source(identity)
+        scope, jobs = f"{identity.api} {identity.name}", frozenset(self.config.jobs)
+        shared = source if heads is None else source.ticking(heads)
+        return House(shared, self.store, self.mirror_of(job), self.blobs, self.clock, resolve_owner, scope, jobs, hooks=self.hooks)
 
     def mirror_of(self, job: Job) -> Mirror:
         """The disk as this job writes it."""
         return mirror_of(job, self.mirror, self.clock)
 
     def patience(self, job: Job) -> Patience:
-        return Patience(self.clock, job.timeout_seconds, self.stop)
+        return Patience(self.clock, job.timeout_seconds, self.stop, self.hook_stop)
 
     def patience_of(self, seconds: float) -> Patience:
         """For what is no job's run; a signal ends it too."""
@@ -114,7 +126,7 @@ class Workshop:
         except (SyncdError, OSError) as error:
             logging.getLogger("syncd").warning("can't tidy up in %s: %s", self.config.state, error)
 
-    def source(self, identity: Identity) -> Source:
+    def source(self, identity: Identity) -> GitHubSource:
         """The identity's view of GitHub, made when it is first needed. Raises ConfigError for a secret that can't be read."""
         with self._guard:
             if identity.name not in self._sources:
@@ -129,11 +141,12 @@ class Workshop:
         with self._guard:
             if identity.name not in self._lines:
                 budget = self.budgets.setdefault(identity.name, Budget(self.clock))
-                network = Network(identity.name, self.clock, self.tally, budget, self._gate, self._proxies, identity.ca_file)
-                self._networks.append(network)
-                plain = Retrying(network, self.clock)
+                mark = self._mark(identity, self.config)
+                network = self._networks.get(identity.name) or Network(identity.name, self.clock, self.tally, budget, self._gate, self._proxies, identity.ca_file)
+                self._networks[identity.name], self._marks[identity.name] = network, mark
+                plain = Retrying(network, self.clock, self._waits_out_limits)
                 credentials = self._credentials(identity, network, plain)
-                transport = Retrying(Authorised(self.early.before(network, budget), credentials, self.clock), self.clock)
+                transport = Retrying(Authorised(self.early.before(network, budget), credentials, self.clock), self.clock, self._waits_out_limits)
                 self._lines[identity.name] = Line(transport, plain, credentials, budget)
             return self._lines[identity.name]
 
@@ -158,6 +171,34 @@ class Workshop:
         if isinstance(identity, LoginIdentity):
             return UserToken(identity.name, identity.api, identity.client_id, self.pairs(identity), network, self.clock)
         return Anonymous()
+
+    def adopt(self, config: Config) -> frozenset[str]:
+        """The configuration is this one from now on. The names of identities that are others than before, or have another secret.
+
+        What was made of those is given up, and runs under way go on with it; everybody else's connections and tokens stay.
+        Raises ConfigError for a secret that can't be read; nothing has changed then.
+        """
+        with self._guard:
+            marks = {name: self._mark(config.identities[name], config) for name in self._lines if name in config.identities}
+            others = frozenset(name for name in self._lines if marks.get(name) != self._marks[name])
+            changed = frozenset(name for name, mark in marks.items() if mark[:2] != self._marks[name][:2])  # not for another repository alone
+            self.config = config
+            self._gate.resize(config.requests_at_once)
+            for name in others:
+                self._retired.append(self._lines.pop(name).credentials)
+                self._sources.pop(name, None)
+                if name not in config.identities or config.identities[name] != self._marks[name][0]:
+                    self._networks.pop(name).close()
+        return changed
+
+    def _mark(self, identity: Identity, config: Config) -> tuple[Identity, Secret | None, tuple[str, ...]]:
+        """What a source was made of: the identity, its secret as it is now, and for an App the repositories that its tokens are for."""
+        if isinstance(identity, AppIdentity):
+            repos = tuple(sorted({job.repo.lower() for job in config.jobs.values() if job.identity == identity.name}))
+            return identity, read_key(identity.private_key, self._environ, f"github.{identity.name}.private_key"), repos
+        if isinstance(identity, TokenIdentity):
+            return identity, read_secret(identity.token, self._environ, f"github.{identity.name}.token"), ()
+        return identity, None, ()
 
     def save_budgets(self) -> None:
         """What GitHub said of each identity's limit, and of its token's end, is kept."""
@@ -186,20 +227,19 @@ class Workshop:
             logging.getLogger("syncd").warning("can't remember what GitHub said of its limits: %s", error)
         for source in self._sources.values():
             source.close()
-        for network in self._networks:
+        for network in self._networks.values():
             network.close()
         self.store.close()
-
 
     def _revoke(self) -> None:
         """Every App's tokens at once, in a few seconds at most: what can't be reached ends by itself within the hour."""
         with self._guard:
-            apps = [line.credentials for line in self._lines.values() if isinstance(line.credentials, Installation)]
+            apps = [one for one in (*self._retired, *(line.credentials for line in self._lines.values())) if isinstance(one, Installation)]
         threads = [threading.Thread(target=app.revoke, args=(Patience(self.clock, REVOKE_SECONDS),), name="syncd-revoke", daemon=True) for app in apps]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(REVOKE_SECONDS + 1)
+            thread.join(REVOKE_SECONDS + 0.5)
 
 
 def proxies_of(environ: Mapping[str, str]) -> Proxies:

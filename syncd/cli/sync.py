@@ -15,7 +15,7 @@ from syncd.cli.common import Settings, bug_report, chosen_jobs, emit, exit_code,
 from syncd.cli.reports import as_json, change_line, closing_line, error_lines, summary_line
 from syncd.engine.pay import Gathering, Member, pay
 from syncd.engine.run import Options, run_job
-from syncd.errors import ConfigError, LockedError, SyncdError
+from syncd.errors import BugError, ConfigError, LockedError, SyncdError
 from syncd.memo import remember
 from syncd.models import Job, RunReport, RunStatus
 from syncd.note import leave
@@ -130,17 +130,10 @@ def failed(job: Job, options: Options, error: SyncdError) -> RunReport:
     return RunReport(job.name, RunStatus.FAILED, job.repo, options.ref or job.ref, None, None, error=error, trigger=options.trigger)
 
 
-class BugError(SyncdError):
-    """Our own mistake, met inside a job."""
-
-    kind = "internal"
-    exit_code = 70
-
-
 def bug(error: Exception) -> BugError:
     """The error of a job that met a mistake of ours; the traceback and what to attach are on stderr."""
     click.echo(bug_report(error), err=True)
-    return BugError(f"a bug in syncd: {type(error).__name__}: {error}", hint="please report it with the traceback on stderr and what `syncd check` says of the configuration")
+    return BugError(error)
 
 
 def show(settings: Settings, report: RunReport, width: int) -> None:

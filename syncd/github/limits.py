@@ -122,12 +122,29 @@ class Gate:
     def __init__(self, at_once: int) -> None:
         self.at_once = at_once
         self._free = threading.Semaphore(at_once)
+        self._guard, self._too_many = threading.Lock(), 0
+
+    def resize(self, at_once: int) -> None:
+        """So many from now on; those in flight are not disturbed."""
+        with self._guard:
+            more, self.at_once = at_once - self.at_once, at_once
+            for _ in range(more):
+                if self._too_many:
+                    self._too_many -= 1
+                else:
+                    self._free.release()
+            for _ in range(-more):
+                self._too_many += not self._free.acquire(blocking=False)
 
     def enter(self, patience: Patience) -> None:
         while not self._free.acquire(timeout=0.5):
             patience.check()
 
     def leave(self) -> None:
+        with self._guard:
+            if self._too_many:  # the place goes with its request
+                self._too_many -= 1
+                return
         self._free.release()
 
 

@@ -35,6 +35,7 @@ from syncd.redact import remember
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10.0
+AT_ONCE_MOST = 64  # of `requests_at_once`, which a reload may raise
 READ_SECONDS = 30.0  # GitHub cuts its own work off after 10 s
 POLL_SECONDS = 0.5  # how soon a read notices a signal
 CHUNK = 128 << 10
@@ -205,7 +206,7 @@ class Network:
         self._session = requests.Session()
         self._session.trust_env = False  # no netrc, no CA bundle and no proxy from the environment behind our back
         self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-        self._adapter = HTTPAdapter(pool_connections=4, pool_maxsize=gate.at_once, max_retries=0)
+        self._adapter = HTTPAdapter(pool_connections=4, pool_maxsize=AT_ONCE_MOST, max_retries=0)
         self.notices: list[str] = []
 
     def send(self, request: Request, patience: Patience) -> Response:

@@ -14,9 +14,10 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -81,6 +82,12 @@ class CommandHooks:
 
     def __init__(self, state_dir: Path, environ: Mapping[str, str]) -> None:
         self._state_dir, self._environ = state_dir, environ
+        self._guard, self._running = threading.Lock(), 0
+
+    @property
+    def running(self) -> int:
+        """How many hooks are running now."""
+        return self._running
 
     def validate(self, call: HookCall, files: Sequence[StagedFile], patience: Patience) -> HookEnd:
         try:
@@ -105,7 +112,19 @@ class CommandHooks:
         place.give()
         check_reach(person, place.folder)
         argv = [placed(part, staged, call.hook.shell) for part in call.hook.argv or checking(call.hook.checks)]
-        return _guarded(Errand(argv, env, person.ids, call.timeout_seconds, self._locks(call.jobs)), patience)
+        errand = Errand(argv, env, person.ids, call.timeout_seconds, self._locks(call.jobs))
+        with self._counted():
+            return _guarded(errand, patience)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._guard:
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._running -= 1
 
     def _locks(self, jobs: Sequence[str]) -> list[str]:
         """One file a job, in an order that all agree on."""
@@ -177,7 +196,7 @@ def _guarded(errand: Errand, patience: Patience) -> HookEnd:
         answer = _Thread(guard, errand).follow(patience)
     finally:
         _end(guard)
-    if patience.stop.is_set() and answer.get("ended") == "stopped":
+    if patience.hook_stop.is_set() and answer.get("ended") == "stopped":
         raise StoppedError("stopped by a signal while a hook was running; it was ended")
     text = answer.get("output")
     output = redact(text.encode("latin-1").decode("utf-8", "replace") if isinstance(text, str) else "")
@@ -209,7 +228,7 @@ class _Thread:
             return {"error": "the guard could not be started"}
         heard, told = b"", False
         while heard.count(b"\n") < (2 if self._hook_pid else 1):
-            if patience.stop.is_set() and not told:
+            if patience.hook_stop.is_set() and not told:
                 told = True
                 self._guard.stdin.close()  # it hangs on this: the hook is ended, then we hear of it
             if time.monotonic() > self._ends_at:

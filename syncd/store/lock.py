@@ -28,23 +28,44 @@ def is_held(state_dir: Path, job: str) -> bool:
     return bool(locks_on(lock_file(state_dir, job)))
 
 
+def daemon_file(state_dir: Path) -> Path:
+    return state_dir / "daemon.lock"
+
+
+@contextmanager
+def daemon_lock(state_dir: Path) -> Iterator[None]:
+    """This process is the only daemon on the state folder while the block runs. Raises LockedError at once, naming the other."""
+    with _held(daemon_file(state_dir), "the daemon of this state folder", "runs already", f"it serves {state_dir}; look at it with `systemctl status syncd`, or end it first"):
+        yield
+
+
+def daemon_runs(state_dir: Path) -> bool:
+    """Is a daemon at work on this state folder?"""
+    return bool(locks_on(daemon_file(state_dir)))
+
+
 @contextmanager
 def job_lock(state_dir: Path, job: str) -> Iterator[None]:
     """The job is ours alone while the block runs. Raises LockedError at once, naming the holder's pid, when another has it."""
-    file = lock_file(state_dir, job)
+    with _held(lock_file(state_dir, job), f"the job {job}", f"is at work on {job}", "it will be done soon; try again then"):
+        yield
+
+
+@contextmanager
+def _held(file: Path, what: str, doing: str, hint: str) -> Iterator[None]:
     try:
         os.makedirs(file.parent, mode=0o700, exist_ok=True)
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise StoreError(f"can't lock the job {job}: {error.strerror}", hint="the state folder must be writable by the user who runs syncd") from error
+        raise StoreError(f"can't lock {what}: {error.strerror}", hint="the state folder must be writable by the user who runs syncd") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = next((f" (pid {pid})" for _, pid in locks_on(file) if pid > 0), "")
-            raise LockedError(f"another syncd{holder} is at work on {job}", hint="it will be done soon; try again then") from error
+            raise LockedError(f"another syncd{holder} {doing}", hint=hint) from error
         except OSError as error:
-            raise StoreError(f"can't lock the job {job}: {error.strerror}") from error
+            raise StoreError(f"can't lock {what}: {error.strerror}") from error
         yield
     finally:
         with suppress(OSError):  # the lock is let go whatever close(2) says of the file

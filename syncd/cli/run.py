@@ -1,0 +1,124 @@
+"""`syncd run`: the daemon. Follows every job's schedule until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+
+import click
+
+from syncd.cli.common import Settings
+from syncd.config.load import find_config, load_with_places
+from syncd.config.model import Config
+from syncd.config.secrets import judge_secrets
+from syncd.daemon import journal
+from syncd.daemon.daemon import Companion, Daemon
+from syncd.daemon.signals import Signals
+from syncd.errors import ConfigError
+from syncd.store.lock import daemon_lock
+from syncd.store.store import refuse_stranger
+
+LOG = logging.getLogger("syncd.daemon")
+BEAT_SECONDS = 5.0
+
+
+@click.command(name="run", short_help="The daemon: follow every job's schedule.")
+@click.pass_obj
+def command(settings: Settings) -> int:
+    """Keep every job in step by its schedule, until SIGTERM or SIGINT.
+
+    SIGHUP reads the configuration again (a wrong one is refused and the old one stays), SIGUSR1 starts every job now.
+    """
+    with Signals() as signals:
+        config = load(settings)
+        set_up_logging(settings, config)
+        if config.state.exists():
+            refuse_stranger(config.state)  # before a lock file of ours could be in its owner's way
+        with daemon_lock(config.state):
+            daemon = Daemon(lambda: load(settings), settings.environ, [LogCompanion(settings), *companions(settings)])
+            return serve(daemon, config, signals)
+
+
+def load(settings: Settings) -> Config:
+    """The configuration with its secrets looked at. Raises ConfigError with every mistake."""
+    config, mark = load_with_places(find_config(settings.config, settings.environ), settings.environ)
+    problems = judge_secrets(config, settings.environ, mark)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def companions(settings: Settings) -> list[Companion]:
+    """What lives beside the clock and the workers."""
+    return []
+
+
+class LogCompanion:
+    """`log:` is in force, also after a reload. -v and -q on the command line go before it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def start(self, daemon: Daemon) -> None:
+        """It was set up before anything could be said."""
+
+    def reload(self, config: Config) -> None:
+        set_up_logging(self._settings, config)
+
+    def stop(self) -> None:
+        """The last line is not said yet."""
+
+
+def set_up_logging(settings: Settings, config: Config) -> None:
+    level = "debug" if settings.verbose else "error" if settings.quiet else config.log.level
+    journal.set_up(config.log.format, level, settings.environ)
+
+
+def serve(daemon: Daemon, config: Config, signals: Signals) -> int:
+    """The daemon has lived, and stopped; the exit code. Whatever it starts with runs beside, so that a signal ends that too."""
+    failures: list[BaseException] = []
+
+    def prepare() -> None:
+        try:
+            daemon.prepare(config)
+        except BaseException as error:  # noqa: BLE001  (handed to the main thread, which raises it)
+            failures.append(error)
+        signals.nudge()
+
+    starting = threading.Thread(target=prepare, name="syncd-start", daemon=True)
+    starting.start()
+    wanted: set[int] = set()
+    while starting.is_alive():
+        wanted |= signals.wait(BEAT_SECONDS)
+        if wanted & {signal.SIGTERM, signal.SIGINT}:
+            LOG.info("stopped before it had begun")
+            _leave(0)
+    if failures:
+        raise failures[0]
+    daemon.begin()
+    while not wanted & {signal.SIGTERM, signal.SIGINT}:
+        daemon.beat()
+        if signal.SIGHUP in wanted:
+            daemon.reload()
+        if signal.SIGUSR1 in wanted:
+            daemon.all_now()
+        wanted = signals.wait(BEAT_SECONDS)
+
+    def listen(seconds: float) -> None:
+        if signals.wait(seconds) & {signal.SIGTERM, signal.SIGINT}:
+            daemon.hurry()
+
+    if not daemon.stop(listen):
+        _leave(0)
+    return 0
+
+
+def _leave(code: int) -> None:
+    """The process is gone, whatever its threads are doing: nothing of theirs is left half done on disk."""
+    logging.shutdown()
+    os._exit(code)
+
+
+__all__ = ["command", "companions", "serve"]

@@ -1,0 +1,328 @@
+"""The daemon: clock, queue, workers and guard put together; how it starts, reloads and ends.
+
+Promises: ready only after configuration and store are good; a configuration with a mistake is refused as a whole and the old one stays;
+a stop ends every wait, lets what is being written be finished, and gives hooks that run a little longer. Nothing that fails inside a
+thread ends it: it is logged, and the next turn comes. The guard tells the service manager that we are alive only while clock, queue and
+main loop move.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from syncd.board import Board
+from syncd.clock import Clock, SystemClock
+from syncd.config.model import Config
+from syncd.daemon.queue import Queue
+from syncd.daemon.schedule import GUARD_SECONDS, Timetable
+from syncd.daemon.service import Service
+from syncd.daemon.telling import Telling
+from syncd.daemon.turns import first_time, interval_of, turns_of
+from syncd.daemon.work import Work
+from syncd.errors import ConfigError, SyncdError
+from syncd.models import Job, Trigger
+from syncd.wiring import Workshop
+
+LOG = logging.getLogger("syncd.daemon")
+WRITES_SECONDS = 4.0  # a stop waits so long for what is being written; contract section 4: 5 s in all
+HOOKS_SECONDS = 22.0  # and so long for hooks, which then have some seconds to end; 30 s in all
+END_SECONDS = 28.0
+FROZEN_SECONDS = 60.0
+IDLE_SECONDS = 30.0  # how long a worker sleeps when nobody wakes it
+BUDGETS_SECONDS = 60.0
+
+
+class Companion(Protocol):
+    """What lives beside the daemon: the web listener, notifications. `start` may raise SyncdError; the others say and go on."""
+
+    def start(self, daemon: Daemon) -> None: ...
+    def reload(self, config: Config) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Daemon:
+    """`load` reads the configuration again: it raises ConfigError with every mistake. Between `prepare` and `begin`, whoever has made it may turn the wheels."""
+
+    def __init__(
+        self, load: Callable[[], Config], environ: Mapping[str, str], companions: Sequence[Companion] = (), clock: Clock | None = None,
+        share: Callable[[], float] = random.random, open_workshop: Callable[[Config], Workshop] | None = None,
+    ) -> None:  # fmt: skip
+        self._load, self._environ, self._companions, self._share = load, environ, list(companions), share
+        self._open = open_workshop or (lambda config: Workshop.open(config, environ, clock=self.clock, waits_out_limits=False))
+        self.clock = clock or SystemClock()
+        self.service = Service(environ)
+        self.queue = Queue(self.clock)
+        self.telling = Telling(self.clock)
+        self.main_beat = self.clock.monotonic()
+        self._stop = threading.Event()
+        self._nudge = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._workers_wanted = 0
+        self._budgets_saved_at = self.clock.monotonic()
+        self._frozen: str | None = None
+
+    # --- beginning ----------------------------------------------------------------------------------------------------
+
+    def prepare(self, config: Config) -> None:
+        """The store is good, and every job of the configuration has its turns. Raises ConfigError, StoreError."""
+        self.workshop = self._open(config)
+        now = self.clock.now()
+        self.board = Board(config, now)
+        self.work = Work(self.workshop, self.queue, self.board, self.telling, self._share)
+        self.timetable = Timetable(self.clock, self._come, self._share)
+        self._schedule(config, list(config.jobs), starting=True)
+        self._counter = self.workshop.store.counter()
+        for companion in self._companions:
+            companion.start(self)
+
+    def begin(self) -> None:
+        """Threads run, and the service manager knows that we are ready."""
+        self._spawn("syncd-clock", self._clock_loop)
+        self._spawn("syncd-guard", self._guard_loop)
+        self._staff(self.workshop.config.workers)
+        self.board.ready = True
+        LOG.info("ready: %d jobs from %s, pid %d", len(self.workshop.config.jobs), self.workshop.config.path, os.getpid())
+        self.service.ready(self.status())
+
+    def _schedule(self, config: Config, names: Sequence[str], starting: bool = False) -> None:
+        """These jobs have their turns, and stand on the board."""
+        turns, now = turns_of(config.jobs, config.timezone), self.clock.now()
+        for name in names:
+            job, state = config.jobs[name], self.workshop.store.state(name)
+            last_run = state.last_run_at if starting else None
+            first = first_time(job, turns[name], last_run, now, len(names))
+            self.timetable.set(name, turns[name], first)
+            self.board.put(name, interval_of(turns[name], now), state, now)
+
+    def _come(self, job: str, tick: float) -> None:
+        self.queue.ask(job, Trigger.SCHEDULE, tick)
+
+    def _spawn(self, name: str, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _staff(self, workers: int) -> None:
+        """So many workers are at work; those that are too many leave when they are free."""
+        self._workers_wanted = workers
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        there = sum(thread.name.startswith("syncd-worker") for thread in self._threads)
+        for number in range(there, workers):
+            self._spawn(f"syncd-worker-{number}", lambda number=number: self._worker_loop(number))  # type: ignore[misc]
+
+    # --- the wheels ---------------------------------------------------------------------------------------------------
+
+    def _clock_loop(self) -> None:
+        while not self._stop.is_set():
+            wait = GUARD_SECONDS
+            try:
+                wait = self.timetable.tick()
+            except Exception:
+                LOG.exception("a bug in syncd, met by the clock; please report it with these lines")
+            self._nudge.wait(wait)
+            self._nudge.clear()
+
+    def _worker_loop(self, number: int) -> None:
+        while not self._stop.is_set() and number < self._workers_wanted:
+            request = self.queue.wait(IDLE_SECONDS)
+            if request is None:
+                continue
+            try:
+                self.work.run(request)
+            except Exception:
+                LOG.exception("a bug in syncd, met by a worker; please report it with these lines")
+
+    def _guard_loop(self) -> None:
+        pulse = min(GUARD_SECONDS, (self.service.watchdog_seconds or GUARD_SECONDS) / 3)
+        while not self._stop.wait(pulse):
+            try:
+                self.guard()
+            except Exception:
+                LOG.exception("a bug in syncd, met by the guard; please report it with these lines")
+
+    def guard(self) -> None:
+        """One look: alive or not, what the service manager should know, what others did to the store."""
+        frozen = self.frozen()
+        if frozen is None:
+            self.service.alive()
+        elif frozen != self._frozen:
+            LOG.error("%s; no sign of life is given until that ends", frozen)
+        self._frozen = frozen
+        self.service.status(self.status())
+        self.telling.remind()
+        self.work.forget_ticks(self.clock.now().timestamp() - 3600)
+        try:
+            self._look_at_the_store()
+            if self.clock.monotonic() - self._budgets_saved_at >= BUDGETS_SECONDS:
+                self._budgets_saved_at = self.clock.monotonic()
+                self.workshop.save_budgets()
+        except SyncdError as error:
+            LOG.warning("can't look into the store: %s", error.message)
+
+    def frozen(self) -> str | None:
+        """What does not move that should, in words; None when all is well. Not this: a run within its own limits, however long."""
+        now = self.clock.monotonic()
+        if now - self.timetable.last_tick > FROZEN_SECONDS:
+            return f"the clock has not ticked for {now - self.timetable.last_tick:.0f} s"
+        if now - self.main_beat > FROZEN_SECONDS:
+            return f"the main loop has not been heard of for {now - self.main_beat:.0f} s"
+        running, stuck = self.work.under_way(), self.work.stuck()
+        if stuck and len(stuck) >= self._workers_wanted:
+            return f"every worker is stuck: {', '.join(stuck[:5])} should have ended long ago"
+        waited = self.queue.longest_wait_seconds()
+        if waited > FROZEN_SECONDS and len(running) < self._workers_wanted:
+            return f"a run has been waiting for {waited:.0f} s though there are free workers"
+        return None
+
+    def _look_at_the_store(self) -> None:
+        """What a hand has resumed, or brought in step, is not waited for any longer than it has to be."""
+        counter = self.workshop.store.counter()
+        if counter == self._counter:
+            return
+        self._counter, now = counter, self.clock.now()
+        for name, card in self.board.cards().items():
+            held = self.queue.hold_of(name) is not None
+            if not card.paused and not held:
+                continue
+            state = self.workshop.store.state(name)
+            if card.paused and not state.paused(now):
+                self.board.see(name, state, now)
+                self.queue.ask(name, Trigger.START)
+            elif held and not state.failures and state.last_error_kind is None:
+                self.board.see(name, state, now)
+                self.queue.release([name])
+
+    def status(self) -> str:
+        """One line on how things are."""
+        cards = self.board.cards()
+        failing = sorted(name for name, card in cards.items() if card.error is not None)
+        parts = [f"{len(cards)} jobs"]
+        if failing:
+            parts.append(f"{len(failing)} failing ({', '.join(failing[:3])}{', …' if len(failing) > 3 else ''})")
+        parts += [f"{count} {what}" for what, count in (("drifted", sum(bool(card.drifted) for card in cards.values())), ("paused", sum(card.paused for card in cards.values()))) if count]
+        running = self.work.under_way()
+        parts += [f"at work on {', '.join(running[:3])}{', …' if len(running) > 3 else ''}"] if running else []
+        parts += [] if self.board.reload_ok else ["the last reload was refused"]
+        return ", ".join(parts)
+
+    # --- what it is told ----------------------------------------------------------------------------------------------
+
+    def beat(self) -> None:
+        """The main loop is alive; it says so more often than every minute."""
+        self.main_beat = self.clock.monotonic()
+
+    def all_now(self) -> None:
+        """Every job is asked for, as a hand would."""
+        LOG.info("asked to start every job now")
+        tick = self.clock.now().timestamp()
+        for name in self.workshop.config.jobs:
+            self.queue.ask(name, Trigger.OPERATOR, tick)
+
+    def reload(self) -> bool:
+        """The configuration as it is now is in force, and only what it changes is disturbed; or it is wrong, and nothing has changed."""
+        self.service.reloading()
+        try:
+            config = self._load()
+            self._take_over(config)
+        except SyncdError as error:
+            self._refused(error)
+        except Exception as error:
+            LOG.exception("a bug in syncd, met while reloading; please report it with these lines")
+            self._refused(ConfigError(f"{type(error).__name__}: {error}"))
+        self.service.ready(self.status())
+        return self.board.reload_ok
+
+    def _refused(self, error: SyncdError) -> None:
+        self.board.reload_ok, self.board.reload_at, self.board.reload_error = False, self.clock.now(), error.message
+        LOG.error("the configuration was not reloaded, the old one stays: %s%s", error.message, f" → {error.hint}" if error.hint else "")
+
+    def _take_over(self, config: Config) -> None:
+        before = self.workshop.config
+        if config.state != before.state:
+            raise ConfigError(f"state: {config.state} is another folder than {before.state}", hint="a new state folder needs a restart: systemctl restart syncd")
+        added = [name for name in config.jobs if name not in before.jobs]
+        removed = [name for name in before.jobs if name not in config.jobs]
+        stay = [name for name in config.jobs if name in before.jobs]
+        turns = {name for name in stay if _turns(config, name) != _turns(before, name)}
+        others = self.workshop.adopt(config)  # identities whose key, token or address is another one now
+        affected = {name for name in stay if config.jobs[name].identity in others or _without_turns(config.jobs[name]) != _without_turns(before.jobs[name])}
+        for name in removed:
+            self.timetable.remove(name)
+            self.queue.drop(name)
+            self.board.drop(name)
+            self.telling.forget(name)
+        self._schedule(config, sorted(turns), starting=True)
+        self._schedule(config, added)
+        self.queue.release(sorted(affected))
+        for name in sorted(affected):
+            self.queue.ask(name, Trigger.START)
+        self._staff(config.workers)
+        self.board.config, self.board.reload_ok, self.board.reload_at, self.board.reload_error = config, True, self.clock.now(), None
+        for companion in self._companions:
+            companion.reload(config)
+        self._nudge.set()
+        untouched = len(config.jobs) - len(added) - len(affected | turns)
+        LOG.info("reloaded: %d jobs added, %d removed, %d changed, %d untouched", len(added), len(removed), len(affected | turns), untouched)
+
+    # --- ending -------------------------------------------------------------------------------------------------------
+
+    def hurry(self) -> None:
+        """Hooks are ended too, now."""
+        self.workshop.hook_stop.set()
+
+    def stop(self, keep_listening: Callable[[float], None] = time.sleep) -> bool:
+        """Nothing of ours runs any more, or has been given up: then False, and the process should end at once.
+
+        What is given up is safe: a run that dies anywhere is taken up by the next start. `keep_listening` waits a moment and hears signals.
+        """
+        began = hooks_until = time.monotonic()
+        self.service.stopping("finishing what is being written")
+        LOG.info("stopping: %s", f"waiting for {', '.join(running)}" if (running := self.work.under_way()) else "nothing is running")
+        self._stop.set()
+        self._nudge.set()
+        self.workshop.stop.set()
+        self.queue.close()
+        closing = threading.Thread(target=self._close, name="syncd-close", daemon=True)
+        closing.start()
+        while closing.is_alive():
+            now = time.monotonic()
+            hooks_until = now if self.workshop.hooks.running else hooks_until
+            if now - began > HOOKS_SECONDS:
+                self.hurry()
+            if now - began > END_SECONDS or now - hooks_until > WRITES_SECONDS:
+                left = ", ".join(self.work.under_way()) or "the store"
+                LOG.warning("did not end in time: %s; it is safe to leave now, the next start goes on with it", left)
+                return False
+            keep_listening(0.02)
+        LOG.info("stopped")
+        return True
+
+    def _close(self) -> None:
+        for companion in self._companions:
+            try:
+                companion.stop()
+            except Exception:
+                LOG.exception("could not stop %s", type(companion).__name__)
+        for thread in self._threads:
+            thread.join()
+        self.workshop.close()
+
+
+def _turns(config: Config, name: str) -> tuple[object, ...]:
+    job = config.jobs[name]
+    return job.every_seconds, job.cron, job.jitter_seconds, config.timezone if job.cron else None
+
+
+def _without_turns(job: Job) -> Job:
+    """The job, whenever it runs."""
+    return replace(job, every_seconds=None, cron=None, jitter_seconds=0.0)
+
+
+__all__ = ["Companion", "Daemon"]

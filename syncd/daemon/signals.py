@@ -1,0 +1,48 @@
+"""Signals as numbers that a loop reads: nothing is done inside a handler, so nothing can be half done when one comes."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from contextlib import suppress
+from types import TracebackType
+
+HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+
+
+class Signals:
+    """From `with` on, the signals of HEARD wait here to be read; on the main thread only."""
+
+    def __enter__(self) -> Signals:
+        self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wakeup = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+        self._before = {number: signal.signal(number, _nothing) for number in HEARD}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        os.close(self._reading)
+        os.close(self._writing)
+
+    def nudge(self) -> None:
+        """Whoever waits looks up; any thread may say so."""
+        with suppress(BlockingIOError):  # there is more to read than anybody needs to be woken by
+            os.write(self._writing, b"\0")
+
+    def wait(self, seconds: float) -> set[int]:
+        """The signals that came since the last look, after at most `seconds`; less when one comes."""
+        poll = select.poll()
+        poll.register(self._reading, select.POLLIN)
+        if not poll.poll(max(0.0, seconds) * 1000):
+            return set()
+        return {number for number in os.read(self._reading, 4096) if number}
+
+
+def _nothing(_number: int, _frame: object) -> None:
+    """The wakeup descriptor has the number already."""
+
+
+__all__ = ["Signals"]

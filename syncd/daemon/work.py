@@ -1,0 +1,123 @@
+"""One request from the queue: its run under the job's lock, and what follows from the report.
+
+Promises: whatever happens inside a run is that job's failure and no other's; a job that another process holds is asked for again soon;
+jobs of one tick share what GitHub says of a head.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from syncd.board import Board
+from syncd.daemon.backoff import after_run
+from syncd.daemon.queue import Queue, Request
+from syncd.daemon.telling import Telling
+from syncd.engine.pay import run_and_pay
+from syncd.engine.run import Options
+from syncd.errors import BugError, LockedError, SyncdError
+from syncd.github.heads import SharedHeads
+from syncd.models import Job, RunReport, RunStatus, Trigger
+from syncd.wiring import Workshop
+
+LOG = logging.getLogger("syncd.daemon")
+LOCKED_SECONDS = 5.0  # how soon a job that another process holds is asked for again; twice as long each time, up to a minute
+LOCKED_LONGEST_SECONDS = 60.0
+TICKS_KEPT = 1000
+OVERDUE_SECONDS = 120.0  # beyond its own limits a run may take so long, before its worker counts as stuck
+
+
+@dataclass
+class UnderWay:
+    """A run that a worker has begun. It is bounded: by `timeout`, and by `hook_timeout` for each hook."""
+
+    job: str
+    ends_by: float
+
+
+class Work:
+    """What all workers share. `run` is called from many threads."""
+
+    def __init__(self, workshop: Workshop, queue: Queue, board: Board, telling: Telling, share: Callable[[], float] = random.random) -> None:
+        self._workshop, self._queue, self._board, self._telling, self._share = workshop, queue, board, telling, share
+        self._guard = threading.Lock()
+        self._heads: OrderedDict[tuple[str, float], SharedHeads] = OrderedDict()
+        self._locked: dict[str, int] = {}
+        self._under_way: dict[int, UnderWay] = {}
+
+    def run(self, request: Request) -> None:
+        """The job has run, and everybody who should know knows. Raises nothing."""
+        job = self._workshop.config.jobs.get(request.job)
+        if job is None:  # removed while it waited
+            self._queue.done(request.job)
+            return
+        clock, worker = self._workshop.clock, threading.get_ident()
+        hooks = job.hook_timeout_seconds * sum(hook is not None for hook in (job.validate, job.on_change, job.on_change))
+        self._under_way[worker] = UnderWay(job.name, clock.monotonic() + job.timeout_seconds + hooks + OVERDUE_SECONDS)
+        before = self._queue.hold_of(job.name)
+        try:
+            report = self._report(job, request)
+            hold = after_run(report, before, job.every_seconds, clock, self._share())
+        finally:
+            self._under_way.pop(worker, None)
+        self._queue.done(job.name, before if isinstance(report.error, LockedError) else hold)
+        self._follow(report)
+
+    def _report(self, job: Job, request: Request) -> RunReport:
+        patience = self._workshop.patience(job)
+        try:
+            with self._workshop.locked(job):
+                return run_and_pay(job, self._workshop.house(job, self._heads_of(job, request.tick)), patience, Options(trigger=request.trigger))
+        except SyncdError as error:
+            return _failed(job, request, error)
+        except Exception as error:  # (a bug in one job must not stop the others, nor the daemon)
+            LOG.exception("a bug in syncd, met in the job %s; please report it with these lines", job.name)
+            return _failed(job, request, BugError(error))
+
+    def _follow(self, report: RunReport) -> None:
+        if isinstance(report.error, LockedError):
+            times = self._locked[report.job] = self._locked.get(report.job, 0) + 1
+            pause = min(LOCKED_LONGEST_SECONDS, LOCKED_SECONDS * 2 ** min(times - 1, 10))
+            self._queue.ask(report.job, Trigger.RETRY, due_at=self._workshop.clock.monotonic() + pause)
+        else:
+            self._locked.pop(report.job, None)
+        try:
+            self._board.note(report, self._workshop.clock.now())
+            self._telling.tell(report, secrets.token_hex(6))
+        except Exception:
+            LOG.exception("a bug in syncd, met after the run of %s; please report it with these lines", report.job)
+
+    def _heads_of(self, job: Job, tick: float) -> SharedHeads:
+        """What all runs of this tick share of the identity's heads. A push's tick is its own, so that it never hears what was asked before it."""
+        with self._guard:
+            found = self._heads.setdefault((job.identity, tick), SharedHeads())
+            while len(self._heads) > TICKS_KEPT:
+                self._heads.popitem(last=False)
+            return found
+
+    def forget_ticks(self, before: float) -> None:
+        """Nobody asks for these ticks any more."""
+        with self._guard, suppress(KeyError):
+            for key in [key for key in self._heads if key[1] < before]:
+                del self._heads[key]
+
+    def under_way(self) -> list[str]:
+        return sorted(one.job for one in list(self._under_way.values()))
+
+    def stuck(self) -> list[str]:
+        """Jobs whose run should have ended by its own limits."""
+        now = self._workshop.clock.monotonic()
+        return sorted(one.job for one in list(self._under_way.values()) if now > one.ends_by)
+
+
+def _failed(job: Job, request: Request, error: SyncdError) -> RunReport:
+    return RunReport(job.name, RunStatus.FAILED, job.repo, job.ref, None, None, error=error, trigger=request.trigger)
+
+
+__all__ = ["Work"]

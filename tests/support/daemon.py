@@ -1,0 +1,80 @@
+"""A daemon as a real process, seen from outside: its log lines as they come, its signals, its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.stand import Stand
+
+PATIENCE_SECONDS = 60.0  # for whatever has to come; a machine may be slow
+
+
+class Running:
+    """`lines` are the log lines so far, as JSON."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[dict[str, Any]] = []
+        self._news: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for text in self.process.stderr:
+            try:
+                self._news.put(json.loads(text))
+            except ValueError:
+                self._news.put({"message": text.rstrip("\n"), "level": "raw"})
+        self._news.put(None)
+
+    def says(self, text: str, more: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any]:
+        """The next line with this text in it."""
+        while True:
+            try:
+                line = self._news.get(timeout=PATIENCE_SECONDS)
+            except queue.Empty:
+                raise AssertionError(f"it never said {text!r}, but {self.lines}") from None
+            assert line is not None, f"it ended without saying {text!r}, but {self.lines}"
+            self.lines.append(line)
+            if text in line["message"] and more(line):
+                return line
+
+    def send(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def ends(self, number: int | None = signal.SIGTERM) -> int:
+        """Its exit code, after this signal."""
+        if number is not None:
+            self.send(number)
+        code = self.process.wait(PATIENCE_SECONDS)
+        while (line := self._news.get(timeout=PATIENCE_SECONDS)) is not None:
+            self.lines.append(line)
+        return code
+
+
+@contextmanager
+def daemon(hub: Stand, *arguments: str, environ: Mapping[str, str] | None = None, ready: bool = True) -> Iterator[Running]:
+    """`syncd run` on the stand's configuration; ready when the block begins, gone after it."""
+    command = [sys.executable, "-m", "syncd", "-c", str(hub.config), *arguments, "run"]
+    env = {"PATH": os.environ["PATH"], "HOME": str(hub.folder), "PYTHONPATH": str(Path(__file__).parents[2]), **(environ or {})}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=env) as process:
+        try:
+            running = Running(process)
+            if ready:
+                running.says("ready: ")
+            yield running
+        finally:
+            process.kill()
+
+
+__all__ = ["Running", "daemon"]
