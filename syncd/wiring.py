@@ -195,10 +195,16 @@ class Workshop:
         """What a source was made of: the identity, its secret as it is now, and for an App the repositories that its tokens are for."""
         if isinstance(identity, AppIdentity):
             repos = tuple(sorted({job.repo.lower() for job in config.jobs.values() if job.identity == identity.name}))
-            return identity, read_key(identity.private_key, self._environ, f"github.{identity.name}.private_key"), repos
+            return identity, read_secret(identity.private_key, self._environ, f"github.{identity.name}.private_key"), repos
         if isinstance(identity, TokenIdentity):
             return identity, read_secret(identity.token, self._environ, f"github.{identity.name}.token"), ()
         return identity, None, ()
+
+    def expiries(self) -> dict[str, datetime]:
+        """Identity -> when the last of its living tokens ends; without those that have none, or one without an end."""
+        with self._guard:
+            found = {name: line.credentials.expires_at() for name, line in self._lines.items()}
+        return {name: moment for name, moment in found.items() if moment is not None}
 
     def save_budgets(self) -> None:
         """What GitHub said of each identity's limit, and of its token's end, is kept."""

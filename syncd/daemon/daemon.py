@@ -15,19 +15,21 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Protocol
 
-from syncd.board import Board
 from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
+from syncd.daemon.board import Board
 from syncd.daemon.queue import Queue
 from syncd.daemon.schedule import GUARD_SECONDS, Timetable
 from syncd.daemon.service import Service
 from syncd.daemon.telling import Telling
-from syncd.daemon.turns import first_time, interval_of, turns_of
+from syncd.daemon.turns import first_time, turns_of
 from syncd.daemon.work import Work
 from syncd.errors import ConfigError, SyncdError
 from syncd.models import Job, Trigger
+from syncd.readings import Budget, Life
 from syncd.wiring import Workshop
 
 LOG = logging.getLogger("syncd.daemon")
@@ -73,8 +75,7 @@ class Daemon:
     def prepare(self, config: Config) -> None:
         """The store is good, and every job of the configuration has its turns. Raises ConfigError, StoreError."""
         self.workshop = self._open(config)
-        now = self.clock.now()
-        self.board = Board(config, now)
+        self.board = Board(self.clock.now())
         self.work = Work(self.workshop, self.queue, self.board, self.telling, self._share)
         self.timetable = Timetable(self.clock, self._come, self._share)
         self._schedule(config, list(config.jobs), starting=True)
@@ -87,7 +88,6 @@ class Daemon:
         self._spawn("syncd-clock", self._clock_loop)
         self._spawn("syncd-guard", self._guard_loop)
         self._staff(self.workshop.config.workers)
-        self.board.ready = True
         LOG.info("ready: %d jobs from %s, pid %d", len(self.workshop.config.jobs), self.workshop.config.path, os.getpid())
         self.service.ready(self.status())
 
@@ -99,7 +99,7 @@ class Daemon:
             last_run = state.last_run_at if starting else None
             first = first_time(job, turns[name], last_run, now, len(names))
             self.timetable.set(name, turns[name], first)
-            self.board.put(name, interval_of(turns[name], now), state, now)
+            self.board.see(name, state, now)
 
     def _come(self, job: str, tick: float) -> None:
         self.queue.ask(job, Trigger.SCHEDULE, tick)
@@ -199,6 +199,25 @@ class Daemon:
                 self.board.see(name, state, now)
                 self.queue.release([name])
 
+    def life(self) -> Life:
+        """What only this process knows, at this moment: the readings of web and metrics are made with it."""
+        workshop, config = self.workshop, self.workshop.config
+        views = {name: budget.view() for name, budget in workshop.budgets.items()}
+        return Life(
+            self.board.started_at, self.board.counts.runs(), self.board.counts.seconds(), workshop.tally.by_code(),
+            {name: Budget(view.limit, view.remaining, view.reset_at) for name, view in views.items()}, workshop.expiries(),
+            {name: self.next_run(name) for name in config.jobs}, frozenset(self.work.under_way()), workshop.tally.skew_seconds, self.board.reload_ok,
+        )  # fmt: skip
+
+    def next_run(self, job: str) -> datetime | None:
+        """When the job runs next: at its next turn that nothing holds it from; None for one without turns."""
+        turn = self.timetable.next_run(job)
+        hold = self.queue.hold_of(job)
+        if turn is None or hold is None or (left := hold.until - self.clock.monotonic()) <= 0:
+            return turn
+        free = self.clock.now() + timedelta(seconds=left)
+        return turn if turn >= free else free if hold.retry else self.timetable.turn_after(job, free)
+
     def status(self) -> str:
         """One line on how things are."""
         cards = self.board.cards()
@@ -240,7 +259,7 @@ class Daemon:
         return self.board.reload_ok
 
     def _refused(self, error: SyncdError) -> None:
-        self.board.reload_ok, self.board.reload_at, self.board.reload_error = False, self.clock.now(), error.message
+        self.board.reload_ok, self.board.reload_error = False, error.message
         LOG.error("the configuration was not reloaded, the old one stays: %s%s", error.message, f" → {error.hint}" if error.hint else "")
 
     def _take_over(self, config: Config) -> None:
@@ -264,7 +283,7 @@ class Daemon:
         for name in sorted(affected):
             self.queue.ask(name, Trigger.START)
         self._staff(config.workers)
-        self.board.config, self.board.reload_ok, self.board.reload_at, self.board.reload_error = config, True, self.clock.now(), None
+        self.board.reload_ok, self.board.reload_error = True, None
         for companion in self._companions:
             companion.reload(config)
         self._nudge.set()

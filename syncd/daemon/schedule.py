@@ -100,6 +100,12 @@ class Timetable:
             when: datetime | None = found.next_run_time if found is not None else None
             return when
 
+    def turn_after(self, job: str, moment: datetime) -> datetime | None:
+        """The job's first turn after `moment`, without jitter."""
+        with self._guard:
+            trigger = self._triggers.get(job)
+            return None if trigger is None else trigger.turn.next_after(moment)
+
     def tick(self) -> float:
         """Everything whose turn has come was asked for; in so many seconds at the latest there is something to do again."""
         with self._guard:

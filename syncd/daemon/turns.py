@@ -17,8 +17,6 @@ from zoneinfo import ZoneInfo
 from syncd.config.cron import Cron, parse_cron
 from syncd.models import Job
 
-LOOKED_AHEAD = 10  # turns of a cron job: a weekend is among them
-YEAR_SECONDS = 366 * 86_400.0
 START_SECONDS = 60.0  # within so much of the start every overdue job has begun, where the workers suffice
 
 
@@ -101,16 +99,3 @@ def next_runs(jobs: Mapping[str, Job], timezone: str, moment: datetime, names: I
     """When each of the named jobs has its next turn."""
     turns = turns_of(jobs, timezone)
     return {name: turns[name].next_after(moment) for name in names}
-
-
-def interval_of(turn: Turn, moment: datetime) -> float:
-    """The longest time between two of the turns that come next, in seconds."""
-    if isinstance(turn, Every):
-        return turn.seconds
-    longest, before = 0.0, turn.next_after(moment)
-    for _ in range(LOOKED_AHEAD):
-        after = turn.next_after(before) if before is not None else None
-        if before is None or after is None:
-            break
-        longest, before = max(longest, (after - before).total_seconds()), after
-    return longest or YEAR_SECONDS

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from syncd.board import Board
 from syncd.daemon.backoff import after_run
+from syncd.daemon.board import Board
 from syncd.daemon.queue import Queue, Request
 from syncd.daemon.telling import Telling
 from syncd.engine.pay import run_and_pay
@@ -88,7 +88,7 @@ class Work:
         else:
             self._locked.pop(report.job, None)
         try:
-            self._board.note(report, self._workshop.clock.now())
+            self._board.note(report)
             self._telling.tell(report, secrets.token_hex(6))
         except Exception:
             LOG.exception("a bug in syncd, met after the run of %s; please report it with these lines", report.job)
