@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,9 +17,13 @@ from syncd.config.secrets import judge_secrets
 from syncd.daemon import journal
 from syncd.daemon.daemon import Companion, Daemon
 from syncd.daemon.signals import Signals
-from syncd.errors import ConfigError
+from syncd.errors import ConfigError, SyncdError
 from syncd.store.lock import daemon_lock
 from syncd.store.store import refuse_stranger
+
+if TYPE_CHECKING:
+    from syncd.config.model import Web as WebConfig
+    from syncd.web.server import Web
 
 LOG = logging.getLogger("syncd.daemon")
 BEAT_SECONDS = 5.0
@@ -37,7 +42,7 @@ def command(settings: Settings) -> int:
         if config.state.exists():
             refuse_stranger(config.state)  # before a lock file of ours could be in its owner's way
         with daemon_lock(config.state):
-            daemon = Daemon(lambda: load(settings), settings.environ, [LogCompanion(settings), *companions(settings)])
+            daemon = Daemon(lambda: load(settings), settings.environ, companions(settings))
             return serve(daemon, config, signals)
 
 
@@ -52,7 +57,7 @@ def load(settings: Settings) -> Config:
 
 def companions(settings: Settings) -> list[Companion]:
     """What lives beside the clock and the workers."""
-    return []
+    return [LogCompanion(settings), WebCompanion(settings)]
 
 
 class LogCompanion:
@@ -69,6 +74,41 @@ class LogCompanion:
 
     def stop(self) -> None:
         """The last line is not said yet."""
+
+
+class WebCompanion:
+    """The listener of `web:`, while the configuration asks for one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._asked: WebConfig | None = None
+        self._web: Web | None = None
+
+    def start(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._open(daemon.workshop.config.web)
+
+    def reload(self, config: Config) -> None:
+        """Another `web:` closes the old listener and opens its own; the same one is not disturbed, unless it could not be opened the last time."""
+        if config.web == self._asked and (self._web is not None or config.web is None):
+            return
+        self.stop()
+        try:
+            self._open(config.web)
+        except SyncdError as error:
+            LOG.error("nobody is listening: %s%s", error.message, f" → {error.hint}" if error.hint else "")
+
+    def stop(self) -> None:
+        if self._web is not None:
+            self._web.close()
+            self._web = None
+
+    def _open(self, asked: WebConfig | None) -> None:
+        self._asked = asked
+        if asked is not None:
+            from syncd.web.server import Web  # Flask and waitress, for those who want a page alone
+
+            self._web = Web(asked, self._daemon, self._settings.environ)
 
 
 def set_up_logging(settings: Settings, config: Config) -> None:

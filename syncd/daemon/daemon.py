@@ -29,7 +29,7 @@ from syncd.daemon.turns import first_time, turns_of
 from syncd.daemon.work import Work
 from syncd.errors import ConfigError, SyncdError
 from syncd.models import Job, Trigger
-from syncd.readings import Budget, Life
+from syncd.readings import Life, Readings, read
 from syncd.wiring import Workshop
 
 LOG = logging.getLogger("syncd.daemon")
@@ -202,12 +202,15 @@ class Daemon:
     def life(self) -> Life:
         """What only this process knows, at this moment: the readings of web and metrics are made with it."""
         workshop, config = self.workshop, self.workshop.config
-        views = {name: budget.view() for name, budget in workshop.budgets.items()}
         return Life(
             self.board.started_at, self.board.counts.runs(), self.board.counts.seconds(), workshop.tally.by_code(),
-            {name: Budget(view.limit, view.remaining, view.reset_at) for name, view in views.items()}, workshop.expiries(),
+            {name: budget.view() for name, budget in workshop.budgets.items()}, workshop.expiries(),
             {name: self.next_run(name) for name in config.jobs}, frozenset(self.work.under_way()), workshop.tally.skew_seconds, self.board.reload_ok,
         )  # fmt: skip
+
+    def readings(self) -> Readings:
+        """How everything stands now. Raises StoreError."""
+        return read(self.workshop.config, self.workshop.store, self.clock.now(), self.life())
 
     def next_run(self, job: str) -> datetime | None:
         """When the job runs next: at its next turn that nothing holds it from; None for one without turns."""
@@ -331,7 +334,7 @@ class Daemon:
                 LOG.exception("could not stop %s", type(companion).__name__)
         for thread in self._threads:
             thread.join()
-        self.workshop.close()
+        self.workshop.close(revoke=True)
 
 
 def _turns(config: Config, name: str) -> tuple[object, ...]:
