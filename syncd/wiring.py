@@ -200,12 +200,6 @@ class Workshop:
             return identity, read_secret(identity.token, self._environ, f"github.{identity.name}.token"), ()
         return identity, None, ()
 
-    def expiries(self) -> dict[str, datetime]:
-        """Identity -> when the last of its living tokens ends; without those that have none, or one without an end."""
-        with self._guard:
-            found = {name: line.credentials.expires_at() for name, line in self._lines.items()}
-        return {name: moment for name, moment in found.items() if moment is not None}
-
     def save_budgets(self) -> None:
         """What GitHub said of each identity's limit, and of its token's end, is kept."""
         for name, budget in self.budgets.items():

@@ -112,10 +112,6 @@ class Installation:
         self._alone: set[int] = set()  # installations where a narrowing to several repositories was refused
         self.offset_seconds = 0.0  # server clock minus ours, once it mattered
 
-    def expires_at(self) -> datetime | None:
-        with self._guard:
-            return max((token.expires_at for token in self._tokens.values() if token.expires_at is not None), default=None)
-
     def token_for(self, repo: str | None, patience: Patience) -> Token | None:
         if repo is None:
             raise ConfigError("an App's token is always for a repository")

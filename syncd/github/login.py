@@ -270,9 +270,6 @@ class UserToken:
             self._rejected, self._token = token.value, None
             return True
 
-    def expires_at(self) -> datetime | None:
-        return self._token.expires_at if self._token is not None else None
-
     def _kept(self) -> Pair:
         pair, again = self._pairs.load(), f"run: syncd login {self._name}"
         if pair is None:

@@ -59,14 +59,8 @@ class Credentials(Protocol):
     def reject(self, repo: str | None, token: Token) -> bool:
         """Forget a token that GitHub refused; True when asking again may give another one."""
 
-    def expires_at(self) -> datetime | None:
-        """When the last of the tokens at hand ends; None for none, or one whose end nobody has told."""
-
 
 class Anonymous:
-    def expires_at(self) -> datetime | None:
-        return None
-
     def token_for(self, repo: str | None, patience: Patience) -> Token | None:
         return None
 
@@ -91,9 +85,6 @@ class PersonalToken:
             raise ConfigError("the token is empty, or holds a space, a line end or another character that no token has", hint="write the token alone into its file or variable")
         remember(value)
         return Token(value)
-
-    def expires_at(self) -> datetime | None:
-        return self._token.expires_at
 
     def token_for(self, repo: str | None, patience: Patience) -> Token | None:
         self._look(READ_AGAIN_SECONDS)
