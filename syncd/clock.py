@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -35,15 +37,27 @@ class SystemClock:
 class Patience:
     """How long one run may take, and what ends it early: every wait and every read of a run asks here.
 
-    `hook_stop` ends a hook that is running; without one given, `stop` does.
+    `hook_stop` ends a hook that is running; without one given, `stop` does. `urgent`: a hand or a push waits for the run, so it may spend
+    what timers leave of GitHub's hourly limit. `on_rest` hears when the run begins to wait for a limit, and when it goes on: its worker is
+    free meanwhile.
     """
 
-    def __init__(self, clock: Clock, timeout_seconds: float, stop: threading.Event | None = None, hook_stop: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        timeout_seconds: float,
+        stop: threading.Event | None = None,
+        hook_stop: threading.Event | None = None,
+        urgent: bool = True,
+        on_rest: Callable[[bool], None] | None = None,
+    ) -> None:
         self.clock = clock
         self.timeout_seconds = timeout_seconds
         self.stop = stop or threading.Event()
         self.hook_stop = hook_stop or self.stop
+        self.urgent = urgent
         self._ends_at = clock.monotonic() + timeout_seconds
+        self._on_rest, self._guard, self._resting = on_rest, threading.Lock(), 0
 
     def remaining_seconds(self) -> float:
         return max(0.0, self._ends_at - self.clock.monotonic())
@@ -68,3 +82,23 @@ class Patience:
         if self.clock.wait(self.stop, min(seconds, self.remaining_seconds())):
             raise StoppedError("stopped by a signal while waiting")
         self.check()
+
+    def rest(self, seconds: float) -> None:
+        """As `wait`, for a limit of GitHub's."""
+        with self.resting():
+            self.wait(seconds)
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """The run does nothing but wait for GitHub, or for another run that does. Several of its threads may rest at once."""
+        self._tell(1)
+        try:
+            yield
+        finally:
+            self._tell(-1)
+
+    def _tell(self, more: int) -> None:
+        with self._guard:
+            self._resting += more
+            if self._on_rest is not None and self._resting == max(0, more):
+                self._on_rest(more > 0)

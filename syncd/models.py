@@ -416,6 +416,11 @@ class Trigger(StrEnum):
     RETRY = "retry"
     ROLLBACK = "rollback"
 
+    @property
+    def urgent(self) -> bool:
+        """Somebody waits for it: a hand, or whoever has just pushed."""
+        return self in (Trigger.PUSH, Trigger.OPERATOR, Trigger.ROLLBACK)
+
 
 @dataclass(frozen=True)
 class RunReport:

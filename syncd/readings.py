@@ -19,13 +19,15 @@ from syncd.config.model import Config
 from syncd.engine.hooks import first_line
 from syncd.engine.ports import JobState
 from syncd.errors import LockedError
-from syncd.github.limits import BudgetView
+from syncd.github.limits import BudgetView, reserve_of
 from syncd.models import Job, RunReport, RunStatus
+from syncd.store import spent
 from syncd.store.lock import is_held
 from syncd.store.store import SqliteStore
 
 ORDER = ("failing", "drift", "paused", "never", "in_step")  # the worst first
 LOOKS = 3  # a run may end between the look at its state and the look at its lock
+SPENDERS_SHOWN = 3
 UNKNOWN = BudgetView(None, None, None)
 INTERVALS = 3  # staler than so many, and a job is not ready
 
@@ -94,6 +96,7 @@ class Readings:
     jobs: tuple[JobReading, ...]
     budgets: Mapping[str, BudgetView]
     life: Life | None = None
+    spent: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # identity -> repository -> requests that this hour was charged for
 
     @property
     def stale(self) -> tuple[str, ...]:
@@ -111,7 +114,7 @@ def read(config: Config, store: SqliteStore, now: datetime, life: Life | None = 
         following = life.next_runs[name] if life is not None and name in life.next_runs else _next_run(job, state, config.timezone)
         reading = JobReading(job, state, state_of(state, now), files.get(name, 0), following, life is not None and name in life.running)
         jobs.append(replace(reading, stale=_stale(reading, now, life, config.timezone)))
-    return Readings(now, tuple(jobs), _budgets(config, store, life), life)
+    return Readings(now, tuple(jobs), _budgets(config, store, life), life, spent.look(config.state, now))
 
 
 def state_of(state: JobState, now: datetime) -> str:
@@ -129,10 +132,31 @@ def state_of(state: JobState, now: datetime) -> str:
 
 def as_object(readings: Readings) -> dict[str, Any]:
     """The object of `status --json` and `/api/v1/status` (contract section 3, schema syncd.status/1)."""
-    identities = [
-        {"identity": name, "limit": budget.limit, "remaining": budget.remaining, "reset": rfc3339(budget.reset_at)} for name, budget in readings.budgets.items()
-    ]  # fmt: skip
+    identities = [_identity(name, budget, readings.spent.get(name, {})) for name, budget in readings.budgets.items()]
     return {"schema": "syncd.status/1", "jobs": [_job(one, readings.at) for one in readings.jobs], "identities": identities}
+
+
+def _identity(name: str, budget: BudgetView, requests: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "identity": name, "limit": budget.limit, "remaining": budget.remaining, "reset": rfc3339(budget.reset_at), "reserve": reserve_of(budget.limit),
+        "spent": [{"repo": repo, "requests": count} for repo, count in requests.items()],
+    }  # fmt: skip
+
+
+def budget_line(name: str, readings: Readings) -> str | None:
+    """One identity's hourly limit for a reader; None while GitHub has said nothing of it and nothing was spent."""
+    budget, requests = readings.budgets[name], list(readings.spent.get(name, {}).items())
+    if budget.limit is None and not requests:
+        return None
+    if budget.limit is None:
+        left = "no hourly limit told"
+    elif budget.reset_at is None or budget.reset_at <= readings.at or budget.remaining is None:
+        left = f"{budget.limit:,} requests an hour"
+    else:
+        left = f"{budget.remaining:,} of {budget.limit:,} requests left until {budget.reset_at:%H:%M} UTC"
+    shown = ", ".join(f"{repo} {count:,}" for repo, count in requests[:SPENDERS_SHOWN])
+    more = f" and {len(requests) - SPENDERS_SHOWN} more" if len(requests) > SPENDERS_SHOWN else ""
+    return f"{name}: {left}" + (f"; this hour spent: {shown}{more}" if shown else "")
 
 
 def _job(one: JobReading, now: datetime) -> dict[str, Any]:
@@ -243,4 +267,4 @@ def _budgets(config: Config, store: SqliteStore, life: Life | None) -> dict[str,
 
 OUTCOMES = tuple(status.value for status in RunStatus)
 
-__all__ = ["INTERVALS", "ORDER", "OUTCOMES", "JobReading", "Life", "Readings", "RunCounts", "ago", "as_object", "paused_text", "read", "rfc3339", "span", "state_of", "turns_after"]
+__all__ = ["INTERVALS", "ORDER", "OUTCOMES", "JobReading", "Life", "Readings", "RunCounts", "ago", "as_object", "budget_line", "paused_text", "read", "rfc3339", "span", "state_of", "turns_after"]

@@ -7,7 +7,7 @@ import logging
 import os
 import pwd
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,7 +29,8 @@ from syncd.github.transport import Network, Proxies, Retrying
 from syncd.hooks.runner import CommandHooks
 from syncd.mirror.disk import DiskMirror
 from syncd.mirror.switch import mirror_of
-from syncd.models import AppIdentity, Identity, Job, LoginIdentity, Secret, TokenIdentity
+from syncd.models import AppIdentity, Identity, Job, LoginIdentity, Secret, TokenIdentity, Trigger
+from syncd.store import spent
 from syncd.store.blobs import BlobCache
 from syncd.store.expiries import expiries_of, read_expiries, write_expiries
 from syncd.store.lock import job_lock
@@ -67,6 +68,7 @@ class Workshop:
         self.hooks = CommandHooks(config.state, environ)
         self.budgets: dict[str, Budget] = {}
         self._saved: dict[str, BudgetView] = {}
+        self._counted: dict[str, dict[str, int]] = {}
         self._environ = environ
         self._waits_out_limits = waits_out_limits
         self._gate = Gate(config.requests_at_once)
@@ -100,8 +102,9 @@ class Workshop:
         """The disk as this job writes it."""
         return mirror_of(job, self.mirror, self.clock)
 
-    def patience(self, job: Job) -> Patience:
-        return Patience(self.clock, job.timeout_seconds, self.stop, self.hook_stop)
+    def patience(self, job: Job, trigger: Trigger = Trigger.OPERATOR, on_rest: Callable[[bool], None] | None = None) -> Patience:
+        """How long this run of the job may take; what began it says whether it may spend GitHub's last requests of the hour."""
+        return Patience(self.clock, job.timeout_seconds, self.stop, self.hook_stop, trigger.urgent, on_rest)
 
     def patience_of(self, seconds: float) -> Patience:
         """For what is no job's run; a signal ends it too."""
@@ -201,7 +204,8 @@ class Workshop:
         return identity, None, ()
 
     def save_budgets(self) -> None:
-        """What GitHub said of each identity's limit, and of its token's end, is kept."""
+        """What GitHub said of each identity's limit and of its token's end is kept, and which repositories spent of the limit."""
+        self._save_spent()
         for name, budget in self.budgets.items():
             view = budget.view()
             if view.limit is not None and self._saved.get(name) != view:
@@ -216,6 +220,19 @@ class Workshop:
     def expiries(self) -> dict[str, datetime]:
         """Identity -> when somebody has to make a new token or log in again, for those that end. What GitHub said last, from memory or disk."""
         return expiries_of(self.config.state, self.config.identities, self.tally.expiries())
+
+    def _save_spent(self) -> None:
+        now, counted = self.clock.now(), self.tally.spent()
+        for name, by_repo in counted.items():
+            more = {repo: count - self._counted.get(name, {}).get(repo, 0) for repo, count in by_repo.items()}
+            more = {repo: count for repo, count in more.items() if count}
+            if more:
+                budget = self.budgets.get(name)
+                try:
+                    spent.add(self.config.state, name, spent.hour_of(now, budget.view().reset_at if budget else None), more)
+                except OSError as error:
+                    logging.getLogger("syncd").warning("can't write down who spent the limit of %s: %s", name, error.strerror)
+        self._counted = counted
 
     def close(self, revoke: bool = False) -> None:
         """`revoke`: installation tokens are ended at GitHub, as a daemon does at a clean stop; a one-shot leaves them their hour."""

@@ -12,7 +12,7 @@ from syncd.cli.identities import ending
 from syncd.cli.table import table
 from syncd.config.model import Config
 from syncd.engine.hooks import named
-from syncd.readings import ORDER, JobReading, Readings, ago, as_object, read
+from syncd.readings import ORDER, JobReading, Readings, ago, as_object, budget_line, read
 from syncd.store.expiries import expiries_of
 from syncd.store.store import SqliteStore
 
@@ -55,6 +55,9 @@ def _show(settings: Settings, config: Config, readings: Readings) -> None:
     for one in readings.jobs:
         for text in _remarks(config, one):
             emit(settings, f"  {one.job.name}: {text}")
+    for name in readings.budgets:
+        if (line := budget_line(name, readings)) is not None:
+            emit(settings, line)
 
 
 def _remarks(config: Config, one: JobReading) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -15,6 +14,7 @@ from syncd.cli.common import Settings, bug_report, chosen_jobs, emit, exit_code,
 from syncd.cli.reports import as_json, change_line, closing_line, error_lines, summary_line
 from syncd.engine.pay import Gathering, Member, pay
 from syncd.engine.run import Options, run_job
+from syncd.engine.workers import Workers
 from syncd.errors import BugError, ConfigError, LockedError, SyncdError
 from syncd.memo import remember
 from syncd.models import Job, RunReport, RunStatus
@@ -85,25 +85,24 @@ def run_all(workshop: Workshop, jobs: Sequence[Job], options: Options, done: Cal
     gathering: Gathering[ExitStack] = Gathering(jobs)
     reports: dict[str, RunReport] = {}
 
-    def one(job: Job) -> None:
-        for report in _arrive(workshop, job, options, gathering):
+    def one(job: Job, on_rest: Callable[[bool], None] | None) -> None:
+        for report in _arrive(workshop, job, options, gathering, on_rest):
             reports[report.job] = report
             done(report)
 
     if len(jobs) == 1:
-        one(jobs[0])
+        one(jobs[0], None)
     else:
-        with ThreadPoolExecutor(max_workers=max(1, min(workshop.config.workers, len(jobs))), thread_name_prefix="syncd-job") as pool:
-            list(pool.map(one, jobs))
+        Workers(workshop.config.workers).each(jobs, one)
     return [reports[job.name] for job in jobs]
 
 
-def _arrive(workshop: Workshop, job: Job, options: Options, gathering: Gathering[ExitStack]) -> list[RunReport]:
+def _arrive(workshop: Workshop, job: Job, options: Options, gathering: Gathering[ExitStack], on_rest: Callable[[bool], None] | None = None) -> list[RunReport]:
     """One run under the job's lock, and then, for the last of those that share an `on_change`, the hook for all of them. The finished reports.
 
     What can't even begin is a failed report, so that the others go on. A job that owes the hook keeps its lock until it has run.
     """
-    patience, lock, house = workshop.patience(job), ExitStack(), None
+    patience, lock, house = workshop.patience(job, on_rest=on_rest), ExitStack(), None
     try:
         lock.enter_context(workshop.locked(job))
         house = workshop.house(job)

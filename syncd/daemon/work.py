@@ -70,7 +70,7 @@ class Work:
         self._follow(report)
 
     def _report(self, job: Job, request: Request) -> RunReport:
-        patience = self._workshop.patience(job)
+        patience = self._workshop.patience(job, request.trigger)
         try:
             with self._workshop.locked(job):
                 return run_and_pay(job, self._workshop.house(job, self._heads_of(job, request.tick)), patience, Options(trigger=request.trigger))

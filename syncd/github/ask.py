@@ -153,8 +153,10 @@ class Claims:
                 if other is None:
                     mine = self._held[thing] = threading.Event()
                     break
-            while not other.wait(LOOK_UP_SECONDS):
-                patience.check()
+            if not other.wait(LOOK_UP_SECONDS):
+                with patience.resting():
+                    while not other.wait(LOOK_UP_SECONDS):
+                        patience.check()
         try:
             yield
         finally:

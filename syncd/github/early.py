@@ -5,12 +5,15 @@ Only answers that are success are used; every one of them was an exchange of thi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from syncd.clock import Patience
 from syncd.github.limits import Budget, Tally
 from syncd.github.protocol import Known, Request, Response, Transport
+
+ABOUT = re.compile(r"/repos/([^/]+/[^/]+)/")
 
 
 class Reply(Protocol):
@@ -34,7 +37,8 @@ class Early:
     def __init__(self, replies: Sequence[Reply], tally: Tally) -> None:
         self._replies = {reply.question: reply for reply in replies if reply.status in (200, 304)}
         for reply in replies:
-            tally.count(reply.identity, reply.status)
+            about = ABOUT.search(reply.question[0])
+            tally.count(reply.identity, reply.status, about.group(1) if about else None)
 
     def before(self, inner: Transport, budget: Budget) -> Transport:
         return _Before(self._replies, inner, budget) if self._replies else inner

@@ -17,13 +17,13 @@ from syncd.engine.ports import Blobs, Wanted
 from syncd.errors import BadResponseError, NotFoundError, RateLimitedError, RemoteUnavailableError, TimedOutError
 from syncd.github import archive
 from syncd.github.ask import Claims, Crew, ask, stream
+from syncd.github.limits import RESERVE
 from syncd.github.protocol import RAW, Request, Response, TooLargeError, Transport, get, quoted, read, repo_path
 from syncd.github.trees import parse_json, printable
 from syncd.objects import LINK, SUBMODULE, blob_id
 
 MANY = 100
 FEW_MINUTES = 800  # files that may come singly without meeting the 900 points a minute
-RESERVE = 500  # requests of an hour that stay for pushes and hands
 BLOB_LIMIT = 100 << 20  # docs, "Get repository content" and "Get a blob": neither serves more
 # A repository this many times larger than what is wanted is not downloaded whole for it: a tarball is a stream of one connection, and
 # files come `at_once` side by side, each request costing about as much time as 64 KiB of stream does at 30 ms and 16 at once.

@@ -9,12 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from contextlib import nullcontext
 from dataclasses import replace
 
 from syncd.clock import Patience
 from syncd.engine.ports import Head
 from syncd.errors import BadResponseError, NotFoundError, StoppedError, TimedOutError
 from syncd.github.ask import LOOK_UP_SECONDS, Answer, ask
+from syncd.github.limits import HeldBackError
 from syncd.github.protocol import SHA, Request, Transport, get, quoted, repo_path
 from syncd.github.trees import parse_json, printable
 from syncd.objects import is_object_id
@@ -32,7 +34,7 @@ class SharedHeads:
     def once(self, repo: str, ref: str | None, ask_now: Callable[[], Head], patience: Patience) -> Head:
         """The head that the first caller got, or the error that the first caller met. Every caller waits with its own patience.
 
-        A first caller whose own time was up, or who was stopped, leaves the question to the next one.
+        A first caller whose own time was up, who was stopped, or who may spend less than others, leaves the question to the next one.
         """
         key = (repo.lower(), ref)
         while True:
@@ -43,16 +45,23 @@ class SharedHeads:
                     found = self._asked[key] = Future()
             if mine:
                 return self._answer(key, found, ask_now)
+            self._await(found, patience)
+            if not found.cancelled():
+                return found.result()
+
+    @staticmethod
+    def _await(found: Future[Head], patience: Patience) -> None:
+        wait([found], timeout=LOOK_UP_SECONDS)
+        patience.check()
+        with patience.resting() if not found.done() else nullcontext():  # so long takes only who is kept waiting by a limit, or by trouble
             while not found.done():
                 wait([found], timeout=LOOK_UP_SECONDS)
                 patience.check()
-            if not found.cancelled():
-                return found.result()
 
     def _answer(self, key: tuple[str, str | None], found: Future[Head], ask_now: Callable[[], Head]) -> Head:
         try:
             head = ask_now()
-        except (StoppedError, TimedOutError, KeyboardInterrupt):
+        except (StoppedError, TimedOutError, HeldBackError, KeyboardInterrupt):
             with self._guard:
                 del self._asked[key]
             found.cancel()

@@ -16,7 +16,14 @@ from syncd.errors import RateLimitedError
 from syncd.github.protocol import LONGEST_WAIT, date_of
 
 LANDING_SECONDS = 0.05  # how soon to look again whether an answer has told what is left
+RESERVE = 500  # requests of an hour that timers leave to pushes and hands, at most
+RESERVED_SHARE = 0.1  # of a small hourly limit
 POINTS_A_MINUTE = 900  # docs "Rate limits for the REST API": secondary limit per endpoint; kept over all endpoints together
+
+
+def reserve_of(limit: int | None) -> int:
+    """How much of an hourly limit timers leave to pushes and hands."""
+    return 0 if limit is None else min(RESERVE, int(limit * RESERVED_SHARE))
 
 
 class HeldBackError(RateLimitedError):
@@ -46,28 +53,38 @@ class Budget:
         self._closed: dict[str, tuple[float, RateLimitedError]] = {}
         self._view = BudgetView(None, None, None)
 
-    def take(self, patience: Patience, subject: str = "this", charged: bool = True) -> None:
+    def take(self, patience: Patience, subject: str = "this", charged: bool = True, perhaps_free: bool = False) -> None:
         """Return when one more request may go out, this minute and this hour; what is `charged` has to `land`.
 
-        Raises HeldBackError when nothing is left of this hour.
+        A timer's request leaves `reserve_of` the hour to pushes and hands, unless it is `perhaps_free`: asked on a condition that costs
+        nothing where nothing has changed, so that what is in step is known to be, whatever is left.
+        Raises HeldBackError when nothing is left of this hour for such a request.
         """
         while True:
             with self._guard:
                 now = self._clock.monotonic()
                 while self._sent and self._sent[0] <= now - 60:
                     self._sent.popleft()
-                left = self._view.remaining if charged and self._view.remaining is not None and now < self._resets else None
+                kept = 0 if patience.urgent or perhaps_free else reserve_of(self._view.limit)
+                left = self._view.remaining - kept if charged and self._view.remaining is not None and now < self._resets else None
                 if len(self._sent) < self._points and (left is None or left > self._flying):
                     self._sent.append(now)
                     self._flying += charged
                     return
                 wait = self._sent[0] + 60 - now if len(self._sent) >= self._points else LANDING_SECONDS
                 resets = self._resets - now
-            if left == 0:
-                retry_at = self._clock.now() + timedelta(seconds=resets)
-                text = f"{subject} was not asked for: the hourly limit is used up; it makes sense again at {retry_at:%Y-%m-%dT%H:%M:%SZ}"
-                raise HeldBackError(text, retry_at=retry_at, primary=True, hint="syncd waits by itself; see `syncd status` for the budget")
-            patience.wait(max(LANDING_SECONDS, wait))
+            if left is not None and left <= 0:
+                raise self._held_back(subject, resets, kept)
+            if wait > LANDING_SECONDS:
+                patience.rest(wait)
+            else:
+                patience.wait(LANDING_SECONDS)
+
+    def _held_back(self, subject: str, seconds: float, kept: int) -> HeldBackError:
+        retry_at = self._clock.now() + timedelta(seconds=seconds)
+        why = f"what is left of the hourly limit, {kept} requests at most, is kept for pushes and hands" if kept else "the hourly limit is used up"
+        text = f"{subject} was not asked for: {why}; it makes sense again at {retry_at:%Y-%m-%dT%H:%M:%SZ}"
+        return HeldBackError(text, retry_at=retry_at, primary=True, hint="syncd waits by itself; see `syncd status` for the budget")
 
     def land(self) -> None:
         """A charged request has its answer, or none: it is not on its way any more."""

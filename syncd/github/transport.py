@@ -248,7 +248,8 @@ class Network:
     def _exchange(self, request: Request, credential: str | None, patience: Patience) -> _Answer:
         patience.check()
         charged = request.route not in UNBUDGETED
-        self._budget.take(patience, request.subject, charged)
+        perhaps_free = "If-None-Match" in request.headers and credential is not None  # docs "Best practices": a 304 is free where a token asks
+        self._budget.take(patience, request.subject, charged, perhaps_free)
         try:
             self._gate.enter(patience)
             try:
@@ -412,7 +413,7 @@ class Retrying:
         wait = max(0.0, (error.retry_at - self._clock.now()).total_seconds()) * times + self._chance()
         if not self._waits or wait >= patience.remaining_seconds():
             return False
-        patience.wait(wait)
+        patience.rest(wait)
         return True
 
 

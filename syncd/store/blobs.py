@@ -142,16 +142,17 @@ class BlobCache:
     def sweep(self, in_use: Callable[[], Set[str]], now: float | None = None) -> int | None:
         """Blobs that are not in use and leftovers of runs that died are gone; how many bytes that freed.
 
-        While others use the cache only what nobody has touched for a day goes, and `in_use` is asked before that: what it does not name
-        may be a run's that has not recorded it yet. None, and nothing was looked at, when others use it and a day has not passed.
+        A blob younger than a day stays: a run that was interrupted or failed goes on with what it had fetched. While others use the cache
+        that goes for their downloads too, and `in_use` is asked before: what it does not name may be a run's that has not recorded it
+        yet. None, and nothing was looked at, when others use it and a day has not passed.
         """
         now = time.time() if now is None else now
         try:
             descriptor = self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return self._evict(in_use(), now - STALE_SECONDS, now) if self.stale(now) else None
+            return self._evict(in_use(), now, alone=False) if self.stale(now) else None
         try:
-            return self._evict(in_use(), None, now)
+            return self._evict(in_use(), now, alone=True)
         finally:
             _let_go(descriptor)
 
@@ -162,13 +163,14 @@ class BlobCache:
         except FileNotFoundError:
             return self.directory.is_dir()
 
-    def _evict(self, in_use: Set[str], before: float | None, now: float) -> int:
-        """Everything that is not in use and, where `before` is given, older than that is gone; how many bytes that freed."""
+    def _evict(self, in_use: Set[str], now: float, alone: bool) -> int:
+        """Everything that is not in use and older than a day is gone, and downloads that nobody will finish; how many bytes that freed."""
         freed = 0
         for file in self.directory.glob("??/*"):
             with suppress(FileNotFoundError):
                 found = file.lstat()
-                if file.parent.name + file.name not in in_use and (before is None or found.st_mtime < before):
+                old = found.st_mtime < now - STALE_SECONDS or (alone and found.st_mtime > now + STALE_SECONDS)  # of before the clock was put back
+                if (alone and file.name.startswith(TEMPORARY)) or (old and file.parent.name + file.name not in in_use):
                     file.unlink()
                     freed += found.st_size
         with open(self._mark, "wb", opener=_private):

@@ -185,11 +185,15 @@ def test_every_blob_can_be_read_again_and_the_damaged_ones_are_named(cache: Blob
 
 
 def test_a_sweep_leaves_what_is_in_use_and_nothing_else(cache: BlobCache) -> None:
-    mine, other = kept(cache), kept(cache, b"other\n")
+    mine, other, young = kept(cache), kept(cache, b"other\n"), kept(cache, b"of a run that failed and will go on with it\n")
+    for blob in (mine, other):
+        os.utime(file_of(cache, blob), (time.time() - DAY,) * 2)
     (cache.directory / mine[:2] / "tmp-0123").write_bytes(b"a run that died")
-    assert cache.added == 2
+    assert cache.added == 3
     assert cache.sweep(lambda: {mine}) == len(b"other\n") + len(b"a run that died")
-    assert left(cache) == [f"{mine[:2]}/{mine[2:]}"] and not cache.has(other) and cache.added == 0
+    assert left(cache) == sorted(f"{blob[:2]}/{blob[2:]}" for blob in (mine, young)) and not cache.has(other) and cache.added == 0
+    os.utime(file_of(cache, young), (time.time() + 2 * DAY,) * 2)
+    assert cache.sweep(lambda: {mine}) and not cache.has(young), "from before the clock was put back"
 
 
 def test_nothing_is_swept_under_somebody_who_uses_it_in_this_process_or_another(cache: BlobCache) -> None:
@@ -204,6 +208,7 @@ def test_nothing_is_swept_under_somebody_who_uses_it_in_this_process_or_another(
         assert cache.has(blob)
         assert cache.sweep(set) is None, "a second look within the day costs nothing"
         user.kill()
+    os.utime(file_of(cache, blob), (time.time() - DAY,) * 2)
     cache.sweep(set)
     assert not cache.has(blob), "a user that was killed holds nothing"
 

@@ -9,7 +9,7 @@ import pytest
 
 from syncd.clock import Patience, SystemClock
 from syncd.errors import RateLimitedError, StoppedError, TimedOutError
-from syncd.github.limits import Budget, Gate, Tally
+from syncd.github.limits import Budget, Gate, HeldBackError, Tally, reserve_of
 from tests.support.clock import FakeClock
 
 HEADERS = {"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "4990", "x-ratelimit-reset": "1795000000", "x-ratelimit-resource": "core"}
@@ -148,3 +148,61 @@ def test_every_exchange_is_counted_by_identity_and_status() -> None:
         thread.join()
     assert tally.totals() == {"total": 2000, "not_modified": 1000}
     assert tally.by_code() == {("ops", 200): 500, ("ops", 304): 1000, ("ops", 302): 500}
+
+
+def left(clock: FakeClock, remaining: int, limit: int = 5000) -> Budget:
+    budget = Budget(clock)
+    resets = int(clock.now().timestamp()) + 1800
+    budget.note({**HEADERS, "x-ratelimit-limit": str(limit), "x-ratelimit-remaining": str(remaining), "x-ratelimit-reset": str(resets)})
+    return budget
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(None, 0), (60, 6), (100, 10), (5000, 500), (15000, 500)])
+def test_timers_leave_a_tenth_of_a_limit_and_never_more_than_500(limit: int | None, kept: int) -> None:
+    assert reserve_of(limit) == kept
+
+
+def test_a_timer_stops_at_the_reserve_where_a_hand_or_a_push_goes_on() -> None:
+    clock = FakeClock()
+    budget, timer, hand = left(clock, 503), Patience(clock, 60, urgent=False), Patience(clock, 60)
+    for _ in range(3):
+        budget.take(timer)  # on their way, and so as good as spent
+    budget.note({**HEADERS, "x-ratelimit-remaining": "500", "x-ratelimit-reset": str(int(clock.now().timestamp()) + 1800)})
+    for _ in range(3):
+        budget.land()
+    with pytest.raises(HeldBackError, match=r"a\.conf was not asked for: what is left of the hourly limit, 500 requests at most, is kept for pushes and hands") as caught:
+        budget.take(timer, "a.conf")
+    assert caught.value.primary and timedelta(seconds=1800) <= caught.value.retry_at - clock.now() <= timedelta(seconds=1802)
+    budget.take(timer, "main", perhaps_free=True)  # what is in step goes on being known to be
+    budget.take(hand, "a.conf")
+
+
+def test_a_hand_may_spend_the_last_request_and_not_one_more() -> None:
+    clock = FakeClock()
+    budget = left(clock, 1, limit=100)
+    budget.take(Patience(clock, 60))
+    budget.note({**HEADERS, "x-ratelimit-limit": "100", "x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(clock.now().timestamp()) + 1800)})
+    budget.land()
+    for urgent in (True, False):
+        with pytest.raises(HeldBackError, match="used up"):
+            budget.take(Patience(clock, 60, urgent=urgent), perhaps_free=True)
+
+
+def test_whoever_waits_for_the_minute_says_so_while_it_lasts() -> None:
+    clock, told = FakeClock(), list[bool]()
+    budget = Budget(clock, points_a_minute=1)
+    patience = Patience(clock, 3600, on_rest=told.append)
+    budget.take(patience)
+    assert told == []
+    budget.take(patience)
+    assert told == [True, False] and clock.waits == [60.0]
+
+
+def test_several_threads_of_one_run_rest_as_one() -> None:
+    told: list[bool] = []
+    patience = Patience(FakeClock(), 3600, on_rest=told.append)
+    with patience.resting():
+        with patience.resting():
+            assert told == [True]
+        assert told == [True]
+    assert told == [True, False]
