@@ -1,0 +1,25 @@
+"""One booted machine for the whole session, and a GitHub on its loopback."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.systemd.machine import CannotBoot, Machine, booted, built_wheel
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """Skips, with the reason, where no machine can be booted."""
+    made = booted(built_wheel(tmp_path_factory.mktemp("wheel")), Path(tempfile.mkdtemp(prefix="syncd-machine-")))
+    try:
+        up = made.__enter__()
+    except CannotBoot as error:
+        pytest.skip(f"no machine can be booted here: {error}")
+    try:
+        yield up
+    finally:
+        made.__exit__(None, None, None)
