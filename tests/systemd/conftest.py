@@ -1,4 +1,4 @@
-"""One booted machine for the whole session, and a GitHub on its loopback."""
+"""One booted machine for the whole session, and for each test a site on it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.systemd.machine import CannotBoot, Machine, booted, built_wheel
+from tests.systemd.site import Site
+from tests.systemd.site import site as a_site
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +25,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         yield up
     finally:
         made.__exit__(None, None, None)
+
+
+@pytest.fixture
+def site(machine: Machine) -> Iterator[Site]:
+    with a_site(machine) as made:
+        yield made

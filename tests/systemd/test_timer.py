@@ -1,0 +1,46 @@
+"""The cron way under a booted systemd: one `syncd sync` per tick of the timer, in the same closed place, and by hand as its own user."""
+
+from __future__ import annotations
+
+import pytest
+
+from syncd.simulator.trouble import status
+from tests.systemd.machine import until
+from tests.systemd.site import Site
+
+pytestmark = pytest.mark.systemd
+OFTEN = "[Timer]\nOnBootSec=\nOnUnitInactiveSec=\nRandomizedDelaySec=0\nOnActiveSec=1ms\nOnUnitInactiveSec=100ms\nAccuracySec=1ms\n"
+
+
+def test_the_timer_brings_the_jobs_in_step_again_and_again(site: Site) -> None:
+    site.drop_in("syncd-sync.timer", "60-test", OFTEN)
+    assert "systemctl restart syncd-sync.timer" in site.install("--timer")
+    site.until_text("/srv/web/nginx.conf", "one\n")
+    site.repo.commit({"nginx/nginx.conf": "two\n"})
+    site.until_text("/srv/web/nginx.conf", "two\n")
+    assert site.machine.path("/srv/web/nginx.conf").stat().st_uid == int(site.machine.run("id", "-u", "syncd").stdout)
+    site.machine.systemctl("stop", "syncd-sync.timer")
+    until("the last run has ended", lambda: site.machine.show("syncd-sync.service", "ActiveState") == "inactive")
+    assert site.machine.show("syncd-sync.service", "Result") == "success"
+
+
+def test_passing_trouble_makes_no_failed_unit_and_a_refusal_does(site: Site) -> None:
+    site.jobs["web"]["timeout"] = "1s"
+    site.install("--timer")
+    site.machine.systemctl("stop", "syncd-sync.timer", "syncd-sync.service")
+    site.github.trouble("*", status(503), times=10_000)
+    assert site.machine.systemctl("start", "syncd-sync.service", check=False).returncode == 0
+    assert site.machine.show("syncd-sync.service", "ExecMainStatus") == "5"
+    site.github.accounts.installations.clear()
+    site.github.troubles.clear()
+    assert site.machine.systemctl("start", "syncd-sync.service", check=False).returncode != 0
+    assert site.machine.show("syncd-sync.service", "ExecMainStatus") == "4" and "installation" in site.journal("syncd-sync.service")
+
+
+def test_a_sync_by_hand_as_somebody_else_is_refused_with_the_command_to_type(site: Site) -> None:
+    site.install("--timer")
+    site.machine.systemctl("stop", "syncd-sync.timer")
+    site.machine.systemctl("start", "syncd-sync.service")
+    refused = site.syncd("sync", check=False)
+    assert refused.returncode == 1 and "belongs to syncd" in refused.stderr and "sudo -u syncd" in refused.stderr, refused.stderr
+    assert site.machine.run("find", "/var/lib/syncd", "!", "-user", "syncd").stdout == ""
