@@ -28,6 +28,7 @@ HIDDEN = ("/home", "/root", "/run/user")  # what ProtectHome= hides
 TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108  (what PrivateTmp= replaces; nothing is made there)
 ROOT_OWNERS = ("root", "0")
 GIVING = ("CAP_CHOWN", "CAP_FOWNER", "CAP_DAC_OVERRIDE")
+CLOSED_BY_THE_UNIT = "/run"
 FIRST_FREE_PORT = 1024
 
 
@@ -82,9 +83,9 @@ def judge(config: Config, ground: Ground, timer: bool = False) -> DropIn:
         made.add("SystemCallFilter=@chown", "SQLite and hooks of root's call chown on files of their own")
     _command(made, config, ground, timer)
     _state(made, config, ground)
+    _hooks(made, hooks)
     _folders(made, places, ground)
     _secrets(made, config, ground)
-    _hooks(made, hooks)
     _privileges(made, config, places, hooks, ground)
     _listener(made, config)
     return made
@@ -238,9 +239,10 @@ def _file(made: DropIn, what: str, path: str, ground: Ground) -> None:
 
 
 def _hooks(made: DropIn, hooks: Sequence[Needs]) -> None:
-    for needs in hooks:
-        for path, reason in needs.paths:
-            made.add(f"ReadWritePaths=-{path}", reason)
+    for path, reason in (pair for needs in hooks for pair in needs.paths):
+        if path == CLOSED_BY_THE_UNIT:
+            made.add("ReadOnlyPaths=", f"the unit closes {path}, and of one path the stricter line counts")
+        made.add(f"ReadWritePaths=-{path}", reason)
 
 
 def _privileges(made: DropIn, config: Config, places: Sequence[Place], hooks: Sequence[Needs], ground: Ground) -> None:

@@ -37,7 +37,7 @@ def needs_of(job: Job) -> Iterator[Needs]:
                 yield Needs(f"{what}, which systemd lets only root do")
             if program == "nginx":
                 yield Needs(
-                    f"{what}, which binds the ports and opens the logs that the configuration names",
+                    f"{what}, which binds ports and opens logs of others",
                     ("CAP_NET_BIND_SERVICE", "CAP_CHOWN", "CAP_DAC_OVERRIDE"),
                     (
                         ("/run", f"{what}, which opens its pid file for writing, and a restart of nginx makes a new one"),

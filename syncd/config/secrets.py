@@ -56,7 +56,12 @@ def read_secret(ref: SecretRef, environ: Mapping[str, str], what: str) -> Secret
         if not environ.get(ref.value):
             raise ConfigError(f"{what}: the environment has no {ref.value}", hint=f"set {ref.value}, or name a file")
         return Secret(environ[ref.value])
-    return Secret(_read(_credential(ref.value, environ, what) if ref.kind == "credential" else Path(ref.value), what, private=ref.kind == "file"))
+    if ref.kind == "file":
+        return Secret(_read(Path(ref.value), what, private=True))
+    file = _credential(ref.value, environ, what)
+    if _blank(file):  # what the unit's SetCredential= gives where LoadCredential='s file is missing
+        raise ConfigError(f"{what}: the credential {ref.value} is empty", hint=f"the file that LoadCredential={ref.value}: names is missing or empty; put it there and restart the service")
+    return Secret(_read(file, what, private=False))
 
 
 def _credential(name: str, environ: Mapping[str, str], what: str) -> Path:
@@ -69,6 +74,13 @@ def _credential(name: str, environ: Mapping[str, str], what: str) -> Path:
         f"{what}: there is no credential {name} in {' or '.join(map(str, places))}",
         hint=f"in the unit: LoadCredential={name}:/etc/syncd/{name}; by hand: systemd-run --pty -p LoadCredential={name}:/etc/syncd/{name} syncd sync",
     )
+
+
+def _blank(file: Path) -> bool:
+    try:
+        return file.is_file() and not file.read_bytes()[:2].strip()
+    except OSError:  # reading it says why
+        return False
 
 
 def _read(file: Path, what: str, private: bool) -> str:

@@ -105,7 +105,7 @@ def trouble(what: str, path: str, error: OSError) -> MirrorError:
     hints = {
         errno.EACCES: "run syncd as a user who may write there, or change the folder's owner",
         errno.EPERM: "the file may be immutable (lsattr), or only root may do this",
-        errno.EROFS: "the file system is mounted read-only; under systemd add ReadWritePaths= for it",
+        errno.EROFS: "the file system is mounted read-only; under systemd: syncd init --systemd --install, then restart the service",
         errno.ENOSPC: "free some space or inodes; the next run goes on by itself",
         errno.EDQUOT: "the quota is used up; the next run goes on by itself once there is room",
         errno.EIO: "the disk reports an error; look at dmesg",

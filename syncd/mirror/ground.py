@@ -30,7 +30,7 @@ def remarks(to: str, directory: bool) -> Iterator[Remark]:
         yield Remark(to, f"{place} can't be looked at: {error.strerror}", "run it as the user who runs syncd", grave=True)
         return
     if not os.access(stands, os.W_OK | os.X_OK, effective_ids=True):
-        yield Remark(to, f"{stands} can't be written to", "change its owner, or run syncd as a user who may write there; under systemd add ReadWritePaths=", grave=True)
+        yield Remark(to, f"{stands} can't be written to", "change its owner, or run syncd as a user who may write there; under systemd `syncd init --systemd` opens it", grave=True)
     if not directory and os.path.ismount(to):
         yield Remark(to, f"{to} is a mount point of its own", "a bind-mounted file can't be replaced; mirror the folder that holds it instead", grave=True)
     if directory and os.path.islink(to):

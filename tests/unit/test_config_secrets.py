@@ -143,3 +143,11 @@ def test_a_mistake_in_one_of_several_files_names_that_file(tmp_path: Path) -> No
 def test_a_credential_that_systemd_has_not_put_down_gives_the_line_to_run(tmp_path: Path) -> None:
     code, mistakes, _ = checked(tmp_path, text=CONFIG.replace("{folder}/app.pem", "{{credential: app.pem}}"))
     assert code == 2 and "systemd-run --pty -p LoadCredential=app.pem:" in mistakes[0] and ":5:5: github.ops.private_key" in mistakes[0]
+
+
+def test_a_credential_whose_file_is_missing_in_the_unit_is_named_and_so_is_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given/app.pem").write_text("\n")  # what SetCredential= stands in with
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "given"))
+    code, mistakes, _ = checked(tmp_path, text=CONFIG.replace("{folder}/app.pem", "{{credential: app.pem}}"))
+    assert code == 2 and "the credential app.pem is empty" in mistakes[0] and "LoadCredential=app.pem:" in mistakes[0]

@@ -112,7 +112,8 @@ def test_the_contracts_nginx_job_gets_what_nginx_itself_opens(tmp_path: Path) ->
         validate="nginx -t -c {staged}/etc/nginx/nginx.conf", on_change="systemctl reload nginx", owner="root:root", identity={"app_id": "1", "private_key": {"credential": "app.pem"}},
     )  # fmt: skip
     assert made.unit == "syncd-root.service"
-    assert texts(made, "ReadWritePaths") == [f"ReadWritePaths=-{one}" for one in ("/etc/nginx", "/etc/ssl", "/run", "/var/log/nginx", "/var/lib/nginx")]
+    assert texts(made, "ReadWritePaths") == [f"ReadWritePaths=-{one}" for one in ("/run", "/var/log/nginx", "/var/lib/nginx", "/etc/nginx", "/etc/ssl")]
+    assert texts(made).index("ReadOnlyPaths=") < texts(made).index("ReadWritePaths=-/run")
     assert texts(made, "LoadCredential") == ["LoadCredential=app.pem:/etc/syncd/app.pem"] and texts(made, "SetCredential") == ["SetCredential=app.pem:\\n"]
     assert {"CapabilityBoundingSet=CAP_NET_BIND_SERVICE"} < set(texts(made, "Capability")) and "CapabilityBoundingSet=CAP_FOWNER" not in texts(made)
 
