@@ -23,6 +23,7 @@ from syncd.github.limits import BudgetView, reserve_of
 from syncd.models import Job, RunReport, RunStatus
 from syncd.store import spent
 from syncd.store.lock import is_held
+from syncd.store.outbox import Delivery
 from syncd.store.store import SqliteStore
 
 ORDER = ("failing", "drift", "paused", "never", "in_step")  # the worst first
@@ -97,6 +98,7 @@ class Readings:
     budgets: Mapping[str, BudgetView]
     life: Life | None = None
     spent: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # identity -> repository -> requests that this hour was charged for
+    deliveries: tuple[Delivery, ...] = ()
 
     @property
     def stale(self) -> tuple[str, ...]:
@@ -114,7 +116,8 @@ def read(config: Config, store: SqliteStore, now: datetime, life: Life | None = 
         following = life.next_runs[name] if life is not None and name in life.next_runs else _next_run(job, state, config.timezone)
         reading = JobReading(job, state, state_of(state, now), files.get(name, 0), following, life is not None and name in life.running)
         jobs.append(replace(reading, stale=_stale(reading, now, life, config.timezone)))
-    return Readings(now, tuple(jobs), _budgets(config, store, life), life, spent.look(config.state, now))
+    told = store.outbox.deliveries(endpoint.name for endpoint in config.endpoints())
+    return Readings(now, tuple(jobs), _budgets(config, store, life), life, spent.look(config.state, now), told)
 
 
 def state_of(state: JobState, now: datetime) -> str:
@@ -133,7 +136,25 @@ def state_of(state: JobState, now: datetime) -> str:
 def as_object(readings: Readings) -> dict[str, Any]:
     """The object of `status --json` and `/api/v1/status` (contract section 3, schema syncd.status/1)."""
     identities = [_identity(name, budget, readings.spent.get(name, {})) for name, budget in readings.budgets.items()]
-    return {"schema": "syncd.status/1", "jobs": [_job(one, readings.at) for one in readings.jobs], "identities": identities}
+    told = [
+        {
+            "endpoint": one.endpoint, "host": one.host, "waiting": one.waiting, "sent": one.sent, "failed": one.failed, "dropped": one.dropped,
+            "last_sent": rfc3339(one.last_sent_at), "last_failed": rfc3339(one.last_failed_at), "error": one.error,
+        }
+        for one in readings.deliveries
+    ]  # fmt: skip
+    return {"schema": "syncd.status/1", "jobs": [_job(one, readings.at) for one in readings.jobs], "identities": identities, "notifications": told}
+
+
+def delivery_trouble(one: Delivery) -> str | None:
+    """What is wrong with an endpoint's messages, in one line; None when nothing is."""
+    if one.error is None and not one.waiting:
+        return None
+    where = f"{one.host} ({one.endpoint})" if one.host not in (None, "?") else one.endpoint
+    waits = "1 message waits" if one.waiting == 1 else f"{one.waiting} messages wait"
+    if one.error is None:
+        return f"{waits} to be sent to {where}"
+    return f"can't tell {where}: {one.error}" + (f"; {waits}" if one.waiting else "")
 
 
 def _identity(name: str, budget: BudgetView, requests: Mapping[str, int]) -> dict[str, Any]:
@@ -267,4 +288,4 @@ def _budgets(config: Config, store: SqliteStore, life: Life | None) -> dict[str,
 
 OUTCOMES = tuple(status.value for status in RunStatus)
 
-__all__ = ["INTERVALS", "ORDER", "OUTCOMES", "JobReading", "Life", "Readings", "RunCounts", "ago", "as_object", "budget_line", "paused_text", "read", "rfc3339", "span", "state_of", "turns_after"]
+__all__ = ["INTERVALS", "ORDER", "OUTCOMES", "JobReading", "Life", "Readings", "RunCounts", "ago", "as_object", "delivery_trouble", "paused_text", "read", "rfc3339", "span", "state_of", "turns_after"]

@@ -12,7 +12,7 @@ from syncd.cli.identities import ending
 from syncd.cli.table import table
 from syncd.config.model import Config
 from syncd.engine.hooks import named
-from syncd.readings import ORDER, JobReading, Readings, ago, as_object, budget_line, read
+from syncd.readings import ORDER, JobReading, Readings, ago, as_object, budget_line, delivery_trouble, read
 from syncd.store.expiries import expiries_of
 from syncd.store.store import SqliteStore
 
@@ -58,6 +58,10 @@ def _show(settings: Settings, config: Config, readings: Readings) -> None:
     for name in readings.budgets:
         if (line := budget_line(name, readings)) is not None:
             emit(settings, line)
+    for delivery in readings.deliveries:
+        trouble = delivery_trouble(delivery)
+        if trouble is not None:
+            emit(settings, f"  notify: {trouble}")
 
 
 def _remarks(config: Config, one: JobReading) -> list[str]:

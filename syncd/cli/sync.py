@@ -17,10 +17,12 @@ from syncd.engine.run import Options, run_job
 from syncd.engine.workers import Workers
 from syncd.errors import BugError, ConfigError, LockedError, SyncdError
 from syncd.memo import remember
+from syncd.messenger import Messenger
 from syncd.models import Job, RunReport, RunStatus
 from syncd.note import leave
-from syncd.wiring import Workshop
+from syncd.wiring import Workshop, proxies_of
 
+MESSAGES_SECONDS = 10.0  # for `notify:`, after the last run; what takes longer is sent by the next sync
 FEW_FILES = 500  # so many are noted even after a change; more only once a run found them at rest, so that a change does not wait for it
 
 
@@ -49,8 +51,19 @@ def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_de
             say(settings, f"forgot {count} files of {forget}; they stay where they are")
             chosen = [job for job in chosen if job.name != forget or forget in jobs]
         width = max((len(job.name) for job in chosen), default=0)
-        with stopping(workshop):
-            reports = run_all(workshop, chosen, Options(ref=ref, allow_delete=allow_delete), lambda report: None if as_object else show(settings, report, width))
+        messenger = Messenger(config, workshop.store, workshop.clock, settings.environ, proxies_of(settings.environ))
+
+        def done(report: RunReport) -> None:
+            messenger.consider(report)
+            if not as_object:
+                show(settings, report, width)
+
+        messenger.start()
+        try:
+            with stopping(workshop):
+                reports = run_all(workshop, chosen, Options(ref=ref, allow_delete=allow_delete), done)
+        finally:
+            messenger.close(MESSAGES_SECONDS)
         code = exit_code(reports)
         if as_object:
             click.echo(as_json("syncd.sync/1", code, workshop.tally.totals(), reports))
@@ -59,7 +72,8 @@ def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_de
         if metrics_file is not None:
             code = code if _told(metrics_file, workshop, reports, started_at) else code or 1
         remember(config, settings.environ)
-        if code == 0 and ref is None and (sum(report.files for report in reports) <= FEW_FILES or all(report.status is RunStatus.UNCHANGED for report in reports)):
+        at_rest = sum(report.files for report in reports) <= FEW_FILES or all(report.status is RunStatus.UNCHANGED for report in reports)
+        if code == 0 and ref is None and at_rest and not workshop.store.outbox.waiting():
             workshop.save_budgets()
             leave(workshop, settings.environ)
         return code

@@ -36,6 +36,15 @@ class Notify:
 
 
 @dataclass(frozen=True)
+class Endpoint:
+    """Where messages go. `name` says where its address, which is a secret, is read from: `env:HOOK_URL`. `when` is what it wants to hear of."""
+
+    name: str
+    address: SecretRef
+    when: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Config:
     """`path` is what was asked for (a file or a folder), `files` the YAML files that were read, `digest` changes with any of their bytes."""
 
@@ -52,3 +61,13 @@ class Config:
     notify: tuple[Notify, ...] = ()
     digest: str = ""
     places: Mapping[str, tuple[str, int, int]] | None = None
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Every endpoint of `notify` once, with all that it is to hear of."""
+        found: dict[str, Endpoint] = {}
+        for one in self.notify:
+            ref = one.webhook if isinstance(one.webhook, SecretRef) else SecretRef("file", one.webhook)
+            name = f"{ref.kind}:{ref.value}"
+            before = found[name].when if name in found else ()
+            found[name] = Endpoint(name, ref, tuple(dict.fromkeys((*before, *one.when))))
+        return tuple(found.values())

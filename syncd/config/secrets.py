@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from syncd.config.model import Config
 from syncd.errors import ConfigError, Problem
@@ -45,9 +47,9 @@ def _judge(key: Key, what: str, ref: SecretRef, environ: Mapping[str, str]) -> N
         read_key(ref, environ, what)
         return
     secret = read_secret(ref, environ, what)
-    problem = inspect_token(secret) if key[0] == "github" else None
+    problem = inspect_token(secret) if key[0] == "github" else inspect_address(secret) if key[0] == "notify" else None
     if problem:
-        raise ConfigError(f"{what}: {problem}", hint="write the token alone into its file or variable")
+        raise ConfigError(f"{what}: {problem}", hint=f"write the {'token' if key[0] == 'github' else 'address'} alone into its file or variable")
 
 
 def read_secret(ref: SecretRef, environ: Mapping[str, str], what: str) -> Secret:
@@ -156,6 +158,30 @@ def inspect_token(token: Secret) -> str | None:
     if not all("!" <= letter <= "~" for letter in text):
         return "holds a space, a line end or another character that no token has"
     return None
+
+
+def inspect_address(address: Secret) -> str | None:
+    """Why a text can't be an address for messages, or None."""
+    text = address.reveal()
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return "this is not an address"
+    if not all("!" <= letter <= "~" for letter in text):
+        return "holds a space, a line end or another character that no address has"
+    if parts.scheme not in ("https", "http") or not host:
+        return "this is not an address; it must begin with https:// and name a host"
+    if parts.scheme == "http" and not _is_loopback(host):
+        return "this would send messages in the clear; use https (http is for loopback only)"
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def inspect_authority(ca_file: str) -> str | None:

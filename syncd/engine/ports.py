@@ -258,6 +258,7 @@ class JobState:
     last_change_at: datetime | None = None
     last_error_kind: str | None = None
     last_error: str | None = None
+    told: str | None = None  # the last of the job's states that somebody was told of: `failed`, `drift`, or None for well
 
     def paused(self, now: datetime) -> bool:
         """Is the job left alone: held after a rollback, or paused by hand and not for a time that is over?"""

@@ -12,7 +12,7 @@ from sqlalchemy import Column, Float, ForeignKey, Index, Integer, LargeBinary, M
 
 from syncd.store.quiet import seal
 
-VERSION = "0002"
+VERSION = "0003"
 
 metadata = MetaData()
 
@@ -86,6 +86,32 @@ listing = Table("listing", metadata, Column("tree", Text, primary_key=True), Col
 
 budget = Table("budget", metadata, Column("identity", Text, primary_key=True), Column("limit", Integer), Column("remaining", Integer), Column("reset_at", Text))
 
+notice = Table(
+    "notice",
+    metadata,
+    Column("endpoint", Text, primary_key=True),
+    Column("job", Text, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", Float, nullable=False),
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("endpoint", Text, primary_key=True),
+    Column("host", Text),
+    Column("sent", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("dropped", Integer, nullable=False),
+    Column("last_sent_at", Float),
+    Column("last_failed_at", Float),
+    Column("error", Text),
+)
+
+
 def is_whole(mark: Any, *texts: Any, body: Any = b"") -> bool:
     """Do the values match their seal, and are they of the types that were sealed? Damage can turn a text into a number, a blob or nothing."""
     if not isinstance(body, bytes) or not all(isinstance(text, str) for text in texts):
@@ -93,4 +119,4 @@ def is_whole(mark: Any, *texts: Any, body: Any = b"") -> bool:
     return bool(mark == seal(*texts, *([body] if body else [])))
 
 
-__all__ = ["VERSION", "applied_set", "budget", "change", "file", "folder", "head", "intent", "is_whole", "job", "listing", "metadata", "run", "seal"]
+__all__ = ["VERSION", "applied_set", "budget", "change", "delivery", "file", "folder", "head", "intent", "is_whole", "job", "listing", "metadata", "notice", "run", "seal"]

@@ -22,7 +22,7 @@ from syncd.engine.ports import AppliedSet, Head, Intent, JobState, Result
 from syncd.errors import StoreError
 from syncd.models import Change, Recorded, Standing, TreeEntry
 from syncd.objects import is_object_id
-from syncd.store import rows, runs, schema
+from syncd.store import outbox, rows, runs, schema
 from syncd.store.database import Database
 from syncd.store.schema import is_whole, seal
 
@@ -111,6 +111,26 @@ class SqliteStore:
 
         return self._database.write(work)
 
+    def tell(self, job: str, before: str | None, after: str | None, identity: str, bodies: Mapping[str, str], now: datetime) -> bool:
+        """The job is told as `after` from now on, and these bodies, by endpoint, wait to be sent: one transaction.
+
+        False, and nothing was written, when somebody else has told of it since it was told as `before`.
+        """
+
+        def work(connection: Connection) -> bool:
+            state = _state(connection, job) or JobState()
+            if state.told != before:
+                return False
+            _put_state(connection, job, replace(state, told=after))
+            outbox.put(connection, job, identity, bodies, now.timestamp())
+            return True
+
+        return self._database.write(work)
+
+    @property
+    def outbox(self) -> outbox.Outbox:
+        return outbox.Outbox(self._database)
+
     def forget(self, job: str) -> int:
         """Nothing is known of the job any more; its files stay. How many ledger rows went."""
 
@@ -168,7 +188,7 @@ class SqliteStore:
         def work(connection: Connection) -> None:
             _put(connection, schema.intent, {"job": intent.job, "body": body, "seal": seal(intent.job, body)})
             now = _state(connection, intent.job) or JobState()
-            known = replace(state, paused_until=now.paused_until, paused_reason=now.paused_reason, held=now.held)
+            known = replace(state, paused_until=now.paused_until, paused_reason=now.paused_reason, held=now.held, told=now.told)
             _put_state(connection, intent.job, replace(known, settled=False, hook_owed=state.hook_owed or intent.owes_hook))
 
         self._database.write(work)
@@ -188,8 +208,8 @@ class SqliteStore:
             for folder in result.folders_made:
                 _put(connection, schema.folder, {"path": folder, "job": job, "seal": seal(job, folder)})
             connection.execute(delete(schema.intent).where(schema.intent.c.job == job))
-            now = _state(connection, job) or JobState()  # paused or resumed by hand while the run went on
-            _put_state(connection, job, replace(result.state, paused_until=now.paused_until, paused_reason=now.paused_reason, held=now.held or result.state.held))
+            now = _state(connection, job) or JobState()  # paused or resumed by hand, or told of, while the run went on
+            _put_state(connection, job, replace(result.state, paused_until=now.paused_until, paused_reason=now.paused_reason, held=now.held or result.state.held, told=now.told))
             if result.applied and result.report.commit:
                 self._keep_set(connection, job, result)
             if result.withdrawn:

@@ -40,9 +40,11 @@ LIMIT = Metric("syncd_github_ratelimit_limit", "gauge", "The identity's hourly l
 EXPIRY = Metric("syncd_github_token_expiry_timestamp_seconds", "gauge", "When the identity's token ends, where GitHub says so. An App's is renewed by itself.")
 SKEW = Metric("syncd_clock_skew_seconds", "gauge", "GitHub's clock minus this machine's, as the last answer showed.")
 RELOAD = Metric("syncd_config_last_reload_successful", "gauge", "1 when the configuration was last read without a mistake.")
+TOLD = Metric("syncd_notifications_total", "counter", "Attempts to send a message to an endpoint of notify, by what came of them; dropped ones are among the failed.")
+WAITING = Metric("syncd_notifications_waiting", "gauge", "Messages that wait to be sent, or sent again.")
 BUILD = Metric("syncd_build_info", "gauge", "1, with the version as its label.")
 
-METRICS = (LAST_RUN, LAST_SUCCESS, LAST_CHANGE, RUNS, DURATION, FILES, DRIFTED, HOOK_OWED, PAUSED, REQUESTS, REMAINING, LIMIT, EXPIRY, SKEW, RELOAD, BUILD)
+METRICS = (LAST_RUN, LAST_SUCCESS, LAST_CHANGE, RUNS, DURATION, FILES, DRIFTED, HOOK_OWED, PAUSED, REQUESTS, REMAINING, LIMIT, EXPIRY, SKEW, RELOAD, TOLD, WAITING, BUILD)
 
 
 def exposition(readings: Readings) -> str:
@@ -65,6 +67,9 @@ def _of_process(readings: Readings) -> Iterator[tuple[Metric, list[Sample]]]:
     known = {name: budget for name, budget in readings.budgets.items() if budget.limit is not None}
     yield REMAINING, [({"identity": name}, budget.remaining) for name, budget in known.items() if budget.remaining is not None]
     yield LIMIT, [({"identity": name}, budget.limit) for name, budget in known.items() if budget.limit is not None]
+    told = [(one, outcome) for one in readings.deliveries for outcome in ("sent", "failed", "dropped")]
+    yield TOLD, [({"endpoint": one.endpoint, "outcome": outcome}, getattr(one, outcome)) for one, outcome in told]
+    yield WAITING, [({"endpoint": one.endpoint}, one.waiting) for one in readings.deliveries]
     if readings.life is not None:
         yield from _of_life(readings.life, [one.job.name for one in readings.jobs])
     yield BUILD, [({"version": __version__}, 1)]

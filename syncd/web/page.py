@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from syncd.engine.hooks import named
-from syncd.readings import ORDER, JobReading, Readings, ago, paused_text, rfc3339, span
+from syncd.readings import ORDER, JobReading, Readings, ago, delivery_trouble, paused_text, rfc3339, span
 
 SIGNS = {"failing": "✕", "drift": "!", "paused": "‖", "never": "·", "in_step": "✓"}
 WORDS = {"failing": "failing", "drift": "drift", "paused": "paused", "never": "not yet run", "in_step": "in step"}
@@ -54,6 +54,7 @@ class View:
     at: str
     rows: tuple[Row, ...]
     limits: tuple[Limit, ...]
+    troubles: tuple[str, ...]
 
 
 def view(readings: Readings) -> View:
@@ -63,8 +64,9 @@ def view(readings: Readings) -> View:
         for name, budget in readings.budgets.items()
         if budget.limit is not None and budget.remaining is not None
     )
+    troubles = tuple(text for one in readings.deliveries if (text := delivery_trouble(one)) is not None)
     counted = Counter(one.word for one in readings.jobs)
-    return View(summary(counted), counted["failing"] + counted["drift"] == 0, rfc3339(readings.at) or "", tuple(rows), limits)
+    return View(summary(counted), counted["failing"] + counted["drift"] == 0, rfc3339(readings.at) or "", tuple(rows), limits, troubles)
 
 
 def summary(counted: Counter[str]) -> str:

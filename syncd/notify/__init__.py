@@ -1,0 +1,1 @@
+"""Tells others of a change: one message to one address. Knows nothing of jobs."""

@@ -1,0 +1,81 @@
+"""Which change of state is told, and in what words: the whole small domain."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from syncd.engine.notices import DRIFT, FAILED, WELL, Event, body, event_for, events, standing
+from syncd.engine.ports import JobState
+from syncd.errors import AuthError, BrakeError, LockedError, StoppedError
+from syncd.models import RunReport, RunStatus
+
+AT = datetime(2026, 11, 24, 13, 0, tzinfo=timezone(timedelta(hours=1)))
+
+
+def report(status: RunStatus = RunStatus.CHANGED, **more: Any) -> RunReport:
+    return RunReport("nginx", status, "acme/infra", "main", "c" * 40, None, **more)
+
+
+@pytest.mark.parametrize(
+    ("one", "state", "after"),
+    [
+        (report(), JobState(), WELL),
+        (report(RunStatus.UNCHANGED), JobState(), WELL),
+        (report(RunStatus.UNCHANGED), JobState(drifted=2), DRIFT),
+        (report(RunStatus.FAILED, error=AuthError("no")), JobState(), FAILED),
+        (report(RunStatus.FAILED, error=AuthError("no")), JobState(drifted=2), FAILED),
+        (report(RunStatus.REFUSED, error=BrakeError("no")), JobState(), FAILED),
+        (report(hook_owed=True), JobState(), FAILED),
+    ],
+)
+def test_what_a_run_says_of_its_job_whatever_was_told_before(one: RunReport, state: JobState, after: str | None) -> None:
+    assert [standing(one, state, told) for told in (WELL, DRIFT, FAILED)] == [after] * 3
+
+
+@pytest.mark.parametrize("one", [report(RunStatus.SKIPPED), report(RunStatus.FAILED, error=LockedError("held")), report(RunStatus.FAILED, error=StoppedError("stopped"))])
+def test_a_pause_another_at_work_and_a_signal_say_nothing_of_the_job(one: RunReport) -> None:
+    assert [standing(one, JobState(drifted=1), told) for told in (WELL, DRIFT, FAILED)] == [WELL, DRIFT, FAILED]
+
+
+def test_each_change_of_state_has_its_events_and_no_change_has_none() -> None:
+    found = {(before, after): events(before, after) for before in (WELL, DRIFT, FAILED) for after in (WELL, DRIFT, FAILED)}
+    assert found == {
+        (WELL, WELL): (), (DRIFT, DRIFT): (), (FAILED, FAILED): (),
+        (WELL, FAILED): (Event.FAILED,), (DRIFT, FAILED): (Event.FAILED,),
+        (WELL, DRIFT): (Event.DRIFT,), (FAILED, DRIFT): (Event.DRIFT, Event.RECOVERED),
+        (FAILED, WELL): (Event.RECOVERED,), (DRIFT, WELL): (Event.RECOVERED,),
+    }  # fmt: skip
+
+
+def test_one_message_for_each_who_asked_and_the_most_telling_one() -> None:
+    both = (Event.DRIFT, Event.RECOVERED)
+    assert event_for(both, ["failed", "recovered", "drift"]) is Event.DRIFT
+    assert event_for(both, ["failed", "recovered"]) is Event.RECOVERED
+    assert event_for(both, ["failed"]) is None and event_for((), ["failed"]) is None
+
+
+def test_the_message_has_everything_that_its_page_names() -> None:
+    found = json.loads(body("ab12", Event.FAILED, report(RunStatus.FAILED, error=AuthError("the key is missing\nmore", hint="add it")), JobState(drifted=1), "web01", AT))
+    assert found == {
+        "schema": "syncd.notice/1", "id": "ab12", "event": "failed", "text": "syncd on web01: nginx failed: the key is missing", "host": "web01", "job": "nginx",
+        "repo": "acme/infra", "ref": "main", "commit": "c" * 40, "status": "failed", "drifted": 1, "at": "2026-11-24T12:00:00Z",
+        "error": {"kind": "auth", "message": "the key is missing\nmore", "hint": "add it"},
+    }  # fmt: skip
+    assert AT.astimezone(UTC).hour == 12
+
+
+@pytest.mark.parametrize(
+    ("event", "state", "text"),
+    [
+        (Event.DRIFT, JobState(drifted=1), "syncd on web01: nginx has drifted: 1 file differs from what was mirrored"),
+        (Event.DRIFT, JobState(drifted=3), "syncd on web01: nginx has drifted: 3 files differ from what was mirrored"),
+        (Event.RECOVERED, JobState(), "syncd on web01: nginx is well again at ccccccc"),
+        (Event.FAILED, JobState(), "syncd on web01: nginx failed: on_change is owed"),
+    ],
+)
+def test_the_sentence_says_what_happened(event: Event, state: JobState, text: str) -> None:
+    assert json.loads(body("x", event, report(), state, "web01", AT))["text"] == text
