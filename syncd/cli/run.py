@@ -18,8 +18,10 @@ from syncd.daemon import journal
 from syncd.daemon.daemon import Companion, Daemon
 from syncd.daemon.signals import Signals
 from syncd.errors import ConfigError, SyncdError
+from syncd.messenger import Messenger
 from syncd.store.lock import daemon_lock
 from syncd.store.store import refuse_stranger
+from syncd.wiring import proxies_of
 
 if TYPE_CHECKING:
     from syncd.config.model import Web as WebConfig
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("syncd.daemon")
 BEAT_SECONDS = 5.0
+MESSAGES_SECONDS = 1.0
 
 
 @click.command(name="run", short_help="The daemon: follow every job's schedule.")
@@ -57,7 +60,7 @@ def load(settings: Settings) -> Config:
 
 def companions(settings: Settings) -> list[Companion]:
     """What lives beside the clock and the workers."""
-    return [LogCompanion(settings), WebCompanion(settings)]
+    return [LogCompanion(settings), NotifyCompanion(settings), WebCompanion(settings)]
 
 
 class LogCompanion:
@@ -74,6 +77,29 @@ class LogCompanion:
 
     def stop(self) -> None:
         """The last line is not said yet."""
+
+
+class NotifyCompanion:
+    """Whoever `notify:` names hears of each change of a job's state."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._messenger: Messenger | None = None
+
+    def start(self, daemon: Daemon) -> None:
+        workshop, environ = daemon.workshop, self._settings.environ
+        self._messenger = messenger = Messenger(workshop.config, workshop.store, workshop.clock, environ, proxies_of(environ))
+        daemon.board.listen(lambda report, _before: messenger.consider(report))
+        messenger.start()
+
+    def reload(self, config: Config) -> None:
+        if self._messenger is not None:
+            self._messenger.use(config)
+
+    def stop(self) -> None:
+        """What is not sent by then waits in the store for the next start."""
+        if self._messenger is not None:
+            self._messenger.close(MESSAGES_SECONDS)
 
 
 class WebCompanion:
