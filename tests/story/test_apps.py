@@ -114,9 +114,9 @@ def test_a_state_has_its_own_words_costs_little_and_is_over_once_it_is_mended(li
         clock.advance(life.hold.until - clock.monotonic())
         assert life.error().state == state
     hub.github.forget_requests()
-    for _ in range(20):  # somebody presses the button again and again
+    for _ in range(6):  # somebody presses the button again and again
         life.error()
-    assert hub.github.count() <= 20 and hub.github.count("token") + hub.github.count("installation") == 0 and hub.tree() == before
+    assert hub.github.count() <= 6 and hub.github.count("token") + hub.github.count("installation") == 0 and hub.tree() == before
     mend(hub)
     clock.advance(61)
     hub.repo.commit({"nginx/nginx.conf": "two\n"})
