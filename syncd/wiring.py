@@ -17,7 +17,7 @@ from syncd.config.model import Config
 from syncd.config.secrets import read_key, read_secret
 from syncd.engine.ports import Mirror
 from syncd.engine.run import House
-from syncd.errors import MirrorError, SyncdError
+from syncd.errors import ConfigError, MirrorError, SyncdError
 from syncd.github.app import Installation
 from syncd.github.early import Early, Reply
 from syncd.github.limits import Budget, BudgetView, Gate, Tally
@@ -26,6 +26,7 @@ from syncd.github.protocol import Transport
 from syncd.github.source import GitHubSource, SharedHeads
 from syncd.github.tokens import Anonymous, Authorised, Credentials, PersonalToken
 from syncd.github.transport import Network, Proxies, Retrying
+from syncd.github.versions import Versioned
 from syncd.hooks.runner import CommandHooks
 from syncd.mirror.disk import DiskMirror
 from syncd.mirror.switch import mirror_of
@@ -147,9 +148,10 @@ class Workshop:
                 mark = self._mark(identity, self.config)
                 network = self._networks.get(identity.name) or Network(identity.name, self.clock, self.tally, budget, self._gate, self._proxies, identity.ca_file)
                 self._networks[identity.name], self._marks[identity.name] = network, mark
-                plain = Retrying(network, self.clock, self._waits_out_limits)
-                credentials = self._credentials(identity, network, plain)
-                transport = Retrying(Authorised(self.early.before(network, budget), credentials, self.clock), self.clock, self._waits_out_limits)
+                spoken = Versioned(network)
+                plain = Retrying(spoken, self.clock, self._waits_out_limits)
+                credentials = self._credentials(identity, spoken, plain)
+                transport = Retrying(Authorised(self.early.before(spoken, budget), credentials, self.clock), self.clock, self._waits_out_limits)
                 self._lines[identity.name] = Line(transport, plain, credentials, budget)
             return self._lines[identity.name]
 
@@ -265,6 +267,10 @@ def proxies_of(environ: Mapping[str, str]) -> Proxies:
     by_scheme = {scheme: lower[f"{scheme}_proxy"] for scheme in ("http", "https") if lower.get(f"{scheme}_proxy")}
     if lower.get("all_proxy"):
         by_scheme = {"http": lower["all_proxy"], "https": lower["all_proxy"]} | by_scheme
+    for scheme, proxy in by_scheme.items():
+        kind = proxy.partition("://")[0].lower() if "://" in proxy else "http"
+        if kind not in ("http", "https"):
+            raise ConfigError(f"the environment's {scheme} proxy is one of kind {kind[:20]!r}, which syncd does not speak", hint="set HTTPS_PROXY to an http:// or https:// proxy, or unset it")
     return Proxies(by_scheme, tuple(host.strip() for host in lower.get("no_proxy", "").split(",") if host.strip()))
 
 

@@ -222,6 +222,13 @@ class JobModel(Strict):
         return value
 
 
+def _meant(host: str) -> str | None:
+    """The API's address on GitHub's own hosts, which is easily mistaken. Source: docs; an Enterprise Server has /api/v3, the others have not."""
+    if host in ("github.com", "www.github.com", "api.github.com"):
+        return "https://api.github.com"
+    return f"https://api.{host.removeprefix('api.')}" if host.endswith(".ghe.com") else None
+
+
 class LoginModel(Strict):
     client_id: Text
 
@@ -250,6 +257,10 @@ class IdentityModel(Strict):
             raise ValueError(f"'{value}' is not an API address; write it like https://api.github.com or https://HOST/api/v3")
         if parts.scheme == "http" and not loopback:
             raise ValueError(f"'{value}' would send credentials in the clear; use https (http is for loopback only)")
+        path = parts.path.rstrip("/")
+        meant = _meant(host)
+        if meant is not None and (path or f"https://{host}" != meant):
+            raise ValueError(f"'{value}' is not where the API is; write {meant}")
         return value.rstrip("/")
 
     @field_validator("ca_file")

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from syncd.errors import BadResponseError
 
@@ -37,7 +37,9 @@ class Proxies:
         return {parts.scheme: proxy} if proxy else {}
 
     def passwords(self) -> list[str]:
-        return [password for proxy in self.by_scheme.values() if (password := urlsplit(proxy).password)]
+        """Each as it is written, and as it is meant where that differs."""
+        written = [password for proxy in self.by_scheme.values() if (password := urlsplit(proxy if "://" in proxy else f"http://{proxy}").password)]
+        return [*written, *(meant for password in written if (meant := unquote(password)) != password)]
 
 
 def _covers(rule: str, host: str, port: int | None) -> bool:

@@ -12,6 +12,7 @@ import logging
 import os
 import queue
 import random
+import re
 import ssl
 import threading
 import zlib
@@ -306,6 +307,9 @@ def _translated(request: Request, error: Exception) -> RemoteUnavailableError | 
     if isinstance(error, requests.exceptions.SSLError):
         return _tls_failure(request, where, str(error))
     if isinstance(error, requests.exceptions.ProxyError):
+        if (refused := re.search(r"Tunnel connection failed: (40[137])\b", words := _words(error))) is not None:
+            hint = "give HTTPS_PROXY its user and password (http://USER:PASSWORD@HOST:PORT)" if refused[1] == "407" else "the proxy's rules must allow this host"
+            return SettledError(f"asked for {request.subject}: the proxy does not let us through to {where}: {words}", hint=hint)
         return RemoteUnavailableError(f"asked for {request.subject}: the proxy failed: {_words(error)}", hint="check HTTPS_PROXY and its credentials")
     if isinstance(error, requests.exceptions.Timeout):
         return RemoteUnavailableError(f"asked for {request.subject}: {where} did not answer in time", hint=hint)
@@ -319,8 +323,8 @@ def _translated(request: Request, error: Exception) -> RemoteUnavailableError | 
     raise error
 
 
-class UntrustedHostError(RemoteUnavailableError):
-    """Its certificate is not as it should be; nothing was sent, and asking again would not mend it."""
+class SettledError(RemoteUnavailableError):
+    """Nothing of ours was sent, and asking again would not mend it: a certificate that is not as it should be, a proxy that says no."""
 
 
 OTHER_HOST = "its certificate is for another host"
@@ -340,11 +344,11 @@ def _tls_failure(request: Request, where: str, text: str) -> RemoteUnavailableEr
     if "certificate_verify_failed" in low or "certificate verify failed" in low:
         for sign, words, hint in CERTIFICATES:
             if sign in low:
-                return UntrustedHostError(f"{asked}: {words}", hint=hint)
+                return SettledError(f"{asked}: {words}", hint=hint)
         reason = text.partition("verify failed: ")[2].partition(" (_ssl")[0].strip("'\") ") or "nobody vouches for it"
-        return UntrustedHostError(f"{asked}: its certificate can't be trusted: {reason}", hint="for a private authority set ca_file: in the identity; else something may answer in its place")
+        return SettledError(f"{asked}: its certificate can't be trusted: {reason}", hint="for a private authority set ca_file: in the identity; else something may answer in its place")
     if "wrong version number" in low or "record layer failure" in low or "http request" in low:
-        return UntrustedHostError(f"{asked} does not speak TLS", hint="check the address and port in api:, and any proxy")
+        return SettledError(f"{asked} does not speak TLS", hint="check the address and port in api:, and any proxy")
     reason = text.partition("[SSL")[2].partition("] ")[2].partition(" (_ssl")[0] or "the connection was lost"
     return RemoteUnavailableError(f"{asked}: no TLS connection came about: {reason}", hint="check the network and any proxy; the next run tries again")
 
@@ -375,7 +379,7 @@ class Retrying:
         while True:
             try:
                 answer = self._inner.send(request, patience)
-            except (TimedOutError, UntrustedHostError):
+            except (TimedOutError, SettledError):
                 raise
             except HeldBackError as error:
                 if not self._waited(error, 1, patience):

@@ -76,19 +76,31 @@ def installation(hub: Stand) -> Any:
     return hub.github.accounts.installations[42]
 
 
+def suspended(yes: bool) -> Callable[[Stand], object]:
+    return lambda hub: setattr(installation(hub), "suspended", yes)
+
+
+def selected(names: list[str] | None) -> Callable[[Stand], object]:
+    return lambda hub: setattr(installation(hub), "repositories", names)
+
+
+def refused(message: str, headers: dict[str, str] | None = None) -> Callable[[Stand], object]:
+    return lambda hub: hub.github.trouble("head", trouble.status(403, message, headers), 10_000)
+
+
+SAML, SSO = "Resource protected by organization SAML enforcement.", "https://github.com/orgs/acme/sso"
 # what happens -> (how, how it is mended, state, words, what to do)
 STATES: dict[str, tuple[Callable[[Stand], object], Callable[[Stand], object], str, str, str]] = {
-    "suspended": (lambda hub: setattr(installation(hub), "suspended", True), lambda hub: setattr(installation(hub), "suspended", False), "suspended", "This installation has been suspended", "unsuspend"),
+    "suspended": (suspended(True), suspended(False), "suspended", "This installation has been suspended", "unsuspend"),
     "removed": (lambda hub: hub.github.accounts.installations.clear(), lambda hub: hub.github.accounts.install(12345, "acme", 42), "installation", "installation 42", "installation_id"),
-    "deselected": (lambda hub: setattr(installation(hub), "repositories", ["other"]), lambda hub: setattr(installation(hub), "repositories", None), "grant", "not accessible", "Configure"),
-    "permission lowered": (lambda hub: installation(hub).permissions.pop("contents"), lambda hub: installation(hub).permissions.update(contents="read"), "permission", "not granted", "contents: read"),
+    "deselected": (selected(["other"]), selected(None), "grant", "not accessible", "Configure"),
+    "permission lowered": (
+        lambda hub: installation(hub).permissions.pop("contents"), lambda hub: installation(hub).permissions.update(contents="read"), "permission", "not granted", "contents: read",
+    ),
     "key deleted": (lambda hub: hub.github.accounts.apps["12345"].public_keys.clear(), lambda hub: mended_app(hub), "key", "could not be decoded", "private key"),
     "the App deleted": (lambda hub: hub.github.accounts.apps.clear(), lambda hub: mended_app(hub), "key", "must generate a public key", "app_id"),
-    "IP allow list": (lambda hub: hub.github.trouble("head", trouble.status(403, ALLOW_LIST), 10_000), lambda hub: hub.github.troubles.clear(), "allow_list", "IP allow list", "add this server's address"),
-    "single sign-on": (
-        lambda hub: hub.github.trouble("head", trouble.status(403, "Resource protected by organization SAML enforcement.", {"x-github-sso": "required; url=https://github.com/orgs/acme/sso?x=1"}), 10_000),
-        lambda hub: hub.github.troubles.clear(), "sso", "SAML", "https://github.com/orgs/acme/sso",
-    ),
+    "IP allow list": (refused(ALLOW_LIST), lambda hub: hub.github.troubles.clear(), "allow_list", "IP allow list", "add this server's address"),
+    "single sign-on": (refused(SAML, {"x-github-sso": f"required; url={SSO}?x=1"}), lambda hub: hub.github.troubles.clear(), "sso", "SAML", SSO),
     "repository deleted": (lambda hub: hub.github.repos.pop("acme/infra"), lambda hub: hub.github.repos.update({"acme/infra": hub.repo}), "grant", "not accessible", "renamed"),
 }  # fmt: skip
 
@@ -131,8 +143,8 @@ def test_each_state_has_words_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("happen", "state"),
     [
-        (lambda hub: setattr(installation(hub), "suspended", True), "suspended"),
-        (lambda hub: setattr(installation(hub), "repositories", ["other"]), "hidden"),
+        (suspended(True), "suspended"),
+        (selected(["other"]), "hidden"),
         (lambda hub: installation(hub).permissions.pop("contents"), "permission"),
     ],
     ids=["suspended", "deselected", "permission lowered"],

@@ -172,4 +172,4 @@ def test_no_proxy_is_understood_as_other_tools_do_and_loopback_never_goes_throug
 def test_a_proxy_is_chosen_by_scheme_and_its_password_is_known_and_not_shown() -> None:
     proxies = Proxies({"https": "http://ada:pass%20word@proxy.corp:3128"})
     assert proxies.for_url("http://ghe.example/x") == {}
-    assert proxies.passwords() == ["pass%20word"] and "pass" not in repr(proxies)
+    assert proxies.passwords() == ["pass%20word", "pass word"] and "pass" not in repr(proxies)
