@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from syncd.errors import MirrorError, UnsafePathError
-from syncd.mirror.folders import NOT_THERE, InTheWayError, Missing, opened
+from syncd.mirror.folders import NOT_THERE, InTheWayError, Missing, opened, step_down
 from syncd.mirror.paths import below
 
 PREFIX = ".syncd-"
@@ -29,7 +29,12 @@ def drop(root: str, path: str) -> bool:
             return True
         names = below(path, root)
         with opened(root, names[:-1]) as folder:
-            os.rmdir(names[-1], dir_fd=folder)
+            try:
+                os.rmdir(names[-1], dir_fd=folder)
+            except OSError:
+                if _holds_something(folder, names[-1], path):
+                    return False  # said first by a kernel that finds it read-only, immutable or mounted, but not why it stays
+                raise
             os.fsync(folder)
     except Missing:
         return True
@@ -42,6 +47,17 @@ def drop(root: str, path: str) -> bool:
             return False
         raise
     return True
+
+
+def _holds_something(folder: int, name: str, path: str) -> bool:
+    try:
+        below_it = step_down(folder, name, path)
+    except (Missing, MirrorError):
+        return False
+    try:
+        return bool(os.listdir(below_it))
+    finally:
+        os.close(below_it)
 
 
 def tidy(folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:

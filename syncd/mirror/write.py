@@ -322,17 +322,17 @@ class Batch:
 
     def _clear_up(self) -> None:
         """No temporary file of this batch is left, whatever ended it. Raises the first error: the intent must then stay, for the next run to sweep."""
-        failure: OSError | MirrorError | None = None
+        failure: MirrorError | None = None
         for staged in self.staged:
             want = _entry(staged.action)
             parent = posixpath.dirname(staged.action.path)
             try:
-                with opened(want.root, below(parent, want.root) if parent != want.root else ()) as folder, suppress(FileNotFoundError):
-                    os.unlink(staged.temporary, dir_fd=folder)
+                with opened(want.root, below(parent, want.root) if parent != want.root else ()) as folder:
+                    _unlink_if_there(folder, staged.temporary)
             except NOT_THERE:
                 continue  # the folder was moved away under us, our file with it
             except (OSError, MirrorError) as error:
-                failure = failure or error
+                failure = failure or (error if isinstance(error, MirrorError) else trouble("remove a temporary file from", parent, error))
         self.staged.clear()
         if failure is not None:
             raise failure
@@ -370,6 +370,17 @@ def _fsync_file(staged: Staged, _action: Action) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _unlink_if_there(folder: int, name: str) -> None:
+    """A read-only file system refuses this for names too that were never there."""
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        if _stat(folder, name) is not None:
+            raise
 
 
 def _fsync_folder(path: str) -> None:

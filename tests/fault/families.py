@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tests.fault.mounts import no_root, privately
 from tests.fault.order import order_wrong
+from tests.fault.places import all_places
 from tests.fault.points import ERRORS, Tally, fail_at_calls, kill_at_lines
 from tests.fault.power import missing as no_loop
 from tests.fault.power import power_cuts
+from tests.fault.race import race
+from tests.fault.room import no_room
 from tests.fault.scene import Scene, Workbench
 from tests.fault.switched import SwitchedScene
 from tests.fault.syscalls import KILL, at_syscalls
@@ -60,6 +64,12 @@ def power(kind: str, apart: bool) -> Callable[[int, int], Tally]:
     return lambda points, seed: power_cuts(kind, apart, points, seed)
 
 
+def places(_points: int, _seed: int) -> Tally:
+    """Every thing in a file's place against every operation; those that need root where we are."""
+    rooted = no_root() == ""
+    return privately(lambda: all_places(rooted)) if rooted else all_places(rooted)
+
+
 def order(_points: int, _seed: int) -> Tally:
     tally = Tally("order of syncs, names and records")
     for extra in (0, MANY):
@@ -79,6 +89,9 @@ FAMILIES: dict[str, Family] = {
     "calls-many": Family(calls(MANY), 200, 1000, explains=True),
     "gone-for-a-while": Family(calls(0, lasting=True), 300, 3000, explains=True),
     **{f"power-{kind}{'-apart' if apart else ''}": Family(power(kind, apart), 300, 10_000, no_loop) for kind in ("xfs", "ext4") for apart in (False, True)},
+    "no-room": Family(no_room, 300, 3000, no_root),
+    "race": Family(race, 5000, 100_000, no_root),
+    "places": Family(places, 1, 1),
     "syscalls-kill": Family(syscalls(KILL), 300, 2500, no_strace),
     "syscalls-errno": Family(syscalls(ERRORS), 300, 3000, no_strace, explains=True),
     "publish-lines": Family(lines(0, SwitchedScene), 300, 3000),

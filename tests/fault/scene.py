@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import stat
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -264,10 +265,13 @@ class Scene:
 
 
 def look(path: str) -> Node:
-    if os.path.islink(path):
+    found = os.lstat(path)
+    if stat.S_ISLNK(found.st_mode):
         return ("link", os.fsencode(os.readlink(path)))
+    if not stat.S_ISREG(found.st_mode):
+        return ("special", b"%o" % stat.S_IFMT(found.st_mode))  # a FIFO would be waited for
     content = Path(path).read_bytes()
-    return ("exec", content) if os.stat(path).st_mode & 0o100 else content
+    return ("exec", content) if found.st_mode & 0o100 else content
 
 
 def _parents(path: str) -> list[str]:

@@ -1,0 +1,185 @@
+"""A race against another user: uid 65534 owns the folder that we mirror into, and swaps a folder below it with a link that leads out.
+
+Every operation goes through the product's own mirror while renameat2(2) exchanges the two as fast as it can. Whether an operation is
+done or refused is luck; that nothing outside changes, by name, inode, mode, times or bytes, is not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from syncd.errors import MirrorError
+from syncd.mirror.disk import DiskMirror
+from syncd.mirror.scan import look
+from syncd.models import Action, Entry, Recorded, Verb
+from syncd.objects import blob_id
+from syncd.store.blobs import BlobCache
+from tests.fault.mounts import no_root as missing
+from tests.fault.points import Tally
+from tests.support.clock import FakeClock
+
+__all__ = ["KINDS", "missing", "race"]
+
+NOBODY = 65534
+AT_FDCWD, EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+ONE, TWO = b"one\n", b"two\n"
+INTENT = "0123456789ab"
+
+
+class Arena:
+    """`mirror/sub` and the link `mirror/evil` to `outside`, which holds under each name what the operation would reach if it followed the link."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="syncd-race-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+        self.root, self.outside = self.folder / "mirror", self.folder / "outside"
+        self.folder.chmod(0o755)
+        for place in (self.root, self.root / "sub", self.outside):
+            place.mkdir()
+        self.lay_out()
+        os.symlink(self.outside, self.root / "evil")
+        for place in (self.root, self.root / "sub"):
+            os.chown(place, NOBODY, NOBODY)
+        self.inside = os.open(self.root / "sub", os.O_RDONLY | os.O_DIRECTORY)  # stays the real folder, whatever its name is
+        self.blobs = BlobCache(self.folder / "blobs")
+        for content in (ONE, TWO):
+            self.blobs.add(blob_id(content), [content], len(content))
+        self.mirror = DiskMirror(self.folder / "trash", FakeClock())
+        self.stood = self.signature()
+
+    def lay_out(self) -> None:
+        for name in ("replace", "delete", "chmod"):
+            (self.outside / name).write_bytes(ONE)
+            (self.outside / name).chmod(0o600)
+        (self.outside / "rmdir").mkdir()
+
+    def signature(self) -> list[tuple[str, int, int, int, int, int]]:
+        with os.scandir(self.outside) as found:
+            names = sorted(entry.name for entry in found)
+        stats = [(name, os.lstat(self.outside / name)) for name in names]
+        return [(name, one.st_ino, one.st_mode, one.st_mtime_ns, one.st_ctime_ns, one.st_size) for name, one in stats]
+
+    def restore(self) -> None:
+        shutil.rmtree(self.outside)
+        self.outside.mkdir()
+        self.lay_out()
+        self.stood = self.signature()
+
+    def close(self) -> None:
+        os.close(self.inside)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # --- operations ---------------------------------------------------------------------------------------------------
+
+    def entry(self, content: bytes, mode: int = 0o644) -> Entry:
+        return Entry(blob_id(content), mode, root=str(self.root), size=len(content))
+
+    def present(self, name: str, content: bytes | None) -> None:
+        """What really stands in our folder before the operation: a file of these bytes, or nothing."""
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self.inside)
+        if content is not None:
+            with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self.inside), "wb", buffering=0) as file:
+                file.write(content)
+
+    def act(self, verb: Verb, name: str, want: Entry | None) -> bool:
+        """Whether the operation was done."""
+        path = f"{self.root}/sub/{name}"
+        have = look(self.inside, name, path, None) if "/" not in name else None
+        had = Recorded(self.entry(ONE, 0o600), have.stat) if have is not None else None
+        try:
+            applied = self.mirror.apply(INTENT, [Action(verb, path, want, had, have, "race")], self.blobs, frozenset())
+        except MirrorError:
+            return False
+        return applied.outcomes[path].error is None
+
+
+def create(arena: Arena) -> bool:
+    arena.present("create", None)
+    return arena.act(Verb.WRITE, "create", arena.entry(TWO))
+
+
+def replace(arena: Arena) -> bool:
+    arena.present("replace", ONE)
+    return arena.act(Verb.WRITE, "replace", arena.entry(TWO))
+
+
+def delete(arena: Arena) -> bool:
+    arena.present("delete", ONE)
+    return arena.act(Verb.REMOVE, "delete", None) and not _stands(arena, "delete")
+
+
+def chmod(arena: Arena) -> bool:
+    arena.present("chmod", ONE)
+    return arena.act(Verb.MODE, "chmod", arena.entry(ONE, 0o640))
+
+
+def mkdir(arena: Arena) -> bool:
+    shutil.rmtree("mkdir", ignore_errors=True, dir_fd=arena.inside)
+    return arena.act(Verb.WRITE, "mkdir/file", arena.entry(TWO))
+
+
+def rmdir(arena: Arena) -> bool:
+    with suppress(FileExistsError):
+        os.mkdir("rmdir", dir_fd=arena.inside)
+    arena.mirror.tidy([(str(arena.root), f"{arena.root}/sub/rmdir")])
+    return not _stands(arena, "rmdir")
+
+
+def _stands(arena: Arena, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=arena.inside, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+KINDS: dict[str, Callable[[Arena], bool]] = {act.__name__: act for act in (create, replace, delete, chmod, mkdir, rmdir)}
+
+
+def race(points: int, _seed: int = 0, kinds: tuple[str, ...] = tuple(KINDS), stop_at_first: bool = False) -> Tally:
+    """So many operations of each kind, as root, against the other user."""
+    tally, began = Tally("symlink race by another uid"), time.monotonic()
+    arena = Arena()
+    racer = _start_racer(arena.root)
+    try:
+        for kind in kinds:
+            for number in range(points):
+                done = KINDS[kind](arena)
+                tally.points += 1
+                tally.ends[f"{kind} {'done' if done else 'refused'}"] += 1
+                if arena.signature() != arena.stood:
+                    tally.violations.append(f"{kind} {number}: outside: {sorted(os.listdir(arena.outside))}")
+                    if stop_at_first:
+                        return tally
+                    arena.restore()
+    finally:
+        os.kill(racer, signal.SIGKILL)
+        os.waitpid(racer, 0)
+        arena.close()
+        tally.seconds = time.monotonic() - began
+    return tally
+
+
+def _start_racer(root: Path) -> int:
+    child = os.fork()
+    if child:
+        return child
+    try:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        os.chdir(root)
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+        while os.getppid() > 1:
+            for _ in range(1000):
+                renameat2(AT_FDCWD, b"sub", AT_FDCWD, b"evil", EXCHANGE)
+    finally:
+        os._exit(1)
