@@ -87,6 +87,7 @@ class JobReading:
     next_run: datetime | None
     running: bool = False
     stale: str | None = None
+    interval_seconds: float | None = None  # between the next two turns; None where there are none
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def read(config: Config, store: SqliteStore, now: datetime, life: Life | None = 
         state = _at_rest(states.get(name, JobState()), name, store, config.state)
         following = life.next_runs[name] if life is not None and name in life.next_runs else _next_run(job, state, config.timezone)
         reading = JobReading(job, state, state_of(state, now), files.get(name, 0), following, life is not None and name in life.running)
-        jobs.append(replace(reading, stale=_stale(reading, now, life, config.timezone)))
+        jobs.append(replace(reading, stale=_stale(reading, now, life, config.timezone), interval_seconds=_interval_seconds(job, config.timezone, now)))
     told = store.outbox.deliveries(endpoint.name for endpoint in config.endpoints())
     return Readings(now, tuple(jobs), _budgets(config, store, life), life, spent.look(config.state, now), told)
 
@@ -257,6 +258,14 @@ def turns_after(job: Job, timezone: str, moment: datetime, count: int) -> dateti
             return None
         found = following.astimezone(UTC)
     return found
+
+
+def _interval_seconds(job: Job, timezone: str, now: datetime) -> float | None:
+    if job.every_seconds:
+        return job.every_seconds
+    first = turns_after(job, timezone, now, 1)
+    second = turns_after(job, timezone, first, 1) if first is not None else None
+    return (second - first).total_seconds() if first is not None and second is not None else None
 
 
 def _stale(one: JobReading, now: datetime, life: Life | None, timezone: str) -> str | None:

@@ -30,6 +30,7 @@ LAST_SUCCESS = Metric("syncd_job_last_success_timestamp_seconds", "gauge", "When
 LAST_CHANGE = Metric("syncd_job_last_change_timestamp_seconds", "gauge", "When the job last changed a file; 0 for never.")
 RUNS = Metric("syncd_job_runs_total", "counter", "Runs since this process started, by what came of them.")
 DURATION = Metric("syncd_job_duration_seconds", "gauge", "How long the job's last run took in this process.")
+INTERVAL = Metric("syncd_job_interval_seconds", "gauge", "Seconds between the job's next two turns.")
 FILES = Metric("syncd_job_files", "gauge", "Destinations that the ledger names for the job.")
 DRIFTED = Metric("syncd_job_drifted_files", "gauge", "Files that differ from what was mirrored, as the last run found them.")
 HOOK_OWED = Metric("syncd_job_hook_owed", "gauge", "1 while on_change has not succeeded since the last change.")
@@ -37,14 +38,14 @@ PAUSED = Metric("syncd_job_paused", "gauge", "1 while the job is paused, or held
 REQUESTS = Metric("syncd_github_requests_total", "counter", "HTTP exchanges with GitHub since this process started, by status; tokens and redirects included.")
 REMAINING = Metric("syncd_github_ratelimit_remaining", "gauge", "Requests left of the identity's hourly limit, as GitHub last said.")
 LIMIT = Metric("syncd_github_ratelimit_limit", "gauge", "The identity's hourly limit, as GitHub last said.")
-EXPIRY = Metric("syncd_github_token_expiry_timestamp_seconds", "gauge", "When the identity's token ends, where GitHub says so. An App's is renewed by itself.")
+EXPIRY = Metric("syncd_github_token_expiry_timestamp_seconds", "gauge", "When the identity's token ends, where GitHub says so; an App's is renewed by itself and not here.")
 SKEW = Metric("syncd_clock_skew_seconds", "gauge", "GitHub's clock minus this machine's, as the last answer showed.")
 RELOAD = Metric("syncd_config_last_reload_successful", "gauge", "1 when the configuration was last read without a mistake.")
 TOLD = Metric("syncd_notifications_total", "counter", "Attempts to send a message to an endpoint of notify, by what came of them; dropped ones are among the failed.")
 WAITING = Metric("syncd_notifications_waiting", "gauge", "Messages that wait to be sent, or sent again.")
 BUILD = Metric("syncd_build_info", "gauge", "1, with the version as its label.")
 
-METRICS = (LAST_RUN, LAST_SUCCESS, LAST_CHANGE, RUNS, DURATION, FILES, DRIFTED, HOOK_OWED, PAUSED, REQUESTS, REMAINING, LIMIT, EXPIRY, SKEW, RELOAD, TOLD, WAITING, BUILD)
+METRICS = (LAST_RUN, LAST_SUCCESS, LAST_CHANGE, RUNS, DURATION, INTERVAL, FILES, DRIFTED, HOOK_OWED, PAUSED, REQUESTS, REMAINING, LIMIT, EXPIRY, SKEW, RELOAD, TOLD, WAITING, BUILD)
 
 
 def exposition(readings: Readings) -> str:
@@ -57,6 +58,7 @@ def _of_jobs(jobs: Iterable[JobReading]) -> Iterator[tuple[Metric, list[Sample]]
     yield LAST_RUN, [(labels, _seconds(one.state.last_run_at)) for labels, one in named]
     yield LAST_SUCCESS, [(labels, _seconds(one.state.last_success_at)) for labels, one in named]
     yield LAST_CHANGE, [(labels, _seconds(one.state.last_change_at)) for labels, one in named]
+    yield INTERVAL, [(labels, one.interval_seconds) for labels, one in named if one.interval_seconds is not None]
     yield FILES, [(labels, one.files) for labels, one in named]
     yield DRIFTED, [(labels, one.state.drifted) for labels, one in named]
     yield HOOK_OWED, [(labels, one.state.hook_owed) for labels, one in named]

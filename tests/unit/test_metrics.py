@@ -14,6 +14,7 @@ from syncd.engine.ports import JobState
 from syncd.github.limits import BudgetView
 from syncd.models import Job
 from syncd.readings import OUTCOMES, JobReading, Life, Readings
+from syncd.store.outbox import Delivery
 from syncd.web.metrics import METRICS, exposition
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +35,9 @@ def readings(name: str = "nginx") -> Readings:
         AT, runs={(name, "changed"): 3, ("gone", "failed"): 1}, seconds={name: 0.8125}, requests={("ops", 304): 12, ("ops", 200): 4}, expiries={"ops": AT}, skew_seconds=-0.5,
         reload_successful=False,
     )  # fmt: skip
-    return Readings(AT, (JobReading(job, state, "failing", 7, None),), {"ops": BudgetView(5000, 4786, AT), "fresh": BudgetView(None, None, None)}, life)
+    reading = JobReading(job, state, "failing", 7, None, interval_seconds=300.0)
+    told = (Delivery("env:HOOK_URL", waiting=1, sent=4, failed=2),)
+    return Readings(AT, (reading,), {"ops": BudgetView(5000, 4786, AT), "fresh": BudgetView(None, None, None)}, life, deliveries=told)
 
 
 def samples(text: str) -> dict[str, str]:
@@ -44,7 +47,8 @@ def samples(text: str) -> dict[str, str]:
 def test_every_metric_of_the_contract_is_there_with_exactly_its_labels() -> None:
     found = {re.sub(r'="[^"]*"', "", name) for name in samples(exposition(readings()))}
     assert set(CONTRACT) <= found
-    assert {name for name in found if name.startswith(("syncd_job", "syncd_github", "syncd_clock", "syncd_config", "syncd_build"))} == set(CONTRACT)
+    more = {"syncd_job_interval_seconds{job}", "syncd_notifications_total{endpoint,outcome}", "syncd_notifications_waiting{endpoint}"}
+    assert found == set(CONTRACT) | more
 
 
 def test_values_are_what_the_readings_say() -> None:

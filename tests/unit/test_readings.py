@@ -98,6 +98,11 @@ def test_the_next_run_is_the_daemons_word_or_else_follows_from_the_last(store: S
     assert [reading.next_run for reading in read(config, store, NOW, life).jobs] == [NOW + timedelta(seconds=7), None, None]
 
 
+def test_the_interval_is_what_lies_between_two_turns(store: SqliteStore) -> None:
+    jobs = [job(), job("daily", every_seconds=None, cron="30 3 * * *"), job("never", every_seconds=None)]
+    assert [one.interval_seconds for one in read(config_of(store, *jobs), store, NOW).jobs] == [300.0, 86400.0, None]
+
+
 def test_a_schedule_that_never_comes_again_has_no_turn() -> None:
     assert turns_after(job(every_seconds=None), "UTC", NOW, 3) is None
 
