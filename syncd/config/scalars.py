@@ -7,6 +7,7 @@ import shlex
 from typing import Any
 
 from syncd.models import Hook, SecretRef
+from syncd.redact import redact
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -80,6 +81,8 @@ def secret(value: Any) -> SecretRef:
     if not isinstance(name, str) or not name or "\0" in name:
         raise ValueError(f"'{kind}' needs a {'path' if kind == 'file' else 'name'}")
     # not echoed: it may be the secret itself that somebody wrote here
+    if redact(name) != name:
+        raise ValueError("this is the secret itself, and anybody who reads this file has it; replace it where it was made, write the new one into a file of its own and name that")
     if kind == "file" and not name.startswith("/"):
         raise ValueError("this is not an absolute path; it names the file that holds the secret, which itself never stands in the configuration")
     if kind != "file" and "/" in name:

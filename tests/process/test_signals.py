@@ -107,6 +107,7 @@ def interrupted(hub: Stand, arguments: list[str], asked: threading.Event, number
             began = time.monotonic()
             process.send_signal(number)
             out, err = process.communicate(timeout=WAIT_SECONDS / 2)
+            hub.canary.heard("an interrupted process", out + err)
         finally:
             process.kill()
         return Ended(process.returncode, out, err, time.monotonic() - began)

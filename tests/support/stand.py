@@ -17,6 +17,7 @@ from syncd.cli.main import run
 from syncd.simulator.core import GitHub
 from syncd.simulator.repository import Repository
 from syncd.simulator.server import Served, serve
+from tests.support.canary import Canary, listening
 
 _KEYS: dict[int, tuple[str, str]] = {}
 
@@ -33,6 +34,29 @@ def app_with_known_key(github: GitHub, app_id: int) -> str:
     app = App(app_id, f"Iv23li{app_id}", [public])
     github.accounts.apps[str(app_id)] = github.accounts.apps[app.client_id] = app
     return private
+
+
+class WatchedGitHub(GitHub):
+    """A simulator that tells the canary every credential it gave out or was shown, also those of requests that a test forgot."""
+
+    def __init__(self, canary: Canary) -> None:
+        super().__init__()
+        self.canary = canary
+
+    def forget_requests(self) -> None:
+        self.tell()
+        super().forget_requests()
+
+    def tell(self) -> None:
+        for value in list(self.accounts.credentials):
+            self.canary.watch(value, "a token")
+        for one in list(self.asked):
+            self.canary.watch(one.credential, "a credential that was sent")
+            self.canary.watch(one.headers.get("x-storage"), "the key of a large file's storage")
+            self.canary.watch(one.headers.get("proxy-authorization"), "a proxy's password")
+        for repo in self.repos.values():
+            for commit in repo.commits:
+                self.canary.watch(f"SIGNED{commit[:8]}", "the token of an archive's address")
 
 
 @dataclass
@@ -61,6 +85,7 @@ class Stand:
     jobs: dict[str, Any] = field(default_factory=dict)
     identities: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+    canary: Canary = field(default_factory=Canary)
 
     @property
     def dest(self) -> Path:
@@ -85,9 +110,11 @@ class Stand:
 
     def call(self, *arguments: str) -> Result:
         """A command as a user types it, after `syncd -c CONFIG`."""
-        out, err = io.StringIO(), io.StringIO()
-        with redirect_stdout(out), redirect_stderr(err):
+        out, err, where = io.StringIO(), io.StringIO(), " ".join(arguments)
+        with listening(self.canary, where), redirect_stdout(out), redirect_stderr(err):
             code = run(["-c", str(self.config), *arguments])
+        self.canary.heard(f"stdout of {where}", out.getvalue())
+        self.canary.heard(f"stderr of {where}", err.getvalue())
         return Result(code, out.getvalue(), err.getvalue())
 
     def sync(self, *arguments: str) -> Result:
@@ -128,24 +155,34 @@ def signatures(folder: Path) -> dict[str, tuple[int, int, int]]:
 
 @contextmanager
 def stand(folder: Path, files: Mapping[str, Any] | None = None, as_app: bool = True) -> Iterator[Stand]:
-    """acme/infra with `files` on a simulator, one identity (App 12345 with installation 42, or a personal token), one job `nginx`."""
-    github = GitHub()
+    """acme/infra with `files` on a simulator, one identity (App 12345 with installation 42, or a personal token), one job `nginx`.
+
+    When it is taken down, no credential may be found in anything that was said, or that stands in its folder.
+    """
+    canary = Canary()
+    github = WatchedGitHub(canary)
     repo = github.add_repo("acme/infra", files if files is not None else {"nginx/nginx.conf": "one\n", "nginx/sites/a.conf": "a\n"})
     (folder / "dest").mkdir(parents=True, exist_ok=True)
     with serve(github) as served:
         if as_app:
             key = folder / "app.pem"
             key.write_text(app_with_known_key(github, 12345))
+            canary.watch(key.read_text(), "a private key")
+            canary.spared.add(key)
             key.chmod(0o600)
             github.accounts.install(12345, "acme", 42)
             identity: dict[str, Any] = {"app_id": "12345", "installation_id": "42", "private_key": str(key), "api": served.url}
         else:
             token = folder / "token"
+            canary.spared.add(token)
             token.write_text("ghp_personal00000000000000000000000000")
             token.chmod(0o600)
             github.accounts.add_personal("ghp_personal00000000000000000000000000")
             identity = {"token": {"file": str(token)}, "api": served.url}
-        made = Stand(folder, github, served, repo, identities={"ops": identity})
+        made = Stand(folder, github, served, repo, identities={"ops": identity}, canary=canary)
         made.jobs["nginx"] = {"repo": "acme/infra", "ref": "main", "every": "5m", "paths": [{"from": "nginx/", "to": f"{folder}/dest/"}]}
         made.write()
         yield made
+    github.tell()
+    leaks = canary.search(folder)
+    assert not leaks, f"credentials leaked: {leaks}"
