@@ -59,6 +59,7 @@ class Hub(GitHub):
 def hub(many: bool, plain: bool) -> Hub:
     github = Hub(now=lambda: FakeClock().now().timestamp())
     github.plain_json = plain
+    github.primary_limit = 1 << 40  # time stands still here: an hour's limit would be all that the later rounds meet
     repo = github.add_repo("acme/infra", MANY if many else FEW)
     repo.commit({"alone": "alone, later\n"})
     github.accounts.add_personal(TOKEN)
@@ -250,4 +251,4 @@ def test_what_is_changed_in_an_answer_is_noticed_or_without_effect() -> None:
         except Exception as error:
             raise AssertionError(f"round {seed} (SYNCD_MUTATION_SEED={seed}): {type(error).__name__}: {error}") from error
     print(dict(outcomes))
-    assert ONE or len(outcomes) >= 4, f"the changes do too little: {outcomes}"
+    assert ONE or (len(outcomes) >= 4 and outcomes["rate_limited"] < len(seeds) / 10), f"the changes do too little, or something else decides: {outcomes}"
