@@ -49,7 +49,7 @@ def _covers(rule: str, host: str, port: int | None) -> bool:
         network = ipaddress.ip_network(rule.strip("[]"), strict=False)
     if network is not None:
         return address is not None and address.version == network.version and address in network
-    name, _, only = rule.lower().rpartition(":") if rule.rpartition(":")[2].isdigit() else (rule.lower(), "", "")
+    name, _, only = rule.lower().rpartition(":") if rule.rpartition(":")[2].isdecimal() else (rule.lower(), "", "")
     name = name.lstrip(".")
     return (not only or int(only) == port) and (name == "*" or (bool(name) and (host == name or host.endswith("." + name))))
 

@@ -17,7 +17,7 @@ from syncd.engine.ports import Blobs, Pointer
 from syncd.errors import BadResponseError, NotFoundError
 from syncd.github.addresses import check_elsewhere, same_origin
 from syncd.github.ask import Crew, stream
-from syncd.github.protocol import USER_AGENT, Request, Response, Transport, read_json
+from syncd.github.protocol import USER_AGENT, Request, Response, Transport, one_line, read_json
 
 MEDIA = "application/vnd.git-lfs+json"
 AT_A_TIME = 100  # objects a batch: what git-lfs itself asks for
@@ -69,7 +69,7 @@ class LargeFiles:
     def _action(self, pointer: Pointer, answered: Mapping[str, Any] | None, subject: str) -> Mapping[str, Any]:
         error = answered.get("error") if answered is not None else None
         if isinstance(error, dict):
-            text = f"{pointer.path} of {self._repo}: its LFS content ({pointer.oid[:12]}) is not to be had: {str(error.get('message', ''))[:200]} ({error.get('code')})"
+            text = f"{pointer.path} of {self._repo}: its LFS content ({pointer.oid[:12]}) is not to be had: {one_line(error.get('message'))[:200]} ({one_line(str(error.get('code')))[:20]})"
             raise NotFoundError(text, hint="was it pushed with git lfs push? exclude the file, or set lfs: pointer")
         action = answered.get("actions", {}).get("download") if answered is not None and isinstance(answered.get("actions"), dict) else None
         if not isinstance(action, dict) or not isinstance(action.get("href"), str):

@@ -145,14 +145,14 @@ def read_json(request: Request, response: Response) -> Any:
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
-    return headers.get("x-github-request-id")
+    return one_line(headers.get("x-github-request-id")) or None
 
 
 def date_of(headers: Mapping[str, str]) -> datetime | None:
     """The server's own clock, from Date; aware UTC."""
     try:
         found = parsedate_to_datetime(headers["date"])
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, OverflowError):
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
@@ -213,8 +213,10 @@ def refusal(response: Response) -> Refusal:
 
 
 def one_line(value: object) -> str:
-    """A server's text as it may be shown: one line, no control characters, not endless."""
-    text = re.sub(r"[^\S ]|[\x00-\x1f\x7f-\x9f]", " ", value) if isinstance(value, str) else ""
+    """A server's text as it may be shown: one line, nothing that a terminal acts on or that can't be printed, not endless. Empty for what is no text."""
+    text = re.sub(r"\s", " ", value) if isinstance(value, str) else ""
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else " " if ord(letter) < 0xA0 else "\ufffd" for letter in text)
     return text if len(text) <= ERROR_TEXT else text[:ERROR_TEXT] + "…"
 
 
@@ -315,9 +317,9 @@ def _forbidden(said: str, found: Refusal, identity: str | None) -> SyncdError:
         return TooLargeError(said, status=403, request_id=identity)
     sso = found.headers.get("x-github-sso")
     if sso:
-        where = sso.partition("url=")[2].partition(";")[0]
+        where = one_line(sso.partition("url=")[2].partition(";")[0])
         return AuthError(said, status=403, request_id=identity, state="sso", hint="authorise the token for the organization's single sign-on" + (f": {where}" if where else ""))
-    needs = found.headers.get("x-accepted-github-permissions") or "contents=read"
+    needs = one_line(found.headers.get("x-accepted-github-permissions")) or "contents=read"
     for text, state, hint in (
         ("suspended", "suspended", "the installation is suspended; an owner of the account can unsuspend it under Settings → Applications"),
         ("IP allow list", "allow_list", "add this server's address to the organization's IP allow list"),

@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import requests
 import urllib3
@@ -203,6 +203,7 @@ class Network:
         self._proxies = proxies
         for password in proxies.passwords():
             remember(Secret(password))
+            remember(Secret(unquote(password)))  # the form in which it is sent
         self._verify: str | bool = ca_file or True
         self._session = requests.Session()
         self._session.trust_env = False  # no netrc, no CA bundle and no proxy from the environment behind our back

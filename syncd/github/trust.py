@@ -5,7 +5,7 @@ from __future__ import annotations
 from syncd.clock import Patience
 from syncd.errors import BadResponseError, NotFoundError
 from syncd.github.ask import ask
-from syncd.github.protocol import Transport, get, repo_path
+from syncd.github.protocol import Transport, get, one_line, repo_path
 from syncd.github.trees import parse_json
 
 FOLLOWS = {"ahead": True, "identical": True, "behind": False, "diverged": False}
@@ -18,7 +18,7 @@ def verification(transport: Transport, api: str, repo: str, commit: str, patienc
     told = found.get("verification") if isinstance(found, dict) and found.get("sha") == commit else None
     if not isinstance(told, dict) or not isinstance(told.get("verified"), bool):
         raise BadResponseError(f"asked for {request.subject}: the answer does not say whether it is verified", hint="require: {verified: true} needs a GitHub that verifies commits")
-    return told["verified"], str(told.get("reason"))[:60]
+    return told["verified"], one_line(told.get("reason"))[:60]
 
 
 def descends(transport: Transport, api: str, repo: str, before: str, commit: str, patience: Patience) -> bool:

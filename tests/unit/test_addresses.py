@@ -158,7 +158,7 @@ PROXY = "http://proxy.corp:3128"
         (("fd00::/8",), "[fd00::7]", False),
         (("[fd00::7]",), "[fd00::7]", False),
         (("10.0.0.0/8",), "[fd00::7]", True),
-        (("", " ", "."), "api.github.com", True),
+        (("", " ", ".", "api.github.com:²", ":", "[::"), "api.github.com", True),
         ((), "127.0.0.1", False),
         ((), "localhost", False),
         ((), "[::1]", False),

@@ -329,3 +329,13 @@ def test_a_repository_can_not_break_out_of_its_place_in_the_address() -> None:
 def test_the_servers_date_is_aware_utc_or_nothing() -> None:
     assert date_of({"date": "Mon, 23 Nov 2026 12:00:00 GMT"}) == NOW
     assert date_of({"date": "yesterday"}) is None and date_of({}) is None
+    assert date_of({"date": f"Mon, 23 Nov {'9' * 40} 12:00:00 GMT"}) is None
+
+
+@pytest.mark.parametrize("text", ["\x07\x1b[2J", "\ud800", "a\u202eb", "\u2028line", "\x9b31m", "two\nlines"])
+def test_nothing_that_a_server_says_acts_on_a_terminal_or_can_not_be_printed(text: str) -> None:
+    sso = {"x-github-sso": f"required; url=https://x/{text}"}
+    for headers in ({}, sso, {"x-accepted-github-permissions": f"contents{text}", "x-github-request-id": f"AB{text}12"}):
+        error = error_of(HEAD, answer(403, f"Resource not accessible {text} by integration", headers))
+        said = f"{error.message}{error.hint}{error.request_id}"
+        assert said.isprintable() and said.encode(), said

@@ -123,6 +123,13 @@ def test_hosts_that_need_no_proxy_and_loopback_are_asked_directly() -> None:
         assert read(net.send(request(server.url), patience())) == b"ok"
 
 
+def test_a_proxys_password_is_known_as_it_is_written_and_as_it_is_sent() -> None:
+    with network(Proxies({"http": "http://ada:canary%2Fof+pr%C3%B6xy@127.0.0.1:1"})):
+        sent = base64.b64encode("ada:canary/of+pröxy".encode()).decode()
+        shown = redact(f"canary%2Fof+pr%C3%B6xy | canary/of+pröxy | Basic {sent}")
+    assert "canary" not in shown and sent[8:-6] not in shown and "Y2FuYXJ5" not in shown
+
+
 def test_a_proxy_that_is_not_there_is_named_without_its_password() -> None:
     with network(Proxies({"http": "http://ada:canary-of-proxy@127.0.0.1:1"})) as net, pytest.raises(RemoteUnavailableError) as caught:
         net.send(request("http://ghe.example"), patience())
