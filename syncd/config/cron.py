@@ -96,7 +96,7 @@ def _field(text: str, low: int, high: int, names: Mapping[str, int], what: str) 
     found: set[int] = set()
     for part in text.lower().split(","):
         span, slash, step_text = part.partition("/")
-        if slash and (not step_text.isdigit() or not 1 <= int(step_text[:4]) <= high + 1):
+        if slash and (not (step_text.isascii() and step_text.isdigit()) or not 1 <= int(step_text[:4]) <= high + 1):
             raise ValueError(f"'{part}' is not a {what}: the step after / is wrong")
         step = int(step_text) if slash else 1
         if span == "*":
@@ -114,6 +114,6 @@ def _field(text: str, low: int, high: int, names: Mapping[str, int], what: str) 
 def _number(text: str, low: int, high: int, names: Mapping[str, int], what: str) -> int:
     if text in names:
         return names[text]
-    if not text.isdigit() or len(text) > 2 or not low <= int(text) <= high:
+    if not (text.isascii() and text.isdigit()) or len(text) > 2 or not low <= int(text) <= high:
         raise ValueError(f"'{text[:20]}' is not a {what} ({low} to {high})")
     return int(text)

@@ -65,7 +65,7 @@ def _patterns(value: Any) -> tuple[str, ...]:
     for pattern in value:
         try:
             GitIgnoreSpec.from_lines([pattern])
-        except ValueError as error:
+        except (ValueError, re.error) as error:  # pathspec makes regular expressions of them, and lets a range like [z-a] through to there
             raise ValueError(f"'{pattern}' is not a gitignore pattern") from error
     return tuple(value)
 
