@@ -35,12 +35,18 @@ def _read_entry(values: list[Any]) -> Entry:
     return Entry(blob, mode, Kind(kind), *rest)
 
 
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("this is no mapping")
+    return value
+
+
 def files_to_bytes(files: Mapping[str, Entry]) -> bytes:
     return zlib.compress(json.dumps({path: _entry(entry) for path, entry in files.items()}, separators=(",", ":")).encode("ascii"), 1)
 
 
 def files_from_bytes(body: bytes) -> dict[str, Entry]:
-    return {path: _read_entry(values) for path, values in json.loads(zlib.decompress(body)).items()}
+    return {path: _read_entry(values) for path, values in _mapping(json.loads(zlib.decompress(body))).items()}
 
 
 def listing_to_bytes(entries: Mapping[str, TreeEntry]) -> bytes:
@@ -57,7 +63,7 @@ def state_to_text(state: JobState) -> str:
 
 
 def state_from_text(text: str) -> JobState:
-    values = json.loads(text)
+    values = _mapping(json.loads(text))
     times = {"paused_until", "last_run_at", "last_success_at", "last_change_at", "hook_tried_at", "hook_since"}
     known = {one.name for one in fields(JobState)}
     read: dict[str, Any] = {name: datetime.fromisoformat(value) if name in times and value else value for name, value in values.items() if name in known}
@@ -117,6 +123,7 @@ class PastRun:
     error_kind: str | None
     error: str | None
     changes: tuple[PastChange, ...] = ()
+    went_back: bool = False  # it brought a commit that the job had had before, and left
 
 
 @dataclass(frozen=True)
@@ -151,4 +158,4 @@ def past_run(row: Any, changes: tuple[PastChange, ...]) -> PastRun | None:
     fits = all(isinstance(value, str) for value in texts) and all(value is None or isinstance(value, str) for value in perhaps)
     if not fits or not isinstance(row.seconds, (int, float)) or not isinstance(row.bytes, int):
         return None
-    return PastRun(row.id, row.job, row.started_at, row.trigger, row.status, row.commit, row.previous, row.seconds, row.bytes, row.error_kind, row.error, changes)
+    return PastRun(row.id, row.job, row.started_at, row.trigger, row.status, row.commit, row.previous, row.seconds, row.bytes, row.error_kind, row.error, changes, bool(row.went_back))
