@@ -61,6 +61,8 @@ def _row(run: PastRun) -> dict[str, object]:
 def _show(settings: Settings, run: PastRun) -> None:
     moved = f"{run.previous[:7]} → {run.commit[:7]}" if run.previous and run.commit and run.previous != run.commit else (run.commit or "-")[:7]
     emit(settings, f"{MARKS.get(run.status, '?')} {run.started_at[:19]}Z  {run.job}  {moved}  {run.trigger}  {len(run.changes)} change(s)  {run.seconds:.1f} s")
+    if run.went_back:
+        emit(settings, f"    went back to {(run.commit or '')[:7]}, which had been applied before")
     if run.error:
         emit(settings, f"    {run.error_kind}: {printable(run.error)}")
 

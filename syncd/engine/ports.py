@@ -295,6 +295,12 @@ class Result:
 class Store(ListingMemory, Protocol):
     def state(self, job: str) -> JobState: ...
 
+    def vouch(self, job: str, state: JobState, begin: bool) -> None:
+        """The commit that the next head has to follow is known also when the database is lost; without `begin` only where one was kept so before."""
+
+    def applied_before(self, job: str, commit: str) -> bool:
+        """Whether the history has a run of the job that brought the commit."""
+
     def recorded(self, job: str) -> dict[str, Recorded]:
         """The job's ledger: destination -> row. Damaged rows are left out: memory that is lost costs time, never files."""
 

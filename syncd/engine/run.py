@@ -20,7 +20,7 @@ from syncd.engine.plan import make_plan
 from syncd.engine.ports import AppliedSet, Blobs, Head, HookEnd, Hooks, Intent, JobState, Mirror, Result, Source, Store, Target
 from syncd.engine.settle import settle
 from syncd.engine.staged import staged_files
-from syncd.engine.trust import accepted, check_required
+from syncd.engine.trust import accept, check_required
 from syncd.engine.withdraw import finish, keep_a_way_back
 from syncd.errors import BrakeError, HookFailedError, MirrorError, SyncdError, UntrustedError
 from syncd.models import Entry, Job, Lfs, Plan, Recorded, RunReport, RunStatus, Standing, Trigger, Verb
@@ -78,7 +78,7 @@ def run_job(job: Job, house: House, patience: Patience, options: Options = Optio
         state = finish(job, house, settle(job, house.store, house.mirror), report)
         report, result = _bring(job, house, patience, options, state, report)
         if report.error is None and options.back_to is None:
-            result = replace(result, state=accepted(job, result.state, options.ref))
+            report, result = accept(job, house.store, state, report, result, options.ref)
     except SyncdError as error:
         try:
             state = settle(job, house.store, house.mirror)  # an error between intent and record: the disk says how far it came

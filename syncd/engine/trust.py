@@ -1,17 +1,20 @@
-"""`require`: which commits a job takes at all, before anything of them is read.
+"""`require`: which commits a job takes at all, before anything of them is read; and what is kept of those that it took.
 
 A refusal is remembered like a veto: it costs one request answered 304 until the head or the configuration changes.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from syncd.clock import Patience
-from syncd.engine.ports import JobState, Source
+from syncd.engine.ports import JobState, Result, Source, Store
 from syncd.errors import RemoteUnavailableError, UntrustedError
-from syncd.models import Job
+from syncd.models import Job, RunReport
 from syncd.objects import is_object_id
+
+log = logging.getLogger(__name__)
 
 ASK_AGAIN = "gpgverify_"  # GitHub's own checker was away: says nothing of the commit
 
@@ -26,16 +29,26 @@ def check_required(job: Job, commit: str, state: JobState, asked_ref: str | None
     before = state.trusted_commit if state.trusted_for == _line(job) else None
     if job.require.fast_forward and asked_ref is None and before is not None and before != commit and not source.descends(job.repo, before, commit, patience):
         raise UntrustedError(
-            f"{job.ref or 'the default branch'} of {job.repo} was rewritten: {commit[:7]} does not follow {before[:7]}, which was accepted; nothing was changed",
+            f"{_ref_of(job)} was rewritten: {commit[:7]} does not follow {before[:7]}, which was accepted; nothing was changed",
             commit=commit, hint=f"look at what happened to the branch; if that is right: syncd sync {job.name} --ref {commit}",
         )  # fmt: skip
 
 
-def accepted(job: Job, state: JobState, asked_ref: str | None) -> JobState:
-    """The state after a run that brought its commit: that is what the next head has to follow, unless a hand asked for another line."""
+def accept(job: Job, store: Store, before: JobState, report: RunReport, result: Result, asked_ref: str | None) -> tuple[RunReport, Result]:
+    """The run brought its commit: that is what the next head has to follow, unless a hand asked for another line.
+
+    A ref that names again what the job had left behind is an event: it is noted, and written into the log.
+    """
     if asked_ref is not None and not is_object_id(asked_ref):
-        return state
-    return replace(state, trusted_commit=state.applied_commit, trusted_for=_line(job))
+        return report, result
+    state = replace(result.state, trusted_commit=result.state.applied_commit, trusted_for=_line(job))
+    store.vouch(job.name, state, begin=job.require.fast_forward)
+    last, now = before.trusted_commit if before.trusted_for == _line(job) else None, state.trusted_commit
+    if last is not None and now is not None and now != last and store.applied_before(job.name, now):
+        text = f"{_ref_of(job)} went back from {last[:7]} to {now[:7]}, which had been applied before"
+        log.warning("%s: %s", job.name, text)
+        report = replace(report, notes=(*report.notes, text))
+    return report, replace(result, state=state)
 
 
 def _check_verified(job: Job, commit: str, source: Source, patience: Patience) -> None:
@@ -48,6 +61,10 @@ def _check_verified(job: Job, commit: str, source: Source, patience: Patience) -
         f"commit {commit[:7]} of {job.repo} is not verified by GitHub ({reason}); nothing was changed",
         commit=commit, hint="sign it with a key that GitHub knows and push again; or set require: {verified: false}",
     )  # fmt: skip
+
+
+def _ref_of(job: Job) -> str:
+    return f"{job.ref or 'the default branch'} of {job.repo}"
 
 
 def _line(job: Job) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, and_, delete, exists, func, select
 from sqlalchemy.dialects.sqlite import insert
 
-from syncd.models import Change, RunReport, RunStatus, Verb
+from syncd.models import Change, RunReport, RunStatus, Trigger, Verb
 from syncd.store import schema
 from syncd.store.rows import PastChange, PastRun, past_change, past_run
 
@@ -67,8 +67,10 @@ def _says_nothing_new(connection: Connection, run: int, report: RunReport) -> bo
 
 def history(connection: Connection, job: str | None, path: str | None, limit: int) -> list[PastRun]:
     """Past runs, newest first; only those that touched `path` when it is given, with only its changes then."""
-    run, change = schema.run, schema.change
-    query = select(run).order_by(run.c.id.desc()).limit(limit)
+    run, change, older = schema.run, schema.change, schema.run.alias()
+    before = exists().where(older.c.job == run.c.job, older.c.commit == run.c.commit, older.c.status == RunStatus.CHANGED.value, older.c.id < run.c.id)
+    went_back = and_(run.c.status == RunStatus.CHANGED.value, run.c.trigger != Trigger.ROLLBACK.value, run.c.previous != run.c.commit, before)
+    query = select(run, went_back.label("went_back")).order_by(run.c.id.desc()).limit(limit)
     if job is not None:
         query = query.where(run.c.job == job)
     if path is not None:

@@ -20,9 +20,10 @@ from sqlalchemy.dialects.sqlite import insert
 
 from syncd.engine.ports import AppliedSet, Head, Intent, JobState, Result
 from syncd.errors import StoreError
-from syncd.models import Change, Recorded, Standing, TreeEntry
+from syncd.models import Change, Recorded, RunStatus, Standing, TreeEntry
 from syncd.objects import is_object_id
 from syncd.store import outbox, rows, runs, schema
+from syncd.store.accepted import AcceptedHeads
 from syncd.store.database import Database
 from syncd.store.schema import is_whole, seal
 
@@ -41,6 +42,7 @@ FILE = "syncd.db"
 class SqliteStore:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._accepted = AcceptedHeads(database.file.parent if database.file is not None else None)
 
     @classmethod
     def open(cls, state_dir: Path) -> SqliteStore:
@@ -81,7 +83,17 @@ class SqliteStore:
     # --- states -------------------------------------------------------------------------------------------------------
 
     def state(self, job: str) -> JobState:
-        return self._database.read(lambda connection: _state(connection, job)) or JobState()
+        found = self._database.read(lambda connection: _state(connection, job)) or JobState()
+        accepted = self._accepted.read(job)
+        return found if accepted is None else replace(found, trusted_for=accepted[0], trusted_commit=accepted[1])
+
+    def vouch(self, job: str, state: JobState, begin: bool) -> None:
+        if state.trusted_for is not None and state.trusted_commit is not None:
+            self._accepted.keep(job, state.trusted_for, state.trusted_commit, begin)
+
+    def applied_before(self, job: str, commit: str) -> bool:
+        query = select(schema.run.c.id).where(schema.run.c.job == job, schema.run.c.commit == commit, schema.run.c.status == RunStatus.CHANGED.value).limit(1)
+        return self._database.read(lambda connection: connection.execute(query).first()) is not None
 
     def states(self, jobs: Iterable[str]) -> dict[str, JobState]:
         """The states of those jobs that the store knows, read at one moment."""
@@ -141,6 +153,7 @@ class SqliteStore:
                 connection.execute(delete(table).where(table.c.job == job))
             return count
 
+        self._accepted.forget(job)
         return self._database.write(work)
 
     # --- the ledger ---------------------------------------------------------------------------------------------------

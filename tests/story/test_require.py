@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from syncd.simulator import trouble
-from tests.support.stand import Stand
+from tests.support.stand import Stand, signatures
 
 
 def head_with(hub: Stand, content: str, verification: str) -> str:
@@ -117,3 +117,109 @@ def test_a_server_that_does_not_say_is_refused(hub: Stand) -> None:
     hub.github.trouble("commit", trouble.other_content(b'{"sha": "x"}'), times=99)
     done = hub.sync()
     assert done.code == 5 and done.job["error"]["kind"] == "bad_response" and hub.tree() == {}
+
+
+# --- what is remembered of it -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", ["the database", "an older database comes back", "a damaged database"])
+def test_what_was_accepted_is_known_although_the_database_is_lost(following: Stand, loss: str) -> None:
+    first, database = following.repo.head(), following.state / "syncd.db"
+    older = database.read_bytes()
+    following.repo.commit({"nginx/nginx.conf": "two\n"})
+    assert following.sync().code == 0
+    before = following.tree()
+    for name in ("syncd.db-wal", "syncd.db-shm"):
+        (following.state / name).unlink(missing_ok=True)
+    if loss == "the database":
+        database.unlink()
+    else:
+        database.write_bytes(older if "older" in loss else b"damage" * 2000)
+    following.repo.refs["refs/heads/main"] = first
+    done = following.sync()
+    assert (done.code, done.job["error"]["kind"]) == (6, "brake") and f"--ref {first}" in done.job["error"]["hint"]
+    assert following.tree() == before
+    following.repo.refs["refs/heads/main"] = following.repo.commit({"nginx/nginx.conf": "three\n"}, parents=tuple(set(following.repo.commits) - {first}))
+    assert following.sync().code == 0 and following.tree()["nginx.conf"] == b"three\n"
+
+
+@pytest.mark.parametrize("content", ["", "[]", '["acme/infra main", "x", "0"]', "[[[[", "\0", '["acme/infra main", "' + "0" * 40 + '", "0011223344556677"]'])
+def test_a_damaged_note_of_what_was_accepted_leaves_what_the_database_knows(following: Stand, content: str) -> None:
+    first = following.repo.head()
+    following.repo.commit({"nginx/nginx.conf": "two\n"})
+    following.sync()
+    [note] = (following.state / "accepted").iterdir()
+    assert note.stat().st_mode & 0o777 == 0o600 and note.parent.stat().st_mode & 0o777 == 0o700
+    note.write_text(content)
+    following.repo.refs["refs/heads/main"] = first
+    assert following.sync().code == 6 and following.tree()["nginx.conf"] == b"two\n"
+
+
+def test_a_rewrite_accepted_while_it_did_not_matter_is_accepted_when_it_does_again(following: Stand) -> None:
+    following.write_config(require={"fast_forward": False})
+    following.repo.commit({"nginx/nginx.conf": "else\n"}, parents=())
+    assert following.sync().code == 0
+    following.write_config(require={"fast_forward": True})
+    following.repo.commit({"nginx/nginx.conf": "more\n"})
+    assert following.sync().code == 0 and following.tree()["nginx.conf"] == b"more\n"
+
+
+def test_a_forgotten_job_begins_anew(following: Stand) -> None:
+    following.repo.commit({"nginx/nginx.conf": "else\n"}, parents=())
+    assert following.sync().code == 6
+    assert following.sync("--forget", "nginx").code == 0
+    assert following.sync().code == 0 and following.tree()["nginx.conf"] == b"else\n"
+
+
+def test_a_ref_that_goes_back_is_an_event_in_the_report_the_log_and_the_history(hub: Stand) -> None:
+    hub.sync()
+    first = hub.repo.head()
+    hub.repo.commit({"nginx/nginx.conf": "two\n"})
+    hub.sync()
+    second = hub.repo.head()
+    hub.repo.refs["refs/heads/main"] = first
+    done = hub.call("sync")
+    said = f"main of acme/infra went back from {second[:7]} to {first[:7]}, which had been applied before"
+    assert done.code == 0 and said in done.out and said in done.err
+    assert f"went back to {first[:7]}" in hub.call("history").out
+    assert [run["went_back"] for run in hub.call("history", "--json").json["runs"]] == [True, False, False]
+    assert "went back" not in hub.call("sync").out, "told once"
+    hub.repo.refs["refs/heads/main"] = second
+    assert "went back" in hub.call("sync").out, "forth again is to a commit that was left, too"
+
+
+@pytest.mark.parametrize("way", ["another ref for one run", "a rollback", "another ref in the configuration"])
+def test_what_a_hand_did_is_no_such_event(hub: Stand, way: str) -> None:
+    hub.sync()
+    first = hub.repo.head()
+    hub.repo.refs["refs/heads/else"] = first
+    hub.repo.commit({"nginx/nginx.conf": "two\n"})
+    hub.sync()
+    if way == "another ref for one run":
+        said = hub.call("sync", "nginx", "--ref", "else").out + hub.call("sync").out
+    elif way == "a rollback":
+        said = hub.call("rollback", "nginx").out + hub.call("resume", "nginx").out + hub.call("sync").out
+    else:
+        hub.write_config(ref="else")
+        said = hub.call("sync").out
+    assert "went back" not in said
+
+
+def test_commits_refused_one_after_the_other_leave_the_files_untouched(hub: Stand) -> None:
+    """Unsigned, then a checker that is away, then rewritten, then rewound, then replayed: whatever comes, in one story."""
+    hub.write_config(require={"verified": True, "fast_forward": True})
+    first = head_with(hub, "signed\n", "valid")
+    assert hub.sync().code == 0
+    second = head_with(hub, "signed too\n", "valid")
+    assert hub.sync().code == 0
+    before = signatures(hub.dest)
+    hub.repo.commit({"nginx/nginx.conf": "evil\n"}, verification="unsigned")
+    assert hub.sync().job["status"] == "refused"
+    hub.repo.commit({"nginx/nginx.conf": "evil\n"}, parents=(second,), verification="gpgverify_unavailable")
+    assert hub.sync().job["error"]["kind"] == "unavailable"
+    hub.repo.commit({"nginx/nginx.conf": "evil\n"}, parents=(first,), verification="valid")
+    assert "does not follow" in hub.sync().job["error"]["message"]
+    for old in (first, second, first):
+        hub.repo.refs["refs/heads/main"] = old
+        assert hub.sync().job["status"] == ("unchanged" if old == second else "refused")
+    assert signatures(hub.dest) == before
