@@ -54,3 +54,22 @@ def test_every_exit_code_and_error_kind_is_documented() -> None:
     for one in vars(errors).values():
         if isinstance(one, type) and issubclass(one, errors.SyncdError):
             assert f"`{one.kind}`" in page and f"| {one.exit_code} |" in page
+
+
+def test_every_test_that_the_documents_name_exists() -> None:
+    """A page that promises a test for a hole is believed by somebody: the file has it, under that name."""
+    named = 0
+    for page in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "SECURITY.md"]:
+        for file, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?", page.read_text()):
+            named += 1
+            assert (ROOT / file).is_file(), f"{page.name}: {file}"
+            assert not name or re.search(rf"^def {name}\(", (ROOT / file).read_text(), re.MULTILINE), f"{page.name}: {file}::{name}"
+    assert named > 20
+
+
+def test_every_incident_has_a_test_that_shows_syncd_is_not_in_it() -> None:
+    table = (ROOT / "docs/security.md").read_text().partition("## Known holes of this kind of program")[2]
+    rows = [line for line in table.splitlines() if line.startswith("| ") and not line.startswith(("| what", "| ---"))]
+    assert len(rows) >= 15
+    for row in rows:
+        assert "::test_" in row.rpartition("|")[0].rpartition("|")[2], row
