@@ -256,8 +256,8 @@ class Installation:
             body["repository_ids"] = [grant.number]
         elif grant.repositories:
             body["repositories"] = list(grant.repositories)
-        names = repo if len(grant.repositories) <= 1 else f"{len(grant.repositories)} repositories with {repo}"
-        request = post(self._api, f"/app/installations/{grant.installation}/access_tokens", "token", f"a token of installation {grant.installation} for {names}", body)
+        names = f" for {repo}" if len(grant.repositories) == 1 else f" for {len(grant.repositories)} repositories with {repo}" if grant.repositories else ""
+        request = post(self._api, f"/app/installations/{grant.installation}/access_tokens", "token", f"a token of installation {grant.installation}{names}", body)
         answer = self.as_app(request, patience)
         server = date_of(answer.headers)
         found = read_json(request, answer)
