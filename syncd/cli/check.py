@@ -38,7 +38,8 @@ def _ask(settings: Settings, config: Config) -> int:
         for identity in logins:
             try:
                 workshop.line(identity).credentials.token_for(None, workshop.patience_of(LOGIN_SECONDS))
-                emit(settings, f"✓ {identity.name}  somebody is logged in")
+                pair = workshop.pairs(identity).load()
+                emit(settings, f"✓ {identity.name}  {pair.login if pair is not None else 'somebody'} is logged in")
             except SyncdError as error:
                 codes.append(error.exit_code)
                 click.echo(f"✕ {identity.name}  {error.message}" + (f"\n    → {error.hint}" if error.hint else ""), err=True)

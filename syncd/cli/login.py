@@ -48,7 +48,7 @@ def _log_in(settings: Settings, workshop: Workshop, identity: LoginIdentity, sco
     kept = pair_of(found, at, identity.api, identity.client_id, login, pair.issued_at)
     with pairs.alone(patience):
         pairs.keep(kept)
-    until = f"; it is renewed by itself, until {kept.refresh_expires_at:%Y-%m-%d} at the latest if syncd never runs meanwhile" if kept.refresh_expires_at is not None else ""
+    until = f"; it is renewed by itself, and ends on {kept.refresh_expires_at:%Y-%m-%d} only if syncd does not run until then" if kept.refresh_expires_at is not None else ""
     emit(settings, f"logged in to {home_of(web_of(identity.api))} as {login}{until}")
     emit(settings, f"kept in {pairs.file} (0600); to end it: syncd logout {identity.name}")
     return 0

@@ -33,5 +33,6 @@ def command(settings: Settings, name: str) -> int:
     finally:
         workshop.close()
     emit(settings, f"the tokens of {name} are gone from {config.state}")
-    emit(settings, f"GitHub still knows them until they end. To end them now: {web_of(identity.api)}/settings/applications → the app → Revoke")
+    web = web_of(identity.api)
+    emit(settings, f"GitHub still knows them until they end. To end them now, revoke the app: {web}/settings/apps/authorizations (a GitHub App) or {web}/settings/applications (an OAuth app)")
     return 0

@@ -105,6 +105,7 @@ def test_a_users_login_lists_the_installations_that_its_user_reaches(by_token: S
 
     app_with_known_key(by_token.github, 12345)
     by_token.github.accounts.install(12345, "acme", 42)
+    by_token.canary.spared.add(by_token.state / "logins" / "me.json")
     by_token.github.oauth.add_client("Iv23li12345")
     by_token.github.oauth.interval = 0
     by_token.identities = {"me": {"login": {"client_id": "Iv23li12345"}, "api": by_token.served.url}}

@@ -259,6 +259,7 @@ def _(hub: Stand, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def as_user(hub: Stand, expiring: bool = True, kind: str = "ghu") -> None:
+    hub.canary.spared.add(hub.state / "logins" / "me.json")
     hub.github.oauth.add_client(CLIENT, expiring=expiring, kind=kind)
     hub.identities = {"me": {"login": {"client_id": CLIENT}, "api": hub.served.url}}
     hub.write()
