@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -121,6 +122,7 @@ def read_key(ref: SecretRef, environ: Mapping[str, str], what: str) -> Secret:
     return key
 
 
+@lru_cache(maxsize=4)  # judging a key costs as much as signing with it, and it is read again whenever something is to be signed
 def inspect_key(key: Secret) -> str | None:
     """Why a key can't sign as an App, or None. Only the kind of the mistake is named."""
     text = key.reveal()

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
 
 from syncd.clock import Clock, Patience
 from syncd.errors import AuthError, BadResponseError, ConfigError, SyncdError
@@ -30,6 +32,14 @@ JWT_SECONDS = 540  # at most 600 ahead of GitHub's clock
 REPOSITORIES_A_TOKEN = 500
 KEY_READ_SECONDS = 60.0  # how old a reading of the key may be when something is to be signed
 BY_NUMBER = re.compile(r"/repositories/(\d{1,18})/installation$")
+
+
+@lru_cache(maxsize=4)
+def _loaded(key: Secret) -> Any:
+    """The key as the library signs with it; reading it costs more than signing. Raises what the library does for a text that is none."""
+    from jwt.algorithms import RSAAlgorithm
+
+    return RSAAlgorithm(RSAAlgorithm.SHA256).prepare_key(key.reveal())
 
 
 @dataclass(frozen=True)
@@ -305,7 +315,7 @@ class Installation:
 
         now = int(self._server_now().timestamp())
         try:
-            text = jwt.encode({"iat": now - BACKDATE_SECONDS, "exp": now + JWT_SECONDS, "iss": self._issuer}, key.reveal(), algorithm="RS256")
+            text = jwt.encode({"iat": now - BACKDATE_SECONDS, "exp": now + JWT_SECONDS, "iss": self._issuer}, _loaded(key), algorithm="RS256")
         except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
             raise AuthError("the private key can't sign: it is not an unencrypted RSA key in PEM form", state="key", hint="run: syncd check") from error
         remember(Secret(text), lasting=False)

@@ -310,7 +310,7 @@ def _translated(request: Request, error: Exception) -> RemoteUnavailableError | 
     if isinstance(error, requests.exceptions.ProxyError):
         if (refused := re.search(r"Tunnel connection failed: (40[137])\b", words := _words(error))) is not None:
             hint = "give HTTPS_PROXY its user and password (http://USER:PASSWORD@HOST:PORT)" if refused[1] == "407" else "the proxy's rules must allow this host"
-            return SettledError(f"asked for {request.subject}: the proxy does not let us through to {where}: {words}", hint=hint)
+            return SettledError(f"asked for {request.subject}: the proxy failed: it does not let us through to {where}: {words}", hint=hint)
         return RemoteUnavailableError(f"asked for {request.subject}: the proxy failed: {_words(error)}", hint="check HTTPS_PROXY and its credentials")
     if isinstance(error, requests.exceptions.Timeout):
         return RemoteUnavailableError(f"asked for {request.subject}: {where} did not answer in time", hint=hint)
