@@ -44,6 +44,10 @@ class _Trigger:
         self._asked, self.due = now, self._next or now
         return self.after(now)
 
+    def forget(self) -> None:
+        """The clock was set: a time that comes again is not the one that was asked about."""
+        self._asked = None
+
     def after(self, moment: datetime) -> datetime | None:
         self._next = self.turn.next_after(moment)
         return self.at(self._next)
@@ -124,6 +128,7 @@ class Timetable:
         now = self._clock.now()
         LOG.warning("the system's clock was set %s by %d s; every job's next turn was found anew", "forward" if step > 0 else "back", abs(step))
         for job, trigger in self._triggers.items():
+            trigger.forget()
             when = self._after_step(trigger, now, step)
             if when is not None and self._scheduler.get_job(job) is not None:
                 self._scheduler.modify_job(job, next_run_time=when)
