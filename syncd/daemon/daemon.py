@@ -159,6 +159,7 @@ class Daemon:
         self.telling.remind()
         self.work.forget_ticks(self.clock.now().timestamp() - 3600)
         try:
+            self.work.save()
             self._look_at_the_store()
             if self.clock.monotonic() - self._budgets_saved_at >= BUDGETS_SECONDS:
                 self._budgets_saved_at = self.clock.monotonic()
@@ -334,6 +335,10 @@ class Daemon:
                 LOG.exception("could not stop %s", type(companion).__name__)
         for thread in self._threads:
             thread.join()
+        try:
+            self.work.save()
+        except SyncdError as error:
+            LOG.warning("the store does not know of the last quiet runs: %s", error.message)
         self.workshop.close(revoke=True)
 
 

@@ -14,13 +14,17 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
+from syncd.clock import Patience
 from syncd.daemon.backoff import after_run
 from syncd.daemon.board import Board
 from syncd.daemon.queue import Queue, Request
 from syncd.daemon.telling import Telling
 from syncd.engine.pay import run_and_pay
-from syncd.engine.run import Options
+from syncd.engine.ports import JobState
+from syncd.engine.rest import Rest, rest_of, still
+from syncd.engine.run import House, Options
 from syncd.errors import BugError, LockedError, SyncdError
 from syncd.github.heads import SharedHeads
 from syncd.models import Job, RunReport, RunStatus, Trigger
@@ -28,6 +32,7 @@ from syncd.wiring import Workshop
 
 LOG = logging.getLogger("syncd.daemon")
 LOCKED_SECONDS = 5.0  # how soon a job that another process holds is asked for again; twice as long each time, up to a minute
+REMEMBERED = 50_000  # destinations of jobs at rest, of all jobs together; the others are looked at through the store
 LOCKED_LONGEST_SECONDS = 60.0
 TICKS_KEPT = 1000
 OVERDUE_SECONDS = 120.0  # beyond its own limits a run may take so long, before its worker counts as stuck
@@ -50,6 +55,8 @@ class Work:
         self._heads: OrderedDict[tuple[str, float], SharedHeads] = OrderedDict()
         self._locked: dict[str, int] = {}
         self._under_way: dict[int, UnderWay] = {}
+        self._rests: dict[str, Rest] = {}
+        self._looked_after: dict[str, tuple[JobState, datetime]] = {}
 
     def run(self, request: Request) -> None:
         """The job has run, and everybody who should know knows. Raises nothing."""
@@ -70,15 +77,50 @@ class Work:
         self._follow(report)
 
     def _report(self, job: Job, request: Request) -> RunReport:
-        patience = self._workshop.patience(job, request.trigger)
+        patience, rest = self._workshop.patience(job, request.trigger), self._rests.get(job.name)
         try:
+            house = self._workshop.house(job, self._heads_of(job, request.tick))
+            quiet = still(rest, job, house, patience, request.trigger) if rest is not None else None
+            if rest is not None and quiet is not None:
+                with self._guard:
+                    self._looked_after[job.name] = (rest.state, self._workshop.clock.now())
+                return quiet
+            self._disturbed(job.name)
             with self._workshop.locked(job):
-                return run_and_pay(job, self._workshop.house(job, self._heads_of(job, request.tick)), patience, Options(trigger=request.trigger))
+                report = run_and_pay(job, house, patience, Options(trigger=request.trigger))
+                self._remember(job, house, report, patience)
+            return report
         except SyncdError as error:
             return _failed(job, request, error)
         except Exception as error:  # (a bug in one job must not stop the others, nor the daemon)
             LOG.exception("a bug in syncd, met in the job %s; please report it with these lines", job.name)
             return _failed(job, request, BugError(error))
+
+    def _disturbed(self, job: str) -> None:
+        """A run is about to look at everything, and to write what it finds: what was remembered of the job is not needed any more."""
+        with self._guard:
+            self._rests.pop(job, None)
+            self._looked_after.pop(job, None)
+
+    def _remember(self, job: Job, house: House, report: RunReport, patience: Patience) -> None:
+        """What the run looked at, where it found nothing to do: the next turns look at the same, as far as so much can be remembered."""
+        if report.status is RunStatus.UNCHANGED and report.error is None and not report.changes:
+            with self._guard:
+                free = REMEMBERED - sum(len(rest.targets) for rest in self._rests.values())
+            found = rest_of(job, house, patience, free)
+            if found is not None:
+                with self._guard:
+                    self._rests[job.name] = found
+
+    def save(self) -> None:
+        """The store knows when the jobs that were found at rest were last looked after. Raises StoreError; it is tried again then."""
+        with self._guard:
+            jobs = dict(self._looked_after)
+        self._workshop.store.look_after(jobs)
+        with self._guard:
+            for name, told in jobs.items():
+                if self._looked_after.get(name) == told:
+                    del self._looked_after[name]
 
     def _follow(self, report: RunReport) -> None:
         if isinstance(report.error, LockedError):

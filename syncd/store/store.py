@@ -143,6 +143,24 @@ class SqliteStore:
     def outbox(self) -> outbox.Outbox:
         return outbox.Outbox(self._database)
 
+    def look_after(self, jobs: Mapping[str, tuple[JobState, datetime]]) -> None:
+        """Each of these jobs was found as it should be at that time, and the store says so: unless its state is another one by now."""
+
+        def work(connection: Connection) -> None:
+            found = connection.execute(select(schema.job).where(schema.job.c.name.in_(list(jobs)))).all()
+            values = []
+            for row in found:
+                (expected, at), now = jobs[row.name], _read_state(row.name, row)
+                if replace(now, last_run_at=None, last_success_at=None) == replace(expected, last_run_at=None, last_success_at=None):
+                    text = rows.state_to_text(replace(now, last_run_at=at, last_success_at=at))
+                    values.append({"name": row.name, "state": text, "seal": seal(row.name, text)})
+            if values:
+                statement = insert(schema.job)
+                connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"state": statement.excluded.state, "seal": statement.excluded.seal}), values)
+
+        if jobs:
+            self._database.write(work)
+
     def forget(self, job: str) -> int:
         """Nothing is known of the job any more; its files stay. How many ledger rows went."""
 

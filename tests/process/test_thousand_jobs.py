@@ -1,0 +1,88 @@
+"""A thousand jobs on fifty repositories, one interval of a minute: what the daemon costs at rest, over real sockets.
+
+The figures are printed; SYNCD_SOAK_SECONDS makes it longer. CPU is of the daemon's process alone, without its start and first syncs.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import daemon
+from tests.support.stand import Stand, stand
+
+SECONDS = float(os.environ.get("SYNCD_SOAK_SECONDS", "120"))
+REPOSITORIES, JOBS = 50, 1000
+RSS_MIB = 90.0
+CPU_SHARE = 0.03
+TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Source: proc_pid_stat(5), fields 14 and 15."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
+
+
+def status_of(pid: int, name: str) -> int:
+    """A number of proc_pid_status(5)."""
+    return next(int(line.split()[1]) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(f"{name}:"))
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def settle(hub: Stand, repositories: int, jobs: int) -> None:
+    """That many jobs on that many repositories, a file each."""
+    per = jobs // repositories
+    hub.jobs.clear()
+    for number in range(repositories):
+        name = f"acme/repo{number}"
+        hub.github.add_repo(name, {f"files/f{each}": f"{number} {each}\n" for each in range(per)})
+        for each in range(per):
+            hub.jobs[f"r{number:02d}-j{each:02d}"] = {"repo": name, "ref": "main", "every": "60s", "paths": [{"from": f"files/f{each}", "to": f"{hub.dest}/r{number}/f{each}"}]}
+    hub.write()
+
+
+@pytest.mark.root
+@pytest.mark.timeout(1200)
+def test_a_thousand_jobs_cost_fifty_requests_a_minute_and_little_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with stand(tmp_path, as_app=False) as hub:
+        settle(hub, REPOSITORIES, JOBS)
+        with daemon(hub) as running:
+            pid, first = running.process.pid, set()
+            while len(first) < JOBS:
+                first.add(running.says("1 written")["job"])
+            time.sleep(60)  # every job has had a quiet turn
+            hub.github.forget_requests()
+            began, cpu, fds, threads = time.monotonic(), cpu_seconds(pid), descriptors(pid), status_of(pid, "Threads")
+            time.sleep(SECONDS)
+            passed, used = time.monotonic() - began, cpu_seconds(pid) - cpu
+            rss, peak = status_of(pid, "VmRSS") / 1024, status_of(pid, "VmHWM") / 1024
+            asked = list(hub.github.asked)
+            rows = hub.call("status", "--json").json["jobs"]
+            after = (descriptors(pid), status_of(pid, "Threads"))
+            assert running.ends() == 0
+        per_repo = Counter(one.path for one in asked)
+        oldest = max(time.time() - _epoch(row["last_success"]) for row in rows)
+        with capsys.disabled():
+            print(f"\n1,000 jobs, {passed:.0f} s: {len(asked) / passed * 60:.1f} requests a minute, {sum(one.status == 304 for one in asked)} of {len(asked)} answered 304; ", end="")
+            print(f"CPU {used / passed:.2%} of a core; RSS {rss:.1f} MiB (peak {peak:.1f}); descriptors {fds} → {after[0]}, threads {threads} → {after[1]}; oldest success {oldest:.0f} s ago")
+        assert {one.status for one in asked} == {304} and {one.route for one in asked} == {"head"}
+        turns = passed / 60
+        assert len(per_repo) == REPOSITORIES and all(int(turns) <= count <= int(turns) + 1 for count in per_repo.values()), per_repo
+        assert rss <= RSS_MIB
+        assert used / passed <= CPU_SHARE
+        assert oldest <= 2 * 60 + 10, "no job is starved by more than an interval"
+        assert after[0] <= fds + 20 and after[1] <= threads + 20
+
+
+def _epoch(text: str) -> float:
+    from datetime import datetime
+
+    return datetime.fromisoformat(text).timestamp()
