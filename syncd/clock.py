@@ -39,7 +39,7 @@ class Patience:
 
     `hook_stop` ends a hook that is running; without one given, `stop` does. `urgent`: a hand or a push waits for the run, so it may spend
     what timers leave of GitHub's hourly limit. `on_rest` hears when the run begins to wait for a limit, and when it goes on: its worker is
-    free meanwhile.
+    free meanwhile. `exchanges` counts the requests that got an answer: what the run has cost GitHub so far.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Patience:
         self.stop = stop or threading.Event()
         self.hook_stop = hook_stop or self.stop
         self.urgent = urgent
+        self.exchanges = 0
         self._ends_at = clock.monotonic() + timeout_seconds
         self._on_rest, self._guard, self._resting = on_rest, threading.Lock(), 0
 

@@ -24,6 +24,7 @@ class SyncdError(Exception):
         self.hint = redact(hint) if hint is not None else None
         super().__init__(self.message)
         self.request_id = request_id
+        self.exchanges = 0  # what it had cost GitHub when it was shared with others who asked the same
 
     def __str__(self) -> str:
         return self.message
@@ -83,6 +84,10 @@ class RemoteError(SyncdError):
 
 class RemoteUnavailableError(RemoteError):
     """Again soon, with backoff: timeout, reset, 5xx."""
+
+
+class UnreachableError(RemoteUnavailableError):
+    """Nobody was reached: no network, no such name, nobody listening. It has cost GitHub nothing."""
 
 
 class TimedOutError(RemoteUnavailableError):

@@ -16,11 +16,13 @@ from syncd.config.model import Config
 from syncd.config.secrets import judge_secrets
 from syncd.daemon import journal
 from syncd.daemon.daemon import Companion, Daemon
+from syncd.daemon.memory import share_heaps
 from syncd.daemon.signals import Signals
 from syncd.errors import ConfigError, SyncdError
 from syncd.messenger import Messenger
 from syncd.store.lock import daemon_lock
-from syncd.store.store import refuse_stranger
+from syncd.store.migrate import stands_ready
+from syncd.store.store import FILE, SqliteStore, refuse_stranger
 from syncd.wiring import proxies_of
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("syncd.daemon")
 BEAT_SECONDS = 5.0
+LOOK_SECONDS = 0.02
 MESSAGES_SECONDS = 1.0
 
 
@@ -45,6 +48,8 @@ def command(settings: Settings) -> int:
         if config.state.exists():
             refuse_stranger(config.state)  # before a lock file of ours could be in its owner's way
         with daemon_lock(config.state):
+            make_store_ready(config, signals)
+            share_heaps()
             daemon = Daemon(lambda: load(settings), settings.environ, companions(settings))
             return serve(daemon, config, signals)
 
@@ -56,6 +61,26 @@ def load(settings: Settings) -> Config:
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def make_store_ready(config: Config, signals: Signals) -> None:
+    """The store is made or migrated in a process of its own: what that takes to load, ten megabytes, would otherwise be kept for months.
+
+    Nothing runs beside us yet, so a fork is safe. What goes wrong there is met again by whoever opens the store, who says it.
+    """
+    if stands_ready(config.state / FILE):
+        return
+    child = os.fork()
+    if child == 0:
+        try:
+            SqliteStore.open(config.state).close()
+        except SyncdError:
+            os._exit(1)
+        finally:
+            os._exit(0)
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        if signals.wait(LOOK_SECONDS) & {signal.SIGTERM, signal.SIGINT}:
+            _leave(0)  # a migration is one transaction: whatever becomes of the child, the next start finds the old or the new
 
 
 def companions(settings: Settings) -> list[Companion]:

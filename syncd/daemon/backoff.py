@@ -1,7 +1,8 @@
 """PURE: how long a job that failed is left alone.
 
-Promises that a failing job asks GitHub no more often than a healthy one: while it is held, its turns pass by, and the first turn after the
-hold is taken. So jobs of one repository still ask together, however differently they failed.
+Promises that a failing job costs GitHub no more than a healthy one: while it is held, its turns pass by, and the first turn after the
+hold is taken; a run that took several requests to fail lets as many turns pass. Where nobody was reached GitHub has paid nothing, so the
+next turn is taken: the network may be back.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from syncd.clock import Clock
-from syncd.errors import AuthError, HookFailedError, LockedError, RateLimitedError, RemoteUnavailableError, StoppedError, SyncdError
+from syncd.errors import AuthError, HookFailedError, LockedError, RateLimitedError, RemoteUnavailableError, StoppedError, SyncdError, UnreachableError
 from syncd.models import RunReport, RunStatus
 
 LONGEST_SECONDS = 3600.0
@@ -31,8 +32,8 @@ class Hold:
     retry: bool = False
 
 
-def after_run(report: RunReport, before: Hold | None, interval_seconds: float | None, clock: Clock, share: float) -> Hold | None:
-    """What holds the job after this run; None for nothing. `share` is a random number in [0, 1): full jitter.
+def after_run(report: RunReport, before: Hold | None, interval_seconds: float | None, clock: Clock, share: float, exchanges: int = 1) -> Hold | None:
+    """What holds the job after this run; None for nothing. `share` is a random number in [0, 1): full jitter. `exchanges`: what it cost GitHub.
 
     Nothing holds a job that is in step, was refused on purpose (its head is still asked, so that the next push is met at once), was
     stopped or locked by another, or whose reload failed: that wait is the engine's, and costs GitHub nothing.
@@ -44,6 +45,10 @@ def after_run(report: RunReport, before: Hold | None, interval_seconds: float | 
     now = clock.monotonic()
     seconds = window(error, failures, interval_seconds) * (0.5 + share / 2 if isinstance(error, AuthError) else share)
     retry = _passing(error) and (interval_seconds is None or interval_seconds > LONGEST_SECONDS)
+    if isinstance(error, UnreachableError):
+        seconds = min(seconds, max(FIRST_SECONDS, min(interval_seconds or LONGEST_SECONDS, LONGEST_SECONDS)) / 2)  # over before the next turn comes
+    elif interval_seconds is not None:
+        seconds = max(seconds, min(LONGEST_SECONDS, (max(exchanges, error.exchanges) - 1) * interval_seconds))
     if retry:
         seconds = max(seconds, FIRST_SECONDS)
     if isinstance(error, RateLimitedError):

@@ -21,6 +21,7 @@ from typing import Protocol
 from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
 from syncd.daemon.board import Board
+from syncd.daemon.memory import give_back
 from syncd.daemon.queue import Queue
 from syncd.daemon.schedule import GUARD_SECONDS, Timetable
 from syncd.daemon.service import Service
@@ -30,7 +31,7 @@ from syncd.daemon.work import Work
 from syncd.errors import ConfigError, SyncdError
 from syncd.models import Job, Trigger
 from syncd.readings import Life, Readings, read
-from syncd.wiring import Workshop
+from syncd.wiring import AN_HOUR, Workshop
 
 LOG = logging.getLogger("syncd.daemon")
 WRITES_SECONDS = 4.0  # a stop waits so long for what is being written; contract section 4: 5 s in all
@@ -68,6 +69,7 @@ class Daemon:
         self._threads: list[threading.Thread] = []
         self._workers_wanted = 0
         self._budgets_saved_at = self.clock.monotonic()
+        self._tidied_at = self.clock.monotonic()
         self._frozen: str | None = None
 
     # --- beginning ----------------------------------------------------------------------------------------------------
@@ -88,6 +90,7 @@ class Daemon:
         self._spawn("syncd-clock", self._clock_loop)
         self._spawn("syncd-guard", self._guard_loop)
         self._staff(self.workshop.config.workers)
+        give_back()
         LOG.info("ready: %d jobs from %s, pid %d", len(self.workshop.config.jobs), self.workshop.config.path, os.getpid())
         self.service.ready(self.status())
 
@@ -164,6 +167,10 @@ class Daemon:
             if self.clock.monotonic() - self._budgets_saved_at >= BUDGETS_SECONDS:
                 self._budgets_saved_at = self.clock.monotonic()
                 self.workshop.save_budgets()
+            if self.clock.monotonic() - self._tidied_at >= AN_HOUR:
+                self._tidied_at = self.clock.monotonic()
+                self.workshop.tidy()
+                give_back()
         except SyncdError as error:
             LOG.warning("can't look into the store: %s", error.message)
 
@@ -291,6 +298,7 @@ class Daemon:
         for companion in self._companions:
             companion.reload(config)
         self._nudge.set()
+        give_back()
         untouched = len(config.jobs) - len(added) - len(affected | turns)
         LOG.info("reloaded: %d jobs added, %d removed, %d changed, %d untouched", len(added), len(removed), len(affected | turns), untouched)
 

@@ -21,6 +21,7 @@ from syncd.daemon.backoff import after_run
 from syncd.daemon.board import Board
 from syncd.daemon.queue import Queue, Request
 from syncd.daemon.telling import Telling
+from syncd.daemon.turns import share_of
 from syncd.engine.pay import run_and_pay
 from syncd.engine.ports import JobState
 from syncd.engine.rest import Rest, rest_of, still
@@ -50,7 +51,8 @@ class Work:
     """What all workers share. `run` is called from many threads."""
 
     def __init__(self, workshop: Workshop, queue: Queue, board: Board, telling: Telling, share: Callable[[], float] = random.random) -> None:
-        self._workshop, self._queue, self._board, self._telling, self._share = workshop, queue, board, telling, share
+        self._workshop, self._queue, self._board, self._telling = workshop, queue, board, telling
+        self._salt = share()
         self._guard = threading.Lock()
         self._heads: OrderedDict[tuple[str, float], SharedHeads] = OrderedDict()
         self._locked: dict[str, int] = {}
@@ -67,17 +69,21 @@ class Work:
         clock, worker = self._workshop.clock, threading.get_ident()
         hooks = job.hook_timeout_seconds * sum(hook is not None for hook in (job.validate, job.on_change, job.on_change))
         self._under_way[worker] = UnderWay(job.name, clock.monotonic() + job.timeout_seconds + hooks + OVERDUE_SECONDS)
-        before = self._queue.hold_of(job.name)
+        before, patience = self._queue.hold_of(job.name), self._workshop.patience(job, request.trigger)
         try:
-            report = self._report(job, request)
-            hold = after_run(report, before, job.every_seconds, clock, self._share())
+            report = self._report(job, request, patience)
+            hold = after_run(report, before, job.every_seconds, clock, self._share_of(job, request.tick), patience.exchanges)
         finally:
             self._under_way.pop(worker, None)
         self._queue.done(job.name, before if isinstance(report.error, LockedError) else hold)
         self._follow(report)
 
-    def _report(self, job: Job, request: Request) -> RunReport:
-        patience, rest = self._workshop.patience(job, request.trigger), self._rests.get(job.name)
+    def _share_of(self, job: Job, tick: float) -> float:
+        """A random number that is the same for all who asked GitHub the same question: they back off together, and ask together again."""
+        return share_of(f"{self._salt} {job.identity} {job.repo.lower()} {job.ref} {tick}")
+
+    def _report(self, job: Job, request: Request, patience: Patience) -> RunReport:
+        rest = self._rests.get(job.name)
         try:
             house = self._workshop.house(job, self._heads_of(job, request.tick))
             quiet = still(rest, job, house, patience, request.trigger) if rest is not None else None

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from syncd.clock import Patience
 from syncd.engine.ports import Head
-from syncd.errors import BadResponseError, NotFoundError, StoppedError, TimedOutError
+from syncd.errors import BadResponseError, NotFoundError, StoppedError, SyncdError, TimedOutError
 from syncd.github.ask import LOOK_UP_SECONDS, Answer, ask
 from syncd.github.limits import HeldBackError
 from syncd.github.protocol import SHA, Request, Transport, get, quoted, repo_path
@@ -44,7 +44,7 @@ class SharedHeads:
                 if found is None:
                     found = self._asked[key] = Future()
             if mine:
-                return self._answer(key, found, ask_now)
+                return self._answer(key, found, ask_now, patience)
             self._await(found, patience)
             if not found.cancelled():
                 return found.result()
@@ -58,7 +58,8 @@ class SharedHeads:
                 wait([found], timeout=LOOK_UP_SECONDS)
                 patience.check()
 
-    def _answer(self, key: tuple[str, str | None], found: Future[Head], ask_now: Callable[[], Head]) -> Head:
+    def _answer(self, key: tuple[str, str | None], found: Future[Head], ask_now: Callable[[], Head], patience: Patience) -> Head:
+        before = patience.exchanges
         try:
             head = ask_now()
         except (StoppedError, TimedOutError, HeldBackError, KeyboardInterrupt):
@@ -67,6 +68,8 @@ class SharedHeads:
             found.cancel()
             raise
         except BaseException as error:
+            if isinstance(error, SyncdError):
+                error.exchanges = patience.exchanges - before  # all who share it leave GitHub alone for as long as its price says
             found.set_exception(error)
             raise
         found.set_result(head)

@@ -26,7 +26,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from syncd.clock import Clock, Patience
-from syncd.errors import BadResponseError, ConfigError, RateLimitedError, RemoteUnavailableError, TimedOutError
+from syncd.errors import BadResponseError, ConfigError, RateLimitedError, RemoteUnavailableError, TimedOutError, UnreachableError
 from syncd.github.addresses import Proxies, check_elsewhere, same_origin, target
 from syncd.github.limits import Budget, Gate, HeldBackError, Tally
 from syncd.github.protocol import Request, Response, Transport, date_of, expiry_of, known, limit, refusal
@@ -261,6 +261,7 @@ class Network:
                 self._gate.leave()
                 raise
             self._tally.count(self._identity, raw.status_code, request.repo if charged else None)
+            patience.exchanges += 1
             answer = _Answer(request, raw, exchange, patience, self._gate.leave)
             if answer.status < 400 and charged and credential is not None:
                 self._tally.see_expiry(self._identity, expiry_of(answer.headers))
@@ -312,6 +313,8 @@ def _translated(request: Request, error: Exception) -> RemoteUnavailableError | 
             hint = "give HTTPS_PROXY its user and password (http://USER:PASSWORD@HOST:PORT)" if refused[1] == "407" else "the proxy's rules must allow this host"
             return SettledError(f"asked for {request.subject}: the proxy failed: it does not let us through to {where}: {words}", hint=hint)
         return RemoteUnavailableError(f"asked for {request.subject}: the proxy failed: {_words(error)}", hint="check HTTPS_PROXY and its credentials")
+    if isinstance(error, requests.exceptions.ConnectionError) and _never_connected(error):
+        return UnreachableError(f"asked for {request.subject}: {where} can't be reached: {_words(error)}", hint=hint)
     if isinstance(error, requests.exceptions.Timeout):
         return RemoteUnavailableError(f"asked for {request.subject}: {where} did not answer in time", hint=hint)
     if isinstance(error, requests.exceptions.InvalidHeader) or (isinstance(error, ValueError) and not isinstance(error, (requests.exceptions.RequestException, urllib3.exceptions.HTTPError))):
@@ -322,6 +325,13 @@ def _translated(request: Request, error: Exception) -> RemoteUnavailableError | 
     if isinstance(error, (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError, ssl.SSLError)):
         return RemoteUnavailableError(f"asked for {request.subject}: {where} can't be reached: {_words(error)}", hint=hint)
     raise error
+
+
+def _never_connected(error: BaseException) -> bool:
+    """Whether no connection came about: urllib3 says so by NewConnectionError (names that don't resolve are one) and ConnectTimeoutError."""
+    inner = error.args[0] if error.args else None
+    reason = getattr(inner, "reason", inner)
+    return isinstance(reason, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError, urllib3.exceptions.NameResolutionError))
 
 
 class SettledError(RemoteUnavailableError):

@@ -14,6 +14,7 @@ from syncd.store.damage import DamagedError
 from syncd.store.schema import VERSION
 
 OURS = 0x73790000  # "sy" and the schema's number: SQLite's application_id, which file(1) shows too
+HEADER_BYTES, APPLICATION_ID = 100, slice(68, 72)  # sqlite.org "Database File Format", 1.3
 UNSTAMPED = "0001"  # the one schema whose header carried no number
 
 
@@ -24,6 +25,16 @@ def script_dir() -> Path:
         if (place / "env.py").is_file():
             return place
     raise StoreError("this installation of syncd lacks its migrations", hint="install syncd again")
+
+
+def stands_ready(file: Path) -> bool:
+    """Does the header of the file say that it is a database of this version? Nothing else is known of it. Not to be asked while this process has it open."""
+    try:
+        with open(file, "rb") as opened:
+            header = opened.read(HEADER_BYTES)
+    except OSError:
+        return False
+    return int.from_bytes(header[APPLICATION_ID], "big") == stamp_of(VERSION)
 
 
 def version_of(connection: Connection) -> str | None:

@@ -21,6 +21,7 @@ from syncd.errors import (
     RemoteUnavailableError,
     StoppedError,
     SyncdError,
+    UnreachableError,
 )  # fmt: skip
 from syncd.models import RunReport, RunStatus, Trigger
 from tests.support.clock import FakeClock
@@ -263,6 +264,25 @@ def test_the_time_that_github_named_is_kept_by_timers_and_pushes() -> None:
         assert hold is not None and hold.hard and 900 <= hold.until - clock.monotonic() <= 960
     past = after_run(report(RateLimitedError("x", retry_at=clock.now() - timedelta(seconds=5))), None, 60.0, clock, 0.5)
     assert past is not None and past.until == clock.monotonic()
+
+
+def test_a_run_that_took_several_requests_to_fail_lets_as_many_turns_pass() -> None:
+    clock = FakeClock()
+    for exchanges in range(1, 6):
+        own = after_run(report(NotFoundError("x")), None, 300.0, clock, 0.0, exchanges)
+        shared = NotFoundError("x")
+        shared.exchanges = exchanges
+        others = after_run(report(shared), None, 300.0, clock, 0.0, 0)
+        assert own is not None and others is not None and own.until == others.until == clock.monotonic() + (exchanges - 1) * 300
+    long = after_run(report(NotFoundError("x")), None, 3000.0, clock, 0.0, 9)
+    assert long is not None and long.until == clock.monotonic() + LONGEST_SECONDS
+
+
+def test_where_nobody_was_reached_the_next_turn_is_taken() -> None:
+    clock = FakeClock()
+    for interval in (60.0, 300.0, 3600.0):
+        hold = after_run(report(UnreachableError("x")), Hold(20, 0.0), interval, clock, 0.999)
+        assert hold is not None and hold.until - clock.monotonic() <= interval / 2
 
 
 @pytest.mark.parametrize("error", [StoppedError("x"), LockedError("x"), HookFailedError("x")], ids=lambda error: type(error).__name__)
