@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.daemon import daemon
 from tests.support.stand import Result, Stand, signatures, stand
 
 ROUNDS = int(os.environ.get("SYNCD_PROCESS_ROUNDS", "5"))
@@ -82,3 +83,40 @@ def test_a_process_killed_with_the_lock_costs_no_waiting(office: Stand) -> None:
     after = ended(start(hub, "sync", "--json"))
     assert after.code == 0 and (hub.dest / "1.conf").read_text() == "changed\n"
     assert after.job["seconds"] < 2 and time.monotonic() - began < 10
+
+
+def test_a_daemon_one_shots_and_rollbacks_share_a_store_and_nothing_is_lost(office: Stand) -> None:
+    """Each round: a push, a daemon that is told to start the job, four one-shots, a rollback with its resume, and two who look."""
+    hub = office
+    hub.write_config(every="1h")
+    assert ended(start(hub, "sync")).code == 0
+    (hub.dest / "theirs").write_text("not ours")
+    names = [f"{number}.conf" for number in range(30)]
+    sets, exits = [dict.fromkeys(names)], Counter[tuple[str, int]]()
+    sets[0] = {name: f"{number}\n" for number, name in enumerate(names)}
+    with daemon(hub) as running:
+        for round_ in range(ROUNDS):
+            sets.append({name: f"round {round_}\n" if int(name.partition(".")[0]) % 3 == round_ % 3 else content for name, content in sets[-1].items()})
+            hub.repo.commit({f"nginx/{name}": content for name, content in sets[-1].items()})
+            running.send(signal.SIGUSR1)
+            at = (("sync",), ("rollback", "nginx"), ("sync", "--json"), ("status",), ("sync",), ("history", "--json"), ("sync", "nginx"))
+            for arguments, done in at_once(hub, at):
+                exits[arguments[0], done.code] += 1
+                assert done.code in (0, 11) and "Traceback" not in done.err, (arguments, done)
+            tree = {name: content.decode() for name, content in hub.tree().items()}
+            assert tree.pop("theirs") == "not ours" and any(tree == known for known in sets), "the set of one commit, whole"
+            for _ in range(100):
+                done = ended(start(hub, "resume", "nginx"))
+                again = ended(start(hub, "sync", "--json"))
+                if again.code == 0 and again.job["status"] != "skipped":
+                    break
+            assert done.code == 0 and again.code == 0, (done, again)
+            assert {name: content.decode() for name, content in hub.tree().items() if name != "theirs"} == sets[-1]
+        assert running.process.poll() is None
+        assert running.ends() == 0
+        assert not [line for line in running.lines if line["level"] == "error" or "bug" in line["message"]], running.lines
+    print(dict(exits))
+    assert ended(start(hub, "status", "--json")).job["state"] == "in_step"
+    before = signatures(hub.dest)
+    assert ended(start(hub, "sync")).code == 0 and signatures(hub.dest) == before
+    assert not list(hub.state.glob("*.broken-*")) and not list(hub.dest.glob("**/.syncd-*"))

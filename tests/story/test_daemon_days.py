@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import random
+import re
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
@@ -13,9 +17,11 @@ from typing import Any
 
 import pytest
 
+from syncd.daemon.memory import give_back
 from syncd.daemon.queue import Request as Wanted
 from syncd.simulator import trouble
 from tests.support.simulated import Simulated, simulated
+from tests.support.stand import tree_of
 
 
 @pytest.fixture
@@ -146,3 +152,111 @@ def test_three_days_without_a_network_leave_files_and_a_short_log_and_all_is_bac
         assert first - back <= period + 60, (number, first - back)
         assert (days.folder / "dest" / f"j{number}" / "a").read_text() == "after\n"
     assert not days.daemon.readings().stale
+
+
+# --- the whole engine, with everything that may go wrong --------------------------------------------------------------
+
+JOBS = int(os.environ.get("SYNCD_SOAK_JOBS", "100"))
+HOURS = int(os.environ.get("SYNCD_SOAK_HOURS", "24"))
+MIB = 1 << 20
+WRONG = (
+    trouble.status(502), trouble.status(403, "You have exceeded a secondary rate limit", {"retry-after": "60"}), trouble.status(401, "Bad credentials"), trouble.html(),
+    trouble.reset(), trouble.cut(5), trouble.corrupt(), trouble.status(404, "Not Found"),
+)  # fmt: skip
+
+
+class Disk:
+    """This process's disk: the next calls that make things durable or public may fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, rng: random.Random) -> None:
+        self.failing, self.failed = 0, 0
+        for name in ("fsync", "replace", "rename", "mkdir"):
+            real = getattr(os, name)
+
+            def call(*arguments: Any, real: Any = real, **more: Any) -> Any:
+                if self.failing > 0 and rng.random() < 0.5:
+                    self.failing -= 1
+                    self.failed += 1
+                    raise OSError(rng.choice((errno.EIO, errno.ENOSPC, errno.EROFS)), "made to fail")
+                return real(*arguments, **more)
+
+            monkeypatch.setattr(os, name, call)
+
+
+def figures() -> tuple[int, int, float]:
+    """Open descriptors, threads, and MiB in memory of this process."""
+    give_back()
+    status = Path("/proc/self/status").read_text()
+    return len(os.listdir("/proc/self/fd")), threading.active_count(), int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
+
+
+def slope(values: list[float]) -> float:
+    """Least squares, per step."""
+    mean, middle = sum(values) / len(values), (len(values) - 1) / 2
+    return sum((index - middle) * (value - mean) for index, value in enumerate(values)) / sum((index - middle) ** 2 for index in range(len(values)))
+
+
+@pytest.mark.root
+@pytest.mark.timeout(3600)
+def test_a_day_of_a_hundred_jobs_with_everything_that_may_go_wrong(days: Simulated, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = random.Random(JOBS * HOURS)
+    disk = Disk(monkeypatch, rng)
+    for number in range(JOBS):
+        days.github.add_repo(f"acme/r{number}", {f"files/f{each}": f"{number} {each}\n" for each in range(4)})
+        days.add(f"j{number}", f"acme/r{number}", "1h")
+    days.begin(rng.random)
+    daemon, store_file = days.daemon, days.folder / "state" / "syncd.db"
+    happened, seen, sizes, next_at, begin = Counter[str](), list[tuple[int, int, float]](), list[int](), [0.0], days.clock.monotonic()
+    last_hour = (HOURS - 3) * 3600.0  # then everything is well again
+
+    def happen() -> None:
+        passed = days.clock.monotonic() - begin
+        if passed < next_at[0]:
+            return
+        next_at[0] = passed + rng.uniform(120, 900)
+        if passed >= last_hour:
+            days.air.away, disk.failing, days.github.troubles[:] = False, 0, []
+            return
+        days.air.away = False
+        what = rng.choice(("push", "push", "push", "edit", "remove", "api", "api", "network", "disk", "store lost", "store damaged", "clock"))
+        happened[what] += 1
+        number = rng.randrange(JOBS)
+        if what == "push":
+            days.github.repos[f"acme/r{number}"].commit({f"files/f{rng.randrange(6)}": f"{passed}\n"})
+        elif what in ("edit", "remove"):
+            file = days.folder / "dest" / f"j{number}" / "f0"
+            if file.exists():
+                file.write_text("edited\n") if what == "edit" else file.unlink()
+        elif what == "api":
+            days.github.trouble("*", rng.choice(WRONG), times=rng.randrange(1, 12))
+        elif what == "network":
+            days.air.away = True
+        elif what == "disk":
+            disk.failing = rng.randrange(1, 8)
+        elif what == "store lost" and rng.random() < 0.3:
+            store_file.unlink(missing_ok=True)
+        elif what == "store damaged" and rng.random() < 0.3 and store_file.exists():
+            with open(store_file, "r+b") as opened:
+                opened.seek(rng.randrange(store_file.stat().st_size))
+                opened.write(rng.randbytes(512))
+        elif what == "clock":
+            days.clock.at += timedelta(seconds=rng.choice((-7200, 7200, 40)))
+
+    for _ in range(HOURS):
+        days.run(3600.0, at_each=happen)
+        seen.append(figures())
+        sizes.append(sum(file.stat().st_size for file in store_file.parent.rglob("*") if file.is_file()))
+        del days.reports[: -20 * JOBS]
+    half = HOURS // 3
+    slopes = [slope([one[which] for one in seen[half:]]) for which in range(3)]
+    with capsys.disabled():
+        print(f"\n{HOURS} h × {JOBS} jobs: {dict(happened)}, {disk.failed} failed calls; slopes an hour: descriptors {slopes[0]:+.2f}, threads {slopes[1]:+.2f}, ", end="")
+        print(f"RSS {slopes[2]:+.3f} MiB ({seen[half][2]:.0f} → {seen[-1][2]:.0f}); state folder {max(sizes) / MIB:.1f} MiB at most, {sizes[-1] / MIB:.1f} at the end")
+    assert set(days.settled().values()) == {None}, {name: error for name, error in days.settled().items() if error}
+    assert not daemon.readings().stale and daemon.frozen() is None
+    for number in range(JOBS):
+        wanted = {path.removeprefix("files/"): content for path, content in days.github.repos[f"acme/r{number}"].files().items()}
+        assert {name: content.encode() for name, content in wanted.items()} == tree_of(days.folder / "dest" / f"j{number}"), number
+    assert not list((days.folder / "dest").rglob(".syncd-*"))
+    assert abs(slopes[0]) < 0.5 and abs(slopes[1]) < 0.5 and slopes[2] < 0.25
+    assert sizes[-1] <= 1.5 * max(sizes[: half + 1]) + MIB
