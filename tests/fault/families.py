@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tests.fault.bugs import calibration
 from tests.fault.mounts import no_root, privately
 from tests.fault.order import order_wrong
-from tests.fault.places import all_places
+from tests.fault.places import SMALL, all_places
 from tests.fault.points import ERRORS, Tally, fail_at_calls, kill_at_lines
 from tests.fault.power import missing as no_loop
 from tests.fault.power import power_cuts
 from tests.fault.race import race
 from tests.fault.room import no_room
-from tests.fault.scene import Scene, Workbench
+from tests.fault.scene import Scene, Workbench, sets
 from tests.fault.switched import SwitchedScene
 from tests.fault.syscalls import KILL, at_syscalls
 from tests.fault.syscalls import missing as no_strace
@@ -72,8 +73,8 @@ def places(_points: int, _seed: int) -> Tally:
 
 def order(_points: int, _seed: int) -> Tally:
     tally = Tally("order of syncs, names and records")
-    for extra in (0, MANY):
-        with Workbench(extra) as bench:
+    for trees in (SMALL, sets(), sets(MANY)):
+        with Workbench(trees=trees) as bench:
             for _ in (0, 1):
                 bench.turn()
                 tally.points += 1
@@ -82,7 +83,7 @@ def order(_points: int, _seed: int) -> Tally:
 
 
 FAMILIES: dict[str, Family] = {
-    "order": Family(order, 4, 4),
+    "order": Family(order, 6, 6),
     "lines": Family(lines(0), 500, 4000),
     "lines-many": Family(lines(MANY), 200, 1500),
     "calls": Family(calls(0), 500, 2500, explains=True),
@@ -92,6 +93,7 @@ FAMILIES: dict[str, Family] = {
     "no-room": Family(no_room, 300, 3000, no_root),
     "race": Family(race, 5000, 100_000, no_root),
     "places": Family(places, 1, 1),
+    "bugs": Family(lambda _points, _seed: calibration(), 1, 1, no_loop),
     "syscalls-kill": Family(syscalls(KILL), 300, 2500, no_strace),
     "syscalls-errno": Family(syscalls(ERRORS), 300, 3000, no_strace, explains=True),
     "publish-lines": Family(lines(0, SwitchedScene), 300, 3000),

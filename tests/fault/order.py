@@ -71,8 +71,10 @@ class _Watch:
 
         def changing(name: str) -> Any:
             def call(path: Any, *arguments: Any, dir_fd: int | None = None, **named: Any) -> Any:
-                self._change(_at(dir_fd, path), temporary_too=False)
-                return real[name](path, *arguments, dir_fd=dir_fd, **named)
+                place = _at(dir_fd, path)
+                result = real[name](path, *arguments, dir_fd=dir_fd, **named)
+                self._change(place, temporary_too=False)  # a refusal changes nothing
+                return result
 
             return call
 

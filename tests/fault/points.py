@@ -256,11 +256,12 @@ def _is_below(base: Path, what: Any, folder: Any) -> bool:
 
 
 def fail_at_calls(
-    bench: Workbench, points: int | None, seed: int, seconds: float | None = None, errors: Iterable[str] = ERRORS, stop_at_first: bool = False, lasting: bool = False
+    bench: Workbench, points: int | None, seed: int, seconds: float | None = None, errors: Iterable[str] = ERRORS, stop_at_first: bool = False, lasting: bool = False,
+    only: str | None = None,
 ) -> Tally:  # fmt: skip
     """One call of a run fails with one errno, at so many (call, errno) points (None: at all of them).
 
-    `lasting`: from that call on everything about the destinations fails, until the run ends: a disk that goes, and comes back.
+    `only`: calls of this name. `lasting`: from that call on everything about the destinations fails, until the run ends: a disk that goes, and comes back.
     """
     tally, rng, began = Tally("a destination that fails from a call on" if lasting else "errno at a call"), random.Random(seed), time.monotonic()
     queues: dict[int, list[tuple[int, str, str]]] = {}
@@ -268,7 +269,7 @@ def fail_at_calls(
         bench.turn()
         names = list_calls(bench.scene)
         queue = [
-            (k, name, error) for k, (name, there) in enumerate(names, 1) for error in errors if not (name == "close" and error != "EIO") and (there or not lasting)
+            (k, name, error) for k, (name, there) in enumerate(names, 1) for error in errors if not (name == "close" and error != "EIO") and (there or not lasting) and only in (None, name)
         ]  # fmt: skip
         rng.shuffle(queue)
         queues[bench.scene.head] = queue

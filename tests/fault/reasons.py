@@ -17,11 +17,18 @@ WHY: dict[str, str] = {
     "scan.look": "at a removal: the file counts as changed underneath, and the run plans anew",
     "carry.shares_blocks": "whether copies can share their blocks is asked by trying; not knowing means that room for them is asked for",
     "carry._copy_bytes": "where the kernel does not copy by itself, the bytes are read and written",
-    "write._fsync_file": "what we may not read back is synced with its whole file system",
+    "open in write._fsync_file": "what we may not read back is synced with its whole file system",
     "folders.step_down": "in tidying up: an empty folder too many stays ours and goes at the next run",
 }
 
 
 def unexplained(tally: Tally) -> list[str]:
     """The points at which a run reported success in spite of a fault, and nobody has said why."""
-    return sorted(where for where in tally.passed_by if where.split(" in ")[-1] not in WHY)
+    return sorted(where for where in tally.passed_by if not _why(where))
+
+
+def _why(where: str) -> str:
+    """The reason for `CALL ERROR in PLACE`: of the place, of the call there, or of the error whatever was called."""
+    left, _, place = where.rpartition(" in ")
+    call, _, error = left.partition(" ")
+    return next((WHY[key] for key in (place, f"{call} in {place}", f"{error} in {place}", error) if key in WHY), "")

@@ -132,15 +132,19 @@ class Scene:
     def begin(self) -> Scene:
         """The first set stands, with files of others beside and between ours."""
         for name in ("one/theirs", "one/conf/theirs", "one/conf/.syncd-0123456789ab-0123456789abcdef", "one/conf/.syncd-notes", "one/conf/gone/theirs", "two/theirs"):
-            place = self.base / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(b"not ours: " + name.encode())
-            found = place.stat()
-            self.foreign[str(place)] = (place.read_bytes(), found.st_ino, found.st_mtime_ns)
+            self._plant(name)
         report = self.run()
         if report.error is not None:
             raise AssertionError(f"the scene can't be set: {report.error}")
+        self._plant("one/conf/gone/deep/theirs")  # in a folder that syncd made
         return self
+
+    def _plant(self, name: str) -> None:
+        place = self.base / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(b"not ours: " + name.encode())
+        found = place.stat()
+        self.foreign[str(place)] = (place.read_bytes(), found.st_ino, found.st_mtime_ns)
 
     def run(self, head: int | None = None) -> RunReport:
         """One whole run, as the one-shot does it: everything opened, the job brought, everything closed."""
@@ -289,9 +293,12 @@ class Workbench:
     `scene` is the kind of scene: what `publish: symlink` does is tried by the same faults with another one.
     """
 
-    def __init__(self, extra: int = 0, folder: Path | None = None, scene: type[Scene] = Scene, base: Path | None = None, state: Path | None = None) -> None:
+    def __init__(
+        self, extra: int = 0, folder: Path | None = None, scene: type[Scene] = Scene, base: Path | None = None, state: Path | None = None,
+        trees: tuple[dict[str, Node], dict[str, Node]] | None = None,
+    ) -> None:  # fmt: skip
         self.folder = Path(tempfile.mkdtemp(prefix="syncd-fault-", dir="/dev/shm" if folder is None and os.path.isdir("/dev/shm") else folder))
-        self.extra, self.kind = extra, scene
+        self.kind, self.trees = scene, trees or sets(extra)
         self.base, self.state = base or self.folder / "base", state or self.folder / "state"
         self.scene = self._new()
 
@@ -302,7 +309,7 @@ class Workbench:
 
     def _new(self) -> Scene:
         self.clear()
-        return self.kind(self.base, self.state, sets(self.extra)).begin()
+        return self.kind(self.base, self.state, self.trees).begin()
 
     def renew(self) -> None:
         self.scene = self._new()

@@ -10,23 +10,13 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.fault.bugs import calibration
 from tests.fault.families import FAMILIES
 from tests.fault.points import Tally
 from tests.fault.reasons import unexplained
 
 SEED = int(os.environ.get("SYNCD_FAULT_SEED", "4"))
 TIMES = int(os.environ.get("SYNCD_FAULT_POINTS", "1"))
-
-
-@pytest.fixture
-def figures(record_property: Callable[[str, object], None]) -> Callable[[Tally], Tally]:
-    """Hands a tally on to the table at the end of the run."""
-
-    def note(tally: Tally) -> Tally:
-        record_property("figures", str(tally))
-        return tally
-
-    return note
 
 
 def held(tally: Tally) -> None:
@@ -49,4 +39,10 @@ def test_whatever_call_fails_with_whatever_error_the_run_fails_by_name_or_a_reas
 
 
 def test_bytes_are_on_disk_before_their_name_and_names_before_the_ledger_is_told(figures: Callable[[Tally], Tally]) -> None:
-    held(figures(FAMILIES["order"].make(4, SEED)))
+    held(figures(FAMILIES["order"].make(6, SEED)))
+
+
+def test_the_order_of_syncs_is_found_out_when_it_is_wrong(figures: Callable[[Tally], Tally]) -> None:
+    """The quick part of the calibration; the root lane seeds all the bugs."""
+    tally = figures(calibration(lambda bug: bug.is_quick))
+    assert tally.violations == [] and tally.points >= 6

@@ -1,0 +1,72 @@
+"""The root lane: what needs strace, loop images, mounts or another user. Seeded samples; `dev faults --full` makes the full counts.
+
+SYNCD_FAULT_SEED draws other samples.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fault.bugs import BUGS, calibration
+from tests.fault.families import FAMILIES
+from tests.fault.mounts import privately
+from tests.fault.places import vanished
+from tests.fault.points import Tally
+from tests.fault.reasons import unexplained
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
+
+SEED = int(os.environ.get("SYNCD_FAULT_SEED", "4"))
+Note = Callable[[Tally], Tally]
+
+
+def made(family: str) -> Tally:
+    missing = FAMILIES[family].missing()
+    if missing:
+        pytest.skip(f"needs {missing}")
+    return FAMILIES[family].make(FAMILIES[family].sample, SEED)
+
+
+@pytest.mark.parametrize("family", ["syscalls-kill", "power-xfs", "power-xfs-apart", "power-ext4", "power-ext4-apart", "no-room", "places"])
+def test_whatever_dies_is_full_or_in_the_way_nothing_is_torn_lost_or_left_and_the_next_run_needs_nobody(family: str, figures: Note) -> None:
+    tally = figures(made(family))
+    assert tally.violations == []
+    assert tally.points >= min(FAMILIES[family].sample, 138)
+
+
+def test_whatever_system_call_fails_the_run_fails_by_name_or_a_reason_is_listed(figures: Note) -> None:
+    tally = figures(made("syscalls-errno"))
+    assert tally.violations == [] and tally.points >= 300
+    assert unexplained(tally) == []
+
+
+def test_no_operation_of_any_kind_reaches_outside_while_another_user_swaps_folders_with_links(figures: Note) -> None:
+    tally = figures(made("race"))
+    assert tally.violations == [] and tally.points == 6 * 5000
+    assert all(tally.ends[f"{kind} {end}"] for kind in ("create", "replace", "delete", "chmod", "mkdir", "rmdir") for end in ("done", "refused")), "that was no race"
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as made:
+        yield Path(made)
+
+
+@pytest.mark.parametrize("moved_on", [False, True])
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_a_mount_that_is_gone_is_named_never_filled_and_never_taken_for_a_deletion(folder: Path, meanwhile: bool, moved_on: bool) -> None:
+    if FAMILIES["places"].missing() or os.geteuid() != 0:
+        pytest.skip("needs root")
+    assert privately(lambda: vanished(folder / "one", meanwhile, moved_on)) == []
+
+
+def test_every_seeded_bug_is_caught(figures: Note) -> None:
+    if FAMILIES["bugs"].missing():
+        pytest.skip(f"needs {FAMILIES['bugs'].missing()}")
+    assert len(BUGS) >= 20
+    assert figures(calibration(lambda bug: not bug.is_quick)).violations == []
