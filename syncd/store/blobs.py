@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager, suppress
@@ -38,7 +39,7 @@ class BlobCache:
 
         Makes no state folder: where there is none, there is nothing to evict.
         """
-        if not self.directory.parent.is_dir():
+        if not _stands(self.directory.parent):
             yield
             return
         descriptor = self._lock(fcntl.LOCK_SH)
@@ -124,7 +125,7 @@ class BlobCache:
     def _write(self, temporary: Path, chunks: Iterable[bytes], size: int, *hashers: _Hasher) -> int:
         """How many bytes came. Raises _DiskError for our own disk, at the closing of the file too: some report only there what a write came to (close(2))."""
         count = 0
-        with _closed_with_care(open(temporary, "xb", buffering=0, opener=_private)) as file:
+        with _new_file(temporary) as file:
             for chunk in chunks:
                 count += len(chunk)
                 if count > size:
@@ -191,9 +192,12 @@ class BlobCache:
             raise StoreError(f"can't use the cache {self.directory}: {error.strerror}", hint="syncd must own its state folder and be able to write there") from error
         try:
             fcntl.flock(descriptor, how)
-        except BaseException:
-            os.close(descriptor)
+        except BlockingIOError:
+            _let_go(descriptor)
             raise
+        except OSError as error:
+            _let_go(descriptor)
+            raise StoreError(f"can't lock the cache {self.directory}: {error.strerror}", hint="check the disk of the state folder") from error
         return descriptor
 
     def verify(self) -> tuple[int, list[str]]:
@@ -233,8 +237,12 @@ def _let_go(descriptor: int) -> None:
 
 
 @contextmanager
-def _closed_with_care(file: FileIO) -> Iterator[FileIO]:
-    """The file is closed. Raises _DiskError when that fails, unless something else went wrong before."""
+def _new_file(path: Path) -> Iterator[FileIO]:
+    """A file of our own, closed afterwards. Raises _DiskError when it can't be made, or when closing it fails and nothing else went wrong before."""
+    try:
+        file = FileIO(path, "xb", opener=_private)
+    except OSError as error:
+        raise _DiskError(error.strerror or str(error)) from error
     try:
         yield file
     except BaseException:
@@ -245,6 +253,15 @@ def _closed_with_care(file: FileIO) -> Iterator[FileIO]:
         file.close()
     except OSError as error:
         raise _DiskError(error.strerror or str(error)) from error
+
+
+def _stands(folder: Path) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(folder).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise StoreError(f"can't look at {folder}: {error.strerror}", hint="check the disk of the state folder") from error
 
 
 def _private(path: str, flags: int) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -26,6 +27,7 @@ def main() -> int:
     unknown = [name for name in chosen.families if name not in FAMILIES]
     if unknown:
         parser.error(f"no such family: {', '.join(unknown)}")
+    logging.getLogger("syncd").setLevel(logging.CRITICAL)  # to and fro between two sets, there is much to warn of
     print(f"{datetime.datetime.now():%Y-%m-%d %H:%M}, seed {chosen.seed}", flush=True)
     wrong = 0
     for name in chosen.families or FAMILIES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -164,12 +165,27 @@ def test_a_disk_that_reports_at_the_closing_what_a_write_came_to_is_the_stores_t
             if not closed:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(blobs, "open", lambda path, mode, buffering, opener: Refusing(path, mode, opener=opener), raising=False)
+    monkeypatch.setattr(blobs, "FileIO", Refusing)
     with pytest.raises(StoreError, match="can't keep a download"):
         kept(cache)
     monkeypatch.undo()
     assert not cache.has(blob_id(ONE)) and not list(cache.directory.glob("??/*"))
     kept(cache)
+
+
+@pytest.mark.parametrize("what", ["the lock", "the folder", "a new file"])
+def test_whatever_our_disk_refuses_is_the_stores_trouble(cache: BlobCache, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    if what == "the lock":
+        monkeypatch.setattr(fcntl, "flock", refuse)
+    elif what == "the folder":
+        monkeypatch.setattr(os, "stat", refuse)
+    else:
+        monkeypatch.setattr(blobs, "FileIO", refuse)
+    with pytest.raises(StoreError), cache.used():
+        kept(cache)
 
 
 def test_every_blob_can_be_read_again_and_the_damaged_ones_are_named(cache: BlobCache) -> None:
