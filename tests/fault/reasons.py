@@ -21,6 +21,54 @@ WHY: dict[str, str] = {
     "folders.step_down": "in tidying up: an empty folder too many stays ours and goes at the next run",
 }
 
+AGAIN = "an interrupted call is made again, by Python (PEP 475) and by SQLite"
+CLOSING = "at closing SQLite copies its journal into the store; when that fails the journal stays, holds everything, and is played at the next opening"
+LOCKS = "a lock of SQLite's that is refused counts as held by another, and is asked for again"
+ASKED = "asked whether something stands; making or opening it answers too (by function: the family `calls`)"
+ABSENT = "a cached blob that can't be looked at or read counts as absent and is fetched again"
+MOUNTED = "whether the state lies on a network file system is a warning's question; not knowing is no reason to stop"
+FOLDER_SYNC = "SQLite syncs the folder of a new journal when it can; the store itself was made and synced before"
+
+# the same at system calls, where not the function is known but what it is about
+WHY |= {
+    "EINTR": AGAIN,
+    "fcntl in db": LOCKS,
+    "fcntl in db-shm": LOCKS,
+    "fchown in db-wal": "SQLite gives its journal the owner of the store, and works with it whoever owns it",
+    "fchown in db-shm": "SQLite gives its memory the owner of the store, and works with it whoever owns it",
+    "fdatasync in db": CLOSING,
+    "fsync in db": CLOSING,
+    "ftruncate in db": CLOSING,
+    "pread64 in db": CLOSING + "; at opening a store that can't be read is opened once more",
+    "pread64 in db-wal": CLOSING + "; at opening a store that can't be read is opened once more",
+    "pwrite64 in db": CLOSING,
+    "fdatasync in db-wal": CLOSING,
+    "ftruncate in db-wal": CLOSING,
+    "unlink in db-wal": CLOSING,
+    "unlink in db-shm": "SQLite's shared memory, which means nothing once it is closed",
+    "newfstatat in db": "SQLite asks whether its file was moved away; our own question is another",
+    "newfstatat in db-wal": "SQLite asks whether there is a journal; what it holds is found by reading it",
+    "newfstatat in db-journal": "SQLite asks whether there is a journal of the older kind, which syncd's stores never have",
+    "newfstatat in db-shm": "SQLite asks how large its shared memory is, and makes it anew",
+    "openat in state": FOLDER_SYNC,
+    "fdatasync in state": FOLDER_SYNC,
+    "fsync in state": FOLDER_SYNC,
+    "ioctl in blobs": ABSENT,
+    "lseek in blobs": ABSENT,
+    "newfstatat in blobs": ABSENT,
+    "openat in blobs": ABSENT,
+    "read in blobs": ABSENT,
+    "mkdir in blobs": ASKED,
+    "mkdir in state": ASKED,
+    "newfstatat in state": ASKED,
+    "newfstatat in destination": ASKED,
+    "newfstatat in elsewhere": ASKED,
+    "openat in elsewhere": MOUNTED,
+    "read in elsewhere": MOUNTED,
+    "lseek in elsewhere": MOUNTED,
+    "ioctl in elsewhere": MOUNTED,
+}
+
 
 def unexplained(tally: Tally) -> list[str]:
     """The points at which a run reported success in spite of a fault, and nobody has said why."""
