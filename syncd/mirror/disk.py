@@ -26,10 +26,11 @@ class DiskMirror:
     def __init__(self, trash_dir: Path, clock: Clock) -> None:
         self.trash = Trash(trash_dir)
         self._clock = clock
+        self._devices: dict[str, int] = {}  # folder -> its file system when it was last looked at
 
     def scan(self, targets: Mapping[str, Target]) -> dict[str, Local | None]:
         with translated("look at"):
-            found = scan(targets)
+            found = scan(targets, self._devices)
             check_mounts(targets, found)
         return found
 
@@ -50,7 +51,7 @@ class DiskMirror:
 
     def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str]) -> Applied:
         with translated("write to"):
-            return Batch(intent, blobs, self.trash, self._clock.now, folders).run(actions)
+            return Batch(intent, blobs, self.trash, self._clock.now, folders, self._devices).run(actions)
 
     def sweep(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
         with translated("sweep"):

@@ -16,6 +16,7 @@ from syncd.engine.ports import Target
 from syncd.errors import MirrorError, UnsafePathError
 from syncd.mirror.folders import InTheWayError, Missing, descend
 from syncd.mirror.paths import below
+from syncd.mirror.room import existing
 from syncd.models import Kind, Local, Recorded, Stat
 from syncd.objects import blob_hasher, blob_id
 
@@ -23,8 +24,12 @@ CHUNK = 1 << 20
 READ_AGAIN = 3  # a file that changes while it is read is read this often before it is called busy
 
 
-def scan(targets: Mapping[str, Target]) -> dict[str, Local | None]:
-    """Destination -> what stands there; None where nothing does. One pass per folder."""
+def scan(targets: Mapping[str, Target], devices: dict[str, int] | None = None) -> dict[str, Local | None]:
+    """Destination -> what stands there; None where nothing does. One pass per folder.
+
+    `devices` is told the file system of each folder that holds one, or would: that of the deepest folder above it that stands.
+    """
+    devices = {} if devices is None else devices
     found: dict[str, Local | None] = {}
     folders: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path, target in targets.items():
@@ -33,6 +38,7 @@ def scan(targets: Mapping[str, Target]) -> dict[str, Local | None]:
         try:
             folder = descend(root, below(parent, root) if parent != root else ())
         except Missing:
+            devices[parent] = os.stat(existing(parent)).st_dev
             found.update(dict.fromkeys(paths))
             continue
         except MirrorError as error:
@@ -41,6 +47,7 @@ def scan(targets: Mapping[str, Target]) -> dict[str, Local | None]:
             found.update(dict.fromkeys(paths, None if ours else _unknown(error.message, error.hint)))
             continue
         try:
+            devices[parent] = os.fstat(folder).st_dev
             for path in paths:
                 found[path] = look(folder, posixpath.basename(path), path, targets[path].recorded)
         finally:

@@ -11,7 +11,7 @@ import os
 import posixpath
 import secrets
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,16 +19,16 @@ from functools import partial
 
 from syncd.engine.ports import Applied, Blobs, Outcome
 from syncd.errors import ChangedUnderneathError, MirrorError
+from syncd.mirror.files import fsync_folder, ident, own, stat_at, unlink_if_there, write_new
 from syncd.mirror.folders import NOT_THERE, Missing, descend, opened, step_down, trouble
 from syncd.mirror.kernel import rename_into_nothing, syncfs
 from syncd.mirror.leftovers import PREFIX, above, drop
 from syncd.mirror.paths import below
+from syncd.mirror.room import existing
 from syncd.mirror.scan import look, stat_of
 from syncd.mirror.trash import Trash
 from syncd.models import Action, Entry, Kind, Local, Verb
-from syncd.objects import blob_hasher
 
-COPY_BYTES = 1 << 20
 SYNC_EACH_UP_TO = 8  # past this many files one syncfs is cheaper than an fsync each (docs/promises.md has the figures)
 
 
@@ -50,6 +50,7 @@ class Batch:
     trash: Trash
     now: Callable[[], datetime]
     folders: frozenset[str]
+    devices: Mapping[str, int] = field(default_factory=dict)  # of each folder when it was looked at, or of the one above it that stood
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     staged: list[Staged] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
@@ -104,7 +105,8 @@ class Batch:
             self.outcomes[action.path] = Outcome(action.expect, trouble(f"{action.verb.value} to" if action.verb is not Verb.REMOVE else "remove", action.path, error))
 
     def _reach(self, root: str, parent: str, entry: Entry) -> int:
-        """A descriptor of `parent`, its missing folders made on the way."""
+        """A descriptor of `parent`, its missing folders made on the way, on the file system that was looked at."""
+        self._check_ground(parent)
         if not os.path.isdir(root):
             self._make_operators_side(root, entry)
         names = below(parent, root) if parent != root else ()
@@ -119,7 +121,27 @@ class Batch:
             finally:
                 os.close(current)
             current = below_it
+        try:
+            self._check_ground(parent, current)
+        except MirrorError:
+            os.close(current)
+            raise
         return current
+
+    def _check_ground(self, parent: str, folder: int | None = None) -> None:
+        """Raises ChangedUnderneathError when `parent` (open as `folder`, where it is) is on another file system than when it was looked at.
+
+        A mount came or went meanwhile. Nothing may be put into what was below it, and nothing that is missing there is gone.
+        """
+        seen = self.devices.get(parent)
+        if seen is None:
+            return
+        try:
+            found = os.stat(existing(parent)) if folder is None else os.fstat(folder)
+        except OSError as error:
+            raise trouble("look at", parent, error) from error
+        if found.st_dev != seen:
+            raise ChangedUnderneathError(f"{parent} is on another file system than when it was looked at", path=parent, hint="the next run looks again")
 
     def _step_or_make(self, folder: int, name: str, path: str, entry: Entry) -> int:
         try:
@@ -134,7 +156,7 @@ class Batch:
         try:
             made = step_down(folder, name, path)
             try:
-                _own(made, entry)
+                own(made, entry)
                 os.fchmod(made, entry.dir_mode)
                 os.fsync(folder)
             except BaseException:
@@ -158,7 +180,7 @@ class Batch:
                 os.mkdir(path, entry.dir_mode)
                 self.made.append(path)
                 os.chmod(path, entry.dir_mode)
-                _fsync_folder(posixpath.dirname(path))
+                fsync_folder(posixpath.dirname(path))
             except OSError as error:
                 raise trouble("make the folder", path, error) from error
 
@@ -172,9 +194,9 @@ class Batch:
                 if want.kind is Kind.LINK:
                     os.symlink(content.read(), os.fsencode(temporary), dir_fd=folder)
                     if want.uid is not None or want.gid is not None:
-                        os.chown(temporary, _id(want.uid), _id(want.gid), dir_fd=folder, follow_symlinks=False)
+                        os.chown(temporary, ident(want.uid), ident(want.gid), dir_fd=folder, follow_symlinks=False)
                 else:
-                    staged.size = _copy(folder, temporary, content.read, want, size=os.fstat(content.fileno()).st_size)
+                    staged.size = write_new(folder, temporary, content.read, want, size=os.fstat(content.fileno()).st_size)
         except KeyError as error:
             raise MirrorError(f"the content of {action.path} is not in the cache", path=action.path, hint="run it again; it will be fetched") from error
 
@@ -275,11 +297,11 @@ class Batch:
                 if action.expect is None or stat_of(found) != action.expect.stat:
                     raise ChangedUnderneathError(f"{action.path} has changed since it was looked at", path=action.path)
                 if want.kind is Kind.LINK:
-                    os.chown(name, _id(want.uid), _id(want.gid), dir_fd=folder, follow_symlinks=False)
+                    os.chown(name, ident(want.uid), ident(want.gid), dir_fd=folder, follow_symlinks=False)
                 else:
                     handle = f"/proc/self/fd/{descriptor}"  # the one way to change what an O_PATH descriptor names, whatever its mode
                     if want.uid is not None or want.gid is not None:
-                        os.chown(handle, _id(want.uid), _id(want.gid))
+                        os.chown(handle, ident(want.uid), ident(want.gid))
                     os.chmod(handle, want.mode)
                 found = os.fstat(descriptor)
             finally:
@@ -290,7 +312,9 @@ class Batch:
         """The names are gone, and the disk knows; only then may the ledger forget them."""
         for (root, parent), group in _by_folder(actions).items():
             try:
+                self._check_ground(parent)
                 with opened(root, below(parent, root) if parent != root else ()) as folder:
+                    self._check_ground(parent, folder)
                     for action in group:
                         self._attempt(action, partial(self._unlink, folder))
                     os.fsync(folder)
@@ -303,7 +327,7 @@ class Batch:
     def _unlink(self, folder: int, action: Action) -> None:
         name = posixpath.basename(action.path)
         had = _entry(action)
-        have = look(folder, name, action.path, None if action.expect is None or action.expect.stat != _stat(folder, name) else action.had)
+        have = look(folder, name, action.path, None if action.expect is None or action.expect.stat != stat_at(folder, name) else action.had)
         if have is not None:
             if not had.same_content(have):
                 raise ChangedUnderneathError(f"{action.path} was edited while syncd was at work; it stays", path=action.path)
@@ -328,7 +352,7 @@ class Batch:
             parent = posixpath.dirname(staged.action.path)
             try:
                 with opened(want.root, below(parent, want.root) if parent != want.root else ()) as folder:
-                    _unlink_if_there(folder, staged.temporary)
+                    unlink_if_there(folder, staged.temporary)
             except NOT_THERE:
                 continue  # the folder was moved away under us, our file with it
             except (OSError, MirrorError) as error:
@@ -336,23 +360,6 @@ class Batch:
         self.staged.clear()
         if failure is not None:
             raise failure
-
-
-def _copy(folder: int, temporary: str, read: Callable[[int], bytes], want: Entry, size: int) -> int:
-    """A new file in the open `folder` with exactly the wanted bytes, owner and mode. Raises MirrorError when the bytes are not what their id says."""
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
-    with open(descriptor, "wb", buffering=0) as file:
-        hasher = blob_hasher(size)
-        while chunk := read(COPY_BYTES):
-            hasher.update(chunk)
-            view = memoryview(chunk)
-            while view:
-                view = view[file.write(view) :]
-        if hasher.hexdigest() != want.blob:
-            raise MirrorError(f"the cached content of {want.source} does not match its id; nothing was written", hint="run it again; it will be fetched anew")
-        _own(descriptor, want)
-        os.fchmod(descriptor, want.mode)
-    return size
 
 
 def _fsync_file(staged: Staged, _action: Action) -> None:
@@ -372,48 +379,13 @@ def _fsync_file(staged: Staged, _action: Action) -> None:
             os.close(descriptor)
 
 
-def _unlink_if_there(folder: int, name: str) -> None:
-    """A read-only file system refuses this for names too that were never there."""
-    try:
-        os.unlink(name, dir_fd=folder)
-    except FileNotFoundError:
-        pass
-    except OSError:
-        if _stat(folder, name) is not None:
-            raise
-
-
-def _fsync_folder(path: str) -> None:
-    descriptor = os.open(path or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _check_expected(folder: int, name: str, action: Action) -> bool:
     """Whether something stands there. Raises ChangedUnderneathError when it is not what the plan saw."""
-    now = _stat(folder, name)
+    now = stat_at(folder, name)
     expected = action.expect.stat if action.expect is not None and action.expect.kind is not Kind.DIRECTORY else None
     if now != expected:
         raise ChangedUnderneathError(f"{action.path} was changed while syncd was at work; it was left alone", path=action.path, hint="the next run looks again")
     return now is not None
-
-
-def _stat(folder: int, name: str) -> object:
-    try:
-        return stat_of(os.stat(name, dir_fd=folder, follow_symlinks=False))
-    except FileNotFoundError:
-        return None
-
-
-def _own(descriptor: int, entry: Entry) -> None:
-    if entry.uid is not None or entry.gid is not None:
-        os.fchown(descriptor, _id(entry.uid), _id(entry.gid))
-
-
-def _id(identity: int | None) -> int:
-    return -1 if identity is None else identity
 
 
 def _entry(action: Action) -> Entry:

@@ -21,6 +21,7 @@ from unittest.mock import patch
 import syncd.engine.run as run_module
 import syncd.engine.settle as settle_module
 import syncd.mirror.disk as disk
+import syncd.mirror.files as files
 import syncd.mirror.folders as folders
 import syncd.mirror.leftovers as leftovers
 import syncd.mirror.scan as scan_module
@@ -183,7 +184,7 @@ def _in_place(self: Batch, folder: int, staged: Any, action: Any) -> None:
 
 _rename = Batch._rename
 _intend, _record = SqliteStore.intend, SqliteStore.record
-_apply_plan, _settle_one, _copy, _step_or_make = run_module.apply_plan, settle_module._conclude, write._copy, Batch._step_or_make
+_apply_plan, _settle_one, _copy, _step_or_make = run_module.apply_plan, settle_module._conclude, files.write_new, Batch._step_or_make
 _connection, _look, _publish, _run = database._connection, scan_module.look, Batch._publish, Batch.run
 
 
@@ -255,7 +256,7 @@ def _unlink_unseen(self: Batch, folder: int, action: Any) -> None:
 
 
 def _expect_anything(folder: int, name: str, _action: Any) -> bool:
-    return write._stat(folder, name) is not None
+    return files.stat_at(folder, name) is not None
 
 
 def _swallow(self: Batch, action: Any, act: Any) -> None:
@@ -333,7 +334,7 @@ BUGS: dict[str, Bug] = {
     "folders are not synced": Bug(lambda: [(write, "os", _Os(fsync=_sync_only_files))], (by_order, by_power)),
     "folders are not synced after a removal": Bug(lambda: [(Batch, "_remove", _remove_unsynced)], (by_order, by_power)),
     "new folders are not synced": Bug(lambda: [(Batch, "_step_or_make", _make_unsynced)], (by_order, by_power)),
-    "the mode comes after the name": Bug(lambda: [(write, "_copy", _copy_without_mode), (Batch, "_rename", _mode_after_name)], (by_order,)),
+    "the mode comes after the name": Bug(lambda: [(write, "write_new", _copy_without_mode), (Batch, "_rename", _mode_after_name)], (by_order,)),
     "modes are not synced": Bug(lambda: [(Batch, "_change_all_looks", _looks_unsynced)], (by_order, by_power)),
     "the intent is noted when the work is done": Bug(
         lambda: [(SqliteStore, "intend", lambda *arguments: _WAITING.append(arguments)), (run_module, "apply_plan", _intent_after)], (by_order, by_lines)

@@ -1,0 +1,66 @@
+"""One file at a time, in an open folder: made with exactly its bytes and looks, taken away, its folder synced. What a batch is made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from syncd.errors import MirrorError
+from syncd.mirror.scan import stat_of
+from syncd.models import Entry, Stat
+from syncd.objects import blob_hasher
+
+COPY_BYTES = 1 << 20
+
+
+def write_new(folder: int, temporary: str, read: Callable[[int], bytes], want: Entry, size: int) -> int:
+    """A new file in the open `folder` with exactly the wanted bytes, owner and mode. Raises MirrorError when the bytes are not what their id says."""
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+    with open(descriptor, "wb", buffering=0) as file:
+        hasher = blob_hasher(size)
+        while chunk := read(COPY_BYTES):
+            hasher.update(chunk)
+            view = memoryview(chunk)
+            while view:
+                view = view[file.write(view) :]
+        if hasher.hexdigest() != want.blob:
+            raise MirrorError(f"the cached content of {want.source} does not match its id; nothing was written", hint="run it again; it will be fetched anew")
+        own(descriptor, want)
+        os.fchmod(descriptor, want.mode)
+    return size
+
+
+def unlink_if_there(folder: int, name: str) -> None:
+    """A read-only file system refuses this for names too that were never there."""
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        if stat_at(folder, name) is not None:
+            raise
+
+
+def fsync_folder(path: str) -> None:
+    descriptor = os.open(path or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def stat_at(folder: int, name: str) -> Stat | None:
+    """What lstat says of `name` in the open `folder`; None when nothing is there."""
+    try:
+        return stat_of(os.stat(name, dir_fd=folder, follow_symlinks=False))
+    except FileNotFoundError:
+        return None
+
+
+def own(descriptor: int, entry: Entry) -> None:
+    if entry.uid is not None or entry.gid is not None:
+        os.fchown(descriptor, ident(entry.uid), ident(entry.gid))
+
+
+def ident(identity: int | None) -> int:
+    return -1 if identity is None else identity
