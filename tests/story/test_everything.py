@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import os
+import stat
+import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,6 +15,18 @@ from tests.support.stand import signatures, stand
 from tests.support.trees import everything, mirrored
 
 
+def git_tree_of(folder: Path, git_dir: Path) -> str:
+    """The id that git gives to what is in the folder: every name, byte, mode and link."""
+    environ = {**os.environ, "GIT_DIR": str(git_dir), "GIT_WORK_TREE": str(folder), "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=folder, env=environ, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q")
+    git("-c", "core.autocrlf=false", "add", "-A", "--force")
+    return git("write-tree")
+
+
 def test_every_byte_mode_and_link_of_a_large_odd_tree_is_gits_and_a_second_run_touches_nothing(tmp_path: Path) -> None:
     files = everything()
     assert len(files) > 1400
@@ -20,6 +34,9 @@ def test_every_byte_mode_and_link_of_a_large_odd_tree_is_gits_and_a_second_run_t
         first = hub.sync()
         assert first.code == 0, first.job["error"]
         assert hub.tree() == mirrored(files)
+        root = hub.repo.trees[hub.repo.commits[hub.repo.head()].tree]
+        assert git_tree_of(hub.dest, tmp_path / "git") == next(tree for _, name, tree in root if name == b"nginx"), "git itself agrees"
+        assert {stat.S_IMODE(os.lstat(Path(place, name)).st_mode) for place, _, names in os.walk(hub.dest) for name in names} == {0o644, 0o755, 0o777}
         before = signatures(hub.dest)
         second = hub.sync()
         assert second.json["requests"] == {"total": 2, "not_modified": 1}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from syncd.cli.main import VERBS, Verbs, cli
@@ -21,6 +22,18 @@ def test_the_example_configuration_is_valid_and_says_the_defaults() -> None:
     job, model = config.jobs["nginx"], JobModel.model_fields
     for name in ("prune", "drift", "symlinks", "submodules", "lfs", "publish", "keep", "on_push", "dir_mode"):
         assert getattr(job, name) == model[name].default, name
+
+
+def test_every_line_of_the_example_that_is_commented_out_can_be_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncd.config.judge.NOT_YET", {})  # what is not available yet has its lines too
+    text = (ROOT / "config.example.yaml").read_text()
+    taken, count = re.subn(r"^( *)# (?=( *)(- )?[a-z_]+:( |$))", r"\1", text, flags=re.MULTILINE)
+    assert count > 15
+    (tmp_path / "config.yaml").write_text(taken)
+    config = load_config(tmp_path / "config.yaml", {"HOME": "/root"})
+    job = config.jobs["nginx"]
+    assert set(config.identities) == {"ops", "bot", "me", "public"} and config.web is not None and config.web.webhook is not None and len(config.notify) == 1
+    assert job.validate is not None and job.on_change is not None and job.hook_user == "www-data" and job.owner == "root:root" and job.mode == 0o644
 
 
 def test_every_key_of_the_schema_is_in_the_example_and_in_the_reference_page() -> None:
