@@ -12,7 +12,7 @@ import click
 
 from syncd.cli.common import Settings, exit_code
 from syncd.cli.logs import set_up_logging
-from syncd.cli.reports import change_line, error_lines, summary_line
+from syncd.cli.reports import change_line, cost_of, count_of, error_lines, summary_line
 from syncd.cli.sync import run_all
 from syncd.config.load import load_config
 from syncd.engine.run import Options
@@ -113,7 +113,7 @@ def _sync(settings: Settings, file: Path, title: str, github: GitHub) -> RunRepo
     finally:
         workshop.close()
     totals = workshop.tally.totals()
-    click.echo(click.style(title, bold=True) + f": {len(report.changes)} change(s), {totals['total']} requests, {totals['not_modified']} answered 304")
+    click.echo(click.style(title, bold=True) + f": {count_of(len(report.changes), 'change')}, {cost_of(totals)}")
     for line in [summary_line(report, 0), *error_lines(report), *(change_line(change) for change in report.changes)]:
         click.echo(f"  {line}")
     click.echo("")

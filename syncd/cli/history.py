@@ -9,7 +9,7 @@ import click
 
 from syncd.cli.common import Settings, chosen_jobs, emit
 from syncd.cli.diffs import DIFF_LIMIT, HIDDEN, diff_lines, note, readable_by_all
-from syncd.cli.reports import printable
+from syncd.cli.reports import count_of, printable
 from syncd.models import Recorded
 from syncd.store.blobs import BlobCache
 from syncd.store.rows import PastChange, PastRun
@@ -60,7 +60,7 @@ def _row(run: PastRun) -> dict[str, object]:
 
 def _show(settings: Settings, run: PastRun) -> None:
     moved = f"{run.previous[:7]} → {run.commit[:7]}" if run.previous and run.commit and run.previous != run.commit else (run.commit or "-")[:7]
-    emit(settings, f"{MARKS.get(run.status, '?')} {run.started_at[:19]}Z  {run.job}  {moved}  {run.trigger}  {len(run.changes)} change(s)  {run.seconds:.1f} s")
+    emit(settings, f"{MARKS.get(run.status, '?')} {run.started_at[:19]}Z  {run.job}  {moved}  {run.trigger}  {count_of(len(run.changes), 'change')}  {run.seconds:.1f} s")
     if run.went_back:
         emit(settings, f"    went back to {(run.commit or '')[:7]}, which had been applied before")
     if run.error:

@@ -9,7 +9,7 @@ import click
 
 from syncd.cli.common import Settings, chosen_jobs, emit, exit_code, say
 from syncd.cli.diffs import DIFF_LIMIT, HIDDEN, diff_lines, note, readable_by_all
-from syncd.cli.reports import MARK, as_json, change_line, error_lines, printable, sign_of
+from syncd.cli.reports import MARK, as_json, change_line, cost_of, error_lines, printable, sign_of
 from syncd.cli.sync import failed, stopping
 from syncd.engine.apply import stage
 from syncd.engine.hooks import named
@@ -82,23 +82,32 @@ def _show(settings: Settings, workshop: Workshop, job: Job, report: RunReport, d
             return
     if decision is not None and diff:
         stage(job, decision.commit, decision.plan, decision.remote, workshop.house(job).source, workshop.blobs, workshop.patience(job))
-    for line in _hook_lines(job, report, workshop.store.state(job.name)):
-        emit(settings, click.style(f"  {printable(line)}", dim=True))
     actions = {action.path: action for action in decision.plan.actions} if decision else {}
     for change in report.changes:
-        emit(settings, change_line(change))
+        emit(settings, change_line(change, None if diff or change.path not in actions else _detail(actions[change.path])))
         if diff and change.path in actions:
             for line in _diff(workshop, job, actions[change.path], show_secrets):
                 emit(settings, line)
+    hooks = _hooks(job, report, workshop.store.state(job.name))
+    if hooks:
+        emit(settings, click.style(f"  {printable(hooks)}", dim=True))
 
 
-def _hook_lines(job: Job, report: RunReport, state: JobState) -> list[str]:
-    """The commands that a sync would run now."""
+def _detail(action: Action) -> str | None:
+    """What a new file will be; of everything else, why it is done."""
+    want = action.want
+    if action.verb is not Verb.WRITE or action.expect is not None or want is None or want.kind is not Kind.FILE or want.size is None:
+        return action.reason
+    return f"{want.size:,} B  {want.mode:04o}"
+
+
+def _hooks(job: Job, report: RunReport, state: JobState) -> str:
+    """The commands that a sync would run now; empty for none."""
     changes = any(change.action is not Verb.KEEP for change in report.changes)
-    lines = [f"before: validate: {named(job.validate)}"] if job.validate is not None and changes else []
+    parts = [f"validate `{named(job.validate)}`"] if job.validate is not None and changes else []
     if job.on_change is not None and (changes or state.hook_owed):
-        lines.append(f"after: on_change: {named(job.on_change)}" + ("  (owed by an earlier run)" if state.hook_owed else ""))
-    return lines
+        parts.append(f"on_change `{named(job.on_change)}`" + (" (owed by an earlier run)" if state.hook_owed else ""))
+    return f"hooks: {', then '.join(parts)}" if parts else ""
 
 
 def _diff(workshop: Workshop, job: Job, action: Action, show_secrets: bool) -> list[str]:
@@ -127,6 +136,6 @@ def _close(settings: Settings, reports: list[RunReport], workshop: Workshop) -> 
     parts = [f"{signs.count(sign)} {words}" for sign, words in WORDS.items() if sign in signs]
     totals = workshop.tally.totals()
     left = [view.remaining for budget in workshop.budgets.values() if (view := budget.view()).remaining is not None]
-    emit(settings, f"Plan: {', '.join(parts) or 'nothing to do'}. {totals['total']} requests ({totals['not_modified']} answered 304)" + (f", {min(left):,} left." if left else "."))
+    emit(settings, f"Plan: {', '.join(parts) or 'nothing to do'}. {cost_of(totals)}" + (f", {min(left):,} left." if left else "."))
     if any(report.error for report in reports):
         say(settings, "Some jobs could not be planned; see above.")

@@ -55,9 +55,15 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)
 
 
-def change_line(change: Change) -> str:
+def count_of(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+def change_line(change: Change, detail: str | None = None) -> str:
+    """`detail` instead of the change's own."""
     sign = sign_of(change)
-    detail = f"  {change.detail}" if change.detail and change.detail not in ("new", "changed upstream") else ""
+    shown = change.detail if detail is None else detail
+    detail = f"  {shown}" if shown and shown not in ("new", "changed upstream") else ""
     return click.style(f"  {sign} ", fg=COLOUR[sign]) + printable(change.path) + click.style(detail, dim=True)
 
 
@@ -88,10 +94,14 @@ def error_lines(report: RunReport) -> list[str]:
     return [] if error is None or not error.hint else [f"    → {printable(error.hint)}"]
 
 
+def cost_of(requests: Mapping[str, int]) -> str:
+    return f"{count_of(requests['total'], 'request')} ({requests['not_modified']} answered 304)"
+
+
 def closing_line(reports: Sequence[RunReport], exit_code: int, requests: Mapping[str, int]) -> str:
     done = sum(report.status in (RunStatus.CHANGED, RunStatus.UNCHANGED) for report in reports)
     failed = sum(report.status in (RunStatus.FAILED, RunStatus.REFUSED) for report in reports)
     skipped = len(reports) - done - failed
     parts = [f"{done} in step"] + ([f"{failed} failed"] if failed else []) + ([f"{skipped} skipped"] if skipped else [])
-    cost = f"{requests['total']} requests ({requests['not_modified']} answered 304)"
+    cost = cost_of(requests)
     return f"{', '.join(parts)}.  {cost}." + (f"  (exit {exit_code})" if exit_code else "")

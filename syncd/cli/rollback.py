@@ -11,7 +11,7 @@ from syncd.engine.back import set_to_go_back_to
 from syncd.engine.pay import run_and_pay
 from syncd.engine.run import Options
 from syncd.errors import SyncdError
-from syncd.models import Job, RunReport, Trigger
+from syncd.models import Job, RunReport, Trigger, Verb
 from syncd.wiring import Workshop
 
 
@@ -38,7 +38,7 @@ def command(settings: Settings, job: str, to: str | None, as_object: bool) -> in
         show(settings, report, len(report.job))
         if not settings.quiet:
             for change in () if settings.verbose else report.changes:
-                click.echo(change_line(change))
+                click.echo(change_line(change, "not in that set" if change.action is Verb.REMOVE else None))
             click.echo(closing_line([report], code, workshop.tally.totals()))
         if report.error is None:
             say(settings, f"{job} is held at {(report.commit or '')[:7]}. To follow the repository again: syncd resume {job}")

@@ -9,6 +9,7 @@ import click
 
 from syncd.cli.common import Settings, chosen_jobs, emit, say
 from syncd.cli.identities import ending
+from syncd.cli.reports import count_of
 from syncd.cli.table import table
 from syncd.config.model import Config
 from syncd.engine.hooks import named
@@ -70,5 +71,5 @@ def _remarks(config: Config, one: JobReading) -> list[str]:
         hook = config.jobs[one.job.name].on_change
         found.append("on_change is owed" + (f": {named(hook)}" if hook is not None else ""))
     if one.state.drifted:
-        found.append(f"{one.state.drifted} file(s) differ from what was mirrored; see syncd plan {one.job.name}")
+        found.append(f"{count_of(one.state.drifted, 'file')} {'differs' if one.state.drifted == 1 else 'differ'} from what was mirrored; see syncd plan {one.job.name}")
     return found

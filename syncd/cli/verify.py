@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from syncd.cli.common import Settings, chosen_jobs, emit
-from syncd.cli.reports import printable
+from syncd.cli.reports import count_of, printable
 from syncd.clock import SystemClock
 from syncd.engine.ports import Mirror, Target
 from syncd.engine.verify import Finding, compare
@@ -71,6 +71,6 @@ def _show(settings: Settings, result: dict[str, Any]) -> None:
     if result["error"]:
         emit(settings, f"✕ {result['job']}  {printable(result['error']['message'])}")
         return
-    emit(settings, f"{'✕' if wrong else '✓'} {result['job']}  {result['files']} files read" + (f", {wrong} differ; to put them back: syncd sync {result['job']}" if wrong else ""))
+    emit(settings, f"{'✕' if wrong else '✓'} {result['job']}  {count_of(result['files'], 'file')} read" + (f", {wrong} differ; to put them back: syncd sync {result['job']}" if wrong else ""))
     for one in findings:
         emit(settings, f"    {one.problem:<10} {printable(one.path)}" + ("  (drift: keep)" if one.tolerated else ""))

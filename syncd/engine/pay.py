@@ -170,7 +170,7 @@ def _settle(one: Due, hook: Hook, error: HookFailedError | None) -> RunReport:
     if error is None:
         before = house.store.state(job.name)
         house.store.change_state(job.name, lambda state: hooks.paid(state, report, now))
-        ran = () if report.status is RunStatus.CHANGED and before.hook_attempts == 0 else (f"the owed on_change was run: {hooks.named(hook)}",)
+        ran = ("reloaded",) if report.status is RunStatus.CHANGED and before.hook_attempts == 0 else (f"the owed on_change was run: {hooks.named(hook)}",)
         return replace(report, hook_owed=False, notes=(*report.notes, *ran))
     failed = _blamed(report, error)
     own = report.error is None

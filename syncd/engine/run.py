@@ -151,7 +151,7 @@ def _bring(job: Job, house: House, patience: Patience, options: Options, state: 
         decision = decide(job, house, patience, options, state)
         patience.check()
         stage(job, decision.commit, decision.plan, decision.remote, house.source, house.blobs, patience)
-        _ask_validate(job, house, patience, decision, state, report)
+        report = _ask_validate(job, house, patience, decision, state, report)
         if decision.plan.changes_disk:
             state = hooks.beginning(job, state, report.started_at)
             state = state if options.back_to else keep_a_way_back(job, house, state, decision.commit, decision.plan, decision.remote)
@@ -162,10 +162,10 @@ def _bring(job: Job, house: House, patience: Patience, options: Options, state: 
     return _conclude(job, report, decision, walked, state, options.back_to)
 
 
-def _ask_validate(job: Job, house: House, patience: Patience, decision: Decision, state: JobState, report: RunReport) -> None:
+def _ask_validate(job: Job, house: House, patience: Patience, decision: Decision, state: JobState, report: RunReport) -> RunReport:
     """The operator's veto on the complete set. Raises HookFailedError; nothing has been written then. The time it takes is not the run's."""
     if job.validate is None or not decision.plan.changes_disk:
-        return
+        return report
     changes = tuple(as_change(action) for action in decision.plan.actions if action.verb.is_public)
     call = hooks.call_of(job.validate, [job], [replace(report, commit=decision.commit)], {job.name: changes})
     files = staged_files(decision.plan, decision.remote, decision.recorded, house.blobs, house.mirror)
@@ -175,6 +175,7 @@ def _ask_validate(job: Job, house: House, patience: Patience, decision: Decision
     error = hooks.refused(job, state, decision.commit, end, job.validate)
     if error is not None:
         raise error
+    return replace(report, notes=("validated",))
 
 
 def _carry_out(job: Job, house: House, decision: Decision, state: JobState) -> Walked:

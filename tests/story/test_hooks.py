@@ -175,7 +175,8 @@ def test_equal_commands_of_several_jobs_run_once_after_all_and_others_by_themsel
 def test_plan_shows_the_hooks_that_would_run(hub: Stand) -> None:
     hub.write_config(validate="test -d {staged}", on_change="true")
     said = hub.call("plan").out
-    assert "validate: test -d {staged}" in said and "on_change: true" in said
+    assert "hooks: validate `test -d {staged}`, then on_change `true`" in said
+    assert ", validated, reloaded" in hub.call("sync").out
     hub.sync()
     assert "on_change" not in hub.call("plan").out
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from syncd.simulator.repository import File, Link
 from tests.fault.points import ask_child, in_child, kill_self_at_line, lines_of
@@ -412,6 +414,39 @@ def test_hooks_run_around_the_switch(site: Stand) -> None:
     site.repo.commit({"nginx/nginx.conf": "bad\n"})
     done = site.sync()
     assert done.job["status"] == "refused" and live(site) == before and len(trees(site)) == 1
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/publish.md"
+
+
+def test_the_jobs_of_the_page_on_publishing_are_good_and_do_what_it_shows(site: Stand) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        for name, job in yaml.safe_load(block.replace("/srv/", f"{site.dest}/").replace("acme/site", "acme/infra"))["jobs"].items():
+            site.jobs = {"nginx": {"every": "5m", **job, "paths": [{**job["paths"][0], "from": "nginx/"}]}}
+            site.write()
+            assert site.call("check").code == 0
+            assert site.sync().code == 0 and (site.dest / name / "current").is_symlink()
+
+
+def test_the_way_over_from_git_sync_shows_readers_one_set_or_the_other(site: Stand) -> None:
+    root = site.dest / "site"
+    (root / ".worktrees/8ef9ee").mkdir(parents=True)
+    (root / ".worktrees/8ef9ee/nginx.conf").write_text("git-sync's\n")
+    (root / "current").symlink_to(".worktrees/8ef9ee")
+    site.write_config(paths=[{"from": "nginx/", "to": f"{root}/current/"}])
+    assert "which syncd did not make" in site.sync().job["error"]["message"] and (root / "current/nginx.conf").read_text() == "git-sync's\n"
+    site.write_config(paths=[{"from": "nginx/", "to": f"{site.dest}/site.syncd/current/"}])
+    assert site.sync().code == 0
+    steps = re.findall(r"`((?:ln|mv) [^`]+)`", PAGE.read_text())
+    assert len(steps) == 2
+    for step in steps:
+        assert (root / "current/nginx.conf").read_text() == "git-sync's\n"
+        subprocess.run(step.replace("/srv/", f"{site.dest}/"), shell=True, check=True)
+    assert (root / "current/nginx.conf").read_text() == "one\n"
+    site.repo.commit({"nginx/nginx.conf": "two\n"})
+    assert site.sync().code == 0 and (root / "current/nginx.conf").read_text() == "two\n"
 
 
 # --- at once ----------------------------------------------------------------------------------------------------------
