@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from syncd.objects import blob_id
 from syncd.simulator.repository import File, Link, Submodule
 from tests.support.stand import Stand
 
@@ -105,12 +106,21 @@ def observed(hub: Stand, drift: str, prune: str) -> dict[str, tuple[str, str]]:
         change = changes.get(str(path))
         found[case.text] = (change["action"] if change else "–", effect(case, before[case.path], looks(path), wanted(case)))
         if change is not None:
-            assert (change["before"] is None) == (before[case.path] is None), case
-            assert (change["after"] is None) == (looks(path) is None), case
+            assert (change["before"], change["after"]) == (blob_of(before[case.path]), blob_of(looks(path))), case
+            assert change["from"] == case.path, case
+    rest = {case.path: looks(hub.dest / case.path) for case in rows}
     again = hub.sync().job
     assert again["status"] == "unchanged", again
-    assert {case.path: looks(hub.dest / case.path) for case in rows} == {case.path: (looks(hub.dest / case.path)) for case in rows}
+    listed = {str(hub.dest / case.path) for case in rows if wanted(case) is not None}
+    still_kept = {path: "keep" for path, change in changes.items() if change["action"] == "keep" and path in listed}  # what was dropped and stays is named once
+    assert {change["path"]: change["action"] for change in again["changes"]} == still_kept
+    assert {case.path: looks(hub.dest / case.path) for case in rows} == rest, "and then nothing moves"
     return found
+
+
+def blob_of(found: Any) -> str | None:
+    """The git id that the JSON has to name for what stands, or stood, there."""
+    return None if found is None else blob_id(found[1] if isinstance(found[1], bytes) else os.fsencode(found[1]))
 
 
 def wanted(case: Case) -> Any:
