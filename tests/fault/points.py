@@ -128,10 +128,16 @@ def count_lines(scene: Scene) -> int:
 def lines_of(work: Callable[[], int]) -> int:
     """How many lines of ours `work` passes. For a child."""
     counter = [0]
-    _trace(lambda: counter.__setitem__(0, counter[0] + 1))
-    work()
-    sys.settrace(None)
+    at_each_line(lambda: counter.__setitem__(0, counter[0] + 1), work)
     return counter[0]
+
+
+def at_each_line(look: Callable[[], Any], work: Callable[[], int]) -> int:
+    """What `work` returned; before each line of ours that it passed, `look` was called. For a child."""
+    _trace(look)
+    ended = work()
+    sys.settrace(None)
+    return ended
 
 
 def _trace(passed: Callable[[], Any]) -> None:

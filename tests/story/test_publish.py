@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +19,7 @@ import pytest
 import yaml
 
 from syncd.simulator.repository import File, Link
-from tests.fault.points import ask_child, in_child, kill_self_at_line, lines_of
+from tests.fault.points import ask_child, at_each_line, in_child, kill_self_at_line, lines_of
 from tests.support.stand import Stand, signatures, tree_of
 
 
@@ -473,6 +474,27 @@ while not os.path.exists(stop):
     sets |= found
 print(seen, mixed, absent, len(sets))
 """
+
+
+def test_at_every_line_of_a_publish_the_link_shows_one_whole_set(site: Stand) -> None:
+    site.write_config(keep=1)
+    site.sync()
+    old = tree_of(live(site))
+    site.repo.commit({"nginx/nginx.conf": "two\n", "nginx/sites/a.conf": None, "nginx/sites/b.conf": "b\n"})
+    new = {"nginx.conf": b"two\n", "sites/b.conf": b"b\n"}
+
+    def watched() -> Counter[str]:
+        seen: Counter[str] = Counter()
+
+        def look() -> None:
+            shown = tree_of(live(site)) if link(site).is_symlink() else {}
+            seen["old" if shown == old else "new" if shown == new else f"neither: {shown}"] += 1
+
+        assert at_each_line(look, lambda: site.sync().code) == 0
+        return seen
+
+    seen = ask_child(watched)
+    assert set(seen) == {"old", "new"}, seen
 
 
 def test_a_reader_never_sees_a_mixed_set_whatever_syncs_rollbacks_and_kills_come(site: Stand) -> None:

@@ -17,7 +17,8 @@ from syncd.engine.back import set_to_go_back_to
 from syncd.engine.run import House, Options, run_job
 from syncd.errors import SyncdError
 from syncd.mirror.disk import DiskMirror
-from syncd.models import Drift, Job, Limits, PathRule, Prune, RunReport, RunStatus, Trigger
+from syncd.mirror.switch import mirror_of
+from syncd.models import Drift, Job, Limits, PathRule, Prune, Publish, RunReport, RunStatus, Trigger
 from syncd.store.blobs import BlobCache
 from syncd.store.store import SqliteStore
 from tests.fault.points import FAILED, in_child, kill_self_at_line
@@ -36,15 +37,20 @@ class Mirror(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="syncd-machine-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
         self.dest, self.state = self.folder / "dest", self.folder / "state"
-        self.dest.mkdir()
+        self.make_place()
         self.clock = FakeClock()
         self.trees: list[dict[str, Node]] = [dict([ALWAYS])]
         self.at = 0
-        self.job = Job("job", "me", "acme/infra", "main", (PathRule("", str(self.dest), True),), limits=Limits(delete_share=1.0))
+        self.job = replace(self.basis, paths=(PathRule("", str(self.dest), True),))
         self.put: dict[str, Node | None] = {}  # what a person did to a name, and no run has answered since
         self.own: dict[str, tuple[bytes, int, int]] = {}
         self.left_alone = False
         self.nobodys: set[str] = set()
+
+    basis = Job("job", "me", "acme/infra", "main", (), limits=Limits(delete_share=1.0))
+
+    def make_place(self) -> None:
+        self.dest.mkdir()
 
     def teardown(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -89,7 +95,7 @@ class Mirror(RuleBasedStateMachine):
         place = self.dest / name
         if place.parent.is_dir():
             place.write_bytes(b"mine\n")
-            self.own[name] = (b"mine\n", place.stat().st_ino, place.stat().st_mtime_ns)
+            self.own[name] = (b"mine\n", self.inode_of(place.stat()), place.stat().st_mtime_ns)
 
     @rule(drift=st.sampled_from(Drift), prune=st.sampled_from(Prune), exclude=st.booleans())
     def change_configuration(self, drift: Drift, prune: Prune, exclude: bool) -> None:
@@ -159,7 +165,10 @@ class Mirror(RuleBasedStateMachine):
     def files_of_others_are_untouched(self) -> None:
         for name, (content, inode, mtime) in self.own.items():
             found = (self.dest / name).stat()
-            assert ((self.dest / name).read_bytes(), found.st_ino, found.st_mtime_ns) == (content, inode, mtime), name
+            assert ((self.dest / name).read_bytes(), self.inode_of(found), found.st_mtime_ns) == (content, inode, mtime), name
+
+    def inode_of(self, found: os.stat_result) -> int:
+        return found.st_ino
 
     @invariant()
     def every_file_is_whole_and_somebodys(self) -> None:
@@ -263,13 +272,51 @@ class _Open:
         source = MemorySource(machine.trees)
         source.head = machine.at
         self.store = SqliteStore.open(machine.state)
-        disk = DiskMirror(machine.state / "trash", machine.clock)
+        disk = mirror_of(machine.job, DiskMirror(machine.state / "trash", machine.clock), machine.clock)
         return House(source, self.store, disk, BlobCache(machine.state / "blobs"), machine.clock, lambda _: (None, None), "scope", frozenset({"job"})), self.store
 
     def __exit__(self, *_: object) -> None:
         self.store.close()
 
 
-TestMirror = Mirror.TestCase
+class Switched(Mirror):
+    """The same behind one link: everybody reads and edits the live tree. A file of others is carried over, and so is another inode."""
+
+    basis = replace(Mirror.basis, publish=Publish.SYMLINK, keep=3)
+
+    def make_place(self) -> None:
+        self.dest = self.folder / "app/current"
+
+    def inode_of(self, found: os.stat_result) -> int:
+        return 0
+
+    @invariant()
+    def the_folder_holds_the_link_and_whole_trees(self) -> None:
+        if self.dest.parent.is_dir():
+            trees = [name for name in os.listdir(self.dest.parent) if name != "current" and not name.startswith(".syncd-")]
+            assert self.dest.is_dir() or not os.path.lexists(self.dest), "the link never leads nowhere"
+            assert os.path.lexists(self.dest) or not self._ran_well, "and never goes"
+            assert len(trees) <= self.basis.keep + 2, "the last ones, and what killed runs left until the next"
+
+    def _run(self, options: Options) -> RunReport:
+        report = super()._run(options)
+        self._ran_well = self._ran_well or report.status in (RunStatus.CHANGED, RunStatus.UNCHANGED)
+        if report.status is RunStatus.CHANGED:
+            names = [name for name in os.listdir(self.dest.parent) if name != "current"]
+            assert len(names) <= self.basis.keep, f"older trees and leftovers are gone: {names}"
+        return report
+
+    _ran_well = False
+
+
 EXAMPLES = os.environ.get("SYNCD_MACHINE_EXAMPLES")  # more, and others each time, for a long look
-TestMirror.settings = settings(max_examples=int(EXAMPLES or 30), stateful_step_count=25, deadline=None, derandomize=EXAMPLES is None, database=None)
+
+
+def looked_at(examples: int) -> settings:
+    return settings(max_examples=int(EXAMPLES or examples), stateful_step_count=25, deadline=None, derandomize=EXAMPLES is None, database=None)
+
+
+TestMirror = Mirror.TestCase
+TestMirror.settings = looked_at(30)
+TestSwitched = Switched.TestCase
+TestSwitched.settings = looked_at(10)
