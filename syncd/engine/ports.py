@@ -264,6 +264,11 @@ class JobState:
         """Is the job left alone: held after a rollback, or paused by hand and not for a time that is over?"""
         return self.held or (self.paused_reason is not None and (self.paused_until is None or now < self.paused_until))
 
+    def why_paused(self) -> str:
+        """What to tell of a job that is left alone."""
+        until = f" until {self.paused_until:%Y-%m-%dT%H:%M:%SZ}" if self.paused_until is not None else ""
+        return "held after a rollback" if self.held else f"paused{until}: {self.paused_reason}"
+
 
 @dataclass(frozen=True)
 class AppliedSet:

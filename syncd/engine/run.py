@@ -258,9 +258,7 @@ def _save_progress(job: Job, house: House, report: RunReport, walked: Walked, de
 
 def _left_alone(report: RunReport, state: JobState, began: float) -> RunReport:
     """Held or paused: no request, no write, no repair."""
-    until = f" until {state.paused_until:%Y-%m-%dT%H:%M:%SZ}" if state.paused_until is not None and not state.held else ""
-    why = "held after a rollback" if state.held else f"paused{until}: {state.paused_reason}"
-    return replace(report, status=RunStatus.SKIPPED, commit=state.applied_commit, notes=(f"{why}; syncd resume {report.job}",), seconds=time.perf_counter() - began)
+    return replace(report, status=RunStatus.SKIPPED, commit=state.applied_commit, notes=(f"{state.why_paused()}; syncd resume {report.job}",), seconds=time.perf_counter() - began)
 
 
 def _repaired(plan: Plan, walked: Walked) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,37 @@ def test_each_kept_set_comes_back_whole_and_without_a_request(hub: Stand, back: 
     assert done.json["schema"] == "syncd.rollback/1" and done.json["requests"]["total"] == 0 and not hub.github.asked
     assert done.job["status"] == "changed" and (done.job["commit"], done.job["previous"]) == (commit, sets[-1][0])
     assert hub.tree() == tree
+
+
+def test_the_newest_of_the_five_sets_can_be_gone_forward_to_again(hub: Stand) -> None:
+    sets = with_sets(hub, KEPT)
+    assert hub.call("rollback", "nginx", "--to", sets[0][0]).code == 0 and hub.tree() == sets[0][1]
+    done = hub.call("rollback", "nginx", "--to", sets[-1][0], "--json")
+    assert done.code == 0 and done.json["requests"]["total"] == 0 and hub.tree() == sets[-1][1]
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/going-back.md"
+
+
+def test_every_command_of_the_page_on_going_back_does_what_it_says(hub: Stand) -> None:
+    sets = with_sets(hub, 3)
+    text = PAGE.read_text().replace("/etc/nginx/", f"{hub.dest}/").replace("4f2a91c", sets[0][0][:7])
+    blocks = [block.strip().splitlines() for block in re.findall(r"```\n(syncd .*?)```", text, re.DOTALL)] + [[one] for one in re.findall(r"`(syncd rollback nginx --to \w+)`", text)]
+    said = {}
+    for line in [line for block in blocks for line in block]:
+        words = shlex.split(line)[1:]
+        done = hub.call(*words)
+        assert done.code == 0, f"{line}: {done.out}{done.err}"
+        said[" ".join(words)] = done.out
+        if words == ["rollback", "nginx"]:
+            assert hub.tree() == sets[1][1]
+        elif words[:2] == ["sync", "nginx"]:
+            assert hub.tree() == sets[2][1], "resumed: the repository's version again"
+        elif words[0] == "pause":
+            assert "change freeze; syncd resume nginx" in hub.call("status").out
+            hub.call("resume", "nginx")
+    assert hub.tree() == sets[0][1] and len(said) >= 8, said.keys()
+    assert "+2" in said[f"history nginx --path {hub.dest}/nginx.conf --diff"]
 
 
 def test_each_call_goes_one_set_further_back_and_the_end_is_named(hub: Stand) -> None:
