@@ -349,6 +349,33 @@ def test_plan_and_sync_name_the_same_and_the_verbs_that_look_see_through_the_lin
     assert site.call("verify").code == 3
 
 
+def test_an_undo_is_one_switch_back_and_brings_edits_back_too(site: Stand) -> None:
+    site.write_config(drift="restore", on_change=["sh", "-c", f"! grep -q bad {link(site)}/nginx.conf"], undo_on_failure=True)
+    site.sync()
+    (live(site) / "mine").write_text("mine\n")
+    before, stood = live(site), {**tree_of(live(site))}
+    site.repo.commit({"nginx/nginx.conf": "bad\n", "nginx/sites/a.conf": None, "nginx/new": "new\n"})
+    done = site.sync()
+    assert done.job["status"] == "refused" and tree_of(live(site)) == stood and live(site) != before
+    assert site.sync().job["status"] == "refused" and tree_of(live(site)) == stood, "rejected, and not tried again"
+    site.repo.commit({"nginx/nginx.conf": "good\n"})
+    assert site.sync().code == 0 and (live(site) / "nginx.conf").read_text() == "good\n" and (live(site) / "mine").read_text() == "mine\n"
+
+
+def test_what_prune_off_leaves_is_carried_on_and_a_brake_switches_nothing(site: Stand) -> None:
+    site.repo.commit({f"nginx/f{number:02d}": f"{number}\n" for number in range(30)})
+    site.sync()
+    before = live(site)
+    site.repo.commit({f"nginx/f{number:02d}": None for number in range(25)})
+    assert site.sync().code == 6 and live(site) == before and len(trees(site)) == 1
+    site.write_config(prune="off")
+    assert site.sync().code == 0 and (live(site) / "f00").read_text() == "0\n"
+    site.repo.commit({"nginx/nginx.conf": "two\n"})
+    assert site.sync().code == 0 and (live(site) / "f00").read_text() == "0\n"
+    site.write_config(prune="tracked")
+    assert site.sync("--allow-delete", "25").code == 0 and not (live(site) / "f00").exists() and (live(site) / "f29").exists()
+
+
 # --- what is in the way -----------------------------------------------------------------------------------------------
 
 
