@@ -269,16 +269,24 @@ class SwitchedMirror:
     def _evict(self, parent: int, before: str | None = None) -> list[MirrorError]:
         """Trees past the last `keep` are gone; `before`, which readers had until now, counts as the newest after the live one. What can't be removed is named."""
         live, troubles = self._live(), []
-        trees = sorted((name for name in names_in(parent) if TREE.match(name) and name != live), reverse=True)
+        trees = sorted((name for name in names_in(parent) if TREE.match(name) and name != live and _is_folder(parent, name)), reverse=True)
         trees.sort(key=lambda name: name != before)
-        for name in trees[max(0, self._keep - 1) :]:
+        old = trees[max(0, self._keep - 1) :]
+        for name in old:
             try:
-                if _is_folder(parent, name):
-                    _remove_tree(parent, name)
+                _remove_tree(parent, name)
             except OSError as error:
-                place = f"{self._parent}/{name}"
-                troubles.append(MirrorError(f"can't remove the old tree {place}: {error.strerror or error}", path=place, hint="the next run tries again; or remove it by hand"))
+                troubles.append(self._not_removed(name, error))
+        try:
+            if old:
+                os.fsync(parent)  # else a power cut brings them back, and nobody would look before the next switch
+        except OSError as error:
+            troubles.append(self._not_removed(old[0], error))
         return troubles
+
+    def _not_removed(self, name: str, error: OSError) -> MirrorError:
+        place = f"{self._parent}/{name}"
+        return MirrorError(f"can't remove the old tree {place}: {error.strerror or error}", path=place, hint="the next run tries again; or remove it by hand")
 
     # --- after a crash ------------------------------------------------------------------------------------------------
 

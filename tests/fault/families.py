@@ -61,8 +61,8 @@ def syscalls(errors: tuple[str, ...], extra: int = 0, scene: type[Scene] = Scene
     return make
 
 
-def power(kind: str, apart: bool) -> Callable[[int, int], Tally]:
-    return lambda points, seed: power_cuts(kind, apart, points, seed)
+def power(kind: str, apart: bool, scene: type[Scene] = Scene) -> Callable[[int, int], Tally]:
+    return lambda points, seed: power_cuts(kind, apart, points, seed, scene=scene)
 
 
 def places(_points: int, _seed: int) -> Tally:
@@ -100,4 +100,6 @@ FAMILIES: dict[str, Family] = {
     "publish-calls": Family(calls(0, SwitchedScene), 300, 2500, explains=True),
     "publish-kill": Family(syscalls(KILL, scene=SwitchedScene), 300, 1500, no_strace),
     "publish-errno": Family(syscalls(ERRORS, scene=SwitchedScene), 300, 2000, no_strace),
+    "publish-power-xfs": Family(power("xfs", False, SwitchedScene), 300, 2000, no_loop),
+    "publish-power-ext4": Family(power("ext4", True, SwitchedScene), 300, 2000, no_loop),
 }
