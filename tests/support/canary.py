@@ -21,6 +21,7 @@ from syncd.cli import logs
 from syncd.cli.common import Settings
 
 ORDINARY = logs.set_up_logging
+OPERATORS = ("app.pem", "token")  # beside a configuration: a stand's, also where one stand's folder is in another's
 SHORTEST = 10  # shorter texts are found by chance
 TALLY = os.environ.get("SYNCD_CANARY_TALLY")  # a file that gets a line for each sweep: stands, credentials, bytes
 
@@ -49,7 +50,7 @@ class Canary:
 
     values: dict[str, str] = field(default_factory=dict)  # value -> what it is
     texts: list[tuple[str, bytes]] = field(default_factory=list)
-    spared: set[Path] = field(default_factory=set)  # the operator's own files, where a credential belongs
+    spared: set[Path] = field(default_factory=set)  # files and folders where a credential belongs: the operator's own, and a user's login
 
     def watch(self, secret: str | None, what: str) -> None:
         for value in parts(secret or ""):
@@ -77,7 +78,7 @@ class Canary:
                     yield f"the name {name!r}", os.fsencode(name)
                 for name in files:
                     file = Path(place, name)
-                    if file in self.spared or not file.is_file() or file.is_symlink():
+                    if self.spared & {file, *file.parents} or (name in OPERATORS and "config.yaml" in files) or not file.is_file() or file.is_symlink():
                         continue
                     try:
                         yield f"the file {file.relative_to(folder)}", file.read_bytes()

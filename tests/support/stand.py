@@ -50,6 +50,10 @@ class WatchedGitHub(GitHub):
     def tell(self) -> None:
         for value in list(self.accounts.credentials):
             self.canary.watch(value, "a token")
+        for value in list(self.oauth.refreshes):
+            self.canary.watch(value, "a refresh token")
+        for device in list(self.oauth.devices.values()):
+            self.canary.watch(device.code, "a device code")
         for one in list(self.asked):
             self.canary.watch(one.credential, "a credential that was sent")
             self.canary.watch(one.headers.get("x-storage"), "the key of a large file's storage")
@@ -159,7 +163,7 @@ def stand(folder: Path, files: Mapping[str, Any] | None = None, as_app: bool = T
 
     When it is taken down, no credential may be found in anything that was said, or that stands in its folder.
     """
-    canary = Canary()
+    canary = Canary(spared={folder / "state/logins"})
     github = WatchedGitHub(canary)
     repo = github.add_repo("acme/infra", files if files is not None else {"nginx/nginx.conf": "one\n", "nginx/sites/a.conf": "a\n"})
     (folder / "dest").mkdir(parents=True, exist_ok=True)
@@ -168,13 +172,11 @@ def stand(folder: Path, files: Mapping[str, Any] | None = None, as_app: bool = T
             key = folder / "app.pem"
             key.write_text(app_with_known_key(github, 12345))
             canary.watch(key.read_text(), "a private key")
-            canary.spared.add(key)
             key.chmod(0o600)
             github.accounts.install(12345, "acme", 42)
             identity: dict[str, Any] = {"app_id": "12345", "installation_id": "42", "private_key": str(key), "api": served.url}
         else:
             token = folder / "token"
-            canary.spared.add(token)
             token.write_text("ghp_personal00000000000000000000000000")
             token.chmod(0o600)
             github.accounts.add_personal("ghp_personal00000000000000000000000000")
