@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from syncd.config import convert, judge
 from syncd.config.model import Config
 from syncd.config.places import Document, Key, merge, read_document, without_nulls
+from syncd.config.rest import rest_of
 from syncd.config.schema import ConfigModel, IdentityModel, JobModel
 from syncd.errors import ConfigError, Problem
 
@@ -64,11 +66,9 @@ def load_with_places(path: Path, environ: Mapping[str, str]) -> tuple[Config, ju
         raise ConfigError(_ordered(problems, documents))
     loader = _Loading(whole, problems)
     model = loader.validated()
-    if model is None or loader.problems:
-        raise ConfigError(_ordered(loader.problems, documents))
-    config = convert.to_config(model, path, tuple(files), environ, _digest(files))
-    problems = judge.judge(config, loader.problem)
-    if problems:
+    config = convert.to_config(model, path, tuple(files), environ, _digest(files)) if model is not None else None
+    problems = loader.problems + (judge.judge(config, loader.problem) if config is not None else [])
+    if problems or config is None or not loader.whole:
         raise ConfigError(_ordered(problems, documents))
     return config, loader.problem
 
@@ -101,8 +101,10 @@ class _Loading:
         self.documents, self.problems = documents, list(problems)
         self._origin: dict[Key, Document] = {}
         self._suggestions = SUGGESTIONS
+        self.whole = True  # whether the model is all of the configuration
 
     def validated(self) -> ConfigModel | None:
+        """The model; with problems, that of what is right in it, or None where that is too little."""
         value = self._joined()
         self._names(value)
         defaults = value.get("defaults")
@@ -117,8 +119,12 @@ class _Loading:
         try:
             return ConfigModel.model_validate(without_nulls(value))
         except ValidationError as error:
+            self.whole = False
             self.problems += [self._translated(found) for found in error.errors(include_url=False)]  # type: ignore[arg-type]
-            return None
+            rest = rest_of(without_nulls(value), (found["loc"] for found in error.errors(include_url=False, include_input=False)))
+        with suppress(ValidationError):
+            return None if rest is None else ConfigModel.model_validate(rest)
+        return None
 
     def problem(self, key: Key, text: str, at_name: bool = False) -> Problem:
         document, shown = self._document_of(key)

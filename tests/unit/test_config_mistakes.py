@@ -169,6 +169,27 @@ def test_every_mistake_is_said_at_once_in_the_order_of_the_file(tmp_path: Path) 
     assert [problem.key for problem in caught.value.problems] == ["github.ops.app_id", "jobs.nginx.repo", "jobs.nginx.every", "workers", "nonsense"]
 
 
+def test_mistakes_between_parts_are_said_beside_mistakes_in_them_and_none_is_made_up(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "version: 2\n"
+        "workers: many\n"
+        "github:\n  ops: {app_id: zero, private_key: /k}\n  bot: {token: ''}\n"
+        "jobs:\n"
+        "  a: {as: opps, repo: acme/infra, every: soon, paths: [{from: x, to: /srv/x}]}\n"
+        "  b: {as: ops, repo: acme/infra, evry: 5m, cron: '0 0 31 2 *', paths: [{from: x/, to: y/}, {from: x, to: /srv/x}]}\n"
+        "  c: {as: bot, repo: infra, every: 5m, paths: [{from: z, to: /srv/x}]}\n"
+        "  d: {as: bot, repo: acme/infra, paths: [{from: z, to: /srv/z}]}\n"
+        f"  e: {{as: bot, repo: acme/infra, every: 1m, mode: rwx, paths: [{{from: z, to: {tmp_path}/config.yaml}}]}}\n"
+    )  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, {"HOME": str(tmp_path)})
+    assert [problem.key for problem in caught.value.problems] == [
+        "version", "workers", "github.ops.app_id", "github.bot.token", "jobs.a.as", "jobs.a.every", "jobs.b.evry", "jobs.b.cron", "jobs.b.paths[0].to", "jobs.b.paths[1].to",
+        "jobs.c.repo", "jobs.d", "jobs.e.mode", "jobs.e.paths[0].to",
+    ], "\n".join(map(str, caught.value.problems))  # fmt: skip
+
+
 def test_a_mistake_in_the_defaults_is_said_once_for_all_jobs(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(BASE.replace("    every: 5m\n", "") + "  other: {repo: a/b, paths: [{from: x, to: /srv/x}]}\ndefaults: {every: soon, evry: 5m}\n")
