@@ -365,7 +365,7 @@ def _tls_failure(request: Request, where: str, text: str) -> RemoteUnavailableEr
 
 
 def _words(error: BaseException) -> str:
-    """The innermost reason of a chain of library errors, without object addresses."""
+    """The innermost reason of a chain of library errors, without object addresses, connections and numbers."""
     seen: BaseException = error
     while seen.args and isinstance(seen.args[-1], BaseException):
         seen = seen.args[-1]
@@ -373,7 +373,8 @@ def _words(error: BaseException) -> str:
     if isinstance(reason, BaseException):
         return _words(reason)
     text = str(seen).rpartition(">: ")[2] or type(seen).__name__
-    return text.strip("'\"() ")
+    text = re.sub(r"^HTTPS?Connection(?:Pool)?\([^)]*\): |\[Errno -?\d+\] ", "", text.strip("'\" "))
+    return text[1:-1] if text.startswith("(") and text.endswith(")") else text
 
 
 class Retrying:

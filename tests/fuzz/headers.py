@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from tests.fuzz.harness import fuzz, instrumented
 
@@ -65,7 +66,7 @@ def _address(location: str) -> None:
             check_elsewhere(HEAD.url, found, "main", allowed)
         except BadResponseError:
             continue
-        if not allowed or not found.startswith("https://") or "@" in found.split("/")[2]:
+        if not allowed or not found.startswith("https://") or "@" in urlsplit(found).netloc:
             raise AssertionError(f"followed to {found!r}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator, Mapping
@@ -103,10 +104,29 @@ def test_a_request_goes_through_the_operators_proxy_with_its_password() -> None:
 
 def test_over_https_the_proxy_is_asked_for_a_tunnel_and_sees_no_credential_of_ours() -> None:
     with Wire(said("407 Proxy Authentication Required", "Content-Length: 0")) as proxy, network(Proxies({"https": proxy.url})) as net:
-        with pytest.raises(RemoteUnavailableError, match="the proxy failed") as caught:
+        with pytest.raises(RemoteUnavailableError, match="the proxy does not let us through to ghe.example: .*407") as caught:
             net.send(request("https://ghe.example"), patience())
         assert "HTTPS_PROXY" in (caught.value.hint or "")
     assert proxy.heard[0].startswith("CONNECT ghe.example:443 ") and "canary" not in proxy.heard[0]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "ghe.example can't be reached: Failed to resolve 'ghe.example' (Name or service not known)"),
+        (ConnectionRefusedError(111, "Connection refused"), "ghe.example can't be reached: Failed to establish a new connection: Connection refused"),
+        (OSError(101, "Network is unreachable"), "ghe.example can't be reached: Failed to establish a new connection: Network is unreachable"),
+    ],
+    ids=["no name", "refused", "no way"],
+)
+def test_a_host_that_is_not_reached_is_named_in_words(monkeypatch: pytest.MonkeyPatch, trouble: OSError, said: str) -> None:
+    def nowhere(*_: object, **__: object) -> None:
+        raise trouble
+
+    monkeypatch.setattr("socket.getaddrinfo", nowhere)
+    with network() as net, pytest.raises(RemoteUnavailableError) as caught:
+        net.send(request("https://ghe.example"), patience())
+    assert caught.value.message == f"asked for main of acme/infra: {said}"
 
 
 def test_a_proxys_own_page_is_not_githubs_refusal() -> None:
