@@ -23,7 +23,7 @@ from syncd.github.transport import BACKOFF_SECONDS, TRIES, Network, Proxies, Ret
 from syncd.redact import redact
 from tests.support.clock import FakeClock
 
-MESSAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+MESSAGE = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
 
 
 class Wire:
@@ -87,7 +87,8 @@ def body_of(url: str, cap_bytes: int = 1 << 20) -> bytes:
 
 
 def said(status: str, *headers: str, body: bytes = b"") -> bytes:
-    return "\r\n".join([f"HTTP/1.1 {status}", *headers, "", ""]).encode() + body
+    """What a server says that hangs up afterwards, and says so: else who asks again may meet the connection while it closes."""
+    return "\r\n".join([f"HTTP/1.1 {status}", "Connection: close", *headers, "", ""]).encode() + body
 
 
 # --- proxies ----------------------------------------------------------------------------------------------------------
