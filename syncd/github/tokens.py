@@ -16,6 +16,7 @@ from typing import Protocol
 
 from syncd.clock import Clock, Patience
 from syncd.errors import AuthError, ConfigError
+from syncd.github.addresses import same_origin
 from syncd.github.protocol import Request, Response, Transport, failure, known, refusal
 from syncd.models import Secret
 from syncd.redact import remember
@@ -135,7 +136,7 @@ class Authorised:
         while True:
             token = self._credentials.token_for(request.repo, patience)
             answer = self._with_token(request, token, patience)
-            if answer.status != 401 or token is None or replaced or not self._credentials.reject(request.repo, token):
+            if answer.status != 401 or token is None or replaced or not _of_our_token(request, answer) or not self._credentials.reject(request.repo, token):
                 return answer
             answer.close()
             replaced = True
@@ -149,7 +150,7 @@ class Authorised:
         answer = self._inner.send(sent, patience)
         for wait in FRESH_WAITS:
             young = token is not None and token.expires_at is not None and self._clock.monotonic() - token.born < FRESH_SECONDS
-            if not young or answer.status not in (401, 403) or wait >= patience.remaining_seconds():
+            if not young or answer.status not in (401, 403) or not _of_our_token(request, answer) or wait >= patience.remaining_seconds():
                 break
             answer = known(answer)
             if not self._may_pass(sent, answer):
@@ -162,6 +163,11 @@ class Authorised:
         """Is it a refusal that a token meets where nobody knows it yet? Source: octokit/auth-app.js: 401, and 403 for narrowed permissions."""
         error = failure(request, refusal(answer), self._clock.now())
         return isinstance(error, AuthError) and error.state in ("token", "permission")
+
+
+def _of_our_token(request: Request, answer: Response) -> bool:
+    """A host that a redirect led to never saw it, and so refused something else."""
+    return same_origin(request.url, answer.url)
 
 
 __all__ = ["Anonymous", "Authorised", "Credentials", "PersonalToken", "Token", "bearer", "presentable"]

@@ -45,6 +45,7 @@ TRIES = 4
 BACKOFF_SECONDS = 0.5
 RETRIED = {408, 500, 502, 503, 504}
 LIMITS_WAITED_OUT = 2  # of one request; who is limited a third time is limited by something else
+HARMLESS = frozenset(("Accept", "Accept-Encoding", "Content-Type", "If-None-Match", "User-Agent", "X-GitHub-Api-Version"))  # what any host may see
 UNBUDGETED = ("token", "installation", "app", "revoke", "login", "codeload", "lfs")  # their headers, if any, tell of another bucket than the identity's
 
 
@@ -222,7 +223,8 @@ class Network:
             found = target(sent.url, answer.headers["location"], request.subject)
             if not same_origin(found, sent.url):
                 check_elsewhere(sent.url, found, request.subject, request.elsewhere)
-                credential = None  # and it does not come back, wherever the next hop leads
+                credential = None  # and it does not come back, wherever the next hop leads; nor does what a storage host wanted as a header of its own
+                sent = replace(sent, headers={name: value for name, value in sent.headers.items() if name in HARMLESS})
             if sent.method != "GET" and answer.status not in (307, 308):
                 raise BadResponseError(f"asked for {request.subject}: GitHub moved it ({answer.status}) in a way that a {sent.method} can't follow", hint="check api: and repo:")
             if answer.status == 301 and request.repo:

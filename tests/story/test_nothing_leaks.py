@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
+import socketserver
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from syncd.simulator import trouble
+from syncd.simulator.repository import Link
 from syncd.simulator.trouble import Answer
+from tests.support.canary import forms
 from tests.support.stand import Result, Stand, stand
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,3 +117,89 @@ def test_a_credential_written_where_its_place_belongs_is_refused_and_not_echoed(
         done = hub.call(*arguments)
         assert done.code == 2, done
         assert "c4n4ry" not in done.out + done.err and "canarycanary" not in done.out + done.err, done
+
+
+# --- a server that others point to -------------------------------------------------------------------------------------
+
+
+class Lure:
+    """A server that keeps every byte it is sent and asks for a name and password."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+        heard = self.heard
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                self.connection.settimeout(5)
+                told = b""
+                while b"\r\n\r\n" not in told and (piece := self.connection.recv(65536)):
+                    told += piece
+                heard.append(told)
+                self.wfile.write(b'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm="x"\r\nSet-Cookie: a=b\r\nConnection: close\r\nContent-Length: 0\r\n\r\n')
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.netloc = f"127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Lure:
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+STATUSES = (301, 302, 303, 307, 308)
+LURED = ("installation", "token", "head", "contents", "tree", "blob", "commit", "compare", "tarball", "codeload", "lfs", "lfs_object")
+
+
+def needing(hub: Stand, route: str) -> None:
+    """The next run makes a request of this route."""
+    if route == "installation":
+        del hub.identities["ops"]["installation_id"]
+    if route in ("commit", "compare"):
+        hub.write_config(require={"verified": route == "commit", "fast_forward": route == "compare"})
+    if route == "compare":
+        assert hub.sync().code == 0
+    many: dict[str, object] = {f"nginx/m{number:03d}": f"{number}\n" for number in range(120)} if route in ("tarball", "codeload") else {"nginx/deep/new": "new\n"}
+    if route == "blob":
+        many["nginx/link"] = Link("nginx.conf")
+    if route in ("lfs", "lfs_object"):
+        content = b"large\n"
+        oid = hashlib.sha256(content).hexdigest()
+        hub.repo.large[oid] = content
+        many["nginx/large"] = f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(content)}\n"
+        hub.write_config(lfs="fetch")
+    hub.repo.commit(many)
+    hub.write()
+
+
+@pytest.mark.parametrize(("route", "status"), [(route, STATUSES[number % 5]) for number, route in enumerate(LURED)])
+def test_a_server_that_a_redirect_a_netrc_or_a_proxy_points_to_is_never_shown_a_credential(hub: Stand, monkeypatch: pytest.MonkeyPatch, route: str, status: int) -> None:
+    """Every kind of request is led there, whatever stands in the environment. Where content may come from another host, it is asked without our token."""
+    home, netrc = Path(os.environ["HOME"]), "default login thief password canary-of-the-netrc\n"
+    (home / ".netrc").write_text(netrc)
+    (home / ".netrc").chmod(0o600)
+    monkeypatch.setattr("syncd.github.transport.BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr("syncd.github.ask.PAUSE_SECONDS", 0.001)
+    needing(hub, route)
+    with Lure() as lure:
+        for name in ("http_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://{lure.netloc}")
+        monkeypatch.setenv("NETRC", str(home / ".netrc"))
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(home / "none.pem"))
+        hub.github.trouble(route, lambda _answer: Answer(status, {"location": f"http://{lure.netloc}/here?a=b", "set-cookie": "c=d"}), times=99)
+        done = hub.sync()
+        assert hub.github.count(route) > 0, hub.github.routes()
+        assert done.code in (0, 4, 5), done.job["error"]
+        heard = b"\n".join(lure.heard)
+    assert hub.github.count("token") == 1 or route in ("token", "installation"), "who never saw our token can't refuse it"
+    hub.github.tell()
+    for value in (*hub.canary.values, "canary-of-the-netrc", "thief"):
+        assert not any(form in heard for form in forms(value)), "a credential was sent"
+    assert b"authorization" not in heard.lower() and b"cookie" not in heard.lower()
+    assert bool(heard) == (route in ("tarball", "codeload", "lfs_object")), "only content that is proven by its id may come from elsewhere"
