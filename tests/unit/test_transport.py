@@ -105,7 +105,7 @@ def test_a_request_goes_through_the_operators_proxy_with_its_password() -> None:
 
 def test_over_https_the_proxy_is_asked_for_a_tunnel_and_sees_no_credential_of_ours() -> None:
     with Wire(said("407 Proxy Authentication Required", "Content-Length: 0")) as proxy, network(Proxies({"https": proxy.url})) as net:
-        with pytest.raises(RemoteUnavailableError, match=r"the proxy does not let us through to ghe.example: .*407") as caught:
+        with pytest.raises(RemoteUnavailableError, match=r"it does not let us through to ghe.example: .*407") as caught:
             net.send(request("https://ghe.example"), patience())
         assert "HTTPS_PROXY" in (caught.value.hint or "")
     assert proxy.heard[0].startswith("CONNECT ghe.example:443 ") and "canary" not in proxy.heard[0]
