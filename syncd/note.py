@@ -71,6 +71,11 @@ def leave(workshop: Workshop, environ: Mapping[str, str]) -> None:
     return quick.write(file, note)
 
 
+def withdraw(workshop: Workshop) -> None:
+    """There is no note."""
+    quick.remove(f"{workshop.config.state}/{quick.NAME}")
+
+
 def _job(workshop: Workshop, job: Job, heads: Heads) -> dict[str, Any]:
     """What the check needs of one job. Raises NotPlainError."""
     identity, store, house = workshop.config.identities[job.identity], workshop.store, workshop.house(job)

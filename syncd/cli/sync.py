@@ -19,7 +19,7 @@ from syncd.errors import BugError, ConfigError, LockedError, SyncdError
 from syncd.memo import remember
 from syncd.messenger import Messenger
 from syncd.models import Job, RunReport, RunStatus
-from syncd.note import leave
+from syncd.note import leave, withdraw
 from syncd.wiring import Workshop, proxies_of
 
 MESSAGES_SECONDS = 10.0  # for `notify:`, after the last run; what takes longer is sent by the next sync
@@ -76,6 +76,8 @@ def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_de
         if code == 0 and ref is None and at_rest and not workshop.store.outbox.waiting():
             workshop.save_budgets()
             leave(workshop, settings.environ)
+        else:
+            withdraw(workshop)  # it is of before: with it the next run would ask the heads as they were, and then as they are
         return code
     finally:
         workshop.close()

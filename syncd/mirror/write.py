@@ -405,7 +405,7 @@ def _by_folder(actions: Iterable[Action]) -> dict[tuple[str, str], list[Action]]
 
 
 def _is_below_any(path: str, files: set[str]) -> bool:
-    return any(parent in files for parent in above(posixpath.dirname(path)))
+    return bool(files) and any(parent in files for parent in above(posixpath.dirname(path)))
 
 
 def _split(removals: Sequence[Action], writes: Sequence[Action]) -> tuple[list[Action], list[Action]]:

@@ -86,7 +86,7 @@ class BlobCache:
             count = self._write(temporary, chunks, size, hasher)
             if count != size or hasher.hexdigest() != blob:
                 raise BadResponseError(f"{count} bytes that are not blob {blob} ({size} bytes)", hint="nothing of it is used; the next run asks again")
-            os.rename(temporary, self._folder(blob[:2]) / blob[2:])
+            os.rename(temporary, f"{self._folder(blob[:2])}/{blob[2:]}")
         return count
 
     def add_hashed(self, sha256: str, size: int, chunks: Iterable[bytes]) -> str:
@@ -97,20 +97,20 @@ class BlobCache:
             if count != size or other.hexdigest() != sha256:
                 raise BadResponseError(f"{count} bytes that are not the content {sha256} ({size} bytes)", hint="nothing of it is used; the next run asks again")
             blob = git.hexdigest()
-            os.rename(temporary, self._folder(blob[:2]) / blob[2:])
+            os.rename(temporary, f"{self._folder(blob[:2])}/{blob[2:]}")
         return blob
 
-    def _folder(self, name: str) -> Path:
-        folder = self.directory / name
-        if not folder.is_dir():  # also when it was removed under us
+    def _folder(self, name: str) -> str:
+        folder = f"{self.directory}/{name}"
+        if not os.path.isdir(folder):  # also when it was removed under us
             for private in (self.directory, folder):  # makedirs gives its mode to the last folder alone
                 os.makedirs(private, mode=0o700, exist_ok=True)
         return folder
 
     @contextmanager
-    def _temporary(self, folder: str) -> Iterator[Path]:
+    def _temporary(self, folder: str) -> Iterator[str]:
         """A name for content that is not proven yet; nothing stands there afterwards. Raises StoreError for what our own disk does."""
-        temporary = self.directory / folder / f"{TEMPORARY}{secrets.token_hex(8)}"
+        temporary = f"{self.directory}/{folder}/{TEMPORARY}{secrets.token_hex(8)}"
         try:
             self._folder(folder)
             yield temporary
@@ -122,7 +122,7 @@ class BlobCache:
                 raise StoreError(f"can't keep a download in {self.directory}: {error}", hint="free some space on the disk of the state folder; the next run goes on by itself") from error
             raise
 
-    def _write(self, temporary: Path, chunks: Iterable[bytes], size: int, *hashers: _Hasher) -> int:
+    def _write(self, temporary: str, chunks: Iterable[bytes], size: int, *hashers: _Hasher) -> int:
         """How many bytes came. Raises _DiskError for our own disk, at the closing of the file too: some report only there what a write came to (close(2))."""
         count = 0
         with _new_file(temporary) as file:

@@ -18,10 +18,8 @@ COUNTER_ENDS = 0x7FFFFFFF  # SQLite's user_version is a signed 32-bit number
 
 def seal(*values: str | bytes) -> str:
     """Eight bytes that change with any bit of the values."""
-    hasher = hashlib.blake2b(digest_size=8)
-    for value in values:
-        hasher.update((value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")) + b"\0")
-    return hasher.hexdigest()
+    parts = [value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass") for value in values]
+    return hashlib.blake2b(b"\0".join([*parts, b""]), digest_size=8).hexdigest()
 
 
 def next_counter(found: int) -> int:

@@ -13,6 +13,16 @@ from syncd.engine.ports import Intent, JobState
 from syncd.models import Action, Entry, Kind, Local, Recorded, Standing, Stat, TreeEntry, Verb
 
 
+class _ByValue(dict[str, Any]):
+    """A member by its value. A look-up costs a tenth of a call of the class, and a ledger has thousands. Raises ValueError as that does."""
+
+    def __missing__(self, value: str) -> Any:
+        raise ValueError(f"{value!r} is not known")
+
+
+KINDS, STANDINGS = _ByValue({one.value: one for one in Kind}), _ByValue({one.value: one for one in Standing})
+
+
 def recorded_to_text(row: Recorded) -> str:
     stat = row.stat
     entry = row.entry
@@ -22,7 +32,16 @@ def recorded_to_text(row: Recorded) -> str:
 
 def recorded_from_text(text: str) -> Recorded:
     entry, stat, standing, wanted = json.loads(text)
-    return Recorded(_read_entry(entry), None if stat is None else Stat(*stat), Standing(standing), _read_entry(wanted) if wanted else None)
+    return Recorded(_read_entry(entry), None if stat is None else Stat(*stat), STANDINGS[standing], _read_entry(wanted) if wanted else None)
+
+
+def upstream_of(text: str) -> list[Any] | None:
+    """What upstream has for the row, as `files_to_bytes` writes it; None for a path that is no part of the set. Thousands are read at once."""
+    entry, _, standing, wanted = json.loads(text)
+    if STANDINGS[standing] is Standing.DROPPED:
+        return None
+    found: list[Any] = wanted or entry
+    return found
 
 
 def _entry(entry: Entry) -> list[Any]:
@@ -32,7 +51,7 @@ def _entry(entry: Entry) -> list[Any]:
 def _read_entry(values: list[Any]) -> Entry:
     """In the order of Entry's fields. A row from an older version ends sooner, and the fields it never knew are as they are by default."""
     blob, mode, kind, *rest = values
-    return Entry(blob, mode, Kind(kind), *rest)
+    return Entry(blob, mode, KINDS[kind], *rest)
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -41,8 +60,9 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value
 
 
-def files_to_bytes(files: Mapping[str, Entry]) -> bytes:
-    return zlib.compress(json.dumps({path: _entry(entry) for path, entry in files.items()}, separators=(",", ":")).encode("ascii"), 1)
+def files_to_bytes(files: Mapping[str, list[Any]]) -> bytes:
+    """A set from what `upstream_of` gave of its rows."""
+    return zlib.compress(json.dumps(files, separators=(",", ":")).encode("ascii"), 1)
 
 
 def files_from_bytes(body: bytes) -> dict[str, Entry]:

@@ -10,6 +10,7 @@ import os
 import pwd
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from syncd.engine.ports import AppliedSet, Head, Intent, JobState, Result
 from syncd.errors import StoreError
-from syncd.models import Change, Recorded, RunStatus, Standing, TreeEntry
+from syncd.models import Change, Recorded, RunStatus, TreeEntry
 from syncd.objects import is_object_id
 from syncd.store import outbox, rows, runs, schema
 from syncd.store.accepted import AcceptedHeads
@@ -253,9 +254,9 @@ class SqliteStore:
     def _keep_set(self, connection: Connection, job: str, result: Result) -> None:
         files = {}
         for path, row, mark in connection.execute(select(schema.file.c.path, schema.file.c.row, schema.file.c.seal).where(schema.file.c.job == job)):
-            recorded = _recorded(job, path, row, mark)
-            if recorded is not None and recorded.standing is not Standing.DROPPED:
-                files[path] = recorded.upstream
+            with suppress(ValueError, TypeError):
+                if is_whole(mark, job, path, row) and (upstream := rows.upstream_of(row)) is not None:
+                    files[path] = upstream
         body = rows.files_to_bytes(files)
         commit, at = result.report.commit or "", (result.state.last_run_at or datetime.now().astimezone()).isoformat()
         values = {"job": job, "commit": commit, "digest": result.state.applied_digest or "", "applied_at": at, "pinned": 0, "files": body, "seal": seal(job, commit, body)}

@@ -81,9 +81,10 @@ def late(hub: Stand, monkeypatch: pytest.MonkeyPatch, others: int) -> Iterator[L
 def with_others(hub: Stand, count: int) -> None:
     """Another identity, whose jobs come last in the configuration."""
     hub.github.accounts.add_personal(OTHERS_TOKEN, "grace")  # limits are each user's own
-    token = hub.folder / "others"
+    token = hub.folder / "others.token"
     token.write_text(OTHERS_TOKEN)
     token.chmod(0o600)
+    hub.canary.spared.add(token)
     hub.identities["others"] = {"token": {"file": str(token)}, "api": hub.served.url}
     for number in range(count):
         hub.github.add_repo(f"other/r{number}", {"f.conf": f"other {number}\n"})

@@ -44,6 +44,16 @@ def schema_of(file: Path) -> list[tuple[str, list[tuple[object, ...]]]]:
         return [*columns, ("number", number)]
 
 
+def objects_of(file: Path) -> dict[str, tuple[object, ...]]:
+    """Every table's and index's columns, keys and references, however their SQL is worded."""
+    with closing(sqlite3.connect(file)) as connection:
+        found: dict[str, tuple[object, ...]] = {}
+        for kind, name in connection.execute("SELECT type, name FROM sqlite_master ORDER BY name").fetchall():
+            asked = ("table_info", "foreign_key_list", "index_list") if kind == "table" else ("index_info",)
+            found[f"{kind} {name}"] = tuple(tuple(sorted(row[1:] if one == "index_list" else row for row in connection.execute(f"PRAGMA {one}('{name}')"))) for one in asked)
+        return found
+
+
 def rows_of(file: Path) -> dict[str, int]:
     with closing(sqlite3.connect(file)) as connection:
         return {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("file", "folder", "job", "intent", "applied_set", "run", "change", "listing", "budget")}
@@ -51,6 +61,13 @@ def rows_of(file: Path) -> dict[str, int]:
 
 def test_every_schema_before_this_one_has_its_fixture() -> None:
     assert [f"{number:04d}" for number in range(1, int(VERSION))] == RELEASED
+
+
+def test_a_new_store_has_the_schema_that_every_migration_together_comes_to(tmp_path: Path) -> None:
+    SqliteStore.open(tmp_path / "new").close()
+    SqliteStore.open(old_store(tmp_path / "old", RELEASED[0])).close()
+    new, old = tmp_path / "new" / FILE, tmp_path / "old" / FILE
+    assert objects_of(new) == objects_of(old) and schema_of(new)[-1] == schema_of(old)[-1]
 
 
 @pytest.mark.parametrize("version", RELEASED)
