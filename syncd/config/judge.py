@@ -16,7 +16,7 @@ Mark = Callable[[Key, str], Problem]
 
 
 def judge(config: Config, mark: Mark) -> list[Problem]:
-    return [*_identities(config, mark), *_destinations(config, mark), *_collisions(config, mark), *_switches(config, mark), *_not_yet(config, mark)]
+    return [*_identities(config, mark), *_destinations(config, mark), *_collisions(config, mark), *_switches(config, mark), *_web(config, mark), *_not_yet(config, mark)]
 
 
 def _identities(config: Config, mark: Mark) -> Iterator[Problem]:
@@ -76,6 +76,16 @@ def _switches(config: Config, mark: Mark) -> Iterator[Problem]:
             for index, rule in enumerate(job.paths):
                 if other != name and f"{rule.to}/".startswith(f"{folder}/"):
                     yield mark(("jobs", other, "paths", index, "to"), f"'{rule.to}' is in {folder}, which is the own folder of jobs.{name} (publish: symlink)")
+
+
+def _web(config: Config, mark: Mark) -> Iterator[Problem]:
+    """A listener that others can reach has a password. What a name stands for, and what systemd opens, only shows when it is opened."""
+    web = config.web
+    if web is None or web.password is not None or web.listen.startswith(("unix:", "fd:")):
+        return
+    host = web.listen.rpartition(":")[0].strip("[]")
+    if host != "localhost" and not host.startswith("127.") and host != "::1":
+        yield mark(("web", "listen"), f"'{web.listen}' can be reached by others, so it needs web.password (and a proxy with TLS in front: a password in the clear is everybody's)")
 
 
 def _not_yet(config: Config, mark: Mark) -> Iterator[Problem]:

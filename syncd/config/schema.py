@@ -319,14 +319,6 @@ class WebModel(Strict):
             raise ValueError(f"'{value}' is not a listening address; write 127.0.0.1:8480, unix:/run/syncd/web.sock or fd:NAME")
         return value
 
-    @model_validator(mode="after")
-    def _guarded(self) -> WebModel:
-        host = self.listen.rpartition(":")[0].strip("[]")
-        loopback = self.listen.startswith(("unix:", "fd:")) or host in ("localhost", "::1") or host.startswith("127.")
-        if not loopback and self.password is None:
-            raise ValueError("a listener that others can reach needs a password: (and a proxy with TLS in front)")
-        return self
-
 
 class NotifyModel(Strict):
     webhook: SecretHere

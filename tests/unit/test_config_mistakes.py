@@ -131,7 +131,7 @@ MISTAKES: dict[str, tuple[str, int, int, str, str]] = {
     "a hook with an open quote": (job("validate: echo 'open"), 8, 15, "jobs.nginx.validate", "can't be split"),
     "an empty hook": (job("on_change: []"), 8, 5, "jobs.nginx.on_change", "a command as a list needs"),
     "an unknown check": (job("validate: {check: [toml, ini]}"), 8, 5, "jobs.nginx.validate", "'ini' is no built-in check"),
-    "a listener for all": (BASE + "web: {listen: '0.0.0.0:80'}\n", 10, 1, "web", "needs a password"),
+    "a listener for all": (BASE + "web: {listen: '0.0.0.0:80'}\n", 10, 15, "web.listen", "it needs web.password"),
     "a port that is none": (BASE + "web: {listen: '127.0.0.1:99999'}\n", 10, 15, "web.listen", "is not a listening address"),
     "a link of many": (job("publish: symlink").replace("to: /srv/nginx/}", "to: /srv/nginx/}\n      - {from: b/, to: /srv/b/}"), 5, 3, "jobs.nginx", "publish: symlink needs exactly one path"),
 }  # fmt: skip
