@@ -62,7 +62,8 @@ def make_app(board: Board, password: Callable[[], Secret] | None, only_local_nam
 
     @app.get("/healthz", provide_automatic_options=False)
     def healthz() -> Response:
-        return _text(200, "alive")
+        frozen = board.frozen()
+        return _text(503, f"frozen: {frozen}") if frozen is not None else _text(200, "alive")
 
     @app.get("/readyz", provide_automatic_options=False)
     def readyz() -> Response:

@@ -1,4 +1,4 @@
-"""What the listener asks of whoever runs the jobs: one value, whenever somebody looks."""
+"""What the listener asks of whoever runs the jobs, whenever somebody looks."""
 
 from __future__ import annotations
 
@@ -12,3 +12,6 @@ class Board(Protocol):
 
     def readings(self) -> Readings:
         """How everything stands now. Raises StoreError."""
+
+    def frozen(self) -> str | None:
+        """What does not move that should, in words; None when all is well."""

@@ -151,7 +151,7 @@ def _from_systemd(name: str, environ: Mapping[str, str]) -> list[socket.socket]:
     chosen = [FIRST_DESCRIPTOR + index for index, one in enumerate(names[:count]) if one == name] if ours else []
     if not chosen:
         given = f"; it gave {', '.join(names[:count])}" if ours and count else ""
-        raise ConfigError(f"web.listen: systemd gave no socket named {name}{given}", hint=f"in syncd.socket: FileDescriptorName={name}, and start the socket unit")
+        raise ConfigError(f"web.listen: systemd gave no socket named {name}{given}", hint=f"in syncd-web.socket: FileDescriptorName={name}, and start the socket unit")
     return [_adopted(descriptor, name) for descriptor in chosen]
 
 
@@ -160,11 +160,11 @@ def _adopted(descriptor: int, name: str) -> socket.socket:
         copy = os.dup(descriptor)  # a reload opens it again
         one = socket.socket(fileno=copy)
     except OSError as error:
-        raise ConfigError(f"web.listen: what systemd gave as {name} is no socket: {error.strerror}", hint="in syncd.socket: ListenStream=") from error
+        raise ConfigError(f"web.listen: what systemd gave as {name} is no socket: {error.strerror}", hint="in syncd-web.socket: ListenStream=") from error
     os.set_inheritable(descriptor, False)
     if one.type != socket.SOCK_STREAM or one.family not in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6):
         one.close()
-        raise ConfigError(f"web.listen: what systemd gave as {name} is no stream socket", hint="in syncd.socket: ListenStream=")
+        raise ConfigError(f"web.listen: what systemd gave as {name} is no stream socket", hint="in syncd-web.socket: ListenStream=")
     return one
 
 

@@ -108,6 +108,13 @@ def test_ready_says_which_job_is_stale_and_why_and_is_ready_again_after_a_succes
         assert hub.sync().code == 0 and ask(web, "/readyz").status == 200
 
 
+def test_a_daemon_that_does_not_move_is_not_called_alive(board: StoreBoard) -> None:
+    with listening(board) as web:
+        assert (ask(web, "/healthz").status, ask(web, "/healthz").text) == (200, "alive\n")
+        board.stuck = "the clock has not ticked for 90 s"
+        assert (ask(web, "/healthz").status, ask(web, "/healthz").text) == (503, "frozen: the clock has not ticked for 90 s\n")
+
+
 def test_metrics_come_in_prometheus_own_content_type(board: StoreBoard) -> None:
     board.life = Life(datetime.now(UTC), runs={("nginx", "changed"): 2})
     with listening(board) as web:
@@ -264,11 +271,12 @@ from syncd.config.model import Web as WebConfig
 from syncd.web.server import Web
 from syncd.errors import SyncdError
 address, name, names = sys.argv[1:]
+from tests.support.board import FixedBoard
 made = socket.socket(); made.bind((address, 0)); made.listen()
 os.dup2(made.fileno(), 3)
 environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": names}
 try:
-    web = Web(WebConfig(f"fd:{name}"), None, environ)
+    web = Web(WebConfig(f"fd:{name}"), FixedBoard(), environ)
 except SyncdError as error:
     sys.exit(f"{error.message} / {error.hint}")
 import http.client
@@ -287,7 +295,7 @@ def test_a_socket_that_systemd_opened_is_found_by_its_name() -> None:
     done = handed_over("127.0.0.1", "web", "web")
     assert done.stdout == "alive\n False\n", done.stderr
     other = handed_over("127.0.0.1", "web", "ssh")
-    assert "systemd gave no socket named web; it gave ssh / in syncd.socket: FileDescriptorName=web" in other.stderr
+    assert "systemd gave no socket named web; it gave ssh / in syncd-web.socket: FileDescriptorName=web" in other.stderr
     open_to_all = handed_over("0.0.0.0", "web", "web")
     assert open_to_all.returncode == 1 and "needs web.password" in open_to_all.stderr
 

@@ -20,12 +20,16 @@ AT = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 @dataclass
 class StoreBoard:
-    """`now` is what the clock says; the real one where it is None. `fails` is raised instead of an answer."""
+    """`now` is what the clock says; the real one where it is None. `fails` is raised instead of an answer; `stuck` is what does not move."""
 
     config: Config
     life: Life = field(default_factory=lambda: Life(AT))
     now: datetime | None = None
     fails: Exception | None = None
+    stuck: str | None = None
+
+    def frozen(self) -> str | None:
+        return self.stuck
 
     def readings(self) -> Readings:
         if self.fails is not None:
@@ -40,6 +44,9 @@ class StoreBoard:
 @dataclass
 class FixedBoard:
     """One job in step, and nothing behind it."""
+
+    def frozen(self) -> str | None:
+        return None
 
     def readings(self) -> Readings:
         job = Job("nginx", "ops", "acme/infra", "main", (PathRule("nginx", "/etc/nginx", True),))
