@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-
 import click
 
 from syncd.cli.reports import printable
+from syncd.engine.lines import LARGEST, changed_lines
 
-DIFF_LIMIT = 256 << 10
+DIFF_LIMIT = LARGEST
 HIDDEN = "(not everybody may read it; --show-secrets shows the lines)"
 
 
@@ -22,10 +21,7 @@ def note(text: str) -> str:
 
 def diff_lines(old: bytes | None, new: bytes | None) -> list[str]:
     """Coloured lines of a unified diff; one line of explanation for what is binary, large, or not there any more (None)."""
-    if old is None or new is None:
-        return [note("(the bytes are not kept any more)")]
-    if b"\0" in old + new or max(len(old), len(new)) > DIFF_LIMIT:
-        return [note("(binary or large)")]
-    before, after = old.decode("utf-8", "replace").splitlines(), new.decode("utf-8", "replace").splitlines()
-    lines = list(difflib.unified_diff(before, after, lineterm="", n=2))[2:]
+    lines = changed_lines(old, new)
+    if isinstance(lines, str):
+        return [note(f"({lines})")]
     return [click.style(f"      {printable(line)}", fg={"+": "green", "-": "red"}.get(line[:1])) for line in lines]

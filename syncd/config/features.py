@@ -7,5 +7,4 @@ from __future__ import annotations
 
 NOT_YET: dict[str, str] = {
     "web.webhook": "the push webhook",
-    "web.show_diffs": "showing diffs on the status page",
 }

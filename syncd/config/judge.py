@@ -97,6 +97,5 @@ def _not_yet(config: Config, mark: Mark) -> Iterator[Problem]:
             if is_used and f"jobs.*.{key}" in NOT_YET:
                 yield mark(("jobs", name, key), f"{NOT_YET[f'jobs.*.{key}']} is not available yet")
     web = config.web
-    for key, used_too in (("webhook", web is not None and web.webhook is not None), ("show_diffs", web is not None and web.show_diffs)):
-        if used_too and f"web.{key}" in NOT_YET:
-            yield mark(("web", key), f"{NOT_YET[f'web.{key}']} is not available yet")
+    if web is not None and web.webhook is not None and "web.webhook" in NOT_YET:
+        yield mark(("web", "webhook"), f"{NOT_YET['web.webhook']} is not available yet")

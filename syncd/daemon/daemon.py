@@ -31,6 +31,7 @@ from syncd.daemon.work import Work
 from syncd.errors import ConfigError, SyncdError
 from syncd.models import Job, Trigger
 from syncd.readings import Life, Readings, read
+from syncd.recent import RecentRun, recent
 from syncd.wiring import AN_HOUR, Workshop
 
 LOG = logging.getLogger("syncd.daemon")
@@ -219,6 +220,10 @@ class Daemon:
     def readings(self) -> Readings:
         """How everything stands now. Raises StoreError."""
         return read(self.workshop.config, self.workshop.store, self.clock.now(), self.life())
+
+    def recent(self, show_diffs: bool) -> tuple[RecentRun, ...]:
+        """What the last runs changed. Raises StoreError."""
+        return recent(self.workshop.store, self.workshop.blobs, show_diffs)
 
     def next_run(self, job: str) -> datetime | None:
         """When the job runs next: at its next turn that nothing holds it from; None for one without turns."""

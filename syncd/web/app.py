@@ -38,9 +38,9 @@ HEADERS = {
 }
 
 
-def make_app(board: Board, password: Callable[[], Secret] | None, only_local_names: bool) -> Flask:
+def make_app(board: Board, password: Callable[[], Secret] | None, only_local_names: bool, show_diffs: bool) -> Flask:
     """The WSGI application. `password` reads the one that is asked for; None asks for none. `only_local_names`: answer only where the
-    Host header names this machine's loopback."""
+    Host header names this machine's loopback. `show_diffs`: the page may show lines of files that everybody may read."""
     app = Flask(__name__)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
@@ -80,7 +80,7 @@ def make_app(board: Board, password: Callable[[], Secret] | None, only_local_nam
 
     @app.get("/", provide_automatic_options=False)
     def index() -> Response:
-        return Response(redact(render_template("status.html", view=page.view(board.readings()), version=__version__)), mimetype="text/html")
+        return Response(redact(render_template("status.html", view=page.view(board.readings(), board.recent(show_diffs)), version=__version__)), mimetype="text/html")
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from syncd.readings import Readings
+from syncd.recent import RecentRun
 
 
 class Board(Protocol):
@@ -15,3 +17,6 @@ class Board(Protocol):
 
     def frozen(self) -> str | None:
         """What does not move that should, in words; None when all is well."""
+
+    def recent(self, show_diffs: bool) -> Sequence[RecentRun]:
+        """What the last runs changed, the newest first. Raises StoreError."""

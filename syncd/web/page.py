@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from syncd.engine.hooks import named
 from syncd.readings import ORDER, JobReading, Readings, ago, delivery_trouble, paused_text, rfc3339, span
+from syncd.recent import RecentChange, RecentRun
 
 SIGNS = {"failing": "✕", "drift": "!", "paused": "‖", "never": "·", "in_step": "✓"}
 WORDS = {"failing": "failing", "drift": "drift", "paused": "paused", "never": "not yet run", "in_step": "in step"}
@@ -46,6 +48,20 @@ class Limit:
 
 
 @dataclass(frozen=True)
+class Run:
+    """`moved` says from which commit to which, `counted` what it did in one word or two; `changes` are as they were read."""
+
+    job: str
+    good: bool
+    when: When
+    moved: str
+    counted: str
+    error: str | None
+    changes: tuple[RecentChange, ...]
+    more: int
+
+
+@dataclass(frozen=True)
 class View:
     """Everything that the template shows."""
 
@@ -55,9 +71,10 @@ class View:
     rows: tuple[Row, ...]
     limits: tuple[Limit, ...]
     troubles: tuple[str, ...]
+    runs: tuple[Run, ...]
 
 
-def view(readings: Readings) -> View:
+def view(readings: Readings, recent: Sequence[RecentRun]) -> View:
     rows = sorted((_row(one, readings.at) for one in readings.jobs), key=lambda row: ORDER.index(row.word))
     limits = tuple(
         Limit(name, budget.limit, budget.remaining, _in(budget.reset_at, readings.at))
@@ -66,7 +83,7 @@ def view(readings: Readings) -> View:
     )
     troubles = tuple(text for one in readings.deliveries if (text := delivery_trouble(one)) is not None)
     counted = Counter(one.word for one in readings.jobs)
-    return View(summary(counted), counted["failing"] + counted["drift"] == 0, rfc3339(readings.at) or "", tuple(rows), limits, troubles)
+    return View(summary(counted), counted["failing"] + counted["drift"] == 0, rfc3339(readings.at) or "", tuple(rows), limits, troubles, tuple(_run(one, readings.at) for one in recent))
 
 
 def summary(counted: Counter[str]) -> str:
@@ -109,3 +126,11 @@ def _in(moment: datetime | None, now: datetime) -> When:
         return When("–", None)
     seconds = (moment - now).total_seconds()
     return When(f"in {span(seconds)}" if seconds > 0 else "now", rfc3339(moment))
+
+
+def _run(one: RecentRun, now: datetime) -> Run:
+    commit, previous = (one.commit or "")[:7], (one.previous or "")[:7]
+    moved = f"{previous} → {commit}" if previous and commit and previous != commit else commit
+    files = len(one.changes) + one.more
+    counted = ("1 file" if files == 1 else f"{files} files") if files else one.status
+    return Run(one.job, one.status not in ("failed", "refused"), When(ago(one.at, now), rfc3339(one.at)), moved, counted, one.error, one.changes, one.more)

@@ -40,7 +40,7 @@ class Web:
         if password is not None:
             password()  # now, not when somebody asks
         self._doors = open_doors(web.listen, environ, password is not None)
-        app = make_app(board, password, only_local_names=password is None and self._doors.is_network)
+        app = make_app(board, password, only_local_names=password is None and self._doors.is_network, show_diffs=web.show_diffs)
         self._map: dict[int, Any] = {}
         server = waitress.create_server(
             app, map=self._map, sockets=self._doors.sockets, threads=THREADS, connection_limit=CONNECTIONS, channel_timeout=IDLE_SECONDS, cleanup_interval=IDLE_SECONDS // 3,

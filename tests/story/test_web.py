@@ -136,6 +136,33 @@ def test_the_page_says_the_truth_in_its_first_sentence(hub: Stand, board: StoreB
         assert "<h1>1 of 1 job is failing</h1>" in ask(web, "/").text
 
 
+def test_the_page_shows_what_happened_last_and_lines_only_where_asked_for_and_everybody_may_read_them(hub: Stand) -> None:
+    hub.write_config(paths=[{"from": "nginx/", "to": f"{hub.dest}/"}, {"from": "secret.conf", "to": f"{hub.dest}/secret.conf", "mode": "0600"}])
+    hub.repo.commit({"secret.conf": "password one\n"}, "x")
+    assert hub.sync().code == 0
+    hub.repo.commit({"nginx/nginx.conf": "<b>two</b>\n", "secret.conf": "password two\n", "nginx/binary": b"\0\1"}, "x")
+    assert hub.sync().code == 0
+    board = board_of(hub)
+    with listening(board) as web:
+        plain = ask(web, "/").text
+    assert f"{hub.dest}/nginx.conf" in plain and "3 files" in plain and "two" not in plain
+    web = Web(WebConfig("127.0.0.1:0", show_diffs=True), board, {})
+    try:
+        shown = ask(web, "/").text
+    finally:
+        web.close()
+    assert '<span class="added">+&lt;b&gt;two&lt;/b&gt;\n</span>' in shown and '<span class="gone">-one\n</span>' in shown
+    assert "password" not in shown and f"{hub.dest}/secret.conf</span> <small>(not everybody may read it)</small>" in shown and "(binary or large)" in shown
+
+
+def test_a_file_too_long_for_the_page_is_named_with_its_number_of_lines(hub: Stand) -> None:
+    hub.repo.commit({f"nginx/{number}.conf": "".join(f"line {line}\n" for line in range(900)) for number in range(60)}, "x")
+    assert hub.sync().code == 0
+    runs = board_of(hub).recent(show_diffs=True)
+    assert [len(run.changes) for run in runs] == [50] and runs[0].more == 12
+    assert sum(len(change.lines) for change in runs[0].changes) <= 2000 and "901 lines, too many for this page" in {change.why_none for change in runs[0].changes}
+
+
 def test_what_a_repository_or_a_hook_says_is_text_and_never_markup(hub: Stand) -> None:
     hub.write_config(validate={"shell": "echo '<script>alert(1)</script>' >&2; exit 1"})
     assert hub.sync().code == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,8 @@ from syncd.engine.ports import JobState
 from syncd.github.limits import BudgetView
 from syncd.models import Job, PathRule
 from syncd.readings import JobReading, Life, Readings, read
+from syncd.recent import RecentRun, recent
+from syncd.store.blobs import BlobCache
 from syncd.store.store import SqliteStore
 from tests.support.stand import Stand
 
@@ -31,6 +34,13 @@ class StoreBoard:
     def frozen(self) -> str | None:
         return self.stuck
 
+    def recent(self, show_diffs: bool) -> Sequence[RecentRun]:
+        store = SqliteStore.peek(self.config.state)
+        try:
+            return recent(store, BlobCache(self.config.state / "blobs"), show_diffs)
+        finally:
+            store.close()
+
     def readings(self) -> Readings:
         if self.fails is not None:
             raise self.fails
@@ -47,6 +57,9 @@ class FixedBoard:
 
     def frozen(self) -> str | None:
         return None
+
+    def recent(self, show_diffs: bool) -> Sequence[RecentRun]:
+        return ()
 
     def readings(self) -> Readings:
         job = Job("nginx", "ops", "acme/infra", "main", (PathRule("nginx", "/etc/nginx", True),))

@@ -1,0 +1,91 @@
+"""What the last runs changed, as values for a page: files, and their lines where they may be shown.
+
+Promises: bounded in runs, files and lines; only lines of files whose destination everybody may read (contract section 1, "Diffs").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from syncd.engine.lines import LARGEST, changed_lines
+from syncd.models import Recorded
+from syncd.store.blobs import BlobCache
+from syncd.store.rows import PastChange
+from syncd.store.store import SqliteStore
+
+RUNS = 10
+FILES_OF_A_RUN = 50
+LINES_OF_ALL = 2000
+READABLE_BY_ALL = 0o004
+
+
+@dataclass(frozen=True)
+class RecentChange:
+    """`lines` are a unified diff's; `why_none` says why there are none, and is None too where nobody asked for them."""
+
+    action: str
+    path: str
+    lines: tuple[str, ...] = ()
+    why_none: str | None = None
+
+
+@dataclass(frozen=True)
+class RecentRun:
+    """`more` counts the changes that are not shown."""
+
+    job: str
+    at: datetime | None
+    status: str
+    commit: str | None
+    previous: str | None
+    error: str | None
+    changes: tuple[RecentChange, ...]
+    more: int = 0
+
+
+def recent(store: SqliteStore, blobs: BlobCache, show_diffs: bool) -> tuple[RecentRun, ...]:
+    """The last runs that changed something or failed, the newest first. Raises StoreError."""
+    runs = store.history(limit=RUNS)
+    ledger = {name: store.recorded(name) for name in {run.job for run in runs}} if show_diffs else {}
+    found, left = [], LINES_OF_ALL
+    for run in runs:
+        changes = []
+        for change in run.changes[:FILES_OF_A_RUN]:
+            one = _change(change, ledger.get(run.job, {}), blobs, left) if show_diffs else RecentChange(change.action, change.path)
+            left -= len(one.lines)
+            changes.append(one)
+        found.append(RecentRun(run.job, _time(run.started_at), run.status, run.commit, run.previous, run.error, tuple(changes), len(run.changes) - len(changes)))
+    return tuple(found)
+
+
+def _change(change: PastChange, recorded: Mapping[str, Recorded], blobs: BlobCache, left: int) -> RecentChange:
+    row = recorded.get(change.path)
+    if change.before == change.after:
+        return RecentChange(change.action, change.path)
+    if row is None or not row.entry.mode & READABLE_BY_ALL:  # one that is not mirrored any more has no mode that would tell
+        return RecentChange(change.action, change.path, why_none="not everybody may read it")
+    lines = changed_lines(_content(change.before, blobs), _content(change.after, blobs))
+    if isinstance(lines, str):
+        return RecentChange(change.action, change.path, why_none=lines)
+    if len(lines) > left:
+        return RecentChange(change.action, change.path, why_none=f"{len(lines)} lines, too many for this page")
+    return RecentChange(change.action, change.path, tuple(lines))
+
+
+def _content(blob: str | None, blobs: BlobCache) -> bytes | None:
+    if blob is None:
+        return b""
+    try:
+        with blobs.open(blob) as content:
+            return content.read(LARGEST + 1)
+    except KeyError:
+        return None
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
