@@ -64,7 +64,9 @@ def _change(change: PastChange, recorded: Mapping[str, Recorded], blobs: BlobCac
     row = recorded.get(change.path)
     if change.before == change.after:
         return RecentChange(change.action, change.path)
-    if row is None or not row.entry.mode & READABLE_BY_ALL:  # one that is not mirrored any more has no mode that would tell
+    if row is None:
+        return RecentChange(change.action, change.path, why_none="it is not mirrored any more, and so nothing tells who may read it")
+    if not row.entry.mode & READABLE_BY_ALL:
         return RecentChange(change.action, change.path, why_none="not everybody may read it")
     lines = changed_lines(_content(change.before, blobs), _content(change.after, blobs))
     if isinstance(lines, str):

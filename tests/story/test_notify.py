@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import sqlite3
+import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -387,3 +389,59 @@ def test_nobody_there_is_said_plainly() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     assert post(f"http://127.0.0.1:{port}/{KEY}", "{}", "syncd", None, None) == postal.Outcome(f"127.0.0.1:{port}", "can't be reached: Connection refused")
+
+
+def certificate(folder: Path) -> Path:
+    """A certificate for localhost that only itself vouches for, with its key, in one file."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, name, now = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")]), datetime.now(UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(7)
+    made = made.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1)).add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    signed = made.sign(key, hashes.SHA256())
+    file = folder / "localhost.pem"
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file.write_bytes(signed.public_bytes(serialization.Encoding.PEM) + private)
+    return file
+
+
+def test_a_certificate_is_verified_and_through_a_proxy_too(tmp_path: Path) -> None:
+    file, asked = certificate(tmp_path), []
+    with receiving() as receiver, socket.create_server(("127.0.0.1", 0)) as proxy:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(file)
+        receiver.socket = context.wrap_socket(receiver.socket, server_side=True)
+        address = f"https://ann:s3cret@localhost:{receiver.server_address[1]}/{KEY}"
+        where = f"localhost:{receiver.server_address[1]}"
+        assert post(address, "{}", "syncd", None, None) == postal.Outcome(where, "its certificate can't be trusted: self-signed certificate")
+        assert receiver.got == []
+        assert post(address, '{"a": 1}', "syncd", str(file), None) == postal.Outcome(where)
+        assert receiver.headers[-1]["authorization"] == "Basic " + base64.b64encode(b"ann:s3cret").decode()
+
+        def tunnel() -> None:
+            client, _ = proxy.accept()
+            with client, socket.create_connection(receiver.server_address[:2]) as server:
+                asked.append(client.recv(4096))
+                client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                back = threading.Thread(target=pump, args=(server, client), daemon=True)
+                back.start()
+                pump(client, server)
+                back.join()
+
+        thread = threading.Thread(target=tunnel, daemon=True)
+        thread.start()
+        through = f"http://proxyuser:pr0xy@127.0.0.1:{proxy.getsockname()[1]}"
+        assert post(address, '{"a": 2}', "syncd", str(file), through) == postal.Outcome(where) and receiver.got == [{"a": 1}, {"a": 2}]
+        thread.join()
+    assert asked[0].startswith(f"CONNECT {where} HTTP/1".encode()) and b"Proxy-Authorization: Basic " + base64.b64encode(b"proxyuser:pr0xy") in asked[0]
+    assert KEY.encode() not in asked[0] and b"s3cret" not in asked[0]
+
+
+def pump(source: socket.socket, to: socket.socket) -> None:
+    """Bytes from one to the other until there are no more."""
+    with suppress(OSError):
+        while chunk := source.recv(65536):
+            to.sendall(chunk)
+        to.shutdown(socket.SHUT_WR)
