@@ -28,7 +28,6 @@ from syncd.store.store import SqliteStore
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 20
 FIRST_PAUSE_SECONDS = 30.0
 LONGEST_PAUSE_SECONDS = 3600.0
 GIVE_UP_SECONDS = 86_400.0
@@ -85,9 +84,8 @@ class Messenger:
             thread.join(wait_seconds)
 
     def send_due(self) -> float:
-        """Everything whose time has come was tried once; how many seconds until there is something to send again. Raises StoreError."""
-        claimed = self._store.outbox.claim([endpoint.name for endpoint in self._endpoints], self._now(), AT_ONCE)
-        for one in claimed:
+        """Everything whose time has come was tried (of an endpoint that fails, one message); how many seconds until there is something to send again. Raises StoreError."""
+        while (one := self._store.outbox.claim([endpoint.name for endpoint in self._endpoints], self._now())) is not None:
             self._send(one)
         next_at = self._store.outbox.next_at()
         return LOOK_SECONDS if next_at is None else min(LOOK_SECONDS, max(0.0, next_at - self._now()))
@@ -129,7 +127,7 @@ class Messenger:
             return
         pause = max(self._pause(one.attempts), outcome.pause_seconds or 0.0)
         given_up = now + pause - one.created_at > GIVE_UP_SECONDS
-        self._store.outbox.failed(one, outcome.host, outcome.why, now, None if given_up else now + pause)
+        self._store.outbox.failed(one, outcome.host, outcome.why, now, now + pause, given_up)
         ending = "it is given up" if given_up else "it is tried again" if one.attempts == 0 else None
         if ending is not None:
             log.warning("can't tell %s (%s) of %s: %s; %s", outcome.host, endpoint.name, one.job, outcome.why, ending)

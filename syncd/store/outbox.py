@@ -61,18 +61,19 @@ class Outbox:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def claim(self, endpoints: Iterable[str], now: float, at_most: int) -> list[Waiting]:
-        """Messages whose time has come, for nobody else to send during the next minute. Those for other endpoints than these are dropped."""
+    def claim(self, endpoints: Iterable[str], now: float) -> Waiting | None:
+        """A message whose time has come, for nobody else to send during the next minute. Those for other endpoints than these are dropped."""
         known, table = sorted(endpoints), schema.notice
 
-        def work(connection: Connection) -> list[Waiting]:
+        def work(connection: Connection) -> Waiting | None:
             connection.execute(delete(table).where(table.c.endpoint.not_in(known)))
-            found = connection.execute(_due(now).order_by(table.c.next_at).limit(at_most)).all()
-            for row in found:
-                connection.execute(update(table).where(table.c.endpoint == row.endpoint, table.c.job == row.job).values(next_at=now + CLAIM_SECONDS))
-            return [Waiting(row.endpoint, row.job, row.id, row.body, row.created_at, row.attempts) for row in found]
+            row = connection.execute(_due(now).order_by(table.c.next_at, table.c.created_at).limit(1)).first()
+            if row is None:
+                return None
+            connection.execute(update(table).where(table.c.endpoint == row.endpoint, table.c.job == row.job).values(next_at=now + CLAIM_SECONDS))
+            return Waiting(row.endpoint, row.job, row.id, row.body, row.created_at, row.attempts)
 
-        return self._database.write(work) if self.waiting() else []
+        return self._database.write(work) if self.waiting() else None
 
     def waiting(self) -> int:
         return self._database.read(lambda connection: int(connection.execute(select(func.count()).select_from(schema.notice)).scalar_one()))
@@ -89,17 +90,17 @@ class Outbox:
 
         self._database.write(work)
 
-    def failed(self, one: Waiting, host: str | None, why: str, now: float, next_at: float | None) -> None:
-        """It is tried again at `next_at`; without one it is given up."""
+    def failed(self, one: Waiting, host: str | None, why: str, now: float, again_at: float, given_up: bool) -> None:
+        """It is tried again at `again_at`, or given up; and so long nothing else is sent there: however many wait, an endpoint that fails is tried once a pause."""
 
         def work(connection: Connection) -> None:
             table = schema.notice
-            if next_at is None:
+            if given_up:
                 connection.execute(_mine(one))
-            else:
-                mine = (table.c.endpoint == one.endpoint, table.c.job == one.job, table.c.id == one.id)
-                connection.execute(update(table).where(*mine).values(attempts=one.attempts + 1, next_at=next_at))
-            _count(connection, one.endpoint, host, failed=1, dropped=int(next_at is None), last_failed_at=now, error=why)
+            at_least = {"attempts": func.max(table.c.attempts, one.attempts + 1), "next_at": func.max(table.c.next_at, again_at)}
+            connection.execute(update(table).where(table.c.endpoint == one.endpoint, table.c.job != one.job).values(**at_least))
+            connection.execute(update(table).where(table.c.endpoint == one.endpoint, table.c.job == one.job, table.c.id == one.id).values(attempts=one.attempts + 1, next_at=again_at))
+            _count(connection, one.endpoint, host, failed=1, dropped=int(given_up), last_failed_at=now, error=why)
 
         self._database.write(work)
 
@@ -115,7 +116,7 @@ class Outbox:
         return self._database.read(query)
 
 
-def _due(now: float) -> Select[tuple[object, ...]]:
+def _due(now: float) -> Select[Any]:
     table = schema.notice
     return select(table).where(or_(table.c.next_at <= now, table.c.next_at > now + FARTHEST_SECONDS))
 

@@ -22,6 +22,7 @@ from syncd.web.board import Board
 from syncd.web.doors import open_doors
 
 log = logging.getLogger(__name__)
+logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it would say of each request that it has to wait
 
 THREADS = 4
 CONNECTIONS = 100
