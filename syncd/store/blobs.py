@@ -237,7 +237,7 @@ def _let_go(descriptor: int) -> None:
 
 
 @contextmanager
-def _new_file(path: Path) -> Iterator[FileIO]:
+def _new_file(path: str) -> Iterator[FileIO]:
     """A file of our own, closed afterwards. Raises _DiskError when it can't be made, or when closing it fails and nothing else went wrong before."""
     try:
         file = FileIO(path, "xb", opener=_private)
