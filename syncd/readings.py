@@ -14,6 +14,7 @@ from threading import Lock
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from syncd import quick
 from syncd.config.cron import parse_cron
 from syncd.config.model import Config
 from syncd.engine.hooks import first_line
@@ -22,14 +23,16 @@ from syncd.errors import LockedError
 from syncd.github.limits import BudgetView, reserve_of
 from syncd.models import Job, RunReport, RunStatus
 from syncd.store import spent
-from syncd.store.lock import is_held
+from syncd.store.lock import daemon_runs, is_held
 from syncd.store.outbox import Delivery
 from syncd.store.store import SqliteStore
+from syncd.turns import turns_of
 
 ORDER = ("failing", "drift", "paused", "never", "in_step")  # the worst first
 LOOKS = 3  # a run may end between the look at its state and the look at its lock
 SPENDERS_SHOWN = 3
 UNKNOWN = BudgetView(None, None, None)
+HOLDS = "holds.json"
 INTERVALS = 3  # staler than so many, and a job is not ready
 
 
@@ -112,9 +115,10 @@ def read(config: Config, store: SqliteStore, now: datetime, life: Life | None = 
     asked = config.jobs if names is None else {name: config.jobs[name] for name in names}
     states, files = store.states(asked), store.file_counts()
     jobs = []
+    following_turns = _next_runs(config, {name: states.get(name, JobState()) for name in asked}, now) if life is None or not life.next_runs else life.next_runs
     for name, job in asked.items():
         state = _at_rest(states.get(name, JobState()), name, store, config.state)
-        following = life.next_runs[name] if life is not None and name in life.next_runs else _next_run(job, state, config.timezone)
+        following = following_turns.get(name) if _has_turns(state, now) else None
         reading = JobReading(job, state, state_of(state, now), files.get(name, 0), following, life is not None and name in life.running)
         jobs.append(replace(reading, stale=_stale(reading, now, life, config.timezone), interval_seconds=_interval_seconds(job, config.timezone, now)))
     told = store.outbox.deliveries(endpoint.name for endpoint in config.endpoints())
@@ -238,11 +242,35 @@ def _at_rest(state: JobState, name: str, store: SqliteStore, state_dir: Path) ->
     return state  # the same each time, and nobody at work: it was interrupted, or its reload is owed
 
 
-def _next_run(job: Job, state: JobState, timezone: str) -> datetime | None:
-    """When the job is due next by its own schedule, after its last run."""
-    if state.last_run_at is None:
-        return None
-    return turns_after(job, timezone, state.last_run_at, 1)
+def write_holds(state_dir: Path, holds: Mapping[str, datetime]) -> None:
+    """`status` beside the daemon knows until when these jobs are left alone after a failure."""
+    quick.write(str(state_dir / HOLDS), {"written_by": quick.written_by(), "holds": {job: until.isoformat() for job, until in holds.items()}})
+
+
+def _read_holds(state_dir: Path) -> dict[str, datetime]:
+    try:
+        return {job: datetime.fromisoformat(until) for job, until in quick.read(str(state_dir / HOLDS))["holds"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}  # none yet, or a damaged one: the turns are right but for who failed
+
+
+def _next_runs(config: Config, states: Mapping[str, JobState], now: datetime) -> dict[str, datetime | None]:
+    """When each of these jobs is due next: by the running daemon's turns; without one by its own schedule, after its last run."""
+    daemon = daemon_runs(config.state)
+    holds, turns = (_read_holds(config.state), turns_of(config.jobs, config.timezone)) if daemon else ({}, {})
+    found: dict[str, datetime | None] = {}
+    for name, state in states.items():
+        if daemon:
+            begins = state.paused_until if state.paused(now) and state.paused_until is not None else now
+            found[name] = turns[name].next_after(max(begins, holds.get(name, now)))
+        else:
+            found[name] = turns_after(config.jobs[name], config.timezone, state.last_run_at, 1) if state.last_run_at is not None else None
+    return found
+
+
+def _has_turns(state: JobState, now: datetime) -> bool:
+    """Is there a time at which the job goes on by itself?"""
+    return not state.paused(now) or not (state.held or state.paused_until is None)
 
 
 def turns_after(job: Job, timezone: str, moment: datetime, count: int) -> datetime | None:

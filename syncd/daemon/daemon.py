@@ -26,12 +26,12 @@ from syncd.daemon.queue import Queue
 from syncd.daemon.schedule import GUARD_SECONDS, Timetable
 from syncd.daemon.service import Service
 from syncd.daemon.telling import Telling
-from syncd.daemon.turns import first_time, turns_of
 from syncd.daemon.work import Work
 from syncd.errors import ConfigError, SyncdError
 from syncd.models import Job, Trigger
-from syncd.readings import Life, Readings, read
+from syncd.readings import Life, Readings, read, write_holds
 from syncd.recent import RecentRun, recent
+from syncd.turns import first_time, turns_of
 from syncd.wiring import AN_HOUR, Workshop
 
 LOG = logging.getLogger("syncd.daemon")
@@ -71,6 +71,7 @@ class Daemon:
         self._workers_wanted = 0
         self._budgets_saved_at = self.clock.monotonic()
         self._tidied_at = self.clock.monotonic()
+        self._holds_told: dict[str, float] | None = None
         self._frozen: str | None = None
 
     # --- beginning ----------------------------------------------------------------------------------------------------
@@ -165,6 +166,7 @@ class Daemon:
         try:
             self.work.save()
             self._look_at_the_store()
+            self._tell_holds()
             if self.clock.monotonic() - self._budgets_saved_at >= BUDGETS_SECONDS:
                 self._budgets_saved_at = self.clock.monotonic()
                 self.workshop.save_budgets()
@@ -207,6 +209,13 @@ class Daemon:
             elif held and not state.failures and state.last_error_kind is None:
                 self.board.see(name, state, now)
                 self.queue.release([name])
+
+    def _tell_holds(self) -> None:
+        """Commands beside us can say when a failed job's turn is: the next one after its hold."""
+        holds = self.queue.holds()
+        if holds != self._holds_told:
+            self._holds_told = holds
+            write_holds(self.workshop.config.state, {job: self.clock.now() + timedelta(seconds=until - self.clock.monotonic()) for job, until in holds.items()})
 
     def life(self) -> Life:
         """What only this process knows, at this moment: the readings of web and metrics are made with it."""

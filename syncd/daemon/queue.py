@@ -162,6 +162,12 @@ class Queue:
         with self._changed:
             return self._holds.get(job)
 
+    def holds(self) -> dict[str, float]:
+        """Job -> monotonic seconds until which it is held, for those that are."""
+        with self._changed:
+            now = self._clock.monotonic()
+            return {job: hold.until for job, hold in self._holds.items() if hold.until > now}
+
     def release(self, jobs: list[str]) -> None:
         """Nothing holds these jobs any more: their configuration, or who they are, has changed."""
         with self._changed:

@@ -19,7 +19,7 @@ from apscheduler.schedulers.blocking import BlockingScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from syncd.clock import Clock
-from syncd.daemon.turns import ByCron, Turn
+from syncd.turns import ByCron, Turn
 
 GUARD_SECONDS = 5.0
 STEP_SECONDS = 2.0  # a wall clock that moved so much against monotonic time was set

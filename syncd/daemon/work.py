@@ -21,7 +21,6 @@ from syncd.daemon.backoff import after_run
 from syncd.daemon.board import Board
 from syncd.daemon.queue import Queue, Request
 from syncd.daemon.telling import Telling
-from syncd.daemon.turns import share_of
 from syncd.engine.pay import run_and_pay
 from syncd.engine.ports import JobState
 from syncd.engine.rest import Rest, rest_of, still
@@ -29,6 +28,7 @@ from syncd.engine.run import House, Options
 from syncd.errors import BugError, LockedError, SyncdError
 from syncd.github.heads import SharedHeads
 from syncd.models import Job, RunReport, RunStatus, Trigger
+from syncd.turns import share_of
 from syncd.wiring import Workshop
 
 LOG = logging.getLogger("syncd.daemon")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import signal
 import socket
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from syncd.config.load import load_config
+from syncd.turns import turns_of
 from tests.support.daemon import daemon
 from tests.support.stand import Stand, stand
 
@@ -108,3 +111,22 @@ def test_a_configuration_that_is_wrong_at_the_start_is_said_and_nothing_is_made(
     hub.config.write_text(hub.config.read_text() + "nonsense: 1\n")
     refused = hub.call("run")
     assert refused.code == 2 and "nonsense" in refused.err and not hub.state.exists()
+
+
+def test_status_says_when_the_daemon_comes_next_and_that_a_held_job_does_not(hub: Stand) -> None:
+    hub.write_config(every="1h")
+    with daemon(hub) as running:
+        running.says("2 written")
+        turns = turns_of(load_config(hub.config, {}).jobs, "UTC")
+        before = turns["nginx"].next_after(datetime.now(UTC))
+        told = datetime.fromisoformat(hub.call("status", "--json").job["next_run"])
+        assert before is not None and told in (before.replace(microsecond=0), turns["nginx"].next_after(before).replace(microsecond=0))  # type: ignore[union-attr]
+        assert hub.call("pause", "nginx").code == 0 and hub.call("status", "--json").job["next_run"] is None
+        hub.repo.commit({"nginx/nginx.conf": "two\n"})
+        running.send(signal.SIGUSR1)
+        running.says("paused")
+        assert hub.call("resume", "nginx").code == 0
+        assert running.says("1 written")["trigger"] == "start", "it is noticed within seconds"
+        assert running.ends() == 0
+    row = hub.call("status", "--json").job
+    assert datetime.fromisoformat(row["next_run"]) == datetime.fromisoformat(row["last_run"]) + timedelta(hours=1), "without a daemon: as the schedule says after the last run"

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from syncd.config.cron import parse_cron
 from syncd.daemon.schedule import Timetable
-from syncd.daemon.turns import ByCron, Every, first_time, turns_of
 from syncd.models import Job, PathRule
+from syncd.turns import ByCron, Every, first_time, turns_of
 from tests.support.clock import FakeClock
 from tests.support.scheduler import under
 
