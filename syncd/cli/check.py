@@ -15,11 +15,14 @@ LOGIN_SECONDS = 60.0
 
 @click.command(name="check", short_help="Every mistake in the configuration.")
 @click.option("--online", is_flag=True, help="Also ask GitHub: every identity, and every job's repository and ref.")
+@click.option("--without-secrets", is_flag=True, help="Leave keys and tokens unopened: for places that have none, like a pipeline.")
 @click.pass_obj
-def command(settings: Settings, online: bool) -> int:
+def command(settings: Settings, online: bool, without_secrets: bool) -> int:
     """Say every mistake in the configuration at once, each with its file, line and column. Exit 2 when there is one."""
+    if online and without_secrets:
+        raise click.UsageError("--online asks GitHub, which takes the secrets that --without-secrets leaves unopened")
     config, mark = settings.load_with_places()
-    problems = judge_secrets(config, settings.environ, mark)
+    problems = [] if without_secrets else judge_secrets(config, settings.environ, mark)
     if problems:
         raise ConfigError(problems)
     jobs, identities = len(config.jobs), len(config.identities)

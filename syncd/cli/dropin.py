@@ -132,7 +132,7 @@ def _command(made: DropIn, config: Config, ground: Ground, timer: bool) -> None:
     made.add(f"ExecStart={start} {'sync' if timer else 'run'}", reason)
     if not timer:
         made.add("ExecReload=", "as above")
-        made.add(f"ExecReload={start} -q check", "a wrong configuration is refused before the daemon hears of it")
+        made.add(f"ExecReload={start} -q check --without-secrets", "a wrong configuration is refused before the daemon hears of it")
         made.add("ExecReload=/bin/sh -c 'kill -HUP $$MAINPID'", "as in the unit")
     if _inside(ground.program, HIDDEN):
         made.remarks.append(f"{ground.program} is hidden from services by ProtectHome=: install syncd where everybody may read, like /opt/syncd")

@@ -117,7 +117,7 @@ def install(root: Path, wheel: Path) -> None:
     for distribution in [*requirements("syncd").values(), importlib.metadata.distribution("pip")]:
         for file in distribution.files or ():
             source = Path(str(distribution.locate_file(file)))
-            if not str(file).startswith("..") and source.is_file() and "__pycache__" not in str(file):
+            if not str(file).startswith("..") and source.is_file():  # with what is compiled: the service's user could not keep it
                 (site / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, site / file)
     shutil.copy2(wheel, root / "opt" / wheel.name)

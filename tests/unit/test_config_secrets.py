@@ -151,3 +151,11 @@ def test_a_credential_whose_file_is_missing_in_the_unit_is_named_and_so_is_the_l
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "given"))
     code, mistakes, _ = checked(tmp_path, text=CONFIG.replace("{folder}/app.pem", "{{credential: app.pem}}"))
     assert code == 2 and "the credential app.pem is empty" in mistakes[0] and "LoadCredential=app.pem:" in mistakes[0]
+
+
+def test_a_check_without_secrets_opens_none_and_still_sees_every_other_mistake(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(CONFIG.format(folder=tmp_path))
+    for text, code in ((CONFIG, 0), (CONFIG.replace("every:", "evry:"), 2)):
+        (tmp_path / "config.yaml").write_text(text.format(folder=tmp_path))
+        assert run(["-c", str(tmp_path / "config.yaml"), "-q", "check", "--without-secrets"]) == code
+    assert run(["-c", str(tmp_path / "config.yaml"), "check", "--online", "--without-secrets"]) == 2
