@@ -189,9 +189,8 @@ def until(what: str, asked: Callable[[], object], seconds: float = PATIENCE_SECO
 
 
 @contextmanager
-def booted(wheel: Path, scratch: Path) -> Iterator[Machine]:
-    """A machine with syncd installed, up to multi-user. Nothing of it is left afterwards. Raises CannotBoot."""
-    base = tree()
+def booted(base: Path, wheel: Path, scratch: Path) -> Iterator[Machine]:
+    """A machine above the tree `base` with syncd installed, up to multi-user. Nothing of it is left afterwards. Raises CannotBoot."""
     for name in ("upper", "work", "root"):
         (scratch / name).mkdir()
     _with_overlay(base, scratch, lambda root: install(root, wheel))

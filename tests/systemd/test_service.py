@@ -81,22 +81,18 @@ def test_a_reload_takes_a_new_job_and_refuses_a_broken_configuration_aloud(site:
     site.until_text("/srv/other/nginx.conf", "three\n")
 
 
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
+def test_a_credential_that_is_missing_or_unreadable_is_named_in_the_journal(site: Site) -> None:
+    site.install()
+    for damage, words in (
         ("rm /etc/syncd/app.pem", "the credential app.pem is empty"),
         ("echo nonsense > /etc/syncd/app.pem", "this is no PEM private key"),
-        ("rm /etc/syncd/app.pem; mkdir /etc/syncd/app.pem", "app.pem"),
-    ],
-    ids=["missing", "no key", "a folder"],
-)
-def test_a_credential_that_is_missing_or_unreadable_is_named_in_the_journal(site: Site, damage: str, words: str) -> None:
-    site.install()
-    site.machine.run("sh", "-c", damage)
-    assert site.machine.systemctl("restart", UNIT, check=False).returncode != 0
-    until("it has given up", lambda: site.machine.show(UNIT, "ActiveState") in ("failed", "inactive"))
-    said = site.journal(UNIT)
-    assert words in said and "github.ops.private_key" in said, said
+        ("rm /etc/syncd/app.pem; mkdir /etc/syncd/app.pem", "there is no credential app.pem"),
+    ):
+        site.machine.run("sh", "-c", damage)
+        assert site.machine.systemctl("restart", UNIT, check=False).returncode != 0
+        until("it has given up", lambda: site.machine.show(UNIT, "ActiveState") in ("failed", "inactive"))
+        said = site.journal(UNIT)
+        assert words in said and "github.ops.private_key" in said, said
 
 
 def writable(site: Site, unit: str, user: str) -> list[str]:
