@@ -10,6 +10,7 @@ import click
 
 from syncd.cli.common import Settings, emit
 from syncd.cli.identities import ending, kind_of
+from syncd.cli.init import lag
 from syncd.cli.reports import printable
 from syncd.config.model import Config
 from syncd.config.secrets import judge_secrets
@@ -49,7 +50,7 @@ def command(settings: Settings) -> int:
     workshop = Workshop.open(config, settings.environ, only_look=True)
     codes = []
     try:
-        for finding in [*_config(config), *_store(workshop), *_logins(workshop), *_online(workshop), *_ending(workshop), *_destinations(config), *_push(config)]:
+        for finding in [*_config(config), *_store(workshop), *_logins(workshop), *_online(workshop), *_ending(workshop), *_destinations(config), *_service(settings), *_push(config)]:
             sign, colour = MARKS[finding.mark]
             emit(settings, f"{click.style(sign, fg=colour)} {finding.what:<13} {printable(finding.text)}")
             if finding.hint:
@@ -137,6 +138,12 @@ def _destinations(config: Config) -> Iterator[Finding]:
                 yield Finding("bad" if one.grave else "note", "destination", f"{job.name}: {one.text}", one.hint, 1)
             if not any(one.grave for one in found):
                 yield Finding("good", "destination", f"{rule.to}{'/' if rule.directory else ''} ({job.name}) can be written")
+
+
+def _service(settings: Settings) -> Iterator[Finding]:
+    behind = lag(settings)
+    if behind is not None:
+        yield Finding("note", "service", f"{behind} was written for another configuration than this", "syncd init --systemd --install, then restart the service")
 
 
 def _push(config: Config) -> Iterator[Finding]:

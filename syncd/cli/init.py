@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 import sys
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from syncd.errors import ConfigError, MirrorError
 
 OURS = "# syncd:"
 NAME = "50-syncd.conf"
+PLACE = Path("/etc/systemd/system")
 UNITS = ("syncd.service", "syncd-root.service", "syncd-sync.service", "syncd-sync.timer")
 
 
@@ -118,7 +120,25 @@ def program() -> str:
     called = Path(sys.argv[0])
     beside = Path(sys.executable).with_name("syncd")
     found = called if called.name == "syncd" and called.is_file() else beside
-    return os.path.abspath(found)
+    return os.path.realpath(found)
+
+
+def lag(settings: Settings) -> str | None:
+    """The installed drop-in that says something else than the configuration needs today; None where there is none, or it is up to date."""
+    config = _load(settings)
+    for timer in (False, True):
+        made = dropin.judge(config, dropin.Ground(owner_of, program()), timer)
+        file = PLACE / f"{made.unit}.d" / NAME
+        wanted = dropin.render(made, config.path)
+        with suppress(OSError):
+            found = file.read_text()
+            if found.startswith(wanted.splitlines()[0]) and _without_comments(found) != _without_comments(wanted):  # of this very configuration
+                return str(file)
+    return None
+
+
+def _without_comments(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
 def shipped(name: str) -> str:

@@ -63,7 +63,7 @@ def read_secret(ref: SecretRef, environ: Mapping[str, str], what: str) -> Secret
         return Secret(_read(Path(ref.value), what, private=True))
     file = _credential(ref.value, environ, what)
     if _blank(file):  # what the unit's SetCredential= gives where LoadCredential='s file is missing
-        raise ConfigError(f"{what}: the credential {ref.value} is empty", hint=f"the file that LoadCredential={ref.value}: names is missing or empty; put it there and restart the service")
+        raise ConfigError(f"{what}: the credential {ref.value} is empty", hint=f"the file that LoadCredential={ref.value}: names is missing, empty or no file; put it there and restart the service")
     return Secret(_read(file, what, private=False))
 
 

@@ -115,3 +115,13 @@ def test_the_drop_in_is_understood_by_systemd(hub: Stand, tmp_path: Path) -> Non
     unit = "syncd-root.service"
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(folder / unit)], capture_output=True, text=True, check=False, env={**os.environ, "SYSTEMD_UNIT_PATH": f"{folder}:"})
     assert "syncd" not in done.stderr and done.returncode == 0, done.stderr
+
+
+def test_doctor_says_when_the_drop_in_is_behind_the_configuration(hub: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "image"
+    assert hub.call("init", "--systemd", "--install", "--root", str(root)).code == 0
+    monkeypatch.setattr("syncd.cli.init.PLACE", root / "etc/systemd/system")
+    assert "service" not in hub.call("doctor").out
+    hub.write_config(paths=[{"from": "nginx/", "to": f"{hub.folder}/dest/"}, {"from": "nginx/", "to": f"{hub.folder}/new/"}])
+    done = hub.call("doctor")
+    assert "! service" in done.out and "syncd init --systemd --install" in done.out, done.out

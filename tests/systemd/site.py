@@ -28,7 +28,7 @@ class Site:
     served: Served
     repo: Repository
     private_key: str
-    cursor: str
+    cursor: str = ""
     jobs: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -60,8 +60,11 @@ class Site:
         self.machine.write(f"/etc/systemd/system/{unit}.d/{name}.conf", text)
         self.machine.systemctl("daemon-reload")
 
+    def forget_journal(self) -> None:
+        self.cursor = self.machine.run("journalctl", "-n0", "--show-cursor", "-q").stdout.partition("cursor: ")[2].strip()
+
     def journal(self, unit: str | None = None) -> str:
-        """What was logged since this test began."""
+        """What was logged since this test began, or since it was forgotten."""
         return self.machine.run("journalctl", "--no-pager", "-o", "cat", f"--after-cursor={self.cursor}", *(("-u", unit) if unit else ())).stdout
 
     def status(self, unit: str = "syncd.service") -> dict[str, Any]:
@@ -94,8 +97,8 @@ def site(machine: Machine) -> Iterator[Site]:
     serving = serve(github)
     started: list[Served] = []
     machine.in_network(lambda: started.append(serving.__enter__()))
-    cursor = machine.run("journalctl", "-n0", "--show-cursor", "-q").stdout.partition("cursor: ")[2].strip()
-    made = Site(machine, github, started[0], repo, private_key, cursor)
+    made = Site(machine, github, started[0], repo, private_key)
+    made.forget_journal()
     made.jobs["web"] = {"repo": "acme/infra", "ref": "main", "every": "1s", "paths": [{"from": "nginx/", "to": "/srv/web/"}]}
     try:
         yield made
