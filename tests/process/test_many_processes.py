@@ -17,6 +17,7 @@ from tests.support.daemon import daemon
 from tests.support.stand import Result, Stand, signatures, stand
 
 ROUNDS = int(os.environ.get("SYNCD_PROCESS_ROUNDS", "5"))
+DAEMON_ROUNDS = int(os.environ.get("SYNCD_PROCESS_ROUNDS", "2"))
 AT_ONCE = (("sync",), ("sync", "--json"), ("plan",), ("sync", "nginx"), ("status",), ("history",), ("plan", "--json"), ("status", "--json"))
 
 
@@ -95,11 +96,11 @@ def test_a_daemon_one_shots_and_rollbacks_share_a_store_and_nothing_is_lost(offi
     sets, exits = [dict.fromkeys(names)], Counter[tuple[str, int]]()
     sets[0] = {name: f"{number}\n" for number, name in enumerate(names)}
     with daemon(hub) as running:
-        for round_ in range(ROUNDS):
+        for round_ in range(DAEMON_ROUNDS):
             sets.append({name: f"round {round_}\n" if int(name.partition(".")[0]) % 3 == round_ % 3 else content for name, content in sets[-1].items()})
             hub.repo.commit({f"nginx/{name}": content for name, content in sets[-1].items()})
             running.send(signal.SIGUSR1)
-            at = (("sync",), ("rollback", "nginx"), ("sync", "--json"), ("status",), ("sync",), ("history", "--json"), ("sync", "nginx"))
+            at = (("sync",), ("rollback", "nginx"), ("sync", "--json"), ("plan",), ("sync",), ("history", "--json"), ("sync", "nginx"))
             for arguments, done in at_once(hub, at):
                 exits[arguments[0], done.code] += 1
                 assert done.code in (0, 11) and "Traceback" not in done.err, (arguments, done)

@@ -1,0 +1,128 @@
+"""A turn that finds a job at rest says what a run would say, and touches neither store nor disk; whatever differs is left to a run."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from syncd.engine.rest import rest_of, still
+from syncd.engine.run import run_job
+from syncd.github.heads import SharedHeads
+from syncd.models import RunStatus, Trigger
+from syncd.store.lock import job_lock
+from tests.support.simulated import Simulated, simulated
+from tests.support.stand import signatures
+
+HAPPENINGS = int(os.environ.get("SYNCD_HAPPENINGS", "40"))
+
+
+@pytest.fixture
+def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
+    with simulated(tmp_path, monkeypatch) as made:
+        made.github.add_repo("acme/r", {"files/a": "a\n", "files/sub/b": "b\n", "files/c": "c\n"})
+        yield made
+
+
+def test_whatever_happened_still_says_unchanged_only_where_a_run_would(days: Simulated) -> None:
+    """Random happenings (SYNCD_HAPPENINGS): after each, what the short look says is held to what the run then finds."""
+    rng = random.Random(12)
+    days.add("j", "acme/r", drift="restore")
+    days.begin(rng.random)
+    workshop, patience = days.daemon.workshop, days.daemon.workshop.patience
+    dest, said = days.folder / "dest" / "j", {True: 0, False: 0}
+
+    def edit() -> None:
+        (dest / "a").write_text(f"{rng.random()}\n")
+
+    def same_bytes_again() -> None:
+        text = (dest / "c").read_text()
+        (dest / "c").unlink()
+        (dest / "c").write_text(text)
+
+    def swap_folder() -> None:
+        (dest / "sub").rename(days.folder / f"moved{rng.random()}")
+        (dest / "sub").symlink_to(next(days.folder.glob("moved*")))
+
+    def state(**more: object) -> None:
+        workshop.store.change_state("j", lambda now: replace(now, **more))  # type: ignore[arg-type]
+
+    def hand() -> None:
+        days.jobs["j"]["mode"] = rng.choice(("0644", "0640", "0600"))
+        workshop.adopt(days.config)
+
+    happenings = [
+        lambda: None, lambda: None, lambda: None, edit, lambda: (dest / "c").unlink(missing_ok=True), lambda: os.chmod(dest / "a", 0o600), same_bytes_again, hand,
+        lambda: days.github.repos["acme/r"].commit({"files/a": f"{rng.random()}\n"}), lambda: days.github.repos["acme/r"].commit({"other": f"{rng.random()}\n"}),
+        lambda: state(paused_reason="x"), lambda: state(held=True), lambda: state(failures=1, last_error_kind="store"), lambda: state(settled=False),
+        lambda: workshop.store.forget("j"), swap_folder, lambda: state(paused_reason="x", paused_until=days.clock.now() - timedelta(1)),
+    ]  # fmt: skip
+    for _ in range(HAPPENINGS):
+        job = workshop.config.jobs["j"]
+        for _ in range(3):  # come to rest
+            state(paused_reason=None, paused_until=None, held=False)
+            if (dest / "sub").is_symlink():
+                (dest / "sub").unlink()
+            run_job(job, workshop.house(job, SharedHeads()), patience(job))
+        rest = rest_of(job, workshop.house(job), patience(job), 1000)
+        assert rest is not None
+        rng.choice(happenings)()
+        days.clock.advance(10)
+        job, counter = workshop.config.jobs["j"], workshop.store.counter()
+        house, before = workshop.house(job, SharedHeads()), signatures(dest)
+        quick = still(rest, job, house, patience(job), Trigger.SCHEDULE)
+        assert workshop.store.counter() == counter and signatures(dest) == before, "it only looks"
+        report = run_job(job, house, patience(job))
+        said[quick is not None] += 1
+        if quick is not None:
+            assert (report.status, report.changes, report.error, report.commit) == (RunStatus.UNCHANGED, (), None, quick.commit), report
+            assert quick.status is RunStatus.UNCHANGED and quick.files == report.files and signatures(dest) == before
+    assert min(said.values()) > HAPPENINGS / 10, f"both answers were tried: {said}"
+
+
+def test_a_quiet_turn_costs_one_304_and_writes_the_time_later(days: Simulated) -> None:
+    for name in ("one", "two"):
+        days.add(name, "acme/r", "5m")
+    days.begin(lambda: 0.5)
+    days.run(700)
+    store, file = days.daemon.workshop.store, days.folder / "state" / "syncd.db"
+    days.daemon.guard()
+    days.github.forget_requests()
+    before, counter, stat = len(days.reports), store.counter(), os.stat(file)
+    days.guard_seconds = 1e9
+    days.run(300)
+    assert len(days.reports) - before == 2 and [(one.route, one.status) for one in days.github.asked] == [("head", 304)], "one tick, one request"
+    assert store.counter() == counter and os.stat(file).st_mtime_ns == stat.st_mtime_ns, "nothing was written"
+    last = store.state("one").last_run_at
+    days.daemon.guard()
+    state = store.state("one")
+    assert last is not None and state.last_run_at == state.last_success_at and state.last_run_at > last
+
+
+def test_a_commit_id_is_looked_after_without_a_request(days: Simulated) -> None:
+    days.add("pinned", "acme/r", "5m", ref=days.github.repos["acme/r"].head())
+    days.begin(lambda: 0.5)
+    days.run(700)
+    days.github.forget_requests()
+    (days.folder / "dest" / "pinned" / "a").write_text("edited\n")
+    days.run(300)
+    assert (days.folder / "dest" / "pinned" / "a").read_text() == "a\n", "drift is put back"
+    days.run(600)
+    days.github.forget_requests()
+    days.run(3600)
+    assert days.github.asked == []
+
+
+def test_a_job_that_another_process_holds_is_asked_for_again_soon(days: Simulated) -> None:
+    days.add("j", "acme/r", "1h")
+    days.begin(lambda: 0.5)
+    with job_lock(days.folder / "state", "j"):
+        days.run(20)
+        assert [report.error.kind for _, report in days.reports if report.error] == ["locked"] * len(days.reports) and days.reports
+    days.run(90)
+    assert days.settled() == {"j": None} and days.daemon.queue.hold_of("j") is None
