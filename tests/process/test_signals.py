@@ -110,7 +110,9 @@ def interrupted(hub: Stand, arguments: list[str], asked: threading.Event, number
             hub.canary.heard("an interrupted process", out + err)
         finally:
             process.kill()
-        return Ended(process.returncode, out, err, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        print(f"ended {seconds:.2f} s after {signal.Signals(number).name}")
+        return Ended(process.returncode, out, err, seconds)
 
 
 @pytest.mark.parametrize(("name", "number"), CASES, ids=[f"{name}, {signal.Signals(number).name}" for name, number in CASES])
