@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shlex
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from syncd.errors import ChangedUnderneathError, MirrorError, UnsafePathError
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 OPEN_BELOW = OPEN_FOLDER | os.O_NOFOLLOW
+TREE = re.compile(r"([0-9]{8}T[0-9]{6})-[0-9a-f]{12}\Z")  # a tree of publish: symlink: when it was made, and the intent that made it
 
 
 class Missing(Exception):
@@ -57,7 +60,9 @@ def _not_a_folder(folder: int, name: str, path: str, error: OSError) -> MirrorEr
         return UnsafePathError(
             f"{path} is a link to {target}; syncd writes through no link",
             path=path,
-            hint=f"write to: {os.path.realpath(path)} instead, or make {path} a real folder",
+            hint=f"publish: symlink made it; say so again, or remove it (rm {shlex.quote(path)}) and sync: the trees behind it stay"
+            if TREE.match(target)
+            else f"write to: {os.path.realpath(path)} instead, or make {path} a real folder",
         )
     if not stat.S_ISDIR(found.st_mode):
         return InTheWayError(f"{path} is a file where a folder is needed", path=path, hint="move it away, or give the job another to:")

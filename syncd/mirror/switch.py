@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import os
 import posixpath
-import re
 import secrets
+import shlex
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ from syncd.engine.ports import Applied, Blobs, Mirror, Outcome, Target
 from syncd.errors import ChangedUnderneathError, MirrorError, UnsafePathError
 from syncd.mirror.carry import Carrying, Instead, names_in, owner_of, shares_blocks, sizes
 from syncd.mirror.disk import DiskMirror
-from syncd.mirror.folders import OPEN_BELOW, OPEN_FOLDER, translated
+from syncd.mirror.folders import OPEN_BELOW, OPEN_FOLDER, TREE, translated
 from syncd.mirror.kernel import syncfs
 from syncd.mirror.leftovers import PREFIX
 from syncd.mirror.room import check_room
@@ -34,7 +34,6 @@ from syncd.mirror.scan import stat_of
 from syncd.mirror.write import Batch
 from syncd.models import Action, Job, Kind, Local, Publish, Stat, Verb
 
-TREE = re.compile(r"([0-9]{8}T[0-9]{6})-[0-9a-f]{12}\Z")  # when it was made, and the intent that made it
 STAMP = "%Y%m%dT%H%M%S"
 SHOWN = 3
 CATCH_UP = 3  # passes for what others write into the live tree while a new one is made
@@ -88,9 +87,10 @@ class SwitchedMirror:
             return None
 
     def _in_the_way(self, what: str) -> UnsafePathError:
+        aside = f"{self._parent}.{self._name}.before"  # beside our own folder: inside it would be in the way again
         return UnsafePathError(
             f"{what}; with publish: symlink it has to be syncd's own link", path=self._link,
-            hint=f"move it away (mv {self._link} {self._link}.before) and sync again; syncd replaces nothing it did not make",
+            hint=f"move it away (mv {shlex.quote(self._link)} {shlex.quote(aside)}) and sync again; syncd replaces nothing it did not make",
         )  # fmt: skip
 
     @contextmanager

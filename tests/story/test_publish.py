@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -398,7 +399,9 @@ def test_what_stands_at_the_link_and_is_not_ours_is_refused_with_the_steps(site:
     else:
         place.symlink_to("/etc")
     done = site.sync()
-    assert done.code == 1 and done.job["error"]["kind"] == "mirror" and "mv " in done.job["error"]["hint"]
+    assert done.code == 1 and done.job["error"]["kind"] == "mirror"
+    follow(done.job["error"]["hint"])
+    assert site.sync().code == 0 and tree_of(live(site)) == {"nginx.conf": b"one\n", "sites/a.conf": b"a\n"}
 
 
 def test_switching_the_ways_is_refused_with_the_steps(site: Stand) -> None:
@@ -416,6 +419,33 @@ def test_switching_the_ways_is_refused_with_the_steps(site: Stand) -> None:
     site.write_config(publish="symlink")
     done = site.sync()
     assert done.code == 1 and "is not a link" in done.job["error"]["message"]
+    follow(done.job["error"]["hint"])
+    assert site.sync().code == 1, "the folder of the link holds what other paths wrote: named, with the steps"
+
+
+def test_files_become_a_link_by_the_steps_that_are_told(site: Stand) -> None:
+    site.write_config(publish="files")
+    site.sync()
+    site.write_config(publish="symlink")
+    done = site.sync()
+    assert done.code == 1 and tree_of(link(site)) == {"nginx.conf": b"one\n", "sites/a.conf": b"a\n"}
+    follow(done.job["error"]["hint"])
+    assert site.sync().code == 0 and tree_of(live(site)) == {"nginx.conf": b"one\n", "sites/a.conf": b"a\n"}
+    assert site.sync().job["status"] == "unchanged"
+
+
+def test_a_link_becomes_files_by_the_steps_that_are_told(site: Stand) -> None:
+    site.sync()
+    site.write_config(publish="files")
+    follow(site.sync().job["error"]["hint"])
+    assert site.sync().code == 0 and not link(site).is_symlink() and tree_of(link(site)) == {"nginx.conf": b"one\n", "sites/a.conf": b"a\n"}
+    assert site.sync().job["status"] == "unchanged"
+
+
+def follow(hint: str) -> None:
+    """What the hint says to do is done."""
+    (step,) = re.findall(r"\(((?:mv|rm) [^)]+)\)", hint)
+    subprocess.run(shlex.split(step), check=True)
 
 
 def test_a_lost_store_adopts_the_live_tree(site: Stand) -> None:
