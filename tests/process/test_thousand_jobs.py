@@ -15,7 +15,7 @@ import pytest
 from tests.support.daemon import daemon
 from tests.support.stand import Stand, stand
 
-SECONDS = float(os.environ.get("SYNCD_SOAK_SECONDS", "120"))
+SECONDS = float(os.environ.get("SYNCD_SOAK_SECONDS", "60"))
 REPOSITORIES, JOBS = 50, 1000
 RSS_MIB = 90.0
 CPU_SHARE = 0.03
