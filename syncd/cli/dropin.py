@@ -53,7 +53,7 @@ class Place:
 @dataclass
 class DropIn:
     """`unit` is what it belongs to, `lines` are (section, text, reason), `why_root` says what the user syncd could not do, `steps` are commands
-    to run before the service starts, and `remarks` what somebody should know first.
+    to run before the service starts, `remarks` what somebody should know first, and `files` other units that belong to it.
     """
 
     unit: str
@@ -61,6 +61,7 @@ class DropIn:
     lines: list[tuple[str, str, str]] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
 
     @property
     def as_root(self) -> bool:
@@ -270,10 +271,8 @@ def _listener(made: DropIn, config: Config) -> None:
     kind, _, rest = config.web.listen.partition(":")
     if kind == "fd":
         made.add("Sockets=syncd-web.socket", f"web.listen: {config.web.listen}", section="Service")
-        made.remarks.append(
-            f"web.listen: {config.web.listen} takes its socket from systemd: write /etc/systemd/system/syncd-web.socket with [Socket] ListenStream=127.0.0.1:8480, "
-            f"FileDescriptorName={rest}, Service={made.unit}, and enable it"
-        )
+        made.files["syncd-web.socket"] = SOCKET.format(name=rest, unit=made.unit)
+        made.steps.append("systemctl enable --now syncd-web.socket")
     elif kind == "unix":
         folder = posixpath.dirname(rest)
         if folder == "/run/syncd":
@@ -288,6 +287,17 @@ def _listener(made: DropIn, config: Config) -> None:
 
 # --- text ---------------------------------------------------------------------------------------------------------------
 
+SOCKET = """\
+# syncd: written by `syncd init --systemd`: the socket of web.listen. Another address: systemctl edit syncd-web.socket
+
+[Socket]
+ListenStream=127.0.0.1:8480
+FileDescriptorName={name}
+Service={unit}
+
+[Install]
+WantedBy=sockets.target
+"""
 HEAD = "# syncd: written by `syncd init --systemd` from {config}; write it again after changes there. Lines of your own belong in another drop-in."
 
 

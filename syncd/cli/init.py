@@ -154,6 +154,7 @@ def _install(settings: Settings, made: dropin.DropIn, text: str, root: Path) -> 
     folder = root / "etc/systemd/system"
     files = {folder / name: shipped(name) for name in UNITS}
     files |= {root / "etc/sysusers.d/syncd.conf": shipped("sysusers.conf"), root / "etc/tmpfiles.d/syncd.conf": shipped("tmpfiles.conf")}
+    files |= {folder / name: content for name, content in made.files.items()}
     files[folder / f"{made.unit}.d" / NAME] = text
     strangers = [str(file) for file in files if file.exists() and not file.read_text(errors="replace").startswith(OURS)]
     if strangers:
@@ -188,7 +189,7 @@ def _next_steps(settings: Settings, made: dropin.DropIn, installed: bool, timer:
         return
     unit = "syncd-sync.timer" if timer else made.unit
     others = [one for one in ("syncd.service", "syncd-root.service", "syncd-sync.timer") if one != unit and os.path.lexists(_wanted_by(one))]
-    steps = ["systemd-sysusers", "systemd-tmpfiles --create /etc/tmpfiles.d/syncd.conf", *made.steps, "systemctl daemon-reload"]
+    steps = ["systemd-sysusers", "systemd-tmpfiles --create /etc/tmpfiles.d/syncd.conf", "systemctl daemon-reload", *made.steps]
     steps += [f"systemctl disable --now {one}    # one of them runs the jobs, not two" for one in others]
     steps += [f"systemctl enable {unit}", f"systemctl restart {unit}"]
     say(settings, "next, as root:\n" + "\n".join(f"  {dropin.clean(step)}" for step in steps))

@@ -93,6 +93,17 @@ def test_installing_puts_units_user_and_drop_in_into_place_and_says_the_next_com
     assert hub.call("init", "--systemd", "--install", "--root", str(root)).code == 0
 
 
+def test_a_listener_on_systemds_socket_gets_its_socket_unit(hub: Stand, tmp_path: Path) -> None:
+    hub.extra["web"] = {"listen": "fd:page"}
+    hub.write()
+    root = tmp_path / "image"
+    done = hub.call("init", "--systemd", "--install", "--root", str(root))
+    assert done.code == 0 and "systemctl enable --now syncd-web.socket" in done.err
+    text = (root / "etc/systemd/system/syncd-web.socket").read_text()
+    assert "FileDescriptorName=page" in text and "Service=syncd.service" in text
+    assert "Sockets=syncd-web.socket" in (root / "etc/systemd/system/syncd.service.d/50-syncd.conf").read_text()
+
+
 def test_what_another_wrote_is_named_and_nothing_is_written(hub: Stand, tmp_path: Path) -> None:
     root = tmp_path / "image"
     mine = root / "etc/systemd/system/syncd.service"

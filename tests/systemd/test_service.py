@@ -170,6 +170,17 @@ def test_a_stop_during_a_request_ends_at_once(site: Site) -> None:
     assert site.machine.show(UNIT, "Result") == "success"
 
 
+def test_the_listener_answers_on_a_socket_of_systemds_and_on_one_in_its_own_folder(site: Site) -> None:
+    ask = "import http.client as h, socket as s, sys; c = h.HTTPConnection('127.0.0.1', 8480); "
+    over_unix = "c.sock = s.socket(s.AF_UNIX); c.sock.connect('/run/syncd/web.sock'); "
+    for listen, way in (("fd:page", ""), ("unix:/run/syncd/web.sock", over_unix)):
+        site.extra["web"] = {"listen": listen}
+        site.install()
+        got = site.machine.run("python3", "-c", f"{ask}{way}c.request('GET', '/healthz'); print(c.getresponse().status)", check=False)
+        assert got.stdout.strip() == "200", got.stderr + site.journal()[-3000:]
+        site.machine.systemctl("stop", UNIT, "syncd-web.socket", check=False)
+
+
 @pytest.mark.timeout(600)
 def test_stopped_in_mid_write_fifty_times_it_leaves_the_old_or_the_new_set_and_nothing_else(site: Site) -> None:
     """Contract section 1, 2: no torn file, no leftover after the next start, a next run that converges."""
