@@ -136,3 +136,14 @@ def test_doctor_says_when_the_drop_in_is_behind_the_configuration(hub: Stand, tm
     hub.write_config(paths=[{"from": "nginx/", "to": f"{hub.folder}/dest/"}, {"from": "nginx/", "to": f"{hub.folder}/new/"}])
     done = hub.call("doctor")
     assert "! service" in done.out and "syncd init --systemd --install" in done.out, done.out
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_the_root_profile_stays_within_its_bound_with_all_that_nginx_needs(hub: Stand, tmp_path: Path) -> None:
+    hub.write_config(paths=[{"from": "nginx/", "to": "/etc/nginx/"}], owner="www-data", validate="nginx -t -c {staged}/etc/nginx/nginx.conf", on_change="systemctl reload nginx")
+    root = tmp_path / "image"
+    assert hub.call("init", "--systemd", "--install", "--root", str(root)).code == 0
+    unit = root / "etc/systemd/system/syncd-root.service"
+    env = {**os.environ, "SYSTEMD_UNIT_PATH": f"{unit.parent}:"}
+    done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--threshold=25", str(unit)], capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0 and "CAP_CHOWN" in (unit.parent / "syncd-root.service.d/50-syncd.conf").read_text(), done.stdout

@@ -1,4 +1,4 @@
-"""The cron way under a booted systemd: one `syncd sync` per tick of the timer, in the same closed place, and by hand as its own user."""
+"""The cron way under a booted systemd: one `syncd sync` per tick of the timer, in the same closed place."""
 
 from __future__ import annotations
 
@@ -35,12 +35,3 @@ def test_passing_trouble_makes_no_failed_unit_and_a_refusal_does(site: Site) -> 
     site.github.troubles.clear()
     assert site.machine.systemctl("start", "syncd-sync.service", check=False).returncode != 0
     assert site.machine.show("syncd-sync.service", "ExecMainStatus") == "4" and "installation" in site.journal("syncd-sync.service")
-
-
-def test_a_sync_by_hand_as_somebody_else_is_refused_with_the_command_to_type(site: Site) -> None:
-    site.install("--timer")
-    site.machine.systemctl("stop", "syncd-sync.timer")
-    site.machine.systemctl("start", "syncd-sync.service")
-    refused = site.syncd("sync", check=False)
-    assert refused.returncode == 1 and "belongs to syncd" in refused.stderr and "sudo -u syncd" in refused.stderr, refused.stderr
-    assert site.machine.run("find", "/var/lib/syncd", "!", "-user", "syncd").stdout == ""
