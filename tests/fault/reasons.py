@@ -7,10 +7,13 @@ from tests.fault.points import Tally
 WHY: dict[str, str] = {
     "blobs.has": "a cached blob that can't be looked at counts as absent and is fetched again",
     "blobs.open": "a cached blob that can't be read counts as absent and is fetched again",
+    "blobs._lock": "asked whether the folder stands; making it answers too",
     "blobs._folder": "asked whether a folder stands that is made next anyway",
     "place.refuse_network": "whether the state lies on a network file system is a warning's question; not knowing is no reason to stop",
     "place.make_private": "asked whether the folder stands; making it answers too",
     "lock.job_lock": "asked whether the folder stands; making it answers too",
+    "lock._held": "asked whether the folder stands; making it answers too",
+    "accepted.read": "a second memory of what was accepted, for a store that is lost: where it can't be read, what the store knows stands",
     "store.open": "asked whether the folder stands; making it answers too",
     "room.existing": "a folder that can't be looked at is judged by the one above it; the writes themselves find out the rest",
     "write._reach": "asked whether the root stands; opening it answers too",
