@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.canary import overheard
 from tests.support.daemon import Running, daemon
 from tests.support.receiver import KEY, receiving
 from tests.support.stand import Stand, stand
@@ -31,7 +32,9 @@ def get(port: int, path: str) -> tuple[int, str]:
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        return answer.status, answer.read().decode()
+        text = answer.read().decode()
+        overheard(f"the page {path}", text)
+        return answer.status, text
     finally:
         connection.close()
 

@@ -25,6 +25,7 @@ from syncd.readings import Life
 from syncd.web.board import Board
 from syncd.web.server import LARGEST_BODY, Web
 from tests.support.board import FixedBoard, StoreBoard, board_of
+from tests.support.canary import overheard
 from tests.support.stand import Stand, stand
 
 PASSWORD = "correct horse battery"
@@ -46,6 +47,7 @@ class Answer:
         connection.request(method, path, body=body, headers=headers)
         raw = connection.getresponse()
         self.status, self.headers, self.text = raw.status, {name.lower(): value for name, value in raw.getheaders()}, raw.read().decode()
+        overheard(f"the page {path}", self.text)
         connection.close()
 
 

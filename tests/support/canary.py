@@ -21,6 +21,7 @@ from syncd.cli import logs
 from syncd.cli.common import Settings
 
 ORDINARY = logs.set_up_logging
+ALIVE: list[Canary] = []  # of the stands that are standing
 OPERATORS = ("app.pem", "token")  # beside a configuration: a stand's, also where one stand's folder is in another's
 SHORTEST = 10  # shorter texts are found by chance
 TALLY = os.environ.get("SYNCD_CANARY_TALLY")  # a file that gets a line for each sweep: stands, credentials, bytes
@@ -84,6 +85,21 @@ class Canary:
                         yield f"the file {file.relative_to(folder)}", file.read_bytes()
                     except OSError:  # made unreadable by the test
                         continue
+
+
+@contextmanager
+def alive(canary: Canary) -> Iterator[None]:
+    ALIVE.append(canary)
+    try:
+        yield
+    finally:
+        ALIVE.remove(canary)
+
+
+def overheard(where: str, text: str) -> None:
+    """For whoever hears something and has no stand at hand: a page, a process's log."""
+    for canary in list(ALIVE):
+        canary.heard(where, text)
 
 
 @contextmanager

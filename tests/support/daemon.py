@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.canary import overheard
 from tests.support.stand import Stand
 
 PATIENCE_SECONDS = 60.0  # for whatever has to come; a machine may be slow
@@ -31,6 +32,7 @@ class Running:
     def _read(self) -> None:
         assert self.process.stderr is not None
         for text in self.process.stderr:
+            overheard("a daemon's log", text)
             try:
                 self._news.put(json.loads(text))
             except ValueError:

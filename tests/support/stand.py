@@ -17,7 +17,7 @@ from syncd.cli.main import run
 from syncd.simulator.core import GitHub
 from syncd.simulator.repository import Repository
 from syncd.simulator.server import Served, serve
-from tests.support.canary import Canary, listening
+from tests.support.canary import Canary, alive, listening
 
 _KEYS: dict[int, tuple[str, str]] = {}
 
@@ -176,7 +176,7 @@ def stand(folder: Path, files: Mapping[str, Any] | None = None, as_app: bool = T
     github = WatchedGitHub(canary)
     repo = github.add_repo("acme/infra", files if files is not None else {"nginx/nginx.conf": "one\n", "nginx/sites/a.conf": "a\n"})
     (folder / "dest").mkdir(parents=True, exist_ok=True)
-    with serve(github) as served:
+    with serve(github) as served, alive(canary):
         if as_app:
             key = folder / "app.pem"
             key.write_text(app_with_known_key(github, 12345))
