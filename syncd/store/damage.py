@@ -26,7 +26,7 @@ Failure: TypeAlias = DBAPIError | DamagedError | UnicodeDecodeError  # the last 
 FAILURES = (DBAPIError, DamagedError, UnicodeDecodeError)
 
 # primary result codes, sqlite.org/rescode.html; an extended code's lowest byte is its primary one
-BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+NO_STORE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 TROUBLE = {
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_AUTH, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_IOERR,
@@ -48,9 +48,14 @@ def is_damage(error: Failure, examine: Callable[[], bool]) -> bool:
     if not isinstance(error, DBAPIError):
         return True
     code = _code(error)
-    if code is not None and code & 0xFF in BROKEN:
+    if code is not None and code & 0xFF in NO_STORE:
         return True
     return (code is None or code in BROKEN_READS or code & 0xFF not in TROUBLE) and examine()
+
+
+def calls_itself_broken(error: Failure) -> bool:
+    """Does SQLite call the file malformed? It says so too where a read failed that may succeed the next time (since 3.34, for EIO)."""
+    return not isinstance(error, DBAPIError) or (_code(error) or 0) & 0xFF in {*NO_STORE, sqlite3.SQLITE_CORRUPT}
 
 
 def looks_damaged(connection: sqlite3.Connection) -> bool:

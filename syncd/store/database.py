@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import StaticPool
 
 from syncd.errors import StoreError
-from syncd.store.damage import FAILURES, Failure, is_damage, looks_damaged, translated, words
+from syncd.store.damage import FAILURES, Failure, calls_itself_broken, is_damage, looks_damaged, translated, words
 from syncd.store.migrate import migrate, version_of
 from syncd.store.place import identity, is_open, make_private, refuse_network, sole_opener
 from syncd.store.quiet import next_counter
@@ -78,7 +78,7 @@ class Database:
 
     def _transaction(self, work: Callable[[Connection], T], begin: str) -> T:
         with self._guard:
-            for _ in range(ATTEMPTS):
+            for attempt in range(ATTEMPTS):
                 if self._engine is None:
                     raise StoreError("the store is closed")
                 if self._lost():
@@ -86,7 +86,7 @@ class Database:
                 try:
                     result = self._once(work, begin)
                 except FAILURES as error:
-                    self._heal(error)
+                    self._heal(error, first=attempt == 0)
                     continue
                 if not self._lost():  # else it went into a file that nobody will find again
                     return result
@@ -117,14 +117,14 @@ class Database:
             if identity(file) is not None and self._is_ready():
                 return
         except FAILURES as error:
-            if not is_damage(error, self._looks_damaged):
+            if not is_damage(error, self._looks_damaged) and not calls_itself_broken(error):
                 raise self._translated(error) from error
         self.close()
         with sole_opener(file, BUSY_SECONDS):
             try:
                 self._make_ready()
-            except FAILURES as error:
-                if not is_damage(error, self._looks_damaged):
+            except FAILURES as error:  # a second time, where it was called malformed
+                if not is_damage(error, self._looks_damaged) and not calls_itself_broken(error):
                     raise self._translated(error) from error
                 self._set_aside(error)
             else:
@@ -198,10 +198,19 @@ class Database:
                         self._beside(suffix).unlink(missing_ok=True)
         self._open()
 
-    def _heal(self, error: Failure) -> None:
-        """An empty store stands in the damaged one's place. Raises StoreError for what is no damage."""
-        if self.file is None or not is_damage(error, self._looks_damaged):
+    def _heal(self, error: Failure, first: bool) -> None:
+        """An empty store stands in the damaged one's place. Raises StoreError for what is no damage.
+
+        A store that is sound when it is examined, and was called malformed only once, is opened again instead.
+        """
+        if self.file is None:
             raise translated(error, self.file) from error
+        if not is_damage(error, self._looks_damaged):
+            if not calls_itself_broken(error):
+                raise translated(error, self.file) from error
+            if first:
+                self._open()
+                return
         with sole_opener(self.file, BUSY_SECONDS):
             self._set_aside(error)
         self._open()

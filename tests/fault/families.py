@@ -84,7 +84,7 @@ def order(_points: int, _seed: int) -> Tally:
 
 FAMILIES: dict[str, Family] = {
     "order": Family(order, 6, 6),
-    "lines": Family(lines(0), 500, 4000),
+    "lines": Family(lines(0), 500, 5200),
     "lines-many": Family(lines(MANY), 200, 1500),
     "calls": Family(calls(0), 500, 2500, explains=True),
     "calls-many": Family(calls(MANY), 200, 1000, explains=True),

@@ -377,6 +377,23 @@ def test_a_read_that_fails_once_costs_no_memory(base: Database, file: Path, code
     assert asides(file) == [] and Database(file).read(count) == 1
 
 
+def test_a_sound_store_that_was_called_malformed_once_is_asked_again(base: Database, file: Path) -> None:
+    """SQLite says so of a read that the disk refused; a ledger is not given up for that."""
+    base.write(add)
+    left = [1]
+
+    def fail(connection: Connection) -> int:
+        if left:
+            error = sqlite3.DatabaseError("database disk image is malformed")
+            error.sqlite_errorcode = left.pop() and sqlite3.SQLITE_CORRUPT
+            raise DBAPIError("SELECT", None, error)
+        return count(connection)
+
+    assert base.read(fail) == 1 and asides(file) == []
+    left.extend([1, 1])
+    assert base.read(fail) == 0 and len(asides(file)) == 1, "called malformed twice it is begun anew"
+
+
 def test_a_page_that_cant_be_read_when_the_file_is_examined_is_lost() -> None:
     class Unreadable:
         def execute(self, _query: str) -> None:
