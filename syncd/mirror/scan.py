@@ -33,7 +33,7 @@ def scan(targets: Mapping[str, Target], devices: dict[str, int] | None = None) -
     found: dict[str, Local | None] = {}
     folders: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path, target in targets.items():
-        folders[target.root, posixpath.dirname(path)].append(path)
+        folders[target.root, path[: path.rfind("/")] or "/"].append(path)
     for (root, parent), paths in folders.items():
         try:
             folder = descend(root, below(parent, root) if parent != root else ())
@@ -49,7 +49,7 @@ def scan(targets: Mapping[str, Target], devices: dict[str, int] | None = None) -
         try:
             devices[parent] = os.fstat(folder).st_dev
             for path in paths:
-                found[path] = look(folder, posixpath.basename(path), path, targets[path].recorded)
+                found[path] = look(folder, path[path.rfind("/") + 1 :], path, targets[path].recorded)
         finally:
             os.close(folder)
     return found
@@ -75,7 +75,8 @@ def look(folder: int, name: str, path: str, recorded: Recorded | None) -> Local 
         return _unknown(f"can't look at {path}: {error.strerror}")
     signature = stat_of(found)
     if recorded is not None and recorded.stat == signature and stat.S_IFMT(found.st_mode) in (stat.S_IFREG, stat.S_IFLNK):
-        return _local(found, recorded.entry.kind, recorded.entry.blob)
+        # made of what is there already: thousands are looked at in one tick
+        return Local(recorded.entry.kind, recorded.entry.blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, recorded.stat)
     if stat.S_ISREG(found.st_mode):
         return _hashed(folder, name, path, found)
     if stat.S_ISLNK(found.st_mode):
