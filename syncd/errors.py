@@ -126,6 +126,9 @@ class BadResponseError(RemoteError):
 
     kind = "bad_response"
 
+    def __init__(self, message: str, *, hint: str | None = None, request_id: str | None = None, status: int | None = None) -> None:
+        super().__init__(message, hint=hint or "nothing was changed; the next run asks again", request_id=request_id, status=status)
+
 
 class LockedError(SyncdError):
     """Another syncd holds the job; the message names it."""

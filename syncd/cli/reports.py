@@ -91,7 +91,10 @@ def summary_line(report: RunReport, width: int) -> str:
 def error_lines(report: RunReport) -> list[str]:
     """What follows the line of a failed job: what to do."""
     error = report.error
-    return [] if error is None or not error.hint else [f"    → {printable(error.hint)}"]
+    if error is None:
+        return []
+    hint = [f"    → {printable(error.hint)}"] if error.hint else []
+    return [*hint, f"    GitHub's request id, for its support: {printable(error.request_id)}"] if error.request_id else hint
 
 
 def cost_of(requests: Mapping[str, int]) -> str:

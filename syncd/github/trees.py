@@ -105,6 +105,8 @@ def parse_json(body: bytes, what: str, hook: Any = None) -> Any:
     try:
         return json.loads(body.decode("utf-8"), object_hook=hook)
     except (ValueError, RecursionError) as error:
+        if body.lstrip()[:1] == b"<":
+            raise BadResponseError(f"{what} was answered with a web page (a proxy or a sign-in page?)", hint="nothing was changed; check what stands between here and GitHub") from error
         start = body[:60].decode("utf-8", "replace")
         raise BadResponseError(f"{what} was answered with something that is not JSON: {start!r}") from error
 

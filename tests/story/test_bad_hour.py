@@ -130,6 +130,22 @@ def test_what_is_missing_or_forbidden_is_told_apart_and_nothing_is_removed(hub: 
     assert done.job["error"]["hint"] and hub.tree() == before
 
 
+@pytest.mark.parametrize("route", ["head", "contents", "tree", "token"])
+@pytest.mark.parametrize("name", ["html", "corrupt", "other content", "json of another kind"])
+def test_whatever_makes_no_sense_says_what_was_asked_for_and_what_to_do(hub: Stand, route: str, name: str) -> None:
+    prepared(hub, route)
+    hub.github.trouble(route, TROUBLES[name](), times=1000)
+    error = hub.sync().job["error"]
+    assert error is None or (error["hint"] and ("acme/infra" in error["message"] or "installation" in error["message"])), error
+    assert error is None or name != "html" or "web page" in error["message"], error
+
+
+def test_a_refusal_shows_githubs_own_number_of_the_request_to_whoever_reads_it(hub: Stand) -> None:
+    hub.github.trouble("head", trouble.status(403, "Resource not accessible by integration", {"x-github-request-id": "AB12:34CD"}), times=99)
+    said = hub.call("sync").out
+    assert "GitHub's request id, for its support: AB12:34CD" in said and "→" in said
+
+
 def test_the_three_404s_have_three_texts(hub: Stand) -> None:
     said = set()
     for change in ({"repo": "acme/nothing"}, {"ref": "nothing"}, {"paths": [{"from": "nothing/", "to": f"{hub.dest}/"}]}):
