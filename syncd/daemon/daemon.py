@@ -35,10 +35,11 @@ from syncd.turns import first_time, turns_of
 from syncd.wiring import AN_HOUR, Workshop
 
 LOG = logging.getLogger("syncd.daemon")
-WRITES_SECONDS = 4.0  # a stop waits so long for what is being written; contract section 4: 5 s in all
+WRITES_SECONDS = 3.5  # a stop waits so long for what is being written; contract section 4: 5 s in all, and a process takes a moment to end
 HOOKS_SECONDS = 22.0  # and so long for hooks, which then have some seconds to end; 30 s in all
 END_SECONDS = 28.0
 FROZEN_SECONDS = 60.0
+RESTING_MOST = 32  # of the runs that wait for a limit; threads are cheap and not free
 IDLE_SECONDS = 30.0  # how long a worker sleeps when nobody wakes it
 BUDGETS_SECONDS = 60.0
 
@@ -68,7 +69,7 @@ class Daemon:
         self._stop = threading.Event()
         self._nudge = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._workers_wanted = 0
+        self._workers_wanted, self._resting, self._staffing = 0, 0, threading.RLock()
         self._budgets_saved_at = self.clock.monotonic()
         self._tidied_at = self.clock.monotonic()
         self._holds_told: dict[str, float] | None = None
@@ -80,7 +81,7 @@ class Daemon:
         """The store is good, and every job of the configuration has its turns. Raises ConfigError, StoreError."""
         self.workshop = self._open(config)
         self.board = Board(self.clock.now())
-        self.work = Work(self.workshop, self.queue, self.board, self.telling, self._share)
+        self.work = Work(self.workshop, self.queue, self.board, self.telling, self._share, self._rest)
         self.timetable = Timetable(self.clock, self._come, self._share)
         self._schedule(config, list(config.jobs), starting=True)
         self._counter = self.workshop.store.counter()
@@ -90,7 +91,8 @@ class Daemon:
     def begin(self) -> None:
         """Threads run, and the service manager knows that we are ready."""
         self._spawn("syncd-clock", self._clock_loop)
-        self._spawn("syncd-guard", self._guard_loop)
+        self._spawn("syncd-guard", lambda: self._every(self._pulse_seconds(), self.pulse))
+        self._spawn("syncd-care", lambda: self._every(GUARD_SECONDS, self.care))
         self._staff(self.workshop.config.workers)
         give_back()
         LOG.info("ready: %d jobs from %s, pid %d", len(self.workshop.config.jobs), self.workshop.config.path, os.getpid())
@@ -116,11 +118,20 @@ class Daemon:
 
     def _staff(self, workers: int) -> None:
         """So many workers are at work; those that are too many leave when they are free."""
-        self._workers_wanted = workers
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
-        there = sum(thread.name.startswith("syncd-worker") for thread in self._threads)
-        for number in range(there, workers):
-            self._spawn(f"syncd-worker-{number}", lambda number=number: self._worker_loop(number))  # type: ignore[misc]
+        with self._staffing:
+            self._workers_wanted = workers
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+            there = {thread.name for thread in self._threads}
+            for number in range(workers):
+                if f"syncd-worker-{number}" not in there:
+                    self._spawn(f"syncd-worker-{number}", lambda number=number: self._worker_loop(number))  # type: ignore[misc]
+
+    def _rest(self, begins: bool) -> None:
+        """A run waits for GitHub, or goes on: somebody else has its place meanwhile."""
+        with self._staffing:
+            self._resting += 1 if begins else -1
+            if self._workers_wanted and not self._stop.is_set():
+                self._staff(self.workshop.config.workers + min(self._resting, RESTING_MOST))
 
     # --- the wheels ---------------------------------------------------------------------------------------------------
 
@@ -144,16 +155,18 @@ class Daemon:
             except Exception:
                 LOG.exception("a bug in syncd, met by a worker; please report it with these lines")
 
-    def _guard_loop(self) -> None:
-        pulse = min(GUARD_SECONDS, (self.service.watchdog_seconds or GUARD_SECONDS) / 3)
-        while not self._stop.wait(pulse):
+    def _every(self, seconds: float, work: Callable[[], None]) -> None:
+        while not self._stop.wait(seconds):
             try:
-                self.guard()
+                work()
             except Exception:
-                LOG.exception("a bug in syncd, met by the guard; please report it with these lines")
+                LOG.exception("a bug in syncd, met by %s; please report it with these lines", threading.current_thread().name)
 
-    def guard(self) -> None:
-        """One look: alive or not, what the service manager should know, what others did to the store."""
+    def _pulse_seconds(self) -> float:
+        return min(GUARD_SECONDS, (self.service.watchdog_seconds or GUARD_SECONDS) / 3)
+
+    def pulse(self) -> None:
+        """The service manager knows that we are alive, if we are, and how things stand. Waits for nothing: neither store, nor disk, nor network."""
         frozen = self.frozen()
         if frozen is None:
             self.service.alive()
@@ -161,8 +174,11 @@ class Daemon:
             LOG.error("%s; no sign of life is given until that ends", frozen)
         self._frozen = frozen
         self.service.status(self.status())
+
+    def care(self) -> None:
+        """What others did to the store is known, what we know is in it, and what nobody needs is gone."""
         self.telling.remind()
-        self.work.forget_ticks(self.clock.now().timestamp() - 3600)
+        self.work.forget_ticks(self.clock.now().timestamp() - AN_HOUR)
         try:
             self.work.save()
             self._look_at_the_store()

@@ -50,9 +50,9 @@ class UnderWay:
 class Work:
     """What all workers share. `run` is called from many threads."""
 
-    def __init__(self, workshop: Workshop, queue: Queue, board: Board, telling: Telling, share: Callable[[], float] = random.random) -> None:
+    def __init__(self, workshop: Workshop, queue: Queue, board: Board, telling: Telling, share: Callable[[], float] = random.random, rest: Callable[[bool], None] | None = None) -> None:
         self._workshop, self._queue, self._board, self._telling = workshop, queue, board, telling
-        self._salt = share()
+        self._salt, self._rest = share(), rest
         self._guard = threading.Lock()
         self._heads: OrderedDict[tuple[str, float], SharedHeads] = OrderedDict()
         self._locked: dict[str, int] = {}
@@ -69,7 +69,7 @@ class Work:
         clock, worker = self._workshop.clock, threading.get_ident()
         hooks = job.hook_timeout_seconds * sum(hook is not None for hook in (job.validate, job.on_change, job.on_change))
         self._under_way[worker] = UnderWay(job.name, clock.monotonic() + job.timeout_seconds + hooks + OVERDUE_SECONDS)
-        before, patience = self._queue.hold_of(job.name), self._workshop.patience(job, request.trigger)
+        before, patience = self._queue.hold_of(job.name), self._workshop.patience(job, request.trigger, self._rest)
         try:
             report = self._report(job, request, patience)
             hold = after_run(report, before, job.every_seconds, clock, self._share_of(job, request.tick), patience.exchanges)

@@ -22,7 +22,7 @@ from syncd.engine.settle import settle
 from syncd.engine.staged import staged_files
 from syncd.engine.trust import accept, check_required
 from syncd.engine.withdraw import finish, keep_a_way_back
-from syncd.errors import BrakeError, HookFailedError, MirrorError, SyncdError, UntrustedError
+from syncd.errors import BrakeError, HookFailedError, MirrorError, StoppedError, SyncdError, UntrustedError
 from syncd.models import Entry, Job, Lfs, Plan, Recorded, RunReport, RunStatus, Standing, Trigger, Verb
 
 ATTEMPTS = 3  # how often a run plans anew when somebody edits files under it
@@ -275,11 +275,14 @@ def _refusing(report: RunReport, error: SyncdError) -> RunReport:
 
 
 def _failed(state: JobState, error: SyncdError) -> JobState:
-    return replace(state, failures=state.failures + 1, last_error_kind=error.kind, last_error=error.message)
+    """The state after a failure; who was stopped by a signal has not failed, and is as it was."""
+    return state if isinstance(error, StoppedError) else replace(state, failures=state.failures + 1, last_error_kind=error.kind, last_error=error.message)
 
 
 def _times(state: JobState, report: RunReport, clock: Clock) -> JobState:
     now = clock.now()
+    if isinstance(report.error, StoppedError):
+        return state  # it has still to run
     if report.status in (RunStatus.FAILED, RunStatus.REFUSED):
         return replace(state, last_run_at=now)
     state = replace(state, last_run_at=now, last_change_at=now if report.status is RunStatus.CHANGED else state.last_change_at)

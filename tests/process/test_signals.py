@@ -127,6 +127,8 @@ def test_a_signal_ends_every_wait_at_once_and_nothing_is_written(tmp_path: Path,
         report = json.loads(ended.out)
         assert report["exit"] == 130 and {job["status"] for job in report["jobs"]} == {"failed"}
         assert all("signal" in job["error"]["message"] for job in report["jobs"]), report
+        row = hub.call("status", "--json").job
+        assert (row["state"], row["error"], row["last_run"]) == ("never", None, None), "who was stopped has not failed, and has still to run"
         assert signatures(hub.dest) == before and not [place for place in tmp_path.iterdir() if place.name.startswith("other")]
 
 

@@ -168,12 +168,12 @@ def test_no_sign_of_life_is_given_while_something_stands_still(bench: Bench, mon
         daemon.beat()
 
     turn_all()
-    daemon.guard()
+    daemon.pulse()
     assert len(alive) == 1 and daemon.frozen() is None
     bench.clock.advance(daemon_module.FROZEN_SECONDS + 1)
     daemon.beat()
     assert "clock" in (daemon.frozen() or "")
-    daemon.guard()
+    daemon.pulse()
     assert len(alive) == 1
     bench.clock.advance(daemon_module.FROZEN_SECONDS + 1)
     daemon.timetable.tick()

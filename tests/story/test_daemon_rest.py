@@ -91,7 +91,7 @@ def test_a_quiet_turn_costs_one_304_and_writes_the_time_later(days: Simulated) -
     days.begin(lambda: 0.5)
     days.run(700)
     store, file = days.daemon.workshop.store, days.folder / "state" / "syncd.db"
-    days.daemon.guard()
+    days.daemon.care()
     days.github.forget_requests()
     before, counter, stat = len(days.reports), store.counter(), os.stat(file)
     days.guard_seconds = 1e9
@@ -99,7 +99,7 @@ def test_a_quiet_turn_costs_one_304_and_writes_the_time_later(days: Simulated) -
     assert len(days.reports) - before == 2 and [(one.route, one.status) for one in days.github.asked] == [("head", 304)], "one tick, one request"
     assert store.counter() == counter and os.stat(file).st_mtime_ns == stat.st_mtime_ns, "nothing was written"
     last = store.state("one").last_run_at
-    days.daemon.guard()
+    days.daemon.care()
     state = store.state("one")
     assert last is not None and state.last_run_at == state.last_success_at and state.last_run_at > last
 

@@ -125,7 +125,8 @@ class Simulated:
             daemon.beat()
             if clock.monotonic() - self._guarded_at >= self.guard_seconds:
                 self._guarded_at = clock.monotonic()
-                daemon.guard()
+                daemon.pulse()
+                daemon.care()
             due = daemon.queue.due_in()
             clock.advance(max(0.001, min(wait + 0.001, due if due is not None else wait + 0.001, ends - clock.monotonic())))
 
