@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from syncd.engine.ports import Result
+from syncd.store import outbox
 from syncd.store.database import Database
 from syncd.store.schema import metadata
 from syncd.store.store import SqliteStore
@@ -42,6 +43,10 @@ class Bench:
     def __init__(self) -> None:
         self.store = SqliteStore(Database(None))
         fill(self.store)
+        self.store._database.write(lambda connection: outbox.put(connection, JOB, "one", {"https://hooks.test/a": "{}"}, 0.0))
+        one = self.store.outbox.claim(["https://hooks.test/a"], 10.0)
+        assert one is not None
+        self.store.outbox.failed(one, "hooks.test", "refused", 10.0, 20.0, False)
         assert self.store._database._engine is not None
         raw = self.store._database._engine.raw_connection().driver_connection
         assert isinstance(raw, sqlite3.Connection)
