@@ -170,18 +170,19 @@ def set_up_logging(settings: Settings, config: Config) -> None:
 def serve(daemon: Daemon, config: Config, signals: Signals) -> int:
     """The daemon has lived, and stopped; the exit code. Whatever it starts with runs beside, so that a signal ends that too."""
     failures: list[BaseException] = []
+    prepared = threading.Event()
 
     def prepare() -> None:
         try:
             daemon.prepare(config)
         except BaseException as error:  # noqa: BLE001  (handed to the main thread, which raises it)
             failures.append(error)
+        prepared.set()  # before the nudge: a thread that is about to end is still alive when it is looked at, and nothing would nudge again
         signals.nudge()
 
-    starting = threading.Thread(target=prepare, name="syncd-start", daemon=True)
-    starting.start()
+    threading.Thread(target=prepare, name="syncd-start", daemon=True).start()
     wanted: set[int] = set()
-    while starting.is_alive():
+    while not prepared.is_set():
         wanted |= signals.wait(BEAT_SECONDS)
         if wanted & {signal.SIGTERM, signal.SIGINT}:
             LOG.info("stopped before it had begun")
