@@ -80,7 +80,9 @@ def test_a_bug_of_ours_in_the_middle_of_everything_shows_a_traceback_without_a_c
     assert not any(line in done.out + done.err for line in keys)
 
 
-def test_an_address_that_a_server_echoes_with_everything_it_was_sent_is_masked(hub: Stand) -> None:
+def test_an_address_that_a_server_echoes_with_everything_it_was_sent_is_masked(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncd.github.tokens.FRESH_WAITS", (0.001,) * 4)
+
     def echo(answer: Answer) -> Answer:
         asked = hub.github.accounts.credentials
         shown = " ".join([*asked, *(base64.b64encode(f"x-access-token:{one}".encode()).decode() for one in asked)])
