@@ -113,7 +113,8 @@ def _told(end: int, kind: str, n: int, error: str, output: Path, scene: Scene) -
     hit = next((line for line in output.read_text().splitlines() if "(INJECTED)" in line), None)
     if hit is None:
         return NOT_REACHED, f"{kind} {error} {n}"
-    return end, f"{kind} {error} in {about(hit, scene)} at call {n} towards {'AB'[scene.head]}"
+    called = "rmdir" if "AT_REMOVEDIR" in hit else kind
+    return end, f"{called} {error} in {about(hit, scene)} at call {n} towards {'AB'[scene.head]}"
 
 
 def about(line: str, scene: Scene) -> str:
