@@ -18,7 +18,7 @@ from tests.support.stand import Stand, stand
 SECONDS = float(os.environ.get("SYNCD_SOAK_SECONDS", "60"))
 REPOSITORIES, JOBS = 50, 1000
 RSS_MIB = 90.0
-CPU_SHARE = 0.03
+CPU_SHARE = 0.06  # on a quiet machine it is below half of that (docs/daemon.md); the bound only has to notice what grows
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
