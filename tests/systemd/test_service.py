@@ -6,18 +6,18 @@ import contextlib
 import os
 import random
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from syncd.simulator.trouble import hang
-from tests.systemd.machine import Machine, until
+from tests.systemd.machine import PATIENCE_SECONDS, Machine, until
 from tests.systemd.site import Site
 
 pytestmark = pytest.mark.systemd
 UNIT = "syncd.service"
 STOPS = 50
-PASSED_BY = 0.005  # of the looks: a write that was over before we looked is not waited for
 PROBED = (
     "/", "/etc", "/etc/syncd", "/usr/bin", "/opt/syncd", "/srv", "/srv/web", "/srv/web/sites", "/srv/outside", "/var/lib", "/var/lib/syncd", "/var/log", "/run", "/boot", "/home", "/root"
 )  # fmt: skip
@@ -192,10 +192,10 @@ def test_stopped_in_mid_write_fifty_times_it_leaves_the_old_or_the_new_set_and_n
     site.machine.write("/srv/web/mine", "not syncd's")
     before, after, caught = dict(files), dict(files), 0
     for turn in range(1, STOPS + 1):
-        after = {name: f"{turn} " * 9000 + name for name in files}
+        after = {name: f"{turn} " * 90_000 + name for name in files}
         site.repo.commit({**after, "nginx/nginx.conf": f"{turn}\n"})
         site.machine.run("sh", "-c", f"systemctl start {UNIT} && systemctl kill --kill-whom=main -s USR1 {UNIT}")  # every job starts now
-        caught += wait_for_a_write(site.machine, chance)
+        caught += wait_for_a_write(site.machine, chance, f"{turn}\n")
         ended = site.machine.run("sh", "-c", f"systemctl stop {UNIT} && systemctl show -P Result {UNIT}")
         assert ended.stdout.strip() == "success", site.journal(UNIT)[-3000:]
         found = {name: site.text(f"/srv/web/{name.removeprefix('nginx/')}") for name in files}
@@ -211,14 +211,14 @@ def test_stopped_in_mid_write_fifty_times_it_leaves_the_old_or_the_new_set_and_n
     assert caught >= STOPS // 2, "too few stops met a write"
 
 
-def wait_for_a_write(machine: Machine, chance: random.Random) -> bool:
-    """Returns once some temporary files of syncd's stand in the mirror, or (False) when that may have been over before we looked."""
+def wait_for_a_write(machine: Machine, chance: random.Random, done: str) -> bool:
+    """Returns once some temporary files of syncd's stand in the mirror; False when the whole set was there before that was seen."""
     wanted, staged = chance.choice((1, 1, 5, 15, 30)), 0
-
-    def under_way() -> bool:
-        nonlocal staged
-        staged = sum(name.startswith(".syncd-") for folder in "abc" for name in os.listdir(machine.path(f"/srv/web/{folder}")))
-        return staged >= wanted or chance.random() < PASSED_BY
-
-    until("a write is under way or done", under_way)
-    return staged > 0
+    folders, last = [machine.path(f"/srv/web/{folder}") for folder in "abc"], machine.path("/srv/web/nginx.conf")
+    until_seconds = time.monotonic() + PATIENCE_SECONDS
+    while staged < wanted:
+        staged = sum(name.startswith(".syncd-") for folder in folders for name in os.listdir(folder))
+        if not staged and last.read_text() == done:
+            return False
+        assert time.monotonic() < until_seconds, "neither written nor being written"
+    return True
