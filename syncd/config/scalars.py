@@ -13,6 +13,8 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 CHECKS = ("json", "yaml", "toml", "xml")
 LONGEST_SECONDS = 366 * 86400
+ASTERISKS = re.compile(r"\\.|\*+")  # an escaped one is a letter
+ASTERISKS_AT_MOST = 4  # in one name, and whole names of two: matching takes a hostile name's length to this power
 
 
 def duration(value: Any) -> float:
@@ -125,3 +127,27 @@ def _text(value: Any, expected: str) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def patterns(value: Any) -> tuple[str, ...]:
+    """Gitignore patterns. Raises ValueError for what is none, and for one that a hostile name could keep busy for ever."""
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise ValueError('must be a list of gitignore patterns, like ["*.conf"]')
+    return tuple(map(_pattern, value))
+
+
+def _pattern(text: str) -> str:
+    """The pattern with no asterisk that says nothing: `**` is more than `*` only as a whole name. Source: gitignore(5)."""
+    from pathspec import GitIgnoreSpec
+
+    mark = "!" if text.startswith("!") else ""
+    names = [name if name == "**" else ASTERISKS.sub(lambda run: run.group() if run.group()[0] == "\\" else "*", name) for name in text.removeprefix(mark).split("/")]
+    counts = [names.count("**"), *(sum(run.group()[0] == "*" for run in ASTERISKS.finditer(name)) for name in names)]
+    if max(counts) > ASTERISKS_AT_MOST:
+        raise ValueError(f"'{text[:60]}' has more than {ASTERISKS_AT_MOST} asterisks in one name, or names of two; matching it could take for ever")
+    tamed = mark + "/".join(names)
+    try:
+        GitIgnoreSpec.from_lines([tamed])
+    except (ValueError, re.error) as error:  # pathspec makes regular expressions of them, and lets a range like [z-a] through to there
+        raise ValueError(f"'{text}' is not a gitignore pattern") from error
+    return tamed

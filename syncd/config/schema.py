@@ -57,19 +57,6 @@ def _plain(value: Any) -> str:
     return value
 
 
-def _patterns(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-        raise ValueError('must be a list of gitignore patterns, like ["*.conf"]')
-    from pathspec import GitIgnoreSpec
-
-    for pattern in value:
-        try:
-            GitIgnoreSpec.from_lines([pattern])
-        except (ValueError, re.error) as error:  # pathspec makes regular expressions of them, and lets a range like [z-a] through to there
-            raise ValueError(f"'{pattern}' is not a gitignore pattern") from error
-    return tuple(value)
-
-
 NAME = {"type": "string", "minLength": 1}
 SECRET = [{"type": "string", "pattern": "^/"}, *({"type": "object", "properties": {kind: NAME}, "required": [kind], "additionalProperties": False} for kind in ("credential", "file", "env"))]
 CHECK = {"enum": list(scalars.CHECKS)}
@@ -92,7 +79,7 @@ Size = Annotated[int, _judged(scalars.size, type=["string", "integer"], pattern=
 DeleteLimit = Annotated[tuple[float | None, int | None], _judged(scalars.delete_limit, type=["string", "integer"], pattern=r"^\d{1,9}$|^(\d{1,2}|100)%$", minimum=0)]
 SecretHere = Annotated[SecretRef, _judged(scalars.secret, anyOf=SECRET)]
 Command = Annotated[Hook, _judged(scalars.hook, anyOf=COMMAND)]
-Patterns = Annotated[tuple[str, ...], _judged(_patterns, type="array", items=NAME)]
+Patterns = Annotated[tuple[str, ...], _judged(scalars.patterns, type="array", items=NAME)]
 
 
 class Strict(BaseModel):
