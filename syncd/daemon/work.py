@@ -20,6 +20,7 @@ from syncd.clock import Patience
 from syncd.daemon.backoff import after_run
 from syncd.daemon.board import Board
 from syncd.daemon.queue import Queue, Request
+from syncd.daemon.schedule import STEP_SECONDS
 from syncd.daemon.telling import Telling
 from syncd.engine.pay import run_and_pay
 from syncd.engine.ports import JobState
@@ -54,7 +55,7 @@ class Work:
         self._workshop, self._queue, self._board, self._telling = workshop, queue, board, telling
         self._salt, self._rest = share(), rest
         self._guard = threading.Lock()
-        self._heads: OrderedDict[tuple[str, float], SharedHeads] = OrderedDict()
+        self._heads: OrderedDict[tuple[str, float], tuple[float, SharedHeads]] = OrderedDict()
         self._locked: dict[str, int] = {}
         self._under_way: dict[int, UnderWay] = {}
         self._rests: dict[str, Rest] = {}
@@ -143,8 +144,13 @@ class Work:
 
     def _heads_of(self, job: Job, tick: float) -> SharedHeads:
         """What all runs of this tick share of the identity's heads. A push's tick is its own, so that it never hears what was asked before it."""
+        clock = self._workshop.clock
+        offset = clock.now().timestamp() - clock.monotonic()
         with self._guard:
-            found = self._heads.setdefault((job.identity, tick), SharedHeads())
+            before, found = self._heads.get((job.identity, tick), (offset, None))
+            if found is None or abs(offset - before) > STEP_SECONDS:  # a clock that was set back comes to the same tick again, hours later
+                found = SharedHeads()
+                self._heads[job.identity, tick] = (offset, found)
             while len(self._heads) > TICKS_KEPT:
                 self._heads.popitem(last=False)
             return found

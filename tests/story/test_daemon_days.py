@@ -198,6 +198,17 @@ def slope(values: list[float]) -> float:
     return sum((index - middle) * (value - mean) for index, value in enumerate(values)) / sum((index - middle) ** 2 for index in range(len(values)))
 
 
+def test_a_clock_that_is_set_back_comes_to_the_same_turns_again_and_not_to_their_answers(days: Simulated) -> None:
+    repo = days.github.add_repo("acme/r", {"files/a": "1\n"})
+    days.add("j", "acme/r", "5m")
+    days.begin(lambda: 0.0)
+    days.run(3 * 3600.0)
+    repo.commit({"files/a": "2\n"})
+    days.clock.at -= timedelta(minutes=30)
+    days.run(600.0)
+    assert tree_of(days.folder / "dest" / "j") == {"a": b"2\n"}
+
+
 @pytest.mark.root
 @pytest.mark.timeout(3600)
 def test_a_day_of_a_hundred_jobs_with_everything_that_may_go_wrong(
