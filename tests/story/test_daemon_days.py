@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import random
-import re
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
@@ -17,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from syncd.daemon.memory import give_back
 from syncd.daemon.queue import Request as Wanted
 from syncd.simulator import trouble
 from tests.support.simulated import Simulated, simulated
@@ -156,48 +151,6 @@ def test_three_days_without_a_network_leave_files_and_a_short_log_and_all_is_bac
     assert not days.daemon.readings().stale
 
 
-# --- the whole engine, with everything that may go wrong --------------------------------------------------------------
-
-JOBS = int(os.environ.get("SYNCD_SOAK_JOBS", "100"))
-HOURS = int(os.environ.get("SYNCD_SOAK_HOURS", "24"))
-MIB = 1 << 20
-WRONG = (
-    trouble.status(502), trouble.status(403, "You have exceeded a secondary rate limit", {"retry-after": "60"}), trouble.status(401, "Bad credentials"), trouble.html(),
-    trouble.reset(), trouble.cut(5), trouble.corrupt(), trouble.status(404, "Not Found"),
-)  # fmt: skip
-
-
-class Disk:
-    """This process's disk: the next calls that make things durable or public may fail."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, rng: random.Random) -> None:
-        self.failing, self.failed = 0, 0
-        for name in ("fsync", "replace", "rename", "mkdir"):
-            real = getattr(os, name)
-
-            def call(*arguments: Any, real: Any = real, **more: Any) -> Any:
-                if self.failing > 0 and rng.random() < 0.5:
-                    self.failing -= 1
-                    self.failed += 1
-                    raise OSError(rng.choice((errno.EIO, errno.ENOSPC, errno.EROFS)), "made to fail")
-                return real(*arguments, **more)
-
-            monkeypatch.setattr(os, name, call)
-
-
-def figures() -> tuple[int, int, float]:
-    """Open descriptors, threads, and MiB in memory of this process."""
-    give_back()
-    status = Path("/proc/self/status").read_text()
-    return len(os.listdir("/proc/self/fd")), threading.active_count(), int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
-
-
-def slope(values: list[float]) -> float:
-    """Least squares, per step."""
-    mean, middle = sum(values) / len(values), (len(values) - 1) / 2
-    return sum((index - middle) * (value - mean) for index, value in enumerate(values)) / sum((index - middle) ** 2 for index in range(len(values)))
-
-
 def test_a_clock_that_is_set_back_comes_to_the_same_turns_again_and_not_to_their_answers(days: Simulated) -> None:
     repo = days.github.add_repo("acme/r", {"files/a": "1\n"})
     days.add("j", "acme/r", "5m")
@@ -207,75 +160,3 @@ def test_a_clock_that_is_set_back_comes_to_the_same_turns_again_and_not_to_their
     days.clock.at -= timedelta(minutes=30)
     days.run(600.0)
     assert tree_of(days.folder / "dest" / "j") == {"a": b"2\n"}
-
-
-@pytest.mark.root
-@pytest.mark.timeout(3600)
-def test_a_day_of_a_hundred_jobs_with_everything_that_may_go_wrong(
-    days: Simulated, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    rng = random.Random(JOBS * HOURS)
-    disk = Disk(monkeypatch, rng)
-    wanted = [{f"f{each}": f"{number} {each}\n" for each in range(4)} for number in range(JOBS)]
-    for number in range(JOBS):
-        days.github.add_repo(f"acme/r{number}", {f"files/{name}": content for name, content in wanted[number].items()})
-        days.add(f"j{number}", f"acme/r{number}", "1h")
-    days.begin(rng.random)
-    daemon, store_file = days.daemon, days.folder / "state" / "syncd.db"
-    happened, seen, sizes, next_at, begin = Counter[str](), list[tuple[int, int, float]](), list[int](), [0.0], days.clock.monotonic()
-    last_hour = (HOURS - 3) * 3600.0  # then everything is well again
-
-    def happen() -> None:
-        passed = days.clock.monotonic() - begin
-        if passed < next_at[0]:
-            return
-        next_at[0] = passed + rng.uniform(120, 900)
-        if passed >= last_hour:
-            days.air.away, disk.failing, days.github.troubles[:] = False, 0, []
-            return
-        days.air.away = False
-        what = rng.choice(("push", "push", "push", "edit", "remove", "api", "api", "network", "disk", "store lost", "store damaged", "clock"))
-        happened[what] += 1
-        number = rng.randrange(JOBS)
-        if what == "push":
-            change = {f"f{rng.randrange(6)}": f"{passed}\n"}
-            wanted[number].update(change)
-            days.github.repos[f"acme/r{number}"].commit({f"files/{name}": content for name, content in change.items()})
-        elif what in ("edit", "remove"):
-            file = days.folder / "dest" / f"j{number}" / "f0"
-            if file.exists():
-                file.write_text("edited\n") if what == "edit" else file.unlink()
-        elif what == "api":
-            days.github.trouble("*", rng.choice(WRONG), times=rng.randrange(1, 12))
-        elif what == "network":
-            days.air.away = True
-        elif what == "disk":
-            disk.failing = rng.randrange(1, 8)
-        elif what == "store lost" and rng.random() < 0.3:
-            store_file.unlink(missing_ok=True)
-        elif what == "store damaged" and rng.random() < 0.3 and store_file.exists():
-            with open(store_file, "r+b") as opened:
-                opened.seek(rng.randrange(store_file.stat().st_size))
-                opened.write(rng.randbytes(512))
-        elif what == "clock":
-            days.clock.at += timedelta(seconds=rng.choice((-7200, 7200, 40)))
-
-    for _ in range(HOURS):
-        days.run(3600.0, at_each=happen)
-        days.github.forget_requests()
-        caplog.clear()  # what the test itself would keep
-        seen.append(figures())
-        sizes.append(sum(file.stat().st_size for file in store_file.parent.rglob("*") if file.is_file()))
-        del days.reports[: -2 * JOBS]
-    half = HOURS // 3
-    slopes = [slope([one[which] for one in seen[half:]]) for which in range(3)]
-    with capsys.disabled():
-        print(f"\n{HOURS} h × {JOBS} jobs: {dict(happened)}, {disk.failed} failed calls; slopes an hour: descriptors {slopes[0]:+.2f}, threads {slopes[1]:+.2f}, ", end="")
-        print(f"RSS {slopes[2]:+.3f} MiB ({seen[half][2]:.0f} → {seen[-1][2]:.0f}); state folder {max(sizes) / MIB:.1f} MiB at most, {sizes[-1] / MIB:.1f} at the end")
-    assert set(days.settled().values()) == {None}, {name: error for name, error in days.settled().items() if error}
-    assert not daemon.readings().stale and daemon.frozen() is None
-    for number in range(JOBS):
-        assert {name: content.encode() for name, content in wanted[number].items()} == tree_of(days.folder / "dest" / f"j{number}"), number
-    assert not list((days.folder / "dest").rglob(".syncd-*"))
-    assert abs(slopes[0]) < 0.5 and abs(slopes[1]) < 0.5 and slopes[2] < 0.25
-    assert sizes[-1] <= 1.5 * max(sizes[: half + 1]) + MIB

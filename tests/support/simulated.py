@@ -31,6 +31,7 @@ from syncd.models import Identity, RunReport, Secret
 from syncd.simulator.core import GitHub
 from syncd.store.store import SqliteStore
 from syncd.wiring import Line, Workshop
+from tests.support.apart import Apart
 from tests.support.clock import FakeClock
 from tests.support.scheduler import under
 
@@ -41,7 +42,7 @@ GUARD_SECONDS = 300.0
 class Air:
     """The network in memory. `away` takes it away; every exchange that was answered is counted as the product's own would be."""
 
-    def __init__(self, github: GitHub) -> None:
+    def __init__(self, github: GitHub | Apart) -> None:
         self.github, self.away = github, False
 
     def send(self, request: Request, patience: Patience) -> Response:
@@ -81,11 +82,12 @@ class MemoryWorkshop(Workshop):
 
 @dataclass
 class Simulated:
-    """`reports` are (monotonic seconds, report), as runs ended; `run` lets time pass."""
+    """`reports` are (monotonic seconds, report), as runs ended; `run` lets time pass. `apart`, where it is given, answers instead of `github`."""
 
     folder: Path
     clock: FakeClock
     github: GitHub
+    apart: Apart | None = None
     jobs: dict[str, Any] = field(default_factory=dict)
     reports: list[tuple[float, RunReport]] = field(default_factory=list)
     guard_seconds: float = GUARD_SECONDS
@@ -101,7 +103,7 @@ class Simulated:
 
     def begin(self, share: Callable[[], float]) -> None:
         """The daemon has started, and nothing has run yet."""
-        self.air = Air(self.github)
+        self.air = Air(self.apart or self.github)
 
         def opened(config: Config) -> Workshop:
             workshop = MemoryWorkshop(config, os.environ, SqliteStore.open(config.state), self.clock, waits_out_limits=False)
@@ -137,17 +139,22 @@ class Simulated:
 
 
 @contextmanager
-def simulated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
+def simulated(folder: Path, monkeypatch: pytest.MonkeyPatch, apart: bool = False) -> Iterator[Simulated]:
+    """`apart`: the simulator lives in a process of its own."""
     clock = FakeClock()
     under(clock, monkeypatch)
     github = GitHub(now=lambda: clock.now().timestamp())
     github.accounts.add_personal(TOKEN)
     (folder / "token").write_text(TOKEN)
     (folder / "token").chmod(0o600)
-    made = Simulated(folder, clock, github)
+    made = Simulated(folder, clock, github, Apart(lambda: clock.now().timestamp()) if apart else None)
     try:
+        if made.apart is not None:
+            made.apart.allow(TOKEN)
         yield made
     finally:
+        if made.apart is not None:
+            made.apart.close()
         made.daemon.workshop.close()
 
 

@@ -1,0 +1,264 @@
+"""The whole engine through a day in which everything goes wrong that may: no run is missed, nothing piles up, and all is in step when it is over.
+
+SYNCD_SOAK_HOURS and SYNCD_SOAK_JOBS make it longer and wider. The simulator is a process of its own, so the memory that is counted is the
+daemon's and this test's. That the test notices a lost run is shown below it: with each of some mistakes put into the daemon, it says so.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.daemon import work
+from syncd.daemon.backoff import Hold
+from syncd.daemon.memory import give_back
+from syncd.daemon.queue import Request as Wanted
+from syncd.daemon.schedule import Timetable
+from syncd.models import Trigger
+from tests.support.simulated import Simulated, simulated
+from tests.support.stand import tree_of
+from tests.support.unmissed import Unmissed
+
+JOBS = int(os.environ.get("SYNCD_SOAK_JOBS", "100"))
+HOURS = int(os.environ.get("SYNCD_SOAK_HOURS", "24"))
+JITTER_SECONDS = 300
+MIB = 1 << 20
+WRONG: tuple[tuple[str, tuple[Any, ...]], ...] = (
+    ("status", (502,)), ("status", (403, "You have exceeded a secondary rate limit", {"retry-after": "60"})), ("status", (401, "Bad credentials")), ("html", ()),
+    ("reset", ()), ("cut", (5,)), ("corrupt", ()), ("status", (404, "Not Found")),
+)  # fmt: skip
+FAULTS = ("push", "push", "push", "edit", "remove", "api", "api", "network", "disk", "store lost", "store damaged", "clock")
+
+
+class Disk:
+    """This process's disk: the next calls that make things durable or public may fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, rng: random.Random) -> None:
+        self.failing, self.failed = 0, 0
+        for name in ("fsync", "replace", "rename", "mkdir"):
+            real = getattr(os, name)
+
+            def call(*arguments: Any, real: Any = real, **more: Any) -> Any:
+                if self.failing > 0 and rng.random() < 0.5:
+                    self.failing -= 1
+                    self.failed += 1
+                    raise OSError(rng.choice((errno.EIO, errno.ENOSPC, errno.EROFS)), "made to fail")
+                return real(*arguments, **more)
+
+            monkeypatch.setattr(os, name, call)
+
+
+class Soak:
+    """A daemon of hourly jobs, every second one with a jitter, and what happens to it. `watch` has seen every run."""
+
+    def __init__(self, days: Simulated, monkeypatch: pytest.MonkeyPatch, jobs: int, hours: int) -> None:
+        assert days.apart is not None
+        self.days, self.hub, self.rng = days, days.apart, random.Random(jobs * hours)
+        self.disk = Disk(monkeypatch, self.rng)
+        self.jobs = jobs
+        self.quiet_from = (hours - 3) * 3600.0  # then everything is well again
+        self.wanted = [{f"f{each}": f"{number} {each}\n" for each in range(4)} for number in range(jobs)]
+        for number in range(jobs):
+            self.hub.add_repo(f"acme/r{number}", {f"files/{name}": content for name, content in self.wanted[number].items()})
+            days.add(f"j{number}", f"acme/r{number}", "1h", **({"jitter": f"{JITTER_SECONDS}s"} if number % 2 else {}))
+        days.begin(self.rng.random)
+        self.store_file = days.folder / "state" / "syncd.db"
+        self.happened = Counter[str]()
+        self.begin, self._next_at = days.clock.monotonic(), 0.0
+        self.watch = Unmissed(days.clock, 3600.0, {f"j{number}": JITTER_SECONDS if number % 2 else 0 for number in range(jobs)})
+
+    def hour(self) -> None:
+        """An hour has passed."""
+        self.days.run(3600.0, self._work, self._happen)
+        self.hub.forget_requests()
+        del self.days.reports[: -2 * self.jobs]
+
+    def _work(self, wanted: Wanted) -> None:
+        began, before = self.days.clock.monotonic(), len(self.days.reports)
+        self.days.daemon.work.run(wanted)
+        (report,) = (report for _, report in self.days.reports[before:])
+        assert report.job == wanted.job
+        hold = self.days.daemon.queue.hold_of(wanted.job)
+        self.watch.ran(wanted.job, began, report, hold.until if hold is not None else None)
+
+    def _happen(self) -> None:
+        passed = self.days.clock.monotonic() - self.begin
+        if passed < self._next_at:
+            return
+        self._next_at = passed + self.rng.uniform(120, 900)
+        self.days.air.away = False
+        if passed >= self.quiet_from:
+            self.disk.failing = 0
+            self.hub.calm()
+            return
+        what = self.rng.choice(FAULTS)
+        self.happened[what] += 1
+        getattr(self, f"_{what.replace(' ', '_')}")(self.rng.randrange(self.jobs), passed)
+
+    def _push(self, number: int, passed: float) -> None:
+        change = {f"f{self.rng.randrange(6)}": f"{passed}\n"}
+        self.wanted[number].update(change)
+        self.hub.commit(f"acme/r{number}", {f"files/{name}": content for name, content in change.items()})
+
+    def _edit(self, number: int, passed: float) -> None:
+        file = self.days.folder / "dest" / f"j{number}" / "f0"
+        if file.exists():
+            file.write_text("edited\n")
+
+    def _remove(self, number: int, passed: float) -> None:
+        (self.days.folder / "dest" / f"j{number}" / "f0").unlink(missing_ok=True)
+
+    def _api(self, number: int, passed: float) -> None:
+        self.hub.spoil(*self.rng.choice(WRONG), self.rng.randrange(1, 12))
+
+    def _network(self, number: int, passed: float) -> None:
+        self.days.air.away = True
+
+    def _disk(self, number: int, passed: float) -> None:
+        self.disk.failing = self.rng.randrange(1, 8)
+
+    def _store_lost(self, number: int, passed: float) -> None:
+        if self.rng.random() < 0.3:
+            self.store_file.unlink(missing_ok=True)
+
+    def _store_damaged(self, number: int, passed: float) -> None:
+        if self.rng.random() < 0.3 and self.store_file.exists():
+            with open(self.store_file, "r+b") as opened:
+                opened.seek(self.rng.randrange(self.store_file.stat().st_size))
+                opened.write(self.rng.randbytes(512))
+
+    def _clock(self, number: int, passed: float) -> None:
+        self.days.clock.at += timedelta(seconds=self.rng.choice((-7200, 7200, 40)))
+        self.watch.stepped()
+
+
+def figures() -> tuple[int, int, float]:
+    """Open descriptors, threads, and MiB in memory of this process."""
+    give_back()
+    status = Path("/proc/self/status").read_text()
+    return len(os.listdir("/proc/self/fd")), threading.active_count(), int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
+
+
+def slope(values: list[float]) -> float:
+    """Least squares, per step."""
+    mean, middle = sum(values) / len(values), (len(values) - 1) / 2
+    return sum((index - middle) * (value - mean) for index, value in enumerate(values)) / sum((index - middle) ** 2 for index in range(len(values)))
+
+
+@pytest.fixture
+def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
+    with simulated(tmp_path, monkeypatch, apart=True) as made:
+        yield made
+
+
+@pytest.mark.root
+@pytest.mark.timeout(3600)
+def test_a_day_of_a_hundred_jobs_with_everything_that_may_go_wrong(
+    days: Simulated, monkeypatch: pytest.MonkeyPatch, measured: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    soak = Soak(days, monkeypatch, JOBS, HOURS)
+    seen, sizes = list[tuple[int, int, float]](), list[int]()
+    for _ in range(HOURS):
+        soak.hour()
+        caplog.clear()  # what the test itself would keep
+        seen.append(figures())
+        sizes.append(sum(file.stat().st_size for file in soak.store_file.parent.rglob("*") if file.is_file()))
+    soak.watch.ends(days.jobs)
+    third = HOURS // 3
+    slopes = [slope([one[which] for one in seen[third:]]) for which in range(3)]
+    runs, longest = soak.watch.runs, soak.watch.longest
+    measured(
+        f"{HOURS} h × {JOBS} jobs: {dict(soak.happened)}, {soak.disk.failed} failed calls; slopes an hour: descriptors {slopes[0]:+.2f}, threads {slopes[1]:+.2f}, "
+        f"RSS {slopes[2]:+.3f} MiB ({seen[third][2]:.0f} → {seen[-1][2]:.0f}); state folder {max(sizes) / MIB:.1f} MiB at most, {sizes[-1] / MIB:.1f} at the end; "
+        f"{runs['good']} good runs, {runs['failed']} failed, {len(soak.watch.missed)} missed; at most {longest['good']:.0f} s and {longest['failed']:.0f} s until the next"
+    )
+    assert not soak.watch.missed
+    assert soak.watch.runs["failed"] > JOBS / 2, "enough has gone wrong"
+    assert set(days.settled().values()) == {None}, {name: error for name, error in days.settled().items() if error}
+    assert not days.daemon.readings().stale and days.daemon.frozen() is None
+    for number in range(JOBS):
+        assert {name: content.encode() for name, content in soak.wanted[number].items()} == tree_of(days.folder / "dest" / f"j{number}"), number
+    assert not list((days.folder / "dest").rglob(".syncd-*"))
+    assert abs(slopes[0]) < 0.5 and abs(slopes[1]) < 0.5 and slopes[2] < 0.25
+    assert sizes[-1] <= 1.5 * max(sizes[: third + 1]) + MIB
+
+
+# --- and that it would notice -----------------------------------------------------------------------------------------
+
+Mistake = Callable[[pytest.MonkeyPatch], None]
+
+
+def nothing(_: pytest.MonkeyPatch) -> None:
+    """No mistake."""
+
+
+def a_lost_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One turn in the fourth hour does not reach the queue."""
+    real, turns = Timetable._come, Counter[str]()
+
+    def come(self: Timetable, job: str) -> None:
+        turns[job] += 1
+        if (job, turns[job]) != ("j1", 4):
+            real(self, job)
+
+    monkeypatch.setattr(Timetable, "_come", come)
+
+
+def a_run_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One job is taken for running for ever."""
+    real = work.Work._follow
+
+    def follow(self: work.Work, report: Any) -> None:
+        real(self, report)
+        if report.job == "j2":
+            self._queue._running["j2"] = Wanted("j2", Trigger.SCHEDULE, 0.0, 0.0, 0.0)
+
+    monkeypatch.setattr(work.Work, "_follow", follow)
+
+
+def a_hold_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who failed is left alone for three hours."""
+    real = work.after_run
+
+    def after_run(report: Any, before: Any, interval: Any, clock: Any, *rest: Any) -> Hold | None:
+        hold = real(report, before, interval, clock, *rest)
+        return hold and Hold(hold.failures, clock.monotonic() + 3 * 3600.0)
+
+    monkeypatch.setattr(work, "after_run", after_run)
+
+
+def a_hold_that_outlives_its_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = work.after_run
+    monkeypatch.setattr(work, "after_run", lambda report, before, *rest: real(report, before, *rest) or (before and Hold(before.failures, before.until + 3600.0)))
+
+
+def turns_of_a_clock_that_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a step the turns stay where they were."""
+
+    def after_step(self: Timetable, trigger: Any, now: datetime, step: float) -> datetime | None:
+        fires: datetime | None = trigger._fires
+        return fires
+
+    monkeypatch.setattr(Timetable, "_after_step", after_step)
+
+
+@pytest.mark.parametrize("mistake", [nothing, a_lost_turn, a_run_that_never_ends, a_hold_too_long, a_hold_that_outlives_its_success, turns_of_a_clock_that_was_set_back])
+def test_a_run_that_is_missed_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: Mistake) -> None:
+    mistake(monkeypatch)
+    with simulated(tmp_path, monkeypatch, apart=True) as days:
+        soak = Soak(days, monkeypatch, jobs=5, hours=14)
+        for _ in range(14):
+            soak.hour()
+        soak.watch.ends(days.jobs)
+        assert bool(soak.watch.missed) is (mistake is not nothing), soak.watch.missed
+        assert soak.watch.runs["failed"] > 3
