@@ -2,8 +2,6 @@
 
 from alembic import context
 
-from syncd.store.schema import metadata
-
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=metadata, transaction_per_migration=False, render_as_batch=True)
+context.configure(connection=connection, transaction_per_migration=False, render_as_batch=True)
 context.run_migrations()

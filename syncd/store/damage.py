@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TypeAlias
 
-from sqlalchemy.exc import DBAPIError
-
 from syncd.errors import StoreError
 from syncd.store.place import holders
-from syncd.store.schema import metadata
+from syncd.store.schema import INDEXES, TABLES
 
 
 class DamagedError(Exception):
     """The file does not hold what a store holds."""
 
 
-Failure: TypeAlias = DBAPIError | DamagedError | UnicodeDecodeError  # the last where SQLite's own message quotes damaged text
-FAILURES = (DBAPIError, DamagedError, UnicodeDecodeError)
+Failure: TypeAlias = sqlite3.Error | DamagedError | UnicodeDecodeError  # the last where SQLite's own message quotes damaged text
+FAILURES = (sqlite3.Error, DamagedError, UnicodeDecodeError)
 
 # primary result codes, sqlite.org/rescode.html; an extended code's lowest byte is its primary one
 NO_STORE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
@@ -45,7 +44,7 @@ HINTS = {
 
 def is_damage(error: Failure, examine: Callable[[], bool]) -> bool:
     """`examine` looks into the file; it is only asked where the error alone doesn't tell."""
-    if not isinstance(error, DBAPIError):
+    if not isinstance(error, sqlite3.Error):
         return True
     code = _code(error)
     if code is not None and code & 0xFF in NO_STORE:
@@ -55,7 +54,7 @@ def is_damage(error: Failure, examine: Callable[[], bool]) -> bool:
 
 def calls_itself_broken(error: Failure) -> bool:
     """Does SQLite call the file malformed? It says so too where a read failed that may succeed the next time (since 3.34, for EIO)."""
-    return not isinstance(error, DBAPIError) or (_code(error) or 0) & 0xFF in {*NO_STORE, sqlite3.SQLITE_CORRUPT}
+    return not isinstance(error, sqlite3.Error) or (_code(error) or 0) & 0xFF in {*NO_STORE, sqlite3.SQLITE_CORRUPT}
 
 
 def looks_damaged(connection: sqlite3.Connection) -> bool:
@@ -63,10 +62,9 @@ def looks_damaged(connection: sqlite3.Connection) -> bool:
     try:
         if connection.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",):
             return True
-        for table in metadata.tables.values():
-            columns = [row[1] for row in connection.execute(f"PRAGMA table_info('{table.name}')")]
-            indexes = {row[1] for row in connection.execute(f"PRAGMA index_list('{table.name}')")}
-            if columns != [column.name for column in table.columns] or not {index.name for index in table.indexes} <= indexes:
+        for table, (columns, indexes) in _expected().items():
+            there = _shape(connection, table)
+            if there[0] != columns or not indexes <= there[1]:
                 return True
     except UnicodeDecodeError:
         return True
@@ -76,14 +74,27 @@ def looks_damaged(connection: sqlite3.Connection) -> bool:
     return False
 
 
+def _expected() -> dict[str, tuple[list[str], set[str]]]:
+    """Each table's columns, in their order, and its indexes, as a new store has them."""
+    with closing(sqlite3.connect(":memory:")) as new:
+        for statement in (*TABLES, *INDEXES):
+            new.execute(statement)
+        return {name: _shape(new, name) for (name,) in new.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
+
+
+def _shape(connection: sqlite3.Connection, table: str) -> tuple[list[str], set[str]]:
+    columns = [row[1] for row in connection.execute(f"PRAGMA table_info('{table}')")]
+    return columns, {row[1] for row in connection.execute(f"PRAGMA index_list('{table}')") if row[3] == "c"}  # made by a statement, not by a key
+
+
 def words(error: Failure) -> str:
     """What the library said."""
-    return str(error.orig if isinstance(error, DBAPIError) else error)
+    return str(error)
 
 
 def translated(error: Failure, file: Path | None) -> StoreError:
     """The library's error in words for whoever acts next."""
-    if not isinstance(error, DBAPIError):
+    if not isinstance(error, sqlite3.Error):
         return StoreError(f"the store {file or 'in memory'} is damaged: {error}", hint="move it away; syncd begins a new one, and equal files are adopted")
     code = (_code(error) or 0) & 0xFF
     text = words(error)
@@ -93,6 +104,6 @@ def translated(error: Failure, file: Path | None) -> StoreError:
     return StoreError(f"the store {file or 'in memory'}: {text}", hint=HINTS.get(code))
 
 
-def _code(error: DBAPIError) -> int | None:
-    found = getattr(error.orig, "sqlite_errorcode", None)
+def _code(error: sqlite3.Error) -> int | None:
+    found = getattr(error, "sqlite_errorcode", None)
     return found if isinstance(found, int) else None

@@ -13,10 +13,8 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from sqlite3 import Connection
 from typing import TypeVar
-
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.pool import StaticPool
 
 from syncd.errors import StoreError
 from syncd.store.damage import FAILURES, Failure, calls_itself_broken, is_damage, looks_damaged, translated, words
@@ -45,8 +43,7 @@ class Database:
         self.file = file
         self.notes: list[str] = []
         self._guard = threading.RLock()
-        self._engine: Engine | None = None
-        self._begin = READ
+        self._connection: Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._journal_identity: tuple[int, int] | None = None
         with self._guard:
@@ -61,7 +58,7 @@ class Database:
 
         def counted(connection: Connection) -> T:
             result = change(connection)
-            connection.exec_driver_sql(f"PRAGMA user_version = {next_counter(_counter(connection))}")
+            connection.execute(f"PRAGMA user_version = {next_counter(_counter(connection))}")
             return result
 
         return self._transaction(counted, WRITE)
@@ -72,14 +69,14 @@ class Database:
 
     def close(self) -> None:
         with self._guard:
-            if self._engine is not None:
-                self._engine.dispose()
-                self._engine = None
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
 
     def _transaction(self, work: Callable[[Connection], T], begin: str) -> T:
         with self._guard:
             for attempt in range(ATTEMPTS):
-                if self._engine is None:
+                if self._connection is None:
                     raise StoreError("the store is closed")
                 if self._lost():
                     self._begin_anew()
@@ -93,18 +90,28 @@ class Database:
             raise StoreError(f"the store {self.file} was lost {ATTEMPTS} times in a row", hint="find out who removes or damages it: only syncd may touch its state folder")
 
     def _once(self, work: Callable[[Connection], T], begin: str) -> T:
-        if self._engine is None:
+        connection = self._opened()
+        connection.execute(begin)
+        try:
+            result = work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:  # SQLite has ended it itself after some failures
+                connection.execute("ROLLBACK")
+            raise
+        return result
+
+    def _opened(self) -> Connection:
+        if self._connection is None:
             raise StoreError("the store is closed")
-        self._begin = begin
-        with self._engine.begin() as connection:
-            return work(connection)
+        return self._connection
 
     # --- opening ------------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
         """A store of this version's schema is open."""
         if self.file is None:
-            self._connect(":memory:")
+            self._connection = _connection(":memory:")
             self._once(lambda connection: migrate(connection, version_of(connection)), WRITE)
             return
         refuse_network(self.file)
@@ -138,12 +145,12 @@ class Database:
         """Is it open, and is there nothing to do to it? Nothing was written if not."""
         self._reach()
         version = self._once(version_of, READ)
-        return version == VERSION and self._journal() == "wal"
+        return version == VERSION and self._pragma("journal_mode") == "wal"
 
     def _make_ready(self) -> None:
         self._reach()
         version = self._once(version_of, READ)  # a newer one is refused before anything is written
-        if self._journal() != "wal":
+        if self._pragma("journal_mode") != "wal":
             self._pragma("journal_mode=WAL")
         if version != VERSION:
             self._once(lambda connection: migrate(connection, version_of(connection)), WRITE)
@@ -154,24 +161,10 @@ class Database:
         self.close()
         make_private(self.file)
         self._identity = identity(self.file)
-        self._connect(str(self.file))
+        self._connection = _connection(str(self.file))
 
-    def _connect(self, name: str) -> None:
-        engine = create_engine("sqlite://", poolclass=StaticPool, creator=lambda: _connection(name))
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(self._begin))
-        self._engine = engine
-
-    def _journal(self) -> str:
-        return str(self._pragma("journal_mode"))
-
-    def _pragma(self, text: str) -> object:
-        if self._engine is None:
-            raise StoreError("the store is closed")
-        raw = self._engine.raw_connection()
-        try:
-            return raw.cursor().execute(f"PRAGMA {text}").fetchone()[0]
-        finally:
-            raw.close()
+    def _pragma(self, text: str) -> str:
+        return str(self._opened().execute(f"PRAGMA {text}").fetchone()[0])
 
     def _translated(self, error: Failure) -> StoreError:
         self.close()
@@ -254,7 +247,7 @@ class Database:
 
 
 def _counter(connection: Connection) -> int:
-    return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _connection(name: str) -> sqlite3.Connection:

@@ -9,12 +9,12 @@ The schema's number is kept twice, in Alembic's table and in the file's header, 
 from __future__ import annotations
 
 from pathlib import Path
-
-from sqlalchemy import Connection
+from sqlite3 import Connection
+from typing import Any
 
 from syncd.errors import StoreError
 from syncd.store.damage import DamagedError
-from syncd.store.schema import VERSION, metadata
+from syncd.store.schema import INDEXES, TABLES, VERSION
 
 OURS = 0x73790000  # "sy" and the schema's number: SQLite's application_id, which file(1) shows too
 HEADER_BYTES, APPLICATION_ID = 100, slice(68, 72)  # sqlite.org "Database File Format", 1.3
@@ -45,12 +45,12 @@ def version_of(connection: Connection) -> str | None:
 
     Raises DamagedError when the file does not say one thing, StoreError, having touched nothing, for one from a newer syncd.
     """
-    stamp = int(connection.exec_driver_sql("PRAGMA application_id").scalar_one())
-    tables = set(connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars())
+    stamp = int(connection.execute("PRAGMA application_id").fetchone()[0])
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
     if not tables and stamp == 0:
         return None
-    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars().all() if "alembic_version" in tables else []
-    version = found[0] if len(found) == 1 else None
+    found = connection.execute("SELECT version_num FROM alembic_version").fetchall() if "alembic_version" in tables else []
+    version = found[0][0] if len(found) == 1 else None
     if not isinstance(version, str) or not (stamp == stamp_of(version) or (stamp == 0 and version == UNSTAMPED)):
         raise DamagedError(f"it says schema {version!r} in one place and {stamp - OURS} in another")
     if version > VERSION:
@@ -71,23 +71,44 @@ def migrate(connection: Connection, found: str | None) -> None:
     if found == VERSION:
         return
     if found is None:
-        metadata.create_all(connection, checkfirst=False)
-        connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))")
-        connection.exec_driver_sql("INSERT INTO alembic_version (version_num) VALUES (?)", (VERSION,))
+        for statement in (*TABLES, *INDEXES):
+            connection.execute(statement)
+        connection.execute("INSERT INTO alembic_version (version_num) VALUES (?)", (VERSION,))
     else:
         _upgrade(connection)
-    connection.exec_driver_sql(f"PRAGMA application_id = {stamp_of(VERSION)}")
+    connection.execute(f"PRAGMA application_id = {stamp_of(VERSION)}")
+
+
+class _Borrowed:
+    """The connection as SQLAlchemy may use it: when its transaction ends is not SQLAlchemy's to say."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def commit(self) -> None:
+        pass
+
+    rollback = close = commit
 
 
 def _upgrade(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.pool import StaticPool
 
     config = Config()
     config.set_main_option("script_location", str(script_dir()).replace("%", "%%"))
-    config.attributes["connection"] = connection
     try:
-        command.upgrade(config, "head")
+        with create_engine("sqlite://", poolclass=StaticPool, creator=lambda: _Borrowed(connection)).connect() as borrowed:
+            config.attributes["connection"] = borrowed
+            command.upgrade(config, "head")
     except CommandError as error:
         raise StoreError(f"the store could not be migrated: {error}", hint="install syncd again") from error
+    except DBAPIError as error:
+        raise (error.orig or error) from error

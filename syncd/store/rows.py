@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -171,11 +171,10 @@ def past_change(action: Any, path: Any, source: Any, before: Any, after: Any) ->
     return PastChange(action, path, source, before, after) if fits else None
 
 
-def past_run(row: Any, changes: tuple[PastChange, ...]) -> PastRun | None:
-    """The row, or None when damage has made it something else than a run."""
-    texts = (row.job, row.started_at, row.trigger, row.status)
-    perhaps = (row.commit, row.previous, row.error_kind, row.error)
-    fits = all(isinstance(value, str) for value in texts) and all(value is None or isinstance(value, str) for value in perhaps)
-    if not fits or not isinstance(row.seconds, (int, float)) or not isinstance(row.bytes, int):
+def past_run(row: Sequence[Any], changes: tuple[PastChange, ...], went_back: bool) -> PastRun | None:
+    """The row, of PastRun's own fields in their order, or None when damage has made it something else than a run."""
+    identity, job, started_at, trigger, status, commit, previous, seconds, size, error_kind, error = row
+    fits = all(isinstance(value, str) for value in (job, started_at, trigger, status)) and all(value is None or isinstance(value, str) for value in (commit, previous, error_kind, error))
+    if not fits or not isinstance(seconds, (int, float)) or not isinstance(size, int):
         return None
-    return PastRun(row.id, row.job, row.started_at, row.trigger, row.status, row.commit, row.previous, row.seconds, row.bytes, row.error_kind, row.error, changes, bool(row.went_back))
+    return PastRun(identity, job, started_at, trigger, status, commit, previous, seconds, size, error_kind, error, changes, went_back)

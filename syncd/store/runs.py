@@ -3,90 +3,81 @@
 from __future__ import annotations
 
 from datetime import datetime
-
-from sqlalchemy import Connection, and_, delete, exists, func, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlite3 import Connection
+from typing import Any
 
 from syncd.models import Change, RunReport, RunStatus, Trigger, Verb
-from syncd.store import schema
 from syncd.store.rows import PastChange, PastRun, past_change, past_run
+from syncd.store.sql import in_parts, marks
 
 RUNS_KEPT = 500
 CHANGES_KEPT_PER_RUN = 20_000
 CHANGES_KEPT = 100_000  # of each job
+RUN = 'run.id, run.job, run.started_at, run."trigger", run.status, run."commit", run.previous, run.seconds, run.bytes, run.error_kind, run.error'
+CHANGE = "change.action, change.path, change.source, change.before, change.after"
 
 
 def add(connection: Connection, report: RunReport) -> None:
     """The run and its changes are in the history. A failure that repeats the job's last row only moves that row's time."""
     if report.status in (RunStatus.UNCHANGED, RunStatus.SKIPPED) and not report.changes:
         return
-    table = schema.run
-    values = {
+    values: dict[str, Any] = {
         "job": report.job, "started_at": report.started_at.isoformat() if report.started_at else "", "trigger": report.trigger.value, "status": report.status.value,
         "commit": report.commit, "previous": report.previous, "seconds": report.seconds, "bytes": report.bytes_written,
         "error_kind": report.error.kind if report.error else None, "error": report.error.message if report.error else None,
     }  # fmt: skip
-    newest = connection.execute(select(table).where(table.c.job == report.job).order_by(table.c.id.desc()).limit(1)).first()
-    if newest is not None and (newest.status, newest.error, newest.commit) == (values["status"], values["error"], values["commit"]) and _says_nothing_new(connection, newest.id, report):
-        connection.execute(table.update().where(table.c.id == newest.id).values(**values))
+    newest = connection.execute('SELECT id, status, error, "commit" FROM run WHERE job = ? ORDER BY id DESC LIMIT 1', (report.job,)).fetchone()
+    if newest is not None and newest[1:] == (values["status"], values["error"], values["commit"]) and _says_nothing_new(connection, newest[0], report):
+        changed = ", ".join(f'"{name}" = :{name}' for name in values)
+        connection.execute(f"UPDATE run SET {changed} WHERE id = :id", {**values, "id": newest[0]})
         return
-    identity = connection.execute(insert(table).values(**values).returning(table.c.id)).scalar_one()
-    if report.changes:
-        connection.execute(
-            insert(schema.change),
-            [
-                {"run": identity, "action": change.action.value, "path": change.path, "source": change.source, "before": change.before, "after": change.after}
-                for change in report.changes[:CHANGES_KEPT_PER_RUN]
-            ],
-        )
-    kept = select(table.c.id).where(table.c.job == report.job).order_by(table.c.id.desc()).limit(RUNS_KEPT)
-    connection.execute(delete(table).where(table.c.job == report.job, table.c.id.not_in(kept)))
+    names, places = ", ".join(f'"{name}"' for name in values), ", ".join(f":{name}" for name in values)
+    identity = connection.execute(f"INSERT INTO run ({names}) VALUES ({places})", values).lastrowid
+    changes = ((identity, change.action.value, change.path, change.source, change.before, change.after) for change in report.changes[:CHANGES_KEPT_PER_RUN])
+    connection.executemany("INSERT INTO change (run, action, path, source, before, after) VALUES (?, ?, ?, ?, ?, ?)", changes)
+    kept = "SELECT id FROM run WHERE job = ? ORDER BY id DESC LIMIT ?"
+    connection.execute(f"DELETE FROM run WHERE job = ? AND id NOT IN ({kept})", (report.job, report.job, RUNS_KEPT))
     if report.changes:
         _forget_old_changes(connection, report.job)
 
 
 def _forget_old_changes(connection: Connection, job: str) -> None:
     """The oldest runs keep their row, and lose what they changed, when the job has more changes than are kept."""
-    run, change = schema.run, schema.change
-    counts = select(run.c.id, func.count(change.c.id)).join(change, change.c.run == run.c.id).where(run.c.job == job).group_by(run.c.id).order_by(run.c.id.desc())
+    counts = "SELECT run.id, count(change.id) FROM run JOIN change ON change.run = run.id WHERE run.job = ? GROUP BY run.id ORDER BY run.id DESC"
     total = 0
-    for identity, count in connection.execute(counts).all():
+    for identity, count in connection.execute(counts, (job,)).fetchall():
         total += count
         if total > CHANGES_KEPT and total > count:  # the newest run keeps its own
-            connection.execute(delete(change).where(change.c.run == identity))
+            connection.execute("DELETE FROM change WHERE run = ?", (identity,))
 
 
 def _says_nothing_new(connection: Connection, run: int, report: RunReport) -> bool:
     """The same files left alone as the last time, and nothing else: an hour of that is one row, not twelve."""
     if any(change.action is not Verb.KEEP for change in report.changes):
         return False
-    table = schema.change
-    known = {(row.path, row.before) for row in connection.execute(select(table.c.path, table.c.before).where(table.c.run == run))}
+    known = set(connection.execute("SELECT path, before FROM change WHERE run = ?", (run,)).fetchall())
     return known == {(change.path, change.before) for change in report.changes}
 
 
 def history(connection: Connection, job: str | None, path: str | None, limit: int) -> list[PastRun]:
     """Past runs, newest first; only those that touched `path` when it is given, with only its changes then."""
-    run, change, older = schema.run, schema.change, schema.run.alias()
-    before = exists().where(older.c.job == run.c.job, older.c.commit == run.c.commit, older.c.status == RunStatus.CHANGED.value, older.c.id < run.c.id)
-    went_back = and_(run.c.status == RunStatus.CHANGED.value, run.c.trigger != Trigger.ROLLBACK.value, run.c.previous != run.c.commit, before)
-    query = select(run, went_back.label("went_back")).order_by(run.c.id.desc()).limit(limit)
-    if job is not None:
-        query = query.where(run.c.job == job)
-    if path is not None:
-        query = query.where(run.c.id.in_(select(change.c.run).where(change.c.path == path)))
-    found = connection.execute(query).all()
-    changes: dict[int, list[PastChange]] = {row.id: [] for row in found}
-    chosen = select(change).where(change.c.run.in_(list(changes))).order_by(change.c.id)
-    for row in connection.execute(chosen if path is None else chosen.where(change.c.path == path)):
-        if row.run in changes and (one := past_change(row.action, row.path, row.source, row.before, row.after)) is not None:
-            changes[row.run].append(one)
-    return [read for row in found if (read := past_run(row, tuple(changes[row.id]))) is not None]
+    before = 'EXISTS (SELECT 1 FROM run AS older WHERE older.job = run.job AND older."commit" = run."commit" AND older.status = :changed AND older.id < run.id)'
+    went_back = f'run.status = :changed AND run."trigger" != :by_hand AND run.previous != run."commit" AND {before}'
+    wanted = [text for text, value in (("run.job = :job", job), ("run.id IN (SELECT run FROM change WHERE path = :path)", path)) if value is not None]
+    query = f"SELECT {RUN}, {went_back} FROM run {'WHERE ' if wanted else ''}{' AND '.join(wanted)} ORDER BY run.id DESC LIMIT :limit"
+    values = {"changed": RunStatus.CHANGED.value, "by_hand": Trigger.ROLLBACK.value, "job": job, "path": path, "limit": limit}
+    found = connection.execute(query, values).fetchall()
+    changes: dict[int, list[PastChange]] = {row[0]: [] for row in found}
+    for part in in_parts(changes):
+        chosen = f"SELECT run, {CHANGE} FROM change WHERE run IN ({marks(part)}) {'AND path = ? ' if path is not None else ''}ORDER BY id"
+        for run, *row in connection.execute(chosen, [*part, path] if path is not None else part).fetchall():
+            if run in changes and (one := past_change(*row)) is not None:
+                changes[run].append(one)
+    return [read for row in found if (read := past_run(row[:-1], tuple(changes[row[0]]), bool(row[-1]))) is not None]
 
 
 def changes_since(connection: Connection, job: str, since: datetime) -> tuple[Change, ...]:
     """Everything the job's runs that began at or after `since` did, the oldest first, as far as the history goes back."""
-    run, change = schema.run, schema.change
-    chosen = select(change).join(run, run.c.id == change.c.run).where(run.c.job == job, run.c.started_at >= since.isoformat()).order_by(change.c.id)
-    read = (past_change(row.action, row.path, row.source, row.before, row.after) for row in connection.execute(chosen))
+    chosen = f"SELECT {CHANGE} FROM change JOIN run ON run.id = change.run WHERE run.job = ? AND run.started_at >= ? ORDER BY change.id"
+    read = (past_change(*row) for row in connection.execute(chosen, (job, since.isoformat())).fetchall())
     return tuple(Change(Verb(one.action), one.path, one.source, one.before, one.after) for one in read if one is not None and one.action in set(Verb))

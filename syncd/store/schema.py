@@ -1,4 +1,4 @@
-"""The store's tables (SQLAlchemy Core). migrations/ makes them; a test keeps the two equal.
+"""The store's tables, as a new database gets them. migrations/ brings older ones here; a test keeps the two equal.
 
 Rows that decide about files carry a `seal` over their values: a row that the disk has damaged is left out, never believed.
 Values that are only read whole are kept as one JSON text, so that a new field needs no migration.
@@ -8,109 +8,44 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
-
 from syncd.store.quiet import seal
 
 VERSION = "0003"
 
-metadata = MetaData()
-
-file = Table("file", metadata, Column("path", Text, primary_key=True), Column("job", Text, nullable=False), Column("row", Text, nullable=False), Column("seal", Text, nullable=False))
-Index("file_job", file.c.job)
-
-folder = Table("folder", metadata, Column("path", Text, primary_key=True), Column("job", Text, nullable=False), Column("seal", Text, nullable=False, server_default=""))
-
-job = Table("job", metadata, Column("name", Text, primary_key=True), Column("state", Text, nullable=False), Column("seal", Text, nullable=False))
-
-intent = Table("intent", metadata, Column("job", Text, primary_key=True), Column("body", Text, nullable=False), Column("seal", Text, nullable=False))
-
-applied_set = Table(
-    "applied_set",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("job", Text, nullable=False),
-    Column("commit", Text, nullable=False),
-    Column("digest", Text, nullable=False),
-    Column("applied_at", Text, nullable=False),
-    Column("pinned", Integer, nullable=False),
-    Column("files", LargeBinary, nullable=False),
-    Column("seal", Text, nullable=False),
+TABLES = (
+    "CREATE TABLE file (path TEXT NOT NULL, job TEXT NOT NULL, row TEXT NOT NULL, seal TEXT NOT NULL, PRIMARY KEY (path))",
+    "CREATE TABLE folder (path TEXT NOT NULL, job TEXT NOT NULL, seal TEXT DEFAULT '' NOT NULL, PRIMARY KEY (path))",
+    "CREATE TABLE job (name TEXT NOT NULL, state TEXT NOT NULL, seal TEXT NOT NULL, PRIMARY KEY (name))",
+    "CREATE TABLE intent (job TEXT NOT NULL, body TEXT NOT NULL, seal TEXT NOT NULL, PRIMARY KEY (job))",
+    """CREATE TABLE applied_set (
+        id INTEGER NOT NULL, job TEXT NOT NULL, "commit" TEXT NOT NULL, digest TEXT NOT NULL, applied_at TEXT NOT NULL, pinned INTEGER NOT NULL,
+        files BLOB NOT NULL, seal TEXT NOT NULL, PRIMARY KEY (id))""",
+    """CREATE TABLE run (
+        id INTEGER NOT NULL, job TEXT NOT NULL, started_at TEXT NOT NULL, "trigger" TEXT NOT NULL, status TEXT NOT NULL, "commit" TEXT, previous TEXT,
+        seconds FLOAT NOT NULL, bytes INTEGER NOT NULL, error_kind TEXT, error TEXT, PRIMARY KEY (id))""",
+    """CREATE TABLE change (
+        id INTEGER NOT NULL, run INTEGER NOT NULL, action TEXT NOT NULL, path TEXT NOT NULL, source TEXT, before TEXT, after TEXT,
+        PRIMARY KEY (id), FOREIGN KEY (run) REFERENCES run (id) ON DELETE CASCADE)""",
+    """CREATE TABLE head (
+        scope TEXT NOT NULL, repo TEXT NOT NULL, ref TEXT NOT NULL, "commit" TEXT NOT NULL, etag TEXT, form TEXT, seal TEXT DEFAULT '' NOT NULL,
+        PRIMARY KEY (scope, repo, ref))""",
+    "CREATE TABLE listing (tree TEXT NOT NULL, body BLOB NOT NULL, seal TEXT NOT NULL, PRIMARY KEY (tree))",
+    'CREATE TABLE budget (identity TEXT NOT NULL, "limit" INTEGER, remaining INTEGER, reset_at TEXT, PRIMARY KEY (identity))',
+    """CREATE TABLE notice (
+        endpoint TEXT NOT NULL, job TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, created_at FLOAT NOT NULL, attempts INTEGER NOT NULL,
+        next_at FLOAT NOT NULL, PRIMARY KEY (endpoint, job))""",
+    """CREATE TABLE delivery (
+        endpoint TEXT NOT NULL, host TEXT, sent INTEGER NOT NULL, failed INTEGER NOT NULL, dropped INTEGER NOT NULL, last_sent_at FLOAT,
+        last_failed_at FLOAT, error TEXT, PRIMARY KEY (endpoint))""",
+    "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))",
 )
-Index("applied_set_job", applied_set.c.job)
-
-run = Table(
-    "run",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("job", Text, nullable=False),
-    Column("started_at", Text, nullable=False),
-    Column("trigger", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("commit", Text),
-    Column("previous", Text),
-    Column("seconds", Float, nullable=False),
-    Column("bytes", Integer, nullable=False),
-    Column("error_kind", Text),
-    Column("error", Text),
+INDEXES = (
+    "CREATE INDEX file_job ON file (job)",
+    "CREATE INDEX applied_set_job ON applied_set (job)",
+    "CREATE INDEX run_job ON run (job, id)",
+    "CREATE INDEX change_run ON change (run)",
+    "CREATE INDEX change_path ON change (path)",
 )
-Index("run_job", run.c.job, run.c.id)
-
-change = Table(
-    "change",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("run", Integer, ForeignKey("run.id", ondelete="CASCADE"), nullable=False),
-    Column("action", Text, nullable=False),
-    Column("path", Text, nullable=False),
-    Column("source", Text),
-    Column("before", Text),
-    Column("after", Text),
-)
-Index("change_run", change.c.run)
-Index("change_path", change.c.path)
-
-head = Table(
-    "head",
-    metadata,
-    Column("scope", Text, primary_key=True),
-    Column("repo", Text, primary_key=True),
-    Column("ref", Text, primary_key=True),
-    Column("commit", Text, nullable=False),
-    Column("etag", Text),
-    Column("form", Text),
-    Column("seal", Text, nullable=False, server_default=""),
-)
-
-listing = Table("listing", metadata, Column("tree", Text, primary_key=True), Column("body", LargeBinary, nullable=False), Column("seal", Text, nullable=False))
-
-budget = Table("budget", metadata, Column("identity", Text, primary_key=True), Column("limit", Integer), Column("remaining", Integer), Column("reset_at", Text))
-
-notice = Table(
-    "notice",
-    metadata,
-    Column("endpoint", Text, primary_key=True),
-    Column("job", Text, primary_key=True),
-    Column("id", Text, nullable=False),
-    Column("body", Text, nullable=False),
-    Column("created_at", Float, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("next_at", Float, nullable=False),
-)
-
-delivery = Table(
-    "delivery",
-    metadata,
-    Column("endpoint", Text, primary_key=True),
-    Column("host", Text),
-    Column("sent", Integer, nullable=False),
-    Column("failed", Integer, nullable=False),
-    Column("dropped", Integer, nullable=False),
-    Column("last_sent_at", Float),
-    Column("last_failed_at", Float),
-    Column("error", Text),
-)
-
 
 def is_whole(mark: Any, *texts: Any, body: Any = b"") -> bool:
     """Do the values match their seal, and are they of the types that were sealed? Damage can turn a text into a number, a blob or nothing."""
@@ -119,4 +54,4 @@ def is_whole(mark: Any, *texts: Any, body: Any = b"") -> bool:
     return bool(mark == seal(*texts, *([body] if body else [])))
 
 
-__all__ = ["VERSION", "applied_set", "budget", "change", "delivery", "file", "folder", "head", "intent", "is_whole", "job", "listing", "metadata", "notice", "run", "seal"]
+__all__ = ["INDEXES", "TABLES", "VERSION", "is_whole", "seal"]

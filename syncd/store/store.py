@@ -14,19 +14,18 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from sqlite3 import Connection
 from typing import Any, TypeVar
-
-from sqlalchemy import Connection, Row, Table, delete, func, select
-from sqlalchemy.dialects.sqlite import insert
 
 from syncd.engine.ports import AppliedSet, Head, Intent, JobState, Result
 from syncd.errors import StoreError
 from syncd.models import Change, Recorded, RunStatus, TreeEntry
 from syncd.objects import is_object_id
-from syncd.store import outbox, rows, runs, schema
+from syncd.store import outbox, rows, runs
 from syncd.store.accepted import AcceptedHeads
 from syncd.store.database import Database
 from syncd.store.schema import is_whole, seal
+from syncd.store.sql import in_parts, marks, put
 
 T = TypeVar("T")
 
@@ -93,26 +92,26 @@ class SqliteStore:
             self._accepted.keep(job, state.trusted_for, state.trusted_commit, begin)
 
     def applied_before(self, job: str, commit: str) -> bool:
-        query = select(schema.run.c.id).where(schema.run.c.job == job, schema.run.c.commit == commit, schema.run.c.status == RunStatus.CHANGED.value).limit(1)
-        return self._database.read(lambda connection: connection.execute(query).first()) is not None
+        query = 'SELECT 1 FROM run WHERE job = ? AND "commit" = ? AND status = ? LIMIT 1'
+        return self._database.read(lambda connection: connection.execute(query, (job, commit, RunStatus.CHANGED.value)).fetchone()) is not None
 
     def states(self, jobs: Iterable[str]) -> dict[str, JobState]:
         """The states of those jobs that the store knows, read at one moment."""
         asked = set(jobs)
 
         def query(connection: Connection) -> dict[str, JobState]:
-            return {row.name: _read_state(row.name, row) for row in connection.execute(select(schema.job)).all() if row.name in asked}
+            return {name: _read_state(name, text, mark) for name, text, mark in connection.execute("SELECT name, state, seal FROM job").fetchall() if name in asked}
 
         return self._database.read(query)
 
     def file_counts(self) -> dict[str, int]:
         """Job -> how many destinations the ledger names."""
-        counted = select(schema.file.c.job, func.count()).group_by(schema.file.c.job)
-        return {job: count for job, count in self._database.read(lambda connection: connection.execute(counted).all()) if isinstance(job, str)}
+        counted = self._database.read(lambda connection: connection.execute("SELECT job, count(*) FROM file GROUP BY job").fetchall())
+        return {job: count for job, count in counted if isinstance(job, str)}
 
     def jobs(self) -> list[str]:
         """Every job the store knows."""
-        return [str(name) for (name,) in self._database.read(lambda connection: connection.execute(select(schema.job.c.name).order_by(schema.job.c.name)).all())]
+        return [str(name) for (name,) in self._database.read(lambda connection: connection.execute("SELECT name FROM job ORDER BY name").fetchall())]
 
     def change_state(self, job: str, change: Callable[[JobState], JobState]) -> JobState:
         """One read-modify-write of a job's state."""
@@ -148,16 +147,15 @@ class SqliteStore:
         """Each of these jobs was found as it should be at that time, and the store says so: unless its state is another one by now."""
 
         def work(connection: Connection) -> None:
-            found = connection.execute(select(schema.job).where(schema.job.c.name.in_(list(jobs)))).all()
             values = []
-            for row in found:
-                (expected, at), now = jobs[row.name], _read_state(row.name, row)
+            for name, state, mark in connection.execute("SELECT name, state, seal FROM job").fetchall():
+                if name not in jobs:
+                    continue
+                (expected, at), now = jobs[name], _read_state(name, state, mark)
                 if replace(now, last_run_at=None, last_success_at=None) == replace(expected, last_run_at=None, last_success_at=None):
                     text = rows.state_to_text(replace(now, last_run_at=at, last_success_at=at))
-                    values.append({"name": row.name, "state": text, "seal": seal(row.name, text)})
-            if values:
-                statement = insert(schema.job)
-                connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"state": statement.excluded.state, "seal": statement.excluded.seal}), values)
+                    values.append({"name": name, "state": text, "seal": seal(name, text)})
+            put(connection, "job", ("name",), values)
 
         if jobs:
             self._database.write(work)
@@ -166,10 +164,10 @@ class SqliteStore:
         """Nothing is known of the job any more; its files stay. How many ledger rows went."""
 
         def work(connection: Connection) -> int:
-            count = connection.execute(delete(schema.file).where(schema.file.c.job == job)).rowcount
-            connection.execute(delete(schema.job).where(schema.job.c.name == job))
-            for table in (schema.folder, schema.intent, schema.applied_set):
-                connection.execute(delete(table).where(table.c.job == job))
+            count = connection.execute("DELETE FROM file WHERE job = ?", (job,)).rowcount
+            connection.execute("DELETE FROM job WHERE name = ?", (job,))
+            for table in ("folder", "intent", "applied_set"):
+                connection.execute(f"DELETE FROM {table} WHERE job = ?", (job,))
             return count
 
         self._accepted.forget(job)
@@ -178,8 +176,7 @@ class SqliteStore:
     # --- the ledger ---------------------------------------------------------------------------------------------------
 
     def recorded(self, job: str) -> dict[str, Recorded]:
-        query = select(schema.file.c.path, schema.file.c.row, schema.file.c.seal).where(schema.file.c.job == job)
-        found = self._database.read(lambda connection: connection.execute(query).all())
+        found = self._database.read(lambda connection: connection.execute("SELECT path, row, seal FROM file WHERE job = ?", (job,)).fetchall())
         return {path: recorded for path, row, mark in found if (recorded := _recorded(job, path, row, mark)) is not None}
 
     def owners(self, paths: Iterable[str]) -> dict[str, str]:
@@ -187,30 +184,31 @@ class SqliteStore:
 
         def query(connection: Connection) -> dict[str, str]:
             found: dict[str, str] = {}
-            for start in range(0, len(wanted), 500):
-                chosen = select(schema.file).where(schema.file.c.path.in_(wanted[start : start + 500]))
-                found.update((path, job) for path, job, row, mark in connection.execute(chosen) if _recorded(job, path, row, mark) is not None)
+            for part in in_parts(wanted):
+                chosen = connection.execute(f"SELECT path, job, row, seal FROM file WHERE path IN ({marks(part)})", part).fetchall()
+                found.update((path, job) for path, job, row, mark in chosen if _recorded(job, path, row, mark) is not None)
             return found
 
         return self._database.read(query) if wanted else {}
 
     def folders(self, job: str) -> frozenset[str]:
-        query = select(schema.folder.c.path, schema.folder.c.seal).where(schema.folder.c.job == job)
-        return frozenset(path for path, mark in self._database.read(lambda connection: connection.execute(query).all()) if is_whole(mark, job, path))
+        found = self._database.read(lambda connection: connection.execute("SELECT path, seal FROM folder WHERE job = ?", (job,)).fetchall())
+        return frozenset(path for path, mark in found if is_whole(mark, job, path))
 
     # --- intent and record --------------------------------------------------------------------------------------------
 
     def intent(self, job: str) -> Intent | None:
         """The interrupted plan of the job. A damaged one is dropped, and the job marked unsettled: the next plan looks at everything."""
-        found = self._database.read(lambda connection: connection.execute(select(schema.intent).where(schema.intent.c.job == job)).first())
+        found = self._database.read(lambda connection: connection.execute("SELECT body, seal FROM intent WHERE job = ?", (job,)).fetchone())
         if found is None:
             return None
+        body, mark = found
         try:
-            if is_whole(found.seal, job, found.body):
-                return rows.intent_from_text(found.body)
+            if is_whole(mark, job, body):
+                return rows.intent_from_text(body)
         except (ValueError, TypeError):
             pass
-        self._database.write(lambda connection: connection.execute(delete(schema.intent).where(schema.intent.c.job == job)))
+        self._database.write(lambda connection: connection.execute("DELETE FROM intent WHERE job = ?", (job,)))
         self.change_state(job, lambda state: replace(state, settled=False))
         return None
 
@@ -218,7 +216,7 @@ class SqliteStore:
         body = rows.intent_to_text(intent)
 
         def work(connection: Connection) -> None:
-            _put(connection, schema.intent, {"job": intent.job, "body": body, "seal": seal(intent.job, body)})
+            put(connection, "intent", ("job",), [{"job": intent.job, "body": body, "seal": seal(intent.job, body)}])
             now = _state(connection, intent.job) or JobState()
             known = replace(state, paused_until=now.paused_until, paused_reason=now.paused_reason, held=now.held, told=now.told)
             _put_state(connection, intent.job, replace(known, settled=False, hook_owed=state.hook_owed or intent.owes_hook))
@@ -229,62 +227,52 @@ class SqliteStore:
         """The run is in the ledger and the history, and its intent is gone: one transaction."""
 
         def work(connection: Connection) -> None:
-            if result.upserts:
-                values = [{"path": path, "job": job, "row": (row := rows.recorded_to_text(recorded)), "seal": seal(job, path, row)} for path, recorded in result.upserts.items()]
-                statement = insert(schema.file)
-                connection.execute(
-                    statement.on_conflict_do_update(index_elements=["path"], set_={"job": statement.excluded.job, "row": statement.excluded.row, "seal": statement.excluded.seal}), values
-                )
-            _delete_paths(connection, schema.file, job, result.removals)
-            _delete_paths(connection, schema.folder, job, result.folders_removed)
-            for folder in result.folders_made:
-                _put(connection, schema.folder, {"path": folder, "job": job, "seal": seal(job, folder)})
-            connection.execute(delete(schema.intent).where(schema.intent.c.job == job))
+            upserts = ((path, rows.recorded_to_text(recorded)) for path, recorded in result.upserts.items())
+            put(connection, "file", ("path",), ({"path": path, "job": job, "row": row, "seal": seal(job, path, row)} for path, row in upserts))
+            connection.executemany("DELETE FROM file WHERE job = ? AND path = ?", ((job, path) for path in result.removals))
+            connection.executemany("DELETE FROM folder WHERE job = ? AND path = ?", ((job, path) for path in result.folders_removed))
+            put(connection, "folder", ("path",), ({"path": path, "job": job, "seal": seal(job, path)} for path in result.folders_made))
+            connection.execute("DELETE FROM intent WHERE job = ?", (job,))
             now = _state(connection, job) or JobState()  # paused or resumed by hand, or told of, while the run went on
             _put_state(connection, job, replace(result.state, paused_until=now.paused_until, paused_reason=now.paused_reason, held=now.held or result.state.held, told=now.told))
             if result.applied and result.report.commit:
                 self._keep_set(connection, job, result)
             if result.withdrawn:
-                newest = select(schema.applied_set.c.id).where(schema.applied_set.c.job == job).order_by(schema.applied_set.c.id.desc()).limit(1).scalar_subquery()
-                connection.execute(delete(schema.applied_set).where(schema.applied_set.c.id == newest, schema.applied_set.c.commit == result.withdrawn))
+                connection.execute('DELETE FROM applied_set WHERE id = (SELECT max(id) FROM applied_set WHERE job = ?) AND "commit" = ?', (job, result.withdrawn))
             runs.add(connection, result.report)
 
         self._database.write(work)
 
     def _keep_set(self, connection: Connection, job: str, result: Result) -> None:
         files = {}
-        for path, row, mark in connection.execute(select(schema.file.c.path, schema.file.c.row, schema.file.c.seal).where(schema.file.c.job == job)):
+        for path, row, mark in connection.execute("SELECT path, row, seal FROM file WHERE job = ?", (job,)).fetchall():
             with suppress(ValueError, TypeError):
                 if is_whole(mark, job, path, row) and (upstream := rows.upstream_of(row)) is not None:
                     files[path] = upstream
         body = rows.files_to_bytes(files)
         commit, at = result.report.commit or "", (result.state.last_run_at or datetime.now().astimezone()).isoformat()
-        values = {"job": job, "commit": commit, "digest": result.state.applied_digest or "", "applied_at": at, "pinned": 0, "files": body, "seal": seal(job, commit, body)}
-        table = schema.applied_set
-        newest = connection.execute(select(table.c.id, table.c.commit, table.c.files).where(table.c.job == job).order_by(table.c.id.desc()).limit(1)).first()
-        if newest is not None and newest.commit == commit:
-            connection.execute(table.update().where(table.c.id == newest.id).values(**values))
-        else:
-            connection.execute(insert(table).values(**values))
-        kept = [identity for (identity,) in connection.execute(select(table.c.id).where(table.c.job == job, table.c.pinned == 0).order_by(table.c.id.desc()).limit(SETS_KEPT))]
-        connection.execute(delete(table).where(table.c.job == job, table.c.pinned == 0, table.c.id.not_in(kept)))
+        values = (job, commit, result.state.applied_digest or "", at, 0, body, seal(job, commit, body))
+        newest = connection.execute('SELECT id, "commit" FROM applied_set WHERE job = ? ORDER BY id DESC LIMIT 1', (job,)).fetchone()
+        taken = newest[0] if newest is not None and newest[1] == commit else None  # the same commit once more takes its own place
+        columns = 'id, job, "commit", digest, applied_at, pinned, files, seal'
+        connection.execute(f"INSERT OR REPLACE INTO applied_set ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (taken, *values))
+        kept = "SELECT id FROM applied_set WHERE job = ? AND pinned = 0 ORDER BY id DESC LIMIT ?"
+        connection.execute(f"DELETE FROM applied_set WHERE job = ? AND pinned = 0 AND id NOT IN ({kept})", (job, job, SETS_KEPT))
 
     def sets(self, job: str) -> list[AppliedSet]:
         """The last sets that stood whole, newest first. Damaged ones are left out."""
-        table = schema.applied_set
-        found = self._database.read(lambda connection: connection.execute(select(table).where(table.c.job == job).order_by(table.c.id.desc())).all())
+        query = 'SELECT id, "commit", digest, applied_at, pinned, files, seal FROM applied_set WHERE job = ? ORDER BY id DESC'
         result = []
-        for row in found:
+        for identity, commit, digest, at, pinned, files, mark in self._database.read(lambda connection: connection.execute(query, (job,)).fetchall()):
             try:
-                if is_whole(row.seal, job, row.commit, body=row.files):
-                    result.append(AppliedSet(row.id, job, row.commit, row.digest, datetime.fromisoformat(row.applied_at), bool(row.pinned), rows.files_from_bytes(row.files)))
+                if is_whole(mark, job, commit, body=files):
+                    result.append(AppliedSet(identity, job, commit, digest, datetime.fromisoformat(at), bool(pinned), rows.files_from_bytes(files)))
             except (ValueError, TypeError, zlib.error):
                 continue
         return result
 
     def pin(self, set_id: int, pinned: bool = True) -> None:
-        table = schema.applied_set
-        self._database.write(lambda connection: connection.execute(table.update().where(table.c.id == set_id).values(pinned=int(pinned))))
+        self._database.write(lambda connection: connection.execute("UPDATE applied_set SET pinned = ? WHERE id = ?", (int(pinned), set_id)))
 
     def blobs_in_use(self) -> set[str]:
         """Every blob that the ledger, a kept set or a way back names: what the cache must not evict."""
@@ -308,24 +296,24 @@ class SqliteStore:
     # --- heads, listings, budgets -------------------------------------------------------------------------------------
 
     def head(self, scope: str, repo: str, ref: str | None) -> Head | None:
-        table = schema.head
-        query = select(table).where(table.c.scope == scope, table.c.repo == repo, table.c.ref == (ref or ""))
-        row = self._database.read(lambda connection: connection.execute(query).first())
-        if row is None or not is_whole(row.seal, *_head_values(scope, repo, ref, row.commit, row.etag, row.form)) or not is_object_id(row.commit):
+        query = 'SELECT "commit", etag, form, seal FROM head WHERE scope = ? AND repo = ? AND ref = ?'
+        row = self._database.read(lambda connection: connection.execute(query, (scope, repo, ref or "")).fetchone())
+        if row is None:
             return None
-        return Head(row.commit, row.etag, row.form)
+        commit, etag, form, mark = row
+        return Head(commit, etag, form) if is_whole(mark, *_head_values(scope, repo, ref, commit, etag, form)) and is_object_id(commit) else None
 
     def see(self, scope: str, repo: str, ref: str | None, head: Head) -> None:
         values = {"scope": scope, "repo": repo, "ref": ref or "", "commit": head.commit, "etag": head.etag, "form": head.form}
         values["seal"] = seal(*_head_values(scope, repo, ref, head.commit, head.etag, head.form))
-        self._database.write(lambda connection: _put(connection, schema.head, values))
+        self._database.write(lambda connection: put(connection, "head", ("scope", "repo", "ref"), [values]))
 
     def recall(self, tree: str) -> Mapping[str, TreeEntry] | None:
-        row = self._database.read(lambda connection: connection.execute(select(schema.listing).where(schema.listing.c.tree == tree)).first())
+        row = self._database.read(lambda connection: connection.execute("SELECT body, seal FROM listing WHERE tree = ?", (tree,)).fetchone())
         try:
-            if row is None or not is_whole(row.seal, tree, body=row.body):
+            if row is None or not is_whole(row[1], tree, body=row[0]):
                 return None
-            return rows.listing_from_bytes(row.body)
+            return rows.listing_from_bytes(row[0])
         except (ValueError, TypeError, zlib.error):
             return None
 
@@ -333,20 +321,18 @@ class SqliteStore:
         body = rows.listing_to_bytes(entries)
 
         def work(connection: Connection) -> None:
-            table = schema.listing
-            connection.execute(delete(table).where(table.c.tree == tree))
-            connection.execute(insert(table).values(tree=tree, body=body, seal=seal(tree, body)))
-            connection.exec_driver_sql(FORGET_LISTINGS, (LISTINGS_KEPT, LISTINGS_BYTES_KEPT))
+            connection.execute("INSERT OR REPLACE INTO listing (tree, body, seal) VALUES (?, ?, ?)", (tree, body, seal(tree, body)))
+            connection.execute(FORGET_LISTINGS, (LISTINGS_KEPT, LISTINGS_BYTES_KEPT))
 
         self._database.write(work)
 
     def see_budget(self, identity: str, limit: int | None, remaining: int | None, reset_at: datetime | None) -> None:
         values = {"identity": identity, "limit": limit, "remaining": remaining, "reset_at": reset_at.isoformat() if reset_at else None}
-        self._database.write(lambda connection: _put(connection, schema.budget, values))
+        self._database.write(lambda connection: put(connection, "budget", ("identity",), [values]))
 
     def budgets(self) -> dict[str, rows.BudgetRow]:
-        found = self._database.read(lambda connection: connection.execute(select(schema.budget)).all())
-        return {row.identity: read for row in found if (read := rows.budget_from_row(row.identity, row.limit, row.remaining, row.reset_at)) is not None}
+        found = self._database.read(lambda connection: connection.execute('SELECT identity, "limit", remaining, reset_at FROM budget').fetchall())
+        return {row[0]: read for row in found if (read := rows.budget_from_row(*row)) is not None}
 
 
 def refuse_stranger(state_dir: Path) -> None:
@@ -361,15 +347,15 @@ def refuse_stranger(state_dir: Path) -> None:
 
 
 def _state(connection: Connection, job: str) -> JobState | None:
-    row = connection.execute(select(schema.job).where(schema.job.c.name == job)).first()
-    return None if row is None else _read_state(job, row)
+    row = connection.execute("SELECT state, seal FROM job WHERE name = ?", (job,)).fetchone()
+    return None if row is None else _read_state(job, *row)
 
 
-def _read_state(job: str, row: Row[Any]) -> JobState:
+def _read_state(job: str, text: Any, mark: Any) -> JobState:
     """What the row says; that nothing is known, for a damaged one."""
     try:
-        if is_whole(row.seal, job, row.state):
-            return rows.state_from_text(row.state)
+        if is_whole(mark, job, text):
+            return rows.state_from_text(text)
     except (ValueError, TypeError):
         pass
     return JobState(settled=False)
@@ -390,27 +376,9 @@ def _head_values(scope: str, repo: str, ref: str | None, commit: Any, etag: Any,
 
 def _jobs_with_files(connection: Connection) -> list[str]:
     """Every job that the ledger or a set names, whether or not its own row can be read."""
-    named = select(schema.file.c.job).union(select(schema.applied_set.c.job))
-    return [job for (job,) in connection.execute(named) if isinstance(job, str)]
+    return [job for (job,) in connection.execute("SELECT job FROM file UNION SELECT job FROM applied_set").fetchall() if isinstance(job, str)]
 
 
 def _put_state(connection: Connection, job: str, state: JobState) -> None:
     text = rows.state_to_text(state)
-    _put(connection, schema.job, {"name": job, "state": text, "seal": seal(job, text)})
-
-
-def _put(connection: Connection, table: Table, values: dict[str, Any]) -> None:
-    """One row by primary key, made or replaced."""
-    keys = [column.name for column in table.primary_key.columns]
-    statement = insert(table).values(**values)
-    rest = {name: statement.excluded[name] for name in values if name not in keys}
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest) if rest else statement.on_conflict_do_nothing())
-
-
-def _delete_paths(connection: Connection, table: Table, job: str, paths: Iterable[str]) -> None:
-    gone = list(paths)
-    for start in range(0, len(gone), 500):
-        connection.execute(delete(table).where(table.c.job == job, table.c.path.in_(gone[start : start + 500])))
-
-
-
+    put(connection, "job", ("name",), [{"name": job, "state": text, "seal": seal(job, text)}])

@@ -168,7 +168,7 @@ def test_history_forgets_the_oldest_runs_with_their_changes(opened: SqliteStore,
         opened.record(JOB, Result(report(number, changes=many)))
     assert [run.commit for run in opened.history(JOB)] == [oid(5), oid(4), oid(3)]
     assert all(len(run.changes) == 2 for run in opened.history(JOB))
-    assert len(opened._database.read(lambda connection: connection.exec_driver_sql("SELECT * FROM change").all())) == 6
+    assert len(opened._database.read(lambda connection: connection.execute("SELECT * FROM change").fetchall())) == 6
 
 
 def test_the_changes_of_a_job_are_bounded_and_the_newest_runs_keep_theirs(opened: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,16 +11,15 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from sqlite3 import Connection
 from typing import Any
 
 from tests.fuzz.harness import fuzz, instrumented
 
 with instrumented("syncd.store", "syncd.memo"):
     from syncd import memo
-    from syncd.store import rows, schema
+    from syncd.store import rows
     from syncd.store.store import SqliteStore
-
-from sqlalchemy import delete, insert
 
 from syncd.engine.ports import Intent, JobState
 from syncd.models import Action, Entry, Kind, Local, Recorded, Standing, Stat, TreeEntry, Verb
@@ -30,7 +29,12 @@ from syncd.store.schema import seal
 STORE = SqliteStore(Database(None))
 JOB = "nginx"
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-TABLES = (schema.change, schema.run, schema.file, schema.folder, schema.job, schema.intent, schema.applied_set, schema.head, schema.listing, schema.budget)
+TABLES = ("change", "run", "file", "folder", "job", "intent", "applied_set", "head", "listing", "budget")
+
+
+def plant_row(connection: Connection, table: str, **values: Any) -> None:
+    names, places = ", ".join(f'"{name}"' for name in values), ", ".join(f":{name}" for name in values)
+    connection.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", values)
 
 
 def one(data: bytes) -> None:
@@ -40,20 +44,20 @@ def one(data: bytes) -> None:
     def mark(*texts: str, body: bytes = b"") -> str:
         return seal(*texts, *([body] if body else [])) if whole else "0" * 16
 
-    def plant(connection: Any) -> None:
+    def plant(connection: Connection) -> None:
         for table in TABLES:
-            connection.execute(delete(table))
-        connection.execute(insert(schema.file).values(path="/srv/x", job=JOB, row=text, seal=mark(JOB, "/srv/x", text)))
-        connection.execute(insert(schema.folder).values(path=text or "/", job=JOB, seal=mark(JOB, text or "/")))
-        connection.execute(insert(schema.job).values(name=JOB, state=text, seal=mark(JOB, text)))
-        connection.execute(insert(schema.intent).values(job=JOB, body=text, seal=mark(JOB, text)))
+            connection.execute(f"DELETE FROM {table}")
+        plant_row(connection, "file", path="/srv/x", job=JOB, row=text, seal=mark(JOB, "/srv/x", text))
+        plant_row(connection, "folder", path=text or "/", job=JOB, seal=mark(JOB, text or "/"))
+        plant_row(connection, "job", name=JOB, state=text, seal=mark(JOB, text))
+        plant_row(connection, "intent", job=JOB, body=text, seal=mark(JOB, text))
         kept = {"job": JOB, "commit": "a" * 40, "digest": "d", "applied_at": text[:40], "pinned": 0, "files": body}
-        connection.execute(insert(schema.applied_set).values(**kept, seal=mark(JOB, "a" * 40, body=body)))
+        plant_row(connection, "applied_set", **kept, seal=mark(JOB, "a" * 40, body=body))
         head = {"scope": "s", "repo": "r", "ref": "", "commit": commit, "etag": etag, "form": None}
-        connection.execute(insert(schema.head).values(**head, seal=mark("s", "r", "", commit, f"={etag}" if etag else "-", "-")))
-        connection.execute(insert(schema.listing).values(tree="t", body=body, seal=mark("t", body=body)))
-        connection.execute(insert(schema.run).values(job=text[:10], started_at=text[:30], trigger=text[:5], status=text[:9], commit=text[:40], seconds=0.0, bytes=0, error=text))
-        connection.execute(insert(schema.budget).values(identity=text[:10], limit=1, remaining=1, reset_at=text[:40]))
+        plant_row(connection, "head", **head, seal=mark("s", "r", "", commit, f"={etag}" if etag else "-", "-"))
+        plant_row(connection, "listing", tree="t", body=body, seal=mark("t", body=body))
+        plant_row(connection, "run", job=text[:10], started_at=text[:30], trigger=text[:5], status=text[:9], commit=text[:40], seconds=0.0, bytes=0, error=text)
+        plant_row(connection, "budget", identity=text[:10], limit=1, remaining=1, reset_at=text[:40])
 
     STORE._database.write(plant)
     readings: list[Any] = [STORE.recorded(JOB), STORE.folders(JOB), STORE.state(JOB), STORE.sets(JOB), STORE.head("s", "r", None), STORE.recall("t"), STORE.history(), STORE.budgets()]

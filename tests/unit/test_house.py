@@ -22,7 +22,8 @@ ONLY_THERE = {
     "requests": {"github/transport.py"},
     "yaml": {"config/places.py", "hooks/checks.py", "hooks/runner.py"},
     "pydantic": {"config/schema.py", "config/load.py"},
-    "sqlalchemy": None,
+    "sqlalchemy": {"store/migrate.py"},
+    "alembic": {"store/migrate.py"},
     "jwt": None,
 }
 

@@ -42,7 +42,7 @@ def test_a_sync_with_nothing_to_do_loads_few_modules_and_none_of_the_heavy_ones(
 def test_a_sync_that_has_something_to_do_judges_no_configuration_again_and_migrates_nothing(hub: Stand) -> None:
     hub.repo.commit({"nginx/nginx.conf": "two\n"}, "x")
     loaded = modules(hub, "-q", "sync")
-    assert not loaded & {"alembic", "apscheduler", "cryptography", "flask", "jwt", "pathspec", "pydantic", "yaml"}
+    assert not loaded & {"alembic", "apscheduler", "cryptography", "flask", "jwt", "pathspec", "pydantic", "sqlalchemy", "yaml"}
 
 
 def test_status_and_history_speak_to_nobody(hub: Stand) -> None:

@@ -7,12 +7,13 @@ import shutil
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
 
 from syncd.errors import StoreError
 from syncd.store.migrate import OURS, stamp_of
@@ -88,25 +89,37 @@ def test_a_released_store_is_migrated_with_everything_that_it_knew(tmp_path: Pat
 def statements(tmp_path: Path, version: str) -> int:
     """How many statements it takes to open the released store."""
     seen: list[str] = []
-    with watched(lambda statement: seen.append(statement)):
-        SqliteStore.open(old_store(tmp_path / f"counted-{version}", version)).close()
+    state = old_store(tmp_path / f"counted-{version}", version)
+    with watched(seen.append):
+        SqliteStore.open(state).close()
     return len(seen)
 
 
-class watched:
-    """Every statement that SQLAlchemy sends while the block runs goes to `see` first."""
+class Watched(sqlite3.Connection):
+    """A connection whose every statement goes to `see` first."""
 
-    def __init__(self, see: Callable[[str], None]) -> None:
-        self._see = see
+    see: Callable[[str], None]
 
-    def _listen(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
-        self._see(statement)
+    def cursor(self, *_: object) -> sqlite3.Cursor:  # type: ignore[override]
+        return super().cursor(WatchedCursor)
 
-    def __enter__(self) -> None:
-        event.listen(Engine, "before_cursor_execute", self._listen)
+    def execute(self, *statement: Any) -> sqlite3.Cursor:
+        return self.cursor().execute(*statement)
 
-    def __exit__(self, *_: object) -> None:
-        event.remove(Engine, "before_cursor_execute", self._listen)
+
+class WatchedCursor(sqlite3.Cursor):
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        Watched.see(statement)
+        return super().execute(statement, *values)
+
+
+@contextmanager
+def watched(see: Callable[[str], None]) -> Iterator[None]:
+    """Every statement that the store sends while the block runs, Alembic's too, goes to `see` first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Watched, "see", staticmethod(see), raising=False)
+        patch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Watched))
+        yield
 
 
 def at(number: int, act: Callable[[], None]) -> Callable[[str], None]:
