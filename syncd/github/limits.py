@@ -174,6 +174,17 @@ class Tally:
         self._spent: Counter[tuple[str, str]] = Counter()
         self.skew_seconds: float | None = None
         self._expiries: dict[str, datetime | None] = {}
+        self._numbers: dict[tuple[str, str], int] = {}
+
+    def see_number(self, identity: str, repo: str, number: int) -> None:
+        """The repository was found by its number: it has another name than this one now."""
+        with self._guard:
+            self._numbers[identity, repo.lower()] = number
+
+    def numbers(self) -> dict[tuple[str, str], int]:
+        """(identity, repository in small letters) -> GitHub's number, of those that have another name now."""
+        with self._guard:
+            return dict(self._numbers)
 
     def see_expiry(self, identity: str, expires_at: datetime | None) -> None:
         """GitHub took the identity's token, and said when it will end, or nothing of the kind."""

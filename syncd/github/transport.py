@@ -45,6 +45,7 @@ TRIES = 4
 BACKOFF_SECONDS = 0.5
 RETRIED = {408, 500, 502, 503, 504}
 LIMITS_WAITED_OUT = 2  # of one request; who is limited a third time is limited by something else
+NUMBERED = re.compile(r"/repositories/(\d{1,18})(?:/|\Z)")  # where a renamed repository is found
 HARMLESS = frozenset(("Accept", "Accept-Encoding", "Content-Type", "If-None-Match", "User-Agent", "X-GitHub-Api-Version"))  # what any host may see
 UNBUDGETED = ("token", "installation", "app", "revoke", "login", "codeload", "lfs")  # their headers, if any, tell of another bucket than the identity's
 
@@ -228,6 +229,9 @@ class Network:
             if sent.method != "GET" and answer.status not in (307, 308):
                 raise BadResponseError(f"asked for {request.subject}: GitHub moved it ({answer.status}) in a way that a {sent.method} can't follow", hint="check api: and repo:")
             if answer.status == 301 and request.repo:
+                number = NUMBERED.search(urlsplit(found).path)
+                if number is not None:
+                    self._tally.see_number(self._identity, request.repo, int(number.group(1)))
                 self._notice(f"{request.repo} was renamed or moved; syncd follows, but write its new name into repo:")
             sent = replace(sent, url=found)
         raise BadResponseError(f"asked for {request.subject}: redirected more than {HOPS} times", hint="check api:")

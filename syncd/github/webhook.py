@@ -1,0 +1,182 @@
+"""PURE: what GitHub's webhook sends: whether our secret signed it, what it says, and which jobs follow what it speaks of.
+
+Promises: nothing of a body is read before its signature is proven over its raw bytes; whatever the bytes are, the answer is a value or a
+refusal with a name. A delivery is believed so far only: that it is worth asking GitHub now. What it says of commits and files is not.
+Source: GitHub docs, "Validating webhook deliveries", "Best practices for using webhooks", "Webhook events and payloads", `push`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from syncd.github.heads import forms
+from syncd.github.login import home_of, web_of
+from syncd.models import Job, Secret
+from syncd.objects import is_object_id
+
+LARGEST_BYTES = 25 << 20  # docs: above 25 MB an event is not delivered at all
+SHORTEST_SECRET = 16  # characters; one signed delivery is all that guessing a shorter one takes
+LONGEST_REF = 1024
+SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}")
+EVENT = re.compile(r"[a-z][a-z_]{0,49}")
+REPO = re.compile(r"[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}")
+FORM, JSON = "application/x-www-form-urlencoded", "application/json"
+WANTED = frozenset(("ref", "after", "deleted", "head_commit", "repository", "id", "full_name", "html_url", "default_branch"))
+
+
+class Refusal(Enum):
+    """Why a delivery is refused: the HTTP status, and what to do in words that may be shown to whoever sent it."""
+
+    UNSIGNED = 401, "it carries no X-Hub-Signature-256: give the webhook in GitHub's settings the secret that web.webhook.secret names"
+    WRONG_SIGNATURE = 401, "its signature was not made with the secret that web.webhook.secret names"
+    NO_EVENT = 400, "it carries no X-GitHub-Event, so GitHub did not send it as it stands; does a proxy drop headers?"
+    WRONG_TYPE = 415, "its content type is neither application/json nor application/x-www-form-urlencoded"
+    MALFORMED = 400, "it is signed, and no push event that can be read"
+
+    def __init__(self, status: int, text: str) -> None:
+        self.status, self.text = status, text
+
+
+@dataclass(frozen=True)
+class Push:
+    """A ref of a repository is another one now. `ref` is full (refs/heads/main), `host` as people know it, `commit` what the ref named then.
+
+    `number` is GitHub's own of the repository, which outlives a new name. None for what was not told.
+    """
+
+    repo: str
+    ref: str
+    commit: str | None = None
+    deleted: bool = False
+    default_branch: str | None = None
+    host: str | None = None
+    number: int | None = None
+
+
+@dataclass(frozen=True)
+class Other:
+    """An event that starts nothing: a ping, or one that nobody here waits for."""
+
+    event: str
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def check_signature(chunks: Iterable[bytes], given: str | None, secret: Secret) -> Refusal | None:
+    """None where `given` (X-Hub-Signature-256) is the secret's signature of these bytes. The comparison takes as long for a wrong one, however wrong."""
+    if given is None or SIGNATURE.fullmatch(given) is None:
+        return Refusal.UNSIGNED if given is None else Refusal.WRONG_SIGNATURE
+    mac = hmac.new(secret.reveal().encode("utf-8", "surrogateescape"), digestmod=hashlib.sha256)
+    for chunk in chunks:
+        mac.update(chunk)
+    return None if hmac.compare_digest(f"sha256={mac.hexdigest()}", given) else Refusal.WRONG_SIGNATURE
+
+
+def read(event: str | None, content_type: str | None, body: bytes) -> Push | Other | Refusal:
+    """What a delivery says whose signature is proven. `event` is X-GitHub-Event; the body of another event than push is not looked at.
+
+    Source: the body is JSON, or a form whose field `payload` is (what a webhook made through the API sends unless told otherwise).
+    """
+    if event is None or EVENT.fullmatch(event) is None:
+        return Refusal.NO_EVENT
+    if event != "push":
+        return Other(event)
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    if kind not in (FORM, JSON):
+        return Refusal.WRONG_TYPE
+    try:
+        text = body.decode()
+        payload = json.loads(_field(text) if kind == FORM else text, object_pairs_hook=_wanted)
+        return _push(payload)
+    except (ValueError, RecursionError):  # not UTF-8, not JSON, a number of many digits, a field too many; brackets without end
+        return Refusal.MALFORMED
+
+
+def _field(form: str) -> str:
+    return dict(parse_qsl(form, keep_blank_values=True, max_num_fields=10)).get("payload", "")
+
+
+def _wanted(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """One object without what nobody asks about: a push of two thousand commits lists millions of names."""
+    return {key: value for key, value in pairs if key in WANTED}
+
+
+def _push(payload: Any) -> Push:
+    """Raises ValueError for what is no push event."""
+    repository = payload.get("repository") if isinstance(payload, dict) else None
+    ref, repo = (payload.get("ref"), repository.get("full_name")) if isinstance(repository, dict) else (None, None)
+    if not _is_ref(ref) or not isinstance(repo, str) or REPO.fullmatch(repo) is None or not isinstance(repository, dict):
+        raise ValueError("no push event")
+    branch, number, after = repository.get("default_branch"), repository.get("id"), payload.get("after")
+    deleted = payload.get("deleted") is True or (isinstance(after, str) and bool(after) and not after.strip("0"))
+    return Push(
+        repo, str(ref), None if deleted else _commit(payload), deleted, branch if _is_ref(f"refs/heads/{branch}") and isinstance(branch, str) else None,
+        _host(repository.get("html_url")), number if isinstance(number, int) and not isinstance(number, bool) else None,
+    )  # fmt: skip
+
+
+def _is_ref(ref: object) -> bool:
+    """Source: git check-ref-format: no control characters; ours: a bound, and nothing that UTF-8 can't say."""
+    if not isinstance(ref, str) or not ref.startswith("refs/") or len(ref) > LONGEST_REF:
+        return False
+    return not any(letter < " " or letter == "\x7f" or "\ud800" <= letter <= "\udfff" for letter in ref)
+
+
+def _commit(payload: Mapping[str, Any]) -> str | None:
+    """The commit that the ref names: of an annotated tag not `after`, which is the tag's own id."""
+    head = payload.get("head_commit")
+    found = [head.get("id") if isinstance(head, dict) else None, payload.get("after")]
+    return next((one for one in found if isinstance(one, str) and is_object_id(one)), None)
+
+
+def _host(address: object) -> str | None:
+    try:
+        return urlsplit(address).netloc.rpartition("@")[2].lower() or None if isinstance(address, str) else None
+    except ValueError:
+        return None
+
+
+# --- who follows ------------------------------------------------------------------------------------------------------
+
+
+def followers(push: Push, jobs: Iterable[Job], apis: Mapping[str, str], numbers: Mapping[tuple[str, str], int]) -> list[str]:
+    """The jobs that a push is to start, in the given order. `apis`: identity -> its API's address.
+
+    `numbers`: (identity, repository in small letters) -> GitHub's number, of those that were found under another name than the job's.
+    A deletion starts nothing: what stands in the way of a tag made anew is not worth an alarm, and a ref that stays away is found at the next turn.
+    A host that is no identity's own counts as everybody's: a server may have one name for its API and another for its pages. What that can cost is
+    a question to GitHub which finds nothing new.
+    """
+    if push.deleted:
+        return []
+    hosts = {identity: home_of(web_of(api)).lower() for identity, api in apis.items()}
+    anywhere = push.host not in hosts.values()
+    return [job.name for job in jobs if starts_on_push(job) and (anywhere or hosts.get(job.identity) == push.host) and _is_of(push, job, numbers) and _is_followed(push, job.ref)]
+
+
+def starts_on_push(job: Job) -> bool:
+    """Can a push start it at all? A commit id names the same for ever."""
+    return job.on_push and not (job.ref is not None and is_object_id(job.ref))
+
+
+def _is_of(push: Push, job: Job, numbers: Mapping[tuple[str, str], int]) -> bool:
+    repo = job.repo.lower()
+    return repo == push.repo.lower() or (push.number is not None and numbers.get((job.identity, repo)) == push.number)
+
+
+def _is_followed(push: Push, ref: str | None) -> bool:
+    if ref is None or ref == "HEAD":
+        return push.default_branch is None or push.ref == f"refs/heads/{push.default_branch}"
+    return push.ref in {f"refs/{form}" for form in forms(ref)}
+
+
+__all__ = ["LARGEST_BYTES", "SHORTEST_SECRET", "Other", "Push", "Refusal", "check_signature", "followers", "read", "starts_on_push"]
