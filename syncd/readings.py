@@ -33,7 +33,24 @@ LOOKS = 3  # a run may end between the look at its state and the look at its loc
 SPENDERS_SHOWN = 3
 UNKNOWN = BudgetView(None, None, None)
 HOLDS = "holds.json"
+HEARD = "webhook.json"
 INTERVALS = 3  # staler than so many, and a job is not ready
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What came to the webhook. `last_at` and `last_what` are of the last signed delivery; the times outlive the process, `counts` (by outcome) do not."""
+
+    last_at: datetime | None = None
+    last_what: str | None = None
+    refused_at: datetime | None = None
+    refused_why: str | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the newest delivery was refused; None where it was not."""
+        return self.refused_why if self.refused_at is not None and (self.last_at is None or self.last_at < self.refused_at) else None
 
 
 @dataclass(frozen=True)
@@ -54,6 +71,7 @@ class Life:
     running: frozenset[str] = frozenset()
     skew_seconds: float | None = None
     reload_successful: bool = True
+    heard: Heard | None = None
 
 
 class RunCounts:
@@ -103,6 +121,7 @@ class Readings:
     life: Life | None = None
     spent: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # identity -> repository -> requests that this hour was charged for
     deliveries: tuple[Delivery, ...] = ()
+    heard: Heard | None = None  # where a webhook is configured
 
     @property
     def stale(self) -> tuple[str, ...]:
@@ -122,7 +141,8 @@ def read(config: Config, store: SqliteStore, now: datetime, life: Life | None = 
         reading = JobReading(job, state, state_of(state, now), files.get(name, 0), following, life is not None and name in life.running)
         jobs.append(replace(reading, stale=_stale(reading, now, life, config.timezone), interval_seconds=_interval_seconds(job, config.timezone, now)))
     told = store.outbox.deliveries(endpoint.name for endpoint in config.endpoints())
-    return Readings(now, tuple(jobs), _budgets(config, store, life), life, spent.look(config.state, now), told)
+    heard = None if config.web is None or config.web.webhook is None else life.heard if life is not None and life.heard is not None else read_heard(config.state)
+    return Readings(now, tuple(jobs), _budgets(config, store, life), life, spent.look(config.state, now), told, heard)
 
 
 def state_of(state: JobState, now: datetime) -> str:
@@ -148,7 +168,9 @@ def as_object(readings: Readings) -> dict[str, Any]:
         }
         for one in readings.deliveries
     ]  # fmt: skip
-    return {"schema": "syncd.status/1", "jobs": [_job(one, readings.at) for one in readings.jobs], "identities": identities, "notifications": told}
+    jobs, heard = [_job(one, readings.at) for one in readings.jobs], readings.heard
+    webhook = None if heard is None else {"last_delivery": rfc3339(heard.last_at), "last_refused": rfc3339(heard.refused_at), "error": heard.trouble}
+    return {"schema": "syncd.status/1", "jobs": jobs, "identities": identities, "notifications": told, "webhook": webhook}
 
 
 def delivery_trouble(one: Delivery) -> str | None:
@@ -254,6 +276,29 @@ def _read_holds(state_dir: Path) -> dict[str, datetime]:
         return {}  # none yet, or a damaged one: the turns are right but for who failed
 
 
+def write_heard(state_dir: Path, heard: Heard) -> None:
+    """`status` and `doctor` beside the daemon, and the next daemon, know when the webhook was heard of last."""
+    moments = {"last_at": heard.last_at, "refused_at": heard.refused_at}
+    told = {"last_what": heard.last_what, "refused_why": heard.refused_why} | {name: at.isoformat() for name, at in moments.items() if at is not None}
+    quick.write(str(state_dir / HEARD), {"written_by": quick.written_by(), **told})
+
+
+def read_heard(state_dir: Path) -> Heard:
+    try:
+        note = quick.read(str(state_dir / HEARD))
+        last, refused = (datetime.fromisoformat(note[name]) if name in note else None for name in ("last_at", "refused_at"))
+        return Heard(last, note["last_what"], refused, note["refused_why"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Heard()  # none yet, or a damaged one: the next delivery tells
+
+
+def heard_line(heard: Heard, now: datetime) -> str:
+    """When GitHub was heard of last through the webhook, in words."""
+    last = f"last delivery {ago(heard.last_at, now)}{f' ({heard.last_what})' if heard.last_what else ''}" if heard.last_at is not None else "no delivery yet"
+    trouble = f"; refused {ago(heard.refused_at, now)}: {heard.trouble}" if heard.trouble is not None else ""
+    return last + trouble
+
+
 def _next_runs(config: Config, states: Mapping[str, JobState], now: datetime) -> dict[str, datetime | None]:
     """When each of these jobs is due next: by the running daemon's turns; without one by its own schedule, after its last run."""
     daemon = daemon_runs(config.state)
@@ -324,5 +369,9 @@ def _budgets(config: Config, store: SqliteStore, life: Life | None) -> dict[str,
 
 
 OUTCOMES = tuple(status.value for status in RunStatus)
+HEARD_OUTCOMES = ("asked", "ignored", "repeated", "refused")
 
-__all__ = ["INTERVALS", "ORDER", "OUTCOMES", "JobReading", "Life", "Readings", "RunCounts", "ago", "as_object", "delivery_trouble", "paused_text", "read", "rfc3339", "span", "state_of", "turns_after"]
+__all__ = [
+    "HEARD_OUTCOMES", "INTERVALS", "ORDER", "OUTCOMES", "Heard", "JobReading", "Life", "Readings", "RunCounts", "ago", "as_object", "delivery_trouble", "heard_line", "paused_text", "read",
+    "read_heard", "rfc3339", "span", "state_of", "turns_after", "write_heard",
+]  # fmt: skip

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import click
 
 from syncd.cli.common import Settings, emit
 from syncd.cli.identities import ending, kind_of
 from syncd.cli.init import lag
-from syncd.cli.reports import printable
+from syncd.cli.reports import count_of, printable
 from syncd.config.model import Config
-from syncd.config.secrets import judge_secrets
+from syncd.config.secrets import judge_secrets, read_secret
 from syncd.errors import ConfigError, SyncdError
+from syncd.github.webhook import SHORTEST_SECRET, starts_on_push
 from syncd.mirror.ground import remarks
 from syncd.models import LoginIdentity
+from syncd.readings import heard_line, read_heard
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE
 from syncd.wiring import Workshop
 
 SKEW_SHOWN_SECONDS = 30.0
 LOGIN_SECONDS = 60.0
+NAMED = 5
 MARKS = {"good": ("✓", "green"), "note": ("!", "yellow"), "bad": ("✕", "red")}
 
 
@@ -50,7 +54,7 @@ def command(settings: Settings) -> int:
     workshop = Workshop.open(config, settings.environ, only_look=True)
     codes = []
     try:
-        for finding in [*_config(config), *_store(workshop), *_logins(workshop), *_online(workshop), *_ending(workshop), *_destinations(config), *_service(settings), *_push(config)]:
+        for finding in [*_config(config), *_store(workshop), *_logins(workshop), *_online(workshop), *_ending(workshop), *_destinations(config), *_service(settings), *_push(config, settings.environ)]:
             sign, colour = MARKS[finding.mark]
             emit(settings, f"{click.style(sign, fg=colour)} {finding.what:<13} {printable(finding.text)}")
             if finding.hint:
@@ -146,6 +150,20 @@ def _service(settings: Settings) -> Iterator[Finding]:
         yield Finding("note", "service", f"{behind} was written for another configuration than this", "syncd init --systemd --install, then restart the service")
 
 
-def _push(config: Config) -> Iterator[Finding]:
-    if config.web is None and any(job.on_push and job.every_seconds for job in config.jobs.values()):
-        yield Finding("good", "push", "no web: listener, so changes are found by the jobs' own schedules")
+def _push(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """The webhook: its secret, the jobs that it can start, and when it was heard of last."""
+    jobs, hook = config.jobs.values(), config.web.webhook if config.web is not None else None
+    if config.web is None or hook is None:
+        if any(job.on_push and job.every_seconds for job in jobs):
+            yield Finding("good", "push", f"no {'web: listener' if config.web is None else 'web.webhook'}, so changes are found by the jobs' own schedules")
+        return
+    length = len(read_secret(hook.secret, environ, "web.webhook.secret").reveal())
+    if length < SHORTEST_SECRET:
+        yield Finding("note", "webhook", f"its secret has {length} characters and can be guessed by whoever sees one delivery", "take a new one, here and at GitHub: openssl rand -hex 32")
+    left = [f"not {job.name} ({'a commit id' if job.on_push else 'on_push: false'})" for job in jobs if not starts_on_push(job)]
+    text = "; ".join([f"{hook.path} on {config.web.listen} starts {len(jobs) - len(left)} of {count_of(len(jobs), 'job')}", *left[:NAMED], *(["…"] if len(left) > NAMED else [])])
+    yield Finding("good" if len(left) < len(jobs) else "note", "webhook", text)
+    heard, now = read_heard(config.state), datetime.now(UTC)
+    well = heard.last_at is not None and heard.trouble is None
+    hint = "GitHub shows under Recent Deliveries of the webhook what it sent and was answered; meanwhile the jobs' own schedules find every change"
+    yield Finding("good" if well else "note", "webhook", heard_line(heard, now), None if well else hint)

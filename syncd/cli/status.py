@@ -9,11 +9,11 @@ import click
 
 from syncd.cli.common import Settings, chosen_jobs, emit, say
 from syncd.cli.identities import ending
-from syncd.cli.reports import count_of
+from syncd.cli.reports import count_of, printable
 from syncd.cli.table import table
 from syncd.config.model import Config
 from syncd.engine.hooks import named
-from syncd.readings import ORDER, JobReading, Readings, ago, as_object, budget_line, delivery_trouble, read
+from syncd.readings import ORDER, JobReading, Readings, ago, as_object, budget_line, delivery_trouble, heard_line, read
 from syncd.store.expiries import expiries_of
 from syncd.store.store import SqliteStore
 
@@ -59,6 +59,8 @@ def _show(settings: Settings, config: Config, readings: Readings) -> None:
     for name in readings.budgets:
         if (line := budget_line(name, readings)) is not None:
             emit(settings, line)
+    if readings.heard is not None:
+        emit(settings, f"webhook: {printable(heard_line(readings.heard, readings.at))}")
     for delivery in readings.deliveries:
         trouble = delivery_trouble(delivery)
         if trouble is not None:

@@ -16,6 +16,8 @@ from syncd.models import RunReport, RunStatus
 LONGEST_SECONDS = 3600.0
 FIRST_SECONDS = 60.0  # of a job without an interval, or with a shorter one
 GROWTH = 1.5
+PUSHES_SECONDS = 5.0  # between two runs of a job that pushes began
+PUSHES_LONGEST_SECONDS = 300.0  # the same while it fails: whoever mends it waits no longer
 IDENTITY_GROWTH = 3.0  # a person has to act: asking again soon helps nobody
 
 
@@ -55,6 +57,13 @@ def after_run(report: RunReport, before: Hold | None, interval_seconds: float | 
         named = (error.retry_at - clock.now()).total_seconds()
         return Hold(failures, now + max(0.0, named) + min(share * FIRST_SECONDS, named if named > 0 else 0.0), True, retry)
     return Hold(failures, now + seconds, False, retry)
+
+
+def between_pushes(hold: Hold | None) -> float:
+    """Seconds between two runs of a job that pushes began: a person's push is met at once, and a flood of them costs GitHub little."""
+    if hold is None:
+        return PUSHES_SECONDS
+    return min(PUSHES_LONGEST_SECONDS, FIRST_SECONDS * GROWTH ** min(hold.failures - 1, 40))
 
 
 def counts(report: RunReport) -> bool:

@@ -20,6 +20,7 @@ from typing import Protocol
 
 from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
+from syncd.daemon.bell import Bell
 from syncd.daemon.board import Board
 from syncd.daemon.memory import give_back
 from syncd.daemon.queue import Queue
@@ -28,8 +29,9 @@ from syncd.daemon.service import Service
 from syncd.daemon.telling import Telling
 from syncd.daemon.work import Work
 from syncd.errors import ConfigError, SyncdError
+from syncd.github.webhook import Push, followers
 from syncd.models import Job, Trigger
-from syncd.readings import Life, Readings, read, write_holds
+from syncd.readings import Heard, Life, Readings, read, read_heard, write_heard, write_holds
 from syncd.recent import RecentRun, recent
 from syncd.turns import first_time, turns_of
 from syncd.wiring import AN_HOUR, Workshop
@@ -73,6 +75,7 @@ class Daemon:
         self._budgets_saved_at = self.clock.monotonic()
         self._tidied_at = self.clock.monotonic()
         self._holds_told: dict[str, float] | None = None
+        self._heard_told: Heard | None = None
         self._frozen: str | None = None
 
     # --- beginning ----------------------------------------------------------------------------------------------------
@@ -82,6 +85,9 @@ class Daemon:
         self.workshop = self._open(config)
         self.board = Board(self.clock.now())
         self.work = Work(self.workshop, self.queue, self.board, self.telling, self._share, self._rest)
+        self.bell = Bell(self.clock, self.queue, self._followers, read_heard(config.state))
+        self._heard_told = self.bell.heard()
+        self.board.listen(self.bell.hear)
         self.timetable = Timetable(self.clock, self._come, self._share)
         self._schedule(config, list(config.jobs), starting=True)
         self._counter = self.workshop.store.counter()
@@ -110,6 +116,10 @@ class Daemon:
 
     def _come(self, job: str, tick: float) -> None:
         self.queue.ask(job, Trigger.SCHEDULE, tick)
+
+    def _followers(self, push: Push) -> list[str]:
+        config = self.workshop.config
+        return followers(push, config.jobs.values(), {name: one.api for name, one in config.identities.items()}, self.workshop.tally.numbers())
 
     def _spawn(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
@@ -183,6 +193,7 @@ class Daemon:
             self.work.save()
             self._look_at_the_store()
             self._tell_holds()
+            self._tell_heard()
             if self.clock.monotonic() - self._budgets_saved_at >= BUDGETS_SECONDS:
                 self._budgets_saved_at = self.clock.monotonic()
                 self.workshop.save_budgets()
@@ -233,13 +244,19 @@ class Daemon:
             self._holds_told = holds
             write_holds(self.workshop.config.state, {job: self.clock.now() + timedelta(seconds=until - self.clock.monotonic()) for job, until in holds.items()})
 
+    def _tell_heard(self) -> None:
+        heard = self.bell.heard()
+        if heard is not self._heard_told:
+            self._heard_told = heard
+            write_heard(self.workshop.config.state, heard)
+
     def life(self) -> Life:
         """What only this process knows, at this moment: the readings of web and metrics are made with it."""
         workshop, config = self.workshop, self.workshop.config
         return Life(
             self.board.started_at, self.board.counts.runs(), self.board.counts.seconds(), workshop.tally.by_code(),
             {name: budget.view() for name, budget in workshop.budgets.items()}, workshop.expiries(),
-            {name: self.next_run(name) for name in config.jobs}, frozenset(self.work.under_way()), workshop.tally.skew_seconds, self.board.reload_ok,
+            {name: self.next_run(name) for name in config.jobs}, frozenset(self.work.under_way()), workshop.tally.skew_seconds, self.board.reload_ok, self.bell.heard(),
         )  # fmt: skip
 
     def readings(self) -> Readings:
@@ -318,6 +335,7 @@ class Daemon:
             self.queue.drop(name)
             self.board.drop(name)
             self.telling.forget(name)
+            self.bell.forget(name)
         self._schedule(config, sorted(turns), starting=True)
         self._schedule(config, added)
         self.queue.release(sorted(affected))
@@ -374,6 +392,7 @@ class Daemon:
         for thread in self._threads:
             thread.join()
         try:
+            self._tell_heard()
             self.work.save()
         except SyncdError as error:
             LOG.warning("the store does not know of the last quiet runs: %s", error.message)

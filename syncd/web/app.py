@@ -1,4 +1,4 @@
-"""What each path answers, and who may ask. Readings only: nothing here changes anything, on this machine or anywhere.
+"""What each path answers, and who may ask. Readings only: nothing here changes anything, on this machine or anywhere; the webhook rings a bell.
 
 Promises: no answer holds a secret; nothing is answered to a wrong password, or to a page of another site that was pointed at this machine
 (DNS rebinding: without a password only the names of this machine are answered to); every page is whole without a script.
@@ -24,6 +24,7 @@ from syncd.readings import as_object
 from syncd.redact import redact
 from syncd.web import page
 from syncd.web.board import Board
+from syncd.web.hook import Hook
 from syncd.web.metrics import CONTENT_TYPE, exposition
 
 log = logging.getLogger(__name__)
@@ -38,14 +39,17 @@ HEADERS = {
 }
 
 
-def make_app(board: Board, password: Callable[[], Secret] | None, only_local_names: bool, show_diffs: bool) -> Flask:
+def make_app(board: Board, password: Callable[[], Secret] | None, only_local_names: bool, show_diffs: bool, hook: Hook | None = None) -> Flask:
     """The WSGI application. `password` reads the one that is asked for; None asks for none. `only_local_names`: answer only where the
-    Host header names this machine's loopback. `show_diffs`: the page may show lines of files that everybody may read."""
+    Host header names this machine's loopback. `show_diffs`: the page may show lines of files that everybody may read. `hook` is asked for
+    neither password nor name: what it takes is signed."""
     app = Flask(__name__)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
     @app.before_request
     def guard() -> Response | None:
+        if hook is not None and request.path == hook.path:
+            return None
         if only_local_names and not _is_local_name(request.headers.get("Host", "")):
             return _text(421, "this is not the name of this machine's loopback; ask as 127.0.0.1 or localhost, or set web.password")
         if password is not None and not _is_right(password().reveal()):
@@ -81,6 +85,10 @@ def make_app(board: Board, password: Callable[[], Secret] | None, only_local_nam
     @app.get("/", provide_automatic_options=False)
     def index() -> Response:
         return Response(redact(render_template("status.html", view=page.view(board.readings(), board.recent(show_diffs)), version=__version__)), mimetype="text/html")
+
+    if hook is not None:
+        door = hook
+        app.add_url_rule(door.path, "webhook", lambda: _text(*door.answer(request.headers.get, request.environ["wsgi.input"])), methods=["POST"], provide_automatic_options=False)
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:

@@ -5,12 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from syncd.github.webhook import Push
 from syncd.readings import Readings
 from syncd.recent import RecentRun
 
 
+class Bell(Protocol):
+    """What the webhook tells. Safe to use from many threads, and returns at once."""
+
+    def ring(self, push: Push, mark: str, what: str) -> int | None:
+        """So many jobs ask GitHub soon; None where the delivery that bears this mark has rung before. `what` is it in words."""
+
+    def pass_by(self, what: str) -> None:
+        """A signed delivery from which nothing follows."""
+
+    def refuse(self, why: str) -> None:
+        """A delivery was refused."""
+
+
 class Board(Protocol):
     """Safe to use from many threads."""
+
+    @property
+    def bell(self) -> Bell: ...
 
     def readings(self) -> Readings:
         """How everything stands now. Raises StoreError."""

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from syncd import __version__
-from syncd.readings import OUTCOMES, JobReading, Life, Readings
+from syncd.readings import HEARD_OUTCOMES, OUTCOMES, JobReading, Life, Readings
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -43,9 +43,14 @@ SKEW = Metric("syncd_clock_skew_seconds", "gauge", "GitHub's clock minus this ma
 RELOAD = Metric("syncd_config_last_reload_successful", "gauge", "1 when the configuration was last read without a mistake.")
 TOLD = Metric("syncd_notifications_total", "counter", "Attempts to send a message to an endpoint of notify, by what came of them; dropped ones are among the failed.")
 WAITING = Metric("syncd_notifications_waiting", "gauge", "Messages that wait to be sent, or sent again.")
+DELIVERIES = Metric("syncd_webhook_deliveries_total", "counter", "Deliveries to the push webhook since this process started, by what came of them.")
+DELIVERED = Metric("syncd_webhook_last_delivery_timestamp_seconds", "gauge", "When the last signed delivery came to the push webhook; 0 for never.")
 BUILD = Metric("syncd_build_info", "gauge", "1, with the version as its label.")
 
-METRICS = (LAST_RUN, LAST_SUCCESS, LAST_CHANGE, RUNS, DURATION, INTERVAL, FILES, DRIFTED, HOOK_OWED, PAUSED, REQUESTS, REMAINING, LIMIT, EXPIRY, SKEW, RELOAD, TOLD, WAITING, BUILD)
+METRICS = (
+    LAST_RUN, LAST_SUCCESS, LAST_CHANGE, RUNS, DURATION, INTERVAL, FILES, DRIFTED, HOOK_OWED, PAUSED, REQUESTS, REMAINING, LIMIT, EXPIRY, SKEW, RELOAD, TOLD, WAITING,
+    DELIVERIES, DELIVERED, BUILD,
+)  # fmt: skip
 
 
 def exposition(readings: Readings) -> str:
@@ -72,6 +77,9 @@ def _of_process(readings: Readings) -> Iterator[tuple[Metric, list[Sample]]]:
     told = [(one, outcome) for one in readings.deliveries for outcome in ("sent", "failed", "dropped")]
     yield TOLD, [({"endpoint": one.endpoint, "outcome": outcome}, getattr(one, outcome)) for one, outcome in told]
     yield WAITING, [({"endpoint": one.endpoint}, one.waiting) for one in readings.deliveries]
+    if readings.heard is not None:
+        yield DELIVERIES, [({"outcome": outcome}, readings.heard.counts.get(outcome, 0)) for outcome in HEARD_OUTCOMES]
+        yield DELIVERED, [({}, _seconds(readings.heard.last_at))]
     if readings.life is not None:
         yield from _of_life(readings.life, [one.job.name for one in readings.jobs])
     yield BUILD, [({"version": __version__}, 1)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from syncd.engine.hooks import named
-from syncd.readings import ORDER, JobReading, Readings, ago, delivery_trouble, paused_text, rfc3339, span
+from syncd.readings import ORDER, JobReading, Readings, ago, delivery_trouble, heard_line, paused_text, rfc3339, span
 from syncd.recent import RecentChange, RecentRun
 
 SIGNS = {"failing": "✕", "drift": "!", "paused": "‖", "never": "·", "in_step": "✓"}
@@ -72,6 +72,7 @@ class View:
     limits: tuple[Limit, ...]
     troubles: tuple[str, ...]
     runs: tuple[Run, ...]
+    webhook: str | None = None
 
 
 def view(readings: Readings, recent: Sequence[RecentRun]) -> View:
@@ -83,7 +84,8 @@ def view(readings: Readings, recent: Sequence[RecentRun]) -> View:
     )
     troubles = tuple(text for one in readings.deliveries if (text := delivery_trouble(one)) is not None)
     counted = Counter(one.word for one in readings.jobs)
-    return View(summary(counted), counted["failing"] + counted["drift"] == 0, rfc3339(readings.at) or "", tuple(rows), limits, troubles, tuple(_run(one, readings.at) for one in recent))
+    runs, webhook = tuple(_run(one, readings.at) for one in recent), None if readings.heard is None else heard_line(readings.heard, readings.at)
+    return View(summary(counted), counted["failing"] + counted["drift"] == 0, rfc3339(readings.at) or "", tuple(rows), limits, troubles, runs, webhook)
 
 
 def summary(counted: Counter[str]) -> str:

@@ -15,11 +15,13 @@ from waitress import wasyncore
 
 from syncd.config.model import Web as WebConfig
 from syncd.config.secrets import read_secret
-from syncd.models import Secret
+from syncd.models import Secret, SecretRef
 from syncd.redact import remember
 from syncd.web.app import make_app
 from syncd.web.board import Board
 from syncd.web.doors import open_doors
+from syncd.web.hook import Hook
+from syncd.web.intake import channel_class, close_overdue
 
 log = logging.getLogger(__name__)
 logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it would say of each request that it has to wait
@@ -29,24 +31,30 @@ CONNECTIONS = 100
 IDLE_SECONDS = 30
 LOOP_SECONDS = 1.0
 LARGEST_HEAD = 16 << 10
-LARGEST_BODY = 64 << 10  # nothing here takes a body
+LARGEST_BODY = 64 << 10  # nothing here takes a body, save the webhook
 STOP_SECONDS = 5.0
 
 
 class Web:
-    """Open from the moment it is made until `close`. Raises ConfigError when the address can't be had or the password can't be read."""
+    """Open from the moment it is made until `close`. Raises ConfigError when the address can't be had or a secret can't be read."""
 
     def __init__(self, web: WebConfig, board: Board, environ: Mapping[str, str]) -> None:
-        password = _password(web, environ)
-        if password is not None:
-            password()  # now, not when somebody asks
+        password = _reader(web.password, environ, "web.password") if web.password is not None else None
+        secret = _reader(web.webhook.secret, environ, "web.webhook.secret") if web.webhook is not None else None
+        for read in (password, secret):
+            if read is not None:
+                read()  # now, not when somebody asks
         self._doors = open_doors(web.listen, environ, password is not None)
-        app = make_app(board, password, only_local_names=password is None and self._doors.is_network, show_diffs=web.show_diffs)
+        hook = Hook(web.webhook.path, secret, board.bell) if web.webhook is not None and secret is not None else None
+        app = make_app(board, password, only_local_names=password is None and self._doors.is_network, show_diffs=web.show_diffs, hook=hook)
         self._map: dict[int, Any] = {}
         server = waitress.create_server(
             app, map=self._map, sockets=self._doors.sockets, threads=THREADS, connection_limit=CONNECTIONS, channel_timeout=IDLE_SECONDS, cleanup_interval=IDLE_SECONDS // 3,
             max_request_header_size=LARGEST_HEAD, max_request_body_size=LARGEST_BODY, ident=None, log_socket_errors=False,
         )  # fmt: skip
+        for one in self._map.values():
+            if hasattr(one, "channel_class"):  # each socket's server
+                one.channel_class = channel_class(None if hook is None else hook.path, self._map)
         self._dispatcher = server.task_dispatcher
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="syncd-web", daemon=True)
@@ -75,16 +83,14 @@ class Web:
     def _work(self) -> None:
         while not self._stop.is_set():
             wasyncore.loop(timeout=LOOP_SECONDS, use_poll=True, map=self._map, count=1)
+            close_overdue(self._map)
 
 
-def _password(web: WebConfig, environ: Mapping[str, str]) -> Callable[[], Secret] | None:
-    """Reads the password, as it is now: a new one is taken up without a restart."""
-    ref = web.password
-    if ref is None:
-        return None
+def _reader(ref: SecretRef, environ: Mapping[str, str], what: str) -> Callable[[], Secret]:
+    """Reads the secret, as it is now: a new one is taken up without a restart."""
 
     def read() -> Secret:
-        secret = read_secret(ref, environ, "web.password")
+        secret = read_secret(ref, environ, what)
         remember(secret)
         return secret
 

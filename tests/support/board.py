@@ -11,6 +11,7 @@ from syncd.config.load import load_config
 from syncd.config.model import Config
 from syncd.engine.ports import JobState
 from syncd.github.limits import BudgetView
+from syncd.github.webhook import Push
 from syncd.models import Job, PathRule
 from syncd.readings import JobReading, Life, Readings, read
 from syncd.recent import RecentRun, recent
@@ -22,6 +23,27 @@ AT = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
 @dataclass
+class Belfry:
+    """A bell that writes down what it hears. `followers` is how many jobs each push starts."""
+
+    followers: int = 1
+    rung: list[tuple[Push, str, str]] = field(default_factory=list)
+    passed: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def ring(self, push: Push, mark: str, what: str) -> int | None:
+        known = mark in [before for _, before, _ in self.rung]
+        self.rung.append((push, mark, what))
+        return None if known else self.followers
+
+    def pass_by(self, what: str) -> None:
+        self.passed.append(what)
+
+    def refuse(self, why: str) -> None:
+        self.refused.append(why)
+
+
+@dataclass
 class StoreBoard:
     """`now` is what the clock says; the real one where it is None. `fails` is raised instead of an answer; `stuck` is what does not move."""
 
@@ -30,6 +52,7 @@ class StoreBoard:
     now: datetime | None = None
     fails: Exception | None = None
     stuck: str | None = None
+    bell: Belfry = field(default_factory=Belfry)
 
     def frozen(self) -> str | None:
         return self.stuck
@@ -54,6 +77,8 @@ class StoreBoard:
 @dataclass
 class FixedBoard:
     """One job in step, and nothing behind it."""
+
+    bell: Belfry = field(default_factory=Belfry)
 
     def frozen(self) -> str | None:
         return None

@@ -13,7 +13,7 @@ import pytest
 from syncd.engine.ports import JobState
 from syncd.github.limits import BudgetView
 from syncd.models import Job
-from syncd.readings import OUTCOMES, JobReading, Life, Readings
+from syncd.readings import OUTCOMES, Heard, JobReading, Life, Readings
 from syncd.store.outbox import Delivery
 from syncd.web.metrics import METRICS, exposition
 
@@ -37,7 +37,7 @@ def readings(name: str = "nginx") -> Readings:
     )  # fmt: skip
     reading = JobReading(job, state, "failing", 7, None, interval_seconds=300.0)
     told = (Delivery("env:HOOK_URL", waiting=1, sent=4, failed=2),)
-    return Readings(AT, (reading,), {"ops": BudgetView(5000, 4786, AT), "fresh": BudgetView(None, None, None)}, life, deliveries=told)
+    return Readings(AT, (reading,), {"ops": BudgetView(5000, 4786, AT), "fresh": BudgetView(None, None, None)}, life, deliveries=told, heard=Heard(AT, "ping", counts={"asked": 3}))
 
 
 def samples(text: str) -> dict[str, str]:
@@ -48,6 +48,7 @@ def test_every_metric_of_the_contract_is_there_with_exactly_its_labels() -> None
     found = {re.sub(r'="[^"]*"', "", name) for name in samples(exposition(readings()))}
     assert set(CONTRACT) <= found
     more = {"syncd_job_interval_seconds{job}", "syncd_notifications_total{endpoint,outcome}", "syncd_notifications_waiting{endpoint}"}
+    more |= {"syncd_webhook_deliveries_total{outcome}", "syncd_webhook_last_delivery_timestamp_seconds"}
     assert found == set(CONTRACT) | more
 
 
@@ -58,6 +59,8 @@ def test_values_are_what_the_readings_say() -> None:
     assert found['syncd_job_duration_seconds{job="nginx"}'] == "0.812"
     assert (found['syncd_job_files{job="nginx"}'], found['syncd_job_drifted_files{job="nginx"}'], found['syncd_job_hook_owed{job="nginx"}']) == ("7", "2", "1")
     assert found['syncd_job_paused{job="nginx"}'] == "0" and found["syncd_clock_skew_seconds"] == "-0.500" and found["syncd_config_last_reload_successful"] == "0"
+    assert found['syncd_webhook_deliveries_total{outcome="asked"}'] == "3" and found['syncd_webhook_deliveries_total{outcome="refused"}'] == "0"
+    assert found["syncd_webhook_last_delivery_timestamp_seconds"] == f"{int(AT.timestamp())}.250"
     assert found['syncd_github_requests_total{identity="ops",code="304"}'] == "12" and found['syncd_github_ratelimit_remaining{identity="ops"}'] == "4786"
 
 

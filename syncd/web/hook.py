@@ -1,0 +1,91 @@
+"""The door that GitHub's webhook knocks at: the signature is its guard, and all that a delivery can do is to ring a bell.
+
+Promises: refused before anything of it is read where the signature is missing or wrong; answered at once, whatever follows from it; a
+delivery that came before costs nothing; what is refused is said in the log once a minute at most, however many come. Nobody learns from
+an answer what is wrong on this machine.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from threading import Lock
+from typing import BinaryIO
+
+from syncd.errors import ConfigError
+from syncd.github.trees import printable
+from syncd.github.webhook import Other, Push, Refusal, check_signature, read
+from syncd.models import Secret
+from syncd.web.board import Bell
+
+log = logging.getLogger(__name__)
+
+CHUNK = 64 << 10
+QUIET_SECONDS = 60.0  # between two lines of one kind in the log
+
+
+class Hook:
+    """`secret` reads the webhook's secret as it is now. Safe to use from many threads."""
+
+    def __init__(self, path: str, secret: Callable[[], Secret], bell: Bell, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.path = path
+        self._secret, self._bell, self._monotonic = secret, bell, monotonic
+        self._guard = Lock()
+        self._said: dict[str, tuple[float, int]] = {}  # what was refused -> when that was said last, and how often it happened since
+
+    def answer(self, header: Callable[[str], str | None], body: BinaryIO) -> tuple[int, str]:
+        """Status and text for one delivery. `header` gives one of its headers; `body` can be read twice."""
+        given = header("X-Hub-Signature-256")
+        try:
+            refusal = check_signature(_chunks(body), given, self._secret())
+        except ConfigError as error:
+            self._say(f"{error.message}{f' → {error.hint}' if error.hint else ''}")
+            return 503, "the secret can't be read; syncd's own log says why"
+        if refusal is not None:
+            return self._refuse(refusal)
+        body.seek(0)
+        found = read(header("X-GitHub-Event"), header("Content-Type"), body.read())
+        if isinstance(found, Refusal):
+            return self._refuse(found)
+        return self._other(found) if isinstance(found, Other) else self._push(found, given or "")
+
+    def _push(self, push: Push, signature: str) -> tuple[int, str]:
+        """What is remembered of a delivery is its signature: GitHub's own id of it is a header, which nobody signs."""
+        what = f"push of {printable(push.ref)[1:-1]} in {push.repo}"
+        asked = self._bell.ring(push, signature, what)
+        if asked is None:
+            return 202, "this delivery came before; nothing was started"
+        log.debug("webhook: %s: %d jobs ask GitHub", what, asked)
+        if asked:
+            return 202, f"{asked} job{'s ask' if asked > 1 else ' asks'} GitHub now"
+        return 202, f"{what}: {'a deletion starts nothing' if push.deleted else 'no job follows that'}"
+
+    def _other(self, other: Other) -> tuple[int, str]:
+        self._bell.pass_by(other.event)
+        return (200, "pong") if other.event == "ping" else (202, f"nothing here waits for the event {other.event}")
+
+    def _refuse(self, refusal: Refusal) -> tuple[int, str]:
+        self._bell.refuse(refusal.text)
+        self._say(refusal.text)
+        return refusal.status, f"refused: {refusal.text}"
+
+    def _say(self, why: str) -> None:
+        now = self._monotonic()
+        with self._guard:
+            last, untold = self._said.get(why, (None, 0))
+            if last is not None and now - last < QUIET_SECONDS:
+                self._said[why] = (last, untold + 1)
+                return
+            self._said[why] = (now, 0)
+        log.warning("a delivery to the webhook was refused%s: %s", f", as {untold} before it" if untold else "", why)
+
+
+def _chunks(body: BinaryIO) -> Iterator[bytes]:
+    """A body is judged before it is ever in memory as a whole."""
+    body.seek(0)
+    while chunk := body.read(CHUNK):
+        yield chunk
+
+
+__all__ = ["Hook"]

@@ -1,0 +1,266 @@
+"""The webhook's door over real sockets: who is let in, what each delivery is answered, and what nobody can make it hold."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.config.model import Web as WebConfig
+from syncd.config.model import Webhook
+from syncd.errors import ConfigError
+from syncd.github.webhook import LARGEST_BYTES, Push
+from syncd.models import SecretRef
+from syncd.web import intake
+from syncd.web.server import LARGEST_BODY, Web
+from tests.story.test_web import ask
+from tests.support.board import FixedBoard
+from tests.support.push import SECRET, as_form, deliver, headers_of, push_event, signature
+
+A = "a" * 40
+EVENT = push_event("acme/infra", A)
+KNOWN = {"HOOK": SECRET, "WEB": "correct horse battery"}
+
+
+@contextmanager
+def listening(board: FixedBoard, listen: str = "127.0.0.1:0", password: str | None = None, secret: SecretRef = SecretRef("env", "HOOK")) -> Iterator[Web]:
+    web = Web(WebConfig(listen, SecretRef("env", password) if password else None, webhook=Webhook("/github", secret)), board, KNOWN)
+    try:
+        yield web
+    finally:
+        web.close()
+
+
+@pytest.fixture
+def board() -> FixedBoard:
+    return FixedBoard()
+
+
+def port_of(web: Web) -> int:
+    return int(web.names[0].rstrip("/").rpartition(":")[2])
+
+
+def post(web: Web, event: Any, kind: str = "push", **more: Any) -> tuple[int, str]:
+    return deliver(port_of(web), event, kind, **more)
+
+
+# --- what it answers --------------------------------------------------------------------------------------------------
+
+
+def test_a_signed_push_rings_once_and_its_repetition_does_not(board: FixedBoard) -> None:
+    with listening(board) as web:
+        assert post(web, EVENT) == (202, "1 job asks GitHub now\n")
+        assert post(web, EVENT) == post(web, EVENT, guid="another") == (202, "this delivery came before; nothing was started\n")
+        assert post(web, None, body=as_form(EVENT), content_type="application/x-www-form-urlencoded")[0] == 202
+        board.bell.followers = 0
+        assert post(web, {**EVENT, "ref": "refs/heads/a\u202eb"}) == (202, "push of refs/heads/a\\u202eb in acme/infra: no job follows that\n")
+    assert board.bell.rung[0][0] == Push("acme/infra", "refs/heads/main", A, False, "main", "github.com", 1000)
+
+
+EVENTS = (
+    "branch_protection_rule", "check_run", "check_suite", "code_scanning_alert", "commit_comment", "create", "delete", "deployment", "fork", "github_app_authorization", "installation",
+    "installation_repositories", "installation_target", "issue_comment", "issues", "meta", "public", "pull_request", "release", "repository", "status", "workflow_run", "something_new",
+)  # fmt: skip
+
+
+def test_a_ping_is_answered_and_every_other_event_is_taken_and_starts_nothing(board: FixedBoard) -> None:
+    with listening(board) as web:
+        assert post(web, {"zen": "Half measures are as bad as nothing at all.", "hook_id": 1}, "ping") == (200, "pong\n")
+        for event in EVENTS:
+            assert post(web, {**EVENT, "action": "created"}, event) == (202, f"nothing here waits for the event {event}\n")
+    assert board.bell.rung == [] and board.bell.passed == ["ping", *EVENTS]
+
+
+def test_who_did_not_sign_is_refused_before_anything_is_read_and_the_log_says_it_once(board: FixedBoard, caplog: pytest.LogCaptureFixture) -> None:
+    with listening(board) as web:
+        assert post(web, EVENT, secret=None)[0] == 401
+        for secret in ("another", SECRET + "x", SECRET.upper()):
+            assert post(web, EVENT, secret=secret) == (401, "refused: its signature was not made with the secret that web.webhook.secret names\n")
+        for body in (b"", b"{", b"\xff" * 1000):
+            assert post(web, None, "ping", body=body, secret="another")[0] == 401, "even what would be refused anyway"
+        port, body = port_of(web), json.dumps(EVENT).encode()
+        for given in ("", "sha256=", "sha1=" + "a" * 40, signature(body)[:-1], signature(body) + ", " + signature(body)):
+            answer = ask(web, "/github", "POST", body, **{"X-Hub-Signature-256": given, "X-GitHub-Event": "push", "Content-Type": "application/json"})
+            assert answer.status == 401 and "www-authenticate" not in answer.headers, port
+    assert board.bell.rung == [] and len(board.bell.refused) == 12
+    said = [record.getMessage() for record in caplog.records if "delivery" in record.getMessage()]
+    assert len(said) == 2 and SECRET not in "".join(said), said
+
+
+@pytest.mark.parametrize(
+    ("kind", "content_type", "body", "status"),
+    [
+        ("push", "application/json", b"{", 400), ("push", "application/json", b"[]", 400), ("push", "application/json", b"", 400), ("push", "application/json", b"[" * 50_000, 400),
+        ("push", "application/x-www-form-urlencoded", b"payload=%7B", 400), ("push", "text/plain", b"{}", 415), ("push", "multipart/form-data; boundary=x", b"--x--", 415),
+        ("", "application/json", b"{}", 400), ("Push", "application/json", b"{}", 400), ("x" * 100, "application/json", b"{}", 400), ("ping", "text/plain", b"\0", 200), ("issues", "x", b"", 202),
+    ],
+)  # fmt: skip
+def test_what_is_signed_and_makes_no_sense_is_refused_with_its_reason(board: FixedBoard, kind: str, content_type: str, body: bytes, status: int) -> None:
+    with listening(board) as web:
+        found, text = post(web, None, kind, body=body, content_type=content_type)
+    assert found == status and (status < 300 or text.startswith("refused: ")) and board.bell.rung == []
+
+
+def test_only_a_post_is_a_delivery_and_its_path_is_exact(board: FixedBoard) -> None:
+    with listening(board) as web:
+        for method in ("GET", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD"):
+            assert ask(web, "/github", method).status == 405
+        for path in ("/github/", "/githubx", "/GitHub", "/github/x", "/x/../github"):
+            assert post(web, EVENT, path=path)[0] == 404
+        assert post(web, EVENT, path="/%67ithub?a=1")[0] == 202
+    assert len(board.bell.rung) == 1
+
+
+# --- whose guard is its signature -------------------------------------------------------------------------------------
+
+
+def test_the_pages_password_and_the_names_of_loopback_are_for_everything_else(board: FixedBoard) -> None:
+    with listening(board, "0.0.0.0:0", "WEB") as web:
+        assert post(web, EVENT)[0] == 202 and ask(web, "/").status == 401 and ask(web, "/metrics").status == 401
+        assert ask(web, "/", password=KNOWN["WEB"]).status == 200
+        assert ask(web, "/github", "POST", b"{}", password=KNOWN["WEB"]).status == 401, "the password opens nothing there"
+    with listening(board) as web:
+        body = json.dumps({**EVENT, "once": "more"}).encode()
+        answer = ask(web, "/github", "POST", body, Host="hooks.example.com", **headers_of(body))
+        assert answer.status == 202 and ask(web, "/", Host="hooks.example.com").status == 421
+        assert "set-cookie" not in answer.headers and answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+def test_a_secret_that_can_not_be_read_is_said_here_and_not_to_the_sender(board: FixedBoard, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "hook"
+    with pytest.raises(ConfigError, match=r"web\.webhook\.secret"):
+        Web(WebConfig("127.0.0.1:0", webhook=Webhook("/github", SecretRef("file", str(file)))), board, {})
+    file.write_text(SECRET)
+    file.chmod(0o600)
+    with listening(board, secret=SecretRef("file", str(file))) as web:
+        assert post(web, EVENT)[0] == 202
+        file.write_text("the-next-one-of-many\n")
+        assert post(web, {**EVENT, "a": 1})[0] == 401 and post(web, {**EVENT, "a": 1}, secret="the-next-one-of-many")[0] == 202
+        file.chmod(0o644)
+        status, text = post(web, {**EVENT, "a": 2}, secret="the-next-one-of-many")
+        assert status == 503 and str(tmp_path) not in text
+    assert f"{file} can be read by others" in caplog.text and SECRET not in caplog.text and "the-next-one" not in caplog.text
+
+
+# --- what nobody can make it hold -------------------------------------------------------------------------------------
+
+
+def sent(web: Web, head: bytes, body: bytes = b"") -> bytes:
+    """What comes back for these bytes, until the other side has closed."""
+    with socket.create_connection(("127.0.0.1", port_of(web)), timeout=60) as raw:
+        raw.sendall(head + body)
+        found = b""
+        while chunk := raw.recv(65536):
+            found += chunk
+        return found
+
+
+def test_a_push_as_large_as_github_makes_them_is_taken_and_a_larger_one_refused_unread(board: FixedBoard) -> None:
+    body = json.dumps({**EVENT, "filler": "x"}).encode()
+    body = body.replace(b'"filler": "x"', b'"filler": "' + b"x" * (LARGEST_BYTES - len(body) + 1) + b'"')
+    assert len(body) == LARGEST_BYTES
+    with listening(board) as web:
+        assert post(web, None, body=body)[0] == 202 and board.bell.rung[0][0].repo == "acme/infra"
+        assert post(web, None, body=body, secret="another")[0] == 401
+        head = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+        assert sent(web, head % (b"/github", LARGEST_BYTES + 1)).split()[1] == b"413"
+        assert sent(web, head % (b"/", LARGEST_BODY + 1)).split()[1] == b"413", "anywhere else a body stays small"
+        chunked = b"POST /github HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        assert sent(web, chunked, b"%x\r\n%s\r\n" % (LARGEST_BODY, b"x" * LARGEST_BODY)).split()[1] == b"413", "so does one whose length nobody told"
+
+
+def test_many_large_bodies_at_once_are_not_taken_in_and_small_ones_pass_them_by(board: FixedBoard) -> None:
+    head = b"POST /github HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % LARGEST_BYTES
+    with listening(board) as web:
+        waiting = [socket.create_connection(("127.0.0.1", port_of(web)), timeout=60) for _ in range(intake.AT_ONCE_BYTES // LARGEST_BYTES)]
+        try:
+            for one in waiting:
+                one.sendall(head + b"x")
+            answers: list[bytes] = []
+            while not answers or answers[-1] != b"503":  # those above are taken in by one thread, in whatever order they come
+                answers.append(sent(web, head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")).split()[1])
+            assert post(web, EVENT)[0] == 202
+            for one in waiting:
+                one.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    one.recv(1)
+        finally:
+            for one in waiting:
+                one.close()
+
+
+def test_a_delivery_that_drips_in_is_ended_and_keeps_nobody_waiting(board: FixedBoard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "WHOLE_SECONDS", 0.3)
+    with listening(board) as web:
+        dripping = [socket.create_connection(("127.0.0.1", port_of(web)), timeout=60) for _ in range(40)]
+        over = threading.Event()
+
+        def drip() -> None:
+            while not over.wait(0.1):
+                for one in dripping:
+                    try:
+                        one.send(b"x")
+                    except OSError:
+                        return
+
+        for number, one in enumerate(dripping):
+            one.sendall(b"POST /github HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n" if number % 2 else b"POST /github HTTP/1.1\r\nX: ")
+        thread = threading.Thread(target=drip)
+        thread.start()
+        assert post(web, EVENT)[0] == 202
+        for one in dripping:
+            with suppress(ConnectionResetError):
+                assert one.recv(100) == b""
+        over.set()
+        thread.join()
+        for one in dripping:
+            one.close()
+        assert post(web, {**EVENT, "after": "all"})[0] == 202
+
+
+def test_a_thousand_forged_deliveries_ring_nothing_and_fill_no_log(board: FixedBoard, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    body = json.dumps(EVENT).encode()
+    with listening(board) as web:
+        connection = http.client.HTTPConnection("127.0.0.1", port_of(web), timeout=60)
+        for _ in range(1000):
+            connection.request("POST", "/github", body, headers_of(body, secret="another"))
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()[:8]) == (401, b"refused:")
+        connection.close()
+    assert board.bell.rung == [] and len(board.bell.refused) == 1000
+    assert len([record for record in caplog.records if record.name == "syncd.web.hook"]) <= 3, "one a minute, and a machine may be slow"
+
+
+def test_header_tricks_do_not_reach_the_page_or_another_answer(board: FixedBoard) -> None:
+    with listening(board) as web:
+        for head in (
+            b"POST /github HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+            b"POST /github HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+            b"POST /github HTTP/1.1\r\nHost: localhost\r\nX-GitHub-Event: a\rb\r\nContent-Length: 0\r\n\r\n",
+            b"POST /github HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n",
+        ):
+            assert sent(web, head.replace(b"Host: localhost", b"Host: localhost\r\nConnection: close")).split()[1] in (b"400", b"501")
+        assert ask(web, "/healthz").status == 200 and board.bell.rung == []
+
+
+def test_closing_in_the_middle_of_a_delivery_leaves_nothing_open(board: FixedBoard) -> None:
+    with listening(board) as web:
+        one = socket.create_connection(("127.0.0.1", port_of(web)), timeout=60)
+        one.sendall(b"POST /github HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n" + b"x" * 1_000_000)
+        ends = time.monotonic() + 60
+        while not any(intake._held(channel) for channel in list(web._map.values())):
+            assert time.monotonic() < ends
+        one.close()
+        while any(intake._held(channel) for channel in list(web._map.values())):
+            assert time.monotonic() < ends
+            time.sleep(0.01)
