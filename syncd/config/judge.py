@@ -6,17 +6,16 @@ import difflib
 import os
 from collections.abc import Callable, Iterator
 
-from syncd.config.features import NOT_YET
 from syncd.config.model import Config
 from syncd.config.places import Key
 from syncd.errors import Problem
-from syncd.models import Job, Lfs, PathRule, Publish, Require
+from syncd.models import Job, PathRule, Publish
 
 Mark = Callable[[Key, str], Problem]
 
 
 def judge(config: Config, mark: Mark) -> list[Problem]:
-    return [*_identities(config, mark), *_destinations(config, mark), *_collisions(config, mark), *_switches(config, mark), *_web(config, mark), *_not_yet(config, mark)]
+    return [*_identities(config, mark), *_destinations(config, mark), *_collisions(config, mark), *_switches(config, mark), *_web(config, mark)]
 
 
 def _identities(config: Config, mark: Mark) -> Iterator[Problem]:
@@ -86,16 +85,3 @@ def _web(config: Config, mark: Mark) -> Iterator[Problem]:
     host = web.listen.rpartition(":")[0].strip("[]")
     if host != "localhost" and not host.startswith("127.") and host != "::1":
         yield mark(("web", "listen"), f"'{web.listen}' can be reached by others, so it needs web.password (and a proxy with TLS in front: a password in the clear is everybody's)")
-
-
-def _not_yet(config: Config, mark: Mark) -> Iterator[Problem]:
-    for name, job in config.jobs.items():
-        used = {
-            "publish": job.publish is Publish.SYMLINK, "lfs": job.lfs is Lfs.FETCH, "require": job.require != Require(),
-        }  # fmt: skip
-        for key, is_used in used.items():
-            if is_used and f"jobs.*.{key}" in NOT_YET:
-                yield mark(("jobs", name, key), f"{NOT_YET[f'jobs.*.{key}']} is not available yet")
-    web = config.web
-    if web is not None and web.webhook is not None and "web.webhook" in NOT_YET:
-        yield mark(("web", "webhook"), f"{NOT_YET['web.webhook']} is not available yet")

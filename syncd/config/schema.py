@@ -285,7 +285,7 @@ class WebhookModel(Strict):
     @field_validator("path")
     @classmethod
     def _path(cls, value: str) -> str:
-        if not re.fullmatch(r"/[A-Za-z0-9_./-]+", value) or value in ("/healthz", "/readyz", "/metrics") or value.startswith("/api/"):
+        if not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+", value) or {".", ".."} & set(value.split("/")) or value.split("/")[1] in ("healthz", "readyz", "metrics", "api", "static"):
             raise ValueError(f"'{value}' can't be the webhook's path; write it like /github")
         return value
 
