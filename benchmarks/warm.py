@@ -31,7 +31,7 @@ from syncd.config.load import load_config  # noqa: E402
 from syncd.engine.pay import run_and_pay  # noqa: E402
 from syncd.engine.rest import Rest, rest_of, still  # noqa: E402
 from syncd.engine.run import Options  # noqa: E402
-from syncd.github.heads import SharedHeads  # noqa: E402
+from syncd.github.shared import Shared  # noqa: E402
 from syncd.models import Job, RunReport, RunStatus, Trigger  # noqa: E402
 from syncd.wiring import Workshop  # noqa: E402
 
@@ -52,7 +52,7 @@ def round_trip(server: Hub, ticks: int) -> float:
 
 def tick(workshop: Workshop, rests: dict[str, Rest], pool: ThreadPoolExecutor) -> list[RunReport]:
     """Every job once, as the daemon's workers do it."""
-    heads = SharedHeads()
+    heads = Shared()
 
     def one(job: Job) -> RunReport:
         house, patience = workshop.house(job, heads), workshop.patience(job, Trigger.SCHEDULE)

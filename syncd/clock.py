@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Protocol
@@ -39,7 +39,8 @@ class Patience:
 
     `hook_stop` ends a hook that is running; without one given, `stop` does. `urgent`: a hand or a push waits for the run, so it may spend
     what timers leave of GitHub's hourly limit. `on_rest` hears when the run begins to wait for a limit, and when it goes on: its worker is
-    free meanwhile. `exchanges` counts the requests that got an answer: what the run has cost GitHub so far.
+    free meanwhile. `exchanges` counts the requests that got an answer, `shared_exchanges` those of other runs whose answer this one has
+    shared: what the run has cost GitHub so far.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Patience:
         self.hook_stop = hook_stop or self.stop
         self.urgent = urgent
         self.exchanges = 0
+        self._shared: dict[Hashable, int] = {}
         self._ends_at = clock.monotonic() + timeout_seconds
         self._on_rest, self._guard, self._resting = on_rest, threading.Lock(), 0
 
@@ -66,6 +68,14 @@ class Patience:
     def pardon(self, seconds: float) -> None:
         """So many seconds are not counted: they were a hook's, which has a limit of its own."""
         self._ends_at += seconds
+
+    def share(self, question: Hashable, exchanges: int) -> None:
+        """The answer to a question that cost so many exchanges is this run's too; they count once, however often it asks."""
+        self._shared.setdefault(question, exchanges)
+
+    @property
+    def shared_exchanges(self) -> int:
+        return sum(self._shared.copy().values())
 
     def check(self) -> None:
         """Raises StoppedError after a signal, TimedOutError when the run's time is used up."""

@@ -24,7 +24,6 @@ class SyncdError(Exception):
         self.hint = redact(hint) if hint is not None else None
         super().__init__(self.message)
         self.request_id = request_id
-        self.exchanges = 0  # what it had cost GitHub when it was shared with others who asked the same
 
     def __str__(self) -> str:
         return self.message

@@ -23,7 +23,8 @@ from syncd.github.early import Early, Reply
 from syncd.github.limits import Budget, BudgetView, Gate, Tally
 from syncd.github.login import UserToken
 from syncd.github.protocol import Transport
-from syncd.github.source import GitHubSource, SharedHeads
+from syncd.github.shared import Shared
+from syncd.github.source import GitHubSource
 from syncd.github.tokens import Anonymous, Authorised, Credentials, PersonalToken
 from syncd.github.transport import Network, Proxies, Retrying
 from syncd.github.versions import Versioned
@@ -91,13 +92,13 @@ class Workshop:
         """
         return cls(config, environ, SqliteStore.peek(config.state) if only_look else SqliteStore.open(config.state), clock, early, waits_out_limits)
 
-    def house(self, job: Job, heads: SharedHeads | None = None) -> House:
-        """What a run of the job works with; `heads` are shared with the other runs of its tick, or else with all of this command."""
+    def house(self, job: Job, shared: Shared | None = None) -> House:
+        """What a run of the job works with; `shared` is common to the runs of its tick; without it, to all of this command."""
         identity = self.config.identities[job.identity]
         source = self.source(identity)
         scope, jobs = f"{identity.api} {identity.name}", frozenset(self.config.jobs)
-        shared = source if heads is None else source.ticking(heads)
-        return House(shared, self.store, self.mirror_of(job), self.blobs, self.clock, resolve_owner, scope, jobs, hooks=self.hooks)
+        source = source if shared is None else source.ticking(shared)
+        return House(source, self.store, self.mirror_of(job), self.blobs, self.clock, resolve_owner, scope, jobs, hooks=self.hooks)
 
     def mirror_of(self, job: Job) -> Mirror:
         """The disk as this job writes it."""
@@ -136,7 +137,7 @@ class Workshop:
             if identity.name not in self._sources:
                 line = self.line(identity)
                 self._sources[identity.name] = GitHubSource(
-                    line.transport, identity.api, self.config.requests_at_once, SharedHeads(), remaining=lambda: line.budget.view().remaining
+                    line.transport, identity.api, self.config.requests_at_once, Shared(), remaining=lambda: line.budget.view().remaining
                 )
             return self._sources[identity.name]
 

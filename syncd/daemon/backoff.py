@@ -35,7 +35,7 @@ class Hold:
 
 
 def after_run(report: RunReport, before: Hold | None, interval_seconds: float | None, clock: Clock, share: float, exchanges: int = 1) -> Hold | None:
-    """What holds the job after this run; None for nothing. `share` is a random number in [0, 1): full jitter. `exchanges`: what it cost GitHub.
+    """What holds the job after this run; None for nothing. `share` is a random number in [0, 1): full jitter. `exchanges`: what it cost GitHub, shared answers included.
 
     Nothing holds a job that is in step, was refused on purpose (its head is still asked, so that the next push is met at once), was
     stopped or locked by another, or whose reload failed: that wait is the engine's, and costs GitHub nothing.
@@ -50,7 +50,7 @@ def after_run(report: RunReport, before: Hold | None, interval_seconds: float | 
     if isinstance(error, UnreachableError):
         seconds = min(seconds, max(FIRST_SECONDS, min(interval_seconds or LONGEST_SECONDS, LONGEST_SECONDS)) / 2)  # over before the next turn comes
     elif interval_seconds is not None:
-        seconds = max(seconds, min(LONGEST_SECONDS, (max(exchanges, error.exchanges) - 1) * interval_seconds))
+        seconds = max(seconds, min(LONGEST_SECONDS, (exchanges - 1) * interval_seconds))
     if retry:
         seconds = max(seconds, FIRST_SECONDS)
     if isinstance(error, RateLimitedError):

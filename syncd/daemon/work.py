@@ -1,7 +1,7 @@
 """One request from the queue: its run under the job's lock, and what follows from the report.
 
 Promises: whatever happens inside a run is that job's failure and no other's; a job that another process holds is asked for again soon;
-jobs of one tick share what GitHub says of a head.
+jobs of one tick share what GitHub says of heads, paths and trees.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from syncd.engine.ports import JobState
 from syncd.engine.rest import Rest, rest_of, still
 from syncd.engine.run import House, Options
 from syncd.errors import BugError, LockedError, SyncdError
-from syncd.github.heads import SharedHeads
+from syncd.github.shared import Shared
 from syncd.models import Job, RunReport, RunStatus, Trigger
 from syncd.turns import share_of
 from syncd.wiring import Workshop
@@ -55,7 +55,7 @@ class Work:
         self._workshop, self._queue, self._board, self._telling = workshop, queue, board, telling
         self._salt, self._rest = share(), rest
         self._guard = threading.Lock()
-        self._heads: OrderedDict[tuple[str, float], tuple[float, SharedHeads]] = OrderedDict()
+        self._shared: OrderedDict[tuple[str, float], tuple[float, Shared]] = OrderedDict()
         self._locked: dict[str, int] = {}
         self._under_way: dict[int, UnderWay] = {}
         self._rests: dict[str, Rest] = {}
@@ -73,7 +73,7 @@ class Work:
         before, patience = self._queue.hold_of(job.name), self._workshop.patience(job, request.trigger, self._rest)
         try:
             report = self._report(job, request, patience)
-            hold = after_run(report, before, job.every_seconds, clock, self._share_of(job, request.tick), patience.exchanges)
+            hold = after_run(report, before, job.every_seconds, clock, self._share_of(job, request.tick), patience.exchanges + patience.shared_exchanges)
         finally:
             self._under_way.pop(worker, None)
         self._queue.done(job.name, before if isinstance(report.error, LockedError) else hold)
@@ -86,7 +86,7 @@ class Work:
     def _report(self, job: Job, request: Request, patience: Patience) -> RunReport:
         rest = self._rests.get(job.name)
         try:
-            house = self._workshop.house(job, self._heads_of(job, request.tick))
+            house = self._workshop.house(job, self._shared_by(job, request.tick))
             quiet = still(rest, job, house, patience, request.trigger) if rest is not None else None
             if rest is not None and quiet is not None:
                 with self._guard:
@@ -142,24 +142,24 @@ class Work:
         except Exception:
             LOG.exception("a bug in syncd, met after the run of %s; please report it with these lines", report.job)
 
-    def _heads_of(self, job: Job, tick: float) -> SharedHeads:
-        """What all runs of this tick share of the identity's heads. A push's tick is its own, so that it never hears what was asked before it."""
+    def _shared_by(self, job: Job, tick: float) -> Shared:
+        """What all runs of this tick share of what GitHub tells the identity. A push's tick is its own, so that it never hears what was asked before it."""
         clock = self._workshop.clock
         offset = clock.now().timestamp() - clock.monotonic()
         with self._guard:
-            before, found = self._heads.get((job.identity, tick), (offset, None))
+            before, found = self._shared.get((job.identity, tick), (offset, None))
             if found is None or abs(offset - before) > STEP_SECONDS:  # a clock that was set back comes to the same tick again, hours later
-                found = SharedHeads()
-                self._heads[job.identity, tick] = (offset, found)
-            while len(self._heads) > TICKS_KEPT:
-                self._heads.popitem(last=False)
+                found = Shared()
+                self._shared[job.identity, tick] = (offset, found)
+            while len(self._shared) > TICKS_KEPT:
+                self._shared.popitem(last=False)
             return found
 
     def forget_ticks(self, before: float) -> None:
         """Nobody asks for these ticks any more."""
         with self._guard, suppress(KeyError):
-            for key in [key for key in self._heads if key[1] < before]:
-                del self._heads[key]
+            for key in [key for key in self._shared if key[1] < before]:
+                del self._shared[key]
 
     def under_way(self) -> list[str]:
         return sorted(one.job for one in list(self._under_way.values()))

@@ -1,4 +1,4 @@
-"""What a ref names now: asked once for all who want it, answered 304 while it holds, believed only when it is a commit id.
+"""What a ref names now: answered 304 while it holds, believed only when it is a commit id.
 
 A branch wins over a tag of the same name, and both over anything else git would read the name as; the spelling that GitHub answered
 to is remembered in the head and asked first from then on, so a tag costs one request at rest like a branch does.
@@ -6,74 +6,17 @@ to is remembered in the head and asked first from then on, so a tag costs one re
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future, wait
-from contextlib import nullcontext
 from dataclasses import replace
 
 from syncd.clock import Patience
 from syncd.engine.ports import Head
-from syncd.errors import BadResponseError, NotFoundError, StoppedError, SyncdError, TimedOutError
-from syncd.github.ask import LOOK_UP_SECONDS, Answer, ask
-from syncd.github.limits import HeldBackError
+from syncd.errors import BadResponseError, NotFoundError
+from syncd.github.ask import Answer, ask
 from syncd.github.protocol import SHA, Request, Transport, get, quoted, repo_path
 from syncd.github.trees import parse_json, printable
 from syncd.objects import is_object_id
 
 SHA_CAP = 16 << 20  # a JSON commit, where text was asked for, lists up to 300 files with their patches
-
-
-class SharedHeads:
-    """One head request per (repository, ref) for all who ask while this object lives: a command, or one tick of the daemon."""
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._asked: dict[tuple[str, str | None], Future[Head]] = {}
-
-    def once(self, repo: str, ref: str | None, ask_now: Callable[[], Head], patience: Patience) -> Head:
-        """The head that the first caller got, or the error that the first caller met. Every caller waits with its own patience.
-
-        A first caller whose own time was up, who was stopped, or who may spend less than others, leaves the question to the next one.
-        """
-        key = (repo.lower(), ref)
-        while True:
-            with self._guard:
-                found = self._asked.get(key)
-                mine = found is None
-                if found is None:
-                    found = self._asked[key] = Future()
-            if mine:
-                return self._answer(key, found, ask_now, patience)
-            self._await(found, patience)
-            if not found.cancelled():
-                return found.result()
-
-    @staticmethod
-    def _await(found: Future[Head], patience: Patience) -> None:
-        wait([found], timeout=LOOK_UP_SECONDS)
-        patience.check()
-        with patience.resting() if not found.done() else nullcontext():  # so long takes only who is kept waiting by a limit, or by trouble
-            while not found.done():
-                wait([found], timeout=LOOK_UP_SECONDS)
-                patience.check()
-
-    def _answer(self, key: tuple[str, str | None], found: Future[Head], ask_now: Callable[[], Head], patience: Patience) -> Head:
-        before = patience.exchanges
-        try:
-            head = ask_now()
-        except (StoppedError, TimedOutError, HeldBackError, KeyboardInterrupt):
-            with self._guard:
-                del self._asked[key]
-            found.cancel()
-            raise
-        except BaseException as error:
-            if isinstance(error, SyncdError):
-                error.exchanges = patience.exchanges - before  # all who share it leave GitHub alone for as long as its price says
-            found.set_exception(error)
-            raise
-        found.set_result(head)
-        return head
 
 
 def forms(ref: str | None) -> list[str]:

@@ -17,6 +17,7 @@ from syncd.engine.ports import ListingMemory
 from syncd.errors import AuthError, BadResponseError, NotFoundError
 from syncd.github.ask import Answer, Crew, ask
 from syncd.github.protocol import OBJECT, Request, Response, Transport, get, quoted, repo_path
+from syncd.github.shared import Absent, Shared
 from syncd.github.trees import (
     ContentsAnswer,
     Folder,
@@ -41,6 +42,7 @@ from syncd.objects import LINK, SUBMODULE, TREE
 
 ENTRIES_AT_MOST = 1_000_000
 DEEPEST = 100  # of a tree that is read level by level, each costing two requests: whoever nests deeper wants to cost them
+ROWS_SHARED = 100  # of a folder, with others who ask for it in the same tick; they read a larger one from the memory, or by its tree
 MODE_KEY = b'"mode"'  # once per entry; inside a name its quotes would be escaped
 
 Entries = Mapping[str, TreeEntry]
@@ -88,7 +90,10 @@ def choose(wanted: frozenset[str]) -> frozenset[str]:
 
 
 class Lister:
-    """Lists one commit of one repository. One object a run: what it has read serves every rule."""
+    """Lists one commit of one repository. One object a run: what it has read serves every rule.
+
+    Whoever has the same `shared` asks GitHub no question that one of them has asked, whatever the answer was.
+    """
 
     def __init__(
         self,
@@ -99,10 +104,13 @@ class Lister:
         memory: ListingMemory,
         patience: Patience,
         crew: Crew,
+        shared: Shared,
+        absent: Absent,
         max_entries: int = ENTRIES_AT_MOST,
     ) -> None:
         self._transport, self._api, self._repo, self._commit = transport, api, repo, commit
-        self._memory, self._patience, self._crew, self._max = memory, patience, crew, max_entries
+        self._memory, self._patience, self._crew, self._shared, self._max = memory, patience, crew, shared, max_entries
+        self._absent = absent
         self._shown = f"{repo} at {commit[:7]}"
         self._levels: dict[str, Folder] = {}  # read in this run, by tree id; the root by its commit too
 
@@ -161,15 +169,25 @@ class Lister:
 
     def _contents(self, folder: str, wanted: Places) -> ContentsAnswer:
         """The Contents API's answer for a folder, with its tree id."""
-        what = f"{printable(folder) if folder else 'the root'} of {self._shown}"
-        request = self._get(f"/contents/{quoted(folder)}?ref={self._commit}", "contents", what, OBJECT)
+        if self._absent.known(self._place(folder), self._patience):
+            raise self._missing(folder, wanted)
         try:
-            answer = read_contents(ask(self._transport, request, self._patience).body, what)
+            answer = self._asked(folder)
         except NotFoundError as error:
             raise self._not_there(folder, wanted, error) from error
         if answer.kind != "dir":
             raise self._not_a_folder(folder, wanted, {"symlink": "a symbolic link", "submodule": "a submodule"}.get(answer.kind, "a file"))
         return answer if answer.sha is not None else replace(answer, sha=self._walk_to(folder))
+
+    def _place(self, folder: str) -> tuple[str, str, str]:
+        return self._repo.lower(), self._commit, folder
+
+    def _asked(self, folder: str) -> ContentsAnswer:
+        what = f"{printable(folder) if folder else 'the root'} of {self._shown}"
+        request = self._get(f"/contents/{quoted(folder)}?ref={self._commit}", "contents", what, OBJECT)
+        return self._shared.once(
+            ("contents", *self._place(folder)), lambda: read_contents(ask(self._transport, request, self._patience).body, what), self._patience, _worth_keeping
+        )
 
     def _walk_to(self, folder: str) -> str:
         """The tree id of a folder by the trees above it, for servers that do not know the object media type."""
@@ -227,9 +245,24 @@ class Lister:
         return folder.children
 
     def _recursive(self, place: tuple[str, str]) -> dict[str, TreeEntry] | None:
-        """Everything below one tree, or None when GitHub says that it cut the answer."""
+        """Everything below one tree, which is in the memory now, or None when GitHub says that it cut the answer."""
         folder, tree = place
         what = f"the tree of {printable(folder) if folder else 'the root'} of {self._shown}"
+        mine: list[dict[str, TreeEntry]] = []
+
+        def whole() -> bool:
+            answer = self._trees(tree, what, recursive=True)
+            if not answer.truncated:
+                mine.append(prove_recursive(answer, tree, what)[1])
+                self._memory.keep(tree, mine[0])
+            return not answer.truncated
+
+        if not self._shared.once(("tree", tree, *self._place(folder)), whole, self._patience):
+            return None
+        known = mine[0] if mine else self._memory.recall(tree)  # another's memory is ours, unless it was lost meanwhile
+        return dict(known) if known is not None else self._recursive_alone(tree, what)
+
+    def _recursive_alone(self, tree: str, what: str) -> dict[str, TreeEntry] | None:
         answer = self._trees(tree, what, recursive=True)
         return None if answer.truncated else prove_recursive(answer, tree, what)[1]
 
@@ -331,6 +364,9 @@ class Lister:
             hint="was it moved or removed upstream? correct from:, or take it out of the job; its file stays until then",
         )
 
+    def _missing(self, folder: str, wanted: Places) -> NotFoundError:
+        return self._missing_folder(folder) if folder in wanted.whole else self._missing_file(wanted.listed_below(folder), folder=False)
+
     def _missing_folder(self, path: str, found: TreeEntry | None = None) -> NotFoundError:
         if not path:
             return NotFoundError(f"{self._shown} holds no files", hint="was everything moved? the files stay as they are until then")
@@ -366,12 +402,12 @@ class Lister:
                 hint="the next run asks again",
             )
         if folder:
-            request = self._get(f"/contents/?ref={self._commit}", "contents", f"the root of {self._shown}", OBJECT)
             try:
-                ask(self._transport, request, self._patience)
+                self._asked("")
             except NotFoundError as again:
                 return self._not_there("", wanted, again)
-            return self._missing_folder(folder) if folder in wanted.whole else self._missing_file(wanted.listed_below(folder), folder=False)
+            self._absent.note(self._place(folder), self._patience)
+            return self._missing(folder, wanted)
         return AuthError(
             f"{self._repo} is not there any more, or this identity may not see it now (GitHub answers 404 for both)",
             status=404,
@@ -379,6 +415,11 @@ class Lister:
             state="hidden",
             hint="check repo:, and that the App or token still has access to it",
         )
+
+
+def _worth_keeping(answer: ContentsAnswer) -> ContentsAnswer:
+    """What an answer says, without the rows of a large folder: its tree id leads to them."""
+    return answer if answer.sha is None or len(answer.rows) <= ROWS_SHARED else replace(answer, rows=())
 
 
 def _add(entries: dict[str, TreeEntry], folder: str, below: Entries) -> None:

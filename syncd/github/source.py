@@ -14,18 +14,19 @@ from syncd.engine.ports import Blobs, Head, ListingMemory, Pointer, Wanted
 from syncd.github import trust
 from syncd.github.ask import Claims, Crew
 from syncd.github.fetch import Fetcher
-from syncd.github.heads import SharedHeads, resolve
+from syncd.github.heads import resolve
 from syncd.github.lfs import LargeFiles
 from syncd.github.listing import ENTRIES_AT_MOST, Lister
 from syncd.github.protocol import Transport
+from syncd.github.shared import Absent, Shared
 from syncd.models import Listing, PathRule
 
 
 class GitHubSource:
     """One identity's view of GitHub; the `Source` of engine/ports.py. Safe to use from many threads.
 
-    `at_once` bounds the requests in flight over all callers. Heads are shared while `heads` lives: without one given, as long as
-    this source does, which suits a command; a daemon takes a `ticking` view for each tick.
+    `at_once` bounds the requests in flight over all callers. Heads and listings are asked for once while `shared` lives: without one
+    given, as long as this source does, which suits a command; a daemon takes a `ticking` view for each tick.
     """
 
     def __init__(
@@ -33,26 +34,26 @@ class GitHubSource:
         transport: Transport,
         api: str,
         at_once: int,
-        heads: SharedHeads | None = None,
+        shared: Shared | None = None,
         max_entries: int = ENTRIES_AT_MOST,
         remaining: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._transport, self._api, self._at_once, self._max_entries, self._remaining = transport, api, at_once, max_entries, remaining
-        self._heads = heads or SharedHeads()
-        self._crew, self._claims = Crew(at_once), Claims()
+        self._shared = shared or Shared()
+        self._crew, self._claims, self._absent = Crew(at_once), Claims(), Absent()
 
-    def ticking(self, heads: SharedHeads) -> GitHubSource:
-        """The same source, sharing heads within `heads` alone; requests in flight stay bounded together."""
-        view = GitHubSource(self._transport, self._api, self._at_once, heads, self._max_entries, self._remaining)
-        view._crew, view._claims = self._crew, self._claims
+    def ticking(self, shared: Shared) -> GitHubSource:
+        """The same source, sharing answers within `shared` alone; requests in flight stay bounded together."""
+        view = GitHubSource(self._transport, self._api, self._at_once, shared, self._max_entries, self._remaining)
+        view._crew, view._claims, view._absent = self._crew, self._claims, self._absent
         return view
 
     def resolve(self, repo: str, ref: str | None, known: Head | None, patience: Patience) -> Head:
-        head = self._heads.once(repo, ref, lambda: resolve(self._transport, self._api, repo, ref, known, patience), patience)
+        head = self._shared.once(("head", repo.lower(), ref), lambda: resolve(self._transport, self._api, repo, ref, known, patience), patience)
         return replace(head, unchanged=known is not None and known.commit == head.commit)
 
     def listing(self, repo: str, commit: str, rules: Sequence[PathRule], memory: ListingMemory, patience: Patience, at_most: int | None = None) -> Listing:
-        lister = Lister(self._transport, self._api, repo, commit, memory, patience, self._crew, min(at_most or self._max_entries, self._max_entries))
+        lister = Lister(self._transport, self._api, repo, commit, memory, patience, self._crew, self._shared, self._absent, min(at_most or self._max_entries, self._max_entries))
         return Listing(lister.list(rules))
 
     def fetch(self, repo: str, commit: str, wanted: Sequence[Wanted], blobs: Blobs, patience: Patience) -> int:
@@ -72,4 +73,4 @@ class GitHubSource:
         self._crew.close()
 
 
-__all__ = ["GitHubSource", "SharedHeads"]
+__all__ = ["GitHubSource"]

@@ -28,8 +28,8 @@ from syncd.errors import (
     UnsafePathError,
 )
 from syncd.github.fetch import BLOB_LIMIT
-from syncd.github.heads import SharedHeads
 from syncd.github.protocol import TooLargeError, Transport
+from syncd.github.shared import Shared
 from syncd.github.source import GitHubSource
 from syncd.models import PathRule, TreeEntry
 from syncd.objects import EXECUTABLE, FILE, LINK, SUBMODULE, TREE, blob_id
@@ -51,10 +51,10 @@ class House:
     blobs: MemoryBlobs
 
     def head(self, ref: str | None = "main", known: Head | None = None) -> Head:
-        return self.source.ticking(SharedHeads()).resolve(REPO, ref, known, patience())
+        return self.source.ticking(Shared()).resolve(REPO, ref, known, patience())
 
     def listing(self, *rules: str, commit: str | None = None) -> dict[str, TreeEntry]:
-        return dict(self.source.listing(REPO, commit or self.repo.head(), [rule(text) for text in rules], self.memory, patience()).entries)
+        return dict(self.source.ticking(Shared()).listing(REPO, commit or self.repo.head(), [rule(text) for text in rules], self.memory, patience()).entries)
 
     def fetch(self, entries: dict[str, TreeEntry]) -> int:
         wanted = [Wanted(path, entry) for path, entry in entries.items()]
@@ -629,7 +629,7 @@ def test_trouble_on_the_way_is_never_wrong_bytes_and_the_next_run_converges(hous
 
     def run() -> None:
         head = house.head()
-        entries = house.source.listing(REPO, head.commit, [rule("nginx/")], house.memory, patience()).entries
+        entries = house.source.ticking(Shared()).listing(REPO, head.commit, [rule("nginx/")], house.memory, patience()).entries
         house.fetch(dict(entries))
 
     with pytest.raises(RemoteError) as caught:
@@ -652,8 +652,8 @@ def test_a_dripping_answer_ends_with_the_runs_time(route: str) -> None:
             entries = {path: entry for path, entry in entries.items() if entry.mode == LINK}
         short = Patience(SystemClock(), 0.4)
         with pytest.raises(TimedOutError):
-            house.source.ticking(SharedHeads()).resolve(REPO, "main", None, short)
-            house.source.listing(REPO, house.repo.head(), [rule("many/")], house.memory, short)
+            house.source.ticking(Shared()).resolve(REPO, "main", None, short)
+            house.source.ticking(Shared()).listing(REPO, house.repo.head(), [rule("many/")], house.memory, short)
             house.source.fetch(REPO, house.repo.head(), [Wanted(path, entry) for path, entry in entries.items()], house.blobs, short)
         assert not house.blobs.content
 
@@ -738,3 +738,49 @@ def test_mutated_answers_are_the_truth_or_a_named_error(data: st.DataObject) -> 
         else:
             assert bare(entries) == house.truth("nginx/") | house.truth("certs/public.pem")
         assert all(blob_id(content) == identity for identity, content in house.blobs.content.items())
+
+
+# --- what several ask at once -----------------------------------------------------------------------------------------
+
+
+def test_jobs_of_one_tick_ask_equal_questions_once(near: House) -> None:
+    near.repo.commit({f"wide/{number:03d}": "x" for number in range(150)})
+    head, tick = near.repo.head(), near.source.ticking(Shared())
+    for _ in range(3):
+        for text in ("nginx/", "certs/public.pem", "wide/"):
+            assert tick.listing(REPO, head, [rule(text)], near.memory, patience()).entries
+    assert near.cost() == {"contents": 3, "tree": 1}
+
+
+@pytest.mark.parametrize("route", ["contents", "tree"])
+def test_jobs_of_one_tick_share_what_failed_and_the_next_tick_asks_again(near: House, route: str) -> None:
+    head, tick = near.repo.head(), near.source.ticking(Shared())
+    near.github.trouble(route, trouble.html(), times=1)
+    for _ in range(3):
+        with pytest.raises(BadResponseError):
+            tick.listing(REPO, head, [rule("nginx/")], near.memory, patience())
+    assert near.github.count(route) == 1
+    assert near.listing("nginx/")
+
+
+def test_a_path_that_a_commit_does_not_have_is_asked_for_once_a_tick_once_an_hour_and_by_every_hand(near: House) -> None:
+    clock = QuickClock()
+
+    def look(tick: GitHubSource, urgent: bool) -> None:
+        for text, told in (("nowhere/", "no folder 'nowhere'"), ("nowhere/file", "nowhere/file")):
+            with pytest.raises(NotFoundError, match=told):
+                tick.listing(REPO, near.repo.head(), [rule(text)], near.memory, Patience(clock, 60, urgent=urgent))
+
+    tick = near.source.ticking(Shared())
+    look(tick, urgent=True)
+    look(tick, urgent=True)
+    assert near.cost() == {"contents": 2}, "the path, and the root that tells it from a hidden repository"
+    look(near.source.ticking(Shared()), urgent=False)
+    assert near.cost() == {}
+    look(near.source.ticking(Shared()), urgent=True)
+    assert near.cost() == {"contents": 2}
+    clock.wait(threading.Event(), 3700)
+    look(near.source.ticking(Shared()), urgent=False)
+    assert near.cost() == {"contents": 2}
+    near.repo.commit({"nowhere/file": "here\n"})
+    assert near.source.ticking(Shared()).listing(REPO, near.repo.head(), [rule("nowhere/")], near.memory, Patience(clock, 60, urgent=False)).entries

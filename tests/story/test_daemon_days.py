@@ -62,7 +62,9 @@ def test_a_thousand_jobs_miss_no_turn_in_a_day_with_the_engine_left_out(days: Si
 BROKEN: dict[str, Any] = {
     "no such repository": None,
     "no such branch": {"ref": "nothing"},
-    "no such path": {"paths": [{"from": "nowhere/", "to": "{to}"}]},
+    "no such path": {"paths": [{"from": "nowhere/", "to": "{to}/"}]},
+    "no such file": {"paths": [{"from": "files/nothing", "to": "{to}/nothing"}]},
+    "no such paths": {"paths": [{"from": "nowhere/{each}/", "to": "{to}/"}]},
     "server errors": trouble.status(502),
     "no sense": trouble.html(),
     "lost connections": trouble.reset(),
@@ -84,12 +86,12 @@ def test_forty_broken_repositories_cost_no_more_than_healthy_ones_and_make_nobod
         broken[repo] = kind
         if kind != "no such repository":
             days.github.add_repo(repo, {"files/a": "x\n"})
-        for each in range(1 if kind == "no such path" else 3):  # where the head is fine, each job asks for something of its own
+        for each in range(3):
             days.add(f"bad{number}-{each}", repo, "5m")
             if isinstance(BROKEN[kind], dict):
                 more = dict(BROKEN[kind])
                 if "paths" in more:
-                    more["paths"] = [{**more["paths"][0], "to": f"{days.folder}/dest/bad{number}-{each}/"}]
+                    more["paths"] = [{key: value.format(each=each, to=f"{days.folder}/dest/bad{number}-{each}") for key, value in more["paths"][0].items()}]
                 days.jobs[f"bad{number}-{each}"].update(more)
     handle = days.github.handle
 

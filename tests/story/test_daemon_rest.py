@@ -13,7 +13,7 @@ import pytest
 
 from syncd.engine.rest import rest_of, still
 from syncd.engine.run import run_job
-from syncd.github.heads import SharedHeads
+from syncd.github.shared import Shared
 from syncd.models import RunStatus, Trigger
 from syncd.store.lock import job_lock
 from tests.support.simulated import Simulated, simulated
@@ -68,13 +68,13 @@ def test_whatever_happened_still_says_unchanged_only_where_a_run_would(days: Sim
             state(paused_reason=None, paused_until=None, held=False)
             if (dest / "sub").is_symlink():
                 (dest / "sub").unlink()
-            run_job(job, workshop.house(job, SharedHeads()), patience(job))
+            run_job(job, workshop.house(job, Shared()), patience(job))
         rest = rest_of(job, workshop.house(job), patience(job), 1000)
         assert rest is not None
         rng.choice(happenings)()
         days.clock.advance(10)
         job, counter = workshop.config.jobs["j"], workshop.store.counter()
-        house, before = workshop.house(job, SharedHeads()), signatures(dest)
+        house, before = workshop.house(job, Shared()), signatures(dest)
         quick = still(rest, job, house, patience(job), Trigger.SCHEDULE)
         assert workshop.store.counter() == counter and signatures(dest) == before, "it only looks"
         report = run_job(job, house, patience(job))

@@ -1,0 +1,115 @@
+"""Equal questions are asked once for all who ask them while they share one object: a command, or one tick of the daemon.
+
+Promises: every caller gets the answer that the first one got, or the error that the first one met, and waits with its own patience; what
+it cost GitHub counts for each of them, so that all who share a failure leave GitHub alone for as long as its price says. What is missing
+at a commit is remembered longer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, wait
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from syncd.clock import Patience
+from syncd.errors import StoppedError, SyncdError, TimedOutError
+from syncd.github.ask import LOOK_UP_SECONDS
+from syncd.github.limits import HeldBackError
+
+ABSENT_SECONDS = 3600.0
+ABSENT_KEPT = 10_000
+
+T = TypeVar("T")
+
+
+@dataclass
+class _Asked:
+    answer: Future[Any] = field(default_factory=Future)
+    price: int = 0  # exchanges, known when the answer is
+
+
+class Shared:
+    """Questions by what they ask; whoever makes a question says in its key everything that its answer depends on."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._asked: dict[Hashable, _Asked] = {}
+
+    def once(self, question: Hashable, ask_now: Callable[[], T], patience: Patience, kept: Callable[[T], T] = lambda answer: answer) -> T:
+        """What `ask_now` of the first caller says; the others get what is `kept` of it.
+
+        A first caller whose own time was up, who was stopped, or who may spend less than others, leaves the question to the next one.
+        """
+        while True:
+            with self._guard:
+                found = self._asked.get(question)
+                mine = found is None
+                if found is None:
+                    found = self._asked[question] = _Asked()
+            if mine:
+                return self._answer(question, found, ask_now, patience, kept)
+            self._await(found.answer, patience)
+            if found.answer.cancelled():
+                continue
+            patience.share(question, found.price)
+            error = found.answer.exception()
+            if isinstance(error, SyncdError):
+                raise error.with_traceback(None)  # else each who shares it would hang the frames of its run on it
+            answer: T = found.answer.result()
+            return answer
+
+    @staticmethod
+    def _await(found: Future[Any], patience: Patience) -> None:
+        wait([found], timeout=LOOK_UP_SECONDS)
+        patience.check()
+        with patience.resting() if not found.done() else nullcontext():  # so long takes only who is kept waiting by a limit, or by trouble
+            while not found.done():
+                wait([found], timeout=LOOK_UP_SECONDS)
+                patience.check()
+
+    def _answer(self, question: Hashable, found: _Asked, ask_now: Callable[[], T], patience: Patience, kept: Callable[[T], T]) -> T:
+        before = patience.exchanges
+        patience.share(question, 0)  # its price is in the exchanges already
+        try:
+            answer = ask_now()
+        except (StoppedError, TimedOutError, HeldBackError, KeyboardInterrupt):
+            with self._guard:
+                del self._asked[question]
+            found.answer.cancel()
+            raise
+        except BaseException as error:
+            found.price = patience.exchanges - before
+            found.answer.set_exception(error)
+            raise
+        found.price = patience.exchanges - before
+        found.answer.set_result(kept(answer))
+        return answer
+
+
+class Absent:
+    """What a commit does not have is not asked for again at every turn: a commit never changes.
+
+    Believed for an hour, because GitHub also answers 404 for what it has not replicated yet; a hand or a push asks anew. Safe from many threads.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._until: OrderedDict[Hashable, float] = OrderedDict()
+
+    def note(self, place: Hashable, patience: Patience) -> None:
+        with self._guard:
+            self._until[place] = patience.clock.monotonic() + ABSENT_SECONDS
+            self._until.move_to_end(place)
+            while len(self._until) > ABSENT_KEPT:
+                self._until.popitem(last=False)
+
+    def known(self, place: Hashable, patience: Patience) -> bool:
+        with self._guard:
+            return not patience.urgent and patience.clock.monotonic() < self._until.get(place, 0.0)
+
+
+__all__ = ["Absent", "Shared"]
