@@ -31,6 +31,13 @@ def hub(tmp_path: Path) -> Iterator[Stand]:
         yield made
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Under `--dist loadgroup` what needs more than this user's rights runs one after another, beside what names a group of its own."""
+    for item in items:
+        if any(item.get_closest_marker(name) for name in ("root", "systemd", "chromium", "postgresql")) and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group("one by one"))
+
+
 @pytest.fixture
 def measured(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """What is said here stands at the end of the run, in whichever process the test ran."""

@@ -79,4 +79,4 @@ def daemon(hub: Stand, *arguments: str, environ: Mapping[str, str] | None = None
             process.kill()
 
 
-__all__ = ["Running", "daemon"]
+__all__ = ["PATIENCE_SECONDS", "Running", "daemon"]
