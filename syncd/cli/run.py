@@ -16,7 +16,7 @@ from syncd.config.model import Config
 from syncd.config.secrets import judge_secrets
 from syncd.daemon import journal
 from syncd.daemon.daemon import Companion, Daemon
-from syncd.daemon.memory import share_heaps
+from syncd.daemon.memory import stay_small
 from syncd.daemon.signals import Signals
 from syncd.errors import ConfigError, SyncdError
 from syncd.messenger import Messenger
@@ -49,7 +49,7 @@ def command(settings: Settings) -> int:
             refuse_stranger(config.state)  # before a lock file of ours could be in its owner's way
         with daemon_lock(config.state):
             make_store_ready(config, signals)
-            share_heaps()
+            stay_small()
             daemon = Daemon(lambda: load(settings), settings.environ, companions(settings))
             return serve(daemon, config, signals)
 

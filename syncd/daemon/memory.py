@@ -12,10 +12,12 @@ import gc
 
 M_ARENA_MAX = -8
 ARENAS = 2
+RINGS_AFTER = (700, 10, 10)  # Python's own; a command that ends soon has looked for rings of objects less often
 
 
-def share_heaps() -> None:
-    """Threads that begin from now on have at most so many heaps together."""
+def stay_small() -> None:
+    """Threads that begin from now on have at most so many heaps together, and what became unreachable is found soon."""
+    gc.set_threshold(*RINGS_AFTER)
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
         library.mallopt(M_ARENA_MAX, ARENAS)
@@ -29,4 +31,4 @@ def give_back() -> None:
         library.malloc_trim(0)
 
 
-__all__ = ["give_back", "share_heaps"]
+__all__ = ["give_back", "stay_small"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from syncd.clock import Clock, Patience
 from syncd.engine import hooks
+from syncd.engine.ahead import Ahead
 from syncd.engine.apply import Result as Walked
 from syncd.engine.apply import apply_plan, as_change, stage
 from syncd.engine.desired import Owner, desired, listed_at_most
@@ -111,25 +112,28 @@ def plan_job(job: Job, house: House, patience: Patience, options: Options = Opti
 
 def decide(job: Job, house: House, patience: Patience, options: Options, state: JobState) -> Decision:
     """Resolve the ref once, list what it holds, look at the disk, and choose. Every later read of the run names this commit."""
-    recorded, allow_delete, refusal = house.store.recorded(job.name), options.allow_delete, None
-    if options.back_to is not None:
-        commit, remote = options.back_to.commit, dict(options.back_to.files)
-        allow_delete = len(recorded)  # this set stood before, whole: there is nothing to doubt
-    else:
-        head = _head(job, house, patience, options.ref or job.ref)
-        refusal = hooks.rejection(job, state, head.commit)
-        if isinstance(refusal, UntrustedError) and options.ref is not None:
-            refusal = None  # a hand names the commit: it is asked anew
-        if refusal is None:
-            check_required(job, head.commit, state, options.ref, house.source, patience)
-        if refusal is not None:
-            recorded = {path: row for path, row in recorded.items() if row.standing is not Standing.DROPPED}
-            commit, remote = state.applied_commit or head.commit, _accepted(recorded, refusal)
+    with Ahead(job.name, house.store, house.mirror) as ahead:
+        allow_delete, refusal = options.allow_delete, None
+        if options.back_to is not None:
+            recorded = ahead.recorded()
+            commit, remote = options.back_to.commit, dict(options.back_to.files)
+            allow_delete = len(recorded)  # this set stood before, whole: there is nothing to doubt
         else:
-            commit, remote = head.commit, _remembered(job, head, state, recorded) or _listed(job, house, patience, head, state, recorded)
-    recorded = recorded | _taken_over(job, house, remote, recorded)
-    roots = {path: remote[path].root if path in remote else recorded[path].entry.root for path in remote.keys() | recorded.keys()}
-    local = house.mirror.scan({path: Target(root, recorded.get(path)) for path, root in roots.items()})
+            head = _head(job, house, patience, options.ref or job.ref)
+            refusal = hooks.rejection(job, state, head.commit)
+            if isinstance(refusal, UntrustedError) and options.ref is not None:
+                refusal = None  # a hand names the commit: it is asked anew
+            if refusal is None:
+                check_required(job, head.commit, state, options.ref, house.source, patience)
+            if refusal is not None:
+                recorded = {path: row for path, row in ahead.recorded().items() if row.standing is not Standing.DROPPED}
+                commit, remote = state.applied_commit or head.commit, _accepted(recorded, refusal)
+            else:
+                commit, remote = head.commit, _remembered(job, head, state, ahead) or _listed(job, house, patience, head, state, ahead)
+                recorded = ahead.recorded()
+        recorded = recorded | _taken_over(job, house, remote, recorded)
+        roots = {path: remote[path].root if path in remote else recorded[path].entry.root for path in remote.keys() | recorded.keys()}
+        local = ahead.scan({path: Target(root, recorded.get(path)) for path, root in roots.items()})
     for path, have in local.items():
         if have is not None and have.problem is not None:
             left = f"to leave what the job wrote there before and begin anew: syncd sync {job.name} --forget {job.name}" if path not in remote else None
@@ -216,20 +220,20 @@ def _accepted(recorded: Mapping[str, Recorded], refusal: HookFailedError | Untru
     return {path: row.upstream for path, row in recorded.items()}
 
 
-def _remembered(job: Job, head: Head, state: JobState, recorded: Mapping[str, Recorded]) -> dict[str, Entry] | None:
+def _remembered(job: Job, head: Head, state: JobState, ahead: Ahead) -> dict[str, Entry] | None:
     """The remote snapshot from the ledger, when it is provably the one that was applied: same commit, same configuration, no row lost."""
     if head.commit != state.applied_commit or job.digest != state.applied_digest or not state.settled:
         return None
-    entries = {path: row.upstream for path, row in recorded.items() if row.standing is not Standing.DROPPED}
+    entries = {path: row.upstream for path, row in ahead.recorded().items() if row.standing is not Standing.DROPPED}
     return entries if len(entries) == state.files else None
 
 
-def _listed(job: Job, house: House, patience: Patience, head: Head, state: JobState, recorded: Mapping[str, Recorded]) -> dict[str, Entry]:
+def _listed(job: Job, house: House, patience: Patience, head: Head, state: JobState, ahead: Ahead) -> dict[str, Entry]:
     listing = house.source.listing(job.repo, head.commit, job.paths, house.store, patience, listed_at_most(job))
     remote = dict(desired(job, listing, house.resolve_owner))
     if job.lfs is not Lfs.FETCH:
         return remote
-    return with_contents(job, head.commit, remote, recorded, state.applied_digest == job.digest, house.source, house.blobs, patience)
+    return with_contents(job, head.commit, remote, ahead.recorded(), state.applied_digest == job.digest, house.source, house.blobs, patience)
 
 
 def _taken_over(job: Job, house: House, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded]) -> dict[str, Recorded]:

@@ -251,7 +251,7 @@ class SqliteStore:
                     files[path] = upstream
         body = rows.files_to_bytes(files)
         commit, at = result.report.commit or "", (result.state.last_run_at or datetime.now().astimezone()).isoformat()
-        values = (job, commit, result.state.applied_digest or "", at, 0, body, seal(job, commit, body))
+        values = (job, commit, result.state.applied_digest or "", at, 0, body, seal(job, commit, body=body))
         newest = connection.execute('SELECT id, "commit" FROM applied_set WHERE job = ? ORDER BY id DESC LIMIT 1', (job,)).fetchone()
         taken = newest[0] if newest is not None and newest[1] == commit else None  # the same commit once more takes its own place
         columns = 'id, job, "commit", digest, applied_at, pinned, files, seal'
@@ -321,7 +321,7 @@ class SqliteStore:
         body = rows.listing_to_bytes(entries)
 
         def work(connection: Connection) -> None:
-            connection.execute("INSERT OR REPLACE INTO listing (tree, body, seal) VALUES (?, ?, ?)", (tree, body, seal(tree, body)))
+            connection.execute("INSERT OR REPLACE INTO listing (tree, body, seal) VALUES (?, ?, ?)", (tree, body, seal(tree, body=body)))
             connection.execute(FORGET_LISTINGS, (LISTINGS_KEPT, LISTINGS_BYTES_KEPT))
 
         self._database.write(work)

@@ -21,6 +21,8 @@ WHY: dict[str, str] = {
     "carry.shares_blocks": "whether copies can share their blocks is asked by trying; not knowing means that room for them is asked for",
     "carry._copy_bytes": "where the kernel does not copy by itself, the bytes are read and written",
     "open in write._fsync_file": "what we may not read back is synced with its whole file system",
+    "close in blobs._let_go": "the lock of the cache is let go whatever close(2) says of its file",
+    "ahead": "what was looked at while GitHub was asked counts only if the same places are asked for afterwards, and is looked at again otherwise",
     "folders.step_down": "in tidying up: an empty folder too many stays ours and goes at the next run",
 }
 

@@ -42,7 +42,7 @@ def one(data: bytes) -> None:
     body, commit, etag = zlib.compress(data[1:], 1), text[:40], text[40:80] or None
 
     def mark(*texts: str, body: bytes = b"") -> str:
-        return seal(*texts, *([body] if body else [])) if whole else "0" * 16
+        return seal(*texts, body=body) if whole else "0" * 16
 
     def plant(connection: Connection) -> None:
         for table in TABLES:
