@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import socketserver
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from syncd.simulator.repository import Link
 from syncd.simulator.trouble import Answer
 from tests.support.canary import forms
 from tests.support.stand import Result, Stand, stand
+from tests.support.wire import Wire
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "ghp_" + "c4n4ry" * 6
@@ -124,37 +123,8 @@ def test_a_credential_written_where_its_place_belongs_is_refused_and_not_echoed(
 # --- a server that others point to -------------------------------------------------------------------------------------
 
 
-class Lure:
-    """A server that keeps every byte it is sent and asks for a name and password."""
-
-    def __init__(self) -> None:
-        self.heard: list[bytes] = []
-        heard = self.heard
-
-        class Handler(socketserver.StreamRequestHandler):
-            def handle(self) -> None:
-                self.connection.settimeout(5)
-                told = b""
-                while b"\r\n\r\n" not in told and (piece := self.connection.recv(65536)):
-                    told += piece
-                heard.append(told)
-                self.wfile.write(b'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm="x"\r\nSet-Cookie: a=b\r\nConnection: close\r\nContent-Length: 0\r\n\r\n')
-
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.netloc = f"127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Lure:
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
+# it asks for a name and password
+LURE = b'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm="x"\r\nSet-Cookie: a=b\r\nConnection: close\r\nContent-Length: 0\r\n\r\n'
 STATUSES = (301, 302, 303, 307, 308)
 LURED = ("installation", "token", "head", "contents", "tree", "blob", "commit", "compare", "tarball", "codeload", "lfs", "lfs_object")
 
@@ -189,7 +159,7 @@ def test_a_server_that_a_redirect_a_netrc_or_a_proxy_points_to_is_never_shown_a_
     monkeypatch.setattr("syncd.github.transport.BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr("syncd.github.ask.PAUSE_SECONDS", 0.001)
     needing(hub, route)
-    with Lure() as lure:
+    with Wire(LURE) as lure:
         for name in ("http_proxy", "HTTPS_PROXY", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://{lure.netloc}")
         monkeypatch.setenv("NETRC", str(home / ".netrc"))
@@ -198,7 +168,7 @@ def test_a_server_that_a_redirect_a_netrc_or_a_proxy_points_to_is_never_shown_a_
         done = hub.sync()
         assert hub.github.count(route) > 0, hub.github.routes()
         assert done.code in (0, 4, 5), done.job["error"]
-        heard = b"\n".join(lure.heard)
+        heard = "\n".join(lure.heard).encode("latin-1")
     assert hub.github.count("token") == 1 or route in ("token", "installation"), "who never saw our token can't refuse it"
     hub.github.tell()
     for value in (*hub.canary.values, "canary-of-the-netrc", "thief"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import socket
-import socketserver
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,43 +21,9 @@ from syncd.github.protocol import Known, Request, Response, get, post, read
 from syncd.github.transport import BACKOFF_SECONDS, TRIES, Network, Proxies, Retrying
 from syncd.redact import redact
 from tests.support.clock import FakeClock
+from tests.support.wire import Wire
 
 MESSAGE = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
-
-
-class Wire:
-    """A server that says exactly these bytes to each connection in turn (the last one to all that follow) and keeps what it was told."""
-
-    def __init__(self, *answers: bytes) -> None:
-        self.answers, self.heard = list(answers), []
-        wire = self
-
-        class Handler(socketserver.StreamRequestHandler):
-            def handle(self) -> None:
-                told = b""
-                while not told.endswith(b"\r\n\r\n"):
-                    line = self.rfile.readline()
-                    if not line:
-                        return
-                    told += line
-                wire.heard.append(told.decode("latin-1"))
-                answer = wire.answers.pop(0) if len(wire.answers) > 1 else wire.answers[0]
-                self.wfile.write(answer)
-
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.netloc = f"127.0.0.1:{self._server.server_address[1]}"
-        self.url = f"http://{self.netloc}"
-
-    def __enter__(self) -> Wire:
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 @contextmanager
