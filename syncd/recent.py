@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from syncd.engine.lines import LARGEST, changed_lines
+from syncd.engine.lines import LARGEST, changed_lines, readable_by_all
 from syncd.models import Recorded
 from syncd.store.blobs import BlobCache
 from syncd.store.rows import PastChange
@@ -18,7 +18,6 @@ from syncd.store.store import SqliteStore
 RUNS = 10
 FILES_OF_A_RUN = 50
 LINES_OF_ALL = 2000
-READABLE_BY_ALL = 0o004
 
 
 @dataclass(frozen=True)
@@ -66,24 +65,14 @@ def _change(change: PastChange, recorded: Mapping[str, Recorded], blobs: BlobCac
         return RecentChange(change.action, change.path)
     if row is None:
         return RecentChange(change.action, change.path, why_none="it is not mirrored any more, and so nothing tells who may read it")
-    if not row.entry.mode & READABLE_BY_ALL:
+    if not readable_by_all(row.entry.mode):
         return RecentChange(change.action, change.path, why_none="not everybody may read it")
-    lines = changed_lines(_content(change.before, blobs), _content(change.after, blobs))
+    lines = changed_lines(blobs.start(change.before, LARGEST + 1), blobs.start(change.after, LARGEST + 1))
     if isinstance(lines, str):
         return RecentChange(change.action, change.path, why_none=lines)
     if len(lines) > left:
         return RecentChange(change.action, change.path, why_none=f"{len(lines)} lines, too many for this page")
     return RecentChange(change.action, change.path, tuple(lines))
-
-
-def _content(blob: str | None, blobs: BlobCache) -> bytes | None:
-    if blob is None:
-        return b""
-    try:
-        with blobs.open(blob) as content:
-            return content.read(LARGEST + 1)
-    except KeyError:
-        return None
 
 
 def _time(text: str) -> datetime | None:

@@ -1,18 +1,13 @@
-"""Lines that changed, for people. Whether they may be shown at all is the caller's to ask: `readable_by_all`."""
+"""Lines that changed, for people. Whether they may be shown at all is the caller's to ask."""
 
 from __future__ import annotations
 
 import click
 
 from syncd.cli.reports import printable
-from syncd.engine.lines import LARGEST, changed_lines
+from syncd.engine.lines import changed_lines
 
-DIFF_LIMIT = LARGEST
 HIDDEN = "(not everybody may read it; --show-secrets shows the lines)"
-
-
-def readable_by_all(mode: int) -> bool:
-    return bool(mode & 0o004)
 
 
 def note(text: str) -> str:

@@ -8,8 +8,9 @@ import json
 import click
 
 from syncd.cli.common import Settings, chosen_jobs, emit
-from syncd.cli.diffs import DIFF_LIMIT, HIDDEN, diff_lines, note, readable_by_all
+from syncd.cli.diffs import HIDDEN, diff_lines, note
 from syncd.cli.reports import count_of, printable
+from syncd.engine.lines import LARGEST, readable_by_all
 from syncd.models import Recorded
 from syncd.store.blobs import BlobCache
 from syncd.store.rows import PastChange, PastRun
@@ -74,14 +75,4 @@ def _diff(change: PastChange, recorded: dict[str, Recorded], blobs: BlobCache, s
         return []
     if not show_secrets and (row is None or not readable_by_all(row.entry.mode)):
         return [note(HIDDEN)]
-    return diff_lines(_content(change.before, blobs), _content(change.after, blobs))
-
-
-def _content(blob: str | None, blobs: BlobCache) -> bytes | None:
-    if blob is None:
-        return b""
-    try:
-        with blobs.open(blob) as content:
-            return content.read(DIFF_LIMIT + 1)
-    except KeyError:
-        return None
+    return diff_lines(blobs.start(change.before, LARGEST + 1), blobs.start(change.after, LARGEST + 1))

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import click
 
 from syncd.cli.common import Settings, chosen_jobs, emit, exit_code, say
-from syncd.cli.diffs import DIFF_LIMIT, HIDDEN, diff_lines, note, readable_by_all
+from syncd.cli.diffs import HIDDEN, diff_lines, note
 from syncd.cli.reports import MARK, as_json, change_line, cost_of, error_lines, printable, sign_of
 from syncd.cli.sync import failed, stopping
 from syncd.engine.apply import stage
 from syncd.engine.hooks import named
+from syncd.engine.lines import LARGEST, readable_by_all
 from syncd.engine.ports import JobState
 from syncd.engine.run import Decision, Options, plan_job
 from syncd.errors import SyncdError
@@ -119,14 +120,14 @@ def _diff(workshop: Workshop, job: Job, action: Action, show_secrets: bool) -> l
         return [note(HIDDEN)]
     old = _content_on_disk(workshop, job, action) if have is not None and have.kind is Kind.FILE else b""
     with workshop.blobs.open(want.blob) as content:
-        new = content.read(DIFF_LIMIT + 1)
+        new = content.read(LARGEST + 1)
     return diff_lines(old, new)
 
 
 def _content_on_disk(workshop: Workshop, job: Job, action: Action) -> bytes | None:
     try:
         with workshop.mirror_of(job).open(action.path, action.want.root if action.want else "/") as content:
-            return content.read(DIFF_LIMIT + 1)
+            return content.read(LARGEST + 1)
     except (SyncdError, OSError):
         return None
 

@@ -1,10 +1,15 @@
-"""PURE: the lines that differ between two versions of a file. Whether they may be shown at all is the caller's to ask."""
+"""PURE: the lines that differ between two versions of a file, and whose they are to see. Asking that first is the caller's."""
 
 from __future__ import annotations
 
 import difflib
 
 LARGEST = 256 << 10
+
+
+def readable_by_all(mode: int) -> bool:
+    """Contract section 1, "Diffs": whose destination everybody may read, its lines may be shown to everybody."""
+    return bool(mode & 0o004)
 
 
 def changed_lines(old: bytes | None, new: bytes | None) -> list[str] | str:

@@ -51,6 +51,16 @@ class BlobCache:
     def has(self, blob: str) -> bool:
         return os.path.lexists(self._file(blob))
 
+    def start(self, blob: str | None, at_most: int) -> bytes | None:
+        """The content's first bytes, so many at most: none where there was no blob, and None where it is not here any more."""
+        if blob is None:
+            return b""
+        try:
+            with self.open(blob) as content:
+                return content.read(at_most)
+        except KeyError:
+            return None
+
     def open(self, blob: str) -> BinaryIO:
         """The content, verified whole before the first byte is given. Raises KeyError; a damaged file is gone then."""
         try:

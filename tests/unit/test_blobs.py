@@ -251,3 +251,8 @@ def test_using_makes_no_state_where_there_is_none(tmp_path: Path) -> None:
     with BlobCache(tmp_path / "state/blobs").used():
         pass
     assert not (tmp_path / "state").exists()
+
+
+def test_the_start_of_a_content_is_given_as_far_as_it_is_here(cache: BlobCache) -> None:
+    blob = kept(cache, b"one two\n")
+    assert (cache.start(blob, 3), cache.start(blob, 100), cache.start(None, 3), cache.start(blob_id(b"never came"), 3)) == (b"one", b"one two\n", b"", None)
