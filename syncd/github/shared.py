@@ -20,6 +20,7 @@ from syncd.errors import StoppedError, SyncdError, TimedOutError
 from syncd.github.ask import LOOK_UP_SECONDS
 from syncd.github.limits import HeldBackError
 
+CONFIRMED_SECONDS = 60.0
 ABSENT_SECONDS = 3600.0
 ABSENT_KEPT = 10_000
 
@@ -93,23 +94,28 @@ class Shared:
 class Absent:
     """What a commit does not have is not asked for again at every turn: a commit never changes.
 
-    Believed for an hour, because GitHub also answers 404 for what it has not replicated yet; a hand or a push asks anew. Safe from many threads.
+    Believed when it was said twice, a minute apart, and for an hour: GitHub also answers 404 for what it has not replicated yet. A hand or
+    a push asks anew. Safe from many threads.
     """
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._until: OrderedDict[Hashable, float] = OrderedDict()
+        self._said: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # place -> first said at, believed until
 
     def note(self, place: Hashable, patience: Patience) -> None:
+        """GitHub has said just now that the commit does not have the place."""
+        now = patience.clock.monotonic()
         with self._guard:
-            self._until[place] = patience.clock.monotonic() + ABSENT_SECONDS
-            self._until.move_to_end(place)
-            while len(self._until) > ABSENT_KEPT:
-                self._until.popitem(last=False)
+            first, _ = self._said.get(place, (now, 0.0))
+            self._said[place] = (first, now + ABSENT_SECONDS if now >= first + CONFIRMED_SECONDS else 0.0)
+            self._said.move_to_end(place)
+            while len(self._said) > ABSENT_KEPT:
+                self._said.popitem(last=False)
 
     def known(self, place: Hashable, patience: Patience) -> bool:
+        """Nobody needs to ask for the place."""
         with self._guard:
-            return not patience.urgent and patience.clock.monotonic() < self._until.get(place, 0.0)
+            return not patience.urgent and patience.clock.monotonic() < self._said.get(place, (0.0, 0.0))[1]
 
 
 __all__ = ["Absent", "Shared"]
