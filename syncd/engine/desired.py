@@ -32,6 +32,7 @@ def desired(job: Job, listing: Listing, resolve_owner: Owner) -> Snapshot:
     wanted: dict[str, Entry] = {}
     for rule in job.paths:
         uid, gid = resolve_owner(rule.owner or job.owner or "")
+        root, dir_mode = posixpath.dirname(rule.to) or "/", rule.dir_mode if rule.dir_mode is not None else job.dir_mode
         for source, entry in _selected(job, rule, listing.entries):
             path = f"{rule.to}/{_below(source, rule)}" if rule.directory else rule.to
             new = Entry(
@@ -42,8 +43,8 @@ def desired(job: Job, listing: Listing, resolve_owner: Owner) -> Snapshot:
                 gid=gid,
                 source=source,
                 size=entry.size,
-                root=posixpath.dirname(rule.to) or "/",
-                dir_mode=rule.dir_mode if rule.dir_mode is not None else job.dir_mode,
+                root=root,
+                dir_mode=dir_mode,
             )
             other = wanted.setdefault(path, new)
             if other.source != new.source:
@@ -123,8 +124,10 @@ def _refuse_twins(job: Job, wanted: Mapping[str, Entry]) -> None:
         if other != path and entry.root == wanted[other].root:
             raise _twins(job, wanted[other].source, entry.source, path)
     seen: set[str] = set()
+    parents: dict[str, str] = {}
     for path in wanted:
-        parent = posixpath.dirname(path)
+        parents.setdefault(path.rpartition("/")[0], path)
+    for parent, path in parents.items():
         while len(parent) > 1 and parent not in seen:
             seen.add(parent)
             if parent in wanted:
