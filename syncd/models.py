@@ -273,6 +273,7 @@ class Entry:
     root: str = "/"
     dir_mode: int = 0o755
     pointer: str | None = None  # where Git LFS holds the content: the blob id of the pointer in the repository
+    executable: bool | None = None  # what git says, whatever `mode` was given; None where an older ledger does not know
 
     def same_content(self, other: Entry | Local | None) -> bool:
         return other is not None and other.kind is self.kind and other.blob == self.blob

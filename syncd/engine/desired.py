@@ -45,6 +45,7 @@ def desired(job: Job, listing: Listing, resolve_owner: Owner) -> Snapshot:
                 size=entry.size,
                 root=root,
                 dir_mode=dir_mode,
+                executable=entry.mode == EXECUTABLE,
             )
             other = wanted.setdefault(path, new)
             if other.source != new.source:

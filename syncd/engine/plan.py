@@ -39,7 +39,7 @@ def _decide(job: Job, path: str, want: Entry, had: Recorded | None, have: Local 
         return _looks(job, path, want, had, ours, have)
     if have is None and ours is None:
         return Action(Verb.WRITE, path, want, had, None, "new")
-    upstream_changed = had is None or not had.upstream.same_content(want)
+    upstream_changed = had is None or not had.upstream.same_content(want) or _made_executable(had.upstream, want)
     if ours is not None and have is not None and ours.same_content(have):
         if job.drift is Drift.KEEP and not ours.same_looks(have):
             return Action(Verb.KEEP, path, want, had, have, "mode or owner changed here")
@@ -55,6 +55,11 @@ def _decide(job: Job, path: str, want: Entry, had: Recorded | None, have: Local 
     verb = Verb.WRITE if upstream_changed else Verb.RESTORE
     reason = "changed upstream" if upstream_changed else "edited here; put back" if foreign else "removed here; put back"
     return Action(verb, path, want, had, have, reason, drifted=verb is Verb.RESTORE, takes_over=foreign)
+
+
+def _made_executable(before: Entry, want: Entry) -> bool:
+    """Has git's executable bit changed, and with it the mode? A commit that changes the bit has changed the file; another `mode:` in the configuration has not."""
+    return before.executable is not None and before.executable != want.executable and before.mode != want.mode
 
 
 def _looks(job: Job, path: str, want: Entry, had: Recorded | None, ours: Entry | None, have: Local | None) -> Action | None:

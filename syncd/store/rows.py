@@ -60,7 +60,7 @@ def _scanned(text: str) -> Any:
 
 
 def _entry(entry: Entry) -> list[Any]:
-    return [entry.blob, entry.mode, entry.kind.value, entry.uid, entry.gid, entry.source, entry.size, entry.root, entry.dir_mode, entry.pointer]
+    return [entry.blob, entry.mode, entry.kind.value, entry.uid, entry.gid, entry.source, entry.size, entry.root, entry.dir_mode, entry.pointer, entry.executable]
 
 
 def _read_entry(values: list[Any]) -> Entry:

@@ -68,6 +68,22 @@ def test_every_case_keeps_the_promises(want: str, had: str, have: str, drift: Dr
         assert action.expect == there, "what was seen is checked again at the moment of acting"
 
 
+@pytest.mark.parametrize(
+    ("before", "want", "verb"),
+    [
+        (Entry(ONE, 0o644, executable=False), Entry(ONE, 0o755, executable=True), Verb.WRITE),  # upstream made it executable
+        (Entry(ONE, 0o755, executable=True), Entry(ONE, 0o644, executable=False), Verb.WRITE),  # and not so any more
+        (Entry(ONE, 0o640, executable=False), Entry(ONE, 0o640, executable=True), Verb.KEEP),  # `mode` is given: nothing changes here
+        (Entry(ONE, 0o644, executable=False), Entry(ONE, 0o640, executable=False), Verb.KEEP),  # only the configuration has another `mode`
+        (Entry(ONE, 0o644, executable=True), Entry(ONE, 0o755, executable=True), Verb.KEEP),  # and here it has none any more
+        (Entry(ONE, 0o644), Entry(ONE, 0o755, executable=True), Verb.KEEP),  # a ledger that does not know what git said
+    ],
+)
+def test_an_edit_that_is_only_reported_gives_way_when_a_commit_changes_the_executable_bit(before: Entry, want: Entry, verb: Verb) -> None:
+    (step,) = make_plan(job(Drift.REPORT), {PATH: want}, {PATH: Recorded(before, STAT)}, {PATH: local(TWO)}).actions
+    assert (step.verb, step.takes_over) == (verb, verb is Verb.WRITE)
+
+
 def test_an_equal_file_with_an_equal_record_is_no_action_at_all() -> None:
     assert make_plan(job(), {PATH: entry(ONE)}, {PATH: Recorded(entry(ONE), STAT)}, {PATH: local(ONE)}).actions == ()
 
