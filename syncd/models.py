@@ -231,6 +231,8 @@ class Pair:
 
 # --- what is there ----------------------------------------------------------------------------------------------------
 
+PERMISSIONS = 0o777  # the bits that a `mode` or `dir_mode` can ask for
+
 
 @dataclass(frozen=True, slots=True)
 class TreeEntry:
@@ -257,10 +259,9 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one destination shall be. `mode` is permission bits (0 for a link); `uid` and `gid` are None where nobody asked.
-
-    `source` is the repository path; `size` bytes where known; `root` the operator's folder above the listed `to`: links are
-    followed down to it and never below it; `dir_mode` what folders made for it get. None of these says what the content is.
+    """What one destination shall be. `mode` is permission bits (0 for a link); `uid` and `gid` are None where nobody asked; `source` is the
+    repository path; `size` bytes where known; `root` the operator's folder above the listed `to`: links are followed down to it and never
+    below it; `dir_mode` what folders made for it get. None of these says what the content is; a folder has none.
     """
 
     blob: str
@@ -279,8 +280,8 @@ class Entry:
         return other is not None and other.kind is self.kind and other.blob == self.blob
 
     def same_looks(self, other: Entry | Local) -> bool:
-        """Mode and owner agree, where they mean something."""
-        mode = self.kind is Kind.LINK or other.mode == self.mode
+        """Mode and owner agree, where they mean something. A folder's setgid and sticky bits are whoever's put them there."""
+        mode = self.kind is Kind.LINK or (other.mode & PERMISSIONS if self.kind is Kind.DIRECTORY else other.mode) == self.mode
         return mode and (self.uid is None or other.uid == self.uid) and (self.gid is None or other.gid == self.gid)
 
 
@@ -368,6 +369,10 @@ class Action:
     reason: str
     drifted: bool = False
     takes_over: bool = False  # foreign bytes stand here and go to the trash
+
+    @property
+    def is_folder(self) -> bool:  # one that syncd made: its mode and owner, no content, no ledger row
+        return self.want is not None and self.want.kind is Kind.DIRECTORY
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from syncd import quick
 from syncd.clock import Patience
+from syncd.engine.folders import set_of, wished
 from syncd.engine.ports import Head, JobState
 from syncd.engine.run import Options, decide
 from syncd.errors import SyncdError
@@ -83,7 +84,7 @@ def _job(workshop: Workshop, job: Job, heads: Heads) -> dict[str, Any]:
     if head is None or job.publish is not Publish.FILES or job.require != Require() or not _at_rest(state, job, head) or store.intent(job.name) is not None:
         raise NotPlainError(f"{job.name} is not at rest")
     index, recorded = heads.index_of(identity, job, head), store.recorded(job.name)
-    places = _places(recorded)
+    places = _places(recorded, wished(set_of(recorded), store.folders(job.name)))
     try:
         standing = quick.standing(places)
         decision = decide(job, replace(house, source=GitHubSource(NotModified(), identity.api, 1)), workshop.patience(job), Options(), state)  # looks at the disk after that
@@ -102,9 +103,12 @@ def _at_rest(state: JobState, job: Job, head: Head) -> bool:
     return state == JobState(applied_commit=head.commit, applied_digest=job.digest, **memory) and state.last_success_at is not None
 
 
-def _places(recorded: Mapping[str, Recorded]) -> list[tuple[str, list[str]]]:
-    """Every folder below a root on the way to a destination, with the destinations in it; those right in a root stand under ""."""
-    places: dict[str, list[str]] = {}
+def _places(recorded: Mapping[str, Recorded], folders: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Every folder below a root on the way to a destination, with the destinations in it; those right in a root stand under "".
+
+    And the `folders` that syncd made, also above a root: their modes and owners are looked after too.
+    """
+    places: dict[str, list[str]] = {folder: [] for folder in folders}
     for path, row in recorded.items():
         root, folder = row.entry.root, posixpath.dirname(path)
         if folder == root:

@@ -14,8 +14,9 @@ from syncd.cli.reports import printable
 from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
 from syncd.engine.desired import chooser
+from syncd.engine.folders import set_of, targets, wished
 from syncd.engine.ports import Target
-from syncd.engine.verify import compare
+from syncd.engine.verify import Finding, compare
 from syncd.errors import SyncdError
 from syncd.mirror.disk import DiskMirror
 from syncd.mirror.switch import mirror_of
@@ -44,7 +45,11 @@ def command(settings: Settings, path: str) -> int:
     store = SqliteStore.peek(config.state)
     try:
         owner = store.owners([path]).get(path)
-        lines = _owned(config, store, path, owner) if owner is not None else _not_owned(config, path)
+        maker = next((name for name in config.jobs if path in store.folders(name)), None) if owner is None else None
+        if owner is not None:
+            lines = _owned(config, store, path, owner)
+        else:
+            lines = _made(config, store, path, maker) if maker is not None else _not_owned(config, path)
         past = store.history(None, path, HISTORY)
     finally:
         store.close()
@@ -54,7 +59,7 @@ def command(settings: Settings, path: str) -> int:
         for change in run.changes:
             if change.path == path:
                 emit(settings, f"  {run.started_at[:19]}Z  {change.action:<8} at {(run.commit or '-')[:7]} ({run.trigger})")
-    return 0 if owner is not None else 1
+    return 0 if owner is not None or maker is not None else 1
 
 
 def _owned(config: Config, store: SqliteStore, path: str, owner: str) -> list[str]:
@@ -76,11 +81,30 @@ def _standing(job: Job, path: str, row: Recorded, state: Path) -> list[str]:
         local = mirror_of(job, DiskMirror(state / "trash", SystemClock()), SystemClock()).scan({path: Target(row.entry.root, replace(row, stat=None))})
     except SyncdError as error:
         return [f"  now: {error.message}"]
-    found = compare(job, {path: row}, local)
-    if not found:
-        return ["  now: as it was applied, byte for byte"]
-    (one,) = found
-    return [f"  now: {PROBLEMS[one.problem].format(found=one.found, expected=one.expected)}; {NEXT[job.drift.value]}"]
+    found = compare(job, {path: row}, {}, local)
+    return [_now(job, found[0])] if found else ["  now: as it was applied, byte for byte"]
+
+
+def _now(job: Job, found: Finding) -> str:
+    return f"  now: {PROBLEMS[found.problem].format(found=found.found, expected=found.expected)}; {NEXT[job.drift.value]}"
+
+
+def _made(config: Config, store: SqliteStore, path: str, maker: str) -> list[str]:
+    """A folder that syncd made: what is asked of it, and how it stands."""
+    job, first = config.jobs[maker], f"{path}: a folder that syncd made, for the job {maker}; it goes when it becomes empty"
+    want = wished(set_of(store.recorded(maker)), {path}).get(path)
+    if want is None:
+        return [first, "  nothing of the job is in it now: its mode and owner are left alone"]
+    try:
+        local = mirror_of(job, DiskMirror(config.state / "trash", SystemClock()), SystemClock()).scan(targets({path: want}))
+    except SyncdError as error:
+        return [first, f"  now: {error.message}"]
+    owner = "" if want.uid is None else f", owner {want.uid}" if want.gid is None else f", owner {want.uid}:{want.gid}"
+    asked = [f"  asked: mode {want.mode:04o}{owner}"]
+    if local[path] is None:
+        return [first, *asked, "  now: it is not there, or something else stands in its place"]
+    found = compare(job, {}, {path: want}, local)
+    return [first, *asked, _now(job, found[0]) if found else "  now: as asked", *_paused(store, maker)]
 
 
 def _paused(store: SqliteStore, owner: str, clock: Clock = SystemClock()) -> list[str]:

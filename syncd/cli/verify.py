@@ -12,6 +12,7 @@ import click
 from syncd.cli.common import Settings, chosen_jobs, emit
 from syncd.cli.reports import count_of, printable
 from syncd.clock import SystemClock
+from syncd.engine.folders import set_of, targets, wished
 from syncd.engine.ports import Mirror, Target
 from syncd.engine.verify import Finding, compare
 from syncd.errors import SyncdError
@@ -58,8 +59,9 @@ def _verify(job: Job, store: SqliteStore, mirror: Mirror) -> dict[str, Any]:
     findings: list[Finding] = []
     error = None
     try:
-        local = mirror.scan({path: Target(row.entry.root, replace(row, stat=None)) for path, row in recorded.items()})
-        findings = compare(job, recorded, local)
+        folders = wished(set_of(recorded), store.folders(job.name))
+        local = mirror.scan({path: Target(row.entry.root, replace(row, stat=None)) for path, row in recorded.items()} | targets(folders))
+        findings = compare(job, recorded, folders, local)
     except SyncdError as failure:
         error = {"kind": failure.kind, "message": failure.message}
     return {"job": job.name, "commit": store.state(job.name).applied_commit, "files": len(recorded), "findings": findings, "error": error}

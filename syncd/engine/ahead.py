@@ -1,4 +1,4 @@
-"""What a run finds out while it waits for GitHub: its ledger, and what stands at the ledger's places.
+"""What a run finds out while it waits for GitHub: its ledger, its folders, and what stands at the ledger's places.
 
 Promises that nothing is decided here, and that who asks gets what asking in turn would have got: where a place has come or gone meanwhile
 everything is looked at when it is asked for, because one place explains another (a file where a folder is wanted may be ours, and leave).
@@ -10,6 +10,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
+from syncd.engine.folders import set_of, wished
+from syncd.engine.folders import targets as targets_of
 from syncd.engine.ports import Mirror, Store, Target
 from syncd.models import Local, Recorded
 
@@ -22,6 +24,7 @@ class Ahead:
         self._thread = threading.Thread(target=self._look, name="syncd-ahead")
         self._read = threading.Event()
         self._ledger: dict[str, Recorded] = {}
+        self._folders: frozenset[str] = frozenset()
         self._targets: dict[str, Target] = {}
         self._seen: Mapping[str, Local | None] = {}
         self._error: BaseException | None = None
@@ -41,6 +44,11 @@ class Ahead:
             raise self._error
         return self._ledger
 
+    def folders(self) -> frozenset[str]:
+        """The folders that syncd made for the job. Raises what the store raised."""
+        self.recorded()
+        return self._folders
+
     def scan(self, targets: Mapping[str, Target]) -> dict[str, Local | None]:
         """What stands at each of these. Raises MirrorError."""
         self._thread.join()
@@ -52,13 +60,13 @@ class Ahead:
 
     def _look(self) -> None:
         try:
-            self._ledger = self._store.recorded(self._job)
+            self._ledger, self._folders = self._store.recorded(self._job), self._store.folders(self._job)
         except BaseException as error:  # noqa: BLE001  (it is raised where the ledger is asked for)
             self._error = error
             return
         finally:
             self._read.set()
-        self._targets = {path: Target(row.entry.root, row) for path, row in self._ledger.items()}
+        self._targets = {path: Target(row.entry.root, row) for path, row in self._ledger.items()} | targets_of(wished(set_of(self._ledger), self._folders))
         try:
             self._seen = self._mirror.scan(self._targets)
         except BaseException as error:  # noqa: BLE001  (it is raised where the places are asked for, if they are still these)

@@ -90,10 +90,12 @@ class Result:
         return MirrorError(f"{first.message} (and {len(self.errors) - 1} more)", path=first.path, hint=first.hint)
 
 
-def apply_plan(intent: str, plan: Plan, recorded: Mapping[str, Recorded], remote: Mapping[str, Entry], mirror: Mirror, blobs: Blobs, folders: frozenset[str]) -> Result:
+def apply_plan(
+    intent: str, plan: Plan, recorded: Mapping[str, Recorded], remote: Mapping[str, Entry], mirror: Mirror, blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry]
+) -> Result:
     """The disk is as the plan says, but for the steps that failed, which are left as they were and named."""
     steps = [action for action in plan.actions if action.verb.touches_disk]
-    applied = mirror.apply(intent, steps, blobs, folders) if steps else Applied({})
+    applied = mirror.apply(intent, steps, blobs, folders, looks) if steps else Applied({})
     upserts: dict[str, Recorded] = {}
     removals: set[str] = set()
     changes: list[Change] = []
@@ -105,6 +107,8 @@ def apply_plan(intent: str, plan: Plan, recorded: Mapping[str, Recorded], remote
             continue
         if action.verb.is_public:
             changes.append(as_change(action))
+        if action.is_folder:
+            continue
         row = _row(action, outcome)
         if row is not None:
             upserts[action.path] = restated(row, applied.carried.get(action.path))
@@ -136,10 +140,13 @@ def _row(action: Action, outcome: Outcome) -> Recorded | None:
 
 
 def as_change(action: Action) -> Change:
-    """The public line for an action (contract section 3): blob ids of what stood there and of what stands there after it."""
+    """The public line for an action (contract section 3): blob ids of what stood there and of what stands there after it.
+
+    A folder has no blobs, and nothing in the repository says what it is like.
+    """
     before = action.expect.blob if action.expect is not None else None
     after = action.want.blob if action.want is not None else None
-    if action.verb is Verb.KEEP:
+    if action.verb is Verb.KEEP or action.is_folder:
         after = before
     known = action.want or (action.had.entry if action.had else None)
-    return Change(action.verb, action.path, known.source if known else None, before, after, action.reason)
+    return Change(action.verb, action.path, known.source if known and not action.is_folder else None, before, after, action.reason)

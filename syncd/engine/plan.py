@@ -5,16 +5,20 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Mapping
 
+from syncd.engine.folders import NONE, Folders, folder_steps
 from syncd.errors import BrakeError
 from syncd.models import Action, Drift, Entry, Job, Kind, Local, Plan, Prune, Recorded, Standing, Verb
 
 SHARE_COUNTS_PAST = 10  # a share of few files says nothing: removals up to this many are never braked by a share
 
 
-def make_plan(job: Job, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded], local: Mapping[str, Local | None], allow_delete: int | None = None) -> Plan:
+def make_plan(
+    job: Job, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded], local: Mapping[str, Local | None], allow_delete: int | None = None, folders: Folders = NONE
+) -> Plan:
     """Choose, for every path that is or was ours, the one action that makes local equal remote.
 
-    Pure: same arguments, same plan, in path order. A path only the mirror has was never ours and does not appear.
+    Pure: same arguments, same plan, in path order. A path only the mirror has was never ours and does not appear; of folders, only
+    those appear that syncd made and that are not as the set asks.
     Raises BrakeError when more would go than the limits allow: a wrong ref looks exactly like this.
     """
     actions = []
@@ -27,7 +31,7 @@ def make_plan(job: Job, remote: Mapping[str, Entry], recorded: Mapping[str, Reco
             step = _decide(job, path, want, had, have) if want is not None else _drop(job, path, had, have)
         if step is not None:
             actions.append(step)
-    plan = Plan(tuple(actions), files=len(remote))
+    plan = Plan(tuple(sorted([*actions, *folder_steps(job, folders, local)], key=lambda action: action.path)), files=len(remote))
     _brake(job, plan, remote, recorded, allow_delete)
     return plan
 

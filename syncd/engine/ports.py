@@ -96,10 +96,15 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A destination to look at: where links stop being followed, and what the ledger says (None: nothing)."""
+    """A destination to look at: where links stop being followed, and what the ledger says (None: nothing).
+
+    With `is_folder` only a folder of the file system above it is anything at all: a mount, a link or a file there is not the one that
+    syncd made, and what comes and goes in the folder is not seen.
+    """
 
     root: str
     recorded: Recorded | None
+    is_folder: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +144,11 @@ class Mirror(Protocol):
 
         Raises MirrorError (nothing was touched)."""
 
-    def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str]) -> Applied:
+    def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry]) -> Applied:
         """Carry out every action that touches the disk: write all, sync all, rename all, each folder synced once; then removals.
 
-        One bad file does not stop the others. `folders` are those syncd made before; they go when they become empty."""
+        One bad file does not stop the others. `folders` are those syncd made before; they go when they become empty. `looks` is what
+        folders that are made now get, where that is not what the first file in them says."""
 
     def sweep(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
         """Remove temporary files that the interrupted `intent` left in these (root, folder) pairs; how many."""
@@ -252,6 +258,7 @@ class JobState:
     failures: int = 0
     settled: bool = True  # the last run finished whole: recorded files are all there is
     drifted: int = 0
+    folders_waiting: tuple[str, ...] = ()  # folders of ours whose mode and owner are still to be made what the set asks
     files: int = 0  # how many destinations the applied set has: fewer ledger rows than that mean lost memory
     last_run_at: datetime | None = None
     last_success_at: datetime | None = None

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from syncd.clock import Patience
+from syncd.engine import folders
 from syncd.engine.ports import Head, JobState, Source, Target
 from syncd.engine.run import House, Options, decide
 from syncd.errors import SyncdError
@@ -56,7 +57,8 @@ def rest_of(job: Job, house: House, patience: Patience, at_most: int) -> Rest | 
         if head is None or state.files > at_most or job.publish is not Publish.FILES or _restless(state, house) or house.store.intent(job.name) is not None:
             return None
         recorded = house.store.recorded(job.name)
-        targets = {path: Target(row.entry.root, row) for path, row in recorded.items()}
+        made = folders.wished(folders.set_of(recorded), house.store.folders(job.name))
+        targets = {path: Target(row.entry.root, row) for path, row in recorded.items()} | folders.targets(made)
         local = house.mirror.scan(targets)
         decision = decide(job, replace(house, source=_Told(head)), patience, Options(), state)  # looks at the disk after that
     except SyncdError:

@@ -16,6 +16,7 @@ from syncd.engine.ahead import Ahead
 from syncd.engine.apply import Result as Walked
 from syncd.engine.apply import apply_plan, as_change, stage
 from syncd.engine.desired import Owner, desired, listed_at_most
+from syncd.engine.folders import Folders, targets, unfinished, wished
 from syncd.engine.large import with_contents
 from syncd.engine.plan import make_plan
 from syncd.engine.ports import AppliedSet, Blobs, Head, HookEnd, Hooks, Intent, JobState, Mirror, Result, Source, Store, Target
@@ -58,7 +59,8 @@ class Options:
 class Decision:
     """A commit, what it wants, and the plan that follows: the dry run is printing this.
 
-    With a `refusal` the head is a commit that was rejected, and this is about the last accepted set instead.
+    With a `refusal` the head is a commit that was rejected, and this is about the last accepted set instead. `folders` are those that
+    syncd made for the job; those of them that a removed job had, whose files are taken over, are `folders_taken`.
     """
 
     commit: str
@@ -66,6 +68,8 @@ class Decision:
     recorded: Mapping[str, Recorded]
     plan: Plan
     refusal: HookFailedError | UntrustedError | None = None
+    folders: frozenset[str] = frozenset()
+    folders_taken: tuple[str, ...] = ()
 
 
 def run_job(job: Job, house: House, patience: Patience, options: Options = Options()) -> RunReport:
@@ -131,14 +135,16 @@ def decide(job: Job, house: House, patience: Patience, options: Options, state: 
             else:
                 commit, remote = head.commit, _remembered(job, head, state, ahead) or _listed(job, house, patience, head, state, ahead)
                 recorded = ahead.recorded()
-        recorded = recorded | _taken_over(job, house, remote, recorded)
+        taken_over, folders_taken = _taken_over(job, house, remote, recorded)
+        recorded, ours = recorded | taken_over, ahead.folders().union(folders_taken)
+        folders = Folders.of(remote, recorded, ours, state)
         roots = {path: remote[path].root if path in remote else recorded[path].entry.root for path in remote.keys() | recorded.keys()}
-        local = ahead.scan({path: Target(root, recorded.get(path)) for path, root in roots.items()})
+        local = ahead.scan({path: Target(root, recorded.get(path)) for path, root in roots.items()} | targets(folders.wished))
     for path, have in local.items():
         if have is not None and have.problem is not None:
-            left = f"to leave what the job wrote there before and begin anew: syncd sync {job.name} --forget {job.name}" if path not in remote else None
+            left = f"to leave what the job wrote there before and begin anew: syncd sync {job.name} --forget {job.name}" if path in roots and path not in remote else None
             raise MirrorError(have.problem, path=path, hint=left or have.hint)
-    return Decision(commit, remote, recorded, make_plan(job, remote, recorded, local, allow_delete), refusal)
+    return Decision(commit, remote, recorded, make_plan(job, remote, recorded, local, allow_delete, folders), refusal, ours, folders_taken)
 
 
 def _head(job: Job, house: House, patience: Patience, ref: str | None) -> Head:
@@ -186,10 +192,13 @@ def _carry_out(job: Job, house: House, decision: Decision, state: JobState) -> W
     """The plan is applied, its intent noted first: a crash repeats work, it never orphans a file."""
     intent_id = secrets.token_hex(6)
     steps = tuple(action for action in decision.plan.actions if action.verb.touches_disk)
+    looks: Mapping[str, Entry] = {}
     if steps:
-        folders = house.mirror.prepare(job, steps)
-        house.store.intend(Intent(intent_id, job.name, decision.commit, job.digest, steps, folders, job.on_change is not None, house.clock.now(), state.hook_owed), state)
-    return apply_plan(intent_id, decision.plan, decision.recorded, decision.remote, house.mirror, house.blobs, house.store.folders(job.name))
+        made = house.mirror.prepare(job, steps)
+        looks = wished(decision.remote, decision.folders.union(made))
+        intended = replace(state, folders_waiting=unfinished(steps, made))
+        house.store.intend(Intent(intent_id, job.name, decision.commit, job.digest, steps, made, job.on_change is not None, house.clock.now(), state.hook_owed), intended)
+    return apply_plan(intent_id, decision.plan, decision.recorded, decision.remote, house.mirror, house.blobs, decision.folders, looks)
 
 
 def _conclude(job: Job, report: RunReport, decision: Decision, walked: Walked, state: JobState, back_to: AppliedSet | None) -> tuple[RunReport, Result]:
@@ -201,6 +210,7 @@ def _conclude(job: Job, report: RunReport, decision: Decision, walked: Walked, s
     whole, error = walked.error is None, walked.error or decision.refusal
     after = hooks.owing(job, state, report.started_at) if changed or job.on_change is None else state
     after = replace(after, drifted=report.drifted, hook_commit=decision.commit if whole and after.hook_owed else None, held=state.held or back_to is not None)
+    after = replace(after, folders_waiting=_folders_waiting(decision, walked))
     if error is None:
         digest = back_to.digest if back_to is not None else job.digest
         after = replace(hooks.accepted(after), settled=True, applied_commit=decision.commit, applied_digest=digest, files=len(decision.remote))
@@ -209,8 +219,16 @@ def _conclude(job: Job, report: RunReport, decision: Decision, walked: Walked, s
         after = replace(_failed(after, error), settled=whole and state.settled)
     applied = back_to is None and error is None and (changed or decision.commit != state.applied_commit)
     report = replace(report, hook_owed=after.hook_owed)
-    made, gone = walked.applied.folders_made, walked.applied.folders_removed
+    made, gone = (*decision.folders_taken, *walked.applied.folders_made), walked.applied.folders_removed
     return report, Result(report, walked.upserts, walked.removals, made, gone, after, applied)
+
+
+def _folders_waiting(decision: Decision, walked: Walked) -> tuple[str, ...]:
+    """Folders that are not yet as the set asks; none after a run that went well."""
+    if walked.error is None:
+        return ()
+    outcomes = walked.applied.outcomes
+    return unfinished([step for step in decision.plan.of(Verb.MODE) if step.path in outcomes and outcomes[step.path].error is not None], walked.applied.folders_made)
 
 
 def _accepted(recorded: Mapping[str, Recorded], refusal: HookFailedError | UntrustedError) -> dict[str, Entry]:
@@ -236,9 +254,13 @@ def _listed(job: Job, house: House, patience: Patience, head: Head, state: JobSt
     return with_contents(job, head.commit, remote, ahead.recorded(), state.applied_digest == job.digest, house.source, house.blobs, patience)
 
 
-def _taken_over(job: Job, house: House, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded]) -> dict[str, Recorded]:
-    """Ledger rows of jobs that are no longer configured, for paths that this job wants now. Raises when a living job owns one."""
+def _taken_over(job: Job, house: House, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded]) -> tuple[dict[str, Recorded], tuple[str, ...]]:
+    """Ledger rows of jobs that are no longer configured, for paths that this job wants now, and the folders above those that they made.
+
+    Raises when a living job owns one.
+    """
     rows: dict[str, Recorded] = {}
+    before: set[str] = set()
     for path, owner in house.store.owners(remote.keys() - recorded.keys()).items():
         if owner != job.name and owner in house.jobs:  # its own row can be found by one index and not by another where the disk damaged it
             raise MirrorError(
@@ -248,14 +270,17 @@ def _taken_over(job: Job, house: House, remote: Mapping[str, Entry], recorded: M
         row = house.store.recorded(owner).get(path)
         if row is not None:
             rows[path] = replace(row, stat=None)  # looked at anew, and so recorded under its new owner
-    return rows
+            before.add(owner)
+    folders = frozenset[str]().union(*(house.store.folders(owner) for owner in before))
+    return rows, tuple(wished({path: row.entry for path, row in rows.items()}, folders))
 
 
 def _save_progress(job: Job, house: House, report: RunReport, walked: Walked, decision: Decision, state: JobState) -> JobState:
     """What the plan did before somebody got in its way is recorded; then the run plans anew."""
     after = replace(hooks.owing(job, state, report.started_at) if walked.changes else state, settled=False, hook_commit=None)
+    after = replace(after, folders_waiting=_folders_waiting(decision, walked))
     partial = replace(report, status=RunStatus.FAILED, commit=decision.commit, changes=walked.changes, error=walked.error)
-    made, gone = walked.applied.folders_made, walked.applied.folders_removed
+    made, gone = (*decision.folders_taken, *walked.applied.folders_made), walked.applied.folders_removed
     house.store.record(job.name, Result(partial, walked.upserts, walked.removals, made, gone, after))
     return after
 

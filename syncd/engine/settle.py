@@ -31,9 +31,8 @@ def settle(job: Job, store: Store, mirror: Mirror) -> JobState:
 
 def _conclude(job: Job, intent: Intent, state: JobState, store: Store, mirror: Mirror) -> JobState:
     recorded = store.recorded(job.name)
-    roots = {action.path: _entry_root(action) for action in intent.actions}
-    mirror.sweep(intent.id, {(root, posixpath.dirname(path)) for path, root in roots.items()})
-    local = mirror.scan({path: Target(root, recorded.get(path)) for path, root in roots.items()})
+    mirror.sweep(intent.id, {(_entry_root(action), posixpath.dirname(action.path)) for action in intent.actions if not action.is_folder})
+    local = mirror.scan({action.path: Target(_entry_root(action), recorded.get(action.path), action.is_folder) for action in intent.actions})
     upserts: dict[str, Recorded] = {}
     removals: set[str] = set()
     took_effect: list[Action] = []
@@ -44,6 +43,9 @@ def _conclude(job: Job, intent: Intent, state: JobState, store: Store, mirror: M
         elif action.verb is Verb.REMOVE:
             if have is None or have.kind is Kind.DIRECTORY:  # the file is gone; a folder of the same name may have come in its place
                 removals.add(action.path)
+                took_effect.append(action)
+        elif action.is_folder:
+            if have is not None and action.want is not None and action.want.same_looks(have):
                 took_effect.append(action)
         elif have is not None and action.want is not None and action.want.same_content(have) and action.want.same_looks(have):
             upserts[action.path] = Recorded(action.want, have.stat)

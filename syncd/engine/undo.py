@@ -12,18 +12,22 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from syncd.engine.ports import JobState, Outcome
-from syncd.models import Action, Entry, Kind, Local, Plan, Recorded, Standing, Stat, Verb
+from syncd.models import PERMISSIONS, Action, Entry, Kind, Local, Plan, Recorded, Standing, Stat, Verb
 
 
 @dataclass(frozen=True)
 class Before:
-    """What stood at one destination (None: nothing) and what the ledger said of it. `in_ledger_only`: the change did not touch the place."""
+    """What stood at one destination (None: nothing) and what the ledger said of it. `in_ledger_only`: the change did not touch the place.
+
+    `is_folder`: the change was of the mode or owner of a folder that syncd made.
+    """
 
     local: Local | None
     row: Recorded | None
     root: str
     dir_mode: int = 0o755
     in_ledger_only: bool = False
+    is_folder: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ class Undo:
         """The bytes that the way back needs."""
         return frozenset(before.local.blob for before in self.places.values() if before.local is not None and before.local.blob is not None and not before.in_ledger_only)
 
+    @property
+    def rows(self) -> dict[str, Recorded]:
+        """The ledger's rows as they were, where there were any."""
+        return {path: before.row for path, before in self.places.items() if before.row is not None}
+
 
 def remember(state: JobState, plan: Plan, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded], earlier: Undo | None) -> Undo:
     """What the plan is about to replace. `earlier`: of changes that have no successful reload behind them either; what stood before those counts."""
@@ -50,16 +59,35 @@ def remember(state: JobState, plan: Plan, remote: Mapping[str, Entry], recorded:
     for action in plan.actions:
         known = action.want or (action.had.entry if action.had else None)
         if known is not None:
-            places[action.path] = Before(action.expect, recorded.get(action.path), known.root, known.dir_mode, not action.verb.touches_disk)
+            places[action.path] = Before(action.expect, recorded.get(action.path), known.root, known.dir_mode, not action.verb.touches_disk, action.is_folder)
     if earlier is None:
         return Undo(state.applied_commit, state.applied_digest, state.files, places)
     return replace(earlier, places={**places, **earlier.places})
 
 
-def undo_plan(undo: Undo, recorded: Mapping[str, Recorded], local: Mapping[str, Local | None], is_root: bool) -> Plan:
-    """The actions that bring back what stood before, where what stands now is what we put there. `keep` names what is left alone."""
-    actions = (_back(path, before, recorded.get(path), local.get(path), is_root) for path, before in sorted(undo.places.items()) if not before.in_ledger_only)
+def undo_plan(undo: Undo, recorded: Mapping[str, Recorded], local: Mapping[str, Local | None], is_root: bool, folders: Mapping[str, Entry]) -> Plan:
+    """The actions that bring back what stood before, where what stands now is what we put there. `keep` names what is left alone.
+
+    `folders` is what the change made of the folders that are ours.
+    """
+    actions = (
+        _folder_back(path, before, folders.get(path), local.get(path), is_root) if before.is_folder else _back(path, before, recorded.get(path), local.get(path), is_root)
+        for path, before in sorted(undo.places.items())
+        if not before.in_ledger_only
+    )
     return Plan(tuple(action for action in actions if action is not None), undo.files)
+
+
+def _folder_back(path: str, before: Before, put: Entry | None, have: Local | None, is_root: bool) -> Action | None:
+    was = before.local
+    if was is None or have is None or put is None:
+        return None
+    uid, gid = (was.uid, was.gid) if is_root else (None, None)
+    mode = was.mode & PERMISSIONS
+    want = Entry("", mode, Kind.DIRECTORY, uid, gid, root=before.root, dir_mode=mode)
+    if want.same_looks(have):
+        return None
+    return Action(Verb.MODE, path, want, None, have, "undone") if put.same_looks(have) else Action(Verb.KEEP, path, want, None, have, "changed since")
 
 
 def _back(path: str, before: Before, row: Recorded | None, have: Local | None, is_root: bool) -> Action | None:
@@ -92,7 +120,7 @@ def rows_after(undo: Undo, local: Mapping[str, Local | None], outcomes: Mapping[
     upserts, removals = {}, set()
     for path, before in undo.places.items():
         outcome = outcomes.get(path, Outcome(local.get(path)))
-        if outcome.error is not None:
+        if outcome.error is not None or before.is_folder:
             continue
         if before.row is None:
             removals.add(path)
@@ -119,7 +147,7 @@ def from_text(text: str) -> Undo:
 
 def _before(values: dict[str, Any]) -> Before:
     local, row = values["local"], values["row"]
-    return Before(_local(local) if local else None, _recorded(row) if row else None, values["root"], values["dir_mode"], values["in_ledger_only"])
+    return Before(_local(local) if local else None, _recorded(row) if row else None, values["root"], values["dir_mode"], values["in_ledger_only"], values.get("is_folder", False))
 
 
 def _local(values: dict[str, Any]) -> Local:

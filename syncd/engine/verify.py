@@ -1,11 +1,11 @@
-"""PURE: what differs between the ledger and a disk that was read byte by byte."""
+"""PURE: what differs between the ledger and a disk that was read byte by byte, the folders that syncd made included."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from syncd.models import Drift, Job, Kind, Local, Recorded, Standing
+from syncd.models import Drift, Entry, Job, Kind, Local, Recorded, Standing
 
 
 @dataclass(frozen=True)
@@ -19,15 +19,16 @@ class Finding:
     tolerated: bool = False  # `drift: keep` leaves it so
 
 
-def compare(job: Job, recorded: Mapping[str, Recorded], local: Mapping[str, Local | None]) -> list[Finding]:
-    """Every destination of the applied set that holds something else, in path order."""
-    found = []
-    for path, row in sorted(recorded.items()):
-        if row.standing is not Standing.DROPPED:
-            finding = _compare(job, path, row, local.get(path))
-            if finding is not None:
-                found.append(finding)
-    return found
+def compare(job: Job, recorded: Mapping[str, Recorded], folders: Mapping[str, Entry], local: Mapping[str, Local | None]) -> list[Finding]:
+    """Every destination of the applied set that holds something else, and every one of `folders` that is not as asked, in path order."""
+    found = [_compare(job, path, row, local.get(path)) for path, row in recorded.items() if row.standing is not Standing.DROPPED]
+    for path, want in folders.items():
+        have = local.get(path)
+        if have is not None and have.problem is not None:
+            found.append(Finding(path, "unreadable", f"{want.mode:04o}", have.problem))
+        elif have is not None and not want.same_looks(have):
+            found.append(_looks(path, want, have, job.drift is Drift.KEEP))
+    return sorted((finding for finding in found if finding is not None), key=lambda finding: finding.path)
 
 
 def _compare(job: Job, path: str, row: Recorded, have: Local | None) -> Finding | None:
@@ -40,8 +41,10 @@ def _compare(job: Job, path: str, row: Recorded, have: Local | None) -> Finding 
         return Finding(path, "kind", want.kind.value, have.kind.value, tolerated)
     if have.blob != want.blob:
         return Finding(path, "content", want.blob, have.blob, tolerated)
-    if want.same_looks(have):
-        return None
-    if want.kind is Kind.FILE and want.mode != have.mode:
+    return None if want.same_looks(have) else _looks(path, want, have, tolerated)
+
+
+def _looks(path: str, want: Entry, have: Local, tolerated: bool) -> Finding:
+    if want.kind is not Kind.LINK and not replace(want, uid=None, gid=None).same_looks(have):
         return Finding(path, "mode", f"{want.mode:04o}", f"{have.mode:04o}", tolerated)
     return Finding(path, "owner", f"{want.uid}:{want.gid}", f"{have.uid}:{have.gid}", tolerated)

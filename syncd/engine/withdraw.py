@@ -14,6 +14,7 @@ from typing import Protocol
 from syncd.clock import Clock
 from syncd.engine import hooks
 from syncd.engine.apply import restated
+from syncd.engine.folders import set_of, unfinished, wished
 from syncd.engine.ports import Applied, Blobs, Intent, JobState, Mirror, Result, Store, Target
 from syncd.engine.undo import Undo, from_text, remember, rows_after, to_text, undo_plan
 from syncd.errors import BadResponseError, ChangedUnderneathError, HookFailedError
@@ -99,15 +100,17 @@ def finish(job: Job, ground: Ground, state: JobState, report: RunReport) -> JobS
 
 def _bring_back(job: Job, undo: Undo, state: JobState, ground: Ground, report: RunReport) -> tuple[str, ...]:
     recorded = ground.store.recorded(job.name)
-    local = ground.mirror.scan({path: Target(before.root, recorded.get(path)) for path, before in undo.places.items()})
-    plan = undo_plan(undo, recorded, local, os.geteuid() == 0)
+    ours = ground.store.folders(job.name)
+    local = ground.mirror.scan({path: Target(before.root, recorded.get(path), before.is_folder) for path, before in undo.places.items()})
+    plan = undo_plan(undo, recorded, local, os.geteuid() == 0, wished(set_of(recorded), ours))
     steps = tuple(action for action in plan.actions if action.verb.touches_disk)
     applied = Applied({})
     if steps:
-        folders = ground.mirror.prepare(job, steps)
-        intent = Intent(secrets.token_hex(6), job.name, undo.commit or "", undo.digest or "", steps, folders, True, ground.clock.now(), owed_before=True)
-        ground.store.intend(intent, replace(state, undoing=True))
-        applied = ground.mirror.apply(intent.id, steps, ground.blobs, ground.store.folders(job.name))
+        made = ground.mirror.prepare(job, steps)
+        looks = wished(set_of(recorded | undo.rows), ours.union(made))
+        intent = Intent(secrets.token_hex(6), job.name, undo.commit or "", undo.digest or "", steps, made, True, ground.clock.now(), owed_before=True)
+        ground.store.intend(intent, replace(state, undoing=True, folders_waiting=unfinished(steps, made)))
+        applied = ground.mirror.apply(intent.id, steps, ground.blobs, ours, looks)
     upserts, removals = rows_after(undo, local, applied.outcomes)
     upserts |= {path: restated(recorded[path], carried) for path, carried in applied.carried.items() if path in recorded and path not in undo.places}
     failures = [*(outcome.error for outcome in applied.outcomes.values() if outcome.error is not None), *applied.troubles]
@@ -117,8 +120,9 @@ def _bring_back(job: Job, undo: Undo, state: JobState, ground: Ground, report: R
             after, settled=True, undoing=False, undo=None, undo_keeps=(), applied_commit=undo.commit, applied_digest=undo.digest, files=undo.files, hook_commit=undo.commit or "",
         )  # fmt: skip
     report = replace(report, status=RunStatus.REFUSED, changes=())
-    made, gone = applied.folders_made, applied.folders_removed
-    ground.store.record(job.name, Result(report, upserts, removals, made, gone, after, withdrawn=None if failures else report.commit))
+    after = replace(after, folders_waiting=unfinished(steps, applied.folders_made) if failures else ())
+    gone = applied.folders_removed
+    ground.store.record(job.name, Result(report, upserts, removals, applied.folders_made, gone, after, withdrawn=None if failures else report.commit))
     if failures:
         raise failures[0]
     return tuple(action.path for action in plan.of(Verb.KEEP))

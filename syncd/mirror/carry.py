@@ -23,7 +23,7 @@ from syncd.errors import MirrorError
 from syncd.mirror.folders import OPEN_BELOW, trouble
 from syncd.mirror.leftovers import above
 from syncd.mirror.scan import stat_of
-from syncd.models import Action, Entry, Verb
+from syncd.models import PERMISSIONS, Action, Entry, Verb
 
 COPY_BYTES = 1 << 30
 FICLONE = 0x40049409  # ioctl_ficlone(2)
@@ -95,9 +95,10 @@ class Carrying:
                 self._folders.add(path)
             with _stepped(target, name) as outer:
                 count = self._folder(inner, outer, path, seen)
-                if os.geteuid() == 0:
-                    os.fchown(outer, found.st_uid, found.st_gid)
-                os.fchmod(outer, stat.S_IMODE(found.st_mode))
+                looks = self.instead.looks.get(path)
+                if os.geteuid() == 0 or looks is not None:
+                    os.fchown(outer, *owner_of(found, looks))
+                os.fchmod(outer, stat.S_IMODE(found.st_mode) if looks is None else looks.mode | stat.S_IMODE(found.st_mode) & ~PERMISSIONS)
         return count
 
     def _holds(self, folder: int, public: str) -> bool:

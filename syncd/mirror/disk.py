@@ -13,13 +13,14 @@ from syncd.engine.ports import Applied, Blobs, Target
 from syncd.errors import MirrorError, UnsafePathError
 from syncd.mirror.folders import translated
 from syncd.mirror.leftovers import sweep, tidy
+from syncd.mirror.looks import refuse_lockout
 from syncd.mirror.paths import below
 from syncd.mirror.read import open_what_stands
 from syncd.mirror.room import check_room, existing
 from syncd.mirror.scan import scan
 from syncd.mirror.trash import Trash
 from syncd.mirror.write import Batch
-from syncd.models import Action, Job, Kind, Local, Verb
+from syncd.models import Action, Entry, Job, Kind, Local, Verb
 
 
 class DiskMirror:
@@ -47,11 +48,13 @@ class DiskMirror:
                     )
         with translated("ask for room at"):
             check_room(actions)
-            return _folders_to_make(writes)
+            made = folders_to_make(writes)
+        refuse_lockout(actions, made)
+        return made
 
-    def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str]) -> Applied:
+    def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry]) -> Applied:
         with translated("write to"):
-            return Batch(intent, blobs, self.trash, self._clock.now, folders, self._devices).run(actions)
+            return Batch(intent, blobs, self.trash, self._clock.now, folders, looks, self._devices).run(actions)
 
     def sweep(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
         with translated("sweep"):
@@ -64,7 +67,7 @@ class DiskMirror:
         return open_what_stands(path, root)
 
 
-def _folders_to_make(writes: Iterable[Action]) -> tuple[str, ...]:
+def folders_to_make(writes: Iterable[Action]) -> tuple[str, ...]:
     missing: set[str] = set()
     for parent in {posixpath.dirname(action.path) for action in writes}:
         path = parent

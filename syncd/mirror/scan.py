@@ -49,7 +49,8 @@ def scan(targets: Mapping[str, Target], devices: dict[str, int] | None = None) -
         try:
             devices[parent] = os.fstat(folder).st_dev
             for path in paths:
-                found[path] = look(folder, path[path.rfind("/") + 1 :], path, targets[path].recorded)
+                name, target = path[path.rfind("/") + 1 :], targets[path]
+                found[path] = look_at_folder(folder, name, path) if target.is_folder else look(folder, name, path, target.recorded)
         finally:
             os.close(folder)
     return found
@@ -82,6 +83,22 @@ def look(folder: int, name: str, path: str, recorded: Recorded | None) -> Local 
     if stat.S_ISLNK(found.st_mode):
         return _link(folder, name, path, found)
     return _local(found, Kind.DIRECTORY if stat.S_ISDIR(found.st_mode) else Kind.OTHER, None)
+
+
+def look_at_folder(folder: int, name: str, path: str) -> Local | None:
+    """Which folder `name` in the open `folder` is, its mode and owner. None where none stands that we could have made: nothing, a link, a
+    file, the top of another file system. Times and size are left out, which change with what comes and goes in it.
+    """
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        device = os.fstat(folder).st_dev
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return _unknown(f"can't look at {path}: {error.strerror}")
+    if not stat.S_ISDIR(found.st_mode) or found.st_dev != device:
+        return None
+    return Local(Kind.DIRECTORY, None, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, Stat(found.st_dev, found.st_ino, 0, 0, 0))
 
 
 def _link(folder: int, name: str, path: str, found: os.stat_result) -> Local:

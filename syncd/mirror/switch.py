@@ -25,14 +25,15 @@ from syncd.clock import Clock
 from syncd.engine.ports import Applied, Blobs, Mirror, Outcome, Target
 from syncd.errors import ChangedUnderneathError, MirrorError, UnsafePathError
 from syncd.mirror.carry import Carrying, Instead, names_in, owner_of, shares_blocks, sizes
-from syncd.mirror.disk import DiskMirror
+from syncd.mirror.disk import DiskMirror, folders_to_make
 from syncd.mirror.folders import OPEN_BELOW, OPEN_FOLDER, TREE, translated
 from syncd.mirror.kernel import syncfs
 from syncd.mirror.leftovers import PREFIX
+from syncd.mirror.looks import refuse_lockout
 from syncd.mirror.room import check_room
-from syncd.mirror.scan import stat_of
+from syncd.mirror.scan import look_at_folder, stat_of
 from syncd.mirror.write import Batch
-from syncd.models import Action, Job, Kind, Local, Publish, Stat, Verb
+from syncd.models import Action, Entry, Job, Kind, Local, Publish, Stat, Verb
 
 STAMP = "%Y%m%dT%H%M%S"
 SHOWN = 3
@@ -67,10 +68,13 @@ class SwitchedMirror:
         return self._disk.open(self._real(path, live), root)
 
     def _real(self, path: str, live: str | None) -> str:
-        """Where a public path is on disk: in the live tree, or in one that is not there."""
-        if not path.startswith(self._link + "/"):
+        """Where a public path is on disk: in the live tree, or in one that is not there. The link's own path is the top of the tree."""
+        if not self._is_inside(path):
             return path
         return f"{self._parent}/{live or PREFIX + 'none'}{path[len(self._link) :]}"
+
+    def _is_inside(self, path: str) -> bool:
+        return path == self._link or path.startswith(self._link + "/")
 
     def _live(self) -> str | None:
         """The tree that the link names; None where there is no link or no tree. Raises UnsafePathError for what is not ours."""
@@ -109,10 +113,13 @@ class SwitchedMirror:
                 with self._opened() as parent:
                     self._check_own(parent, job)
                     live = self._live()
-                    check_room(actions, self._copies(parent, live, actions), self._parent)
+                    behind = [action for action in actions if self._is_inside(action.path)]  # else no new tree is made
+                    check_room(behind, self._copies(parent, live, behind) if behind else (), self._parent)
             except FileNotFoundError:
                 check_room(actions)
-        return ()
+            made = folders_to_make(action for action in actions if action.verb in (Verb.WRITE, Verb.RESTORE))
+        refuse_lockout(actions, made)
+        return made
 
     def _check_own(self, parent: int, job: Job) -> None:
         others = [name for name in names_in(parent) if name != self._name and not TREE.match(name) and not name.startswith(PREFIX)]
@@ -137,39 +144,59 @@ class SwitchedMirror:
 
     # --- the switch ---------------------------------------------------------------------------------------------------
 
-    def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str]) -> Applied:
-        """A complete new tree is live, or everything is as it was and each action says why: half a switch there is none."""
+    def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry]) -> Applied:
+        """A complete new tree is live, or everything is as it was and each action says why: half a switch there is none.
+
+        Only the folders above the link stand by themselves.
+        """
+        above = [action for action in actions if not self._is_inside(action.path)]
+        done = self._disk.apply(intent, above, blobs, frozenset(), {}) if above else Applied({})
+        behind = [action for action in actions if self._is_inside(action.path)]
+        if not behind:
+            return done
+        applied = self._publish(intent, behind, blobs, folders, looks)
+        return replace(applied, outcomes={**done.outcomes, **applied.outcomes}, troubles=(*done.troubles, *applied.troubles))
+
+    def _publish(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry]) -> Applied:
         with translated("publish at"):
-            self._make_parent(actions)
+            outer = self._make_parent(actions, looks)
             live = self._live()
             with self._opened() as parent:
                 name = f"{_stamp(parent, self._clock.now())}-{intent}"
                 os.mkdir(name, 0o700, dir_fd=parent)
                 try:
-                    applied = self._build(parent, name, live, intent, actions, blobs)
+                    applied = self._build(parent, name, live, intent, actions, blobs, folders, looks)
                     failed = {path: one for path, one in applied.outcomes.items() if one.error is not None}
                     if failed:
-                        return self._given_up(parent, name, actions, failed)
+                        return replace(self._given_up(parent, name, actions, failed), folders_made=outer)
                     self._check_unchanged(live, actions)
                     self._switch(parent, name, live, intent)
                 except BaseException:
                     self._take_back(parent, name)
                     raise
-                return replace(applied, troubles=(*applied.troubles, *self._evict(parent, live)))
+                top = () if self._link in folders else (self._link,)
+                gone = tuple(folder for folder in sorted(folders) if self._is_inside(folder) and _is_gone(self._inside(name, folder)))
+                made = (*outer, *top, *applied.folders_made)
+                return replace(applied, folders_made=made, folders_removed=gone, troubles=(*applied.troubles, *self._evict(parent, live)))
 
-    def _make_parent(self, actions: Sequence[Action]) -> None:
-        mode = next((action.want.dir_mode for action in actions if action.want is not None), 0o755)
+    def _make_parent(self, actions: Sequence[Action], looks: Mapping[str, Entry]) -> tuple[str, ...]:
+        """The folder of the link stands; those that had to be made for it."""
+        usual = next((action.want.dir_mode for action in actions if action.want is not None), 0o755)
         missing = []
         path = self._parent
         while not os.path.isdir(path):
             missing.append(path)
             path = posixpath.dirname(path) or "/"
         for path in reversed(missing):
+            mode = looks[path].dir_mode if path in looks else usual
             os.mkdir(path, mode)
             os.chmod(path, mode)
             _sync_folder(posixpath.dirname(path) or "/")
+        return tuple(missing)
 
-    def _build(self, parent: int, name: str, live: str | None, intent: str, actions: Sequence[Action], blobs: Blobs) -> Applied:
+    def _build(
+        self, parent: int, name: str, live: str | None, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry]
+    ) -> Applied:
         """The new tree holds what the live one holds, but for the actions; every byte of it is on disk."""
         for action in actions:
             if action.takes_over and action.expect is not None:
@@ -178,8 +205,8 @@ class SwitchedMirror:
         with self._carrying(parent, name, live, actions) as carrying:
             if carrying is not None:
                 carrying.once()
-            batch = self._write(name, intent, actions, blobs)
-            self._dress(parent, name, live, actions)
+            batch = self._write(name, intent, actions, blobs, looks)
+            self._dress(parent, name, live, actions, self._link in folders)
             for _ in range(CATCH_UP):
                 if carrying is None or not carrying.once():
                     break
@@ -189,10 +216,13 @@ class SwitchedMirror:
         for action in actions:
             if action.verb is Verb.REMOVE:
                 outcomes[action.path] = Outcome(None)
+            elif action.is_folder:
+                outcomes[action.path] = Outcome(_folder_at(self._inside(name, action.path)))
             elif action.verb is Verb.MODE and action.want is not None and action.path in carried:
                 want, found = action.want, os.lstat(self._inside(name, action.path))
                 outcomes[action.path] = Outcome(Local(want.kind, want.blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, carried[action.path].now))
-        return Applied(outcomes, batch.bytes_written, carried=carried)
+        made = tuple(self._link + path.removeprefix(f"{self._parent}/{name}") for path in batch.folders_made)
+        return Applied(outcomes, batch.bytes_written, made, carried=carried)
 
     def _inside(self, tree: str, path: str) -> str:
         return f"{self._parent}/{tree}{path[len(self._link) :]}"
@@ -212,14 +242,18 @@ class SwitchedMirror:
         finally:
             os.close(source)
 
-    def _write(self, name: str, intent: str, actions: Sequence[Action], blobs: Blobs) -> Applied:
+    def _write(self, name: str, intent: str, actions: Sequence[Action], blobs: Blobs, looks: Mapping[str, Entry]) -> Applied:
         writes = [action for action in actions if action.verb in (Verb.WRITE, Verb.RESTORE)]
         there = [replace(action, path=self._inside(name, action.path), expect=None, takes_over=False) for action in writes]
-        return Batch(intent, blobs, self._disk.trash, self._clock.now, frozenset()).run(there)
+        inside = {self._inside(name, path): entry for path, entry in looks.items() if self._is_inside(path)}
+        return Batch(intent, blobs, self._disk.trash, self._clock.now, frozenset(), inside).run(there)
 
-    def _dress(self, parent: int, name: str, live: str | None, actions: Sequence[Action]) -> None:
-        """The top of the tree has the mode and owner of a folder of the job's, or those of the tree before, and everything is on disk."""
-        want = next((action.want for action in actions if action.want is not None), None)
+    def _dress(self, parent: int, name: str, live: str | None, actions: Sequence[Action], known: bool) -> None:
+        """The top of the tree has the mode and owner of a folder of the job's, or those of the tree before, and everything is on disk.
+
+        Where the top is `known`, the plan has said whether it is to be another: else it is carried over as it is.
+        """
+        want = next((action.want for action in actions if action.want is not None and (action.path == self._link or not known or live is None)), None)
         before = os.stat(live, dir_fd=parent, follow_symlinks=False) if live is not None else None
         tree = os.open(name, OPEN_BELOW, dir_fd=parent)
         try:
@@ -249,7 +283,8 @@ class SwitchedMirror:
         for action in actions:
             now, expect = _lstat(self._real(action.path, live)), action.expect
             folder = expect is not None and expect.kind is Kind.DIRECTORY
-            if now != (expect.stat if expect is not None else None) and not (folder and now is not None):
+            as_seen = _folder_at(self._real(action.path, live)) == expect if action.is_folder else folder and now is not None
+            if now != (expect.stat if expect is not None else None) and not as_seen:
                 raise ChangedUnderneathError(f"{action.path} was changed while syncd was at work; nothing was switched", path=action.path, hint="the next run looks again")
 
     def _switch(self, parent: int, name: str, live: str | None, intent: str) -> None:
@@ -307,10 +342,13 @@ class SwitchedMirror:
         return count
 
     def tidy(self, folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-        """Also after a run that could not remove an old tree: it is tried again."""
+        """Also after a run that could not remove an old tree: it is tried again. A folder of a tree never goes alone; one that the live tree lacks is gone."""
+        pairs, gone = list(folders), []
         with suppress(FileNotFoundError, OSError, MirrorError), self._opened() as parent:
             self._evict(parent)
-        return self._disk.tidy(folders)
+            live = self._live()
+            gone = [path for _, path in pairs if self._is_inside(path) and live is not None and _is_gone(self._real(path, live))]
+        return (*gone, *self._disk.tidy(pair for pair in pairs if not self._is_inside(pair[1])))
 
     @contextmanager
     def _folder_of(self, parent: int, live: str | None, path: str) -> Iterator[int]:
@@ -348,6 +386,25 @@ def _is_folder(parent: int, name: str) -> bool:
         return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
     except FileNotFoundError:
         return False
+
+
+def _is_gone(path: str) -> bool:
+    """Is there certainly no folder any more?"""
+    try:
+        return not stat.S_ISDIR(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+
+
+def _folder_at(path: str) -> Local | None:
+    """What the mirror's scan says of a folder."""
+    above = os.open(posixpath.dirname(path), OPEN_FOLDER)
+    try:
+        return look_at_folder(above, posixpath.basename(path), path)
+    finally:
+        os.close(above)
 
 
 def _lstat(path: str) -> Stat | None:

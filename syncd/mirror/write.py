@@ -23,6 +23,7 @@ from syncd.mirror.files import fsync_folder, ident, own, stat_at, unlink_if_ther
 from syncd.mirror.folders import NOT_THERE, Missing, descend, opened, step_down, trouble
 from syncd.mirror.kernel import rename_into_nothing, syncfs
 from syncd.mirror.leftovers import PREFIX, above, drop
+from syncd.mirror.looks import change_folder
 from syncd.mirror.paths import below
 from syncd.mirror.room import existing
 from syncd.mirror.scan import look, stat_of
@@ -43,13 +44,14 @@ class Staged:
 
 @dataclass
 class Batch:
-    """One application of one plan. `folders` are those syncd made before and may remove when they become empty."""
+    """One application of one plan. `folders` are those syncd made before and may remove when they become empty; `looks` is for those it makes now."""
 
     intent: str
     blobs: Blobs
     trash: Trash
     now: Callable[[], datetime]
     folders: frozenset[str]
+    looks: Mapping[str, Entry] = field(default_factory=dict)
     devices: Mapping[str, int] = field(default_factory=dict)  # of each folder when it was looked at, or of the one above it that stood
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     staged: list[Staged] = field(default_factory=list)
@@ -63,7 +65,9 @@ class Batch:
         removals = [action for action in actions if action.verb is Verb.REMOVE]
         early, late = _split(removals, writes)
         blocked = {action.path for action in early}
+        modes = [action for action in actions if action.verb is Verb.MODE]
         try:
+            self._change_all_looks([action for action in modes if action.is_folder])  # first: one that is shut would keep out what is written to it
             self._stage([action for action in writes if not _is_below_any(action.path, blocked)])
             self._sync_staged()
             self._remove(early)
@@ -71,7 +75,7 @@ class Batch:
             self._stage([action for action in writes if _is_below_any(action.path, blocked)])
             self._sync_staged()
             self._publish()
-            self._change_all_looks([action for action in actions if action.verb is Verb.MODE])
+            self._change_all_looks([action for action in modes if not action.is_folder])
             self._remove(late)
             self._drop_empty({posixpath.dirname(action.path) for action in late}, {action.path: _entry(action).root for action in late})
         finally:
@@ -156,8 +160,9 @@ class Batch:
         try:
             made = step_down(folder, name, path)
             try:
-                own(made, entry)
-                os.fchmod(made, entry.dir_mode)
+                looks = self.looks.get(path, entry)
+                own(made, looks)
+                os.fchmod(made, looks.dir_mode)
                 os.fsync(folder)
             except BaseException:
                 os.close(made)
@@ -176,10 +181,11 @@ class Batch:
             missing.append(path)
             path = posixpath.dirname(path) or "/"
         for path in reversed(missing):
+            mode = self.looks.get(path, entry).dir_mode
             try:
-                os.mkdir(path, entry.dir_mode)
+                os.mkdir(path, mode)
                 self.made.append(path)
-                os.chmod(path, entry.dir_mode)
+                os.chmod(path, mode)
                 fsync_folder(posixpath.dirname(path))
             except OSError as error:
                 raise trouble("make the folder", path, error) from error
@@ -273,7 +279,7 @@ class Batch:
     def _change_all_looks(self, actions: Sequence[Action]) -> None:
         """Modes and owners are as wanted, on disk too: one sync for each file system."""
         for action in actions:
-            self._attempt(action, self._change_looks)
+            self._attempt(action, self._change_folder if action.is_folder else self._change_looks)
         done: set[int] = set()
         for (root, parent), group in _by_folder(action for action in actions if self.outcomes[action.path].error is None).items():
             try:
@@ -307,6 +313,11 @@ class Batch:
             finally:
                 os.close(descriptor)
         self.outcomes[action.path] = Outcome(Local(want.kind, want.blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, stat_of(found)))
+
+    def _change_folder(self, action: Action) -> None:
+        want, (parent, name) = _entry(action), posixpath.split(action.path)
+        with opened(want.root, below(parent, want.root) if parent != want.root else ()) as folder:
+            self.outcomes[action.path] = Outcome(change_folder(folder, name, action.path, want, action.expect))
 
     def _remove(self, actions: Iterable[Action]) -> None:
         """The names are gone, and the disk knows; only then may the ledger forget them."""

@@ -102,7 +102,7 @@ def state_from_text(text: str) -> JobState:
     times = {"paused_until", "last_run_at", "last_success_at", "last_change_at", "hook_tried_at", "hook_since"}
     known = {one.name for one in fields(JobState)}
     read: dict[str, Any] = {name: datetime.fromisoformat(value) if name in times and value else value for name, value in values.items() if name in known}
-    return JobState(**{**read, "undo_keeps": tuple(read.get("undo_keeps", ()))})
+    return JobState(**{**read, **{name: tuple(read.get(name, ())) for name in ("undo_keeps", "folders_waiting")}})
 
 
 def intent_to_text(intent: Intent) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.fault.bugs import calibration
+from tests.fault.folders import FolderScene, SwitchedFolderScene
 from tests.fault.mounts import no_root, privately
 from tests.fault.order import order_wrong
 from tests.fault.places import SMALL, all_places
@@ -96,6 +97,10 @@ FAMILIES: dict[str, Family] = {
     "bugs": Family(lambda _points, _seed: calibration(), 1, 1, no_loop),
     "syscalls-kill": Family(syscalls(KILL), 300, 2500, no_strace),
     "syscalls-errno": Family(syscalls(ERRORS), 300, 3000, no_strace, explains=True),
+    "folders-lines": Family(lines(0, FolderScene), 200, 2000),
+    "folders-calls": Family(calls(0, FolderScene), 200, 2000, explains=True),
+    "publish-folders-lines": Family(lines(0, SwitchedFolderScene), 200, 1000),
+    "publish-folders-calls": Family(calls(0, SwitchedFolderScene), 200, 1000, explains=True),
     "publish-lines": Family(lines(0, SwitchedScene), 300, 3000),
     "publish-calls": Family(calls(0, SwitchedScene), 300, 2500, explains=True),
     "publish-kill": Family(syscalls(KILL, scene=SwitchedScene), 300, 1500, no_strace),

@@ -95,7 +95,7 @@ class Arena:
         have = look(self.inside, name, path, None) if "/" not in name else None
         had = Recorded(self.entry(ONE, 0o600), have.stat) if have is not None else None
         try:
-            applied = self.mirror.apply(INTENT, [Action(verb, path, want, had, have, "race")], self.blobs, frozenset())
+            applied = self.mirror.apply(INTENT, [Action(verb, path, want, had, have, "race")], self.blobs, frozenset(), {})
         except MirrorError:
             return False
         return applied.outcomes[path].error is None

@@ -18,6 +18,7 @@ WHY: dict[str, str] = {
     "room.existing": "a folder that can't be looked at is judged by the one above it; the writes themselves find out the rest",
     "write._reach": "asked whether the root stands; opening it answers too",
     "scan.look": "at a removal: the file counts as changed underneath, and the run plans anew",
+    "scan.look_at_folder": "at a change of its mode: the folder counts as changed underneath, and the run plans anew",
     "carry.shares_blocks": "whether copies can share their blocks is asked by trying; not knowing means that room for them is asked for",
     "carry._copy_bytes": "where the kernel does not copy by itself, the bytes are read and written",
     "open in write._fsync_file": "what we may not read back is synced with its whole file system",

@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from syncd.engine.ports import Applied, Blobs, Mirror
 from syncd.mirror.disk import DiskMirror
-from syncd.models import Action
+from syncd.models import Action, Entry
 from tests.fault.mounts import no_root as missing
 from tests.fault.mounts import privately, shell
 from tests.fault.points import FAILED, Tally, ending, in_child, judge
@@ -41,10 +41,10 @@ class _Tight(DiskMirror):
         super().__init__(trash, clock)
         self._squeeze = squeeze
 
-    def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str]) -> Applied:
+    def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry]) -> Applied:
         if self._squeeze is not None:
             self._squeeze()
-        return super().apply(intent, actions, blobs, folders)
+        return super().apply(intent, actions, blobs, folders, looks)
 
 
 def no_room(points: int | None, seed: int, seconds: float | None = None) -> Tally:

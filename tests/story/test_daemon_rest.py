@@ -57,7 +57,8 @@ def test_whatever_happened_still_says_unchanged_only_where_a_run_would(days: Sim
         workshop.adopt(days.config)
 
     happenings = [
-        lambda: None, lambda: None, lambda: None, edit, lambda: (dest / "c").unlink(missing_ok=True), lambda: os.chmod(dest / "a", 0o600), same_bytes_again, hand,
+        lambda: None, lambda: None, lambda: None, edit, lambda: (dest / "c").unlink(missing_ok=True), lambda: os.chmod(dest / "a", 0o600),
+        lambda: os.chmod(dest / "sub", 0o700), same_bytes_again, hand,
         lambda: days.github.repos["acme/r"].commit({"files/a": f"{rng.random()}\n"}), lambda: days.github.repos["acme/r"].commit({"other": f"{rng.random()}\n"}),
         lambda: state(paused_reason="x"), lambda: state(held=True), lambda: state(failures=1, last_error_kind="store"), lambda: state(settled=False),
         lambda: workshop.store.forget("j"), swap_folder, lambda: state(paused_reason="x", paused_until=days.clock.now() - timedelta(1)),

@@ -20,23 +20,31 @@ DRIFTS, PRUNES = ("restore", "report", "keep"), ("tracked", "off")
 UPSTREAM = ("has not changed it", "has changed it", "has made it executable", "has dropped it")
 HERE = ("untouched", "edited", "removed", "another mode", "a link instead")
 FIRST = ("nothing stands there", "an equal file stands there", "an equal file with another mode stands there", "another file stands there", "a link stands there")
+OURS = ("untouched here", "another mode here", "`dir_mode` changed, untouched here", "`dir_mode` changed, another mode here")
+OTHERS = ("another mode here", "`dir_mode` changed, untouched here")
 SETTINGS = ("`mode` changed, untouched here", "`mode` changed, edited here", "`mode` changed, another mode here", "excluded, untouched here", "excluded, edited here")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row: a file of its own in one repository, so that one run answers a whole column."""
+    """One row: a file or folder of its own in one repository, so that one run answers a whole column. A folder holds one file, which nobody touches."""
 
     text: str
     path: str
     upstream: str = ""
     here: str = ""
 
+    @property
+    def is_folder(self) -> bool:
+        return self.text.startswith("folder")
+
 
 def cases() -> list[Case]:
     found = [Case(f"upstream {upstream}; {here} here", f"known/{u}{h}", upstream, here) for u, upstream in enumerate(UPSTREAM) for h, here in enumerate(HERE)]
     found += [Case(f"first meeting: {here}", f"first/{number}", "", here) for number, here in enumerate(FIRST)]
     found += [Case(f"configuration: {text}", f"{'modes' if 'mode`' in text else 'excluded'}/{number}", "", text) for number, text in enumerate(SETTINGS)]
+    for whose, heres in (("ours", OURS), ("others", OTHERS)):
+        found += [Case(f"folder of {whose}: {here}", f"{'asked' if 'dir_mode' in here else 'plain'}/{whose}{number}", "", here) for number, here in enumerate(heres)]
     return found
 
 
@@ -48,6 +56,8 @@ def looks(path: Path) -> Any:
         return None
     if stat.S_ISLNK(found.st_mode):
         return "link", os.readlink(path)
+    if stat.S_ISDIR(found.st_mode):
+        return "folder", None, stat.S_IMODE(found.st_mode)
     return "file", path.read_bytes(), stat.S_IMODE(found.st_mode)
 
 
@@ -57,7 +67,7 @@ def change_here(case: Case, path: Path) -> None:
     elif case.here == "removed":
         path.unlink()
     elif "another mode" in case.here and not case.here.startswith("an equal"):
-        path.chmod(0o600)
+        path.chmod(0o700 if case.is_folder else 0o600)
     elif case.here == "a link instead":
         path.unlink()
         path.symlink_to("/etc/hostname")
@@ -79,7 +89,10 @@ def observed(hub: Stand, drift: str, prune: str) -> dict[str, tuple[str, str]]:
     rows = cases()
     known = [case for case in rows if not case.path.startswith("first/")]
     rule = {"from": "/", "to": f"{hub.dest}/"}
-    hub.repo.commit({case.path: f"{case.path} one\n" for case in known}, whole=True)
+    hub.repo.commit({f"{case.path}/x" if case.is_folder else case.path: f"{case.path} one\n" for case in known}, whole=True)
+    for case in known:
+        if "others" in case.path:
+            (hub.dest / case.path).mkdir(parents=True)
     hub.write_config(drift=drift, prune=prune, paths=[rule], limits={"delete": 1000})
     assert hub.sync().code == 0
     upstream: dict[str, Any] = {}
@@ -93,7 +106,8 @@ def observed(hub: Stand, drift: str, prune: str) -> dict[str, tuple[str, str]]:
         elif case.upstream == UPSTREAM[3]:
             upstream[case.path] = None
     hub.repo.commit(upstream)
-    hub.write_config(paths=[{**rule, "exclude": ["/modes", "/excluded"]}, {"from": "modes/", "to": f"{hub.dest}/modes/", "mode": "0640"}])
+    others = [{"from": "modes/", "to": f"{hub.dest}/modes/", "mode": "0640"}, {"from": "asked/", "to": f"{hub.dest}/asked/", "dir_mode": "0750"}]
+    hub.write_config(paths=[{**rule, "exclude": ["/modes", "/excluded", "/asked"]}, *others])
     before = {case.path: looks(hub.dest / case.path) for case in rows}
     planned = {change["path"]: change for change in hub.plan().job["changes"]}
     done = hub.sync()
@@ -107,7 +121,7 @@ def observed(hub: Stand, drift: str, prune: str) -> dict[str, tuple[str, str]]:
         found[case.text] = (change["action"] if change else "–", effect(case, before[case.path], looks(path), wanted(case)))
         if change is not None:
             assert (change["before"], change["after"]) == (blob_of(before[case.path]), blob_of(looks(path))), case
-            assert change["from"] == case.path, case
+            assert change["from"] == (None if case.is_folder else case.path), case
     rest = {case.path: looks(hub.dest / case.path) for case in rows}
     again = hub.sync().job
     assert again["status"] == "unchanged", again
@@ -120,19 +134,21 @@ def observed(hub: Stand, drift: str, prune: str) -> dict[str, tuple[str, str]]:
 
 def blob_of(found: Any) -> str | None:
     """The git id that the JSON has to name for what stands, or stood, there."""
-    return None if found is None else blob_id(found[1] if isinstance(found[1], bytes) else os.fsencode(found[1]))
+    return None if found is None or found[0] == "folder" else blob_id(found[1] if isinstance(found[1], bytes) else os.fsencode(found[1]))
 
 
 def wanted(case: Case) -> Any:
     if case.upstream == UPSTREAM[3] or case.path.startswith("excluded/"):
         return None
+    if case.is_folder:
+        return "folder", None, 0o750 if "dir_mode" in case.here else 0o755
     text = f"{case.path} two\n" if case.upstream == UPSTREAM[1] or case.path.startswith("first/") else f"{case.path} one\n"
     return "file", text.encode(), 0o755 if case.upstream == UPSTREAM[2] else 0o640 if case.path.startswith("modes/") else 0o644
 
 
 def effect(case: Case, before: Any, after: Any, want: Any) -> str:
-    if after == want:
-        return "gone" if want is None else "upstream's"
+    if after == want and "others" not in case.path:
+        return "gone" if want is None else "as asked" if case.is_folder else "upstream's"
     assert after == before, f"{case}: neither upstream's nor what stood there: {after}"
     return "gone" if after is None else "stays"
 
@@ -142,7 +158,7 @@ def table() -> dict[tuple[str, str, str], tuple[str, str]]:
     found = {}
     for line in PAGE.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) == 7 and not set(cells[1]) <= set("- ") and re.match(r"^(upstream|first|configuration)", cells[0]):
+        if len(cells) == 7 and not set(cells[1]) <= set("- ") and re.match(r"^(upstream|first|configuration|folder)", cells[0]):
             for (drift, prune), cell in zip([(d, p) for p in PRUNES for d in DRIFTS], cells[1:], strict=True):
                 action, _, becomes = cell.partition(", ")
                 found[cells[0], drift, prune] = (action, becomes)
@@ -158,7 +174,7 @@ def test_every_kind_of_difference_is_answered_as_the_page_says(hub: Stand, drift
 
 def test_the_page_has_every_row(hub: Stand) -> None:
     assert {row for row, _, _ in table()} == {case.text for case in cases()}
-    assert len(table()) == len(cases()) * 6 == 180
+    assert len(table()) == len(cases()) * 6 == 216
 
 
 # --- links and submodules ---------------------------------------------------------------------------------------------

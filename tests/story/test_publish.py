@@ -151,7 +151,9 @@ def test_what_others_write_into_the_live_tree_while_a_new_one_is_made_is_in_the_
     assert [change["action"] for change in done.job["changes"]] == ["restore"] and (live(site) / "sites/a.conf").read_text() == "a\n"
 
 
-def test_folders_of_the_users_own_and_their_modes_are_carried_on_and_emptied_ones_of_ours_go(site: Stand) -> None:
+@pytest.mark.parametrize(("drift", "mode"), [("restore", 0o755), ("report", 0o700), ("keep", 0o700)])
+def test_folders_of_the_users_own_and_their_modes_are_carried_on_and_emptied_ones_of_ours_go(site: Stand, drift: str, mode: int) -> None:
+    site.write_config(drift=drift)
     site.repo.commit({"nginx/deep/er/x": "x\n", "nginx/only/x": "x\n"})
     site.sync()
     (live(site) / "cache/empty").mkdir(parents=True)
@@ -160,7 +162,26 @@ def test_folders_of_the_users_own_and_their_modes_are_carried_on_and_emptied_one
     site.repo.commit({"nginx/deep/er/x": None, "nginx/only/x": "y\n"})
     assert site.sync().code == 0
     assert (live(site) / "cache/empty").is_dir() and (live(site) / "cache").stat().st_mode & 0o777 == 0o711
-    assert (live(site) / "only").stat().st_mode & 0o777 == 0o700 and not (live(site) / "deep").exists()
+    assert (live(site) / "only").stat().st_mode & 0o777 == mode and not (live(site) / "deep").exists()
+    assert site.sync().job["status"] == "unchanged"
+
+
+def test_a_new_dir_mode_reaches_the_folders_of_the_tree_its_top_and_those_above_the_link(site: Stand) -> None:
+    site.repo.commit({"nginx/deep/er/x": "x\n"})
+    site.sync()
+    (live(site) / "mine").mkdir(mode=0o711)
+    old = live(site)
+    site.write_config(dir_mode="0750")
+    done = site.sync()
+    assert {change["action"] for change in done.job["changes"]} == {"mode"} and live(site) != old, "by a new tree"
+    modes = {str(path.relative_to(site.dest)): path.stat().st_mode & 0o777 for path in (link(site).parent, *live(site).rglob("*")) if path.is_dir()}
+    assert modes.pop(f"app/{live(site).name}/mine") == 0o711 and set(modes.values()) == {0o750} and live(site).stat().st_mode & 0o777 == 0o750
+    assert (old / "deep").stat().st_mode & 0o777 == 0o755 and site.sync().job["status"] == "unchanged"
+    before = live(site)
+    link(site).parent.chmod(0o700)
+    assert [change["path"] for change in site.sync().job["changes"]] == [str(link(site).parent)] and live(site) == before, "no tree is made for what is above it"
+    (live(site) / "deep/er").chmod(0o777)
+    assert site.sync().code == 0 and live(site) != before and (live(site) / "deep/er").stat().st_mode & 0o777 == 0o750
 
 
 def test_a_file_does_not_take_the_place_of_a_folder_that_holds_the_users_own(site: Stand) -> None:

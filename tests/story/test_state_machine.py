@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hypothesis import settings
@@ -18,16 +18,26 @@ from syncd.engine.run import House, Options, run_job
 from syncd.errors import SyncdError
 from syncd.mirror.disk import DiskMirror
 from syncd.mirror.switch import mirror_of
-from syncd.models import Drift, Job, Limits, PathRule, Prune, Publish, RunReport, RunStatus, Trigger
+from syncd.models import Drift, Job, Limits, PathRule, Prune, Publish, RunReport, RunStatus, Standing, Trigger
 from syncd.store.blobs import BlobCache
 from syncd.store.store import SqliteStore
 from tests.fault.points import FAILED, in_child, kill_self_at_line
 from tests.fault.scene import MemorySource, Node, look
 from tests.support.clock import FakeClock
 
+FOLDERS = (".", "d", "e", "e/f", "skip")
 NAMES = ("a", "b", "d/x", "d/y", "e/f/g", "skip/me")
 CONTENTS: tuple[Node, ...] = (b"one\n", b"two\n", b"three\n", ("exec", b"#!/bin/sh\n"))
 ALWAYS = ("always", b"here\n")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """What stands: each folder's mode, which are ours by the store, and which hold something of the set, or are yet to be made: whoever changes another's mode is not known."""
+
+    modes: dict[str, int]
+    ours: set[str]
+    in_use: set[str]
 
 
 class Mirror(RuleBasedStateMachine):
@@ -43,6 +53,7 @@ class Mirror(RuleBasedStateMachine):
         self.at = 0
         self.job = replace(self.basis, paths=(PathRule("", str(self.dest), True),))
         self.put: dict[str, Node | None] = {}  # what a person did to a name, and no run has answered since
+        self.touched: set[str] = set()  # folders whose mode a person changed, and no run has answered since
         self.own: dict[str, tuple[bytes, int, int]] = {}
         self.left_alone = False
         self.nobodys: set[str] = set()
@@ -90,6 +101,12 @@ class Mirror(RuleBasedStateMachine):
             (self.dest / name).chmod(mode)
             self.put[name] = look(str(self.dest / name))
 
+    @rule(name=st.sampled_from(FOLDERS), mode=st.sampled_from((0o700, 0o711)))
+    def chmod_a_folder(self, name: str, mode: int) -> None:
+        if name in self._modes():
+            (self.dest / name).chmod(mode)
+            self.touched.add(name)
+
     @rule(name=st.sampled_from(("mine", "d/mine", ".syncd-0123456789ab-0123456789abcdef")))
     def file_of_my_own(self, name: str) -> None:
         place = self.dest / name
@@ -97,10 +114,10 @@ class Mirror(RuleBasedStateMachine):
             place.write_bytes(b"mine\n")
             self.own[name] = (b"mine\n", self.inode_of(place.stat()), place.stat().st_mtime_ns)
 
-    @rule(drift=st.sampled_from(Drift), prune=st.sampled_from(Prune), exclude=st.booleans())
-    def change_configuration(self, drift: Drift, prune: Prune, exclude: bool) -> None:
+    @rule(drift=st.sampled_from(Drift), prune=st.sampled_from(Prune), exclude=st.booleans(), dir_mode=st.sampled_from((0o755, 0o750)))
+    def change_configuration(self, drift: Drift, prune: Prune, exclude: bool, dir_mode: int) -> None:
         rule = PathRule("", str(self.dest), True, exclude=("skip/",) if exclude else ())
-        self.job = replace(self.job, drift=drift, prune=prune, paths=(rule,))
+        self.job = replace(self.job, drift=drift, prune=prune, paths=(rule,), dir_mode=dir_mode)
 
     @rule()
     def lose_the_store(self) -> None:
@@ -143,7 +160,7 @@ class Mirror(RuleBasedStateMachine):
                 back = set_to_go_back_to(self.job, store.sets("job"), store.state("job"), None)
             except SyncdError:
                 return
-        before = self._shown()
+        before, folders = self._shown(), self._folders()
         report = self._run(Options(trigger=Trigger.ROLLBACK, back_to=back))
         if report.status not in (RunStatus.CHANGED, RunStatus.UNCHANGED):
             assert self._may_fail(report), report.error
@@ -156,6 +173,7 @@ class Mirror(RuleBasedStateMachine):
                 name = os.path.relpath(path, self.dest)
                 assert shown.get(name) == self.trees[int(back.commit, 16) - 1].get(name), name
                 assert entry.blob
+        self._judge_folders(folders, {os.path.relpath(path, self.dest) for path in back.files}, {entry.dir_mode for entry in back.files.values()})
         self._judge_removals(before, {os.path.relpath(path, self.dest) for path in back.files})
         self._answered()
 
@@ -190,10 +208,10 @@ class Mirror(RuleBasedStateMachine):
     # --- how ----------------------------------------------------------------------------------------------------------
 
     def _run_and_judge(self, options: Options) -> None:
-        before, recorded = self._shown(), self._recorded()
+        before, recorded, folders = self._shown(), self._recorded(), self._folders()
         report = self._run(options)
         if self.left_alone:
-            assert report.status is RunStatus.SKIPPED and self._shown() == before
+            assert report.status is RunStatus.SKIPPED and self._shown() == before and self._folders() == folders
             return
         if report.status not in (RunStatus.CHANGED, RunStatus.UNCHANGED):
             assert self._may_fail(report), report.error
@@ -207,9 +225,11 @@ class Mirror(RuleBasedStateMachine):
                 if self.put[name] != node and isinstance(self.put[name], bytes):
                     assert shown.get(name) == before.get(name), "keep keeps"
         self._judge_removals(before, set(wanted))
+        self._judge_folders(folders, set(wanted), {self.job.dir_mode})
+        shown_folders = self._folders()
         assert not [name for name in self._all() if os.path.basename(name).startswith(".syncd-") and name not in {*self.own, *self.nobodys}], "nothing of ours is left over"
         again = self._run(options)
-        assert again.status is RunStatus.UNCHANGED and self._shown() == shown, again.changes
+        assert again.status is RunStatus.UNCHANGED and self._shown() == shown and self._folders() == shown_folders, again.changes
         self._answered()
 
     def _judge_removals(self, before: dict[str, Node], wanted: set[str]) -> None:
@@ -220,9 +240,19 @@ class Mirror(RuleBasedStateMachine):
                 assert self.job.prune is Prune.TRACKED, name
                 assert any(_content(tree[name]) == _content(node) for tree in self.trees if name in tree), name
 
+    def _judge_folders(self, before: Folders, wanted: set[str], modes: set[int]) -> None:
+        """Each folder that syncd made and that holds something wanted is as asked, but for what a person did and a policy leaves; no other one's mode has changed."""
+        after = self._folders()
+        for name, mode in after.modes.items():
+            if name not in after.ours:
+                assert before.modes.get(name, mode) == mode, f"{name} was never ours"
+            elif any(path.startswith("" if name == "." else f"{name}/") for path in wanted) and (self.job.drift is Drift.RESTORE or (name not in self.touched and name in before.in_use)):
+                assert {mode} <= modes, f"{name} is {mode:o}, asked were {modes}"
+
     def _answered(self) -> None:
         if self.job.drift is Drift.RESTORE:
             self.put.clear()
+            self.touched.clear()
 
     def _may_fail(self, report: RunReport) -> bool:
         """A file of a person's own where a folder belongs; a path edited into the way."""
@@ -241,6 +271,18 @@ class Mirror(RuleBasedStateMachine):
     def _recorded(self) -> dict[str, object]:
         with self._house() as (_, store):
             return {os.path.relpath(path, self.dest): row for path, row in store.recorded("job").items()}
+
+    def _modes(self) -> dict[str, int]:
+        """Every folder below the destination, and that itself, with its mode."""
+        top = os.path.realpath(self.dest)
+        return {os.path.relpath(place, top): os.stat(place).st_mode & 0o7777 for place, _, _ in os.walk(top)}
+
+    def _folders(self) -> Folders:
+        with self._house() as (_, store):
+            ours = {os.path.relpath(path, self.dest) for path in store.folders("job")}
+            rows = {os.path.relpath(path, self.dest) for path, row in store.recorded("job").items() if row.standing is not Standing.DROPPED}
+        modes = self._modes()
+        return Folders(modes, ours, {name for name in FOLDERS if name not in modes or name == "." or any(path.startswith(f"{name}/") for path in rows)})
 
     def _change_state(self, **changes: object) -> None:
         with self._house() as (_, store):

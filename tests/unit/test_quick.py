@@ -238,7 +238,7 @@ def process(hub: Stand, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 # --- the property -----------------------------------------------------------------------------------------------------
 
-KINDS = ("sync", "push", "push unlisted", "edit", "touch", "remove", "mode", "pause", "resume", "config", "status", "plan", "rollback", "forget", "elsewhere", "etags")
+KINDS = ("sync", "push", "push unlisted", "edit", "touch", "remove", "mode", "folder mode", "dir_mode", "pause", "resume", "config", "status", "plan", "rollback", "forget", "elsewhere", "etags")
 STEPS = st.lists(st.sampled_from(["sync", *KINDS]), min_size=1, max_size=6)
 
 
@@ -257,6 +257,10 @@ def apply(hub: Stand, step: str, number: int) -> None:
             file.unlink(missing_ok=True)
         case "mode" if file.exists():
             file.chmod(0o600 if number % 2 else 0o644)
+        case "folder mode" if (hub.dest / "sites").exists():
+            (hub.dest / "sites").chmod(0o700 if number % 2 else 0o755)
+        case "dir_mode":
+            hub.write_config(dir_mode="0750" if number % 2 else "0755")
         case "config":
             hub.write_config(prune="off" if number % 2 else "tracked")
         case "forget":

@@ -1,0 +1,94 @@
+"""PURE: what the set asks of the folders that syncd made. Their wishes are the files': a folder is as the files in it say by `dir_mode` and owner.
+
+So a rollback, an undo and a rejected commit bring back the folders' modes with the files', and nothing about folders has to be
+remembered but which ones are ours.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from syncd.engine.ports import JobState, Target
+from syncd.models import Action, Drift, Entry, Job, Kind, Local, Recorded, Standing, Verb
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Folders that syncd made for a job: what the set asks of each now, what the last set asked, and which are still `waiting` for that."""
+
+    wished: Mapping[str, Entry] = field(default_factory=dict)
+    before: Mapping[str, Entry] = field(default_factory=dict)
+    waiting: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded], ours: Collection[str], state: JobState) -> Folders:
+        """`ours` may hold a folder that has become a file meanwhile, and becomes one again: as long as the ledger knows the file, it is none."""
+        known = [folder for folder in ours if folder not in recorded]
+        return cls(wished(remote, known), wished(set_of(recorded), known), frozenset(state.folders_waiting))
+
+
+NONE = Folders()
+
+
+def wished(entries: Mapping[str, Entry], made: Collection[str]) -> dict[str, Entry]:
+    """Folder -> what the entries ask of it, for those of `made` that hold one of them.
+
+    Where several paths of a job reach into one folder, the deepest `to` at or above it decides, and of equals the smaller mode: never
+    which file happens to be there. A folder above every `to` is on the operator's side, where whoever owns one could replace what
+    is below: it gets the mode, and never another owner.
+    """
+    folders = frozenset(made).difference(entries)
+    looks = {(path[: path.rfind("/")], entry.root, entry.dir_mode, entry.uid, entry.gid) for path, entry in entries.items()} if folders else set()
+    best: dict[str, tuple[tuple[int, ...], Entry]] = {}
+    for parent, root, mode, uid, gid in looks:
+        start, folder = root.rstrip("/") + "/", parent
+        while len(folder) > 1:
+            if folder in folders:
+                inside = folder.startswith(start)
+                rank = (not inside, -len(root) if inside else 0, mode, -1 if uid is None else uid, -1 if gid is None else gid)
+                if folder not in best or rank < best[folder][0]:
+                    best[folder] = rank, _folder(mode, uid, gid, root) if inside else _folder(mode, None, None, posixpath.dirname(folder))
+            folder = posixpath.dirname(folder)
+    return {folder: entry for folder, (_, entry) in sorted(best.items())}
+
+
+def _folder(mode: int, uid: int | None, gid: int | None, root: str) -> Entry:
+    return Entry("", mode, Kind.DIRECTORY, uid, gid, root=root, dir_mode=mode)
+
+
+def set_of(recorded: Mapping[str, Recorded]) -> dict[str, Entry]:
+    """What the last set had, from the ledger: without what `prune: off` left."""
+    return {path: row.upstream for path, row in recorded.items() if row.standing is not Standing.DROPPED}
+
+
+def targets(folders: Mapping[str, Entry]) -> dict[str, Target]:
+    """How to look at them."""
+    return {path: Target(entry.root, None, is_folder=True) for path, entry in folders.items()}
+
+
+def folder_steps(job: Job, folders: Folders, local: Mapping[str, Local | None]) -> list[Action]:
+    """What to do about those that are not as the set asks."""
+    steps = (_step(job, path, want, folders, local.get(path)) for path, want in folders.wished.items())
+    return [step for step in steps if step is not None]
+
+
+def _step(job: Job, path: str, want: Entry, folders: Folders, have: Local | None) -> Action | None:
+    """What to do about a folder of ours that holds something of the set; it is judged as a file's mode and owner are, by the same rules."""
+    if have is None or want.same_looks(have):
+        return None
+    before, unfinished = folders.before.get(path), path in folders.waiting
+    touched_here = not unfinished and (before is None or not before.same_looks(have))
+    asked_anew = unfinished or before is None or (before.mode, before.uid, before.gid) != (want.mode, want.uid, want.gid)
+    if touched_here and (job.drift is Drift.KEEP or (job.drift is Drift.REPORT and (before is None or not asked_anew))):
+        return Action(Verb.KEEP, path, want, None, have, "mode or owner of this folder changed here", drifted=job.drift is Drift.REPORT)
+    return Action(Verb.MODE, path, want, None, have, "mode or owner of this folder", drifted=not asked_anew)
+
+
+def unfinished(steps: Iterable[Action], made: Iterable[str]) -> tuple[str, ...]:
+    """The folders that wait until these steps are done, those that will be made among them: what is found of them half-way is nobody's drift."""
+    return tuple(sorted({*made, *(action.path for action in steps if action.is_folder and not action.drifted)}))
+
+
+__all__ = ["NONE", "Folders", "folder_steps", "set_of", "targets", "unfinished", "wished"]
