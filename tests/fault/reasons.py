@@ -14,6 +14,7 @@ WHY: dict[str, str] = {
     "lock.job_lock": "asked whether the folder stands; making it answers too",
     "lock._held": "asked whether the folder stands; making it answers too",
     "accepted.read": "a second memory of what was accepted, for a store that is lost: where it can't be read, what the store knows stands",
+    "accepted.keep": "asked whether that second memory was begun: where this can't be told, the store alone remembers until the next run keeps it",
     "store.open": "asked whether the folder stands; making it answers too",
     "room.existing": "a folder that can't be looked at is judged by the one above it; the writes themselves find out the rest",
     "write._reach": "asked whether the root stands; opening it answers too",
