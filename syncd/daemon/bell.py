@@ -51,14 +51,15 @@ class Bell:
         self._expected: dict[str, Expected] = {}
         self._heard = heard
 
-    def ring(self, push: Push, mark: str, what: str) -> int | None:
+    def ring(self, push: Push, mark: str | None, what: str) -> int | None:
         """So many jobs run at once, or as soon as `between_pushes` lets them; None where this delivery has rung within the hour."""
         with self._guard:
-            if self._is_known(mark):
+            if mark is not None and self._is_known(mark):
                 self._count("repeated")
                 return None
             names = [name for name in self._followers(push) if self._ask(name, push.commit, self._clock.now())]
-            self._marks[mark] = self._clock.monotonic()
+            if mark is not None:
+                self._marks[mark] = self._clock.monotonic()
             self._count("asked" if names else "ignored", what)
             return len(names)
 

@@ -13,8 +13,8 @@ from syncd.recent import RecentRun
 class Bell(Protocol):
     """What the webhook tells. Safe to use from many threads, and returns at once."""
 
-    def ring(self, push: Push, mark: str, what: str) -> int | None:
-        """So many jobs ask GitHub soon; None where the delivery that bears this mark has rung before. `what` is it in words."""
+    def ring(self, push: Push, mark: str | None, what: str) -> int | None:
+        """So many jobs ask GitHub soon; None where the delivery that bears this mark has rung before. Without a mark none has. `what` is it in words."""
 
     def pass_by(self, what: str) -> None:
         """A signed delivery from which nothing follows."""

@@ -22,6 +22,7 @@ from syncd.web.board import Bell
 log = logging.getLogger(__name__)
 
 CHUNK = 64 << 10
+LONGEST_ID = 64  # GitHub's have 36 characters
 QUIET_SECONDS = 60.0  # between two lines of one kind in the log
 
 
@@ -48,12 +49,12 @@ class Hook:
         found = read(header("X-GitHub-Event"), header("Content-Type"), body.read())
         if isinstance(found, Refusal):
             return self._refuse(found)
-        return self._other(found) if isinstance(found, Other) else self._push(found, given or "")
+        return self._other(found) if isinstance(found, Other) else self._push(found, header("X-GitHub-Delivery"), given or "")
 
-    def _push(self, push: Push, signature: str) -> tuple[int, str]:
-        """What is remembered of a delivery is its signature: GitHub's own id of it is a header, which nobody signs."""
+    def _push(self, push: Push, delivery: str | None, signature: str) -> tuple[int, str]:
+        """A delivery is known again by GitHub's id of it together with its signature: the id alone is a header, which nobody signs."""
         what = f"push of {printable(push.ref)[1:-1]} in {push.repo}"
-        asked = self._bell.ring(push, signature, what)
+        asked = self._bell.ring(push, None if delivery is None else f"{delivery[:LONGEST_ID]} {signature}", what)
         if asked is None:
             return 202, "this delivery came before; nothing was started"
         log.debug("webhook: %s: %d jobs ask GitHub", what, asked)

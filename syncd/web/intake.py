@@ -1,13 +1,14 @@
 """How much of a request is taken in, and for how long: bounds on what anybody can make us hold who has proven nothing yet.
 
 Promises: only the webhook's path takes a body of any size, of GitHub's largest at most, and only where its length is told beforehand; all
-bodies together stay under a bound too; a request that is not whole some seconds after its first byte is closed, however it drips. waitress
-keeps what is larger than half a megabyte in a temporary file.
+bodies together stay under a bound too; a request that is not whole some seconds after its first byte is closed, however it drips, and
+sooner where many are waited for, so that who means well gets a place. waitress keeps what is larger than half a megabyte in a temporary file.
 """
 
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,10 @@ from waitress.utilities import Error
 from syncd.github.webhook import LARGEST_BYTES
 
 WHOLE_SECONDS = 10.0  # GitHub gives a delivery up after so long
+CONNECTIONS = 100
+CROWD = 60  # connections that are waited for, some of which could be waited for in vain
+CROWDED_SECONDS = 1.0
+QUIET_SECONDS = 60.0
 LARGE_BYTES = 1 << 20
 AT_ONCE_BYTES = 4 * LARGEST_BYTES  # of large bodies under way; who comes then is told to come again
 
@@ -46,19 +51,20 @@ def channel_class(path: str | None, channels: Mapping[int, Any]) -> type[HTTPCha
     class Channel(HTTPChannel):  # type: ignore[misc]
         parser_class = Parser
         request: Any = None
-        began: tuple[object, float] | None = None
+        began: object = None  # the request that is coming in
+
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            self.since = time.monotonic()  # when it began to come in, or when the last one was whole
+            super().__init__(*arguments, **named)
 
         def received(self, data: bytes) -> bool:
             taken: bool = super().received(data)
-            request = self.request
-            if request is None:
-                self.began = None
-            elif self.began is None or self.began[0] is not request:
-                self.began = request, time.monotonic()
+            if self.request is None or self.request is not self.began:
+                self.began, self.since = self.request, time.monotonic()
             return taken
 
         def handle_close(self) -> None:
-            request, self.request, self.began = self.request, None, None
+            request, self.request = self.request, None
             super().handle_close()
             if request is not None:
                 request.close()
@@ -66,13 +72,34 @@ def channel_class(path: str | None, channels: Mapping[int, Any]) -> type[HTTPCha
     return Channel
 
 
-def close_overdue(channels: Mapping[int, Any]) -> None:
-    """Connections whose request should have been whole by now end at the next turn of the loop."""
-    now = time.monotonic()
-    for one in list(channels.values()):
-        began = getattr(one, "began", None)
-        if began is not None and now - began[1] > WHOLE_SECONDS and not one.requests:
+def close_overdue(channels: Mapping[int, Any]) -> bool:
+    """Connections whose request should have been whole by now end at the next turn of the loop; in a crowd those too that only wait for one.
+
+    True in a crowd: then the next turn should come soon.
+    """
+    now, waiting = time.monotonic(), [one for one in list(channels.values()) if hasattr(one, "since") and not one.requests]
+    crowded = len(waiting) > CROWD
+    for one in waiting:
+        if (crowded or one.request is not None) and now - one.since > (CROWDED_SECONDS if crowded else WHOLE_SECONDS):
             one.will_close = True
+    return crowded
+
+
+class Seldom(logging.Filter):
+    """What waitress says of each crowd is said once a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now, text = time.monotonic(), str(record.msg)
+        if not text.startswith("total open connections"):
+            return True
+        if now - self._said.get(text, -QUIET_SECONDS) < QUIET_SECONDS:
+            return False
+        self._said[text] = now
+        return True
 
 
 def _held(channel: Any) -> int:
@@ -81,4 +108,4 @@ def _held(channel: Any) -> int:
     return sum(one.content_length for one in requests if one.content_length > LARGE_BYTES and one.error is None)
 
 
-__all__ = ["channel_class", "close_overdue"]
+__all__ = ["CONNECTIONS", "Seldom", "channel_class", "close_overdue"]

@@ -78,7 +78,8 @@ def _of_process(readings: Readings) -> Iterator[tuple[Metric, list[Sample]]]:
     yield TOLD, [({"endpoint": one.endpoint, "outcome": outcome}, getattr(one, outcome)) for one, outcome in told]
     yield WAITING, [({"endpoint": one.endpoint}, one.waiting) for one in readings.deliveries]
     if readings.heard is not None:
-        yield DELIVERIES, [({"outcome": outcome}, readings.heard.counts.get(outcome, 0)) for outcome in HEARD_OUTCOMES]
+        here = readings.life is not None and readings.life.heard is not None
+        yield DELIVERIES, [({"outcome": outcome}, readings.heard.counts.get(outcome, 0)) for outcome in HEARD_OUTCOMES] if here else []
         yield DELIVERED, [({}, _seconds(readings.heard.last_at))]
     if readings.life is not None:
         yield from _of_life(readings.life, [one.job.name for one in readings.jobs])

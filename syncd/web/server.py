@@ -21,15 +21,16 @@ from syncd.web.app import make_app
 from syncd.web.board import Board
 from syncd.web.doors import open_doors
 from syncd.web.hook import Hook
-from syncd.web.intake import channel_class, close_overdue
+from syncd.web.intake import CONNECTIONS, Seldom, channel_class, close_overdue
 
 log = logging.getLogger(__name__)
 logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it would say of each request that it has to wait
+logging.getLogger("waitress").addFilter(Seldom())
 
 THREADS = 4
-CONNECTIONS = 100
 IDLE_SECONDS = 30
 LOOP_SECONDS = 1.0
+CROWDED_LOOP_SECONDS = 0.1
 LARGEST_HEAD = 16 << 10
 LARGEST_BODY = 64 << 10  # nothing here takes a body, save the webhook
 STOP_SECONDS = 5.0
@@ -81,9 +82,10 @@ class Web:
         self._doors.close()
 
     def _work(self) -> None:
+        crowded = False
         while not self._stop.is_set():
-            wasyncore.loop(timeout=LOOP_SECONDS, use_poll=True, map=self._map, count=1)
-            close_overdue(self._map)
+            wasyncore.loop(timeout=CROWDED_LOOP_SECONDS if crowded else LOOP_SECONDS, use_poll=True, map=self._map, count=1)
+            crowded = close_overdue(self._map)
 
 
 def _reader(ref: SecretRef, environ: Mapping[str, str], what: str) -> Callable[[], Secret]:

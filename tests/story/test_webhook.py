@@ -58,8 +58,9 @@ def post(web: Web, event: Any, kind: str = "push", **more: Any) -> tuple[int, st
 
 def test_a_signed_push_rings_once_and_its_repetition_does_not(board: FixedBoard) -> None:
     with listening(board) as web:
-        assert post(web, EVENT) == (202, "1 job asks GitHub now\n")
-        assert post(web, EVENT) == post(web, EVENT, guid="another") == (202, "this delivery came before; nothing was started\n")
+        assert post(web, EVENT, guid="one") == (202, "1 job asks GitHub now\n") == post(web, EVENT, guid="another"), "who sends his own need not make each one different"
+        assert post(web, EVENT, guid="one") == (202, "this delivery came before; nothing was started\n")
+        assert post(web, {**EVENT, "before": "b" * 40}, guid="one")[1].startswith("1 job"), "an id that somebody has used up takes nothing from the delivery that bears it"
         assert post(web, None, body=as_form(EVENT), content_type="application/x-www-form-urlencoded")[0] == 202
         board.bell.followers = 0
         assert post(web, {**EVENT, "ref": "refs/heads/a\u202eb"}) == (202, "push of refs/heads/a\\u202eb in acme/infra: no job follows that\n")
@@ -264,3 +265,20 @@ def test_closing_in_the_middle_of_a_delivery_leaves_nothing_open(board: FixedBoa
         while any(intake._held(channel) for channel in list(web._map.values())):
             assert time.monotonic() < ends
             time.sleep(0.01)
+
+
+def test_hundreds_of_connections_that_bring_nothing_give_way_to_a_delivery_that_does(board: FixedBoard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """More than the listener takes, and none of them overdue by itself."""
+    monkeypatch.setattr(intake, "WHOLE_SECONDS", 1e9)
+    monkeypatch.setattr(intake, "CROWDED_SECONDS", 0.2)
+    begun = (b"", b"POST /github HTTP/1.1\r\nX: ", b"POST /github HTTP/1.1\r\nContent-Length: 1000000\r\n\r\nx")
+    with listening(board) as web:
+        crowd = [socket.create_connection(("127.0.0.1", port_of(web)), timeout=60) for _ in range(3 * intake.CONNECTIONS)]
+        for number, one in enumerate(crowd):
+            one.sendall(begun[number % 3])
+        assert post(web, EVENT)[0] == 202
+        for one in crowd:
+            one.close()
+    assert [record.getMessage() for record in caplog.records if "connection limit" in record.getMessage() and record.levelno >= logging.WARNING] in (
+        [], ["total open connections reached the connection limit, no longer accepting new connections"],
+    ), "said once a minute, by whichever test was first"  # fmt: skip

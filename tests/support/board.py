@@ -27,12 +27,12 @@ class Belfry:
     """A bell that writes down what it hears. `followers` is how many jobs each push starts."""
 
     followers: int = 1
-    rung: list[tuple[Push, str, str]] = field(default_factory=list)
+    rung: list[tuple[Push, str | None, str]] = field(default_factory=list)
     passed: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
-    def ring(self, push: Push, mark: str, what: str) -> int | None:
-        known = mark in [before for _, before, _ in self.rung]
+    def ring(self, push: Push, mark: str | None, what: str) -> int | None:
+        known = mark is not None and mark in [before for _, before, _ in self.rung]
         self.rung.append((push, mark, what))
         return None if known else self.followers
 

@@ -33,11 +33,11 @@ def readings(name: str = "nginx") -> Readings:
     state = JobState(last_run_at=AT, last_success_at=AT - timedelta(hours=1), drifted=2, hook_owed=True)
     life = Life(
         AT, runs={(name, "changed"): 3, ("gone", "failed"): 1}, seconds={name: 0.8125}, requests={("ops", 304): 12, ("ops", 200): 4}, expiries={"ops": AT}, skew_seconds=-0.5,
-        reload_successful=False,
+        reload_successful=False, heard=Heard(AT, "ping", counts={"asked": 3}),
     )  # fmt: skip
     reading = JobReading(job, state, "failing", 7, None, interval_seconds=300.0)
     told = (Delivery("env:HOOK_URL", waiting=1, sent=4, failed=2),)
-    return Readings(AT, (reading,), {"ops": BudgetView(5000, 4786, AT), "fresh": BudgetView(None, None, None)}, life, deliveries=told, heard=Heard(AT, "ping", counts={"asked": 3}))
+    return Readings(AT, (reading,), {"ops": BudgetView(5000, 4786, AT), "fresh": BudgetView(None, None, None)}, life, deliveries=told, heard=life.heard)
 
 
 def samples(text: str) -> dict[str, str]:
@@ -72,6 +72,7 @@ def test_a_counter_begins_at_zero_for_every_outcome_and_forgets_jobs_that_are_go
 def test_what_is_not_known_is_left_out_instead_of_invented() -> None:
     found = exposition(readings())
     assert "fresh" not in found
+    assert "syncd_webhook_deliveries_total" not in exposition(Readings(AT, (), {}, Life(AT), heard=Heard(AT))), "a one-shot hears nothing"
     bare = exposition(Readings(AT, (), {}, None))
     assert [line.split("{")[0] for line in bare.splitlines()] == [line.split("{")[0] for line in bare.splitlines() if "syncd_build_info" in line]
 
