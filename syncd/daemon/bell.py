@@ -67,7 +67,7 @@ class Bell:
         with self._guard:
             self._count("ignored", what)
 
-    def refuse(self, why: str) -> None:
+    def refuse(self, why: str | None) -> None:
         with self._guard:
             self._count("refused", why)
 
@@ -93,11 +93,11 @@ class Bell:
             self._expected.pop(job, None)
         return True
 
-    def _count(self, outcome: str, what: str = "") -> None:
+    def _count(self, outcome: str, what: str | None = None) -> None:
         heard, now = self._heard, self._clock.now()
         counts = {**heard.counts, outcome: heard.counts.get(outcome, 0) + 1}
         if outcome == "refused":
-            self._heard = replace(heard, refused_at=now, refused_why=what, counts=counts)
+            self._heard = replace(heard, refused_at=now, refused_why=what, counts=counts) if what is not None else replace(heard, counts=counts)
         else:
             self._heard = replace(heard, last_at=now, last_what=what or heard.last_what, counts=counts)
 

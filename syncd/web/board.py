@@ -19,8 +19,8 @@ class Bell(Protocol):
     def pass_by(self, what: str) -> None:
         """A signed delivery from which nothing follows."""
 
-    def refuse(self, why: str) -> None:
-        """A delivery was refused."""
+    def refuse(self, why: str | None) -> None:
+        """A delivery was refused. `why` is None where it was hardly GitHub's."""
 
 
 class Board(Protocol):

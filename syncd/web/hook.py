@@ -22,6 +22,7 @@ from syncd.web.board import Bell
 log = logging.getLogger(__name__)
 
 CHUNK = 64 << 10
+GITHUBS_AGENT = "GitHub-Hookshot/"  # docs "Webhook events and payloads": the User-Agent of every delivery
 LONGEST_ID = 64  # GitHub's have 36 characters
 QUIET_SECONDS = 60.0  # between two lines of one kind in the log
 
@@ -44,11 +45,11 @@ class Hook:
             self._say(f"{error.message}{f' → {error.hint}' if error.hint else ''}")
             return 503, "the secret can't be read; syncd's own log says why"
         if refusal is not None:
-            return self._refuse(refusal)
+            return self._refuse(refusal, header("User-Agent"))
         body.seek(0)
         found = read(header("X-GitHub-Event"), header("Content-Type"), body.read())
         if isinstance(found, Refusal):
-            return self._refuse(found)
+            return self._refuse(found, header("User-Agent"))
         return self._other(found) if isinstance(found, Other) else self._push(found, header("X-GitHub-Delivery"), given or "")
 
     def _push(self, push: Push, delivery: str | None, signature: str) -> tuple[int, str]:
@@ -57,21 +58,24 @@ class Hook:
         asked = self._bell.ring(push, None if delivery is None else f"{delivery[:LONGEST_ID]} {signature}", what)
         if asked is None:
             return 202, "this delivery came before; nothing was started"
-        log.debug("webhook: %s: %d jobs ask GitHub", what, asked)
-        if asked:
-            return 202, f"{asked} job{'s ask' if asked > 1 else ' asks'} GitHub now"
-        return 202, f"{what}: {'a deletion starts nothing' if push.deleted else 'no job follows that'}"
+        follows = f"{asked} job{'s ask' if asked > 1 else ' asks'} GitHub now" if asked else "a deletion starts nothing" if push.deleted else "no job follows that"
+        log.debug("webhook: %s: %s", what, follows)
+        return 202, follows if asked else f"{what}: {follows}"
 
     def _other(self, other: Other) -> tuple[int, str]:
         self._bell.pass_by(other.event)
         return (200, "pong") if other.event == "ping" else (202, f"nothing here waits for the event {other.event}")
 
-    def _refuse(self, refusal: Refusal) -> tuple[int, str]:
-        self._bell.refuse(refusal.text)
-        self._say(refusal.text)
+    def _refuse(self, refusal: Refusal, agent: str | None) -> tuple[int, str]:
+        """Whatever tries every address of the network is refused too, and is no news; what calls itself GitHub may be."""
+        theirs = (agent or "").startswith(GITHUBS_AGENT)
+        self._bell.refuse(refusal.text if theirs else None)
+        self._say(refusal.text, logging.WARNING if theirs else logging.DEBUG)
         return refusal.status, f"refused: {refusal.text}"
 
-    def _say(self, why: str) -> None:
+    def _say(self, why: str, level: int = logging.WARNING) -> None:
+        if not log.isEnabledFor(level):
+            return
         now = self._monotonic()
         with self._guard:
             last, untold = self._said.get(why, (None, 0))
@@ -79,7 +83,7 @@ class Hook:
                 self._said[why] = (last, untold + 1)
                 return
             self._said[why] = (now, 0)
-        log.warning("a delivery to the webhook was refused%s: %s", f", as {untold} before it" if untold else "", why)
+        log.log(level, "a delivery to the webhook was refused%s: %s", f", as {untold} before it" if untold else "", why)
 
 
 def _chunks(body: BinaryIO) -> Iterator[bytes]:

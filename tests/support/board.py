@@ -29,7 +29,7 @@ class Belfry:
     followers: int = 1
     rung: list[tuple[Push, str | None, str]] = field(default_factory=list)
     passed: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
+    refused: list[str | None] = field(default_factory=list)
 
     def ring(self, push: Push, mark: str | None, what: str) -> int | None:
         known = mark is not None and mark in [before for _, before, _ in self.rung]
@@ -39,7 +39,7 @@ class Belfry:
     def pass_by(self, what: str) -> None:
         self.passed.append(what)
 
-    def refuse(self, why: str) -> None:
+    def refuse(self, why: str | None) -> None:
         self.refused.append(why)
 
 

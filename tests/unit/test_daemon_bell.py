@@ -165,5 +165,7 @@ def test_what_was_heard_last_is_told_with_its_time() -> None:
     heard = tower.bell.heard()
     assert (heard.last_what, heard.trouble, heard.counts) == ("a push", "not ours", {"ignored": 1, "refused": 1})
     tower.clock.advance(60)
+    tower.bell.refuse(None)
+    assert tower.bell.heard().refused_at == heard.refused_at and tower.bell.heard().counts["refused"] == 2, "somebody who is hardly GitHub"
     tower.bell.pass_by("ping")
     assert tower.bell.heard().trouble is None and tower.bell.heard().last_what == "ping" and tower.bell.heard().last_at == tower.clock.now()
