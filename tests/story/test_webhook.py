@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import os
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,10 +24,12 @@ from syncd.github.webhook import LARGEST_BYTES, Push
 from syncd.models import SecretRef
 from syncd.web import intake
 from syncd.web.server import LARGEST_BODY, Web
+from tests.fuzz.harness import mutated
 from tests.story.test_web import ask
 from tests.support.board import FixedBoard
 from tests.support.push import SECRET, as_form, deliver, headers_of, push_event, signature
 
+HTTP_REQUESTS = int(os.environ.get("SYNCD_HTTP_REQUESTS", "200"))
 A = "a" * 40
 EVENT = push_event("acme/infra", A)
 KNOWN = {"HOOK": SECRET, "WEB": "correct horse battery"}
@@ -282,3 +286,33 @@ def test_hundreds_of_connections_that_bring_nothing_give_way_to_a_delivery_that_
     assert [record.getMessage() for record in caplog.records if "connection limit" in record.getMessage() and record.levelno >= logging.WARNING] in (
         [], ["total open connections reached the connection limit, no longer accepting new connections"],
     ), "said once a minute, by whichever test was first"  # fmt: skip
+
+
+def test_whatever_bytes_come_in_the_listener_answers_in_http_or_not_at_all_and_lives(board: FixedBoard, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Mutated requests (SYNCD_HTTP_REQUESTS of them), each over a connection of its own: no answer of 500, and only what is signed rings."""
+    body, form = json.dumps(EVENT).encode(), as_form(EVENT)
+    seeds = []
+    for one, kind, content in ((body, "push", "application/json"), (form, "push", "application/x-www-form-urlencoded"), (b"{}", "ping", "application/json")):
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers_of(one, kind, content_type=content).items())
+        seeds.append(f"POST /github HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: {len(one)}\r\n\r\n".encode() + one)
+    seeds += [b"POST /github HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic eDp4\r\n\r\n", seeds[2] * 2]
+    seen: Counter[int] = Counter()
+    with listening(board, f"unix:{tmp_path}/web.sock") as web:  # so many ports no machine has
+        for number, data in enumerate(mutated(seeds, HTTP_REQUESTS)):
+            with socket.socket(socket.AF_UNIX) as raw:
+                raw.settimeout(60)
+                raw.connect(f"{tmp_path}/web.sock")
+                with suppress(OSError):  # it may have said enough before we have
+                    raw.sendall(data)
+                    raw.shutdown(socket.SHUT_WR)
+                found = b""
+                with suppress(ConnectionResetError):
+                    while chunk := raw.recv(65536):
+                        found += chunk
+            assert found == b"" or (found.startswith(b"HTTP/1.") and found[9:12].isdigit()), (number, data, found)
+            seen[int(found[9:12] or b"0")] += 1
+        assert ask(web, "/healthz").status == 200
+    assert 500 not in seen and {200, 202, 400, 401} <= set(seen), seen
+    assert all((push.repo, push.ref) == ("acme/infra", "refs/heads/main") for push, _, _ in board.bell.rung) and board.bell.rung
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR], "no traceback"
+    print(f"{sum(seen.values())} requests:", *(f"{count} x {status or 'no answer'}" for status, count in seen.most_common()))
