@@ -104,6 +104,16 @@ def translated(what: str) -> Iterator[None]:
         raise trouble(what, place or "what is mirrored here", error) from error
 
 
+@contextmanager
+def unless_another_made(path: str) -> Iterator[None]:
+    """Makes the operator's folder `path` inside; that another job has made it just now is no failure, and then it is that one's to remove."""
+    try:
+        yield
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+
+
 def trouble(what: str, path: str, error: OSError) -> MirrorError:
     """The kernel's refusal as an error that names what to do about it."""
     reason = error.strerror or str(error)

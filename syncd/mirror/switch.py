@@ -26,7 +26,7 @@ from syncd.engine.ports import Applied, Blobs, Mirror, Outcome, Target
 from syncd.errors import ChangedUnderneathError, MirrorError, UnsafePathError
 from syncd.mirror.carry import Carrying, Instead, names_in, owner_of, shares_blocks, sizes
 from syncd.mirror.disk import DiskMirror, folders_to_make
-from syncd.mirror.folders import OPEN_BELOW, OPEN_FOLDER, TREE, translated
+from syncd.mirror.folders import OPEN_BELOW, OPEN_FOLDER, TREE, translated, unless_another_made
 from syncd.mirror.kernel import syncfs
 from syncd.mirror.leftovers import PREFIX
 from syncd.mirror.looks import refuse_lockout
@@ -182,17 +182,19 @@ class SwitchedMirror:
     def _make_parent(self, actions: Sequence[Action], looks: Mapping[str, Entry]) -> tuple[str, ...]:
         """The folder of the link stands; those that had to be made for it."""
         usual = next((action.want.dir_mode for action in actions if action.want is not None), 0o755)
-        missing = []
+        missing, made = [], list[str]()
         path = self._parent
         while not os.path.isdir(path):
             missing.append(path)
             path = posixpath.dirname(path) or "/"
         for path in reversed(missing):
             mode = looks[path].dir_mode if path in looks else usual
-            os.mkdir(path, mode)
-            os.chmod(path, mode)
+            with unless_another_made(path):
+                os.mkdir(path, mode)
+                made.insert(0, path)
+                os.chmod(path, mode)
             _sync_folder(posixpath.dirname(path) or "/")
-        return tuple(missing)
+        return tuple(made)
 
     def _build(
         self, parent: int, name: str, live: str | None, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry]

@@ -20,7 +20,7 @@ from functools import partial
 from syncd.engine.ports import Applied, Blobs, Outcome
 from syncd.errors import ChangedUnderneathError, MirrorError
 from syncd.mirror.files import fsync_folder, ident, own, stat_at, unlink_if_there, write_new
-from syncd.mirror.folders import NOT_THERE, Missing, descend, opened, step_down, trouble
+from syncd.mirror.folders import NOT_THERE, Missing, descend, opened, step_down, trouble, unless_another_made
 from syncd.mirror.kernel import rename_into_nothing, syncfs
 from syncd.mirror.leftovers import PREFIX, above, drop
 from syncd.mirror.looks import change_folder
@@ -154,6 +154,9 @@ class Batch:
             pass
         try:
             os.mkdir(name, 0o700, dir_fd=folder)
+        except FileExistsError:
+            os.fsync(folder)
+            return step_down(folder, name, path)  # another job has made it just now: it is that one's to remove
         except OSError as error:
             raise trouble("make the folder", path, error) from error
         self.made.append(path)
@@ -183,9 +186,10 @@ class Batch:
         for path in reversed(missing):
             mode = self.looks.get(path, entry).dir_mode
             try:
-                os.mkdir(path, mode)
-                self.made.append(path)
-                os.chmod(path, mode)
+                with unless_another_made(path):
+                    os.mkdir(path, mode)
+                    self.made.append(path)
+                    os.chmod(path, mode)
                 fsync_folder(posixpath.dirname(path))
             except OSError as error:
                 raise trouble("make the folder", path, error) from error

@@ -213,3 +213,37 @@ def test_a_file_that_becomes_a_folder_and_back(hub: Stand) -> None:
     hub.repo.commit({"nginx/sites": None, "nginx/sites/b/c.conf": "deep\n"})
     assert hub.sync().code == 0
     assert hub.tree() == {"nginx.conf": b"one\n", "sites/b/c.conf": b"deep\n"}
+
+
+@pytest.mark.parametrize(("publish", "name"), [("files", "above"), ("files", "sites"), ("symlink", "above")])
+def test_a_folder_that_another_makes_at_the_same_moment_is_no_failure(hub: Stand, monkeypatch: pytest.MonkeyPatch, publish: str, name: str) -> None:
+    """Two jobs of one folder begin together; who comes second finds it there."""
+    real, came = os.mkdir, list[str]()
+
+    def mkdir(path: str, *arguments: int, **more: int) -> None:
+        if Path(path).name == name and not came:
+            came.append(path)
+            real(path, *arguments, **more)
+        real(path, *arguments, **more)
+
+    to = hub.folder / "above" / "it"
+    hub.write_config(publish=publish, paths=[{"from": "nginx/", "to": f"{to}/"}])
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    done = hub.sync()
+    assert came and done.code == 0, done.err
+    assert (to / "sites/a.conf").read_text() == "a\n"
+
+
+def test_a_file_that_comes_where_a_folder_is_being_made_is_named(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, to = os.mkdir, hub.folder / "above"
+
+    def mkdir(path: str, *arguments: int, **more: int) -> None:
+        if Path(path).name == "above":
+            to.write_text("somebody's\n")
+        real(path, *arguments, **more)
+
+    hub.write_config(paths=[{"from": "nginx/", "to": f"{to}/"}])
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    done = hub.sync()
+    assert done.code == 1 and str(to) in done.job["error"]["message"]
+    assert to.read_text() == "somebody's\n"
