@@ -31,11 +31,13 @@ def hub(tmp_path: Path) -> Iterator[Stand]:
         yield made
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under `--dist loadgroup` what needs more than this user's rights runs one after another, beside what names a group of its own."""
+    """Under `--dist loadgroup` one process alone boots the machine of the systemd tests, and what rests for minutes begins first."""
     for item in items:
-        if any(item.get_closest_marker(name) for name in ("root", "systemd", "chromium", "postgresql")) and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group("one by one"))
+        if item.get_closest_marker("systemd"):
+            item.add_marker(pytest.mark.xdist_group("machine"))
+    items.sort(key=lambda item: not any(mark.args == ("at rest",) for mark in item.iter_markers("xdist_group")))
 
 
 @pytest.fixture
