@@ -47,6 +47,8 @@ def channel_class(path: str | None, channels: Mapping[int, Any]) -> type[HTTPCha
             self.adj.max_request_body_size = LARGEST_BYTES + 1  # waitress refuses what is as long as this
             if LARGE_BYTES < self.content_length <= LARGEST_BYTES and sum(map(_held, list(channels.values()))) > AT_ONCE_BYTES:  # this one counted
                 self.error, self.completed = _Busy("other large deliveries are being taken in; deliver it again"), True
+            if self.error is not None or self.content_length > LARGEST_BYTES:
+                self.expect_continue = False  # else waitress would ask for it, and take it in all the same
 
     class Channel(HTTPChannel):  # type: ignore[misc]
         parser_class = Parser

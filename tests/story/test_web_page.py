@@ -16,7 +16,7 @@ import pytest
 from syncd.config.model import Web as WebConfig
 from syncd.engine.ports import JobState
 from syncd.models import PathRule
-from syncd.readings import Readings
+from syncd.readings import Heard, Readings
 from syncd.recent import RecentChange, RecentRun
 from syncd.web.server import Web
 from tests.support.board import FixedBoard
@@ -42,7 +42,8 @@ class Wild(FixedBoard):
         bad = JobState(failures=1, last_error_kind="hook", last_error=f"validate exited 1\n{LONG * 3}\n<img src=x onerror=alert(1)>")
         jobs = [replace(one, job=long_job, state=bad, word="failing")]
         jobs += [replace(one, job=replace(one.job, name=word), word=word, state=replace(one.state, drifted=word == "drift", last_success_at=now)) for word in ("drift", "never", "in_step")]
-        return replace(plain, at=now, jobs=(*jobs, replace(one, word="paused", state=replace(one.state, paused_reason="moving", last_run_at=now - timedelta(days=3)))))
+        heard = Heard(now, f"push of refs/heads/{LONG} in acme/{LONG[:90]}", now, "its signature was not made with the secret that web.webhook.secret names")
+        return replace(plain, at=now, heard=heard, jobs=(*jobs, replace(one, word="paused", state=replace(one.state, paused_reason="moving", last_run_at=now - timedelta(days=3)))))
 
 
 @pytest.fixture

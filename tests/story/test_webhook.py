@@ -179,6 +179,7 @@ def test_a_push_as_large_as_github_makes_them_is_taken_and_a_larger_one_refused_
         head = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
         assert sent(web, head % (b"/github", LARGEST_BYTES + 1)).split()[1] == b"413"
         assert sent(web, head % (b"/", LARGEST_BODY + 1)).split()[1] == b"413", "anywhere else a body stays small"
+        assert sent(web, (head % (b"/github", LARGEST_BYTES + 1)).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")).split()[1] == b"413", "nor is it asked for"
         chunked = b"POST /github HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         assert sent(web, chunked, b"%x\r\n%s\r\n" % (LARGEST_BODY, b"x" * LARGEST_BODY)).split()[1] == b"413", "so does one whose length nobody told"
 
@@ -193,6 +194,7 @@ def test_many_large_bodies_at_once_are_not_taken_in_and_small_ones_pass_them_by(
             answers: list[bytes] = []
             while not answers or answers[-1] != b"503":  # those above are taken in by one thread, in whatever order they come
                 answers.append(sent(web, head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")).split()[1])
+            assert sent(web, head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\nExpect: 100-continue\r\n\r\n")).split()[1] == b"503"
             assert post(web, EVENT)[0] == 202
             for one in waiting:
                 one.setblocking(False)
