@@ -19,13 +19,14 @@ from syncd.clock import Clock
 from syncd.daemon.backoff import between_pushes
 from syncd.daemon.board import Card
 from syncd.daemon.queue import Queue
-from syncd.errors import LockedError, StoppedError
+from syncd.errors import LockedError, NotFoundError, StoppedError
 from syncd.github.webhook import Push
 from syncd.models import RunReport, RunStatus, Trigger
 from syncd.readings import Heard
 
 LOG = logging.getLogger("syncd.daemon")
 LOOKS_SECONDS = (2.0, 8.0)  # after a run that found nothing new though something was pushed; then the next turn finds it
+NO_REF = (409, 422)  # docs "Get a commit": an empty repository, a ref that does not resolve; a path that is missing is no lag
 REMEMBERED_SECONDS = 3600.0
 REMEMBERED = 4096  # deliveries
 
@@ -111,8 +112,7 @@ class Bell:
             expected = self._expected.get(report.job)
             if expected is None or (report.started_at is not None and report.started_at < expected.since):
                 return  # it began before the push
-            in_vain = report.error is None and report.status is RunStatus.UNCHANGED and report.commit is not None and report.commit != expected.commit
-            if not in_vain or expected.looks == len(LOOKS_SECONDS):
+            if not _in_vain(report, expected.commit) or expected.looks == len(LOOKS_SECONDS):
                 del self._expected[report.job]
                 return
             pause = LOOKS_SECONDS[expected.looks]
@@ -124,6 +124,13 @@ class Bell:
         with self._guard:
             self._due.pop(job, None)
             self._expected.pop(job, None)
+
+
+def _in_vain(report: RunReport, commit: str) -> bool:
+    """Did GitHub answer as if nobody had pushed: the head of before, or no such ref in a repository that has one now?"""
+    if isinstance(report.error, NotFoundError):
+        return report.error.status in NO_REF
+    return report.error is None and report.status is RunStatus.UNCHANGED and report.commit not in (None, commit)
 
 
 __all__ = ["Bell"]

@@ -122,6 +122,17 @@ def test_where_the_answer_is_an_older_commit_it_is_looked_at_again_twice_at_most
     assert ticks[0] < ticks[1]
 
 
+def test_a_ref_that_was_just_made_and_is_not_there_yet_is_looked_for_again_and_a_path_that_is_missing_is_not() -> None:
+    for status, looks in ((422, len(LOOKS_SECONDS)), (409, len(LOOKS_SECONDS)), (404, 0), (None, 0)):
+        tower, runs = Tower("one"), 0
+        tower.ring()
+        for _ in range(100):
+            hold = Hold(runs + 1, tower.clock.monotonic() + 3600)
+            runs += tower.run(None, RunStatus.FAILED, NotFoundError("there is no such thing", status=status), hold) is not None
+            tower.clock.advance(0.5)
+        assert runs == 1 + looks, status
+
+
 def test_an_answer_that_is_the_pushed_commit_or_news_of_any_kind_ends_the_looking() -> None:
     for commit, status, error in ((NEW, RunStatus.UNCHANGED, None), (OLD, RunStatus.CHANGED, None), (OLD, RunStatus.FAILED, NotFoundError("x", status=404)), (None, RunStatus.SKIPPED, None)):
         tower = Tower("one")
