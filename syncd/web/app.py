@@ -44,6 +44,7 @@ def make_app(board: Board, password: Callable[[], Secret] | None, only_local_nam
     Host header names this machine's loopback. `show_diffs`: the page may show lines of files that everybody may read. `hook` is asked for
     neither password nor name: what it takes is signed."""
     app = Flask(__name__)
+    app.url_map.merge_slashes = False  # two slashes are another path, and not a redirect
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
     @app.before_request
