@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from syncd.engine.ports import JobState, Target
 from syncd.models import Action, Drift, Entry, Job, Kind, Local, Recorded, Standing, Verb
@@ -25,11 +25,13 @@ class Folders:
     @classmethod
     def of(cls, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded], ours: Collection[str], state: JobState) -> Folders:
         """`ours` may hold a folder that has become a file meanwhile, and becomes one again: as long as the ledger knows the file, it is none."""
-        known = [folder for folder in ours if folder not in recorded]
-        return cls(wished(remote, known), wished(set_of(recorded), known), frozenset(state.folders_waiting))
+        known, last = [folder for folder in ours if folder not in recorded], set_of(recorded)
+        now = wished(remote, known)
+        return cls(now, now if last == remote else wished(last, known), frozenset(state.folders_waiting))
 
 
 NONE = Folders()
+NEEDED = 0o500  # to enter a folder and list it
 
 
 def wished(entries: Mapping[str, Entry], made: Collection[str]) -> dict[str, Entry]:
@@ -40,17 +42,20 @@ def wished(entries: Mapping[str, Entry], made: Collection[str]) -> dict[str, Ent
     is below: it gets the mode, and never another owner.
     """
     folders = frozenset(made).difference(entries)
-    looks = {(path[: path.rfind("/")], entry.root, entry.dir_mode, entry.uid, entry.gid) for path, entry in entries.items()} if folders else set()
+    if not folders:
+        return {}
     best: dict[str, tuple[tuple[int, ...], Entry]] = {}
-    for parent, root, mode, uid, gid in looks:
+    climbed: set[tuple[str, str, int, int | None, int | None]] = set()
+    for parent, root, mode, uid, gid in {(path[: path.rfind("/")], entry.root, entry.dir_mode, entry.uid, entry.gid) for path, entry in entries.items()}:
         start, folder = root.rstrip("/") + "/", parent
-        while len(folder) > 1:
+        while folder and (step := (folder, root, mode, uid, gid)) not in climbed:
+            climbed.add(step)
             if folder in folders:
                 inside = folder.startswith(start)
                 rank = (not inside, -len(root) if inside else 0, mode, -1 if uid is None else uid, -1 if gid is None else gid)
                 if folder not in best or rank < best[folder][0]:
                     best[folder] = rank, _folder(mode, uid, gid, root) if inside else _folder(mode, None, None, posixpath.dirname(folder))
-            folder = posixpath.dirname(folder)
+            folder = folder[: folder.rfind("/")]
     return {folder: entry for folder, (_, entry) in sorted(best.items())}
 
 
@@ -74,9 +79,17 @@ def folder_steps(job: Job, folders: Folders, local: Mapping[str, Local | None]) 
     return [step for step in steps if step is not None]
 
 
+def opening_steps(job: Job, folders: Folders, local: Mapping[str, Local | None]) -> tuple[Action, ...]:
+    """What to do first about folders that keep us from seeing what is in them, because somebody took from their owner the right to enter; root is never kept out."""
+    unseen = [path for path, have in local.items() if have is not None and have.problem is not None]
+    steps = (step for step in (folder_steps(job, folders, local) if unseen else ()) if step.verb is Verb.MODE and step.expect is not None)
+    shut = (step for step in steps if step.expect is not None and step.expect.mode & NEEDED != NEEDED and any(path.startswith(f"{step.path}/") for path in unseen))
+    return tuple(replace(step, reason=f"{step.reason}; what is in it can be seen after that") for step in shut)
+
+
 def _step(job: Job, path: str, want: Entry, folders: Folders, have: Local | None) -> Action | None:
     """What to do about a folder of ours that holds something of the set; it is judged as a file's mode and owner are, by the same rules."""
-    if have is None or want.same_looks(have):
+    if have is None or have.problem is not None or want.same_looks(have):
         return None
     before, unfinished = folders.before.get(path), path in folders.waiting
     touched_here = not unfinished and (before is None or not before.same_looks(have))
@@ -91,4 +104,4 @@ def unfinished(steps: Iterable[Action], made: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({*made, *(action.path for action in steps if action.is_folder and not action.drifted)}))
 
 
-__all__ = ["NONE", "Folders", "folder_steps", "set_of", "targets", "unfinished", "wished"]
+__all__ = ["NONE", "Folders", "folder_steps", "opening_steps", "set_of", "targets", "unfinished", "wished"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 
 from syncd.clock import Clock, Patience
@@ -16,7 +16,7 @@ from syncd.engine.ahead import Ahead
 from syncd.engine.apply import Result as Walked
 from syncd.engine.apply import apply_plan, as_change, stage
 from syncd.engine.desired import Owner, desired, listed_at_most
-from syncd.engine.folders import Folders, targets, unfinished, wished
+from syncd.engine.folders import Folders, opening_steps, targets, unfinished, wished
 from syncd.engine.large import with_contents
 from syncd.engine.plan import make_plan
 from syncd.engine.ports import AppliedSet, Blobs, Head, HookEnd, Hooks, Intent, JobState, Mirror, Result, Source, Store, Target
@@ -25,7 +25,7 @@ from syncd.engine.staged import staged_files
 from syncd.engine.trust import accept, check_required
 from syncd.engine.withdraw import finish, keep_a_way_back
 from syncd.errors import BrakeError, HookFailedError, MirrorError, StoppedError, SyncdError, UntrustedError
-from syncd.models import Entry, Job, Lfs, Plan, Recorded, RunReport, RunStatus, Standing, Trigger, Verb
+from syncd.models import Entry, Job, Lfs, Local, Plan, Recorded, RunReport, RunStatus, Standing, Trigger, Verb
 
 ATTEMPTS = 3  # how often a run plans anew when somebody edits files under it
 
@@ -70,6 +70,7 @@ class Decision:
     refusal: HookFailedError | UntrustedError | None = None
     folders: frozenset[str] = frozenset()
     folders_taken: tuple[str, ...] = ()
+    opens: bool = False  # a folder of ours has been shut, and this only opens it: then there is more to see, and to decide
 
 
 def run_job(job: Job, house: House, patience: Patience, options: Options = Options()) -> RunReport:
@@ -140,11 +141,19 @@ def decide(job: Job, house: House, patience: Patience, options: Options, state: 
         folders = Folders.of(remote, recorded, ours, state)
         roots = {path: remote[path].root if path in remote else recorded[path].entry.root for path in remote.keys() | recorded.keys()}
         local = ahead.scan({path: Target(root, recorded.get(path)) for path, root in roots.items()} | targets(folders.wished))
+    shut = opening_steps(job, folders, local)
+    if not shut:
+        _refuse_unseen(job, roots.keys() - remote.keys(), local)
+    plan = Plan(shut, len(remote)) if shut else make_plan(job, remote, recorded, local, allow_delete, folders)
+    return Decision(commit, remote, recorded, plan, refusal, ours, folders_taken, opens=bool(shut))
+
+
+def _refuse_unseen(job: Job, dropped: Set[str], local: Mapping[str, Local | None]) -> None:
+    """Raises MirrorError for a place that can't be looked at, or that a link or file of somebody else's leads away from."""
     for path, have in local.items():
         if have is not None and have.problem is not None:
-            left = f"to leave what the job wrote there before and begin anew: syncd sync {job.name} --forget {job.name}" if path in roots and path not in remote else None
+            left = f"to leave what the job wrote there before and begin anew: syncd sync {job.name} --forget {job.name}" if path in dropped else None
             raise MirrorError(have.problem, path=path, hint=left or have.hint)
-    return Decision(commit, remote, recorded, make_plan(job, remote, recorded, local, allow_delete, folders), refusal, ours, folders_taken)
 
 
 def _head(job: Job, house: House, patience: Patience, ref: str | None) -> Head:
@@ -158,7 +167,7 @@ def _head(job: Job, house: House, patience: Patience, ref: str | None) -> Head:
 
 def _bring(job: Job, house: House, patience: Patience, options: Options, state: JobState, report: RunReport) -> tuple[RunReport, Result]:
     for attempt in range(1, ATTEMPTS + 1):
-        decision = decide(job, house, patience, options, state)
+        decision, state, report = _decided(job, house, patience, options, state, report)
         patience.check()
         stage(job, decision.commit, decision.plan, decision.remote, house.source, house.blobs, patience)
         report = _ask_validate(job, house, patience, decision, state, report)
@@ -170,6 +179,20 @@ def _bring(job: Job, house: House, patience: Patience, options: Options, state: 
             break
         state = _save_progress(job, house, report, walked, decision, state)
     return _conclude(job, report, decision, walked, state, options.back_to)
+
+
+def _decided(job: Job, house: House, patience: Patience, options: Options, state: JobState, report: RunReport) -> tuple[Decision, JobState, RunReport]:
+    """What is to be done, seen whole: folders of ours that somebody has shut are opened first, which the report then names."""
+    decision = decide(job, house, patience, options, state)
+    while decision.opens:
+        patience.check()
+        walked = _carry_out(job, house, replace(decision, recorded={}), hooks.beginning(job, state, report.started_at))
+        if walked.error is not None:
+            raise walked.error
+        state = _save_progress(job, house, report, walked, decision, state)
+        report = replace(report, changes=(*report.changes, *walked.changes))
+        decision = decide(job, house, patience, options, state)
+    return decision, state, report
 
 
 def _ask_validate(job: Job, house: House, patience: Patience, decision: Decision, state: JobState, report: RunReport) -> RunReport:
@@ -202,9 +225,10 @@ def _carry_out(job: Job, house: House, decision: Decision, state: JobState) -> W
 
 
 def _conclude(job: Job, report: RunReport, decision: Decision, walked: Walked, state: JobState, back_to: AppliedSet | None) -> tuple[RunReport, Result]:
-    changed = any(change.action is not Verb.KEEP for change in walked.changes)
+    changes = (*report.changes, *walked.changes)
+    changed = any(change.action is not Verb.KEEP for change in changes)
     report = replace(
-        report, status=RunStatus.CHANGED if changed else RunStatus.UNCHANGED, commit=decision.commit, changes=walked.changes,
+        report, status=RunStatus.CHANGED if changed else RunStatus.UNCHANGED, commit=decision.commit, changes=changes,
         bytes_written=walked.applied.bytes_written, files=decision.plan.files, drifted=decision.plan.drifted - _repaired(decision.plan, walked),
     )  # fmt: skip
     whole, error = walked.error is None, walked.error or decision.refusal
@@ -276,10 +300,11 @@ def _taken_over(job: Job, house: House, remote: Mapping[str, Entry], recorded: M
 
 
 def _save_progress(job: Job, house: House, report: RunReport, walked: Walked, decision: Decision, state: JobState) -> JobState:
-    """What the plan did before somebody got in its way is recorded; then the run plans anew."""
+    """What the plan did before somebody got in its way, or before all could be seen, is recorded; then the run plans anew."""
     after = replace(hooks.owing(job, state, report.started_at) if walked.changes else state, settled=False, hook_commit=None)
     after = replace(after, folders_waiting=_folders_waiting(decision, walked))
     partial = replace(report, status=RunStatus.FAILED, commit=decision.commit, changes=walked.changes, error=walked.error)
+    partial = partial if walked.error is not None else replace(partial, status=RunStatus.UNCHANGED, changes=())  # the run's own report will name them
     made, gone = (*decision.folders_taken, *walked.applied.folders_made), walked.applied.folders_removed
     house.store.record(job.name, Result(partial, walked.upserts, walked.removals, made, gone, after))
     return after

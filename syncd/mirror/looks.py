@@ -22,7 +22,7 @@ def change_folder(folder: int, name: str, path: str, want: Entry, expect: Local 
 
     Raises ChangedUnderneathError when it is not the one, or not as, `expect` says; MirrorError.
     """
-    found = look_at_folder(folder, name, path)
+    found = look_at_folder(folder, name, path, os.fstat(folder).st_dev)
     if found is None or found != expect:
         raise ChangedUnderneathError(f"{path} has changed since it was looked at", path=path, hint="the next run looks again")
     descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)

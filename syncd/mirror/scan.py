@@ -50,7 +50,7 @@ def scan(targets: Mapping[str, Target], devices: dict[str, int] | None = None) -
             devices[parent] = os.fstat(folder).st_dev
             for path in paths:
                 name, target = path[path.rfind("/") + 1 :], targets[path]
-                found[path] = look_at_folder(folder, name, path) if target.is_folder else look(folder, name, path, target.recorded)
+                found[path] = look_at_folder(folder, name, path, devices[parent]) if target.is_folder else look(folder, name, path, target.recorded)
         finally:
             os.close(folder)
     return found
@@ -85,13 +85,12 @@ def look(folder: int, name: str, path: str, recorded: Recorded | None) -> Local 
     return _local(found, Kind.DIRECTORY if stat.S_ISDIR(found.st_mode) else Kind.OTHER, None)
 
 
-def look_at_folder(folder: int, name: str, path: str) -> Local | None:
-    """Which folder `name` in the open `folder` is, its mode and owner. None where none stands that we could have made: nothing, a link, a
+def look_at_folder(folder: int, name: str, path: str, device: int) -> Local | None:
+    """Which folder `name` in the open `folder`, which is on `device`, is, its mode and owner. None where none stands that we could have made: nothing, a link, a
     file, the top of another file system. Times and size are left out, which change with what comes and goes in it.
     """
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        device = os.fstat(folder).st_dev
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -404,7 +404,7 @@ def _folder_at(path: str) -> Local | None:
     """What the mirror's scan says of a folder."""
     above = os.open(posixpath.dirname(path), OPEN_FOLDER)
     try:
-        return look_at_folder(above, posixpath.basename(path), path)
+        return look_at_folder(above, posixpath.basename(path), path, os.fstat(above).st_dev)
     finally:
         os.close(above)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ import pytest
 
 from syncd.errors import MirrorError
 from syncd.mirror import looks as looks_module
-from syncd.models import Action, Entry, Kind, Verb
+from syncd.models import Action, Drift, Entry, Job, Kind, RunStatus, Verb
 from syncd.store.store import SqliteStore
+from tests.fault.scene import Scene
+from tests.story.test_private_content import as_nobody
 from tests.support.stand import Result, Stand, signatures
 
 
@@ -280,6 +284,36 @@ def test_a_mode_that_would_keep_syncd_out_of_its_own_folders_is_refused_before_a
     looks_module.refuse_lockout([file], ("/srv/other",))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     looks_module.refuse_lockout([folder, file], ("/srv/x",))
+
+
+@pytest.mark.parametrize("policy", [Drift.RESTORE, Drift.KEEP])
+def test_folders_that_somebody_has_shut_are_opened_before_the_rest_is_looked_at(policy: Drift) -> None:
+    """Not as root, whom nothing keeps out; two levels, and a commit to bring meanwhile."""
+
+    def work(place: Path) -> int:
+        class OneFolder(Scene):
+            @property
+            def job(self) -> Job:
+                return replace(super().job, paths=super().job.paths[:1], drift=policy)
+
+        scene = OneFolder(place / "base", place / "state", ({"conf/a/b/x": b"x\n", "conf/y": b"y\n"}, {"conf/a/b/x": b"two\n", "conf/a/z": b"z\n"}))
+        assert scene.run().error is None
+        inner = scene.path_of("conf/a/b")
+        inner.chmod(0o200)
+        inner.parent.chmod(0)
+        scene.head = 1
+        report = scene.run()
+        if policy is Drift.KEEP:
+            return 0 if report.error is not None and str(inner.parent) in report.error.message else 2
+        assert report.error is None and [(change.action.value, Path(change.path).name) for change in report.changes] == [
+            ("mode", "a"), ("mode", "b"), ("write", "x"), ("write", "z"), ("remove", "y"),
+        ], report  # fmt: skip
+        assert scene.shown()["conf/a/b/x"] == b"two\n" and (mode(inner), mode(inner.parent)) == (0o755, 0o755)
+        return 0 if scene.run().status is RunStatus.UNCHANGED else 3
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        assert as_nobody(lambda: work(Path(folder) / "own")) == 0
 
 
 @pytest.mark.root
