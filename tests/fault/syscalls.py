@@ -34,8 +34,8 @@ def missing() -> str:
     return "" if shutil.which("strace") and os.geteuid() == 0 else "strace and root"
 
 
-def under_strace(scene: Scene, rules: list[str], output: Path) -> int:
-    """How a run of the scene in a child ended while strace looked on with these rules; what it saw is in `output`."""
+def under_strace(scene: Scene, rules: list[str], output: Path) -> tuple[int, int]:
+    """How a run of the scene in a child ended while strace looked on with these rules, and the child's number; what strace saw is in `output`."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -60,7 +60,7 @@ def under_strace(scene: Scene, rules: list[str], output: Path) -> int:
         os.close(writing)
         status = os.waitpid(child, 0)[1]
         strace.wait()
-    return os.waitstatus_to_exitcode(status)
+    return os.waitstatus_to_exitcode(status), child
 
 
 def list_syscalls(scene: Scene, output: Path) -> Counter[str]:
@@ -98,23 +98,40 @@ def at_syscalls(bench: Workbench, points: int | None, seed: int, errors: tuple[s
             continue
         kind, n, error = queues[bench.scene.head].pop()
         rule = f"inject={kind}:" + (f"error={error}" if error else "signal=SIGKILL") + f":when={n}"
-        end = under_strace(bench.scene, [f"trace={kind}", rule], output)
-        judge(tally, bench, *_told(end, kind, n, error, output, bench.scene))
+        end, child = under_strace(bench.scene, [f"trace={kind}", rule], output)
+        judge(tally, bench, *_told(end, kind, n, error, injected(output.read_text().splitlines(), child), bench.scene))
         if stop_at_first and tally.violations:
             break
     tally.seconds = time.monotonic() - began
     return tally
 
 
-def _told(end: int, kind: str, n: int, error: str, output: Path, scene: Scene) -> tuple[int, str]:
+def _told(end: int, kind: str, n: int, error: str, hit: tuple[str, bool] | None, scene: Scene) -> tuple[int, str]:
     """The end, and the point in words: what the call was about, as far as strace saw it."""
     if not error:
         return (end if end == -signal.SIGKILL else NOT_REACHED if end not in (TRACEBACK, HUNG) else end), f"{kind} {n} towards {'AB'[scene.head]}"
-    hit = next((line for line in output.read_text().splitlines() if "(INJECTED)" in line), None)
     if hit is None:
         return NOT_REACHED, f"{kind} {error} {n}"
-    called = "rmdir" if "AT_REMOVEDIR" in hit else kind
-    return end, f"{called} {error} in {about(hit, scene)} at call {n} towards {'AB'[scene.head]}"
+    line, by_main = hit
+    called = "rmdir" if "AT_REMOVEDIR" in line else kind
+    return end, f"{called} {error} in {about(line, scene) if by_main else 'ahead'} at call {n} towards {'AB'[scene.head]}"
+
+
+def injected(lines: list[str], child: int) -> tuple[str, bool] | None:
+    """The call that was made to fail, whole, and whether the child's first thread made it; None when none was.
+
+    strace counts each thread's calls apart, so one may fail in each: that of the first thread is told then. A call that another thread's came
+    between is two lines, and what it is about stands in the first.
+    """
+    found: list[tuple[str, bool]] = []
+    for index, line in enumerate(lines):
+        if "(INJECTED)" not in line:
+            continue
+        thread = line.split(maxsplit=1)[0]
+        if " resumed>" in line:
+            line = next((before for before in reversed(lines[:index]) if before.startswith(f"{thread} ") and "<unfinished" in before), "") + line
+        found.append((line, thread == str(child) or not thread.isdigit()))
+    return max(found, key=lambda one: one[1], default=None)
 
 
 def about(line: str, scene: Scene) -> str:
