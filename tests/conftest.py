@@ -47,9 +47,11 @@ def measured(record_property: Callable[[str, object], None]) -> Callable[[str], 
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Here and not beside the tests: a process that leaves the tests to others loads no conftest below this one. What those made comes with their reports."""
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome) if report.when == "call"]
-    lines = [str(value) for report in reports for name, value in report.user_properties if name == "measured"]
-    if lines:
-        terminalreporter.section("measured")
-        for line in lines:
-            terminalreporter.write_line(line)
+    for name, title in (("figures", "faults: points made, how the runs ended, what was violated"), ("measured", "measured")):
+        lines = [str(value) for report in reports for kind, value in report.user_properties if kind == name]
+        if lines:
+            terminalreporter.section(title)
+            for line in lines:
+                terminalreporter.write_line(line)
