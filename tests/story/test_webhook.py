@@ -171,6 +171,14 @@ def sent(web: Web, head: bytes, body: bytes = b"") -> bytes:
         return found
 
 
+def until_held(web: Web, size: int) -> None:
+    """The listener has so many bytes of large bodies under way."""
+    ends = time.monotonic() + 60
+    while sum(intake._held(channel) for channel in list(web._map.values())) != size:
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
 def test_a_push_as_large_as_github_makes_them_is_taken_and_a_larger_one_refused_unread(board: FixedBoard) -> None:
     body = json.dumps({**EVENT, "filler": "x"}).encode()
     body = body.replace(b'"filler": "x"', b'"filler": "' + b"x" * (LARGEST_BYTES - len(body) + 1) + b'"')
@@ -193,9 +201,8 @@ def test_many_large_bodies_at_once_are_not_taken_in_and_small_ones_pass_them_by(
         try:
             for one in waiting:
                 one.sendall(head + b"x")
-            answers: list[bytes] = []
-            while not answers or answers[-1] != b"503":  # those above are taken in by one thread, in whatever order they come
-                answers.append(sent(web, head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")).split()[1])
+            until_held(web, intake.AT_ONCE_BYTES)
+            assert sent(web, head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")).split()[1] == b"503"
             assert sent(web, head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\nExpect: 100-continue\r\n\r\n")).split()[1] == b"503"
             assert post(web, EVENT)[0] == 202
             for one in waiting:
@@ -208,7 +215,6 @@ def test_many_large_bodies_at_once_are_not_taken_in_and_small_ones_pass_them_by(
 
 
 def test_a_delivery_that_drips_in_is_ended_and_keeps_nobody_waiting(board: FixedBoard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "WHOLE_SECONDS", 0.3)
     with listening(board) as web:
         dripping = [socket.create_connection(("127.0.0.1", port_of(web)), timeout=60) for _ in range(40)]
         over = threading.Event()
@@ -226,6 +232,7 @@ def test_a_delivery_that_drips_in_is_ended_and_keeps_nobody_waiting(board: Fixed
         thread = threading.Thread(target=drip)
         thread.start()
         assert post(web, EVENT)[0] == 202
+        monkeypatch.setattr(intake, "WHOLE_SECONDS", 0.3)  # for what is there already
         for one in dripping:
             with suppress(ConnectionResetError):
                 assert one.recv(100) == b""
@@ -233,6 +240,7 @@ def test_a_delivery_that_drips_in_is_ended_and_keeps_nobody_waiting(board: Fixed
         thread.join()
         for one in dripping:
             one.close()
+        monkeypatch.setattr(intake, "WHOLE_SECONDS", 10.0)
         assert post(web, {**EVENT, "after": "all"})[0] == 202
 
 
@@ -266,22 +274,18 @@ def test_closing_in_the_middle_of_a_delivery_leaves_nothing_open(board: FixedBoa
     with listening(board) as web:
         one = socket.create_connection(("127.0.0.1", port_of(web)), timeout=60)
         one.sendall(b"POST /github HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n" + b"x" * 1_000_000)
-        ends = time.monotonic() + 60
-        while not any(intake._held(channel) for channel in list(web._map.values())):
-            assert time.monotonic() < ends
+        until_held(web, 2_000_000)
         one.close()
-        while any(intake._held(channel) for channel in list(web._map.values())):
-            assert time.monotonic() < ends
-            time.sleep(0.01)
+        until_held(web, 0)
 
 
 def test_hundreds_of_connections_that_bring_nothing_give_way_to_a_delivery_that_does(board: FixedBoard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """More than the listener takes, and none of them overdue by itself."""
     monkeypatch.setattr(intake, "WHOLE_SECONDS", 1e9)
-    monkeypatch.setattr(intake, "CROWDED_SECONDS", 0.2)
+    monkeypatch.setattr(intake, "CROWDED_SECONDS", 0.5)
     begun = (b"", b"POST /github HTTP/1.1\r\nX: ", b"POST /github HTTP/1.1\r\nContent-Length: 1000000\r\n\r\nx")
     with listening(board) as web:
-        crowd = [socket.create_connection(("127.0.0.1", port_of(web)), timeout=60) for _ in range(3 * intake.CONNECTIONS)]
+        crowd = [socket.create_connection(("127.0.0.1", port_of(web)), timeout=60) for _ in range(2 * intake.CONNECTIONS)]
         for number, one in enumerate(crowd):
             one.sendall(begun[number % 3])
         assert post(web, EVENT)[0] == 202
