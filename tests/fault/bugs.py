@@ -33,6 +33,7 @@ from syncd.mirror.trash import Trash
 from syncd.mirror.write import Batch
 from syncd.models import Recorded, RunReport, RunStatus, Verb
 from syncd.store.store import SqliteStore
+from tests.fault.folders import FolderScene
 from tests.fault.mounts import privately
 from tests.fault.order import order_wrong
 from tests.fault.places import OPERATIONS, SMALL, vanished, yard
@@ -75,6 +76,17 @@ def by_failing_syncs() -> list[str]:
     with Workbench(trees=SMALL) as bench:
         tally = fail_at_calls(bench, 60, 4, stop_at_first=True, only="fsync")
         return tally.violations + unexplained(tally)
+
+
+def by_refused_modes() -> list[str]:
+    with Workbench(scene=FolderScene) as bench:
+        return fail_at_calls(bench, 60, 4, stop_at_first=True, only="chmod").violations
+
+
+def by_folders_of_others() -> list[str]:
+    with Workbench(scene=FolderScene) as bench:
+        bench.turn()
+        return bench.scene.heal()
 
 
 def by_dying_disk() -> list[str]:
@@ -318,6 +330,15 @@ def _believe_the_ledger(folder: int, name: str, path: str, recorded: Any) -> Any
     return _look(folder, name, path, recorded)
 
 
+def _by_its_name(folder: int, name: str, path: str, want: Any, expect: Any) -> Any:
+    os.chmod(name, want.mode, dir_fd=folder)
+    return expect
+
+
+def _every_folder(self: SqliteStore, job: str) -> frozenset[str]:
+    return frozenset(parent for path in self.recorded(job) for parent in write.above(posixpath.dirname(path)) if "/one" in parent or "/two" in parent)
+
+
 def _no_sync(name: str) -> Any:
     connection = _connection(name)
     connection.execute("PRAGMA synchronous=OFF")
@@ -359,6 +380,9 @@ BUGS: dict[str, Bug] = {
     "folders made are not remembered": Bug(lambda: [(Batch, "run", _forget_made)], (by_lines,)),
     "folders go with what is in them": Bug(lambda: [(Batch, "_drop_empty", _drop_trees), (disk, "tidy", _trees_go)], (by_lines,)),
     "everything is removed last": Bug(lambda: [(write, "_split", lambda removals, _writes: ([], list(removals)))], (by_lines,)),
+    "a folder's mode that could not be set is forgotten": Bug(lambda: [(run_module, "unfinished", lambda *_: ())], (by_refused_modes,)),
+    "every folder counts as ours": Bug(lambda: [(SqliteStore, "folders", _every_folder)], (by_folders_of_others,)),
+    "a folder's mode is changed by its name": Bug(lambda: [(write, "change_folder", _by_its_name)], (by_race,)),
     "free space is not asked for": Bug(lambda: [(disk, "check_room", _nothing)], (by_full_disk,)),
     "a mount that is gone is not noticed": Bug(lambda: [(disk, "check_mounts", _nothing)], (by_vanished_mount,)),
     "the store is not synced": Bug(lambda: [(database, "_connection", _no_sync)], (by_power,)),

@@ -74,8 +74,8 @@ def places(_points: int, _seed: int) -> Tally:
 
 def order(_points: int, _seed: int) -> Tally:
     tally = Tally("order of syncs, names and records")
-    for trees in (SMALL, sets(), sets(MANY)):
-        with Workbench(trees=trees) as bench:
+    for trees, scene in ((SMALL, Scene), (sets(), Scene), (sets(MANY), Scene), (sets(), FolderScene)):
+        with Workbench(trees=trees, scene=scene) as bench:
             for _ in (0, 1):
                 bench.turn()
                 tally.points += 1
@@ -84,7 +84,7 @@ def order(_points: int, _seed: int) -> Tally:
 
 
 FAMILIES: dict[str, Family] = {
-    "order": Family(order, 6, 6),
+    "order": Family(order, 8, 8),
     "lines": Family(lines(0), 500, 5200),
     "lines-many": Family(lines(MANY), 200, 1500),
     "calls": Family(calls(0), 500, 2500, explains=True),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 
-from syncd.models import Drift, Job
+from syncd.models import Drift, Job, RunReport
 from syncd.store.store import SqliteStore
 from tests.fault.scene import JOB, Scene
 from tests.fault.switched import SwitchedScene
@@ -24,11 +24,9 @@ class FolderScene(Scene):
     def job(self) -> Job:
         return replace(super().job, dir_mode=MODES[self.head], drift=Drift.REPORT)
 
-    def begin(self) -> Scene:
-        super().begin()
-        ours = self._ours()
-        self.others = {path: mode for path, mode in self._modes().items() if path not in ours}
-        return self
+    def run(self, head: int | None = None) -> RunReport:
+        self.others = self.others or self._modes()  # what stands before the first run
+        return super().run(head)
 
     def shown_wrong(self) -> list[str]:
         modes = self._modes()

@@ -19,7 +19,7 @@ from pathlib import Path
 from syncd.errors import MirrorError
 from syncd.mirror.disk import DiskMirror
 from syncd.mirror.scan import look
-from syncd.models import Action, Entry, Recorded, Verb
+from syncd.models import Action, Entry, Kind, Local, Recorded, Stat, Verb
 from syncd.objects import blob_id
 from syncd.store.blobs import BlobCache
 from tests.fault.mounts import no_root as missing
@@ -58,12 +58,14 @@ class Arena:
         for name in ("replace", "delete", "chmod"):
             (self.outside / name).write_bytes(ONE)
             (self.outside / name).chmod(0o600)
-        (self.outside / "rmdir").mkdir()
+        for name in ("rmdir", "chmod_folder"):
+            (self.outside / name).mkdir()
+        self.outside.chmod(0o711)
 
     def signature(self) -> list[tuple[str, int, int, int, int, int]]:
         with os.scandir(self.outside) as found:
             names = sorted(entry.name for entry in found)
-        stats = [(name, os.lstat(self.outside / name)) for name in names]
+        stats = [(name, os.lstat(self.outside / name)) for name in [".", *names]]
         return [(name, one.st_ino, one.st_mode, one.st_mtime_ns, one.st_ctime_ns, one.st_size) for name, one in stats]
 
     def restore(self) -> None:
@@ -88,6 +90,18 @@ class Arena:
         if content is not None:
             with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self.inside), "wb", buffering=0) as file:
                 file.write(content)
+
+    def act_on_folder(self, path: str, folder: int) -> bool:
+        """Whether the open `folder`, whose mode is another, got the wanted one at `path`."""
+        os.fchmod(folder, 0o700)
+        found = os.fstat(folder)
+        have = Local(Kind.DIRECTORY, None, 0o700, found.st_uid, found.st_gid, Stat(found.st_dev, found.st_ino, 0, 0, 0))
+        step = Action(Verb.MODE, path, Entry("", 0o755, Kind.DIRECTORY, root=str(self.root), dir_mode=0o755), None, have, "race")
+        try:
+            applied = self.mirror.apply(INTENT, [step], self.blobs, frozenset(), {})
+        except MirrorError:
+            return False
+        return applied.outcomes[path].error is None and os.fstat(folder).st_mode & 0o777 == 0o755
 
     def act(self, verb: Verb, name: str, want: Entry | None) -> bool:
         """Whether the operation was done."""
@@ -121,6 +135,20 @@ def chmod(arena: Arena) -> bool:
     return arena.act(Verb.MODE, "chmod", arena.entry(ONE, 0o640))
 
 
+def chmod_folder(arena: Arena) -> bool:
+    with suppress(FileExistsError):
+        os.mkdir("chmod_folder", dir_fd=arena.inside)
+    folder = os.open("chmod_folder", os.O_RDONLY | os.O_DIRECTORY, dir_fd=arena.inside)
+    try:
+        return arena.act_on_folder(f"{arena.root}/sub/chmod_folder", folder)
+    finally:
+        os.close(folder)
+
+
+def chmod_swapped(arena: Arena) -> bool:
+    return arena.act_on_folder(f"{arena.root}/sub", arena.inside)
+
+
 def mkdir(arena: Arena) -> bool:
     shutil.rmtree("mkdir", ignore_errors=True, dir_fd=arena.inside)
     return arena.act(Verb.WRITE, "mkdir/file", arena.entry(TWO))
@@ -141,7 +169,7 @@ def _stands(arena: Arena, name: str) -> bool:
     return True
 
 
-KINDS: dict[str, Callable[[Arena], bool]] = {act.__name__: act for act in (create, replace, delete, chmod, mkdir, rmdir)}
+KINDS: dict[str, Callable[[Arena], bool]] = {act.__name__: act for act in (create, replace, delete, chmod, chmod_folder, chmod_swapped, mkdir, rmdir)}
 
 
 def race(points: int, _seed: int = 0, kinds: tuple[str, ...] = tuple(KINDS), stop_at_first: bool = False) -> Tally:
