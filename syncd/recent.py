@@ -55,7 +55,7 @@ def recent(store: SqliteStore, blobs: BlobCache, show_diffs: bool) -> tuple[Rece
             one = _change(change, ledger.get(run.job, {}), blobs, left) if show_diffs else RecentChange(change.action, change.path)
             left -= len(one.lines)
             changes.append(one)
-        found.append(RecentRun(run.job, _time(run.started_at), run.status, run.commit, run.previous, run.error, tuple(changes), len(run.changes) - len(changes)))
+        found.append(RecentRun(run.job, time_of(run.started_at), run.status, run.commit, run.previous, run.error, tuple(changes), len(run.changes) - len(changes)))
     return tuple(found)
 
 
@@ -75,7 +75,8 @@ def _change(change: PastChange, recorded: Mapping[str, Recorded], blobs: BlobCac
     return RecentChange(change.action, change.path, tuple(lines))
 
 
-def _time(text: str) -> datetime | None:
+def time_of(text: str) -> datetime | None:
+    """A run's time as the store has it; None for what is none."""
     try:
         return datetime.fromisoformat(text)
     except ValueError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import click
 
@@ -18,8 +18,9 @@ from syncd.config.secrets import judge_secrets, read_secret
 from syncd.errors import ConfigError, SyncdError
 from syncd.github.webhook import SHORTEST_SECRET, starts_on_push
 from syncd.mirror.ground import remarks
-from syncd.models import LoginIdentity
-from syncd.readings import heard_line, read_heard
+from syncd.models import LoginIdentity, Trigger
+from syncd.readings import ago, heard_line, read_heard
+from syncd.recent import time_of
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE
 from syncd.wiring import Workshop
@@ -27,6 +28,8 @@ from syncd.wiring import Workshop
 SKEW_SHOWN_SECONDS = 30.0
 LOGIN_SECONDS = 60.0
 NAMED = 5
+LOOKED_AT = 100  # past runs
+LATE = timedelta(minutes=5)  # a turn may have been quicker than its push
 MARKS = {"good": ("✓", "green"), "note": ("!", "yellow"), "bad": ("✕", "red")}
 
 
@@ -54,7 +57,9 @@ def command(settings: Settings) -> int:
     workshop = Workshop.open(config, settings.environ, only_look=True)
     codes = []
     try:
-        for finding in [*_config(config), *_store(workshop), *_logins(workshop), *_online(workshop), *_ending(workshop), *_destinations(config), *_service(settings), *_push(config, settings.environ)]:
+        findings = [*_config(config), *_store(workshop), *_logins(workshop), *_online(workshop)]
+        findings += [*_ending(workshop), *_destinations(config), *_service(settings), *_push(workshop, settings.environ)]
+        for finding in findings:
             sign, colour = MARKS[finding.mark]
             emit(settings, f"{click.style(sign, fg=colour)} {finding.what:<13} {printable(finding.text)}")
             if finding.hint:
@@ -150,8 +155,9 @@ def _service(settings: Settings) -> Iterator[Finding]:
         yield Finding("note", "service", f"{behind} was written for another configuration than this", "syncd init --systemd --install, then restart the service")
 
 
-def _push(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """The webhook: its secret, the jobs that it can start, and when it was heard of last."""
+def _push(workshop: Workshop, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """The webhook: its secret, the jobs that it can start, when it was heard of last, and whether a push has passed it by since."""
+    config = workshop.config
     jobs, hook = config.jobs.values(), config.web.webhook if config.web is not None else None
     if config.web is None or hook is None:
         if any(job.on_push and job.every_seconds for job in jobs):
@@ -167,3 +173,19 @@ def _push(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
     well = heard.last_at is not None and heard.trouble is None
     hint = "GitHub shows under Recent Deliveries of the webhook what it sent and was answered; meanwhile the jobs' own schedules find every change"
     yield Finding("good" if well else "note", "webhook", heard_line(heard, now), None if well else hint)
+    missed = _missed(workshop, heard.last_at) if heard.last_at is not None else None
+    if missed is not None:
+        yield Finding("note", "webhook", missed, "is that repository's webhook, or the App's subscription to Push, there and active? Recent Deliveries tells")
+
+
+def _missed(workshop: Workshop, since: datetime) -> str | None:
+    """The newest change that a job found at its turn, well after the last delivery; in words. After a failure it may have been told of before."""
+    runs = [(run, at) for run in workshop.store.history(limit=LOOKED_AT) if (at := time_of(run.started_at)) is not None and at.tzinfo is not None]
+    failed = {run.job for run, at in runs if run.error is not None and at >= since - LATE}
+    for run, at in runs:
+        job = workshop.config.jobs.get(run.job)
+        if at <= since + LATE or job is None or not starts_on_push(job) or run.job in failed or run.trigger != Trigger.SCHEDULE:
+            continue
+        if run.commit is not None and run.previous not in (None, run.commit):
+            return f"{run.job} found {run.commit[:7]} at its turn {ago(at, workshop.clock.now())}, and no delivery had told of it"
+    return None

@@ -5,10 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from syncd.config.load import load_config
+from syncd.engine.run import Options, run_job
+from syncd.models import Trigger
+from syncd.readings import Heard, write_heard
+from syncd.simulator import trouble
+from syncd.wiring import Workshop
 from tests.support.stand import Stand, signatures
 
 
@@ -58,6 +65,35 @@ def test_files_of_a_job_that_is_gone_are_named(hub: Stand) -> None:
     hub.jobs["other"] = {**hub.jobs.pop("nginx"), "paths": [{"from": "nginx/", "to": f"{hub.folder}/elsewhere/"}]}
     hub.write()
     assert "nginx is not configured any more; its 2 files stay" in hub.call("doctor").out
+
+
+def test_a_change_that_no_delivery_told_of_is_named_but_not_one_that_failed_before(hub: Stand) -> None:
+    secret = hub.folder / "hook"
+    secret.write_text("a-secret-of-the-webhook")
+    secret.chmod(0o600)
+    hub.extra["web"] = {"listen": "127.0.0.1:8480", "webhook": {"path": "/github", "secret": str(secret)}}
+    hub.write()
+    assert hub.sync().code == 0
+
+    def turn() -> None:
+        hub.repo.commit({"nginx/nginx.conf": f"{len(hub.repo.commits)}\n"}, "x")
+        workshop = Workshop.open(load_config(hub.config, {}), {})
+        job = workshop.config.jobs["nginx"]
+        run_job(job, workshop.house(job), workshop.patience(job), Options(trigger=Trigger.SCHEDULE))
+        workshop.close()
+
+    now = datetime.now(UTC)
+    write_heard(hub.state, Heard(now, "ping"))
+    turn()
+    assert "at its turn" not in hub.call("doctor").out, "it came at the same time"
+    write_heard(hub.state, Heard(now - timedelta(hours=1), "ping"))
+    done = hub.call("doctor")
+    assert done.code == 0 and f"! webhook       nginx found {hub.repo.head()[:7]} at its turn" in done.out and "subscription to Push" in done.out
+    hub.github.trouble("head", trouble.status(422, "No commit found"), times=100)
+    turn()
+    hub.github.troubles.clear()
+    turn()
+    assert "at its turn" not in hub.call("doctor").out, "it may have been told of before"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
