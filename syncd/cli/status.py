@@ -9,7 +9,7 @@ import click
 
 from syncd.cli.common import Settings, chosen_jobs, emit, say
 from syncd.cli.identities import ending
-from syncd.cli.reports import count_of, printable
+from syncd.cli.reports import printable
 from syncd.cli.table import table
 from syncd.config.model import Config
 from syncd.engine.hooks import named
@@ -75,5 +75,6 @@ def _remarks(config: Config, one: JobReading) -> list[str]:
         hook = config.jobs[one.job.name].on_change
         found.append("on_change is owed" + (f": {named(hook)}" if hook is not None else ""))
     if one.state.drifted:
-        found.append(f"{count_of(one.state.drifted, 'file')} {'differs' if one.state.drifted == 1 else 'differ'} from what was mirrored; see syncd plan {one.job.name}")
+        files = "1 file or folder differs" if one.state.drifted == 1 else f"{one.state.drifted:,} files or folders differ"
+        found.append(f"{files} from what was mirrored; see syncd plan {one.job.name}")
     return found

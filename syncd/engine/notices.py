@@ -79,6 +79,6 @@ def _sentence(event: Event, report: RunReport, state: JobState, host: str) -> st
         reason = report.error.message.splitlines()[0] if report.error is not None and report.error.message else "on_change is owed"
         return f"syncd on {host}: {report.job} failed: {reason}"
     if event is Event.DRIFT:
-        files = "1 file differs" if state.drifted == 1 else f"{state.drifted} files differ"
+        files = "1 file or folder differs" if state.drifted == 1 else f"{state.drifted} files or folders differ"
         return f"syncd on {host}: {report.job} has drifted: {files} from what was mirrored"
     return f"syncd on {host}: {report.job} is well again" + (f" at {report.commit[:7]}" if report.commit else "")

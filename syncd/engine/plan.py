@@ -63,7 +63,7 @@ def _decide(job: Job, path: str, want: Entry, had: Recorded | None, have: Local 
 
 def _made_executable(before: Entry, want: Entry) -> bool:
     """Has git's executable bit changed, and with it the mode? A commit that changes the bit has changed the file; another `mode:` in the configuration has not."""
-    return before.executable is not None and before.executable != want.executable and before.mode != want.mode
+    return None not in (before.executable, want.executable) and before.executable != want.executable and before.mode != want.mode
 
 
 def _looks(job: Job, path: str, want: Entry, had: Recorded | None, ours: Entry | None, have: Local | None) -> Action | None:

@@ -115,7 +115,7 @@ def _remarks(one: JobReading, now: datetime) -> tuple[str, ...]:
     if state.hook_owed:
         found.append("on_change is owed" + (f": {named(job.on_change)}" if job.on_change is not None else ""))
     if state.drifted:
-        files = "1 file differs" if state.drifted == 1 else f"{state.drifted} files differ"
+        files = "1 file or folder differs" if state.drifted == 1 else f"{state.drifted} files or folders differ"
         found.append(f"{files} from what was mirrored; see: syncd plan {job.name}")
     reason = paused_text(state, now)
     if reason is not None:

@@ -132,7 +132,7 @@ def test_the_page_says_the_truth_in_its_first_sentence(hub: Stand, board: StoreB
         hub.write_config(drift="report")
         assert hub.sync().code == 0
         drifted = ask(web, "/").text
-        assert "<h1>1 of 1 job has drifted</h1>" in drifted and "1 file differs from what was mirrored; see: syncd plan nginx" in drifted
+        assert "<h1>1 of 1 job has drifted</h1>" in drifted and "1 file or folder differs from what was mirrored; see: syncd plan nginx" in drifted
         hub.github.repos.clear()
         assert hub.sync().code == 4
         assert "<h1>1 of 1 job is failing</h1>" in ask(web, "/").text

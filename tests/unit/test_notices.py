@@ -71,8 +71,8 @@ def test_the_message_has_everything_that_its_page_names() -> None:
 @pytest.mark.parametrize(
     ("event", "state", "text"),
     [
-        (Event.DRIFT, JobState(drifted=1), "syncd on web01: nginx has drifted: 1 file differs from what was mirrored"),
-        (Event.DRIFT, JobState(drifted=3), "syncd on web01: nginx has drifted: 3 files differ from what was mirrored"),
+        (Event.DRIFT, JobState(drifted=1), "syncd on web01: nginx has drifted: 1 file or folder differs from what was mirrored"),
+        (Event.DRIFT, JobState(drifted=3), "syncd on web01: nginx has drifted: 3 files or folders differ from what was mirrored"),
         (Event.RECOVERED, JobState(), "syncd on web01: nginx is well again at ccccccc"),
         (Event.FAILED, JobState(), "syncd on web01: nginx failed: on_change is owed"),
     ],

@@ -77,6 +77,7 @@ def test_every_case_keeps_the_promises(want: str, had: str, have: str, drift: Dr
         (Entry(ONE, 0o644, executable=False), Entry(ONE, 0o640, executable=False), Verb.KEEP),  # only the configuration has another `mode`
         (Entry(ONE, 0o644, executable=True), Entry(ONE, 0o755, executable=True), Verb.KEEP),  # and here it has none any more
         (Entry(ONE, 0o644), Entry(ONE, 0o755, executable=True), Verb.KEEP),  # a ledger that does not know what git said
+        (Entry(ONE, 0o755, executable=True), Entry(ONE, 0o644), Verb.KEEP),  # and a set of such a ledger that is gone back to
     ],
 )
 def test_an_edit_that_is_only_reported_gives_way_when_a_commit_changes_the_executable_bit(before: Entry, want: Entry, verb: Verb) -> None:
