@@ -20,7 +20,7 @@ from syncd.engine.verify import Finding, compare
 from syncd.errors import SyncdError
 from syncd.mirror.disk import DiskMirror
 from syncd.mirror.switch import mirror_of
-from syncd.models import Job, PathRule, Recorded, Standing
+from syncd.models import Drift, Job, PathRule, Recorded, Standing
 from syncd.store.store import SqliteStore
 
 PROBLEMS = {
@@ -82,11 +82,11 @@ def _standing(job: Job, path: str, row: Recorded, state: Path) -> list[str]:
     except SyncdError as error:
         return [f"  now: {error.message}"]
     found = compare(job, {path: row}, {}, local)
-    return [_now(job, found[0])] if found else ["  now: as it was applied, byte for byte"]
+    return [_now(found[0], NEXT[job.drift.value])] if found else ["  now: as it was applied, byte for byte"]
 
 
-def _now(job: Job, found: Finding) -> str:
-    return f"  now: {PROBLEMS[found.problem].format(found=found.found, expected=found.expected)}; {NEXT[job.drift.value]}"
+def _now(found: Finding, following: str) -> str:
+    return f"  now: {PROBLEMS[found.problem].format(found=found.found, expected=found.expected)}; {following}"
 
 
 def _made(config: Config, store: SqliteStore, path: str, maker: str) -> list[str]:
@@ -104,7 +104,8 @@ def _made(config: Config, store: SqliteStore, path: str, maker: str) -> list[str
     if local[path] is None:
         return [first, *asked, "  now: it is not there, or something else stands in its place"]
     found = compare(job, {}, {path: want}, local)
-    return [first, *asked, _now(job, found[0]) if found else "  now: as asked", *_paused(store, maker)]
+    following = "drift: report leaves it until another dir_mode or owner is asked" if job.drift is Drift.REPORT else NEXT[job.drift.value]
+    return [first, *asked, _now(found[0], following) if found else "  now: as asked", *_paused(store, maker)]
 
 
 def _paused(store: SqliteStore, owner: str, clock: Clock = SystemClock()) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from syncd.engine.ports import JobState, Target
-from syncd.models import Action, Drift, Entry, Job, Kind, Local, Recorded, Standing, Verb
+from syncd.models import PERMISSIONS, Action, Drift, Entry, Job, Kind, Local, Recorded, Standing, Verb
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,14 @@ def _step(job: Job, path: str, want: Entry, folders: Folders, have: Local | None
     touched_here = not unfinished and (before is None or not before.same_looks(have))
     asked_anew = unfinished or before is None or (before.mode, before.uid, before.gid) != (want.mode, want.uid, want.gid)
     if touched_here and (job.drift is Drift.KEEP or (job.drift is Drift.REPORT and (before is None or not asked_anew))):
-        return Action(Verb.KEEP, path, want, None, have, "mode or owner of this folder changed here", drifted=job.drift is Drift.REPORT)
-    return Action(Verb.MODE, path, want, None, have, "mode or owner of this folder", drifted=not asked_anew)
+        return Action(Verb.KEEP, path, want, None, have, f"changed here: {_difference(want, have)}", drifted=job.drift is Drift.REPORT)
+    return Action(Verb.MODE, path, want, None, have, _difference(want, have), drifted=not asked_anew)
+
+
+def _difference(want: Entry, have: Local) -> str:
+    if want.mode != have.mode & PERMISSIONS:
+        return f"folder, its mode is {have.mode:04o} and should be {want.mode:04o}"
+    return f"folder, it belongs to {have.uid}:{have.gid} and should to {want.uid if want.gid is None else f'{want.uid}:{want.gid}'}"
 
 
 def unfinished(steps: Iterable[Action], made: Iterable[str]) -> tuple[str, ...]:
