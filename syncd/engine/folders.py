@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from syncd.engine.ports import JobState, Target
-from syncd.models import PERMISSIONS, Action, Drift, Entry, Job, Kind, Local, Recorded, Standing, Verb
+from syncd.models import PERMISSIONS, Action, Drift, Entry, Job, Kind, Local, Publish, Recorded, Standing, Verb
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,17 @@ def folder_steps(job: Job, folders: Folders, local: Mapping[str, Local | None]) 
 
 
 def opening_steps(job: Job, folders: Folders, local: Mapping[str, Local | None]) -> tuple[Action, ...]:
-    """What to do first about folders that keep us from seeing what is in them, because somebody took from their owner the right to enter; root is never kept out."""
+    """What to do first about folders that keep us from seeing what is in them, because somebody took from their owner the right to enter.
+
+    Root is never kept out; and a tree that can't be read is not carried into a new one either, so with `publish: symlink` nothing is opened.
+    """
     unseen = [path for path, have in local.items() if have is not None and have.problem is not None]
-    steps = (step for step in (folder_steps(job, folders, local) if unseen else ()) if step.verb is Verb.MODE and step.expect is not None)
-    shut = (step for step in steps if step.expect is not None and step.expect.mode & NEEDED != NEEDED and any(path.startswith(f"{step.path}/") for path in unseen))
-    return tuple(replace(step, reason=f"{step.reason}; what is in it can be seen after that") for step in shut)
+    steps = folder_steps(job, folders, local) if unseen and job.publish is Publish.FILES else []
+    return tuple(replace(step, reason=f"{step.reason}; what is in it can be seen after that") for step in steps if step.verb is Verb.MODE and _hides(step, unseen))
+
+
+def _hides(step: Action, unseen: Iterable[str]) -> bool:
+    return step.expect is not None and step.expect.mode & NEEDED != NEEDED and any(path.startswith(f"{step.path}/") for path in unseen)
 
 
 def _step(job: Job, path: str, want: Entry, folders: Folders, have: Local | None) -> Action | None:

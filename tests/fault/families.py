@@ -99,6 +99,8 @@ FAMILIES: dict[str, Family] = {
     "syscalls-errno": Family(syscalls(ERRORS), 300, 3000, no_strace, explains=True),
     "folders-lines": Family(lines(0, FolderScene), 200, 2000),
     "folders-calls": Family(calls(0, FolderScene), 200, 2000, explains=True),
+    "folders-power-xfs": Family(power("xfs", False, FolderScene), 300, 2000, no_loop),
+    "folders-power-ext4": Family(power("ext4", True, FolderScene), 300, 2000, no_loop),
     "publish-folders-lines": Family(lines(0, SwitchedFolderScene), 200, 1000),
     "publish-folders-calls": Family(calls(0, SwitchedFolderScene), 200, 1000, explains=True),
     "publish-lines": Family(lines(0, SwitchedScene), 300, 3000),
