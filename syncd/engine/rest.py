@@ -7,17 +7,22 @@ is written; the caller remembers that the job was looked after.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from syncd.clock import Patience
 from syncd.engine import folders
 from syncd.engine.ports import Head, JobState, Source, Target
 from syncd.engine.run import House, Options, decide
-from syncd.errors import SyncdError
+from syncd.errors import MirrorError, SyncdError
 from syncd.models import Job, Local, Publish, RunReport, RunStatus, Trigger
 from syncd.objects import is_object_id
+
+FEW = 500  # destinations: looking at so many takes no longer than a thread is worth
+A_MOMENT_SECONDS = 1.0  # a look that is older, because GitHub or a limit took its time, is taken again
 
 
 @dataclass(frozen=True)
@@ -81,17 +86,50 @@ def still(rest: Rest, job: Job, house: House, patience: Patience, trigger: Trigg
     if rest.job != job or rest.scope != house.scope or not same_state(house.store.state(job.name), rest.state):
         return None
     try:
-        pinned = job.ref is not None and is_object_id(job.ref)
-        if not pinned and house.source.resolve(job.repo, job.ref, rest.head, patience).commit != rest.head.commit:
-            return None
-        if house.mirror.scan(rest.targets) != rest.local:
-            return None
+        with _Look(rest, house) as look:
+            pinned = job.ref is not None and is_object_id(job.ref)
+            if not pinned and house.source.resolve(job.repo, job.ref, rest.head, patience).commit != rest.head.commit:
+                return None
+            if look.found() != rest.local:
+                return None
     except SyncdError:
         return None  # the run meets the same, and says it
     commit = rest.state.applied_commit
     return RunReport(
         job.name, RunStatus.UNCHANGED, job.repo, job.ref, commit, commit, seconds=time.perf_counter() - began, trigger=trigger, started_at=started_at, files=rest.state.files
     )
+
+
+class _Look:
+    """A context: what stands at the targets, looked at by another thread while the block waits for GitHub, where they are many."""
+
+    def __init__(self, rest: Rest, house: House) -> None:
+        self._rest, self._house = rest, house
+        self._thread = threading.Thread(target=self._look, name="syncd-look") if len(rest.targets) > FEW else None
+        self._found: Mapping[str, Local | None] | None = None
+        self._ended = 0.0
+
+    def __enter__(self) -> _Look:
+        if self._thread is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread is not None:
+            self._thread.join()
+
+    def found(self) -> Mapping[str, Local | None]:
+        """As it was a moment ago. Raises MirrorError."""
+        if self._thread is not None:
+            self._thread.join()
+            if self._found is not None and time.monotonic() - self._ended < A_MOMENT_SECONDS:
+                return self._found
+        return self._house.mirror.scan(self._rest.targets)
+
+    def _look(self) -> None:
+        with suppress(MirrorError):  # whoever asks for it looks again, and meets the same
+            self._found = self._house.mirror.scan(self._rest.targets)
+        self._ended = time.monotonic()
 
 
 def same_state(one: JobState, other: JobState) -> bool:

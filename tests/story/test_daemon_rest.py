@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from syncd.engine import rest as rest_module
+from syncd.engine.ports import Head, Target
 from syncd.engine.rest import rest_of, still
 from syncd.engine.run import run_job
 from syncd.github.shared import Shared
-from syncd.models import RunStatus, Trigger
+from syncd.models import Local, RunStatus, Trigger
 from syncd.store.lock import job_lock
 from tests.support.simulated import Simulated, simulated
 from tests.support.stand import signatures
@@ -29,8 +33,10 @@ def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]
         yield made
 
 
-def test_whatever_happened_still_says_unchanged_only_where_a_run_would(days: Simulated) -> None:
+@pytest.mark.parametrize("few", [rest_module.FEW, 0], ids=["in turn", "beside the question"])
+def test_whatever_happened_still_says_unchanged_only_where_a_run_would(days: Simulated, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
     """Random happenings (SYNCD_HAPPENINGS): after each, what the short look says is held to what the run then finds."""
+    monkeypatch.setattr(rest_module, "FEW", few)
     rng = random.Random(12)
     days.add("j", "acme/r", drift="restore")
     days.begin(rng.random)
@@ -84,6 +90,37 @@ def test_whatever_happened_still_says_unchanged_only_where_a_run_would(days: Sim
             assert (report.status, report.changes, report.error, report.commit) == (RunStatus.UNCHANGED, (), None, quick.commit), report
             assert quick.status is RunStatus.UNCHANGED and quick.files == report.files and signatures(dest) == before
     assert min(said.values()) > HAPPENINGS / 10, f"both answers were tried: {said}"
+
+
+@pytest.mark.parametrize("moment", [1e9, -1.0], ids=["answered at once", "answered late"])
+def test_what_changed_while_github_took_its_time_is_seen(days: Simulated, monkeypatch: pytest.MonkeyPatch, moment: float) -> None:
+    monkeypatch.setattr(rest_module, "FEW", 0)
+    monkeypatch.setattr(rest_module, "A_MOMENT_SECONDS", moment)
+    days.add("j", "acme/r")
+    days.begin(lambda: 0.5)
+    workshop = days.daemon.workshop
+    job, patience = workshop.config.jobs["j"], workshop.patience(workshop.config.jobs["j"])
+    for _ in range(3):
+        run_job(job, workshop.house(job, Shared()), patience)
+    house = workshop.house(job, Shared())
+    rest = rest_of(job, house, patience, 1000)
+    assert rest is not None
+    looked, scan, resolve = threading.Event(), house.mirror.scan, house.source.resolve
+
+    def look(targets: Mapping[str, Target]) -> dict[str, Local | None]:
+        found = scan(targets)
+        looked.set()
+        return found
+
+    def answer(*asked: Any) -> Head:
+        assert looked.wait(30), "the look does not wait for the answer"
+        (days.folder / "dest" / "j" / "a").write_text("edited\n")
+        return resolve(*asked)
+
+    monkeypatch.setattr(house.mirror, "scan", look)
+    monkeypatch.setattr(house.source, "resolve", answer)
+    assert (still(rest, job, house, patience, Trigger.SCHEDULE) is None) == (moment < 0)
+    assert still(rest, job, house, patience, Trigger.SCHEDULE) is None, "and by the next turn in any case"
 
 
 def test_a_quiet_turn_costs_one_304_and_writes_the_time_later(days: Simulated) -> None:
