@@ -26,6 +26,7 @@ WHY: dict[str, str] = {
     "close in blobs._let_go": "the lock of the cache is let go whatever close(2) says of its file",
     "ahead": "what was looked at while GitHub was asked counts only if the same places are asked for afterwards, and is looked at again otherwise",
     "rmdir in leftovers.drop": "a folder that holds something stays, whatever the kernel says first; an empty one too many stays ours and goes at the next run",
+    "switch._is_gone": "a folder of the tree that can't be looked at counts as standing; the next switch asks again",
     "folders.step_down": "in tidying up: an empty folder too many stays ours and goes at the next run",
 }
 
