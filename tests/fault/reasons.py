@@ -73,6 +73,8 @@ WHY |= {
     "newfstatat in destination": ASKED,
     "newfstatat in elsewhere": ASKED,
     "openat in elsewhere": MOUNTED,
+    "close in elsewhere": "what was only read from, the list of mounts or the kernel's random numbers, is let go whatever close(2) says",
+    "write in elsewhere": "a line of the log that can't be said stops nobody's work",
     "read in elsewhere": MOUNTED,
     "lseek in elsewhere": MOUNTED,
     "ioctl in elsewhere": MOUNTED,
