@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 from syncd.errors import MirrorError
+from syncd.mirror.kernel import sync_folder
 from syncd.mirror.scan import stat_of
 from syncd.models import Entry, Stat
 from syncd.objects import blob_hasher
@@ -44,7 +45,7 @@ def unlink_if_there(folder: int, name: str) -> None:
 def fsync_folder(path: str) -> None:
     descriptor = os.open(path or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        sync_folder(descriptor)
     finally:
         os.close(descriptor)
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from syncd.errors import MirrorError, UnsafePathError
 from syncd.mirror.folders import NOT_THERE, InTheWayError, Missing, opened, step_down
+from syncd.mirror.kernel import sync_folder
 from syncd.mirror.paths import below
 
 PREFIX = ".syncd-"
@@ -35,7 +36,7 @@ def drop(root: str, path: str) -> bool:
                 if _holds_something(folder, names[-1], path):
                     return False  # said first by a kernel that finds it read-only, immutable or mounted, but not why it stays
                 raise
-            os.fsync(folder)
+            sync_folder(folder)
     except Missing:
         return True
     except (InTheWayError, UnsafePathError):
@@ -88,7 +89,7 @@ def sweep(intent: str, folders: Iterable[tuple[str, str]]) -> int:
                 if found.st_uid == os.geteuid() and (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
                     os.unlink(name, dir_fd=folder)
                     count += 1
-            os.fsync(folder)
+            sync_folder(folder)
     return count
 
 

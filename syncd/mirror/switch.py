@@ -27,7 +27,7 @@ from syncd.errors import ChangedUnderneathError, MirrorError, UnsafePathError
 from syncd.mirror.carry import Carrying, Instead, names_in, owner_of, shares_blocks, sizes
 from syncd.mirror.disk import DiskMirror, folders_to_make
 from syncd.mirror.folders import OPEN_BELOW, OPEN_FOLDER, TREE, translated, unless_another_made
-from syncd.mirror.kernel import syncfs
+from syncd.mirror.kernel import sync_folder, syncfs
 from syncd.mirror.leftovers import PREFIX
 from syncd.mirror.looks import refuse_lockout
 from syncd.mirror.room import check_room
@@ -301,7 +301,7 @@ class SwitchedMirror:
             with suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=parent)
             raise
-        os.fsync(parent)
+        sync_folder(parent)
 
     def _evict(self, parent: int, before: str | None = None) -> list[MirrorError]:
         """Trees past the last `keep` are gone; `before`, which readers had until now, counts as the newest after the live one. What can't be removed is named."""
@@ -316,7 +316,7 @@ class SwitchedMirror:
                 troubles.append(self._not_removed(name, error))
         try:
             if old:
-                os.fsync(parent)  # else a power cut brings them back, and nobody would look before the next switch
+                sync_folder(parent)  # else a power cut brings them back, and nobody would look before the next switch
         except OSError as error:
             troubles.append(self._not_removed(old[0], error))
         return troubles
@@ -340,7 +340,7 @@ class SwitchedMirror:
                     os.unlink(name, dir_fd=parent)
                     count += 1
             self._evict(parent)
-            os.fsync(parent)
+            sync_folder(parent)
         return count
 
     def tidy(self, folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
@@ -419,6 +419,6 @@ def _lstat(path: str) -> Stat | None:
 def _sync_folder(path: str) -> None:
     descriptor = os.open(path, OPEN_FOLDER)
     try:
-        os.fsync(descriptor)
+        sync_folder(descriptor)
     finally:
         os.close(descriptor)

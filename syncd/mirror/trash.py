@@ -11,6 +11,7 @@ import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from syncd.mirror.kernel import sync_folder
 from syncd.models import Kind, Local
 
 RETENTION = timedelta(days=7)
@@ -46,7 +47,7 @@ class Trash:
         for directory in (place, self.directory):  # the names too: the bytes are about to lose their only other one
             descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                os.fsync(descriptor)
+                sync_folder(descriptor)
             finally:
                 os.close(descriptor)
 

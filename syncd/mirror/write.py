@@ -21,7 +21,7 @@ from syncd.engine.ports import Applied, Blobs, Outcome
 from syncd.errors import ChangedUnderneathError, MirrorError
 from syncd.mirror.files import fsync_folder, ident, own, stat_at, unlink_if_there, write_new
 from syncd.mirror.folders import NOT_THERE, Missing, descend, opened, step_down, trouble, unless_another_made
-from syncd.mirror.kernel import rename_into_nothing, syncfs
+from syncd.mirror.kernel import rename_into_nothing, sync_folder, syncfs
 from syncd.mirror.leftovers import PREFIX, above, drop
 from syncd.mirror.looks import change_folder
 from syncd.mirror.paths import below
@@ -155,7 +155,7 @@ class Batch:
         try:
             os.mkdir(name, 0o700, dir_fd=folder)
         except FileExistsError:
-            os.fsync(folder)
+            sync_folder(folder)
             return step_down(folder, name, path)  # another job has made it just now: it is that one's to remove
         except OSError as error:
             raise trouble("make the folder", path, error) from error
@@ -166,7 +166,7 @@ class Batch:
                 looks = self.looks.get(path, entry)
                 own(made, looks)
                 os.fchmod(made, looks.dir_mode)
-                os.fsync(folder)
+                sync_folder(folder)
             except BaseException:
                 os.close(made)
                 raise
@@ -237,7 +237,7 @@ class Batch:
                 with opened(root, below(parent, root) if parent != root else ()) as folder:
                     for action in group:
                         self._attempt(action, partial(self._rename, folder, by_path[action.path]))
-                    os.fsync(folder)
+                    sync_folder(folder)
             except Missing as error:
                 gone = ChangedUnderneathError(f"the folder {error} is gone", path=parent)
                 self.outcomes.update({action.path: Outcome(action.expect, gone) for action in group})
@@ -332,7 +332,7 @@ class Batch:
                     self._check_ground(parent, folder)
                     for action in group:
                         self._attempt(action, partial(self._unlink, folder))
-                    os.fsync(folder)
+                    sync_folder(folder)
             except Missing:
                 self.outcomes.update({action.path: Outcome(None) for action in group})
             except (MirrorError, OSError) as error:
@@ -362,14 +362,17 @@ class Batch:
     def _clear_up(self) -> None:
         """No temporary file of this batch is left, whatever ended it. Raises the first error: the intent must then stay, for the next run to sweep."""
         failure: MirrorError | None = None
+        left: dict[tuple[str, str], list[str]] = {}
         for staged in self.staged:
-            want = _entry(staged.action)
-            parent = posixpath.dirname(staged.action.path)
+            left.setdefault((_entry(staged.action).root, posixpath.dirname(staged.action.path)), []).append(staged.temporary)
+        for (root, parent), names in left.items():
             try:
-                with opened(want.root, below(parent, want.root) if parent != want.root else ()) as folder:
-                    unlink_if_there(folder, staged.temporary)
+                with opened(root, below(parent, root) if parent != root else ()) as folder:
+                    for name in names:
+                        unlink_if_there(folder, name)
+                    sync_folder(folder)  # else a power cut brings them back when the intent that names them is gone
             except NOT_THERE:
-                continue  # the folder was moved away under us, our file with it
+                continue  # the folder was moved away under us, our files with it
             except (OSError, MirrorError) as error:
                 failure = failure or (error if isinstance(error, MirrorError) else trouble("remove a temporary file from", parent, error))
         self.staged.clear()

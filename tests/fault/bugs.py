@@ -170,11 +170,6 @@ class _Os:
         return self._calls.get(name) or getattr(os, name)
 
 
-def _sync_only_files(descriptor: int) -> None:
-    if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
-        os.fsync(descriptor)
-
-
 def _in_place(self: Batch, folder: int, staged: Any, action: Any) -> None:
     """The bytes go straight into the file that readers have open."""
     name = posixpath.basename(action.path)
@@ -352,7 +347,7 @@ def _nothing(*_: Any) -> None:
 BUGS: dict[str, Bug] = {
     "files are written in place": Bug(lambda: [(Batch, "_rename", _in_place)], (by_order, by_lines)),
     "files are named before they are synced": Bug(lambda: [(Batch, "_sync_staged", _nothing)], (by_order, by_power)),
-    "folders are not synced": Bug(lambda: [(write, "os", _Os(fsync=_sync_only_files))], (by_order, by_power)),
+    "folders are not synced": Bug(lambda: [(write, "sync_folder", _nothing)], (by_order, by_power)),
     "folders are not synced after a removal": Bug(lambda: [(Batch, "_remove", _remove_unsynced)], (by_order, by_power)),
     "new folders are not synced": Bug(lambda: [(Batch, "_step_or_make", _make_unsynced)], (by_order, by_power)),
     "the mode comes after the name": Bug(lambda: [(write, "write_new", _copy_without_mode), (Batch, "_rename", _mode_after_name)], (by_order,)),
@@ -390,7 +385,7 @@ BUGS: dict[str, Bug] = {
 
 
 def _remove_unsynced(self: Batch, actions: Any) -> None:
-    with patch.object(write, "os", _Os(fsync=_nothing)):
+    with patch.object(write, "sync_folder", _nothing):
         _remove(self, actions)
 
 

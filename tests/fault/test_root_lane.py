@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from syncd.mirror.kernel import sync_folder, syncfs
+from tests.fault import power
 from tests.fault.bugs import BUGS, calibration
 from tests.fault.families import FAMILIES
 from tests.fault.mounts import privately
 from tests.fault.places import vanished
 from tests.fault.points import Tally
+from tests.fault.power import LOG_WRITTEN, NOTHING_WRITTEN
 from tests.fault.race import KINDS
 from tests.fault.reasons import unexplained
 
@@ -38,6 +41,32 @@ def test_whatever_dies_is_full_or_in_the_way_nothing_is_torn_lost_or_left_and_th
     tally = figures(made(family))
     assert tally.violations == []
     assert tally.points >= min(FAMILIES[family].sample, 138)
+
+
+@pytest.mark.parametrize("how", [LOG_WRITTEN, NOTHING_WRITTEN])
+@pytest.mark.parametrize("kind", ["xfs", "ext4"])
+def test_no_sync_of_a_folder_succeeds_on_a_file_system_that_is_gone(kind: str, how: int) -> None:
+    """XFS itself says that it does: what was done in the folder is lost, so nothing waits to be written."""
+    if power.missing():
+        pytest.skip(f"needs {power.missing()}")
+    privately(lambda: _sync_what_is_gone(kind, how))
+
+
+def _sync_what_is_gone(kind: str, how: int) -> None:
+    with power.devices(kind, False) as (disk,):
+        (disk.place / "folder").mkdir()
+        (disk.place / "folder" / "new").write_text("x")
+        folder = os.open(disk.place / "folder", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            sync_folder(folder)
+            syncfs(folder)
+            os.rename("new", "named", src_dir_fd=folder, dst_dir_fd=folder)
+            disk.cut(how)
+            for sync in (sync_folder, syncfs):
+                with pytest.raises(OSError):
+                    sync(folder)
+        finally:
+            os.close(folder)
 
 
 def test_whatever_system_call_fails_nothing_is_torn_lost_or_left_and_no_run_ends_in_a_traceback(figures: Note, record_property: Callable[[str, object], None]) -> None:
