@@ -61,6 +61,12 @@ class Blobs(Protocol):
     def open(self, blob: str) -> BinaryIO:
         """The content from its start. Raises KeyError when it is not here (or turned out damaged, in which case it is gone now)."""
 
+    def unproven(self, blob: str) -> BinaryIO:
+        """As `open`, for who proves the content while reading it, and calls `drop` when it is another."""
+
+    def drop(self, blob: str) -> None:
+        """The content is not here any more."""
+
     def add(self, blob: str, chunks: Iterable[bytes], size: int | None) -> int:
         """Keep the content, streamed; the number of bytes. Raises BadResponseError when it does not hash to `blob`; nothing is kept then."""
 

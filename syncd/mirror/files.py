@@ -12,10 +12,15 @@ from syncd.models import Entry, Stat
 from syncd.objects import blob_hasher
 
 COPY_BYTES = 1 << 20
+AGAIN = "run it again; it will be fetched anew"
+
+
+class OtherBytesError(MirrorError):
+    """The cache gave other bytes than it was asked for, or none."""
 
 
 def write_new(folder: int, temporary: str, read: Callable[[int], bytes], want: Entry, size: int) -> int:
-    """A new file in the open `folder` with exactly the wanted bytes, owner and mode. Raises MirrorError when the bytes are not what their id says."""
+    """A new file in the open `folder` with exactly the wanted bytes, owner and mode. Raises OtherBytesError when what was read is not what its id says."""
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
     with open(descriptor, "wb", buffering=0) as file:
         hasher = blob_hasher(size)
@@ -25,7 +30,7 @@ def write_new(folder: int, temporary: str, read: Callable[[int], bytes], want: E
             while view:
                 view = view[file.write(view) :]
         if hasher.hexdigest() != want.blob:
-            raise MirrorError(f"the cached content of {want.source} does not match its id; nothing was written", hint="run it again; it will be fetched anew")
+            raise OtherBytesError(f"the cached content of {want.source} does not match its id; nothing was written", hint=AGAIN)
         own(descriptor, want)
         os.fchmod(descriptor, want.mode)
     return size

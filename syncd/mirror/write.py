@@ -16,10 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from typing import BinaryIO
 
 from syncd.engine.ports import Applied, Blobs, Outcome
 from syncd.errors import ChangedUnderneathError, MirrorError
-from syncd.mirror.files import fsync_folder, ident, own, stat_at, unlink_if_there, write_new
+from syncd.mirror.files import AGAIN, OtherBytesError, fsync_folder, ident, own, stat_at, unlink_if_there, write_new
 from syncd.mirror.folders import NOT_THERE, Missing, descend, opened, step_down, trouble, unless_another_made
 from syncd.mirror.kernel import rename_into_nothing, sync_folder, syncfs
 from syncd.mirror.leftovers import PREFIX, above, drop
@@ -200,15 +201,19 @@ class Batch:
         staged = Staged(action, temporary, 0)
         self.staged.append(staged)  # noted first: whatever happens now, it is cleared up
         try:
-            with self.blobs.open(want.blob) as content:
-                if want.kind is Kind.LINK:
+            if want.kind is Kind.LINK:
+                with self.blobs.open(want.blob) as content:
                     os.symlink(content.read(), os.fsencode(temporary), dir_fd=folder)
-                    if want.uid is not None or want.gid is not None:
-                        os.chown(temporary, ident(want.uid), ident(want.gid), dir_fd=folder, follow_symlinks=False)
-                else:
-                    staged.size = write_new(folder, temporary, content.read, want, size=os.fstat(content.fileno()).st_size)
+                if want.uid is not None or want.gid is not None:
+                    os.chown(temporary, ident(want.uid), ident(want.gid), dir_fd=folder, follow_symlinks=False)
+            else:
+                with self.blobs.unproven(want.blob) as content:  # proven as it is written: to read fifty megabytes twice took a twentieth of their run
+                    staged.size = write_new(folder, temporary, partial(_cached, content, want), want, size=os.fstat(content.fileno()).st_size)
         except KeyError as error:
             raise MirrorError(f"the content of {action.path} is not in the cache", path=action.path, hint="run it again; it will be fetched") from error
+        except OtherBytesError:
+            self.blobs.drop(want.blob)
+            raise
 
     def _sync_staged(self) -> None:
         """Every staged byte is on disk. A file system that reports an error fails all that was staged on it: which file it was is not known."""
@@ -378,6 +383,13 @@ class Batch:
         self.staged.clear()
         if failure is not None:
             raise failure
+
+
+def _cached(content: BinaryIO, want: Entry, at_most: int) -> bytes:
+    try:
+        return content.read(at_most)
+    except OSError as error:
+        raise OtherBytesError(f"the cached content of {want.source} can't be read: {error.strerror}; nothing was written", hint=AGAIN) from error
 
 
 def _fsync_file(staged: Staged, _action: Action) -> None:

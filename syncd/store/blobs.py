@@ -63,19 +63,13 @@ class BlobCache:
 
     def open(self, blob: str) -> BinaryIO:
         """The content, verified whole before the first byte is given. Raises KeyError; a damaged file is gone then."""
+        content = self.unproven(blob)
         try:
-            content = os.fdopen(_nofollow(self._file(blob), os.O_RDONLY), "rb")
-        except OSError as error:
-            raise KeyError(blob) from error
-        try:
-            found = os.fstat(content.fileno())
-            hasher = blob_hasher(found.st_size)
+            hasher = blob_hasher(os.fstat(content.fileno()).st_size)
             while chunk := content.read(CHUNK):
                 hasher.update(chunk)
             if hasher.hexdigest() == blob:
                 content.seek(0)
-                if time.time() - found.st_mtime > FRESH_SECONDS:
-                    os.utime(content.fileno())  # in use again, though nothing may remember it yet
                 return content
         except OSError:
             pass  # a disk that can't give it back has lost it
@@ -83,7 +77,19 @@ class BlobCache:
         self.drop(blob)
         raise KeyError(blob)
 
+    def unproven(self, blob: str) -> BinaryIO:
+        """The content as the disk has it, for who proves it while reading, and drops it where it is another. Raises KeyError."""
+        try:
+            content = os.fdopen(_nofollow(self._file(blob), os.O_RDONLY), "rb")
+        except OSError as error:
+            raise KeyError(blob) from error
+        with suppress(OSError):
+            if time.time() - os.fstat(content.fileno()).st_mtime > FRESH_SECONDS:
+                os.utime(content.fileno())  # in use again, though nothing may remember it yet
+        return content
+
     def drop(self, blob: str) -> None:
+        """It is fetched anew by whoever wants it next."""
         with suppress(OSError):
             os.unlink(self._file(blob))
 

@@ -7,6 +7,7 @@ from tests.fault.points import Tally
 WHY: dict[str, str] = {
     "blobs.has": "a cached blob that can't be looked at counts as absent and is fetched again",
     "blobs.open": "a cached blob that can't be read counts as absent and is fetched again",
+    "blobs.unproven": "a cached blob that can't be opened counts as absent and is fetched again; its age is asked for its keeping alone",
     "blobs._lock": "asked whether the folder stands; making it answers too",
     "blobs._folder": "asked whether a folder stands that is made next anyway",
     "place.refuse_network": "whether the state lies on a network file system is a warning's question; not knowing is no reason to stop",
