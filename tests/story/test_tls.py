@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from syncd.simulator.core import GitHub
 from syncd.simulator.server import _Server
 from tests.support.stand import Stand, stand
-
-trustme = pytest.importorskip("trustme", reason="trustme is installed in CI only")
 
 
 @contextmanager
