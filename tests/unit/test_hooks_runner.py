@@ -185,7 +185,9 @@ def test_kill_9_of_syncd_ends_the_hook_and_the_next_one_waits_until_it_has(hooks
 def test_two_hooks_of_one_job_never_run_at_once_and_those_of_two_jobs_do(hooks: CommandHooks, tmp_path: Path) -> None:
     text = f"mkdir {tmp_path}/alone || echo together; sleep 0.2; rmdir {tmp_path}/alone"
     ends: list[HookEnd] = []
-    threads = [threading.Thread(target=lambda: ends.append(hooks.run(call(text), patience()))) for _ in range(3)]
+    # each with a first job of its own, whose lock it would hold: what that job's last hook left is removed before the next one's files are laid out
+    shared = [call(text, jobs=(first, "nginx")) for first in ("one", "two", "three")]
+    threads = [threading.Thread(target=lambda one=one: ends.append(hooks.run(one, patience()))) for one in shared]
     for thread in threads:
         thread.start()
     for thread in threads:
