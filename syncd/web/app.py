@@ -88,8 +88,15 @@ def make_app(board: Board, password: Callable[[], Secret] | None, only_local_nam
         return Response(redact(render_template("status.html", view=page.view(board.readings(), board.recent(show_diffs)), version=__version__)), mimetype="text/html")
 
     if hook is not None:
-        door = hook
+        door = hook  # one that is known to be there when it is asked
         app.add_url_rule(door.path, "webhook", lambda: _text(*door.answer(request.headers.get, request.environ["wsgi.input"])), methods=["POST"], provide_automatic_options=False)
+
+    _tell_errors(app)
+    return app
+
+
+def _tell_errors(app: Flask) -> None:
+    """Whatever a door raises is answered in words, and what is our mistake is in the log."""
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:
@@ -104,8 +111,6 @@ def make_app(board: Board, password: Callable[[], Secret] | None, only_local_nam
     def bug(error: Exception) -> Response:
         log.error("a bug in syncd: can't answer %s", request.path, exc_info=error)
         return _text(500, "a bug in syncd; its log has the traceback")
-
-    return app
 
 
 def _text(status: int, text: str) -> Response:
