@@ -77,6 +77,7 @@ class Shared:
         patience.share(question, 0)  # its price is in the exchanges already
         try:
             answer = ask_now()
+            keep = kept(answer)
         except (StoppedError, TimedOutError, HeldBackError, KeyboardInterrupt):
             with self._guard:
                 del self._asked[question]
@@ -87,7 +88,7 @@ class Shared:
             found.answer.set_exception(error)
             raise
         found.price = patience.exchanges - before
-        found.answer.set_result(kept(answer))
+        found.answer.set_result(keep)
         return answer
 
 

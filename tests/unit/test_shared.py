@@ -103,3 +103,15 @@ def test_the_others_get_what_is_kept_of_an_answer() -> None:
     shared = Shared()
     assert shared.once("rows", lambda: [1, 2, 3], patience(), kept=lambda rows: rows[:1]) == [1, 2, 3]
     assert shared.once("rows", list, patience()) == [1]
+
+
+def test_an_answer_that_can_not_be_kept_is_an_error_for_all_and_nobody_waits_for_it() -> None:
+    shared = Shared()
+
+    def spoilt(_: Head) -> Head:
+        raise ValueError("not to be kept")
+
+    with pytest.raises(ValueError, match="not to be kept"):
+        shared.once("head of main", lambda: Head(COMMIT), patience(), spoilt)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="not to be kept"):
+        pool.submit(shared.once, "head of main", lambda: Head(COMMIT), Patience(QuickClock(), 5.0)).result(20)
