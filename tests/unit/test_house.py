@@ -17,6 +17,10 @@ LAYER = {
     **dict.fromkeys(BOTTOM, 0), **dict.fromkeys(NEIGHBOURS, 1), "engine": 2, "wiring": 3, "readings": 3, "messenger": 3, "recent": 3,
     "quick": 2, "turns": 2, "note": 4, "memo": 4, "daemon": 4, "web": 4, "cli": 5, "__main__": 6, "__init__": 0,
 }  # fmt: skip
+TOP_LEVEL = {
+    ".ci", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "SECURITY.md", "benchmarks", "config.example.yaml", "constraints.txt", "dev",
+    "docs", "migrations", "pyproject.toml", "syncd", "systemd", "tests",
+}  # fmt: skip
 LONG_WITH_A_REASON: dict[str, str] = {}
 ONLY_THERE = {
     "requests": {"github/transport.py"},
@@ -101,3 +105,11 @@ def test_no_file_names_a_registry_or_a_path_of_one_machine() -> None:
         if file.is_file():
             assert not hosts.search(file.read_text(errors="replace")), name
     assert not (ROOT / "uv.lock").exists() or "uv.lock" not in listed
+
+
+def test_the_top_level_holds_what_it_is_meant_to_and_no_file_is_large() -> None:
+    listed = list(filter(None, subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\0")))
+    assert {name.split("/")[0] for name in listed} <= TOP_LEVEL
+    for name in listed:
+        if (ROOT / name).is_file():
+            assert (ROOT / name).stat().st_size < 500_000, f"{name}: nothing that is built or downloaded belongs into the repository"
