@@ -56,6 +56,7 @@ class Batch:
     devices: Mapping[str, int] = field(default_factory=dict)  # of each folder when it was looked at, or of the one above it that stood
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     staged: list[Staged] = field(default_factory=list)
+    named: set[str] = field(default_factory=set)  # what was staged and has its name on disk too: until then a power cut can make it a temporary file again
     made: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     troubles: list[MirrorError] = field(default_factory=list)
@@ -243,6 +244,7 @@ class Batch:
                     for action in group:
                         self._attempt(action, partial(self._rename, folder, by_path[action.path]))
                     sync_folder(folder)
+                self.named.update(by_path[action.path].temporary for action in group if self.outcomes[action.path].error is None)
             except Missing as error:
                 gone = ChangedUnderneathError(f"the folder {error} is gone", path=parent)
                 self.outcomes.update({action.path: Outcome(action.expect, gone) for action in group})
@@ -264,7 +266,6 @@ class Batch:
                 rename_into_nothing(folder, staged.temporary, name)
             except FileExistsError as error:
                 raise ChangedUnderneathError(f"{action.path} has appeared while syncd was at work", path=action.path, hint="the next run looks again") from error
-        self.staged.remove(staged)
         self.bytes_written += staged.size
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         self.outcomes[action.path] = Outcome(Local(want.kind, want.blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, stat_of(found)))
@@ -368,7 +369,7 @@ class Batch:
         """No temporary file of this batch is left, whatever ended it. Raises the first error: the intent must then stay, for the next run to sweep."""
         failure: MirrorError | None = None
         left: dict[tuple[str, str], list[str]] = {}
-        for staged in self.staged:
+        for staged in (staged for staged in self.staged if staged.temporary not in self.named):
             left.setdefault((_entry(staged.action).root, posixpath.dirname(staged.action.path)), []).append(staged.temporary)
         for (root, parent), names in left.items():
             try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any
 
 import pytest
 
 from syncd.errors import ChangedUnderneathError
-from syncd.mirror import write
+from syncd.mirror import disk, leftovers, write
 from syncd.models import Action, RunStatus
 from syncd.store.store import SqliteStore
 from tests.fault.scene import Workbench
@@ -48,4 +49,35 @@ def test_a_temporary_file_that_gets_no_name_is_gone_on_disk_too_before_the_inten
         for index in cleared:
             following = told[index + 1 :]
             assert ("sync_folder", told[index][1]) in following[: following.index(("record", ""))]
+        assert bench.scene.heal() == []
+
+
+def test_names_whose_sync_fails_keep_the_intent_because_a_power_cut_may_take_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mirror's disk dies between a rename and its sync, and the store's does not: what was a name is a temporary file again."""
+    renamed: list[tuple[str, str, str]] = []
+    dead: list[bool] = []
+    rename, sync = write.rename_into_nothing, write.sync_folder
+
+    def named(folder: int, old: str, new: str) -> None:
+        rename(folder, old, new)
+        renamed.append((os.readlink(f"/proc/self/fd/{folder}"), old, new))
+
+    def synced(folder: int) -> None:
+        if renamed or dead:
+            dead.append(True)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(folder)
+
+    with Workbench() as bench:
+        bench.turn()
+        monkeypatch.setattr(write, "rename_into_nothing", named)
+        monkeypatch.setattr(write, "sync_folder", synced)
+        for module in (leftovers, disk):
+            monkeypatch.setattr(module, "sync_folder", synced, raising=False)
+        assert bench.scene.run().status is RunStatus.FAILED
+        monkeypatch.undo()
+        assert dead
+        for folder, old, new in renamed:
+            if os.path.exists(f"{folder}/{new}"):
+                os.rename(f"{folder}/{new}", f"{folder}/{old}")
         assert bench.scene.heal() == []
