@@ -178,9 +178,8 @@ def _in_place(self: Batch, folder: int, staged: Any, action: Any) -> None:
     with open(os.open(staged.temporary, os.O_RDONLY, dir_fd=folder), "rb") as source:
         content = source.read()
     target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644, dir_fd=folder)
-    half = len(content) // 2
-    os.write(target, content[:half])
-    os.write(target, content[half:])
+    for at in range(0, len(content), 3):  # a write that takes its time: whether a kill falls into it must not be luck
+        os.write(target, content[at : at + 3])
     os.close(target)
     os.unlink(staged.temporary, dir_fd=folder)
     self.staged.remove(staged)
