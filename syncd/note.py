@@ -1,9 +1,8 @@
-"""The note that a `sync` which went well leaves for the quick check (quick.py): what it may rely on, and how to ask the heads.
+"""The note that a `sync` with everything in step leaves for the quick check (quick.py): what it may rely on, and how to ask the heads.
 
 Promises: a job is in the note only when the engine itself, given the known head again, decides that nothing is to be done, and nothing
 of the job is owed, paused, failing or unusual. The note is tied to the configuration's bytes and to the store's count of writes, so it
-is worthless, and never wrong, as soon as anything else has happened. Losing it costs one full run. Of other jobs the note may say how
-the next run will ask for their heads, if it will: that is worth the time in which the full run is loaded, and nothing is concluded from it.
+is worthless, and never wrong, as soon as anything else has happened. Losing it costs one full run.
 """
 
 from __future__ import annotations
@@ -48,23 +47,19 @@ class NotPlainError(SyncdError):
     """The job is left out of the note."""
 
 
-def leave(workshop: Workshop, environ: Mapping[str, str], look: bool = True) -> None:
-    """The note says what stands now; there is none when nothing of it is plain. Without a `look` at the disk, only how to ask the heads."""
+def leave(workshop: Workshop, environ: Mapping[str, str]) -> None:
+    """The note says what stands now; there is none when nothing of it is plain."""
     file, config = f"{workshop.config.state}/{quick.NAME}", workshop.config
     try:
         content = config.path.read_bytes()
     except OSError:
         return quick.remove(file)  # a folder of files, or gone by now
     counter, heads, jobs = workshop.store.counter(), Heads(), {}
-    for name, job in config.jobs.items() if look else ():
+    for name, job in config.jobs.items():
         with suppress(NotPlainError):
             jobs[name] = _job(workshop, job, heads)
-    try:
-        ahead = {name: _ahead(workshop, job, heads) for name, job in config.jobs.items()}
-    except NotPlainError:
-        ahead = {}  # what is asked ahead is bounded for itself: it would come on top of the others' requests
     edited = quick.content_digest(str(config.path), content) != config.digest
-    if edited or not (jobs or ahead) or len(heads.all) > HEADS_AT_MOST or proxies_of(environ).by_scheme or workshop.store.counter() != counter:
+    if edited or not jobs or len(heads.all) > HEADS_AT_MOST or proxies_of(environ).by_scheme or workshop.store.counter() != counter:
         return quick.remove(file)
     store = os.stat(workshop.store.file)
     note = {
@@ -72,7 +67,7 @@ def leave(workshop: Workshop, environ: Mapping[str, str], look: bool = True) -> 
         "configuration": {**quick.configuration(str(config.path), content), "environment": quick.environment(environ)},
         "state": [str(config.state), os.path.realpath(config.state)],
         "store": str(workshop.store.file), "store_file": [store.st_dev, store.st_ino], "counter": counter,
-        "requests_at_once": config.requests_at_once, "all": list(config.jobs), "jobs": jobs, "ahead": ahead, "heads": list(heads.all.values()),
+        "requests_at_once": config.requests_at_once, "all": list(config.jobs), "jobs": jobs, "heads": list(heads.all.values()),
     }  # fmt: skip
     return quick.write(file, note)
 
@@ -80,15 +75,6 @@ def leave(workshop: Workshop, environ: Mapping[str, str], look: bool = True) -> 
 def withdraw(workshop: Workshop) -> None:
     """There is no note."""
     quick.remove(f"{workshop.config.state}/{quick.NAME}")
-
-
-def _ahead(workshop: Workshop, job: Job, heads: Heads) -> int:
-    """Which head the job's next run asks for. Raises NotPlainError where it may ask for none, or for more before."""
-    identity, store, house = workshop.config.identities[job.identity], workshop.store, workshop.house(job)
-    head = store.head(house.scope, job.repo, job.ref)
-    if head is None or store.state(job.name).paused(workshop.clock.now()):
-        raise NotPlainError(f"{job.name} may not ask")
-    return heads.index_of(identity, job, head)
 
 
 def _job(workshop: Workshop, job: Job, heads: Heads) -> dict[str, Any]:

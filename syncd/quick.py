@@ -3,8 +3,7 @@
 Promises: where it answers, the full run would have found every asked job unchanged, touched nothing and remembered the same. For that
 it compares what the last quiet run left in the note (note.py): the configuration's bytes, the store's count of writes, lstat of every
 destination, and GitHub's 304 for every head, asked with the very requests that the full run would send. Whatever differs, can't be
-read or is not plain ends in no opinion, and what GitHub has said by then is handed to the full run, which does not ask again. Where the
-note says from the first that the full run is needed, the heads are asked while that is being loaded.
+read or is not plain ends in no opinion, and what GitHub has said by then is handed to the full run, which does not ask again.
 
 Imports the standard library only and decides nothing else: it is here because importing the full run takes five times as long.
 """
@@ -25,7 +24,7 @@ from typing import Any, NamedTuple
 
 from syncd import __version__
 
-FORMAT = 2
+FORMAT = 1
 NAME = "quick.json"
 LARGEST_NOTE = 64 << 20
 LARGEST_SECRET = 64 << 10
@@ -65,27 +64,19 @@ class InStep(NamedTuple):
     asked: Asked
 
 
-def check(arguments: Sequence[str], environ: Mapping[str, str], now: float) -> InStep | Heads:
-    """`InStep`, or what GitHub has said, or is about to say, on the way to no opinion. `now` is seconds since 1970."""
+def check(arguments: Sequence[str], environ: Mapping[str, str], now: float) -> InStep | list[Reply]:
+    """`InStep`, or what GitHub has said on the way to no opinion. `now` is seconds since 1970."""
     asked = understood(arguments, environ)
     if asked is None or asked.config is None or any(name.lower().endswith("_proxy") and value and name.lower() != "no_proxy" for name, value in environ.items()):
-        return Heads()
+        return []
     try:
         note = _note(asked.config, environ, now)
-        jobs = set(asked.jobs or note["all"])
-        if jobs <= note["jobs"].keys():
-            return _Check(asked, note, [name for name in note["all"] if name in jobs], environ, now).run()
-        if jobs <= note["ahead"].keys():
-            return _asked(note, {note["ahead"][name] for name in jobs}, environ)
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # no note, a damaged one, or one for something else: the full run writes it anew
-    return Heads()
-
-
-def _asked(note: Any, wanted: set[int], environ: Mapping[str, str]) -> Heads:
-    """The heads are being asked. Raises as `token_of` does."""
-    heads = [note["heads"][index] for index in sorted(wanted)]
-    return Heads(heads, [token_of(head["token"], environ) for head in heads], note["requests_at_once"])
+        return []  # no note, a damaged one, or one for something else: the full run writes it anew
+    jobs = asked.jobs or tuple(note["all"])
+    if not set(jobs) <= note["jobs"].keys():
+        return []
+    return _Check(asked, note, [name for name in note["all"] if name in set(jobs)], environ, now).run()
 
 
 def understood(arguments: Sequence[str], environ: Mapping[str, str]) -> Asked | None:
@@ -221,11 +212,10 @@ def standing(places: Places) -> str:
 class Heads:
     """Asks head requests side by side, on kept connections; `replies` has what was answered whole."""
 
-    def __init__(self, heads: Sequence[Mapping[str, Any]] = (), tokens: Sequence[str | None] = (), at_once: int = 0) -> None:
+    def __init__(self, heads: Sequence[Mapping[str, Any]], tokens: Sequence[str | None], at_once: int) -> None:
         self._todo = list(zip(heads, tokens, strict=True))[::-1]
         self.replies: list[Reply] = []
         self._guard = threading.Lock()
-        self._ends = time.monotonic() + TOGETHER_SECONDS
         self._given_up = False
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(min(len(heads), at_once))]
         for thread in self._threads:
@@ -233,17 +223,11 @@ class Heads:
 
     def wait(self) -> list[Reply]:
         """The replies, when all are there or the time is up. No more is asked after this."""
-        while not self.ended(TOGETHER_SECONDS):
-            pass
-        return list(self.replies)
-
-    def ended(self, seconds: float) -> bool:
-        """Whether all replies are there, or the time for them is up, within so many seconds. Where it is, no more is asked."""
-        until = min(self._ends, time.monotonic() + seconds)
+        ends = time.monotonic() + TOGETHER_SECONDS
         for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
-        self._given_up = time.monotonic() >= self._ends or not any(thread.is_alive() for thread in self._threads)
-        return self._given_up
+            thread.join(max(0.0, ends - time.monotonic()))
+        self._given_up = True
+        return list(self.replies)
 
     def _work(self) -> None:
         line = Line()
@@ -336,24 +320,26 @@ class _Check:
         self._jobs = [note["jobs"][name] for name in jobs]
         self._began = time.monotonic()
 
-    def run(self) -> InStep | Heads:
-        wanted = {job["head"] for job in self._jobs}
+    def run(self) -> InStep | list[Reply]:
+        wanted = sorted({job["head"] for job in self._jobs})
+        heads = [self._note["heads"][index] for index in wanted]
         locks: list[int] = []
-        asking = Heads()
+        asking = None
         try:
+            tokens = [token_of(head["token"], self._environ) for head in heads]
             locks = [lock(job["lock"]) for job in self._jobs]
-            asking = _asked(self._note, wanted, self._environ)
+            asking = Heads(heads, tokens, self._note["requests_at_once"])
             same = all(standing(job["places"]) == job["standing"] for job in self._jobs)
             replies = asking.wait()
-            if same and len(replies) == len(wanted) and all(reply.status == 304 for reply in replies) and self._remembered(replies):
+            if same and len(replies) == len(heads) and all(reply.status == 304 for reply in replies) and self._remembered(replies):
                 jobs = tuple((name, job["repo"], job["ref"], job["commit"]) for name, job in zip(self._names, self._jobs, strict=True))
                 return InStep(jobs, len(replies), time.monotonic() - self._began, self._asked)
+            return replies
         except (OSError, ValueError, KeyError, TypeError):
-            asking.wait()  # no opinion; the full run meets the same trouble and has words for it
+            return asking.wait() if asking is not None else []  # no opinion; the full run meets the same trouble and has words for it
         finally:
             for descriptor in locks:
                 os.close(descriptor)
-        return asking
 
     def _remembered(self, replies: Sequence[Reply]) -> bool:
         import sqlite3

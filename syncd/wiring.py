@@ -7,7 +7,7 @@ import logging
 import os
 import pwd
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,7 @@ from syncd.engine.ports import Mirror
 from syncd.engine.run import House
 from syncd.errors import ConfigError, MirrorError, SyncdError
 from syncd.github.app import Installation
-from syncd.github.early import Early, Replies
+from syncd.github.early import Early, Reply
 from syncd.github.limits import Budget, BudgetView, Gate, Tally
 from syncd.github.login import UserToken
 from syncd.github.protocol import Transport
@@ -57,7 +57,7 @@ class Workshop:
     """Everything one command or daemon works with. `close` gives connections and the store back."""
 
     def __init__(
-        self, config: Config, environ: Mapping[str, str], store: SqliteStore, clock: Clock | None = None, early: Replies | None = None, waits_out_limits: bool = True
+        self, config: Config, environ: Mapping[str, str], store: SqliteStore, clock: Clock | None = None, early: Sequence[Reply] = (), waits_out_limits: bool = True
     ) -> None:
         self.config, self.store = config, store
         self.clock = clock or SystemClock()
@@ -84,9 +84,9 @@ class Workshop:
 
     @classmethod
     def open(
-        cls, config: Config, environ: Mapping[str, str], only_look: bool = False, clock: Clock | None = None, early: Replies | None = None, waits_out_limits: bool = True
+        cls, config: Config, environ: Mapping[str, str], only_look: bool = False, clock: Clock | None = None, early: Sequence[Reply] = (), waits_out_limits: bool = True
     ) -> Workshop:
-        """`only_look` makes no state where there is none; `early` is what GitHub has said already or is about to say, and is not asked again.
+        """`only_look` makes no state where there is none; `early` is what GitHub has said already, and is not asked again.
 
         `waits_out_limits`: a run waits for the end of GitHub's limits where its time suffices. The daemon's don't: they ask for another turn.
         """

@@ -15,7 +15,7 @@ from syncd.models import Job, RunReport, RunStatus
 if TYPE_CHECKING:
     from syncd.config.judge import Mark
     from syncd.config.model import Config
-    from syncd.github.early import Replies
+    from syncd.github.early import Reply
 
 EXIT_SOME_FAILED = 3
 EXIT_BUG = 70
@@ -28,7 +28,7 @@ class Settings:
     verbose: int
     quiet: bool
     environ: Mapping[str, str]
-    early: Replies | None = None
+    early: Sequence[Reply] = ()
 
     def load(self) -> Config:
         """The configuration that this command works with. Raises ConfigError with every mistake."""

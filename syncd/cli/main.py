@@ -13,7 +13,7 @@ import click
 from syncd.errors import ConfigError, SyncdError
 
 if TYPE_CHECKING:
-    from syncd.github.early import Replies
+    from syncd.github.early import Reply
 
 # name -> (module, one line of help): help and completion cost no import of the verbs themselves
 VERBS: dict[str, tuple[str, str]] = {
@@ -75,7 +75,7 @@ def cli(ctx: click.Context, config: str | None, verbose: int, quiet: bool) -> No
     """syncd keeps the listed files and folders of GitHub repositories equal on this machine."""
     from syncd.cli.common import Settings
 
-    ctx.obj = Settings(config=config, verbose=verbose, quiet=quiet, environ=dict(os.environ), early=ctx.obj)
+    ctx.obj = Settings(config=config, verbose=verbose, quiet=quiet, environ=dict(os.environ), early=ctx.obj or ())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -83,8 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(run(arguments))
 
 
-def run(arguments: Sequence[str] | None = None, early: Replies | None = None) -> int:
-    """The exit code of a command. `early` is what the quick check is told by GitHub, where it had no opinion."""
+def run(arguments: Sequence[str] | None = None, early: Sequence[Reply] = ()) -> int:
+    """The exit code of a command. `early` is what the quick check was told by GitHub before it had no opinion."""
     _no_core_dumps()
     try:
         result = cli.main(args=list(arguments) if arguments is not None else None, prog_name="syncd", standalone_mode=False, obj=early)

@@ -72,10 +72,10 @@ def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_de
         if metrics_file is not None:
             code = code if _told(metrics_file, workshop, reports, started_at) else code or 1
         remember(config, settings.environ)
-        if code == 0 and ref is None and not workshop.store.outbox.waiting():
+        at_rest = sum(report.files for report in reports) <= FEW_FILES or all(report.status is RunStatus.UNCHANGED for report in reports)
+        if code == 0 and ref is None and at_rest and not workshop.store.outbox.waiting():
             workshop.save_budgets()
-            at_rest = sum(report.files for report in reports) <= FEW_FILES or all(report.status is RunStatus.UNCHANGED for report in reports)
-            leave(workshop, settings.environ, look=at_rest)
+            leave(workshop, settings.environ)
         else:
             withdraw(workshop)  # it is of before: with it the next run would ask the heads as they were, and then as they are
         return code

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -18,13 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from syncd import quick
-from syncd.cli.sync import FEW_FILES
-from syncd.clock import Patience
-from syncd.errors import StoppedError
-from syncd.github.early import Early
-from syncd.github.limits import Tally
-from syncd.quick import Heads, InStep
-from tests.support.clock import FakeClock
+from syncd.quick import InStep, Reply
 from tests.support.stand import Stand, signatures, stand
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,14 +34,8 @@ def hub(tmp_path: Path) -> Iterator[Stand]:
         yield made
 
 
-def check(hub: Stand, *arguments: str, now: float | None = None, **environ: str) -> InStep | Heads:
+def check(hub: Stand, *arguments: str, now: float | None = None, **environ: str) -> InStep | list[Reply]:
     return quick.check(["-c", str(hub.config), *(arguments or ("sync",))], {**os.environ, **environ}, now if now is not None else datetime.now().timestamp())
-
-
-def said(found: InStep | Heads) -> list[quick.Reply]:
-    """What GitHub said on the way to no opinion."""
-    assert isinstance(found, Heads)
-    return found.wait()
 
 
 def test_nothing_to_do_is_one_request_answered_304_and_touches_no_file(hub: Stand) -> None:
@@ -118,8 +105,7 @@ def test_some_jobs_are_asked_for_by_name_and_in_the_order_of_the_configuration(h
     ids=str,
 )
 def test_every_other_command_and_option_is_the_full_runs(hub: Stand, arguments: list[str]) -> None:
-    assert said(check(hub, *arguments)) == []
-    assert hub.github.count() == 0
+    assert check(hub, *arguments) == []
     assert hub.github.count() == 0
 
 
@@ -173,18 +159,17 @@ def test_whatever_has_changed_is_the_full_runs(hub: Stand, change: str) -> None:
 
 
 def test_a_proxy_a_day_and_a_clock_set_back_are_the_full_runs(hub: Stand) -> None:
+    assert check(hub, HTTPS_PROXY="http://proxy:3128") == []
     now = datetime.now().timestamp()
-    for found in (check(hub, HTTPS_PROXY="http://proxy:3128"), check(hub, now=now + 90_000), check(hub, now=now - 1000)):
-        assert said(found) == []
-    assert hub.github.count() == 0
+    assert check(hub, now=now + 90_000) == []
+    assert check(hub, now=now - 1000) == []
     assert isinstance(check(hub, now=now + 80_000), InStep)
 
 
 def test_another_syncd_at_work_is_said_by_the_full_run(hub: Stand) -> None:
     held = quick.lock(str(next((hub.state / "locks").iterdir())))
     try:
-        assert said(check(hub)) == []
-        assert hub.github.count() == 0
+        assert check(hub) == []
         assert hub.sync().code == 11
     finally:
         os.close(held)
@@ -193,7 +178,7 @@ def test_another_syncd_at_work_is_said_by_the_full_run(hub: Stand) -> None:
 def test_a_server_that_is_not_there_costs_no_opinion(tmp_path: Path) -> None:
     with stand(tmp_path, FILES, as_app=False) as made:
         assert made.sync().code == 0
-    assert said(check(made)) == []
+    assert check(made) == []
 
 
 @pytest.mark.parametrize(
@@ -210,7 +195,7 @@ def test_drift_that_is_only_reported_is_the_full_runs_every_time(hub: Stand) -> 
     hub.sync()
     (hub.dest / "nginx.conf").write_text("mine\n")
     assert hub.sync().code == 0
-    assert [reply.status for reply in said(check(hub))] == [304]
+    assert check(hub) == []
 
 
 def test_an_app_and_a_private_authority_are_the_full_runs(tmp_path: Path) -> None:
@@ -227,71 +212,6 @@ def test_what_github_has_said_is_not_asked_again(hub: Stand) -> None:
     assert json.loads(done.stdout)["jobs"][0]["commit"] == commit
     assert hub.github.routes()["head"] == 1
     assert json.loads(done.stdout)["requests"] == {"total": hub.github.count(), "not_modified": 0}
-
-
-MANY = {f"nginx/{number}.conf": f"{number}\n" for number in range(FEW_FILES + 1)}
-
-
-def test_after_a_change_of_many_files_the_head_is_asked_while_the_full_run_is_loaded_and_once(tmp_path: Path) -> None:
-    with stand(tmp_path, MANY, as_app=False) as made:
-        assert made.sync().code == 0
-        made.github.forget_requests()
-        commit = made.repo.commit({"nginx/7.conf": "seven\n"}, "x")
-        assert [reply.status for reply in said(check(made))] == [200]
-        made.github.forget_requests()
-        done = json.loads(process(made).stdout)
-        assert made.github.routes()["head"] == 1
-        assert (made.dest / "7.conf").read_text() == "seven\n"
-        assert (done["jobs"][0]["commit"], done["requests"]["total"]) == (commit, made.github.count())
-        again = json.loads(process(made).stdout)
-        assert again["requests"] == {"total": 1, "not_modified": 1}
-        assert isinstance(check(made), InStep)
-
-
-def test_a_job_that_will_not_ask_is_not_asked_for_ahead(hub: Stand) -> None:
-    hub.call("pause", "nginx")
-    assert hub.sync().code == 0
-    hub.github.forget_requests()
-    assert said(check(hub)) == []
-    assert hub.github.count() == 0
-
-
-def test_where_one_identity_can_not_ask_ahead_none_does(hub: Stand) -> None:
-    """What is asked ahead and what the others ask together would be more than `requests_at_once`."""
-    (hub.folder / "x").mkdir()
-    hub.identities["closed"] = {**hub.identities["ops"], "ca_file": str(hub.config)}
-    hub.jobs["nginx"] |= {"as": "ops", "drift": "report"}
-    hub.jobs["other"] = {**hub.jobs["nginx"], "as": "closed", "paths": [{"from": "motd", "to": f"{hub.folder}/x/motd"}]}
-    hub.write()
-    assert hub.sync().code == 0
-    (hub.dest / "nginx.conf").write_text("mine\n")
-    assert hub.sync().code == 0
-    assert said(check(hub)) == []
-
-
-class Slow:
-    """Replies that come at the third time they are asked for."""
-
-    def __init__(self, *replies: quick.Reply) -> None:
-        self.replies, self.asked = replies, 0
-
-    def ended(self, seconds: float) -> bool:
-        self.asked += 1
-        return self.asked >= 3
-
-
-def test_who_waits_for_an_early_answer_is_ended_by_a_signal_and_each_answer_serves_once() -> None:
-    question, stop, clock = ("https://api.github.com/repos/a/b/commits/HEAD", '"x"', None), threading.Event(), FakeClock()
-    tally = Tally()
-    early = Early(Slow(quick.Reply(question, "hub", 304, {}, b"")), tally)
-    stop.set()
-    with pytest.raises(StoppedError):
-        early.reply_to(question, Patience(clock, 60.0, stop))
-    reply = early.reply_to(question, Patience(clock, 60.0))
-    assert reply is not None
-    assert reply.status == 304
-    assert early.reply_to(question, Patience(clock, 60.0)) is None
-    assert tally.totals() == {"total": 1, "not_modified": 1}
 
 
 def test_drift_found_by_the_check_is_put_back_with_the_answer_it_had(hub: Stand) -> None:
