@@ -41,6 +41,7 @@ class Staged:
     action: Action
     temporary: str
     size: int
+    named: bool = False  # on disk too: until then a power cut can make it a temporary file again
 
 
 @dataclass
@@ -56,7 +57,6 @@ class Batch:
     devices: Mapping[str, int] = field(default_factory=dict)  # of each folder when it was looked at, or of the one above it that stood
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     staged: list[Staged] = field(default_factory=list)
-    named: set[str] = field(default_factory=set)  # what was staged and has its name on disk too: until then a power cut can make it a temporary file again
     made: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     troubles: list[MirrorError] = field(default_factory=list)
@@ -244,7 +244,8 @@ class Batch:
                     for action in group:
                         self._attempt(action, partial(self._rename, folder, by_path[action.path]))
                     sync_folder(folder)
-                self.named.update(by_path[action.path].temporary for action in group if self.outcomes[action.path].error is None)
+                for action in group:
+                    by_path[action.path].named = self.outcomes[action.path].error is None
             except Missing as error:
                 gone = ChangedUnderneathError(f"the folder {error} is gone", path=parent)
                 self.outcomes.update({action.path: Outcome(action.expect, gone) for action in group})
@@ -369,8 +370,9 @@ class Batch:
         """No temporary file of this batch is left, whatever ended it. Raises the first error: the intent must then stay, for the next run to sweep."""
         failure: MirrorError | None = None
         left: dict[tuple[str, str], list[str]] = {}
-        for staged in (staged for staged in self.staged if staged.temporary not in self.named):
-            left.setdefault((_entry(staged.action).root, posixpath.dirname(staged.action.path)), []).append(staged.temporary)
+        for staged in self.staged:
+            if not staged.named:
+                left.setdefault((_entry(staged.action).root, posixpath.dirname(staged.action.path)), []).append(staged.temporary)
         for (root, parent), names in left.items():
             try:
                 with opened(root, below(parent, root) if parent != root else ()) as folder:
@@ -380,7 +382,7 @@ class Batch:
             except NOT_THERE:
                 continue  # the folder was moved away under us, our files with it
             except (OSError, MirrorError) as error:
-                failure = failure or (error if isinstance(error, MirrorError) else trouble("remove a temporary file from", parent, error))
+                failure = failure or (error if isinstance(error, MirrorError) else trouble("write to", parent, error))
         self.staged.clear()
         if failure is not None:
             raise failure

@@ -182,7 +182,6 @@ def _in_place(self: Batch, folder: int, staged: Any, action: Any) -> None:
         os.write(target, content[at : at + 3])
     os.close(target)
     os.unlink(staged.temporary, dir_fd=folder)
-    self.staged.remove(staged)
     found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     self.outcomes[action.path] = Outcome(write.Local(action.want.kind, action.want.blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, write.stat_of(found)))
     return None

@@ -32,6 +32,10 @@ ONLY_THERE = {
 }
 
 
+def in_the_repository() -> list[str]:
+    return list(filter(None, subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\0")))
+
+
 def part(path: Path) -> str:
     relative = path.relative_to(ROOT / "syncd")
     return relative.parts[0] if len(relative.parts) > 1 else relative.stem
@@ -98,9 +102,9 @@ def test_the_run_page_and_the_planner_are_short() -> None:
 
 
 def test_no_file_names_a_registry_or_a_path_of_one_machine() -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\n")
+    listed = in_the_repository()
     hosts = re.compile("py" + r"pi\.org|python" + r"hosted|registry\.np" + r"mjs|deb\.deb" + "ian")
-    for name in filter(None, listed):
+    for name in listed:
         file = ROOT / name
         if file.is_file():
             assert not hosts.search(file.read_text(errors="replace")), name
@@ -108,7 +112,7 @@ def test_no_file_names_a_registry_or_a_path_of_one_machine() -> None:
 
 
 def test_the_top_level_holds_what_it_is_meant_to_and_no_file_is_large() -> None:
-    listed = list(filter(None, subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\0")))
+    listed = in_the_repository()
     assert {name.split("/")[0] for name in listed} <= TOP_LEVEL
     for name in listed:
         if (ROOT / name).is_file():
