@@ -32,21 +32,31 @@ logging.getLogger("apscheduler").setLevel(logging.WARNING)
 class _Trigger:
     """A job's turns as APScheduler asks for them: twice for one firing, with the same `now`. Turns are without their jitter."""
 
-    def __init__(self, turn: Turn, first: datetime, share: Callable[[], float]) -> None:
+    def __init__(self, turn: Turn, first: datetime, now: datetime, share: Callable[[], float]) -> None:
         self.turn, self.due, self._share = turn, first, share
         self._next: datetime | None = first  # the turn that comes
         self._fires: datetime | None = first
         self._asked: datetime | None = None
+        self._owed = first if first != turn.next_after(now) else None  # a run that makes up for what was missed before the start
 
     def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
         if previous is None or now == self._asked:
             return self._fires
-        self._asked, self.due = now, self._next or now
+        self._asked, self.due, self._owed = now, self._next or now, None
         return self.after(now)
 
     def forget(self) -> None:
         """The clock was set: a time that comes again is not the one that was asked about."""
         self._asked = None
+
+    def after_step(self, now: datetime, step: float) -> datetime | None:
+        """The turn after `now`; what is owed comes when it would have come, whatever its time is called since the clock was set."""
+        found = self.after(now)
+        if self._owed is not None:
+            self._owed += timedelta(seconds=step)
+            if found is None or self._owed < found:
+                self._next = self._fires = self._owed
+        return self._fires
 
     def after(self, moment: datetime) -> datetime | None:
         self._next = self.turn.next_after(moment)
@@ -84,7 +94,7 @@ class Timetable:
             self.remove(job)
             if first is None:
                 return
-            trigger = self._triggers[job] = _Trigger(turn, first, self._share)
+            trigger = self._triggers[job] = _Trigger(turn, first, self._clock.now(), self._share)
             self._scheduler.add_job(self._come, trigger, args=[job], id=job, name=job)
 
     def remove(self, job: str) -> None:
@@ -135,7 +145,7 @@ class Timetable:
 
     def _after_step(self, trigger: _Trigger, now: datetime, step: float) -> datetime | None:
         if not isinstance(trigger.turn, ByCron):
-            return trigger.after(now)
+            return trigger.after_step(now, step)
         small = abs(step) <= CATCH_UP.total_seconds()
         if step > 0:
             missed = trigger.turn.next_after(self._before)

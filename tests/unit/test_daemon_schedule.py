@@ -129,6 +129,27 @@ def test_a_stepped_clock_delays_no_poll_by_more_than_its_interval_or_a_minute(be
         assert gaps and max(gaps) <= max(every, 60.0) + 6, (number, gaps)
 
 
+@pytest.mark.parametrize("steps", [(40.0,), (-7200.0,), (86_400.0, -86_400.0), (None, 1_800_000_000.0)], ids=str)
+def test_what_a_start_owes_comes_within_the_minute_though_the_clock_is_set_meanwhile(bench: Bench, steps: tuple[float | None, ...]) -> None:
+    """A machine whose clock is set by NTP right after its start."""
+    hourly = [job(f"a{number}", f"acme/r{number}", every=3600.0, jitter=300.0) for number in range(50)]
+    bench.set_all(*hourly)
+    begin = bench.clock.monotonic()
+    for step in steps:
+        bench.run(1)
+        bench.clock.at = bench.clock.at + timedelta(seconds=step) if step is not None else datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+    bench.run(60)
+    first = {name: seconds for seconds, name, _ in reversed(bench.came)}
+    assert len(first) == 50 and max(first.values()) - begin <= 60, len(first)
+    before = len(bench.came)
+    bench.run(3600 * 3)
+    assert 3 * 49 <= len(bench.came) - before <= 3 * 51, "and once an hour from then on"
+    bench.clock.at += timedelta(seconds=40)
+    before = len(bench.came)
+    bench.run(60)
+    assert len(bench.came) - before <= 5, "nothing is owed any more"
+
+
 def test_many_steps_do_not_make_jobs_come_more_often(bench: Bench) -> None:
     bench.set_all(job("a", every=60.0))
     bench.run(120)
