@@ -68,7 +68,7 @@ class Unmissed:
     def _check(self, job: str, now: float) -> None:
         since = self._since[job]
         slack, jitter, held = self._busy - since.busy, self._jitter[job], max(0.0, since.free_at - since.at)
-        passes_by = held > 0 and not (since.on_turn and held + slack < self._interval - jitter)
+        passes_by = held > 0 and not (since.on_turn and held + slack < self._interval - jitter - ROUNDING)
         allowed = START_SECONDS if since.first else self._interval
         allowed += jitter + slack + (held if passes_by else 0.0)
         gap = now - since.at
@@ -92,4 +92,4 @@ def longest_hold(report: RunReport, interval_seconds: float, clock: Clock) -> fl
     return HOUR
 
 
-__all__ = ["Unmissed", "longest_hold"]
+__all__ = ["HOUR", "Unmissed", "longest_hold"]
