@@ -19,7 +19,7 @@ from syncd.config.model import Config, Endpoint
 from syncd.config.secrets import inspect_address, read_secret
 from syncd.engine import notices
 from syncd.errors import ConfigError, SyncdError
-from syncd.github.addresses import Proxies
+from syncd.github.addresses import Proxies, authorities
 from syncd.models import RunReport, Secret
 from syncd.notify.post import Outcome, host_of, post
 from syncd.redact import remember
@@ -142,10 +142,7 @@ class Messenger:
         problem = inspect_address(secret)
         if problem is not None:
             return Outcome(host_of(address), f"{endpoint.name}: {problem}")
-        from syncd.github.transport import authorities  # brings requests along, which who sends nothing does without
-
-        proxy = next(iter(self._proxies.for_url(address).values()), None)
-        return post(address, body, f"syncd/{__version__}", authorities(), proxy)
+        return post(address, body, f"syncd/{__version__}", authorities(), self._proxies.for_url(address))
 
     def _pause(self, attempts: int) -> float:
         """Growing, with jitter: half of it at least, so that a receiver gets its time."""

@@ -21,10 +21,10 @@ from syncd.engine.folders import set_of, wished
 from syncd.engine.ports import Head, JobState
 from syncd.engine.run import Options, decide
 from syncd.errors import SyncdError
+from syncd.github.addresses import authorities
 from syncd.github.heads import question
 from syncd.github.protocol import Known, Request, Response
 from syncd.github.source import GitHubSource
-from syncd.github.transport import authorities
 from syncd.models import AnonymousIdentity, Identity, Job, Publish, Recorded, Require, TokenIdentity
 from syncd.store.lock import lock_file
 from syncd.wiring import Workshop, proxies_of

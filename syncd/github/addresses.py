@@ -28,18 +28,31 @@ class Proxies:
     by_scheme: Mapping[str, str] = field(repr=False)  # may hold a password
     none_for: tuple[str, ...] = ()
 
-    def for_url(self, url: str) -> dict[str, str]:
+    def for_url(self, url: str) -> str | None:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or PORTS.get(parts.scheme)
         if _is_loopback(host) or any(_covers(one, host, port) for one in self.none_for):
-            return {}
-        proxy = self.by_scheme.get(parts.scheme)
-        return {parts.scheme: proxy} if proxy else {}
+            return None
+        return self.by_scheme.get(parts.scheme) or None
 
     def passwords(self) -> list[str]:
         """Each as it is written, and as it is meant where that differs."""
         written = [password for proxy in self.by_scheme.values() if (password := urlsplit(proxy if "://" in proxy else f"http://{proxy}").password)]
         return [*written, *(meant for password in written if (meant := unquote(password)) != password)]
+
+
+def split_login(proxy: str) -> tuple[str, str | None]:
+    """A proxy's address without the name and password in it, and those as `name:password`, meant and not encoded; None where there are none."""
+    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return address, f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
+
+
+def authorities() -> str:
+    """The file of certificate authorities that a server is judged by where `ca_file` says nothing."""
+    import certifi
+
+    return certifi.where()
 
 
 def _covers(rule: str, host: str, port: int | None) -> bool:

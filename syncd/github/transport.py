@@ -1,13 +1,13 @@
-"""The network, and the only module that imports requests.
+"""The network, and the only module that imports urllib3.
 
-Promises: our credential goes to the host it was made for and to no other; a body is bounded in bytes and time; every failure of the
-library is a RemoteUnavailableError or BadResponseError here, before anybody can take it for a full disk (requests' errors are OSErrors).
+Promises: our credential goes to the host it was made for and to no other; nothing of the environment (netrc, proxies, authorities) and no
+cookie has a say; a body is bounded in bytes and time; every failure of the library is a RemoteUnavailableError or BadResponseError here,
+before anybody can take it for a full disk (some of them are OSErrors).
 Small transports of one shape wrap each other: Retrying(Authorised(Network)).
 """
 
 from __future__ import annotations
 
-import http.cookiejar
 import logging
 import os
 import queue
@@ -16,18 +16,21 @@ import re
 import ssl
 import threading
 import zlib
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import requests
 import urllib3
-from requests.adapters import HTTPAdapter
+from urllib3 import exceptions
+from urllib3.response import HTTPResponse
+from urllib3.util.ssl_ import create_urllib3_context
 
 from syncd.clock import Clock, Patience
 from syncd.errors import BadResponseError, ConfigError, RateLimitedError, RemoteUnavailableError, TimedOutError, UnreachableError
-from syncd.github.addresses import Proxies, check_elsewhere, same_origin, target
+from syncd.github.addresses import Proxies, authorities, check_elsewhere, same_origin, split_login, target
 from syncd.github.limits import Budget, Gate, HeldBackError, Tally
 from syncd.github.protocol import Request, Response, Transport, date_of, expiry_of, known, limit, refusal
 from syncd.models import Secret
@@ -46,26 +49,9 @@ BACKOFF_SECONDS = 0.5
 RETRIED = {408, 500, 502, 503, 504}
 LIMITS_WAITED_OUT = 2  # of one request; who is limited a third time is limited by something else
 NUMBERED = re.compile(r"/repositories/(\d{1,18})(?:/|\Z)")  # where a renamed repository is found
+NO_HEADERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5
 HARMLESS = frozenset(("Accept", "Accept-Encoding", "Content-Type", "If-None-Match", "User-Agent", "X-GitHub-Api-Version"))  # what any host may see
 UNBUDGETED = ("token", "installation", "app", "revoke", "login", "codeload", "lfs")  # their headers, if any, tell of another bucket than the identity's
-
-
-def authorities() -> str:
-    """The file of certificate authorities that a server is judged by where `ca_file` says nothing."""
-    return requests.utils.DEFAULT_CA_BUNDLE_PATH
-
-
-class _Header(requests.auth.AuthBase):
-    """Our Authorization, or none at all. An auth object, because a plain header would be replaced from ~/.netrc."""
-
-    def __init__(self, value: str | None) -> None:
-        self._value = value
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers.pop("Authorization", None)
-        if self._value is not None:
-            request.headers["Authorization"] = self._value
-        return request
 
 
 class _Exchange:
@@ -75,22 +61,22 @@ class _Exchange:
     with the next piece, or by its own read timeout.
     """
 
-    def __init__(self, send: Callable[[], requests.Response]) -> None:
+    def __init__(self, send: Callable[[], HTTPResponse]) -> None:
         self._send = send
-        self._queue: queue.Queue[requests.Response | bytes | Exception | None] = queue.Queue(maxsize=8)
+        self._queue: queue.Queue[HTTPResponse | bytes | Exception | None] = queue.Queue(maxsize=8)
         self._given_up = threading.Event()
         threading.Thread(target=self._work, name="syncd-request", daemon=True).start()
 
     def _work(self) -> None:
-        raw: requests.Response | None = None
+        raw: HTTPResponse | None = None
         try:
             raw = self._send()
             self._put(raw)
-            while chunk := raw.raw.read1(CHUNK, decode_content=False):  # what is there: `stream` would wait for a dripping chunk to fill
+            while chunk := raw.read1(CHUNK, decode_content=False):  # what is there: `stream` would wait for a dripping chunk to fill
                 if not self._put(chunk):
                     break
             else:
-                raw.raw.release_conn()
+                raw.release_conn()
                 self._put(None)
                 raw = None
         except Exception as error:  # noqa: BLE001  (handed to the waiting thread, which translates it)
@@ -98,8 +84,9 @@ class _Exchange:
         finally:
             if raw is not None:
                 raw.close()
+                raw.release_conn()
 
-    def _put(self, found: requests.Response | bytes | Exception | None) -> bool:
+    def _put(self, found: HTTPResponse | bytes | Exception | None) -> bool:
         while not self._given_up.is_set():
             try:
                 self._queue.put(found, timeout=POLL_SECONDS)
@@ -108,7 +95,7 @@ class _Exchange:
                 continue
         return False
 
-    def next(self, patience: Patience) -> requests.Response | bytes | Exception | None:
+    def next(self, patience: Patience) -> HTTPResponse | bytes | Exception | None:
         """What comes next. Raises as `Patience.check` does."""
         while True:
             patience.check()
@@ -122,10 +109,9 @@ class _Exchange:
 class _Answer:
     """A response whose body is read with a cap, a deadline and an ear for signals."""
 
-    def __init__(self, request: Request, raw: requests.Response, exchange: _Exchange, patience: Patience, release: Callable[[], None]) -> None:
-        self.status = raw.status_code
-        self.headers: Mapping[str, str] = {name.lower(): value for name, value in raw.headers.items()}
-        self.url = raw.url
+    def __init__(self, request: Request, raw: HTTPResponse, exchange: _Exchange, patience: Patience, release: Callable[[], None]) -> None:
+        self.status, self.url = raw.status, request.url
+        self.headers: Mapping[str, str] = {name.lower(): raw.headers[name] for name in raw.headers}  # what comes twice is joined
         self._request, self._exchange, self._patience, self._release = request, exchange, patience, release
 
     def chunks(self) -> Iterator[bytes]:
@@ -156,7 +142,7 @@ class _Answer:
         while (piece := self._exchange.next(self._patience)) is not None:
             if isinstance(piece, Exception):
                 raise _ended_early(self._request.subject, _words(piece)) from piece
-            if isinstance(piece, requests.Response):
+            if isinstance(piece, HTTPResponse):
                 raise TypeError("a second head in one answer")
             yield piece
 
@@ -206,11 +192,9 @@ class Network:
         for password in proxies.passwords():
             remember(Secret(password))
             remember(Secret(unquote(password)))  # the form in which it is sent
-        self._verify: str | bool = ca_file or True
-        self._session = requests.Session()
-        self._session.trust_env = False  # no netrc, no CA bundle and no proxy from the environment behind our back
-        self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-        self._adapter = HTTPAdapter(pool_connections=4, pool_maxsize=AT_ONCE_MOST, max_retries=0)
+        self._ca_file = ca_file
+        self._guard = threading.Lock()
+        self._managers: dict[tuple[str, str | None], urllib3.PoolManager] = {}  # by scheme and proxy
         self.notices: list[str] = []
 
     def send(self, request: Request, patience: Patience) -> Response:
@@ -237,8 +221,10 @@ class Network:
         raise BadResponseError(f"asked for {request.subject}: redirected more than {HOPS} times", hint="check api:")
 
     def close(self) -> None:
-        self._adapter.close()
-        self._session.close()
+        with self._guard:
+            managers, self._managers = self._managers, {}
+        for manager in managers.values():
+            manager.clear()
 
     def _heeded(self, request: Request, answer: Response) -> Response:
         """The refusal, read; when it speaks of a limit, no other request runs into it."""
@@ -266,7 +252,7 @@ class Network:
             except BaseException:
                 self._gate.leave()
                 raise
-            self._tally.count(self._identity, raw.status_code, request.repo if charged else None)
+            self._tally.count(self._identity, raw.status, request.repo if charged else None)
             patience.exchanges += 1
             answer = _Answer(request, raw, exchange, patience, self._gate.leave)
             if answer.status < 400 and charged and credential is not None:
@@ -281,17 +267,44 @@ class Network:
             self._tally.skew_seconds = (server - self._clock.now()).total_seconds()
         return answer
 
-    def _sent(self, request: Request, credential: str | None) -> requests.Response:
+    def _sent(self, request: Request, credential: str | None) -> HTTPResponse:
         """On the exchange's thread: whatever it raises is translated by who waits."""
         headers = {name: value for name, value in request.headers.items() if name != "Authorization"}
         headers.setdefault("Accept-Encoding", "gzip")
-        prepared = self._session.prepare_request(requests.Request(request.method, request.url, headers=headers, data=request.body, auth=_Header(credential)))
-        prepared.url = request.url  # as we quoted it: the library would resolve and re-quote
-        # not Session.send, which reads a redirect's whole body, however long it is, also where no redirect is followed
-        timeout, proxies = (CONNECT_SECONDS, READ_SECONDS), self._proxies.for_url(request.url)
-        return self._adapter.send(prepared, stream=True, timeout=timeout, verify=self._verify, proxies=proxies)
+        if credential is not None:
+            headers["Authorization"] = credential
+        if any(NO_HEADERS.search(value) for value in headers.values()):
+            raise ValueError("a character that no header may have")  # http.client lets a folded line through
+        parts = urlsplit(request.url)
+        pool = self._manager(parts.scheme, self._proxies.for_url(request.url)).connection_from_host(parts.hostname, parts.port, parts.scheme)
+        whole = pool.proxy is not None and parts.scheme == "http"  # RFC 9112, 3.2.2: a proxy is asked for the whole address
+        target = request.url if whole else (parts.path or "/") + (f"?{parts.query}" if parts.query else "")  # as we quoted it
+        answer = pool.urlopen(
+            request.method, target, request.body, headers, retries=False, redirect=False, assert_same_host=False, preload_content=False, decode_content=False,
+            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+        )  # fmt: skip
+        if not isinstance(answer, HTTPResponse):
+            raise TypeError("an answer of another kind")
+        return answer
 
-    def _head(self, exchange: _Exchange, request: Request, patience: Patience) -> requests.Response:
+    def _manager(self, scheme: str, proxy: str | None) -> urllib3.PoolManager:
+        with self._guard:
+            if (scheme, proxy) not in self._managers:
+                self._managers[scheme, proxy] = self._made(scheme, proxy)
+            return self._managers[scheme, proxy]
+
+    def _made(self, scheme: str, proxy: str | None) -> urllib3.PoolManager:
+        """Raises OSError for authorities that can't be read."""
+        common: dict[str, Any] = {"num_pools": 4, "maxsize": AT_ONCE_MOST}
+        if scheme == "https":  # one context for all connections: reading the authorities takes longer than a handshake
+            common["ssl_context"] = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
+            common["ssl_context"].load_verify_locations(self._ca_file or authorities())
+        if proxy is None:
+            return urllib3.PoolManager(**common)
+        address, login = split_login(proxy)
+        return urllib3.ProxyManager(address, proxy_headers={"Proxy-Authorization": f"Basic {b64encode(login.encode()).decode()}"} if login else None, **common)
+
+    def _head(self, exchange: _Exchange, request: Request, patience: Patience) -> HTTPResponse:
         try:
             found = exchange.next(patience)
         except BaseException:
@@ -299,7 +312,7 @@ class Network:
             raise
         if isinstance(found, Exception):
             raise _translated(request, found) from found
-        if not isinstance(found, requests.Response):
+        if not isinstance(found, HTTPResponse):
             raise TypeError("an answer without a head")
         return found
 
@@ -312,32 +325,25 @@ def _bucket(request: Request) -> str:
 def _translated(request: Request, error: Exception) -> RemoteUnavailableError | BadResponseError:
     where = urlsplit(request.url).netloc
     hint = "check the network, DNS and any proxy; the next run tries again"
-    if isinstance(error, requests.exceptions.SSLError):
+    if isinstance(error, (exceptions.SSLError, ssl.SSLError)):
         return _tls_failure(request, where, str(error))
-    if isinstance(error, requests.exceptions.ProxyError):
+    if isinstance(error, exceptions.ProxyError):
         if (refused := re.search(r"Tunnel connection failed: (40[137])\b", words := _words(error))) is not None:
             hint = "give HTTPS_PROXY its user and password (http://USER:PASSWORD@HOST:PORT)" if refused[1] == "407" else "the proxy's rules must allow this host"
             return SettledError(f"asked for {request.subject}: the proxy failed: it does not let us through to {where}: {words}", hint=hint)
         return RemoteUnavailableError(f"asked for {request.subject}: the proxy failed: {_words(error)}", hint="check HTTPS_PROXY and its credentials")
-    if isinstance(error, requests.exceptions.ConnectionError) and _never_connected(error):
+    if isinstance(error, (exceptions.NewConnectionError, exceptions.ConnectTimeoutError)):  # names that don't resolve are one
         return UnreachableError(f"asked for {request.subject}: {where} can't be reached: {_words(error)}", hint=hint)
-    if isinstance(error, requests.exceptions.Timeout):
+    if isinstance(error, exceptions.TimeoutError):
         return RemoteUnavailableError(f"asked for {request.subject}: {where} did not answer in time", hint=hint)
-    if isinstance(error, requests.exceptions.InvalidHeader) or (isinstance(error, ValueError) and not isinstance(error, (requests.exceptions.RequestException, urllib3.exceptions.HTTPError))):
+    if isinstance(error, exceptions.LocationValueError):
+        return BadResponseError(f"asked for {request.subject}: {where or request.url} is no address", hint="check api:")
+    if isinstance(error, ValueError) and not isinstance(error, exceptions.HTTPError):
         # the library's own text would show the header, and so the token
         return BadResponseError(f"asked for {request.subject}: a header can't be sent as it is", hint="check the token for line ends and stray characters")
-    if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema)):
-        return BadResponseError(f"asked for {request.subject}: {where or request.url} is no address", hint="check api:")
-    if isinstance(error, (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError, ssl.SSLError)):
+    if isinstance(error, (exceptions.HTTPError, OSError)):
         return RemoteUnavailableError(f"asked for {request.subject}: {where} can't be reached: {_words(error)}", hint=hint)
     raise error
-
-
-def _never_connected(error: BaseException) -> bool:
-    """Whether no connection came about: urllib3 says so by NewConnectionError (names that don't resolve are one) and ConnectTimeoutError."""
-    inner = error.args[0] if error.args else None
-    reason = getattr(inner, "reason", inner)
-    return isinstance(reason, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError, urllib3.exceptions.NameResolutionError))
 
 
 class SettledError(RemoteUnavailableError):

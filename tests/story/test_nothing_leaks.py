@@ -68,10 +68,10 @@ def test_a_hook_sees_no_credential_in_its_environment_arguments_or_descriptors_a
 def test_a_bug_of_ours_in_the_middle_of_everything_shows_a_traceback_without_a_credential(hub: Stand, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
     """The worst place: the frame that holds the header, with the header in the exception's own text."""
 
-    def fall(_session: object, request: object, **_: object) -> None:
-        raise RuntimeError(f"can't {vars(request)} {getattr(request, 'headers', None)!r}")
+    def fall(_pool: object, *arguments: object, **_: object) -> None:
+        raise RuntimeError(f"can't {arguments!r}")
 
-    monkeypatch.setattr("requests.adapters.HTTPAdapter.send", fall)
+    monkeypatch.setattr("urllib3.HTTPConnectionPool.urlopen", fall)
     hub.write_config(timeout="5s")
     done = hub.call(*command)
     assert done.code != 0 and "ghs_" not in done.out + done.err

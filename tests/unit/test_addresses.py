@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.errors import BadResponseError
-from syncd.github.addresses import Proxies, check_elsewhere, same_origin, target
+from syncd.github.addresses import Proxies, check_elsewhere, same_origin, split_login, target
 
 GITHUB = "https://api.github.com/repos/acme/infra/tarball/1f3ac90"
 LOOPBACK = "http://127.0.0.1:8480/repos/acme/infra"
@@ -166,10 +166,23 @@ PROXY = "http://proxy.corp:3128"
     ],
 )
 def test_no_proxy_is_understood_as_other_tools_do_and_loopback_never_goes_through_one(none_for: tuple[str, ...], host: str, through: bool) -> None:
-    assert Proxies({"https": PROXY}, none_for).for_url(f"https://{host}/x") == ({"https": PROXY} if through else {})
+    assert Proxies({"https": PROXY}, none_for).for_url(f"https://{host}/x") == (PROXY if through else None)
 
 
 def test_a_proxy_is_chosen_by_scheme_and_its_password_is_known_and_not_shown() -> None:
     proxies = Proxies({"https": "http://ada:pass%20word@proxy.corp:3128"})
-    assert proxies.for_url("http://ghe.example/x") == {}
+    assert proxies.for_url("http://ghe.example/x") is None
     assert proxies.passwords() == ["pass%20word", "pass word"] and "pass" not in repr(proxies)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "expected"),
+    [
+        ("http://proxy.corp:3128", ("http://proxy.corp:3128", None)),
+        ("proxy.corp:3128", ("http://proxy.corp:3128", None)),
+        ("http://ada:pass%20w%40rd@proxy.corp:3128", ("http://proxy.corp:3128", "ada:pass w@rd")),
+        ("https://ada@[fd00::7]:8443", ("https://[fd00::7]:8443", "ada:")),
+    ],
+)
+def test_a_proxys_login_is_taken_out_of_its_address(proxy: str, expected: tuple[str, str | None]) -> None:
+    assert split_login(proxy) == expected

@@ -15,7 +15,7 @@ from tests.support.stand import Stand, stand
 
 ROOT = Path(__file__).resolve().parents[2]
 WATCH = "import atexit, json, sys; atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=sys.stderr)); from syncd.__main__ import main; main()"
-HEAVY = {"alembic", "apscheduler", "cryptography", "flask", "jwt", "pathspec", "pydantic", "requests", "sqlalchemy", "yaml", "click"}
+HEAVY = {"alembic", "apscheduler", "cryptography", "flask", "jwt", "pathspec", "pydantic", "urllib3", "sqlalchemy", "yaml", "click"}
 
 
 def modules(hub: Stand, *arguments: str) -> set[str]:
@@ -47,7 +47,7 @@ def test_a_sync_that_has_something_to_do_judges_no_configuration_again_and_migra
 
 def test_status_and_history_speak_to_nobody(hub: Stand) -> None:
     for verb in ("status", "history"):
-        assert not modules(hub, verb) & {"alembic", "apscheduler", "flask", "jwt", "requests"}
+        assert not modules(hub, verb) & {"alembic", "apscheduler", "flask", "jwt", "urllib3"}
 
 
 def test_the_version_costs_nothing_but_the_command_line(hub: Stand) -> None:

@@ -56,6 +56,22 @@ def said(status: str, *headers: str, body: bytes = b"") -> bytes:
     return "\r\n".join([f"HTTP/1.1 {status}", "Connection: close", *headers, "", ""]).encode() + body
 
 
+# --- headers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["ghs_x\r\n Folded: yes", "ghs_x\nOther: yes", "ghs\x00x", "ghs_\u20ac"], ids=repr)
+def test_a_header_that_is_none_is_not_sent_and_not_shown(value: str) -> None:
+    with Wire(MESSAGE) as wire, network(Proxies({})) as net:
+        with pytest.raises(BadResponseError, match="a header can't be sent as it is") as caught:
+            net.send(request(wire.url, Authorization=value), patience())
+        assert value not in str(caught.value) and not wire.heard
+
+
+def test_what_a_server_says_twice_is_one_header() -> None:
+    with Wire(said("200 OK", "Link: <a>", "Content-Length: 2", "link: <b>", body=b"ok")) as wire, network(Proxies({})) as net:
+        assert net.send(request(wire.url), patience()).headers["link"] == "<a>, <b>"
+
+
 # --- proxies ----------------------------------------------------------------------------------------------------------
 
 
