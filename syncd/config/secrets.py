@@ -122,7 +122,7 @@ def read_key(ref: SecretRef, environ: Mapping[str, str], what: str) -> Secret:
     return key
 
 
-@lru_cache(maxsize=4)  # judging a key costs as much as signing with it, and it is read again whenever something is to be signed
+@lru_cache(maxsize=4)  # it is read again whenever something is to be signed
 def inspect_key(key: Secret) -> str | None:
     """Why a key can't sign as an App, or None. Only the kind of the mistake is named."""
     text = key.reveal()
@@ -137,18 +137,22 @@ def inspect_key(key: Secret) -> str | None:
         return "this is no PEM private key (it does not begin with -----BEGIN)"
     if "-----END" not in text:
         return "the key is cut off: its last line -----END ...----- is missing"
-    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        loaded = load_pem_private_key(text.encode(), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        return "the key is damaged: it is no PEM private key that can be read"
-    if not isinstance(loaded, RSAPrivateKey):
-        return "this is not an RSA key; GitHub Apps sign with RSA"
-    if loaded.key_size < SHORTEST_KEY_BITS:
-        return f"the key has {loaded.key_size} bits; at least {SHORTEST_KEY_BITS} are needed"
+        # a signature that its own public half confirms says what the library's validation would, in 1 ms instead of 30 (docs/decisions/0007-what-a-tick-costs.md)
+        loaded = load_pem_private_key(text.encode(), None, unsafe_skip_rsa_key_validation=True)
+        if not isinstance(loaded, RSAPrivateKey):
+            return "this is not an RSA key; GitHub Apps sign with RSA"
+        if loaded.key_size < SHORTEST_KEY_BITS:
+            return f"the key has {loaded.key_size} bits; at least {SHORTEST_KEY_BITS} are needed"
+        loaded.public_key().verify(loaded.sign(b"", PKCS1v15(), SHA256()), b"", PKCS1v15(), SHA256())
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
+        return "the key is damaged: it is no PEM private key that can sign"
     return None
 
 

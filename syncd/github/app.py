@@ -36,10 +36,10 @@ BY_NUMBER = re.compile(r"/repositories/(\d{1,18})/installation$")
 
 @lru_cache(maxsize=4)
 def _loaded(key: Secret) -> Any:
-    """The key as the library signs with it; reading it costs more than signing. Raises what the library does for a text that is none."""
-    from jwt.algorithms import RSAAlgorithm
+    """The key as the library signs with it. It was judged when it was read (`config.secrets.read_key`). Raises ValueError for a text that is none."""
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    return RSAAlgorithm(RSAAlgorithm.SHA256).prepare_key(key.reveal())
+    return load_pem_private_key(key.reveal().encode(), None, unsafe_skip_rsa_key_validation=True)
 
 
 @dataclass(frozen=True)

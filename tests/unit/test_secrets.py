@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import pickle
+import random
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization as s
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from syncd.config.secrets import inspect_key, normalise_key, read_key, read_secret
 from syncd.errors import ConfigError
@@ -37,6 +40,26 @@ def test_a_key_that_can_not_sign_is_named_and_never_shown(name: str) -> None:
     problem = inspect_key(Secret(normalise_key(text)))
     assert problem is not None and said in problem
     assert not any(line in problem for line in text.splitlines() if len(line) > 20 and not line.startswith("-----"))
+
+
+@pytest.mark.parametrize("form", [s.PrivateFormat.TraditionalOpenSSL, s.PrivateFormat.PKCS8], ids=["PKCS 1", "PKCS 8"])
+def test_a_key_that_is_damaged_anywhere_is_refused_or_signs_as_itself(form: s.PrivateFormat) -> None:
+    der, rng = KEY.private_bytes(s.Encoding.DER, form, s.NoEncryption()), random.Random(2048)
+    refused = 0
+    for _ in range(300):
+        damaged, at = bytearray(der), rng.randrange(len(der))
+        damaged[at] ^= 1 << rng.randrange(8)
+        if rng.random() < 0.3:
+            damaged[at : at + 100] = bytes(len(damaged[at : at + 100]))
+        name = "RSA PRIVATE KEY" if form is s.PrivateFormat.TraditionalOpenSSL else "PRIVATE KEY"
+        text = f"-----BEGIN {name}-----\n{base64.encodebytes(damaged).decode()}-----END {name}-----\n"
+        if inspect_key(Secret(text)) is None:
+            loaded = s.load_pem_private_key(text.encode(), None, unsafe_skip_rsa_key_validation=True)
+            assert isinstance(loaded, rsa.RSAPrivateKey)
+            KEY.public_key().verify(loaded.sign(b"x", padding.PKCS1v15(), hashes.SHA256()), b"x", padding.PKCS1v15(), hashes.SHA256())
+        else:
+            refused += 1
+    assert 100 < refused < 300
 
 
 @pytest.mark.parametrize("text", [PKCS1, PKCS8, PKCS1.replace("\n", "\r\n"), PKCS1.rstrip("\n"), PKCS1.replace("\n", "\\n"), "\n\n" + PKCS8])
