@@ -25,6 +25,7 @@ from syncd.mirror.folders import NOT_THERE, Missing, descend, opened, step_down,
 from syncd.mirror.kernel import rename_into_nothing, sync_folder, syncfs
 from syncd.mirror.leftovers import PREFIX, above, drop
 from syncd.mirror.looks import change_folder
+from syncd.mirror.order import by_folder, entry_of, is_below_any, split_removals
 from syncd.mirror.paths import below
 from syncd.mirror.room import existing
 from syncd.mirror.scan import look, stat_of
@@ -65,21 +66,21 @@ class Batch:
     def run(self, actions: Sequence[Action]) -> Applied:
         writes = [action for action in actions if action.verb in (Verb.WRITE, Verb.RESTORE)]
         removals = [action for action in actions if action.verb is Verb.REMOVE]
-        early, late = _split(removals, writes)
+        early, late = split_removals(removals, writes)
         blocked = {action.path for action in early}
         modes = [action for action in actions if action.verb is Verb.MODE]
         try:
             self._change_all_looks([action for action in modes if action.is_folder])  # first: one that is shut would keep out what is written to it
-            self._stage([action for action in writes if not _is_below_any(action.path, blocked)])
+            self._stage([action for action in writes if not is_below_any(action.path, blocked)])
             self._sync_staged()
             self._remove(early)
-            self._drop_empty({posixpath.dirname(action.path) for action in early}, {action.path: _entry(action).root for action in early})
-            self._stage([action for action in writes if _is_below_any(action.path, blocked)])
+            self._drop_empty({posixpath.dirname(action.path) for action in early}, {action.path: entry_of(action).root for action in early})
+            self._stage([action for action in writes if is_below_any(action.path, blocked)])
             self._sync_staged()
             self._publish()
             self._change_all_looks([action for action in modes if not action.is_folder])
             self._remove(late)
-            self._drop_empty({posixpath.dirname(action.path) for action in late}, {action.path: _entry(action).root for action in late})
+            self._drop_empty({posixpath.dirname(action.path) for action in late}, {action.path: entry_of(action).root for action in late})
         finally:
             self._clear_up()
         return Applied(self.outcomes, self.bytes_written, tuple(self.made), tuple(self.removed), tuple(self.troubles))
@@ -88,9 +89,9 @@ class Batch:
 
     def _stage(self, actions: Iterable[Action]) -> None:
         """Each action has a complete temporary file in its own folder, or an outcome that says why not."""
-        for (root, parent), group in _by_folder(actions).items():
+        for (root, parent), group in by_folder(actions).items():
             try:
-                folder = self._reach(root, parent, _entry(group[0]))
+                folder = self._reach(root, parent, entry_of(group[0]))
             except MirrorError as error:
                 self.outcomes.update({action.path: Outcome(action.expect, error) for action in group})
                 continue
@@ -197,7 +198,7 @@ class Batch:
                 raise trouble("make the folder", path, error) from error
 
     def _write_temporary(self, folder: int, action: Action) -> None:
-        want = _entry(action)
+        want = entry_of(action)
         temporary = f"{PREFIX}{self.intent}-{secrets.token_hex(8)}"
         staged = Staged(action, temporary, 0)
         self.staged.append(staged)  # noted first: whatever happens now, it is cleared up
@@ -224,7 +225,7 @@ class Batch:
                 self._attempt(staged.action, partial(_fsync_file, staged))
             return
         done: set[int] = set()
-        for (root, parent), group in _by_folder(staged.action for staged in waiting).items():
+        for (root, parent), group in by_folder(staged.action for staged in waiting).items():
             try:
                 with opened(root, below(parent, root) if parent != root else ()) as folder:
                     device = os.fstat(folder).st_dev
@@ -238,23 +239,40 @@ class Batch:
     def _publish(self) -> None:
         """Every staged file has its name, and the names are on disk."""
         by_path = {staged.action.path: staged for staged in self.staged if staged.action.path not in self.outcomes}
-        for (root, parent), group in _by_folder(staged.action for staged in by_path.values()).items():
-            try:
-                with opened(root, below(parent, root) if parent != root else ()) as folder:
-                    for action in group:
-                        self._attempt(action, partial(self._rename, folder, by_path[action.path]))
-                    sync_folder(folder)
-                for action in group:
-                    by_path[action.path].named = self.outcomes[action.path].error is None
-            except Missing as error:
-                gone = ChangedUnderneathError(f"the folder {error} is gone", path=parent)
-                self.outcomes.update({action.path: Outcome(action.expect, gone) for action in group})
-            except (MirrorError, OSError) as error:
-                failure = error if isinstance(error, MirrorError) else trouble("write to", parent, error)
-                self.outcomes.update({action.path: Outcome(action.expect, failure) for action in group})
+        groups = by_folder(staged.action for staged in by_path.values())
+        done: set[int] = set()
+
+        def name(folder: int, group: Sequence[Action]) -> None:
+            for action in group:
+                self._attempt(action, partial(self._rename, folder, by_path[action.path]))
+
+        def sync(folder: int, group: Sequence[Action]) -> None:
+            device = os.fstat(folder).st_dev
+            if len(groups) > SYNC_EACH_UP_TO and device not in done:
+                syncfs(folder)  # so that the syncs of the folders, which say whose names are safe, find little left to wait for
+                done.add(device)
+            sync_folder(folder)
+            for action in group:
+                by_path[action.path].named = self.outcomes[action.path].error is None
+
+        for act in (name, sync):
+            for (root, parent), group in groups.items():
+                self._within(root, parent, group, act)
+
+    def _within(self, root: str, parent: str, group: Sequence[Action], act: Callable[[int, Sequence[Action]], None]) -> None:
+        """`act` was done in the open folder, or everything in it has an outcome that says why not."""
+        try:
+            with opened(root, below(parent, root) if parent != root else ()) as folder:
+                act(folder, group)
+        except Missing as error:
+            gone = ChangedUnderneathError(f"the folder {error} is gone", path=parent)
+            self.outcomes.update({action.path: Outcome(action.expect, gone) for action in group})
+        except (MirrorError, OSError) as error:
+            failure = error if isinstance(error, MirrorError) else trouble("write to", parent, error)
+            self.outcomes.update({action.path: Outcome(action.expect, failure) for action in group})
 
     def _rename(self, folder: int, staged: Staged, action: Action) -> None:
-        want = _entry(action)
+        want = entry_of(action)
         name = posixpath.basename(action.path)
         self._make_way(folder, name, action)
         if action.takes_over and action.expect is not None:
@@ -292,7 +310,7 @@ class Batch:
         for action in actions:
             self._attempt(action, self._change_folder if action.is_folder else self._change_looks)
         done: set[int] = set()
-        for (root, parent), group in _by_folder(action for action in actions if self.outcomes[action.path].error is None).items():
+        for (root, parent), group in by_folder(action for action in actions if self.outcomes[action.path].error is None).items():
             try:
                 with opened(root, below(parent, root) if parent != root else ()) as folder:
                     if os.fstat(folder).st_dev not in done:
@@ -304,7 +322,7 @@ class Batch:
 
     def _change_looks(self, action: Action) -> None:
         """Mode and owner are as wanted; the bytes and their mtime are not touched."""
-        want, name = _entry(action), posixpath.basename(action.path)
+        want, name = entry_of(action), posixpath.basename(action.path)
         parent = posixpath.dirname(action.path)
         with opened(want.root, below(parent, want.root) if parent != want.root else ()) as folder:
             _check_expected(folder, name, action)
@@ -326,13 +344,13 @@ class Batch:
         self.outcomes[action.path] = Outcome(Local(want.kind, want.blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, stat_of(found)))
 
     def _change_folder(self, action: Action) -> None:
-        want, (parent, name) = _entry(action), posixpath.split(action.path)
+        want, (parent, name) = entry_of(action), posixpath.split(action.path)
         with opened(want.root, below(parent, want.root) if parent != want.root else ()) as folder:
             self.outcomes[action.path] = Outcome(change_folder(folder, name, action.path, want, action.expect))
 
     def _remove(self, actions: Iterable[Action]) -> None:
         """The names are gone, and the disk knows; only then may the ledger forget them."""
-        for (root, parent), group in _by_folder(actions).items():
+        for (root, parent), group in by_folder(actions).items():
             try:
                 self._check_ground(parent)
                 with opened(root, below(parent, root) if parent != root else ()) as folder:
@@ -348,7 +366,7 @@ class Batch:
 
     def _unlink(self, folder: int, action: Action) -> None:
         name = posixpath.basename(action.path)
-        had = _entry(action)
+        had = entry_of(action)
         have = look(folder, name, action.path, None if action.expect is None or action.expect.stat != stat_at(folder, name) else action.had)
         if have is not None:
             if not had.same_content(have):
@@ -372,7 +390,7 @@ class Batch:
         left: dict[tuple[str, str], list[str]] = {}
         for staged in self.staged:
             if not staged.named:
-                left.setdefault((_entry(staged.action).root, posixpath.dirname(staged.action.path)), []).append(staged.temporary)
+                left.setdefault((entry_of(staged.action).root, posixpath.dirname(staged.action.path)), []).append(staged.temporary)
         for (root, parent), names in left.items():
             try:
                 with opened(root, below(parent, root) if parent != root else ()) as folder:
@@ -396,7 +414,7 @@ def _cached(content: BinaryIO, want: Entry, at_most: int) -> bytes:
 
 
 def _fsync_file(staged: Staged, _action: Action) -> None:
-    want = _entry(staged.action)
+    want = entry_of(staged.action)
     if want.kind is Kind.LINK:
         return  # its text lives in the inode and the folder, which is synced after the rename
     parent = posixpath.dirname(staged.action.path)
@@ -419,32 +437,3 @@ def _check_expected(folder: int, name: str, action: Action) -> bool:
     if now != expected:
         raise ChangedUnderneathError(f"{action.path} was changed while syncd was at work; it was left alone", path=action.path, hint="the next run looks again")
     return now is not None
-
-
-def _entry(action: Action) -> Entry:
-    """What the action writes, or, for a removal, what it wrote once."""
-    if action.want is not None:
-        return action.want
-    if action.had is None:
-        raise ValueError(f"an action without want and had: {action}")
-    return action.had.entry
-
-
-def _by_folder(actions: Iterable[Action]) -> dict[tuple[str, str], list[Action]]:
-    groups: dict[tuple[str, str], list[Action]] = {}
-    for action in actions:
-        groups.setdefault((_entry(action).root, posixpath.dirname(action.path)), []).append(action)
-    return groups
-
-
-def _is_below_any(path: str, files: set[str]) -> bool:
-    return bool(files) and any(parent in files for parent in above(posixpath.dirname(path)))
-
-
-def _split(removals: Sequence[Action], writes: Sequence[Action]) -> tuple[list[Action], list[Action]]:
-    """Removals that make way for a write (a file becomes a folder, or a folder a file), and all others, which come last."""
-    needed = {parent for action in writes for parent in above(posixpath.dirname(action.path))}
-    replaced = {action.path for action in writes if action.expect is not None and action.expect.kind is Kind.DIRECTORY}
-    early = [action for action in removals if action.path in needed or _is_below_any(action.path, replaced)]
-    chosen = {action.path for action in early}
-    return early, [action for action in removals if action.path not in chosen]

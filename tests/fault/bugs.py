@@ -372,7 +372,7 @@ BUGS: dict[str, Bug] = {
     "a failed sync is passed over": Bug(lambda: [(write, "_fsync_file", _sync_if_possible)], (by_failing_syncs,)),
     "folders made are not remembered": Bug(lambda: [(Batch, "run", _forget_made)], (by_lines,)),
     "folders go with what is in them": Bug(lambda: [(Batch, "_drop_empty", _drop_trees), (disk, "tidy", _trees_go)], (by_lines,)),
-    "everything is removed last": Bug(lambda: [(write, "_split", lambda removals, _writes: ([], list(removals)))], (by_lines,)),
+    "everything is removed last": Bug(lambda: [(write, "split_removals", lambda removals, _writes: ([], list(removals)))], (by_lines,)),
     "a folder's mode that could not be set is forgotten": Bug(lambda: [(run_module, "unfinished", lambda *_: ())], (by_refused_modes,)),
     "every folder counts as ours": Bug(lambda: [(SqliteStore, "folders", _every_folder)], (by_folders_of_others,)),
     "a folder's mode is changed by its name": Bug(lambda: [(write, "change_folder", _by_its_name)], (by_race,)),

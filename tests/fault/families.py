@@ -20,7 +20,7 @@ from tests.fault.switched import SwitchedScene
 from tests.fault.syscalls import KILL, at_syscalls
 from tests.fault.syscalls import missing as no_strace
 
-MANY = 12  # files beyond the scene's own; past eight the writer syncs file systems instead of files
+MANY = 12  # files and folders beyond the scene's own; past eight the writer syncs file systems beside them
 
 
 def nothing() -> str:
@@ -62,8 +62,8 @@ def syscalls(errors: tuple[str, ...], extra: int = 0, scene: type[Scene] = Scene
     return make
 
 
-def power(kind: str, apart: bool, scene: type[Scene] = Scene) -> Callable[[int, int], Tally]:
-    return lambda points, seed: power_cuts(kind, apart, points, seed, scene=scene)
+def power(kind: str, apart: bool, scene: type[Scene] = Scene, extra: int = 0) -> Callable[[int, int], Tally]:
+    return lambda points, seed: power_cuts(kind, apart, points, seed, extra=extra, scene=scene)
 
 
 def places(_points: int, _seed: int) -> Tally:
@@ -91,6 +91,8 @@ FAMILIES: dict[str, Family] = {
     "calls-many": Family(calls(MANY), 200, 1000, explains=True),
     "gone-for-a-while": Family(calls(0, lasting=True), 300, 3000, explains=True),
     **{f"power-{kind}{'-apart' if apart else ''}": Family(power(kind, apart), 300, 10_000, no_loop) for kind in ("xfs", "ext4") for apart in (False, True)},
+    "power-xfs-many": Family(power("xfs", False, extra=MANY), 300, 10_000, no_loop),
+    "power-ext4-many": Family(power("ext4", True, extra=MANY), 300, 10_000, no_loop),
     "no-room": Family(no_room, 300, 3000, no_root),
     "race": Family(race, 5000, 100_000, no_root),
     "places": Family(places, 1, 1),

@@ -64,8 +64,8 @@ BRIDGES = ("conf/swap", "conf/flip")  # where a file gives way to a folder or th
 
 
 def sets(extra: int = 0) -> tuple[dict[str, Node], dict[str, Node]]:
-    """The two sets with so many more changing files; past eight the writer syncs file systems instead of files."""
-    more = [{f"conf/more/f{number:03d}": b"%d of %d\n" % (number, side) for number in range(extra)} for side in (0, 1)]
+    """The two sets with so many more changing files, each in a folder of its own; past eight the writer syncs file systems beside files and folders."""
+    more = [{f"conf/more/d{number:03d}/f": b"%d of %d\n" % (number, side) for number in range(extra)} for side in (0, 1)]
     return A | more[0], B | more[1]
 
 

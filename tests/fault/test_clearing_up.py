@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from syncd.errors import ChangedUnderneathError
 from syncd.mirror import leftovers, write
 from syncd.models import Action, RunStatus
 from syncd.store.store import SqliteStore
+from tests.fault.families import MANY
 from tests.fault.scene import Workbench
 
 
@@ -52,25 +54,29 @@ def test_a_temporary_file_that_gets_no_name_is_gone_on_disk_too_before_the_inten
         assert bench.scene.heal() == []
 
 
-def test_names_whose_sync_fails_keep_the_intent_because_a_power_cut_may_take_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("extra", [0, MANY])
+def test_names_whose_sync_fails_keep_the_intent_because_a_power_cut_may_take_them_back(monkeypatch: pytest.MonkeyPatch, extra: int) -> None:
     """The mirror's disk dies between a rename and its sync, and the store's does not: what was a name is a temporary file again."""
     renamed: list[tuple[str, str, str]] = []
-    rename, sync = write.rename_into_nothing, write.sync_folder
+    rename = write.rename_into_nothing
 
     def named(folder: int, old: str, new: str) -> None:
         rename(folder, old, new)
         renamed.append((os.readlink(f"/proc/self/fd/{folder}"), old, new))
 
-    def synced(folder: int) -> None:
-        if renamed:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        sync(folder)
+    def dying(sync: Callable[[int], None]) -> Callable[[int], None]:
+        def synced(folder: int) -> None:
+            if renamed:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            sync(folder)
 
-    with Workbench() as bench:
+        return synced
+
+    with Workbench(extra) as bench:
         bench.turn()
         monkeypatch.setattr(write, "rename_into_nothing", named)
-        monkeypatch.setattr(write, "sync_folder", synced)
-        monkeypatch.setattr(leftovers, "sync_folder", synced)
+        for module, name in ((write, "sync_folder"), (write, "syncfs"), (leftovers, "sync_folder")):
+            monkeypatch.setattr(module, name, dying(getattr(module, name)))
         assert bench.scene.run().status is RunStatus.FAILED
         monkeypatch.undo()
         assert renamed

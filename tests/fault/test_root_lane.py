@@ -36,7 +36,7 @@ def made(family: str) -> Tally:
     return FAMILIES[family].make(FAMILIES[family].sample, SEED)
 
 
-@pytest.mark.parametrize("family", ["syscalls-kill", "power-xfs", "power-xfs-apart", "power-ext4", "power-ext4-apart", "no-room", "places"])
+@pytest.mark.parametrize("family", ["syscalls-kill", "power-xfs", "power-xfs-apart", "power-ext4", "power-ext4-apart", "power-xfs-many", "power-ext4-many", "no-room", "places"])
 def test_whatever_dies_is_full_or_in_the_way_nothing_is_torn_lost_or_left_and_the_next_run_needs_nobody(family: str, figures: Note) -> None:
     tally = figures(made(family))
     assert tally.violations == []
