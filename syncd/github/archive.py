@@ -193,7 +193,7 @@ def _number(raw: bytes) -> int:
     digits = raw.strip(b" \0")
     if not digits:
         return 0
-    if any(digit not in b"01234567" for digit in digits):
+    if digits.translate(None, b"01234567"):
         raise BadResponseError("the archive has a header that makes no sense")
     return int(digits, 8)
 

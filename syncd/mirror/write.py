@@ -59,6 +59,7 @@ class Batch:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     staged: list[Staged] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
+    grown: dict[str, str] = field(default_factory=dict)  # folders with new folders in them whose names may not be on disk yet -> their root
     removed: list[str] = field(default_factory=list)
     troubles: list[MirrorError] = field(default_factory=list)
     bytes_written: int = 0
@@ -163,13 +164,13 @@ class Batch:
         except OSError as error:
             raise trouble("make the folder", path, error) from error
         self.made.append(path)
+        self.grown[posixpath.dirname(path)] = entry.root
         try:
             made = step_down(folder, name, path)
             try:
                 looks = self.looks.get(path, entry)
                 own(made, looks)
                 os.fchmod(made, looks.dir_mode)
-                sync_folder(folder)
             except BaseException:
                 os.close(made)
                 raise
@@ -217,8 +218,15 @@ class Batch:
             self.blobs.drop(want.blob)
             raise
 
+    def _sync_grown(self) -> None:
+        """The names of new folders are on disk; what is staged below one whose name is not has an outcome that says so."""
+        grown, self.grown = self.grown, {}
+        for parent, root in grown.items():
+            self._within(root, parent, (staged.action for staged in self.staged if staged.action.path.startswith(f"{parent}/")), sync_folder)
+
     def _sync_staged(self) -> None:
         """Every staged byte is on disk. A file system that reports an error fails all that was staged on it: which file it was is not known."""
+        self._sync_grown()
         waiting = [staged for staged in self.staged if staged.action.path not in self.outcomes and staged.action.want is not None]
         if len(waiting) <= SYNC_EACH_UP_TO:
             for staged in waiting:
@@ -242,11 +250,11 @@ class Batch:
         groups = by_folder(staged.action for staged in by_path.values())
         done: set[int] = set()
 
-        def name(folder: int, group: Sequence[Action]) -> None:
+        def name(group: Sequence[Action], folder: int) -> None:
             for action in group:
                 self._attempt(action, partial(self._rename, folder, by_path[action.path]))
 
-        def sync(folder: int, group: Sequence[Action]) -> None:
+        def sync(group: Sequence[Action], folder: int) -> None:
             device = os.fstat(folder).st_dev
             if len(groups) > SYNC_EACH_UP_TO and device not in done:
                 syncfs(folder)  # so that the syncs of the folders, which say whose names are safe, find little left to wait for
@@ -257,13 +265,13 @@ class Batch:
 
         for act in (name, sync):
             for (root, parent), group in groups.items():
-                self._within(root, parent, group, act)
+                self._within(root, parent, group, partial(act, group))
 
-    def _within(self, root: str, parent: str, group: Sequence[Action], act: Callable[[int, Sequence[Action]], None]) -> None:
-        """`act` was done in the open folder, or everything in it has an outcome that says why not."""
+    def _within(self, root: str, parent: str, group: Iterable[Action], act: Callable[[int], None]) -> None:
+        """`act` was done in the open folder, or everything of the group has an outcome that says why not."""
         try:
             with opened(root, below(parent, root) if parent != root else ()) as folder:
-                act(folder, group)
+                act(folder)
         except Missing as error:
             gone = ChangedUnderneathError(f"the folder {error} is gone", path=parent)
             self.outcomes.update({action.path: Outcome(action.expect, gone) for action in group})

@@ -174,11 +174,12 @@ class BlobCache:
             _let_go(descriptor)
 
     def stale(self, now: float | None = None, seconds: float = STALE_SECONDS) -> bool:
-        """Has nobody swept for a day, or for as many seconds?"""
-        try:
-            return not 0 <= (time.time() if now is None else now) - os.stat(self._mark).st_mtime < seconds
-        except FileNotFoundError:
-            return self.directory.is_dir()
+        """Has nobody swept for a day, or for as many seconds? What was never swept counts from its first use: nothing in it is older."""
+        now = time.time() if now is None else now
+        for since in (self._mark, self._lock_file):
+            with suppress(FileNotFoundError):
+                return not 0 <= now - os.stat(since).st_mtime < seconds
+        return self.directory.is_dir()
 
     def _evict(self, in_use: Set[str], now: float, alone: bool) -> int:
         """Everything that is not in use and older than a day is gone, and downloads that nobody will finish; how many bytes that freed."""
@@ -199,11 +200,15 @@ class BlobCache:
     def _mark(self) -> Path:
         return self.directory / "swept"
 
+    @property
+    def _lock_file(self) -> Path:
+        return self.directory / "lock"
+
     def _lock(self, how: int) -> int:
         """Raises BlockingIOError when others use it and `how` does not wait, StoreError when our disk refuses."""
         try:
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
-            descriptor = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StoreError(f"can't use the cache {self.directory}: {error.strerror}", hint="syncd must own its state folder and be able to write there") from error
         try:

@@ -24,6 +24,8 @@ class _ByValue(dict[str, Any]):
 # json.loads without its preliminaries, which cost more than a row's content; the type that is asked for is no one's but the scanner's own
 SCAN: Callable[[str, int], tuple[Any, int]] = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]
 
+ENCODE = json.JSONEncoder(separators=(",", ":")).encode  # made once: json.dumps makes one for each row
+
 KINDS, STANDINGS = _ByValue({one.value: one for one in Kind}), _ByValue({one.value: one for one in Standing})
 
 
@@ -31,7 +33,7 @@ def recorded_to_text(row: Recorded) -> str:
     stat = row.stat
     entry = row.entry
     seen = None if stat is None else [stat.device, stat.inode, stat.size, stat.mtime_ns, stat.ctime_ns]
-    return json.dumps([_entry(entry), seen, row.standing.value, row.wanted and _entry(row.wanted)], separators=(",", ":"))
+    return ENCODE([_entry(entry), seen, row.standing.value, row.wanted and _entry(row.wanted)])
 
 
 def recorded_from_text(text: str) -> Recorded:

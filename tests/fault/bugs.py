@@ -189,7 +189,7 @@ def _in_place(self: Batch, folder: int, staged: Any, action: Any) -> None:
 
 _rename = Batch._rename
 _intend, _record = SqliteStore.intend, SqliteStore.record
-_apply_plan, _settle_one, _copy, _step_or_make = run_module.apply_plan, settle_module._conclude, files.write_new, Batch._step_or_make
+_apply_plan, _settle_one, _copy = run_module.apply_plan, settle_module._conclude, files.write_new
 _connection, _look, _publish, _run = database._connection, scan_module.look, Batch._publish, Batch.run
 
 
@@ -286,13 +286,6 @@ def _sync_if_possible(staged: Any, action: Any) -> None:
 _fsync_file = write._fsync_file
 
 
-def _make_unsynced(self: Batch, folder: int, name: str, path: str, entry: Any) -> int:
-    with suppress(FileExistsError):
-        os.mkdir(name, entry.dir_mode, dir_fd=folder)
-        self.made.append(path)
-    return write.step_down(folder, name, path)
-
-
 def _forget_made(self: Batch, actions: Any) -> Any:
     return replace(_run(self, actions), folders_made=())
 
@@ -347,7 +340,7 @@ BUGS: dict[str, Bug] = {
     "files are named before they are synced": Bug(lambda: [(Batch, "_sync_staged", _nothing)], (by_order, by_power)),
     "folders are not synced": Bug(lambda: [(write, "sync_folder", _nothing)], (by_order, by_power)),
     "folders are not synced after a removal": Bug(lambda: [(Batch, "_remove", _remove_unsynced)], (by_order, by_power)),
-    "new folders are not synced": Bug(lambda: [(Batch, "_step_or_make", _make_unsynced)], (by_order, by_power)),
+    "new folders are not synced": Bug(lambda: [(Batch, "_sync_grown", _nothing)], (by_order, by_power)),
     "the mode comes after the name": Bug(lambda: [(write, "write_new", _copy_without_mode), (Batch, "_rename", _mode_after_name)], (by_order,)),
     "modes are not synced": Bug(lambda: [(Batch, "_change_all_looks", _looks_unsynced)], (by_order, by_power)),
     "the intent is noted when the work is done": Bug(

@@ -83,3 +83,23 @@ def test_names_whose_sync_fails_keep_the_intent_because_a_power_cut_may_take_the
         for folder, old, new in renamed:
             os.rename(f"{folder}/{new}", f"{folder}/{old}")
         assert bench.scene.heal() == []
+
+
+def test_what_is_staged_below_a_new_folder_whose_name_is_not_safe_gets_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sync of the folder that holds the new one fails, and everything else goes well."""
+    sync = write.sync_folder
+
+    def failing(folder: int) -> None:
+        if os.readlink(f"/proc/self/fd/{folder}").endswith("/conf/fresh"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(folder)
+
+    with Workbench() as bench:
+        bench.turn()
+        monkeypatch.setattr(write, "sync_folder", failing)
+        report = bench.scene.run()
+        monkeypatch.undo()
+        conf = bench.scene.base / "one/conf"
+        assert report.status is RunStatus.FAILED and report.error is not None and "conf/fresh" in report.error.message
+        assert not (conf / "fresh/deep/file").exists() and (conf / "add").exists()
+        assert bench.scene.heal() == []

@@ -235,6 +235,7 @@ def test_where_somebody_always_uses_it_what_nobody_touched_for_a_day_goes(cache:
         os.utime(file_of(cache, blob), (time.time() - DAY,) * 2)
     cache.open(again).close()  # a run found it here and will need it
     with cache.used():
+        os.utime(cache.directory / "lock", (time.time() - DAY,) * 2)  # it was begun a day ago
         cache.sweep(set)
     assert [cache.has(blob) for blob in (old, fresh, again)] == [False, True, True]
 
@@ -245,6 +246,12 @@ def test_it_is_swept_once_a_day_even_if_nothing_came_in(cache: BlobCache) -> Non
     assert cache.stale()
     cache.sweep(set)
     assert not cache.stale() and cache.stale(time.time() + DAY) and cache.stale(time.time() - DAY), "a clock that was put back does not stop it"
+
+
+def test_what_was_begun_just_now_is_not_swept_before_a_day_has_passed(cache: BlobCache) -> None:
+    with cache.used():
+        kept(cache)
+    assert not cache.stale() and not cache.stale(seconds=3600.0) and cache.stale(time.time() + DAY)
 
 
 def test_using_makes_no_state_where_there_is_none(tmp_path: Path) -> None:
