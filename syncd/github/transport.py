@@ -295,14 +295,16 @@ class Network:
 
     def _made(self, scheme: str, proxy: str | None) -> urllib3.PoolManager:
         """Raises OSError for authorities that can't be read."""
-        common: dict[str, Any] = {"num_pools": 4, "maxsize": AT_ONCE_MOST}
-        if scheme == "https":  # one context for all connections: reading the authorities takes longer than a handshake
-            common["ssl_context"] = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
-            common["ssl_context"].load_verify_locations(self._ca_file or authorities())
-        if proxy is None:
+        address, login = split_login(proxy) if proxy is not None else ("", None)
+        context: ssl.SSLContext | None = None
+        if "https" in (scheme, urlsplit(address).scheme):  # one for all connections: reading the authorities takes longer than a handshake
+            context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
+            context.load_verify_locations(self._ca_file or authorities())
+        common: dict[str, Any] = {"num_pools": 4, "maxsize": AT_ONCE_MOST, "ssl_context": context}
+        if not address:
             return urllib3.PoolManager(**common)
-        address, login = split_login(proxy)
-        return urllib3.ProxyManager(address, proxy_headers={"Proxy-Authorization": f"Basic {b64encode(login.encode()).decode()}"} if login else None, **common)
+        headers = {"Proxy-Authorization": f"Basic {b64encode(login.encode()).decode()}"} if login else None
+        return urllib3.ProxyManager(address, proxy_headers=headers, proxy_ssl_context=context, **common)
 
     def _head(self, exchange: _Exchange, request: Request, patience: Patience) -> HTTPResponse:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socketserver
+import ssl
 import threading
 
 LOOK_UP_SECONDS = 5.0  # who begins a request and does not end it is not waited for any longer
@@ -11,7 +12,7 @@ LOOK_UP_SECONDS = 5.0  # who begins a request and does not end it is not waited 
 class Wire:
     """Says these bytes to each connection in turn (the last one to all that follow), and hangs up. `heard` are the heads of requests, byte for byte in latin-1."""
 
-    def __init__(self, *answers: bytes) -> None:
+    def __init__(self, *answers: bytes, tls: ssl.SSLContext | None = None) -> None:
         self.answers, self.heard = list(answers), list[str]()
         wire = self
 
@@ -36,7 +37,9 @@ class Wire:
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.netloc = f"127.0.0.1:{self._server.server_address[1]}"
-        self.url = f"http://{self.netloc}"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+        self.url = f"{'http' if tls is None else 'https'}://{self.netloc}"
 
     def __enter__(self) -> Wire:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)

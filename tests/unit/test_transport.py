@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import socket
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
+import trustme
 
 from syncd.clock import Clock, Patience, SystemClock
 from syncd.errors import BadResponseError, ConfigError, RateLimitedError, RemoteUnavailableError, StoppedError, TimedOutError
@@ -27,9 +29,9 @@ MESSAGE = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
 
 
 @contextmanager
-def network(proxies: Proxies = Proxies({}), clock: Clock | None = None, budget: Budget | None = None) -> Iterator[Network]:
+def network(proxies: Proxies = Proxies({}), clock: Clock | None = None, budget: Budget | None = None, ca_file: str | None = None) -> Iterator[Network]:
     clock = clock or SystemClock()
-    made = Network("ops", clock, Tally(), budget or Budget(clock), Gate(4), proxies)
+    made = Network("ops", clock, Tally(), budget or Budget(clock), Gate(4), proxies, ca_file)
     try:
         yield made
     finally:
@@ -82,6 +84,18 @@ def test_a_request_goes_through_the_operators_proxy_with_its_password() -> None:
     [heard] = proxy.heard
     assert heard.startswith("GET http://ghe.example/x HTTP/1.1\r\n")
     assert f"Proxy-Authorization: Basic {base64.b64encode(b'ada:canary-of-proxy').decode()}" in heard
+
+
+def test_a_proxy_that_speaks_tls_is_judged_by_the_same_authorities(tmp_path: Path) -> None:
+    authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with Wire(MESSAGE, tls=tls) as proxy:
+        with network(Proxies({"http": proxy.url}), ca_file=str(tmp_path / "ca.pem")) as net:
+            assert read(net.send(request("http://ghe.example"), patience())) == b"ok"
+        with network(Proxies({"http": proxy.url})) as net, pytest.raises(RemoteUnavailableError, match=r"the proxy failed.*certificate"):
+            net.send(request("http://ghe.example"), patience())
+    assert [heard.splitlines()[0] for heard in proxy.heard] == ["GET http://ghe.example/x HTTP/1.1"]
 
 
 def test_over_https_the_proxy_is_asked_for_a_tunnel_and_sees_no_credential_of_ours() -> None:
