@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import BinaryIO
 
 from syncd.errors import MirrorError
 from syncd.mirror.kernel import sync_folder
@@ -70,3 +71,11 @@ def own(descriptor: int, entry: Entry) -> None:
 
 def ident(identity: int | None) -> int:
     return -1 if identity is None else identity
+
+
+def cached(content: BinaryIO, want: Entry, at_most: int) -> bytes:
+    """So many bytes of what the cache has. Raises OtherBytesError where the disk can't give them."""
+    try:
+        return content.read(at_most)
+    except OSError as error:
+        raise OtherBytesError(f"the cached content of {want.source} can't be read: {error.strerror}; nothing was written", hint=AGAIN) from error

@@ -16,11 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import BinaryIO
 
 from syncd.engine.ports import Applied, Blobs, Outcome
 from syncd.errors import ChangedUnderneathError, MirrorError
-from syncd.mirror.files import AGAIN, OtherBytesError, fsync_folder, ident, own, stat_at, unlink_if_there, write_new
+from syncd.mirror.files import OtherBytesError, cached, fsync_folder, ident, own, stat_at, unlink_if_there, write_new
 from syncd.mirror.folders import NOT_THERE, Missing, descend, opened, step_down, trouble, unless_another_made
 from syncd.mirror.kernel import rename_into_nothing, sync_folder, syncfs
 from syncd.mirror.leftovers import PREFIX, above, drop
@@ -152,6 +151,8 @@ class Batch:
             raise ChangedUnderneathError(f"{parent} is on another file system than when it was looked at", path=parent, hint="the next run looks again")
 
     def _step_or_make(self, folder: int, name: str, path: str, entry: Entry) -> int:
+        if path in self.looks and path not in self.folders:  # it did not stand when the plan was made: whoever makes it, its name may not be on disk
+            self.grown[posixpath.dirname(path)] = entry.root
         try:
             return step_down(folder, name, path)
         except Missing:
@@ -159,7 +160,6 @@ class Batch:
         try:
             os.mkdir(name, 0o700, dir_fd=folder)
         except FileExistsError:
-            sync_folder(folder)
             return step_down(folder, name, path)  # another job has made it just now: it is that one's to remove
         except OSError as error:
             raise trouble("make the folder", path, error) from error
@@ -211,7 +211,7 @@ class Batch:
                     os.chown(temporary, ident(want.uid), ident(want.gid), dir_fd=folder, follow_symlinks=False)
             else:
                 with self.blobs.unproven(want.blob) as content:  # proven as it is written: to read fifty megabytes twice took a twentieth of their run
-                    staged.size = write_new(folder, temporary, partial(_cached, content, want), want, size=os.fstat(content.fileno()).st_size)
+                    staged.size = write_new(folder, temporary, partial(cached, content, want), want, size=os.fstat(content.fileno()).st_size)
         except KeyError as error:
             raise MirrorError(f"the content of {action.path} is not in the cache", path=action.path, hint="run it again; it will be fetched") from error
         except OtherBytesError:
@@ -222,7 +222,8 @@ class Batch:
         """The names of new folders are on disk; what is staged below one whose name is not has an outcome that says so."""
         grown, self.grown = self.grown, {}
         for parent, root in grown.items():
-            self._within(root, parent, (staged.action for staged in self.staged if staged.action.path.startswith(f"{parent}/")), sync_folder)
+            start = parent.rstrip("/") + "/"
+            self._within(root, parent, (staged.action for staged in self.staged if staged.action.path.startswith(start)), sync_folder)
 
     def _sync_staged(self) -> None:
         """Every staged byte is on disk. A file system that reports an error fails all that was staged on it: which file it was is not known."""
@@ -249,13 +250,17 @@ class Batch:
         by_path = {staged.action.path: staged for staged in self.staged if staged.action.path not in self.outcomes}
         groups = by_folder(staged.action for staged in by_path.values())
         done: set[int] = set()
+        named: dict[str, tuple[int, int]] = {}
 
         def name(group: Sequence[Action], folder: int) -> None:
+            named[group[0].path] = _identity(folder)
             for action in group:
                 self._attempt(action, partial(self._rename, folder, by_path[action.path]))
 
         def sync(group: Sequence[Action], folder: int) -> None:
-            device = os.fstat(folder).st_dev
+            device, _ = here = _identity(folder)
+            if named.get(group[0].path) != here:
+                raise ChangedUnderneathError(f"the folder of {group[0].path} was replaced while syncd was at work", path=group[0].path, hint="the next run looks again")
             if len(groups) > SYNC_EACH_UP_TO and device not in done:
                 syncfs(folder)  # so that the syncs of the folders, which say whose names are safe, find little left to wait for
                 done.add(device)
@@ -414,13 +419,6 @@ class Batch:
             raise failure
 
 
-def _cached(content: BinaryIO, want: Entry, at_most: int) -> bytes:
-    try:
-        return content.read(at_most)
-    except OSError as error:
-        raise OtherBytesError(f"the cached content of {want.source} can't be read: {error.strerror}; nothing was written", hint=AGAIN) from error
-
-
 def _fsync_file(staged: Staged, _action: Action) -> None:
     want = entry_of(staged.action)
     if want.kind is Kind.LINK:
@@ -436,6 +434,11 @@ def _fsync_file(staged: Staged, _action: Action) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _identity(folder: int) -> tuple[int, int]:
+    found = os.fstat(folder)
+    return found.st_dev, found.st_ino
 
 
 def _check_expected(folder: int, name: str, action: Action) -> bool:

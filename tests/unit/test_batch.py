@@ -1,0 +1,105 @@
+"""One batch of the writer: which folders it syncs, and who is told when a sync fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from syncd.errors import ChangedUnderneathError
+from syncd.mirror import write
+from syncd.mirror.trash import Trash
+from syncd.mirror.write import Batch, Staged
+from syncd.models import Action, Entry, Kind, Verb
+from syncd.objects import blob_id
+from syncd.store.blobs import BlobCache
+
+CONTENT = b"one\n"
+BLOB = blob_id(CONTENT)
+
+
+class Bench:
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "to"
+        self.root.mkdir()
+        self.cache = BlobCache(folder / "blobs")
+        self.cache.add(BLOB, [CONTENT], len(CONTENT))
+        self.trash = Trash(folder / "trash")
+
+    def entry(self, root: str | None = None) -> Entry:
+        return Entry(BLOB, 0o644, Kind.FILE, source="f", size=len(CONTENT), root=root or str(self.root))
+
+    def action(self, name: str) -> Action:
+        return Action(Verb.WRITE, f"{self.root}/{name}", self.entry(), None, None, "new")
+
+    def batch(self, *folders: str) -> Batch:
+        """`folders` did not stand when the plan was made."""
+        return Batch("0" * 12, self.cache, self.trash, lambda: datetime.now(UTC), frozenset(), {f"{self.root}/{name}": self.entry() for name in folders})
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The folders that were synced, in turn."""
+    real, told = write.sync_folder, list[str]()
+
+    def sync(folder: int) -> None:
+        told.append(os.readlink(f"/proc/self/fd/{folder}"))
+        real(folder)
+
+    monkeypatch.setattr(write, "sync_folder", sync)
+    return told
+
+
+def test_a_folder_in_which_many_are_made_is_synced_once_before_any_name_is_given(bench: Bench, synced: list[str]) -> None:
+    names = [f"a{number}" for number in range(12)]
+    applied = bench.batch(*names).run([bench.action(f"{name}/f") for name in names])
+    assert not [outcome for outcome in applied.outcomes.values() if outcome.error] and len(applied.folders_made) == 12
+    assert synced.count(str(bench.root)) == 1 and synced[0] == str(bench.root)
+    assert sorted(synced[1:]) == sorted(f"{bench.root}/{name}" for name in names)
+
+
+def test_a_folder_that_another_run_has_just_made_is_not_trusted_to_be_on_disk(bench: Bench, synced: list[str]) -> None:
+    """Its maker may still be staging, and sync what it made only then."""
+    (bench.root / "a").mkdir()
+    bench.batch("a").run([bench.action("a/f")])
+    assert synced == [str(bench.root), f"{bench.root}/a"]
+
+
+def test_a_folder_that_stood_before_costs_no_sync_of_the_one_above(bench: Bench, synced: list[str]) -> None:
+    (bench.root / "a").mkdir()
+    bench.batch().run([bench.action("a/f")])
+    assert synced == [f"{bench.root}/a"]
+
+
+def test_when_a_new_folder_directly_below_the_top_of_all_can_not_be_synced_what_is_in_it_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(folder: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(write, "sync_folder", failing)
+    batch = bench.batch()
+    batch.staged.append(Staged(Action(Verb.WRITE, "/mirror/f", bench.entry("/"), None, None, "new"), ".syncd-0", 0))
+    batch.grown["/"] = "/"
+    batch._sync_grown()
+    assert batch.outcomes["/mirror/f"].error is not None
+
+
+def test_names_in_a_folder_that_gives_way_to_another_before_its_sync_are_no_success(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = write.rename_into_nothing
+
+    def named(folder: int, old: str, new: str) -> None:
+        real(folder, old, new)
+        os.rename(bench.root / "a", bench.root / "moved")
+        (bench.root / "a").mkdir()
+
+    (bench.root / "a").mkdir()
+    monkeypatch.setattr(write, "rename_into_nothing", named)
+    applied = bench.batch().run([bench.action("a/f")])
+    assert isinstance(applied.outcomes[f"{bench.root}/a/f"].error, ChangedUnderneathError)
