@@ -56,6 +56,12 @@ def fsync_folder(path: str) -> None:
         os.close(descriptor)
 
 
+def identity_of(folder: int) -> tuple[int, int]:
+    """Device and inode: what is the same folder, whatever it is called by now."""
+    found = os.fstat(folder)
+    return found.st_dev, found.st_ino
+
+
 def stat_at(folder: int, name: str) -> Stat | None:
     """What lstat says of `name` in the open `folder`; None when nothing is there."""
     try:

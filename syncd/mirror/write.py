@@ -19,7 +19,7 @@ from functools import partial
 
 from syncd.engine.ports import Applied, Blobs, Outcome
 from syncd.errors import ChangedUnderneathError, MirrorError
-from syncd.mirror.files import OtherBytesError, cached, fsync_folder, ident, own, stat_at, unlink_if_there, write_new
+from syncd.mirror.files import OtherBytesError, cached, fsync_folder, ident, identity_of, own, stat_at, unlink_if_there, write_new
 from syncd.mirror.folders import NOT_THERE, Missing, descend, opened, step_down, trouble, unless_another_made
 from syncd.mirror.kernel import rename_into_nothing, sync_folder, syncfs
 from syncd.mirror.leftovers import PREFIX, above, drop
@@ -253,13 +253,13 @@ class Batch:
         named: dict[str, tuple[int, int]] = {}
 
         def name(group: Sequence[Action], folder: int) -> None:
-            named[group[0].path] = _identity(folder)
+            named[group[0].path] = identity_of(folder)
             for action in group:
                 self._attempt(action, partial(self._rename, folder, by_path[action.path]))
 
         def sync(group: Sequence[Action], folder: int) -> None:
-            device, _ = here = _identity(folder)
-            if named.get(group[0].path) != here:
+            device, _ = here = identity_of(folder)
+            if named[group[0].path] != here:
                 raise ChangedUnderneathError(f"the folder of {group[0].path} was replaced while syncd was at work", path=group[0].path, hint="the next run looks again")
             if len(groups) > SYNC_EACH_UP_TO and device not in done:
                 syncfs(folder)  # so that the syncs of the folders, which say whose names are safe, find little left to wait for
@@ -268,9 +268,11 @@ class Batch:
             for action in group:
                 by_path[action.path].named = self.outcomes[action.path].error is None
 
-        for act in (name, sync):
-            for (root, parent), group in groups.items():
-                self._within(root, parent, group, partial(act, group))
+        for (root, parent), group in groups.items():
+            self._within(root, parent, group, partial(name, group))
+        for (root, parent), group in groups.items():
+            if group[0].path in named:
+                self._within(root, parent, group, partial(sync, group))
 
     def _within(self, root: str, parent: str, group: Iterable[Action], act: Callable[[int], None]) -> None:
         """`act` was done in the open folder, or everything of the group has an outcome that says why not."""
@@ -434,11 +436,6 @@ def _fsync_file(staged: Staged, _action: Action) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _identity(folder: int) -> tuple[int, int]:
-    found = os.fstat(folder)
-    return found.st_dev, found.st_ino
 
 
 def _check_expected(folder: int, name: str, action: Action) -> bool:

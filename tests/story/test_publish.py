@@ -228,7 +228,7 @@ def test_a_disk_that_fails_to_sync_the_new_link_leaves_a_whole_tree_behind_it(si
     real, renamed = os.fsync, []
 
     def fsync(descriptor: int) -> None:
-        if os.readlink(f"/proc/self/fd/{descriptor}") == str(site.dest / "app"):
+        if os.readlink(f"/proc/self/fd/{descriptor}") == str(site.dest / "app") and (live(site) / "nginx.conf").read_text() == "two\n":
             renamed.append(live(site))
             raise OSError(5, "Input/output error")
         real(descriptor)
