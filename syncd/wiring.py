@@ -18,6 +18,7 @@ from syncd.config.secrets import read_key, read_secret
 from syncd.engine.ports import Mirror
 from syncd.engine.run import House
 from syncd.errors import ConfigError, MirrorError, SyncdError
+from syncd.github.addresses import is_address
 from syncd.github.app import Installation
 from syncd.github.early import Early, Reply
 from syncd.github.limits import Budget, BudgetView, Gate, Tally
@@ -272,6 +273,8 @@ def proxies_of(environ: Mapping[str, str]) -> Proxies:
         kind = proxy.partition("://")[0].lower() if "://" in proxy else "http"
         if kind not in ("http", "https"):
             raise ConfigError(f"the environment's {scheme} proxy is one of kind {kind[:20]!r}, which syncd does not speak", hint="set HTTPS_PROXY to an http:// or https:// proxy, or unset it")
+        if not is_address(proxy):
+            raise ConfigError(f"the environment's {scheme} proxy is no address", hint="write it like http://USER:PASSWORD@HOST:PORT, and what is no letter or digit of a password as %XX")
     return Proxies(by_scheme, tuple(host.strip() for host in lower.get("no_proxy", "").split(",") if host.strip()))
 
 

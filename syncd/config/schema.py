@@ -216,6 +216,14 @@ def _meant(host: str) -> str | None:
     return f"https://api.{host.removeprefix('api.')}" if host.endswith(".ghe.com") else None
 
 
+def _on_the_wire(host: str) -> str:
+    """A name as the network knows it."""
+    try:
+        return host.encode("idna").decode()
+    except UnicodeError:
+        return "it as xn--..."
+
+
 class LoginModel(Strict):
     client_id: Text
 
@@ -242,6 +250,8 @@ class IdentityModel(Strict):
         loopback = host in ("localhost", "::1") or (host or "").startswith("127.")
         if not host or parts.username or parts.query or parts.fragment or parts.scheme not in ("https", "http"):
             raise ValueError(f"'{value}' is not an API address; write it like https://api.github.com or https://HOST/api/v3")
+        if not host.isascii():
+            raise ValueError(f"'{value}' has a host with letters that the network does not know; write {_on_the_wire(host)}")
         if parts.scheme == "http" and not loopback:
             raise ValueError(f"'{value}' would send credentials in the clear; use https (http is for loopback only)")
         path = parts.path.rstrip("/")

@@ -94,6 +94,7 @@ class Timetable:
             self.remove(job)
             if first is None:
                 return
+            self._look_at_the_clock()  # a step that `first` knows of already must not move it
             trigger = self._triggers[job] = _Trigger(turn, first, self._clock.now(), self._share)
             self._scheduler.add_job(self._come, trigger, args=[job], id=job, name=job)
 

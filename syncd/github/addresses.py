@@ -41,6 +41,17 @@ class Proxies:
         return [*written, *(meant for password in written if (meant := unquote(password)) != password)]
 
 
+def is_address(proxy: str) -> bool:
+    """Can a proxy be reached by what is written there?"""
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        port = parts.port
+    except ValueError:
+        return False
+    plain = proxy.isascii() and proxy.isprintable() and " " not in proxy
+    return plain and bool(parts.hostname) and port != 0 and parts.path in ("", "/") and not parts.query and not parts.fragment
+
+
 def split_login(proxy: str) -> tuple[str, str | None]:
     """A proxy's address without the name and password in it, and those as `name:password`, meant and not encoded; None where there are none."""
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")

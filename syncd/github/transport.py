@@ -1,4 +1,4 @@
-"""The network, and the only module that imports urllib3.
+"""The network: requests on their way and back, through urllib3.
 
 Promises: our credential goes to the host it was made for and to no other; nothing of the environment (netrc, proxies, authorities) and no
 cookie has a say; a body is bounded in bytes and time; every failure of the library is a RemoteUnavailableError or BadResponseError here,
@@ -20,19 +20,18 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import urllib3
-from urllib3 import exceptions
 from urllib3.response import HTTPResponse
-from urllib3.util.ssl_ import create_urllib3_context
 
 from syncd.clock import Clock, Patience
-from syncd.errors import BadResponseError, ConfigError, RateLimitedError, RemoteUnavailableError, TimedOutError, UnreachableError
-from syncd.github.addresses import Proxies, authorities, check_elsewhere, same_origin, split_login, target
+from syncd.errors import BadResponseError, ConfigError, RateLimitedError, RemoteUnavailableError, TimedOutError
+from syncd.github.addresses import Proxies, check_elsewhere, same_origin, split_login, target
+from syncd.github.failures import SettledError, translated, words_of
 from syncd.github.limits import Budget, Gate, HeldBackError, Tally
 from syncd.github.protocol import Request, Response, Transport, date_of, expiry_of, known, limit, refusal
+from syncd.github.tls import Trust
 from syncd.models import Secret
 from syncd.redact import remember
 
@@ -141,7 +140,7 @@ class _Answer:
     def _pieces(self) -> Iterator[bytes]:
         while (piece := self._exchange.next(self._patience)) is not None:
             if isinstance(piece, Exception):
-                raise _ended_early(self._request.subject, _words(piece)) from piece
+                raise _ended_early(self._request.subject, words_of(piece)) from piece
             if isinstance(piece, HTTPResponse):
                 raise TypeError("a second head in one answer")
             yield piece
@@ -192,9 +191,9 @@ class Network:
         for password in proxies.passwords():
             remember(Secret(password))
             remember(Secret(unquote(password)))  # the form in which it is sent
-        self._ca_file = ca_file
+        self._trust = Trust(ca_file)
         self._guard = threading.Lock()
-        self._managers: dict[tuple[str, str | None], urllib3.PoolManager] = {}  # by scheme and proxy
+        self._managers: dict[tuple[str, str | None], tuple[urllib3.PoolManager, ssl.SSLContext | None]] = {}  # by scheme and proxy
         self.notices: list[str] = []
 
     def send(self, request: Request, patience: Patience) -> Response:
@@ -223,7 +222,7 @@ class Network:
     def close(self) -> None:
         with self._guard:
             managers, self._managers = self._managers, {}
-        for manager in managers.values():
+        for manager, _ in managers.values():
             manager.clear()
 
     def _heeded(self, request: Request, answer: Response) -> Response:
@@ -288,23 +287,17 @@ class Network:
         return answer
 
     def _manager(self, scheme: str, proxy: str | None) -> urllib3.PoolManager:
-        with self._guard:
-            if (scheme, proxy) not in self._managers:
-                self._managers[scheme, proxy] = self._made(scheme, proxy)
-            return self._managers[scheme, proxy]
-
-    def _made(self, scheme: str, proxy: str | None) -> urllib3.PoolManager:
         """Raises OSError for authorities that can't be read."""
         address, login = split_login(proxy) if proxy is not None else ("", None)
-        context: ssl.SSLContext | None = None
-        if "https" in (scheme, urlsplit(address).scheme):  # one for all connections: reading the authorities takes longer than a handshake
-            context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
-            context.load_verify_locations(self._ca_file or authorities())
-        common: dict[str, Any] = {"num_pools": 4, "maxsize": AT_ONCE_MOST, "ssl_context": context}
-        if not address:
-            return urllib3.PoolManager(**common)
-        headers = {"Proxy-Authorization": f"Basic {b64encode(login.encode()).decode()}"} if login else None
-        return urllib3.ProxyManager(address, proxy_headers=headers, proxy_ssl_context=context, **common)
+        context = self._trust.context() if "https" in (scheme, urlsplit(address).scheme) else None
+        with self._guard:
+            manager, made_with = self._managers.get((scheme, proxy), (None, None))
+            if manager is None or made_with is not context:
+                if manager is not None:
+                    manager.clear()
+                manager = _made(address, login, context)
+                self._managers[scheme, proxy] = manager, context
+            return manager
 
     def _head(self, exchange: _Exchange, request: Request, patience: Patience) -> HTTPResponse:
         try:
@@ -313,82 +306,22 @@ class Network:
             exchange.give_up()
             raise
         if isinstance(found, Exception):
-            raise _translated(request, found) from found
+            raise translated(request, found) from found
         if not isinstance(found, HTTPResponse):
             raise TypeError("an answer without a head")
         return found
 
 
+def _made(address: str, login: str | None, context: ssl.SSLContext | None) -> urllib3.PoolManager:
+    if not address:
+        return urllib3.PoolManager(num_pools=4, maxsize=AT_ONCE_MOST, ssl_context=context)
+    headers = {"Proxy-Authorization": f"Basic {b64encode(login.encode()).decode()}"} if login else None
+    return urllib3.ProxyManager(address, num_pools=4, maxsize=AT_ONCE_MOST, ssl_context=context, proxy_ssl_context=context, proxy_headers=headers)
+
+
 def _bucket(request: Request) -> str:
     """Whose limit a request spends: one for the API as the identity, others for what goes without its token."""
     return request.route if request.route in UNBUDGETED else "api"
-
-
-def _translated(request: Request, error: Exception) -> RemoteUnavailableError | BadResponseError:
-    where = urlsplit(request.url).netloc
-    hint = "check the network, DNS and any proxy; the next run tries again"
-    if isinstance(error, (exceptions.SSLError, ssl.SSLError)):
-        return _tls_failure(request, where, str(error))
-    if isinstance(error, exceptions.ProxyError):
-        if (refused := re.search(r"Tunnel connection failed: (40[137])\b", words := _words(error))) is not None:
-            hint = "give HTTPS_PROXY its user and password (http://USER:PASSWORD@HOST:PORT)" if refused[1] == "407" else "the proxy's rules must allow this host"
-            return SettledError(f"asked for {request.subject}: the proxy failed: it does not let us through to {where}: {words}", hint=hint)
-        return RemoteUnavailableError(f"asked for {request.subject}: the proxy failed: {_words(error)}", hint="check HTTPS_PROXY and its credentials")
-    if isinstance(error, (exceptions.NewConnectionError, exceptions.ConnectTimeoutError)):  # names that don't resolve are one
-        return UnreachableError(f"asked for {request.subject}: {where} can't be reached: {_words(error)}", hint=hint)
-    if isinstance(error, exceptions.TimeoutError):
-        return RemoteUnavailableError(f"asked for {request.subject}: {where} did not answer in time", hint=hint)
-    if isinstance(error, exceptions.LocationValueError):
-        return BadResponseError(f"asked for {request.subject}: {where or request.url} is no address", hint="check api:")
-    if isinstance(error, ValueError) and not isinstance(error, exceptions.HTTPError):
-        # the library's own text would show the header, and so the token
-        return BadResponseError(f"asked for {request.subject}: a header can't be sent as it is", hint="check the token for line ends and stray characters")
-    if isinstance(error, (exceptions.HTTPError, OSError)):
-        return RemoteUnavailableError(f"asked for {request.subject}: {where} can't be reached: {_words(error)}", hint=hint)
-    raise error
-
-
-class SettledError(RemoteUnavailableError):
-    """Nothing of ours was sent, and asking again would not mend it: a certificate that is not as it should be, a proxy that says no."""
-
-
-OTHER_HOST = "its certificate is for another host"
-NOT_GITHUB = "check api:, and whether something between here and GitHub answers in its place"
-CERTIFICATES = (  # in what the library says, what it means, what to do
-    ("has expired", "its certificate has expired", "renew it there; where it is fine, this machine's clock is wrong"),
-    ("not yet valid", "its certificate is not valid yet", "check this machine's clock"),
-    ("hostname mismatch", OTHER_HOST, NOT_GITHUB),
-    ("ip address mismatch", OTHER_HOST, NOT_GITHUB),
-    ("doesn't match", OTHER_HOST, NOT_GITHUB),
-)
-
-
-def _tls_failure(request: Request, where: str, text: str) -> RemoteUnavailableError:
-    """Source: OpenSSL's words for X509_V_ERR_*, as Python's ssl module passes them on."""
-    asked, low = f"asked for {request.subject}: {where}", text.lower()
-    if "certificate_verify_failed" in low or "certificate verify failed" in low:
-        for sign, words, hint in CERTIFICATES:
-            if sign in low:
-                return SettledError(f"{asked}: {words}", hint=hint)
-        reason = text.partition("verify failed: ")[2].partition(" (_ssl")[0].strip("'\") ") or "nobody vouches for it"
-        return SettledError(f"{asked}: its certificate can't be trusted: {reason}", hint="for a private authority set ca_file: in the identity; else something may answer in its place")
-    if "wrong version number" in low or "record layer failure" in low or "http request" in low:
-        return SettledError(f"{asked} does not speak TLS", hint="check the address and port in api:, and any proxy")
-    reason = text.partition("[SSL")[2].partition("] ")[2].partition(" (_ssl")[0] or "the connection was lost"
-    return RemoteUnavailableError(f"{asked}: no TLS connection came about: {reason}", hint="check the network and any proxy; the next run tries again")
-
-
-def _words(error: BaseException) -> str:
-    """The innermost reason of a chain of library errors, without object addresses, connections and numbers."""
-    seen: BaseException = error
-    while seen.args and isinstance(seen.args[-1], BaseException):
-        seen = seen.args[-1]
-    reason = getattr(seen, "reason", None)
-    if isinstance(reason, BaseException):
-        return _words(reason)
-    text = str(seen).rpartition(">: ")[2] or type(seen).__name__
-    text = re.sub(r"^HTTPS?Connection(?:Pool)?\([^)]*\): |\[Errno -?\d+\] ", "", text.strip("'\" "))
-    return text[1:-1] if text.startswith("(") and text.endswith(")") else text
 
 
 class Retrying:

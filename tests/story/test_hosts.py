@@ -102,6 +102,12 @@ def test_a_proxy_that_is_not_there_is_passing_trouble(tmp_path: Path, monkeypatc
         assert (done.code, done.job["error"]["kind"]) == (5, "unavailable") and "HTTPS_PROXY" in done.job["error"]["hint"] and "0x" not in done.job["error"]["message"]
 
 
+def test_a_proxy_that_is_no_address_is_a_mistake_that_is_named_and_not_shown(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://ada:canary#word@proxy.corp:3128")
+    done = hub.sync()
+    assert done.code == 2 and "proxy is no address" in done.err and "%XX" in done.err and "canary" not in done.err
+
+
 def test_a_proxy_of_a_kind_that_is_not_spoken_is_a_mistake_that_is_named(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://ada:canary-canary@proxy.corp:1080")
     done = hub.sync()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.errors import BadResponseError
-from syncd.github.addresses import Proxies, check_elsewhere, same_origin, split_login, target
+from syncd.github.addresses import Proxies, check_elsewhere, is_address, same_origin, split_login, target
 
 GITHUB = "https://api.github.com/repos/acme/infra/tarball/1f3ac90"
 LOOPBACK = "http://127.0.0.1:8480/repos/acme/infra"
@@ -186,3 +186,14 @@ def test_a_proxy_is_chosen_by_scheme_and_its_password_is_known_and_not_shown() -
 )
 def test_a_proxys_login_is_taken_out_of_its_address(proxy: str, expected: tuple[str, str | None]) -> None:
     assert split_login(proxy) == expected
+
+
+@pytest.mark.parametrize(
+    ("proxy", "good"),
+    [
+        ("http://proxy.corp:3128", True), ("proxy.corp:3128", True), ("https://ada:p%23ss@[fd00::7]:8443/", True), ("http://[bad", False), ("http://a:99999", False),
+        ("http://ada:p#ss@proxy.corp:3128", False), ("http://pro xy:3128", False), ("http://", False), ("http://b\u00fccher.test:1", False), ("http://proxy.corp:3128/path", False),
+    ],
+)  # fmt: skip
+def test_what_is_no_address_of_a_proxy_is_known_before_anything_is_sent_through_it(proxy: str, good: bool) -> None:
+    assert is_address(proxy) is good

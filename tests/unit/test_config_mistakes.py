@@ -106,6 +106,7 @@ MISTAKES: dict[str, tuple[str, int, int, str, str]] = {
     "a secret of two kinds": (swap("/etc/syncd/app.pem}", "{file: /a, env: B}}"), 3, 24, "github.ops.private_key", "exactly one of"),
     "a relative secret": (swap("/etc/syncd/app.pem", "app.pem"), 3, 37, "github.ops.private_key", "is not an absolute path"),
     "an API in the clear": (swap("app_id: 12345,", "api: 'http://ghe.example', app_id: 12345,"), 3, 14, "github.ops.api", "in the clear"),
+    "an API in letters that the network does not know": (swap("app_id: 12345,", "api: https://b\u00fccher.example/api/v3, app_id: 12345,"), 3, 14, "github.ops.api", "write xn--bcher-kva.example"),
     "an API that is none": (swap("app_id: 12345,", "api: ghe, app_id: 12345,"), 3, 14, "github.ops.api", "is not an API address"),
     "a repository without owner": (swap("acme/infra", "infra"), 6, 11, "jobs.nginx.repo", "owner/name"),
     "a repository as a URL": (swap("acme/infra", "https://github.com/acme/infra"), 6, 11, "jobs.nginx.repo", "owner/name"),

@@ -150,6 +150,14 @@ def test_what_a_start_owes_comes_within_the_minute_though_the_clock_is_set_meanw
     assert len(bench.came) - before <= 5, "nothing is owed any more"
 
 
+def test_what_a_reload_owes_is_not_put_off_by_a_step_that_it_knows_of(bench: Bench) -> None:
+    """The clock was set, and nobody has looked at it since, when the jobs are read anew."""
+    bench.run(1)
+    bench.clock.at += timedelta(seconds=7200)
+    bench.set_all(*(job(f"a{number}", f"acme/r{number}", every=3600.0) for number in range(50)))
+    assert len({name for _, name, _ in bench.run(60)}) == 50
+
+
 def test_many_steps_do_not_make_jobs_come_more_often(bench: Bench) -> None:
     bench.set_all(job("a", every=60.0))
     bench.run(120)

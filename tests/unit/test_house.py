@@ -23,7 +23,7 @@ TOP_LEVEL = {
 }  # fmt: skip
 LONG_WITH_A_REASON: dict[str, str] = {}
 ONLY_THERE = {
-    "urllib3": {"github/transport.py"},
+    "urllib3": {"github/transport.py", "github/failures.py"},
     "yaml": {"config/places.py", "hooks/checks.py", "hooks/runner.py"},
     "pydantic": {"config/schema.py", "config/load.py"},
     "sqlalchemy": {"store/migrate.py"},

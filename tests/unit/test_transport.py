@@ -98,6 +98,35 @@ def test_a_proxy_that_speaks_tls_is_judged_by_the_same_authorities(tmp_path: Pat
     assert [heard.splitlines()[0] for heard in proxy.heard] == ["GET http://ghe.example/x HTTP/1.1"]
 
 
+def test_authorities_that_are_replaced_count_from_the_next_connection_on_and_those_in_hand_while_the_file_is_away(tmp_path: Path) -> None:
+    """What a daemon lives through when its private authority is renewed."""
+    old, new, file = trustme.CA(), trustme.CA(), tmp_path / "ca.pem"
+    servers = []
+    for authority in (old, new):
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(tls)
+        servers.append(tls)
+    old.cert_pem.write_to_path(str(file))
+    with Wire(MESSAGE, tls=servers[0]) as before, Wire(MESSAGE, tls=servers[1]) as after, network(ca_file=str(file)) as net:
+        assert read(net.send(request(before.url), patience())) == b"ok"
+        with pytest.raises(RemoteUnavailableError, match="can't be trusted"):
+            net.send(request(after.url), patience())
+        file.unlink()
+        assert read(net.send(request(before.url), patience())) == b"ok"
+        new.cert_pem.write_to_path(str(file))
+        assert read(net.send(request(after.url), patience())) == b"ok"
+
+
+def test_the_environment_can_not_have_the_keys_of_a_connection_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    with Wire(MESSAGE, tls=tls) as wire, network(ca_file=str(tmp_path / "ca.pem")) as net:
+        assert read(net.send(request(wire.url), patience())) == b"ok"
+    assert not (tmp_path / "keys").exists()
+
+
 def test_over_https_the_proxy_is_asked_for_a_tunnel_and_sees_no_credential_of_ours() -> None:
     with Wire(said("407 Proxy Authentication Required", "Content-Length: 0")) as proxy, network(Proxies({"https": proxy.url})) as net:
         with pytest.raises(RemoteUnavailableError, match=r"it does not let us through to ghe.example: .*407") as caught:

@@ -1,0 +1,56 @@
+"""What a server is judged by: one TLS context for all connections of an identity, made anew when the file of authorities is another.
+
+Nothing of the environment has a say in it. Reading the authorities takes longer than a handshake, so it is not done for each.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+from collections.abc import Iterable
+
+from syncd.github.addresses import authorities
+
+
+class Trust:
+    """Safe from many threads."""
+
+    def __init__(self, ca_file: str | None) -> None:
+        self._ca_file = ca_file
+        self._guard = threading.Lock()
+        self._context: ssl.SSLContext | None = None
+        self._mark: tuple[int, ...] = ()
+
+    def context(self) -> ssl.SSLContext:
+        """For the authorities as they stand now; while their file is away, those in hand go on. Raises OSError for authorities that can't be read."""
+        file = self._ca_file or authorities()
+        with self._guard:
+            try:
+                found = os.stat(file)
+            except OSError:
+                if self._context is None:
+                    raise
+                return self._context
+            mark = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+            if self._context is None or mark != self._mark:
+                self._context, self._mark = _context(file), mark
+            return self._context
+
+
+class _Context(ssl.SSLContext):
+    """The library sets the protocols before every handshake, which frees what the handshakes of other threads are reading. Here they are set once."""
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        """They are set."""
+
+
+def _context(file: str) -> ssl.SSLContext:
+    context = _Context(ssl.PROTOCOL_TLS_CLIENT)  # which insists on a certificate, and on the right name in it
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    ssl.SSLContext.set_alpn_protocols(context, ["http/1.1"])
+    context.load_verify_locations(file)
+    return context
+
+
+__all__ = ["Trust"]
