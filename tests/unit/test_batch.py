@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -103,3 +104,19 @@ def test_names_in_a_folder_that_gives_way_to_another_before_its_sync_are_no_succ
     monkeypatch.setattr(write, "rename_into_nothing", named)
     applied = bench.batch().run([bench.action("a/f")])
     assert isinstance(applied.outcomes[f"{bench.root}/a/f"].error, ChangedUnderneathError)
+
+
+def test_a_folder_that_can_not_be_opened_for_its_names_keeps_that_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sync is not tried: what that would say is not what happened, and might be taken for a change underneath."""
+    real, opened = write.opened, list[str]()
+
+    def refusing(root: str, names: tuple[str, ...]) -> AbstractContextManager[int]:
+        opened.append(root)
+        if len(opened) == 2:  # the first is to sync what is staged
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        return real(root, names)
+
+    (bench.root / "a").mkdir()
+    monkeypatch.setattr(write, "opened", refusing)
+    error = bench.batch().run([bench.action("a/f")]).outcomes[f"{bench.root}/a/f"].error
+    assert error is not None and not isinstance(error, ChangedUnderneathError) and os.strerror(errno.EBUSY) in error.message
