@@ -39,7 +39,8 @@ def test_systemds_own_judge_finds_little_open(name: str) -> None:
 
 @needs_analyze
 def test_systemds_checker_is_silent(tmp_path: Path) -> None:
-    syncd = Path(sys.executable).with_name("syncd")
+    syncd = tmp_path / "syncd"
+    syncd.symlink_to(Path(sys.executable).with_name("syncd"))  # which may stand in a path with a space
     files = []
     for name in (*SERVICES, "syncd-sync.timer"):
         files.append(tmp_path / name)
