@@ -61,6 +61,8 @@ def _tls_failure(request: Request, where: str, text: str) -> RemoteUnavailableEr
                 return SettledError(f"{asked}: {words}", hint=hint)
         reason = text.partition("verify failed: ")[2].partition(" (_ssl")[0].strip("'\") ") or "nobody vouches for it"
         return SettledError(f"{asked}: its certificate can't be trusted: {reason}", hint="for a private authority set ca_file: in the identity; else something may answer in its place")
+    if "x509" in low or "pem lib" in low or "no start line" in low:
+        return SettledError(f"{asked} was not asked: the certificate authorities can't be read", hint="ca_file: must be a file of certificates in PEM form")
     if "wrong version number" in low or "record layer failure" in low or "http request" in low:
         return SettledError(f"{asked} does not speak TLS", hint="check the address and port in api:, and any proxy")
     reason = text.partition("[SSL")[2].partition("] ")[2].partition(" (_ssl")[0] or "the connection was lost"

@@ -117,6 +117,14 @@ def test_authorities_that_are_replaced_count_from_the_next_connection_on_and_tho
         assert read(net.send(request(after.url), patience())) == b"ok"
 
 
+@pytest.mark.parametrize("content", ["", "no certificate\n", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"], ids=["empty", "text", "damaged"])
+def test_authorities_that_can_not_be_read_are_blamed_themselves(tmp_path: Path, content: str) -> None:
+    (tmp_path / "ca.pem").write_text(content)
+    with network(ca_file=str(tmp_path / "ca.pem")) as net, pytest.raises(RemoteUnavailableError, match="the certificate authorities can't be read") as caught:
+        net.send(request("https://127.0.0.1:1"), patience())
+    assert "ca_file:" in (caught.value.hint or "")
+
+
 def test_the_environment_can_not_have_the_keys_of_a_connection_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
