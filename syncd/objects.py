@@ -7,9 +7,10 @@ a test compares with git itself.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 FILE, EXECUTABLE, LINK, TREE, SUBMODULE = 0o100644, 0o100755, 0o120000, 0o040000, 0o160000
 EMPTY_BLOB = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
@@ -30,6 +31,13 @@ def is_object_id(text: str) -> bool:
 def blob_hasher(size_bytes: int) -> Hasher:
     """A hash that yields the blob id once exactly `size_bytes` of content went through it."""
     return hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
+
+
+def size_of(content: BinaryIO) -> int:
+    """How many bytes there are; it stands at its start then."""
+    size = content.seek(0, os.SEEK_END)
+    content.seek(0)
+    return size
 
 
 def blob_id(content: bytes) -> str:

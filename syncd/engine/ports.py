@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import BinaryIO, Protocol
@@ -53,10 +54,17 @@ class ListingMemory(Protocol):
     def keep(self, tree: str, entries: Mapping[str, TreeEntry]) -> None: ...
 
 
-class Blobs(Protocol):
-    """Contents by git id, verified on the way in and out."""
+class Keeper(Protocol):
+    """Where contents are put by git id, verified on the way in."""
 
     def has(self, blob: str) -> bool: ...
+
+    def add(self, blob: str, chunks: Iterable[bytes], size: int | None) -> int:
+        """Keep the content, streamed; the number of bytes. Raises BadResponseError when it does not hash to `blob`; nothing is kept then."""
+
+
+class Blobs(Keeper, Protocol):
+    """Contents by git id, verified on the way in and out."""
 
     def open(self, blob: str) -> BinaryIO:
         """The content from its start. Raises KeyError when it is not here (or turned out damaged, in which case it is gone now)."""
@@ -67,8 +75,8 @@ class Blobs(Protocol):
     def drop(self, blob: str) -> None:
         """The content is not here any more."""
 
-    def add(self, blob: str, chunks: Iterable[bytes], size: int | None) -> int:
-        """Keep the content, streamed; the number of bytes. Raises BadResponseError when it does not hash to `blob`; nothing is kept then."""
+    def packing(self) -> AbstractContextManager[Keeper]:
+        """For one thread that puts many contents here, one after another; each is here as soon as it was added."""
 
     def add_hashed(self, sha256: str, size: int, chunks: Iterable[bytes]) -> str:
         """Keep content that is known by its sha256; its git id. Raises BadResponseError when it is other content; nothing is kept then."""

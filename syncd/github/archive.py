@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from syncd.engine.ports import Blobs
+from syncd.engine.ports import Keeper
 from syncd.errors import BadResponseError
 from syncd.models import TreeEntry
 from syncd.objects import LINK, blob_id
@@ -37,7 +37,7 @@ class Member:
 class Unpacking:
     """Takes `wanted` (path -> entry) out of one archive. `kept_bytes` counts what went into `blobs`, also when reading fails."""
 
-    def __init__(self, wanted: Mapping[str, TreeEntry], blobs: Blobs, at_most_bytes: int) -> None:
+    def __init__(self, wanted: Mapping[str, TreeEntry], blobs: Keeper, at_most_bytes: int) -> None:
         self._wanted, self._blobs, self._at_most = dict(wanted), blobs, at_most_bytes
         self.kept_bytes = 0
 

@@ -122,17 +122,18 @@ class Fetcher:
         request = get(self._api, f"{repo_path(self._repo)}/tarball/{self._commit}", "tarball", subject, self._repo, cap_bytes=at_most_bytes)
         # it is compressed already; a second layer would only hide how much it is
         request = replace(request, headers={**request.headers, "Accept-Encoding": "identity"}, elsewhere=True)
-        unpacking = archive.Unpacking({want.path: want.entry for want in lacking}, self._blobs, at_most_bytes)
+        with self._blobs.packing() as into:
+            unpacking = archive.Unpacking({want.path: want.entry for want in lacking}, into, at_most_bytes)
 
-        def unpack(response: Response) -> int:
-            return unpacking.read(response.chunks())
+            def unpack(response: Response) -> int:
+                return unpacking.read(response.chunks())
 
-        try:
-            stream(self._transport, request, self._patience, unpack, tries=1)
-        except (TimedOutError, RateLimitedError):
-            raise
-        except (RemoteUnavailableError, BadResponseError, NotFoundError):
-            self._patience.check()
+            try:
+                stream(self._transport, request, self._patience, unpack, tries=1)
+            except (TimedOutError, RateLimitedError):
+                raise
+            except (RemoteUnavailableError, BadResponseError, NotFoundError):
+                self._patience.check()
         return unpacking.kept_bytes
 
     def _one(self, want: Wanted) -> int:

@@ -7,6 +7,7 @@ import posixpath
 import stat
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 
 from syncd.errors import MirrorError
 from syncd.models import Action, Kind, Verb
@@ -21,12 +22,13 @@ def check_room(actions: Iterable[Action], copies: Iterable[int] = (), copied_to:
     `copies` are the sizes of files that will be made anew in `copied_to`, whatever the actions are."""
     needed: Counter[str] = Counter()
     inodes: Counter[str] = Counter()
+    standing = cache(existing)  # thousands of files have tens of folders
     for size in copies:
         needed[copied_to] += _rounded(size)
         inodes[copied_to] += 1
     for action in actions:
         if action.verb in (Verb.WRITE, Verb.RESTORE) and action.want is not None:
-            place = existing(posixpath.dirname(action.path))
+            place = standing(posixpath.dirname(action.path))
             size = 0 if action.want.kind is Kind.LINK else action.want.size or 0
             needed[place] += _rounded(size)
             inodes[place] += 1

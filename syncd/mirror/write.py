@@ -30,6 +30,7 @@ from syncd.mirror.room import existing
 from syncd.mirror.scan import look, stat_of
 from syncd.mirror.trash import Trash
 from syncd.models import Action, Entry, Kind, Local, Verb
+from syncd.objects import size_of
 
 SYNC_EACH_UP_TO = 8  # past this many files one syncfs is cheaper than an fsync each (docs/promises.md has the figures)
 
@@ -211,7 +212,7 @@ class Batch:
                     os.chown(temporary, ident(want.uid), ident(want.gid), dir_fd=folder, follow_symlinks=False)
             else:
                 with self.blobs.unproven(want.blob) as content:  # proven as it is written: to read fifty megabytes twice took a twentieth of their run
-                    staged.size = write_new(folder, temporary, partial(cached, content, want), want, size=os.fstat(content.fileno()).st_size)
+                    staged.size = write_new(folder, temporary, partial(cached, content, want), want, size=size_of(content))
         except KeyError as error:
             raise MirrorError(f"the content of {action.path} is not in the cache", path=action.path, hint="run it again; it will be fetched") from error
         except OtherBytesError:

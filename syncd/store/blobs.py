@@ -1,4 +1,5 @@
-"""Contents by git id, in files named by it: verified on the way in and on the way out, so damage is noticed and fetched again, never used.
+"""Contents by git id, in files named by it or many in a pack: verified on the way in and on the way out, so damage is noticed and fetched
+again, never used.
 
 Rollback, drift repair and the staging of a run live on it. Nothing here is synced to disk: what a crash tears does not match its
 id and is dropped when it is next asked for. Whoever needs what he found here to stay says so with `used`; only what nobody uses and
@@ -15,23 +16,27 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager, suppress
-from io import FileIO
+from io import BytesIO, FileIO
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from syncd.engine.ports import Keeper
 from syncd.errors import BadResponseError, StoreError
-from syncd.objects import blob_hasher
+from syncd.objects import blob_hasher, blob_id, size_of
+from syncd.store.packs import Pack, Packs
 
 CHUNK = 1 << 20
 STALE_SECONDS = 24 * 3600.0
 FRESH_SECONDS = 3600.0
 TEMPORARY = "tmp-"
+PACKED_BYTES = 256 << 10  # what is larger is a file of its own: to make one is nothing beside writing that much
 
 
 class BlobCache:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.added = 0  # how many came in since the last sweep of ours
+        self._packs = Packs(f"{directory}/packs")
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -44,12 +49,14 @@ class BlobCache:
             return
         descriptor = self._lock(fcntl.LOCK_SH)
         try:
+            self._packs.forget()  # what others brought or took away since
             yield
         finally:
             _let_go(descriptor)
+            self._packs.forget()  # thousands of names that a daemon at rest has no use for
 
     def has(self, blob: str) -> bool:
-        return os.path.lexists(self._file(blob))
+        return self._packs.has(blob) or os.path.lexists(self._file(blob))
 
     def start(self, blob: str | None, at_most: int) -> bytes | None:
         """The content's first bytes, so many at most: none where there was no blob, and None where it is not here any more."""
@@ -65,7 +72,7 @@ class BlobCache:
         """The content, verified whole before the first byte is given. Raises KeyError; a damaged file is gone then."""
         content = self.unproven(blob)
         try:
-            hasher = blob_hasher(os.fstat(content.fileno()).st_size)
+            hasher = blob_hasher(size_of(content))
             while chunk := content.read(CHUNK):
                 hasher.update(chunk)
             if hasher.hexdigest() == blob:
@@ -79,6 +86,9 @@ class BlobCache:
 
     def unproven(self, blob: str) -> BinaryIO:
         """The content as the disk has it, for who proves it while reading, and drops it where it is another. Raises KeyError."""
+        packed = self._packs.read(blob, time.time() - FRESH_SECONDS)
+        if packed is not None:
+            return BytesIO(packed)
         try:
             content = os.fdopen(_nofollow(self._file(blob), os.O_RDONLY), "rb")
         except OSError as error:
@@ -92,6 +102,23 @@ class BlobCache:
         """It is fetched anew by whoever wants it next."""
         with suppress(OSError):
             os.unlink(self._file(blob))
+        with suppress(OSError):
+            self._packs.drop(blob)
+
+    @contextmanager
+    def packing(self) -> Iterator[Keeper]:
+        """Where many contents are put one after another, by one thread: the small ones into a pack. Each is here as soon as `add` returns."""
+        pack = self._packs.begin()
+        try:
+            yield _Packing(self, pack)
+        except BaseException:
+            with suppress(OSError):
+                pack.close()
+            raise
+        try:
+            pack.close()
+        except OSError as error:
+            raise self._cant_keep(error) from error
 
     def add(self, blob: str, chunks: Iterable[bytes], size: int | None) -> int:
         if size is None:
@@ -101,7 +128,7 @@ class BlobCache:
             hasher = blob_hasher(size)
             count = self._write(temporary, chunks, size, hasher)
             if count != size or hasher.hexdigest() != blob:
-                raise BadResponseError(f"{count} bytes that are not blob {blob} ({size} bytes)", hint="nothing of it is used; the next run asks again")
+                raise _other(count, f"blob {blob}", size)
             os.rename(temporary, f"{self._folder(blob[:2])}/{blob[2:]}")
         return count
 
@@ -111,7 +138,7 @@ class BlobCache:
             git, other = blob_hasher(size), hashlib.sha256()
             count = self._write(temporary, chunks, size, git, other)
             if count != size or other.hexdigest() != sha256:
-                raise BadResponseError(f"{count} bytes that are not the content {sha256} ({size} bytes)", hint="nothing of it is used; the next run asks again")
+                raise _other(count, f"the content {sha256}", size)
             blob = git.hexdigest()
             os.rename(temporary, f"{self._folder(blob[:2])}/{blob[2:]}")
         return blob
@@ -135,8 +162,11 @@ class BlobCache:
             with suppress(OSError):
                 os.unlink(temporary)
             if isinstance(error, _DiskError) or (isinstance(error, OSError) and error.filename is not None):
-                raise StoreError(f"can't keep a download in {self.directory}: {error}", hint="free some space on the disk of the state folder; the next run goes on by itself") from error
+                raise self._cant_keep(error) from error
             raise
+
+    def _cant_keep(self, error: Exception) -> StoreError:
+        return StoreError(f"can't keep a download in {self.directory}: {error}", hint="free some space on the disk of the state folder; the next run goes on by itself")
 
     def _write(self, temporary: str, chunks: Iterable[bytes], size: int, *hashers: _Hasher) -> int:
         """How many bytes came. Raises _DiskError for our own disk, at the closing of the file too: some report only there what a write came to (close(2))."""
@@ -145,7 +175,7 @@ class BlobCache:
             for chunk in chunks:
                 count += len(chunk)
                 if count > size:
-                    raise BadResponseError(f"more than the {size} bytes that it has", hint="nothing of it is used; the next run asks again")
+                    raise _too_many(size)
                 for hasher in hashers:
                     hasher.update(chunk)
                 try:
@@ -191,6 +221,7 @@ class BlobCache:
                 if (alone and file.name.startswith(TEMPORARY)) or (old and file.parent.name + file.name not in in_use):
                     file.unlink()
                     freed += found.st_size
+        freed += self._packs.evict(in_use, now - STALE_SECONDS, now + STALE_SECONDS, alone)
         with open(self._mark, "wb", opener=_private):
             os.utime(self._mark, (now, now))
         self.added = 0
@@ -238,10 +269,58 @@ class BlobCache:
                 self.open(file.parent.name + file.name).close()
             except KeyError:
                 damaged.append(file.parent.name + file.name)
+        for blob in self._packs.blobs():
+            count += 1
+            try:
+                self.open(blob).close()
+            except KeyError:
+                damaged.append(blob)
         return count, damaged
 
     def _file(self, blob: str) -> str:
         return f"{self.directory}/{blob[:2]}/{blob[2:]}"
+
+
+class _Packing:
+    """The cache, as who brings many contents uses it."""
+
+    def __init__(self, cache: BlobCache, pack: Pack) -> None:
+        self._cache, self._pack = cache, pack
+
+    def has(self, blob: str) -> bool:
+        return self._cache.has(blob)
+
+    def add(self, blob: str, chunks: Iterable[bytes], size: int | None) -> int:
+        """As the cache's own."""
+        if size is None or size > PACKED_BYTES:
+            return self._cache.add(blob, chunks, size)
+        content = _gathered(chunks, size)
+        if len(content) != size or blob_id(content) != blob:
+            raise _other(len(content), f"blob {blob}", size)
+        try:
+            self._pack.append(bytes.fromhex(blob), content)
+        except OSError as error:
+            raise self._cache._cant_keep(error) from error
+        self._cache.added += 1
+        return size
+
+
+def _gathered(chunks: Iterable[bytes], at_most: int) -> bytes:
+    parts, count = [], 0
+    for chunk in chunks:
+        count += len(chunk)
+        if count > at_most:
+            raise _too_many(at_most)
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def _too_many(size: int) -> BadResponseError:
+    return BadResponseError(f"more than the {size} bytes that it has", hint="nothing of it is used; the next run asks again")
+
+
+def _other(count: int, wanted: str, size: int) -> BadResponseError:
+    return BadResponseError(f"{count} bytes that are not {wanted} ({size} bytes)", hint="nothing of it is used; the next run asks again")
 
 
 class _Hasher(Protocol):

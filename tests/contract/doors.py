@@ -139,6 +139,10 @@ class MemoryBlobs:
     def open(self, blob: str) -> BinaryIO:
         return io.BytesIO(self.content[blob])
 
+    @contextmanager
+    def packing(self) -> Iterator[MemoryBlobs]:
+        yield self
+
     def add(self, blob: str, chunks: Iterable[bytes], size: int | None) -> int:
         taken = b"".join(chunks)
         if blob_id(taken) != blob or size not in (None, len(taken)):

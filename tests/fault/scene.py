@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from syncd.clock import Patience
-from syncd.engine.ports import Blobs, Head, ListingMemory, Mirror, Pointer, Wanted
+from syncd.engine.ports import Blobs, Head, Keeper, ListingMemory, Mirror, Pointer, Wanted
 from syncd.engine.run import House, Options, run_job
 from syncd.errors import SyncdError
 from syncd.mirror.disk import DiskMirror
@@ -101,7 +101,9 @@ class MemorySource:
         if self.meanwhile is not None:
             self.meanwhile()
             self.meanwhile = None
-        return sum(blobs.add(one.entry.id, [self.contents[one.entry.id]], len(self.contents[one.entry.id])) for one in wanted)
+        with blobs.packing() as packed:  # every second one in a pack, as of an archive
+            keepers: tuple[Keeper, Keeper] = (blobs, packed)
+            return sum(keepers[number % 2].add(one.entry.id, [self.contents[one.entry.id]], len(self.contents[one.entry.id])) for number, one in enumerate(wanted))
 
     def verification(self, repo: str, commit: str, patience: Patience) -> tuple[bool, str]:
         return False, "unsigned"

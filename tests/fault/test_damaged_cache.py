@@ -29,7 +29,7 @@ def test_what_was_damaged_after_it_was_looked_at_is_not_written(monkeypatch: pyt
 
     def damaged(*arguments: Any) -> None:
         stage(*arguments)
-        for file in (bench.scene.state / "blobs").glob("??/*"):
+        for file in [*(bench.scene.state / "blobs").glob("??/*"), *(bench.scene.state / "blobs").glob("packs/*.pack")]:
             if file.stat().st_size:
                 HARMS[harm](file)
 
