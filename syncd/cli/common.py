@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import click
 
 from syncd.errors import ConfigError
 from syncd.models import Job, RunReport, RunStatus
+from syncd.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from syncd.config.judge import Mark
@@ -58,11 +58,7 @@ def chosen_jobs(config: Config, names: Sequence[str]) -> list[Job]:
     """The named jobs, in the order of the configuration; all of them when none is named. Raises ConfigError for a name that is not there."""
     unknown = [name for name in names if name not in config.jobs]
     if unknown:
-        close = difflib.get_close_matches(unknown[0], config.jobs, 1)
-        raise ConfigError(
-            f"there is no job '{unknown[0]}' in {config.path}" + (f"; did you mean '{close[0]}'?" if close else ""),
-            hint="the jobs are: " + ", ".join(config.jobs),
-        )
+        raise ConfigError(f"there is no job '{unknown[0]}' in {config.path}" + did_you_mean(unknown[0], config.jobs), hint="the jobs are: " + ", ".join(config.jobs))
     return [job for name, job in config.jobs.items() if not names or name in names]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 
 import click
@@ -16,6 +15,7 @@ from syncd.github.app import Installation
 from syncd.github.login import home_of, web_of
 from syncd.github.reach import Reached, app_reach, user_reach, whose
 from syncd.models import AnonymousIdentity, Identity
+from syncd.suggest import did_you_mean
 from syncd.wiring import Workshop
 
 TIMEOUT_SECONDS = 600.0
@@ -56,10 +56,7 @@ def chosen(config: Config, name: str | None) -> list[Identity]:
     if name is None:
         return list(config.identities.values())
     if name not in config.identities:
-        close = difflib.get_close_matches(name, config.identities, 1)
-        raise ConfigError(
-            f"there is no identity '{name}' under github: in {config.path}" + (f"; did you mean '{close[0]}'?" if close else ""), hint="the identities are: " + ", ".join(config.identities)
-        )
+        raise ConfigError(f"there is no identity '{name}' under github: in {config.path}" + did_you_mean(name, config.identities), hint="the identities are: " + ", ".join(config.identities))
     return [config.identities[name]]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 import click
 
 from syncd.cli.common import Settings, emit
@@ -12,6 +10,7 @@ from syncd.config.model import Config
 from syncd.errors import ConfigError
 from syncd.github.login import Door, home_of, pair_of, web_of, who_is
 from syncd.models import LoginIdentity
+from syncd.suggest import did_you_mean
 from syncd.wiring import Workshop
 
 TIMEOUT_SECONDS = 3600.0  # GitHub's own end of a code comes first
@@ -63,5 +62,4 @@ def login_identity(config: Config, name: str) -> LoginIdentity:
     hint = f"the identities with login: are {', '.join(logins)}" if logins else "write one under github:, like: me: {login: {client_id: Iv23li...}}"
     if found is not None:
         raise ConfigError(f"'{name}' in {config.path} is no login: its own secret is in the configuration, and there is nothing to log in to", hint=hint)
-    close = difflib.get_close_matches(name, config.identities, 1)
-    raise ConfigError(f"there is no identity '{name}' under github: in {config.path}" + (f"; did you mean '{close[0]}'?" if close else ""), hint=hint)
+    raise ConfigError(f"there is no identity '{name}' under github: in {config.path}" + did_you_mean(name, config.identities), hint=hint)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from syncd.errors import ConfigError, SyncdError
+from syncd.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from syncd.github.early import Reply
@@ -55,10 +56,7 @@ class Verbs(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
-            import difflib
-
-            close = difflib.get_close_matches(args[0], VERBS, 1)
-            ctx.fail(f"no such command '{args[0]}'" + (f"; did you mean '{close[0]}'?" if close else ""))
+            ctx.fail(f"no such command '{args[0]}'" + did_you_mean(args[0], VERBS))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Iterator
 
@@ -10,6 +9,7 @@ from syncd.config.model import Config
 from syncd.config.places import Key
 from syncd.errors import Problem
 from syncd.models import Job, PathRule, Publish
+from syncd.suggest import did_you_mean
 
 Mark = Callable[[Key, str], Problem]
 
@@ -23,8 +23,7 @@ def _identities(config: Config, mark: Mark) -> Iterator[Problem]:
         if not job.identity:
             yield mark(("jobs", name), f"'as' is required: there are several identities ({', '.join(config.identities)})")
         elif job.identity not in config.identities:
-            close = difflib.get_close_matches(job.identity, config.identities, 1)
-            yield mark(("jobs", name, "as"), f"there is no identity '{job.identity}' under github:" + (f"; did you mean '{close[0]}'?" if close else f"; there are {', '.join(config.identities)}"))
+            yield mark(("jobs", name, "as"), f"there is no identity '{job.identity}' under github:" + did_you_mean(job.identity, config.identities, f"; there are {', '.join(config.identities)}"))
 
 
 def _destinations(config: Config, mark: Mark) -> Iterator[Problem]:

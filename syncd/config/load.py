@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ from syncd.config.places import Document, Key, merge, read_document, without_nul
 from syncd.config.rest import rest_of
 from syncd.config.schema import ConfigModel, IdentityModel, JobModel
 from syncd.errors import ConfigError, Problem
+from syncd.suggest import did_you_mean
 
 SYSTEM = Path("/etc/syncd/config.yaml")
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
@@ -198,8 +198,7 @@ class _Loading:
 
     def _unknown_text(self, name: str, model: type[BaseModel] | None) -> str:
         self._suggestions -= 1
-        close = difflib.get_close_matches(name[:60], _aliases(model), 1, 0.6) if model is not None and self._suggestions >= 0 else []
-        return f"unknown key '{name[:60]}'" + (f"; did you mean '{close[0]}'?" if close else "")
+        return f"unknown key '{name[:60]}'" + (did_you_mean(name[:60], _aliases(model)) if model is not None and self._suggestions >= 0 else "")
 
     def _translated(self, found: dict[str, Any]) -> Problem:
         key: Key = tuple(found["loc"])

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from syncd.config import scalars
 from syncd.config.cron import parse_cron
 from syncd.models import Drift, Hook, Lfs, Prune, Publish, SecretRef, Submodules, Symlinks
+from syncd.suggest import did_you_mean
 
 
 def _judged(judge: Callable[[Any], Any], **shape: Any) -> BeforeValidator:
@@ -40,10 +41,7 @@ def _whole(low: int, high: int) -> BeforeValidator:
 def _one_of(*names: str) -> BeforeValidator:
     def one_of(value: Any) -> Any:
         if value not in names:
-            import difflib
-
-            close = difflib.get_close_matches(str(value), names, 1)
-            raise ValueError(f"'{str(value)[:40]}' is not one of {', '.join(names)}" + (f"; did you mean '{close[0]}'?" if close else ""))
+            raise ValueError(f"'{str(value)[:40]}' is not one of {', '.join(names)}" + did_you_mean(str(value), names))
         return value
 
     return _judged(one_of, enum=[str(name) for name in names])
