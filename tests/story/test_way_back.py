@@ -131,6 +131,27 @@ def test_a_cached_blob_that_the_disk_damaged_is_noticed_and_fetched_again(hub: S
     assert done.json["requests"]["total"] > 0, "the damaged ones came from GitHub"
 
 
+def test_what_an_archive_brought_comes_back_without_a_request_and_is_fetched_again_where_the_disk_damaged_it(hub: Stand) -> None:
+    hub.repo.commit({f"nginx/f{number:03d}": f"{number}\n" for number in range(120)})
+    first = hub.sync()
+    tree = hub.tree()
+    assert first.code == 0 and "tarball" in {one.route for one in hub.github.asked}
+    (pack,) = (hub.state / "blobs/packs").glob("*.pack")
+    hub.repo.commit({f"nginx/f{number:03d}": None for number in range(3)})
+    assert hub.sync().code == 0
+    fewer = hub.tree()
+    done = hub.call("rollback", "nginx", "--json")
+    assert done.code == 0 and done.json["requests"]["total"] == 0 and hub.tree() == tree
+    assert hub.call("verify", "--json").json["blobs"]["damaged"] == []
+
+    pack.write_bytes(bytes(byte ^ 1 for byte in pack.read_bytes()))
+    (hub.dest / "f100").unlink()
+    assert len(hub.call("verify", "--json").json["blobs"]["damaged"]) == len(tree)
+    assert hub.call("verify", "--json").json["blobs"]["damaged"] == []
+    hub.call("resume", "nginx")
+    assert hub.sync().code == 0 and hub.tree() == fewer
+
+
 def test_a_rollback_keeps_the_users_own_files_and_what_drift_protects(hub: Stand) -> None:
     sets = with_sets(hub, 2)
     (hub.dest / "mine").write_text("mine\n")
