@@ -264,9 +264,9 @@ class SwitchedMirror:
             elif before is not None and os.geteuid() == 0:
                 os.fchown(tree, before.st_uid, before.st_gid)
             os.fchmod(tree, want.dir_mode if want is not None else stat.S_IMODE(before.st_mode) if before is not None else 0o755)
-            syncfs(tree)
         finally:
             os.close(tree)
+        syncfs(parent)  # open since before the tree was begun: a write to it that failed meanwhile is told to whoever was there
 
     def _take_back(self, parent: int, name: str) -> None:
         """The new tree is gone, unless the link names it already: then only the last sync failed, and what readers have must stay."""

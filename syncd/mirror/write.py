@@ -21,13 +21,14 @@ from syncd.engine.ports import Applied, Blobs, Outcome
 from syncd.errors import ChangedUnderneathError, MirrorError
 from syncd.mirror.files import OtherBytesError, cached, fsync_folder, ident, identity_of, own, stat_at, unlink_if_there, write_new
 from syncd.mirror.folders import NOT_THERE, Missing, descend, opened, step_down, trouble, unless_another_made
-from syncd.mirror.kernel import rename_into_nothing, sync_folder, syncfs
+from syncd.mirror.kernel import rename_into_nothing, sync_folder
 from syncd.mirror.leftovers import PREFIX, above, drop
 from syncd.mirror.looks import change_folder
 from syncd.mirror.order import by_folder, entry_of, is_below_any, split_removals
 from syncd.mirror.paths import below
 from syncd.mirror.room import existing
 from syncd.mirror.scan import look, stat_of
+from syncd.mirror.systems import FileSystems
 from syncd.mirror.trash import Trash
 from syncd.models import Action, Entry, Kind, Local, Verb
 from syncd.objects import size_of
@@ -62,6 +63,7 @@ class Batch:
     grown: dict[str, str] = field(default_factory=dict)  # folders with new folders in them whose names may not be on disk yet -> their root
     removed: list[str] = field(default_factory=list)
     troubles: list[MirrorError] = field(default_factory=list)
+    systems: FileSystems = field(default_factory=FileSystems)
     bytes_written: int = 0
 
     def run(self, actions: Sequence[Action]) -> Applied:
@@ -83,7 +85,10 @@ class Batch:
             self._remove(late)
             self._drop_empty({posixpath.dirname(action.path) for action in late}, {action.path: entry_of(action).root for action in late})
         finally:
-            self._clear_up()
+            try:
+                self._clear_up()
+            finally:
+                self.systems.let_go()
         return Applied(self.outcomes, self.bytes_written, tuple(self.made), tuple(self.removed), tuple(self.troubles))
 
     # --- writing ------------------------------------------------------------------------------------------------------
@@ -119,7 +124,7 @@ class Batch:
             self._make_operators_side(root, entry)
         names = below(parent, root) if parent != root else ()
         try:
-            current, path = descend(root, ()), root.rstrip("/")
+            current, path = self._held(descend(root, ()), root), root.rstrip("/")  # the root first: it is not removed under us, as a folder below it may be
         except Missing as error:
             raise ChangedUnderneathError(f"{root} is gone", path=root) from error
         for name in names:
@@ -134,7 +139,16 @@ class Batch:
         except MirrorError:
             os.close(current)
             raise
-        return current
+        return self._held(current, parent)
+
+    def _held(self, folder: int, parent: str) -> int:
+        """The open folder, its file system held; closed where that fails."""
+        try:
+            self.systems.hold(folder)
+        except OSError as error:
+            os.close(folder)
+            raise trouble("write to", parent, error) from error
+        return folder
 
     def _check_ground(self, parent: str, folder: int | None = None) -> None:
         """Raises ChangedUnderneathError when `parent` (open as `folder`, where it is) is on another file system than when it was looked at.
@@ -231,26 +245,23 @@ class Batch:
         self._sync_grown()
         waiting = [staged for staged in self.staged if staged.action.path not in self.outcomes and staged.action.want is not None]
         if len(waiting) <= SYNC_EACH_UP_TO:
+            sync_system = self.systems.each_once()
             for staged in waiting:
-                self._attempt(staged.action, partial(_fsync_file, staged))
-            return
-        done: set[int] = set()
-        for (root, parent), group in by_folder(staged.action for staged in waiting).items():
-            try:
-                with opened(root, below(parent, root) if parent != root else ()) as folder:
-                    device = os.fstat(folder).st_dev
-                    if device not in done:
-                        syncfs(folder)
-                        done.add(device)
-            except (OSError, MirrorError, Missing) as error:
-                failure = error if isinstance(error, MirrorError) else MirrorError(f"can't write to {parent}: {error}", path=parent)
-                self.outcomes.update({action.path: Outcome(action.expect, failure) for action in group})
+                self._attempt(staged.action, partial(_fsync_file, staged, sync_system))
+        else:
+            self._sync_systems(staged.action for staged in waiting)
+
+    def _sync_systems(self, actions: Iterable[Action]) -> None:
+        """The file systems of these actions are synced, or each action on one that was not has an outcome that says why."""
+        sync = self.systems.each_once()
+        for (root, parent), group in by_folder(actions).items():
+            self._within(root, parent, group, sync)
 
     def _publish(self) -> None:
         """Every staged file has its name, and the names are on disk."""
         by_path = {staged.action.path: staged for staged in self.staged if staged.action.path not in self.outcomes}
         groups = by_folder(staged.action for staged in by_path.values())
-        done: set[int] = set()
+        sync_system = self.systems.each_once()
         named: dict[str, tuple[int, int]] = {}
 
         def name(group: Sequence[Action], folder: int) -> None:
@@ -259,12 +270,10 @@ class Batch:
                 self._attempt(action, partial(self._rename, folder, by_path[action.path]))
 
         def sync(group: Sequence[Action], folder: int) -> None:
-            device, _ = here = identity_of(folder)
-            if named[group[0].path] != here:
+            if named[group[0].path] != identity_of(folder):
                 raise ChangedUnderneathError(f"the folder of {group[0].path} was replaced while syncd was at work", path=group[0].path, hint="the next run looks again")
-            if len(groups) > SYNC_EACH_UP_TO and device not in done:
-                syncfs(folder)  # so that the syncs of the folders, which say whose names are safe, find little left to wait for
-                done.add(device)
+            if len(groups) > SYNC_EACH_UP_TO:
+                sync_system(folder)  # so that the syncs of the folders, which say whose names are safe, find little left to wait for
             sync_folder(folder)
             for action in group:
                 by_path[action.path].named = self.outcomes[action.path].error is None
@@ -325,16 +334,7 @@ class Batch:
         """Modes and owners are as wanted, on disk too: one sync for each file system."""
         for action in actions:
             self._attempt(action, self._change_folder if action.is_folder else self._change_looks)
-        done: set[int] = set()
-        for (root, parent), group in by_folder(action for action in actions if self.outcomes[action.path].error is None).items():
-            try:
-                with opened(root, below(parent, root) if parent != root else ()) as folder:
-                    if os.fstat(folder).st_dev not in done:
-                        syncfs(folder)
-                        done.add(os.fstat(folder).st_dev)
-            except (OSError, MirrorError, Missing) as error:
-                failure = error if isinstance(error, MirrorError) else MirrorError(f"can't write to {parent}: {error}", path=parent)
-                self.outcomes.update({action.path: Outcome(action.expect, failure) for action in group})
+        self._sync_systems(action for action in actions if self.outcomes[action.path].error is None)
 
     def _change_looks(self, action: Action) -> None:
         """Mode and owner are as wanted; the bytes and their mtime are not touched."""
@@ -422,7 +422,7 @@ class Batch:
             raise failure
 
 
-def _fsync_file(staged: Staged, _action: Action) -> None:
+def _fsync_file(staged: Staged, sync_system: Callable[[int], None], _action: Action) -> None:
     want = entry_of(staged.action)
     if want.kind is Kind.LINK:
         return  # its text lives in the inode and the folder, which is synced after the rename
@@ -431,7 +431,7 @@ def _fsync_file(staged: Staged, _action: Action) -> None:
         try:
             descriptor = os.open(staged.temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         except PermissionError:
-            syncfs(folder)  # a mode or owner that we may not read back
+            sync_system(folder)  # a mode or owner that we may not read back
             return
         try:
             os.fsync(descriptor)

@@ -25,6 +25,7 @@ import syncd.mirror.files as files
 import syncd.mirror.folders as folders
 import syncd.mirror.leftovers as leftovers
 import syncd.mirror.scan as scan_module
+import syncd.mirror.systems as systems
 import syncd.mirror.write as write
 import syncd.store.database as database
 from syncd.engine.ports import Intent, JobState, Outcome, Result
@@ -381,7 +382,7 @@ def _remove_unsynced(self: Batch, actions: Any) -> None:
 
 
 def _looks_unsynced(self: Batch, actions: Any) -> None:
-    with patch.object(write, "syncfs", _nothing):
+    with patch.object(systems, "syncfs", _nothing):
         _change_all_looks(self, actions)
 
 

@@ -11,6 +11,7 @@ import stat
 from typing import Any
 
 import syncd.mirror.kernel
+import syncd.mirror.systems
 import syncd.mirror.write
 from syncd.store.store import SqliteStore
 from tests.fault.points import ask_child, ending
@@ -94,7 +95,7 @@ class _Watch:
         os.open, os.fsync, os.rename, os.chmod = opened, fsync, rename, chmod  # type: ignore[assignment]
         for name in ("unlink", "mkdir", "rmdir"):
             setattr(os, name, changing(name))
-        for module in (syncd.mirror.kernel, syncd.mirror.write):
+        for module in (syncd.mirror.kernel, syncd.mirror.systems, syncd.mirror.write):
             for name, value in (("syncfs", sync_all), ("rename_into_nothing", fresh)):
                 if hasattr(module, name):
                     setattr(module, name, value)

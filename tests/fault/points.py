@@ -25,6 +25,7 @@ from typing import Any, TypeVar, cast
 
 import syncd
 import syncd.mirror.kernel
+import syncd.mirror.systems
 import syncd.mirror.write
 from syncd.errors import SyncdError
 from syncd.models import RunStatus
@@ -234,7 +235,7 @@ def _patched(on_call: Callable[..., None]) -> None:
 
     for name in CALLS:
         setattr(os, name, wrapped(name, getattr(os, name)))
-    for module in (syncd.mirror.kernel, syncd.mirror.write):
+    for module in (syncd.mirror.kernel, syncd.mirror.systems, syncd.mirror.write):
         for name in ("syncfs", "rename_into_nothing"):
             if hasattr(module, name):
                 setattr(module, name, wrapped(name, getattr(module, name)))

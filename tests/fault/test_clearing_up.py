@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from syncd.errors import ChangedUnderneathError
-from syncd.mirror import leftovers, write
+from syncd.mirror import leftovers, systems, write
 from syncd.models import Action, RunStatus
 from syncd.store.store import SqliteStore
 from tests.fault.families import MANY
@@ -75,7 +75,7 @@ def test_names_whose_sync_fails_keep_the_intent_because_a_power_cut_may_take_the
     with Workbench(extra) as bench:
         bench.turn()
         monkeypatch.setattr(write, "rename_into_nothing", named)
-        for module, name in ((write, "sync_folder"), (write, "syncfs"), (leftovers, "sync_folder")):
+        for module, name in ((write, "sync_folder"), (systems, "syncfs"), (leftovers, "sync_folder")):
             monkeypatch.setattr(module, name, dying(getattr(module, name)))
         assert bench.scene.run().status is RunStatus.FAILED
         monkeypatch.undo()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from syncd.errors import ChangedUnderneathError
-from syncd.mirror import write
+from syncd.mirror import systems, write
 from syncd.mirror.trash import Trash
 from syncd.mirror.write import Batch, Staged
 from syncd.models import Action, Entry, Kind, Verb
@@ -120,3 +120,61 @@ def test_a_folder_that_can_not_be_opened_for_its_names_keeps_that_error(bench: B
     monkeypatch.setattr(write, "opened", refusing)
     error = bench.batch().run([bench.action("a/f")]).outcomes[f"{bench.root}/a/f"].error
     assert error is not None and not isinstance(error, ChangedUnderneathError) and os.strerror(errno.EBUSY) in error.message
+
+
+MANY = [f"a{number}/f" for number in range(12)]
+
+
+def test_a_write_that_was_lost_fails_all_on_its_file_system_though_the_next_sync_says_that_all_is_well(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the kernel does: it tells of it once."""
+    real, told = systems.syncfs, list[int]()
+
+    def syncfs(folder: int) -> None:
+        told.append(folder)
+        if len(told) == 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(folder)
+
+    monkeypatch.setattr(systems, "syncfs", syncfs)
+    applied = bench.batch().run([bench.action(name) for name in MANY])
+    assert [path for path, outcome in applied.outcomes.items() if outcome.error is None] == []
+    assert all(os.strerror(errno.EIO) in str(outcome.error) for outcome in applied.outcomes.values())
+    assert not [path for path in bench.root.rglob("*") if path.is_file()], "neither named nor left"
+
+
+@pytest.mark.parametrize("count", [2, 12], ids=["few that can't be read back", "many"])
+def test_what_is_synced_was_open_before_the_first_byte_was_written(bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """An error that another's sync was told of meanwhile is told to no descriptor that is opened afterwards."""
+    write_new, syncfs, real_open = write.write_new, systems.syncfs, os.open
+    open_then, synced = set[int](), list[int]()
+
+    def writing(*arguments: object, **named: object) -> int:
+        if not open_then:
+            open_then.update(int(name) for name in os.listdir("/proc/self/fd"))
+        return write_new(*arguments, **named)  # type: ignore[arg-type]
+
+    def syncing(folder: int) -> None:
+        synced.append(folder)
+        syncfs(folder)
+
+    def refusing(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if str(path).startswith(".syncd-") and not flags & os.O_CREAT:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real_open(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(write, "write_new", writing)
+    monkeypatch.setattr(systems, "syncfs", syncing)
+    monkeypatch.setattr(os, "open", refusing)
+    applied = bench.batch().run([bench.action(name) for name in MANY[:count]])
+    assert not [outcome for outcome in applied.outcomes.values() if outcome.error]
+    assert synced and set(synced) <= open_then
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_stays_open_whatever_becomes_of_a_batch(bench: Bench, monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    if fails:
+        monkeypatch.setattr(os, "dup", lambda _: (_ for _ in ()).throw(OSError(errno.EMFILE, os.strerror(errno.EMFILE))))
+    applied = bench.batch().run([bench.action(name) for name in MANY])
+    assert all((outcome.error is not None) == fails for outcome in applied.outcomes.values())
+    assert sorted(os.listdir("/proc/self/fd")) == before

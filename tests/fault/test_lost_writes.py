@@ -1,0 +1,103 @@
+"""A disk that loses what it was given, after it was given it: nothing that was lost counts as written, whoever is told of it first."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from syncd.errors import MirrorError
+from syncd.mirror.kernel import syncfs
+from syncd.mirror.trash import Trash
+from syncd.mirror.write import Batch
+from syncd.models import Action, Entry, Kind, Verb
+from syncd.objects import blob_id
+from syncd.store.blobs import BlobCache
+from tests.fault.mounts import no_root, privately, shell
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+
+MIB = 1 << 20
+FILES, FOLDERS, HELD = 40, 4, 20 * MIB
+
+
+@contextmanager
+def thin_disk(folder: Path) -> Iterator[Path]:
+    """An ext4 file system with room for contents that its disk has not: what is one too many is lost when it is written back, and nothing else is."""
+    backing, place = folder / "backing", folder / "place"
+    backing.mkdir()
+    place.mkdir()
+    shell("mount", "-t", "tmpfs", "-o", "size=100M", "none", backing)
+    for make in (["truncate", "-s", 90 * MIB], ["mkfs.ext4", "-q"], ["fallocate", "-l", 90 * MIB]):  # last, because mkfs makes holes of what is zero
+        shell(*make, backing / "image")
+    shell("mount", "-o", "loop", backing / "image", place)
+    try:
+        for number in range(FOLDERS):
+            (place / f"d{number}").mkdir()
+            for name in range(FILES):  # so that names have their blocks already
+                (place / f"d{number}/before{name}").touch()
+        shell("fstrim", place)  # what holds nothing is not on the disk any more
+        room = os.statvfs(backing)
+        shell("fallocate", "-l", room.f_bavail * room.f_frsize - HELD, backing / "filler")
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+        subprocess.run(["umount", str(backing)], check=True)
+
+
+def lost_and_told(folder: Path, told_to_others: bool) -> list[str]:
+    """What counts as written and, read from the disk again, is not what was written."""
+    draw = random.Random(1)
+    contents = [draw.randbytes(MIB) for _ in range(FILES)]
+    cache = BlobCache(folder / "blobs")
+    for content in contents:
+        cache.add(blob_id(content), [content], MIB)
+    told: list[bool] = []
+    with thin_disk(folder) as place:
+
+        class Meanwhile(Batch):
+            def _stage(self, actions: Iterable[Action]) -> None:
+                super()._stage(actions)
+                if told_to_others and self.staged and not told:
+                    told.append(is_told_of_a_loss(place))
+
+        entries = {f"{place}/d{number % FOLDERS}/f{number}": Entry(blob_id(content), 0o644, Kind.FILE, size=MIB, root=str(place)) for number, content in enumerate(contents)}
+        actions = [Action(Verb.WRITE, path, entry, None, None, "new") for path, entry in entries.items()]
+        batch = Meanwhile("0" * 12, cache, Trash(folder / "trash"), lambda: datetime.now(UTC), frozenset())
+        with suppress(MirrorError):  # where not even its temporary files can be cleared up, the intent stays and the next run looks again
+            batch.run(actions)
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+        wrong = [path for path in entries if path in batch.outcomes and batch.outcomes[path].error is None and not holds(path, entries[path].blob)]
+    return wrong + ([] if told == [True] * told_to_others else ["this disk loses nothing"]) + ([] if any(one.error for one in batch.outcomes.values()) else ["nobody was told"])
+
+
+def is_told_of_a_loss(place: Path) -> bool:
+    """Another's sync of the whole file system, another job's, say."""
+    folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        syncfs(folder)
+    except OSError:
+        return True
+    finally:
+        os.close(folder)
+    return False
+
+
+def holds(path: str, blob: str) -> bool:
+    try:
+        return blob_id(Path(path).read_bytes()) == blob
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("told_to_others", [False, True])
+def test_what_a_disk_lost_on_the_way_never_counts_as_written(tmp_path: Path, told_to_others: bool) -> None:
+    if no_root():
+        pytest.skip("needs root")
+    assert privately(lambda: lost_and_told(tmp_path, told_to_others)) == []
