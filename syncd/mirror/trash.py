@@ -44,7 +44,7 @@ class Trash:
             json.dump(facts, note)
             note.flush()
             os.fsync(note.fileno())
-        for directory in (place, self.directory):  # the names too: the bytes are about to lose their only other one
+        for directory in (place, self.directory, self.directory.parent):  # the names too: the bytes are about to lose their only other one
             descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 sync_folder(descriptor)

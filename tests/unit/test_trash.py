@@ -1,0 +1,37 @@
+"""What is replaced without having been ours is kept, and stays kept when the power goes."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from syncd.mirror import trash
+from syncd.mirror.scan import look
+from syncd.mirror.trash import Trash
+
+
+def test_every_folder_that_leads_to_what_is_kept_is_on_disk_before_its_only_other_name_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, synced = trash.sync_folder, list[str]()
+
+    def sync(folder: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{folder}"))
+        real(folder)
+
+    monkeypatch.setattr(trash, "sync_folder", sync)
+    (tmp_path / "theirs").write_bytes(b"theirs\n")
+    folder = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        local = look(folder, "theirs", f"{tmp_path}/theirs", None)
+        assert local is not None
+        kept = Trash(tmp_path / "state/trash")
+        (tmp_path / "state").mkdir()
+        kept.keep(folder, "theirs", f"{tmp_path}/theirs", local, datetime(2026, 11, 28, tzinfo=UTC), "0" * 12)
+    finally:
+        os.close(folder)
+    (place,) = (tmp_path / "state/trash").iterdir()
+    assert synced == [str(place), f"{tmp_path}/state/trash", f"{tmp_path}/state"]
+    (facts,) = kept.entries()
+    assert facts["path"] == f"{tmp_path}/theirs" and Path(str(facts["file"])).read_bytes() == b"theirs\n"
