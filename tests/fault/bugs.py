@@ -279,9 +279,9 @@ def _only_ours(self: Batch, action: Any, act: Any) -> None:
         self.outcomes[action.path] = Outcome(action.expect, error)
 
 
-def _sync_if_possible(staged: Any, action: Any) -> None:
+def _sync_if_possible(*arguments: Any) -> None:
     with suppress(OSError, MirrorError, write.Missing):
-        _fsync_file(staged, action)
+        _fsync_file(*arguments)
 
 
 _fsync_file = write._fsync_file
