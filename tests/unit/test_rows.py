@@ -1,0 +1,153 @@
+"""What earlier versions wrote is read as what it meant, and what is written now they can read: the texts here are theirs, letter by letter."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from syncd.engine import undo
+from syncd.engine.hooks import judgement
+from syncd.engine.ports import Intent, JobState
+from syncd.engine.undo import Before, Undo
+from syncd.models import (
+    Action, Drift, Entry, Hook, Job, Kind, Lfs, Limits, Local, PathRule, Prune, Publish, Recorded, Require, Standing, Stat, Submodules, Symlinks, TreeEntry, Verb,
+)  # fmt: skip
+from syncd.store import rows
+
+AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+ONE, TWO, THREE = "ab" * 20, "cd" * 20, "ef" * 20
+ENTRY = Entry(ONE, 0o644, Kind.FILE, 0, 0, "nginx/x", 7, "/srv", 0o755, TWO, True)
+LINK = Entry(THREE, 0o755, Kind.LINK, source="über/ключ 🔑", root="/srv/é")
+STAT = Stat(2**64 - 1, 2**63 + 5, 3, 1795899600123456789, 5)
+ENTRY_TEXT = f'["{ONE}",420,"file",0,0,"nginx/x",7,"/srv",493,"{TWO}",true]'
+LINK_TEXT = f'["{THREE}",493,"link",null,null,"\\u00fcber/\\u043a\\u043b\\u044e\\u0447 \\ud83d\\udd11",null,"/srv/\\u00e9",493,null,null]'
+STAT_TEXT = "[18446744073709551615,9223372036854775813,3,1795899600123456789,5]"
+
+WRITTEN_BEFORE = [
+    (f'[{ENTRY_TEXT},{STAT_TEXT},"ours",null]', Recorded(ENTRY, STAT)),
+    (f'[{LINK_TEXT},null,"met",{ENTRY_TEXT}]', Recorded(LINK, None, Standing.MET, ENTRY)),
+    (f'[{LINK_TEXT},[1,2,3,4,5],"dropped",null]', Recorded(LINK, Stat(1, 2, 3, 4, 5), Standing.DROPPED)),
+    (f'[{ENTRY_TEXT},{STAT_TEXT},"ours",{LINK_TEXT}]', Recorded(ENTRY, STAT, Standing.OURS, LINK)),
+    (f'[["{ONE}",420,"file",0,0,"x",7,"/srv",493],null,"ours",null]', Recorded(Entry(ONE, 0o644, Kind.FILE, 0, 0, "x", 7, "/srv", 0o755), None)),  # before pointers
+    (f'[["{ONE}",420,"link"],null,"ours",null]', Recorded(Entry(ONE, 0o644, Kind.LINK), None)),
+    (f'[["{ONE}",420,"file"],[1,2,3,253402300800000000000,-253402300800000000000],"ours",null]', Recorded(Entry(ONE, 0o644), Stat(1, 2, 3, 253402300800 * 10**9, -253402300800 * 10**9))),
+]  # fmt: skip
+DAMAGED = [
+    "", "null", "[]", "{}", "7", "[[[[", f'[{ENTRY_TEXT},{STAT_TEXT},"ours",null', f'[{ENTRY_TEXT},{STAT_TEXT},"ours",null] x', f'[{ENTRY_TEXT},{STAT_TEXT},"ours",null,1]',
+    f'[{ENTRY_TEXT},{STAT_TEXT},"yours",null]', f'[{ENTRY_TEXT},[1,2,3,4],"ours",null]', f'[{ENTRY_TEXT},[1,2,3,4,5,6],"ours",null]', f'[["{ONE}",420,"fifo"],null,"ours",null]',
+    f'[["{ONE}"],null,"ours",null]', f'[["{ONE}",420,"file",0,0,"x",7,"/srv",493,null,true,1],null,"ours",null]', f'[null,{STAT_TEXT},"ours",null]',
+]  # fmt: skip
+JOB = Job(
+    "web", "ops", "acme/infra", "main", (PathRule("nginx", "/etc/nginx/conf.d", True, ("*.conf",), ("old/", "é*"), 0o640, "www-data:adm", 0o750), PathRule("motd", "/etc/motd", False)),
+    60.0, "*/5 * * * *", 3.0, False, Prune.OFF, Drift.REPORT, Symlinks.SKIP, Submodules.REFUSE, Lfs.FETCH, "root:root", 0o600, 0o711, Limits(0.25, None, 5, 7, True), Publish.SYMLINK, 3,
+    Hook("nginx -t", ("nginx", "-t")), Hook("systemctl reload nginx | cat", ("sh", "-c", "systemctl reload nginx | cat"), True, ("json",)), True, Require(True, True), 11.0, 12.0, "www-data",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "row"), WRITTEN_BEFORE, ids=range(len(WRITTEN_BEFORE)))
+def test_a_row_of_an_earlier_version_is_read_and_what_is_written_now_it_can_read(text: str, row: Recorded) -> None:
+    assert rows.recorded_from_text(text) == row and rows.recorded_from_text(rows.recorded_to_text(row)) == row
+    earlier = json.loads(text)
+    now = json.loads(rows.recorded_to_text(row))  # which is how earlier versions read it
+    assert now[1:3] == earlier[1:3]
+    for mine, theirs in ((now[0], earlier[0]), (now[3], earlier[3])):
+        assert mine == theirs or (len(mine) == 11 and mine[: len(theirs)] == theirs)  # a row that ended sooner is whole now
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_row_that_does_not_read_back_whole_is_damage(text: str) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        rows.recorded_from_text(text)
+
+
+INTENT = Intent(
+    "i", "web", "a" * 40, "d",
+    (Action(Verb.WRITE, "/srv/über", ENTRY, WRITTEN_BEFORE[1][1], Local(Kind.FILE, TWO, 0o644, 0, 0, STAT), "new", takes_over=True), Action(Verb.REMOVE, "/srv/y", None, WRITTEN_BEFORE[0][1], None, "gone")),
+    ("/srv",), True, AT, True,
+)  # fmt: skip
+INTENT_TEXT = json.dumps([
+    ["i", "web", "a" * 40, "d", ["/srv"], True, "2026-11-23T12:00:00+00:00", True],
+    [["write", "/srv/über", json.loads(ENTRY_TEXT), WRITTEN_BEFORE[1][0], ["file", TWO, 0o644, 0, 0, json.loads(STAT_TEXT)], "new", True], ["remove", "/srv/y", None, WRITTEN_BEFORE[0][0], None, "gone", False]],
+], separators=(",", ":"))  # fmt: skip
+
+
+def test_an_intent_of_an_earlier_version_is_read_and_what_is_written_now_it_can_read() -> None:
+    assert rows.intent_from_text(INTENT_TEXT) == INTENT and rows.intent_from_text(rows.intent_to_text(INTENT)) == INTENT
+    assert as_read(json.loads(rows.intent_to_text(INTENT))) == as_read(json.loads(INTENT_TEXT))
+
+
+def as_read(intent: Any) -> Any:
+    """The rows inside it are texts, which may be spelled differently and mean the same."""
+    return [intent[0], [[json.loads(value) if index == 3 and value else value for index, value in enumerate(action[1:], 1)] for action in intent[1]]]
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "[[],[]]", INTENT_TEXT[:-1], INTENT_TEXT.replace('"write"', '"wreck"'), INTENT_TEXT.replace("2026-11-23T", "yesterday "), INTENT_TEXT.replace('"file",', "", 1)])
+def test_an_intent_that_does_not_read_back_whole_is_damage(text: str) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        rows.intent_from_text(text)
+
+
+SET_TEXT = f'{{"/srv/\\u00fcber":{LINK_TEXT},"/srv/x":{ENTRY_TEXT},"/srv/y":["{ONE}",420,"file"]}}'
+SET = {"/srv/über": LINK, "/srv/x": ENTRY, "/srv/y": Entry(ONE, 0o644)}
+
+
+def test_a_set_of_an_earlier_version_is_read() -> None:
+    assert rows.files_from_bytes(zlib.compress(SET_TEXT.encode("ascii"), 1)) == SET
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", SET_TEXT[:-1], SET_TEXT.replace('"file"', '"fifo"')])
+def test_a_set_that_does_not_read_back_whole_is_damage(text: str) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        rows.files_from_bytes(zlib.compress(text.encode("ascii"), 1))
+
+
+LISTING_TEXT = f'[["\\u00fcber",33188,"{ONE}",7],["x",57344,"{TWO}",null]]'
+LISTING = {"über": TreeEntry(0o100644, ONE, 7), "x": TreeEntry(0o160000, TWO)}
+
+
+def test_a_listing_of_an_earlier_version_is_read_and_what_is_written_now_it_can_read() -> None:
+    assert rows.listing_from_bytes(zlib.compress(LISTING_TEXT.encode("ascii"), 1)) == LISTING
+    assert json.loads(zlib.decompress(rows.listing_to_bytes(LISTING))) == json.loads(LISTING_TEXT)
+
+
+@pytest.mark.parametrize("text", ["", "null", "7", LISTING_TEXT[:-1], LISTING_TEXT.replace(",7]", "]"), LISTING_TEXT.replace(",7]", ",7,8]")])
+def test_a_listing_that_does_not_read_back_whole_is_damage(text: str) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        rows.listing_from_bytes(zlib.compress(text.encode("ascii"), 1))
+
+
+def test_a_state_is_written_as_it_ever_was_because_the_quick_check_writes_it_too() -> None:
+    state = JobState(applied_commit="a" * 40, last_run_at=AT, undo_keeps=("x", "y"), last_error="größer")
+    text = (
+        f'{{"applied_commit":"{"a" * 40}","applied_digest":null,"drifted":0,"failures":0,"files":0,"folders_waiting":[],"held":false,"hook_attempts":0,"hook_commit":null,'
+        '"hook_owed":false,"hook_previous":null,"hook_since":null,"hook_tried_at":null,"last_change_at":null,"last_error":"gr\\u00f6\\u00dfer","last_error_kind":null,'
+        '"last_run_at":"2026-11-23T12:00:00+00:00","last_success_at":null,"paused_reason":null,"paused_until":null,"rejected_commit":null,"rejected_digest":null,'
+        '"rejected_reason":null,"rejected_untrusted":false,"settled":true,"told":null,"trusted_commit":null,"trusted_for":null,"undo":null,"undo_keeps":["x","y"],"undoing":false}'
+    )
+    assert rows.state_to_text(state) == text and rows.state_from_text(text) == state
+    assert rows.state_from_text('{"applied_commit":"x","of_a_later_version":1}') == JobState(applied_commit="x")
+
+
+def test_a_way_back_of_an_earlier_version_is_read_and_written_as_it_was() -> None:
+    entry = {"blob": ONE, "mode": 420, "kind": "file", "uid": 0, "gid": 0, "source": "nginx/x", "size": 7, "root": "/srv", "dir_mode": 493, "pointer": TWO, "executable": True}
+    link = {"blob": THREE, "mode": 493, "kind": "link", "uid": None, "gid": None, "source": "", "size": None, "root": "/", "dir_mode": 493, "pointer": None, "executable": None}
+    stat = {"device": 2**64 - 1, "inode": 2**63 + 5, "size": 3, "mtime_ns": 1795899600123456789, "ctime_ns": 5}
+    there = {
+        "local": {"kind": "file", "blob": TWO, "mode": 420, "uid": 0, "gid": 0, "stat": stat, "problem": None, "hint": None},
+        "row": {"entry": entry, "stat": None, "standing": "met", "wanted": link}, "root": "/srv", "dir_mode": 493, "in_ledger_only": False, "is_folder": False,
+    }  # fmt: skip
+    folder = {"local": None, "row": None, "root": "/", "dir_mode": 0o700, "in_ledger_only": True, "is_folder": True}
+    text = json.dumps({"commit": "a" * 40, "digest": "d", "files": 2, "places": {"/srv/é": there, "/srv/f": folder}}, separators=(",", ":"))
+    row = Recorded(ENTRY, None, Standing.MET, Entry(THREE, 0o755, Kind.LINK))
+    value = Undo("a" * 40, "d", 2, {"/srv/é": Before(Local(Kind.FILE, TWO, 0o644, 0, 0, STAT), row, "/srv"), "/srv/f": Before(None, None, "/", 0o700, True, True)})
+    assert undo.to_text(value) == text and undo.from_text(text) == value
+
+
+def test_a_jobs_digest_is_the_one_that_installed_ledgers_hold() -> None:
+    assert JOB.digest == "c99abc8d1331ebb7a6842869112829f18cb34b6f446fb854d3b4b4fd4c2c4c5a"
+    assert Job("web", "ops", "acme/infra", None, ()).digest == "ffed51ebe7808aa3c96287f7898bc02274d8f33e7232c9f4b75f71ed28a6dc06"
+    assert judgement(JOB) == "c8d8b861f8c52396d133f5664126de91a27c5f5594604b6b84af36177b3b9cb4"
