@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
+
+from msgspec import Struct
 
 
 class SyncdError(Exception):
@@ -29,8 +30,7 @@ class SyncdError(Exception):
         return self.message
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """One mistake in a configuration. `line` and `column` count from 1; 0 means the place is not known."""
 
     file: str

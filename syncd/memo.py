@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from syncd import models, quick
 from syncd.config import model
@@ -61,8 +62,8 @@ def encoded(value: Any) -> Any:
         return value
     if isinstance(value, Path):
         return {KIND: "Path", VALUE: str(value)}
-    if is_dataclass(value) and not isinstance(value, type):
-        return {KIND: type(value).__name__, VALUE: {one.name: encoded(getattr(value, one.name)) for one in fields(value)}}
+    if isinstance(value, Struct):
+        return {KIND: type(value).__name__, VALUE: {name: encoded(getattr(value, name)) for name in value.__struct_fields__}}
     if isinstance(value, Mapping):
         return {name: encoded(item) for name, item in value.items()}
     if isinstance(value, tuple):

@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
+
+from msgspec import Struct, to_builtins
 
 from syncd.errors import SyncdError
 
@@ -81,8 +82,7 @@ class Publish(StrEnum):
     SYMLINK = "symlink"
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """Where a run stops for a person. Exactly one of `delete_share` (0..1, counts past 10 removals) and `delete_count` is set."""
 
     delete_share: float | None = 0.5
@@ -92,14 +92,12 @@ class Limits:
     empty: bool = False
 
 
-@dataclass(frozen=True)
-class Require:
+class Require(Struct, frozen=True):
     verified: bool = False
     fast_forward: bool = False
 
 
-@dataclass(frozen=True)
-class Hook:
+class Hook(Struct, frozen=True):
     """An operator's command: `argv` as given or split, `("sh", "-c", text)` when a shell was asked for, or the names of built-in validators."""
 
     text: str
@@ -108,8 +106,7 @@ class Hook:
     checks: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class PathRule:
+class PathRule(Struct, frozen=True):
     """One item of `paths:`. `source` and `to` carry no trailing slash; `directory` says whether they had one."""
 
     source: str
@@ -122,8 +119,7 @@ class PathRule:
     dir_mode: int | None = None
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
     name: str
     identity: str
     repo: str
@@ -157,23 +153,21 @@ class Job:
         """Changes when, and only when, what the job puts on disk or how it judges it may change. Schedules and hook texts are left out."""
         timing = {"every_seconds", "cron", "jitter_seconds", "on_push", "timeout_seconds", "hook_timeout_seconds"}
         hooks = {"validate", "on_change", "undo_on_failure", "hook_user"}
-        kept = {key: value for key, value in asdict(self).items() if key not in timing | hooks}
+        kept = {key: value for key, value in to_builtins(self).items() if key not in timing | hooks}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 # --- identities -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class SecretRef:
+class SecretRef(Struct, frozen=True):
     """Where a secret is read from: `kind` is `credential`, `file` or `env`, `value` its name or path."""
 
     kind: str
     value: str
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """Who we are on one host. `api` has no trailing slash."""
 
     name: str
@@ -181,8 +175,7 @@ class Identity:
     ca_file: str | None = None
 
 
-@dataclass(frozen=True)
-class AppIdentity(Identity):
+class AppIdentity(Identity, frozen=True):
     """A GitHub App installation. `issuer` is the client id or the app id, as text."""
 
     issuer: str = ""
@@ -190,23 +183,19 @@ class AppIdentity(Identity):
     private_key: SecretRef = SecretRef("file", "")
 
 
-@dataclass(frozen=True)
-class TokenIdentity(Identity):
+class TokenIdentity(Identity, frozen=True):
     token: SecretRef = SecretRef("file", "")
 
 
-@dataclass(frozen=True)
-class LoginIdentity(Identity):
+class LoginIdentity(Identity, frozen=True):
     client_id: str = ""
 
 
-@dataclass(frozen=True)
-class AnonymousIdentity(Identity):
+class AnonymousIdentity(Identity, frozen=True):
     pass
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(Struct, frozen=True):
     """What a user's login gave: the token to ask with and, where it ends, the one that gives the next pair, once.
 
     Belongs to one `api` and `client_id`, and is sent nowhere else. Times are aware UTC; None for what does not end or is not there.
@@ -216,10 +205,10 @@ class Pair:
     api: str
     client_id: str
     login: str
-    access: Secret = field(repr=False)
+    access: Secret
     issued_at: datetime
     access_expires_at: datetime | None = None
-    refresh: Secret | None = field(default=None, repr=False)
+    refresh: Secret | None = None
     refresh_expires_at: datetime | None = None
     after: str = ""
 
@@ -234,8 +223,7 @@ class Pair:
 PERMISSIONS = 0o777  # the bits that a `mode` or `dir_mode` can ask for
 
 
-@dataclass(frozen=True, slots=True)
-class TreeEntry:
+class TreeEntry(Struct, frozen=True):
     """What git says of one path at a commit: git's mode (0o100644, ...), object id, size in bytes where GitHub told it."""
 
     mode: int
@@ -243,8 +231,7 @@ class TreeEntry:
     size: int | None = None
 
 
-@dataclass(frozen=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """Everything the job's rules list at one commit: repository path -> entry, complete and verified, before include, exclude and policies."""
 
     entries: Mapping[str, TreeEntry]
@@ -257,8 +244,7 @@ class Kind(StrEnum):
     OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """What one destination shall be. `mode` is permission bits (0 for a link); `uid` and `gid` are None where nobody asked; `source` is the
     repository path; `size` bytes where known; `root` the operator's folder above the listed `to`: links are followed down to it and never
     below it; `dir_mode` what folders made for it get. None of these says what the content is; a folder has none.
@@ -285,8 +271,7 @@ class Entry:
         return mode and (self.uid is None or other.uid == self.uid) and (self.gid is None or other.gid == self.gid)
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(Struct, frozen=True):
     """What lstat said when the bytes were known; equal stat means equal bytes as far as the kernel tells. Times in ns."""
 
     device: int
@@ -296,8 +281,7 @@ class Stat:
     ctime_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Local:
+class Local(Struct, frozen=True):
     """What stands at a destination now. `blob` is None for a folder or special file, and for a file too unreadable to hash."""
 
     kind: Kind
@@ -318,8 +302,7 @@ class Standing(StrEnum):
     DROPPED = "dropped"  # upstream dropped it, `prune: off` left it
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(Struct, frozen=True):
     """One row of the ledger: what we last made of a destination, and what lstat said of it right after.
 
     `wanted` is what the applied set has there, where a policy left something else standing.
@@ -357,8 +340,7 @@ class Verb(StrEnum):
         return self not in (Verb.ADOPT, Verb.FORGET)
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(Struct, frozen=True):
     """One step of a plan. `expect` is what stood there when it was decided, checked again at the moment of acting."""
 
     verb: Verb
@@ -375,8 +357,7 @@ class Action:
         return self.want is not None and self.want.kind is Kind.DIRECTORY
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """Every action, in path order, and how many destinations stay as they are."""
 
     actions: tuple[Action, ...]
@@ -394,8 +375,7 @@ class Plan:
         return sum(action.drifted for action in self.actions)
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One line of the public report (contract section 3)."""
 
     action: Verb
@@ -428,8 +408,7 @@ class Trigger(StrEnum):
         return self in (Trigger.PUSH, Trigger.OPERATOR, Trigger.ROLLBACK)
 
 
-@dataclass(frozen=True)
-class RunReport:
+class RunReport(Struct, frozen=True):
     """What one run did; log line, metric, JSON and history are readings of it."""
 
     job: str
@@ -447,4 +426,4 @@ class RunReport:
     files: int = 0
     drifted: int = 0
     hook_owed: bool = False
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()

@@ -11,9 +11,10 @@ import os
 import posixpath
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from syncd import quick
 from syncd.clock import Patience

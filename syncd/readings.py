@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock
 from typing import Any
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from syncd import quick
 from syncd.config.cron import parse_cron
@@ -37,8 +39,7 @@ HEARD = "webhook.json"
 INTERVALS = 3  # staler than so many, and a job is not ready
 
 
-@dataclass(frozen=True)
-class Heard:
+class Heard(Struct, frozen=True):
     """What came to the webhook. `last_at` and `last_what` are of the last signed delivery; the times outlive the process, `counts` (by outcome) do not."""
 
     last_at: datetime | None = None
@@ -53,8 +54,7 @@ class Heard:
         return self.refused_why if self.refused_at is not None and (self.last_at is None or self.last_at < self.refused_at) else None
 
 
-@dataclass(frozen=True)
-class Life:
+class Life(Struct, frozen=True):
     """What only the process knows that runs the jobs: a daemon since its start, or a one-shot of its one run.
 
     `runs` counts by (job, outcome), `seconds` is each job's last run, `requests` counts by (identity, HTTP status),
@@ -97,8 +97,7 @@ class RunCounts:
             return dict(self._seconds)
 
 
-@dataclass(frozen=True)
-class JobReading:
+class JobReading(Struct, frozen=True):
     """One job. `word` is its public state; `stale` says why it is not ready, and is None for one that is."""
 
     job: Job
@@ -111,8 +110,7 @@ class JobReading:
     interval_seconds: float | None = None  # between the next two turns; None where there are none
 
 
-@dataclass(frozen=True)
-class Readings:
+class Readings(Struct, frozen=True):
     """Everything, at one moment. `life` is None where nobody who runs jobs is asked."""
 
     at: datetime

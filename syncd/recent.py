@@ -6,8 +6,9 @@ Promises: bounded in runs, files and lines; only lines of files whose destinatio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from syncd.engine.lines import LARGEST, changed_lines, readable_by_all
 from syncd.models import Recorded
@@ -20,8 +21,7 @@ FILES_OF_A_RUN = 50
 LINES_OF_ALL = 2000
 
 
-@dataclass(frozen=True)
-class RecentChange:
+class RecentChange(Struct, frozen=True):
     """`lines` are a unified diff's; `why_none` says why there are none, and is None too where nobody asked for them."""
 
     action: str
@@ -30,8 +30,7 @@ class RecentChange:
     why_none: str | None = None
 
 
-@dataclass(frozen=True)
-class RecentRun:
+class RecentRun(Struct, frozen=True):
     """`more` counts the changes that are not shown."""
 
     job: str

@@ -7,12 +7,13 @@ nothing, jobs of one repository ask together, and different ones are spread over
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from math import floor
 from typing import Protocol
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from syncd.config.cron import Cron, parse_cron
 from syncd.models import Job
@@ -28,8 +29,7 @@ class Turn(Protocol):
         """The first time strictly after `moment` (aware UTC), without jitter; None when there is none."""
 
 
-@dataclass(frozen=True)
-class Every:
+class Every(Struct, frozen=True):
     seconds: float
     phase_seconds: float
     jitter_seconds: float = 0.0
@@ -42,8 +42,7 @@ class Every:
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=found)
 
 
-@dataclass(frozen=True)
-class ByCron:
+class ByCron(Struct, frozen=True):
     cron: Cron
     zone: ZoneInfo
     jitter_seconds: float = 0.0

@@ -9,8 +9,9 @@ import pwd
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from syncd.clock import Clock, Patience, SystemClock
 from syncd.config.model import Config
@@ -44,8 +45,7 @@ REVOKE_SECONDS = 2.0  # a stop has five in all
 AN_HOUR = 3600.0  # a sweep reads the whole memory: not after every small change
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(Struct, frozen=True):
     """One identity's way to GitHub: `transport` shows its credentials, `plain` shows nothing by itself."""
 
     transport: Transport

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import Struct
 
 from syncd.errors import ConfigError
 from syncd.models import Job, RunReport, RunStatus
@@ -22,8 +22,7 @@ EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Struct, frozen=True):
     config: str | None
     verbose: int
     quiet: bool

@@ -5,10 +5,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from msgspec import Struct
 
 from syncd.cli.common import Settings, exit_code
 from syncd.cli.logs import set_up_logging
@@ -34,8 +34,7 @@ NGINX: Mapping[str, Node] = {
 }
 
 
-@dataclass
-class Stage:
+class Stage(Struct):
     """What the steps act on."""
 
     repo: Repository

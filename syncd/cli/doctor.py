@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import click
+from msgspec import Struct
 
 from syncd.cli.common import Settings, emit
 from syncd.cli.identities import ending, kind_of
@@ -33,8 +33,7 @@ LATE = timedelta(minutes=5)  # a turn may have been quicker than its push
 MARKS = {"good": ("✓", "green"), "note": ("!", "yellow"), "bad": ("✕", "red")}
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One line. `exit_code` counts only for what is `bad`."""
 
     mark: str

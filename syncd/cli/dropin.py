@@ -9,8 +9,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from syncd.cli.hookneeds import Needs, needs_of
 from syncd.config.convert import secrets_of
@@ -32,16 +33,14 @@ CLOSED_BY_THE_UNIT = "/run"
 FIRST_FREE_PORT = 1024
 
 
-@dataclass(frozen=True)
-class Ground:
+class Ground(Struct, frozen=True):
     """What the judgment asks of the machine. `owner_of` is the name (or number) of who owns a path, None where nothing stands."""
 
     owner_of: Callable[[str], str | None]
     program: str = DEFAULT_PROGRAM
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(Struct, frozen=True):
     """A folder that must be writable, for whom, and with what mode and owner it is made where it does not stand."""
 
     folder: str
@@ -50,8 +49,7 @@ class Place:
     owner: str | None
 
 
-@dataclass
-class DropIn:
+class DropIn(Struct):
     """`unit` is what it belongs to, `lines` are (section, text, reason), `why_root` says what the user syncd could not do, `steps` are commands
     to run before the service starts, `remarks` what somebody should know first, and `files` other units that belong to it.
     """

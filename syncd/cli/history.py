@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import click
+from msgspec.structs import asdict
 
 from syncd.cli.common import Settings, chosen_jobs, emit
 from syncd.cli.diffs import HIDDEN, diff_lines, note
@@ -54,7 +54,7 @@ def command(settings: Settings, job: str | None, path: str | None, limit: int, d
 
 
 def _row(run: PastRun) -> dict[str, object]:
-    row = dataclasses.asdict(run)
+    row = asdict(run)
     row["changes"] = [{"action": change.action, "path": change.path, "from": change.source, "before": change.before, "after": change.after} for change in run.changes]
     return row
 

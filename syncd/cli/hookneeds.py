@@ -9,7 +9,8 @@ import posixpath
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from syncd.models import Hook, Job
 
@@ -18,8 +19,7 @@ WRAPPERS = ("exec", "nice", "env", "command", "sudo")
 ASKS_SYSTEMD = ("systemctl", "service", "invoke-rc.d", "systemd-run", "deb-systemd-invoke")
 
 
-@dataclass(frozen=True)
-class Needs:
+class Needs(Struct, frozen=True):
     """`why_root` is a sentence, empty where the user syncd will do; `paths` are (folder, reason) it must write."""
 
     why_root: str

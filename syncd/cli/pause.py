@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import click
+from msgspec.structs import replace
 
 from syncd.cli.common import Settings, chosen_jobs, emit
 from syncd.config.scalars import duration

@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from datetime import datetime
 
 import click
+from msgspec.structs import replace
 
 from syncd.cli.common import Settings, bug_report, chosen_jobs, emit, exit_code, say
 from syncd.cli.reports import as_json, change_line, closing_line, error_lines, summary_line

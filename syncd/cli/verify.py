@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from dataclasses import replace
 from typing import Any
 
 import click
+from msgspec.structs import asdict, replace
 
 from syncd.cli.common import Settings, chosen_jobs, emit
 from syncd.cli.reports import count_of, printable
@@ -45,7 +44,7 @@ def command(settings: Settings, jobs: tuple[str, ...], as_object: bool) -> int:
     wrong = any(result["error"] or any(not one.tolerated for one in result["findings"]) for result in results)
     code = EXIT_NOT_IN_STEP if wrong or damaged else 0
     if as_object:
-        rows = [{**result, "findings": [dataclasses.asdict(one) for one in result["findings"]]} for result in results]
+        rows = [{**result, "findings": [asdict(one) for one in result["findings"]]} for result in results]
         click.echo(json.dumps({"schema": "syncd.verify/1", "exit": code, "jobs": rows, "blobs": {"checked": checked, "damaged": damaged}}))
         return code
     for result in results:

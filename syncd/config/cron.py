@@ -8,8 +8,9 @@ independent implementation in a test.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+
+from msgspec import Struct
 
 MONTHS = {name: number for number, name in enumerate(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], 1)}
 DAYS = {name: number for number, name in enumerate(["sun", "mon", "tue", "wed", "thu", "fri", "sat"])}
@@ -19,8 +20,7 @@ MACROS = {
 YEARS_AHEAD = 9  # 29 February can be eight years away (2096 -> 2104)
 
 
-@dataclass(frozen=True)
-class Cron:
+class Cron(Struct, frozen=True):
     text: str
     minutes: frozenset[int]
     hours: frozenset[int]

@@ -3,40 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from syncd.models import Identity, Job, SecretRef
 
 
-@dataclass(frozen=True)
-class Log:
+class Log(Struct, frozen=True):
     format: str = "auto"
     level: str = "info"
 
 
-@dataclass(frozen=True)
-class Webhook:
+class Webhook(Struct, frozen=True):
     path: str
     secret: SecretRef
 
 
-@dataclass(frozen=True)
-class Web:
+class Web(Struct, frozen=True):
     listen: str
     password: SecretRef | None = None
     show_diffs: bool = False
     webhook: Webhook | None = None
 
 
-@dataclass(frozen=True)
-class Notify:
+class Notify(Struct, frozen=True):
     webhook: SecretRef | str
     when: tuple[str, ...] = ("failed", "recovered", "drift")
 
 
-@dataclass(frozen=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """Where messages go. `name` says where its address, which is a secret, is read from: `env:HOOK_URL`. `when` is what it wants to hear of."""
 
     name: str
@@ -44,8 +40,7 @@ class Endpoint:
     when: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Struct, frozen=True):
     """`path` is what was asked for (a file or a folder), `files` the YAML files that were read, `digest` changes with any of their bytes."""
 
     path: Path

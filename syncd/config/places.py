@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from syncd.errors import Problem
 
@@ -36,8 +37,7 @@ PURE = _loader(yaml.SafeLoader)
 _LOADER = _loader(yaml.CSafeLoader) if yaml.__with_libyaml__ else PURE  # libyaml is nine times as fast
 
 
-@dataclass
-class Document:
+class Document(Struct):
     """One file: its value, the place (line, column; from 1) of each value and of each key's name, its lines, and what was wrong with it."""
 
     file: str

@@ -7,7 +7,7 @@ next turn is taken: the network may be back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from syncd.clock import Clock
 from syncd.errors import AuthError, HookFailedError, LockedError, RateLimitedError, RemoteUnavailableError, StoppedError, SyncdError, UnreachableError
@@ -21,8 +21,7 @@ PUSHES_LONGEST_SECONDS = 300.0  # the same while it fails: whoever mends it wait
 IDENTITY_GROWTH = 3.0  # a person has to act: asking again soon helps nobody
 
 
-@dataclass(frozen=True)
-class Hold:
+class Hold(Struct, frozen=True):
     """`until` in monotonic seconds: timers wait for it, and pushes too when it is `hard` (GitHub named the time); a hand waits for nothing.
 
     `retry`: the job's next turn may be far away, so it is asked again at the end.

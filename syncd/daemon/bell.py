@@ -12,8 +12,10 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.clock import Clock
 from syncd.daemon.backoff import between_pushes
@@ -31,8 +33,7 @@ REMEMBERED_SECONDS = 3600.0
 REMEMBERED = 4096  # deliveries
 
 
-@dataclass(frozen=True)
-class Expected:
+class Expected(Struct, frozen=True):
     """A run of the job that begins at `since` or later should find `commit`. `tick` as in the queue; `looks` were taken in vain."""
 
     commit: str

@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.engine.ports import JobState
 from syncd.errors import LockedError, StoppedError
@@ -20,8 +22,7 @@ from syncd.readings import RunCounts
 LOG = logging.getLogger("syncd.daemon")
 
 
-@dataclass(frozen=True)
-class Card:
+class Card(Struct, frozen=True):
     """One job. `error` is the message of the last run, None when it was good."""
 
     job: str

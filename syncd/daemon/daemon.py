@@ -14,9 +14,10 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config

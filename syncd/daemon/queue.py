@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import heapq
 import threading
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.clock import Clock
 from syncd.daemon.backoff import Hold
@@ -22,8 +24,7 @@ URGENCY = {
 AHEAD_SECONDS = 60.0  # so much later a push may come than a timer and still go first
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(Struct, frozen=True):
     """One run that is wanted. `tick` is the moment it is wanted for, in seconds of wall time: requests of one share what GitHub says of a head."""
 
     job: str

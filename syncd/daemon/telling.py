@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+
+from msgspec import Struct, field
 
 from syncd.clock import Clock
 from syncd.errors import LockedError, StoppedError
@@ -24,8 +25,7 @@ NAMED = 5
 SIGNS = {Verb.WRITE: "written", Verb.RESTORE: "put back", Verb.MODE: "mode", Verb.REMOVE: "removed", Verb.KEEP: "left alone"}
 
 
-@dataclass
-class Failing:
+class Failing(Struct):
     since: datetime
     reasons: set[str] = field(default_factory=set)
     runs: int = 0

@@ -13,8 +13,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from syncd.clock import Patience
 from syncd.daemon.backoff import after_run
@@ -40,8 +41,7 @@ TICKS_KEPT = 1000
 OVERDUE_SECONDS = 120.0  # beyond its own limits a run may take so long, before its worker counts as stuck
 
 
-@dataclass
-class UnderWay:
+class UnderWay(Struct):
     """A run that a worker has begun. It is bounded: by `timeout`, and by `hook_timeout` for each hook."""
 
     job: str

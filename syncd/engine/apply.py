@@ -6,7 +6,9 @@ Nothing here decides; nothing is replaced before every byte is here and checked 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from syncd.clock import Patience
 from syncd.engine.desired import LFS_POINTER_LIMIT, check_lfs, check_link
@@ -68,8 +70,7 @@ def _read(blobs: Blobs, entry: Entry, limit: int = -1) -> bytes:
         raise MirrorError(f"the content of {entry.source} can't be read from the cache", path=entry.source, hint="run it again; it will be fetched anew") from error
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(Struct, frozen=True):
     """What a plan came to: ledger rows to keep and to drop, the public changes, and the first error with how many there were."""
 
     upserts: dict[str, Recorded] = field(default_factory=dict)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from syncd.engine.ports import JobState, Target
 from syncd.models import PERMISSIONS, Action, Drift, Entry, Job, Kind, Local, Publish, Recorded, Standing, Verb
 
 
-@dataclass(frozen=True)
-class Folders:
+class Folders(Struct, frozen=True):
     """Folders that syncd made for a job: what the set asks of each now, what the last set asked, and which are still `waiting` for that."""
 
     wished: Mapping[str, Entry] = field(default_factory=dict)

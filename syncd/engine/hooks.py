@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
+
+from msgspec.structs import asdict, replace
 
 from syncd.engine.ports import HookCall, HookEnd, JobState
 from syncd.errors import HookFailedError, SyncdError, UntrustedError

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from syncd.clock import Patience
 from syncd.engine.desired import LFS_POINTER_LIMIT, LFS_POINTER_START, check_limits

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
 
 from syncd.engine.ports import JobState
 from syncd.errors import LockedError, StoppedError
@@ -27,8 +28,7 @@ class Event(StrEnum):
 WELL, FAILED, DRIFT = None, "failed", "drift"  # what a job's state can be told as
 
 
-@dataclass(frozen=True)
-class Notice:
+class Notice(Struct, frozen=True):
     """One message about one job. `id` lets a receiver know a message that came twice."""
 
     id: str

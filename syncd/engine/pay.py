@@ -8,9 +8,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Generic, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.clock import Patience
 from syncd.engine import hooks
@@ -23,8 +25,7 @@ from syncd.models import Hook, Job, RunReport, RunStatus
 Held = TypeVar("Held")
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(Struct, frozen=True):
     """One job after its run. `house` is None where the run could not begin."""
 
     job: Job
@@ -55,8 +56,7 @@ class Gathering(Generic[Held]):
             return [] if self._missing[key] else sorted(self._here.pop(key), key=lambda one: self._order[one[0].job.name])
 
 
-@dataclass(frozen=True)
-class Due:
+class Due(Struct, frozen=True):
     """A job whose reload is to run now."""
 
     job: Job
@@ -121,8 +121,7 @@ def _run(hook: Hook, due: Sequence[Due], patience: Patience) -> HookEnd:
     return runner.run(hooks.call_of(hook, [one.job for one in due], reports, changes), patience)
 
 
-@dataclass(frozen=True)
-class Undone:
+class Undone(Struct, frozen=True):
     """One job whose previous set was put back, or whose way back could not be gone to its end (`trouble`)."""
 
     verdict: HookFailedError

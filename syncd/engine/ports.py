@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import BinaryIO, Protocol
+
+from msgspec import Struct, field
 
 from syncd.clock import Patience
 from syncd.errors import MirrorError
@@ -15,8 +16,7 @@ from syncd.models import Action, Change, Entry, Hook, Job, Kind, Listing, Local,
 # --- the remote side --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(Struct, frozen=True):
     """What a ref names now. `form` is the spelling GitHub answered to (`heads/main`, `tags/v1`, a commit id, `HEAD`); `etag` verbatim, with quotes.
 
     `unchanged` is True when `commit` is the one that was known before.
@@ -28,21 +28,25 @@ class Head:
     unchanged: bool = False
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """One blob to fetch: any repository path that holds it, and what git says of it."""
 
     path: str
     entry: TreeEntry
 
 
-@dataclass(frozen=True)
-class Pointer:
+class Pointer(Struct, frozen=True):
     """What a Git LFS pointer file stands for: the content's sha256 and size in bytes. `path` in the repository names it in messages."""
 
     oid: str
     size: int
-    path: str = field(default="", compare=False)
+    path: str = ""
+
+    def __eq__(self, other: object) -> bool:  # one content, wherever it is named
+        return isinstance(other, Pointer) and (other.oid, other.size) == (self.oid, self.size)
+
+    def __hash__(self) -> int:
+        return hash((self.oid, self.size))
 
 
 class ListingMemory(Protocol):
@@ -108,8 +112,7 @@ class Source(Protocol):
 # --- the local side ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """A destination to look at: where links stop being followed, and what the ledger says (None: nothing).
 
     With `is_folder` only a folder of the file system above it is anything at all: a mount, a link or a file there is not the one that
@@ -121,24 +124,21 @@ class Target:
     is_folder: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What became of one action: `local` what stands there after it (None: nothing), or the error that left it as it was."""
 
     local: Local | None
     error: MirrorError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
+class Carried(Struct, frozen=True):
     """A file or link that was copied as it was: the stat of the original at that moment, and of the copy."""
 
     was: Stat
     now: Stat
 
 
-@dataclass(frozen=True)
-class Applied:
+class Applied(Struct, frozen=True):
     outcomes: Mapping[str, Outcome]
     bytes_written: int = 0
     folders_made: tuple[str, ...] = ()
@@ -177,8 +177,7 @@ class Mirror(Protocol):
 # --- the operator's commands ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class StagedFile:
+class StagedFile(Struct, frozen=True):
     """One destination as it will be. `open` gives its bytes, or a link's text; it may raise MirrorError."""
 
     path: str
@@ -187,8 +186,7 @@ class StagedFile:
     open: Callable[[], BinaryIO]
 
 
-@dataclass(frozen=True)
-class HookCall:
+class HookCall(Struct, frozen=True):
     """One command to run, once, for these jobs. `facts` are the SYNCD_ names of its environment, `changes` the JSON of SYNCD_CHANGES."""
 
     hook: Hook
@@ -199,8 +197,7 @@ class HookCall:
     user: str | None = None
 
 
-@dataclass(frozen=True)
-class HookEnd:
+class HookEnd(Struct, frozen=True):
     """How it ended: with `status`, by `signal`, at its time limit, or it could not be run at all (`problem`, and `hint` what to do).
 
     `output` is the end of what it printed, at most 64 KiB, redacted.
@@ -227,8 +224,7 @@ class Hooks(Protocol):
 # --- the memory -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Intent:
+class Intent(Struct, frozen=True):
     """A plan, noted before it is applied. `actions` are those that touch the disk; `folders` those that will be made."""
 
     id: str
@@ -242,8 +238,7 @@ class Intent:
     owed_before: bool = False  # a reload was owed already, whatever becomes of this intent
 
 
-@dataclass(frozen=True)
-class JobState:
+class JobState(Struct, frozen=True):
     """What the store knows of a job. `applied_*` is the last accepted set; `rejected_*` the last one that a hook refused.
 
     `hook_commit` is the commit whose whole set a reload is owed for; None while the set is not whole, and so nothing may be reloaded yet.
@@ -291,8 +286,7 @@ class JobState:
         return "held after a rollback" if self.held else f"paused{until}: {self.paused_reason}"
 
 
-@dataclass(frozen=True)
-class AppliedSet:
+class AppliedSet(Struct, frozen=True):
     """One set that stood whole: what a rollback goes back to. `files` is destination -> what stood there."""
 
     id: int
@@ -304,8 +298,7 @@ class AppliedSet:
     files: Mapping[str, Entry]
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(Struct, frozen=True):
     """What `Store.record` makes durable in one transaction, clearing the job's intent."""
 
     report: RunReport

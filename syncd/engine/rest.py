@@ -11,7 +11,9 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.clock import Patience
 from syncd.engine import folders
@@ -25,8 +27,7 @@ FEW = 500  # destinations: looking at so many takes no longer than a thread is w
 A_MOMENT_SECONDS = 1.0  # a look that is older, because GitHub or a limit took its time, is taken again
 
 
-@dataclass(frozen=True)
-class Rest:
+class Rest(Struct, frozen=True):
     """What stood when there was nothing to do."""
 
     job: Job

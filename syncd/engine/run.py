@@ -8,7 +8,9 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.clock import Clock, Patience
 from syncd.engine import hooks
@@ -30,8 +32,7 @@ from syncd.models import Entry, Job, Lfs, Local, Plan, Recorded, RunReport, RunS
 ATTEMPTS = 3  # how often a run plans anew when somebody edits files under it
 
 
-@dataclass(frozen=True)
-class House:
+class House(Struct, frozen=True):
     """What a run works with. `scope` names (host, identity): heads are remembered under it; `jobs` are all configured job names."""
 
     source: Source
@@ -45,8 +46,7 @@ class House:
     hooks: Hooks | None = None
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Struct, frozen=True):
     """What a hand asked of this run only. `back_to`: this set again, whatever the repository has, and then the job is held."""
 
     trigger: Trigger = Trigger.OPERATOR
@@ -55,8 +55,7 @@ class Options:
     back_to: AppliedSet | None = None
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """A commit, what it wants, and the plan that follows: the dry run is printing this.
 
     With a `refusal` the head is a commit that was rejected, and this is about the last accepted set instead. `folders` are those that

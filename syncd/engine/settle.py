@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from syncd.engine.apply import as_change
 from syncd.engine.ports import Intent, JobState, Mirror, Result, Store, Target

@@ -6,7 +6,8 @@ A refusal is remembered like a veto: it costs one request answered 304 until the
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from syncd.clock import Patience
 from syncd.engine.ports import JobState, Result, Source, Store

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict, replace
 
 from syncd.engine.ports import JobState, Outcome
 from syncd.models import PERMISSIONS, Action, Entry, Kind, Local, Plan, Recorded, Standing, Stat, Verb
 
 
-@dataclass(frozen=True)
-class Before:
+class Before(Struct, frozen=True):
     """What stood at one destination (None: nothing) and what the ledger said of it. `in_ledger_only`: the change did not touch the place.
 
     `is_folder`: the change was of the mode or owner of a folder that syncd made.
@@ -30,8 +31,7 @@ class Before:
     is_folder: bool = False
 
 
-@dataclass(frozen=True)
-class Undo:
+class Undo(Struct, frozen=True):
     """Everything that the changes a reload is owed for have replaced, and the set that was the applied one before them."""
 
     commit: str | None
@@ -135,7 +135,7 @@ def rows_after(undo: Undo, local: Mapping[str, Local | None], outcomes: Mapping[
 
 
 def to_text(undo: Undo) -> str:
-    return json.dumps(asdict(undo), separators=(",", ":"))
+    return json.dumps(asdict(undo), default=asdict, separators=(",", ":"))
 
 
 def from_text(text: str) -> Undo:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.models import Drift, Entry, Job, Kind, Local, Recorded, Standing
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One destination that is not as the applied set has it. `problem` is `missing`, `content`, `mode`, `owner`, `kind` or `unreadable`."""
 
     path: str

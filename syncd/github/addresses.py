@@ -10,8 +10,9 @@ import ipaddress
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urljoin, urlsplit
+
+from msgspec import Struct
 
 from syncd.errors import BadResponseError
 
@@ -21,12 +22,14 @@ URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"  # left as they are: an address is encod
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-@dataclass(frozen=True)
-class Proxies:
+class Proxies(Struct, frozen=True):
     """Proxies as the operator set them: by scheme, and the hosts that need none (names with what is below them, addresses, networks, `*`)."""
 
-    by_scheme: Mapping[str, str] = field(repr=False)  # may hold a password
+    by_scheme: Mapping[str, str]
     none_for: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:  # an address may hold a password
+        return f"Proxies(none_for={self.none_for!r})"
 
     def for_url(self, url: str) -> str | None:
         parts = urlsplit(url)

@@ -13,10 +13,11 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
+
+from msgspec import Struct
 
 from syncd.clock import Clock, Patience
 from syncd.errors import AuthError, BadResponseError, ConfigError, SyncdError
@@ -42,8 +43,7 @@ def _loaded(key: Secret) -> Any:
     return load_pem_private_key(key.reveal().encode(), None, unsafe_skip_rsa_key_validation=True)
 
 
-@dataclass(frozen=True)
-class Grant:
+class Grant(Struct, frozen=True):
     """What one installation token is for: an installation, and the names of repositories it is narrowed to, or a number where a name has changed."""
 
     installation: int

@@ -11,7 +11,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from syncd.engine.ports import Keeper
 from syncd.errors import BadResponseError
@@ -24,8 +25,7 @@ EXTENDED_AT_MOST = 1 << 20  # extended headers hold paths and link targets
 FILE_TYPES, LINK_TYPE, PAX, PAX_GLOBAL, LONG_NAME, LONG_LINK = b"0\0", b"2", b"x", b"g", b"L", b"K"
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """One member's header: `path` without the top folder, `link` the target's bytes of a symbolic link."""
 
     path: str

@@ -10,7 +10,9 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.clock import Patience
 from syncd.engine.ports import Blobs, Wanted
@@ -32,8 +34,7 @@ UNKNOWN_BYTES = 64 << 20  # what a repository of unknown size may hold beside th
 JSON_SLACK = 64 << 10
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """How to fetch: by the archive or singly, and why."""
 
     archive: bool

@@ -6,7 +6,7 @@ to is remembered in the head and asked first from then on, so a tag costs one re
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from syncd.clock import Patience
 from syncd.engine.ports import Head

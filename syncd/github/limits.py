@@ -8,8 +8,10 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.clock import Clock, Patience
 from syncd.errors import RateLimitedError
@@ -30,8 +32,7 @@ class HeldBackError(RateLimitedError):
     """Nothing was sent: another request has met the limit already."""
 
 
-@dataclass(frozen=True)
-class BudgetView:
+class BudgetView(Struct, frozen=True):
     limit: int | None
     remaining: int | None
     reset_at: datetime | None

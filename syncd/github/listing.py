@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.clock import Patience
 from syncd.engine.ports import ListingMemory
@@ -48,8 +50,7 @@ MODE_KEY = b'"mode"'  # once per entry; inside a name its quotes would be escape
 Entries = Mapping[str, TreeEntry]
 
 
-@dataclass(frozen=True)
-class Places:
+class Places(Struct, frozen=True):
     """What has to be read for some rules: folders `whole` with all below them, `parents` of listed files for their direct children."""
 
     whole: frozenset[str]

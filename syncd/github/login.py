@@ -14,10 +14,12 @@ import logging
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.clock import Clock, Patience
 from syncd.errors import AuthError, BadResponseError, RemoteUnavailableError, SyncdError, TimedOutError
@@ -74,13 +76,12 @@ def home_of(web: str) -> str:
 # --- logging in -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Invitation:
+class Invitation(Struct, frozen=True):
     """What somebody at a browser needs, and what we ask with meanwhile."""
 
     user_code: str
     address: str
-    device_code: Secret = field(repr=False)
+    device_code: Secret
     seconds: float = 900.0
     interval: float = 5.0
 

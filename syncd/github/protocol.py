@@ -10,11 +10,12 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 from urllib.parse import quote
+
+from msgspec import Struct, field
 
 from syncd import __version__
 from syncd.clock import Patience
@@ -45,8 +46,7 @@ class TooLargeError(RemoteError):
     kind = "bad_response"
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(Struct, frozen=True):
     """One exchange to make. `subject` names what is asked for, for messages; `elsewhere` allows a redirect to another host, without our credential.
 
     `basic`: the token goes as git's own endpoints take it, and not as the API does.
@@ -169,8 +169,7 @@ def expiry_of(headers: Mapping[str, str]) -> datetime | None:
     return None
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """An answer that is not success, read: what `failure` and those who handle single statuses look at. `page` is a web page's body."""
 
     status: int

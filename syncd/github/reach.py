@@ -7,8 +7,10 @@ Asks only; a token that had to be minted for it is ended afterwards. Source: RES
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.clock import Patience
 from syncd.errors import AuthError, BadResponseError, SyncdError
@@ -22,8 +24,7 @@ PAGES_AT_MOST = 200
 Send = Callable[[Request], Response]
 
 
-@dataclass(frozen=True)
-class Reached:
+class Reached(Struct, frozen=True):
     """One installation as GitHub describes it. `repositories` are full names; None where `problem` kept us from asking."""
 
     id: int
@@ -35,8 +36,7 @@ class Reached:
     problem: SyncdError | None = None
 
 
-@dataclass(frozen=True)
-class AppReach:
+class AppReach(Struct, frozen=True):
     slug: str
     id: int
     installations: tuple[Reached, ...]

@@ -12,8 +12,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, wait
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+from msgspec import Struct, field
 
 from syncd.clock import Patience
 from syncd.errors import StoppedError, SyncdError, TimedOutError
@@ -27,8 +28,7 @@ ABSENT_KEPT = 10_000
 T = TypeVar("T")
 
 
-@dataclass
-class _Asked:
+class _Asked(Struct):
     answer: Future[Any] = field(default_factory=Future)
     price: int = 0  # exchanges, known when the answer is
 

@@ -7,7 +7,8 @@ everything still works and only costs more. What is read, and how it is proven, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from syncd.clock import Patience
 from syncd.engine.ports import Blobs, Head, ListingMemory, Pointer, Wanted

@@ -10,9 +10,11 @@ import base64
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.clock import Clock, Patience
 from syncd.errors import AuthError, ConfigError
@@ -31,11 +33,10 @@ READ_AGAIN_SECONDS = 60.0
 LOOK_UP_SECONDS = 0.5  # how soon somebody who waits for another's mint notices a signal
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(Struct, frozen=True):
     """One credential. `born` and `dies` are on the monotonic clock, which a stepped wall clock or a sleeping laptop can't fool alone."""
 
-    value: Secret = field(repr=False)
+    value: Secret
     expires_at: datetime | None = None
     born: float = 0.0
     dies: float = float("inf")

@@ -19,10 +19,10 @@ import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from urllib.parse import unquote, urlsplit
 
 import urllib3
+from msgspec.structs import replace
 from urllib3.response import HTTPResponse
 
 from syncd.clock import Clock, Patience

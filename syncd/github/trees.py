@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, combinations, islice
 from typing import Any, Final
+
+from msgspec import Struct
 
 from syncd.errors import BadResponseError, BrakeError, UnsafePathError
 from syncd.models import TreeEntry
@@ -24,16 +25,14 @@ _TYPES: Final = {FILE: "blob", EXECUTABLE: "blob", 0o100664: "blob", LINK: "blob
 _GUESSES: Final = 40_000  # entries hashed at most while guessing modes: about 30 ms, less than the request it saves
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One line of a Git Trees answer; `path` is relative to the tree that was asked for."""
 
     path: str
     entry: TreeEntry
 
 
-@dataclass(frozen=True, slots=True)
-class TreeAnswer:
+class TreeAnswer(Struct, frozen=True):
     """A Git Trees answer as it came, unverified. `sha` is the tree's id, or the commit's when one was asked for by its commit."""
 
     sha: str | None
@@ -41,8 +40,7 @@ class TreeAnswer:
     rows: tuple[Row, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
+class Folder(Struct, frozen=True):
     """One folder, whole and verified: direct children by name, subfolders with mode `TREE`."""
 
     id: str
@@ -53,8 +51,7 @@ class Folder:
         return all(entry.mode != TREE for entry in self.children.values())
 
 
-@dataclass(frozen=True, slots=True)
-class ContentsAnswer:
+class ContentsAnswer(Struct, frozen=True):
     """The Contents API's object form. `kind` is `dir`, `file`, `symlink` or `submodule`; `rows` are (name, type, id, size) as listed.
 
     `sha` is None where a plain array came back: a server that does not know the object media type.

@@ -7,8 +7,9 @@ answer is judged like any other. Source: docs "API Versions": 400 for a version 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from syncd.clock import Patience
 from syncd.github.protocol import API_VERSION, Request, Response, Transport, known, one_line, refusal

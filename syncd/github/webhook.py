@@ -12,10 +12,11 @@ import hmac
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+from msgspec import Struct
 
 from syncd.github.heads import forms
 from syncd.github.login import home_of, web_of
@@ -45,8 +46,7 @@ class Refusal(Enum):
         self.status, self.text = status, text
 
 
-@dataclass(frozen=True)
-class Push:
+class Push(Struct, frozen=True):
     """A ref of a repository is another one now. `ref` is full (refs/heads/main), `host` as people know it, `commit` what the ref named then.
 
     `number` is GitHub's own of the repository, which outlives a new name. None for what was not told.
@@ -61,8 +61,7 @@ class Push:
     number: int | None = None
 
 
-@dataclass(frozen=True)
-class Other:
+class Other(Struct, frozen=True):
     """An event that starts nothing: a ping, or one that nobody here waits for."""
 
     event: str

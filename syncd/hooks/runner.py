@@ -18,9 +18,10 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+
+from msgspec import Struct
 
 from syncd.clock import Patience
 from syncd.engine.ports import HookCall, HookEnd, StagedFile
@@ -42,8 +43,7 @@ CHECKS = str(Path(__file__).with_name("checks.py"))
 GUARD = str(Path(__file__).with_name("guard.py"))
 
 
-@dataclass(frozen=True)
-class Person:
+class Person(Struct, frozen=True):
     """Who a hook runs as. `ids` is None where that is us."""
 
     name: str
@@ -51,8 +51,7 @@ class Person:
     ids: tuple[int, int, tuple[int, ...]] | None
 
 
-@dataclass(frozen=True)
-class Errand:
+class Errand(Struct, frozen=True):
     """What a guard is told; see its opening paragraph."""
 
     argv: list[str]

@@ -16,7 +16,8 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from syncd.engine.ports import Carried
 from syncd.errors import MirrorError
@@ -29,8 +30,7 @@ COPY_BYTES = 1 << 30
 FICLONE = 0x40049409  # ioctl_ficlone(2)
 
 
-@dataclass(frozen=True)
-class Instead:
+class Instead(Struct, frozen=True):
     """What of a tree is not carried as it is, by public path: what is written, what is removed, and what gets another mode or owner."""
 
     written: frozenset[str]
@@ -50,8 +50,7 @@ class Instead:
         return path in self.written or path in self.removed
 
 
-@dataclass
-class Carrying:
+class Carrying(Struct):
     """One tree's way into another, both open; `public` is what the paths of both begin with."""
 
     source: int

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from syncd.mirror.leftovers import above
 from syncd.mirror.room import existing
 
 
-@dataclass(frozen=True)
-class Remark:
+class Remark(Struct, frozen=True):
     """One thing to know of a destination. `grave`: a sync would fail for it."""
 
     path: str

@@ -6,7 +6,8 @@ import errno
 import os
 import stat
 from collections.abc import Collection, Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from syncd.errors import ChangedUnderneathError, MirrorError
 from syncd.mirror.files import ident

@@ -17,9 +17,10 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
+
+from msgspec.structs import replace
 
 from syncd.clock import Clock
 from syncd.engine.ports import Applied, Blobs, Mirror, Outcome, Target

@@ -13,9 +13,10 @@ import secrets
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+
+from msgspec import Struct, field
 
 from syncd.engine.ports import Applied, Blobs, Outcome
 from syncd.errors import ChangedUnderneathError, MirrorError
@@ -36,8 +37,7 @@ from syncd.objects import size_of
 SYNC_EACH_UP_TO = 8  # past this many files one syncfs is cheaper than an fsync each (docs/promises.md has the figures)
 
 
-@dataclass
-class Staged:
+class Staged(Struct):
     """A temporary file beside its destination, complete and with its final mode, waiting for its name."""
 
     action: Action
@@ -46,8 +46,7 @@ class Staged:
     named: bool = False  # on disk too: until then a power cut can make it a temporary file again
 
 
-@dataclass
-class Batch:
+class Batch(Struct):
     """One application of one plan. `folders` are those syncd made before and may remove when they become empty; `looks` is for those it makes now."""
 
     intent: str

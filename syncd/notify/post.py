@@ -14,8 +14,9 @@ import ssl
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
+
+from msgspec import Struct
 
 SECONDS = 20.0
 STEP_SECONDS = 10.0
@@ -24,8 +25,7 @@ LONGEST_PAUSE_SECONDS = 3600.0
 PORTS = {"https": 443, "http": 80}
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """`why` is None when it was taken (a status of 2xx); `pause_seconds` is how long the other side asks to be left alone."""
 
     host: str

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from syncd.simulator.repository import Repository
 
@@ -20,16 +21,14 @@ class Refused(Exception):
         self.status, self.message, self.headers, self.errors = status, message, dict(headers or {}), errors
 
 
-@dataclass
-class App:
+class App(Struct):
     id: int
     client_id: str
     public_keys: list[str]
     slug: str = "acme-ops"
 
 
-@dataclass
-class Installation:
+class Installation(Struct):
     id: int
     app: App
     account: str
@@ -41,8 +40,7 @@ class Installation:
         return repo.owner.lower() == self.account.lower() and (self.repositories is None or repo.name.lower() in {name.lower() for name in self.repositories})
 
 
-@dataclass
-class Credential:
+class Credential(Struct):
     value: str
     kind: str  # installation | personal | user
     key: str  # whose rate limit it spends

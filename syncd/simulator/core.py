@@ -9,11 +9,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from syncd.objects import FILE, LINK, SUBMODULE, TREE
 from syncd.simulator import apps, archive, oauth, shapes
@@ -27,8 +29,7 @@ BLOB_LIMIT = 100 << 20
 TREE_BYTES = 7 << 20  # docs "Get a tree": of a recursive listing, beside the number of entries; measured in what, they don't say: paths here
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """One request as it was counted."""
 
     route: str
@@ -39,8 +40,7 @@ class Asked:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass
-class Ask:
+class Ask(Struct):
     """One request on its way to an answer."""
 
     method: str

@@ -11,9 +11,10 @@ import base64
 import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
+
+from msgspec import Struct, field
 
 from syncd.simulator.accounts import Accounts, Credential
 from syncd.simulator.shapes import JSON_TYPE
@@ -37,8 +38,7 @@ TEXTS = {
 }
 
 
-@dataclass
-class Client:
+class Client(Struct):
     """An app that users log in to. `expiring`: its tokens live 8 hours and can be refreshed."""
 
     id: str
@@ -48,8 +48,7 @@ class Client:
     kind: str = "ghu"
 
 
-@dataclass
-class Device:
+class Device(Struct):
     code: str
     user_code: str
     client: Client
@@ -61,8 +60,7 @@ class Device:
     denied: bool = False
 
 
-@dataclass
-class Refresh:
+class Refresh(Struct):
     token: str
     client: Client
     access: Credential

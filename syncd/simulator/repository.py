@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from syncd.objects import EXECUTABLE, FILE, LINK, SUBMODULE, TREE, blob_id, object_id, tree_content
 
 RawTree = tuple[tuple[int, bytes, str], ...]
 
 
-@dataclass(frozen=True)
-class File:
+class File(Struct, frozen=True):
     content: bytes
     executable: bool = False
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(Struct, frozen=True):
     target: str
 
 
-@dataclass(frozen=True)
-class Submodule:
+class Submodule(Struct, frozen=True):
     commit: str
     url: str = "https://github.com/acme/elsewhere"
 
 
-@dataclass(frozen=True)
-class Declared:
+class Declared(Struct, frozen=True):
     """A file that is only said to be there: for repositories too large to make."""
 
     id: str
@@ -39,8 +36,7 @@ class Declared:
 Node = bytes | str | File | Link | Submodule | Declared
 
 
-@dataclass(frozen=True)
-class Commit:
+class Commit(Struct, frozen=True):
     id: str
     tree: str
     parents: tuple[str, ...]
@@ -49,8 +45,7 @@ class Commit:
     verification: str = "unsigned"
 
 
-@dataclass
-class Repository:
+class Repository(Struct):
     """One repository. `files` of a commit is path -> node; every commit keeps all its objects."""
 
     full_name: str

@@ -9,8 +9,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
+
+from msgspec import Struct
 
 from syncd.simulator.core import GitHub
 from syncd.simulator.trouble import Answer
@@ -18,8 +19,7 @@ from syncd.simulator.trouble import Answer
 REASONS = {200: "OK", 201: "Created", 204: "No Content", 301: "Moved Permanently", 302: "Found", 304: "Not Modified", 404: "Not Found"}
 
 
-@dataclass(frozen=True)
-class Served:
+class Served(Struct, frozen=True):
     url: str
     archive_url: str
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """A response to be. `body` in pieces may be slow or endless; `end` says how the connection ends: `close` after it, or `reset`."""
 
     status: int
@@ -23,8 +24,7 @@ class Answer:
 Wrong = Callable[[Answer], Answer]
 
 
-@dataclass
-class Trouble:
+class Trouble(Struct):
     """Matches requests of `route` (or any, for `*`): skips `skip` of them, then happens `times` times."""
 
     route: str

@@ -8,10 +8,11 @@ read from: the address itself is a secret.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from sqlite3 import Connection
 from typing import Any
+
+from msgspec import Struct
 
 from syncd.store import sql
 from syncd.store.database import Database
@@ -22,8 +23,7 @@ DUE = "SELECT endpoint, job, id, body, created_at, attempts FROM notice WHERE ne
 MINE = "endpoint = ? AND job = ? AND id = ?"
 
 
-@dataclass(frozen=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """A message of ours to send now."""
 
     endpoint: str
@@ -34,8 +34,7 @@ class Waiting:
     attempts: int
 
 
-@dataclass(frozen=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """What became of an endpoint's messages. `host` is where the last one went; `error` is the last failure since the last success."""
 
     endpoint: str

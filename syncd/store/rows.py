@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from json.scanner import make_scanner
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from syncd.engine.ports import Intent, JobState
 from syncd.models import Action, Entry, Kind, Local, Recorded, Standing, Stat, TreeEntry, Verb
@@ -102,7 +104,7 @@ def state_to_text(state: JobState) -> str:
 def state_from_text(text: str) -> JobState:
     values = _mapping(json.loads(text))
     times = {"paused_until", "last_run_at", "last_success_at", "last_change_at", "hook_tried_at", "hook_since"}
-    known = {one.name for one in fields(JobState)}
+    known = set(JobState.__struct_fields__)
     read: dict[str, Any] = {name: datetime.fromisoformat(value) if name in times and value else value for name, value in values.items() if name in known}
     return JobState(**{**read, **{name: tuple(read.get(name, ())) for name in ("undo_keeps", "folders_waiting")}})
 
@@ -137,8 +139,7 @@ def _read_local(values: list[Any]) -> Local:
     return Local(Kind(kind), blob, mode, uid, gid, Stat(*stat))
 
 
-@dataclass(frozen=True)
-class PastChange:
+class PastChange(Struct, frozen=True):
     action: str
     path: str
     source: str | None
@@ -146,8 +147,7 @@ class PastChange:
     after: str | None
 
 
-@dataclass(frozen=True)
-class PastRun:
+class PastRun(Struct, frozen=True):
     id: int
     job: str
     started_at: str
@@ -163,8 +163,7 @@ class PastRun:
     went_back: bool = False  # it brought a commit that the job had had before, and left
 
 
-@dataclass(frozen=True)
-class BudgetRow:
+class BudgetRow(Struct, frozen=True):
     identity: str
     limit: int | None
     remaining: int | None

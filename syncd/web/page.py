@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from syncd.engine.hooks import named
 from syncd.readings import ORDER, JobReading, Readings, ago, delivery_trouble, heard_line, paused_text, rfc3339, span
@@ -16,16 +17,14 @@ WORDS = {"failing": "failing", "drift": "drift", "paused": "paused", "never": "n
 SAID = {"failing": ("is failing", "are failing"), "drift": ("has drifted", "have drifted"), "paused": ("is paused", "are paused"), "never": ("has not run yet", "have not run yet")}
 
 
-@dataclass(frozen=True)
-class When:
+class When(Struct, frozen=True):
     """A moment for people and, in `exact`, for machines."""
 
     text: str
     exact: str | None
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(Struct, frozen=True):
     name: str
     word: str
     sign: str
@@ -39,16 +38,14 @@ class Row:
     remarks: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Limit:
+class Limit(Struct, frozen=True):
     identity: str
     limit: int
     remaining: int
     resets: When
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(Struct, frozen=True):
     """`moved` says from which commit to which, `counted` what it did in one word or two; `changes` are as they were read."""
 
     job: str
@@ -61,8 +58,7 @@ class Run:
     more: int
 
 
-@dataclass(frozen=True)
-class View:
+class View(Struct, frozen=True):
     """Everything that the template shows."""
 
     title: str

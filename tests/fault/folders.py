@@ -6,7 +6,9 @@ The job only reports drift, so what the next run took for somebody's doing would
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from syncd.models import Drift, Job, RunReport
 from syncd.store.store import SqliteStore

@@ -6,12 +6,12 @@ import os
 import random
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.engine import rest as rest_module
 from syncd.engine.ports import Head, Target

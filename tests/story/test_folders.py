@@ -6,11 +6,11 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.errors import MirrorError
 from syncd.mirror import looks as looks_module

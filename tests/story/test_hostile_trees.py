@@ -9,11 +9,12 @@ import json
 import resource
 import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.objects import EXECUTABLE, FILE, LINK, SUBMODULE, TREE
 from syncd.simulator.repository import Repository

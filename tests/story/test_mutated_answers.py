@@ -14,11 +14,11 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.clock import Patience
 from syncd.engine.ports import Wanted

@@ -206,8 +206,9 @@ def test_a_pause_for_a_time_ends_by_itself(hub: Stand) -> None:
     assert hub.call("pause", "nginx", "--for", "1h").code == 0
     assert hub.sync().job["status"] == "skipped"
     assert hub.call("pause", "nginx", "--for", "1s").code == 0
-    from dataclasses import replace
     from datetime import UTC, datetime, timedelta
+
+    from msgspec.structs import replace
 
     from syncd.store.store import SqliteStore
 

@@ -13,9 +13,11 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
+
+from msgspec.structs import replace
 
 from syncd.cli import logs
 from syncd.cli.common import Settings

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
+
+from msgspec.structs import replace
 
 from syncd.daemon.backoff import Hold, between_pushes
 from syncd.daemon.bell import LOOKS_SECONDS, REMEMBERED, REMEMBERED_SECONDS, Bell

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.daemon.telling import Telling
 from syncd.errors import LockedError, NotFoundError, RemoteUnavailableError, SyncdError

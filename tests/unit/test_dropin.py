@@ -160,7 +160,7 @@ def test_the_timers_unit_becomes_root_in_its_drop_in(tmp_path: Path) -> None:
     ],
 )
 def test_a_listener_gets_its_place(tmp_path: Path, listen: str, wanted: list[str]) -> None:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     plain = config(tmp_path, folder("/srv/a/"))
     made = dropin.judge(replace(plain, web=Web(listen)), dropin.Ground((OWNERS | {"/srv/a": "syncd"}).get))

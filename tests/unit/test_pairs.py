@@ -6,11 +6,11 @@ import json
 import os
 import stat
 import threading
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.clock import Patience, SystemClock
 from syncd.errors import StoppedError, StoreError

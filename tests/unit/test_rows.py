@@ -14,7 +14,26 @@ from syncd.engine.hooks import judgement
 from syncd.engine.ports import Intent, JobState
 from syncd.engine.undo import Before, Undo
 from syncd.models import (
-    Action, Drift, Entry, Hook, Job, Kind, Lfs, Limits, Local, PathRule, Prune, Publish, Recorded, Require, Standing, Stat, Submodules, Symlinks, TreeEntry, Verb,
+    Action,
+    Drift,
+    Entry,
+    Hook,
+    Job,
+    Kind,
+    Lfs,
+    Limits,
+    Local,
+    PathRule,
+    Prune,
+    Publish,
+    Recorded,
+    Require,
+    Standing,
+    Stat,
+    Submodules,
+    Symlinks,
+    TreeEntry,
+    Verb,
 )  # fmt: skip
 from syncd.store import rows
 

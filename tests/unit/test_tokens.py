@@ -9,12 +9,12 @@ import json
 import pickle
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import jwt
 import pytest
+from msgspec.structs import replace
 
 from syncd.clock import Patience
 from syncd.errors import AuthError, BadResponseError, ConfigError, RateLimitedError, StoppedError, SyncdError

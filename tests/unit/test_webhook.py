@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from syncd.github.webhook import Other, Push, Refusal, check_signature, followers, read, starts_on_push
 from syncd.models import Job, Secret
