@@ -223,7 +223,7 @@ class Pair(Struct, frozen=True):
 PERMISSIONS = 0o777  # the bits that a `mode` or `dir_mode` can ask for
 
 
-class TreeEntry(Struct, frozen=True):
+class TreeEntry(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """What git says of one path at a commit: git's mode (0o100644, ...), object id, size in bytes where GitHub told it."""
 
     mode: int
@@ -244,7 +244,7 @@ class Kind(StrEnum):
     OTHER = "other"
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """What one destination shall be. `mode` is permission bits (0 for a link); `uid` and `gid` are None where nobody asked; `source` is the
     repository path; `size` bytes where known; `root` the operator's folder above the listed `to`: links are followed down to it and never
     below it; `dir_mode` what folders made for it get. None of these says what the content is; a folder has none.
@@ -271,7 +271,7 @@ class Entry(Struct, frozen=True):
         return mode and (self.uid is None or other.uid == self.uid) and (self.gid is None or other.gid == self.gid)
 
 
-class Stat(Struct, frozen=True):
+class Stat(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """What lstat said when the bytes were known; equal stat means equal bytes as far as the kernel tells. Times in ns."""
 
     device: int
@@ -281,7 +281,7 @@ class Stat(Struct, frozen=True):
     ctime_ns: int
 
 
-class Local(Struct, frozen=True):
+class Local(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """What stands at a destination now. `blob` is None for a folder or special file, and for a file too unreadable to hash."""
 
     kind: Kind
@@ -302,7 +302,7 @@ class Standing(StrEnum):
     DROPPED = "dropped"  # upstream dropped it, `prune: off` left it
 
 
-class Recorded(Struct, frozen=True):
+class Recorded(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """One row of the ledger: what we last made of a destination, and what lstat said of it right after.
 
     `wanted` is what the applied set has there, where a policy left something else standing.

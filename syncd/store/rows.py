@@ -4,96 +4,113 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from json.scanner import make_scanner
-from typing import Any
+from typing import Any, TypeVar
 
-from msgspec import Struct
+from msgspec import DecodeError, Raw, Struct, ValidationError, convert, to_builtins
+from msgspec.json import Decoder, Encoder
 from msgspec.structs import asdict
 
 from syncd.engine.ports import Intent, JobState
-from syncd.models import Action, Entry, Kind, Local, Recorded, Standing, Stat, TreeEntry, Verb
+from syncd.models import Action, Entry, Local, Recorded, Standing, TreeEntry, Verb
+
+T = TypeVar("T")
 
 
-class _ByValue(dict[str, Any]):
-    """A member by its value. A look-up costs a tenth of a call of the class, and a ledger has thousands. Raises ValueError as that does."""
+class _Upstream(Struct, array_like=True, forbid_unknown_fields=True):
+    """A row of the ledger with its entries as they are written, for who only copies them."""
 
-    def __missing__(self, value: str) -> Any:
-        raise ValueError(f"{value!r} is not known")
+    entry: Raw
+    stat: Raw
+    standing: Standing
+    wanted: Raw
 
 
-# json.loads without its preliminaries, which cost more than a row's content; the type that is asked for is no one's but the scanner's own
-SCAN: Callable[[str, int], tuple[Any, int]] = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]
+class _Head(Struct, array_like=True, forbid_unknown_fields=True):
+    """An intent without its actions."""
 
-ENCODE = json.JSONEncoder(separators=(",", ":")).encode  # made once: json.dumps makes one for each row
+    id: str
+    job: str
+    commit: str
+    digest: str
+    folders: tuple[str, ...]
+    owes_hook: bool
+    started_at: str
+    owed_before: bool
 
-KINDS, STANDINGS = _ByValue({one.value: one for one in Kind}), _ByValue({one.value: one for one in Standing})
+
+class _Step(Struct, array_like=True, forbid_unknown_fields=True):
+    """An action of an intent. `had` is the ledger row's own text."""
+
+    verb: Verb
+    path: str
+    want: Entry | None
+    had: str | None
+    expect: Local | None
+    reason: str
+    takes_over: bool
+
+
+ENCODE = Encoder().encode
+RECORDED, UPSTREAM = Decoder(Recorded), Decoder(_Upstream)
+FILES, LISTING, INTENT = Decoder(dict[str, Entry]), Decoder(list[tuple[str, int, str, int | None]]), Decoder(tuple[_Head, tuple[_Step, ...]])
+NOTHING = Raw(b"null")
 
 
 def recorded_to_text(row: Recorded) -> str:
-    stat = row.stat
-    entry = row.entry
-    seen = None if stat is None else [stat.device, stat.inode, stat.size, stat.mtime_ns, stat.ctime_ns]
-    return ENCODE([_entry(entry), seen, row.standing.value, row.wanted and _entry(row.wanted)])
+    return ENCODE(row).decode()
 
 
 def recorded_from_text(text: str) -> Recorded:
-    entry, stat, standing, wanted = _scanned(text)
-    return Recorded(_read_entry(entry), None if stat is None else Stat(*stat), STANDINGS[standing], _read_entry(wanted) if wanted else None)
+    """In the order of the values' fields. A row from an older version ends sooner, and the fields it never knew are as they are by default."""
+    return RECORDED.decode(text)
 
 
-def upstream_of(text: str) -> list[Any] | None:
-    """What upstream has for the row, as `files_to_bytes` writes it; None for a path that is no part of the set. Thousands are read at once."""
-    entry, _, standing, wanted = _scanned(text)
-    if STANDINGS[standing] is Standing.DROPPED:
+def upstream_of(text: str) -> Raw | None:
+    """What upstream has for the row, as it is written there; None for a path that is no part of the set. Thousands are read at once."""
+    row = UPSTREAM.decode(text)
+    if row.standing is Standing.DROPPED:
         return None
-    found: list[Any] = wanted or entry
-    return found
+    return row.entry if row.wanted == NOTHING else row.wanted
 
 
-def _scanned(text: str) -> Any:
-    """The one value that the text is, as `recorded_to_text` wrote it. Raises ValueError for any other text."""
-    try:
-        value, end = SCAN(text, 0)
-    except StopIteration as error:
-        raise ValueError("this is no JSON") from error
-    if end != len(text):
-        raise ValueError("there is something after the value")
-    return value
-
-
-def _entry(entry: Entry) -> list[Any]:
-    return [entry.blob, entry.mode, entry.kind.value, entry.uid, entry.gid, entry.source, entry.size, entry.root, entry.dir_mode, entry.pointer, entry.executable]
-
-
-def _read_entry(values: list[Any]) -> Entry:
-    """In the order of Entry's fields. A row from an older version ends sooner, and the fields it never knew are as they are by default."""
-    blob, mode, kind, *rest = values
-    return Entry(blob, mode, KINDS[kind], *rest)
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("this is no mapping")
-    return value
-
-
-def files_to_bytes(files: Mapping[str, list[Any]]) -> bytes:
+def files_to_bytes(files: Mapping[str, Raw]) -> bytes:
     """A set from what `upstream_of` gave of its rows."""
-    return zlib.compress(json.dumps(files, separators=(",", ":")).encode("ascii"), 1)
+    return zlib.compress(ENCODE(files), 1)
 
 
 def files_from_bytes(body: bytes) -> dict[str, Entry]:
-    return {path: _read_entry(values) for path, values in _mapping(json.loads(zlib.decompress(body))).items()}
+    return FILES.decode(zlib.decompress(body))
 
 
 def listing_to_bytes(entries: Mapping[str, TreeEntry]) -> bytes:
-    return zlib.compress(json.dumps([[path, entry.mode, entry.id, entry.size] for path, entry in entries.items()], separators=(",", ":")).encode("ascii"), 1)
+    return zlib.compress(_written([(path, entry.mode, entry.id, entry.size) for path, entry in entries.items()]), 1)
 
 
 def listing_from_bytes(body: bytes) -> dict[str, TreeEntry]:
-    return {path: TreeEntry(mode, identity, size) for path, mode, identity, size in json.loads(zlib.decompress(body))}
+    return {path: TreeEntry(mode, identity, size) for path, mode, identity, size in _read(LISTING, zlib.decompress(body))}
+
+
+def _written(value: Any) -> bytes:
+    """As JSON. A server may tell a name that is no UTF-8 with lone surrogates: such a name is never written to disk, but it is remembered."""
+    try:
+        return ENCODE(value)
+    except UnicodeEncodeError:
+        return json.dumps(to_builtins(value), separators=(",", ":")).encode("ascii")  # which escapes them
+
+
+def _read(decoder: Decoder[T], text: str | bytes) -> T:
+    """What `_written` was given. Raises ValueError for what it never gave."""
+    try:
+        return decoder.decode(text)
+    except ValidationError:
+        raise
+    except DecodeError:  # lone surrogates, or damage
+        try:
+            return convert(json.loads(text), decoder.type)
+        except RecursionError as error:
+            raise ValueError("this is nested too deep") from error
 
 
 def state_to_text(state: JobState) -> str:
@@ -102,7 +119,9 @@ def state_to_text(state: JobState) -> str:
 
 
 def state_from_text(text: str) -> JobState:
-    values = _mapping(json.loads(text))
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError("this is no mapping")
     times = {"paused_until", "last_run_at", "last_success_at", "last_change_at", "hook_tried_at", "hook_since"}
     known = set(JobState.__struct_fields__)
     read: dict[str, Any] = {name: datetime.fromisoformat(value) if name in times and value else value for name, value in values.items() if name in known}
@@ -111,32 +130,22 @@ def state_from_text(text: str) -> JobState:
 
 def intent_to_text(intent: Intent) -> str:
     actions = [
-        [action.verb.value, action.path, action.want and _entry(action.want), action.had and recorded_to_text(action.had), action.expect and _local(action.expect), action.reason, action.takes_over]
+        (action.verb, action.path, action.want, action.had and recorded_to_text(action.had), action.expect and _expected(action.expect), action.reason, action.takes_over)
         for action in intent.actions
     ]
-    head = [intent.id, intent.job, intent.commit, intent.digest, list(intent.folders), intent.owes_hook, intent.started_at.isoformat(), intent.owed_before]
-    return json.dumps([head, actions], separators=(",", ":"))
+    head = (intent.id, intent.job, intent.commit, intent.digest, intent.folders, intent.owes_hook, intent.started_at.isoformat(), intent.owed_before)
+    return _written((head, actions)).decode()
 
 
 def intent_from_text(text: str) -> Intent:
-    (identity, job, commit, digest, folders, owes, started, owed_before), actions = json.loads(text)
-    read = tuple(
-        Action(
-            Verb(verb), path, _read_entry(want) if want else None, recorded_from_text(had) if had else None, _read_local(expect) if expect else None, reason, takes_over=takes_over
-        )
-        for verb, path, want, had, expect, reason, takes_over in actions
-    )  # fmt: skip
-    return Intent(identity, job, commit, digest, read, tuple(folders), owes, datetime.fromisoformat(started), owed_before)
+    head, steps = _read(INTENT, text)
+    actions = (Action(step.verb, step.path, step.want, recorded_from_text(step.had) if step.had else None, step.expect, step.reason, takes_over=step.takes_over) for step in steps)
+    return Intent(head.id, head.job, head.commit, head.digest, tuple(actions), head.folders, head.owes_hook, datetime.fromisoformat(head.started_at), head.owed_before)
 
 
-def _local(local: Local) -> list[Any]:
-    stat = local.stat
-    return [local.kind.value, local.blob, local.mode, local.uid, local.gid, [stat.device, stat.inode, stat.size, stat.mtime_ns, stat.ctime_ns]]
-
-
-def _read_local(values: list[Any]) -> Local:
-    kind, blob, mode, uid, gid, stat = values
-    return Local(Kind(kind), blob, mode, uid, gid, Stat(*stat))
+def _expected(local: Local) -> tuple[Any, ...]:
+    """Without what only a person reads, which no version ever wrote."""
+    return local.kind, local.blob, local.mode, local.uid, local.gid, local.stat
 
 
 class PastChange(Struct, frozen=True):

@@ -75,7 +75,7 @@ def seeds() -> Iterator[bytes]:
     action = Action(Verb.WRITE, "/srv/x", entry, row, local, "new")
     texts = [
         rows.recorded_to_text(row), rows.state_to_text(JobState(applied_commit="a" * 40, last_run_at=AT)),
-        rows.intent_to_text(Intent("i", JOB, "a" * 40, "d", (action,), ("/srv",), True, AT)), json.dumps({"/srv/x": rows._entry(entry)}),
+        rows.intent_to_text(Intent("i", JOB, "a" * 40, "d", (action,), ("/srv",), True, AT)), rows.ENCODE({"/srv/x": entry}).decode(),
         json.dumps([["x", 0o100644, "ab" * 20, 7]]), AT.isoformat(), "a" * 40 + '"etag"', json.dumps(memo.encoded(TreeEntry(0o100644, "ab" * 20, 7))),
         json.dumps({"~": "Secret", "=": {}}), json.dumps({"~": "Head", "=": {}}),
     ]  # fmt: skip

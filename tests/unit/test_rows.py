@@ -118,6 +118,14 @@ def test_a_set_of_an_earlier_version_is_read() -> None:
     assert rows.files_from_bytes(zlib.compress(SET_TEXT.encode("ascii"), 1)) == SET
 
 
+def test_a_set_is_what_upstream_has_for_the_rows_of_any_version() -> None:
+    texts = {f"/srv/{index}": text for index, (text, _) in enumerate(WRITTEN_BEFORE)} | {f"/srv/now/{index}": rows.recorded_to_text(row) for index, (_, row) in enumerate(WRITTEN_BEFORE)}
+    body = rows.files_to_bytes({path: upstream for path, text in texts.items() if (upstream := rows.upstream_of(text)) is not None})
+    expected = {path: row.upstream for path, text in texts.items() if (row := rows.recorded_from_text(text)).standing is not Standing.DROPPED}
+    assert rows.files_from_bytes(body) == expected and len(expected) == 2 * (len(WRITTEN_BEFORE) - 1)
+    assert json.loads(zlib.decompress(body))["/srv/1"] == json.loads(ENTRY_TEXT)  # which is how earlier versions read it
+
+
 @pytest.mark.parametrize("text", ["", "null", "[]", SET_TEXT[:-1], SET_TEXT.replace('"file"', '"fifo"')])
 def test_a_set_that_does_not_read_back_whole_is_damage(text: str) -> None:
     with pytest.raises((ValueError, TypeError)):
@@ -131,6 +139,16 @@ LISTING = {"über": TreeEntry(0o100644, ONE, 7), "x": TreeEntry(0o160000, TWO)}
 def test_a_listing_of_an_earlier_version_is_read_and_what_is_written_now_it_can_read() -> None:
     assert rows.listing_from_bytes(zlib.compress(LISTING_TEXT.encode("ascii"), 1)) == LISTING
     assert json.loads(zlib.decompress(rows.listing_to_bytes(LISTING))) == json.loads(LISTING_TEXT)
+
+
+def test_a_name_that_is_no_utf_8_is_remembered_as_a_server_told_it() -> None:
+    text = f'[["x\\udcff",57344,"{TWO}",null],["\\u00fcber",33188,"{ONE}",7]]'
+    listing = {"x\udcff": TreeEntry(0o160000, TWO), "über": TreeEntry(0o100644, ONE, 7)}
+    assert rows.listing_from_bytes(zlib.compress(text.encode("ascii"), 1)) == listing
+    assert zlib.decompress(rows.listing_to_bytes(listing)).decode() == text
+    for harmed in (text[:-1], text.replace("57344", '"57344"'), text + "[" * 100_000):
+        with pytest.raises((ValueError, TypeError)):
+            rows.listing_from_bytes(zlib.compress(harmed.encode("ascii"), 1))
 
 
 @pytest.mark.parametrize("text", ["", "null", "7", LISTING_TEXT[:-1], LISTING_TEXT.replace(",7]", "]"), LISTING_TEXT.replace(",7]", ",7,8]")])
