@@ -241,7 +241,7 @@ def test_a_store_copied_while_it_is_written_is_whole_or_begun_anew(synced: Synce
     def write() -> None:
         store = SqliteStore.open(hub.state)
         while not stop.is_set():
-            fill(store)
+            fill(store, "other")
             store.forget("other")
         store.close()
 
@@ -264,7 +264,7 @@ def test_a_store_copied_while_it_is_written_is_whole_or_begun_anew(synced: Synce
         text = hub.config.read_text().replace(str(original), str(place))
         hub.config.write_text(text)
         done = hub.sync()
-        assert done.code == 0 and done.job["changes"] == [], done.err
+        assert done.code == 0 and done.job["changes"] == [], done.out
         assert synced.nothing_touched()
 
 

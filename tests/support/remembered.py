@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from msgspec.structs import replace
+
 from syncd.engine.ports import Head, Intent, JobState, Result
 from syncd.errors import MirrorError
 from syncd.models import Action, Change, Entry, Kind, Local, Recorded, RunReport, RunStatus, Standing, Stat, TreeEntry, Trigger, Verb
@@ -56,13 +58,13 @@ def report(number: int, status: RunStatus = RunStatus.CHANGED, **more: Any) -> R
     return RunReport(JOB, status, "acme/infra", "main", oid(number), oid(number - 1), trigger=Trigger.PUSH, started_at=AT + timedelta(minutes=number), **more)
 
 
-def fill(store: Any) -> None:
+def fill(store: Any, job: str = JOB) -> None:
     """Two sets, the ledger, a failed run, an intent under way, a head, a listing and a budget."""
     for number in (99, 100):
-        result = Result(report(number, changes=CHANGES, bytes_written=1234, seconds=0.5), LEDGER, frozenset(), FOLDERS, (), STATE, applied=True)
-        store.record(JOB, result)
-    store.record(JOB, Result(report(101, RunStatus.FAILED, error=MirrorError("a disk")), state=STATE))
-    store.intend(INTENT, STATE)
+        made = replace(report(number, changes=CHANGES, bytes_written=1234, seconds=0.5), job=job)
+        store.record(job, Result(made, LEDGER, frozenset(), FOLDERS, (), STATE, applied=True))
+    store.record(job, Result(replace(report(101, RunStatus.FAILED, error=MirrorError("a disk")), job=job), state=STATE))
+    store.intend(replace(INTENT, job=job), STATE)
     store.see(SCOPE, "acme/infra", "main", HEAD)
     store.see(SCOPE, "acme/infra", None, Head(oid(55)))
     store.keep(oid(200), LISTING)
