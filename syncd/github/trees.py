@@ -10,9 +10,10 @@ import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, combinations, islice
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from msgspec import Struct
+from msgspec.json import Decoder
 
 from syncd.errors import BadResponseError, BrakeError, UnsafePathError
 from syncd.models import TreeEntry
@@ -62,6 +63,25 @@ class ContentsAnswer(Struct, frozen=True):
     rows: tuple[tuple[str, str, str, int | None], ...] = ()
 
 
+class _PlainRow(Struct, gc=False):
+    """A line as GitHub writes it."""
+
+    path: str
+    mode: Literal["100644", "100755", "120000", "040000", "160000"]
+    type: Literal["blob", "tree", "commit"]
+    sha: str
+    size: int | None = None
+
+
+class _PlainTree(Struct):
+    sha: str
+    truncated: bool
+    tree: list[_PlainRow]
+
+
+_PLAIN: Final = Decoder(_PlainTree)
+_MODES: Final = {f"{mode:06o}": mode for mode in _TYPES}
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
@@ -71,6 +91,9 @@ def read_tree(body: bytes, what: str, max_entries: int) -> TreeAnswer:
     Raises:  BadResponseError (not JSON, wrong shapes), BrakeError (more than `max_entries`).
     Source:  GitHub REST docs, "Get a tree".
     """
+    plain = _read_plain(body, max_entries)
+    if plain is not None:
+        return plain
     rows: list[Row] = []
 
     def keep(value: dict[str, Any]) -> dict[str, Any] | Row:
@@ -95,6 +118,21 @@ def read_tree(body: bytes, what: str, max_entries: int) -> TreeAnswer:
         raise BadResponseError(f"{what} does not say whether it is whole (truncated: {truncated!r})")
     sha = answer.get("sha")
     return TreeAnswer(sha if isinstance(sha, str) and is_object_id(sha) else None, truncated, tuple(rows))
+
+
+def _read_plain(body: bytes, max_entries: int) -> TreeAnswer | None:
+    """The answer, when every word of it is as GitHub writes it; None for any other, which is read value by value to say what is wrong with it."""
+    try:
+        answer = _PLAIN.decode(body)
+    except (ValueError, RecursionError):
+        return None
+    rows = []
+    for row in answer.tree:
+        mode = _MODES[row.mode]
+        if _TYPES[mode] != row.type or not is_object_id(row.sha):
+            return None
+        rows.append(Row(row.path, TreeEntry(mode, row.sha, _size(row.size))))
+    return TreeAnswer(answer.sha, answer.truncated, tuple(rows)) if is_object_id(answer.sha) and len(rows) <= max_entries else None
 
 
 def parse_json(body: bytes, what: str, hook: Any = None) -> Any:
