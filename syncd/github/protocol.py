@@ -160,7 +160,7 @@ def date_of(headers: Mapping[str, str]) -> datetime | None:
 def expiry_of(headers: Mapping[str, str]) -> datetime | None:
     """When a token that somebody made will end, aware; None where GitHub does not say. Source: recorded answers, `2025-02-04 16:42:10 UTC`."""
     text = headers.get("github-authentication-token-expiration", "").strip()
-    for form in ("%Y-%m-%d %H:%M:%S UTC", "%Y-%m-%d %H:%M:%S %z"):
+    for form in ("%Y-%m-%d %H:%M:%S UTC", "%Y-%m-%d %H:%M:%S %z") if text else ():  # strptime's first call costs 8 ms
         try:
             found = datetime.strptime(text, form)
         except ValueError:
