@@ -33,8 +33,9 @@ def desired(job: Job, listing: Listing, resolve_owner: Owner) -> Snapshot:
     for rule in job.paths:
         uid, gid = resolve_owner(rule.owner or job.owner or "")
         root, dir_mode = posixpath.dirname(rule.to) or "/", rule.dir_mode if rule.dir_mode is not None else job.dir_mode
+        start = len(rule.source) + 1 if rule.source else 0
         for source, entry in _selected(job, rule, listing.entries):
-            path = f"{rule.to}/{_below(source, rule)}" if rule.directory else rule.to
+            path = f"{rule.to}/{source[start:]}" if rule.directory else rule.to
             new = Entry(
                 blob=entry.id,
                 mode=_mode(job, rule, entry),
@@ -52,14 +53,15 @@ def desired(job: Job, listing: Listing, resolve_owner: Owner) -> Snapshot:
                 raise MirrorError(f"{other.source} and {new.source} of {job.repo} both want {path}", path=path, hint="exclude one of them, or give it another to:")
     _refuse_twins(job, wanted)
     check_limits(job, wanted)
-    return dict(sorted(wanted.items()))
+    return {path: wanted[path] for path in sorted(wanted)}
 
 
 def _selected(job: Job, rule: PathRule, entries: Mapping[str, TreeEntry]) -> Iterator[tuple[str, TreeEntry]]:
     """The rule's (repository path, entry) pairs after include, exclude and the policies for links and submodules."""
-    chosen = chooser(rule)
+    chosen = chooser(rule) if rule.directory and (rule.include or rule.exclude) else None
+    start = len(rule.source) + 1 if rule.source else 0
     for source, entry in _listed(rule, entries):
-        if rule.directory and not chosen(_below(source, rule)):
+        if chosen is not None and not chosen(source[start:]):
             continue
         if entry.mode == SUBMODULE:
             if job.submodules is Submodules.REFUSE or not rule.directory:
@@ -83,10 +85,6 @@ def _listed(rule: PathRule, entries: Mapping[str, TreeEntry]) -> Iterator[tuple[
     for source, entry in entries.items():
         if source.startswith(prefix):
             yield source, entry
-
-
-def _below(source: str, rule: PathRule) -> str:
-    return source[len(rule.source) + 1 :] if rule.source else source
 
 
 def chooser(rule: PathRule) -> Callable[[str], bool]:
@@ -140,7 +138,7 @@ def _refuse_twins(job: Job, wanted: Mapping[str, Entry]) -> None:
 
 
 def _fold(path: str) -> str:
-    return unicodedata.normalize("NFC", path).casefold()
+    return path.casefold() if path.isascii() else unicodedata.normalize("NFC", path).casefold()
 
 
 def _twins(job: Job, one: str, other: str, path: str) -> UnsafePathError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterable, Mapping
 
 from syncd.engine.folders import NONE, Folders, folder_steps
@@ -96,9 +95,10 @@ def _drop(job: Job, path: str, had: Recorded | None, have: Local | None) -> Acti
 
 def _folders_of(paths: Iterable[str]) -> set[str]:
     found: set[str] = set()
-    for path in paths:
-        while (path := posixpath.dirname(path)) not in found and len(path) > 1:
+    for path in {path[: path.rfind("/")] for path in paths}:
+        while path and path not in found:
             found.add(path)
+            path = path[: path.rfind("/")]
     return found
 
 
