@@ -18,7 +18,7 @@ COUNTER_ENDS = 0x7FFFFFFF  # SQLite's user_version is a signed 32-bit number
 
 def seal(*texts: str, body: bytes = b"") -> str:
     """Eight bytes that change with any bit of the values. Raises TypeError for what is no text, or no bytes."""
-    whole = "\0".join([*texts, ""]).encode("utf-8", "surrogatepass")
+    whole = "\0".join((*texts, "")).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(whole + body + b"\0" if body else whole, digest_size=8).hexdigest()
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from msgspec import DecodeError, Raw, Struct, ValidationError, convert, to_builtins
+from msgspec import DecodeError, Struct, ValidationError, convert, to_builtins
 from msgspec.json import Decoder, Encoder
 from msgspec.structs import asdict
 
@@ -16,15 +16,6 @@ from syncd.engine.ports import Intent, JobState
 from syncd.models import Action, Entry, Local, Recorded, Standing, TreeEntry, Verb
 
 T = TypeVar("T")
-
-
-class _Upstream(Struct, array_like=True, forbid_unknown_fields=True):
-    """A row of the ledger with its entries as they are written, for who only copies them."""
-
-    entry: Raw
-    stat: Raw
-    standing: Standing
-    wanted: Raw
 
 
 class _Head(Struct, array_like=True, forbid_unknown_fields=True):
@@ -53,9 +44,8 @@ class _Step(Struct, array_like=True, forbid_unknown_fields=True):
 
 
 ENCODE = Encoder().encode
-RECORDED, UPSTREAM = Decoder(Recorded), Decoder(_Upstream)
-FILES, LISTING, INTENT = Decoder(dict[str, Entry]), Decoder(list[tuple[str, int, str, int | None]]), Decoder(tuple[_Head, tuple[_Step, ...]])
-NOTHING = Raw(b"null")
+RECORDED, FILES, LISTING = Decoder(Recorded), Decoder(dict[str, Entry]), Decoder(list[tuple[str, int, str, int | None]])
+INTENT = Decoder(tuple[_Head, tuple[_Step, ...]])
 
 
 def recorded_to_text(row: Recorded) -> str:
@@ -67,17 +57,18 @@ def recorded_from_text(text: str) -> Recorded:
     return RECORDED.decode(text)
 
 
-def upstream_of(text: str) -> Raw | None:
-    """What upstream has for the row, as it is written there; None for a path that is no part of the set. Thousands are read at once."""
-    row = UPSTREAM.decode(text)
-    if row.standing is Standing.DROPPED:
-        return None
-    return row.entry if row.wanted == NOTHING else row.wanted
+def ledger(texts: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Recorded]]:
+    """The rows by path, without those that a version wrote which meant something else by them."""
+    for path, text in texts:
+        try:
+            yield path, RECORDED.decode(text)
+        except ValueError:
+            continue
 
 
-def files_to_bytes(files: Mapping[str, Raw]) -> bytes:
-    """A set from what `upstream_of` gave of its rows."""
-    return zlib.compress(ENCODE(files), 1)
+def set_to_bytes(texts: Iterable[tuple[str, str]]) -> bytes:
+    """The set that the ledger's rows are: what upstream has for each, but for what `prune: off` left."""
+    return zlib.compress(ENCODE({path: row.upstream for path, row in ledger(texts) if row.standing is not Standing.DROPPED}), 1)
 
 
 def files_from_bytes(body: bytes) -> dict[str, Entry]:

@@ -10,7 +10,6 @@ import os
 import pwd
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
@@ -25,7 +24,7 @@ from syncd.objects import is_object_id
 from syncd.store import outbox, rows, runs
 from syncd.store.accepted import AcceptedHeads
 from syncd.store.database import Database
-from syncd.store.schema import is_whole, seal
+from syncd.store.schema import is_whole, seal, whole_rows
 from syncd.store.sql import in_parts, marks, put
 
 T = TypeVar("T")
@@ -178,7 +177,7 @@ class SqliteStore:
 
     def recorded(self, job: str) -> dict[str, Recorded]:
         found = self._database.read(lambda connection: connection.execute("SELECT path, row, seal FROM file WHERE job = ?", (job,)).fetchall())
-        return {path: recorded for path, row, mark in found if (recorded := _recorded(job, path, row, mark)) is not None}
+        return dict(rows.ledger(whole_rows(job, found)))
 
     def owners(self, paths: Iterable[str]) -> dict[str, str]:
         wanted = list(paths)
@@ -187,7 +186,7 @@ class SqliteStore:
             found: dict[str, str] = {}
             for part in in_parts(wanted):
                 chosen = connection.execute(f"SELECT path, job, row, seal FROM file WHERE path IN ({marks(part)})", part).fetchall()
-                found.update((path, job) for path, job, row, mark in chosen if _recorded(job, path, row, mark) is not None)
+                found.update((path, job) for path, job, row, mark in chosen if any(rows.ledger(whole_rows(job, [(path, row, mark)]))))
             return found
 
         return self._database.read(query) if wanted else {}
@@ -245,12 +244,8 @@ class SqliteStore:
         self._database.write(work)
 
     def _keep_set(self, connection: Connection, job: str, result: Result) -> None:
-        files = {}
-        for path, row, mark in connection.execute("SELECT path, row, seal FROM file WHERE job = ?", (job,)).fetchall():
-            with suppress(ValueError, TypeError):
-                if is_whole(mark, job, path, row) and (upstream := rows.upstream_of(row)) is not None:
-                    files[path] = upstream
-        body = rows.files_to_bytes(files)
+        found = connection.execute("SELECT path, row, seal FROM file WHERE job = ?", (job,)).fetchall()
+        body = rows.set_to_bytes(whole_rows(job, found))
         commit, at = result.report.commit or "", (result.state.last_run_at or datetime.now().astimezone()).isoformat()
         values = (job, commit, result.state.applied_digest or "", at, 0, body, seal(job, commit, body=body))
         newest = connection.execute('SELECT id, "commit" FROM applied_set WHERE job = ? ORDER BY id DESC LIMIT 1', (job,)).fetchone()
@@ -360,14 +355,6 @@ def _read_state(job: str, text: Any, mark: Any) -> JobState:
     except (ValueError, TypeError):
         pass
     return JobState(settled=False)
-
-
-def _recorded(job: str, path: Any, row: Any, mark: Any) -> Recorded | None:
-    """The ledger's row, or None for one that the disk has damaged, or that a version wrote which meant something else by it."""
-    try:
-        return rows.recorded_from_text(row) if is_whole(mark, job, path, row) else None
-    except (ValueError, TypeError):
-        return None
 
 
 def _head_values(scope: str, repo: str, ref: str | None, commit: Any, etag: Any, form: Any) -> tuple[Any, ...]:

@@ -125,7 +125,7 @@ def test_a_set_of_an_earlier_version_is_read() -> None:
 
 def test_a_set_is_what_upstream_has_for_the_rows_of_any_version() -> None:
     texts = {f"/srv/{index}": text for index, (text, _) in enumerate(WRITTEN_BEFORE)} | {f"/srv/now/{index}": rows.recorded_to_text(row) for index, (_, row) in enumerate(WRITTEN_BEFORE)}
-    body = rows.files_to_bytes({path: upstream for path, text in texts.items() if (upstream := rows.upstream_of(text)) is not None})
+    body = rows.set_to_bytes([*texts.items(), ("/srv/damaged", DAMAGED[-1]), ("/srv/later", DAMAGED[9])])
     expected = {path: row.upstream for path, text in texts.items() if (row := rows.recorded_from_text(text)).standing is not Standing.DROPPED}
     assert rows.files_from_bytes(body) == expected and len(expected) == 2 * (len(WRITTEN_BEFORE) - 1)
     assert json.loads(zlib.decompress(body))["/srv/1"] == json.loads(ENTRY_TEXT)  # which is how earlier versions read it
