@@ -26,7 +26,7 @@ _TYPES: Final = {FILE: "blob", EXECUTABLE: "blob", 0o100664: "blob", LINK: "blob
 _GUESSES: Final = 40_000  # entries hashed at most while guessing modes: about 30 ms, less than the request it saves
 
 
-class Row(Struct, frozen=True):
+class Row(Struct, frozen=True, gc=False):
     """One line of a Git Trees answer; `path` is relative to the tree that was asked for."""
 
     path: str
@@ -63,7 +63,7 @@ class ContentsAnswer(Struct, frozen=True):
     rows: tuple[tuple[str, str, str, int | None], ...] = ()
 
 
-class _PlainRow(Struct, gc=False):
+class _PlainRow(Struct, forbid_unknown_fields=True, gc=False):
     """A line as GitHub writes it."""
 
     path: str
@@ -71,12 +71,14 @@ class _PlainRow(Struct, gc=False):
     type: Literal["blob", "tree", "commit"]
     sha: str
     size: int | None = None
+    url: str = ""
 
 
-class _PlainTree(Struct):
+class _PlainTree(Struct, forbid_unknown_fields=True):
     sha: str
-    truncated: bool
     tree: list[_PlainRow]
+    truncated: bool
+    url: str = ""
 
 
 _PLAIN: Final = Decoder(_PlainTree)
@@ -126,13 +128,15 @@ def _read_plain(body: bytes, max_entries: int) -> TreeAnswer | None:
         answer = _PLAIN.decode(body)
     except (ValueError, RecursionError):
         return None
+    if len(answer.tree) > max_entries or body.count(b'"mode"') != len(answer.tree):  # the second: rows that another `tree` of the answer hides
+        return None
     rows = []
     for row in answer.tree:
         mode = _MODES[row.mode]
         if _TYPES[mode] != row.type or not is_object_id(row.sha):
             return None
         rows.append(Row(row.path, TreeEntry(mode, row.sha, _size(row.size))))
-    return TreeAnswer(answer.sha, answer.truncated, tuple(rows)) if is_object_id(answer.sha) and len(rows) <= max_entries else None
+    return TreeAnswer(answer.sha, answer.truncated, tuple(rows)) if is_object_id(answer.sha) else None
 
 
 def parse_json(body: bytes, what: str, hook: Any = None) -> Any:

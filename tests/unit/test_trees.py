@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import tracemalloc
 from contextlib import suppress
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from syncd.errors import BadResponseError, BrakeError, SyncdError, UnsafePathError
+from syncd.github import trees
 from syncd.github.trees import (
     ContentsAnswer,
     covered,
@@ -29,6 +31,7 @@ from syncd.github.trees import (
 )
 from syncd.objects import LINK, SUBMODULE, TREE, is_object_id
 from syncd.simulator.repository import File, Link, Repository, Submodule
+from tests.fuzz.harness import mutated
 
 ENOUGH = 1_000_000
 names = st.text(st.characters(exclude_categories=["C"], exclude_characters="/"), min_size=1, max_size=8).filter(
@@ -346,3 +349,45 @@ def test_a_shallow_key_is_no_trees_id() -> None:
 def test_covered_means_a_proper_ancestor_is_listed() -> None:
     assert covered("a/b", {"a"}) and covered("a", {""}) and covered("a/b/c", {"a"})
     assert not covered("a", {"a"}) and not covered("ab", {"a"}) and not covered("", {""})
+
+
+ID = "ab" * 20
+LINES = [
+    {"path": "a", "mode": "100644", "type": "blob", "sha": ID, "size": 3, "url": "u"}, {"path": "d", "mode": "040000", "type": "tree", "sha": ID, "url": "u"},
+    {"path": "ü/é", "mode": "100755", "type": "blob", "sha": ID, "size": 0, "url": "u"}, {"path": "l", "mode": "120000", "type": "blob", "sha": ID, "size": 1, "url": "u"},
+    {"path": "s", "mode": "160000", "type": "commit", "sha": ID, "url": "u"},
+]  # fmt: skip
+ANSWERS = [json.dumps({"sha": ID, "url": "u", "tree": lines, "truncated": bool(lines)}, ensure_ascii=bool(lines)).encode() for lines in ([], LINES[:1], LINES, LINES * 4)]
+ODD: list[Any] = [None, True, 0, -1, 1.5, 2**70, "", "x", "blob", "tree", "40000", "100664", "0100644", [], {}, {"path": "a", "mode": "100644"}, [LINES[0]], "\udcff", "a\0b", ID.upper()]
+
+
+def odd_answers(count: int) -> list[bytes]:
+    """Answers with one or two values that are another, missing or new."""
+    rng, made = random.Random(1), []
+    for _ in range(count):
+        answer = json.loads(ANSWERS[2])
+        for place in rng.sample([answer, *answer["tree"]], rng.choice([1, 1, 2])):
+            key = rng.choice([*place, "new"])
+            if rng.random() < 0.2:
+                place.pop(key, None)
+            else:
+                place[key] = rng.choice(ODD)
+        made.append(json.dumps(answer, ensure_ascii=rng.random() < 0.5).encode("utf-8", "surrogatepass"))
+    return made
+
+
+def test_an_answer_is_judged_the_same_at_once_and_value_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    def judged(body: bytes) -> tuple[Any, ...]:
+        try:
+            return ("is", read_tree(body, "x", 15))
+        except SyncdError as error:
+            return type(error), str(error)
+
+    hidden = [ANSWERS[2].replace(b'"truncated"', b'"tree": [], "truncated"'), ANSWERS[1].replace(b'"tree"', b'"tree": [], "trees"')]
+    bodies = [*mutated(ANSWERS, 4000), *odd_answers(4000), *hidden]
+    at_once = [judged(body) for body in bodies]
+    assert all(trees._read_plain(body, 100) is not None for body in ANSWERS)  # as GitHub writes them
+    monkeypatch.setattr(trees, "_read_plain", lambda body, max_entries: None)
+    for body, found in zip(bodies, at_once, strict=True):
+        assert found == judged(body), body
+    assert {one[0] for one in at_once} == {"is", BadResponseError, BrakeError}
