@@ -112,7 +112,7 @@ class Source(Protocol):
 # --- the local side ---------------------------------------------------------------------------------------------------
 
 
-class Target(Struct, frozen=True):
+class Target(Struct, frozen=True, gc=False):
     """A destination to look at: where links stop being followed, and what the ledger says (None: nothing).
 
     With `is_folder` only a folder of the file system above it is anything at all: a mount, a link or a file there is not the one that

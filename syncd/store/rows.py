@@ -45,7 +45,6 @@ class _Step(Struct, array_like=True, forbid_unknown_fields=True):
 
 ENCODE = Encoder().encode
 RECORDED, FILES, LISTING = Decoder(Recorded), Decoder(dict[str, Entry]), Decoder(list[tuple[str, int, str, int | None]])
-INTENT = Decoder(tuple[_Head, tuple[_Step, ...]])
 
 
 def recorded_to_text(row: Recorded) -> str:
@@ -129,7 +128,7 @@ def intent_to_text(intent: Intent) -> str:
 
 
 def intent_from_text(text: str) -> Intent:
-    head, steps = _read(INTENT, text)
+    head, steps = _read(Decoder(tuple[_Head, tuple[_Step, ...]]), text)  # made here: a run seldom finds one
     actions = (Action(step.verb, step.path, step.want, recorded_from_text(step.had) if step.had else None, step.expect, step.reason, takes_over=step.takes_over) for step in steps)
     return Intent(head.id, head.job, head.commit, head.digest, tuple(actions), head.folders, head.owes_hook, datetime.fromisoformat(head.started_at), head.owed_before)
 
