@@ -127,8 +127,10 @@ class Workshop:
         """
         try:
             if self.blobs.stale() or (self.blobs.added and self.blobs.stale(seconds=AN_HOUR)):
-                self.blobs.sweep(self.store.blobs_in_use)
-                self.mirror.trash.prune(self.clock.now())
+                try:
+                    self.blobs.sweep(self.store.blobs_in_use)
+                finally:
+                    self.mirror.trash.prune(self.clock.now())
         except (SyncdError, OSError) as error:
             logging.getLogger("syncd").warning("can't tidy up in %s: %s", self.config.state, error)
 

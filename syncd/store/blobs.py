@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager, suppress
 from io import BytesIO, FileIO
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO, Protocol
 
 from syncd.engine.ports import Keeper
 from syncd.errors import BadResponseError, StoreError
 from syncd.objects import blob_hasher, blob_id, size_of
-from syncd.store.packs import Pack, Packs
+from syncd.store.packs import Pack, Packs, nofollow
 
 CHUNK = 1 << 20
 STALE_SECONDS = 24 * 3600.0
@@ -37,6 +38,7 @@ class BlobCache:
         self.directory = directory
         self.added = 0  # how many came in since the last sweep of ours
         self._packs = Packs(f"{directory}/packs")
+        self._users, self._guard = 0, Lock()
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -48,12 +50,19 @@ class BlobCache:
             yield
             return
         descriptor = self._lock(fcntl.LOCK_SH)
+        self._count(1)
         try:
-            self._packs.forget()  # what others brought or took away since
             yield
         finally:
+            self._count(-1)
             _let_go(descriptor)
-            self._packs.forget()  # thousands of names that a daemon at rest has no use for
+
+    def _count(self, more: int) -> None:
+        """When the first comes, others may have brought and taken away; when the last leaves, nobody needs thousands of names any more."""
+        with self._guard:
+            if self._users == 0 or self._users + more == 0:
+                self._packs.forget()
+            self._users += more
 
     def has(self, blob: str) -> bool:
         return self._packs.has(blob) or os.path.lexists(self._file(blob))
@@ -70,18 +79,22 @@ class BlobCache:
 
     def open(self, blob: str) -> BinaryIO:
         """The content, verified whole before the first byte is given. Raises KeyError; a damaged file is gone then."""
-        content = self.unproven(blob)
-        try:
-            hasher = blob_hasher(size_of(content))
-            while chunk := content.read(CHUNK):
-                hasher.update(chunk)
-            if hasher.hexdigest() == blob:
-                content.seek(0)
-                return content
-        except OSError:
-            pass  # a disk that can't give it back has lost it
-        content.close()
-        self.drop(blob)
+        for _ in range(2):  # one that is damaged in a pack may be whole in a file of its own
+            content = self.unproven(blob)
+            try:
+                hasher = blob_hasher(size_of(content))
+                while chunk := content.read(CHUNK):
+                    hasher.update(chunk)
+                if hasher.hexdigest() == blob:
+                    content.seek(0)
+                    return content
+            except OSError:
+                pass  # a disk that can't give it back has lost it
+            content.close()
+            if isinstance(content, BytesIO):
+                self._packs.drop(blob)
+            else:
+                self._unlink(blob)
         raise KeyError(blob)
 
     def unproven(self, blob: str) -> BinaryIO:
@@ -90,7 +103,7 @@ class BlobCache:
         if packed is not None:
             return BytesIO(packed)
         try:
-            content = os.fdopen(_nofollow(self._file(blob), os.O_RDONLY), "rb")
+            content = os.fdopen(nofollow(self._file(blob), os.O_RDONLY), "rb")
         except OSError as error:
             raise KeyError(blob) from error
         with suppress(OSError):
@@ -100,10 +113,12 @@ class BlobCache:
 
     def drop(self, blob: str) -> None:
         """It is fetched anew by whoever wants it next."""
+        self._unlink(blob)
+        self._packs.drop(blob)
+
+    def _unlink(self, blob: str) -> None:
         with suppress(OSError):
             os.unlink(self._file(blob))
-        with suppress(OSError):
-            self._packs.drop(blob)
 
     @contextmanager
     def packing(self) -> Iterator[Keeper]:
@@ -118,7 +133,7 @@ class BlobCache:
         try:
             pack.close()
         except OSError as error:
-            raise self._cant_keep(error) from error
+            raise self.cant_keep(error) from error
 
     def add(self, blob: str, chunks: Iterable[bytes], size: int | None) -> int:
         if size is None:
@@ -162,10 +177,10 @@ class BlobCache:
             with suppress(OSError):
                 os.unlink(temporary)
             if isinstance(error, _DiskError) or (isinstance(error, OSError) and error.filename is not None):
-                raise self._cant_keep(error) from error
+                raise self.cant_keep(error) from error
             raise
 
-    def _cant_keep(self, error: Exception) -> StoreError:
+    def cant_keep(self, error: Exception) -> StoreError:
         return StoreError(f"can't keep a download in {self.directory}: {error}", hint="free some space on the disk of the state folder; the next run goes on by itself")
 
     def _write(self, temporary: str, chunks: Iterable[bytes], size: int, *hashers: _Hasher) -> int:
@@ -221,11 +236,16 @@ class BlobCache:
                 if (alone and file.name.startswith(TEMPORARY)) or (old and file.parent.name + file.name not in in_use):
                     file.unlink()
                     freed += found.st_size
-        freed += self._packs.evict(in_use, now - STALE_SECONDS, now + STALE_SECONDS, alone)
-        with open(self._mark, "wb", opener=_private):
+        try:
+            freed += self._packs.evict(in_use, now - STALE_SECONDS, now + STALE_SECONDS, alone)
+        finally:
+            self._swept(now)
+        return freed
+
+    def _swept(self, now: float) -> None:
+        with open(self._mark, "wb", opener=nofollow):
             os.utime(self._mark, (now, now))
         self.added = 0
-        return freed
 
     @property
     def _mark(self) -> Path:
@@ -300,7 +320,7 @@ class _Packing:
         try:
             self._pack.append(bytes.fromhex(blob), content)
         except OSError as error:
-            raise self._cache._cant_keep(error) from error
+            raise self._cache.cant_keep(error) from error
         self._cache.added += 1
         return size
 
@@ -340,7 +360,7 @@ def _let_go(descriptor: int) -> None:
 def _new_file(path: str) -> Iterator[FileIO]:
     """A file of our own, closed afterwards. Raises _DiskError when it can't be made, or when closing it fails and nothing else went wrong before."""
     try:
-        file = FileIO(path, "xb", opener=_private)
+        file = FileIO(path, "xb", opener=nofollow)
     except OSError as error:
         raise _DiskError(error.strerror or str(error)) from error
     try:
@@ -362,11 +382,3 @@ def _stands(folder: Path) -> bool:
         return False
     except OSError as error:
         raise StoreError(f"can't look at {folder}: {error.strerror}", hint="check the disk of the state folder") from error
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-
-
-def _nofollow(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)

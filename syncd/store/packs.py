@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 import secrets
 import struct
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from contextlib import closing, suppress
 from threading import Lock
 
 from syncd.objects import blob_id, is_object_id
 
-PACK_BYTES = 64 << 20  # past this the next pack is begun: one that is thinned out is copied, and not much at once
+PACK_BYTES = 16 << 20  # past this the next pack is begun: what is in use of one keeps the rest of it, and is copied at once
 RECORD = struct.Struct(">20sQI")
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 DROPPED = bytes(20)  # in the place of an id: the content is not here any more
 Record = tuple[str, int, int]  # name of the pack, offset and size in bytes
 
@@ -36,33 +37,35 @@ class Packs:
             self._known = None
 
     def has(self, blob: str) -> bool:
-        return self._find(blob) is not None
+        record = self._find(blob)
+        if record is not None and not os.path.lexists(self._pack(record)):
+            self.forget()  # others have removed its pack, and maybe copied what they use
+            record = self._find(blob)
+        return record is not None
 
     def read(self, blob: str, since: float) -> bytes | None:
         """What the disk has of it, unproven; None when it is not here. A pack that nobody used since then (Unix seconds) is in use again."""
-        while (record := self._find(blob)) is not None:
+        for _ in range(2):
+            record = self._find(blob)
+            if record is None:
+                return None
             try:
                 return self._content(record, since)
             except FileNotFoundError:
-                self.forget()  # others have removed its pack, and maybe copied what they use
+                self.forget()
             except OSError:
-                self._unlearn(blob)
-                break
+                self._unlearn(blob, record)
         return None
 
     def drop(self, blob: str) -> None:
-        """No pack has the content any more. Raises OSError when the disk keeps it from that."""
+        """No pack has the content any more. Where the disk does not take that, it is found again later, proven again, and passed over."""
         if not is_object_id(blob):
             return
-        self._unlearn(blob)
-        for name in self._stems():
-            try:
+        with self._guard:
+            self._look().pop(bytes.fromhex(blob), None)
+        for name in self._files():
+            with suppress(OSError):
                 self._strike_out(name, bytes.fromhex(blob))
-            except FileNotFoundError:
-                continue
-            except OSError:  # a disk that is full may not take even this, and takes a removal
-                self._remove(name)
-                self.forget()
 
     def begin(self) -> Pack:
         """A pack of our own, to be filled and closed. Its files are made with the first content."""
@@ -76,23 +79,35 @@ class Packs:
     def evict(self, in_use: Set[str], before: float, after: float, alone: bool) -> int:
         """Packs last used before `before` (or after `after`, by a clock that was put back since) hold nothing that is not in use; the bytes freed.
 
-        What is in use of one that has mostly become useless is copied, and only when nobody else uses the cache.
+        What is in use of one that has mostly become useless is copied, and only when nobody else uses the cache. Raises OSError for the first
+        that the disk did not give or take, when all others are done: that one stays as it is.
         """
-        used = {bytes.fromhex(blob) for blob in in_use}
+        left = {bytes.fromhex(blob) for blob in in_use}
         freed = 0
-        thin: list[str] = []
-        for name, stems in self._stems().items():
-            with suppress(FileNotFoundError):
-                found = os.stat(f"{self.folder}/{name}.{stems[-1]}")  # the pack itself, where both stand
+        thin: dict[str, set[bytes]] = {}
+        failure: OSError | None = None
+        for name, kinds in self._files().items():
+            try:
+                found = os.stat(f"{self.folder}/{name}.{kinds[-1]}")  # the pack itself, where both stand
                 if before <= found.st_mtime and not (alone and found.st_mtime > after):
                     continue
-                live = [size for identity, _, size in self._records(name) if identity in used] if len(stems) == 2 else []
-                if not live and (alone or len(stems) == 2):
+                live = {identity: size for identity, _, size in self._records(name) if identity in left} if len(kinds) == 2 else {}
+                if not live and (alone or len(kinds) == 2):
                     freed += self._remove(name)
-                elif alone and 2 * sum(live) < found.st_size:
-                    thin.append(name)
-        freed += self._copy(thin, used)
+                elif alone and 2 * sum(live.values()) < found.st_size:
+                    thin[name] = set(live)
+                left -= live.keys()  # what others brought at the same time is in more than one, and one is enough
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                failure = failure or error
+        try:
+            freed += self._copy(thin)
+        except OSError as error:
+            failure = failure or error
         self.forget()
+        if failure is not None:
+            raise failure
         return freed
 
     # --- inside -------------------------------------------------------------------------------------------------------
@@ -103,9 +118,11 @@ class Packs:
         with self._guard:
             return self._look().get(bytes.fromhex(blob))
 
-    def _unlearn(self, blob: str) -> None:
+    def _unlearn(self, blob: str, record: Record) -> None:
         with self._guard:
-            self._look().pop(bytes.fromhex(blob), None)
+            known = self._look()
+            if known.get(bytes.fromhex(blob)) == record:  # and not what another thread has brought since
+                del known[bytes.fromhex(blob)]
 
     def _note(self, identity: bytes, record: Record) -> None:
         with self._guard:
@@ -115,47 +132,55 @@ class Packs:
         """What is known, read from the folder where nothing is. For who holds the guard."""
         if self._known is None:
             self._known = {}
-            for name in (name for name, stems in self._stems().items() if len(stems) == 2):
+            for name in (name for name, kinds in self._files().items() if len(kinds) == 2):
                 with suppress(OSError):  # a pack that can't be read has nothing to give
                     self._known.update((identity, (name, offset, size)) for identity, offset, size in self._records(name))
         return self._known
 
-    def _stems(self) -> dict[str, list[str]]:
+    def _files(self) -> dict[str, list[str]]:
         """Name -> which of its two files stand, "index" before "pack"."""
-        stems: dict[str, list[str]] = {}
+        found: dict[str, list[str]] = {}
         with suppress(OSError):  # no folder, no packs
             for file in sorted(os.listdir(self.folder)):
                 name, _, kind = file.partition(".")
                 if kind in ("index", "pack"):
-                    stems.setdefault(name, []).append(kind)
-        return stems
+                    found.setdefault(name, []).append(kind)
+        return found
+
+    def _pack(self, record: Record) -> str:
+        return f"{self.folder}/{record[0]}.pack"
 
     def _records(self, name: str) -> Iterator[tuple[bytes, int, int]]:
-        with open(f"{self.folder}/{name}.index", "rb", opener=_nofollow) as file:
+        with open(f"{self.folder}/{name}.index", "rb", opener=nofollow) as file:
             body = file.read()
         whole = len(body) - len(body) % RECORD.size  # of the last one a part may be missing
         return (record for record in RECORD.iter_unpack(body[:whole]) if record[0] != DROPPED)
 
     def _content(self, record: Record, since: float) -> bytes:
-        name, offset, size = record
-        descriptor = _nofollow(f"{self.folder}/{name}.pack", os.O_RDONLY)
+        """What the disk has there; nothing where it can't give it back: that is no content's, and is struck out. Raises OSError where it can't be opened."""
+        _, offset, size = record
+        descriptor = nofollow(self._pack(record), os.O_RDONLY)
         try:
             found = os.fstat(descriptor)
             if found.st_mtime < since:
                 with suppress(OSError):
                     os.utime(descriptor)
             return os.pread(descriptor, min(size, PACK_BYTES), offset) if offset < found.st_size else b""
+        except OSError:
+            return b""
         finally:
             os.close(descriptor)
 
     def _strike_out(self, name: str, identity: bytes) -> None:
-        """No record of the index names it: written over in place, which needs no room."""
-        descriptor = _nofollow(f"{self.folder}/{name}.index", os.O_RDWR)
+        """No record of the index names it: written over in place, which needs no room. Raises OSError."""
+        descriptor = nofollow(f"{self.folder}/{name}.index", os.O_RDWR)
         try:
             body = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-            for place in range(0, len(body) - RECORD.size + 1, RECORD.size):
-                if body[place : place + len(identity)] == identity:
+            place = body.find(identity)
+            while place >= 0:
+                if place % RECORD.size == 0:
                     os.pwrite(descriptor, DROPPED, place)
+                place = body.find(identity, place + 1)
         finally:
             os.close(descriptor)
 
@@ -169,31 +194,52 @@ class Packs:
                 os.unlink(path)
         return freed
 
-    def _copy(self, names: list[str], used: Set[bytes]) -> int:
-        """What is in use of these packs is in a new one, proven on the way, and they are gone; the bytes freed."""
-        freed = 0
-        with closing(self.begin()) as into:
-            for name in names:
-                for identity, offset, size in self._records(name):
-                    if identity in used:
-                        content = self._content((name, offset, size), 0.0)
-                        if blob_id(content) == identity.hex():
-                            into.append(identity, content)
-                freed += self._remove(name)
-        return freed - into.written
+    def _copy(self, thin: Mapping[str, set[bytes]]) -> int:
+        """These contents of these packs are in a new one, proven on the way and on disk, and the packs are gone; the bytes freed.
+
+        On disk, as nothing else of the cache: a power cut may take what just came, but not, with the removal alone, what had long been there.
+        """
+        into = Pack(self, durable=True)
+        try:
+            with closing(into):
+                for name, wanted in thin.items():
+                    for identity, offset, size in self._records(name):
+                        if identity in wanted:
+                            content = self._content((name, offset, size), 0.0)
+                            if blob_id(content) == identity.hex():
+                                into.append(identity, content)
+                                wanted.discard(identity)
+            if into.names:
+                self._sync_names()
+        except OSError:
+            for name in into.names:
+                self._remove(name)
+            raise
+        return sum(self._remove(name) for name in thin) - into.written
+
+    def _sync_names(self) -> None:
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 class Pack:
     """One writer's pack, or the next when it is full. Of one thread."""
 
-    def __init__(self, packs: Packs) -> None:
-        self._packs = packs
+    def __init__(self, packs: Packs, durable: bool = False) -> None:
+        self._packs, self._durable = packs, durable
         self._files: tuple[int, int] | None = None
         self._name, self._offset, self._count = "", 0, 0
         self.written = 0  # bytes, over all
+        self.names: list[str] = []
 
     def append(self, identity: bytes, content: bytes) -> None:
         """The content is here, for every reader. Raises OSError; then it is not."""
+        if self._files is not None and not os.fstat(self._files[0]).st_nlink:  # removed under us, and what we had put there with it
+            self._packs.forget()
+            self.close()
         if self._files is None or self._offset + len(content) > PACK_BYTES:
             self.close()
             self._files = self._make()
@@ -211,19 +257,26 @@ class Pack:
         files, self._files = self._files, None
         if files is not None:
             try:
-                os.close(files[0])
+                for descriptor in files if self._durable else ():
+                    os.fsync(descriptor)
             finally:
-                os.close(files[1])
+                try:
+                    os.close(files[0])
+                finally:
+                    os.close(files[1])
 
     def _make(self) -> tuple[int, int]:
         self._name, self._offset, self._count = secrets.token_hex(8), 0, 0
         for private in (os.path.dirname(self._packs.folder), self._packs.folder):  # makedirs gives its mode to the last folder alone
             os.makedirs(private, mode=0o700, exist_ok=True)
-        pack = _new(f"{self._packs.folder}/{self._name}.pack")
+        self.names.append(self._name)
+        path = f"{self._packs.folder}/{self._name}"
+        pack = nofollow(f"{path}.pack", NEW)
         try:
-            return pack, _new(f"{self._packs.folder}/{self._name}.index")
+            return pack, nofollow(f"{path}.index", NEW)
         except BaseException:
             os.close(pack)
+            os.unlink(f"{path}.pack")
             raise
 
 
@@ -234,9 +287,6 @@ def _write(descriptor: int, content: bytes, offset: int) -> None:
         view, offset = view[count:], offset + count
 
 
-def _new(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-
-
-def _nofollow(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+def nofollow(path: str, flags: int) -> int:
+    """Opens a file of the cache, never through a link; a new one is private."""
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -10,8 +10,9 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -216,15 +217,84 @@ def test_what_is_dropped_is_gone_for_everybody_from_whatever_holds_it(cache: Blo
     assert not cache.has(one) and not again(cache).has(one)
 
 
-def test_where_it_cannot_be_struck_out_the_pack_is_removed(cache: BlobCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def failing(code: int) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+def spoil(cache: BlobCache, place: int = 0) -> None:
+    """A bit of the first content of every pack is another."""
+    for file in files(cache, "pack"):
+        body = bytearray(file.read_bytes())
+        body[place] ^= 1
+        file.write_bytes(body)
+
+
+def test_where_it_cannot_be_struck_out_what_is_brought_anew_serves_instead(cache: BlobCache, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = pack(cache, [b"one\n", b"two\n"])
+    spoil(cache)
+    monkeypatch.setattr(packs.os, "pwrite", failing(errno.ENOSPC))
+    for _ in range(2):
+        with cache.used():
+            assert content_of(cache, one) in (None, b"one\n")
+            if not cache.has(one):
+                cache.add(one, [b"one\n"], 4)
+            assert content_of(cache, one) == b"one\n" and content_of(cache, two) == b"two\n"
 
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(packs.os, "pwrite", full)
-    cache.drop(one)
-    assert not again(cache).has(one) and not again(cache).has(two) and not cache.has(two) and not files(cache)
+def test_an_index_that_can_not_be_opened_costs_no_other_content(cache: BlobCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = pack(cache, [b"one\n", b"two\n"])
+    with monkeypatch.context() as patch:
+        patch.setattr(packs, "nofollow", failing(errno.ENFILE))
+        cache.drop(one)
+    assert content_of(again(cache), two) == b"two\n"
+
+
+def test_what_the_disk_does_not_give_back_is_damaged_once(cache: BlobCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = pack(cache, [b"one\n", b"two\n"])
+    real = os.pread
+
+    def pread(descriptor: int, size: int, offset: int) -> bytes:
+        if (size, offset) == (4, 0):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(descriptor, size, offset)
+
+    monkeypatch.setattr(packs.os, "pread", pread)
+    assert cache.verify() == (2, [one])
+    assert cache.verify() == (1, []) and not again(cache).has(one) and content_of(cache, two) == b"two\n"
+
+
+def test_what_is_damaged_in_a_pack_and_whole_in_its_own_file_is_whole(cache: BlobCache) -> None:
+    (one,) = pack(cache, [b"one\n"])
+    cache.add(one, [b"one\n"], 4)
+    spoil(cache)
+    assert content_of(again(cache), one) == b"one\n" and content_of(again(cache), one) == b"one\n"
+
+
+def test_a_cache_that_is_removed_while_a_pack_is_filled_is_missed_at_once_and_begun_anew(cache: BlobCache) -> None:
+    with cache.used(), cache.packing() as into:
+        for count, content in enumerate(SOME):
+            if count == 3:
+                shutil.rmtree(cache.directory)
+                assert not any(into.has(blob_id(gone)) for gone in SOME)
+            into.add(blob_id(content), [content], len(content))
+        assert [content_of(cache, blob_id(content)) for content in SOME] == [None, None, None, *SOME[3:]]
+    assert again(cache).verify() == (2, [])
+
+
+def test_jobs_that_come_and_go_beside_it_make_nobody_read_every_index_again(cache: BlobCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    (one,) = pack(cache, [b"one\n"])
+    looks, real = list[str](), packs.Packs._records
+    monkeypatch.setattr(packs.Packs, "_records", lambda self, name: looks.append(name) or real(self, name))
+    with cache.used():
+        for _ in range(5):
+            with cache.used():
+                assert cache.has(one)
+        assert len(looks) == 1
+    with cache.used():
+        assert cache.has(one) and len(looks) == 2
 
 
 @pytest.mark.parametrize("kind", ["content", "record"])
@@ -280,6 +350,7 @@ def test_whatever_our_disk_refuses_is_the_stores_trouble(cache: BlobCache, monke
     for descriptor in opened:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(descriptor)
+    assert not files(cache) or what == "closing", "neither half"
     pack(cache, [b"one\n"])
     assert content_of(again(cache), blob_id(b"one\n")) == b"one\n"
 
@@ -319,6 +390,65 @@ def test_what_was_damaged_is_not_copied(cache: BlobCache) -> None:
     grow_old(cache)
     cache.sweep(lambda: {blobs[1], blobs[4]})
     assert again(cache).verify() == (1, []) and content_of(cache, blobs[4]) == b"five\n" and not cache.has(blobs[1])
+
+
+def test_what_is_copied_is_on_disk_before_the_original_goes(cache: BlobCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    blobs = pack(cache, SOME)
+    grow_old(cache)
+    done, fsync, unlink = list[str](), os.fsync, os.unlink
+
+    def syncing(descriptor: int) -> None:
+        done.append("synced " + Path(os.readlink(f"/proc/self/fd/{descriptor}")).suffix)
+        fsync(descriptor)
+
+    def removing(path: str) -> None:
+        done.append("removed " + Path(path).suffix)
+        unlink(path)
+
+    monkeypatch.setattr(packs.os, "fsync", syncing)
+    monkeypatch.setattr(packs.os, "unlink", removing)
+    cache.sweep(lambda: {blobs[1]})
+    assert done == ["synced .pack", "synced .index", "synced ", "removed .index", "removed .pack"]
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fsync"])
+def test_where_the_disk_does_not_take_the_copy_all_is_as_before_and_it_is_tried_again_a_day_later(cache: BlobCache, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    blobs = pack(cache, SOME)
+    pack(cache, [b"useless\n"])
+    grow_old(cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(packs.os, call, failing(errno.ENOSPC))
+        with pytest.raises(OSError, match="No space left"):
+            cache.sweep(lambda: {blobs[1]})
+    assert len(files(cache)) == 2, "no half of a copy, and the useless one is gone"
+    assert not cache.stale() and cache.stale(time.time() + DAY), "a disk that refuses is not asked at every turn"
+    assert again(cache).verify() == (len(SOME), [])
+
+
+def test_a_pack_that_can_not_be_looked_at_keeps_no_other_from_going(cache: BlobCache) -> None:
+    pack(cache, SOME)
+    (index,) = files(cache, "index")
+    content = index.read_bytes()
+    index.unlink()
+    index.symlink_to("elsewhere")
+    pack(cache, [b"useless\n"])
+    for file in files(cache):
+        os.utime(file, (time.time() - DAY,) * 2, follow_symlinks=False)
+    with pytest.raises(OSError, match="symbolic link"):
+        cache.sweep(set)
+    assert len(files(cache)) == 2 and index in files(cache)
+    index.unlink()
+    index.write_bytes(content)
+    assert again(cache).verify() == (len(SOME), [])
+
+
+def test_what_several_brought_at_the_same_time_is_kept_once(cache: BlobCache) -> None:
+    for _ in range(3):
+        blobs = pack(again(cache), SOME)
+    assert len(files(cache)) == 6
+    grow_old(cache)
+    assert cache.sweep(lambda: set(blobs)) and len(files(cache)) == 2
+    assert [content_of(cache, blob) for blob in blobs] == SOME
 
 
 def test_beside_others_no_pack_is_copied_and_only_useless_ones_go(cache: BlobCache) -> None:
