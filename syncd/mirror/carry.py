@@ -22,6 +22,7 @@ from msgspec import Struct, field
 from syncd.engine.ports import Carried
 from syncd.errors import MirrorError
 from syncd.mirror.folders import OPEN_BELOW, trouble
+from syncd.mirror.kernel import is_overlay
 from syncd.mirror.leftovers import above
 from syncd.mirror.scan import stat_of
 from syncd.models import PERMISSIONS, Action, Entry, Verb
@@ -208,6 +209,8 @@ def _copy_file(source: int, target: int, name: str, looks: Entry | None) -> Carr
                 os.fchown(writing, *owner_of(found, looks))
             os.fchmod(writing, looks.mode if looks is not None else stat.S_IMODE(found.st_mode))
             os.utime(writing, ns=(found.st_atime_ns, found.st_mtime_ns))
+            if is_overlay(writing):
+                os.fsync(writing)  # the sync of all at the end would not tell what was lost (systems.py)
             return Carried(stat_of(found), stat_of(os.fstat(writing)))
         finally:
             os.close(writing)

@@ -21,20 +21,26 @@ class OtherBytesError(MirrorError):
 
 
 def write_new(folder: int, temporary: str, read: Callable[[int], bytes], want: Entry, size: int) -> int:
-    """A new file in the open `folder` with exactly the wanted bytes, owner and mode. Raises OtherBytesError when what was read is not what its id says."""
+    """A new file in the open `folder` with exactly the wanted bytes, owner and mode; its descriptor, for the caller to sync and close.
+
+    Raises OtherBytesError when what was read is not what its id says.
+    """
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
-    with open(descriptor, "wb", buffering=0) as file:
+    try:
         hasher = blob_hasher(size)
         while chunk := read(COPY_BYTES):
             hasher.update(chunk)
             view = memoryview(chunk)
             while view:
-                view = view[file.write(view) :]
+                view = view[os.write(descriptor, view) :]
         if hasher.hexdigest() != want.blob:
             raise OtherBytesError(f"the cached content of {want.source} does not match its id; nothing was written", hint=AGAIN)
         own(descriptor, want)
         os.fchmod(descriptor, want.mode)
-    return size
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def unlink_if_there(folder: int, name: str) -> None:

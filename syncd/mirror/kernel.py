@@ -1,4 +1,4 @@
-"""Two system calls that Python does not wrap, syncfs(2) and renameat2(2) with RENAME_NOREPLACE; and syncs whose success can be believed.
+"""Three system calls that Python does not wrap: syncfs(2), renameat2(2) with RENAME_NOREPLACE, fstatfs(2); and syncs whose success can be believed.
 
 XFS answers success to the sync of a folder for which nothing waits to be written, and so it does where nothing waits because the disk has failed
 and the journal was given up: what was done in the folder is lost then. But nothing on such a file system can be opened any more. So the folder is
@@ -14,6 +14,7 @@ import os
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _RENAME_NOREPLACE = 1
+_OVERLAY, _STATFS_BYTES = 0x794C7630, 256  # linux/magic.h; more than the structure has anywhere
 
 
 def syncfs(folder: int) -> None:
@@ -28,6 +29,15 @@ def sync_folder(folder: int) -> None:
     """The names that were made, changed and taken in the open `folder` are on disk. Raises OSError."""
     os.fsync(folder)
     _is_alive(folder)
+
+
+def is_overlay(folder: int) -> bool:
+    """Is the open `folder` on an overlay, as a container's own files are? Raises OSError."""
+    found = ctypes.create_string_buffer(_STATFS_BYTES)
+    if _LIBC.fstatfs(folder, found) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return ctypes.c_long.from_buffer(found).value & 0xFFFFFFFF == _OVERLAY  # f_type comes first
 
 
 def _is_alive(folder: int) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
-from syncd.mirror.kernel import syncfs
+from syncd.mirror.kernel import is_overlay, syncfs
 
 
 class FileSystems:
@@ -16,18 +17,33 @@ class FileSystems:
 
     def __init__(self) -> None:
         self._held: dict[int, int] = {}  # device -> an open folder
+        self._mute: set[int] = set()  # devices whose sync does not tell what was lost below them
+        self.lost: dict[int, OSError] = {}  # device -> what one of its files was told
 
     def hold(self, folder: int) -> None:
         """Whatever is written from now on to the file system of the open `folder` is not lost unheard. Raises OSError."""
         device = os.fstat(folder).st_dev
         if device not in self._held:
+            if is_overlay(folder):
+                self._mute.add(device)
             self._held[device] = os.dup(folder)
+
+    def sync_if_mute(self, folder: int, file: int) -> None:
+        """The open file is on disk, where nobody would tell of it later: an overlay is not told what its upper file system lost, except about
+        a file that is open (seen on Linux 6.18). Raises OSError, and then so does every sync of that file system."""
+        device = os.fstat(folder).st_dev
+        if device in self._mute:
+            try:
+                os.fsync(file)
+            except OSError as error:
+                self.lost[device] = error
+                raise
 
     def each_once(self) -> Callable[[int], None]:
         """What syncs the file system of an open folder, each once. Where that failed it raises OSError, for every folder there:
         which file was lost nobody knows, and a second sync would say that all is well.
         """
-        done: dict[int, OSError | None] = {}
+        done: dict[int, OSError | None] = dict(self.lost)
 
         def sync(folder: int) -> None:
             device = os.fstat(folder).st_dev
@@ -45,4 +61,5 @@ class FileSystems:
 
     def let_go(self) -> None:
         while self._held:
-            os.close(self._held.popitem()[1])
+            with suppress(OSError):  # let go whatever close(2) says of it: nothing was written through it
+                os.close(self._held.popitem()[1])

@@ -29,21 +29,13 @@ from syncd.mirror.order import by_folder, entry_of, is_below_any, split_removals
 from syncd.mirror.paths import below
 from syncd.mirror.room import existing
 from syncd.mirror.scan import look, stat_of
+from syncd.mirror.staged import Staged
 from syncd.mirror.systems import FileSystems
 from syncd.mirror.trash import Trash
 from syncd.models import Action, Entry, Kind, Local, Verb
 from syncd.objects import size_of
 
 SYNC_EACH_UP_TO = 8  # past this many files one syncfs is cheaper than an fsync each (docs/promises.md has the figures)
-
-
-class Staged(Struct):
-    """A temporary file beside its destination, complete and with its final mode, waiting for its name."""
-
-    action: Action
-    temporary: str
-    size: int
-    named: bool = False  # on disk too: until then a power cut can make it a temporary file again
 
 
 class Batch(Struct):
@@ -223,9 +215,14 @@ class Batch(Struct):
                     os.symlink(content.read(), os.fsencode(temporary), dir_fd=folder)
                 if want.uid is not None or want.gid is not None:
                     os.chown(temporary, ident(want.uid), ident(want.gid), dir_fd=folder, follow_symlinks=False)
+                staged.synced = True  # its text lives in the inode and the folder, which is synced after the rename
             else:
                 with self.blobs.unproven(want.blob) as content:  # proven as it is written: to read fifty megabytes twice took a twentieth of their run
-                    staged.size = write_new(folder, temporary, partial(cached, content, want), want, size=size_of(content))
+                    staged.size = size_of(content)
+                    staged.descriptor = write_new(folder, temporary, partial(cached, content, want), want, staged.size)
+                self.systems.sync_if_mute(folder, staged.descriptor)
+                if len(self.staged) > SYNC_EACH_UP_TO:
+                    staged.close()
         except KeyError as error:
             raise MirrorError(f"the content of {action.path} is not in the cache", path=action.path, hint="run it again; it will be fetched") from error
         except OtherBytesError:
@@ -242,13 +239,15 @@ class Batch(Struct):
     def _sync_staged(self) -> None:
         """Every staged byte is on disk. A file system that reports an error fails all that was staged on it: which file it was is not known."""
         self._sync_grown()
-        waiting = [staged for staged in self.staged if staged.action.path not in self.outcomes and staged.action.want is not None]
-        if len(waiting) <= SYNC_EACH_UP_TO:
-            sync_system = self.systems.each_once()
+        waiting = [staged for staged in self.staged if not staged.synced and staged.action.path not in self.outcomes]
+        if all(staged.descriptor is not None for staged in waiting):
             for staged in waiting:
-                self._attempt(staged.action, partial(_fsync_file, staged, sync_system))
-        else:
-            self._sync_systems(staged.action for staged in waiting)
+                self._attempt(staged.action, staged.sync)
+        if self.systems.lost or not all(staged.synced for staged in waiting):  # too many to be synced each; or one was lost, and whoever lost one may have lost more
+            self._sync_systems(staged.action for staged in waiting if staged.action.path not in self.outcomes)
+        for staged in waiting:
+            if staged.action.path not in self.outcomes:
+                self._attempt(staged.action, staged.settle)
 
     def _sync_systems(self, actions: Iterable[Action]) -> None:
         """The file systems of these actions are synced, or each action on one that was not has an outcome that says why."""
@@ -340,6 +339,7 @@ class Batch(Struct):
         want, name = entry_of(action), posixpath.basename(action.path)
         parent = posixpath.dirname(action.path)
         with opened(want.root, below(parent, want.root) if parent != want.root else ()) as folder:
+            self.systems.hold(folder)
             _check_expected(folder, name, action)
             descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
             try:
@@ -361,6 +361,7 @@ class Batch(Struct):
     def _change_folder(self, action: Action) -> None:
         want, (parent, name) = entry_of(action), posixpath.split(action.path)
         with opened(want.root, below(parent, want.root) if parent != want.root else ()) as folder:
+            self.systems.hold(folder)
             self.outcomes[action.path] = Outcome(change_folder(folder, name, action.path, want, action.expect))
 
     def _remove(self, actions: Iterable[Action]) -> None:
@@ -404,6 +405,8 @@ class Batch(Struct):
         failure: MirrorError | None = None
         left: dict[tuple[str, str], list[str]] = {}
         for staged in self.staged:
+            with suppress(OSError):  # what it says comes too late: it is taken away
+                staged.close()
             if not staged.named:
                 left.setdefault((entry_of(staged.action).root, posixpath.dirname(staged.action.path)), []).append(staged.temporary)
         for (root, parent), names in left.items():
@@ -419,23 +422,6 @@ class Batch(Struct):
         self.staged.clear()
         if failure is not None:
             raise failure
-
-
-def _fsync_file(staged: Staged, sync_system: Callable[[int], None], _action: Action) -> None:
-    want = entry_of(staged.action)
-    if want.kind is Kind.LINK:
-        return  # its text lives in the inode and the folder, which is synced after the rename
-    parent = posixpath.dirname(staged.action.path)
-    with opened(want.root, below(parent, want.root) if parent != want.root else ()) as folder:
-        try:
-            descriptor = os.open(staged.temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-        except PermissionError:
-            sync_system(folder)  # a mode or owner that we may not read back
-            return
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _check_expected(folder: int, name: str, action: Action) -> bool:

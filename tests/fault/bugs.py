@@ -32,6 +32,7 @@ import syncd.mirror.write as write
 import syncd.store.database as database
 from syncd.engine.ports import Intent, JobState, Outcome, Result
 from syncd.errors import MirrorError
+from syncd.mirror.staged import Staged
 from syncd.mirror.trash import Trash
 from syncd.mirror.write import Batch
 from syncd.models import Recorded, RunReport, RunStatus, Verb
@@ -281,12 +282,13 @@ def _only_ours(self: Batch, action: Any, act: Any) -> None:
         self.outcomes[action.path] = Outcome(action.expect, error)
 
 
-def _sync_if_possible(*arguments: Any) -> None:
-    with suppress(OSError, MirrorError, write.Missing):
-        _fsync_file(*arguments)
+def _sync_if_possible(self: Staged, action: Any) -> None:
+    with suppress(OSError):
+        _sync(self, action)
+    self.synced = True
 
 
-_fsync_file = write._fsync_file
+_sync = Staged.sync
 
 
 def _forget_made(self: Batch, actions: Any) -> Any:
@@ -365,7 +367,7 @@ BUGS: dict[str, Bug] = {
     "the ledger is believed": Bug(lambda: [(scan_module, "look", _believe_the_ledger)], (by_places("deleted while running", "other bytes"),)),
     "errors of one file are swallowed": Bug(lambda: [(Batch, "_attempt", _swallow)], (by_calls,)),
     "errors of the kernel have no name": Bug(lambda: [(Batch, "_attempt", _only_ours), (disk, "translated", _untranslated)], (by_calls,)),
-    "a failed sync is passed over": Bug(lambda: [(write, "_fsync_file", _sync_if_possible)], (by_failing_syncs,)),
+    "a failed sync is passed over": Bug(lambda: [(Staged, "sync", _sync_if_possible)], (by_failing_syncs,)),
     "folders made are not remembered": Bug(lambda: [(Batch, "run", _forget_made)], (by_lines,)),
     "folders go with what is in them": Bug(lambda: [(Batch, "_drop_empty", _drop_trees), (disk, "tidy", _trees_go)], (by_lines,)),
     "everything is removed last": Bug(lambda: [(write, "split_removals", lambda removals, _writes: ([], list(removals)))], (by_lines,)),
