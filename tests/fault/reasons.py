@@ -87,7 +87,7 @@ WHY |= {
     "openat in destination": "in tidying up: an empty folder too many stays ours and goes at the next run; what we may not read back is synced with its file system",
     "rmdir in destination": "a folder that holds something stays, whatever the kernel says first; an empty one too many stays ours and goes at the next run",
     "lseek in destination": "Python asks where it stands in a file it has just opened, and reads from the start if that can't be told",
-    "close in destination": "a folder that was held open is let go whatever close(2) says of it: nothing was written through it",
+    "close in destination": "a folder that was held open is let go whatever close(2) says of it (which close it is: by function, the family `calls`)",
     "close in db": CLOSING,
     "close in db-wal": CLOSING,
     "close in db-shm": CLOSING,
