@@ -74,9 +74,9 @@ KNOWN: dict[str, Peer] = {
 class Hub:
     """The server process of hub.py."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, which: str) -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parent)))}
-        self._process = subprocess.Popen([sys.executable, str(HERE / "hub.py"), str(folder)], stdout=subprocess.PIPE, text=True, env=environment)
+        self._process = subprocess.Popen([sys.executable, str(HERE / "hub.py"), str(folder), which], stdout=subprocess.PIPE, text=True, env=environment)
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
         if not self.url:
@@ -93,8 +93,8 @@ class Hub:
 
 
 @contextmanager
-def hub(folder: Path) -> Iterator[Hub]:
-    made = Hub(folder)
+def hub(folder: Path, which: str = "measured") -> Iterator[Hub]:
+    made = Hub(folder, which)
     try:
         yield made
     finally:

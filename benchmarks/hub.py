@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from workloads import TOKEN, pushed, repositories
+from workloads import SETS, TOKEN, pushed
 
 from syncd.simulator import archive
 from syncd.simulator.core import GitHub
@@ -29,7 +29,7 @@ FREE = ("codeload", "token", "installation", "app")  # of the routes, those that
 class Hub:
     """Repositories on both doors, and what was asked of them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, which: str) -> None:
         self.folder, self.latency_seconds = folder, 0.0
         self.github = GitHub()
         self.github.primary_limit = 10**9
@@ -37,7 +37,7 @@ class Hub:
         self.counters: dict[str, int] = {}
         self.guard = threading.Lock()
         self.reset()
-        for name, files in repositories():
+        for name, files in SETS[which]():
             self.github.add_repo(name, files)
             push_git(folder / f"{name}.git", files)
         app = folder / "app.pem"
@@ -172,7 +172,7 @@ class Server(ThreadingHTTPServer):
 
 def main() -> None:
     made_once()
-    Handler.hub = Hub(Path(sys.argv[1]))
+    Handler.hub = Hub(Path(sys.argv[1]), sys.argv[2])
     server = Server(("127.0.0.1", 0), Handler)
     print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
     server.serve_forever()

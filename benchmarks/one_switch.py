@@ -156,7 +156,7 @@ def measure(make: str | None, files: int, rounds: int, changed: int) -> list[tup
     with serve(github) as served, places(make) as place:
         own = make is not None
         worktree = Worktree(place("git") / "job", first)
-        ways = [Syncd("symlink", place("symlink") / "job", served.url), Syncd("files", place("files") / "job", served.url), worktree]
+        ways: list[Syncd | Worktree] = [Syncd("symlink", place("symlink") / "job", served.url), Syncd("files", place("files") / "job", served.url), worktree]
         spaces = {way.name: way.folder.parent if own else way.folder for way in ways}
         source = {way.name: used(way.source, False) if isinstance(way, Worktree) else 0 for way in ways}
         empty = {way.name: used(spaces[way.name], own) - (source[way.name] if own else 0) for way in ways}

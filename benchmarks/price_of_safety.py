@@ -35,7 +35,7 @@ def contents() -> dict[str, bytes]:
 def by_syncd(folder: Path, files: dict[str, bytes], blobs: BlobCache) -> None:
     entries = {name: Entry(blob_id(content), 0o644, root=str(folder), size=len(content)) for name, content in files.items()}
     actions = [Action(Verb.WRITE, f"{folder}/{name}", entry, None, None, "new") for name, entry in entries.items()]
-    applied = DiskMirror(folder.parent / "trash", SystemClock()).apply("0123456789ab", actions, blobs, frozenset())
+    applied = DiskMirror(folder.parent / "trash", SystemClock()).apply("0123456789ab", actions, blobs, frozenset(), {})
     if any(outcome.error is not None for outcome in applied.outcomes.values()):
         raise SystemExit("the writer failed; is there room?")
 

@@ -54,6 +54,19 @@ def repositories() -> Iterator[tuple[str, dict[str, bytes]]]:
         yield f"acme/r{number:03d}", {f"etc/f{i:02d}.conf": config_like(chance, 2000) for i in range(20)} | {f"src/m{i}.py": config_like(chance, 2000) for i in range(10)}
 
 
+def growing() -> Iterator[tuple[str, dict[str, bytes]]]:
+    """What growth.py looks at: one repository of more and more files, one of many jobs, many of one job each."""
+    chance = random.Random(7)
+    for count in (10, 100, 1000, 10_000):
+        yield f"acme/files{count}", {f"d{index // 100:02d}/f{index:05d}.conf": config_like(chance, 300) for index in range(count)}
+    yield "acme/one", {f"f{index:04d}.conf": config_like(chance, 300) for index in range(1000)}
+    for number in range(50):
+        yield f"acme/g{number:02d}", {f"f{index:02d}.conf": config_like(chance, 300) for index in range(20)}
+
+
+SETS = {"measured": repositories, "growing": growing}
+
+
 def pushed(number: int) -> dict[str, bytes]:
     """The 5 files that the push of this number changes in acme/w3."""
     groups = [(number * 5 + index) % 50 for index in range(5)]
