@@ -124,11 +124,14 @@ def read_tree(body: bytes, what: str, max_entries: int) -> TreeAnswer:
 
 def _read_plain(body: bytes, max_entries: int) -> TreeAnswer | None:
     """The answer, when every word of it is as GitHub writes it; None for any other, which is read value by value to say what is wrong with it."""
+    rows_at_most = body.count(b"{") - 1  # also those that another `tree` of the answer hides; a name with a brace goes the long way
+    if rows_at_most > max_entries:
+        return None
     try:
         answer = _PLAIN.decode(body)
     except (ValueError, RecursionError):
         return None
-    if len(answer.tree) > max_entries or body.count(b'"mode"') != len(answer.tree):  # the second: rows that another `tree` of the answer hides
+    if rows_at_most != len(answer.tree):
         return None
     rows = []
     for row in answer.tree:

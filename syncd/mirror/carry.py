@@ -22,7 +22,7 @@ from msgspec import Struct, field
 from syncd.engine.ports import Carried
 from syncd.errors import MirrorError
 from syncd.mirror.folders import OPEN_BELOW, trouble
-from syncd.mirror.kernel import is_overlay
+from syncd.mirror.kernel import is_mute
 from syncd.mirror.leftovers import above
 from syncd.mirror.scan import stat_of
 from syncd.models import PERMISSIONS, Action, Entry, Verb
@@ -99,6 +99,7 @@ class Carrying(Struct):
                 if os.geteuid() == 0 or looks is not None:
                     os.fchown(outer, *owner_of(found, looks))
                 os.fchmod(outer, stat.S_IMODE(found.st_mode) if looks is None else looks.mode | stat.S_IMODE(found.st_mode) & ~PERMISSIONS)
+                _sync_if_mute(outer)
         return count
 
     def _holds(self, folder: int, public: str) -> bool:
@@ -197,6 +198,12 @@ def owner_of(found: os.stat_result, looks: Entry | None) -> tuple[int, int]:
     return found.st_uid if looks.uid is None else looks.uid, found.st_gid if looks.gid is None else looks.gid
 
 
+def _sync_if_mute(descriptor: int) -> None:
+    """It is on disk where the sync of everything at the end would not tell what was lost (systems.py)."""
+    if is_mute(descriptor):
+        os.fsync(descriptor)
+
+
 def _copy_file(source: int, target: int, name: str, looks: Entry | None) -> Carried:
     """The file with its owner, mode and times, or with the wanted mode and owner."""
     reading = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source)
@@ -209,8 +216,7 @@ def _copy_file(source: int, target: int, name: str, looks: Entry | None) -> Carr
                 os.fchown(writing, *owner_of(found, looks))
             os.fchmod(writing, looks.mode if looks is not None else stat.S_IMODE(found.st_mode))
             os.utime(writing, ns=(found.st_atime_ns, found.st_mtime_ns))
-            if is_overlay(writing):
-                os.fsync(writing)  # the sync of all at the end would not tell what was lost (systems.py)
+            _sync_if_mute(writing)
             return Carried(stat_of(found), stat_of(os.fstat(writing)))
         finally:
             os.close(writing)

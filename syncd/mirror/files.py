@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import BinaryIO
 
 from syncd.errors import MirrorError
@@ -38,7 +39,8 @@ def write_new(folder: int, temporary: str, read: Callable[[int], bytes], want: E
         own(descriptor, want)
         os.fchmod(descriptor, want.mode)
     except BaseException:
-        os.close(descriptor)
+        with suppress(OSError):  # what went wrong first counts
+            os.close(descriptor)
         raise
     return descriptor
 

@@ -27,7 +27,7 @@ class Staged(Struct):
         """Raises OSError."""
         if self.descriptor is not None:
             os.fsync(self.descriptor)
-        self.synced = True
+            self.synced = True
 
     def settle(self, _action: Action) -> None:
         """It is on disk, and needs no descriptor any more. Raises OSError."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-from syncd.mirror.kernel import is_overlay, syncfs
+from syncd.mirror.kernel import is_mute, syncfs
 
 
 class FileSystems:
@@ -24,13 +24,12 @@ class FileSystems:
         """Whatever is written from now on to the file system of the open `folder` is not lost unheard. Raises OSError."""
         device = os.fstat(folder).st_dev
         if device not in self._held:
-            if is_overlay(folder):
+            if is_mute(folder):
                 self._mute.add(device)
             self._held[device] = os.dup(folder)
 
     def sync_if_mute(self, folder: int, file: int) -> None:
-        """The open file is on disk, where nobody would tell of it later: an overlay is not told what its upper file system lost, except about
-        a file that is open (seen on Linux 6.18). Raises OSError, and then so does every sync of that file system."""
+        """The open file is on disk, where nobody would tell of it later (`is_mute`). Raises OSError, and then so does every sync of that file system."""
         device = os.fstat(folder).st_dev
         if device in self._mute:
             try:

@@ -229,17 +229,26 @@ class BlobCache:
     def _evict(self, in_use: Set[str], now: float, alone: bool) -> int:
         """Everything that is not in use and older than a day is gone, and downloads that nobody will finish; how many bytes that freed."""
         freed = 0
+        failure: OSError | None = None
         for file in self.directory.glob("??/*"):
-            with suppress(FileNotFoundError):
+            try:
                 found = file.lstat()
                 old = found.st_mtime < now - STALE_SECONDS or (alone and found.st_mtime > now + STALE_SECONDS)  # of before the clock was put back
                 if (alone and file.name.startswith(TEMPORARY)) or (old and file.parent.name + file.name not in in_use):
                     file.unlink()
                     freed += found.st_size
+            except FileNotFoundError:
+                continue
+            except OSError as error:  # what can't go keeps no other from going
+                failure = failure or error
         try:
             freed += self._packs.evict(in_use, now - STALE_SECONDS, now + STALE_SECONDS, alone)
+        except OSError as error:
+            failure = failure or error
         finally:
             self._swept(now)
+        if failure is not None:
+            raise failure
         return freed
 
     def _swept(self, now: float) -> None:

@@ -86,7 +86,7 @@ class Packs:
         freed = 0
         thin: dict[str, set[bytes]] = {}
         failure: OSError | None = None
-        for name, kinds in self._files().items():
+        for name, kinds in sorted(self._files().items(), key=self._used_at, reverse=True):  # so that what was brought anew counts, and not what is damaged
             try:
                 found = os.stat(f"{self.folder}/{name}.{kinds[-1]}")  # the pack itself, where both stand
                 if before <= found.st_mtime and not (alone and found.st_mtime > after):
@@ -146,6 +146,12 @@ class Packs:
                 if kind in ("index", "pack"):
                     found.setdefault(name, []).append(kind)
         return found
+
+    def _used_at(self, files: tuple[str, list[str]]) -> float:
+        try:
+            return os.stat(f"{self.folder}/{files[0]}.pack").st_mtime
+        except OSError:
+            return 0.0
 
     def _pack(self, record: Record) -> str:
         return f"{self.folder}/{record[0]}.pack"

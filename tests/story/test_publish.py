@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
+from syncd.mirror import carry
 from syncd.simulator.repository import File, Link
 from tests.fault.points import ask_child, at_each_line, in_child, kill_self_at_line, lines_of
 from tests.support.stand import Stand, signatures, tree_of
@@ -66,6 +67,22 @@ def test_a_change_makes_a_new_tree_and_leaves_the_old_one_as_it_was(site: Stand)
     assert signatures(old) == before, "readers of the old set keep it, untouched"
     assert (live(site) / "sites/a.conf").stat().st_mtime_ns == (old / "sites/a.conf").stat().st_mtime_ns
     assert site.sync().job["status"] == "unchanged"
+
+
+def test_where_a_sync_of_everything_may_tell_nothing_what_is_carried_over_is_synced_each(site: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.repo.commit({"nginx/deep/x": "x\n"})
+    site.sync()
+    real, synced = os.fsync, set[str]()
+
+    def fsync(descriptor: int) -> None:
+        synced.add(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+        real(descriptor)
+
+    monkeypatch.setattr(carry, "is_mute", lambda _: True)
+    monkeypatch.setattr(os, "fsync", fsync)
+    site.repo.commit({"nginx/nginx.conf": "two\n"})
+    assert site.sync().code == 0
+    assert {"a.conf", "sites", "x", "deep"} <= synced
 
 
 def test_what_was_carried_over_is_not_read_again(site: Stand) -> None:

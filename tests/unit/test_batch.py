@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from syncd.errors import ChangedUnderneathError
-from syncd.mirror import systems, write
+from syncd.mirror import kernel, systems, write
 from syncd.mirror.scan import look
 from syncd.mirror.staged import Staged
 from syncd.mirror.trash import Trash
@@ -48,6 +48,12 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def on_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever these tests run on."""
+    monkeypatch.setattr(systems, "is_mute", lambda _: False)
 
 
 @pytest.fixture
@@ -194,6 +200,40 @@ def test_of_few_files_too_one_that_was_lost_is_everybodys_who_can_not_be_proven_
     (bench.root / "a").mkdir()
     batch.run([bench.action(f"a/{number}") for number in range(3)])
     assert all(outcome.error is not None for outcome in batch.outcomes.values()) and not list((bench.root / "a").iterdir())
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_where_a_sync_of_everything_may_tell_nothing_each_file_is_synced_and_one_that_is_lost_is_everybodys(bench: Bench, monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
+    write_new, fsync = write.write_new, os.fsync
+    made, synced = list[int](), list[int]()
+
+    def writing(*arguments: Any) -> int:
+        made.append(write_new(*arguments))
+        return made[-1]
+
+    def syncing(file: int) -> None:
+        if made and file == made[-1]:
+            synced.append(file)
+            if lost and len(synced) == 3:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(file)
+
+    monkeypatch.setattr(write, "write_new", writing)
+    monkeypatch.setattr(systems, "is_mute", lambda _: True)
+    monkeypatch.setattr(os, "fsync", syncing)
+    applied = bench.batch().run([bench.action(name) for name in MANY])
+    assert len(synced) >= len(MANY)
+    assert all((outcome.error is not None) == lost for outcome in applied.outcomes.values())
+    assert bool([path for path in bench.root.rglob("*") if path.is_file()]) != lost
+
+
+def test_a_file_system_that_can_not_say_what_it_is_may_tell_nothing(bench: Bench) -> None:
+    folder = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        assert kernel.is_mute(folder), "it is none of those that are known to tell"
+    finally:
+        os.close(folder)
+    assert kernel.is_mute(folder), "nor is what can't be asked"
 
 
 def test_a_new_program_can_be_run_as_soon_as_it_has_its_name(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

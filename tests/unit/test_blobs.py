@@ -240,6 +240,19 @@ def test_where_somebody_always_uses_it_what_nobody_touched_for_a_day_goes(cache:
     assert [cache.has(blob) for blob in (old, fresh, again)] == [False, True, True]
 
 
+def test_what_can_not_be_removed_keeps_nothing_else_and_no_later_day(cache: BlobCache) -> None:
+    blob = kept(cache)
+    with cache.packing() as into:
+        into.add(blob_id(b"packed\n"), [b"packed\n"], 7)
+    (cache.directory / "ab/stray").mkdir(parents=True)
+    for file in [*cache.directory.glob("??/*"), *cache.directory.glob("packs/*")]:
+        os.utime(file, (time.time() - DAY,) * 2)
+    with pytest.raises(OSError, match="directory"):
+        cache.sweep(set)
+    assert not cache.has(blob) and not cache.has(blob_id(b"packed\n"))
+    assert not cache.stale() and cache.stale(time.time() + DAY)
+
+
 def test_it_is_swept_once_a_day_even_if_nothing_came_in(cache: BlobCache) -> None:
     assert not cache.stale(), "where there is no cache there is nothing to do"
     kept(cache)

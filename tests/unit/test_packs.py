@@ -493,6 +493,19 @@ def test_of_a_clock_that_was_put_back_nothing_stays_for_ever(cache: BlobCache) -
     assert cache.sweep(set) and not files(cache)
 
 
+def test_of_what_is_in_two_packs_that_which_came_last_is_kept(cache: BlobCache) -> None:
+    """It was brought anew because the other was damaged, and that could not be struck out."""
+    for _ in range(4):
+        blobs = pack(again(cache), SOME)
+        spoil(cache, 3)
+    pack(again(cache), SOME)
+    newest = max(files(cache, "pack"), key=lambda file: file.stat().st_mtime_ns)
+    for file in files(cache):
+        os.utime(file, (time.time() - DAY - (file.stem != newest.stem) * DAY,) * 2)
+    cache.sweep(lambda: set(blobs))
+    assert [content_of(again(cache), blob) for blob in blobs] == SOME and len(files(cache)) == 2
+
+
 class CacheOverTime(RuleBasedStateMachine):
     """Whatever comes in, is damaged, dropped or swept, in any order and from two processes' sight: what is read is what its id says, and what is
     in use and undamaged is there."""

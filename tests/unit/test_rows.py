@@ -77,6 +77,10 @@ def test_a_row_of_an_earlier_version_is_read_and_what_is_written_now_it_can_read
         assert mine == theirs or (len(mine) == 11 and mine[: len(theirs)] == theirs)  # a row that ended sooner is whole now
 
 
+def test_a_row_of_the_first_ledger_which_knew_no_wanted_is_read() -> None:
+    assert rows.recorded_from_text(f'[{ENTRY_TEXT},{STAT_TEXT},"ours"]') == Recorded(ENTRY, STAT)
+
+
 @pytest.mark.parametrize("text", DAMAGED)
 def test_a_row_that_does_not_read_back_whole_is_damage(text: str) -> None:
     with pytest.raises((ValueError, TypeError)):

@@ -391,3 +391,24 @@ def test_an_answer_is_judged_the_same_at_once_and_value_by_value(monkeypatch: py
     for body, found in zip(bodies, at_once, strict=True):
         assert found == judged(body), body
     assert {one[0] for one in at_once} == {"is", BadResponseError, BrakeError}
+
+
+def test_rows_that_spell_their_keys_otherwise_are_neither_hidden_nor_read_before_they_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = '{"path":"a%d","m\\u006fde":"100644","type":"blob","sha":"' + "1" * 40 + '"}'
+    hidden = '{"sha":"' + "2" * 40 + '","tree":[' + row % 1 + '],"tree":[],"truncated":false}'
+    with monkeypatch.context() as patch:
+        patch.setattr(trees, "_read_plain", lambda *_: None)
+        slowly = _outcome(hidden)
+    assert _outcome(hidden) == slowly
+
+    monkeypatch.setattr(trees, "_PLAIN", None)  # whoever decodes it fails
+    many = '{"sha":"' + "2" * 40 + '","tree":[' + ",".join(row % number for number in range(50)) + '],"truncated":false}'
+    with pytest.raises(BrakeError):
+        read_tree(many.encode(), "a tree", 10)
+
+
+def _outcome(text: str) -> object:
+    try:
+        return read_tree(text.encode(), "a tree", 10)
+    except BadResponseError as error:
+        return error.message
