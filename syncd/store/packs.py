@@ -1,8 +1,8 @@
 """Many small contents in one file: where a disk is slow to make files, a first sync that made one for each spent most of its time on that.
 
 A pack is two files that only grow: NAME.pack holds contents one after another, NAME.index a record for each (id, where, how long),
-written after its content. So a reader may come at any moment, and what a killed writer had recorded is there. Nothing is synced and
-nothing is believed: whoever reads proves it by its id, as everything of the cache.
+written after its content. So a reader may come at any moment, and what a killed writer had recorded is there. What comes in is not synced,
+and nothing is believed: whoever reads proves it by its id, as everything of the cache.
 """
 
 from __future__ import annotations
