@@ -33,7 +33,7 @@ def desired(job: Job, listing: Listing, resolve_owner: Owner) -> Snapshot:
     for rule in job.paths:
         uid, gid = resolve_owner(rule.owner or job.owner or "")
         root, dir_mode = posixpath.dirname(rule.to) or "/", rule.dir_mode if rule.dir_mode is not None else job.dir_mode
-        start = len(rule.source) + 1 if rule.source else 0
+        start = _start(rule)
         for source, entry in _selected(job, rule, listing.entries):
             path = f"{rule.to}/{source[start:]}" if rule.directory else rule.to
             new = Entry(
@@ -59,7 +59,7 @@ def desired(job: Job, listing: Listing, resolve_owner: Owner) -> Snapshot:
 def _selected(job: Job, rule: PathRule, entries: Mapping[str, TreeEntry]) -> Iterator[tuple[str, TreeEntry]]:
     """The rule's (repository path, entry) pairs after include, exclude and the policies for links and submodules."""
     chosen = chooser(rule) if rule.directory and (rule.include or rule.exclude) else None
-    start = len(rule.source) + 1 if rule.source else 0
+    start = _start(rule)
     for source, entry in _listed(rule, entries):
         if chosen is not None and not chosen(source[start:]):
             continue
@@ -85,6 +85,11 @@ def _listed(rule: PathRule, entries: Mapping[str, TreeEntry]) -> Iterator[tuple[
     for source, entry in entries.items():
         if source.startswith(prefix):
             yield source, entry
+
+
+def _start(rule: PathRule) -> int:
+    """Where in a repository path begins what is below `from`."""
+    return len(rule.source) + 1 if rule.source else 0
 
 
 def chooser(rule: PathRule) -> Callable[[str], bool]:

@@ -1,7 +1,7 @@
 """Contents by git id, in files named by it or many in a pack: verified on the way in and on the way out, so damage is noticed and fetched
 again, never used.
 
-Rollback, drift repair and the staging of a run live on it. Nothing here is synced to disk: what a crash tears does not match its
+Rollback, drift repair and the staging of a run live on it. What comes in is not synced to disk: what a crash tears does not match its
 id and is dropped when it is next asked for. Whoever needs what he found here to stay says so with `used`; only what nobody uses and
 nothing remembers is evicted.
 """
@@ -24,7 +24,8 @@ from typing import BinaryIO, Protocol
 from syncd.engine.ports import Keeper
 from syncd.errors import BadResponseError, StoreError
 from syncd.objects import blob_hasher, blob_id, size_of
-from syncd.store.packs import Pack, Packs, nofollow
+from syncd.store.packs import Pack, Packs
+from syncd.store.place import nofollow
 
 CHUNK = 1 << 20
 STALE_SECONDS = 24 * 3600.0
@@ -125,14 +126,9 @@ class BlobCache:
         """Where many contents are put one after another, by one thread: the small ones into a pack. Each is here as soon as `add` returns."""
         pack = self._packs.begin()
         try:
-            yield _Packing(self, pack)
-        except BaseException:
-            with suppress(OSError):
-                pack.close()
-            raise
-        try:
-            pack.close()
-        except OSError as error:
+            with _closed(pack):
+                yield _Packing(self, pack)
+        except _DiskError as error:
             raise self.cant_keep(error) from error
 
     def add(self, blob: str, chunks: Iterable[bytes], size: int | None) -> int:
@@ -372,14 +368,21 @@ def _new_file(path: str) -> Iterator[FileIO]:
         file = FileIO(path, "xb", opener=nofollow)
     except OSError as error:
         raise _DiskError(error.strerror or str(error)) from error
-    try:
+    with _closed(file):
         yield file
+
+
+@contextmanager
+def _closed(opened: FileIO | Pack) -> Iterator[None]:
+    """It is closed afterwards. Raises _DiskError for what only closing tells (close(2)), unless something went wrong before."""
+    try:
+        yield
     except BaseException:
         with suppress(OSError):
-            file.close()
+            opened.close()
         raise
     try:
-        file.close()
+        opened.close()
     except OSError as error:
         raise _DiskError(error.strerror or str(error)) from error
 

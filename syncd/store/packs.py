@@ -15,6 +15,7 @@ from contextlib import closing, suppress
 from threading import Lock
 
 from syncd.objects import blob_id, is_object_id
+from syncd.store.place import nofollow, sync_folder
 
 PACK_BYTES = 16 << 20  # past this the next pack is begun: what is in use of one keeps the rest of it, and is copied at once
 RECORD = struct.Struct(">20sQI")
@@ -85,20 +86,26 @@ class Packs:
         left = {bytes.fromhex(blob) for blob in in_use}
         freed = 0
         thin: dict[str, set[bytes]] = {}
+        standing: list[tuple[float, int, str, bool]] = []
         failure: OSError | None = None
-        for name, kinds in sorted(self._files().items(), key=self._used_at, reverse=True):  # so that what was brought anew counts, and not what is damaged
+        for name, kinds in self._files().items():
             try:
                 found = os.stat(f"{self.folder}/{name}.{kinds[-1]}")  # the pack itself, where both stand
-                if before <= found.st_mtime and not (alone and found.st_mtime > after):
-                    continue
-                live = {identity: size for identity, _, size in self._records(name) if identity in left} if len(kinds) == 2 else {}
-                if not live and (alone or len(kinds) == 2):
-                    freed += self._remove(name)
-                elif alone and 2 * sum(live.values()) < found.st_size:
-                    thin[name] = set(live)
-                left -= live.keys()  # what others brought at the same time is in more than one, and one is enough
+                standing.append((found.st_mtime, found.st_size, name, len(kinds) == 2))
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                failure = failure or error
+        for used_at, size, name, whole in sorted(standing, reverse=True):  # the newest first, so that what was brought anew counts, and not what is damaged
+            if before <= used_at and not (alone and used_at > after):
+                continue
+            try:
+                live = {identity: length for identity, _, length in self._records(name) if identity in left} if whole else {}
+                if not live and (alone or whole):
+                    freed += self._remove(name)
+                elif alone and 2 * sum(live.values()) < size:
+                    thin[name] = set(live)
+                left -= live.keys()  # what others brought at the same time is in more than one, and one is enough
             except OSError as error:
                 failure = failure or error
         try:
@@ -146,12 +153,6 @@ class Packs:
                 if kind in ("index", "pack"):
                     found.setdefault(name, []).append(kind)
         return found
-
-    def _used_at(self, files: tuple[str, list[str]]) -> float:
-        try:
-            return os.stat(f"{self.folder}/{files[0]}.pack").st_mtime
-        except OSError:
-            return 0.0
 
     def _pack(self, record: Record) -> str:
         return f"{self.folder}/{record[0]}.pack"
@@ -216,19 +217,12 @@ class Packs:
                                 into.append(identity, content)
                                 wanted.discard(identity)
             if into.names:
-                self._sync_names()
+                sync_folder(self.folder)
         except OSError:
             for name in into.names:
                 self._remove(name)
             raise
         return sum(self._remove(name) for name in thin) - into.written
-
-    def _sync_names(self) -> None:
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 class Pack:
@@ -282,7 +276,8 @@ class Pack:
             return pack, nofollow(f"{path}.index", NEW)
         except BaseException:
             os.close(pack)
-            os.unlink(f"{path}.pack")
+            with suppress(OSError):  # what went wrong first counts
+                os.unlink(f"{path}.pack")
             raise
 
 
@@ -291,8 +286,3 @@ def _write(descriptor: int, content: bytes, offset: int) -> None:
     while view:
         count = os.pwrite(descriptor, view, offset)
         view, offset = view[count:], offset + count
-
-
-def nofollow(path: str, flags: int) -> int:
-    """Opens a file of the cache, never through a link; a new one is private."""
-    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -22,7 +22,7 @@ from syncd.clock import Patience
 from syncd.errors import StoreError
 from syncd.models import Pair, Secret
 from syncd.store.lock import safe_name
-from syncd.store.place import locks_on
+from syncd.store.place import locks_on, sync_folder
 
 FORMAT = 1
 LOOK_UP_SECONDS = 0.05
@@ -92,7 +92,7 @@ class PairFile:
         try:
             self._write(self._note, note)
             self._write(self._next, b" " * 4096)  # as long as a pair may become: a full disk is met now
-            self._sync_folder()
+            sync_folder(self._folder)
         except OSError as error:
             raise StoreError(f"can't keep the login of {self._identity}: {error.strerror}", hint=HINT) from error
 
@@ -107,7 +107,7 @@ class PairFile:
         try:
             self._write(self._next, _encoded(pair))
             os.replace(self._next, self.file)
-            self._sync_folder()
+            sync_folder(self._folder)
         except OSError as error:
             raise StoreError(f"can't keep the new login of {self._identity} in {self._folder}: {error.strerror}", hint=f"{HINT}; then run: syncd login {self._identity}") from error
         with suppress(OSError):
@@ -121,7 +121,7 @@ class PairFile:
                 with suppress(FileNotFoundError):
                     os.unlink(file)
             if found:
-                self._sync_folder()
+                sync_folder(self._folder)
         except OSError as error:
             raise StoreError(f"can't remove the login of {self._identity} from {self._folder}: {error.strerror}", hint="remove the file yourself") from error
         return found
@@ -139,7 +139,7 @@ class PairFile:
                 finally:
                     os.close(descriptor)
                 os.replace(self._next, self.file)
-                self._sync_folder()
+                sync_folder(self._folder)
                 with suppress(OSError):
                     os.unlink(self._note)
 
@@ -170,13 +170,6 @@ class PairFile:
             return None
         except OSError as error:
             raise StoreError(f"can't read {file}: {error.strerror}", hint="syncd must own its state folder") from error
-
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def end_of_login(pairs: PairFile) -> datetime | None:

@@ -24,6 +24,20 @@ POLL_SECONDS = 0.05
 HINT_OWNER = "syncd must own its state folder and be able to write there"
 
 
+def nofollow(path: str | Path, flags: int) -> int:
+    """Opens a file of the state, never through a link; a new one is private. Raises OSError."""
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def sync_folder(folder: str | Path) -> None:
+    """The names in a folder of the state are on disk. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def make_private(file: Path) -> None:
     """The file exists and only its owner can read it; SQLite gives its journal the same mode. Raises StoreError."""
     try:

@@ -8,7 +8,7 @@ WHY: dict[str, str] = {
     "blobs.has": "a cached blob that can't be looked at counts as absent and is fetched again",
     "blobs.open": "a cached blob that can't be read counts as absent and is fetched again",
     "blobs.unproven": "a cached blob that can't be opened counts as absent and is fetched again; its age is asked for its keeping alone",
-    "packs.nofollow": "a pack that can't be opened counts as absent, and what it holds is fetched again",
+    "place.nofollow": "a pack that can't be opened counts as absent, and what it holds is fetched again",
     "packs._files": "the folder of the packs that can't be listed counts as empty, and what they hold is fetched again",
     "packs._make": "asked whether folders stand that are made next anyway",
     "blobs._lock": "asked whether the folder stands; making it answers too",

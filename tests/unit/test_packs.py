@@ -266,6 +266,38 @@ def test_what_the_disk_does_not_give_back_is_damaged_once(cache: BlobCache, monk
     assert cache.verify() == (1, []) and not again(cache).has(one) and content_of(cache, two) == b"two\n"
 
 
+def test_a_pack_that_can_not_be_opened_now_is_not_here_now_and_nothing_of_it_is_given_up(cache: BlobCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    (one,) = pack(cache, [b"one\n"])
+    with cache.used():
+        assert cache.has(one)
+        with monkeypatch.context() as patch:
+            patch.setattr(packs, "nofollow", failing(errno.EMFILE))
+            assert content_of(cache, one) is None
+        assert not cache.has(one), "so that it is fetched in this run"
+    with cache.used():
+        assert content_of(cache, one) == b"one\n"
+
+
+@pytest.mark.parametrize(("offset", "size"), [(1 << 63, 4), ((1 << 64) - 1, 4), (0, (1 << 32) - 1), (4, 1), (0, 0)])
+def test_an_index_that_points_anywhere_gives_nothing_else_and_ends_in_no_error(cache: BlobCache, offset: int, size: int) -> None:
+    (one,) = pack(cache, [b"one\n"])
+    (index,) = files(cache, "index")
+    index.write_bytes(packs.RECORD.pack(bytes.fromhex(one), offset, size))
+    found = content_of(again(cache), one)
+    assert found == (b"one\n" if offset == 0 and size else None), "what is longer than there is ends where that does"
+    assert again(cache).has(one) == (found is not None)
+
+
+def test_halves_of_packs_stay_beside_others_who_may_be_making_them(cache: BlobCache) -> None:
+    pack(cache, SOME)
+    files(cache, "index")[0].unlink()
+    grow_old(cache)
+    with again(cache).used():
+        os.utime(cache.directory / "lock", (time.time() - DAY,) * 2)
+        assert cache.sweep(set) == 0
+    assert len(files(cache)) == 1
+
+
 def test_what_is_damaged_in_a_pack_and_whole_in_its_own_file_is_whole(cache: BlobCache) -> None:
     (one,) = pack(cache, [b"one\n"])
     cache.add(one, [b"one\n"], 4)
