@@ -305,13 +305,15 @@ class Standing(StrEnum):
 class Recorded(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """One row of the ledger: what we last made of a destination, and what lstat said of it right after.
 
-    `wanted` is what the applied set has there, where a policy left something else standing.
+    `wanted` is what the applied set has there, where a policy left something else standing. `real` is
+    the destination with every link above its root resolved: two spellings of one file share it.
     """
 
     entry: Entry
     stat: Stat | None
     standing: Standing = Standing.OURS
     wanted: Entry | None = None
+    real: str | None = None
 
     @property
     def upstream(self) -> Entry:

@@ -156,7 +156,7 @@ def _local(values: dict[str, Any]) -> Local:
 
 def _recorded(values: dict[str, Any]) -> Recorded:
     stat, wanted = values["stat"], values["wanted"]
-    return Recorded(_read_entry(values["entry"]), Stat(**stat) if stat else None, Standing(values["standing"]), _read_entry(wanted) if wanted else None)
+    return Recorded(_read_entry(values["entry"]), Stat(**stat) if stat else None, Standing(values["standing"]), _read_entry(wanted) if wanted else None, values.get("real"))
 
 
 def _read_entry(values: dict[str, Any]) -> Entry:

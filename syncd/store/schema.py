@@ -11,10 +11,10 @@ from typing import Any
 
 from syncd.store.quiet import seal
 
-VERSION = "0003"
+VERSION = "0004"
 
 TABLES = (
-    "CREATE TABLE file (path TEXT NOT NULL, job TEXT NOT NULL, row TEXT NOT NULL, seal TEXT NOT NULL, PRIMARY KEY (path))",
+    "CREATE TABLE file (path TEXT NOT NULL, job TEXT NOT NULL, row TEXT NOT NULL, seal TEXT NOT NULL, real_path TEXT, PRIMARY KEY (path))",
     "CREATE TABLE folder (path TEXT NOT NULL, job TEXT NOT NULL, seal TEXT DEFAULT '' NOT NULL, PRIMARY KEY (path))",
     "CREATE TABLE job (name TEXT NOT NULL, state TEXT NOT NULL, seal TEXT NOT NULL, PRIMARY KEY (name))",
     "CREATE TABLE intent (job TEXT NOT NULL, body TEXT NOT NULL, seal TEXT NOT NULL, PRIMARY KEY (job))",
@@ -29,7 +29,7 @@ TABLES = (
         PRIMARY KEY (id), FOREIGN KEY (run) REFERENCES run (id) ON DELETE CASCADE)""",
     """CREATE TABLE head (
         scope TEXT NOT NULL, repo TEXT NOT NULL, ref TEXT NOT NULL, "commit" TEXT NOT NULL, etag TEXT, form TEXT, seal TEXT DEFAULT '' NOT NULL,
-        PRIMARY KEY (scope, repo, ref))""",
+        checked_at FLOAT, PRIMARY KEY (scope, repo, ref))""",
     "CREATE TABLE listing (tree TEXT NOT NULL, body BLOB NOT NULL, seal TEXT NOT NULL, PRIMARY KEY (tree))",
     'CREATE TABLE budget (identity TEXT NOT NULL, "limit" INTEGER, remaining INTEGER, reset_at TEXT, PRIMARY KEY (identity))',
     """CREATE TABLE notice (
@@ -42,6 +42,7 @@ TABLES = (
 )
 INDEXES = (
     "CREATE INDEX file_job ON file (job)",
+    "CREATE INDEX file_real_path ON file (real_path)",
     "CREATE INDEX applied_set_job ON applied_set (job)",
     "CREATE INDEX run_job ON run (job, id)",
     "CREATE INDEX change_run ON change (run)",

@@ -227,8 +227,7 @@ class SqliteStore:
         """The run is in the ledger and the history, and its intent is gone: one transaction."""
 
         def work(connection: Connection) -> None:
-            upserts = ((path, rows.recorded_to_text(recorded)) for path, recorded in result.upserts.items())
-            put(connection, "file", ("path",), ({"path": path, "job": job, "row": row, "seal": seal(job, path, row)} for path, row in upserts))
+            put(connection, "file", ("path",), (_file_row(job, path, row) for path, row in result.upserts.items()))
             connection.executemany("DELETE FROM file WHERE job = ? AND path = ?", ((job, path) for path in result.removals))
             connection.executemany("DELETE FROM folder WHERE job = ? AND path = ?", ((job, path) for path in result.folders_removed))
             put(connection, "folder", ("path",), ({"path": path, "job": job, "seal": seal(job, path)} for path in result.folders_made))
@@ -355,6 +354,11 @@ def _read_state(job: str, text: Any, mark: Any) -> JobState:
     except (ValueError, TypeError):
         pass
     return JobState(settled=False)
+
+
+def _file_row(job: str, path: str, recorded: Recorded) -> dict[str, str | None]:
+    row = rows.recorded_to_text(recorded)
+    return {"path": path, "job": job, "row": row, "seal": seal(job, path, row), "real_path": recorded.real}
 
 
 def _head_values(scope: str, repo: str, ref: str | None, commit: Any, etag: Any, form: Any) -> tuple[Any, ...]:
