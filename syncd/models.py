@@ -429,3 +429,4 @@ class RunReport(Struct, frozen=True):
     drifted: int = 0
     hook_owed: bool = False
     notes: tuple[str, ...] = ()
+    took_over_from: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ import os
 import pwd
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 from msgspec import Struct
@@ -16,8 +16,9 @@ from msgspec import Struct
 from syncd.clock import Clock, Patience, SystemClock
 from syncd.config.model import Config
 from syncd.config.secrets import read_key, read_secret
+from syncd.engine.other_jobs import OtherJobs
 from syncd.engine.ports import Mirror
-from syncd.engine.run import House
+from syncd.engine.run import House, wanted_set
 from syncd.errors import ConfigError, MirrorError, SyncdError
 from syncd.github.addresses import is_address
 from syncd.github.app import Installation
@@ -32,6 +33,7 @@ from syncd.github.transport import Network, Proxies, Retrying
 from syncd.github.versions import Versioned
 from syncd.hooks.runner import CommandHooks
 from syncd.mirror.disk import DiskMirror
+from syncd.mirror.spelling import resolve
 from syncd.mirror.switch import mirror_of
 from syncd.models import AppIdentity, Identity, Job, LoginIdentity, Secret, TokenIdentity, Trigger
 from syncd.store import spent
@@ -40,6 +42,7 @@ from syncd.store.expiries import expiries_of, read_expiries, write_expiries
 from syncd.store.lock import job_lock
 from syncd.store.pairs import PairFile
 from syncd.store.store import SqliteStore
+from syncd.stored_jobs import follow_renames, open_store
 
 REVOKE_SECONDS = 2.0  # a stop has five in all
 AN_HOUR = 3600.0  # a sweep reads the whole memory: not after every small change
@@ -91,7 +94,7 @@ class Workshop:
 
         `waits_out_limits`: a run waits for the end of GitHub's limits where its time suffices. The daemon's don't: they ask for another turn.
         """
-        return cls(config, environ, SqliteStore.peek(config.state) if only_look else SqliteStore.open(config.state), clock, early, waits_out_limits)
+        return cls(config, environ, open_store(config, only_look), clock, early, waits_out_limits)
 
     def house(self, job: Job, shared: Shared | None = None) -> House:
         """What a run of the job works with; `shared` is common to the runs of its tick; without it, to all of this command."""
@@ -99,7 +102,15 @@ class Workshop:
         source = self.source(identity)
         scope, jobs = f"{identity.api} {identity.name}", frozenset(self.config.jobs)
         source = source if shared is None else source.ticking(shared)
-        return House(source, self.store, self.mirror_of(job), self.blobs, self.clock, resolve_owner, scope, jobs, hooks=self.hooks)
+        others = OtherJobs(self.config.jobs, resolve, lambda other, deadline: wanted_set(other, self._house_beside(other, job, shared), deadline))
+        renamed_from = self.store.former_name(job.name)
+        return House(source, self.store, self.mirror_of(job), self.blobs, self.clock, resolve_owner, scope, jobs, self.hooks, others, renamed_from)
+
+    def _house_beside(self, other: Job, job: Job, shared: Shared | None) -> House:
+        """What is asked about another job shares this run's answers where both use one identity."""
+        if shared is not None and other.identity != job.identity:
+            shared = Shared()
+        return self.house(other, shared)
 
     def mirror_of(self, job: Job) -> Mirror:
         """The disk as this job writes it."""
@@ -117,8 +128,18 @@ class Workshop:
     def locked(self, job: Job) -> Iterator[None]:
         """The job is ours alone while the block runs. Afterwards what nobody needs any more is tidied away."""
         with job_lock(self.config.state, job.name), self.blobs.used():
+            self._rename(job)
             yield
         self.tidy()
+
+    def _rename(self, job: Job) -> None:
+        """What is stored under the name that the job had before is stored under its own."""
+        if not self.store.knows(job.name):
+            follow_renames(self.config.jobs, self.store)
+        former = self.store.former_name(job.name)
+        if former is not None:
+            with job_lock(self.config.state, former):
+                self.store.rename(job.name)
 
     def tidy(self) -> None:
         """Blobs that nothing remembers, downloads of runs that died and old trash are gone, as far as no run is using them.
@@ -192,6 +213,8 @@ class Workshop:
             others = frozenset(name for name in self._lines if marks.get(name) != self._marks[name])
             changed = frozenset(name for name, mark in marks.items() if mark[:2] != self._marks[name][:2])  # not for another repository alone
             self.config = config
+            with suppress(MirrorError):  # asked again, and said, before a job without a past runs
+                follow_renames(config.jobs, self.store)
             self._gate.resize(config.requests_at_once)
             for name in others:
                 self._retired.append(self._lines.pop(name).credentials)

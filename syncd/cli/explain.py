@@ -15,13 +15,14 @@ from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
 from syncd.engine.desired import chooser
 from syncd.engine.folders import set_of, targets, wished
-from syncd.engine.ports import Target
+from syncd.engine.ports import OwnedRow, Target
 from syncd.engine.verify import Finding, compare
 from syncd.errors import SyncdError
 from syncd.mirror.disk import DiskMirror
 from syncd.mirror.switch import mirror_of
 from syncd.models import Drift, Job, PathRule, Recorded, Standing
 from syncd.store.store import SqliteStore
+from syncd.stored_jobs import destination_of, open_store, real_path_of, row_of, spellings_in_history
 
 PROBLEMS = {
     "missing": "it is not there",
@@ -42,30 +43,41 @@ def command(settings: Settings, path: str) -> int:
     """Say of a destination which job writes it, from where, how it stands now and what happened to it last. Exit 1 when no job does."""
     config = settings.load()
     path = posixpath.normpath(os.path.abspath(path))
-    store = SqliteStore.peek(config.state)
+    store = open_store(config, only_look=True)
     try:
-        owner = store.owners([path]).get(path)
-        maker = next((name for name in config.jobs if path in store.folders(name)), None) if owner is None else None
-        if owner is not None:
-            lines = _owned(config, store, path, owner)
+        row = row_of(config, store, path)
+        folder = None if row is not None else _made_folder(config, store, path)
+        if row is not None:
+            lines = _owned(config, store, row)
         else:
-            lines = _made(config, store, path, maker) if maker is not None else _not_owned(config, path)
-        past = store.history(None, path, HISTORY)
+            lines = _made(config, store, *folder) if folder is not None else _not_owned(config, path)
+        spellings = spellings_in_history(store, path)
+        past = store.history(None, path, HISTORY, spellings)
     finally:
         store.close()
     for line in lines:
         emit(settings, printable(line))
     for run in past:
         for change in run.changes:
-            if change.path == path:
+            if change.path in spellings:
                 emit(settings, f"  {run.started_at[:19]}Z  {change.action:<8} at {(run.commit or '-')[:7]} ({run.trigger})")
-    return 0 if owner is not None or maker is not None else 1
+    return 0 if row is not None or folder is not None else 1
 
 
-def _owned(config: Config, store: SqliteStore, path: str, owner: str) -> list[str]:
+def _made_folder(config: Config, store: SqliteStore, path: str) -> tuple[str, str] | None:
+    """The folder as it is recorded and the job that it was made for, by any spelling of it."""
+    real = destination_of(config, path)
+    for job in config.jobs:
+        for folder in sorted(store.folders(job)):
+            if destination_of(config, folder) == real:
+                return folder, job
+    return None
+
+
+def _owned(config: Config, store: SqliteStore, owned: OwnedRow) -> list[str]:
+    path, owner, row = owned.path, owned.job, owned.recorded
     job, state = config.jobs.get(owner), store.state(owner)
-    row = store.recorded(owner).get(path)
-    if job is None or row is None:
+    if job is None:
         return [f"{path}: written by the job {owner}, which is not configured any more; it stays as it is", f"  to forget it: syncd sync --forget {owner}"]
     lines = [
         f"{path}: {row.upstream.source} of {job.repo}@{job.ref or 'HEAD'}, by the job {owner}",
@@ -114,11 +126,14 @@ def _paused(store: SqliteStore, owner: str, clock: Clock = SystemClock()) -> lis
 
 def _not_owned(config: Config, path: str) -> list[str]:
     """No ledger row: does a job list it, and if so why is it not there?"""
-    lines = [line for job in config.jobs.values() for rule in job.paths for line in _by_rule(job, rule, path)]
+    real = destination_of(config, path)
+    lines = [line for job in config.jobs.values() for rule in job.paths for line in _by_rule(job, rule, path, real)]
     return [f"{path}: no job has written it", *(lines or ["  no job's paths reach it; syncd leaves it alone"])]
 
 
-def _by_rule(job: Job, rule: PathRule, path: str) -> list[str]:
+def _by_rule(job: Job, rule: PathRule, asked: str, real: str) -> list[str]:
+    to = real_path_of(rule.to)
+    path = rule.to + real[len(to) :] if f"{real}/".startswith(f"{to}/") else asked
     if not rule.directory:
         return [f"  the job {job.name} lists it as {rule.source} and has not written it yet; syncd plan {job.name}"] if path == rule.to else []
     if not path.startswith(rule.to + "/"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import click
 from msgspec.structs import asdict
@@ -14,7 +15,7 @@ from syncd.engine.lines import LARGEST, readable_by_all
 from syncd.models import Recorded
 from syncd.store.blobs import BlobCache
 from syncd.store.rows import PastChange, PastRun
-from syncd.store.store import SqliteStore
+from syncd.stored_jobs import open_store, spellings_in_history
 
 MARKS = {"changed": "✓", "unchanged": "✓", "skipped": "‖", "failed": "✕", "refused": "✕"}
 
@@ -32,9 +33,10 @@ def command(settings: Settings, job: str | None, path: str | None, limit: int, d
     config = settings.load()
     if job is not None:
         chosen_jobs(config, [job])
-    store = SqliteStore.peek(config.state)
+    store = open_store(config, only_look=True)
     try:
-        runs = store.history(job, path, limit)
+        spellings = spellings_in_history(store, os.path.abspath(path)) if path is not None else []
+        runs = store.history(job, path, limit, spellings)
         recorded = {name: store.recorded(name) for name in {run.job for run in runs}} if diff else {}
     finally:
         store.close()

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from syncd.cli.common import Settings, chosen_jobs, emit
 from syncd.config.scalars import duration
-from syncd.store.store import SqliteStore
+from syncd.stored_jobs import open_store
 
 
 @click.command(name="pause", short_help="Leave a job alone until it is resumed.")
@@ -27,7 +27,7 @@ def command(settings: Settings, job: str, lasting: str | None, reason: str) -> i
             until = datetime.now(UTC) + timedelta(seconds=duration(lasting))
         except (ValueError, OverflowError) as error:
             raise click.BadParameter(f"'{lasting}' is not a duration; write it like 30s, 5m, 1h30m or 1d", param_hint="--for") from error
-    store = SqliteStore.open(config.state)
+    store = open_store(config)
     try:
         store.change_state(job, lambda state: replace(state, paused_until=until, paused_reason=reason))
     finally:

@@ -28,6 +28,7 @@ def as_json(schema: str, exit_code: int, requests: Mapping[str, int], reports: S
 
 def _job(report: RunReport) -> dict[str, Any]:
     error = report.error
+    took_over = {"took_over_from": list(report.took_over_from)} if report.took_over_from else {}
     return {
         "job": report.job,
         "status": report.status.value,
@@ -39,6 +40,7 @@ def _job(report: RunReport) -> dict[str, Any]:
         "bytes": report.bytes_written,
         "seconds": round(report.seconds, 3),
         "error": None if error is None else {"kind": error.kind, "message": printable(error.message), "hint": error.hint},
+        **took_over,
     }
 
 

@@ -8,7 +8,7 @@ import click
 from msgspec.structs import replace
 
 from syncd.cli.common import Settings, chosen_jobs, emit
-from syncd.store.store import SqliteStore
+from syncd.stored_jobs import open_store
 
 
 @click.command(name="resume", short_help="Go on with a paused or held job.")
@@ -18,7 +18,7 @@ def command(settings: Settings, job: str) -> int:
     """Go on with a job that was paused, or held after a rollback. The next run brings it in step."""
     config = settings.load()
     chosen_jobs(config, [job])
-    store = SqliteStore.open(config.state)
+    store = open_store(config)
     try:
         before = store.state(job)
         store.change_state(job, lambda state: replace(state, held=False, paused_until=None, paused_reason=None))

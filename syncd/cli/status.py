@@ -15,7 +15,7 @@ from syncd.config.model import Config
 from syncd.engine.hooks import named
 from syncd.readings import ORDER, JobReading, Readings, ago, as_object, budget_line, delivery_trouble, heard_line, read
 from syncd.store.expiries import expiries_of
-from syncd.store.store import SqliteStore
+from syncd.stored_jobs import open_store
 
 COLOUR = {"failing": "red", "drift": "yellow", "paused": "cyan", "never": "cyan", "in_step": "green"}
 EXIT_NOT_IN_STEP = 3
@@ -29,7 +29,7 @@ def command(settings: Settings, jobs: tuple[str, ...], as_json: bool) -> int:
     """Show how every job stands: what it holds, when it last ran, what is wrong. Exit 3 when not everything is in step."""
     config = settings.load()
     chosen = chosen_jobs(config, jobs)
-    store = SqliteStore.peek(config.state)
+    store = open_store(config, only_look=True)
     try:
         readings = read(config, store, datetime.now(UTC), names=[job.name for job in chosen])
     finally:

@@ -20,6 +20,7 @@ from syncd.memo import remember
 from syncd.messenger import Messenger
 from syncd.models import Job, RunReport, RunStatus
 from syncd.note import leave, withdraw
+from syncd.stored_jobs import follow_renames
 from syncd.wiring import Workshop, proxies_of
 
 MESSAGES_SECONDS = 10.0  # for `notify:`, after the last run; what takes longer is sent by the next sync
@@ -48,6 +49,7 @@ def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_de
     try:
         if forget is not None:
             count = workshop.store.forget(forget)
+            follow_renames(config.jobs, workshop.store)
             say(settings, f"forgot {count} files of {forget}; they stay where they are")
             chosen = [job for job in chosen if job.name != forget or forget in jobs]
         width = max((len(job.name) for job in chosen), default=0)
@@ -120,8 +122,8 @@ def _arrive(workshop: Workshop, job: Job, options: Options, gathering: Gathering
     """
     patience, lock, house = workshop.patience(job, on_rest=on_rest), ExitStack(), None
     try:
-        lock.enter_context(workshop.locked(job))
         house = workshop.house(job)
+        lock.enter_context(workshop.locked(job))
         report = run_job(job, house, patience, options)
     except SyncdError as error:
         report = failed(job, options, error)

@@ -20,6 +20,7 @@ from syncd.mirror.switch import mirror_of
 from syncd.models import Job
 from syncd.store.blobs import BlobCache
 from syncd.store.store import SqliteStore
+from syncd.stored_jobs import open_store
 
 EXIT_NOT_IN_STEP = 3
 
@@ -34,7 +35,7 @@ def command(settings: Settings, jobs: tuple[str, ...], as_object: bool) -> int:
     """
     config = settings.load()
     chosen = chosen_jobs(config, jobs)
-    store = SqliteStore.peek(config.state)
+    store = open_store(config, only_look=True)
     try:
         disk = DiskMirror(config.state / "trash", SystemClock())
         results = [_verify(job, store, mirror_of(job, disk, SystemClock())) for job in chosen]

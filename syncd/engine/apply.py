@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from syncd.clock import Patience
 from syncd.engine.desired import LFS_POINTER_LIMIT, check_lfs, check_link
 from syncd.engine.large import bring_again
-from syncd.engine.ports import Applied, Blobs, Carried, Mirror, Outcome, Source, Wanted
+from syncd.engine.ports import NO_INODES, Applied, Blobs, Carried, Inodes, Mirror, Outcome, Source, Wanted
 from syncd.errors import ChangedUnderneathError, MirrorError
 from syncd.models import Action, Change, Entry, Job, Kind, Lfs, Plan, Recorded, Standing, TreeEntry, Verb
 from syncd.objects import FILE
@@ -92,11 +92,12 @@ class Result(Struct, frozen=True):
 
 
 def apply_plan(
-    intent: str, plan: Plan, recorded: Mapping[str, Recorded], remote: Mapping[str, Entry], mirror: Mirror, blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry]
-) -> Result:
+    intent: str, plan: Plan, recorded: Mapping[str, Recorded], remote: Mapping[str, Entry], mirror: Mirror, blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry],
+    kept: Inodes = NO_INODES,
+) -> Result:  # fmt: skip
     """The disk is as the plan says, but for the steps that failed, which are left as they were and named."""
     steps = [action for action in plan.actions if action.verb.touches_disk]
-    applied = mirror.apply(intent, steps, blobs, folders, looks) if steps else Applied({})
+    applied = mirror.apply(intent, steps, blobs, folders, looks, kept) if steps else Applied({})
     upserts: dict[str, Recorded] = {}
     removals: set[str] = set()
     changes: list[Change] = []

@@ -36,6 +36,17 @@ def judgement(job: Job) -> str:
     return sha256(json.dumps([job.digest, hooks, job.undo_on_failure, job.hook_user, job.hook_timeout_seconds], sort_keys=True).encode()).hexdigest()
 
 
+def under_new_name(job: Job, old: str, state: JobState) -> JobState:
+    """The state of the job `old`, which is `job` under another name and otherwise as it was."""
+    former = replace(job, name=old)
+    applied, rejected = state.applied_digest, state.rejected_digest
+    return replace(
+        state,
+        applied_digest=job.digest if applied == former.digest else applied,
+        rejected_digest=judgement(job) if rejected == judgement(former) else rejected,
+    )
+
+
 def rejection(job: Job, state: JobState, commit: str) -> HookFailedError | UntrustedError | None:
     """The veto that stands against the commit, or None when it is to be tried."""
     if state.rejected_commit != commit or state.rejected_digest != judgement(job):

@@ -147,6 +147,10 @@ class Applied(Struct, frozen=True):
     carried: Mapping[str, Carried] = field(default_factory=dict)  # destinations that nothing was done to, and that are other inodes now
 
 
+Inodes = Mapping[tuple[int, int], str]
+NO_INODES: Inodes = {}
+
+
 class Mirror(Protocol):
     """The disk below the destinations, reached through directory descriptors, never through a link below a root."""
 
@@ -158,10 +162,11 @@ class Mirror(Protocol):
 
         Raises MirrorError (nothing was touched)."""
 
-    def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry]) -> Applied:
+    def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry], kept: Inodes = NO_INODES) -> Applied:
         """Carry out every action that touches the disk: write all, sync all, rename all, each folder synced once; then removals.
 
-        One bad file does not stop the others. `folders` are those syncd made before; they go when they become empty. `looks` is what
+        A removal never unlinks a file that this call wrote, or one of `kept`: (device, inode) -> destination of the files that the
+        set has and that no action touches. One bad file does not stop the others. `folders` are those syncd made before; they go when they become empty. `looks` is what
         folders that are made now get, where that is not what the first file in them says."""
 
     def sweep(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
@@ -169,6 +174,15 @@ class Mirror(Protocol):
 
     def tidy(self, folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
         """Remove those of these (root, folder) pairs that are empty: folders that syncd made. Which do not stand any more."""
+
+    def resolve(self, folders: Iterable[str]) -> dict[str, str]:
+        """Folder -> its path with every link resolved; what does not exist is taken as written."""
+
+    def same_place(self, one: str, other: str) -> bool:
+        """Whether two destinations are one entry of one folder, by whatever spelling."""
+
+    def other_spellings(self, paths: Iterable[str]) -> dict[str, str]:
+        """Destination -> how the disk spells it, for those that exist under another spelling."""
 
     def open(self, path: str, root: str) -> BinaryIO:
         """The bytes of the file, or the text of the link, that stands there now. Raises ChangedUnderneathError when nothing of the kind does, MirrorError."""
@@ -298,8 +312,21 @@ class AppliedSet(Struct, frozen=True):
     files: Mapping[str, Entry]
 
 
+class OwnedRow(Struct, frozen=True):
+    """A ledger row, the destination it was written as, and the job that has it."""
+
+    path: str
+    job: str
+    recorded: Recorded
+
+
 class Result(Struct, frozen=True):
-    """What `Store.record` makes durable in one transaction, clearing the job's intent."""
+    """What `Store.record` makes durable in one transaction, clearing the job's intent.
+
+    `superseded` (path -> job) are rows that go, whoever has them, because the upserts have the same
+    files under another path; `handed_over` (path -> job) are rows of this job that another one gets,
+    and so are `folders_given`, where None means no job.
+    """
 
     report: RunReport
     upserts: Mapping[str, Recorded] = field(default_factory=dict)
@@ -309,6 +336,9 @@ class Result(Struct, frozen=True):
     state: JobState = JobState()
     applied: bool = False  # the whole set of `report.commit` stands: keep it as one of the job's sets
     withdrawn: str | None = None  # the newest set, of this commit, is none to go back to
+    superseded: Mapping[str, str] = field(default_factory=dict)
+    handed_over: Mapping[str, str] = field(default_factory=dict)
+    folders_given: Mapping[str, str | None] = field(default_factory=dict)
 
 
 class Store(ListingMemory, Protocol):
@@ -323,8 +353,8 @@ class Store(ListingMemory, Protocol):
     def recorded(self, job: str) -> dict[str, Recorded]:
         """The job's ledger: destination -> row. Damaged rows are left out: memory that is lost costs time, never files."""
 
-    def owners(self, paths: Iterable[str]) -> dict[str, str]:
-        """Destination -> the job that the ledger says owns it, for those that have one."""
+    def owners(self, reals: Iterable[str]) -> dict[str, tuple[OwnedRow, ...]]:
+        """Real path -> the ledger rows of that file, for those that have one."""
 
     def folders(self, job: str) -> frozenset[str]:
         """The folders that syncd made for the job."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping, Set
+from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,8 +21,10 @@ from syncd.engine.apply import apply_plan, as_change, stage
 from syncd.engine.desired import Owner, desired, listed_at_most
 from syncd.engine.folders import Folders, opening_steps, targets, unfinished, wished
 from syncd.engine.large import with_contents
+from syncd.engine.other_jobs import OtherJobs
+from syncd.engine.ownership import Ownership, claim, recognise
 from syncd.engine.plan import make_plan
-from syncd.engine.ports import AppliedSet, Blobs, Head, HookEnd, Hooks, Intent, JobState, Mirror, Result, Source, Store, Target
+from syncd.engine.ports import NO_INODES, AppliedSet, Blobs, Head, HookEnd, Hooks, Inodes, Intent, JobState, Mirror, Result, Source, Store, Target
 from syncd.engine.settle import settle
 from syncd.engine.staged import staged_files
 from syncd.engine.trust import accept, check_required
@@ -44,6 +47,8 @@ class House(Struct, frozen=True):
     scope: str
     jobs: frozenset[str]
     hooks: Hooks | None = None
+    others: OtherJobs | None = None  # what the other jobs list; None: each lists all that it has
+    renamed_from: str | None = None  # the removed job that this one is under a new name
 
 
 class Options(Struct, frozen=True):
@@ -59,16 +64,17 @@ class Decision(Struct, frozen=True):
     """A commit, what it wants, and the plan that follows: the dry run is printing this.
 
     With a `refusal` the head is a commit that was rejected, and this is about the last accepted set instead. `folders` are those that
-    syncd made for the job; those of them that a removed job had, whose files are taken over, are `folders_taken`.
+    syncd made for the job. `kept` are the files of the set that no action touches, where the plan removes others.
     """
 
     commit: str
     remote: Mapping[str, Entry]
     recorded: Mapping[str, Recorded]
     plan: Plan
+    ownership: Ownership
+    kept: Inodes = NO_INODES
     refusal: HookFailedError | UntrustedError | None = None
     folders: frozenset[str] = frozenset()
-    folders_taken: tuple[str, ...] = ()
     opens: bool = False  # a folder of ours has been shut, and this only opens it: then there is more to see, and to decide
 
 
@@ -77,6 +83,7 @@ def run_job(job: Job, house: House, patience: Patience, options: Options = Optio
     began, started_at = time.perf_counter(), house.clock.now()
     state = house.store.state(job.name)
     report = RunReport(job.name, RunStatus.UNCHANGED, job.repo, options.ref or job.ref, None, state.applied_commit, trigger=options.trigger, started_at=started_at)
+    report = _renamed(report, house)
     if options.back_to is None and state.paused(started_at):
         return _left_alone(report, state, began)
     try:
@@ -96,10 +103,19 @@ def run_job(job: Job, house: House, patience: Patience, options: Options = Optio
     return report
 
 
+def _renamed(report: RunReport, house: House) -> RunReport:
+    """The report of a job that was another one's before says whose."""
+    if house.renamed_from is None:
+        return report
+    note = f"this is the job {house.renamed_from} under a new name"
+    return replace(report, notes=(note,), took_over_from=(house.renamed_from,))
+
+
 def plan_job(job: Job, house: House, patience: Patience, options: Options = Options()) -> tuple[RunReport, Decision | None]:
     """What `run_job` would do now, as its report would name it. Writes nothing but caches, and takes no lock."""
     began, state = time.perf_counter(), house.store.state(job.name)
     report = RunReport(job.name, RunStatus.UNCHANGED, job.repo, options.ref or job.ref, None, state.applied_commit, trigger=options.trigger, started_at=house.clock.now())
+    report = _renamed(report, house)
     if state.paused(house.clock.now()):
         return _left_alone(report, state, began), None
     try:
@@ -107,6 +123,7 @@ def plan_job(job: Job, house: House, patience: Patience, options: Options = Opti
         stage(job, decision.commit, Plan(()), decision.remote, house.source, house.blobs, patience)  # links: refused now as they would be then
     except SyncdError as error:
         return replace(_refusing(report, error), seconds=time.perf_counter() - began), None
+    report = _with_owners(report, decision)
     changes = tuple(as_change(action) for action in decision.plan.actions if action.verb.is_public)
     status = RunStatus.CHANGED if decision.plan.changes_disk else RunStatus.UNCHANGED
     report = replace(report, status=status, commit=decision.commit, changes=changes, files=decision.plan.files, drifted=decision.plan.drifted)
@@ -117,34 +134,80 @@ def plan_job(job: Job, house: House, patience: Patience, options: Options = Opti
 def decide(job: Job, house: House, patience: Patience, options: Options, state: JobState) -> Decision:
     """Resolve the ref once, list what it holds, look at the disk, and choose. Every later read of the run names this commit."""
     with Ahead(job.name, house.store, house.mirror) as ahead:
-        allow_delete, refusal = options.allow_delete, None
-        if options.back_to is not None:
-            recorded = ahead.recorded()
-            commit, remote = options.back_to.commit, dict(options.back_to.files)
-            allow_delete = len(recorded)  # this set stood before, whole: there is nothing to doubt
-        else:
-            head = _head(job, house, patience, options.ref or job.ref)
-            refusal = hooks.rejection(job, state, head.commit)
-            if isinstance(refusal, UntrustedError) and options.ref is not None:
-                refusal = None  # a hand names the commit: it is asked anew
-            if refusal is None:
-                check_required(job, head.commit, state, options.ref, house.source, patience)
-            if refusal is not None:
-                recorded = {path: row for path, row in ahead.recorded().items() if row.standing is not Standing.DROPPED}
-                commit, remote = state.applied_commit or head.commit, _accepted(recorded, refusal)
-            else:
-                commit, remote = head.commit, _remembered(job, head, state, ahead) or _listed(job, house, patience, head, state, ahead)
-                recorded = ahead.recorded()
-        taken_over, folders_taken = _taken_over(job, house, remote, recorded)
-        recorded, ours = recorded | taken_over, ahead.folders().union(folders_taken)
-        folders = Folders.of(remote, recorded, ours, state)
-        roots = {path: remote[path].root if path in remote else recorded[path].entry.root for path in remote.keys() | recorded.keys()}
-        local = ahead.scan({path: Target(root, recorded.get(path)) for path, root in roots.items()} | targets(folders.wished))
+        wanted = _wanted(job, house, patience, options, state, ahead)
+        remote, own = wanted.remote, Ownership(wanted.recorded, {}, folders=ahead.folders())
+        own = claim(job, house, patience, remote, own)
+        folders = Folders.of(remote, own.recorded, own.folders, state)
+        local = ahead.scan(_targets(remote, own.recorded) | targets(folders.wished))
+    before, own = own, recognise(job, house, patience, remote, own, local)
+    if own is not before:
+        folders = Folders.of(remote, own.recorded, own.folders, state)
+        local = house.mirror.scan(_targets(remote, own.recorded) | targets(folders.wished))
     shut = opening_steps(job, folders, local)
     if not shut:
-        _refuse_unseen(job, roots.keys() - remote.keys(), local)
-    plan = Plan(shut, len(remote)) if shut else make_plan(job, remote, recorded, local, allow_delete, folders)
-    return Decision(commit, remote, recorded, plan, refusal, ours, folders_taken, opens=bool(shut))
+        _refuse_unseen(job, own.recorded.keys() - remote.keys(), local)
+    allow_delete = options.allow_delete
+    if options.back_to is not None:
+        allow_delete = len(own.recorded)  # this set was applied before, whole: there is no doubt
+    plan = Plan(shut, len(remote)) if shut else make_plan(job, remote, own.recorded, local, allow_delete, folders)
+    kept = _kept(remote, local) if plan.of(Verb.REMOVE) else NO_INODES
+    return Decision(wanted.commit, remote, own.recorded, plan, own, kept, wanted.refusal, own.folders, opens=bool(shut))
+
+
+class Wanted(Struct, frozen=True):
+    """The commit to bring, the set it asks for, and the rows that the set is compared with."""
+
+    commit: str
+    remote: Mapping[str, Entry]
+    recorded: Mapping[str, Recorded]
+    refusal: HookFailedError | UntrustedError | None = None
+
+
+class Ledger(Protocol):
+    def recorded(self) -> dict[str, Recorded]: ...
+
+
+class StoredLedger:
+    """A job's ledger, read when it is asked for."""
+
+    def __init__(self, store: Store, job: str) -> None:
+        self._store, self._job = store, job
+
+    def recorded(self) -> dict[str, Recorded]:
+        return self._store.recorded(self._job)
+
+
+def wanted_set(job: Job, house: House, patience: Patience) -> Mapping[str, Entry]:
+    """What the job wants now, by its repository or, after a rejection, by what was accepted last."""
+    state, ledger = house.store.state(job.name), StoredLedger(house.store, job.name)
+    return _wanted(job, house, patience, Options(), state, ledger).remote
+
+
+def _wanted(job: Job, house: House, patience: Patience, options: Options, state: JobState, ledger: Ledger) -> Wanted:
+    if options.back_to is not None:
+        return Wanted(options.back_to.commit, dict(options.back_to.files), ledger.recorded())
+    head = _head(job, house, patience, options.ref or job.ref)
+    refusal = hooks.rejection(job, state, head.commit)
+    if isinstance(refusal, UntrustedError) and options.ref is not None:
+        refusal = None  # the operator names the commit: it is judged anew
+    if refusal is None:
+        check_required(job, head.commit, state, options.ref, house.source, patience)
+        remote = _remembered(job, head, state, ledger) or _listed(job, house, patience, head, state, ledger)
+        return Wanted(head.commit, remote, ledger.recorded())
+    recorded = {path: row for path, row in ledger.recorded().items() if row.standing is not Standing.DROPPED}
+    return Wanted(state.applied_commit or head.commit, _accepted(recorded, refusal), recorded, refusal)
+
+
+def _targets(remote: Mapping[str, Entry], recorded: Mapping[str, Recorded]) -> dict[str, Target]:
+    roots = {path: row.entry.root for path, row in recorded.items()}
+    roots |= {path: entry.root for path, entry in remote.items()}
+    return {path: Target(root, recorded.get(path)) for path, root in roots.items()}
+
+
+def _kept(remote: Mapping[str, Entry], local: Mapping[str, Local | None]) -> Inodes:
+    """The files of the set that exist, by inode: no removal may take one away."""
+    found = ((path, local.get(path)) for path in remote)
+    return {(have.stat.device, have.stat.inode): path for path, have in found if have is not None}
 
 
 def _refuse_unseen(job: Job, dropped: Set[str], local: Mapping[str, Local | None]) -> None:
@@ -172,11 +235,12 @@ def _bring(job: Job, house: House, patience: Patience, options: Options, state: 
         report = _ask_validate(job, house, patience, decision, state, report)
         if decision.plan.changes_disk:
             state = hooks.beginning(job, state, report.started_at)
-            state = state if options.back_to else keep_a_way_back(job, house, state, decision.commit, decision.plan, decision.remote)
+            state = state if options.back_to else keep_a_way_back(job, house, state, decision.commit, decision.plan, decision.remote, decision.ownership.own_rows)
         walked = _carry_out(job, house, decision, state)
         if not walked.only_changed_underneath or attempt == ATTEMPTS:
             break
         state = _save_progress(job, house, report, walked, decision, state)
+        report = _with_owners(report, decision)
     return _conclude(job, report, decision, walked, state, options.back_to)
 
 
@@ -189,7 +253,7 @@ def _decided(job: Job, house: House, patience: Patience, options: Options, state
         if walked.error is not None:
             raise walked.error
         state = _save_progress(job, house, report, walked, decision, state)
-        report = replace(report, changes=(*report.changes, *walked.changes))
+        report = replace(_with_owners(report, decision), changes=(*report.changes, *walked.changes))
         decision = decide(job, house, patience, options, state)
     return decision, state, report
 
@@ -207,7 +271,7 @@ def _ask_validate(job: Job, house: House, patience: Patience, decision: Decision
     error = hooks.refused(job, state, decision.commit, end, job.validate)
     if error is not None:
         raise error
-    return replace(report, notes=("validated",))
+    return replace(report, notes=(*report.notes, "validated"))
 
 
 def _carry_out(job: Job, house: House, decision: Decision, state: JobState) -> Walked:
@@ -220,10 +284,19 @@ def _carry_out(job: Job, house: House, decision: Decision, state: JobState) -> W
         looks = wished(decision.remote, decision.folders.union(made))
         intended = replace(state, folders_waiting=unfinished(steps, made))
         house.store.intend(Intent(intent_id, job.name, decision.commit, job.digest, steps, made, job.on_change is not None, house.clock.now(), state.hook_owed), intended)
-    return apply_plan(intent_id, decision.plan, decision.recorded, decision.remote, house.mirror, house.blobs, decision.folders, looks)
+    walked = apply_plan(intent_id, decision.plan, decision.recorded, decision.remote, house.mirror, house.blobs, decision.folders, looks, decision.kept)
+    return replace(walked, upserts=decision.ownership.rows_to_record(walked.upserts))
+
+
+def _with_owners(report: RunReport, decision: Decision) -> RunReport:
+    """The report with what changed hands."""
+    own = decision.ownership
+    owners = tuple(dict.fromkeys([*report.took_over_from, *own.took_over_from]))
+    return replace(report, notes=(*report.notes, *own.notes), took_over_from=owners)
 
 
 def _conclude(job: Job, report: RunReport, decision: Decision, walked: Walked, state: JobState, back_to: AppliedSet | None) -> tuple[RunReport, Result]:
+    report = _with_owners(report, decision)
     changes = (*report.changes, *walked.changes)
     changed = any(change.action is not Verb.KEEP for change in changes)
     report = replace(
@@ -231,7 +304,7 @@ def _conclude(job: Job, report: RunReport, decision: Decision, walked: Walked, s
         bytes_written=walked.applied.bytes_written, files=decision.plan.files, drifted=decision.plan.drifted - _repaired(decision.plan, walked),
     )  # fmt: skip
     whole, error = walked.error is None, walked.error or decision.refusal
-    after = hooks.owing(job, state, report.started_at) if changed or job.on_change is None else state
+    after = hooks.owing(job, state, report.started_at) if changed or job.on_change is None or decision.ownership.reload_pending else state
     after = replace(after, drifted=report.drifted, hook_commit=decision.commit if whole and after.hook_owed else None, held=state.held or back_to is not None)
     after = replace(after, folders_waiting=_folders_waiting(decision, walked))
     if error is None:
@@ -242,8 +315,16 @@ def _conclude(job: Job, report: RunReport, decision: Decision, walked: Walked, s
         after = replace(_failed(after, error), settled=whole and state.settled)
     applied = back_to is None and error is None and (changed or decision.commit != state.applied_commit)
     report = replace(report, hook_owed=after.hook_owed)
-    made, gone = (*decision.folders_taken, *walked.applied.folders_made), walked.applied.folders_removed
-    return report, Result(report, walked.upserts, walked.removals, made, gone, after, applied)
+    return report, _recorded(report, decision, walked, after, applied)
+
+
+def _recorded(report: RunReport, decision: Decision, walked: Walked, state: JobState, applied: bool = False) -> Result:
+    """What the store keeps of the run."""
+    own = decision.ownership
+    made, gone = (*own.folders_taken, *walked.applied.folders_made), walked.applied.folders_removed
+    return Result(
+        report, walked.upserts, walked.removals, made, gone, state, applied, superseded=own.superseded, handed_over=own.handed_over, folders_given=own.folders_given
+    )
 
 
 def _folders_waiting(decision: Decision, walked: Walked) -> tuple[str, ...]:
@@ -261,7 +342,7 @@ def _accepted(recorded: Mapping[str, Recorded], refusal: HookFailedError | Untru
     return {path: row.upstream for path, row in recorded.items()}
 
 
-def _remembered(job: Job, head: Head, state: JobState, ahead: Ahead) -> dict[str, Entry] | None:
+def _remembered(job: Job, head: Head, state: JobState, ahead: Ledger) -> dict[str, Entry] | None:
     """The remote snapshot from the ledger, when it is provably the one that was applied: same commit, same configuration, no row lost."""
     if head.commit != state.applied_commit or job.digest != state.applied_digest or not state.settled:
         return None
@@ -269,33 +350,12 @@ def _remembered(job: Job, head: Head, state: JobState, ahead: Ahead) -> dict[str
     return entries if len(entries) == state.files else None
 
 
-def _listed(job: Job, house: House, patience: Patience, head: Head, state: JobState, ahead: Ahead) -> dict[str, Entry]:
+def _listed(job: Job, house: House, patience: Patience, head: Head, state: JobState, ahead: Ledger) -> dict[str, Entry]:
     listing = house.source.listing(job.repo, head.commit, job.paths, house.store, patience, listed_at_most(job))
     remote = dict(desired(job, listing, house.resolve_owner))
     if job.lfs is not Lfs.FETCH:
         return remote
     return with_contents(job, head.commit, remote, ahead.recorded(), state.applied_digest == job.digest, house.source, house.blobs, patience)
-
-
-def _taken_over(job: Job, house: House, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded]) -> tuple[dict[str, Recorded], tuple[str, ...]]:
-    """Ledger rows of jobs that are no longer configured, for paths that this job wants now, and the folders above those that they made.
-
-    Raises when a living job owns one.
-    """
-    rows: dict[str, Recorded] = {}
-    before: set[str] = set()
-    for path, owner in house.store.owners(remote.keys() - recorded.keys()).items():
-        if owner != job.name and owner in house.jobs:  # its own row can be found by one index and not by another where the disk damaged it
-            raise MirrorError(
-                f"{path} is wanted by the jobs {job.name} and {owner}; {owner} owns it and goes on",
-                path=path, hint=f"exclude it from one of them; or remove it from {owner}, sync {owner}, then sync {job.name}",
-            )  # fmt: skip
-        row = house.store.recorded(owner).get(path)
-        if row is not None:
-            rows[path] = replace(row, stat=None)  # looked at anew, and so recorded under its new owner
-            before.add(owner)
-    folders = frozenset[str]().union(*(house.store.folders(owner) for owner in before))
-    return rows, tuple(wished({path: row.entry for path, row in rows.items()}, folders))
 
 
 def _save_progress(job: Job, house: House, report: RunReport, walked: Walked, decision: Decision, state: JobState) -> JobState:
@@ -304,14 +364,13 @@ def _save_progress(job: Job, house: House, report: RunReport, walked: Walked, de
     after = replace(after, folders_waiting=_folders_waiting(decision, walked))
     partial = replace(report, status=RunStatus.FAILED, commit=decision.commit, changes=walked.changes, error=walked.error)
     partial = partial if walked.error is not None else replace(partial, status=RunStatus.UNCHANGED, changes=())  # the run's own report will name them
-    made, gone = (*decision.folders_taken, *walked.applied.folders_made), walked.applied.folders_removed
-    house.store.record(job.name, Result(partial, walked.upserts, walked.removals, made, gone, after))
+    house.store.record(job.name, _recorded(partial, decision, walked, after))
     return after
 
 
 def _left_alone(report: RunReport, state: JobState, began: float) -> RunReport:
     """Held or paused: no request, no write, no repair."""
-    return replace(report, status=RunStatus.SKIPPED, commit=state.applied_commit, notes=(f"{state.why_paused()}; syncd resume {report.job}",), seconds=time.perf_counter() - began)
+    return replace(report, status=RunStatus.SKIPPED, commit=state.applied_commit, notes=(*report.notes, f"{state.why_paused()}; syncd resume {report.job}"), seconds=time.perf_counter() - began)
 
 
 def _repaired(plan: Plan, walked: Walked) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from syncd.engine.apply import as_change
+from syncd.engine.coverage import real_path
 from syncd.engine.ports import Intent, JobState, Mirror, Result, Store, Target
 from syncd.models import Action, Job, Kind, Recorded, RunReport, RunStatus, Trigger, Verb
 
@@ -56,6 +57,8 @@ def _conclude(job: Job, intent: Intent, state: JobState, store: Store, mirror: M
     owed = intent.owed_before or (intent.owes_hook and bool(took_effect))
     after = replace(state, settled=False, hook_owed=owed, hook_commit=_whole_at(intent, len(took_effect), state))
     changes = tuple(as_change(action) for action in took_effect)
+    resolved = mirror.resolve({row.entry.root for row in upserts.values()})
+    upserts = {path: replace(row, real=real_path(path, row.entry.root, resolved)) for path, row in upserts.items()}
     report = RunReport(
         job.name, RunStatus.FAILED, job.repo, job.ref, intent.commit, state.applied_commit, changes, trigger=Trigger.START, started_at=intent.started_at
     )  # fmt: skip

@@ -19,7 +19,7 @@ from syncd.engine.folders import set_of, unfinished, wished
 from syncd.engine.ports import Applied, Blobs, Intent, JobState, Mirror, Result, Store, Target
 from syncd.engine.undo import Undo, from_text, remember, rows_after, to_text, undo_plan
 from syncd.errors import BadResponseError, ChangedUnderneathError, HookFailedError
-from syncd.models import Action, Entry, Job, Kind, Plan, RunReport, RunStatus, Verb
+from syncd.models import Action, Entry, Job, Kind, Plan, Recorded, RunReport, RunStatus, Verb
 from syncd.objects import blob_id
 
 COPY_BYTES = 1 << 20
@@ -38,15 +38,17 @@ class Ground(Protocol):
     def clock(self) -> Clock: ...
 
 
-def keep_a_way_back(job: Job, ground: Ground, state: JobState, commit: str, plan: Plan, remote: Mapping[str, Entry]) -> JobState:
+def keep_a_way_back(job: Job, ground: Ground, state: JobState, commit: str, plan: Plan, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded]) -> JobState:
     """The state with which the plan may be intended: everything that it replaces is in the cache, and named.
+
+    `recorded` is the job's ledger without rows that another job had, which are not this one's to get back.
 
     Nothing is kept for a job that does not ask for it, nor for a repair of the set that stands. Raises MirrorError.
     """
     earlier = read_undo(state, ground.blobs) if state.hook_owed else None
     if not job.undo_on_failure or job.on_change is None or (commit == state.applied_commit and job.digest == state.applied_digest):
         return state if earlier is not None else replace(state, undo=None, undo_keeps=())
-    undo = remember(state, plan, remote, ground.store.recorded(job.name), earlier)  # a row that another job had is not this one's to get back
+    undo = remember(state, plan, remote, recorded, earlier)
     for action in plan.actions:
         if action.verb.touches_disk:
             _keep_bytes(action, undo.places[action.path].root, ground)

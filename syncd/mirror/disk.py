@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from syncd.clock import Clock
-from syncd.engine.ports import Applied, Blobs, Target
+from syncd.engine.ports import NO_INODES, Applied, Blobs, Inodes, Target
 from syncd.errors import MirrorError, UnsafePathError
 from syncd.mirror.folders import translated
 from syncd.mirror.leftovers import sweep, tidy
@@ -18,6 +18,7 @@ from syncd.mirror.paths import below
 from syncd.mirror.read import open_what_stands
 from syncd.mirror.room import check_room, existing
 from syncd.mirror.scan import scan
+from syncd.mirror.spelling import other_spellings, resolve, same_place
 from syncd.mirror.trash import Trash
 from syncd.mirror.write import Batch
 from syncd.models import Action, Entry, Job, Kind, Local, Verb
@@ -52,9 +53,9 @@ class DiskMirror:
         refuse_lockout(actions, made)
         return made
 
-    def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry]) -> Applied:
+    def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry], kept: Inodes = NO_INODES) -> Applied:
         with translated("write to"):
-            return Batch(intent, blobs, self.trash, self._clock.now, folders, looks, self._devices).run(actions)
+            return Batch(intent, blobs, self.trash, self._clock.now, folders, looks, self._devices, kept).run(actions)
 
     def sweep(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
         with translated("sweep"):
@@ -65,6 +66,15 @@ class DiskMirror:
 
     def open(self, path: str, root: str) -> BinaryIO:
         return open_what_stands(path, root)
+
+    def resolve(self, folders: Iterable[str]) -> dict[str, str]:
+        return resolve(folders)
+
+    def same_place(self, one: str, other: str) -> bool:
+        return same_place(one, other)
+
+    def other_spellings(self, paths: Iterable[str]) -> dict[str, str]:
+        return other_spellings(paths)
 
 
 def folders_to_make(writes: Iterable[Action]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from typing import BinaryIO
 from msgspec.structs import replace
 
 from syncd.clock import Clock
-from syncd.engine.ports import Applied, Blobs, Mirror, Outcome, Target
+from syncd.engine.ports import NO_INODES, Applied, Blobs, Inodes, Mirror, Outcome, Target
 from syncd.errors import ChangedUnderneathError, MirrorError, UnsafePathError
 from syncd.mirror.carry import Carrying, Instead, names_in, owner_of, shares_blocks, sizes
 from syncd.mirror.disk import DiskMirror, folders_to_make
@@ -67,6 +67,19 @@ class SwitchedMirror:
         with translated("read"):
             live = self._live()
         return self._disk.open(self._real(path, live), root)
+
+    def resolve(self, folders: Iterable[str]) -> dict[str, str]:
+        return self._disk.resolve(folders)
+
+    def same_place(self, one: str, other: str) -> bool:
+        live = self._live()
+        return self._disk.same_place(self._real(one, live), self._real(other, live))
+
+    def other_spellings(self, paths: Iterable[str]) -> dict[str, str]:
+        live = self._live()
+        real = {self._real(path, live): path for path in paths}
+        spelled = self._disk.other_spellings(real)
+        return {real[place]: posixpath.join(posixpath.dirname(real[place]), posixpath.basename(name)) for place, name in spelled.items()}
 
     def _real(self, path: str, live: str | None) -> str:
         """Where a public path is on disk: in the live tree, or in one that is not there. The link's own path is the top of the tree."""
@@ -145,7 +158,7 @@ class SwitchedMirror:
 
     # --- the switch ---------------------------------------------------------------------------------------------------
 
-    def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry]) -> Applied:
+    def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry], kept: Inodes = NO_INODES) -> Applied:
         """A complete new tree is live, or everything is as it was and each action says why: half a switch there is none.
 
         Only the folders above the link stand by themselves.

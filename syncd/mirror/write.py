@@ -18,7 +18,7 @@ from functools import partial
 
 from msgspec import Struct, field
 
-from syncd.engine.ports import Applied, Blobs, Outcome
+from syncd.engine.ports import NO_INODES, Applied, Blobs, Inodes, Outcome
 from syncd.errors import ChangedUnderneathError, MirrorError
 from syncd.mirror.files import OtherBytesError, cached, fsync_folder, ident, identity_of, own, stat_at, unlink_if_there, write_new
 from syncd.mirror.folders import NOT_THERE, Missing, descend, opened, step_down, trouble, unless_another_made
@@ -29,6 +29,7 @@ from syncd.mirror.order import by_folder, entry_of, is_below_any, split_removals
 from syncd.mirror.paths import below
 from syncd.mirror.room import existing
 from syncd.mirror.scan import look, stat_of
+from syncd.mirror.spelling import same_place
 from syncd.mirror.staged import Staged
 from syncd.mirror.systems import FileSystems
 from syncd.mirror.trash import Trash
@@ -48,6 +49,7 @@ class Batch(Struct):
     folders: frozenset[str]
     looks: Mapping[str, Entry] = field(default_factory=dict)
     devices: Mapping[str, int] = field(default_factory=dict)  # of each folder when it was looked at, or of the one above it that stood
+    kept: Inodes = NO_INODES  # (device, inode) -> destination of the set that no action touches
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     staged: list[Staged] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
@@ -387,8 +389,21 @@ class Batch(Struct):
         if have is not None:
             if not had.same_content(have):
                 raise ChangedUnderneathError(f"{action.path} was edited while syncd was at work; it stays", path=action.path)
-            os.unlink(name, dir_fd=folder)
+            if not self._is_kept(have, action.path):
+                os.unlink(name, dir_fd=folder)
         self.outcomes[action.path] = Outcome(None)
+
+    def _is_kept(self, have: Local, path: str) -> bool:
+        """Whether the name to remove is another spelling of a file that the set has."""
+        found = have.stat.device, have.stat.inode
+        written = (
+            done
+            for done, outcome in self.outcomes.items()
+            if outcome.local is not None
+            and (outcome.local.stat.device, outcome.local.stat.inode) == found
+        )
+        other = self.kept.get(found) or next(written, None)
+        return other is not None and same_place(path, other)
 
     def _drop_empty(self, parents: set[str], roots: dict[str, str]) -> None:
         """Folders that syncd made and that hold nothing any more are gone, the deepest first; one that can't be removed is a trouble of the run."""

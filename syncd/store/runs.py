@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from sqlite3 import Connection
 from typing import Any
@@ -59,18 +60,29 @@ def _says_nothing_new(connection: Connection, run: int, report: RunReport) -> bo
     return known == {(change.path, change.before) for change in report.changes}
 
 
-def history(connection: Connection, job: str | None, path: str | None, limit: int) -> list[PastRun]:
-    """Past runs, newest first; only those that touched `path` when it is given, with only its changes then."""
+def changed_paths(connection: Connection, name: str) -> list[str]:
+    """Every path in the history whose last name is `name`, ASCII letters in any case."""
+    escaped = name.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    query = "SELECT DISTINCT path FROM change WHERE path LIKE ? ESCAPE '\\'"
+    found = connection.execute(query, (f"%/{escaped}",)).fetchall()
+    return [path for (path,) in found if isinstance(path, str)]
+
+
+def history(connection: Connection, job: str | None, paths: Sequence[str], limit: int) -> list[PastRun]:
+    """Past runs, newest first; only those that changed one of `paths` when there are any, with only those changes then."""
     before = 'EXISTS (SELECT 1 FROM run AS older WHERE older.job = run.job AND older."commit" = run."commit" AND older.status = :changed AND older.id < run.id)'
     went_back = f'run.status = :changed AND run."trigger" != :by_hand AND run.previous != run."commit" AND {before}'
-    wanted = [text for text, value in (("run.job = :job", job), ("run.id IN (SELECT run FROM change WHERE path = :path)", path)) if value is not None]
+    names = {f"path{number}": path for number, path in enumerate(paths)}
+    chosen_paths = f"path IN ({', '.join(f':{name}' for name in names)})"
+    wanted = ["run.job = :job"] if job is not None else []
+    wanted += [f"run.id IN (SELECT run FROM change WHERE {chosen_paths})"] if names else []
     query = f"SELECT {RUN}, {went_back} FROM run {'WHERE ' if wanted else ''}{' AND '.join(wanted)} ORDER BY run.id DESC LIMIT :limit"
-    values = {"changed": RunStatus.CHANGED.value, "by_hand": Trigger.ROLLBACK.value, "job": job, "path": path, "limit": limit}
+    values = {"changed": RunStatus.CHANGED.value, "by_hand": Trigger.ROLLBACK.value, "job": job, "limit": limit, **names}
     found = connection.execute(query, values).fetchall()
     changes: dict[int, list[PastChange]] = {row[0]: [] for row in found}
     for part in in_parts(changes):
-        chosen = f"SELECT run, {CHANGE} FROM change WHERE run IN ({marks(part)}) {'AND path = ? ' if path is not None else ''}ORDER BY id"
-        for run, *row in connection.execute(chosen, [*part, path] if path is not None else part).fetchall():
+        chosen = f"SELECT run, {CHANGE} FROM change WHERE run IN ({marks(part)}) {f'AND path IN ({marks(paths)}) ' if paths else ''}ORDER BY id"
+        for run, *row in connection.execute(chosen, [*part, *paths]).fetchall():
             if run in changes and (one := past_change(*row)) is not None:
                 changes[run].append(one)
     return [read for row in found if (read := past_run(row[:-1], tuple(changes[row[0]]), bool(row[-1]))) is not None]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
@@ -17,17 +17,18 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from syncd.engine.ports import AppliedSet, Head, Intent, JobState, Result
+from syncd.engine.ports import AppliedSet, Head, Intent, JobState, OwnedRow, Result
 from syncd.errors import StoreError
 from syncd.models import Change, Recorded, RunStatus, TreeEntry
 from syncd.objects import is_object_id
-from syncd.store import outbox, rows, runs
+from syncd.store import ledger, outbox, renames, rows, runs
 from syncd.store.accepted import AcceptedHeads
 from syncd.store.database import Database
 from syncd.store.schema import is_whole, seal, whole_rows
-from syncd.store.sql import in_parts, marks, put
+from syncd.store.sql import put
 
 T = TypeVar("T")
+AdaptState = Callable[[str, str, JobState], JobState]
 
 SETS_KEPT = 5
 LISTINGS_KEPT = 200
@@ -43,6 +44,8 @@ class SqliteStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._accepted = AcceptedHeads(database.file.parent if database.file is not None else None)
+        self._former: Mapping[str, str] = {}  # configured job -> the name that its rows still have
+        self._under_new_name: AdaptState = lambda _job, _old, state: state
 
     @classmethod
     def open(cls, state_dir: Path) -> SqliteStore:
@@ -80,41 +83,88 @@ class SqliteStore:
     def close(self) -> None:
         self._database.close()
 
+    # --- renamed jobs -------------------------------------------------------------------------------------------------
+
+    def follow_renames(self, renamed: Mapping[str, str], under_new_name: AdaptState) -> None:
+        """From now on each job on the left is known by what is stored for the job on the right.
+
+        `under_new_name(job, old, state)` gives the stored state as it is for the configured job.
+        """
+        self._former, self._under_new_name = dict(renamed), under_new_name
+
+    def former_name(self, job: str) -> str | None:
+        """The name that the job is stored under, where that is another one."""
+        return self._former.get(job)
+
+    def rename(self, job: str) -> None:
+        """Everything stored under the job's former name is stored under its own."""
+        old = self._former.get(job)
+        if old is None:
+            return
+        kept = self._accepted.read(old)
+        if kept is not None:
+            self._accepted.keep(job, *kept, begin=True)
+
+        def work(connection: Connection) -> None:
+            renames.rename(connection, old, job)
+            state = _state(connection, job)
+            if state is not None:
+                _put_state(connection, job, self._under_new_name(job, old, state))
+
+        self._database.write(work)
+        self._accepted.forget(old)
+        self._former = {name: former for name, former in self._former.items() if name != job}
+
+    def _stored(self, job: str) -> str:
+        return self._former.get(job, job)
+
     # --- states -------------------------------------------------------------------------------------------------------
 
     def state(self, job: str) -> JobState:
+        name, job = job, self._stored(job)
         found = self._database.read(lambda connection: _state(connection, job)) or JobState()
+        found = found if name == job else self._under_new_name(name, job, found)
         accepted = self._accepted.read(job)
         return found if accepted is None else replace(found, trusted_for=accepted[0], trusted_commit=accepted[1])
 
     def vouch(self, job: str, state: JobState, begin: bool) -> None:
         if state.trusted_for is not None and state.trusted_commit is not None:
-            self._accepted.keep(job, state.trusted_for, state.trusted_commit, begin)
+            self._accepted.keep(self._stored(job), state.trusted_for, state.trusted_commit, begin)
 
     def applied_before(self, job: str, commit: str) -> bool:
         query = 'SELECT 1 FROM run WHERE job = ? AND "commit" = ? AND status = ? LIMIT 1'
-        return self._database.read(lambda connection: connection.execute(query, (job, commit, RunStatus.CHANGED.value)).fetchone()) is not None
+        return self._database.read(lambda connection: connection.execute(query, (self._stored(job), commit, RunStatus.CHANGED.value)).fetchone()) is not None
 
     def states(self, jobs: Iterable[str]) -> dict[str, JobState]:
         """The states of those jobs that the store knows, read at one moment."""
-        asked = set(jobs)
+        asked = {self._stored(name): name for name in jobs}
 
         def query(connection: Connection) -> dict[str, JobState]:
-            return {name: _read_state(name, text, mark) for name, text, mark in connection.execute("SELECT name, state, seal FROM job").fetchall() if name in asked}
+            return {asked[name]: _read_state(name, text, mark) for name, text, mark in connection.execute("SELECT name, state, seal FROM job").fetchall() if name in asked}
 
         return self._database.read(query)
 
     def file_counts(self) -> dict[str, int]:
         """Job -> how many destinations the ledger names."""
         counted = self._database.read(lambda connection: connection.execute("SELECT job, count(*) FROM file GROUP BY job").fetchall())
-        return {job: count for job, count in counted if isinstance(job, str)}
+        found = {job: count for job, count in counted if isinstance(job, str)}
+        return found | {job: found[old] for job, old in self._former.items() if old in found}
 
     def jobs(self) -> list[str]:
-        """Every job the store knows."""
-        return [str(name) for (name,) in self._database.read(lambda connection: connection.execute("SELECT name FROM job ORDER BY name").fetchall())]
+        """Every job the store knows, by the name that it is stored under."""
+        query = "SELECT name FROM job UNION SELECT job FROM file ORDER BY 1"
+        found = self._database.read(lambda connection: connection.execute(query).fetchall())
+        return [name for (name,) in found if isinstance(name, str)]
+
+    def knows(self, job: str) -> bool:
+        """Whether anything is stored of the job under its own name."""
+        query = "SELECT 1 FROM job WHERE name = ?"
+        found = self._database.read(lambda connection: connection.execute(query, (job,)).fetchone())
+        return found is not None
 
     def change_state(self, job: str, change: Callable[[JobState], JobState]) -> JobState:
         """One read-modify-write of a job's state."""
+        job = self._stored(job)
 
         def work(connection: Connection) -> JobState:
             after = change(_state(connection, job) or JobState())
@@ -128,6 +178,8 @@ class SqliteStore:
 
         False, and nothing was written, when somebody else has told of it since it was told as `before`.
         """
+
+        job = self._stored(job)
 
         def work(connection: Connection) -> bool:
             state = _state(connection, job) or JobState()
@@ -176,22 +228,19 @@ class SqliteStore:
     # --- the ledger ---------------------------------------------------------------------------------------------------
 
     def recorded(self, job: str) -> dict[str, Recorded]:
+        job = self._stored(job)
         found = self._database.read(lambda connection: connection.execute("SELECT path, row, seal FROM file WHERE job = ?", (job,)).fetchall())
         return dict(rows.ledger(whole_rows(job, found)))
 
-    def owners(self, paths: Iterable[str]) -> dict[str, str]:
-        wanted = list(paths)
-
-        def query(connection: Connection) -> dict[str, str]:
-            found: dict[str, str] = {}
-            for part in in_parts(wanted):
-                chosen = connection.execute(f"SELECT path, job, row, seal FROM file WHERE path IN ({marks(part)})", part).fetchall()
-                found.update((path, job) for path, job, row, mark in chosen if any(rows.ledger(whole_rows(job, [(path, row, mark)]))))
-            return found
-
-        return self._database.read(query) if wanted else {}
+    def owners(self, reals: Iterable[str]) -> dict[str, tuple[OwnedRow, ...]]:
+        wanted, configured = list(reals), {old: job for job, old in self._former.items()}
+        if not wanted:
+            return {}
+        found = self._database.read(lambda connection: ledger.owners(connection, wanted))
+        return {real: tuple(replace(row, job=configured.get(row.job, row.job)) for row in group) for real, group in found.items()}
 
     def folders(self, job: str) -> frozenset[str]:
+        job = self._stored(job)
         found = self._database.read(lambda connection: connection.execute("SELECT path, seal FROM folder WHERE job = ?", (job,)).fetchall())
         return frozenset(path for path, mark in found if is_whole(mark, job, path))
 
@@ -199,6 +248,7 @@ class SqliteStore:
 
     def intent(self, job: str) -> Intent | None:
         """The interrupted plan of the job. A damaged one is dropped, and the job marked unsettled: the next plan looks at everything."""
+        job = self._stored(job)
         found = self._database.read(lambda connection: connection.execute("SELECT body, seal FROM intent WHERE job = ?", (job,)).fetchone())
         if found is None:
             return None
@@ -227,9 +277,11 @@ class SqliteStore:
         """The run is in the ledger and the history, and its intent is gone: one transaction."""
 
         def work(connection: Connection) -> None:
-            put(connection, "file", ("path",), (_file_row(job, path, row) for path, row in result.upserts.items()))
+            connection.executemany("DELETE FROM file WHERE path = ? AND job = ?", result.superseded.items())
+            put(connection, "file", ("path",), (ledger.file_row(job, path, row) for path, row in result.upserts.items()))
             connection.executemany("DELETE FROM file WHERE job = ? AND path = ?", ((job, path) for path in result.removals))
             connection.executemany("DELETE FROM folder WHERE job = ? AND path = ?", ((job, path) for path in result.folders_removed))
+            ledger.hand_over(connection, job, result)
             put(connection, "folder", ("path",), ({"path": path, "job": job, "seal": seal(job, path)} for path in result.folders_made))
             connection.execute("DELETE FROM intent WHERE job = ?", (job,))
             now = _state(connection, job) or JobState()  # paused or resumed by hand, or told of, while the run went on
@@ -256,6 +308,7 @@ class SqliteStore:
 
     def sets(self, job: str) -> list[AppliedSet]:
         """The last sets that stood whole, newest first. Damaged ones are left out."""
+        job = self._stored(job)
         query = 'SELECT id, "commit", digest, applied_at, pinned, files, seal FROM applied_set WHERE job = ? ORDER BY id DESC'
         result = []
         for identity, commit, digest, at, pinned, files, mark in self._database.read(lambda connection: connection.execute(query, (job,)).fetchall()):
@@ -282,11 +335,17 @@ class SqliteStore:
 
     # --- history ------------------------------------------------------------------------------------------------------
 
-    def history(self, job: str | None = None, path: str | None = None, limit: int = 20) -> list[rows.PastRun]:
-        return self._database.read(lambda connection: runs.history(connection, job, path, limit))
+    def changed_paths(self, name: str) -> list[str]:
+        """Every destination in the history whose last name is this one, in whatever case."""
+        return self._database.read(lambda connection: runs.changed_paths(connection, name))
+
+    def history(self, job: str | None = None, path: str | None = None, limit: int = 20, spellings: Sequence[str] = ()) -> list[rows.PastRun]:
+        """Past runs, newest first. With `path`, those that changed it under that name or one of `spellings`, with only those changes."""
+        stored = self._stored(job) if job is not None else None
+        return self._database.read(lambda connection: runs.history(connection, stored, [path, *spellings] if path is not None else [], limit))
 
     def changes_since(self, job: str, since: datetime) -> tuple[Change, ...]:
-        return self._database.read(lambda connection: runs.changes_since(connection, job, since))
+        return self._database.read(lambda connection: runs.changes_since(connection, self._stored(job), since))
 
     # --- heads, listings, budgets -------------------------------------------------------------------------------------
 
@@ -354,11 +413,6 @@ def _read_state(job: str, text: Any, mark: Any) -> JobState:
     except (ValueError, TypeError):
         pass
     return JobState(settled=False)
-
-
-def _file_row(job: str, path: str, recorded: Recorded) -> dict[str, str | None]:
-    row = rows.recorded_to_text(recorded)
-    return {"path": path, "job": job, "row": row, "seal": seal(job, path, row), "real_path": recorded.real}
 
 
 def _head_values(scope: str, repo: str, ref: str | None, commit: Any, etag: Any, form: Any) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from syncd.engine.ports import Head, JobState, Result
+from syncd.engine.ports import Head, JobState, OwnedRow, Result
 from syncd.errors import MirrorError
 from syncd.models import Change, Entry, Kind, Recorded, RunStatus, Standing, Stat, Verb
 from syncd.store.database import Database
@@ -85,10 +85,65 @@ def test_whether_a_job_is_paused_is_not_the_runs_to_say(opened: SqliteStore) -> 
 def test_a_file_has_one_owner_the_last_that_recorded_it(opened: SqliteStore) -> None:
     opened.record("a", Result(report(1), {"/srv/x": Recorded(entry(1), None), "/srv/y": Recorded(entry(2), None)}))
     opened.record("b", Result(report(1), {"/srv/x": Recorded(entry(3), None)}))
-    assert opened.owners(["/srv/x", "/srv/y", "/srv/z"]) == {"/srv/x": "b", "/srv/y": "a"}
+    assert owners(opened, "/srv/x", "/srv/y", "/srv/z") == {"/srv/x": ["b"], "/srv/y": ["a"]}
     assert set(opened.recorded("a")) == {"/srv/y"}
     opened.record("a", Result(report(2), removals=frozenset({"/srv/x"})))
-    assert opened.owners(["/srv/x"]) == {"/srv/x": "b"}, "a job drops its own rows alone"
+    assert owners(opened, "/srv/x") == {"/srv/x": ["b"]}, "a job drops its own rows alone"
+
+
+def owners(store: SqliteStore, *reals: str) -> dict[str, list[str]]:
+    return {real: [row.job for row in rows] for real, rows in store.owners(reals).items()}
+
+
+def test_the_rows_of_a_file_are_found_by_its_real_path_whatever_it_was_written_as(
+    opened: SqliteStore,
+) -> None:
+    row = Recorded(entry(1), None, real="/srv/run/x")
+    opened.record("a", Result(report(1), {"/srv/var/x": row}))
+    found = OwnedRow("/srv/var/x", "a", row)
+    assert opened.owners(["/srv/run/x"]) == {"/srv/run/x": (found,)}
+    assert opened.owners(["/srv/var/x"]) == {}
+
+
+def test_a_superseded_row_goes_and_a_row_that_is_handed_over_changes_its_job(
+    opened: SqliteStore,
+) -> None:
+    names = ("/srv/a", "/srv/b", "/srv/d/c")
+    rows = {path: Recorded(entry(1), None, real=path) for path in names}
+    opened.record("a", Result(report(1), rows, folders_made=("/srv/d", "/srv/e")))
+    given = {"/srv/d": "b", "/srv/e": None}
+    result = Result(
+        report(2),
+        {"/srv/run/a": Recorded(entry(1), None, real="/srv/run/a")},
+        superseded={"/srv/a": "a"},
+        handed_over={"/srv/d/c": "b"},
+        folders_given=given,
+    )
+    opened.record("a", result)
+    assert (set(opened.recorded("a")), opened.folders("a")) == ({"/srv/run/a", "/srv/b"}, set())
+    assert opened.recorded("b") == {"/srv/d/c": rows["/srv/d/c"]}
+    assert opened.folders("b") == {"/srv/d"}
+
+
+def test_a_renamed_job_is_read_under_its_new_name_before_and_after_its_rows_are(
+    opened: SqliteStore,
+) -> None:
+    fill(opened)
+    known = everything(opened, JOB)
+    opened.follow_renames({"web": JOB}, lambda _job, _old, state: state)
+    assert everything(opened, "web") == known and opened.jobs() == [JOB]
+    opened.rename("web")
+    assert everything(opened, "web") == known and opened.jobs() == ["web"]
+    assert everything(opened, JOB) == everything(opened, "unknown")
+
+
+def everything(store: SqliteStore, job: str) -> tuple[object, ...]:
+    """What is stored of a job, without its name."""
+    intent = store.intent(job)
+    sets = [replace(one, job="") for one in store.sets(job)]
+    runs = [replace(run, job="") for run in store.history(job)]
+    named = None if intent is None else replace(intent, job="")
+    return store.state(job), store.recorded(job), store.folders(job), named, sets, runs
 
 
 def test_thousands_of_rows_go_in_come_back_and_go_out(opened: SqliteStore) -> None:

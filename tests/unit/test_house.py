@@ -15,7 +15,7 @@ BOTTOM = {"models", "errors", "clock", "objects", "redact"}
 NEIGHBOURS = {"github", "mirror", "store", "fleet", "simulator", "config", "hooks", "notify"}
 LAYER = {
     **dict.fromkeys(BOTTOM, 0), **dict.fromkeys(NEIGHBOURS, 1), "engine": 2, "wiring": 3, "readings": 3, "messenger": 3, "recent": 3,
-    "quick": 2, "turns": 2, "note": 4, "memo": 4, "daemon": 4, "web": 4, "cli": 5, "__main__": 6, "__init__": 0,
+    "quick": 2, "turns": 2, "stored_jobs": 2.5, "note": 4, "memo": 4, "daemon": 4, "web": 4, "cli": 5, "__main__": 6, "__init__": 0,
 }  # fmt: skip
 TOP_LEVEL = {
     ".ci", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "SECURITY.md", "benchmarks", "config.example.yaml", "constraints.txt", "dev",

@@ -1,0 +1,95 @@
+"""PURE: which destinations a job lists by its configuration alone, whatever the repository holds."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from syncd.engine.desired import chooser
+from syncd.models import Entry, Job, PathRule
+
+
+class _Place(Struct, frozen=True):
+    """One configured path: its real destination, and which paths below it are taken."""
+
+    real: str
+    directory: bool
+    takes: Callable[[str], bool]
+
+
+class Coverage(Struct, frozen=True):
+    """The destinations that a job's `paths:` can reach. All paths are real paths."""
+
+    places: Sequence[_Place]
+
+    def covers(self, real: str) -> bool:
+        return any(_covers(place, real) for place in self.places)
+
+    def reaches_into(self, folders: frozenset[str], files: frozenset[str]) -> bool:
+        """Whether one of these files, or a file below one of these folders, may be covered."""
+        return any(place.real in (folders if place.directory else files) for place in self.places)
+
+
+def coverage_of(job: Job, resolve: Callable[[Iterable[str]], Mapping[str, str]]) -> Coverage:
+    """`resolve` gives the real path of each of the given folders."""
+    folders = {posixpath.dirname(rule.to) or "/" for rule in job.paths}
+    resolved = resolve(folders)
+    return Coverage(tuple(_place(rule, resolved) for rule in job.paths))
+
+
+def real_path(path: str, root: str, resolved: Mapping[str, str]) -> str:
+    """The real path of `path`, which is below `root`: links are followed down to `root` alone."""
+    return resolved[root].rstrip("/") + path[len(root.rstrip("/")) :]
+
+
+def roots_of(entries: Mapping[str, Entry]) -> frozenset[str]:
+    return frozenset({entry.root for entry in entries.values()})
+
+
+def folders_above(paths: Iterable[str]) -> frozenset[str]:
+    """Every folder above these paths, without `/`."""
+    found: set[str] = set()
+    for path in paths:
+        folder = path[: path.rfind("/")]
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder[: folder.rfind("/")]
+    return frozenset(found)
+
+
+def renamed_jobs(
+    new: Mapping[str, Coverage], removed: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
+    """New job name -> the removed job that it is.
+
+    A rename is a new job whose paths list every destination of one removed job, and no destination
+    of another one, while no other new job lists any of them. `removed` has each removed job's
+    destinations as real paths.
+    """
+    reached = {
+        name: {old for old, paths in removed.items() if any(map(coverage.covers, paths))}
+        for name, coverage in new.items()
+    }
+    found = {}
+    for name, coverage in new.items():
+        if len(reached[name]) != 1:
+            continue
+        old = next(iter(reached[name]))
+        claimed_once = sum(old in others for others in reached.values()) == 1
+        if claimed_once and all(map(coverage.covers, removed[old])):
+            found[name] = old
+    return found
+
+
+def _place(rule: PathRule, resolved: Mapping[str, str]) -> _Place:
+    root = posixpath.dirname(rule.to) or "/"
+    return _Place(real_path(rule.to, root, resolved), rule.directory, chooser(rule))
+
+
+def _covers(place: _Place, real: str) -> bool:
+    if not place.directory:
+        return real == place.real
+    start = f"{place.real}/"
+    return real.startswith(start) and place.takes(real[len(start) :])

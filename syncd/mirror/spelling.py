@@ -1,0 +1,93 @@
+"""Whether two paths name one directory entry, and how the disk itself spells a name.
+
+Only looks, by path. A wrong "the same" leaves a file where it is; the writer compares inodes again
+before it removes anything.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import unicodedata
+from collections.abc import Iterable
+from contextlib import suppress
+
+from syncd.mirror.folders import trouble
+
+
+def resolve(folders: Iterable[str]) -> dict[str, str]:
+    """Folder -> its path with every link resolved; what does not exist is taken as it is written.
+
+    Raises MirrorError where the disk can't say: a path that is not resolved names another file.
+    """
+    return {folder: _resolved(folder) for folder in folders}
+
+
+def _resolved(path: str) -> str:
+    try:
+        return os.path.realpath(path, strict=True)
+    except (FileNotFoundError, NotADirectoryError):
+        parent, name = posixpath.split(path)
+        if parent == path or os.path.islink(path):  # a link that leads nowhere yet
+            return os.path.realpath(path)
+        return posixpath.join(_resolved(parent), name)
+    except OSError as error:
+        raise trouble("resolve", path, error) from error
+
+
+def same_place(one: str, other: str) -> bool:
+    """Whether the two paths are one entry of one folder. Two hard links are two entries."""
+    if one == other:
+        return True
+    (parent, name), (other_parent, other_name) = posixpath.split(one), posixpath.split(other)
+    if not _same_folder(parent, other_parent):
+        return False
+    return name == other_name or _one_entry(parent, name, other_name)
+
+
+def other_spellings(paths: Iterable[str]) -> dict[str, str]:
+    """Path -> the path as its folder spells it, for entries that exist under another spelling."""
+    listings: dict[str, list[str]] = {}
+    found = {}
+    for path in paths:
+        parent, name = posixpath.split(path)
+        if parent not in listings:
+            listings[parent] = _names_in(parent)
+        if name not in listings[parent] and os.path.lexists(path):
+            for spelled in listings[parent]:
+                if folded(spelled) == folded(name):
+                    found[path] = posixpath.join(parent, spelled)
+    return found
+
+
+def folded(text: str) -> str:
+    """The text as a file system that ignores case and composition might compare it."""
+    return unicodedata.normalize("NFC", text).casefold()
+
+
+def _same_folder(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    with suppress(OSError):
+        if os.path.samefile(one, other):
+            return True
+    if folded(one) != folded(other) or "/" in (one, other):
+        return False
+    return same_place(one, other)  # a file system without stable inodes, such as FUSE
+
+
+def _one_entry(parent: str, name: str, other: str) -> bool:
+    names = _names_in(parent)
+    if name in names and other in names:
+        return False
+    return all(os.path.lexists(posixpath.join(parent, one)) for one in (name, other))
+
+
+def _names_in(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+__all__ = ["folded", "other_spellings", "resolve", "same_place"]

@@ -1,0 +1,103 @@
+"""Opens the store for a configuration, and matches its jobs and paths with what is stored.
+
+A job that was renamed is known by its new name, and a destination by any of its spellings.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from contextlib import suppress
+
+from syncd.config.model import Config
+from syncd.engine import hooks
+from syncd.engine.coverage import coverage_of, renamed_jobs
+from syncd.engine.ports import JobState, OwnedRow
+from syncd.errors import MirrorError
+from syncd.mirror.spelling import other_spellings, resolve, same_place
+from syncd.models import Job, Publish, Standing
+from syncd.store.store import SqliteStore
+
+
+def open_store(config: Config, only_look: bool = False) -> SqliteStore:
+    """The configuration's store, which knows each job that has another name now by that name."""
+    store = SqliteStore.peek(config.state) if only_look else SqliteStore.open(config.state)
+    with suppress(MirrorError):  # asked again, and said, before a job without a past runs
+        follow_renames(config.jobs, store)
+    return store
+
+
+def follow_renames(jobs: Mapping[str, Job], store: SqliteStore) -> None:
+    """Each configured job that was renamed is known by what is stored under its former name.
+
+    Raises MirrorError where a destination can't be resolved now.
+    """
+
+    def under_new_name(job: str, old: str, state: JobState) -> JobState:
+        return hooks.under_new_name(jobs[job], old, state)
+
+    store.follow_renames(find_renames(jobs, store), under_new_name)
+
+
+def find_renames(jobs: Mapping[str, Job], store: SqliteStore) -> dict[str, str]:
+    """Configured job without a past -> the job configured no more that it is under a new name.
+
+    Raises MirrorError where a destination can't be resolved now.
+    """
+    stored = set(store.jobs())
+    removed, new = stored - jobs.keys(), jobs.keys() - stored
+    if not removed or not new:
+        return {}
+    destinations = {name: _destinations(store, name) for name in removed}
+    known = {name: paths for name, paths in destinations.items() if paths}
+    return renamed_jobs({name: coverage_of(jobs[name], resolve) for name in new}, known)
+
+
+def _destinations(store: SqliteStore, job: str) -> list[str]:
+    """The real paths of the job's files: of what it applied, or of all that it knows."""
+    rows = store.recorded(job)
+    applied = {path: row for path, row in rows.items() if row.standing is Standing.OURS}
+    return [row.real or path for path, row in (applied or rows).items()]
+
+
+def row_of(config: Config, store: SqliteStore, path: str) -> OwnedRow | None:
+    """The ledger row of the file that `path` names, under whatever spelling it was written."""
+    for spelling in (path, *other_spellings([path]).values()):
+        rows = store.owners([destination_of(config, spelling)]).values()
+        found = next((row for group in rows for row in group), None)
+        if found is not None:
+            return found
+    return None
+
+
+def spellings_in_history(store: SqliteStore, path: str) -> list[str]:
+    """`path` and every other spelling of the same file that past runs have changed."""
+    recorded = store.changed_paths(posixpath.basename(path))
+    folder = posixpath.dirname(path)
+    same_folder = resolve({posixpath.dirname(one) for one in recorded} | {folder})
+    found = [one for one in recorded if _is_spelling(one, path, same_folder)]
+    return list(dict.fromkeys([path, *found]))
+
+
+def destination_of(config: Config, path: str) -> str:
+    """The real path that the ledger would have for `path`: a published link is not followed."""
+    real = real_path_of(path)
+    for job in config.jobs.values():
+        if job.publish is Publish.SYMLINK:
+            link = real_path_of(job.paths[0].to)
+            tree = resolve([link])[link]
+            if f"{real}/".startswith(f"{tree}/"):
+                return link + real[len(tree) :]
+    return real
+
+
+def real_path_of(path: str) -> str:
+    """The path with every link above it resolved; the last name is taken as it is."""
+    folder, name = posixpath.split(path)
+    return posixpath.join(resolve([folder])[folder], name)
+
+
+def _is_spelling(one: str, path: str, resolved: Mapping[str, str]) -> bool:
+    same_folder = resolved[posixpath.dirname(one)] == resolved[posixpath.dirname(path)]
+    same_name = posixpath.basename(one) == posixpath.basename(path)
+    return (same_folder and same_name) or same_place(one, path)

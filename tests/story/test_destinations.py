@@ -1,0 +1,480 @@
+"""A destination is a file on disk: its spelling, its job and the job's name may change, and the file stays where it is."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.stand import Stand, signatures, stand, tree_of
+
+SET = {"nginx.conf": b"one\n", "sites/a.conf": b"a\n"}
+
+
+@pytest.fixture
+def linked(tmp_path: Path) -> Iterator[Stand]:
+    """`D/var` is a link to `D/run`, and the job writes `D/var/x/`."""
+    with stand(tmp_path) as hub:
+        (tmp_path / "D/run").mkdir(parents=True)
+        (tmp_path / "D/var").symlink_to("run")
+        write_to(hub, "D/var/x/")
+        assert hub.sync().code == 0
+        yield hub
+
+
+def write_to(hub: Stand, to: str, **job: Any) -> None:
+    hub.write_config(paths=[{"from": "nginx/", "to": f"{hub.folder}/{to}"}], **job)
+
+
+def files_of(folder: Path) -> dict[str, tuple[int, int]]:
+    """Path -> (inode, mtime) of every file below."""
+    found = {path: path.lstat() for path in folder.rglob("*") if not path.is_dir()}
+    return {str(path): (one.st_ino, one.st_mtime_ns) for path, one in found.items()}
+
+
+def on_change(hub: Stand, name: str = "reload") -> list[str]:
+    """A command that appends to `NAME.log`, and lists there what it finds missing."""
+    file = hub.folder / f"{name}.sh"
+    file.write_text(f"#!/bin/sh\necho ran >> {hub.folder}/{name}.log\n")
+    file.chmod(0o755)
+    return [str(file)]
+
+
+def runs_of(hub: Stand, name: str = "reload") -> int:
+    file = hub.folder / f"{name}.log"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+# --- one file under two spellings -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("drift", ["restore", "report", "keep"])
+@pytest.mark.parametrize("link_stays", [True, False], ids=["link stays", "link gone"])
+def test_another_spelling_of_a_destination_touches_no_file(
+    linked: Stand, drift: str, link_stays: bool
+) -> None:
+    before = files_of(linked.folder / "D/run")
+    if not link_stays:
+        (linked.folder / "D/var").unlink()
+    write_to(linked, "D/run/x/", drift=drift, on_change=on_change(linked))
+    planned, done = linked.plan().job, linked.sync()
+    assert (planned["status"], planned["changes"]) == ("unchanged", [])
+    assert (done.code, done.job["status"], done.job["changes"]) == (0, "unchanged", [])
+    assert files_of(linked.folder / "D/run") == before and runs_of(linked) == 0
+    assert tree_of(linked.folder / "D/run/x") == SET
+    assert linked.call("status", "--json").json["jobs"][0]["files"] == 2
+
+
+def test_a_destination_may_be_spelled_through_a_link_that_came_later(hub: Stand) -> None:
+    write_to(hub, "D/run/x/")
+    assert hub.sync().code == 0
+    (hub.folder / "D/var").symlink_to("run")
+    before = files_of(hub.folder / "D/run")
+    write_to(hub, "D/var/x/")
+    assert hub.sync().job["changes"] == [] and files_of(hub.folder / "D/run") == before
+    write_to(hub, "D/run/x/")
+    assert hub.sync().job["changes"] == [] and files_of(hub.folder / "D/run") == before
+
+
+def test_upstream_changes_reach_a_respelled_destination_under_every_policy(linked: Stand) -> None:
+    for number, drift in enumerate(("restore", "report", "keep")):
+        spelling = ("D/run/x/", "D/var/x/")[number % 2]
+        write_to(linked, spelling, drift=drift)
+        linked.repo.commit({"nginx/nginx.conf": f"{drift}\n", "nginx/sites/a.conf": f"{number}"})
+        done = linked.sync().job
+        changed = {change["path"]: change["action"] for change in done["changes"]}
+        folder = f"{linked.folder}/{spelling}"
+        assert changed == {f"{folder}nginx.conf": "write", f"{folder}sites/a.conf": "write"}
+        assert (linked.folder / "D/run/x/nginx.conf").read_text() == f"{drift}\n"
+
+
+def test_a_file_dropped_while_its_destination_is_respelled_is_removed_with_its_folder(
+    linked: Stand,
+) -> None:
+    linked.repo.commit({"nginx/sites/a.conf": None})
+    write_to(linked, "D/run/x/")
+    changes = linked.sync().job["changes"]
+    assert [change["action"] for change in changes] == ["remove"]
+    assert tree_of(linked.folder / "D/run/x") == {"nginx.conf": b"one\n"}
+    assert not (linked.folder / "D/run/x/sites").exists()
+
+
+def test_a_folder_made_under_one_spelling_is_removed_when_it_is_empty_under_another(
+    linked: Stand,
+) -> None:
+    write_to(linked, "D/run/x/")
+    assert linked.sync().code == 0
+    linked.repo.commit({"nginx/sites/a.conf": None})
+    assert linked.sync().code == 0
+    assert not (linked.folder / "D/run/x/sites").exists()
+
+
+def test_a_destination_folder_that_was_moved_and_linked_keeps_its_files(hub: Stand) -> None:
+    write_to(hub, "D/old/")
+    assert hub.sync().code == 0
+    (hub.folder / "D/old").rename(hub.folder / "D/new")
+    (hub.folder / "D/old").symlink_to("new")
+    before = files_of(hub.folder / "D/new")
+    write_to(hub, "D/new/")
+    done = hub.sync()
+    assert (done.code, done.job["changes"]) == (0, []) and files_of(hub.folder / "D/new") == before
+
+
+def test_files_behind_a_link_that_leads_elsewhere_now_are_left_where_they_are(
+    linked: Stand,
+) -> None:
+    """The operator changed the link: what was written through it is not the job's to remove."""
+    (linked.folder / "D/other").mkdir()
+    (linked.folder / "D/var").unlink()
+    (linked.folder / "D/var").symlink_to("other")
+    assert linked.sync().code == 0
+    assert tree_of(linked.folder / "D/other/x") == SET == tree_of(linked.folder / "D/run/x")
+    write_to(linked, "D/other/x/")
+    assert linked.sync().job["changes"] == []
+
+
+def test_a_symlink_published_destination_may_be_respelled(hub: Stand) -> None:
+    (hub.folder / "D/run").mkdir(parents=True)
+    (hub.folder / "D/var").symlink_to("run")
+    write_to(hub, "D/var/app/current/", publish="symlink")
+    assert hub.sync().code == 0
+    before = files_of(hub.folder / "D/run")
+    write_to(hub, "D/run/app/current/", publish="symlink")
+    done = hub.sync()
+    assert (done.code, done.job["changes"]) == (0, []) and files_of(hub.folder / "D/run") == before
+    hub.repo.commit({"nginx/sites/a.conf": None})
+    assert [change["action"] for change in hub.sync().job["changes"]] == ["remove"]
+    assert tree_of(hub.folder / "D/run/app/current") == {"nginx.conf": b"one\n"}
+
+
+def test_a_hard_link_beside_a_kept_file_is_removed_and_the_kept_file_stays(hub: Stand) -> None:
+    hub.repo.commit({"nginx/twin.conf": "one\n"})
+    assert hub.sync().code == 0
+    (hub.dest / "twin.conf").unlink()
+    os.link(hub.dest / "nginx.conf", hub.dest / "twin.conf")
+    assert hub.sync().code == 0
+    hub.repo.commit({"nginx/twin.conf": None})
+    assert hub.sync().code == 0 and tree_of(hub.dest) == SET
+
+
+def test_one_job_that_lists_a_file_under_two_spellings_is_refused(linked: Stand) -> None:
+    folders = ("D/var/x/", "D/run/x/")
+    linked.write_config(
+        paths=[{"from": "nginx/", "to": f"{linked.folder}/{folder}"} for folder in folders]
+    )
+    done = linked.sync()
+    assert done.code == 2 or done.job["error"]["kind"] == "mirror"
+    assert tree_of(linked.folder / "D/run/x") == SET
+
+
+def test_explain_and_history_know_a_file_by_every_spelling(linked: Stand) -> None:
+    for spelling in ("D/var/x/nginx.conf", "D/run/x/nginx.conf"):
+        path = f"{linked.folder}/{spelling}"
+        explained = linked.call("explain", path)
+        assert explained.code == 0 and "nginx/nginx.conf of acme/infra" in explained.out
+        assert "write" in explained.out
+        runs = linked.call("history", "--path", path, "--json").json["runs"]
+        assert [len(run["changes"]) for run in runs] == [1]
+    assert linked.call("explain", f"{linked.folder}/D/run/x/sites").code == 0
+
+
+def test_verify_reads_a_respelled_destination_before_and_after_the_next_sync(
+    linked: Stand,
+) -> None:
+    write_to(linked, "D/run/x/")
+    assert linked.call("verify").code == 0
+    assert linked.sync().code == 0 and linked.call("verify").code == 0
+    (linked.folder / "D/run/x/nginx.conf").write_text("rotten")
+    assert linked.call("verify").code == 3
+
+
+# --- from one living job to another -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Stand]:
+    """Jobs `a` and `b` of one repository, each with a folder of its own and a command of its own."""
+    files = {"a/one": "1\n", "a/two": "2\n", "b/three": "3\n"}
+    with stand(tmp_path, files) as hub:
+        hub.jobs.clear()
+        for name in ("a", "b"):
+            hub.jobs[name] = {
+                "repo": "acme/infra",
+                "ref": "main",
+                "every": "5m",
+                "on_change": on_change(hub, name),
+            }
+        list_paths(hub, a=[("a/", "A/")], b=[("b/", "B/")])
+        assert hub.sync().code == 0
+        yield hub
+
+
+def list_paths(hub: Stand, **jobs: list[tuple[str, str]]) -> None:
+    for name, pairs in jobs.items():
+        hub.jobs[name]["paths"] = [{"from": one, "to": f"{hub.dest}/{to}"} for one, to in pairs]
+    hub.write()
+
+
+def job_of(hub: Stand, name: str, *arguments: str) -> dict[str, Any]:
+    return next(iter(hub.sync(name, *arguments).json["jobs"]))
+
+
+ORDERS = [("a", "b"), ("b", "a")]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_path_that_moves_to_another_job_is_handed_over_untouched(
+    two: Stand, order: tuple[str, str]
+) -> None:
+    before = signatures(two.dest)
+    list_paths(
+        two,
+        a=[("a/two", "A/two")],
+        b=[("b/", "B/"), ("a/one", "A/one")],
+    )
+    notes = []
+    for name in order:
+        planned = two.plan(name).job
+        assert (planned["status"], planned["changes"]) == ("unchanged", [])
+        result = two.call("sync", name)
+        notes.append(result.out)
+        assert result.code == 0 and signatures(two.dest) == before, name
+    assert runs_of(two, "a") == runs_of(two, "b") == 1
+    said = "A/one now belongs to the job b" if order[0] == "a" else "took over 1 file of a"
+    assert said in notes[0]
+    two.repo.commit({"a/one": "new\n"})
+    assert two.sync("a").job["changes"] == []
+    assert [change["action"] for change in job_of(two, "b")["changes"]] == ["write"]
+    two.repo.commit({"a/one": None, "b/four": "4\n"})
+    list_paths(two, b=[("b/", "B/")])
+    assert two.sync().code == 0
+    assert tree_of(two.dest) == {"A/two": b"2\n", "B/three": b"3\n", "B/four": b"4\n"}
+
+
+@pytest.mark.parametrize("order", [*ORDERS, ("a", "b", "together")])
+def test_two_jobs_that_swap_their_destinations_end_with_each_others_files(
+    two: Stand, order: tuple[str, ...]
+) -> None:
+    two.repo.commit({"b/one": "from b\n"})
+    assert two.sync().code == 0
+    list_paths(two, a=[("a/", "B/")], b=[("b/", "A/")])
+    if "together" in order:
+        assert two.sync().code == 0
+    else:
+        assert [two.sync(name).code for name in order] == [0, 0]
+    expected = {"B/one": b"1\n", "B/two": b"2\n", "A/three": b"3\n", "A/one": b"from b\n"}
+    assert two.sync().code == 0 and tree_of(two.dest) == expected
+    assert [job["changes"] for job in two.sync().json["jobs"]] == [[], []]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_file_that_moves_upstream_between_two_jobs_of_one_folder_is_handed_over(
+    two: Stand, order: tuple[str, str]
+) -> None:
+    list_paths(two, a=[("a/", "C/")], b=[("b/", "C/")])
+    assert two.sync().code == 0
+    stat = (two.dest / "C/one").stat()
+    two.repo.commit({"a/one": None, "b/one": "1\n"})
+    for name in order:
+        assert two.sync(name).code == 0
+        assert (two.dest / "C/one").stat().st_ino == stat.st_ino
+    assert two.sync().code == 0
+    two.repo.commit({"b/one": None})
+    assert two.sync().code == 0 and not (two.dest / "C/one").exists()
+
+
+def test_a_file_that_another_job_could_list_and_does_not_is_removed(two: Stand) -> None:
+    list_paths(two, a=[("a/", "C/")], b=[("b/", "C/")])
+    assert two.sync().code == 0
+    two.repo.commit({"a/one": None})
+    assert [change["action"] for change in job_of(two, "a")["changes"]] == ["remove"]
+    assert not (two.dest / "C/one").exists()
+
+
+def test_a_file_that_another_job_may_list_stays_while_that_job_cannot_be_asked(two: Stand) -> None:
+    list_paths(two, a=[("a/", "C/")], b=[("b/", "C/")])
+    assert two.sync().code == 0
+    two.jobs["b"]["ref"] = "gone"
+    two.write()
+    two.repo.commit({"a/one": None})
+    result = two.call("sync", "a")
+    assert result.code == 0 and (two.dest / "C/one").exists()
+    assert "C/one stays: the job b may list it and could not be asked" in result.out
+    two.jobs["b"]["ref"] = "main"
+    two.write()
+    assert [change["action"] for change in job_of(two, "a")["changes"]] == ["remove"]
+
+
+def test_two_jobs_that_want_one_file_fail_by_name_and_its_owner_goes_on(two: Stand) -> None:
+    list_paths(two, a=[("a/", "C/")], b=[("b/", "C/")])
+    assert two.sync().code == 0
+    two.repo.commit({"b/one": "mine\n", "a/one": "still a's\n"})
+    done = two.sync()
+    by_name = {job["job"]: job for job in done.json["jobs"]}
+    assert by_name["b"]["error"]["kind"] == "mirror"
+    assert "wanted by the jobs b and a" in by_name["b"]["error"]["message"]
+    assert by_name["a"]["error"] is None
+    assert (two.dest / "C/one").read_text() == "still a's\n"
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_path_handed_over_through_another_spelling_is_the_same_file(
+    two: Stand, order: tuple[str, str]
+) -> None:
+    (two.dest / "link").symlink_to("A")
+    before = files_of(two.dest)
+    list_paths(two, a=[("a/two", "A/two")], b=[("b/", "B/"), ("a/one", "link/one")])
+    for name in order:
+        assert two.sync(name).code == 0 and files_of(two.dest) == before
+    assert runs_of(two, "a") == runs_of(two, "b") == 1
+
+
+def test_the_report_names_the_job_whose_files_were_taken_over(two: Stand) -> None:
+    list_paths(two, a=[("a/two", "A/two")], b=[("b/", "B/"), ("a/one", "A/one")])
+    assert job_of(two, "b")["took_over_from"] == ["a"]
+    assert "took_over_from" not in job_of(two, "b") and "took_over_from" not in job_of(two, "a")
+
+
+# --- a job under a new name -------------------------------------------------------------------------------------------
+
+
+def rename(hub: Stand, old: str, *new: str, **changes: Any) -> None:
+    """The configuration has `old` under the first new name, and a copy under each further one."""
+    job = hub.jobs.pop(old)
+    for name in new:
+        hub.jobs[name] = {**json.loads(json.dumps(job)), **changes}
+    hub.write()
+
+
+def state_of(hub: Stand, name: str) -> dict[str, Any]:
+    jobs: list[dict[str, Any]] = hub.call("status", "--json").json["jobs"]
+    return next(job for job in jobs if job["job"] == name)
+
+
+def test_a_renamed_job_touches_no_file_and_the_report_names_the_former_one(hub: Stand) -> None:
+    assert hub.sync().code == 0
+    before = signatures(hub.dest)
+    rename(hub, "nginx", "web")
+    assert hub.plan().job["changes"] == [] and hub.plan().job["took_over_from"] == ["nginx"]
+    done = hub.sync()
+    assert (done.code, done.job["changes"], done.job["took_over_from"]) == (0, [], ["nginx"])
+    assert signatures(hub.dest) == before and "took_over_from" not in hub.sync().job
+    assert len(hub.call("history", "web", "--json").json["runs"]) == 1
+
+
+def test_a_renamed_job_owes_the_reload_that_failed_under_its_former_name(hub: Stand) -> None:
+    hub.write_config(on_change="false")
+    assert hub.sync().code == 1
+    rename(hub, "nginx", "web", on_change=on_change(hub))
+    assert state_of(hub, "web")["hook_owed"] is True
+    assert hub.sync().code == 0 and runs_of(hub) == 1
+    assert state_of(hub, "web")["hook_owed"] is False
+
+
+@pytest.mark.parametrize("pause_as", ["nginx", "web"])
+def test_a_renamed_job_stays_paused(hub: Stand, pause_as: str) -> None:
+    assert hub.sync().code == 0
+    if pause_as == "nginx":
+        assert hub.call("pause", "nginx", "--reason", "maintenance").code == 0
+    rename(hub, "nginx", "web")
+    if pause_as == "web":
+        assert hub.call("pause", "web", "--reason", "maintenance").code == 0
+    hub.repo.commit({"nginx/nginx.conf": "two\n"})
+    assert state_of(hub, "web")["state"] == "paused"
+    assert hub.sync().job["status"] == "skipped" and hub.tree() == SET
+    assert hub.call("resume", "web").code == 0
+    assert hub.sync().code == 0 and hub.tree()["nginx.conf"] == b"two\n"
+
+
+def test_a_renamed_job_stays_held_and_can_go_back_to_its_former_sets(hub: Stand) -> None:
+    hub.sync()
+    hub.repo.commit({"nginx/nginx.conf": "two\n"})
+    hub.sync()
+    hub.repo.commit({"nginx/nginx.conf": "three\n"})
+    hub.sync()
+    assert hub.call("rollback", "nginx").code == 0 and hub.tree()["nginx.conf"] == b"two\n"
+    rename(hub, "nginx", "web")
+    assert hub.sync().job["status"] == "skipped" and hub.tree()["nginx.conf"] == b"two\n"
+    assert hub.call("rollback", "web").code == 0 and hub.tree() == SET
+
+
+def test_a_renamed_job_does_not_try_a_rejected_commit_again(hub: Stand) -> None:
+    tries = hub.folder / "tries"
+    check = f'echo x >> {tries}; ! grep -q BAD "$SYNCD_STAGED{hub.dest}/nginx.conf"'
+    hub.write_config(validate={"shell": check})
+    assert hub.sync().code == 0
+    hub.repo.commit({"nginx/nginx.conf": "BAD\n"})
+    assert hub.sync().code == 1
+    before = tries.read_text()
+    rename(hub, "nginx", "web")
+    assert hub.sync().job["status"] == "refused" and tries.read_text() == before
+
+
+def test_a_job_that_two_new_ones_could_be_gives_each_its_files_and_a_pending_reload(
+    tmp_path: Path,
+) -> None:
+    with stand(tmp_path, {"a/one": "1\n", "b/two": "2\n"}) as hub:
+        paths = [{"from": f"{name}/", "to": f"{hub.dest}/{name}/"} for name in ("a", "b")]
+        hub.write_config(paths=paths, on_change="false")
+        assert hub.sync().code == 1
+        assert hub.call("pause", "nginx").code == 0
+        before = signatures(hub.dest)
+        job = hub.jobs.pop("nginx")
+        for number, name in enumerate(("a", "b")):
+            hub.jobs[name] = {**job, "paths": [paths[number]], "on_change": on_change(hub, name)}
+        hub.write()
+        done = hub.sync()
+        assert done.code == 0 and signatures(hub.dest) == before
+        assert [one["took_over_from"] for one in done.json["jobs"]] == [["nginx"], ["nginx"]]
+        assert runs_of(hub, "a") == runs_of(hub, "b") == 1
+
+
+def test_a_renamed_job_that_lists_fewer_paths_inherits_files_but_no_pause(hub: Stand) -> None:
+    assert hub.sync().code == 0 and hub.call("pause", "nginx").code == 0
+    rename(hub, "nginx", "web")
+    hub.jobs["web"]["paths"] = [{"from": "nginx/nginx.conf", "to": f"{hub.dest}/nginx.conf"}]
+    hub.write()
+    done = hub.sync()
+    assert (done.code, done.job["took_over_from"], done.job["changes"]) == (0, ["nginx"], [])
+    assert hub.tree() == SET, "files of a removed job that no job lists stay"
+
+
+def test_a_job_is_not_renamed_while_its_former_name_is_at_work(hub: Stand) -> None:
+    from syncd.store.lock import job_lock
+
+    assert hub.sync().code == 0 and hub.call("pause", "nginx").code == 0
+    rename(hub, "nginx", "web")
+    with job_lock(hub.state, "nginx"):
+        assert hub.sync().code == 11
+    assert hub.sync().job["status"] == "skipped"
+
+
+def test_a_job_renamed_and_respelled_at_once_touches_no_file(linked: Stand) -> None:
+    assert linked.call("pause", "nginx").code == 0
+    before = files_of(linked.folder / "D/run")
+    write_to(linked, "D/run/x/")
+    rename(linked, "nginx", "web")
+    assert linked.sync().job["status"] == "skipped"
+    assert linked.call("resume", "web").code == 0
+    assert linked.sync().job["changes"] == [] and files_of(linked.folder / "D/run") == before
+
+
+def test_a_job_whose_destination_cannot_be_resolved_keeps_its_pause_for_later(hub: Stand) -> None:
+    """A link that leads to itself: the job fails by name, and is still the renamed one afterwards."""
+    (hub.folder / "D/run").mkdir(parents=True)
+    (hub.folder / "D/var").symlink_to("run")
+    write_to(hub, "D/var/x/")
+    assert hub.sync().code == 0 and hub.call("pause", "nginx").code == 0
+    (hub.folder / "D/var").unlink()
+    (hub.folder / "D/var").symlink_to("var")
+    rename(hub, "nginx", "web")
+    done = hub.sync()
+    assert (done.code, done.job["error"]["kind"]) == (1, "mirror")
+    assert "can't resolve" in done.job["error"]["message"]
+    (hub.folder / "D/var").unlink()
+    (hub.folder / "D/var").symlink_to("run")
+    assert hub.sync().job["status"] == "skipped"
