@@ -10,6 +10,7 @@ Nothing is decided about files here; the planner does that with the rows.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -171,7 +172,8 @@ def _moved(
     recorded = {path: row for path, row in own.recorded.items() if path not in pairs}
     for old, new in pairs.items():
         recorded.setdefault(new, replace(own.recorded[old], real=own.reals[new]))
-    renamed = _renamed_folders(ctx.mirror, own.folders, remote, pairs)
+    roots = {old: own.recorded[old].entry.root for old in pairs}
+    renamed = _renamed_folders(ctx.mirror, own.folders, remote, pairs, roots)
     return replace(
         own,
         recorded=recorded,
@@ -188,16 +190,34 @@ def _renamed_folders(
     folders: Iterable[str],
     remote: Mapping[str, Entry],
     pairs: Mapping[str, str],
+    roots: Mapping[str, str],
 ) -> dict[str, str]:
-    """Folder of ours -> its spelling above the wanted paths, where that is another one."""
-    wanted = folders_above(remote)
-    old = [folder for folder in folders if folder in folders_above(pairs) - wanted]
+    """Folder of ours -> its spelling above the wanted paths, where that is another one.
+
+    `pairs` are files by their old and new paths, `roots` the roots of the old ones. Below the roots
+    the folders of one file correspond one by one; above them the links tell.
+    """
+    old = [folder for folder in folders if folder in folders_above(pairs) - folders_above(remote)]
     if not old:
         return {}
     new = folders_above(pairs.values())
     resolved = mirror.resolve([*old, *new])
     spelled = {resolved[folder]: folder for folder in new}
-    return {folder: spelled[resolved[folder]] for folder in old if resolved[folder] in spelled}
+    found = {folder: spelled[resolved[folder]] for folder in old if resolved[folder] in spelled}
+    for path, other in pairs.items():
+        below = _corresponding(path, roots[path], other, remote[other].root)
+        found |= {folder: same for folder, same in below.items() if folder in old}
+    return found
+
+
+def _corresponding(path: str, root: str, other: str, other_root: str) -> dict[str, str]:
+    """The folders above `path` and below its root -> those above `other`, which is the same file."""
+    found = {}
+    path, other = posixpath.dirname(path), posixpath.dirname(other)
+    while len(path) > len(root) and len(other) > len(other_root):
+        found[path] = other
+        path, other = posixpath.dirname(path), posixpath.dirname(other)
+    return found
 
 
 def _same_files(
@@ -310,8 +330,8 @@ def _with_what_belongs_to_it(
         notes=(*own.notes, *(f"took over {_files(counts[one])} of {one}" for one in owners)),
     )
     for owner in owners:
-        pairs = {row.path: path for path, row in taken.items() if row.job == owner}
-        own = _take_folders(ctx, remote, own, owner, pairs)
+        theirs = {path: row for path, row in taken.items() if row.job == owner}
+        own = _take_folders(ctx, remote, own, owner, theirs)
     return own
 
 
@@ -320,20 +340,22 @@ def _take_folders(
     remote: Mapping[str, Entry],
     own: Ownership,
     owner: str,
-    pairs: Mapping[str, str],
+    taken: Mapping[str, OwnedRow],
 ) -> Ownership:
     """The folders that were made for the owner's taken files, but for those it has other files in."""
+    pairs = {row.path: path for path, row in taken.items()}
     theirs = ctx.store.folders(owner) & folders_above(pairs)
     if theirs and owner in ctx.jobs:
         theirs -= folders_above(ctx.store.recorded(owner).keys() - pairs.keys())
     if not theirs:
         return own
-    renamed = _renamed_folders(ctx.mirror, theirs, remote, pairs)
-    taken = [renamed.get(folder, folder) for folder in sorted(theirs)]
+    roots = {row.path: row.recorded.entry.root for row in taken.values()}
+    renamed = _renamed_folders(ctx.mirror, theirs, remote, pairs, roots)
+    folders = [renamed.get(folder, folder) for folder in sorted(theirs)]
     return replace(
         own,
-        folders=own.folders.union(taken),
-        folders_taken=(*own.folders_taken, *taken),
+        folders=own.folders.union(folders),
+        folders_taken=(*own.folders_taken, *folders),
         folders_given={**own.folders_given, **dict.fromkeys(renamed)},
     )
 

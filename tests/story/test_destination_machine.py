@@ -164,7 +164,7 @@ class Destinations(RuleBasedStateMachine):
         for owner in sorted(owners):
             rules.append(PathRule(f"{owner}/{SHARED}", self.shared_path(owner), False))
         owner_text = None if self.ids == (None, None) else "web"
-        limits = Limits(delete_share=1.0)
+        limits = Limits(delete_share=1.0, empty=True)
         return Job(
             self.names[source], "me", "acme/infra", "main", tuple(rules),
             limits=limits, prune=self.prune, owner=owner_text,

@@ -137,6 +137,26 @@ def test_files_behind_a_link_that_leads_elsewhere_now_are_left_where_they_are(
     assert linked.sync().job["changes"] == []
 
 
+def test_a_file_removed_by_hand_stays_removed_under_another_spelling(linked: Stand) -> None:
+    """`drift: keep` goes on for the file, although nothing on disk shows that it is the same."""
+    (linked.folder / "D/run/x/nginx.conf").unlink()
+    (linked.folder / "D/var").unlink()
+    write_to(linked, "D/run/x/", drift="keep")
+    assert [change["action"] for change in linked.sync().job["changes"]] == ["keep"]
+    assert tree_of(linked.folder / "D/run/x") == {"sites/a.conf": b"a\n"}
+
+
+def test_a_destination_that_moved_with_its_link_is_known_by_its_new_place(linked: Stand) -> None:
+    (linked.folder / "D/run").rename(linked.folder / "D/new")
+    (linked.folder / "D/var").unlink()
+    (linked.folder / "D/var").symlink_to("new")
+    before = files_of(linked.folder / "D/new")
+    assert linked.sync().job["changes"] == [] and files_of(linked.folder / "D/new") == before
+    (linked.folder / "D/var").unlink()
+    explained = linked.call("explain", f"{linked.folder}/D/new/x/nginx.conf")
+    assert explained.code == 0 and "by the job nginx" in explained.out
+
+
 def test_a_symlink_published_destination_may_be_respelled(hub: Stand) -> None:
     (hub.folder / "D/run").mkdir(parents=True)
     (hub.folder / "D/var").symlink_to("run")
