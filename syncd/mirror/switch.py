@@ -344,7 +344,7 @@ class SwitchedMirror:
     def sweep(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
         """The tree that the interrupted intent made is gone unless it is live, and so are its temporary link and trees past the last `keep`."""
         count = 0
-        with suppress(FileNotFoundError), translated("sweep"), self._opened() as parent:
+        with translated("sweep"), suppress(FileNotFoundError), self._opened() as parent:
             live = self._live()
             for name in names_in(parent):
                 if TREE.match(name) and name.endswith(f"-{intent}") and name != live and _is_folder(parent, name):

@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from syncd.mirror import carry
+from syncd.mirror.switch import SwitchedMirror
 from syncd.simulator.repository import File, Link
 from tests.fault.points import ask_child, at_each_line, in_child, kill_self_at_line, lines_of
 from tests.support.stand import Stand, signatures, tree_of
@@ -96,6 +97,19 @@ def test_what_was_carried_over_is_not_read_again(site: Stand) -> None:
         found = os.lstat(str(live(site)) + path.removeprefix(str(link(site))))
         assert row.stat is not None and row.stat.inode == found.st_ino
     store.close()
+
+
+def test_a_run_that_died_before_it_made_the_folder_of_the_link_is_recovered_from(site: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(*_: object, **__: object) -> None:
+        raise SystemExit(9)
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(SwitchedMirror, "apply", dies)
+        site.write_config(paths=[{"from": "nginx/", "to": f"{site.folder}/not/yet/current/"}])
+        site.sync()
+    done = site.sync()
+    assert done.code == 0, done.job["error"]
+    assert (site.folder / "not/yet/current/nginx.conf").is_file()
 
 
 def test_the_last_trees_stay_and_older_ones_go(site: Stand) -> None:
