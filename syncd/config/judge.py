@@ -10,6 +10,7 @@ from syncd.config.places import Key
 from syncd.errors import Problem
 from syncd.models import Job, PathRule, Publish
 from syncd.suggest import did_you_mean
+from syncd.twins import fold, one_place
 
 Mark = Callable[[Key, str], Problem]
 
@@ -42,17 +43,19 @@ def _destinations(config: Config, mark: Mark) -> Iterator[Problem]:
 
 def _collisions(config: Config, mark: Mark) -> Iterator[Problem]:
     """Two paths that would write one file, where that can be seen without the repository."""
-    seen: dict[str, tuple[Job, int, PathRule]] = {}
+    seen: dict[str, list[tuple[Job, int, PathRule]]] = {}
     for name, job in config.jobs.items():
         for index, rule in enumerate(job.paths):
-            first = seen.get(rule.to)
+            alike = seen.setdefault(fold(rule.to), [])
+            first = next((one for one in alike if one[2].to == rule.to or one_place(one[2].to, rule.to)), None)
             if first is None:
-                seen[rule.to] = (job, index, rule)
+                alike.append((job, index, rule))
                 continue
             other, other_index, other_rule = first
             if rule.directory and other_rule.directory and (other.name != name or other_rule.source != rule.source) and not _surely_same(rule, other_rule):
                 continue  # overlapping folders are fine until two files want one name, which only the repository shows
-            yield mark(("jobs", name, "paths", index, "to"), f"'{rule.to}' is written by jobs.{other.name}.paths[{other_index}] too; one file has one owner")
+            spelling = "" if rule.to == other_rule.to else f" (as '{other_rule.to}', which is the same place on this disk)"
+            yield mark(("jobs", name, "paths", index, "to"), f"'{rule.to}' is written by jobs.{other.name}.paths[{other_index}] too{spelling}; one file has one owner")
 
 
 def _surely_same(one: PathRule, other: PathRule) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 
 from syncd.errors import BrakeError, MirrorError, NotFoundError, UnsafePathError
@@ -26,7 +25,7 @@ LFS_POINTER_START = b"version https://git-lfs.github.com/spec/v1\n"
 def desired(job: Job, listing: Listing, resolve_owner: Owner) -> Snapshot:
     """Destination -> what shall stand there, for every path that the job lists, in path order.
 
-    Raises UnsafePathError for names that can't be written as they are, MirrorError for what a policy refuses or for two
+    Names that only some disks take for one are all in it (twins.py judges them). Raises MirrorError for what a policy refuses or for two
     repository paths that want one file, BrakeError past `limits.files` and `limits.size`.
     """
     wanted: dict[str, Entry] = {}
@@ -51,7 +50,7 @@ def desired(job: Job, listing: Listing, resolve_owner: Owner) -> Snapshot:
             other = wanted.setdefault(path, new)
             if other.source != new.source:
                 raise MirrorError(f"{other.source} and {new.source} of {job.repo} both want {path}", path=path, hint="exclude one of them, or give it another to:")
-    _refuse_twins(job, wanted)
+    _refuse_files_above_files(wanted)
     check_limits(job, wanted)
     return {path: wanted[path] for path in sorted(wanted)}
 
@@ -116,40 +115,16 @@ def _mode(job: Job, rule: PathRule, entry: TreeEntry) -> int:
     return 0o755 if entry.mode == EXECUTABLE else 0o644
 
 
-def _refuse_twins(job: Job, wanted: Mapping[str, Entry]) -> None:
-    """Names that fold to one name on some file systems, and a file where another path needs a folder, are refused by name.
-
-    Which pairs collide depends on the file system below, which can change under a mirror; refusing always is the only answer
-    that is the same on every server.
-    """
-    folded: dict[str, str] = {}
-    for path, entry in wanted.items():
-        other = folded.setdefault(_fold(path), path)
-        if other != path and entry.root == wanted[other].root:
-            raise _twins(job, wanted[other].source, entry.source, path)
+def _refuse_files_above_files(wanted: Mapping[str, Entry]) -> None:
+    """A file where another path needs a folder is refused by name."""
     seen: set[str] = set()
-    parents: dict[str, str] = {}
     for path in wanted:
-        parents.setdefault(path.rpartition("/")[0], path)
-    for parent, path in parents.items():
+        parent = path.rpartition("/")[0]
         while len(parent) > 1 and parent not in seen:
             seen.add(parent)
             if parent in wanted:
                 raise MirrorError(f"{wanted[parent].source} wants {parent} as a file, and {wanted[path].source} needs it as a folder", path=parent, hint="give one of them another to:")
-            other = folded.get(_fold(parent), parent)
-            if other != parent and wanted[other].root == wanted[path].root:  # a link there would be the way to the other's files
-                raise _twins(job, wanted[other].source, wanted[path].source, path)
             parent = posixpath.dirname(parent)
-
-
-def _fold(path: str) -> str:
-    return path.casefold() if path.isascii() else unicodedata.normalize("NFC", path).casefold()
-
-
-def _twins(job: Job, one: str, other: str, path: str) -> UnsafePathError:
-    return UnsafePathError(
-        f"{one!r} and {other!r} of {job.repo} differ only in case or in how their letters are composed", path=path, hint="rename one of them, or exclude it"
-    )
 
 
 def listed_at_most(job: Job) -> int | None:

@@ -157,6 +157,11 @@ class Mirror(Protocol):
     def scan(self, targets: Mapping[str, Target]) -> dict[str, Local | None]:
         """Destination -> what stands there. Bytes are hashed only where stat differs from the recorded one."""
 
+    def tells_apart(self, folder: str, names: Sequence[str], root: str, intent: str | None = None) -> bool | None:
+        """Whether files of these names, which fold to one name, would be as many files in `folder`; None where looking does not tell.
+
+        Nothing is written, but with an `intent`: then a trial folder that carries its id tells, and is gone after it. Raises MirrorError."""
+
     def prepare(self, job: Job, actions: Sequence[Action]) -> tuple[str, ...]:
         """Whether these actions can be carried out: roots, links, parents, free space and inodes. The folders that will have to be made.
 
@@ -170,7 +175,7 @@ class Mirror(Protocol):
         folders that are made now get, where that is not what the first file in them says."""
 
     def sweep(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
-        """Remove temporary files that the interrupted `intent` left in these (root, folder) pairs; how many."""
+        """Remove temporary files and trial folders that the interrupted `intent` left in these (root, folder) pairs; how many."""
 
     def tidy(self, folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
         """Remove those of these (root, folder) pairs that are empty: folders that syncd made. Which do not stand any more."""

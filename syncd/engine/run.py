@@ -28,9 +28,11 @@ from syncd.engine.ports import NO_INODES, AppliedSet, Blobs, Head, HookEnd, Hook
 from syncd.engine.settle import settle
 from syncd.engine.staged import staged_files
 from syncd.engine.trust import accept, check_required
+from syncd.engine.twins import refuse_merged, tried
 from syncd.engine.withdraw import finish, keep_a_way_back
 from syncd.errors import BrakeError, HookFailedError, MirrorError, StoppedError, SyncdError, UntrustedError
 from syncd.models import Entry, Job, Lfs, Local, Plan, Recorded, RunReport, RunStatus, Standing, Trigger, Verb
+from syncd.twins import Twins
 
 ATTEMPTS = 3  # how often a run plans anew when somebody edits files under it
 
@@ -75,6 +77,7 @@ class Decision(Struct, frozen=True):
     kept: Inodes = NO_INODES
     refusal: HookFailedError | UntrustedError | None = None
     folders: frozenset[str] = frozenset()
+    unsure: tuple[Twins, ...] = ()  # names that the disk may take for one: a trial tells, before they are written
     opens: bool = False  # a folder of ours has been shut, and this only opens it: then there is more to see, and to decide
 
 
@@ -135,6 +138,7 @@ def decide(job: Job, house: House, patience: Patience, options: Options, state: 
     """Resolve the ref once, list what it holds, look at the disk, and choose. Every later read of the run names this commit."""
     with Ahead(job.name, house.store, house.mirror) as ahead:
         wanted = _wanted(job, house, patience, options, state, ahead)
+        unsure = refuse_merged(job, wanted.remote, house.mirror)
         remote, own = wanted.remote, Ownership(wanted.recorded, {}, folders=ahead.folders())
         own = claim(job, house, patience, remote, own)
         folders = Folders.of(remote, own.recorded, own.folders, state)
@@ -151,7 +155,7 @@ def decide(job: Job, house: House, patience: Patience, options: Options, state: 
         allow_delete = len(own.recorded)  # this set was applied before, whole: there is no doubt
     plan = Plan(shut, len(remote)) if shut else make_plan(job, remote, own.recorded, local, allow_delete, folders)
     kept = _kept(remote, local) if plan.of(Verb.REMOVE) else NO_INODES
-    return Decision(wanted.commit, remote, own.recorded, plan, own, kept, wanted.refusal, own.folders, opens=bool(shut))
+    return Decision(wanted.commit, remote, own.recorded, plan, own, kept, wanted.refusal, own.folders, () if shut else unsure, opens=bool(shut))
 
 
 class Wanted(Struct, frozen=True):
@@ -284,6 +288,9 @@ def _carry_out(job: Job, house: House, decision: Decision, state: JobState) -> W
         looks = wished(decision.remote, decision.folders.union(made))
         intended = replace(state, folders_waiting=unfinished(steps, made))
         house.store.intend(Intent(intent_id, job.name, decision.commit, job.digest, steps, made, job.on_change is not None, house.clock.now(), state.hook_owed), intended)
+        merged = tried(job, decision.unsure, steps, decision.remote, house.mirror, intent_id)
+        if merged is not None:
+            return Walked(errors=(merged,))
     walked = apply_plan(intent_id, decision.plan, decision.recorded, decision.remote, house.mirror, house.blobs, decision.folders, looks, decision.kept)
     return replace(walked, upserts=decision.ownership.rows_to_record(walked.upserts))
 

@@ -11,6 +11,7 @@ from syncd.engine.apply import as_change
 from syncd.engine.coverage import real_path
 from syncd.engine.ports import Intent, JobState, Mirror, Result, Store, Target
 from syncd.models import Action, Job, Kind, Recorded, RunReport, RunStatus, Trigger, Verb
+from syncd.twins import twins_of
 
 
 def settle(job: Job, store: Store, mirror: Mirror) -> JobState:
@@ -33,7 +34,7 @@ def settle(job: Job, store: Store, mirror: Mirror) -> JobState:
 
 def _conclude(job: Job, intent: Intent, state: JobState, store: Store, mirror: Mirror) -> JobState:
     recorded = store.recorded(job.name)
-    mirror.sweep(intent.id, {(_entry_root(action), posixpath.dirname(action.path)) for action in intent.actions if not action.is_folder})
+    mirror.sweep(intent.id, _with_leftovers(intent))
     local = mirror.scan({action.path: Target(_entry_root(action), recorded.get(action.path), action.is_folder) for action in intent.actions})
     upserts: dict[str, Recorded] = {}
     removals: set[str] = set()
@@ -65,6 +66,17 @@ def _conclude(job: Job, intent: Intent, state: JobState, store: Store, mirror: M
     kept = tuple(folder for folder in made if folder not in gone)
     store.record(job.name, Result(report, upserts, frozenset(removals), folders_made=kept, folders_removed=gone, state=after))
     return after
+
+
+def _with_leftovers(intent: Intent) -> set[tuple[str, str]]:
+    """Each folder that the intent may have left something temporary in, with the root that it is reached from.
+
+    Also those above the folders that it was to make: there it may have tried how the disk tells names apart.
+    """
+    pairs = {(_entry_root(action), posixpath.dirname(action.path)) for action in intent.actions if not action.is_folder}
+    if twins_of(action.path for action in intent.actions):
+        pairs |= {(_root_of(intent, folder), posixpath.dirname(folder)) for folder in intent.folders}
+    return pairs
 
 
 def _whole_at(intent: Intent, took_effect: int, state: JobState) -> str | None:

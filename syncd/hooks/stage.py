@@ -126,5 +126,9 @@ def _private(path: str, flags: int) -> int:
 
 
 def _trouble(folder: str, error: OSError) -> StoreError | MirrorError:
-    hints = {errno.ENOSPC: "free some space on the disk of the state folder; the next run goes on by itself", errno.ENAMETOOLONG: "set state: to a folder with a shorter path"}
+    hints = {
+        errno.ENOSPC: "free some space on the disk of the state folder; the next run goes on by itself",
+        errno.ENAMETOOLONG: "set state: to a folder with a shorter path",
+        errno.EEXIST: "two names of the job are one to the disk of the state folder: set state: to a disk that tells them apart, or rename one of them",
+    }
     return StoreError(f"can't lay out the files for a hook in {folder}: {error.strerror or error}", hint=hints.get(error.errno or 0, "the state folder must be writable by the user who runs syncd"))

@@ -11,6 +11,7 @@ from typing import BinaryIO
 from syncd.clock import Clock
 from syncd.engine.ports import NO_INODES, Applied, Blobs, Inodes, Target
 from syncd.errors import MirrorError, UnsafePathError
+from syncd.mirror.apart import look_apart, try_apart
 from syncd.mirror.folders import translated
 from syncd.mirror.leftovers import sweep, tidy
 from syncd.mirror.looks import refuse_lockout
@@ -35,6 +36,12 @@ class DiskMirror:
             found = scan(targets, self._devices)
             check_mounts(targets, found)
         return found
+
+    def tells_apart(self, folder: str, names: Sequence[str], root: str, intent: str | None = None) -> bool | None:
+        if intent is None:
+            return look_apart(folder, names, root)
+        with translated("try how names are told apart in"):
+            return try_apart(folder, names, root, intent)
 
     def prepare(self, job: Job, actions: Sequence[Action]) -> tuple[str, ...]:
         writes = [action for action in actions if action.verb in (Verb.WRITE, Verb.RESTORE) and action.want is not None]

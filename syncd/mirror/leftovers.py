@@ -1,4 +1,4 @@
-"""What an interrupted run left: its temporary files, known by its intent's id, and folders that syncd made and that hold nothing any more.
+"""What an interrupted run left: its temporary files and trial folders, known by its intent's id, and folders that syncd made and that hold nothing any more.
 
 A folder that holds anything, or that somebody else made, never goes; nor does a file with another name than ours.
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from syncd.errors import MirrorError, UnsafePathError
-from syncd.mirror.folders import NOT_THERE, InTheWayError, Missing, opened, step_down
+from syncd.mirror.folders import NOT_THERE, OPEN_BELOW, InTheWayError, Missing, opened, step_down
 from syncd.mirror.kernel import sync_folder
 from syncd.mirror.paths import below
 
@@ -74,7 +74,7 @@ def tidy(folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
 
 
 def sweep(intent: str, folders: Iterable[tuple[str, str]]) -> int:
-    """Temporary files and links of `intent` in these (root, folder) pairs are gone; how many. Nothing else is touched.
+    """Temporary files, links and trial folders of `intent` in these (root, folder) pairs are gone; how many. Nothing else is touched.
 
     Raises MirrorError, OSError where a folder can't be looked into now: what was left there would otherwise be forgotten with its intent.
     """
@@ -89,8 +89,29 @@ def sweep(intent: str, folders: Iterable[tuple[str, str]]) -> int:
                 if found.st_uid == os.geteuid() and (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
                     os.unlink(name, dir_fd=folder)
                     count += 1
+                elif found.st_uid == os.geteuid() and stat.S_ISDIR(found.st_mode):
+                    count += remove_trial(folder, name)
             sync_folder(folder)
     return count
+
+
+def remove_trial(folder: int, name: str) -> bool:
+    """Whether a trial folder (`apart.py`) is gone, with the empty files in it; one that holds anything else stays. Raises OSError."""
+    inside = os.open(name, OPEN_BELOW, dir_fd=folder)
+    try:
+        for one in os.listdir(inside):
+            found = os.stat(one, dir_fd=inside, follow_symlinks=False)
+            if stat.S_ISREG(found.st_mode) and found.st_size == 0:
+                os.unlink(one, dir_fd=inside)
+    finally:
+        os.close(inside)
+    try:
+        os.rmdir(name, dir_fd=folder)
+    except OSError as error:
+        if error.errno in IN_USE:
+            return False
+        raise
+    return True
 
 
 def above(path: str) -> Iterable[str]:

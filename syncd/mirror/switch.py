@@ -81,6 +81,10 @@ class SwitchedMirror:
         spelled = self._disk.other_spellings(real)
         return {real[place]: posixpath.join(posixpath.dirname(real[place]), posixpath.basename(name)) for place, name in spelled.items()}
 
+    def tells_apart(self, folder: str, names: Sequence[str], root: str, intent: str | None = None) -> bool | None:
+        """A new tree is made beside the link, so the folder of the link tells."""
+        return self._disk.tells_apart(self._parent if self._is_inside(folder) else folder, names, root, intent)
+
     def _real(self, path: str, live: str | None) -> str:
         """Where a public path is on disk: in the live tree, or in one that is not there. The link's own path is the top of the tree."""
         if not self._is_inside(path):
@@ -355,7 +359,8 @@ class SwitchedMirror:
                     count += 1
             self._evict(parent)
             sync_folder(parent)
-        return count
+        outside = {pair for pair in folders if not self._is_inside(pair[1])} | {(self._parent, self._parent)}
+        return count + self._disk.sweep(intent, outside)
 
     def tidy(self, folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
         """Also after a run that could not remove an old tree: it is tried again. A folder of a tree never goes alone; one that the live tree lacks is gone."""

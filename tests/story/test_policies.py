@@ -155,13 +155,6 @@ def test_a_planted_link_below_the_destination_is_never_written_through(hub: Stan
     assert list((hub.folder / "outside").iterdir()) == []
 
 
-def test_case_twins_are_refused_by_name(hub: Stand) -> None:
-    hub.repo.commit({"nginx/Readme": "a", "nginx/README": "b"})
-    done = hub.sync()
-    assert (done.code, done.job["error"]["kind"]) == (1, "mirror") and "case" in done.job["error"]["message"]
-    assert hub.tree() == {}
-
-
 def test_a_forgotten_job_adopts_its_files_again(hub: Stand) -> None:
     hub.sync()
     done = hub.sync("--forget", "nginx", "nginx")

@@ -1,0 +1,159 @@
+"""Names that some file systems take for one: which of many paths these are, and what looking at a folder says of them.
+
+Which names fold to one depends on the file system, and on ext4 even on the folder. So `fold` takes
+more names for equal than any one file system does, and the disk decides. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+# Letters that ext4 (casefold) and HFS+ leave out of a comparison.
+# Source: Unicode 15, DerivedCoreProperties.txt, Default_Ignorable_Code_Point
+_IGNORED = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+_SWAPPED = str.maketrans(
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ",
+)
+
+
+class Twins(Struct, frozen=True):
+    """Names of one folder that fold to one name, each with a destination that it is or leads to."""
+
+    folder: str
+    names: Mapping[str, str]
+
+
+def fold(text: str) -> str:
+    """The text as the most forgiving file system compares it: no case, composition or ignored letters."""
+    if text.isascii():
+        return text.lower()
+    return _plain(_plain(text).upper().casefold())
+
+
+def twins_of(paths: Iterable[str]) -> list[Twins]:
+    """All twins among the paths and the folders above them, in order."""
+    places: dict[str, str] = {}
+    for path in paths:
+        place = path
+        while len(place) > 1 and place not in places:
+            places[place] = path
+            place = place.rpartition("/")[0]
+    if len({fold(place) for place in places}) == len(places):
+        return []
+    groups: dict[tuple[str, str], dict[str, str]] = {}
+    for place in sorted(places):
+        folder, name = posixpath.split(place)
+        groups.setdefault((folder, fold(name)), {})[name] = places[place]
+    return [Twins(folder, names) for (folder, _), names in groups.items() if len(names) > 1]
+
+
+class Folder(Protocol):
+    """What can be seen of a folder."""
+
+    def listed(self) -> set[str]:
+        """The names in it. Raises OSError."""
+
+    def stands(self, name: str) -> bool:
+        """Whether anything answers to the name. Raises OSError."""
+
+
+class OpenFolder(Struct, frozen=True):
+    """A folder of the disk by its open descriptor."""
+
+    descriptor: int
+
+    def listed(self) -> set[str]:
+        return set(os.listdir(self.descriptor))
+
+    def stands(self, name: str) -> bool:
+        try:
+            os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def told_apart(folder: Folder, names: Sequence[str]) -> bool | None:
+    """Whether the folder keeps each of these names apart; None where looking does not tell.
+
+    A name that is found without being listed stands there under another spelling. Where none of the
+    names stands, any other entry tells: is it found, too, with the case of its letters swapped?
+    Raises OSError.
+    """
+    listed = folder.listed()
+    found = {name for name in names if folder.stands(name)}
+    hidden = found - listed
+    if hidden and len(found) > 1:
+        hidden -= folder.listed()  # one that has come since the first listing is not hidden
+        if hidden:
+            return False
+    if len(names) - len(found) <= 1:
+        return True
+    return _told_by_others(folder, listed, names)
+
+
+def one_place(one: str, other: str) -> bool:
+    """Whether looking shows that two paths of equal fold lead to one place, by way of the folders' own rules.
+
+    False where they are apart, or where it can't be told.
+    """
+    folder = "/"
+    for name, twin in zip(one.strip("/").split("/"), other.strip("/").split("/"), strict=False):
+        if name != twin and _looked_at(folder, (name, twin)) is not False:
+            return False
+        folder = posixpath.join(folder, name)
+    return fold(one) == fold(other)
+
+
+def _looked_at(folder: str, names: Sequence[str]) -> bool | None:
+    """`told_apart` in the folder, or in the deepest one above it that stands."""
+    while not os.path.isdir(folder):
+        folder = posixpath.dirname(folder)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return told_apart(OpenFolder(descriptor), names)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None  # who may not look can't tell
+
+
+def _told_by_others(folder: Folder, listed: set[str], names: Sequence[str]) -> bool | None:
+    folds = _folds_case(folder, listed)
+    if folds is False and len({_plain(name) for name in names}) == len(names):
+        return True  # no rule of case makes them one, and no rule of composition
+    if folds and len({_ascii_lower(name) for name in names}) < len(names):
+        return False  # of other letters than ASCII's, some disks ignore the case of none
+    return None
+
+
+def _folds_case(folder: Folder, listed: set[str]) -> bool | None:
+    """Whether the folder ignores the case of ASCII letters; None where no entry of it can tell."""
+    for name in sorted(listed):
+        swapped = name.translate(_SWAPPED)
+        if swapped != name and swapped not in listed:
+            return folder.stands(swapped)
+    return None
+
+
+def _plain(text: str) -> str:
+    return _IGNORED.sub("", unicodedata.normalize("NFKD", text))
+
+
+def _ascii_lower(name: str) -> str:
+    return "".join(one.lower() if one.isascii() else one for one in name)
+
+
+__all__ = ["Folder", "OpenFolder", "Twins", "fold", "one_place", "told_apart", "twins_of"]
