@@ -16,7 +16,8 @@ from msgspec.structs import replace
 
 from syncd.clock import Patience
 from syncd.engine.ports import ListingMemory
-from syncd.errors import AuthError, BadResponseError, NotFoundError
+from syncd.errors import AuthError, BadResponseError, BrakeError, NotFoundError, RemoteError
+from syncd.github import meant
 from syncd.github.ask import Answer, Crew, ask
 from syncd.github.protocol import OBJECT, Request, Response, Transport, get, quoted, repo_path
 from syncd.github.shared import Absent, Shared
@@ -113,6 +114,7 @@ class Lister:
         self._memory, self._patience, self._crew, self._shared, self._max = memory, patience, crew, shared, max_entries
         self._absent = absent
         self._shown = f"{repo} at {commit[:7]}"
+        self._answers: dict[str, ContentsAnswer] = {}  # of folders that this run has asked for
         self._levels: dict[str, Folder] = {}  # read in this run, by tree id; the root by its commit too
 
     def list(self, rules: Sequence[PathRule]) -> dict[str, TreeEntry]:
@@ -133,7 +135,7 @@ class Lister:
             for path in files:
                 entry = children.get(path.rpartition("/")[2])
                 if entry is None or entry.mode == TREE:
-                    raise self._missing_file(path, folder=entry is not None)
+                    raise self._missing_file(path, entry is not None, _meant_beside(path, children))
                 entries[path] = entry
         self._check_all_there(rules, entries)
         return entries
@@ -147,9 +149,9 @@ class Lister:
                 folders.add(path)
         for rule in rules:
             if rule.directory and rule.source not in folders:
-                raise self._missing_folder(rule.source, entries.get(rule.source))
+                raise self._missing_folder(rule.source, entries.get(rule.source), _meant_among(rule, entries))
             if not rule.directory and rule.source not in entries:
-                raise self._missing_file(rule.source, folder=rule.source in folders)
+                raise self._missing_file(rule.source, rule.source in folders, _meant_among(rule, entries))
 
     # --- which tree a folder is ---------------------------------------------------------------------------------------
 
@@ -186,9 +188,11 @@ class Lister:
     def _asked(self, folder: str) -> ContentsAnswer:
         what = f"{printable(folder) if folder else 'the root'} of {self._shown}"
         request = self._get(f"/contents/{quoted(folder)}?ref={self._commit}", "contents", what, OBJECT)
-        return self._shared.once(
+        answer = self._shared.once(
             ("contents", *self._place(folder)), lambda: read_contents(ask(self._transport, request, self._patience).body, what), self._patience, _worth_keeping
         )
+        self._answers[folder] = answer
+        return answer
 
     def _walk_to(self, folder: str) -> str:
         """The tree id of a folder by the trees above it, for servers that do not know the object media type."""
@@ -354,29 +358,51 @@ class Lister:
         if count > self._max:
             raise too_many(self._shown, self._max)
 
-    def _missing_file(self, path: str, folder: bool) -> NotFoundError:
+    def _missing_file(self, path: str, folder: bool, instead: str | None = None) -> NotFoundError:
         if folder:
             return NotFoundError(
                 f"{printable(path)} is a folder in {self._shown}",
                 hint=f"write it with a trailing slash, from: {path}/, and give to: one too",
             )
+        asked = "was it moved or removed upstream?" if instead is None else meant.hint(path, instead)
         return NotFoundError(
             f"{printable(path)} is not in {self._shown}",
-            hint="was it moved or removed upstream? correct from:, or take it out of the job; its file stays until then",
+            hint=f"{asked} correct from:, or take it out of the job; its file stays until then",
         )
 
     def _missing(self, folder: str, wanted: Places) -> NotFoundError:
-        return self._missing_folder(folder) if folder in wanted.whole else self._missing_file(wanted.listed_below(folder), folder=False)
+        is_folder = folder in wanted.whole
+        path = folder if is_folder else wanted.listed_below(folder)
+        instead = self._meant(path, is_folder)
+        return self._missing_folder(folder, instead=instead) if is_folder else self._missing_file(path, False, instead)
 
-    def _missing_folder(self, path: str, found: TreeEntry | None = None) -> NotFoundError:
+    def _missing_folder(self, path: str, found: TreeEntry | None = None, instead: str | None = None) -> NotFoundError:
         if not path:
             return NotFoundError(f"{self._shown} holds no files", hint="was everything moved? the files stay as they are until then")
         if found is not None:
             return self._no_folder(path, {LINK: "a symbolic link", SUBMODULE: "a submodule"}.get(found.mode, "a file"))
+        asked = "was it moved, emptied or removed upstream?" if instead is None else meant.hint(path, instead)
         return NotFoundError(
             f"there is no folder {printable(path)} in {self._shown}",
-            hint="was it moved, emptied or removed upstream? correct from:, or take it out of the job; its files stay until then",
+            hint=f"{asked} correct from:, or take it out of the job; its files stay until then",
         )
+
+    def _meant(self, path: str, is_folder: bool) -> str | None:
+        """What the commit has that is spelled nearly so, from the folders that were read and at most one tree more, once for a commit."""
+        known, place = meant.Known(self._answers, self._read_names), (*self._place(path), is_folder)
+        if not self._answers:
+            return self._absent.meant(place)
+        try:
+            return self._absent.meant(place, lambda: meant.find(path, is_folder, known.names))
+        except (RemoteError, BrakeError):
+            return None  # the path is missing all the same, and that is what is to be said
+
+    def _read_names(self, tree: str) -> Sequence[tuple[str, bool]]:
+        recalled = self._memory.recall(tree)
+        if recalled is not None:
+            return [(path, False) for path in recalled]
+        answer = self._trees(tree, f"a tree of {self._shown}", recursive=True)
+        return [(row.path, row.entry.mode == TREE) for row in answer.rows]
 
     def _no_folder(self, path: str, what: str) -> NotFoundError:
         hint = (
@@ -416,6 +442,19 @@ class Lister:
             state="hidden",
             hint="check repo:, and that the App or token still has access to it",
         )
+
+
+def _meant_beside(path: str, children: Entries) -> str | None:
+    """What may be meant by a missing file, of what is in its folder."""
+    parent, _, name = path.rpartition("/")
+    found = meant.find(name, False, lambda _: {child: entry.mode == TREE for child, entry in children.items()})
+    return joined(parent, found) if found is not None else None
+
+
+def _meant_among(rule: PathRule, entries: Entries) -> str | None:
+    """What may be meant by a missing path, of everything that is listed."""
+    folders = meant.folders_of((path, False) for path in entries)
+    return meant.find(rule.source, rule.directory, lambda folder: folders.get(folder, {}))
 
 
 def _worth_keeping(answer: ContentsAnswer) -> ContentsAnswer:

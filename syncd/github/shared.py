@@ -102,6 +102,7 @@ class Absent:
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._said: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # place -> first said at, believed until
+        self._meant: OrderedDict[Hashable, str | None] = OrderedDict()  # place -> what may be meant by it instead
 
     def note(self, place: Hashable, patience: Patience) -> None:
         """GitHub has said just now that the commit does not have the place."""
@@ -117,6 +118,18 @@ class Absent:
         """Nobody needs to ask for the place."""
         with self._guard:
             return not patience.urgent and patience.clock.monotonic() < self._said.get(place, (0.0, 0.0))[1]
+
+    def meant(self, place: Hashable, find: Callable[[], str | None] | None = None) -> str | None:
+        """What may be meant by the missing place. It is found once: `find` may ask GitHub, and raises where it can't."""
+        with self._guard:
+            if place in self._meant or find is None:
+                return self._meant.get(place)
+        found = find()
+        with self._guard:
+            self._meant[place] = found
+            while len(self._meant) > ABSENT_KEPT:
+                self._meant.popitem(last=False)
+        return found
 
 
 __all__ = ["Absent", "Shared"]

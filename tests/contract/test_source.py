@@ -321,6 +321,70 @@ class TestListing:
             with pytest.raises(NotFoundError):
                 near.listing("/", text)
 
+    @pytest.mark.parametrize(
+        ("others", "text", "begins", "cost"),
+        [
+            # the spelling, in the last part, the first and all
+            ((), "Nginx/", "did you mean nginx/? correct", {"contents": 2}),
+            ((), "nginx/Sites/", "did you mean nginx/sites/? correct", {"contents": 2, "tree": 1}),
+            ((), "NGINX/SITES/", "did you mean nginx/sites/? correct", {"contents": 2, "tree": 1}),
+            ((), "Deep/Er/Still/", "did you mean deep/er/still/? correct", {"contents": 2, "tree": 1}),
+            ((), "caf\u00e9/", "did you mean cafe\u0301/? (its letters are composed in another way: copy it from here) correct", {"contents": 2}),
+            ((), "readme", "did you mean README? correct", {"contents": 1, "tree": 1}),
+            ((), "certs/Public.pem", "did you mean certs/public.pem? correct", {"contents": 1}),
+            ((), "Certs/public.pem", "did you mean certs/public.pem? correct", {"contents": 2, "tree": 1}),
+            ((), "Certs/PUBLIC.pem", "did you mean certs/public.pem? correct", {"contents": 2, "tree": 1}),
+            # the other kind
+            ((), "Nginx", "did you mean nginx/? correct", {"contents": 1, "tree": 1}),
+            ((), "ReadMe/", "did you mean README? correct", {"contents": 2}),
+            # nearly
+            ((), "ngnix/", "did you mean nginx/? correct", {"contents": 2}),
+            ((), "certs/pubic.pem", "did you mean certs/public.pem? correct", {"contents": 1}),
+            ((), "ngnix/site/", "did you mean nginx/sites/? correct", {"contents": 2, "tree": 1}),
+            # nothing is alike
+            ((), "quite-another/", "was it moved, emptied or removed upstream? correct", {"contents": 2}),
+            ((), "nginx/quite-another/", "was it moved, emptied or removed upstream? correct", {"contents": 2, "tree": 1}),
+            # what was read for other paths is not asked for again
+            (("/",), "Nginx/", "did you mean nginx/? correct", {"contents": 1, "tree": 1}),
+            (("nginx/", "deep/"), "Nginx/", "did you mean nginx/? correct", {"contents": 2}),
+            (("deep/",), "deep/Er/", "did you mean deep/er/? correct", {"contents": 1, "tree": 1}),
+        ],
+    )
+    def test_a_missing_path_that_is_spelled_otherwise_is_suggested(self, near: House, others: tuple[str, ...], text: str, begins: str, cost: dict[str, int]) -> None:
+        near.repo.commit({"deep/er/still/file": "x", "cafe\u0301/menu": "x"})
+        near.cost()
+        with pytest.raises(NotFoundError) as raised:
+            near.listing(*others, text)
+        hint = raised.value.hint or ""
+        assert hint.startswith(begins) and hint.endswith(("its file stays until then", "its files stay until then"))
+        assert near.cost() == cost
+
+    def test_a_suggestion_costs_one_request_for_a_commit_and_none_where_that_fails(self, near: House) -> None:
+        ticks = [near.source.ticking(Shared()) for _ in range(3)]
+        near.github.trouble("tree", trouble.html(), times=1)
+        said = []
+        for tick in ticks:
+            with pytest.raises(NotFoundError) as raised:
+                tick.listing(REPO, near.repo.head(), [rule("nginx/Sites/")], near.memory, patience())
+            said.append("did you mean nginx/sites/?" in (raised.value.hint or ""))
+        assert said == [False, True, True] and near.cost() == {"contents": 6, "tree": 2}
+
+    def test_a_suggestion_that_could_not_be_looked_for_is_looked_for_when_github_is_asked_again(self, near: House) -> None:
+        clock = QuickClock()
+
+        def hint(text: str, urgent: bool = False) -> str:
+            with pytest.raises(NotFoundError) as raised:
+                near.source.ticking(Shared()).listing(REPO, near.repo.head(), [rule(text)], near.memory, Patience(clock, 60, urgent=urgent))
+            return raised.value.hint or ""
+
+        hint("Nginx/")
+        clock.wait(threading.Event(), 61)
+        assert "did you mean nginx/?" in hint("Nginx/")
+        near.cost()
+        assert "did you mean nginx/?" in hint("Nginx/") and "did you mean" not in hint("Nginx/nginx.conf")
+        assert near.cost() == {}, "the folder is known to be missing, and nothing is asked"
+        assert "did you mean nginx/nginx.conf?" in hint("Nginx/nginx.conf", urgent=True)
+
     def test_a_link_to_a_folder_is_not_a_folder(self, near: House) -> None:
         near.repo.commit({"live": Link("nginx")})
         with pytest.raises(NotFoundError, match="'live' is a symbolic link, not a folder"):

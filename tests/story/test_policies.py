@@ -94,6 +94,14 @@ def test_a_listed_path_missing_upstream_fails_the_job_and_removes_nothing(hub: S
     assert len(hub.tree()) == 2
 
 
+@pytest.mark.parametrize(("configured", "meant"), [("Nginx/", "nginx/"), ("nginx/Sites/", "nginx/sites/"), ("nginx/NGINX.conf", "nginx/nginx.conf"), ("ngnix/", "nginx/")])
+def test_sync_and_plan_suggest_the_path_that_is_spelled_otherwise_upstream(hub: Stand, configured: str, meant: str) -> None:
+    hub.write_config(paths=[{"from": configured, "to": f"{hub.dest}/{'' if meant.endswith('/') else 'x'}"}])
+    for done in (hub.sync(), hub.plan()):
+        error = done.job["error"]
+        assert (done.code, error["kind"]) == (1, "not_found") and error["hint"].startswith(f"did you mean {meant}? correct from:")
+
+
 def test_an_include_that_matches_nothing_is_refused(hub: Stand) -> None:
     hub.sync()
     hub.write_config(paths=[{"from": "nginx/", "to": f"{hub.dest}/", "include": ["*.yaml"]}])
