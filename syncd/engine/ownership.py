@@ -23,6 +23,7 @@ from syncd.engine.other_jobs import OtherJobs
 from syncd.engine.ports import Mirror, OwnedRow, Store
 from syncd.errors import MirrorError
 from syncd.models import Entry, Job, Kind, Local, Recorded
+from syncd.twins import fold
 
 SHOWN = 3
 
@@ -85,7 +86,8 @@ def claim(
     _refuse_one_file_twice(remote, reals)
     own = _follow_spelling(job, ctx, remote, replace(before, reals=reals))
     own = _take_over(job, ctx, deadline, remote, own, _rowless(remote, own))
-    return _hand_over(job, ctx, deadline, remote, own)
+    own = _hand_over(job, ctx, deadline, remote, own)
+    return _take_abandoned_folders(job, ctx, remote, own)
 
 
 def recognise(
@@ -234,7 +236,7 @@ def _same_files(
         have = local.get(path)
         if have is not None and have.kind is not Kind.DIRECTORY:
             by_inode[have.stat.device, have.stat.inode] = path
-            by_name[own.reals[path].casefold()] = path
+            by_name[fold(own.reals[path])] = path
     pairs = {}
     for path, row in own.recorded.items():
         if path in remote:
@@ -243,7 +245,7 @@ def _same_files(
         there = have is not None and have.problem is None
         stat = have.stat if have is not None and there else row.stat
         same_inode = by_inode.get((stat.device, stat.inode)) if stat is not None else None
-        candidate = same_inode or by_name.get(own.reals[path].casefold())
+        candidate = same_inode or by_name.get(fold(own.reals[path]))
         if candidate is None:
             continue
         if mirror.same_place(path, candidate) if there else _moved_away(row, local[candidate]):
@@ -381,6 +383,22 @@ def _hand_over(
         folders_given={**own.folders_given, **given},
         notes=(*own.notes, *_notes(listed, unknown)),
     )
+
+
+def _take_abandoned_folders(
+    job: Job, ctx: Context, remote: Mapping[str, Entry], own: Ownership
+) -> Ownership:
+    """Folders that were made for other jobs and hold none of their files are removed with ours."""
+    dropped = own.recorded.keys() - remote.keys()
+    owners = ctx.store.folder_owners(folders_above(dropped) - own.folders) if dropped else {}
+    abandoned = []
+    for owner in sorted(set(owners.values()) - {job.name}):
+        used = folders_above(ctx.store.recorded(owner))
+        abandoned += [path for path, one in owners.items() if one == owner and path not in used]
+    if not abandoned:
+        return own
+    taken = (*own.folders_taken, *abandoned)
+    return replace(own, folders=own.folders.union(abandoned), folders_taken=taken)
 
 
 def _folders_given(

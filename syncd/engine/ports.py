@@ -364,6 +364,9 @@ class Store(ListingMemory, Protocol):
     def folders(self, job: str) -> frozenset[str]:
         """The folders that syncd made for the job."""
 
+    def folder_owners(self, paths: Iterable[str]) -> dict[str, str]:
+        """Folder -> the job that syncd made it for, for those of these that it made."""
+
     def intent(self, job: str) -> Intent | None: ...
 
     def intend(self, intent: Intent, state: JobState) -> None:

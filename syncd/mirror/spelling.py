@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import posixpath
-import unicodedata
 from collections.abc import Iterable
 from contextlib import suppress
 
 from syncd.mirror.folders import trouble
+from syncd.twins import fold
 
 
 def resolve(folders: Iterable[str]) -> dict[str, str]:
@@ -55,14 +55,9 @@ def other_spellings(paths: Iterable[str]) -> dict[str, str]:
             listings[parent] = _names_in(parent)
         if name not in listings[parent] and os.path.lexists(path):
             for spelled in listings[parent]:
-                if folded(spelled) == folded(name):
+                if fold(spelled) == fold(name):
                     found[path] = posixpath.join(parent, spelled)
     return found
-
-
-def folded(text: str) -> str:
-    """The text as a file system that ignores case and composition might compare it."""
-    return unicodedata.normalize("NFC", text).casefold()
 
 
 def _same_folder(one: str, other: str) -> bool:
@@ -71,7 +66,7 @@ def _same_folder(one: str, other: str) -> bool:
     with suppress(OSError):
         if os.path.samefile(one, other):
             return True
-    if folded(one) != folded(other) or "/" in (one, other):
+    if fold(one) != fold(other) or "/" in (one, other):
         return False
     return same_place(one, other)  # a file system without stable inodes, such as FUSE
 
@@ -90,4 +85,4 @@ def _names_in(folder: str) -> list[str]:
         return []
 
 
-__all__ = ["folded", "other_spellings", "resolve", "same_place"]
+__all__ = ["other_spellings", "resolve", "same_place"]

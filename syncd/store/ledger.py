@@ -24,6 +24,16 @@ def owners(connection: Connection, reals: Sequence[str]) -> dict[str, tuple[Owne
     return found
 
 
+def folder_owners(connection: Connection, paths: Sequence[str]) -> dict[str, str]:
+    """Folder -> the job that syncd made it for."""
+    found: dict[str, str] = {}
+    for part in in_parts(paths):
+        chosen = f"SELECT path, job, seal FROM folder WHERE path IN ({marks(part)})"
+        rows_found = connection.execute(chosen, part).fetchall()
+        found |= {path: job for path, job, mark in rows_found if is_whole(mark, job, path)}
+    return found
+
+
 def file_row(job: str, path: str, recorded: Recorded) -> dict[str, str | None]:
     row = rows.recorded_to_text(recorded)
     return {"path": path, "job": job, "row": row, "seal": seal(job, path, row), "real_path": recorded.real or path}

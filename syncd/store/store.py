@@ -244,6 +244,10 @@ class SqliteStore:
         found = self._database.read(lambda connection: connection.execute("SELECT path, seal FROM folder WHERE job = ?", (job,)).fetchall())
         return frozenset(path for path, mark in found if is_whole(mark, job, path))
 
+    def folder_owners(self, paths: Iterable[str]) -> dict[str, str]:
+        wanted = list(paths)
+        return self._database.read(lambda connection: ledger.folder_owners(connection, wanted)) if wanted else {}
+
     # --- intent and record --------------------------------------------------------------------------------------------
 
     def intent(self, job: str) -> Intent | None:

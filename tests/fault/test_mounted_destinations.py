@@ -87,6 +87,7 @@ def test_a_destination_respelled_only_in_case_keeps_its_files(mounted: Stand) ->
     done = mounted.sync()
     assert (done.code, done.job["changes"]) == (0, [])
     assert (mounted.folder / "mnt/x/same").read_text() == "same\n"
+    assert mounted.call("status", "--json").json["jobs"][0]["files"] == 3
     assert mounted.sync().job["changes"] == []
 
 

@@ -329,6 +329,38 @@ def test_a_file_that_another_job_may_list_stays_while_that_job_cannot_be_asked(t
     assert [change["action"] for change in job_of(two, "a")["changes"]] == ["remove"]
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_folder_of_a_file_handed_over_is_removed_with_it(
+    two: Stand, order: tuple[str, str]
+) -> None:
+    list_paths(two, a=[("a/one", "D/one"), ("a/two", "E/two")])
+    assert two.sync().code == 0
+    list_paths(two, a=[("a/two", "E/two")], b=[("b/", "B/"), ("a/one", "D/one")])
+    assert [two.sync(name).code for name in order] == [0, 0]
+    list_paths(two, b=[("b/", "B/")])
+    assert two.sync().code == 0 and not (two.dest / "D").exists()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_folder_that_two_jobs_used_is_removed_by_the_last_one(
+    two: Stand, order: tuple[str, str]
+) -> None:
+    two.jobs["a"]["dir_mode"] = "0700"
+    list_paths(two, a=[("a/one", "D/one"), ("a/two", "D/two"), ("b/three", "F/three")])
+    assert two.sync().code == 0
+    list_paths(
+        two,
+        a=[("a/two", "D/two"), ("b/three", "F/three")],
+        b=[("b/", "B/"), ("a/one", "D/one")],
+    )
+    assert [two.sync(name).code for name in order] == [0, 0]
+    assert (two.dest / "D").stat().st_mode & 0o777 == 0o700, "it is still the first job's"
+    list_paths(two, a=[("b/three", "F/three")])
+    assert two.sync().code == 0 and tree_of(two.dest / "D") == {"one": b"1\n"}
+    list_paths(two, b=[("b/", "B/")])
+    assert two.sync().code == 0 and not (two.dest / "D").exists()
+
+
 def test_two_jobs_that_want_one_file_fail_by_name_and_its_owner_goes_on(two: Stand) -> None:
     list_paths(two, a=[("a/", "C/")], b=[("b/", "C/")])
     assert two.sync().code == 0
