@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from syncd.clock import Clock, Patience, SystemClock
 from syncd.config.model import Config
+from syncd.config.protected import protected_paths
 from syncd.config.secrets import read_key, read_secret
 from syncd.engine.other_jobs import OtherJobs
 from syncd.engine.ports import Mirror
@@ -36,6 +37,7 @@ from syncd.mirror.disk import DiskMirror
 from syncd.mirror.spelling import resolve
 from syncd.mirror.switch import mirror_of
 from syncd.models import AppIdentity, Identity, Job, LoginIdentity, Secret, TokenIdentity, Trigger
+from syncd.protected_paths import ProtectedPaths
 from syncd.store import spent
 from syncd.store.blobs import BlobCache
 from syncd.store.expiries import expiries_of, read_expiries, write_expiries
@@ -45,6 +47,7 @@ from syncd.store.store import SqliteStore
 from syncd.stored_jobs import follow_renames, open_store
 
 REVOKE_SECONDS = 2.0  # a stop has five in all
+PROTECTED_SECONDS = 60.0
 AN_HOUR = 3600.0  # a sweep reads the whole memory: not after every small change
 
 
@@ -84,6 +87,7 @@ class Workshop:
         self._sources: dict[str, GitHubSource] = {}
         self._lines: dict[str, Line] = {}
         self._retired: list[Credentials] = []  # of lines that a reload gave up: runs under way may still show them
+        self._protected: tuple[float, ProtectedPaths] | None = None
         self._guard = threading.RLock()
 
     @classmethod
@@ -104,13 +108,21 @@ class Workshop:
         source = source if shared is None else source.ticking(shared)
         others = OtherJobs(self.config.jobs, resolve, lambda other, deadline: wanted_set(other, self._house_beside(other, job, shared), deadline))
         renamed_from = self.store.former_name(job.name)
-        return House(source, self.store, self.mirror_of(job), self.blobs, self.clock, resolve_owner, scope, jobs, self.hooks, others, renamed_from)
+        return House(source, self.store, self.mirror_of(job), self.blobs, self.clock, resolve_owner, scope, jobs, self.hooks, others, renamed_from, self.protected())
 
     def _house_beside(self, other: Job, job: Job, shared: Shared | None) -> House:
         """What is asked about another job shares this run's answers where both use one identity."""
         if shared is not None and other.identity != job.identity:
             shared = Shared()
         return self.house(other, shared)
+
+    def protected(self) -> ProtectedPaths:
+        """What no commit may change. Looked up again after a minute: the link of a key may lead elsewhere by then."""
+        with self._guard:
+            now = self.clock.monotonic()
+            if self._protected is None or now - self._protected[0] > PROTECTED_SECONDS:
+                self._protected = now, protected_paths(self.config, self._environ)
+            return self._protected[1]
 
     def mirror_of(self, job: Job) -> Mirror:
         """The disk as this job writes it."""
@@ -212,7 +224,7 @@ class Workshop:
             marks = {name: self._mark(config.identities[name], config) for name in self._lines if name in config.identities}
             others = frozenset(name for name in self._lines if marks.get(name) != self._marks[name])
             changed = frozenset(name for name, mark in marks.items() if mark[:2] != self._marks[name][:2])  # not for another repository alone
-            self.config = config
+            self.config, self._protected = config, None
             with suppress(MirrorError):  # asked again, and said, before a job without a past runs
                 follow_renames(config.jobs, self.store)
             self._gate.resize(config.requests_at_once)

@@ -14,8 +14,7 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from syncd.cli.hookneeds import Needs, needs_of
-from syncd.config.convert import secrets_of
-from syncd.config.model import Config
+from syncd.config.model import Config, secrets_of
 from syncd.config.places import key_text
 from syncd.models import Job, PathRule, Publish
 

@@ -13,7 +13,6 @@ from syncd.cli.common import Settings, emit
 from syncd.cli.reports import printable
 from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
-from syncd.engine.desired import chooser
 from syncd.engine.folders import set_of, targets, wished
 from syncd.engine.ports import OwnedRow, Target
 from syncd.engine.verify import Finding, compare
@@ -21,6 +20,7 @@ from syncd.errors import SyncdError
 from syncd.mirror.disk import DiskMirror
 from syncd.mirror.switch import mirror_of
 from syncd.models import Drift, Job, PathRule, Recorded, Standing
+from syncd.patterns import chooser
 from syncd.store.store import SqliteStore
 from syncd.stored_jobs import destination_of, open_store, real_path_of, row_of, spellings_in_history
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from syncd.config.model import Config, Log, Notify, Web, Webhook
-from syncd.config.places import Key
 from syncd.config.schema import ConfigModel, IdentityModel, JobModel, PathModel
-from syncd.models import AnonymousIdentity, AppIdentity, Identity, Job, Limits, LoginIdentity, PathRule, Require, SecretRef, TokenIdentity
+from syncd.models import AnonymousIdentity, AppIdentity, Identity, Job, Limits, LoginIdentity, PathRule, Require, TokenIdentity
 
 
 def to_config(model: ConfigModel, path: Path, files: tuple[Path, ...], environ: Mapping[str, str], digest: str) -> Config:
@@ -65,21 +64,3 @@ def _job(name: str, one: JobModel, only_identity: str) -> Job:
 
 def _rule(one: PathModel) -> PathRule:
     return PathRule(one.from_.strip("/"), one.to.rstrip("/"), one.to.endswith("/"), one.include, one.exclude, one.mode, one.owner, one.dir_mode)
-
-
-def secrets_of(config: Config) -> dict[Key, SecretRef]:
-    """Every secret that the configuration names, by where it is named."""
-    found: dict[Key, SecretRef] = {}
-    for name, identity in config.identities.items():
-        if isinstance(identity, AppIdentity):
-            found["github", name, "private_key"] = identity.private_key
-        elif isinstance(identity, TokenIdentity):
-            found["github", name, "token"] = identity.token
-    if config.web is not None and config.web.password is not None:
-        found["web", "password"] = config.web.password
-    if config.web is not None and config.web.webhook is not None:
-        found["web", "webhook", "secret"] = config.web.webhook.secret
-    for index, one in enumerate(config.notify):
-        if isinstance(one.webhook, SecretRef):
-            found["notify", index, "webhook"] = one.webhook
-    return found

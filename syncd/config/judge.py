@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
+
+from msgspec.structs import replace
 
 from syncd.config.model import Config
 from syncd.config.places import Key
 from syncd.errors import Problem
 from syncd.models import Job, PathRule, Publish
+from syncd.patterns import chooser
+from syncd.protected_paths import ProtectedPaths, canonical, identity_of
 from syncd.suggest import did_you_mean
 from syncd.twins import fold, one_place
 
 Mark = Callable[[Key, str], Problem]
+SHOWN = 3
 
 
-def judge(config: Config, mark: Mark) -> list[Problem]:
-    return [*_identities(config, mark), *_destinations(config, mark), *_collisions(config, mark), *_switches(config, mark), *_web(config, mark)]
+def judge(config: Config, mark: Mark, protected: ProtectedPaths) -> list[Problem]:
+    return [
+        *_identities(config, mark), *_destinations(config, mark, protected), *_collisions(config, mark),
+        *_switches(config, mark, protected), *_web(config, mark),
+    ]  # fmt: skip
 
 
 def _identities(config: Config, mark: Mark) -> Iterator[Problem]:
@@ -27,18 +36,59 @@ def _identities(config: Config, mark: Mark) -> Iterator[Problem]:
             yield mark(("jobs", name, "as"), f"there is no identity '{job.identity}' under github:" + did_you_mean(job.identity, config.identities, f"; there are {', '.join(config.identities)}"))
 
 
-def _destinations(config: Config, mark: Mark) -> Iterator[Problem]:
-    own = [(os.path.realpath(config.state), "syncd's own state"), (os.path.realpath(config.path), "syncd's configuration")]
-    own += [(os.path.abspath(config.state), "syncd's own state"), (os.path.abspath(config.path), "syncd's configuration")]
+def _destinations(config: Config, mark: Mark, protected: ProtectedPaths) -> Iterator[Problem]:
+    """Rules that a commit could change syncd itself with."""
     for name, job in config.jobs.items():
         for index, rule in enumerate(job.paths):
-            to = os.path.abspath(rule.to)
-            for place, what in own:
-                folder_of_files = not config.path.is_dir() and what.endswith("configuration")
-                inside = to == place or (not folder_of_files and to.startswith(place + "/")) or (rule.directory and place.startswith(to + "/") and not folder_of_files and what.endswith("state"))
-                if inside:
-                    yield mark(("jobs", name, "paths", index, "to"), f"'{rule.to}' is {what} ({place}); a mirror must not write there")
-                    break
+            text = _inside(rule, protected) or (_above(rule, protected) if job.publish is Publish.FILES else None)
+            if text is not None:
+                problem = mark(("jobs", name, "paths", index, "to"), "")
+                yield replace(problem, text=text)  # not shortened: its end is for pasting
+
+
+def _inside(rule: PathRule, protected: ProtectedPaths) -> str | None:
+    for to in _spellings(rule.to, protected):
+        place = protected.containing(to) if rule.directory else protected.find(to)
+        if place is not None:
+            return f"'{rule.to}' is {place.what} ({place.path}); a mirror must not write there"
+    return None
+
+
+def _above(rule: PathRule, protected: ProtectedPaths) -> str | None:
+    """The mistake of a folder rule that reaches something protected, with the exclude line that leaves it out."""
+    if not rule.directory:
+        return None
+    chosen: Callable[[str], bool] | None = None
+    places: dict[str, None] = {}
+    missing: dict[str, None] = {}
+    for to in _spellings(rule.to, protected):
+        for probe in protected.probes():
+            tries = [_relative(path, to) for path in probe.paths]
+            if None in tries:
+                continue
+            chosen = chosen or chooser(rule)
+            if any(chosen(path) for path in tries if path is not None):
+                places[f"{probe.place.what} ({probe.place.path})"] = None
+                missing[f"/{_relative(probe.pattern, to)}"] = None
+    if not missing:
+        return None
+    named = ", ".join(list(places)[:SHOWN]) + (f" and {len(places) - SHOWN} more" if len(places) > SHOWN else "")
+    exclude = ", ".join(json.dumps(pattern, ensure_ascii=False) for pattern in (*rule.exclude, *missing))
+    return f"'{rule.to}/' is above {named}; a commit must not change that: leave it out with exclude: [{exclude}]"
+
+
+def _spellings(to: str, protected: ProtectedPaths) -> list[str]:
+    """The real paths that a destination leads to: links above it resolved, itself resolved, and what a bind mount leads to."""
+    parent = os.path.realpath(os.path.dirname(to))
+    real = [os.path.join(parent, os.path.basename(to)), os.path.realpath(to)]
+    return list(dict.fromkeys((*real, *(canonical(path, protected.identities, identity_of) for path in real))))
+
+
+def _relative(path: str, folder: str) -> str | None:
+    """The path from the folder on, where it lies below; case is ignored."""
+    if not fold(path).startswith(f"{fold(folder)}/"):
+        return None
+    return "/".join(path.split("/")[len(folder.split("/")) :])
 
 
 def _collisions(config: Config, mark: Mark) -> Iterator[Problem]:
@@ -62,7 +112,7 @@ def _surely_same(one: PathRule, other: PathRule) -> bool:
     return one.source == other.source and not (one.include or one.exclude or other.include or other.exclude)
 
 
-def _switches(config: Config, mark: Mark) -> Iterator[Problem]:
+def _switches(config: Config, mark: Mark, protected: ProtectedPaths) -> Iterator[Problem]:
     """With publish: symlink the folder above the link is syncd's own: nothing else of the configuration may be in it."""
     links = {name: job.paths[0].to for name, job in config.jobs.items() if job.publish is Publish.SYMLINK}
     for name, to in links.items():
@@ -70,9 +120,10 @@ def _switches(config: Config, mark: Mark) -> Iterator[Problem]:
         if folder == "/":
             yield mark(("jobs", name, "paths", 0, "to"), f"'{to}/' would make / a folder of syncd's own; give the link a folder, like /srv{to}/current/")
             continue
-        for place, what in ((config.state, "syncd's own state"), (config.path, "syncd's configuration")):
-            if f"{os.path.realpath(place)}/".startswith(f"{os.path.realpath(folder)}/"):
-                yield mark(("jobs", name, "paths", 0, "to"), f"{what} ({place}) is in {folder}, which has to be the link's own folder; give the link another one")
+        own = fold(os.path.realpath(folder))
+        for place in protected.places:
+            if place.at_check and f"{fold(place.path)}/".startswith(f"{own}/"):
+                yield mark(("jobs", name, "paths", 0, "to"), f"{place.what} ({place.path}) is in {folder}, which has to be the link's own folder; give the link another one")
         for other, job in config.jobs.items():
             for index, rule in enumerate(job.paths):
                 if other != name and f"{rule.to}/".startswith(f"{folder}/"):

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from syncd.config import convert, judge
 from syncd.config.model import Config
 from syncd.config.places import Document, Key, merge, read_document, without_nulls
+from syncd.config.protected import protected_paths
 from syncd.config.rest import rest_of
 from syncd.config.schema import ConfigModel, IdentityModel, JobModel
 from syncd.errors import ConfigError, Problem
@@ -67,7 +68,7 @@ def load_with_places(path: Path, environ: Mapping[str, str]) -> tuple[Config, ju
     loader = _Loading(whole, problems)
     model = loader.validated()
     config = convert.to_config(model, path, tuple(files), environ, _digest(files)) if model is not None else None
-    problems = loader.problems + (judge.judge(config, loader.problem) if config is not None else [])
+    problems = loader.problems + (judge.judge(config, loader.problem, protected_paths(config, environ)) if config is not None else [])
     if problems or config is None or not loader.whole:
         raise ConfigError(_ordered(problems, documents))
     return config, loader.problem

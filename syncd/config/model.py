@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from syncd.models import Identity, Job, SecretRef
+from syncd.models import AppIdentity, Identity, Job, SecretRef, TokenIdentity
 
 
 class Log(Struct, frozen=True):
@@ -66,3 +66,21 @@ class Config(Struct, frozen=True):
             before = found[name].when if name in found else ()
             found[name] = Endpoint(name, ref, tuple(dict.fromkeys((*before, *one.when))))
         return tuple(found.values())
+
+
+def secrets_of(config: Config) -> dict[tuple[str | int, ...], SecretRef]:
+    """Every secret that the configuration names, by where it is named."""
+    found: dict[tuple[str | int, ...], SecretRef] = {}
+    for name, identity in config.identities.items():
+        if isinstance(identity, AppIdentity):
+            found["github", name, "private_key"] = identity.private_key
+        elif isinstance(identity, TokenIdentity):
+            found["github", name, "token"] = identity.token
+    if config.web is not None and config.web.password is not None:
+        found["web", "password"] = config.web.password
+    if config.web is not None and config.web.webhook is not None:
+        found["web", "webhook", "secret"] = config.web.webhook.secret
+    for index, one in enumerate(config.notify):
+        if isinstance(one.webhook, SecretRef):
+            found["notify", index, "webhook"] = one.webhook
+    return found

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from syncd.config.model import Config
+from syncd.config.model import Config, secrets_of
 from syncd.errors import ConfigError, Problem
 from syncd.models import Secret, SecretRef
 
@@ -27,8 +27,7 @@ SHORTEST_KEY_BITS = 2048
 
 def judge_secrets(config: Config, environ: Mapping[str, str], mark: Mark) -> list[Problem]:
     """What is wrong with the secrets and authorities that the configuration names, each at its key. What is in them is not shown."""
-    from syncd.config.convert import secrets_of
-    from syncd.config.places import key_text  # both bring the whole schema along, which a run whose configuration was judged before does without
+    from syncd.config.places import key_text  # it loads the YAML reader, which a run whose configuration was judged before does without
 
     found = []
     for key, ref in secrets_of(config).items():

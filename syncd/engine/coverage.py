@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from syncd.engine.desired import chooser
 from syncd.models import Entry, Job, PathRule
+from syncd.patterns import chooser
 
 
 class _Place(Struct, frozen=True):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from syncd.errors import BrakeError, MirrorError, NotFoundError, UnsafePathError
 from syncd.models import Entry, Job, Kind, Lfs, Listing, PathRule, Submodules, Symlinks, TreeEntry
 from syncd.objects import EXECUTABLE, LINK, SUBMODULE
+from syncd.patterns import chooser
 
 Snapshot = Mapping[str, Entry]
 Owner = Callable[[str], tuple[int | None, int | None]]
@@ -89,21 +90,6 @@ def _listed(rule: PathRule, entries: Mapping[str, TreeEntry]) -> Iterator[tuple[
 def _start(rule: PathRule) -> int:
     """Where in a repository path begins what is below `from`."""
     return len(rule.source) + 1 if rule.source else 0
-
-
-def chooser(rule: PathRule) -> Callable[[str], bool]:
-    """Whether include and exclude take a path below `from`, in gitignore's way. Source: gitignore(5); compared with git in a test."""
-    if not rule.include and not rule.exclude:
-        return lambda path: True
-    from pathspec import GitIgnoreSpec  # 25 ms that a job without patterns does without
-
-    include = GitIgnoreSpec.from_lines(rule.include) if rule.include else None
-    exclude = GitIgnoreSpec.from_lines(rule.exclude) if rule.exclude else None
-
-    def chosen(path: str) -> bool:
-        return (include is None or include.match_file(path)) and not (exclude is not None and exclude.match_file(path))
-
-    return chosen
 
 
 def _mode(job: Job, rule: PathRule, entry: TreeEntry) -> int:

@@ -22,7 +22,7 @@ from syncd.engine.coverage import folders_above, real_path
 from syncd.engine.other_jobs import OtherJobs
 from syncd.engine.ports import Mirror, OwnedRow, Store
 from syncd.errors import MirrorError
-from syncd.models import Entry, Job, Kind, Local, Recorded
+from syncd.models import Entry, Job, Kind, Local, Recorded, Standing
 from syncd.twins import fold
 
 SHOWN = 3
@@ -44,7 +44,8 @@ class Context(Protocol):
 class Ownership(Struct, frozen=True):
     """A job's ledger rows by the destinations it lists now, and what has to be recorded for that.
 
-    `reals` has the real path of every destination that is wanted or recorded. `superseded` are ledger
+    `reals` has the real path of every destination that is wanted or recorded; `elsewhere` where a
+    path that is only recorded leads now, if its links have changed. `superseded` are ledger
     rows (path -> job) that are in `recorded` under another path; `handed_over` are rows that another
     job gets. `folders` are those that syncd made for the job; `folders_taken` of them are recorded
     under another path or job, `folders_given` (path -> job or None for no job) go.
@@ -52,6 +53,7 @@ class Ownership(Struct, frozen=True):
 
     recorded: Mapping[str, Recorded]
     reals: Mapping[str, str]
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
     superseded: Mapping[str, str] = field(default_factory=dict)
     handed_over: Mapping[str, str] = field(default_factory=dict)
     folders: frozenset[str] = frozenset()
@@ -82,9 +84,10 @@ def claim(
 
     Raises MirrorError when another job lists a wanted file too, or two wanted paths are one file.
     """
-    reals = real_paths(ctx.mirror, remote, before.recorded)
+    reals, elsewhere = _real_paths(ctx.mirror, remote, before.recorded)
     _refuse_one_file_twice(remote, reals)
-    own = _follow_spelling(job, ctx, remote, replace(before, reals=reals))
+    own = replace(before, reals=reals, elsewhere=elsewhere)
+    own = _follow_spelling(job, ctx, remote, own)
     own = _take_over(job, ctx, deadline, remote, own, _rowless(remote, own))
     own = _hand_over(job, ctx, deadline, remote, own)
     return _take_abandoned_folders(job, ctx, remote, own)
@@ -99,6 +102,7 @@ def recognise(
     local: Mapping[str, Local | None],
 ) -> Ownership:
     """As `claim`, for files that only the disk shows to be the same: by case, mount, or a move."""
+    own = _spare_other_files(own, local)
     rowless = [path for path in _rowless(remote, own) if local.get(path) is not None]
     if not rowless:
         return own
@@ -109,17 +113,37 @@ def recognise(
     return _take_over(job, ctx, deadline, remote, own, spelled)
 
 
-def real_paths(
+def _real_paths(
     mirror: Mirror, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded]
-) -> dict[str, str]:
-    """Destination -> its real path; for one that is only recorded, the real path that it had then."""
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Destination -> its real path; for one that is only recorded, the real path that it had then.
+
+    And, for those that are only recorded, where they lead now, if that is somewhere else.
+    """
     roots = {entry.root for entry in remote.values()}
     resolved = mirror.resolve(roots | {row.entry.root for row in recorded.values()})
     found = {path: real_path(path, entry.root, resolved) for path, entry in remote.items()}
+    elsewhere = {}
     for path, row in recorded.items():
-        if path not in found:
-            found[path] = row.real or real_path(path, row.entry.root, resolved)
-    return found
+        if path not in remote:
+            now = real_path(path, row.entry.root, resolved)
+            found[path] = row.real or now
+            if found[path] != now:
+                elsewhere[path] = now
+    return found, elsewhere
+
+
+def _spare_other_files(own: Ownership, local: Mapping[str, Local | None]) -> Ownership:
+    """A dropped path that leads elsewhere now names another file, which is not ours to remove.
+
+    Unless it is the very file that was recorded: its folder has moved, and the link with it.
+    """
+    other = {}
+    for path in own.elsewhere.keys() & own.recorded.keys():
+        have, row = local.get(path), own.recorded[path]
+        if have is not None and have.stat != row.stat:
+            other[path] = replace(row, standing=Standing.MET)
+    return replace(own, recorded={**own.recorded, **other}) if other else own
 
 
 def _rowless(remote: Mapping[str, Entry], own: Ownership) -> dict[str, str]:

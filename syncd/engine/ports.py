@@ -162,6 +162,9 @@ class Mirror(Protocol):
 
         Nothing is written, but with an `intent`: then a trial folder that carries its id tells, and is gone after it. Raises MirrorError."""
 
+    def identities(self, folders: Iterable[str]) -> dict[str, tuple[int, int]]:
+        """Device and inode of those of the folders that exist."""
+
     def prepare(self, job: Job, actions: Sequence[Action]) -> tuple[str, ...]:
         """Whether these actions can be carried out: roots, links, parents, free space and inodes. The folders that will have to be made.
 

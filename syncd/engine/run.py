@@ -25,6 +25,7 @@ from syncd.engine.other_jobs import OtherJobs
 from syncd.engine.ownership import Ownership, claim, recognise
 from syncd.engine.plan import make_plan
 from syncd.engine.ports import NO_INODES, AppliedSet, Blobs, Head, HookEnd, Hooks, Inodes, Intent, JobState, Mirror, Result, Source, Store, Target
+from syncd.engine.protect import spare_protected
 from syncd.engine.settle import settle
 from syncd.engine.staged import staged_files
 from syncd.engine.trust import accept, check_required
@@ -32,6 +33,7 @@ from syncd.engine.twins import refuse_merged, tried
 from syncd.engine.withdraw import finish, keep_a_way_back
 from syncd.errors import BrakeError, HookFailedError, MirrorError, StoppedError, SyncdError, UntrustedError
 from syncd.models import Entry, Job, Lfs, Local, Plan, Recorded, RunReport, RunStatus, Standing, Trigger, Verb
+from syncd.protected_paths import ProtectedPaths
 from syncd.twins import Twins
 
 ATTEMPTS = 3  # how often a run plans anew when somebody edits files under it
@@ -51,6 +53,7 @@ class House(Struct, frozen=True):
     hooks: Hooks | None = None
     others: OtherJobs | None = None  # what the other jobs list; None: each lists all that it has
     renamed_from: str | None = None  # the removed job that this one is under a new name
+    protected: ProtectedPaths = ProtectedPaths()
 
 
 class Options(Struct, frozen=True):
@@ -140,11 +143,11 @@ def decide(job: Job, house: House, patience: Patience, options: Options, state: 
         wanted = _wanted(job, house, patience, options, state, ahead)
         unsure = refuse_merged(job, wanted.remote, house.mirror)
         remote, own = wanted.remote, Ownership(wanted.recorded, {}, folders=ahead.folders())
-        own = claim(job, house, patience, remote, own)
+        own = spare_protected(job, house.protected, house.mirror, remote, claim(job, house, patience, remote, own))
         folders = Folders.of(remote, own.recorded, own.folders, state)
         local = ahead.scan(_targets(remote, own.recorded) | targets(folders.wished))
     before, own = own, recognise(job, house, patience, remote, own, local)
-    if own is not before:
+    if own.recorded.keys() != before.recorded.keys():
         folders = Folders.of(remote, own.recorded, own.folders, state)
         local = house.mirror.scan(_targets(remote, own.recorded) | targets(folders.wished))
     shut = opening_steps(job, folders, local)

@@ -135,7 +135,7 @@ class Lister:
             for path in files:
                 entry = children.get(path.rpartition("/")[2])
                 if entry is None or entry.mode == TREE:
-                    raise self._missing_file(path, entry is not None, _meant_beside(path, children))
+                    raise self._missing_file(path, entry is not None, meant.beside(path, children))
                 entries[path] = entry
         self._check_all_there(rules, entries)
         return entries
@@ -149,9 +149,9 @@ class Lister:
                 folders.add(path)
         for rule in rules:
             if rule.directory and rule.source not in folders:
-                raise self._missing_folder(rule.source, entries.get(rule.source), _meant_among(rule, entries))
+                raise self._missing_folder(rule.source, entries.get(rule.source), meant.among(rule, entries))
             if not rule.directory and rule.source not in entries:
-                raise self._missing_file(rule.source, rule.source in folders, _meant_among(rule, entries))
+                raise self._missing_file(rule.source, rule.source in folders, meant.among(rule, entries))
 
     # --- which tree a folder is ---------------------------------------------------------------------------------------
 
@@ -442,19 +442,6 @@ class Lister:
             state="hidden",
             hint="check repo:, and that the App or token still has access to it",
         )
-
-
-def _meant_beside(path: str, children: Entries) -> str | None:
-    """What may be meant by a missing file, of what is in its folder."""
-    parent, _, name = path.rpartition("/")
-    found = meant.find(name, False, lambda _: {child: entry.mode == TREE for child, entry in children.items()})
-    return joined(parent, found) if found is not None else None
-
-
-def _meant_among(rule: PathRule, entries: Entries) -> str | None:
-    """What may be meant by a missing path, of everything that is listed."""
-    folders = meant.folders_of((path, False) for path in entries)
-    return meant.find(rule.source, rule.directory, lambda folder: folders.get(folder, {}))
 
 
 def _worth_keeping(answer: ContentsAnswer) -> ContentsAnswer:

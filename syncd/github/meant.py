@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from msgspec import Struct, field
 
 from syncd.github.trees import ContentsAnswer, joined, printable
+from syncd.models import PathRule, TreeEntry
+from syncd.objects import TREE
 from syncd.suggest import closest
 from syncd.twins import fold
 
@@ -82,6 +84,20 @@ def _alike(part: str, names: Names, is_folder: bool) -> str | None:
     if same:
         return (fitting or same)[0]
     return closest(part, (name for name in names if names[name] is is_folder))
+
+
+def beside(path: str, children: Mapping[str, TreeEntry]) -> str | None:
+    """What may be meant by a missing file, of what is in its folder."""
+    parent, _, name = path.rpartition("/")
+    names = {child: entry.mode == TREE for child, entry in children.items()}
+    found = find(name, False, lambda _: names)
+    return joined(parent, found) if found is not None else None
+
+
+def among(rule: PathRule, entries: Mapping[str, TreeEntry]) -> str | None:
+    """What may be meant by a missing path, of everything that is listed."""
+    folders = folders_of((path, False) for path in entries)
+    return find(rule.source, rule.directory, lambda folder: folders.get(folder, {}))
 
 
 def hint(path: str, meant: str) -> str:

@@ -23,6 +23,7 @@ from syncd.mirror.spelling import other_spellings, resolve, same_place
 from syncd.mirror.trash import Trash
 from syncd.mirror.write import Batch
 from syncd.models import Action, Entry, Job, Kind, Local, Verb
+from syncd.protected_paths import identity_of
 
 
 class DiskMirror:
@@ -42,6 +43,10 @@ class DiskMirror:
             return look_apart(folder, names, root)
         with translated("try how names are told apart in"):
             return try_apart(folder, names, root, intent)
+
+    def identities(self, folders: Iterable[str]) -> dict[str, tuple[int, int]]:
+        found = {folder: identity_of(folder) for folder in folders}
+        return {folder: identity for folder, identity in found.items() if identity is not None}
 
     def prepare(self, job: Job, actions: Sequence[Action]) -> tuple[str, ...]:
         writes = [action for action in actions if action.verb in (Verb.WRITE, Verb.RESTORE) and action.want is not None]

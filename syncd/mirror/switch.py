@@ -63,6 +63,9 @@ class SwitchedMirror:
         found = self._disk.scan({real[path]: target for path, target in targets.items()})
         return {path: found[place] for path, place in real.items()}
 
+    def identities(self, folders: Iterable[str]) -> dict[str, tuple[int, int]]:
+        return self._disk.identities(folders)
+
     def open(self, path: str, root: str) -> BinaryIO:
         with translated("read"):
             live = self._live()

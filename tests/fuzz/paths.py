@@ -13,13 +13,14 @@ from itertools import combinations
 
 from tests.fuzz.harness import fuzz, instrumented
 
-with instrumented("syncd.engine.desired", "syncd.mirror.paths", "syncd.github.trees", "pathspec"):
+with instrumented("syncd.engine.desired", "syncd.patterns", "syncd.mirror.paths", "syncd.github.trees", "pathspec"):
     from syncd.config.scalars import patterns
-    from syncd.engine.desired import check_link, chooser, desired
+    from syncd.engine.desired import check_link, desired
     from syncd.errors import SyncdError, UnsafePathError
     from syncd.github import trees
     from syncd.github.protocol import quoted
     from syncd.mirror.paths import below
+    from syncd.patterns import chooser
 
 from syncd.models import Entry, Job, Kind, Listing, PathRule, TreeEntry
 from syncd.objects import EXECUTABLE, FILE, LINK

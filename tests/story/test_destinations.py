@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,25 @@ def test_a_destination_that_moved_with_its_link_is_known_by_its_new_place(linked
     (linked.folder / "D/var").unlink()
     explained = linked.call("explain", f"{linked.folder}/D/new/x/nginx.conf")
     assert explained.code == 0 and "by the job nginx" in explained.out
+
+
+def test_a_copy_behind_a_link_that_leads_elsewhere_is_not_removed(linked: Stand) -> None:
+    shutil.copytree(linked.folder / "D/run", linked.folder / "D/copy")
+    (linked.folder / "D/var").unlink()
+    (linked.folder / "D/var").symlink_to("copy")
+    linked.repo.commit({"nginx/sites/a.conf": None})
+    done = linked.sync()
+    assert (done.code, done.job["changes"]) == (0, [])
+    assert tree_of(linked.folder / "D/copy/x") == SET == tree_of(linked.folder / "D/run/x")
+
+
+def test_a_file_dropped_while_its_folder_moves_with_its_link_is_removed(linked: Stand) -> None:
+    (linked.folder / "D/run").rename(linked.folder / "D/new")
+    (linked.folder / "D/var").unlink()
+    (linked.folder / "D/var").symlink_to("new")
+    linked.repo.commit({"nginx/sites/a.conf": None})
+    assert [change["action"] for change in linked.sync().job["changes"]] == ["remove"]
+    assert tree_of(linked.folder / "D/new/x") == {"nginx.conf": b"one\n"}
 
 
 def test_a_symlink_published_destination_may_be_respelled(hub: Stand) -> None:

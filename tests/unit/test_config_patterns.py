@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from syncd.config.scalars import ASTERISKS_AT_MOST, patterns
-from syncd.engine.desired import chooser
 from syncd.models import PathRule
+from syncd.patterns import chooser
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,205 @@
+"""From the configuration, the environment and the installation to the places that a commit can never change.
+
+Contract section 1: "A commit can never change syncd's own configuration, keys, tokens, ca_file, state, units, credentials
+or executable". Each place is resolved here, with every link on the way to it: replacing such a link changes where it leads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from importlib.machinery import all_suffixes
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from syncd.config.installation import Installation, this_installation
+from syncd.config.model import Config, secrets_of
+from syncd.protected_paths import Identity, ProtectedNames, ProtectedPaths, ProtectedPlace, folders_of, identity_of
+
+LINKS_AT_MOST = 40  # as many as Linux follows (path_resolution(7))
+UNITS = "syncd's systemd units"
+CREDENTIALS = "syncd's systemd credentials"
+PYTHON = "what syncd's Python imports"
+CONFIGURATION = "syncd's configuration"
+TYPE_WIDE = ("service.d", "timer.d", "socket.d")  # drop-ins for every unit of a type: systemd.unit(5)
+
+
+class SystemPlaces(Struct, frozen=True):
+    """Where systemd and syncd look for files of syncd's on this machine. Tests bring their own `root`.
+
+    Sources: systemd.unit(5) "Unit File Load Path", systemd.exec(5) "LoadCredential=" (252).
+    """
+
+    root: str = ""
+    configuration: str = "/etc/syncd"
+    units: tuple[str, ...] = (
+        "/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system",
+        "/usr/lib/systemd/system", "/lib/systemd/system", "/etc/systemd/user",
+    )  # fmt: skip
+    more_units: tuple[str, ...] = (
+        "/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient",
+        "/etc/systemd/system.attached", "/run/systemd/system.attached", "/run/systemd/generator",
+        "/run/systemd/generator.early", "/run/systemd/generator.late", "/run/systemd/user",
+        "/usr/local/lib/systemd/user", "/usr/lib/systemd/user", "/lib/systemd/user",
+        "/usr/local/share/systemd/user", "/usr/share/systemd/user",
+    )  # fmt: skip
+    credentials: str = "/run/credentials"
+    credstores: tuple[str, ...] = (
+        "/etc/credstore", "/etc/credstore.encrypted", "/run/credstore", "/run/credstore.encrypted",
+        "/usr/lib/credstore", "/usr/lib/credstore.encrypted",
+    )  # fmt: skip
+
+
+SYSTEM = SystemPlaces()
+
+
+class Named(Struct, frozen=True):
+    """A place as it is named, before its links are resolved."""
+
+    path: str
+    what: str
+    is_folder: bool = False
+    at_check: bool = True
+
+
+def protected_paths(
+    config: Config, environ: Mapping[str, str], installation: Installation | None = None, system: SystemPlaces | None = None
+) -> ProtectedPaths:
+    """Every place that a commit can never change. Reads links and folders' identities, and opens no file."""
+    system = system or SYSTEM
+    installation = installation or this_installation()
+    named = (*_configured(config, environ), *_own_folders(environ, system), *_credentials(config, environ, system))
+    shared = [*_shared(environ, system), *_modules(installation)]
+    found = [*resolved(named), *_installed(installation), *resolved(_commands(environ))]
+    found += [place for one in shared for place in _links(one.folder, one.what, one.at_check)]
+    places = tuple(dict.fromkeys(found))
+    names = tuple(dict.fromkeys(replace(one, folder=way_to(one.folder)[-1]) for one in shared))
+    return ProtectedPaths(places, names, _identities(places, names))
+
+
+def resolved(named: Iterable[Named]) -> Iterator[ProtectedPlace]:
+    """Each place by its real path, and each link on the way to it."""
+    for one in named:
+        yield from _links(one.path, one.what, one.at_check)
+        yield ProtectedPlace(way_to(one.path)[-1], one.what, one.is_folder, one.at_check)
+
+
+def _links(path: str, what: str, at_check: bool) -> Iterator[ProtectedPlace]:
+    for link in way_to(path)[:-1]:
+        yield ProtectedPlace(link, f"a link on the way to {what}", at_check=at_check)
+
+
+def way_to(path: str) -> list[str]:
+    """The real place of each link that leads to `path`, in order, and at the end the path's own real place."""
+    found: list[str] = []
+    rest, at = os.path.abspath(path).split("/")[::-1], "/"
+    while rest:
+        name = rest.pop()
+        if name in ("", "."):
+            continue
+        if name == "..":
+            at = os.path.dirname(at)
+            continue
+        here = os.path.join(at, name)
+        try:
+            target = os.readlink(here)
+        except OSError:  # no link, or not there, or not to be looked at: it leads nowhere else
+            at = here
+            continue
+        found.append(here)
+        if len(found) > LINKS_AT_MOST:
+            break
+        at = "/" if target.startswith("/") else at
+        rest.extend(target.split("/")[::-1])
+    return [*found, at]
+
+
+def _configured(config: Config, environ: Mapping[str, str]) -> Iterator[Named]:
+    """What the configuration is, and what it names."""
+    yield Named(str(config.path), CONFIGURATION, os.path.isdir(config.path))
+    for file in config.files:
+        yield Named(str(file), CONFIGURATION)
+    if environ.get("SYNCD_CONFIG"):
+        yield Named(environ["SYNCD_CONFIG"], "the configuration that $SYNCD_CONFIG names", os.path.isdir(environ["SYNCD_CONFIG"]))
+    yield Named(str(config.state), "syncd's own state", True)
+    for key, ref in secrets_of(config).items():
+        if ref.kind == "file":
+            yield Named(ref.value, f"the secret of {'.'.join(map(str, key))}")
+    for endpoint in config.endpoints():
+        if endpoint.address.kind == "file":
+            yield Named(endpoint.address.value, "an address of notify")
+    for name, identity in config.identities.items():
+        if identity.ca_file:
+            yield Named(identity.ca_file, f"the certificate authority of github.{name}")
+
+
+def _own_folders(environ: Mapping[str, str], system: SystemPlaces) -> Iterator[Named]:
+    """Where syncd looks for a configuration: one that appears there may come before the present one."""
+    yield Named(system.root + system.configuration, CONFIGURATION, True)
+    home = _home(environ, "XDG_CONFIG_HOME", ".config")
+    if home:
+        yield Named(f"{home}/syncd", CONFIGURATION, True)
+
+
+def _credentials(config: Config, environ: Mapping[str, str], system: SystemPlaces) -> Iterator[Named]:
+    if environ.get("CREDENTIALS_DIRECTORY"):
+        yield Named(environ["CREDENTIALS_DIRECTORY"], CREDENTIALS, True)
+    refs = [*secrets_of(config).values(), *(endpoint.address for endpoint in config.endpoints())]
+    for name in dict.fromkeys(ref.value for ref in refs if ref.kind == "credential"):
+        for store in system.credstores:
+            yield Named(f"{system.root}{store}/{name}", f"syncd's credential {name}")
+
+
+def _shared(environ: Mapping[str, str], system: SystemPlaces) -> Iterator[ProtectedNames]:
+    """Folders of systemd's that hold files of syncd's beside others."""
+    config, data = _home(environ, "XDG_CONFIG_HOME", ".config"), _home(environ, "XDG_DATA_HOME", ".local/share")
+    usual = [*(system.root + folder for folder in system.units), *([f"{config}/systemd/user"] if config else [])]
+    more = [*(system.root + folder for folder in system.more_units), *([f"{data}/systemd/user"] if data else [])]
+    for folder in usual:
+        yield ProtectedNames(folder, UNITS, "syncd", TYPE_WIDE)
+    for folder in more:
+        yield ProtectedNames(folder, UNITS, "syncd", TYPE_WIDE, at_check=False)
+    yield ProtectedNames(system.root + system.credentials, CREDENTIALS, "syncd")
+
+
+def _home(environ: Mapping[str, str], variable: str, usual: str) -> str | None:
+    return environ.get(variable) or (f"{environ['HOME']}/{usual}" if environ.get("HOME") else None)
+
+
+@lru_cache(maxsize=4)
+def _installed(installation: Installation) -> tuple[ProtectedPlace, ...]:
+    """Resolved once: the process has loaded what it found there."""
+    named = [Named(installation.package, "syncd's program", True)]
+    named += [Named(path, "syncd's program") for path in (installation.command,) if path]
+    named += [Named(path, "syncd's Python") for path in installation.interpreters]
+    named += [Named(path, PYTHON, not path.endswith(".zip")) for path in (installation.environment, *installation.import_folders) if path]
+    named += [Named(path, PYTHON, os.path.isdir(path)) for path in installation.linked]
+    for folder in {os.path.dirname(path) for path in installation.interpreters}:
+        for beside in (folder, os.path.dirname(folder)):  # the first file that Python looks for: docs.python.org, `site`
+            named.append(Named(f"{beside.rstrip('/')}/pyvenv.cfg", "syncd's Python", at_check=False))
+    return tuple(resolved(named))
+
+
+def _commands(environ: Mapping[str, str]) -> Iterator[Named]:
+    """Each `syncd` that the search path has, and each place where one would be found before it."""
+    for folder in dict.fromkeys((*environ.get("PATH", "").split(":"), "/usr/bin")):
+        if folder.startswith("/"):
+            command = f"{folder.rstrip('/')}/syncd"
+            yield Named(command, "syncd's program", at_check=os.path.isfile(command))
+
+
+def _modules(installation: Installation) -> Iterator[ProtectedNames]:
+    if installation.started_in:
+        yield ProtectedNames(installation.started_in, PYTHON, suffixes=tuple(all_suffixes()), at_check=False)
+
+
+def _identities(places: Iterable[ProtectedPlace], names: Iterable[ProtectedNames]) -> dict[Identity, str]:
+    """Of each protected folder and of each folder above a protected place: whatever else it is called, as by a bind mount, leads there too."""
+    found: dict[Identity, str] = {}
+    for folder in sorted({"/", *folders_of([place.path for place in places] + [one.folder for one in names])}):
+        identity = identity_of(folder)
+        if identity is not None:
+            found.setdefault(identity, folder)
+    return found
