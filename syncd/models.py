@@ -280,9 +280,20 @@ class Stat(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=
     mtime_ns: int
     ctime_ns: int
 
+    @property
+    def smudged(self) -> Stat:
+        """The same with a size that no file has: it equals nothing that lstat says.
+
+        The device stays known, by which a mount that is gone is told from files that are gone.
+        """
+        return Stat(self.device, self.inode, -1, self.mtime_ns, self.ctime_ns)
+
 
 class Local(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
-    """What stands at a destination now. `blob` is None for a folder or special file, and for a file too unreadable to hash."""
+    """What stands at a destination now. `blob` is None for a folder or special file, and for a file too unreadable to hash.
+
+    `racy`: an edit after the bytes were known may have left `stat` as it is (mirror/racy.py).
+    """
 
     kind: Kind
     blob: str | None
@@ -292,6 +303,12 @@ class Local(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc
     stat: Stat
     problem: str | None = None
     hint: str | None = None
+    racy: bool = False
+
+    @property
+    def recordable_stat(self) -> Stat:
+        """The stat for the ledger: a racy one is smudged, so that the bytes are read again."""
+        return self.stat.smudged if self.racy else self.stat
 
 
 class Standing(StrEnum):

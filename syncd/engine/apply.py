@@ -127,7 +127,7 @@ def apply_plan(
 
 def restated(row: Recorded, carried: Carried | None) -> Recorded:
     """The same bytes under another inode, where what was carried is what the ledger knows. An edit is carried too, and stays an edit."""
-    return row if carried is None or row.stat != carried.was else replace(row, stat=carried.now)
+    return row if carried is None or row.stat != carried.was else replace(row, stat=carried.recordable_stat)
 
 
 def _row(action: Action, outcome: Outcome) -> Recorded | None:
@@ -138,7 +138,7 @@ def _row(action: Action, outcome: Outcome) -> Recorded | None:
         if action.had is None or action.had.standing is Standing.MET:
             return Recorded(action.want, None, Standing.MET)
         return replace(action.had, wanted=action.want, standing=Standing.OURS)
-    return Recorded(action.want, outcome.local.stat if outcome.local else None)
+    return Recorded(action.want, outcome.local.recordable_stat if outcome.local else None)
 
 
 def as_change(action: Action) -> Change:

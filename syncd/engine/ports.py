@@ -132,10 +132,19 @@ class Outcome(Struct, frozen=True):
 
 
 class Carried(Struct, frozen=True):
-    """A file or link that was copied as it was: the stat of the original at that moment, and of the copy."""
+    """A file or link that was copied as it was: the stat of the original at that moment, and of the copy.
+
+    `racy`: an edit of either may have left its stat as it is (mirror/racy.py).
+    """
 
     was: Stat
     now: Stat
+    racy: bool = False
+
+    @property
+    def recordable_stat(self) -> Stat:
+        """The stat of the copy for the ledger: a racy one is smudged."""
+        return self.now.smudged if self.racy else self.now
 
 
 class Applied(Struct, frozen=True):
@@ -155,7 +164,7 @@ class Mirror(Protocol):
     """The disk below the destinations, reached through directory descriptors, never through a link below a root."""
 
     def scan(self, targets: Mapping[str, Target]) -> dict[str, Local | None]:
-        """Destination -> what stands there. Bytes are hashed only where stat differs from the recorded one."""
+        """Destination -> what stands there. Bytes are hashed only where stat differs from the recorded one, which a racy one never equals."""
 
     def tells_apart(self, folder: str, names: Sequence[str], root: str, intent: str | None = None) -> bool | None:
         """Whether files of these names, which fold to one name, would be as many files in `folder`; None where looking does not tell.

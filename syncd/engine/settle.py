@@ -51,7 +51,7 @@ def _conclude(job: Job, intent: Intent, state: JobState, store: Store, mirror: M
             if have is not None and action.want is not None and action.want.same_looks(have):
                 took_effect.append(action)
         elif have is not None and action.want is not None and action.want.same_content(have) and action.want.same_looks(have):
-            upserts[action.path] = Recorded(action.want, have.stat)
+            upserts[action.path] = Recorded(action.want, have.recordable_stat)
             took_effect.append(action)
     made = _folders_that_stand(intent, mirror)
     gone = mirror.tidy(_with_roots(store.folders(job.name) | set(made), job, intent.actions))

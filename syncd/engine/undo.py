@@ -127,7 +127,7 @@ def rows_after(undo: Undo, local: Mapping[str, Local | None], outcomes: Mapping[
         else:
             now = outcome.local
             stands = now is not None and before.row.entry.same_content(now)
-            upserts[path] = before.row if before.in_ledger_only else replace(before.row, stat=now.stat if stands and now is not None else None)
+            upserts[path] = before.row if before.in_ledger_only else replace(before.row, stat=now.recordable_stat if stands and now is not None else None)
     return upserts, frozenset(removals)
 
 

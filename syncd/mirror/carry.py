@@ -1,4 +1,4 @@
-"""What stays is carried from the live tree into the new one: files with their owner, mode and times, links, and the folders that hold them.
+"""What stays is carried from the live tree into the new one: files and links with their owner, mode and times, and the folders that hold them.
 
 A copy, not a hard link: with a link one edit in place would change every tree at once, the kept ones too. Where the file system can
 (XFS, btrfs) the kernel lets both share their blocks until one is written to. Somebody may write to the live tree meanwhile: a second
@@ -18,12 +18,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from syncd.engine.ports import Carried
 from syncd.errors import MirrorError
 from syncd.mirror.folders import OPEN_BELOW, trouble
 from syncd.mirror.kernel import is_mute
 from syncd.mirror.leftovers import above
+from syncd.mirror.racy import KernelClock, is_racy, is_racy_after
 from syncd.mirror.scan import stat_of
 from syncd.models import PERMISSIONS, Action, Entry, Verb
 
@@ -58,8 +60,10 @@ class Carrying(Struct):
     target: int
     public: str
     instead: Instead
+    clock: KernelClock
     files: dict[str, Carried] = field(default_factory=dict)  # by public path
     _folders: set[str] = field(default_factory=set)
+    _racy: set[str] = field(default_factory=set)  # whose original may have been edited since, unseen
 
     def once(self) -> int:
         """The target holds what the source holds now, but for what comes instead; how many files and links that took. Raises MirrorError, OSError."""
@@ -130,7 +134,7 @@ class Carrying(Struct):
     def _one(self, source: int, target: int, path: str, found: os.stat_result, seen: set[str]) -> int:
         seen.add(path)
         known, name, looks = self.files.get(path), posixpath.basename(path), self.instead.looks.get(path)
-        if known is not None and known.was == stat_of(found):
+        if known is not None and known.was == stat_of(found) and path not in self._racy:
             return 0
         if not stat.S_ISREG(found.st_mode) and not stat.S_ISLNK(found.st_mode):
             raise MirrorError(f"{path} is no file, folder or link; a tree with it can't be published anew", path=path, hint="remove it")
@@ -138,12 +142,21 @@ class Carrying(Struct):
             if known is not None:
                 os.unlink(name, dir_fd=target)
             copy = _copy_link if stat.S_ISLNK(found.st_mode) else _copy_file
-            self.files[path] = copy(source, target, name, looks)
+            began_ns = self.clock.now_ns()
+            self._keep(path, began_ns, copy(source, target, name, looks))
         except FileNotFoundError:  # it has just gone
             self.files.pop(path, None)
         except OSError as error:
             raise trouble("carry over", path, error) from error
         return 1
+
+    def _keep(self, path: str, began_ns: int, carried: Carried) -> None:
+        """Note what was copied, and whether the copy may be of other bytes than its stat says."""
+        self._racy.discard(path)
+        if is_racy(carried.was, began_ns):
+            self._racy.add(path)
+        racy = path in self._racy or is_racy_after(carried.now, carried.was.mtime_ns)
+        self.files[path] = replace(carried, racy=racy)
 
     def _withdraw(self, path: str) -> None:
         """What is gone from the source meanwhile is gone from the target; a folder only when nothing was written to it."""
@@ -240,6 +253,8 @@ def _copy_link(source: int, target: int, name: str, looks: Entry | None) -> Carr
     os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
     if os.geteuid() == 0 or looks is not None:
         os.chown(name, *owner_of(found, looks), dir_fd=target, follow_symlinks=False)
+    stamps = (found.st_atime_ns, found.st_mtime_ns)
+    os.utime(name, ns=stamps, dir_fd=target, follow_symlinks=False)
     return Carried(stat_of(found), stat_of(os.stat(name, dir_fd=target, follow_symlinks=False)))
 
 

@@ -16,6 +16,7 @@ from syncd.mirror.folders import translated
 from syncd.mirror.leftovers import sweep, tidy
 from syncd.mirror.looks import refuse_lockout
 from syncd.mirror.paths import below
+from syncd.mirror.racy import KernelClock
 from syncd.mirror.read import open_what_stands
 from syncd.mirror.room import check_room, existing
 from syncd.mirror.scan import scan
@@ -27,14 +28,19 @@ from syncd.protected_paths import identity_of
 
 
 class DiskMirror:
-    def __init__(self, trash_dir: Path, clock: Clock) -> None:
+    """`clock` tells the time; `kernel_clock` is the one that files are stamped with."""
+
+    def __init__(
+        self, trash_dir: Path, clock: Clock, kernel_clock: KernelClock | None = None
+    ) -> None:
         self.trash = Trash(trash_dir)
+        self.kernel_clock = kernel_clock or KernelClock()
         self._clock = clock
         self._devices: dict[str, int] = {}  # folder -> its file system when it was last looked at
 
     def scan(self, targets: Mapping[str, Target]) -> dict[str, Local | None]:
         with translated("look at"):
-            found = scan(targets, self._devices)
+            found = scan(targets, self.kernel_clock.now_ns, self._devices)
             check_mounts(targets, found)
         return found
 
@@ -67,7 +73,11 @@ class DiskMirror:
 
     def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry], kept: Inodes = NO_INODES) -> Applied:
         with translated("write to"):
-            return Batch(intent, blobs, self.trash, self._clock.now, folders, looks, self._devices, kept).run(actions)
+            batch = Batch(
+                intent, blobs, self.trash, self._clock.now, folders, looks, self._devices, kept,
+                clock=self.kernel_clock,
+            )  # fmt: skip
+            return batch.run(actions)
 
     def sweep(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
         with translated("sweep"):

@@ -1,7 +1,8 @@
 """Destinations -> what stands there now. Every doubt is told apart from absence: only a plain "no such file" is nothing.
 
 Bytes are read only where lstat differs from what the ledger recorded. Equal device, inode, size, mtime and ctime mean equal
-bytes: nobody can set ctime, and the record is made after the last write of ours to the file.
+bytes: nobody can set ctime, the record is made after the last write of ours to the file, and a stat that a later write could
+leave as it is, because stamps move in steps, is recorded smudged (racy.py).
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import os
 import posixpath
 import stat
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from syncd.engine.ports import Target
 from syncd.errors import MirrorError, UnsafePathError
 from syncd.mirror.folders import InTheWayError, Missing, descend
 from syncd.mirror.paths import below
+from syncd.mirror.racy import is_racy
 from syncd.mirror.room import existing
 from syncd.models import Kind, Local, Recorded, Stat
 from syncd.objects import blob_hasher, blob_id
@@ -24,10 +26,13 @@ CHUNK = 1 << 20
 READ_AGAIN = 3  # a file that changes while it is read is read this often before it is called busy
 
 
-def scan(targets: Mapping[str, Target], devices: dict[str, int] | None = None) -> dict[str, Local | None]:
+def scan(
+    targets: Mapping[str, Target], now_ns: Callable[[], int], devices: dict[str, int] | None = None
+) -> dict[str, Local | None]:
     """Destination -> what stands there; None where nothing does. One pass per folder.
 
     `devices` is told the file system of each folder that holds one, or would: that of the deepest folder above it that stands.
+    `now_ns` is the clock that files are stamped with.
     """
     devices = {} if devices is None else devices
     found: dict[str, Local | None] = {}
@@ -50,7 +55,7 @@ def scan(targets: Mapping[str, Target], devices: dict[str, int] | None = None) -
             devices[parent] = os.fstat(folder).st_dev
             for path in paths:
                 name, target = path[path.rfind("/") + 1 :], targets[path]
-                found[path] = look_at_folder(folder, name, path, devices[parent]) if target.is_folder else look(folder, name, path, target.recorded)
+                found[path] = look_at_folder(folder, name, path, devices[parent]) if target.is_folder else look(folder, name, path, target.recorded, now_ns)
         finally:
             os.close(folder)
     return found
@@ -66,7 +71,9 @@ def _unknown(problem: str, hint: str | None = None) -> Local:
     return Local(Kind.OTHER, None, 0, 0, 0, Stat(0, 0, 0, 0, 0), problem, hint)
 
 
-def look(folder: int, name: str, path: str, recorded: Recorded | None) -> Local | None:
+def look(
+    folder: int, name: str, path: str, recorded: Recorded | None, now_ns: Callable[[], int]
+) -> Local | None:
     """What `name` in the open `folder` is, with its bytes' id. Never blocks on a FIFO, never follows a link."""
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -79,9 +86,9 @@ def look(folder: int, name: str, path: str, recorded: Recorded | None) -> Local 
         # made of what is there already: thousands are looked at in one tick
         return Local(recorded.entry.kind, recorded.entry.blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, recorded.stat)
     if stat.S_ISREG(found.st_mode):
-        return _hashed(folder, name, path, found)
+        return _hashed(folder, name, path, found, now_ns)
     if stat.S_ISLNK(found.st_mode):
-        return _link(folder, name, path, found)
+        return _link(folder, name, path, now_ns)
     return _local(found, Kind.DIRECTORY if stat.S_ISDIR(found.st_mode) else Kind.OTHER, None)
 
 
@@ -100,11 +107,16 @@ def look_at_folder(folder: int, name: str, path: str, device: int) -> Local | No
     return Local(Kind.DIRECTORY, None, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, Stat(found.st_dev, found.st_ino, 0, 0, 0))
 
 
-def _link(folder: int, name: str, path: str, found: os.stat_result) -> Local:
+def _link(folder: int, name: str, path: str, now_ns: Callable[[], int]) -> Local | None:
+    now = now_ns()  # before lstat: a link that is replaced after it has another stat, or a racy one
     try:
-        return _local(found, Kind.LINK, blob_id(os.fsencode(os.readlink(name, dir_fd=folder))))
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        blob = blob_id(os.fsencode(os.readlink(name, dir_fd=folder)))
+    except FileNotFoundError:
+        return None
     except OSError as error:
-        return _local(found, Kind.OTHER, None, f"can't read the link {path}: {error.strerror}")
+        return _unknown(f"can't read the link {path}: {error.strerror}")
+    return _known(found, Kind.LINK, blob, now)
 
 
 def stat_of(found: os.stat_result) -> Stat:
@@ -115,8 +127,19 @@ def _local(found: os.stat_result, kind: Kind, blob: str | None, problem: str | N
     return Local(kind, blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, stat_of(found), problem)
 
 
-def _hashed(folder: int, name: str, path: str, found: os.stat_result) -> Local | None:
+def _known(found: os.stat_result, kind: Kind, blob: str, now_ns: int) -> Local:
+    """What was read after `now_ns`."""
+    signature = stat_of(found)
+    mode = stat.S_IMODE(found.st_mode)
+    racy = is_racy(signature, now_ns)
+    return Local(kind, blob, mode, found.st_uid, found.st_gid, signature, racy=racy)
+
+
+def _hashed(
+    folder: int, name: str, path: str, found: os.stat_result, now_ns: Callable[[], int]
+) -> Local | None:
     for _ in range(READ_AGAIN):
+        now = now_ns()  # before the first byte: an edit while they are read counts as a later one
         try:
             descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
         except FileNotFoundError:
@@ -132,7 +155,7 @@ def _hashed(folder: int, name: str, path: str, found: os.stat_result) -> Local |
         finally:
             os.close(descriptor)
         if stat_of(before) == stat_of(after) and size == after.st_size:
-            return _local(after, Kind.FILE, blob)
+            return _known(after, Kind.FILE, blob, now)
     return _local(found, Kind.FILE, None, f"{path} changes faster than it can be read")
 
 

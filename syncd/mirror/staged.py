@@ -6,6 +6,8 @@ import os
 
 from msgspec import Struct
 
+from syncd.mirror.racy import is_coarse
+from syncd.mirror.scan import stat_of
 from syncd.models import Action
 
 
@@ -22,6 +24,16 @@ class Staged(Struct):
     descriptor: int | None = None
     synced: bool = False
     named: bool = False  # on disk too: until then a power cut can make it a temporary file again
+    mtime_ns: int = 0  # after the last write to it
+
+    def note_mtime(self, folder: int) -> bool:
+        """Nothing of ours writes to it any more. Whether its file system stamps finer than seconds."""
+        if self.descriptor is not None:
+            found = os.fstat(self.descriptor)
+        else:
+            found = os.stat(self.temporary, dir_fd=folder, follow_symlinks=False)
+        self.mtime_ns = found.st_mtime_ns
+        return not is_coarse(stat_of(found))
 
     def sync(self, _action: Action) -> None:
         """Raises OSError."""

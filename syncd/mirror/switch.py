@@ -27,10 +27,12 @@ from syncd.engine.ports import NO_INODES, Applied, Blobs, Inodes, Mirror, Outcom
 from syncd.errors import ChangedUnderneathError, MirrorError, UnsafePathError
 from syncd.mirror.carry import Carrying, Instead, names_in, owner_of, shares_blocks, sizes
 from syncd.mirror.disk import DiskMirror, folders_to_make
+from syncd.mirror.expected import as_wanted
 from syncd.mirror.folders import OPEN_BELOW, OPEN_FOLDER, TREE, translated, unless_another_made
 from syncd.mirror.kernel import sync_folder, syncfs
 from syncd.mirror.leftovers import PREFIX
 from syncd.mirror.looks import refuse_lockout
+from syncd.mirror.racy import same_bytes
 from syncd.mirror.room import check_room
 from syncd.mirror.scan import look_at_folder, stat_of
 from syncd.mirror.write import Batch
@@ -242,8 +244,9 @@ class SwitchedMirror:
             elif action.is_folder:
                 outcomes[action.path] = Outcome(_folder_at(self._inside(name, action.path)))
             elif action.verb is Verb.MODE and action.want is not None and action.path in carried:
-                want, found = action.want, os.lstat(self._inside(name, action.path))
-                outcomes[action.path] = Outcome(Local(want.kind, want.blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, carried[action.path].now))
+                found, copy = os.lstat(self._inside(name, action.path)), carried[action.path]
+                racy = copy.racy or stat_of(found) != copy.now
+                outcomes[action.path] = Outcome(as_wanted(action.want, found, racy))
         made = tuple(self._link + path.removeprefix(f"{self._parent}/{name}") for path in batch.folders_made)
         return Applied(outcomes, batch.bytes_written, made, carried=carried)
 
@@ -259,7 +262,8 @@ class SwitchedMirror:
         try:
             target = os.open(name, OPEN_BELOW, dir_fd=parent)
             try:
-                yield Carrying(source, target, self._link, Instead.of(actions))
+                kernel_clock = self._disk.kernel_clock
+                yield Carrying(source, target, self._link, Instead.of(actions), kernel_clock)
             finally:
                 os.close(target)
         finally:
@@ -269,7 +273,11 @@ class SwitchedMirror:
         writes = [action for action in actions if action.verb in (Verb.WRITE, Verb.RESTORE)]
         there = [replace(action, path=self._inside(name, action.path), expect=None, takes_over=False) for action in writes]
         inside = {self._inside(name, path): entry for path, entry in looks.items() if self._is_inside(path)}
-        return Batch(intent, blobs, self._disk.trash, self._clock.now, frozenset(), inside).run(there)
+        batch = Batch(
+            intent, blobs, self._disk.trash, self._clock.now, frozenset(), inside,
+            clock=self._disk.kernel_clock,
+        )  # fmt: skip
+        return batch.run(there)
 
     def _dress(self, parent: int, name: str, live: str | None, actions: Sequence[Action], known: bool) -> None:
         """The top of the tree has the mode and owner of a folder of the job's, or those of the tree before, and everything is on disk.
@@ -308,7 +316,18 @@ class SwitchedMirror:
             folder = expect is not None and expect.kind is Kind.DIRECTORY
             as_seen = _folder_at(self._real(action.path, live)) == expect if action.is_folder else folder and now is not None
             if now != (expect.stat if expect is not None else None) and not as_seen:
-                raise ChangedUnderneathError(f"{action.path} was changed while syncd was at work; nothing was switched", path=action.path, hint="the next run looks again")
+                raise self._changed(action.path)
+        self._check_racy([action for action in actions if action.expect and action.expect.racy])
+
+    def _check_racy(self, actions: Sequence[Action]) -> None:
+        """The bytes are still those that the plan saw, where the stat alone does not prove it."""
+        found = self.scan({action.path: Target(self._parent, None) for action in actions})
+        for action in actions:
+            if not same_bytes(found[action.path], action.expect):
+                raise self._changed(action.path)
+
+    def _changed(self, path: str) -> ChangedUnderneathError:
+        return ChangedUnderneathError(f"{path} was changed while syncd was at work; nothing was switched", path=path, hint="the next run looks again")
 
     def _switch(self, parent: int, name: str, live: str | None, intent: str) -> None:
         """The one instant: the link names the new tree, and the disk knows."""

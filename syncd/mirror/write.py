@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import posixpath
 import secrets
-import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -20,6 +19,7 @@ from msgspec import Struct, field
 
 from syncd.engine.ports import NO_INODES, Applied, Blobs, Inodes, Outcome
 from syncd.errors import ChangedUnderneathError, MirrorError
+from syncd.mirror.expected import as_wanted, check_expected
 from syncd.mirror.files import OtherBytesError, cached, fsync_folder, ident, identity_of, own, stat_at, unlink_if_there, write_new
 from syncd.mirror.folders import NOT_THERE, Missing, descend, opened, step_down, trouble, unless_another_made
 from syncd.mirror.kernel import rename_into_nothing, sync_folder
@@ -27,6 +27,7 @@ from syncd.mirror.leftovers import PREFIX, above, drop
 from syncd.mirror.looks import change_folder
 from syncd.mirror.order import by_folder, entry_of, is_below_any, split_removals
 from syncd.mirror.paths import below
+from syncd.mirror.racy import FINE_STEP_SECONDS, KernelClock, is_racy_after
 from syncd.mirror.room import existing
 from syncd.mirror.scan import look, stat_of
 from syncd.mirror.spelling import same_place
@@ -58,6 +59,8 @@ class Batch(Struct):
     troubles: list[MirrorError] = field(default_factory=list)
     systems: FileSystems = field(default_factory=FileSystems)
     bytes_written: int = 0
+    clock: KernelClock = field(default_factory=KernelClock)
+    aged_at: float = 0.0  # by the monotonic clock: when no write gets the mtime of a staged file any more
 
     def run(self, actions: Sequence[Action]) -> Applied:
         writes = [action for action in actions if action.verb in (Verb.WRITE, Verb.RESTORE)]
@@ -73,6 +76,7 @@ class Batch(Struct):
             self._drop_empty({posixpath.dirname(action.path) for action in early}, {action.path: entry_of(action).root for action in early})
             self._stage([action for action in writes if is_below_any(action.path, blocked)])
             self._sync_staged()
+            self._let_mtimes_age()
             self._publish()
             self._change_all_looks([action for action in modes if not action.is_folder])
             self._remove(late)
@@ -223,13 +227,21 @@ class Batch(Struct):
                     staged.size = size_of(content)
                     staged.descriptor = write_new(folder, temporary, partial(cached, content, want), want, staged.size)
                 self.systems.sync_if_mute(folder, staged.descriptor)
-                if len(self.staged) > SYNC_EACH_UP_TO:
-                    staged.close()
+            if staged.note_mtime(folder):
+                self.aged_at = self.clock.monotonic() + FINE_STEP_SECONDS
+            if len(self.staged) > SYNC_EACH_UP_TO:
+                staged.close()
         except KeyError as error:
             raise MirrorError(f"the content of {action.path} is not in the cache", path=action.path, hint="run it again; it will be fetched") from error
         except OtherBytesError:
             self.blobs.drop(want.blob)
             raise
+
+    def _let_mtimes_age(self) -> None:
+        """Wait until whoever writes to a file of this batch changes its mtime: see racy.py."""
+        wait = self.aged_at - self.clock.monotonic()
+        if wait > 0:
+            self.clock.sleep(wait)
 
     def _sync_grown(self) -> None:
         """The names of new folders are on disk; what is staged below one whose name is not has an outcome that says so."""
@@ -302,7 +314,7 @@ class Batch(Struct):
         self._make_way(folder, name, action)
         if action.takes_over and action.expect is not None:
             self.trash.keep(folder, name, action.path, action.expect, self.now(), self.intent)
-        present = _check_expected(folder, name, action)
+        present = check_expected(folder, name, action, self.clock.now_ns)
         if present:
             os.rename(staged.temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
         else:
@@ -312,7 +324,8 @@ class Batch(Struct):
                 raise ChangedUnderneathError(f"{action.path} has appeared while syncd was at work", path=action.path, hint="the next run looks again") from error
         self.bytes_written += staged.size
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        self.outcomes[action.path] = Outcome(Local(want.kind, want.blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, stat_of(found)))
+        racy = is_racy_after(stat_of(found), staged.mtime_ns)
+        self.outcomes[action.path] = Outcome(as_wanted(want, found, racy))
 
     def _make_way(self, folder: int, name: str, action: Action) -> None:
         """A folder of ours that has become empty goes, so that a file can have its name."""
@@ -342,12 +355,13 @@ class Batch(Struct):
         parent = posixpath.dirname(action.path)
         with opened(want.root, below(parent, want.root) if parent != want.root else ()) as folder:
             self.systems.hold(folder)
-            _check_expected(folder, name, action)
+            check_expected(folder, name, action, self.clock.now_ns)
             descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
             try:
                 found = os.fstat(descriptor)
                 if action.expect is None or stat_of(found) != action.expect.stat:
                     raise ChangedUnderneathError(f"{action.path} has changed since it was looked at", path=action.path)
+                before = action.expect
                 if want.kind is Kind.LINK:
                     os.chown(name, ident(want.uid), ident(want.gid), dir_fd=folder, follow_symlinks=False)
                 else:
@@ -358,7 +372,8 @@ class Batch(Struct):
                 found = os.fstat(descriptor)
             finally:
                 os.close(descriptor)
-        self.outcomes[action.path] = Outcome(Local(want.kind, want.blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, stat_of(found)))
+        racy = before.racy or is_racy_after(stat_of(found), before.stat.mtime_ns)
+        self.outcomes[action.path] = Outcome(as_wanted(want, found, racy))
 
     def _change_folder(self, action: Action) -> None:
         want, (parent, name) = entry_of(action), posixpath.split(action.path)
@@ -385,7 +400,9 @@ class Batch(Struct):
     def _unlink(self, folder: int, action: Action) -> None:
         name = posixpath.basename(action.path)
         had = entry_of(action)
-        have = look(folder, name, action.path, None if action.expect is None or action.expect.stat != stat_at(folder, name) else action.had)
+        same_stat = action.expect is not None and action.expect.stat == stat_at(folder, name)
+        known = action.had if same_stat else None
+        have = look(folder, name, action.path, known, self.clock.now_ns)
         if have is not None:
             if not had.same_content(have):
                 raise ChangedUnderneathError(f"{action.path} was edited while syncd was at work; it stays", path=action.path)
@@ -437,12 +454,3 @@ class Batch(Struct):
         self.staged.clear()
         if failure is not None:
             raise failure
-
-
-def _check_expected(folder: int, name: str, action: Action) -> bool:
-    """Whether something stands there. Raises ChangedUnderneathError when it is not what the plan saw."""
-    now = stat_at(folder, name)
-    expected = action.expect.stat if action.expect is not None and action.expect.kind is not Kind.DIRECTORY else None
-    if now != expected:
-        raise ChangedUnderneathError(f"{action.path} was changed while syncd was at work; it was left alone", path=action.path, hint="the next run looks again")
-    return now is not None

@@ -106,7 +106,7 @@ class Arena:
     def act(self, verb: Verb, name: str, want: Entry | None) -> bool:
         """Whether the operation was done."""
         path = f"{self.root}/sub/{name}"
-        have = look(self.inside, name, path, None) if "/" not in name else None
+        have = look(self.inside, name, path, None, time.time_ns) if "/" not in name else None
         had = Recorded(self.entry(ONE, 0o600), have.stat) if have is not None else None
         try:
             applied = self.mirror.apply(INTENT, [Action(verb, path, want, had, have, "race")], self.blobs, frozenset(), {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from syncd.engine.ports import Head, Target
 from syncd.engine.rest import rest_of, still
 from syncd.engine.run import run_job
 from syncd.github.shared import Shared
+from syncd.mirror.racy import KernelClock
 from syncd.models import Local, RunStatus, Trigger
 from syncd.store.lock import job_lock
 from tests.support.simulated import Simulated, simulated
@@ -37,6 +39,8 @@ def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]
 def test_whatever_happened_still_says_unchanged_only_where_a_run_would(days: Simulated, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
     """Random happenings (SYNCD_HAPPENINGS): after each, what the short look says is held to what the run then finds."""
     monkeypatch.setattr(rest_module, "FEW", few)
+    # what happens counts as a second old, so that the next run comes to rest
+    monkeypatch.setattr(KernelClock, "now_ns", lambda _: time.time_ns() + 1_000_000_000)
     rng = random.Random(12)
     days.add("j", "acme/r", drift="restore")
     days.begin(rng.random)

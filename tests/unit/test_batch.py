@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -256,7 +257,7 @@ def test_a_mode_is_changed_on_a_file_system_that_is_held(bench: Bench, monkeypat
     (bench.root / "f").write_bytes(CONTENT)
     folder = os.open(bench.root, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        found = look(folder, "f", f"{bench.root}/f", None)
+        found = look(folder, "f", f"{bench.root}/f", None, time.time_ns)
     finally:
         os.close(folder)
     real, chmod, held = systems.syncfs, os.chmod, set[int]()

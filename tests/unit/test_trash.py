@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def test_every_folder_that_leads_to_what_is_kept_is_on_disk_before_its_only_othe
     (tmp_path / "theirs").write_bytes(b"theirs\n")
     folder = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        local = look(folder, "theirs", f"{tmp_path}/theirs", None)
+        local = look(folder, "theirs", f"{tmp_path}/theirs", None, time.time_ns)
         assert local is not None
         kept = Trash(tmp_path / "state/trash")
         (tmp_path / "state").mkdir()
