@@ -27,6 +27,7 @@ from syncd.github.heads import question
 from syncd.github.protocol import Known, Request, Response
 from syncd.github.source import GitHubSource
 from syncd.models import AnonymousIdentity, Identity, Job, Publish, Recorded, Require, TokenIdentity
+from syncd.refs import check_due_at
 from syncd.store.lock import lock_file
 from syncd.wiring import Workshop, proxies_of
 
@@ -62,9 +63,9 @@ def leave(workshop: Workshop, environ: Mapping[str, str]) -> None:
     edited = quick.content_digest(str(config.path), content) != config.digest
     if edited or not jobs or len(heads.all) > HEADS_AT_MOST or proxies_of(environ).by_scheme or workshop.store.counter() != counter:
         return quick.remove(file)
-    store = os.stat(workshop.store.file)
+    store, written_at = os.stat(workshop.store.file), workshop.clock.now().timestamp()
     note = {
-        "written_by": quick.written_by(), "written_at": workshop.clock.now().timestamp(),
+        "written_by": quick.written_by(), "written_at": written_at, "ends_at": min(written_at + quick.A_DAY, heads.check_due_at),
         "configuration": {**quick.configuration(str(config.path), content), "environment": quick.environment(environ)},
         "state": [str(config.state), os.path.realpath(config.state)],
         "store": str(workshop.store.file), "store_file": [store.st_dev, store.st_ino], "counter": counter,
@@ -126,6 +127,7 @@ class Heads:
 
     def __init__(self) -> None:
         self.all: dict[tuple[str, str], dict[str, Any]] = {}
+        self.check_due_at = float("inf")  # when the first of their names has to be checked by a full run
 
     def index_of(self, identity: Identity, job: Job, head: Head) -> int:
         """Raises NotPlainError where a credential or an address is not plain."""
@@ -135,6 +137,7 @@ class Heads:
         if head.form is None or "If-None-Match" not in request.headers or identity.ca_file is not None or not host.isascii() or not request.url.isascii():
             raise NotPlainError(f"{job.repo} is not asked for plainly")
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        self.check_due_at = min(self.check_due_at, check_due_at(job.ref, head.checked_at))
         key = (identity.name, request.url)
         self.all[key] = {
             "identity": identity.name, "token": _token(identity), "url": request.url, "headers": dict(request.headers),

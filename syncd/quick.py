@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from syncd import __version__
 
-FORMAT = 1
+FORMAT = 2
 NAME = "quick.json"
 LARGEST_NOTE = 64 << 20
 LARGEST_SECRET = 64 << 10
@@ -121,7 +121,7 @@ def _note(config: str, environ: Mapping[str, str], now: float) -> Any:
     expected = {**configuration(config, content), "environment": environment(environ)}
     if note["configuration"] != expected or note["state"] != [state, os.path.realpath(state)]:
         raise ValueError("the configuration is another one")
-    if not 0 <= now - note["written_at"] < A_DAY:
+    if not note["written_at"] <= now < note["ends_at"]:
         raise ValueError("the note is old")
     found = os.stat(note["store"])
     if note["store_file"] != [found.st_dev, found.st_ino] or os.stat(state).st_uid != os.geteuid():

@@ -34,6 +34,7 @@ from syncd.github.webhook import Push, followers
 from syncd.models import Job, Trigger
 from syncd.readings import Heard, Life, Readings, read, read_heard, write_heard, write_holds
 from syncd.recent import RecentRun, recent
+from syncd.refs import is_short
 from syncd.turns import first_time, turns_of
 from syncd.wiring import AN_HOUR, Workshop
 
@@ -120,7 +121,9 @@ class Daemon:
 
     def _followers(self, push: Push) -> list[str]:
         config = self.workshop.config
-        return followers(push, config.jobs.values(), {name: one.api for name, one in config.identities.items()}, self.workshop.tally.numbers())
+        names = followers(push, config.jobs.values(), {name: one.api for name, one in config.identities.items()}, self.workshop.tally.numbers())
+        self.work.pushed([name for name in names if is_short(config.jobs[name].ref)], push.ref)
+        return names
 
     def _spawn(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)

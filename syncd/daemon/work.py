@@ -11,7 +11,7 @@ import random
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 
@@ -60,11 +60,19 @@ class Work:
         self._under_way: dict[int, UnderWay] = {}
         self._rests: dict[str, Rest] = {}
         self._looked_after: dict[str, tuple[JobState, datetime]] = {}
+        self._pushed: dict[str, frozenset[str]] = {}
+
+    def pushed(self, jobs: Iterable[str], ref: str) -> None:
+        """The next run of these jobs knows that `ref` (refs/heads/main) was pushed, which may be a second ref of their short name."""
+        with self._guard:
+            for job in jobs:
+                self._pushed[job] = self._pushed.get(job, frozenset()) | {ref.removeprefix("refs/")}
 
     def run(self, request: Request) -> None:
         """The job has run, and everybody who should know knows. Raises nothing."""
         job = self._workshop.config.jobs.get(request.job)
         if job is None:  # removed while it waited
+            self._pushed.pop(request.job, None)
             self._queue.done(request.job)
             return
         clock, worker = self._workshop.clock, threading.get_ident()
@@ -85,8 +93,12 @@ class Work:
 
     def _report(self, job: Job, request: Request, patience: Patience) -> RunReport:
         rest = self._rests.get(job.name)
+        with self._guard:
+            pushed = self._pushed.pop(job.name, frozenset())
         try:
             house = self._workshop.house(job, self._shared_by(job, request.tick))
+            if rest is not None and not pushed <= {rest.head.form}:
+                rest = None  # a run has to look whether the short name means another ref as well
             quiet = still(rest, job, house, patience, request.trigger) if rest is not None else None
             if rest is not None and quiet is not None:
                 with self._guard:
@@ -94,7 +106,7 @@ class Work:
                 return quiet
             self._disturbed(job.name)
             with self._workshop.locked(job):
-                report = run_and_pay(job, house, patience, Options(trigger=request.trigger))
+                report = run_and_pay(job, house, patience, Options(trigger=request.trigger, pushed=pushed))
                 self._remember(job, house, report, patience)
             return report
         except SyncdError as error:

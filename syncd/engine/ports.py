@@ -19,13 +19,15 @@ from syncd.models import Action, Change, Entry, Hook, Job, Kind, Listing, Local,
 class Head(Struct, frozen=True):
     """What a ref names now. `form` is the spelling GitHub answered to (`heads/main`, `tags/v1`, a commit id, `HEAD`); `etag` verbatim, with quotes.
 
-    `unchanged` is True when `commit` is the one that was known before.
+    `unchanged` is True when `commit` is the one that was known before. `checked_at` is when a short name was last
+    found to be a branch or a tag and not both, in seconds since 1970.
     """
 
     commit: str
     etag: str | None = None
     form: str | None = None
     unchanged: bool = False
+    checked_at: float | None = None
 
 
 class Wanted(Struct, frozen=True):
@@ -90,7 +92,8 @@ class Source(Protocol):
     """One identity's view of GitHub. Safe to use from many threads."""
 
     def resolve(self, repo: str, ref: str | None, known: Head | None, patience: Patience) -> Head:
-        """The commit that `ref` names now. One request; answered 304 when `known` still holds. Callers of one (repo, ref) share it."""
+        """The commit that `ref` names now. One request, answered 304 when `known` still holds; another for a short name that is due for
+        a check. Callers of one (repo, ref) share it. Raises ConfigError for a short name that is both a branch and a tag."""
 
     def listing(self, repo: str, commit: str, rules: Sequence[PathRule], memory: ListingMemory, patience: Patience, at_most: int | None = None) -> Listing:
         """Every path the rules list, complete and verified. Raises NotFoundError naming the listed path that is missing, and BrakeError

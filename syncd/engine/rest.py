@@ -22,6 +22,7 @@ from syncd.engine.run import House, Options, decide
 from syncd.errors import MirrorError, SyncdError
 from syncd.models import Job, Local, Publish, RunReport, RunStatus, Trigger
 from syncd.objects import is_object_id
+from syncd.refs import check_due
 
 FEW = 500  # destinations: looking at so many takes no longer than a thread is worth
 A_MOMENT_SECONDS = 1.0  # a look that is older, because GitHub or a limit took its time, is taken again
@@ -85,6 +86,8 @@ def still(rest: Rest, job: Job, house: House, patience: Patience, trigger: Trigg
     """
     began, started_at = time.perf_counter(), house.clock.now()
     if rest.job != job or rest.scope != house.scope or not same_state(house.store.state(job.name), rest.state):
+        return None
+    if check_due(job.ref, rest.head.checked_at, started_at.timestamp()):
         return None
     try:
         with _Look(rest, house) as look:

@@ -57,12 +57,16 @@ class House(Struct, frozen=True):
 
 
 class Options(Struct, frozen=True):
-    """What a hand asked of this run only. `back_to`: this set again, whatever the repository has, and then the job is held."""
+    """What a hand asked of this run only. `back_to`: this set again, whatever the repository has, and then the job is held.
+
+    `pushed`: the spellings (`heads/v1`) of refs that were pushed since the last run.
+    """
 
     trigger: Trigger = Trigger.OPERATOR
     ref: str | None = None
     allow_delete: int | None = None
     back_to: AppliedSet | None = None
+    pushed: frozenset[str] = frozenset()
 
 
 class Decision(Struct, frozen=True):
@@ -193,7 +197,7 @@ def wanted_set(job: Job, house: House, patience: Patience) -> Mapping[str, Entry
 def _wanted(job: Job, house: House, patience: Patience, options: Options, state: JobState, ledger: Ledger) -> Wanted:
     if options.back_to is not None:
         return Wanted(options.back_to.commit, dict(options.back_to.files), ledger.recorded())
-    head = _head(job, house, patience, options.ref or job.ref)
+    head = _head(job, house, patience, options.ref or job.ref, options.pushed)
     refusal = hooks.rejection(job, state, head.commit)
     if isinstance(refusal, UntrustedError) and options.ref is not None:
         refusal = None  # the operator names the commit: it is judged anew
@@ -225,9 +229,11 @@ def _refuse_unseen(job: Job, dropped: Set[str], local: Mapping[str, Local | None
             raise MirrorError(have.problem, path=path, hint=left or have.hint)
 
 
-def _head(job: Job, house: House, patience: Patience, ref: str | None) -> Head:
+def _head(job: Job, house: House, patience: Patience, ref: str | None, pushed: frozenset[str]) -> Head:
     known = house.store.head(house.scope, job.repo, ref)
-    head = house.source.resolve(job.repo, ref, known, patience)
+    doubtful = known is not None and known.form is not None and bool(pushed - {known.form})
+    asked = replace(known, checked_at=None) if known is not None and doubtful else known
+    head = house.source.resolve(job.repo, ref, asked, patience)
     seen = replace(head, unchanged=False)
     if seen != known:
         house.store.see(house.scope, job.repo, ref, seen)

@@ -1,7 +1,7 @@
 """What a ref names now: answered 304 while it holds, believed only when it is a commit id.
 
-A branch wins over a tag of the same name, and both over anything else git would read the name as; the spelling that GitHub answered
-to is remembered in the head and asked first from then on, so a tag costs one request at rest like a branch does.
+The spelling that GitHub answered to is remembered in the head and asked first from then on, so a tag costs one request at rest like a
+branch does. What is remembered never decides which ref is followed: refs.py says when the other spellings are asked again.
 """
 
 from __future__ import annotations
@@ -10,31 +10,29 @@ from msgspec.structs import replace
 
 from syncd.clock import Patience
 from syncd.engine.ports import Head
-from syncd.errors import BadResponseError, NotFoundError
+from syncd.errors import BadResponseError, ConfigError, NotFoundError
 from syncd.github.ask import Answer, ask
 from syncd.github.protocol import SHA, Request, Transport, get, quoted, repo_path
 from syncd.github.trees import parse_json, printable
 from syncd.objects import is_object_id
+from syncd.refs import check_due, forms, is_short
 
 SHA_CAP = 16 << 20  # a JSON commit, where text was asked for, lists up to 300 files with their patches
 
 
-def forms(ref: str | None) -> list[str]:
-    """The spellings under which GitHub may know a ref, in the order they are asked."""
-    if ref is None or ref == "HEAD":
-        return ["HEAD"]
-    if is_object_id(ref):
-        return [ref]
-    if ref.startswith("refs/"):
-        return [ref.removeprefix("refs/")]
-    return [f"heads/{ref}", f"tags/{ref}", ref]
-
-
-def resolve(transport: Transport, api: str, repo: str, ref: str | None, known: Head | None, patience: Patience) -> Head:
+def resolve(
+    transport: Transport, api: str, repo: str, ref: str | None, known: Head | None, patience: Patience
+) -> Head:
     """The commit that `ref` names now.
 
-    Raises:  NotFoundError (no such ref; empty repository), AuthError (the repository is not there, or hidden), BadResponseError.
-    Source:  GitHub REST docs, "Get a commit": 422 for a ref that does not resolve, 404 for a repository, 409 for an empty one.
+    Raises:
+        ConfigError: a short name is both a branch and a tag.
+        NotFoundError: no such ref, or an empty repository.
+        AuthError: the repository does not exist or is hidden.
+        BadResponseError: the answer is not a commit id.
+
+    Source: GitHub REST docs, "Get a commit": 422 for a ref that does not resolve, 404 for a
+    repository, 409 for an empty one.
     """
     missing = NotFoundError(
         f"there is no branch, tag or commit {printable(ref or 'HEAD')} in {repo}",
@@ -43,13 +41,12 @@ def resolve(transport: Transport, api: str, repo: str, ref: str | None, known: H
     )
     if ref is not None and any(part in ("", ".", "..") for part in ref.split("/")):
         raise missing  # git allows no such name, and an HTTP library would resolve it to another endpoint
+    spellings = _Spellings(transport, api, repo, ref, known, patience)
     for form in _known_first(forms(ref), known):
-        try:
-            return _ask(transport, api, repo, ref, form, known, patience)
-        except NotFoundError as error:
-            if error.status == 409:
-                raise
-            missing.request_id = error.request_id
+        head = spellings.named_by(form)
+        if head is not None:
+            return spellings.checked(head)
+    missing.request_id = spellings.request_id
     raise missing
 
 
@@ -57,6 +54,56 @@ def _known_first(spellings: list[str], known: Head | None) -> list[str]:
     if known is None or known.form not in spellings:
         return spellings
     return [known.form, *(form for form in spellings if form != known.form)]
+
+
+class _Spellings:
+    """What each spelling of one ref names; each is asked for at most once."""
+
+    def __init__(
+        self, transport: Transport, api: str, repo: str, ref: str | None, known: Head | None, patience: Patience
+    ) -> None:
+        self._transport, self._api, self._repo, self._ref = transport, api, repo, ref
+        self._known, self._patience = known, patience
+        self._heads: dict[str, Head | None] = {}
+        self.request_id: str | None = None  # of the last spelling that names nothing
+
+    def named_by(self, form: str) -> Head | None:
+        """The head under this spelling; None where it names nothing."""
+        if form not in self._heads:
+            try:
+                self._heads[form] = _ask(
+                    self._transport, self._api, self._repo, self._ref, form, self._known, self._patience
+                )
+            except NotFoundError as error:
+                if error.status == 409:
+                    raise
+                self._heads[form], self.request_id = None, error.request_id
+        return self._heads[form]
+
+    def checked(self, head: Head) -> Head:
+        """The head to follow: `head`, unless the short name is due for a check that finds another.
+
+        A branch or a tag counts before an abbreviated commit id, or whatever else GitHub reads in
+        the bare name, as it does in git. Raises ConfigError where the name is a branch and a tag.
+        """
+        known, now = self._known, self._patience.clock.now().timestamp()
+        if not is_short(self._ref):
+            return head
+        same = known is not None and (known.commit, known.form) == (head.commit, head.form)
+        if known is not None and same and not check_due(self._ref, known.checked_at, now):
+            return replace(head, checked_at=known.checked_at)
+        branch, tag = (self.named_by(form) for form in forms(self._ref)[:2])
+        if branch is not None and tag is not None:
+            raise _ambiguous(self._repo, self._ref or "")
+        return replace(branch or tag or head, checked_at=now)
+
+
+def _ambiguous(repo: str, ref: str) -> ConfigError:
+    branch, tag = (printable(f"refs/{form}")[1:-1] for form in forms(ref)[:2])
+    return ConfigError(
+        f"ref: {printable(ref)[1:-1]} is both a branch and a tag of {repo}: {branch} and {tag}",
+        hint=f"write the one to follow, ref: {branch} or ref: {tag}; the files stay as they are until then",
+    )
 
 
 def question(api: str, repo: str, ref: str | None, form: str, known: Head | None) -> Request:

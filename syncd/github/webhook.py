@@ -18,10 +18,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 from msgspec import Struct
 
-from syncd.github.heads import forms
 from syncd.github.login import home_of, web_of
 from syncd.models import Job, Secret
 from syncd.objects import is_object_id
+from syncd.refs import forms
 
 LARGEST_BYTES = 25 << 20  # docs: above 25 MB an event is not delivered at all
 SHORTEST_SECRET = 16  # characters; one signed delivery is all that guessing a shorter one takes

@@ -354,15 +354,17 @@ class SqliteStore:
     # --- heads, listings, budgets -------------------------------------------------------------------------------------
 
     def head(self, scope: str, repo: str, ref: str | None) -> Head | None:
-        query = 'SELECT "commit", etag, form, seal FROM head WHERE scope = ? AND repo = ? AND ref = ?'
+        query = 'SELECT "commit", etag, form, checked_at, seal FROM head WHERE scope = ? AND repo = ? AND ref = ?'
         row = self._database.read(lambda connection: connection.execute(query, (scope, repo, ref or "")).fetchone())
         if row is None:
             return None
-        commit, etag, form, mark = row
-        return Head(commit, etag, form) if is_whole(mark, *_head_values(scope, repo, ref, commit, etag, form)) and is_object_id(commit) else None
+        commit, etag, form, checked, mark = row
+        if not is_whole(mark, *_head_values(scope, repo, ref, commit, etag, form)) or not is_object_id(commit):
+            return None
+        return Head(commit, etag, form, checked_at=checked if isinstance(checked, float) else None)
 
     def see(self, scope: str, repo: str, ref: str | None, head: Head) -> None:
-        values = {"scope": scope, "repo": repo, "ref": ref or "", "commit": head.commit, "etag": head.etag, "form": head.form}
+        values = {"scope": scope, "repo": repo, "ref": ref or "", "commit": head.commit, "etag": head.etag, "form": head.form, "checked_at": head.checked_at}
         values["seal"] = seal(*_head_values(scope, repo, ref, head.commit, head.etag, head.form))
         self._database.write(lambda connection: put(connection, "head", ("scope", "repo", "ref"), [values]))
 

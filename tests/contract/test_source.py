@@ -20,6 +20,7 @@ from syncd.errors import (
     AuthError,
     BadResponseError,
     BrakeError,
+    ConfigError,
     NotFoundError,
     RemoteError,
     RemoteUnavailableError,
@@ -152,11 +153,16 @@ class TestResolve:
         assert near.head("v1", head).unchanged
         assert near.cost() == {"head": 1}
 
-    def test_a_branch_wins_over_a_tag_of_the_same_name(self, near: House) -> None:
+    @pytest.mark.parametrize("annotated", [False, True])
+    @pytest.mark.parametrize("name", ["live", "feature/x", "a b#c?d%25"])
+    def test_a_name_that_is_both_a_branch_and_a_tag_is_a_config_error(self, near: House, name: str, annotated: bool) -> None:
         first = near.repo.head()
-        near.repo.tag("live", first)
-        moved = near.repo.commit({"x": "y"}, branch="live", parents=[first])
-        assert near.head("live").commit == moved
+        near.repo.tag(name, first, annotated)
+        near.repo.commit({"x": "y"}, branch=name, parents=[first])
+        with pytest.raises(ConfigError) as found:
+            near.head(name)
+        assert f"refs/heads/{name} and refs/tags/{name}" in found.value.message
+        assert near.head(f"refs/tags/{name}").commit == first
 
     def test_a_full_commit_id_must_come_back_as_it_was_asked(self, near: House) -> None:
         commit = near.repo.head()
@@ -197,10 +203,10 @@ class TestResolve:
         assert house.head().commit == house.repo.head()
 
     def test_callers_at_the_same_time_share_one_request_and_each_learns_whether_it_changed(self, near: House) -> None:
-        known = near.head()
+        known = near.head("refs/heads/main")
         near.cost()
         with ThreadPoolExecutor(8) as pool:
-            asked = [pool.submit(near.source.resolve, REPO, "main", known if number % 2 else None, patience()) for number in range(8)]
+            asked = [pool.submit(near.source.resolve, REPO, "refs/heads/main", known if number % 2 else None, patience()) for number in range(8)]
             heads = [one.result() for one in asked]
         assert near.cost() == {"head": 1}
         assert [head.unchanged for head in heads] == [bool(number % 2) for number in range(8)]
@@ -628,22 +634,22 @@ class TestFetch:
 
 
 class TestCost:
-    def test_five_of_five_thousand_cost_eight_and_a_first_sync_five(self, near: House) -> None:
+    def test_five_of_five_thousand_cost_nine_and_a_first_sync_six(self, near: House) -> None:
         files = {f"conf/g{number // 100:02d}/host-{number:04d}.conf": f"host {number}\n" for number in range(5000)}
         near.repo.commit(files)
         head = near.head()
         near.fetch(near.listing("conf/"))
-        assert near.cost() == {"head": 1, "contents": 1, "tree": 1, "tarball": 1, "codeload": 1}
+        assert near.cost() == {"head": 2, "contents": 1, "tree": 1, "tarball": 1, "codeload": 1}
         near.repo.commit({path: "changed " + path for path in list(files)[::1000]})
         near.head(known=head)
         near.fetch(near.listing("conf/"))
-        assert near.cost() == {"head": 1, "contents": 6, "tree": 1}
+        assert near.cost() == {"head": 2, "contents": 6, "tree": 1}
 
-    def test_one_big_file_costs_three(self, near: House) -> None:
+    def test_one_big_file_costs_four(self, near: House) -> None:
         near.repo.commit({"data/image.bin": b"\0" * 3_000_000})
         near.head()
         near.fetch(near.listing("data/image.bin"))
-        assert near.cost() == {"head": 1, "contents": 2}
+        assert near.cost() == {"head": 2, "contents": 2}
 
 
 BOMB = gzip.compress(b"\0" * (70 << 20), 1)  # a bit more than any JSON may have

@@ -159,6 +159,7 @@ def stood(tmp_path: Path, clock: PassingClock) -> Iterator[Callable[[str], Stand
     with stand(tmp_path / "token", as_app=False) as by_token, stand(tmp_path / "app") as by_app:
         for hub in (by_token, by_app):
             hub.github._real_now = lambda: clock.now().timestamp()
+            hub.write_config(ref="refs/heads/main")  # which is asked for in one request; a short name would have a check of its own
         yield lambda identity: by_token if identity == "token" else by_app
 
 

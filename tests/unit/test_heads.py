@@ -7,8 +7,9 @@ import pytest
 from syncd.engine.ports import Head
 from syncd.errors import BadResponseError
 from syncd.github.ask import Answer
-from syncd.github.heads import commit_of, conditions, forms
+from syncd.github.heads import commit_of, conditions
 from syncd.github.protocol import get
+from syncd.refs import forms
 
 COMMIT = "1f3ac90" + "0" * 33
 REQUEST = get("https://api.test", "/repos/acme/infra/commits/HEAD", "head", "main of acme/infra", "acme/infra")
