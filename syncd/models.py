@@ -261,6 +261,7 @@ class Entry(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc
     dir_mode: int = 0o755
     pointer: str | None = None  # where Git LFS holds the content: the blob id of the pointer in the repository
     executable: bool | None = None  # what git says, whatever `mode` was given; None where an older ledger does not know
+    owner: str | None = None  # the configured owner that `uid` and `gid` were looked up from
 
     def same_content(self, other: Entry | Local | None) -> bool:
         return other is not None and other.kind is self.kind and other.blob == self.blob

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from syncd import quick
 from syncd.clock import Patience
 from syncd.engine.folders import set_of, wished
+from syncd.engine.owners import owners_of
 from syncd.engine.ports import Head, JobState
 from syncd.engine.run import Options, decide
 from syncd.errors import SyncdError
@@ -88,14 +89,15 @@ def _job(workshop: Workshop, job: Job, heads: Heads) -> dict[str, Any]:
     index, recorded = heads.index_of(identity, job, head), store.recorded(job.name)
     places = _places(recorded, wished(set_of(recorded), store.folders(job.name)))
     try:
-        standing = quick.standing(places)
+        standing, owners = quick.standing(places), owners_of(job, house.resolve_owner)
         decision = decide(job, replace(house, source=GitHubSource(NotModified(), identity.api, 1)), workshop.patience(job), Options(), state)  # looks at the disk after that
     except (SyncdError, OSError) as error:
         raise NotPlainError(f"{job.name} is not in step: {error}") from error
     if decision.plan.actions or decision.recorded != recorded or decision.remote.keys() != recorded.keys():
         raise NotPlainError(f"{job.name} has something to do")
     lock = str(lock_file(workshop.config.state, job.name))
-    return {"head": index, "repo": job.repo, "ref": job.ref, "commit": head.commit, "lock": lock, "places": places, "standing": standing}
+    seen = {"places": places, "standing": standing, "owners": owners}
+    return {"head": index, "repo": job.repo, "ref": job.ref, "commit": head.commit, "lock": lock, **seen}
 
 
 def _at_rest(state: JobState, job: Job, head: Head) -> bool:

@@ -206,6 +206,15 @@ def standing(places: Places) -> str:
     return hasher.hexdigest()
 
 
+def numbered_as(owners: Mapping[str, Sequence[int | None]]) -> bool:
+    """Whether these owners still have these ids. Raises KeyError for a name that does not exist any more."""
+    if not owners:
+        return True
+    from syncd.owners import ids_of
+
+    return all(ids_of(owner) == tuple(ids) for owner, ids in owners.items())
+
+
 # --- asking -----------------------------------------------------------------------------------------------------------
 
 
@@ -329,7 +338,7 @@ class _Check:
             tokens = [token_of(head["token"], self._environ) for head in heads]
             locks = [lock(job["lock"]) for job in self._jobs]
             asking = Heads(heads, tokens, self._note["requests_at_once"])
-            same = all(standing(job["places"]) == job["standing"] for job in self._jobs)
+            same = all(standing(job["places"]) == job["standing"] and numbered_as(job["owners"]) for job in self._jobs)
             replies = asking.wait()
             if same and len(replies) == len(heads) and all(reply.status == 304 for reply in replies) and self._remembered(replies):
                 jobs = tuple((name, job["repo"], job["ref"], job["commit"]) for name, job in zip(self._names, self._jobs, strict=True))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import grp
 import logging
 import os
-import pwd
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -37,6 +35,7 @@ from syncd.mirror.disk import DiskMirror
 from syncd.mirror.spelling import resolve
 from syncd.mirror.switch import mirror_of
 from syncd.models import AppIdentity, Identity, Job, LoginIdentity, Secret, TokenIdentity, Trigger
+from syncd.owners import Ids, ids_of
 from syncd.protected_paths import ProtectedPaths
 from syncd.store import spent
 from syncd.store.blobs import BlobCache
@@ -315,16 +314,19 @@ def proxies_of(environ: Mapping[str, str]) -> Proxies:
     return Proxies(by_scheme, tuple(host.strip() for host in lower.get("no_proxy", "").split(",") if host.strip()))
 
 
-def resolve_owner(owner: str) -> tuple[int | None, int | None]:
-    """`user:group`, `user` or numbers -> ids; nothing for nothing. Raises MirrorError for a name this machine does not know."""
-    if not owner:
-        return None, None
-    user, _, group = owner.partition(":")
+def look_up_owner(owner: str) -> Ids:
+    """`user:group`, `user` or numbers -> ids; nothing for nothing. Raises MirrorError for a name that this machine does not know."""
     try:
-        uid = int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
-        gid = (int(group) if group.isdigit() else grp.getgrnam(group).gr_gid) if group else None
+        return ids_of(owner) if owner else (None, None)
     except KeyError as error:
         raise MirrorError(f"owner {owner}: this machine knows no such user or group", hint="create it, or correct owner:") from error
+
+
+def resolve_owner(owner: str) -> Ids:
+    """As `look_up_owner`, for who writes files. Raises MirrorError too where only root could give them to that owner."""
+    uid, gid = look_up_owner(owner)
+    if uid is None:
+        return uid, gid
     if os.geteuid() != 0 and (uid != os.geteuid() or (gid is not None and gid not in {os.getegid(), *os.getgroups()})):
         raise MirrorError(f"owner {owner}: only root may give files away", hint="run syncd as root, or leave owner: out")
     return uid, gid

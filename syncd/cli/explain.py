@@ -14,15 +14,17 @@ from syncd.cli.reports import printable
 from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
 from syncd.engine.folders import set_of, targets, wished
+from syncd.engine.owners import rows_as_numbered_now
 from syncd.engine.ports import OwnedRow, Target
 from syncd.engine.verify import Finding, compare
-from syncd.errors import SyncdError
+from syncd.errors import MirrorError, SyncdError
 from syncd.mirror.disk import DiskMirror
 from syncd.mirror.switch import mirror_of
 from syncd.models import Drift, Job, PathRule, Recorded, Standing
 from syncd.patterns import chooser
 from syncd.store.store import SqliteStore
 from syncd.stored_jobs import destination_of, open_store, real_path_of, row_of, spellings_in_history
+from syncd.wiring import look_up_owner
 
 PROBLEMS = {
     "missing": "it is not there",
@@ -90,6 +92,7 @@ def _standing(job: Job, path: str, row: Recorded, state: Path) -> list[str]:
     if row.standing is Standing.DROPPED:
         return ["  the repository has it no more; prune: off leaves it"]
     try:
+        row = rows_as_numbered_now({path: row}, look_up_owner)[path]
         local = mirror_of(job, DiskMirror(state / "trash", SystemClock()), SystemClock()).scan({path: Target(row.entry.root, replace(row, stat=None))})
     except SyncdError as error:
         return [f"  now: {error.message}"]
@@ -104,7 +107,10 @@ def _now(found: Finding, following: str) -> str:
 def _made(config: Config, store: SqliteStore, path: str, maker: str) -> list[str]:
     """A folder that syncd made: what is asked of it, and how it stands."""
     job, first = config.jobs[maker], f"{path}: a folder that syncd made, for the job {maker}; it goes when it becomes empty"
-    want = wished(set_of(store.recorded(maker)), {path}).get(path)
+    try:
+        want = wished(set_of(rows_as_numbered_now(store.recorded(maker), look_up_owner)), {path}).get(path)
+    except MirrorError as error:
+        return [first, f"  asked: {error.message}"]
     if want is None:
         return [first, "  nothing of the job is in it now: its mode and owner are left alone"]
     try:

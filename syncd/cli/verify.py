@@ -12,6 +12,7 @@ from syncd.cli.common import Settings, chosen_jobs, emit
 from syncd.cli.reports import count_of, printable
 from syncd.clock import SystemClock
 from syncd.engine.folders import set_of, targets, wished
+from syncd.engine.owners import rows_as_numbered_now
 from syncd.engine.ports import Mirror, Target
 from syncd.engine.verify import Finding, compare
 from syncd.errors import SyncdError
@@ -21,6 +22,7 @@ from syncd.models import Job
 from syncd.store.blobs import BlobCache
 from syncd.store.store import SqliteStore
 from syncd.stored_jobs import open_store
+from syncd.wiring import look_up_owner
 
 EXIT_NOT_IN_STEP = 3
 
@@ -59,6 +61,7 @@ def _verify(job: Job, store: SqliteStore, mirror: Mirror) -> dict[str, Any]:
     findings: list[Finding] = []
     error = None
     try:
+        recorded = rows_as_numbered_now(recorded, look_up_owner)
         folders = wished(set_of(recorded), store.folders(job.name))
         local = mirror.scan({path: Target(row.entry.root, replace(row, stat=None)) for path, row in recorded.items()} | targets(folders))
         findings = compare(job, recorded, folders, local)

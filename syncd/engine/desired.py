@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
+from syncd.engine.owners import Owner
 from syncd.errors import BrakeError, MirrorError, NotFoundError, UnsafePathError
 from syncd.models import Entry, Job, Kind, Lfs, Listing, PathRule, Submodules, Symlinks, TreeEntry
 from syncd.objects import EXECUTABLE, LINK, SUBMODULE
 from syncd.patterns import chooser
 
 Snapshot = Mapping[str, Entry]
-Owner = Callable[[str], tuple[int | None, int | None]]
 
 LINK_LIMIT_BYTES = 4095  # PATH_MAX of Linux, less the NUL
 LFS_POINTER_LIMIT = 1024  # git-lfs spec: a pointer is smaller than this
@@ -31,7 +31,8 @@ def desired(job: Job, listing: Listing, resolve_owner: Owner) -> Snapshot:
     """
     wanted: dict[str, Entry] = {}
     for rule in job.paths:
-        uid, gid = resolve_owner(rule.owner or job.owner or "")
+        owner = rule.owner or job.owner
+        uid, gid = resolve_owner(owner or "")
         root, dir_mode = posixpath.dirname(rule.to) or "/", rule.dir_mode if rule.dir_mode is not None else job.dir_mode
         start = _start(rule)
         for source, entry in _selected(job, rule, listing.entries):
@@ -47,6 +48,7 @@ def desired(job: Job, listing: Listing, resolve_owner: Owner) -> Snapshot:
                 root=root,
                 dir_mode=dir_mode,
                 executable=entry.mode == EXECUTABLE,
+                owner=owner,
             )
             other = wanted.setdefault(path, new)
             if other.source != new.source:

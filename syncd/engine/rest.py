@@ -17,11 +17,13 @@ from msgspec.structs import replace
 
 from syncd.clock import Patience
 from syncd.engine import folders
+from syncd.engine.owners import owners_of
 from syncd.engine.ports import Head, JobState, Source, Target
 from syncd.engine.run import House, Options, decide
 from syncd.errors import MirrorError, SyncdError
 from syncd.models import Job, Local, Publish, RunReport, RunStatus, Trigger
 from syncd.objects import is_object_id
+from syncd.owners import Ids
 from syncd.refs import check_due
 
 FEW = 500  # destinations: looking at so many takes no longer than a thread is worth
@@ -37,6 +39,7 @@ class Rest(Struct, frozen=True):
     head: Head
     targets: Mapping[str, Target]
     local: Mapping[str, Local | None]
+    owners: Mapping[str, Ids]
 
 
 class _Told(Source):
@@ -63,7 +66,7 @@ def rest_of(job: Job, house: House, patience: Patience, at_most: int) -> Rest | 
         state, head = house.store.state(job.name), house.store.head(house.scope, job.repo, job.ref)
         if head is None or state.files > at_most or job.publish is not Publish.FILES or _restless(state, house) or house.store.intent(job.name) is not None:
             return None
-        recorded = house.store.recorded(job.name)
+        recorded, owners = house.store.recorded(job.name), owners_of(job, house.resolve_owner)
         made = folders.wished(folders.set_of(recorded), house.store.folders(job.name))
         targets = {path: Target(row.entry.root, row) for path, row in recorded.items()} | folders.targets(made)
         local = house.mirror.scan(targets)
@@ -72,7 +75,7 @@ def rest_of(job: Job, house: House, patience: Patience, at_most: int) -> Rest | 
         return None  # whatever it is, the next run meets it and says it
     if decision.plan.actions or decision.recorded.keys() != recorded.keys() or decision.remote.keys() != recorded.keys():
         return None
-    return Rest(job, house.scope, state, head, targets, local)
+    return Rest(job, house.scope, state, head, targets, local, owners)
 
 
 def _restless(state: JobState, house: House) -> bool:
@@ -94,7 +97,7 @@ def still(rest: Rest, job: Job, house: House, patience: Patience, trigger: Trigg
             pinned = job.ref is not None and is_object_id(job.ref)
             if not pinned and house.source.resolve(job.repo, job.ref, rest.head, patience).commit != rest.head.commit:
                 return None
-            if look.found() != rest.local:
+            if look.found() != rest.local or owners_of(job, house.resolve_owner) != rest.owners:
                 return None
     except SyncdError:
         return None  # the run meets the same, and says it

@@ -18,10 +18,11 @@ from syncd.engine import hooks
 from syncd.engine.ahead import Ahead
 from syncd.engine.apply import Result as Walked
 from syncd.engine.apply import apply_plan, as_change, stage
-from syncd.engine.desired import Owner, desired, listed_at_most
+from syncd.engine.desired import desired, listed_at_most
 from syncd.engine.folders import Folders, opening_steps, targets, unfinished, wished
 from syncd.engine.large import with_contents
 from syncd.engine.other_jobs import OtherJobs
+from syncd.engine.owners import Owner, as_numbered_now, lacks_owner_names
 from syncd.engine.ownership import Ownership, claim, recognise
 from syncd.engine.plan import make_plan
 from syncd.engine.ports import NO_INODES, AppliedSet, Blobs, Head, HookEnd, Hooks, Inodes, Intent, JobState, Mirror, Result, Source, Store, Target
@@ -196,17 +197,19 @@ def wanted_set(job: Job, house: House, patience: Patience) -> Mapping[str, Entry
 
 def _wanted(job: Job, house: House, patience: Patience, options: Options, state: JobState, ledger: Ledger) -> Wanted:
     if options.back_to is not None:
-        return Wanted(options.back_to.commit, dict(options.back_to.files), ledger.recorded())
+        remote = as_numbered_now(options.back_to.files, house.resolve_owner)
+        return Wanted(options.back_to.commit, remote, ledger.recorded())
     head = _head(job, house, patience, options.ref or job.ref, options.pushed)
     refusal = hooks.rejection(job, state, head.commit)
     if isinstance(refusal, UntrustedError) and options.ref is not None:
         refusal = None  # the operator names the commit: it is judged anew
     if refusal is None:
         check_required(job, head.commit, state, options.ref, house.source, patience)
-        remote = _remembered(job, head, state, ledger) or _listed(job, house, patience, head, state, ledger)
+        remote = _remembered(job, house, head, state, ledger) or _listed(job, house, patience, head, state, ledger)
         return Wanted(head.commit, remote, ledger.recorded())
     recorded = {path: row for path, row in ledger.recorded().items() if row.standing is not Standing.DROPPED}
-    return Wanted(state.applied_commit or head.commit, _accepted(recorded, refusal), recorded, refusal)
+    remote = as_numbered_now(_accepted(recorded, refusal), house.resolve_owner)
+    return Wanted(state.applied_commit or head.commit, remote, recorded, refusal)
 
 
 def _targets(remote: Mapping[str, Entry], recorded: Mapping[str, Recorded]) -> dict[str, Target]:
@@ -358,12 +361,14 @@ def _accepted(recorded: Mapping[str, Recorded], refusal: HookFailedError | Untru
     return {path: row.upstream for path, row in recorded.items()}
 
 
-def _remembered(job: Job, head: Head, state: JobState, ahead: Ledger) -> dict[str, Entry] | None:
+def _remembered(job: Job, house: House, head: Head, state: JobState, ahead: Ledger) -> dict[str, Entry] | None:
     """The remote snapshot from the ledger, when it is provably the one that was applied: same commit, same configuration, no row lost."""
     if head.commit != state.applied_commit or job.digest != state.applied_digest or not state.settled:
         return None
     entries = {path: row.upstream for path, row in ahead.recorded().items() if row.standing is not Standing.DROPPED}
-    return entries if len(entries) == state.files else None
+    if len(entries) != state.files or lacks_owner_names(entries):
+        return None
+    return as_numbered_now(entries, house.resolve_owner)
 
 
 def _listed(job: Job, house: House, patience: Patience, head: Head, state: JobState, ahead: Ledger) -> dict[str, Entry]:

@@ -7,6 +7,7 @@ import zlib
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.engine import undo
 from syncd.engine.hooks import judgement
@@ -52,6 +53,7 @@ WRITTEN_BEFORE = [
     (f'[{ENTRY_TEXT},{STAT_TEXT},"ours",{LINK_TEXT}]', Recorded(ENTRY, STAT, Standing.OURS, LINK)),
     (f'[["{ONE}",420,"file",0,0,"x",7,"/srv",493],null,"ours",null]', Recorded(Entry(ONE, 0o644, Kind.FILE, 0, 0, "x", 7, "/srv", 0o755), None)),  # before pointers
     (f'[["{ONE}",420,"link"],null,"ours",null]', Recorded(Entry(ONE, 0o644, Kind.LINK), None)),
+    (f'[{ENTRY_TEXT[:-1]},"app:www"],null,"ours",null]', Recorded(replace(ENTRY, owner="app:www"), None)),
     (f'[["{ONE}",420,"file"],[1,2,3,253402300800000000000,-253402300800000000000],"ours",null]', Recorded(Entry(ONE, 0o644), Stat(1, 2, 3, 253402300800 * 10**9, -253402300800 * 10**9))),
 ]  # fmt: skip
 DAMAGED = [
@@ -122,7 +124,7 @@ def test_a_set_is_what_upstream_has_for_the_rows_of_any_version() -> None:
     body = rows.set_to_bytes([*texts.items(), ("/srv/damaged", DAMAGED[-1]), ("/srv/later", DAMAGED[9])])
     expected = {path: row.upstream for path, text in texts.items() if (row := rows.recorded_from_text(text)).standing is not Standing.DROPPED}
     assert rows.files_from_bytes(body) == expected and len(expected) == 2 * (len(WRITTEN_BEFORE) - 1)
-    assert json.loads(zlib.decompress(body))["/srv/1"] == json.loads(ENTRY_TEXT)  # which is how earlier versions read it
+    assert json.loads(zlib.decompress(body))["/srv/1"] == [*json.loads(ENTRY_TEXT), None]
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", SET_TEXT[:-1], SET_TEXT.replace('"file"', '"fifo"')])
