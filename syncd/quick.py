@@ -164,7 +164,7 @@ def remove(file: str) -> None:
 
 def content_digest(file: str, content: bytes) -> str:
     """As config/load.py reckons it over a configuration of one file."""
-    return hashlib.sha256(file.encode() + b"\0" + content + b"\0").hexdigest()
+    return hashlib.sha256(os.fsencode(file) + b"\0" + content + b"\0").hexdigest()
 
 
 def written_by() -> list[Any]:

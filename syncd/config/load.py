@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -86,7 +87,7 @@ def _ordered(problems: list[Problem], documents: list[Document]) -> list[Problem
 def _digest(files: list[Path]) -> str:
     hasher = hashlib.sha256()
     for file in files:
-        hasher.update(str(file).encode() + b"\0" + file.read_bytes() + b"\0")
+        hasher.update(os.fsencode(file) + b"\0" + file.read_bytes() + b"\0")
     return hasher.hexdigest()
 
 

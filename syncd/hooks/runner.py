@@ -40,6 +40,7 @@ OF_THE_SAME_USER = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")  # systemctl 
 LISTEN_SECONDS = 0.1  # how soon a signal to us is passed on
 ACL = "system.posix_acl_access"  # acl(5): an access list may let through whom the mode does not
 CHECKS = str(Path(__file__).with_name("checks.py"))
+NAMES_ARE_UTF8 = ("-X", "utf8=1")  # whatever locale the machine has: file names and arguments are bytes, as in encoding.py
 GUARD = str(Path(__file__).with_name("guard.py"))
 
 
@@ -180,13 +181,13 @@ def checking(names: Sequence[str]) -> list[str]:
     """The program that looks at the staged set for these built-in checks."""
     import yaml  # only for jobs that validate with them
 
-    return [sys.executable, "-I", CHECKS, str(Path(yaml.__file__).parents[1]), "{staged}", *names]
+    return [sys.executable, "-I", *NAMES_ARE_UTF8, CHECKS, str(Path(yaml.__file__).parents[1]), "{staged}", *names]
 
 
 def _guarded(errand: Errand, patience: Patience) -> HookEnd:
     try:
         guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", GUARD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/", env={"LANG": "C.UTF-8"},
+            [sys.executable, "-I", "-S", *NAMES_ARE_UTF8, GUARD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/", env={"LANG": "C.UTF-8"},
             close_fds=True, start_new_session=True, bufsize=0,
         )  # fmt: skip
     except OSError as error:

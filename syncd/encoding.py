@@ -1,0 +1,61 @@
+"""File names are the repository's bytes, whatever the locale: Python has to encode them as UTF-8, and output has to suit the terminal.
+
+Python encodes file names as the locale says. Under a Latin-1 locale it would write `ü.conf` under another byte sequence than under
+UTF-8, beside the file of an earlier run. So the command starts itself again, once, in Python's UTF-8 mode (PEP 540): same process id, same
+environment, and nothing that a child process could inherit. Standard library only; this runs before everything else.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+OUTPUT = "syncd_output"  # -X option of ours: the encoding that output had before the second start
+ALWAYS_PRINTS = ("backslashreplace", "replace", "namereplace", "xmlcharrefreplace", "ignore")
+EXIT_FAILED = 1
+
+
+def use_bytes_for_names() -> None:
+    """Return in a process that encodes file names as UTF-8 and can print any text; that may be this process started again.
+
+    Leaves the process with a message and exit code 1 where that is impossible.
+    """
+    if sys.getfilesystemencoding() != "utf-8":
+        _start_again()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            _print_anything(stream)
+
+
+def _print_anything(stream: io.TextIOWrapper) -> None:
+    encoding = sys._xoptions.get(OUTPUT)
+    errors = stream.errors if stream.errors in ALWAYS_PRINTS else "backslashreplace"
+    stream.reconfigure(encoding=encoding if isinstance(encoding, str) else None, errors=errors)
+
+
+def arguments(executable: str, original: Sequence[str], output: str) -> list[str]:
+    """What the second start is called with. `original` is `sys.orig_argv`, `output` the encoding for the terminal."""
+    return [executable, "-X", "utf8=1", "-X", f"{OUTPUT}={output}", *original[1:]]
+
+
+def _start_again() -> None:
+    """Raises SystemExit where it can't be done: a wrong name must never be written."""
+    reason = "Python stays in the locale's encoding"
+    if OUTPUT not in sys._xoptions:
+        output = sys.stdout.encoding if sys.stdout is not None else "utf-8"
+        try:
+            os.execv(sys.executable, arguments(sys.executable, sys.orig_argv, output))
+        except (OSError, ValueError, TypeError) as error:  # the last two: Python does not know its own executable
+            reason = getattr(error, "strerror", None) or str(error)
+    if sys.stderr is not None:
+        sys.stderr.write(
+            f"syncd: tried to start Python in UTF-8 mode, because the locale's encoding ({sys.getfilesystemencoding()}) "
+            f"can't name every file: {reason}; nothing was done\n"
+            "    set a UTF-8 locale: LC_ALL=C.UTF-8 syncd ...\n"
+        )
+    sys.exit(EXIT_FAILED)
+
+
+__all__ = ["use_bytes_for_names"]
