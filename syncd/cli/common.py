@@ -79,6 +79,13 @@ def exit_code(reports: Iterable[RunReport]) -> int:
     return failed[0] if len(set(failed)) == 1 else 1
 
 
+def utf8(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """A click callback for what is kept or sent as text. Raises BadParameter where its bytes are not UTF-8."""
+    if value is not None and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise click.BadParameter("it is not valid UTF-8; jobs, refs and mirrored files have names in UTF-8", context, parameter)
+    return value
+
+
 def say(settings: Settings, text: str) -> None:
     """Talk goes to stderr, and not at all when quiet."""
     if not settings.quiet:

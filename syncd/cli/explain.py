@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
-from syncd.cli.common import Settings, emit
+from syncd.cli.common import Settings, emit, utf8
 from syncd.cli.reports import printable
 from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
@@ -39,7 +39,7 @@ HISTORY = 5
 
 
 @click.command(name="explain", short_help="Why a path is as it is.")
-@click.argument("path")
+@click.argument("path", callback=utf8)
 @click.pass_obj
 def command(settings: Settings, path: str) -> int:
     """Say of a destination which job writes it, from where, how it stands now and what happened to it last. Exit 1 when no job does."""

@@ -8,7 +8,7 @@ import os
 import click
 from msgspec.structs import asdict
 
-from syncd.cli.common import Settings, chosen_jobs, emit
+from syncd.cli.common import Settings, chosen_jobs, emit, utf8
 from syncd.cli.diffs import HIDDEN, diff_lines, note
 from syncd.cli.reports import count_of, printable
 from syncd.engine.lines import LARGEST, readable_by_all
@@ -22,7 +22,7 @@ MARKS = {"changed": "✓", "unchanged": "✓", "skipped": "‖", "failed": "✕"
 
 @click.command(name="history", short_help="What past runs did.")
 @click.argument("job", required=False)
-@click.option("--path", metavar="PATH", help="Only what happened to this destination.")
+@click.option("--path", metavar="PATH", callback=utf8, help="Only what happened to this destination.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, metavar="N", help="How many runs at most.")
 @click.option("--diff", is_flag=True, help="Show the lines that changed, as far as both versions are kept (of files that everybody may read).")
 @click.option("--show-secrets", is_flag=True, help="With --diff: also of files that not everybody may read.")

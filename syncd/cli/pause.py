@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import click
 from msgspec.structs import replace
 
-from syncd.cli.common import Settings, chosen_jobs, emit
+from syncd.cli.common import Settings, chosen_jobs, emit, utf8
 from syncd.config.scalars import duration
 from syncd.stored_jobs import open_store
 
@@ -15,7 +15,7 @@ from syncd.stored_jobs import open_store
 @click.command(name="pause", short_help="Leave a job alone until it is resumed.")
 @click.argument("job")
 @click.option("--for", "lasting", metavar="2h", help="It resumes by itself after this time (like 30s, 5m, 1h30m or 1d).")
-@click.option("--reason", metavar="TEXT", default="paused by hand", help="Why; `status` shows it.")
+@click.option("--reason", metavar="TEXT", callback=utf8, default="paused by hand", help="Why; `status` shows it.")
 @click.pass_obj
 def command(settings: Settings, job: str, lasting: str | None, reason: str) -> int:
     """Leave a job alone: no request, no write, no repair, until `syncd resume JOB`. A run that goes on is finished first."""

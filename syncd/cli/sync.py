@@ -10,7 +10,7 @@ from datetime import datetime
 import click
 from msgspec.structs import replace
 
-from syncd.cli.common import Settings, bug_report, chosen_jobs, emit, exit_code, say
+from syncd.cli.common import Settings, bug_report, chosen_jobs, emit, exit_code, say, utf8
 from syncd.cli.reports import as_json, change_line, closing_line, error_lines, summary_line
 from syncd.engine.pay import Gathering, Member, pay
 from syncd.engine.run import Options, run_job
@@ -29,10 +29,10 @@ FEW_FILES = 500  # so many are noted even after a change; more only once a run f
 
 @click.command(name="sync", short_help="Bring the jobs in step once.")
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
-@click.option("--ref", metavar="REF", help="Bring this branch, tag or commit instead, this run only; the jobs must be named.")
+@click.option("--ref", metavar="REF", callback=utf8, help="Bring this branch, tag or commit instead, this run only; the jobs must be named.")
 @click.option("--allow-delete", type=click.IntRange(0), metavar="N", help="Let each job remove up to N files this once; also lifts limits.empty.")
 @click.option("--metrics-file", metavar="PATH", type=click.Path(), help="Write metrics there for the textfile collector of Prometheus' node exporter.")
-@click.option("--forget", metavar="JOB", help="Forget what is recorded of JOB, then go on; its files stay.")
+@click.option("--forget", metavar="JOB", callback=utf8, help="Forget what is recorded of JOB, then go on; its files stay.")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object (schema syncd.sync/1).")
 @click.pass_obj
 def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_delete: int | None, metrics_file: str | None, forget: str | None, as_object: bool) -> int:

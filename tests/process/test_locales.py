@@ -218,3 +218,22 @@ def test_where_python_can_t_be_started_again_nothing_is_written(shell: Shell) ->
     done = shell.call(LATIN, "sync", start=("-c", gone))
     assert done.returncode == 1 and b"No such file or directory; nothing was done" in done.stderr
     assert names(shell.hub.dest) == set() and not shell.hub.state.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sync", "nginx", "--ref", b"v\xff"],
+        ["sync", "--forget", b"j\xff"],
+        ["explain", b"/tmp/\xff"],
+        ["history", "--path", b"/tmp/\xff"],
+        ["pause", "nginx", "--reason", b"\xff"],
+        ["sync", b"j\xff"],
+        ["history", b"j\xff"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+@pytest.mark.parametrize("locale", [{"LC_ALL": "C.UTF-8"}, LATIN, {"LC_ALL": "C"}], ids=["UTF-8", "Latin-1", "C"])
+def test_an_argument_that_is_not_utf_8_is_refused_by_name(shell: Shell, locale: dict[str, str], arguments: list[str | bytes]) -> None:
+    done = shell.call(locale, *arguments)
+    assert done.returncode == 2 and b"Traceback" not in done.stderr, done.stderr
