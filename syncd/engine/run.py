@@ -18,12 +18,13 @@ from syncd.engine import hooks
 from syncd.engine.ahead import Ahead
 from syncd.engine.apply import Result as Walked
 from syncd.engine.apply import apply_plan, as_change, stage
+from syncd.engine.claims import claim, recognise
 from syncd.engine.desired import desired, listed_at_most
 from syncd.engine.folders import Folders, opening_steps, targets, unfinished, wished
 from syncd.engine.large import with_contents
 from syncd.engine.other_jobs import OtherJobs
 from syncd.engine.owners import Owner, as_numbered_now, lacks_owner_names
-from syncd.engine.ownership import Ownership, claim, recognise
+from syncd.engine.ownership import Ownership
 from syncd.engine.plan import make_plan
 from syncd.engine.ports import NO_INODES, AppliedSet, Blobs, Head, HookEnd, Hooks, Inodes, Intent, JobState, Mirror, Result, Source, Store, Target
 from syncd.engine.protect import spare_protected

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from syncd.clock import Patience
 from syncd.engine.ports import ListingMemory
 from syncd.errors import AuthError, BadResponseError, BrakeError, NotFoundError, RemoteError
-from syncd.github import meant
+from syncd.github import meant, missing
 from syncd.github.ask import Answer, Crew, ask
 from syncd.github.protocol import OBJECT, Request, Response, Transport, get, quoted, repo_path
 from syncd.github.shared import Absent, Shared
@@ -41,7 +41,7 @@ from syncd.github.trees import (
     too_many,
 )
 from syncd.models import PathRule, TreeEntry
-from syncd.objects import LINK, SUBMODULE, TREE
+from syncd.objects import TREE
 
 ENTRIES_AT_MOST = 1_000_000
 DEEPEST = 100  # of a tree that is read level by level, each costing two requests: whoever nests deeper wants to cost them
@@ -135,7 +135,7 @@ class Lister:
             for path in files:
                 entry = children.get(path.rpartition("/")[2])
                 if entry is None or entry.mode == TREE:
-                    raise self._missing_file(path, entry is not None, meant.beside(path, children))
+                    raise missing.file(self._shown, path, entry is not None, meant.beside(path, children))
                 entries[path] = entry
         self._check_all_there(rules, entries)
         return entries
@@ -149,9 +149,9 @@ class Lister:
                 folders.add(path)
         for rule in rules:
             if rule.directory and rule.source not in folders:
-                raise self._missing_folder(rule.source, entries.get(rule.source), meant.among(rule, entries))
+                raise missing.folder(self._shown, rule.source, entries.get(rule.source), meant.among(rule, entries))
             if not rule.directory and rule.source not in entries:
-                raise self._missing_file(rule.source, rule.source in folders, meant.among(rule, entries))
+                raise missing.file(self._shown, rule.source, rule.source in folders, meant.among(rule, entries))
 
     # --- which tree a folder is ---------------------------------------------------------------------------------------
 
@@ -358,34 +358,11 @@ class Lister:
         if count > self._max:
             raise too_many(self._shown, self._max)
 
-    def _missing_file(self, path: str, folder: bool, instead: str | None = None) -> NotFoundError:
-        if folder:
-            return NotFoundError(
-                f"{printable(path)} is a folder in {self._shown}",
-                hint=f"write it with a trailing slash, from: {path}/, and give to: one too",
-            )
-        asked = "was it moved or removed upstream?" if instead is None else meant.hint(path, instead)
-        return NotFoundError(
-            f"{printable(path)} is not in {self._shown}",
-            hint=f"{asked} correct from:, or take it out of the job; its file stays until then",
-        )
-
     def _missing(self, folder: str, wanted: Places) -> NotFoundError:
         is_folder = folder in wanted.whole
         path = folder if is_folder else wanted.listed_below(folder)
         instead = self._meant(path, is_folder)
-        return self._missing_folder(folder, instead=instead) if is_folder else self._missing_file(path, False, instead)
-
-    def _missing_folder(self, path: str, found: TreeEntry | None = None, instead: str | None = None) -> NotFoundError:
-        if not path:
-            return NotFoundError(f"{self._shown} holds no files", hint="was everything moved? the files stay as they are until then")
-        if found is not None:
-            return self._no_folder(path, {LINK: "a symbolic link", SUBMODULE: "a submodule"}.get(found.mode, "a file"))
-        asked = "was it moved, emptied or removed upstream?" if instead is None else meant.hint(path, instead)
-        return NotFoundError(
-            f"there is no folder {printable(path)} in {self._shown}",
-            hint=f"{asked} correct from:, or take it out of the job; its files stay until then",
-        )
+        return missing.folder(self._shown, folder, instead=instead) if is_folder else missing.file(self._shown, path, False, instead)
 
     def _meant(self, path: str, is_folder: bool) -> str | None:
         """What the commit has that is spelled nearly so, from the folders that were read and at most one tree more, once for a commit."""
@@ -404,17 +381,9 @@ class Lister:
         answer = self._trees(tree, f"a tree of {self._shown}", recursive=True)
         return [(row.path, row.entry.mode == TREE) for row in answer.rows]
 
-    def _no_folder(self, path: str, what: str) -> NotFoundError:
-        hint = (
-            "write it without the trailing slash, in from: and to:"
-            if what == "a file"
-            else "correct from:; only folders and files of the repository itself are listed"
-        )
-        return NotFoundError(f"{printable(path)} is {what}, not a folder, in {self._shown}", hint=hint)
-
     def _not_a_folder(self, folder: str, wanted: Places, what: str) -> NotFoundError:
         if folder in wanted.whole:
-            return self._no_folder(folder, what)
+            return missing.no_folder(self._shown, folder, what)
         path = wanted.listed_below(folder)
         return NotFoundError(f"{printable(path)} is not in {self._shown}: {printable(folder)} is {what}", hint="correct from:")
 

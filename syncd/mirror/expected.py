@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from syncd.engine.ports import Inodes, Outcome
 from syncd.errors import ChangedUnderneathError
 from syncd.mirror.files import stat_at
 from syncd.mirror.racy import same_bytes
 from syncd.mirror.scan import look, stat_of
+from syncd.mirror.spelling import same_place
 from syncd.models import Action, Entry, Kind, Local
 
 
@@ -37,3 +39,18 @@ def as_wanted(want: Entry, found: os.stat_result, racy: bool) -> Local:
     """What stands at a destination after an action that went well."""
     mode = stat.S_IMODE(found.st_mode)
     return Local(want.kind, want.blob, mode, found.st_uid, found.st_gid, stat_of(found), racy=racy)
+
+
+def is_kept(
+    have: Local, path: str, kept: Inodes, outcomes: Mapping[str, Outcome]
+) -> bool:
+    """Whether the name to remove is another spelling of a file that the set has."""
+    found = have.stat.device, have.stat.inode
+    written = (
+        done
+        for done, outcome in outcomes.items()
+        if outcome.local is not None
+        and (outcome.local.stat.device, outcome.local.stat.inode) == found
+    )
+    other = kept.get(found) or next(written, None)
+    return other is not None and same_place(path, other)

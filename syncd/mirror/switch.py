@@ -13,11 +13,9 @@ import os
 import posixpath
 import secrets
 import shlex
-import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
 
 from msgspec.structs import replace
@@ -34,11 +32,11 @@ from syncd.mirror.leftovers import PREFIX
 from syncd.mirror.looks import refuse_lockout
 from syncd.mirror.racy import same_bytes
 from syncd.mirror.room import check_room
-from syncd.mirror.scan import look_at_folder, stat_of
+from syncd.mirror.scan import stat_of
+from syncd.mirror.trees import folder_at, is_folder, is_gone, remove_tree, stamp_of_new_tree, stat_at_path, sync_folder_at
 from syncd.mirror.write import Batch
-from syncd.models import Action, Entry, Job, Kind, Local, Publish, Stat, Verb
+from syncd.models import Action, Entry, Job, Kind, Local, Publish, Verb
 
-STAMP = "%Y%m%dT%H%M%S"
 SHOWN = 3
 CATCH_UP = 3  # passes for what others write into the live tree while a new one is made
 
@@ -109,7 +107,7 @@ class SwitchedMirror:
                 target = os.readlink(self._name, dir_fd=parent)
                 if not TREE.match(target):
                     raise self._in_the_way(f"{self._link} is a link to {target}, which syncd did not make")
-                return target if _is_folder(parent, target) else None
+                return target if is_folder(parent, target) else None
         except FileNotFoundError:
             return None
 
@@ -185,7 +183,7 @@ class SwitchedMirror:
             outer = self._make_parent(actions, looks)
             live = self._live()
             with self._opened() as parent:
-                name = f"{_stamp(parent, self._clock.now())}-{intent}"
+                name = f"{stamp_of_new_tree(parent, self._clock.now())}-{intent}"
                 os.mkdir(name, 0o700, dir_fd=parent)
                 try:
                     applied = self._build(parent, name, live, intent, actions, blobs, folders, looks)
@@ -198,7 +196,7 @@ class SwitchedMirror:
                     self._take_back(parent, name)
                     raise
                 top = () if self._link in folders else (self._link,)
-                gone = tuple(folder for folder in sorted(folders) if self._is_inside(folder) and _is_gone(self._inside(name, folder)))
+                gone = tuple(folder for folder in sorted(folders) if self._is_inside(folder) and is_gone(self._inside(name, folder)))
                 made = (*outer, *top, *applied.folders_made)
                 return replace(applied, folders_made=made, folders_removed=gone, troubles=(*applied.troubles, *self._evict(parent, live)))
 
@@ -216,7 +214,7 @@ class SwitchedMirror:
                 os.mkdir(path, mode)
                 made.insert(0, path)
                 os.chmod(path, mode)
-            _sync_folder(posixpath.dirname(path) or "/")
+            sync_folder_at(posixpath.dirname(path) or "/")
         return tuple(made)
 
     def _build(
@@ -242,7 +240,7 @@ class SwitchedMirror:
             if action.verb is Verb.REMOVE:
                 outcomes[action.path] = Outcome(None)
             elif action.is_folder:
-                outcomes[action.path] = Outcome(_folder_at(self._inside(name, action.path)))
+                outcomes[action.path] = Outcome(folder_at(self._inside(name, action.path)))
             elif action.verb is Verb.MODE and action.want is not None and action.path in carried:
                 found, copy = os.lstat(self._inside(name, action.path)), carried[action.path]
                 racy = copy.racy or stat_of(found) != copy.now
@@ -301,10 +299,10 @@ class SwitchedMirror:
         """The new tree is gone, unless the link names it already: then only the last sync failed, and what readers have must stay."""
         with suppress(OSError, MirrorError):  # what stays is swept with its intent
             if self._live() != name:
-                _remove_tree(parent, name)
+                remove_tree(parent, name)
 
     def _given_up(self, parent: int, name: str, actions: Sequence[Action], failed: Mapping[str, Outcome]) -> Applied:
-        _remove_tree(parent, name)
+        remove_tree(parent, name)
         first = next(iter(failed.values())).error
         words = first.message if first is not None else ""
         return Applied({action.path: failed.get(action.path, Outcome(action.expect, MirrorError(f"not published: {words}", path=action.path))) for action in actions})
@@ -312,9 +310,9 @@ class SwitchedMirror:
     def _check_unchanged(self, live: str | None, actions: Sequence[Action]) -> None:
         """What the plan replaces is still what it saw. Raises ChangedUnderneathError."""
         for action in actions:
-            now, expect = _lstat(self._real(action.path, live)), action.expect
+            now, expect = stat_at_path(self._real(action.path, live)), action.expect
             folder = expect is not None and expect.kind is Kind.DIRECTORY
-            as_seen = _folder_at(self._real(action.path, live)) == expect if action.is_folder else folder and now is not None
+            as_seen = folder_at(self._real(action.path, live)) == expect if action.is_folder else folder and now is not None
             if now != (expect.stat if expect is not None else None) and not as_seen:
                 raise self._changed(action.path)
         self._check_racy([action for action in actions if action.expect and action.expect.racy])
@@ -346,12 +344,12 @@ class SwitchedMirror:
     def _evict(self, parent: int, before: str | None = None) -> list[MirrorError]:
         """Trees past the last `keep` are gone; `before`, which readers had until now, counts as the newest after the live one. What can't be removed is named."""
         live, troubles = self._live(), []
-        trees = sorted((name for name in names_in(parent) if TREE.match(name) and name != live and _is_folder(parent, name)), reverse=True)
+        trees = sorted((name for name in names_in(parent) if TREE.match(name) and name != live and is_folder(parent, name)), reverse=True)
         trees.sort(key=lambda name: name != before)
         old = trees[max(0, self._keep - 1) :]
         for name in old:
             try:
-                _remove_tree(parent, name)
+                remove_tree(parent, name)
             except OSError as error:
                 troubles.append(self._not_removed(name, error))
         try:
@@ -373,8 +371,8 @@ class SwitchedMirror:
         with translated("sweep"), suppress(FileNotFoundError), self._opened() as parent:
             live = self._live()
             for name in names_in(parent):
-                if TREE.match(name) and name.endswith(f"-{intent}") and name != live and _is_folder(parent, name):
-                    _remove_tree(parent, name)
+                if TREE.match(name) and name.endswith(f"-{intent}") and name != live and is_folder(parent, name):
+                    remove_tree(parent, name)
                     count += 1
                 elif name.startswith(f"{PREFIX}{intent}-") and stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
                     os.unlink(name, dir_fd=parent)
@@ -390,7 +388,7 @@ class SwitchedMirror:
         with suppress(FileNotFoundError, OSError, MirrorError), self._opened() as parent:
             self._evict(parent)
             live = self._live()
-            gone = [path for _, path in pairs if self._is_inside(path) and live is not None and _is_gone(self._real(path, live))]
+            gone = [path for _, path in pairs if self._is_inside(path) and live is not None and is_gone(self._real(path, live))]
         return (*gone, *self._disk.tidy(pair for pair in pairs if not self._is_inside(pair[1])))
 
     @contextmanager
@@ -405,61 +403,3 @@ class SwitchedMirror:
             yield current
         finally:
             os.close(current)
-
-
-def _stamp(parent: int, now: datetime) -> str:
-    """When the new tree is made; later than every tree that stands, so that names sort by age whatever the clock does."""
-    newest = max((found.group(1) for found in map(TREE.match, names_in(parent)) if found is not None), default="")
-    stamp = now.strftime(STAMP)
-    if stamp > newest:
-        return stamp
-    with suppress(ValueError, OverflowError):  # a name that looks like ours and is no time at all
-        return (datetime.strptime(newest, STAMP).replace(tzinfo=UTC) + timedelta(seconds=1)).strftime(STAMP)
-    return stamp
-
-
-def _remove_tree(parent: int, name: str) -> None:
-    """Through descriptors, following no link. Raises OSError."""
-    with suppress(FileNotFoundError):
-        shutil.rmtree(name, dir_fd=parent)
-
-
-def _is_folder(parent: int, name: str) -> bool:
-    try:
-        return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
-    except FileNotFoundError:
-        return False
-
-
-def _is_gone(path: str) -> bool:
-    """Is there certainly no folder any more?"""
-    try:
-        return not stat.S_ISDIR(os.lstat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-
-
-def _folder_at(path: str) -> Local | None:
-    """What the mirror's scan says of a folder."""
-    above = os.open(posixpath.dirname(path), OPEN_FOLDER)
-    try:
-        return look_at_folder(above, posixpath.basename(path), path, os.fstat(above).st_dev)
-    finally:
-        os.close(above)
-
-
-def _lstat(path: str) -> Stat | None:
-    try:
-        return stat_of(os.lstat(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _sync_folder(path: str) -> None:
-    descriptor = os.open(path, OPEN_FOLDER)
-    try:
-        sync_folder(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,7 +19,7 @@ from msgspec import Struct, field
 
 from syncd.engine.ports import NO_INODES, Applied, Blobs, Inodes, Outcome
 from syncd.errors import ChangedUnderneathError, MirrorError
-from syncd.mirror.expected import as_wanted, check_expected
+from syncd.mirror.expected import as_wanted, check_expected, is_kept
 from syncd.mirror.files import OtherBytesError, cached, fsync_folder, ident, identity_of, own, stat_at, unlink_if_there, write_new
 from syncd.mirror.folders import NOT_THERE, Missing, descend, opened, step_down, trouble, unless_another_made
 from syncd.mirror.kernel import rename_into_nothing, sync_folder
@@ -30,11 +30,10 @@ from syncd.mirror.paths import below
 from syncd.mirror.racy import FINE_STEP_SECONDS, KernelClock, is_racy_after
 from syncd.mirror.room import existing
 from syncd.mirror.scan import look, stat_of
-from syncd.mirror.spelling import same_place
 from syncd.mirror.staged import Staged
 from syncd.mirror.systems import FileSystems
 from syncd.mirror.trash import Trash
-from syncd.models import Action, Entry, Kind, Local, Verb
+from syncd.models import Action, Entry, Kind, Verb
 from syncd.objects import size_of
 
 SYNC_EACH_UP_TO = 8  # past this many files one syncfs is cheaper than an fsync each (docs/promises.md has the figures)
@@ -406,21 +405,9 @@ class Batch(Struct):
         if have is not None:
             if not had.same_content(have):
                 raise ChangedUnderneathError(f"{action.path} was edited while syncd was at work; it stays", path=action.path)
-            if not self._is_kept(have, action.path):
+            if not is_kept(have, action.path, self.kept, self.outcomes):
                 os.unlink(name, dir_fd=folder)
         self.outcomes[action.path] = Outcome(None)
-
-    def _is_kept(self, have: Local, path: str) -> bool:
-        """Whether the name to remove is another spelling of a file that the set has."""
-        found = have.stat.device, have.stat.inode
-        written = (
-            done
-            for done, outcome in self.outcomes.items()
-            if outcome.local is not None
-            and (outcome.local.stat.device, outcome.local.stat.inode) == found
-        )
-        other = self.kept.get(found) or next(written, None)
-        return other is not None and same_place(path, other)
 
     def _drop_empty(self, parents: set[str], roots: dict[str, str]) -> None:
         """Folders that syncd made and that hold nothing any more are gone, the deepest first; one that can't be removed is a trouble of the run."""

@@ -1,0 +1,112 @@
+"""Which ledger rows stand for a job's destinations, under whatever name they were written.
+
+A destination is a file on disk, not the text that names it. Its row follows the file: to another
+spelling (a link above the destination came or went, `to:` was written another way, the disk ignores
+case), to the job that lists it now, and from a job that is configured no more. So none of these looks
+like a file that was dropped, and nothing is removed, missing or reloaded for it.
+
+Nothing is decided about files here; the planner does that with the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from syncd.clock import Patience
+from syncd.engine.coverage import real_path
+from syncd.engine.handover import hand_over, take_abandoned_folders, take_over
+from syncd.engine.ownership import Context, Ownership
+from syncd.engine.ports import Mirror
+from syncd.engine.respelling import follow_spelling, move_rows, same_files
+from syncd.errors import MirrorError
+from syncd.models import Entry, Job, Local, Recorded, Standing
+
+
+def claim(
+    job: Job, ctx: Context, deadline: Patience, remote: Mapping[str, Entry], before: Ownership
+) -> Ownership:
+    """The rows of everything that the job wants, and none of what another job lists now.
+
+    Raises MirrorError when another job lists a wanted file too, or two wanted paths are one file.
+    """
+    reals, elsewhere = _real_paths(ctx.mirror, remote, before.recorded)
+    _refuse_one_file_twice(remote, reals)
+    own = replace(before, reals=reals, elsewhere=elsewhere)
+    own = follow_spelling(job, ctx, remote, own)
+    own = take_over(job, ctx, deadline, remote, own, _rowless(remote, own))
+    own = hand_over(job, ctx, deadline, remote, own)
+    return take_abandoned_folders(job, ctx, remote, own)
+
+
+def recognise(
+    job: Job,
+    ctx: Context,
+    deadline: Patience,
+    remote: Mapping[str, Entry],
+    own: Ownership,
+    local: Mapping[str, Local | None],
+) -> Ownership:
+    """As `claim`, for files that only the disk shows to be the same: by case, mount, or a move."""
+    own = _spare_other_files(own, local)
+    rowless = [path for path in _rowless(remote, own) if local.get(path) is not None]
+    if not rowless:
+        return own
+    pairs = same_files(ctx.mirror, remote, own, local, rowless)
+    own = move_rows(job, ctx, remote, own, pairs)
+    unknown = {path: remote[path].root for path in rowless if path not in own.recorded}
+    spelled = ctx.mirror.other_spellings(unknown)
+    return take_over(job, ctx, deadline, remote, own, spelled)
+
+
+def _real_paths(
+    mirror: Mirror, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Destination -> its real path; for one that is only recorded, the real path that it had then.
+
+    And, for those that are only recorded, where they lead now, if that is somewhere else.
+    """
+    roots = {entry.root for entry in remote.values()}
+    resolved = mirror.resolve(roots | {row.entry.root for row in recorded.values()})
+    found = {path: real_path(path, entry.root, resolved) for path, entry in remote.items()}
+    elsewhere = {}
+    for path, row in recorded.items():
+        if path not in remote:
+            now = real_path(path, row.entry.root, resolved)
+            found[path] = row.real or now
+            if found[path] != now:
+                elsewhere[path] = now
+    return found, elsewhere
+
+
+def _spare_other_files(own: Ownership, local: Mapping[str, Local | None]) -> Ownership:
+    """A dropped path that leads elsewhere now names another file, which is not ours to remove.
+
+    Unless it is the very file that was recorded: its folder has moved, and the link with it.
+    """
+    other = {}
+    for path in own.elsewhere.keys() & own.recorded.keys():
+        have, row = local.get(path), own.recorded[path]
+        if have is not None and have.stat != row.stat:
+            other[path] = replace(row, standing=Standing.MET)
+    return replace(own, recorded={**own.recorded, **other}) if other else own
+
+
+def _rowless(remote: Mapping[str, Entry], own: Ownership) -> dict[str, str]:
+    """Wanted destination -> real path, for those without a row."""
+    return {path: own.reals[path] for path in remote if path not in own.recorded}
+
+
+def _refuse_one_file_twice(remote: Mapping[str, Entry], reals: Mapping[str, str]) -> None:
+    if len({entry.root for entry in remote.values()}) < 2:
+        return
+    first: dict[str, str] = {}
+    for path in remote:
+        other = first.setdefault(reals[path], path)
+        if other != path:
+            raise MirrorError(
+                f"{other} and {path} are one file ({reals[path]})",
+                path=path,
+                hint="exclude it under one of the two paths",
+            )

@@ -1,0 +1,190 @@
+"""Ledger rows that change their job: files that this one lists now, and files that another one lists now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from syncd.clock import Patience
+from syncd.engine.coverage import folders_above
+from syncd.engine.ownership import Context, Ownership
+from syncd.engine.ports import OwnedRow
+from syncd.engine.respelling import renamed_folders
+from syncd.errors import MirrorError
+from syncd.models import Entry, Job, Recorded
+
+SHOWN = 3
+
+
+def take_over(
+    job: Job,
+    ctx: Context,
+    deadline: Patience,
+    remote: Mapping[str, Entry],
+    own: Ownership,
+    wanted: Mapping[str, str],
+) -> Ownership:
+    """Rows of other jobs for these destinations (path -> real path) that those jobs list no more.
+
+    Raises MirrorError for one that its owner lists, naming both.
+    """
+    rows = ctx.store.owners(wanted.values())
+    taken: dict[str, OwnedRow] = {}
+    superseded = dict(own.superseded)
+    for path, real in wanted.items():
+        for row in rows.get(real, ()):
+            if row.job == job.name:
+                continue
+            _refuse_wanted_by_both(job, ctx, deadline, path, real, row)
+            taken.setdefault(path, row)
+            if row.path != path:
+                superseded[row.path] = row.job
+    if not taken:
+        return own
+    recorded = {
+        path: replace(row.recorded, stat=None, real=own.reals[path]) for path, row in taken.items()
+    }
+    own = replace(
+        own,
+        recorded={**own.recorded, **recorded},
+        superseded=superseded,
+        taken=own.taken.union(taken),
+    )
+    return _with_what_belongs_to_it(job, ctx, remote, own, taken)
+
+
+def _refuse_wanted_by_both(
+    job: Job, ctx: Context, deadline: Patience, path: str, real: str, row: OwnedRow
+) -> None:
+    if row.job not in ctx.jobs:
+        return
+    if ctx.others is not None and not ctx.others.lists(row.job, real, deadline):
+        return
+    raise MirrorError(
+        f"{path} is wanted by the jobs {job.name} and {row.job}; {row.job} owns it and goes on",
+        path=path,
+        hint=f"exclude it from one of them: syncd explain {path}",
+    )
+
+
+def _with_what_belongs_to_it(
+    job: Job,
+    ctx: Context,
+    remote: Mapping[str, Entry],
+    own: Ownership,
+    taken: Mapping[str, OwnedRow],
+) -> Ownership:
+    """Also the folders above the files taken, and a pending reload of a job that is gone."""
+    owners = sorted({row.job for row in taken.values()})
+    pending = own.reload_pending or any(
+        owner not in ctx.jobs and ctx.store.state(owner).hook_owed for owner in owners
+    )
+    counts = {owner: sum(row.job == owner for row in taken.values()) for owner in owners}
+    own = replace(
+        own,
+        took_over_from=tuple(dict.fromkeys([*own.took_over_from, *owners])),
+        reload_pending=pending,
+        notes=(*own.notes, *(f"took over {_files(counts[one])} of {one}" for one in owners)),
+    )
+    for owner in owners:
+        theirs = {path: row for path, row in taken.items() if row.job == owner}
+        own = _take_folders(ctx, remote, own, owner, theirs)
+    return own
+
+
+def _take_folders(
+    ctx: Context,
+    remote: Mapping[str, Entry],
+    own: Ownership,
+    owner: str,
+    taken: Mapping[str, OwnedRow],
+) -> Ownership:
+    """The folders that were made for the owner's taken files, but for those it has other files in."""
+    pairs = {row.path: path for path, row in taken.items()}
+    theirs = ctx.store.folders(owner) & folders_above(pairs)
+    if theirs and owner in ctx.jobs:
+        theirs -= folders_above(ctx.store.recorded(owner).keys() - pairs.keys())
+    if not theirs:
+        return own
+    roots = {row.path: row.recorded.entry.root for row in taken.values()}
+    renamed = renamed_folders(ctx.mirror, theirs, remote, pairs, roots)
+    folders = [renamed.get(folder, folder) for folder in sorted(theirs)]
+    return replace(
+        own,
+        folders=own.folders.union(folders),
+        folders_taken=(*own.folders_taken, *folders),
+        folders_given={**own.folders_given, **dict.fromkeys(renamed)},
+    )
+
+
+def hand_over(
+    job: Job, ctx: Context, deadline: Patience, remote: Mapping[str, Entry], own: Ownership
+) -> Ownership:
+    """What the job lists no more and another one lists now is that one's; what may be, is left."""
+    dropped = {path: own.reals[path] for path in own.recorded if path not in remote}
+    if not dropped or ctx.others is None:
+        return own
+    listed, unknown = ctx.others.listing(job.name, dropped, deadline)
+    if not listed and not unknown:
+        return own
+    gone = listed.keys() | unknown.keys()
+    recorded = {path: row for path, row in own.recorded.items() if path not in gone}
+    given = _folders_given(own.folders, recorded, listed)
+    return replace(
+        own,
+        recorded=recorded,
+        handed_over={**own.handed_over, **listed},
+        folders=own.folders - given.keys(),
+        folders_given={**own.folders_given, **given},
+        notes=(*own.notes, *_notes(listed, unknown)),
+    )
+
+
+def take_abandoned_folders(
+    job: Job, ctx: Context, remote: Mapping[str, Entry], own: Ownership
+) -> Ownership:
+    """Folders that were made for other jobs and hold none of their files are removed with ours."""
+    dropped = own.recorded.keys() - remote.keys()
+    owners = ctx.store.folder_owners(folders_above(dropped) - own.folders) if dropped else {}
+    abandoned = []
+    for owner in sorted(set(owners.values()) - {job.name}):
+        used = folders_above(ctx.store.recorded(owner))
+        abandoned += [path for path, one in owners.items() if one == owner and path not in used]
+    if not abandoned:
+        return own
+    taken = (*own.folders_taken, *abandoned)
+    return replace(own, folders=own.folders.union(abandoned), folders_taken=taken)
+
+
+def _folders_given(
+    folders: frozenset[str], kept: Mapping[str, Recorded], listed: Mapping[str, str]
+) -> dict[str, str]:
+    """Folder -> the job that gets it, for those that hold files of that job and none of ours."""
+    above: dict[str, str] = {}
+    for path, other in listed.items():
+        for folder in folders_above([path]):
+            above.setdefault(folder, other)
+    ours = folders_above(kept)
+    return {folder: above[folder] for folder in folders if folder in above and folder not in ours}
+
+
+def _notes(listed: Mapping[str, str], unknown: Mapping[str, str]) -> list[str]:
+    notes = []
+    for other in sorted(set(listed.values())):
+        notes.append(f"{_named(listed, other)} now belongs to the job {other}")
+    for other in sorted(set(unknown.values())):
+        notes.append(
+            f"{_named(unknown, other)} stays: the job {other} may list it and could not be asked"
+        )
+    return notes
+
+
+def _named(owners: Mapping[str, str], owner: str) -> str:
+    paths = sorted(path for path, one in owners.items() if one == owner)
+    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+    return ", ".join(paths[:SHOWN]) + more
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"

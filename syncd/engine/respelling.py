@@ -1,0 +1,128 @@
+"""Ledger rows whose files the configuration, a commit or the disk spells in another way now."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Mapping
+
+from msgspec.structs import replace
+
+from syncd.engine.coverage import folders_above
+from syncd.engine.ownership import Context, Ownership
+from syncd.engine.ports import Mirror
+from syncd.models import Entry, Job, Kind, Local, Recorded
+from syncd.twins import fold
+
+
+def follow_spelling(
+    job: Job, ctx: Context, remote: Mapping[str, Entry], own: Ownership
+) -> Ownership:
+    """Rows follow their real paths; a row whose real path has changed is looked at anew."""
+    recorded = dict(own.recorded)
+    for path, row in own.recorded.items():
+        if path in remote and row.real != own.reals[path]:
+            recorded[path] = replace(row, real=own.reals[path], stat=None)
+    own = replace(own, recorded=recorded)
+    dropped = [path for path in recorded if path not in remote]
+    if not dropped:
+        return own
+    by_real = {own.reals[path]: path for path in remote}
+    pairs = {path: by_real[own.reals[path]] for path in dropped if own.reals[path] in by_real}
+    return move_rows(job, ctx, remote, own, pairs)
+
+
+def move_rows(
+    job: Job,
+    ctx: Context,
+    remote: Mapping[str, Entry],
+    own: Ownership,
+    pairs: Mapping[str, str],
+) -> Ownership:
+    """The rows of the paths on the left stand for the wanted paths on the right."""
+    if not pairs:
+        return own
+    recorded = {path: row for path, row in own.recorded.items() if path not in pairs}
+    for old, new in pairs.items():
+        recorded.setdefault(new, replace(own.recorded[old], real=own.reals[new]))
+    roots = {old: own.recorded[old].entry.root for old in pairs}
+    renamed = renamed_folders(ctx.mirror, own.folders, remote, pairs, roots)
+    return replace(
+        own,
+        recorded=recorded,
+        superseded={**own.superseded, **dict.fromkeys(pairs, job.name)},
+        respelled=own.respelled.union(pairs.values()),
+        folders=(own.folders - renamed.keys()).union(renamed.values()),
+        folders_taken=(*own.folders_taken, *renamed.values()),
+        folders_given={**own.folders_given, **dict.fromkeys(renamed)},
+    )
+
+
+def renamed_folders(
+    mirror: Mirror,
+    folders: Iterable[str],
+    remote: Mapping[str, Entry],
+    pairs: Mapping[str, str],
+    roots: Mapping[str, str],
+) -> dict[str, str]:
+    """Folder of ours -> its spelling above the wanted paths, where that is another one.
+
+    `pairs` are files by their old and new paths, `roots` the roots of the old ones. Below the roots
+    the folders of one file correspond one by one; above them the links tell.
+    """
+    old = [folder for folder in folders if folder in folders_above(pairs) - folders_above(remote)]
+    if not old:
+        return {}
+    new = folders_above(pairs.values())
+    resolved = mirror.resolve([*old, *new])
+    spelled = {resolved[folder]: folder for folder in new}
+    found = {folder: spelled[resolved[folder]] for folder in old if resolved[folder] in spelled}
+    for path, other in pairs.items():
+        below = _corresponding(path, roots[path], other, remote[other].root)
+        found |= {folder: same for folder, same in below.items() if folder in old}
+    return found
+
+
+def _corresponding(path: str, root: str, other: str, other_root: str) -> dict[str, str]:
+    """The folders above `path` and below its root -> those above `other`, which is the same file."""
+    found = {}
+    path, other = posixpath.dirname(path), posixpath.dirname(other)
+    while len(path) > len(root) and len(other) > len(other_root):
+        found[path] = other
+        path, other = posixpath.dirname(path), posixpath.dirname(other)
+    return found
+
+
+def same_files(
+    mirror: Mirror,
+    remote: Mapping[str, Entry],
+    own: Ownership,
+    local: Mapping[str, Local | None],
+    rowless: Iterable[str],
+) -> dict[str, str]:
+    """Recorded path that is not wanted -> the wanted path that is the same file on disk."""
+    by_inode: dict[tuple[int, int], str] = {}
+    by_name: dict[str, str] = {}
+    for path in rowless:
+        have = local.get(path)
+        if have is not None and have.kind is not Kind.DIRECTORY:
+            by_inode[have.stat.device, have.stat.inode] = path
+            by_name[fold(own.reals[path])] = path
+    pairs = {}
+    for path, row in own.recorded.items():
+        if path in remote:
+            continue
+        have = local.get(path)
+        there = have is not None and have.problem is None
+        stat = have.stat if have is not None and there else row.stat
+        same_inode = by_inode.get((stat.device, stat.inode)) if stat is not None else None
+        candidate = same_inode or by_name.get(fold(own.reals[path]))
+        if candidate is None:
+            continue
+        if mirror.same_place(path, candidate) if there else _moved_away(row, local[candidate]):
+            pairs[path] = candidate
+    return pairs
+
+
+def _moved_away(row: Recorded, have: Local | None) -> bool:
+    """Whether the recorded file, which its own path does not lead to any more, is this one."""
+    return row.stat is not None and have is not None and have.stat == row.stat

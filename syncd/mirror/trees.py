@@ -1,0 +1,76 @@
+"""Small operations on the trees of `publish: symlink` and on the folder that holds them."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import shutil
+import stat
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+from syncd.mirror.carry import names_in
+from syncd.mirror.folders import OPEN_FOLDER, TREE
+from syncd.mirror.kernel import sync_folder
+from syncd.mirror.scan import look_at_folder, stat_of
+from syncd.models import Local, Stat
+
+STAMP = "%Y%m%dT%H%M%S"
+
+
+def stamp_of_new_tree(parent: int, now: datetime) -> str:
+    """When the new tree is made; later than every tree that stands, so that names sort by age whatever the clock does."""
+    newest = max((found.group(1) for found in map(TREE.match, names_in(parent)) if found is not None), default="")
+    stamp = now.strftime(STAMP)
+    if stamp > newest:
+        return stamp
+    with suppress(ValueError, OverflowError):  # a name that looks like ours and is no time at all
+        return (datetime.strptime(newest, STAMP).replace(tzinfo=UTC) + timedelta(seconds=1)).strftime(STAMP)
+    return stamp
+
+
+def remove_tree(parent: int, name: str) -> None:
+    """Through descriptors, following no link. Raises OSError."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree(name, dir_fd=parent)
+
+
+def is_folder(parent: int, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def is_gone(path: str) -> bool:
+    """Is there certainly no folder any more?"""
+    try:
+        return not stat.S_ISDIR(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+
+
+def folder_at(path: str) -> Local | None:
+    """What the mirror's scan says of a folder."""
+    above = os.open(posixpath.dirname(path), OPEN_FOLDER)
+    try:
+        return look_at_folder(above, posixpath.basename(path), path, os.fstat(above).st_dev)
+    finally:
+        os.close(above)
+
+
+def stat_at_path(path: str) -> Stat | None:
+    try:
+        return stat_of(os.lstat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def sync_folder_at(path: str) -> None:
+    descriptor = os.open(path, OPEN_FOLDER)
+    try:
+        sync_folder(descriptor)
+    finally:
+        os.close(descriptor)
