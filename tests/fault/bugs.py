@@ -187,7 +187,7 @@ def _in_place(self: Batch, folder: int, staged: Any, action: Any) -> None:
     os.close(target)
     os.unlink(staged.temporary, dir_fd=folder)
     found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    self.outcomes[action.path] = Outcome(write.Local(action.want.kind, action.want.blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, write.stat_of(found)))
+    self.outcomes[action.path] = Outcome(scan_module.Local(action.want.kind, action.want.blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, write.stat_of(found)))
     return None
 
 
@@ -264,7 +264,7 @@ def _unlink_unseen(self: Batch, folder: int, action: Any) -> None:
     self.outcomes[action.path] = Outcome(None)
 
 
-def _expect_anything(folder: int, name: str, _action: Any) -> bool:
+def _expect_anything(folder: int, name: str, *_: Any) -> bool:
     return files.stat_at(folder, name) is not None
 
 
@@ -314,11 +314,11 @@ def _clear_the_way(self: Batch, folder: int, name: str, action: Any) -> None:
         shutil.rmtree(name, dir_fd=folder, ignore_errors=True)
 
 
-def _believe_the_ledger(folder: int, name: str, path: str, recorded: Any) -> Any:
+def _believe_the_ledger(folder: int, name: str, path: str, recorded: Any, now_ns: Any) -> Any:
     if recorded is not None and recorded.stat is not None:
         entry = recorded.entry
         return scan_module.Local(entry.kind, entry.blob, entry.mode, os.geteuid(), os.getegid(), recorded.stat)
-    return _look(folder, name, path, recorded)
+    return _look(folder, name, path, recorded, now_ns)
 
 
 def _by_its_name(folder: int, name: str, path: str, want: Any, expect: Any) -> Any:
@@ -359,7 +359,7 @@ BUGS: dict[str, Bug] = {
     "everybody's temporary files are swept": Bug(lambda: [(disk, "sweep", _sweep_everything)], (by_lines,)),
     "what a disk can't show now is not swept later": Bug(lambda: [(disk, "sweep", _sweep_what_can_be_reached)], (by_dying_disk,)),
     "a file is removed unseen": Bug(lambda: [(Batch, "_unlink", _unlink_unseen)], (by_places("edited while running"),)),
-    "a file is replaced unseen": Bug(lambda: [(write, "_check_expected", _expect_anything)], (by_places("edited while running"),)),
+    "a file is replaced unseen": Bug(lambda: [(write, "check_expected", _expect_anything)], (by_places("edited while running"),)),
     "links are followed": Bug(lambda: [(folders, "OPEN_BELOW", folders.OPEN_FOLDER)], (by_places("a link to outside in its folder's place"),)),
     "links are followed, and only a race shows it": Bug(lambda: [(folders, "OPEN_BELOW", folders.OPEN_FOLDER)], (by_race,)),
     "nothing goes to the trash": Bug(lambda: [(Trash, "keep", _nothing)], (by_places("other bytes"),)),

@@ -20,7 +20,7 @@ from tests.fault.scene import Workbench
 def test_a_temporary_file_that_gets_no_name_is_gone_on_disk_too_before_the_intent_is(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[str, str]] = []
     real = {"unlink_if_there": write.unlink_if_there, "sync_folder": write.sync_folder}
-    expected, record = write._check_expected, SqliteStore.record
+    expected, record = write.check_expected, SqliteStore.record
 
     def noting(name: str) -> Any:
         def call(folder: int, *arguments: Any) -> None:
@@ -29,10 +29,10 @@ def test_a_temporary_file_that_gets_no_name_is_gone_on_disk_too_before_the_inten
 
         return call
 
-    def edited(folder: int, name: str, action: Action) -> bool:
+    def edited(folder: int, name: str, action: Action, now_ns: Callable[[], int]) -> bool:
         if name == "change":
             raise ChangedUnderneathError("somebody edits it again and again", path=action.path)
-        return expected(folder, name, action)
+        return expected(folder, name, action, now_ns)
 
     def recorded(store: SqliteStore, *arguments: Any) -> None:
         told.append(("record", ""))
@@ -42,7 +42,7 @@ def test_a_temporary_file_that_gets_no_name_is_gone_on_disk_too_before_the_inten
         bench.turn()
         for name in real:
             monkeypatch.setattr(write, name, noting(name))
-        monkeypatch.setattr(write, "_check_expected", edited)
+        monkeypatch.setattr(write, "check_expected", edited)
         monkeypatch.setattr(SqliteStore, "record", recorded)
         assert bench.scene.run().status is RunStatus.FAILED
         monkeypatch.undo()
