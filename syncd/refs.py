@@ -2,7 +2,7 @@
 
 A short name such as `v1` may name a branch, a tag, or both. Which of them is followed must not depend on what is remembered, so a name
 that is both is a mistake to correct in the configuration. The check costs a request: it is made when the name is first resolved, when
-its commit has changed, and once a day. `HEAD`, full commit ids and `refs/...` have one meaning and are never checked.
+another spelling answers to it, and once a day. `HEAD`, full commit ids and `refs/...` have one meaning and are never checked.
 """
 
 from __future__ import annotations

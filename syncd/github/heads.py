@@ -89,7 +89,7 @@ class _Spellings:
         known, now = self._known, self._patience.clock.now().timestamp()
         if not is_short(self._ref):
             return head
-        same = known is not None and (known.commit, known.form) == (head.commit, head.form)
+        same = known is not None and known.form == head.form
         if known is not None and same and not check_due(self._ref, known.checked_at, now):
             return replace(head, checked_at=known.checked_at)
         branch, tag = (self.named_by(form) for form in forms(self._ref)[:2])

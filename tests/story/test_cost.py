@@ -196,7 +196,7 @@ def test_etags_of_another_kind_or_none_cost_at_most_the_head_and_change_nothing(
         assert {one.route: one.status for one in hub.github.asked} == routes and len(hub.github.asked) == 1
     hub.repo.commit({"nginx/nginx.conf": "two\n"}, "second")
     assert hub.sync().job["status"] == "changed" and hub.tree() != before
-    assert hub.github.routes() == {"head": 2, "contents": 2, "tree": 1}
+    assert hub.github.routes() == {"head": 1, "contents": 2, "tree": 1}
 
 
 def test_status_says_what_is_left_what_is_kept_and_who_spent_it(hub: Stand) -> None:

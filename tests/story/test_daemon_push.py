@@ -51,7 +51,7 @@ def test_where_github_still_says_what_it_said_before_it_is_asked_again_for_all_j
     assert [one.status for one in days.github.asked] == [304, 304], "still the old answer"
     repo.lagging.clear()
     days.run(LOOKS_SECONDS[1])
-    assert content(days) == content(days, "k") == "two\n" and days.github.count("head") == 4, "and whether a tag has the branch's name"
+    assert content(days) == content(days, "k") == "two\n" and days.github.count("head") == 3
     assert {report.trigger for _, report in days.reports} == {Trigger.PUSH} and {report.status for _, report in days.reports[-2:]} == {RunStatus.CHANGED}
 
 

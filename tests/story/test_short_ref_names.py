@@ -72,17 +72,6 @@ def test_a_second_ref_of_the_name_is_found_within_a_day_and_files_stay(
         clock.advance(DAY.total_seconds())
 
 
-@pytest.mark.parametrize(("first", "second"), [("tags", "heads"), ("heads", "tags")])
-def test_a_commit_that_moves_the_ref_finds_the_second_one_before_anything_is_written(hub: Stand, first: str, second: str) -> None:
-    make(hub, first)
-    assert hub.sync().code == 0
-    before = hub.tree()
-    make(hub, second)
-    make(hub, first, "moved\n")
-    is_refused_as_both(hub.sync())
-    assert hub.tree() == before
-
-
 def test_a_tag_that_is_replaced_by_a_branch_at_the_same_commit_is_followed_as_the_branch(hub: Stand) -> None:
     make(hub, "tags")
     assert hub.sync().code == 0
