@@ -93,19 +93,25 @@ def _relative(path: str, folder: str) -> str | None:
 
 def _collisions(config: Config, mark: Mark) -> Iterator[Problem]:
     """Two paths that would write one file, where that can be seen without the repository."""
-    seen: dict[str, list[tuple[Job, int, PathRule]]] = {}
+    seen: dict[str, list[tuple[Job, int, PathRule, str]]] = {}
     for name, job in config.jobs.items():
         for index, rule in enumerate(job.paths):
-            alike = seen.setdefault(fold(rule.to), [])
-            first = next((one for one in alike if one[2].to == rule.to or one_place(one[2].to, rule.to)), None)
+            real = _real_path(rule.to)
+            alike = seen.setdefault(fold(real), [])
+            first = next((one for one in alike if one[3] == real or one_place(one[3], real)), None)
             if first is None:
-                alike.append((job, index, rule))
+                alike.append((job, index, rule, real))
                 continue
-            other, other_index, other_rule = first
+            other, other_index, other_rule, _ = first
             if rule.directory and other_rule.directory and (other.name != name or other_rule.source != rule.source) and not _surely_same(rule, other_rule):
                 continue  # overlapping folders are fine until two files want one name, which only the repository shows
             spelling = "" if rule.to == other_rule.to else f" (as '{other_rule.to}', which is the same place on this disk)"
             yield mark(("jobs", name, "paths", index, "to"), f"'{rule.to}' is written by jobs.{other.name}.paths[{other_index}] too{spelling}; one file has one owner")
+
+
+def _real_path(to: str) -> str:
+    """The destination with every link above it resolved; a published link is not followed."""
+    return os.path.join(os.path.realpath(os.path.dirname(to)), os.path.basename(to))
 
 
 def _surely_same(one: PathRule, other: PathRule) -> bool:
@@ -120,13 +126,14 @@ def _switches(config: Config, mark: Mark, protected: ProtectedPaths) -> Iterator
         if folder == "/":
             yield mark(("jobs", name, "paths", 0, "to"), f"'{to}/' would make / a folder of syncd's own; give the link a folder, like /srv{to}/current/")
             continue
-        own = fold(os.path.realpath(folder))
+        real = os.path.realpath(folder)
+        own = fold(real)
         for place in protected.places:
             if place.at_check and f"{fold(place.path)}/".startswith(f"{own}/"):
                 yield mark(("jobs", name, "paths", 0, "to"), f"{place.what} ({place.path}) is in {folder}, which has to be the link's own folder; give the link another one")
         for other, job in config.jobs.items():
             for index, rule in enumerate(job.paths):
-                if other != name and f"{rule.to}/".startswith(f"{folder}/"):
+                if other != name and f"{_real_path(rule.to)}/".startswith(f"{real}/"):
                     yield mark(("jobs", other, "paths", index, "to"), f"'{rule.to}' is in {folder}, which is the own folder of jobs.{name} (publish: symlink)")
 
 

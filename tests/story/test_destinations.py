@@ -206,9 +206,42 @@ def test_one_job_that_lists_a_file_under_two_spellings_is_refused(linked: Stand)
     linked.write_config(
         paths=[{"from": "nginx/", "to": f"{linked.folder}/{folder}"} for folder in folders]
     )
-    done = linked.sync()
-    assert done.code == 2 or done.job["error"]["kind"] == "mirror"
+    checked = linked.call("check")
+    assert checked.code == 2
+    assert "is written by jobs.nginx.paths[0] too (as " in checked.err
     assert tree_of(linked.folder / "D/run/x") == SET
+
+
+def test_a_job_whose_two_paths_become_one_file_by_a_link_made_later_is_refused(
+    linked: Stand,
+) -> None:
+    folders = ("D/run/x/", "D/run/new/x/")
+    paths = [{"from": "nginx/", "to": f"{linked.folder}/{folder}"} for folder in folders]
+    linked.write_config(paths=paths)
+    assert linked.sync().code == 0
+    shutil.rmtree(linked.folder / "D/run/new")
+    (linked.folder / "D/run/new").symlink_to(".")
+    error = linked.sync().job["error"]
+    assert error["kind"] == "mirror" and "are one file" in error["message"]
+    assert tree_of(linked.folder / "D/run/x") == SET
+
+
+@pytest.mark.parametrize("publish", [True, False], ids=["in a published folder", "one file"])
+def test_check_finds_two_jobs_of_one_place_through_a_link(linked: Stand, publish: bool) -> None:
+    to = ("D/run/app/current/", "D/var/app/other/") if publish else ("D/run/one", "D/var/one")
+    source = "nginx/" if publish else "nginx/nginx.conf"
+    linked.write_config(paths=[{"from": source, "to": f"{linked.folder}/{to[0]}"}])
+    if publish:
+        linked.write_config(publish="symlink")
+    linked.jobs["other"] = {
+        "repo": "acme/infra",
+        "every": "5m",
+        "paths": [{"from": source, "to": f"{linked.folder}/{to[1]}"}],
+    }
+    linked.write()
+    checked = linked.call("check")
+    expected = "the own folder of jobs.nginx" if publish else "is written by jobs.nginx.paths[0]"
+    assert checked.code == 2 and expected in checked.err
 
 
 def test_explain_and_history_know_a_file_by_every_spelling(linked: Stand) -> None:
