@@ -184,7 +184,7 @@ class HookFailedError(SyncdError):
 class BrakeError(SyncdError):
     """Refused on purpose; says what it would have done and how to agree."""
 
-    kind = "brake"
+    kind = "limit"
     exit_code = 6
 
 

@@ -30,7 +30,7 @@ from syncd.store.outbox import Delivery
 from syncd.store.store import SqliteStore
 from syncd.turns import turns_of
 
-ORDER = ("failing", "drift", "paused", "never", "in_step")  # the worst first
+ORDER = ("failing", "drift", "paused", "never", "in_sync")  # the worst first
 LOOKS = 3  # a run may end between the look at its state and the look at its lock
 SPENDERS_SHOWN = 3
 UNKNOWN = BudgetView(None, None, None)
@@ -144,7 +144,7 @@ def read(config: Config, store: SqliteStore, now: datetime, life: Life | None = 
 
 
 def state_of(state: JobState, now: datetime) -> str:
-    """One of `in_step`, `drift`, `failing`, `paused`, `never`."""
+    """One of `in_sync`, `drift`, `failing`, `paused`, `never`."""
     if state.paused(now):
         return "paused"
     if state.failures or state.last_error_kind is not None:
@@ -153,7 +153,7 @@ def state_of(state: JobState, now: datetime) -> str:
         return "never"
     if state.drifted:
         return "drift"
-    return "failing" if state.hook_owed or not state.settled else "in_step"
+    return "failing" if state.hook_owed or not state.settled else "in_sync"
 
 
 def as_object(readings: Readings) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def _job(one: JobReading, now: datetime) -> dict[str, Any]:
         "next_run": rfc3339(one.next_run),
         "files": one.files,
         "drifted": state.drifted,
-        "hook_owed": state.hook_owed,
+        "reload_pending": state.hook_owed,
         "paused": paused_text(state, now),
         "error": None if state.last_error_kind is None else {"kind": state.last_error_kind, "message": state.last_error},
     }

@@ -17,7 +17,7 @@ from syncd.readings import ORDER, JobReading, Readings, ago, as_object, budget_l
 from syncd.store.expiries import expiries_of
 from syncd.stored_jobs import open_store
 
-COLOUR = {"failing": "red", "drift": "yellow", "paused": "cyan", "never": "cyan", "in_step": "green"}
+COLOUR = {"failing": "red", "drift": "yellow", "paused": "cyan", "never": "cyan", "in_sync": "green"}
 EXIT_NOT_IN_STEP = 3
 
 
@@ -40,7 +40,7 @@ def command(settings: Settings, jobs: tuple[str, ...], as_json: bool) -> int:
         click.echo(json.dumps(as_object(readings)))
     else:
         _show(settings, config, readings)
-    return 0 if all(one.word == "in_step" for one in readings.jobs) else EXIT_NOT_IN_STEP
+    return 0 if all(one.word == "in_sync" for one in readings.jobs) else EXIT_NOT_IN_STEP
 
 
 def _show(settings: Settings, config: Config, readings: Readings) -> None:

@@ -12,8 +12,8 @@ from syncd.engine.hooks import named
 from syncd.readings import ORDER, JobReading, Readings, ago, delivery_trouble, heard_line, paused_text, rfc3339, span
 from syncd.recent import RecentChange, RecentRun
 
-SIGNS = {"failing": "✕", "drift": "!", "paused": "‖", "never": "·", "in_step": "✓"}
-WORDS = {"failing": "failing", "drift": "drift", "paused": "paused", "never": "not yet run", "in_step": "in step"}
+SIGNS = {"failing": "✕", "drift": "!", "paused": "‖", "never": "·", "in_sync": "✓"}
+WORDS = {"failing": "failing", "drift": "drift", "paused": "paused", "never": "not yet run", "in_sync": "in step"}
 SAID = {"failing": ("is failing", "are failing"), "drift": ("has drifted", "have drifted"), "paused": ("is paused", "are paused"), "never": ("has not run yet", "have not run yet")}
 
 
@@ -87,7 +87,7 @@ def view(readings: Readings, recent: Sequence[RecentRun]) -> View:
 def summary(counted: Counter[str]) -> str:
     """`1 of 4 jobs is failing, 1 has drifted`: the truth in one sentence, worst first."""
     total, jobs = counted.total(), "job" if counted.total() == 1 else "jobs"
-    odd = [word for word in ORDER if word != "in_step" and counted[word]]
+    odd = [word for word in ORDER if word != "in_sync" and counted[word]]
     if not odd:
         return {1: "The job is in step", 2: "Both jobs are in step"}.get(total, f"All {total} jobs are in step")
     first, *rest = [f"{counted[word]}{f' of {total} {jobs}' if word == odd[0] else ''} {SAID[word][counted[word] > 1]}" for word in odd]

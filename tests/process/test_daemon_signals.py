@@ -102,7 +102,7 @@ def test_a_hook_that_runs_may_end_and_a_second_signal_ends_it(tmp_path: Path) ->
                 began = time.monotonic()
                 assert running.ends(None) == 0 and time.monotonic() - began < HOOK_SECONDS
             assert mark.read_text() == ("ended\n" if ended else "begun\n")
-            owed = hub.call("status", "--json").job["hook_owed"]
+            owed = hub.call("status", "--json").job["reload_pending"]
             assert owed is not ended, "what was ended is owed, and run at the next start"
 
 

@@ -63,7 +63,7 @@ def test_eight_processes_at_once_exit_0_or_11_and_nothing_is_lost(office: Stand)
     runs = ended(start(hub, "history", "--json", "--limit", "1000")).json["runs"]
     assert [run["status"] for run in runs] == ["changed"] * (ROUNDS + 1), "each push was brought once, and is remembered"
     assert len({run["commit"] for run in runs}) == ROUNDS + 1
-    assert ended(start(hub, "status", "--json")).job["state"] == "in_step"
+    assert ended(start(hub, "status", "--json")).job["state"] == "in_sync"
     before = signatures(hub.dest)
     assert ended(start(hub, "sync")).code == 0 and signatures(hub.dest) == before
     assert not list(hub.state.glob("*.broken-*")) and not list(hub.dest.glob("**/.syncd-*"))
@@ -117,7 +117,7 @@ def test_a_daemon_one_shots_and_rollbacks_share_a_store_and_nothing_is_lost(offi
         assert running.ends() == 0
         assert not [line for line in running.lines if line["level"] == "error" or "bug" in line["message"]], running.lines
     print(dict(exits))
-    assert ended(start(hub, "status", "--json")).job["state"] == "in_step"
+    assert ended(start(hub, "status", "--json")).job["state"] == "in_sync"
     before = signatures(hub.dest)
     assert ended(start(hub, "sync")).code == 0 and signatures(hub.dest) == before
     assert not list(hub.state.glob("*.broken-*")) and not list(hub.dest.glob("**/.syncd-*"))

@@ -475,9 +475,9 @@ def test_a_renamed_job_owes_the_reload_that_failed_under_its_former_name(hub: St
     hub.write_config(on_change="false")
     assert hub.sync().code == 1
     rename(hub, "nginx", "web", on_change=on_change(hub))
-    assert state_of(hub, "web")["hook_owed"] is True
+    assert state_of(hub, "web")["reload_pending"] is True
     assert hub.sync().code == 0 and runs_of(hub) == 1
-    assert state_of(hub, "web")["hook_owed"] is False
+    assert state_of(hub, "web")["reload_pending"] is False
 
 
 @pytest.mark.parametrize("pause_as", ["nginx", "web"])

@@ -57,7 +57,7 @@ def test_drift_of_a_folders_mode_is_planned_and_put_back_and_no_file_is_touched(
     assert "mode" in deep.call("history", "--path", str(folder)).out
 
 
-@pytest.mark.parametrize(("policy", "state", "code", "drifted"), [("report", "drift", 3, 1), ("keep", "in_step", 0, 0)])
+@pytest.mark.parametrize(("policy", "state", "code", "drifted"), [("report", "drift", 3, 1), ("keep", "in_sync", 0, 0)])
 def test_report_and_keep_leave_a_folders_mode_and_only_report_counts_it(deep: Stand, policy: str, state: str, code: int, drifted: int) -> None:
     deep.write_config(drift=policy)
     deep.sync()

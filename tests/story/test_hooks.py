@@ -59,7 +59,7 @@ def test_a_vetoed_commit_changes_nothing_and_is_not_tried_again_but_the_next_goo
     hub.repo.commit({"nginx/nginx.conf": "two\n"})
     done = hub.sync()
     assert (done.code, done.job["status"], done.job["previous"]) == (0, "changed", good)
-    assert hub.tree() == {"nginx.conf": b"two\n", "new": b"new\n"} and status(hub)["state"] == "in_step"
+    assert hub.tree() == {"nginx.conf": b"two\n", "new": b"new\n"} and status(hub)["state"] == "in_sync"
 
 
 def test_a_first_commit_that_is_vetoed_leaves_the_place_empty(hub: Stand) -> None:
@@ -132,7 +132,7 @@ def test_on_change_runs_once_after_a_change_and_never_without_one(hub: Stand) ->
     assert hub.sync().job["status"] == "unchanged" and len(lines(hub)) == 1
     hub.repo.commit({"nginx/nginx.conf": "two\n"})
     assert hub.sync().code == 0 and lines(hub)[1:] == ["two a "]
-    assert not status(hub)["hook_owed"]
+    assert not status(hub)["reload_pending"]
 
 
 def test_a_failed_reload_is_owed_until_it_succeeds(hub: Stand) -> None:
@@ -141,11 +141,11 @@ def test_a_failed_reload_is_owed_until_it_succeeds(hub: Stand) -> None:
         done = hub.sync()
         assert (done.code, done.job["status"], done.job["error"]["kind"]) == (1, "failed", "hook")
         assert hub.tree()["nginx.conf"] == b"one\n" and len(lines(hub)) == count
-        assert status(hub)["hook_owed"] and status(hub)["state"] == "failing"
+        assert status(hub)["reload_pending"] and status(hub)["state"] == "failing"
     (hub.folder / "works").touch()
     done = hub.sync()
     assert (done.code, done.job["status"], len(lines(hub))) == (0, "unchanged", 3)
-    assert not status(hub)["hook_owed"] and status(hub)["state"] == "in_step"
+    assert not status(hub)["reload_pending"] and status(hub)["state"] == "in_sync"
     assert hub.sync().code == 0 and len(lines(hub)) == 3
 
 
@@ -155,7 +155,7 @@ def test_a_debt_is_paid_even_when_the_run_itself_fails(hub: Stand) -> None:
     (hub.folder / "works").touch()
     hub.write_config(ref="gone")
     done = hub.sync()
-    assert done.job["error"]["kind"] == "not_found" and len(lines(hub)) == 2 and not status(hub)["hook_owed"]
+    assert done.job["error"]["kind"] == "not_found" and len(lines(hub)) == 2 and not status(hub)["reload_pending"]
 
 
 def test_equal_commands_of_several_jobs_run_once_after_all_and_others_by_themselves(hub: Stand) -> None:
@@ -200,7 +200,7 @@ def test_a_failed_reload_puts_the_previous_set_back_runs_once_more_and_rejects_t
     assert (done.job["commit"], done.job["previous"]) == (bad, good)
     assert hub.tree() == before and not (hub.dest / "deep").exists()
     assert lines(hub) == ["one", "BAD", "one"]
-    assert (status(hub)["state"], status(hub)["commit"], status(hub)["hook_owed"]) == ("failing", good, False)
+    assert (status(hub)["state"], status(hub)["commit"], status(hub)["reload_pending"]) == ("failing", good, False)
     at_rest = signatures(hub.dest)
     again = hub.sync()
     assert (again.code, again.job["status"], again.job["error"]["message"]) == (1, "refused", done.job["error"]["message"])
@@ -262,17 +262,17 @@ def test_a_reload_that_fails_with_the_previous_set_too_stays_owed(hub: Stand) ->
     (hub.folder / "works").unlink()
     hub.repo.commit({"nginx/nginx.conf": "two\n"})
     done = hub.sync()
-    assert done.job["status"] == "refused" and hub.tree()["nginx.conf"] == b"one\n" and status(hub)["hook_owed"]
+    assert done.job["status"] == "refused" and hub.tree()["nginx.conf"] == b"one\n" and status(hub)["reload_pending"]
     (hub.folder / "works").touch()
     done = hub.sync()
-    assert done.job["status"] == "refused" and not status(hub)["hook_owed"] and len(lines(hub)) == 4
+    assert done.job["status"] == "refused" and not status(hub)["reload_pending"] and len(lines(hub)) == 4
 
 
 def test_a_command_that_could_not_be_run_at_all_undoes_nothing(hub: Stand) -> None:
     hub.write_config(on_change="no-such-command", undo_on_failure=True)
     done = hub.sync()
     assert (done.code, done.job["status"], done.job["error"]["kind"]) == (1, "failed", "hook") and "no-such-command" in done.job["error"]["message"]
-    assert hub.tree()["nginx.conf"] == b"one\n" and status(hub)["hook_owed"]
+    assert hub.tree()["nginx.conf"] == b"one\n" and status(hub)["reload_pending"]
 
 
 def test_the_bytes_of_the_way_back_are_pinned_while_a_reload_is_owed(hub: Stand) -> None:
@@ -326,7 +326,7 @@ def test_a_misbehaving_command_is_named_with_what_it_said(hub: Stand, key: str, 
     assert (done.code, done.job["error"]["kind"]) == (1, "hook")
     assert said in done.job["error"]["message"] and done.job["error"]["hint"] and len(done.job["error"]["message"]) < 3000
     assert hub.tree() == ({} if key == "validate" else {"nginx.conf": b"one\n", "sites/a.conf": b"a\n"})
-    assert status(hub)["hook_owed"] is (key == "on_change") and status(hub)["state"] == "failing"
+    assert status(hub)["reload_pending"] is (key == "on_change") and status(hub)["state"] == "failing"
 
 
 def test_a_validator_that_could_not_judge_is_asked_again_at_the_next_run(hub: Stand) -> None:
@@ -376,7 +376,7 @@ def test_sigterm_during_a_reload_ends_it_and_it_stays_owed(hub: Stand) -> None:
         syncd.terminate()
         said, _ = syncd.communicate(timeout=30)
     assert syncd.returncode == 130 and "stopped by a signal" in said
-    assert status(hub)["hook_owed"] and hub.tree()["nginx.conf"] == b"one\n"
+    assert status(hub)["reload_pending"] and hub.tree()["nginx.conf"] == b"one\n"
     hub.write_config(on_change=script(hub, "echo ran >> $LOG"))
     assert hub.sync().code == 0 and lines(hub) == ["ran", "ran"], "an owed hook runs the new text"
 
@@ -390,7 +390,7 @@ def test_kill_9_at_the_reload_leaves_it_owed_and_the_next_sync_runs_it_alone(hub
         begun.read_text()
     hub.write_config(on_change=script(hub, f"test ! -e {hub.folder}/alone || pgrep -f {hub.folder}/alone && echo together >> $LOG; echo ran >> $LOG"))
     assert hub.sync().code == 0 and lines(hub) == ["ran", "ran"]
-    assert not status(hub)["hook_owed"]
+    assert not status(hub)["reload_pending"]
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ SHAPES: dict[str, Shape] = {
     "sixty folders deep": Shape(nested(60), None, names=("d/" * 60 + "x",)),
     "a link to a folder": Shape(both(link(b"more"), folder(b"more")), None, names=("link", "more/x")),
 }  # fmt: skip
-EXITS = {"mirror": 1, "bad_response": 5, "brake": 6}
+EXITS = {"mirror": 1, "bad_response": 5, "limit": 6}
 
 
 def put(repo: Repository, entries: Raw, below: bool) -> None:
@@ -260,7 +260,7 @@ def test_a_million_files_are_given_up_while_they_come(hub: Stand) -> None:
     hub.github.trouble("tree", million)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     done = hub.sync()
-    assert (done.code, done.job["error"]["kind"]) == (6, "brake"), done.job["error"]
+    assert (done.code, done.job["error"]["kind"]) == (6, "limit"), done.job["error"]
     assert "more than 20,000 files and folders" in done.job["error"]["message"] and "limits: files" in done.job["error"]["hint"]
     assert taken < 200_000, "the rest was never read"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 100 << 10 and surroundings(hub) == before
@@ -272,5 +272,5 @@ def test_more_files_than_the_job_may_list_are_refused_also_where_patterns_choose
     hub.write_config(limits={"files": "100"}, paths=[{"from": "nginx/", "to": f"{hub.dest}/", "include": ["*.conf"]}])
     before = surroundings(hub)
     done = hub.sync()
-    assert (done.code, done.job["error"]["kind"]) == (6, "brake") and "limits.files: 100" in done.job["error"]["message"]
+    assert (done.code, done.job["error"]["kind"]) == (6, "limit") and "limits.files: 100" in done.job["error"]["message"]
     assert surroundings(hub) == before

@@ -123,7 +123,7 @@ def test_content_that_the_host_does_not_have_is_named(large: Stand) -> None:
 def test_the_size_limit_counts_the_content_and_stops_before_anything_is_brought(large: Stand) -> None:
     large.write_config(limits={"size": "100KiB"})
     done = large.sync()
-    assert done.code == 6 and done.job["error"]["kind"] == "brake" and large.github.count("lfs") == 0
+    assert done.code == 6 and done.job["error"]["kind"] == "limit" and large.github.count("lfs") == 0
 
 
 def test_refuse_names_the_file_and_pointer_mirrors_it_as_it_is(hub: Stand) -> None:

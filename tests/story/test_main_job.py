@@ -133,7 +133,7 @@ def test_many_removals_are_refused_and_named_with_the_way_to_agree(tmp_path: Pat
         (hub.dest / "own").write_text("a user's own")
         hub.repo.commit({f"nginx/f{number:02d}": None for number in range(28)})
         done = hub.sync()
-        assert (done.code, done.job["status"], done.job["error"]["kind"]) == (6, "refused", "brake")
+        assert (done.code, done.job["status"], done.job["error"]["kind"]) == (6, "refused", "limit")
         assert "28 of 40" in done.job["error"]["message"] and "--allow-delete 28" in done.job["error"]["hint"]
         assert len(hub.tree()) == 41
         assert hub.sync("--allow-delete", "27").code == 6
@@ -157,7 +157,7 @@ def test_status_and_history_tell_what_happened(hub: Stand) -> None:
     status = hub.call("status", "--json")
     assert status.code == 0 and status.json["schema"] == "syncd.status/1"
     job = status.json["jobs"][0]
-    assert (job["state"], job["commit"], job["files"], job["drifted"], job["hook_owed"], job["paused"], job["error"]) == ("in_step", hub.repo.head(), 2, 0, False, None, None)
+    assert (job["state"], job["commit"], job["files"], job["drifted"], job["reload_pending"], job["paused"], job["error"]) == ("in_sync", hub.repo.head(), 2, 0, False, None, None)
     assert job["last_success"].endswith("Z") and status.json["identities"][0]["limit"] == 5000
     history = hub.call("history", "--json")
     assert [run["status"] for run in history.json["runs"]] == ["changed"]

@@ -106,7 +106,7 @@ def test_an_include_that_matches_nothing_is_refused(hub: Stand) -> None:
     hub.sync()
     hub.write_config(paths=[{"from": "nginx/", "to": f"{hub.dest}/", "include": ["*.yaml"]}])
     done = hub.sync()
-    assert (done.code, done.job["error"]["kind"]) == (6, "brake") and len(hub.tree()) == 2
+    assert (done.code, done.job["error"]["kind"]) == (6, "limit") and len(hub.tree()) == 2
     assert hub.sync("--allow-delete", "2").code == 0 and hub.tree() == {}
 
 

@@ -41,7 +41,7 @@ def test_rewritten_history_is_refused_with_the_command_that_accepts_it(following
         following.repo.commit({"nginx/nginx.conf": "evil\n"}, "evil", parents=(first,) if how == "rewritten" else ())
     head = following.repo.head()
     done = following.sync()
-    assert (done.code, done.job["status"], done.job["error"]["kind"]) == (6, "refused", "brake")
+    assert (done.code, done.job["status"], done.job["error"]["kind"]) == (6, "refused", "limit")
     assert "rewritten" in done.job["error"]["message"] and f"syncd sync nginx --ref {head}" in done.job["error"]["hint"]
     assert following.tree() == before
     again = following.sync()
@@ -136,7 +136,7 @@ def test_what_was_accepted_is_known_although_the_database_is_lost(following: Sta
         database.write_bytes(older if "older" in loss else b"damage" * 2000)
     following.repo.refs["refs/heads/main"] = first
     done = following.sync()
-    assert (done.code, done.job["error"]["kind"]) == (6, "brake") and f"--ref {first}" in done.job["error"]["hint"]
+    assert (done.code, done.job["error"]["kind"]) == (6, "limit") and f"--ref {first}" in done.job["error"]["hint"]
     assert following.tree() == before
     following.repo.refs["refs/heads/main"] = following.repo.commit({"nginx/nginx.conf": "three\n"}, parents=tuple(set(following.repo.commits) - {first}))
     assert following.sync().code == 0 and following.tree()["nginx.conf"] == b"three\n"

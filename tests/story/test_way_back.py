@@ -103,7 +103,7 @@ def test_a_held_job_is_left_alone_until_it_is_resumed(hub: Stand) -> None:
     resumed = hub.call("resume", "nginx")
     assert resumed.code == 0 and "goes on" in resumed.out
     assert hub.sync().job["status"] == "changed" and hub.tree()["nginx.conf"] == b"newest\n"
-    assert hub.call("status", "--json").json["jobs"][0]["state"] == "in_step"
+    assert hub.call("status", "--json").json["jobs"][0]["state"] == "in_sync"
 
 
 def test_after_a_rollback_and_resume_without_a_push_the_head_comes_back(hub: Stand) -> None:

@@ -41,7 +41,7 @@ class Wild(FixedBoard):
         long_job = replace(one.job, name=LONG[:100], repo=f"acme/{LONG[:90]}", paths=(PathRule("a", f"/srv/{LONG}/{LONG}", True),) * 5)
         bad = JobState(failures=1, last_error_kind="hook", last_error=f"validate exited 1\n{LONG * 3}\n<img src=x onerror=alert(1)>")
         jobs = [replace(one, job=long_job, state=bad, word="failing")]
-        jobs += [replace(one, job=replace(one.job, name=word), word=word, state=replace(one.state, drifted=word == "drift", last_success_at=now)) for word in ("drift", "never", "in_step")]
+        jobs += [replace(one, job=replace(one.job, name=word), word=word, state=replace(one.state, drifted=word == "drift", last_success_at=now)) for word in ("drift", "never", "in_sync")]
         heard = Heard(now, f"push of refs/heads/{LONG} in acme/{LONG[:90]}", now, "its signature was not made with the secret that web.webhook.secret names")
         return replace(plain, at=now, heard=heard, jobs=(*jobs, replace(one, word="paused", state=replace(one.state, paused_reason="moving", last_run_at=now - timedelta(days=3)))))
 

@@ -89,7 +89,7 @@ class FixedBoard:
     def readings(self) -> Readings:
         job = Job("nginx", "ops", "acme/infra", "main", (PathRule("nginx", "/etc/nginx", True),))
         state = JobState(applied_commit="a" * 40, last_run_at=AT, last_success_at=AT)
-        return Readings(AT, (JobReading(job, state, "in_step", 7, None),), {"ops": BudgetView(5000, 4786, AT)}, Life(AT))
+        return Readings(AT, (JobReading(job, state, "in_sync", 7, None),), {"ops": BudgetView(5000, 4786, AT)}, Life(AT))
 
 
 def board_of(hub: Stand, **more: Any) -> StoreBoard:

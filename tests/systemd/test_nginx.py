@@ -82,7 +82,7 @@ def test_the_nginx_job_of_the_contract_end_to_end(nginx: Site) -> None:
     assert nginx.machine.show("nginx.service", "MainPID") != served_by
     assert nginx.text("/etc/ssl/acme.pem") == "a certificate\n" and nginx.machine.path("/etc/nginx/mime.types").exists()
     assert nginx.text("/etc/nginx/README.md") is None
-    until("nothing is owed", lambda: nginx.status("syncd-root.service")["nginx"]["state"] == "in_step")
+    until("nothing is owed", lambda: nginx.status("syncd-root.service")["nginx"]["state"] == "in_sync")
 
 
 def test_a_sync_by_hand_as_another_user_is_refused_with_the_right_command(nginx: Site) -> None:

@@ -22,7 +22,7 @@ AT = datetime(2026, 11, 24, 12, 0, 0, 250_000, tzinfo=UTC)
 CONTRACT = [
     "syncd_job_last_run_timestamp_seconds{job}", "syncd_job_last_success_timestamp_seconds{job}", "syncd_job_last_change_timestamp_seconds{job}",
     "syncd_job_runs_total{job,outcome}", "syncd_job_duration_seconds{job}", "syncd_job_files{job}", "syncd_job_drifted_files{job}",
-    "syncd_job_hook_owed{job}", "syncd_job_paused{job}", "syncd_github_requests_total{identity,code}", "syncd_github_ratelimit_remaining{identity}",
+    "syncd_job_reload_pending{job}", "syncd_job_paused{job}", "syncd_github_requests_total{identity,code}", "syncd_github_ratelimit_remaining{identity}",
     "syncd_github_ratelimit_limit{identity}", "syncd_github_token_expiry_timestamp_seconds{identity}", "syncd_clock_skew_seconds",
     "syncd_config_last_reload_successful", "syncd_build_info{version}",
 ]  # fmt: skip
@@ -57,7 +57,7 @@ def test_values_are_what_the_readings_say() -> None:
     assert found['syncd_job_last_run_timestamp_seconds{job="nginx"}'] == f"{int(AT.timestamp())}.250"
     assert found['syncd_job_last_change_timestamp_seconds{job="nginx"}'] == "0"
     assert found['syncd_job_duration_seconds{job="nginx"}'] == "0.812"
-    assert (found['syncd_job_files{job="nginx"}'], found['syncd_job_drifted_files{job="nginx"}'], found['syncd_job_hook_owed{job="nginx"}']) == ("7", "2", "1")
+    assert (found['syncd_job_files{job="nginx"}'], found['syncd_job_drifted_files{job="nginx"}'], found['syncd_job_reload_pending{job="nginx"}']) == ("7", "2", "1")
     assert found['syncd_job_paused{job="nginx"}'] == "0" and found["syncd_clock_skew_seconds"] == "-0.500" and found["syncd_config_last_reload_successful"] == "0"
     assert found['syncd_webhook_deliveries_total{outcome="asked"}'] == "3" and found['syncd_webhook_deliveries_total{outcome="refused"}'] == "0"
     assert found["syncd_webhook_last_delivery_timestamp_seconds"] == f"{int(AT.timestamp())}.250"

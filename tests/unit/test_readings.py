@@ -43,7 +43,7 @@ def stale(store: SqliteStore, one: Job, state: JobState, started_at: datetime = 
     ("state", "word"),
     [
         (JobState(), "never"),
-        (WELL, "in_step"),
+        (WELL, "in_sync"),
         (replace(WELL, drifted=1), "drift"),
         (replace(WELL, failures=1), "failing"),
         (replace(WELL, last_error_kind="auth"), "failing"),
@@ -52,7 +52,7 @@ def stale(store: SqliteStore, one: Job, state: JobState, started_at: datetime = 
         (replace(WELL, failures=1, drifted=1), "failing"),
         (replace(WELL, failures=1, paused_reason="by hand"), "paused"),
         (replace(WELL, held=True), "paused"),
-        (replace(WELL, paused_reason="by hand", paused_until=NOW - timedelta(seconds=1)), "in_step"),
+        (replace(WELL, paused_reason="by hand", paused_until=NOW - timedelta(seconds=1)), "in_sync"),
     ],
 )
 def test_each_state_has_its_public_word(state: JobState, word: str) -> None:
@@ -122,7 +122,7 @@ def test_the_object_has_the_keys_of_the_contract_and_times_in_utc(store: SqliteS
     assert found["jobs"] == [
         {
             "job": "nginx", "state": "failing", "commit": "a" * 40, "last_run": "2026-11-24T12:00:00Z", "last_success": "2026-11-24T12:00:00Z", "next_run": "2026-11-24T12:05:00Z",
-            "files": 0, "drifted": 0, "hook_owed": False, "paused": None, "error": {"kind": "hook", "message": "no"},
+            "files": 0, "drifted": 0, "reload_pending": False, "paused": None, "error": {"kind": "hook", "message": "no"},
         }
     ]  # fmt: skip
     assert {name: found["identities"][0][name] for name in ("identity", "limit", "remaining", "reset")} == {"identity": "ops", "limit": None, "remaining": None, "reset": None}
