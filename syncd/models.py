@@ -15,6 +15,7 @@ from functools import cached_property
 from msgspec import Struct, to_builtins
 
 from syncd.errors import SyncdError
+from syncd.twins import fold
 
 
 class Secret:
@@ -311,6 +312,14 @@ class Local(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc
         """The stat for the ledger: a racy one is smudged, so that the bytes are read again."""
         return self.stat.smudged if self.racy else self.stat
 
+    def is_file_of(self, row: Recorded) -> bool:
+        """Whether this is the very file that the row was made of, wherever it is now."""
+        if row.stat is None:
+            return False
+        return self.stat == row.stat or (
+            row.stat == self.stat.smudged and row.entry.same_content(self)
+        )
+
 
 class Standing(StrEnum):
     """How a ledger row came to be."""
@@ -318,6 +327,17 @@ class Standing(StrEnum):
     OURS = "ours"  # syncd wrote or adopted these bytes
     MET = "met"  # a different file stood there and policy left it: `blob` is what upstream had then
     DROPPED = "dropped"  # upstream dropped it, `prune: off` left it
+
+
+class RealFolder(Struct, frozen=True):
+    """A folder's path with every link resolved; where its disk ignores case, folded from the mount point on."""
+
+    path: str
+    ignores_case: bool = False
+
+    def join(self, rest: str) -> str:
+        """The real path of what is at `rest` below the folder. Two spellings of one file have the same."""
+        return self.path.rstrip("/") + (fold(rest) if self.ignores_case else rest)
 
 
 class Recorded(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):

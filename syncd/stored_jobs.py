@@ -15,7 +15,7 @@ from syncd.engine.coverage import coverage_of, renamed_jobs
 from syncd.engine.ports import JobState, OwnedRow
 from syncd.errors import MirrorError
 from syncd.mirror.spelling import other_spellings, resolve, same_place
-from syncd.models import Job, Publish, Standing
+from syncd.models import Job, Publish, RealFolder, Standing
 from syncd.store.store import SqliteStore
 
 
@@ -85,7 +85,7 @@ def destination_of(config: Config, path: str) -> str:
     for job in config.jobs.values():
         if job.publish is Publish.SYMLINK:
             link = real_path_of(job.paths[0].to)
-            tree = resolve([link])[link]
+            tree = resolve([link])[link].path
             if f"{real}/".startswith(f"{tree}/"):
                 return link + real[len(tree) :]
     return real
@@ -94,10 +94,10 @@ def destination_of(config: Config, path: str) -> str:
 def real_path_of(path: str) -> str:
     """The path with every link above it resolved; the last name is taken as it is."""
     folder, name = posixpath.split(path)
-    return posixpath.join(resolve([folder])[folder], name)
+    return resolve([folder])[folder].join(f"/{name}")
 
 
-def _is_spelling(one: str, path: str, resolved: Mapping[str, str]) -> bool:
+def _is_spelling(one: str, path: str, resolved: Mapping[str, RealFolder]) -> bool:
     same_folder = resolved[posixpath.dirname(one)] == resolved[posixpath.dirname(path)]
     same_name = posixpath.basename(one) == posixpath.basename(path)
     return (same_folder and same_name) or same_place(one, path)

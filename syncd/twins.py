@@ -41,6 +41,11 @@ def fold(text: str) -> str:
     return _plain(_plain(text).upper().casefold())
 
 
+def case_swapped(name: str) -> str:
+    """The name with the case of its ASCII letters swapped."""
+    return name.translate(_SWAPPED)
+
+
 def twins_of(paths: Iterable[str]) -> list[Twins]:
     """All twins among the paths and the folders above them, in order."""
     places: dict[str, str] = {}
@@ -142,7 +147,7 @@ def _told_by_others(folder: Folder, listed: set[str], names: Sequence[str]) -> b
 def _folds_case(folder: Folder, listed: set[str]) -> bool | None:
     """Whether the folder ignores the case of ASCII letters; None where no entry of it can tell."""
     for name in sorted(listed):
-        swapped = name.translate(_SWAPPED)
+        swapped = case_swapped(name)
         if swapped != name and swapped not in listed:
             return folder.stands(swapped)
     return None

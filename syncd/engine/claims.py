@@ -21,7 +21,8 @@ from syncd.engine.ownership import Context, Ownership
 from syncd.engine.ports import Mirror
 from syncd.engine.respelling import follow_spelling, move_rows, same_files
 from syncd.errors import MirrorError
-from syncd.models import Entry, Job, Local, Recorded, Standing
+from syncd.models import Entry, Job, Local, RealFolder, Recorded, Standing
+from syncd.twins import fold
 
 
 def claim(
@@ -74,10 +75,16 @@ def _real_paths(
     for path, row in recorded.items():
         if path not in remote:
             now = real_path(path, row.entry.root, resolved)
-            found[path] = row.real or now
+            same = row.real is None or _same_in_another_case(row, now, resolved)
+            found[path] = now if same else row.real or now
             if found[path] != now:
                 elsewhere[path] = now
     return found, elsewhere
+
+
+def _same_in_another_case(row: Recorded, now: str, resolved: Mapping[str, RealFolder]) -> bool:
+    """Whether the row was made before it was known that its disk ignores case."""
+    return resolved[row.entry.root].ignores_case and fold(row.real or "") == fold(now)
 
 
 def _spare_other_files(own: Ownership, local: Mapping[str, Local | None]) -> Ownership:
@@ -88,7 +95,7 @@ def _spare_other_files(own: Ownership, local: Mapping[str, Local | None]) -> Own
     other = {}
     for path in own.elsewhere.keys() & own.recorded.keys():
         have, row = local.get(path), own.recorded[path]
-        if have is not None and have.stat != row.stat:
+        if have is not None and not have.is_file_of(row):
             other[path] = replace(row, standing=Standing.MET)
     return replace(own, recorded={**own.recorded, **other}) if other else own
 

@@ -6,9 +6,11 @@ import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from syncd.models import Entry, Job, PathRule
+from syncd.models import Entry, Job, PathRule, RealFolder
 from syncd.patterns import chooser
+from syncd.twins import fold
 
 
 class _Place(Struct, frozen=True):
@@ -32,16 +34,16 @@ class Coverage(Struct, frozen=True):
         return any(place.real in (folders if place.directory else files) for place in self.places)
 
 
-def coverage_of(job: Job, resolve: Callable[[Iterable[str]], Mapping[str, str]]) -> Coverage:
-    """`resolve` gives the real path of each of the given folders."""
+def coverage_of(job: Job, resolve: Callable[[Iterable[str]], Mapping[str, RealFolder]]) -> Coverage:
+    """`resolve` says where each of the given folders really is."""
     folders = {posixpath.dirname(rule.to) or "/" for rule in job.paths}
     resolved = resolve(folders)
     return Coverage(tuple(_place(rule, resolved) for rule in job.paths))
 
 
-def real_path(path: str, root: str, resolved: Mapping[str, str]) -> str:
+def real_path(path: str, root: str, resolved: Mapping[str, RealFolder]) -> str:
     """The real path of `path`, which is below `root`: links are followed down to `root` alone."""
-    return resolved[root].rstrip("/") + path[len(root.rstrip("/")) :]
+    return resolved[root].join(path[len(root.rstrip("/")) :])
 
 
 def roots_of(entries: Mapping[str, Entry]) -> frozenset[str]:
@@ -83,9 +85,15 @@ def renamed_jobs(
     return found
 
 
-def _place(rule: PathRule, resolved: Mapping[str, str]) -> _Place:
+def _place(rule: PathRule, resolved: Mapping[str, RealFolder]) -> _Place:
     root = posixpath.dirname(rule.to) or "/"
-    return _Place(real_path(rule.to, root, resolved), rule.directory, chooser(rule))
+    real = real_path(rule.to, root, resolved)
+    return _Place(real, rule.directory, chooser(_folded(rule) if resolved[root].ignores_case else rule))
+
+
+def _folded(rule: PathRule) -> PathRule:
+    """The rule with patterns for real paths of a disk that ignores case."""
+    return replace(rule, include=tuple(map(fold, rule.include)), exclude=tuple(map(fold, rule.exclude)))
 
 
 def _covers(place: _Place, real: str) -> bool:

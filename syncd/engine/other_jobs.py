@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from syncd.clock import Patience
 from syncd.engine.coverage import Coverage, coverage_of, folders_above, real_path, roots_of
 from syncd.errors import SyncdError
-from syncd.models import Entry, Job
+from syncd.models import Entry, Job, RealFolder
 
-Resolve = Callable[[Iterable[str]], Mapping[str, str]]
+Resolve = Callable[[Iterable[str]], Mapping[str, RealFolder]]
 Wanted = Callable[[Job, Patience], Mapping[str, Entry]]
 
 

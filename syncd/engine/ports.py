@@ -11,7 +11,7 @@ from msgspec import Struct, field
 
 from syncd.clock import Patience
 from syncd.errors import MirrorError
-from syncd.models import Action, Change, Entry, Hook, Job, Kind, Listing, Local, PathRule, Plan, Recorded, RunReport, Stat, TreeEntry
+from syncd.models import Action, Change, Entry, Hook, Job, Kind, Listing, Local, PathRule, Plan, RealFolder, Recorded, RunReport, Stat, TreeEntry
 
 # --- the remote side --------------------------------------------------------------------------------------------------
 
@@ -195,8 +195,8 @@ class Mirror(Protocol):
     def tidy(self, folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
         """Remove those of these (root, folder) pairs that are empty: folders that syncd made. Which do not stand any more."""
 
-    def resolve(self, folders: Iterable[str]) -> dict[str, str]:
-        """Folder -> its path with every link resolved; what does not exist is taken as written."""
+    def resolve(self, folders: Iterable[str]) -> dict[str, RealFolder]:
+        """Folder -> where it really is; what does not exist is taken as written. Raises MirrorError."""
 
     def same_place(self, one: str, other: str) -> bool:
         """Whether two destinations are one entry of one folder, by whatever spelling."""

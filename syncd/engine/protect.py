@@ -62,7 +62,7 @@ def _real_link(job: Job, mirror: Mirror) -> dict[str, str]:
         return {}
     link = job.paths[0].to
     folder = posixpath.dirname(link)
-    return {link: posixpath.join(mirror.resolve([folder])[folder], posixpath.basename(link))}
+    return {link: mirror.resolve([folder])[folder].join(f"/{posixpath.basename(link)}")}
 
 
 def find_protected(protected: ProtectedPaths, real: Mapping[str, str], identities: Mapping[str, Identity]) -> dict[str, Hit]:

@@ -74,8 +74,9 @@ def renamed_folders(
         return {}
     new = folders_above(pairs.values())
     resolved = mirror.resolve([*old, *new])
-    spelled = {resolved[folder]: folder for folder in new}
-    found = {folder: spelled[resolved[folder]] for folder in old if resolved[folder] in spelled}
+    spelled = {resolved[folder].path: folder for folder in new}
+    real = {folder: resolved[folder].path for folder in old}
+    found = {folder: spelled[path] for folder, path in real.items() if path in spelled}
     for path, other in pairs.items():
         below = _corresponding(path, roots[path], other, remote[other].root)
         found |= {folder: same for folder, same in below.items() if folder in old}
@@ -125,4 +126,4 @@ def same_files(
 
 def _moved_away(row: Recorded, have: Local | None) -> bool:
     """Whether the recorded file, which its own path does not lead to any more, is this one."""
-    return row.stat is not None and have is not None and have.stat == row.stat
+    return have is not None and have.is_file_of(row)

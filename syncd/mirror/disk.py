@@ -23,7 +23,7 @@ from syncd.mirror.scan import scan
 from syncd.mirror.spelling import other_spellings, resolve, same_place
 from syncd.mirror.trash import Trash
 from syncd.mirror.write import Batch
-from syncd.models import Action, Entry, Job, Kind, Local, Verb
+from syncd.models import Action, Entry, Job, Kind, Local, RealFolder, Verb
 from syncd.protected_paths import identity_of
 
 
@@ -89,7 +89,7 @@ class DiskMirror:
     def open(self, path: str, root: str) -> BinaryIO:
         return open_what_stands(path, root)
 
-    def resolve(self, folders: Iterable[str]) -> dict[str, str]:
+    def resolve(self, folders: Iterable[str]) -> dict[str, RealFolder]:
         return resolve(folders)
 
     def same_place(self, one: str, other: str) -> bool:

@@ -6,21 +6,73 @@ before it removes anything.
 
 from __future__ import annotations
 
+import itertools
 import os
 import posixpath
 from collections.abc import Iterable
 from contextlib import suppress
 
 from syncd.mirror.folders import trouble
-from syncd.twins import fold
+from syncd.mirror.room import existing
+from syncd.models import RealFolder
+from syncd.twins import case_swapped, fold
+
+TELLING_NAMES = 20  # entries of a folder that are looked at, to find whether it ignores case
 
 
-def resolve(folders: Iterable[str]) -> dict[str, str]:
-    """Folder -> its path with every link resolved; what does not exist is taken as it is written.
+def resolve(folders: Iterable[str]) -> dict[str, RealFolder]:
+    """Folder -> where it really is; what does not exist is taken as it is written.
 
     Raises MirrorError where the disk can't say: a path that is not resolved names another file.
     """
-    return {folder: _resolved(folder) for folder in folders}
+    return {folder: _real_folder(folder) for folder in folders}
+
+
+def _real_folder(folder: str) -> RealFolder:
+    path = _resolved(folder)
+    try:
+        place = existing(path)
+        if not _ignores_case(place):
+            return RealFolder(path)
+        top = _mount_point(place)
+    except OSError as error:
+        raise trouble("resolve", path, error) from error
+    return RealFolder(top.rstrip("/") + fold(path[len(top.rstrip("/")) :]), ignores_case=True)
+
+
+def _ignores_case(place: str) -> bool:
+    """Whether names in this folder are found in another case too: by its entries, or its own name."""
+    told = _told_by_entries(place)
+    while told is None and not os.path.ismount(place):
+        place, name = posixpath.split(place)
+        told = _told_by(place, name)
+    return bool(told)
+
+
+def _told_by_entries(place: str) -> bool | None:
+    try:
+        with os.scandir(place) as entries:
+            names = [entry.name for entry in itertools.islice(entries, TELLING_NAMES)]
+    except PermissionError:
+        return None
+    return next((told for name in names if (told := _told_by(place, name)) is not None), None)
+
+
+def _told_by(folder: str, name: str) -> bool | None:
+    """What one entry tells: whether it is found with its case swapped, and is not another entry."""
+    swapped = case_swapped(name)
+    if swapped == name:
+        return None
+    if not os.path.lexists(posixpath.join(folder, swapped)):
+        return False
+    names = _names_in(folder)
+    return None if not names or swapped in names else True
+
+
+def _mount_point(place: str) -> str:
+    while not os.path.ismount(place):
+        place = posixpath.dirname(place)
+    return place
 
 
 def _resolved(path: str) -> str:

@@ -35,7 +35,7 @@ from syncd.mirror.room import check_room
 from syncd.mirror.scan import stat_of
 from syncd.mirror.trees import folder_at, is_folder, is_gone, remove_tree, stamp_of_new_tree, stat_at_path, sync_folder_at
 from syncd.mirror.write import Batch
-from syncd.models import Action, Entry, Job, Kind, Local, Publish, Verb
+from syncd.models import Action, Entry, Job, Kind, Local, Publish, RealFolder, Verb
 
 SHOWN = 3
 CATCH_UP = 3  # passes for what others write into the live tree while a new one is made
@@ -71,7 +71,7 @@ class SwitchedMirror:
             live = self._live()
         return self._disk.open(self._real(path, live), root)
 
-    def resolve(self, folders: Iterable[str]) -> dict[str, str]:
+    def resolve(self, folders: Iterable[str]) -> dict[str, RealFolder]:
         return self._disk.resolve(folders)
 
     def same_place(self, one: str, other: str) -> bool:

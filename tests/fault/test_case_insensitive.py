@@ -3,48 +3,28 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from syncd.twins import one_place
-from tests.fault.mounts import shell
+from tests.fault.mounts import EXFAT_TOOLS, exfat, lacking
 from tests.support.stand import Stand, stand
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
-SIZE_BYTES = 8 << 20
-TOOLS = ("mkfs.exfat", "mount.exfat-fuse", "losetup")
 SAID = "differ only in case or in how their letters are composed"
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """An empty exFAT file system, mounted."""
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    if missing or os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
-        pytest.skip(f"needs {', '.join(missing) or 'root and /dev/fuse'}")
-    image, place = tmp_path / "exfat.img", tmp_path / "exfat"
-    place.mkdir()
-    with open(image, "wb") as file:
-        file.truncate(SIZE_BYTES)
-    shell("mkfs.exfat", image)
-    device = shell("losetup", "--find", "--show", image)
-    try:
-        # its output goes nowhere: the daemon that it leaves would hold a pipe open
-        subprocess.run(["mount.exfat-fuse", device, place], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            yield place
-        finally:
-            shell("umount", place)
-    finally:
-        shell("losetup", "--detach", device)
-        with suppress(FileNotFoundError):
-            image.unlink()
+    missing = lacking(*EXFAT_TOOLS)
+    if missing:
+        pytest.skip(f"needs {missing}")
+    with exfat(tmp_path / "exfat.img", tmp_path / "exfat", options="") as place:
+        yield place
 
 
 @pytest.fixture

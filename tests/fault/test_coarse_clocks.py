@@ -3,67 +3,44 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from syncd.mirror.scan import stat_of
-from tests.fault.mounts import no_root, privately, shell
+from tests.fault.mounts import EXFAT_TOOLS, EXT4_TOOLS, exfat, ext4_in_seconds, lacking, privately
 from tests.support.stand import stand
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
 TRIES = 50
-IMAGE_BYTES = 64 << 20
-EXT4 = ("mkfs.ext4", "-q", "-I", "128")  # inodes without room for more than seconds
-EXFAT = ("mkfs.exfat",)
-
-
-def mount_ext4(image: Path, place: Path) -> None:
-    shell("mount", "-o", "loop", image, place)
-
-
-def mount_exfat(image: Path, place: Path) -> None:
-    """By FUSE. It keeps no modes: every file has the one of the mount."""
-    loop = shell("losetup", "-f", "--show", image)
-    shell("mount.exfat-fuse", "-o", "fmask=0133,dmask=0022", loop, place)
-    shell("losetup", "-d", loop)  # when it is unmounted
+Mount = Callable[[Path, Path], AbstractContextManager[Path]]
 
 
 @pytest.mark.parametrize(
-    ("make", "mount"), [(EXT4, mount_ext4), (EXFAT, mount_exfat)], ids=["ext4-128", "exfat"]
+    ("mount", "tools"),
+    [(ext4_in_seconds, EXT4_TOOLS), (exfat, EXFAT_TOOLS)],
+    ids=["ext4-128", "exfat"],
 )
 @pytest.mark.parametrize("edit", ["in place", "by a new file"])
 def test_an_edit_of_equal_size_right_after_a_sync_is_noticed_on_whole_seconds(
-    make: tuple[str, ...], mount: Callable[[Path, Path], None], edit: str
+    mount: Mount, tools: tuple[str, ...], edit: str
 ) -> None:
-    needed = (make[0], "losetup", *(("mount.exfat-fuse",) if make is EXFAT else ()))
-    missing = no_root() or ", ".join(one for one in needed if not shutil.which(one))
+    missing = lacking(*tools)
     if missing:
         pytest.skip(f"needs {missing}")
-    unnoticed, hidden = privately(lambda: _tries(make, mount, edit == "in place"))
+    unnoticed, hidden = privately(lambda: _tries(mount, edit == "in place"))
     assert unnoticed == []
     assert hidden >= TRIES // 2 or edit != "in place", "the stamps are finer than this is about"
 
 
-def _tries(
-    make: tuple[str, ...], mount: Callable[[Path, Path], None], in_place: bool
-) -> tuple[list[int], int]:
+def _tries(mount: Mount, in_place: bool) -> tuple[list[int], int]:
     """Which edits went unnoticed, and how many of all left lstat as it was."""
-    with tempfile.TemporaryDirectory() as folder:
-        image, place = Path(folder, "image"), Path(folder, "mounted")
-        with open(image, "wb") as file:
-            file.truncate(IMAGE_BYTES)
-        shell(*make, image)
-        place.mkdir()
-        mount(image, place)
-        try:
-            return _edit_after_each_sync(Path(folder, "stand"), place, in_place)
-        finally:
-            shell("umount", place)
+    with tempfile.TemporaryDirectory() as folder, mount(Path(folder, "image"), Path(folder, "mounted")) as place:
+        return _edit_after_each_sync(Path(folder, "stand"), place, in_place)
 
 
 def _edit_after_each_sync(folder: Path, place: Path, in_place: bool) -> tuple[list[int], int]:

@@ -5,40 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.fault.mounts import shell
+from tests.fault.mounts import EXFAT_TOOLS, exfat, lacking, no_root
 from tests.support.stand import Stand, stand, tree_of
 
 pytestmark = pytest.mark.root
 
-IMAGE_BYTES = 32 << 20
-OPTIONS = "fmask=0133,dmask=0022"  # the modes that a job asks for: this disk keeps none
-
-
-@contextmanager
-def exfat(image: Path, place: Path) -> Iterator[Path]:
-    """An exFAT file system by FUSE, mounted on `place`."""
-    with open(image, "wb") as file:
-        file.truncate(IMAGE_BYTES)
-    shell("mkfs.exfat", image)
-    place.mkdir(parents=True)
-    device = shell("losetup", "-f", "--show", image)
-    try:
-        shell("mount.exfat-fuse", "-o", OPTIONS, device, place)
-        try:
-            yield place
-        finally:
-            shell("umount", place)
-    finally:
-        shell("losetup", "-d", device)
-
-
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Stand]:
+    missing = lacking(*EXFAT_TOOLS)
+    if missing:
+        pytest.skip(f"needs {missing}")
     files = {"nginx/Upper.txt": "one\n", "nginx/Dir/f": "f\n", "nginx/same": "same\n"}
     with stand(tmp_path, files) as hub, exfat(tmp_path / "image", tmp_path / "mnt") as place:
         hub.write_config(paths=[{"from": "nginx/", "to": f"{place}/x/"}])
@@ -105,6 +85,8 @@ def test_two_jobs_cannot_own_one_file_under_two_cases(mounted: Stand) -> None:
 
 
 def test_a_bind_mount_shows_the_same_files_under_another_path(tmp_path: Path) -> None:
+    if no_root():
+        pytest.skip("needs root")
     with stand(tmp_path) as hub:
         for name in ("one", "two"):
             (tmp_path / "D" / name).mkdir(parents=True)

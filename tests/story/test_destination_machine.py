@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,12 +31,15 @@ from tests.support.clock import FakeClock
 SOURCES = ("a", "b")
 NAMES = ("one", "two", "d/three")
 SHARED = "one"  # the file that one of the two jobs lists by its own name
-SPELLINGS = {"P": ("P", "to-P", "to-all/P"), "Q": ("Q", "to-Q", "to-all/Q")}
+PLACES = ("P", "Q")
 DONE = (RunStatus.CHANGED, RunStatus.UNCHANGED)
 
 
 class Destinations(RuleBasedStateMachine):
     """The model: what each job lists now, and under which real path every file of that belongs."""
+
+    keeps_owners = os.geteuid() == 0
+    keeps_inodes = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,10 +59,17 @@ class Destinations(RuleBasedStateMachine):
         self.run_all(("a", "b"))
 
     def make_place(self) -> None:
-        for name in SPELLINGS:
+        for name in PLACES:
             (self.folder / "dest" / name).mkdir(parents=True)
             (self.folder / "dest" / f"to-{name}").symlink_to(name)
         (self.folder / "dest/to-all").symlink_to(".")
+
+    def spellings(self, place: str) -> tuple[str, ...]:
+        return place, f"to-{place}", f"to-all/{place}"
+
+    def key(self, path: str) -> str:
+        """The path as this disk compares it."""
+        return path
 
     def teardown(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -68,17 +78,22 @@ class Destinations(RuleBasedStateMachine):
 
     @rule(source=st.sampled_from(SOURCES), name=st.sampled_from(NAMES), content=st.integers(0, 3))
     def push(self, source: str, name: str, content: int) -> None:
-        self.trees.append({**self.trees[-1], f"{source}/{name}": b"%d\n" % content})
+        path = self.as_committed(f"{source}/{name}")
+        self.trees.append({**self.trees[-1], path: b"%d\n" % content})
+
+    def as_committed(self, path: str) -> str:
+        """The path as the newest commit spells it, where it has it."""
+        return next((one for one in self.trees[-1] if self.key(one) == self.key(path)), path)
 
     @rule(source=st.sampled_from(SOURCES), name=st.sampled_from(NAMES[1:]))
     def drop(self, source: str, name: str) -> None:
         tree = dict(self.trees[-1])
-        tree.pop(f"{source}/{name}", None)
+        tree.pop(self.as_committed(f"{source}/{name}"), None)
         self.trees.append(tree)
 
     @rule(source=st.sampled_from(SOURCES), number=st.integers(0, 2))
     def respell(self, source: str, number: int) -> None:
-        self.spelled[source] = SPELLINGS[self.places[source]][number]
+        self.spelled[source] = self.spellings(self.places[source])[number]
 
     @rule(source=st.sampled_from(SOURCES))
     def rename(self, source: str) -> None:
@@ -98,12 +113,12 @@ class Destinations(RuleBasedStateMachine):
     def change_prune(self, prune: Prune) -> None:
         self.prune = prune
 
-    @precondition(lambda self: os.geteuid() == 0)
+    @precondition(lambda self: self.keeps_owners)
     @rule(chown=st.booleans())
     def renumber_the_owner(self, chown: bool) -> None:
         before = self.ids
         self.ids = (4712, 4712) if before == (4711, 4711) else (4711, 4711)
-        for path in self.on_disk() if chown else ():
+        for path in self.on_disk() if chown else ():  # whose keys are paths, where owners are kept
             if (os.lstat(path).st_uid, os.lstat(path).st_gid) == before:
                 os.chown(path, *self.ids)
 
@@ -128,13 +143,13 @@ class Destinations(RuleBasedStateMachine):
 
     def run_and_judge(self, source: str) -> None:
         before, stats = self.contents(), self.on_disk()
-        with watched_removals(set(self.wanted())):
+        with watched_removals(set(self.wanted()), self.key):
             report = self.run(source)
         assert report.status in DONE, report.error
         after, now = self.contents(), self.on_disk()
         for path, content in self.wanted_by(source).items():
             assert after.get(path) == content, (path, report)
-            if before.get(path) == content:
+            if before.get(path) == content and self.keeps_inodes:
                 assert now[path].st_ino == stats[path].st_ino, f"{path} was right and was touched"
                 owned = self.ids in ((None, None), (stats[path].st_uid, stats[path].st_gid))
                 assert not owned or now[path].st_ctime_ns == stats[path].st_ctime_ns, path
@@ -147,7 +162,7 @@ class Destinations(RuleBasedStateMachine):
         for path in before:
             assert path in after or path not in wanted, f"{path} is wanted and gone"
         for path, content in after.items():
-            known = {tree.get(f"{s}/{name}") for tree in self.trees for s in SOURCES for name in NAMES}
+            known = {node for tree in self.trees for node in tree.values()}
             assert content in known or os.path.basename(path).startswith(".syncd-"), path
 
     # --- how ----------------------------------------------------------------------------------------------------------
@@ -178,14 +193,14 @@ class Destinations(RuleBasedStateMachine):
         found: dict[str, bytes] = {}
         tree = self.trees[-1]
         place = self.places[source]
-        for name in NAMES:
-            content = tree.get(f"{source}/{name}")
-            if name != SHARED and isinstance(content, bytes):
-                found[f"{self.folder}/dest/{place}/x/{name}"] = content
+        for path, content in tree.items():
+            name = path.removeprefix(f"{source}/")
+            if name != path and name != SHARED and isinstance(content, bytes):
+                found[self.key(f"{self.folder}/dest/{place}/x/{name}")] = content
         for path_rule in self.job(source).paths:
             content = tree.get(path_rule.source)
             if not path_rule.directory and isinstance(content, bytes):
-                found[path_rule.to] = content
+                found[self.key(path_rule.to)] = content
         return found
 
     def wanted(self) -> dict[str, bytes]:
@@ -196,11 +211,19 @@ class Destinations(RuleBasedStateMachine):
         for place, _, files in os.walk(self.folder / "dest"):
             for name in files:
                 path = os.path.join(place, name)
-                found[path] = os.lstat(path)
+                found[self.key(path)] = os.lstat(path)
         return found
 
     def contents(self) -> dict[str, bytes]:
-        return {path: Path(path).read_bytes() for path in self.on_disk()}
+        found = {}
+        for place, _, files in os.walk(self.folder / "dest"):
+            for name in files:
+                path = os.path.join(place, name)
+                found[self.key(path)] = self.read(path)
+        return found
+
+    def read(self, path: str) -> bytes:
+        return Path(path).read_bytes()
 
     def run(self, source: str) -> RunReport:
         jobs = self.jobs()
@@ -233,13 +256,13 @@ class Destinations(RuleBasedStateMachine):
 
 
 @contextmanager
-def watched_removals(wanted: set[str]) -> Iterator[None]:
+def watched_removals(wanted: set[str], key: Callable[[str], str]) -> Iterator[None]:
     """While the block runs, no name of a wanted file is unlinked."""
     unlink = os.unlink
 
     def watched(name: str, *, dir_fd: int | None = None) -> None:
         place = os.readlink(f"/proc/self/fd/{dir_fd}") if dir_fd is not None else ""
-        assert os.path.join(place, name) not in wanted, f"{name} is removed and a job lists it"
+        assert key(os.path.join(place, name)) not in wanted, f"{name} is removed and a job lists it"
         unlink(name, dir_fd=dir_fd)
 
     with pytest.MonkeyPatch.context() as patch:

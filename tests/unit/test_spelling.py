@@ -10,7 +10,7 @@ import pytest
 from syncd.engine.coverage import Coverage, coverage_of, renamed_jobs
 from syncd.errors import MirrorError
 from syncd.mirror.spelling import other_spellings, resolve, same_place
-from syncd.models import Job, PathRule
+from syncd.models import Job, PathRule, RealFolder
 
 
 @pytest.fixture
@@ -57,7 +57,8 @@ def test_a_folder_is_resolved_as_far_as_it_exists(place: Path) -> None:
         "gone/x": "gone/x",
     }
     found = resolve([f"{place}/{folder}" for folder in asked])
-    assert found == {f"{place}/{one}": f"{place}/{other}" for one, other in asked.items()}
+    expected = {f"{place}/{one}": RealFolder(f"{place}/{other}") for one, other in asked.items()}
+    assert found == expected
 
 
 def test_a_folder_that_cannot_be_resolved_is_an_error_and_not_a_guess(place: Path) -> None:
@@ -71,7 +72,16 @@ def test_a_folder_that_cannot_be_resolved_is_an_error_and_not_a_guess(place: Pat
 
 def lists(*rules: PathRule) -> Coverage:
     job = Job("job", "me", "acme/infra", None, rules)
-    return coverage_of(job, lambda folders: {folder: folder for folder in folders})
+    return coverage_of(job, lambda folders: {folder: RealFolder(folder) for folder in folders})
+
+
+def test_on_a_disk_that_ignores_case_two_spellings_are_covered_as_one() -> None:
+    rule = PathRule("", "/mnt/Sites", True, include=("*.CONF",))
+    job = Job("job", "me", "acme/infra", None, (rule,))
+    disk = RealFolder("/mnt", ignores_case=True)
+    coverage = coverage_of(job, lambda _: {"/mnt": disk})
+    assert coverage.covers(disk.join("/sites/A.conf")) and coverage.covers(disk.join("/SITES/a.Conf"))
+    assert not coverage.covers(disk.join("/sites/a.txt"))
 
 
 ETC = PathRule("", "/etc/nginx", True)
