@@ -17,7 +17,7 @@ from syncd.github.limits import Gate
 from syncd.models import RunReport, Trigger
 from tests.support.clock import FakeClock
 from tests.support.scheduler import under
-from tests.support.stand import Stand
+from tests.support.stand import Stand, signatures
 
 
 class Bench:
@@ -225,3 +225,34 @@ def test_a_daemon_that_can_not_load_says_every_mistake(hub: Stand) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(Path(hub.config), os.environ)
     assert len(caught.value.problems) == 2
+
+
+@pytest.mark.parametrize("taker", ["a-first", "z-last"])
+def test_a_reload_that_moves_a_path_to_another_job_never_removes_it(
+    bench: Bench, taker: str
+) -> None:
+    one, both = {"from": "nginx/nginx.conf"}, {"from": "nginx/sites/a.conf"}
+    place = f"{bench.hub.folder}/shared"
+    paths = [{**one, "to": f"{place}/nginx.conf"}, {**both, "to": f"{place}/a.conf"}]
+    assert bench.reload(nginx={"paths": paths})
+    bench.turn(600)
+    before = signatures(Path(place))
+    assert bench.reload(**{"nginx": {"paths": paths[:1]}, taker: {"paths": paths[1:]}})
+    bench.turn(600)
+    assert signatures(Path(place)) == before
+    assert {report.status.value for report in bench.reports} == {"unchanged"}
+    bench.hub.repo.commit({"nginx/sites/a.conf": "new\n"})
+    bench.turn(600)
+    changed = {report.job for report in bench.reports if report.changes} - {"other"}
+    assert changed == {taker} and Path(place, "a.conf").read_text() == "new\n"
+
+
+def test_a_reload_that_renames_a_paused_job_leaves_it_paused(bench: Bench) -> None:
+    bench.turn(600)
+    assert bench.hub.call("pause", "nginx").code == 0
+    bench.hub.jobs["web"] = bench.hub.jobs.pop("nginx")
+    assert bench.reload()
+    bench.hub.repo.commit({"nginx/nginx.conf": "two\n"})
+    bench.turn(900)
+    assert {one.status.value for one in bench.reports if one.job == "web"} == {"skipped"}
+    assert bench.hub.tree()["nginx.conf"] == b"one\n"
