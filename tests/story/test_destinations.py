@@ -147,6 +147,18 @@ def test_a_file_removed_by_hand_stays_removed_under_another_spelling(linked: Sta
     assert tree_of(linked.folder / "D/run/x") == {"sites/a.conf": b"a\n"}
 
 
+def test_a_respelled_file_that_could_not_be_written_is_still_the_jobs(linked: Stand) -> None:
+    linked.repo.commit({"nginx/nginx.conf": "two\n"})
+    place = linked.folder / "D/run/x/nginx.conf"
+    place.unlink()
+    (place / "of another").mkdir(parents=True)
+    write_to(linked, "D/run/x/")
+    assert linked.sync().code == 1
+    shutil.rmtree(place)
+    write_to(linked, "D/run/x/", drift="keep")
+    assert [change["action"] for change in linked.sync().job["changes"]] == ["keep"]
+
+
 def test_a_destination_that_moved_with_its_link_is_known_by_its_new_place(linked: Stand) -> None:
     (linked.folder / "D/run").rename(linked.folder / "D/new")
     (linked.folder / "D/var").unlink()
@@ -390,6 +402,9 @@ def test_the_folder_of_a_file_handed_over_is_removed_with_it(
     assert two.sync().code == 0
     list_paths(two, a=[("a/two", "E/two")], b=[("b/", "B/"), ("a/one", "D/one")])
     assert [two.sync(name).code for name in order] == [0, 0]
+    (two.dest / "D").chmod(0o700)
+    assert two.sync().code == 0
+    assert (two.dest / "D").stat().st_mode & 0o777 == 0o755, "its new job looks after its mode"
     list_paths(two, b=[("b/", "B/")])
     assert two.sync().code == 0 and not (two.dest / "D").exists()
 
