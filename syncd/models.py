@@ -13,6 +13,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from msgspec import Struct, to_builtins
+from msgspec.structs import replace
 
 from syncd.errors import SyncdError
 from syncd.twins import fold
@@ -352,6 +353,11 @@ class Recorded(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
     standing: Standing = Standing.OURS
     wanted: Entry | None = None
     real: str | None = None
+
+    def at(self, root: str, real: str) -> Recorded:
+        """The row of the same file under a path that is below `root`."""
+        wanted = None if self.wanted is None else replace(self.wanted, root=root)
+        return replace(self, entry=replace(self.entry, root=root), wanted=wanted, real=real)
 
     @property
     def upstream(self) -> Entry:

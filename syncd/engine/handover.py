@@ -43,7 +43,8 @@ def take_over(
     if not taken:
         return own
     recorded = {
-        path: replace(row.recorded, stat=None, real=own.reals[path]) for path, row in taken.items()
+        path: replace(row.recorded.at(remote[path].root, own.reals[path]), stat=None)
+        for path, row in taken.items()
     }
     own = replace(
         own,

@@ -43,7 +43,7 @@ def move_rows(
         return own
     recorded = {path: row for path, row in own.recorded.items() if path not in pairs}
     for old, new in pairs.items():
-        recorded.setdefault(new, replace(own.recorded[old], real=own.reals[new]))
+        recorded.setdefault(new, own.recorded[old].at(remote[new].root, own.reals[new]))
     roots = {old: own.recorded[old].entry.root for old in pairs}
     renamed = renamed_folders(ctx.mirror, own.folders, remote, pairs, roots)
     return replace(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from syncd.store.store import SqliteStore
 from tests.support.stand import Stand, signatures, stand, tree_of
 
 SET = {"nginx.conf": b"one\n", "sites/a.conf": b"a\n"}
@@ -157,6 +158,31 @@ def test_a_respelled_file_that_could_not_be_written_is_still_the_jobs(linked: St
     shutil.rmtree(place)
     write_to(linked, "D/run/x/", drift="keep")
     assert [change["action"] for change in linked.sync().job["changes"]] == ["keep"]
+
+
+def test_what_an_interrupted_run_wrote_is_known_by_its_real_path(
+    linked: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linked.repo.commit({"nginx/nginx.conf": "two\n"})
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteStore, "record", lambda *_: 1 / 0)  # after the files, before the ledger
+        assert linked.sync().code == 70
+    linked.write_config(ref="gone")
+    assert linked.sync().job["error"]["kind"] == "not_found"
+    (linked.folder / "D/var").unlink()
+    explained = linked.call("explain", f"{linked.folder}/D/run/x/nginx.conf")
+    assert explained.code == 0 and "by the job nginx" in explained.out
+
+
+def test_a_respelled_file_is_still_the_jobs_after_an_undo(linked: Stand) -> None:
+    place = linked.folder / "D/run/x/nginx.conf"
+    check = {"shell": f"! grep -q BAD {place}"}
+    linked.repo.commit({"nginx/nginx.conf": "BAD\n"})
+    write_to(linked, "D/run/x/", on_change=check, undo_on_failure=True)
+    assert linked.sync().code == 1 and place.read_text() == "one\n"
+    linked.repo.commit({"nginx/nginx.conf": None})
+    assert [change["action"] for change in linked.sync().job["changes"]] == ["remove"]
+    assert tree_of(linked.folder / "D/run/x") == {"sites/a.conf": b"a\n"}
 
 
 def test_a_destination_that_moved_with_its_link_is_known_by_its_new_place(linked: Stand) -> None:
@@ -482,6 +508,7 @@ def test_a_renamed_job_touches_no_file_and_the_report_names_the_former_one(hub: 
     assert hub.plan().job["changes"] == [] and hub.plan().job["took_over_from"] == ["nginx"]
     done = hub.sync()
     assert (done.code, done.job["changes"], done.job["took_over_from"]) == (0, [], ["nginx"])
+    assert done.json["requests"] == {"total": 2, "not_modified": 1}, "nothing is listed anew"
     assert signatures(hub.dest) == before and "took_over_from" not in hub.sync().job
     assert len(hub.call("history", "web", "--json").json["runs"]) == 1
 

@@ -19,7 +19,7 @@ from syncd.mirror.scan import look
 from syncd.mirror.staged import Staged
 from syncd.mirror.trash import Trash
 from syncd.mirror.write import Batch
-from syncd.models import Action, Entry, Kind, Verb
+from syncd.models import Action, Entry, Kind, Recorded, Verb
 from syncd.objects import blob_id
 from syncd.store.blobs import BlobCache
 
@@ -285,3 +285,37 @@ def test_nothing_stays_open_whatever_becomes_of_a_batch(bench: Bench, monkeypatc
     applied = bench.batch().run([bench.action(name) for name in MANY])
     assert all((outcome.error is not None) == fails for outcome in applied.outcomes.values())
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def removal(bench: Bench, root: Path, name: str) -> Action:
+    entry = bench.entry(str(root))
+    return Action(Verb.REMOVE, f"{root}/{name}", None, Recorded(entry, None), None, "dropped")
+
+
+@pytest.mark.parametrize("written_now", [True, False], ids=["written by this run", "kept by it"])
+def test_a_removal_leaves_a_file_that_the_set_has_under_another_spelling(
+    bench: Bench, written_now: bool
+) -> None:
+    link = bench.root.parent / "link"
+    link.symlink_to("to")
+    batch = bench.batch()
+    actions = [removal(bench, link, "f")]
+    if written_now:
+        actions.append(bench.action("f"))
+    else:
+        (bench.root / "f").write_bytes(CONTENT)
+        found = (bench.root / "f").stat()
+        batch.kept = {(found.st_dev, found.st_ino): f"{bench.root}/f"}
+    applied = batch.run(actions)
+    assert not [outcome for outcome in applied.outcomes.values() if outcome.error]
+    assert (bench.root / "f").read_bytes() == CONTENT
+
+
+def test_a_removal_takes_a_hard_link_of_a_kept_file_and_leaves_that(bench: Bench) -> None:
+    (bench.root / "f").write_bytes(CONTENT)
+    os.link(bench.root / "f", bench.root / "g")
+    found = (bench.root / "f").stat()
+    batch = bench.batch()
+    batch.kept = {(found.st_dev, found.st_ino): f"{bench.root}/f"}
+    batch.run([removal(bench, bench.root, "g")])
+    assert os.listdir(bench.root) == ["f"]
