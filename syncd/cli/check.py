@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
-from syncd.cli.common import Settings, emit
+from syncd.cli.common import Settings, emit, say
+from syncd.config.judge import Mark
 from syncd.config.model import Config
 from syncd.config.secrets import judge_secrets
 from syncd.errors import ConfigError, SyncdError
+from syncd.hooks.find import missing_commands
 from syncd.models import LoginIdentity
 
 LOGIN_SECONDS = 60.0
@@ -25,9 +27,26 @@ def command(settings: Settings, online: bool, without_secrets: bool) -> int:
     problems = [] if without_secrets else judge_secrets(config, settings.environ, mark)
     if problems:
         raise ConfigError(problems)
+    if not without_secrets:
+        say_missing_commands(settings, config, mark)
     jobs, identities = len(config.jobs), len(config.identities)
     emit(settings, f"{config.path}: {jobs} job{'s' * (jobs != 1)}, {identities} identit{'ies' if identities != 1 else 'y'}: good. State: {config.state}")
     return _ask(settings, config) if online else 0
+
+
+def say_missing_commands(settings: Settings, config: Config, mark: Mark) -> None:
+    """Warn of each hook whose command is not there.
+
+    No mistake, and no exit of its own: the package may come with a later step of the installation,
+    and one program that is gone must not keep the other jobs' configuration from being used. A run
+    that needs it fails, and `doctor` fails now.
+    """
+    said: set[tuple[str, int, int, str]] = set()  # what stands in `defaults` is told once
+    for job, key, found in missing_commands(config.jobs.values()):
+        one = mark(("jobs", job.name, key), f"warning: {found.text}; {found.hint}")
+        if (one.file, one.line, one.column, one.text) not in said:
+            said.add((one.file, one.line, one.column, one.text))
+            say(settings, str(one))
 
 
 def _ask(settings: Settings, config: Config) -> int:

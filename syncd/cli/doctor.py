@@ -17,6 +17,7 @@ from syncd.config.model import Config
 from syncd.config.secrets import judge_secrets, read_secret
 from syncd.errors import ConfigError, SyncdError
 from syncd.github.webhook import SHORTEST_SECRET, starts_on_push
+from syncd.hooks.find import missing_commands
 from syncd.mirror.ground import remarks
 from syncd.models import LoginIdentity, Trigger
 from syncd.readings import ago, heard_line, read_heard
@@ -57,7 +58,7 @@ def command(settings: Settings) -> int:
     codes = []
     try:
         findings = [*_config(config), *_store(workshop), *_logins(workshop), *_online(workshop)]
-        findings += [*_ending(workshop), *_destinations(config), *_service(settings), *_push(workshop, settings.environ)]
+        findings += [*_ending(workshop), *_destinations(config), *_hooks(config), *_service(settings), *_push(workshop, settings.environ)]
         for finding in findings:
             sign, colour = MARKS[finding.mark]
             emit(settings, f"{click.style(sign, fg=colour)} {finding.what:<13} {printable(finding.text)}")
@@ -146,6 +147,18 @@ def _destinations(config: Config) -> Iterator[Finding]:
                 yield Finding("bad" if one.grave else "note", "destination", f"{job.name}: {one.text}", one.hint, 1)
             if not any(one.grave for one in found):
                 yield Finding("good", "destination", f"{rule.to}{'/' if rule.directory else ''} ({job.name}) can be written")
+
+
+def _hooks(config: Config) -> Iterator[Finding]:
+    """Each command of a hook that is not there; one that several jobs name is told once."""
+    jobs: dict[tuple[str, str, str], list[str]] = {}
+    for job, key, found in missing_commands(config.jobs.values()):
+        jobs.setdefault((key, found.text, found.hint), []).append(job.name)
+    for (key, text, hint), names in jobs.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        yield Finding("bad", "hook", f"{key} of {', '.join(names[:NAMED])}{more}: {text}", hint, 1)
+    if not jobs and any(job.validate or job.on_change for job in config.jobs.values()):
+        yield Finding("good", "hook", "every command is there")
 
 
 def _service(settings: Settings) -> Iterator[Finding]:

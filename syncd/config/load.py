@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from pydantic import BaseModel, ValidationError
 
 from syncd.config import convert, judge
+from syncd.config.commands import ForPasting
 from syncd.config.model import Config
 from syncd.config.places import Document, Key, merge, read_document, without_nulls
 from syncd.config.protected import protected_paths
@@ -213,6 +214,8 @@ class _Loading:
             "dict_type": "must be keys and values", "model_type": "must be keys and values", "model_attributes_type": "must be keys and values",
             "list_type": "must be a list", "too_short": "must not be empty", "string_type": "must be text",
         }  # fmt: skip
+        if isinstance(found.get("ctx", {}).get("error"), ForPasting):
+            return replace(self.problem(key, ""), text=message.removeprefix("Value error, "))
         return self.problem(key, texts.get(kind) or message.removeprefix("Value error, "))
 
 

@@ -1,17 +1,15 @@
-"""PURE: the small languages inside values: durations, sizes, modes, owners, secrets, hooks. Each refuses with what it expected."""
+"""PURE: the small languages inside values: durations, sizes, modes, owners, secrets. Each refuses with what it expected."""
 
 from __future__ import annotations
 
 import re
-import shlex
 from typing import Any
 
-from syncd.models import Hook, SecretRef
+from syncd.models import SecretRef
 from syncd.redact import redact
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-CHECKS = ("json", "yaml", "toml", "xml")
 LONGEST_SECONDS = 366 * 86400
 ASTERISKS = re.compile(r"\\.|\*+")  # an escaped one is a letter
 ASTERISKS_AT_MOST = 4  # in one name, and whole names of two: matching takes a hostile name's length to this power
@@ -90,30 +88,6 @@ def secret(value: Any) -> SecretRef:
     if kind != "file" and "/" in name:
         raise ValueError(f"this is a path; a {kind} has a plain name")
     return SecretRef(kind, name)
-
-
-def hook(value: Any) -> Hook:
-    """A command as text (split like a shell would), as a list, `{shell: TEXT}`, or for validate a list of built-in checks by `{check: [...]}`."""
-    if isinstance(value, dict) and set(value) == {"shell"} and isinstance(value["shell"], str) and value["shell"].strip():
-        return Hook(value["shell"], ("/bin/sh", "-c", value["shell"]), True)
-    if isinstance(value, dict) and set(value) == {"check"}:
-        names = value["check"] if isinstance(value["check"], list) else [value["check"]]
-        wrong = [name for name in names if name not in CHECKS]
-        if wrong or not names:
-            raise ValueError(f"'{wrong[0] if wrong else ''}' is no built-in check; there are {', '.join(CHECKS)}")
-        return Hook("check " + " ".join(names), checks=tuple(names))
-    if isinstance(value, list):
-        if not value or not all(isinstance(part, str) for part in value) or not value[0]:
-            raise ValueError("a command as a list needs the program and its arguments, all text")
-        return Hook(shlex.join(value), tuple(value))
-    text = _text(value, "a command; write text, a list, or {shell: text}")
-    try:
-        argv = tuple(shlex.split(text))
-    except ValueError as error:
-        raise ValueError(f"the command can't be split: {error}; close the quote, or write a list") from error
-    if not argv:
-        raise ValueError("the command is empty")
-    return Hook(text, argv)
 
 
 def _text(value: Any, expected: str) -> str:

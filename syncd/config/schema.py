@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator, model_validator
 
-from syncd.config import scalars
+from syncd.config import commands, scalars
 from syncd.config.cron import parse_cron
 from syncd.models import Drift, Hook, Lfs, Prune, Publish, SecretRef, Submodules, Symlinks
 from syncd.suggest import did_you_mean
@@ -57,7 +57,7 @@ def _plain(value: Any) -> str:
 
 NAME = {"type": "string", "minLength": 1}
 SECRET = [{"type": "string", "pattern": "^/"}, *({"type": "object", "properties": {kind: NAME}, "required": [kind], "additionalProperties": False} for kind in ("credential", "file", "env"))]
-CHECK = {"enum": list(scalars.CHECKS)}
+CHECK = {"enum": list(commands.CHECKS)}
 COMMAND = [
     NAME,
     {"type": "array", "items": {"type": "string"}, "minItems": 1},
@@ -76,7 +76,7 @@ Owner = Annotated[str, _judged(scalars.owner, type=["string", "number"])]
 Size = Annotated[int, _judged(scalars.size, type=["string", "integer"], pattern=r"^\d{1,15}\s*[A-Za-z]*$", minimum=0)]
 DeleteLimit = Annotated[tuple[float | None, int | None], _judged(scalars.delete_limit, type=["string", "integer"], pattern=r"^\d{1,9}$|^(\d{1,2}|100)%$", minimum=0)]
 SecretHere = Annotated[SecretRef, _judged(scalars.secret, anyOf=SECRET)]
-Command = Annotated[Hook, _judged(scalars.hook, anyOf=COMMAND)]
+Command = Annotated[Hook, _judged(commands.hook, anyOf=COMMAND)]
 Patterns = Annotated[tuple[str, ...], _judged(scalars.patterns, type="array", items=NAME)]
 
 

@@ -153,14 +153,19 @@ def person_of(user: str | None) -> Person:
 
 def check_reach(person: Person, folder: str) -> None:
     """Raises Unrunnable when a folder above does not let the hook's user through: a validator would fail for that, and seem to judge the commit."""
-    if person.ids is None:
-        return
-    uid, gid, groups = person.ids
     for above in map(str, Path(folder).parents):
-        found = os.stat(above)
-        bit = 0o100 if found.st_uid == uid else 0o010 if found.st_gid in {gid, *groups} else 0o001
-        if not found.st_mode & bit and ACL not in os.listxattr(above):
+        if closed_to(person, above):
             raise Unrunnable(f"{person.name} can't reach its files: {above} does not let others through", f"chmod o+x {above}, or set state: to a folder like /var/lib/syncd")
+
+
+def closed_to(person: Person, place: str) -> bool:
+    """Whether the mode keeps the hook's user from executing the file, or from passing the folder."""
+    if person.ids is None:
+        return False
+    uid, gid, groups = person.ids
+    found = os.stat(place)
+    bit = 0o100 if found.st_uid == uid else 0o010 if found.st_gid in {gid, *groups} else 0o001
+    return not found.st_mode & bit and ACL not in os.listxattr(place)
 
 
 def environment(environ: Mapping[str, str], person: Person) -> dict[str, str]:

@@ -11,9 +11,9 @@ import yaml
 
 from syncd.cli import dropin
 from syncd.cli.hookneeds import commands
+from syncd.config.commands import hook
 from syncd.config.load import load_config
 from syncd.config.model import Config, Web
-from syncd.config.scalars import hook
 
 OWNERS = {"/": "root", "/etc": "root", "/srv": "root", "/var": "root", "/home": "root", "/etc/syncd": "root"}
 
