@@ -11,6 +11,12 @@ from syncd.redact import redact
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 LONGEST_SECONDS = 366 * 86400
+APP_ID_MOST = 10**12
+ADDRESS = re.compile(  # https://github.com/acme/infra.git, git@github.com:acme/infra, @acme/infra/
+    r"(?:(?:git\+)?(?:https?|ssh|git)://[^/]+/|[\w.-]+@[\w.-]+:|[\w-]+(?:\.[\w-]+)+/|[@/])?(?:repos/)?"
+    r"(?P<owner>[A-Z0-9][A-Z0-9_-]*)\s*/\s*(?!\.{1,2}(?:\.git)?(?:[/?#]|$)|\.git(?:[/?#]|$))(?P<name>[A-Z0-9_.-]+?)(?:\.git)?(?:[/?#].*)?",
+    re.IGNORECASE | re.ASCII,
+)
 ASTERISKS = re.compile(r"\\.|\*+")  # an escaped one is a letter
 ASTERISKS_AT_MOST = 4  # in one name, and whole names of two: matching takes a hostile name's length to this power
 
@@ -88,6 +94,44 @@ def secret(value: Any) -> SecretRef:
     if kind != "file" and "/" in name:
         raise ValueError(f"this is a path; a {kind} has a plain name")
     return SecretRef(kind, name)
+
+
+def repository(value: str) -> str:
+    """`owner/name`; with a hint where it can be read out of an address.
+
+    Source: GitHub has no repository whose name ends in .git, and no owner with a dot.
+    """
+    meant = ADDRESS.fullmatch(value.strip())
+    found = f"{meant.group('owner')}/{meant.group('name')}" if meant is not None else None
+    if found == value:
+        return value
+    shown = _short(re.sub(r"//[^/@]*@", "//", value))  # without a password
+    raise ValueError(f"'{shown}' is not a repository; write {'it like owner/name' if found is None else found}")
+
+
+def app_id(value: Any) -> int:
+    """The number of a GitHub App."""
+    if isinstance(value, str) and re.fullmatch(r"\d{1,18}", value) and 1 <= int(value) <= APP_ID_MOST:
+        return int(value)
+    shown = f"'{_short(value)}'" if isinstance(value, str) else "this"
+    if isinstance(value, str) and value.startswith("Ov"):
+        raise ValueError(f"{shown} is the client id of an OAuth App, which has no key; write login: {{client_id: {_short(value)}}}")
+    if isinstance(value, str) and re.match(r"Iv\d", value):
+        raise ValueError(f"{shown} is a client id; write client_id: {_short(value)} in place of app_id")
+    raise ValueError(
+        f"{shown} is not a whole number from 1 to {APP_ID_MOST}; "
+        "the App's settings page shows its App ID, and its Client ID for client_id:"
+    )
+
+
+def client_id(value: Any) -> str:
+    """The client id of a GitHub App or OAuth App, which is never a plain number."""
+    text = _text(value, "a client id; the App's settings page shows it")
+    if re.fullmatch(r"\d{1,12}", text):
+        raise ValueError(f"'{text}' is an App ID, not a client id, which begins with Iv; write app_id: {text}, or for a login the Client ID of the App's settings page")
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", text):
+        raise ValueError(f"'{_short(text)}' is not a client id; the App's settings page shows it, like Iv23li...")
+    return text
 
 
 def _text(value: Any, expected: str) -> str:

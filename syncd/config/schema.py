@@ -77,6 +77,8 @@ Size = Annotated[int, _judged(scalars.size, type=["string", "integer"], pattern=
 DeleteLimit = Annotated[tuple[float | None, int | None], _judged(scalars.delete_limit, type=["string", "integer"], pattern=r"^\d{1,9}$|^(\d{1,2}|100)%$", minimum=0)]
 SecretHere = Annotated[SecretRef, _judged(scalars.secret, anyOf=SECRET)]
 Command = Annotated[Hook, _judged(commands.hook, anyOf=COMMAND)]
+AppId = Annotated[int, _judged(scalars.app_id, type=["integer", "string"], minimum=1, maximum=10**12, pattern=r"^[0-9]{1,18}$")]
+ClientId = Annotated[str, _judged(scalars.client_id, type=["string", "number"])]
 Patterns = Annotated[tuple[str, ...], _judged(scalars.patterns, type="array", items=NAME)]
 
 
@@ -168,9 +170,7 @@ class JobModel(Strict):
     @field_validator("repo")
     @classmethod
     def _repo(cls, value: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+", value) or value.partition("/")[2] in (".", ".."):
-            raise ValueError(f"'{value[:60]}' is not a repository; write it like owner/name")
-        return value
+        return scalars.repository(value)
 
     @field_validator("ref")
     @classmethod
@@ -223,12 +223,12 @@ def _on_the_wire(host: str) -> str:
 
 
 class LoginModel(Strict):
-    client_id: Text
+    client_id: ClientId
 
 
 class IdentityModel(Strict):
-    app_id: Annotated[int, _whole(1, 10**12)] | None = None
-    client_id: Text | None = None
+    app_id: AppId | None = None
+    client_id: ClientId | None = None
     installation_id: Annotated[int, _whole(1, 10**15)] | None = None
     private_key: SecretHere | None = None
     token: SecretHere | None = None
