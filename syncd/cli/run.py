@@ -186,8 +186,10 @@ def serve(daemon: Daemon, config: Config, signals: Signals) -> int:
         wanted |= signals.wait(BEAT_SECONDS)
         if wanted & {signal.SIGTERM, signal.SIGINT}:
             LOG.info("stopped before it had begun")
+            daemon.abandon()
             _leave(0)
     if failures:
+        daemon.abandon()
         raise failures[0]
     daemon.begin()
     while not wanted & {signal.SIGTERM, signal.SIGINT}:

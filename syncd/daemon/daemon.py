@@ -42,6 +42,7 @@ LOG = logging.getLogger("syncd.daemon")
 WRITES_SECONDS = 3.5  # a stop waits so long for what is being written; contract section 4: 5 s in all, and a process takes a moment to end
 HOOKS_SECONDS = 22.0  # and so long for hooks, which then have some seconds to end; 30 s in all
 END_SECONDS = 28.0
+ABANDON_SECONDS = 3.0
 FROZEN_SECONDS = 60.0
 RESTING_MOST = 32  # of the runs that wait for a limit; threads are cheap and not free
 IDLE_SECONDS = 30.0  # how long a worker sleeps when nobody wakes it
@@ -79,6 +80,7 @@ class Daemon:
         self._holds_told: dict[str, float] | None = None
         self._heard_told: Heard | None = None
         self._frozen: str | None = None
+        self._starting, self._abandoned = threading.Lock(), False
 
     # --- beginning ----------------------------------------------------------------------------------------------------
 
@@ -94,7 +96,24 @@ class Daemon:
         self._schedule(config, list(config.jobs), starting=True)
         self._counter = self.workshop.store.counter()
         for companion in self._companions:
-            companion.start(self)
+            with self._starting:
+                if self._abandoned:
+                    return
+                companion.start(self)
+
+    def abandon(self) -> None:
+        """What `prepare` has opened is closed again, and it opens nothing more; any thread may say so.
+
+        Waits only for what is being opened at this moment, and not for long: a name may take its
+        time to be looked up, and no socket is there before that.
+        """
+        if not self._starting.acquire(timeout=ABANDON_SECONDS):
+            return
+        try:
+            self._abandoned = True
+            self._stop_companions()
+        finally:
+            self._starting.release()
 
     def begin(self) -> None:
         """Threads run, and the service manager knows that we are ready."""
@@ -387,12 +406,15 @@ class Daemon:
         LOG.info("stopped")
         return True
 
-    def _close(self) -> None:
+    def _stop_companions(self) -> None:
         for companion in self._companions:
             try:
                 companion.stop()
             except Exception:
                 LOG.exception("could not stop %s", type(companion).__name__)
+
+    def _close(self) -> None:
+        self._stop_companions()
         for thread in self._threads:
             thread.join()
         try:

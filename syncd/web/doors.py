@@ -13,6 +13,7 @@ import os
 import socket
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 
 from syncd.errors import ConfigError
 
@@ -43,8 +44,13 @@ class Doors:
         return any(one.family != socket.AF_UNIX for one in self.sockets)
 
     def close(self) -> None:
+        """The sockets are closed, and one of our making has no name any more."""
+        self.take_down()
         for one in self.sockets:
             one.close()
+
+    def take_down(self) -> None:
+        """A unix socket of our making goes from its folder: nobody new can reach it by name."""
         if self._made is not None and _identity(self._made) == self._identity:
             os.unlink(self._made)
 
@@ -102,6 +108,9 @@ def _unix(path: str) -> Doors:
         os.chmod(new, SOCKET_MODE)
         os.rename(new, path)
     except OSError as error:
+        if one.getsockname():
+            with suppress(FileNotFoundError):
+                os.unlink(new)
         one.close()
         raise ConfigError(f"web.listen: can't listen on unix:{path}: {error.strerror or error}", hint="check that its folder stands and that syncd may write there") from error
     except ConfigError:

@@ -46,6 +46,17 @@ class Web:
             if read is not None:
                 read()  # now, not when somebody asks
         self._doors = open_doors(web.listen, environ, password is not None)
+        try:
+            self._serve(web, board, password, secret)
+        except BaseException:
+            self._doors.close()
+            raise
+        log.info("listening on %s", ", ".join(self.names))
+        if not self._doors.local_only:
+            log.warning("others than this machine can reach the status page: put a proxy with TLS in front, or the password goes over the wire in the clear")
+
+    def _serve(self, web: WebConfig, board: Board, password: Callable[[], Secret] | None, secret: Callable[[], Secret] | None) -> None:
+        """Requests are answered from now on."""
         hook = Hook(web.webhook.path, secret, board.bell) if web.webhook is not None and secret is not None else None
         app = make_app(board, password, only_local_names=password is None and self._doors.is_network, show_diffs=web.show_diffs, hook=hook)
         self._map: dict[int, Any] = {}
@@ -60,9 +71,6 @@ class Web:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="syncd-web", daemon=True)
         self._thread.start()
-        log.info("listening on %s", ", ".join(self.names))
-        if not self._doors.local_only:
-            log.warning("others than this machine can reach the status page: put a proxy with TLS in front, or the password goes over the wire in the clear")
 
     @property
     def names(self) -> list[str]:
@@ -70,7 +78,11 @@ class Web:
         return self._doors.names
 
     def close(self) -> None:
-        """Nothing is listening any more; what was being answered has had some seconds to end."""
+        """Nothing is listening any more; what was being answered has had some seconds to end.
+
+        The name of a unix socket goes first: a daemon that is stopped may not wait for the rest.
+        """
+        self._doors.take_down()
         self._stop.set()
         trigger = next((one for one in self._map.values() if hasattr(one, "pull_trigger")), None)
         if trigger is not None:

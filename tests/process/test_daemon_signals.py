@@ -106,6 +106,18 @@ def test_a_hook_that_runs_may_end_and_a_second_signal_ends_it(tmp_path: Path) ->
             assert owed is not ended, "what was ended is owed, and run at the next start"
 
 
+def test_sigterm_as_soon_as_the_socket_is_there_leaves_none(tmp_path: Path) -> None:
+    with stand(tmp_path, as_app=False) as hub:
+        path = hub.folder / "web.sock"
+        hub.extra["web"] = {"listen": f"unix:{path}"}
+        hub.write()
+        with daemon(hub, ready=False) as running:
+            while not path.exists():
+                assert running.process.poll() is None
+            assert running.ends() == 0, running.lines
+        assert not list(hub.folder.glob("web.sock*"))
+
+
 def test_a_signal_while_github_does_not_answer_ends_it_at_once(tmp_path: Path) -> None:
     from syncd.simulator import trouble
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -277,6 +278,44 @@ def test_a_unix_socket_is_for_owner_and_group_and_goes_with_the_listener(plain: 
     assert list(tmp_path.glob("web.sock*")) == []
 
 
+def test_a_unix_socket_is_gone_before_a_request_that_takes_its_time_has_ended(
+    tmp_path: Path,
+) -> None:
+    path, asked, answered = tmp_path / "web.sock", threading.Event(), threading.Event()
+
+    class Slow(FixedBoard):
+        def readings(self) -> Any:
+            asked.set()
+            assert answered.wait(60)
+            return super().readings()
+
+    web = Web(WebConfig(f"unix:{path}"), Slow(), {})
+    threading.Thread(target=lambda: ask(web, "/api/v1/status"), daemon=True).start()
+    assert asked.wait(60)
+    closing = threading.Thread(target=web.close)
+    closing.start()
+    try:
+        while path.exists() and closing.is_alive():
+            pass
+        assert closing.is_alive() and not path.exists()
+    finally:
+        answered.set()
+        closing.join(60)
+
+
+@pytest.mark.parametrize("broken", ["os.rename", "syncd.web.server.make_app"])
+def test_a_listener_that_could_not_be_made_leaves_no_socket(
+    plain: FixedBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(broken, fail)
+    with pytest.raises((ConfigError, OSError)):
+        Web(WebConfig(f"unix:{tmp_path}/web.sock"), plain, {})
+    assert not os.listdir(tmp_path)
+
+
 def test_a_socket_that_a_dead_process_left_is_taken_over_and_anything_else_is_not(plain: FixedBoard, tmp_path: Path) -> None:
     path = tmp_path / "web.sock"
     with socket.socket(socket.AF_UNIX) as dead:
@@ -296,6 +335,7 @@ HANDED_OVER = """
 import os, sys, socket
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from syncd.config.model import Web as WebConfig
 from syncd.web.server import Web
 from syncd.errors import SyncdError
