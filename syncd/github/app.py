@@ -115,7 +115,7 @@ class Installation:
         self._guard = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
         self._tokens: dict[Grant, Token] = {}
-        self._refused: dict[Grant | str, tuple[float, SyncdError]] = {}
+        self._refused: dict[Grant | str, tuple[float, AuthError]] = {}
         self._replaced: dict[Grant, float] = {}
         self._found: dict[str, int] = {}
         self._numbers: dict[str, int] = {}  # of repositories whose name has changed
@@ -326,8 +326,8 @@ class Installation:
 
     def _raise_if_refused(self, what: Grant | str) -> None:
         until, error = self._refused.get(what, (0.0, None))
-        if error is not None and self._clock.monotonic() < until:
-            raise error
+        if error is not None and self._clock.monotonic() < until:  # the request id is of another's exchange
+            raise AuthError(error.message, hint=error.hint, status=error.status, state=error.state)
         self._refused.pop(what, None)
 
     @contextmanager

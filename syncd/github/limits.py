@@ -109,7 +109,7 @@ class Budget:
         if error is not None:
             raise HeldBackError(
                 f"{subject} was not asked for: GitHub has set this identity a limit; it makes sense again at {error.retry_at:%Y-%m-%dT%H:%M:%SZ}",
-                retry_at=error.retry_at, primary=error.primary, status=error.status, request_id=error.request_id, hint=error.hint,
+                retry_at=error.retry_at, primary=error.primary, hint=error.hint,  # status and request id are of another's exchange
             )  # fmt: skip
 
     def note(self, headers: Mapping[str, str], refused: bool = False) -> None:
