@@ -483,6 +483,40 @@ def test_switching_the_ways_is_refused_with_the_steps(site: Stand) -> None:
     assert site.sync().code == 1, "the folder of the link holds what other paths wrote: named, with the steps"
 
 
+def test_files_become_a_link_in_another_folder_as_a_moved_destination_does(site: Stand) -> None:
+    plain = {"publish": "files", "paths": [{"from": "nginx/", "to": f"{site.dest}/plain/"}]}
+    linked = {"publish": "symlink", "paths": [{"from": "nginx/", "to": f"{site.dest}/app/current/"}]}
+    site.write_config(**plain)
+    site.sync()
+    (site.dest / "plain/sites/a.conf").write_text("an edit\n")
+    site.write_config(**linked, limits={"delete": "0"})
+    assert site.sync().code == 6 and not link(site).exists(), "limits.delete counts what is dropped"
+    site.write_config(**linked, limits={"delete": "1"})
+    done = site.sync()
+    assert done.code == 0, done.job["error"]
+    assert tree_of(live(site)) == {"nginx.conf": b"one\n", "sites/a.conf": b"a\n"}
+    assert tree_of(site.dest / "plain") == {"sites/a.conf": b"an edit\n"}, "an edited file stays"
+
+
+def test_files_become_a_link_in_another_folder_and_stay_with_prune_off(site: Stand) -> None:
+    site.write_config(publish="files", paths=[{"from": "nginx/", "to": f"{site.dest}/plain/"}])
+    site.sync()
+    before = tree_of(site.dest / "plain")
+    site.write_config(
+        publish="symlink", prune="off", paths=[{"from": "nginx/", "to": f"{site.dest}/app/current/"}]
+    )
+    assert site.sync().code == 0 and tree_of(live(site)) == before == tree_of(site.dest / "plain")
+
+
+def test_a_link_that_moves_to_another_folder_is_refused_with_the_steps(site: Stand) -> None:
+    site.sync()
+    before = tree_of(live(site))
+    site.write_config(paths=[{"from": "nginx/", "to": f"{site.dest}/else/current/"}])
+    done = site.sync()
+    assert done.code == 1 and "syncd sync nginx --forget nginx" in done.job["error"]["hint"]
+    assert tree_of(live(site)) == before and not (site.dest / "else").exists()
+
+
 def test_files_become_a_link_by_the_steps_that_are_told(site: Stand) -> None:
     site.write_config(publish="files")
     site.sync()
