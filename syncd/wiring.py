@@ -63,8 +63,9 @@ class Workshop:
     """Everything one command or daemon works with. `close` gives connections and the store back."""
 
     def __init__(
-        self, config: Config, environ: Mapping[str, str], store: SqliteStore, clock: Clock | None = None, early: Sequence[Reply] = (), waits_out_limits: bool = True
-    ) -> None:
+        self, config: Config, environ: Mapping[str, str], store: SqliteStore, clock: Clock | None = None, early: Sequence[Reply] = (), waits_out_limits: bool = True,
+        only_look: bool = False,
+    ) -> None:  # fmt: skip
         self.config, self.store = config, store
         self.clock = clock or SystemClock()
         self.stop = threading.Event()
@@ -79,6 +80,7 @@ class Workshop:
         self._counted: dict[str, dict[str, int]] = {}
         self._environ = environ
         self._waits_out_limits = waits_out_limits
+        self._only_look = only_look
         self._gate = Gate(config.requests_at_once)
         self._proxies = proxies_of(environ)
         self._networks: dict[str, Network] = {}
@@ -93,11 +95,11 @@ class Workshop:
     def open(
         cls, config: Config, environ: Mapping[str, str], only_look: bool = False, clock: Clock | None = None, early: Sequence[Reply] = (), waits_out_limits: bool = True
     ) -> Workshop:
-        """`only_look` makes no state where there is none; `early` is what GitHub has said already, and is not asked again.
+        """`only_look` makes no state where there is none, and saves nothing of its own; `early` is what GitHub has said already, and is not asked again.
 
         `waits_out_limits`: a run waits for the end of GitHub's limits where its time suffices. The daemon's don't: they ask for another turn.
         """
-        return cls(config, environ, open_store(config, only_look), clock, early, waits_out_limits)
+        return cls(config, environ, open_store(config, only_look), clock, early, waits_out_limits, only_look)
 
     def house(self, job: Job, shared: Shared | None = None) -> House:
         """What a run of the job works with; `shared` is common to the runs of its tick; without it, to all of this command."""
@@ -244,7 +246,12 @@ class Workshop:
         return identity, None, ()
 
     def save_budgets(self) -> None:
-        """What GitHub said of each identity's limit and of its token's end is kept, and which repositories spent of the limit."""
+        """What GitHub said of each identity's limit and of its token's end is kept, and which repositories spent of the limit.
+
+        A command that only looks keeps nothing: it writes nothing.
+        """
+        if self._only_look:
+            return
         self._save_spent()
         for name, budget in self.budgets.items():
             view = budget.view()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from syncd.cli.common import Settings, emit, say
+from syncd.cli.common import Settings, emit, say, say_ignored
 from syncd.config.judge import Mark
 from syncd.config.model import Config
 from syncd.config.secrets import judge_secrets
@@ -24,6 +24,7 @@ def command(settings: Settings, online: bool, without_secrets: bool) -> int:
     if online and without_secrets:
         raise click.UsageError("--online asks GitHub, which takes the secrets that --without-secrets leaves unopened")
     config, mark = settings.load_with_places()
+    say_ignored(settings, config)
     problems = [] if without_secrets else judge_secrets(config, settings.environ, mark)
     if problems:
         raise ConfigError(problems)

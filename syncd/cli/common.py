@@ -92,6 +92,14 @@ def say(settings: Settings, text: str) -> None:
         click.echo(text, err=True)
 
 
+def say_ignored(settings: Settings, config: Config) -> None:
+    """Name the files of a configuration folder that were left out though they look alike."""
+    from syncd.config.folder import ignored_line
+
+    if config.ignored:
+        say(settings, f"warning: {ignored_line(config.ignored)}")
+
+
 def emit(settings: Settings, text: str) -> None:
     """Data goes to stdout; when quiet, only what a machine asked for is printed, and that does not come through here."""
     if not settings.quiet:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import click
 from msgspec import Struct
 
-from syncd.cli.common import Settings, emit
+from syncd.cli.common import Settings, emit, say_ignored
 from syncd.cli.identities import ending, kind_of
 from syncd.cli.init import lag
 from syncd.cli.reports import count_of, printable
@@ -51,6 +51,7 @@ def command(settings: Settings) -> int:
     wrong and what to do about it. Asks GitHub once per repository; writes nothing but a login's renewed tokens.
     """
     config, mark = settings.load_with_places()
+    say_ignored(settings, config)
     problems = judge_secrets(config, settings.environ, mark)
     if problems:
         raise ConfigError(problems)

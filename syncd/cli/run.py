@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from syncd.cli.common import Settings
+from syncd.config.folder import ignored_line
 from syncd.config.load import find_config, load_with_places
 from syncd.config.model import Config
 from syncd.config.secrets import judge_secrets
@@ -96,12 +97,20 @@ class LogCompanion:
 
     def start(self, daemon: Daemon) -> None:
         """It was set up before anything could be said."""
+        _name_ignored(daemon.workshop.config)
 
     def reload(self, config: Config) -> None:
         set_up_logging(self._settings, config)
+        _name_ignored(config)
 
     def stop(self) -> None:
         """The last line is not said yet."""
+
+
+def _name_ignored(config: Config) -> None:
+    """Log the files of a configuration folder that were left out though they look alike."""
+    if config.ignored:
+        LOG.warning("%s", ignored_line(config.ignored))
 
 
 class NotifyCompanion:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from syncd.config.folder import Folder
 from syncd.config.model import Config, Log, Notify, Web, Webhook
 from syncd.config.schema import ConfigModel, IdentityModel, JobModel, PathModel
 from syncd.models import AnonymousIdentity, AppIdentity, Identity, Job, Limits, LoginIdentity, PathRule, Require, TokenIdentity
 
 
-def to_config(model: ConfigModel, path: Path, files: tuple[Path, ...], environ: Mapping[str, str], digest: str) -> Config:
+def to_config(model: ConfigModel, path: Path, folder: Folder, environ: Mapping[str, str], digest: str) -> Config:
     web = model.web
     only = next(iter(model.github)) if len(model.github) == 1 else ""
     return Config(
         path=path,
-        files=files,
+        files=folder.files,
+        ignored=folder.ignored,
         state=Path(model.state) if model.state else default_state(path, environ),
         identities={name: _identity(name, one) for name, one in model.github.items()},
         jobs={name: _job(name, one, only) for name, one in model.jobs.items()},

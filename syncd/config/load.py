@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from syncd.config import convert, judge
 from syncd.config.commands import ForPasting
+from syncd.config.folder import Folder, ignored_line, list_folder
 from syncd.config.model import Config
 from syncd.config.places import Document, Key, merge, read_document, without_nulls
 from syncd.config.protected import protected_paths
@@ -56,10 +57,13 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
 
 def load_with_places(path: Path, environ: Mapping[str, str]) -> tuple[Config, judge.Mark]:
     """The configuration, and what turns a mistake found later (a key and a text) into a Problem with its place. Raises as `load_config` does."""
-    files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
-    if not files:
-        raise ConfigError(f"there is no *.yaml in {path}")
-    documents = [read_document(file) for file in files]
+    folder = list_folder(path) if path.is_dir() else Folder((path,), (), ())
+    if not folder.files:
+        raise ConfigError(f"there is no *.yaml in {path}", hint=ignored_line(folder.ignored) or "put the configuration there, or give -c another folder")
+    unreadable = {problem.file for problem in folder.problems}
+    documents = [read_document(file) for file in folder.files if str(file) not in unreadable]
+    if unreadable:
+        raise ConfigError([*folder.problems, *_ordered([problem for document in documents for problem in document.problems], documents)])
     problems = [problem for document in documents for problem in document.problems]
     whole = [document for document in documents if isinstance(document.value, dict)]
     problems += [
@@ -69,7 +73,7 @@ def load_with_places(path: Path, environ: Mapping[str, str]) -> tuple[Config, ju
         raise ConfigError(_ordered(problems, documents))
     loader = _Loading(whole, problems)
     model = loader.validated()
-    config = convert.to_config(model, path, tuple(files), environ, _digest(files)) if model is not None else None
+    config = convert.to_config(model, path, folder, environ, _digest(documents)) if model is not None else None
     problems = loader.problems + (judge.judge(config, loader.problem, protected_paths(config, environ)) if config is not None else [])
     if problems or config is None or not loader.whole:
         raise ConfigError(_ordered(problems, documents))
@@ -85,10 +89,11 @@ def _ordered(problems: list[Problem], documents: list[Document]) -> list[Problem
     return sorted(first.values(), key=lambda problem: (order.get(problem.file, 0), problem.line, problem.column))
 
 
-def _digest(files: list[Path]) -> str:
+def _digest(documents: list[Document]) -> str:
+    """Of what was read, and not read again: a file may have been replaced since, or be a pipe."""
     hasher = hashlib.sha256()
-    for file in files:
-        hasher.update(os.fsencode(file) + b"\0" + file.read_bytes() + b"\0")
+    for document in documents:
+        hasher.update(os.fsencode(document.file) + b"\0" + document.content + b"\0")
     return hasher.hexdigest()
 
 

@@ -41,7 +41,10 @@ class Endpoint(Struct, frozen=True):
 
 
 class Config(Struct, frozen=True):
-    """`path` is what was asked for (a file or a folder), `files` the YAML files that were read, `digest` changes with any of their bytes."""
+    """`path` is what was asked for (a file or a folder), `files` the YAML files that were read, `digest` changes with any of their bytes.
+
+    `ignored` are files of the folder that were not read though they look like configuration.
+    """
 
     path: Path
     files: tuple[Path, ...]
@@ -56,6 +59,7 @@ class Config(Struct, frozen=True):
     notify: tuple[Notify, ...] = ()
     digest: str = ""
     places: Mapping[str, tuple[str, int, int]] | None = None
+    ignored: tuple[Path, ...] = ()
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Every endpoint of `notify` once, with all that it is to hear of."""

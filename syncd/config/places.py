@@ -46,6 +46,7 @@ class Document(Struct):
     names: dict[Key, tuple[int, int]] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    content: bytes = b""
 
     def problem(self, key: Key, text: str, place: tuple[int, int] | None = None) -> Problem:
         line, column = place or self.place(key)
@@ -86,6 +87,7 @@ def read_document(path: Path) -> Document:
     except UnicodeDecodeError as error:
         document.problems.append(Problem(str(path), 1, 1, "", f"is not UTF-8 text (byte {error.start}); save it as UTF-8"))
         return document
+    document.content = raw
     document.lines = text.split("\n")
     _compose(document, text)
     return document

@@ -130,3 +130,22 @@ def test_a_signal_while_github_does_not_answer_ends_it_at_once(tmp_path: Path) -
             began = time.monotonic()
             assert running.ends() == 0 and time.monotonic() - began < IN_TIME_SECONDS
         assert not hub.tree()
+
+
+def test_dot_files_do_not_disturb_a_reload_and_a_yml_is_named_each_time(tmp_path: Path) -> None:
+    with stand(tmp_path, as_app=False) as hub:
+        folder = hub.folder / "conf"
+        folder.mkdir()
+        (folder / "main.yaml").write_text(hub.config.read_text())
+        (folder / "jobs.yml").write_text("[")
+        with daemon(hub, "-c", str(folder)) as running:
+            assert [line["level"] for line in running.lines if "jobs.yml is ignored" in line["message"]] == ["warning"]
+            (folder / ".#main.yaml").symlink_to("user@host.1234")
+            (folder / "._main.yaml").write_bytes(b"\xff")
+            running.send(signal.SIGHUP)
+            running.says("jobs.yml is ignored")
+            running.says("reloaded: 0 jobs added, 0 removed, 0 changed, 1 untouched")
+            os.mkfifo(folder / "pipe.yaml")
+            running.send(signal.SIGHUP)
+            assert "pipe.yaml: is no regular file" in running.says("not reloaded")["message"]
+            assert running.ends() == 0

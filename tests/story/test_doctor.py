@@ -119,3 +119,16 @@ def test_a_remark_of_a_bind_mounted_file_is_grave(tmp_path: Path) -> None:
     if not files:
         pytest.skip("no file is a mount point on this machine")
     assert any(one.grave and "mount point" in one.text for one in remarks(files[0], directory=False))
+
+
+@pytest.mark.parametrize("command", ["check", "doctor"])
+def test_a_file_of_a_configuration_folder_that_is_ignored_is_named_once(hub: Stand, command: str) -> None:
+    folder = hub.folder / "conf"
+    folder.mkdir()
+    (folder / "main.yaml").write_text(hub.config.read_text())
+    assert not hub.call("-c", str(folder), command).err
+    (folder / "jobs.yml").write_text("[")
+    done = hub.call("-c", str(folder), command)
+    assert done.code == 0 and done.err == (
+        f"warning: {folder}: jobs.yml is ignored: only names that end in .yaml are read; rename it or move it away\n"
+    )

@@ -1,0 +1,76 @@
+"""Which files of a configuration folder are read: its `*.yaml`, in name order.
+
+Dot files (locks of editors, `._x.yaml` of macOS, `..data` of Kubernetes) are none of them. A file
+that is left out and looks as if it should count, like `jobs.yml`, is named. What is called
+`x.yaml` and can't be read as a file is a mistake: its jobs would silently be gone otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from msgspec import Struct
+
+from syncd.errors import ConfigError, Problem
+
+SUFFIX = ".yaml"
+MEANT = (".yml", ".yaml")  # in any case
+
+
+class Folder(Struct, frozen=True):
+    """What a folder holds: files to read, and files that are left out though they look alike."""
+
+    files: tuple[Path, ...]
+    ignored: tuple[Path, ...]
+    problems: tuple[Problem, ...]
+
+
+def list_folder(folder: Path) -> Folder:
+    """The configuration files in a folder. Raises ConfigError where it can't be listed."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        raise ConfigError(
+            f"can't list the configuration's folder {folder}: {error.strerror}",
+            hint="run syncd as the user whose configuration it is, or give -c another folder",
+        ) from error
+    files = tuple(folder / name for name in names if name.endswith(SUFFIX))
+    ignored = tuple(
+        folder / name
+        for name in names
+        if not name.endswith(SUFFIX) and name.lower().endswith(MEANT)
+    )
+    found = {file: _trouble(file) for file in files}
+    problems = [Problem(str(file), 0, 0, "", text) for file, text in found.items() if text]
+    return Folder(files, ignored, tuple(problems))
+
+
+def _trouble(file: Path) -> str | None:
+    """Why the entry is no file to read. Never opens it: a FIFO would wait for its writer."""
+    try:
+        mode = os.stat(file).st_mode
+    except FileNotFoundError:
+        return "is a link that leads nowhere; correct it, or remove it"
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    if stat.S_ISREG(mode):
+        return None
+    kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+    return f"is {kind}; a configuration file was expected: rename it, or move it away"
+
+
+def ignored_line(ignored: tuple[Path, ...]) -> str:
+    """One line that names files which are left out; empty for none."""
+    if not ignored:
+        return ""
+    names = ", ".join(file.name for file in ignored)
+    one = len(ignored) == 1
+    return (
+        f"{ignored[0].parent}: {names} {'is' if one else 'are'} ignored: only names that end in "
+        f"{SUFFIX} are read; rename {'it' if one else 'them'} or move {'it' if one else 'them'} away"
+    )
+
+
+__all__ = ["Folder", "ignored_line", "list_folder"]
