@@ -12,8 +12,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from syncd.output import ALWAYS_PRINTS, ERRORS
+
 OUTPUT = "syncd_output"  # -X option of ours: the encoding that output had before the second start
-ALWAYS_PRINTS = ("backslashreplace", "replace", "namereplace", "xmlcharrefreplace", "ignore")
 EXIT_FAILED = 1
 
 
@@ -31,7 +32,7 @@ def use_bytes_for_names() -> None:
 
 def _print_anything(stream: io.TextIOWrapper) -> None:
     encoding = sys._xoptions.get(OUTPUT)
-    errors = stream.errors if stream.errors in ALWAYS_PRINTS else "backslashreplace"
+    errors = stream.errors if stream.errors in ALWAYS_PRINTS else ERRORS
     stream.reconfigure(encoding=encoding if isinstance(encoding, str) else None, errors=errors)
 
 

@@ -102,9 +102,6 @@ def run(arguments: Sequence[str] | None = None, early: Sequence[Reply] = ()) -> 
         if error.hint:
             click.echo(f"  {error.hint}", err=True)
         return error.exit_code
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
     except Exception as error:  # noqa: BLE001  (the last handler of the process: whatever gets here is a bug of ours)
         from syncd.cli.common import EXIT_BUG, bug_report
 

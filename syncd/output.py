@@ -1,0 +1,102 @@
+"""Standard output and standard error that never fail: what becomes of the output changes neither the work nor the exit code.
+
+A closed descriptor leads to /dev/null, so that no file opened later becomes standard output. A write that the system refuses (a closed
+pipe, a full disk) is dropped, and a character that the terminal's encoding lacks is written as an escape. Python's own streams raise
+instead, at any `print`, in any thread, and once more when the interpreter ends (exit code 120).
+
+Standard library only: this runs before everything else.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import sys
+from contextlib import suppress
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+ERRORS = "backslashreplace"
+ALWAYS_PRINTS = (ERRORS, "replace", "namereplace", "xmlcharrefreplace", "ignore")
+
+
+def never_fail() -> None:
+    """Replace `sys.stdout` and `sys.stderr` by streams that drop what can't be written.
+
+    Call it first in the process: it may have to open descriptors 0, 1 and 2.
+    """
+    _open_closed_descriptors()
+    if sys.stdin is None:
+        sys.stdin = open(STDIN, encoding="utf-8", closefd=False)  # noqa: SIM115  (open for good)
+    sys.stdout = _stream(STDOUT, sys.stdout)
+    sys.stderr = _stream(STDERR, sys.stderr)
+
+
+def _open_closed_descriptors() -> None:
+    """Open /dev/null in place of each standard descriptor that is closed."""
+    for descriptor, flags in ((STDIN, os.O_RDONLY), (STDOUT, os.O_WRONLY), (STDERR, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            _open_null_as(descriptor, flags)
+
+
+def _open_null_as(descriptor: int, flags: int) -> None:
+    with suppress(OSError):  # no /dev in this root: the descriptor stays closed, and writing to it is dropped too
+        opened = os.open(os.devnull, flags)
+        if opened != descriptor:
+            os.dup2(opened, descriptor)
+            os.close(opened)
+        os.set_inheritable(descriptor, True)
+
+
+def _stream(descriptor: int, before: object) -> io.TextIOWrapper:
+    """A text stream like the one that Python made (`before`), which is None where the descriptor was closed."""
+    encoding, errors = "utf-8", ERRORS
+    if isinstance(before, io.TextIOWrapper):
+        encoding = before.encoding
+        errors = before.errors if before.errors in ALWAYS_PRINTS else ERRORS
+    # No io.BufferedWriter in between: its lock aborts the process when a daemon thread holds it at exit.
+    return io.TextIOWrapper(_Descriptor(descriptor), encoding=encoding, errors=errors, newline="\n", write_through=True)
+
+
+class _Descriptor(io.RawIOBase):
+    """Writes to a descriptor, and drops what the system refuses. Closing it leaves the descriptor open."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    @property
+    def name(self) -> str:
+        return "<stdout>" if self._descriptor == STDOUT else "<stderr>"
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
+        """Write all of `data`, or drop the rest at the first refusal; always its length."""
+        left = memoryview(data).cast("B")
+        size = len(left)
+        with suppress(OSError):  # there is no other place to report it to
+            while left:
+                left = left[self._write_some(left) :]
+        return size
+
+    def _write_some(self, data: memoryview) -> int:
+        try:
+            return os.write(self._descriptor, data)
+        except BlockingIOError:  # the other end made the pipe non-blocking
+            waiting = select.poll()
+            waiting.register(self._descriptor, select.POLLOUT)
+            waiting.poll()
+            return 0
+
+
+__all__ = ["ALWAYS_PRINTS", "ERRORS", "never_fail"]
