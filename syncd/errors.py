@@ -51,7 +51,8 @@ class ConfigError(SyncdError):
     kind = "config"
     exit_code = 2
 
-    def __init__(self, problems: Sequence[Problem] | str, *, hint: str | None = None) -> None:
+    def __init__(self, problems: Sequence[Problem] | str, *, hint: str | None = None, owner: str | None = None) -> None:
+        self.owner = owner  # who may read what this process may not
         self.problems: tuple[Problem, ...] = () if isinstance(problems, str) else tuple(problems)
         super().__init__(problems if isinstance(problems, str) else "\n".join(map(str, problems)), hint=hint)
 
@@ -160,6 +161,14 @@ class StoreError(SyncdError):
 
     kind = "store"
     exit_code = 1
+
+
+class StrangerError(StoreError):
+    """This process may not use the state. `owner` may: the command line adds the exact command."""
+
+    def __init__(self, message: str, *, owner: str) -> None:
+        super().__init__(message, hint=f"run it as its owner, {owner}")
+        self.owner = owner
 
 
 class HookFailedError(SyncdError):

@@ -1,4 +1,4 @@
-"""What `owner:` means on this machine right now. Standard library only: the full run and the quick check both ask here.
+"""What `owner:` means on this machine right now, and whose a file is. Standard library only: the full run and the quick check both ask here.
 
 A name is looked up each time, because users and groups are renumbered and the files follow the name, not the number.
 """
@@ -6,7 +6,9 @@ A name is looked up each time, because users and groups are renumbered and the f
 from __future__ import annotations
 
 import grp
+import os
 import pwd
+from contextlib import suppress
 
 Ids = tuple[int | None, int | None]
 
@@ -20,4 +22,23 @@ def ids_of(owner: str) -> Ids:
     return uid, int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
 
 
-__all__ = ["Ids", "ids_of"]
+def owner_name(uid: int) -> str:
+    """Return the name of a user, or `#1234` as sudo takes it where this machine has no such user."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
+def nearest_owner(path: str | os.PathLike[str]) -> str:
+    """Return who may change access to `path`: its owner, or that of the nearest folder above it that can be looked at."""
+    at = os.path.abspath(path)
+    while True:
+        with suppress(OSError):
+            return owner_name(os.stat(at).st_uid)
+        if at == "/":
+            return owner_name(0)
+        at = os.path.dirname(at)
+
+
+__all__ = ["Ids", "ids_of", "nearest_owner", "owner_name"]

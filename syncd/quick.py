@@ -106,7 +106,15 @@ def understood(arguments: Sequence[str], environ: Mapping[str, str]) -> Asked | 
 def usual_config(environ: Mapping[str, str]) -> str | None:
     """The first of the usual places that stands; the note says again whether it was the one."""
     home = environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME', '')}/.config"
-    return next((place for place in ("/etc/syncd/config.yaml", f"{home}/syncd/config.yaml") if os.path.exists(place)), None)
+    for place in ("/etc/syncd/config.yaml", f"{home}/syncd/config.yaml"):
+        try:
+            os.stat(place)
+        except PermissionError:
+            return None  # nobody can say whether it is there
+        except OSError:
+            continue
+        return place
+    return None
 
 
 # --- the note ---------------------------------------------------------------------------------------------------------
@@ -129,11 +137,15 @@ def _note(config: str, environ: Mapping[str, str], now: float) -> Any:
     return note
 
 
-def read(file: str) -> Any:
-    """What the note at `file` holds, whole and written by this version. Raises ValueError or OSError."""
+def read(file: str, shared: bool = False) -> Any:
+    """What the note at `file` holds, whole and written by this version. Raises ValueError or OSError.
+
+    `shared`: root, and the group that the folder's owner lets read it, may read it too; nobody else may have written it.
+    """
     with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as opened:
         found = os.fstat(opened.fileno())
-        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077 or found.st_size > LARGEST_NOTE:
+        owner, others = (os.stat(os.path.dirname(file)).st_uid, 0o027) if shared else (os.geteuid(), 0o077)
+        if found.st_uid != owner or stat.S_IMODE(found.st_mode) & others or found.st_size > LARGEST_NOTE:
             raise ValueError("the note is not ours alone")
         mark, _, body = opened.read().partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() != mark:

@@ -25,6 +25,7 @@ from syncd.errors import LockedError
 from syncd.github.limits import BudgetView, reserve_of
 from syncd.models import Job, RunReport, RunStatus
 from syncd.store import spent
+from syncd.store.access import try_to_share
 from syncd.store.lock import daemon_runs, is_held
 from syncd.store.outbox import Delivery
 from syncd.store.store import SqliteStore
@@ -265,11 +266,12 @@ def _at_rest(state: JobState, name: str, store: SqliteStore, state_dir: Path) ->
 def write_holds(state_dir: Path, holds: Mapping[str, datetime]) -> None:
     """`status` beside the daemon knows until when these jobs are left alone after a failure."""
     quick.write(str(state_dir / HOLDS), {"written_by": quick.written_by(), "holds": {job: until.isoformat() for job, until in holds.items()}})
+    try_to_share(state_dir / HOLDS, state_dir)
 
 
 def _read_holds(state_dir: Path) -> dict[str, datetime]:
     try:
-        return {job: datetime.fromisoformat(until) for job, until in quick.read(str(state_dir / HOLDS))["holds"].items()}
+        return {job: datetime.fromisoformat(until) for job, until in quick.read(str(state_dir / HOLDS), shared=True)["holds"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}  # none yet, or a damaged one: the turns are right but for who failed
 
@@ -279,11 +281,12 @@ def write_heard(state_dir: Path, heard: Heard) -> None:
     moments = {"last_at": heard.last_at, "refused_at": heard.refused_at}
     told = {"last_what": heard.last_what, "refused_why": heard.refused_why} | {name: at.isoformat() for name, at in moments.items() if at is not None}
     quick.write(str(state_dir / HEARD), {"written_by": quick.written_by(), **told})
+    try_to_share(state_dir / HEARD, state_dir)
 
 
 def read_heard(state_dir: Path) -> Heard:
     try:
-        note = quick.read(str(state_dir / HEARD))
+        note = quick.read(str(state_dir / HEARD), shared=True)
         last, refused = (datetime.fromisoformat(note[name]) if name in note else None for name in ("last_at", "refused_at"))
         return Heard(last, note["last_what"], refused, note["refused_why"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -21,7 +21,7 @@ from syncd.store.store import SqliteStore
 
 def open_store(config: Config, only_look: bool = False) -> SqliteStore:
     """The configuration's store, which knows each job that has another name now by that name."""
-    store = SqliteStore.peek(config.state) if only_look else SqliteStore.open(config.state)
+    store = SqliteStore.peek(config.state) if only_look else SqliteStore.open(config.state, config.state_group)
     with suppress(MirrorError):  # asked again, and said, before a job without a past runs
         follow_renames(config.jobs, store)
     return store

@@ -39,6 +39,7 @@ from syncd.owners import Ids, ids_of
 from syncd.protected_paths import ProtectedPaths
 from syncd.store import spent
 from syncd.store.blobs import BlobCache
+from syncd.store.borrowed import BorrowedCache
 from syncd.store.expiries import expiries_of, read_expiries, write_expiries
 from syncd.store.lock import job_lock
 from syncd.store.pairs import PairFile
@@ -72,7 +73,8 @@ class Workshop:
         self.hook_stop = self.stop if waits_out_limits else threading.Event()  # a daemon's hooks may end what they have begun
         self.tally = Tally()
         self.early = Early(early, self.tally)
-        self.blobs = BlobCache(config.state / "blobs")
+        self._only_look = only_look
+        self.blobs: BlobCache = BorrowedCache(config.state / "blobs") if only_look else BlobCache(config.state / "blobs")
         self.mirror = DiskMirror(config.state / "trash", self.clock)
         self.hooks = CommandHooks(config.state, environ)
         self.budgets: dict[str, Budget] = {}
@@ -80,7 +82,6 @@ class Workshop:
         self._counted: dict[str, dict[str, int]] = {}
         self._environ = environ
         self._waits_out_limits = waits_out_limits
-        self._only_look = only_look
         self._gate = Gate(config.requests_at_once)
         self._proxies = proxies_of(environ)
         self._networks: dict[str, Network] = {}
@@ -95,7 +96,7 @@ class Workshop:
     def open(
         cls, config: Config, environ: Mapping[str, str], only_look: bool = False, clock: Clock | None = None, early: Sequence[Reply] = (), waits_out_limits: bool = True
     ) -> Workshop:
-        """`only_look` makes no state where there is none, and saves nothing of its own; `early` is what GitHub has said already, and is not asked again.
+        """`only_look` leaves the state exactly as it is; `early` is what GitHub has said already, and is not asked again.
 
         `waits_out_limits`: a run waits for the end of GitHub's limits where its time suffices. The daemon's don't: they ask for another turn.
         """
@@ -293,6 +294,8 @@ class Workshop:
             source.close()
         for network in self._networks.values():
             network.close()
+        if isinstance(self.blobs, BorrowedCache):
+            self.blobs.close()
         self.store.close()
 
     def _revoke(self) -> None:

@@ -11,6 +11,7 @@ from syncd.config.secrets import judge_secrets
 from syncd.errors import ConfigError, SyncdError
 from syncd.hooks.find import missing_commands
 from syncd.models import LoginIdentity
+from syncd.store.access import refuse_to_look
 
 LOGIN_SECONDS = 60.0
 
@@ -25,6 +26,8 @@ def command(settings: Settings, online: bool, without_secrets: bool) -> int:
         raise click.UsageError("--online asks GitHub, which takes the secrets that --without-secrets leaves unopened")
     config, mark = settings.load_with_places()
     say_ignored(settings, config)
+    if online:
+        refuse_to_look(config.state, members=False)
     problems = [] if without_secrets else judge_secrets(config, settings.environ, mark)
     if problems:
         raise ConfigError(problems)

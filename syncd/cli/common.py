@@ -33,6 +33,17 @@ class Settings(Struct, frozen=True):
         """The configuration that this command works with. Raises ConfigError with every mistake."""
         return self.load_with_places()[0]
 
+    def load_to_look(self, members: bool = False) -> Config:
+        """As `load`, for a command that only looks at the state. Raises StrangerError for a user who may not.
+
+        `members`: those of `state_group` may run it too.
+        """
+        from syncd.store.access import refuse_to_look
+
+        config = self.load()
+        refuse_to_look(config.state, members)
+        return config
+
     def load_known(self) -> Config:
         """As `load`; but what was judged before, byte for byte, is not judged again."""
         from syncd.cli.logs import set_up_logging

@@ -22,6 +22,7 @@ from syncd.mirror.ground import remarks
 from syncd.models import LoginIdentity, Trigger
 from syncd.readings import ago, heard_line, read_heard
 from syncd.recent import time_of
+from syncd.store.access import refuse_to_look
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE
 from syncd.wiring import Workshop
@@ -51,6 +52,7 @@ def command(settings: Settings) -> int:
     wrong and what to do about it. Asks GitHub once per repository; writes nothing but a login's renewed tokens.
     """
     config, mark = settings.load_with_places()
+    refuse_to_look(config.state, members=False)
     say_ignored(settings, config)
     problems = judge_secrets(config, settings.environ, mark)
     if problems:

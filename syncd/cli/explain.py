@@ -43,7 +43,7 @@ HISTORY = 5
 @click.pass_obj
 def command(settings: Settings, path: str) -> int:
     """Say of a destination which job writes it, from where, how it stands now and what happened to it last. Exit 1 when no job does."""
-    config = settings.load()
+    config = settings.load_to_look(members=True)
     path = posixpath.normpath(os.path.abspath(path))
     store = open_store(config, only_look=True)
     try:

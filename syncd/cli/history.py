@@ -14,6 +14,7 @@ from syncd.cli.reports import count_of, printable
 from syncd.engine.lines import LARGEST, readable_by_all
 from syncd.models import Recorded
 from syncd.store.blobs import BlobCache
+from syncd.store.borrowed import BorrowedCache
 from syncd.store.rows import PastChange, PastRun
 from syncd.stored_jobs import open_store, spellings_in_history
 
@@ -30,7 +31,7 @@ MARKS = {"changed": "✓", "unchanged": "✓", "skipped": "‖", "failed": "✕"
 @click.pass_obj
 def command(settings: Settings, job: str | None, path: str | None, limit: int, diff: bool, show_secrets: bool, as_object: bool) -> int:
     """Show past runs that changed something or failed, the newest first."""
-    config = settings.load()
+    config = settings.load_to_look(members=not diff)  # the lines are the cache's, which is no member's to read
     if job is not None:
         chosen_jobs(config, [job])
     store = open_store(config, only_look=True)
@@ -43,7 +44,7 @@ def command(settings: Settings, job: str | None, path: str | None, limit: int, d
     if as_object:
         click.echo(json.dumps({"schema": "syncd.history/1", "runs": [_row(run) for run in runs]}))
         return 0
-    blobs = BlobCache(config.state / "blobs")
+    blobs = BorrowedCache(config.state / "blobs")
     for run in runs:
         _show(settings, run)
         for change in run.changes:

@@ -31,7 +31,7 @@ def command(settings: Settings, name: str | None) -> int:
 
     Exit: 0 all answered, 3 some did, 4 GitHub refused who we are, 5 try again later.
     """
-    config = settings.load()
+    config = settings.load_to_look()
     identities = chosen(config, name)
     workshop = Workshop.open(config, settings.environ, only_look=True)
     codes = []

@@ -8,6 +8,7 @@ from syncd.cli.common import Settings, emit
 from syncd.cli.login import login_identity
 from syncd.cli.sync import stopping
 from syncd.github.login import web_of
+from syncd.store.access import refuse_stranger
 from syncd.wiring import Workshop
 
 TIMEOUT_SECONDS = 60.0
@@ -22,6 +23,7 @@ def command(settings: Settings, name: str) -> int:
     """
     config = settings.load()
     identity = login_identity(config, name)
+    refuse_stranger(config.state)
     workshop = Workshop.open(config, settings.environ, only_look=True)
     try:
         pairs = workshop.pairs(identity)

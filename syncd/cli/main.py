@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from syncd.errors import ConfigError, SyncdError
+from syncd.errors import ConfigError, StrangerError, SyncdError
+from syncd.owners import nearest_owner
 from syncd.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -96,7 +97,14 @@ def run(arguments: Sequence[str] | None = None, early: Sequence[Reply] = ()) -> 
         click.echo("interrupted", err=True)
         return 130
     except ConfigError as error:
-        return _say_config(error)
+        return _say_config(error, arguments)
+    except StrangerError as error:
+        _refuse(error.message, error.owner, arguments)
+        return error.exit_code
+    except PermissionError as error:  # never a bug of ours, wherever it came from
+        place = error.filename if isinstance(error.filename, str) else "a file that it needs"
+        _refuse(f"can't use {place}: {error.strerror}", nearest_owner(place), arguments)
+        return 1
     except SyncdError as error:
         click.echo(f"syncd: {error.message}", err=True)
         if error.hint:
@@ -109,7 +117,18 @@ def run(arguments: Sequence[str] | None = None, early: Sequence[Reply] = ()) -> 
         return EXIT_BUG
 
 
-def _say_config(error: ConfigError) -> int:
+def _refuse(message: str, owner: str, arguments: Sequence[str] | None) -> None:
+    """Print one sentence: what this user may not do, and the command to type."""
+    from syncd.cli.refusals import command_as
+
+    command = command_as(owner, arguments, os.environ)
+    click.echo(f"syncd: {message}; run it as {owner}: {command}", err=True)
+
+
+def _say_config(error: ConfigError, arguments: Sequence[str] | None) -> int:
+    if error.owner is not None:
+        _refuse(error.message, error.owner, arguments)
+        return error.exit_code
     from syncd.config.show import render
 
     click.echo(render(error) if error.problems else f"syncd: {error.message}", err=True)

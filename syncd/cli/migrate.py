@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
 import click
 
 from syncd.cli.common import Settings, emit
+from syncd.store.look import opened
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE, SqliteStore
 
@@ -16,25 +18,22 @@ from syncd.store.store import FILE, SqliteStore
 @click.pass_obj
 def command(settings: Settings, check: bool) -> int:
     """Bring the store to this version's schema. Every command that needs the store does it by itself; this is for doing it first."""
-    config = settings.load()
+    config = settings.load_to_look() if check else settings.load()
     file = config.state / FILE
     if check:
-        found = _version(str(file)) if file.exists() else None
+        found = _version(file) if file.exists() else None
         emit(settings, f"{file}: schema {found or 'none yet'}; this version's is {VERSION}")
         return 0 if found == VERSION else 1
-    store = SqliteStore.open(config.state)
+    store = SqliteStore.open(config.state, config.state_group)
     store.close()
     emit(settings, f"{file}: schema {VERSION}")
     return 0
 
 
-def _version(file: str) -> str | None:
+def _version(file: Path) -> str | None:
     try:
-        connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
-        try:
+        with opened(file) as connection:
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        finally:
-            connection.close()
     except sqlite3.Error:
         return None
     return row[0] if row else None

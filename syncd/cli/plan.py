@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import click
 
@@ -19,9 +16,8 @@ from syncd.engine.hooks import named
 from syncd.engine.lines import LARGEST, readable_by_all
 from syncd.engine.ports import JobState
 from syncd.engine.run import Decision, Options, plan_job
-from syncd.errors import StoreError, SyncdError
+from syncd.errors import SyncdError
 from syncd.models import Action, Job, Kind, RunReport, RunStatus, Verb
-from syncd.store.blobs import BlobCache
 from syncd.wiring import Workshop
 
 EXIT_CHANGES = 10
@@ -37,29 +33,14 @@ WORDS = {"+": "to add", "~": "to change", "!": "to put back", "%": "to set right
 @click.pass_obj
 def command(settings: Settings, jobs: tuple[str, ...], diff: bool, show_secrets: bool, exit_code: bool, as_object: bool) -> int:
     """Show what `syncd sync` would do now. Nothing is written and no lock is taken."""
-    config = settings.load()
+    config = settings.load_to_look(members=not diff)  # the lines are the cache's, which is no member's to read
     chosen = chosen_jobs(config, jobs)
     workshop = Workshop.open(config, settings.environ, only_look=True)
     try:
-        with _contents(workshop, diff), stopping(workshop), workshop.blobs.used():
+        with stopping(workshop), workshop.blobs.used():
             return _planned(settings, workshop, chosen, diff, show_secrets, exit_code, as_object)
     finally:
         workshop.close()
-
-
-@contextmanager
-def _contents(workshop: Workshop, diff: bool) -> Iterator[None]:
-    """Where there is no state, what a diff fetches is kept only while the block runs."""
-    if not diff or workshop.config.state.exists():
-        yield
-        return
-    try:
-        folder = TemporaryDirectory(prefix="syncd-plan-")
-    except OSError as error:
-        raise StoreError(f"can't make a temporary folder: {error.strerror}", hint="set TMPDIR to a folder that you can write to") from error
-    with folder as place:
-        workshop.blobs = BlobCache(Path(place) / "blobs")
-        yield
 
 
 def _planned(settings: Settings, workshop: Workshop, jobs: Sequence[Job], diff: bool, show_secrets: bool, exit_code: bool, as_object: bool) -> int:

@@ -21,9 +21,10 @@ from syncd.daemon.memory import stay_small
 from syncd.daemon.signals import Signals
 from syncd.errors import ConfigError, SyncdError
 from syncd.messenger import Messenger
+from syncd.store.access import refuse_stranger
 from syncd.store.lock import daemon_lock
 from syncd.store.migrate import stands_ready
-from syncd.store.store import FILE, SqliteStore, refuse_stranger
+from syncd.store.store import FILE, SqliteStore
 from syncd.wiring import proxies_of
 
 if TYPE_CHECKING:
@@ -44,10 +45,8 @@ def command(settings: Settings) -> int:
     SIGHUP reads the configuration again (a wrong one is refused and the old one stays), SIGUSR1 starts every job now.
     """
     with Signals() as signals:
-        config = load(settings)
+        config = load(settings, starting=True)
         set_up_logging(settings, config)
-        if config.state.exists():
-            refuse_stranger(config.state)  # before a lock file of ours could be in its owner's way
         with daemon_lock(config.state):
             make_store_ready(config, signals)
             stay_small()
@@ -55,9 +54,11 @@ def command(settings: Settings) -> int:
             return serve(daemon, config, signals)
 
 
-def load(settings: Settings) -> Config:
-    """The configuration with its secrets looked at. Raises ConfigError with every mistake."""
+def load(settings: Settings, starting: bool = False) -> Config:
+    """The configuration with its secrets looked at. Raises ConfigError with every mistake; StrangerError at the start, for who is not the state's owner."""
     config, mark = load_with_places(find_config(settings.config, settings.environ), settings.environ)
+    if starting:
+        refuse_stranger(config.state)  # before a lock file of ours could be in its owner's way, and before a secret that only the owner may read
     problems = judge_secrets(config, settings.environ, mark)
     if problems:
         raise ConfigError(problems)
@@ -74,7 +75,7 @@ def make_store_ready(config: Config, signals: Signals) -> None:
     child = os.fork()
     if child == 0:
         try:
-            SqliteStore.open(config.state).close()
+            SqliteStore.open(config.state, config.state_group).close()
         except SyncdError:
             os._exit(1)
         finally:

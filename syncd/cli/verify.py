@@ -35,7 +35,7 @@ def command(settings: Settings, jobs: tuple[str, ...], as_object: bool) -> int:
     """Hash every file that was mirrored and every blob in the cache, whatever their times say. No request is made and no mirror is
     touched; damaged blobs leave the cache and are fetched anew when they are needed. Exit 3 when anything differs.
     """
-    config = settings.load()
+    config = settings.load_to_look()
     chosen = chosen_jobs(config, jobs)
     store = open_store(config, only_look=True)
     try:

@@ -19,6 +19,7 @@ def to_config(model: ConfigModel, path: Path, folder: Folder, environ: Mapping[s
         files=folder.files,
         ignored=folder.ignored,
         state=Path(model.state) if model.state else default_state(path, environ),
+        state_group=model.state_group,
         identities={name: _identity(name, one) for name, one in model.github.items()},
         jobs={name: _job(name, one, only) for name, one in model.jobs.items()},
         workers=model.workers,

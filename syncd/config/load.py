@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from syncd.config.protected import protected_paths
 from syncd.config.rest import rest_of
 from syncd.config.schema import ConfigModel, IdentityModel, JobModel
 from syncd.errors import ConfigError, Problem
+from syncd.owners import nearest_owner
 from syncd.suggest import did_you_mean
 
 SYSTEM = Path("/etc/syncd/config.yaml")
@@ -31,7 +33,10 @@ EXCLUSIVE = ("every", "cron")  # a job's own replaces both of the defaults'
 
 
 def find_config(explicit: str | None, environ: Mapping[str, str]) -> Path:
-    """The configuration's file or folder, in the order of the contract. Raises ConfigError naming every place looked at."""
+    """The configuration's file or folder, in the order of the contract.
+
+    Raises ConfigError naming every place looked at; where this user may not look at one, naming who may.
+    """
     if explicit:
         return _must_stand(Path(explicit), "-c")
     if environ.get("SYNCD_CONFIG"):
@@ -39,15 +44,33 @@ def find_config(explicit: str | None, environ: Mapping[str, str]) -> Path:
     home = environ.get("XDG_CONFIG_HOME") or (f"{environ['HOME']}/.config" if environ.get("HOME") else None)
     places = [SYSTEM] + ([Path(home) / "syncd" / "config.yaml"] if home else [])
     for place in places:
-        if place.exists():
+        if _stands(place):
             return place
     raise ConfigError(f"there is no configuration: looked for {', '.join(map(str, places))}", hint="write one with `syncd init`, name one with -c, or try `syncd demo`")
 
 
 def _must_stand(path: Path, by: str) -> Path:
-    if not path.exists():
+    if not _stands(path):
         raise ConfigError(f"there is no configuration at {path} ({by})", hint="correct the path, or write one with `syncd init`")
     return path
+
+
+def _stands(path: Path) -> bool:
+    """Return whether the configuration is there. Raises ConfigError where this user may not read it."""
+    try:
+        found = os.stat(path)
+    except PermissionError as error:
+        raise _unreadable(path) from error
+    except (OSError, ValueError):
+        return False
+    wanted = os.R_OK | os.X_OK if stat.S_ISDIR(found.st_mode) else os.R_OK
+    if not os.access(path, wanted, effective_ids=True):
+        raise _unreadable(path)
+    return True
+
+
+def _unreadable(path: Path) -> ConfigError:
+    return ConfigError(f"can't read the configuration {path}: Permission denied", owner=nearest_owner(path))
 
 
 def load_config(path: Path, environ: Mapping[str, str]) -> Config:
@@ -60,6 +83,8 @@ def load_with_places(path: Path, environ: Mapping[str, str]) -> tuple[Config, ju
     folder = list_folder(path) if path.is_dir() else Folder((path,), (), ())
     if not folder.files:
         raise ConfigError(f"there is no *.yaml in {path}", hint=ignored_line(folder.ignored) or "put the configuration there, or give -c another folder")
+    for file in folder.files:
+        _stands(file)
     unreadable = {problem.file for problem in folder.problems}
     documents = [read_document(file) for file in folder.files if str(file) not in unreadable]
     if unreadable:

@@ -51,6 +51,7 @@ class Config(Struct, frozen=True):
     state: Path
     identities: Mapping[str, Identity]
     jobs: Mapping[str, Job]
+    state_group: str | None = None
     workers: int = 8
     requests_at_once: int = 16
     timezone: str = "UTC"

@@ -323,6 +323,7 @@ class NotifyModel(Strict):
 class ConfigModel(Strict):
     version: Annotated[int, _whole(1, 1)]
     state: Text | None = None
+    state_group: Text | None = None
     workers: Annotated[int, _whole(1, 256)] = 8
     requests_at_once: Annotated[int, _whole(1, 64)] = 16
     timezone: Text = "UTC"
@@ -340,6 +341,13 @@ class ConfigModel(Strict):
             ZoneInfo(value)
         except (ValueError, OSError, KeyError) as error:
             raise ValueError(f"'{value[:40]}' is not a time zone; write it like UTC or Europe/Berlin") from error
+        return value
+
+    @field_validator("state_group")
+    @classmethod
+    def _state_group(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}", value):
+            raise ValueError(f"'{value[:40]}' is not the name or number of a group")
         return value
 
     @field_validator("state")

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from syncd.config.model import Config, secrets_of
 from syncd.errors import ConfigError, Problem
 from syncd.models import Secret, SecretRef
+from syncd.owners import nearest_owner
 
 if TYPE_CHECKING:
     from syncd.config.judge import Mark
@@ -95,7 +96,9 @@ def _read(file: Path, what: str, private: bool) -> str:
                 raise ConfigError(f"{what}: {file} can be read by others (mode {stat.S_IMODE(found.st_mode):04o})", hint=f"chmod 600 {file}")
             raw = opened.read(LARGEST + 1)
     except OSError as error:
-        raise ConfigError(f"{what}: {file} can't be read: {error.strerror}", hint="check the path and who may read it") from error
+        refused = isinstance(error, PermissionError)
+        hint = f"only {nearest_owner(file)} may read it: run syncd as that user" if refused else "check the path and who may read it"
+        raise ConfigError(f"{what}: {file} can't be read: {error.strerror}", hint=hint) from error
     if len(raw) > LARGEST:
         raise ConfigError(f"{what}: {file} is too large for a secret")
     try:

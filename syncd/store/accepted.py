@@ -22,7 +22,8 @@ LARGEST = 4096
 class AcceptedHeads:
     """One small file a job in `STATE/accepted/`, replaced whole. In memory nothing is kept."""
 
-    def __init__(self, state_dir: Path | None) -> None:
+    def __init__(self, state_dir: Path | None, only_read: bool = False) -> None:
+        self._only_read = only_read
         self._folder = state_dir / FOLDER if state_dir is not None else None
 
     def read(self, job: str) -> tuple[str, str] | None:
@@ -39,7 +40,7 @@ class AcceptedHeads:
 
     def keep(self, job: str, line: str, commit: str, begin: bool) -> None:
         """`read` gives it back, also after a crash; without `begin` only where something was kept before. Raises StoreError."""
-        if self._folder is None or self.read(job) == (line, commit) or not (begin or os.path.lexists(self._folder / job)):
+        if self._folder is None or self._only_read or self.read(job) == (line, commit) or not (begin or os.path.lexists(self._folder / job)):
             return
         temporary = self._folder / f".{job}.{os.getpid()}"
         try:
@@ -55,6 +56,6 @@ class AcceptedHeads:
             raise StoreError(f"can't keep in {self._folder} which commit was accepted: {error.strerror}", hint="check the disk of the state folder") from error
 
     def forget(self, job: str) -> None:
-        if self._folder is not None:
+        if self._folder is not None and not self._only_read:
             with suppress(OSError):
                 os.unlink(self._folder / job)

@@ -17,7 +17,9 @@ from sqlite3 import Connection
 from typing import TypeVar
 
 from syncd.errors import StoreError
+from syncd.store.access import try_to_share
 from syncd.store.damage import FAILURES, Failure, calls_itself_broken, is_damage, looks_damaged, translated, words
+from syncd.store.look import copy_into
 from syncd.store.migrate import migrate, version_of
 from syncd.store.place import identity, is_open, make_private, refuse_network, sole_opener
 from syncd.store.quiet import next_counter
@@ -41,6 +43,7 @@ class Database:
 
     def __init__(self, file: Path | None) -> None:
         self.file = file
+        self._copied_from: Path | None = None
         self.notes: list[str] = []
         self._guard = threading.RLock()
         self._connection: Connection | None = None
@@ -48,6 +51,22 @@ class Database:
         self._journal_identity: tuple[int, int] | None = None
         with self._guard:
             self._open()
+
+    @classmethod
+    def copy_of(cls, file: Path) -> Database:
+        """A copy in memory for a command that only looks; an empty one where there is no store, or a damaged one. Raises StoreError."""
+        made = cls(None)
+        if identity(file) is None:
+            return made
+        made._copied_from, made._connection = file, _connection(":memory:")
+        try:
+            copy_into(made._opened(), file)
+            version = made._once(version_of, READ)
+            if version != VERSION:
+                made._once(lambda connection: migrate(connection, version), WRITE)
+        except FAILURES as error:
+            made._heal(error, first=False)
+        return made
 
     def read(self, query: Callable[[Connection], T]) -> T:
         """What `query` finds at one moment; others may write meanwhile. Raises StoreError."""
@@ -116,6 +135,8 @@ class Database:
             return
         refuse_network(self.file)
         self._open_file(self.file)
+        for suffix in ("-wal", "-shm"):
+            try_to_share(self._beside(suffix), self.file.parent)
         self._journal_identity = identity(self._beside("-wal"))
 
     def _open_file(self, file: Path) -> None:
@@ -197,7 +218,8 @@ class Database:
         A store that is sound when it is examined, and was called malformed only once, is opened again instead.
         """
         if self.file is None:
-            raise translated(error, self.file) from error
+            self._heal_copy(error)
+            return
         if not is_damage(error, self._looks_damaged):
             if not calls_itself_broken(error):
                 raise translated(error, self.file) from error
@@ -206,6 +228,17 @@ class Database:
                 return
         with sole_opener(self.file, BUSY_SECONDS):
             self._set_aside(error)
+        self._open()
+
+    def _heal_copy(self, error: Failure) -> None:
+        """An empty store takes the place of a damaged copy. The file itself is the next run's to mend. Raises StoreError for the rest."""
+        copy = self._opened()
+        damaged = is_damage(error, lambda: looks_damaged(copy)) or calls_itself_broken(error)
+        if self._copied_from is None or not damaged:
+            raise translated(error, self._copied_from) from error
+        self._say(f"the store {self._copied_from} is damaged ({words(error)}); the next run sets it aside and begins a new one: nothing is removed")
+        self.close()
+        self._copied_from = None
         self._open()
 
     def _beside(self, suffix: str) -> Path:

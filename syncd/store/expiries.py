@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from syncd.models import Identity, LoginIdentity
+from syncd.store.access import share
 from syncd.store.pairs import PairFile, end_of_login
 
 NAME = "expiries.json"
@@ -48,6 +49,7 @@ def write_expiries(state_dir: Path, expiries: Mapping[str, datetime]) -> None:
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "w") as file:
             json.dump({name: moment.isoformat() for name, moment in sorted(expiries.items())}, file)
+        share(temporary, state_dir)
         os.replace(temporary, state_dir / NAME)
     except OSError:
         with suppress(OSError):

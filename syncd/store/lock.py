@@ -10,12 +10,13 @@ from hashlib import sha256
 from pathlib import Path
 
 from syncd.errors import LockedError, StoreError
+from syncd.store.access import LOCKS, try_to_share
 from syncd.store.place import locks_on
 
 
 def lock_file(state_dir: Path, job: str) -> Path:
     """The file whose lock the job's holder has."""
-    return state_dir / "locks" / f"{safe_name(job)}.lock"
+    return state_dir / LOCKS / f"{safe_name(job)}.lock"
 
 
 def safe_name(name: str) -> str:
@@ -55,6 +56,8 @@ def job_lock(state_dir: Path, job: str) -> Iterator[None]:
 def _held(file: Path, what: str, doing: str, hint: str) -> Iterator[None]:
     try:
         os.makedirs(file.parent, mode=0o700, exist_ok=True)
+        if file.parent.name == LOCKS:
+            try_to_share(file.parent, file.parent.parent)
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise StoreError(f"can't lock {what}: {error.strerror}", hint="the state folder must be writable by the user who runs syncd") from error

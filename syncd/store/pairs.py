@@ -21,6 +21,7 @@ from typing import Any
 from syncd.clock import Patience
 from syncd.errors import StoreError
 from syncd.models import Pair, Secret
+from syncd.store.access import refuse_stranger
 from syncd.store.lock import safe_name
 from syncd.store.place import locks_on, sync_folder
 
@@ -55,6 +56,7 @@ class PairFile:
 
         The kernel lets go of the lock when its holder dies.
         """
+        refuse_stranger(self._folder.parent)
         try:
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
             descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -161,7 +163,8 @@ class PairFile:
         try:
             with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as opened:
                 found = os.fstat(opened.fileno())
-                if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+                owner = os.stat(self._folder.parent).st_uid if os.geteuid() == 0 else os.geteuid()  # root may look
+                if not stat.S_ISREG(found.st_mode) or found.st_uid != owner:
                     raise StoreError(f"{file} is not a file of this user's", hint=f"remove it, and run: syncd login {self._identity}")
                 if found.st_mode & 0o077:
                     raise StoreError(f"{file} can be read by others (mode {stat.S_IMODE(found.st_mode):04o}), and so can the login", hint=f"run: syncd login {self._identity}")

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from syncd.errors import StoreError
+from syncd.store.access import GROUP_MAY_READ, share
 
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs", "lustre", "ncpfs"}
 MOUNTS = Path("/proc/self/mountinfo")
@@ -39,7 +40,7 @@ def sync_folder(folder: str | Path) -> None:
 
 
 def make_private(file: Path) -> None:
-    """The file exists and only its owner can read it; SQLite gives its journal the same mode. Raises StoreError."""
+    """The file exists and only its owner (with `state_group`, that group too) can read it; SQLite gives its journal the same mode. Raises StoreError."""
     try:
         os.makedirs(file.parent, mode=0o700, exist_ok=True)
         with suppress(FileExistsError):
@@ -47,7 +48,9 @@ def make_private(file: Path) -> None:
         found = os.lstat(file)
         if not stat.S_ISREG(found.st_mode):
             raise StoreError(f"the store {file} is not a file", hint="move it away; syncd begins a new one, and equal files are adopted")
-        if stat.S_IMODE(found.st_mode) != 0o600:
+        if os.stat(file.parent).st_mode & GROUP_MAY_READ:
+            share(file, file.parent)
+        elif stat.S_IMODE(found.st_mode) != 0o600:
             os.chmod(file, 0o600)
     except OSError as error:
         raise StoreError(f"can't open the store {file}: {error.strerror}", hint=HINT_OWNER) from error

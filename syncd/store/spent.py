@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from syncd.store.access import share
+
 NAME = "spent.json"
 LARGEST_BYTES = 16 << 20
 REPOSITORIES_KEPT = 1000  # of an identity; the rest is added up under REST
@@ -41,6 +43,7 @@ def add(state_dir: Path, identity: str, ends_at: datetime, requests: Mapping[str
         file.seek(0)
         file.write(body)
         file.truncate()
+    share(state_dir / NAME, state_dir)
 
 
 def look(state_dir: Path, now: datetime) -> dict[str, dict[str, int]]:

@@ -7,7 +7,6 @@ are left out: memory that is lost costs time, never files.
 from __future__ import annotations
 
 import os
-import pwd
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -23,6 +22,7 @@ from syncd.models import Change, Recorded, RunStatus, TreeEntry
 from syncd.objects import is_object_id
 from syncd.store import ledger, outbox, renames, rows, runs
 from syncd.store.accepted import AcceptedHeads
+from syncd.store.access import refuse_stranger, set_access
 from syncd.store.database import Database
 from syncd.store.schema import is_whole, seal, whole_rows
 from syncd.store.sql import put
@@ -41,29 +41,27 @@ FILE = "syncd.db"
 
 
 class SqliteStore:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, accepted: AcceptedHeads | None = None) -> None:
         self._database = database
-        self._accepted = AcceptedHeads(database.file.parent if database.file is not None else None)
+        self._accepted = accepted or AcceptedHeads(database.file.parent if database.file is not None else None)
         self._former: Mapping[str, str] = {}  # configured job -> the name that its rows still have
         self._under_new_name: AdaptState = lambda _job, _old, state: state
 
     @classmethod
-    def open(cls, state_dir: Path) -> SqliteStore:
-        """The store in `state_dir`, made (0700, 0600) or migrated when needed. Raises StoreError naming who may open it."""
+    def open(cls, state_dir: Path, group: str | None = None) -> SqliteStore:
+        """The store in `state_dir`, made or migrated when needed; private, or for `group` to read. Raises StoreError naming who may open it."""
         try:
-            os.makedirs(state_dir, mode=0o700, exist_ok=True)
             refuse_stranger(state_dir)
-            os.chmod(state_dir, 0o700)
+            os.makedirs(state_dir, mode=0o700, exist_ok=True)
+            set_access(state_dir, group)
         except OSError as error:
             raise StoreError(f"can't use the state folder {state_dir}: {error.strerror}", hint="set state: to a folder this user owns, or run syncd as its owner") from error
         return cls(Database(state_dir / FILE))
 
     @classmethod
     def peek(cls, state_dir: Path) -> SqliteStore:
-        """The store for a command that only looks: an empty one in memory where none was made yet."""
-        if (state_dir / FILE).exists():
-            return cls.open(state_dir)
-        return cls(Database(None))
+        """The store for a command that only looks: a copy in memory, so that nothing in the state folder changes."""
+        return cls(Database.copy_of(state_dir / FILE), AcceptedHeads(state_dir, only_read=True))
 
     @property
     def file(self) -> Path:
@@ -393,17 +391,6 @@ class SqliteStore:
     def budgets(self) -> dict[str, rows.BudgetRow]:
         found = self._database.read(lambda connection: connection.execute('SELECT identity, "limit", remaining, reset_at FROM budget').fetchall())
         return {row[0]: read for row in found if (read := rows.budget_from_row(*row)) is not None}
-
-
-def refuse_stranger(state_dir: Path) -> None:
-    """Raises StoreError when this process is not the state's owner: files it made would lock the owner out."""
-    owner = os.stat(state_dir).st_uid
-    if owner != os.geteuid():
-        try:
-            name = pwd.getpwuid(owner).pw_name
-        except KeyError:
-            name = f"#{owner}"
-        raise StoreError(f"the state folder {state_dir} belongs to {name}, and this is not {name}", hint=f"run it as its owner: sudo -u {name} syncd …")
 
 
 def _state(connection: Connection, job: str) -> JobState | None:

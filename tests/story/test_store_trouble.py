@@ -340,8 +340,7 @@ def test_a_store_that_another_process_holds_is_waited_for_and_then_its_holder_na
 
 def test_a_plan_needs_no_more_of_a_held_store_than_to_read_it(synced: Synced, held: int) -> None:
     done = synced.hub.plan()
-    assert (done.code, done.job["status"]) == (0, "unchanged")
-    assert "can't remember what GitHub said of its limits" in done.err
+    assert (done.code, done.job["status"], done.err) == (0, "unchanged", "")
 
 
 def test_a_store_that_is_full_at_any_page_leaves_the_old_set_or_the_new_one_and_heals_when_there_is_room(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,11 +396,18 @@ def privately(mount: str, hub: Stand, *arguments: str) -> Result:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("verb", ["sync", "status", "plan", "history"])
-def test_a_read_only_state_folder_is_named_and_the_mirror_stands(synced: Synced, verb: str) -> None:
+@pytest.mark.parametrize("line", ["status", "plan", "plan --diff", "history --diff", "migrate --check", "doctor"])
+def test_a_command_that_only_looks_needs_no_state_folder_that_it_can_write(synced: Synced, line: str) -> None:
+    hub = synced.hub
+    done = privately(f"mount --bind {hub.state} {hub.state}; mount -o remount,ro,bind {hub.state}", hub, *line.split())
+    assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.root
+def test_a_read_only_state_folder_is_named_and_the_mirror_stands(synced: Synced) -> None:
     hub = synced.hub
     hub.repo.commit({"nginx/nginx.conf": "two\n"})
-    done = privately(f"mount --bind {hub.state} {hub.state}; mount -o remount,ro,bind {hub.state}", hub, verb)
+    done = privately(f"mount --bind {hub.state} {hub.state}; mount -o remount,ro,bind {hub.state}", hub, "sync")
     assert done.code == 1 and "Traceback" not in done.err and "read" in done.err.lower().replace("-", " "), done.err
     assert synced.nothing_touched() and asides(hub.state) == []
     assert hub.sync().job["status"] == "changed"

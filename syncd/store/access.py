@@ -1,0 +1,114 @@
+"""Who may use the state folder, and what the members of its group may read.
+
+The state belongs to one user. Only that user writes to it; root and, with `state_group`, the members of one group may look. The folder's
+own mode carries the setting (0750 instead of 0700), so that every writer shares the same few files without reading the configuration.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from syncd.errors import StoreError, StrangerError
+from syncd.owners import nearest_owner, owner_name
+
+PRIVATE, SHARED = 0o700, 0o750
+GROUP_MAY_READ = 0o050
+MEMBERS_MAY = ", whose group may run status, history, explain and plan, without --diff"
+LOCKS = "locks"  # its names are looked up to see which job runs; the files in it stay private
+
+
+def refuse_stranger(state_dir: Path) -> None:
+    """Raise StrangerError where this process is not the owner of the state: files it made would lock the owner out."""
+    found = _stat(state_dir)
+    if found is not None and found.st_uid != os.geteuid():
+        raise _stranger(state_dir, found.st_uid)
+
+
+def refuse_to_look(state_dir: Path, members: bool) -> None:
+    """Raise StrangerError where this process may not read the state. Where there is none, everybody may look.
+
+    `members`: the command is one of those that `state_group` opens.
+    """
+    found = _stat(state_dir)
+    if found is None or os.geteuid() in (0, found.st_uid):
+        return
+    if not (_is_shared(found) and _is_member(found.st_gid)):
+        raise _stranger(state_dir, found.st_uid)
+    if not members:
+        raise _stranger(state_dir, found.st_uid, MEMBERS_MAY)
+
+
+def set_access(state_dir: Path, group: str | None) -> None:
+    """Make the folder private, or readable by `group` (a name or a number). Raises StoreError, OSError."""
+    if group is None:
+        os.chmod(state_dir, PRIVATE)
+        return
+    gid = _group_id(group)
+    try:
+        os.chown(state_dir, -1, gid)
+    except PermissionError as error:
+        raise StoreError(
+            f"state_group {group}: can't give the state folder {state_dir} to that group: {error.strerror}",
+            hint=f"let the owner of the state be a member: sudo usermod -aG {group} {owner_name(os.geteuid())}",
+        ) from error
+    os.chmod(state_dir, SHARED)
+    with suppress(FileNotFoundError):
+        share(state_dir / LOCKS, state_dir)
+
+
+def share(path: Path, state_dir: Path) -> None:
+    """Let the state's group read a file or a folder of the state, where the state has one. Raises OSError."""
+    folder = os.stat(state_dir)
+    if not _is_shared(folder):
+        return
+    found = os.lstat(path)
+    if found.st_gid != folder.st_gid:
+        os.chown(path, -1, folder.st_gid, follow_symlinks=False)
+    mode = SHARED if stat.S_ISDIR(found.st_mode) else 0o640
+    if stat.S_IMODE(found.st_mode) != mode and not stat.S_ISLNK(found.st_mode):
+        os.chmod(path, mode)
+
+
+def try_to_share(path: Path, state_dir: Path) -> None:
+    """As `share`, for what is only nice to know: a file that can't be shared stays private."""
+    with suppress(OSError):
+        share(path, state_dir)
+
+
+def _stat(state_dir: Path) -> os.stat_result | None:
+    try:
+        return os.stat(state_dir)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError as error:
+        name = nearest_owner(state_dir)
+        text = f"can't look at the state folder {state_dir}: {error.strerror}"
+        raise StrangerError(text, owner=name) from error
+
+
+def _stranger(state_dir: Path, uid: int, more: str = "") -> StrangerError:
+    owner, me = owner_name(uid), owner_name(os.geteuid())
+    text = f"the state folder {state_dir} belongs to {owner}, and you are {me}{more}"
+    return StrangerError(text, owner=owner)
+
+
+def _is_shared(folder: os.stat_result) -> bool:
+    return folder.st_mode & GROUP_MAY_READ == GROUP_MAY_READ
+
+
+def _is_member(gid: int) -> bool:
+    return gid == os.getegid() or gid in os.getgroups()
+
+
+def _group_id(group: str) -> int:
+    try:
+        return int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        raise StoreError(
+            f"state_group {group}: this machine knows no such group",
+            hint=f"create it (sudo groupadd {group}), or correct state_group:",
+        ) from error

@@ -1,0 +1,82 @@
+"""The blob cache for a command that only looks: reads what is there and changes nothing of it.
+
+What such a command has to download (`plan --diff`) goes to a private temporary folder, which ends with the command. A damaged blob is
+passed over, not removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from syncd.objects import blob_hasher, size_of
+from syncd.store.blobs import CHUNK, BlobCache
+from syncd.store.packs import Packs
+from syncd.store.place import nofollow
+
+NEVER_STALE = 0.0  # no pack is marked as used: that would change its time
+
+
+class BorrowedCache(BlobCache):
+    """Reads from `directory`, and writes to a folder of its own. `close` removes that."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(Path(tempfile.gettempdir()) / f"syncd-{secrets.token_hex(16)}")
+        self._lender, self._lent_packs = directory, Packs(f"{directory}/packs")
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Keep others from evicting what is read here while the block runs, where their lock can be read."""
+        with ExitStack() as stack:
+            with suppress(OSError):
+                descriptor = nofollow(self._lender / "lock", os.O_RDONLY)
+                stack.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield
+
+    def has(self, blob: str) -> bool:
+        """Return whether the content is here or in the lender's cache, whole."""
+        if super().has(blob):
+            return True
+        try:
+            self._borrow(blob).close()
+        except KeyError:
+            return False
+        return True
+
+    def open(self, blob: str) -> BinaryIO:
+        """As the cache's own. Raises KeyError; a damaged file of the lender's stays."""
+        return super().open(blob) if super().has(blob) else self._borrow(blob)
+
+    def close(self) -> None:
+        """Remove what was downloaded."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _borrow(self, blob: str) -> BinaryIO:
+        for content in self._lent(blob):
+            with suppress(OSError):  # a disk that can't give it back has lost it
+                hasher = blob_hasher(size_of(content))
+                while chunk := content.read(CHUNK):
+                    hasher.update(chunk)
+                if hasher.hexdigest() == blob:
+                    content.seek(0)
+                    return content
+            content.close()
+        raise KeyError(blob)
+
+    def _lent(self, blob: str) -> Iterator[BinaryIO]:
+        """Every copy that the lender has, unproven."""
+        packed = self._lent_packs.read(blob, NEVER_STALE)
+        if packed is not None:
+            yield BytesIO(packed)
+        with suppress(OSError):
+            name = self._lender / blob[:2] / blob[2:]
+            yield os.fdopen(nofollow(name, os.O_RDONLY), "rb")
