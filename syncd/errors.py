@@ -220,3 +220,14 @@ class BugError(SyncdError):
 
     def __init__(self, error: Exception) -> None:
         super().__init__(f"a bug in syncd: {type(error).__name__}: {error}", hint="please report it with the traceback beside it and what `syncd check` says of the configuration")
+
+
+def unexpected(error: Exception) -> SyncdError:
+    """Return what failed a job where nobody expected it: a permission that the caller lacks, else a bug of ours."""
+    if not isinstance(error, PermissionError):
+        return BugError(error)
+    from syncd.owners import nearest_owner
+
+    place = error.filename if isinstance(error.filename, str) else None
+    text = f"can't use {place or 'a file that the job needs'}: {error.strerror}"
+    return MirrorError(text, path=place, hint=f"it belongs to {nearest_owner(place)}: run syncd as that user, or change who may use it" if place else None)

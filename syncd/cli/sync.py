@@ -15,7 +15,7 @@ from syncd.cli.reports import as_json, change_line, closing_line, error_lines, s
 from syncd.engine.pay import Gathering, Member, pay
 from syncd.engine.run import Options, run_job
 from syncd.engine.workers import Workers
-from syncd.errors import BugError, ConfigError, LockedError, SyncdError
+from syncd.errors import BugError, ConfigError, LockedError, SyncdError, unexpected
 from syncd.memo import remember
 from syncd.messenger import Messenger
 from syncd.models import Job, RunReport, RunStatus
@@ -147,10 +147,12 @@ def failed(job: Job, options: Options, error: SyncdError) -> RunReport:
     return RunReport(job.name, RunStatus.FAILED, job.repo, options.ref or job.ref, None, None, error=error, trigger=options.trigger)
 
 
-def bug(error: Exception) -> BugError:
-    """The error of a job that met a mistake of ours; the traceback and what to attach are on stderr."""
-    click.echo(bug_report(error), err=True)
-    return BugError(error)
+def bug(error: Exception) -> SyncdError:
+    """The error of a job that met what nobody expected. For a mistake of ours the traceback and what to attach are on stderr."""
+    found = unexpected(error)
+    if isinstance(found, BugError):
+        click.echo(bug_report(error), err=True)
+    return found
 
 
 def show(settings: Settings, report: RunReport, width: int) -> None:

@@ -27,7 +27,7 @@ from syncd.engine.pay import run_and_pay
 from syncd.engine.ports import JobState
 from syncd.engine.rest import Rest, rest_of, still
 from syncd.engine.run import House, Options
-from syncd.errors import BugError, LockedError, SyncdError
+from syncd.errors import BugError, LockedError, SyncdError, unexpected
 from syncd.github.shared import Shared
 from syncd.models import Job, RunReport, RunStatus, Trigger
 from syncd.turns import share_of
@@ -112,8 +112,10 @@ class Work:
         except SyncdError as error:
             return _failed(job, request, error)
         except Exception as error:  # (a bug in one job must not stop the others, nor the daemon)
-            LOG.exception("a bug in syncd, met in the job %s; please report it with these lines", job.name)
-            return _failed(job, request, BugError(error))
+            found = unexpected(error)
+            if isinstance(found, BugError):
+                LOG.exception("a bug in syncd, met in the job %s; please report it with these lines", job.name)
+            return _failed(job, request, found)
 
     def _disturbed(self, job: str) -> None:
         """A run is about to look at everything, and to write what it finds: what was remembered of the job is not needed any more."""

@@ -132,3 +132,14 @@ def test_names_and_numbers_mean_the_same() -> None:
     user = pwd.getpwuid(os.geteuid()).pw_name
     group = grp.getgrgid(os.getegid()).gr_name
     assert resolve_owner(f"{user}:{group}") == (os.geteuid(), os.getegid())
+
+
+@pytest.mark.parametrize("where", ["/root/secret", None])
+def test_a_permission_that_a_job_lacks_fails_it_and_is_no_bug(hub: Stand, monkeypatch: pytest.MonkeyPatch, where: str | None) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", where)
+
+    monkeypatch.setattr("syncd.cli.sync.run_job", refused)
+    done = hub.sync()
+    assert (done.code, done.job["error"]["kind"], done.err) == (1, "mirror", "")
+    assert done.job["error"]["message"] == f"can't use {where or 'a file that the job needs'}: Permission denied"
