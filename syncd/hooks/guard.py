@@ -26,6 +26,10 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 CHUNK = 1 << 16
 KILL_SECONDS = 5.0  # how long a bomb is fought; SIGKILL to a whole group is one call, so this is for those who left it
 LEAVE_SECONDS = 1.0  # what a command that is done left running in its group has this long after SIGTERM
+LOOK_SECONDS = 0.1  # between two looks at what a command left running
+SETTLE_SECONDS = 10.0  # how long a process may take to detach itself after its command ended
+SETTLE_CPU_SECONDS = 1.0  # and what it may use meanwhile: from fork to setsid takes milliseconds
+SETTLE_SWITCHES = 200  # and how often it may go on after a wait, such as for the disk
 DRAIN_SECONDS = 0.5  # output that is still in the pipe; a daemon that kept it open must not keep us
 
 
@@ -97,6 +101,8 @@ class Hook:
                 ended = "stopped" if self.ears.stopped else "timeout"
                 self._end()
             self._hear(min(1.0, ends_at - time.monotonic()))
+        if ended is None and self.spec["ids"] is None:
+            self._let_settle()
         self._clear_group()
         self._drain()
         code = self.code if ended is None else None
@@ -160,6 +166,28 @@ class Hook:
             self._send(signal.SIGKILL, left)
             self._hear(0.02)
 
+    def _let_settle(self) -> None:
+        """Return when no process of the group can be on its way out of it.
+
+        `setsid COMMAND &` is a fork that leaves the group when it runs for the first time, which
+        may be after its command has ended. It must not be taken for something left behind.
+        """
+        until = time.monotonic() + SETTLE_SECONDS
+        first: dict[int, Activity] = {}
+        before: dict[int, Activity] = {}
+        while time.monotonic() < until and not self.ears.stopped:
+            now = {pid: seen for pid in self._group() if (seen := Activity.of(pid)) is not None}
+            first = {pid: first.get(pid, seen) for pid, seen in now.items()}
+            settled = {
+                pid for pid, seen in now.items()
+                if seen.slept_since(before.get(pid)) or seen.is_long_after(first[pid])
+            }  # fmt: skip
+            if all(pid in settled or seen.parent in settled for pid, seen in now.items()):
+                return
+            before, next_look = now, time.monotonic() + LOOK_SECONDS
+            while (wait := next_look - time.monotonic()) > 0:
+                self._hear(wait)
+
     def _clear_group(self) -> None:
         """Nothing is left in the command's process group. Who left the group on purpose (a daemon) stays."""
         for number, seconds in ((signal.SIGTERM, LEAVE_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
@@ -182,6 +210,38 @@ class Hook:
             if group != self.pid:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, number)
+
+
+class Activity:
+    """What a process has done so far. Source: proc(5), /proc/PID/stat and /proc/PID/status."""
+
+    def __init__(self, parent: int, state: bytes, cpu_seconds: float, switches: int) -> None:
+        self.parent, self.state = parent, state
+        self.cpu_seconds, self.switches = cpu_seconds, switches
+
+    @classmethod
+    def of(cls, pid: int) -> Activity | None:
+        """None where there is no such process any more."""
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+            with open(f"/proc/{pid}/status", "rb") as file:
+                lines = [line.split() for line in file if b"ctxt_switches" in line]
+        except OSError:
+            return None
+        ticks = int(fields[11]) + int(fields[12])
+        cpu_seconds = ticks / os.sysconf("SC_CLK_TCK")
+        return cls(int(fields[1]), fields[0], cpu_seconds, sum(int(line[1]) for line in lines))
+
+    def slept_since(self, before: Activity | None) -> bool:
+        """Whether it waited for something other than a disk and did not run at all since."""
+        return before is not None and self.state in b"ST" and self.switches == before.switches
+
+    def is_long_after(self, first: Activity) -> bool:
+        """Whether it has run for so long that it would have detached itself by now."""
+        cpu_seconds = self.cpu_seconds - first.cpu_seconds
+        switches = self.switches - first.switches
+        return cpu_seconds >= SETTLE_CPU_SECONDS or switches >= SETTLE_SWITCHES
 
 
 def become(spec: dict[str, Any], output: int, failing: int) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -85,6 +86,48 @@ def test_children_left_behind_in_the_group_end_with_the_command_and_a_daemon_tha
     assert (end.status, end.output) == (0, "done\n") and time.monotonic() - began < 5
     assert [pid for pid in alive(mark) if pid not in alive(f"{mark}1")] == []
     assert len(alive(f"{mark}1")) == 1
+
+
+LATE = """
+import os, sys, time
+hook = int(sys.argv[2])
+while os.getppid() == hook:
+    pass
+began = time.process_time()
+while time.process_time() - began < 0.2:
+    pass
+os.setsid()
+with open(sys.argv[3], "w") as there:
+    there.write("detached")
+time.sleep(int(sys.argv[1]))
+"""
+
+
+def test_a_process_that_detaches_itself_just_after_the_hook_ended_survives(
+    hooks: CommandHooks, mark: str, tmp_path: Path
+) -> None:
+    """As `setsid COMMAND &` does on a busy machine, where the hook ends before the new process has run at all."""
+    there = tmp_path / "there"
+    os.mkfifo(there)
+    heard = os.open(there, os.O_RDONLY | os.O_NONBLOCK)
+    (tmp_path / "late.py").write_text(LATE)
+    start = f"{sys.executable} -I {tmp_path}/late.py {mark} $$ {there} >/dev/null 2>&1 &"
+    assert hooks.run(call(start), patience()).status == 0
+    assert select.select([heard], [], [], 5)[0], "it has detached itself"
+    os.close(heard)
+    assert len(alive(mark)) == 1
+
+
+@pytest.mark.parametrize("left", [
+    "sleep {mark} &", "(while :; do : {mark}; done) &", "(trap '' TERM; sleep {mark}; sleep {mark}) &",
+    "sh -c 'while :; do /bin/true {mark}; done' &",
+], ids=["asleep", "busy", "deaf", "forking"])  # fmt: skip
+def test_what_did_not_detach_itself_ends_with_its_hook(
+    hooks: CommandHooks, mark: str, left: str
+) -> None:
+    began = time.monotonic()
+    assert hooks.run(call("exec >/dev/null 2>&1; " + left.format(mark=mark)), patience()).status == 0
+    assert alive(mark) == [] and time.monotonic() - began < 8
 
 
 BOMB = "while :; do sleep {mark} & done"  # grows as fast as one shell can fork: a doubling one would trouble whoever shares the machine
