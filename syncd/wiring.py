@@ -34,6 +34,7 @@ from syncd.hooks.runner import CommandHooks
 from syncd.mirror.disk import DiskMirror
 from syncd.mirror.spelling import resolve
 from syncd.mirror.switch import mirror_of
+from syncd.mirror.trash import TrashLimits
 from syncd.models import AppIdentity, Identity, Job, LoginIdentity, Secret, TokenIdentity, Trigger
 from syncd.owners import Ids, ids_of
 from syncd.protected_paths import ProtectedPaths
@@ -49,6 +50,11 @@ from syncd.stored_jobs import follow_renames, open_store
 REVOKE_SECONDS = 2.0  # a stop has five in all
 PROTECTED_SECONDS = 60.0
 AN_HOUR = 3600.0  # a sweep reads the whole memory: not after every small change
+
+
+def trash_limits_of(config: Config) -> TrashLimits:
+    """What the configuration allows the trash."""
+    return TrashLimits(config.trash.keep_seconds, config.trash.size_bytes)
 
 
 class Line(Struct, frozen=True):
@@ -75,7 +81,7 @@ class Workshop:
         self.early = Early(early, self.tally)
         self._only_look = only_look
         self.blobs: BlobCache = BorrowedCache(config.state / "blobs") if only_look else BlobCache(config.state / "blobs")
-        self.mirror = DiskMirror(config.state / "trash", self.clock)
+        self.mirror = DiskMirror(config.state / "trash", self.clock, trash_limits=trash_limits_of(config))
         self.hooks = CommandHooks(config.state, environ)
         self.budgets: dict[str, Budget] = {}
         self._saved: dict[str, BudgetView] = {}
@@ -162,10 +168,12 @@ class Workshop:
         """
         try:
             if self.blobs.stale() or (self.blobs.added and self.blobs.stale(seconds=AN_HOUR)):
-                try:
-                    self.blobs.sweep(self.store.blobs_in_use)
-                finally:
-                    self.mirror.trash.prune(self.clock.now())
+                self.blobs.sweep(self.store.blobs_in_use)
+        except (SyncdError, OSError) as error:
+            logging.getLogger("syncd").warning("can't tidy up in %s: %s", self.config.state, error)
+        try:
+            if self.mirror.trash.is_due():
+                self.mirror.trash.prune()
         except (SyncdError, OSError) as error:
             logging.getLogger("syncd").warning("can't tidy up in %s: %s", self.config.state, error)
 
@@ -227,6 +235,7 @@ class Workshop:
             others = frozenset(name for name in self._lines if marks.get(name) != self._marks[name])
             changed = frozenset(name for name, mark in marks.items() if mark[:2] != self._marks[name][:2])  # not for another repository alone
             self.config, self._protected = config, None
+            self.mirror.trash.limits = trash_limits_of(config)
             with suppress(MirrorError):  # asked again, and said, before a job without a past runs
                 follow_renames(config.jobs, self.store)
             self._gate.resize(config.requests_at_once)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from syncd.config.folder import Folder
-from syncd.config.model import Config, Log, Notify, Web, Webhook
+from syncd.config.model import Config, Log, Notify, TrashRules, Web, Webhook
 from syncd.config.schema import ConfigModel, IdentityModel, JobModel, PathModel
 from syncd.models import AnonymousIdentity, AppIdentity, Identity, Job, Limits, LoginIdentity, PathRule, Require, TokenIdentity
 
@@ -28,6 +28,7 @@ def to_config(model: ConfigModel, path: Path, folder: Folder, environ: Mapping[s
         log=Log(model.log.format, model.log.level),
         web=Web(web.listen, web.password, web.show_diffs, Webhook(web.webhook.path, web.webhook.secret) if web.webhook else None) if web else None,
         notify=tuple(Notify(one.webhook, tuple(one.when)) for one in model.notify),
+        trash=TrashRules(model.trash.keep, model.trash.size),
         digest=digest,
     )
 

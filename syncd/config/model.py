@@ -32,6 +32,13 @@ class Notify(Struct, frozen=True):
     when: tuple[str, ...] = ("failed", "recovered", "drift")
 
 
+class TrashRules(Struct, frozen=True):
+    """How long, and how much of, what was replaced is kept."""
+
+    keep_seconds: float = 7 * 86400.0
+    size_bytes: int = 1 << 30
+
+
 class Endpoint(Struct, frozen=True):
     """Where messages go. `name` says where its address, which is a secret, is read from: `env:HOOK_URL`. `when` is what it wants to hear of."""
 
@@ -58,6 +65,7 @@ class Config(Struct, frozen=True):
     log: Log = Log()
     web: Web | None = None
     notify: tuple[Notify, ...] = ()
+    trash: TrashRules = TrashRules()
     digest: str = ""
     places: Mapping[str, tuple[str, int, int]] | None = None
     ignored: tuple[Path, ...] = ()

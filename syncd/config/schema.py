@@ -320,6 +320,11 @@ class NotifyModel(Strict):
     when: list[Annotated[Text, _one_of("failed", "recovered", "drift")]] = Field(default=["failed", "recovered", "drift"], min_length=1)
 
 
+class TrashModel(Strict):
+    keep: Duration = 7 * 86400.0
+    size: Size = 1 << 30
+
+
 class ConfigModel(Strict):
     version: Annotated[int, _whole(1, 1)]
     state: Text | None = None
@@ -333,6 +338,7 @@ class ConfigModel(Strict):
     jobs: dict[str, JobModel] = Field(min_length=1)
     web: WebModel | None = None
     notify: list[NotifyModel] = Field(default_factory=list)
+    trash: TrashModel = TrashModel()
 
     @field_validator("timezone")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ from syncd.mirror.read import open_what_stands
 from syncd.mirror.room import check_room, existing
 from syncd.mirror.scan import scan
 from syncd.mirror.spelling import other_spellings, resolve, same_place
-from syncd.mirror.trash import Trash
+from syncd.mirror.trash import Trash, TrashLimits
 from syncd.mirror.write import Batch
 from syncd.models import Action, Entry, Job, Kind, Local, RealFolder, Verb
 from syncd.protected_paths import identity_of
@@ -31,12 +32,26 @@ class DiskMirror:
     """`clock` tells the time; `kernel_clock` is the one that files are stamped with."""
 
     def __init__(
-        self, trash_dir: Path, clock: Clock, kernel_clock: KernelClock | None = None
+        self,
+        trash_dir: Path,
+        clock: Clock,
+        kernel_clock: KernelClock | None = None,
+        trash_limits: TrashLimits = TrashLimits(),
     ) -> None:
-        self.trash = Trash(trash_dir)
+        self.trash = Trash(trash_dir, trash_limits, clock.monotonic)
         self.kernel_clock = kernel_clock or KernelClock()
         self._clock = clock
         self._devices: dict[str, int] = {}  # folder -> its file system when it was last looked at
+
+    def of(self, job: Job) -> DiskMirror:
+        """The same disk, as a run of this job writes it: the trash notes whose run kept something."""
+        mine = copy.copy(self)
+        mine.trash = self.trash.of(job.name)
+        return mine
+
+    def room_for_trash(self, actions: Iterable[Action]) -> list[tuple[str, int]]:
+        """Folder and size of each file that these actions will add to the trash. Raises MirrorError."""
+        return [(str(self.trash.directory), size) for size in self.trash.sizes(actions)]
 
     def scan(self, targets: Mapping[str, Target]) -> dict[str, Local | None]:
         with translated("look at"):
@@ -66,7 +81,7 @@ class DiskMirror:
                         hint=f"write to: {os.path.realpath(action.path)} instead, or remove the link",
                     )
         with translated("ask for room at"):
-            check_room(actions)
+            check_room(actions, self.room_for_trash(actions))
             made = folders_to_make(writes)
         refuse_lockout(actions, made)
         return made

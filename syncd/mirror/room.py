@@ -16,16 +16,16 @@ MARGIN_BYTES = 1 << 20
 BLOCK = 4096
 
 
-def check_room(actions: Iterable[Action], copies: Iterable[int] = (), copied_to: str = "/") -> None:
+def check_room(actions: Iterable[Action], copies: Iterable[tuple[str, int]] = ()) -> None:
     """Raises MirrorError when a file system lacks the bytes or inodes that the writes need while old and new stand side by side.
 
-    `copies` are the sizes of files that will be made anew in `copied_to`, whatever the actions are."""
+    `copies` are the folders and sizes of files that will be made anew, whatever the actions are."""
     needed: Counter[str] = Counter()
     inodes: Counter[str] = Counter()
     standing = cache(existing)  # thousands of files have tens of folders
-    for size in copies:
-        needed[copied_to] += _rounded(size)
-        inodes[copied_to] += 1
+    for folder, size in copies:
+        needed[standing(folder)] += _rounded(size)
+        inodes[standing(folder)] += 1
     for action in actions:
         if action.verb in (Verb.WRITE, Verb.RESTORE) and action.want is not None:
             place = standing(posixpath.dirname(action.path))

@@ -33,6 +33,7 @@ from syncd.mirror.looks import refuse_lockout
 from syncd.mirror.racy import same_bytes
 from syncd.mirror.room import check_room
 from syncd.mirror.scan import stat_of
+from syncd.mirror.trash import Kept
 from syncd.mirror.trees import folder_at, is_folder, is_gone, remove_tree, stamp_of_new_tree, stat_at_path, sync_folder_at
 from syncd.mirror.write import Batch
 from syncd.models import Action, Entry, Job, Kind, Local, Publish, RealFolder, Verb
@@ -43,7 +44,8 @@ CATCH_UP = 3  # passes for what others write into the live tree while a new one 
 
 def mirror_of(job: Job, disk: DiskMirror, clock: Clock) -> Mirror:
     """The disk as this job writes it."""
-    return disk if job.publish is Publish.FILES else SwitchedMirror(disk, job, clock)
+    mine = disk.of(job)
+    return mine if job.publish is Publish.FILES else SwitchedMirror(mine, job, clock)
 
 
 class SwitchedMirror:
@@ -135,9 +137,11 @@ class SwitchedMirror:
                     self._check_own(parent, job)
                     live = self._live()
                     behind = [action for action in actions if self._is_inside(action.path)]  # else no new tree is made
-                    check_room(behind, self._copies(parent, live, behind) if behind else (), self._parent)
+                    sizes = self._copies(parent, live, behind) if behind else ()
+                    trash = self._disk.room_for_trash(actions)
+                    check_room(behind, (*((self._parent, size) for size in sizes), *trash))
             except FileNotFoundError:
-                check_room(actions)
+                check_room(actions, self._disk.room_for_trash(actions))
             made = folders_to_make(action for action in actions if action.verb in (Verb.WRITE, Verb.RESTORE))
         refuse_lockout(actions, made)
         return made
@@ -191,7 +195,8 @@ class SwitchedMirror:
                     if failed:
                         return replace(self._given_up(parent, name, actions, failed), folders_made=outer)
                     self._check_unchanged(live, actions)
-                    self._switch(parent, name, live, intent)
+                    with self._keeping(parent, name, live, actions):
+                        self._switch(parent, name, live, intent)
                 except BaseException:
                     self._take_back(parent, name)
                     raise
@@ -221,10 +226,6 @@ class SwitchedMirror:
         self, parent: int, name: str, live: str | None, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry]
     ) -> Applied:
         """The new tree holds what the live one holds, but for the actions; every byte of it is on disk."""
-        for action in actions:
-            if action.takes_over and action.expect is not None:
-                with translated("keep"), self._folder_of(parent, live, action.path) as folder:
-                    self._disk.trash.keep(folder, posixpath.basename(action.path), action.path, action.expect, self._clock.now(), intent)
         with self._carrying(parent, name, live, actions) as carrying:
             if carrying is not None:
                 carrying.once()
@@ -247,6 +248,31 @@ class SwitchedMirror:
                 outcomes[action.path] = Outcome(as_wanted(action.want, found, racy))
         made = tuple(self._link + path.removeprefix(f"{self._parent}/{name}") for path in batch.folders_made)
         return Applied(outcomes, batch.bytes_written, made, carried=carried)
+
+    @contextmanager
+    def _keeping(
+        self, parent: int, name: str, live: str | None, actions: Sequence[Action]
+    ) -> Iterator[None]:
+        """A context for the switch: what the new tree replaces and is not ours is in the trash.
+
+        The copies go again where the block fails and the new tree is not live.
+        """
+        kept = list[Kept]()
+        foreign = [action for action in actions if action.takes_over and action.expect is not None]
+        try:
+            for action in foreign:
+                file = posixpath.basename(action.path)
+                with translated("keep"), self._folder_of(parent, live, action.path) as folder:
+                    now = self._clock.now()
+                    kept.append(self._disk.trash.keep(folder, file, action, now))
+            if foreign:
+                self._check_unchanged(live, actions)
+            yield
+        except BaseException:
+            if self._live() != name:
+                for one in kept:
+                    one.discard()
+            raise
 
     def _inside(self, tree: str, path: str) -> str:
         return f"{self._parent}/{tree}{path[len(self._link) :]}"

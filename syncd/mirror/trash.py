@@ -1,76 +1,364 @@
-"""Bytes that syncd replaces but never wrote are kept here for some days: nobody loses an edit to a takeover.
+"""Bytes that syncd replaces but never wrote are kept here for some days: no edit is lost to a takeover.
 
-One folder per run; each file 0600 in 0700 beside a JSON line that says where it stood. Kept until `prune`, whatever happens to the run.
+`contents/` holds each content once, named by its git blob id; `entries/` one small JSON file for each
+pair of destination and content, named by its id. What is kept again only gets a newer entry. All is
+0600 in 0700. A copy is made right before its original is replaced, and is taken back where that fails.
+
+Kept for `keep_seconds` of counted time (aging.py), within `size_bytes`. Showing and restoring entries
+is left to others.
 """
 
 from __future__ import annotations
 
+import copy
+import errno
+import fcntl
+import hashlib
 import json
 import os
-import shutil
-from datetime import datetime, timedelta
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
+import msgspec
+from msgspec import Struct
+
+from syncd.errors import ChangedUnderneathError, MirrorError
+from syncd.mirror.aging import CountedTime, write_private
+from syncd.mirror.expected import check_expected
 from syncd.mirror.kernel import sync_folder
-from syncd.models import Kind, Local
+from syncd.mirror.room import MARGIN_BYTES, existing
+from syncd.models import Action, Kind, Local
+from syncd.objects import blob_hasher, size_of
 
-RETENTION = timedelta(days=7)
-STAMP = "%Y%m%dT%H%M%S"
+AN_HOUR_SECONDS = 3600.0
+COPY_BYTES = 1 << 20
+ID_LENGTH = 12  # hexadecimal digits: of a few thousand entries no two are likely to share one
+NEW = ".new"
+HINT = "move {path} away, or write drift: report or keep for the job"
+
+
+class TrashLimits(Struct, frozen=True):
+    """How long, and how much."""
+
+    keep_seconds: float = 7 * 86400.0
+    size_bytes: int = 1 << 30
+
+
+class TrashEntry(Struct, frozen=True):
+    """What stood at `path` when it was replaced. `content` is its git blob id, for a link that of its text.
+
+    `id` is the same whenever the same content is kept for the same path. `at` is wall-clock time, for
+    people; `kept_at_seconds` is counted time, by which the entry ages.
+    """
+
+    id: str
+    path: str
+    job: str
+    content: str
+    kind: Kind
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    at: datetime
+    kept_at_seconds: float
+
+
+class Kept:
+    """One content that was kept for a replacement that is about to happen."""
+
+    def __init__(self, take_back: Callable[[], None] = lambda: None, id: str | None = None) -> None:
+        self.id = id
+        self._take_back = take_back
+
+    def discard(self) -> None:
+        """The replacement did not happen: the trash is as it was."""
+        with suppress(OSError):  # one copy too many: why the replacement failed matters more
+            self._take_back()
 
 
 class Trash:
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    """The trash of one state folder. Safe to use from many threads and processes."""
 
-    def keep(self, folder: int, name: str, path: str, local: Local, now: datetime, intent: str) -> None:
-        """The bytes (or the link text) of `name` in the open `folder` are in the trash, on disk. Special files have no bytes to keep."""
-        if local.kind not in (Kind.FILE, Kind.LINK):
+    def __init__(
+        self,
+        directory: Path,
+        limits: TrashLimits = TrashLimits(),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.directory, self.limits, self.job = directory, limits, ""
+        self._contents, self._entries = directory / "contents", directory / "entries"
+        self._time = CountedTime(directory / "counted", monotonic)
+        self._kept_since_pruned: set[str] = set()  # entry ids; shared with what `of` gives
+
+    def of(self, job: str) -> Trash:
+        """The same trash, as a run of this job uses it."""
+        mine = copy.copy(self)
+        mine.job = job
+        return mine
+
+    # --- before a run replaces anything -------------------------------------------------------------------------------
+
+    def sizes(self, actions: Iterable[Action]) -> list[int]:
+        """The bytes of each content that these actions will add.
+
+        Raises MirrorError where they can't all be kept: nothing may be replaced then.
+        """
+        added: dict[str, tuple[int, str]] = {}
+        for action in actions:
+            expect = action.expect
+            if action.takes_over and expect is not None and expect.kind in (Kind.FILE, Kind.LINK):
+                content = expect.blob or action.path
+                if not (self._contents / content).exists():
+                    added[content] = expect.stat.size, action.path
+        total = sum(size for size, _ in added.values())
+        largest = max(added.values(), default=(0, ""))[1]
+        if total > self.limits.size_bytes:
+            self._refuse(largest, total, f"trash: has room for {self.limits.size_bytes} bytes",
+                         "raise size: of trash:, " + HINT.format(path=largest))  # fmt: skip
+        self._check_free(largest, total)
+        return [size for size, _ in added.values()]
+
+    def _check_free(self, path: str, size: int) -> None:
+        if not size:
             return
-        place = self.directory / f"{now.strftime(STAMP)}-{intent}"
-        for private in (self.directory, place):  # makedirs gives its mode to the last folder alone
-            os.makedirs(private, mode=0o700, exist_ok=True)
-        number = len(os.listdir(place)) // 2
-        with open(place / f"{number:06d}", "xb", opener=_private) as kept:
-            if local.kind is Kind.LINK:
-                kept.write(os.fsencode(os.readlink(name, dir_fd=folder)))
-            else:
-                source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-                with open(source, "rb") as content:
-                    shutil.copyfileobj(content, kept)
-            kept.flush()
-            os.fsync(kept.fileno())
-        facts = {"path": path, "kind": local.kind.value, "blob": local.blob, "mode": f"{local.mode:04o}", "uid": local.uid, "gid": local.gid, "at": now.isoformat()}
-        with open(place / f"{number:06d}.json", "x", opener=_private) as note:
-            json.dump(facts, note)
-            note.flush()
-            os.fsync(note.fileno())
-        for directory in (place, self.directory, self.directory.parent):  # the names too: the bytes are about to lose their only other one
-            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                sync_folder(descriptor)
-            finally:
-                os.close(descriptor)
+        free = os.statvfs(existing(str(self.directory)))
+        free_bytes = free.f_bavail * free.f_frsize
+        if size + MARGIN_BYTES > free_bytes:
+            self._refuse(path, size, f"{free_bytes} bytes are free at {self.directory}",
+                         "free some space there, " + HINT.format(path=path))  # fmt: skip
 
-    def entries(self) -> list[dict[str, object]]:
-        """What is kept: the facts of each file and, as `file`, where its bytes are."""
+    @staticmethod
+    def _refuse(path: str, size: int, why: str, hint: str) -> None:
+        text = f"{path} is not syncd's, and can't be kept before it is replaced ({size} bytes): {why}"
+        raise MirrorError(f"{text}; nothing was replaced", path=path, hint=hint)
+
+    # --- right before a replacement -----------------------------------------------------------------------------------
+
+    def keep(self, folder: int, name: str, action: Action, now: datetime) -> Kept:
+        """What stands as `name` in the open `folder` is in the trash, on disk.
+
+        Special files have no bytes to keep. Raises MirrorError; ChangedUnderneathError where it is
+        not what the action expects.
+        """
+        local = action.expect
+        if local is None or local.kind not in (Kind.FILE, Kind.LINK):
+            return Kept()
+        try:
+            with self._locked():
+                return self._keep(folder, name, action.path, local, now)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise MirrorError(
+                f"can't keep what stands at {action.path} in {self.directory}: {reason}; it was left",
+                path=action.path,
+                hint="free some space there; the next run tries again"
+                if error.errno in (errno.ENOSPC, errno.EDQUOT)
+                else "syncd must be able to read it, and to write to its state folder",
+            ) from error
+
+    def _keep(self, folder: int, name: str, path: str, local: Local, now: datetime) -> Kept:
+        is_new = local.blob is None or not self._is_whole(local.blob, local.stat.size)
+        if is_new:
+            self._check_free(path, local.stat.size)
+        temporary = self._contents / f"{local.stat.inode}{NEW}"
+        try:
+            content, size = _read(folder, name, local.kind, temporary if is_new else None)
+            if local.blob is not None and content != local.blob:
+                text = f"{path} was changed while syncd was at work; it was left alone"
+                raise ChangedUnderneathError(text, path=path, hint="the next run looks again")
+            if is_new:
+                os.rename(temporary, self._contents / content)
+        finally:
+            temporary.unlink(missing_ok=True)
+        id = hashlib.sha256(f"{path}\0{content}".encode("utf-8", "surrogateescape")).hexdigest()
+        entry = TrashEntry(
+            id[:ID_LENGTH], path, self.job, content, local.kind, local.mode, local.uid, local.gid,
+            size, now, self._time.count(self._newest()),
+        )  # fmt: skip
+        before = self._replace_entry(entry)
+        for each in (self._contents, self._entries, self.directory):
+            _sync(each)
+        self._kept_since_pruned.add(entry.id)
+        return Kept(lambda: self._take_back(entry, before, is_new), entry.id)
+
+    def _replace_entry(self, entry: TrashEntry) -> bytes | None:
+        """What the entry was before."""
+        file = self._file(entry.id)
+        before = file.read_bytes() if file.exists() else None
+        write_private(file, json.dumps(msgspec.to_builtins(entry)).encode())
+        return before
+
+    def _take_back(self, entry: TrashEntry, before: bytes | None, was_new: bool) -> None:
+        with self._locked():
+            if before is not None:
+                write_private(self._file(entry.id), before)
+                return
+            self._file(entry.id).unlink(missing_ok=True)
+            if was_new and not any(other.content == entry.content for other in self.entries()):
+                (self._contents / entry.content).unlink(missing_ok=True)
+
+    def _is_whole(self, content: str, size: int) -> bool:
+        """Whether the content is here already, and is what its name says."""
+        try:
+            with open(self._contents / content, "rb") as file:
+                return _identified(file, size) == content
+        except OSError:
+            return False
+
+    # --- afterwards ---------------------------------------------------------------------------------------------------
+
+    def entries(self) -> list[TrashEntry]:
+        """Every entry whose content is here, the oldest first."""
         found = []
-        for note in sorted(self.directory.glob("*/*.json")):
-            try:
-                facts = json.loads(note.read_text())
-            except (OSError, ValueError):
-                continue  # a note cut short by a crash: its bytes are pruned with their folder
-            found.append({**facts, "file": str(note.with_suffix(""))})
-        return found
+        for file in sorted(self._entries.glob("*.json")):
+            with suppress(OSError, ValueError, msgspec.MsgspecError):  # just removed, or damaged
+                entry = msgspec.convert(json.loads(file.read_bytes()), TrashEntry)
+                if (self._contents / entry.content).exists():
+                    found.append(entry)
+        return sorted(found, key=lambda entry: entry.kept_at_seconds)
 
-    def prune(self, now: datetime) -> int:
-        """Runs' folders older than the retention are gone; how many."""
-        gone = 0
-        for place in self.directory.glob("*-*") if self.directory.is_dir() else ():
-            if place.name[: place.name.index("-")] < (now - RETENTION).strftime(STAMP):
-                shutil.rmtree(place, ignore_errors=True)
-                gone += 1
+    def content_of(self, entry: TrashEntry) -> Path:
+        """The file that holds its bytes, or a link's text."""
+        return self._contents / entry.content
+
+    def is_due(self) -> bool:
+        """Whether it is time to prune: something was kept, or an hour has passed.
+
+        Counted time goes on only where that is done each hour.
+        """
+        if not self._entries.is_dir():
+            return False
+        return bool(self._kept_since_pruned) or self._time.is_due(AN_HOUR_SECONDS)
+
+    def prune(self) -> int:
+        """What is older than the limit is gone, and the oldest of what is more; how many contents.
+
+        Raises OSError.
+        """
+        if not self._entries.is_dir():
+            return 0
+        with self._locked():
+            for left in (*self._contents.glob(f"*{NEW}"), *self._entries.glob(f".*{NEW}")):
+                left.unlink(missing_ok=True)  # of a run that died: who writes one holds the lock
+            oldest = self._time.count(self._newest()) - self.limits.keep_seconds
+            gone = self._remove_older(oldest) + self._remove_beyond_size()
+            self._kept_since_pruned.clear()
+            return gone
+
+    def _remove_older(self, oldest: float) -> int:
+        """A content that no entry names, because they are damaged, stays: only its size ends it."""
+        entries = self.entries()
+        young = {entry.content for entry in entries if entry.kept_at_seconds >= oldest}
+        old = [entry for entry in entries if entry.kept_at_seconds < oldest]
+        for entry in old:
+            self._file(entry.id).unlink(missing_ok=True)
+        gone = {entry.content for entry in old} - young
+        for content in gone:
+            (self._contents / content).unlink(missing_ok=True)
+        return len(gone)
+
+    def _remove_beyond_size(self) -> int:
+        entries = self.entries()
+        newest = {entry.content: entry.kept_at_seconds for entry in entries}  # the last one wins
+        sizes = {file.name: file.stat().st_size for file in self._contents.iterdir()}
+        total, gone = sum(sizes.values()), 0
+        for content in sorted(sizes, key=lambda one: newest.get(one, 0.0)):
+            if total <= self.limits.size_bytes:
+                break
+            for entry in entries:
+                if entry.content == content:
+                    self._file(entry.id).unlink(missing_ok=True)
+            (self._contents / content).unlink(missing_ok=True)
+            total, gone = total - sizes[content], gone + 1
         return gone
 
+    def _newest(self) -> float:
+        """The counted time of the newest entry: time has come at least so far."""
+        return max((entry.kept_at_seconds for entry in self.entries()), default=0.0)
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    def _file(self, id: str) -> Path:
+        return self._entries / f"{id}.json"
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Only one thread or process changes the trash. Makes its folders."""
+        if not self._entries.is_dir() or not self._contents.is_dir():
+            for private in (self.directory, self._contents, self._entries):
+                private.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _sync(self.directory.parent)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        lock = os.open(self.directory / "lock", flags, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+
+@contextmanager
+def replacing(
+    trash: Trash, folder: int, name: str, action: Action, now: Callable[[], datetime],
+    now_ns: Callable[[], int],
+) -> Iterator[bool]:  # fmt: skip
+    """A context for the rename that replaces `name` in the open `folder`: whether something stands there.
+
+    What is not ours was kept, and is still what was kept; the copy goes again where the block fails.
+    Raises MirrorError.
+    """
+    present = check_expected(folder, name, action, now_ns)
+    if not (present and action.takes_over):
+        yield present
+        return
+    kept = trash.keep(folder, name, action, now())
+    try:
+        yield check_expected(folder, name, action, now_ns)
+    except BaseException:
+        kept.discard()
+        raise
+
+
+def _read(folder: int, name: str, kind: Kind, copy_to: Path | None) -> tuple[str, int]:
+    """Git blob id and size of the file's bytes or the link's text; a copy of them is on disk."""
+    with _opened(folder, name, kind) as content:
+        if copy_to is None:
+            size = size_of(content)
+            return _identified(content, size), size
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(copy_to, flags, 0o600), "w+b") as kept:
+            while chunk := content.read(COPY_BYTES):
+                kept.write(chunk)
+            kept.flush()
+            os.fsync(kept.fileno())
+            size = kept.tell()
+            kept.seek(0)
+            return _identified(kept, size), size
+
+
+def _opened(folder: int, name: str, kind: Kind) -> BinaryIO:
+    if kind is Kind.LINK:
+        return BytesIO(os.fsencode(os.readlink(name, dir_fd=folder)))
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return open(os.open(name, flags, dir_fd=folder), "rb")
+
+
+def _identified(content: BinaryIO, size: int) -> str:
+    """The git blob id of what is left to read, which is said to be so many bytes."""
+    hasher = blob_hasher(size)
+    while chunk := content.read(COPY_BYTES):
+        hasher.update(chunk)
+    return hasher.hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    """The folder's names are on disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync_folder(descriptor)
+    finally:
+        os.close(descriptor)

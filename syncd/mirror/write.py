@@ -32,7 +32,7 @@ from syncd.mirror.room import existing
 from syncd.mirror.scan import look, stat_of
 from syncd.mirror.staged import Staged
 from syncd.mirror.systems import FileSystems
-from syncd.mirror.trash import Trash
+from syncd.mirror.trash import Trash, replacing
 from syncd.models import Action, Entry, Kind, Verb
 from syncd.objects import size_of
 
@@ -311,16 +311,14 @@ class Batch(Struct):
         want = entry_of(action)
         name = posixpath.basename(action.path)
         self._make_way(folder, name, action)
-        if action.takes_over and action.expect is not None:
-            self.trash.keep(folder, name, action.path, action.expect, self.now(), self.intent)
-        present = check_expected(folder, name, action, self.clock.now_ns)
-        if present:
-            os.rename(staged.temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-        else:
-            try:
-                rename_into_nothing(folder, staged.temporary, name)
-            except FileExistsError as error:
-                raise ChangedUnderneathError(f"{action.path} has appeared while syncd was at work", path=action.path, hint="the next run looks again") from error
+        with replacing(self.trash, folder, name, action, self.now, self.clock.now_ns) as present:
+            if present:
+                os.rename(staged.temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            else:
+                try:
+                    rename_into_nothing(folder, staged.temporary, name)
+                except FileExistsError as error:
+                    raise ChangedUnderneathError(f"{action.path} has appeared while syncd was at work", path=action.path, hint="the next run looks again") from error
         self.bytes_written += staged.size
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         racy = is_racy_after(stat_of(found), staged.mtime_ns)

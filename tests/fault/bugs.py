@@ -33,7 +33,7 @@ import syncd.store.database as database
 from syncd.engine.ports import Intent, JobState, Outcome, Result
 from syncd.errors import MirrorError
 from syncd.mirror.staged import Staged
-from syncd.mirror.trash import Trash
+from syncd.mirror.trash import Kept, Trash
 from syncd.mirror.write import Batch
 from syncd.models import Recorded, RunReport, RunStatus, Verb
 from syncd.store.store import SqliteStore
@@ -362,7 +362,7 @@ BUGS: dict[str, Bug] = {
     "a file is replaced unseen": Bug(lambda: [(write, "check_expected", _expect_anything)], (by_places("edited while running"),)),
     "links are followed": Bug(lambda: [(folders, "OPEN_BELOW", folders.OPEN_FOLDER)], (by_places("a link to outside in its folder's place"),)),
     "links are followed, and only a race shows it": Bug(lambda: [(folders, "OPEN_BELOW", folders.OPEN_FOLDER)], (by_race,)),
-    "nothing goes to the trash": Bug(lambda: [(Trash, "keep", _nothing)], (by_places("other bytes"),)),
+    "nothing goes to the trash": Bug(lambda: [(Trash, "keep", lambda *_: Kept())], (by_places("other bytes"),)),
     "a folder in the way is cleared": Bug(lambda: [(Batch, "_make_way", _clear_the_way)], (by_places("a folder with a file of others"),)),
     "the ledger is believed": Bug(lambda: [(scan_module, "look", _believe_the_ledger)], (by_places("deleted while running", "other bytes"),)),
     "errors of one file are swallowed": Bug(lambda: [(Batch, "_attempt", _swallow)], (by_calls,)),

@@ -203,6 +203,7 @@ class Yard:
     def case(self, name: str, operation: str) -> tuple[list[str], str]:
         """What was wrong, and how the run ended in words."""
         fault, scene = FAULTS[name], self.scene
+        shutil.rmtree(scene.state / "trash", ignore_errors=True)  # the same bytes are kept once
         scene.head = 1
         ground = Ground(scene, scene.base / "one/conf/sub" / operation, self.outside)
         if fault.meanwhile:

@@ -12,6 +12,7 @@ import pytest
 from syncd.mirror import trash
 from syncd.mirror.scan import look
 from syncd.mirror.trash import Trash
+from syncd.models import Action, Verb
 
 
 def test_every_folder_that_leads_to_what_is_kept_is_on_disk_before_its_only_other_name_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,10 +30,12 @@ def test_every_folder_that_leads_to_what_is_kept_is_on_disk_before_its_only_othe
         assert local is not None
         kept = Trash(tmp_path / "state/trash")
         (tmp_path / "state").mkdir()
-        kept.keep(folder, "theirs", f"{tmp_path}/theirs", local, datetime(2026, 11, 28, tzinfo=UTC), "0" * 12)
+        action = Action(Verb.WRITE, f"{tmp_path}/theirs", None, None, local, "", takes_over=True)
+        kept.keep(folder, "theirs", action, datetime(2026, 11, 28, tzinfo=UTC))
     finally:
         os.close(folder)
-    (place,) = (tmp_path / "state/trash").iterdir()
-    assert synced == [str(place), f"{tmp_path}/state/trash", f"{tmp_path}/state"]
-    (facts,) = kept.entries()
-    assert facts["path"] == f"{tmp_path}/theirs" and Path(str(facts["file"])).read_bytes() == b"theirs\n"
+    trashed = f"{tmp_path}/state/trash"
+    assert synced == [f"{tmp_path}/state", f"{trashed}/contents", f"{trashed}/entries", trashed]
+    (entry,) = kept.entries()
+    assert entry.path == f"{tmp_path}/theirs"
+    assert kept.content_of(entry).read_bytes() == b"theirs\n"
