@@ -291,7 +291,7 @@ def test_an_old_tree_that_could_not_be_removed_goes_with_the_next_run(site: Stan
         raise OSError(16, "Device or resource busy")
 
     site.repo.commit({"nginx/nginx.conf": "two\n"})
-    monkeypatch.setattr(syncd.mirror.switch, "_remove_tree", refuse)
+    monkeypatch.setattr(syncd.mirror.switch, "remove_tree", refuse)
     done = site.sync()
     assert done.code == 1 and "old tree" in done.job["error"]["message"] and (live(site) / "nginx.conf").read_text() == "two\n"
     monkeypatch.undo()
