@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -11,15 +12,17 @@ from msgspec.structs import asdict, replace
 from syncd.cli.common import Settings, chosen_jobs, emit
 from syncd.cli.reports import count_of, printable
 from syncd.clock import SystemClock
+from syncd.config.model import Config
 from syncd.engine.folders import set_of, targets, wished
 from syncd.engine.owners import rows_as_numbered_now
 from syncd.engine.ports import Mirror, Target
-from syncd.engine.verify import Finding, compare
+from syncd.engine.verify import Finding, compare, remedy
 from syncd.errors import SyncdError
 from syncd.mirror.disk import DiskMirror
 from syncd.mirror.switch import mirror_of
 from syncd.models import Job
 from syncd.store.blobs import BlobCache
+from syncd.store.lock import job_lock
 from syncd.store.store import SqliteStore
 from syncd.stored_jobs import open_store
 from syncd.wiring import look_up_owner
@@ -29,34 +32,46 @@ EXIT_NOT_IN_STEP = 3
 
 @click.command(name="verify", short_help="Read every mirrored file and cached blob again.")
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@click.option("--repair", is_flag=True, help="Mark what is wrong, so that the next run restores it.")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object (schema syncd.verify/1).")
 @click.pass_obj
-def command(settings: Settings, jobs: tuple[str, ...], as_object: bool) -> int:
-    """Hash every file that was mirrored and every blob in the cache, whatever their times say. No request is made and no mirror is
-    touched; damaged blobs leave the cache and are fetched anew when they are needed. Exit 3 when anything differs.
+def command(settings: Settings, jobs: tuple[str, ...], repair: bool, as_object: bool) -> int:
+    """Hash every file that was mirrored and every blob in the cache, whatever their times say. No request is made and nothing is
+    written. With --repair, which only the owner of the state may use, files that differ are marked, so that the next run restores them,
+    and damaged blobs leave the cache; no mirrored file is touched. Exit 3 when anything differs.
     """
     config = settings.load_to_look()
     chosen = chosen_jobs(config, jobs)
-    store = open_store(config, only_look=True)
+    store = open_store(config, only_look=not repair or not config.state.is_dir())
     try:
         disk = DiskMirror(config.state / "trash", SystemClock())
-        results = [_verify(job, store, mirror_of(job, disk, SystemClock())) for job in chosen]
+        look = _repair if repair else _verify
+        results = [look(config, job, store, mirror_of(job, disk, SystemClock())) for job in chosen]
     finally:
         store.close()
-    checked, damaged = BlobCache(config.state / "blobs").verify()
+    checked, damaged = BlobCache(config.state / "blobs").verify(drop=repair)
     wrong = any(result["error"] or any(not one.tolerated for one in result["findings"]) for result in results)
     code = EXIT_NOT_IN_STEP if wrong or damaged else 0
     if as_object:
         rows = [{**result, "findings": [asdict(one) for one in result["findings"]]} for result in results]
-        click.echo(json.dumps({"schema": "syncd.verify/1", "exit": code, "jobs": rows, "blobs": {"checked": checked, "damaged": damaged}}))
+        blobs = {"checked": checked, "damaged": damaged, "dropped": len(damaged) if repair else 0}
+        click.echo(json.dumps({"schema": "syncd.verify/1", "exit": code, "jobs": rows, "blobs": blobs}))
         return code
     for result in results:
         _show(settings, result)
-    emit(settings, f"{checked} cached blobs" + (f", {len(damaged)} of them damaged and dropped; they are fetched anew when needed" if damaged else ", all whole"))
+    emit(settings, f"{checked} cached blobs, {_damage(damaged, repair)}")
     return code
 
 
-def _verify(job: Job, store: SqliteStore, mirror: Mirror) -> dict[str, Any]:
+def _damage(damaged: Sequence[str], repaired: bool) -> str:
+    if not damaged:
+        return "all whole"
+    if repaired:
+        return f"{len(damaged)} of them damaged and dropped; they are fetched anew when needed"
+    return f"{len(damaged)} of them damaged; to drop them: syncd verify --repair"
+
+
+def _verify(config: Config, job: Job, store: SqliteStore, mirror: Mirror) -> dict[str, Any]:
     recorded = store.recorded(job.name)
     findings: list[Finding] = []
     error = None
@@ -67,7 +82,27 @@ def _verify(job: Job, store: SqliteStore, mirror: Mirror) -> dict[str, Any]:
         findings = compare(job, recorded, folders, local)
     except SyncdError as failure:
         error = {"kind": failure.kind, "message": failure.message}
-    return {"job": job.name, "commit": store.state(job.name).applied_commit, "files": len(recorded), "findings": findings, "error": error}
+    return {
+        "job": job.name, "commit": store.state(job.name).applied_commit, "files": len(recorded),
+        "findings": findings, "marked": 0, "hint": remedy(job, findings), "error": error,
+    }  # fmt: skip
+
+
+def _repair(config: Config, job: Job, store: SqliteStore, mirror: Mirror) -> dict[str, Any]:
+    """As `_verify`; and what is wrong is marked, under the job's lock, for the next run."""
+    if not store.knows(job.name):
+        return _verify(config, job, store, mirror)
+    try:
+        with job_lock(config.state, job.name):
+            result = _verify(config, job, store, mirror)
+            paths = [finding.path for finding in result["findings"] if not finding.tolerated]
+            if paths:
+                result["marked"] = store.distrust(job.name, paths)
+                result["hint"] = remedy(job, result["findings"], marked=True)
+    except SyncdError as failure:
+        result = _verify(config, job, store, mirror)
+        result["error"] = {"kind": failure.kind, "message": failure.message}
+    return result
 
 
 def _show(settings: Settings, result: dict[str, Any]) -> None:
@@ -76,6 +111,13 @@ def _show(settings: Settings, result: dict[str, Any]) -> None:
     if result["error"]:
         emit(settings, f"✕ {result['job']}  {printable(result['error']['message'])}")
         return
-    emit(settings, f"{'✕' if wrong else '✓'} {result['job']}  {count_of(result['files'], 'file')} read" + (f", {wrong} differ; to put them back: syncd sync {result['job']}" if wrong else ""))
+    emit(settings, f"{'✕' if wrong else '✓'} {result['job']}  {count_of(result['files'], 'file')} read" + _remedy(wrong, result))
     for one in findings:
         emit(settings, f"    {one.problem:<10} {printable(one.path)}" + ("  (drift: keep)" if one.tolerated else ""))
+
+
+def _remedy(wrong: int, result: dict[str, Any]) -> str:
+    if not wrong:
+        return ""
+    marked = f", {result['marked']} marked" if result["marked"] else ""
+    return f", {wrong} differ{marked}; {result['hint']}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -11,13 +11,17 @@ from syncd.models import Drift, Entry, Job, Kind, Local, Recorded, Standing
 
 
 class Finding(Struct, frozen=True):
-    """One destination that is not as the applied set has it. `problem` is `missing`, `content`, `mode`, `owner`, `kind` or `unreadable`."""
+    """One destination that is not as the applied set has it. `problem` is `missing`, `content`, `mode`, `owner`, `kind` or `unreadable`.
+
+    `unseen`: lstat says what the ledger has, so that a run would not find it.
+    """
 
     path: str
     problem: str
     expected: str | None
     found: str | None
     tolerated: bool = False  # `drift: keep` leaves it so
+    unseen: bool = False
 
 
 def compare(job: Job, recorded: Mapping[str, Recorded], folders: Mapping[str, Entry], local: Mapping[str, Local | None]) -> list[Finding]:
@@ -41,7 +45,7 @@ def _compare(job: Job, path: str, row: Recorded, have: Local | None) -> Finding 
     if have.kind is not want.kind:
         return Finding(path, "kind", want.kind.value, have.kind.value, tolerated)
     if have.blob != want.blob:
-        return Finding(path, "content", want.blob, have.blob, tolerated)
+        return Finding(path, "content", want.blob, have.blob, tolerated, row.stat == have.stat)
     return None if want.same_looks(have) else _looks(path, want, have, tolerated)
 
 
@@ -49,3 +53,16 @@ def _looks(path: str, want: Entry, have: Local, tolerated: bool) -> Finding:
     if want.kind is not Kind.LINK and not replace(want, uid=None, gid=None).same_looks(have):
         return Finding(path, "mode", f"{want.mode:04o}", f"{have.mode:04o}", tolerated)
     return Finding(path, "owner", f"{want.uid}:{want.gid}", f"{have.uid}:{have.gid}", tolerated)
+
+
+def remedy(job: Job, findings: Sequence[Finding], marked: bool = False) -> str | None:
+    """What to do about the findings; None where nothing is to be done."""
+    wrong = [finding for finding in findings if not finding.tolerated]
+    if not wrong:
+        return None
+    unseen = any(finding.unseen for finding in wrong) and not marked
+    repair = f"syncd verify --repair {job.name}, then " if unseen else ""
+    if job.drift is Drift.REPORT:
+        left = "drift: report leaves them until upstream changes them"
+        return f"{left}; to see them in `status`: {repair}syncd sync {job.name}"
+    return f"to put them back: {repair}syncd sync {job.name}"

@@ -31,6 +31,7 @@ CHUNK = 1 << 20
 STALE_SECONDS = 24 * 3600.0
 FRESH_SECONDS = 3600.0
 TEMPORARY = "tmp-"
+NEVER = float("-inf")  # Unix seconds before which nothing was used
 PACKED_BYTES = 256 << 10  # what is larger is a file of its own: to make one is nothing beside writing that much
 
 
@@ -83,10 +84,7 @@ class BlobCache:
         for _ in range(2):  # one that is damaged in a pack may be whole in a file of its own
             content = self.unproven(blob)
             try:
-                hasher = blob_hasher(size_of(content))
-                while chunk := content.read(CHUNK):
-                    hasher.update(chunk)
-                if hasher.hexdigest() == blob:
+                if is_content_of(content, blob):
                     content.seek(0)
                     return content
             except OSError:
@@ -277,30 +275,56 @@ class BlobCache:
             raise StoreError(f"can't lock the cache {self.directory}: {error.strerror}", hint="check the disk of the state folder") from error
         return descriptor
 
-    def verify(self) -> tuple[int, list[str]]:
-        """How many blobs there are, and those that were damaged (they are gone now)."""
+    def verify(self, drop: bool = False) -> tuple[int, list[str]]:
+        """How many blobs there are, and those that are damaged; with `drop`, these are gone then.
+
+        Without `drop` nothing is written, no time of use either.
+        """
         if not self.directory.is_dir():
             return 0, []
-        with self.used():
-            return self._verify()
+        with self.used() if drop else self._looked_at():
+            return self._verify(drop)
 
-    def _verify(self) -> tuple[int, list[str]]:
-        count, damaged = 0, []
+    @contextmanager
+    def _looked_at(self) -> Iterator[None]:
+        """As `used`, where nothing may be written: a lock that was never made is not needed."""
+        try:
+            descriptor = nofollow(str(self._lock_file), os.O_RDONLY)
+        except OSError:
+            yield
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield
+        finally:
+            _let_go(descriptor)
+
+    def _verify(self, drop: bool) -> tuple[int, list[str]]:
+        count, damaged = 0, set[str]()
         for file in sorted(self.directory.glob("??/*")):
+            blob = file.parent.name + file.name
             if file.name.startswith(TEMPORARY):
                 continue
             count += 1
-            try:
-                self.open(file.parent.name + file.name).close()
-            except KeyError:
-                damaged.append(file.parent.name + file.name)
+            if not self._file_is_whole(blob):
+                damaged.add(blob)
+                if drop:
+                    self._unlink(blob)
         for blob in self._packs.blobs():
             count += 1
-            try:
-                self.open(blob).close()
-            except KeyError:
-                damaged.append(blob)
-        return count, damaged
+            content = self._packs.read(blob, NEVER)
+            if content is None or blob_id(content) != blob:
+                damaged.add(blob)
+                if drop:
+                    self._packs.drop(blob)
+        return count, sorted(damaged)
+
+    def _file_is_whole(self, blob: str) -> bool:
+        try:
+            with os.fdopen(nofollow(self._file(blob), os.O_RDONLY), "rb") as content:
+                return is_content_of(content, blob)
+        except OSError:
+            return False  # a disk that can't give it back has lost it
 
     def _file(self, blob: str) -> str:
         return f"{self.directory}/{blob[:2]}/{blob[2:]}"
@@ -354,6 +378,14 @@ class _Hasher(Protocol):
 
 class _DiskError(Exception):
     """Our own disk failed, not the download."""
+
+
+def is_content_of(content: BinaryIO, blob: str) -> bool:
+    """Whether all of it hashes to this id. Raises OSError."""
+    hasher = blob_hasher(size_of(content))
+    while chunk := content.read(CHUNK):
+        hasher.update(chunk)
+    return hasher.hexdigest() == blob
 
 
 def _let_go(descriptor: int) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from sqlite3 import Connection
 
+from msgspec.structs import replace
+
 from syncd.engine.ports import OwnedRow, Result
 from syncd.models import Recorded
 from syncd.store import rows
 from syncd.store.schema import is_whole, seal, whole_rows
-from syncd.store.sql import in_parts, marks
+from syncd.store.sql import in_parts, marks, put
 
 
 def owners(connection: Connection, reals: Sequence[str]) -> dict[str, tuple[OwnedRow, ...]]:
@@ -37,6 +39,19 @@ def folder_owners(connection: Connection, paths: Sequence[str]) -> dict[str, str
 def file_row(job: str, path: str, recorded: Recorded) -> dict[str, str | None]:
     row = rows.recorded_to_text(recorded)
     return {"path": path, "job": job, "row": row, "seal": seal(job, path, row), "real_path": recorded.real or path}
+
+
+def distrust(connection: Connection, job: str, paths: Sequence[str]) -> int:
+    """What lstat said of these files proves nothing any more: the next run reads them. How many rows."""
+    changed = []
+    for part in in_parts(paths):
+        chosen = f"SELECT path, row, seal FROM file WHERE job = ? AND path IN ({marks(part)})"
+        found = connection.execute(chosen, (job, *part)).fetchall()
+        for path, row in rows.ledger(whole_rows(job, found)):
+            if row.stat is not None:
+                changed.append(file_row(job, path, replace(row, stat=row.stat.smudged)))
+    put(connection, "file", ("path",), changed)
+    return len(changed)
 
 
 def hand_over(connection: Connection, job: str, result: Result) -> None:

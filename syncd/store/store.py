@@ -230,6 +230,18 @@ class SqliteStore:
         found = self._database.read(lambda connection: connection.execute("SELECT path, row, seal FROM file WHERE job = ?", (job,)).fetchall())
         return dict(rows.ledger(whole_rows(job, found)))
 
+    def distrust(self, job: str, paths: Sequence[str]) -> int:
+        """The next run of the job reads these files again, whatever their times say; how many rows."""
+        job = self._stored(job)
+
+        def work(connection: Connection) -> int:
+            state = _state(connection, job)
+            if state is not None:  # else a run that remembers what it looked at would not look again
+                _put_state(connection, job, replace(state, settled=False))
+            return ledger.distrust(connection, job, paths)
+
+        return self._database.write(work)
+
     def owners(self, reals: Iterable[str]) -> dict[str, tuple[OwnedRow, ...]]:
         wanted, configured = list(reals), {old: job for job, old in self._former.items()}
         if not wanted:

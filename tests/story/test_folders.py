@@ -250,7 +250,7 @@ def test_verify_and_explain_say_what_is_wrong_with_a_folder(deep: Stand) -> None
     assert deep.call("verify").code == 0 and "now: as asked" in deep.call("explain", str(folder)).out
     folder.chmod(0o700)
     found = deep.call("verify", "--json")
-    assert found.code == 3 and found.json["jobs"][0]["findings"] == [{"path": str(folder), "problem": "mode", "expected": "0755", "found": "0700", "tolerated": False}]
+    assert found.code == 3 and found.json["jobs"][0]["findings"] == [{"path": str(folder), "problem": "mode", "expected": "0755", "found": "0700", "tolerated": False, "unseen": False}]
     said = deep.call("explain", str(folder))
     assert said.code == 0 and "its mode is 0700 and should be 0755" in said.out and "the next sync puts it right" in said.out
     assert deep.call("explain", str(deep.dest)).code == 1, "no folder that syncd made"

@@ -147,6 +147,7 @@ def test_what_an_archive_brought_comes_back_without_a_request_and_is_fetched_aga
     pack.write_bytes(bytes(byte ^ 1 for byte in pack.read_bytes()))
     (hub.dest / "f100").unlink()
     assert len(hub.call("verify", "--json").json["blobs"]["damaged"]) == len(tree)
+    assert hub.call("verify", "--json", "--repair").json["blobs"]["dropped"] == len(tree)
     assert hub.call("verify", "--json").json["blobs"]["damaged"] == []
     hub.call("resume", "nginx")
     assert hub.sync().code == 0 and hub.tree() == fewer
@@ -262,6 +263,7 @@ def test_verify_names_a_wrong_mode_and_a_damaged_blob(hub: Stand) -> None:
     done = hub.call("verify", "--json")
     assert done.code == 3 and done.json["jobs"][0]["findings"][0]["problem"] == "mode"
     assert done.json["blobs"]["damaged"] == [blob.parent.name + blob.name]
+    assert hub.call("verify", "--repair", "--json").json["blobs"]["dropped"] == 1
     assert hub.call("verify", "--json").json["blobs"]["damaged"] == []
 
 

@@ -194,6 +194,7 @@ def test_every_blob_can_be_read_again_and_the_damaged_ones_are_named(cache: Blob
     file_of(cache, bad).write_bytes(b"tw0\n")
     (cache.directory / good[:2] / "tmp-0123").write_bytes(b"half")
     assert cache.verify() == (2, [bad])
+    assert cache.verify(drop=True) == (2, [bad])
     assert cache.verify() == (1, [])
 
 
