@@ -148,6 +148,7 @@ class Workshop:
     def locked(self, job: Job) -> Iterator[None]:
         """The job is ours alone while the block runs. Afterwards what nobody needs any more is tidied away."""
         with job_lock(self.config.state, job.name), self.blobs.used():
+            self.blobs.clear_dead()
             self._rename(job)
             yield
         self.tidy()

@@ -69,6 +69,22 @@ class Keeper(Protocol):
         """Keep the content, streamed; the number of bytes. Raises BadResponseError when it does not hash to `blob`; nothing is kept then."""
 
 
+class Unfinished(Protocol):
+    """A download. `received_bytes` are here, of what the server calls `etag`; it is empty where nothing can be continued."""
+
+    @property
+    def etag(self) -> str: ...
+
+    @property
+    def received_bytes(self) -> int: ...
+
+    def restart(self, etag: str) -> None:
+        """Nothing is here any more; the content comes from its start, under this strong ETag or none."""
+
+    def complete(self, chunks: Iterable[bytes]) -> str:
+        """Append the rest; the content's git id. Raises BadResponseError when it is other content; nothing is kept then."""
+
+
 class Blobs(Keeper, Protocol):
     """Contents by git id, verified on the way in and out."""
 
@@ -84,8 +100,8 @@ class Blobs(Keeper, Protocol):
     def packing(self) -> AbstractContextManager[Keeper]:
         """For one thread that puts many contents here, one after another; each is here as soon as it was added."""
 
-    def add_hashed(self, sha256: str, size: int, chunks: Iterable[bytes]) -> str:
-        """Keep content that is known by its sha256; its git id. Raises BadResponseError when it is other content; nothing is kept then."""
+    def unfinished(self, sha256: str, size: int) -> AbstractContextManager[Unfinished]:
+        """A download of content that is known by its sha256, which an earlier run may have begun."""
 
 
 class Source(Protocol):

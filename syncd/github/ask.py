@@ -52,6 +52,7 @@ def ask(transport: Transport, request: Request, patience: Patience, take: Callab
 def stream(transport: Transport, request: Request, patience: Patience, use: Callable[[Response], T], tries: int = TRIES) -> T:
     """What `use` makes of a successful answer, whose body is still on the way; asked again when it breaks off."""
     fine = (200, 304) if "If-None-Match" in request.headers else (200,)
+    fine = (*fine, 206) if "Range" in request.headers else fine
     attempt = 0
     while True:
         attempt += 1

@@ -17,7 +17,8 @@ from syncd.engine.ports import Blobs, Pointer
 from syncd.errors import BadResponseError, NotFoundError
 from syncd.github.addresses import check_elsewhere, same_origin
 from syncd.github.ask import Crew, stream
-from syncd.github.protocol import USER_AGENT, Request, Response, Transport, one_line, read_json
+from syncd.github.protocol import USER_AGENT, Request, Transport, one_line, read_json
+from syncd.github.resume import resumed
 
 MEDIA = "application/vnd.git-lfs+json"
 AT_A_TIME = 100  # objects a batch: what git-lfs itself asks for
@@ -84,14 +85,8 @@ class LargeFiles:
         given = action.get("header")
         headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **_presentable(given if isinstance(given, dict) else {}, subject)}
         request = Request("GET", href, "lfs_object", subject, None, headers, cap_bytes=pointer.size, authorised=False, elsewhere=True)
-
-        def keep(response: Response) -> str:
-            try:
-                return self._blobs.add_hashed(pointer.oid, pointer.size, response.chunks())
-            except BadResponseError as error:
-                raise BadResponseError(f"asked for {subject}, got {error.message}", hint="nothing was changed; the next run asks again") from error
-
-        return stream(self._transport, request, self._patience, keep)
+        with self._blobs.unfinished(pointer.oid, pointer.size) as download:
+            return resumed(self._transport, request, self._patience, download, pointer.size)
 
 
 def _presentable(headers: Mapping[Any, Any], subject: str) -> dict[str, str]:

@@ -49,7 +49,7 @@ RETRIED = {408, 500, 502, 503, 504}
 LIMITS_WAITED_OUT = 2  # of one request; who is limited a third time is limited by something else
 NUMBERED = re.compile(r"/repositories/(\d{1,18})(?:/|\Z)")  # where a renamed repository is found
 NO_HEADERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5
-HARMLESS = frozenset(("Accept", "Accept-Encoding", "Content-Type", "If-None-Match", "User-Agent", "X-GitHub-Api-Version"))  # what any host may see
+HARMLESS = frozenset(("Accept", "Accept-Encoding", "Content-Type", "If-None-Match", "If-Range", "Range", "User-Agent", "X-GitHub-Api-Version"))  # what any host may see
 UNBUDGETED = ("token", "installation", "app", "revoke", "login", "codeload", "lfs")  # their headers, if any, tell of another bucket than the identity's
 
 

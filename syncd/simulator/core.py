@@ -78,6 +78,7 @@ class GitHub:
         self.too_large_403 = False
         self.clock_offset = 0.0
         self.codeload_origin: str | None = None
+        self.large_ranges = True  # does the storage of LFS continue a download?
         self.archive_style = "whole"
         self._real_now = now
         self._spent: Counter[tuple[str, int]] = Counter()
@@ -396,7 +397,21 @@ class GitHub:
         content = next((repo.large[oid] for repo in self.repos.values() if oid in repo.large), None)
         if content is None or ask.headers.get("x-storage") != f"key-{oid[:8]}":
             return Answer(403, {"content-type": "text/plain"}, b"forbidden")
-        return Answer(200, {"content-type": "application/octet-stream"}, content)
+        return self._part(ask, content, oid)
+
+    def _part(self, ask: Ask, content: bytes, etag: str) -> Answer:
+        """All of it, or the rest that was asked for. Source: RFC 9110, 13.1.5 and 14; as the storage of LFS answers."""
+        headers = {"content-type": "application/octet-stream"}
+        if not self.large_ranges:
+            return Answer(200, headers, content)
+        headers |= {"accept-ranges": "bytes", "etag": etag}
+        start = ask.headers.get("range", "").removeprefix("bytes=").removesuffix("-")
+        if not start.isdecimal() or ask.headers.get("if-range", f'"{etag}"') != f'"{etag}"':
+            return Answer(200, headers, content)
+        if int(start) >= len(content):
+            return Answer(416, {"content-range": f"bytes */{len(content)}"})
+        headers |= {"etag": f'"{etag}"', "content-range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
+        return Answer(206, headers, content[int(start) :])
 
     def _codeload(self, ask: Ask, rest: Sequence[str]) -> Answer:
         repo = self.repos.get("/".join(rest[:2]).lower()) if len(rest) == 4 else None

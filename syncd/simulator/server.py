@@ -16,7 +16,7 @@ from msgspec import Struct
 from syncd.simulator.core import GitHub
 from syncd.simulator.trouble import Answer
 
-REASONS = {200: "OK", 201: "Created", 204: "No Content", 301: "Moved Permanently", 302: "Found", 304: "Not Modified", 404: "Not Found"}
+REASONS = {200: "OK", 201: "Created", 204: "No Content", 206: "Partial Content", 301: "Moved Permanently", 302: "Found", 304: "Not Modified", 404: "Not Found"}
 
 
 class Served(Struct, frozen=True):

@@ -9,7 +9,6 @@ nothing remembers is evicted.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import secrets
 import stat
@@ -23,14 +22,13 @@ from typing import BinaryIO, Protocol
 
 from syncd.engine.ports import Keeper
 from syncd.errors import BadResponseError, StoreError
-from syncd.objects import blob_hasher, blob_id, size_of
+from syncd.objects import blob_hasher, blob_id, is_content_of
 from syncd.store.packs import Pack, Packs
+from syncd.store.partials import TEMPORARY, Partial, Partials, held, remove_if_dead
 from syncd.store.place import nofollow
 
-CHUNK = 1 << 20
 STALE_SECONDS = 24 * 3600.0
 FRESH_SECONDS = 3600.0
-TEMPORARY = "tmp-"
 NEVER = float("-inf")  # Unix seconds before which nothing was used
 PACKED_BYTES = 256 << 10  # what is larger is a file of its own: to make one is nothing beside writing that much
 
@@ -40,6 +38,8 @@ class BlobCache:
         self.directory = directory
         self.added = 0  # how many came in since the last sweep of ours
         self._packs = Packs(f"{directory}/packs")
+        self._partials = Partials(f"{directory}/partial")
+        self._is_cleared = False
         self._users, self._guard = 0, Lock()
 
     @contextmanager
@@ -141,16 +141,30 @@ class BlobCache:
             os.rename(temporary, f"{self._folder(blob[:2])}/{blob[2:]}")
         return count
 
-    def add_hashed(self, sha256: str, size: int, chunks: Iterable[bytes]) -> str:
-        """As `add`, for content that is known by its sha256; its git id comes out of it."""
-        with self._temporary(sha256[:2]) as temporary:
-            git, other = blob_hasher(size), hashlib.sha256()
-            count = self._write(temporary, chunks, size, git, other)
-            if count != size or other.hexdigest() != sha256:
-                raise _other(count, f"the content {sha256}", size)
-            blob = git.hexdigest()
-            os.rename(temporary, f"{self._folder(blob[:2])}/{blob[2:]}")
-        return blob
+    @contextmanager
+    def unfinished(self, sha256: str, size: int) -> Iterator[Partial]:
+        """A download of content that is known by its sha256, which may have begun in an earlier run."""
+        try:
+            with self._partials.one(sha256, size, self._keep) as partial:
+                yield partial
+        except OSError as error:
+            raise self.cant_keep(error) from error
+
+    def _keep(self, path: str, blob: str) -> None:
+        os.rename(path, f"{self._folder(blob[:2])}/{blob[2:]}")
+        self.added += 1
+
+    def clear_dead(self) -> None:
+        """Once in a process: temporary files of runs that died are gone, whoever uses the cache now."""
+        if self._is_cleared:
+            return
+        self._is_cleared = True
+        try:
+            for file in self.directory.glob(f"??/{TEMPORARY}*"):
+                remove_if_dead(str(file))
+            self._partials.clear()
+        except OSError as error:
+            raise self.cant_keep(error) from error
 
     def _folder(self, name: str) -> str:
         folder = f"{self.directory}/{name}"
@@ -165,7 +179,11 @@ class BlobCache:
         temporary = f"{self.directory}/{folder}/{TEMPORARY}{secrets.token_hex(8)}"
         try:
             self._folder(folder)
-            yield temporary
+            holder = _held(temporary)
+            try:
+                yield temporary
+            finally:
+                _let_go(holder)
             self.added += 1
         except BaseException as error:
             with suppress(OSError):
@@ -222,7 +240,7 @@ class BlobCache:
 
     def _evict(self, in_use: Set[str], now: float, alone: bool) -> int:
         """Everything that is not in use and older than a day is gone, and downloads that nobody will finish; how many bytes that freed."""
-        freed = 0
+        freed = self._partials.clear()
         failure: OSError | None = None
         for file in self.directory.glob("??/*"):
             try:
@@ -380,12 +398,11 @@ class _DiskError(Exception):
     """Our own disk failed, not the download."""
 
 
-def is_content_of(content: BinaryIO, blob: str) -> bool:
-    """Whether all of it hashes to this id. Raises OSError."""
-    hasher = blob_hasher(size_of(content))
-    while chunk := content.read(CHUNK):
-        hasher.update(chunk)
-    return hasher.hexdigest() == blob
+def _held(path: str) -> int:
+    try:
+        return held(path)
+    except OSError as error:
+        raise _DiskError(error.strerror or str(error)) from error
 
 
 def _let_go(descriptor: int) -> None:
@@ -397,7 +414,7 @@ def _let_go(descriptor: int) -> None:
 def _new_file(path: str) -> Iterator[FileIO]:
     """A file of our own, closed afterwards. Raises _DiskError when it can't be made, or when closing it fails and nothing else went wrong before."""
     try:
-        file = FileIO(path, "xb", opener=nofollow)
+        file = FileIO(path, "wb", opener=nofollow)
     except OSError as error:
         raise _DiskError(error.strerror or str(error)) from error
     with _closed(file):

@@ -20,9 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.errors import BadResponseError, StoreError
-from syncd.objects import blob_id
+from syncd.objects import READ_BYTES, blob_id
 from syncd.store import blobs
-from syncd.store.blobs import CHUNK, STALE_SECONDS, BlobCache
+from syncd.store.blobs import STALE_SECONDS, BlobCache
 
 ONE = b"one\n"
 DAY = STALE_SECONDS + 1
@@ -62,16 +62,20 @@ def test_what_goes_in_comes_out_however_it_was_cut(tmp_path_factory: pytest.Temp
 
 
 def test_a_content_longer_than_a_chunk_comes_out_whole(cache: BlobCache) -> None:
-    content = os.urandom(CHUNK + 17)
+    content = os.urandom(READ_BYTES + 17)
     with cache.open(kept(cache, content)) as opened:
         assert opened.read() == content
 
 
 def test_content_known_by_its_sha256_is_proven_by_that_and_kept_under_its_git_id(cache: BlobCache) -> None:
-    assert cache.add_hashed(hashlib.sha256(ONE).hexdigest(), 4, [ONE]) == blob_id(ONE)
+    with cache.unfinished(hashlib.sha256(ONE).hexdigest(), 4) as download:
+        assert download.complete([ONE]) == blob_id(ONE)
     assert cache.has(blob_id(ONE)) and len(left(cache)) == 1
-    with pytest.raises(BadResponseError):
-        cache.add_hashed(hashlib.sha256(b"other").hexdigest(), 4, [ONE])
+    with (
+        pytest.raises(BadResponseError),
+        cache.unfinished(hashlib.sha256(b"other").hexdigest(), 4) as download,
+    ):
+        download.complete([ONE])
     assert len(left(cache)) == 1
 
 
