@@ -108,10 +108,12 @@ class DiskMirror:
         return resolve(folders)
 
     def same_place(self, one: str, other: str) -> bool:
-        return same_place(one, other)
+        with translated("look at"):
+            return same_place(one, other)
 
     def other_spellings(self, paths: Iterable[str]) -> dict[str, str]:
-        return other_spellings(paths)
+        with translated("look at"):
+            return other_spellings(paths)
 
 
 def folders_to_make(writes: Iterable[Action]) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ def _told_by(folder: str, name: str) -> bool | None:
     swapped = case_swapped(name)
     if swapped == name:
         return None
-    if not os.path.lexists(posixpath.join(folder, swapped)):
+    if not _exists(posixpath.join(folder, swapped)):
         return False
     names = _names_in(folder)
     return None if not names or swapped in names else True
@@ -88,7 +88,10 @@ def _resolved(path: str) -> str:
 
 
 def same_place(one: str, other: str) -> bool:
-    """Whether the two paths are one entry of one folder. Two hard links are two entries."""
+    """Whether the two paths are one entry of one folder. Two hard links are two entries.
+
+    Raises OSError where the disk can't say.
+    """
     if one == other:
         return True
     (parent, name), (other_parent, other_name) = posixpath.split(one), posixpath.split(other)
@@ -105,7 +108,7 @@ def other_spellings(paths: Iterable[str]) -> dict[str, str]:
         parent, name = posixpath.split(path)
         if parent not in listings:
             listings[parent] = _names_in(parent)
-        if name not in listings[parent] and os.path.lexists(path):
+        if name not in listings[parent] and _exists(path):
             for spelled in listings[parent]:
                 if fold(spelled) == fold(name):
                     found[path] = posixpath.join(parent, spelled)
@@ -115,7 +118,7 @@ def other_spellings(paths: Iterable[str]) -> dict[str, str]:
 def _same_folder(one: str, other: str) -> bool:
     if one == other:
         return True
-    with suppress(OSError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         if os.path.samefile(one, other):
             return True
     if fold(one) != fold(other) or "/" in (one, other):
@@ -127,14 +130,23 @@ def _one_entry(parent: str, name: str, other: str) -> bool:
     names = _names_in(parent)
     if name in names and other in names:
         return False
-    return all(os.path.lexists(posixpath.join(parent, one)) for one in (name, other))
+    return all(_exists(posixpath.join(parent, one)) for one in (name, other))
+
+
+def _exists(path: str) -> bool:
+    """Whether anything is there. Raises OSError where the disk can't say."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _names_in(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
-    except OSError:
-        return []
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []  # not there, or not to be listed by us: then no listing tells names apart
 
 
 __all__ = ["other_spellings", "resolve", "same_place"]

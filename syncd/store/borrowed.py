@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from syncd.objects import blob_hasher, size_of
-from syncd.store.blobs import CHUNK, BlobCache
+from syncd.store.blobs import BlobCache
 from syncd.store.packs import Packs
 from syncd.store.place import nofollow
 
+CHUNK = 1 << 20
 NEVER_STALE = 0.0  # no pack is marked as used: that would change its time
 
 

@@ -30,6 +30,7 @@ WHY: dict[str, str] = {
     "close in systems.let_go": "a folder that was held open is let go whatever close(2) says of it: nothing was written through it",
     "ahead": "what was looked at while GitHub was asked counts only if the same places are asked for afterwards, and is looked at again otherwise",
     "rmdir in leftovers.drop": "a folder that holds something stays, whatever the kernel says first; an empty one too many stays ours and goes at the next run",
+    "access.share": "what can be shared only later stays private: the next run of the state's owner shares it",
     "trees.is_gone": "a folder of the tree that can't be looked at counts as standing; the next switch asks again",
     "trash._is_whole": "a kept content that can't be read again counts as damaged, and is copied anew",
     "trash.entries": "an entry of the trash that can't be read is left out; its content stays",
