@@ -285,10 +285,7 @@ class Stat(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=
 
     @property
     def smudged(self) -> Stat:
-        """The same with a size that no file has: it equals nothing that lstat says.
-
-        The device stays known, by which a mount that is gone is told from files that are gone.
-        """
+        """The same with a size that no file has: it equals nothing that lstat says."""
         return Stat(self.device, self.inode, -1, self.mtime_ns, self.ctime_ns)
 
 
@@ -344,8 +341,7 @@ class RealFolder(Struct, frozen=True):
 class Recorded(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """One row of the ledger: what we last made of a destination, and what lstat said of it right after.
 
-    `wanted` is what the applied set has there, where a policy left something else standing. `real` is
-    the destination with every link above its root resolved: two spellings of one file share it.
+    `wanted`: what the set has, where a policy left something else; `real`: without links above its root.
     """
 
     entry: Entry
@@ -353,6 +349,7 @@ class Recorded(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
     standing: Standing = Standing.OURS
     wanted: Entry | None = None
     real: str | None = None
+    mount: str | None = None  # the mount point that it was below when it was recorded; None for `/`
 
     def at(self, root: str, real: str) -> Recorded:
         """The row of the same file under a path that is below `root`."""

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd.models import Entry, Job, PathRule, RealFolder
+from syncd.engine.ports import Mirror
+from syncd.models import Entry, Job, PathRule, RealFolder, Recorded
 from syncd.patterns import chooser
 from syncd.twins import fold
 
@@ -44,6 +45,14 @@ def coverage_of(job: Job, resolve: Callable[[Iterable[str]], Mapping[str, RealFo
 def real_path(path: str, root: str, resolved: Mapping[str, RealFolder]) -> str:
     """The real path of `path`, which is below `root`: links are followed down to `root` alone."""
     return resolved[root].join(path[len(root.rstrip("/")) :])
+
+
+def with_mounts(rows: Mapping[str, Recorded], mirror: Mirror) -> dict[str, Recorded]:
+    """The rows with the mount point that each file is below. Raises MirrorError."""
+    points = mirror.mount_points({posixpath.dirname(path) for path in rows})
+    return {
+        path: replace(row, mount=points.get(posixpath.dirname(path))) for path, row in rows.items()
+    }
 
 
 def roots_of(entries: Mapping[str, Entry]) -> frozenset[str]:

@@ -214,6 +214,9 @@ class Mirror(Protocol):
     def resolve(self, folders: Iterable[str]) -> dict[str, RealFolder]:
         """Folder -> where it really is; what does not exist is taken as written. Raises MirrorError."""
 
+    def mount_points(self, folders: Iterable[str]) -> dict[str, str]:
+        """Folder -> the mount point that it is below, without those below `/`. Raises MirrorError."""
+
     def same_place(self, one: str, other: str) -> bool:
         """Whether two destinations are one entry of one folder, by whatever spelling."""
 

@@ -19,6 +19,7 @@ from syncd.engine.ahead import Ahead
 from syncd.engine.apply import Result as Walked
 from syncd.engine.apply import apply_plan, as_change, stage
 from syncd.engine.claims import claim, recognise
+from syncd.engine.coverage import with_mounts
 from syncd.engine.desired import desired, listed_at_most
 from syncd.engine.folders import Folders, opening_steps, targets, unfinished, wished
 from syncd.engine.large import with_contents
@@ -305,7 +306,8 @@ def _carry_out(job: Job, house: House, decision: Decision, state: JobState) -> W
         if merged is not None:
             return Walked(errors=(merged,))
     walked = apply_plan(intent_id, decision.plan, decision.recorded, decision.remote, house.mirror, house.blobs, decision.folders, looks, decision.kept)
-    return replace(walked, upserts=decision.ownership.rows_to_record(walked.upserts))
+    rows = decision.ownership.rows_to_record(walked.upserts)
+    return replace(walked, upserts=with_mounts(rows, house.mirror))
 
 
 def _with_owners(report: RunReport, decision: Decision) -> RunReport:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from syncd.engine.apply import as_change
-from syncd.engine.coverage import real_path
+from syncd.engine.coverage import real_path, with_mounts
 from syncd.engine.ports import Intent, JobState, Mirror, Result, Store, Target
 from syncd.models import Action, Job, Kind, Recorded, RunReport, RunStatus, Trigger, Verb
 from syncd.twins import twins_of
@@ -60,6 +60,7 @@ def _conclude(job: Job, intent: Intent, state: JobState, store: Store, mirror: M
     changes = tuple(as_change(action) for action in took_effect)
     resolved = mirror.resolve({row.entry.root for row in upserts.values()})
     upserts = {path: replace(row, real=real_path(path, row.entry.root, resolved)) for path, row in upserts.items()}
+    upserts = with_mounts(upserts, mirror)
     report = RunReport(
         job.name, RunStatus.FAILED, job.repo, job.ref, intent.commit, state.applied_commit, changes, trigger=Trigger.START, started_at=intent.started_at
     )  # fmt: skip

@@ -11,11 +11,12 @@ from typing import BinaryIO
 
 from syncd.clock import Clock
 from syncd.engine.ports import NO_INODES, Applied, Blobs, Inodes, Target
-from syncd.errors import MirrorError, UnsafePathError
+from syncd.errors import UnsafePathError
 from syncd.mirror.apart import look_apart, try_apart
 from syncd.mirror.folders import translated
 from syncd.mirror.leftovers import sweep, tidy
 from syncd.mirror.looks import refuse_lockout
+from syncd.mirror.mounts import check_mounts, mount_points
 from syncd.mirror.paths import below
 from syncd.mirror.racy import KernelClock
 from syncd.mirror.read import open_what_stands
@@ -107,6 +108,10 @@ class DiskMirror:
     def resolve(self, folders: Iterable[str]) -> dict[str, RealFolder]:
         return resolve(folders)
 
+    def mount_points(self, folders: Iterable[str]) -> dict[str, str]:
+        with translated("look at the mounts of"):
+            return mount_points(folders)
+
     def same_place(self, one: str, other: str) -> bool:
         with translated("look at"):
             return same_place(one, other)
@@ -125,25 +130,3 @@ def folders_to_make(writes: Iterable[Action]) -> tuple[str, ...]:
             missing.add(path)
             path = posixpath.dirname(path)
     return tuple(sorted(missing))
-
-
-def check_mounts(targets: Mapping[str, Target], found: Mapping[str, Local | None]) -> None:
-    """Raises MirrorError when everything recorded below a root is absent and the root is on another device than the files were:
-    the mount is gone, and the bare mount point must be neither filled nor taken for a deletion."""
-    roots: dict[str, list[str]] = {}
-    for path, target in targets.items():
-        if target.recorded is not None and target.recorded.stat is not None:
-            roots.setdefault(target.root, []).append(path)
-    for paths in roots.values():
-        if any(found.get(path) is not None for path in paths):
-            continue
-        recorded = targets[paths[0]].recorded
-        place = os.path.commonpath(paths) if len(paths) > 1 else posixpath.dirname(paths[0])
-        device = os.stat(existing(place)).st_dev
-        if recorded is not None and recorded.stat is not None and recorded.stat.device != device:
-            raise MirrorError(
-                f"all {len(paths)} files below {place} are absent, and it is on another file system than they were: its mount seems to be gone",
-                path=place,
-                hint="mount it again; if the files are meant to live here now: syncd sync --forget JOB, then sync",
-            )
-

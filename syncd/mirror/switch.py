@@ -76,6 +76,9 @@ class SwitchedMirror:
     def resolve(self, folders: Iterable[str]) -> dict[str, RealFolder]:
         return self._disk.resolve(folders)
 
+    def mount_points(self, folders: Iterable[str]) -> dict[str, str]:
+        return self._disk.mount_points(folders)
+
     def same_place(self, one: str, other: str) -> bool:
         live = self._live()
         return self._disk.same_place(self._real(one, live), self._real(other, live))

@@ -104,3 +104,105 @@ def test_a_bind_mount_shows_the_same_files_under_another_path(tmp_path: Path) ->
             assert sorted(tree_of(tmp_path / "D/two/x")) == ["nginx.conf"]
         finally:
             subprocess.run(["umount", tmp_path / "D/two"], check=True)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Stand]:
+    with stand(tmp_path) as one:
+        yield one
+
+
+# --- mounts that come and go ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def mounts_of_its_own() -> Iterator[list[Path]]:
+    """What is mounted at the listed places is unmounted at the end."""
+    places: list[Path] = []
+    try:
+        yield places
+    finally:
+        for place in places:
+            subprocess.run(["umount", "-l", place], capture_output=True, check=False)
+
+
+def tmpfs(place: Path) -> None:
+    place.mkdir(parents=True, exist_ok=True)
+    shell("mount", "-t", "tmpfs", "tmpfs", place)
+
+
+@pytest.mark.parametrize("drift", ["restore", "report"])
+def test_a_tmpfs_that_is_empty_after_a_reboot_is_filled_again(hub: Stand, drift: str) -> None:
+    with mounts_of_its_own() as places:
+        place = hub.folder / "mnt"
+        places.append(place)
+        tmpfs(place)
+        hub.write_config(drift=drift, paths=[{"from": "nginx/", "to": f"{place}/run/x/"}])
+        assert hub.sync().code == 0
+        shell("umount", place)
+        tmpfs(place)
+        hub.repo.commit({"nginx/nginx.conf": "two\n"})
+        done = hub.sync()
+        assert done.code == 0 and (place / "run/x/nginx.conf").read_text() == "two\n"
+
+
+def test_a_new_disk_at_the_same_mount_point_is_filled(hub: Stand) -> None:
+    with mounts_of_its_own() as places:
+        place = hub.folder / "srv"
+        for name in ("old", "new"):
+            places.append(hub.folder / name)
+            tmpfs(hub.folder / name)
+        places.append(place)
+        place.mkdir()
+        hub.write_config(paths=[{"from": "nginx/", "to": f"{place}/x/"}])
+        shell("mount", "--bind", hub.folder / "old", place)
+        assert hub.sync().code == 0
+        shell("umount", place)
+        shell("mount", "--bind", hub.folder / "new", place)
+        assert hub.sync().code == 0 and (place / "x/nginx.conf").read_text() == "one\n"
+
+
+@pytest.mark.parametrize("kind", ["another file system", "a bind mount of the same one"])
+@pytest.mark.parametrize("below", ["", "data/"])
+def test_a_bare_mount_point_is_neither_filled_nor_taken_for_a_deletion(
+    hub: Stand, kind: str, below: str
+) -> None:
+    """Also where the mount is below `to`, and only some of the job's files were on it."""
+    with mounts_of_its_own() as places:
+        hub.repo.commit({"nginx/data/d": "d\n", "nginx/data/e": "e\n"})
+        place = hub.folder / "mnt" / below
+        places.append(place)
+        real = hub.folder / "real"
+        real.mkdir()
+        if kind == "another file system":
+            places.append(real)
+            tmpfs(real)
+        place.mkdir(parents=True)
+        shell("mount", "--bind", real, place)
+        hub.write_config(paths=[{"from": "nginx/", "to": f"{hub.folder}/mnt/"}])
+        assert hub.sync().code == 0
+        shell("umount", place)
+        hub.repo.commit({"nginx/data/e": None, "nginx/data/d": "new\n"})
+        for done in (hub.plan(), hub.sync()):
+            assert done.code == 1 and done.job["changes"] == []
+            assert f"nothing is mounted at {str(place).rstrip('/')}" in done.job["error"]["message"]
+        assert list(place.iterdir()) == [] and (real / "d" if below else real / "data/d").exists()
+        shell("mount", "--bind", real, place)
+        assert hub.sync().code == 0
+        assert (hub.folder / "mnt/data/d").read_text() == "new\n"
+        assert not (hub.folder / "mnt/data/e").exists()
+
+
+def test_a_bind_mount_that_only_a_unit_has_is_no_mount_that_went(hub: Stand) -> None:
+    """ReadWritePaths= shows a folder at its own place: a shell does not see that mount."""
+    with mounts_of_its_own() as places:
+        place = hub.folder / "etc"
+        place.mkdir()
+        places.append(place)
+        shell("mount", "--bind", place, place)
+        hub.write_config(paths=[{"from": "nginx/", "to": f"{place}/nginx/"}])
+        assert hub.sync().code == 0
+        for file in (place / "nginx").rglob("*.conf"):
+            file.unlink()
+        shell("umount", place)
+        assert hub.sync().code == 0 and (place / "nginx/nginx.conf").read_text() == "one\n"

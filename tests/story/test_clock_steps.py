@@ -252,12 +252,13 @@ def _note_is_left_late(hub: Stand, monkeypatch: pytest.MonkeyPatch, step_ns: int
 def test_a_mount_that_is_gone_is_told_from_files_that_are_gone_whose_stat_was_racy(
     tmp_path: Path,
 ) -> None:
-    """The smudged stat still names the device: the bare mount point is not filled."""
+    """The row names the mount point whatever its stat is: the bare mount point is not filled."""
     entry = Entry("0" * 40, 0o644, root=str(tmp_path))
-    elsewhere = stat_of(os.stat("/proc")).smudged
+    smudged = stat_of(os.stat("/proc")).smudged
     path = f"{tmp_path}/to/f"
-    targets = {path: Target(str(tmp_path), Recorded(entry, elsewhere))}
-    with pytest.raises(MirrorError, match="its mount seems to be gone"):
+    row = Recorded(entry, smudged, mount=f"{tmp_path}/to")
+    targets = {path: Target(str(tmp_path), row)}
+    with pytest.raises(MirrorError, match="the mount seems to be gone"):
         disk.check_mounts(targets, {path: None})
 
 

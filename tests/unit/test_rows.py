@@ -58,7 +58,7 @@ WRITTEN_BEFORE = [
 ]  # fmt: skip
 DAMAGED = [
     "", "null", "[]", "{}", "7", "[[[[", f'[{ENTRY_TEXT},{STAT_TEXT},"ours",null', f'[{ENTRY_TEXT},{STAT_TEXT},"ours",null] x', f'[{ENTRY_TEXT},{STAT_TEXT},"ours",null,1]',
-    f'[{ENTRY_TEXT},{STAT_TEXT},"ours",null,null,null]',
+    f'[{ENTRY_TEXT},{STAT_TEXT},"ours",null,null,null,null]',
     f'[{ENTRY_TEXT},{STAT_TEXT},"yours",null]', f'[{ENTRY_TEXT},[1,2,3,4],"ours",null]', f'[{ENTRY_TEXT},[1,2,3,4,5,6],"ours",null]', f'[["{ONE}",420,"fifo"],null,"ours",null]',
     f'[["{ONE}"],null,"ours",null]', f'[["{ONE}",420,"file",0,0,"x",7,"/srv",493,null,true,1,2],null,"ours",null]', f'[null,{STAT_TEXT},"ours",null]',
 ]  # fmt: skip
