@@ -193,6 +193,11 @@ class Mirror(Protocol):
     def identities(self, folders: Iterable[str]) -> dict[str, tuple[int, int]]:
         """Device and inode of those of the folders that exist."""
 
+    def check_makes_way(self, actions: Iterable[Action], folders: frozenset[str]) -> None:
+        """Raises MirrorError where a folder that becomes a file holds anything that these actions leave, or is none of `folders`, which syncd made.
+
+        Nothing is written. Looked at before the first removal: else the files would be gone, and the folder still there."""
+
     def prepare(self, job: Job, actions: Sequence[Action]) -> tuple[str, ...]:
         """Whether these actions can be carried out: roots, links, parents, free space and inodes. The folders that will have to be made.
 

@@ -30,6 +30,7 @@ from syncd.engine.plan import make_plan
 from syncd.engine.ports import NO_INODES, AppliedSet, Blobs, Head, HookEnd, Hooks, Inodes, Intent, JobState, Mirror, Result, Source, Store, Target
 from syncd.engine.protect import spare_protected
 from syncd.engine.settle import settle
+from syncd.engine.special_files import refuse_special_files
 from syncd.engine.staged import staged_files
 from syncd.engine.trust import accept, check_required
 from syncd.engine.twins import refuse_merged, tried
@@ -164,6 +165,8 @@ def decide(job: Job, house: House, patience: Patience, options: Options, state: 
     if options.back_to is not None:
         allow_delete = len(own.recorded)  # this set was applied before, whole: there is no doubt
     plan = Plan(shut, len(remote)) if shut else make_plan(job, remote, own.recorded, local, allow_delete, folders)
+    refuse_special_files(plan)
+    house.mirror.check_makes_way(plan.actions, own.folders)
     kept = _kept(remote, local) if plan.of(Verb.REMOVE) else NO_INODES
     return Decision(wanted.commit, remote, own.recorded, plan, own, kept, wanted.refusal, own.folders, () if shut else unsure, opens=bool(shut))
 
@@ -298,6 +301,7 @@ def _carry_out(job: Job, house: House, decision: Decision, state: JobState) -> W
     steps = tuple(action for action in decision.plan.actions if action.verb.touches_disk)
     looks: Mapping[str, Entry] = {}
     if steps:
+        house.mirror.check_makes_way(steps, decision.folders)
         made = house.mirror.prepare(job, steps)
         looks = wished(decision.remote, decision.folders.union(made))
         intended = replace(state, folders_waiting=unfinished(steps, made))

@@ -16,6 +16,7 @@ from syncd.mirror.apart import look_apart, try_apart
 from syncd.mirror.folders import translated
 from syncd.mirror.leftovers import sweep, tidy
 from syncd.mirror.looks import refuse_lockout
+from syncd.mirror.making_way import check_makes_way
 from syncd.mirror.mounts import check_mounts, mount_points
 from syncd.mirror.paths import below
 from syncd.mirror.racy import KernelClock
@@ -69,6 +70,10 @@ class DiskMirror:
     def identities(self, folders: Iterable[str]) -> dict[str, tuple[int, int]]:
         found = {folder: identity_of(folder) for folder in folders}
         return {folder: identity for folder, identity in found.items() if identity is not None}
+
+    def check_makes_way(self, actions: Iterable[Action], folders: frozenset[str]) -> None:
+        with translated("look into"):
+            check_makes_way(actions, folders)
 
     def prepare(self, job: Job, actions: Sequence[Action]) -> tuple[str, ...]:
         writes = [action for action in actions if action.verb in (Verb.WRITE, Verb.RESTORE) and action.want is not None]

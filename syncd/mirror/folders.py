@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import posixpath
 import re
 import shlex
 import stat
@@ -33,11 +34,29 @@ def open_root(root: str) -> int:
     try:
         return os.open(root, OPEN_FOLDER)
     except FileNotFoundError as error:
+        broken = broken_link(root)
+        if broken is not None:
+            raise broken from error
         raise Missing(root) from error
     except NotADirectoryError as error:
         raise InTheWayError(f"{root} is not a folder", path=root, hint="correct to:, or make it a folder") from error
     except OSError as error:
         raise trouble("open", root, error) from error
+
+
+def broken_link(path: str) -> UnsafePathError | None:
+    """Why no folder can be made at `path`: a link at or above it leads to nothing, or to itself."""
+    while not os.path.exists(path):
+        if os.path.islink(path):
+            target = os.readlink(path)
+            place = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+            return UnsafePathError(
+                f"{path} is a link to {target}, which does not exist",
+                path=path,
+                hint=f"make what it leads to (mkdir -p {shlex.quote(place)}), mount it, or correct the link",
+            )
+        path = posixpath.dirname(path) or "/"
+    return None
 
 
 def step_down(folder: int, name: str, path: str) -> int:
@@ -128,6 +147,7 @@ def trouble(what: str, path: str, error: OSError) -> MirrorError:
         errno.EXDEV: "another file system is mounted there; give it a path of its own in the job",
         errno.EMFILE: "too many open files; raise LimitNOFILE=",
         errno.ENAMETOOLONG: "the name is longer than this file system allows",
+        errno.ELOOP: "a link above it leads back to itself; correct it (namei -l PATH shows the way)",
         errno.EILSEQ: "this file system can't hold the name as it is written",
     }
     return MirrorError(f"can't {what} {path}: {reason}", path=path, hint=hints.get(error.errno or 0))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from syncd.mirror.folders import broken_link
 from syncd.mirror.leftovers import above
 from syncd.mirror.room import existing
 
@@ -28,6 +29,10 @@ def remarks(to: str, directory: bool) -> Iterator[Remark]:
         stands = existing(place)
     except OSError as error:
         yield Remark(to, f"{place} can't be looked at: {error.strerror}", "run it as the user who runs syncd", grave=True)
+        return
+    broken = broken_link(os.path.dirname(to) or "/")
+    if broken is not None:
+        yield Remark(to, broken.message, broken.hint or "", grave=True)
         return
     if not os.access(stands, os.W_OK | os.X_OK, effective_ids=True):
         yield Remark(to, f"{stands} can't be written to", "change its owner, or run syncd as a user who may write there; under systemd `syncd init --systemd` opens it", grave=True)

@@ -30,6 +30,7 @@ from syncd.mirror.folders import OPEN_BELOW, OPEN_FOLDER, TREE, translated, unle
 from syncd.mirror.kernel import sync_folder, syncfs
 from syncd.mirror.leftovers import PREFIX
 from syncd.mirror.looks import refuse_lockout
+from syncd.mirror.making_way import check_makes_way
 from syncd.mirror.racy import same_bytes
 from syncd.mirror.room import check_room
 from syncd.mirror.scan import stat_of
@@ -132,6 +133,11 @@ class SwitchedMirror:
             os.close(parent)
 
     # --- before -------------------------------------------------------------------------------------------------------
+
+    def check_makes_way(self, actions: Iterable[Action], folders: frozenset[str]) -> None:
+        with translated("look into"):
+            live = self._live()
+            check_makes_way(actions, folders, lambda path: self._real(path, live))
 
     def prepare(self, job: Job, actions: Sequence[Action]) -> tuple[str, ...]:
         with translated("prepare"):

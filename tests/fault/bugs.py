@@ -363,7 +363,7 @@ BUGS: dict[str, Bug] = {
     "links are followed": Bug(lambda: [(folders, "OPEN_BELOW", folders.OPEN_FOLDER)], (by_places("a link to outside in its folder's place"),)),
     "links are followed, and only a race shows it": Bug(lambda: [(folders, "OPEN_BELOW", folders.OPEN_FOLDER)], (by_race,)),
     "nothing goes to the trash": Bug(lambda: [(Trash, "keep", lambda *_: Kept())], (by_places("other bytes"),)),
-    "a folder in the way is cleared": Bug(lambda: [(Batch, "_make_way", _clear_the_way)], (by_places("a folder with a file of others"),)),
+    "a folder in the way is cleared": Bug(lambda: [(Batch, "_make_way", _clear_the_way), (disk, "check_makes_way", _nothing)], (by_places("a folder with a file of others"),)),
     "the ledger is believed": Bug(lambda: [(scan_module, "look", _believe_the_ledger)], (by_places("deleted while running", "other bytes"),)),
     "errors of one file are swallowed": Bug(lambda: [(Batch, "_attempt", _swallow)], (by_calls,)),
     "errors of the kernel have no name": Bug(lambda: [(Batch, "_attempt", _only_ours), (disk, "translated", _untranslated)], (by_calls,)),

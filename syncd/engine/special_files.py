@@ -1,0 +1,24 @@
+"""PURE: devices, sockets and FIFOs at a destination. They hold no bytes that could be put back."""
+
+from __future__ import annotations
+
+import shlex
+
+from syncd.errors import MirrorError
+from syncd.models import Kind, Plan, Verb
+
+
+def refuse_special_files(plan: Plan) -> None:
+    """Raise MirrorError when the plan would replace a device, socket or FIFO.
+
+    Nothing of it could go to the trash, and a program may be using it.
+    """
+    for action in plan.of(Verb.WRITE, Verb.RESTORE):
+        if action.expect is not None and action.expect.kind is Kind.OTHER:
+            raise MirrorError(
+                f"a device, socket or FIFO stands at {action.path}, where a file belongs; "
+                "nothing was changed",
+                path=action.path,
+                hint=f"look at it: ls -l {shlex.quote(action.path)}; then remove it, "
+                "or leave the path out with exclude:",
+            )
