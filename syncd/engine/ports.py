@@ -172,6 +172,7 @@ class Applied(Struct, frozen=True):
     folders_made: tuple[str, ...] = ()
     folders_removed: tuple[str, ...] = ()
     troubles: tuple[MirrorError, ...] = ()  # what went wrong beside the actions, such as an empty folder that can't be removed
+    notes: tuple[str, ...] = ()  # what the report says of an action that went well
     carried: Mapping[str, Carried] = field(default_factory=dict)  # destinations that nothing was done to, and that are other inodes now
 
 

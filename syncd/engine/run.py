@@ -327,7 +327,7 @@ def _conclude(job: Job, report: RunReport, decision: Decision, walked: Walked, s
     changed = any(change.action is not Verb.KEEP for change in changes)
     report = replace(
         report, status=RunStatus.CHANGED if changed else RunStatus.UNCHANGED, commit=decision.commit, changes=changes,
-        bytes_written=walked.applied.bytes_written, files=decision.plan.files, drifted=decision.plan.drifted - _repaired(decision.plan, walked),
+        bytes_written=walked.applied.bytes_written, notes=(*report.notes, *walked.applied.notes), files=decision.plan.files, drifted=decision.plan.drifted - _repaired(decision.plan, walked),
     )  # fmt: skip
     whole, error = walked.error is None, walked.error or decision.refusal
     after = hooks.owing(job, state, report.started_at) if changed or job.on_change is None or decision.ownership.reload_pending else state

@@ -22,12 +22,15 @@ from msgspec.structs import replace
 
 from syncd.engine.ports import Carried
 from syncd.errors import MirrorError
+from syncd.mirror.attributes import NotCarried, carry
 from syncd.mirror.folders import OPEN_BELOW, trouble
 from syncd.mirror.kernel import is_mute
 from syncd.mirror.leftovers import above
+from syncd.mirror.looks import set_mode
+from syncd.mirror.metadata import check_file, check_folder
 from syncd.mirror.racy import KernelClock, is_racy, is_racy_after
 from syncd.mirror.scan import stat_of
-from syncd.models import PERMISSIONS, Action, Entry, Verb
+from syncd.models import PERMISSIONS, Action, Entry, Kind, Verb
 
 COPY_BYTES = 1 << 30
 FICLONE = 0x40049409  # ioctl_ficlone(2)
@@ -61,6 +64,7 @@ class Carrying(Struct):
     public: str
     instead: Instead
     clock: KernelClock
+    lost: NotCarried
     files: dict[str, Carried] = field(default_factory=dict)  # by public path
     _folders: set[str] = field(default_factory=set)
     _racy: set[str] = field(default_factory=set)  # whose original may have been edited since, unseen
@@ -100,9 +104,7 @@ class Carrying(Struct):
             with _stepped(target, name) as outer:
                 count = self._folder(inner, outer, path, seen)
                 looks = self.instead.looks.get(path)
-                if os.geteuid() == 0 or looks is not None:
-                    os.fchown(outer, *owner_of(found, looks))
-                os.fchmod(outer, stat.S_IMODE(found.st_mode) if looks is None else looks.mode | stat.S_IMODE(found.st_mode) & ~PERMISSIONS)
+                _dress_folder(inner, outer, path, found, looks, self.lost)
                 _sync_if_mute(outer)
         return count
 
@@ -141,9 +143,12 @@ class Carrying(Struct):
         try:
             if known is not None:
                 os.unlink(name, dir_fd=target)
-            copy = _copy_link if stat.S_ISLNK(found.st_mode) else _copy_file
             began_ns = self.clock.now_ns()
-            self._keep(path, began_ns, copy(source, target, name, looks))
+            if stat.S_ISLNK(found.st_mode):
+                carried = _copy_link(source, target, name, looks)
+            else:
+                carried = _copy_file(source, target, path, looks, self.lost)
+            self._keep(path, began_ns, carried)
         except FileNotFoundError:  # it has just gone
             self.files.pop(path, None)
         except OSError as error:
@@ -217,8 +222,28 @@ def _sync_if_mute(descriptor: int) -> None:
         os.fsync(descriptor)
 
 
-def _copy_file(source: int, target: int, name: str, looks: Entry | None) -> Carried:
-    """The file with its owner, mode and times, or with the wanted mode and owner."""
+def _dress_folder(
+    old: int, new: int, path: str, found: os.stat_result, looks: Entry | None, lost: NotCarried
+) -> None:
+    """The owner, mode and attributes of the old folder, or the wanted owner and permissions."""
+    mode = stat.S_IMODE(found.st_mode)
+    mode = mode if looks is None else looks.mode | mode & ~PERMISSIONS
+    if os.geteuid() == 0 or looks is not None:
+        os.fchown(new, *owner_of(found, looks))
+    set_mode(f"/proc/self/fd/{new}", mode)
+    carry(old, new, mode, path, lost)
+    check_folder(path, mode, os.fstat(new), *_asked_owner(looks))
+
+
+def _asked_owner(looks: Entry | None) -> tuple[int | None, int | None]:
+    return (None, None) if looks is None else (looks.uid, looks.gid)
+
+
+def _copy_file(
+    source: int, target: int, path: str, looks: Entry | None, lost: NotCarried
+) -> Carried:
+    """The file with its owner, mode, times and attributes, or with the wanted mode and owner."""
+    name = posixpath.basename(path)
     reading = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source)
     try:
         found = os.fstat(reading)
@@ -227,7 +252,10 @@ def _copy_file(source: int, target: int, name: str, looks: Entry | None) -> Carr
             _copy_bytes(reading, writing)
             if os.geteuid() == 0 or looks is not None:
                 os.fchown(writing, *owner_of(found, looks))
-            os.fchmod(writing, looks.mode if looks is not None else stat.S_IMODE(found.st_mode))
+            mode = looks.mode if looks is not None else stat.S_IMODE(found.st_mode)
+            os.fchmod(writing, mode)
+            carry(reading, writing, mode, path, lost)
+            check_file(path, Entry("", mode, Kind.FILE, *_asked_owner(looks)), os.fstat(writing))
             os.utime(writing, ns=(found.st_atime_ns, found.st_mtime_ns))
             _sync_if_mute(writing)
             return Carried(stat_of(found), stat_of(os.fstat(writing)))

@@ -10,11 +10,14 @@ from collections.abc import Collection, Iterable
 from msgspec.structs import replace
 
 from syncd.errors import ChangedUnderneathError, MirrorError
+from syncd.mirror.attributes import set_permissions
 from syncd.mirror.files import ident
 from syncd.mirror.folders import trouble
+from syncd.mirror.metadata import check_folder
 from syncd.mirror.scan import look_at_folder
 from syncd.models import PERMISSIONS, Action, Entry, Local, Verb
 
+SET_ID = stat.S_ISUID | stat.S_ISGID
 NEEDED = stat.S_IRWXU  # to list, make and remove names in a folder; root needs none of it
 
 
@@ -33,6 +36,7 @@ def change_folder(folder: int, name: str, path: str, want: Entry, expect: Local 
             raise ChangedUnderneathError(f"{path} has changed since it was looked at", path=path, hint="the next run looks again")
         set_looks(descriptor, want, opened.st_mode)
         after = os.fstat(descriptor)
+        check_folder(path, want.mode, after, want.uid, want.gid)
     except OSError as error:
         refused = trouble("change the mode or owner of", path, error)
         if error.errno == errno.EPERM:
@@ -46,18 +50,27 @@ def change_folder(folder: int, name: str, path: str, want: Entry, expect: Local 
 def set_looks(descriptor: int, want: Entry, mode: int) -> None:
     """The open folder has the wanted owner and permissions. `mode` is what it had: the setgid and sticky bits are not ours, and stay.
 
-    Under a unit with RestrictSUIDSGID= nobody may set a setgid bit, also one that is there; then it goes with the mode that was wrong.
     """
     handle = f"/proc/self/fd/{descriptor}"  # works for O_PATH too, whatever the mode
     if want.uid is not None or want.gid is not None:
         os.chown(handle, ident(want.uid), ident(want.gid))
     special = stat.S_IMODE(mode) & ~PERMISSIONS
+    if stat.S_IMODE(mode) != want.mode | special:
+        set_mode(handle, want.mode | special)
+
+
+def set_mode(handle: str, mode: int) -> None:
+    """The folder has the mode. Under a unit with RestrictSUIDSGID= a setgid bit that it has stays where its file system has ACLs. Raises OSError.
+
+    There every chmod with a setgid bit is refused, also of one that is there, and one without it takes it away. An ACL changes the permissions alone.
+    """
     try:
-        os.chmod(handle, want.mode | special)
+        os.chmod(handle, mode)
     except PermissionError:
-        if not special & (stat.S_ISUID | stat.S_ISGID):
+        if not mode & SET_ID:
             raise
-        os.chmod(handle, want.mode | special & stat.S_ISVTX)
+        if os.stat(handle).st_mode & SET_ID != mode & SET_ID or not set_permissions(handle, mode):
+            os.chmod(handle, mode & ~SET_ID)
 
 
 def refuse_lockout(actions: Iterable[Action], made: Collection[str]) -> None:

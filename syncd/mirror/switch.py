@@ -14,8 +14,9 @@ import posixpath
 import secrets
 import shlex
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import BinaryIO
 
 from msgspec.structs import replace
@@ -23,19 +24,22 @@ from msgspec.structs import replace
 from syncd.clock import Clock
 from syncd.engine.ports import NO_INODES, Applied, Blobs, Inodes, Mirror, Outcome, Target
 from syncd.errors import ChangedUnderneathError, MirrorError, UnsafePathError
+from syncd.mirror.attributes import NotCarried, carry, open_replaced
 from syncd.mirror.carry import Carrying, Instead, names_in, owner_of, shares_blocks, sizes
 from syncd.mirror.disk import DiskMirror, folders_to_make
 from syncd.mirror.expected import as_wanted
-from syncd.mirror.folders import OPEN_BELOW, OPEN_FOLDER, TREE, translated, unless_another_made
+from syncd.mirror.folders import OPEN_BELOW, OPEN_FOLDER, TREE, translated
 from syncd.mirror.kernel import sync_folder, syncfs
 from syncd.mirror.leftovers import PREFIX
-from syncd.mirror.looks import refuse_lockout
+from syncd.mirror.looks import refuse_lockout, set_mode
+from syncd.mirror.making import make_above
 from syncd.mirror.making_way import check_makes_way
+from syncd.mirror.metadata import check_folder
 from syncd.mirror.racy import same_bytes
 from syncd.mirror.room import check_room
 from syncd.mirror.scan import stat_of
 from syncd.mirror.trash import Kept
-from syncd.mirror.trees import folder_at, is_folder, is_gone, remove_tree, stamp_of_new_tree, stat_at_path, sync_folder_at
+from syncd.mirror.trees import folder_at, is_folder, is_gone, remove_tree, stamp_of_new_tree, stat_at_path
 from syncd.mirror.write import Batch
 from syncd.models import Action, Entry, Job, Kind, Local, Publish, RealFolder, Verb
 
@@ -217,28 +221,20 @@ class SwitchedMirror:
     def _make_parent(self, actions: Sequence[Action], looks: Mapping[str, Entry]) -> tuple[str, ...]:
         """The folder of the link stands; those that had to be made for it."""
         usual = next((action.want.dir_mode for action in actions if action.want is not None), 0o755)
-        missing, made = [], list[str]()
-        path = self._parent
-        while not os.path.isdir(path):
-            missing.append(path)
-            path = posixpath.dirname(path) or "/"
-        for path in reversed(missing):
-            mode = looks[path].dir_mode if path in looks else usual
-            with unless_another_made(path):
-                os.mkdir(path, mode)
-                made.insert(0, path)
-                os.chmod(path, mode)
-            sync_folder_at(posixpath.dirname(path) or "/")
-        return tuple(made)
+        made = list[str]()
+        make_above(self._parent, looks, usual, made)
+        return tuple(reversed(made))
 
     def _build(
         self, parent: int, name: str, live: str | None, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry]
     ) -> Applied:
         """The new tree holds what the live one holds, but for the actions; every byte of it is on disk."""
-        with self._carrying(parent, name, live, actions) as carrying:
+        lost, by_new_path = NotCarried(), {self._inside(name, action.path): action for action in actions}
+        with self._carrying(parent, name, live, actions, lost) as carrying:
             if carrying is not None:
+                carry(carrying.source, carrying.target, 0o700 | os.fstat(carrying.target).st_mode & stat.S_ISGID, self._link, lost)
                 carrying.once()
-            batch = self._write(name, intent, actions, blobs, looks)
+            batch = self._write(name, intent, actions, blobs, looks, partial(self._open_replaced, parent, live, by_new_path), lost)
             self._dress(parent, name, live, actions, self._link in folders)
             for _ in range(CATCH_UP):
                 if carrying is None or not carrying.once():
@@ -256,7 +252,15 @@ class SwitchedMirror:
                 racy = copy.racy or stat_of(found) != copy.now
                 outcomes[action.path] = Outcome(as_wanted(action.want, found, racy))
         made = tuple(self._link + path.removeprefix(f"{self._parent}/{name}") for path in batch.folders_made)
-        return Applied(outcomes, batch.bytes_written, made, carried=carried)
+        notes = tuple(self._shown(name, note) for note in lost.notes())
+        for outcome in outcomes.values():
+            if outcome.error is not None:
+                outcome.error.message = self._shown(name, outcome.error.message)
+        return Applied(outcomes, batch.bytes_written, made, notes=notes, carried=carried)
+
+    def _shown(self, name: str, text: str) -> str:
+        """What is said of the new tree, by the paths that it will have."""
+        return text.replace(f"{self._parent}/{name}", self._link)
 
     @contextmanager
     def _keeping(
@@ -287,7 +291,7 @@ class SwitchedMirror:
         return f"{self._parent}/{tree}{path[len(self._link) :]}"
 
     @contextmanager
-    def _carrying(self, parent: int, name: str, live: str | None, actions: Sequence[Action]) -> Iterator[Carrying | None]:
+    def _carrying(self, parent: int, name: str, live: str | None, actions: Sequence[Action], lost: NotCarried) -> Iterator[Carrying | None]:
         if live is None:
             yield None
             return
@@ -296,19 +300,30 @@ class SwitchedMirror:
             target = os.open(name, OPEN_BELOW, dir_fd=parent)
             try:
                 kernel_clock = self._disk.kernel_clock
-                yield Carrying(source, target, self._link, Instead.of(actions), kernel_clock)
+                yield Carrying(source, target, self._link, Instead.of(actions), kernel_clock, lost)
             finally:
                 os.close(target)
         finally:
             os.close(source)
 
-    def _write(self, name: str, intent: str, actions: Sequence[Action], blobs: Blobs, looks: Mapping[str, Entry]) -> Applied:
+    def _open_replaced(self, parent: int, live: str | None, actions: Mapping[str, Action], _folder: int, step: Action) -> int | None:
+        """The file of the live tree that the step in the new tree replaces."""
+        action = actions[step.path]
+        if live is None or action.expect is None or action.expect.kind is not Kind.FILE:
+            return None
+        with self._folder_of(parent, live, action.path) as folder:
+            return open_replaced(folder, action)
+
+    def _write(
+        self, name: str, intent: str, actions: Sequence[Action], blobs: Blobs, looks: Mapping[str, Entry],
+        opens: Callable[[int, Action], int | None], lost: NotCarried,
+    ) -> Applied:  # fmt: skip
         writes = [action for action in actions if action.verb in (Verb.WRITE, Verb.RESTORE)]
         there = [replace(action, path=self._inside(name, action.path), expect=None, takes_over=False) for action in writes]
         inside = {self._inside(name, path): entry for path, entry in looks.items() if self._is_inside(path)}
         batch = Batch(
             intent, blobs, self._disk.trash, self._clock.now, frozenset(), inside,
-            clock=self._disk.kernel_clock,
+            clock=self._disk.kernel_clock, open_replaced=opens, lost=lost,
         )  # fmt: skip
         return batch.run(there)
 
@@ -325,7 +340,10 @@ class SwitchedMirror:
                 os.fchown(tree, *owner_of(os.fstat(tree), want))
             elif before is not None and os.geteuid() == 0:
                 os.fchown(tree, before.st_uid, before.st_gid)
-            os.fchmod(tree, want.dir_mode if want is not None else stat.S_IMODE(before.st_mode) if before is not None else 0o755)
+            inherited = os.fstat(tree).st_mode & stat.S_ISGID
+            mode = want.dir_mode | inherited if want is not None else stat.S_IMODE(before.st_mode) if before is not None else 0o755 | inherited
+            set_mode(f"/proc/self/fd/{tree}", mode)
+            check_folder(self._link, mode, os.fstat(tree), *((want.uid, want.gid) if want is not None else ()))
         finally:
             os.close(tree)
         syncfs(parent)  # open since before the tree was begun: a write to it that failed meanwhile is told to whoever was there

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 
 from syncd.mirror.carry import names_in
 from syncd.mirror.folders import OPEN_FOLDER, TREE
-from syncd.mirror.kernel import sync_folder
 from syncd.mirror.scan import look_at_folder, stat_of
 from syncd.models import Local, Stat
 
@@ -66,11 +65,3 @@ def stat_at_path(path: str) -> Stat | None:
         return stat_of(os.lstat(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def sync_folder_at(path: str) -> None:
-    descriptor = os.open(path, OPEN_FOLDER)
-    try:
-        sync_folder(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,12 +19,15 @@ from msgspec import Struct, field
 
 from syncd.engine.ports import NO_INODES, Applied, Blobs, Inodes, Outcome
 from syncd.errors import ChangedUnderneathError, MirrorError
+from syncd.mirror.attributes import NotCarried, carry, open_replaced
 from syncd.mirror.expected import as_wanted, check_expected, is_kept
-from syncd.mirror.files import OtherBytesError, cached, fsync_folder, ident, identity_of, own, stat_at, unlink_if_there, write_new
-from syncd.mirror.folders import NOT_THERE, Missing, descend, opened, step_down, trouble, unless_another_made
+from syncd.mirror.files import OtherBytesError, cached, ident, identity_of, stat_at, unlink_if_there, write_new
+from syncd.mirror.folders import NOT_THERE, Missing, descend, opened, step_down, trouble
 from syncd.mirror.kernel import rename_into_nothing, sync_folder
 from syncd.mirror.leftovers import PREFIX, above, drop
 from syncd.mirror.looks import change_folder
+from syncd.mirror.making import make_above, make_folder
+from syncd.mirror.metadata import check_file
 from syncd.mirror.order import by_folder, entry_of, is_below_any, split_removals
 from syncd.mirror.paths import below
 from syncd.mirror.racy import FINE_STEP_SECONDS, KernelClock, is_racy_after
@@ -59,6 +62,8 @@ class Batch(Struct):
     systems: FileSystems = field(default_factory=FileSystems)
     bytes_written: int = 0
     clock: KernelClock = field(default_factory=KernelClock)
+    open_replaced: Callable[[int, Action], int | None] = open_replaced
+    lost: NotCarried = field(default_factory=NotCarried)
     aged_at: float = 0.0  # by the monotonic clock: when no write gets the mtime of a staged file any more
 
     def run(self, actions: Sequence[Action]) -> Applied:
@@ -85,7 +90,7 @@ class Batch(Struct):
                 self._clear_up()
             finally:
                 self.systems.let_go()
-        return Applied(self.outcomes, self.bytes_written, tuple(self.made), tuple(self.removed), tuple(self.troubles))
+        return Applied(self.outcomes, self.bytes_written, tuple(self.made), tuple(self.removed), tuple(self.troubles), notes=self.lost.notes())
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -117,7 +122,7 @@ class Batch(Struct):
         """A descriptor of `parent`, its missing folders made on the way, on the file system that was looked at."""
         self._check_ground(parent)
         if not os.path.isdir(root):
-            self._make_operators_side(root, entry)
+            make_above(root, self.looks, entry.dir_mode, self.made)
         names = below(parent, root) if parent != root else ()
         try:
             current, path = self._held(descend(root, ()), root), root.rstrip("/")  # the root first: it is not removed under us, as a folder below it may be
@@ -168,46 +173,12 @@ class Batch(Struct):
             return step_down(folder, name, path)
         except Missing:
             pass
-        try:
-            os.mkdir(name, 0o700, dir_fd=folder)
-        except FileExistsError:
-            return step_down(folder, name, path)  # another job has made it just now: it is that one's to remove
-        except OSError as error:
-            raise trouble("make the folder", path, error) from error
-        self.made.append(path)
-        self.grown[posixpath.dirname(path)] = entry.root
-        try:
-            made = step_down(folder, name, path)
-            try:
-                looks = self.looks.get(path, entry)
-                own(made, looks)
-                os.fchmod(made, looks.dir_mode)
-            except BaseException:
-                os.close(made)
-                raise
-        except (OSError, MirrorError, Missing) as error:
-            with suppress(OSError):  # half made, it would keep the wrong mode: the next run makes it anew
-                os.rmdir(name, dir_fd=folder)
-            raise trouble("make the folder", path, error) if isinstance(error, OSError) else error from error
-        return made
+        made = make_folder(folder, name, path, self.looks.get(path, entry), partial(self._note_made, entry.root))
+        return step_down(folder, name, path) if made is None else made  # None: another job has made it just now, and it is that one's to remove
 
-    def _make_operators_side(self, root: str, entry: Entry) -> None:
-        """The folders above `to` that do not stand yet. They are reached by path: everything up to here is the operator's side."""
-        missing = []
-        path = root
-        while not os.path.isdir(path):
-            missing.append(path)
-            path = posixpath.dirname(path) or "/"
-        for path in reversed(missing):
-            mode = self.looks.get(path, entry).dir_mode
-            try:
-                with unless_another_made(path):
-                    os.mkdir(path, mode)
-                    self.made.append(path)
-                    os.chmod(path, mode)
-                fsync_folder(posixpath.dirname(path))
-            except OSError as error:
-                raise trouble("make the folder", path, error) from error
+    def _note_made(self, root: str, path: str) -> None:
+        self.made.append(path)
+        self.grown[posixpath.dirname(path)] = root
 
     def _write_temporary(self, folder: int, action: Action) -> None:
         want = entry_of(action)
@@ -220,11 +191,14 @@ class Batch(Struct):
                     os.symlink(content.read(), os.fsencode(temporary), dir_fd=folder)
                 if want.uid is not None or want.gid is not None:
                     os.chown(temporary, ident(want.uid), ident(want.gid), dir_fd=folder, follow_symlinks=False)
+                    check_file(action.path, want, os.stat(temporary, dir_fd=folder, follow_symlinks=False))
                 staged.synced = True  # its text lives in the inode and the folder, which is synced after the rename
             else:
                 with self.blobs.unproven(want.blob) as content:  # proven as it is written: to read fifty megabytes twice took a twentieth of their run
                     staged.size = size_of(content)
                     staged.descriptor = write_new(folder, temporary, partial(cached, content, want), want, staged.size)
+                self._carry_attributes(folder, staged)
+                check_file(action.path, want, os.fstat(staged.descriptor))
                 self.systems.sync_if_mute(folder, staged.descriptor)
             if staged.note_mtime(folder):
                 self.aged_at = self.clock.monotonic() + FINE_STEP_SECONDS
@@ -235,6 +209,16 @@ class Batch(Struct):
         except OtherBytesError:
             self.blobs.drop(want.blob)
             raise
+
+    def _carry_attributes(self, folder: int, staged: Staged) -> None:
+        """The new file has the ACL, `user.*` attributes and label of the file that it replaces, which the rename finds unchanged since."""
+        old = self.open_replaced(folder, staged.action)
+        if old is None or staged.descriptor is None:
+            return
+        try:
+            carry(old, staged.descriptor, entry_of(staged.action).mode, staged.action.path, self.lost)
+        finally:
+            os.close(old)
 
     def _let_mtimes_age(self) -> None:
         """Wait until whoever writes to a file of this batch changes its mtime: see racy.py."""
@@ -366,7 +350,8 @@ class Batch(Struct):
                     if want.uid is not None or want.gid is not None:
                         os.chown(handle, ident(want.uid), ident(want.gid))
                     os.chmod(handle, want.mode)
-                found = os.fstat(descriptor)
+                found = os.fstat(descriptor) if want.kind is not Kind.LINK else os.stat(name, dir_fd=folder, follow_symlinks=False)
+                check_file(action.path, want, found)
             finally:
                 os.close(descriptor)
         racy = before.racy or is_racy_after(stat_of(found), before.stat.mtime_ns)

@@ -16,6 +16,7 @@ from syncd.errors import StoreError, StrangerError
 from syncd.owners import nearest_owner, owner_name
 
 PRIVATE, SHARED = 0o700, 0o750
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
 GROUP_MAY_READ = 0o050
 MEMBERS_MAY = ", whose group may run status, history, explain and plan, without --diff"
 LOCKS = "locks"  # its names are looked up to see which job runs; the files in it stay private
@@ -45,7 +46,7 @@ def refuse_to_look(state_dir: Path, members: bool) -> None:
 def set_access(state_dir: Path, group: str | None) -> None:
     """Make the folder private, or readable by `group` (a name or a number). Raises StoreError, OSError."""
     if group is None:
-        os.chmod(state_dir, PRIVATE)
+        keep_private(state_dir, PRIVATE)
         return
     gid = _group_id(group)
     try:
@@ -55,9 +56,26 @@ def set_access(state_dir: Path, group: str | None) -> None:
             f"state_group {group}: can't give the state folder {state_dir} to that group: {error.strerror}",
             hint=f"let the owner of the state be a member: sudo usermod -aG {group} {owner_name(os.geteuid())}",
         ) from error
-    os.chmod(state_dir, SHARED)
+    keep_private(state_dir, SHARED)
     with suppress(FileNotFoundError):
         share(state_dir / LOCKS, state_dir)
+
+
+def keep_private(path: Path, mode: int) -> None:
+    """Set the mode of a file or folder of the state. Raises OSError, StoreError.
+
+    A file system that ignores it and shows the path to others is refused: the state holds what
+    private repositories hold.
+    """
+    os.chmod(path, mode)
+    shown = stat.S_IMODE(os.stat(path).st_mode)
+    if shown & OTHERS & ~mode:
+        raise StoreError(
+            f"the state can't be made private: {path} was set to mode {mode:04o}, "
+            f"and its file system still shows {shown:04o}",
+            hint="set state: to a folder on a disk that keeps modes, such as /var/lib/syncd, "
+            "or mount this one with umask=0077",
+        )
 
 
 def share(path: Path, state_dir: Path) -> None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from syncd.errors import StoreError
-from syncd.store.access import GROUP_MAY_READ, share
+from syncd.store.access import GROUP_MAY_READ, keep_private, share
 
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs", "lustre", "ncpfs"}
 MOUNTS = Path("/proc/self/mountinfo")
@@ -51,7 +51,7 @@ def make_private(file: Path) -> None:
         if os.stat(file.parent).st_mode & GROUP_MAY_READ:
             share(file, file.parent)
         elif stat.S_IMODE(found.st_mode) != 0o600:
-            os.chmod(file, 0o600)
+            keep_private(file, 0o600)
     except OSError as error:
         raise StoreError(f"can't open the store {file}: {error.strerror}", hint=HINT_OWNER) from error
 

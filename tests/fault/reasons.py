@@ -22,6 +22,7 @@ WHY: dict[str, str] = {
     "store.open": "asked whether the folder stands; making it answers too",
     "room.existing": "a folder that can't be looked at is judged by the one above it; the writes themselves find out the rest",
     "write._reach": "asked whether the root stands; opening it answers too",
+    "stat in making.make_above": "asked whether a folder stands that is made next anyway",
     "stat in folders.broken_link": "asked for the message alone: the folder is known to be missing, and making it says the rest",
     "lstat in folders.broken_link": "asked for the message alone: the folder is known to be missing, and making it says the rest",
     "scan.look": "at a removal: the file counts as changed underneath, and the run plans anew",

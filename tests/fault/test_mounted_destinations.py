@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.fault.mounts import EXFAT_TOOLS, exfat, lacking, no_root
+from tests.fault.mounts import EXFAT_TOOLS, exfat, lacking, no_root, shell
 from tests.support.stand import Stand, stand, tree_of
 
 pytestmark = pytest.mark.root
@@ -106,10 +107,120 @@ def test_a_bind_mount_shows_the_same_files_under_another_path(tmp_path: Path) ->
             subprocess.run(["umount", tmp_path / "D/two"], check=True)
 
 
+# --- modes and owners that a file system accepts and ignores ----------------------------------------------------------
+
+
+@contextmanager
+def ignoring(folder: Path, place: Path, *options: str) -> Iterator[Path]:
+    """`folder` seen at `place` through bindfs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    place.mkdir(parents=True, exist_ok=True)
+    shell("bindfs", *options, folder, place)
+    try:
+        yield place
+    finally:
+        shell("umount", place)
+
+
+IGNORES_ALL = ("--chmod-ignore", "--chown-ignore", "--chgrp-ignore")
+
+
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Stand]:
     with stand(tmp_path) as one:
         yield one
+
+
+def reloads(hub: Stand) -> int:
+    file = hub.folder / "reloads"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def reload_command(hub: Stand) -> dict[str, str]:
+    return {"shell": f"echo x >> {hub.folder}/reloads"}
+
+
+@pytest.mark.parametrize("publish", ["files", "symlink"])
+@pytest.mark.parametrize(
+    ("options", "job", "asked", "remedy"),
+    [
+        (("--perms=u=rwD:go=rD", *IGNORES_ALL), {"mode": "0640"}, "0640", "leave out mode:"),
+        (("--perms=fa=rwx:du=rwx:dgo=rx", *IGNORES_ALL), {}, "0644", 'set mode: "0777"'),
+        (("--perms=u=rwD:go=rD:da=rwx", *IGNORES_ALL), {}, "0755", 'set dir_mode: "0777"'),
+        (("--perms=u=rwD:go=rD", *IGNORES_ALL), {"owner": "nobody:nogroup"}, "65534:65534", "leave out owner:"),
+    ],
+)  # fmt: skip
+def test_a_mode_or_owner_that_the_disk_ignores_fails_the_job_by_name_and_reloads_nothing(
+    hub: Stand, options: tuple[str, ...], job: dict[str, str], asked: str, remedy: str, publish: str
+) -> None:
+    with ignoring(hub.folder / "behind", hub.folder / "mnt", *options) as place:
+        to = f"{place}/app/current/"
+        hub.write_config(
+            publish=publish, paths=[{"from": "nginx/", "to": to}], on_change=reload_command(hub), **job
+        )  # fmt: skip
+        for _ in range(3):
+            done = hub.sync()
+            error = done.job["error"]
+            assert (done.code, error["kind"], done.job["changes"]) == (1, "mirror", [])
+            assert "ignores ch" in error["message"] and asked in error["message"]
+            assert f"{place}/app" in error["message"] and remedy in error["hint"]
+        assert reloads(hub) == 0
+        assert hub.call("status", "--json").json["jobs"][0]["state"] == "failing"
+
+
+@pytest.mark.parametrize("key", ["mode", "dir_mode", "owner"])
+def test_a_change_of_mode_or_owner_that_the_disk_ignores_is_no_change_at_any_run(
+    hub: Stand, key: str
+) -> None:
+    """A disk that took the modes once and does not any more: each run says so, none claims a change."""
+    paths = [{"from": "nginx/", "to": f"{hub.folder}/mnt/x/"}]
+    hub.write_config(paths=paths, on_change=reload_command(hub))
+    with ignoring(hub.folder / "behind", hub.folder / "mnt"):
+        assert hub.sync().code == 0 and reloads(hub) == 1
+    with ignoring(hub.folder / "behind", hub.folder / "mnt", *IGNORES_ALL):
+        hub.write_config(**{key: {"mode": "0600", "dir_mode": "0700", "owner": "nobody"}[key]})
+        for _ in range(3):
+            done = hub.sync()
+            assert (done.code, done.job["changes"]) == (1, [])
+            assert "ignores ch" in done.job["error"]["message"]
+        assert reloads(hub) == 1
+        hub.write_config(**{key: None})
+        assert hub.sync().code == 0 and reloads(hub) == 1
+    with ignoring(hub.folder / "behind", hub.folder / "mnt"):
+        hub.write_config(**{key: {"mode": "0600", "dir_mode": "0700", "owner": "nobody"}[key]})
+        assert hub.sync().code == 0 and reloads(hub) == 2, "it heals where the disk takes it"
+
+
+def test_exfat_that_shows_other_modes_fails_the_job_once_and_its_remedies_work(tmp_path: Path) -> None:
+    with stand(tmp_path) as hub, exfat(tmp_path / "image", tmp_path / "mnt") as place:
+        paths = [{"from": "nginx/", "to": f"{place}/x/"}]
+        hub.write_config(paths=paths, mode="0640", on_change=reload_command(hub))
+        for _ in range(2):
+            done = hub.sync()
+            assert done.code == 1 and done.job["changes"] == [] and reloads(hub) == 0
+            error = done.job["error"]
+            assert "set to 0640, and it is still 0644" in error["message"]
+            assert "leave out mode:" in error["hint"] and "fmask=0137" in error["hint"]
+        hub.write_config(mode=None)
+        assert hub.sync().code == 0 and reloads(hub) == 1
+        assert hub.sync().job["status"] == "unchanged" and reloads(hub) == 1
+
+
+@pytest.mark.parametrize("command", ["sync", "status", "plan"])
+def test_a_state_folder_that_can_not_be_made_private_is_refused_in_a_sentence(
+    hub: Stand, command: str
+) -> None:
+    options = ("--perms=a=rwx", *IGNORES_ALL)
+    with ignoring(hub.folder / "behind", hub.folder / "mnt", *options) as place:
+        hub.extra["state"] = f"{place}/state"
+        hub.write()
+        (place / "state").mkdir()
+        (place / "state/syncd.db").touch()
+        done = hub.call(command)
+        assert done.code == 1 and "Traceback" not in done.err
+        assert "can't be made private" in done.err and "still shows 0777" in done.err
+        assert "/var/lib/syncd" in done.err
+        assert not (hub.dest / "nginx.conf").exists()
 
 
 # --- mounts that come and go ------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import tempfile
@@ -144,7 +145,10 @@ def test_setgid_of_a_parent_the_umask_and_a_sticky_bit_are_no_drift(hub: Stand) 
         os.umask(before)
 
 
-def test_where_a_unit_forbids_setgid_bits_the_mode_is_put_back_without(deep: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("acls, expected", [(True, 0o2755), (False, 0o755)])
+def test_where_a_unit_forbids_setgid_bits_one_stays_if_the_disk_has_acls(
+    deep: Stand, monkeypatch: pytest.MonkeyPatch, acls: bool, expected: int
+) -> None:
     (deep.dest / "made/sub").chmod(0o2700)
     real = os.chmod
 
@@ -153,8 +157,13 @@ def test_where_a_unit_forbids_setgid_bits_the_mode_is_put_back_without(deep: Sta
             raise PermissionError(1, "Operation not permitted")  # what RestrictSUIDSGID= answers
         real(path, wanted, **more)
 
+    def without_acls(*_: Any) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
     monkeypatch.setattr(os, "chmod", restricted)
-    assert deep.sync().code == 0 and mode(deep.dest / "made/sub") == 0o755
+    if not acls:
+        monkeypatch.setattr(os, "setxattr", without_acls)
+    assert deep.sync().code == 0 and mode(deep.dest / "made/sub") == expected
 
 
 def test_a_link_in_a_folders_place_is_refused_and_what_it_leads_to_keeps_its_mode(deep: Stand) -> None:
