@@ -39,11 +39,10 @@ from syncd.mirror.racy import same_bytes
 from syncd.mirror.room import check_room
 from syncd.mirror.scan import stat_of
 from syncd.mirror.trash import Kept
-from syncd.mirror.trees import folder_at, is_folder, is_gone, remove_tree, stamp_of_new_tree, stat_at_path
+from syncd.mirror.trees import check_own_folder, folder_at, is_folder, is_gone, remove_tree, stamp_of_new_tree, stat_at_path
 from syncd.mirror.write import Batch
 from syncd.models import Action, Entry, Job, Kind, Local, Publish, RealFolder, Verb
 
-SHOWN = 3
 CATCH_UP = 3  # passes for what others write into the live tree while a new one is made
 
 
@@ -147,7 +146,7 @@ class SwitchedMirror:
         with translated("prepare"):
             try:
                 with self._opened() as parent:
-                    self._check_own(parent, job)
+                    check_own_folder(parent, self._link, job.name)
                     live = self._live()
                     behind = [action for action in actions if self._is_inside(action.path)]  # else no new tree is made
                     sizes = self._copies(parent, live, behind) if behind else ()
@@ -158,15 +157,6 @@ class SwitchedMirror:
             made = folders_to_make(action for action in actions if action.verb in (Verb.WRITE, Verb.RESTORE))
         refuse_lockout(actions, made)
         return made
-
-    def _check_own(self, parent: int, job: Job) -> None:
-        others = [name for name in names_in(parent) if name != self._name and not TREE.match(name) and not name.startswith(PREFIX)]
-        if others:
-            shown = ", ".join(sorted(others)[:SHOWN]) + (f" and {len(others) - SHOWN} more" if len(others) > SHOWN else "")
-            raise UnsafePathError(
-                f"{self._parent} holds {shown}; with publish: symlink the folder above the link is syncd's own", path=self._parent,
-                hint=f"give the link a folder of its own, like to: {self._parent}/{job.name}/current/, or move the rest away",
-            )  # fmt: skip
 
     def _copies(self, parent: int, live: str | None, actions: Sequence[Action]) -> Iterator[int]:
         """The sizes of what will be carried over; 0 bytes each where copies share their blocks."""

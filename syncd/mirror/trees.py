@@ -9,12 +9,32 @@ import stat
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
+from syncd.errors import UnsafePathError
 from syncd.mirror.carry import names_in
 from syncd.mirror.folders import OPEN_FOLDER, TREE
+from syncd.mirror.leftovers import PREFIX
 from syncd.mirror.scan import look_at_folder, stat_of
 from syncd.models import Local, Stat
 
+SHOWN = 3
 STAMP = "%Y%m%dT%H%M%S"
+
+
+def check_own_folder(parent: int, link: str, job: str) -> None:
+    """Raises UnsafePathError where the folder of the link, open as `parent`, holds other things."""
+    folder, own = posixpath.split(link)
+    names = (name for name in names_in(parent) if name != own and not name.startswith(PREFIX))
+    others = sorted(name for name in names if not TREE.match(name))
+    if not others:
+        return
+    more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+    raise UnsafePathError(
+        f"{folder} holds {', '.join(others[:SHOWN])}{more}; with publish: symlink the folder above"
+        " the link is syncd's own",
+        path=folder,
+        hint=f"give the link a folder of its own, like to: {folder}/{job}/current/,"
+        " or move the rest away",
+    )
 
 
 def stamp_of_new_tree(parent: int, now: datetime) -> str:

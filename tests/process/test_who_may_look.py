@@ -34,6 +34,7 @@ OWNER, NOBODY, MEMBER, GROUP = 1, 65534, 41002, 41003  # daemon; nobody; two num
 CALLERS = {"owner": (OWNER, OWNER, [GROUP]), "root": (0, 0, []), "member": (MEMBER, MEMBER, [GROUP]), "stranger": (NOBODY, NOBODY, [])}
 ALONE = {"owner of no group": (OWNER, OWNER, [])}
 SECONDS = 60
+REPLACED_BY_THE_DAEMON = ("holds.json", "webhook.json", "spent.json", "expiries.json")
 CONDITIONS = ("absent", "empty", "running", "stopped", "killed")
 
 # exit codes of (owner, root, member, stranger), for a state that is: absent, empty, filled (with a daemon running, stopped or killed)
@@ -163,6 +164,8 @@ def look_of(folder: Path, content: bool) -> dict[str, tuple[object, ...]]:
     found: dict[str, tuple[object, ...]] = {}
     for place, names, files in os.walk(folder):
         for name in [".", *names, *files]:
+            if not content and name in REPLACED_BY_THE_DAEMON:
+                continue
             path = Path(place) / name
             one = path.lstat()
             found[str(path)] = (one.st_ino, one.st_uid, one.st_gid, one.st_mode)
