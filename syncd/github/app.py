@@ -21,7 +21,8 @@ from msgspec import Struct
 
 from syncd.clock import Clock, Patience
 from syncd.errors import AuthError, BadResponseError, ConfigError, SyncdError
-from syncd.github.protocol import SKEW_TEXTS, Request, Response, Transport, date_of, delete, failure, get, known, post, read_json, refusal, repo_path
+from syncd.github.protocol import Request, Response, Transport, date_of, delete, failure, get, known, post, read_json, refusal, repo_path
+from syncd.github.refusal_texts import is_about_the_clock
 from syncd.github.tokens import LOOK_UP_SECONDS, REFUSED_SECONDS, Token, bearer, presentable
 from syncd.models import Secret
 from syncd.redact import remember
@@ -291,7 +292,7 @@ class Installation:
                 self._keys.prefer(key)
                 return answer
             error = failure(request, refusal(answer), self._clock.now())
-            if not isinstance(error, AuthError) or error.state != "key":
+            if not isinstance(error, AuthError) or error.state not in ("key", "app"):
                 break
         raise error
 
@@ -301,7 +302,7 @@ class Installation:
         if answer.status == 401:
             answer = known(answer)
             server = date_of(answer.headers)
-            if server is not None and any(text in refusal(answer).message for text in SKEW_TEXTS):
+            if server is not None and is_about_the_clock(refusal(answer).message):
                 self.offset_seconds = float(round((server - self._clock.now()).total_seconds()))
                 log.warning("this machine's clock is %.0f s off GitHub's; syncd reckons with it, but set up NTP", -self.offset_seconds)
                 answer = self._signed(request, key, patience)

@@ -20,6 +20,7 @@ from msgspec import Struct, field
 from syncd import __version__
 from syncd.clock import Patience
 from syncd.errors import AuthError, BadResponseError, NotFoundError, RateLimitedError, RemoteError, RemoteUnavailableError, SyncdError, TimedOutError, UnsafePathError
+from syncd.github.refusal_texts import FORBIDDEN, RATE_LIMIT_WORDS, UNAUTHORISED, UNKNOWN_APP
 
 API_VERSION = "2022-11-28"
 USER_AGENT = f"syncd/{__version__}"
@@ -33,11 +34,6 @@ ERROR_CAP = 64 << 10
 ERROR_TEXT = 300  # characters of an error's message that are shown
 NO_HINT_WAIT = 60.0  # "Rate limits for the REST API": wait at least one minute when the answer gives no time
 LONGEST_WAIT = 24 * 3600.0  # a damaged header must not put a job to sleep for ever
-SKEW_TEXTS = (
-    "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued",
-    "'Expiration time' claim ('exp') must be a numeric value representing the future time at which the assertion expires",
-    "'Expiration time' claim ('exp') is too far in the future",
-)
 
 
 class TooLargeError(RemoteError):
@@ -180,6 +176,7 @@ class Refusal(Struct, frozen=True):
     codes: tuple[str, ...]
     headers: Mapping[str, str]
     page: bool = False
+    block: str = ""  # why GitHub blocked the repository, where the answer names a reason
 
 
 def known(response: Response) -> Known:
@@ -210,7 +207,24 @@ def refusal(response: Response) -> Refusal:
         return Refusal(response.status, "", "", (), response.headers, page=body.lstrip()[:1] == b"<")
     errors = found.get("errors")  # an array, usually
     codes = [error["code"] for error in errors if isinstance(error, dict) and isinstance(error.get("code"), str)] if isinstance(errors, list) else []
-    return Refusal(response.status, one_line(found.get("message")), one_line(found.get("documentation_url")), tuple(codes), response.headers)
+    return Refusal(
+        response.status,
+        one_line(found.get("message")),
+        one_line(found.get("documentation_url")),
+        tuple(codes),
+        response.headers,
+        block=_block_reason(found.get("block")),
+    )
+
+
+def _block_reason(block: object) -> str:
+    """The `block` object of a "Repository access blocked" answer in one line, as in `tos, https://github.com/tos`.
+
+    Source: kulkansecurity/gitxray issue 9 (`tos`), PyGithub/PyGithub issue 1015 (`unavailable`).
+    """
+    if not isinstance(block, dict):
+        return ""
+    return ", ".join(filter(None, (one_line(block.get("reason")), one_line(block.get("html_url")))))
 
 
 def one_line(value: object) -> str:
@@ -249,7 +263,7 @@ def failure(request: Request, found: Refusal, now: datetime) -> SyncdError:
         case 409 | 422:
             return NotFoundError(said, status=found.status, request_id=identity)
         case 451:
-            return AuthError(said, status=451, request_id=identity, state="blocked", hint="the repository is blocked for legal reasons")
+            return _blocked(said, found, identity)
         case 410:
             return BadResponseError(said, status=410, request_id=identity, hint="this API version is gone; update syncd")
     return BadResponseError(said, status=found.status, request_id=identity, hint="nothing was changed")
@@ -263,14 +277,17 @@ def limit(request: Request, found: Refusal, now: datetime) -> RateLimitedError |
     server = date_of(headers) or now
     retry_after = _retry_after(headers.get("retry-after"), server)
     secondary = "secondary rate limit" in said or "abuse detection" in said or found.documentation.endswith(("secondary-rate-limits", "#abuse-rate-limits"))
-    primary = _number(headers.get("x-ratelimit-remaining")) == 0 and not secondary
-    if primary:
+    # An answer without any limit header is known by its words: octokit/plugin-throttling.js issue 222.
+    worded = RATE_LIMIT_WORDS in said
+    remaining = _number(headers.get("x-ratelimit-remaining"))
+    primary = (remaining == 0 or worded) and not secondary
+    if primary and (remaining == 0 or (remaining is None and "x-ratelimit-reset" in headers)):
         reset = _number(headers.get("x-ratelimit-reset"))
         wait = reset - server.timestamp() + 1 if reset is not None else NO_HINT_WAIT
         wait = max(wait, retry_after or 0)
     elif retry_after is not None:
         wait = retry_after
-    elif secondary or found.status == 429:
+    elif secondary or worded or found.status == 429:
         wait = NO_HINT_WAIT
     else:
         return None
@@ -300,28 +317,31 @@ def _retry_after(text: str | None, server: datetime) -> float | None:
 
 
 def _unauthorised(said: str, found: Refusal, identity: str | None) -> AuthError:
-    for text, state, hint in (
-        ("could not be decoded", "key", "the private key does not belong to this App; download a new one in the App's settings"),
-        ("must generate a public key", "key", "app_id names an App without a key; check app_id, or generate a private key in the App's settings"),
-        ("'Issuer' claim", "key", "app_id is not a number; check it for stray characters"),
-        ("claim ('iss')", "key", "check app_id or client_id"),
-        ("claim ('iat')", "clock", "this machine's clock is off; set up NTP"),
-        ("claim ('exp')", "clock", "this machine's clock is off; set up NTP"),
-    ):
+    for text, state, hint in UNAUTHORISED:
         if text in found.message:
             return AuthError(said, status=401, request_id=identity, state=state, hint=hint)
     return AuthError(said, status=401, request_id=identity, state="token", hint="the token is wrong, expired or revoked; make a new one")
 
 
+def _blocked(said: str, found: Refusal, identity: str | None) -> AuthError:
+    """A repository that GitHub itself blocked: no credential changes that."""
+    why = f" ({found.block})" if found.block else " for legal reasons" if found.status == 451 else ""
+    hint = f"GitHub blocked this repository{why}; its owner has to ask GitHub Support. Until then: syncd pause JOB"
+    return AuthError(said, status=found.status, request_id=identity, state="blocked", hint=hint)
+
+
 def _forbidden(said: str, found: Refusal, identity: str | None) -> SyncdError:
     if "too_large" in found.codes:
         return TooLargeError(said, status=403, request_id=identity)
+    if "access blocked" in found.message:
+        return _blocked(said, found, identity)
     sso = found.headers.get("x-github-sso")
-    if sso:
-        where = one_line(sso.partition("url=")[2].partition(";")[0])
+    if sso or "SAML enforcement" in found.message:
+        where = one_line((sso or "").partition("url=")[2].partition(";")[0])
         return AuthError(said, status=403, request_id=identity, state="sso", hint="authorise the token for the organization's single sign-on" + (f": {where}" if where else ""))
     needs = one_line(found.headers.get("x-accepted-github-permissions")) or "contents=read"
     for text, state, hint in (
+        *FORBIDDEN,
         ("suspended", "suspended", "the installation is suspended; an owner of the account can unsuspend it under Settings → Applications"),
         ("IP allow list", "allow_list", "add this server's address to the organization's IP allow list"),
         ("User-Agent", "proxy", "something between here and GitHub removes the User-Agent header"),
@@ -340,6 +360,14 @@ def _not_granted(said: str, found: Refusal, identity: str | None) -> AuthError:
 
 
 def _not_found(request: Request, said: str, found: Refusal, identity: str | None) -> SyncdError:
+    if UNKNOWN_APP in found.message:
+        return AuthError(
+            said,
+            status=404,
+            request_id=identity,
+            state="app",
+            hint="this host knows no such App: check app_id or client_id, that private_key is that App's, and the host in api:",
+        )
     if request.route == "token":
         return AuthError(said, status=404, request_id=identity, state="installation", hint="the installation is gone, or installation_id is not one of this App (is it the app id?)")
     if request.route == "installation":

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 RENEW_EARLY_SECONDS = 300.0
 FRESH_SECONDS = 10.0  # a token this young may not have reached every server yet
 FRESH_WAITS = (1.0, 2.0, 3.0, 3.0)
+NAMED_BY_GITHUB = frozenset(("tree", "blob", "commit", "lfs"))  # routes whose objects an earlier answer named: never absent
 REFUSED_SECONDS = 60.0  # a refused grant is not asked for again sooner: a storm of jobs must not become a storm of mints
 READ_AGAIN_SECONDS = 60.0
 LOOK_UP_SECONDS = 0.5  # how soon somebody who waits for another's mint notices a signal
@@ -129,6 +130,7 @@ class Authorised:
 
     def __init__(self, inner: Transport, credentials: Credentials, clock: Clock) -> None:
         self._inner, self._credentials, self._clock = inner, credentials, clock
+        self._answered: dict[str | None, Token] = {}  # repository -> the token with which GitHub showed it last
 
     def send(self, request: Request, patience: Patience) -> Response:
         if not request.authorised:
@@ -151,18 +153,28 @@ class Authorised:
         answer = self._inner.send(sent, patience)
         for wait in FRESH_WAITS:
             young = token is not None and token.expires_at is not None and self._clock.monotonic() - token.born < FRESH_SECONDS
-            if not young or answer.status not in (401, 403) or not _of_our_token(request, answer) or wait >= patience.remaining_seconds():
+            if not young or answer.status not in (401, 403, 404) or not _of_our_token(request, answer) or wait >= patience.remaining_seconds():
                 break
             answer = known(answer)
-            if not self._may_pass(sent, answer):
+            if not self._may_pass(sent, answer, token):
                 break
             patience.wait(wait)
             answer = self._inner.send(sent, patience)
+        if token is not None and answer.status < 400:
+            self._answered[request.repo] = token
         return answer
 
-    def _may_pass(self, request: Request, answer: Response) -> bool:
-        """Is it a refusal that a token meets where nobody knows it yet? Source: octokit/auth-app.js: 401, and 403 for narrowed permissions."""
-        error = failure(request, refusal(answer), self._clock.now())
+    def _may_pass(self, request: Request, answer: Response, token: Token | None) -> bool:
+        """Whether time alone may mend this refusal of a token that was issued seconds ago.
+
+        Source: octokit/auth-app.js (401, and 403 for narrowed permissions); akuity/kargo issues 5610 and 6630 (404 for a
+        private repository). A repository that GitHub showed with this very token is known: what is absent then is absent.
+        """
+        found = refusal(answer)
+        error = failure(request, found, self._clock.now())
+        if answer.status == 404:
+            unknown = request.route in NAMED_BY_GITHUB or self._answered.get(request.repo) != token
+            return unknown and "No commit found" not in found.message
         return isinstance(error, AuthError) and error.state in ("token", "permission")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from syncd.simulator.repository import Repository
 
@@ -16,9 +17,14 @@ RANK = {"read": 1, "write": 2, "admin": 3}
 
 
 class Refused(Exception):
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None, errors: object = None) -> None:
+    """`more` are members of the answer's body beside the message."""
+
+    def __init__(
+        self, status: int, message: str, headers: Mapping[str, str] | None = None, errors: object = None, more: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.status, self.message, self.headers, self.errors = status, message, dict(headers or {}), errors
+        self.more = dict(more or {})
 
 
 class App(Struct):
@@ -64,7 +70,9 @@ class Accounts:
         self.token_seconds = 3600.0
         self.long_tokens = False
         self.lag_seconds = 0.0  # how long a new token is refused
-        self.lag_status = 401
+        self.lag_status = 401  # or 403; 404: private repositories are absent meanwhile
+        self.suspended_users: set[str] = set()  # logins
+        self.token_policies: dict[str, str] = {}  # account in small letters -> what GitHub says to every token of a person
 
     def add_app(self, app_id: int, client_id: str = "") -> str:
         """A new App with a fresh key; the private key as PEM text."""
@@ -103,7 +111,11 @@ class Accounts:
             raise Refused(401, "Missing 'issuer' claim ('iss') in assertion")
         app = self.apps.get(str(claims["iss"]))
         if app is None:
-            raise Refused(401, "Integration must generate a public key" if str(claims["iss"]).isdigit() else "'Issuer' claim ('iss') must be an Integer")
+            if not str(claims["iss"]).isdigit():
+                raise Refused(401, "'Issuer' claim ('iss') must be an Integer")
+            raise Refused(404, "Integration not found")  # actions/create-github-app-token issue 76
+        if not app.public_keys:
+            raise Refused(401, "Integration must generate a public key")
         off = {"verify_exp": False, "verify_iat": False, "verify_nbf": False, "verify_aud": False, "verify_iss": False}
         if not any(_signed(token, key, off) for key in app.public_keys):
             raise broken
@@ -145,12 +157,22 @@ class Accounts:
         if found is None or found.revoked or now >= found.expires:
             raise Refused(401, "Bad credentials")
         if found.kind == "installation" and now - found.issued < self.lag_seconds:
+            if self.lag_status == 404:
+                return replace(found, repository_ids=frozenset())
             raise Refused(self.lag_status, "Bad credentials" if self.lag_status == 401 else "Resource not accessible by integration")
         if found.installation is not None and found.installation.suspended:
             raise Refused(403, "This installation has been suspended")
+        if found.login in self.suspended_users:
+            raise Refused(403, "Sorry. Your account was suspended.")
         return found
 
     def may_read(self, who: Credential | None, repo: Repository) -> bool:
+        """Whether the repository is there for `who`. Raises Refused for a refusal that has words of its own."""
+        if repo.blocked:
+            status, reason, address = repo.blocked
+            raise Refused(status, "Repository access blocked", more={"block": {"reason": reason, "html_url": address}})
+        if who is not None and who.installation is None and repo.owner.lower() in self.token_policies:
+            raise Refused(403, self.token_policies[repo.owner.lower()])
         if who is None or (who.installation is not None and not who.installation.covers(repo)) or (who.repository_ids is not None and repo.id not in who.repository_ids):
             return not repo.private
         if who.installation is not None and "contents" not in who.installation.permissions:

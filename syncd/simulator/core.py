@@ -74,6 +74,7 @@ class GitHub:
         self.plain_json = False  # a server that knows no media types but JSON
         self.tree_limit = 100_000
         self.primary_limit: int | None = 5000
+        self.limit_headers = True
         self.secondary_points: int | None = None
         self.too_large_403 = False
         self.clock_offset = 0.0
@@ -171,7 +172,7 @@ class GitHub:
                 self._charge(ask)
             answer = act()
         except Refused as error:
-            body: dict[str, Any] = {"message": error.message, "documentation_url": "https://docs.github.com/rest", "status": str(error.status)}
+            body: dict[str, Any] = {"message": error.message, "documentation_url": "https://docs.github.com/rest", "status": str(error.status), **error.more}
             if error.errors:
                 body["errors"] = error.errors
             return Answer(error.status, {"content-type": shapes.JSON_TYPE, **error.headers}, json.dumps(body).encode())
@@ -219,7 +220,7 @@ class GitHub:
         if ask.who is not None and ask.who.kind == "personal" and ask.who.expires != float("inf"):
             headers["github-authentication-token-expiration"] = datetime.fromtimestamp(int(ask.who.expires), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         limit = self._limit(key)
-        if limit is not None:
+        if limit is not None and self.limit_headers:
             hour = int(self.now() // 3600)
             spent = self._spent[key, hour]
             headers |= {
@@ -382,6 +383,8 @@ class GitHub:
     def _lfs(self, ask: Ask, full: str) -> Answer:
         """Source: git-lfs docs/api/batch.md. The storage is another host, with a header of its own."""
         repo = self.repos.get(full.lower())
+        if repo is None and full.lower() in self.renamed:
+            return Answer(301, {"location": f"{ask.origin}/{self.landing(full.lower()).full_name}.git/info/lfs/objects/batch"})
         if repo is None or not self.accounts.may_read(ask.who, repo):
             raise Refused(404, "Not Found")
         objects = []

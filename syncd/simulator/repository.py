@@ -58,6 +58,7 @@ class Repository(Struct):
     refs: dict[str, str] = field(default_factory=dict)
     tags: dict[str, tuple[str, str]] = field(default_factory=dict)  # annotated tag id -> (name, commit)
     sizes: dict[str, int] = field(default_factory=dict)
+    blocked: tuple[int, str, str] | None = None  # (status, reason, address) of a block by GitHub
     declared_kilobytes: int = 0  # what the API says of the repository's size; GitHub says 0 of a new one
     lagging: dict[str, str] = field(default_factory=dict)  # ref -> what the replicas still say
     files_of: dict[str, dict[str, Node]] = field(default_factory=dict)

@@ -97,12 +97,22 @@ STATES: dict[str, tuple[Callable[[Stand], object], Callable[[Stand], object], st
     "permission lowered": (
         lambda hub: installation(hub).permissions.pop("contents"), lambda hub: installation(hub).permissions.update(contents="read"), "permission", "not granted", "contents: read",
     ),
-    "key deleted": (lambda hub: hub.github.accounts.apps["12345"].public_keys.clear(), lambda hub: mended_app(hub), "key", "could not be decoded", "private key"),
-    "the App deleted": (lambda hub: hub.github.accounts.apps.clear(), lambda hub: mended_app(hub), "key", "must generate a public key", "app_id"),
+    "key deleted": (lambda hub: hub.github.accounts.apps["12345"].public_keys.clear(), lambda hub: mended_app(hub), "key", "must generate a public key", "generate a private key"),
+    "the App deleted": (lambda hub: hub.github.accounts.apps.clear(), lambda hub: mended_app(hub), "app", "Integration not found", "app_id or client_id"),
+    "another key": (lambda hub: other_key(hub), lambda hub: mended_app(hub), "key", "could not be decoded", "does not belong to this App"),
+    "repository blocked": (
+        lambda hub: setattr(hub.repo, "blocked", (403, "tos", "https://github.com/tos")), lambda hub: setattr(hub.repo, "blocked", None),
+        "blocked", "Repository access blocked", "(tos, https://github.com/tos)",
+    ),
     "IP allow list": (refused(ALLOW_LIST), lambda hub: hub.github.troubles.clear(), "allow_list", "IP allow list", "add this server's address"),
     "single sign-on": (refused(SAML, {"x-github-sso": f"required; url={SSO}?x=1"}), lambda hub: hub.github.troubles.clear(), "sso", "SAML", SSO),
     "repository deleted": (lambda hub: hub.github.repos.pop("acme/infra"), lambda hub: hub.github.repos.update({"acme/infra": hub.repo}), "grant", "not accessible", "renamed"),
 }  # fmt: skip
+
+
+def other_key(hub: Stand) -> None:
+    hub.github.accounts.apps["12345"].public_keys.clear()
+    new_key(hub.github.accounts)
 
 
 def mended_app(hub: Stand) -> None:
@@ -153,6 +163,28 @@ def test_it_is_noticed_also_with_a_token_of_before(life: Life, hub: Stand, clock
     clock.advance(600)
     happen(hub)
     assert life.error().state == state
+
+
+# --- what a person's token meets ---------------------------------------------------------------------------------------
+
+POLICY = "`acme` forbids access via a personal access token (classic). Please use a GitHub App, OAuth App, or a personal access token with fine-grained permissions."
+PERSONAL: dict[str, tuple[Callable[[Stand], object], str, str, str]] = {
+    "suspended user": (lambda hub: hub.github.accounts.suspended_users.add("ada"), "suspended_user", "Your account was suspended", "GitHub suspended the user"),
+    "classic tokens forbidden": (lambda hub: hub.github.accounts.token_policies.update(acme=POLICY), "policy", "forbids access", "instead of the classic one"),
+    "blocked for legal reasons": (lambda hub: setattr(hub.repo, "blocked", (451, "dmca", "https://github.com/github/dmca")), "blocked", "451", "dmca"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PERSONAL)
+def test_a_refusal_of_a_persons_token_has_words_of_its_own_and_costs_one_request(tmp_path: Path, clock: PassingClock, name: str) -> None:
+    happen, state, said, hint = PERSONAL[name]
+    with stand(tmp_path, as_app=False) as hub:
+        happen(hub)
+        life = Life(hub, clock)
+        error = life.error()
+        assert (error.state, error.exit_code) == (state, 4) and said in error.message and hint in (error.hint or ""), (error.message, error.hint)
+        assert hub.github.count() == 1
+        life.workshop.close()
 
 
 # --- keys -------------------------------------------------------------------------------------------------------------

@@ -41,6 +41,20 @@ def test_a_repository_that_cannot_be_read_is_named_once_with_what_to_do(hub: Sta
     assert done.code == 4 and done.out.count("acme/nothing@main") == 1 and "→" in done.out and "✓ repository" in done.out
 
 
+@pytest.mark.parametrize("given", [True, False], ids=["installation_id given", "looked up"])
+@pytest.mark.parametrize("command", [("doctor",), ("check", "--online")], ids=" ".join)
+def test_an_app_that_the_host_does_not_know_is_named_by_doctor_and_check(hub: Stand, command: tuple[str, ...], given: bool) -> None:
+    hub.identities["ops"]["app_id"] = "777"
+    if not given:
+        del hub.identities["ops"]["installation_id"]
+    hub.write()
+    done = hub.call(*command)
+    said = done.out + done.err
+    assert done.code == 4 and "GitHub answered 404 (Integration not found)" in said, said
+    assert "→ this host knows no such App: check app_id or client_id, that private_key is that App's, and the host in api:" in said
+    assert "not installed" not in said and hub.github.count() == 1
+
+
 def test_a_clock_that_is_off_names_ntp(hub: Stand) -> None:
     hub.github.clock_offset = 600
     done = hub.call("doctor")

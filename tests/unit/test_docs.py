@@ -59,10 +59,13 @@ def test_every_command_and_option_is_in_the_commands_page_and_the_reverse() -> N
 
 
 def test_every_state_of_an_identity_says_what_to_do() -> None:
+    from syncd.github.refusal_texts import FORBIDDEN, UNAUTHORISED
+
     page = (ROOT / "docs/authentication.md").read_text()
     code = "".join(path.read_text() for path in (ROOT / "syncd").rglob("*.py"))
     states = set(re.findall(r'state(?:: str)? ?= ?"(\w+)"', code)) | set(re.findall(r'^        \(".+?", "(\w+)", ', (ROOT / "syncd/github/protocol.py").read_text(), re.MULTILINE))
-    assert {"key", "clock", "suspended", "login", "refused"} <= states
+    states |= {state for _, state, _ in (*FORBIDDEN, *UNAUTHORISED)}
+    assert {"key", "clock", "suspended", "suspended_user", "login", "refused"} <= states
     for state in states:
         assert f"| `{state}` |" in page, state
     assert states == set(re.findall(r"^\| `(\w+)` \| (?!required)", page.partition("## When GitHub refuses")[2], re.MULTILINE))

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from syncd.errors import AuthError, BadResponseError, NotFoundError, RateLimitedError, RemoteUnavailableError, StoppedError, SyncdError, TimedOutError, UnsafePathError
 from syncd.github.protocol import (
     ERROR_CAP,
-    SKEW_TEXTS,
     Known,
     Refusal,
     Request,
@@ -39,11 +38,30 @@ HEAD = get(API, "/repos/acme/infra/commits/heads/main", "head", "main of acme/in
 TREE = get(API, "/repos/acme/infra/git/trees/1f3ac90", "tree", "the tree of acme/infra at 1f3ac90", "acme/infra")
 MINT = post(API, "/app/installations/42/access_tokens", "token", "a token of installation 42", {})
 FIND = get(API, "/repos/acme/infra/installation", "installation", "the App's installation on acme/infra", "acme/infra")
+APP = get(API, "/app", "app", "the App itself", None)
 FINE = {"x-ratelimit-remaining": "4990", "x-ratelimit-limit": "5000", "x-github-request-id": "A1:B2"}
 ALLOW_LIST = (
     "Although you appear to have the correct authorization credentials, the `acme` organization has an IP allow list enabled, "
     "and your IP address is not permitted to access this resource."
 )
+LIFETIME = (
+    "The 'NixOS' organization forbids access via a fine-grained personal access tokens if the token's lifetime is greater than 90 days. "
+    "Please adjust your token's lifetime at the following URL: https://github.com/settings/personal-access-tokens/12885303"
+)
+LIFETIME_ENTERPRISE = (
+    "The 'HHS ONC' enterprise forbids access via a fine-grained personal access tokens if the token's lifetime is greater than 366 days. "
+    "Please adjust your token's lifetime at the following URL: https://github.com/settings/personal-access-tokens/4277325"
+)
+CLASSIC = (
+    "`ORGANIZATION` forbids access via a personal access token (classic). "
+    "Please use a GitHub App, OAuth App, or a personal access token with fine-grained permissions."
+)
+FINE_GRAINED = "`AikidoSec` forbids access via a personal access token with fine-grained permissions. Please use a GitHub App, or an OAuth App."
+OAUTH_APPS = (
+    "Although you appear to have the correct authorization credentials, the `aeonfun` organization has enabled OAuth App access "
+    "restrictions, meaning that data access to third-parties is limited."
+)
+SAML = "Resource protected by organization SAML enforcement. You must grant your Personal Access token access to this organization."
 SECONDARY = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."
 ABUSE = "You have triggered an abuse detection mechanism. Please retry your request again later."
 
@@ -58,9 +76,9 @@ def error_of(request: Request, given_answer: Known) -> SyncdError:
 
 
 AUTH_ROWS = [
-    (MINT, 401, SKEW_TEXTS[0], "clock", "NTP"),
-    (MINT, 401, SKEW_TEXTS[1], "clock", "NTP"),
-    (MINT, 401, SKEW_TEXTS[2], "clock", "NTP"),
+    (MINT, 401, "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued", "clock", "NTP"),
+    (MINT, 401, "'Expiration time' claim ('exp') must be a numeric value representing the future time at which the assertion expires", "clock", "NTP"),
+    (MINT, 401, "'Expiration time' claim ('exp') is too far in the future", "clock", "NTP"),
     (MINT, 401, "A JSON web token could not be decoded", "key", "private key"),
     (MINT, 401, "Integration must generate a public key", "key", "app_id"),
     (MINT, 401, "'Issuer' claim ('iss') must be an Integer", "key", "stray"),
@@ -78,6 +96,25 @@ AUTH_ROWS = [
     (HEAD, 403, "", "permission", "after many wrong tokens"),
     (HEAD, 404, "Not Found", "hidden", "has access"),
     (HEAD, 451, "Repository access blocked", "blocked", "legal"),
+    # actions/create-github-app-token issue 76
+    (MINT, 404, "Integration not found", "app", "app_id or client_id"),
+    (FIND, 404, "Integration not found", "app", "the host in api:"),
+    (APP, 404, "Integration not found", "app", "private_key"),
+    # kulkansecurity/gitxray issue 9
+    (HEAD, 403, "Repository access blocked", "blocked", "GitHub blocked this repository;"),
+    # NixOS/org issue 247; HHS/simpler-grants-gov issue 2547
+    (HEAD, 403, LIFETIME, "policy", "expires sooner"),
+    (HEAD, 403, LIFETIME_ENTERPRISE, "policy", "expires sooner"),
+    # git-town/git-town issue 4609; mislav/hub issue 3363
+    (HEAD, 403, CLASSIC, "policy", "a fine-grained token instead of the classic one"),
+    (HEAD, 403, FINE_GRAINED, "policy", "use a GitHub App (app_id:) instead"),
+    # aeonfun/aeon issue 1083
+    (HEAD, 403, OAUTH_APPS, "policy", "approve the OAuth app"),
+    # sourcegraph/sourcegraph-public-snapshot issue 16638; gitextensions/gitextensions issue 3339
+    (HEAD, 403, "Sorry. Your account was suspended.", "suspended_user", "ask GitHub Support"),
+    (HEAD, 403, "Your account is suspended. Please check with your installation administrator.", "suspended_user", "the server's administrator"),
+    # ossf/scorecard issue 1504, without the header that names the address
+    (HEAD, 403, SAML, "sso", "single sign-on"),
 ]  # fmt: skip
 
 
@@ -92,7 +129,21 @@ def test_a_refusal_of_who_we_are_has_its_own_state_and_says_what_to_do(request_:
 
 def test_each_refusal_is_told_apart_by_what_it_says_to_do() -> None:
     hints = [error_of(request, answer(status, message)).hint for request, status, message, *_ in AUTH_ROWS]
-    assert len(set(hints)) == len(AUTH_ROWS) - 3, "three clock texts share a hint, and so do two suspensions; nothing else does"
+    assert len(set(hints)) == len(AUTH_ROWS) - 6, "texts of one meaning share a hint: three on clocks, two suspensions, three unknown Apps, two lifetimes"
+
+
+@pytest.mark.parametrize(
+    ("status", "block", "hint"),
+    [
+        (403, {"reason": "tos", "created_at": "2023-02-02T15:50:17Z", "html_url": "https://github.com/tos"}, "(tos, https://github.com/tos)"),
+        (403, {"reason": "unavailable", "created_at": "2014-01-31T22:32:14Z", "html_url": "https://github.com/tos"}, "(unavailable, https://github.com/tos)"),
+        (451, {"reason": 7, "html_url": None}, "for legal reasons"),
+        (403, "tos", "GitHub blocked this repository;"),
+    ],
+)
+def test_a_blocked_repository_is_named_with_githubs_reason(status: int, block: object, hint: str) -> None:
+    error = error_of(HEAD, answer(status, "Repository access blocked", block=block))
+    assert isinstance(error, AuthError) and error.state == "blocked" and hint in (error.hint or "") and "syncd pause JOB" in (error.hint or "")
 
 
 def test_a_missing_permission_is_named_as_github_names_it() -> None:
@@ -188,6 +239,11 @@ LIMIT_ROWS = [
     ("nonsense", 429, None, {"retry-after": "soon", "x-ratelimit-reset": "later"}, False, 60),
     ("infinite", 429, None, {"retry-after": "inf"}, False, 60),
     ("not a number", 403, "API rate limit exceeded", {**NONE_LEFT, "x-ratelimit-reset": "nan"}, True, 60),
+    ("primary by its words alone", 403, "API rate limit exceeded for installation ID 12770951.", {}, True, 60),
+    ("primary in the words of 2013", 403, "API Rate Limit Exceeded for 92.104.200.119", {}, True, 60),
+    ("primary by its words, other headers say there is some left", 403, "API rate limit exceeded for user ID 7.", FINE, True, 60),
+    ("primary by its words, and retry-after", 403, "API rate limit exceeded for user ID 7.", {"retry-after": "17"}, True, 17),
+    ("primary by its words, and a reset", 403, "API rate limit exceeded for user ID 7.", RESET, True, 1801),
     ("absurd", 429, None, {"retry-after": "1e300"}, False, 86400),
     ("absurd reset", 403, "API rate limit exceeded", {**NONE_LEFT, "x-ratelimit-reset": "9" * 300}, True, 86400),
 ]

@@ -252,7 +252,7 @@ def test_a_server_that_refuses_every_token_it_hands_out_is_asked_for_one_a_minut
     assert world.mints <= 2 + (world.clock.monotonic() - began) / 60
 
 
-@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_token_too_young_to_be_known_everywhere_is_tried_again_and_not_replaced(status: int) -> None:
     world = World()
     world.github.accounts.lag_seconds, world.github.accounts.lag_status = 3.0, status
@@ -260,7 +260,7 @@ def test_a_token_too_young_to_be_known_everywhere_is_tried_again_and_not_replace
     assert world.mints == 1 and 3 <= sum(world.clock.waits) <= FRESH_SECONDS
 
 
-@pytest.mark.parametrize(("status", "message"), [(401, "Bad credentials"), (403, "Resource not accessible by integration")])
+@pytest.mark.parametrize(("status", "message"), [(401, "Bad credentials"), (403, "Resource not accessible by integration"), (404, "Not Found")])
 def test_a_young_tokens_refusal_is_waited_for_no_longer_than_ten_seconds(status: int, message: str) -> None:
     world = World()
     world.github.trouble("head", trouble.status(status, message), times=10_000)
@@ -280,15 +280,34 @@ def test_a_young_tokens_refusal_is_waited_for_no_longer_than_ten_seconds(status:
         (403, "Although you appear to have the correct authorization credentials, the `acme` organization has an IP allow list enabled", {}),
         (403, "", {"x-github-sso": "required; url=https://github.com/orgs/acme/sso"}),
         (403, "You have exceeded a secondary rate limit", {"retry-after": "60"}),
-        (404, "Not Found", {}),
+        (403, "Repository access blocked", {}),
+        (403, "API rate limit exceeded for installation ID 42.", {}),
+        (404, "No commit found for the ref main", {}),
     ],
-    ids=["allow list", "single sign-on", "limit", "not found"],
+    ids=["allow list", "single sign-on", "limit", "blocked", "limit without headers", "no such ref"],
 )
 def test_what_no_time_mends_is_not_tried_again_with_a_young_token(status: int, message: str, headers: dict[str, str]) -> None:
     world = World()
     world.github.trouble("head", trouble.status(status, message, headers), times=99)
     assert world.authorised.send(HEAD, world.patience()).status == status
     assert world.clock.waits == [] and world.github.count("head") == 1
+
+
+@pytest.mark.parametrize(("route", "waits"), [("contents", []), ("tree", [1.0, 2.0, 3.0, 3.0])])
+def test_a_young_tokens_404_for_a_repository_that_it_was_shown_is_waited_out_only_for_objects_that_github_named(route: str, waits: list[float]) -> None:
+    world = World()
+    assert world.authorised.send(HEAD, world.patience()).status == 200
+    path = {"contents": "/repos/acme/infra/contents/nothing", "tree": f"/repos/acme/infra/git/trees/{'0' * 40}"}[route]
+    assert world.authorised.send(get(API, path, route, "x", "acme/infra"), world.patience()).status == 404
+    assert world.clock.waits == waits
+
+
+def test_a_young_tokens_404_on_the_lfs_host_is_waited_out_too() -> None:
+    world = World()
+    world.authorised.send(HEAD, world.patience())
+    world.github.trouble("lfs", trouble.status(404, "Not Found"), times=2)
+    request = Request("POST", f"{API}/acme/infra.git/info/lfs/objects/batch", "lfs", "x", "acme/infra", {"User-Agent": "x"}, b'{"objects": []}', basic=True)
+    assert world.authorised.send(request, world.patience()).status == 200 and world.clock.waits == [1.0, 2.0]
 
 
 def test_the_wait_for_a_young_token_fits_into_the_runs_time_or_is_left() -> None:
