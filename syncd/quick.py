@@ -387,13 +387,16 @@ def token_of(source: Sequence[str] | None, environ: Mapping[str, str]) -> str | 
         return None
     kind, value = source
     if kind == "env":
-        text = environ.get(value, "")
+        text = environ.get(value, "").strip()
     else:
         file = value if kind == "file" else f"{environ.get('CREDENTIALS_DIRECTORY') or '/nowhere'}/{value}"
         with open(file, "rb") as opened:
             found = os.fstat(opened.fileno())
             if kind == "file" and stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
-                raise ValueError("others can read it")
+                from syncd.owners import exposure
+
+                if exposure(found) is not None:
+                    raise ValueError("others can read it")
             text = opened.read(LARGEST_SECRET).decode("ascii").strip()
     if not text or not all("!" <= letter <= "~" for letter in text):
         raise ValueError("no token looks like this")

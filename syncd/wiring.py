@@ -14,7 +14,7 @@ from msgspec import Struct
 from syncd.clock import Clock, Patience, SystemClock
 from syncd.config.model import Config
 from syncd.config.protected import protected_paths
-from syncd.config.secrets import read_key, read_secret
+from syncd.config.secrets import read_key, read_secret, read_token
 from syncd.engine.other_jobs import OtherJobs
 from syncd.engine.ports import Mirror
 from syncd.engine.run import House, wanted_set
@@ -218,7 +218,7 @@ class Workshop:
         if isinstance(identity, TokenIdentity):
 
             def token() -> Secret:
-                return read_secret(identity.token, self._environ, f"github.{identity.name}.token")
+                return read_token(identity.token, self._environ, f"github.{identity.name}.token")
 
             return PersonalToken(token(), token, self.clock)
         if isinstance(identity, LoginIdentity):

@@ -1,4 +1,4 @@
-"""Reads the secrets that the configuration names, and judges them without ever showing them."""
+"""Reads the secrets that the configuration names, and judges them without ever showing them. What a private key's text may look like: config/pem.py."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from syncd.config.model import Config, secrets_of
+from syncd.config.pem import normalise_key
 from syncd.errors import ConfigError, Problem
 from syncd.models import Secret, SecretRef
-from syncd.owners import nearest_owner
+from syncd.owners import exposure, nearest_owner
 
 if TYPE_CHECKING:
     from syncd.config.judge import Mark
@@ -46,19 +47,21 @@ def judge_secrets(config: Config, environ: Mapping[str, str], mark: Mark) -> lis
 def _judge(key: Key, what: str, ref: SecretRef, environ: Mapping[str, str]) -> None:
     if key[-1] == "private_key":
         read_key(ref, environ, what)
-        return
-    secret = read_secret(ref, environ, what)
-    problem = inspect_token(secret) if key[0] == "github" else inspect_address(secret) if key[0] == "notify" else None
-    if problem:
-        raise ConfigError(f"{what}: {problem}", hint=f"write the {'token' if key[0] == 'github' else 'address'} alone into its file or variable")
+    elif key[0] == "github":
+        read_token(ref, environ, what)
+    else:
+        secret = read_secret(ref, environ, what)
+        problem = inspect_address(secret) if key[0] == "notify" else None
+        if problem:
+            raise ConfigError(f"{what}: {problem}", hint="write the address alone into its file or variable")
 
 
 def read_secret(ref: SecretRef, environ: Mapping[str, str], what: str) -> Secret:
-    """The secret's text, without a final newline. Raises ConfigError that says where it was looked for and how to give it."""
+    """The secret's text, without a byte order mark and without white space around it. Raises ConfigError that says where it was looked for and how to give it."""
     if ref.kind == "env":
         if not environ.get(ref.value):
             raise ConfigError(f"{what}: the environment has no {ref.value}", hint=f"set {ref.value}, or name a file")
-        return Secret(environ[ref.value])
+        return Secret(_cleaned(os.fsencode(environ[ref.value]), what, f"the environment's {ref.value}"))
     if ref.kind == "file":
         return Secret(_read(Path(ref.value), what, private=True))
     file = _credential(ref.value, environ, what)
@@ -92,8 +95,8 @@ def _read(file: Path, what: str, private: bool) -> str:
             found = os.fstat(opened.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise ConfigError(f"{what}: {file} is no regular file", hint="name the file that holds the secret")
-            if private and found.st_mode & 0o077:
-                raise ConfigError(f"{what}: {file} can be read by others (mode {stat.S_IMODE(found.st_mode):04o})", hint=f"chmod 600 {file}")
+            if private and (problem := exposure(found)) is not None:
+                raise ConfigError(f"{what}: {file} {problem} (mode {stat.S_IMODE(found.st_mode):04o})", hint=f"chmod 600 {file}")
             raw = opened.read(LARGEST + 1)
     except OSError as error:
         refused = isinstance(error, PermissionError)
@@ -101,18 +104,20 @@ def _read(file: Path, what: str, private: bool) -> str:
         raise ConfigError(f"{what}: {file} can't be read: {error.strerror}", hint=hint) from error
     if len(raw) > LARGEST:
         raise ConfigError(f"{what}: {file} is too large for a secret")
+    return _cleaned(raw, what, str(file))
+
+
+def _cleaned(raw: bytes, what: str, place: str) -> str:
+    """The text in `raw`, which was read from `place`. Raises ConfigError for what is empty or no UTF-8 text."""
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):  # as PowerShell's `>` writes files
+        raise ConfigError(f"{what}: {place} is UTF-16, not UTF-8 text", hint="save it as UTF-8")
     try:
         text = raw.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{what}: {file} is not text") from error
+        raise ConfigError(f"{what}: {place} is not text") from error
     if not text or "\0" in text:
-        raise ConfigError(f"{what}: {file} is empty" if not text else f"{what}: {file} is not text")
+        raise ConfigError(f"{what}: {place} is empty" if not text else f"{what}: {place} is not text")
     return text
-
-
-def normalise_key(text: str) -> str:
-    """A PEM as the cryptography library wants it: real line ends (also when an environment variable carried `\\n`), and a final one."""
-    return text.replace("\\n", "\n").replace("\r\n", "\n").strip() + "\n"
 
 
 def read_key(ref: SecretRef, environ: Mapping[str, str], what: str) -> Secret:
@@ -122,6 +127,15 @@ def read_key(ref: SecretRef, environ: Mapping[str, str], what: str) -> Secret:
     if problem:
         raise ConfigError(f"{what}: {problem}", hint="download a private key in the App's settings, and give that file as it is")
     return key
+
+
+def read_token(ref: SecretRef, environ: Mapping[str, str], what: str) -> Secret:
+    """A token that can be sent. Raises ConfigError that says what is wrong with it, never what is in it."""
+    token = read_secret(ref, environ, what)
+    problem = inspect_token(token)
+    if problem:
+        raise ConfigError(f"{what}: {problem}", hint="write the token alone into its file or variable")
+    return token
 
 
 @lru_cache(maxsize=4)  # it is read again whenever something is to be signed
@@ -135,6 +149,8 @@ def inspect_key(key: Secret) -> str | None:
         return "this is a key in OpenSSH's format; the App's own PEM is needed"
     if "ENCRYPTED" in text.upper()[:400]:
         return "the key is encrypted; syncd has nobody to ask for a passphrase"
+    if first.startswith("MII"):
+        return "its lines -----BEGIN ...----- and -----END ...----- are missing"
     if not first.startswith("-----BEGIN"):
         return "this is no PEM private key (it does not begin with -----BEGIN)"
     if "-----END" not in text:
@@ -163,6 +179,10 @@ def inspect_token(token: Secret) -> str | None:
     text = token.reveal()
     if text.startswith("-----BEGIN"):
         return "this is a key or a certificate; a token is needed"
+    if text[:1] in ("'", '"') or text[-1:] in ("'", '"'):
+        return "stands in quotes"
+    if "\\" in text:
+        return "holds a backslash (a line end that was written as \\n?)"
     if not all("!" <= letter <= "~" for letter in text):
         return "holds a space, a line end or another character that no token has"
     return None

@@ -81,7 +81,9 @@ BAD_TOKENS = {
     "a letter that no token has": ("ghp_canäry".encode(), "another character"),
     "a key": (PEM, "this is a key or a certificate"),
     "nothing": (b"", "is empty"),
-    "binary": (b"\xff\xfe\x00", "is not text"),
+    "binary": (b"\x80\xfe\x00", "is not text"),
+    "UTF-16": ("ghp_canary\n".encode("utf-16"), "is UTF-16, not UTF-8 text; save it as UTF-8"),
+    "in quotes": (b'"ghp_canary"\n', "stands in quotes"),
 }
 
 
@@ -101,7 +103,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a link to nothing": (lambda file: (file.unlink(), file.symlink_to("/nonexistent")), "No such file"),
     "a link in a circle": (lambda file: (file.unlink(), file.symlink_to(file)), "Too many levels"),
     "readable by the world": (lambda file: file.chmod(0o644), "can be read by others (mode 0644); chmod 600"),
-    "readable by the group": (lambda file: file.chmod(0o640), "can be read by others (mode 0640); chmod 600"),
+    "writable by the group": (lambda file: file.chmod(0o660), "can be written by its group (mode 0660); chmod 600"),
 }
 
 
@@ -113,6 +115,21 @@ def test_a_file_that_is_not_as_a_secret_should_be_is_shown_with_what_to_do(tmp_p
     code, mistakes, _ = checked(tmp_path, token=None)
     assert code == 2 and len(mistakes) == 1, mistakes
     assert mistakes[0].startswith(f"{tmp_path}/config.yaml:6:9: github.bot.token: {tmp_path}/bot.token ") and said in mistakes[0], mistakes
+
+
+@pytest.mark.parametrize("mode", [0o440, 0o640])
+def test_a_secret_that_its_own_group_may_read_is_good(tmp_path: Path, mode: int) -> None:
+    assert checked(tmp_path, mode=mode)[:2] == (0, [])
+
+
+@pytest.mark.root
+def test_a_secret_that_a_strange_group_may_read_is_refused_and_the_group_is_named(tmp_path: Path) -> None:
+    checked(tmp_path)
+    os.chown(tmp_path / "bot.token", -1, 54321)
+    (tmp_path / "bot.token").chmod(0o640)
+    code, mistakes, _ = checked(tmp_path, token=None)
+    assert code == 2 and len(mistakes) == 1
+    assert "can be read by group 54321, which is neither root's nor one of this process (mode 0640); chmod 600" in mistakes[0], mistakes
 
 
 def test_all_of_them_are_said_at_once_in_the_order_of_the_file_with_a_caret(tmp_path: Path) -> None:

@@ -47,6 +47,12 @@ def test_nothing_to_do_is_one_request_answered_304_and_touches_no_file(hub: Stan
     assert signatures(hub.dest) == before
 
 
+@pytest.mark.parametrize("mode", [0o440, 0o640])
+def test_a_token_that_its_own_group_may_read_is_asked_with(hub: Stand, mode: int) -> None:
+    (hub.folder / "token").chmod(mode)
+    assert isinstance(check(hub), InStep)
+
+
 def test_it_asks_exactly_what_the_full_run_asks(hub: Stand) -> None:
     check(hub)
     mine = hub.github.asked[-1]
