@@ -19,7 +19,8 @@ from syncd.config.model import Config, Endpoint
 from syncd.config.secrets import inspect_address, read_secret
 from syncd.engine import notices
 from syncd.errors import ConfigError, SyncdError
-from syncd.github.addresses import Proxies, authorities
+from syncd.github.addresses import authorities
+from syncd.github.proxies import Proxies
 from syncd.models import RunReport, Secret
 from syncd.notify.post import Outcome, host_of, post
 from syncd.redact import remember

@@ -26,11 +26,12 @@ from syncd.errors import SyncdError
 from syncd.github.addresses import authorities
 from syncd.github.heads import question
 from syncd.github.protocol import Known, Request, Response
+from syncd.github.proxies import proxies_of
 from syncd.github.source import GitHubSource
 from syncd.models import AnonymousIdentity, Identity, Job, Publish, Recorded, Require, TokenIdentity
 from syncd.refs import check_due_at
 from syncd.store.lock import lock_file
-from syncd.wiring import Workshop, proxies_of
+from syncd.wiring import Workshop
 
 # what a state remembers of the past, without anything that is to be done about it
 MEMORY = ("files", "last_run_at", "last_success_at", "last_change_at", "hook_commit", "trusted_commit", "trusted_for")

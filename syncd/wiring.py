@@ -18,17 +18,18 @@ from syncd.config.secrets import read_key, read_secret, read_token
 from syncd.engine.other_jobs import OtherJobs
 from syncd.engine.ports import Mirror
 from syncd.engine.run import House, wanted_set
-from syncd.errors import ConfigError, MirrorError, SyncdError
-from syncd.github.addresses import is_address
+from syncd.errors import MirrorError, SyncdError
 from syncd.github.app import Installation
 from syncd.github.early import Early, Reply
+from syncd.github.lfs import hosts_of
 from syncd.github.limits import Budget, BudgetView, Gate, Tally
 from syncd.github.login import UserToken
 from syncd.github.protocol import Transport
+from syncd.github.proxies import proxies_of
 from syncd.github.shared import Shared
 from syncd.github.source import GitHubSource
 from syncd.github.tokens import Anonymous, Authorised, Credentials, PersonalToken
-from syncd.github.transport import Network, Proxies, Retrying
+from syncd.github.transport import Network, Retrying
 from syncd.github.versions import Versioned
 from syncd.hooks.runner import CommandHooks
 from syncd.mirror.disk import DiskMirror
@@ -90,6 +91,8 @@ class Workshop:
         self._waits_out_limits = waits_out_limits
         self._gate = Gate(config.requests_at_once)
         self._proxies = proxies_of(environ)
+        for text in self._proxies.warnings():
+            logging.getLogger("syncd").warning("%s", text)
         self._networks: dict[str, Network] = {}
         self._marks: dict[str, tuple[Identity, Secret | None, tuple[str, ...]]] = {}
         self._sources: dict[str, GitHubSource] = {}
@@ -194,7 +197,9 @@ class Workshop:
             if identity.name not in self._lines:
                 budget = self.budgets.setdefault(identity.name, Budget(self.clock))
                 mark = self._mark(identity, self.config)
-                network = self._networks.get(identity.name) or Network(identity.name, self.clock, self.tally, budget, self._gate, self._proxies, identity.ca_file)
+                network = self._networks.get(identity.name) or Network(
+                    identity.name, self.clock, self.tally, budget, self._gate, self._proxies, identity.ca_file, hosts_of(identity.api)
+                )
                 self._networks[identity.name], self._marks[identity.name] = network, mark
                 spoken = Versioned(network)
                 plain = Retrying(spoken, self.clock, self._waits_out_limits)
@@ -317,21 +322,6 @@ class Workshop:
             thread.start()
         for thread in threads:
             thread.join(REVOKE_SECONDS + 0.5)
-
-
-def proxies_of(environ: Mapping[str, str]) -> Proxies:
-    """The operator's proxies, from the variables that every tool reads."""
-    lower = {name.lower(): value for name, value in environ.items()}
-    by_scheme = {scheme: lower[f"{scheme}_proxy"] for scheme in ("http", "https") if lower.get(f"{scheme}_proxy")}
-    if lower.get("all_proxy"):
-        by_scheme = {"http": lower["all_proxy"], "https": lower["all_proxy"]} | by_scheme
-    for scheme, proxy in by_scheme.items():
-        kind = proxy.partition("://")[0].lower() if "://" in proxy else "http"
-        if kind not in ("http", "https"):
-            raise ConfigError(f"the environment's {scheme} proxy is one of kind {kind[:20]!r}, which syncd does not speak", hint="set HTTPS_PROXY to an http:// or https:// proxy, or unset it")
-        if not is_address(proxy):
-            raise ConfigError(f"the environment's {scheme} proxy is no address", hint="write it like http://USER:PASSWORD@HOST:PORT, and what is no letter or digit of a password as %XX")
-    return Proxies(by_scheme, tuple(host.strip() for host in lower.get("no_proxy", "").split(",") if host.strip()))
 
 
 def look_up_owner(owner: str) -> Ids:

@@ -20,12 +20,12 @@ from syncd.daemon.daemon import Companion, Daemon
 from syncd.daemon.memory import stay_small
 from syncd.daemon.signals import Signals
 from syncd.errors import ConfigError, SyncdError
+from syncd.github.proxies import proxies_of
 from syncd.messenger import Messenger
 from syncd.store.access import refuse_stranger
 from syncd.store.lock import daemon_lock
 from syncd.store.migrate import stands_ready
 from syncd.store.store import FILE, SqliteStore
-from syncd.wiring import proxies_of
 
 if TYPE_CHECKING:
     from syncd.config.model import Web as WebConfig

@@ -16,12 +16,13 @@ from syncd.engine.pay import Gathering, Member, pay
 from syncd.engine.run import Options, run_job
 from syncd.engine.workers import Workers
 from syncd.errors import BugError, ConfigError, LockedError, SyncdError, unexpected
+from syncd.github.proxies import proxies_of
 from syncd.memo import remember
 from syncd.messenger import Messenger
 from syncd.models import Job, RunReport, RunStatus
 from syncd.note import leave, withdraw
 from syncd.stored_jobs import follow_renames
-from syncd.wiring import Workshop, proxies_of
+from syncd.wiring import Workshop
 
 MESSAGES_SECONDS = 10.0  # for `notify:`, after the last run; what takes longer is sent by the next sync
 FEW_FILES = 500  # so many are noted even after a change; more only once a run found them at rest, so that a change does not wait for it

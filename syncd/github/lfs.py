@@ -34,6 +34,11 @@ def web_of(api: str) -> str:
     return f"{parts.scheme}://{host}"
 
 
+def hosts_of(api: str) -> frozenset[str]:
+    """The hosts of an API itself: where it answers, and where it serves git."""
+    return frozenset(host for address in (api, web_of(api)) if (host := urlsplit(address).hostname) is not None)
+
+
 class LargeFiles:
     """Brings the contents of pointers of one repository."""
 
@@ -59,7 +64,7 @@ class LargeFiles:
         body = {"operation": "download", "transfers": ["basic"], "hash_algo": "sha256", "objects": [{"oid": one.oid, "size": one.size} for one in pointers]}
         headers = {"Accept": MEDIA, "Content-Type": MEDIA, "User-Agent": USER_AGENT}
         subject = f"{len(pointers)} LFS object{'s' if len(pointers) > 1 else ''} of {self._repo}"
-        request = Request("POST", self._url, "lfs", subject, self._repo, headers, json.dumps(body).encode(), basic=True)
+        request = Request("POST", self._url, "lfs", subject, self._repo, headers, json.dumps(body).encode(), basic=True, only_asks=True)
         answer = stream(self._transport, request, self._patience, lambda response: read_json(request, response))
         objects = answer.get("objects") if isinstance(answer, dict) else None
         if not isinstance(objects, list):

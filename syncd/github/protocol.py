@@ -45,7 +45,8 @@ class TooLargeError(RemoteError):
 class Request(Struct, frozen=True):
     """One exchange to make. `subject` names what is asked for, for messages; `elsewhere` allows a redirect to another host, without our credential.
 
-    `basic`: the token goes as git's own endpoints take it, and not as the API does.
+    `basic`: the token goes as git's own endpoints take it, and not as the API does. `only_asks`: a POST that changes nothing, and so
+    is sent again, as it is, to where its answer redirects it (RFC 9110, 15.4.2 leaves that to the client).
     """
 
     method: str
@@ -59,6 +60,7 @@ class Request(Struct, frozen=True):
     authorised: bool = True
     elsewhere: bool = False
     basic: bool = False
+    only_asks: bool = False
 
 
 class Response(Protocol):

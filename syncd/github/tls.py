@@ -14,10 +14,10 @@ from syncd.github.addresses import authorities
 
 
 class Trust:
-    """Safe from many threads."""
+    """The authorities of `ca_file`, or the usual ones where there is none; with `beside`, both. Safe from many threads."""
 
-    def __init__(self, ca_file: str | None) -> None:
-        self._ca_file = ca_file
+    def __init__(self, ca_file: str | None, beside: bool = False) -> None:
+        self._ca_file, self._beside = ca_file, beside
         self._guard = threading.Lock()
         self._context: ssl.SSLContext | None = None
         self._mark: tuple[int, ...] = ()
@@ -34,7 +34,8 @@ class Trust:
                 return self._context
             mark = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
             if self._context is None or mark != self._mark:
-                self._context, self._mark = _context(file), mark
+                also = authorities() if self._beside and self._ca_file is not None else None
+                self._context, self._mark = _context(file, also), mark
             return self._context
 
 
@@ -45,11 +46,13 @@ class _Context(ssl.SSLContext):
         """They are set."""
 
 
-def _context(file: str) -> ssl.SSLContext:
+def _context(file: str, also: str | None) -> ssl.SSLContext:
     context = _Context(ssl.PROTOCOL_TLS_CLIENT)  # which insists on a certificate, and on the right name in it
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     ssl.SSLContext.set_alpn_protocols(context, ["http/1.1"])
     context.load_verify_locations(file)
+    if also is not None:
+        context.load_verify_locations(also)
     return context
 
 

@@ -17,7 +17,7 @@ import ssl
 import threading
 import zlib
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
@@ -27,10 +27,11 @@ from urllib3.response import HTTPResponse
 
 from syncd.clock import Clock, Patience
 from syncd.errors import BadResponseError, ConfigError, RateLimitedError, RemoteUnavailableError, TimedOutError
-from syncd.github.addresses import Proxies, check_elsewhere, same_origin, split_login, target
+from syncd.github.addresses import check_elsewhere, same_origin, target
 from syncd.github.failures import SettledError, translated, words_of
 from syncd.github.limits import Budget, Gate, HeldBackError, Tally
 from syncd.github.protocol import Request, Response, Transport, date_of, expiry_of, known, limit, refusal
+from syncd.github.proxies import Proxies, split_login
 from syncd.github.tls import Trust
 from syncd.models import Secret
 from syncd.redact import remember
@@ -180,10 +181,13 @@ def _inflated(pieces: Iterator[bytes], subject: str) -> Iterator[bytes]:
 class Network:
     """One identity's connections to its host. Every exchange is counted, also the hops of a redirect.
 
+    `ca_file` alone vouches for `own_hosts`; for every other host it adds to the usual authorities.
     Raises ConfigError for a `ca_file` that is not there.
     """
 
-    def __init__(self, identity: str, clock: Clock, tally: Tally, budget: Budget, gate: Gate, proxies: Proxies, ca_file: str | None = None) -> None:
+    def __init__(
+        self, identity: str, clock: Clock, tally: Tally, budget: Budget, gate: Gate, proxies: Proxies, ca_file: str | None = None, own_hosts: Collection[str] = ()
+    ) -> None:
         if ca_file is not None and not os.path.isfile(ca_file):
             raise ConfigError(f"ca_file: {ca_file} is no file that can be read", hint="correct ca_file: of the identity")
         self._identity, self._clock, self._tally, self._budget, self._gate = identity, clock, tally, budget, gate
@@ -192,8 +196,10 @@ class Network:
             remember(Secret(password))
             remember(Secret(unquote(password)))  # the form in which it is sent
         self._trust = Trust(ca_file)
+        self._others_trust = Trust(ca_file, beside=True) if ca_file is not None else self._trust
+        self._own_hosts = frozenset(own_hosts)
         self._guard = threading.Lock()
-        self._managers: dict[tuple[str, str | None], tuple[urllib3.PoolManager, ssl.SSLContext | None]] = {}  # by scheme and proxy
+        self._managers: dict[tuple[str, str | None, bool], tuple[urllib3.PoolManager, ssl.SSLContext | None]] = {}  # by scheme, proxy, own host
         self.notices: list[str] = []
 
     def send(self, request: Request, patience: Patience) -> Response:
@@ -209,7 +215,7 @@ class Network:
                 check_elsewhere(sent.url, found, request.subject, request.elsewhere)
                 credential = None  # and it does not come back, wherever the next hop leads; nor does what a storage host wanted as a header of its own
                 sent = replace(sent, headers={name: value for name, value in sent.headers.items() if name in HARMLESS})
-            if sent.method != "GET" and answer.status not in (307, 308):
+            if sent.method != "GET" and answer.status not in (307, 308) and not request.only_asks:
                 raise BadResponseError(f"asked for {request.subject}: GitHub moved it ({answer.status}) in a way that a {sent.method} can't follow", hint="check api: and repo:")
             if answer.status == 301 and request.repo:
                 number = NUMBERED.search(urlsplit(found).path)
@@ -275,7 +281,8 @@ class Network:
         if any(NO_HEADERS.search(value) for value in headers.values()):
             raise ValueError("a character that no header may have")  # http.client lets a folded line through
         parts = urlsplit(request.url)
-        pool = self._manager(parts.scheme, self._proxies.for_url(request.url)).connection_from_host(parts.hostname, parts.port, parts.scheme)
+        own = parts.hostname in self._own_hosts
+        pool = self._manager(parts.scheme, self._proxies.for_url(request.url), own).connection_from_host(parts.hostname, parts.port, parts.scheme)
         whole = pool.proxy is not None and parts.scheme == "http"  # RFC 9112, 3.2.2: a proxy is asked for the whole address
         target = request.url if whole else (parts.path or "/") + (f"?{parts.query}" if parts.query else "")  # as we quoted it
         answer = pool.urlopen(
@@ -286,17 +293,18 @@ class Network:
             raise TypeError("an answer of another kind")
         return answer
 
-    def _manager(self, scheme: str, proxy: str | None) -> urllib3.PoolManager:
+    def _manager(self, scheme: str, proxy: str | None, own: bool) -> urllib3.PoolManager:
         """Raises OSError for authorities that can't be read."""
         address, login = split_login(proxy) if proxy is not None else ("", None)
-        context = self._trust.context() if "https" in (scheme, urlsplit(address).scheme) else None
+        others = self._others_trust.context() if urlsplit(address).scheme == "https" or (scheme == "https" and not own) else None
+        context = self._trust.context() if scheme == "https" and own else others
         with self._guard:
-            manager, made_with = self._managers.get((scheme, proxy), (None, None))
+            manager, made_with = self._managers.get((scheme, proxy, own), (None, None))
             if manager is None or made_with is not context:
                 if manager is not None:
                     manager.clear()
-                manager = _made(address, login, context)
-                self._managers[scheme, proxy] = manager, context
+                manager = _made(address, login, context, others)
+                self._managers[scheme, proxy, own] = manager, context
             return manager
 
     def _head(self, exchange: _Exchange, request: Request, patience: Patience) -> HTTPResponse:
@@ -312,11 +320,11 @@ class Network:
         return found
 
 
-def _made(address: str, login: str | None, context: ssl.SSLContext | None) -> urllib3.PoolManager:
+def _made(address: str, login: str | None, context: ssl.SSLContext | None, for_proxy: ssl.SSLContext | None) -> urllib3.PoolManager:
     if not address:
         return urllib3.PoolManager(num_pools=4, maxsize=AT_ONCE_MOST, ssl_context=context)
     headers = {"Proxy-Authorization": f"Basic {b64encode(login.encode()).decode()}"} if login else None
-    return urllib3.ProxyManager(address, num_pools=4, maxsize=AT_ONCE_MOST, ssl_context=context, proxy_ssl_context=context, proxy_headers=headers)
+    return urllib3.ProxyManager(address, num_pools=4, maxsize=AT_ONCE_MOST, ssl_context=context, proxy_ssl_context=for_proxy, proxy_headers=headers)
 
 
 def _bucket(request: Request) -> str:
@@ -380,4 +388,4 @@ class Retrying:
         return True
 
 
-__all__ = ["Network", "Proxies", "Retrying"]
+__all__ = ["Network", "Retrying"]

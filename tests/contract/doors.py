@@ -16,8 +16,9 @@ from syncd.clock import Patience
 from syncd.errors import BadResponseError, RemoteUnavailableError
 from syncd.github.limits import Budget, Gate, Tally
 from syncd.github.protocol import Request, Response, Transport
+from syncd.github.proxies import Proxies
 from syncd.github.tokens import Authorised, PersonalToken
-from syncd.github.transport import Network, Proxies, Retrying
+from syncd.github.transport import Network, Retrying
 from syncd.models import Secret, TreeEntry
 from syncd.objects import blob_id
 from syncd.simulator.core import GitHub

@@ -14,10 +14,11 @@ from tests.fuzz.harness import fuzz, instrumented
 
 with instrumented("syncd.github"):
     from syncd.errors import BadResponseError, RateLimitedError, SyncdError
-    from syncd.github.addresses import Proxies, check_elsewhere, same_origin, target
+    from syncd.github.addresses import check_elsewhere, same_origin, target
     from syncd.github.heads import commit_of
     from syncd.github.limits import Budget
     from syncd.github.protocol import Known, failure, get, post, read_json, refusal
+    from syncd.github.proxies import Proxies
 
 from syncd.github.ask import Answer
 from tests.support.clock import FakeClock

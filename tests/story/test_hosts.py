@@ -124,6 +124,26 @@ def test_no_proxy_is_honoured_for_the_host(tmp_path: Path, monkeypatch: pytest.M
         assert hub.sync().code == 5 and proxy.heard == []
 
 
+@pytest.mark.parametrize("no_proxy", ["*.invalid", "a.example ghe.invalid", "a.example, *.invalid"])
+def test_a_wildcard_and_a_list_with_spaces_keep_the_host_from_the_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_proxy: str) -> None:
+    monkeypatch.setattr("syncd.github.transport.BACKOFF_SECONDS", 0.001)
+    with stand(tmp_path, as_app=False) as hub, Proxy(1).running() as proxy:
+        hub.identities["ops"]["api"] = "https://ghe.invalid/api/v3"
+        hub.write()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.netloc}")
+        monkeypatch.setenv("NO_PROXY", no_proxy)
+        assert hub.sync().code == 5 and proxy.heard == []
+
+
+@pytest.mark.parametrize("command", [("sync",), ("doctor",), ("check", "--online")], ids=" ".join)
+def test_what_is_not_understood_in_no_proxy_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]) -> None:
+    with stand(tmp_path, as_app=False) as hub:
+        monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+        monkeypatch.setenv("NO_PROXY", "10.0.* other.example")
+        done = hub.call(*command)
+        assert done.code == 0 and (done.out + done.err).count("NO_PROXY: '10.0.*' is not understood") == 1, done.err
+
+
 # --- versions ---------------------------------------------------------------------------------------------------------
 
 

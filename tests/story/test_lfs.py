@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from syncd.engine.large import pointer_of
 from syncd.errors import MirrorError
@@ -80,6 +81,30 @@ def test_the_storage_host_sees_no_token(large: Stand) -> None:
     (download,) = [one for one in large.github.asked if one.route == "lfs_object"]
     assert batch.headers["authorization"].startswith("Basic ")
     assert "authorization" not in download.headers and download.headers["x-storage"].startswith("key-")
+
+
+@pytest.mark.parametrize("as_app", [True, False], ids=["App", "token"])
+@pytest.mark.parametrize("status", [301, 302, 307])
+def test_the_content_of_a_renamed_repository_is_fetched_where_it_is_now(tmp_path: Path, as_app: bool, status: int) -> None:
+    with stand(tmp_path, as_app=as_app) as hub:
+        hub.write_config(lfs="fetch")
+        assert hub.sync().code == 0
+        hub.github.rename("acme/infra", "acme/platform")
+        hub.repo.commit({"nginx/data.bin": hub.repo.lfs_pointer(BIG)})
+        hub.github.trouble("lfs", lambda answer: replace(answer, status=status))
+        done = hub.sync()
+        assert done.code == 0 and hub.tree()["data.bin"] == BIG, done.job["error"]
+        old, new = [one for one in hub.github.asked if one.route == "lfs"]
+        assert (old.path, old.method, old.status) == ("/acme/infra.git/info/lfs/objects/batch", "POST", status)
+        assert (new.path, new.method, new.status) == ("/acme/platform.git/info/lfs/objects/batch", "POST", 200)
+
+
+@pytest.mark.parametrize("location", ["http://localhost:1/acme/infra.git/info/lfs/objects/batch", "https://evil.example/x", "/acme/infra.git/info/lfs/objects/batch"])
+def test_a_batch_request_follows_no_redirect_to_another_host_nor_in_a_circle(large: Stand, location: str) -> None:
+    large.github.trouble("lfs", lambda answer: trouble.Answer(301, {"location": location}), times=99)
+    done = large.sync()
+    assert (done.code, done.job["error"]["kind"]) == (5, "bad_response") and "redirected" in done.job["error"]["message"], done.job["error"]
+    assert large.github.count("lfs") <= 6 and large.tree() == {}
 
 
 @pytest.mark.parametrize("spoil", ["corrupt", "cut", "html", "503", "other content"])

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from syncd.config.load import load_config
 from syncd.errors import LockedError, NotFoundError
-from syncd.github.addresses import Proxies
+from syncd.github.proxies import Proxies
 from syncd.messenger import Messenger
 from syncd.models import RunReport, RunStatus
 from syncd.notify import post as postal

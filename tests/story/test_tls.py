@@ -115,6 +115,32 @@ def test_a_certificate_that_can_not_be_trusted_ends_the_run_at_once_and_says_wha
     assert hub.tree() == {}
 
 
+USUAL = trustme.CA()
+BIG = bytes(range(256)) * 300
+# who vouches for the API and for the storage host -> exit
+STORAGES: dict[str, tuple[trustme.CA, trustme.CA, int]] = {
+    "ca_file for both": (AUTHORITY, AUTHORITY, 0),
+    "ca_file for the API, the usual authorities for the storage": (AUTHORITY, USUAL, 0),
+    "a stranger for the storage": (AUTHORITY, STRANGER, 5),
+    "the usual authorities for the API": (USUAL, AUTHORITY, 5),
+}
+
+
+@pytest.mark.parametrize("name", STORAGES)
+def test_ca_file_alone_vouches_for_the_api_and_adds_to_the_usual_authorities_for_the_lfs_storage(hub: Stand, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    ours, theirs, code = STORAGES[name]
+    USUAL.cert_pem.write_to_path(hub.folder / "usual.pem")
+    monkeypatch.setattr("certifi.where", lambda: str(hub.folder / "usual.pem"))
+    hub.repo.commit({"nginx/data.bin": hub.repo.lfs_pointer(BIG)})
+    with served(hub.github, ours.issue_cert("localhost")) as api, served(hub.github, theirs.issue_cert("127.0.0.1")) as storage:
+        hub.github.codeload_origin = storage.replace("localhost", "127.0.0.1")
+        point(hub, api, AUTHORITY)
+        hub.write_config(lfs="fetch", paths=[{"from": "nginx/data.bin", "to": f"{hub.dest}/data.bin"}])
+        done = hub.sync()
+    assert done.code == code, done.job["error"]
+    assert hub.tree() == ({"data.bin": BIG} if code == 0 else {})
+
+
 def test_a_server_that_does_not_speak_tls_is_named(hub: Stand) -> None:
     point(hub, hub.served.url.replace("http://", "https://"), None)
     done = hub.sync()

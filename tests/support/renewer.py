@@ -17,7 +17,8 @@ from syncd.clock import Patience, SystemClock
 from syncd.errors import AuthError, RemoteError
 from syncd.github.limits import Budget, Gate, Tally
 from syncd.github.login import Door, UserToken
-from syncd.github.transport import Network, Proxies
+from syncd.github.proxies import Proxies
+from syncd.github.transport import Network
 from syncd.store.pairs import PairFile
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.errors import BadResponseError
-from syncd.github.addresses import Proxies, check_elsewhere, is_address, same_origin, split_login, target
+from syncd.github.addresses import check_elsewhere, same_origin, target
+from syncd.github.proxies import Proxies, is_address, proxies_of, split_login
 
 GITHUB = "https://api.github.com/repos/acme/infra/tarball/1f3ac90"
 LOOPBACK = "http://127.0.0.1:8480/repos/acme/infra"
@@ -159,6 +160,18 @@ PROXY = "http://proxy.corp:3128"
         (("[fd00::7]",), "[fd00::7]", False),
         (("10.0.0.0/8",), "[fd00::7]", True),
         (("", " ", ".", "api.github.com:²", ":", "[::"), "api.github.com", True),
+        (("*.github.com",), "api.github.com", False),
+        (("*.github.com",), "github.com", False),
+        (("*.github.com",), "evilgithub.com", True),
+        (("*.GitHub.com:443",), "api.github.com", False),
+        (("*.github.com:8443",), "api.github.com", True),
+        (("*:443",), "api.github.com", False),
+        (("*:8443",), "api.github.com", True),
+        (("api.github.com.",), "api.github.com", False),
+        (("[fd00::7]:443",), "[fd00::7]", False),
+        (("[fd00::7]:8443",), "[fd00::7]", True),
+        (("10.1.2.3:443",), "10.1.2.3", False),
+        (("10.1.2.3:8443",), "10.1.2.3", True),
         ((), "127.0.0.1", False),
         ((), "localhost", False),
         ((), "[::1]", False),
@@ -167,6 +180,73 @@ PROXY = "http://proxy.corp:3128"
 )
 def test_no_proxy_is_understood_as_other_tools_do_and_loopback_never_goes_through_one(none_for: tuple[str, ...], host: str, through: bool) -> None:
     assert Proxies({"https": PROXY}, none_for).for_url(f"https://{host}/x") == (PROXY if through else None)
+
+
+NO_PROXIES = {
+    "commas": "a.example,b.example",
+    "commas and spaces": " a.example , b.example ",
+    "spaces": "a.example b.example",
+    "a tab and a line end": "a.example\tb.example\n",
+    "empty entries": ",,a.example,,b.example,",
+}
+
+
+@pytest.mark.parametrize("name", NO_PROXIES)
+def test_the_entries_of_no_proxy_are_separated_by_commas_or_white_space(name: str) -> None:
+    proxies = proxies_of({"HTTPS_PROXY": PROXY, "NO_PROXY": NO_PROXIES[name]})
+    chosen = [proxies.for_url(f"https://{host}.example/") for host in ("a", "b", "c")]
+    assert chosen == [None, None, PROXY] and proxies.warnings() == []
+
+
+UNKNOWN = {
+    "https://ghe.corp": "'https://ghe.corp'",
+    "ghe.corp/path": "'ghe.corp/path'",
+    "10.0.0.0/33": "'10.0.0.0/33'",
+    "10.0.0.300": "'10.0.0.300'",
+    "10.0.*": "'10.0.*'",
+    "ghe*.corp": "'ghe*.corp'",
+    "ada:canary@ghe.corp": "'ghe.corp'",
+    "http://ada:canary@ghe.corp": "'ghe.corp'",
+    "m\u00fcller.example": r"'m\xfcller.example'",
+    "ghe.corp;other.corp": "'ghe.corp;other.corp'",
+}
+
+
+@pytest.mark.parametrize("entry", UNKNOWN)
+def test_an_entry_of_no_proxy_that_is_not_understood_is_named_without_its_password(entry: str) -> None:
+    proxies = proxies_of({"HTTPS_PROXY": PROXY, "NO_PROXY": f"good.example {entry}"})
+    [said] = proxies.warnings()
+    assert said.startswith(f"NO_PROXY: {UNKNOWN[entry]} is not understood") and "*.DOMAIN" in said and "canary" not in said
+    assert proxies.for_url("https://good.example/") is None and proxies.for_url("https://bad.example/") == PROXY
+
+
+def test_no_proxy_is_not_spoken_of_where_there_is_no_proxy() -> None:
+    assert proxies_of({"NO_PROXY": "https://ghe.corp"}).warnings() == []
+
+
+LOW, HIGH, ALL = "http://low.corp:1", "http://high.corp:2", "http://all.corp:3"
+ORDERS: dict[str, tuple[dict[str, str], str | None]] = {
+    "capitals alone": ({"HTTPS_PROXY": HIGH}, HIGH),
+    "small letters alone": ({"https_proxy": LOW}, LOW),
+    "small letters win": ({"HTTPS_PROXY": HIGH, "https_proxy": LOW}, LOW),
+    "small letters win where they are empty": ({"HTTPS_PROXY": HIGH, "https_proxy": ""}, None),
+    "capitals that are empty": ({"HTTPS_PROXY": "", "https_proxy": LOW}, LOW),
+    "for all": ({"ALL_PROXY": ALL}, ALL),
+    "the scheme's own wins over the one for all": ({"all_proxy": ALL, "HTTPS_PROXY": HIGH}, HIGH),
+    "an empty one leaves the one for all": ({"https_proxy": "", "HTTPS_PROXY": HIGH, "ALL_PROXY": ALL}, ALL),
+    "an empty one for all": ({"all_proxy": "", "ALL_PROXY": ALL}, None),
+    "of another scheme": ({"HTTP_PROXY": HIGH}, None),
+    "an exception in small letters wins": ({"HTTPS_PROXY": HIGH, "no_proxy": "", "NO_PROXY": "api.github.com"}, HIGH),
+    "white space": ({"HTTPS_PROXY": f" {HIGH}\n"}, HIGH),
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_a_proxy_variable_is_chosen_by_its_name_in_whatever_order_the_environment_is(name: str) -> None:
+    """As Python's urllib and requests choose (`urllib.request.getproxies_environment`)."""
+    environ, proxy = ORDERS[name]
+    for one in (environ, dict(reversed(environ.items()))):
+        assert proxies_of(one).for_url("https://api.github.com/") == proxy
 
 
 def test_a_proxy_is_chosen_by_scheme_and_its_password_is_known_and_not_shown() -> None:
