@@ -88,7 +88,7 @@ class Messenger:
         """Everything whose time has come was tried (of an endpoint that fails, one message); how many seconds until there is something to send again. Raises StoreError."""
         while (one := self._store.outbox.claim([endpoint.name for endpoint in self._endpoints], self._now())) is not None:
             self._send(one)
-        next_at = self._store.outbox.next_at()
+        next_at = self._store.outbox.next_at(self._now())
         return LOOK_SECONDS if next_at is None else min(LOOK_SECONDS, max(0.0, next_at - self._now()))
 
     # --- the thread ---------------------------------------------------------------------------------------------------
@@ -126,10 +126,10 @@ class Messenger:
             self._store.outbox.sent(one, outcome.host, now)
             log.info("told %s of %s", outcome.host, one.job)
             return
-        pause = max(self._pause(one.attempts), outcome.pause_seconds or 0.0)
+        pause = max(self._pause(one.failures), outcome.pause_seconds or 0.0)
         given_up = now + pause - one.created_at > GIVE_UP_SECONDS
         self._store.outbox.failed(one, outcome.host, outcome.why, now, now + pause, given_up)
-        ending = "it is given up" if given_up else "it is tried again" if one.attempts == 0 else None
+        ending = "it is given up" if given_up else "it is tried again" if one.failures == 0 else None
         if ending is not None:
             log.warning("can't tell %s (%s) of %s: %s; %s", outcome.host, endpoint.name, one.job, outcome.why, ending)
 
@@ -145,9 +145,9 @@ class Messenger:
             return Outcome(host_of(address), f"{endpoint.name}: {problem}")
         return post(address, body, f"syncd/{__version__}", authorities(), self._proxies.for_url(address))
 
-    def _pause(self, attempts: int) -> float:
-        """Growing, with jitter: half of it at least, so that a receiver gets its time."""
-        return float(min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(attempts, 20)) * (0.5 + self._chance() / 2))
+    def _pause(self, failures: int) -> float:
+        """The endpoint's next pause: growing, with jitter: half of it at least, so that a receiver gets its time."""
+        return float(min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(failures, 20)) * (0.5 + self._chance() / 2))
 
     def _now(self) -> float:
         return self._clock.now().timestamp()

@@ -1,4 +1,4 @@
-"""The ledger knows each destination's real path, and a head knows when its name was last checked.
+"""The ledger knows each destination's real path, a head when its name was last checked, an endpoint its pause.
 
 Two spellings of one file (through a link above a destination) are one file.
 """
@@ -22,6 +22,10 @@ def upgrade() -> None:
     op.add_column("file", sa.Column("real_path", sa.Text))
     op.create_index("file_real_path", "file", ["real_path"])
     op.add_column("head", sa.Column("checked_at", sa.Float))
+    op.drop_column("notice", "next_at")
+    op.add_column("delivery", sa.Column("paused_until", sa.Float))
+    failures = sa.Column("failures", sa.Integer, nullable=False, server_default=sa.text("0"))
+    op.add_column("delivery", failures)
     connection = op.get_bind()
     roots: dict[str, str] = {}
     query = "SELECT path, job, row, seal FROM file WHERE path > :after ORDER BY path LIMIT :batch"

@@ -1,8 +1,8 @@
 """Messages that wait to be sent, and what became of those that were: one transaction per meaning, agreed between all processes.
 
 At most one message waits for each endpoint and job: a newer one takes the older's place, so the outbox is bounded by the configuration.
-A message is claimed for a time by who sends it; one whose sender died is sent again. Endpoints are named by where their address is
-read from: the address itself is a secret.
+An endpoint is claimed for a time by who sends to it; a message whose sender died is sent again. A failed attempt pauses the endpoint
+for every message, also for those that come later. Endpoints are named by where their address is read from: the address itself is a secret.
 """
 
 from __future__ import annotations
@@ -19,7 +19,17 @@ from syncd.store.database import Database
 
 CLAIM_SECONDS = 60.0
 FARTHEST_SECONDS = 7200.0  # a time farther off was written before the clock was set back
-DUE = "SELECT endpoint, job, id, body, created_at, attempts FROM notice WHERE next_at <= ? OR next_at > ? ORDER BY next_at, created_at LIMIT 1"
+CLAIMED_LOOK_SECONDS = 5.0  # how soon to look again at an endpoint that another process sends to
+DUE = """
+    SELECT notice.endpoint, job, id, body, created_at, attempts, coalesce(failures, 0)
+    FROM notice LEFT JOIN delivery ON delivery.endpoint = notice.endpoint
+    WHERE paused_until IS NULL OR paused_until <= ? OR paused_until > ?
+    ORDER BY attempts, created_at LIMIT 1
+"""
+NEXT = """
+    SELECT min(CASE WHEN failures = 0 THEN min(paused_until, ?) ELSE coalesce(paused_until, 0) END)
+    FROM notice LEFT JOIN delivery ON delivery.endpoint = notice.endpoint
+"""
 MINE = "endpoint = ? AND job = ? AND id = ?"
 
 
@@ -32,6 +42,7 @@ class Waiting(Struct, frozen=True):
     body: str
     created_at: float
     attempts: int
+    failures: int  # attempts at the endpoint since its last success, whichever message they were for
 
 
 class Delivery(Struct, frozen=True):
@@ -50,7 +61,7 @@ class Delivery(Struct, frozen=True):
 
 def put(connection: Connection, job: str, identity: str, bodies: Mapping[str, str], now: float) -> None:
     """These bodies, by endpoint, wait; what waited for the same endpoint and job is gone."""
-    fresh = {"job": job, "id": identity, "created_at": now, "attempts": 0, "next_at": now}
+    fresh = {"job": job, "id": identity, "created_at": now, "attempts": 0}
     sql.put(connection, "notice", ("endpoint", "job"), ({"endpoint": endpoint, "body": body, **fresh} for endpoint, body in bodies.items()))
 
 
@@ -59,7 +70,10 @@ class Outbox:
         self._database = database
 
     def claim(self, endpoints: Iterable[str], now: float) -> Waiting | None:
-        """A message whose time has come, for nobody else to send during the next minute. Those for other endpoints than these are dropped."""
+        """A message to send now; its endpoint is claimed for a minute. Messages for other endpoints than these are dropped.
+
+        None while every endpoint with waiting messages is paused or claimed.
+        """
         known = sorted(endpoints)
 
         def work(connection: Connection) -> Waiting | None:
@@ -68,7 +82,7 @@ class Outbox:
             if row is None:
                 return None
             one = Waiting(*row)
-            connection.execute("UPDATE notice SET next_at = ? WHERE endpoint = ? AND job = ?", (now + CLAIM_SECONDS, one.endpoint, one.job))
+            _count(connection, one.endpoint, None, paused_until=now + CLAIM_SECONDS)
             return one
 
         return self._database.write(work) if self.waiting() else None
@@ -76,28 +90,30 @@ class Outbox:
     def waiting(self) -> int:
         return self._database.read(lambda connection: int(connection.execute("SELECT count(*) FROM notice").fetchone()[0]))
 
-    def next_at(self) -> float | None:
-        """When the next message's time comes, in seconds since 1970."""
-        found = self._database.read(lambda connection: connection.execute("SELECT min(next_at) FROM notice").fetchone()[0])
+    def next_at(self, now: float) -> float | None:
+        """When to look for a message to send, in seconds since 1970; in the past for one that may be sent. None when no message waits."""
+        query = (NEXT, (now + CLAIMED_LOOK_SECONDS,))
+        found = self._database.read(lambda connection: connection.execute(*query).fetchone()[0])
         return float(found) if isinstance(found, (int, float)) else None
 
     def sent(self, one: Waiting, host: str, now: float) -> None:
         def work(connection: Connection) -> None:
             _drop(connection, one)
-            _count(connection, one.endpoint, host, sent=1, last_sent_at=now, error=None)
+            _count(connection, one.endpoint, host, sent=1, last_sent_at=now, error=None, paused_until=None, failures=0)
 
         self._database.write(work)
 
     def failed(self, one: Waiting, host: str | None, why: str, now: float, again_at: float, given_up: bool) -> None:
-        """It is tried again at `again_at`, or given up; and so long nothing else is sent there: however many wait, an endpoint that fails is tried once a pause."""
+        """Pause the endpoint until `again_at`: one attempt per pause, however many messages wait or come. The message stays, unless it is given up."""
 
         def work(connection: Connection) -> None:
             if given_up:
                 _drop(connection, one)
-            at_least = "attempts = max(attempts, ?), next_at = max(next_at, ?)"
-            connection.execute(f"UPDATE notice SET {at_least} WHERE endpoint = ? AND job != ?", (one.attempts + 1, again_at, one.endpoint, one.job))
-            connection.execute(f"UPDATE notice SET attempts = ?, next_at = ? WHERE {MINE}", (one.attempts + 1, again_at, one.endpoint, one.job, one.id))
-            _count(connection, one.endpoint, host, failed=1, dropped=int(given_up), last_failed_at=now, error=why)
+            connection.execute(f"UPDATE notice SET attempts = attempts + 1 WHERE {MINE}", (one.endpoint, one.job, one.id))
+            _count(
+                connection, one.endpoint, host, failed=1, dropped=int(given_up), last_failed_at=now, error=why,
+                paused_until=again_at, failures=one.failures + 1,
+            )  # fmt: skip
 
         self._database.write(work)
 
@@ -119,7 +135,7 @@ def _drop(connection: Connection, one: Waiting) -> None:
 
 def _count(connection: Connection, endpoint: str, host: str | None, sent: int = 0, failed: int = 0, dropped: int = 0, **values: object) -> None:
     """So many more of each; and the other columns are these values."""
-    connection.execute("INSERT INTO delivery (endpoint, sent, failed, dropped) VALUES (?, 0, 0, 0) ON CONFLICT DO NOTHING", (endpoint,))
+    connection.execute("INSERT INTO delivery (endpoint, sent, failed, dropped, failures) VALUES (?, 0, 0, 0, 0) ON CONFLICT DO NOTHING", (endpoint,))
     values |= {} if host is None else {"host": host}
     changed = ", ".join(f"{name} = ?" for name in values)
     counted = "sent = sent + ?, failed = failed + ?, dropped = dropped + ?"

@@ -34,10 +34,11 @@ TABLES = (
     'CREATE TABLE budget (identity TEXT NOT NULL, "limit" INTEGER, remaining INTEGER, reset_at TEXT, PRIMARY KEY (identity))',
     """CREATE TABLE notice (
         endpoint TEXT NOT NULL, job TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, created_at FLOAT NOT NULL, attempts INTEGER NOT NULL,
-        next_at FLOAT NOT NULL, PRIMARY KEY (endpoint, job))""",
+        PRIMARY KEY (endpoint, job))""",
     """CREATE TABLE delivery (
         endpoint TEXT NOT NULL, host TEXT, sent INTEGER NOT NULL, failed INTEGER NOT NULL, dropped INTEGER NOT NULL, last_sent_at FLOAT,
-        last_failed_at FLOAT, error TEXT, PRIMARY KEY (endpoint))""",
+        last_failed_at FLOAT, error TEXT, paused_until FLOAT, failures INTEGER DEFAULT 0 NOT NULL,
+        PRIMARY KEY (endpoint))""",
     "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))",
 )
 INDEXES = (

@@ -53,7 +53,7 @@ def break_it(hub: Stand) -> Any:
 def due_now(hub: Stand) -> None:
     """As if the pause before the next attempt had passed."""
     with closing(sqlite3.connect(hub.state / FILE)) as connection, connection:
-        connection.execute("UPDATE notice SET next_at = 0")
+        connection.execute("UPDATE delivery SET paused_until = 0")
 
 
 def told(hub: Stand) -> Any:
@@ -261,7 +261,7 @@ def test_pauses_grow_to_an_hour_and_after_a_day_it_is_given_up(hub: Stand, recei
     one.consider(failure())
     began, pauses = clock.now(), []
     one.send_due()
-    while (next_at := store.outbox.next_at()) is not None:
+    while (next_at := store.outbox.next_at(clock.now().timestamp())) is not None:
         pauses.append(next_at - clock.now().timestamp())
         clock.advance(pauses[-1] - 1)
         one.send_due()
@@ -290,13 +290,72 @@ def test_an_endpoint_that_fails_is_tried_once_a_pause_however_many_messages_wait
     assert sorted(one["job"] for one in receiver.got) == sorted(f"job{number}" for number in range(40)) and store.outbox.waiting() == 0
 
 
+def test_jobs_that_fail_one_after_another_make_one_attempt_per_pause(hub: Stand, receiver: Receiver) -> None:
+    clock, store = FakeClock(), SqliteStore.open(hub.state)
+    one = messenger(hub, receiver, clock, store)
+    receiver.status = 500
+    attempts = []
+    for number in range(8):
+        one.consider(failure(number))
+        one.send_due()
+        clock.advance(2)
+        attempts.append(len(receiver.got))
+    assert attempts == [1, 1, 1, 1, 1, 1, 1, 1]
+    clock.advance(14)
+    one.send_due()
+    assert len(receiver.got) == 2
+
+
+@pytest.mark.parametrize("event", ["another process sends", "the same job's message is replaced", "the message is given up"])
+def test_a_new_message_does_not_end_its_endpoints_pause(hub: Stand, receiver: Receiver, event: str) -> None:
+    clock, store = FakeClock(), SqliteStore.open(hub.state)
+    one = messenger(hub, receiver, clock, store)
+    receiver.status = 500
+    one.consider(failure(1))
+    one.send_due()
+    if event == "another process sends":
+        one = messenger(hub, receiver, clock, SqliteStore.open(hub.state))
+    elif event == "the same job's message is replaced":
+        one.consider(replace(failure(1), status=RunStatus.CHANGED, error=None))
+    else:
+        while store.outbox.waiting():
+            clock.advance(1800)
+            one.send_due()
+    tried = len(receiver.got)
+    one.consider(failure(2))
+    one.send_due()
+    assert len(receiver.got) == tried
+
+
+def test_a_message_that_its_receiver_refuses_does_not_keep_the_others_back(hub: Stand, receiver: Receiver) -> None:
+    clock, store = FakeClock(), SqliteStore.open(hub.state)
+    one = messenger(hub, receiver, clock, store)
+    receiver.status = 400
+    one.consider(failure(1))
+    one.send_due()
+    one.consider(failure(2))
+    receiver.status = 204
+    clock.advance(30)
+    assert (first := store.outbox.claim(["env:HOOK_URL"], clock.now().timestamp())) is not None
+    assert first.job == "job2"
+
+
+def test_an_endpoint_that_another_process_sends_to_is_looked_at_again_in_seconds(hub: Stand, receiver: Receiver) -> None:
+    clock, store = FakeClock(), SqliteStore.open(hub.state)
+    one = messenger(hub, receiver, clock, store)
+    one.consider(failure(1))
+    one.consider(failure(2))
+    assert store.outbox.claim(["env:HOOK_URL"], clock.now().timestamp()) is not None
+    assert one.send_due() == 5.0
+
+
 def test_a_receiver_that_asks_for_time_gets_it(hub: Stand, receiver: Receiver) -> None:
     clock, store = FakeClock(), SqliteStore.open(hub.state)
     one = messenger(hub, receiver, clock, store)
     receiver.status, receiver.answer_headers = 429, {"Retry-After": "900"}
     one.consider(failure())
     one.send_due()
-    assert store.outbox.next_at() == clock.now().timestamp() + 900
+    assert store.outbox.next_at(clock.now().timestamp()) == clock.now().timestamp() + 900
 
 
 def test_a_clock_that_was_set_back_holds_nothing_up(hub: Stand, receiver: Receiver) -> None:
