@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Protocol
 
-from syncd.errors import StoppedError, TimedOutError
+from syncd.errors import StoppedError, SyncdError, TimedOutError
 
 
 class Clock(Protocol):
@@ -40,7 +40,8 @@ class Patience:
     `hook_stop` ends a hook that is running; without one given, `stop` does. `urgent`: a hand or a push waits for the run, so it may spend
     what timers leave of GitHub's hourly limit. `on_rest` hears when the run begins to wait for a limit, and when it goes on: its worker is
     free meanwhile. `exchanges` counts the requests that got an answer, `shared_exchanges` those of other runs whose answer this one has
-    shared: what the run has cost GitHub so far.
+    shared: what the run has cost GitHub so far; `retries` counts those exchanges that only repeated one. With `may_retry` off no question
+    is asked twice: the daemon's back-off is the retry. `failures` holds what failed for every run of this tick or command, by what it is.
     """
 
     def __init__(
@@ -58,6 +59,9 @@ class Patience:
         self.hook_stop = hook_stop or self.stop
         self.urgent = urgent
         self.exchanges = 0
+        self.retries = 0
+        self.may_retry = True
+        self.failures: dict[Hashable, SyncdError] = {}
         self._shared: dict[Hashable, int] = {}
         self._ends_at = clock.monotonic() + timeout_seconds
         self._on_rest, self._guard, self._resting = on_rest, threading.Lock(), 0
@@ -72,6 +76,11 @@ class Patience:
     def share(self, question: Hashable, exchanges: int) -> None:
         """The answer to a question that cost so many exchanges is this run's too; they count once, however often it asks."""
         self._shared.setdefault(question, exchanges)
+
+    @property
+    def cost(self) -> int:
+        """The exchanges of this run, without those that only repeated one."""
+        return self.exchanges - self.retries
 
     @property
     def shared_exchanges(self) -> int:

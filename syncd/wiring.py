@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 
@@ -87,6 +87,7 @@ class Workshop:
         self.budgets: dict[str, Budget] = {}
         self._saved: dict[str, BudgetView] = {}
         self._counted: dict[str, dict[str, int]] = {}
+        self._failures: dict[Hashable, SyncdError] = {}  # that all runs of this command share
         self._environ = environ
         self._waits_out_limits = waits_out_limits
         self._gate = Gate(config.requests_at_once)
@@ -141,7 +142,9 @@ class Workshop:
 
     def patience(self, job: Job, trigger: Trigger = Trigger.OPERATOR, on_rest: Callable[[bool], None] | None = None) -> Patience:
         """How long this run of the job may take; what began it says whether it may spend GitHub's last requests of the hour."""
-        return Patience(self.clock, job.timeout_seconds, self.stop, self.hook_stop, trigger.urgent, on_rest)
+        patience = Patience(self.clock, job.timeout_seconds, self.stop, self.hook_stop, trigger.urgent, on_rest)
+        patience.failures = self._failures
+        return patience
 
     def patience_of(self, seconds: float) -> Patience:
         """For what is no job's run; a signal ends it too."""
@@ -204,7 +207,8 @@ class Workshop:
                 spoken = Versioned(network)
                 plain = Retrying(spoken, self.clock, self._waits_out_limits)
                 credentials = self._credentials(identity, spoken, plain)
-                transport = Retrying(Authorised(self.early.before(spoken, budget), credentials, self.clock), self.clock, self._waits_out_limits)
+                retrying = Retrying(self.early.before(spoken, budget), self.clock, self._waits_out_limits)
+                transport = Authorised(retrying, credentials, self.clock)
                 self._lines[identity.name] = Line(transport, plain, credentials, budget)
             return self._lines[identity.name]
 

@@ -1,8 +1,9 @@
 """PURE: how long a job that failed is left alone.
 
 Promises that a failing job costs GitHub no more than a healthy one: while it is held, its turns pass by, and the first turn after the
-hold is taken; a run that took several requests to fail lets as many turns pass. Where nobody was reached GitHub has paid nothing, so the
-next turn is taken: the network may be back.
+hold is taken; a run that took several requests to fail lets as many turns pass. Retries inside a run do not count: a run of a job that
+is failing makes none. Passing trouble holds a job for two intervals or two minutes at most, so that it is back soon after an outage.
+Where nobody was reached GitHub has paid nothing, so the next turn is taken: the network may be back.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 from msgspec import Struct
 
 from syncd.clock import Clock
-from syncd.errors import AuthError, HookFailedError, LockedError, RateLimitedError, RemoteUnavailableError, StoppedError, SyncdError, UnreachableError
+from syncd.errors import AuthError, BadResponseError, HookFailedError, LockedError, RateLimitedError, RemoteUnavailableError, StoppedError, SyncdError, UnreachableError
 from syncd.models import RunReport, RunStatus
 
 LONGEST_SECONDS = 3600.0
 FIRST_SECONDS = 60.0  # of a job without an interval, or with a shorter one
+PASSING_SECONDS = 120.0  # contract, section 4: the longest hold after passing trouble, or two intervals
 GROWTH = 1.5
 PUSHES_SECONDS = 5.0  # between two runs of a job that pushes began
 PUSHES_LONGEST_SECONDS = 300.0  # the same while it fails: whoever mends it waits no longer
@@ -49,7 +51,7 @@ def after_run(report: RunReport, before: Hold | None, interval_seconds: float | 
     if isinstance(error, UnreachableError):
         seconds = min(seconds, max(FIRST_SECONDS, min(interval_seconds or LONGEST_SECONDS, LONGEST_SECONDS)) / 2)  # over before the next turn comes
     elif interval_seconds is not None:
-        seconds = max(seconds, min(LONGEST_SECONDS, (exchanges - 1) * interval_seconds))
+        seconds = max(seconds, min(longest(error, interval_seconds), (exchanges - 1) * interval_seconds))
     if retry:
         seconds = max(seconds, FIRST_SECONDS)
     if isinstance(error, RateLimitedError):
@@ -73,11 +75,19 @@ def counts(report: RunReport) -> bool:
 
 
 def window(error: SyncdError, failures: int, interval_seconds: float | None) -> float:
-    """The longest wait after so many failures in a row, at most an hour."""
+    """The longest wait after so many failures in a row."""
     growth = IDENTITY_GROWTH if isinstance(error, AuthError) else GROWTH
-    base = max(FIRST_SECONDS, min(interval_seconds or FIRST_SECONDS, LONGEST_SECONDS))
-    return min(LONGEST_SECONDS, base * growth ** min(failures, 40))
+    base = min(interval_seconds or FIRST_SECONDS, LONGEST_SECONDS)
+    base = base if _passing(error) else max(FIRST_SECONDS, base)
+    return min(longest(error, interval_seconds), base * growth ** min(failures, 40))
+
+
+def longest(error: SyncdError, interval_seconds: float | None) -> float:
+    """The longest wait after however many failures: an hour, less after passing trouble."""
+    if not _passing(error) or interval_seconds is None:
+        return LONGEST_SECONDS
+    return min(LONGEST_SECONDS, max(PASSING_SECONDS, 2 * interval_seconds))
 
 
 def _passing(error: SyncdError) -> bool:
-    return isinstance(error, (RemoteUnavailableError, RateLimitedError))
+    return isinstance(error, (RemoteUnavailableError, RateLimitedError, BadResponseError))

@@ -30,7 +30,7 @@ from syncd.engine.run import House, Options
 from syncd.errors import BugError, LockedError, SyncdError, unexpected
 from syncd.github.shared import Shared
 from syncd.models import Job, RunReport, RunStatus, Trigger
-from syncd.turns import share_of
+from syncd.turns import share_of, turns_of
 from syncd.wiring import Workshop
 
 LOG = logging.getLogger("syncd.daemon")
@@ -78,10 +78,14 @@ class Work:
         clock, worker = self._workshop.clock, threading.get_ident()
         hooks = job.hook_timeout_seconds * sum(hook is not None for hook in (job.validate, job.on_change, job.on_change))
         self._under_way[worker] = UnderWay(job.name, clock.monotonic() + job.timeout_seconds + hooks + OVERDUE_SECONDS)
-        before, patience = self._queue.hold_of(job.name), self._workshop.patience(job, request.trigger, self._rest)
+        before, shared = self._queue.hold_of(job.name), self._shared_by(job, request.tick)
+        patience = self._workshop.patience(job, request.trigger, self._rest)
+        patience.failures = shared.failures
+        patience.may_retry = before is None or request.trigger.urgent  # a job that fails is retried by its back-off alone
         try:
-            report = self._report(job, request, patience)
-            hold = after_run(report, before, job.every_seconds, clock, self._share_of(job, request.tick), patience.exchanges + patience.shared_exchanges)
+            report = self._report(job, request, patience, shared)
+            interval, cost = self._interval_of(job), patience.cost + patience.shared_exchanges
+            hold = after_run(report, before, interval, clock, self._share_of(job, request.tick), cost)
         finally:
             self._under_way.pop(worker, None)
         self._queue.done(job.name, before if isinstance(report.error, LockedError) else hold)
@@ -91,12 +95,21 @@ class Work:
         """A random number that is the same for all who asked GitHub the same question: they back off together, and ask together again."""
         return share_of(f"{self._salt} {job.identity} {job.repo.lower()} {job.ref} {tick}")
 
-    def _report(self, job: Job, request: Request, patience: Patience) -> RunReport:
+    def _interval_of(self, job: Job) -> float | None:
+        """Seconds between the next two turns of the job; None where there are none."""
+        if job.every_seconds is not None:
+            return job.every_seconds
+        turn = turns_of({job.name: job}, self._workshop.config.timezone)[job.name]
+        first = turn.next_after(self._workshop.clock.now())
+        second = turn.next_after(first) if first is not None else None
+        return None if first is None or second is None else (second - first).total_seconds()
+
+    def _report(self, job: Job, request: Request, patience: Patience, shared: Shared) -> RunReport:
         rest = self._rests.get(job.name)
         with self._guard:
             pushed = self._pushed.pop(job.name, frozenset())
         try:
-            house = self._workshop.house(job, self._shared_by(job, request.tick))
+            house = self._workshop.house(job, shared)
             if rest is not None and not pushed <= {rest.head.form}:
                 rest = None  # a run has to look whether the short name means another ref as well
             quiet = still(rest, job, house, patience, request.trigger) if rest is not None else None

@@ -18,12 +18,14 @@ from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.clock import Clock, Patience
-from syncd.errors import AuthError, BadResponseError, ConfigError, SyncdError
-from syncd.github.protocol import Request, Response, Transport, date_of, delete, failure, get, known, post, read_json, refusal, repo_path
+from syncd.errors import AuthError, BadResponseError, ConfigError, RemoteUnavailableError, SyncdError, TimedOutError
+from syncd.github.attempts import TRIES, Attempts
+from syncd.github.protocol import Known, Request, Response, Transport, date_of, delete, failure, get, known, post, read, read_json, refusal, repo_path
 from syncd.github.refusal_texts import is_about_the_clock
-from syncd.github.tokens import LOOK_UP_SECONDS, REFUSED_SECONDS, Token, bearer, presentable
+from syncd.github.tokens import LOOK_UP_SECONDS, REFUSED_SECONDS, Token, bearer, failing_once, presentable
 from syncd.models import Secret
 from syncd.redact import remember
 
@@ -34,6 +36,11 @@ JWT_SECONDS = 540  # at most 600 ahead of GitHub's clock
 REPOSITORIES_A_TOKEN = 500
 KEY_READ_SECONDS = 60.0  # how old a reading of the key may be when something is to be signed
 BY_NUMBER = re.compile(r"/repositories/(\d{1,18})/installation$")
+
+
+def _of_the_app(error: SyncdError) -> bool:
+    """Does the refusal meet every request that the App signs?"""
+    return isinstance(error, AuthError) and error.state in ("key", "clock")
 
 
 @lru_cache(maxsize=4)
@@ -120,13 +127,15 @@ class Installation:
         self._replaced: dict[Grant, float] = {}
         self._found: dict[str, int] = {}
         self._numbers: dict[str, int] = {}  # of repositories whose name has changed
+        self._in_trouble: set[str] = set()  # addresses that have not answered since they failed
         self._alone: set[int] = set()  # installations where a narrowing to several repositories was refused
         self.offset_seconds = 0.0  # server clock minus ours, once it mattered
 
     def token_for(self, repo: str | None, patience: Patience) -> Token | None:
         if repo is None:
             raise ConfigError("an App's token is always for a repository")
-        with self._turn(repo.partition("/")[0].lower(), patience):
+        owner = repo.partition("/")[0].lower()
+        with self._turn(owner, patience), failing_once((self, owner), patience):
             grant = self._grant(repo.lower(), patience)
             token = self._tokens.get(grant)
             if token is not None and token.usable_at(self._server_now(), self._clock.monotonic()):
@@ -286,6 +295,29 @@ class Installation:
 
     def as_app(self, request: Request, patience: Patience) -> Response:
         """The answer to a request signed as the App. A key that GitHub does not know gives way to the other one, where there is one."""
+        with failing_once((self, "app"), patience, _of_the_app):
+            tries = 1 if request.url in self._in_trouble else TRIES  # whoever comes next retries it
+            attempts = Attempts(tries)
+            answer = self._whole(replace(request, attempts=attempts), attempts, patience)
+            self._in_trouble.discard(request.url)
+            return answer
+
+    def _whole(self, request: Request, attempts: Attempts, patience: Patience) -> Response:
+        """The answer with its body. One that breaks off is asked for again."""
+        while True:
+            try:
+                answer = self._as_app(request, patience)
+                return Known(answer.status, answer.headers, answer.url, read(answer))
+            except TimedOutError:
+                raise
+            except RemoteUnavailableError as error:
+                pause = attempts.pause(patience, answered=error.status is None)
+                if pause is None:
+                    self._in_trouble.add(request.url)
+                    raise
+            patience.wait(pause)
+
+    def _as_app(self, request: Request, patience: Patience) -> Response:
         for key in self._keys.in_turn():
             answer = self._skewed(request, key, patience)
             if answer.status in (200, 201):

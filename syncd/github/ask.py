@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.clock import Patience
 from syncd.errors import RemoteUnavailableError, TimedOutError
+from syncd.github.attempts import Attempts
 from syncd.github.protocol import Request, Response, Transport, failure, read, refusal
 
-TRIES = 3
-PAUSE_SECONDS = 0.2
 LOOK_UP_SECONDS = 0.5  # how soon a waiting caller notices a signal
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class Answer(Struct, frozen=True):
 def ask(transport: Transport, request: Request, patience: Patience, take: Callable[[Response], bytes] = read) -> Answer:
     """The answer to `request` when it is 200, or 304 where a condition was sent. `take` reads the body, from its start at every try.
 
-    Raises:  what `failure` makes of any other status; RemoteUnavailableError when it broke off `TRIES` times.
+    Raises:  what `failure` makes of any other status; RemoteUnavailableError when all `Attempts` failed, whether the connection or the body was lost.
     """
 
     def once(response: Response) -> Answer:
@@ -49,13 +49,13 @@ def ask(transport: Transport, request: Request, patience: Patience, take: Callab
     return stream(transport, request, patience, once)
 
 
-def stream(transport: Transport, request: Request, patience: Patience, use: Callable[[Response], T], tries: int = TRIES) -> T:
-    """What `use` makes of a successful answer, whose body is still on the way; asked again when it breaks off."""
+def stream(transport: Transport, request: Request, patience: Patience, use: Callable[[Response], T], again: bool = True) -> T:
+    """What `use` makes of a successful answer, whose body is still on the way; asked for `again` when it breaks off."""
     fine = (200, 304) if "If-None-Match" in request.headers else (200,)
     fine = (*fine, 206) if "Range" in request.headers else fine
-    attempt = 0
+    attempts = request.attempts or Attempts()
+    request = replace(request, attempts=attempts)
     while True:
-        attempt += 1
         response = transport.send(request, patience)
         if response.status not in fine:
             raise failure(request, refusal(response), patience.clock.now())
@@ -64,11 +64,12 @@ def stream(transport: Transport, request: Request, patience: Patience, use: Call
         except TimedOutError:
             raise
         except RemoteUnavailableError:
-            if attempt >= tries:
+            pause = attempts.pause(patience, answered=True) if again else None
+            if pause is None:
                 raise
         finally:
             response.close()
-        patience.wait(PAUSE_SECONDS * 2**attempt)
+        patience.wait(pause)
 
 
 class _GivenUp(Exception):

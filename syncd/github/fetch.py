@@ -130,7 +130,7 @@ class Fetcher:
                 return unpacking.read(response.chunks())
 
             try:
-                stream(self._transport, request, self._patience, unpack, tries=1)
+                stream(self._transport, request, self._patience, unpack, again=False)
             except (TimedOutError, RateLimitedError):
                 raise
             except (RemoteUnavailableError, BadResponseError, NotFoundError):

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from syncd.clock import Clock, Patience
 from syncd.errors import AuthError, BadResponseError, RemoteUnavailableError, SyncdError, TimedOutError
 from syncd.github.protocol import USER_AGENT, Known, Request, Response, Transport, date_of, failure, get, known, one_line, read, read_json, refusal
-from syncd.github.tokens import LOOK_UP_SECONDS, READ_AGAIN_SECONDS, REFUSED_SECONDS, Token, bearer, presentable
+from syncd.github.tokens import LOOK_UP_SECONDS, READ_AGAIN_SECONDS, REFUSED_SECONDS, Token, bearer, failing_once, presentable
 from syncd.models import Pair, Secret
 from syncd.redact import remember
 
@@ -256,7 +256,8 @@ class UserToken:
             looked_at, self._looked_at = self._looked_at, now if now - self._looked_at >= READ_AGAIN_SECONDS else self._looked_at
             if self._token is None or self._looked_at != looked_at or not self._token.usable_at(self._clock.now() + self._offset, now):
                 self._token = None  # who logged out, or in as somebody else, needs no restart
-                self._token = self._found() or self._renewed(patience)
+                with failing_once(self, patience):
+                    self._token = self._found() or self._renewed(patience)
             return self._token
         finally:
             self._turn.release()

@@ -20,6 +20,7 @@ from msgspec import Struct, field
 from syncd import __version__
 from syncd.clock import Patience
 from syncd.errors import AuthError, BadResponseError, NotFoundError, RateLimitedError, RemoteError, RemoteUnavailableError, SyncdError, TimedOutError, UnsafePathError
+from syncd.github.attempts import Attempts
 from syncd.github.refusal_texts import FORBIDDEN, RATE_LIMIT_WORDS, UNAUTHORISED, UNKNOWN_APP
 
 API_VERSION = "2022-11-28"
@@ -46,7 +47,8 @@ class Request(Struct, frozen=True):
     """One exchange to make. `subject` names what is asked for, for messages; `elsewhere` allows a redirect to another host, without our credential.
 
     `basic`: the token goes as git's own endpoints take it, and not as the API does. `only_asks`: a POST that changes nothing, and so
-    is sent again, as it is, to where its answer redirects it (RFC 9110, 15.4.2 leaves that to the client).
+    is sent again, as it is, to where its answer redirects it (RFC 9110, 15.4.2 leaves that to the client). `attempts` counts all attempts at the
+    question.
     """
 
     method: str
@@ -61,6 +63,7 @@ class Request(Struct, frozen=True):
     elsewhere: bool = False
     basic: bool = False
     only_asks: bool = False
+    attempts: Attempts | None = None
 
 
 class Response(Protocol):

@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from syncd.clock import Patience
 from syncd.engine.ports import Unfinished
 from syncd.errors import BadResponseError, RemoteUnavailableError, TimedOutError
-from syncd.github.ask import PAUSE_SECONDS, TRIES, stream
+from syncd.github.ask import stream
+from syncd.github.attempts import Attempts
 from syncd.github.protocol import Request, Response, Transport
 
 PART = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})\Z")
@@ -29,9 +30,9 @@ def resumed(
 
     A part that turns out wrong is discarded, and the whole asked for once. Raises as `stream` does.
     """
-    attempt, may_begin_anew = 0, True
+    attempts, may_begin_anew = Attempts(), True
+    request = replace(request, attempts=attempts)
     while True:
-        attempt += 1
         was_continued = bool(download.etag)
         try:
             return _once(transport, request, patience, download, size)
@@ -44,9 +45,10 @@ def resumed(
             download.restart("")
             continue
         except RemoteUnavailableError:
-            if attempt >= TRIES:
+            pause = attempts.pause(patience, answered=True)
+            if pause is None:
                 raise
-        patience.wait(PAUSE_SECONDS * 2**attempt)
+        patience.wait(pause)
 
 
 def _once(
@@ -63,7 +65,7 @@ def _once(
             download.restart(_validator_of(response))
         return download.complete(response.chunks())
 
-    return stream(transport, request, patience, take, tries=1)
+    return stream(transport, request, patience, take, again=False)
 
 
 def _check_part(response: Response, download: Unfinished, size: int) -> None:

@@ -39,6 +39,7 @@ class Shared:
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._asked: dict[Hashable, _Asked] = {}
+        self.failures: dict[Hashable, SyncdError] = {}  # of what is no question, such as a token
 
     def once(self, question: Hashable, ask_now: Callable[[], T], patience: Patience, kept: Callable[[T], T] = lambda answer: answer) -> T:
         """What `ask_now` of the first caller says; the others get what is `kept` of it.
@@ -73,7 +74,7 @@ class Shared:
                 patience.check()
 
     def _answer(self, question: Hashable, found: _Asked, ask_now: Callable[[], T], patience: Patience, kept: Callable[[T], T]) -> T:
-        before = patience.exchanges
+        before = patience.cost
         patience.share(question, 0)  # its price is in the exchanges already
         try:
             answer = ask_now()
@@ -84,10 +85,10 @@ class Shared:
             found.answer.cancel()
             raise
         except BaseException as error:
-            found.price = patience.exchanges - before
+            found.price = patience.cost - before
             found.answer.set_exception(error)
             raise
-        found.price = patience.exchanges - before
+        found.price = patience.cost - before
         found.answer.set_result(keep)
         return answer
 

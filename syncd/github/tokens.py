@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -17,8 +18,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.clock import Clock, Patience
-from syncd.errors import AuthError, ConfigError
+from syncd.errors import AuthError, BadResponseError, ConfigError, RemoteUnavailableError, SyncdError, TimedOutError
 from syncd.github.addresses import same_origin
+from syncd.github.attempts import Attempts
 from syncd.github.protocol import Request, Response, Transport, failure, known, refusal
 from syncd.models import Secret
 from syncd.redact import remember
@@ -124,6 +126,31 @@ def _basic(token: str) -> str:
     return "Basic " + base64.b64encode(f"x-access-token:{token}".encode()).decode()
 
 
+def passes(error: SyncdError) -> bool:
+    """Is it trouble that passes, met on the way to a token? Not the run's own time used up."""
+    unavailable = isinstance(error, (RemoteUnavailableError, BadResponseError))
+    return unavailable and not isinstance(error, TimedOutError)
+
+
+@contextmanager
+def failing_once(
+    thing: Hashable, patience: Patience, which: Callable[[SyncdError], bool] = passes
+) -> Iterator[None]:
+    """An error of this block that is one of `which` is raised for every run that gets here.
+
+    Runs that share `patience.failures` (a command's, or those of one tick) do not try again.
+    """
+    known = patience.failures.get(thing)
+    if known is not None:
+        raise known.with_traceback(None)
+    try:
+        yield
+    except SyncdError as error:
+        if which(error):
+            patience.failures[thing] = error
+        raise
+
+
 class Authorised:
     """Sends each request with the credential for its repository. A refused token is dropped and asked for anew once; a token too
     young to be known everywhere is tried again for some seconds first."""
@@ -136,6 +163,7 @@ class Authorised:
         if not request.authorised:
             return self._inner.send(request, patience)
         replaced = False
+        request = replace(request, attempts=request.attempts or Attempts())
         while True:
             token = self._credentials.token_for(request.repo, patience)
             answer = self._with_token(request, token, patience)

@@ -3,7 +3,8 @@
 Promises: our credential goes to the host it was made for and to no other; nothing of the environment (netrc, proxies, authorities) and no
 cookie has a say; a body is bounded in bytes and time; every failure of the library is a RemoteUnavailableError or BadResponseError here,
 before anybody can take it for a full disk (some of them are OSErrors).
-Small transports of one shape wrap each other: Retrying(Authorised(Network)).
+Small transports of one shape wrap each other: Authorised(Retrying(Network)). What asks for a token is outside of Retrying: a token that
+can't be had is retried by its own request alone.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from urllib3.response import HTTPResponse
 from syncd.clock import Clock, Patience
 from syncd.errors import BadResponseError, ConfigError, RateLimitedError, RemoteUnavailableError, TimedOutError
 from syncd.github.addresses import check_elsewhere, same_origin, target
+from syncd.github.attempts import Attempts
 from syncd.github.failures import SettledError, translated, words_of
 from syncd.github.limits import Budget, Gate, HeldBackError, Tally
 from syncd.github.protocol import Request, Response, Transport, date_of, expiry_of, known, limit, refusal
@@ -44,8 +46,6 @@ READ_SECONDS = 30.0  # GitHub cuts its own work off after 10 s
 POLL_SECONDS = 0.5  # how soon a read notices a signal
 CHUNK = 128 << 10
 HOPS = 5
-TRIES = 4
-BACKOFF_SECONDS = 0.5
 RETRIED = {408, 500, 502, 503, 504}
 LIMITS_WAITED_OUT = 2  # of one request; who is limited a third time is limited by something else
 NUMBERED = re.compile(r"/repositories/(\d{1,18})(?:/|\Z)")  # where a renamed repository is found
@@ -338,11 +338,11 @@ class Retrying:
     What does not fit is answered or raised at once, as it is: the reason says more than a used-up time.
     """
 
-    def __init__(self, inner: Transport, clock: Clock, waits_out_limits: bool = True, tries: int = TRIES, chance: Callable[[], float] = random.random) -> None:
-        self._inner, self._clock, self._waits, self._tries, self._chance = inner, clock, waits_out_limits, tries, chance
+    def __init__(self, inner: Transport, clock: Clock, waits_out_limits: bool = True, chance: Callable[[], float] = random.random) -> None:
+        self._inner, self._clock, self._waits, self._chance = inner, clock, waits_out_limits, chance
 
     def send(self, request: Request, patience: Patience) -> Response:
-        lost, limited = 0, 0
+        attempts, limited = request.attempts or Attempts(chance=self._chance), 0
         while True:
             try:
                 answer = self._inner.send(request, patience)
@@ -353,7 +353,7 @@ class Retrying:
                     raise
                 continue
             except RemoteUnavailableError:
-                pause = self._pause(lost, patience)
+                pause = attempts.pause(patience, answered=False)
                 if pause is None:
                     raise
             else:
@@ -363,17 +363,11 @@ class Retrying:
                         return answer
                     limited += 1
                     continue
-                pause = self._pause(lost, patience) if answer.status in RETRIED else None
+                pause = attempts.pause(patience, answered=True) if answer.status in RETRIED else None
                 if pause is None:
                     return answer
                 answer.close()
-            lost += 1
             patience.wait(pause)
-
-    def _pause(self, lost: int, patience: Patience) -> float | None:
-        """Full jitter, growing; None when it is not to be tried again."""
-        pause = self._chance() * BACKOFF_SECONDS * 2 ** (lost + 1)
-        return pause if lost + 1 < self._tries and pause < patience.remaining_seconds() else None
 
     def _waited_out(self, request: Request, answer: Response, limited: int, patience: Patience) -> bool:
         """True after the time that a limit asked for, when there was one and it fitted."""

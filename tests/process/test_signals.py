@@ -28,7 +28,7 @@ AT_ONCE_SECONDS = 10.0
 STILL_SECONDS = 0.25  # a process that is not in its wait by then would have ended, or soon does
 MANY = {f"nginx/f{number:03d}": f"{number}\n" for number in range(150)}  # enough for the archive to be asked for
 # the same command with long pauses between tries, so that the pause is what the signal meets
-SLOW_RETRIES = "import syncd.github.transport as t, syncd.github.ask as a; t.BACKOFF_SECONDS = a.PAUSE_SECONDS = 3000.0; from syncd.cli.main import main; main()"
+SLOW_RETRIES = "import syncd.github.attempts as a; a.BACKOFF_SECONDS = 3000.0; from syncd.cli.main import main; main()"
 
 
 @dataclass(frozen=True)

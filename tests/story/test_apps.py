@@ -47,7 +47,9 @@ class Life:
     def run(self, name: str = "nginx") -> RunReport:
         self.workshop._sources.clear()  # as a daemon does at each tick, heads are asked anew
         job = self.config.jobs[name]
-        report = run_job(job, self.workshop.house(job), self.workshop.patience(job))
+        patience = self.workshop.patience(job)
+        patience.failures = {}
+        report = run_job(job, self.workshop.house(job), patience)
         self.hold = after_run(report, self.hold, job.every_seconds, self.clock, 1.0)
         return report
 

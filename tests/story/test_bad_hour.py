@@ -41,8 +41,7 @@ SLOW = {"drip", "hang"}
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncd.github.transport.BACKOFF_SECONDS", 0.005)
-    monkeypatch.setattr("syncd.github.ask.PAUSE_SECONDS", 0.005)
+    monkeypatch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.005)
     monkeypatch.setattr("syncd.github.tokens.FRESH_WAITS", (0.05, 0.1, 0.2, 0.4))
 
 

@@ -178,7 +178,7 @@ def test_what_was_fetched_before_an_interruption_is_not_fetched_again(hub: Stand
     hub.github.trouble("contents", lambda answer: Answer(503, {}, b"{}"), times=1000, skip=1 + 25)
     hub.github.trouble("blob", lambda answer: Answer(503, {}, b"{}"), times=1000)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("syncd.github.transport.BACKOFF_SECONDS", 0.0)
+        patch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.0)
         assert hub.sync().code == 5
         hub.github.troubles.clear()
         assert hub.sync().code == 0

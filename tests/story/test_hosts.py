@@ -93,7 +93,7 @@ def test_a_proxy_that_says_no_is_named_at_once_and_github_hears_nothing(tmp_path
 
 
 def test_a_proxy_that_is_not_there_is_passing_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncd.github.transport.BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.001)
     with stand(tmp_path, as_app=False) as hub:
         hub.identities["ops"]["api"] = "https://ghe.example/api/v3"
         hub.write()
@@ -115,7 +115,7 @@ def test_a_proxy_of_a_kind_that_is_not_spoken_is_a_mistake_that_is_named(hub: St
 
 
 def test_no_proxy_is_honoured_for_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncd.github.transport.BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.001)
     with stand(tmp_path, as_app=False) as hub, Proxy(1).running() as proxy:
         hub.identities["ops"]["api"] = "https://ghe.invalid/api/v3"
         hub.write()

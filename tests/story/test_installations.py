@@ -63,7 +63,7 @@ def test_an_app_that_is_installed_nowhere_says_where_to_install_it(hub: Stand) -
 
 
 def test_a_wrong_key_and_a_host_in_trouble_have_their_exits(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncd.github.transport.BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.001)
     hub.github.trouble("app", trouble.status(502), times=99)
     assert hub.call("installations").code == 5
     hub.github.troubles.clear()

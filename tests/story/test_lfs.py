@@ -109,8 +109,7 @@ def test_a_batch_request_follows_no_redirect_to_another_host_nor_in_a_circle(lar
 
 @pytest.mark.parametrize("spoil", ["corrupt", "cut", "html", "503", "other content"])
 def test_other_bytes_than_the_pointer_says_are_never_written(large: Stand, spoil: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncd.github.transport.BACKOFF_SECONDS", 0.005)
-    monkeypatch.setattr("syncd.github.ask.PAUSE_SECONDS", 0.005)
+    monkeypatch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.005)
     act = {"corrupt": trouble.corrupt(0.5), "cut": trouble.cut(30), "html": trouble.html(), "503": trouble.status(503), "other content": trouble.other_content()}[spoil]
     made = large.github.trouble("lfs_object", act, times=99)
     done = large.sync()
@@ -121,8 +120,7 @@ def test_other_bytes_than_the_pointer_says_are_never_written(large: Stand, spoil
 
 @pytest.mark.parametrize("spoil", ["html", "not json", "502", "no objects", "no place", "bad header", "elsewhere"])
 def test_a_batch_answer_that_makes_no_sense_is_refused(large: Stand, spoil: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncd.github.transport.BACKOFF_SECONDS", 0.005)
-    monkeypatch.setattr("syncd.github.ask.PAUSE_SECONDS", 0.005)
+    monkeypatch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.005)
 
     def answered(body: object) -> trouble.Wrong:
         return trouble.other_content(json.dumps(body).encode())

@@ -97,7 +97,7 @@ def test_a_proxys_password_and_the_basic_form_of_it_are_in_no_output(hub: Stand,
     password = "canary-of-the-proxy"
     hub.canary.watch(password, "a proxy's password")
     hub.canary.watch(f"ada:{password}", "a proxy's login")
-    monkeypatch.setattr("syncd.github.transport.BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.001)
     for name in ("http_proxy", "HTTPS_PROXY", "all_proxy"):
         monkeypatch.setenv(name, f"http://ada:{password}@127.0.0.1:1")
     hub.identities["ops"]["api"] = "https://ghe.invalid/api/v3"
@@ -156,8 +156,7 @@ def test_a_server_that_a_redirect_a_netrc_or_a_proxy_points_to_is_never_shown_a_
     home, netrc = Path(os.environ["HOME"]), "default login thief password canary-of-the-netrc\n"
     (home / ".netrc").write_text(netrc)
     (home / ".netrc").chmod(0o600)
-    monkeypatch.setattr("syncd.github.transport.BACKOFF_SECONDS", 0.001)
-    monkeypatch.setattr("syncd.github.ask.PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.001)
     needing(hub, route)
     with Wire(LURE) as lure:
         for name in ("http_proxy", "HTTPS_PROXY", "ALL_PROXY"):

@@ -70,7 +70,7 @@ def test_another_ref_in_the_configuration_begins_a_new_line(following: Stand) ->
 
 
 def test_what_github_cannot_compare_now_is_asked_again(following: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncd.github.transport.BACKOFF_SECONDS", 0.005)
+    monkeypatch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.005)
     following.repo.commit({"nginx/nginx.conf": "two\n"})
     made = following.github.trouble("compare", trouble.status(503), times=99)
     done = following.sync()

@@ -198,7 +198,7 @@ def test_an_old_store_that_comes_back_takes_nothing_back(synced: Synced, drift: 
 
 
 def test_an_old_store_takes_nothing_back_while_github_cant_be_asked(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncd.github.transport.BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.001)
     hub = synced.hub
     backed_up(hub)
     hub.repo.commit({"nginx/sites/3.conf": None, "nginx/sites/4.conf": "newer\n"})

@@ -153,7 +153,7 @@ def test_a_server_that_hangs_up_during_the_handshake_is_passing_trouble(hub: Sta
         def handle(self) -> None:
             self.request.recv(1)
 
-    monkeypatch.setattr("syncd.github.transport.BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.001)
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), HangUp) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()

@@ -76,7 +76,7 @@ class MemoryWorkshop(Workshop):
             credentials = PersonalToken(Secret(TOKEN))
             plain = Retrying(self.air, self.clock, False)
             self._marks[identity.name] = self._mark(identity, self.config)
-            self._lines[identity.name] = Line(Retrying(Authorised(self.air, credentials, self.clock), self.clock, False), plain, credentials, budget)
+            self._lines[identity.name] = Line(Authorised(plain, credentials, self.clock), plain, credentials, budget)
         return self._lines[identity.name]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from syncd.clock import Clock
-from syncd.errors import HookFailedError, LockedError, RateLimitedError, StoppedError, UnreachableError
+from syncd.errors import BadResponseError, HookFailedError, LockedError, RateLimitedError, RemoteUnavailableError, StoppedError, UnreachableError
 from syncd.models import RunReport, RunStatus
 
 START_SECONDS = 60.0  # docs/daemon.md: after a start, a job whose last run is older than its interval runs within a minute
@@ -89,6 +89,8 @@ def longest_hold(report: RunReport, interval_seconds: float, clock: Clock) -> fl
         return named + min(named, 60.0)
     if isinstance(error, UnreachableError):
         return interval_seconds / 2
+    if isinstance(error, (RemoteUnavailableError, BadResponseError)):
+        return min(HOUR, max(120.0, 2 * interval_seconds))
     return HOUR
 
 

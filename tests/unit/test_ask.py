@@ -10,7 +10,8 @@ import pytest
 
 from syncd.clock import Patience
 from syncd.errors import AuthError, NotFoundError, RemoteUnavailableError, StoppedError, TimedOutError
-from syncd.github.ask import TRIES, Crew, ask
+from syncd.github.ask import Crew, ask
+from syncd.github.attempts import TRIES
 from syncd.github.protocol import Request, Response, get
 from tests.contract.doors import QuickClock, patience
 

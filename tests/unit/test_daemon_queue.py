@@ -12,6 +12,7 @@ from syncd.daemon.backoff import LONGEST_SECONDS, Hold, after_run, window
 from syncd.daemon.queue import Queue
 from syncd.errors import (
     AuthError,
+    BadResponseError,
     BrakeError,
     HookFailedError,
     LockedError,
@@ -234,7 +235,23 @@ def test_a_request_that_waits_for_a_worker_is_known_to_wait() -> None:
 # --- backoff ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [RemoteUnavailableError("x"), NotFoundError("x"), MirrorError("x"), AuthError("x")], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", [RemoteUnavailableError("x"), BadResponseError("x")], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    ("interval", "windows"),
+    [
+        (10.0, [15.0, 22.5, 33.75, 50.625, 75.9375, 113.90625, 120.0, 120.0]),
+        (60.0, [90.0, 120.0, 120.0]),
+        (300.0, [450.0, 600.0, 600.0]),
+        (86_400.0, [3600.0, 3600.0]),
+    ],
+)
+def test_passing_trouble_holds_two_intervals_or_two_minutes(error: SyncdError, interval: float, windows: list[float]) -> None:
+    assert [window(error, failures, interval) for failures in range(1, len(windows) + 1)] == windows
+    costly = after_run(report(error), Hold(3, 0.0), interval, clock := FakeClock(), 0.0, 500)
+    assert costly is not None and costly.until - clock.monotonic() <= min(3600.0, max(120.0, 2 * interval))
+
+
+@pytest.mark.parametrize("error", [NotFoundError("x"), MirrorError("x"), AuthError("x")], ids=lambda error: type(error).__name__)
 def test_the_wait_grows_with_each_failure_up_to_an_hour_and_stays_there(error: SyncdError) -> None:
     windows = [window(error, failures, 60.0) for failures in range(1, 60)]
     assert windows == sorted(windows) and windows[-1] == LONGEST_SECONDS
@@ -244,14 +261,14 @@ def test_the_wait_grows_with_each_failure_up_to_an_hour_and_stays_there(error: S
 def test_identity_failures_slow_down_harder_and_never_come_early() -> None:
     clock = FakeClock()
     for failures in range(1, 20):
-        assert window(AuthError("x"), failures, 60.0) >= window(RemoteUnavailableError("x"), failures, 60.0)
+        assert window(AuthError("x"), failures, 60.0) >= window(NotFoundError("x"), failures, 60.0) >= window(RemoteUnavailableError("x"), failures, 60.0)
     hold = after_run(report(AuthError("x")), Hold(4, 0.0), 60.0, clock, 0.0)
     assert hold is not None and hold.failures == 5 and hold.until - clock.monotonic() == LONGEST_SECONDS / 2
 
 
 def test_the_jitter_is_full() -> None:
     clock = FakeClock()
-    waits = [after_run(report(RemoteUnavailableError("x")), Hold(3, 0.0), 60.0, clock, share) for share in (0.0, 0.5, 0.999)]
+    waits = [after_run(report(NotFoundError("x")), Hold(3, 0.0), 60.0, clock, share) for share in (0.0, 0.5, 0.999)]
     seconds = [hold.until - clock.monotonic() for hold in waits if hold is not None]
     assert seconds[0] == 0 and seconds[1] == pytest.approx(60 * 1.5**4 / 2) and seconds[2] > 300
 

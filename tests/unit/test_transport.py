@@ -18,10 +18,11 @@ import trustme
 
 from syncd.clock import Clock, Patience, SystemClock
 from syncd.errors import BadResponseError, ConfigError, RateLimitedError, RemoteUnavailableError, StoppedError, TimedOutError
+from syncd.github.attempts import BACKOFF_SECONDS, TRIES
 from syncd.github.limits import Budget, Gate, Tally
 from syncd.github.protocol import Known, Request, Response, get, post, read
 from syncd.github.proxies import Proxies
-from syncd.github.transport import BACKOFF_SECONDS, TRIES, Network, Retrying
+from syncd.github.transport import Network, Retrying
 from syncd.redact import redact
 from tests.support.clock import FakeClock
 from tests.support.wire import Wire

@@ -1,0 +1,41 @@
+"""How often one question is put to GitHub: the only place that retries what may pass.
+
+Lost connections, 5xx answers and bodies that break off share one count, so that layers around each
+other never multiply it. The refresh of a user's login has rules of its own (login.py), and what
+fails for good is left to the daemon's back-off (daemon/backoff.py).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from syncd.clock import Patience
+
+TRIES = 4
+BACKOFF_SECONDS = 0.5
+
+
+class Attempts:
+    """The attempts at one question. `chance` gives a random number in [0, 1)."""
+
+    def __init__(self, tries: int = TRIES, chance: Callable[[], float] = random.random) -> None:
+        self._tries, self._chance, self._lost = tries, chance, 0
+
+    def pause(self, patience: Patience, answered: bool) -> float | None:
+        """Count an attempt that failed; how many seconds to wait before the next one.
+
+        None when the question is not to be asked again. Full jitter, growing. `answered`: GitHub
+        sent an answer, which the run's exchanges include.
+        """
+        self._lost += 1
+        seconds = self._chance() * BACKOFF_SECONDS * float(2**self._lost)
+        if self._lost >= self._tries or not patience.may_retry:
+            return None
+        if seconds >= patience.remaining_seconds():
+            return None
+        patience.retries += answered
+        return seconds
+
+
+__all__ = ["BACKOFF_SECONDS", "TRIES", "Attempts"]
