@@ -51,7 +51,8 @@ def recognise(
 ) -> Ownership:
     """As `claim`, for files that only the disk shows to be the same: by case, mount, or a move."""
     own = _spare_other_files(own, local)
-    rowless = [path for path in _rowless(remote, own) if local.get(path) is not None]
+    seen = {path for path, have in local.items() if have is not None and have.problem is None}
+    rowless = [path for path in _rowless(remote, own) if path in seen]
     if not rowless:
         return own
     pairs = same_files(ctx.mirror, remote, own, local, rowless)

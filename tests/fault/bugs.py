@@ -28,6 +28,7 @@ import syncd.mirror.folders as folders
 import syncd.mirror.leftovers as leftovers
 import syncd.mirror.scan as scan_module
 import syncd.mirror.systems as systems
+import syncd.mirror.trash as trash_module
 import syncd.mirror.write as write
 import syncd.store.database as database
 from syncd.engine.ports import Intent, JobState, Outcome, Result
@@ -359,7 +360,7 @@ BUGS: dict[str, Bug] = {
     "everybody's temporary files are swept": Bug(lambda: [(disk, "sweep", _sweep_everything)], (by_lines,)),
     "what a disk can't show now is not swept later": Bug(lambda: [(disk, "sweep", _sweep_what_can_be_reached)], (by_dying_disk,)),
     "a file is removed unseen": Bug(lambda: [(Batch, "_unlink", _unlink_unseen)], (by_places("edited while running"),)),
-    "a file is replaced unseen": Bug(lambda: [(write, "check_expected", _expect_anything)], (by_places("edited while running"),)),
+    "a file is replaced unseen": Bug(lambda: [(place, "check_expected", _expect_anything) for place in (write, trash_module)], (by_places("edited while running"),)),
     "links are followed": Bug(lambda: [(folders, "OPEN_BELOW", folders.OPEN_FOLDER)], (by_places("a link to outside in its folder's place"),)),
     "links are followed, and only a race shows it": Bug(lambda: [(folders, "OPEN_BELOW", folders.OPEN_FOLDER)], (by_race,)),
     "nothing goes to the trash": Bug(lambda: [(Trash, "keep", lambda *_: Kept())], (by_places("other bytes"),)),

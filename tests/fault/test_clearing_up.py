@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from syncd.errors import ChangedUnderneathError
-from syncd.mirror import leftovers, systems, write
+from syncd.mirror import leftovers, systems, trash, write
 from syncd.models import Action, RunStatus
 from syncd.store.store import SqliteStore
 from tests.fault.families import MANY
@@ -20,7 +20,7 @@ from tests.fault.scene import Workbench
 def test_a_temporary_file_that_gets_no_name_is_gone_on_disk_too_before_the_intent_is(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[str, str]] = []
     real = {"unlink_if_there": write.unlink_if_there, "sync_folder": write.sync_folder}
-    expected, record = write.check_expected, SqliteStore.record
+    expected, record = trash.check_expected, SqliteStore.record
 
     def noting(name: str) -> Any:
         def call(folder: int, *arguments: Any) -> None:
@@ -42,7 +42,7 @@ def test_a_temporary_file_that_gets_no_name_is_gone_on_disk_too_before_the_inten
         bench.turn()
         for name in real:
             monkeypatch.setattr(write, name, noting(name))
-        monkeypatch.setattr(write, "check_expected", edited)
+        monkeypatch.setattr(trash, "check_expected", edited)
         monkeypatch.setattr(SqliteStore, "record", recorded)
         assert bench.scene.run().status is RunStatus.FAILED
         monkeypatch.undo()
