@@ -44,6 +44,7 @@ from syncd.store.blobs import BlobCache
 from syncd.store.borrowed import BorrowedCache
 from syncd.store.expiries import expiries_of, read_expiries, write_expiries
 from syncd.store.lock import job_lock
+from syncd.store.lost import LostRepositories
 from syncd.store.pairs import PairFile
 from syncd.store.store import SqliteStore
 from syncd.stored_jobs import follow_renames, open_store
@@ -223,7 +224,8 @@ class Workshop:
             def key() -> Secret:
                 return read_key(identity.private_key, self._environ, f"github.{identity.name}.private_key")
 
-            return Installation(identity.api, identity.issuer, key(), identity.installation_id, repos, plain, self.clock, key)
+            lost = LostRepositories(self.config.state, identity.name, self._only_look)
+            return Installation(identity.api, identity.issuer, key(), identity.installation_id, repos, plain, self.clock, key, lost)
         if isinstance(identity, TokenIdentity):
 
             def token() -> Secret:

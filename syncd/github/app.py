@@ -17,12 +17,12 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.clock import Clock, Patience
 from syncd.errors import AuthError, BadResponseError, ConfigError, RemoteUnavailableError, SyncdError, TimedOutError
 from syncd.github.attempts import TRIES, Attempts
+from syncd.github.grants import Grant, Grants, Memory
 from syncd.github.protocol import Known, Request, Response, Transport, date_of, delete, failure, get, known, post, read, read_json, refusal, repo_path
 from syncd.github.refusal_texts import is_about_the_clock
 from syncd.github.tokens import LOOK_UP_SECONDS, REFUSED_SECONDS, Token, bearer, failing_once, presentable
@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 
 BACKDATE_SECONDS = 60  # docs: protects against clock drift
 JWT_SECONDS = 540  # at most 600 ahead of GitHub's clock
-REPOSITORIES_A_TOKEN = 500
 KEY_READ_SECONDS = 60.0  # how old a reading of the key may be when something is to be signed
 BY_NUMBER = re.compile(r"/repositories/(\d{1,18})/installation$")
 
@@ -49,14 +48,6 @@ def _loaded(key: Secret) -> Any:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     return load_pem_private_key(key.reveal().encode(), None, unsafe_skip_rsa_key_validation=True)
-
-
-class Grant(Struct, frozen=True):
-    """What one installation token is for: an installation, and the names of repositories it is narrowed to, or a number where a name has changed."""
-
-    installation: int
-    repositories: tuple[str, ...]
-    number: int | None = None
 
 
 class Keys:
@@ -111,24 +102,24 @@ class Keys:
 
 class Installation:
     """The tokens of one GitHub App identity. `transport` goes without credentials; `repos` are all that the configuration names;
-    `read_key` gives the key anew."""
+    `read_key` gives the key anew; `memory` keeps which repositories are lost."""
 
     def __init__(
-        self, api: str, issuer: str, key: Secret, installation_id: int | None, repos: Iterable[str], transport: Transport, clock: Clock, read_key: Callable[[], Secret] | None = None
+        self, api: str, issuer: str, key: Secret, installation_id: int | None, repos: Iterable[str], transport: Transport, clock: Clock, read_key: Callable[[], Secret] | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self._api, self._issuer, self._given = api, issuer, installation_id
         self._keys = Keys(key, read_key, clock)
-        self._repos = sorted({repo.lower() for repo in repos})
+        self._grants = Grants((repo.lower() for repo in repos), memory)
         self._transport, self._clock = transport, clock
         self._guard = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
         self._tokens: dict[Grant, Token] = {}
-        self._refused: dict[Grant | str, tuple[float, AuthError]] = {}
+        self._refused: dict[Grant | str, tuple[float, SyncdError]] = {}
+        self._said: dict[Grant, tuple[float, AuthError]] = {}  # refusals of a search that no job has heard yet
         self._replaced: dict[Grant, float] = {}
         self._found: dict[str, int] = {}
-        self._numbers: dict[str, int] = {}  # of repositories whose name has changed
         self._in_trouble: set[str] = set()  # addresses that have not answered since they failed
-        self._alone: set[int] = set()  # installations where a narrowing to several repositories was refused
         self.offset_seconds = 0.0  # server clock minus ours, once it mattered
 
     def token_for(self, repo: str | None, patience: Patience) -> Token | None:
@@ -178,45 +169,81 @@ class Installation:
     def _renew(self, grant: Grant, repo: str, patience: Patience) -> Token:
         self._raise_if_refused(grant)
         try:
+            until, said = self._said.pop(grant, (0.0, None))
+            if said is not None and self._clock.monotonic() < until:
+                raise said
             token = self._mint(grant, repo, patience)
         except AuthError as refused:
             error = refused
             try:
-                other = self._otherwise(grant, repo, patience) if error.state == "grant" else None
+                other = self._otherwise(grant, repo, error, patience)
             except AuthError as elsewhere:
                 error, other = elsewhere, None
             if other is not None:
                 return self._renew(other, repo, patience)
-            if error.state == "installation":  # removed, perhaps installed anew under another id
-                with self._guard:  # other owners' turns go on meanwhile
-                    self._found = {where: found for where, found in self._found.items() if found != grant.installation}
-            self._numbers.pop(repo.lower(), None)
+            self._grants.number(repo.lower(), None)
             self._refused[grant] = (self._clock.monotonic() + REFUSED_SECONDS, error)
             raise error from refused
+        self._grants.had(grant)
         with self._guard:
             self._tokens[grant] = token
         return token
 
-    def _otherwise(self, grant: Grant, repo: str, patience: Patience) -> Grant | None:
-        """What to ask for where a grant was refused because of its repositories: this one alone, or by its number; None when that is no help."""
-        if len(grant.repositories) > 1:
-            self._alone.add(grant.installation)  # one wrong name must fail only its own jobs
+    def _otherwise(
+        self, grant: Grant, repo: str, error: AuthError, patience: Patience
+    ) -> Grant | None:
+        """What to ask for instead of a grant that was refused; None when nothing else helps."""
+        if error.state == "installation":
+            return self._reinstalled(grant, repo, patience)
+        if error.state != "grant":
+            return None
+        if len(grant.repositories) > 1:  # one wrong name must fail only its own jobs
+            self._grants.split(grant, lambda part: self._accepted(part, repo, patience))
         elif grant.number is not None or not self._moved(repo.lower(), patience):
             return None
         return self._grant(repo.lower(), patience)
 
+    def _accepted(self, grant: Grant, repo: str, patience: Patience) -> bool:
+        """Does GitHub give a token for all of these repositories?"""
+        try:
+            token = self._mint(grant, repo, patience)
+        except AuthError as error:
+            if error.state != "grant":
+                raise
+            if len(grant.repositories) == 1:
+                self._said[grant] = (self._clock.monotonic() + REFUSED_SECONDS, error)
+            return False
+        with self._guard:
+            self._tokens[grant] = token  # so that a clean stop ends it
+        return True
+
+    def _reinstalled(self, grant: Grant, repo: str, patience: Patience) -> Grant | None:
+        """The same grant in the installation that has replaced the one that is gone.
+
+        Raises AuthError where there is none, or where the configuration names the one that is gone
+        and there is another.
+        """
+        with self._guard:  # other owners' turns go on meanwhile
+            found = self._found.items()
+            self._found = {where: one for where, one in found if one != grant.installation}
+        if self._given is None:
+            other = self._grant(repo.lower(), patience)
+            return other if other.installation != grant.installation else None
+        try:
+            now, _ = self._ask_for(repo.lower(), patience)
+        except AuthError:
+            return None  # the refusal of the token has said it
+        if now == self._given:
+            return None
+        raise AuthError(
+            f"installation {self._given} is gone: the App is installed anew for {repo}, as {now}",
+            state="installation",
+            hint=f"write installation_id: {now} into the identity, or leave it out",
+        )
+
     def _grant(self, repo: str, patience: Patience) -> Grant:
-        owner, _, name = repo.partition("/")
-        installation = self._given if self._given is not None else self._look_up(repo, patience)
-        if repo in self._numbers:
-            return Grant(installation, (name,), self._numbers[repo])
-        if installation in self._alone:
-            return Grant(installation, (name,))
-        names = [other.partition("/")[2] for other in self._repos if other.partition("/")[0] == owner]
-        if name not in names:
-            return Grant(installation, (name,))
-        at = names.index(name) // REPOSITORIES_A_TOKEN * REPOSITORIES_A_TOKEN
-        return Grant(installation, tuple(names[at : at + REPOSITORIES_A_TOKEN]))
+        given = self._given
+        return self._grants.of(given if given is not None else self._look_up(repo, patience), repo)
 
     def _look_up(self, repo: str, patience: Patience) -> int:
         """The installation that covers the repository, by GitHub's word. Cached by owner: an App is installed on an account once."""
@@ -246,8 +273,7 @@ class Installation:
             raise AuthError(f"the App's installation on {repo} is ambiguous: GitHub's answer names no single one", state="installation", hint="set installation_id: in the identity")
         number = BY_NUMBER.search(answer.url.partition("?")[0])
         if number is not None:
-            with self._guard:
-                self._numbers[repo] = int(number.group(1))
+            self._grants.number(repo, int(number.group(1)))
         account = found.get("account")
         login = account.get("login") if isinstance(account, dict) else None
         return identity, login.lower() if isinstance(login, str) else repo.partition("/")[0]
@@ -268,7 +294,7 @@ class Installation:
             )  # fmt: skip
         with self._guard:
             self._found[repo] = identity
-        return repo in self._numbers
+        return self._grants.numbered(repo)
 
     def _mint(self, grant: Grant, repo: str, patience: Patience) -> Token:
         body: dict[str, object] = {"permissions": {"contents": "read"}}
@@ -359,8 +385,10 @@ class Installation:
 
     def _raise_if_refused(self, what: Grant | str) -> None:
         until, error = self._refused.get(what, (0.0, None))
-        if error is not None and self._clock.monotonic() < until:  # the request id is of another's exchange
-            raise AuthError(error.message, hint=error.hint, status=error.status, state=error.state)
+        if error is not None and self._clock.monotonic() < until:
+            if isinstance(error, AuthError):  # without the request id, which is of another exchange
+                raise AuthError(error.message, hint=error.hint, status=error.status, state=error.state)
+            raise error
         self._refused.pop(what, None)
 
     @contextmanager

@@ -1,0 +1,102 @@
+"""What an App asks a token for: an installation and its repositories, without those that are lost.
+
+GitHub refuses a token for several repositories when one of them was deleted, renamed or deselected,
+and does not say which. That one is found by halving, so that the others keep one token together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from msgspec import Struct
+
+REPOSITORIES_A_TOKEN = 500
+
+
+class Grant(Struct, frozen=True):
+    """What one installation token is for: an installation, and the names of repositories it is narrowed to, or a number where a name has changed."""
+
+    installation: int
+    repositories: tuple[str, ...]
+    number: int | None = None
+
+
+class Memory(Protocol):
+    """Where the lost repositories outlive the process."""
+
+    def load(self) -> dict[int, frozenset[str]]: ...
+    def save(self, lost: Mapping[int, frozenset[str]]) -> None: ...
+
+
+class Grants:
+    """The grants of one App. `repos` are all that the configuration names, in lower case.
+
+    `memory` keeps what is lost; without one it is known to this process alone.
+    """
+
+    def __init__(self, repos: Iterable[str], memory: Memory | None = None) -> None:
+        self._repos, self._memory = sorted(set(repos)), memory
+        self._lost = memory.load() if memory is not None else {}
+        self._numbers: dict[str, int] = {}
+
+    def of(self, installation: int, repo: str) -> Grant:
+        """The grant for a repository: together with the owner's others, or alone where it is lost."""
+        owner, _, name = repo.partition("/")
+        if repo in self._numbers:
+            return Grant(installation, (name,), self._numbers[repo])
+        lost = self._lost.get(installation, frozenset())
+        others = (one for one in self._repos if one.startswith(f"{owner}/") and one not in self._numbers)
+        names = [one.partition("/")[2] for one in others]
+        names = [one for one in names if one not in lost]
+        if name not in names:
+            return Grant(installation, (name,))
+        at = names.index(name) // REPOSITORIES_A_TOKEN * REPOSITORIES_A_TOKEN
+        return Grant(installation, tuple(names[at : at + REPOSITORIES_A_TOKEN]))
+
+    def number(self, repo: str, number: int | None) -> None:
+        """The repository goes by this number from now on; None: by its name."""
+        if number is None:
+            self._numbers.pop(repo, None)
+        else:
+            self._numbers[repo] = number
+
+    def numbered(self, repo: str) -> bool:
+        return repo in self._numbers
+
+    def split(self, grant: Grant, accepted: Callable[[Grant], bool]) -> None:
+        """Leave the lost repositories out of a grant that was refused; `accepted` asks GitHub.
+
+        One lost of 30 costs 5 to 10 questions, and never more than twice the number of repositories.
+        """
+        good = _good(grant.repositories, lambda names: accepted(Grant(grant.installation, names)), True)
+        lost = self._lost.get(grant.installation, frozenset())
+        self._keep(grant.installation, lost | (set(grant.repositories) - set(good)))
+
+    def had(self, grant: Grant) -> None:
+        """GitHub gave a token. A lost repository that it covers is mended: it joins the others again."""
+        lost = self._lost.get(grant.installation, frozenset())
+        if grant.number is None and not lost.isdisjoint(grant.repositories):
+            self._keep(grant.installation, lost - set(grant.repositories))
+
+    def _keep(self, installation: int, lost: Iterable[str]) -> None:
+        configured = {one.partition("/")[2] for one in self._repos}
+        self._lost[installation] = frozenset(lost) & configured
+        if self._memory is not None:
+            self._memory.save(self._lost)
+
+
+def _good(
+    names: tuple[str, ...], accepted: Callable[[tuple[str, ...]], bool], refused: bool
+) -> tuple[str, ...]:
+    """Those of the names that are accepted; `refused`: all of them together are known not to be."""
+    if not refused and accepted(names):
+        return names
+    if len(names) == 1:
+        return ()
+    half = len(names) // 2
+    left = _good(names[:half], accepted, False)
+    return left + _good(names[half:], accepted, left == names[:half])
+
+
+__all__ = ["Grant", "Grants", "Memory"]
