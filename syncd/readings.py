@@ -22,8 +22,8 @@ from syncd.config.model import Config
 from syncd.engine.hooks import first_line
 from syncd.engine.ports import JobState
 from syncd.errors import LockedError
-from syncd.github.limits import BudgetView, reserve_of
-from syncd.models import Job, RunReport, RunStatus
+from syncd.github.limits import BudgetView, RateLimit, reserve_of
+from syncd.models import AppIdentity, Job, RunReport, RunStatus
 from syncd.store import spent
 from syncd.store.access import try_to_share
 from syncd.store.lock import daemon_runs, is_held
@@ -35,6 +35,7 @@ ORDER = ("failing", "drift", "paused", "never", "in_sync")  # the worst first
 LOOKS = 3  # a run may end between the look at its state and the look at its lock
 SPENDERS_SHOWN = 3
 UNKNOWN = BudgetView(None, None, None)
+LIMITS_KEPT = timedelta(days=7)  # a limit of an installation that is not used any more is shown no longer
 HOLDS = "holds.json"
 HEARD = "webhook.json"
 INTERVALS = 3  # staler than so many, and a job is not ready
@@ -66,7 +67,7 @@ class Life(Struct, frozen=True):
     runs: Mapping[tuple[str, str], int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     requests: Mapping[tuple[str, int], int] = field(default_factory=dict)
-    budgets: Mapping[str, BudgetView] = field(default_factory=dict)
+    budgets: tuple[RateLimit, ...] = ()
     expiries: Mapping[str, datetime] = field(default_factory=dict)
     next_runs: Mapping[str, datetime | None] = field(default_factory=dict)
     running: frozenset[str] = frozenset()
@@ -116,9 +117,9 @@ class Readings(Struct, frozen=True):
 
     at: datetime
     jobs: tuple[JobReading, ...]
-    budgets: Mapping[str, BudgetView]
+    budgets: tuple[RateLimit, ...]
     life: Life | None = None
-    spent: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # identity -> repository -> requests that this hour was charged for
+    spent: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # spent.key_of -> repository -> requests that this hour was charged for
     deliveries: tuple[Delivery, ...] = ()
     heard: Heard | None = None  # where a webhook is configured
 
@@ -141,7 +142,7 @@ def read(config: Config, store: SqliteStore, now: datetime, life: Life | None = 
         jobs.append(replace(reading, stale=_stale(reading, now, life, config.timezone), interval_seconds=_interval_seconds(job, config.timezone, now)))
     told = store.outbox.deliveries(endpoint.name for endpoint in config.endpoints())
     heard = None if config.web is None or config.web.webhook is None else life.heard if life is not None and life.heard is not None else read_heard(config.state)
-    return Readings(now, tuple(jobs), _budgets(config, store, life), life, spent.look(config.state, now), told, heard)
+    return Readings(now, tuple(jobs), _budgets(config, store, now, life), life, spent.look(config.state, now), told, heard)
 
 
 def state_of(state: JobState, now: datetime) -> str:
@@ -159,7 +160,7 @@ def state_of(state: JobState, now: datetime) -> str:
 
 def as_object(readings: Readings) -> dict[str, Any]:
     """The object of `status --json` and `/api/v1/status` (contract section 3, schema syncd.status/1)."""
-    identities = [_identity(name, budget, readings.spent.get(name, {})) for name, budget in readings.budgets.items()]
+    identities = [_identity(one, spent_of(one, readings)) for one in readings.budgets]
     told = [
         {
             "endpoint": one.endpoint, "host": one.host, "waiting": one.waiting, "sent": one.sent, "failed": one.failed, "dropped": one.dropped,
@@ -183,16 +184,23 @@ def delivery_trouble(one: Delivery) -> str | None:
     return f"can't tell {where}: {one.error}" + (f"; {waits}" if one.waiting else "")
 
 
-def _identity(name: str, budget: BudgetView, requests: Mapping[str, int]) -> dict[str, Any]:
+def spent_of(one: RateLimit, readings: Readings) -> Mapping[str, int]:
+    """Repository -> requests of this hour that the limit was charged for."""
+    return readings.spent.get(spent.key_of(one.identity, one.installation), {})
+
+
+def _identity(one: RateLimit, requests: Mapping[str, int]) -> dict[str, Any]:
+    budget = one.view
     return {
-        "identity": name, "limit": budget.limit, "remaining": budget.remaining, "reset": rfc3339(budget.reset_at), "reserve": reserve_of(budget.limit),
+        "identity": one.identity, "installation": one.installation, "account": one.account, "limit": budget.limit, "remaining": budget.remaining,
+        "reset": rfc3339(budget.reset_at), "reserve": reserve_of(budget.limit),
         "spent": [{"repo": repo, "requests": count} for repo, count in requests.items()],
     }  # fmt: skip
 
 
-def budget_line(name: str, readings: Readings) -> str | None:
-    """One identity's hourly limit for a reader; None while GitHub has said nothing of it and nothing was spent."""
-    budget, requests = readings.budgets[name], list(readings.spent.get(name, {}).items())
+def budget_line(one: RateLimit, readings: Readings) -> str | None:
+    """One hourly limit for a reader; None while GitHub has said nothing of it and nothing was spent."""
+    budget, requests = one.view, list(spent_of(one, readings).items())
     if budget.limit is None and not requests:
         return None
     if budget.limit is None:
@@ -203,7 +211,7 @@ def budget_line(name: str, readings: Readings) -> str | None:
         left = f"{budget.remaining:,} of {budget.limit:,} requests left until {budget.reset_at:%H:%M} UTC"
     shown = ", ".join(f"{repo} {count:,}" for repo, count in requests[:SPENDERS_SHOWN])
     more = f" and {len(requests) - SPENDERS_SHOWN} more" if len(requests) > SPENDERS_SHOWN else ""
-    return f"{name}: {left}" + (f"; this hour spent: {shown}{more}" if shown else "")
+    return f"{one.name}: {left}" + (f"; this hour spent: {shown}{more}" if shown else "")
 
 
 def _job(one: JobReading, now: datetime) -> dict[str, Any]:
@@ -362,11 +370,25 @@ def _interval(job: Job) -> str:
     return f"every {span(job.every_seconds)}" if job.every_seconds else f"cron {job.cron}"
 
 
-def _budgets(config: Config, store: SqliteStore, life: Life | None) -> dict[str, BudgetView]:
-    known = {name: BudgetView(row.limit, row.remaining, datetime.fromisoformat(row.reset_at) if row.reset_at else None) for name, row in store.budgets().items()}
-    if life is not None:
-        known |= {name: budget for name, budget in life.budgets.items() if budget.limit is not None}
-    return {name: known.get(name, UNKNOWN) for name in config.identities}
+def _budgets(config: Config, store: SqliteStore, now: datetime, life: Life | None) -> tuple[RateLimit, ...]:
+    """Every limit that is known, in the order of the identities; one without numbers for an identity of which none is."""
+    rows = (RateLimit(row.identity, row.installation, row.account, BudgetView(row.limit, row.remaining, _moment(row.reset_at))) for row in store.budgets())
+    known = {(one.identity, one.installation): one for one in rows if one.view.reset_at is None or now - one.view.reset_at < LIMITS_KEPT}
+    for one in life.budgets if life is not None else ():
+        replaced = [key for key, row in known.items() if key[0] == one.identity and one.account is not None and row.account == one.account]
+        for key in replaced:
+            del known[key]
+        known[one.identity, one.installation] = one
+    found: list[RateLimit] = []
+    for name, identity in config.identities.items():
+        as_app = isinstance(identity, AppIdentity)
+        own = [one for one in known.values() if one.identity == name and (one.installation is not None) == as_app]
+        found += sorted(own, key=lambda one: (one.account or "", one.installation or 0)) or [RateLimit(name, identity.installation_id if isinstance(identity, AppIdentity) else None, None, UNKNOWN)]
+    return tuple(found)
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 OUTCOMES = tuple(status.value for status in RunStatus)

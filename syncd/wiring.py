@@ -22,7 +22,7 @@ from syncd.errors import MirrorError, SyncdError
 from syncd.github.app import Installation
 from syncd.github.early import Early, Reply
 from syncd.github.lfs import hosts_of
-from syncd.github.limits import Budget, BudgetView, Gate, Tally
+from syncd.github.limits import Budget, Budgets, Gate, RateLimit, Tally
 from syncd.github.login import UserToken
 from syncd.github.protocol import Transport
 from syncd.github.proxies import proxies_of
@@ -65,7 +65,13 @@ class Line(Struct, frozen=True):
     transport: Transport
     plain: Transport
     credentials: Credentials
-    budget: Budget
+    budgets: Budgets
+
+
+def _budget_of(line: Line, repo: str) -> Budget:
+    """The budget that requests about the repository spend."""
+    credentials = line.credentials
+    return line.budgets.of(credentials.installation_of(repo) if isinstance(credentials, Installation) else None)
 
 
 class Workshop:
@@ -85,9 +91,9 @@ class Workshop:
         self.blobs: BlobCache = BorrowedCache(config.state / "blobs") if only_look else BlobCache(config.state / "blobs")
         self.mirror = DiskMirror(config.state / "trash", self.clock, trash_limits=trash_limits_of(config))
         self.hooks = CommandHooks(config.state, environ)
-        self.budgets: dict[str, Budget] = {}
-        self._saved: dict[str, BudgetView] = {}
-        self._counted: dict[str, dict[str, int]] = {}
+        self.budgets: dict[str, Budgets] = {}
+        self._saved: dict[tuple[str, int | None], RateLimit] = {}
+        self._counted: dict[tuple[str, int | None], dict[str, int]] = {}
         self._failures: dict[Hashable, SyncdError] = {}  # that all runs of this command share
         self._environ = environ
         self._waits_out_limits = waits_out_limits
@@ -190,27 +196,26 @@ class Workshop:
         with self._guard:
             if identity.name not in self._sources:
                 line = self.line(identity)
-                self._sources[identity.name] = GitHubSource(
-                    line.transport, identity.api, self.config.requests_at_once, Shared(), remaining=lambda: line.budget.view().remaining
-                )
+                left = lambda repo: _budget_of(line, repo).view().remaining  # noqa: E731
+                self._sources[identity.name] = GitHubSource(line.transport, identity.api, self.config.requests_at_once, Shared(), remaining=left)
             return self._sources[identity.name]
 
     def line(self, identity: Identity) -> Line:
         """The identity's connection to its host, and what it has to show there. Raises ConfigError for a secret that can't be read."""
         with self._guard:
             if identity.name not in self._lines:
-                budget = self.budgets.setdefault(identity.name, Budget(self.clock))
+                budgets = self.budgets.setdefault(identity.name, Budgets(self.clock))
                 mark = self._mark(identity, self.config)
                 network = self._networks.get(identity.name) or Network(
-                    identity.name, self.clock, self.tally, budget, self._gate, self._proxies, identity.ca_file, hosts_of(identity.api)
+                    identity.name, self.clock, self.tally, budgets, self._gate, self._proxies, identity.ca_file, hosts_of(identity.api)
                 )
                 self._networks[identity.name], self._marks[identity.name] = network, mark
                 spoken = Versioned(network)
                 plain = Retrying(spoken, self.clock, self._waits_out_limits)
                 credentials = self._credentials(identity, spoken, plain)
-                retrying = Retrying(self.early.before(spoken, budget), self.clock, self._waits_out_limits)
+                retrying = Retrying(self.early.before(spoken, budgets.of()), self.clock, self._waits_out_limits)
                 transport = Authorised(retrying, credentials, self.clock)
-                self._lines[identity.name] = Line(transport, plain, credentials, budget)
+                self._lines[identity.name] = Line(transport, plain, credentials, budgets)
             return self._lines[identity.name]
 
     def pairs(self, identity: LoginIdentity) -> PairFile:
@@ -225,7 +230,7 @@ class Workshop:
                 return read_key(identity.private_key, self._environ, f"github.{identity.name}.private_key")
 
             lost = LostRepositories(self.config.state, identity.name, self._only_look)
-            return Installation(identity.api, identity.issuer, key(), identity.installation_id, repos, plain, self.clock, key, lost)
+            return Installation(identity.api, identity.issuer, key(), identity.installation_id, repos, plain, self.clock, key, lost, self.budgets[identity.name].belongs)
         if isinstance(identity, TokenIdentity):
 
             def token() -> Secret:
@@ -267,6 +272,15 @@ class Workshop:
             return identity, read_secret(identity.token, self._environ, f"github.{identity.name}.token"), ()
         return identity, None, ()
 
+    def limit_of(self, job: Job) -> Hashable:
+        """Whose hourly limit the job spends, as the configuration shows it: an App's on each account, or a token's."""
+        as_app = isinstance(self.config.identities[job.identity], AppIdentity)
+        return job.identity, job.repo.partition("/")[0].lower() if as_app else None
+
+    def rate_limits(self) -> tuple[RateLimit, ...]:
+        """What GitHub has told this process of its limits: by identity, then by installation."""
+        return tuple(one for name, budgets in list(self.budgets.items()) for one in budgets.limits(name))
+
     def save_budgets(self) -> None:
         """What GitHub said of each identity's limit and of its token's end is kept, and which repositories spent of the limit.
 
@@ -275,11 +289,11 @@ class Workshop:
         if self._only_look:
             return
         self._save_spent()
-        for name, budget in self.budgets.items():
-            view = budget.view()
-            if view.limit is not None and self._saved.get(name) != view:
-                self.store.see_budget(name, view.limit, view.remaining, view.reset_at)
-                self._saved[name] = view
+        for one in self.rate_limits():
+            key = one.identity, one.installation
+            if self._saved.get(key) != one:
+                self.store.see_budget(one.identity, one.installation, one.account, one.view.limit, one.view.remaining, one.view.reset_at)
+                self._saved[key] = one
 
         known = read_expiries(self.config.state)
         now = {name: at for name, at in (known | self.tally.expiries()).items() if at is not None and name in self.config.identities}
@@ -292,13 +306,15 @@ class Workshop:
 
     def _save_spent(self) -> None:
         now, counted = self.clock.now(), self.tally.spent()
-        for name, by_repo in counted.items():
-            more = {repo: count - self._counted.get(name, {}).get(repo, 0) for repo, count in by_repo.items()}
+        for key, by_repo in counted.items():
+            name, installation = key
+            more = {repo: count - self._counted.get(key, {}).get(repo, 0) for repo, count in by_repo.items()}
             more = {repo: count for repo, count in more.items() if count}
             if more:
-                budget = self.budgets.get(name)
+                budgets = self.budgets.get(name)
+                reset_at = budgets.of(installation).view().reset_at if budgets is not None else None
                 try:
-                    spent.add(self.config.state, name, spent.hour_of(now, budget.view().reset_at if budget else None), more)
+                    spent.add(self.config.state, spent.key_of(name, installation), spent.hour_of(now, reset_at), more)
                 except OSError as error:
                     logging.getLogger("syncd").warning("can't write down who spent the limit of %s: %s", name, error.strerror)
         self._counted = counted

@@ -1,4 +1,5 @@
-"""The ledger knows each destination's real path, a head when its name was last checked, an endpoint its pause.
+"""The ledger knows each destination's real path, a head when its name was last checked, an endpoint its
+pause, and a budget its installation.
 
 Two spellings of one file (through a link above a destination) are one file.
 """
@@ -22,6 +23,7 @@ def upgrade() -> None:
     op.add_column("file", sa.Column("real_path", sa.Text))
     op.create_index("file_real_path", "file", ["real_path"])
     op.add_column("head", sa.Column("checked_at", sa.Float))
+    split_budgets()
     op.drop_column("notice", "next_at")
     op.add_column("delivery", sa.Column("paused_until", sa.Float))
     failures = sa.Column("failures", sa.Integer, nullable=False, server_default=sa.text("0"))
@@ -37,6 +39,26 @@ def upgrade() -> None:
         if changed:
             update = "UPDATE file SET row = :row, seal = :seal, real_path = :real_path"
             connection.execute(sa.text(f"{update} WHERE path = :path"), changed)
+
+
+def split_budgets() -> None:
+    """One budget for each installation; 0 is a token's. What was known of an App is learnt anew."""
+    op.rename_table("budget", "old_budget")
+    op.create_table(
+        "budget",
+        sa.Column("identity", sa.Text, primary_key=True),
+        sa.Column("installation", sa.Integer, primary_key=True),
+        sa.Column("account", sa.Text),
+        sa.Column("limit", sa.Integer),
+        sa.Column("remaining", sa.Integer),
+        sa.Column("reset_at", sa.Text),
+    )
+    columns = '"limit", remaining, reset_at'
+    op.execute(
+        f"INSERT INTO budget (identity, installation, {columns})"
+        f" SELECT identity, 0, {columns} FROM old_budget"
+    )
+    op.drop_table("old_budget")
 
 
 def _with_real_path(

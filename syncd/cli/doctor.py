@@ -134,12 +134,12 @@ def _online(workshop: Workshop) -> Iterator[Finding]:
     if skew is not None:
         off = abs(skew) > SKEW_SHOWN_SECONDS
         yield Finding("note" if off else "good", "clock", f"{abs(skew):.1f} s from GitHub's", "set up NTP; syncd reckons with the difference meanwhile" if off else None)
-    for name, budget in workshop.budgets.items():
-        view = budget.view()
+    for one in workshop.rate_limits():
+        view = one.view
         if view.limit is not None and view.remaining is not None:
             low = view.remaining < view.limit // 10
             until = f" until {view.reset_at:%H:%M:%SZ}" if view.reset_at is not None else ""
-            yield Finding("note" if low else "good", "limit", f"{name}: {view.remaining:,} of {view.limit:,} requests left{until}")
+            yield Finding("note" if low else "good", "limit", f"{one.name}: {view.remaining:,} of {view.limit:,} requests left{until}")
 
 
 def _destinations(config: Config) -> Iterator[Finding]:

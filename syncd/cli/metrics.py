@@ -26,7 +26,7 @@ def write_metrics(path: str, workshop: Workshop, reports: Sequence[RunReport], s
     for report in reports:
         counts.add(report)
     life = Life(
-        started_at, runs=counts.runs(), seconds=counts.seconds(), requests=workshop.tally.by_code(), budgets={name: budget.view() for name, budget in workshop.budgets.items()},
+        started_at, runs=counts.runs(), seconds=counts.seconds(), requests=workshop.tally.by_code(), budgets=workshop.rate_limits(),
         expiries=workshop.expiries(), skew_seconds=workshop.tally.skew_seconds,
     )  # fmt: skip
     replace_file(path, exposition(read(workshop.config, workshop.store, workshop.clock.now(), life)).encode())

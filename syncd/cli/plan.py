@@ -136,7 +136,7 @@ def _close(settings: Settings, reports: list[RunReport], workshop: Workshop) -> 
     signs = [sign_of(change) for report in reports for change in report.changes]
     parts = [f"{signs.count(sign)} {words}" for sign, words in WORDS.items() if sign in signs]
     totals = workshop.tally.totals()
-    left = [view.remaining for budget in workshop.budgets.values() if (view := budget.view()).remaining is not None]
+    left = [one.view.remaining for one in workshop.rate_limits() if one.view.remaining is not None]
     emit(settings, f"Plan: {', '.join(parts) or 'nothing to do'}. {cost_of(totals)}" + (f", {min(left):,} left." if left else "."))
     if any(report.error for report in reports):
         say(settings, "Some jobs could not be planned; see above.")

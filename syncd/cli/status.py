@@ -56,8 +56,8 @@ def _show(settings: Settings, config: Config, readings: Readings) -> None:
     for one in readings.jobs:
         for text in _remarks(config, one):
             emit(settings, f"  {one.job.name}: {text}")
-    for name in readings.budgets:
-        if (line := budget_line(name, readings)) is not None:
+    for one_limit in readings.budgets:
+        if (line := budget_line(one_limit, readings)) is not None:
             emit(settings, line)
     if readings.heard is not None:
         emit(settings, f"webhook: {printable(heard_line(readings.heard, readings.at))}")

@@ -112,7 +112,7 @@ def run_all(workshop: Workshop, jobs: Sequence[Job], options: Options, done: Cal
     if len(jobs) == 1:
         one(jobs[0], None)
     else:
-        Workers(workshop.config.workers).each(jobs, one)
+        Workers(workshop.config.workers, workshop.limit_of).each(jobs, one)
     return [reports[job.name] for job in jobs]
 
 

@@ -278,7 +278,7 @@ class Daemon:
         workshop, config = self.workshop, self.workshop.config
         return Life(
             self.board.started_at, self.board.counts.runs(), self.board.counts.seconds(), workshop.tally.by_code(),
-            {name: budget.view() for name, budget in workshop.budgets.items()}, workshop.expiries(),
+            workshop.rate_limits(), workshop.expiries(),
             {name: self.next_run(name) for name in config.jobs}, frozenset(self.work.under_way()), workshop.tally.skew_seconds, self.board.reload_ok, self.bell.heard(),
         )  # fmt: skip
 

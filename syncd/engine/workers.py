@@ -1,14 +1,14 @@
 """Runs jobs side by side, so many at once; who only waits for GitHub gives its place to another job.
 
-Promises that a limit of one identity keeps nobody else waiting: while one of its jobs rests, jobs of other identities are begun first, and
-none of the same, because it would only rest too. So there are never more threads than places and resting jobs.
+Promises that one limit keeps no other job waiting: while a job rests, jobs that spend other limits are begun first, and none that
+spends the same one, because it would only rest too. So there are never more threads than places and resting jobs.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 from syncd.models import Job
 
@@ -16,13 +16,17 @@ Work = Callable[[Job, Callable[[bool], None]], None]  # the job, and whom to tel
 
 
 class Workers:
-    """`at_once` places, for one round of jobs. Threads go on with the next job as long as there is one to begin."""
+    """`at_once` places, for one round of jobs. Threads go on with the next job as long as there is one to begin.
 
-    def __init__(self, at_once: int) -> None:
+    `limit_of` tells whose hourly limit a job spends.
+    """
+
+    def __init__(self, at_once: int, limit_of: Callable[[Job], Hashable] = lambda job: job.identity) -> None:
+        self._limit_of = limit_of
         self._free = at_once
         self._changed = threading.Condition()
         self._waiting: list[Job] = []
-        self._resting: Counter[str] = Counter()  # identity -> how many of its jobs
+        self._resting: Counter[Hashable] = Counter()  # limit -> how many of its jobs
         self._running = 0
 
     def each(self, jobs: Sequence[Job], work: Work) -> None:
@@ -38,7 +42,7 @@ class Workers:
 
     def _begin(self) -> Job | None:
         """The next job, counted as running; None when there is no place, or none that would not only rest."""
-        found = next((index for index, job in enumerate(self._waiting) if not self._resting[job.identity]), None) if self._free > 0 else None
+        found = next((index for index, job in enumerate(self._waiting) if not self._resting[self._limit_of(job)]), None) if self._free > 0 else None
         if found is None:
             return None
         self._free -= 1
@@ -48,9 +52,9 @@ class Workers:
     def _go_on(self, first: Job, work: Work) -> None:
         job: Job | None = first
         while job is not None:
-            identity = job.identity
+            limit = self._limit_of(job)
             try:
-                work(job, lambda rests: self._rests(identity, rests))  # noqa: B023  (over before the next one begins)
+                work(job, lambda rests: self._rests(limit, rests))  # noqa: B023  (over before the next one begins)
             finally:
                 with self._changed:
                     self._free += 1
@@ -59,12 +63,12 @@ class Workers:
             with self._changed:
                 job = self._begin()
 
-    def _rests(self, identity: str, rests: bool) -> None:
+    def _rests(self, limit: Hashable, rests: bool) -> None:
         """Its place is free from now on, or taken again; then there may be more at work than places, until one is done."""
         with self._changed:
             more = 1 if rests else -1
             self._free += more
-            self._resting[identity] += more
+            self._resting[limit] += more
             self._changed.notify()
 
 

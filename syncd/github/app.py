@@ -23,7 +23,7 @@ from syncd.clock import Clock, Patience
 from syncd.errors import AuthError, BadResponseError, ConfigError, RemoteUnavailableError, SyncdError, TimedOutError
 from syncd.github.attempts import TRIES, Attempts
 from syncd.github.grants import Grant, Grants, Memory
-from syncd.github.protocol import Known, Request, Response, Transport, date_of, delete, failure, get, known, post, read, read_json, refusal, repo_path
+from syncd.github.protocol import Known, Request, Response, Transport, date_of, delete, failure, get, known, one_line, post, read, read_json, refusal, repo_path
 from syncd.github.refusal_texts import is_about_the_clock
 from syncd.github.tokens import LOOK_UP_SECONDS, REFUSED_SECONDS, Token, bearer, failing_once, presentable
 from syncd.models import Secret
@@ -102,16 +102,18 @@ class Keys:
 
 class Installation:
     """The tokens of one GitHub App identity. `transport` goes without credentials; `repos` are all that the configuration names;
-    `read_key` gives the key anew; `memory` keeps which repositories are lost."""
+    `read_key` gives the key anew; `memory` keeps which repositories are lost; `belongs` hears of
+    each installation and its account."""
 
     def __init__(
         self, api: str, issuer: str, key: Secret, installation_id: int | None, repos: Iterable[str], transport: Transport, clock: Clock, read_key: Callable[[], Secret] | None = None,
-        memory: Memory | None = None,
+        memory: Memory | None = None, belongs: Callable[[int, str], None] = lambda installation, account: None,
     ) -> None:
         self._api, self._issuer, self._given = api, issuer, installation_id
         self._keys = Keys(key, read_key, clock)
         self._grants = Grants((repo.lower() for repo in repos), memory)
-        self._transport, self._clock = transport, clock
+        self._transport, self._clock, self._belongs = transport, clock, belongs
+        self._accounts: dict[int, str] = {}  # as GitHub spells them, of installations that were looked up
         self._guard = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
         self._tokens: dict[Grant, Token] = {}
@@ -145,6 +147,13 @@ class Installation:
                     self._replaced[grant] = now
                     del self._tokens[grant]
         return True
+
+    def installation_of(self, repo: str) -> int | None:
+        """The installation whose limit requests about the repository spend, as far as known."""
+        repo = repo.lower()
+        with self._guard:
+            looked_up = self._found.get(repo, self._found.get(repo.partition("/")[0]))
+        return self._given if self._given is not None else looked_up
 
     def revoke(self, patience: Patience) -> int:
         """Every living token is ended at GitHub, as far as it can be reached; how many were."""
@@ -185,6 +194,7 @@ class Installation:
             self._refused[grant] = (self._clock.monotonic() + REFUSED_SECONDS, error)
             raise error from refused
         self._grants.had(grant)
+        self._belongs(grant.installation, self._accounts.get(grant.installation, repo.partition("/")[0]))
         with self._guard:
             self._tokens[grant] = token
         return token
@@ -276,7 +286,10 @@ class Installation:
             self._grants.number(repo, int(number.group(1)))
         account = found.get("account")
         login = account.get("login") if isinstance(account, dict) else None
-        return identity, login.lower() if isinstance(login, str) else repo.partition("/")[0]
+        if not isinstance(login, str):
+            return identity, repo.partition("/")[0]
+        self._accounts[identity] = one_line(login)
+        return identity, login.lower()
 
     def _moved(self, repo: str, patience: Patience) -> bool:
         """Is a name that no token can be had for the former name of a repository? Its number is known then, and where it went.
@@ -304,6 +317,7 @@ class Installation:
             body["repositories"] = list(grant.repositories)
         names = f" for {repo}" if len(grant.repositories) == 1 else f" for {len(grant.repositories)} repositories with {repo}" if grant.repositories else ""
         request = post(self._api, f"/app/installations/{grant.installation}/access_tokens", "token", f"a token of installation {grant.installation}{names}", body)
+        request = replace(request, installation=grant.installation)
         answer = self.as_app(request, patience)
         server = date_of(answer.headers)
         found = read_json(request, answer)
@@ -317,7 +331,7 @@ class Installation:
         secret = Secret(value)
         remember(secret, lasting=False)
         now = self._clock.monotonic()
-        return Token(secret, expires_at, now, now + lifetime)
+        return Token(secret, expires_at, now, now + lifetime, grant.installation)
 
     def as_app(self, request: Request, patience: Patience) -> Response:
         """The answer to a request signed as the App. A key that GitHub does not know gives way to the other one, where there is one."""

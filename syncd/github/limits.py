@@ -1,6 +1,7 @@
-"""What GitHub lets one identity do: the hourly budget as its headers tell it, and our own bounds on requests a minute and at once.
+"""What GitHub lets us do: the hourly budget as its headers tell it, and our own bounds on requests a minute and at once.
 
-A limit that one request met holds for all of the identity's: until its time has come nothing is sent, whichever job asks.
+GitHub counts per installation of an App, and per user for a token, and so does this. A limit that one request met holds for all that
+spend the same: until its time has come nothing is sent, whichever job asks.
 """
 
 from __future__ import annotations
@@ -38,8 +39,23 @@ class BudgetView(Struct, frozen=True):
     reset_at: datetime | None
 
 
+class RateLimit(Struct, frozen=True):
+    """One hourly limit. `installation` and `account` are None for a token."""
+
+    identity: str
+    installation: int | None
+    account: str | None
+    view: BudgetView
+
+    @property
+    def name(self) -> str:
+        """For a reader: the identity, with the account where there is one."""
+        where = self.account or self.installation
+        return self.identity if where is None else f"{self.identity} ({where})"
+
+
 class Budget:
-    """One identity's: fed from every answer's headers, asked before every request. Safe from many threads.
+    """One installation's, or one token's: fed from every answer's headers, asked before every request. Safe from many threads.
 
     Never a request too many, as far as its own answers tell: what is on its way counts as spent until its answer says what is left.
     """
@@ -108,7 +124,7 @@ class Budget:
                 error = None
         if error is not None:
             raise HeldBackError(
-                f"{subject} was not asked for: GitHub has set this identity a limit; it makes sense again at {error.retry_at:%Y-%m-%dT%H:%M:%SZ}",
+                f"{subject} was not asked for: GitHub has set a limit; it makes sense again at {error.retry_at:%Y-%m-%dT%H:%M:%SZ}",
                 retry_at=error.retry_at, primary=error.primary, hint=error.hint,  # status and request id are of another's exchange
             )  # fmt: skip
 
@@ -132,6 +148,41 @@ class Budget:
     def view(self) -> BudgetView:
         with self._guard:
             return self._view
+
+
+class Budgets:
+    """The budgets of one identity: one for each installation of an App, one for a token."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._guard = clock, threading.Lock()
+        self._budgets: dict[int | None, Budget] = {}
+        self._accounts: dict[int, str] = {}
+
+    def of(self, installation: int | None = None) -> Budget:
+        """The budget that requests with this installation's token spend; None: with a token."""
+        with self._guard:
+            return self._budgets.setdefault(installation, Budget(self._clock))
+
+    def belongs(self, installation: int, account: str) -> None:
+        """GitHub gave a token of this account's installation; another one of the account is over."""
+        with self._guard:
+            for other, name in list(self._accounts.items()):
+                if other != installation and name.lower() == account.lower():
+                    del self._accounts[other]
+                    self._budgets.pop(other, None)
+            self._accounts[installation] = account
+
+    def limits(self, identity: str) -> tuple[RateLimit, ...]:
+        """The limits that GitHub has told, by installation."""
+        with self._guard:
+            budgets, accounts = dict(self._budgets), dict(self._accounts)
+        found = []
+        for installation in sorted(budgets, key=lambda one: one or 0):
+            account = accounts.get(installation) if installation is not None else None
+            view = budgets[installation].view()
+            if view.limit is not None:
+                found.append(RateLimit(identity, installation, account, view))
+        return tuple(found)
 
 
 class Gate:
@@ -172,7 +223,7 @@ class Tally:
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._codes: Counter[tuple[str, int]] = Counter()
-        self._spent: Counter[tuple[str, str]] = Counter()
+        self._spent: Counter[tuple[str, int | None, str]] = Counter()
         self.skew_seconds: float | None = None
         self._expiries: dict[str, datetime | None] = {}
         self._numbers: dict[tuple[str, str], int] = {}
@@ -197,19 +248,19 @@ class Tally:
         with self._guard:
             return dict(self._expiries)
 
-    def count(self, identity: str, status: int, repo: str | None = None) -> None:
-        """One exchange; about `repo` where the identity's hourly limit paid for it (a 304 is free)."""
+    def count(self, identity: str, status: int, repo: str | None = None, installation: int | None = None) -> None:
+        """One exchange; about `repo` where the hourly limit of the installation, or of the token, paid for it (a 304 is free)."""
         with self._guard:
             self._codes[identity, status] += 1
             if repo is not None and status != 304:
-                self._spent[identity, repo] += 1
+                self._spent[identity, installation, repo] += 1
 
-    def spent(self) -> dict[str, dict[str, int]]:
-        """Identity -> repository -> requests that were charged."""
+    def spent(self) -> dict[tuple[str, int | None], dict[str, int]]:
+        """(identity, installation) -> repository -> requests that were charged."""
         with self._guard:
-            found: dict[str, dict[str, int]] = {}
-            for (identity, repo), count in self._spent.items():
-                found.setdefault(identity, {})[repo] = count
+            found: dict[tuple[str, int | None], dict[str, int]] = {}
+            for (identity, installation, repo), count in self._spent.items():
+                found.setdefault((identity, installation), {})[repo] = count
             return found
 
     def totals(self) -> dict[str, int]:

@@ -49,6 +49,7 @@ class Request(Struct, frozen=True):
     `basic`: the token goes as git's own endpoints take it, and not as the API does. `only_asks`: a POST that changes nothing, and so
     is sent again, as it is, to where its answer redirects it (RFC 9110, 15.4.2 leaves that to the client). `attempts` counts all attempts at the
     question.
+    `installation` is the one whose hourly limit it spends; None: that of a token, or none.
     """
 
     method: str
@@ -64,6 +65,7 @@ class Request(Struct, frozen=True):
     basic: bool = False
     only_asks: bool = False
     attempts: Attempts | None = None
+    installation: int | None = None
 
 
 class Response(Protocol):

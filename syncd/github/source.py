@@ -37,7 +37,7 @@ class GitHubSource:
         at_once: int,
         shared: Shared | None = None,
         max_entries: int = ENTRIES_AT_MOST,
-        remaining: Callable[[], int | None] = lambda: None,
+        remaining: Callable[[str], int | None] = lambda repo: None,
     ) -> None:
         self._transport, self._api, self._at_once, self._max_entries, self._remaining = transport, api, at_once, max_entries, remaining
         self._shared = shared or Shared()
@@ -58,7 +58,7 @@ class GitHubSource:
         return Listing(lister.list(rules))
 
     def fetch(self, repo: str, commit: str, wanted: Sequence[Wanted], blobs: Blobs, patience: Patience) -> int:
-        return Fetcher(self._transport, self._api, repo, commit, blobs, patience, self._crew, self._claims, self._remaining).fetch(wanted)
+        return Fetcher(self._transport, self._api, repo, commit, blobs, patience, self._crew, self._claims, lambda: self._remaining(repo)).fetch(wanted)
 
     def verification(self, repo: str, commit: str, patience: Patience) -> tuple[bool, str]:
         return trust.verification(self._transport, self._api, repo, commit, patience)

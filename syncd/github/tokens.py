@@ -37,12 +37,13 @@ LOOK_UP_SECONDS = 0.5  # how soon somebody who waits for another's mint notices 
 
 
 class Token(Struct, frozen=True):
-    """One credential. `born` and `dies` are on the monotonic clock, which a stepped wall clock or a sleeping laptop can't fool alone."""
+    """One credential, of an `installation` where it is an App's. `born` and `dies` are on the monotonic clock, which a stepped wall clock or a sleeping laptop can't fool alone."""
 
     value: Secret
     expires_at: datetime | None = None
     born: float = 0.0
     dies: float = float("inf")
+    installation: int | None = None
 
     def usable_at(self, now: datetime, monotonic: float) -> bool:
         """Alive on both clocks, and not so near its end that a long answer would outlive it: 5 minutes, less for a short life."""
@@ -177,7 +178,7 @@ class Authorised:
         if token is not None:
             value = token.value.reveal()
             headers["Authorization"] = _basic(value) if request.basic else f"Bearer {value}"
-        sent = replace(request, headers=headers)
+        sent = replace(request, headers=headers, installation=token.installation if token is not None else None)
         answer = self._inner.send(sent, patience)
         for wait in FRESH_WAITS:
             young = token is not None and token.expires_at is not None and self._clock.monotonic() - token.born < FRESH_SECONDS

@@ -31,7 +31,7 @@ from syncd.errors import BadResponseError, ConfigError, RateLimitedError, Remote
 from syncd.github.addresses import check_elsewhere, same_origin, target
 from syncd.github.attempts import Attempts
 from syncd.github.failures import SettledError, translated, words_of
-from syncd.github.limits import Budget, Gate, HeldBackError, Tally
+from syncd.github.limits import Budgets, Gate, HeldBackError, Tally
 from syncd.github.protocol import Request, Response, Transport, date_of, expiry_of, known, limit, refusal
 from syncd.github.proxies import Proxies, split_login
 from syncd.github.tls import Trust
@@ -51,7 +51,7 @@ LIMITS_WAITED_OUT = 2  # of one request; who is limited a third time is limited 
 NUMBERED = re.compile(r"/repositories/(\d{1,18})(?:/|\Z)")  # where a renamed repository is found
 NO_HEADERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5
 HARMLESS = frozenset(("Accept", "Accept-Encoding", "Content-Type", "If-None-Match", "If-Range", "Range", "User-Agent", "X-GitHub-Api-Version"))  # what any host may see
-UNBUDGETED = ("token", "installation", "app", "revoke", "login", "codeload", "lfs")  # their headers, if any, tell of another bucket than the identity's
+UNBUDGETED = ("token", "installation", "app", "revoke", "login", "codeload", "lfs")  # their headers, if any, tell of another bucket than the installation's
 
 
 class _Exchange:
@@ -186,11 +186,11 @@ class Network:
     """
 
     def __init__(
-        self, identity: str, clock: Clock, tally: Tally, budget: Budget, gate: Gate, proxies: Proxies, ca_file: str | None = None, own_hosts: Collection[str] = ()
+        self, identity: str, clock: Clock, tally: Tally, budgets: Budgets, gate: Gate, proxies: Proxies, ca_file: str | None = None, own_hosts: Collection[str] = ()
     ) -> None:
         if ca_file is not None and not os.path.isfile(ca_file):
             raise ConfigError(f"ca_file: {ca_file} is no file that can be read", hint="correct ca_file: of the identity")
-        self._identity, self._clock, self._tally, self._budget, self._gate = identity, clock, tally, budget, gate
+        self._identity, self._clock, self._tally, self._budgets, self._gate = identity, clock, tally, budgets, gate
         self._proxies = proxies
         for password in proxies.passwords():
             remember(Secret(password))
@@ -204,7 +204,7 @@ class Network:
 
     def send(self, request: Request, patience: Patience) -> Response:
         sent, credential = request, request.headers.get("Authorization")
-        self._budget.check(_bucket(request), request.subject)
+        self._budgets.of(request.installation).check(_bucket(request), request.subject)
         for _ in range(HOPS + 1):
             answer = self._exchange(sent, credential, patience)
             if answer.status not in (301, 302, 303, 307, 308) or "location" not in answer.headers:
@@ -236,7 +236,7 @@ class Network:
         answer = known(answer)
         error = limit(request, refusal(answer), self._clock.now())
         if error is not None:
-            self._budget.close(_bucket(request), error)
+            self._budgets.of(request.installation).close(_bucket(request), error)
         return answer
 
     def _notice(self, text: str) -> None:
@@ -248,7 +248,8 @@ class Network:
         patience.check()
         charged = request.route not in UNBUDGETED
         perhaps_free = "If-None-Match" in request.headers and credential is not None  # docs "Best practices": a 304 is free where a token asks
-        self._budget.take(patience, request.subject, charged, perhaps_free)
+        budget = self._budgets.of(request.installation)
+        budget.take(patience, request.subject, charged, perhaps_free)
         try:
             self._gate.enter(patience)
             try:
@@ -257,16 +258,16 @@ class Network:
             except BaseException:
                 self._gate.leave()
                 raise
-            self._tally.count(self._identity, raw.status, request.repo if charged else None)
+            self._tally.count(self._identity, raw.status, request.repo if charged else None, request.installation)
             patience.exchanges += 1
             answer = _Answer(request, raw, exchange, patience, self._gate.leave)
             if answer.status < 400 and charged and credential is not None:
                 self._tally.see_expiry(self._identity, expiry_of(answer.headers))
             if answer.status != 401 and charged:
-                self._budget.note(answer.headers, refused=answer.status in (403, 429))
+                budget.note(answer.headers, refused=answer.status in (403, 429))
         finally:
             if charged:
-                self._budget.land()
+                budget.land()
         server = date_of(answer.headers)
         if server is not None:
             self._tally.skew_seconds = (server - self._clock.now()).total_seconds()

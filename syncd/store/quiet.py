@@ -50,7 +50,7 @@ def record_quiet(file: str, counter: int, jobs: Iterable[str], budgets: Mapping[
             rows.append((state, seal(job, state), job))
         connection.executemany("UPDATE job SET state = ?, seal = ? WHERE name = ?", rows)
         seen = [(identity, limit, remaining, reset) for identity, (limit, remaining, reset) in budgets.items()]
-        connection.executemany('UPDATE budget SET "limit" = ?2, remaining = ?3, reset_at = ?4 WHERE identity = ?1', seen)
+        connection.executemany('UPDATE budget SET "limit" = ?2, remaining = ?3, reset_at = ?4 WHERE identity = ?1 AND installation = 0', seen)
         connection.execute("COMMIT")
         return True
     finally:

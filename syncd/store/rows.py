@@ -164,20 +164,23 @@ class PastRun(Struct, frozen=True):
 
 class BudgetRow(Struct, frozen=True):
     identity: str
+    installation: int | None
+    account: str | None
     limit: int | None
     remaining: int | None
     reset_at: str | None
 
 
-def budget_from_row(identity: Any, limit: Any, remaining: Any, reset_at: Any) -> BudgetRow | None:
+def budget_from_row(identity: Any, installation: Any, account: Any, limit: Any, remaining: Any, reset_at: Any) -> BudgetRow | None:
     """The row, or None when damage has made it something else than an identity's numbers and a time."""
     try:
-        if reset_at is not None:
-            datetime.fromisoformat(reset_at)
+        if reset_at is not None and datetime.fromisoformat(reset_at).tzinfo is None:
+            return None
     except (ValueError, TypeError):
         return None
     fits = isinstance(identity, str) and all(value is None or isinstance(value, int) for value in (limit, remaining))
-    return BudgetRow(identity, limit, remaining, reset_at) if fits else None
+    fits = fits and isinstance(installation, int) and (account is None or isinstance(account, str))
+    return BudgetRow(identity, installation or None, account, limit, remaining, reset_at) if fits else None
 
 
 def past_change(action: Any, path: Any, source: Any, before: Any, after: Any) -> PastChange | None:

@@ -31,7 +31,9 @@ TABLES = (
         scope TEXT NOT NULL, repo TEXT NOT NULL, ref TEXT NOT NULL, "commit" TEXT NOT NULL, etag TEXT, form TEXT, seal TEXT DEFAULT '' NOT NULL,
         checked_at FLOAT, PRIMARY KEY (scope, repo, ref))""",
     "CREATE TABLE listing (tree TEXT NOT NULL, body BLOB NOT NULL, seal TEXT NOT NULL, PRIMARY KEY (tree))",
-    'CREATE TABLE budget (identity TEXT NOT NULL, "limit" INTEGER, remaining INTEGER, reset_at TEXT, PRIMARY KEY (identity))',
+    """CREATE TABLE budget (
+        identity TEXT NOT NULL, installation INTEGER NOT NULL, account TEXT, "limit" INTEGER, remaining INTEGER, reset_at TEXT,
+        PRIMARY KEY (identity, installation))""",
     """CREATE TABLE notice (
         endpoint TEXT NOT NULL, job TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, created_at FLOAT NOT NULL, attempts INTEGER NOT NULL,
         PRIMARY KEY (endpoint, job))""",

@@ -28,17 +28,22 @@ def hour_of(now: datetime, reset_at: datetime | None) -> datetime:
     return now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
 
 
-def add(state_dir: Path, identity: str, ends_at: datetime, requests: Mapping[str, int]) -> None:
+def key_of(identity: str, installation: int | None) -> str:
+    """What the file calls a limit: an identity's, or that of one of its installations."""
+    return identity if installation is None else f"{identity}#{installation}"
+
+
+def add(state_dir: Path, key: str, ends_at: datetime, requests: Mapping[str, int]) -> None:
     """So many more requests about these repositories were charged in the hour that ends then. Raises OSError."""
     descriptor = os.open(state_dir / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with open(descriptor, "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         known = _parsed(file.read(LARGEST_BYTES))
-        ends, before = known.get(identity, ("", {}))
+        ends, before = known.get(key, ("", {}))
         sums = dict(before) if ends == ends_at.isoformat() else {}
         for repo, count in requests.items():
             sums[repo] = sums.get(repo, 0) + count
-        known[identity] = (ends_at.isoformat(), _bounded(sums))
+        known[key] = (ends_at.isoformat(), _bounded(sums))
         body = json.dumps({name: {"ends_at": when, "requests": sums} for name, (when, sums) in known.items()}, separators=(",", ":")).encode()
         file.seek(0)
         file.write(body)
@@ -47,7 +52,7 @@ def add(state_dir: Path, identity: str, ends_at: datetime, requests: Mapping[str
 
 
 def look(state_dir: Path, now: datetime) -> dict[str, dict[str, int]]:
-    """Identity -> repository -> requests that were charged in the hour that `now` is in, the most first. Empty where nothing is known."""
+    """`key_of` -> repository -> requests that were charged in the hour that `now` is in, the most first. Empty where nothing is known."""
     try:
         with open(os.open(state_dir / NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
@@ -78,4 +83,4 @@ def _parsed(body: bytes) -> dict[str, tuple[str, dict[str, int]]]:
     return found
 
 
-__all__ = ["add", "hour_of", "look"]
+__all__ = ["add", "hour_of", "key_of", "look"]

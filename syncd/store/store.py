@@ -396,13 +396,25 @@ class SqliteStore:
 
         self._database.write(work)
 
-    def see_budget(self, identity: str, limit: int | None, remaining: int | None, reset_at: datetime | None) -> None:
-        values = {"identity": identity, "limit": limit, "remaining": remaining, "reset_at": reset_at.isoformat() if reset_at else None}
-        self._database.write(lambda connection: put(connection, "budget", ("identity",), [values]))
+    def see_budget(
+        self, identity: str, installation: int | None, account: str | None, limit: int | None,
+        remaining: int | None, reset_at: datetime | None,
+    ) -> None:  # fmt: skip
+        """Keep one hourly limit; those of other installations of the account are over."""
+        key = {"identity": identity, "installation": installation or 0}
+        reset = reset_at.isoformat() if reset_at else None
+        values = {**key, "account": account, "limit": limit, "remaining": remaining, "reset_at": reset}
 
-    def budgets(self) -> dict[str, rows.BudgetRow]:
-        found = self._database.read(lambda connection: connection.execute('SELECT identity, "limit", remaining, reset_at FROM budget').fetchall())
-        return {row[0]: read for row in found if (read := rows.budget_from_row(*row)) is not None}
+        def work(connection: Connection) -> None:
+            connection.execute("DELETE FROM budget WHERE identity = ? AND account = ?", (identity, account))
+            put(connection, "budget", tuple(key), [values])
+
+        self._database.write(work)
+
+    def budgets(self) -> list[rows.BudgetRow]:
+        query = 'SELECT identity, installation, account, "limit", remaining, reset_at FROM budget'
+        found = self._database.read(lambda connection: connection.execute(query).fetchall())
+        return [read for row in found if (read := rows.budget_from_row(*row)) is not None]
 
 
 def _state(connection: Connection, job: str) -> JobState | None:

@@ -36,8 +36,8 @@ DRIFTED = Metric("syncd_job_drifted_files", "gauge", "Files that differ from wha
 HOOK_OWED = Metric("syncd_job_reload_pending", "gauge", "1 while on_change has not succeeded since the last change.")
 PAUSED = Metric("syncd_job_paused", "gauge", "1 while the job is paused, or held after a rollback.")
 REQUESTS = Metric("syncd_github_requests_total", "counter", "HTTP exchanges with GitHub since this process started, by status; tokens and redirects included.")
-REMAINING = Metric("syncd_github_ratelimit_remaining", "gauge", "Requests left of the identity's hourly limit, as GitHub last said.")
-LIMIT = Metric("syncd_github_ratelimit_limit", "gauge", "The identity's hourly limit, as GitHub last said.")
+REMAINING = Metric("syncd_github_ratelimit_remaining", "gauge", "Requests left of the hourly limit of an App's installation, or of a token, as GitHub last said.")
+LIMIT = Metric("syncd_github_ratelimit_limit", "gauge", "The hourly limit of an App's installation, or of a token, as GitHub last said.")
 EXPIRY = Metric("syncd_github_token_expiry_timestamp_seconds", "gauge", "When the identity's token ends, where GitHub says so; an App's is renewed by itself and not here.")
 SKEW = Metric("syncd_clock_skew_seconds", "gauge", "GitHub's clock minus this machine's, as the last answer showed.")
 RELOAD = Metric("syncd_config_last_reload_successful", "gauge", "1 when the configuration was last read without a mistake.")
@@ -71,9 +71,9 @@ def _of_jobs(jobs: Iterable[JobReading]) -> Iterator[tuple[Metric, list[Sample]]
 
 
 def _of_process(readings: Readings) -> Iterator[tuple[Metric, list[Sample]]]:
-    known = {name: budget for name, budget in readings.budgets.items() if budget.limit is not None}
-    yield REMAINING, [({"identity": name}, budget.remaining) for name, budget in known.items() if budget.remaining is not None]
-    yield LIMIT, [({"identity": name}, budget.limit) for name, budget in known.items() if budget.limit is not None]
+    known = [({"identity": one.identity, "installation": str(one.installation or "")}, one.view) for one in readings.budgets]
+    yield REMAINING, [(labels, view.remaining) for labels, view in known if view.limit is not None and view.remaining is not None]
+    yield LIMIT, [(labels, view.limit) for labels, view in known if view.limit is not None]
     told = [(one, outcome) for one in readings.deliveries for outcome in ("sent", "failed", "dropped")]
     yield TOLD, [({"endpoint": one.endpoint, "outcome": outcome}, getattr(one, outcome)) for one, outcome in told]
     yield WAITING, [({"endpoint": one.endpoint}, one.waiting) for one in readings.deliveries]

@@ -74,9 +74,9 @@ class View(Struct, frozen=True):
 def view(readings: Readings, recent: Sequence[RecentRun]) -> View:
     rows = sorted((_row(one, readings.at) for one in readings.jobs), key=lambda row: ORDER.index(row.word))
     limits = tuple(
-        Limit(name, budget.limit, budget.remaining, _in(budget.reset_at, readings.at))
-        for name, budget in readings.budgets.items()
-        if budget.limit is not None and budget.remaining is not None
+        Limit(one.name, one.view.limit, one.view.remaining, _in(one.view.reset_at, readings.at))
+        for one in readings.budgets
+        if one.view.limit is not None and one.view.remaining is not None
     )
     troubles = tuple(text for one in readings.deliveries if (text := delivery_trouble(one)) is not None)
     counted = Counter(one.word for one in readings.jobs)

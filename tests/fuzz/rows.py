@@ -57,7 +57,7 @@ def one(data: bytes) -> None:
         plant_row(connection, "head", **head, seal=mark("s", "r", "", commit, f"={etag}" if etag else "-", "-"))
         plant_row(connection, "listing", tree="t", body=body, seal=mark("t", body=body))
         plant_row(connection, "run", job=text[:10], started_at=text[:30], trigger=text[:5], status=text[:9], commit=text[:40], seconds=0.0, bytes=0, error=text)
-        plant_row(connection, "budget", identity=text[:10], limit=1, remaining=1, reset_at=text[:40])
+        plant_row(connection, "budget", identity=text[:10], installation=0, limit=1, remaining=1, reset_at=text[:40])
 
     STORE._database.write(plant)
     readings: list[Any] = [STORE.recorded(JOB), STORE.folders(JOB), STORE.state(JOB), STORE.sets(JOB), STORE.head("s", "r", None), STORE.recall("t"), STORE.history(), STORE.budgets()]

@@ -275,7 +275,8 @@ def as_first_released(file: Path) -> None:
     """The store is what schema 0001 made of the same runs."""
     with closing(sqlite3.connect(file)) as connection:
         connection.executescript(
-            "DROP TABLE notice; DROP TABLE delivery; DROP INDEX file_real_path;"
+            "DROP TABLE notice; DROP TABLE delivery; DROP INDEX file_real_path; DROP TABLE budget;"
+            'CREATE TABLE budget (identity TEXT NOT NULL, "limit" INTEGER, remaining INTEGER, reset_at TEXT, PRIMARY KEY (identity));'
             "ALTER TABLE file DROP COLUMN real_path; ALTER TABLE head DROP COLUMN checked_at;"
             "ALTER TABLE folder DROP COLUMN seal; ALTER TABLE head DROP COLUMN seal; UPDATE alembic_version SET version_num = '0001'; PRAGMA application_id = 0;"
         )

@@ -10,7 +10,7 @@ from typing import Any
 from syncd.config.load import load_config
 from syncd.config.model import Config
 from syncd.engine.ports import JobState
-from syncd.github.limits import BudgetView
+from syncd.github.limits import BudgetView, RateLimit
 from syncd.github.webhook import Push
 from syncd.models import Job, PathRule
 from syncd.readings import JobReading, Life, Readings, read
@@ -89,7 +89,7 @@ class FixedBoard:
     def readings(self) -> Readings:
         job = Job("nginx", "ops", "acme/infra", "main", (PathRule("nginx", "/etc/nginx", True),))
         state = JobState(applied_commit="a" * 40, last_run_at=AT, last_success_at=AT)
-        return Readings(AT, (JobReading(job, state, "in_sync", 7, None),), {"ops": BudgetView(5000, 4786, AT)}, Life(AT))
+        return Readings(AT, (JobReading(job, state, "in_sync", 7, None),), (RateLimit("ops", 42, "acme", BudgetView(5000, 4786, AT)),), Life(AT))
 
 
 def board_of(hub: Stand, **more: Any) -> StoreBoard:

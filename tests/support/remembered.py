@@ -68,4 +68,4 @@ def fill(store: Any, job: str = JOB) -> None:
     store.see(SCOPE, "acme/infra", "main", HEAD)
     store.see(SCOPE, "acme/infra", None, Head(oid(55)))
     store.keep(oid(200), LISTING)
-    store.see_budget("ops", 5000, 4321, AT)
+    store.see_budget("ops", 42, "acme", 5000, 4321, AT)

@@ -15,7 +15,7 @@ from pathlib import Path
 import syncd.github.login
 from syncd.clock import Patience, SystemClock
 from syncd.errors import AuthError, RemoteError
-from syncd.github.limits import Budget, Gate, Tally
+from syncd.github.limits import Budgets, Gate, Tally
 from syncd.github.login import Door, UserToken
 from syncd.github.proxies import Proxies
 from syncd.github.transport import Network
@@ -56,7 +56,7 @@ def renew(url: str, state: Path, client: str) -> None:
     Door.refresh, PairFile._write = noted, staticmethod(first_byte)  # type: ignore[assignment, method-assign]
     syncd.github.login.USER_AGENT = f"renewer/{os.getpid()}"
     clock = SystemClock()
-    network = Network("me", clock, Tally(), Budget(clock), Gate(4), Proxies({}))
+    network = Network("me", clock, Tally(), Budgets(clock), Gate(4), Proxies({}))
     me = UserToken("me", url, client, PairFile(state, "me"), network, clock)
     while True:
         try:

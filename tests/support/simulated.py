@@ -23,7 +23,7 @@ from syncd.config.model import Config
 from syncd.daemon.daemon import Daemon
 from syncd.daemon.queue import Request as Wanted
 from syncd.errors import RemoteUnavailableError, UnreachableError
-from syncd.github.limits import Budget
+from syncd.github.limits import Budgets
 from syncd.github.protocol import Known, Request, Response
 from syncd.github.tokens import Authorised, PersonalToken
 from syncd.github.transport import Retrying
@@ -72,11 +72,11 @@ class MemoryWorkshop(Workshop):
 
     def line(self, identity: Identity) -> Line:
         if identity.name not in self._lines:
-            budget = self.budgets.setdefault(identity.name, Budget(self.clock))
+            budgets = self.budgets.setdefault(identity.name, Budgets(self.clock))
             credentials = PersonalToken(Secret(TOKEN))
             plain = Retrying(self.air, self.clock, False)
             self._marks[identity.name] = self._mark(identity, self.config)
-            self._lines[identity.name] = Line(Authorised(plain, credentials, self.clock), plain, credentials, budget)
+            self._lines[identity.name] = Line(Authorised(plain, credentials, self.clock), plain, credentials, budgets)
         return self._lines[identity.name]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from syncd.engine.ports import JobState
-from syncd.github.limits import BudgetView
+from syncd.github.limits import BudgetView, RateLimit
 from syncd.models import Job
 from syncd.readings import OUTCOMES, Heard, JobReading, Life, Readings
 from syncd.store.outbox import Delivery
@@ -22,8 +22,8 @@ AT = datetime(2026, 11, 24, 12, 0, 0, 250_000, tzinfo=UTC)
 CONTRACT = [
     "syncd_job_last_run_timestamp_seconds{job}", "syncd_job_last_success_timestamp_seconds{job}", "syncd_job_last_change_timestamp_seconds{job}",
     "syncd_job_runs_total{job,outcome}", "syncd_job_duration_seconds{job}", "syncd_job_files{job}", "syncd_job_drifted_files{job}",
-    "syncd_job_reload_pending{job}", "syncd_job_paused{job}", "syncd_github_requests_total{identity,code}", "syncd_github_ratelimit_remaining{identity}",
-    "syncd_github_ratelimit_limit{identity}", "syncd_github_token_expiry_timestamp_seconds{identity}", "syncd_clock_skew_seconds",
+    "syncd_job_reload_pending{job}", "syncd_job_paused{job}", "syncd_github_requests_total{identity,code}", "syncd_github_ratelimit_remaining{identity,installation}",
+    "syncd_github_ratelimit_limit{identity,installation}", "syncd_github_token_expiry_timestamp_seconds{identity}", "syncd_clock_skew_seconds",
     "syncd_config_last_reload_successful", "syncd_build_info{version}",
 ]  # fmt: skip
 
@@ -36,8 +36,12 @@ def readings(name: str = "nginx") -> Readings:
         reload_successful=False, heard=Heard(AT, "ping", counts={"asked": 3}),
     )  # fmt: skip
     reading = JobReading(job, state, "failing", 7, None, interval_seconds=300.0)
+    limits = (
+        RateLimit("ops", 42, "acme", BudgetView(5000, 4786, AT)), RateLimit("ops", 43, "beta", BudgetView(5000, 7, AT)),
+        RateLimit("bot", None, None, BudgetView(5000, 12, AT)), RateLimit("fresh", None, None, BudgetView(None, None, None)),
+    )  # fmt: skip
     told = (Delivery("env:HOOK_URL", waiting=1, sent=4, failed=2),)
-    return Readings(AT, (reading,), {"ops": BudgetView(5000, 4786, AT), "fresh": BudgetView(None, None, None)}, life, deliveries=told, heard=life.heard)
+    return Readings(AT, (reading,), limits, life, deliveries=told, heard=life.heard)
 
 
 def samples(text: str) -> dict[str, str]:
@@ -61,7 +65,13 @@ def test_values_are_what_the_readings_say() -> None:
     assert found['syncd_job_paused{job="nginx"}'] == "0" and found["syncd_clock_skew_seconds"] == "-0.500" and found["syncd_config_last_reload_successful"] == "0"
     assert found['syncd_webhook_deliveries_total{outcome="asked"}'] == "3" and found['syncd_webhook_deliveries_total{outcome="refused"}'] == "0"
     assert found["syncd_webhook_last_delivery_timestamp_seconds"] == f"{int(AT.timestamp())}.250"
-    assert found['syncd_github_requests_total{identity="ops",code="304"}'] == "12" and found['syncd_github_ratelimit_remaining{identity="ops"}'] == "4786"
+    assert found['syncd_github_requests_total{identity="ops",code="304"}'] == "12"
+    left = {name: value for name, value in found.items() if name.startswith("syncd_github_ratelimit_remaining")}
+    assert left == {
+        'syncd_github_ratelimit_remaining{identity="ops",installation="42"}': "4786",
+        'syncd_github_ratelimit_remaining{identity="ops",installation="43"}': "7",
+        'syncd_github_ratelimit_remaining{identity="bot",installation=""}': "12",
+    }
 
 
 def test_a_counter_begins_at_zero_for_every_outcome_and_forgets_jobs_that_are_gone() -> None:
@@ -72,8 +82,8 @@ def test_a_counter_begins_at_zero_for_every_outcome_and_forgets_jobs_that_are_go
 def test_what_is_not_known_is_left_out_instead_of_invented() -> None:
     found = exposition(readings())
     assert "fresh" not in found
-    assert "syncd_webhook_deliveries_total" not in exposition(Readings(AT, (), {}, Life(AT), heard=Heard(AT))), "a one-shot hears nothing"
-    bare = exposition(Readings(AT, (), {}, None))
+    assert "syncd_webhook_deliveries_total" not in exposition(Readings(AT, (), (), Life(AT), heard=Heard(AT))), "a one-shot hears nothing"
+    bare = exposition(Readings(AT, (), (), None))
     assert [line.split("{")[0] for line in bare.splitlines()] == [line.split("{")[0] for line in bare.splitlines() if "syncd_build_info" in line]
 
 

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from syncd.config.model import Config
 from syncd.engine.ports import JobState
 from syncd.errors import LockedError, RemoteUnavailableError
-from syncd.github.limits import BudgetView
-from syncd.models import Identity, Job, RunReport, RunStatus
+from syncd.github.limits import BudgetView, RateLimit
+from syncd.models import AppIdentity, Identity, Job, RunReport, RunStatus
 from syncd.readings import Life, RunCounts, ago, as_object, read, span, state_of, turns_after
 from syncd.store.store import SqliteStore
 
@@ -107,12 +107,44 @@ def test_a_schedule_that_never_comes_again_has_no_turn() -> None:
     assert turns_after(job(every_seconds=None), "UTC", NOW, 3) is None
 
 
+def limit(installation: int | None, account: str | None, remaining: int, at: datetime = NOW, identity: str = "ops") -> RateLimit:
+    return RateLimit(identity, installation, account, BudgetView(5000, remaining, at))
+
+
 def test_what_a_living_process_knows_of_a_limit_is_newer_than_the_store(store: SqliteStore) -> None:
-    store.see_budget("ops", 5000, 17, NOW)
+    store.see_budget("ops", None, None, 5000, 17, NOW)
     config = config_of(store, job())
-    assert read(config, store, NOW).budgets == {"ops": BudgetView(5000, 17, NOW)}
-    assert read(config, store, NOW, Life(NOW, budgets={"ops": BudgetView(5000, 16, NOW)})).budgets["ops"].remaining == 16
-    assert read(config, store, NOW, Life(NOW, budgets={"ops": BudgetView(None, None, None)})).budgets["ops"].remaining == 17
+    assert read(config, store, NOW).budgets == (limit(None, None, 17),)
+    assert read(config, store, NOW, Life(NOW, budgets=(limit(None, None, 16),))).budgets == (limit(None, None, 16),)
+    assert read(config, store, NOW, Life(NOW)).budgets == (limit(None, None, 17),)
+
+
+OLD = NOW - timedelta(days=8)
+
+
+@pytest.mark.parametrize(
+    ("stored", "living", "shown"),
+    [
+        ([], [], [(None, None)]),
+        ([limit(2, "beta", 1), limit(1, "acme", 1)], [], [(1, "acme"), (2, "beta")]),
+        ([limit(1, "acme", 1)], [limit(2, "beta", 1)], [(1, "acme"), (2, "beta")]),
+        ([limit(1, "acme", 1)], [limit(9, "acme", 1)], [(9, "acme")]),
+        ([limit(1, "acme", 1), limit(9, "acme", 1)], [], [(9, "acme")]),
+        ([limit(None, None, 1)], [], [(None, None)]),
+        ([limit(1, "acme", 1, OLD), limit(2, "beta", 1)], [], [(2, "beta")]),
+        ([limit(1, "acme", 1, identity="gone")], [], [(None, None)]),
+    ],
+    ids=["nothing", "by account", "both", "replaced, not yet stored", "replaced", "was a token", "long unused", "another identity"],
+)
+def test_each_installation_has_an_entry(
+    store: SqliteStore, stored: list[RateLimit], living: list[RateLimit], shown: list[tuple[int | None, str | None]]
+) -> None:
+    for one in stored:
+        store.see_budget(one.identity, one.installation, one.account, one.view.limit, one.view.remaining, one.view.reset_at)
+    app = AppIdentity("ops")
+    config = replace(config_of(store, job()), identities={"ops": app})
+    found = read(config, store, NOW, Life(NOW, budgets=tuple(living))).budgets
+    assert [(one.installation, one.account) for one in found] == shown
 
 
 def test_the_object_has_the_keys_of_the_contract_and_times_in_utc(store: SqliteStore) -> None:

@@ -19,7 +19,7 @@ import trustme
 from syncd.clock import Clock, Patience, SystemClock
 from syncd.errors import BadResponseError, ConfigError, RateLimitedError, RemoteUnavailableError, StoppedError, TimedOutError
 from syncd.github.attempts import BACKOFF_SECONDS, TRIES
-from syncd.github.limits import Budget, Gate, Tally
+from syncd.github.limits import Budgets, Gate, Tally
 from syncd.github.protocol import Known, Request, Response, get, post, read
 from syncd.github.proxies import Proxies
 from syncd.github.transport import Network, Retrying
@@ -31,9 +31,9 @@ MESSAGE = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
 
 
 @contextmanager
-def network(proxies: Proxies = Proxies({}), clock: Clock | None = None, budget: Budget | None = None, ca_file: str | None = None) -> Iterator[Network]:
+def network(proxies: Proxies = Proxies({}), clock: Clock | None = None, budgets: Budgets | None = None, ca_file: str | None = None) -> Iterator[Network]:
     clock = clock or SystemClock()
-    made = Network("ops", clock, Tally(), budget or Budget(clock), Gate(4), proxies, ca_file)
+    made = Network("ops", clock, Tally(), budgets or Budgets(clock), Gate(4), proxies, ca_file)
     try:
         yield made
     finally:
@@ -308,7 +308,7 @@ def test_an_answer_longer_than_it_may_be_or_encoded_unasked_makes_no_sense(name:
 def test_everything_is_counted_and_the_places_at_the_gate_are_given_back() -> None:
     clock, tally, gate = SystemClock(), Tally(), Gate(1)
     with Wire(said("302 Found", "Location: /y", "Content-Length: 0"), b"", MESSAGE) as server:
-        net = Network("ops", clock, tally, Budget(clock), gate, Proxies({}))
+        net = Network("ops", clock, tally, Budgets(clock), gate, Proxies({}))
         with pytest.raises(RemoteUnavailableError):
             read(net.send(request(server.url), patience()))
         answer = net.send(request(server.url), patience())
@@ -324,7 +324,7 @@ def test_the_servers_clock_is_measured() -> None:
     at = datetime.now(UTC) + timedelta(minutes=7)
     clock, tally = SystemClock(), Tally()
     with Wire(said("200 OK", f"Date: {format_datetime(at, usegmt=True)}", "Content-Length: 0")) as server:
-        net = Network("ops", clock, tally, Budget(clock), Gate(1), Proxies({}))
+        net = Network("ops", clock, tally, Budgets(clock), Gate(1), Proxies({}))
         read(net.send(request(server.url), patience()))
         net.close()
     assert tally.skew_seconds is not None and 410 < tally.skew_seconds < 430
@@ -334,7 +334,7 @@ def test_the_servers_clock_is_measured() -> None:
 def test_a_ca_file_that_is_none_is_a_mistake_of_the_configuration(ca_file: str) -> None:
     clock = SystemClock()
     with pytest.raises(ConfigError, match="ca_file"):
-        Network("ops", clock, Tally(), Budget(clock), Gate(1), Proxies({}), ca_file)
+        Network("ops", clock, Tally(), Budgets(clock), Gate(1), Proxies({}), ca_file)
 
 
 def test_a_signal_ends_the_wait_for_an_answer_and_for_its_body() -> None:
@@ -432,9 +432,9 @@ def test_a_limit_longer_than_the_run_is_told_at_once() -> None:
 
 def test_a_limit_that_another_request_met_is_waited_out_without_a_request() -> None:
     clock = FakeClock()
-    budget = Budget(clock)
-    budget.close("api", RateLimitedError("slow down", retry_at=clock.now() + timedelta(seconds=30), status=403))
-    with Wire(MESSAGE) as server, network(clock=clock, budget=budget) as net:
+    budgets = Budgets(clock)
+    budgets.of().close("api", RateLimitedError("slow down", retry_at=clock.now() + timedelta(seconds=30), status=403))
+    with Wire(MESSAGE) as server, network(clock=clock, budgets=budgets) as net:
         transport = Retrying(net, clock, chance=lambda: 0.0)
         with pytest.raises(RateLimitedError):
             transport.send(request(server.url), Patience(clock, 29))

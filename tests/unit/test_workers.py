@@ -50,6 +50,24 @@ def test_jobs_that_rest_give_their_places_to_other_identities_and_not_to_their_o
     assert set(begun[12:]) == {"ops2", "ops3", "ops4"}
 
 
+def test_jobs_that_rest_keep_no_job_of_another_limit_waiting() -> None:
+    done, beta_done = [], threading.Event()
+
+    def work(one: Job, rests: Callable[[bool], None]) -> None:
+        if one.name.startswith("acme"):
+            rests(True)
+            assert beta_done.wait(30), "the other account was kept waiting"
+            rests(False)
+        done.append(one.name)
+        if one.name == "beta2":
+            beta_done.set()
+
+    jobs = [job(f"{owner}{number}") for owner in ("acme", "beta") for number in range(3)]
+    Workers(1, lambda one: one.name[:4]).each(jobs, work)
+    assert done[:3] == ["beta0", "beta1", "beta2"]
+    assert sorted(done[3:]) == ["acme0", "acme1", "acme2"]
+
+
 def test_no_job_at_all_is_done_at_once() -> None:
     Workers(2).each([], lambda _job, _rests: None)
 
