@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 
 from syncd.clock import Patience
 from syncd.errors import BadResponseError, RemoteUnavailableError
-from syncd.github.limits import Budget, Gate, Tally
+from syncd.github.limits import Budgets, Gate, Tally
 from syncd.github.protocol import Request, Response, Transport
 from syncd.github.proxies import Proxies
 from syncd.github.tokens import Authorised, PersonalToken
@@ -120,7 +120,7 @@ def memory_door(github: GitHub) -> Iterator[tuple[Transport, str]]:
 def socket_door(github: GitHub) -> Iterator[tuple[Transport, str]]:
     clock = QuickClock()
     with serve(github) as served:
-        network = Network("ops", clock, Tally(), Budget(clock), Gate(16), Proxies({}))
+        network = Network("ops", clock, Tally(), Budgets(clock), Gate(16), Proxies({}))
         try:
             yield Retrying(Authorised(network, PersonalToken(Secret(TOKEN)), clock), clock), served.url
         finally:
