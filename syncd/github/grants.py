@@ -15,7 +15,10 @@ REPOSITORIES_A_TOKEN = 500
 
 
 class Grant(Struct, frozen=True):
-    """What one installation token is for: an installation, and the names of repositories it is narrowed to, or a number where a name has changed."""
+    """What one token is for: an installation and the names of repositories that it is narrowed to.
+
+    `number` is the repository's, where its name has changed.
+    """
 
     installation: int
     repositories: tuple[str, ...]
@@ -41,13 +44,13 @@ class Grants:
         self._numbers: dict[str, int] = {}
 
     def of(self, installation: int, repo: str) -> Grant:
-        """The grant for a repository: together with the owner's others, or alone where it is lost."""
+        """The grant for a repository: with the owner's others, or alone where it is lost."""
         owner, _, name = repo.partition("/")
         if repo in self._numbers:
             return Grant(installation, (name,), self._numbers[repo])
         lost = self._lost.get(installation, frozenset())
-        others = (one for one in self._repos if one.startswith(f"{owner}/") and one not in self._numbers)
-        names = [one.partition("/")[2] for one in others]
+        others = (one for one in self._repos if one.startswith(f"{owner}/"))
+        names = [one.partition("/")[2] for one in others if one not in self._numbers]
         names = [one for one in names if one not in lost]
         if name not in names:
             return Grant(installation, (name,))
@@ -67,14 +70,17 @@ class Grants:
     def split(self, grant: Grant, accepted: Callable[[Grant], bool]) -> None:
         """Leave the lost repositories out of a grant that was refused; `accepted` asks GitHub.
 
-        One lost of 30 costs 5 to 10 questions, and never more than twice the number of repositories.
+        One lost of 30 costs 5 to 10 questions; many lost ones fewer than two for each repository.
         """
-        good = _good(grant.repositories, lambda names: accepted(Grant(grant.installation, names)), True)
+        installation = grant.installation
+        good = _good(
+            grant.repositories, lambda names: accepted(Grant(installation, names)), refused=True
+        )
         lost = self._lost.get(grant.installation, frozenset())
         self._keep(grant.installation, lost | (set(grant.repositories) - set(good)))
 
     def had(self, grant: Grant) -> None:
-        """GitHub gave a token. A lost repository that it covers is mended: it joins the others again."""
+        """GitHub gave a token. A lost repository that it covers joins the others again."""
         lost = self._lost.get(grant.installation, frozenset())
         if grant.number is None and not lost.isdisjoint(grant.repositories):
             self._keep(grant.installation, lost - set(grant.repositories))

@@ -38,7 +38,8 @@ class LostRepositories:
         if self._only_look:
             return
         known = _read(self._state_dir)
-        known[self._identity] = {str(number): sorted(names) for number, names in lost.items() if names}
+        found = {str(number): sorted(names) for number, names in lost.items() if names}
+        known[self._identity] = found
         temporary = self._state_dir / f"{NAME}.{os.getpid()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:

@@ -116,7 +116,7 @@ def test_a_search_that_meets_trouble_is_not_remembered(hub: Stand) -> None:
     assert run(hub)[1] == {"r07"}
 
 
-# --- an App that was installed anew -----------------------------------------------------------------------------------
+# --- an App that was installed anew ---------------------------------------------------------------
 
 
 def reinstall(hub: Stand) -> None:

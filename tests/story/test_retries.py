@@ -52,7 +52,7 @@ def asked(hub: Stand) -> dict[str, int]:
     return dict(Counter(one.route for one in hub.github.asked))
 
 
-# --- one command ------------------------------------------------------------------------------------------------------
+# --- one command ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("jobs", [0, 4, 30])
@@ -117,7 +117,7 @@ def test_lost_answers_and_broken_bodies_are_counted_together(hub: Stand) -> None
     assert (result.code, asked(hub)["head"]) == (5, TRIES)
 
 
-# --- the daemon -------------------------------------------------------------------------------------------------------
+# --- the daemon -----------------------------------------------------------------------------------
 
 
 @pytest.fixture

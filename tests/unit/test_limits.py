@@ -9,7 +9,7 @@ import pytest
 
 from syncd.clock import Patience, SystemClock
 from syncd.errors import RateLimitedError, StoppedError, TimedOutError
-from syncd.github.limits import Budget, Gate, HeldBackError, Tally, reserve_of
+from syncd.github.limits import Budget, Budgets, Gate, HeldBackError, Tally, reserve_of
 from tests.support.clock import FakeClock
 
 HEADERS = {"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "4990", "x-ratelimit-reset": "1795000000", "x-ratelimit-resource": "core"}
@@ -206,3 +206,11 @@ def test_several_threads_of_one_run_rest_as_one() -> None:
             assert told == [True]
         assert told == [True]
     assert told == [True, False]
+
+
+def test_an_installation_that_replaces_another_of_its_account_ends_that_ones_limit() -> None:
+    budgets = Budgets(FakeClock())
+    for installation, account in ((42, "acme"), (43, "beta"), (57, "Acme")):
+        budgets.of(installation).note(HEADERS)
+        budgets.belongs(installation, account)
+    assert [(one.installation, one.name) for one in budgets.limits("ops")] == [(43, "ops (beta)"), (57, "ops (Acme)")]
