@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from syncd.engine.ports import Applied, Blobs, Mirror
+from syncd.engine.ports import NO_INODES, Applied, Blobs, Inodes, Mirror
 from syncd.mirror.disk import DiskMirror
 from syncd.models import Action, Entry
 from tests.fault.mounts import no_root as missing
@@ -41,10 +41,10 @@ class _Tight(DiskMirror):
         super().__init__(trash, clock)
         self._squeeze = squeeze
 
-    def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry]) -> Applied:
+    def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry], kept: Inodes = NO_INODES) -> Applied:
         if self._squeeze is not None:
             self._squeeze()
-        return super().apply(intent, actions, blobs, folders, looks)
+        return super().apply(intent, actions, blobs, folders, looks, kept)
 
 
 def no_room(points: int | None, seed: int, seconds: float | None = None) -> Tally:
