@@ -274,10 +274,11 @@ class Yard:
         if ground.parent.is_dir():
             ground.parent.chmod(0o755)
             wanted = SMALL[1].get(f"conf/sub/{ground.path.name}")
-            if self.scene.shown().get(f"conf/sub/{ground.path.name}") != wanted or (wanted is None and os.path.lexists(ground.path)):
-                ground.clear()
             if was_mounted:
-                (ground.parent / "delete").unlink(missing_ok=True)  # what the mount hid and nobody could see
+                # What the mount hid and nobody could see. The rest stays: an empty folder would read as a mount that is gone.
+                (ground.parent / "delete").unlink(missing_ok=True)
+            elif self.scene.shown().get(f"conf/sub/{ground.path.name}") != wanted or (wanted is None and os.path.lexists(ground.path)):
+                ground.clear()
 
 
 def _contents(place: Path) -> Iterator[bytes]:

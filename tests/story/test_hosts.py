@@ -126,7 +126,7 @@ def test_no_proxy_is_honoured_for_the_host(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("no_proxy", ["*.invalid", "a.example ghe.invalid", "a.example, *.invalid"])
 def test_a_wildcard_and_a_list_with_spaces_keep_the_host_from_the_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_proxy: str) -> None:
-    monkeypatch.setattr("syncd.github.transport.BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.001)
     with stand(tmp_path, as_app=False) as hub, Proxy(1).running() as proxy:
         hub.identities["ops"]["api"] = "https://ghe.invalid/api/v3"
         hub.write()
