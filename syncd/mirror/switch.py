@@ -84,11 +84,13 @@ class SwitchedMirror:
         return self._disk.mount_points(folders)
 
     def same_place(self, one: str, other: str) -> bool:
-        live = self._live()
+        with translated("look at"):
+            live = self._live()
         return self._disk.same_place(self._real(one, live), self._real(other, live))
 
     def other_spellings(self, paths: Iterable[str]) -> dict[str, str]:
-        live = self._live()
+        with translated("look at"):
+            live = self._live()
         real = {self._real(path, live): path for path in paths}
         spelled = self._disk.other_spellings(real)
         return {real[place]: posixpath.join(posixpath.dirname(real[place]), posixpath.basename(name)) for place, name in spelled.items()}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -93,3 +96,27 @@ def test_no_trial_is_made_behind_a_link_below_the_root(mirror: Mirror, tmp_path:
 
 def test_there_is_nothing_to_sweep_where_the_crash_came_before_the_first_folder(mirror: Mirror, tmp_path: Path) -> None:
     assert mirror.sweep(INTENT, {(f"{tmp_path}/site", f"{tmp_path}/site/current")}) == 0
+
+
+LOOKS: dict[str, Callable[[Mirror, str], object]] = {
+    "same_place": lambda mirror, path: mirror.same_place(path, path.upper()),
+    "other_spellings": lambda mirror, path: mirror.other_spellings([path]),
+    "open": lambda mirror, path: mirror.open(path, os.path.dirname(path)),
+    "resolve": lambda mirror, path: mirror.resolve([os.path.dirname(path)]),
+    "mount_points": lambda mirror, path: mirror.mount_points([os.path.dirname(path)]),
+    "sweep": lambda mirror, path: mirror.sweep(INTENT, [(os.path.dirname(path), os.path.dirname(path))]),
+}
+
+
+@pytest.mark.parametrize("call", LOOKS.values(), ids=LOOKS)
+def test_a_disk_that_fails_is_a_mirror_error(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[[Mirror, str], object]) -> None:
+    (tmp_path / "site").mkdir()
+
+    def fails(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(tmp_path))
+
+    with monkeypatch.context() as patch:
+        for name in ("open", "stat", "lstat", "listdir", "scandir"):
+            patch.setattr(os, name, fails)
+        with pytest.raises(MirrorError):
+            call(mirror, f"{tmp_path}/site/current/a")
