@@ -33,10 +33,10 @@ class CountedTime:
         self._file, self._monotonic = file, monotonic
         self._boot = boot if boot is not None else boot_id()
 
-    def seconds(self, at_least: float = 0.0) -> float:
-        """How many by now; `at_least` where the file was lost or is older than what it counted."""
+    def seconds(self, if_lost: Callable[[], float]) -> float:
+        """How many by now; counted from `if_lost` where the file was lost."""
         last = self._last()
-        return max(at_least, (last.seconds if last is not None else 0.0) + self._passed(last))
+        return (last.seconds if last is not None else if_lost()) + self._passed(last)
 
     def is_due(self, after_seconds: float) -> bool:
         """Whether nothing was counted in this boot yet, or not for so long."""
@@ -44,9 +44,9 @@ class CountedTime:
         same = last is not None and last.boot == self._boot and last.monotonic <= self._monotonic()
         return not same or self._passed(last) >= after_seconds
 
-    def count(self, at_least: float = 0.0) -> float:
+    def count(self, if_lost: Callable[[], float]) -> float:
         """As `seconds`, and the file says so. Raises OSError."""
-        now = Count(self.seconds(at_least), self._boot, self._monotonic())
+        now = Count(self.seconds(if_lost), self._boot, self._monotonic())
         write_private(self._file, msgspec.json.encode(now))
         return now.seconds
 

@@ -275,8 +275,7 @@ class SwitchedMirror:
             yield
         except BaseException:
             if self._live() != name:
-                for one in kept:
-                    one.discard()
+                self._disk.trash.take_back(kept)
             raise
 
     def _inside(self, tree: str, path: str) -> str:

@@ -69,17 +69,15 @@ class TrashEntry(Struct, frozen=True):
     kept_at_seconds: float
 
 
-class Kept:
-    """One content that was kept for a replacement that is about to happen."""
+class Kept(Struct, frozen=True):
+    """What `Trash.keep` added for a replacement that is about to happen; nothing for a special file.
 
-    def __init__(self, take_back: Callable[[], None] = lambda: None, id: str | None = None) -> None:
-        self.id = id
-        self._take_back = take_back
+    `before` is the file of the same entry until then, and `is_new` whether the content was added.
+    """
 
-    def discard(self) -> None:
-        """The replacement did not happen: the trash is as it was."""
-        with suppress(OSError):  # one copy too many: why the replacement failed matters more
-            self._take_back()
+    entry: TrashEntry | None = None
+    before: bytes | None = None
+    is_new: bool = False
 
 
 class Trash:
@@ -179,13 +177,13 @@ class Trash:
         id = hashlib.sha256(f"{path}\0{content}".encode("utf-8", "surrogateescape")).hexdigest()
         entry = TrashEntry(
             id[:ID_LENGTH], path, self.job, content, local.kind, local.mode, local.uid, local.gid,
-            size, now, self._time.count(self._newest()),
+            size, now, self._time.count(self._newest),
         )  # fmt: skip
         before = self._replace_entry(entry)
         for each in (self._contents, self._entries, self.directory):
             _sync(each)
         self._kept_since_pruned.add(entry.id)
-        return Kept(lambda: self._take_back(entry, before, is_new), entry.id)
+        return Kept(entry, before, is_new)
 
     def _replace_entry(self, entry: TrashEntry) -> bytes | None:
         """What the entry was before."""
@@ -194,14 +192,25 @@ class Trash:
         write_private(file, json.dumps(msgspec.to_builtins(entry)).encode())
         return before
 
-    def _take_back(self, entry: TrashEntry, before: bytes | None, was_new: bool) -> None:
+    def take_back(self, kept: Iterable[Kept]) -> None:
+        """The replacements did not happen: the trash is as it was, as far as the disk allows."""
+        added = [(one, one.entry) for one in kept if one.entry is not None]
+        with suppress(OSError):  # one copy too many: why the replacement failed matters more
+            if added:
+                self._take_back(added)
+
+    def _take_back(self, added: Iterable[tuple[Kept, TrashEntry]]) -> None:
         with self._locked():
-            if before is not None:
-                write_private(self._file(entry.id), before)
-                return
-            self._file(entry.id).unlink(missing_ok=True)
-            if was_new and not any(other.content == entry.content for other in self.entries()):
-                (self._contents / entry.content).unlink(missing_ok=True)
+            contents = set[str]()
+            for one, entry in added:
+                if one.before is not None:
+                    write_private(self._file(entry.id), one.before)
+                    continue
+                self._file(entry.id).unlink(missing_ok=True)
+                if one.is_new:
+                    contents.add(entry.content)
+            for content in contents - {other.content for other in self.entries()}:
+                (self._contents / content).unlink(missing_ok=True)
 
     def _is_whole(self, content: str, size: int) -> bool:
         """Whether the content is here already, and is what its name says."""
@@ -246,7 +255,7 @@ class Trash:
         with self._locked():
             for left in (*self._contents.glob(f"*{NEW}"), *self._entries.glob(f".*{NEW}")):
                 left.unlink(missing_ok=True)  # of a run that died: who writes one holds the lock
-            oldest = self._time.count(self._newest()) - self.limits.keep_seconds
+            oldest = self._time.count(self._newest) - self.limits.keep_seconds
             gone = self._remove_older(oldest) + self._remove_beyond_size()
             self._kept_since_pruned.clear()
             return gone
@@ -319,7 +328,7 @@ def replacing(
     try:
         yield check_expected(folder, name, action, now_ns)
     except BaseException:
-        kept.discard()
+        trash.take_back([kept])
         raise
 
 

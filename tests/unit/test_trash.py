@@ -6,6 +6,7 @@ import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,3 +40,32 @@ def test_every_folder_that_leads_to_what_is_kept_is_on_disk_before_its_only_othe
     (entry,) = kept.entries()
     assert entry.path == f"{tmp_path}/theirs"
     assert kept.content_of(entry).read_bytes() == b"theirs\n"
+
+
+def test_keeping_or_taking_back_many_files_reads_the_entries_at_most_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = [0]
+    entries = Trash.entries
+
+    def counted(*arguments: Any) -> Any:
+        reads[0] += 1
+        return entries(*arguments)
+
+    monkeypatch.setattr(Trash, "entries", counted)
+    now, kept = datetime(2026, 11, 28, tzinfo=UTC), []
+    (tmp_path / "state").mkdir()
+    trashed = Trash(tmp_path / "state/trash")
+    folder = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for number in range(20):
+            (tmp_path / f"f{number}").write_text(f"{number // 2}\n")
+            local = look(folder, f"f{number}", f"{tmp_path}/f{number}", None, time.time_ns)
+            action = Action(Verb.WRITE, f"{tmp_path}/f{number}", None, None, local, "", takes_over=True)
+            kept.append(trashed.keep(folder, f"f{number}", action, now))
+    finally:
+        os.close(folder)
+    assert reads[0] == 1
+    assert len(trashed.entries()) == 20 and len(list((tmp_path / "state/trash/contents").iterdir())) == 10
+    reads[0] = 0
+    trashed.take_back(kept)
+    assert reads[0] == 1
+    assert trashed.entries() == [] and list((tmp_path / "state/trash/contents").iterdir()) == []
