@@ -69,7 +69,7 @@ def renamed_folders(
     `pairs` are files by their old and new paths, `roots` the roots of the old ones. Below the roots
     the folders of one file correspond one by one; above them the links tell.
     """
-    old = [folder for folder in folders if folder in folders_above(pairs) - folders_above(remote)]
+    old = (folders_above(pairs) - folders_above(remote)).intersection(folders)
     if not old:
         return {}
     new = folders_above(pairs.values())

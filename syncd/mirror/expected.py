@@ -41,16 +41,15 @@ def as_wanted(want: Entry, found: os.stat_result, racy: bool) -> Local:
     return Local(want.kind, want.blob, mode, found.st_uid, found.st_gid, stat_of(found), racy=racy)
 
 
-def is_kept(
-    have: Local, path: str, kept: Inodes, outcomes: Mapping[str, Outcome]
-) -> bool:
-    """Whether the name to remove is another spelling of a file that the set has."""
-    found = have.stat.device, have.stat.inode
-    written = (
-        done
-        for done, outcome in outcomes.items()
-        if outcome.local is not None
-        and (outcome.local.stat.device, outcome.local.stat.inode) == found
-    )
-    other = kept.get(found) or next(written, None)
+def inodes_written(outcomes: Mapping[str, Outcome]) -> Inodes:
+    """What stands after the actions so far, by inode."""
+    found = ((path, outcome.local) for path, outcome in outcomes.items())
+    return {
+        (local.stat.device, local.stat.inode): path for path, local in found if local is not None
+    }
+
+
+def is_kept(have: Local, path: str, kept: Inodes) -> bool:
+    """Whether the name to remove is another spelling of one of these files."""
+    other = kept.get((have.stat.device, have.stat.inode))
     return other is not None and same_place(path, other)

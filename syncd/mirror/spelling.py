@@ -102,14 +102,14 @@ def same_place(one: str, other: str) -> bool:
 
 def other_spellings(paths: Iterable[str]) -> dict[str, str]:
     """Path -> the path as its folder spells it, for entries that exist under another spelling."""
-    listings: dict[str, list[str]] = {}
+    listings: dict[str, frozenset[str]] = {}
     found = {}
     for path in paths:
         parent, name = posixpath.split(path)
         if parent not in listings:
-            listings[parent] = _names_in(parent)
+            listings[parent] = frozenset(_names_in(parent))
         if name not in listings[parent] and _exists(path):
-            for spelled in listings[parent]:
+            for spelled in sorted(listings[parent]):
                 if fold(spelled) == fold(name):
                     found[path] = posixpath.join(parent, spelled)
     return found

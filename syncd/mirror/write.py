@@ -20,7 +20,7 @@ from msgspec import Struct, field
 from syncd.engine.ports import NO_INODES, Applied, Blobs, Inodes, Outcome
 from syncd.errors import ChangedUnderneathError, MirrorError
 from syncd.mirror.attributes import NotCarried, carry, open_replaced
-from syncd.mirror.expected import as_wanted, check_expected, is_kept
+from syncd.mirror.expected import as_wanted, check_expected, inodes_written, is_kept
 from syncd.mirror.files import OtherBytesError, cached, ident, identity_of, stat_at, unlink_if_there, write_new
 from syncd.mirror.folders import NOT_THERE, Missing, descend, opened, step_down, trouble
 from syncd.mirror.kernel import rename_into_nothing, sync_folder
@@ -365,13 +365,14 @@ class Batch(Struct):
 
     def _remove(self, actions: Iterable[Action]) -> None:
         """The names are gone, and the disk knows; only then may the ledger forget them."""
+        kept = {**inodes_written(self.outcomes), **self.kept}
         for (root, parent), group in by_folder(actions).items():
             try:
                 self._check_ground(parent)
                 with opened(root, below(parent, root) if parent != root else ()) as folder:
                     self._check_ground(parent, folder)
                     for action in group:
-                        self._attempt(action, partial(self._unlink, folder))
+                        self._attempt(action, partial(self._unlink, folder, kept))
                     sync_folder(folder)
             except Missing:
                 self.outcomes.update({action.path: Outcome(None) for action in group})
@@ -379,7 +380,7 @@ class Batch(Struct):
                 failure = error if isinstance(error, MirrorError) else trouble("remove from", parent, error)
                 self.outcomes.update({action.path: Outcome(action.expect, failure) for action in group})
 
-    def _unlink(self, folder: int, action: Action) -> None:
+    def _unlink(self, folder: int, kept: Inodes, action: Action) -> None:
         name = posixpath.basename(action.path)
         had = entry_of(action)
         same_stat = action.expect is not None and action.expect.stat == stat_at(folder, name)
@@ -388,7 +389,7 @@ class Batch(Struct):
         if have is not None:
             if not had.same_content(have):
                 raise ChangedUnderneathError(f"{action.path} was edited while syncd was at work; it stays", path=action.path)
-            if not is_kept(have, action.path, self.kept, self.outcomes):
+            if not is_kept(have, action.path, kept):
                 os.unlink(name, dir_fd=folder)
         self.outcomes[action.path] = Outcome(None)
 
