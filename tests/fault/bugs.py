@@ -259,7 +259,7 @@ def _sweep_what_can_be_reached(intent: str, places: Any) -> int:
     return 0
 
 
-def _unlink_unseen(self: Batch, folder: int, action: Any) -> None:
+def _unlink_unseen(self: Batch, folder: int, _kept: Any, action: Any) -> None:
     with suppress(FileNotFoundError):
         os.unlink(posixpath.basename(action.path), dir_fd=folder)
     self.outcomes[action.path] = Outcome(None)
