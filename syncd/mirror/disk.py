@@ -58,7 +58,7 @@ class DiskMirror:
     def scan(self, targets: Mapping[str, Target]) -> dict[str, Local | None]:
         with translated("look at"):
             found = scan(targets, self.kernel_clock.now_ns, self._devices)
-            check_mounts(targets, found)
+            check_mounts(targets, found, self.trash.job)
         return found
 
     def tells_apart(self, folder: str, names: Sequence[str], root: str, intent: str | None = None) -> bool | None:

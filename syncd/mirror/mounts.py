@@ -93,7 +93,9 @@ def mount_points(folders: Iterable[str]) -> dict[str, str]:
     return {folder: point for folder, point in found.items() if point != "/"}
 
 
-def check_mounts(targets: Mapping[str, Target], found: Mapping[str, Local | None]) -> None:
+def check_mounts(
+    targets: Mapping[str, Target], found: Mapping[str, Local | None], job: str
+) -> None:
     """Raise MirrorError when every file of a mount is absent and nothing is mounted there.
 
     The bare mount point must be neither filled nor taken for a deletion.
@@ -110,7 +112,7 @@ def check_mounts(targets: Mapping[str, Target], found: Mapping[str, Local | None
                 f"{point}, where they were: the mount seems to be gone",
                 path=place,
                 hint=f"mount {point} again; if the files are meant to live here now: "
-                "syncd sync --forget JOB, then sync",
+                f"syncd sync {job} --forget {job}",
             )
 
 

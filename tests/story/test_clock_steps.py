@@ -258,8 +258,10 @@ def test_a_mount_that_is_gone_is_told_from_files_that_are_gone_whose_stat_was_ra
     path = f"{tmp_path}/to/f"
     row = Recorded(entry, smudged, mount=f"{tmp_path}/to")
     targets = {path: Target(str(tmp_path), row)}
-    with pytest.raises(MirrorError, match="the mount seems to be gone"):
-        disk.check_mounts(targets, {path: None})
+    with pytest.raises(MirrorError, match="the mount seems to be gone") as found:
+        disk.check_mounts(targets, {path: None}, "nginx")
+    assert f"mount {tmp_path}/to again" in (found.value.hint or "")
+    assert "syncd sync nginx --forget nginx" in (found.value.hint or "")
 
 
 @STEPS
