@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import posixpath
-import stat
 from collections.abc import Callable, Iterable, Iterator
 
 from syncd.errors import MirrorError
 from syncd.mirror.folders import Missing, opened
 from syncd.mirror.order import entry_of
 from syncd.mirror.paths import below
+from syncd.mirror.trees import is_folder
 from syncd.models import Action, Kind, Verb
 
 
@@ -34,8 +34,8 @@ def check_makes_way(
                     path=action.path,
                     hint="move it away; syncd replaces no folder it did not make",
                 )
-            for path, is_folder in _inside(action.path, root, real):
-                if path not in (folders if is_folder else removed):
+            for path, is_dir in _inside(action.path, root, real):
+                if path not in (folders if is_dir else removed):
                     raise _in_the_way(action.path, path)
 
 
@@ -44,20 +44,13 @@ def _inside(path: str, root: str, real: Callable[[str], str]) -> Iterator[tuple[
     place = real(path)
     try:
         with opened(root, below(place, root)) as folder:
-            found = [(f"{path}/{name}", _is_folder(folder, name)) for name in os.listdir(folder)]
+            found = [(f"{path}/{name}", is_folder(folder, name)) for name in os.listdir(folder)]
     except Missing:
         return
-    for inner, is_folder in found:
-        yield inner, is_folder
-        if is_folder:
+    for inner, is_dir in found:
+        yield inner, is_dir
+        if is_dir:
             yield from _inside(inner, root, real)
-
-
-def _is_folder(folder: int, name: str) -> bool:
-    try:
-        return stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-    except FileNotFoundError:
-        return False
 
 
 def _in_the_way(path: str, what: str) -> MirrorError:
