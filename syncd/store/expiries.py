@@ -6,15 +6,14 @@ Losing it costs a warning until the next run; it holds no secret.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 from syncd.models import Identity, LoginIdentity
-from syncd.store.access import share
 from syncd.store.pairs import PairFile, end_of_login
+from syncd.store.place import read_if_possible, replace_if_possible
 
 NAME = "expiries.json"
 LARGEST = 1 << 20
@@ -22,11 +21,8 @@ LARGEST = 1 << 20
 
 def read_expiries(state_dir: Path) -> dict[str, datetime]:
     """Identity -> aware time. Empty where nothing is known; what is damaged is left out."""
-    found: object = None
-    with suppress(OSError, ValueError, RecursionError), open(os.open(state_dir / NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-        found = json.loads(file.read(LARGEST))
     expiries: dict[str, datetime] = {}
-    for name, text in found.items() if isinstance(found, dict) else ():
+    for name, text in read_if_possible(state_dir / NAME, LARGEST).items():
         with suppress(ValueError, TypeError):
             moment = datetime.fromisoformat(text)
             if moment.tzinfo is not None:
@@ -45,12 +41,4 @@ def expiries_of(state_dir: Path, identities: Mapping[str, Identity], seen: Mappi
 
 def write_expiries(state_dir: Path, expiries: Mapping[str, datetime]) -> None:
     """`read_expiries` gives it back. Replaced whole; nothing where the disk does not allow it."""
-    temporary = state_dir / f"{NAME}.{os.getpid()}"
-    try:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "w") as file:
-            json.dump({name: moment.isoformat() for name, moment in sorted(expiries.items())}, file)
-        share(temporary, state_dir)
-        os.replace(temporary, state_dir / NAME)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(temporary)
+    replace_if_possible(state_dir / NAME, json.dumps({name: moment.isoformat() for name, moment in sorted(expiries.items())}))

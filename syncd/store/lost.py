@@ -7,10 +7,10 @@ alone: the repositories are found again. It decides nothing else, and holds no s
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
+
+from syncd.store.place import read_if_possible, replace_if_possible
 
 NAME = "lost.json"
 LARGEST_BYTES = 16 << 20
@@ -26,7 +26,7 @@ class LostRepositories:
 
     def load(self) -> dict[int, frozenset[str]]:
         """What was saved last; nothing for a file that is missing or damaged."""
-        found = _read(self._state_dir).get(self._identity)
+        found = read_if_possible(self._state_dir / NAME, LARGEST_BYTES).get(self._identity)
         lost: dict[int, frozenset[str]] = {}
         for installation, names in found.items() if isinstance(found, dict) else ():
             if installation.isdecimal() and isinstance(names, list):
@@ -37,28 +37,11 @@ class LostRepositories:
         """`load` gives it back. Nothing happens where the disk or the user does not allow it."""
         if self._only_look:
             return
-        known = _read(self._state_dir)
-        found = {str(number): sorted(names) for number, names in lost.items() if names}
-        known[self._identity] = found
-        temporary = self._state_dir / f"{NAME}.{os.getpid()}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            with open(os.open(temporary, flags, 0o600), "w") as file:
-                json.dump({name: one for name, one in sorted(known.items()) if one}, file)
-            os.replace(temporary, self._state_dir / NAME)
-        except OSError:
-            with suppress(OSError):
-                os.unlink(temporary)
-
-
-def _read(state_dir: Path) -> dict[str, object]:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-    with suppress(OSError, ValueError, RecursionError):
-        with open(os.open(state_dir / NAME, flags), "rb") as file:
-            found = json.loads(file.read(LARGEST_BYTES))
-        if isinstance(found, dict):
-            return found
-    return {}
+        file = self._state_dir / NAME
+        known = read_if_possible(file, LARGEST_BYTES)
+        known[self._identity] = {str(number): sorted(names) for number, names in lost.items() if names}
+        kept = {name: one for name, one in sorted(known.items()) if one}
+        replace_if_possible(file, json.dumps(kept))
 
 
 __all__ = ["LostRepositories"]
