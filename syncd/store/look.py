@@ -16,7 +16,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,7 +42,7 @@ def copy_into(memory: sqlite3.Connection, file: Path) -> None:
         except sqlite3.OperationalError:  # a writer made or removed its journal just now
             if attempt == ATTEMPTS - 1:
                 raise
-        threading.Event().wait(PAUSE_SECONDS)
+        time.sleep(PAUSE_SECONDS)
     raise StoreError(f"the store {file} was written all the time while it was read", hint="try again")
 
 
