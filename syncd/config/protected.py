@@ -1,4 +1,4 @@
-"""From the configuration, the environment and the installation to the places that a commit can never change.
+"""From the configuration, the environment and the program's own files to the places that a commit can never change.
 
 Contract section 1: "A commit can never change syncd's own configuration, keys, tokens, ca_file, state, units, credentials
 or executable". Each place is resolved here, with every link on the way to it: replacing such a link changes where it leads.
@@ -14,8 +14,8 @@ from importlib.machinery import all_suffixes
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd.config.installation import Installation, this_installation
 from syncd.config.model import Config, secrets_of
+from syncd.config.program import Program, this_program
 from syncd.protected_paths import Identity, ProtectedNames, ProtectedPaths, ProtectedPlace, folders_of, identity_of
 
 LINKS_AT_MOST = 40  # as many as Linux follows (path_resolution(7))
@@ -65,14 +65,14 @@ class Named(Struct, frozen=True):
 
 
 def protected_paths(
-    config: Config, environ: Mapping[str, str], installation: Installation | None = None, system: SystemPlaces | None = None
+    config: Config, environ: Mapping[str, str], program: Program | None = None, system: SystemPlaces | None = None
 ) -> ProtectedPaths:
     """Every place that a commit can never change. Reads links and folders' identities, and opens no file."""
     system = system or SYSTEM
-    installation = installation or this_installation()
+    program = program or this_program()
     named = (*_configured(config, environ), *_own_folders(environ, system), *_credentials(config, environ, system))
-    shared = [*_shared(environ, system), *_modules(installation)]
-    found = [*resolved(named), *_installed(installation), *resolved(_commands(environ))]
+    shared = [*_shared(environ, system), *_modules(program)]
+    found = [*resolved(named), *_installed(program), *resolved(_commands(environ))]
     found += [place for one in shared for place in _links(one.folder, one.what, one.at_check)]
     places = tuple(dict.fromkeys(found))
     names = tuple(dict.fromkeys(replace(one, folder=way_to(one.folder)[-1]) for one in shared))
@@ -169,14 +169,14 @@ def _home(environ: Mapping[str, str], variable: str, usual: str) -> str | None:
 
 
 @lru_cache(maxsize=4)
-def _installed(installation: Installation) -> tuple[ProtectedPlace, ...]:
+def _installed(program: Program) -> tuple[ProtectedPlace, ...]:
     """Resolved once: the process has loaded what it found there."""
-    named = [Named(installation.package, "syncd's program", True)]
-    named += [Named(path, "syncd's program") for path in (installation.command,) if path]
-    named += [Named(path, "syncd's Python") for path in installation.interpreters]
-    named += [Named(path, PYTHON, not path.endswith(".zip")) for path in (installation.environment, *installation.import_folders) if path]
-    named += [Named(path, PYTHON, os.path.isdir(path)) for path in installation.linked]
-    for folder in {os.path.dirname(path) for path in installation.interpreters}:
+    named = [Named(program.package, "syncd's program", True)]
+    named += [Named(path, "syncd's program") for path in (program.command,) if path]
+    named += [Named(path, "syncd's Python") for path in program.interpreters]
+    named += [Named(path, PYTHON, not path.endswith(".zip")) for path in (program.environment, *program.import_folders) if path]
+    named += [Named(path, PYTHON, os.path.isdir(path)) for path in program.linked]
+    for folder in {os.path.dirname(path) for path in program.interpreters}:
         for beside in (folder, os.path.dirname(folder)):  # the first file that Python looks for: docs.python.org, `site`
             named.append(Named(f"{beside.rstrip('/')}/pyvenv.cfg", "syncd's Python", at_check=False))
     return tuple(resolved(named))
@@ -190,9 +190,9 @@ def _commands(environ: Mapping[str, str]) -> Iterator[Named]:
             yield Named(command, "syncd's program", at_check=os.path.isfile(command))
 
 
-def _modules(installation: Installation) -> Iterator[ProtectedNames]:
-    if installation.started_in:
-        yield ProtectedNames(installation.started_in, PYTHON, suffixes=tuple(all_suffixes()), at_check=False)
+def _modules(program: Program) -> Iterator[ProtectedNames]:
+    if program.started_in:
+        yield ProtectedNames(program.started_in, PYTHON, suffixes=tuple(all_suffixes()), at_check=False)
 
 
 def _identities(places: Iterable[ProtectedPlace], names: Iterable[ProtectedNames]) -> dict[Identity, str]:

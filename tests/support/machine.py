@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from syncd.config import protected
-from syncd.config.installation import Installation
+from syncd.config.program import Program
 from tests.support.stand import Stand, stand
 
 MADE = (
@@ -76,13 +76,13 @@ def machine(folder: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]
         monkeypatch.setenv("HOME", str(made.root / "home/ops"))
         monkeypatch.setenv("PATH", f"{made.root}/usr/bin:{os.environ['PATH']}")
         monkeypatch.setattr(protected, "SYSTEM", protected.SystemPlaces(root=str(made.root)))
-        monkeypatch.setattr(protected, "this_installation", lambda: installed(made.root))
+        monkeypatch.setattr(protected, "this_program", lambda: installed(made.root))
         yield made
 
 
-def installed(root: Path) -> Installation:
+def installed(root: Path) -> Program:
     """syncd as a system package with a virtual environment beside it."""
-    return Installation(
+    return Program(
         package=f"{root}/usr/lib/python3/site-packages/syncd", command=f"{root}/usr/bin/syncd", interpreters=(f"{root}/usr/bin/python3",),
         import_folders=(f"{root}/usr/lib/python3", f"{root}/usr/lib/python3/site-packages"),
         linked=(f"{root}/usr/lib/python3/sitecustomize.py",), environment=f"{root}/opt/venv", started_in=f"{root}/usr/bin",

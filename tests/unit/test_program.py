@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd.config.installation import this_installation
 from syncd.config.load import load_config
+from syncd.config.program import this_program
 from syncd.config.protected import protected_paths, way_to
 from syncd.wiring import Workshop
 from tests.support.clock import FakeClock
@@ -22,14 +22,14 @@ from tests.support.machine import machine
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """import json, sys
 sys.path.append({root!r})
-from syncd.config.installation import this_installation
-found = this_installation()
+from syncd.config.program import this_program
+found = this_program()
 print(json.dumps([found.command, found.started_in, found.import_folders]))
 """
 
 
 def test_the_package_the_interpreter_and_every_import_folder_belong_to_the_installation() -> None:
-    found = this_installation()
+    found = this_program()
     assert found.package == str(ROOT / "syncd") and sys.executable in found.interpreters
     folders = {os.path.realpath(folder) for folder in found.import_folders}
     assert {os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")} <= folders

@@ -18,7 +18,7 @@ from msgspec import Struct
 SCHEMES = ("stdlib", "platstdlib", "purelib", "platlib")
 
 
-class Installation(Struct, frozen=True):
+class Program(Struct, frozen=True):
     """Absolute paths, links not resolved. `started_in` is the folder that Python looks into first for modules:
     that of the console script, or the working directory of `python -m syncd`. `linked` are entries of the
     import folders that are links. `environment` is the virtual environment, where there is one.
@@ -34,11 +34,11 @@ class Installation(Struct, frozen=True):
 
 
 @lru_cache(maxsize=1)
-def this_installation() -> Installation:
-    """The installation that this process runs from. It doesn't change while the process lives."""
+def this_program() -> Program:
+    """The files of the running syncd. They don't change while the process lives."""
     folders = tuple(dict.fromkeys(_import_folders()))
     interpreters = (sys.executable, getattr(sys, "_base_executable", sys.executable))
-    return Installation(
+    return Program(
         package=os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
         command=os.path.abspath(sys.argv[0]) if os.path.basename(sys.argv[0]) == "syncd" else "",
         interpreters=tuple(dict.fromkeys(filter(None, interpreters))),
