@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 
 from msgspec import Struct
 
@@ -22,7 +23,7 @@ from syncd.errors import MirrorError, SyncdError
 from syncd.github.app import Installation
 from syncd.github.early import Early, Reply
 from syncd.github.lfs import hosts_of
-from syncd.github.limits import Budget, Budgets, Gate, RateLimit, Tally
+from syncd.github.limits import Budgets, Gate, RateLimit, Tally
 from syncd.github.login import UserToken
 from syncd.github.protocol import Transport
 from syncd.github.proxies import proxies_of
@@ -68,10 +69,11 @@ class Line(Struct, frozen=True):
     budgets: Budgets
 
 
-def _budget_of(line: Line, repo: str) -> Budget:
-    """The budget that requests about the repository spend."""
+def _remaining_requests(line: Line, repo: str) -> int | None:
+    """What is left of the hourly limit that requests about the repository spend; None while GitHub has not said."""
     credentials = line.credentials
-    return line.budgets.of(credentials.installation_of(repo) if isinstance(credentials, Installation) else None)
+    installation = credentials.installation_of(repo) if isinstance(credentials, Installation) else None
+    return line.budgets.of(installation).view().remaining
 
 
 class Workshop:
@@ -196,8 +198,7 @@ class Workshop:
         with self._guard:
             if identity.name not in self._sources:
                 line = self.line(identity)
-                left = lambda repo: _budget_of(line, repo).view().remaining  # noqa: E731
-                self._sources[identity.name] = GitHubSource(line.transport, identity.api, self.config.requests_at_once, Shared(), remaining=left)
+                self._sources[identity.name] = GitHubSource(line.transport, identity.api, self.config.requests_at_once, Shared(), remaining=partial(_remaining_requests, line))
             return self._sources[identity.name]
 
     def line(self, identity: Identity) -> Line:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 
 from syncd.models import Job
 
@@ -54,7 +55,7 @@ class Workers:
         while job is not None:
             limit = self._limit_of(job)
             try:
-                work(job, lambda rests: self._rests(limit, rests))  # noqa: B023  (over before the next one begins)
+                work(job, partial(self._rests, limit))
             finally:
                 with self._changed:
                     self._free += 1
