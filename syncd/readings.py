@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock
@@ -21,7 +22,7 @@ from syncd.config.cron import parse_cron
 from syncd.config.model import Config
 from syncd.engine.hooks import first_line
 from syncd.engine.ports import JobState
-from syncd.errors import LockedError
+from syncd.errors import LockedError, MirrorError
 from syncd.github.limits import BudgetView, RateLimit, reserve_of
 from syncd.models import AppIdentity, Job, RunReport, RunStatus
 from syncd.store import spent
@@ -29,6 +30,7 @@ from syncd.store.access import try_to_share
 from syncd.store.lock import daemon_runs, is_held
 from syncd.store.outbox import Delivery
 from syncd.store.store import SqliteStore
+from syncd.stored_jobs import follow_renames
 from syncd.turns import turns_of
 
 ORDER = ("failing", "drift", "paused", "never", "in_sync")  # the worst first
@@ -136,7 +138,7 @@ def read(config: Config, store: SqliteStore, now: datetime, life: Life | None = 
     jobs = []
     following_turns = _next_runs(config, {name: states.get(name, JobState()) for name in asked}, now) if life is None or not life.next_runs else life.next_runs
     for name, job in asked.items():
-        state = _at_rest(states.get(name, JobState()), name, store, config.state)
+        state = _at_rest(states.get(name, JobState()), name, store, config)
         following = following_turns.get(name) if _has_turns(state, now) else None
         reading = JobReading(job, state, state_of(state, now), files.get(name, 0), following, life is not None and name in life.running)
         jobs.append(replace(reading, stale=_stale(reading, now, life, config.timezone), interval_seconds=_interval_seconds(job, config.timezone, now)))
@@ -260,13 +262,16 @@ def span(seconds: float) -> str:
 # --- one job ----------------------------------------------------------------------------------------------------------
 
 
-def _at_rest(state: JobState, name: str, store: SqliteStore, state_dir: Path) -> JobState:
+def _at_rest(state: JobState, name: str, store: SqliteStore, config: Config) -> JobState:
     """The state; of a job whose run is under way as it was before: what the run has begun is no failure of anybody's."""
     for _ in range(LOOKS):
         if state.settled and not state.hook_owed:
             return state
-        if is_held(state_dir, name):
+        if is_held(config.state, name):
             return replace(state, settled=True, hook_owed=False)
+        store.look_again()
+        with suppress(MirrorError):  # the run that ended may have stored the job under its new name
+            follow_renames(config.jobs, store)
         state = store.state(name)
     return state  # the same each time, and nobody at work: it was interrupted, or its reload is owed
 

@@ -59,14 +59,20 @@ class Database:
         if identity(file) is None:
             return made
         made._copied_from, made._connection = file, _connection(":memory:")
-        try:
-            copy_into(made._opened(), file)
-            version = made._once(version_of, READ)
-            if version != VERSION:
-                made._once(lambda connection: migrate(connection, version), WRITE)
-        except FAILURES as error:
-            made._heal(error, first=False)
+        made.copy_again()
         return made
+
+    def copy_again(self) -> None:
+        """Copy what the file holds now; a database that is not a copy stays as it is. Raises StoreError."""
+        if self._copied_from is None:
+            return
+        try:
+            copy_into(self._opened(), self._copied_from)
+            version = self._once(version_of, READ)
+            if version != VERSION:
+                self._once(lambda connection: migrate(connection, version), WRITE)
+        except FAILURES as error:
+            self._heal(error, first=False)
 
     def read(self, query: Callable[[Connection], T]) -> T:
         """What `query` finds at one moment; others may write meanwhile. Raises StoreError."""

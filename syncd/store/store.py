@@ -63,6 +63,10 @@ class SqliteStore:
         """The store for a command that only looks: a copy in memory, so that nothing in the state folder changes."""
         return cls(Database.copy_of(state_dir / FILE), AcceptedHeads(state_dir, only_read=True))
 
+    def look_again(self) -> None:
+        """Read what the file holds now, where this is a copy of it. Raises StoreError."""
+        self._database.copy_again()
+
     @property
     def file(self) -> Path:
         """Where it is. Raises StoreError for one in memory."""

@@ -84,6 +84,15 @@ def test_a_paused_job_is_never_stale(store: SqliteStore) -> None:
     assert stale(store, job(), replace(WELL, last_success_at=NOW - timedelta(days=30), paused_reason="moving")) is None
 
 
+def test_a_run_that_ends_while_a_copy_is_read_has_not_failed(store: SqliteStore) -> None:
+    one = job()
+    store.change_state(one.name, lambda _: replace(WELL, settled=False))
+    copy = SqliteStore.peek(store.file.parent)
+    assert read(config_of(store, one), copy, NOW).jobs[0].word == "failing", "no run is at work, so it was interrupted"
+    store.change_state(one.name, lambda _: WELL)
+    assert read(config_of(store, one), copy, NOW).jobs[0].word == "in_sync"
+
+
 def test_without_a_life_nothing_is_known_of_the_start(store: SqliteStore) -> None:
     assert read(config_of(store, job()), store, NOW).stale == ()
 
