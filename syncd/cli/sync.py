@@ -123,8 +123,8 @@ def _arrive(workshop: Workshop, job: Job, options: Options, gathering: Gathering
     """
     patience, lock, house = workshop.patience(job, on_rest=on_rest), ExitStack(), None
     try:
-        house = workshop.house(job)
         lock.enter_context(workshop.locked(job))
+        house = workshop.house(job)
         report = run_job(job, house, patience, options)
     except SyncdError as error:
         report = failed(job, options, error)

@@ -435,7 +435,9 @@ def test_a_second_syncd_leaves_a_job_alone_whose_reload_is_running(hub: Stand) -
     hub.write_config(on_change={"shell": f"echo ran >> {hub.folder}/log; echo x > {begun}; read line < {go_on}"})
     with syncing(hub) as first:
         begun.read_text()
-        assert hub.sync().code == 11 and lines(hub) == ["ran"]
+        refused = hub.sync()
+        assert refused.code == 11 and lines(hub) == ["ran"]
+        assert refused.job["seconds"] < 5, "it waits for no hook of a job that it has no lock of"
         go_on.write_text("x\n")
         assert first.wait(30) == 0 and hub.sync().code == 0 and lines(hub) == ["ran"]
 
