@@ -85,8 +85,6 @@ class SqliteStore:
     def close(self) -> None:
         self._database.close()
 
-    # --- renamed jobs -------------------------------------------------------------------------------------------------
-
     def follow_renames(self, renamed: Mapping[str, str], under_new_name: AdaptState) -> None:
         """From now on each job on the left is known by what is stored for the job on the right.
 
