@@ -96,7 +96,7 @@ def test_a_first_sync_writes_the_repositorys_bytes(shell: Shell, locale: dict[st
 
 
 @pytest.mark.parametrize("with_note", [True, False], ids=["quick check", "full run"])
-@EACH_LOCALE
+@pytest.mark.parametrize("locale", LOCALES[1::3])
 def test_a_second_sync_under_another_locale_changes_nothing(shell: Shell, locale: dict[str, str], with_note: bool) -> None:
     assert shell.call({"LC_ALL": "C.UTF-8"}, "sync").returncode == 0
     stood = signatures(shell.hub.dest)
@@ -118,7 +118,7 @@ def test_syncs_under_one_locale_after_the_other_leave_one_file_and_follow_change
     assert names(shell.hub.dest) == NAMES - {"ü.conf".encode()}
 
 
-@EACH_LOCALE
+@pytest.mark.parametrize("locale", [LATIN, LOCALES[5], LOCALES[8]])
 def test_no_command_fails_on_printing_a_name(shell: Shell, locale: dict[str, str]) -> None:
     path = str(shell.hub.dest / "ü.conf")
     commands: list[tuple[str, ...]] = [("plan",), ("-v", "sync"), ("status",), ("history",), ("explain", path), ("verify",), ("plan", "--diff"), ("check",)]

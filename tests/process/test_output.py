@@ -141,14 +141,40 @@ def ended(arguments: list[str], output: str) -> tuple[int, bytes]:
         return process.returncode, (out or b"") + (err or b"")
 
 
-@pytest.mark.parametrize(("line", "synced", "code", "state", "files"), COMMANDS, ids=[row[0].replace("\u2713", "CHECK") + f" after {row[1]}" for row in COMMANDS])
-def test_a_command_does_the_same_whatever_becomes_of_its_output(hub: Stand, line: str, synced: int, code: int, state: str, files: Mapping[str, bytes]) -> None:
-    made = sites(hub, OUTPUTS, synced)
+EACH_COMMAND = pytest.mark.parametrize(
+    ("number", "line", "synced", "code", "state", "files"),
+    [(number, *row) for number, row in enumerate(COMMANDS)],
+    ids=[row[0].replace("\u2713", "CHECK") + f" after {row[1]}" for row in COMMANDS],
+)
+
+
+@EACH_COMMAND
+def test_a_command_does_the_same_whatever_becomes_of_its_output(
+    hub: Stand, number: int, line: str, synced: int, code: int, state: str, files: Mapping[str, bytes]
+) -> None:
+    """Two of the outputs for each command, in turn; the root lane tries all of them."""
+    outputs = [OUTPUTS[number % len(OUTPUTS)], OUTPUTS[(number + 3) % len(OUTPUTS)]]
+    _does_the_same(hub, outputs, line, synced, code, (state, files))
+
+
+@pytest.mark.root
+@EACH_COMMAND
+def test_a_command_does_the_same_with_every_output(
+    hub: Stand, number: int, line: str, synced: int, code: int, state: str, files: Mapping[str, bytes]
+) -> None:
+    _does_the_same(hub, OUTPUTS, line, synced, code, (state, files))
+
+
+def _does_the_same(
+    hub: Stand, outputs: list[str], line: str, synced: int, code: int, after: tuple[str, Mapping[str, bytes]]
+) -> None:
+    made = sites(hub, outputs, synced)
     with ThreadPoolExecutor(2) as pool:
-        found = dict(zip(OUTPUTS, pool.map(lambda name: ended(made[name].command(line), name), OUTPUTS), strict=True))
-    assert {name: end for name, (end, _) in found.items()} == dict.fromkeys(OUTPUTS, code), found
+        ends = pool.map(lambda name: ended(made[name].command(line), name), outputs)
+        found = dict(zip(outputs, ends, strict=True))
+    assert {name: end for name, (end, _) in found.items()} == dict.fromkeys(outputs, code), found
     assert not [text for _, text in found.values() if b"Traceback" in text or b"Exception" in text]
-    assert {name: site.stands() for name, site in made.items()} == dict.fromkeys(OUTPUTS, (state, files))
+    assert {name: site.stands() for name, site in made.items()} == dict.fromkeys(outputs, after)
 
 
 def test_the_table_has_every_command() -> None:

@@ -26,6 +26,7 @@ FIRST = 300_000
 def large(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> Stand:
     """nginx/data.bin is kept in LFS."""
     monkeypatch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr("syncd.github.tokens.FRESH_SECONDS", 0.0)
     hub.repo.commit({"nginx/data.bin": hub.repo.lfs_pointer(BIG)})
     hub.write_config(lfs="fetch")
     return hub

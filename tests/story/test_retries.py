@@ -181,7 +181,7 @@ def test_a_job_that_fails_costs_no_more_than_a_healthy_one(
 ) -> None:
     down = outage(days, wrong)
     begun(days, 5, every)
-    span = {"10s": HOUR / 2, "5m": 4 * HOUR, "1h": 12 * HOUR}[every]
+    span = {"10s": HOUR / 5, "5m": 2 * HOUR, "1h": 8 * HOUR}[every]
     days.github.forget_requests()
     days.run(span)
     healthy = len(days.github.asked)
