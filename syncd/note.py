@@ -1,4 +1,4 @@
-"""The note that a `sync` with everything in step leaves for the quick check (quick.py): what it may rely on, and how to ask the heads.
+"""The note that a `sync` with everything in sync leaves for the quick check (quick.py): what it may rely on, and how to ask the heads.
 
 Promises: a job is in the note only when the engine itself, given the known head again, decides that nothing is to be done, and nothing
 of the job is owed, paused, failing or unusual. The note is tied to the configuration's bytes and to the store's count of writes, so it
@@ -93,7 +93,7 @@ def _job(workshop: Workshop, job: Job, heads: Heads) -> dict[str, Any]:
         standing, owners = quick.standing(places), owners_of(job, house.resolve_owner)
         decision = decide(job, replace(house, source=GitHubSource(NotModified(), identity.api, 1)), workshop.patience(job), Options(), state)  # looks at the disk after that
     except (SyncdError, OSError) as error:
-        raise NotPlainError(f"{job.name} is not in step: {error}") from error
+        raise NotPlainError(f"{job.name} is not in sync: {error}") from error
     if decision.plan.actions or decision.recorded != recorded or decision.remote.keys() != recorded.keys():
         raise NotPlainError(f"{job.name} has something to do")
     lock = str(lock_file(workshop.config.state, job.name))

@@ -23,7 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "init": ("init", "Write a commented configuration, or the systemd drop-in of one."),
     "check": ("check", "Every mistake in the configuration, each with its place."),
     "plan": ("plan", "What a sync would do now, without doing it."),
-    "sync": ("sync", "Bring the jobs in step once; for cron and for hands."),
+    "sync": ("sync", "Bring the jobs in sync once; for cron and for hands."),
     "run": ("run", "The daemon: follow every job's schedule until it is told to stop."),
     "status": ("status", "How every job stands."),
     "history": ("history", "What past runs did."),

@@ -76,7 +76,7 @@ def _show(settings: Settings, workshop: Workshop, job: Job, report: RunReport, d
     commit = (report.commit or "")[:7]
     moved = f"{report.previous[:7]} → {commit}" if report.previous and report.commit and report.previous != report.commit else commit or "-"
     mark, colour = MARK[report.status]
-    emit(settings, f"{click.style(mark, fg=colour)} {report.job}  {report.repo}@{report.ref or 'HEAD'}  {moved}" + ("  in step" if report.status is RunStatus.UNCHANGED else ""))
+    emit(settings, f"{click.style(mark, fg=colour)} {report.job}  {report.repo}@{report.ref or 'HEAD'}  {moved}" + ("  in sync" if report.status is RunStatus.UNCHANGED else ""))
     if report.error is not None:
         click.echo("\n".join([f"    {printable(report.error.message)}", *error_lines(report)]), err=settings.quiet)
         if decision is None:

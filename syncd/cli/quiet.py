@@ -1,4 +1,4 @@
-"""Says of a quick check's answer what `sync` says of a run that found everything in step, in the same words."""
+"""Says of a quick check's answer what `sync` says of a run that found everything in sync, in the same words."""
 
 from __future__ import annotations
 

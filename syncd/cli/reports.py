@@ -81,7 +81,7 @@ def summary_line(report: RunReport, width: int) -> str:
     commit = (report.commit or "")[:7]
     moved = f"{report.previous[:7]} → {commit}" if report.previous and report.commit and report.previous != report.commit else commit or "-"
     if report.status is RunStatus.UNCHANGED:
-        what = "in step" + (f"  {counts(report.changes)}" if report.changes else "")
+        what = "in sync" + (f"  {counts(report.changes)}" if report.changes else "")
     elif report.error is not None:
         what = printable(report.error.message)
     else:
@@ -107,6 +107,6 @@ def closing_line(reports: Sequence[RunReport], exit_code: int, requests: Mapping
     done = sum(report.status in (RunStatus.CHANGED, RunStatus.UNCHANGED) for report in reports)
     failed = sum(report.status in (RunStatus.FAILED, RunStatus.REFUSED) for report in reports)
     skipped = len(reports) - done - failed
-    parts = [f"{done} in step"] + ([f"{failed} failed"] if failed else []) + ([f"{skipped} skipped"] if skipped else [])
+    parts = [f"{done} in sync"] + ([f"{failed} failed"] if failed else []) + ([f"{skipped} skipped"] if skipped else [])
     cost = cost_of(requests)
     return f"{', '.join(parts)}.  {cost}." + (f"  (exit {exit_code})" if exit_code else "")

@@ -40,7 +40,7 @@ MESSAGES_SECONDS = 1.0
 @click.command(name="run", short_help="The daemon: follow every job's schedule.")
 @click.pass_obj
 def command(settings: Settings) -> int:
-    """Keep every job in step by its schedule, until SIGTERM or SIGINT.
+    """Keep every job in sync by its schedule, until SIGTERM or SIGINT.
 
     SIGHUP reads the configuration again (a wrong one is refused and the old one stays), SIGUSR1 starts every job now.
     """

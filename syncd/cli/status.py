@@ -18,7 +18,7 @@ from syncd.store.expiries import expiries_of
 from syncd.stored_jobs import open_store
 
 COLOUR = {"failing": "red", "drift": "yellow", "paused": "cyan", "never": "cyan", "in_sync": "green"}
-EXIT_NOT_IN_STEP = 3
+EXIT_NOT_IN_SYNC = 3
 
 
 @click.command(name="status", short_help="How every job stands.")
@@ -26,7 +26,7 @@ EXIT_NOT_IN_STEP = 3
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema syncd.status/1).")
 @click.pass_obj
 def command(settings: Settings, jobs: tuple[str, ...], as_json: bool) -> int:
-    """Show how every job stands: what it holds, when it last ran, what is wrong. Exit 3 when not everything is in step."""
+    """Show how every job stands: what it holds, when it last ran, what is wrong. Exit 3 when not everything is in sync."""
     config = settings.load_to_look(members=True)
     chosen = chosen_jobs(config, jobs)
     store = open_store(config, only_look=True)
@@ -40,7 +40,7 @@ def command(settings: Settings, jobs: tuple[str, ...], as_json: bool) -> int:
         click.echo(json.dumps(as_object(readings)))
     else:
         _show(settings, config, readings)
-    return 0 if all(one.word == "in_sync" for one in readings.jobs) else EXIT_NOT_IN_STEP
+    return 0 if all(one.word == "in_sync" for one in readings.jobs) else EXIT_NOT_IN_SYNC
 
 
 def _show(settings: Settings, config: Config, readings: Readings) -> None:

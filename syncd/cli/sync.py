@@ -1,4 +1,4 @@
-"""`syncd sync`: bring the jobs in step once, side by side; for cron and for hands."""
+"""`syncd sync`: bring the jobs in sync once, side by side; for cron and for hands."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MESSAGES_SECONDS = 10.0  # for `notify:`, after the last run; what takes longer 
 FEW_FILES = 500  # so many are noted even after a change; more only once a run found them at rest, so that a change does not wait for it
 
 
-@click.command(name="sync", short_help="Bring the jobs in step once.")
+@click.command(name="sync", short_help="Bring the jobs in sync once.")
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
 @click.option("--ref", metavar="REF", callback=utf8, help="Bring this branch, tag or commit instead, this run only; the jobs must be named.")
 @click.option("--allow-delete", type=click.IntRange(0), metavar="N", help="Let each job remove up to N files this once; also lifts limits.empty.")
@@ -37,9 +37,9 @@ FEW_FILES = 500  # so many are noted even after a change; more only once a run f
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object (schema syncd.sync/1).")
 @click.pass_obj
 def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_delete: int | None, metrics_file: str | None, forget: str | None, as_object: bool) -> int:
-    """Bring the named jobs, or all of them, in step once. A failing job never stops the others.
+    """Bring the named jobs, or all of them, in sync once. A failing job never stops the others.
 
-    Exit: 0 in step, 3 some failed, 4 GitHub refused who we are, 5 try again later, 6 a limit stopped it, 11 another syncd is at work.
+    Exit: 0 in sync, 3 some failed, 4 GitHub refused who we are, 5 try again later, 6 a limit stopped it, 11 another syncd is at work.
     """
     if ref is not None and not jobs:
         raise ConfigError("--ref changes what a job brings: name the jobs it is for", hint=f"syncd sync JOB --ref {ref}")

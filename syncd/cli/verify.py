@@ -27,7 +27,7 @@ from syncd.store.store import SqliteStore
 from syncd.stored_jobs import open_store
 from syncd.wiring import look_up_owner
 
-EXIT_NOT_IN_STEP = 3
+EXIT_NOT_IN_SYNC = 3
 
 
 @click.command(name="verify", short_help="Read every mirrored file and cached blob again.")
@@ -51,7 +51,7 @@ def command(settings: Settings, jobs: tuple[str, ...], repair: bool, as_object: 
         store.close()
     checked, damaged = BlobCache(config.state / "blobs").verify(drop=repair)
     wrong = any(result["error"] or any(not one.tolerated for one in result["findings"]) for result in results)
-    code = EXIT_NOT_IN_STEP if wrong or damaged else 0
+    code = EXIT_NOT_IN_SYNC if wrong or damaged else 0
     if as_object:
         rows = [{**result, "findings": [asdict(one) for one in result["findings"]]} for result in results]
         blobs = {"checked": checked, "damaged": damaged, "dropped": len(damaged) if repair else 0}

@@ -38,7 +38,7 @@ class Hold(Struct, frozen=True):
 def after_run(report: RunReport, before: Hold | None, interval_seconds: float | None, clock: Clock, share: float, exchanges: int = 1) -> Hold | None:
     """What holds the job after this run; None for nothing. `share` is a random number in [0, 1): full jitter. `exchanges`: what it cost GitHub, shared answers included.
 
-    Nothing holds a job that is in step, was refused on purpose (its head is still asked, so that the next push is met at once), was
+    Nothing holds a job that is in sync, was refused on purpose (its head is still asked, so that the next push is met at once), was
     stopped or locked by another, or whose reload failed: that wait is the engine's, and costs GitHub nothing.
     """
     error = report.error

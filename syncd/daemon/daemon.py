@@ -243,7 +243,7 @@ class Daemon:
         return None
 
     def _look_at_the_store(self) -> None:
-        """What a hand has resumed, or brought in step, is not waited for any longer than it has to be."""
+        """What a hand has resumed, or brought in sync, is not waited for any longer than it has to be."""
         counter = self.workshop.store.counter()
         if counter == self._counter:
             return

@@ -55,7 +55,7 @@ class Telling:
         if report.status is RunStatus.CHANGED:
             LOG.info("%s: %s at %s in %.1f s%s%s", report.job, counts(report), (report.commit or "")[:7], report.seconds, _notes(report), after, extra=fields)
         elif after:
-            LOG.info("%s: in step again at %s%s%s", report.job, (report.commit or "")[:7], _notes(report), after, extra=fields)
+            LOG.info("%s: in sync again at %s%s%s", report.job, (report.commit or "")[:7], _notes(report), after, extra=fields)
         elif new:
             LOG.info("%s: %s%s", report.job, counts(report) or report.status.value, _notes(report), extra=fields)
         else:

@@ -93,7 +93,7 @@ class Decision(Struct, frozen=True):
 
 
 def run_job(job: Job, house: House, patience: Patience, options: Options = Options()) -> RunReport:
-    """The job is in step with its repository, or nothing of it was changed and the report says why. Never raises a SyncdError."""
+    """The job is in sync with its repository, or nothing of it was changed and the report says why. Never raises a SyncdError."""
     began, started_at = time.perf_counter(), house.clock.now()
     state = house.store.state(job.name)
     report = RunReport(job.name, RunStatus.UNCHANGED, job.repo, options.ref or job.ref, None, state.applied_commit, trigger=options.trigger, started_at=started_at)

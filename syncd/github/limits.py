@@ -74,7 +74,7 @@ class Budget:
         """Return when one more request may go out, this minute and this hour; what is `charged` has to `land`.
 
         A timer's request leaves `reserve_of` the hour to pushes and hands, unless it is `perhaps_free`: asked on a condition that costs
-        nothing where nothing has changed, so that what is in step is known to be, whatever is left.
+        nothing where nothing has changed, so that what is in sync is known to be, whatever is left.
         Raises HeldBackError when nothing is left of this hour for such a request.
         """
         while True:

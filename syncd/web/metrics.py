@@ -26,7 +26,7 @@ class Metric(NamedTuple):
 
 
 LAST_RUN = Metric("syncd_job_last_run_timestamp_seconds", "gauge", "When the job last ran, whatever came of it; 0 for never.")
-LAST_SUCCESS = Metric("syncd_job_last_success_timestamp_seconds", "gauge", "When the job was last found or brought in step; 0 for never.")
+LAST_SUCCESS = Metric("syncd_job_last_success_timestamp_seconds", "gauge", "When the job was last found or brought in sync; 0 for never.")
 LAST_CHANGE = Metric("syncd_job_last_change_timestamp_seconds", "gauge", "When the job last changed a file; 0 for never.")
 RUNS = Metric("syncd_job_runs_total", "counter", "Runs since this process started, by what came of them.")
 DURATION = Metric("syncd_job_duration_seconds", "gauge", "How long the job's last run took in this process.")

@@ -13,7 +13,7 @@ from syncd.readings import ORDER, JobReading, Readings, ago, delivery_trouble, h
 from syncd.recent import RecentChange, RecentRun
 
 SIGNS = {"failing": "✕", "drift": "!", "paused": "‖", "never": "·", "in_sync": "✓"}
-WORDS = {"failing": "failing", "drift": "drift", "paused": "paused", "never": "not yet run", "in_sync": "in step"}
+WORDS = {"failing": "failing", "drift": "drift", "paused": "paused", "never": "not yet run", "in_sync": "in sync"}
 SAID = {"failing": ("is failing", "are failing"), "drift": ("has drifted", "have drifted"), "paused": ("is paused", "are paused"), "never": ("has not run yet", "have not run yet")}
 
 
@@ -89,7 +89,7 @@ def summary(counted: Counter[str]) -> str:
     total, jobs = counted.total(), "job" if counted.total() == 1 else "jobs"
     odd = [word for word in ORDER if word != "in_sync" and counted[word]]
     if not odd:
-        return {1: "The job is in step", 2: "Both jobs are in step"}.get(total, f"All {total} jobs are in step")
+        return {1: "The job is in sync", 2: "Both jobs are in sync"}.get(total, f"All {total} jobs are in sync")
     first, *rest = [f"{counted[word]}{f' of {total} {jobs}' if word == odd[0] else ''} {SAID[word][counted[word] > 1]}" for word in odd]
     return ", ".join([first, *rest])
 

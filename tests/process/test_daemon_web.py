@@ -56,7 +56,7 @@ def test_the_real_daemon_answers_on_every_path_and_a_reload_moves_its_listener(h
         for key in ("job", "state", "commit", "last_success", "files", "drifted", "reload_pending", "paused", "error"):
             assert found["jobs"][0][key] == printed["jobs"][0][key]
         assert found["jobs"][0]["state"] == "in_sync" and found["jobs"][0]["next_run"] is not None
-        assert "<h1>The job is in step</h1>" in get(port, "/")[1]
+        assert "<h1>The job is in sync</h1>" in get(port, "/")[1]
         metrics = get(port, "/metrics")[1]
         assert 'syncd_job_runs_total{job="nginx",outcome="changed"} 1' in metrics.splitlines() and 'syncd_github_requests_total{identity="ops",code="200"}' in metrics
         assert "syncd_config_last_reload_successful 1" in metrics.splitlines() and "syncd_clock_skew_seconds " in metrics

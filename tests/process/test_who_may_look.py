@@ -288,7 +288,7 @@ def test_a_member_plans_with_a_token_of_its_own(place: Place, monkeypatch: pytes
     place.hub.write()
     monkeypatch.setenv("MY_TOKEN", token)
     done = place.call("member", "plan")
-    assert done.code == 0 and "in step" in done.out
+    assert done.code == 0 and "in sync" in done.out
 
 
 def test_a_member_without_the_token_is_told_who_may_plan(place: Place) -> None:

@@ -1,4 +1,4 @@
-"""The whole engine through a day in which everything goes wrong that may: no run is missed, nothing piles up, and all is in step when it is over.
+"""The whole engine through a day in which everything goes wrong that may: no run is missed, nothing piles up, and all is in sync when it is over.
 
 SYNCD_SOAK_HOURS and SYNCD_SOAK_JOBS make it longer and wider. The simulator is a process of its own, so the memory that is counted is the
 daemon's and this test's. That the test notices a lost run is shown below it: with each of some mistakes put into the daemon, it says so.

@@ -50,7 +50,7 @@ def asides(state: Path) -> list[str]:
 
 @dataclass
 class Synced:
-    """A mirror in step, with a file of somebody else's in it, and what lstat said of everything then."""
+    """A mirror in sync, with a file of somebody else's in it, and what lstat said of everything then."""
 
     hub: Stand
     before: dict[str, tuple[int, int, int]]
@@ -473,7 +473,7 @@ def interrupted(scene: Scene) -> None:
 
 
 def test_of_many_bit_flips_cuts_and_deletions_none_removes_or_rewrites_a_file_or_ends_in_a_traceback() -> None:
-    """Each harm meets a mirror in step; every third time a run had been interrupted, and every fifth time the repository has moved."""
+    """Each harm meets a mirror in sync; every third time a run had been interrupted, and every fifth time the repository has moved."""
     rng = random.Random(20261124)
     with Workbench() as bench:
         scene = bench.scene

@@ -80,7 +80,7 @@ def test_a_kill_in_the_middle_of_a_trial_leaves_nothing_after_the_next_run(hub: 
     assert (hub.folder / "new/www/sub" / NFC).read_text() == "one\n" and (hub.folder / "new/www/sub" / NFD).read_text() == "other\n"
 
 
-@pytest.mark.parametrize("run", ["new", "in step", "gone back"])
+@pytest.mark.parametrize("run", ["new", "in sync", "gone back"])
 def test_twins_that_the_disk_takes_for_one_fail_every_run_that_lists_them(hub: Stand, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.sync()
     twins = hub.repo.commit({"nginx/README": "one\n", "nginx/Readme": "other\n"})

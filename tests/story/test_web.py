@@ -128,7 +128,7 @@ def test_metrics_come_in_prometheus_own_content_type(board: StoreBoard) -> None:
 
 def test_the_page_says_the_truth_in_its_first_sentence(hub: Stand, board: StoreBoard) -> None:
     with listening(board) as web:
-        assert "<h1>The job is in step</h1>" in ask(web, "/").text
+        assert "<h1>The job is in sync</h1>" in ask(web, "/").text
         (hub.dest / "nginx.conf").write_text("edited\n")
         hub.write_config(drift="report")
         assert hub.sync().code == 0

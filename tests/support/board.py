@@ -76,7 +76,7 @@ class StoreBoard:
 
 @dataclass
 class FixedBoard:
-    """One job in step, and nothing behind it."""
+    """One job in sync, and nothing behind it."""
 
     bell: Belfry = field(default_factory=Belfry)
 

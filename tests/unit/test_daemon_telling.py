@@ -52,7 +52,7 @@ def test_a_failure_is_said_once_and_again_when_its_reason_is_another_one(bench: 
     assert bench.hear(failed(RemoteUnavailableError("502 for request 5678")), failed(RemoteUnavailableError("502 for request 9"))) == []
     assert bench.hear(failed(NotFoundError("no such branch"))) == ["nginx: no such branch"]
     assert bench.hear(failed(RemoteUnavailableError("502 for request 7")), failed(NotFoundError("no such branch"))) == [], "reasons that take turns"
-    assert bench.hear(REPORT) == ["nginx: in step again at aaaaaaa; it had failed 6 times since 2026-11-23T12:00:00Z"]
+    assert bench.hear(REPORT) == ["nginx: in sync again at aaaaaaa; it had failed 6 times since 2026-11-23T12:00:00Z"]
     assert len(bench.hear(failed(error))) == 1, "a new failure is news"
 
 

@@ -173,7 +173,7 @@ def test_a_timer_stops_at_the_reserve_where_a_hand_or_a_push_goes_on() -> None:
     with pytest.raises(HeldBackError, match=r"a\.conf was not asked for: what is left of the hourly limit, 500 requests at most, is kept for pushes and hands") as caught:
         budget.take(timer, "a.conf")
     assert caught.value.primary and timedelta(seconds=1800) <= caught.value.retry_at - clock.now() <= timedelta(seconds=1802)
-    budget.take(timer, "main", perhaps_free=True)  # what is in step goes on being known to be
+    budget.take(timer, "main", perhaps_free=True)  # what is in sync goes on being known to be
     budget.take(hand, "a.conf")
 
 
