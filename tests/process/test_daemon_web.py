@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.canary import overheard
 from tests.support.daemon import Running, daemon
+from tests.support.metrics import samples
 from tests.support.receiver import KEY, receiving
 from tests.support.stand import Stand, stand
 
@@ -58,8 +59,11 @@ def test_the_real_daemon_answers_on_every_path_and_a_reload_moves_its_listener(h
         assert found["jobs"][0]["state"] == "in_sync" and found["jobs"][0]["next_run"] is not None
         assert "<h1>The job is in sync</h1>" in get(port, "/")[1]
         metrics = get(port, "/metrics")[1]
-        assert 'syncd_job_runs_total{job="nginx",outcome="changed"} 1' in metrics.splitlines() and 'syncd_github_requests_total{identity="ops",code="200"}' in metrics
-        assert "syncd_config_last_reload_successful 1" in metrics.splitlines() and "syncd_clock_skew_seconds " in metrics
+        found = samples(metrics)
+        assert found['syncd_job_runs_total{job="nginx",outcome="changed"}'] == 1
+        assert found['syncd_github_requests_total{code="200",identity="ops"}'] > 0
+        assert found["syncd_config_last_reload_successful"] == 1
+        assert abs(found["syncd_clock_skew_seconds"]) < 60
         if shutil.which("promtool"):
             done = subprocess.run(["promtool", "check", "metrics"], input=metrics, capture_output=True, text=True, check=False)
             assert (done.returncode, done.stdout + done.stderr) == (0, "")
@@ -67,7 +71,7 @@ def test_the_real_daemon_answers_on_every_path_and_a_reload_moves_its_listener(h
         hub.config.write_text(good.replace("version:", "wersion:"))
         running.send(signal.SIGHUP)
         running.says("the configuration was not reloaded")
-        assert "syncd_config_last_reload_successful 0" in get(port, "/metrics")[1].splitlines()
+        assert samples(get(port, "/metrics")[1])["syncd_config_last_reload_successful"] == 0
         hub.config.write_text(good.replace("127.0.0.1:0", f"unix:{hub.folder}/web.sock"))
         running.send(signal.SIGHUP)
         running.says("listening on unix:")
@@ -95,7 +99,7 @@ def test_daemon_and_one_shot_tell_of_one_change_once_between_them_and_never_show
                 assert hub.sync().code == 0
             assert receiver.events == [("nginx", "failed"), ("nginx", "recovered")]
             texts = [get(port, path)[1] for path in ("/", "/metrics", "/api/v1/status", "/readyz")]
-            assert 'syncd_notifications_total{endpoint="env:HOOK_URL",outcome="sent"} 2' in texts[1].splitlines()
+            assert samples(texts[1])['syncd_notifications_total{endpoint="env:HOOK_URL",outcome="sent"}'] == 2
             assert running.ends() == 0
         texts += [line["message"] for line in running.lines]
         assert all(KEY.split("/")[0] not in text for text in texts)

@@ -15,6 +15,7 @@ from syncd.models import Trigger
 from syncd.simulator import trouble
 from syncd.simulator.core import GitHub
 from syncd.wiring import Workshop
+from tests.support.metrics import samples
 from tests.support.passing import PassingClock
 from tests.support.stand import Stand, stand
 
@@ -162,14 +163,14 @@ def test_status_and_metrics_name_each_installation(today: Stand, tmp_path: Path)
     assert [sorted(one) for one in repos] == [
         ["acme/acme0", "acme/acme1"], ["beta/beta0", "beta/beta1"],
     ]  # fmt: skip
-    text = metrics.read_text()
+    shown = samples(metrics.read_text())
     for one in found:
         labels = f'{{identity="ops",installation="{one["installation"]}"}}'
-        assert f"syncd_github_ratelimit_remaining{labels} {one['remaining']}\n" in text
-        assert f"syncd_github_ratelimit_limit{labels} {limit}\n" in text
-    shown = hub.call("status").out
-    assert "ops (Acme): " in shown
-    assert "ops (Beta): " in shown
+        assert shown[f"syncd_github_ratelimit_remaining{labels}"] == one["remaining"]
+        assert shown[f"syncd_github_ratelimit_limit{labels}"] == limit
+    page = hub.call("status").out
+    assert "ops (Acme): " in page
+    assert "ops (Beta): " in page
 
 
 def test_the_limit_of_an_installation_that_was_replaced_is_forgotten(hub: Stand) -> None:

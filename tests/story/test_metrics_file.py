@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.metrics import samples
 from tests.support.stand import Stand, stand
 
 
@@ -27,18 +28,18 @@ def file(tmp_path: Path) -> Path:
 
 
 def values(file: Path) -> dict[str, float]:
-    return {name: float(value) for line in file.read_text().splitlines() if not line.startswith("#") for name, value in [line.rsplit(" ", 1)]}
+    return samples(file.read_text())
 
 
 def test_the_counters_are_this_runs_and_the_rest_is_the_stores(hub: Stand, file: Path) -> None:
     assert hub.sync("--metrics-file", str(file)).code == 0
     first = values(file)
     assert first['syncd_job_runs_total{job="nginx",outcome="changed"}'] == 1 and first['syncd_job_files{job="nginx"}'] == 2
-    assert first['syncd_github_requests_total{identity="ops",code="200"}'] >= 3 and first["syncd_config_last_reload_successful"] == 1
+    assert first['syncd_github_requests_total{code="200",identity="ops"}'] >= 3 and first["syncd_config_last_reload_successful"] == 1
     assert hub.sync("--metrics-file", str(file)).code == 0
     second = values(file)
     assert second['syncd_job_runs_total{job="nginx",outcome="changed"}'] == 0 and second['syncd_job_runs_total{job="nginx",outcome="unchanged"}'] == 1
-    assert [name for name in second if name.startswith("syncd_github_requests_total")] == ['syncd_github_requests_total{identity="ops",code="304"}']
+    assert [name for name in second if name.startswith("syncd_github_requests_total")] == ['syncd_github_requests_total{code="304",identity="ops"}']
     assert second['syncd_job_last_change_timestamp_seconds{job="nginx"}'] == first['syncd_job_last_change_timestamp_seconds{job="nginx"}'] > 0
     assert second['syncd_job_last_success_timestamp_seconds{job="nginx"}'] > first['syncd_job_last_success_timestamp_seconds{job="nginx"}']
     assert stat.S_IMODE(file.stat().st_mode) == 0o644 and os.listdir(file.parent) == ["syncd.prom"]

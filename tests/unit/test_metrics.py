@@ -16,13 +16,14 @@ from syncd.models import Job
 from syncd.readings import OUTCOMES, Heard, JobReading, Life, Readings
 from syncd.store.outbox import Delivery
 from syncd.web.metrics import METRICS, exposition
+from tests.support.metrics import samples
 
 ROOT = Path(__file__).resolve().parents[2]
 AT = datetime(2026, 11, 24, 12, 0, 0, 250_000, tzinfo=UTC)
 CONTRACT = [
     "syncd_job_last_run_timestamp_seconds{job}", "syncd_job_last_success_timestamp_seconds{job}", "syncd_job_last_change_timestamp_seconds{job}",
     "syncd_job_runs_total{job,outcome}", "syncd_job_duration_seconds{job}", "syncd_job_files{job}", "syncd_job_drifted_files{job}",
-    "syncd_job_reload_pending{job}", "syncd_job_paused{job}", "syncd_github_requests_total{identity,code}", "syncd_github_ratelimit_remaining{identity,installation}",
+    "syncd_job_reload_pending{job}", "syncd_job_paused{job}", "syncd_github_requests_total{code,identity}", "syncd_github_ratelimit_remaining{identity,installation}",
     "syncd_github_ratelimit_limit{identity,installation}", "syncd_github_token_expiry_timestamp_seconds{identity}", "syncd_clock_skew_seconds",
     "syncd_config_last_reload_successful", "syncd_build_info{version}",
 ]  # fmt: skip
@@ -44,10 +45,6 @@ def readings(name: str = "nginx") -> Readings:
     return Readings(AT, (reading,), limits, life, deliveries=told, heard=life.heard)
 
 
-def samples(text: str) -> dict[str, str]:
-    return dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-
-
 def test_every_metric_of_the_contract_is_there_with_exactly_its_labels() -> None:
     found = {re.sub(r'="[^"]*"', "", name) for name in samples(exposition(readings()))}
     assert set(CONTRACT) <= found
@@ -58,25 +55,25 @@ def test_every_metric_of_the_contract_is_there_with_exactly_its_labels() -> None
 
 def test_values_are_what_the_readings_say() -> None:
     found = samples(exposition(readings()))
-    assert found['syncd_job_last_run_timestamp_seconds{job="nginx"}'] == f"{int(AT.timestamp())}.250"
-    assert found['syncd_job_last_change_timestamp_seconds{job="nginx"}'] == "0"
-    assert found['syncd_job_duration_seconds{job="nginx"}'] == "0.812"
-    assert (found['syncd_job_files{job="nginx"}'], found['syncd_job_drifted_files{job="nginx"}'], found['syncd_job_reload_pending{job="nginx"}']) == ("7", "2", "1")
-    assert found['syncd_job_paused{job="nginx"}'] == "0" and found["syncd_clock_skew_seconds"] == "-0.500" and found["syncd_config_last_reload_successful"] == "0"
-    assert found['syncd_webhook_deliveries_total{outcome="asked"}'] == "3" and found['syncd_webhook_deliveries_total{outcome="refused"}'] == "0"
-    assert found["syncd_webhook_last_delivery_timestamp_seconds"] == f"{int(AT.timestamp())}.250"
-    assert found['syncd_github_requests_total{identity="ops",code="304"}'] == "12"
+    assert found['syncd_job_last_run_timestamp_seconds{job="nginx"}'] == AT.timestamp()
+    assert found['syncd_job_last_change_timestamp_seconds{job="nginx"}'] == 0
+    assert found['syncd_job_duration_seconds{job="nginx"}'] == 0.812
+    assert (found['syncd_job_files{job="nginx"}'], found['syncd_job_drifted_files{job="nginx"}'], found['syncd_job_reload_pending{job="nginx"}']) == (7, 2, 1)
+    assert found['syncd_job_paused{job="nginx"}'] == 0 and found["syncd_clock_skew_seconds"] == -0.5 and found["syncd_config_last_reload_successful"] == 0
+    assert found['syncd_webhook_deliveries_total{outcome="asked"}'] == 3 and found['syncd_webhook_deliveries_total{outcome="refused"}'] == 0
+    assert found["syncd_webhook_last_delivery_timestamp_seconds"] == AT.timestamp()
+    assert found['syncd_github_requests_total{code="304",identity="ops"}'] == 12
     left = {name: value for name, value in found.items() if name.startswith("syncd_github_ratelimit_remaining")}
     assert left == {
-        'syncd_github_ratelimit_remaining{identity="ops",installation="42"}': "4786",
-        'syncd_github_ratelimit_remaining{identity="ops",installation="43"}': "7",
-        'syncd_github_ratelimit_remaining{identity="bot",installation=""}': "12",
+        'syncd_github_ratelimit_remaining{identity="ops",installation="42"}': 4786,
+        'syncd_github_ratelimit_remaining{identity="ops",installation="43"}': 7,
+        'syncd_github_ratelimit_remaining{identity="bot",installation=""}': 12,
     }
 
 
 def test_a_counter_begins_at_zero_for_every_outcome_and_forgets_jobs_that_are_gone() -> None:
     found = {name: value for name, value in samples(exposition(readings())).items() if name.startswith("syncd_job_runs_total")}
-    assert found == {f'syncd_job_runs_total{{job="nginx",outcome="{outcome}"}}': "3" if outcome == "changed" else "0" for outcome in OUTCOMES}
+    assert found == {f'syncd_job_runs_total{{job="nginx",outcome="{outcome}"}}': 3 if outcome == "changed" else 0 for outcome in OUTCOMES}
 
 
 def test_what_is_not_known_is_left_out_instead_of_invented() -> None:
@@ -88,7 +85,7 @@ def test_what_is_not_known_is_left_out_instead_of_invented() -> None:
 
 
 def test_label_values_are_escaped_as_the_format_says() -> None:
-    assert 'syncd_job_files{job="a\\"b\\\\c\\nd"} 7' in exposition(readings('a"b\\c\nd')).splitlines()
+    assert 'syncd_job_files{job="a\\"b\\\\c\\nd"} 7.0' in exposition(readings('a"b\\c\nd')).splitlines()
 
 
 def test_every_metric_is_on_the_monitoring_page_and_the_reverse() -> None:
