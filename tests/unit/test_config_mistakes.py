@@ -77,7 +77,7 @@ MISTAKES: dict[str, tuple[str, int, int, str, str]] = {
     "neither every nor cron": (swap("    every: 5m\n", ""), 5, 3, "jobs.nginx", "needs 'every' or 'cron'"),
     "both every and cron": (job("cron: '* * * * *'"), 5, 3, "jobs.nginx", "both 'every' and 'cron'"),
     "four fields": (swap("every: 5m", "cron: '* * * *'"), 7, 11, "jobs.nginx.cron", "five fields"),
-    "minute 61": (swap("every: 5m", "cron: '61 * * * *'"), 7, 11, "jobs.nginx.cron", "'61' is not a minute (0 to 59)"),
+    "minute 61": (swap("every: 5m", "cron: '61 * * * *'"), 7, 11, "jobs.nginx.cron", "'61' is not a minute (0 to 59;"),
     "a minute that is no plain number": (swap("every: 5m", "cron: '² * * * *'"), 7, 11, "jobs.nginx.cron", "'²' is not a minute"),
     "a step that is no plain number": (swap("every: 5m", "cron: '*/² * * * *'"), 7, 11, "jobs.nginx.cron", "step"),
     "an owner that is no plain number": (job("owner: '²:root'"), 8, 12, "jobs.nginx.owner", "is not an owner"),
