@@ -6,6 +6,7 @@ written safely, or that a policy refuses, ends the run here, before anything is 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import posixpath
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,14 @@ Snapshot = Mapping[str, Entry]
 LINK_LIMIT_BYTES = 4095  # PATH_MAX of Linux, less the NUL
 LFS_POINTER_LIMIT = 1024  # git-lfs spec: a pointer is smaller than this
 LFS_POINTER_START = b"version https://git-lfs.github.com/spec/v1\n"
+
+
+def files_digest(entries: Mapping[str, Entry]) -> str:
+    """Digest of a set: which destination has which blob, from which path of the repository."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path, entry in sorted(entries.items()):
+        digest.update(f"{path}\0{entry.blob}\0{entry.source}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def desired(job: Job, listing: Listing, resolve_owner: Owner) -> Snapshot:

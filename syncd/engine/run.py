@@ -20,7 +20,7 @@ from syncd.engine.apply import Result as Walked
 from syncd.engine.apply import apply_plan, as_change, stage
 from syncd.engine.claims import claim, recognise
 from syncd.engine.coverage import with_mounts
-from syncd.engine.desired import desired, listed_at_most
+from syncd.engine.desired import desired, files_digest, listed_at_most
 from syncd.engine.folders import Folders, opening_steps, targets, unfinished, wished
 from syncd.engine.large import with_contents
 from syncd.engine.other_jobs import OtherJobs
@@ -336,6 +336,7 @@ def _conclude(job: Job, report: RunReport, decision: Decision, walked: Walked, s
     if error is None:
         digest = back_to.digest if back_to is not None else job.digest
         after = replace(hooks.accepted(after), settled=True, applied_commit=decision.commit, applied_digest=digest, files=len(decision.remote))
+        after = replace(after, applied_files=files_digest(decision.remote))
     else:
         report = _refusing(report, error)
         after = replace(_failed(after, error), settled=whole and state.settled)
@@ -369,11 +370,11 @@ def _accepted(recorded: Mapping[str, Recorded], refusal: HookFailedError | Untru
 
 
 def _remembered(job: Job, house: House, head: Head, state: JobState, ahead: Ledger) -> dict[str, Entry] | None:
-    """The remote snapshot from the ledger, when it is provably the one that was applied: same commit, same configuration, no row lost."""
+    """The remote snapshot from the ledger, when it is provably the one that was applied: same commit, configuration and rows."""
     if head.commit != state.applied_commit or job.digest != state.applied_digest or not state.settled:
         return None
     entries = {path: row.upstream for path, row in ahead.recorded().items() if row.standing is not Standing.DROPPED}
-    if len(entries) != state.files or lacks_owner_names(entries):
+    if files_digest(entries) != state.applied_files or lacks_owner_names(entries):
         return None
     return as_numbered_now(entries, house.resolve_owner)
 

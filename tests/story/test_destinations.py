@@ -382,6 +382,17 @@ def test_two_jobs_that_swap_their_destinations_end_with_each_others_files(
     assert [job["changes"] for job in two.sync().json["jobs"]] == [[], []]
 
 
+def test_a_swap_that_is_taken_back_after_one_job_ran_removes_nothing(two: Stand) -> None:
+    two.repo.commit({"b/one": "1\n", "b/two": "2\n", "b/three": None})
+    assert two.sync().code == 0
+    before = signatures(two.dest)
+    list_paths(two, a=[("a/", "B/")], b=[("b/", "A/")])
+    assert two.sync("a").job["changes"] == []
+    list_paths(two, a=[("a/", "A/")], b=[("b/", "B/")])
+    assert [two.sync(name).job["changes"] for name in ("a", "b", "a")] == [[], [], []]
+    assert signatures(two.dest) == before
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_file_that_moves_upstream_between_two_jobs_of_one_folder_is_handed_over(
     two: Stand, order: tuple[str, str]
