@@ -1,8 +1,8 @@
-"""The clock of the daemon: APScheduler says when a turn has come, and all a turn does is ask for a run.
+"""When each job of the daemon is due: APScheduler keeps the jobs' next times, and a job that is due asks for a run.
 
-Promises that no turn is lost to a busy moment (no misfire limit, several missed turns are one), and that a step of the wall clock, either
-way, delays no turn by more than its interval or a minute. Jobs live in memory alone: the configuration is the truth. APScheduler has no
-thread here: `tick` does what is due, and whoever owns the thread waits as long as it says.
+No run is lost to a busy moment (no misfire limit, several missed times are one), and a step of the wall clock, either way, delays no
+run by more than its interval or a minute. Jobs live in memory alone: the configuration is the truth. There is no thread here: `tick`
+does what is due, and the caller waits for as long as it says.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from apscheduler.executors.debug import DebugExecutor
+from apscheduler.executors.base import BaseExecutor
+from apscheduler.job import Job as ScheduledJob
 from apscheduler.jobstores.memory import MemoryJobStore
-from apscheduler.schedulers.blocking import BlockingScheduler
+from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from syncd.clock import Clock
@@ -71,16 +71,54 @@ class _Trigger:
 BaseTrigger.register(_Trigger)
 
 
+class _Scheduler(BaseScheduler):  # type: ignore[misc]  # APScheduler 3 has no types
+    """A scheduler that its owner drives.
+
+    Source: APScheduler 3, "Extending APScheduler", "Custom schedulers".
+    """
+
+    def wakeup(self) -> None:
+        """Nothing waits here: the owner calls `run_due` again soon enough."""
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Stop the executor and the job store."""
+        super().shutdown(wait)
+
+    def run_due(self) -> float | None:
+        """Submit every job that is due. Seconds until the next one; None when there is none."""
+        wait: float | None = self._process_jobs()
+        return wait
+
+
+class _InPlace(BaseExecutor):  # type: ignore[misc]
+    """Calls a job's function at once, in the thread of `run_due`.
+
+    Source: APScheduler 3, "Extending APScheduler", "Custom executors".
+    """
+
+    def _do_submit_job(self, job: ScheduledJob, _run_times: list[datetime]) -> None:
+        try:
+            job.func(*job.args)
+        except Exception as error:  # noqa: BLE001  (the scheduler logs it, and the other jobs go on)
+            self._run_job_error(job.id, error, error.__traceback__)
+        else:
+            self._run_job_success(job.id, [])
+
+
 class Timetable:
-    """`ask(job, tick)` is called when a job's turn has come; `tick` is the turn in seconds of wall time, equal for all whose turn it is."""
+    """Calls `ask(job, tick)` for each job that is due.
+
+    `tick` is the job's time in seconds of wall time: it is equal for all jobs that are due together.
+    """
 
     def __init__(self, clock: Clock, ask: Callable[[str, float], object], share: Callable[[], float]) -> None:
         self._clock, self._ask, self._share = clock, ask, share
-        self._scheduler: Any = BlockingScheduler(
-            timezone=UTC, jobstores={"default": MemoryJobStore()}, executors={"default": DebugExecutor()},
+        self._scheduler = _Scheduler(
+            timezone=UTC,
+            jobstores={"default": MemoryJobStore()},
+            executors={"default": _InPlace()},
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
-        )  # fmt: skip
-        self._scheduler._main_loop = lambda: None  # `start` returns: the loop is ours
+        )
         self._scheduler.start()
         self._guard = threading.RLock()
         self._triggers: dict[str, _Trigger] = {}
@@ -125,7 +163,7 @@ class Timetable:
         """Everything whose turn has come was asked for; in so many seconds at the latest there is something to do again."""
         with self._guard:
             self._look_at_the_clock()
-            wait = self._scheduler._process_jobs()
+            wait = self._scheduler.run_due()
             self.last_tick, self._before = self._clock.monotonic(), self._clock.now()
             return GUARD_SECONDS if wait is None else max(0.0, min(GUARD_SECONDS, float(wait)))
 
