@@ -161,7 +161,7 @@ def test_a_listing_that_does_not_read_back_whole_is_damage(text: str) -> None:
 def test_a_state_is_written_as_it_ever_was_because_the_quick_check_writes_it_too() -> None:
     state = JobState(applied_commit="a" * 40, last_run_at=AT, undo_keeps=("x", "y"), last_error="größer")
     text = (
-        f'{{"applied_commit":"{"a" * 40}","applied_digest":null,"drifted":0,"failures":0,"files":0,"folders_waiting":[],"held":false,"hook_attempts":0,"hook_commit":null,'
+        f'{{"applied_commit":"{"a" * 40}","applied_digest":null,"applied_files":null,"drifted":0,"failures":0,"files":0,"folders_waiting":[],"held":false,"hook_attempts":0,"hook_commit":null,'
         '"hook_owed":false,"hook_previous":null,"hook_since":null,"hook_tried_at":null,"last_change_at":null,"last_error":"gr\\u00f6\\u00dfer","last_error_kind":null,'
         '"last_run_at":"2026-11-23T12:00:00+00:00","last_success_at":null,"paused_reason":null,"paused_until":null,"rejected_commit":null,"rejected_digest":null,'
         '"rejected_reason":null,"rejected_untrusted":false,"settled":true,"told":null,"trusted_commit":null,"trusted_for":null,"undo":null,"undo_keeps":["x","y"],"undoing":false}'
