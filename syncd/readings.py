@@ -34,7 +34,7 @@ from syncd.stored_jobs import follow_renames
 from syncd.turns import turns_of
 
 ORDER = ("failing", "drift", "paused", "never", "in_sync")  # the worst first
-LOOKS = 3  # a run may end between the look at its state and the look at its lock
+LOOKS = 3  # at the states, while a job is unfinished without a run
 SPENDERS_SHOWN = 3
 UNKNOWN = BudgetView(None, None, None)
 LIMITS_KEPT = timedelta(days=7)  # a limit of an installation that is not used any more is shown no longer
@@ -134,11 +134,11 @@ class Readings(Struct, frozen=True):
 def read(config: Config, store: SqliteStore, now: datetime, life: Life | None = None, names: Iterable[str] | None = None) -> Readings:
     """How the named jobs stand (all of them by default), in the order of the configuration."""
     asked = config.jobs if names is None else {name: config.jobs[name] for name in names}
-    states, files = store.states(asked), store.file_counts()
+    states, files = _states(config, asked, store), store.file_counts()
     jobs = []
-    following_turns = _next_runs(config, {name: states.get(name, JobState()) for name in asked}, now) if life is None or not life.next_runs else life.next_runs
+    following_turns = _next_runs(config, states, now) if life is None or not life.next_runs else life.next_runs
     for name, job in asked.items():
-        state = _at_rest(states.get(name, JobState()), name, store, config)
+        state = states[name]
         following = following_turns.get(name) if _has_turns(state, now) else None
         reading = JobReading(job, state, state_of(state, now), files.get(name, 0), following, life is not None and name in life.running)
         jobs.append(replace(reading, stale=_stale(reading, now, life, config.timezone), interval_seconds=_interval_seconds(job, config.timezone, now)))
@@ -262,18 +262,26 @@ def span(seconds: float) -> str:
 # --- one job ----------------------------------------------------------------------------------------------------------
 
 
-def _at_rest(state: JobState, name: str, store: SqliteStore, config: Config) -> JobState:
-    """The state; of a job whose run is under way as it was before: what the run has begun is no failure of anybody's."""
-    for _ in range(LOOKS):
-        if state.settled and not state.hook_owed:
-            return state
-        if is_held(config.state, name):
-            return replace(state, settled=True, hook_owed=False)
-        store.look_again()
-        with suppress(MirrorError):  # the run that ended may have stored the job under its new name
-            follow_renames(config.jobs, store)
-        state = store.state(name)
-    return state  # the same each time, and nobody at work: it was interrupted, or its reload is owed
+def _states(config: Config, names: Iterable[str], store: SqliteStore) -> dict[str, JobState]:
+    """The state of each job. A job whose run is under way counts as settled.
+
+    A run may end between the look at its state and the look at its lock, so a job that is unfinished
+    without a run is looked at again. After LOOKS times, its run was interrupted or its reload is pending.
+    """
+    states: dict[str, JobState] = {}
+    for look in range(LOOKS):
+        if look:
+            store.look_again()
+            with suppress(MirrorError):  # a run that ended may have stored the job under its new name
+                follow_renames(config.jobs, store)
+        stored = store.states(names)
+        states = {name: stored.get(name, JobState()) for name in names}
+        unfinished = [name for name, one in states.items() if one.hook_owed or not one.settled]
+        running = [name for name in unfinished if is_held(config.state, name)]
+        states |= {name: replace(states[name], settled=True, hook_owed=False) for name in running}
+        if len(running) == len(unfinished):
+            break
+    return states
 
 
 def write_holds(state_dir: Path, holds: Mapping[str, datetime]) -> None:

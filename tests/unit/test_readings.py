@@ -93,6 +93,19 @@ def test_a_run_that_ends_while_a_copy_is_read_has_not_failed(store: SqliteStore)
     assert read(config_of(store, one), copy, NOW).jobs[0].word == "in_sync"
 
 
+def test_many_pending_reloads_are_looked_at_again_together(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [job(f"job{number}") for number in range(20)]
+    for one in jobs:
+        store.change_state(one.name, lambda _: replace(WELL, hook_owed=True))
+    copy = SqliteStore.peek(store.file.parent)
+    looks = []
+    monkeypatch.setattr(copy, "look_again", lambda: looks.append(1))
+    found = read(config_of(store, *jobs), copy, NOW)
+    assert [one.word for one in found.jobs] == ["failing"] * 20 and len(looks) == 2
+
+
 def test_without_a_life_nothing_is_known_of_the_start(store: SqliteStore) -> None:
     assert read(config_of(store, job()), store, NOW).stale == ()
 
