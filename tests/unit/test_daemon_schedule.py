@@ -63,6 +63,24 @@ def test_a_job_comes_once_every_interval_and_slow_ticks_move_nothing(bench: Benc
     assert len(grid) == 1, "the turns left their grid"
 
 
+def test_a_job_whose_request_fails_is_logged_and_comes_again_and_stops_no_other(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask = bench.timetable._ask
+
+    def failing(name: str, tick: float) -> object:
+        if name == "a":
+            raise ValueError("a mistake of ours")
+        return ask(name, tick)
+
+    bench.timetable._ask = failing
+    bench.set_all(job("a"), job("b"))
+    came = bench.run(900)
+    assert [name for _, name, _ in came] == ["b"] * 4  # one at once, and three on the grid
+    errors = [one.getMessage() for one in caplog.records if one.levelname == "ERROR"]
+    assert errors == ["Error running job a"] * 4
+
+
 def test_jobs_of_one_repository_come_in_one_tick_and_different_ones_are_spread(bench: Bench) -> None:
     same = [job(f"same{number}") for number in range(20)] + [job("slow", every=600.0)]
     other = [job(f"other{number}", f"acme/repo{number}") for number in range(300)]
