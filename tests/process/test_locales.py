@@ -34,7 +34,16 @@ LOCALES = [
     {"LC_ALL": "no_SUCH.locale"},
     {},
 ]
-EACH_LOCALE = pytest.mark.parametrize("locale", LOCALES, ids=[" ".join(f"{name}={value}" for name, value in one.items()) or "none" for one in LOCALES])
+IDS = [" ".join(f"{name}={value}" for name, value in one.items()) or "none" for one in LOCALES]
+EACH_LOCALE = pytest.mark.parametrize("locale", LOCALES, ids=IDS)
+# three of them without root, the others in the root lane: a test that starts many processes each
+SOME_LOCALES = pytest.mark.parametrize(
+    "locale",
+    [
+        pytest.param(one, id=name, marks=[] if number in (1, 5, 8) else [pytest.mark.root])
+        for number, (one, name) in enumerate(zip(LOCALES, IDS, strict=True))
+    ],
+)
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +105,7 @@ def test_a_first_sync_writes_the_repositorys_bytes(shell: Shell, locale: dict[st
 
 
 @pytest.mark.parametrize("with_note", [True, False], ids=["quick check", "full run"])
-@pytest.mark.parametrize("locale", LOCALES[1::3])
+@SOME_LOCALES
 def test_a_second_sync_under_another_locale_changes_nothing(shell: Shell, locale: dict[str, str], with_note: bool) -> None:
     assert shell.call({"LC_ALL": "C.UTF-8"}, "sync").returncode == 0
     stood = signatures(shell.hub.dest)
@@ -118,7 +127,7 @@ def test_syncs_under_one_locale_after_the_other_leave_one_file_and_follow_change
     assert names(shell.hub.dest) == NAMES - {"ü.conf".encode()}
 
 
-@pytest.mark.parametrize("locale", [LATIN, LOCALES[5], LOCALES[8]])
+@SOME_LOCALES
 def test_no_command_fails_on_printing_a_name(shell: Shell, locale: dict[str, str]) -> None:
     path = str(shell.hub.dest / "ü.conf")
     commands: list[tuple[str, ...]] = [("plan",), ("-v", "sync"), ("status",), ("history",), ("explain", path), ("verify",), ("plan", "--diff"), ("check",)]
