@@ -34,7 +34,10 @@ from syncd.store.lock import lock_file
 from syncd.wiring import Workshop
 
 # what a state remembers of the past, without anything that is to be done about it
-MEMORY = ("files", "applied_files", "last_run_at", "last_success_at", "last_change_at", "hook_commit", "trusted_commit", "trusted_for")
+MEMORY = (
+    "files", "applied_files", "last_run_at", "last_success_at", "last_change_at", "hook_commit",
+    "trusted_commit", "trusted_for",
+)  # fmt: skip
 HEADS_AT_MOST = 450  # two runs within a minute stay within GitHub's 900 points
 
 

@@ -123,9 +123,9 @@ def _arrive(workshop: Workshop, job: Job, options: Options, gathering: Gathering
     """
     patience, lock, house = workshop.patience(job, on_rest=on_rest), ExitStack(), None
     try:
-        made = workshop.house(job)  # before the lock, which stores a renamed job under its new name
+        made = workshop.house(job)  # knows a renamed job's former name, which `locked` replaces in the store
         lock.enter_context(workshop.locked(job))
-        house = made  # without the lock nothing pending is run
+        house = made  # stays None without the lock: a pending reload is the holder's to run
         report = run_job(job, house, patience, options)
     except SyncdError as error:
         report = failed(job, options, error)

@@ -243,7 +243,7 @@ class Daemon:
         return None
 
     def _look_at_the_store(self) -> None:
-        """What a hand has resumed, or brought in sync, is not waited for any longer than it has to be."""
+        """End the waits of jobs that were resumed or synced by another command."""
         counter = self.workshop.store.counter()
         if counter == self._counter:
             return

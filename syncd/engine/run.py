@@ -335,8 +335,11 @@ def _conclude(job: Job, report: RunReport, decision: Decision, walked: Walked, s
     after = replace(after, folders_waiting=_folders_waiting(decision, walked))
     if error is None:
         digest = back_to.digest if back_to is not None else job.digest
-        after = replace(hooks.accepted(after), settled=True, applied_commit=decision.commit, applied_digest=digest, files=len(decision.remote))
-        after = replace(after, applied_files=files_digest(decision.remote))
+        after = replace(
+            hooks.accepted(after), settled=True, applied_commit=decision.commit,
+            applied_digest=digest, files=len(decision.remote),
+            applied_files=files_digest(decision.remote),
+        )  # fmt: skip
     else:
         report = _refusing(report, error)
         after = replace(_failed(after, error), settled=whole and state.settled)

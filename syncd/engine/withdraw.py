@@ -120,7 +120,9 @@ def _bring_back(job: Job, undo: Undo, state: JobState, ground: Ground, report: R
     after = replace(state, settled=False, hook_owed=True, hook_commit=None, undoing=True)
     if not failures:
         after = replace(
-            after, settled=True, undoing=False, undo=None, undo_keeps=(), applied_commit=undo.commit, applied_digest=undo.digest, files=undo.files, applied_files=None, hook_commit=undo.commit or "",
+            after, settled=True, undoing=False, undo=None, undo_keeps=(),
+            applied_commit=undo.commit, applied_digest=undo.digest, files=undo.files,
+            applied_files=None, hook_commit=undo.commit or "",
         )  # fmt: skip
     report = replace(report, status=RunStatus.REFUSED, changes=())
     after = replace(after, folders_waiting=unfinished(steps, applied.folders_made) if failures else ())
