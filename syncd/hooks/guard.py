@@ -29,7 +29,7 @@ LEAVE_SECONDS = 1.0  # what a command that is done left running in its group has
 LOOK_SECONDS = 0.1  # between two looks at what a command left running
 SETTLE_SECONDS = 10.0  # how long a process may take to detach itself after its command ended
 SETTLE_CPU_SECONDS = 1.0  # and what it may use meanwhile: from fork to setsid takes milliseconds
-SETTLE_SWITCHES = 200  # and how often it may go on after a wait, such as for the disk
+SETTLE_WAITS = 200  # and how often it may wait, such as for the disk; not how often others interrupt it
 DRAIN_SECONDS = 0.5  # output that is still in the pipe; a daemon that kept it open must not keep us
 
 
@@ -215,9 +215,9 @@ class Hook:
 class Activity:
     """What a process has done so far. Source: proc(5), /proc/PID/stat and /proc/PID/status."""
 
-    def __init__(self, parent: int, state: bytes, cpu_seconds: float, switches: int) -> None:
+    def __init__(self, parent: int, state: bytes, cpu_seconds: float, waits: int) -> None:
         self.parent, self.state = parent, state
-        self.cpu_seconds, self.switches = cpu_seconds, switches
+        self.cpu_seconds, self.waits = cpu_seconds, waits
 
     @classmethod
     def of(cls, pid: int) -> Activity | None:
@@ -226,22 +226,23 @@ class Activity:
             with open(f"/proc/{pid}/stat", "rb") as file:
                 fields = file.read().rpartition(b")")[2].split()
             with open(f"/proc/{pid}/status", "rb") as file:
-                lines = [line.split() for line in file if b"ctxt_switches" in line]
+                lines = [line for line in file if line.startswith(b"voluntary_ctxt_switches:")]
         except OSError:
             return None
         ticks = int(fields[11]) + int(fields[12])
         cpu_seconds = ticks / os.sysconf("SC_CLK_TCK")
-        return cls(int(fields[1]), fields[0], cpu_seconds, sum(int(line[1]) for line in lines))
+        waits = sum(int(line.split()[1]) for line in lines)
+        return cls(int(fields[1]), fields[0], cpu_seconds, waits)
 
     def slept_since(self, before: Activity | None) -> bool:
         """Whether it waited for something other than a disk and did not run at all since."""
-        return before is not None and self.state in b"ST" and self.switches == before.switches
+        return before is not None and self.state in b"ST" and self.waits == before.waits
 
     def is_long_after(self, first: Activity) -> bool:
         """Whether it has run for so long that it would have detached itself by now."""
         cpu_seconds = self.cpu_seconds - first.cpu_seconds
-        switches = self.switches - first.switches
-        return cpu_seconds >= SETTLE_CPU_SECONDS or switches >= SETTLE_SWITCHES
+        waits = self.waits - first.waits
+        return cpu_seconds >= SETTLE_CPU_SECONDS or waits >= SETTLE_WAITS
 
 
 def become(spec: dict[str, Any], output: int, failing: int) -> NoReturn:

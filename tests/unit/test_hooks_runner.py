@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -94,7 +95,7 @@ hook = int(sys.argv[2])
 while os.getppid() == hook:
     pass
 began = time.process_time()
-while time.process_time() - began < 0.2:
+while time.process_time() - began < float(sys.argv[4]):
     pass
 os.setsid()
 with open(sys.argv[3], "w") as there:
@@ -107,15 +108,41 @@ def test_a_process_that_detaches_itself_just_after_the_hook_ended_survives(
     hooks: CommandHooks, mark: str, tmp_path: Path
 ) -> None:
     """As `setsid COMMAND &` does on a busy machine, where the hook ends before the new process has run at all."""
+    assert _has_detached_itself(hooks, mark, tmp_path, cpu_seconds=0.2)
+
+
+WAKES = "import time\nwhile True: time.sleep(0.0005)"  # and takes the processor each time
+
+
+def test_a_process_that_others_interrupt_often_has_time_to_detach_itself(
+    hooks: CommandHooks, mark: str, tmp_path: Path
+) -> None:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        with subprocess.Popen([sys.executable, "-I", "-c", WAKES]) as other:
+            try:
+                assert _has_detached_itself(hooks, mark, tmp_path, cpu_seconds=0.6)
+            finally:
+                other.kill()
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _has_detached_itself(
+    hooks: CommandHooks, mark: str, tmp_path: Path, cpu_seconds: float
+) -> bool:
+    """Whether a process survives that needs so much CPU time after its hook has ended."""
     there = tmp_path / "there"
     os.mkfifo(there)
     heard = os.open(there, os.O_RDONLY | os.O_NONBLOCK)
     (tmp_path / "late.py").write_text(LATE)
-    start = f"{sys.executable} -I {tmp_path}/late.py {mark} $$ {there} >/dev/null 2>&1 &"
+    late = shlex.join([sys.executable, "-I", str(tmp_path / "late.py"), mark])
+    start = f"{late} $$ {shlex.quote(str(there))} {cpu_seconds} >/dev/null 2>&1 &"
     assert hooks.run(call(start), patience()).status == 0
-    assert select.select([heard], [], [], 5)[0], "it has detached itself"
+    detached = bool(select.select([heard], [], [], 30)[0])
     os.close(heard)
-    assert len(alive(mark)) == 1
+    return detached and len(alive(mark)) == 1
 
 
 @pytest.mark.parametrize("left", [
