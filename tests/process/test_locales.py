@@ -166,7 +166,8 @@ def test_every_way_to_start_the_command_starts_again_with_the_same_arguments(she
 
 def test_the_console_script_starts_again_too(shell: Shell) -> None:
     script = shell.hub.folder / "syncd"
-    script.write_text(f"#!{sys.executable}\nimport sys\nfrom syncd.__main__ import main\nsys.exit(main())\n")
+    first = f"""#!/bin/sh\n'''exec' "{sys.executable}" "$0" "$@"\n' '''\n"""  # pip's, for paths with spaces
+    script.write_text(f"{first}import sys\nfrom syncd.__main__ import main\nsys.exit(main())\n")
     script.chmod(0o755)
     done = subprocess.run([script, "-c", shell.hub.config, "sync"], env=shell.environ(LATIN), capture_output=True, check=False)
     assert done.returncode == 0 and names(shell.hub.dest) == NAMES

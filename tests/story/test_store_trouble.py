@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -391,7 +392,8 @@ def test_a_state_folder_on_a_network_file_system_is_refused_before_anything_is_d
 
 def privately(mount: str, hub: Stand, *arguments: str) -> Result:
     """`syncd ARGUMENTS` as a process of its own, in mounts of its own."""
-    script = f"set -e; {mount}; exec {sys.executable} -m syncd -c {hub.config} {' '.join(arguments)}"
+    command = shlex.join([sys.executable, "-m", "syncd", "-c", str(hub.config), *arguments])
+    script = f"set -e; {mount}; exec {command}"
     done = subprocess.run(["unshare", "-m", "--propagation", "private", "sh", "-c", script], capture_output=True, text=True, check=False)
     return Result(done.returncode, done.stdout, done.stderr)
 
