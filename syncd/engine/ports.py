@@ -97,7 +97,7 @@ class Blobs(Keeper, Protocol):
     def drop(self, blob: str) -> None:
         """The content is not here any more."""
 
-    def packing(self) -> AbstractContextManager[Keeper]:
+    def bulk_writer(self) -> AbstractContextManager[Keeper]:
         """For one thread that puts many contents here, one after another; each is here as soon as it was added."""
 
     def unfinished(self, sha256: str, size: int) -> AbstractContextManager[Unfinished]:

@@ -123,7 +123,7 @@ class Fetcher:
         request = get(self._api, f"{repo_path(self._repo)}/tarball/{self._commit}", "tarball", subject, self._repo, cap_bytes=at_most_bytes)
         # it is compressed already; a second layer would only hide how much it is
         request = replace(request, headers={**request.headers, "Accept-Encoding": "identity"}, elsewhere=True)
-        with self._blobs.packing() as into:
+        with self._blobs.bulk_writer() as into:
             unpacking = archive.Unpacking({want.path: want.entry for want in lacking}, into, at_most_bytes)
 
             def unpack(response: Response) -> int:

@@ -1,4 +1,4 @@
-"""Contents by git id, in files named by it or many in a pack: verified on the way in and on the way out, so damage is noticed and fetched
+"""Contents by git id, in files named by it or, small ones, in a table: verified on the way in and on the way out, so damage is noticed and fetched
 again, never used.
 
 Rollback, drift repair and the staging of a run live on it. What comes in is not synced to disk: what a crash tears does not match its
@@ -11,33 +11,39 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from io import BytesIO, FileIO
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from syncd.engine.ports import Keeper
 from syncd.errors import BadResponseError, StoreError
 from syncd.objects import blob_hasher, blob_id, is_content_of
-from syncd.store.packs import Pack, Packs
+from syncd.store.old_packs import take_in_packs
 from syncd.store.partials import TEMPORARY, Partial, Partials, held, remove_if_dead
 from syncd.store.place import nofollow
+
+if TYPE_CHECKING:
+    from syncd.store.small_blobs import SmallBlobs
 
 STALE_SECONDS = 24 * 3600.0
 FRESH_SECONDS = 3600.0
 NEVER = float("-inf")  # Unix seconds before which nothing was used
-PACKED_BYTES = 256 << 10  # what is larger is a file of its own: to make one is nothing beside writing that much
+SMALL_BYTES = 64 << 10  # what is larger is a file of its own: making one is little beside writing that much
+BATCH_CONTENTS, BATCH_BYTES = 250, 1 << 20  # what one transaction stores at most: others can write in between
 
 
 class BlobCache:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.added = 0  # how many came in since the last sweep of ours
-        self._packs = Packs(f"{directory}/packs")
+        self._small_file = directory.parent / "cache.db"
         self._partials = Partials(f"{directory}/partial")
         self._is_cleared = False
         self._users, self._guard = 0, Lock()
@@ -51,6 +57,9 @@ class BlobCache:
         if not _stands(self.directory.parent):
             yield
             return
+        with self._guard:
+            if self._users == 0:
+                self._mend_small_blobs()
         descriptor = self._lock(fcntl.LOCK_SH)
         self._count(1)
         try:
@@ -60,14 +69,48 @@ class BlobCache:
             _let_go(descriptor)
 
     def _count(self, more: int) -> None:
-        """When the first comes, others may have brought and taken away; when the last leaves, nobody needs thousands of names any more."""
         with self._guard:
-            if self._users == 0 or self._users + more == 0:
-                self._packs.forget()
             self._users += more
+            if self._users == 0 and "_small_blobs" in self.__dict__:
+                self._small_blobs.close()
+
+    @cached_property
+    def _small_blobs(self) -> SmallBlobs:
+        from syncd.store.small_blobs import SmallBlobs  # which loads SQLAlchemy
+
+        return SmallBlobs(self._small_file)
+
+    def _has_small_blobs(self) -> bool:
+        """Whether there is a table at all: without one, nothing is loaded for it."""
+        return "_small_blobs" in self.__dict__ or os.path.lexists(self._small_file)
+
+    def _small(self, blob: str) -> bytes | None:
+        """The content in the table, unverified."""
+        if not self._has_small_blobs():
+            return None
+        now = time.time()
+        return self._small_blobs.read(blob, now, now - FRESH_SECONDS)
+
+    def _mend_small_blobs(self) -> None:
+        """Remove a damaged table, and take in the pack files of an older version, where no other process uses the cache."""
+        packs = self.directory / "packs"
+        if not os.path.lexists(f"{self._small_file}.damaged") and not packs.is_dir():
+            return
+        try:
+            descriptor = self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        try:
+            self._small_blobs.remove_damaged()
+            with self.bulk_writer() as into:
+                take_in_packs(packs, into)
+        except OSError as error:
+            raise self.cant_keep(error) from error
+        finally:
+            _let_go(descriptor)
 
     def has(self, blob: str) -> bool:
-        return self._packs.has(blob) or os.path.lexists(self._file(blob))
+        return (self._has_small_blobs() and self._small_blobs.has(blob)) or os.path.lexists(self._file(blob))
 
     def start(self, blob: str | None, at_most: int) -> bytes | None:
         """The content's first bytes, so many at most: none where there was no blob, and None where it is not here any more."""
@@ -81,7 +124,7 @@ class BlobCache:
 
     def open(self, blob: str) -> BinaryIO:
         """The content, verified whole before the first byte is given. Raises KeyError; a damaged file is gone then."""
-        for _ in range(2):  # one that is damaged in a pack may be whole in a file of its own
+        for _ in range(2):  # one that is damaged in the table may be whole in a file of its own
             content = self.unproven(blob)
             try:
                 if is_content_of(content, blob):
@@ -91,16 +134,16 @@ class BlobCache:
                 pass  # a disk that can't give it back has lost it
             content.close()
             if isinstance(content, BytesIO):
-                self._packs.drop(blob)
+                self._small_blobs.drop(blob)
             else:
                 self._unlink(blob)
         raise KeyError(blob)
 
     def unproven(self, blob: str) -> BinaryIO:
         """The content as the disk has it, for who proves it while reading, and drops it where it is another. Raises KeyError."""
-        packed = self._packs.read(blob, time.time() - FRESH_SECONDS)
-        if packed is not None:
-            return BytesIO(packed)
+        small = self._small(blob)
+        if small is not None:
+            return BytesIO(small)
         try:
             content = os.fdopen(nofollow(self._file(blob), os.O_RDONLY), "rb")
         except OSError as error:
@@ -113,21 +156,35 @@ class BlobCache:
     def drop(self, blob: str) -> None:
         """It is fetched anew by whoever wants it next."""
         self._unlink(blob)
-        self._packs.drop(blob)
+        if self._has_small_blobs():
+            self._small_blobs.drop(blob)
 
     def _unlink(self, blob: str) -> None:
         with suppress(OSError):
             os.unlink(self._file(blob))
 
     @contextmanager
-    def packing(self) -> Iterator[Keeper]:
-        """Where many contents are put one after another, by one thread: the small ones into a pack. Each is here as soon as `add` returns."""
-        pack = self._packs.begin()
+    def bulk_writer(self) -> Iterator[Keeper]:
+        """For one thread that adds many contents: small ones go to the table, in batches. What was whole stays, whatever ends the block."""
+        writer = _BulkWriter(self)
         try:
-            with _closed(pack):
-                yield _Packing(self, pack)
-        except _DiskError as error:
+            yield writer
+        except BaseException:
+            with suppress(StoreError):
+                writer.flush()
+            raise
+        writer.flush()
+
+    def add_small(self, contents: Mapping[str, bytes]) -> None:
+        """Keep these verified contents in the table, or in files where the table is damaged. Raises StoreError."""
+        try:
+            if self._small_blobs.write(list(contents.items()), time.time()):
+                self.added += len(contents)
+                return
+        except (OSError, sqlite3.Error) as error:
             raise self.cant_keep(error) from error
+        for blob, content in contents.items():
+            self.add(blob, [content], len(content))
 
     def add(self, blob: str, chunks: Iterable[bytes], size: int | None) -> int:
         if size is None:
@@ -254,9 +311,11 @@ class BlobCache:
             except OSError as error:  # what can't go keeps no other from going
                 failure = failure or error
         try:
-            freed += self._packs.evict(in_use, now - STALE_SECONDS, now + STALE_SECONDS, alone)
-        except OSError as error:
-            failure = failure or error
+            if self._has_small_blobs():
+                after = now + STALE_SECONDS if alone else float("inf")
+                freed += self._small_blobs.evict(in_use, now - STALE_SECONDS, after)
+        except sqlite3.Error as error:
+            failure = failure or OSError(str(error))
         finally:
             self._swept(now)
         if failure is not None:
@@ -298,7 +357,7 @@ class BlobCache:
 
         Without `drop` nothing is written, no time of use either.
         """
-        if not self.directory.is_dir():
+        if not self.directory.is_dir() and not os.path.lexists(self._small_file):
             return 0, []
         with self.used() if drop else self._looked_at():
             return self._verify(drop)
@@ -328,14 +387,21 @@ class BlobCache:
                 damaged.add(blob)
                 if drop:
                     self._unlink(blob)
-        for blob in self._packs.blobs():
+        small = self._small_blobs if drop else self._looked_at_small()
+        for blob in small.ids():
             count += 1
-            content = self._packs.read(blob, NEVER)
+            content = small.read(blob, NEVER, NEVER)
             if content is None or blob_id(content) != blob:
                 damaged.add(blob)
                 if drop:
-                    self._packs.drop(blob)
+                    small.drop(blob)
+        small.close()
         return count, sorted(damaged)
+
+    def _looked_at_small(self) -> SmallBlobs:
+        from syncd.store.small_blobs import SmallBlobs
+
+        return SmallBlobs(self._small_file, only_read=True)
 
     def _file_is_whole(self, blob: str) -> bool:
         try:
@@ -348,28 +414,35 @@ class BlobCache:
         return f"{self.directory}/{blob[:2]}/{blob[2:]}"
 
 
-class _Packing:
-    """The cache, as who brings many contents uses it."""
+class _BulkWriter:
+    """The cache for one thread that adds many contents."""
 
-    def __init__(self, cache: BlobCache, pack: Pack) -> None:
-        self._cache, self._pack = cache, pack
+    def __init__(self, cache: BlobCache) -> None:
+        self._cache = cache
+        self._waiting: dict[str, bytes] = {}
+        self._waiting_bytes = 0
 
     def has(self, blob: str) -> bool:
-        return self._cache.has(blob)
+        return blob in self._waiting or self._cache.has(blob)
 
     def add(self, blob: str, chunks: Iterable[bytes], size: int | None) -> int:
-        """As the cache's own."""
-        if size is None or size > PACKED_BYTES:
+        """As the cache's own; a small content is there for others with its batch."""
+        if size is None or size > SMALL_BYTES:
             return self._cache.add(blob, chunks, size)
         content = _gathered(chunks, size)
         if len(content) != size or blob_id(content) != blob:
             raise _other(len(content), f"blob {blob}", size)
-        try:
-            self._pack.append(bytes.fromhex(blob), content)
-        except OSError as error:
-            raise self._cache.cant_keep(error) from error
-        self._cache.added += 1
+        self._waiting[blob] = content
+        self._waiting_bytes += size
+        if len(self._waiting) >= BATCH_CONTENTS or self._waiting_bytes >= BATCH_BYTES:
+            self.flush()
         return size
+
+    def flush(self) -> None:
+        """Everything that was added is in the cache. Raises StoreError."""
+        waiting, self._waiting, self._waiting_bytes = self._waiting, {}, 0
+        if waiting:
+            self._cache.add_small(waiting)
 
 
 def _gathered(chunks: Iterable[bytes], at_most: int) -> bytes:
@@ -422,7 +495,7 @@ def _new_file(path: str) -> Iterator[FileIO]:
 
 
 @contextmanager
-def _closed(opened: FileIO | Pack) -> Iterator[None]:
+def _closed(opened: FileIO) -> Iterator[None]:
     """It is closed afterwards. Raises _DiskError for what only closing tells (close(2)), unless something went wrong before."""
     try:
         yield

@@ -141,7 +141,7 @@ class MemoryBlobs:
         return io.BytesIO(self.content[blob])
 
     @contextmanager
-    def packing(self) -> Iterator[MemoryBlobs]:
+    def bulk_writer(self) -> Iterator[MemoryBlobs]:
         yield self
 
     def add(self, blob: str, chunks: Iterable[bytes], size: int | None) -> int:

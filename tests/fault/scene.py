@@ -101,7 +101,7 @@ class MemorySource:
         if self.meanwhile is not None:
             self.meanwhile()
             self.meanwhile = None
-        with blobs.packing() as packed:  # every second one in a pack, as of an archive
+        with blobs.bulk_writer() as packed:  # every second one in a pack, as of an archive
             keepers: tuple[Keeper, Keeper] = (blobs, packed)
             return sum(keepers[number % 2].add(one.entry.id, [self.contents[one.entry.id]], len(self.contents[one.entry.id])) for number, one in enumerate(wanted))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,11 @@ def flip(file: Path) -> None:
     file.write_bytes(content)
 
 
-HARMS: dict[str, Callable[[Path], object]] = {"a bit": flip, "a shorter file": lambda file: os.truncate(file, 0), "no file": Path.unlink}
+HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a bit": (flip, "UPDATE content SET content = replace(content, substr(content, 1, 1), x'00')"),
+    "a shorter file": (lambda file: os.truncate(file, 0), "UPDATE content SET content = zeroblob(0)"),
+    "no file": (Path.unlink, "DELETE FROM content"),
+}
 
 
 @pytest.mark.parametrize("harm", HARMS)
@@ -29,9 +35,12 @@ def test_what_was_damaged_after_it_was_looked_at_is_not_written(monkeypatch: pyt
 
     def damaged(*arguments: Any) -> None:
         stage(*arguments)
-        for file in [*(bench.scene.state / "blobs").glob("??/*"), *(bench.scene.state / "blobs").glob("packs/*.pack")]:
+        damage, statement = HARMS[harm]
+        for file in (bench.scene.state / "blobs").glob("??/*"):
             if file.stat().st_size:
-                HARMS[harm](file)
+                damage(file)
+        with closing(sqlite3.connect(bench.scene.state / "cache.db", isolation_level=None)) as table:
+            table.execute(f"{statement} {'AND' if 'WHERE' in statement else 'WHERE'} length(content) > 0")
 
     with Workbench() as bench:
         bench.turn()

@@ -7,11 +7,13 @@ import fcntl
 import hashlib
 import os
 import shutil
+import sqlite3
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from io import FileIO
 from pathlib import Path
 
@@ -247,11 +249,13 @@ def test_where_somebody_always_uses_it_what_nobody_touched_for_a_day_goes(cache:
 
 def test_what_can_not_be_removed_keeps_nothing_else_and_no_later_day(cache: BlobCache) -> None:
     blob = kept(cache)
-    with cache.packing() as into:
+    with cache.bulk_writer() as into:
         into.add(blob_id(b"packed\n"), [b"packed\n"], 7)
     (cache.directory / "ab/stray").mkdir(parents=True)
-    for file in [*cache.directory.glob("??/*"), *cache.directory.glob("packs/*")]:
+    for file in cache.directory.glob("??/*"):
         os.utime(file, (time.time() - DAY,) * 2)
+    with closing(sqlite3.connect(cache.directory.parent / "cache.db", isolation_level=None)) as table:
+        table.execute("UPDATE content SET used_at = used_at - ?", (DAY,))
     with pytest.raises(OSError, match="directory"):
         cache.sweep(set)
     assert not cache.has(blob) and not cache.has(blob_id(b"packed\n"))

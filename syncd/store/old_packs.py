@@ -1,0 +1,45 @@
+"""Takes in the pack files in which an older version of syncd kept small contents, and removes them.
+
+A pack was two files: NAME.pack with contents one after another, and NAME.index with a record of 32 bytes for each
+(blob id, offset, size; big-endian). What does not match its id is left out.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from syncd.engine.ports import Keeper
+from syncd.objects import blob_id
+from syncd.store.place import nofollow
+
+RECORD = struct.Struct(">20sQI")
+LARGEST_BYTES = 256 << 10
+
+
+def take_in_packs(folder: Path, cache: Keeper) -> None:
+    """Add every whole content of the packs to the cache, then remove them. Raises OSError and StoreError."""
+    for index in sorted(folder.glob("*.index")):
+        for content in _contents(index):
+            cache.add(blob_id(content), [content], len(content))
+        for file in (index, index.with_suffix(".pack")):
+            file.unlink(missing_ok=True)
+    if folder.is_dir():
+        for file in folder.iterdir():  # halves of packs
+            file.unlink()
+        folder.rmdir()
+
+
+def _contents(index: Path) -> Iterator[bytes]:
+    with suppress(OSError):  # a pack that can't be read has nothing to give
+        with open(nofollow(index, os.O_RDONLY), "rb") as file:
+            body = file.read()
+        with open(nofollow(index.with_suffix(".pack"), os.O_RDONLY), "rb") as pack:
+            for identity, offset, size in RECORD.iter_unpack(body[: len(body) - len(body) % RECORD.size]):
+                if size <= LARGEST_BYTES and offset <= os.fstat(pack.fileno()).st_size:
+                    content = os.pread(pack.fileno(), size, offset)
+                    if blob_id(content) == identity.hex():
+                        yield content
