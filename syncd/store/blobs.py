@@ -16,34 +16,30 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from io import BytesIO, FileIO
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 from syncd.engine.ports import Keeper
-from syncd.errors import BadResponseError, StoreError
+from syncd.errors import StoreError
 from syncd.objects import blob_hasher, blob_id, is_content_of
+from syncd.store.bulk_writer import BulkWriter, other_content, too_many
 from syncd.store.old_packs import take_in_packs
 from syncd.store.partials import TEMPORARY, Partial, Partials, held, remove_if_dead
 from syncd.store.place import nofollow
-
-if TYPE_CHECKING:
-    from syncd.store.small_blobs import SmallBlobs
+from syncd.store.small_blobs import SmallBlobs
 
 STALE_SECONDS = 24 * 3600.0
 FRESH_SECONDS = 3600.0
 NEVER = float("-inf")  # Unix seconds before which nothing was used
-SMALL_BYTES = 64 << 10  # what is larger is a file of its own: making one is little beside writing that much
-BATCH_CONTENTS, BATCH_BYTES = 250, 1 << 20  # what one transaction stores at most: others can write in between
 
 
 class BlobCache:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.added = 0  # how many came in since the last sweep of ours
-        self._small_file = directory.parent / "cache.db"
+        self._small = SmallBlobs(self.small_file)
         self._partials = Partials(f"{directory}/partial")
         self._is_cleared = False
         self._users, self._guard = 0, Lock()
@@ -71,37 +67,20 @@ class BlobCache:
     def _count(self, more: int) -> None:
         with self._guard:
             self._users += more
-            if self._users == 0 and "_small_blobs" in self.__dict__:
-                self._small_blobs.close()
-
-    @cached_property
-    def _small_blobs(self) -> SmallBlobs:
-        from syncd.store.small_blobs import SmallBlobs  # which loads SQLAlchemy
-
-        return SmallBlobs(self._small_file)
-
-    def _has_small_blobs(self) -> bool:
-        """Whether there is a table at all: without one, nothing is loaded for it."""
-        return "_small_blobs" in self.__dict__ or os.path.lexists(self._small_file)
-
-    def _small(self, blob: str) -> bytes | None:
-        """The content in the table, unverified."""
-        if not self._has_small_blobs():
-            return None
-        now = time.time()
-        return self._small_blobs.read(blob, now, now - FRESH_SECONDS)
+            if self._users == 0:
+                self._small.close()
 
     def _mend_small_blobs(self) -> None:
         """Remove a damaged table, and take in the pack files of an older version, where no other process uses the cache."""
         packs = self.directory / "packs"
-        if not os.path.lexists(f"{self._small_file}.damaged") and not packs.is_dir():
+        if not os.path.lexists(self._small.mark) and not packs.is_dir():
             return
         try:
             descriptor = self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
         try:
-            self._small_blobs.remove_damaged()
+            self._small.remove_damaged()
             with self.bulk_writer() as into:
                 take_in_packs(packs, into)
         except OSError as error:
@@ -110,7 +89,7 @@ class BlobCache:
             _let_go(descriptor)
 
     def has(self, blob: str) -> bool:
-        return (self._has_small_blobs() and self._small_blobs.has(blob)) or os.path.lexists(self._file(blob))
+        return self._small.has(blob) or os.path.lexists(self._file(blob))
 
     def start(self, blob: str | None, at_most: int) -> bytes | None:
         """The content's first bytes, so many at most: none where there was no blob, and None where it is not here any more."""
@@ -134,14 +113,15 @@ class BlobCache:
                 pass  # a disk that can't give it back has lost it
             content.close()
             if isinstance(content, BytesIO):
-                self._small_blobs.drop(blob)
+                self._small.drop(blob)
             else:
                 self._unlink(blob)
         raise KeyError(blob)
 
     def unproven(self, blob: str) -> BinaryIO:
         """The content as the disk has it, for who proves it while reading, and drops it where it is another. Raises KeyError."""
-        small = self._small(blob)
+        now = time.time()
+        small = self._small.read(blob, now, now - FRESH_SECONDS)
         if small is not None:
             return BytesIO(small)
         try:
@@ -156,8 +136,7 @@ class BlobCache:
     def drop(self, blob: str) -> None:
         """It is fetched anew by whoever wants it next."""
         self._unlink(blob)
-        if self._has_small_blobs():
-            self._small_blobs.drop(blob)
+        self._small.drop(blob)
 
     def _unlink(self, blob: str) -> None:
         with suppress(OSError):
@@ -166,7 +145,7 @@ class BlobCache:
     @contextmanager
     def bulk_writer(self) -> Iterator[Keeper]:
         """For one thread that adds many contents: small ones go to the table, in batches. What was whole stays, whatever ends the block."""
-        writer = _BulkWriter(self)
+        writer = BulkWriter(self)
         try:
             yield writer
         except BaseException:
@@ -178,7 +157,7 @@ class BlobCache:
     def add_small(self, contents: Mapping[str, bytes]) -> None:
         """Keep these verified contents in the table, or in files where the table is damaged. Raises StoreError."""
         try:
-            if self._small_blobs.write(list(contents.items()), time.time()):
+            if self._small.write(contents, time.time()):
                 self.added += len(contents)
                 return
         except (OSError, sqlite3.Error) as error:
@@ -194,7 +173,7 @@ class BlobCache:
             hasher = blob_hasher(size)
             count = self._write(temporary, chunks, size, hasher)
             if count != size or hasher.hexdigest() != blob:
-                raise _other(count, f"blob {blob}", size)
+                raise other_content(count, f"blob {blob}", size)
             os.rename(temporary, f"{self._folder(blob[:2])}/{blob[2:]}")
         return count
 
@@ -259,7 +238,7 @@ class BlobCache:
             for chunk in chunks:
                 count += len(chunk)
                 if count > size:
-                    raise _too_many(size)
+                    raise too_many(size)
                 for hasher in hashers:
                     hasher.update(chunk)
                 try:
@@ -311,9 +290,8 @@ class BlobCache:
             except OSError as error:  # what can't go keeps no other from going
                 failure = failure or error
         try:
-            if self._has_small_blobs():
-                after = now + STALE_SECONDS if alone else float("inf")
-                freed += self._small_blobs.evict(in_use, now - STALE_SECONDS, after)
+            after = now + STALE_SECONDS if alone else float("inf")
+            freed += self._small.evict(in_use, now - STALE_SECONDS, after)
         except sqlite3.Error as error:
             failure = failure or OSError(str(error))
         finally:
@@ -330,6 +308,11 @@ class BlobCache:
     @property
     def _mark(self) -> Path:
         return self.directory / "swept"
+
+    @property
+    def small_file(self) -> Path:
+        """Where small contents are: beside the folder of the large ones."""
+        return self.directory.parent / "cache.db"
 
     @property
     def _lock_file(self) -> Path:
@@ -357,7 +340,7 @@ class BlobCache:
 
         Without `drop` nothing is written, no time of use either.
         """
-        if not self.directory.is_dir() and not os.path.lexists(self._small_file):
+        if not self.directory.is_dir() and not os.path.lexists(self.small_file):
             return 0, []
         with self.used() if drop else self._looked_at():
             return self._verify(drop)
@@ -387,7 +370,7 @@ class BlobCache:
                 damaged.add(blob)
                 if drop:
                     self._unlink(blob)
-        small = self._small_blobs if drop else self._looked_at_small()
+        small = self._small if drop else SmallBlobs(self.small_file, only_read=True)
         for blob in small.ids():
             count += 1
             content = small.read(blob, NEVER, NEVER)
@@ -398,11 +381,6 @@ class BlobCache:
         small.close()
         return count, sorted(damaged)
 
-    def _looked_at_small(self) -> SmallBlobs:
-        from syncd.store.small_blobs import SmallBlobs
-
-        return SmallBlobs(self._small_file, only_read=True)
-
     def _file_is_whole(self, blob: str) -> bool:
         try:
             with os.fdopen(nofollow(self._file(blob), os.O_RDONLY), "rb") as content:
@@ -412,55 +390,6 @@ class BlobCache:
 
     def _file(self, blob: str) -> str:
         return f"{self.directory}/{blob[:2]}/{blob[2:]}"
-
-
-class _BulkWriter:
-    """The cache for one thread that adds many contents."""
-
-    def __init__(self, cache: BlobCache) -> None:
-        self._cache = cache
-        self._waiting: dict[str, bytes] = {}
-        self._waiting_bytes = 0
-
-    def has(self, blob: str) -> bool:
-        return blob in self._waiting or self._cache.has(blob)
-
-    def add(self, blob: str, chunks: Iterable[bytes], size: int | None) -> int:
-        """As the cache's own; a small content is there for others with its batch."""
-        if size is None or size > SMALL_BYTES:
-            return self._cache.add(blob, chunks, size)
-        content = _gathered(chunks, size)
-        if len(content) != size or blob_id(content) != blob:
-            raise _other(len(content), f"blob {blob}", size)
-        self._waiting[blob] = content
-        self._waiting_bytes += size
-        if len(self._waiting) >= BATCH_CONTENTS or self._waiting_bytes >= BATCH_BYTES:
-            self.flush()
-        return size
-
-    def flush(self) -> None:
-        """Everything that was added is in the cache. Raises StoreError."""
-        waiting, self._waiting, self._waiting_bytes = self._waiting, {}, 0
-        if waiting:
-            self._cache.add_small(waiting)
-
-
-def _gathered(chunks: Iterable[bytes], at_most: int) -> bytes:
-    parts, count = [], 0
-    for chunk in chunks:
-        count += len(chunk)
-        if count > at_most:
-            raise _too_many(at_most)
-        parts.append(chunk)
-    return b"".join(parts)
-
-
-def _too_many(size: int) -> BadResponseError:
-    return BadResponseError(f"more than the {size} bytes that it has", hint="nothing of it is used; the next run asks again")
-
-
-def _other(count: int, wanted: str, size: int) -> BadResponseError:
-    return BadResponseError(f"{count} bytes that are not {wanted} ({size} bytes)", hint="nothing of it is used; the next run asks again")
 
 
 class _Hasher(Protocol):

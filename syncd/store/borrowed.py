@@ -13,17 +13,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from syncd.objects import blob_hasher, size_of
 from syncd.store.blobs import NEVER, BlobCache
 from syncd.store.place import nofollow
-
-if TYPE_CHECKING:
-    from syncd.store.small_blobs import SmallBlobs
+from syncd.store.small_blobs import SmallBlobs
 
 CHUNK = 1 << 20
 
@@ -34,13 +31,7 @@ class BorrowedCache(BlobCache):
     def __init__(self, directory: Path) -> None:
         super().__init__(Path(tempfile.gettempdir()) / f"syncd-{secrets.token_hex(16)}")
         self._lender = directory
-        self._lent_file = directory.parent / "cache.db"
-
-    @cached_property
-    def _lent_small(self) -> SmallBlobs:
-        from syncd.store.small_blobs import SmallBlobs  # which loads SQLAlchemy
-
-        return SmallBlobs(self._lent_file, only_read=True)
+        self._lent_small = SmallBlobs(BlobCache(directory).small_file, only_read=True)
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -68,8 +59,7 @@ class BorrowedCache(BlobCache):
 
     def close(self) -> None:
         """Remove what was downloaded."""
-        if "_lent_small" in self.__dict__:
-            self._lent_small.close()
+        self._lent_small.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _borrow(self, blob: str) -> BinaryIO:
@@ -86,10 +76,9 @@ class BorrowedCache(BlobCache):
 
     def _lent(self, blob: str) -> Iterator[BinaryIO]:
         """Every copy that the lender has, unproven."""
-        if os.path.lexists(self._lent_file):
-            small = self._lent_small.read(blob, NEVER, NEVER)
-            if small is not None:
-                yield BytesIO(small)
+        small = self._lent_small.read(blob, NEVER, NEVER)
+        if small is not None:
+            yield BytesIO(small)
         with suppress(OSError):
             name = self._lender / blob[:2] / blob[2:]
             yield os.fdopen(nofollow(name, os.O_RDONLY), "rb")

@@ -7,9 +7,8 @@ SQLAlchemy starts no transaction of its own here (`isolation_level=None` at the 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.dialects.sqlite import dialect
@@ -26,7 +25,7 @@ def connected(driver: sqlite3.Connection) -> Connection:
     return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
 
-def close(connection: Connection) -> None:
+def disconnect(connection: Connection) -> None:
     """Close the connection and the file."""
     connection.close()
     connection.engine.dispose()
@@ -67,8 +66,3 @@ def driver_errors() -> Iterator[None]:
 def text_of(statement: Executable) -> str:
     """The statement as SQL text with `?` for each value: for statements that run thousands of times with tuples."""
     return str(statement.compile(dialect=POSITIONAL))  # type: ignore[attr-defined]
-
-
-def rows_of(connection: Connection, text: str, values: Sequence[Any] = ()) -> list[Any]:
-    """Every row that the text of a statement finds."""
-    return list(connection.exec_driver_sql(text, tuple(values)).all())

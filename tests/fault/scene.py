@@ -308,6 +308,8 @@ class Workbench:
         """The other set is next, and its content has to be fetched again: every run of one direction passes the same lines and calls."""
         self.scene.head = 1 - self.scene.head
         shutil.rmtree(self.scene.state / "blobs", ignore_errors=True)
+        for file in self.scene.state.glob("cache.db*"):
+            file.unlink()
 
     def _new(self) -> Scene:
         self.clear()

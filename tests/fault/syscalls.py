@@ -135,8 +135,10 @@ def injected(lines: list[str], child: int) -> tuple[str, bool] | None:
 
 
 def about(line: str, scene: Scene) -> str:
-    """Which of our things a call was about: the store's files, the cache, the destination, or something else."""
+    """Which of our things a call was about: the store's files, the cache and its table, the destination, or something else."""
     if f"{scene.state}/syncd.db" in line:
         return "db" + next((end for end in ("-wal", "-shm", "-journal") if f"syncd.db{end}" in line), "")
+    if f"{scene.state}/cache.db" in line:
+        return "cache.db"
     names = (("blobs", f"{scene.state}/blobs"), ("state", str(scene.state)), ("destination", str(scene.base)))
     return next((name for name, prefix in names if prefix in line), "elsewhere")

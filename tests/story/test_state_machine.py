@@ -130,6 +130,8 @@ class Mirror(RuleBasedStateMachine):
     @rule()
     def lose_the_cache(self) -> None:
         shutil.rmtree(self.state / "blobs", ignore_errors=True)
+        for file in self.state.glob("cache.db*"):
+            file.unlink()
 
     @rule(minutes=st.sampled_from((None, 5)))
     def pause(self, minutes: int | None) -> None:

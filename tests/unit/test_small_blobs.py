@@ -32,9 +32,9 @@ from hypothesis.stateful import (
 
 from syncd.errors import BadResponseError, StoreError
 from syncd.objects import EMPTY_BLOB, blob_id
-from syncd.store.blobs import FRESH_SECONDS, SMALL_BYTES, STALE_SECONDS, BlobCache
+from syncd.store.blobs import FRESH_SECONDS, STALE_SECONDS, BlobCache
 from syncd.store.borrowed import BorrowedCache
-from syncd.store.small_blobs import SmallBlobs
+from syncd.store.small_blobs import LARGEST_BYTES, SmallBlobs
 
 DAY = STALE_SECONDS + 1
 SOME = [b"", b"one\n", b"two two\n", bytes(range(256)) * 5, b"five\n"]
@@ -111,7 +111,7 @@ def test_many_contents_are_written_in_batches(cache: BlobCache) -> None:
 
 
 def test_what_is_large_or_of_unknown_size_is_a_file_of_its_own(cache: BlobCache) -> None:
-    large = bytes(SMALL_BYTES + 1)
+    large = bytes(LARGEST_BYTES + 1)
     with cache.bulk_writer() as into:
         into.add(blob_id(large), [large], len(large))
         into.add(blob_id(b"?"), [b"?"], None)
@@ -162,7 +162,7 @@ def test_the_table_is_private_whatever_the_mask(cache: BlobCache) -> None:
 def test_a_text_that_is_no_id_is_not_here(cache: BlobCache, blob: str) -> None:
     put(cache, SOME)
     assert not cache.has(blob)
-    cache._small_blobs.drop(blob)
+    cache._small.drop(blob)
     assert cache.verify() == (len(SOME), [])
 
 
@@ -253,7 +253,7 @@ def test_a_flipped_bit_anywhere_never_gives_another_content(
     folder = tmp_path_factory.mktemp("state")
     cache = BlobCache(folder / "blobs")
     put(cache, SOME)
-    cache._small_blobs.close()
+    cache._small.close()
     body = bytearray(file_of(cache).read_bytes())
     place = data.draw(st.integers(0, len(body) * 8 - 1))
     body[place // 8] ^= 1 << place % 8
@@ -295,7 +295,7 @@ def test_a_full_disk_is_reported_and_what_came_before_stays(
         raise error
 
     monkeypatch.setattr(SmallBlobs, "write", full)
-    with pytest.raises(StoreError, match="can't keep a download.*disk is full"):
+    with pytest.raises(StoreError, match=r"can't keep a download.*disk is full"):
         put(cache, SOME)
     assert content_of(again(cache), IDS[1]) == SOME[1]
 
@@ -343,16 +343,16 @@ def test_a_sweep_evicts_what_is_old_and_not_in_use(cache: BlobCache) -> None:
     grow_old(cache)
     freed = cache.sweep(lambda: {IDS[1]})
     assert freed == sum(map(len, SOME)) - len(SOME[1])
-    assert cache._small_blobs.ids() == [IDS[1]]
+    assert cache._small.ids() == [IDS[1]]
 
 
 def test_evicted_contents_give_their_room_back(cache: BlobCache) -> None:
     put(cache, [os.urandom(50_000) for _ in range(40)])
-    cache._small_blobs.close()
+    cache._small.close()
     before = file_of(cache).stat().st_size
     grow_old(cache)
     cache.sweep(set)
-    cache._small_blobs.close()
+    cache._small.close()
     assert before > 2_000_000
     assert file_of(cache).stat().st_size < 100_000
 
@@ -362,7 +362,7 @@ def test_a_content_that_is_read_counts_as_used(cache: BlobCache) -> None:
     grow_old(cache)
     assert content_of(again(cache), IDS[2]) == SOME[2]
     cache.sweep(set)
-    assert cache._small_blobs.ids() == [IDS[2]]
+    assert cache._small.ids() == [IDS[2]]
 
 
 def test_a_fresh_content_is_read_without_a_write(cache: BlobCache) -> None:
@@ -378,13 +378,13 @@ def test_contents_of_a_clock_that_was_set_back_do_not_stay_for_ever(cache: BlobC
     put(cache, SOME)
     change(cache, "UPDATE content SET used_at = ?", time.time() + 2 * DAY)
     cache.sweep(set)
-    assert cache._small_blobs.ids() == []
+    assert cache._small.ids() == []
 
 
 @pytest.mark.parametrize("only_look", [True, False], ids=["verify", "borrowed"])
 def test_a_command_that_only_looks_changes_nothing(cache: BlobCache, only_look: bool) -> None:
     put(cache, SOME)
-    cache._small_blobs.close()
+    cache._small.close()
     before = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in file_of(cache).parent.glob("cache.db*")}
     if only_look:
         assert again(cache).verify() == (len(SOME), [])

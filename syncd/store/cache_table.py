@@ -1,0 +1,94 @@
+"""The table of `cache.db`: blob id -> content and when it was last used. Its statements, and nothing of the file's life."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence, Set
+from typing import Any
+
+from sqlalchemy import Column, Connection, Float, LargeBinary, MetaData, Table, bindparam, func, select
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.schema import CreateTable
+
+from syncd.store.sqlite import connected, disconnect, driver_errors, driver_of, text_of, transaction
+
+CONTENT = Table(
+    "content",
+    MetaData(),
+    Column("blob_id", LargeBinary, primary_key=True),  # 20 bytes
+    Column("used_at", Float, nullable=False),  # Unix seconds
+    Column("content", LargeBinary, nullable=False),
+)
+PRAGMAS = ("auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=NORMAL", "trusted_schema=OFF")
+GIVE_BACK = "PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)"
+
+_ONE = CONTENT.c.blob_id == bindparam("id")
+_NEW = insert(CONTENT)
+_VALUES = {"used_at": _NEW.excluded.used_at, "content": _NEW.excluded.content}
+CREATE = str(CreateTable(CONTENT, if_not_exists=True))
+FIND = text_of(select(CONTENT.c.used_at).where(_ONE))
+READ = text_of(select(CONTENT.c.used_at, CONTENT.c.content).where(_ONE))
+PUT = text_of(_NEW.on_conflict_do_update(index_elements=["blob_id"], set_=_VALUES))
+TOUCH = text_of(CONTENT.update().values(used_at=bindparam("now")).where(_ONE))
+DELETE = text_of(CONTENT.delete().where(_ONE))
+IDS = text_of(select(CONTENT.c.blob_id).order_by(CONTENT.c.blob_id))
+SIZES = text_of(select(CONTENT.c.blob_id, CONTENT.c.used_at, func.length(CONTENT.c.content)))
+
+
+class CacheTable:
+    """The table behind one connection. For one thread at a time. Every method raises sqlite3.Error."""
+
+    def __init__(self, driver: sqlite3.Connection, make: bool) -> None:
+        """With `make`, the database is one of ours afterwards."""
+        if make:
+            for pragma in PRAGMAS:
+                driver.execute(f"PRAGMA {pragma}").fetchall()
+            driver.execute(CREATE)
+        self._connection: Connection = connected(driver)
+
+    def close(self) -> None:
+        disconnect(self._connection)
+
+    def has(self, blob: bytes) -> bool:
+        return bool(self._rows(FIND, (blob,)))
+
+    def read(self, blob: bytes) -> tuple[float, bytes] | None:
+        """When it was last used, and the content; None where there is none, or something else in its place."""
+        for used_at, content in self._rows(READ, (blob,)):
+            if isinstance(used_at, float) and isinstance(content, bytes):
+                return used_at, content
+        return None
+
+    def touch(self, blob: bytes, now: float) -> None:
+        with driver_errors():
+            self._connection.exec_driver_sql(TOUCH, (now, blob))
+
+    def put(self, contents: Sequence[tuple[bytes, bytes]], now: float) -> None:
+        """These (id, content) are stored, in one transaction."""
+        with driver_errors(), transaction(self._connection):
+            self._connection.exec_driver_sql(PUT, [(blob, now, content) for blob, content in contents])
+
+    def delete(self, blobs: Sequence[bytes]) -> None:
+        with driver_errors(), transaction(self._connection):
+            for blob in blobs:
+                self._connection.exec_driver_sql(DELETE, (blob,))
+
+    def ids(self) -> list[bytes]:
+        return [blob for (blob,) in self._rows(IDS) if isinstance(blob, bytes)]
+
+    def evict(self, in_use: Set[bytes], before: float, after: float) -> int:
+        """Delete what is not in use and was not last used between the two; the bytes freed. The file shrinks by them."""
+        found = [row for row in self._rows(SIZES) if row[0] not in in_use]
+        old = [(blob, size) for blob, used_at, size in found if not _between(before, used_at, after)]
+        if old:
+            self.delete([blob for blob, _ in old])
+            driver_of(self._connection).executescript(GIVE_BACK)
+        return sum(size for _, size in old if isinstance(size, int))
+
+    def _rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        with driver_errors():
+            return list(self._connection.exec_driver_sql(statement, values).all())
+
+
+def _between(before: float, found: Any, after: float) -> bool:
+    return isinstance(found, float) and before <= found <= after
