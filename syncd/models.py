@@ -463,6 +463,7 @@ class RunReport(Struct, frozen=True):
     changes: tuple[Change, ...] = ()
     bytes_written: int = 0
     seconds: float = 0.0
+    requests: int = 0  # HTTP exchanges of this run, without those whose answer it shared with another
     error: SyncdError | None = None
     trigger: Trigger = Trigger.OPERATOR
     started_at: datetime | None = None

@@ -366,7 +366,7 @@ class _Check:
         import sqlite3
         from datetime import UTC, datetime
 
-        from syncd.store.quiet import record_quiet
+        from syncd.store.unchanged_runs import record_unchanged
 
         budgets = {}
         for reply in replies:
@@ -376,7 +376,7 @@ class _Check:
                 if found.get("x-ratelimit-resource", "core") == "core":
                     budgets[reply.identity] = (int(found["x-ratelimit-limit"]), int(found["x-ratelimit-remaining"]), reset.isoformat())
         try:
-            return record_quiet(self._note["store"], self._note["counter"], self._names, budgets, datetime.fromtimestamp(self._now, UTC).isoformat())
+            return record_unchanged(self._note["store"], self._note["counter"], self._names, budgets, datetime.fromtimestamp(self._now, UTC).isoformat())
         except sqlite3.Error:
             return False
 

@@ -24,7 +24,7 @@ from syncd.readings import ago, heard_line, read_heard
 from syncd.recent import time_of
 from syncd.store.access import refuse_to_look
 from syncd.store.schema import VERSION
-from syncd.store.store import FILE
+from syncd.store.store import FILE_NAME
 from syncd.wiring import Workshop
 
 SKEW_SHOWN_SECONDS = 30.0
@@ -81,7 +81,7 @@ def _config(config: Config) -> Iterator[Finding]:
 
 
 def _store(workshop: Workshop) -> Iterator[Finding]:
-    file = workshop.config.state / FILE
+    file = workshop.config.state / FILE_NAME
     for note in workshop.store.notes:
         yield Finding("note", "store", note)
     if not file.exists():

@@ -10,7 +10,7 @@ import click
 from syncd.cli.common import Settings, emit
 from syncd.store.look import opened
 from syncd.store.schema import VERSION
-from syncd.store.store import FILE, SqliteStore
+from syncd.store.store import FILE_NAME, SqliteStore
 
 
 @click.command(name="migrate", short_help="Bring the store to this version's schema.")
@@ -19,7 +19,7 @@ from syncd.store.store import FILE, SqliteStore
 def command(settings: Settings, check: bool) -> int:
     """Bring the store to this version's schema. Every command that needs the store does it by itself; this is for doing it first."""
     config = settings.load_to_look() if check else settings.load()
-    file = config.state / FILE
+    file = config.state / FILE_NAME
     if check:
         found = _version(file) if file.exists() else None
         emit(settings, f"{file}: schema {found or 'none yet'}; this version's is {VERSION}")

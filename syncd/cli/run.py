@@ -25,7 +25,7 @@ from syncd.messenger import Messenger
 from syncd.store.access import refuse_stranger
 from syncd.store.lock import daemon_lock
 from syncd.store.migrate import stands_ready
-from syncd.store.store import FILE, SqliteStore
+from syncd.store.store import FILE_NAME, SqliteStore
 
 if TYPE_CHECKING:
     from syncd.config.model import Web as WebConfig
@@ -70,7 +70,7 @@ def make_store_ready(config: Config, signals: Signals) -> None:
 
     Nothing runs beside us yet, so a fork is safe. What goes wrong there is met again by whoever opens the store, who says it.
     """
-    if stands_ready(config.state / FILE):
+    if stands_ready(config.state / FILE_NAME):
         return
     child = os.fork()
     if child == 0:

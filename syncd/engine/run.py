@@ -112,7 +112,7 @@ def run_job(job: Job, house: House, patience: Patience, options: Options = Optio
             return replace(report, status=RunStatus.FAILED, error=error, seconds=time.perf_counter() - began)
         report = replace(_refusing(report, error), files=state.files, drifted=state.drifted, hook_owed=state.hook_owed)
         result = Result(report, state=_failed(hooks.noted(job, state, error), error))
-    report = replace(report, seconds=time.perf_counter() - began)
+    report = replace(report, seconds=time.perf_counter() - began, requests=patience.exchanges)
     house.store.record(job.name, replace(result, report=report, state=_times(result.state, report, house.clock)))
     return report
 

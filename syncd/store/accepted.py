@@ -13,7 +13,7 @@ from pathlib import Path
 
 from syncd.errors import StoreError
 from syncd.objects import is_object_id
-from syncd.store.quiet import seal
+from syncd.store.checksum import checksum, matches
 
 FOLDER = "accepted"
 LARGEST = 4096
@@ -35,7 +35,7 @@ class AcceptedHeads:
                 line, commit, mark = json.loads(file.read(LARGEST))
         except (OSError, ValueError, TypeError, RecursionError):
             return None
-        whole = isinstance(line, str) and isinstance(commit, str) and is_object_id(commit) and mark == seal(job, line, commit)
+        whole = isinstance(line, str) and isinstance(commit, str) and is_object_id(commit) and matches(mark, job, line, commit)
         return (line, commit) if whole else None
 
     def keep(self, job: str, line: str, commit: str, begin: bool) -> None:
@@ -46,7 +46,7 @@ class AcceptedHeads:
         try:
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
             with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "w") as file:
-                json.dump([line, commit, seal(job, line, commit)], file)
+                json.dump([line, commit, checksum(job, line, commit)], file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self._folder / job)

@@ -10,7 +10,7 @@ from sqlalchemy import Column, Connection, Float, LargeBinary, MetaData, Table, 
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.schema import CreateTable
 
-from syncd.store.sqlite import connected, disconnect, driver_errors, driver_of, text_of, transaction
+from syncd.store.sqlite import connected, disconnect, driver_errors, driver_of, pragma, text_of, transaction
 
 CONTENT = Table(
     "content",
@@ -19,7 +19,7 @@ CONTENT = Table(
     Column("used_at", Float, nullable=False),  # Unix seconds
     Column("content", LargeBinary, nullable=False),
 )
-PRAGMAS = ("auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=NORMAL", "trusted_schema=OFF")
+PRAGMAS = ("auto_vacuum=INCREMENTAL", "journal_mode=WAL")
 GIVE_BACK = "PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)"
 
 _ONE = CONTENT.c.blob_id == bindparam("id")
@@ -38,16 +38,28 @@ SIZES = text_of(select(CONTENT.c.blob_id, CONTENT.c.used_at, func.length(CONTENT
 class CacheTable:
     """The table behind one connection. For one thread at a time. Every method raises sqlite3.Error."""
 
-    def __init__(self, driver: sqlite3.Connection, make: bool) -> None:
-        """With `make`, the database is one of ours afterwards."""
-        if make:
-            for pragma in PRAGMAS:
-                driver.execute(f"PRAGMA {pragma}").fetchall()
-            driver.execute(CREATE)
+    def __init__(self, driver: sqlite3.Connection) -> None:
         self._connection: Connection = connected(driver)
 
     def close(self) -> None:
         disconnect(self._connection)
+
+    def is_made(self) -> bool:
+        """Whether there is nothing to make: the file is a database of ours."""
+        made = pragma(self._connection, f"table_info('{CONTENT.name}')") is not None
+        return made and pragma(self._connection, "journal_mode") == "wal"
+
+    def make(self) -> None:
+        """The file is a database of ours. For one process at a time: SQLite does not wait when two change the journal's mode."""
+        with driver_errors():
+            for one in PRAGMAS:
+                pragma(self._connection, one)
+            self._connection.exec_driver_sql(CREATE)
+
+    def use(self) -> None:
+        """Set what SQLite keeps with the connection alone."""
+        pragma(self._connection, "synchronous=NORMAL")
+        pragma(self._connection, "trusted_schema=OFF")
 
     def has(self, blob: bytes) -> bool:
         return bool(self._rows(FIND, (blob,)))

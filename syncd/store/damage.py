@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from syncd.errors import StoreError
 from syncd.store.place import holders
-from syncd.store.schema import INDEXES, TABLES
+from syncd.store.schema import statements
 
 
 class DamagedError(Exception):
@@ -77,7 +77,7 @@ def looks_damaged(connection: sqlite3.Connection) -> bool:
 def _expected() -> dict[str, tuple[list[str], set[str]]]:
     """Each table's columns, in their order, and its indexes, as a new store has them."""
     with closing(sqlite3.connect(":memory:")) as new:
-        for statement in (*TABLES, *INDEXES):
+        for statement in statements():
             new.execute(statement)
         return {name: _shape(new, name) for (name,) in new.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
 

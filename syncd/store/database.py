@@ -13,8 +13,9 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from sqlite3 import Connection
 from typing import TypeVar
+
+from sqlalchemy import Connection
 
 from syncd.errors import StoreError
 from syncd.store.access import try_to_share
@@ -22,17 +23,16 @@ from syncd.store.damage import FAILURES, Failure, calls_itself_broken, is_damage
 from syncd.store.look import copy_into
 from syncd.store.migrate import migrate, version_of
 from syncd.store.place import identity, is_open, make_private, refuse_network, sole_opener
-from syncd.store.quiet import next_counter
 from syncd.store.schema import VERSION
+from syncd.store.sqlite import BUSY_SECONDS, READ, WRITE, disconnect, driver_of, open_store, pragma, transaction
+from syncd.store.unchanged_runs import next_counter
 
 T = TypeVar("T")
 
 LOG = logging.getLogger("syncd.store")
 
-BUSY_SECONDS = 30.0
 BROKEN_KEPT = 3
 ATTEMPTS = 3
-READ, WRITE = "BEGIN", "BEGIN IMMEDIATE"
 
 
 class Database:
@@ -58,7 +58,7 @@ class Database:
         made = cls(None)
         if identity(file) is None:
             return made
-        made._copied_from, made._connection = file, _connection(":memory:")
+        made._copied_from, made._connection = file, open_store(":memory:")
         made.copy_again()
         return made
 
@@ -67,7 +67,7 @@ class Database:
         if self._copied_from is None:
             return
         try:
-            copy_into(self._opened(), self._copied_from)
+            copy_into(driver_of(self._opened()), self._copied_from)
             version = self._once(version_of, READ)
             if version != VERSION:
                 self._once(lambda connection: migrate(connection, version), WRITE)
@@ -83,7 +83,7 @@ class Database:
 
         def counted(connection: Connection) -> T:
             result = change(connection)
-            connection.execute(f"PRAGMA user_version = {next_counter(_counter(connection))}")
+            connection.exec_driver_sql(f"PRAGMA user_version = {next_counter(_counter(connection))}")
             return result
 
         return self._transaction(counted, WRITE)
@@ -95,7 +95,7 @@ class Database:
     def close(self) -> None:
         with self._guard:
             if self._connection is not None:
-                self._connection.close()
+                disconnect(self._connection)
                 self._connection = None
 
     def _transaction(self, work: Callable[[Connection], T], begin: str) -> T:
@@ -116,15 +116,8 @@ class Database:
 
     def _once(self, work: Callable[[Connection], T], begin: str) -> T:
         connection = self._opened()
-        connection.execute(begin)
-        try:
-            result = work(connection)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:  # SQLite has ended it itself after some failures
-                connection.execute("ROLLBACK")
-            raise
-        return result
+        with transaction(connection, begin):
+            return work(connection)
 
     def _opened(self) -> Connection:
         if self._connection is None:
@@ -136,7 +129,7 @@ class Database:
     def _open(self) -> None:
         """A store of this version's schema is open."""
         if self.file is None:
-            self._connection = _connection(":memory:")
+            self._connection = open_store(":memory:")
             self._once(lambda connection: migrate(connection, version_of(connection)), WRITE)
             return
         refuse_network(self.file)
@@ -188,10 +181,10 @@ class Database:
         self.close()
         make_private(self.file)
         self._identity = identity(self.file)
-        self._connection = _connection(str(self.file))
+        self._connection = open_store(str(self.file))
 
     def _pragma(self, text: str) -> str:
-        return str(self._opened().execute(f"PRAGMA {text}").fetchone()[0])
+        return str(pragma(self._opened(), text))
 
     def _translated(self, error: Failure) -> StoreError:
         self.close()
@@ -239,7 +232,7 @@ class Database:
     def _heal_copy(self, error: Failure) -> None:
         """An empty store takes the place of a damaged copy. The file itself is the next run's to mend. Raises StoreError for the rest."""
         copy = self._opened()
-        damaged = is_damage(error, lambda: looks_damaged(copy)) or calls_itself_broken(error)
+        damaged = is_damage(error, lambda: looks_damaged(driver_of(copy))) or calls_itself_broken(error)
         if self._copied_from is None or not damaged:
             raise translated(error, self._copied_from) from error
         self._say(f"the store {self._copied_from} is damaged ({words(error)}); the next run sets it aside and begins a new one: nothing is removed")
@@ -255,13 +248,13 @@ class Database:
             return False
         self.close()
         try:
-            connection = _connection(str(self.file))
+            connection = open_store(str(self.file))
         except (sqlite3.Error, UnicodeDecodeError):
             return False
         try:
-            return looks_damaged(connection)
+            return looks_damaged(driver_of(connection))
         finally:
-            connection.close()
+            disconnect(connection)
 
     def _set_aside(self, error: Failure) -> None:
         """The unreadable file is kept under another name with its journal, if nobody else has done it meanwhile."""
@@ -286,21 +279,5 @@ class Database:
 
 
 def _counter(connection: Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+    return int(pragma(connection, "user_version"))
 
-
-def _connection(name: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    connection.text_factory = _text
-    try:
-        for pragma in ("synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF"):
-            connection.execute(f"PRAGMA {pragma}").fetchall()
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _text(raw: bytes) -> str:
-    """Text that the disk has damaged is still text: its row's seal tells, and the rows beside it can be read."""
-    return raw.decode("utf-8", "replace")

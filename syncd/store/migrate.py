@@ -9,15 +9,17 @@ The schema's number is kept twice, in Alembic's table and in the file's header, 
 from __future__ import annotations
 
 from pathlib import Path
-from sqlite3 import Connection
-from typing import Any
+
+from sqlalchemy import Connection, select
 
 from syncd.errors import StoreError
 from syncd.store.damage import DamagedError
-from syncd.store.schema import INDEXES, TABLES, VERSION
+from syncd.store.schema import ALEMBIC_VERSION, VERSION, statements
+from syncd.store.sqlite import pragma
 
 OURS = 0x73790000  # "sy" and the schema's number: SQLite's application_id, which file(1) shows too
 HEADER_BYTES, APPLICATION_ID = 100, slice(68, 72)  # sqlite.org "Database File Format", 1.3
+TABLE_NAMES = "SELECT name FROM sqlite_master WHERE type = 'table'"
 UNSTAMPED = "0001"  # the one schema whose header carried no number
 
 
@@ -45,12 +47,12 @@ def version_of(connection: Connection) -> str | None:
 
     Raises DamagedError when the file does not say one thing, StoreError, having touched nothing, for one from a newer syncd.
     """
-    stamp = int(connection.execute("PRAGMA application_id").fetchone()[0])
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
+    stamp = int(pragma(connection, "application_id"))
+    tables = set(connection.exec_driver_sql(TABLE_NAMES).scalars())
     if not tables and stamp == 0:
         return None
-    found = connection.execute("SELECT version_num FROM alembic_version").fetchall() if "alembic_version" in tables else []
-    version = found[0][0] if len(found) == 1 else None
+    found = list(connection.execute(select(ALEMBIC_VERSION)).scalars()) if "alembic_version" in tables else []
+    version = found[0] if len(found) == 1 else None
     if not isinstance(version, str) or not (stamp == stamp_of(version) or (stamp == 0 and version == UNSTAMPED)):
         raise DamagedError(f"it says schema {version!r} in one place and {stamp - OURS} in another")
     if version > VERSION:
@@ -71,44 +73,24 @@ def migrate(connection: Connection, found: str | None) -> None:
     if found == VERSION:
         return
     if found is None:
-        for statement in (*TABLES, *INDEXES):
-            connection.execute(statement)
-        connection.execute("INSERT INTO alembic_version (version_num) VALUES (?)", (VERSION,))
+        for statement in statements():
+            connection.exec_driver_sql(statement)
+        connection.execute(ALEMBIC_VERSION.insert().values(version_num=VERSION))
     else:
         _upgrade(connection)
-    connection.execute(f"PRAGMA application_id = {stamp_of(VERSION)}")
-
-
-class _Borrowed:
-    """The connection as SQLAlchemy may use it: when its transaction ends is not SQLAlchemy's to say."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-    def commit(self) -> None:
-        pass
-
-    rollback = close = commit
+    connection.exec_driver_sql(f"PRAGMA application_id = {stamp_of(VERSION)}")
 
 
 def _upgrade(connection: Connection) -> None:
+    """Run the migrations on this connection, in the transaction that the caller has begun."""
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
-    from sqlalchemy import create_engine
-    from sqlalchemy.exc import DBAPIError
-    from sqlalchemy.pool import StaticPool
 
     config = Config()
     config.set_main_option("script_location", str(script_dir()).replace("%", "%%"))
+    config.attributes["connection"] = connection
     try:
-        with create_engine("sqlite://", poolclass=StaticPool, creator=lambda: _Borrowed(connection)).connect() as borrowed:
-            config.attributes["connection"] = borrowed
-            command.upgrade(config, "head")
+        command.upgrade(config, "head")
     except CommandError as error:
         raise StoreError(f"the store could not be migrated: {error}", hint="install syncd again") from error
-    except DBAPIError as error:
-        raise (error.orig or error) from error

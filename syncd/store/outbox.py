@@ -9,28 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from sqlite3 import Connection
 from typing import Any
 
 from msgspec import Struct
+from sqlalchemy import Connection, case, delete, func, or_, select, update
 
-from syncd.store import sql
 from syncd.store.database import Database
+from syncd.store.schema import DELIVERY, NOTIFICATION
+from syncd.store.sqlite import insert, upsert
 
 CLAIM_SECONDS = 60.0
 FARTHEST_SECONDS = 7200.0  # a time farther off was written before the clock was set back
 CLAIMED_LOOK_SECONDS = 5.0  # how soon to look again at an endpoint that another process sends to
-DUE = """
-    SELECT notice.endpoint, job, id, body, created_at, attempts, coalesce(failures, 0)
-    FROM notice LEFT JOIN delivery ON delivery.endpoint = notice.endpoint
-    WHERE paused_until IS NULL OR paused_until <= ? OR paused_until > ?
-    ORDER BY attempts, created_at LIMIT 1
-"""
-NEXT = """
-    SELECT min(CASE WHEN failures = 0 THEN min(paused_until, ?) ELSE coalesce(paused_until, 0) END)
-    FROM notice LEFT JOIN delivery ON delivery.endpoint = notice.endpoint
-"""
-MINE = "endpoint = ? AND job = ? AND id = ?"
+PAUSED = NOTIFICATION.outerjoin(DELIVERY, DELIVERY.c.endpoint == NOTIFICATION.c.endpoint)
+DELIVERED = DELIVERY.c["endpoint", "host", "sent", "failed", "dropped", "last_sent_at", "last_failed_at", "error"]
 
 
 class Waiting(Struct, frozen=True):
@@ -62,7 +54,8 @@ class Delivery(Struct, frozen=True):
 def put(connection: Connection, job: str, identity: str, bodies: Mapping[str, str], now: float) -> None:
     """These bodies, by endpoint, wait; what waited for the same endpoint and job is gone."""
     fresh = {"job": job, "id": identity, "created_at": now, "attempts": 0}
-    sql.put(connection, "notice", ("endpoint", "job"), ({"endpoint": endpoint, "body": body, **fresh} for endpoint, body in bodies.items()))
+    rows = ({"endpoint": endpoint, "body": body, **fresh} for endpoint, body in bodies.items())
+    upsert(connection, NOTIFICATION, rows)
 
 
 class Outbox:
@@ -77,8 +70,8 @@ class Outbox:
         known = sorted(endpoints)
 
         def work(connection: Connection) -> Waiting | None:
-            connection.execute(f"DELETE FROM notice WHERE endpoint NOT IN ({sql.marks(known)})", known)
-            row = connection.execute(DUE, (now, now + FARTHEST_SECONDS)).fetchone()
+            connection.execute(delete(NOTIFICATION).where(NOTIFICATION.c.endpoint.not_in(known)))
+            row = connection.execute(_due(now)).first()
             if row is None:
                 return None
             one = Waiting(*row)
@@ -88,12 +81,17 @@ class Outbox:
         return self._database.write(work) if self.waiting() else None
 
     def waiting(self) -> int:
-        return self._database.read(lambda connection: int(connection.execute("SELECT count(*) FROM notice").fetchone()[0]))
+        count = select(func.count()).select_from(NOTIFICATION)
+        return self._database.read(lambda connection: int(connection.execute(count).scalar_one()))
 
     def next_at(self, now: float) -> float | None:
         """When to look for a message to send, in seconds since 1970; in the past for one that may be sent. None when no message waits."""
-        query = (NEXT, (now + CLAIMED_LOOK_SECONDS,))
-        found = self._database.read(lambda connection: connection.execute(*query).fetchone()[0])
+        paused = DELIVERY.c.paused_until
+        soonest = case(
+            (DELIVERY.c.failures == 0, func.min(paused, now + CLAIMED_LOOK_SECONDS)), else_=func.coalesce(paused, 0)
+        )
+        query = select(func.min(soonest)).select_from(PAUSED)
+        found = self._database.read(lambda connection: connection.execute(query).scalar_one())
         return float(found) if isinstance(found, (int, float)) else None
 
     def sent(self, one: Waiting, host: str, now: float) -> None:
@@ -109,7 +107,9 @@ class Outbox:
         def work(connection: Connection) -> None:
             if given_up:
                 _drop(connection, one)
-            connection.execute(f"UPDATE notice SET attempts = attempts + 1 WHERE {MINE}", (one.endpoint, one.job, one.id))
+            connection.execute(
+                update(NOTIFICATION).where(*_is(one)).values(attempts=NOTIFICATION.c.attempts + 1)
+            )
             _count(
                 connection, one.endpoint, host, failed=1, dropped=int(given_up), last_failed_at=now, error=why,
                 paused_until=again_at, failures=one.failures + 1,
@@ -121,25 +121,48 @@ class Outbox:
         """How it stands with each of these endpoints."""
 
         def query(connection: Connection) -> tuple[Delivery, ...]:
-            waiting = dict(connection.execute("SELECT endpoint, count(*) FROM notice GROUP BY endpoint").fetchall())
-            told = "SELECT endpoint, host, sent, failed, dropped, last_sent_at, last_failed_at, error FROM delivery"
-            found = {row[0]: row[1:] for row in connection.execute(told).fetchall()}
+            counted = select(NOTIFICATION.c.endpoint, func.count()).group_by(NOTIFICATION.c.endpoint)
+            waiting: dict[str, int] = dict(connection.execute(counted).tuples().all())
+            found = {row[0]: row[1:] for row in connection.execute(select(*DELIVERED))}
             return tuple(_delivery(name, waiting.get(name, 0), found.get(name)) for name in endpoints)
 
         return self._database.read(query)
 
 
+def _due(now: float) -> Any:
+    """The message to send next: of an endpoint that is not paused, the least tried one first."""
+    paused = DELIVERY.c.paused_until
+    return (
+        select(*NOTIFICATION.c["endpoint", "job", "id", "body", "created_at", "attempts"], func.coalesce(DELIVERY.c.failures, 0))
+        .select_from(PAUSED)
+        .where(or_(paused.is_(None), paused <= now, paused > now + FARTHEST_SECONDS))
+        .order_by(NOTIFICATION.c.attempts, NOTIFICATION.c.created_at)
+        .limit(1)
+    )
+
+
+def _is(one: Waiting) -> tuple[Any, ...]:
+    columns = NOTIFICATION.c
+    return columns.endpoint == one.endpoint, columns.job == one.job, columns.id == one.id
+
+
 def _drop(connection: Connection, one: Waiting) -> None:
-    connection.execute(f"DELETE FROM notice WHERE {MINE}", (one.endpoint, one.job, one.id))
+    connection.execute(delete(NOTIFICATION).where(*_is(one)))
 
 
-def _count(connection: Connection, endpoint: str, host: str | None, sent: int = 0, failed: int = 0, dropped: int = 0, **values: object) -> None:
+def _count(
+    connection: Connection, endpoint: str, host: str | None, sent: int = 0, failed: int = 0, dropped: int = 0, **values: Any
+) -> None:
     """So many more of each; and the other columns are these values."""
-    connection.execute("INSERT INTO delivery (endpoint, sent, failed, dropped, failures) VALUES (?, 0, 0, 0, 0) ON CONFLICT DO NOTHING", (endpoint,))
+    fresh = {"endpoint": endpoint, "sent": 0, "failed": 0, "dropped": 0, "failures": 0}
+    connection.execute(insert(DELIVERY).values(fresh).on_conflict_do_nothing())
+    counted = {
+        "sent": DELIVERY.c.sent + sent,
+        "failed": DELIVERY.c.failed + failed,
+        "dropped": DELIVERY.c.dropped + dropped,
+    }
     values |= {} if host is None else {"host": host}
-    changed = ", ".join(f"{name} = ?" for name in values)
-    counted = "sent = sent + ?, failed = failed + ?, dropped = dropped + ?"
-    connection.execute(f"UPDATE delivery SET {counted}, {changed} WHERE endpoint = ?", (sent, failed, dropped, *values.values(), endpoint))
+    connection.execute(update(DELIVERY).where(DELIVERY.c.endpoint == endpoint).values({**counted, **values}))
 
 
 def _delivery(endpoint: str, waiting: int, row: Sequence[Any] | None) -> Delivery:

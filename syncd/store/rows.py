@@ -1,73 +1,109 @@
-"""Values to rows and back: the ledger's, the states', the intents', the sets'. Whatever does not read back whole is damage, not data."""
+"""Values to rows and back: the ledger's, the states', the intents', the sets'. What does not read back whole is damage, not data.
+
+A row is a tuple in the order of its table's columns (schema.py).
+"""
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
 from msgspec import DecodeError, Struct, ValidationError, convert, to_builtins
 from msgspec.json import Decoder, Encoder
-from msgspec.structs import asdict
 
 from syncd.engine.ports import Intent, JobState
-from syncd.models import Action, Entry, Local, Recorded, Standing, TreeEntry, Verb
+from syncd.models import Action, Entry, Kind, Local, Recorded, Standing, Stat, TreeEntry, Verb
+from syncd.store.checksum import checksum
+from syncd.store.schema import FILE, INTENT, INTENT_ACTION, JOB
 
 T = TypeVar("T")
 
-
-class _Head(Struct, array_like=True, forbid_unknown_fields=True):
-    """An intent without its actions."""
-
-    id: str
-    job: str
-    commit: str
-    digest: str
-    folders: tuple[str, ...]
-    owes_hook: bool
-    started_at: str
-    owed_before: bool
-
-
-class _Step(Struct, array_like=True, forbid_unknown_fields=True):
-    """An action of an intent. `had` is the ledger row's own text."""
-
-    verb: Verb
-    path: str
-    want: Entry | None
-    had: str | None
-    expect: Local | None
-    reason: str
-    takes_over: bool
-
-
 ENCODE = Encoder().encode
-RECORDED, FILES, LISTING = Decoder(Recorded), Decoder(dict[str, Entry]), Decoder(list[tuple[str, int, str, int | None]])
+ENTRY, LOCAL, RECORDED, TEXTS = Decoder(Entry), Decoder(Local), Decoder(Recorded), Decoder(tuple[str, ...])
+FILES, LISTING = Decoder(dict[str, Entry]), Decoder(list[tuple[str, int, str, int | None]])
+KINDS = {kind.value: kind for kind in Kind}
+OWNERSHIPS = {one.value: one for one in Standing}
+TOO_LARGE = 1 << 63  # of what SQLite's signed 64-bit integers can't hold
+
+# --- the ledger -------------------------------------------------------------------------------------------------------
+
+LEDGER = [
+    FILE.c[name]
+    for name in (
+        "path", "source", "blob_sha", "kind", "mode", "uid", "gid", "owner", "size_bytes", "executable", "lfs_pointer",
+        "root", "dir_mode", "ownership", "wanted", "real_path", "mount_point", "stat_device", "stat_inode", "stat_size",
+        "stat_mtime_ns", "stat_ctime_ns",
+    )
+]  # fmt: skip
 
 
-def recorded_to_text(row: Recorded) -> str:
-    return ENCODE(row).decode()
+def ledger_values(path: str, row: Recorded) -> tuple[Any, ...]:
+    """The values of a ledger row, in the order of LEDGER."""
+    entry = row.entry
+    return (
+        path, entry.source, entry.blob, entry.kind.value, entry.mode, entry.uid, entry.gid, entry.owner, entry.size,
+        None if entry.executable is None else int(entry.executable), entry.pointer, entry.root, entry.dir_mode,
+        row.standing.value, None if row.wanted is None else ENCODE(row.wanted).decode(), row.real or path, row.mount,
+        *_stat_values(row.stat),
+    )  # fmt: skip
 
 
-def recorded_from_text(text: str) -> Recorded:
-    """In the order of the values' fields. A row from an older version ends sooner, and the fields it never knew are as they are by default."""
-    return RECORDED.decode(text)
+def recorded(values: Sequence[Any]) -> Recorded:
+    """The ledger row of these values, in the order of LEDGER. Raises ValueError, KeyError for what no version of syncd wrote."""
+    (
+        _, source, blob, kind, mode, uid, gid, owner, size, executable, pointer, root, dir_mode, ownership, wanted, real, mount,
+        device, inode, stat_size, mtime_ns, ctime_ns,
+    ) = values  # fmt: skip
+    return Recorded(
+        Entry(
+            blob, mode, KINDS[kind], uid, gid, source, size, root, dir_mode, pointer,
+            None if executable is None else bool(executable), owner,
+        ),
+        None if device is None else Stat(_unsigned(device), _unsigned(inode), stat_size, mtime_ns, ctime_ns),
+        OWNERSHIPS[ownership],
+        None if wanted is None else ENTRY.decode(wanted),
+        real,
+        mount,
+    )  # fmt: skip
 
 
-def ledger(texts: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Recorded]]:
-    """The rows by path, without those that a version wrote which meant something else by them."""
-    for path, text in texts:
+def ledger(job: str, found: Iterable[Sequence[Any]]) -> dict[str, Recorded]:
+    """Path -> row, of rows of the columns LEDGER and the checksum. Damaged ones are left out."""
+    rows: dict[str, Recorded] = {}
+    for *values, mark in found:
         try:
-            yield path, RECORDED.decode(text)
-        except ValueError:
+            if mark == checksum(job, *values):
+                rows[values[0]] = recorded(values)
+        except (ValueError, TypeError, KeyError):
             continue
+    return rows
 
 
-def set_to_bytes(texts: Iterable[tuple[str, str]]) -> bytes:
+def _stat_values(stat: Stat | None) -> tuple[int | None, ...]:
+    """What lstat said; nothing where a time is after 2262, which needs more than 64 bits: then the file is read at each run."""
+    if stat is None or not all(-TOO_LARGE <= one < TOO_LARGE for one in (stat.size, stat.mtime_ns, stat.ctime_ns)):
+        return (None,) * 5
+    return _signed(stat.device), _signed(stat.inode), stat.size, stat.mtime_ns, stat.ctime_ns
+
+
+def _signed(number: int) -> int:
+    return number - 2 * TOO_LARGE if number >= TOO_LARGE else number
+
+
+def _unsigned(number: int) -> int:
+    return number + 2 * TOO_LARGE if number < 0 else number
+
+
+# --- sets and listings ------------------------------------------------------------------------------------------------
+
+
+def set_to_bytes(rows: Mapping[str, Recorded]) -> bytes:
     """The set that the ledger's rows are: what upstream has for each, but for what `prune: off` left."""
-    return zlib.compress(ENCODE({path: row.upstream for path, row in ledger(texts) if row.standing is not Standing.DROPPED}), 1)
+    kept = {path: row.upstream for path, row in rows.items() if row.standing is not Standing.DROPPED}
+    return zlib.compress(ENCODE(kept), 1)
 
 
 def files_from_bytes(body: bytes) -> dict[str, Entry]:
@@ -75,15 +111,17 @@ def files_from_bytes(body: bytes) -> dict[str, Entry]:
 
 
 def listing_to_bytes(entries: Mapping[str, TreeEntry]) -> bytes:
-    return zlib.compress(_written([(path, entry.mode, entry.id, entry.size) for path, entry in entries.items()]), 1)
+    rows = [(path, entry.mode, entry.id, entry.size) for path, entry in entries.items()]
+    return zlib.compress(_written(rows), 1)
 
 
 def listing_from_bytes(body: bytes) -> dict[str, TreeEntry]:
-    return {path: TreeEntry(mode, identity, size) for path, mode, identity, size in _read(LISTING, zlib.decompress(body))}
+    rows = _read(LISTING, zlib.decompress(body))
+    return {path: TreeEntry(mode, identity, size) for path, mode, identity, size in rows}
 
 
 def _written(value: Any) -> bytes:
-    """As JSON. A server may tell a name that is no UTF-8 with lone surrogates: such a name is never written to disk, but it is remembered."""
+    """JSON. A server may send a name with lone surrogates, which is no UTF-8: it is never written to disk, but remembered."""
     try:
         return ENCODE(value)
     except UnicodeEncodeError:
@@ -103,39 +141,158 @@ def _read(decoder: Decoder[T], text: str | bytes) -> T:
             raise ValueError("this is nested too deep") from error
 
 
-def state_to_text(state: JobState) -> str:
-    values = asdict(state)
-    return json.dumps({name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}, separators=(",", ":"), sort_keys=True)
+# --- states -----------------------------------------------------------------------------------------------------------
+
+COLUMN_OF = {
+    "applied_digest": "applied_config_digest",
+    "applied_files": "applied_files_digest",
+    "drifted": "drifted_files",
+    "settled": "consistent",
+    "rejected_digest": "rejected_config_digest",
+    "rejected_untrusted": "rejected_by_policy",
+    "trusted_commit": "accepted_commit",
+    "trusted_for": "accepted_history",
+    "hook_owed": "reload_pending",
+    "hook_commit": "reload_commit",
+    "hook_attempts": "reload_attempts",
+    "hook_tried_at": "reload_tried_at",
+    "hook_since": "reload_since",
+    "hook_previous": "reloaded_commit",
+    "undo": "undo_blob",
+    "undo_keeps": "undo_blobs",
+    "undoing": "undo_begun",
+    "folders_waiting": "directories_to_fix",
+    "told": "notified_as",
+}
+FLAGS = {"rejected_untrusted", "hook_owed", "undoing", "held", "settled"}
+TIMES = {"hook_tried_at", "hook_since", "paused_until", "last_change_at"}
+LISTS = {"undo_keeps", "folders_waiting"}
+UNCHECKED = ("last_run_at", "last_success_at")
+FIELD_OF = {column: field for field, column in COLUMN_OF.items()}
+STATE = [column for column in JOB.columns if column.name not in ("name", "checksum", *UNCHECKED)]
+STATE_FIELDS = [FIELD_OF.get(column.name, column.name) for column in STATE]
+WHOLE_STATE = [JOB.c.name, *STATE, JOB.c.checksum, *(JOB.c[name] for name in UNCHECKED)]
 
 
-def state_from_text(text: str) -> JobState:
-    values = json.loads(text)
-    if not isinstance(values, dict):
-        raise ValueError("this is no mapping")
-    times = {"paused_until", "last_run_at", "last_success_at", "last_change_at", "hook_tried_at", "hook_since"}
-    known = set(JobState.__struct_fields__)
-    read: dict[str, Any] = {name: datetime.fromisoformat(value) if name in times and value else value for name, value in values.items() if name in known}
-    return JobState(**{**read, **{name: tuple(read.get(name, ())) for name in ("undo_keeps", "folders_waiting")}})
+def state_row(job: str, state: JobState) -> dict[str, Any]:
+    """The row of a job's state, by column."""
+    values = [_state_value(name, getattr(state, name)) for name in STATE_FIELDS]
+    row = dict(zip((column.name for column in STATE), values, strict=True))
+    times = {name: _time_text(getattr(state, name)) for name in UNCHECKED}
+    return {"name": job, **row, "checksum": checksum(job, *values), **times}
 
 
-def intent_to_text(intent: Intent) -> str:
-    actions = [
-        (action.verb, action.path, action.want, action.had and recorded_to_text(action.had), action.expect and _expected(action.expect), action.reason, action.takes_over)
-        for action in intent.actions
-    ]
-    head = (intent.id, intent.job, intent.commit, intent.digest, intent.folders, intent.owes_hook, intent.started_at.isoformat(), intent.owed_before)
-    return _written((head, actions)).decode()
+def state_from_row(row: Sequence[Any]) -> JobState:
+    """The state of a row of WHOLE_STATE. For a damaged row: nothing is known, and the next run looks at everything."""
+    job, *values, mark, run_at, success_at = row
+    try:
+        if mark == checksum(job, *values):
+            found = {name: _state_field(name, value) for name, value in zip(STATE_FIELDS, values, strict=True)}
+            return JobState(**found, last_run_at=_aware(run_at), last_success_at=_aware(success_at))
+    except (ValueError, TypeError):
+        pass
+    return JobState(settled=False)
 
 
-def intent_from_text(text: str) -> Intent:
-    head, steps = _read(Decoder(tuple[_Head, tuple[_Step, ...]]), text)  # made here: a run seldom finds one
-    actions = (Action(step.verb, step.path, step.want, recorded_from_text(step.had) if step.had else None, step.expect, step.reason, takes_over=step.takes_over) for step in steps)
-    return Intent(head.id, head.job, head.commit, head.digest, tuple(actions), head.folders, head.owes_hook, datetime.fromisoformat(head.started_at), head.owed_before)
+def _state_value(name: str, value: Any) -> Any:
+    if name in FLAGS:
+        return int(value)
+    if name in LISTS:
+        return ENCODE(value).decode()
+    return _time_text(value) if name in TIMES else value
 
 
-def _expected(local: Local) -> tuple[Any, ...]:
-    """Without what only a person reads, which no version ever wrote."""
+def _state_field(name: str, value: Any) -> Any:
+    if name in FLAGS:
+        return bool(value)
+    if name in LISTS:
+        return TEXTS.decode(value)
+    return datetime.fromisoformat(value) if name in TIMES and value is not None else value
+
+
+def _time_text(value: datetime | None) -> str | None:
+    return None if value is None else value.isoformat()
+
+
+def _aware(value: Any) -> datetime | None:
+    """The time of a value that no checksum covers; None where it is none."""
+    try:
+        found = datetime.fromisoformat(value)
+    except (ValueError, TypeError):
+        return None
+    return found if found.tzinfo is not None else None
+
+
+# --- intents ----------------------------------------------------------------------------------------------------------
+
+WHOLE_INTENT = [
+    INTENT.c[name]
+    for name in (
+        "job", "id", "commit_sha", "config_digest", "started_at", "needs_reload", "reload_was_pending", "directories", "checksum",
+    )
+]  # fmt: skip
+INTENT_ACTIONS = [
+    INTENT_ACTION.c[name]
+    for name in ("number", "action", "path", "reason", "replaces_foreign", "wanted", "ledger", "expected")
+]
+
+
+def intent_rows(intent: Intent) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The row of an intent and those of its actions, by column."""
+    values = (
+        intent.job, intent.id, intent.commit, intent.digest, intent.started_at.isoformat(), int(intent.owes_hook),
+        int(intent.owed_before), ENCODE(intent.folders).decode(),
+    )  # fmt: skip
+    actions = [_action_values(number, action) for number, action in enumerate(intent.actions)]
+    row = dict(zip((column.name for column in WHOLE_INTENT), (*values, checksum(*values, actions)), strict=True))
+    names = [column.name for column in INTENT_ACTIONS]
+    return row, [{"job": intent.job, **dict(zip(names, one, strict=True))} for one in actions]
+
+
+def intent_from_rows(row: Sequence[Any], actions: Sequence[Sequence[Any]]) -> Intent | None:
+    """The intent of rows of WHOLE_INTENT and INTENT_ACTIONS; None for a damaged one."""
+    *values, mark = row
+    try:
+        if mark != checksum(*values, [tuple(one) for one in actions]):
+            return None
+        job, identity, commit, digest, started_at, needs_reload, was_pending, directories = values
+        return Intent(
+            identity, job, commit, digest, tuple(_action(one) for one in actions), TEXTS.decode(directories),
+            bool(needs_reload), datetime.fromisoformat(started_at), bool(was_pending),
+        )  # fmt: skip
+    except (ValueError, TypeError):
+        return None
+
+
+def _action_values(number: int, action: Action) -> tuple[Any, ...]:
+    return (
+        number, action.verb.value, action.path, action.reason, int(action.takes_over), _json(action.want), _json(action.had),
+        None if action.expect is None else _json(_without_words(action.expect)),
+    )  # fmt: skip
+
+
+def _action(values: Sequence[Any]) -> Action:
+    _, verb, path, reason, replaces_foreign, wanted, row, expected = values
+    return Action(
+        Verb(verb), path,
+        None if wanted is None else ENTRY.decode(wanted),
+        None if row is None else RECORDED.decode(row),
+        None if expected is None else LOCAL.decode(expected),
+        reason,
+        takes_over=bool(replaces_foreign),
+    )  # fmt: skip
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else ENCODE(value).decode()
+
+
+def _without_words(local: Local) -> tuple[Any, ...]:
+    """What stood there, without what only a person reads."""
     return local.kind, local.blob, local.mode, local.uid, local.gid, local.stat
+
+
+# --- history and limits -----------------------------------------------------------------------------------------------
 
 
 class PastChange(Struct, frozen=True):
@@ -171,28 +328,32 @@ class BudgetRow(Struct, frozen=True):
     reset_at: str | None
 
 
-def budget_from_row(identity: Any, installation: Any, account: Any, limit: Any, remaining: Any, reset_at: Any) -> BudgetRow | None:
+def budget_from_row(row: Sequence[Any]) -> BudgetRow | None:
     """The row, or None when damage has made it something else than an identity's numbers and a time."""
-    try:
-        if reset_at is not None and datetime.fromisoformat(reset_at).tzinfo is None:
-            return None
-    except (ValueError, TypeError):
+    identity, installation, account, limit, remaining, reset_at = row
+    if reset_at is not None and _aware(reset_at) is None:
         return None
-    fits = isinstance(identity, str) and all(value is None or isinstance(value, int) for value in (limit, remaining))
-    fits = fits and isinstance(installation, int) and (account is None or isinstance(account, str))
+    fits = isinstance(identity, str) and isinstance(installation, int)
+    fits = fits and all(value is None or isinstance(value, int) for value in (limit, remaining))
+    fits = fits and (account is None or isinstance(account, str))
     return BudgetRow(identity, installation or None, account, limit, remaining, reset_at) if fits else None
 
 
-def past_change(action: Any, path: Any, source: Any, before: Any, after: Any) -> PastChange | None:
+def past_change(row: Sequence[Any]) -> PastChange | None:
     """The row, or None when damage has made it something else than texts."""
-    fits = isinstance(action, str) and isinstance(path, str) and all(value is None or isinstance(value, str) for value in (source, before, after))
-    return PastChange(action, path, source, before, after) if fits else None
+    action, path, *rest = row
+    fits = isinstance(action, str) and isinstance(path, str)
+    fits = fits and all(value is None or isinstance(value, str) for value in rest)
+    return PastChange(action, path, *rest) if fits else None
 
 
 def past_run(row: Sequence[Any], changes: tuple[PastChange, ...], went_back: bool) -> PastRun | None:
     """The row, of PastRun's own fields in their order, or None when damage has made it something else than a run."""
     identity, job, started_at, trigger, status, commit, previous, seconds, size, error_kind, error = row
-    fits = all(isinstance(value, str) for value in (job, started_at, trigger, status)) and all(value is None or isinstance(value, str) for value in (commit, previous, error_kind, error))
+    fits = all(isinstance(value, str) for value in (job, started_at, trigger, status))
+    fits = fits and all(value is None or isinstance(value, str) for value in (commit, previous, error_kind, error))
     if not fits or not isinstance(seconds, (int, float)) or not isinstance(size, int):
         return None
-    return PastRun(identity, job, started_at, trigger, status, commit, previous, seconds, size, error_kind, error, changes, went_back)
+    return PastRun(
+        identity, job, started_at, trigger, status, commit, previous, seconds, size, error_kind, error, changes, went_back
+    )

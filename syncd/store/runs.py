@@ -4,92 +4,168 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from sqlite3 import Connection
 from typing import Any
+
+from sqlalchemy import Connection, and_, delete, exists, func, select, update
 
 from syncd.models import Change, RunReport, RunStatus, Trigger, Verb
 from syncd.store.rows import PastChange, PastRun, past_change, past_run
-from syncd.store.sql import in_parts, marks
+from syncd.store.schema import CHANGE, RUN
+from syncd.store.sqlite import in_parts, insert, text_of
 
 RUNS_KEPT = 500
 CHANGES_KEPT_PER_RUN = 20_000
 CHANGES_KEPT = 100_000  # of each job
-RUN = 'run.id, run.job, run.started_at, run."trigger", run.status, run."commit", run.previous, run.seconds, run.bytes, run.error_kind, run.error'
-CHANGE = "change.action, change.path, change.source, change.before, change.after"
+PAST_RUN = RUN.c[
+    "id", "job", "started_at", "trigger", "status", "commit_sha", "previous_commit_sha", "seconds", "bytes_written",
+    "error_kind", "error",
+]  # fmt: skip
+PAST_CHANGE = CHANGE.c["action", "path", "source", "before_sha", "after_sha"]
+PUT_CHANGE = text_of(
+    insert(CHANGE).values({column.name: None for column in CHANGE.columns if column.name != "id"})
+)
 
 
 def add(connection: Connection, report: RunReport) -> None:
     """The run and its changes are in the history. A failure that repeats the job's last row only moves that row's time."""
     if report.status in (RunStatus.UNCHANGED, RunStatus.SKIPPED) and not report.changes:
         return
-    values: dict[str, Any] = {
-        "job": report.job, "started_at": report.started_at.isoformat() if report.started_at else "", "trigger": report.trigger.value, "status": report.status.value,
-        "commit": report.commit, "previous": report.previous, "seconds": report.seconds, "bytes": report.bytes_written,
-        "error_kind": report.error.kind if report.error else None, "error": report.error.message if report.error else None,
-    }  # fmt: skip
-    newest = connection.execute('SELECT id, status, error, "commit" FROM run WHERE job = ? ORDER BY id DESC LIMIT 1', (report.job,)).fetchone()
-    if newest is not None and newest[1:] == (values["status"], values["error"], values["commit"]) and _says_nothing_new(connection, newest[0], report):
-        changed = ", ".join(f'"{name}" = :{name}' for name in values)
-        connection.execute(f"UPDATE run SET {changed} WHERE id = :id", {**values, "id": newest[0]})
+    values = _run_values(report)
+    newest = connection.execute(
+        select(*RUN.c["id", "status", "error", "commit_sha"]).where(RUN.c.job == report.job).order_by(RUN.c.id.desc()).limit(1)
+    ).first()
+    same = (values["status"], values["error"], values["commit_sha"])
+    if newest is not None and tuple(newest[1:]) == same and _says_nothing_new(connection, newest[0], report):
+        connection.execute(update(RUN).where(RUN.c.id == newest[0]).values(values))
         return
-    names, places = ", ".join(f'"{name}"' for name in values), ", ".join(f":{name}" for name in values)
-    identity = connection.execute(f"INSERT INTO run ({names}) VALUES ({places})", values).lastrowid
-    changes = ((identity, change.action.value, change.path, change.source, change.before, change.after) for change in report.changes[:CHANGES_KEPT_PER_RUN])
-    connection.executemany("INSERT INTO change (run, action, path, source, before, after) VALUES (?, ?, ?, ?, ?, ?)", changes)
-    kept = "SELECT id FROM run WHERE job = ? ORDER BY id DESC LIMIT ?"
-    connection.execute(f"DELETE FROM run WHERE job = ? AND id NOT IN ({kept})", (report.job, report.job, RUNS_KEPT))
+    (number,) = connection.execute(insert(RUN).values(values)).inserted_primary_key or (None,)
+    changes = [
+        (number, change.action.value, change.path, change.source, change.before, change.after)
+        for change in report.changes[:CHANGES_KEPT_PER_RUN]
+    ]
+    if changes:
+        connection.exec_driver_sql(PUT_CHANGE, changes)
+    kept = select(RUN.c.id).where(RUN.c.job == report.job).order_by(RUN.c.id.desc()).limit(RUNS_KEPT)
+    connection.execute(delete(RUN).where(RUN.c.job == report.job, RUN.c.id.not_in(kept)))
     if report.changes:
         _forget_old_changes(connection, report.job)
 
 
+def _run_values(report: RunReport) -> dict[str, Any]:
+    return {
+        "job": report.job,
+        "repo": report.repo,
+        "ref": report.ref,
+        "started_at": report.started_at.isoformat() if report.started_at else "",
+        "trigger": report.trigger.value,
+        "status": report.status.value,
+        "commit_sha": report.commit,
+        "previous_commit_sha": report.previous,
+        "seconds": report.seconds,
+        "bytes_written": report.bytes_written,
+        "requests": report.requests,
+        "error_kind": report.error.kind if report.error else None,
+        "error": report.error.message if report.error else None,
+    }
+
+
 def _forget_old_changes(connection: Connection, job: str) -> None:
     """The oldest runs keep their row, and lose what they changed, when the job has more changes than are kept."""
-    counts = "SELECT run.id, count(change.id) FROM run JOIN change ON change.run = run.id WHERE run.job = ? GROUP BY run.id ORDER BY run.id DESC"
+    counts = (
+        select(RUN.c.id, func.count(CHANGE.c.id))
+        .join_from(RUN, CHANGE, CHANGE.c.run == RUN.c.id)
+        .where(RUN.c.job == job)
+        .group_by(RUN.c.id)
+        .order_by(RUN.c.id.desc())
+    )
     total = 0
-    for identity, count in connection.execute(counts, (job,)).fetchall():
+    for run, count in connection.execute(counts).all():
         total += count
         if total > CHANGES_KEPT and total > count:  # the newest run keeps its own
-            connection.execute("DELETE FROM change WHERE run = ?", (identity,))
+            connection.execute(delete(CHANGE).where(CHANGE.c.run == run))
 
 
 def _says_nothing_new(connection: Connection, run: int, report: RunReport) -> bool:
     """The same files left alone as the last time, and nothing else: an hour of that is one row, not twelve."""
     if any(change.action is not Verb.KEEP for change in report.changes):
         return False
-    known = set(connection.execute("SELECT path, before FROM change WHERE run = ?", (run,)).fetchall())
-    return known == {(change.path, change.before) for change in report.changes}
+    found = connection.execute(select(*CHANGE.c["path", "before_sha"]).where(CHANGE.c.run == run))
+    return {tuple(row) for row in found} == {(change.path, change.before) for change in report.changes}
 
 
 def changed_paths(connection: Connection, name: str) -> list[str]:
     """Every path in the history whose last name is `name`, ASCII letters in any case."""
-    escaped = name.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    query = "SELECT DISTINCT path FROM change WHERE path LIKE ? ESCAPE '\\'"
-    found = connection.execute(query, (f"%/{escaped}",)).fetchall()
-    return [path for (path,) in found if isinstance(path, str)]
+    ends = CHANGE.c.path.like("%/" + _escaped(name), escape="\\")
+    found = connection.execute(select(CHANGE.c.path).distinct().where(ends)).scalars()
+    return [path for path in found if isinstance(path, str)]
+
+
+def _escaped(name: str) -> str:
+    for special in "\\%_":
+        name = name.replace(special, f"\\{special}")
+    return name
 
 
 def history(connection: Connection, job: str | None, paths: Sequence[str], limit: int) -> list[PastRun]:
     """Past runs, newest first; only those that changed one of `paths` when there are any, with only those changes then."""
-    before = 'EXISTS (SELECT 1 FROM run AS older WHERE older.job = run.job AND older."commit" = run."commit" AND older.status = :changed AND older.id < run.id)'
-    went_back = f'run.status = :changed AND run."trigger" != :by_hand AND run.previous != run."commit" AND {before}'
-    names = {f"path{number}": path for number, path in enumerate(paths)}
-    chosen_paths = f"path IN ({', '.join(f':{name}' for name in names)})"
-    wanted = ["run.job = :job"] if job is not None else []
-    wanted += [f"run.id IN (SELECT run FROM change WHERE {chosen_paths})"] if names else []
-    query = f"SELECT {RUN}, {went_back} FROM run {'WHERE ' if wanted else ''}{' AND '.join(wanted)} ORDER BY run.id DESC LIMIT :limit"
-    values = {"changed": RunStatus.CHANGED.value, "by_hand": Trigger.ROLLBACK.value, "job": job, "limit": limit, **names}
-    found = connection.execute(query, values).fetchall()
-    changes: dict[int, list[PastChange]] = {row[0]: [] for row in found}
+    query = select(*PAST_RUN, _went_back()).order_by(RUN.c.id.desc()).limit(limit)
+    if job is not None:
+        query = query.where(RUN.c.job == job)
+    if paths:
+        query = query.where(RUN.c.id.in_(select(CHANGE.c.run).where(CHANGE.c.path.in_(paths))))
+    found = connection.execute(query).all()
+    changes: dict[Any, list[PastChange]] = {row[0]: [] for row in found}
     for part in in_parts(changes):
-        chosen = f"SELECT run, {CHANGE} FROM change WHERE run IN ({marks(part)}) {f'AND path IN ({marks(paths)}) ' if paths else ''}ORDER BY id"
-        for run, *row in connection.execute(chosen, [*part, *paths]).fetchall():
-            if run in changes and (one := past_change(*row)) is not None:
+        chosen = select(CHANGE.c.run, *PAST_CHANGE).where(CHANGE.c.run.in_(part)).order_by(CHANGE.c.id)
+        if paths:
+            chosen = chosen.where(CHANGE.c.path.in_(paths))
+        for run, *row in connection.execute(chosen).all():
+            one = past_change(row)
+            if run in changes and one is not None:
                 changes[run].append(one)
-    return [read for row in found if (read := past_run(row[:-1], tuple(changes[row[0]]), bool(row[-1]))) is not None]
+    read = (past_run(row[:-1], tuple(changes[row[0]]), bool(row[-1])) for row in found)
+    return [run for run in read if run is not None]
+
+
+def _went_back() -> Any:
+    """Whether the run brought a commit that the job had had before, and left."""
+    older = RUN.alias("older")
+    before = exists().where(
+        older.c.job == RUN.c.job,
+        older.c.commit_sha == RUN.c.commit_sha,
+        older.c.status == RunStatus.CHANGED.value,
+        older.c.id < RUN.c.id,
+    )
+    return and_(
+        RUN.c.status == RunStatus.CHANGED.value,
+        RUN.c.trigger != Trigger.ROLLBACK.value,
+        RUN.c.previous_commit_sha != RUN.c.commit_sha,
+        before,
+    )
 
 
 def changes_since(connection: Connection, job: str, since: datetime) -> tuple[Change, ...]:
     """Everything the job's runs that began at or after `since` did, the oldest first, as far as the history goes back."""
-    chosen = f"SELECT {CHANGE} FROM change JOIN run ON run.id = change.run WHERE run.job = ? AND run.started_at >= ? ORDER BY change.id"
-    read = (past_change(*row) for row in connection.execute(chosen, (job, since.isoformat())).fetchall())
-    return tuple(Change(Verb(one.action), one.path, one.source, one.before, one.after) for one in read if one is not None and one.action in set(Verb))
+    chosen = (
+        select(*PAST_CHANGE)
+        .join_from(CHANGE, RUN, RUN.c.id == CHANGE.c.run)
+        .where(RUN.c.job == job, RUN.c.started_at >= since.isoformat())
+        .order_by(CHANGE.c.id)
+    )
+    read = (past_change(row) for row in connection.execute(chosen).all())
+    return tuple(
+        Change(Verb(one.action), one.path, one.source, one.before, one.after)
+        for one in read
+        if one is not None and one.action in set(Verb)
+    )
+
+
+def brought(connection: Connection, job: str, commit: str) -> bool:
+    """Whether a run of the job brought the commit."""
+    query = select(RUN.c.id).where(
+        RUN.c.job == job, RUN.c.commit_sha == commit, RUN.c.status == RunStatus.CHANGED.value
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+__all__ = ["add", "brought", "changed_paths", "changes_since", "history"]

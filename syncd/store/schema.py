@@ -1,73 +1,248 @@
-"""The store's tables, as a new database gets them. migrations/ brings older ones here; a test keeps the two equal.
+"""The store's tables. docs/store.md describes them for users; migrations/ brings older databases here.
 
-Rows that decide about files carry a `seal` over their values: a row that the disk has damaged is left out, never believed.
-Values that are only read whole are kept as one JSON text, so that a new field needs no migration.
+Commits and blobs are git ids in lower-case hex, modes are permission bits, times are RFC 3339 in UTC (`*_at`), sizes are
+bytes, flags are 0 or 1. Rows that decide about files carry a `checksum` (checksum.py): one that the disk has damaged is
+left out, never believed.
+
+Not columns, because nobody would ask for them: the files of an applied set and the entries of a listing (compressed
+JSON, read only whole), and the values of an intent's actions (JSON: a crash is recovered from them).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from sqlalchemy import Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, PrimaryKeyConstraint, String, Table, Text, text
+from sqlalchemy.schema import CreateIndex, CreateTable
 
-from syncd.store.quiet import seal
+VERSION = "0005"
 
-VERSION = "0004"
+METADATA = MetaData()
 
-TABLES = (
-    "CREATE TABLE file (path TEXT NOT NULL, job TEXT NOT NULL, row TEXT NOT NULL, seal TEXT NOT NULL, real_path TEXT, PRIMARY KEY (path))",
-    "CREATE TABLE folder (path TEXT NOT NULL, job TEXT NOT NULL, seal TEXT DEFAULT '' NOT NULL, PRIMARY KEY (path))",
-    "CREATE TABLE job (name TEXT NOT NULL, state TEXT NOT NULL, seal TEXT NOT NULL, PRIMARY KEY (name))",
-    "CREATE TABLE intent (job TEXT NOT NULL, body TEXT NOT NULL, seal TEXT NOT NULL, PRIMARY KEY (job))",
-    """CREATE TABLE applied_set (
-        id INTEGER NOT NULL, job TEXT NOT NULL, "commit" TEXT NOT NULL, digest TEXT NOT NULL, applied_at TEXT NOT NULL, pinned INTEGER NOT NULL,
-        files BLOB NOT NULL, seal TEXT NOT NULL, PRIMARY KEY (id))""",
-    """CREATE TABLE run (
-        id INTEGER NOT NULL, job TEXT NOT NULL, started_at TEXT NOT NULL, "trigger" TEXT NOT NULL, status TEXT NOT NULL, "commit" TEXT, previous TEXT,
-        seconds FLOAT NOT NULL, bytes INTEGER NOT NULL, error_kind TEXT, error TEXT, PRIMARY KEY (id))""",
-    """CREATE TABLE change (
-        id INTEGER NOT NULL, run INTEGER NOT NULL, action TEXT NOT NULL, path TEXT NOT NULL, source TEXT, before TEXT, after TEXT,
-        PRIMARY KEY (id), FOREIGN KEY (run) REFERENCES run (id) ON DELETE CASCADE)""",
-    """CREATE TABLE head (
-        scope TEXT NOT NULL, repo TEXT NOT NULL, ref TEXT NOT NULL, "commit" TEXT NOT NULL, etag TEXT, form TEXT, seal TEXT DEFAULT '' NOT NULL,
-        checked_at FLOAT, PRIMARY KEY (scope, repo, ref))""",
-    "CREATE TABLE listing (tree TEXT NOT NULL, body BLOB NOT NULL, seal TEXT NOT NULL, PRIMARY KEY (tree))",
-    """CREATE TABLE budget (
-        identity TEXT NOT NULL, installation INTEGER NOT NULL, account TEXT, "limit" INTEGER, remaining INTEGER, reset_at TEXT,
-        PRIMARY KEY (identity, installation))""",
-    """CREATE TABLE notice (
-        endpoint TEXT NOT NULL, job TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, created_at FLOAT NOT NULL, attempts INTEGER NOT NULL,
-        PRIMARY KEY (endpoint, job))""",
-    """CREATE TABLE delivery (
-        endpoint TEXT NOT NULL, host TEXT, sent INTEGER NOT NULL, failed INTEGER NOT NULL, dropped INTEGER NOT NULL, last_sent_at FLOAT,
-        last_failed_at FLOAT, error TEXT, paused_until FLOAT, failures INTEGER DEFAULT 0 NOT NULL,
-        PRIMARY KEY (endpoint))""",
-    "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))",
+FILE = Table(
+    "file",
+    METADATA,
+    Column("path", Text, primary_key=True),  # the destination, absolute
+    Column("job", Text, nullable=False),
+    Column("repo", Text),  # OWNER/NAME that the bytes came from; null for rows of before 0005
+    Column("commit_sha", Text),  # the commit of the run that recorded this row last
+    Column("source", Text, nullable=False),  # the path in the repository
+    Column("blob_sha", Text, nullable=False),
+    Column("kind", Text, nullable=False),  # file or link
+    Column("mode", Integer, nullable=False),
+    Column("uid", Integer),
+    Column("gid", Integer),
+    Column("owner", Text),  # the configured owner that uid and gid were looked up from
+    Column("size_bytes", Integer),
+    Column("executable", Integer),
+    Column("lfs_pointer", Text),  # the blob id of the pointer, where Git LFS holds the content
+    Column("root", Text, nullable=False),  # the operator's folder above the listed `to`
+    Column("dir_mode", Integer, nullable=False),
+    Column("ownership", Text, nullable=False),  # ours, met (left alone by policy), dropped (upstream, left by prune: off)
+    Column("wanted", Text),  # JSON: what upstream has, where a policy left another file
+    Column("real_path", Text),
+    Column("mount_point", Text),
+    Column("stat_device", Integer),
+    Column("stat_inode", Integer),
+    Column("stat_size", Integer),
+    Column("stat_mtime_ns", Integer),
+    Column("stat_ctime_ns", Integer),
+    Column("checksum", Text, nullable=False),
 )
+
+DIRECTORY = Table(
+    "directory",
+    METADATA,
+    Column("path", Text, primary_key=True),  # one that syncd made
+    Column("job", Text, nullable=False),
+    Column("checksum", Text, nullable=False),
+)
+
+JOB = Table(
+    "job",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("applied_commit", Text),
+    Column("applied_config_digest", Text),
+    Column("applied_files_digest", Text),
+    Column("files", Integer, nullable=False),
+    Column("drifted_files", Integer, nullable=False),
+    Column("consistent", Integer, nullable=False),  # the last run finished whole
+    Column("rejected_commit", Text),
+    Column("rejected_config_digest", Text),
+    Column("rejected_reason", Text),
+    Column("rejected_by_policy", Integer, nullable=False),  # by `require`, not by a hook
+    Column("accepted_commit", Text),  # what the next head has to follow (`require: fast_forward`)
+    Column("accepted_history", Text),  # of which repository and ref
+    Column("reload_pending", Integer, nullable=False),
+    Column("reload_commit", Text),
+    Column("reload_attempts", Integer, nullable=False),
+    Column("reload_tried_at", Text),
+    Column("reload_since", Text),
+    Column("reloaded_commit", Text),  # the commit of the last successful reload
+    Column("undo_blob", Text),  # the cached description of what stood before
+    Column("undo_blobs", Text, nullable=False),  # JSON: the contents that it needs
+    Column("undo_begun", Integer, nullable=False),
+    Column("paused_until", Text),
+    Column("paused_reason", Text),
+    Column("held", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("directories_to_fix", Text, nullable=False),  # JSON: whose mode or owner is still to be set
+    Column("last_change_at", Text),
+    Column("last_error_kind", Text),
+    Column("last_error", Text),
+    Column("notified_as", Text),
+    Column("checksum", Text, nullable=False),
+    Column("last_run_at", Text),  # these two are outside the checksum: they decide nothing about files
+    Column("last_success_at", Text),
+)
+
+INTENT = Table(
+    "intent",
+    METADATA,
+    Column("job", Text, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("commit_sha", Text, nullable=False),
+    Column("config_digest", Text, nullable=False),
+    Column("started_at", Text, nullable=False),
+    Column("needs_reload", Integer, nullable=False),
+    Column("reload_was_pending", Integer, nullable=False),
+    Column("directories", Text, nullable=False),  # JSON: those that will be made
+    Column("checksum", Text, nullable=False),  # over its actions too
+)
+
+INTENT_ACTION = Table(
+    "intent_action",
+    METADATA,
+    Column("job", Text, ForeignKey("intent.job", ondelete="CASCADE", onupdate="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("action", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("replaces_foreign", Integer, nullable=False),
+    Column("wanted", Text),
+    Column("ledger", Text),
+    Column("expected", Text),
+)
+
+APPLIED_SET = Table(
+    "applied_set",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("job", Text, nullable=False),
+    Column("commit_sha", Text, nullable=False),
+    Column("config_digest", Text, nullable=False),
+    Column("applied_at", Text, nullable=False),
+    Column("pinned", Integer, nullable=False),
+    Column("files", LargeBinary, nullable=False),
+    Column("checksum", Text, nullable=False),
+)
+
+RUN = Table(
+    "run",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("job", Text, nullable=False),
+    Column("repo", Text),
+    Column("ref", Text),
+    Column("started_at", Text, nullable=False),
+    Column("trigger", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("commit_sha", Text),
+    Column("previous_commit_sha", Text),
+    Column("seconds", Float, nullable=False),
+    Column("bytes_written", Integer, nullable=False),
+    Column("requests", Integer),  # HTTP exchanges of this run, without those that it shared with another
+    Column("error_kind", Text),
+    Column("error", Text),
+)
+
+CHANGE = Table(
+    "change",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("run", Integer, ForeignKey("run.id", ondelete="CASCADE"), nullable=False),
+    Column("action", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("source", Text),
+    Column("before_sha", Text),
+    Column("after_sha", Text),
+)
+
+HEAD = Table(
+    "head",
+    METADATA,
+    Column("scope", Text, primary_key=True),  # API address and identity
+    Column("repo", Text, primary_key=True),
+    Column("ref", Text, primary_key=True),  # "" for the default branch
+    Column("commit_sha", Text, nullable=False),
+    Column("etag", Text),
+    Column("form", Text),  # how the ref was asked for
+    Column("checked_at", Float),  # Unix seconds: when a short name was last compared with its namesakes
+    Column("checksum", Text, nullable=False),
+)
+
+LISTING = Table(
+    "listing",
+    METADATA,
+    Column("tree_sha", Text, primary_key=True),
+    Column("entries", LargeBinary, nullable=False),
+    Column("checksum", Text, nullable=False),
+)
+
+RATE_LIMIT = Table(
+    "rate_limit",
+    METADATA,
+    Column("identity", Text, primary_key=True),
+    Column("installation", Integer, primary_key=True),  # 0 for a token
+    Column("account", Text),
+    Column("limit", Integer),
+    Column("remaining", Integer),
+    Column("reset_at", Text),
+)
+
+NOTIFICATION = Table(
+    "notification",
+    METADATA,
+    Column("endpoint", Text, primary_key=True),  # where its address is read from: the address itself is a secret
+    Column("job", Text, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", Float, nullable=False),  # Unix seconds, as the other times of these two tables
+    Column("attempts", Integer, nullable=False),
+)
+
+DELIVERY = Table(
+    "delivery",
+    METADATA,
+    Column("endpoint", Text, primary_key=True),
+    Column("host", Text),
+    Column("sent", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("dropped", Integer, nullable=False),
+    Column("last_sent_at", Float),
+    Column("last_failed_at", Float),
+    Column("error", Text),
+    Column("paused_until", Float),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+)
+
+ALEMBIC_VERSION = Table(
+    "alembic_version",
+    METADATA,
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+
 INDEXES = (
-    "CREATE INDEX file_job ON file (job)",
-    "CREATE INDEX file_real_path ON file (real_path)",
-    "CREATE INDEX applied_set_job ON applied_set (job)",
-    "CREATE INDEX run_job ON run (job, id)",
-    "CREATE INDEX change_run ON change (run)",
-    "CREATE INDEX change_path ON change (path)",
+    Index("file_job", FILE.c.job),
+    Index("file_real_path", FILE.c.real_path),
+    Index("applied_set_job", APPLIED_SET.c.job),
+    Index("run_job", RUN.c.job, RUN.c.id),
+    Index("change_run", CHANGE.c.run),
+    Index("change_path", CHANGE.c.path),
 )
 
-def is_whole(mark: Any, *texts: Any, body: Any = b"") -> bool:
-    """Do the values match their seal, and are they of the types that were sealed? Damage can turn a text into a number, a blob or nothing."""
-    try:
-        return bool(mark == seal(*texts, body=body))
-    except TypeError:
-        return False
 
-
-def whole_rows(job: str, found: Iterable[tuple[Any, Any, Any]]) -> Iterator[tuple[str, str]]:
-    """The path and text of each of the ledger's (path, text, seal) that matches its seal. Thousands are read at once."""
-    for path, text, mark in found:
-        try:
-            if mark == seal(job, path, text):
-                yield path, text
-        except TypeError:
-            continue
-
-
-__all__ = ["INDEXES", "TABLES", "VERSION", "is_whole", "seal", "whole_rows"]
+def statements() -> list[str]:
+    """The SQL that makes every table and index of this version."""
+    tables = [str(CreateTable(table)) for table in METADATA.sorted_tables]
+    return tables + [str(CreateIndex(index)) for index in INDEXES]

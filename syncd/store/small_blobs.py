@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from syncd.objects import is_object_id
 from syncd.store.look import opened
-from syncd.store.place import make_private, nofollow
+from syncd.store.place import make_private, nofollow, sole_opener
 
 if TYPE_CHECKING:
     from syncd.store.cache_table import CacheTable
@@ -166,8 +166,14 @@ class SmallBlobs:
                 self._file, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
             self._opened.callback(driver.close)
-        self._table = CacheTable(driver, make=not self._only_read)
-        self._opened.callback(self._table.close)
+        table = CacheTable(driver)
+        self._opened.callback(table.close)
+        if not self._only_read:
+            if not table.is_made():
+                with sole_opener(self._file, BUSY_SECONDS):
+                    table.make()
+            table.use()
+        self._table = table
 
     def _give_up(self) -> None:
         """The file is damaged: it is not used any more, and removed when that is safe."""

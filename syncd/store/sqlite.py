@@ -1,47 +1,62 @@
-"""What is special to SQLite: how a database file is connected to through SQLAlchemy, and how its errors are told apart.
+"""What is special to SQLite: how its files are connected to through SQLAlchemy, and the statements of its dialect.
 
-SQLAlchemy starts no transaction of its own here (`isolation_level=None` at the driver): a statement alone is one, and
-`transaction` is one of many. Source: SQLAlchemy docs, "SQLite dialect", "Serializable isolation / transactional DDL".
+The driver starts no transaction of its own here (`isolation_level=None`): a statement alone is one, and `transaction` is
+one of many; SQLAlchemy's own `commit` is never called.
+Source: SQLAlchemy docs, "SQLite dialect", "Transactions with SQLite and the sqlite3 driver".
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, create_engine
-from sqlalchemy.dialects.sqlite import dialect
+from sqlalchemy import Connection, Table, create_engine
+from sqlalchemy.dialects.sqlite import dialect, insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 from sqlalchemy.sql.expression import Executable
 
+T = TypeVar("T")
+
+BUSY_SECONDS = 30.0
 POSITIONAL = dialect(paramstyle="qmark")
+PRAGMAS = ("synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF")
+VALUES_AT_ONCE = 500  # in one statement: SQLite refused more than 999 before 3.32
+
+READ, WRITE = "BEGIN", "BEGIN IMMEDIATE"
+
+
+def open_store(name: str) -> Connection:
+    """A connection to the store's file, or to `:memory:`. Raises sqlite3.Error."""
+    driver = sqlite3.connect(name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    driver.text_factory = _text
+    try:
+        for one in PRAGMAS:
+            driver.execute(f"PRAGMA {one}").fetchall()
+        return connected(driver)
+    except BaseException:
+        driver.close()
+        raise
+
+
+def _text(raw: bytes) -> str:
+    """Text that the disk has damaged is still text: its row's checksum tells, and the rows beside it can be read."""
+    return raw.decode("utf-8", "replace")
 
 
 def connected(driver: sqlite3.Connection) -> Connection:
-    """The driver's connection, used through SQLAlchemy. Closing it closes the driver's."""
+    """The driver's connection, used through SQLAlchemy; `disconnect` closes both. Raises sqlite3.Error."""
     engine = create_engine("sqlite://", creator=lambda: driver, poolclass=StaticPool)
-    return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    with driver_errors():
+        return engine.connect()
 
 
 def disconnect(connection: Connection) -> None:
     """Close the connection and the file."""
     connection.close()
     connection.engine.dispose()
-
-
-@contextmanager
-def transaction(connection: Connection) -> Iterator[None]:
-    """One transaction that takes the write lock at its start; nothing of it is kept when the block raises."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.exec_driver_sql("COMMIT")
-    except BaseException:
-        if driver_of(connection).in_transaction:  # SQLite ends it itself after some failures
-            connection.exec_driver_sql("ROLLBACK")
-        raise
 
 
 def driver_of(connection: Connection) -> sqlite3.Connection:
@@ -53,16 +68,68 @@ def driver_of(connection: Connection) -> sqlite3.Connection:
 
 
 @contextmanager
+def transaction(connection: Connection, begin: str = WRITE) -> Iterator[None]:
+    """One transaction; nothing of it is kept when the block raises. WRITE takes the write lock at its start.
+
+    Errors of SQLAlchemy leave the block as the sqlite3 errors below them, whose codes tell damage from trouble.
+    """
+    with driver_errors():
+        connection.exec_driver_sql(begin)
+        try:
+            yield
+            connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            if driver_of(connection).in_transaction:  # SQLite ends it itself after some failures
+                connection.exec_driver_sql("ROLLBACK")
+            raise
+
+
+@contextmanager
 def driver_errors() -> Iterator[None]:
-    """Errors of SQLAlchemy leave the block as the sqlite3 errors below them, whose codes tell damage from trouble."""
+    """Errors of SQLAlchemy leave the block as the sqlite3 errors below them."""
     try:
         yield
     except DBAPIError as error:
-        if isinstance(error.orig, sqlite3.Error):
-            raise error.orig from error
-        raise
+        if error.orig is None:
+            raise
+        raise error.orig from error
+
+
+def pragma(connection: Connection, text: str) -> Any:
+    """The first value that the pragma answers. Raises sqlite3.Error."""
+    with driver_errors():
+        result = connection.exec_driver_sql(f"PRAGMA {text}")
+        row = result.first() if result.returns_rows else None  # some answer nothing
+    return None if row is None else row[0]
 
 
 def text_of(statement: Executable) -> str:
-    """The statement as SQL text with `?` for each value: for statements that run thousands of times with tuples."""
+    """The statement as SQL text with `?` for each value: for those that run thousands of times with tuples."""
     return str(statement.compile(dialect=POSITIONAL))  # type: ignore[attr-defined]
+
+
+def upsert(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Store these rows, all of the same columns; each takes the place of the one with the same primary key."""
+    values = list(rows)
+    if not values:
+        return
+    names = list(values[0])
+    keys = {column.name for column in table.primary_key}
+    new = insert(table).values(dict.fromkeys(names))
+    changed = {name: new.excluded[name] for name in names if name not in keys}
+    text = text_of(new.on_conflict_do_update(index_elements=sorted(keys), set_=changed))
+    columns = [column.name for column in table.columns if column.name in values[0]]
+    connection.exec_driver_sql(text, [tuple(row[name] for name in columns) for row in values])
+
+
+def in_parts(values: Iterable[T]) -> Iterator[Sequence[T]]:
+    """The values, as many at once as a statement takes."""
+    every = list(values)
+    for start in range(0, len(every), VALUES_AT_ONCE):
+        yield every[start : start + VALUES_AT_ONCE]
+
+
+__all__ = [
+    "BUSY_SECONDS", "READ", "WRITE", "connected", "disconnect", "driver_errors", "driver_of", "in_parts", "insert", "open_store",
+    "pragma", "text_of", "transaction", "upsert",
+]  # fmt: skip

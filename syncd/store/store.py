@@ -11,21 +11,23 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from sqlite3 import Connection
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
+from sqlalchemy import Connection, Select, delete, func, select, text, union, update
 
 from syncd.engine.ports import AppliedSet, Head, Intent, JobState, OwnedRow, Result
 from syncd.errors import StoreError
-from syncd.models import Change, Recorded, RunStatus, TreeEntry
+from syncd.models import Change, Recorded, TreeEntry
 from syncd.objects import is_object_id
-from syncd.store import ledger, outbox, renames, rows, runs
+from syncd.store import intents, ledger, outbox, renames, rows, runs
 from syncd.store.accepted import AcceptedHeads
 from syncd.store.access import refuse_stranger, set_access
+from syncd.store.checksum import checksum, matches
 from syncd.store.database import Database
-from syncd.store.schema import is_whole, seal, whole_rows
-from syncd.store.sql import put
+from syncd.store.schema import APPLIED_SET, DIRECTORY, FILE, HEAD, INTENT, JOB, LISTING, RATE_LIMIT
+from syncd.store.sqlite import upsert
+from syncd.store.states import read_state, read_states, write_state
 
 T = TypeVar("T")
 AdaptState = Callable[[str, str, JobState], JobState]
@@ -33,11 +35,12 @@ AdaptState = Callable[[str, str, JobState], JobState]
 SETS_KEPT = 5
 LISTINGS_KEPT = 200
 LISTINGS_BYTES_KEPT = 64 << 20
-FORGET_LISTINGS = """
-DELETE FROM listing WHERE rowid NOT IN (
-    SELECT rowid FROM (SELECT rowid, row_number() OVER latest AS place, sum(length(body)) OVER latest - length(body) AS newer FROM listing WINDOW latest AS (ORDER BY rowid DESC))
-    WHERE place <= ? AND newer < ?)"""
-FILE = "syncd.db"
+FORGET_LISTINGS = text(
+    "DELETE FROM listing WHERE rowid NOT IN (SELECT rowid FROM ("
+    " SELECT rowid, row_number() OVER latest AS place, sum(length(entries)) OVER latest - length(entries) AS newer"
+    " FROM listing WINDOW latest AS (ORDER BY rowid DESC)) WHERE place <= :count AND newer < :size)"
+)
+FILE_NAME = "syncd.db"
 
 
 class SqliteStore:
@@ -56,12 +59,12 @@ class SqliteStore:
             set_access(state_dir, group)
         except OSError as error:
             raise StoreError(f"can't use the state folder {state_dir}: {error.strerror}", hint="set state: to a folder this user owns, or run syncd as its owner") from error
-        return cls(Database(state_dir / FILE))
+        return cls(Database(state_dir / FILE_NAME))
 
     @classmethod
     def peek(cls, state_dir: Path) -> SqliteStore:
         """The store for a command that only looks: a copy in memory, so that nothing in the state folder changes."""
-        return cls(Database.copy_of(state_dir / FILE), AcceptedHeads(state_dir, only_read=True))
+        return cls(Database.copy_of(state_dir / FILE_NAME), AcceptedHeads(state_dir, only_read=True))
 
     def look_again(self) -> None:
         """Read what the file holds now, where this is a copy of it. Raises StoreError."""
@@ -107,9 +110,9 @@ class SqliteStore:
 
         def work(connection: Connection) -> None:
             renames.rename(connection, old, job)
-            state = _state(connection, job)
+            state = read_state(connection, job)
             if state is not None:
-                _put_state(connection, job, self._under_new_name(job, old, state))
+                write_state(connection, job, self._under_new_name(job, old, state))
 
         self._database.write(work)
         self._accepted.forget(old)
@@ -122,7 +125,7 @@ class SqliteStore:
 
     def state(self, job: str) -> JobState:
         name, job = job, self._stored(job)
-        found = self._database.read(lambda connection: _state(connection, job)) or JobState()
+        found = self._database.read(lambda connection: read_state(connection, job)) or JobState()
         found = found if name == job else self._under_new_name(name, job, found)
         accepted = self._accepted.read(job)
         return found if accepted is None else replace(found, trusted_for=accepted[0], trusted_commit=accepted[1])
@@ -132,43 +135,40 @@ class SqliteStore:
             self._accepted.keep(self._stored(job), state.trusted_for, state.trusted_commit, begin)
 
     def applied_before(self, job: str, commit: str) -> bool:
-        query = 'SELECT 1 FROM run WHERE job = ? AND "commit" = ? AND status = ? LIMIT 1'
-        return self._database.read(lambda connection: connection.execute(query, (self._stored(job), commit, RunStatus.CHANGED.value)).fetchone()) is not None
+        stored = self._stored(job)
+        return self._database.read(lambda connection: runs.brought(connection, stored, commit))
 
     def states(self, jobs: Iterable[str]) -> dict[str, JobState]:
         """The states of those jobs that the store knows, read at one moment."""
         asked = {self._stored(name): name for name in jobs}
-
-        def query(connection: Connection) -> dict[str, JobState]:
-            return {asked[name]: _read_state(name, text, mark) for name, text, mark in connection.execute("SELECT name, state, seal FROM job").fetchall() if name in asked}
-
-        return self._database.read(query)
+        found = self._database.read(read_states)
+        return {asked[stored]: state for stored, state in found.items() if stored in asked}
 
     def file_counts(self) -> dict[str, int]:
         """Job -> how many destinations the ledger names."""
-        counted = self._database.read(lambda connection: connection.execute("SELECT job, count(*) FROM file GROUP BY job").fetchall())
+        query = select(FILE.c.job, func.count()).group_by(FILE.c.job)
+        counted = self._database.read(lambda connection: connection.execute(query).all())
         found = {job: count for job, count in counted if isinstance(job, str)}
         return found | {job: found[old] for job, old in self._former.items() if old in found}
 
     def jobs(self) -> list[str]:
         """Every job the store knows, by the name that it is stored under."""
-        query = "SELECT name FROM job UNION SELECT job FROM file ORDER BY 1"
-        found = self._database.read(lambda connection: connection.execute(query).fetchall())
-        return [name for (name,) in found if isinstance(name, str)]
+        query = union(select(JOB.c.name), select(FILE.c.job))
+        found = self._database.read(lambda connection: connection.execute(query).scalars().all())
+        return sorted(name for name in found if isinstance(name, str))
 
     def knows(self, job: str) -> bool:
         """Whether anything is stored of the job under its own name."""
-        query = "SELECT 1 FROM job WHERE name = ?"
-        found = self._database.read(lambda connection: connection.execute(query, (job,)).fetchone())
-        return found is not None
+        query = select(JOB.c.name).where(JOB.c.name == job)
+        return self._database.read(lambda connection: connection.execute(query).first()) is not None
 
     def change_state(self, job: str, change: Callable[[JobState], JobState]) -> JobState:
         """One read-modify-write of a job's state."""
         job = self._stored(job)
 
         def work(connection: Connection) -> JobState:
-            after = change(_state(connection, job) or JobState())
-            _put_state(connection, job, after)
+            after = change(read_state(connection, job) or JobState())
+            write_state(connection, job, after)
             return after
 
         return self._database.write(work)
@@ -182,10 +182,10 @@ class SqliteStore:
         job = self._stored(job)
 
         def work(connection: Connection) -> bool:
-            state = _state(connection, job) or JobState()
+            state = read_state(connection, job) or JobState()
             if state.told != before:
                 return False
-            _put_state(connection, job, replace(state, told=after))
+            write_state(connection, job, replace(state, told=after))
             outbox.put(connection, job, identity, bodies, now.timestamp())
             return True
 
@@ -199,15 +199,12 @@ class SqliteStore:
         """Each of these jobs was found as it should be at that time, and the store says so: unless its state is another one by now."""
 
         def work(connection: Connection) -> None:
-            values = []
-            for name, state, mark in connection.execute("SELECT name, state, seal FROM job").fetchall():
-                if name not in jobs:
-                    continue
-                (expected, at), now = jobs[name], _read_state(name, state, mark)
-                if replace(now, last_run_at=None, last_success_at=None) == replace(expected, last_run_at=None, last_success_at=None):
-                    text = rows.state_to_text(replace(now, last_run_at=at, last_success_at=at))
-                    values.append({"name": name, "state": text, "seal": seal(name, text)})
-            put(connection, "job", ("name",), values)
+            for name, now in read_states(connection).items():
+                if name in jobs:
+                    expected, at = jobs[name]
+                    if _without_times(now) == _without_times(expected):
+                        times = {"last_run_at": at.isoformat(), "last_success_at": at.isoformat()}
+                        connection.execute(update(JOB).where(JOB.c.name == name).values(times))
 
         if jobs:
             self._database.write(work)
@@ -216,10 +213,11 @@ class SqliteStore:
         """Nothing is known of the job any more; its files stay. How many ledger rows went."""
 
         def work(connection: Connection) -> int:
-            count = connection.execute("DELETE FROM file WHERE job = ?", (job,)).rowcount
-            connection.execute("DELETE FROM job WHERE name = ?", (job,))
-            for table in ("folder", "intent", "applied_set"):
-                connection.execute(f"DELETE FROM {table} WHERE job = ?", (job,))
+            count = connection.execute(delete(FILE).where(FILE.c.job == job)).rowcount
+            connection.execute(delete(JOB).where(JOB.c.name == job))
+            intents.remove(connection, job)
+            for table in (DIRECTORY, APPLIED_SET):
+                connection.execute(delete(table).where(table.c.job == job))
             return count
 
         self._accepted.forget(job)
@@ -229,17 +227,16 @@ class SqliteStore:
 
     def recorded(self, job: str) -> dict[str, Recorded]:
         job = self._stored(job)
-        found = self._database.read(lambda connection: connection.execute("SELECT path, row, seal FROM file WHERE job = ?", (job,)).fetchall())
-        return dict(rows.ledger(whole_rows(job, found)))
+        return self._database.read(lambda connection: ledger.of_job(connection, job))
 
     def distrust(self, job: str, paths: Sequence[str]) -> int:
         """The next run of the job reads these files again, whatever their times say; how many rows."""
         job = self._stored(job)
 
         def work(connection: Connection) -> int:
-            state = _state(connection, job)
+            state = read_state(connection, job)
             if state is not None:  # else a run that remembers what it looked at would not look again
-                _put_state(connection, job, replace(state, settled=False))
+                write_state(connection, job, replace(state, settled=False))
             return ledger.distrust(connection, job, paths)
 
         return self._database.write(work)
@@ -253,39 +250,35 @@ class SqliteStore:
 
     def folders(self, job: str) -> frozenset[str]:
         job = self._stored(job)
-        found = self._database.read(lambda connection: connection.execute("SELECT path, seal FROM folder WHERE job = ?", (job,)).fetchall())
-        return frozenset(path for path, mark in found if is_whole(mark, job, path))
+        query = select(*DIRECTORY.c["path", "checksum"]).where(DIRECTORY.c.job == job)
+        found = self._database.read(lambda connection: connection.execute(query).all())
+        return frozenset(path for path, mark in found if matches(mark, job, path))
 
     def folder_owners(self, paths: Iterable[str]) -> dict[str, str]:
         wanted = list(paths)
-        return self._database.read(lambda connection: ledger.folder_owners(connection, wanted)) if wanted else {}
+        return self._database.read(lambda connection: ledger.directory_owners(connection, wanted)) if wanted else {}
 
     # --- intent and record --------------------------------------------------------------------------------------------
 
     def intent(self, job: str) -> Intent | None:
         """The interrupted plan of the job. A damaged one is dropped, and the job marked unsettled: the next plan looks at everything."""
         job = self._stored(job)
-        found = self._database.read(lambda connection: connection.execute("SELECT body, seal FROM intent WHERE job = ?", (job,)).fetchone())
-        if found is None:
-            return None
-        body, mark = found
-        try:
-            if is_whole(mark, job, body):
-                return rows.intent_from_text(body)
-        except (ValueError, TypeError):
-            pass
-        self._database.write(lambda connection: connection.execute("DELETE FROM intent WHERE job = ?", (job,)))
+        query = select(INTENT.c.job).where(INTENT.c.job == job)
+        stored, found = self._database.read(
+            lambda connection: (connection.execute(query).first(), intents.read(connection, job))
+        )
+        if stored is None or found is not None:
+            return found
+        self._database.write(lambda connection: intents.remove(connection, job))
         self.change_state(job, lambda state: replace(state, settled=False))
         return None
 
     def intend(self, intent: Intent, state: JobState) -> None:
-        body = rows.intent_to_text(intent)
-
         def work(connection: Connection) -> None:
-            put(connection, "intent", ("job",), [{"job": intent.job, "body": body, "seal": seal(intent.job, body)}])
-            now = _state(connection, intent.job) or JobState()
+            intents.write(connection, intent)
+            now = read_state(connection, intent.job) or JobState()
             known = replace(state, paused_until=now.paused_until, paused_reason=now.paused_reason, held=now.held, told=now.told)
-            _put_state(connection, intent.job, replace(known, settled=False, hook_owed=state.hook_owed or intent.owes_hook))
+            write_state(connection, intent.job, replace(known, settled=False, hook_owed=state.hook_owed or intent.owes_hook))
 
         self._database.write(work)
 
@@ -293,50 +286,70 @@ class SqliteStore:
         """The run is in the ledger and the history, and its intent is gone: one transaction."""
 
         def work(connection: Connection) -> None:
-            connection.executemany("DELETE FROM file WHERE path = ? AND job = ?", result.superseded.items())
-            put(connection, "file", ("path",), (ledger.file_row(job, path, row) for path, row in result.upserts.items()))
-            connection.executemany("DELETE FROM file WHERE job = ? AND path = ?", ((job, path) for path in result.removals))
-            connection.executemany("DELETE FROM folder WHERE job = ? AND path = ?", ((job, path) for path in result.folders_removed))
+            report = result.report
+            ledger.remove(connection, result.superseded.items())
+            ledger.put(connection, job, report.repo, report.commit, result.upserts)
+            ledger.remove(connection, ((path, job) for path in result.removals))
+            for path in result.folders_removed:
+                connection.execute(delete(DIRECTORY).where(DIRECTORY.c.path == path, DIRECTORY.c.job == job))
             ledger.hand_over(connection, job, result)
-            put(connection, "folder", ("path",), ({"path": path, "job": job, "seal": seal(job, path)} for path in result.folders_made))
-            connection.execute("DELETE FROM intent WHERE job = ?", (job,))
-            now = _state(connection, job) or JobState()  # paused or resumed by hand, or told of, while the run went on
-            _put_state(connection, job, replace(result.state, paused_until=now.paused_until, paused_reason=now.paused_reason, held=now.held or result.state.held, told=now.told))
+            ledger.put_directories(connection, job, result.folders_made)
+            intents.remove(connection, job)
+            now = read_state(connection, job) or JobState()  # paused or resumed by hand, or told of, while the run went on
+            write_state(connection, job, replace(result.state, paused_until=now.paused_until, paused_reason=now.paused_reason, held=now.held or result.state.held, told=now.told))
             if result.applied and result.report.commit:
                 self._keep_set(connection, job, result)
             if result.withdrawn:
-                connection.execute('DELETE FROM applied_set WHERE id = (SELECT max(id) FROM applied_set WHERE job = ?) AND "commit" = ?', (job, result.withdrawn))
+                newest = select(func.max(APPLIED_SET.c.id)).where(APPLIED_SET.c.job == job).scalar_subquery()
+                mistaken = (APPLIED_SET.c.id == newest, APPLIED_SET.c.commit_sha == result.withdrawn)
+                connection.execute(delete(APPLIED_SET).where(*mistaken))
             runs.add(connection, result.report)
 
         self._database.write(work)
 
     def _keep_set(self, connection: Connection, job: str, result: Result) -> None:
-        found = connection.execute("SELECT path, row, seal FROM file WHERE job = ?", (job,)).fetchall()
-        body = rows.set_to_bytes(whole_rows(job, found))
-        commit, at = result.report.commit or "", (result.state.last_run_at or datetime.now().astimezone()).isoformat()
-        values = (job, commit, result.state.applied_digest or "", at, 0, body, seal(job, commit, body=body))
-        newest = connection.execute('SELECT id, "commit" FROM applied_set WHERE job = ? ORDER BY id DESC LIMIT 1', (job,)).fetchone()
-        taken = newest[0] if newest is not None and newest[1] == commit else None  # the same commit once more takes its own place
-        columns = 'id, job, "commit", digest, applied_at, pinned, files, seal'
-        connection.execute(f"INSERT OR REPLACE INTO applied_set ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (taken, *values))
-        kept = "SELECT id FROM applied_set WHERE job = ? AND pinned = 0 ORDER BY id DESC LIMIT ?"
-        connection.execute(f"DELETE FROM applied_set WHERE job = ? AND pinned = 0 AND id NOT IN ({kept})", (job, job, SETS_KEPT))
+        body = rows.set_to_bytes(ledger.of_job(connection, job))
+        commit = result.report.commit or ""
+        at = result.state.last_run_at or datetime.now().astimezone()
+        mine = APPLIED_SET.c.job == job
+        latest = select(*APPLIED_SET.c["id", "commit_sha"]).where(mine).order_by(APPLIED_SET.c.id.desc())
+        newest = connection.execute(latest.limit(1)).first()
+        values: dict[str, Any] = {
+            "job": job, "commit_sha": commit, "config_digest": result.state.applied_digest or "", "applied_at": at.isoformat(),
+            "pinned": 0, "files": body, "checksum": checksum(job, commit, body=body),
+        }  # fmt: skip
+        if newest is not None and newest[1] == commit:  # the same commit once more takes its own place
+            connection.execute(update(APPLIED_SET).where(APPLIED_SET.c.id == newest[0]).values(values))
+        else:
+            connection.execute(APPLIED_SET.insert().values(values))
+        kept = select(APPLIED_SET.c.id).where(mine, APPLIED_SET.c.pinned == 0)
+        kept = kept.order_by(APPLIED_SET.c.id.desc()).limit(SETS_KEPT)
+        connection.execute(
+            delete(APPLIED_SET).where(mine, APPLIED_SET.c.pinned == 0, APPLIED_SET.c.id.not_in(kept))
+        )
 
     def sets(self, job: str) -> list[AppliedSet]:
         """The last sets that stood whole, newest first. Damaged ones are left out."""
         job = self._stored(job)
-        query = 'SELECT id, "commit", digest, applied_at, pinned, files, seal FROM applied_set WHERE job = ? ORDER BY id DESC'
+        columns = APPLIED_SET.c["id", "commit_sha", "config_digest", "applied_at", "pinned", "files", "checksum"]
+        query = select(*columns).where(APPLIED_SET.c.job == job).order_by(APPLIED_SET.c.id.desc())
         result = []
-        for identity, commit, digest, at, pinned, files, mark in self._database.read(lambda connection: connection.execute(query, (job,)).fetchall()):
+        for identity, commit, digest, at, pinned, files, mark in self._read_all(query):
             try:
-                if is_whole(mark, job, commit, body=files):
-                    result.append(AppliedSet(identity, job, commit, digest, datetime.fromisoformat(at), bool(pinned), rows.files_from_bytes(files)))
+                if matches(mark, job, commit, body=files):
+                    kept = rows.files_from_bytes(files)
+                    when = datetime.fromisoformat(at)
+                    result.append(AppliedSet(identity, job, commit, digest, when, bool(pinned), kept))
             except (ValueError, TypeError, zlib.error):
                 continue
         return result
 
+    def _read_all(self, query: Select[Any]) -> Sequence[Any]:
+        return self._database.read(lambda connection: connection.execute(query).all())
+
     def pin(self, set_id: int, pinned: bool = True) -> None:
-        self._database.write(lambda connection: connection.execute("UPDATE applied_set SET pinned = ? WHERE id = ?", (int(pinned), set_id)))
+        change = update(APPLIED_SET).where(APPLIED_SET.c.id == set_id).values(pinned=int(pinned))
+        self._database.write(lambda connection: connection.execute(change))
 
     def blobs_in_use(self) -> set[str]:
         """Every blob that the ledger, a kept set or a way back names: what the cache must not evict."""
@@ -366,35 +379,39 @@ class SqliteStore:
     # --- heads, listings, budgets -------------------------------------------------------------------------------------
 
     def head(self, scope: str, repo: str, ref: str | None) -> Head | None:
-        query = 'SELECT "commit", etag, form, checked_at, seal FROM head WHERE scope = ? AND repo = ? AND ref = ?'
-        row = self._database.read(lambda connection: connection.execute(query, (scope, repo, ref or "")).fetchone())
-        if row is None:
-            return None
-        commit, etag, form, checked, mark = row
-        if not is_whole(mark, *_head_values(scope, repo, ref, commit, etag, form)) or not is_object_id(commit):
-            return None
-        return Head(commit, etag, form, checked_at=checked if isinstance(checked, float) else None)
+        columns = HEAD.c["commit_sha", "etag", "form", "checked_at", "checksum"]
+        found = self._read_all(
+            select(*columns).where(HEAD.c.scope == scope, HEAD.c.repo == repo, HEAD.c.ref == (ref or ""))
+        )
+        for commit, etag, form, checked, mark in found:
+            if matches(mark, scope, repo, ref or "", commit, etag, form) and is_object_id(commit):
+                return Head(commit, etag, form, checked_at=checked if isinstance(checked, float) else None)
+        return None
 
     def see(self, scope: str, repo: str, ref: str | None, head: Head) -> None:
-        values = {"scope": scope, "repo": repo, "ref": ref or "", "commit": head.commit, "etag": head.etag, "form": head.form, "checked_at": head.checked_at}
-        values["seal"] = seal(*_head_values(scope, repo, ref, head.commit, head.etag, head.form))
-        self._database.write(lambda connection: put(connection, "head", ("scope", "repo", "ref"), [values]))
+        key = {"scope": scope, "repo": repo, "ref": ref or ""}
+        values = {"commit_sha": head.commit, "etag": head.etag, "form": head.form}
+        mark = checksum(*key.values(), *values.values())
+        row = {**key, **values, "checked_at": head.checked_at, "checksum": mark}
+        self._database.write(lambda connection: upsert(connection, HEAD, [row]))
 
     def recall(self, tree: str) -> Mapping[str, TreeEntry] | None:
-        row = self._database.read(lambda connection: connection.execute("SELECT body, seal FROM listing WHERE tree = ?", (tree,)).fetchone())
-        try:
-            if row is None or not is_whole(row[1], tree, body=row[0]):
+        query = select(*LISTING.c["entries", "checksum"]).where(LISTING.c.tree_sha == tree)
+        for body, mark in self._read_all(query):
+            try:
+                return rows.listing_from_bytes(body) if matches(mark, tree, body=body) else None
+            except (ValueError, TypeError, zlib.error):
                 return None
-            return rows.listing_from_bytes(row[0])
-        except (ValueError, TypeError, zlib.error):
-            return None
+        return None
 
     def keep(self, tree: str, entries: Mapping[str, TreeEntry]) -> None:
         body = rows.listing_to_bytes(entries)
+        row = {"tree_sha": tree, "entries": body, "checksum": checksum(tree, body=body)}
 
         def work(connection: Connection) -> None:
-            connection.execute("INSERT OR REPLACE INTO listing (tree, body, seal) VALUES (?, ?, ?)", (tree, body, seal(tree, body=body)))
-            connection.execute(FORGET_LISTINGS, (LISTINGS_KEPT, LISTINGS_BYTES_KEPT))
+            connection.execute(delete(LISTING).where(LISTING.c.tree_sha == tree))  # so that it is the newest
+            connection.execute(LISTING.insert().values(row))
+            connection.execute(FORGET_LISTINGS, {"count": LISTINGS_KEPT, "size": LISTINGS_BYTES_KEPT})
 
         self._database.write(work)
 
@@ -408,42 +425,24 @@ class SqliteStore:
         values = {**key, "account": account, "limit": limit, "remaining": remaining, "reset_at": reset}
 
         def work(connection: Connection) -> None:
-            connection.execute("DELETE FROM budget WHERE identity = ? AND account = ?", (identity, account))
-            put(connection, "budget", tuple(key), [values])
+            gone = (RATE_LIMIT.c.identity == identity, RATE_LIMIT.c.account == account)
+            if account is not None:
+                connection.execute(delete(RATE_LIMIT).where(*gone))
+            upsert(connection, RATE_LIMIT, [values])
 
         self._database.write(work)
 
     def budgets(self) -> list[rows.BudgetRow]:
-        query = 'SELECT identity, installation, account, "limit", remaining, reset_at FROM budget'
-        found = self._database.read(lambda connection: connection.execute(query).fetchall())
-        return [read for row in found if (read := rows.budget_from_row(*row)) is not None]
+        columns = RATE_LIMIT.c["identity", "installation", "account", "limit", "remaining", "reset_at"]
+        found = self._read_all(select(*columns))
+        return [read for row in found if (read := rows.budget_from_row(row)) is not None]
 
 
-def _state(connection: Connection, job: str) -> JobState | None:
-    row = connection.execute("SELECT state, seal FROM job WHERE name = ?", (job,)).fetchone()
-    return None if row is None else _read_state(job, *row)
-
-
-def _read_state(job: str, text: Any, mark: Any) -> JobState:
-    """What the row says; that nothing is known, for a damaged one."""
-    try:
-        if is_whole(mark, job, text):
-            return rows.state_from_text(text)
-    except (ValueError, TypeError):
-        pass
-    return JobState(settled=False)
-
-
-def _head_values(scope: str, repo: str, ref: str | None, commit: Any, etag: Any, form: Any) -> tuple[Any, ...]:
-    """What a head's seal is over; None and "" are told apart."""
-    return scope, repo, ref or "", commit, *("-" if value is None else f"={value}" for value in (etag, form))
+def _without_times(state: JobState) -> JobState:
+    return replace(state, last_run_at=None, last_success_at=None)
 
 
 def _jobs_with_files(connection: Connection) -> list[str]:
     """Every job that the ledger or a set names, whether or not its own row can be read."""
-    return [job for (job,) in connection.execute("SELECT job FROM file UNION SELECT job FROM applied_set").fetchall() if isinstance(job, str)]
-
-
-def _put_state(connection: Connection, job: str, state: JobState) -> None:
-    text = rows.state_to_text(state)
-    put(connection, "job", ("name",), [{"name": job, "state": text, "seal": seal(job, text)}])
+    query = union(select(FILE.c.job), select(APPLIED_SET.c.job))
+    return [job for job in connection.execute(query).scalars() if isinstance(job, str)]

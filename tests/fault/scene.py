@@ -26,7 +26,7 @@ from syncd.models import Job, Limits, Listing, PathRule, RunReport, RunStatus, S
 from syncd.objects import EXECUTABLE, FILE, LINK, blob_id
 from syncd.store.blobs import BlobCache
 from syncd.store.lock import job_lock
-from syncd.store.rows import intent_from_text, recorded_from_text
+from syncd.store.rows import LEDGER, recorded
 from syncd.store.store import SqliteStore
 from tests.support.clock import FakeClock
 
@@ -232,15 +232,15 @@ class Scene:
             connection = sqlite3.connect(f"{copy}/syncd.db")
             try:
                 sound = connection.execute("PRAGMA integrity_check").fetchone()[0]
-                bodies = [body for (body,) in connection.execute("SELECT body FROM intent WHERE job = ?", (JOB,))]
-                rows = {path: recorded_from_text(row) for path, row in connection.execute("SELECT path, row FROM file WHERE job = ?", (JOB,))}
+                open_paths = {path for (path,) in connection.execute("SELECT path FROM intent_action WHERE job = ?", (JOB,))}
+                columns = ", ".join(column.name for column in LEDGER)
+                rows = {row[0]: recorded(row) for row in connection.execute(f"SELECT {columns} FROM file WHERE job = ?", (JOB,))}
             except sqlite3.DatabaseError as error:
                 return [f"store: {error}"]
             finally:
                 connection.close()
             if sound != "ok":
                 return [f"store: {sound}"]
-            open_paths = {action.path for body in bodies for action in intent_from_text(body).actions}
         wrong = []
         for path, row in rows.items():
             if path in open_paths or row.standing is not Standing.OURS:

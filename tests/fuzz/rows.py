@@ -11,8 +11,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from sqlite3 import Connection
 from typing import Any
+
+from msgspec import json as msgjson
+from sqlalchemy import Connection, Table, delete
+from sqlalchemy.exc import IntegrityError
 
 from tests.fuzz.harness import fuzz, instrumented
 
@@ -23,41 +26,59 @@ with instrumented("syncd.store", "syncd.memo"):
 
 from syncd.engine.ports import Intent, JobState
 from syncd.models import Action, Entry, Kind, Local, Recorded, Standing, Stat, TreeEntry, Verb
+from syncd.store.checksum import checksum
 from syncd.store.database import Database
-from syncd.store.schema import seal
+from syncd.store.schema import APPLIED_SET, DIRECTORY, FILE, HEAD, INTENT, INTENT_ACTION, LISTING, METADATA, RATE_LIMIT, RUN
+from syncd.store.schema import JOB as JOB_TABLE
+from syncd.store.sqlite import upsert
 
 STORE = SqliteStore(Database(None))
 JOB = "nginx"
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-TABLES = ("change", "run", "file", "folder", "job", "intent", "applied_set", "head", "listing", "budget")
-
-
-def plant_row(connection: Connection, table: str, **values: Any) -> None:
-    names, places = ", ".join(f'"{name}"' for name in values), ", ".join(f":{name}" for name in values)
-    connection.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", values)
+ENTRY = Entry("ab" * 20, 0o644, Kind.FILE, 0, 0, "nginx/x", 7, "/srv", 0o755)
+ROW = Recorded(ENTRY, Stat(1, 2, 3, 4, 5), Standing.OURS, None)
+LOCAL = Local(Kind.FILE, "cd" * 20, 0o644, 0, 0, Stat(1, 2, 3, 4, 5))
+ACTION = Action(Verb.WRITE, "/srv/x", ENTRY, ROW, LOCAL, "new")
+INTENT_VALUE = Intent("i", JOB, "a" * 40, "d", (ACTION,), ("/srv",), True, AT)
 
 
 def one(data: bytes) -> None:
     text, whole = data[1:].decode("utf-8", "replace"), data[:1] != b"d"
     body, commit, etag = zlib.compress(data[1:], 1), text[:40], text[40:80] or None
+    odd = _odd_value(text)
 
-    def mark(*texts: str, body: bytes = b"") -> str:
-        return seal(*texts, body=body) if whole else "0" * 16
+    def mark(*values: Any, body: bytes = b"") -> str:
+        return checksum(*values, body=body) if whole else "0" * 16
 
     def plant(connection: Connection) -> None:
-        for table in TABLES:
-            connection.execute(f"DELETE FROM {table}")
-        plant_row(connection, "file", path="/srv/x", job=JOB, row=text, seal=mark(JOB, "/srv/x", text))
-        plant_row(connection, "folder", path=text or "/", job=JOB, seal=mark(JOB, text or "/"))
-        plant_row(connection, "job", name=JOB, state=text, seal=mark(JOB, text))
-        plant_row(connection, "intent", job=JOB, body=text, seal=mark(JOB, text))
-        kept = {"job": JOB, "commit": "a" * 40, "digest": "d", "applied_at": text[:40], "pinned": 0, "files": body}
-        plant_row(connection, "applied_set", **kept, seal=mark(JOB, "a" * 40, body=body))
-        head = {"scope": "s", "repo": "r", "ref": "", "commit": commit, "etag": etag, "form": None}
-        plant_row(connection, "head", **head, seal=mark("s", "r", "", commit, f"={etag}" if etag else "-", "-"))
-        plant_row(connection, "listing", tree="t", body=body, seal=mark("t", body=body))
-        plant_row(connection, "run", job=text[:10], started_at=text[:30], trigger=text[:5], status=text[:9], commit=text[:40], seconds=0.0, bytes=0, error=text)
-        plant_row(connection, "budget", identity=text[:10], installation=0, limit=1, remaining=1, reset_at=text[:40])
+        for table in reversed(METADATA.sorted_tables):
+            if table.name != "alembic_version":
+                connection.execute(delete(table))
+        number = len(data) % len(rows.LEDGER)
+        values = list(rows.ledger_values("/srv/x", ROW))
+        values[number or 1] = odd
+        row = dict(zip((column.name for column in rows.LEDGER), values, strict=True))
+        plant_row(connection, FILE, {**row, "job": JOB, "checksum": mark(JOB, *values)})
+        plant_row(connection, DIRECTORY, {"path": text or "/", "job": JOB, "checksum": mark(JOB, text or "/")})
+        state = rows.state_row(JOB, JobState())
+        state[rows.STATE[len(data) % len(rows.STATE)].name] = odd
+        state["checksum"] = mark(JOB, *(state[column.name] for column in rows.STATE))
+        plant_row(connection, JOB_TABLE, state | {"last_run_at": text[:40]})
+        intent, actions = rows.intent_rows(INTENT_VALUE)
+        intent["directories"], actions[0][("wanted", "ledger", "expected", "action")[len(data) % 4]] = odd, text
+        listed = [[action[column.name] for column in rows.INTENT_ACTIONS] for action in actions]
+        intent["checksum"] = mark(*(value for name, value in intent.items() if name != "checksum"), listed)
+        plant_row(connection, INTENT, intent)
+        plant_row(connection, INTENT_ACTION, actions[0])
+        kept = {"job": JOB, "commit_sha": "a" * 40, "config_digest": "d", "applied_at": text[:40], "pinned": 0, "files": body}
+        plant_row(connection, APPLIED_SET, {**kept, "id": 1, "checksum": mark(JOB, "a" * 40, body=body)})
+        head = {"scope": "s", "repo": "r", "ref": "", "commit_sha": commit, "etag": etag, "form": None}
+        plant_row(connection, HEAD, {**head, "checksum": mark(*head.values())})
+        plant_row(connection, LISTING, {"tree_sha": "t", "entries": body, "checksum": mark("t", body=body)})
+        run = {"job": text[:10], "started_at": text[:30], "trigger": text[:5], "status": text[:9], "commit_sha": text[:40]}
+        plant_row(connection, RUN, {**run, "id": 1, "seconds": 0.0, "bytes_written": 0, "error": text})
+        limit = {"identity": text[:10], "installation": 0, "limit": 1, "remaining": 1, "reset_at": text[:40]}
+        plant_row(connection, RATE_LIMIT, limit)
 
     STORE._database.write(plant)
     readings: list[Any] = [STORE.recorded(JOB), STORE.folders(JOB), STORE.state(JOB), STORE.sets(JOB), STORE.head("s", "r", None), STORE.recall("t"), STORE.history(), STORE.budgets()]
@@ -68,15 +89,27 @@ def one(data: bytes) -> None:
         memo.decoded(json.loads(text))
 
 
+def plant_row(connection: Connection, table: Table, values: dict[str, Any]) -> None:
+    with suppress(IntegrityError):  # a value that its column does not take
+        upsert(connection, table, [values])
+
+
+def _odd_value(text: str) -> Any:
+    """The input as a value of whatever kind it reads as."""
+    with suppress(ValueError, RecursionError):
+        found = msgjson.decode(text)
+        if isinstance(found, (int, float)) and not isinstance(found, bool) and abs(found) < 2**63:
+            return found
+        if found is None:
+            return None
+    return text
+
+
 def seeds() -> Iterator[bytes]:
-    entry = Entry("ab" * 20, 0o644, Kind.FILE, 0, 0, "nginx/x", 7, "/srv", 0o755)
-    row = Recorded(entry, Stat(1, 2, 3, 4, 5), Standing.OURS, None)
-    local = Local(Kind.FILE, "cd" * 20, 0o644, 0, 0, Stat(1, 2, 3, 4, 5))
-    action = Action(Verb.WRITE, "/srv/x", entry, row, local, "new")
     texts = [
-        rows.recorded_to_text(row), rows.state_to_text(JobState(applied_commit="a" * 40, last_run_at=AT)),
-        rows.intent_to_text(Intent("i", JOB, "a" * 40, "d", (action,), ("/srv",), True, AT)), rows.ENCODE({"/srv/x": entry}).decode(),
-        json.dumps([["x", 0o100644, "ab" * 20, 7]]), AT.isoformat(), "a" * 40 + '"etag"', json.dumps(memo.encoded(TreeEntry(0o100644, "ab" * 20, 7))),
+        rows.ENCODE(ROW).decode(), rows.ENCODE(ENTRY).decode(), '["/srv"]', "7", "null", "file", "ours",
+        rows.ENCODE({"/srv/x": ENTRY}).decode(), json.dumps([["x", 0o100644, "ab" * 20, 7]]), AT.isoformat(),
+        "a" * 40 + '"etag"', json.dumps(memo.encoded(TreeEntry(0o100644, "ab" * 20, 7))),
         json.dumps({"~": "Secret", "=": {}}), json.dumps({"~": "Head", "=": {}}),
     ]  # fmt: skip
     for text in texts:

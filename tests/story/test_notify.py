@@ -23,7 +23,7 @@ from syncd.messenger import Messenger
 from syncd.models import RunReport, RunStatus
 from syncd.notify import post as postal
 from syncd.notify.post import post
-from syncd.store.store import FILE, SqliteStore
+from syncd.store.store import FILE_NAME, SqliteStore
 from tests.support.clock import FakeClock
 from tests.support.receiver import KEY, Receiver, receiving
 from tests.support.stand import Stand, stand
@@ -52,7 +52,7 @@ def break_it(hub: Stand) -> Any:
 
 def due_now(hub: Stand) -> None:
     """As if the pause before the next attempt had passed."""
-    with closing(sqlite3.connect(hub.state / FILE)) as connection, connection:
+    with closing(sqlite3.connect(hub.state / FILE_NAME)) as connection, connection:
         connection.execute("UPDATE delivery SET paused_until = 0")
 
 
@@ -232,7 +232,7 @@ def test_the_address_is_a_secret_everywhere(hub: Stand, receiver: Receiver) -> N
     mend = break_it(hub)
     for status in (500, 302, 200):
         receiver.status = status
-        due_now(hub) if (hub.state / FILE).exists() else None
+        due_now(hub) if (hub.state / FILE_NAME).exists() else None
         done = hub.call("-vv", "sync")
         texts += [done.out, done.err]
     mend()

@@ -28,7 +28,7 @@ from syncd.models import RunStatus
 from syncd.store import database
 from syncd.store.migrate import stamp_of
 from syncd.store.schema import VERSION
-from syncd.store.store import FILE, SqliteStore
+from syncd.store.store import FILE_NAME, SqliteStore
 from tests.fault.scene import Scene, Workbench, sets
 from tests.support.remembered import fill
 from tests.support.stand import Result, Stand, signatures
@@ -37,7 +37,7 @@ FAULTS = int(os.environ.get("SYNCD_STORE_FAULTS", "300"))  # the push lane's sha
 
 
 def store_of(hub: Stand) -> Path:
-    return hub.state / FILE
+    return hub.state / FILE_NAME
 
 
 def forget_journal(file: Path) -> None:
@@ -46,7 +46,7 @@ def forget_journal(file: Path) -> None:
 
 
 def asides(state: Path) -> list[str]:
-    return sorted(one.name for one in state.glob(f"{FILE}.broken-*"))
+    return sorted(one.name for one in state.glob(f"{FILE_NAME}.broken-*"))
 
 
 @dataclass
@@ -146,7 +146,7 @@ def test_a_store_deleted_in_the_middle_of_a_run_costs_the_run_nothing(tmp_path: 
     plain = tuple({path: node for path, node in tree.items() if not any(word in path for word in ("swap", "flip", "gone"))} for tree in sets())
     scene = Scene(tmp_path / "base", tmp_path / "state", plain).begin()
     scene.head = 1
-    scene.meanwhile = lambda: shutil.rmtree(scene.state) if what == "the state folder" else [one.unlink() for one in scene.state.glob(f"{FILE}*")] and None
+    scene.meanwhile = lambda: shutil.rmtree(scene.state) if what == "the state folder" else [one.unlink() for one in scene.state.glob(f"{FILE_NAME}*")] and None
     report = scene.run()
     assert report.error is None and report.status is RunStatus.CHANGED
     scene.meanwhile = None
@@ -168,9 +168,9 @@ def restored(hub: Stand, what: str = "all") -> None:
         return
     forget_journal(store_of(hub))
     if what == "copied over":
-        shutil.copyfile(hub.folder / "backup" / FILE, store_of(hub))
+        shutil.copyfile(hub.folder / "backup" / FILE_NAME, store_of(hub))
     else:
-        os.replace(hub.folder / "backup" / FILE, store_of(hub))
+        os.replace(hub.folder / "backup" / FILE_NAME, store_of(hub))
 
 
 @pytest.mark.parametrize("drift", ["restore", "report", "keep"])
@@ -254,7 +254,7 @@ def test_a_store_copied_while_it_is_written_is_whole_or_begun_anew(synced: Synce
             place.mkdir(mode=0o700)
             with suppress(FileNotFoundError):
                 for suffix in ("", "-wal")[: 1 + number % 2]:
-                    shutil.copyfile(f"{store_of(hub)}{suffix}", f"{place / FILE}{suffix}")
+                    shutil.copyfile(f"{store_of(hub)}{suffix}", f"{place / FILE_NAME}{suffix}")
             copies.append(place)
     finally:
         stop.set()
@@ -479,7 +479,7 @@ def test_of_many_bit_flips_cuts_and_deletions_none_removes_or_rewrites_a_file_or
     rng = random.Random(20261124)
     with Workbench() as bench:
         scene = bench.scene
-        file = scene.state / FILE
+        file = scene.state / FILE_NAME
         quiet = file.read_bytes()
         interrupted(scene)
         with closing(sqlite3.connect(file)) as connection:
@@ -487,7 +487,7 @@ def test_of_many_bit_flips_cuts_and_deletions_none_removes_or_rewrites_a_file_or
         pending = file.read_bytes()
         stands = signatures(scene.base)
         for number in range(FAULTS):
-            for one in [*scene.state.glob(f"{FILE}*")]:
+            for one in [*scene.state.glob(f"{FILE_NAME}*")]:
                 one.unlink()
             harmed = rng.choice(HARMS)(rng, bytearray(pending if number % 3 == 2 else quiet))
             if harmed is not None:
@@ -499,7 +499,7 @@ def test_of_many_bit_flips_cuts_and_deletions_none_removes_or_rewrites_a_file_or
             if number % 5 == 4:
                 moved_on(scene, number)
                 bench.renew()
-                scene, stands, quiet = bench.scene, signatures(bench.scene.base), (bench.scene.state / FILE).read_bytes()
+                scene, stands, quiet = bench.scene, signatures(bench.scene.base), (bench.scene.state / FILE_NAME).read_bytes()
                 pending = quiet if number % 2 else pending
 
 

@@ -24,7 +24,7 @@ def entry(number: int, **more: Any) -> Entry:
     return Entry(oid(number), 0o644, source=f"nginx/{number}", root="/srv", **more)
 
 
-LEDGER = {
+ROWS = {
     "/srv/one.conf": Recorded(entry(1, size=4), Stat(1, 2, 3, 1764000000000000001, 5)),
     "/srv/two/日本語 \u00e9.conf": Recorded(entry(2, uid=33, gid=34, dir_mode=0o750), None),
     "/srv/link": Recorded(Entry(oid(3), 0, Kind.LINK, source="nginx/link", root="/srv"), Stat(1, 9, 3, 4, 5)),
@@ -32,6 +32,7 @@ LEDGER = {
     "/srv/dropped": Recorded(entry(5), Stat(1, 2, 3, 4, 6), Standing.DROPPED),
     "/srv/edited": Recorded(entry(6), Stat(1, 2, 3, 4, 7), wanted=entry(7)),
 }
+LEDGER = {path: replace(row, real=path) for path, row in ROWS.items()}
 STATE = JobState(
     applied_commit=oid(100), applied_digest="d" * 64, rejected_commit=oid(101), rejected_digest="e" * 64, rejected_reason="nginx -t: bad", hook_owed=True,
     hook_commit=oid(100), hook_attempts=3, failures=2, settled=False, drifted=1, files=5, last_run_at=AT, last_success_at=AT - timedelta(hours=1),
@@ -40,10 +41,10 @@ STATE = JobState(
 INTENT = Intent(
     "0123456789ab", JOB, oid(102), "d" * 64,
     (
-        Action(Verb.WRITE, "/srv/one.conf", entry(8), LEDGER["/srv/one.conf"], Local(Kind.FILE, oid(1), 0o644, 0, 0, Stat(1, 2, 3, 4, 5)), "changed upstream"),
+        Action(Verb.WRITE, "/srv/one.conf", entry(8), ROWS["/srv/one.conf"], Local(Kind.FILE, oid(1), 0o644, 0, 0, Stat(1, 2, 3, 4, 5)), "changed upstream"),
         Action(Verb.WRITE, "/srv/new", entry(9), None, None, "new"),
         Action(Verb.WRITE, "/srv/taken", entry(10), None, Local(Kind.FILE, oid(11), 0o600, 5, 6, Stat(1, 8, 3, 4, 5)), "takes over", takes_over=True),
-        Action(Verb.REMOVE, "/srv/link", None, LEDGER["/srv/link"], Local(Kind.LINK, oid(3), 0o777, 0, 0, Stat(1, 9, 3, 4, 5)), "dropped upstream"),
+        Action(Verb.REMOVE, "/srv/link", None, ROWS["/srv/link"], Local(Kind.LINK, oid(3), 0o777, 0, 0, Stat(1, 9, 3, 4, 5)), "dropped upstream"),
     ),
     ("/srv/deep", "/srv/deep/er"), True, AT, owed_before=True,
 )  # fmt: skip

@@ -12,10 +12,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from sqlite3 import Connection
 from typing import cast
 
 import pytest
+from sqlalchemy import Connection
 
 from syncd.errors import StoreError
 from syncd.store import database as module
@@ -28,11 +28,11 @@ FORK = multiprocessing.get_context("fork")
 
 
 def count(connection: Connection) -> int:
-    return int(connection.execute("SELECT count(*) FROM folder").fetchone()[0])
+    return int(connection.exec_driver_sql("SELECT count(*) FROM directory").fetchone()[0])
 
 
 def add(connection: Connection, name: str = "x") -> None:
-    connection.execute("INSERT INTO folder (path, job, seal) VALUES (?, 'j', '')", (name,))
+    connection.exec_driver_sql("INSERT INTO directory (path, job, checksum) VALUES (?, 'j', '')", (name,))
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_it_is_made_private_durable_and_of_this_versions_schema(base: Database, 
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     base.write(add)
     assert {stat.S_IMODE(one.stat().st_mode) for one in file.parent.iterdir()} == {0o600}
-    pragmas = {name: base.read(lambda connection, name=name: connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("journal_mode", "synchronous", "foreign_keys", "application_id")}
+    pragmas = {name: base.read(lambda connection, name=name: connection.exec_driver_sql(f"PRAGMA {name}").fetchone()[0]) for name in ("journal_mode", "synchronous", "foreign_keys", "application_id")}
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "application_id": migrate.stamp_of(VERSION)}
     assert base.notes == []
 
@@ -83,7 +83,7 @@ def test_a_write_that_fails_leaves_nothing(base: Database) -> None:
 def test_a_mistake_in_our_own_sql_is_an_error_and_not_damage(base: Database, file: Path) -> None:
     base.write(add)
     with pytest.raises(StoreError, match="no such table"):
-        base.read(lambda connection: connection.execute("SELECT * FROM nowhere"))
+        base.read(lambda connection: connection.exec_driver_sql("SELECT * FROM nowhere"))
     assert asides(file) == []
 
 
@@ -155,8 +155,8 @@ def test_damage_met_in_the_middle_of_the_work_is_healed_and_the_work_done(base: 
 @pytest.mark.parametrize(
     "change",
     [
-        "DROP TABLE folder",
-        "ALTER TABLE folder RENAME COLUMN path TO pbth",
+        "DROP TABLE directory",
+        "ALTER TABLE directory RENAME COLUMN path TO pbth",
         "DELETE FROM alembic_version",
         "UPDATE alembic_version SET version_num = '0012'",
         "UPDATE alembic_version SET version_num = x'30303032'",
@@ -181,8 +181,8 @@ def test_a_schema_that_is_not_whole_is_damage(file: Path, change: str) -> None:
 
 def test_text_that_is_no_text_any_more_can_still_be_read_around(base: Database) -> None:
     base.write(add)
-    base.write(lambda connection: connection.execute("INSERT INTO folder (path, job) VALUES (CAST(x'ff41' AS TEXT), 'j')"))
-    assert base.read(lambda connection: sorted(path for (path,) in connection.execute("SELECT path FROM folder"))) == ["x", "\ufffdA"]
+    base.write(lambda connection: connection.exec_driver_sql("INSERT INTO directory (path, job, checksum) VALUES (CAST(x'ff41' AS TEXT), 'j', '')"))
+    assert base.read(lambda connection: sorted(path for (path,) in connection.exec_driver_sql("SELECT path FROM directory"))) == ["x", "\ufffdA"]
 
 
 def test_only_the_last_damaged_files_are_kept(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +244,7 @@ def test_a_store_deleted_under_us_is_begun_anew_and_nothing_goes_into_the_void(b
         one.unlink()
     base.write(lambda connection: add(connection, "after"))
     with closing(sqlite3.connect(file)) as other:
-        assert other.execute("SELECT path FROM folder").fetchall() == [("after",)]
+        assert other.execute("SELECT path FROM directory").fetchall() == [("after",)]
     assert "removed or replaced" in base.notes[0]
 
 
@@ -331,13 +331,13 @@ def test_opening_waits_for_who_is_making_it_ready_but_not_for_ever(file: Path, m
 
 def test_a_full_disk_leaves_what_stood_and_names_itself(base: Database, file: Path) -> None:
     base.write(add)
-    pages = base.read(lambda connection: connection.execute("PRAGMA page_count").fetchone()[0])
-    base.read(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages}"))
+    pages = base.read(lambda connection: connection.exec_driver_sql("PRAGMA page_count").fetchone()[0])
+    base.read(lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}"))
     with pytest.raises(StoreError, match="full") as error:
         base.write(lambda connection: add(connection, "x" * 20_000))
     assert "free some space" in (error.value.hint or "") and asides(file) == []
     assert base.read(count) == 1
-    base.read(lambda connection: connection.execute("PRAGMA max_page_count = 100000"))
+    base.read(lambda connection: connection.exec_driver_sql("PRAGMA max_page_count = 100000"))
     base.write(lambda connection: add(connection, "x" * 20_000))
     assert base.read(count) == 2
 

@@ -26,7 +26,7 @@ ONLY_THERE = {
     "urllib3": {"github/transport.py", "github/failures.py"},
     "yaml": {"config/places.py", "hooks/checks.py", "hooks/runner.py"},
     "pydantic": {"config/schema.py", "config/load.py"},
-    "sqlalchemy": {"store/migrate.py", "store/sqlite.py", "store/cache_table.py"},
+    "sqlalchemy": {f"store/{path.name}" for path in MODULES if path.parent.name == "store"},
     "alembic": {"store/migrate.py"},
     "jwt": None,
 }

@@ -7,14 +7,11 @@ import zlib
 from datetime import UTC, datetime
 
 import pytest
-from msgspec.structs import replace
 
 from syncd.engine import undo
 from syncd.engine.hooks import judgement
-from syncd.engine.ports import Intent, JobState
 from syncd.engine.undo import Before, Undo
 from syncd.models import (
-    Action,
     Drift,
     Entry,
     Hook,
@@ -33,7 +30,6 @@ from syncd.models import (
     Submodules,
     Symlinks,
     TreeEntry,
-    Verb,
 )  # fmt: skip
 from syncd.store import rows
 
@@ -46,69 +42,11 @@ ENTRY_TEXT = f'["{ONE}",420,"file",0,0,"nginx/x",7,"/srv",493,"{TWO}",true]'
 LINK_TEXT = f'["{THREE}",493,"link",null,null,"\\u00fcber/\\u043a\\u043b\\u044e\\u0447 \\ud83d\\udd11",null,"/srv/\\u00e9",493,null,null]'
 STAT_TEXT = "[18446744073709551615,9223372036854775813,3,1795899600123456789,5]"
 
-WRITTEN_BEFORE = [
-    (f'[{ENTRY_TEXT},{STAT_TEXT},"ours",null]', Recorded(ENTRY, STAT)),
-    (f'[{LINK_TEXT},null,"met",{ENTRY_TEXT}]', Recorded(LINK, None, Standing.MET, ENTRY)),
-    (f'[{LINK_TEXT},[1,2,3,4,5],"dropped",null]', Recorded(LINK, Stat(1, 2, 3, 4, 5), Standing.DROPPED)),
-    (f'[{ENTRY_TEXT},{STAT_TEXT},"ours",{LINK_TEXT}]', Recorded(ENTRY, STAT, Standing.OURS, LINK)),
-    (f'[["{ONE}",420,"file",0,0,"x",7,"/srv",493],null,"ours",null]', Recorded(Entry(ONE, 0o644, Kind.FILE, 0, 0, "x", 7, "/srv", 0o755), None)),  # before pointers
-    (f'[["{ONE}",420,"link"],null,"ours",null]', Recorded(Entry(ONE, 0o644, Kind.LINK), None)),
-    (f'[{ENTRY_TEXT[:-1]},"app:www"],null,"ours",null]', Recorded(replace(ENTRY, owner="app:www"), None)),
-    (f'[["{ONE}",420,"file"],[1,2,3,253402300800000000000,-253402300800000000000],"ours",null]', Recorded(Entry(ONE, 0o644), Stat(1, 2, 3, 253402300800 * 10**9, -253402300800 * 10**9))),
-]  # fmt: skip
-DAMAGED = [
-    "", "null", "[]", "{}", "7", "[[[[", f'[{ENTRY_TEXT},{STAT_TEXT},"ours",null', f'[{ENTRY_TEXT},{STAT_TEXT},"ours",null] x', f'[{ENTRY_TEXT},{STAT_TEXT},"ours",null,1]',
-    f'[{ENTRY_TEXT},{STAT_TEXT},"ours",null,null,null,null]',
-    f'[{ENTRY_TEXT},{STAT_TEXT},"yours",null]', f'[{ENTRY_TEXT},[1,2,3,4],"ours",null]', f'[{ENTRY_TEXT},[1,2,3,4,5,6],"ours",null]', f'[["{ONE}",420,"fifo"],null,"ours",null]',
-    f'[["{ONE}"],null,"ours",null]', f'[["{ONE}",420,"file",0,0,"x",7,"/srv",493,null,true,1,2],null,"ours",null]', f'[null,{STAT_TEXT},"ours",null]',
-]  # fmt: skip
 JOB = Job(
     "web", "ops", "acme/infra", "main", (PathRule("nginx", "/etc/nginx/conf.d", True, ("*.conf",), ("old/", "é*"), 0o640, "www-data:adm", 0o750), PathRule("motd", "/etc/motd", False)),
     60.0, "*/5 * * * *", 3.0, False, Prune.OFF, Drift.REPORT, Symlinks.SKIP, Submodules.REFUSE, Lfs.FETCH, "root:root", 0o600, 0o711, Limits(0.25, None, 5, 7, True), Publish.SYMLINK, 3,
     Hook("nginx -t", ("nginx", "-t")), Hook("systemctl reload nginx | cat", ("sh", "-c", "systemctl reload nginx | cat"), True, ("json",)), True, Require(True, True), 11.0, 12.0, "www-data",
 )  # fmt: skip
-
-
-@pytest.mark.parametrize(("text", "row"), WRITTEN_BEFORE, ids=range(len(WRITTEN_BEFORE)))
-def test_a_row_of_an_earlier_version_is_read_and_writes_back_the_same(text: str, row: Recorded) -> None:
-    assert rows.recorded_from_text(text) == row and rows.recorded_from_text(rows.recorded_to_text(row)) == row
-
-
-def test_a_row_of_the_first_ledger_which_knew_no_wanted_is_read() -> None:
-    assert rows.recorded_from_text(f'[{ENTRY_TEXT},{STAT_TEXT},"ours"]') == Recorded(ENTRY, STAT)
-
-
-@pytest.mark.parametrize("text", DAMAGED)
-def test_a_row_that_does_not_read_back_whole_is_damage(text: str) -> None:
-    with pytest.raises((ValueError, TypeError)):
-        rows.recorded_from_text(text)
-
-
-INTENT = Intent(
-    "i", "web", "a" * 40, "d",
-    (Action(Verb.WRITE, "/srv/über", ENTRY, WRITTEN_BEFORE[1][1], Local(Kind.FILE, TWO, 0o644, 0, 0, STAT), "new", takes_over=True),
-     Action(Verb.REMOVE, "/srv/y", None, WRITTEN_BEFORE[0][1], None, "gone")),
-    ("/srv",), True, AT, True,
-)  # fmt: skip
-INTENT_TEXT = json.dumps([
-    ["i", "web", "a" * 40, "d", ["/srv"], True, "2026-11-23T12:00:00+00:00", True],
-    [["write", "/srv/über", json.loads(ENTRY_TEXT), WRITTEN_BEFORE[1][0], ["file", TWO, 0o644, 0, 0, json.loads(STAT_TEXT)], "new", True],
-     ["remove", "/srv/y", None, WRITTEN_BEFORE[0][0], None, "gone", False]],
-], separators=(",", ":"))  # fmt: skip
-
-
-def test_an_intent_of_an_earlier_version_is_read_and_writes_back_the_same() -> None:
-    assert rows.intent_from_text(INTENT_TEXT) == INTENT
-    assert rows.intent_from_text(rows.intent_to_text(INTENT)) == INTENT
-
-
-HARMED = [INTENT_TEXT[:-1], INTENT_TEXT.replace('"write"', '"wreck"'), INTENT_TEXT.replace("2026-11-23T", "yesterday "), INTENT_TEXT.replace('"file",', "", 1)]
-
-
-@pytest.mark.parametrize("text", ["", "null", "[]", "[[],[]]", *HARMED])
-def test_an_intent_that_does_not_read_back_whole_is_damage(text: str) -> None:
-    with pytest.raises((ValueError, TypeError)):
-        rows.intent_from_text(text)
 
 
 SET_TEXT = f'{{"/srv/\\u00fcber":{LINK_TEXT},"/srv/x":{ENTRY_TEXT},"/srv/y":["{ONE}",420,"file"]}}'
@@ -119,12 +57,13 @@ def test_a_set_of_an_earlier_version_is_read() -> None:
     assert rows.files_from_bytes(zlib.compress(SET_TEXT.encode("ascii"), 1)) == SET
 
 
-def test_a_set_is_what_upstream_has_for_the_rows_of_any_version() -> None:
-    texts = {f"/srv/{index}": text for index, (text, _) in enumerate(WRITTEN_BEFORE)} | {f"/srv/now/{index}": rows.recorded_to_text(row) for index, (_, row) in enumerate(WRITTEN_BEFORE)}
-    body = rows.set_to_bytes([*texts.items(), ("/srv/damaged", DAMAGED[-1]), ("/srv/later", DAMAGED[9])])
-    expected = {path: row.upstream for path, text in texts.items() if (row := rows.recorded_from_text(text)).standing is not Standing.DROPPED}
-    assert rows.files_from_bytes(body) == expected and len(expected) == 2 * (len(WRITTEN_BEFORE) - 1)
-    assert json.loads(zlib.decompress(body))["/srv/1"] == [*json.loads(ENTRY_TEXT), None]
+def test_a_set_is_what_upstream_has_without_what_prune_off_left() -> None:
+    ledger = {
+        "/srv/x": Recorded(ENTRY, STAT),
+        "/srv/edited": Recorded(ENTRY, STAT, Standing.OURS, LINK),
+        "/srv/gone": Recorded(LINK, None, Standing.DROPPED),
+    }
+    assert rows.files_from_bytes(rows.set_to_bytes(ledger)) == {"/srv/x": ENTRY, "/srv/edited": LINK}
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", SET_TEXT[:-1], SET_TEXT.replace('"file"', '"fifo"')])
@@ -156,18 +95,6 @@ def test_a_name_that_is_no_utf_8_is_remembered_as_a_server_told_it() -> None:
 def test_a_listing_that_does_not_read_back_whole_is_damage(text: str) -> None:
     with pytest.raises((ValueError, TypeError)):
         rows.listing_from_bytes(zlib.compress(text.encode("ascii"), 1))
-
-
-def test_a_state_is_written_as_it_ever_was_because_the_quick_check_writes_it_too() -> None:
-    state = JobState(applied_commit="a" * 40, last_run_at=AT, undo_keeps=("x", "y"), last_error="größer")
-    text = (
-        f'{{"applied_commit":"{"a" * 40}","applied_digest":null,"applied_files":null,"drifted":0,"failures":0,"files":0,"folders_waiting":[],"held":false,"hook_attempts":0,"hook_commit":null,'
-        '"hook_owed":false,"hook_previous":null,"hook_since":null,"hook_tried_at":null,"last_change_at":null,"last_error":"gr\\u00f6\\u00dfer","last_error_kind":null,'
-        '"last_run_at":"2026-11-23T12:00:00+00:00","last_success_at":null,"paused_reason":null,"paused_until":null,"rejected_commit":null,"rejected_digest":null,'
-        '"rejected_reason":null,"rejected_untrusted":false,"settled":true,"told":null,"trusted_commit":null,"trusted_for":null,"undo":null,"undo_keeps":["x","y"],"undoing":false}'
-    )
-    assert rows.state_to_text(state) == text and rows.state_from_text(text) == state
-    assert rows.state_from_text('{"applied_commit":"x","of_a_later_version":1}') == JobState(applied_commit="x")
 
 
 def test_a_way_back_of_an_earlier_version_is_read_and_writes_back_the_same() -> None:

@@ -18,18 +18,17 @@ from msgspec.structs import replace
 from syncd.errors import StoreError
 from syncd.store.migrate import OURS, stamp_of
 from syncd.store.schema import VERSION
-from syncd.store.store import FILE, SqliteStore
+from syncd.store.store import FILE_NAME, SqliteStore
 from tests.support.remembered import FOLDERS, HEAD, INTENT, JOB, LEDGER, LISTING, SCOPE, STATE, oid
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures/store"
-REAL = {path: replace(row, real=path) for path, row in LEDGER.items()}  # /srv is no link here
 RELEASED = sorted(file.stem for file in FIXTURES.glob("*.sql"))
 
 
 def old_store(state: Path, version: str) -> Path:
     """The store that the released version left in `state`."""
     state.mkdir(mode=0o700)
-    with closing(sqlite3.connect(state / FILE)) as connection:
+    with closing(sqlite3.connect(state / FILE_NAME)) as connection:
         connection.executescript((FIXTURES / f"{version}.sql").read_text())
         connection.execute(f"PRAGMA application_id = {0 if version == '0001' else stamp_of(version)}")
         connection.execute("PRAGMA journal_mode = WAL")
@@ -56,9 +55,16 @@ def objects_of(file: Path) -> dict[str, tuple[object, ...]]:
         return found
 
 
+RENAMED = {"directory": "folder", "rate_limit": "budget"}
+
+
 def rows_of(file: Path) -> dict[str, int]:
+    """How many rows each table has, by its present name."""
     with closing(sqlite3.connect(file)) as connection:
-        return {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("file", "folder", "job", "intent", "applied_set", "run", "change", "listing", "budget")}
+        there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        names = ("file", "directory", "job", "intent", "applied_set", "run", "change", "listing", "rate_limit")
+        stored = {name: name if name in there else RENAMED[name] for name in names}
+        return {name: connection.execute(f"SELECT count(*) FROM {old}").fetchone()[0] for name, old in stored.items()}
 
 
 def test_every_schema_before_this_one_has_its_fixture() -> None:
@@ -68,7 +74,7 @@ def test_every_schema_before_this_one_has_its_fixture() -> None:
 def test_a_new_store_has_the_schema_that_every_migration_together_comes_to(tmp_path: Path) -> None:
     SqliteStore.open(tmp_path / "new").close()
     SqliteStore.open(old_store(tmp_path / "old", RELEASED[0])).close()
-    new, old = tmp_path / "new" / FILE, tmp_path / "old" / FILE
+    new, old = tmp_path / "new" / FILE_NAME, tmp_path / "old" / FILE_NAME
     assert objects_of(new) == objects_of(old) and schema_of(new)[-1] == schema_of(old)[-1]
 
 
@@ -76,15 +82,16 @@ def test_a_new_store_has_the_schema_that_every_migration_together_comes_to(tmp_p
 def test_a_released_store_is_migrated_with_everything_that_it_knew(tmp_path: Path, version: str) -> None:
     store = SqliteStore.open(old_store(tmp_path / "state", version))
     assert store.notes == []
-    assert store.recorded(JOB) == REAL and store.folders(JOB) == frozenset(FOLDERS) and store.intent(JOB) == INTENT
+    assert store.recorded(JOB) == LEDGER and store.folders(JOB) == frozenset(FOLDERS) and store.intent(JOB) == INTENT
     assert store.state(JOB) == replace(STATE, settled=False, hook_owed=True)
     assert [one.commit for one in store.sets(JOB)] == [oid(100), oid(99)] and store.recall(oid(200)) == LISTING
     assert [run.commit for run in store.history(JOB)] == [oid(101), oid(100), oid(99)]
     assert store.head(SCOPE, "acme/infra", "main") in (None, HEAD), "a head may be asked for again, and is never another one"
-    assert [(row.identity, row.installation, row.account, row.remaining) for row in store.budgets()] == [("ops", None, None, 4321)]
+    installation = (None, None) if version < "0004" else (42, "acme")
+    assert [(row.identity, row.installation, row.account, row.remaining) for row in store.budgets()] == [("ops", *installation, 4321)]
     store.close()
     SqliteStore.open(tmp_path / "new").close()
-    assert schema_of(tmp_path / "state" / FILE) == schema_of(tmp_path / "new" / FILE)
+    assert schema_of(tmp_path / "state" / FILE_NAME) == schema_of(tmp_path / "new" / FILE_NAME)
 
 
 def statements(tmp_path: Path, version: str) -> int:
@@ -147,9 +154,9 @@ def test_killed_at_every_statement_the_store_is_the_old_or_the_new_one_and_the_n
     version, count = points
     assert count >= 15
     old = old_store(tmp_path / "pristine", version)
-    before, rows = schema_of(old / FILE), rows_of(old / FILE)
+    before, rows = schema_of(old / FILE_NAME), rows_of(old / FILE_NAME)
     SqliteStore.open(tmp_path / "new").close()
-    after = schema_of(tmp_path / "new" / FILE)
+    after = schema_of(tmp_path / "new" / FILE_NAME)
     seen = []
     for number in range(count):
         state = tmp_path / f"state{number}"
@@ -162,20 +169,20 @@ def test_killed_at_every_statement_the_store_is_the_old_or_the_new_one_and_the_n
             finally:
                 os._exit(1)
         assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
-        stands = schema_of(state / FILE)
-        assert stands in (before, after) and rows_of(state / FILE) == rows, number
+        stands = schema_of(state / FILE_NAME)
+        assert stands in (before, after) and rows_of(state / FILE_NAME) == rows, number
         seen.append(stands == after)
         store = SqliteStore.open(state)
-        assert store.notes == [] and store.recorded(JOB) == REAL
+        assert store.notes == [] and store.recorded(JOB) == LEDGER
         store.close()
-        assert schema_of(state / FILE) == after
+        assert schema_of(state / FILE_NAME) == after
     assert seen == sorted(seen), "once it is the new one it stays"
 
 
 def test_an_error_at_every_statement_leaves_the_old_store_and_is_named(points: tuple[str, int], tmp_path: Path) -> None:
     version, count = points
     state = old_store(tmp_path / "state", version)
-    before = schema_of(state / FILE)
+    before = schema_of(state / FILE_NAME)
 
     def full() -> None:
         error = sqlite3.OperationalError("database or disk is full")
@@ -186,16 +193,16 @@ def test_an_error_at_every_statement_leaves_the_old_store_and_is_named(points: t
         with watched(at(number, full)), pytest.raises(StoreError, match="disk is full") as error:
             SqliteStore.open(state)
         assert "free some space" in (error.value.hint or "")
-        assert schema_of(state / FILE) == before, number
+        assert schema_of(state / FILE_NAME) == before, number
     SqliteStore.open(state).close()
-    assert schema_of(state / FILE) != before
+    assert schema_of(state / FILE_NAME) != before
     assert not list(state.glob("*.broken-*"))
 
 
 @pytest.mark.parametrize("peek", [False, True])
 def test_a_newer_store_is_refused_with_what_to_do_and_not_one_byte_of_it_is_changed(tmp_path: Path, peek: bool) -> None:
     SqliteStore.open(tmp_path / "state").close()
-    file = tmp_path / "state" / FILE
+    file = tmp_path / "state" / FILE_NAME
     with closing(sqlite3.connect(file)) as connection:
         connection.executescript(f"PRAGMA journal_mode = DELETE; UPDATE alembic_version SET version_num = '0777'; PRAGMA application_id = {OURS + 777}; ALTER TABLE file ADD COLUMN more;")
     before = file.read_bytes(), file.stat().st_ino, file.stat().st_mtime_ns, sorted(one.name for one in file.parent.iterdir())

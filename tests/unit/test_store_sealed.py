@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from syncd.engine.ports import OwnedRow, Result
 from syncd.store import outbox
 from syncd.store.database import Database
-from syncd.store.schema import TABLES
+from syncd.store.schema import statements
+from syncd.store.sqlite import driver_of
 from syncd.store.store import SqliteStore
 from tests.support.remembered import AT, CHANGES, FOLDERS, HEAD, INTENT, JOB, LEDGER, LISTING, SCOPE, STATE, fill, oid, report
 
@@ -40,7 +41,7 @@ HARMS: dict[str, Callable[[Any], Any]] = {
 def columns() -> list[tuple[str, str]]:
     """Every table's columns, but for Alembic's own."""
     with closing(sqlite3.connect(":memory:")) as new:
-        for statement in TABLES:
+        for statement in statements():
             new.execute(statement)
         tables = [name for (name,) in new.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name != 'alembic_version' ORDER BY name").fetchall()]
         return [(table, row[1]) for table in tables for row in new.execute(f"PRAGMA table_info('{table}')")]
@@ -59,8 +60,9 @@ class Bench:
         one = self.store.outbox.claim(["https://hooks.test/a"], 10.0)
         assert one is not None
         self.store.outbox.failed(one, "hooks.test", "refused", 10.0, 20.0, False)
-        raw = self.store._database._connection
-        assert raw is not None
+        connection = self.store._database._connection
+        assert connection is not None
+        raw = driver_of(connection)
         self.raw, self.whole = raw, sqlite3.connect(":memory:")
         raw.execute("PRAGMA writable_schema = ON")
         raw.execute("UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '') WHERE type = 'table' AND name != 'alembic_version'")

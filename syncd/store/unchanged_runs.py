@@ -1,0 +1,48 @@
+"""Records that a one-shot found nothing to do, without the libraries that the store is built on.
+
+A run without changes is remembered as the full run would have remembered it, or nothing is written. Nothing about files
+is decided here.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote
+
+BUSY_SECONDS = 5.0
+LARGEST_COUNTER = 0x7FFFFFFF  # SQLite's user_version is a signed 32-bit number
+SUCCEEDED = "UPDATE job SET last_run_at = ?1, last_success_at = ?1 WHERE name = ?2"
+SEEN = 'UPDATE rate_limit SET "limit" = ?2, remaining = ?3, reset_at = ?4 WHERE identity = ?1 AND installation = 0'
+
+
+def next_counter(found: int) -> int:
+    """The write counter after `found`; a new store begins anywhere, so that its count is not taken for another store's."""
+    if found <= 0 or found >= LARGEST_COUNTER:
+        return int.from_bytes(os.urandom(3), "big") + 1
+    return found + 1
+
+
+def record_unchanged(
+    file: str, counter: int, jobs: Sequence[str], limits: Mapping[str, tuple[int, int, str]], now: str
+) -> bool:
+    """Record in one transaction that every job ran and succeeded at `now` (RFC 3339), and the rate limits that were seen.
+
+    False, and nothing was written, when the store was written since it counted `counter`, or lacks a job: then what was
+    known of it is not known any more. Raises sqlite3.Error when the store can't be used.
+    """
+    connection = sqlite3.connect(f"file:{quote(file)}?mode=rw", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        connection.execute("PRAGMA synchronous=FULL").fetchall()
+        connection.execute("BEGIN IMMEDIATE")
+        if connection.execute("PRAGMA user_version").fetchone() != (counter,):
+            return False  # closing rolls back
+        for job in jobs:
+            if connection.execute(SUCCEEDED, (now, job)).rowcount != 1:
+                return False
+        connection.executemany(SEEN, [(name, *values) for name, values in limits.items()])
+        connection.execute("COMMIT")
+        return True
+    finally:
+        connection.close()
