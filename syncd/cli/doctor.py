@@ -25,6 +25,7 @@ from syncd.recent import time_of
 from syncd.store.access import refuse_to_look
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE
+from syncd.trusted_path import owner_of
 from syncd.wiring import Workshop
 
 SKEW_SHOWN_SECONDS = 30.0
@@ -178,7 +179,7 @@ def _push(workshop: Workshop, environ: Mapping[str, str]) -> Iterator[Finding]:
         if any(job.on_push and job.every_seconds for job in jobs):
             yield Finding("good", "push", f"no {'web: listener' if config.web is None else 'web.webhook'}, so changes are found by the jobs' own schedules")
         return
-    length = len(read_secret(hook.secret, environ, "web.webhook.secret").reveal())
+    length = len(read_secret(hook.secret, environ, "web.webhook.secret", owner_of(config.state)).reveal())
     if length < SHORTEST_SECRET:
         yield Finding("note", "webhook", f"its secret has {length} characters and can be guessed by whoever sees one delivery", "take a new one, here and at GitHub: openssl rand -hex 32")
     left = [f"not {job.name} ({'a commit id' if job.on_push else 'on_push: false'})" for job in jobs if not starts_on_push(job)]

@@ -186,7 +186,8 @@ class Network:
     """
 
     def __init__(
-        self, identity: str, clock: Clock, tally: Tally, budgets: Budgets, gate: Gate, proxies: Proxies, ca_file: str | None = None, own_hosts: Collection[str] = ()
+        self, identity: str, clock: Clock, tally: Tally, budgets: Budgets, gate: Gate, proxies: Proxies, ca_file: str | None = None, own_hosts: Collection[str] = (),
+        owner: int | None = None,
     ) -> None:
         if ca_file is not None and not os.path.isfile(ca_file):
             raise ConfigError(f"ca_file: {ca_file} is no file that can be read", hint="correct ca_file: of the identity")
@@ -195,8 +196,8 @@ class Network:
         for password in proxies.passwords():
             remember(Secret(password))
             remember(Secret(unquote(password)))  # the form in which it is sent
-        self._trust = Trust(ca_file)
-        self._others_trust = Trust(ca_file, beside=True) if ca_file is not None else self._trust
+        self._trust = Trust(ca_file, owner=owner)
+        self._others_trust = Trust(ca_file, beside=True, owner=owner) if ca_file is not None else self._trust
         self._own_hosts = frozenset(own_hosts)
         self._guard = threading.Lock()
         self._managers: dict[tuple[str, str | None, bool], tuple[urllib3.PoolManager, ssl.SSLContext | None]] = {}  # by scheme, proxy, own host
