@@ -19,11 +19,12 @@ def main() -> None:
     from syncd.encoding import use_bytes_for_names
 
     use_bytes_for_names()
+    from syncd.dumps import forbid_dumps
     from syncd.quick import InStep, check
 
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        _no_core_dumps()
+        forbid_dumps()
         found = check(sys.argv[1:], os.environ, time.time())
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     except KeyboardInterrupt:
@@ -44,13 +45,6 @@ def main() -> None:
 
         say(found)
     sys.exit(0)
-
-
-def _no_core_dumps() -> None:
-    """A core file would hold the token."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 if __name__ == "__main__":

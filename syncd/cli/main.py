@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from syncd.dumps import forbid_dumps
 from syncd.errors import ConfigError, StrangerError, SyncdError
 from syncd.owners import nearest_owner
 from syncd.suggest import did_you_mean
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None, early: Sequence[Reply] = ()) -> int:
     """The exit code of a command. `early` is what the quick check was told by GitHub before it had no opinion."""
-    _no_core_dumps()
+    forbid_dumps()
     try:
         result = cli.main(args=list(arguments) if arguments is not None else None, prog_name="syncd", standalone_mode=False, obj=early)
         return result if isinstance(result, int) else 0
@@ -135,10 +136,3 @@ def _say_config(error: ConfigError, arguments: Sequence[str] | None) -> int:
     if error.hint:
         click.echo(f"  {error.hint}", err=True)
     return 2
-
-
-def _no_core_dumps() -> None:
-    """A core file would hold every token this process knows."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
