@@ -247,6 +247,8 @@ def inspect_authority(ca_file: str, owner: int | None = None) -> str | None:
         try:
             if left := doubted(doubts, owner):
                 return "; ".join(map(str, left))
+            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):  # reading it would wait for a writer
+                return f"{ca_file} is a pipe; name a file"
             ssl.create_default_context(cafile=f"/proc/self/fd/{descriptor}")
         finally:
             os.close(descriptor)

@@ -176,3 +176,10 @@ def test_a_check_without_secrets_opens_none_and_still_sees_every_other_mistake(t
         (tmp_path / "config.yaml").write_text(text.format(folder=tmp_path))
         assert run(["-c", str(tmp_path / "config.yaml"), "-q", "check", "--without-secrets"]) == code
     assert run(["-c", str(tmp_path / "config.yaml"), "check", "--online", "--without-secrets"]) == 2
+
+
+def test_an_authority_that_is_a_pipe_is_a_mistake_and_waits_for_nobody(tmp_path: Path) -> None:
+    from syncd.config.secrets import inspect_authority
+
+    os.mkfifo(tmp_path / "ca.pem", 0o600)
+    assert inspect_authority(str(tmp_path / "ca.pem")) == f"{tmp_path}/ca.pem is a pipe; name a file"
