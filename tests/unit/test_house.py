@@ -19,6 +19,7 @@ LAYER = {
 }  # fmt: skip
 TOP_LEVEL = {
     ".ci", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "SECURITY.md", "benchmarks", "config.example.yaml", "constraints.txt", "dev",
+    "constraints-hashed.txt", "packaging",
     "docs", "migrations", "pyproject.toml", "syncd", "systemd", "tests",
 }  # fmt: skip
 LONG_WITH_A_REASON = {"models.py": "the values of all parts; those of runs will get a module of their own"}
