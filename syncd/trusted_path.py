@@ -38,11 +38,11 @@ def open_judged(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> tuple
     """Open a file or folder; the descriptor, and why its content can't be obeyed. Raises OSError as `os.open` does."""
     if os.geteuid() != ROOT:
         return os.open(path, flags | os.O_CLOEXEC), []
-    walk = _Walk(flags | os.O_CLOEXEC)
+    name, walk = os.fspath(path), _Walk(flags | os.O_CLOEXEC)
     try:
-        return walk.open(os.path.join(os.getcwd(), os.fspath(path))), walk.doubts
+        return walk.open(name if name.startswith("/") else f"{os.getcwd()}/{name}"), walk.doubts
     except OSError as error:
-        raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
+        raise type(error)(error.errno, error.strerror, name) from error
     finally:
         os.close(walk.folder)
 

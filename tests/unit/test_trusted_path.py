@@ -100,3 +100,14 @@ def test_the_user_of_the_state_is_trusted_with_what_it_owns_and_not_with_what_al
     assert doubted([theirs, open_to_all, open_to_all], None) == [theirs, open_to_all]
     assert doubted([theirs, open_to_all], 7) == [open_to_all]
     assert doubted([theirs, open_to_all], 8) == [theirs, open_to_all]
+
+
+def test_an_absolute_path_needs_no_working_folder(tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp / "gone").mkdir()
+    monkeypatch.chdir(tmp / "gone")
+    (tmp / "gone").rmdir()
+    assert fixes(tmp, "etc/file") == []
+    monkeypatch.chdir(tmp)
+    descriptor, _ = open_judged("etc/file")
+    assert os.read(descriptor, 9) == b"x"
+    os.close(descriptor)
