@@ -28,7 +28,7 @@ from syncd.mirror.attributes import NotCarried, carry, open_replaced
 from syncd.mirror.carry import Carrying, Instead, names_in, owner_of, shares_blocks, sizes
 from syncd.mirror.disk import DiskMirror, folders_to_make
 from syncd.mirror.expected import as_wanted
-from syncd.mirror.folders import OPEN_BELOW, OPEN_FOLDER, TREE, translated
+from syncd.mirror.folders import OPEN_BELOW, TREE, translated
 from syncd.mirror.kernel import sync_folder, syncfs
 from syncd.mirror.leftovers import PREFIX
 from syncd.mirror.looks import refuse_lockout, set_mode
@@ -42,6 +42,7 @@ from syncd.mirror.trash import Kept
 from syncd.mirror.trees import check_own_folder, folder_at, is_folder, is_gone, remove_tree, stamp_of_new_tree, stat_at_path
 from syncd.mirror.write import Batch
 from syncd.models import Action, Entry, Job, Kind, Local, Publish, RealFolder, Verb
+from syncd.safe_open import open_folder
 
 CATCH_UP = 3  # passes for what others write into the live tree while a new one is made
 
@@ -131,7 +132,7 @@ class SwitchedMirror:
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
-        parent = os.open(self._parent, OPEN_FOLDER)
+        parent = open_folder(self._parent)
         try:
             yield parent
         finally:
