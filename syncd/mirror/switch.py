@@ -364,7 +364,7 @@ class SwitchedMirror:
 
     def _check_racy(self, actions: Sequence[Action]) -> None:
         """The bytes are still those that the plan saw, where the stat alone does not prove it."""
-        found = self.scan({action.path: Target(self._parent, None) for action in actions})
+        found = self.scan({action.path: Target(self._parent, None, size=action.expect.stat.size if action.expect else None) for action in actions})
         for action in actions:
             if not same_bytes(found[action.path], action.expect):
                 raise self._changed(action.path)

@@ -32,6 +32,7 @@ from syncd.mirror.aging import CountedTime, write_private
 from syncd.mirror.expected import check_expected
 from syncd.mirror.kernel import sync_folder
 from syncd.mirror.room import MARGIN_BYTES, existing
+from syncd.mirror.sparse import copy_sparse
 from syncd.models import Action, Kind, Local
 from syncd.objects import blob_hasher, size_of
 
@@ -166,7 +167,7 @@ class Trash:
             self._check_free(path, local.stat.size)
         temporary = self._contents / f"{local.stat.inode}{NEW}"
         try:
-            content, size = _read(folder, name, local.kind, temporary if is_new else None)
+            content, size = _read(folder, name, local, temporary if is_new else None)
             if local.blob is not None and content != local.blob:
                 text = f"{path} was changed while syncd was at work; it was left alone"
                 raise ChangedUnderneathError(text, path=path, hint="the next run looks again")
@@ -332,19 +333,21 @@ def replacing(
         raise
 
 
-def _read(folder: int, name: str, kind: Kind, copy_to: Path | None) -> tuple[str, int]:
+def _read(folder: int, name: str, local: Local, copy_to: Path | None) -> tuple[str, int]:
     """Git blob id and size of the file's bytes or the link's text; a copy of them is on disk."""
-    with _opened(folder, name, kind) as content:
+    with _opened(folder, name, local.kind) as content:
         if copy_to is None:
             size = size_of(content)
             return _identified(content, size), size
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         with open(os.open(copy_to, flags, 0o600), "w+b") as kept:
-            while chunk := content.read(COPY_BYTES):
-                kept.write(chunk)
-            kept.flush()
+            if local.kind is Kind.FILE:  # no more than there was when it was looked at
+                copy_sparse(content.fileno(), kept.fileno(), local.stat.size)
+            else:
+                kept.write(content.read())
+                kept.flush()
             os.fsync(kept.fileno())
-            size = kept.tell()
+            size = kept.seek(0, os.SEEK_END)
             kept.seek(0)
             return _identified(kept, size), size
 
@@ -358,9 +361,10 @@ def _opened(folder: int, name: str, kind: Kind) -> BinaryIO:
 
 def _identified(content: BinaryIO, size: int) -> str:
     """The git blob id of what is left to read, which is said to be so many bytes."""
-    hasher = blob_hasher(size)
-    while chunk := content.read(COPY_BYTES):
+    hasher, left = blob_hasher(size), size
+    while left >= 0 and (chunk := content.read(COPY_BYTES)):  # one that grows meanwhile has no end
         hasher.update(chunk)
+        left -= len(chunk)
     return hasher.hexdigest()
 
 
