@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
+import socket
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from syncd.errors import UnsafePathError
+from syncd.cli.main import run
+from syncd.errors import ConfigError, UnsafePathError
 from syncd.safe_open import foreign_link, make_folders, open_folder, refuse_foreign_way
+from syncd.web.doors import open_doors
 from tests.support.stand import Stand, stand
 
 NOBODY = 65534
@@ -182,3 +187,34 @@ def test_no_folder_is_made_behind_a_link(tmp_path: Path) -> None:
     with pytest.raises(UnsafePathError, match="belongs to nobody"):
         make_folders(home / "state/deep", 0o700)
     assert os.listdir(tmp_path / "elsewhere") == []
+
+
+def test_init_makes_no_folder_behind_a_link_of_another_user(hub: Stand, victim: Path) -> None:
+    site = link(folder(hub.folder / "home", NOBODY) / "conf", victim, NOBODY)
+    out = io.StringIO()
+    with redirect_stdout(out), redirect_stderr(out):
+        code = run(["-c", f"{site}/new/config.yaml", "init"])
+    assert code == 1 and f"{site} is a link to {victim} that belongs to nobody" in out.getvalue()
+    assert is_untouched(victim)
+
+
+def test_the_metrics_file_is_not_written_behind_a_link_of_another_user(hub: Stand, victim: Path) -> None:
+    site = link(folder(hub.folder / "home", NOBODY) / "metrics", victim, NOBODY)
+    done = hub.sync("--metrics-file", f"{site}/syncd.prom")
+    assert f"{site} is a link to {victim} that belongs to nobody" in done.err
+    assert is_untouched(victim)
+
+
+def test_the_mode_of_a_socket_is_set_on_the_socket_alone(hub: Stand, victim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, secret, bind = folder(hub.folder / "home", NOBODY), victim / "secret", socket.socket.bind
+    secret.chmod(0o600)
+
+    def swapped(self: socket.socket, address: Any) -> None:
+        bind(self, address)
+        (home / "web.sock.new").unlink()
+        (home / "web.sock.new").symlink_to(secret)
+
+    monkeypatch.setattr(socket.socket, "bind", swapped)
+    with pytest.raises(ConfigError, match="replaced while it was made"):
+        open_doors(f"unix:{home}/web.sock", {}, True)
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
