@@ -150,10 +150,14 @@ class Target(Struct, frozen=True, gc=False):
 
 
 class Outcome(Struct, frozen=True):
-    """What became of one action: `local` what stands there after it (None: nothing), or the error that left it as it was."""
+    """What became of one action: `local` what stands there after it (None: nothing), or the error that left it as it was.
+
+    `before` is the id of what it replaced, where that was only read then.
+    """
 
     local: Local | None
     error: MirrorError | None = None
+    before: str | None = None
 
 
 class Carried(Struct, frozen=True):

@@ -201,7 +201,7 @@ class SwitchedMirror:
                     if failed:
                         return replace(self._given_up(parent, name, actions, failed), folders_made=outer)
                     self._check_unchanged(live, actions)
-                    with self._keeping(parent, name, live, actions):
+                    with self._keeping(parent, name, live, actions) as before:
                         self._switch(parent, name, live, intent)
                 except BaseException:
                     self._take_back(parent, name)
@@ -209,7 +209,8 @@ class SwitchedMirror:
                 top = () if self._link in folders else (self._link,)
                 gone = tuple(folder for folder in sorted(folders) if self._is_inside(folder) and is_gone(self._inside(name, folder)))
                 made = (*outer, *top, *applied.folders_made)
-                return replace(applied, folders_made=made, folders_removed=gone, troubles=(*applied.troubles, *self._evict(parent, live)))
+                outcomes = {path: replace(one, before=before.get(path)) for path, one in applied.outcomes.items()}
+                return replace(applied, outcomes=outcomes, folders_made=made, folders_removed=gone, troubles=(*applied.troubles, *self._evict(parent, live)))
 
     def _make_parent(self, actions: Sequence[Action], looks: Mapping[str, Entry]) -> tuple[str, ...]:
         """The folder of the link stands; those that had to be made for it."""
@@ -256,10 +257,8 @@ class SwitchedMirror:
         return text.replace(f"{self._parent}/{name}", self._link)
 
     @contextmanager
-    def _keeping(
-        self, parent: int, name: str, live: str | None, actions: Sequence[Action]
-    ) -> Iterator[None]:
-        """A context for the switch: what the new tree replaces and is not ours is in the trash.
+    def _keeping(self, parent: int, name: str, live: str | None, actions: Sequence[Action]) -> Iterator[Mapping[str, str | None]]:
+        """A context for the switch: what the new tree replaces and is not ours is in the trash, under these ids.
 
         The copies go again where the block fails and the new tree is not live.
         """
@@ -273,7 +272,7 @@ class SwitchedMirror:
                     kept.append(self._disk.trash.keep(folder, file, action, now))
             if foreign:
                 self._check_unchanged(live, actions)
-            yield
+            yield {action.path: one.content for action, one in zip(foreign, kept, strict=True)}
         except BaseException:
             if self._live() != name:
                 self._disk.trash.take_back(kept)

@@ -80,6 +80,11 @@ class Kept(Struct, frozen=True):
     before: bytes | None = None
     is_new: bool = False
 
+    @property
+    def content(self) -> str | None:
+        """The git blob id of what was kept."""
+        return self.entry.content if self.entry is not None else None
+
 
 class Trash:
     """The trash of one state folder. Safe to use from many threads and processes."""
@@ -315,19 +320,21 @@ class Trash:
 def replacing(
     trash: Trash, folder: int, name: str, action: Action, now: Callable[[], datetime],
     now_ns: Callable[[], int],
-) -> Iterator[bool]:  # fmt: skip
-    """A context for the rename that replaces `name` in the open `folder`: whether something stands there.
+) -> Iterator[tuple[bool, str | None]]:  # fmt: skip
+    """A context for the rename that replaces `name` in the open `folder`.
+
+    It gives whether something stands there, and the id of what was kept of it.
 
     What is not ours was kept, and is still what was kept; the copy goes again where the block fails.
     Raises MirrorError.
     """
     present = check_expected(folder, name, action, now_ns)
     if not (present and action.takes_over):
-        yield present
+        yield present, None
         return
     kept = trash.keep(folder, name, action, now())
     try:
-        yield check_expected(folder, name, action, now_ns)
+        yield check_expected(folder, name, action, now_ns), kept.content
     except BaseException:
         trash.take_back([kept])
         raise

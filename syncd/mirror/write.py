@@ -296,7 +296,7 @@ class Batch(Struct):
         want = entry_of(action)
         name = posixpath.basename(action.path)
         self._make_way(folder, name, action)
-        with replacing(self.trash, folder, name, action, self.now, self.clock.now_ns) as present:
+        with replacing(self.trash, folder, name, action, self.now, self.clock.now_ns) as (present, before):
             if present:
                 os.rename(staged.temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
             else:
@@ -307,7 +307,7 @@ class Batch(Struct):
         self.bytes_written += staged.size
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         racy = is_racy_after(stat_of(found), staged.mtime_ns)
-        self.outcomes[action.path] = Outcome(as_wanted(want, found, racy))
+        self.outcomes[action.path] = Outcome(as_wanted(want, found, racy), before=before)
 
     def _make_way(self, folder: int, name: str, action: Action) -> None:
         """A folder of ours that has become empty goes, so that a file can have its name."""

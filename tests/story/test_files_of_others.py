@@ -185,15 +185,15 @@ def test_a_large_file_that_is_right_is_still_adopted(hub: Stand) -> None:
 def test_a_large_file_of_others_is_kept_in_the_trash_without_its_holes(hub: Stand) -> None:
     place = hub.dest / "nginx.conf"
     place.touch()
-    os.truncate(place, 200 * MIB)
+    os.truncate(place, 24 * MIB)
     with open(place, "r+b") as file:
-        file.seek(100 * MIB)
+        file.seek(12 * MIB)
         file.write(b"theirs")
     digest = hashlib.sha256(place.read_bytes()).hexdigest()
     assert hub.sync().code == 0
     [kept] = (hub.state / "trash/contents").iterdir()
     assert hashlib.sha256(kept.read_bytes()).hexdigest() == digest
-    assert kept.stat().st_size == 200 * MIB and kept.stat().st_blocks * 512 < 8 * MIB
+    assert kept.stat().st_size == 24 * MIB and kept.stat().st_blocks * 512 < 2 * MIB
     assert place.read_text() == "one\n"
 
 
@@ -235,3 +235,31 @@ def test_a_copy_takes_no_more_than_was_there(tmp_path: Path, size: int) -> None:
     with open(one, "rb") as reading, open(other, "wb") as writing:
         copy_sparse(reading.fileno(), writing.fileno(), size)
     assert other.read_bytes() == b"abcdef"[:size]
+
+
+def test_a_file_that_grows_while_it_is_read_is_not_read_without_end(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, read = hub.dest / "nginx.conf", os.read
+    place.write_bytes(b"x" * MIB)
+    reads: list[int] = []
+
+    def grows(descriptor: int, size: int) -> bytes:
+        if os.path.realpath(f"/proc/self/fd/{descriptor}") == str(place):
+            reads.append(size)
+            with open(place, "ab") as file:
+                file.write(b"x" * 4096)
+        assert len(reads) < 30, "it is read without end"
+        return read(descriptor, size)
+
+    monkeypatch.setattr(os, "read", grows)
+    assert hub.sync().job["error"]["message"] == f"{place} changes faster than it can be read"
+
+
+@pytest.mark.parametrize("publish", ["files", "symlink"])
+def test_the_report_has_the_id_of_a_large_file_that_was_taken_over(hub: Stand, publish: str) -> None:
+    hub.write_config(publish=publish, paths=[{"from": "nginx/", "to": f"{hub.dest}/live/"}])
+    assert hub.sync().code == 0
+    (hub.dest / "live/nginx.conf").write_bytes(b"y" * (2 * MIB))
+    [planned] = hub.plan().job["changes"]
+    [done] = hub.sync().job["changes"]
+    assert planned["before"] is None
+    assert done["before"] == hashlib.sha1(b"blob 2097152\0" + b"y" * (2 * MIB)).hexdigest()
