@@ -117,9 +117,10 @@ class Trash:
         for action in actions:
             expect = action.expect
             if action.takes_over and expect is not None and expect.kind in (Kind.FILE, Kind.LINK):
-                content = expect.blob or action.path
-                if not (self._contents / content).exists():
-                    added[content] = expect.stat.size, action.path
+                if expect.blob is None:  # not read: whether it is here is not known
+                    added[action.path] = expect.stat.size, action.path
+                elif not (self._contents / expect.blob).exists():
+                    added[expect.blob] = expect.stat.size, action.path
         total = sum(size for size, _ in added.values())
         largest = max(added.values(), default=(0, ""))[1]
         if total > self.limits.size_bytes:

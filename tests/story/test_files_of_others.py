@@ -146,7 +146,8 @@ def test_a_huge_file_of_others_is_neither_read_nor_copied_and_the_job_says_why(h
     with bytes_read(monkeypatch):
         done = hub.sync()
     assert done.code == 1 and done.job["error"]["kind"] == "mirror"
-    assert f"{hub.dest}/nginx.conf is not syncd's, and can't be kept before it is replaced ({size} bytes)" in done.job["error"]["message"]
+    assert f"{hub.dest}/nginx.conf is not syncd's, and can't be kept before it is replaced ({size} bytes): trash: has room for 1073741824 bytes; nothing was replaced" in done.job["error"]["message"]
+    assert os.listdir(hub.dest) == ["nginx.conf"]
     assert (hub.dest / "nginx.conf").stat().st_size == size
     assert sum(place.stat().st_size for place in (hub.state / "trash").rglob("*") if place.is_file()) < MIB
 
