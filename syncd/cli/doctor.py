@@ -22,6 +22,7 @@ from syncd.mirror.ground import remarks
 from syncd.models import LoginIdentity, Trigger
 from syncd.readings import ago, heard_line, read_heard
 from syncd.recent import time_of
+from syncd.safe_open import refuse_foreign_way
 from syncd.store.access import refuse_to_look
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE
@@ -82,6 +83,10 @@ def _config(config: Config) -> Iterator[Finding]:
 
 def _store(workshop: Workshop) -> Iterator[Finding]:
     file = workshop.config.state / FILE
+    try:
+        refuse_foreign_way(workshop.config.state)
+    except SyncdError as error:
+        yield Finding("bad", "store", error.message, error.hint, error.exit_code)
     for note in workshop.store.notes:
         yield Finding("note", "store", note)
     if not file.exists():

@@ -285,7 +285,7 @@ def _ask_validate(job: Job, house: House, patience: Patience, decision: Decision
         return report
     changes = tuple(as_change(action) for action in decision.plan.actions if action.verb.is_public)
     call = hooks.call_of(job.validate, [job], [replace(report, commit=decision.commit)], {job.name: changes})
-    files = staged_files(decision.plan, decision.remote, decision.recorded, house.blobs, house.mirror)
+    files = staged_files(decision.plan, decision.remote, decision.recorded, house.blobs, house.mirror, job.limits.size_bytes)
     began = house.clock.monotonic()
     end = house.hooks.validate(call, files, patience) if house.hooks is not None else HookEnd(problem="there is nothing to run hooks with")
     patience.pardon(house.clock.monotonic() - began)

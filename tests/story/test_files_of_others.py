@@ -264,3 +264,13 @@ def test_the_report_has_the_id_of_a_large_file_that_was_taken_over(hub: Stand, p
     [done] = hub.sync().job["changes"]
     assert planned["before"] is None
     assert done["before"] == hashlib.sha1(b"blob 2097152\0" + b"y" * (2 * MIB)).hexdigest()
+
+
+def test_a_huge_file_that_stays_is_not_laid_out_for_validate(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.write_config(drift="keep", validate="true")
+    size = huge(hub.dest / "nginx.conf")
+    with bytes_read(monkeypatch):
+        done = hub.sync()
+    assert done.job["error"]["kind"] == "mirror"
+    assert f"{hub.dest}/nginx.conf has {size}" in done.job["error"]["message"] and "limits.size" in done.job["error"]["hint"]
+    assert os.listdir(hub.dest) == ["nginx.conf"]

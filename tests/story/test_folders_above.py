@@ -157,6 +157,7 @@ def test_a_state_folder_that_another_user_can_replace_is_refused(hub: Stand, mod
     done = hub.call("sync")
     assert done.code == 1 and "another user can replace state" in done.err and "chmod go-w" in done.err
     assert os.listdir(place) == []
+    assert "another user can replace state" in hub.call("doctor").out
 
 
 def test_a_link_loop_ends(tmp_path: Path) -> None:
