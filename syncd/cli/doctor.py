@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import click
 from msgspec import Struct
@@ -22,6 +23,7 @@ from syncd.mirror.ground import remarks
 from syncd.models import LoginIdentity, Trigger
 from syncd.readings import ago, heard_line, read_heard
 from syncd.recent import time_of
+from syncd.safe_open import refuse_foreign_way
 from syncd.store.access import refuse_to_look
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE
@@ -83,6 +85,7 @@ def _config(config: Config) -> Iterator[Finding]:
 
 def _store(workshop: Workshop) -> Iterator[Finding]:
     file = workshop.config.state / FILE
+    yield from _way_to(workshop.config.state)
     for note in workshop.store.notes:
         yield Finding("note", "store", note)
     if not file.exists():
@@ -94,6 +97,16 @@ def _store(workshop: Workshop) -> Iterator[Finding]:
         count = len(workshop.store.recorded(name))
         if count:
             yield Finding("note", "store", f"{name} is not configured any more; its {count} files stay", f"to forget them: syncd sync --forget {name}")
+
+
+def _way_to(state: Path) -> Iterator[Finding]:
+    """Where another user can replace the state folder, which a run refuses; only noted before there is one. Another user's state is theirs to judge."""
+    owner = state.stat().st_uid if state.exists() else None
+    if owner in (None, os.geteuid()):
+        try:
+            refuse_foreign_way(state)
+        except SyncdError as error:
+            yield Finding("note" if owner is None else "bad", "store", error.message, error.hint, error.exit_code)
 
 
 def _logins(workshop: Workshop) -> Iterator[Finding]:

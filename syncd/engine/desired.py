@@ -12,8 +12,9 @@ import posixpath
 from collections.abc import Iterator, Mapping
 
 from syncd.engine.owners import Owner
+from syncd.engine.ports import ANY_SIZE, READ_ANYWAY_BYTES
 from syncd.errors import BrakeError, MirrorError, NotFoundError, UnsafePathError
-from syncd.models import Entry, Job, Kind, Lfs, Listing, PathRule, Submodules, Symlinks, TreeEntry
+from syncd.models import Entry, Job, Kind, Lfs, Listing, PathRule, Recorded, Submodules, Symlinks, TreeEntry
 from syncd.objects import EXECUTABLE, LINK, SUBMODULE
 from syncd.patterns import chooser
 
@@ -181,3 +182,10 @@ def check_lfs(job: Job, entry: Entry, start: bytes) -> None:
             path=entry.source,
             hint="set lfs: fetch to mirror the content, or lfs: pointer to mirror the pointer",
         )
+
+
+def size_to_look_for(want: Entry | None, row: Recorded | None) -> int | None:
+    """The size that is wanted, where that is more than is read anyway and not what the ledger says."""
+    if want is None or (row is not None and want.size in (row.entry.size, row.upstream.size)):
+        return None
+    return ANY_SIZE if want.size is None else want.size if want.size > READ_ANYWAY_BYTES else None

@@ -12,7 +12,6 @@ import errno
 import fcntl
 import os
 import posixpath
-import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -30,9 +29,9 @@ from syncd.mirror.looks import set_mode
 from syncd.mirror.metadata import check_file, check_folder
 from syncd.mirror.racy import KernelClock, is_racy, is_racy_after
 from syncd.mirror.scan import stat_of
+from syncd.mirror.sparse import copy_sparse
 from syncd.models import PERMISSIONS, Action, Entry, Kind, Verb
 
-COPY_BYTES = 1 << 30
 FICLONE = 0x40049409  # ioctl_ficlone(2)
 
 
@@ -249,7 +248,7 @@ def _copy_file(
         found = os.fstat(reading)
         writing = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=target)
         try:
-            _copy_bytes(reading, writing)
+            copy_sparse(reading, writing, found.st_size)
             if os.geteuid() == 0 or looks is not None:
                 os.fchown(writing, *owner_of(found, looks))
             mode = looks.mode if looks is not None else stat.S_IMODE(found.st_mode)
@@ -263,17 +262,6 @@ def _copy_file(
             os.close(writing)
     finally:
         os.close(reading)
-
-
-def _copy_bytes(reading: int, writing: int) -> None:
-    try:
-        while os.copy_file_range(reading, writing, COPY_BYTES):
-            pass
-    except OSError:  # not on this kernel, or across file systems: by hand, from where it came to
-        with open(reading, "rb", closefd=False) as one, open(writing, "wb", closefd=False) as other:
-            one.seek(0)
-            other.seek(0)
-            shutil.copyfileobj(one, other)
 
 
 def _copy_link(source: int, target: int, name: str, looks: Entry | None) -> Carried:

@@ -11,10 +11,11 @@ from datetime import UTC, datetime, timedelta
 
 from syncd.errors import UnsafePathError
 from syncd.mirror.carry import names_in
-from syncd.mirror.folders import OPEN_FOLDER, TREE
+from syncd.mirror.folders import TREE
 from syncd.mirror.leftovers import PREFIX
 from syncd.mirror.scan import look_at_folder, stat_of
 from syncd.models import Local, Stat
+from syncd.safe_open import open_folder
 
 SHOWN = 3
 STAMP = "%Y%m%dT%H%M%S"
@@ -73,7 +74,7 @@ def is_gone(path: str) -> bool:
 
 def folder_at(path: str) -> Local | None:
     """What the mirror's scan says of a folder."""
-    above = os.open(posixpath.dirname(path), OPEN_FOLDER)
+    above = open_folder(posixpath.dirname(path))
     try:
         return look_at_folder(above, posixpath.basename(path), path, os.fstat(above).st_dev)
     finally:

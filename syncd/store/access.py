@@ -12,8 +12,9 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from syncd.errors import StoreError, StrangerError
+from syncd.errors import StoreError, StrangerError, UnsafePathError
 from syncd.owners import nearest_owner, owner_name
+from syncd.safe_open import make_folders, refuse_foreign_way
 
 PRIVATE, SHARED = 0o700, 0o750
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -41,6 +42,19 @@ def refuse_to_look(state_dir: Path, members: bool) -> None:
         raise _stranger(state_dir, found.st_uid)
     if not members:
         raise _stranger(state_dir, found.st_uid, MEMBERS_MAY)
+
+
+def make_state_folder(state_dir: Path) -> None:
+    """The folder exists, and as root nobody else can replace it or a folder above it.
+
+    What is done by path below it afterwards stays below it. Raises StoreError, OSError.
+    """
+    try:
+        refuse_foreign_way(state_dir)
+        make_folders(state_dir, PRIVATE)
+        refuse_foreign_way(state_dir)  # again: another user may have made it just before
+    except UnsafePathError as error:
+        raise StoreError(error.message, hint=error.hint) from error
 
 
 def set_access(state_dir: Path, group: str | None) -> None:
