@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
@@ -81,7 +81,7 @@ def walk(
             yield step
             if step.is_folder and enters(step):
                 if len(levels) > deepest:
-                    raise too_deep(path, step, deepest)
+                    raise too_deep(path, [*step.names, name], deepest)
                 if way.down(name):
                     levels.append(_names_in(way))
     finally:
@@ -92,13 +92,13 @@ def _names_in(way: Way) -> Iterator[str]:
     return iter(sorted(os.listdir(way.folder)))
 
 
-def too_deep(path: str, step: Step, deepest: int) -> MirrorError:
-    """The error for a folder that is further down than a walk goes."""
-    start = "/".join(step.names[:3])
+def too_deep(path: str, names: Sequence[str], deepest: int) -> MirrorError:
+    """The error for the folder that `names` lead to from `path`: no walk goes down so far."""
+    start = "/".join(names[:3])
     return MirrorError(
         f"{path}/{start}/… is nested deeper than {deepest} folders, and syncd goes no further",
         path=f"{path}/{start}",
-        hint=f"look what made it, and move {path}/{step.names[0]} away or remove it",
+        hint=f"look what made it, and move {path}/{names[0]} away or remove it",
     )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from syncd.tree_walk import remove
+from tests.support.deep import clear
 from tests.support.stand import Stand, stand
 
 settings.register_profile("syncd", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], print_blob=True)
@@ -30,11 +29,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
 def deep_tmp_path(tmp_path: Path) -> Iterator[Path]:
     """`tmp_path` for tests that nest folders deeply: pytest's own removal of it recurses."""
     yield tmp_path
-    above = os.open(tmp_path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        remove(above, tmp_path.name)
-    finally:
-        os.close(above)
+    clear(tmp_path)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import shutil
 import stat
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -15,6 +14,7 @@ from syncd.mirror.folders import OPEN_FOLDER, TREE
 from syncd.mirror.leftovers import PREFIX
 from syncd.mirror.scan import look_at_folder, stat_of
 from syncd.models import Local, Stat
+from syncd.tree_walk import remove
 
 SHOWN = 3
 STAMP = "%Y%m%dT%H%M%S"
@@ -49,9 +49,8 @@ def stamp_of_new_tree(parent: int, now: datetime) -> str:
 
 
 def remove_tree(parent: int, name: str) -> None:
-    """Through descriptors, following no link. Raises OSError."""
-    with suppress(FileNotFoundError):
-        shutil.rmtree(name, dir_fd=parent)
+    """Through descriptors, following no link, however deep it is. Raises OSError."""
+    remove(parent, name)
 
 
 def is_folder(parent: int, name: str) -> bool:

@@ -14,6 +14,7 @@ import pytest
 
 from syncd.errors import MirrorError, TimedOutError
 from syncd.tree_walk import OPEN_FOLDER, Step, remove, walk
+from tests.support.deep import dig
 
 DEPTH = 5_000  # beyond PATH_MAX, and beyond what Python recurses
 
@@ -25,18 +26,6 @@ def opened(folder: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def dig(folder: Path, depth: int) -> None:
-    """Folders one inside the other, with a file in the last."""
-    current = os.open(folder, OPEN_FOLDER)
-    for _ in range(depth):
-        os.mkdir("d", 0o700, dir_fd=current)
-        below = os.open("d", OPEN_FOLDER, dir_fd=current)
-        os.close(current)
-        current = below
-    os.close(os.open("x", os.O_CREAT | os.O_WRONLY, dir_fd=current))
-    os.close(current)
 
 
 @contextmanager
