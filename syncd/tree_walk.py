@@ -20,7 +20,7 @@ from syncd.errors import MirrorError
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FOLDERS_AT_MOST = 100  # one inside the other, in a repository or in `to:` or `from:`
-DEEPEST_WALK = 4 * FOLDERS_AT_MOST  # of what others put on the disk; its paths are built as text
+DEEPEST_WALK = 2_047  # no path of more than 4,095 bytes leads through more: nothing of ours is deeper
 NAMES_AT_ONCE = 64  # of a folder that is being emptied: what is kept for each level
 OURS = stat.S_IRWXU
 
