@@ -114,7 +114,10 @@ class CommandHooks:
         argv = [placed(part, staged, call.hook.shell) for part in call.hook.argv or checking(call.hook.checks)]
         errand = Errand(argv, env, person.ids, call.timeout_seconds, self._locks(call.jobs))
         with self._counted():
-            return _guarded(errand, patience)
+            end = _guarded(errand, patience)
+        if end.status != 0:
+            check_reach(person, place.folder)  # closed meanwhile: then that has failed, not the commit
+        return end
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
