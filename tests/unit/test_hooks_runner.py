@@ -467,6 +467,114 @@ def test_a_deep_tree_that_a_hook_left_is_removed_and_nothing_behind_its_links(
     assert outside.stat().st_mode & 0o777 == 0o500
 
 
+HOPS = "use POSIX; $e = time + 8; for (1..30000) { exit if fork or time > $e; POSIX::setsid() }"
+
+
+class Hopper:
+    """A command whose process has another number every moment; it ends by itself after 8 s."""
+
+    def __init__(self, folder: Path) -> None:
+        fifo = folder / "hops"
+        os.mkfifo(fifo)
+        fifo.chmod(0o622)
+        folder.chmod(0o711)
+        self._heard = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        self.command = f"/usr/bin/perl -e {shlex.quote(HOPS)} >/dev/null 2>&1 7>{fifo} &"
+
+    def is_gone(self) -> bool:
+        """Whether no process has the FIFO open for writing."""
+        try:
+            return os.read(self._heard, 1) == b""
+        except BlockingIOError:
+            return False
+
+    def close(self) -> None:
+        os.close(self._heard)
+
+
+@pytest.fixture
+def hopper(open_state: Path) -> Iterator[Hopper]:
+    if not Path("/usr/bin/perl").exists():
+        pytest.skip("needs perl, which every user can run")
+    made = Hopper(open_state)
+    yield made
+    made.close()
+
+
+def gone(mark: str, seconds: float = 5) -> bool:
+    """Whether no process with the mark is there: SIGKILL was sent, and dying takes a moment."""
+    until = time.monotonic() + seconds
+    while alive(mark) and time.monotonic() < until:
+        os.sched_yield()
+    return alive(mark) == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("text", [
+    "setsid sleep {mark} >/dev/null 2>&1 &",
+    "(setsid sh -c 'sleep {mark} & sleep {mark}' &) >/dev/null 2>&1",
+    "for i in 1 2 3 4 5 6 7 8 9; do setsid sleep {mark} >/dev/null 2>&1 & done",
+    "{hopper}", "{hopper}\n{hopper}",
+])  # fmt: skip
+def test_with_a_hook_user_every_descendant_ends_with_the_hook(
+    open_state: Path, hopper: Hopper, mark: str, text: str
+) -> None:
+    hooks = CommandHooks(open_state, {})
+    command = text.format(mark=mark, hopper=hopper.command) + "\nsleep 0.3; echo done"
+    end = hooks.validate(call(command, user="nobody"), ONE, patience())
+    assert (end.status, end.output, alive(mark)) == (0, "done\n", [])
+    assert hopper.is_gone()
+
+
+@pytest.mark.root
+def test_with_a_hook_user_every_descendant_ends_at_the_limit(
+    open_state: Path, hopper: Hopper, mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "GRACE_SECONDS", 0.2)
+    text = f"{hopper.command}\nsetsid sleep {mark} & sleep {mark}"
+    end = CommandHooks(open_state, {}).validate(call(text, 0.5, "nobody"), ONE, patience())
+    assert end.timed_out and alive(mark) == [] and hopper.is_gone()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("dies", ["the inner guard", "the outer guard", "syncd"])
+def test_with_a_hook_user_nothing_is_left_when_a_guard_or_syncd_is_killed(
+    open_state: Path, mark: str, dies: str
+) -> None:
+    fifo = Path(f"{open_state}-begun")
+    os.mkfifo(fifo)
+    fifo.chmod(0o666)
+    text = f"setsid sleep {mark} & sleep 0.2; echo $PPID > {fifo}; sleep {mark}"
+    child = [sys.executable, "-c", CHILD_OF_NOBODY, str(open_state), text]
+    try:
+        with subprocess.Popen(child, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE) as syncd:
+            inner = int(fifo.read_text())
+            outer = int(Path(f"/proc/{inner}/stat").read_text().rpartition(")")[2].split()[1])
+            victim = {"the inner guard": inner, "the outer guard": outer}.get(dies, syncd.pid)
+            assert alive(mark)
+            os.kill(victim, signal.SIGKILL)
+            said = syncd.communicate()[0].decode()
+    finally:
+        fifo.unlink()
+    assert gone(mark, 10)
+    assert said.strip() == {
+        "the inner guard": "the guard died",
+        "the outer guard": "its guard was told to stop",
+    }.get(dies, "")
+
+
+CHILD_OF_NOBODY = """
+import sys; from pathlib import Path
+from syncd.clock import Patience, SystemClock
+from syncd.engine.ports import HookCall
+from syncd.hooks.runner import CommandHooks
+from syncd.models import Hook
+hook = Hook(sys.argv[2], ("/bin/sh", "-c", sys.argv[2]), True)
+call = HookCall(hook, ("job",), {}, "{}", 60, "nobody")
+print(CommandHooks(Path(sys.argv[1]), {}).validate(call, [], Patience(SystemClock(), 600)).problem)
+"""
+
+
 @pytest.mark.root
 def test_a_hook_user_who_can_not_reach_the_state_judges_nothing(tmp_path: Path) -> None:
     outer = Path("/var/tmp") / f"syncd-outer-{os.getpid()}"
