@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -48,6 +49,17 @@ class Step(NamedTuple):
 
 def unchecked() -> None:
     """The `check` of a walk that no deadline ends."""
+
+
+def within(seconds: float) -> Check:
+    """A `check` that raises OSError ETIMEDOUT when so many seconds from now have passed."""
+    ends_at = time.monotonic() + seconds
+
+    def check() -> None:
+        if time.monotonic() > ends_at:
+            raise OSError(errno.ETIMEDOUT, f"it takes longer than {seconds:g} s")
+
+    return check
 
 
 def walk(

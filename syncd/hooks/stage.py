@@ -15,18 +15,17 @@ import os
 import secrets
 import shutil
 import struct
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 
+from syncd import tree_walk
 from syncd.clock import Patience
 from syncd.engine.ports import StagedFile
 from syncd.errors import MirrorError, StoreError
 from syncd.models import Kind
-from syncd.tree_walk import remove
 
 COPY_BYTES = 1 << 20
 THROUGH = 0o011  # others and the group may pass, not look
@@ -49,7 +48,9 @@ class Workplace:
         above = self._state_dir / "staging"
         try:
             os.makedirs(above, mode=0o700, exist_ok=True)
-            self._remove_left(above)
+            for name in os.listdir(above):
+                if name.startswith(f"{self._start}-"):  # the job is locked by us: whoever made it is dead
+                    remove(f"{above}/{name}")
             if self._ids is not None:
                 for folder in (self._state_dir, above):
                     _let_through(folder)
@@ -60,11 +61,7 @@ class Workplace:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        _remove(os.path.dirname(self.folder), [os.path.basename(self.folder)])
-
-    def _remove_left(self, above: Path) -> None:
-        """The job is locked by us: whoever made what is there is dead."""
-        _remove(above, [name for name in os.listdir(above) if name.startswith(f"{self._start}-")])
+        remove(self.folder)
 
     def lay(self, files: Iterable[StagedFile], patience: Patience) -> None:
         """Every file is below `tree`; links come last, so that no file is written through one. Raises StoreError, MirrorError."""
@@ -173,31 +170,17 @@ def _let_through(folder: Path) -> None:
         os.close(descriptor)
 
 
-class _TookTooLong(Exception):
-    """What a hook left is more than is removed at once."""
-
-
-def _remove(above: str | Path, names: Iterable[str]) -> None:
-    """These folders are gone, whatever a hook did to the modes and the depth in them.
+def remove(folder: str) -> None:
+    """The folder is gone, whatever a hook did to the modes and the depth in it.
 
     What the disk does not let go, or would take too long, is tried again before the next hook.
     """
     with suppress(OSError):
-        descriptor = os.open(above, OPEN_STAGING)
+        above = os.open(os.path.dirname(folder), OPEN_STAGING)
         try:
-            for name in names:
-                with suppress(OSError, _TookTooLong):
-                    remove(descriptor, name, _until(time.monotonic() + REMOVE_SECONDS))
+            tree_walk.remove(above, os.path.basename(folder), tree_walk.within(REMOVE_SECONDS))
         finally:
-            os.close(descriptor)
-
-
-def _until(ends_at: float) -> Callable[[], None]:
-    def check() -> None:
-        if time.monotonic() > ends_at:
-            raise _TookTooLong
-
-    return check
+            os.close(above)
 
 
 def _private(path: str, flags: int) -> int:

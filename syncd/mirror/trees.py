@@ -14,9 +14,10 @@ from syncd.mirror.folders import OPEN_FOLDER, TREE
 from syncd.mirror.leftovers import PREFIX
 from syncd.mirror.scan import look_at_folder, stat_of
 from syncd.models import Local, Stat
-from syncd.tree_walk import remove
+from syncd.tree_walk import remove, within
 
 SHOWN = 3
+REMOVE_SECONDS = 600.0  # for one tree; what is left by then is removed by the next run
 STAMP = "%Y%m%dT%H%M%S"
 
 
@@ -50,7 +51,7 @@ def stamp_of_new_tree(parent: int, now: datetime) -> str:
 
 def remove_tree(parent: int, name: str) -> None:
     """Through descriptors, following no link, however deep it is. Raises OSError."""
-    remove(parent, name)
+    remove(parent, name, within(REMOVE_SECONDS))
 
 
 def is_folder(parent: int, name: str) -> bool:

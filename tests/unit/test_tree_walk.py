@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from syncd.errors import MirrorError, TimedOutError
-from syncd.tree_walk import OPEN_FOLDER, Step, remove, walk
+from syncd.tree_walk import OPEN_FOLDER, Step, remove, walk, within
 from tests.support.deep import dig
 
 DEPTH = 5_000  # beyond PATH_MAX, and beyond what Python recurses
@@ -149,6 +149,16 @@ def test_a_deadline_ends_a_walk_and_a_removal_at_the_next_entry(tmp_path: Path) 
         assert len(os.listdir(tmp_path / "top")) == 3
         with pytest.raises(TimedOutError):
             list(walk(parent, "/", check))
+
+
+def test_a_limit_of_seconds_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "top").mkdir()
+    (tmp_path / "top/f").write_text("x")
+    with opened(tmp_path) as parent:
+        with pytest.raises(OSError, match="it takes longer than -1 s") as caught:
+            remove(parent, "top", within(-1))
+        assert caught.value.errno == errno.ETIMEDOUT and os.listdir(tmp_path / "top") == ["f"]
+        remove(parent, "top", within(3600))
 
 
 def test_a_step_says_what_it_is_and_its_folder_is_open(tmp_path: Path) -> None:
