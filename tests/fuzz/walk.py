@@ -149,4 +149,4 @@ def seeds() -> Iterator[bytes]:
 
 
 if __name__ == "__main__":
-    fuzz(one, seeds(), ["f ", "l ", "u ", "p ", "m ", "d ", "0 ", "a/b/", "\\n", "../", "\\xff"])
+    fuzz(one, seeds(), ["f ", "l ", "u ", "p ", "m ", "d ", "0 ", "a/b/", "\\x0a", "../", "\\xff"])
