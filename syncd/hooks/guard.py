@@ -41,16 +41,18 @@ DRAIN_SECONDS = 0.5  # output that is still in the pipe; a daemon that kept it o
 
 def main() -> int:
     spec = json.loads(sys.stdin.buffer.readline())
-    return guard(spec) if spec["ids"] is None else watch(spec)
+    locks = [_open_lock(file) for file in spec["locks"]]
+    return guard(spec, locks) if spec["ids"] is None else watch(spec, locks)
 
 
-def guard(spec: dict[str, Any]) -> int:
-    """Run the command and say how it ended."""
+def guard(spec: dict[str, Any], locks: list[int]) -> int:
+    """Run the command while these files are locked, and say how it ended."""
     ears = Ears()
     try:
-        held = [_lock(file, ears, time.monotonic() + spec["wait"]) for file in spec["locks"]]
+        for descriptor in locks:
+            _lock(descriptor, ears, time.monotonic() + spec["wait"])
         answer = Hook(spec, ears).run()
-        for descriptor in held:
+        for descriptor in locks:
             os.close(descriptor)
     except Refused as error:
         answer = {"status": None, "signal": None, "ended": "stopped" if ears.stopped else None, "error": str(error), "output": "", "total": 0}
@@ -58,12 +60,15 @@ def guard(spec: dict[str, Any]) -> int:
     return 0
 
 
-def watch(spec: dict[str, Any]) -> int:
-    """As `guard`, in a process of its own; when that is killed, end what it leaves."""
+def watch(spec: dict[str, Any], locks: list[int]) -> int:
+    """As `guard`, in a process of its own; when that is killed, end what it leaves.
+
+    Both have the files open, and flock(2) holds until the last of them has closed them.
+    """
     become_subreaper()
     outer, inner = os.getpid(), os.fork()
     if inner == 0:
-        os._exit(_inner(spec, outer))
+        os._exit(_inner(spec, locks, outer))
 
     def pass_on(*_: object) -> None:
         with suppress(ProcessLookupError):
@@ -81,14 +86,14 @@ def watch(spec: dict[str, Any]) -> int:
     return 0
 
 
-def _inner(spec: dict[str, Any], outer: int) -> int:
+def _inner(spec: dict[str, Any], locks: list[int], outer: int) -> int:
     """The inner process ends the hook, too, when the outer one dies."""
     signal.signal(signal.SIGTERM, lambda *_: None)  # until Ears listens; stdin tells as well
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
     if os.getppid() != outer:
         return 1
     try:
-        return guard(spec)
+        return guard(spec, locks)
     except Exception as error:  # noqa: BLE001  (whoever waits for the answer must get one)
         say(failed(f"the guard failed: {error!r}"))
         return 0
@@ -386,13 +391,16 @@ def descendants() -> dict[int, int]:
     return found
 
 
-def _lock(file: str, ears: Ears, until: float) -> int:
+def _open_lock(file: str) -> int:
+    return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _lock(descriptor: int, ears: Ears, until: float) -> None:
     """The file's lock is ours. A guard that is still ending a hook has it for some seconds."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
+            return
         except BlockingIOError:
             if ears.stopped or time.monotonic() >= until:
                 raise Refused("another hook of this job is still running") from None
