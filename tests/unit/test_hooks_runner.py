@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import shlex
@@ -397,6 +398,19 @@ def test_another_member_of_the_hook_users_group_does_not_reach_the_staged_set(
         command = [sys.executable, "-I", "-S", "-c", member, place.tree]
         done = subprocess.run(command, capture_output=True, text=True)
     assert "PermissionError" in done.stderr, done.stderr
+
+
+@pytest.mark.root
+def test_without_access_lists_the_group_of_the_hook_user_reaches_the_staged_set(
+    open_state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    text = "stat -c '%U %G %a' {staged}/..; cat {staged}/etc/one"
+    end = CommandHooks(open_state, {}).validate(call(text, user="nobody"), ONE, patience())
+    assert (end.status, end.output) == (0, "root nogroup 750\ngood")
 
 
 @pytest.mark.root
