@@ -17,6 +17,7 @@ from syncd.errors import BrakeError, MirrorError, NotFoundError, UnsafePathError
 from syncd.models import Entry, Job, Kind, Lfs, Listing, PathRule, Recorded, Submodules, Symlinks, TreeEntry
 from syncd.objects import EXECUTABLE, LINK, SUBMODULE
 from syncd.patterns import chooser
+from syncd.tree_walk import FOLDERS_AT_MOST
 
 Snapshot = Mapping[str, Entry]
 
@@ -75,6 +76,8 @@ def _selected(job: Job, rule: PathRule, entries: Mapping[str, TreeEntry]) -> Ite
     for source, entry in _listed(rule, entries):
         if chosen is not None and not chosen(source[start:]):
             continue
+        if source.count("/") > FOLDERS_AT_MOST:
+            raise _too_deep(job, source)
         if entry.mode == SUBMODULE:
             if job.submodules is Submodules.REFUSE or not rule.directory:
                 raise MirrorError(f"{source} of {job.repo} is a submodule", path=source, hint="exclude it, or set submodules: skip to go on without it")
@@ -85,6 +88,15 @@ def _selected(job: Job, rule: PathRule, entries: Mapping[str, TreeEntry]) -> Ite
             if job.symlinks is Symlinks.SKIP:
                 continue
         yield source, entry
+
+
+def _too_deep(job: Job, source: str) -> UnsafePathError:
+    top = "/".join(source.split("/")[:3])
+    return UnsafePathError(
+        f"{source[:80]}… of {job.repo} is nested deeper than {FOLDERS_AT_MOST} folders",
+        path=source,
+        hint=f"exclude what is below {top}, or make it flatter upstream",
+    )
 
 
 def _listed(rule: PathRule, entries: Mapping[str, TreeEntry]) -> Iterator[tuple[str, TreeEntry]]:

@@ -42,9 +42,10 @@ from syncd.github.trees import (
 )
 from syncd.models import PathRule, TreeEntry
 from syncd.objects import TREE
+from syncd.tree_walk import FOLDERS_AT_MOST
 
 ENTRIES_AT_MOST = 1_000_000
-DEEPEST = 100  # of a tree that is read level by level, each costing two requests: whoever nests deeper wants to cost them
+DEEPEST = FOLDERS_AT_MOST  # of a tree that is read level by level, each costing two requests: whoever nests deeper wants to cost them
 ROWS_SHARED = 100  # of a folder, with others who ask for it in the same tick; they read a larger one from the memory, or by its tree
 MODE_KEY = b'"mode"'  # once per entry; inside a name its quotes would be escaped
 

@@ -17,6 +17,7 @@ from syncd.owners import nearest_owner, owner_name
 from syncd.safe_open import make_folders, refuse_foreign_way
 
 PRIVATE, SHARED = 0o700, 0o750
+PASSING = 0o011
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 GROUP_MAY_READ = 0o050
 MEMBERS_MAY = ", whose group may run status, history, explain and plan, without --diff"
@@ -60,7 +61,7 @@ def make_state_folder(state_dir: Path) -> None:
 def set_access(state_dir: Path, group: str | None) -> None:
     """Make the folder private, or readable by `group` (a name or a number). Raises StoreError, OSError."""
     if group is None:
-        keep_private(state_dir, PRIVATE)
+        _tighten(state_dir, PRIVATE)
         return
     gid = _group_id(group)
     try:
@@ -70,9 +71,21 @@ def set_access(state_dir: Path, group: str | None) -> None:
             f"state_group {group}: can't give the state folder {state_dir} to that group: {error.strerror}",
             hint=f"let the owner of the state be a member: sudo usermod -aG {group} {owner_name(os.geteuid())}",
         ) from error
-    keep_private(state_dir, SHARED)
+    _tighten(state_dir, SHARED)
     with suppress(FileNotFoundError):
         share(state_dir / LOCKS, state_dir)
+
+
+def _tighten(state_dir: Path, mode: int) -> None:
+    """Set the mode; a folder that lets others pass, and no more, goes on to do so.
+
+    The user of a hook that runs now passes it on the way to its staged files (hooks/stage.py).
+    Passing shows none of the names in it.
+    """
+    found = stat.S_IMODE(os.stat(state_dir).st_mode)
+    wanted = mode | PASSING if found in (PRIVATE | PASSING, SHARED | PASSING) else mode
+    if found != wanted:
+        keep_private(state_dir, wanted)
 
 
 def keep_private(path: Path, mode: int) -> None:

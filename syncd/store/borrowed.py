@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,6 +20,7 @@ from syncd.objects import blob_hasher, size_of
 from syncd.store.blobs import BlobCache
 from syncd.store.packs import Packs
 from syncd.store.place import nofollow
+from syncd.tree_walk import remove
 
 CHUNK = 1 << 20
 NEVER_STALE = 0.0  # no pack is marked as used: that would change its time
@@ -59,7 +59,12 @@ class BorrowedCache(BlobCache):
 
     def close(self) -> None:
         """Remove what was downloaded."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+        with suppress(OSError):
+            above = os.open(self.directory.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                remove(above, self.directory.name)
+            finally:
+                os.close(above)
 
     def _borrow(self, blob: str) -> BinaryIO:
         for content in self._lent(blob):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-TARGETS = ("config", "answers", "archive", "headers", "rows", "paths", "webhook")
+TARGETS = ("config", "answers", "archive", "headers", "rows", "paths", "webhook", "walk")
 
 
 def instrumented(*packages: str) -> AbstractContextManager[object]:
