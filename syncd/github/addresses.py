@@ -7,6 +7,7 @@ because a server said so.
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from contextlib import suppress
 from urllib.parse import quote, urljoin, urlsplit
@@ -14,6 +15,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from syncd.errors import BadResponseError
 
 PORTS = {"https": 443, "http": 80}
+DATA_RESIDENCY = re.compile(r"api\.[a-z0-9-]+\.ghe\.com\Z")
 URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"  # left as they are: an address is encoded already, save what a careless server forgot
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -33,6 +35,40 @@ def same_origin(one: str, other: str) -> bool:
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or PORTS.get(parts.scheme)
+
+
+def web_of(api: str) -> str:
+    """The address that serves git, LFS and logins for an API: its own origin, save where GitHub documents another one.
+
+    Source: docs: github.com for api.github.com, SUBDOMAIN.ghe.com for api.SUBDOMAIN.ghe.com, HOST for HOST/api/v3.
+    """
+    scheme, host, port = _origin(api)
+    documented = host == "api.github.com" or DATA_RESIDENCY.match(host or "") is not None
+    if documented and (scheme, port) == ("https", 443):
+        return f"https://{(host or '').removeprefix('api.')}"
+    return f"{scheme}://{urlsplit(api).netloc}"
+
+
+def home_of(web: str) -> str:
+    """The host of an address, with its port, as people write it."""
+    return urlsplit(web).netloc
+
+
+def hosts_of(api: str) -> frozenset[str]:
+    """The hosts of an API itself: where it answers, and where it serves git."""
+    return frozenset(host for address in (api, web_of(api)) if (host := urlsplit(address).hostname) is not None)
+
+
+def may_have_credential(api: str, url: str) -> bool:
+    """Whether a request to `url` may carry a credential of an identity whose API is `api`. The only place that decides it.
+
+    That is so for the API's own origin and for the one that serves its git and its logins. All other hosts get none, whoever names
+    them: those of archives (codeload), raw files, uploads and LFS storage answer without one, or with one that GitHub's answer holds.
+    """
+    try:
+        return _origin(url) in (_origin(api), _origin(web_of(api)))
+    except ValueError:
+        return False
 
 
 def target(url: str, location: str, subject: str) -> str:

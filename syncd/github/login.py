@@ -16,13 +16,14 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any, Protocol
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.clock import Clock, Patience
 from syncd.errors import AuthError, BadResponseError, RemoteUnavailableError, SyncdError, TimedOutError
+from syncd.github.addresses import home_of, web_of
 from syncd.github.protocol import USER_AGENT, Known, Request, Response, Transport, date_of, failure, get, known, one_line, read, read_json, refusal
 from syncd.github.tokens import LOOK_UP_SECONDS, READ_AGAIN_SECONDS, REFUSED_SECONDS, Token, bearer, failing_once, presentable
 from syncd.models import Pair, Secret
@@ -58,19 +59,6 @@ class Pairs(Protocol):
 
     def keep(self, pair: Pair) -> None:
         """The pair is on disk, synced."""
-
-
-def web_of(api: str) -> str:
-    """The host that people and OAuth know, of an API's address. Source: docs; github.com, *.ghe.com and Enterprise Server each have their own way."""
-    parts = urlsplit(api)
-    host = parts.netloc
-    if host == "api.github.com" or (host.startswith("api.") and host.endswith(".ghe.com")):
-        host = host.removeprefix("api.")
-    return f"{parts.scheme}://{host}"
-
-
-def home_of(web: str) -> str:
-    return urlsplit(web).netloc
 
 
 # --- logging in -------------------------------------------------------------------------------------------------------
@@ -353,4 +341,4 @@ class UserToken:
         raise lost or AssertionError("no try was made")
 
 
-__all__ = ["Door", "Invitation", "Pairs", "UserToken", "home_of", "pair_of", "web_of", "who_is"]
+__all__ = ["Door", "Invitation", "Pairs", "UserToken", "pair_of", "who_is"]

@@ -18,7 +18,7 @@ import ssl
 import threading
 import zlib
 from base64 import b64encode
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
@@ -28,7 +28,7 @@ from urllib3.response import HTTPResponse
 
 from syncd.clock import Clock, Patience
 from syncd.errors import BadResponseError, ConfigError, RateLimitedError, RemoteUnavailableError, TimedOutError
-from syncd.github.addresses import check_elsewhere, same_origin, target
+from syncd.github.addresses import check_elsewhere, hosts_of, may_have_credential, same_origin, target
 from syncd.github.attempts import Attempts
 from syncd.github.failures import SettledError, translated, words_of
 from syncd.github.limits import Budgets, Gate, HeldBackError, Tally
@@ -181,12 +181,13 @@ def _inflated(pieces: Iterator[bytes], subject: str) -> Iterator[bytes]:
 class Network:
     """One identity's connections to its host. Every exchange is counted, also the hops of a redirect.
 
-    `ca_file` alone vouches for `own_hosts`; for every other host it adds to the usual authorities.
+    `api` is where the identity's API is: no credential goes to an origin that may not have it (addresses.py). `ca_file` alone vouches
+    for its hosts; for every other host it adds to the usual authorities.
     Raises ConfigError for a `ca_file` that is not there.
     """
 
     def __init__(
-        self, identity: str, clock: Clock, tally: Tally, budgets: Budgets, gate: Gate, proxies: Proxies, ca_file: str | None = None, own_hosts: Collection[str] = ()
+        self, identity: str, clock: Clock, tally: Tally, budgets: Budgets, gate: Gate, proxies: Proxies, ca_file: str | None = None, api: str | None = None
     ) -> None:
         if ca_file is not None and not os.path.isfile(ca_file):
             raise ConfigError(f"ca_file: {ca_file} is no file that can be read", hint="correct ca_file: of the identity")
@@ -197,13 +198,14 @@ class Network:
             remember(Secret(unquote(password)))  # the form in which it is sent
         self._trust = Trust(ca_file)
         self._others_trust = Trust(ca_file, beside=True) if ca_file is not None else self._trust
-        self._own_hosts = frozenset(own_hosts)
+        self._api, self._own_hosts = api, hosts_of(api) if api is not None else frozenset[str]()
         self._guard = threading.Lock()
         self._managers: dict[tuple[str, str | None, bool], tuple[urllib3.PoolManager, ssl.SSLContext | None]] = {}  # by scheme, proxy, own host
         self.notices: list[str] = []
 
     def send(self, request: Request, patience: Patience) -> Response:
         sent, credential = request, request.headers.get("Authorization")
+        self._check_credential(request, credential)
         self._budgets.of(request.installation).check(_bucket(request), request.subject)
         for _ in range(HOPS + 1):
             answer = self._exchange(sent, credential, patience)
@@ -224,6 +226,19 @@ class Network:
                 self._notice(f"{request.repo} was renamed or moved; syncd follows, but write its new name into repo:")
             sent = replace(sent, url=found)
         raise BadResponseError(f"asked for {request.subject}: redirected more than {HOPS} times", hint="check api:")
+
+    def _check_credential(self, request: Request, credential: str | None) -> None:
+        """Raises BadResponseError for a credential that is about to go to an origin that may not have it.
+
+        What a storage host of LFS is to be shown is its own, from the answer that named the host, and none of ours.
+        """
+        holds_one = request.route == "login" or (credential is not None and request.route != "lfs_object")
+        if holds_one and self._api is not None and not may_have_credential(self._api, request.url):
+            parts = urlsplit(request.url)
+            raise BadResponseError(
+                f"asked for {request.subject}: a credential is not sent to {parts.scheme}://{parts.hostname}, which api: {self._api} does not stand for",
+                hint="check api: of the identity",
+            )
 
     def close(self) -> None:
         with self._guard:

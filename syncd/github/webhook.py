@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from msgspec import Struct
 
-from syncd.github.login import home_of, web_of
+from syncd.github.addresses import home_of, web_of
 from syncd.models import Job, Secret
 from syncd.objects import is_object_id
 from syncd.refs import forms
