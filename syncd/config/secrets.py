@@ -216,8 +216,10 @@ def inspect_authority(ca_file: str) -> str | None:
     """Why a file can't say which hosts to trust, or None."""
     import ssl
 
+    from syncd.tls import client_context
+
     try:
-        ssl.create_default_context(cafile=ca_file)
+        client_context(ca_file)
     except ssl.SSLError:
         return f"{ca_file} holds no certificate that can be read; it must be PEM, beginning with -----BEGIN CERTIFICATE-----"
     except OSError as error:

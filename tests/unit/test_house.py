@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted((ROOT / "syncd").rglob("*.py"))
-BOTTOM = {"models", "errors", "clock", "objects", "redact", "refs", "owners", "encoding", "output", "patterns", "protected_paths"}
+BOTTOM = {"models", "errors", "clock", "objects", "redact", "refs", "owners", "encoding", "output", "patterns", "protected_paths", "tls"}
 NEIGHBOURS = {"github", "mirror", "store", "fleet", "simulator", "config", "hooks", "notify"}
 LAYER = {
     **dict.fromkeys(BOTTOM, 0), **dict.fromkeys(NEIGHBOURS, 1), "engine": 2, "wiring": 3, "readings": 3, "messenger": 3, "recent": 3,
