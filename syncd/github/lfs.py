@@ -24,6 +24,11 @@ MEDIA = "application/vnd.git-lfs+json"
 AT_A_TIME = 100  # objects a batch: what git-lfs itself asks for
 HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}\Z")
 
+# Headers that say how a request travels, where to, or which part of a content it asks for: no answer chooses them. RFC 9110, 7.6.1.
+OURS = frozenset(
+    "Accept-Encoding Connection Content-Length Cookie Expect Host If-Range Keep-Alive Range Te Trailer Transfer-Encoding Upgrade User-Agent".split()
+)
+
 
 class LargeFiles:
     """Brings the contents of pointers of one repository."""
@@ -86,4 +91,5 @@ def _presentable(headers: Mapping[Any, Any], subject: str) -> dict[str, str]:
         if not isinstance(name, str) or not HEADER.match(name) or not isinstance(value, str) or not value.isprintable():
             raise BadResponseError(f"asked for {subject}: the answer wants a header that can't be sent", hint="check api:")
     # one spelling each: the transport knows ours by theirs
-    return {"-".join(word.capitalize() for word in name.split("-")): value for name, value in headers.items()}
+    spelled = {"-".join(word.capitalize() for word in name.split("-")): value for name, value in headers.items()}
+    return {name: value for name, value in spelled.items() if name not in OURS and not name.startswith("Proxy-")}
