@@ -26,7 +26,7 @@ HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}\Z")
 
 # Headers that say how a request travels, where to, or which part of a content it asks for: no answer chooses them. RFC 9110, 7.6.1.
 OURS = frozenset(
-    "Accept-Encoding Connection Content-Length Cookie Expect Host If-Range Keep-Alive Range Te Trailer Transfer-Encoding Upgrade User-Agent".split()
+    ["Accept-Encoding", "Connection", "Content-Length", "Cookie", "Expect", "Host", "If-Range", "Keep-Alive", "Range", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "User-Agent"]
 )
 
 

@@ -9,7 +9,6 @@ device/device_flow.go for waiting longer than told, and for the HTTP 400 of an a
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from msgspec.structs import replace
 from syncd.clock import Clock, Patience
 from syncd.errors import AuthError, BadResponseError, RemoteUnavailableError, SyncdError, TimedOutError
 from syncd.github.addresses import home_of, web_of
+from syncd.github.bounds import load_json
 from syncd.github.protocol import USER_AGENT, Known, Request, Response, Transport, date_of, failure, get, known, one_line, read, read_json, refusal
 from syncd.github.tokens import LOOK_UP_SECONDS, READ_AGAIN_SECONDS, REFUSED_SECONDS, Token, bearer, failing_once, presentable
 from syncd.models import Pair, Secret
@@ -38,7 +38,6 @@ LONGEST_INTERVAL = 300.0
 ASK_SECONDS = 20.0  # for one question, whatever the run's own time is
 UNREACHABLE_SECONDS = 5.0  # how long nobody asks again after GitHub could not be reached: every job would wait for it in turn
 TRIES = 3
-ANSWER_CAP = 64 << 10
 
 
 class Pairs(Protocol):
@@ -130,7 +129,7 @@ class Door:
 
     def _answered(self, path: str, subject: str, fields: Mapping[str, str], patience: Patience) -> tuple[dict[str, Any], datetime | None]:
         headers = {"Accept": "application/json", "User-Agent": USER_AGENT, "Content-Type": "application/x-www-form-urlencoded"}
-        request = Request("POST", self._web + path, "login", subject, None, headers, urlencode(fields).encode(), ANSWER_CAP, authorised=False)
+        request = Request("POST", self._web + path, "login", subject, None, headers, urlencode(fields).encode(), authorised=False)
         answer = self._transport.send(request, patience)
         if answer.status not in (200, 400, 404):
             raise failure(request, refusal(answer), patience.clock.now())
@@ -170,8 +169,8 @@ def _fields(response: Response) -> dict[str, Any]:
     body = read(response).strip()
     if body[:1] == b"{":
         try:
-            found = json.loads(body)
-        except (ValueError, RecursionError):
+            found = load_json(body, "login")
+        except ValueError:
             return {}
         return found if isinstance(found, dict) else {}
     text = body.decode("ascii", "replace")

@@ -115,7 +115,7 @@ class _Answer:
         self._request, self._exchange, self._patience, self._release = request, exchange, patience, release
 
     def chunks(self) -> Iterator[bytes]:
-        count, subject, cap = 0, self._request.subject, self._request.cap_bytes
+        count, subject, cap = 0, self._request.subject, self._request.most_bytes
         try:
             length = self.headers.get("content-length", "")
             if length.isdecimal() and len(length) < 20 and int(length) > cap:

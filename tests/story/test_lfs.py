@@ -176,7 +176,10 @@ def test_pointers_are_told_from_files_that_only_begin_like_one() -> None:
             pointer_of(broken, "p")
 
 
-CHOSEN = ("Host", "connection", "Transfer-Encoding", "content-length", "Upgrade", "Proxy-Authorization", "Proxy-Connection", "TE", "Trailer", "Expect", "Cookie", "Keep-Alive", "Range", "if-range", "accept-encoding")
+CHOSEN = (
+    "Host", "connection", "Transfer-Encoding", "content-length", "Upgrade", "Proxy-Authorization", "Proxy-Connection", "TE", "Trailer", "Expect", "Cookie", "Keep-Alive",
+    "Range", "if-range", "accept-encoding",
+)  # fmt: skip
 
 
 def test_an_answer_of_lfs_does_not_choose_headers_of_the_connection(large: Stand) -> None:
