@@ -9,12 +9,14 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from collections.abc import Collection
 from contextlib import suppress
 from urllib.parse import quote, urljoin, urlsplit
 
 from syncd.errors import BadResponseError
 
 PORTS = {"https": 443, "http": 80}
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: IPv4 addresses as a network without IPv4 sees them
 DATA_RESIDENCY = re.compile(r"api\.[a-z0-9-]+\.ghe\.com\Z")
 URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"  # left as they are: an address is encoded already, save what a careless server forgot
 
@@ -97,6 +99,35 @@ def check_elsewhere(url: str, found: str, subject: str, allowed: bool) -> None:
             f"asked for {subject}: redirected to {theirs.scheme}://{theirs.hostname or ''}, which is refused",
             hint="check api:, and what stands between here and GitHub",
         )
+
+
+def kind_of(peer: str) -> str:
+    """The kind of an address: `loopback`, `link-local`, `private`, `public`, or `none` for what no server answers from."""
+    address = address_of(peer)
+    if isinstance(address, ipaddress.IPv6Address) and address in NAT64:
+        address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    if address is None or address.is_multicast or address.is_unspecified:
+        return "none"
+    if address.is_loopback:
+        return "loopback"
+    if address.is_link_local:
+        return "link-local"
+    return "public" if address.is_global else "private"
+
+
+def check_peer(peer: str, own_kinds: Collection[str], host: str, subject: str) -> None:
+    """Raises BadResponseError unless the address `peer`, which answers for a `host` that a server named, may be asked.
+
+    Allowed are public addresses, and those of the kinds from which the API itself answers. Where it answers through a proxy, its kind is
+    not known (`own_kinds` is empty), and a host that needs none is one that NO_PROXY names: it may have a private address.
+    """
+    kind = kind_of(peer)
+    if kind == "public" or kind in own_kinds or (kind == "private" and not own_kinds):
+        return
+    raise BadResponseError(
+        f"asked for {subject}: GitHub's answer leads to {host}, which is at the {kind} address {peer}, and is refused",
+        hint="check api:, the name server, and what stands between here and GitHub",
+    )
 
 
 def is_loopback(host: str) -> bool:

@@ -24,7 +24,8 @@ PAX_BYTES: Final = 64 << 10  # of one extended header of an archive, which holds
 PAX_HEADERS: Final = 8  # extended headers before one member; git archive writes one
 INTERIM_ANSWERS: Final = 8  # 1xx answers before the final one
 HEAD_BYTES: Final = 256 << 10  # of all heads, interim answers, chunk sizes and trailers of one exchange together
-CONNECT_SECONDS: Final = 10.0  # for all addresses of a name together
+CONNECT_SECONDS: Final = 20.0  # for all addresses of a name together
+ADDRESSES_TRIED: Final = 8  # of one name
 WINDOW: Final = 32 << 10  # of JSON that is scanned at once; its pieces take some 20 times as much for a moment
 
 

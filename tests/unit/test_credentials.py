@@ -39,7 +39,7 @@ class StandIn:
     def __init__(self, answer: Callable[[Request], Known]) -> None:
         self.answer, self.shown = answer, list[tuple[str, str]]()
 
-    def exchange(self, _: Network, request: Request, credential: str | None, __: Patience) -> Response:
+    def exchange(self, _: Network, request: Request, credential: str | None, *__: object) -> Response:
         parts = urlsplit(request.url)
         text = f"{request.url}\n{dict(request.headers)}\n{credential}\n{(request.body or b'').decode()}"
         self.shown.append((f"{parts.scheme}://{parts.netloc.lower()}", text))

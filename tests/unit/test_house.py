@@ -23,7 +23,7 @@ TOP_LEVEL = {
 }  # fmt: skip
 LONG_WITH_A_REASON = {"models.py": "the values of all parts; those of runs will get a module of their own"}
 ONLY_THERE = {
-    "urllib3": {"github/transport.py", "github/failures.py"},
+    "urllib3": {"github/transport.py", "github/failures.py", "github/connections.py"},
     "yaml": {"config/places.py", "hooks/checks.py", "hooks/runner.py"},
     "pydantic": {"config/schema.py", "config/load.py"},
     "sqlalchemy": {"store/migrate.py"},
