@@ -211,9 +211,12 @@ def test_a_name_that_a_server_gave_does_not_lead_to_this_machine(names: dict[str
         port = int(inside.netloc.rpartition(":")[2])
         moved = f"HTTP/1.1 302 Found\r\nLocation: https://storage.test:{port}/x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()
         # the API is far away, behind a proxy
-        with Wire(moved) as proxy, network(proxies=Proxies({"http": proxy.url}), api="http://ghe.example") as net:
-            with pytest.raises(BadResponseError, match=r"leads to storage\.test, which is at the loopback address 127\.0\.0\.1"):
-                redirected(port, lfs)("http://ghe.example", net)
+        with (
+            Wire(moved) as proxy,
+            network(proxies=Proxies({"http": proxy.url}), api="http://ghe.example") as net,
+            pytest.raises(BadResponseError, match=r"leads to storage\.test, which is at the loopback address 127\.0\.0\.1"),
+        ):
+            redirected(port, lfs)("http://ghe.example", net)
     assert inside.heard == []
 
 
