@@ -330,10 +330,9 @@ class Line:
         self._to = (scheme, host, port)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if scheme == "https":
-            import ssl
+            from syncd.tls import client_context
 
-            context = ssl.create_default_context(cafile=trust)
-            self._socket = context.wrap_socket(self._socket, server_hostname=host)
+            self._socket = client_context(*filter(None, [trust])).wrap_socket(self._socket, server_hostname=host)
 
     def hang_up(self) -> None:
         if self._socket is not None:

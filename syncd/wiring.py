@@ -22,7 +22,6 @@ from syncd.engine.run import House, wanted_set
 from syncd.errors import MirrorError, SyncdError
 from syncd.github.app import Installation
 from syncd.github.early import Early, Reply
-from syncd.github.lfs import hosts_of
 from syncd.github.limits import Budgets, Gate, RateLimit, Tally
 from syncd.github.login import UserToken
 from syncd.github.protocol import Transport
@@ -209,7 +208,7 @@ class Workshop:
                 budgets = self.budgets.setdefault(identity.name, Budgets(self.clock))
                 mark = self._mark(identity, self.config)
                 network = self._networks.get(identity.name) or Network(
-                    identity.name, self.clock, self.tally, budgets, self._gate, self._proxies, identity.ca_file, hosts_of(identity.api), owner_of(self.config.state)
+                    identity.name, self.clock, self.tally, budgets, self._gate, self._proxies, identity.ca_file, identity.api, owner_of(self.config.state)
                 )
                 self._networks[identity.name], self._marks[identity.name] = network, mark
                 spoken = Versioned(network)

@@ -11,8 +11,8 @@ from syncd.cli.identities import kind_of
 from syncd.cli.reports import printable
 from syncd.config.model import Config
 from syncd.errors import ConfigError, SyncdError
+from syncd.github.addresses import home_of, web_of
 from syncd.github.app import Installation
-from syncd.github.login import home_of, web_of
 from syncd.github.reach import Reached, app_reach, user_reach, whose
 from syncd.models import AnonymousIdentity, Identity
 from syncd.suggest import did_you_mean

@@ -8,7 +8,8 @@ from syncd.cli.common import Settings, emit
 from syncd.cli.sync import stopping
 from syncd.config.model import Config
 from syncd.errors import ConfigError
-from syncd.github.login import Door, home_of, pair_of, web_of, who_is
+from syncd.github.addresses import home_of, web_of
+from syncd.github.login import Door, pair_of, who_is
 from syncd.models import LoginIdentity
 from syncd.suggest import did_you_mean
 from syncd.wiring import Workshop

@@ -242,6 +242,8 @@ def inspect_authority(ca_file: str, owner: int | None = None) -> str | None:
     """Why a file can't say which hosts to trust, or None. `owner` is the user of the state."""
     import ssl
 
+    from syncd.tls import client_context
+
     try:
         descriptor, doubts = open_judged(ca_file, os.O_RDONLY | os.O_NONBLOCK)
         try:
@@ -249,7 +251,7 @@ def inspect_authority(ca_file: str, owner: int | None = None) -> str | None:
                 return "; ".join(map(str, left))
             if stat.S_ISFIFO(os.fstat(descriptor).st_mode):  # reading it would wait for a writer
                 return f"{ca_file} is a pipe; name a file"
-            ssl.create_default_context(cafile=f"/proc/self/fd/{descriptor}")
+            client_context(f"/proc/self/fd/{descriptor}")
         finally:
             os.close(descriptor)
     except ssl.SSLError:

@@ -17,8 +17,6 @@ from syncd.github.trees import parse_json, printable
 from syncd.objects import is_object_id
 from syncd.refs import check_due, forms, is_short
 
-SHA_CAP = 16 << 20  # a JSON commit, where text was asked for, lists up to 300 files with their patches
-
 
 def resolve(
     transport: Transport, api: str, repo: str, ref: str | None, known: Head | None, patience: Patience
@@ -109,7 +107,7 @@ def _ambiguous(repo: str, ref: str) -> ConfigError:
 def question(api: str, repo: str, ref: str | None, form: str, known: Head | None) -> Request:
     """The request that asks what `ref` names, in the spelling `form`; conditional on what is known."""
     path = f"{repo_path(repo)}/commits/{quoted(form)}"
-    return get(api, path, "head", f"{printable(ref) if ref else 'the default branch'} of {repo}", repo, SHA, conditions(known), SHA_CAP)
+    return get(api, path, "head", f"{printable(ref) if ref else 'the default branch'} of {repo}", repo, SHA, conditions(known))
 
 
 def _ask(transport: Transport, api: str, repo: str, ref: str | None, form: str, known: Head | None, patience: Patience) -> Head:
@@ -123,7 +121,7 @@ def _ask(transport: Transport, api: str, repo: str, ref: str | None, form: str, 
     etag = answer.headers.get("etag")
     if etag is not None and is_object_id(etag.removeprefix("W/").strip('"')) and etag.removeprefix("W/").strip('"') != commit:
         raise BadResponseError(
-            f"asked for {request.subject}, got the commit {commit} under the ETag {etag}: one of them is damaged",
+            f"asked for {request.subject}, got the commit {commit} under the ETag {etag[:100]}: one of them is damaged",
             status=200,
             hint="nothing was changed; the next run asks again",
         )
@@ -146,7 +144,7 @@ def commit_of(request: Request, answer: Answer) -> str:
     body = answer.body.strip()
     found: object = body.decode("ascii", "replace")
     if body[:1] == b"{":
-        value = parse_json(body, f"asked for {request.subject}: it")
+        value = parse_json(body, f"asked for {request.subject}: it", "head")
         found = value.get("sha") if isinstance(value, dict) else None
     if not isinstance(found, str) or not is_object_id(found):
         what = "a web page (a proxy or a sign-in page?)" if body[:1] == b"<" else "something that is no commit id"

@@ -19,6 +19,7 @@ from syncd.engine.ports import ListingMemory
 from syncd.errors import AuthError, BadResponseError, BrakeError, NotFoundError, RemoteError
 from syncd.github import meant, missing
 from syncd.github.ask import Answer, Crew, ask
+from syncd.github.bounds import TREE_ENTRIES
 from syncd.github.protocol import OBJECT, Request, Response, Transport, get, quoted, repo_path
 from syncd.github.shared import Absent, Shared
 from syncd.github.trees import (
@@ -44,7 +45,7 @@ from syncd.models import PathRule, TreeEntry
 from syncd.objects import TREE
 from syncd.tree_walk import FOLDERS_AT_MOST
 
-ENTRIES_AT_MOST = 1_000_000
+ENTRIES_AT_MOST = TREE_ENTRIES
 DEEPEST = FOLDERS_AT_MOST  # of a tree that is read level by level, each costing two requests: whoever nests deeper wants to cost them
 ROWS_SHARED = 100  # of a folder, with others who ask for it in the same tick; they read a larger one from the memory, or by its tree
 MODE_KEY = b'"mode"'  # once per entry; inside a name its quotes would be escaped

@@ -16,6 +16,8 @@ from syncd.objects import TREE
 from syncd.suggest import closest
 from syncd.twins import fold
 
+DEEPEST = 100  # folders above a name that may be suggested
+
 Names = Mapping[str, bool]  # the names in a folder -> whether each is a folder
 
 
@@ -49,6 +51,8 @@ def folders_of(paths: Iterable[tuple[str, bool]]) -> dict[str, dict[str, bool]]:
     """Folder -> the names in it, from (path, whether it is a folder), also where the folders themselves are left out."""
     found: dict[str, dict[str, bool]] = {}
     for path, is_folder in paths:
+        if path.count("/") > DEEPEST:
+            continue
         while path:
             above, _, name = path.rpartition("/")
             if found.setdefault(above, {}).get(name) is not None:

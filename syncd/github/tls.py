@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import ssl
 import threading
-from collections.abc import Iterable
 
 from syncd.errors import ConfigError
 from syncd.github.addresses import authorities
+from syncd.tls import client_context
 from syncd.trusted_path import doubted, open_judged
 
 
@@ -59,26 +59,9 @@ class Trust:
         found = os.fstat(opened)
         mark = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         if self._context is None or mark != self._mark:
-            also = authorities() if self._beside and self._ca_file is not None else None
-            self._context, self._mark = _context(f"/proc/self/fd/{opened}", also), mark
+            also = [authorities()] if self._beside and self._ca_file is not None else []
+            self._context, self._mark = client_context(f"/proc/self/fd/{opened}", *also), mark
         return self._context
-
-
-class _Context(ssl.SSLContext):
-    """The library sets the protocols before every handshake, which frees what the handshakes of other threads are reading. Here they are set once."""
-
-    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
-        """They are set."""
-
-
-def _context(file: str, also: str | None) -> ssl.SSLContext:
-    context = _Context(ssl.PROTOCOL_TLS_CLIENT)  # which insists on a certificate, and on the right name in it
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    ssl.SSLContext.set_alpn_protocols(context, ["http/1.1"])
-    context.load_verify_locations(file)
-    if also is not None:
-        context.load_verify_locations(also)
-    return context
 
 
 __all__ = ["Trust"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import re
 from collections.abc import Iterable, Mapping
 from enum import Enum
@@ -18,7 +17,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from msgspec import Struct
 
-from syncd.github.login import home_of, web_of
+from syncd.github.addresses import home_of, web_of
+from syncd.github.bounds import load_json
 from syncd.models import Job, Secret
 from syncd.objects import is_object_id
 from syncd.refs import forms
@@ -93,10 +93,9 @@ def read(event: str | None, content_type: str | None, body: bytes) -> Push | Oth
     if kind not in (FORM, JSON):
         return Refusal.WRONG_TYPE
     try:
-        text = body.decode()
-        payload = json.loads(_field(text) if kind == FORM else text, object_pairs_hook=_wanted)
+        payload = load_json(_field(body.decode()).encode() if kind == FORM else body, "delivery", pairs=_wanted)
         return _push(payload)
-    except (ValueError, RecursionError):  # not UTF-8, not JSON, a number of many digits, a field too many; brackets without end
+    except ValueError:  # not UTF-8, not JSON, a number of many digits, a field too many; brackets without end
         return Refusal.MALFORMED
 
 
