@@ -22,6 +22,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
+from syncd.text import visible
+
 if TYPE_CHECKING:
     from syncd.models import Secret
 
@@ -304,21 +306,24 @@ def redact_lines(text: str) -> str:
 
 
 class RedactingFilter(logging.Filter):
-    """Masks secrets in a record's message, arguments and traceback before any handler sees them. No record makes it fail."""
+    """Masks secrets in a record's message, arguments and traceback and makes them visible, before any handler sees them.
+
+    It is part of every handler of ours, whatever the format. No record makes it fail.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         try:
             text = record.getMessage()
         except Exception:  # noqa: BLE001  (a message that does not fit its arguments, or an argument whose own text fails)
             text = f"{_text_of(record.msg)} {_text_of(record.args)}"
-        record.msg, record.args = redact(text), ()
+        record.msg, record.args = visible(redact(text)), ()
         if record.exc_info:
             record.exc_text = logging.Formatter().formatException(record.exc_info)
             record.exc_info = None
         if record.exc_text:
-            record.exc_text = redact(record.exc_text)
+            record.exc_text = visible(redact(record.exc_text))
         if record.stack_info:
-            record.stack_info = redact(record.stack_info)
+            record.stack_info = visible(redact(record.stack_info))
         return True
 
 

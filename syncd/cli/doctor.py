@@ -12,7 +12,7 @@ from msgspec import Struct
 from syncd.cli.common import Settings, emit, say_ignored
 from syncd.cli.identities import ending, kind_of
 from syncd.cli.init import lag
-from syncd.cli.reports import count_of, printable
+from syncd.cli.reports import count_of
 from syncd.config.model import Config
 from syncd.config.secrets import judge_secrets, read_secret
 from syncd.errors import ConfigError, SyncdError
@@ -25,6 +25,7 @@ from syncd.recent import time_of
 from syncd.store.access import refuse_to_look
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE
+from syncd.text import styled
 from syncd.wiring import Workshop
 
 SKEW_SHOWN_SECONDS = 30.0
@@ -64,9 +65,9 @@ def command(settings: Settings) -> int:
         findings += [*_ending(workshop), *_destinations(config), *_hooks(config), *_service(settings), *_push(workshop, settings.environ)]
         for finding in findings:
             sign, colour = MARKS[finding.mark]
-            emit(settings, f"{click.style(sign, fg=colour)} {finding.what:<13} {printable(finding.text)}")
+            emit(settings, f"{styled(sign, fg=colour)} {finding.what:<13} {finding.text}")
             if finding.hint:
-                emit(settings, f"    → {printable(finding.hint)}")
+                emit(settings, f"    → {finding.hint}")
             codes += [finding.exit_code] if finding.mark == "bad" else []
     finally:
         workshop.close()
