@@ -19,8 +19,8 @@ from syncd.redact import redact_lines
 LARGEST = 256 << 10  # bytes of one version
 LONGEST_LINE = 500  # characters
 MOST_LINES = 2000  # of one diff
-MOST_DIFFERENCES = 1500  # lines removed and added; the search keeps half its square in memory, 4 bytes each
-STEPS = 1_500_000  # of one diff; a third of a second
+MOST_DIFFERENCES = 1000  # lines removed and added; the search keeps half its square in memory, 4 bytes each
+STEPS = 1_000_000  # of one diff; a fifth of a second
 CONTEXT = 2
 BYTES_PER_STEP = 64  # of reading: splitting and comparing them takes about as long as one step
 
