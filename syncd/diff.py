@@ -61,7 +61,7 @@ def changed_lines(old: bytes | None, new: bytes | None, work: Work | None = None
         lines = _unified(before, after, _blocks(before, after, work))
     except TooDifferent as error:
         return str(error)
-    return lines or ("only in what is masked" if old != new else [])
+    return lines or ("the difference is only in what is masked" if old != new else [])
 
 
 def _lines(content: bytes, masked: bool) -> list[str]:

@@ -107,7 +107,7 @@ def test_the_work_for_several_diffs_together_is_bounded() -> None:
 def test_a_known_secret_is_masked_in_a_diff() -> None:
     remember(Secret("secret-in-a-diff-42"))
     assert changed_lines(b"a\nkey secret-in-a-diff-42\n", b"a\nkey x\n") == ["@@ -1,2 +1,2 @@", " a", "-key ***", "+key x"]
-    assert changed_lines(b"secret-in-a-diff-42\n", b"***\n") == "only in what is masked"
+    assert changed_lines(b"secret-in-a-diff-42\n", b"***\n") == "the difference is only in what is masked"
     assert changed_lines(b"secret-in-a-diff-42\n", b"x\n", masked=False) == ["@@ -1 +1 @@", "-secret-in-a-diff-42", "+x"]
 
 
