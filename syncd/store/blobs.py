@@ -70,10 +70,7 @@ class BlobCache:
         return self._packs.has(blob) or os.path.lexists(self._file(blob))
 
     def start(self, blob: str | None, at_most: int) -> bytes | None:
-        """The content's first bytes, so many at most: none where there was no blob, and None where it is not here any more.
-
-        Verified only where that is all of it: a diff looks no further at a file that is too large for it.
-        """
+        """The content's first bytes, verified only where that is all of it: none where there was no blob, None where it is not here."""
         if blob is None:
             return b""
         with suppress(KeyError, OSError), self.unproven(blob) as content:
