@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
-from syncd.text import visible
+from syncd.text import json_text, visible
 
 if TYPE_CHECKING:
     from syncd.models import Secret
@@ -38,13 +38,13 @@ Span = tuple[int, int]
 
 # gh?_ and github_pat_ tokens in both forms (40 characters, or ~520 with dots and dashes), JWTs, credentials in headers, queries and URLs.
 # Each pattern reads a character a bounded number of times: what one attempt has read, the next one does not start in. None of them
-# crosses a quote or an angle bracket, so that JSON and HTML stay whole.
+# crosses an angle bracket, so that HTML stays whole.
 PATTERNS = (
     re.compile(r"(?<![A-Za-z0-9])gh[pousr]_[A-Za-z0-9._-]{16,}+"),
     re.compile(r"(?<![A-Za-z0-9])github_pat_[A-Za-z0-9_]{16,}+"),
     re.compile(r"(?<=://)[^/\s:@\"<>]*+:[^/\s\"<>]*(?<=[^:])(?=@)"),
     re.compile(r"(?i)\bauthorization[\\\"']*+\s*+[:=,]\s*+[\\\"']*+(?:(?:bearer|token|basic)\s++)?[^\s\"'\\,}<]++"),
-    re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^<>\"]*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|(?=[<>\"])|\Z)"),
+    re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^<>\"\\]|\\[^\"])*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|(?=\\?[<>\"])|\\?\Z)"),
 )
 # The whole first part is read in one attempt, also where the other two do not follow: else each "-eyJ" in it would be another attempt.
 ASSERTION = re.compile(r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_-]*+(\.[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+)?")
@@ -195,6 +195,18 @@ class Redactor:
             end = stop
         return "".join([*parts, text[end:]])
 
+    def redact_json(self, value: object) -> str:
+        """A value as JSON, with the secrets in its texts masked; it stays JSON, whatever they hold."""
+        text = json_text(value)
+        return json_text(self._values(value)) if self.spans(text) else text
+
+    def _values(self, value: object) -> object:
+        if isinstance(value, dict):
+            return {name: self._values(one) for name, one in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._values(one) for one in value]
+        return self.redact(value) if isinstance(value, str) else value
+
     def spans(self, text: str) -> list[Span]:
         """Where the secrets are, in order, none touching another."""
         plain, packed, hexes, forms = self._known
@@ -298,6 +310,11 @@ def redact(text: str, limit: int | None = LIMIT) -> str:
 def redact_end(text: str, limit: int) -> str:
     """The last `limit` characters, without secrets."""
     return _PROCESS.redact_end(text, limit)
+
+
+def redact_json(value: object) -> str:
+    """A value as JSON, with the secrets in its texts masked."""
+    return _PROCESS.redact_json(value)
 
 
 def redact_lines(text: str) -> str:

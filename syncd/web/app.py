@@ -22,8 +22,8 @@ from syncd import __version__
 from syncd.errors import SyncdError
 from syncd.models import Secret
 from syncd.readings import as_object
-from syncd.redact import redact
-from syncd.text import json_text, visible
+from syncd.redact import redact, redact_json
+from syncd.text import visible
 from syncd.web import page
 from syncd.web.board import Board
 from syncd.web.hook import Hook
@@ -86,7 +86,7 @@ def make_app(board: Board, password: Callable[[], Secret] | None, only_local_nam
 
     @app.get("/api/v1/status", provide_automatic_options=False)
     def status() -> Response:
-        return Response(redact(json_text(as_object(board.readings())), None) + "\n", mimetype="application/json")
+        return Response(redact_json(as_object(board.readings())) + "\n", mimetype="application/json")
 
     @app.get("/", provide_automatic_options=False)
     def index() -> Response:

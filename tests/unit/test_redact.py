@@ -225,6 +225,14 @@ def test_a_text_is_cut_before_it_is_searched() -> None:
     assert redactor.redact("a" * 1000, 1000) == "a" * 1000
 
 
+@pytest.mark.parametrize("text", ["bad authorization", KEY[:300] + '"', KEY[:300] + "\\", "://a:b", "?token=", "x"])
+def test_a_value_stays_json(text: str) -> None:
+    redactor = Redactor()
+    redactor.add(Secret(SPLIT))
+    found = json.loads(redactor.redact_json({"error": text, "hint": f"{SPLIT}@x", "more": [1, None, text]}))
+    assert list(found) == ["error", "hint", "more"] and found["hint"] == "***@x" and found["more"][:2] == [1, None] and found["error"] == found["more"][2]
+
+
 def test_lines_keep_their_numbers() -> None:
     redactor = Redactor()
     redactor.add(Secret(KEY))
