@@ -28,7 +28,9 @@ def main() -> None:
         found = check(sys.argv[1:], os.environ, time.time())
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+        from syncd.output import echo
+
+        echo("interrupted", err=True)
         sys.exit(130)
     if not isinstance(found, InStep):
         import gc

@@ -13,7 +13,7 @@ from msgspec import Struct
 from syncd.cli.common import Settings, emit, say_ignored
 from syncd.cli.identities import ending, kind_of
 from syncd.cli.init import lag
-from syncd.cli.reports import count_of, printable
+from syncd.cli.reports import count_of
 from syncd.config.model import Config
 from syncd.config.secrets import judge_secrets, read_secret
 from syncd.errors import ConfigError, SyncdError
@@ -27,6 +27,7 @@ from syncd.safe_open import refuse_foreign_way
 from syncd.store.access import refuse_to_look
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE
+from syncd.text import styled
 from syncd.trusted_path import owner_of
 from syncd.wiring import Workshop
 
@@ -67,9 +68,9 @@ def command(settings: Settings) -> int:
         findings += [*_ending(workshop), *_destinations(config), *_hooks(config), *_service(settings), *_push(workshop, settings.environ)]
         for finding in findings:
             sign, colour = MARKS[finding.mark]
-            emit(settings, f"{click.style(sign, fg=colour)} {finding.what:<13} {printable(finding.text)}")
+            emit(settings, f"{styled(sign, fg=colour)} {finding.what:<13} {finding.text}")
             if finding.hint:
-                emit(settings, f"    → {printable(finding.hint)}")
+                emit(settings, f"    → {finding.hint}")
             codes += [finding.exit_code] if finding.mark == "bad" else []
     finally:
         workshop.close()

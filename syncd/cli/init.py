@@ -22,6 +22,7 @@ from syncd.cli.logs import set_up_logging
 from syncd.config.load import SYSTEM, find_config, load_config
 from syncd.config.model import Config
 from syncd.errors import ConfigError, MirrorError
+from syncd.output import echo
 from syncd.safe_open import make_folders, open_folder, replace_file
 
 OURS = "# syncd:"
@@ -50,7 +51,7 @@ def command(settings: Settings, systemd: bool, timer: bool, install: bool, root:
     if install:
         _install(settings, made, text, Path(root))
     else:
-        click.echo(text, nl=False)
+        echo(text, nl=False)
     _next_steps(settings, made, install, timer)
     return 0
 

@@ -33,7 +33,7 @@ from syncd.errors import ConfigError, SyncdError
 from syncd.github.webhook import Push, followers
 from syncd.models import Job, Trigger
 from syncd.readings import Heard, Life, Readings, read, read_heard, write_heard, write_holds
-from syncd.recent import RecentRun, recent
+from syncd.recent import Diffs, RecentRun, recent
 from syncd.refs import is_short
 from syncd.turns import first_time, turns_of
 from syncd.wiring import AN_HOUR, Workshop
@@ -71,6 +71,7 @@ class Daemon:
         self.queue = Queue(self.clock)
         self.telling = Telling(self.clock)
         self.main_beat = self.clock.monotonic()
+        self._diffs = Diffs()
         self._stop = threading.Event()
         self._nudge = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -288,7 +289,7 @@ class Daemon:
 
     def recent(self, show_diffs: bool) -> tuple[RecentRun, ...]:
         """What the last runs changed. Raises StoreError."""
-        return recent(self.workshop.store, self.workshop.blobs, show_diffs)
+        return recent(self.workshop.store, self.workshop.blobs, show_diffs, self._diffs)
 
     def next_run(self, job: str) -> datetime | None:
         """When the job runs next: at its next turn that nothing holds it from; None for one without turns."""

@@ -24,8 +24,9 @@ from syncd.github.ask import Claims, Crew, ask, stream
 from syncd.github.bounds import FILE_BYTES, bound_of
 from syncd.github.limits import RESERVE
 from syncd.github.protocol import RAW, Request, Response, TooLargeError, Transport, get, quoted, repo_path
-from syncd.github.trees import parse_json, printable
+from syncd.github.trees import parse_json
 from syncd.objects import LINK, SUBMODULE, blob_id
+from syncd.text import in_quotes
 
 MANY = 100
 FEW_MINUTES = 800  # files that may come singly without meeting the 900 points a minute
@@ -170,7 +171,7 @@ class Fetcher:
         return get(self._api, path, "blob", self._subject(want), self._repo, RAW, cap_bytes=cap(want.entry.size, trusted=False))
 
     def _subject(self, want: Wanted) -> str:
-        return f"{printable(want.path)} of {self._repo} at {self._commit[:7]}"
+        return f"{in_quotes(want.path)} of {self._repo} at {self._commit[:7]}"
 
     def _brought(self, request: Request, want: Wanted, size: int | None) -> int:
         def keep(response: Response) -> int:
@@ -190,7 +191,7 @@ class Fetcher:
 def too_large(want: Wanted, repo: str) -> TooLargeError:
     size = f" has {want.entry.size:,} bytes" if want.entry.size is not None else " is too large"
     return TooLargeError(
-        f"{printable(want.path)} of {repo}{size}; GitHub's API serves files up to {BLOB_LIMIT >> 20} MB",
+        f"{in_quotes(want.path)} of {repo}{size}; GitHub's API serves files up to {BLOB_LIMIT >> 20} MB",
         hint="exclude it, or keep it elsewhere (a release, LFS)",
     )
 

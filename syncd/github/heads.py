@@ -13,9 +13,10 @@ from syncd.engine.ports import Head
 from syncd.errors import BadResponseError, ConfigError, NotFoundError
 from syncd.github.ask import Answer, ask
 from syncd.github.protocol import SHA, Request, Transport, get, quoted, repo_path
-from syncd.github.trees import parse_json, printable
+from syncd.github.trees import parse_json
 from syncd.objects import is_object_id
 from syncd.refs import check_due, forms, is_short
+from syncd.text import in_quotes
 
 
 def resolve(
@@ -33,7 +34,7 @@ def resolve(
     repository, 409 for an empty one.
     """
     missing = NotFoundError(
-        f"there is no branch, tag or commit {printable(ref or 'HEAD')} in {repo}",
+        f"there is no branch, tag or commit {in_quotes(ref or 'HEAD')} in {repo}",
         status=422,
         hint="correct ref:, or create it upstream; the files stay as they are until then",
     )
@@ -97,9 +98,9 @@ class _Spellings:
 
 
 def _ambiguous(repo: str, ref: str) -> ConfigError:
-    branch, tag = (printable(f"refs/{form}")[1:-1] for form in forms(ref)[:2])
+    branch, tag = (in_quotes(f"refs/{form}")[1:-1] for form in forms(ref)[:2])
     return ConfigError(
-        f"ref: {printable(ref)[1:-1]} is both a branch and a tag of {repo}: {branch} and {tag}",
+        f"ref: {in_quotes(ref)[1:-1]} is both a branch and a tag of {repo}: {branch} and {tag}",
         hint=f"write the one to follow, ref: {branch} or ref: {tag}; the files stay as they are until then",
     )
 
@@ -107,7 +108,7 @@ def _ambiguous(repo: str, ref: str) -> ConfigError:
 def question(api: str, repo: str, ref: str | None, form: str, known: Head | None) -> Request:
     """The request that asks what `ref` names, in the spelling `form`; conditional on what is known."""
     path = f"{repo_path(repo)}/commits/{quoted(form)}"
-    return get(api, path, "head", f"{printable(ref) if ref else 'the default branch'} of {repo}", repo, SHA, conditions(known))
+    return get(api, path, "head", f"{in_quotes(ref) if ref else 'the default branch'} of {repo}", repo, SHA, conditions(known))
 
 
 def _ask(transport: Transport, api: str, repo: str, ref: str | None, form: str, known: Head | None, patience: Patience) -> Head:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import Struct, field
 
-from syncd.github.trees import ContentsAnswer, joined, printable
+from syncd.github.trees import ContentsAnswer, joined
 from syncd.models import PathRule, TreeEntry
 from syncd.objects import TREE
 from syncd.suggest import closest
+from syncd.text import in_quotes
 from syncd.twins import fold
 
 DEEPEST = 100  # folders above a name that may be suggested
@@ -106,6 +107,6 @@ def among(rule: PathRule, entries: Mapping[str, TreeEntry]) -> str | None:
 
 def hint(path: str, meant: str) -> str:
     """The question to ask of whoever configured `path`."""
-    shown = meant if meant.isprintable() else printable(meant)
+    shown = meant if meant.isprintable() else in_quotes(meant)
     alike = unicodedata.normalize("NFC", meant.rstrip("/")) == unicodedata.normalize("NFC", path)
     return f"did you mean {shown}?" + (" (its letters are composed in another way: copy it from here)" if alike else "")

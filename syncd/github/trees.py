@@ -19,6 +19,7 @@ from syncd.github.bounds import NAME_BYTES, PATH_BYTES, BeyondBoundError, brief,
 from syncd.github.protocol import beyond
 from syncd.models import TreeEntry
 from syncd.objects import EXECUTABLE, FILE, LINK, SUBMODULE, TREE, is_object_id, object_id, tree_id
+from syncd.text import in_quotes
 
 CONTENTS_LIMIT: Final = 1000  # the Contents API cuts a folder there without a sign. Source: REST docs, "Get repository content"
 # Old gits wrote 100664; git itself still reads it as a plain file but hashes what stands there.
@@ -320,7 +321,7 @@ def _id_of(children: Mapping[str, TreeEntry]) -> str:
 def _mismatch(what: str, expected: str, names: Iterable[str]) -> BadResponseError | UnsafePathError:
     lossy = next((name for name in names if "\ufffd" in name), None)
     if lossy is not None:  # GitHub's JSON shows what is not UTF-8 as U+FFFD, so the true name can't be known from it
-        return UnsafePathError(f"{what} holds a name that is not UTF-8 (shown as {printable(lossy)}) and can't be written", path=lossy)
+        return UnsafePathError(f"{what} holds a name that is not UTF-8 (shown as {in_quotes(lossy)}) and can't be written", path=lossy)
     return BadResponseError(
         f"{what} was answered with entries that do not hash to tree {expected[:12]}: damaged, cut or not the tree asked for"
     )
@@ -361,14 +362,7 @@ def refuse_path(path: str) -> str | None:
 
 
 def refusal(path: str, reason: str) -> UnsafePathError:
-    return UnsafePathError(f"{printable(path)} in the repository {reason} and is never written", path=path)
-
-
-def printable(text: str) -> str:
-    """`text` quoted, with everything escaped that a terminal would act on, and cut to a readable length."""
-    text = text if len(text) <= 1000 else text[:500] + text[-500:]
-    shown = ascii(text) if any(unicodedata.category(letter).startswith("C") for letter in text) else repr(text)
-    return shown if len(shown) <= 160 else f"{shown[:100]}...{shown[-50:]}"
+    return UnsafePathError(f"{in_quotes(path)} in the repository {reason} and is never written", path=path)
 
 
 def name_bytes(name: str) -> bytes:

@@ -14,20 +14,24 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, json, render_template, request
+from flask import Flask, Response, render_template, request
+from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
 
 from syncd import __version__
 from syncd.errors import SyncdError
 from syncd.models import Secret
 from syncd.readings import as_object
-from syncd.redact import redact
+from syncd.redact import redact, redact_json
+from syncd.text import visible
 from syncd.web import page
 from syncd.web.board import Board
 from syncd.web.hook import Hook
 from syncd.web.metrics import CONTENT_TYPE, exposition
 
 log = logging.getLogger(__name__)
+
+LARGEST_PAGE = 2 << 20  # characters; a thousand jobs take half of it
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -45,6 +49,7 @@ def make_app(board: Board, password: Callable[[], Secret] | None, only_local_nam
     neither password nor name: what it takes is signed."""
     app = Flask(__name__)
     app.url_map.merge_slashes = False  # two slashes are another path, and not a redirect
+    app.jinja_env.finalize = _shown
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
     @app.before_request
@@ -73,7 +78,7 @@ def make_app(board: Board, password: Callable[[], Secret] | None, only_local_nam
     @app.get("/readyz", provide_automatic_options=False)
     def readyz() -> Response:
         stale = board.readings().stale
-        return _text(503, "not ready\n" + "\n".join(map(redact, stale))) if stale else _text(200, "ready")
+        return _text(503, "not ready\n" + "\n".join(stale)) if stale else _text(200, "ready")
 
     @app.get("/metrics", provide_automatic_options=False)
     def metrics() -> Response:
@@ -81,11 +86,11 @@ def make_app(board: Board, password: Callable[[], Secret] | None, only_local_nam
 
     @app.get("/api/v1/status", provide_automatic_options=False)
     def status() -> Response:
-        return Response(redact(json.dumps(as_object(board.readings()), sort_keys=False)) + "\n", mimetype="application/json")
+        return Response(redact_json(as_object(board.readings())) + "\n", mimetype="application/json")
 
     @app.get("/", provide_automatic_options=False)
     def index() -> Response:
-        return Response(redact(render_template("status.html", view=page.view(board.readings(), board.recent(show_diffs)), version=__version__)), mimetype="text/html")
+        return Response(redact(_page(page.view(board.readings(), board.recent(show_diffs))), None), mimetype="text/html")
 
     if hook is not None:
         door = hook  # one that is known to be there when it is asked
@@ -93,6 +98,20 @@ def make_app(board: Board, password: Callable[[], Secret] | None, only_local_nam
 
     _tell_errors(app)
     return app
+
+
+def _page(view: page.View) -> str:
+    """The page, with as much of it as `LARGEST_PAGE` holds. Redacting takes time that grows with it."""
+    text = render_template("status.html", view=view, version=__version__)
+    while len(text) > LARGEST_PAGE and view.rows:
+        view = page.shorter(view)
+        text = render_template("status.html", view=view, version=__version__)
+    return text
+
+
+def _shown(value: object) -> object:
+    """Any value in the page: text of others as escapes that a person can read, before HTML's own are added."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _tell_errors(app: Flask) -> None:
@@ -114,7 +133,7 @@ def _tell_errors(app: Flask) -> None:
 
 
 def _text(status: int, text: str) -> Response:
-    return Response(text + "\n", status=status, content_type="text/plain; charset=utf-8")
+    return Response(visible(redact(text)) + "\n", status=status, content_type="text/plain; charset=utf-8")
 
 
 def _is_right(password: str) -> bool:

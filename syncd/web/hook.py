@@ -14,9 +14,9 @@ from threading import Lock
 from typing import BinaryIO
 
 from syncd.errors import ConfigError
-from syncd.github.trees import printable
 from syncd.github.webhook import Other, Push, Refusal, check_signature, read
 from syncd.models import Secret
+from syncd.text import in_quotes
 from syncd.web.board import Bell
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Hook:
 
     def _push(self, push: Push, delivery: str | None, signature: str) -> tuple[int, str]:
         """A delivery is known again by GitHub's id of it together with its signature: the id alone is a header, which nobody signs."""
-        what = f"push of {printable(push.ref)[1:-1]} in {push.repo}"
+        what = f"push of {in_quotes(push.ref)[1:-1]} in {push.repo}"
         asked = self._bell.ring(push, None if delivery is None else f"{delivery[:LONGEST_ID]} {signature}", what)
         if asked is None:
             return 202, "this delivery came before; nothing was started"
