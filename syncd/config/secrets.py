@@ -25,6 +25,7 @@ CREDENTIALS = Path("/run/credentials")
 UNITS = ("syncd.service", "syncd-root.service", "syncd-sync.service")
 LARGEST = 64 << 10
 SHORTEST_KEY_BITS = 2048
+SHORTEST_WEB_SECRET = 16  # characters; a shorter one can be guessed through the listener, or from one signed delivery
 
 
 def judge_secrets(config: Config, environ: Mapping[str, str], mark: Mark) -> list[Problem]:
@@ -49,6 +50,8 @@ def _judge(key: Key, what: str, ref: SecretRef, environ: Mapping[str, str]) -> N
         read_key(ref, environ, what)
     elif key[0] == "github":
         read_token(ref, environ, what)
+    elif key[0] == "web":
+        read_web_secret(ref, environ, what)
     else:
         secret = read_secret(ref, environ, what)
         problem = inspect_address(secret) if key[0] == "notify" else None
@@ -136,6 +139,17 @@ def read_token(ref: SecretRef, environ: Mapping[str, str], what: str) -> Secret:
     if problem:
         raise ConfigError(f"{what}: {problem}", hint="write the token alone into its file or variable")
     return token
+
+
+def read_web_secret(ref: SecretRef, environ: Mapping[str, str], what: str) -> Secret:
+    """The listener's password or the webhook's secret. Raises ConfigError for one that can be guessed."""
+    secret = read_secret(ref, environ, what)
+    if len(secret.reveal()) < SHORTEST_WEB_SECRET:
+        raise ConfigError(
+            f"{what}: it is shorter than {SHORTEST_WEB_SECRET} characters and can be guessed",
+            hint="make another: openssl rand -hex 32",
+        )
+    return secret
 
 
 @lru_cache(maxsize=4)  # it is read again whenever something is to be signed

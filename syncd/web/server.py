@@ -14,7 +14,7 @@ import waitress
 from waitress import wasyncore
 
 from syncd.config.model import Web as WebConfig
-from syncd.config.secrets import read_secret
+from syncd.config.secrets import read_web_secret
 from syncd.models import Secret, SecretRef
 from syncd.redact import remember
 from syncd.web.app import make_app
@@ -104,7 +104,7 @@ def _reader(ref: SecretRef, environ: Mapping[str, str], what: str) -> Callable[[
     """Reads the secret, as it is now: a new one is taken up without a restart."""
 
     def read() -> Secret:
-        secret = read_secret(ref, environ, what)
+        secret = read_web_secret(ref, environ, what)
         remember(secret)
         return secret
 

@@ -239,14 +239,14 @@ def test_with_a_password_nothing_is_said_without_it_under_whatever_name(plain: F
 
 def test_a_changed_password_is_taken_up_without_a_restart(plain: FixedBoard, tmp_path: Path) -> None:
     file = tmp_path / "web.password"
-    file.write_text("first-password\n")
+    file.write_text("first-password-1\n")
     file.chmod(0o600)
     with listening(plain, password=SecretRef("file", str(file))) as web:
-        assert ask(web, "/", password="first-password").status == 200
-        file.write_text("second-password\n")
-        assert (ask(web, "/", password="first-password").status, ask(web, "/", password="second-password").status) == (401, 200)
+        assert ask(web, "/", password="first-password-1").status == 200
+        file.write_text("second-password-2\n")
+        assert (ask(web, "/", password="first-password-1").status, ask(web, "/", password="second-password-2").status) == (401, 200)
         file.unlink()
-        gone = ask(web, "/", password="second-password")
+        gone = ask(web, "/", password="second-password-2")
         assert gone.status == 503 and "web.password" in gone.text
 
 
