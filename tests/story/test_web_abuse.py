@@ -91,7 +91,7 @@ def test_answers_that_are_not_read_are_closed_and_silence_nobody(
         for _ in range(3):
             assert ask(web, "/healthz").status == 200
             assert deliver(port_of(web), EVENT)[0] == 202
-        while any(one.total_outbufs_len for one in web.connections()):
+        while web.connections():
             threading.Event().wait(0.02)  # closed by the listener, without a byte read here
         assert all(len(all_of(one)) < 1_000_000 for one in greedy)
         for one in greedy:
@@ -282,6 +282,18 @@ def test_a_view_that_costs_much_is_shared_by_those_who_ask_soon_after() -> None:
         assert (ask(web, "/api/v1/status").status, board.asked) == (200, 2)
     finally:
         web.close()
+
+
+def test_a_page_that_is_too_large_is_not_sent(
+    plain: FixedBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "LARGEST_BYTES", 100)
+    with listening(plain) as web:
+        found = ask(web, "/")
+        assert (found.status, found.text) == (
+            503, "this page is too large to be shown; on this machine: syncd status\n",
+        )  # fmt: skip
+        assert ask(web, "/readyz").status == 200
 
 
 # --- what it says of this machine -------------------------------------------------------------------------------------
