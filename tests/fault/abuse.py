@@ -148,12 +148,12 @@ class Ground:
         self.folder.chmod(0o755)
         self.sticky.mkdir()
         self.sticky.chmod(0o1777)
-        for place in (self.home, self.home / "files"):
+        for place in (self.home, self.home / "files", self.sticky / "swapped", self.sticky / "swapped/files"):
             place.mkdir()
             os.chown(place, NOBODY, NOBODY)
         self.victim.mkdir(mode=0o750)
         os.chown(self.victim, 0, NOBODY)
-        for name, mode in (("secret", 0o600), ("readable", 0o640)):
+        for name, mode in (("secret", 0o600), ("readable", 0o660)):  # what nobody may write, nobody may link
             (self.victim / name).write_text("another's\n")
             (self.victim / name).chmod(mode)
             os.chown(self.victim / name, 0, NOBODY)
@@ -244,6 +244,16 @@ class Trial:
                 time.sleep(0.05)
             self.probes.append(time.monotonic() - began)
 
+    def runs(self) -> str:
+        """How the runs of each job ended, as the metrics say."""
+        found: dict[str, list[str]] = {}
+        with suppress(OSError, http.client.HTTPException):
+            metrics = ask(self.port, "/metrics", PASSWORD, OPERATOR)[1].decode()
+            for job, outcome, count in re.findall(r'^syncd_job_runs_total\{job="([^"]+)",outcome="([^"]+)"\} (\d+)', metrics, re.MULTILINE):
+                if int(count):
+                    found.setdefault(job, []).append(f"{count} {outcome}")
+        return "; ".join(f"{job}: {', '.join(ends)}" for job, ends in found.items())
+
     def abuse(self, seconds: float) -> None:
         stop, done, kinds = threading.Event(), self.verdict.done, self.ground.kinds
         draw = random.Random(self.ground.seed)
@@ -255,7 +265,7 @@ class Trial:
         threads = [threading.Thread(target=every, args=(stop, *one), daemon=True) for one in work]
         with ExitStack() as stack:
             if self.ground.users:
-                stack.enter_context(local_user(self.ground.sticky, self.ground.home, self.ground.victim, self.ground.users, self.ground.seed))
+                stack.enter_context(local_user(self.ground.sticky, self.ground.home, self.ground.victim, self.ground.users, self.ground.seed, done))
             for thread in threads:
                 thread.start()
             stack.callback(clients.close)
@@ -309,6 +319,7 @@ def _judge(one: Trial, before: Level, victims: Mapping[str, Any], began: float, 
         return
     verdict.figures["memory"] = f"{max(one.memory) >> 20} MiB at most, {one.memory[0] >> 20} before"
     verdict.judge(max(one.memory) <= MEMORY_BYTES, f"{max(one.memory) >> 20} MiB of memory")
+    verdict.figures["runs"] = one.runs()
     one.wait_for("healthy files are right", one.healthy_files_are_right)
     one.wait_for("descriptors, threads and processes go back", lambda: not Level.of(one.pid).over(before))
     verdict.figures["before, after"] = f"{before}, {Level.of(one.pid)}"

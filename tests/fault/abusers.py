@@ -9,6 +9,7 @@ import base64
 import gzip
 import hashlib
 import http.client
+import json
 import os
 import random
 import socket
@@ -85,8 +86,8 @@ def modes(repo: Repository, draw: random.Random) -> None:
 
 def text(repo: Repository, draw: random.Random) -> None:
     """Content and messages that are slow to redact or to compare."""
-    lines = [draw.choice(("a", "b")) for _ in range(14_000)]
-    content = draw.choice(("-eyJ" * 50_000, "\n".join(lines), "\x1b[2J<script>" * 1000))
+    lines = [f"{draw.choice('ab')}{draw.choice('ab')}" for _ in range(9_000)]
+    content = draw.choice(("-eyJ" * draw.choice((6_000, 60_000, 60_001)), "\n".join(lines), "\n".join(lines), "\x1b[2J<script>" * 1000))
     tree = repo.add_tree([(FILE, b"text", repo.add_blob(content))])
     _put(repo, _below(repo, tree), draw.choice(("-eyJ" * 10_000, "\x1b]0;x\x07", "x" * 100_000)))
 
@@ -230,7 +231,7 @@ class Clients:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
         with suppress(OSError, http.client.HTTPException):
             connection.request("POST", "/github", body, {**headers_of(body, secret="not the secret"), "X-Forwarded-For": "203.0.113.7"})
-            self._done[f"client: a forged delivery, answered {connection.getresponse().status}"] += 1
+            self._done[f"client: a forged delivery, answered {status_of(connection)}"] += 1
         connection.close()
 
     def flood(self) -> None:
@@ -249,6 +250,13 @@ class Clients:
             one.close()
 
 
+def status_of(connection: http.client.HTTPConnection) -> int:
+    """The status of the answer, which is read to its end."""
+    with connection.getresponse() as answer:
+        answer.read()
+        return answer.status
+
+
 def basic(password: str) -> str:
     return "Basic " + base64.b64encode(f"x:{password}".encode()).decode()
 
@@ -257,21 +265,19 @@ def ask(port: int, path: str, password: str, client: str) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request("GET", path, headers={"Authorization": basic(password), "X-Forwarded-For": client})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        with connection.getresponse() as answer:
+            return answer.status, answer.read()
     finally:
         connection.close()
 
 
 def signed_push(port: int, number: int) -> int:
     """The status of a good delivery, of a repository that no job follows."""
-    import json
-
     body = json.dumps(push_event("acme/unknown", hashlib.sha1(b"%d" % number).hexdigest())).encode()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request("POST", "/github", body, {**headers_of(body), "X-Forwarded-For": OPERATOR})
-        return connection.getresponse().status
+        return status_of(connection)
     finally:
         connection.close()
 
@@ -280,14 +286,16 @@ def signed_push(port: int, number: int) -> int:
 
 NOBODY = 65534
 USER = """
-import os, random, sys, time
+import json, os, random, signal, sys, time
 os.setgroups([]); os.setgid(65534); os.setuid(65534)  # here, where the interpreter is loaded: it may be in a folder of root's
 sticky, home, victim, kinds, seed = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4].split(","), int(sys.argv[5])
 draw, mine = random.Random(seed), os.path.join(sticky, "swapped")
 def away(path):
     try: os.rename(path, os.path.join(sticky, f".away{draw.random()}"))
     except OSError: pass
-while True:
+done, over = dict.fromkeys(kinds, 0), []
+signal.signal(signal.SIGTERM, lambda *_: over.append(1))
+while not over:
     kind = draw.choice(kinds)
     name = os.path.join(home, "files", draw.choice(("a", "b")))
     try:
@@ -303,18 +311,22 @@ while True:
         elif kind == "hard links":
             os.path.lexists(name) and os.unlink(name)
             os.link(os.path.join(victim, "readable"), name)
+        done[kind] += 1
     except OSError: pass
     time.sleep(0.01)
+print(json.dumps(done))
 """
 
 
 @contextmanager
-def local_user(sticky: Path, home: Path, victim: Path, kinds: list[str], seed: int) -> Iterator[None]:
+def local_user(sticky: Path, home: Path, victim: Path, kinds: list[str], seed: int, done: Done) -> Iterator[None]:
     """One process of `nobody`, until the block ends."""
     arguments: list[Any] = [sys.executable, "-I", "-c", USER, sticky, home, victim, ",".join(kinds), str(seed)]
     environ: Mapping[str, str] = {"PATH": "/usr/bin:/bin"}
-    with subprocess.Popen(arguments, cwd="/", env=environ) as process:
+    with subprocess.Popen(arguments, cwd="/", env=environ, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield
         finally:
-            process.kill()
+            process.terminate()
+            out, _ = process.communicate(timeout=60)
+            done.update({f"user: {kind}": count for kind, count in json.loads(out).items()})
