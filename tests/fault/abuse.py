@@ -56,7 +56,7 @@ LATE_SECONDS = 5.0
 MEMORY_BYTES = 200 << 20
 SETTLE_SECONDS = 60.0  # connections, extra workers and children have to be gone by then
 PROBE_SECONDS = 10.0
-SLACK = {"descriptors": 12, "threads": 16, "processes": 0}  # kept connections; one thread of each of `requests_at_once` is kept
+SLACK = {"descriptors": 12, "threads": 24, "processes": 0}  # kept connections; a thread of each request at once and of each worker is kept
 PASSWORD, TOKEN = "a-password-for-the-page", "ghp_personal00000000000000000000000000"
 CLIENTS = {"half": 0.05, "unread": 0.1, "guess": 0.02, "forge": 0.05, "flood": 0.02, "view": 0.2}  # seconds between two
 USERS = ("links", "pipes", "sparse", "hard links")
@@ -271,9 +271,9 @@ class Trial:
             stack.callback(clients.close)
             with suppress(subprocess.TimeoutExpired):
                 self.running.process.wait(seconds)
-        stop.set()
-        for thread in threads:
-            thread.join(4 * PROBE_SECONDS)
+            stop.set()
+            for thread in threads:
+                thread.join(4 * PROBE_SECONDS)
 
 
 @contextmanager
