@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from syncd.cli.identities import ending, kind_of
 from syncd.cli.init import lag
 from syncd.cli.reports import count_of
 from syncd.config.model import Config
-from syncd.config.secrets import judge_secrets, read_secret
+from syncd.config.secrets import judge_secrets
 from syncd.errors import ConfigError, SyncdError
-from syncd.github.webhook import SHORTEST_SECRET, starts_on_push
+from syncd.github.webhook import starts_on_push
 from syncd.hooks.find import missing_commands
 from syncd.mirror.ground import remarks
 from syncd.models import LoginIdentity, Trigger
@@ -28,7 +28,6 @@ from syncd.store.access import refuse_to_look
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE
 from syncd.text import styled
-from syncd.trusted_path import owner_of
 from syncd.wiring import Workshop
 
 SKEW_SHOWN_SECONDS = 30.0
@@ -65,7 +64,7 @@ def command(settings: Settings) -> int:
     codes = []
     try:
         findings = [*_config(config), *_store(workshop), *_logins(workshop), *_online(workshop)]
-        findings += [*_ending(workshop), *_destinations(config), *_hooks(config), *_service(settings), *_push(workshop, settings.environ)]
+        findings += [*_ending(workshop), *_destinations(config), *_hooks(config), *_service(settings), *_push(workshop)]
         for finding in findings:
             sign, colour = MARKS[finding.mark]
             emit(settings, f"{styled(sign, fg=colour)} {finding.what:<13} {finding.text}")
@@ -185,7 +184,7 @@ def _service(settings: Settings) -> Iterator[Finding]:
         yield Finding("note", "service", f"{behind} was written for another configuration than this", "syncd init --systemd --install, then restart the service")
 
 
-def _push(workshop: Workshop, environ: Mapping[str, str]) -> Iterator[Finding]:
+def _push(workshop: Workshop) -> Iterator[Finding]:
     """The webhook: its secret, the jobs that it can start, when it was heard of last, and whether a push has passed it by since."""
     config = workshop.config
     jobs, hook = config.jobs.values(), config.web.webhook if config.web is not None else None
@@ -193,9 +192,6 @@ def _push(workshop: Workshop, environ: Mapping[str, str]) -> Iterator[Finding]:
         if any(job.on_push and job.every_seconds for job in jobs):
             yield Finding("good", "push", f"no {'web: listener' if config.web is None else 'web.webhook'}, so changes are found by the jobs' own schedules")
         return
-    length = len(read_secret(hook.secret, environ, "web.webhook.secret", owner_of(config.state)).reveal())
-    if length < SHORTEST_SECRET:
-        yield Finding("note", "webhook", f"its secret has {length} characters and can be guessed by whoever sees one delivery", "take a new one, here and at GitHub: openssl rand -hex 32")
     left = [f"not {job.name} ({'a commit id' if job.on_push else 'on_push: false'})" for job in jobs if not starts_on_push(job)]
     text = "; ".join([f"{hook.path} on {config.web.listen} starts {len(jobs) - len(left)} of {count_of(len(jobs), 'job')}", *left[:NAMED], *(["…"] if len(left) > NAMED else [])])
     yield Finding("good" if len(left) < len(jobs) else "note", "webhook", text)

@@ -27,6 +27,7 @@ CREDENTIALS = Path("/run/credentials")
 UNITS = ("syncd.service", "syncd-root.service", "syncd-sync.service")
 LARGEST = 64 << 10
 SHORTEST_KEY_BITS = 2048
+SHORTEST_WEB_SECRET = 16  # characters; a shorter one can be guessed through the listener, or from one signed delivery
 
 
 def judge_secrets(config: Config, environ: Mapping[str, str], mark: Mark) -> list[Problem]:
@@ -64,6 +65,8 @@ def _judge(key: Key, what: str, ref: SecretRef, environ: Mapping[str, str], owne
         read_key(ref, environ, what, owner)
     elif key[0] == "github":
         read_token(ref, environ, what, owner)
+    elif key[0] == "web":
+        read_web_secret(ref, environ, what, owner)
     else:
         secret = read_secret(ref, environ, what, owner)
         problem = inspect_address(secret) if key[0] == "notify" else None
@@ -162,6 +165,22 @@ def read_token(ref: SecretRef, environ: Mapping[str, str], what: str, owner: int
     if problem:
         raise ConfigError(f"{what}: {problem}", hint="write the token alone into its file or variable")
     return token
+
+
+def read_web_secret(
+    ref: SecretRef, environ: Mapping[str, str], what: str, owner: int | None = None
+) -> Secret:
+    """The listener's password or the webhook's secret; `owner` is the user of the state.
+
+    Raises ConfigError for one that can be guessed, or that another user may write.
+    """
+    secret = read_secret(ref, environ, what, owner)
+    if len(secret.reveal()) < SHORTEST_WEB_SECRET:
+        raise ConfigError(
+            f"{what}: it is shorter than {SHORTEST_WEB_SECRET} characters and can be guessed",
+            hint="make another: openssl rand -hex 32",
+        )
+    return secret
 
 
 @lru_cache(maxsize=4)  # it is read again whenever something is to be signed

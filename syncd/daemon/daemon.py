@@ -2,8 +2,8 @@
 
 Promises: ready only after configuration and store are good; a configuration with a mistake is refused as a whole and the old one stays;
 a stop ends every wait, lets what is being written be finished, and gives hooks that run a little longer. Nothing that fails inside a
-thread ends it: it is logged, and the next turn comes. The guard tells the service manager that we are alive only while clock, queue and
-main loop move.
+thread ends it: it is logged, and the next turn comes. The guard tells the service manager that we are alive only while clock, queue,
+main loop and listener move.
 """
 
 from __future__ import annotations
@@ -50,11 +50,15 @@ BUDGETS_SECONDS = 60.0
 
 
 class Companion(Protocol):
-    """What lives beside the daemon: the web listener, notifications. `start` may raise SyncdError; the others say and go on."""
+    """What lives beside the daemon: the web listener, notifications. `start` may raise SyncdError; the others say and go on.
+
+    `frozen` says in words what does not move that should, and waits for nothing; None when all is well.
+    """
 
     def start(self, daemon: Daemon) -> None: ...
     def reload(self, config: Config) -> None: ...
     def stop(self) -> None: ...
+    def frozen(self) -> str | None: ...
 
 
 class Daemon:
@@ -241,7 +245,7 @@ class Daemon:
         waited = self.queue.longest_wait_seconds()
         if waited > FROZEN_SECONDS and len(running) < self._workers_wanted:
             return f"a run has been waiting for {waited:.0f} s though there are free workers"
-        return None
+        return next(filter(None, (companion.frozen() for companion in self._companions)), None)
 
     def _look_at_the_store(self) -> None:
         """End the waits of jobs that were resumed or synced by another command."""

@@ -24,7 +24,6 @@ from syncd.objects import is_object_id
 from syncd.refs import forms
 
 LARGEST_BYTES = 25 << 20  # docs: above 25 MB an event is not delivered at all
-SHORTEST_SECRET = 16  # characters; one signed delivery is all that guessing a shorter one takes
 LONGEST_REF = 1024
 SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}")
 EVENT = re.compile(r"[a-z][a-z_]{0,49}")
@@ -177,4 +176,4 @@ def _is_followed(push: Push, ref: str | None) -> bool:
     return push.ref in {f"refs/{form}" for form in forms(ref)}
 
 
-__all__ = ["LARGEST_BYTES", "SHORTEST_SECRET", "Other", "Push", "Refusal", "check_signature", "followers", "read", "starts_on_push"]
+__all__ = ["LARGEST_BYTES", "Other", "Push", "Refusal", "check_signature", "followers", "read", "starts_on_push"]
