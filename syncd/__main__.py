@@ -19,15 +19,18 @@ def main() -> None:
     from syncd.encoding import use_bytes_for_names
 
     use_bytes_for_names()
+    from syncd.dumps import forbid_dumps
     from syncd.quick import InStep, check
 
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        _no_core_dumps()
+        forbid_dumps()
         found = check(sys.argv[1:], os.environ, time.time())
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+        from syncd.output import echo
+
+        echo("interrupted", err=True)
         sys.exit(130)
     if not isinstance(found, InStep):
         import gc
@@ -44,13 +47,6 @@ def main() -> None:
 
         say(found)
     sys.exit(0)
-
-
-def _no_core_dumps() -> None:
-    """A core file would hold the token."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 if __name__ == "__main__":

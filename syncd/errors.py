@@ -13,21 +13,29 @@ from msgspec import Struct
 
 
 class SyncdError(Exception):
-    """A failure an operator can act on; shown without a traceback. No text of it holds a secret, whatever a server or a library said."""
+    """A failure an operator can act on; shown without a traceback. No text of it holds a secret, whatever a server or a library said.
+
+    Texts are cut: they are stored with every failed run, and a server may have chosen a part of them.
+    """
 
     kind: ClassVar[str] = "internal"
     exit_code: ClassVar[int] = 1
+    longest_text: ClassVar[int] = 16 << 10
 
     def __init__(self, message: str, *, hint: str | None = None, request_id: str | None = None) -> None:
         from syncd.redact import redact  # when something has failed: no run without an error pays for it
 
-        self.message = redact(message)
-        self.hint = redact(hint) if hint is not None else None
+        self.message = _cut(redact(_cut(message, 2 * self.longest_text)), self.longest_text)
+        self.hint = _cut(redact(_cut(hint, 2 * self.longest_text)), self.longest_text) if hint is not None else None
         super().__init__(self.message)
         self.request_id = request_id
 
     def __str__(self) -> str:
         return self.message
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most] + "…"
 
 
 class Problem(Struct, frozen=True):
@@ -50,6 +58,7 @@ class ConfigError(SyncdError):
 
     kind = "config"
     exit_code = 2
+    longest_text = 1 << 20  # of all problems together
 
     def __init__(self, problems: Sequence[Problem] | str, *, hint: str | None = None, owner: str | None = None) -> None:
         self.owner = owner  # who may read what this process may not

@@ -30,7 +30,7 @@ def recall(path: str | None, environ: Mapping[str, str]) -> Config | None:
     if place is None:
         return None
     try:
-        content = Path(place).read_bytes()
+        content = quick.read_judged(place, quick.LARGEST_NOTE)
         state = quick.state_of(content, place, environ)
         memo = quick.read(f"{state}/{NAME}")
         if memo["of"] == _of(place, content, environ, state):

@@ -290,7 +290,8 @@ class Stat(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=
 
 
 class Local(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
-    """What stands at a destination now. `blob` is None for a folder or special file, and for a file too unreadable to hash.
+    """What stands at a destination now. `blob` is None for a folder or special file, for a file that can't be read, which `problem` says,
+    and for a large one that was not read because its size is wrong.
 
     `racy`: an edit after the bytes were known may have left `stat` as it is (mirror/racy.py).
     """
@@ -304,6 +305,11 @@ class Local(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc
     problem: str | None = None
     hint: str | None = None
     racy: bool = False
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether it is a file whose size alone says that its content is not what is wanted."""
+        return self.kind is Kind.FILE and self.blob is None and self.problem is None
 
     @property
     def recordable_stat(self) -> Stat:

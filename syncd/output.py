@@ -1,10 +1,13 @@
-"""Standard output and standard error that never fail: what becomes of the output changes neither the work nor the exit code.
+"""The output layer: the only place that writes to a terminal, and standard streams that never fail.
+
+What becomes of the output changes neither the work nor the exit code. Every text is made visible here (`syncd.text`), once: no command
+does it itself, and no command writes in another way.
 
 A closed descriptor leads to /dev/null, so that no file opened later becomes standard output. A write that the system refuses (a closed
 pipe, a full disk) is dropped, and a character that the terminal's encoding lacks is written as an escape. Python's own streams raise
 instead, at any `print`, in any thread, and once more when the interpreter ends (exit code 120).
 
-Standard library only: this runs before everything else.
+Standard library only until something is printed: this runs before everything else.
 """
 
 from __future__ import annotations
@@ -13,11 +16,37 @@ import io
 import os
 import select
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 ERRORS = "backslashreplace"
 ALWAYS_PRINTS = (ERRORS, "replace", "namereplace", "xmlcharrefreplace", "ignore")
+
+
+def echo(text: str, err: bool = False, nl: bool = True) -> None:
+    """Write a text whose own styles survive and in which everything else that a terminal would act on is an escape."""
+    import click
+
+    from syncd.text import on_terminal
+
+    click.echo(on_terminal(text), err=err, nl=nl)
+
+
+def prompt(question: str, judge: Callable[[str], str], default: str | None = None) -> str:
+    """The answer to a question on standard error, as `judge` returns it; where that raises ValueError, the question is repeated."""
+    import click
+
+    from syncd.text import visible
+
+    def value(text: str) -> str:
+        try:
+            return judge(text)
+        except ValueError as error:
+            raise click.BadParameter(visible(str(error))) from error
+
+    answer: str = click.prompt(visible(question), value_proc=value, default=default, err=True)
+    return answer
 
 
 def never_fail() -> None:
@@ -99,4 +128,4 @@ class _Descriptor(io.RawIOBase):
             return 0
 
 
-__all__ = ["ALWAYS_PRINTS", "ERRORS", "never_fail"]
+__all__ = ["ALWAYS_PRINTS", "ERRORS", "echo", "never_fail", "prompt"]

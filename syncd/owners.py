@@ -1,4 +1,4 @@
-"""What `owner:` means on this machine right now, whose a file is, and who may read a secret. Standard library only, for the quick check too.
+"""What `owner:` means on this machine right now, and whose a file is. Standard library only, for the quick check too.
 
 A name is looked up each time, because users and groups are renumbered and the files follow the name, not the number.
 """
@@ -41,27 +41,4 @@ def nearest_owner(path: str | os.PathLike[str]) -> str:
         at = os.path.dirname(at)
 
 
-def exposure(found: os.stat_result) -> str | None:
-    """What is wrong with the permissions of a secret's file, in words; None for nothing.
-
-    The group may read it where that is root's or one of this process: Kubernetes gives a secret to a pod that way
-    (`fsGroup` is a supplementary group), and so do packages that keep their keys 0640 root:NAME.
-    """
-    if found.st_mode & 0o007:
-        return "can be read by others"
-    if found.st_mode & 0o030:
-        return "can be written by its group"
-    if found.st_mode & 0o040 and found.st_gid not in {0, os.getegid(), *os.getgroups()}:
-        return f"can be read by group {group_name(found.st_gid)}, which is neither root's nor one of this process"
-    return None
-
-
-def group_name(gid: int) -> str:
-    """The group's name, or its number where this machine knows none."""
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
-
-
-__all__ = ["Ids", "exposure", "group_name", "ids_of", "nearest_owner", "owner_name"]
+__all__ = ["Ids", "ids_of", "nearest_owner", "owner_name"]

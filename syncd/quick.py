@@ -23,6 +23,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from syncd import __version__
+from syncd.trusted_path import exposure, open_judged
 
 FORMAT = 2
 NAME = "quick.json"
@@ -122,8 +123,7 @@ def usual_config(environ: Mapping[str, str]) -> str | None:
 
 def _note(config: str, environ: Mapping[str, str], now: float) -> Any:
     """The note for this configuration. Raises ValueError when it is not to be used."""
-    with open(config, "rb") as file:
-        content = file.read(LARGEST_NOTE)
+    content = read_judged(config, LARGEST_NOTE)
     state = state_of(content, config, environ)
     note = read(f"{state}/{NAME}")
     expected = {**configuration(config, content), "environment": environment(environ)}
@@ -135,6 +135,15 @@ def _note(config: str, environ: Mapping[str, str], now: float) -> Any:
     if note["store_file"] != [found.st_dev, found.st_ino] or os.stat(state).st_uid != os.geteuid():
         raise ValueError("the store is another one")
     return note
+
+
+def read_judged(file: str, at_most: int) -> bytes:
+    """What is in a file that may be obeyed. Raises OSError, or ValueError where another user may write it: the full run says so."""
+    descriptor, doubts = open_judged(file)
+    with open(descriptor, "rb") as opened:
+        if doubts:
+            raise ValueError("another user may write it")
+        return opened.read(at_most)
 
 
 def read(file: str, shared: bool = False) -> Any:
@@ -321,10 +330,9 @@ class Line:
         self._to = (scheme, host, port)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if scheme == "https":
-            import ssl
+            from syncd.tls import client_context
 
-            context = ssl.create_default_context(cafile=trust)
-            self._socket = context.wrap_socket(self._socket, server_hostname=host)
+            self._socket = client_context(*filter(None, [trust])).wrap_socket(self._socket, server_hostname=host)
 
     def hang_up(self) -> None:
         if self._socket is not None:
@@ -390,13 +398,11 @@ def token_of(source: Sequence[str] | None, environ: Mapping[str, str]) -> str | 
         text = environ.get(value, "").strip()
     else:
         file = value if kind == "file" else f"{environ.get('CREDENTIALS_DIRECTORY') or '/nowhere'}/{value}"
-        with open(file, "rb") as opened:
+        descriptor, doubts = open_judged(file)
+        with open(descriptor, "rb") as opened:
             found = os.fstat(opened.fileno())
-            if kind == "file" and stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
-                from syncd.owners import exposure
-
-                if exposure(found) is not None:
-                    raise ValueError("others can read it")
+            if doubts or (kind == "file" and stat.S_ISREG(found.st_mode) and exposure(found) is not None):
+                raise ValueError("others can write or read it")
             text = opened.read(LARGEST_SECRET).decode("ascii").strip()
     if not text or not all("!" <= letter <= "~" for letter in text):
         raise ValueError("no token looks like this")

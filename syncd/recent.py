@@ -1,24 +1,32 @@
 """What the last runs changed, as values for a page: files, and their lines where they may be shown.
 
-Promises: bounded in runs, files and lines; only lines of files whose destination everybody may read (contract section 1, "Diffs").
+Promises: bounded in runs, files, lines, characters and work; only lines of files whose destination everybody may read (contract section
+1, "Diffs"). However many pages are asked for, `AT_ONCE` of them compare files at a time, and what was compared is remembered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 from msgspec import Struct
 
-from syncd.engine.lines import LARGEST, changed_lines, readable_by_all
+from syncd.diff import LARGEST, Exhausted, Work, changed_lines, readable_by_all
 from syncd.models import Recorded
 from syncd.store.blobs import BlobCache
-from syncd.store.rows import PastChange
+from syncd.store.rows import PastChange, PastRun
 from syncd.store.store import SqliteStore
 
 RUNS = 10
 FILES_OF_A_RUN = 50
 LINES_OF_ALL = 2000
+CHARS_OF_ALL = 256 << 10
+STEPS_OF_ALL = 5_000_000  # less than a second
+AT_ONCE = 2  # of the listener's four threads, so that two are left for /healthz and the webhook
+CACHE_CHARS = 2 << 20
 
 
 class RecentChange(Struct, frozen=True):
@@ -43,35 +51,112 @@ class RecentRun(Struct, frozen=True):
     more: int = 0
 
 
-def recent(store: SqliteStore, blobs: BlobCache, show_diffs: bool) -> tuple[RecentRun, ...]:
+class Diffs:
+    """Diffs that were made, by the ids of the two versions. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._places = threading.BoundedSemaphore(AT_ONCE)
+        self._made: OrderedDict[tuple[str | None, str | None], tuple[str, ...] | str] = OrderedDict()
+        self._chars = 0
+
+    @contextmanager
+    def page(self, blobs: BlobCache) -> Iterator[PageDiffs]:
+        """The diffs of one page. Where others are being made for `AT_ONCE` pages, only those that were made before."""
+        may_compare = self._places.acquire(blocking=False)
+        try:
+            yield PageDiffs(self, blobs, Work(STEPS_OF_ALL) if may_compare else None)
+        finally:
+            if may_compare:
+                self._places.release()
+
+    def made(self, before: str | None, after: str | None) -> tuple[str, ...] | str | None:
+        """The lines or why there are none; None where it has not been made."""
+        with self._guard:
+            if (before, after) in self._made:
+                self._made.move_to_end((before, after))
+            return self._made.get((before, after))
+
+    def keep(self, before: str | None, after: str | None, lines: tuple[str, ...] | str) -> None:
+        with self._guard:
+            if (before, after) in self._made:
+                self._chars -= _size(self._made.pop((before, after)))
+            self._made[before, after] = lines
+            self._chars += _size(lines)
+            while self._chars > CACHE_CHARS:
+                self._chars -= _size(self._made.popitem(last=False)[1])
+
+
+class PageDiffs:
+    """The diffs of one page, as far as its work, lines and characters reach. `work` is None where nothing may be compared."""
+
+    def __init__(self, diffs: Diffs, blobs: BlobCache, work: Work | None) -> None:
+        self._diffs, self._blobs, self._work = diffs, blobs, work
+        self._lines, self._chars = LINES_OF_ALL, CHARS_OF_ALL
+
+    def of(self, change: PastChange) -> tuple[str, ...] | str:
+        """The lines that differ; or, in words, why there are none."""
+        lines = self._diffs.made(change.before, change.after)
+        if lines is None:
+            lines = self._compared(change)
+        if isinstance(lines, str):
+            return lines
+        if len(lines) > self._lines or _size(lines) > self._chars:
+            return f"{len(lines):,} lines, too many for this page"
+        self._lines -= len(lines)
+        self._chars -= _size(lines)
+        return lines
+
+    def _compared(self, change: PastChange) -> tuple[str, ...] | str:
+        if self._work is None:
+            return "not compared yet: other pages are being made; reload this one"
+        if self._work.steps <= 0:
+            return "not compared yet: this page had too much to compare; reload it"
+        old, new = self._blobs.start(change.before, LARGEST + 1), self._blobs.start(change.after, LARGEST + 1)
+        try:
+            found = changed_lines(old, new, self._work)
+        except Exhausted:
+            self._work.steps = 0
+            return "not compared yet: this page had too much to compare; reload it"
+        lines = found if isinstance(found, str) else tuple(found)
+        if old is not None and new is not None:
+            self._diffs.keep(change.before, change.after, lines)
+        return lines
+
+
+def _size(lines: tuple[str, ...] | str) -> int:
+    """What it takes in memory, roughly: an entry takes some even where it holds no line."""
+    return 200 + (len(lines) if isinstance(lines, str) else sum(60 + len(line) for line in lines))
+
+
+def recent(store: SqliteStore, blobs: BlobCache, show_diffs: bool, diffs: Diffs | None = None) -> tuple[RecentRun, ...]:
     """The last runs that changed something or failed, the newest first. Raises StoreError."""
     runs = store.history(limit=RUNS)
     ledger = {name: store.recorded(name) for name in {run.job for run in runs}} if show_diffs else {}
-    found, left = [], LINES_OF_ALL
+    with (diffs or Diffs()).page(blobs) as page:
+        return _runs(runs, ledger, page if show_diffs else None)
+
+
+def _runs(runs: Sequence[PastRun], ledger: Mapping[str, Mapping[str, Recorded]], page: PageDiffs | None) -> tuple[RecentRun, ...]:
+    found = []
     for run in runs:
-        changes = []
-        for change in run.changes[:FILES_OF_A_RUN]:
-            one = _change(change, ledger.get(run.job, {}), blobs, left) if show_diffs else RecentChange(change.action, change.path)
-            left -= len(one.lines)
-            changes.append(one)
+        changes = [_change(change, ledger.get(run.job, {}), page) for change in run.changes[:FILES_OF_A_RUN]]
         found.append(RecentRun(run.job, time_of(run.started_at), run.status, run.commit, run.previous, run.error, tuple(changes), len(run.changes) - len(changes)))
     return tuple(found)
 
 
-def _change(change: PastChange, recorded: Mapping[str, Recorded], blobs: BlobCache, left: int) -> RecentChange:
+def _change(change: PastChange, recorded: Mapping[str, Recorded], page: PageDiffs | None) -> RecentChange:
     row = recorded.get(change.path)
-    if change.before == change.after:
+    if page is None or change.before == change.after:
         return RecentChange(change.action, change.path)
     if row is None:
         return RecentChange(change.action, change.path, why_none="it is not mirrored any more, and so nothing tells who may read it")
     if not readable_by_all(row.entry.mode):
         return RecentChange(change.action, change.path, why_none="not everybody may read it")
-    lines = changed_lines(blobs.start(change.before, LARGEST + 1), blobs.start(change.after, LARGEST + 1))
+    lines = page.of(change)
     if isinstance(lines, str):
         return RecentChange(change.action, change.path, why_none=lines)
-    if len(lines) > left:
-        return RecentChange(change.action, change.path, why_none=f"{len(lines)} lines, too many for this page")
-    return RecentChange(change.action, change.path, tuple(lines))
+    return RecentChange(change.action, change.path, lines)
 
 
 def time_of(text: str) -> datetime | None:

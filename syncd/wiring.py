@@ -22,7 +22,6 @@ from syncd.engine.run import House, wanted_set
 from syncd.errors import MirrorError, SyncdError
 from syncd.github.app import Installation
 from syncd.github.early import Early, Reply
-from syncd.github.lfs import hosts_of
 from syncd.github.limits import Budgets, Gate, RateLimit, Tally
 from syncd.github.login import UserToken
 from syncd.github.protocol import Transport
@@ -49,6 +48,7 @@ from syncd.store.lost import LostRepositories
 from syncd.store.pairs import PairFile
 from syncd.store.store import SqliteStore
 from syncd.stored_jobs import follow_renames, open_store
+from syncd.trusted_path import owner_of
 
 REVOKE_SECONDS = 2.0  # a stop has five in all
 PROTECTED_SECONDS = 60.0
@@ -208,7 +208,7 @@ class Workshop:
                 budgets = self.budgets.setdefault(identity.name, Budgets(self.clock))
                 mark = self._mark(identity, self.config)
                 network = self._networks.get(identity.name) or Network(
-                    identity.name, self.clock, self.tally, budgets, self._gate, self._proxies, identity.ca_file, hosts_of(identity.api)
+                    identity.name, self.clock, self.tally, budgets, self._gate, self._proxies, identity.ca_file, identity.api, owner_of(self.config.state)
                 )
                 self._networks[identity.name], self._marks[identity.name] = network, mark
                 spoken = Versioned(network)
@@ -228,14 +228,14 @@ class Workshop:
             repos = [job.repo for job in self.config.jobs.values() if job.identity == identity.name]
 
             def key() -> Secret:
-                return read_key(identity.private_key, self._environ, f"github.{identity.name}.private_key")
+                return read_key(identity.private_key, self._environ, f"github.{identity.name}.private_key", owner_of(self.config.state))
 
             lost = LostRepositories(self.config.state, identity.name, self._only_look)
             return Installation(identity.api, identity.issuer, key(), identity.installation_id, repos, plain, self.clock, key, lost, self.budgets[identity.name].belongs)
         if isinstance(identity, TokenIdentity):
 
             def token() -> Secret:
-                return read_token(identity.token, self._environ, f"github.{identity.name}.token")
+                return read_token(identity.token, self._environ, f"github.{identity.name}.token", owner_of(self.config.state))
 
             return PersonalToken(token(), token, self.clock)
         if isinstance(identity, LoginIdentity):
@@ -268,9 +268,9 @@ class Workshop:
         """What a source was made of: the identity, its secret as it is now, and for an App the repositories that its tokens are for."""
         if isinstance(identity, AppIdentity):
             repos = tuple(sorted({job.repo.lower() for job in config.jobs.values() if job.identity == identity.name}))
-            return identity, read_secret(identity.private_key, self._environ, f"github.{identity.name}.private_key"), repos
+            return identity, read_secret(identity.private_key, self._environ, f"github.{identity.name}.private_key", owner_of(config.state)), repos
         if isinstance(identity, TokenIdentity):
-            return identity, read_secret(identity.token, self._environ, f"github.{identity.name}.token"), ()
+            return identity, read_secret(identity.token, self._environ, f"github.{identity.name}.token", owner_of(config.state)), ()
         return identity, None, ()
 
     def limit_of(self, job: Job) -> Hashable:

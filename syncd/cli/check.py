@@ -11,6 +11,7 @@ from syncd.config.secrets import judge_secrets
 from syncd.errors import ConfigError, SyncdError
 from syncd.hooks.find import missing_commands
 from syncd.models import LoginIdentity
+from syncd.output import echo
 from syncd.store.access import refuse_to_look
 
 LOGIN_SECONDS = 60.0
@@ -68,14 +69,14 @@ def _ask(settings: Settings, config: Config) -> int:
                 emit(settings, f"✓ {identity.name}  {pair.login if pair is not None else 'somebody'} is logged in")
             except SyncdError as error:
                 codes.append(error.exit_code)
-                click.echo(f"✕ {identity.name}  {error.message}" + (f"\n    → {error.hint}" if error.hint else ""), err=True)
+                echo(f"✕ {identity.name}  {error.message}" + (f"\n    → {error.hint}" if error.hint else ""), err=True)
         for job in config.jobs.values():
             try:
                 head = workshop.house(job).source.resolve(job.repo, job.ref, None, workshop.patience(job))
                 emit(settings, f"✓ {job.name}  {job.repo}@{job.ref or 'HEAD'} is {head.commit[:7]}")
             except SyncdError as error:
                 codes.append(error.exit_code)
-                click.echo(f"✕ {job.name}  {error.message}" + (f"\n    → {error.hint}" if error.hint else ""), err=True)
+                echo(f"✕ {job.name}  {error.message}" + (f"\n    → {error.hint}" if error.hint else ""), err=True)
     finally:
         workshop.close()
     if not codes:

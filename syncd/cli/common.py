@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from syncd.errors import ConfigError
 from syncd.models import Job, RunReport, RunStatus
+from syncd.output import echo
 from syncd.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def utf8(context: click.Context, parameter: click.Parameter, value: str | None) 
 def say(settings: Settings, text: str) -> None:
     """Talk goes to stderr, and not at all when quiet."""
     if not settings.quiet:
-        click.echo(text, err=True)
+        echo(text, err=True)
 
 
 def say_ignored(settings: Settings, config: Config) -> None:
@@ -114,7 +115,7 @@ def say_ignored(settings: Settings, config: Config) -> None:
 def emit(settings: Settings, text: str) -> None:
     """Data goes to stdout; when quiet, only what a machine asked for is printed, and that does not come through here."""
     if not settings.quiet:
-        click.echo(text)
+        echo(text)
 
 
 def bug_report(error: BaseException) -> str:

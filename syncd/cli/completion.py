@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from syncd.output import echo
+
 
 @click.command(name="completion", short_help="Completion for a shell.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -17,5 +19,5 @@ def command(ctx: click.Context, shell: str) -> int:
     kind = get_completion_class(shell)
     if kind is None:
         raise click.UsageError(f"no completion for {shell}")
-    click.echo(kind(ctx.find_root().command, {}, "syncd", "_SYNCD_COMPLETE").source())
+    echo(kind(ctx.find_root().command, {}, "syncd", "_SYNCD_COMPLETE").source())
     return 0

@@ -17,9 +17,11 @@ from syncd.cli.sync import run_all
 from syncd.config.load import load_config
 from syncd.engine.run import Options
 from syncd.models import RunReport, RunStatus
+from syncd.output import echo
 from syncd.simulator.core import GitHub
 from syncd.simulator.repository import File, Link, Node, Repository
 from syncd.simulator.server import serve
+from syncd.text import styled
 from syncd.wiring import Workshop
 
 NGINX: Mapping[str, Node] = {
@@ -55,13 +57,13 @@ def command(settings: Settings, keep_serving: bool) -> int:
         mirror = Path(name) / "etc"
         if keep_serving:
             return _serve(file)
-        click.echo(f"A GitHub stand-in is on loopback with {repo.full_name}; the mirror is {mirror}.\n")
+        echo(f"A GitHub stand-in is on loopback with {repo.full_name}; the mirror is {mirror}.\n")
         reports: list[RunReport] = []
         for title, act in _steps(repo, mirror):
             act()
             reports.append(_sync(settings, file, title, github))
         wrong = _differences(repo, mirror)
-        click.echo("Every file was compared with the repository at the end: " + ("all equal." if not wrong else f"different: {', '.join(wrong)}"))
+        echo("Every file was compared with the repository at the end: " + ("all equal." if not wrong else f"different: {', '.join(wrong)}"))
         return exit_code(reports) or int(bool(wrong) or [report.status for report in reports].count(RunStatus.UNCHANGED) != 1)
 
 
@@ -112,10 +114,10 @@ def _sync(settings: Settings, file: Path, title: str, github: GitHub) -> RunRepo
     finally:
         workshop.close()
     totals = workshop.tally.totals()
-    click.echo(click.style(title, bold=True) + f": {count_of(len(report.changes), 'change')}, {cost_of(totals)}")
+    echo(styled(title, bold=True) + f": {count_of(len(report.changes), 'change')}, {cost_of(totals)}")
     for line in [summary_line(report, 0), *error_lines(report), *(change_line(change) for change in report.changes)]:
-        click.echo(f"  {line}")
-    click.echo("")
+        echo(f"  {line}")
+    echo("")
     return report
 
 
@@ -141,10 +143,10 @@ def _differences(repo: Repository, mirror: Path) -> list[str]:
 def _serve(file: Path) -> int:
     import threading
 
-    click.echo(f"The stand-in runs until Ctrl-C. Try, in another terminal:\n\n  syncd -c {file} sync\n")
-    click.echo(file.read_text())
+    echo(f"The stand-in runs until Ctrl-C. Try, in another terminal:\n\n  syncd -c {file} sync\n")
+    echo(file.read_text())
     try:
         threading.Event().wait()
     except KeyboardInterrupt:
-        click.echo("stopped")
+        echo("stopped")
     return 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import click
 from msgspec import Struct
@@ -12,19 +13,21 @@ from msgspec import Struct
 from syncd.cli.common import Settings, emit, say_ignored
 from syncd.cli.identities import ending, kind_of
 from syncd.cli.init import lag
-from syncd.cli.reports import count_of, printable
+from syncd.cli.reports import count_of
 from syncd.config.model import Config
-from syncd.config.secrets import judge_secrets, read_secret
+from syncd.config.secrets import judge_secrets
 from syncd.errors import ConfigError, SyncdError
-from syncd.github.webhook import SHORTEST_SECRET, starts_on_push
+from syncd.github.webhook import starts_on_push
 from syncd.hooks.find import missing_commands
 from syncd.mirror.ground import remarks
 from syncd.models import LoginIdentity, Trigger
 from syncd.readings import ago, heard_line, read_heard
 from syncd.recent import time_of
+from syncd.safe_open import refuse_foreign_way
 from syncd.store.access import refuse_to_look
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE_NAME
+from syncd.text import styled
 from syncd.wiring import Workshop
 
 SKEW_SHOWN_SECONDS = 30.0
@@ -61,12 +64,12 @@ def command(settings: Settings) -> int:
     codes = []
     try:
         findings = [*_config(config), *_store(workshop), *_logins(workshop), *_online(workshop)]
-        findings += [*_ending(workshop), *_destinations(config), *_hooks(config), *_service(settings), *_push(workshop, settings.environ)]
+        findings += [*_ending(workshop), *_destinations(config), *_hooks(config), *_service(settings), *_push(workshop)]
         for finding in findings:
             sign, colour = MARKS[finding.mark]
-            emit(settings, f"{click.style(sign, fg=colour)} {finding.what:<13} {printable(finding.text)}")
+            emit(settings, f"{styled(sign, fg=colour)} {finding.what:<13} {finding.text}")
             if finding.hint:
-                emit(settings, f"    → {printable(finding.hint)}")
+                emit(settings, f"    → {finding.hint}")
             codes += [finding.exit_code] if finding.mark == "bad" else []
     finally:
         workshop.close()
@@ -82,6 +85,7 @@ def _config(config: Config) -> Iterator[Finding]:
 
 def _store(workshop: Workshop) -> Iterator[Finding]:
     file = workshop.config.state / FILE_NAME
+    yield from _way_to(workshop.config.state)
     for note in workshop.store.notes:
         yield Finding("note", "store", note)
     if not file.exists():
@@ -93,6 +97,16 @@ def _store(workshop: Workshop) -> Iterator[Finding]:
         count = len(workshop.store.recorded(name))
         if count:
             yield Finding("note", "store", f"{name} is not configured any more; its {count} files stay", f"to forget them: syncd sync --forget {name}")
+
+
+def _way_to(state: Path) -> Iterator[Finding]:
+    """Where another user can replace the state folder, which a run refuses; only noted before there is one. Another user's state is theirs to judge."""
+    owner = state.stat().st_uid if state.exists() else None
+    if owner in (None, os.geteuid()):
+        try:
+            refuse_foreign_way(state)
+        except SyncdError as error:
+            yield Finding("note" if owner is None else "bad", "store", error.message, error.hint, error.exit_code)
 
 
 def _logins(workshop: Workshop) -> Iterator[Finding]:
@@ -170,7 +184,7 @@ def _service(settings: Settings) -> Iterator[Finding]:
         yield Finding("note", "service", f"{behind} was written for another configuration than this", "syncd init --systemd --install, then restart the service")
 
 
-def _push(workshop: Workshop, environ: Mapping[str, str]) -> Iterator[Finding]:
+def _push(workshop: Workshop) -> Iterator[Finding]:
     """The webhook: its secret, the jobs that it can start, when it was heard of last, and whether a push has passed it by since."""
     config = workshop.config
     jobs, hook = config.jobs.values(), config.web.webhook if config.web is not None else None
@@ -178,9 +192,6 @@ def _push(workshop: Workshop, environ: Mapping[str, str]) -> Iterator[Finding]:
         if any(job.on_push and job.every_seconds for job in jobs):
             yield Finding("good", "push", f"no {'web: listener' if config.web is None else 'web.webhook'}, so changes are found by the jobs' own schedules")
         return
-    length = len(read_secret(hook.secret, environ, "web.webhook.secret").reveal())
-    if length < SHORTEST_SECRET:
-        yield Finding("note", "webhook", f"its secret has {length} characters and can be guessed by whoever sees one delivery", "take a new one, here and at GitHub: openssl rand -hex 32")
     left = [f"not {job.name} ({'a commit id' if job.on_push else 'on_push: false'})" for job in jobs if not starts_on_push(job)]
     text = "; ".join([f"{hook.path} on {config.web.listen} starts {len(jobs) - len(left)} of {count_of(len(jobs), 'job')}", *left[:NAMED], *(["…"] if len(left) > NAMED else [])])
     yield Finding("good" if len(left) < len(jobs) else "note", "webhook", text)

@@ -138,8 +138,21 @@ def _command(made: DropIn, config: Config, ground: Ground, timer: bool) -> None:
         made.remarks.append(f"{config.path} is hidden from services by ProtectHome=: move it to /etc/syncd")
 
 
+def _state_mode(made: DropIn, config: Config) -> None:
+    """systemd sets the mode at each start, also while a hook of a command by hand is running."""
+    hook_users = [job.hook_user for job in config.jobs.values() if job.hook_user]
+    reasons = [f"hook_user {user} passes it on the way to its staged files" for user in hook_users[:1]]
+    if config.state_group:
+        reasons.append(f"state_group {config.state_group} may read it")
+    mode = (0o750 if config.state_group else 0o700) | (0o011 if hook_users else 0)
+    if reasons:
+        made.add(f"StateDirectoryMode={mode:04o}", "; ".join(reasons))
+
+
 def _state(made: DropIn, config: Config, ground: Ground) -> None:
     state = str(config.state)
+    if _inside(state, ("/var/lib",)) and state != "/var/lib":
+        _state_mode(made, config)
     if state == DEFAULT_STATE:
         return
     if _inside(state, ("/var/lib",)) and state != "/var/lib":

@@ -10,7 +10,6 @@ import click
 from msgspec.structs import replace
 
 from syncd.cli.common import Settings, emit, utf8
-from syncd.cli.reports import printable
 from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
 from syncd.engine.folders import set_of, targets, wished
@@ -24,6 +23,7 @@ from syncd.models import Drift, Job, PathRule, Recorded, Standing
 from syncd.patterns import chooser
 from syncd.store.store import SqliteStore
 from syncd.stored_jobs import destination_of, open_store, real_path_of, row_of, spellings_in_history
+from syncd.text import one_line
 from syncd.wiring import look_up_owner
 
 PROBLEMS = {
@@ -58,7 +58,7 @@ def command(settings: Settings, path: str) -> int:
     finally:
         store.close()
     for line in lines:
-        emit(settings, printable(line))
+        emit(settings, one_line(line))
     for run in past:
         for change in run.changes:
             if change.path in spellings:

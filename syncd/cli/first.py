@@ -10,10 +10,10 @@ from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
-import click
-
 from syncd.config.schema import IdentityModel, JobModel, PathModel, mistake_in
+from syncd.output import echo, prompt
 
+KINDS = ("app", "token", "anonymous")
 FIRST_TRY = {"app_id": "1", "private_key": "/etc/syncd/app.pem"}
 
 
@@ -27,8 +27,8 @@ def example() -> str:
 
 def ask(place: Path) -> str:
     """The configuration that the answers make. Talk goes to stderr."""
-    click.echo(f"A first configuration for {place}. Enter takes what stands in brackets.", err=True)
-    kind = click.prompt("Sign in to GitHub as", type=click.Choice(["app", "token", "anonymous"]), default="app", err=True)
+    echo(f"A first configuration for {place}. Enter takes what stands in brackets.", err=True)
+    kind = _answer(f"Sign in to GitHub as ({', '.join(KINDS)})", lambda text: None if text in KINDS else f"one of {', '.join(KINDS)}", default="app")
     identity = _identity(kind)
     repo = _answer("Repository (owner/name)", lambda text: _job(repo=text))
     ref = _answer("Branch, tag or commit ('-' for the default branch)", lambda text: _job(ref=None if text == "-" else text), default="-")
@@ -59,11 +59,10 @@ def _answer(question: str, mistake: Callable[[str], str | None], default: str | 
 
     def value(text: str) -> str:
         if (found := mistake(text)) is not None:
-            raise click.BadParameter(found)
+            raise ValueError(found)
         return text
 
-    answer: str = click.prompt(question, value_proc=value, default=default, err=True)
-    return answer
+    return prompt(question, value, default)
 
 
 def scalar(text: str) -> str:

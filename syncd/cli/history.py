@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import click
@@ -10,13 +9,15 @@ from msgspec.structs import asdict
 
 from syncd.cli.common import Settings, chosen_jobs, emit, utf8
 from syncd.cli.diffs import HIDDEN, diff_lines, note
-from syncd.cli.reports import count_of, printable
-from syncd.engine.lines import LARGEST, readable_by_all
+from syncd.cli.reports import count_of
+from syncd.diff import LARGEST, readable_by_all
 from syncd.models import Recorded
+from syncd.output import echo
 from syncd.store.blobs import BlobCache
 from syncd.store.borrowed import BorrowedCache
 from syncd.store.rows import PastChange, PastRun
 from syncd.stored_jobs import open_store, spellings_in_history
+from syncd.text import json_text, one_line
 
 MARKS = {"changed": "✓", "unchanged": "✓", "skipped": "‖", "failed": "✕", "refused": "✕"}
 
@@ -42,13 +43,13 @@ def command(settings: Settings, job: str | None, path: str | None, limit: int, d
     finally:
         store.close()
     if as_object:
-        click.echo(json.dumps({"schema": "syncd.history/1", "runs": [_row(run) for run in runs]}))
+        echo(json_text({"schema": "syncd.history/1", "runs": [_row(run) for run in runs]}))
         return 0
     blobs = BorrowedCache(config.state / "blobs")
     for run in runs:
         _show(settings, run)
         for change in run.changes:
-            emit(settings, f"    {change.action:<8} {printable(change.path)}")
+            emit(settings, f"    {change.action:<8} {one_line(change.path)}")
             for line in _diff(change, recorded.get(run.job, {}), blobs, show_secrets) if diff else ():
                 emit(settings, line)
     if not runs:
@@ -68,7 +69,7 @@ def _show(settings: Settings, run: PastRun) -> None:
     if run.went_back:
         emit(settings, f"    went back to {(run.commit or '')[:7]}, which had been applied before")
     if run.error:
-        emit(settings, f"    {run.error_kind}: {printable(run.error)}")
+        emit(settings, f"    {run.error_kind}: {run.error}")
 
 
 def _diff(change: PastChange, recorded: dict[str, Recorded], blobs: BlobCache, show_secrets: bool) -> list[str]:
@@ -78,4 +79,4 @@ def _diff(change: PastChange, recorded: dict[str, Recorded], blobs: BlobCache, s
         return []
     if not show_secrets and (row is None or not readable_by_all(row.entry.mode)):
         return [note(HIDDEN)]
-    return diff_lines(blobs.start(change.before, LARGEST + 1), blobs.start(change.after, LARGEST + 1))
+    return diff_lines(blobs.start(change.before, LARGEST + 1), blobs.start(change.after, LARGEST + 1), show_secrets)

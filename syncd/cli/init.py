@@ -22,6 +22,8 @@ from syncd.cli.logs import set_up_logging
 from syncd.config.load import SYSTEM, find_config, load_config
 from syncd.config.model import Config
 from syncd.errors import ConfigError, MirrorError
+from syncd.output import echo
+from syncd.safe_open import make_folders, open_folder, replace_file
 
 OURS = "# syncd:"
 NAME = "50-syncd.conf"
@@ -49,7 +51,7 @@ def command(settings: Settings, systemd: bool, timer: bool, install: bool, root:
     if install:
         _install(settings, made, text, Path(root))
     else:
-        click.echo(text, nl=False)
+        echo(text, nl=False)
     _next_steps(settings, made, install, timer)
     return 0
 
@@ -86,12 +88,21 @@ def _where(settings: Settings) -> Path:
 def _write_new(place: Path, text: str) -> None:
     """The file is there, whole, or nothing is. It holds no secret, only where secrets are, so that the service's own user may read it."""
     try:
-        os.makedirs(place.parent, mode=0o755, exist_ok=True)
-        descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        make_folders(os.path.abspath(place.parent), 0o755)
+        descriptor = _new_file(place)
     except OSError as error:
         raise ConfigError(f"can't write {place}: {error.strerror}", hint="name another place with -c, or run it as who may write there") from error
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
+
+
+def _new_file(place: Path) -> int:
+    folder = open_folder(place.parent)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(place.name, flags, 0o644, dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 # --- the service --------------------------------------------------------------------------------------------------------
@@ -170,11 +181,8 @@ def _install(settings: Settings, made: dropin.DropIn, text: str, root: Path) -> 
 
 
 def _replace(file: Path, content: str) -> None:
-    os.makedirs(file.parent, mode=0o755, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(content)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, file)
+    make_folders(os.path.abspath(file.parent), 0o755)
+    replace_file(file, content.encode(), 0o644)
 
 
 def _next_steps(settings: Settings, made: dropin.DropIn, installed: bool, timer: bool) -> None:

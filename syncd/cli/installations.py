@@ -8,13 +8,13 @@ import click
 
 from syncd.cli.common import EXIT_SOME_FAILED, Settings, emit
 from syncd.cli.identities import kind_of
-from syncd.cli.reports import printable
 from syncd.config.model import Config
 from syncd.errors import ConfigError, SyncdError
+from syncd.github.addresses import home_of, web_of
 from syncd.github.app import Installation
-from syncd.github.login import home_of, web_of
 from syncd.github.reach import Reached, app_reach, user_reach, whose
 from syncd.models import AnonymousIdentity, Identity
+from syncd.output import echo
 from syncd.suggest import did_you_mean
 from syncd.wiring import Workshop
 
@@ -39,10 +39,10 @@ def command(settings: Settings, name: str | None) -> int:
         for identity in identities:
             try:
                 for line in _lines(workshop, config, identity):
-                    emit(settings, printable(line))
+                    emit(settings, line)
             except SyncdError as error:
                 codes.append(error.exit_code)
-                click.echo(f"✕ {identity.name} ({kind_of(identity)}): {printable(error.message)}" + (f"\n    → {printable(error.hint)}" if error.hint else ""), err=True)
+                echo(f"✕ {identity.name} ({kind_of(identity)}): {error.message}" + (f"\n    → {error.hint}" if error.hint else ""), err=True)
     finally:
         workshop.close()
     if not codes:

@@ -8,9 +8,12 @@ from syncd.cli.common import Settings, emit
 from syncd.cli.sync import stopping
 from syncd.config.model import Config
 from syncd.errors import ConfigError
-from syncd.github.login import Door, home_of, pair_of, web_of, who_is
+from syncd.github.addresses import home_of, web_of
+from syncd.github.login import Door, pair_of, who_is
 from syncd.models import LoginIdentity
+from syncd.output import echo
 from syncd.suggest import did_you_mean
+from syncd.text import styled
 from syncd.wiring import Workshop
 
 TIMEOUT_SECONDS = 3600.0  # GitHub's own end of a code comes first
@@ -39,8 +42,8 @@ def _log_in(settings: Settings, workshop: Workshop, identity: LoginIdentity, sco
     door = Door(line.plain, web_of(identity.api), identity.client_id, identity.name)
     invitation = door.invite(scope, patience)
     minutes = round(invitation.seconds / 60)
-    click.echo(f"Open {invitation.address} in any browser and enter the code {click.style(invitation.user_code, bold=True)}", err=True)
-    click.echo(f"waiting, up to {minutes} minutes; Ctrl-C ends it ...", err=True)
+    echo(f"Open {invitation.address} in any browser and enter the code {styled(invitation.user_code, bold=True)}", err=True)
+    echo(f"waiting, up to {minutes} minutes; Ctrl-C ends it ...", err=True)
     found, at = door.wait_for(invitation, patience)
     pair = pair_of(found, at, identity.api, identity.client_id, "", workshop.clock.now())
     login = who_is(line.plain, identity.api, pair.access, patience)

@@ -7,7 +7,7 @@ import click
 from syncd.cli.common import Settings, emit
 from syncd.cli.login import login_identity
 from syncd.cli.sync import stopping
-from syncd.github.login import web_of
+from syncd.github.addresses import web_of
 from syncd.store.access import refuse_stranger
 from syncd.wiring import Workshop
 

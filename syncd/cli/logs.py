@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 
 from syncd.cli.common import Settings
 from syncd.redact import RedactingFilter
+from syncd.text import json_text
 
 LEVELS = {0: logging.WARNING, 1: logging.INFO}
 
@@ -17,7 +17,7 @@ class JsonLines(logging.Formatter):
         line = {"at": self.formatTime(record, "%Y-%m-%dT%H:%M:%S"), "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
         if record.exc_text:
             line["traceback"] = record.exc_text
-        return json.dumps(line)
+        return json_text(line)
 
 
 def set_up_logging(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from syncd.dumps import forbid_dumps
 from syncd.errors import ConfigError, StrangerError, SyncdError
+from syncd.output import echo
 from syncd.owners import nearest_owner
 from syncd.suggest import did_you_mean
 
@@ -84,17 +87,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None, early: Sequence[Reply] = ()) -> int:
     """The exit code of a command. `early` is what the quick check was told by GitHub before it had no opinion."""
-    _no_core_dumps()
+    forbid_dumps()
     try:
         result = cli.main(args=list(arguments) if arguments is not None else None, prog_name="syncd", standalone_mode=False, obj=early)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        echo(said.getvalue(), err=True, nl=False)
         return 2
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        echo("interrupted", err=True)
         return 130
     except ConfigError as error:
         return _say_config(error, arguments)
@@ -106,14 +111,14 @@ def run(arguments: Sequence[str] | None = None, early: Sequence[Reply] = ()) -> 
         _refuse(f"can't use {place}: {error.strerror}", nearest_owner(place), arguments)
         return 1
     except SyncdError as error:
-        click.echo(f"syncd: {error.message}", err=True)
+        echo(f"syncd: {error.message}", err=True)
         if error.hint:
-            click.echo(f"  {error.hint}", err=True)
+            echo(f"  {error.hint}", err=True)
         return error.exit_code
     except Exception as error:  # noqa: BLE001  (the last handler of the process: whatever gets here is a bug of ours)
         from syncd.cli.common import EXIT_BUG, bug_report
 
-        click.echo(bug_report(error), err=True)
+        echo(bug_report(error), err=True)
         return EXIT_BUG
 
 
@@ -122,7 +127,7 @@ def _refuse(message: str, owner: str, arguments: Sequence[str] | None) -> None:
     from syncd.cli.refusals import command_as
 
     command = command_as(owner, arguments, os.environ)
-    click.echo(f"syncd: {message}; run it as {owner}: {command}", err=True)
+    echo(f"syncd: {message}; run it as {owner}: {command}", err=True)
 
 
 def _say_config(error: ConfigError, arguments: Sequence[str] | None) -> int:
@@ -131,14 +136,7 @@ def _say_config(error: ConfigError, arguments: Sequence[str] | None) -> int:
         return error.exit_code
     from syncd.config.show import render
 
-    click.echo(render(error) if error.problems else f"syncd: {error.message}", err=True)
+    echo(render(error) if error.problems else f"syncd: {error.message}", err=True)
     if error.hint:
-        click.echo(f"  {error.hint}", err=True)
+        echo(f"  {error.hint}", err=True)
     return 2
-
-
-def _no_core_dumps() -> None:
-    """A core file would hold every token this process knows."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

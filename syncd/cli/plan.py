@@ -9,15 +9,17 @@ import click
 
 from syncd.cli.common import Settings, chosen_jobs, emit, exit_code, say
 from syncd.cli.diffs import HIDDEN, diff_lines, note
-from syncd.cli.reports import MARK, as_json, change_line, cost_of, error_lines, printable, sign_of
+from syncd.cli.reports import MARK, as_json, change_line, cost_of, error_lines, sign_of
 from syncd.cli.sync import failed, stopping
+from syncd.diff import LARGEST, readable_by_all
 from syncd.engine.apply import stage
 from syncd.engine.hooks import named
-from syncd.engine.lines import LARGEST, readable_by_all
 from syncd.engine.ports import JobState
 from syncd.engine.run import Decision, Options, plan_job
 from syncd.errors import SyncdError
 from syncd.models import Action, Job, Kind, RunReport, RunStatus, Verb
+from syncd.output import echo
+from syncd.text import styled
 from syncd.wiring import Workshop
 
 EXIT_CHANGES = 10
@@ -50,7 +52,7 @@ def _planned(settings: Settings, workshop: Workshop, jobs: Sequence[Job], diff: 
     reports = [report for report, _ in found]
     code = _code(reports, exit_code)
     if as_object:
-        click.echo(as_json("syncd.plan/1", code, workshop.tally.totals(), reports))
+        echo(as_json("syncd.plan/1", code, workshop.tally.totals(), reports))
         return code
     for job, (report, decision) in zip(jobs, found, strict=True):
         _show(settings, workshop, job, report, decision, diff, show_secrets)
@@ -76,9 +78,9 @@ def _show(settings: Settings, workshop: Workshop, job: Job, report: RunReport, d
     commit = (report.commit or "")[:7]
     moved = f"{report.previous[:7]} → {commit}" if report.previous and report.commit and report.previous != report.commit else commit or "-"
     mark, colour = MARK[report.status]
-    emit(settings, f"{click.style(mark, fg=colour)} {report.job}  {report.repo}@{report.ref or 'HEAD'}  {moved}" + ("  in sync" if report.status is RunStatus.UNCHANGED else ""))
+    emit(settings, f"{styled(mark, fg=colour)} {report.job}  {report.repo}@{report.ref or 'HEAD'}  {moved}" + ("  in sync" if report.status is RunStatus.UNCHANGED else ""))
     if report.error is not None:
-        click.echo("\n".join([f"    {printable(report.error.message)}", *error_lines(report)]), err=settings.quiet)
+        echo("\n".join([f"    {report.error.message}", *error_lines(report)]), err=settings.quiet)
         if decision is None:
             return
     if decision is not None and diff:
@@ -91,7 +93,7 @@ def _show(settings: Settings, workshop: Workshop, job: Job, report: RunReport, d
                 emit(settings, line)
     hooks = _hooks(job, report, workshop.store.state(job.name))
     if hooks:
-        emit(settings, click.style(f"  {printable(hooks)}", dim=True))
+        emit(settings, styled(f"  {hooks}", dim=True))
 
 
 def _detail(action: Action) -> str | None:
@@ -121,7 +123,7 @@ def _diff(workshop: Workshop, job: Job, action: Action, show_secrets: bool) -> l
     old = _content_on_disk(workshop, job, action) if have is not None and have.kind is Kind.FILE else b""
     with workshop.blobs.open(want.blob) as content:
         new = content.read(LARGEST + 1)
-    return diff_lines(old, new)
+    return diff_lines(old, new, show_secrets)
 
 
 def _content_on_disk(workshop: Workshop, job: Job, action: Action) -> bytes | None:

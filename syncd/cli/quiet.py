@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import click
-
 from syncd.cli.reports import as_json, closing_line, summary_line
 from syncd.models import RunReport, RunStatus
+from syncd.output import echo
 from syncd.quick import InStep
 
 
@@ -13,9 +12,9 @@ def say(found: InStep) -> None:
     reports = [RunReport(name, RunStatus.UNCHANGED, repo, ref, commit, commit, seconds=found.seconds) for name, repo, ref, commit in found.jobs]
     requests = {"total": found.requests, "not_modified": found.requests}
     if found.asked.json:
-        click.echo(as_json("syncd.sync/1", 0, requests, reports))
+        echo(as_json("syncd.sync/1", 0, requests, reports))
         return
     width = max(len(report.job) for report in reports)
     for report in reports:
-        click.echo(summary_line(report, width))
-    click.echo(closing_line(reports, 0, requests))
+        echo(summary_line(report, width))
+    echo(closing_line(reports, 0, requests))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import click
-
 from syncd.models import Change, RunReport, RunStatus, Verb
+from syncd.text import json_text, one_line, styled
 
 SIGN = {Verb.WRITE: "~", Verb.RESTORE: "!", Verb.MODE: "%", Verb.REMOVE: "-", Verb.KEEP: "="}
 COLOUR = {"+": "green", "~": "yellow", "!": "yellow", "%": "yellow", "-": "red", "=": "cyan"}
@@ -23,7 +21,7 @@ MARK = {
 
 def as_json(schema: str, exit_code: int, requests: Mapping[str, int], reports: Sequence[RunReport]) -> str:
     """The one object that `--json` prints."""
-    return json.dumps({"schema": schema, "exit": exit_code, "requests": dict(requests), "jobs": [_job(report) for report in reports]}, ensure_ascii=True)
+    return json_text({"schema": schema, "exit": exit_code, "requests": dict(requests), "jobs": [_job(report) for report in reports]})
 
 
 def _job(report: RunReport) -> dict[str, Any]:
@@ -39,7 +37,7 @@ def _job(report: RunReport) -> dict[str, Any]:
         "changes": [_change(change) for change in report.changes],
         "bytes": report.bytes_written,
         "seconds": round(report.seconds, 3),
-        "error": None if error is None else {"kind": error.kind, "message": printable(error.message), "hint": error.hint},
+        "error": None if error is None else {"kind": error.kind, "message": error.message, "hint": error.hint},
         **took_over,
     }
 
@@ -52,11 +50,6 @@ def sign_of(change: Change) -> str:
     return "+" if change.action is Verb.WRITE and change.before is None else SIGN[change.action]
 
 
-def printable(text: str) -> str:
-    """Text from a repository or a server with its control characters made visible: it must not move the cursor of whoever reads it."""
-    return "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)
-
-
 def count_of(number: int, thing: str) -> str:
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
@@ -66,7 +59,7 @@ def change_line(change: Change, detail: str | None = None) -> str:
     sign = sign_of(change)
     shown = change.detail if detail is None else detail
     detail = f"  {shown}" if shown and shown not in ("new", "changed upstream") else ""
-    return click.style(f"  {sign} ", fg=COLOUR[sign]) + printable(change.path) + click.style(detail, dim=True)
+    return styled(f"  {sign} ", fg=COLOUR[sign]) + one_line(change.path) + styled(detail, dim=True)
 
 
 def counts(changes: Sequence[Change]) -> str:
@@ -83,11 +76,11 @@ def summary_line(report: RunReport, width: int) -> str:
     if report.status is RunStatus.UNCHANGED:
         what = "in sync" + (f"  {counts(report.changes)}" if report.changes else "")
     elif report.error is not None:
-        what = printable(report.error.message)
+        what = report.error.message
     else:
         what = counts(report.changes) or report.status.value
     notes = "".join(f", {note}" for note in report.notes)
-    return f"{click.style(mark, fg=colour)} {report.job:<{width}}  {moved:<17}  {what}{notes}  {click.style(f'{report.seconds:.1f} s', dim=True)}"
+    return f"{styled(mark, fg=colour)} {report.job:<{width}}  {moved:<17}  {what}{notes}  {styled(f'{report.seconds:.1f} s', dim=True)}"
 
 
 def error_lines(report: RunReport) -> list[str]:
@@ -95,8 +88,8 @@ def error_lines(report: RunReport) -> list[str]:
     error = report.error
     if error is None:
         return []
-    hint = [f"    → {printable(error.hint)}"] if error.hint else []
-    return [*hint, f"    GitHub's request id, for its support: {printable(error.request_id)}"] if error.request_id else hint
+    hint = [f"    → {error.hint}"] if error.hint else []
+    return [*hint, f"    GitHub's request id, for its support: {error.request_id}"] if error.request_id else hint
 
 
 def cost_of(requests: Mapping[str, int]) -> str:

@@ -12,6 +12,7 @@ from syncd.engine.pay import run_and_pay
 from syncd.engine.run import Options
 from syncd.errors import SyncdError
 from syncd.models import Job, RunReport, Trigger, Verb
+from syncd.output import echo
 from syncd.wiring import Workshop
 
 
@@ -33,13 +34,13 @@ def command(settings: Settings, job: str, to: str | None, as_object: bool) -> in
             report = _roll_back(workshop, chosen, to)
         code = exit_code([report])
         if as_object:
-            click.echo(as_json("syncd.rollback/1", code, workshop.tally.totals(), [report]))
+            echo(as_json("syncd.rollback/1", code, workshop.tally.totals(), [report]))
             return code
         show(settings, report, len(report.job))
         if not settings.quiet:
             for change in () if settings.verbose else report.changes:
-                click.echo(change_line(change, "not in that set" if change.action is Verb.REMOVE else None))
-            click.echo(closing_line([report], code, workshop.tally.totals()))
+                echo(change_line(change, "not in that set" if change.action is Verb.REMOVE else None))
+            echo(closing_line([report], code, workshop.tally.totals()))
         if report.error is None:
             say(settings, f"{job} is held at {(report.commit or '')[:7]}. To follow the repository again: syncd resume {job}")
         return code

@@ -107,6 +107,10 @@ class LogCompanion:
     def stop(self) -> None:
         """The last line is not said yet."""
 
+    def frozen(self) -> str | None:
+        """It has no thread of its own."""
+        return None
+
 
 def _name_ignored(config: Config) -> None:
     """Log the files of a configuration folder that were left out though they look alike."""
@@ -136,6 +140,10 @@ class NotifyCompanion:
         if self._messenger is not None:
             self._messenger.close(MESSAGES_SECONDS)
 
+    def frozen(self) -> str | None:
+        """A message that is late is in the store."""
+        return None
+
 
 class WebCompanion:
     """The listener of `web:`, while the configuration asks for one."""
@@ -163,6 +171,11 @@ class WebCompanion:
         if self._web is not None:
             self._web.close()
             self._web = None
+
+    def frozen(self) -> str | None:
+        """What does not move in the listener that should."""
+        web = self._web
+        return None if web is None else web.frozen()
 
     def _open(self, asked: WebConfig | None) -> None:
         self._asked = asked

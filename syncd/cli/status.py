@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 
 import click
 
 from syncd.cli.common import Settings, chosen_jobs, emit, say
 from syncd.cli.identities import ending
-from syncd.cli.reports import printable
 from syncd.cli.table import table
 from syncd.config.model import Config
 from syncd.engine.hooks import named
+from syncd.output import echo
 from syncd.readings import ORDER, JobReading, Readings, ago, as_object, budget_line, delivery_trouble, heard_line, read
 from syncd.store.expiries import expiries_of
 from syncd.stored_jobs import open_store
+from syncd.text import json_text, one_line, styled
 
 COLOUR = {"failing": "red", "drift": "yellow", "paused": "cyan", "never": "cyan", "in_sync": "green"}
 EXIT_NOT_IN_SYNC = 3
@@ -37,7 +37,7 @@ def command(settings: Settings, jobs: tuple[str, ...], as_json: bool) -> int:
     for name, text, hint in ending(config.identities, expiries_of(config.state, config.identities), readings.at):
         say(settings, f"! {name}: {text}; {hint}")
     if as_json:
-        click.echo(json.dumps(as_object(readings)))
+        echo(json_text(as_object(readings)))
     else:
         _show(settings, config, readings)
     return 0 if all(one.word == "in_sync" for one in readings.jobs) else EXIT_NOT_IN_SYNC
@@ -49,10 +49,10 @@ def _show(settings: Settings, config: Config, readings: Readings) -> None:
         job = one.job
         mirror = job.paths[0].to + (f" (+{len(job.paths) - 1})" if len(job.paths) > 1 else "")
         commit, last = (one.state.applied_commit or "-")[:7], ago(one.state.last_success_at, readings.at)
-        lines.append([one.word.replace("_", " "), job.name, f"{job.repo}@{job.ref or 'HEAD'}", mirror, commit, str(one.files), last])
+        lines.append([one_line(cell) for cell in (one.word.replace("_", " "), job.name, f"{job.repo}@{job.ref or 'HEAD'}", mirror, commit, str(one.files), last)])
     for number, text in enumerate(table(lines)):
         state = lines[number][0].replace(" ", "_")
-        emit(settings, click.style(text, bold=True) if number == 0 else text.replace(lines[number][0], click.style(lines[number][0], fg=COLOUR.get(state)), 1))
+        emit(settings, styled(text, bold=True) if number == 0 else text.replace(lines[number][0], styled(lines[number][0], fg=COLOUR.get(state)), 1))
     for one in readings.jobs:
         for text in _remarks(config, one):
             emit(settings, f"  {one.job.name}: {text}")
@@ -60,7 +60,7 @@ def _show(settings: Settings, config: Config, readings: Readings) -> None:
         if (line := budget_line(one_limit, readings)) is not None:
             emit(settings, line)
     if readings.heard is not None:
-        emit(settings, f"webhook: {printable(heard_line(readings.heard, readings.at))}")
+        emit(settings, f"webhook: {heard_line(readings.heard, readings.at)}")
     for delivery in readings.deliveries:
         trouble = delivery_trouble(delivery)
         if trouble is not None:

@@ -21,6 +21,7 @@ from syncd.memo import remember
 from syncd.messenger import Messenger
 from syncd.models import Job, RunReport, RunStatus
 from syncd.note import leave, withdraw
+from syncd.output import echo
 from syncd.stored_jobs import follow_renames
 from syncd.wiring import Workshop
 
@@ -69,9 +70,9 @@ def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_de
             messenger.close(MESSAGES_SECONDS)
         code = exit_code(reports)
         if as_object:
-            click.echo(as_json("syncd.sync/1", code, workshop.tally.totals(), reports))
+            echo(as_json("syncd.sync/1", code, workshop.tally.totals(), reports))
         elif not settings.quiet:
-            click.echo(closing_line(reports, code, workshop.tally.totals()))
+            echo(closing_line(reports, code, workshop.tally.totals()))
         if metrics_file is not None:
             code = code if _told(metrics_file, workshop, reports, started_at) else code or 1
         remember(config, settings.environ)
@@ -94,7 +95,7 @@ def _told(metrics_file: str, workshop: Workshop, reports: Sequence[RunReport], s
         write_metrics(metrics_file, workshop, reports, started_at)
     except (SyncdError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        click.echo(f"syncd: can't write the metrics to {metrics_file}: {reason}", err=True)
+        echo(f"syncd: can't write the metrics to {metrics_file}: {reason}", err=True)
         return False
     return True
 
@@ -153,13 +154,13 @@ def bug(error: Exception) -> SyncdError:
     """The error of a job that met what nobody expected. For a mistake of ours the traceback and what to attach are on stderr."""
     found = unexpected(error)
     if isinstance(found, BugError):
-        click.echo(bug_report(error), err=True)
+        echo(bug_report(error), err=True)
     return found
 
 
 def show(settings: Settings, report: RunReport, width: int) -> None:
     if report.error is not None and not isinstance(report.error, LockedError):
-        click.echo("\n".join([summary_line(report, width), *error_lines(report)]), err=settings.quiet)
+        echo("\n".join([summary_line(report, width), *error_lines(report)]), err=settings.quiet)
         return
     emit(settings, summary_line(report, width))
     if settings.verbose:

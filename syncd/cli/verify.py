@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import click
 from msgspec.structs import asdict, replace
 
 from syncd.cli.common import Settings, chosen_jobs, emit
-from syncd.cli.reports import count_of, printable
+from syncd.cli.reports import count_of
 from syncd.clock import SystemClock
 from syncd.config.model import Config
 from syncd.engine.folders import set_of, targets, wished
@@ -21,10 +20,12 @@ from syncd.errors import SyncdError
 from syncd.mirror.disk import DiskMirror
 from syncd.mirror.switch import mirror_of
 from syncd.models import Job
+from syncd.output import echo
 from syncd.store.blobs import BlobCache
 from syncd.store.lock import job_lock
 from syncd.store.store import SqliteStore
 from syncd.stored_jobs import open_store
+from syncd.text import json_text, one_line
 from syncd.wiring import look_up_owner
 
 EXIT_NOT_IN_SYNC = 3
@@ -55,7 +56,7 @@ def command(settings: Settings, jobs: tuple[str, ...], repair: bool, as_object: 
     if as_object:
         rows = [{**result, "findings": [asdict(one) for one in result["findings"]]} for result in results]
         blobs = {"checked": checked, "damaged": damaged, "dropped": len(damaged) if repair else 0}
-        click.echo(json.dumps({"schema": "syncd.verify/1", "exit": code, "jobs": rows, "blobs": blobs}))
+        echo(json_text({"schema": "syncd.verify/1", "exit": code, "jobs": rows, "blobs": blobs}))
         return code
     for result in results:
         _show(settings, result)
@@ -109,11 +110,11 @@ def _show(settings: Settings, result: dict[str, Any]) -> None:
     findings: list[Finding] = result["findings"]
     wrong = sum(not one.tolerated for one in findings)
     if result["error"]:
-        emit(settings, f"✕ {result['job']}  {printable(result['error']['message'])}")
+        emit(settings, f"✕ {result['job']}  {result['error']['message']}")
         return
     emit(settings, f"{'✕' if wrong else '✓'} {result['job']}  {count_of(result['files'], 'file')} read" + _remedy(wrong, result))
     for one in findings:
-        emit(settings, f"    {one.problem:<10} {printable(one.path)}" + ("  (drift: keep)" if one.tolerated else ""))
+        emit(settings, f"    {one.problem:<10} {one_line(one.path)}" + ("  (drift: keep)" if one.tolerated else ""))
 
 
 def _remedy(wrong: int, result: dict[str, Any]) -> str:

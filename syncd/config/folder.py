@@ -14,23 +14,25 @@ from pathlib import Path
 from msgspec import Struct
 
 from syncd.errors import ConfigError, Problem
+from syncd.trusted_path import Doubt, open_judged
 
 SUFFIX = ".yaml"
 MEANT = (".yml", ".yaml")  # in any case
 
 
 class Folder(Struct, frozen=True):
-    """What a folder holds: files to read, and files that are left out though they look alike."""
+    """What a folder holds: files to read, files that are left out though they look alike, and who else may add some."""
 
     files: tuple[Path, ...]
     ignored: tuple[Path, ...]
     problems: tuple[Problem, ...]
+    doubts: tuple[Doubt, ...] = ()
 
 
 def list_folder(folder: Path) -> Folder:
     """The configuration files in a folder. Raises ConfigError where it can't be listed."""
     try:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        names, doubts = _names_in(folder)
     except OSError as error:
         raise ConfigError(
             f"can't list the configuration's folder {folder}: {error.strerror}",
@@ -44,7 +46,16 @@ def list_folder(folder: Path) -> Folder:
     )
     found = {file: _trouble(file) for file in files}
     problems = [Problem(str(file), 0, 0, "", text) for file, text in found.items() if text]
-    return Folder(files, ignored, tuple(problems))
+    return Folder(files, ignored, tuple(problems), tuple(doubts))
+
+
+def _names_in(folder: Path) -> tuple[list[str], list[Doubt]]:
+    descriptor, doubts = open_judged(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        names = os.listdir(descriptor)
+    finally:
+        os.close(descriptor)
+    return sorted(name for name in names if not name.startswith(".")), doubts
 
 
 def _trouble(file: Path) -> str | None:

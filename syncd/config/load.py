@@ -21,9 +21,11 @@ from syncd.config.places import Document, Key, merge, read_document, without_nul
 from syncd.config.protected import protected_paths
 from syncd.config.rest import rest_of
 from syncd.config.schema import ConfigModel, IdentityModel, JobModel
+from syncd.config.secrets import doubts_about_files
 from syncd.errors import ConfigError, Problem
 from syncd.owners import nearest_owner
 from syncd.suggest import did_you_mean
+from syncd.trusted_path import doubted, owner_of
 
 SYSTEM = Path("/etc/syncd/config.yaml")
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
@@ -100,9 +102,26 @@ def load_with_places(path: Path, environ: Mapping[str, str]) -> tuple[Config, ju
     model = loader.validated()
     config = convert.to_config(model, path, folder, environ, _digest(documents)) if model is not None else None
     problems = loader.problems + (judge.judge(config, loader.problem, protected_paths(config, environ)) if config is not None else [])
+    problems = _doubts(config, path, folder, documents, loader, environ) + problems
     if problems or config is None or not loader.whole:
         raise ConfigError(_ordered(problems, documents))
     return config, loader.problem
+
+
+def _doubts(config: Config | None, path: Path, folder: Folder, documents: list[Document], loader: _Loading, environ: Mapping[str, str]) -> list[Problem]:
+    """Who else may write the configuration; with that, also who may write what it names, so that everything is mended at once.
+
+    The user of the state is trusted: root may look at a service's state, and only its own user may change it.
+    """
+    given = next((one.value["state"] for one in documents if isinstance(one.value.get("state"), str)), None)
+    state = config.state if config is not None else Path(given) if given else convert.default_state(path, environ)
+    owner = owner_of(state)
+    found = doubted([*folder.doubts, *(doubt for document in documents for doubt in document.doubts)], owner)
+    if not found:
+        return []
+    named = doubts_about_files(config, owner) if config is not None else {}
+    others = [loader.problem(key, str(one)) for key, doubts in named.items() for one in doubts if one not in found]
+    return [Problem(one.path, 0, 0, "", f"{one.text}; {one.fix}") for one in found] + others
 
 
 def _ordered(problems: list[Problem], documents: list[Document]) -> list[Problem]:

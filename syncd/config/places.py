@@ -16,6 +16,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from syncd.errors import Problem
+from syncd.trusted_path import Doubt, open_judged
 
 SIZE_AT_MOST = 1 << 20
 NODES_AT_MOST = 100_000
@@ -38,7 +39,10 @@ _LOADER = _loader(yaml.CSafeLoader) if yaml.__with_libyaml__ else PURE  # libyam
 
 
 class Document(Struct):
-    """One file: its value, the place (line, column; from 1) of each value and of each key's name, its lines, and what was wrong with it."""
+    """One file: its value, the place (line, column; from 1) of each value and of each key's name, its lines, and what was wrong with it.
+
+    `doubts` says who else may write it, where that matters.
+    """
 
     file: str
     value: Any = None
@@ -47,6 +51,7 @@ class Document(Struct):
     lines: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     content: bytes = b""
+    doubts: list[Doubt] = field(default_factory=list)
 
     def problem(self, key: Key, text: str, place: tuple[int, int] | None = None) -> Problem:
         line, column = place or self.place(key)
@@ -74,7 +79,8 @@ def read_document(path: Path) -> Document:
     """The file as values with places. What is wrong with it as a whole is in `problems`, and the value is None then."""
     document = Document(str(path))
     try:
-        with open(path, "rb") as file:
+        descriptor, document.doubts = open_judged(path)
+        with open(descriptor, "rb") as file:
             raw = file.read(SIZE_AT_MOST + 1)
     except OSError as error:
         document.problems.append(Problem(str(path), 0, 0, "", f"can't be read: {error.strerror}"))

@@ -15,6 +15,7 @@ from syncd.config import commands, scalars
 from syncd.config.cron import parse_cron
 from syncd.models import Drift, Hook, Lfs, Prune, Publish, SecretRef, Submodules, Symlinks
 from syncd.suggest import did_you_mean
+from syncd.tree_walk import FOLDERS_AT_MOST
 
 
 def _judged(judge: Callable[[Any], Any], **shape: Any) -> BeforeValidator:
@@ -116,7 +117,7 @@ class PathModel(Strict):
             raise ValueError(f"'{value}' must be a path inside the repository, without a leading slash ('/' alone is the whole repository)")
         if any(part in ("", ".", "..") for part in value.removesuffix("/").split("/")):
             raise ValueError(f"'{value}' must be a plain path: no empty part, no . and no ..")
-        return value
+        return _not_too_deep(value)
 
     @field_validator("to")
     @classmethod
@@ -127,7 +128,7 @@ class PathModel(Strict):
             raise ValueError(f"'{value}' must be an absolute path")
         if any(part in ("", ".", "..") for part in value.removesuffix("/").split("/")[1:]):
             raise ValueError(f"'{value}' must be a plain path: no empty part, no . and no ..")
-        return value
+        return _not_too_deep(value)
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> PathModel:
@@ -205,6 +206,14 @@ class JobModel(Strict):
         if value is not None and value.checks:
             raise ValueError("built-in checks are for validate only; write a command")
         return value
+
+
+def _not_too_deep(path: str) -> str:
+    """The path. Raises ValueError where it leads through more folders than syncd goes into."""
+    if path.strip("/").count("/") >= FOLDERS_AT_MOST:
+        shown = f"'{path[:40]}…'"
+        raise ValueError(f"{shown} is nested deeper than {FOLDERS_AT_MOST} folders; write a shorter path")
+    return path
 
 
 def _meant(host: str) -> str | None:
@@ -361,7 +370,7 @@ class ConfigModel(Strict):
     def _state(cls, value: str | None) -> str | None:
         if value is not None and (not posixpath.isabs(value) or value == "/"):
             raise ValueError(f"'{value}' is not an absolute path")
-        return value
+        return value if value is None else _not_too_deep(value)
 
 
 def mistake_in(model: type[Strict], value: Mapping[str, Any]) -> str | None:

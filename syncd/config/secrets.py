@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,7 +16,8 @@ from syncd.config.model import Config, secrets_of
 from syncd.config.pem import normalise_key
 from syncd.errors import ConfigError, Problem
 from syncd.models import Secret, SecretRef
-from syncd.owners import exposure, nearest_owner
+from syncd.owners import nearest_owner
+from syncd.trusted_path import Doubt, doubted, exposure, open_judged, owner_of
 
 if TYPE_CHECKING:
     from syncd.config.judge import Mark
@@ -25,49 +27,68 @@ CREDENTIALS = Path("/run/credentials")
 UNITS = ("syncd.service", "syncd-root.service", "syncd-sync.service")
 LARGEST = 64 << 10
 SHORTEST_KEY_BITS = 2048
+SHORTEST_WEB_SECRET = 16  # characters; a shorter one can be guessed through the listener, or from one signed delivery
 
 
 def judge_secrets(config: Config, environ: Mapping[str, str], mark: Mark) -> list[Problem]:
     """What is wrong with the secrets and authorities that the configuration names, each at its key. What is in them is not shown."""
     from syncd.config.places import key_text  # it loads the YAML reader, which a run whose configuration was judged before does without
 
-    found = []
+    found, owner = [], owner_of(config.state)
     for key, ref in secrets_of(config).items():
         try:
-            _judge(key, key_text(key), ref, environ)
+            _judge(key, key_text(key), ref, environ, owner)
         except ConfigError as error:
             found.append(mark(key, error.message.removeprefix(f"{key_text(key)}: ") + (f"; {error.hint}" if error.hint else "")))
     for name, identity in config.identities.items():
-        if identity.ca_file is not None and (problem := inspect_authority(identity.ca_file)) is not None:
+        if identity.ca_file is not None and (problem := inspect_authority(identity.ca_file, owner)) is not None:
             found.append(mark(("github", name, "ca_file"), problem))
     files = [str(file) for file in config.files]
     return sorted(found, key=lambda problem: (files.index(problem.file), problem.line, problem.column))
 
 
-def _judge(key: Key, what: str, ref: SecretRef, environ: Mapping[str, str]) -> None:
+def doubts_about_files(config: Config, owner: int | None) -> dict[Key, list[Doubt]]:
+    """Who else may write the secrets and authorities that the configuration names as files. A file that is not there is left out."""
+    named: dict[Key, str] = {key: ref.value for key, ref in secrets_of(config).items() if ref.kind == "file"}
+    named |= {("github", name, "ca_file"): one.ca_file for name, one in config.identities.items() if one.ca_file is not None}
+    found: dict[Key, list[Doubt]] = {}
+    for key, file in named.items():
+        with suppress(OSError):
+            descriptor, doubts = open_judged(file, os.O_RDONLY | os.O_NONBLOCK)
+            os.close(descriptor)
+            found[key] = doubted(doubts, owner)
+    return found
+
+
+def _judge(key: Key, what: str, ref: SecretRef, environ: Mapping[str, str], owner: int | None) -> None:
     if key[-1] == "private_key":
-        read_key(ref, environ, what)
+        read_key(ref, environ, what, owner)
     elif key[0] == "github":
-        read_token(ref, environ, what)
+        read_token(ref, environ, what, owner)
+    elif key[0] == "web":
+        read_web_secret(ref, environ, what, owner)
     else:
-        secret = read_secret(ref, environ, what)
+        secret = read_secret(ref, environ, what, owner)
         problem = inspect_address(secret) if key[0] == "notify" else None
         if problem:
             raise ConfigError(f"{what}: {problem}", hint="write the address alone into its file or variable")
 
 
-def read_secret(ref: SecretRef, environ: Mapping[str, str], what: str) -> Secret:
-    """The secret's text, without a byte order mark and without white space around it. Raises ConfigError that says where it was looked for and how to give it."""
+def read_secret(ref: SecretRef, environ: Mapping[str, str], what: str, owner: int | None = None) -> Secret:
+    """The secret's text, without a byte order mark and without white space around it. Raises ConfigError that says where it was looked for and how to give it.
+
+    `owner` is the user of the state, whose files root reads when it looks at that state.
+    """
     if ref.kind == "env":
         if not environ.get(ref.value):
             raise ConfigError(f"{what}: the environment has no {ref.value}", hint=f"set {ref.value}, or name a file")
         return Secret(_cleaned(os.fsencode(environ[ref.value]), what, f"the environment's {ref.value}"))
     if ref.kind == "file":
-        return Secret(_read(Path(ref.value), what, private=True))
+        return Secret(_read(Path(ref.value), what, owner, private=True))
     file = _credential(ref.value, environ, what)
     if _blank(file):  # what the unit's SetCredential= gives where LoadCredential='s file is missing
         raise ConfigError(f"{what}: the credential {ref.value} is empty", hint=f"the file that LoadCredential={ref.value}: names is missing, empty or no file; put it there and restart the service")
-    return Secret(_read(file, what, private=False))
+    return Secret(_read(file, what, owner, private=False))
 
 
 def _credential(name: str, environ: Mapping[str, str], what: str) -> Path:
@@ -89,14 +110,16 @@ def _blank(file: Path) -> bool:
         return False
 
 
-def _read(file: Path, what: str, private: bool) -> str:
+def _read(file: Path, what: str, owner: int | None, private: bool) -> str:
     try:
-        with open(file, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as opened:  # a pipe without a writer would wait for one
+        descriptor, doubts = open_judged(file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer would wait for one
+        with open(descriptor, "rb") as opened:
             found = os.fstat(opened.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise ConfigError(f"{what}: {file} is no regular file", hint="name the file that holds the secret")
             if private and (problem := exposure(found)) is not None:
                 raise ConfigError(f"{what}: {file} {problem} (mode {stat.S_IMODE(found.st_mode):04o})", hint=f"chmod 600 {file}")
+            _refuse_doubts(doubted(doubts, owner), what)
             raw = opened.read(LARGEST + 1)
     except OSError as error:
         refused = isinstance(error, PermissionError)
@@ -105,6 +128,12 @@ def _read(file: Path, what: str, private: bool) -> str:
     if len(raw) > LARGEST:
         raise ConfigError(f"{what}: {file} is too large for a secret")
     return _cleaned(raw, what, str(file))
+
+
+def _refuse_doubts(doubts: list[Doubt], what: str) -> None:
+    """Raises ConfigError that names each place another user may write, and the command that ends it."""
+    if doubts:
+        raise ConfigError(f"{what}: " + "; ".join(f"{one.path} {one.text}" for one in doubts), hint="; ".join(one.fix for one in doubts))
 
 
 def _cleaned(raw: bytes, what: str, place: str) -> str:
@@ -120,22 +149,38 @@ def _cleaned(raw: bytes, what: str, place: str) -> str:
     return text
 
 
-def read_key(ref: SecretRef, environ: Mapping[str, str], what: str) -> Secret:
+def read_key(ref: SecretRef, environ: Mapping[str, str], what: str, owner: int | None = None) -> Secret:
     """A private key that can sign. Raises ConfigError that says what is wrong with it, never what is in it."""
-    key = Secret(normalise_key(read_secret(ref, environ, what).reveal()))
+    key = Secret(normalise_key(read_secret(ref, environ, what, owner).reveal()))
     problem = inspect_key(key)
     if problem:
         raise ConfigError(f"{what}: {problem}", hint="download a private key in the App's settings, and give that file as it is")
     return key
 
 
-def read_token(ref: SecretRef, environ: Mapping[str, str], what: str) -> Secret:
+def read_token(ref: SecretRef, environ: Mapping[str, str], what: str, owner: int | None = None) -> Secret:
     """A token that can be sent. Raises ConfigError that says what is wrong with it, never what is in it."""
-    token = read_secret(ref, environ, what)
+    token = read_secret(ref, environ, what, owner)
     problem = inspect_token(token)
     if problem:
         raise ConfigError(f"{what}: {problem}", hint="write the token alone into its file or variable")
     return token
+
+
+def read_web_secret(
+    ref: SecretRef, environ: Mapping[str, str], what: str, owner: int | None = None
+) -> Secret:
+    """The listener's password or the webhook's secret; `owner` is the user of the state.
+
+    Raises ConfigError for one that can be guessed, or that another user may write.
+    """
+    secret = read_secret(ref, environ, what, owner)
+    if len(secret.reveal()) < SHORTEST_WEB_SECRET:
+        raise ConfigError(
+            f"{what}: it is shorter than {SHORTEST_WEB_SECRET} characters and can be guessed",
+            hint="make another: openssl rand -hex 32",
+        )
+    return secret
 
 
 @lru_cache(maxsize=4)  # it is read again whenever something is to be signed
@@ -212,12 +257,22 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def inspect_authority(ca_file: str) -> str | None:
-    """Why a file can't say which hosts to trust, or None."""
+def inspect_authority(ca_file: str, owner: int | None = None) -> str | None:
+    """Why a file can't say which hosts to trust, or None. `owner` is the user of the state."""
     import ssl
 
+    from syncd.tls import client_context
+
     try:
-        ssl.create_default_context(cafile=ca_file)
+        descriptor, doubts = open_judged(ca_file, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            if left := doubted(doubts, owner):
+                return "; ".join(map(str, left))
+            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):  # reading it would wait for a writer
+                return f"{ca_file} is a pipe; name a file"
+            client_context(f"/proc/self/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
     except ssl.SSLError:
         return f"{ca_file} holds no certificate that can be read; it must be PEM, beginning with -----BEGIN CERTIFICATE-----"
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from syncd.errors import ConfigError, Problem
 from syncd.redact import redact
+from syncd.text import one_line
 
 WIDEST = 160
 SHOWN = 200  # more is another file than was meant
@@ -16,15 +17,10 @@ def render(error: ConfigError) -> str:
 
 
 def _lines(problem: Problem) -> list[str]:
-    lines = [_visible(redact(str(problem)))]
+    lines = [redact(str(problem))]
     if problem.line and len(problem.source_line) <= WIDEST and problem.source_line.strip():  # a line too long to show is not searched for secrets
         source = redact(problem.source_line.replace("\t", " "))
         if problem.column - 1 <= len(source):
-            lines += [f"    {_visible(source)}", "    " + " " * (problem.column - 1) + "^"]
+            before = one_line(source[: problem.column - 1])  # as wide as it will be shown
+            lines += [f"    {source}", "    " + " " * len(before) + "^"]
     return lines
-
-
-def _visible(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -2,8 +2,8 @@
 
 Promises: ready only after configuration and store are good; a configuration with a mistake is refused as a whole and the old one stays;
 a stop ends every wait, lets what is being written be finished, and gives hooks that run a little longer. Nothing that fails inside a
-thread ends it: it is logged, and the next turn comes. The guard tells the service manager that we are alive only while clock, queue and
-main loop move.
+thread ends it: it is logged, and the next turn comes. The guard tells the service manager that we are alive only while clock, queue,
+main loop and listener move.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from syncd.errors import ConfigError, SyncdError
 from syncd.github.webhook import Push, followers
 from syncd.models import Job, Trigger
 from syncd.readings import Heard, Life, Readings, read, read_heard, write_heard, write_holds
-from syncd.recent import RecentRun, recent
+from syncd.recent import Diffs, RecentRun, recent
 from syncd.refs import is_short
 from syncd.turns import first_time, turns_of
 from syncd.wiring import AN_HOUR, Workshop
@@ -50,11 +50,15 @@ BUDGETS_SECONDS = 60.0
 
 
 class Companion(Protocol):
-    """What lives beside the daemon: the web listener, notifications. `start` may raise SyncdError; the others say and go on."""
+    """What lives beside the daemon: the web listener, notifications. `start` may raise SyncdError; the others say and go on.
+
+    `frozen` says in words what does not move that should, and waits for nothing; None when all is well.
+    """
 
     def start(self, daemon: Daemon) -> None: ...
     def reload(self, config: Config) -> None: ...
     def stop(self) -> None: ...
+    def frozen(self) -> str | None: ...
 
 
 class Daemon:
@@ -71,6 +75,7 @@ class Daemon:
         self.queue = Queue(self.clock)
         self.telling = Telling(self.clock)
         self.main_beat = self.clock.monotonic()
+        self._diffs = Diffs()
         self._stop = threading.Event()
         self._nudge = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -240,7 +245,7 @@ class Daemon:
         waited = self.queue.longest_wait_seconds()
         if waited > FROZEN_SECONDS and len(running) < self._workers_wanted:
             return f"a run has been waiting for {waited:.0f} s though there are free workers"
-        return None
+        return next(filter(None, (companion.frozen() for companion in self._companions)), None)
 
     def _look_at_the_store(self) -> None:
         """End the waits of jobs that were resumed or synced by another command."""
@@ -288,7 +293,7 @@ class Daemon:
 
     def recent(self, show_diffs: bool) -> tuple[RecentRun, ...]:
         """What the last runs changed. Raises StoreError."""
-        return recent(self.workshop.store, self.workshop.blobs, show_diffs)
+        return recent(self.workshop.store, self.workshop.blobs, show_diffs, self._diffs)
 
     def next_run(self, job: str) -> datetime | None:
         """When the job runs next: at its next turn that nothing holds it from; None for one without turns."""

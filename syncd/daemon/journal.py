@@ -6,7 +6,6 @@ Source: systemd.exec(5), $JOURNAL_STREAM; "Native Journal Protocol" and systemd.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
@@ -17,6 +16,7 @@ from contextlib import suppress
 from typing import TextIO
 
 from syncd.redact import RedactingFilter
+from syncd.text import json_text, visible
 
 JOURNAL = "/run/systemd/journal/socket"
 PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
@@ -74,7 +74,7 @@ class JsonLines(logging.Formatter):
         line |= {name.removeprefix("SYNCD_").lower(): value for name, value in getattr(record, "fields", {}).items()}
         if record.exc_text:
             line["traceback"] = record.exc_text
-        return json.dumps(line)
+        return json_text(line)
 
 
 class JournalHandler(logging.Handler):
@@ -106,7 +106,7 @@ def datagram(fields: Mapping[str, str]) -> bytes:
     """`NAME=value` lines; a value of several lines, or one too long, as the protocol has it: the name, its length in 8 bytes, the value."""
     parts = []
     for name, value in fields.items():
-        raw = value.encode("utf-8", "replace")[:LONGEST_BYTES]
+        raw = visible(value).encode("utf-8", "replace")[:LONGEST_BYTES]
         parts.append(f"{name}=".encode() + raw + b"\n" if b"\n" not in raw else name.encode() + b"\n" + len(raw).to_bytes(8, "little") + raw + b"\n")
     return b"".join(parts)
 

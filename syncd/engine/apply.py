@@ -108,7 +108,7 @@ def apply_plan(
             errors.append(outcome.error)
             continue
         if action.verb.is_public:
-            changes.append(as_change(action))
+            changes.append(as_change(action, outcome.before))
         if action.is_folder:
             continue
         row = _row(action, outcome)
@@ -141,12 +141,12 @@ def _row(action: Action, outcome: Outcome) -> Recorded | None:
     return Recorded(action.want, outcome.local.recordable_stat if outcome.local else None)
 
 
-def as_change(action: Action) -> Change:
+def as_change(action: Action, replaced: str | None = None) -> Change:
     """The public line for an action (contract section 3): blob ids of what stood there and of what stands there after it.
 
-    A folder has no blobs, and nothing in the repository says what it is like.
+    A folder has no blobs, and nothing in the repository says what it is like. `replaced` is the id of a file that the plan did not read.
     """
-    before = action.expect.blob if action.expect is not None else None
+    before = (action.expect.blob if action.expect is not None else None) or replaced
     after = action.want.blob if action.want is not None else None
     if action.verb is Verb.KEEP or action.is_folder:
         after = before

@@ -12,10 +12,12 @@ import posixpath
 from collections.abc import Iterator, Mapping
 
 from syncd.engine.owners import Owner
+from syncd.engine.ports import ANY_SIZE, READ_ANYWAY_BYTES
 from syncd.errors import BrakeError, MirrorError, NotFoundError, UnsafePathError
-from syncd.models import Entry, Job, Kind, Lfs, Listing, PathRule, Submodules, Symlinks, TreeEntry
+from syncd.models import Entry, Job, Kind, Lfs, Listing, PathRule, Recorded, Submodules, Symlinks, TreeEntry
 from syncd.objects import EXECUTABLE, LINK, SUBMODULE
 from syncd.patterns import chooser
+from syncd.tree_walk import FOLDERS_AT_MOST
 
 Snapshot = Mapping[str, Entry]
 
@@ -74,6 +76,8 @@ def _selected(job: Job, rule: PathRule, entries: Mapping[str, TreeEntry]) -> Ite
     for source, entry in _listed(rule, entries):
         if chosen is not None and not chosen(source[start:]):
             continue
+        if source.count("/") > FOLDERS_AT_MOST:
+            raise _too_deep(job, source)
         if entry.mode == SUBMODULE:
             if job.submodules is Submodules.REFUSE or not rule.directory:
                 raise MirrorError(f"{source} of {job.repo} is a submodule", path=source, hint="exclude it, or set submodules: skip to go on without it")
@@ -84,6 +88,15 @@ def _selected(job: Job, rule: PathRule, entries: Mapping[str, TreeEntry]) -> Ite
             if job.symlinks is Symlinks.SKIP:
                 continue
         yield source, entry
+
+
+def _too_deep(job: Job, source: str) -> UnsafePathError:
+    top = "/".join(source.split("/")[:3])
+    return UnsafePathError(
+        f"{source[:80]}… of {job.repo} is nested deeper than {FOLDERS_AT_MOST} folders",
+        path=source,
+        hint=f"exclude what is below {top}, or make it flatter upstream",
+    )
 
 
 def _listed(rule: PathRule, entries: Mapping[str, TreeEntry]) -> Iterator[tuple[str, TreeEntry]]:
@@ -181,3 +194,10 @@ def check_lfs(job: Job, entry: Entry, start: bytes) -> None:
             path=entry.source,
             hint="set lfs: fetch to mirror the content, or lfs: pointer to mirror the pointer",
         )
+
+
+def size_to_look_for(want: Entry | None, row: Recorded | None) -> int | None:
+    """The size that is wanted, where that is more than is read anyway and not what the ledger says."""
+    if want is None or (row is not None and want.size in (row.entry.size, row.upstream.size)):
+        return None
+    return ANY_SIZE if want.size is None else want.size if want.size > READ_ANYWAY_BYTES else None

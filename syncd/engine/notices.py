@@ -7,6 +7,7 @@ message only delays the message to the next run.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -24,6 +25,10 @@ class Event(StrEnum):
     RECOVERED = "recovered"
     DRIFT = "drift"
 
+
+BRACKETS = str.maketrans("<>", "‹›")  # Slack's and Teams' mentions and named links
+MENTION = re.compile(r"@(?=[\w&!])")  # Discord's, and names that Slack is asked to link
+NAMED_LINK = re.compile(r"\](?=\()")  # Markdown, as Teams and Discord read it
 
 WELL, FAILED, DRIFT = None, "failed", "drift"  # what a job's state can be told as
 
@@ -66,12 +71,21 @@ def body(identity: str, event: Event, report: RunReport, state: JobState, host: 
     """The JSON that is posted. `text` is a sentence for chat systems that show one."""
     error = report.error
     value: dict[str, Any] = {
-        "schema": "syncd.notice/1", "id": identity, "event": event.value, "text": _sentence(event, report, state, host), "host": host, "job": report.job,
+        "schema": "syncd.notice/1", "id": identity, "event": event.value, "text": plain(_sentence(event, report, state, host)), "host": host, "job": report.job,
         "repo": report.repo, "ref": report.ref, "commit": report.commit or state.applied_commit, "status": report.status.value, "drifted": state.drifted,
         "at": at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "error": None if error is None else {"kind": error.kind, "message": error.message, "hint": error.hint},
+        "error": None if error is None else {"kind": error.kind, "message": plain(error.message), "hint": plain(error.hint) if error.hint else None},
     }  # fmt: skip
     return json.dumps(value)
+
+
+def plain(text: str) -> str:
+    """The text so that a chat system shows it and does not obey it: no mention, no link under another name.
+
+    Hooks, servers and commits have a say in it. The signs are replaced by others that look alike, because each chat
+    system has an escape of its own, and one message goes to any of them.
+    """
+    return NAMED_LINK.sub("] ", MENTION.sub("＠", text.translate(BRACKETS)))
 
 
 def _sentence(event: Event, report: RunReport, state: JobState, host: str) -> str:

@@ -131,23 +131,33 @@ class Source(Protocol):
 # --- the local side ---------------------------------------------------------------------------------------------------
 
 
+READ_ANYWAY_BYTES = 1 << 20  # one read; larger files are only read where their size may be right
+ANY_SIZE = -1  # the size that is wanted is not known
+
+
 class Target(Struct, frozen=True, gc=False):
     """A destination to look at: where links stop being followed, and what the ledger says (None: nothing).
 
     With `is_folder` only a folder of the file system above it is anything at all: a mount, a link or a file there is not the one that
-    syncd made, and what comes and goes in the folder is not seen.
+    syncd made, and what comes and goes in the folder is not seen. `size`: so many bytes may be right, besides what the ledger says.
+    A file past READ_ANYWAY_BYTES with another size is not read, and its `blob` is None.
     """
 
     root: str
     recorded: Recorded | None
     is_folder: bool = False
+    size: int | None = None
 
 
 class Outcome(Struct, frozen=True):
-    """What became of one action: `local` what stands there after it (None: nothing), or the error that left it as it was."""
+    """What became of one action: `local` what stands there after it (None: nothing), or the error that left it as it was.
+
+    `before` is the id of what it replaced, where that was only read then.
+    """
 
     local: Local | None
     error: MirrorError | None = None
+    before: str | None = None
 
 
 class Carried(Struct, frozen=True):

@@ -20,7 +20,7 @@ from syncd.engine.apply import Result as Walked
 from syncd.engine.apply import apply_plan, as_change, stage
 from syncd.engine.claims import claim, recognise
 from syncd.engine.coverage import with_mounts
-from syncd.engine.desired import desired, files_digest, listed_at_most
+from syncd.engine.desired import desired, files_digest, listed_at_most, size_to_look_for
 from syncd.engine.folders import Folders, opening_steps, targets, unfinished, wished
 from syncd.engine.large import with_contents
 from syncd.engine.other_jobs import OtherJobs
@@ -220,7 +220,7 @@ def _wanted(job: Job, house: House, patience: Patience, options: Options, state:
 def _targets(remote: Mapping[str, Entry], recorded: Mapping[str, Recorded]) -> dict[str, Target]:
     roots = {path: row.entry.root for path, row in recorded.items()}
     roots |= {path: entry.root for path, entry in remote.items()}
-    return {path: Target(root, recorded.get(path)) for path, root in roots.items()}
+    return {path: Target(root, recorded.get(path), size=size_to_look_for(remote.get(path), recorded.get(path))) for path, root in roots.items()}
 
 
 def _kept(remote: Mapping[str, Entry], local: Mapping[str, Local | None]) -> Inodes:
@@ -285,7 +285,7 @@ def _ask_validate(job: Job, house: House, patience: Patience, decision: Decision
         return report
     changes = tuple(as_change(action) for action in decision.plan.actions if action.verb.is_public)
     call = hooks.call_of(job.validate, [job], [replace(report, commit=decision.commit)], {job.name: changes})
-    files = staged_files(decision.plan, decision.remote, decision.recorded, house.blobs, house.mirror)
+    files = staged_files(decision.plan, decision.remote, decision.recorded, house.blobs, house.mirror, job.limits.size_bytes)
     began = house.clock.monotonic()
     end = house.hooks.validate(call, files, patience) if house.hooks is not None else HookEnd(problem="there is nothing to run hooks with")
     patience.pardon(house.clock.monotonic() - began)

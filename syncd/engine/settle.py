@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from syncd.engine.apply import as_change
 from syncd.engine.coverage import real_path, with_mounts
-from syncd.engine.ports import Intent, JobState, Mirror, Result, Store, Target
+from syncd.engine.ports import ANY_SIZE, Intent, JobState, Mirror, Result, Store, Target
 from syncd.models import Action, Job, Kind, Recorded, RunReport, RunStatus, Trigger, Verb
 from syncd.twins import twins_of
 
@@ -35,7 +35,7 @@ def settle(job: Job, store: Store, mirror: Mirror) -> JobState:
 def _conclude(job: Job, intent: Intent, state: JobState, store: Store, mirror: Mirror) -> JobState:
     recorded = store.recorded(job.name)
     mirror.sweep(intent.id, _with_leftovers(intent))
-    local = mirror.scan({action.path: Target(_entry_root(action), recorded.get(action.path), action.is_folder) for action in intent.actions})
+    local = mirror.scan({action.path: Target(_entry_root(action), recorded.get(action.path), action.is_folder, _size_of(action)) for action in intent.actions})
     upserts: dict[str, Recorded] = {}
     removals: set[str] = set()
     took_effect: list[Action] = []
@@ -83,6 +83,10 @@ def _with_leftovers(intent: Intent) -> set[tuple[str, str]]:
 def _whole_at(intent: Intent, took_effect: int, state: JobState) -> str | None:
     """The commit whose whole set stands: the interrupted one, the one before it, or neither, and then nothing may be reloaded yet."""
     return intent.commit if took_effect == len(intent.actions) else state.hook_commit if took_effect == 0 else None
+
+
+def _size_of(action: Action) -> int | None:
+    return None if action.want is None else ANY_SIZE if action.want.size is None else action.want.size
 
 
 def _entry_root(action: Action) -> str:

@@ -7,11 +7,19 @@ from functools import partial
 from typing import BinaryIO
 
 from syncd.engine.ports import Blobs, Mirror, StagedFile
+from syncd.errors import ChangedUnderneathError, MirrorError
 from syncd.models import Entry, Kind, Plan, Recorded, Verb
+from syncd.objects import size_of
 
 
-def staged_files(plan: Plan, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded], blobs: Blobs, mirror: Mirror) -> list[StagedFile]:
-    """Every destination after the plan, in path order: new bytes from the cache, files that a policy keeps as they are on disk."""
+def staged_files(
+    plan: Plan, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded], blobs: Blobs, mirror: Mirror, largest_bytes: int
+) -> list[StagedFile]:
+    """Every destination after the plan, in path order: new bytes from the cache, files that a policy keeps as they are on disk.
+
+    Raises MirrorError where those are more than `largest_bytes` in all.
+    """
+    _check_kept(plan, largest_bytes)
     files: dict[str, StagedFile] = {path: _wanted(path, entry, blobs, mirror) for path, entry in remote.items()}
     touched = {action.path for action in plan.actions}
     for path, row in recorded.items():
@@ -21,7 +29,7 @@ def staged_files(plan: Plan, remote: Mapping[str, Entry], recorded: Mapping[str,
         files.pop(action.path, None)
         have, known = action.expect, action.want or (action.had.entry if action.had else None)
         if have is not None and known is not None and have.kind in (Kind.FILE, Kind.LINK):
-            files[action.path] = StagedFile(action.path, have.kind, have.mode, partial(mirror.open, action.path, known.root))
+            files[action.path] = StagedFile(action.path, have.kind, have.mode, partial(_opened, mirror, action.path, known.root, have.stat.size))
     return [files[path] for path in sorted(files)]
 
 
@@ -30,6 +38,26 @@ def _wanted(path: str, entry: Entry, blobs: Blobs, mirror: Mirror) -> StagedFile
         try:
             return blobs.open(entry.blob)
         except KeyError:
-            return mirror.open(path, entry.root)  # an unchanged file whose bytes the cache has lost, or never had: it was adopted
+            return _opened(mirror, path, entry.root, entry.size)  # an unchanged file whose bytes the cache has lost, or never had: it was adopted
 
     return StagedFile(path, entry.kind, entry.mode, opened)
+
+
+def _check_kept(plan: Plan, largest_bytes: int) -> None:
+    kept = [(action.expect.stat.size, action.path) for action in plan.of(Verb.KEEP) if action.expect is not None and action.expect.kind is Kind.FILE]
+    total = sum(size for size, _ in kept)
+    if total > largest_bytes:
+        size, path = max(kept)
+        raise MirrorError(
+            f"can't lay out the files for validate: those that stay as they are have {total} bytes, more than limits.size: {largest_bytes} ({path} has {size})",
+            path=path, hint=f"move {path} away, or raise limits.size",
+        )  # fmt: skip
+
+
+def _opened(mirror: Mirror, path: str, root: str, size: int | None) -> BinaryIO:
+    """What stands at `path`, which had so many bytes when it was looked at. Raises ChangedUnderneathError where it has more."""
+    content = mirror.open(path, root)
+    if size is not None and size_of(content) > size:
+        content.close()
+        raise ChangedUnderneathError(f"{path} was changed while syncd was at work", path=path, hint="the next run looks again")
+    return content

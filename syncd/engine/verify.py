@@ -40,12 +40,12 @@ def _compare(job: Job, path: str, row: Recorded, have: Local | None) -> Finding 
     want, tolerated = row.upstream, job.drift is Drift.KEEP
     if have is None:
         return Finding(path, "missing", want.blob, None, tolerated)
-    if have.problem is not None or (have.kind is Kind.FILE and have.blob is None):
+    if have.problem is not None:
         return Finding(path, "unreadable", want.blob, have.problem)
     if have.kind is not want.kind:
         return Finding(path, "kind", want.kind.value, have.kind.value, tolerated)
     if have.blob != want.blob:
-        return Finding(path, "content", want.blob, have.blob, tolerated, row.stat == have.stat)
+        return Finding(path, "content", want.blob, have.blob or f"{have.stat.size} bytes", tolerated, row.stat == have.stat)
     return None if want.same_looks(have) else _looks(path, want, have, tolerated)
 
 

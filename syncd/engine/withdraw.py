@@ -18,9 +18,9 @@ from syncd.engine.apply import restated
 from syncd.engine.folders import set_of, unfinished, wished
 from syncd.engine.ports import Applied, Blobs, Intent, JobState, Mirror, Result, Store, Target
 from syncd.engine.undo import Undo, from_text, remember, rows_after, to_text, undo_plan
-from syncd.errors import BadResponseError, ChangedUnderneathError, HookFailedError
+from syncd.errors import BadResponseError, ChangedUnderneathError, HookFailedError, MirrorError
 from syncd.models import Action, Entry, Job, Kind, Plan, Recorded, RunReport, RunStatus, Verb
-from syncd.objects import blob_id
+from syncd.objects import blob_hasher, blob_id
 
 COPY_BYTES = 1 << 20
 
@@ -48,6 +48,7 @@ def keep_a_way_back(job: Job, ground: Ground, state: JobState, commit: str, plan
     earlier = read_undo(state, ground.blobs) if state.hook_owed else None
     if not job.undo_on_failure or job.on_change is None or (commit == state.applied_commit and job.digest == state.applied_digest):
         return state if earlier is not None else replace(state, undo=None, undo_keeps=())
+    plan = replace(plan, actions=tuple(_identified(job, action, ground) for action in plan.actions))
     undo = remember(state, plan, remote, recorded, earlier)
     for action in plan.actions:
         if action.verb.touches_disk:
@@ -55,6 +56,24 @@ def keep_a_way_back(job: Job, ground: Ground, state: JobState, commit: str, plan
     content = to_text(undo).encode()
     ground.blobs.add(blob_id(content), [content], len(content))
     return replace(state, undo=blob_id(content), undo_keeps=tuple(sorted(undo.blobs)))
+
+
+def _identified(job: Job, action: Action, ground: Ground) -> Action:
+    """The action with the id of a file that was too large to read when the plan was made."""
+    have, known = action.expect, action.want or (action.had.entry if action.had else None)
+    if have is None or known is None or not have.is_unread or not action.verb.touches_disk:
+        return action
+    if have.stat.size > job.limits.size_bytes:
+        raise MirrorError(
+            f"{action.path} has {have.stat.size} bytes, more than limits.size: {job.limits.size_bytes}; undo_on_failure can't keep it, and nothing was changed",
+            path=action.path, hint=f"move {action.path} away, or set undo_on_failure: false",
+        )  # fmt: skip
+    hasher, left = blob_hasher(have.stat.size), have.stat.size
+    with ground.mirror.open(action.path, known.root) as content:
+        while left and (chunk := content.read(min(COPY_BYTES, left))):
+            hasher.update(chunk)
+            left -= len(chunk)
+    return replace(action, expect=replace(have, blob=hasher.hexdigest()))
 
 
 def _keep_bytes(action: Action, root: str, ground: Ground) -> None:
@@ -104,7 +123,7 @@ def finish(job: Job, ground: Ground, state: JobState, report: RunReport) -> JobS
 def _bring_back(job: Job, undo: Undo, state: JobState, ground: Ground, report: RunReport) -> tuple[str, ...]:
     recorded = ground.store.recorded(job.name)
     ours = ground.store.folders(job.name)
-    local = ground.mirror.scan({path: Target(before.root, recorded.get(path), before.is_folder) for path, before in undo.places.items()})
+    local = ground.mirror.scan({path: Target(before.root, recorded.get(path), before.is_folder, before.local.stat.size if before.local else None) for path, before in undo.places.items()})
     plan = undo_plan(undo, recorded, local, os.geteuid() == 0, wished(set_of(recorded), ours))
     steps = tuple(action for action in plan.actions if action.verb.touches_disk)
     applied = Applied({})

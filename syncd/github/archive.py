@@ -9,20 +9,23 @@ Source: POSIX pax, "pax Interchange Format" and "ustar Interchange Format"; git 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 
 from msgspec import Struct
 
 from syncd.engine.ports import Keeper
 from syncd.errors import BadResponseError
+from syncd.github.bounds import PATH_BYTES, PAX_BYTES, PAX_HEADERS
 from syncd.models import TreeEntry
 from syncd.objects import LINK, blob_id
 
 BLOCK = 512
 CHUNK = 256 << 10
-EXTENDED_AT_MOST = 1 << 20  # extended headers hold paths and link targets
+CHECKED_EVERY = 256  # headers between two looks at the deadline: one piece of a compressed archive may hold a million
 FILE_TYPES, LINK_TYPE, PAX, PAX_GLOBAL, LONG_NAME, LONG_LINK = b"0\0", b"2", b"x", b"g", b"L", b"K"
+EXTENDED = (PAX, PAX_GLOBAL, LONG_NAME, LONG_LINK)
+MEANT = (b"path", b"linkpath", b"size")  # the records of a pax header that say something here
 
 
 class Member(Struct, frozen=True):
@@ -35,10 +38,13 @@ class Member(Struct, frozen=True):
 
 
 class Unpacking:
-    """Takes `wanted` (path -> entry) out of one archive. `kept_bytes` counts what went into `blobs`, also when reading fails."""
+    """Takes `wanted` (path -> entry) out of one archive. `kept_bytes` counts what went into `blobs`, also when reading fails.
 
-    def __init__(self, wanted: Mapping[str, TreeEntry], blobs: Keeper, at_most_bytes: int) -> None:
-        self._wanted, self._blobs, self._at_most = dict(wanted), blobs, at_most_bytes
+    `check` is called again and again, and raises when the run's time is over.
+    """
+
+    def __init__(self, wanted: Mapping[str, TreeEntry], blobs: Keeper, at_most_bytes: int, check: Callable[[], None] = lambda: None) -> None:
+        self._wanted, self._blobs, self._at_most, self._check = dict(wanted), blobs, at_most_bytes, check
         self.kept_bytes = 0
 
     def read(self, chunks: Iterable[bytes]) -> int:
@@ -47,7 +53,9 @@ class Unpacking:
         Raises BadResponseError when the archive is broken or unpacks to more than it may; what was verified before stays.
         """
         tape = Tape(inflated(chunks), self._at_most)
-        for member in members(tape):
+        for count, member in enumerate(members(tape)):
+            if count % CHECKED_EVERY == 0:
+                self._check()
             entry = self._wanted.pop(member.path, None)
             if entry is not None and not self._blobs.has(entry.id):
                 self._keep(tape, member, entry)
@@ -131,18 +139,22 @@ class Tape:
 def members(tape: Tape) -> Iterator[Member]:
     """The members in order, extended headers applied. Their content may be left unread. Raises BadResponseError."""
     extended: dict[str, bytes] = {}
+    headers = 0
     while block := tape.header():
         if not any(block):
             return  # the end mark is zero blocks
         _check(block)
         kind = block[156:157]
         tape.enter(_number(block[124:136]))
+        headers = headers + 1 if kind in EXTENDED else 0
+        if headers > PAX_HEADERS:
+            raise BadResponseError(f"the archive has more than {PAX_HEADERS} extended headers before one file")
         if kind == PAX:
-            extended.update(records(tape.whole(EXTENDED_AT_MOST)))
+            extended.update(records(tape.whole(PAX_BYTES)))
         elif kind == LONG_NAME:
-            extended["path"] = tape.whole(EXTENDED_AT_MOST).rstrip(b"\0")
+            extended["path"] = tape.whole(PAX_BYTES).rstrip(b"\0")
         elif kind == LONG_LINK:
-            extended["linkpath"] = tape.whole(EXTENDED_AT_MOST).rstrip(b"\0")
+            extended["linkpath"] = tape.whole(PAX_BYTES).rstrip(b"\0")
         elif kind != PAX_GLOBAL:
             yield _member(tape, block, kind, extended)
             extended = {}
@@ -159,22 +171,26 @@ def _member(tape: Tape, block: bytes, kind: bytes, extended: Mapping[str, bytes]
     if "size" in extended:
         size = _decimal(extended["size"])
     tape.enter(size if kind in FILE_TYPES else 0)
+    if len(path) > 2 * PATH_BYTES:
+        raise BadResponseError(f"the archive has a name of {len(path)} bytes")
     _, _, below = path.partition(b"/")  # the top folder is named after repository and commit
     return Member(below.decode("utf-8", "surrogateescape"), kind, size, link if link is not None else _text(block[157:257]))
 
 
 def records(body: bytes) -> dict[str, bytes]:
-    """A pax header's records, `LENGTH KEY=VALUE\\n` each, as key -> value. Raises BadResponseError."""
+    """The records of a pax header that mean something here, `LENGTH KEY=VALUE\\n` each, as key -> value. Raises BadResponseError."""
     found: dict[str, bytes] = {}
-    while body:
-        digits, space, _ = body.partition(b" ")
-        length = _decimal(digits)
-        record = body[len(digits) + 1 : length]
-        key, equals, value = record.partition(b"=")
-        if not space or not equals or not value.endswith(b"\n") or len(body) < length:
+    start = 0
+    while start < len(body):  # no record is copied but those that are kept: a header of many small ones costs its length, not its square
+        space = body.find(b" ", start, start + 16)
+        length = _decimal(body[start:space]) if space > start else 0
+        end, equals = start + length, body.find(b"=", space + 1, start + length)
+        if space < 0 or equals < 0 or end > len(body) or body[end - 1 : end] != b"\n" or equals >= end:
             raise BadResponseError("the archive has an extended header that makes no sense")
-        found[key.decode("utf-8", "replace")] = value[:-1]
-        body = body[length:]
+        key = body[space + 1 : equals] if equals - space < 16 else b""
+        if key in MEANT:
+            found[key.decode()] = body[equals + 1 : end - 1]
+        start = end
     return found
 
 

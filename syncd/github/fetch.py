@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -19,14 +21,16 @@ from syncd.engine.ports import Blobs, Wanted
 from syncd.errors import BadResponseError, NotFoundError, RateLimitedError, RemoteUnavailableError, TimedOutError
 from syncd.github import archive
 from syncd.github.ask import Claims, Crew, ask, stream
+from syncd.github.bounds import FILE_BYTES, bound_of
 from syncd.github.limits import RESERVE
-from syncd.github.protocol import RAW, Request, Response, TooLargeError, Transport, get, quoted, read, repo_path
-from syncd.github.trees import parse_json, printable
+from syncd.github.protocol import RAW, Request, Response, TooLargeError, Transport, get, quoted, repo_path
+from syncd.github.trees import parse_json
 from syncd.objects import LINK, SUBMODULE, blob_id
+from syncd.text import in_quotes
 
 MANY = 100
 FEW_MINUTES = 800  # files that may come singly without meeting the 900 points a minute
-BLOB_LIMIT = 100 << 20  # docs, "Get repository content" and "Get a blob": neither serves more
+BLOB_LIMIT = FILE_BYTES
 # A repository this many times larger than what is wanted is not downloaded whole for it: a tarball is a stream of one connection, and
 # files come `at_once` side by side, each request costing about as much time as 64 KiB of stream does at 30 ms and 16 at once.
 REQUEST_BYTES = 64 << 10
@@ -111,7 +115,7 @@ class Fetcher:
         """
         request = get(self._api, repo_path(self._repo), "repo", f"the size of {self._repo}", self._repo)
         try:
-            found = parse_json(ask(self._transport, request, self._patience).body, request.subject)
+            found = parse_json(ask(self._transport, request, self._patience).body, request.subject, "repo")
         except (BadResponseError, NotFoundError):
             return None
         size = found.get("size") if isinstance(found, dict) else None
@@ -124,7 +128,7 @@ class Fetcher:
         # it is compressed already; a second layer would only hide how much it is
         request = replace(request, headers={**request.headers, "Accept-Encoding": "identity"}, elsewhere=True)
         with self._blobs.bulk_writer() as into:
-            unpacking = archive.Unpacking({want.path: want.entry for want in lacking}, into, at_most_bytes)
+            unpacking = archive.Unpacking({want.path: want.entry for want in lacking}, into, at_most_bytes, self._patience.check)
 
             def unpack(response: Response) -> int:
                 return unpacking.read(response.chunks())
@@ -160,14 +164,14 @@ class Fetcher:
 
     def _contents(self, want: Wanted) -> Request:
         path = f"{repo_path(self._repo)}/contents/{quoted(want.path)}?ref={self._commit}"
-        return get(self._api, path, "contents", self._subject(want), self._repo, RAW, cap_bytes=cap(want.entry.size))
+        return get(self._api, path, "contents", self._subject(want), self._repo, RAW, cap_bytes=cap(want.entry.size), kind="file")
 
     def _blob(self, want: Wanted) -> Request:
         path = f"{repo_path(self._repo)}/git/blobs/{want.entry.id}"
         return get(self._api, path, "blob", self._subject(want), self._repo, RAW, cap_bytes=cap(want.entry.size, trusted=False))
 
     def _subject(self, want: Wanted) -> str:
-        return f"{printable(want.path)} of {self._repo} at {self._commit[:7]}"
+        return f"{in_quotes(want.path)} of {self._repo} at {self._commit[:7]}"
 
     def _brought(self, request: Request, want: Wanted, size: int | None) -> int:
         def keep(response: Response) -> int:
@@ -187,7 +191,7 @@ class Fetcher:
 def too_large(want: Wanted, repo: str) -> TooLargeError:
     size = f" has {want.entry.size:,} bytes" if want.entry.size is not None else " is too large"
     return TooLargeError(
-        f"{printable(want.path)} of {repo}{size}; GitHub's API serves files up to {BLOB_LIMIT >> 20} MB",
+        f"{in_quotes(want.path)} of {repo}{size}; GitHub's API serves files up to {BLOB_LIMIT >> 20} MB",
         hint="exclude it, or keep it elsewhere (a release, LFS)",
     )
 
@@ -212,18 +216,62 @@ def speaks_json(response: Response) -> bool:
     return ".raw" not in kind and (kind == "application/json" or kind.endswith("+json"))
 
 
+# How GitHub's JSON of a file begins, up to the first letters of its content.
+CONTENT = re.compile(rb'\A\s*\{[^{}\[\]]{0,20000}?"content"\s*:\s*"(?=(?:[A-Za-z0-9+/=]|\\n){0,4000})')
+NO_BASE64 = bytes(byte for byte in range(256) if not (chr(byte).isascii() and chr(byte).isalnum()) and chr(byte) not in "+/=")
+
+
 def _from_json(response: Response, blob: str, subject: str) -> Iterator[bytes]:
-    body = read(response)
+    """The file in a JSON answer. A small one is read whole; a larger one is decoded as it arrives, so that memory holds little of it."""
+    chunks, small = response.chunks(), bound_of("file_json").body_bytes
+    begun = bytearray()
+    for chunk in chunks:
+        begun += chunk
+        if len(begun) > small:
+            yield from _streamed(bytes(begun), chunks)
+            return
+    yield _small(bytes(begun), blob, subject)
+
+
+def _small(body: bytes, blob: str, subject: str) -> bytes:
     if blob_id(body) == blob:
-        yield body  # a JSON file, served under its own type
-        return
-    found = parse_json(body, subject)
+        return body  # a JSON file, served under its own type
+    found = parse_json(body, subject, "file_json")
     content = found.get("content") if isinstance(found, dict) else None
     if isinstance(found, dict) and found.get("encoding") == "none":
         raise TooLargeError(f"{subject} is too large for this answer", status=200)
     if not isinstance(content, str) or found.get("encoding") != "base64":
         raise BadResponseError("JSON that is neither the file nor holds it")
     try:
-        yield base64.b64decode(content)  # not validate=True: GitHub breaks the text into lines
+        return base64.b64decode(content)  # not validate=True: GitHub breaks the text into lines
+    except (binascii.Error, ValueError) as error:
+        raise BadResponseError("base64 that can't be read") from error
+
+
+def _streamed(begun: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """What a large JSON answer holds: the content after "content", else the answer as it is. The blob's id says whether that was right."""
+    start = CONTENT.match(begun)
+    if start is None:
+        yield begun
+        yield from chunks
+        return
+    left = b""
+    for chunk in chain([begun[start.end() :]], chunks):
+        text, quote, _ = chunk.partition(b'"')
+        # the n of an escaped line end would be taken for a letter; an escape may be cut in two
+        text = left + text
+        cut = len(text) - 1 if text.endswith(b"\\") else len(text)
+        letters = text[:cut].replace(b"\\n", b"").translate(None, NO_BASE64)
+        whole = len(letters) - len(letters) % 4 if not quote else len(letters)
+        left = letters[whole:] + text[cut:]
+        yield _decoded(letters[:whole])
+        if quote:
+            return
+    raise BadResponseError("JSON that is neither the file nor holds it")
+
+
+def _decoded(letters: bytes) -> bytes:
+    try:
+        return base64.b64decode(letters)
     except (binascii.Error, ValueError) as error:
         raise BadResponseError("base64 that can't be read") from error

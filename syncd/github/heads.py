@@ -13,11 +13,10 @@ from syncd.engine.ports import Head
 from syncd.errors import BadResponseError, ConfigError, NotFoundError
 from syncd.github.ask import Answer, ask
 from syncd.github.protocol import SHA, Request, Transport, get, quoted, repo_path
-from syncd.github.trees import parse_json, printable
+from syncd.github.trees import parse_json
 from syncd.objects import is_object_id
 from syncd.refs import check_due, forms, is_short
-
-SHA_CAP = 16 << 20  # a JSON commit, where text was asked for, lists up to 300 files with their patches
+from syncd.text import in_quotes
 
 
 def resolve(
@@ -35,7 +34,7 @@ def resolve(
     repository, 409 for an empty one.
     """
     missing = NotFoundError(
-        f"there is no branch, tag or commit {printable(ref or 'HEAD')} in {repo}",
+        f"there is no branch, tag or commit {in_quotes(ref or 'HEAD')} in {repo}",
         status=422,
         hint="correct ref:, or create it upstream; the files stay as they are until then",
     )
@@ -99,9 +98,9 @@ class _Spellings:
 
 
 def _ambiguous(repo: str, ref: str) -> ConfigError:
-    branch, tag = (printable(f"refs/{form}")[1:-1] for form in forms(ref)[:2])
+    branch, tag = (in_quotes(f"refs/{form}")[1:-1] for form in forms(ref)[:2])
     return ConfigError(
-        f"ref: {printable(ref)[1:-1]} is both a branch and a tag of {repo}: {branch} and {tag}",
+        f"ref: {in_quotes(ref)[1:-1]} is both a branch and a tag of {repo}: {branch} and {tag}",
         hint=f"write the one to follow, ref: {branch} or ref: {tag}; the files stay as they are until then",
     )
 
@@ -109,7 +108,7 @@ def _ambiguous(repo: str, ref: str) -> ConfigError:
 def question(api: str, repo: str, ref: str | None, form: str, known: Head | None) -> Request:
     """The request that asks what `ref` names, in the spelling `form`; conditional on what is known."""
     path = f"{repo_path(repo)}/commits/{quoted(form)}"
-    return get(api, path, "head", f"{printable(ref) if ref else 'the default branch'} of {repo}", repo, SHA, conditions(known), SHA_CAP)
+    return get(api, path, "head", f"{in_quotes(ref) if ref else 'the default branch'} of {repo}", repo, SHA, conditions(known))
 
 
 def _ask(transport: Transport, api: str, repo: str, ref: str | None, form: str, known: Head | None, patience: Patience) -> Head:
@@ -123,7 +122,7 @@ def _ask(transport: Transport, api: str, repo: str, ref: str | None, form: str, 
     etag = answer.headers.get("etag")
     if etag is not None and is_object_id(etag.removeprefix("W/").strip('"')) and etag.removeprefix("W/").strip('"') != commit:
         raise BadResponseError(
-            f"asked for {request.subject}, got the commit {commit} under the ETag {etag}: one of them is damaged",
+            f"asked for {request.subject}, got the commit {commit} under the ETag {etag[:100]}: one of them is damaged",
             status=200,
             hint="nothing was changed; the next run asks again",
         )
@@ -146,7 +145,7 @@ def commit_of(request: Request, answer: Answer) -> str:
     body = answer.body.strip()
     found: object = body.decode("ascii", "replace")
     if body[:1] == b"{":
-        value = parse_json(body, f"asked for {request.subject}: it")
+        value = parse_json(body, f"asked for {request.subject}: it", "head")
         found = value.get("sha") if isinstance(value, dict) else None
     if not isinstance(found, str) or not is_object_id(found):
         what = "a web page (a proxy or a sign-in page?)" if body[:1] == b"<" else "something that is no commit id"

@@ -10,12 +10,12 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from syncd.clock import Patience
 from syncd.engine.ports import Blobs, Pointer
 from syncd.errors import BadResponseError, NotFoundError
-from syncd.github.addresses import check_elsewhere, same_origin
+from syncd.github.addresses import check_elsewhere, same_origin, web_of
 from syncd.github.ask import Crew, stream
 from syncd.github.protocol import USER_AGENT, Request, Transport, one_line, read_json
 from syncd.github.resume import resumed
@@ -24,19 +24,10 @@ MEDIA = "application/vnd.git-lfs+json"
 AT_A_TIME = 100  # objects a batch: what git-lfs itself asks for
 HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}\Z")
 
-
-def web_of(api: str) -> str:
-    """The host that serves git for an API: github.com for api.github.com, HOST for HOST/api/v3 and for api.HOST of a data residency host."""
-    if api.endswith("/api/v3"):
-        return api.removesuffix("/api/v3")
-    parts = urlsplit(api)
-    host = parts.netloc.removeprefix("api.")
-    return f"{parts.scheme}://{host}"
-
-
-def hosts_of(api: str) -> frozenset[str]:
-    """The hosts of an API itself: where it answers, and where it serves git."""
-    return frozenset(host for address in (api, web_of(api)) if (host := urlsplit(address).hostname) is not None)
+# Headers that say how a request travels, where to, or which part of a content it asks for: no answer chooses them. RFC 9110, 7.6.1.
+OURS = frozenset(
+    ["Accept-Encoding", "Connection", "Content-Length", "Cookie", "Expect", "Host", "If-Range", "Keep-Alive", "Range", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "User-Agent"]
+)
 
 
 class LargeFiles:
@@ -100,4 +91,5 @@ def _presentable(headers: Mapping[Any, Any], subject: str) -> dict[str, str]:
         if not isinstance(name, str) or not HEADER.match(name) or not isinstance(value, str) or not value.isprintable():
             raise BadResponseError(f"asked for {subject}: the answer wants a header that can't be sent", hint="check api:")
     # one spelling each: the transport knows ours by theirs
-    return {"-".join(word.capitalize() for word in name.split("-")): value for name, value in headers.items()}
+    spelled = {"-".join(word.capitalize() for word in name.split("-")): value for name, value in headers.items()}
+    return {name: value for name, value in spelled.items() if name not in OURS and not name.startswith("Proxy-")}

@@ -19,6 +19,7 @@ from syncd.engine.ports import ListingMemory
 from syncd.errors import AuthError, BadResponseError, BrakeError, NotFoundError, RemoteError
 from syncd.github import meant, missing
 from syncd.github.ask import Answer, Crew, ask
+from syncd.github.bounds import TREE_ENTRIES
 from syncd.github.protocol import OBJECT, Request, Response, Transport, get, quoted, repo_path
 from syncd.github.shared import Absent, Shared
 from syncd.github.trees import (
@@ -29,7 +30,6 @@ from syncd.github.trees import (
     folder_from_contents,
     joined,
     parent_of,
-    printable,
     prove_folder,
     prove_recursive,
     read_contents,
@@ -42,9 +42,11 @@ from syncd.github.trees import (
 )
 from syncd.models import PathRule, TreeEntry
 from syncd.objects import TREE
+from syncd.text import in_quotes
+from syncd.tree_walk import FOLDERS_AT_MOST
 
-ENTRIES_AT_MOST = 1_000_000
-DEEPEST = 100  # of a tree that is read level by level, each costing two requests: whoever nests deeper wants to cost them
+ENTRIES_AT_MOST = TREE_ENTRIES
+DEEPEST = FOLDERS_AT_MOST  # of a tree that is read level by level, each costing two requests: whoever nests deeper wants to cost them
 ROWS_SHARED = 100  # of a folder, with others who ask for it in the same tick; they read a larger one from the memory, or by its tree
 MODE_KEY = b'"mode"'  # once per entry; inside a name its quotes would be escaped
 
@@ -186,7 +188,7 @@ class Lister:
         return self._repo.lower(), self._commit, folder
 
     def _asked(self, folder: str) -> ContentsAnswer:
-        what = f"{printable(folder) if folder else 'the root'} of {self._shown}"
+        what = f"{in_quotes(folder) if folder else 'the root'} of {self._shown}"
         request = self._get(f"/contents/{quoted(folder)}?ref={self._commit}", "contents", what, OBJECT)
         answer = self._shared.once(
             ("contents", *self._place(folder)), lambda: read_contents(ask(self._transport, request, self._patience).body, what), self._patience, _worth_keeping
@@ -206,7 +208,7 @@ class Lister:
             entry = found.children.get(name)
             above = joined(above, name)
             if entry is None or entry.mode != TREE:
-                raise BadResponseError(f"{printable(above)} of {self._shown} is a folder to the Contents API and none to the Trees API")
+                raise BadResponseError(f"{in_quotes(above)} of {self._shown} is a folder to the Contents API and none to the Trees API")
             if above == folder:
                 return entry.id
             found = self._level(entry.id, above)
@@ -252,7 +254,7 @@ class Lister:
     def _recursive(self, place: tuple[str, str]) -> dict[str, TreeEntry] | None:
         """Everything below one tree, which is in the memory now, or None when GitHub says that it cut the answer."""
         folder, tree = place
-        what = f"the tree of {printable(folder) if folder else 'the root'} of {self._shown}"
+        what = f"the tree of {in_quotes(folder) if folder else 'the root'} of {self._shown}"
         mine: list[dict[str, TreeEntry]] = []
 
         def whole() -> bool:
@@ -310,7 +312,7 @@ class Lister:
     def _level(self, tree: str, folder: str) -> Folder:
         if tree in self._levels:
             return self._levels[tree]
-        what = f"the tree of {printable(folder) if folder else 'the root'} of {self._shown}"
+        what = f"the tree of {in_quotes(folder) if folder else 'the root'} of {self._shown}"
         answer = self._trees(tree, what, recursive=False)
         if answer.truncated:
             raise BadResponseError(f"{what} has more entries in one folder than GitHub lists", hint="split the folder upstream")
@@ -385,7 +387,7 @@ class Lister:
         if folder in wanted.whole:
             return missing.no_folder(self._shown, folder, what)
         path = wanted.listed_below(folder)
-        return NotFoundError(f"{printable(path)} is not in {self._shown}: {printable(folder)} is {what}", hint="correct from:")
+        return NotFoundError(f"{in_quotes(path)} is not in {self._shown}: {in_quotes(folder)} is {what}", hint="correct from:")
 
     def _not_there(self, folder: str, wanted: Places, error: NotFoundError) -> NotFoundError | AuthError | BadResponseError:
         """What a 404 for a folder means. GitHub gives the same one for a path, and for a repository that is hidden by now: the root tells."""

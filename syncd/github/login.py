@@ -9,20 +9,21 @@ device/device_flow.go for waiting longer than told, and for the HTTP 400 of an a
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any, Protocol
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.clock import Clock, Patience
 from syncd.errors import AuthError, BadResponseError, RemoteUnavailableError, SyncdError, TimedOutError
+from syncd.github.addresses import home_of, web_of
+from syncd.github.bounds import load_json
 from syncd.github.protocol import USER_AGENT, Known, Request, Response, Transport, date_of, failure, get, known, one_line, read, read_json, refusal
 from syncd.github.tokens import LOOK_UP_SECONDS, READ_AGAIN_SECONDS, REFUSED_SECONDS, Token, bearer, failing_once, presentable
 from syncd.models import Pair, Secret
@@ -37,7 +38,6 @@ LONGEST_INTERVAL = 300.0
 ASK_SECONDS = 20.0  # for one question, whatever the run's own time is
 UNREACHABLE_SECONDS = 5.0  # how long nobody asks again after GitHub could not be reached: every job would wait for it in turn
 TRIES = 3
-ANSWER_CAP = 64 << 10
 
 
 class Pairs(Protocol):
@@ -58,19 +58,6 @@ class Pairs(Protocol):
 
     def keep(self, pair: Pair) -> None:
         """The pair is on disk, synced."""
-
-
-def web_of(api: str) -> str:
-    """The host that people and OAuth know, of an API's address. Source: docs; github.com, *.ghe.com and Enterprise Server each have their own way."""
-    parts = urlsplit(api)
-    host = parts.netloc
-    if host == "api.github.com" or (host.startswith("api.") and host.endswith(".ghe.com")):
-        host = host.removeprefix("api.")
-    return f"{parts.scheme}://{host}"
-
-
-def home_of(web: str) -> str:
-    return urlsplit(web).netloc
 
 
 # --- logging in -------------------------------------------------------------------------------------------------------
@@ -142,7 +129,7 @@ class Door:
 
     def _answered(self, path: str, subject: str, fields: Mapping[str, str], patience: Patience) -> tuple[dict[str, Any], datetime | None]:
         headers = {"Accept": "application/json", "User-Agent": USER_AGENT, "Content-Type": "application/x-www-form-urlencoded"}
-        request = Request("POST", self._web + path, "login", subject, None, headers, urlencode(fields).encode(), ANSWER_CAP, authorised=False)
+        request = Request("POST", self._web + path, "login", subject, None, headers, urlencode(fields).encode(), authorised=False)
         answer = self._transport.send(request, patience)
         if answer.status not in (200, 400, 404):
             raise failure(request, refusal(answer), patience.clock.now())
@@ -182,8 +169,8 @@ def _fields(response: Response) -> dict[str, Any]:
     body = read(response).strip()
     if body[:1] == b"{":
         try:
-            found = json.loads(body)
-        except (ValueError, RecursionError):
+            found = load_json(body, "login")
+        except ValueError:
             return {}
         return found if isinstance(found, dict) else {}
     text = body.decode("ascii", "replace")
@@ -353,4 +340,4 @@ class UserToken:
         raise lost or AssertionError("no try was made")
 
 
-__all__ = ["Door", "Invitation", "Pairs", "UserToken", "home_of", "pair_of", "web_of", "who_is"]
+__all__ = ["Door", "Invitation", "Pairs", "UserToken", "pair_of", "who_is"]

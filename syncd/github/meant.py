@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import Struct, field
 
-from syncd.github.trees import ContentsAnswer, joined, printable
+from syncd.github.trees import ContentsAnswer, joined
 from syncd.models import PathRule, TreeEntry
 from syncd.objects import TREE
 from syncd.suggest import closest
+from syncd.text import in_quotes
 from syncd.twins import fold
+
+DEEPEST = 100  # folders above a name that may be suggested
 
 Names = Mapping[str, bool]  # the names in a folder -> whether each is a folder
 
@@ -49,6 +52,8 @@ def folders_of(paths: Iterable[tuple[str, bool]]) -> dict[str, dict[str, bool]]:
     """Folder -> the names in it, from (path, whether it is a folder), also where the folders themselves are left out."""
     found: dict[str, dict[str, bool]] = {}
     for path, is_folder in paths:
+        if path.count("/") > DEEPEST:
+            continue
         while path:
             above, _, name = path.rpartition("/")
             if found.setdefault(above, {}).get(name) is not None:
@@ -102,6 +107,6 @@ def among(rule: PathRule, entries: Mapping[str, TreeEntry]) -> str | None:
 
 def hint(path: str, meant: str) -> str:
     """The question to ask of whoever configured `path`."""
-    shown = meant if meant.isprintable() else printable(meant)
+    shown = meant if meant.isprintable() else in_quotes(meant)
     alike = unicodedata.normalize("NFC", meant.rstrip("/")) == unicodedata.normalize("NFC", path)
     return f"did you mean {shown}?" + (" (its letters are composed in another way: copy it from here)" if alike else "")

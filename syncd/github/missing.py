@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from syncd.errors import NotFoundError
 from syncd.github import meant
-from syncd.github.trees import printable
 from syncd.models import TreeEntry
 from syncd.objects import LINK, SUBMODULE
+from syncd.text import in_quotes
 
 
 def file(shown: str, path: str, folder: bool, instead: str | None = None) -> NotFoundError:
     if folder:
         return NotFoundError(
-            f"{printable(path)} is a folder in {shown}",
+            f"{in_quotes(path)} is a folder in {shown}",
             hint=f"write it with a trailing slash, from: {path}/, and give to: one too",
         )
     asked = "was it moved or removed upstream?" if instead is None else meant.hint(path, instead)
     return NotFoundError(
-        f"{printable(path)} is not in {shown}",
+        f"{in_quotes(path)} is not in {shown}",
         hint=f"{asked} correct from:, or take it out of the job; its file stays until then",
     )
 
@@ -29,7 +29,7 @@ def folder(shown: str, path: str, found: TreeEntry | None = None, instead: str |
         return no_folder(shown, path, {LINK: "a symbolic link", SUBMODULE: "a submodule"}.get(found.mode, "a file"))
     asked = "was it moved, emptied or removed upstream?" if instead is None else meant.hint(path, instead)
     return NotFoundError(
-        f"there is no folder {printable(path)} in {shown}",
+        f"there is no folder {in_quotes(path)} in {shown}",
         hint=f"{asked} correct from:, or take it out of the job; its files stay until then",
     )
 
@@ -40,5 +40,5 @@ def no_folder(shown: str, path: str, what: str) -> NotFoundError:
         if what == "a file"
         else "correct from:; only folders and files of the repository itself are listed"
     )
-    return NotFoundError(f"{printable(path)} is {what}, not a folder, in {shown}", hint=hint)
+    return NotFoundError(f"{in_quotes(path)} is {what}, not a folder, in {shown}", hint=hint)
 

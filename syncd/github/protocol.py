@@ -21,6 +21,7 @@ from syncd import __version__
 from syncd.clock import Patience
 from syncd.errors import AuthError, BadResponseError, NotFoundError, RateLimitedError, RemoteError, RemoteUnavailableError, SyncdError, TimedOutError, UnsafePathError
 from syncd.github.attempts import Attempts
+from syncd.github.bounds import ERROR_BYTES, ERROR_TEXT, BeyondBoundError, Bound, bound_of, load_json
 from syncd.github.refusal_texts import FORBIDDEN, RATE_LIMIT_WORDS, UNAUTHORISED, UNKNOWN_APP
 
 API_VERSION = "2022-11-28"
@@ -30,9 +31,7 @@ RAW = "application/vnd.github.raw+json"
 OBJECT = "application/vnd.github.object+json"
 SHA = "application/vnd.github.sha"
 
-JSON_CAP = 64 << 20  # a tree of 100,000 entries is about 30 MB of JSON
-ERROR_CAP = 64 << 10
-ERROR_TEXT = 300  # characters of an error's message that are shown
+ERROR_CAP = ERROR_BYTES
 NO_HINT_WAIT = 60.0  # "Rate limits for the REST API": wait at least one minute when the answer gives no time
 LONGEST_WAIT = 24 * 3600.0  # a damaged header must not put a job to sleep for ever
 
@@ -49,6 +48,7 @@ class Request(Struct, frozen=True):
     `basic`: the token goes as git's own endpoints take it, and not as the API does. `only_asks`: a POST that changes nothing, and so
     is sent again, as it is, to where its answer redirects it (RFC 9110, 15.4.2 leaves that to the client). `attempts` counts all attempts at the
     question.
+    `kind` is the row of bounds.py that limits the answer, where it is not the one of `route`; `cap_bytes` is a lower limit for this answer's body.
     `installation` is the one whose hourly limit it spends; None: that of a token, or none.
     """
 
@@ -59,13 +59,25 @@ class Request(Struct, frozen=True):
     repo: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
-    cap_bytes: int = JSON_CAP
+    cap_bytes: int | None = None
     authorised: bool = True
     elsewhere: bool = False
     basic: bool = False
     only_asks: bool = False
     attempts: Attempts | None = None
     installation: int | None = None
+    kind: str | None = None
+
+    @property
+    def bound(self) -> Bound:
+        """The limits of the answer. Raises KeyError for a route that has none."""
+        return bound_of(self.kind or self.route)
+
+    @property
+    def most_bytes(self) -> int:
+        """How many bytes the answer's decoded body may have."""
+        most = self.bound.body_bytes
+        return most if self.cap_bytes is None else min(most, self.cap_bytes)
 
 
 class Response(Protocol):
@@ -76,7 +88,7 @@ class Response(Protocol):
     url: str
 
     def chunks(self) -> Iterator[bytes]:
-        """The body, decoded, at most `cap_bytes`. Raises RemoteUnavailableError when it ends early, BadResponseError past the cap."""
+        """The body, decoded, at most `most_bytes` of the request. Raises RemoteUnavailableError when it ends early, BadResponseError past the cap."""
 
     def close(self) -> None: ...
 
@@ -99,11 +111,11 @@ class Transport(Protocol):
         """GitHub's answer, of whatever status. Raises RemoteUnavailableError when there was none."""
 
 
-def get(api: str, path: str, route: str, subject: str, repo: str | None, accept: str = JSON, etags: str | None = None, cap_bytes: int = JSON_CAP) -> Request:
+def get(api: str, path: str, route: str, subject: str, repo: str | None, accept: str = JSON, etags: str | None = None, cap_bytes: int | None = None, kind: str | None = None) -> Request:
     headers = {"Accept": accept, "X-GitHub-Api-Version": API_VERSION, "User-Agent": USER_AGENT}
     if etags:
         headers["If-None-Match"] = etags
-    return Request("GET", api + path, route, subject, repo, headers, cap_bytes=cap_bytes)
+    return Request("GET", api + path, route, subject, repo, headers, cap_bytes=cap_bytes, kind=kind)
 
 
 def post(api: str, path: str, route: str, subject: str, body: object) -> Request:
@@ -139,12 +151,19 @@ def read_json(request: Request, response: Response) -> Any:
     """The body as JSON. Raises BadResponseError for HTML of a proxy, a cut answer, or anything else that is not JSON."""
     body = read(response)
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
+        return load_json(body, request.kind or request.route)
+    except BeyondBoundError as error:
+        raise beyond(f"asked for {request.subject}", error, request_id(response.headers)) from error
+    except ValueError as error:
         what = "a web page (a proxy or a sign-in page?)" if body.lstrip()[:1] == b"<" else "no JSON"
         raise BadResponseError(
             f"asked for {request.subject}, got {what}", status=response.status, request_id=request_id(response.headers), hint="nothing was changed; the next run asks again"
         ) from error
+
+
+def beyond(asked: str, error: BeyondBoundError, identity: str | None = None) -> BadResponseError:
+    """The error for an answer that has more of something than its kind may have."""
+    return BadResponseError(f"{asked}: the answer has {error}", request_id=identity, hint="nothing was changed; check what stands between here and GitHub")
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
@@ -207,8 +226,8 @@ def refusal(response: Response) -> Refusal:
     """Reads the body of a failed answer, whatever it is. The response is closed."""
     body = read(known(response))
     try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
+        found = load_json(body[:ERROR_BYTES], "error")
+    except ValueError:
         found = None
     if not isinstance(found, dict):
         return Refusal(response.status, "", "", (), response.headers, page=body.lstrip()[:1] == b"<")
@@ -236,7 +255,7 @@ def _block_reason(block: object) -> str:
 
 def one_line(value: object) -> str:
     """A server's text as it may be shown: one line, nothing that a terminal acts on or that can't be printed, not endless. Empty for what is no text."""
-    text = re.sub(r"\s", " ", value) if isinstance(value, str) else ""
+    text = re.sub(r"\s", " ", value[: 2 * ERROR_TEXT]) if isinstance(value, str) else ""
     if not text.isprintable():
         text = "".join(letter if letter.isprintable() else " " if ord(letter) < 0xA0 else "\ufffd" for letter in text)
     return text if len(text) <= ERROR_TEXT else text[:ERROR_TEXT] + "…"

@@ -18,7 +18,7 @@ import ssl
 import threading
 import zlib
 from base64 import b64encode
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
@@ -28,8 +28,10 @@ from urllib3.response import HTTPResponse
 
 from syncd.clock import Clock, Patience
 from syncd.errors import BadResponseError, ConfigError, RateLimitedError, RemoteUnavailableError, TimedOutError
-from syncd.github.addresses import check_elsewhere, same_origin, target
+from syncd.github.addresses import check_elsewhere, check_peer, hosts_of, kind_of, may_have_credential, same_origin, target
 from syncd.github.attempts import Attempts
+from syncd.github.bounds import CONNECT_SECONDS
+from syncd.github.connections import Watch, watched
 from syncd.github.failures import SettledError, translated, words_of
 from syncd.github.limits import Budgets, Gate, HeldBackError, Tally
 from syncd.github.protocol import Request, Response, Transport, date_of, expiry_of, known, limit, refusal
@@ -40,8 +42,8 @@ from syncd.redact import remember
 
 log = logging.getLogger(__name__)
 
-CONNECT_SECONDS = 10.0
 AT_ONCE_MOST = 64  # of `requests_at_once`, which a reload may raise
+ENDING_SECONDS = 0.2  # for the end of an answer that nobody reads: one without a body is there at once, and its connection serves again
 READ_SECONDS = 30.0  # GitHub cuts its own work off after 10 s
 POLL_SECONDS = 0.5  # how soon a read notices a signal
 CHUNK = 128 << 10
@@ -57,34 +59,39 @@ UNBUDGETED = ("token", "installation", "app", "revoke", "login", "codeload", "lf
 class _Exchange:
     """One request on a thread of its own, so that a signal or the deadline ends the wait for it whatever the server does.
 
-    The thread puts the head, then the body's pieces as they come, then the end or the error into a short queue. Given up, it ends
-    with the next piece, or by its own read timeout.
+    The thread puts the head, then the body's pieces as they come, then the end or the error into a short queue. Given up, its socket
+    is shut down, which ends whatever it is doing there. `leave` gives its place among the requests back when the thread has ended.
     """
 
-    def __init__(self, send: Callable[[], HTTPResponse]) -> None:
-        self._send = send
+    def __init__(self, send: Callable[[], HTTPResponse], watch: Watch, leave: Callable[[], None], subject: str, ends_at: float | None) -> None:
+        self._send, self._watch, self._leave, self._subject, self._ends_at = send, watch, leave, subject, ends_at
         self._queue: queue.Queue[HTTPResponse | bytes | Exception | None] = queue.Queue(maxsize=8)
-        self._given_up = threading.Event()
+        self._given_up, self._ended = threading.Event(), threading.Event()
         threading.Thread(target=self._work, name="syncd-request", daemon=True).start()
 
     def _work(self) -> None:
         raw: HTTPResponse | None = None
         try:
+            self._watch.begin()
             raw = self._send()
             self._put(raw)
             while chunk := raw.read1(CHUNK, decode_content=False):  # what is there: `stream` would wait for a dripping chunk to fill
                 if not self._put(chunk):
                     break
             else:
+                self._watch.let_go()
                 raw.release_conn()
-                self._put(None)
                 raw = None
+                self._put(None)
         except Exception as error:  # noqa: BLE001  (handed to the waiting thread, which translates it)
             self._put(error)
         finally:
             if raw is not None:
                 raw.close()
                 raw.release_conn()
+            self._watch.let_go()
+            self._leave()
+            self._ended.set()
 
     def _put(self, found: HTTPResponse | bytes | Exception | None) -> bool:
         while not self._given_up.is_set():
@@ -96,26 +103,34 @@ class _Exchange:
         return False
 
     def next(self, patience: Patience) -> HTTPResponse | bytes | Exception | None:
-        """What comes next. Raises as `Patience.check` does."""
+        """What comes next. Raises as `Patience.check` does, and RemoteUnavailableError when the answer takes longer than its kind may."""
         while True:
             patience.check()
+            if self._ends_at is not None and patience.clock.monotonic() > self._ends_at:
+                raise _ended_early(self._subject, "it took too long as a whole")
             with suppress(queue.Empty):
                 return self._queue.get(timeout=min(POLL_SECONDS, patience.remaining_seconds() + 0.01))
 
     def give_up(self) -> None:
+        """Nothing more is read. What is about to end by itself may do so, and its connection is kept; any other socket is shut down."""
         self._given_up.set()
+        with suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
+        if not self._ended.wait(ENDING_SECONDS):
+            self._watch.end()
 
 
 class _Answer:
     """A response whose body is read with a cap, a deadline and an ear for signals."""
 
-    def __init__(self, request: Request, raw: HTTPResponse, exchange: _Exchange, patience: Patience, release: Callable[[], None]) -> None:
+    def __init__(self, request: Request, raw: HTTPResponse, exchange: _Exchange, patience: Patience) -> None:
         self.status, self.url = raw.status, request.url
         self.headers: Mapping[str, str] = {name.lower(): raw.headers[name] for name in raw.headers}  # what comes twice is joined
-        self._request, self._exchange, self._patience, self._release = request, exchange, patience, release
+        self._request, self._exchange, self._patience = request, exchange, patience
 
     def chunks(self) -> Iterator[bytes]:
-        count, subject, cap = 0, self._request.subject, self._request.cap_bytes
+        count, subject, cap = 0, self._request.subject, self._request.most_bytes
         try:
             length = self.headers.get("content-length", "")
             if length.isdecimal() and len(length) < 20 and int(length) > cap:
@@ -140,6 +155,8 @@ class _Answer:
 
     def _pieces(self) -> Iterator[bytes]:
         while (piece := self._exchange.next(self._patience)) is not None:
+            if isinstance(piece, BadResponseError):
+                raise piece
             if isinstance(piece, Exception):
                 raise _ended_early(self._request.subject, words_of(piece)) from piece
             if isinstance(piece, HTTPResponse):
@@ -148,12 +165,6 @@ class _Answer:
 
     def close(self) -> None:
         self._exchange.give_up()
-        release, self._release = self._release, _nothing
-        release()
-
-
-def _nothing() -> None:
-    pass
 
 
 def _ended_early(subject: str, reason: str) -> RemoteUnavailableError:
@@ -181,12 +192,14 @@ def _inflated(pieces: Iterator[bytes], subject: str) -> Iterator[bytes]:
 class Network:
     """One identity's connections to its host. Every exchange is counted, also the hops of a redirect.
 
-    `ca_file` alone vouches for `own_hosts`; for every other host it adds to the usual authorities.
+    `api` is where the identity's API is: no credential goes to an origin that may not have it (addresses.py). `ca_file` alone vouches
+    for its hosts; for every other host it adds to the usual authorities.
     Raises ConfigError for a `ca_file` that is not there.
     """
 
     def __init__(
-        self, identity: str, clock: Clock, tally: Tally, budgets: Budgets, gate: Gate, proxies: Proxies, ca_file: str | None = None, own_hosts: Collection[str] = ()
+        self, identity: str, clock: Clock, tally: Tally, budgets: Budgets, gate: Gate, proxies: Proxies, ca_file: str | None = None, api: str | None = None,
+        owner: int | None = None,
     ) -> None:
         if ca_file is not None and not os.path.isfile(ca_file):
             raise ConfigError(f"ca_file: {ca_file} is no file that can be read", hint="correct ca_file: of the identity")
@@ -195,18 +208,22 @@ class Network:
         for password in proxies.passwords():
             remember(Secret(password))
             remember(Secret(unquote(password)))  # the form in which it is sent
-        self._trust = Trust(ca_file)
-        self._others_trust = Trust(ca_file, beside=True) if ca_file is not None else self._trust
-        self._own_hosts = frozenset(own_hosts)
+        self._trust = Trust(ca_file, owner=owner)
+        self._others_trust = Trust(ca_file, beside=True, owner=owner) if ca_file is not None else self._trust
+        self._api, self._own_hosts = api, hosts_of(api) if api is not None else frozenset[str]()
+        self._own_kinds: set[str] = set()  # of the addresses from which the API itself has answered
         self._guard = threading.Lock()
         self._managers: dict[tuple[str, str | None, bool], tuple[urllib3.PoolManager, ssl.SSLContext | None]] = {}  # by scheme, proxy, own host
         self.notices: list[str] = []
 
     def send(self, request: Request, patience: Patience) -> Response:
         sent, credential = request, request.headers.get("Authorization")
+        self._check_credential(request, credential)
         self._budgets.of(request.installation).check(_bucket(request), request.subject)
         for _ in range(HOPS + 1):
-            answer = self._exchange(sent, credential, patience)
+            own = self._own_hosts or {urlsplit(request.url).hostname}
+            named_by_answer = urlsplit(sent.url).hostname not in own or (self._api is None and request.route == "lfs_object")
+            answer = self._exchange(sent, credential, named_by_answer, patience)
             if answer.status not in (301, 302, 303, 307, 308) or "location" not in answer.headers:
                 return self._heeded(request, answer) if answer.status in (403, 429) and same_origin(sent.url, request.url) else answer
             answer.close()
@@ -224,6 +241,19 @@ class Network:
                 self._notice(f"{request.repo} was renamed or moved; syncd follows, but write its new name into repo:")
             sent = replace(sent, url=found)
         raise BadResponseError(f"asked for {request.subject}: redirected more than {HOPS} times", hint="check api:")
+
+    def _check_credential(self, request: Request, credential: str | None) -> None:
+        """Raises BadResponseError for a credential that is about to go to an origin that may not have it.
+
+        What a storage host of LFS is to be shown is its own, from the answer that named the host, and none of ours.
+        """
+        holds_one = request.route == "login" or (credential is not None and request.route != "lfs_object")
+        if holds_one and self._api is not None and not may_have_credential(self._api, request.url):
+            parts = urlsplit(request.url)
+            raise BadResponseError(
+                f"asked for {request.subject}: a credential is not sent to {parts.scheme}://{parts.hostname}, which api: {self._api} does not stand for",
+                hint="check api: of the identity",
+            )
 
     def close(self) -> None:
         with self._guard:
@@ -244,7 +274,25 @@ class Network:
             self.notices.append(text)
             log.warning("%s", text)
 
-    def _exchange(self, request: Request, credential: str | None, patience: Patience) -> _Answer:
+    def _begun(self, request: Request, credential: str | None, named_by_answer: bool, patience: Patience) -> _Exchange:
+        """The request on its way, in the place that the gate has given it."""
+        bound, host = request.bound, urlsplit(request.url).hostname or ""
+
+        def connected(peer: str) -> None:
+            if named_by_answer:
+                check_peer(peer, self._own_kinds, host, request.subject)
+            else:
+                self._own_kinds.add(kind_of(peer))
+
+        ends_at = patience.clock.monotonic() + bound.seconds if bound.seconds is not None else None
+        watch = Watch(bound.wire_bytes(request.most_bytes), request.subject, connected)
+        try:
+            return _Exchange(lambda: self._sent(request, credential), watch, self._gate.leave, request.subject, ends_at)
+        except BaseException:  # no thread could be started
+            self._gate.leave()
+            raise
+
+    def _exchange(self, request: Request, credential: str | None, named_by_answer: bool, patience: Patience) -> _Answer:
         patience.check()
         charged = request.route not in UNBUDGETED
         perhaps_free = "If-None-Match" in request.headers and credential is not None  # docs "Best practices": a 304 is free where a token asks
@@ -252,15 +300,11 @@ class Network:
         budget.take(patience, request.subject, charged, perhaps_free)
         try:
             self._gate.enter(patience)
-            try:
-                exchange = _Exchange(lambda: self._sent(request, credential))
-                raw = self._head(exchange, request, patience)
-            except BaseException:
-                self._gate.leave()
-                raise
+            exchange = self._begun(request, credential, named_by_answer, patience)
+            raw = self._head(exchange, request, patience)
             self._tally.count(self._identity, raw.status, request.repo if charged else None, request.installation)
             patience.exchanges += 1
-            answer = _Answer(request, raw, exchange, patience, self._gate.leave)
+            answer = _Answer(request, raw, exchange, patience)
             if answer.status < 400 and charged and credential is not None:
                 self._tally.see_expiry(self._identity, expiry_of(answer.headers))
             if answer.status != 401 and charged:
@@ -323,9 +367,9 @@ class Network:
 
 def _made(address: str, login: str | None, context: ssl.SSLContext | None, for_proxy: ssl.SSLContext | None) -> urllib3.PoolManager:
     if not address:
-        return urllib3.PoolManager(num_pools=4, maxsize=AT_ONCE_MOST, ssl_context=context)
+        return watched(urllib3.PoolManager(num_pools=4, maxsize=AT_ONCE_MOST, ssl_context=context))
     headers = {"Proxy-Authorization": f"Basic {b64encode(login.encode()).decode()}"} if login else None
-    return urllib3.ProxyManager(address, num_pools=4, maxsize=AT_ONCE_MOST, ssl_context=context, proxy_ssl_context=for_proxy, proxy_headers=headers)
+    return watched(urllib3.ProxyManager(address, num_pools=4, maxsize=AT_ONCE_MOST, ssl_context=context, proxy_ssl_context=for_proxy, proxy_headers=headers))
 
 
 def _bucket(request: Request) -> str:

@@ -6,7 +6,6 @@ shorter listing. Whether a name can be written to this machine's disk at all is 
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, combinations, islice
@@ -16,13 +15,16 @@ from msgspec import Struct
 from msgspec.json import Decoder
 
 from syncd.errors import BadResponseError, BrakeError, UnsafePathError
+from syncd.github.bounds import NAME_BYTES, PATH_BYTES, BeyondBoundError, brief, is_too_long, load_json
+from syncd.github.protocol import beyond
 from syncd.models import TreeEntry
 from syncd.objects import EXECUTABLE, FILE, LINK, SUBMODULE, TREE, is_object_id, object_id, tree_id
+from syncd.text import in_quotes
 
 CONTENTS_LIMIT: Final = 1000  # the Contents API cuts a folder there without a sign. Source: REST docs, "Get repository content"
-NAME_LIMIT_BYTES: Final = 255  # NAME_MAX of every common Linux filesystem
 # Old gits wrote 100664; git itself still reads it as a plain file but hashes what stands there.
 _TYPES: Final = {FILE: "blob", EXECUTABLE: "blob", 0o100664: "blob", LINK: "blob", TREE: "tree", SUBMODULE: "commit"}
+UNLISTED_AT_MOST: Final = 100  # names with a slash in them, which are refused in any case
 _GUESSES: Final = 40_000  # entries hashed at most while guessing modes: about 30 ms, less than the request it saves
 
 
@@ -106,7 +108,7 @@ def read_tree(body: bytes, what: str, max_entries: int) -> TreeAnswer:
         rows.append(_row(value, what))
         return rows[-1]
 
-    answer = parse_json(body, what, keep)
+    answer = parse_json(body, what, "tree", keep)
     tree = answer.get("tree") if isinstance(answer, dict) else None
     if (
         not isinstance(answer, dict)
@@ -117,7 +119,7 @@ def read_tree(body: bytes, what: str, max_entries: int) -> TreeAnswer:
         raise BadResponseError(f"{what} was answered with JSON that is no tree")
     truncated = answer.get("truncated", False)
     if not isinstance(truncated, bool):
-        raise BadResponseError(f"{what} does not say whether it is whole (truncated: {truncated!r})")
+        raise BadResponseError(f"{what} does not say whether it is whole (truncated: {brief(truncated)})")
     sha = answer.get("sha")
     return TreeAnswer(sha if isinstance(sha, str) and is_object_id(sha) else None, truncated, tuple(rows))
 
@@ -138,15 +140,18 @@ def _read_plain(body: bytes, max_entries: int) -> TreeAnswer | None:
         mode = _MODES[row.mode]
         if _TYPES[mode] != row.type or not is_object_id(row.sha):
             return None
+        _check_length(row.path)
         rows.append(Row(row.path, TreeEntry(mode, row.sha, _size(row.size))))
     return TreeAnswer(answer.sha, answer.truncated, tuple(rows)) if is_object_id(answer.sha) else None
 
 
-def parse_json(body: bytes, what: str, hook: Any = None) -> Any:
-    """The JSON value of `body`. Raises BadResponseError: not UTF-8, not JSON, nested too deep, absurd numbers."""
+def parse_json(body: bytes, what: str, kind: str, hook: Any = None) -> Any:
+    """The JSON value of `body`. Raises BadResponseError: not UTF-8, not JSON, absurd numbers, or past the limits of its `kind`."""
     try:
-        return json.loads(body.decode("utf-8"), object_hook=hook)
-    except (ValueError, RecursionError) as error:
+        return load_json(body, kind, hook)
+    except BeyondBoundError as error:
+        raise beyond(what, error) from error
+    except ValueError as error:
         if body.lstrip()[:1] == b"<":
             raise BadResponseError(f"{what} was answered with a web page (a proxy or a sign-in page?)", hint="nothing was changed; check what stands between here and GitHub") from error
         start = body[:60].decode("utf-8", "replace")
@@ -167,8 +172,15 @@ def _row(value: Mapping[str, Any], what: str) -> Row:
         number = -1
     kind = _TYPES.get(number)
     if not isinstance(path, str) or kind is None or value.get("type") != kind or not isinstance(sha, str) or not is_object_id(sha):
-        raise BadResponseError(f"{what} has an entry that makes no sense: {path!r} mode {mode!r} type {value.get('type')!r} id {sha!r}")
+        raise BadResponseError(f"{what} has an entry that makes no sense: {brief(path)} mode {brief(mode)} type {brief(value.get('type'))} id {brief(sha)}")
+    _check_length(path)
     return Row(path, TreeEntry(number, sha, _size(size)))
+
+
+def _check_length(path: str) -> None:
+    """Raises UnsafePathError for a path that no system call takes, before anything else looks at it."""
+    if is_too_long(path):
+        raise refusal(path[:NAME_BYTES], f"is longer than a path can be (more than {PATH_BYTES} bytes)")
 
 
 def _size(value: object) -> int | None:
@@ -182,7 +194,7 @@ def read_contents(body: bytes, what: str) -> ContentsAnswer:
     Raises:  BadResponseError.
     Source:  GitHub REST docs, "Get repository content".
     """
-    answer = parse_json(body, what)
+    answer = parse_json(body, what, "contents")
     if isinstance(answer, list):
         return ContentsAnswer("dir", None, _contents_rows(answer, what))
     if not isinstance(answer, dict):
@@ -191,9 +203,9 @@ def read_contents(body: bytes, what: str) -> ContentsAnswer:
     if isinstance(entries, list):
         kind = "dir"
     if kind not in ("dir", "file", "symlink", "submodule"):
-        raise BadResponseError(f"{what} was answered with JSON of an unknown type: {kind!r}")
+        raise BadResponseError(f"{what} was answered with JSON of an unknown type: {brief(kind)}")
     if sha is not None and not (isinstance(sha, str) and is_object_id(sha)):
-        raise BadResponseError(f"{what} was answered with an id that is none: {sha!r}")
+        raise BadResponseError(f"{what} was answered with an id that is none: {brief(sha)}")
     return ContentsAnswer(kind, sha, _contents_rows(entries if isinstance(entries, list) else [], what))
 
 
@@ -202,7 +214,8 @@ def _contents_rows(entries: list[Any], what: str) -> tuple[tuple[str, str, str, 
     for entry in entries:
         name, kind, sha = (entry.get("name"), entry.get("type"), entry.get("sha")) if isinstance(entry, dict) else (None, None, None)
         if not isinstance(name, str) or not isinstance(kind, str) or not isinstance(sha, str) or not is_object_id(sha):
-            raise BadResponseError(f"{what} lists an entry that makes no sense: {name!r} type {kind!r} id {sha!r}")
+            raise BadResponseError(f"{what} lists an entry that makes no sense: {brief(name)} type {brief(kind)} id {brief(sha)}")
+        _check_length(name)
         if kind == "file" and entry.get("download_url", "") is None:
             kind = "submodule"  # API versions before 2026-03-10 list a submodule as a file, but without a download
         rows.append((name, kind, sha, _size(entry.get("size")) if kind in ("file", "symlink") else None))
@@ -266,8 +279,12 @@ def prove_recursive(answer: TreeAnswer, tree: str | None, what: str) -> tuple[st
     seen: set[str] = set()
     twins: list[str] = []
     unsafe: list[tuple[str, str]] = []
+    unlisted = 0
     for row in answer.rows:
         parent, name = _split(row.path, folders)
+        unlisted += "/" in name
+        if unlisted > UNLISTED_AT_MOST:  # each costs as many steps as it has slashes
+            raise BadResponseError(f"{what} was answered with entries of folders that it does not list")
         children[parent].append((row.entry.mode, name_bytes(name), row.entry.id))
         reason = refuse_name(name)
         if reason is not None:
@@ -304,7 +321,7 @@ def _id_of(children: Mapping[str, TreeEntry]) -> str:
 def _mismatch(what: str, expected: str, names: Iterable[str]) -> BadResponseError | UnsafePathError:
     lossy = next((name for name in names if "\ufffd" in name), None)
     if lossy is not None:  # GitHub's JSON shows what is not UTF-8 as U+FFFD, so the true name can't be known from it
-        return UnsafePathError(f"{what} holds a name that is not UTF-8 (shown as {printable(lossy)}) and can't be written", path=lossy)
+        return UnsafePathError(f"{what} holds a name that is not UTF-8 (shown as {in_quotes(lossy)}) and can't be written", path=lossy)
     return BadResponseError(
         f"{what} was answered with entries that do not hash to tree {expected[:12]}: damaged, cut or not the tree asked for"
     )
@@ -334,8 +351,8 @@ def refuse_name(name: str) -> str | None:
             return "holds a control character"
     if name.casefold() == ".git":
         return "is git's own folder"
-    if len(name.encode()) > NAME_LIMIT_BYTES:
-        return f"has a name of more than {NAME_LIMIT_BYTES} bytes"
+    if len(name.encode()) > NAME_BYTES:
+        return f"has a name of more than {NAME_BYTES} bytes"
     return None
 
 
@@ -345,13 +362,7 @@ def refuse_path(path: str) -> str | None:
 
 
 def refusal(path: str, reason: str) -> UnsafePathError:
-    return UnsafePathError(f"{printable(path)} in the repository {reason} and is never written", path=path)
-
-
-def printable(text: str) -> str:
-    """`text` quoted, with everything escaped that a terminal would act on, and cut to a readable length."""
-    shown = ascii(text) if any(unicodedata.category(letter).startswith("C") for letter in text) else repr(text)
-    return shown if len(shown) <= 160 else f"{shown[:100]}...{shown[-50:]}"
+    return UnsafePathError(f"{in_quotes(path)} in the repository {reason} and is never written", path=path)
 
 
 def name_bytes(name: str) -> bytes:

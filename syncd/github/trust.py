@@ -14,7 +14,7 @@ FOLLOWS = {"ahead": True, "identical": True, "behind": False, "diverged": False}
 def verification(transport: Transport, api: str, repo: str, commit: str, patience: Patience) -> tuple[bool, str]:
     """Whether GitHub marks the commit verified, and its reason. Source: docs, "Get a commit object"."""
     request = get(api, f"{repo_path(repo)}/git/commits/{commit}", "commit", f"the signature of {commit[:7]} of {repo}", repo)
-    found = parse_json(ask(transport, request, patience).body, request.subject)
+    found = parse_json(ask(transport, request, patience).body, request.subject, "commit")
     told = found.get("verification") if isinstance(found, dict) and found.get("sha") == commit else None
     if not isinstance(told, dict) or not isinstance(told.get("verified"), bool):
         raise BadResponseError(f"asked for {request.subject}: the answer does not say whether it is verified", hint="require: {verified: true} needs a GitHub that verifies commits")
@@ -29,7 +29,7 @@ def descends(transport: Transport, api: str, repo: str, before: str, commit: str
     path = f"{repo_path(repo)}/compare/{before}...{commit}?per_page=1&page=2"  # the files are on the first page only
     request = get(api, path, "compare", f"how {commit[:7]} of {repo} follows {before[:7]}", repo)
     try:
-        found = parse_json(ask(transport, request, patience).body, request.subject)
+        found = parse_json(ask(transport, request, patience).body, request.subject, "compare")
     except NotFoundError:
         return False
     status = found.get("status") if isinstance(found, dict) else None

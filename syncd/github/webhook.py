@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import re
 from collections.abc import Iterable, Mapping
 from enum import Enum
@@ -18,13 +17,13 @@ from urllib.parse import parse_qsl, urlsplit
 
 from msgspec import Struct
 
-from syncd.github.login import home_of, web_of
+from syncd.github.addresses import home_of, web_of
+from syncd.github.bounds import load_json
 from syncd.models import Job, Secret
 from syncd.objects import is_object_id
 from syncd.refs import forms
 
 LARGEST_BYTES = 25 << 20  # docs: above 25 MB an event is not delivered at all
-SHORTEST_SECRET = 16  # characters; one signed delivery is all that guessing a shorter one takes
 LONGEST_REF = 1024
 SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}")
 EVENT = re.compile(r"[a-z][a-z_]{0,49}")
@@ -93,10 +92,9 @@ def read(event: str | None, content_type: str | None, body: bytes) -> Push | Oth
     if kind not in (FORM, JSON):
         return Refusal.WRONG_TYPE
     try:
-        text = body.decode()
-        payload = json.loads(_field(text) if kind == FORM else text, object_pairs_hook=_wanted)
+        payload = load_json(_field(body.decode()).encode() if kind == FORM else body, "delivery", pairs=_wanted)
         return _push(payload)
-    except (ValueError, RecursionError):  # not UTF-8, not JSON, a number of many digits, a field too many; brackets without end
+    except ValueError:  # not UTF-8, not JSON, a number of many digits, a field too many; brackets without end
         return Refusal.MALFORMED
 
 
@@ -178,4 +176,4 @@ def _is_followed(push: Push, ref: str | None) -> bool:
     return push.ref in {f"refs/{form}" for form in forms(ref)}
 
 
-__all__ = ["LARGEST_BYTES", "SHORTEST_SECRET", "Other", "Push", "Refusal", "check_signature", "followers", "read", "starts_on_push"]
+__all__ = ["LARGEST_BYTES", "Other", "Push", "Refusal", "check_signature", "followers", "read", "starts_on_push"]

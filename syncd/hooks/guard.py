@@ -4,6 +4,10 @@ It starts the command in a session of its own, reads what it prints, keeps the e
 whatever else it left behind, when its time is over, when it is told to, or when syncd dies: stdin is the thread it hangs on. So no
 hook outlives its limit, and no two hooks of one job run at once, even after `kill -9`. Standard library only; it decides nothing.
 
+A hook with a user of its own (`ids`) leaves nothing: every process that it started, however it
+detached itself, is ended with it. There the guard is two processes, so that this holds when one of
+them is killed: the outer one waits and inherits what is left, the inner one does the work.
+
 In:  {"argv", "env", "ids": [uid, gid, [groups]] or null, "timeout", "grace", "keep", "locks": [files], "wait"}
 Out: one JSON line {"pid"} when the command is about to begin, one {"status", "signal", "ended", "error", "output", "total"} at the end;
      `ended` is "timeout", "stopped" or null, `output` the last `keep` bytes as Latin-1, `total` how many there were.
@@ -30,21 +34,74 @@ LOOK_SECONDS = 0.1  # between two looks at what a command left running
 SETTLE_SECONDS = 10.0  # how long a process may take to detach itself after its command ended
 SETTLE_CPU_SECONDS = 1.0  # and what it may use meanwhile: from fork to setsid takes milliseconds
 SETTLE_WAITS = 200  # and how often it may wait, such as for the disk; not how often others interrupt it
+END_SECONDS = 10.0  # how long what a hook's user left is fought; it may fork as fast as it is ended
+STILL_THERE = "processes that it started could not be ended"
 DRAIN_SECONDS = 0.5  # output that is still in the pipe; a daemon that kept it open must not keep us
 
 
 def main() -> int:
     spec = json.loads(sys.stdin.buffer.readline())
+    locks = [_open_lock(file) for file in spec["locks"]]
+    return guard(spec, locks) if spec["ids"] is None else watch(spec, locks)
+
+
+def guard(spec: dict[str, Any], locks: list[int]) -> int:
+    """Run the command while these files are locked, and say how it ended."""
     ears = Ears()
     try:
-        held = [_lock(file, ears, time.monotonic() + spec["wait"]) for file in spec["locks"]]
+        for descriptor in locks:
+            _lock(descriptor, ears, time.monotonic() + spec["wait"])
         answer = Hook(spec, ears).run()
-        for descriptor in held:
+        for descriptor in locks:
             os.close(descriptor)
     except Refused as error:
         answer = {"status": None, "signal": None, "ended": "stopped" if ears.stopped else None, "error": str(error), "output": "", "total": 0}
     say(answer)
     return 0
+
+
+def watch(spec: dict[str, Any], locks: list[int]) -> int:
+    """As `guard`, in a process of its own; when that is killed, end what it leaves.
+
+    Both have the files open, and flock(2) holds until the last of them has closed them.
+    """
+    become_subreaper()
+    outer, inner = os.getpid(), os.fork()
+    if inner == 0:
+        os._exit(_inner(spec, locks, outer))
+
+    def pass_on(*_: object) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(inner, signal.SIGTERM)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    while True:
+        dead, status = os.wait()
+        if dead == inner:
+            break
+    if status != 0:
+        end_all(END_SECONDS)
+        say(failed("the guard died"))
+    return 0
+
+
+def _inner(spec: dict[str, Any], locks: list[int], outer: int) -> int:
+    """The inner process ends the hook, too, when the outer one dies."""
+    signal.signal(signal.SIGTERM, lambda *_: None)  # until Ears listens; stdin tells as well
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    if os.getppid() != outer:
+        return 1
+    try:
+        return guard(spec, locks)
+    except Exception as error:  # noqa: BLE001  (whoever waits for the answer must get one)
+        say(failed(f"the guard failed: {error!r}"))
+        return 0
+
+
+def failed(why: str) -> dict[str, Any]:
+    """The answer for a hook of which nothing is known."""
+    return {"status": None, "signal": None, "ended": None, "error": why, "output": "", "total": 0}
 
 
 class Refused(Exception):
@@ -92,7 +149,7 @@ class Hook:
         self.pipe: int | None = None
 
     def run(self) -> dict[str, Any]:
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        become_subreaper()
         self._start()
         ends_at = time.monotonic() + self.spec["timeout"]
         ended = None
@@ -104,11 +161,12 @@ class Hook:
         if ended is None and self.spec["ids"] is None:
             self._let_settle()
         self._clear_group()
+        left = self.spec["ids"] is not None and not end_all(END_SECONDS)
         self._drain()
         code = self.code if ended is None else None
         return {
             "status": code if code is not None and code >= 0 else None, "signal": -code if code is not None and code < 0 else None,
-            "ended": ended, "error": None, "output": self.tail.decode("latin-1"), "total": self.total,
+            "ended": ended, "error": STILL_THERE if left else None, "output": self.tail.decode("latin-1"), "total": self.total,
         }  # fmt: skip
 
     def _start(self) -> None:
@@ -280,6 +338,41 @@ def become(spec: dict[str, Any], output: int, failing: int) -> NoReturn:
         os._exit(127)
 
 
+def become_subreaper() -> None:
+    """Orphans below us become our children, not those of init."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_all(seconds: float) -> bool:
+    """Whether everything below us was ended within so many seconds.
+
+    A process that forks and exits over and over has another number each time that all of them are
+    listed. Its newest process is always a child of ours, or will be at once: so children alone are
+    listed, which takes the kernel microseconds, and ended without any wait.
+    """
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        left = children()
+        if not left and not (left := list(descendants())):
+            return True
+        for pid in left:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+    return not descendants()
+
+
+def children() -> list[int]:
+    """Our own children, none where the kernel lists them in no such file. Source: proc(5), CONFIG_PROC_CHILDREN."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return []
+
+
 def descendants() -> dict[int, int]:
     """pid -> process group of everything alive below us: orphans hang on us, so nobody can leave this tree. Source: proc(5), /proc/PID/stat."""
     children: dict[int, list[tuple[int, int, bytes]]] = {}
@@ -298,13 +391,16 @@ def descendants() -> dict[int, int]:
     return found
 
 
-def _lock(file: str, ears: Ears, until: float) -> int:
+def _open_lock(file: str) -> int:
+    return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _lock(descriptor: int, ears: Ears, until: float) -> None:
     """The file's lock is ours. A guard that is still ending a hook has it for some seconds."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
+            return
         except BlockingIOError:
             if ears.stopped or time.monotonic() >= until:
                 raise Refused("another hook of this job is still running") from None
@@ -321,6 +417,6 @@ if __name__ == "__main__":
     try:
         code = main()
     except Exception as error:  # noqa: BLE001  (whoever waits for the answer must get one)
-        say({"status": None, "signal": None, "ended": None, "error": f"the guard failed: {error!r}", "output": "", "total": 0})
+        say(failed(f"the guard failed: {error!r}"))
         code = 1
     os._exit(code)

@@ -27,14 +27,14 @@ from syncd.clock import Patience
 from syncd.engine.ports import HookCall, HookEnd, StagedFile
 from syncd.errors import StoppedError, StoreError
 from syncd.hooks.stage import Workplace
-from syncd.redact import redact
+from syncd.redact import redact_end
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OUTPUT_BYTES = 64 << 10
-MARGIN_BYTES = 4 << 10  # read beyond the kept end, so that a secret cut at its start is still whole when it is masked
+MARGIN_BYTES = 16 << 10  # read beyond the kept end, so that a secret cut at its start is still whole when it is masked
 GRACE_SECONDS = 3.0
 LOCK_WAIT_SECONDS = 30.0
-GUARD_SECONDS = 20.0  # what a guard may take beyond limit, grace and lock before it is given up
+GUARD_SECONDS = 40.0  # what a guard may take beyond limit, grace and lock before it is given up
 PASSED_ON = ("LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "TZ")
 OF_THE_SAME_USER = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")  # systemctl --user asks for them
 LISTEN_SECONDS = 0.1  # how soon a signal to us is passed on
@@ -114,7 +114,10 @@ class CommandHooks:
         argv = [placed(part, staged, call.hook.shell) for part in call.hook.argv or checking(call.hook.checks)]
         errand = Errand(argv, env, person.ids, call.timeout_seconds, self._locks(call.jobs))
         with self._counted():
-            return _guarded(errand, patience)
+            end = _guarded(errand, patience)
+        if end.status != 0:
+            check_reach(person, place.folder)  # closed meanwhile: then that has failed, not the commit
+        return end
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -204,7 +207,7 @@ def _guarded(errand: Errand, patience: Patience) -> HookEnd:
     if patience.hook_stop.is_set() and answer.get("ended") == "stopped":
         raise StoppedError("stopped by a signal while a hook was running; it was ended")
     text = answer.get("output")
-    output = redact(text.encode("latin-1").decode("utf-8", "replace") if isinstance(text, str) else "")
+    output = redact_end(text.encode("latin-1").decode("utf-8", "replace") if isinstance(text, str) else "", OUTPUT_BYTES)
     output = output.encode()[-OUTPUT_BYTES:].decode(errors="ignore")
     refusal = answer.get("error")
     if refusal == "no such command":

@@ -12,10 +12,9 @@ import errno
 import fcntl
 import os
 import posixpath
-import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -30,9 +29,10 @@ from syncd.mirror.looks import set_mode
 from syncd.mirror.metadata import check_file, check_folder
 from syncd.mirror.racy import KernelClock, is_racy, is_racy_after
 from syncd.mirror.scan import stat_of
+from syncd.mirror.sparse import copy_sparse
 from syncd.models import PERMISSIONS, Action, Entry, Kind, Verb
+from syncd.tree_walk import DEEPEST_WALK, Way, too_deep, walk
 
-COPY_BYTES = 1 << 30
 FICLONE = 0x40049409  # ioctl_ficlone(2)
 
 
@@ -72,65 +72,83 @@ class Carrying(Struct):
     def once(self) -> int:
         """The target holds what the source holds now, but for what comes instead; how many files and links that took. Raises MirrorError, OSError."""
         seen: set[str] = set()
-        count = self._folder(self.source, self.target, self.public, seen)
+        with closing(Way(self.source)) as source, closing(Way(self.target)) as target:
+            count = self._carry(source, target, seen)
         for path in sorted((self.files.keys() | self._folders) - seen, key=len, reverse=True):
             self._withdraw(path)
             count += 1
         return count
 
-    def _folder(self, source: int, target: int, public: str, seen: set[str]) -> int:
-        count = 0
-        for name, found in _entries(source):
-            path = f"{public}/{name}"
-            if stat.S_ISDIR(found.st_mode):
-                count += self._down(source, target, path, found, seen)
-            elif not self.instead.goes(path):
-                count += self._one(source, target, path, found, seen)
+    def _carry(self, source: Way, target: Way, seen: set[str]) -> int:
+        """All below the two open folders, side by side; how many files and links that took."""
+        count, levels = 0, [iter(sorted(names_in(source.folder)))]
+        folders: list[os.stat_result] = []
+        while levels:
+            name = next(levels[-1], None)
+            if name is None:
+                levels.pop()
+                if levels:
+                    self._leave(source, target, folders.pop())
+                continue
+            found = _look(source.folder, name)
+            path = posixpath.join(self.public, *source.names, name)
+            if found is None:
+                continue
+            if not stat.S_ISDIR(found.st_mode):
+                if not self.instead.goes(path):
+                    count += self._one(source.folder, target.folder, path, found, seen)
+            elif self._enter(source, target, path, seen):
+                folders.append(found)
+                levels.append(iter(sorted(names_in(source.folder))))
         return count
 
-    def _down(self, source: int, target: int, path: str, found: os.stat_result, seen: set[str]) -> int:
+    def _enter(self, source: Way, target: Way, path: str, seen: set[str]) -> bool:
+        """Whether both are in the folder `path` now; false where nothing of it is carried."""
         name = posixpath.basename(path)
-        with _stepped(source, name) as inner:
+        if len(source.names) >= DEEPEST_WALK:
+            raise too_deep(self.public, [*source.names, name], DEEPEST_WALK)
+        with _stepped(source.folder, name) as inner:
             if path in self.instead.written:
                 self._check_makes_way(inner, path)
-                return 0
-            if path in self.instead.emptied and path not in self.instead.needed and not self._holds(inner, path):
-                return 0  # a folder from which the last file goes
-            seen.add(path)
-            if path not in self._folders:
-                with suppress(FileExistsError):
-                    os.mkdir(name, 0o700, dir_fd=target)
-                self._folders.add(path)
-            with _stepped(target, name) as outer:
-                count = self._folder(inner, outer, path, seen)
-                looks = self.instead.looks.get(path)
-                _dress_folder(inner, outer, path, found, looks, self.lost)
-                _sync_if_mute(outer)
-        return count
+                return False
+            going = path in self.instead.emptied and path not in self.instead.needed
+            if going and not self._holds(inner, path):
+                return False  # a folder from which the last file goes
+        seen.add(path)
+        if path not in self._folders:
+            with suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=target.folder)
+            self._folders.add(path)
+        source.down(name)
+        target.down(name)
+        return True
+
+    def _leave(self, source: Way, target: Way, found: os.stat_result) -> None:
+        """Both go up from a folder that is complete now, and looks as it did, or as is wanted."""
+        path = posixpath.join(self.public, *source.names)
+        looks = self.instead.looks.get(path)
+        _dress_folder(source.folder, target.folder, path, found, looks, self.lost)
+        _sync_if_mute(target.folder)
+        source.up()
+        target.up()
 
     def _holds(self, folder: int, public: str) -> bool:
         """Does anything in the folder stay?"""
-        for name, found in _entries(folder):
-            path = f"{public}/{name}"
-            if not stat.S_ISDIR(found.st_mode):
-                if not self.instead.goes(path):
-                    return True
-            elif path not in self.instead.emptied or path in self.instead.needed:
+
+        def empties(path: str) -> bool:
+            return path in self.instead.emptied and path not in self.instead.needed
+
+        for step in walk(folder, public):
+            path = f"{public}/{step.path}"
+            if not (empties(path) if step.is_folder else self.instead.goes(path)):
                 return True
-            else:
-                with _stepped(folder, name) as deeper:
-                    if self._holds(deeper, path):
-                        return True
         return False
 
     def _check_makes_way(self, folder: int, path: str) -> None:
         """Raises MirrorError where a file gets the name of a folder that holds anything but what goes."""
-        for name, found in _entries(folder):
-            inner = f"{path}/{name}"
-            if stat.S_ISDIR(found.st_mode):
-                with _stepped(folder, name) as deeper:
-                    self._check_makes_way(deeper, inner)
-            elif not self.instead.goes(inner):
+        for step in walk(folder, path):
+            inner = f"{path}/{step.path}"
+            if not step.is_folder and not self.instead.goes(inner):
                 raise MirrorError(f"the folder {path} is in the way of a file and not empty: {inner}", path=path, hint="move what is in it away; syncd did not write it")
 
     def _one(self, source: int, target: int, path: str, found: os.stat_result, seen: set[str]) -> int:
@@ -180,13 +198,9 @@ class Carrying(Struct):
 
 def sizes(folder: int, public: str, instead: Instead) -> Iterator[int]:
     """The bytes of every file and link that would be carried."""
-    for name, found in _entries(folder):
-        path = f"{public}/{name}"
-        if stat.S_ISDIR(found.st_mode):
-            with _stepped(folder, name) as deeper:
-                yield from sizes(deeper, path, instead)
-        elif not instead.goes(path):
-            yield found.st_size if stat.S_ISREG(found.st_mode) else 0
+    for step in walk(folder, public):
+        if not step.is_folder and not instead.goes(f"{public}/{step.path}"):
+            yield step.found.st_size if stat.S_ISREG(step.found.st_mode) else 0
 
 
 def shares_blocks(folder: int) -> bool:
@@ -249,7 +263,7 @@ def _copy_file(
         found = os.fstat(reading)
         writing = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=target)
         try:
-            _copy_bytes(reading, writing)
+            copy_sparse(reading, writing, found.st_size)
             if os.geteuid() == 0 or looks is not None:
                 os.fchown(writing, *owner_of(found, looks))
             mode = looks.mode if looks is not None else stat.S_IMODE(found.st_mode)
@@ -265,17 +279,6 @@ def _copy_file(
         os.close(reading)
 
 
-def _copy_bytes(reading: int, writing: int) -> None:
-    try:
-        while os.copy_file_range(reading, writing, COPY_BYTES):
-            pass
-    except OSError:  # not on this kernel, or across file systems: by hand, from where it came to
-        with open(reading, "rb", closefd=False) as one, open(writing, "wb", closefd=False) as other:
-            one.seek(0)
-            other.seek(0)
-            shutil.copyfileobj(one, other)
-
-
 def _copy_link(source: int, target: int, name: str, looks: Entry | None) -> Carried:
     found = os.stat(name, dir_fd=source, follow_symlinks=False)
     os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
@@ -286,13 +289,12 @@ def _copy_link(source: int, target: int, name: str, looks: Entry | None) -> Carr
     return Carried(stat_of(found), stat_of(os.stat(name, dir_fd=target, follow_symlinks=False)))
 
 
-def _entries(folder: int) -> Iterator[tuple[str, os.stat_result]]:
-    """Names in order, and what they are; one that goes while we look is left out."""
-    for name in sorted(names_in(folder)):
-        try:
-            yield name, os.stat(name, dir_fd=folder, follow_symlinks=False)
-        except FileNotFoundError:
-            continue
+def _look(folder: int, name: str) -> os.stat_result | None:
+    """What `name` is; None where it goes while we look."""
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
 
 
 def names_in(folder: int) -> list[str]:

@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from syncd.errors import MirrorError
-from syncd.mirror.kernel import sync_folder
 from syncd.mirror.scan import stat_of
 from syncd.models import Entry, Stat
 from syncd.objects import blob_hasher
@@ -54,14 +53,6 @@ def unlink_if_there(folder: int, name: str) -> None:
     except OSError:
         if stat_at(folder, name) is not None:
             raise
-
-
-def fsync_folder(path: str) -> None:
-    descriptor = os.open(path or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        sync_folder(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def identity_of(folder: int) -> tuple[int, int]:

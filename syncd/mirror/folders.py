@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from syncd.errors import ChangedUnderneathError, MirrorError, UnsafePathError
+from syncd.safe_open import FOLDER, open_folder
 
-OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+OPEN_FOLDER = FOLDER
 OPEN_BELOW = OPEN_FOLDER | os.O_NOFOLLOW
 TREE = re.compile(r"([0-9]{8}T[0-9]{6})-[0-9a-f]{12}\Z")  # a tree of publish: symlink: when it was made, and the intent that made it
 
@@ -30,9 +31,9 @@ NOT_THERE = (Missing, InTheWayError, UnsafePathError)  # nothing of ours can be 
 
 
 def open_root(root: str) -> int:
-    """A descriptor of the operator's folder; links on the way to it are the operator's own. Raises Missing, MirrorError."""
+    """A descriptor of the operator's folder; as root, a link on the way to it that another user can set is refused. Raises Missing, MirrorError."""
     try:
-        return os.open(root, OPEN_FOLDER)
+        return open_folder(root)
     except FileNotFoundError as error:
         broken = broken_link(root)
         if broken is not None:
@@ -121,16 +122,6 @@ def translated(what: str) -> Iterator[None]:
     except OSError as error:
         place = error.filename if isinstance(error.filename, str) else ""
         raise trouble(what, place or "what is mirrored here", error) from error
-
-
-@contextmanager
-def unless_another_made(path: str) -> Iterator[None]:
-    """Makes the operator's folder `path` inside; that another job has made it just now is no failure, and then it is that one's to remove."""
-    try:
-        yield
-    except FileExistsError:
-        if not os.path.isdir(path):
-            raise
 
 
 def trouble(what: str, path: str, error: OSError) -> MirrorError:

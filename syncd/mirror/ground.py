@@ -11,6 +11,7 @@ from msgspec import Struct
 from syncd.mirror.folders import broken_link
 from syncd.mirror.leftovers import above
 from syncd.mirror.room import existing
+from syncd.safe_open import foreign_link
 
 
 class Remark(Struct, frozen=True):
@@ -33,6 +34,10 @@ def remarks(to: str, directory: bool) -> Iterator[Remark]:
     broken = broken_link(os.path.dirname(to) or "/")
     if broken is not None:
         yield Remark(to, broken.message, broken.hint or "", grave=True)
+        return
+    foreign = foreign_link(place) if os.geteuid() == 0 else None
+    if foreign is not None:
+        yield Remark(to, foreign.message, foreign.hint or "", grave=True)
         return
     if not os.access(stands, os.W_OK | os.X_OK, effective_ids=True):
         yield Remark(to, f"{stands} can't be written to", "change its owner, or run syncd as a user who may write there; under systemd `syncd init --systemd` opens it", grave=True)

@@ -25,9 +25,8 @@ IN_USE = (errno.ENOTEMPTY, errno.EEXIST)
 def drop(root: str, path: str) -> bool:
     """Whether the folder is gone now (it was empty, or was gone before); False where it holds something or a link leads to it. Raises OSError, MirrorError."""
     try:
-        if not path.startswith(root.rstrip("/") + "/"):
-            os.rmdir(path)  # a folder above `to` that syncd made: the operator's side, reached by path
-            return True
+        is_above = not path.startswith(root.rstrip("/") + "/")  # a folder above `to` that syncd made
+        root = posixpath.dirname(path) if is_above else root
         names = below(path, root)
         with opened(root, names[:-1]) as folder:
             try:

@@ -1,4 +1,4 @@
-"""New folders: one below `to`, in the open folder above it, and those above `to`, by path.
+"""New folders, below `to` and above it: each is made in the open folder above it, and changed through its own descriptor.
 
 A folder keeps the setgid bit that it inherits from the folder above it.
 """
@@ -6,7 +6,6 @@ A folder keeps the setgid bit that it inherits from the folder above it.
 from __future__ import annotations
 
 import os
-import posixpath
 import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,11 +13,12 @@ from contextlib import suppress
 from msgspec.structs import replace
 
 from syncd.errors import MirrorError
-from syncd.mirror.files import fsync_folder
-from syncd.mirror.folders import Missing, step_down, trouble, unless_another_made
+from syncd.mirror.folders import OPEN_FOLDER, Missing, step_down, trouble
+from syncd.mirror.kernel import sync_folder
 from syncd.mirror.looks import set_looks
 from syncd.mirror.metadata import check_folder
 from syncd.models import Entry, Kind
+from syncd.safe_open import check_is_new, open_folder
 
 
 def make_folder(
@@ -40,6 +40,7 @@ def make_folder(
     try:
         made = step_down(folder, name, path)
         try:
+            check_is_new(made, folder, path)
             finish_folder(made, path, looks)
         except BaseException:
             os.close(made)
@@ -62,30 +63,29 @@ def finish_folder(made: int, path: str, looks: Entry) -> None:
 def make_above(
     root: str, looks_of: Mapping[str, Entry], usual_mode: int, made: list[str]
 ) -> None:
-    """Make the folders down to `root` that do not exist, by path, and add them to `made`.
+    """Make the folders down to `root` that do not exist, and add them to `made`.
 
     Everything above `to` is the operator's side, and gets no owner. Raises MirrorError.
     """
-    missing = []
-    path = root
-    while not os.path.isdir(path):
-        missing.append(path)
-        path = posixpath.dirname(path) or "/"
-    for path in reversed(missing):
+
+    def make(folder: int, name: str, path: str) -> None:
         mode = looks_of[path].dir_mode if path in looks_of else usual_mode
-        try:
-            with unless_another_made(path):
-                os.mkdir(path, mode)
-                made.append(path)
-                _finish_at(path, mode)
-            fsync_folder(posixpath.dirname(path))
-        except OSError as error:
-            raise trouble("make the folder", path, error) from error
+        looks = Entry("", mode, Kind.DIRECTORY, dir_mode=mode)
+        new = make_folder(folder, name, path, looks, made.append)
+        if new is not None:  # else another job has made it just now, and it is that one's to remove
+            os.close(new)
+        _sync_names(folder)
 
-
-def _finish_at(path: str, mode: int) -> None:
-    folder = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        finish_folder(folder, path, Entry("", mode, Kind.DIRECTORY, dir_mode=mode))
+        os.close(open_folder(root, make))
+    except OSError as error:
+        raise trouble("make the folder", root, error) from error
+
+
+def _sync_names(folder: int) -> None:
+    """The names in the folder are on disk; `folder` may be open with O_PATH."""
+    anew = os.open(".", OPEN_FOLDER, dir_fd=folder)
+    try:
+        sync_folder(anew)
     finally:
-        os.close(folder)
+        os.close(anew)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
 
@@ -10,8 +9,8 @@ from syncd.errors import MirrorError
 from syncd.mirror.folders import Missing, opened
 from syncd.mirror.order import entry_of
 from syncd.mirror.paths import below
-from syncd.mirror.trees import is_folder
 from syncd.models import Action, Kind, Verb
+from syncd.tree_walk import walk
 
 
 def check_makes_way(
@@ -44,13 +43,10 @@ def _inside(path: str, root: str, real: Callable[[str], str]) -> Iterator[tuple[
     place = real(path)
     try:
         with opened(root, below(place, root)) as folder:
-            found = [(f"{path}/{name}", is_folder(folder, name)) for name in os.listdir(folder)]
+            for step in walk(folder, path):
+                yield f"{path}/{step.path}", step.is_folder
     except Missing:
         return
-    for inner, is_dir in found:
-        yield inner, is_dir
-        if is_dir:
-            yield from _inside(inner, root, real)
 
 
 def _in_the_way(path: str, what: str) -> MirrorError:

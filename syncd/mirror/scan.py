@@ -13,7 +13,7 @@ import stat
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
-from syncd.engine.ports import Target
+from syncd.engine.ports import ANY_SIZE, READ_ANYWAY_BYTES, Target
 from syncd.errors import MirrorError, UnsafePathError
 from syncd.mirror.folders import InTheWayError, Missing, descend
 from syncd.mirror.paths import below
@@ -55,7 +55,10 @@ def scan(
             devices[parent] = os.fstat(folder).st_dev
             for path in paths:
                 name, target = path[path.rfind("/") + 1 :], targets[path]
-                found[path] = look_at_folder(folder, name, path, devices[parent]) if target.is_folder else look(folder, name, path, target.recorded, now_ns)
+                if target.is_folder:
+                    found[path] = look_at_folder(folder, name, path, devices[parent])
+                else:
+                    found[path] = look(folder, name, path, target.recorded, now_ns, target)
         finally:
             os.close(folder)
     return found
@@ -72,9 +75,12 @@ def _unknown(problem: str, hint: str | None = None) -> Local:
 
 
 def look(
-    folder: int, name: str, path: str, recorded: Recorded | None, now_ns: Callable[[], int]
+    folder: int, name: str, path: str, recorded: Recorded | None, now_ns: Callable[[], int], target: Target | None = None
 ) -> Local | None:
-    """What `name` in the open `folder` is, with its bytes' id. Never blocks on a FIFO, never follows a link."""
+    """What `name` in the open `folder` is, with its bytes' id. Never blocks on a FIFO, never follows a link.
+
+    With a `target`, a large file whose size can't be right is not read.
+    """
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -86,10 +92,24 @@ def look(
         # made of what is there already: thousands are looked at in one tick
         return Local(recorded.entry.kind, recorded.entry.blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, recorded.stat)
     if stat.S_ISREG(found.st_mode):
+        if target is not None and found.st_size > READ_ANYWAY_BYTES and not _may_be_right(found.st_size, target):
+            return _local(found, Kind.FILE, None)
         return _hashed(folder, name, path, found, now_ns)
     if stat.S_ISLNK(found.st_mode):
         return _link(folder, name, path, now_ns)
     return _local(found, Kind.DIRECTORY if stat.S_ISDIR(found.st_mode) else Kind.OTHER, None)
+
+
+def _may_be_right(size: int, target: Target) -> bool:
+    """Whether a file of this size may be what is wanted, or what the ledger says."""
+    row = target.recorded
+    if target.size is not None and target.size in (ANY_SIZE, size):
+        return True
+    if row is None:
+        return False
+    if row.stat is not None and row.stat.size >= 0 and row.wanted is None:
+        return row.stat.size == size or row.entry.size == size
+    return any(entry.size is None or entry.size == size for entry in (row.entry, row.upstream))
 
 
 def look_at_folder(folder: int, name: str, path: str, device: int) -> Local | None:
@@ -162,7 +182,7 @@ def _hashed(
 def hash_file(descriptor: int, size: int) -> tuple[str, int]:
     """The git blob id of an open file of `size` bytes, and how many were read."""
     hasher, count = blob_hasher(size), 0
-    while chunk := os.read(descriptor, CHUNK):
+    while count <= size and (chunk := os.read(descriptor, CHUNK)):  # one that grows meanwhile has no end
         hasher.update(chunk)
         count += len(chunk)
     return hasher.hexdigest(), count

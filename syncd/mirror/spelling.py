@@ -6,6 +6,7 @@ before it removes anything.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import posixpath
@@ -76,15 +77,20 @@ def _mount_point(place: str) -> str:
 
 
 def _resolved(path: str) -> str:
-    try:
-        return os.path.realpath(path, strict=True)
-    except (FileNotFoundError, NotADirectoryError):
-        parent, name = posixpath.split(path)
-        if parent == path or os.path.islink(path):  # a link that leads nowhere yet
-            return os.path.realpath(path)
-        return posixpath.join(_resolved(parent), name)
-    except OSError as error:
-        raise trouble("resolve", path, error) from error
+    missing: list[str] = []
+    while True:
+        try:
+            return posixpath.join(os.path.realpath(path, strict=True), *reversed(missing))
+        except (FileNotFoundError, NotADirectoryError):
+            parent, name = posixpath.split(path)
+            if parent == path or os.path.islink(path):  # a link that leads nowhere yet
+                return posixpath.join(os.path.realpath(path), *reversed(missing))
+            missing.append(name)
+            path = parent
+        except RecursionError:  # links to links; the kernel follows at most 40
+            raise trouble("resolve", path, OSError(errno.ELOOP, os.strerror(errno.ELOOP))) from None
+        except OSError as error:
+            raise trouble("resolve", path, error) from error
 
 
 def same_place(one: str, other: str) -> bool:
@@ -92,12 +98,17 @@ def same_place(one: str, other: str) -> bool:
 
     Raises OSError where the disk can't say.
     """
-    if one == other:
-        return True
-    (parent, name), (other_parent, other_name) = posixpath.split(one), posixpath.split(other)
-    if not _same_folder(parent, other_parent):
-        return False
-    return name == other_name or _one_entry(parent, name, other_name)
+    names: list[tuple[str, str, str]] = []  # from the last one up: folder, name, other name
+    while one != other:
+        (parent, name), (other_parent, other_name) = posixpath.split(one), posixpath.split(other)
+        names.append((parent, name, other_name))
+        same = _same_folder(parent, other_parent)
+        if same is not None:
+            if not same:
+                return False
+            break
+        one, other = parent, other_parent
+    return all(name == other_name or _one_entry(parent, name, other_name) for parent, name, other_name in reversed(names))
 
 
 def other_spellings(paths: Iterable[str]) -> dict[str, str]:
@@ -115,7 +126,8 @@ def other_spellings(paths: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _same_folder(one: str, other: str) -> bool:
+def _same_folder(one: str, other: str) -> bool | None:
+    """None where the folders above and their names have to tell."""
     if one == other:
         return True
     with suppress(FileNotFoundError, NotADirectoryError):
@@ -123,7 +135,7 @@ def _same_folder(one: str, other: str) -> bool:
             return True
     if fold(one) != fold(other) or "/" in (one, other):
         return False
-    return same_place(one, other)  # a file system without stable inodes, such as FUSE
+    return None  # a file system without stable inodes, such as FUSE
 
 
 def _one_entry(parent: str, name: str, other: str) -> bool:

@@ -28,7 +28,7 @@ from syncd.mirror.attributes import NotCarried, carry, open_replaced
 from syncd.mirror.carry import Carrying, Instead, names_in, owner_of, shares_blocks, sizes
 from syncd.mirror.disk import DiskMirror, folders_to_make
 from syncd.mirror.expected import as_wanted
-from syncd.mirror.folders import OPEN_BELOW, OPEN_FOLDER, TREE, translated
+from syncd.mirror.folders import OPEN_BELOW, TREE, translated
 from syncd.mirror.kernel import sync_folder, syncfs
 from syncd.mirror.leftovers import PREFIX
 from syncd.mirror.looks import refuse_lockout, set_mode
@@ -42,6 +42,7 @@ from syncd.mirror.trash import Kept
 from syncd.mirror.trees import check_own_folder, folder_at, is_folder, is_gone, remove_tree, stamp_of_new_tree, stat_at_path
 from syncd.mirror.write import Batch
 from syncd.models import Action, Entry, Job, Kind, Local, Publish, RealFolder, Verb
+from syncd.safe_open import open_folder
 
 CATCH_UP = 3  # passes for what others write into the live tree while a new one is made
 
@@ -131,7 +132,7 @@ class SwitchedMirror:
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
-        parent = os.open(self._parent, OPEN_FOLDER)
+        parent = open_folder(self._parent)
         try:
             yield parent
         finally:
@@ -200,7 +201,7 @@ class SwitchedMirror:
                     if failed:
                         return replace(self._given_up(parent, name, actions, failed), folders_made=outer)
                     self._check_unchanged(live, actions)
-                    with self._keeping(parent, name, live, actions):
+                    with self._keeping(parent, name, live, actions) as before:
                         self._switch(parent, name, live, intent)
                 except BaseException:
                     self._take_back(parent, name)
@@ -208,7 +209,8 @@ class SwitchedMirror:
                 top = () if self._link in folders else (self._link,)
                 gone = tuple(folder for folder in sorted(folders) if self._is_inside(folder) and is_gone(self._inside(name, folder)))
                 made = (*outer, *top, *applied.folders_made)
-                return replace(applied, folders_made=made, folders_removed=gone, troubles=(*applied.troubles, *self._evict(parent, live)))
+                outcomes = {path: replace(one, before=before.get(path)) for path, one in applied.outcomes.items()}
+                return replace(applied, outcomes=outcomes, folders_made=made, folders_removed=gone, troubles=(*applied.troubles, *self._evict(parent, live)))
 
     def _make_parent(self, actions: Sequence[Action], looks: Mapping[str, Entry]) -> tuple[str, ...]:
         """The folder of the link stands; those that had to be made for it."""
@@ -255,10 +257,8 @@ class SwitchedMirror:
         return text.replace(f"{self._parent}/{name}", self._link)
 
     @contextmanager
-    def _keeping(
-        self, parent: int, name: str, live: str | None, actions: Sequence[Action]
-    ) -> Iterator[None]:
-        """A context for the switch: what the new tree replaces and is not ours is in the trash.
+    def _keeping(self, parent: int, name: str, live: str | None, actions: Sequence[Action]) -> Iterator[Mapping[str, str | None]]:
+        """A context for the switch: what the new tree replaces and is not ours is in the trash, under these ids.
 
         The copies go again where the block fails and the new tree is not live.
         """
@@ -272,7 +272,7 @@ class SwitchedMirror:
                     kept.append(self._disk.trash.keep(folder, file, action, now))
             if foreign:
                 self._check_unchanged(live, actions)
-            yield
+            yield {action.path: one.content for action, one in zip(foreign, kept, strict=True)}
         except BaseException:
             if self._live() != name:
                 self._disk.trash.take_back(kept)
@@ -363,7 +363,7 @@ class SwitchedMirror:
 
     def _check_racy(self, actions: Sequence[Action]) -> None:
         """The bytes are still those that the plan saw, where the stat alone does not prove it."""
-        found = self.scan({action.path: Target(self._parent, None) for action in actions})
+        found = self.scan({action.path: Target(self._parent, None, size=action.expect.stat.size if action.expect else None) for action in actions})
         for action in actions:
             if not same_bytes(found[action.path], action.expect):
                 raise self._changed(action.path)

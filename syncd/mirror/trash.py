@@ -32,6 +32,7 @@ from syncd.mirror.aging import CountedTime, write_private
 from syncd.mirror.expected import check_expected
 from syncd.mirror.kernel import sync_folder
 from syncd.mirror.room import MARGIN_BYTES, existing
+from syncd.mirror.sparse import copy_sparse
 from syncd.models import Action, Kind, Local
 from syncd.objects import blob_hasher, size_of
 
@@ -79,6 +80,11 @@ class Kept(Struct, frozen=True):
     before: bytes | None = None
     is_new: bool = False
 
+    @property
+    def content(self) -> str | None:
+        """The git blob id of what was kept."""
+        return self.entry.content if self.entry is not None else None
+
 
 class Trash:
     """The trash of one state folder. Safe to use from many threads and processes."""
@@ -111,9 +117,10 @@ class Trash:
         for action in actions:
             expect = action.expect
             if action.takes_over and expect is not None and expect.kind in (Kind.FILE, Kind.LINK):
-                content = expect.blob or action.path
-                if not (self._contents / content).exists():
-                    added[content] = expect.stat.size, action.path
+                if expect.blob is None:  # not read: whether it is here is not known
+                    added[action.path] = expect.stat.size, action.path
+                elif not (self._contents / expect.blob).exists():
+                    added[expect.blob] = expect.stat.size, action.path
         total = sum(size for size, _ in added.values())
         largest = max(added.values(), default=(0, ""))[1]
         if total > self.limits.size_bytes:
@@ -166,7 +173,7 @@ class Trash:
             self._check_free(path, local.stat.size)
         temporary = self._contents / f"{local.stat.inode}{NEW}"
         try:
-            content, size = _read(folder, name, local.kind, temporary if is_new else None)
+            content, size = _read(folder, name, local, temporary if is_new else None)
             if local.blob is not None and content != local.blob:
                 text = f"{path} was changed while syncd was at work; it was left alone"
                 raise ChangedUnderneathError(text, path=path, hint="the next run looks again")
@@ -314,37 +321,41 @@ class Trash:
 def replacing(
     trash: Trash, folder: int, name: str, action: Action, now: Callable[[], datetime],
     now_ns: Callable[[], int],
-) -> Iterator[bool]:  # fmt: skip
-    """A context for the rename that replaces `name` in the open `folder`: whether something stands there.
+) -> Iterator[tuple[bool, str | None]]:  # fmt: skip
+    """A context for the rename that replaces `name` in the open `folder`.
+
+    It gives whether something stands there, and the id of what was kept of it.
 
     What is not ours was kept, and is still what was kept; the copy goes again where the block fails.
     Raises MirrorError.
     """
     present = check_expected(folder, name, action, now_ns)
     if not (present and action.takes_over):
-        yield present
+        yield present, None
         return
     kept = trash.keep(folder, name, action, now())
     try:
-        yield check_expected(folder, name, action, now_ns)
+        yield check_expected(folder, name, action, now_ns), kept.content
     except BaseException:
         trash.take_back([kept])
         raise
 
 
-def _read(folder: int, name: str, kind: Kind, copy_to: Path | None) -> tuple[str, int]:
+def _read(folder: int, name: str, local: Local, copy_to: Path | None) -> tuple[str, int]:
     """Git blob id and size of the file's bytes or the link's text; a copy of them is on disk."""
-    with _opened(folder, name, kind) as content:
+    with _opened(folder, name, local.kind) as content:
         if copy_to is None:
             size = size_of(content)
             return _identified(content, size), size
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         with open(os.open(copy_to, flags, 0o600), "w+b") as kept:
-            while chunk := content.read(COPY_BYTES):
-                kept.write(chunk)
-            kept.flush()
+            if local.kind is Kind.FILE:  # no more than there was when it was looked at
+                copy_sparse(content.fileno(), kept.fileno(), local.stat.size)
+            else:
+                kept.write(content.read())
+                kept.flush()
             os.fsync(kept.fileno())
-            size = kept.tell()
+            size = kept.seek(0, os.SEEK_END)
             kept.seek(0)
             return _identified(kept, size), size
 
@@ -358,9 +369,10 @@ def _opened(folder: int, name: str, kind: Kind) -> BinaryIO:
 
 def _identified(content: BinaryIO, size: int) -> str:
     """The git blob id of what is left to read, which is said to be so many bytes."""
-    hasher = blob_hasher(size)
-    while chunk := content.read(COPY_BYTES):
+    hasher, left = blob_hasher(size), size
+    while left >= 0 and (chunk := content.read(COPY_BYTES)):  # one that grows meanwhile has no end
         hasher.update(chunk)
+        left -= len(chunk)
     return hasher.hexdigest()
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import posixpath
-import shutil
 import stat
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from syncd.errors import UnsafePathError
 from syncd.mirror.carry import names_in
-from syncd.mirror.folders import OPEN_FOLDER, TREE
+from syncd.mirror.folders import TREE
 from syncd.mirror.leftovers import PREFIX
 from syncd.mirror.scan import look_at_folder, stat_of
 from syncd.models import Local, Stat
+from syncd.safe_open import open_folder
+from syncd.tree_walk import remove, within
 
 SHOWN = 3
+REMOVE_SECONDS = 600.0  # for one tree; what is left by then is removed by the next run
 STAMP = "%Y%m%dT%H%M%S"
 
 
@@ -49,9 +51,8 @@ def stamp_of_new_tree(parent: int, now: datetime) -> str:
 
 
 def remove_tree(parent: int, name: str) -> None:
-    """Through descriptors, following no link. Raises OSError."""
-    with suppress(FileNotFoundError):
-        shutil.rmtree(name, dir_fd=parent)
+    """Through descriptors, following no link, however deep it is. Raises OSError."""
+    remove(parent, name, within(REMOVE_SECONDS))
 
 
 def is_folder(parent: int, name: str) -> bool:
@@ -73,7 +74,7 @@ def is_gone(path: str) -> bool:
 
 def folder_at(path: str) -> Local | None:
     """What the mirror's scan says of a folder."""
-    above = os.open(posixpath.dirname(path), OPEN_FOLDER)
+    above = open_folder(posixpath.dirname(path))
     try:
         return look_at_folder(above, posixpath.basename(path), path, os.fstat(above).st_dev)
     finally:

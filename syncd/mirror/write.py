@@ -17,7 +17,7 @@ from functools import partial
 
 from msgspec import Struct, field
 
-from syncd.engine.ports import NO_INODES, Applied, Blobs, Inodes, Outcome
+from syncd.engine.ports import ANY_SIZE, NO_INODES, Applied, Blobs, Inodes, Outcome, Target
 from syncd.errors import ChangedUnderneathError, MirrorError
 from syncd.mirror.attributes import NotCarried, carry, open_replaced
 from syncd.mirror.expected import as_wanted, check_expected, inodes_written, is_kept
@@ -25,6 +25,7 @@ from syncd.mirror.files import OtherBytesError, cached, ident, identity_of, stat
 from syncd.mirror.folders import NOT_THERE, Missing, descend, opened, step_down, trouble
 from syncd.mirror.kernel import rename_into_nothing, sync_folder
 from syncd.mirror.leftovers import PREFIX, above, drop
+from syncd.mirror.linked import replace_linked
 from syncd.mirror.looks import change_folder
 from syncd.mirror.making import make_above, make_folder
 from syncd.mirror.metadata import check_file
@@ -295,7 +296,7 @@ class Batch(Struct):
         want = entry_of(action)
         name = posixpath.basename(action.path)
         self._make_way(folder, name, action)
-        with replacing(self.trash, folder, name, action, self.now, self.clock.now_ns) as present:
+        with replacing(self.trash, folder, name, action, self.now, self.clock.now_ns) as (present, before):
             if present:
                 os.rename(staged.temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
             else:
@@ -306,7 +307,7 @@ class Batch(Struct):
         self.bytes_written += staged.size
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         racy = is_racy_after(stat_of(found), staged.mtime_ns)
-        self.outcomes[action.path] = Outcome(as_wanted(want, found, racy))
+        self.outcomes[action.path] = Outcome(as_wanted(want, found, racy), before=before)
 
     def _make_way(self, folder: int, name: str, action: Action) -> None:
         """A folder of ours that has become empty goes, so that a file can have its name."""
@@ -343,14 +344,18 @@ class Batch(Struct):
                 if action.expect is None or stat_of(found) != action.expect.stat:
                     raise ChangedUnderneathError(f"{action.path} has changed since it was looked at", path=action.path)
                 before = action.expect
-                if want.kind is Kind.LINK:
+                linked = found.st_nlink > 1
+                if linked:  # another name of it may be anybody's
+                    replace_linked(folder, name, f"{PREFIX}{self.intent}-{secrets.token_hex(8)}", action, found, self.lost)
+                elif want.kind is Kind.LINK:
                     os.chown(name, ident(want.uid), ident(want.gid), dir_fd=folder, follow_symlinks=False)
                 else:
                     handle = f"/proc/self/fd/{descriptor}"  # the one way to change what an O_PATH descriptor names, whatever its mode
                     if want.uid is not None or want.gid is not None:
                         os.chown(handle, ident(want.uid), ident(want.gid))
                     os.chmod(handle, want.mode)
-                found = os.fstat(descriptor) if want.kind is not Kind.LINK else os.stat(name, dir_fd=folder, follow_symlinks=False)
+                by_name = linked or want.kind is Kind.LINK
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False) if by_name else os.fstat(descriptor)
                 check_file(action.path, want, found)
             finally:
                 os.close(descriptor)
@@ -385,7 +390,8 @@ class Batch(Struct):
         had = entry_of(action)
         same_stat = action.expect is not None and action.expect.stat == stat_at(folder, name)
         known = action.had if same_stat else None
-        have = look(folder, name, action.path, known, self.clock.now_ns)
+        sizes = Target(had.root, None, size=had.size if had.size is not None else ANY_SIZE)
+        have = look(folder, name, action.path, known, self.clock.now_ns, sizes)
         if have is not None:
             if not had.same_content(have):
                 raise ChangedUnderneathError(f"{action.path} was edited while syncd was at work; it stays", path=action.path)

@@ -18,6 +18,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from msgspec import Struct
 
+from syncd.tls import machine_context
+
 SECONDS = 20.0
 STEP_SECONDS = 10.0
 ANSWER_BYTES = 4096
@@ -73,9 +75,7 @@ def _connection(parts: SplitResult, authorities: str | None, proxy: str | None) 
     host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
     if parts.scheme == "http":
         return http.client.HTTPConnection(host, port, timeout=STEP_SECONDS)
-    context = ssl.create_default_context()  # the machine's own, for a company's receivers
-    if authorities is not None:
-        context.load_verify_locations(authorities)
+    context = machine_context(*filter(None, [authorities]))  # the machine's own too, for a company's receivers
     if proxy is None:
         return http.client.HTTPSConnection(host, port, timeout=STEP_SECONDS, context=context)
     through = urlsplit(proxy if "://" in proxy else f"http://{proxy}")

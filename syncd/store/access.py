@@ -12,10 +12,12 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from syncd.errors import StoreError, StrangerError
+from syncd.errors import StoreError, StrangerError, UnsafePathError
 from syncd.owners import nearest_owner, owner_name
+from syncd.safe_open import make_folders, refuse_foreign_way
 
 PRIVATE, SHARED = 0o700, 0o750
+PASSING = 0o011
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 GROUP_MAY_READ = 0o050
 MEMBERS_MAY = ", whose group may run status, history, explain and plan, without --diff"
@@ -43,10 +45,23 @@ def refuse_to_look(state_dir: Path, members: bool) -> None:
         raise _stranger(state_dir, found.st_uid, MEMBERS_MAY)
 
 
+def make_state_folder(state_dir: Path) -> None:
+    """The folder exists, and as root nobody else can replace it or a folder above it.
+
+    What is done by path below it afterwards stays below it. Raises StoreError, OSError.
+    """
+    try:
+        refuse_foreign_way(state_dir)
+        make_folders(state_dir, PRIVATE)
+        refuse_foreign_way(state_dir)  # again: another user may have made it just before
+    except UnsafePathError as error:
+        raise StoreError(error.message, hint=error.hint) from error
+
+
 def set_access(state_dir: Path, group: str | None) -> None:
     """Make the folder private, or readable by `group` (a name or a number). Raises StoreError, OSError."""
     if group is None:
-        keep_private(state_dir, PRIVATE)
+        _tighten(state_dir, PRIVATE)
         return
     gid = _group_id(group)
     try:
@@ -56,9 +71,21 @@ def set_access(state_dir: Path, group: str | None) -> None:
             f"state_group {group}: can't give the state folder {state_dir} to that group: {error.strerror}",
             hint=f"let the owner of the state be a member: sudo usermod -aG {group} {owner_name(os.geteuid())}",
         ) from error
-    keep_private(state_dir, SHARED)
+    _tighten(state_dir, SHARED)
     with suppress(FileNotFoundError):
         share(state_dir / LOCKS, state_dir)
+
+
+def _tighten(state_dir: Path, mode: int) -> None:
+    """Set the mode; a folder that lets others pass, and no more, goes on to do so.
+
+    The user of a hook that runs now passes it on the way to its staged files (hooks/stage.py).
+    Passing shows none of the names in it.
+    """
+    found = stat.S_IMODE(os.stat(state_dir).st_mode)
+    wanted = mode | PASSING if found in (PRIVATE | PASSING, SHARED | PASSING) else mode
+    if found != wanted:
+        keep_private(state_dir, wanted)
 
 
 def keep_private(path: Path, mode: int) -> None:

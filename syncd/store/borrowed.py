@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,6 +20,7 @@ from syncd.objects import blob_hasher, size_of
 from syncd.store.blobs import NEVER, BlobCache
 from syncd.store.place import nofollow
 from syncd.store.small_blobs import SmallBlobs
+from syncd.tree_walk import remove
 
 CHUNK = 1 << 20
 
@@ -32,6 +32,11 @@ class BorrowedCache(BlobCache):
         super().__init__(Path(tempfile.gettempdir()) / f"syncd-{secrets.token_hex(16)}")
         self._lender = directory
         self._lent_small = SmallBlobs(BlobCache(directory).small_file, only_read=True)
+
+    @property
+    def small_file(self) -> Path:
+        """In the private folder: beside it anybody could have put one."""
+        return self.directory / "cache.db"
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -59,8 +64,14 @@ class BorrowedCache(BlobCache):
 
     def close(self) -> None:
         """Remove what was downloaded."""
+        self._small.close()
         self._lent_small.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        with suppress(OSError):
+            above = os.open(self.directory.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                remove(above, self.directory.name)
+            finally:
+                os.close(above)
 
     def _borrow(self, blob: str) -> BinaryIO:
         for content in self._lent(blob):

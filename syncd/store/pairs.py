@@ -21,7 +21,7 @@ from typing import Any
 from syncd.clock import Patience
 from syncd.errors import StoreError
 from syncd.models import Pair, Secret
-from syncd.store.access import refuse_stranger
+from syncd.store.access import make_state_folder, refuse_stranger
 from syncd.store.lock import safe_name
 from syncd.store.place import locks_on, sync_folder
 
@@ -58,6 +58,7 @@ class PairFile:
         """
         refuse_stranger(self._folder.parent)
         try:
+            make_state_folder(self._folder.parent)
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
             descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:

@@ -6,7 +6,6 @@ are left out: memory that is lost costs time, never files.
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -22,7 +21,7 @@ from syncd.models import Change, Recorded, TreeEntry
 from syncd.objects import is_object_id
 from syncd.store import intents, ledger, outbox, renames, rows, runs
 from syncd.store.accepted import AcceptedHeads
-from syncd.store.access import refuse_stranger, set_access
+from syncd.store.access import make_state_folder, refuse_stranger, set_access
 from syncd.store.checksum import checksum, matches
 from syncd.store.database import Database
 from syncd.store.schema import APPLIED_SET, DIRECTORY, FILE, HEAD, INTENT, JOB, LISTING, RATE_LIMIT
@@ -55,7 +54,7 @@ class SqliteStore:
         """The store in `state_dir`, made or migrated when needed; private, or for `group` to read. Raises StoreError naming who may open it."""
         try:
             refuse_stranger(state_dir)
-            os.makedirs(state_dir, mode=0o700, exist_ok=True)
+            make_state_folder(state_dir)
             set_access(state_dir, group)
         except OSError as error:
             raise StoreError(f"can't use the state folder {state_dir}: {error.strerror}", hint="set state: to a folder this user owns, or run syncd as its owner") from error

@@ -14,20 +14,28 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, json, render_template, request
+from flask import Flask, Response, render_template, request
+from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
 
 from syncd import __version__
 from syncd.errors import SyncdError
 from syncd.models import Secret
 from syncd.readings import as_object
-from syncd.redact import redact
+from syncd.redact import redact, redact_json
+from syncd.text import visible
 from syncd.web import page
 from syncd.web.board import Board
+from syncd.web.clients import client_of
+from syncd.web.failures import FailureLimits
 from syncd.web.hook import Hook
 from syncd.web.metrics import CONTENT_TYPE, exposition
+from syncd.web.quiet import Quiet
+from syncd.web.views import TooBusyError, TooLargeError, Views
 
 log = logging.getLogger(__name__)
+
+LARGEST_PAGE = 2 << 20  # characters; a thousand jobs take half of it
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -39,25 +47,49 @@ HEADERS = {
 }
 
 
-def make_app(board: Board, password: Callable[[], Secret] | None, only_local_names: bool, show_diffs: bool, hook: Hook | None = None) -> Flask:
-    """The WSGI application. `password` reads the one that is asked for; None asks for none. `only_local_names`: answer only where the
-    Host header names this machine's loopback. `show_diffs`: the page may show lines of files that everybody may read. `hook` is asked for
-    neither password nor name: what it takes is signed."""
+class Door:
+    """`password` reads the one that is asked for; None asks for none. `only_local_names`: answer only where the Host header names this
+    machine's loopback. `failures` are the wrong passwords of every client."""
+
+    def __init__(self, password: Callable[[], Secret] | None, only_local_names: bool, failures: FailureLimits) -> None:
+        self._password, self._only_local_names, self._failures = password, only_local_names, failures
+        self._quiet = Quiet()
+
+    def refusal(self) -> Response | None:
+        """The answer to a request that may not come in; None for one that may."""
+        if self._only_local_names and not _is_local_name(request.headers.get("Host", "")):
+            return _text(421, "this is not the name of this machine's loopback; ask as 127.0.0.1 or localhost, or set web.password")
+        return None if self._password is None else self._judged(self._password)
+
+    def _judged(self, password: Callable[[], Secret]) -> Response | None:
+        given = request.authorization.password if request.authorization is not None and request.authorization.type == "basic" else None
+        if given is None:  # what a browser does first
+            return _unauthorized()
+        client = client_of(request.remote_addr, request.headers.get("X-Forwarded-For", ""))
+        seconds = self._failures.take(client)
+        if seconds:
+            if self._quiet.may_say(client):
+                log.warning("wrong passwords come from %s: its next tries are refused without a look", client)
+            return _too_many(seconds)
+        if not _is_equal(given, password().reveal()):
+            return _unauthorized()
+        self._failures.succeeded(client)
+        return None
+
+
+def make_app(board: Board, door: Door, views: Views, show_diffs: bool, hook: Hook | None = None) -> Flask:
+    """The WSGI application. `show_diffs`: the page may show lines of files that everybody may read. `hook` is asked for neither
+    password nor name: what it takes is signed."""
     app = Flask(__name__)
     app.url_map.merge_slashes = False  # two slashes are another path, and not a redirect
+    app.jinja_env.finalize = _shown
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
     @app.before_request
     def guard() -> Response | None:
         if hook is not None and request.path == hook.path:
             return None
-        if only_local_names and not _is_local_name(request.headers.get("Host", "")):
-            return _text(421, "this is not the name of this machine's loopback; ask as 127.0.0.1 or localhost, or set web.password")
-        if password is not None and not _is_right(password().reveal()):
-            answer = _text(401, "a password is needed")
-            answer.headers["WWW-Authenticate"] = 'Basic realm="syncd", charset="UTF-8"'
-            return answer
-        return None
+        return door.refusal()
 
     @app.after_request
     def sealed(answer: Response) -> Response:
@@ -70,33 +102,70 @@ def make_app(board: Board, password: Callable[[], Secret] | None, only_local_nam
         frozen = board.frozen()
         return _text(503, f"frozen: {frozen}") if frozen is not None else _text(200, "alive")
 
-    @app.get("/readyz", provide_automatic_options=False)
-    def readyz() -> Response:
-        stale = board.readings().stale
-        return _text(503, "not ready\n" + "\n".join(map(redact, stale))) if stale else _text(200, "ready")
+    def view(name: str, make: Callable[[], Response]) -> None:
+        app.add_url_rule(name, name, lambda: views.answer(name, make), methods=["GET"], provide_automatic_options=False)
 
-    @app.get("/metrics", provide_automatic_options=False)
-    def metrics() -> Response:
-        return Response(exposition(board.readings()), content_type=CONTENT_TYPE)
-
-    @app.get("/api/v1/status", provide_automatic_options=False)
-    def status() -> Response:
-        return Response(redact(json.dumps(as_object(board.readings()), sort_keys=False)) + "\n", mimetype="application/json")
-
-    @app.get("/", provide_automatic_options=False)
-    def index() -> Response:
-        return Response(redact(render_template("status.html", view=page.view(board.readings(), board.recent(show_diffs)), version=__version__)), mimetype="text/html")
+    view("/readyz", lambda: _ready(board))
+    view("/metrics", lambda: Response(exposition(board.readings()), content_type=CONTENT_TYPE))
+    view("/api/v1/status", lambda: _status(board))
+    view("/", lambda: _index(board, show_diffs))
 
     if hook is not None:
-        door = hook  # one that is known to be there when it is asked
-        app.add_url_rule(door.path, "webhook", lambda: _text(*door.answer(request.headers.get, request.environ["wsgi.input"])), methods=["POST"], provide_automatic_options=False)
+        app.add_url_rule(hook.path, "webhook", lambda: _delivered(hook), methods=["POST"], provide_automatic_options=False)
 
     _tell_errors(app)
     return app
 
 
+def _page(view: page.View) -> str:
+    """The page, with as much of it as `LARGEST_PAGE` holds. Redacting takes time that grows with it."""
+    text = render_template("status.html", view=view, version=__version__)
+    while len(text) > LARGEST_PAGE and view.rows:
+        view = page.shorter(view)
+        text = render_template("status.html", view=view, version=__version__)
+    return text
+
+
+def _shown(value: object) -> object:
+    """Any value in the page: text of others as escapes that a person can read, before HTML's own are added."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _ready(board: Board) -> Response:
+    stale = board.readings().stale
+    return _text(503, "not ready\n" + "\n".join(stale)) if stale else _text(200, "ready")
+
+
+def _status(board: Board) -> Response:
+    return Response(redact_json(as_object(board.readings())) + "\n", mimetype="application/json")
+
+
+def _index(board: Board, show_diffs: bool) -> Response:
+    shown = page.view(board.readings(), board.recent(show_diffs))
+    return Response(redact(_page(shown), None), mimetype="text/html")
+
+
+def _delivered(hook: Hook) -> Response:
+    client = client_of(request.remote_addr, request.headers.get("X-Forwarded-For", ""))
+    status, text, seconds = hook.answer(client, request.headers.get, request.environ["wsgi.input"])
+    return _too_many(seconds) if seconds else _text(status, text)
+
+
+def _too_many(seconds: int) -> Response:
+    answer = _text(429, f"too many wrong tries; try again in {seconds} s")
+    answer.headers["Retry-After"] = str(seconds)
+    return answer
+
+
+def _unauthorized() -> Response:
+    answer = _text(401, "a password is needed")
+    answer.headers["WWW-Authenticate"] = 'Basic realm="syncd", charset="UTF-8"'
+    return answer
+
+
 def _tell_errors(app: Flask) -> None:
-    """Whatever a door raises is answered in words, and what is our mistake is in the log."""
+    """Whatever a door raises is answered in words that name nothing of this machine, and what is our mistake is in the log."""
+    quiet = Quiet()
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:
@@ -104,24 +173,35 @@ def _tell_errors(app: Flask) -> None:
 
     @app.errorhandler(SyncdError)
     def failed(error: SyncdError) -> Response:
-        log.warning("can't answer %s: %s", request.path, error.message)
-        return _text(503, f"{error.message}\n{error.hint}" if error.hint else error.message)
+        if quiet.may_say(error.message):
+            log.warning("can't answer %s: %s%s", request.path, error.message, f" → {error.hint}" if error.hint else "")
+        return _text(503, "this can't be answered now; syncd's own log says why")
+
+    @app.errorhandler(TooBusyError)
+    def busy(_: TooBusyError) -> Response:
+        answer = _text(503, "others are being answered; ask again in a second")
+        answer.headers["Retry-After"] = "1"
+        return answer
+
+    @app.errorhandler(TooLargeError)
+    def large(_: TooLargeError) -> Response:
+        return _text(503, "this page is too large to be shown; on this machine: syncd status")
 
     @app.errorhandler(Exception)
     def bug(error: Exception) -> Response:
-        log.error("a bug in syncd: can't answer %s", request.path, exc_info=error)
+        if quiet.may_say(f"{type(error).__name__} of {request.url_rule}"):
+            log.error("a bug in syncd: can't answer %s", request.path, exc_info=error)
         return _text(500, "a bug in syncd; its log has the traceback")
 
 
 def _text(status: int, text: str) -> Response:
-    return Response(text + "\n", status=status, content_type="text/plain; charset=utf-8")
+    return Response(visible(redact(text)) + "\n", status=status, content_type="text/plain; charset=utf-8")
 
 
-def _is_right(password: str) -> bool:
-    """Does the request carry the password? Any user name will do. The comparison takes as long for a wrong one, whatever is wrong with it."""
-    given = request.authorization.password if request.authorization is not None and request.authorization.type == "basic" else None
-    digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in (given or "", password)]
-    return hmac.compare_digest(*digests) and given is not None
+def _is_equal(given: str, password: str) -> bool:
+    """Any user name will do. The comparison takes as long for a wrong password, whatever is wrong with it."""
+    digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in (given, password)]
+    return hmac.compare_digest(*digests)
 
 
 def _is_local_name(host: str) -> bool:
@@ -133,4 +213,4 @@ def _is_local_name(host: str) -> bool:
         return False
 
 
-__all__: list[Any] = ["HEADERS", "make_app"]
+__all__: list[Any] = ["HEADERS", "Door", "make_app"]

@@ -12,10 +12,11 @@ import ipaddress
 import os
 import socket
 import stat
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 
-from syncd.errors import ConfigError
+from syncd.errors import ConfigError, UnsafePathError
+from syncd.safe_open import open_folder
 
 FIRST_DESCRIPTOR = 3
 SOCKET_MODE = 0o660
@@ -52,7 +53,8 @@ class Doors:
     def take_down(self) -> None:
         """A unix socket of our making goes from its folder: nobody new can reach it by name."""
         if self._made is not None and _identity(self._made) == self._identity:
-            os.unlink(self._made)
+            with suppress(OSError, UnsafePathError), _folder_of(self._made) as (folder, name):
+                os.unlink(name, dir_fd=folder)
 
 
 def open_doors(listen: str, environ: Mapping[str, str], guarded: bool) -> Doors:
@@ -104,19 +106,49 @@ def _unix(path: str) -> Doors:
     try:
         _make_room(path)
         _make_room(new)
-        one.bind(new)
-        os.chmod(new, SOCKET_MODE)
-        os.rename(new, path)
+        with _folder_of(new) as (folder, name):
+            _bind(one, folder, name, os.path.basename(path))
+    except UnsafePathError as error:
+        one.close()
+        raise ConfigError(f"web.listen: can't listen on unix:{path}: {error.message}", hint=error.hint) from error
     except OSError as error:
-        if one.getsockname():
-            with suppress(FileNotFoundError):
-                os.unlink(new)
         one.close()
         raise ConfigError(f"web.listen: can't listen on unix:{path}: {error.strerror or error}", hint="check that its folder stands and that syncd may write there") from error
     except ConfigError:
         one.close()
         raise
     return Doors([one], path)
+
+
+def _bind(one: socket.socket, folder: int, name: str, final: str) -> None:
+    """The socket is `final` in the open folder, with its mode; gone again where that fails.
+
+    The mode is set on the very socket that was made, whatever stands there by then.
+    """
+    one.bind(f"/proc/self/fd/{folder}/{name}")
+    try:
+        made = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            found = os.fstat(made)
+            if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+                raise OSError(errno.ESTALE, "it was replaced while it was made")
+            os.chmod(f"/proc/self/fd/{made}", SOCKET_MODE)
+        finally:
+            os.close(made)
+        os.rename(name, final, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name, dir_fd=folder)
+        raise
+
+
+@contextmanager
+def _folder_of(path: str) -> Iterator[tuple[int, str]]:
+    folder = open_folder(os.path.dirname(path))
+    try:
+        yield folder, os.path.basename(path)
+    finally:
+        os.close(folder)
 
 
 def _make_room(path: str) -> None:
@@ -132,7 +164,8 @@ def _make_room(path: str) -> None:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            os.unlink(path)  # nobody is behind it
+            with _folder_of(path) as (folder, name):
+                os.unlink(name, dir_fd=folder)  # nobody is behind it
             return
         except TimeoutError:
             pass

@@ -14,15 +14,18 @@ from threading import Lock
 from typing import BinaryIO
 
 from syncd.errors import ConfigError
-from syncd.github.trees import printable
 from syncd.github.webhook import Other, Push, Refusal, check_signature, read
 from syncd.models import Secret
+from syncd.text import in_quotes
 from syncd.web.board import Bell
+from syncd.web.clients import LOCAL
+from syncd.web.failures import FailureLimits
 
 log = logging.getLogger(__name__)
 
 CHUNK = 64 << 10
 GITHUBS_AGENT = "GitHub-Hookshot/"  # docs "Webhook events and payloads": the User-Agent of every delivery
+SMALL_BYTES = 64 << 10  # to see that the signature is wrong costs no more than to refuse it
 LONGEST_ID = 64  # GitHub's have 36 characters
 QUIET_SECONDS = 60.0  # between two lines of one kind in the log
 
@@ -32,12 +35,28 @@ class Hook:
 
     def __init__(self, path: str, secret: Callable[[], Secret], bell: Bell, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.path = path
+        self.failures = FailureLimits(monotonic)
         self._secret, self._bell, self._monotonic = secret, bell, monotonic
         self._guard = Lock()
         self._said: dict[str, tuple[float, int]] = {}  # what was refused -> when that was said last, and how often it happened since
 
-    def answer(self, header: Callable[[str], str | None], body: BinaryIO) -> tuple[int, str]:
-        """Status and text for one delivery. `header` gives one of its headers; `body` can be read twice."""
+    def refuses(self, client: str, length: int) -> bool:
+        """Is a delivery of so many bytes refused before it is taken in, for the wrong signatures that this client has sent?
+
+        One that names no client, as behind a web server that passes none on, is everybody's: there only large ones are.
+        """
+        return (client != LOCAL or length > SMALL_BYTES) and self.failures.refuses(client)
+
+    def answer(self, client: str, header: Callable[[str], str | None], body: BinaryIO) -> tuple[int, str, int]:
+        """Status and text for one delivery, and in how many seconds to come again (0 but for 429). `header` gives one of its headers;
+        `body` can be read twice."""
+        seconds = self.failures.take(client)
+        if seconds and client != LOCAL:
+            return 429, "", seconds
+        status, text = self._answered(client, header, body)
+        return status, text, 0
+
+    def _answered(self, client: str, header: Callable[[str], str | None], body: BinaryIO) -> tuple[int, str]:
         given = header("X-Hub-Signature-256")
         try:
             refusal = check_signature(_chunks(body), given, self._secret())
@@ -46,6 +65,7 @@ class Hook:
             return 503, "the secret can't be read; syncd's own log says why"
         if refusal is not None:
             return self._refuse(refusal, header("User-Agent"))
+        self.failures.succeeded(client)
         body.seek(0)
         found = read(header("X-GitHub-Event"), header("Content-Type"), body.read())
         if isinstance(found, Refusal):
@@ -54,7 +74,7 @@ class Hook:
 
     def _push(self, push: Push, delivery: str | None, signature: str) -> tuple[int, str]:
         """A delivery is known again by GitHub's id of it together with its signature: the id alone is a header, which nobody signs."""
-        what = f"push of {printable(push.ref)[1:-1]} in {push.repo}"
+        what = f"push of {in_quotes(push.ref)[1:-1]} in {push.repo}"
         asked = self._bell.ring(push, None if delivery is None else f"{delivery[:LONGEST_ID]} {signature}", what)
         if asked is None:
             return 202, "this delivery came before; nothing was started"

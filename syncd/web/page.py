@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.engine.hooks import named
 from syncd.readings import ORDER, JobReading, Readings, ago, delivery_trouble, heard_line, paused_text, rfc3339, span
@@ -15,6 +16,10 @@ from syncd.recent import RecentChange, RecentRun
 SIGNS = {"failing": "✕", "drift": "!", "paused": "‖", "never": "·", "in_sync": "✓"}
 WORDS = {"failing": "failing", "drift": "drift", "paused": "paused", "never": "not yet run", "in_sync": "in sync"}
 SAID = {"failing": ("is failing", "are failing"), "drift": ("has drifted", "have drifted"), "paused": ("is paused", "are paused"), "never": ("has not run yet", "have not run yet")}
+
+
+LONGEST_NAME = 500
+LONGEST_TEXT = 4000
 
 
 class When(Struct, frozen=True):
@@ -69,6 +74,7 @@ class View(Struct, frozen=True):
     troubles: tuple[str, ...]
     runs: tuple[Run, ...]
     webhook: str | None = None
+    hidden: int = 0
 
 
 def view(readings: Readings, recent: Sequence[RecentRun]) -> View:
@@ -84,6 +90,19 @@ def view(readings: Readings, recent: Sequence[RecentRun]) -> View:
     return View(summary(counted), counted["failing"] + counted["drift"] == 0, rfc3339(readings.at) or "", tuple(rows), limits, troubles, runs, webhook)
 
 
+def shorter(whole: View) -> View:
+    """The same without what happened last; and where that was left out before, with the worse half of the jobs."""
+    if whole.runs:
+        return replace(whole, runs=())
+    kept = whole.rows[: len(whole.rows) // 2]
+    return replace(whole, rows=kept, hidden=whole.hidden + len(whole.rows) - len(kept))
+
+
+def _cut(text: str, longest: int) -> str:
+    """Its beginning and its end: the end of a path or an output tells more than its middle."""
+    return text if len(text) <= longest else f"{text[: longest // 2]}…{text[-(longest // 2) :]}"
+
+
 def summary(counted: Counter[str]) -> str:
     """`1 of 4 jobs is failing, 1 has drifted`: the truth in one sentence, worst first."""
     total, jobs = counted.total(), "job" if counted.total() == 1 else "jobs"
@@ -96,7 +115,7 @@ def summary(counted: Counter[str]) -> str:
 
 def _row(one: JobReading, now: datetime) -> Row:
     job, state = one.job, one.state
-    mirrors = tuple(rule.to + ("/" if rule.directory else "") for rule in job.paths)
+    mirrors = tuple(_cut(rule.to + ("/" if rule.directory else ""), LONGEST_NAME) for rule in job.paths)
     following = When("running now", None) if one.running else When("when resumed", None) if one.word == "paused" else _in(one.next_run, now)
     return Row(
         job.name, one.word, SIGNS[one.word], WORDS[one.word], f"{job.repo}@{job.ref or 'HEAD'}", mirrors, state.applied_commit, one.files,
@@ -107,7 +126,7 @@ def _row(one: JobReading, now: datetime) -> Row:
 def _remarks(one: JobReading, now: datetime) -> tuple[str, ...]:
     job, state, found = one.job, one.state, []
     if state.last_error_kind is not None:
-        found.append(state.last_error or state.last_error_kind)
+        found.append(_cut(state.last_error or state.last_error_kind, LONGEST_TEXT))
     if state.hook_owed:
         found.append("on_change is owed" + (f": {named(job.on_change)}" if job.on_change is not None else ""))
     if state.drifted:
@@ -131,4 +150,6 @@ def _run(one: RecentRun, now: datetime) -> Run:
     moved = f"{previous} → {commit}" if previous and commit and previous != commit else commit
     files = len(one.changes) + one.more
     counted = ("1 file" if files == 1 else f"{files} files") if files else one.status
-    return Run(one.job, one.status not in ("failed", "refused"), When(ago(one.at, now), rfc3339(one.at)), moved, counted, one.error, one.changes, one.more)
+    error = None if one.error is None else _cut(one.error, LONGEST_TEXT)
+    changes = tuple(replace(change, path=_cut(change.path, LONGEST_NAME)) for change in one.changes)
+    return Run(one.job, one.status not in ("failed", "refused"), When(ago(one.at, now), rfc3339(one.at)), moved, counted, error, changes, one.more)

@@ -1,45 +1,63 @@
 """The listener: waitress on its own threads, opened and closed by whoever runs the jobs.
 
-Promises: a slow or hostile client costs a bounded number of connections, bytes and seconds, and no run waits for any of them.
+Promises: a slow or hostile client costs a bounded number of connections, bytes and seconds, and no run waits for any of them. The
+listener does not end unnoticed: a thread that died is started again, and one that answers nobody is said by `frozen`.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import waitress
 from waitress import wasyncore
 
 from syncd.config.model import Web as WebConfig
-from syncd.config.secrets import read_secret
+from syncd.config.secrets import read_web_secret
 from syncd.models import Secret, SecretRef
 from syncd.redact import remember
-from syncd.web.app import make_app
+from syncd.web.app import Door, make_app
 from syncd.web.board import Board
 from syncd.web.doors import open_doors
+from syncd.web.failures import FailureLimits
 from syncd.web.hook import Hook
-from syncd.web.intake import CONNECTIONS, Seldom, channel_class, close_overdue
+from syncd.web.intake import (
+    CONNECTIONS,
+    INCOMING_BYTES,
+    Seldom,
+    close_overdue,
+    connections,
+    opener,
+    unread_bytes,
+)
+from syncd.web.views import LARGEST_BYTES, Views
 
 log = logging.getLogger(__name__)
 logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it would say of each request that it has to wait
 logging.getLogger("waitress").addFilter(Seldom())
 
-THREADS = 4
+THREADS = 8  # more than all views together may take (views.AT_ONCE)
 IDLE_SECONDS = 30
 LOOP_SECONDS = 1.0
 CROWDED_LOOP_SECONDS = 0.1
 LARGEST_HEAD = 16 << 10
 LARGEST_BODY = 64 << 10  # nothing here takes a body, save the webhook
 STOP_SECONDS = 5.0
+PAUSE_SECONDS = 1.0  # after a mistake of ours in the loop, which may come again at once
+FROZEN_SECONDS = 60.0
 
 
 class Web:
     """Open from the moment it is made until `close`. Raises ConfigError when the address can't be had or a secret can't be read."""
 
-    def __init__(self, web: WebConfig, board: Board, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, web: WebConfig, board: Board, environ: Mapping[str, str], monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._monotonic = monotonic
         password = _reader(web.password, environ, "web.password") if web.password is not None else None
         secret = _reader(web.webhook.secret, environ, "web.webhook.secret") if web.webhook is not None else None
         for read in (password, secret):
@@ -58,17 +76,25 @@ class Web:
     def _serve(self, web: WebConfig, board: Board, password: Callable[[], Secret] | None, secret: Callable[[], Secret] | None) -> None:
         """Requests are answered from now on."""
         hook = Hook(web.webhook.path, secret, board.bell) if web.webhook is not None and secret is not None else None
-        app = make_app(board, password, only_local_names=password is None and self._doors.is_network, show_diffs=web.show_diffs, hook=hook)
         self._map: dict[int, Any] = {}
+        door = Door(password, password is None and self._doors.is_network, FailureLimits(self._monotonic))
+        self.app = make_app(board, door, Views(lambda: unread_bytes(self._map), self._monotonic), web.show_diffs, hook)
         server = waitress.create_server(
-            app, map=self._map, sockets=self._doors.sockets, threads=THREADS, connection_limit=CONNECTIONS, channel_timeout=IDLE_SECONDS, cleanup_interval=IDLE_SECONDS // 3,
-            max_request_header_size=LARGEST_HEAD, max_request_body_size=LARGEST_BODY, ident=None, log_socket_errors=False,
+            self.app, map=self._map, sockets=self._doors.sockets, threads=THREADS, connection_limit=CONNECTIONS, channel_timeout=IDLE_SECONDS,
+            cleanup_interval=IDLE_SECONDS // 3, max_request_header_size=LARGEST_HEAD, max_request_body_size=LARGEST_BODY, inbuf_overflow=INCOMING_BYTES,
+            outbuf_overflow=2 * LARGEST_BYTES, clear_untrusted_proxy_headers=False, ident=None, log_socket_errors=False,
         )  # fmt: skip
         for one in self._map.values():
             if hasattr(one, "channel_class"):  # each socket's server
-                one.channel_class = channel_class(None if hook is None else hook.path, self._map)
+                one.channel_class = opener(hook, self._map)
         self._dispatcher = server.task_dispatcher
         self._stop = threading.Event()
+        self._guard = threading.Lock()
+        self._probe: _Probe | None = None
+        self._start()
+
+    def _start(self) -> None:
+        self._turned_at = self._monotonic()
         self._thread = threading.Thread(target=self._work, name="syncd-web", daemon=True)
         self._thread.start()
 
@@ -84,27 +110,75 @@ class Web:
         """
         self._doors.take_down()
         self._stop.set()
-        trigger = next((one for one in self._map.values() if hasattr(one, "pull_trigger")), None)
-        if trigger is not None:
-            trigger.pull_trigger()
+        self.wake()
         self._thread.join(STOP_SECONDS)
         self._dispatcher.shutdown(timeout=STOP_SECONDS)
         if not self._thread.is_alive() and not self._dispatcher.threads:  # else somebody would wake the loop through a descriptor that is another file by then
             wasyncore.close_all(self._map)
         self._doors.close()
 
+    def wake(self) -> None:
+        """The loop takes its next turn at once."""
+        trigger = next((one for one in self._map.values() if hasattr(one, "pull_trigger")), None)
+        if trigger is not None:
+            trigger.pull_trigger()
+
+    def connections(self) -> list[Any]:
+        """Those that are open."""
+        return connections(self._map)
+
+    def frozen(self) -> str | None:
+        """What does not move that should, in words; None when all is well. Waits for nothing, and starts a loop that died again."""
+        with self._guard:
+            now = self._monotonic()
+            if not self._stop.is_set() and not self._thread.is_alive():
+                log.error("the listener's thread had ended and was started again; please report this with the lines before it")
+                self._start()
+            if self._probe is None or self._probe.served:
+                self._probe = _Probe(now)
+                self._dispatcher.add_task(self._probe)
+            waited, still = now - self._probe.asked_at, now - self._turned_at
+            if max(waited, still) <= FROZEN_SECONDS:
+                return None
+            return f"the listener has answered nobody for {max(waited, still):.0f} s"
+
     def _work(self) -> None:
         crowded = False
         while not self._stop.is_set():
-            wasyncore.loop(timeout=CROWDED_LOOP_SECONDS if crowded else LOOP_SECONDS, use_poll=True, map=self._map, count=1)
-            crowded = close_overdue(self._map)
+            self._turned_at = self._monotonic()
+            try:
+                wasyncore.loop(timeout=CROWDED_LOOP_SECONDS if crowded else LOOP_SECONDS, use_poll=True, map=self._map, count=1)
+                crowded = close_overdue(self._map)
+            except Exception:
+                log.exception("a bug in syncd, met by the listener; please report it with these lines")
+                self._drop_all()
+                self._stop.wait(PAUSE_SECONDS)
+
+    def _drop_all(self) -> None:
+        """No connection is open any more: one of them may be what the loop can't go on with."""
+        for one in self.connections():
+            with suppress(Exception):
+                one.handle_close()
+
+
+class _Probe:
+    """A task for the threads that answer: it only tells that one of them took it."""
+
+    def __init__(self, asked_at: float) -> None:
+        self.asked_at, self.served = asked_at, False
+
+    def service(self) -> None:
+        self.served = True
+
+    def cancel(self) -> None:
+        self.served = True
 
 
 def _reader(ref: SecretRef, environ: Mapping[str, str], what: str) -> Callable[[], Secret]:
     """Reads the secret, as it is now: a new one is taken up without a restart."""
 
     def read() -> Secret:
-        secret = read_secret(ref, environ, what)
+        secret = read_web_secret(ref, environ, what)
         remember(secret)
         return secret
 

@@ -89,7 +89,7 @@ class MemoryTransport:
         pieces: Iterable[bytes] = answer.pieces if answer.pieces is not None else _sliced(answer.body)
         if answer.headers.get("content-encoding") == "gzip":
             pieces = _unzipped(pieces)
-        return MemoryResponse(answer.status, answer.headers, url, _ending(pieces, whole and answer.end != "reset"), request.cap_bytes)
+        return MemoryResponse(answer.status, answer.headers, url, _ending(pieces, whole and answer.end != "reset"), request.most_bytes)
 
 
 def _sliced(body: bytes) -> Iterator[bytes]:

@@ -12,12 +12,15 @@ import os
 import sys
 from collections.abc import Callable
 
+from tests.fault import abuse
 from tests.fault.families import FAMILIES, Family
 from tests.fault.points import Tally
 from tests.fault.reasons import unexplained
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["abuse"]:  # one daemon under everything at once, with arguments of its own
+        return abuse.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m tests.fault", description=__doc__)
     parser.add_argument("families", nargs="*", metavar="FAMILY", help=", ".join(FAMILIES))
     parser.add_argument("--full", action="store_true", help="the full counts: an hour, not a minute")

@@ -30,6 +30,7 @@ import syncd.mirror.scan as scan_module
 import syncd.mirror.systems as systems
 import syncd.mirror.trash as trash_module
 import syncd.mirror.write as write
+import syncd.safe_open as safe_open
 import syncd.store.database as database
 from syncd.engine.ports import Intent, JobState, Outcome, Result
 from syncd.errors import MirrorError
@@ -44,7 +45,7 @@ from tests.fault.order import order_wrong
 from tests.fault.places import OPERATIONS, SMALL, vanished, yard
 from tests.fault.points import Tally, fail_at_calls, kill_at_lines
 from tests.fault.power import power_cuts
-from tests.fault.race import race
+from tests.fault.race import BELOW, race
 from tests.fault.reasons import unexplained
 from tests.fault.room import no_room
 from tests.fault.scene import Workbench, sets
@@ -109,7 +110,11 @@ def by_places(*names: str) -> Lane:
 
 
 def by_race() -> list[str]:
-    return race(500, stop_at_first=True).violations
+    return race(500, kinds=BELOW, stop_at_first=True).violations
+
+
+def by_race_above() -> list[str]:
+    return race(2000, kinds=("parents",), stop_at_first=True).violations
 
 
 def by_full_disk() -> list[str]:
@@ -134,7 +139,7 @@ class Bug:
 
     @property
     def needs_root(self) -> bool:
-        return self.lanes[0] in (by_race, by_full_disk, by_vanished_mount, by_power)
+        return self.lanes[0] in (by_race, by_race_above, by_full_disk, by_vanished_mount, by_power)
 
     @property
     def is_quick(self) -> bool:
@@ -363,6 +368,7 @@ BUGS: dict[str, Bug] = {
     "a file is replaced unseen": Bug(lambda: [(place, "check_expected", _expect_anything) for place in (write, trash_module)], (by_places("edited while running"),)),
     "links are followed": Bug(lambda: [(folders, "OPEN_BELOW", folders.OPEN_FOLDER)], (by_places("a link to outside in its folder's place"),)),
     "links are followed, and only a race shows it": Bug(lambda: [(folders, "OPEN_BELOW", folders.OPEN_FOLDER)], (by_race,)),
+    "links above the destination are followed": Bug(lambda: [(safe_open, "PASS", safe_open.PASS & ~os.O_NOFOLLOW)], (by_race_above,)),
     "nothing goes to the trash": Bug(lambda: [(Trash, "keep", lambda *_: Kept())], (by_places("other bytes"),)),
     "a folder in the way is cleared": Bug(lambda: [(Batch, "_make_way", _clear_the_way), (disk, "check_makes_way", _nothing)], (by_places("a folder with a file of others"),)),
     "the ledger is believed": Bug(lambda: [(scan_module, "look", _believe_the_ledger)], (by_places("deleted while running", "other bytes"),)),

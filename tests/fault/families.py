@@ -94,7 +94,7 @@ FAMILIES: dict[str, Family] = {
     "power-xfs-many": Family(power("xfs", False, extra=MANY), 300, 10_000, no_loop),
     "power-ext4-many": Family(power("ext4", True, extra=MANY), 300, 10_000, no_loop),
     "no-room": Family(no_room, 300, 3000, no_root),
-    "race": Family(race, 5000, 100_000, no_root),
+    "race": Family(race, 2000, 60_000, no_root),
     "places": Family(places, 1, 1),
     "bugs": Family(lambda _points, _seed: calibration(), 1, 1, no_loop),
     "syscalls-kill": Family(syscalls(KILL), 300, 2500, no_strace),

@@ -1,4 +1,7 @@
-"""A race against another user: uid 65534 owns the folder that we mirror into, and swaps a folder below it with a link that leads out.
+"""A race against another user: uid 65534 owns a folder that root works in, and swaps a folder in it with a link that leads out.
+
+Most kinds are about folders below `to`. `parents` is about those above it: root makes and removes folders in `home`, which is theirs.
+`staging` is about what a hook left: root removes it while they swap folders in it.
 
 Every operation goes through the product's own mirror while renameat2(2) exchanges the two as fast as it can. Whether an operation is
 done or refused is luck; that nothing outside changes, by name, inode, mode, times or bytes, is not.
@@ -16,7 +19,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from syncd.errors import MirrorError
+from syncd.errors import MirrorError, StoreError
+from syncd.hooks import stage
 from syncd.mirror.disk import DiskMirror
 from syncd.mirror.scan import look
 from syncd.models import Action, Entry, Kind, Local, Recorded, Stat, Verb
@@ -26,12 +30,18 @@ from tests.fault.mounts import no_root as missing
 from tests.fault.points import Tally
 from tests.support.clock import FakeClock
 
-__all__ = ["KINDS", "missing", "race"]
+__all__ = ["BELOW", "KINDS", "missing", "race"]
 
 NOBODY = 65534
 AT_FDCWD, EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 ONE, TWO = b"one\n", b"two\n"
 INTENT = "0123456789ab"
+SWAPS = (("mirror/sub", "mirror/evil"),)
+SWAPS_OF = {
+    "parents": (("home/site", "home/evil"), ("home/site/new", "home/site/evil"), ("home/evil/new", "home/evil/evil")),
+    "staging": (("staging/left/tree/sub", "staging/left/tree/evil"), ("staging/left/tree/again", "staging/left/tree/evil"), ("staging/left/again", "staging/left/evil")),
+}
+MAKES = ("staging/left/tree/sub/again", "staging/left/tree/again", "staging/left/again")  # so that nothing is empty when it is removed
 
 
 class Arena:
@@ -48,6 +58,13 @@ class Arena:
         for place in (self.root, self.root / "sub"):
             os.chown(place, NOBODY, NOBODY)
         self.inside = os.open(self.root / "sub", os.O_RDONLY | os.O_DIRECTORY)  # stays the real folder, whatever its name is
+        self.home, self.staging = self.folder / "home", self.folder / "staging"
+        for place in (self.home, self.home / "site", self.staging):
+            place.mkdir()
+        os.symlink(self.outside, self.home / "evil")
+        for place in (self.home, self.home / "site"):
+            os.chown(place, NOBODY, NOBODY)
+        self.site = os.open(self.home / "site", os.O_RDONLY | os.O_DIRECTORY)
         self.blobs = BlobCache(self.folder / "blobs")
         for content in (ONE, TWO):
             self.blobs.add(blob_id(content), [content], len(content))
@@ -58,8 +75,8 @@ class Arena:
         for name in ("replace", "delete", "chmod"):
             (self.outside / name).write_bytes(ONE)
             (self.outside / name).chmod(0o600)
-        for name in ("rmdir", "chmod_folder"):
-            (self.outside / name).mkdir()
+        for name in ("rmdir", "chmod_folder", "new"):
+            (self.outside / name).mkdir(mode=0o700)
         self.outside.chmod(0o711)
 
     def signature(self) -> list[tuple[str, int, int, int, int, int]]:
@@ -76,6 +93,7 @@ class Arena:
 
     def close(self) -> None:
         os.close(self.inside)
+        os.close(self.site)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # --- operations ---------------------------------------------------------------------------------------------------
@@ -161,6 +179,59 @@ def rmdir(arena: Arena) -> bool:
     return not _stands(arena, "rmdir")
 
 
+def parents(arena: Arena) -> bool:
+    """Root makes a folder in a folder of theirs, writes below it, and removes it when it is empty again."""
+    _empty(arena.site)
+    os.symlink(arena.outside, "evil", dir_fd=arena.site)
+    root = f"{arena.home}/site/new"
+    want = Entry(blob_id(TWO), 0o644, root=root, size=len(TWO))
+    try:
+        applied = arena.mirror.apply(INTENT, [Action(Verb.WRITE, f"{root}/parents", want, None, None, "race")], arena.blobs, frozenset(), {})
+        done = applied.outcomes[f"{root}/parents"].error is None
+    except MirrorError:
+        done = False
+    _empty(arena.site)
+    with suppress(FileExistsError):
+        os.mkdir("new", dir_fd=arena.site)
+    arena.mirror.tidy([(f"{root}/deeper", root)])
+    return done
+
+
+def staging(arena: Arena) -> bool:
+    """Root removes what a hook left, while its user swaps folders in it and makes new ones."""
+    left = arena.staging / "left"
+    (left / "tree/sub/deep").mkdir(parents=True)
+    (left / "tree/sub/file").write_bytes(ONE)
+    for place in (left, left / "tree"):
+        os.symlink(arena.outside, place / "evil")
+    for place in (left / "tree/sub", left / "tree", left):
+        os.chown(place, NOBODY, NOBODY, follow_symlinks=False)
+    with suppress(MirrorError, StoreError, OSError):
+        stage.remove(str(left))
+    done = not os.path.lexists(left)
+    while os.path.lexists(left):  # for the next one; they may still be at it
+        os.rename(left, arena.staging / "aside")
+        shutil.rmtree(arena.staging / "aside", ignore_errors=True)
+    return done
+
+
+def _empty(folder: int) -> None:
+    """What is in the folder is gone, but for what comes while it is emptied."""
+    while names := _names(folder):
+        for name in names:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=folder)
+            shutil.rmtree(name, ignore_errors=True, dir_fd=folder)
+
+
+def _names(folder: int) -> list[str]:
+    anew = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder)
+    try:
+        return os.listdir(anew)
+    finally:
+        os.close(anew)
+
+
 def _stands(arena: Arena, name: str) -> bool:
     try:
         os.stat(name, dir_fd=arena.inside, follow_symlinks=False)
@@ -169,16 +240,23 @@ def _stands(arena: Arena, name: str) -> bool:
     return True
 
 
-KINDS: dict[str, Callable[[Arena], bool]] = {act.__name__: act for act in (create, replace, delete, chmod, chmod_folder, chmod_swapped, mkdir, rmdir)}
+BELOW = ("create", "replace", "delete", "chmod", "chmod_folder", "chmod_swapped", "mkdir", "rmdir")
+KINDS: dict[str, Callable[[Arena], bool]] = {
+    act.__name__: act for act in (create, replace, delete, chmod, chmod_folder, chmod_swapped, mkdir, rmdir, parents, staging)
+}  # fmt: skip
 
 
 def race(points: int, _seed: int = 0, kinds: tuple[str, ...] = tuple(KINDS), stop_at_first: bool = False) -> Tally:
     """So many operations of each kind, as root, against the other user."""
     tally, began = Tally("symlink race by another uid"), time.monotonic()
     arena = Arena()
-    racer = _start_racer(arena.root)
+    racer, swaps = 0, None
     try:
         for kind in kinds:
+            if swaps != SWAPS_OF.get(kind, SWAPS):
+                swaps = SWAPS_OF.get(kind, SWAPS)
+                _end(racer)
+                racer = _start_racer(arena.folder, swaps)
             for number in range(points):
                 done = KINDS[kind](arena)
                 tally.points += 1
@@ -189,14 +267,19 @@ def race(points: int, _seed: int = 0, kinds: tuple[str, ...] = tuple(KINDS), sto
                         return tally
                     arena.restore()
     finally:
-        os.kill(racer, signal.SIGKILL)
-        os.waitpid(racer, 0)
+        _end(racer)
         arena.close()
         tally.seconds = time.monotonic() - began
     return tally
 
 
-def _start_racer(root: Path) -> int:
+def _end(racer: int) -> None:
+    if racer:
+        os.kill(racer, signal.SIGKILL)
+        os.waitpid(racer, 0)
+
+
+def _start_racer(folder: Path, swaps: tuple[tuple[str, str], ...]) -> int:
     child = os.fork()
     if child:
         return child
@@ -204,10 +287,16 @@ def _start_racer(root: Path) -> int:
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
-        os.chdir(root)
+        os.chdir(folder)
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+        pairs = [(one.encode(), other.encode()) for one, other in swaps]
+        makes = MAKES if swaps == SWAPS_OF["staging"] else ()
         while os.getppid() > 1:
             for _ in range(1000):
-                renameat2(AT_FDCWD, b"sub", AT_FDCWD, b"evil", EXCHANGE)
+                for one, other in pairs:
+                    renameat2(AT_FDCWD, one, AT_FDCWD, other, EXCHANGE)
+                for place in makes:
+                    with suppress(OSError):
+                        os.mkdir(place)
     finally:
         os._exit(1)

@@ -24,6 +24,7 @@ with instrumented("syncd.engine.desired", "syncd.patterns", "syncd.mirror.paths"
 
 from syncd.models import Entry, Job, Kind, Listing, PathRule, TreeEntry
 from syncd.objects import EXECUTABLE, FILE, LINK
+from syncd.text import in_quotes
 from syncd.twins import twins_of
 
 ROOT = "/srv/mirror"
@@ -42,8 +43,8 @@ def one(data: bytes) -> None:
 
 
 def _names(path: str) -> None:
-    trees.printable(path)
-    if not trees.printable(path).isprintable():
+    in_quotes(path)
+    if not in_quotes(path).isprintable():
         raise AssertionError("a terminal would act on this")
     try:
         names = below(f"{ROOT}/{path}", ROOT)

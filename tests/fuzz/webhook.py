@@ -64,7 +64,7 @@ def one(data: bytes) -> None:
     SAID.lines.clear()
     LOG.addHandler(SAID)
     try:
-        status, text = Hook("/github", lambda: Secret(SECRET), bell).answer(lambda name: headers.get(name.lower()), stream)
+        status, text, _ = Hook("/github", lambda: Secret(SECRET), bell).answer("203.0.113.5", lambda name: headers.get(name.lower()), stream)
     finally:
         LOG.removeHandler(SAID)
     if status not in STATUSES or (status == 401) is signed:

@@ -187,6 +187,28 @@ def test_no_sign_of_life_is_given_while_something_stands_still(bench: Bench, mon
     assert "free workers" in (daemon.frozen() or ""), "a run that is due and nobody takes"
 
 
+def test_a_listener_that_answers_nobody_holds_back_the_sign_of_life(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Listener:
+        trouble: str | None = None
+
+        def frozen(self) -> str | None:
+            return self.trouble
+
+    listener, alive = Listener(), list[int]()
+    daemon = bench.daemon
+    monkeypatch.setattr(daemon, "_companions", [listener])
+    monkeypatch.setattr(daemon.service, "alive", lambda: alive.append(1))
+    daemon.timetable.tick()
+    daemon.beat()
+    daemon.pulse()
+    assert len(alive) == 1 and daemon.frozen() is None
+    listener.trouble = "the listener has answered nobody for 61 s"
+    daemon.pulse()
+    assert len(alive) == 1 and daemon.frozen() == listener.trouble
+
+
 def test_a_long_run_is_not_frozen_until_every_worker_is_beyond_its_limits(bench: Bench) -> None:
     from syncd.daemon.work import UnderWay
 

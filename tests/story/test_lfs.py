@@ -174,3 +174,24 @@ def test_pointers_are_told_from_files_that_only_begin_like_one() -> None:
     for broken in (good.replace(b"sha256:", b"md5:"), good.replace(b"size 12", b"size -1"), good.replace(b"ab", b"AB"), good + b"x" * 1024):
         with pytest.raises(MirrorError):
             pointer_of(broken, "p")
+
+
+CHOSEN = (
+    "Host", "connection", "Transfer-Encoding", "content-length", "Upgrade", "Proxy-Authorization", "Proxy-Connection", "TE", "Trailer", "Expect", "Cookie", "Keep-Alive",
+    "Range", "if-range", "accept-encoding",
+)  # fmt: skip
+
+
+def test_an_answer_of_lfs_does_not_choose_headers_of_the_connection(large: Stand) -> None:
+    def choose(answer: trouble.Answer) -> trouble.Answer:
+        found = json.loads(answer.body)
+        for one in found["objects"]:
+            one["actions"]["download"]["header"] |= dict.fromkeys(CHOSEN, "chosen.example")
+        return replace(answer, body=json.dumps(found).encode())
+
+    large.github.trouble("lfs", choose, times=99)
+    done = large.sync()
+    (download,) = [one for one in large.github.asked if one.route == "lfs_object"]
+    assert done.code == 0 and large.tree()["data.bin"] == BIG, done.job["error"]
+    assert download.headers["x-storage"].startswith("key-") and download.headers["host"] != "chosen.example"
+    assert "chosen.example" not in download.headers.values()

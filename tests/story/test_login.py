@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from syncd.github.login import web_of
+from syncd.github.addresses import web_of
 from syncd.models import LoginIdentity
 from syncd.simulator import trouble
 from syncd.simulator.oauth import Device

@@ -14,7 +14,7 @@ from syncd.github.limits import BudgetView, RateLimit
 from syncd.github.webhook import Push
 from syncd.models import Job, PathRule
 from syncd.readings import JobReading, Life, Readings, read
-from syncd.recent import RecentRun, recent
+from syncd.recent import Diffs, RecentRun, recent
 from syncd.store.blobs import BlobCache
 from syncd.store.store import SqliteStore
 from tests.support.stand import Stand
@@ -53,6 +53,7 @@ class StoreBoard:
     fails: Exception | None = None
     stuck: str | None = None
     bell: Belfry = field(default_factory=Belfry)
+    diffs: Diffs = field(default_factory=Diffs)
 
     def frozen(self) -> str | None:
         return self.stuck
@@ -60,7 +61,7 @@ class StoreBoard:
     def recent(self, show_diffs: bool) -> Sequence[RecentRun]:
         store = SqliteStore.peek(self.config.state)
         try:
-            return recent(store, BlobCache(self.config.state / "blobs"), show_diffs)
+            return recent(store, BlobCache(self.config.state / "blobs"), show_diffs, self.diffs)
         finally:
             store.close()
 

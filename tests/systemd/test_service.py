@@ -149,6 +149,10 @@ def test_files_given_to_another_user_and_hooks_of_another_get_what_they_need(sit
     found = site.machine.path("/srv/web/nginx.conf").stat()
     assert found.st_uid == www and found.st_mode & 0o777 == 0o600
     until("nothing is owed", lambda: site.status("syncd-root.service")["web"]["state"] == "in_sync")
+    state = site.machine.path("/var/lib/syncd")
+    assert state.stat().st_mode & 0o777 == 0o711
+    site.machine.systemctl("restart", "syncd-root.service")
+    assert state.stat().st_mode & 0o777 == 0o711, "a start closes it for no hook that is running"
 
 
 def test_a_sync_by_hand_as_somebody_else_is_refused_and_as_its_own_user_finds_the_credential(site: Site) -> None:

@@ -143,6 +143,14 @@ MISTAKES: dict[str, tuple[str, int, int, str, str]] = {
     "to is relative": (path("{from: nginx/, to: srv/nginx/}"), 9, 28, "jobs.nginx.paths[0].to", "must be an absolute path"),
     "to is /": (path("{from: nginx/, to: /}"), 9, 28, "jobs.nginx.paths[0].to", "whole machine"),
     "to goes up": (path("{from: nginx/, to: /srv/../etc/}"), 9, 28, "jobs.nginx.paths[0].to", "no . and no .."),
+    "to is nested too deeply": (
+        path("{from: nginx/, to: " + "/d" * 101 + "/}"), 9, 28, "jobs.nginx.paths[0].to",
+        "/d/d/d…' is nested deeper than 100 folders; write a shorter path",
+    ),
+    "from is nested too deeply": (
+        path("{from: " + "d/" * 2000 + ", to: /srv/nginx/}"), 9, 16, "jobs.nginx.paths[0].from",
+        "/d/d/…' is nested deeper than 100 folders; write a shorter path",
+    ),
     "from is absolute": (path("{from: /nginx/, to: /srv/nginx/}"), 9, 16, "jobs.nginx.paths[0].from", "without a leading slash"),
     "from goes up": (path("{from: ../x, to: /srv/x}"), 9, 16, "jobs.nginx.paths[0].from", "no . and no .."),
     "a slash on one side": (path("{from: nginx/, to: /srv/nginx}"), 9, 9, "jobs.nginx.paths[0]", "a trailing slash means a directory"),

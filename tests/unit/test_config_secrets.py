@@ -176,3 +176,34 @@ def test_a_check_without_secrets_opens_none_and_still_sees_every_other_mistake(t
         (tmp_path / "config.yaml").write_text(text.format(folder=tmp_path))
         assert run(["-c", str(tmp_path / "config.yaml"), "-q", "check", "--without-secrets"]) == code
     assert run(["-c", str(tmp_path / "config.yaml"), "check", "--online", "--without-secrets"]) == 2
+
+
+def test_an_authority_that_is_a_pipe_is_a_mistake_and_waits_for_nobody(tmp_path: Path) -> None:
+    from syncd.config.secrets import inspect_authority
+
+    os.mkfifo(tmp_path / "ca.pem", 0o600)
+    assert inspect_authority(str(tmp_path / "ca.pem")) == f"{tmp_path}/ca.pem is a pipe; name a file"
+
+
+WEB = """web:
+  listen: 127.0.0.1:8480
+  password: {{env: PASSWORD}}
+  webhook: {{path: /github, secret: {{file: {folder}/hook}}}}
+"""
+
+
+def test_a_web_password_or_webhook_secret_that_can_be_guessed_is_a_mistake_at_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PASSWORD", "x" * 15)
+    (tmp_path / "hook").write_text(" 0123456789abcde \n")
+    (tmp_path / "hook").chmod(0o600)
+    code, lines, said = checked(tmp_path, text=CONFIG + WEB)
+    assert code == 2 and [line.split(": ", 2)[1] for line in lines] == [
+        "web.password", "web.webhook.secret",
+    ]  # fmt: skip
+    assert all("is shorter than 16 characters and can be guessed" in line for line in lines)
+    assert "openssl rand -hex 32" in said and "0123456789" not in said and "xxxx" not in said
+    (tmp_path / "hook").write_text("0123456789abcdef")
+    monkeypatch.setenv("PASSWORD", "x" * 16)
+    assert checked(tmp_path, text=CONFIG + WEB)[:2] == (0, [])

@@ -18,11 +18,12 @@ from syncd.config.model import Config, Web
 OWNERS = {"/": "root", "/etc": "root", "/srv": "root", "/var": "root", "/home": "root", "/etc/syncd": "root"}
 
 
-def config(tmp_path: Path, *paths: dict[str, Any], identity: dict[str, Any] | None = None, state: str | None = None, **job: Any) -> Config:
+def config(tmp_path: Path, *paths: dict[str, Any], identity: dict[str, Any] | None = None, state: str | None = None, extra: dict[str, Any] | None = None, **job: Any) -> Config:
     value: dict[str, Any] = {
         "version": "1",
         "github": {"ops": identity or {"anonymous": True}},
         "jobs": {"nginx": {"repo": "acme/infra", "every": "5m", "paths": list(paths), **job}},
+        **(extra or {}),
     }
     if state:
         value["state"] = state
@@ -134,6 +135,19 @@ def test_secrets_of_every_kind_have_their_line_or_remark(tmp_path: Path) -> None
     assert texts(from_env, "Env") == ["EnvironmentFile=-/etc/syncd/environment"] and "GH_TOKEN" in dropin.render(from_env, "/x")
     from_file = judged(tmp_path, folder("/srv/a/"), owners={"/srv/a": "syncd", "/etc/syncd/t": "root"}, identity={"token": {"file": "/etc/syncd/t"}})
     assert "credential: t" in from_file.remarks[0]
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ({"hook_user": "nobody", "validate": "true"}, ["StateDirectoryMode=0711"]),
+    ({"extra": {"state_group": "adm"}}, ["StateDirectoryMode=0750"]),
+    ({"hook_user": "nobody", "validate": "true", "extra": {"state_group": "adm"}}, ["StateDirectoryMode=0751"]),
+    ({"validate": "true"}, []),
+])  # fmt: skip
+def test_a_start_of_the_unit_leaves_the_state_as_hooks_and_its_group_need_it(
+    tmp_path: Path, given: dict[str, Any], said: list[str]
+) -> None:
+    made = judged(tmp_path, folder("/srv/a/"), owners={"/srv/a": "root"}, **given)
+    assert texts(made, "StateDirectoryMode") == said
 
 
 def test_the_state_elsewhere_is_given_to_the_unit(tmp_path: Path) -> None:

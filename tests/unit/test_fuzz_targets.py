@@ -16,7 +16,7 @@ from tests.fuzz.harness import TARGETS, mutated
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = int(os.environ.get("SYNCD_FUZZ_SECONDS", "0"))  # of coverage-guided fuzzing, for all targets together
 INPUTS = int(os.environ.get("SYNCD_FUZZ_INPUTS", "150"))
-SLOW = {"config": 40}  # inputs of a kind that take long; they have a test of their own beside this one
+SLOW = {"config": 40, "walk": 60, "diffs": 25, "redaction": 15}  # inputs of a kind that take long; they have a test of their own beside this one
 
 
 def test_every_target_is_listed() -> None:

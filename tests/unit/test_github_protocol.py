@@ -340,7 +340,7 @@ def test_a_servers_text_can_do_nothing_to_a_terminal_or_a_log() -> None:
     assert "\n" not in error.message and "\x1b" not in error.message and len(error.message) < 500
 
 
-@pytest.mark.parametrize(("body", "what"), [(b"<html>hello</html>", "web page"), (b'{"sha": "1', "no JSON"), (b"", "no JSON"), (b"\xff\xfe\xfd", "no JSON"), (b"[" * 100_000, "no JSON")])
+@pytest.mark.parametrize(("body", "what"), [(b"<html>hello</html>", "web page"), (b'{"sha": "1', "no JSON"), (b"", "no JSON"), (b"\xff\xfe\xfd", "no JSON"), (b"[" * 100_000, "more than 32 levels")])
 def test_json_that_is_none_is_a_bad_response(body: bytes, what: str) -> None:
     with pytest.raises(BadResponseError, match=what) as caught:
         read_json(TREE, Known(200, {"x-github-request-id": "R"}, API, body))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import shlex
@@ -22,8 +23,10 @@ from syncd.engine.ports import HookCall, HookEnd, StagedFile
 from syncd.errors import StoppedError
 from syncd.hooks import runner as runner_module
 from syncd.hooks.runner import CommandHooks, environment, person_of, placed
+from syncd.hooks.stage import Workplace
 from syncd.models import Hook, Kind, Secret
 from syncd.redact import remember
+from syncd.store.store import SqliteStore
 
 
 @pytest.fixture
@@ -352,6 +355,238 @@ def test_a_hook_user_is_that_user_alone_and_sees_its_staged_set_and_no_more_of_t
         assert (state.stat().st_mode & 0o777, (state / "staging").stat().st_mode & 0o777) == (0o711, 0o711)
     finally:
         subprocess.run(["rm", "-rf", str(state)], check=True)
+
+
+@pytest.fixture
+def open_state() -> Iterator[Path]:
+    """A state folder that others can reach."""
+    state = Path("/var/tmp") / f"syncd-hooks-{os.getpid()}"
+    state.mkdir(mode=0o700)
+    yield state
+    subprocess.run(["rm", "-rf", str(state)], check=True)
+
+
+ONE = [StagedFile("/etc/one", Kind.FILE, 0o644, lambda: BytesIO(b"good"))]
+
+
+@pytest.mark.root
+def test_a_hook_user_reads_its_staged_set_and_can_not_change_it(open_state: Path) -> None:
+    """Nor can a hook of another job that has the same user, or a process that an earlier one left."""
+    text = (
+        "cd {staged}; cat etc/one; for each in . .. etc; do stat -c '%U %A' $each; done;"
+        " echo bad > etc/one; rm -f etc/one; mv etc other; touch new ../new; chmod 777 ..;"
+        " chmod 777 etc/one; ln -sf / etc/link; echo x > $SYNCD_CHANGES; cat etc/one"
+    )
+    end = CommandHooks(open_state, {}).validate(call(text, user="nobody"), ONE, patience())
+    said = [line for line in end.output.splitlines() if not line.startswith(("sh:", "/bin/sh:"))]
+    refused = [line for line in said if "ermi" in line]
+    assert [line for line in said if line not in refused] == [
+        "goodroot drwxr-x---", "root drwxr-x---", "root drwxr-x---", "good",
+    ], end.output  # fmt: skip
+    assert len(refused) == 7, end.output
+    assert os.listdir(open_state / "staging") == []
+
+
+@pytest.mark.root
+def test_another_member_of_the_hook_users_group_does_not_reach_the_staged_set(
+    open_state: Path,
+) -> None:
+    member = "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(41001); os.listdir(sys.argv[1])"
+    with Workplace(open_state, "job", (65534, 65534, (65534,))) as place:
+        place.lay(ONE, patience())
+        place.give()
+        command = [sys.executable, "-I", "-S", "-c", member, place.tree]
+        done = subprocess.run(command, capture_output=True, text=True)
+    assert "PermissionError" in done.stderr, done.stderr
+
+
+@pytest.mark.root
+def test_without_access_lists_the_group_of_the_hook_user_reaches_the_staged_set(
+    open_state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    text = "stat -c '%U %G %a' {staged}/..; cat {staged}/etc/one"
+    end = CommandHooks(open_state, {}).validate(call(text, user="nobody"), ONE, patience())
+    assert (end.status, end.output) == (0, "root nogroup 750\ngood")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("before", "group", "after"), [(0o700, None, 0o711), (0o750, "root", 0o751)], ids=["private", "shared"])
+def test_a_command_that_opens_the_store_leaves_a_running_validator_its_files(
+    open_state: Path, before: int, group: str | None, after: int
+) -> None:
+    open_state.chmod(before)
+    for name in ("begun", "go"):
+        os.mkfifo(open_state.parent / f"{open_state.name}-{name}")
+    begun, go = (Path(f"{open_state}-{name}") for name in ("begun", "go"))
+    for fifo in (begun, go):
+        fifo.chmod(0o666)
+    text = f"echo x > {begun}; read x < {go}; cat {{staged}}/etc/one"
+    ends: list[HookEnd] = []
+    validator = threading.Thread(
+        target=lambda: ends.append(
+            CommandHooks(open_state, {}).validate(call(text, user="nobody"), ONE, patience())
+        )
+    )
+    try:
+        validator.start()
+        begun.read_text()
+        for _ in range(3):
+            SqliteStore.open(open_state, group).close()
+        go.write_text("x\n")
+        validator.join()
+    finally:
+        begun.unlink()
+        go.unlink()
+    assert ends[0] == HookEnd(status=0, output="good")
+    assert open_state.stat().st_mode & 0o777 == after
+
+
+@pytest.mark.root
+def test_a_state_folder_that_is_closed_meanwhile_rejects_no_commit(open_state: Path) -> None:
+    """As systemd does at each start of a unit, which sets StateDirectoryMode."""
+    os.mkfifo(open_state.parent / f"{open_state.name}-go")
+    go = Path(f"{open_state}-go")
+    go.chmod(0o666)
+    ends: list[HookEnd] = []
+    text = f"read x < {go}; cat {{staged}}/etc/one"
+    hooks = CommandHooks(open_state, {})
+    validator = threading.Thread(
+        target=lambda: ends.append(hooks.validate(call(text, user="nobody"), ONE, patience()))
+    )
+    try:
+        validator.start()
+        with open(go, "w") as word:
+            open_state.chmod(0o700)
+            word.write("x\n")
+        validator.join()
+    finally:
+        go.unlink()
+    assert ends[0].status is None and "does not let others through" in str(ends[0].problem)
+
+
+def test_a_deep_tree_that_a_hook_left_is_removed_and_nothing_behind_its_links(
+    hooks: CommandHooks, tmp_path: Path, deep_tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o500)
+    dig = "import os\nfor _ in range(5000): os.mkdir('d'); os.chdir('d')\n"
+    (tmp_path / "dig.py").write_text(dig + f"os.symlink('{outside}', 'link'); os.chmod('.', 0)")
+    text = f"cd {{staged}} && {shlex.quote(sys.executable)} -I -S {tmp_path}/dig.py"
+    assert hooks.validate(call(text), ONE, patience()).status == 0
+    assert os.listdir(tmp_path / "state/staging") == []
+    assert outside.stat().st_mode & 0o777 == 0o500
+
+
+HOPS = "use POSIX; $e = time + 8; for (1..30000) { exit if fork or time > $e; POSIX::setsid() }"
+
+
+class Hopper:
+    """A command whose process has another number every moment; it ends by itself after 8 s."""
+
+    def __init__(self, folder: Path) -> None:
+        fifo = folder / "hops"
+        os.mkfifo(fifo)
+        fifo.chmod(0o622)
+        folder.chmod(0o711)
+        self._heard = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        self.command = f"/usr/bin/perl -e {shlex.quote(HOPS)} >/dev/null 2>&1 7>{fifo} &"
+
+    def is_gone(self) -> bool:
+        """Whether no process has the FIFO open for writing."""
+        try:
+            return os.read(self._heard, 1) == b""
+        except BlockingIOError:
+            return False
+
+    def close(self) -> None:
+        os.close(self._heard)
+
+
+@pytest.fixture
+def hopper(open_state: Path) -> Iterator[Hopper]:
+    if not Path("/usr/bin/perl").exists():
+        pytest.skip("needs perl, which every user can run")
+    made = Hopper(open_state)
+    yield made
+    made.close()
+
+
+def gone(mark: str, seconds: float = 5) -> bool:
+    """Whether no process with the mark is there: SIGKILL was sent, and dying takes a moment."""
+    until = time.monotonic() + seconds
+    while alive(mark) and time.monotonic() < until:
+        os.sched_yield()
+    return alive(mark) == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("text", [
+    "setsid sleep {mark} >/dev/null 2>&1 &",
+    "(setsid sh -c 'sleep {mark} & sleep {mark}' &) >/dev/null 2>&1",
+    "for i in 1 2 3 4 5 6 7 8 9; do setsid sleep {mark} >/dev/null 2>&1 & done",
+    "{hopper}", "{hopper}\n{hopper}",
+])  # fmt: skip
+def test_with_a_hook_user_every_descendant_ends_with_the_hook(
+    open_state: Path, hopper: Hopper, mark: str, text: str
+) -> None:
+    hooks = CommandHooks(open_state, {})
+    command = text.format(mark=mark, hopper=hopper.command) + "\nsleep 0.3; echo done"
+    end = hooks.validate(call(command, user="nobody"), ONE, patience())
+    assert (end.status, end.output, alive(mark)) == (0, "done\n", [])
+    assert hopper.is_gone()
+
+
+@pytest.mark.root
+def test_with_a_hook_user_every_descendant_ends_at_the_limit(
+    open_state: Path, hopper: Hopper, mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "GRACE_SECONDS", 0.2)
+    text = f"{hopper.command}\nsetsid sleep {mark} & sleep {mark}"
+    end = CommandHooks(open_state, {}).validate(call(text, 0.5, "nobody"), ONE, patience())
+    assert end.timed_out and alive(mark) == [] and hopper.is_gone()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("dies", ["the inner guard", "the outer guard", "syncd"])
+def test_with_a_hook_user_nothing_is_left_when_a_guard_or_syncd_is_killed(
+    open_state: Path, mark: str, dies: str
+) -> None:
+    fifo = Path(f"{open_state}-begun")
+    os.mkfifo(fifo)
+    fifo.chmod(0o666)
+    text = f"setsid sleep {mark} & sleep 0.2; echo $PPID > {fifo}; sleep {mark}"
+    child = [sys.executable, "-c", CHILD_OF_NOBODY, str(open_state), text]
+    try:
+        with subprocess.Popen(child, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE) as syncd:
+            inner = int(fifo.read_text())
+            outer = int(Path(f"/proc/{inner}/stat").read_text().rpartition(")")[2].split()[1])
+            victim = {"the inner guard": inner, "the outer guard": outer}.get(dies, syncd.pid)
+            assert alive(mark)
+            os.kill(victim, signal.SIGKILL)
+            said = syncd.communicate()[0].decode()
+    finally:
+        fifo.unlink()
+    assert gone(mark, 10)
+    assert said.strip() == {
+        "the inner guard": "the guard died",
+        "the outer guard": "its guard was told to stop",
+    }.get(dies, "")
+
+
+CHILD_OF_NOBODY = """
+import sys; from pathlib import Path
+from syncd.clock import Patience, SystemClock
+from syncd.engine.ports import HookCall
+from syncd.hooks.runner import CommandHooks
+from syncd.models import Hook
+hook = Hook(sys.argv[2], ("/bin/sh", "-c", sys.argv[2]), True)
+call = HookCall(hook, ("job",), {}, "{}", 60, "nobody")
+print(CommandHooks(Path(sys.argv[1]), {}).validate(call, [], Patience(SystemClock(), 600)).problem)
+"""
 
 
 @pytest.mark.root

@@ -79,3 +79,30 @@ def test_the_message_has_everything_that_its_page_names() -> None:
 )
 def test_the_sentence_says_what_happened(event: Event, state: JobState, text: str) -> None:
     assert json.loads(body("x", event, report(), state, "web01", AT))["text"] == text
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("<!channel> look", "‹!channel› look"),
+        ("<!here|here>", "‹!here|here›"),
+        ("<@U123ABC> and <!subteam^S1>", "‹＠U123ABC› and ‹!subteam^S1›"),
+        ("@everyone @here @ada", "＠everyone ＠here ＠ada"),
+        ("<@&123456> <at>Ada</at>", "‹＠&123456› ‹at›Ada‹/at›"),
+        ("<https://bad.test|the status page>", "‹https://bad.test|the status page›"),
+        ("[the status page](https://bad.test)", "[the status page] (https://bad.test)"),
+        ("ada <ada@example.test> 3 @ 4", "ada ‹ada＠example.test› 3 @ 4"),
+    ],
+)
+def test_what_a_hook_or_a_server_says_addresses_nobody_in_a_chat(said: str, shown: str) -> None:
+    one = report(RunStatus.FAILED, error=AuthError(said, hint=said))
+    found = json.loads(body("x", Event.FAILED, one, JobState(), "web01", AT))
+    assert found["text"] == f"syncd on web01: nginx failed: {shown}"
+    assert found["error"] == {"kind": "auth", "message": shown, "hint": shown}
+
+
+def test_a_job_that_is_named_like_a_mention_addresses_nobody_and_keeps_its_name() -> None:
+    one = RunReport("@here", RunStatus.CHANGED, "acme/infra", "@channel", "c" * 40, None)
+    found = json.loads(body("x", Event.RECOVERED, one, JobState(), "<!channel>", AT))
+    assert found["text"] == "syncd on ‹!channel›: ＠here is well again at ccccccc"
+    assert (found["job"], found["ref"]) == ("@here", "@channel"), "what programs compare is as it is"

@@ -17,7 +17,7 @@ from syncd.config.pem import normalise_key
 from syncd.config.secrets import inspect_key, read_key, read_secret, read_token
 from syncd.errors import ConfigError
 from syncd.models import Secret, SecretRef
-from syncd.owners import exposure
+from syncd.trusted_path import exposure
 
 KEY = rsa.generate_private_key(65537, 2048)
 PKCS1 = KEY.private_bytes(s.Encoding.PEM, s.PrivateFormat.TraditionalOpenSSL, s.NoEncryption()).decode()

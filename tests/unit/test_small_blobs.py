@@ -395,6 +395,18 @@ def test_a_command_that_only_looks_changes_nothing(cache: BlobCache, only_look: 
     assert {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in file_of(cache).parent.glob("cache.db*")} == before
 
 
+def test_what_a_command_that_only_looks_downloads_stays_in_its_private_folder(cache: BlobCache) -> None:
+    borrowed = BorrowedCache(cache.directory)
+    with borrowed.bulk_writer() as into:
+        into.add(IDS[1], [SOME[1]], len(SOME[1]))
+    assert content_of(borrowed, IDS[1]) == SOME[1]
+    assert borrowed.small_file.parent == borrowed.directory
+    assert stat.S_IMODE(borrowed.directory.stat().st_mode) == 0o700
+    borrowed.close()
+    assert not borrowed.directory.exists()
+    assert not cache.has(IDS[1])
+
+
 # --- pack files of older versions -------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,6 @@ from syncd.github.trees import (
     covered,
     folder_from_contents,
     name_bytes,
-    printable,
     prove_folder,
     prove_recursive,
     read_contents,
@@ -31,6 +30,7 @@ from syncd.github.trees import (
 )
 from syncd.objects import LINK, SUBMODULE, TREE, is_object_id
 from syncd.simulator.repository import File, Link, Repository, Submodule
+from syncd.text import in_quotes
 from tests.fuzz.harness import mutated
 
 ENOUGH = 1_000_000
@@ -333,7 +333,7 @@ def test_an_odd_name_that_a_disk_can_hold_is_not_refused(name: str) -> None:
 
 @given(st.text(max_size=300))
 def test_what_is_printed_of_a_path_acts_on_no_terminal(text: str) -> None:
-    shown = printable(text)
+    shown = in_quotes(text)
     assert shown.isprintable() and len(shown) <= 160
 
 

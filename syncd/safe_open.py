@@ -1,0 +1,255 @@
+"""Opens and makes folders from `/` down, each step through the descriptor of the folder above it.
+
+As root, a link on the way is followed only where no other user can have set or can change it: it
+belongs to root or to this user, and so does each folder down to it, which nobody else may write
+(in a sticky folder, such as `/tmp`, only what belongs to root or to this user counts). Any other
+link is refused. Without root the kernel's own permissions are the limit, and links are followed.
+
+Standard library only. Sources: path_resolution(7), open(2) on O_PATH and O_NOFOLLOW.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shlex
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from syncd.errors import UnsafePathError
+from syncd.owners import owner_name
+
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+PASS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+MOST_LINKS = 40  # as many as the kernel follows: path_resolution(7)
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+Make = Callable[[int, str, str], None]  # open folder above, name, whole path
+
+
+def open_folder(path: str | os.PathLike[str], make: Make | None = None) -> int:
+    """A descriptor of the folder at the absolute `path`, for the caller to close.
+
+    `make` is called for each folder that does not exist, to make it in the open folder above.
+    What it made is opened through no link. Raises OSError, UnsafePathError.
+    """
+    place = os.path.abspath(path)
+    if make is None and os.geteuid() != 0:
+        return os.open(place, FOLDER)
+    walk = _Walk(place, make)
+    try:
+        return os.open(".", FOLDER, dir_fd=walk.to_the_end())
+    except OSError as error:
+        error.filename = error.filename if error.filename not in (None, ".") else place
+        raise
+    finally:
+        walk.close()
+
+
+def make_folders(path: str | os.PathLike[str], mode: int) -> None:
+    """Make the folder and those above it that do not exist; each new one has `mode`, less the umask.
+
+    Raises OSError, UnsafePathError.
+    """
+    if os.geteuid() != 0:
+        os.makedirs(path, mode=mode, exist_ok=True)
+        return
+
+    def make(folder: int, name: str, _path: str) -> None:
+        with suppress(FileExistsError):  # another process has made it just now
+            os.mkdir(name, mode, dir_fd=folder)
+
+    os.close(open_folder(path, make))
+
+
+def replace_file(path: str | os.PathLike[str], content: bytes, mode: int) -> None:
+    """The file at `path` has exactly this content and mode, whole. Its folder exists.
+
+    It is made beside its place under a hidden name, and removed where anything fails.
+    Raises OSError, UnsafePathError.
+    """
+    place, name = os.path.split(os.path.abspath(path))
+    temporary = f".{name}.{secrets.token_hex(4)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    folder = open_folder(place)
+    try:
+        descriptor = os.open(temporary, flags, 0o600, dir_fd=folder)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(content)
+                os.fchmod(descriptor, mode)
+            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary, dir_fd=folder)
+            raise
+    finally:
+        os.close(folder)
+
+
+def check_is_new(made: int, above: int, path: str) -> None:
+    """Raise UnsafePathError where `made` is not the folder that was made in `above` just now.
+
+    Whoever may write to `above` can put another in its place before it is opened. As root only;
+    some file systems give every new folder to the owner of the one above it.
+    """
+    if os.geteuid() != 0:
+        return
+    found, parent = os.fstat(made), os.fstat(above)
+    ours = found.st_uid in (os.geteuid(), parent.st_uid) and found.st_dev == parent.st_dev
+    if not ours or os.listdir(made):
+        raise UnsafePathError(
+            f"{path} was replaced while syncd made it; it was left alone",
+            path=path,
+            hint=f"see who may write to {os.path.dirname(path)} (owner: {owner_name(parent.st_uid)})",
+        )
+
+
+def refuse_foreign_way(path: str | os.PathLike[str]) -> None:
+    """Raise UnsafePathError where another user can replace the folder at `path`, or one above it.
+
+    As root only. What does not exist yet is judged by the folder it will be made in.
+    """
+    if os.geteuid() != 0:
+        return
+    walk = _Walk(os.path.abspath(path), None)
+    try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            walk.to_the_end()
+        if walk.foreign is not None:
+            raise walk.foreign.error(os.path.abspath(path))
+    finally:
+        walk.close()
+
+
+def foreign_link(path: str | os.PathLike[str]) -> UnsafePathError | None:
+    """The first link on the way to `path` that root would refuse, as the error that names it."""
+    walk = _Walk(os.path.abspath(path), None, judges=True)
+    try:
+        walk.to_the_end()
+    except UnsafePathError as error:
+        return error
+    except OSError:
+        return None
+    finally:
+        walk.close()
+    return None
+
+
+class _Foreign(NamedTuple):
+    """A folder in which another user can replace the next name of the way."""
+
+    folder: str
+    entry: str
+    found: os.stat_result
+
+    def error(self, path: str) -> UnsafePathError:
+        owner = owner_name(self.found.st_uid)
+        quoted = shlex.quote(self.folder)
+        return UnsafePathError(
+            f"{path} can't be used as root: in {self.folder} (owner: {owner}, mode "
+            f"{stat.S_IMODE(self.found.st_mode):04o}) another user can replace {self.entry}",
+            path=path,
+            hint=f"sudo chown root {quoted} && sudo chmod go-w {quoted}, or use a folder elsewhere",
+        )
+
+
+class _Walk:
+    """One way down. `foreign` is the first folder on it in which another user can replace a name."""
+
+    def __init__(self, path: str, make: Make | None, judges: bool | None = None) -> None:
+        self._make, self._links = make, 0
+        self._judges = os.geteuid() == 0 if judges is None else judges
+        self._trusted = (0, os.geteuid())
+        self.foreign: _Foreign | None = None
+        self._at, self._here = os.open("/", PASS), "/"
+        names = [name for name in path.split("/") if name]
+        wholes: list[str | None] = ["/" + "/".join(names[:count]) for count in range(1, len(names) + 1)]
+        self._left = [*zip(names, wholes, strict=True)][::-1]
+
+    def close(self) -> None:
+        os.close(self._at)
+
+    def to_the_end(self) -> int:
+        while self._left:
+            name, whole = self._left.pop()
+            shown = os.path.join(self._here, name)
+            try:
+                deeper = self._open(name, whole)
+            except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+                error.filename = whole or shown
+                raise
+            if deeper is not None:
+                self._judge(name, os.fstat(deeper))
+                os.close(self._at)
+                self._at, self._here = deeper, os.path.normpath(shown)
+        return self._at
+
+    def _open(self, name: str, whole: str | None) -> int | None:
+        """The folder `name`; None for a link, whose target comes next on the way then."""
+        try:
+            return os.open(name, PASS, dir_fd=self._at)
+        except FileNotFoundError:
+            self._judge(name, None)
+            if self._make is None or whole is None:  # nothing is made behind a broken link
+                raise
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP) or not self._follow(name):
+                raise
+            return None
+        self._make(self._at, name, whole)
+        return os.open(name, PASS, dir_fd=self._at)
+
+    def _follow(self, name: str) -> bool:
+        """Whether `name` is a link; its target is what comes next then. Raises UnsafePathError."""
+        flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+        link = os.open(name, flags, dir_fd=self._at)
+        try:
+            found = os.fstat(link)
+            if not stat.S_ISLNK(found.st_mode):
+                return False
+            target = os.readlink("", dir_fd=link)
+        finally:
+            os.close(link)
+        self._judge(name, found)
+        if self._judges and (self.foreign is not None or found.st_uid not in self._trusted):
+            raise self._refused(name, target, found)
+        self._links += 1
+        if self._links > MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.path.join(self._here, name))
+        if target.startswith("/"):
+            os.close(self._at)
+            self._at, self._here = os.open("/", PASS), "/"
+        self._left += [(part, None) for part in reversed(target.split("/")) if part not in ("", ".")]
+        return True
+
+    def _judge(self, name: str, found: os.stat_result | None) -> None:
+        """Note where somebody else than root and this user can replace `name` in this folder.
+
+        `found` is None where nothing has that name yet.
+        """
+        folder = os.fstat(self._at)
+        writers = folder.st_mode & (OTHERS_WRITE if folder.st_gid != 0 else stat.S_IWOTH)
+        ours = found is None or found.st_uid in self._trusted
+        held = not writers or (folder.st_mode & stat.S_ISVTX and ours)
+        if self.foreign is None and not (folder.st_uid in self._trusted and held):
+            self.foreign = _Foreign(self._here, name, folder)
+
+    def _refused(self, name: str, target: str, found: os.stat_result) -> UnsafePathError:
+        link = os.path.join(self._here, name)
+        owner, quoted = owner_name(found.st_uid), shlex.quote(link)
+        if found.st_uid not in self._trusted:
+            why, mend = f"belongs to {owner}", f"sudo chown -h root {quoted}"
+        else:
+            place = self.foreign.folder if self.foreign is not None else self._here
+            whose = owner_name(self.foreign.found.st_uid) if self.foreign is not None else owner
+            why = f"belongs to {owner}, and is below {place} (owner: {whose}), where others may write"
+            mend = f"sudo chown root {shlex.quote(place)} && sudo chmod go-w {shlex.quote(place)}"
+        return UnsafePathError(
+            f"{link} is a link to {target} that {why}; as root, syncd does not follow it",
+            path=link,
+            hint=f"if you trust it: {mend}; else put a real folder in its place",
+        )

@@ -1,0 +1,208 @@
+"""Judges who else may write a file that root obeys, while opening it. Standard library only, for the quick check too.
+
+A configuration says which commands root runs, so nobody but root may write it: neither the file, nor a folder or
+a link on the way to it. Every step of the path is opened below the one before and judged through its descriptor;
+what is read afterwards is the file that was judged. For other users than root nothing is judged: they can only
+harm themselves. Also says who may read a secret, which is judged for every user.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Collection
+from typing import NamedTuple
+
+ROOT = 0
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH  # the group's bit is also the mask of a POSIX ACL, so its entries count
+NEVER = ", and root uses nothing that another user may change"
+LINKS_AT_MOST = 40  # as the kernel: path_resolution(7)
+STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+CREDENTIALS = "/run/credentials/"  # systemd makes what is below, for the user of one unit
+
+
+class Doubt(NamedTuple):
+    """One reason not to obey a file. `uid` is the owner that it is about; None where a mode is wrong for every owner."""
+
+    path: str
+    text: str
+    uid: int | None
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.text}; {self.fix}"
+
+
+def open_judged(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> tuple[int, list[Doubt]]:
+    """Open a file or folder; the descriptor, and why its content can't be obeyed. Raises OSError as `os.open` does."""
+    if os.geteuid() != ROOT:
+        return os.open(path, flags | os.O_CLOEXEC), []
+    name, walk = os.fspath(path), _Walk(flags | os.O_CLOEXEC)
+    try:
+        return walk.open(name if name.startswith("/") else f"{os.getcwd()}/{name}"), walk.doubts
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, name) from error
+    finally:
+        os.close(walk.folder)
+
+
+def doubted(doubts: Collection[Doubt], owner: int | None) -> list[Doubt]:
+    """The doubts that remain where `owner` (the user of the state) is trusted beside root, each once."""
+    return list(dict.fromkeys(one for one in doubts if one.uid is None or one.uid != owner))
+
+
+def owner_of(state: str | os.PathLike[str]) -> int | None:
+    """Who owns the state folder; None where there is none."""
+    try:
+        return os.stat(state).st_uid
+    except OSError:
+        return None
+
+
+class _Walk:
+    """One path, step by step. `folder` is where it has come to, and `names` is what that is called."""
+
+    def __init__(self, flags: int) -> None:
+        self._flags, self._links = flags, 0
+        self.doubts: list[Doubt] = []
+        self.names: list[str] = []
+        self.folder = os.open("/", STEP)
+        self._judge(self.folder, "/")
+
+    def open(self, path: str) -> int:
+        """The descriptor of what the path leads to; `doubts` has what was met on the way."""
+        todo = _parts(path)
+        while todo:
+            name = todo.pop()
+            entry = os.open(name, STEP, dir_fd=self.folder)
+            try:
+                if stat.S_ISLNK(os.fstat(entry).st_mode):
+                    if self._is_magic():
+                        return self._open_magic(name, todo)
+                    todo += self._follow(name, entry)
+                elif todo:
+                    self._enter(name, entry)
+                else:
+                    return self._open_last(name)
+            finally:
+                os.close(entry)
+        return self._open_last(".")
+
+    def _enter(self, name: str, entry: int) -> None:
+        place = self._place(name)
+        self._judge(entry, place, passed=True)
+        self.names = _parts(place)[::-1]
+        previous, self.folder = self.folder, os.dup(entry)
+        os.close(previous)
+
+    def _open_last(self, name: str) -> int:
+        """What is read later, opened without following a link that was put there since."""
+        opened = os.open(name, self._flags | os.O_NOFOLLOW, dir_fd=self.folder)
+        self._judge(opened, self._place(name))
+        return opened
+
+    def _follow(self, name: str, link: int) -> list[str]:
+        """The steps that the link stands for. Whoever may replace the link in its folder decides where it leads."""
+        self._links += 1
+        if self._links > LINKS_AT_MOST:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        found, around = os.fstat(link), os.fstat(self.folder)
+        if around.st_mode & OTHERS_WRITE and found.st_uid != ROOT and not _is_read_only(link):
+            self.doubts.append(_of_owner(self._place(name), found, "chown -h"))
+        target = os.readlink("", dir_fd=link)
+        if target.startswith("/"):
+            self.names = []
+            previous, self.folder = self.folder, os.open("/", STEP)
+            os.close(previous)
+        return _parts(target)
+
+    def _is_magic(self) -> bool:
+        """Whether links here lead to open files and not to paths: /proc/PID/fd and the like, see proc(5)."""
+        return len(self.names) > 1 and self.names[0] == "proc"
+
+    def _open_magic(self, name: str, todo: list[str]) -> int:
+        """What a process has open. A pipe, a socket or a terminal was handed to it, and has no place of its own."""
+        if todo:
+            raise OSError(errno.ENOTDIR, "a folder that a process has open can't be judged")
+        opened = os.open(name, self._flags, dir_fd=self.folder)
+        mode = os.fstat(opened).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            self._judge(opened, self._place(name))
+        return opened
+
+    def _place(self, name: str) -> str:
+        return os.path.normpath("/" + "/".join([*self.names, name]))
+
+    def _judge(self, descriptor: int, place: str, passed: bool = False) -> None:
+        """Note who else may write this. In a sticky folder that is only passed, others may not replace what is root's."""
+        found = os.fstat(descriptor)
+        open_to_others = found.st_mode & OTHERS_WRITE and not (passed and found.st_mode & stat.S_ISVTX)
+        if not open_to_others and found.st_uid == ROOT:
+            return
+        if place.startswith(CREDENTIALS) or _is_read_only(descriptor):
+            return
+        if found.st_uid != ROOT:
+            self.doubts.append(_of_owner(place, found, "chown"))
+        if open_to_others:
+            self.doubts.append(_of_mode(place, found))
+
+
+def _parts(path: str) -> list[str]:
+    """The steps of a path, the first one last."""
+    return [part for part in reversed(path.split("/")) if part not in ("", ".")]
+
+
+def _is_read_only(descriptor: int) -> bool:
+    return bool(os.fstatvfs(descriptor).f_flag & os.ST_RDONLY)
+
+
+def _of_owner(place: str, found: os.stat_result, command: str) -> Doubt:
+    text = f"belongs to {_owner(found)} (mode {stat.S_IMODE(found.st_mode):04o}){NEVER}"
+    return Doubt(place, text, found.st_uid, f"{command} root: {_quoted(place)}")
+
+
+def _of_mode(place: str, found: os.stat_result) -> Doubt:
+    who = "all users" if found.st_mode & stat.S_IWOTH else f"group {group_name(found.st_gid)}"
+    text = f"can be written by {who} (owner {_owner(found)}, mode {stat.S_IMODE(found.st_mode):04o}){NEVER}"
+    return Doubt(place, text, None, f"chmod go-w {_quoted(place)}")
+
+
+def _owner(found: os.stat_result) -> str:
+    from syncd.owners import owner_name  # only where something is wrong: most runs do without the user database
+
+    return owner_name(found.st_uid)
+
+
+def _quoted(place: str) -> str:
+    from shlex import quote
+
+    return quote(place)
+
+
+def exposure(found: os.stat_result) -> str | None:
+    """What is wrong with the permissions of a secret's file, in words; None for nothing.
+
+    The group may read it where that is root's or one of this process: Kubernetes gives a secret to a pod that way
+    (`fsGroup` is a supplementary group), and so do packages that keep their keys 0640 root:NAME.
+    """
+    if found.st_mode & 0o007:
+        return "can be read by others"
+    if found.st_mode & 0o030:
+        return "can be written by its group"
+    if found.st_mode & 0o040 and found.st_gid not in {0, os.getegid(), *os.getgroups()}:
+        return f"can be read by group {group_name(found.st_gid)}, which is neither root's nor one of this process"
+    return None
+
+
+def group_name(gid: int) -> str:
+    """The group's name, or its number where this machine knows none."""
+    import grp
+
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+__all__ = ["Doubt", "doubted", "exposure", "open_judged", "owner_of"]

@@ -1,0 +1,49 @@
+"""Who asks: the client that a connection or a request is counted for.
+
+Promises: only a peer on this machine (a web server in front, as a rule) is believed when it says for whom it asks, and only the last
+address of its X-Forwarded-For, which it wrote itself. An IPv6 client counts by its /64, which is what one subscriber has. Nobody is let
+in by this name: it only decides whose connections and failures are counted together.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+CONNECTIONS_EACH = 20  # of one client that reaches the listener itself
+LOCAL = "this machine"
+
+Address = IPv4Address | IPv6Address
+
+
+def client_of(peer: str | None, forwarded: str = "") -> str:
+    """The client's name. `peer` is the connection's address (no address for a unix socket)."""
+    address = _address(peer or "")
+    if address is not None and not is_local(address):
+        return _named(address)
+    said = _address(forwarded.rpartition(",")[2].strip())
+    return LOCAL if said is None or said.is_loopback else _named(said)
+
+
+def is_local(address: Address) -> bool:
+    """Is this an address of this machine alone?"""
+    return address.is_loopback
+
+
+def _address(text: str) -> Address | None:
+    """The address in `text`, which may carry a port; None where there is none."""
+    bare = text[1:].partition("]")[0] if text.startswith("[") else text
+    bare = bare.partition(":")[0] if bare.count(":") == 1 else bare
+    try:
+        found = ip_address(bare.partition("%")[0])
+    except ValueError:
+        return None
+    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
+
+
+def _named(address: Address) -> str:
+    if isinstance(address, IPv4Address):
+        return str(address)
+    return str(ip_network((address, 64), strict=False))
+
+
+__all__ = ["CONNECTIONS_EACH", "LOCAL", "client_of", "is_local"]

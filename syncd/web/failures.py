@@ -1,0 +1,98 @@
+"""How often a wrong password or a wrong signature may be tried: per client and over all clients.
+
+Promises: nobody waits in a thread: who tries too often is told when to come again. A flood of failures does not keep out who is right:
+failures of one client cost another nothing, a client that was right before is not counted with the others, and one that has not failed
+yet has a budget of its own. What is remembered is bounded, however many addresses somebody has.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from threading import Lock
+from typing import Any
+
+EACH_AT_ONCE, EACH_SECONDS = 10, 6.0  # of one client: so many, then one every so many seconds
+NEW_AT_ONCE, NEW_SECONDS = 60, 0.2  # first tries of all clients that have not failed lately
+ALL_AT_ONCE, ALL_SECONDS = 40, 0.5  # further tries of all clients that have
+REMEMBERED = 1024  # clients that failed
+KNOWN = 256  # clients that were right
+
+
+class Bucket:
+    """So many tries `at_once`, and another one every `seconds`."""
+
+    def __init__(self, at_once: int, seconds: float, now: float) -> None:
+        self._at_once, self._seconds = at_once, seconds
+        self._left, self._at = float(at_once), now
+
+    def wait_seconds(self, now: float) -> float:
+        """0 when a try is left, else how long until one is."""
+        self._left = min(self._at_once, self._left + max(0.0, now - self._at) / self._seconds)
+        self._at = now
+        return 0.0 if self._left >= 1 else (1 - self._left) * self._seconds
+
+    def add(self, tries: float) -> None:
+        """So many more, or fewer, are left."""
+        self._left = min(self._at_once, self._left + tries)
+
+    @property
+    def is_full(self) -> bool:
+        """Has everything been given back?"""
+        return self._left >= self._at_once
+
+
+class FailureLimits:
+    """`take` before something is compared, `succeeded` when it was right. Safe to use from many threads."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic, self._guard = monotonic, Lock()
+        now = monotonic()
+        self._new = Bucket(NEW_AT_ONCE, NEW_SECONDS, now)
+        self._all = Bucket(ALL_AT_ONCE, ALL_SECONDS, now)
+        self._each: OrderedDict[str, Bucket] = OrderedDict()
+        self._known: OrderedDict[str, None] = OrderedDict()
+
+    def take(self, client: str) -> int:
+        """0 when the client may try now, and then one try is counted; else in how many seconds it may."""
+        with self._guard:
+            now = self._monotonic()
+            mine = self._each.get(client) or Bucket(EACH_AT_ONCE, EACH_SECONDS, now)
+            overall = self._all if client in self._each else self._new
+            buckets = [mine] if client in self._known else [mine, overall]
+            wait = max(one.wait_seconds(now) for one in buckets)
+            if wait > 0:
+                return max(1, math.ceil(wait))
+            for one in buckets:
+                one.add(-1)
+            _remember(self._each, client, mine, REMEMBERED)
+            return 0
+
+    def refuses(self, client: str) -> bool:
+        """Has the client no try left of its own? Nothing is counted."""
+        with self._guard:
+            mine = self._each.get(client)
+            return mine is not None and mine.wait_seconds(self._monotonic()) > 0
+
+    def succeeded(self, client: str) -> None:
+        """The try that was taken was a right one: it counts no more, and the client is known."""
+        with self._guard:
+            mine = self._each.get(client)
+            if mine is not None:
+                mine.add(1)
+                if mine.is_full:
+                    del self._each[client]
+            _remember(self._known, client, None, KNOWN)
+
+
+def _remember(table: OrderedDict[str, Any], client: str, value: Any, most: int) -> None:
+    """The client is the newest of the table, which forgets the one that was not heard of for longest."""
+    table[client] = value
+    table.move_to_end(client)
+    while len(table) > most:
+        table.popitem(last=False)
+
+
+__all__ = ["FailureLimits"]

@@ -1,0 +1,102 @@
+"""Answers that copy the store: few at once, shared by those who ask for the same one, and bounded in bytes.
+
+Promises: however many ask, some threads are left for `/healthz` and the webhook; one view is made by one thread at a time; one that took
+long to make is given again for four times as long, so that views take a fifth of a processor at most, however often they are asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import BoundedSemaphore, Lock
+
+from flask import Response
+from msgspec import Struct
+
+AT_ONCE = 5  # of all views together
+EACH_AT_ONCE = 2  # of one view: who makes it, and who waits for it
+LARGEST_BYTES = 4 << 20  # of one answer
+UNREAD_BYTES = 16 << 20  # of answers that clients have not taken yet: no further views until they have
+SHARE = 4
+KEPT_SECONDS = 5.0
+
+
+class TooBusyError(Exception):
+    """Others are being answered; ask again soon."""
+
+
+class TooLargeError(Exception):
+    """The answer would be larger than a page may be."""
+
+
+class _Kept(Struct, frozen=True):
+    status: int
+    body: bytes
+    content_type: str
+    until: float
+
+    def answer(self) -> Response:
+        return Response(self.body, self.status, content_type=self.content_type)
+
+
+class _View:
+    """One kind of view: its places, and what was made last."""
+
+    def __init__(self) -> None:
+        self.places = BoundedSemaphore(EACH_AT_ONCE)
+        self.making = Lock()
+        self.kept: _Kept | None = None
+
+
+class Views:
+    """`unread` is how many bytes of answers wait for their clients. Safe to use from many threads."""
+
+    def __init__(self, unread: Callable[[], int], monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._unread, self._monotonic = unread, monotonic
+        self._places = BoundedSemaphore(AT_ONCE)
+        self._guard = Lock()
+        self._views: dict[str, _View] = {}
+
+    def answer(self, name: str, make: Callable[[], Response]) -> Response:
+        """What `make` answers, now or a moment ago. Raises TooBusyError, TooLargeError and what `make` raises."""
+        if self._unread() > UNREAD_BYTES:
+            raise TooBusyError
+        with self._guard:
+            view = self._views.setdefault(name, _View())
+        kept = self._still_good(view)
+        if kept is not None:
+            return kept.answer()
+        with _taken(view.places), _taken(self._places), view.making:
+            return (self._still_good(view) or self._make(view, make)).answer()
+
+    def _still_good(self, view: _View) -> _Kept | None:
+        kept = view.kept
+        return kept if kept is not None and self._monotonic() < kept.until else None
+
+    def _make(self, view: _View, make: Callable[[], Response]) -> _Kept:
+        """Made by this thread. The time it took is the processor's: a wait for the disk is no reason to keep anything."""
+        view.kept = None
+        began = time.thread_time()
+        made = make()
+        body = made.get_data()
+        if len(body) > LARGEST_BYTES:
+            raise TooLargeError
+        took = time.thread_time() - began
+        until = self._monotonic() + min(KEPT_SECONDS, SHARE * took)
+        view.kept = _Kept(made.status_code, body, made.content_type or "", until)
+        return view.kept
+
+
+@contextmanager
+def _taken(places: BoundedSemaphore) -> Iterator[None]:
+    """A place is taken; raises TooBusyError where none is left."""
+    if not places.acquire(blocking=False):
+        raise TooBusyError
+    try:
+        yield
+    finally:
+        places.release()
+
+
+__all__ = ["AT_ONCE", "LARGEST_BYTES", "TooBusyError", "TooLargeError", "Views"]

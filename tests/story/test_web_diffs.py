@@ -1,0 +1,150 @@
+"""The status page with diffs of hostile files: bounded, remembered, and never in the way of /healthz and the webhook."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import pytest
+
+from syncd import recent as recent_module
+from syncd.config.load import load_config
+from syncd.config.model import Web as WebConfig
+from syncd.config.model import Webhook
+from syncd.diff import STEPS, Work, changed_lines
+from syncd.engine.ports import JobState
+from syncd.models import SecretRef
+from syncd.readings import Readings
+from syncd.recent import CACHE_CHARS, CHARS_OF_ALL, STEPS_OF_ALL, Diffs, RecentChange, RecentRun
+from syncd.web import app as app_module
+from syncd.web.server import Web
+from tests.support.board import FixedBoard, StoreBoard
+from tests.support.push import SECRET, push_event, signature
+from tests.support.stand import Stand, stand
+
+HOSTILE = ("a\nb\n" * 3000, "b\na\na\n" * 2000)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Stand]:
+    with stand(tmp_path, {f"nginx/{number}": f"{number}\n" + HOSTILE[0] for number in range(7)}, as_app=False) as made:
+        assert made.sync().code == 0
+        made.repo.commit({f"nginx/{number}": f"{number}\n" + HOSTILE[1] for number in range(7)}, "x")
+        assert made.sync().code == 0
+        yield made
+
+
+def listen(hub: Stand) -> Web:
+    secret = hub.folder / "secret"
+    secret.write_text(SECRET)
+    secret.chmod(0o600)
+    web = WebConfig("127.0.0.1:0", show_diffs=True, webhook=Webhook("/github", SecretRef("file", str(secret))))
+    return Web(web, StoreBoard(load_config(hub.config, {})), {})
+
+
+def get(web: Web, path: str = "") -> str:
+    with urlopen(f"{web.names[0]}{path}", timeout=30) as answer:
+        return str(answer.read().decode())
+
+
+def deliver(web: Web) -> int:
+    body = json.dumps(push_event("acme/infra", "a" * 40)).encode()
+    headers = {"X-GitHub-Event": "push", "Content-Type": "application/json", "X-Hub-Signature-256": signature(body)}
+    with urlopen(Request(f"{web.names[0]}github", body, headers), timeout=30) as answer:
+        return int(answer.status)
+
+
+def test_four_views_of_hostile_diffs_leave_health_and_webhook_answering(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, end = threading.Semaphore(0), threading.Event()
+
+    def slow(old: bytes | None, new: bytes | None, work: Work | None = None) -> list[str] | str:
+        began.release()
+        assert end.wait(30)
+        return changed_lines(old, new, work)
+
+    monkeypatch.setattr(recent_module, "changed_lines", slow)
+    web, pages = listen(hub), []
+    first = [threading.Thread(target=lambda: pages.append(get(web))) for _ in range(2)]
+    try:
+        for one in first:
+            one.start()
+            assert began.acquire(timeout=30)
+        assert all("not compared yet: other pages are being made; reload this one" in get(web) for _ in range(2))
+        assert get(web, "healthz") == "alive\n" and deliver(web) == 202
+        assert not pages
+    finally:
+        end.set()
+        for one in first:
+            one.join()
+        web.close()
+    assert len(pages) == 2 and all("too different to compare: " in page for page in pages)
+
+
+def test_a_page_of_hostile_diffs_ends_soon_and_the_next_one_knows_them(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = 0
+
+    def counted(old: bytes | None, new: bytes | None, work: Work | None = None) -> list[str] | str:
+        nonlocal made
+        made += 1
+        return changed_lines(old, new, work)
+
+    monkeypatch.setattr(recent_module, "changed_lines", counted)
+    web = listen(hub)
+    try:
+        began = time.process_time()
+        page = get(web)
+        assert time.process_time() - began < 10
+        assert 1 <= made <= 6 and "not compared yet: this page had too much to compare; reload it" in page
+        assert STEPS_OF_ALL // STEPS == 5
+        views = 1
+        while "not compared yet" in page:
+            page, views = get(web), views + 1
+            assert views < 4
+        before = made
+        assert "too different to compare: " in get(web) and made == before
+    finally:
+        web.close()
+
+
+def test_remembered_diffs_are_bounded() -> None:
+    diffs = Diffs()
+    for number in range(3000):
+        diffs.keep(None, f"{number:040d}", ("+" + "x" * 1000,) * 4)
+    assert diffs.made(None, f"{0:040d}") is None and diffs.made(None, f"{2999:040d}") is not None
+    assert sum(200 + 4 * 1061 for number in range(3000) if diffs.made(None, f"{number:040d}") is not None) <= CACHE_CHARS
+
+
+class Wide(FixedBoard):
+    """As many jobs, and texts as long, as there can be."""
+
+    def recent(self, show_diffs: bool) -> list[RecentRun]:
+        change = RecentChange("write", "/srv/" + "n" * 4000, ("+" + "&" * 400,) * (CHARS_OF_ALL // 500))
+        return [RecentRun("job", None, "failed", None, None, "-eyJ" * 50_000, (change,) * 4)]
+
+    def readings(self) -> Readings:
+        from msgspec.structs import replace
+
+        plain = super().readings()
+        state = JobState(failures=1, last_error_kind="hook", last_error="<" * 20_000)
+        return replace(plain, jobs=tuple(replace(plain.jobs[0], job=replace(plain.jobs[0].job, name=f"job-{number}"), state=state, word="failing") for number in range(300)))
+
+
+def test_a_page_is_bounded_in_bytes_and_says_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    plain = app_module.redact
+    monkeypatch.setattr(app_module, "redact", lambda text, limit=None: sizes.append(len(text)) or plain(text, limit))
+    web = Web(WebConfig("127.0.0.1:0", show_diffs=True), Wide(), {})
+    try:
+        connection = http.client.HTTPConnection(web.names[0].removeprefix("http://").rstrip("/"), timeout=60)
+        connection.request("GET", "/")
+        page = connection.getresponse().read().decode()
+        connection.close()
+    finally:
+        web.close()
+    assert len(page) < app_module.LARGEST_PAGE and max(sizes) <= app_module.LARGEST_PAGE
+    assert "300 of 300 jobs are failing" in page and "more jobs; see: syncd status" in page
