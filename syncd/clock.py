@@ -34,6 +34,10 @@ class SystemClock:
         return stop.wait(seconds)
 
 
+def no_limit() -> None:
+    """For work that may take as long as it takes: in place of a deadline's `check`."""
+
+
 class Patience:
     """How long one run may take, and what ends it early: every wait and every read of a run asks here.
 

@@ -1,15 +1,14 @@
 """What the last runs changed, as values for a page: files, and their lines where they may be shown.
 
 Promises: bounded in runs, files, lines, characters and work; only lines of files whose destination everybody may read (contract section
-1, "Diffs"). However many pages are asked for, `AT_ONCE` of them compare files at a time, and what was compared is remembered.
+1, "Diffs"). What was compared is remembered. How many pages are made at a time is the listener's to say (web/views.py).
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -25,7 +24,6 @@ FILES_OF_A_RUN = 50
 LINES_OF_ALL = 2000
 CHARS_OF_ALL = 256 << 10
 STEPS_OF_ALL = 5_000_000  # less than a second
-AT_ONCE = 2  # of the listener's four threads, so that two are left for /healthz and the webhook
 CACHE_CHARS = 2 << 20
 
 
@@ -56,19 +54,8 @@ class Diffs:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._places = threading.BoundedSemaphore(AT_ONCE)
         self._made: OrderedDict[tuple[str | None, str | None], tuple[str, ...] | str] = OrderedDict()
         self._chars = 0
-
-    @contextmanager
-    def page(self, blobs: BlobCache) -> Iterator[PageDiffs]:
-        """The diffs of one page. Where others are being made for `AT_ONCE` pages, only those that were made before."""
-        may_compare = self._places.acquire(blocking=False)
-        try:
-            yield PageDiffs(self, blobs, Work(STEPS_OF_ALL) if may_compare else None)
-        finally:
-            if may_compare:
-                self._places.release()
 
     def made(self, before: str | None, after: str | None) -> tuple[str, ...] | str | None:
         """The lines or why there are none; None where it has not been made."""
@@ -88,10 +75,10 @@ class Diffs:
 
 
 class PageDiffs:
-    """The diffs of one page, as far as its work, lines and characters reach. `work` is None where nothing may be compared."""
+    """The diffs of one page, as far as its work, lines and characters reach."""
 
-    def __init__(self, diffs: Diffs, blobs: BlobCache, work: Work | None) -> None:
-        self._diffs, self._blobs, self._work = diffs, blobs, work
+    def __init__(self, diffs: Diffs, blobs: BlobCache) -> None:
+        self._diffs, self._blobs, self._work = diffs, blobs, Work(STEPS_OF_ALL)
         self._lines, self._chars = LINES_OF_ALL, CHARS_OF_ALL
 
     def of(self, change: PastChange) -> tuple[str, ...] | str:
@@ -108,8 +95,6 @@ class PageDiffs:
         return lines
 
     def _compared(self, change: PastChange) -> tuple[str, ...] | str:
-        if self._work is None:
-            return "not compared yet: other pages are being made; reload this one"
         if self._work.steps <= 0:
             return "not compared yet: this page had too much to compare; reload it"
         old, new = self._blobs.start(change.before, LARGEST + 1), self._blobs.start(change.after, LARGEST + 1)
@@ -133,8 +118,7 @@ def recent(store: SqliteStore, blobs: BlobCache, show_diffs: bool, diffs: Diffs 
     """The last runs that changed something or failed, the newest first. Raises StoreError."""
     runs = store.history(limit=RUNS)
     ledger = {name: store.recorded(name) for name in {run.job for run in runs}} if show_diffs else {}
-    with (diffs or Diffs()).page(blobs) as page:
-        return _runs(runs, ledger, page if show_diffs else None)
+    return _runs(runs, ledger, PageDiffs(diffs or Diffs(), blobs) if show_diffs else None)
 
 
 def _runs(runs: Sequence[PastRun], ledger: Mapping[str, Mapping[str, Recorded]], page: PageDiffs | None) -> tuple[RecentRun, ...]:

@@ -8,8 +8,9 @@ What was seen is older than the listing by the time that took; the writer compar
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from syncd.clock import no_limit
 from syncd.engine.folders import set_of, wished
 from syncd.engine.folders import targets as targets_of
 from syncd.engine.ports import Mirror, Store, Target
@@ -19,8 +20,8 @@ from syncd.models import Local, Recorded
 class Ahead:
     """A context: a thread of its own looks while the block runs, and has ended when the block has."""
 
-    def __init__(self, job: str, store: Store, mirror: Mirror) -> None:
-        self._job, self._store, self._mirror = job, store, mirror
+    def __init__(self, job: str, store: Store, mirror: Mirror, check: Callable[[], None] = no_limit) -> None:
+        self._job, self._store, self._mirror, self._check = job, store, mirror, check
         self._thread = threading.Thread(target=self._look, name="syncd-ahead")
         self._read = threading.Event()
         self._ledger: dict[str, Recorded] = {}
@@ -53,7 +54,7 @@ class Ahead:
         """What stands at each of these. Raises MirrorError."""
         self._thread.join()
         if targets != self._targets:
-            return self._mirror.scan(targets)
+            return self._mirror.scan(targets, self._check)
         if self._trouble is not None:
             raise self._trouble
         return dict(self._seen)
@@ -68,6 +69,6 @@ class Ahead:
             self._read.set()
         self._targets = {path: Target(row.entry.root, row) for path, row in self._ledger.items()} | targets_of(wished(set_of(self._ledger), self._folders))
         try:
-            self._seen = self._mirror.scan(self._targets)
+            self._seen = self._mirror.scan(self._targets, self._check)
         except BaseException as error:  # noqa: BLE001  (it is raised where the places are asked for, if they are still these)
             self._trouble = error

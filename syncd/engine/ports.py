@@ -9,7 +9,7 @@ from typing import BinaryIO, Protocol
 
 from msgspec import Struct, field
 
-from syncd.clock import Patience
+from syncd.clock import Patience, no_limit
 from syncd.errors import MirrorError
 from syncd.models import Action, Change, Entry, Hook, Job, Kind, Listing, Local, PathRule, Plan, RealFolder, Recorded, RunReport, Stat, TreeEntry
 
@@ -193,8 +193,10 @@ NO_INODES: Inodes = {}
 class Mirror(Protocol):
     """The disk below the destinations, reached through directory descriptors, never through a link below a root."""
 
-    def scan(self, targets: Mapping[str, Target]) -> dict[str, Local | None]:
-        """Destination -> what stands there. Bytes are hashed only where stat differs from the recorded one, which a racy one never equals."""
+    def scan(self, targets: Mapping[str, Target], check: Callable[[], None] = no_limit) -> dict[str, Local | None]:
+        """Destination -> what stands there. Bytes are hashed only where stat differs from the recorded one, which a racy one never equals.
+
+        `check` is called before each folder and each MiB; what it raises ends the scan."""
 
     def tells_apart(self, folder: str, names: Sequence[str], root: str, intent: str | None = None) -> bool | None:
         """Whether files of these names, which fold to one name, would be as many files in `folder`; None where looking does not tell.

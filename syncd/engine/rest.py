@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from msgspec import Struct
@@ -20,7 +20,7 @@ from syncd.engine import folders
 from syncd.engine.owners import owners_of
 from syncd.engine.ports import Head, JobState, Source, Target
 from syncd.engine.run import House, Options, decide
-from syncd.errors import MirrorError, SyncdError
+from syncd.errors import SyncdError
 from syncd.models import Job, Local, Publish, RunReport, RunStatus, Trigger
 from syncd.objects import is_object_id
 from syncd.owners import Ids
@@ -93,7 +93,7 @@ def still(rest: Rest, job: Job, house: House, patience: Patience, trigger: Trigg
     if check_due(job.ref, rest.head.checked_at, started_at.timestamp()):
         return None
     try:
-        with _Look(rest, house) as look:
+        with _Look(rest, house, patience.check) as look:
             pinned = job.ref is not None and is_object_id(job.ref)
             if not pinned and house.source.resolve(job.repo, job.ref, rest.head, patience).commit != rest.head.commit:
                 return None
@@ -110,8 +110,8 @@ def still(rest: Rest, job: Job, house: House, patience: Patience, trigger: Trigg
 class _Look:
     """A context: what stands at the targets, looked at by another thread while the block waits for GitHub, where they are many."""
 
-    def __init__(self, rest: Rest, house: House) -> None:
-        self._rest, self._house = rest, house
+    def __init__(self, rest: Rest, house: House, check: Callable[[], None]) -> None:
+        self._rest, self._house, self._check = rest, house, check
         self._thread = threading.Thread(target=self._look, name="syncd-look") if len(rest.targets) > FEW else None
         self._found: Mapping[str, Local | None] | None = None
         self._ended = 0.0
@@ -131,11 +131,11 @@ class _Look:
             self._thread.join()
             if self._found is not None and time.monotonic() - self._ended < A_MOMENT_SECONDS:
                 return self._found
-        return self._house.mirror.scan(self._rest.targets)
+        return self._house.mirror.scan(self._rest.targets, self._check)
 
     def _look(self) -> None:
-        with suppress(MirrorError):  # whoever asks for it looks again, and meets the same
-            self._found = self._house.mirror.scan(self._rest.targets)
+        with suppress(SyncdError):  # whoever asks for it looks again, and meets the same
+            self._found = self._house.mirror.scan(self._rest.targets, self._check)
         self._ended = time.monotonic()
 
 

@@ -147,7 +147,7 @@ def plan_job(job: Job, house: House, patience: Patience, options: Options = Opti
 
 def decide(job: Job, house: House, patience: Patience, options: Options, state: JobState) -> Decision:
     """Resolve the ref once, list what it holds, look at the disk, and choose. Every later read of the run names this commit."""
-    with Ahead(job.name, house.store, house.mirror) as ahead:
+    with Ahead(job.name, house.store, house.mirror, patience.check) as ahead:
         wanted = _wanted(job, house, patience, options, state, ahead)
         unsure = refuse_merged(job, wanted.remote, house.mirror)
         remote, own = wanted.remote, Ownership(wanted.recorded, {}, folders=ahead.folders())
@@ -157,7 +157,7 @@ def decide(job: Job, house: House, patience: Patience, options: Options, state: 
     before, own = own, recognise(job, house, patience, remote, own, local)
     if own.recorded.keys() != before.recorded.keys():
         folders = Folders.of(remote, own.recorded, own.folders, state)
-        local = house.mirror.scan(_targets(remote, own.recorded) | targets(folders.wished))
+        local = house.mirror.scan(_targets(remote, own.recorded) | targets(folders.wished), patience.check)
     shut = opening_steps(job, folders, local)
     if not shut:
         _refuse_unseen(job, own.recorded.keys() - remote.keys(), local)

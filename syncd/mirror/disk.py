@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import os
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from syncd.clock import Clock
+from syncd.clock import Clock, no_limit
 from syncd.engine.ports import NO_INODES, Applied, Blobs, Inodes, Target
 from syncd.errors import UnsafePathError
 from syncd.mirror.apart import look_apart, try_apart
@@ -55,9 +55,9 @@ class DiskMirror:
         """Folder and size of each file that these actions will add to the trash. Raises MirrorError."""
         return [(str(self.trash.directory), size) for size in self.trash.sizes(actions)]
 
-    def scan(self, targets: Mapping[str, Target]) -> dict[str, Local | None]:
+    def scan(self, targets: Mapping[str, Target], check: Callable[[], None] = no_limit) -> dict[str, Local | None]:
         with translated("look at"):
-            found = scan(targets, self.kernel_clock.now_ns, self._devices)
+            found = scan(targets, self.kernel_clock.now_ns, self._devices, check)
             check_mounts(targets, found, self.trash.job)
         return found
 

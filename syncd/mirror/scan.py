@@ -13,6 +13,7 @@ import stat
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
+from syncd.clock import no_limit
 from syncd.engine.ports import ANY_SIZE, READ_ANYWAY_BYTES, Target
 from syncd.errors import MirrorError, UnsafePathError
 from syncd.mirror.folders import InTheWayError, Missing, descend
@@ -27,12 +28,15 @@ READ_AGAIN = 3  # a file that changes while it is read is read this often before
 
 
 def scan(
-    targets: Mapping[str, Target], now_ns: Callable[[], int], devices: dict[str, int] | None = None
+    targets: Mapping[str, Target],
+    now_ns: Callable[[], int],
+    devices: dict[str, int] | None = None,
+    check: Callable[[], None] = no_limit,
 ) -> dict[str, Local | None]:
     """Destination -> what stands there; None where nothing does. One pass per folder.
 
     `devices` is told the file system of each folder that holds one, or would: that of the deepest folder above it that stands.
-    `now_ns` is the clock that files are stamped with.
+    `now_ns` is the clock that files are stamped with. `check` is called before each folder and each chunk that is read.
     """
     devices = {} if devices is None else devices
     found: dict[str, Local | None] = {}
@@ -40,6 +44,7 @@ def scan(
     for path, target in targets.items():
         folders[target.root, path[: path.rfind("/")] or "/"].append(path)
     for (root, parent), paths in folders.items():
+        check()
         try:
             folder = descend(root, below(parent, root) if parent != root else ())
         except Missing:
@@ -58,7 +63,7 @@ def scan(
                 if target.is_folder:
                     found[path] = look_at_folder(folder, name, path, devices[parent])
                 else:
-                    found[path] = look(folder, name, path, target.recorded, now_ns, target)
+                    found[path] = look(folder, name, path, target.recorded, now_ns, target, check)
         finally:
             os.close(folder)
     return found
@@ -75,7 +80,8 @@ def _unknown(problem: str, hint: str | None = None) -> Local:
 
 
 def look(
-    folder: int, name: str, path: str, recorded: Recorded | None, now_ns: Callable[[], int], target: Target | None = None
+    folder: int, name: str, path: str, recorded: Recorded | None, now_ns: Callable[[], int], target: Target | None = None,
+    check: Callable[[], None] = no_limit,
 ) -> Local | None:
     """What `name` in the open `folder` is, with its bytes' id. Never blocks on a FIFO, never follows a link.
 
@@ -94,7 +100,7 @@ def look(
     if stat.S_ISREG(found.st_mode):
         if target is not None and found.st_size > READ_ANYWAY_BYTES and not _may_be_right(found.st_size, target):
             return _local(found, Kind.FILE, None)
-        return _hashed(folder, name, path, found, now_ns)
+        return _hashed(folder, name, path, found, now_ns, check)
     if stat.S_ISLNK(found.st_mode):
         return _link(folder, name, path, now_ns)
     return _local(found, Kind.DIRECTORY if stat.S_ISDIR(found.st_mode) else Kind.OTHER, None)
@@ -156,7 +162,7 @@ def _known(found: os.stat_result, kind: Kind, blob: str, now_ns: int) -> Local:
 
 
 def _hashed(
-    folder: int, name: str, path: str, found: os.stat_result, now_ns: Callable[[], int]
+    folder: int, name: str, path: str, found: os.stat_result, now_ns: Callable[[], int], check: Callable[[], None]
 ) -> Local | None:
     for _ in range(READ_AGAIN):
         now = now_ns()  # before the first byte: an edit while they are read counts as a later one
@@ -168,7 +174,7 @@ def _hashed(
             return _local(found, Kind.FILE, None, f"can't read {path}: {error.strerror}")
         try:
             before = os.fstat(descriptor)
-            blob, size = hash_file(descriptor, before.st_size)
+            blob, size = hash_file(descriptor, before.st_size, check)
             after = os.fstat(descriptor)
         except OSError as error:
             return _local(found, Kind.FILE, None, f"can't read {path}: {error.strerror}")
@@ -179,10 +185,11 @@ def _hashed(
     return _local(found, Kind.FILE, None, f"{path} changes faster than it can be read")
 
 
-def hash_file(descriptor: int, size: int) -> tuple[str, int]:
+def hash_file(descriptor: int, size: int, check: Callable[[], None] = no_limit) -> tuple[str, int]:
     """The git blob id of an open file of `size` bytes, and how many were read."""
     hasher, count = blob_hasher(size), 0
     while count <= size and (chunk := os.read(descriptor, CHUNK)):  # one that grows meanwhile has no end
+        check()
         hasher.update(chunk)
         count += len(chunk)
     return hasher.hexdigest(), count

@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from msgspec.structs import replace
 
-from syncd.clock import Clock
+from syncd.clock import Clock, no_limit
 from syncd.engine.ports import NO_INODES, Applied, Blobs, Inodes, Mirror, Outcome, Target
 from syncd.errors import ChangedUnderneathError, MirrorError, UnsafePathError
 from syncd.mirror.attributes import NotCarried, carry, open_replaced
@@ -63,11 +63,11 @@ class SwitchedMirror:
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
-    def scan(self, targets: Mapping[str, Target]) -> dict[str, Local | None]:
+    def scan(self, targets: Mapping[str, Target], check: Callable[[], None] = no_limit) -> dict[str, Local | None]:
         with translated("look at"):
             live = self._live()
         real = {path: self._real(path, live) for path in targets}
-        found = self._disk.scan({real[path]: target for path, target in targets.items()})
+        found = self._disk.scan({real[path]: target for path, target in targets.items()}, check)
         return {path: found[place] for path, place in real.items()}
 
     def identities(self, folders: Iterable[str]) -> dict[str, tuple[int, int]]:

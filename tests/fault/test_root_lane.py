@@ -93,7 +93,7 @@ def test_behind_a_link_too_whatever_dies_or_fails_there_is_one_whole_set_and_no_
     ("kinds", "ends"),
     [
         ((*BELOW, "parents"), ("done", "refused")),
-        pytest.param(("staging",), ("done",), marks=pytest.mark.xfail(reason="staging is removed by path", strict=False)),
+        (("staging",), ("done",)),
     ],
     ids=["destinations and parents", "staging"],
 )

@@ -37,7 +37,7 @@ class Disk:
         self.looks: list[tuple[int, Mapping[str, Target]]] = []
         self._error = error
 
-    def scan(self, targets: Mapping[str, Target]) -> dict[str, Any]:
+    def scan(self, targets: Mapping[str, Target], _check: object = None) -> dict[str, Any]:
         self.looks.append((threading.get_ident(), targets))
         if self._error is not None and len(self.looks) == 1:
             raise self._error
