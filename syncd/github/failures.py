@@ -6,6 +6,7 @@ import re
 import ssl
 from urllib.parse import urlsplit
 
+import requests
 from urllib3 import exceptions
 
 from syncd.errors import BadResponseError, RemoteUnavailableError, UnreachableError
@@ -18,6 +19,7 @@ class SettledError(RemoteUnavailableError):
 
 def translated(request: Request, error: Exception) -> RemoteUnavailableError | BadResponseError:
     """The library's error in our words, without what a header or an address holds. What is none of its errors is raised as it is."""
+    error = _below(error)
     where = urlsplit(request.url).netloc
     hint = "check the network, DNS and any proxy; the next run tries again"
     if isinstance(error, (exceptions.SSLError, ssl.SSLError)):
@@ -31,7 +33,7 @@ def translated(request: Request, error: Exception) -> RemoteUnavailableError | B
         return UnreachableError(f"asked for {request.subject}: {where} can't be reached: {words_of(error)}", hint=hint)
     if isinstance(error, exceptions.TimeoutError):
         return RemoteUnavailableError(f"asked for {request.subject}: {where} did not answer in time", hint=hint)
-    if isinstance(error, exceptions.LocationValueError):
+    if isinstance(error, (exceptions.LocationValueError, requests.exceptions.InvalidURL)):
         return BadResponseError(f"asked for {request.subject}: {where or request.url} is no address", hint="check api:")
     if isinstance(error, ValueError) and not isinstance(error, exceptions.HTTPError):
         # the library's own text would show the header, and so the token
@@ -67,6 +69,13 @@ def _tls_failure(request: Request, where: str, text: str) -> RemoteUnavailableEr
         return SettledError(f"{asked} does not speak TLS", hint="check the address and port in api:, and any proxy")
     reason = text.partition("[SSL")[2].partition("] ")[2].partition(" (_ssl")[0] or "the connection was lost"
     return RemoteUnavailableError(f"{asked}: no TLS connection came about: {reason}", hint="check the network and any proxy; the next run tries again")
+
+
+def _below(error: Exception) -> Exception:
+    """urllib3's own error, where `requests` has wrapped it: that one says what happened."""
+    while isinstance(error, requests.RequestException) and error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    return error
 
 
 def words_of(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The network: requests on their way and back, through urllib3.
+"""The network: requests on their way and back, through the library `requests` (its sessions and adapter: sessions.py).
 
 Promises: our credential goes to the host it was made for and to no other; nothing of the environment (netrc, proxies, authorities) and no
 cookie has a say; a body is bounded in bytes and time; every failure of the library is a RemoteUnavailableError or BadResponseError here,
@@ -17,34 +17,32 @@ import re
 import ssl
 import threading
 import zlib
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
-import urllib3
 from msgspec.structs import replace
+from requests import Session
 from urllib3.response import HTTPResponse
 
 from syncd.clock import Clock, Patience
 from syncd.errors import BadResponseError, ConfigError, RateLimitedError, RemoteUnavailableError, TimedOutError
 from syncd.github.addresses import check_elsewhere, check_peer, hosts_of, kind_of, may_have_credential, same_origin, target
 from syncd.github.attempts import Attempts
-from syncd.github.bounds import CONNECT_SECONDS
-from syncd.github.connections import Watch, watched
+from syncd.github.connections import Watch
 from syncd.github.failures import SettledError, translated, words_of
 from syncd.github.limits import Budgets, Gate, HeldBackError, Tally
 from syncd.github.protocol import Request, Response, Transport, date_of, expiry_of, known, limit, refusal
 from syncd.github.proxies import Proxies, split_login
+from syncd.github.sessions import Route, open_session, send
 from syncd.github.tls import Trust
 from syncd.models import Secret
 from syncd.redact import remember
 
 log = logging.getLogger(__name__)
 
-AT_ONCE_MOST = 64  # of `requests_at_once`, which a reload may raise
 ENDING_SECONDS = 0.2  # for the end of an answer that nobody reads: one without a body is there at once, and its connection serves again
-READ_SECONDS = 30.0  # GitHub cuts its own work off after 10 s
+SESSIONS_AT_MOST = 8  # an API, its archives, and hosts of storage
 POLL_SECONDS = 0.5  # how soon a read notices a signal
 CHUNK = 128 << 10
 HOPS = 5
@@ -213,7 +211,7 @@ class Network:
         self._api, self._own_hosts = api, hosts_of(api) if api is not None else frozenset[str]()
         self._own_kinds: set[str] = set()  # of the addresses from which the API itself has answered
         self._guard = threading.Lock()
-        self._managers: dict[tuple[str, str | None, bool], tuple[urllib3.PoolManager, ssl.SSLContext | None]] = {}  # by scheme, proxy, own host
+        self._sessions: dict[tuple[str, str | None, bool], tuple[Session, ssl.SSLContext | None]] = {}  # by origin, proxy, own host
         self.notices: list[str] = []
 
     def send(self, request: Request, patience: Patience) -> Response:
@@ -257,9 +255,9 @@ class Network:
 
     def close(self) -> None:
         with self._guard:
-            managers, self._managers = self._managers, {}
-        for manager, _ in managers.values():
-            manager.clear()
+            sessions, self._sessions = self._sessions, {}
+        for session, _ in sessions.values():
+            session.close()
 
     def _heeded(self, request: Request, answer: Response) -> Response:
         """The refusal, read; when it speaks of a limit, no other request runs into it."""
@@ -325,32 +323,27 @@ class Network:
             headers["Authorization"] = credential
         if any(NO_HEADERS.search(value) for value in headers.values()):
             raise ValueError("a character that no header may have")  # http.client lets a folded line through
-        parts = urlsplit(request.url)
-        own = parts.hostname in self._own_hosts
-        pool = self._manager(parts.scheme, self._proxies.for_url(request.url), own).connection_from_host(parts.hostname, parts.port, parts.scheme)
-        whole = pool.proxy is not None and parts.scheme == "http"  # RFC 9112, 3.2.2: a proxy is asked for the whole address
-        target = request.url if whole else (parts.path or "/") + (f"?{parts.query}" if parts.query else "")  # as we quoted it
-        answer = pool.urlopen(
-            request.method, target, request.body, headers, retries=False, redirect=False, assert_same_host=False, preload_content=False, decode_content=False,
-            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
-        )  # fmt: skip
-        if not isinstance(answer, HTTPResponse):
-            raise TypeError("an answer of another kind")
-        return answer
+        proxy = self._proxies.for_url(request.url)
+        return send(self._session(request.url, proxy), request.method, request.url, request.body, headers)
 
-    def _manager(self, scheme: str, proxy: str | None, own: bool) -> urllib3.PoolManager:
-        """Raises OSError for authorities that can't be read."""
+    def _session(self, url: str, proxy: str | None) -> Session:
+        """The session for the URL's origin. Raises OSError for authorities that can't be read."""
+        parts = urlsplit(url)
+        own, is_tls = parts.hostname in self._own_hosts, parts.scheme == "https"
         address, login = split_login(proxy) if proxy is not None else ("", None)
-        others = self._others_trust.context() if urlsplit(address).scheme == "https" or (scheme == "https" and not own) else None
-        context = self._trust.context() if scheme == "https" and own else others
+        others = self._others_trust.context() if urlsplit(address).scheme == "https" or (is_tls and not own) else None
+        context = self._trust.context() if is_tls and own else others
+        key = (f"{parts.scheme}://{parts.netloc}", proxy, own)
         with self._guard:
-            manager, made_with = self._managers.get((scheme, proxy, own), (None, None))
-            if manager is None or made_with is not context:
-                if manager is not None:
-                    manager.clear()
-                manager = _made(address, login, context, others)
-                self._managers[scheme, proxy, own] = manager, context
-            return manager
+            session, made_with = self._sessions.pop(key, (None, None))
+            if session is None or made_with is not context:
+                if session is not None:
+                    session.close()
+                session = open_session(Route(context, address, login, others))
+            self._sessions[key] = session, context  # the one used last is the last
+            while len(self._sessions) > SESSIONS_AT_MOST:
+                self._sessions.pop(next(iter(self._sessions)))[0].close()
+            return session
 
     def _head(self, exchange: _Exchange, request: Request, patience: Patience) -> HTTPResponse:
         try:
@@ -363,13 +356,6 @@ class Network:
         if not isinstance(found, HTTPResponse):
             raise TypeError("an answer without a head")
         return found
-
-
-def _made(address: str, login: str | None, context: ssl.SSLContext | None, for_proxy: ssl.SSLContext | None) -> urllib3.PoolManager:
-    if not address:
-        return watched(urllib3.PoolManager(num_pools=4, maxsize=AT_ONCE_MOST, ssl_context=context))
-    headers = {"Proxy-Authorization": f"Basic {b64encode(login.encode()).decode()}"} if login else None
-    return watched(urllib3.ProxyManager(address, num_pools=4, maxsize=AT_ONCE_MOST, ssl_context=context, proxy_ssl_context=for_proxy, proxy_headers=headers))
 
 
 def _bucket(request: Request) -> str:

@@ -122,7 +122,7 @@ class Outbox:
 
         def query(connection: Connection) -> tuple[Delivery, ...]:
             counted = select(NOTIFICATION.c.endpoint, func.count()).group_by(NOTIFICATION.c.endpoint)
-            waiting: dict[str, int] = dict(connection.execute(counted).tuples().all())
+            waiting: dict[str, int] = dict(map(tuple, connection.execute(counted)))
             found = {row[0]: row[1:] for row in connection.execute(select(*DELIVERED))}
             return tuple(_delivery(name, waiting.get(name, 0), found.get(name)) for name in endpoints)
 

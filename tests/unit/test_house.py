@@ -27,7 +27,8 @@ TOP_LEVEL = {
 }  # fmt: skip
 LONG_WITH_A_REASON = {"models.py": "the values of all parts; those of runs will get a module of their own"}
 ONLY_THERE = {
-    "urllib3": {"github/transport.py", "github/failures.py", "github/connections.py"},
+    "urllib3": {"github/transport.py", "github/sessions.py", "github/failures.py", "github/connections.py"},
+    "requests": {"github/transport.py", "github/sessions.py", "github/failures.py"},
     "yaml": {"config/places.py", "hooks/checks.py", "hooks/runner.py"},
     "pydantic": {"config/schema.py", "config/load.py"},
     "sqlalchemy": {f"store/{path.name}" for path in MODULES if path.parent.name == "store"},

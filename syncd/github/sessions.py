@@ -1,0 +1,113 @@
+"""Sessions of `requests` that take nothing from the environment: the only module that knows how the library sends.
+
+Promises: TLS is judged by the context that was given and by nothing else; a URL is sent as it was quoted; no redirect is
+followed, no cookie is sent, no body is read or unpacked here. Redirects, limits and deadlines are the caller's
+(transport.py).
+"""
+
+from __future__ import annotations
+
+import ssl
+from base64 import b64encode
+from collections.abc import Mapping
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from msgspec import Struct
+from requests.adapters import HTTPAdapter
+from urllib3 import PoolManager, ProxyManager, Retry
+from urllib3.response import HTTPResponse
+
+from syncd.github.bounds import CONNECT_SECONDS
+from syncd.github.connections import watched
+
+READ_SECONDS = 30.0  # GitHub cuts its own work off after 10 s
+AT_ONCE_MOST = 64  # of `requests_at_once`, which a reload may raise
+
+
+class Route(Struct, frozen=True):
+    """How an origin is reached: its TLS context, and the proxy with its login and context. `proxy` is "" for none."""
+
+    context: ssl.SSLContext | None
+    proxy: str = ""
+    login: str | None = None  # USER:PASSWORD
+    proxy_context: ssl.SSLContext | None = None
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """None: the library would read the whole body of an answer that redirects, before anyone follows it."""
+        return None
+
+
+class _Adapter(HTTPAdapter):
+    """The library's adapter over connections that can be ended (connections.py), with the route's context and proxy."""
+
+    def __init__(self, route: Route) -> None:
+        self._route = route
+        super().__init__(max_retries=Retry(False))
+
+    def init_poolmanager(self, *_: Any, **__: Any) -> None:
+        """Make the one pool manager; the library's arguments are its defaults, and none of them applies."""
+        route = self._route
+        if not route.proxy:
+            self.poolmanager = watched(PoolManager(num_pools=4, maxsize=AT_ONCE_MOST, ssl_context=route.context))
+            return
+        login = route.login
+        headers = {"Proxy-Authorization": f"Basic {b64encode(login.encode()).decode()}"} if login else None
+        self.poolmanager = watched(
+            ProxyManager(
+                route.proxy,
+                num_pools=4,
+                maxsize=AT_ONCE_MOST,
+                ssl_context=route.context,
+                proxy_ssl_context=route.proxy_context,
+                proxy_headers=headers,
+            )
+        )
+
+    def get_connection_with_tls_context(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> Any:
+        """The pool of the request's host. The context alone says which certificates count."""
+        parts = urlsplit(request.url or "")
+        return self.poolmanager.connection_from_host(parts.hostname, parts.port, str(parts.scheme))
+
+    def cert_verify(self, *_: Any, **__: Any) -> None:
+        """Nothing: the library would add certifi's authorities to those of the context."""
+
+    def request_url(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> str:
+        """The target as it was quoted; a proxy of plain HTTP is asked for the whole address (RFC 9112, 3.2.2)."""
+        url = str(request.url)
+        parts = urlsplit(url)
+        if self._route.proxy and parts.scheme == "http":
+            return url
+        return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def open_session(route: Route) -> requests.Session:
+    """A session for one origin."""
+    session = _Session()
+    session.trust_env = False
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, _Adapter(route))
+    return session
+
+
+def send(
+    session: requests.Session, method: str, url: str, body: bytes | None, headers: Mapping[str, str]
+) -> HTTPResponse:
+    """The answer's head; its body is still to be read, as it arrives. Raises requests.RequestException, urllib3.HTTPError, OSError."""
+    prepared = requests.PreparedRequest()
+    prepared.prepare(method, url, headers, data=body)
+    prepared.url = url  # as it was quoted
+    answer = session.send(
+        prepared, stream=True, allow_redirects=False, timeout=(CONNECT_SECONDS, READ_SECONDS), proxies={}
+    )
+    if not isinstance(answer.raw, HTTPResponse):
+        raise TypeError("an answer of another kind")
+    return answer.raw
+
+
+__all__ = ["Route", "open_session", "send"]
