@@ -320,11 +320,11 @@ def _clear_the_way(self: Batch, folder: int, name: str, action: Any) -> None:
         shutil.rmtree(name, dir_fd=folder, ignore_errors=True)
 
 
-def _believe_the_ledger(folder: int, name: str, path: str, recorded: Any, now_ns: Any) -> Any:
+def _believe_the_ledger(folder: int, name: str, path: str, recorded: Any, now_ns: Any, *more: Any) -> Any:
     if recorded is not None and recorded.stat is not None:
         entry = recorded.entry
         return scan_module.Local(entry.kind, entry.blob, entry.mode, os.geteuid(), os.getegid(), recorded.stat)
-    return _look(folder, name, path, recorded, now_ns)
+    return _look(folder, name, path, recorded, now_ns, *more)
 
 
 def _by_its_name(folder: int, name: str, path: str, want: Any, expect: Any) -> Any:

@@ -206,12 +206,19 @@ def test_exfat_that_shows_other_modes_fails_the_job_once_and_its_remedies_work(t
         assert hub.sync().job["status"] == "unchanged" and reloads(hub) == 1
 
 
+STATE_MODES = {
+    "0755": ("can't be made private", "still shows 0755", "/var/lib/syncd"),
+    "0777": ("can't be used as root", "chmod go-w"),
+}
+
+
+@pytest.mark.parametrize("mode", STATE_MODES)
 @pytest.mark.parametrize("command", ["sync", "migrate"])
 def test_a_state_folder_that_can_not_be_made_private_is_refused_in_a_sentence(
-    hub: Stand, command: str
+    hub: Stand, command: str, mode: str
 ) -> None:
     """Commands that only look make no state, and change none."""
-    options = ("--perms=a=rwx", *IGNORES_ALL)
+    options = (f"--perms={mode}", *IGNORES_ALL)
     with ignoring(hub.folder / "behind", hub.folder / "mnt", *options) as place:
         hub.extra["state"] = f"{place}/state"
         hub.write()
@@ -219,8 +226,8 @@ def test_a_state_folder_that_can_not_be_made_private_is_refused_in_a_sentence(
         (place / "state/syncd.db").touch()
         done = hub.call(command)
         assert done.code == 1 and "Traceback" not in done.err
-        assert "can't be made private" in done.err and "still shows 0777" in done.err
-        assert "/var/lib/syncd" in done.err
+        for said in STATE_MODES[mode]:
+            assert said in done.err
         assert not (hub.dest / "nginx.conf").exists()
 
 
