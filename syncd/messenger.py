@@ -18,14 +18,16 @@ from syncd.clock import Clock
 from syncd.config.model import Config, Endpoint
 from syncd.config.secrets import inspect_address, read_secret
 from syncd.engine import notices
-from syncd.errors import ConfigError, SyncdError
+from syncd.errors import ConfigError, RemoteUnavailableError, SyncdError
 from syncd.github.addresses import authorities
-from syncd.github.proxies import Proxies
+from syncd.github.proxies import Proxies, split_login
+from syncd.github.sessions import Route, post_once
 from syncd.models import RunReport, Secret
-from syncd.notify.post import Outcome, host_of, post
+from syncd.notify.post import Outcome, Send, host_of, post
 from syncd.redact import remember
 from syncd.store.outbox import Waiting
 from syncd.store.store import SqliteStore
+from syncd.tls import machine_context
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +145,7 @@ class Messenger:
         problem = inspect_address(secret)
         if problem is not None:
             return Outcome(host_of(address), f"{endpoint.name}: {problem}")
-        return post(address, body, f"syncd/{__version__}", authorities(), self._proxies.for_url(address))
+        return post(address, body, f"syncd/{__version__}", message_sender(authorities(), self._proxies.for_url(address)))
 
     def _pause(self, failures: int) -> float:
         """The endpoint's next pause: growing, with jitter: half of it at least, so that a receiver gets its time."""
@@ -151,6 +153,22 @@ class Messenger:
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
+
+
+def message_sender(authorities: str | None, proxy: str | None) -> Send:
+    """Sends through the client that GitHub is asked with. The machine's own authorities count too, for a company's receivers."""
+
+    def send(url: str, message: bytes, headers: Mapping[str, str], seconds: float) -> tuple[int, str | None]:
+        if url.startswith("http:"):  # of this machine: no TLS, and no proxy
+            return post_once(Route(None), url, message, headers, seconds)
+        try:
+            context = machine_context(*filter(None, [authorities]))
+        except OSError as error:
+            raise RemoteUnavailableError(f"can't be reached: {error.strerror or error}") from error
+        address, login = split_login(proxy) if proxy is not None else ("", None)
+        return post_once(Route(context, address, login, context), url, message, headers, seconds)
+
+    return send
 
 
 def remember_address(secret: Secret) -> None:
@@ -161,4 +179,4 @@ def remember_address(secret: Secret) -> None:
         remember(Secret(rest))
 
 
-__all__ = ["Messenger", "remember_address"]
+__all__ = ["Messenger", "message_sender", "remember_address"]

@@ -19,7 +19,7 @@ class SettledError(RemoteUnavailableError):
 
 def translated(request: Request, error: Exception) -> RemoteUnavailableError | BadResponseError:
     """The library's error in our words, without what a header or an address holds. What is none of its errors is raised as it is."""
-    error = _below(error)
+    error = below(error)
     where = urlsplit(request.url).netloc
     hint = "check the network, DNS and any proxy; the next run tries again"
     if isinstance(error, (exceptions.SSLError, ssl.SSLError)):
@@ -71,7 +71,7 @@ def _tls_failure(request: Request, where: str, text: str) -> RemoteUnavailableEr
     return RemoteUnavailableError(f"{asked}: no TLS connection came about: {reason}", hint="check the network and any proxy; the next run tries again")
 
 
-def _below(error: Exception) -> Exception:
+def below(error: Exception) -> Exception:
     """urllib3's own error, where `requests` has wrapped it: that one says what happened."""
     while isinstance(error, requests.RequestException) and error.args and isinstance(error.args[0], Exception):
         error = error.args[0]

@@ -8,8 +8,10 @@ followed, no cookie is sent, no body is read or unpacked here. Redirects, limits
 from __future__ import annotations
 
 import ssl
+import threading
 from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,12 +20,17 @@ import requests
 from msgspec import Struct
 from requests.adapters import HTTPAdapter
 from urllib3 import PoolManager, ProxyManager, Retry
+from urllib3 import exceptions as urllib3_errors
+from urllib3.exceptions import HTTPError
 from urllib3.response import HTTPResponse
 
+from syncd.errors import BadResponseError, RemoteUnavailableError
 from syncd.github.bounds import CONNECT_SECONDS
-from syncd.github.connections import watched
+from syncd.github.connections import Watch, watched
+from syncd.github.failures import below, words_of
 
 READ_SECONDS = 30.0  # GitHub cuts its own work off after 10 s
+ANSWER_BYTES = 64 << 10  # of an answer to a message, with its head
 AT_ONCE_MOST = 64  # of `requests_at_once`, which a reload may raise
 
 
@@ -110,4 +117,45 @@ def send(
     return answer.raw
 
 
-__all__ = ["Route", "open_session", "send"]
+def post_once(
+    route: Route, url: str, body: bytes, headers: Mapping[str, str], seconds: float
+) -> tuple[int, str | None]:
+    """Post to an address that is not GitHub's: its status and Retry-After. Raises RemoteUnavailableError, after `seconds` at the latest."""
+    watch = Watch(ANSWER_BYTES, "a message", lambda _: None)
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        watch.end()
+
+    ends = threading.Timer(seconds, end)
+    ends.daemon = True
+    ends.start()
+    session = open_session(route)
+    try:
+        watch.begin()
+        answer = send(session, "POST", url, body, headers)
+        with suppress(BadResponseError, HTTPError, OSError):  # whatever it says, it has taken the message or not
+            answer.read(ANSWER_BYTES, decode_content=False)
+        return answer.status, answer.headers.get("Retry-After")
+    except (requests.RequestException, HTTPError, OSError, ValueError, BadResponseError) as error:
+        raise RemoteUnavailableError(_words(error, late.is_set())) from error
+    finally:
+        ends.cancel()
+        watch.let_go()
+        session.close()
+
+
+def _words(error: Exception, is_late: bool) -> str:
+    """Why a message did not arrive, without what the address holds."""
+    cause = below(error)
+    text = words_of(cause).removeprefix("Failed to establish a new connection: ")
+    timed_out = isinstance(cause, (TimeoutError, urllib3_errors.TimeoutError))
+    if is_late or (timed_out and not isinstance(cause, urllib3_errors.NewConnectionError)):
+        return "did not answer in time"
+    if "certificate verify failed" in str(cause).lower() or "CERTIFICATE_VERIFY_FAILED" in str(cause):
+        return f"its certificate can't be trusted: {text.partition('verify failed: ')[2].partition(' (_ssl')[0] or text}"
+    return f"can't be reached: {text}"
+
+
+__all__ = ["Route", "open_session", "post_once", "send"]

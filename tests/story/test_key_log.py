@@ -18,6 +18,7 @@ from syncd.github.limits import Budgets, Gate, Tally
 from syncd.github.login import Door
 from syncd.github.proxies import Proxies
 from syncd.github.transport import Network
+from syncd.messenger import message_sender
 from syncd.models import Secret
 from syncd.notify.post import post
 from tests.story.test_tls import point, served
@@ -64,7 +65,7 @@ def in_sync_over_tls(hub: Stand, api: str) -> None:
 def test_a_notification_writes_no_keys(tmp_path: Path, key_log: Path) -> None:
     with wire(b"ok") as receiver:
         address = receiver.url.replace("127.0.0.1", "localhost")
-        assert post(address, "{}", "syncd", str(tmp_path / "usual.pem"), None).why is None
+        assert post(address, "{}", "syncd", message_sender(str(tmp_path / "usual.pem"), None)).why is None
     assert not key_log.exists()
 
 

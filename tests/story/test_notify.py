@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from syncd.config.load import load_config
 from syncd.errors import LockedError, NotFoundError
 from syncd.github.proxies import Proxies
-from syncd.messenger import Messenger
+from syncd.messenger import Messenger, message_sender
 from syncd.models import RunReport, RunStatus
 from syncd.notify import post as postal
 from syncd.notify.post import post
@@ -437,7 +437,7 @@ def test_a_receiver_that_drips_is_left_when_the_time_is_up(monkeypatch: pytest.M
 
         thread = threading.Thread(target=drip, daemon=True)
         thread.start()
-        found = post(f"http://127.0.0.1:{server.getsockname()[1]}/", "{}", "syncd", None, None)
+        found = post(f"http://127.0.0.1:{server.getsockname()[1]}/", "{}", "syncd", message_sender(None, None))
         ended.set()
         thread.join()
     assert found.why == "did not answer in time"
@@ -455,7 +455,7 @@ def test_whatever_stands_at_the_other_end_is_an_outcome_and_no_traceback(sent: b
 
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
-        found = post(f"http://127.0.0.1:{server.getsockname()[1]}/", "{}", "syncd", None, None)
+        found = post(f"http://127.0.0.1:{server.getsockname()[1]}/", "{}", "syncd", message_sender(None, None))
         thread.join()
     assert found.why is not None and found.why.startswith(("can't be reached: ", "answered "))
 
@@ -463,7 +463,7 @@ def test_whatever_stands_at_the_other_end_is_an_outcome_and_no_traceback(sent: b
 def test_nobody_there_is_said_plainly() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    assert post(f"http://127.0.0.1:{port}/{KEY}", "{}", "syncd", None, None) == postal.Outcome(f"127.0.0.1:{port}", "can't be reached: Connection refused")
+    assert post(f"http://127.0.0.1:{port}/{KEY}", "{}", "syncd", message_sender(None, None)) == postal.Outcome(f"127.0.0.1:{port}", "can't be reached: Connection refused")
 
 
 def certificate(folder: Path) -> Path:
@@ -490,9 +490,9 @@ def test_a_certificate_is_verified_and_through_a_proxy_too(tmp_path: Path) -> No
         receiver.socket = context.wrap_socket(receiver.socket, server_side=True)
         address = f"https://ann:s3cret@localhost:{receiver.server_address[1]}/{KEY}"
         where = f"localhost:{receiver.server_address[1]}"
-        assert post(address, "{}", "syncd", None, None) == postal.Outcome(where, "its certificate can't be trusted: self-signed certificate")
+        assert post(address, "{}", "syncd", message_sender(None, None)) == postal.Outcome(where, "its certificate can't be trusted: self-signed certificate")
         assert receiver.got == []
-        assert post(address, '{"a": 1}', "syncd", str(file), None) == postal.Outcome(where)
+        assert post(address, '{"a": 1}', "syncd", message_sender(str(file), None)) == postal.Outcome(where)
         assert receiver.headers[-1]["authorization"] == "Basic " + base64.b64encode(b"ann:s3cret").decode()
 
         def tunnel() -> None:
@@ -508,7 +508,7 @@ def test_a_certificate_is_verified_and_through_a_proxy_too(tmp_path: Path) -> No
         thread = threading.Thread(target=tunnel, daemon=True)
         thread.start()
         through = f"http://proxyuser:pr0xy@127.0.0.1:{proxy.getsockname()[1]}"
-        assert post(address, '{"a": 2}', "syncd", str(file), through) == postal.Outcome(where) and receiver.got == [{"a": 1}, {"a": 2}]
+        assert post(address, '{"a": 2}', "syncd", message_sender(str(file), through)) == postal.Outcome(where) and receiver.got == [{"a": 1}, {"a": 2}]
         thread.join()
     assert asked[0].startswith(f"CONNECT {where} HTTP/1".encode()) and b"Proxy-Authorization: Basic " + base64.b64encode(b"proxyuser:pr0xy") in asked[0]
     assert KEY.encode() not in asked[0] and b"s3cret" not in asked[0]

@@ -100,8 +100,8 @@ READERS = {
     "listing.py": {".chunks(": "most_bytes, and the entries are counted"},
     "protocol.py": {".chunks(": "most_bytes; of an error ERROR_BYTES"},
     "resume.py": {".chunks(": "the pointer's size"},
+    "sessions.py": {"answer.read(": "ANSWER_BYTES"},
     "trees.py": {"msgspec.json": "the Decoder below", "Decoder(": "a struct without further fields; braces are counted first"},
-    "post.py": {"answer.read(": "ANSWER_BYTES"},
     "transport.py": {"raw.read1(": "most_bytes, and the wire's bytes"},
 }
 READING = re.compile(r"json\.loads|\bDecoder\(|\.chunks\(|msgspec\.json|answer\.read\(|connection\.read\(|raw\.read1?\(|\.readlines?\(|\.iter_content|\.json\(\)|gzip\.|tarfile\.")
