@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from threading import Lock
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,7 +16,6 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from syncd import quick
 from syncd.config.cron import parse_cron
 from syncd.config.model import Config
 from syncd.engine.hooks import first_line
@@ -25,8 +23,7 @@ from syncd.engine.ports import JobState
 from syncd.errors import LockedError, MirrorError
 from syncd.github.limits import BudgetView, RateLimit, reserve_of
 from syncd.models import AppIdentity, Job, RunReport, RunStatus
-from syncd.store import spent
-from syncd.store.access import try_to_share
+from syncd.store.facts import LimitKey, WebhookFacts
 from syncd.store.lock import daemon_runs, is_held
 from syncd.store.outbox import Delivery
 from syncd.store.store import SqliteStore
@@ -38,8 +35,6 @@ LOOKS = 3  # at the states, while a job is unfinished without a run
 SPENDERS_SHOWN = 3
 UNKNOWN = BudgetView(None, None, None)
 LIMITS_KEPT = timedelta(days=7)  # a limit of an installation that is not used any more is shown no longer
-HOLDS = "holds.json"
-HEARD = "webhook.json"
 INTERVALS = 3  # staler than so many, and a job is not ready
 
 
@@ -121,7 +116,7 @@ class Readings(Struct, frozen=True):
     jobs: tuple[JobReading, ...]
     budgets: tuple[RateLimit, ...]
     life: Life | None = None
-    spent: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # spent.key_of -> repository -> requests that this hour was charged for
+    spent: Mapping[LimitKey, Mapping[str, int]] = field(default_factory=dict)  # repository -> requests that this hour was charged for
     deliveries: tuple[Delivery, ...] = ()
     heard: Heard | None = None  # where a webhook is configured
 
@@ -136,15 +131,15 @@ def read(config: Config, store: SqliteStore, now: datetime, life: Life | None = 
     asked = config.jobs if names is None else {name: config.jobs[name] for name in names}
     states, files = _states(config, asked, store), store.file_counts()
     jobs = []
-    following_turns = _next_runs(config, states, now) if life is None or not life.next_runs else life.next_runs
+    following_turns = _next_runs(config, store, states, now) if life is None or not life.next_runs else life.next_runs
     for name, job in asked.items():
         state = states[name]
         following = following_turns.get(name) if _has_turns(state, now) else None
         reading = JobReading(job, state, state_of(state, now), files.get(name, 0), following, life is not None and name in life.running)
         jobs.append(replace(reading, stale=_stale(reading, now, life, config.timezone), interval_seconds=_interval_seconds(job, config.timezone, now)))
     told = store.outbox.deliveries(endpoint.name for endpoint in config.endpoints())
-    heard = None if config.web is None or config.web.webhook is None else life.heard if life is not None and life.heard is not None else read_heard(config.state)
-    return Readings(now, tuple(jobs), _budgets(config, store, now, life), life, spent.look(config.state, now), told, heard)
+    heard = None if config.web is None or config.web.webhook is None else life.heard if life is not None and life.heard is not None else read_heard(store)
+    return Readings(now, tuple(jobs), _budgets(config, store, now, life), life, store.facts.usage(now), told, heard)
 
 
 def state_of(state: JobState, now: datetime) -> str:
@@ -188,7 +183,7 @@ def delivery_trouble(one: Delivery) -> str | None:
 
 def spent_of(one: RateLimit, readings: Readings) -> Mapping[str, int]:
     """Repository -> requests of this hour that the limit was charged for."""
-    return readings.spent.get(spent.key_of(one.identity, one.installation), {})
+    return readings.spent.get((one.identity, one.installation), {})
 
 
 def _identity(one: RateLimit, requests: Mapping[str, int]) -> dict[str, Any]:
@@ -284,34 +279,15 @@ def _states(config: Config, names: Iterable[str], store: SqliteStore) -> dict[st
     return states
 
 
-def write_holds(state_dir: Path, holds: Mapping[str, datetime]) -> None:
-    """`status` beside the daemon knows until when these jobs are left alone after a failure."""
-    quick.write(str(state_dir / HOLDS), {"written_by": quick.written_by(), "holds": {job: until.isoformat() for job, until in holds.items()}})
-    try_to_share(state_dir / HOLDS, state_dir)
+def write_heard(store: SqliteStore, heard: Heard) -> None:
+    """`status` and `doctor` beside the daemon, and the next daemon, know when the webhook was heard of last. Raises StoreError."""
+    store.facts.save_webhook(WebhookFacts(heard.last_at, heard.last_what, heard.refused_at, heard.refused_why))
 
 
-def _read_holds(state_dir: Path) -> dict[str, datetime]:
-    try:
-        return {job: datetime.fromisoformat(until) for job, until in quick.read(str(state_dir / HOLDS), shared=True)["holds"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}  # none yet, or a damaged one: the turns are right but for who failed
-
-
-def write_heard(state_dir: Path, heard: Heard) -> None:
-    """`status` and `doctor` beside the daemon, and the next daemon, know when the webhook was heard of last."""
-    moments = {"last_at": heard.last_at, "refused_at": heard.refused_at}
-    told = {"last_what": heard.last_what, "refused_why": heard.refused_why} | {name: at.isoformat() for name, at in moments.items() if at is not None}
-    quick.write(str(state_dir / HEARD), {"written_by": quick.written_by(), **told})
-    try_to_share(state_dir / HEARD, state_dir)
-
-
-def read_heard(state_dir: Path) -> Heard:
-    try:
-        note = quick.read(str(state_dir / HEARD), shared=True)
-        last, refused = (datetime.fromisoformat(note[name]) if name in note else None for name in ("last_at", "refused_at"))
-        return Heard(last, note["last_what"], refused, note["refused_why"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return Heard()  # none yet, or a damaged one: the next delivery tells
+def read_heard(store: SqliteStore) -> Heard:
+    """What the last daemon heard. Raises StoreError."""
+    known = store.facts.webhook()
+    return Heard(known.last_at, known.last_what, known.refused_at, known.refused_why)
 
 
 def heard_line(heard: Heard, now: datetime) -> str:
@@ -321,10 +297,10 @@ def heard_line(heard: Heard, now: datetime) -> str:
     return last + trouble
 
 
-def _next_runs(config: Config, states: Mapping[str, JobState], now: datetime) -> dict[str, datetime | None]:
+def _next_runs(config: Config, store: SqliteStore, states: Mapping[str, JobState], now: datetime) -> dict[str, datetime | None]:
     """When each of these jobs is due next: by the running daemon's turns; without one by its own schedule, after its last run."""
     daemon = daemon_runs(config.state)
-    holds, turns = (_read_holds(config.state), turns_of(config.jobs, config.timezone)) if daemon else ({}, {})
+    holds, turns = (store.facts.backoffs(), turns_of(config.jobs, config.timezone)) if daemon else ({}, {})
     found: dict[str, datetime | None] = {}
     for name, state in states.items():
         if daemon:
@@ -385,7 +361,7 @@ def _interval(job: Job) -> str:
 
 def _budgets(config: Config, store: SqliteStore, now: datetime, life: Life | None) -> tuple[RateLimit, ...]:
     """Every limit that is known, in the order of the identities; one without numbers for an identity of which none is."""
-    rows = (RateLimit(row.identity, row.installation, row.account, BudgetView(row.limit, row.remaining, _moment(row.reset_at))) for row in store.budgets())
+    rows = (RateLimit(row.identity, row.installation, row.account, BudgetView(row.limit, row.remaining, row.reset_at)) for row in store.facts.limits())
     known = {(one.identity, one.installation): one for one in rows if one.view.reset_at is None or now - one.view.reset_at < LIMITS_KEPT}
     for one in life.budgets if life is not None else ():
         replaced = [key for key, row in known.items() if key[0] == one.identity and one.account is not None and row.account == one.account]
@@ -398,10 +374,6 @@ def _budgets(config: Config, store: SqliteStore, now: datetime, life: Life | Non
         own = [one for one in known.values() if one.identity == name and (one.installation is not None) == as_app]
         found += sorted(own, key=lambda one: (one.account or "", one.installation or 0)) or [RateLimit(name, identity.installation_id if isinstance(identity, AppIdentity) else None, None, UNKNOWN)]
     return tuple(found)
-
-
-def _moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
 
 
 OUTCOMES = tuple(status.value for status in RunStatus)

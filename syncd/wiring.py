@@ -39,10 +39,10 @@ from syncd.mirror.trash import TrashLimits
 from syncd.models import AppIdentity, Identity, Job, LoginIdentity, Secret, TokenIdentity, Trigger
 from syncd.owners import Ids, ids_of
 from syncd.protected_paths import ProtectedPaths
-from syncd.store import spent
 from syncd.store.blobs import BlobCache
 from syncd.store.borrowed import BorrowedCache
-from syncd.store.expiries import expiries_of, read_expiries, write_expiries
+from syncd.store.expiries import expiries_of
+from syncd.store.facts import LimitRow, Usage, hour_of
 from syncd.store.lock import job_lock
 from syncd.store.lost import LostRepositories
 from syncd.store.pairs import PairFile
@@ -230,7 +230,7 @@ class Workshop:
             def key() -> Secret:
                 return read_key(identity.private_key, self._environ, f"github.{identity.name}.private_key", owner_of(self.config.state))
 
-            lost = LostRepositories(self.config.state, identity.name, self._only_look)
+            lost = LostRepositories(self.store.facts, identity.name, self._only_look)
             return Installation(identity.api, identity.issuer, key(), identity.installation_id, repos, plain, self.clock, key, lost, self.budgets[identity.name].belongs)
         if isinstance(identity, TokenIdentity):
 
@@ -289,36 +289,35 @@ class Workshop:
         """
         if self._only_look:
             return
-        self._save_spent()
-        for one in self.rate_limits():
-            key = one.identity, one.installation
-            if self._saved.get(key) != one:
-                self.store.see_budget(one.identity, one.installation, one.account, one.view.limit, one.view.remaining, one.view.reset_at)
-                self._saved[key] = one
+        limits = {(one.identity, one.installation): one for one in self.rate_limits()}
+        changed = [one for key, one in limits.items() if self._saved.get(key) != one]
+        facts, expiries = self.store.facts, None
+        known = facts.token_expiries()
+        seen = known | self.tally.expiries()
+        now = {name: at for name, at in seen.items() if at is not None and name in self.config.identities}
+        if now != known:
+            expiries = now
+        counted = self.tally.spent()
+        rows = [LimitRow(*key, one.account, one.view.limit, one.view.remaining, one.view.reset_at) for key, one in limits.items() if one in changed]
+        facts.save_github(rows, self._usage_since(counted), expiries)
+        self._saved |= limits
+        self._counted = counted
 
-        known = read_expiries(self.config.state)
-        now = {name: at for name, at in (known | self.tally.expiries()).items() if at is not None and name in self.config.identities}
-        if now != known and self.config.state.is_dir():
-            write_expiries(self.config.state, now)
+    def _usage_since(self, counted: Mapping[tuple[str, int | None], Mapping[str, int]]) -> Iterator[Usage]:
+        """What was charged since the last time, for each limit."""
+        for key, by_repo in counted.items():
+            before = self._counted.get(key, {})
+            more = {repo: count - before.get(repo, 0) for repo, count in by_repo.items() if count > before.get(repo, 0)}
+            if more:
+                name, installation = key
+                budgets = self.budgets.get(name)
+                reset_at = budgets.of(installation).view().reset_at if budgets is not None else None
+                yield Usage(key, hour_of(self.clock.now(), reset_at), more)
 
     def expiries(self) -> dict[str, datetime]:
         """Identity -> when somebody has to make a new token or log in again, for those that end. What GitHub said last, from memory or disk."""
-        return expiries_of(self.config.state, self.config.identities, self.tally.expiries())
-
-    def _save_spent(self) -> None:
-        now, counted = self.clock.now(), self.tally.spent()
-        for key, by_repo in counted.items():
-            name, installation = key
-            more = {repo: count - self._counted.get(key, {}).get(repo, 0) for repo, count in by_repo.items()}
-            more = {repo: count for repo, count in more.items() if count}
-            if more:
-                budgets = self.budgets.get(name)
-                reset_at = budgets.of(installation).view().reset_at if budgets is not None else None
-                try:
-                    spent.add(self.config.state, spent.key_of(name, installation), spent.hour_of(now, reset_at), more)
-                except OSError as error:
-                    logging.getLogger("syncd").warning("can't write down who spent the limit of %s: %s", name, error.strerror)
-        self._counted = counted
+        known = self.store.facts.token_expiries() | self.tally.expiries()
+        return expiries_of(known, self.config.state, self.config.identities)
 
     def close(self, revoke: bool = False) -> None:
         """`revoke`: installation tokens are ended at GitHub, as a daemon does at a clean stop; a one-shot leaves them their hour."""

@@ -160,6 +160,28 @@ def make_tables() -> None:
     table(
         "listing", column("tree_sha", TEXT, key=True), column("entries", BLOB, null=False), column("checksum", TEXT, null=False)
     )
+    table(
+        "request_usage", column("identity", TEXT, key=True), column("installation", INTEGER, key=True),
+        column("repo", TEXT, key=True), column("requests", INTEGER, null=False), column("hour_ends_at", TEXT, null=False),
+    )  # fmt: skip
+    table("token_expiry", column("identity", TEXT, key=True), column("expires_at", TEXT, null=False))
+    table(
+        "unavailable_repository", column("identity", TEXT, key=True), column("installation", INTEGER, key=True),
+        column("repo", TEXT, key=True),
+    )  # fmt: skip
+    table("backoff", column("job", TEXT, key=True), column("until", TEXT, null=False))
+    table(
+        "webhook", column("id", INTEGER, key=True), column("last_at", TEXT), column("last_what", TEXT),
+        column("refused_at", TEXT), column("refused_why", TEXT),
+    )  # fmt: skip
+    table(
+        "heartbeat", column("name", TEXT, key=True), column("host", TEXT), column("pid", INTEGER),
+        column("started_at", TEXT, null=False), column("beat_at", TEXT, null=False),
+    )  # fmt: skip
+    table(
+        "installation", column("identity", TEXT, key=True), column("owner", TEXT, key=True),
+        column("installation_id", INTEGER, null=False), column("found_at", TEXT, null=False),
+    )  # fmt: skip
 
 
 def make_indexes() -> None:

@@ -195,7 +195,7 @@ def _push(workshop: Workshop) -> Iterator[Finding]:
     left = [f"not {job.name} ({'a commit id' if job.on_push else 'on_push: false'})" for job in jobs if not starts_on_push(job)]
     text = "; ".join([f"{hook.path} on {config.web.listen} starts {len(jobs) - len(left)} of {count_of(len(jobs), 'job')}", *left[:NAMED], *(["…"] if len(left) > NAMED else [])])
     yield Finding("good" if len(left) < len(jobs) else "note", "webhook", text)
-    heard, now = read_heard(config.state), datetime.now(UTC)
+    heard, now = read_heard(workshop.store), datetime.now(UTC)
     well = heard.last_at is not None and heard.trouble is None
     hint = "GitHub shows under Recent Deliveries of the webhook what it sent and was answered; meanwhile the jobs' own schedules find every change"
     yield Finding("good" if well else "note", "webhook", heard_line(heard, now), None if well else hint)

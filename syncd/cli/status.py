@@ -32,9 +32,10 @@ def command(settings: Settings, jobs: tuple[str, ...], as_json: bool) -> int:
     store = open_store(config, only_look=True)
     try:
         readings = read(config, store, datetime.now(UTC), names=[job.name for job in chosen])
+        expiries = expiries_of(store.facts.token_expiries(), config.state, config.identities)
     finally:
         store.close()
-    for name, text, hint in ending(config.identities, expiries_of(config.state, config.identities), readings.at):
+    for name, text, hint in ending(config.identities, expiries, readings.at):
         say(settings, f"! {name}: {text}; {hint}")
     if as_json:
         echo(json_text(as_object(readings)))

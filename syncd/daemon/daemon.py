@@ -32,7 +32,7 @@ from syncd.daemon.work import Work
 from syncd.errors import ConfigError, SyncdError
 from syncd.github.webhook import Push, followers
 from syncd.models import Job, Trigger
-from syncd.readings import Heard, Life, Readings, read, read_heard, write_heard, write_holds
+from syncd.readings import Heard, Life, Readings, read, read_heard, write_heard
 from syncd.recent import Diffs, RecentRun, recent
 from syncd.refs import is_short
 from syncd.turns import first_time, turns_of
@@ -94,7 +94,7 @@ class Daemon:
         self.workshop = self._open(config)
         self.board = Board(self.clock.now())
         self.work = Work(self.workshop, self.queue, self.board, self.telling, self._share, self._rest)
-        self.bell = Bell(self.clock, self.queue, self._followers, read_heard(config.state))
+        self.bell = Bell(self.clock, self.queue, self._followers, read_heard(self.workshop.store))
         self._heard_told = self.bell.heard()
         self.board.listen(self.bell.hear)
         self.timetable = Timetable(self.clock, self._come, self._share)
@@ -270,13 +270,14 @@ class Daemon:
         holds = self.queue.holds()
         if holds != self._holds_told:
             self._holds_told = holds
-            write_holds(self.workshop.config.state, {job: self.clock.now() + timedelta(seconds=until - self.clock.monotonic()) for job, until in holds.items()})
+            now, monotonic = self.clock.now(), self.clock.monotonic()
+            self.workshop.store.facts.save_backoffs({job: now + timedelta(seconds=until - monotonic) for job, until in holds.items()})
 
     def _tell_heard(self) -> None:
         heard = self.bell.heard()
         if heard is not self._heard_told:
             self._heard_told = heard
-            write_heard(self.workshop.config.state, heard)
+            write_heard(self.workshop.store, heard)
 
     def life(self) -> Life:
         """What only this process knows, at this moment: the readings of web and metrics are made with it."""

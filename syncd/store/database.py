@@ -78,15 +78,20 @@ class Database:
         """What `query` finds at one moment; others may write meanwhile. Raises StoreError."""
         return self._transaction(query, READ)
 
-    def write(self, change: Callable[[Connection], T]) -> T:
-        """`change` is durable when this returns, and `counter` is another number. Raises StoreError; nothing of it is kept then."""
+    def write(self, change: Callable[[Connection], T], counted: bool = True) -> T:
+        """`change` is durable when this returns. Raises StoreError; nothing of it is kept then.
 
-        def counted(connection: Connection) -> T:
+        `counter` is another number then, unless the change is not `counted`: what runs decide by is as it was.
+        """
+        if not counted:
+            return self._transaction(change, WRITE)
+
+        def and_counted(connection: Connection) -> T:
             result = change(connection)
             connection.exec_driver_sql(f"PRAGMA user_version = {next_counter(_counter(connection))}")
             return result
 
-        return self._transaction(counted, WRITE)
+        return self._transaction(and_counted, WRITE)
 
     def counter(self) -> int:
         """A number that every write changes: what was read while it stood still was true at one moment, and is until it moves."""

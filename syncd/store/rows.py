@@ -188,7 +188,7 @@ def state_from_row(row: Sequence[Any]) -> JobState:
     try:
         if mark == checksum(job, *values):
             found = {name: _state_field(name, value) for name, value in zip(STATE_FIELDS, values, strict=True)}
-            return JobState(**found, last_run_at=_aware(run_at), last_success_at=_aware(success_at))
+            return JobState(**found, last_run_at=aware(run_at), last_success_at=aware(success_at))
     except (ValueError, TypeError):
         pass
     return JobState(settled=False)
@@ -214,7 +214,7 @@ def _time_text(value: datetime | None) -> str | None:
     return None if value is None else value.isoformat()
 
 
-def _aware(value: Any) -> datetime | None:
+def aware(value: Any) -> datetime | None:
     """The time of a value that no checksum covers; None where it is none."""
     try:
         found = datetime.fromisoformat(value)
@@ -317,26 +317,6 @@ class PastRun(Struct, frozen=True):
     error: str | None
     changes: tuple[PastChange, ...] = ()
     went_back: bool = False  # it brought a commit that the job had had before, and left
-
-
-class BudgetRow(Struct, frozen=True):
-    identity: str
-    installation: int | None
-    account: str | None
-    limit: int | None
-    remaining: int | None
-    reset_at: str | None
-
-
-def budget_from_row(row: Sequence[Any]) -> BudgetRow | None:
-    """The row, or None when damage has made it something else than an identity's numbers and a time."""
-    identity, installation, account, limit, remaining, reset_at = row
-    if reset_at is not None and _aware(reset_at) is None:
-        return None
-    fits = isinstance(identity, str) and isinstance(installation, int)
-    fits = fits and all(value is None or isinstance(value, int) for value in (limit, remaining))
-    fits = fits and (account is None or isinstance(account, str))
-    return BudgetRow(identity, installation or None, account, limit, remaining, reset_at) if fits else None
 
 
 def past_change(row: Sequence[Any]) -> PastChange | None:

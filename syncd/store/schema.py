@@ -225,6 +225,69 @@ DELIVERY = Table(
     Column("failures", Integer, nullable=False, server_default=text("0")),
 )
 
+# Facts that decide nothing about files (facts.py).
+
+REQUEST_USAGE = Table(
+    "request_usage",
+    METADATA,
+    Column("identity", Text, primary_key=True),
+    Column("installation", Integer, primary_key=True),  # 0 for a token
+    Column("repo", Text, primary_key=True),
+    Column("requests", Integer, nullable=False),  # that the hourly limit was charged for
+    Column("hour_ends_at", Text, nullable=False),
+)
+
+TOKEN_EXPIRY = Table(
+    "token_expiry",
+    METADATA,
+    Column("identity", Text, primary_key=True),
+    Column("expires_at", Text, nullable=False),
+)
+
+UNAVAILABLE_REPOSITORY = Table(
+    "unavailable_repository",
+    METADATA,
+    Column("identity", Text, primary_key=True),
+    Column("installation", Integer, primary_key=True),
+    Column("repo", Text, primary_key=True),  # in lower case; an App's token can't be had for it
+)
+
+BACKOFF = Table(
+    "backoff",
+    METADATA,
+    Column("job", Text, primary_key=True),
+    Column("until", Text, nullable=False),
+)
+
+WEBHOOK = Table(
+    "webhook",
+    METADATA,
+    Column("id", Integer, primary_key=True),  # there is one row
+    Column("last_at", Text),
+    Column("last_what", Text),
+    Column("refused_at", Text),
+    Column("refused_why", Text),
+)
+
+HEARTBEAT = Table(
+    "heartbeat",
+    METADATA,
+    Column("name", Text, primary_key=True),  # daemon
+    Column("host", Text),
+    Column("pid", Integer),
+    Column("started_at", Text, nullable=False),
+    Column("beat_at", Text, nullable=False),
+)
+
+INSTALLATION = Table(
+    "installation",
+    METADATA,
+    Column("identity", Text, primary_key=True),
+    Column("owner", Text, primary_key=True),  # of the repositories, in lower case
+    Column("installation_id", Integer, nullable=False),
+    Column("found_at", Text, nullable=False),
+)
+
 ALEMBIC_VERSION = Table(
     "alembic_version",
     METADATA,

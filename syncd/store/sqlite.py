@@ -117,7 +117,8 @@ def upsert(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any
     keys = {column.name for column in table.primary_key}
     new = insert(table).values(dict.fromkeys(names))
     changed = {name: new.excluded[name] for name in names if name not in keys}
-    text = text_of(new.on_conflict_do_update(index_elements=sorted(keys), set_=changed))
+    put = new.on_conflict_do_update(index_elements=sorted(keys), set_=changed) if changed else new.on_conflict_do_nothing()
+    text = text_of(put)
     columns = [column.name for column in table.columns if column.name in values[0]]
     connection.exec_driver_sql(text, [tuple(row[name] for name in columns) for row in values])
 

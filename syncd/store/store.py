@@ -24,7 +24,8 @@ from syncd.store.accepted import AcceptedHeads
 from syncd.store.access import make_state_folder, refuse_stranger, set_access
 from syncd.store.checksum import checksum, matches
 from syncd.store.database import Database
-from syncd.store.schema import APPLIED_SET, DIRECTORY, FILE, HEAD, INTENT, JOB, LISTING, RATE_LIMIT
+from syncd.store.facts import Facts
+from syncd.store.schema import APPLIED_SET, DIRECTORY, FILE, HEAD, INTENT, JOB, LISTING
 from syncd.store.sqlite import upsert
 from syncd.store.states import read_state, read_states, write_state
 
@@ -375,7 +376,7 @@ class SqliteStore:
     def changes_since(self, job: str, since: datetime) -> tuple[Change, ...]:
         return self._database.read(lambda connection: runs.changes_since(connection, self._stored(job), since))
 
-    # --- heads, listings, budgets -------------------------------------------------------------------------------------
+    # --- heads, listings, facts ---------------------------------------------------------------------------------------
 
     def head(self, scope: str, repo: str, ref: str | None) -> Head | None:
         columns = HEAD.c["commit_sha", "etag", "form", "checked_at", "checksum"]
@@ -414,27 +415,10 @@ class SqliteStore:
 
         self._database.write(work)
 
-    def see_budget(
-        self, identity: str, installation: int | None, account: str | None, limit: int | None,
-        remaining: int | None, reset_at: datetime | None,
-    ) -> None:  # fmt: skip
-        """Keep one hourly limit; those of other installations of the account are over."""
-        key = {"identity": identity, "installation": installation or 0}
-        reset = reset_at.isoformat() if reset_at else None
-        values = {**key, "account": account, "limit": limit, "remaining": remaining, "reset_at": reset}
-
-        def work(connection: Connection) -> None:
-            gone = (RATE_LIMIT.c.identity == identity, RATE_LIMIT.c.account == account)
-            if account is not None:
-                connection.execute(delete(RATE_LIMIT).where(*gone))
-            upsert(connection, RATE_LIMIT, [values])
-
-        self._database.write(work)
-
-    def budgets(self) -> list[rows.BudgetRow]:
-        columns = RATE_LIMIT.c["identity", "installation", "account", "limit", "remaining", "reset_at"]
-        found = self._read_all(select(*columns))
-        return [read for row in found if (read := rows.budget_from_row(row)) is not None]
+    @property
+    def facts(self) -> Facts:
+        """What was noticed and may be lost."""
+        return Facts(self._database)
 
 
 def _without_times(state: JobState) -> JobState:

@@ -40,7 +40,7 @@ def test_everything_recorded_is_given_back_as_it_was(opened: SqliteStore) -> Non
     assert opened.head(SCOPE, "acme/infra", "main") == HEAD
     assert opened.head(SCOPE, "acme/infra", None) == Head(oid(55))
     assert opened.recall(oid(200)) == LISTING
-    assert [(row.identity, row.installation, row.account, row.remaining) for row in opened.budgets()] == [("ops", 42, "acme", 4321)]
+    assert [(row.identity, row.installation, row.account, row.remaining) for row in opened.facts.limits()] == [("ops", 42, "acme", 4321)]
     assert opened.jobs() == [JOB]
 
 
@@ -48,7 +48,7 @@ def test_a_store_that_knows_nothing_says_so_and_not_more(opened: SqliteStore) ->
     assert opened.state("nobody") == JobState()
     assert opened.recorded("nobody") == {} and opened.folders("nobody") == frozenset() and opened.intent("nobody") is None
     assert opened.sets("nobody") == [] and opened.history("nobody") == [] and opened.owners(["/srv/x"]) == {} and opened.owners([]) == {}
-    assert opened.head(SCOPE, "acme/infra", "main") is None and opened.recall(oid(1)) is None and opened.budgets() == [] and opened.jobs() == []
+    assert opened.head(SCOPE, "acme/infra", "main") is None and opened.recall(oid(1)) is None and opened.facts.limits() == [] and opened.jobs() == []
 
 
 def test_what_was_recorded_is_there_for_the_next_process(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def one(data: bytes) -> None:
         plant_row(connection, RATE_LIMIT, limit)
 
     STORE._database.write(plant)
-    readings: list[Any] = [STORE.recorded(JOB), STORE.folders(JOB), STORE.state(JOB), STORE.sets(JOB), STORE.head("s", "r", None), STORE.recall("t"), STORE.history(), STORE.budgets()]
+    readings: list[Any] = [STORE.recorded(JOB), STORE.folders(JOB), STORE.state(JOB), STORE.sets(JOB), STORE.head("s", "r", None), STORE.recall("t"), STORE.history(), STORE.facts.limits()]
     readings += [STORE.owners(["/srv/x"]), STORE.changes_since(JOB, AT), STORE.intent(JOB), STORE.blobs_in_use()]
     if not whole and (readings[0] or readings[1] or readings[3] or readings[4] or readings[5]):
         raise AssertionError("a row was believed whose seal is another's")

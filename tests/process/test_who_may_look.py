@@ -34,7 +34,6 @@ OWNER, NOBODY, MEMBER, GROUP = 1, 65534, 41002, 41003  # daemon; nobody; two num
 CALLERS = {"owner": (OWNER, OWNER, [GROUP]), "root": (0, 0, []), "member": (MEMBER, MEMBER, [GROUP]), "stranger": (NOBODY, NOBODY, [])}
 ALONE = {"owner of no group": (OWNER, OWNER, [])}
 SECONDS = 60
-REPLACED_BY_THE_DAEMON = ("holds.json", "webhook.json", "spent.json", "expiries.json")
 CONDITIONS = ("absent", "empty", "running", "stopped", "killed")
 
 # exit codes of (owner, root, member, stranger), for a state that is: absent, empty, filled (with a daemon running, stopped or killed).
@@ -165,8 +164,6 @@ def look_of(folder: Path, content: bool) -> dict[str, tuple[object, ...]]:
     found: dict[str, tuple[object, ...]] = {}
     for place, names, files in os.walk(folder):
         for name in [".", *names, *files]:
-            if not content and name in REPLACED_BY_THE_DAEMON:
-                continue
             path = Path(place) / name
             one = path.lstat()
             found[str(path)] = (one.st_ino, one.st_uid, one.st_gid, one.st_mode)
@@ -254,8 +251,8 @@ def test_a_group_reads_the_database_and_no_secret_trash_or_blob(place: Place) ->
         shared = {name for name, mode in modes.items() if mode & 0o077}
         assert place.hub.state.stat().st_mode & 0o7777 == 0o750 and place.hub.state.stat().st_gid == GROUP
         assert {name: modes[name] for name in shared} == {
-            "syncd.db": 0o640, "syncd.db-wal": 0o640, "syncd.db-shm": 0o640, "spent.json": 0o640, "locks": 0o750,
-        } | ({"holds.json": 0o640} if "holds.json" in shared else {})  # fmt: skip
+            "syncd.db": 0o640, "syncd.db-wal": 0o640, "syncd.db-shm": 0o640, "locks": 0o750,
+        }  # fmt: skip
         assert {place.hub.state.joinpath(name).stat().st_gid for name in shared} == {GROUP}
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from syncd.simulator.trouble import Answer
-from syncd.store import spent
 from tests.support.stand import Stand, stand
 
 OTHERS_TOKEN = "ghp_others0000000000000000000000000000"
@@ -211,10 +210,3 @@ def test_status_says_what_is_left_what_is_kept_and_who_spent_it(hub: Stand) -> N
     text = hub.call("status")
     assert f"ops: {5000 - charged:,} of 5,000 requests left until " in text.out + text.err
     assert f"this hour spent: acme/infra {charged}" in text.out + text.err
-
-
-def test_a_state_that_can_t_be_written_beside_the_store_fails_no_run(hub: Stand) -> None:
-    hub.state.mkdir(mode=0o700)
-    (hub.state / spent.NAME).mkdir()
-    assert hub.sync().code == 0
-    assert hub.call("status", "--json").json["identities"][0]["spent"] == []

@@ -15,6 +15,7 @@ from syncd.engine.run import Options, run_job
 from syncd.models import Trigger
 from syncd.readings import Heard, write_heard
 from syncd.simulator import trouble
+from syncd.store.store import SqliteStore
 from syncd.wiring import Workshop
 from tests.support.stand import Stand, signatures
 
@@ -96,11 +97,16 @@ def test_a_change_that_no_delivery_told_of_is_named_but_not_one_that_failed_befo
         run_job(job, workshop.house(job), workshop.patience(job), Options(trigger=Trigger.SCHEDULE))
         workshop.close()
 
+    def heard(found: Heard) -> None:
+        store = SqliteStore.open(hub.state)
+        write_heard(store, found)
+        store.close()
+
     now = datetime.now(UTC)
-    write_heard(hub.state, Heard(now, "ping"))
+    heard(Heard(now, "ping"))
     turn()
     assert "at its turn" not in hub.call("doctor").out, "it came at the same time"
-    write_heard(hub.state, Heard(now - timedelta(hours=1), "ping"))
+    heard(Heard(now - timedelta(hours=1), "ping"))
     done = hub.call("doctor")
     assert done.code == 0 and f"! webhook       nginx found {hub.repo.head()[:7]} at its turn" in done.out and "subscription to Push" in done.out
     hub.github.trouble("head", trouble.status(422, "No commit found"), times=100)

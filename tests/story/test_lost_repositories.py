@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,19 @@ def lose(hub: Stand, *lost: str) -> None:
     """The installation covers every repository but these."""
     names = [name for name in THIRTY if name not in lost]
     hub.github.accounts.installations[42].repositories = names
+
+
+def change(hub: Stand, statement: str) -> None:
+    with closing(sqlite3.connect(hub.state / "syncd.db", isolation_level=None)) as connection:
+        connection.execute(statement)
+
+
+def rows(hub: Stand) -> list[tuple[object, ...]]:
+    """What is remembered of repositories that a token can't be had for; nothing where there is no store yet."""
+    if not (hub.state / "syncd.db").exists():
+        return []
+    with closing(sqlite3.connect(f"file:{hub.state}/syncd.db?mode=ro", uri=True)) as connection:
+        return connection.execute("SELECT * FROM unavailable_repository").fetchall()
 
 
 def run(hub: Stand) -> tuple[int, set[str]]:
@@ -87,7 +102,7 @@ def test_a_mended_repository_joins_the_others_again(hub: Stand) -> None:
 def test_a_damaged_memory_costs_requests_alone(hub: Stand) -> None:
     lose(hub, "r07")
     run(hub)
-    (hub.state / "lost.json").write_text('{"ops": {"42": 7, "x": ["r01"]}, "other": []}')
+    change(hub, "UPDATE unavailable_repository SET repo = x'ff'")
     requests, failed = run(hub)
     assert failed == {"r07"} and requests <= 12
 
@@ -102,7 +117,7 @@ def test_a_renamed_repository_is_no_reason_to_split_the_others(hub: Stand) -> No
 def test_a_look_writes_nothing(hub: Stand) -> None:
     lose(hub, "r07")
     hub.plan()
-    assert not (hub.state / "lost.json").exists()
+    assert rows(hub) == []
 
 
 def test_a_search_that_meets_trouble_is_not_remembered(hub: Stand) -> None:
@@ -112,7 +127,7 @@ def test_a_search_that_meets_trouble_is_not_remembered(hub: Stand) -> None:
     hub.github.troubles.append(trouble.Trouble("token", trouble.status(500), times=4, skip=3))
     requests, failed = run(hub)
     assert failed == set(THIRTY) and requests == 7
-    assert not (hub.state / "lost.json").exists()
+    assert rows(hub) == []
     assert run(hub)[1] == {"r07"}
 
 

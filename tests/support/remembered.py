@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from syncd.engine.ports import Head, Intent, JobState, Result
 from syncd.errors import MirrorError
 from syncd.models import Action, Change, Entry, Kind, Local, Recorded, RunReport, RunStatus, Standing, Stat, TreeEntry, Trigger, Verb
+from syncd.store.facts import LimitRow
 
 AT = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
 SCOPE = "https://api.github.com ops"
@@ -69,4 +70,4 @@ def fill(store: Any, job: str = JOB) -> None:
     store.see(SCOPE, "acme/infra", "main", HEAD)
     store.see(SCOPE, "acme/infra", None, Head(oid(55)))
     store.keep(oid(200), LISTING)
-    store.see_budget("ops", 42, "acme", 5000, 4321, AT)
+    store.facts.save_github([LimitRow("ops", 42, "acme", 5000, 4321, AT)])

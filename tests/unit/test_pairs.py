@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from syncd.clock import Patience, SystemClock
 from syncd.errors import StoppedError, StoreError
 from syncd.models import Pair, Secret
-from syncd.store.expiries import read_expiries, write_expiries
 from syncd.store.pairs import PairFile, end_of_login
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -156,10 +155,3 @@ def test_secrets_are_in_the_file_and_nowhere_else(kept: PairFile) -> None:
     found = json.loads(kept.file.read_text())
     assert (found["access"], found["refresh"]) == ("ghu_one", "ghr_one")
     assert "ghu_one" not in repr(PAIR) and "ghr_one" not in repr(PAIR) and "ghr" not in PAIR.mark
-
-
-def test_expiries_are_given_back_and_a_state_that_is_not_writable_is_no_trouble(tmp_path: Path) -> None:
-    write_expiries(tmp_path, {"ops": NOW})
-    assert read_expiries(tmp_path) == {"ops": NOW} and stat.S_IMODE((tmp_path / "expiries.json").stat().st_mode) == 0o600
-    write_expiries(tmp_path / "nowhere", {"ops": NOW})
-    assert read_expiries(tmp_path / "nowhere") == {}

@@ -15,6 +15,7 @@ from syncd.errors import LockedError, RemoteUnavailableError
 from syncd.github.limits import BudgetView, RateLimit
 from syncd.models import AppIdentity, Identity, Job, RunReport, RunStatus
 from syncd.readings import Life, RunCounts, ago, as_object, read, span, state_of, turns_after
+from syncd.store.facts import LimitRow
 from syncd.store.store import SqliteStore
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -134,7 +135,7 @@ def limit(installation: int | None, account: str | None, remaining: int, at: dat
 
 
 def test_what_a_living_process_knows_of_a_limit_is_newer_than_the_store(store: SqliteStore) -> None:
-    store.see_budget("ops", None, None, 5000, 17, NOW)
+    store.facts.save_github([LimitRow("ops", None, None, 5000, 17, NOW)])
     config = config_of(store, job())
     assert read(config, store, NOW).budgets == (limit(None, None, 17),)
     assert read(config, store, NOW, Life(NOW, budgets=(limit(None, None, 16),))).budgets == (limit(None, None, 16),)
@@ -162,7 +163,8 @@ def test_each_installation_has_an_entry(
     store: SqliteStore, stored: list[RateLimit], living: list[RateLimit], shown: list[tuple[int | None, str | None]]
 ) -> None:
     for one in stored:
-        store.see_budget(one.identity, one.installation, one.account, one.view.limit, one.view.remaining, one.view.reset_at)
+        row = LimitRow(one.identity, one.installation, one.account, one.view.limit, one.view.remaining, one.view.reset_at)
+        store.facts.save_github([row])
     app = AppIdentity("ops")
     config = replace(config_of(store, job()), identities={"ops": app})
     found = read(config, store, NOW, Life(NOW, budgets=tuple(living))).budgets

@@ -88,7 +88,7 @@ def test_a_released_store_is_migrated_with_everything_that_it_knew(tmp_path: Pat
     assert [run.commit for run in store.history(JOB)] == [oid(101), oid(100), oid(99)]
     assert store.head(SCOPE, "acme/infra", "main") in (None, HEAD), "a head may be asked for again, and is never another one"
     installation = (None, None) if version < "0004" else (42, "acme")
-    assert [(row.identity, row.installation, row.account, row.remaining) for row in store.budgets()] == [("ops", *installation, 4321)]
+    assert [(row.identity, row.installation, row.account, row.remaining) for row in store.facts.limits()] == [("ops", *installation, 4321)]
     store.close()
     SqliteStore.open(tmp_path / "new").close()
     assert schema_of(tmp_path / "state" / FILE_NAME) == schema_of(tmp_path / "new" / FILE_NAME)

@@ -131,6 +131,6 @@ def look_at_everything(store: SqliteStore, where: str) -> None:
     for run in [*store.history(), *store.history(path="/srv/one.conf")]:
         assert isinstance(run.started_at[:19] + run.status + run.trigger, str) and f"{run.seconds:.1f}" and sorted(change.path for change in run.changes) is not None, where
     store.changes_since(JOB, AT)
-    assert all(isinstance(row.identity, str) for row in store.budgets()), where
+    assert all(isinstance(row.identity, str) for row in store.facts.limits()), where
     assert store.blobs_in_use() <= {oid(number) for number in range(1, 8)}, where
     assert all(isinstance(name, str) for name in store.jobs()), where

@@ -1,0 +1,223 @@
+"""Facts that syncd noticed and may lose: they decide nothing about files, and `status` shows most of them.
+
+Request usage, ends of tokens, repositories that a token can't be had for, back-offs of the daemon, deliveries of the
+webhook. A write here leaves the store's write counter as it is, because no run depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import Connection, Table, delete, func, select
+
+from syncd.store.database import Database
+from syncd.store.rows import aware
+from syncd.store.schema import BACKOFF, RATE_LIMIT, REQUEST_USAGE, TOKEN_EXPIRY, UNAVAILABLE_REPOSITORY, WEBHOOK
+from syncd.store.sqlite import insert, upsert
+
+REPOSITORIES_KEPT = 1000  # of a limit and hour; the rest is added up under OTHERS
+OTHERS = "others"
+THE_ONE = 1  # the only row of the webhook's table
+
+LimitKey = tuple[str, int | None]  # identity, and the installation where it is an App
+
+
+class LimitRow(Struct, frozen=True):
+    """What GitHub said last of one hourly limit."""
+
+    identity: str
+    installation: int | None
+    account: str | None
+    limit: int | None
+    remaining: int | None
+    reset_at: datetime | None
+
+
+class Usage(Struct, frozen=True):
+    """Requests about each repository that were charged to one limit in the hour that ends then."""
+
+    key: LimitKey
+    hour_ends_at: datetime
+    requests: Mapping[str, int]
+
+
+class WebhookFacts(Struct, frozen=True):
+    """When the webhook was heard of last, and what was refused last."""
+
+    last_at: datetime | None = None
+    last_what: str | None = None
+    refused_at: datetime | None = None
+    refused_why: str | None = None
+
+
+def hour_of(now: datetime, reset_at: datetime | None) -> datetime:
+    """When the hour that is counted ends: GitHub's, where it says so and that is to come; else the clock's own."""
+    if reset_at is not None and reset_at > now:
+        return reset_at
+    return now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+
+
+class Facts:
+    """The facts of one store. Every method raises StoreError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def save_github(
+        self,
+        limits: Iterable[LimitRow] = (),
+        usage: Iterable[Usage] = (),
+        expiries: Mapping[str, datetime] | None = None,
+    ) -> None:
+        """Save what GitHub said of limits and tokens, and what was used, in one transaction. `expiries` replaces all of them."""
+        limits, usage = list(limits), list(usage)
+        if not limits and not usage and expiries is None:
+            return
+
+        def work(connection: Connection) -> None:
+            for limit in limits:
+                _save_limit(connection, limit)
+            for one in usage:
+                _add_usage(connection, one)
+            if expiries is not None:
+                rows = [{"identity": name, "expires_at": at.isoformat()} for name, at in expiries.items()]
+                _replace_all(connection, TOKEN_EXPIRY, rows)
+
+        self._database.write(work, counted=False)
+
+    def limits(self) -> list[LimitRow]:
+        """Every limit that is known. What damage has made something else is left out."""
+        columns = RATE_LIMIT.c["identity", "installation", "account", "limit", "remaining", "reset_at"]
+        found = self._database.read(lambda connection: connection.execute(select(*columns)).all())
+        return [limit for row in found if (limit := _limit(row)) is not None]
+
+    def token_expiries(self) -> dict[str, datetime]:
+        """Identity -> when its token ends, for those that do."""
+        query = select(*TOKEN_EXPIRY.c["identity", "expires_at"])
+        found = {name: aware(text) for name, text in self._all(query)}
+        return {name: at for name, at in found.items() if at is not None and isinstance(name, str)}
+
+    def usage(self, now: datetime) -> dict[LimitKey, dict[str, int]]:
+        """Limit -> repository -> requests that it was charged for in the hour that `now` is in, the most first."""
+        columns = REQUEST_USAGE.c["identity", "installation", "repo", "requests", "hour_ends_at"]
+        found: dict[LimitKey, dict[str, int]] = {}
+        for identity, installation, repo, requests, ends in self._all(select(*columns)):
+            at = aware(ends)
+            if isinstance(identity, str) and isinstance(requests, int) and isinstance(repo, str) and at is not None and at > now:
+                found.setdefault((identity, installation or None), {})[repo] = requests
+        return {key: _ordered(sums) for key, sums in found.items()}
+
+    def unavailable_repositories(self, identity: str) -> dict[int, frozenset[str]]:
+        """Installation -> names of repositories, in lower case, that the identity's token can't be had for."""
+        columns = UNAVAILABLE_REPOSITORY.c["installation", "repo"]
+        query = select(*columns).where(UNAVAILABLE_REPOSITORY.c.identity == identity)
+        found: dict[int, frozenset[str]] = {}
+        for installation, repo in self._all(query):
+            if isinstance(installation, int) and isinstance(repo, str):
+                found[installation] = found.get(installation, frozenset()) | {repo}
+        return found
+
+    def save_unavailable_repositories(self, identity: str, found: Mapping[int, frozenset[str]]) -> None:
+        """`unavailable_repositories` gives it back."""
+        table = UNAVAILABLE_REPOSITORY
+        rows = [
+            {"identity": identity, "installation": installation, "repo": repo}
+            for installation, repos in found.items()
+            for repo in sorted(repos)
+        ]
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(table).where(table.c.identity == identity))
+            upsert(connection, table, rows)
+
+        self._database.write(work, counted=False)
+
+    def backoffs(self) -> dict[str, datetime]:
+        """Job -> until when the daemon leaves it alone after a failure."""
+        found = {job: aware(text) for job, text in self._all(select(*BACKOFF.c["job", "until"]))}
+        return {job: until for job, until in found.items() if until is not None and isinstance(job, str)}
+
+    def save_backoffs(self, backoffs: Mapping[str, datetime]) -> None:
+        """These are all."""
+        rows = [{"job": job, "until": until.isoformat()} for job, until in backoffs.items()]
+        self._database.write(lambda connection: _replace_all(connection, BACKOFF, rows), counted=False)
+
+    def webhook(self) -> WebhookFacts:
+        """What was heard of the webhook last."""
+        columns = WEBHOOK.c["last_at", "last_what", "refused_at", "refused_why"]
+        for last_at, last_what, refused_at, refused_why in self._all(select(*columns)):
+            return WebhookFacts(aware(last_at), _text(last_what), aware(refused_at), _text(refused_why))
+        return WebhookFacts()
+
+    def save_webhook(self, facts: WebhookFacts) -> None:
+        """`webhook` gives it back."""
+        times = {"last_at": facts.last_at, "refused_at": facts.refused_at}
+        row: dict[str, Any] = {name: at.isoformat() if at is not None else None for name, at in times.items()}
+        row |= {"id": THE_ONE, "last_what": facts.last_what, "refused_why": facts.refused_why}
+        self._database.write(lambda connection: upsert(connection, WEBHOOK, [row]), counted=False)
+
+    def _all(self, query: Any) -> Sequence[Any]:
+        return self._database.read(lambda connection: connection.execute(query).all())
+
+
+def _save_limit(connection: Connection, limit: LimitRow) -> None:
+    """Those of other installations of the account are over."""
+    table = RATE_LIMIT
+    if limit.account is not None:
+        gone = (table.c.identity == limit.identity, table.c.account == limit.account)
+        connection.execute(delete(table).where(*gone))
+    row = {
+        "identity": limit.identity,
+        "installation": limit.installation or 0,
+        "account": limit.account,
+        "limit": limit.limit,
+        "remaining": limit.remaining,
+        "reset_at": limit.reset_at.isoformat() if limit.reset_at is not None else None,
+    }
+    upsert(connection, table, [row])
+
+
+def _limit(row: Sequence[Any]) -> LimitRow | None:
+    identity, installation, account, limit, remaining, reset_at = row
+    at = aware(reset_at)
+    fits = isinstance(identity, str) and isinstance(installation, int) and (at is None) == (reset_at is None)
+    fits = fits and all(value is None or isinstance(value, int) for value in (limit, remaining))
+    fits = fits and (account is None or isinstance(account, str))
+    return LimitRow(identity, installation or None, account, limit, remaining, at) if fits else None
+
+
+def _add_usage(connection: Connection, usage: Usage) -> None:
+    """Add to the hour's sums, and drop those of other hours."""
+    table, (identity, installation), ends = REQUEST_USAGE, usage.key, usage.hour_ends_at.isoformat()
+    mine = (table.c.identity == identity, table.c.installation == (installation or 0))
+    connection.execute(delete(table).where(*mine, table.c.hour_ends_at != ends))
+    count = select(func.count()).where(*mine)
+    for repo, requests in usage.requests.items():
+        known = connection.execute(select(table.c.repo).where(*mine, table.c.repo == repo)).first() is not None
+        full = not known and connection.execute(count).scalar_one() >= REPOSITORIES_KEPT
+        new = insert(table).values(
+            identity=identity, installation=installation or 0, repo=OTHERS if full else repo, requests=requests, hour_ends_at=ends
+        )
+        more = {"requests": table.c.requests + new.excluded.requests}
+        keys = ["identity", "installation", "repo"]
+        connection.execute(new.on_conflict_do_update(index_elements=keys, set_=more))
+
+
+def _ordered(sums: Mapping[str, int]) -> dict[str, int]:
+    """The most first, and what was added up last."""
+    return dict(sorted(sums.items(), key=lambda one: (one[0] == OTHERS, -one[1], one[0])))
+
+
+def _replace_all(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    connection.execute(delete(table))
+    upsert(connection, table, rows)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+__all__ = ["Facts", "LimitKey", "LimitRow", "Usage", "WebhookFacts", "hour_of"]
