@@ -211,3 +211,70 @@ def test_a_newer_store_is_refused_with_what_to_do_and_not_one_byte_of_it_is_chan
     assert "install that version again" in (error.value.hint or "")
     left = sorted(one.name for one in file.parent.iterdir() if not one.name.endswith(".lock"))
     assert (file.read_bytes(), file.stat().st_ino, file.stat().st_mtime_ns, left) == (*before[:3], [name for name in before[3] if not name.endswith(".lock")])
+
+
+@pytest.mark.parametrize("version", RELEASED)
+def test_alembic_finds_no_difference_between_a_migrated_store_and_the_metadata(tmp_path: Path, version: str) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    from syncd.store.schema import METADATA
+    from syncd.store.sqlite import disconnect, open_store
+
+    SqliteStore.open(old_store(tmp_path / "state", version)).close()
+    connection = open_store(str(tmp_path / "state" / FILE_NAME))
+    try:
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+    finally:
+        disconnect(connection)
+
+
+def test_a_downgrade_says_what_to_do(tmp_path: Path) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    from syncd.store.migrate import script_dir
+    from syncd.store.sqlite import disconnect, open_store
+
+    SqliteStore.open(tmp_path / "state").close()
+    connection = open_store(str(tmp_path / "state" / FILE_NAME))
+    config = Config()
+    config.set_main_option("script_location", str(script_dir()).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    try:
+        with pytest.raises(RuntimeError, match=r"move syncd\.db away, and start the older version"):
+            command.downgrade(config, "0004")
+    finally:
+        disconnect(connection)
+
+
+ROWS = int(os.environ.get("SYNCD_MIGRATED_ROWS", "5000"))
+
+
+def test_a_large_store_is_migrated_in_bounded_memory(tmp_path: Path) -> None:
+    """The memory that a thousand rows take, however many there are. SYNCD_MIGRATED_ROWS=100000 tries as many."""
+    import tracemalloc
+
+    state = old_store(tmp_path / "state", "0004")
+    with closing(sqlite3.connect(state / FILE_NAME)) as connection:
+        (row,) = connection.execute("SELECT row FROM file WHERE path = '/srv/one.conf'").fetchone()
+        paths = [f"/srv/many/{number:06d}" for number in range(ROWS)]
+        connection.executemany(
+            "INSERT INTO file (path, job, row, seal, real_path) VALUES (?, ?, ?, ?, ?)",
+            ((path, JOB, row, old_seal(JOB, path, row), path) for path in paths),
+        )
+        connection.commit()
+    tracemalloc.start()
+    store = SqliteStore.open(state)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(store.recorded(JOB)) == ROWS + len(LEDGER)
+    store.close()
+    assert peak < 32 << 20, f"{peak >> 20} MiB for {ROWS} rows"
+
+
+def old_seal(*texts: str) -> str:
+    """As versions before 0005 sealed a row."""
+    import hashlib
+
+    return hashlib.blake2b("\0".join((*texts, "")).encode(), digest_size=8).hexdigest()
