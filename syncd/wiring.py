@@ -39,12 +39,12 @@ from syncd.mirror.trash import TrashLimits
 from syncd.models import AppIdentity, Identity, Job, LoginIdentity, Secret, TokenIdentity, Trigger
 from syncd.owners import Ids, ids_of
 from syncd.protected_paths import ProtectedPaths
+from syncd.store.app_memory import AppMemory
 from syncd.store.blobs import BlobCache
 from syncd.store.borrowed import BorrowedCache
 from syncd.store.expiries import expiries_of
 from syncd.store.facts import LimitRow, Usage, hour_of
 from syncd.store.lock import job_lock
-from syncd.store.lost import LostRepositories
 from syncd.store.pairs import PairFile
 from syncd.store.store import SqliteStore
 from syncd.stored_jobs import follow_renames, open_store
@@ -230,8 +230,8 @@ class Workshop:
             def key() -> Secret:
                 return read_key(identity.private_key, self._environ, f"github.{identity.name}.private_key", owner_of(self.config.state))
 
-            lost = LostRepositories(self.store.facts, identity.name, self._only_look)
-            return Installation(identity.api, identity.issuer, key(), identity.installation_id, repos, plain, self.clock, key, lost, self.budgets[identity.name].belongs)
+            memory = AppMemory(self.store.facts, identity.name, self._only_look)
+            return Installation(identity.api, identity.issuer, key(), identity.installation_id, repos, plain, self.clock, key, memory, self.budgets[identity.name].belongs)
         if isinstance(identity, TokenIdentity):
 
             def token() -> Secret:

@@ -179,8 +179,8 @@ def make_tables() -> None:
         column("started_at", TEXT, null=False), column("beat_at", TEXT, null=False),
     )  # fmt: skip
     table(
-        "installation", column("identity", TEXT, key=True), column("owner", TEXT, key=True),
-        column("installation_id", INTEGER, null=False), column("found_at", TEXT, null=False),
+        "installation", column("identity", TEXT, key=True), column("covers", TEXT, key=True),
+        column("installation_id", INTEGER, null=False),
     )  # fmt: skip
 
 

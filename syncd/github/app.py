@@ -120,7 +120,8 @@ class Installation:
         self._refused: dict[Grant | str, tuple[float, SyncdError]] = {}
         self._said: dict[Grant, tuple[float, AuthError]] = {}  # refusals of a search that no job has heard yet
         self._replaced: dict[Grant, float] = {}
-        self._found: dict[str, int] = {}
+        self._memory = memory
+        self._found = memory.installations() if memory is not None and installation_id is None else {}
         self._in_trouble: set[str] = set()  # addresses that have not answered since they failed
         self.offset_seconds = 0.0  # server clock minus ours, once it mattered
 
@@ -236,6 +237,7 @@ class Installation:
         with self._guard:  # other owners' turns go on meanwhile
             found = self._found.items()
             self._found = {where: one for where, one in found if one != grant.installation}
+            self._remember_found()
         if self._given is None:
             other = self._grant(repo.lower(), patience)
             return other if other.installation != grant.installation else None
@@ -270,7 +272,13 @@ class Installation:
         moved = account != owner  # then it says nothing about the owner's other repositories
         with self._guard:
             self._found[repo if moved else owner] = identity
+            self._remember_found()
         return identity
+
+    def _remember_found(self) -> None:
+        """The next process asks for its token at once."""
+        if self._memory is not None and self._given is None:
+            self._memory.save_installations(self._found)
 
     def _ask_for(self, repo: str, patience: Patience) -> tuple[int, str]:
         """The id of the installation that covers the repository, and its account in lower case. A repository that goes by another

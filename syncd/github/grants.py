@@ -26,10 +26,12 @@ class Grant(Struct, frozen=True):
 
 
 class Memory(Protocol):
-    """Where the lost repositories outlive the process."""
+    """Where the lost repositories, and the installations that were looked up, outlive the process."""
 
     def load(self) -> dict[int, frozenset[str]]: ...
     def save(self, lost: Mapping[int, frozenset[str]]) -> None: ...
+    def installations(self) -> dict[str, int]: ...
+    def save_installations(self, found: Mapping[str, int]) -> None: ...
 
 
 class Grants:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Table, delete, func, select
 
 from syncd.store.database import Database
 from syncd.store.rows import aware
-from syncd.store.schema import BACKOFF, RATE_LIMIT, REQUEST_USAGE, TOKEN_EXPIRY, UNAVAILABLE_REPOSITORY, WEBHOOK
+from syncd.store.schema import BACKOFF, INSTALLATION, RATE_LIMIT, REQUEST_USAGE, TOKEN_EXPIRY, UNAVAILABLE_REPOSITORY, WEBHOOK
 from syncd.store.sqlite import insert, upsert
 
 REPOSITORIES_KEPT = 1000  # of a limit and hour; the rest is added up under OTHERS
@@ -132,6 +132,21 @@ class Facts:
         def work(connection: Connection) -> None:
             connection.execute(delete(table).where(table.c.identity == identity))
             upsert(connection, table, rows)
+
+        self._database.write(work, counted=False)
+
+    def installations(self, identity: str) -> dict[str, int]:
+        """Owner, or OWNER/NAME of a repository that has moved -> the id of the App's installation that covers it."""
+        query = select(*INSTALLATION.c["covers", "installation_id"]).where(INSTALLATION.c.identity == identity)
+        return {covers: number for covers, number in self._all(query) if isinstance(covers, str) and isinstance(number, int)}
+
+    def save_installations(self, identity: str, found: Mapping[str, int]) -> None:
+        """These are all of the identity."""
+        rows = [{"identity": identity, "covers": covers, "installation_id": number} for covers, number in found.items()]
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(INSTALLATION).where(INSTALLATION.c.identity == identity))
+            upsert(connection, INSTALLATION, rows)
 
         self._database.write(work, counted=False)
 

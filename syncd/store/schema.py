@@ -283,9 +283,8 @@ INSTALLATION = Table(
     "installation",
     METADATA,
     Column("identity", Text, primary_key=True),
-    Column("owner", Text, primary_key=True),  # of the repositories, in lower case
+    Column("covers", Text, primary_key=True),  # an owner, or OWNER/NAME of a repository that has moved; in lower case
     Column("installation_id", Integer, nullable=False),
-    Column("found_at", Text, nullable=False),
 )
 
 ALEMBIC_VERSION = Table(

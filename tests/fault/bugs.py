@@ -200,7 +200,7 @@ def _in_place(self: Batch, folder: int, staged: Any, action: Any) -> None:
 _rename = Batch._rename
 _intend, _record = SqliteStore.intend, SqliteStore.record
 _apply_plan, _settle_one, _copy = run_module.apply_plan, settle_module._conclude, files.write_new
-_connection, _look, _publish, _run = database._connection, scan_module.look, Batch._publish, Batch.run
+_open_store, _look, _publish, _run = database.open_store, scan_module.look, Batch._publish, Batch.run
 
 
 def _mode_after_name(self: Batch, folder: int, staged: Any, action: Any) -> None:
@@ -337,8 +337,8 @@ def _every_folder(self: SqliteStore, job: str) -> frozenset[str]:
 
 
 def _no_sync(name: str) -> Any:
-    connection = _connection(name)
-    connection.execute("PRAGMA synchronous=OFF")
+    connection = _open_store(name)
+    connection.exec_driver_sql("PRAGMA synchronous=OFF")
     return connection
 
 
@@ -383,7 +383,7 @@ BUGS: dict[str, Bug] = {
     "a folder's mode is changed by its name": Bug(lambda: [(write, "change_folder", _by_its_name)], (by_race,)),
     "free space is not asked for": Bug(lambda: [(disk, "check_room", _nothing)], (by_full_disk,)),
     "a mount that is gone is not noticed": Bug(lambda: [(disk, "check_mounts", _nothing)], (by_vanished_mount,)),
-    "the store is not synced": Bug(lambda: [(database, "_connection", _no_sync)], (by_power,)),
+    "the store is not synced": Bug(lambda: [(database, "open_store", _no_sync)], (by_power,)),
 }
 
 

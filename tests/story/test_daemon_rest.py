@@ -6,7 +6,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -111,8 +111,8 @@ def test_what_changed_while_github_took_its_time_is_seen(days: Simulated, monkey
     assert rest is not None
     looked, scan, resolve = threading.Event(), house.mirror.scan, house.source.resolve
 
-    def look(targets: Mapping[str, Target]) -> dict[str, Local | None]:
-        found = scan(targets)
+    def look(targets: Mapping[str, Target], check: Callable[[], None]) -> dict[str, Local | None]:
+        found = scan(targets, check)
         looked.set()
         return found
 

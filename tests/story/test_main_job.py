@@ -247,3 +247,39 @@ def test_a_file_that_comes_where_a_folder_is_being_made_is_named(hub: Stand, mon
     done = hub.sync()
     assert done.code == 1 and str(to) in done.job["error"]["message"]
     assert to.read_text() == "somebody's\n"
+
+
+# --- what one run remembers for the next ------------------------------------------------------------------------------
+
+
+def test_an_installation_that_was_looked_up_is_remembered_for_the_next_run(hub: Stand) -> None:
+    del hub.identities["ops"]["installation_id"]
+    hub.write()
+    assert hub.sync().code == 0
+    assert hub.github.count("installation") == 1
+    hub.github.forget_requests()
+    assert hub.sync().code == 0
+    assert hub.github.routes() == {"token": 1, "head": 1}
+
+
+def test_an_app_that_was_installed_anew_is_looked_up_again(hub: Stand) -> None:
+    del hub.identities["ops"]["installation_id"]
+    hub.write()
+    assert hub.sync().code == 0
+    hub.github.accounts.installations.clear()
+    hub.github.accounts.install(12345, "acme", 43)
+    hub.github.forget_requests()
+    assert hub.sync().code == 0
+    assert hub.github.count("installation") == 1
+    hub.github.forget_requests()
+    assert hub.sync().code == 0
+    assert hub.github.routes() == {"token": 1, "head": 1}
+
+
+def test_a_look_remembers_no_installation(hub: Stand) -> None:
+    del hub.identities["ops"]["installation_id"]
+    hub.write()
+    assert hub.plan().code in (0, 10)
+    hub.github.forget_requests()
+    assert hub.sync().code == 0
+    assert hub.github.count("installation") == 1

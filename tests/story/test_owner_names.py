@@ -262,7 +262,7 @@ def _forget_owner_names(hub: Stand) -> None:
     store.close()
     (hub.state / quick.NAME).unlink()
     with sqlite3.connect(hub.state / "syncd.db") as connection:
-        assert "test-svc" not in str(connection.execute("SELECT row FROM file").fetchall())
+        assert set(connection.execute("SELECT owner FROM file")) == {(None,)}
     connection.close()
 
 

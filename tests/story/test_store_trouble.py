@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from syncd.mirror.disk import DiskMirror
 from syncd.models import RunStatus
@@ -30,6 +31,7 @@ from syncd.store.migrate import stamp_of
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE_NAME, SqliteStore
 from tests.fault.scene import Scene, Workbench, sets
+from tests.support.old_store import downgraded
 from tests.support.remembered import fill
 from tests.support.stand import Result, Stand, signatures
 
@@ -272,27 +274,16 @@ def test_a_store_copied_while_it_is_written_is_whole_or_begun_anew(synced: Synce
 # --- other versions ---------------------------------------------------------------------------------------------------
 
 
-def as_first_released(file: Path) -> None:
-    """The store is what schema 0001 made of the same runs."""
-    with closing(sqlite3.connect(file)) as connection:
-        connection.executescript(
-            "DROP TABLE notice; DROP TABLE delivery; DROP INDEX file_real_path; DROP TABLE budget;"
-            'CREATE TABLE budget (identity TEXT NOT NULL, "limit" INTEGER, remaining INTEGER, reset_at TEXT, PRIMARY KEY (identity));'
-            "ALTER TABLE file DROP COLUMN real_path; ALTER TABLE head DROP COLUMN checked_at;"
-            "ALTER TABLE folder DROP COLUMN seal; ALTER TABLE head DROP COLUMN seal; UPDATE alembic_version SET version_num = '0001'; PRAGMA application_id = 0;"
-        )
-
-
 def test_an_older_store_is_migrated_by_the_run_that_meets_it_and_nothing_is_forgotten(synced: Synced) -> None:
     hub = synced.hub
     hub.repo.commit({"nginx/deep/er/x": "x\n"})
     hub.sync()
-    as_first_released(store_of(hub))
+    downgraded(hub.state)
     assert hub.call("migrate", "--check").code == 1
     before = signatures(hub.dest)
     assert hub.sync().job["changes"] == [] and signatures(hub.dest) == before
     assert hub.call("migrate", "--check").code == 0
-    as_first_released(store_of(hub))
+    downgraded(hub.state)
     hub.repo.commit({"nginx/deep/er/x": None, "nginx/sites/4.conf": "newer\n"})
     assert {(change["action"], Path(change["path"]).name) for change in hub.sync().job["changes"]} == {("remove", "x"), ("write", "4.conf")}
     assert not (hub.dest / "deep").exists(), "the folders that it made are remembered too"
@@ -347,16 +338,16 @@ def test_a_plan_needs_no_more_of_a_held_store_than_to_read_it(synced: Synced, he
 
 def test_a_store_that_is_full_at_any_page_leaves_the_old_set_or_the_new_one_and_heals_when_there_is_room(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = synced.hub
-    real = database._connection
+    real = database.open_store
     limit: list[int | None] = [None]
 
-    def small(name: str) -> sqlite3.Connection:
+    def small(name: str) -> Connection:
         connection = real(name)
         if limit[0] is not None:
-            connection.execute(f"PRAGMA max_page_count = {limit[0]}").fetchall()
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {limit[0]}").all()
         return connection
 
-    monkeypatch.setattr(database, "_connection", small)
+    monkeypatch.setattr(database, "open_store", small)
     outcomes = []
     for room in range(30):
         before = hub.tree()

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from syncd.engine.ports import Head, Intent, JobState, Result
 from syncd.errors import MirrorError
 from syncd.models import Action, Change, Entry, Kind, Local, Recorded, RunReport, RunStatus, Standing, Stat, TreeEntry, Trigger, Verb
-from syncd.store.facts import LimitRow
+from syncd.store.facts import LimitRow, Usage, WebhookFacts
 
 AT = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
 SCOPE = "https://api.github.com ops"
@@ -70,4 +70,9 @@ def fill(store: Any, job: str = JOB) -> None:
     store.see(SCOPE, "acme/infra", "main", HEAD)
     store.see(SCOPE, "acme/infra", None, Head(oid(55)))
     store.keep(oid(200), LISTING)
-    store.facts.save_github([LimitRow("ops", 42, "acme", 5000, 4321, AT)])
+    facts = store.facts
+    facts.save_github([LimitRow("ops", 42, "acme", 5000, 4321, AT)], [Usage(("ops", 42), AT, {"acme/infra": 7})], {"ops": AT})
+    facts.save_backoffs({job: AT})
+    facts.save_webhook(WebhookFacts(AT, "push of acme/infra"))
+    facts.save_unavailable_repositories("ops", {42: frozenset({"acme/gone"})})
+    facts.save_installations("ops", {"acme": 42})

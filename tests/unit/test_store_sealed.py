@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from syncd.engine.ports import OwnedRow, Result
 from syncd.store import outbox
 from syncd.store.database import Database
-from syncd.store.schema import statements
-from syncd.store.sqlite import driver_of
+from syncd.store.schema import HEARTBEAT, statements
+from syncd.store.sqlite import driver_of, upsert
 from syncd.store.store import SqliteStore
 from tests.support.remembered import AT, CHANGES, FOLDERS, HEAD, INTENT, JOB, LEDGER, LISTING, SCOPE, STATE, fill, oid, report
 
@@ -60,6 +60,8 @@ class Bench:
         one = self.store.outbox.claim(["https://hooks.test/a"], 10.0)
         assert one is not None
         self.store.outbox.failed(one, "hooks.test", "refused", 10.0, 20.0, False)
+        beat = {"name": "daemon", "started_at": AT.isoformat(), "beat_at": AT.isoformat()}
+        self.store._database.write(lambda connection: upsert(connection, HEARTBEAT, [beat]))
         connection = self.store._database._connection
         assert connection is not None
         raw = driver_of(connection)
@@ -131,6 +133,10 @@ def look_at_everything(store: SqliteStore, where: str) -> None:
     for run in [*store.history(), *store.history(path="/srv/one.conf")]:
         assert isinstance(run.started_at[:19] + run.status + run.trigger, str) and f"{run.seconds:.1f}" and sorted(change.path for change in run.changes) is not None, where
     store.changes_since(JOB, AT)
-    assert all(isinstance(row.identity, str) for row in store.facts.limits()), where
+    facts = store.facts
+    assert all(isinstance(row.identity, str) for row in facts.limits()), where
+    assert len(facts.token_expiries()) <= 1 and len(facts.usage(AT)) <= 1, where
+    assert len(facts.backoffs()) <= 1 and len(facts.installations("ops")) <= 1, where
+    assert len(facts.unavailable_repositories("ops")) <= 1 and facts.webhook() is not None, where
     assert store.blobs_in_use() <= {oid(number) for number in range(1, 8)}, where
     assert all(isinstance(name, str) for name in store.jobs()), where
