@@ -180,7 +180,7 @@ def make_tables() -> None:
     )  # fmt: skip
     table(
         "installation", column("identity", TEXT, key=True), column("covers", TEXT, key=True),
-        column("installation_id", INTEGER, null=False),
+        column("installation_id", INTEGER, null=False), column("account", TEXT),
     )  # fmt: skip
 
 

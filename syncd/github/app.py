@@ -121,7 +121,9 @@ class Installation:
         self._said: dict[Grant, tuple[float, AuthError]] = {}  # refusals of a search that no job has heard yet
         self._replaced: dict[Grant, float] = {}
         self._memory = memory
-        self._found = memory.installations() if memory is not None and installation_id is None else {}
+        known = memory.installations() if memory is not None and installation_id is None else {}
+        self._found = {covers: number for covers, (number, _) in known.items()}
+        self._accounts |= {number: account for number, account in known.values() if account is not None}
         self._in_trouble: set[str] = set()  # addresses that have not answered since they failed
         self.offset_seconds = 0.0  # server clock minus ours, once it mattered
 
@@ -278,7 +280,7 @@ class Installation:
     def _remember_found(self) -> None:
         """The next process asks for its token at once."""
         if self._memory is not None and self._given is None:
-            self._memory.save_installations(self._found)
+            self._memory.save_installations({where: (one, self._accounts.get(one)) for where, one in self._found.items()})
 
     def _ask_for(self, repo: str, patience: Patience) -> tuple[int, str]:
         """The id of the installation that covers the repository, and its account in lower case. A repository that goes by another

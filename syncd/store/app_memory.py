@@ -31,13 +31,13 @@ class AppMemory:
             with suppress(StoreError):
                 self._facts.save_unavailable_repositories(self._identity, lost)
 
-    def installations(self) -> dict[str, int]:
-        """Owner, or OWNER/NAME of a repository that has moved -> the installation that covers it."""
+    def installations(self) -> dict[str, tuple[int, str | None]]:
+        """Owner, or OWNER/NAME of a repository that has moved -> id and account of the installation that covers it."""
         with suppress(StoreError):
             return self._facts.installations(self._identity)
         return {}
 
-    def save_installations(self, found: Mapping[str, int]) -> None:
+    def save_installations(self, found: Mapping[str, tuple[int, str | None]]) -> None:
         """`installations` gives it back."""
         if not self._only_look:
             with suppress(StoreError):

@@ -135,14 +135,19 @@ class Facts:
 
         self._database.write(work, counted=False)
 
-    def installations(self, identity: str) -> dict[str, int]:
-        """Owner, or OWNER/NAME of a repository that has moved -> the id of the App's installation that covers it."""
-        query = select(*INSTALLATION.c["covers", "installation_id"]).where(INSTALLATION.c.identity == identity)
-        return {covers: number for covers, number in self._all(query) if isinstance(covers, str) and isinstance(number, int)}
+    def installations(self, identity: str) -> dict[str, tuple[int, str | None]]:
+        """Owner, or OWNER/NAME of a repository that has moved -> id and account of the App's installation that covers it."""
+        columns = INSTALLATION.c["covers", "installation_id", "account"]
+        found = self._all(select(*columns).where(INSTALLATION.c.identity == identity))
+        whole = (row for row in found if isinstance(row[0], str) and isinstance(row[1], int))
+        return {covers: (number, _text(account)) for covers, number, account in whole}
 
-    def save_installations(self, identity: str, found: Mapping[str, int]) -> None:
+    def save_installations(self, identity: str, found: Mapping[str, tuple[int, str | None]]) -> None:
         """These are all of the identity."""
-        rows = [{"identity": identity, "covers": covers, "installation_id": number} for covers, number in found.items()]
+        rows = [
+            {"identity": identity, "covers": covers, "installation_id": number, "account": account}
+            for covers, (number, account) in found.items()
+        ]
 
         def work(connection: Connection) -> None:
             connection.execute(delete(INSTALLATION).where(INSTALLATION.c.identity == identity))

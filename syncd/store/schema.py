@@ -10,6 +10,8 @@ JSON, read only whole), and the values of an intent's actions (JSON: a crash is 
 
 from __future__ import annotations
 
+from functools import cache
+
 from sqlalchemy import Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, PrimaryKeyConstraint, String, Table, Text, text
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -285,6 +287,7 @@ INSTALLATION = Table(
     Column("identity", Text, primary_key=True),
     Column("covers", Text, primary_key=True),  # an owner, or OWNER/NAME of a repository that has moved; in lower case
     Column("installation_id", Integer, nullable=False),
+    Column("account", Text),  # as GitHub spells it
 )
 
 ALEMBIC_VERSION = Table(
@@ -304,7 +307,8 @@ INDEXES = (
 )
 
 
-def statements() -> list[str]:
+@cache
+def statements() -> tuple[str, ...]:
     """The SQL that makes every table and index of this version."""
     tables = [str(CreateTable(table)) for table in METADATA.sorted_tables]
-    return tables + [str(CreateIndex(index)) for index in INDEXES]
+    return (*tables, *(str(CreateIndex(index)) for index in INDEXES))

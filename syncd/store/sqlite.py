@@ -8,14 +8,16 @@ Source: SQLAlchemy docs, "SQLite dialect", "Transactions with SQLite and the sql
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table, create_engine
 from sqlalchemy.dialects.sqlite import dialect, insert
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.expression import Executable
 
 T = TypeVar("T")
@@ -46,17 +48,20 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
+_NEXT = threading.local()  # .driver: what the engine connects to next, in this thread
+ENGINE = create_engine("sqlite://", creator=lambda: _NEXT.driver, poolclass=NullPool)  # one, so that statements are compiled once
+
+
 def connected(driver: sqlite3.Connection) -> Connection:
     """The driver's connection, used through SQLAlchemy; `disconnect` closes both. Raises sqlite3.Error."""
-    engine = create_engine("sqlite://", creator=lambda: driver, poolclass=StaticPool)
+    _NEXT.driver = driver
     with driver_errors():
-        return engine.connect()
+        return ENGINE.connect()
 
 
 def disconnect(connection: Connection) -> None:
     """Close the connection and the file."""
     connection.close()
-    connection.engine.dispose()
 
 
 def driver_of(connection: Connection) -> sqlite3.Connection:
@@ -111,16 +116,21 @@ def text_of(statement: Executable) -> str:
 def upsert(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
     """Store these rows, all of the same columns; each takes the place of the one with the same primary key."""
     values = list(rows)
-    if not values:
-        return
-    names = list(values[0])
+    if values:
+        names = tuple(column.name for column in table.columns if column.name in values[0])
+        text = _upsert_text(table, names)
+        connection.exec_driver_sql(text, [tuple(row[name] for name in names) for row in values])
+
+
+@cache
+def _upsert_text(table: Table, names: tuple[str, ...]) -> str:
+    """The statement for rows of these columns, in the table's order."""
     keys = {column.name for column in table.primary_key}
     new = insert(table).values(dict.fromkeys(names))
     changed = {name: new.excluded[name] for name in names if name not in keys}
-    put = new.on_conflict_do_update(index_elements=sorted(keys), set_=changed) if changed else new.on_conflict_do_nothing()
-    text = text_of(put)
-    columns = [column.name for column in table.columns if column.name in values[0]]
-    connection.exec_driver_sql(text, [tuple(row[name] for name in columns) for row in values])
+    if not changed:
+        return text_of(new.on_conflict_do_nothing())
+    return text_of(new.on_conflict_do_update(index_elements=sorted(keys), set_=changed))
 
 
 def in_parts(values: Iterable[T]) -> Iterator[Sequence[T]]:

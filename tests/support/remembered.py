@@ -75,4 +75,4 @@ def fill(store: Any, job: str = JOB) -> None:
     facts.save_backoffs({job: AT})
     facts.save_webhook(WebhookFacts(AT, "push of acme/infra"))
     facts.save_unavailable_repositories("ops", {42: frozenset({"acme/gone"})})
-    facts.save_installations("ops", {"acme": 42})
+    facts.save_installations("ops", {"acme": (42, "Acme")})
