@@ -26,7 +26,7 @@ from sqlalchemy import Connection
 
 from syncd.mirror.disk import DiskMirror
 from syncd.models import RunStatus
-from syncd.store import database
+from syncd.store import database, sqlite
 from syncd.store.migrate import stamp_of
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE_NAME, SqliteStore
@@ -311,7 +311,7 @@ HOLD = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=No
 @pytest.fixture
 def held(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Another process writes to the store and does not end; who waits for it waits a fifth of a second. Its pid."""
-    monkeypatch.setattr(database, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
     with subprocess.Popen([sys.executable, "-c", HOLD, str(store_of(synced.hub))], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None and holder.stdin is not None and holder.stdout.readline() == b"held\n"
         yield holder.pid

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from syncd.errors import StoreError
 from syncd.store import database as module
-from syncd.store import migrate, place
+from syncd.store import migrate, place, sqlite
 from syncd.store.damage import looks_damaged
 from syncd.store.database import Database
 from syncd.store.schema import VERSION
@@ -306,7 +306,7 @@ def test_a_second_store_on_one_file_in_one_process_keeps_the_firsts_lock(base: D
 
 def test_a_store_that_another_process_holds_is_waited_for_and_then_named(base: Database, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base.close()
-    monkeypatch.setattr(module, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
     again = Database(file)
     code = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None); c.execute('BEGIN IMMEDIATE'); print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", code, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
