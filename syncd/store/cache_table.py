@@ -40,6 +40,7 @@ class CacheTable:
 
     def __init__(self, driver: sqlite3.Connection) -> None:
         self._connection: Connection = connected(driver)
+        self._driver = driver_of(self._connection)  # for what is asked of thousands of contents, one by one
 
     def close(self) -> None:
         disconnect(self._connection)
@@ -62,14 +63,14 @@ class CacheTable:
         pragma(self._connection, "trusted_schema=OFF")
 
     def has(self, blob: bytes) -> bool:
-        return bool(self._rows(FIND, (blob,)))
+        return self._driver.execute(FIND, (blob,)).fetchone() is not None
 
     def read(self, blob: bytes) -> tuple[float, bytes] | None:
         """When it was last used, and the content; None where there is none, or something else in its place."""
-        for used_at, content in self._rows(READ, (blob,)):
-            if isinstance(used_at, float) and isinstance(content, bytes):
-                return used_at, content
-        return None
+        row = self._driver.execute(READ, (blob,)).fetchone()
+        if row is None or not isinstance(row[0], float) or not isinstance(row[1], bytes):
+            return None
+        return row[0], row[1]
 
     def touch(self, blob: bytes, now: float) -> None:
         with driver_errors():
@@ -97,9 +98,9 @@ class CacheTable:
             driver_of(self._connection).executescript(GIVE_BACK)
         return sum(size for _, size in old if isinstance(size, int))
 
-    def _rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
+    def _rows(self, statement: str) -> list[Any]:
         with driver_errors():
-            return list(self._connection.exec_driver_sql(statement, values).all())
+            return list(self._connection.exec_driver_sql(statement).all())
 
 
 def _between(before: float, found: Any, after: float) -> bool:

@@ -90,6 +90,8 @@ class SmallBlobs:
             return True
 
         with self._guard:
+            if self._table is not None and self._there() != self._identity:
+                self.close()  # removed or replaced under us: what is written there nobody would find
             if self._reach() is None and not self._is_damaged:
                 make_private(self._file)
             return self._ask(put, False, passing=False)
@@ -137,15 +139,16 @@ class SmallBlobs:
             return otherwise
 
     def _reach(self) -> CacheTable | None:
-        """The table in the file that is there now; None where there is none, or a damaged one. Raises sqlite3.Error."""
-        if self._is_damaged:
-            return None
-        there = self._there()
-        if self._table is None or there != self._identity:
-            self.close()
-            self._identity = there
+        """The table in the file; None where there is none, or a damaged one. Raises sqlite3.Error.
+
+        A file that was removed since it was opened still gives what it had.
+        """
+        if self._is_damaged or self._table is not None:
+            return self._table
+        self._identity = self._there()
+        if self._identity is not None:
             self._is_damaged = os.path.lexists(self.mark)
-            if there is not None and not self._is_damaged:
+            if not self._is_damaged:
                 self._open()
         return self._table
 
