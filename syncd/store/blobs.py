@@ -81,8 +81,7 @@ class BlobCache:
             return
         try:
             self._small.remove_damaged()
-            with self.bulk_writer() as into:
-                take_in_packs(packs, into)
+            take_in_packs(packs, self)
         except OSError as error:
             raise self.cant_keep(error) from error
         finally:

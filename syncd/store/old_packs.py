@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from syncd.engine.ports import Keeper
+from syncd.engine.ports import Blobs
 from syncd.objects import blob_id
 from syncd.store.place import nofollow
 
@@ -20,17 +20,18 @@ RECORD = struct.Struct(">20sQI")
 LARGEST_BYTES = 256 << 10
 
 
-def take_in_packs(folder: Path, cache: Keeper) -> None:
-    """Add every whole content of the packs to the cache, then remove them. Raises OSError and StoreError."""
-    for index in sorted(folder.glob("*.index")):
-        for content in _contents(index):
-            cache.add(blob_id(content), [content], len(content))
-        for file in (index, index.with_suffix(".pack")):
-            file.unlink(missing_ok=True)
-    if folder.is_dir():
-        for file in folder.iterdir():  # halves of packs
-            file.unlink()
-        folder.rmdir()
+def take_in_packs(folder: Path, cache: Blobs) -> None:
+    """Add every whole content of the packs to the cache and to the disk, then remove the packs. Raises OSError and StoreError."""
+    if not folder.is_dir():
+        return
+    with cache.bulk_writer() as into:
+        for index in sorted(folder.glob("*.index")):
+            for content in _contents(index):
+                into.add(blob_id(content), [content], len(content))
+    os.sync()  # once: a power cut must not take both, and what a rollback needs is in here
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
 
 
 def _contents(index: Path) -> Iterator[bytes]:

@@ -52,7 +52,7 @@ class SmallBlobs:
     def close(self) -> None:
         """Give up the connection; the next use opens the file again."""
         with self._guard, suppress(sqlite3.Error):
-            self._table = None
+            self._table, self._is_damaged = None, False  # whether it is damaged, the mark says at the next opening
             self._opened.close()
 
     def has(self, blob: str) -> bool:
@@ -92,7 +92,7 @@ class SmallBlobs:
         with self._guard:
             if self._table is not None and self._there() != self._identity:
                 self.close()  # removed or replaced under us: what is written there nobody would find
-            if self._reach() is None and not self._is_damaged:
+            if not self._is_damaged and self._there() is None:
                 make_private(self._file)
             return self._ask(put, False, passing=False)
 
@@ -160,6 +160,13 @@ class SmallBlobs:
         return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
 
     def _open(self) -> None:
+        try:
+            self._table = self._connected()
+        except BaseException:
+            self.close()  # else each try would leave a connection
+            raise
+
+    def _connected(self) -> CacheTable:
         from syncd.store.cache_table import CacheTable
 
         if self._only_read:
@@ -176,7 +183,7 @@ class SmallBlobs:
                 with sole_opener(self._file, BUSY_SECONDS):
                     table.make()
             table.use()
-        self._table = table
+        return table
 
     def _give_up(self) -> None:
         """The file is damaged: it is not used any more, and removed when that is safe."""

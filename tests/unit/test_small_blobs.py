@@ -245,6 +245,24 @@ def test_a_damaged_file_costs_its_contents_and_is_begun_anew_at_the_next_use(
     assert not file.with_name("cache.db.damaged").exists()
 
 
+def test_a_damaged_file_that_is_first_written_to_costs_nothing(cache: BlobCache) -> None:
+    file_of(cache).write_bytes(os.urandom(8192))
+    with cache.bulk_writer() as into:
+        into.add(IDS[1], [SOME[1]], len(SOME[1]))
+    assert content_of(cache, IDS[1]) == SOME[1]
+
+
+def test_a_damaged_file_that_another_process_has_removed_is_begun_anew(cache: BlobCache) -> None:
+    file_of(cache).write_bytes(os.urandom(8192))
+    with cache.used():
+        assert not cache.has(IDS[1])
+    with again(cache).used():
+        assert not file_of(cache).exists()
+    with cache.used():
+        put(cache, SOME)
+    assert cache._small.ids() == sorted(IDS)
+
+
 @settings(max_examples=40)
 @given(data=st.data())
 def test_a_flipped_bit_anywhere_never_gives_another_content(
@@ -410,7 +428,7 @@ def test_what_a_command_that_only_looks_downloads_stays_in_its_private_folder(ca
 # --- pack files of older versions -------------------------------------------------------------------------------------
 
 
-def test_pack_files_of_an_older_version_are_taken_in(cache: BlobCache) -> None:
+def test_pack_files_of_an_older_version_are_taken_in(cache: BlobCache, monkeypatch: pytest.MonkeyPatch) -> None:
     packs = cache.directory / "packs"
     packs.mkdir(parents=True)
     record = struct.Struct(">20sQI")
@@ -422,8 +440,16 @@ def test_pack_files_of_an_older_version_are_taken_in(cache: BlobCache) -> None:
     (packs / "one.pack").write_bytes(body)
     (packs / "one.index").write_bytes(index)
     (packs / "half.pack").write_bytes(b"half")
+    unlink, here = Path.unlink, []
+
+    def removed(path: Path, missing_ok: bool = False) -> None:
+        here.append([content_of(again(cache), blob) for blob in IDS])
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", removed)
     with cache.used():
         assert [content_of(cache, blob) for blob in IDS] == SOME
+    assert here == [SOME] * 3, "everything is there before anything is removed"
     assert not packs.exists()
     assert again(cache).verify() == (len(SOME), [])
 
