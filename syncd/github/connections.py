@@ -162,7 +162,7 @@ class _Held:
 
 def _connected(connection: Any) -> socket.socket:
     ends, error = time.monotonic() + CONNECT_SECONDS, OSError("the name has no address")
-    host = connection._dns_host.strip("[]")
+    host = connection.host.strip("[]")
     host.encode("idna")
     addresses = socket.getaddrinfo(host, connection.port, type=socket.SOCK_STREAM)[:ADDRESSES_TRIED]
     for index, (family, kind, protocol, _, address) in enumerate(addresses):
