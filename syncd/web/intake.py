@@ -55,67 +55,78 @@ class _TooMany(Error):  # type: ignore[misc]
 Opener = Callable[[Any, socket.socket, Any, Any, Any], None]
 
 
+class _Parser(HTTPRequestParser):  # type: ignore[misc]
+    """Reads one request of a connection. A delivery that is refused is refused at its head, before its body."""
+
+    adj: Any
+    completed: bool
+
+    def __init__(self, adj: Any, peer: str | None, hook: Hook | None, channels: Mapping[int, Any]) -> None:
+        super().__init__(adj)
+        self._peer, self._hook, self._channels = peer, hook, channels
+
+    def received(self, data: bytes) -> int:
+        taken: int = super().received(data)
+        return len(data) if self.completed and not self.empty else taken  # what follows is another request
+
+    def parse_header(self, header_plus: bytes) -> None:
+        super().parse_header(header_plus)
+        self.headers["CONNECTION"] = "close"
+        hook = self._hook
+        if hook is None or self.command != "POST" or self.path != hook.path or self.chunked:
+            return
+        self.adj = copy.copy(self.adj)
+        self.adj.max_request_body_size = LARGEST_BYTES + 1  # waitress refuses what is as long as this
+        self._judge(hook)
+        if self.error is not None or self.content_length > LARGEST_BYTES:
+            self.expect_continue = False  # else waitress would ask for it, and take it in all the same
+
+    def _judge(self, hook: Hook) -> None:
+        client = client_of(self._peer, self.headers.get("X_FORWARDED_FOR", ""))
+        if hook.refuses(client, self.content_length):
+            self.error = _TooMany("too many wrong signatures; try again later")
+        elif LARGE_BYTES < self.content_length <= LARGEST_BYTES:
+            under_way = sum(map(_held, list(self._channels.values())))  # this one counted
+            if under_way > AT_ONCE_BYTES:
+                self.error = _Busy("other large deliveries are being taken in; deliver it again")
+        self.completed = self.completed or self.error is not None
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection that knows when it made progress last, and since when its answer waits to be read."""
+
+    request: Any = None
+
+    def __init__(
+        self, server: Any, sock: socket.socket, addr: Any, adj: Any, channels: Any, hook: Hook | None
+    ) -> None:
+        self.client = client_of(addr[0])
+        self.since = self.progressed = time.monotonic()
+        self.answered_since: float | None = None
+        self.parser_class = lambda adj: _Parser(adj, addr[0], hook, channels)
+        super().__init__(server, sock, addr, adj, map=channels)
+
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        sent: int = super().send(data, do_close)
+        if sent:
+            self.progressed = time.monotonic()
+        return sent
+
+    def write_soon(self, data: Any) -> int:
+        if self.answered_since is None:
+            self.answered_since = self.progressed = time.monotonic()
+        written: int = super().write_soon(data)
+        return written
+
+    def handle_close(self) -> None:
+        request, self.request = self.request, None
+        super().handle_close()
+        if request is not None:
+            request.close()
+
+
 def opener(hook: Hook | None, channels: Mapping[int, Any]) -> Opener:
     """What waitress does with each connection that it accepted. `channels` are all that are open, among other things."""
-
-    class Parser(HTTPRequestParser):  # type: ignore[misc]
-        adj: Any
-        completed: bool
-
-        def __init__(self, adj: Any, peer: str | None) -> None:
-            super().__init__(adj)
-            self._peer = peer
-
-        def received(self, data: bytes) -> int:
-            taken: int = super().received(data)
-            return len(data) if self.completed and not self.empty else taken  # what follows is another request
-
-        def parse_header(self, header_plus: bytes) -> None:
-            super().parse_header(header_plus)
-            self.headers["CONNECTION"] = "close"
-            if hook is None or self.command != "POST" or self.path != hook.path or self.chunked:
-                return
-            self.adj = copy.copy(self.adj)
-            self.adj.max_request_body_size = LARGEST_BYTES + 1  # waitress refuses what is as long as this
-            self._judge(hook)
-            if self.error is not None or self.content_length > LARGEST_BYTES:
-                self.expect_continue = False  # else waitress would ask for it, and take it in all the same
-
-        def _judge(self, hook: Hook) -> None:
-            client = client_of(self._peer, self.headers.get("X_FORWARDED_FOR", ""))
-            if hook.refuses(client, self.content_length):
-                self.error = _TooMany("too many wrong signatures; try again later")
-            elif LARGE_BYTES < self.content_length <= LARGEST_BYTES and sum(map(_held, list(channels.values()))) > AT_ONCE_BYTES:  # this one counted
-                self.error = _Busy("other large deliveries are being taken in; deliver it again")
-            self.completed = self.completed or self.error is not None
-
-    class Channel(HTTPChannel):  # type: ignore[misc]
-        request: Any = None
-
-        def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any) -> None:
-            self.client = client_of(addr[0])
-            self.since = self.progressed = time.monotonic()
-            self.answered_since: float | None = None
-            self.parser_class = lambda adj: Parser(adj, addr[0])
-            super().__init__(server, sock, addr, adj, map=map)
-
-        def send(self, data: bytes, do_close: bool = True) -> int:
-            sent: int = super().send(data, do_close)
-            if sent:
-                self.progressed = time.monotonic()
-            return sent
-
-        def write_soon(self, data: Any) -> int:
-            if self.answered_since is None:
-                self.answered_since = self.progressed = time.monotonic()
-            written: int = super().write_soon(data)
-            return written
-
-        def handle_close(self) -> None:
-            request, self.request = self.request, None
-            super().handle_close()
-            if request is not None:
-                request.close()
 
     def open_channel(server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any) -> None:
         client = client_of(addr[0])
@@ -125,7 +136,7 @@ def opener(hook: Hook | None, channels: Mapping[int, Any]) -> Opener:
             sock.close()
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENDING_BYTES)
-            Channel(server, sock, addr, adj, map)
+            _Channel(server, sock, addr, adj, map, hook)
 
     return open_channel
 
