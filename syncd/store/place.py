@@ -7,7 +7,6 @@ this process. Source: sqlite.org "How To Corrupt An SQLite Database File", 2.2.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import stat
 import threading
@@ -15,7 +14,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from syncd.errors import StoreError
 from syncd.store.access import GROUP_MAY_READ, keep_private, share
@@ -30,30 +28,6 @@ HINT_OWNER = "syncd must own its state folder and be able to write there"
 def nofollow(path: str | Path, flags: int) -> int:
     """Opens a file of the state, never through a link; a new one is private. Raises OSError."""
     return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-
-
-def replace_if_possible(file: Path, text: str) -> None:
-    """The private file has this text, replaced whole; as before where the disk or the user does not allow it.
-
-    For what is nice to know: nothing is synced. With `state_group`, that group may read it.
-    """
-    temporary = file.with_name(f"{file.name}.{os.getpid()}")
-    try:
-        with open(nofollow(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w") as new:
-            new.write(text)
-        share(temporary, file.parent)
-        os.replace(temporary, file)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(temporary)
-
-
-def read_if_possible(file: Path, largest_bytes: int) -> dict[str, Any]:
-    """The JSON object in a small file; empty where there is none, or it is damaged."""
-    found: Any = None
-    with suppress(OSError, ValueError, RecursionError), open(nofollow(file, os.O_RDONLY), "rb") as opened:
-        found = json.loads(opened.read(largest_bytes))
-    return found if isinstance(found, dict) else {}
 
 
 def sync_folder(folder: str | Path) -> None:
