@@ -29,8 +29,8 @@ from workloads import TOKEN, WORKLOADS  # noqa: E402
 
 from syncd.config.load import load_config  # noqa: E402
 from syncd.engine.pay import run_and_pay  # noqa: E402
-from syncd.engine.rest import Rest, rest_of, still  # noqa: E402
 from syncd.engine.run import Options  # noqa: E402
+from syncd.engine.unchanged import UnchangedState, still_unchanged, unchanged_state  # noqa: E402
 from syncd.github.shared import Shared  # noqa: E402
 from syncd.models import Job, RunReport, RunStatus, Trigger  # noqa: E402
 from syncd.wiring import Workshop  # noqa: E402
@@ -50,18 +50,18 @@ def round_trip(server: Hub, ticks: int) -> float:
     return statistics.median(times)
 
 
-def tick(workshop: Workshop, rests: dict[str, Rest], pool: ThreadPoolExecutor) -> list[RunReport]:
+def tick(workshop: Workshop, rests: dict[str, UnchangedState], pool: ThreadPoolExecutor) -> list[RunReport]:
     """Every job once, as the daemon's workers do it."""
     heads = Shared()
 
     def one(job: Job) -> RunReport:
         house, patience = workshop.house(job, heads), workshop.patience(job, Trigger.SCHEDULE)
-        quiet = still(rests[job.name], job, house, patience, Trigger.SCHEDULE) if job.name in rests else None
+        quiet = still_unchanged(rests[job.name], job, house, patience, Trigger.SCHEDULE) if job.name in rests else None
         if quiet is not None:
             return quiet
         with workshop.locked(job):
             report = run_and_pay(job, house, patience, Options(trigger=Trigger.SCHEDULE))
-            if report.status is RunStatus.UNCHANGED and (found := rest_of(job, house, patience, 100_000)) is not None:
+            if report.status is RunStatus.UNCHANGED and (found := unchanged_state(job, house, patience)) is not None:
                 rests[job.name] = found
         return report
 
@@ -73,7 +73,7 @@ def measure(name: str, server: Hub, folder: Path, latency: float, ticks: int) ->
     place.command()
     environment = {**os.environ, "HUB_TOKEN": TOKEN, "HOME": str(folder)}
     workshop = Workshop.open(load_config(folder / name / "config.yaml", environment), environment, waits_out_limits=False)
-    rests: dict[str, Rest] = {}
+    rests: dict[str, UnchangedState] = {}
     with ThreadPoolExecutor(min(32, len(workshop.config.jobs))) as pool:
         server.tell("latency?ms=0")
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""`syncd`, and `python -m syncd`: the quick check first, and the command line where it has no opinion."""
+"""`syncd`, and `python -m syncd`: the nothing-to-do check first, and the command line where it has no opinion."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import signal
 import sys
 import time
 
-RINGS_AFTER = 50_000  # new objects. A command makes many values and few rings, and looking for those as often as Python does is a tenth of its time
-TURN_SECONDS = 0.0005  # of a thread that computes; in Python's 0.005 each step of an exchange beside it comes so much later
+GC_THRESHOLD = 50_000  # new objects: a command makes many values and few cycles, and Python's default costs a tenth of its time
+SWITCH_INTERVAL_SECONDS = 0.0005  # Python's 0.005 delays each step of an exchange beside a thread that computes
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
 
     use_bytes_for_names()
     from syncd.dumps import forbid_dumps
-    from syncd.quick import InStep, check
+    from syncd.fastpath.check import UpToDate, check
 
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -32,20 +32,20 @@ def main() -> None:
 
         echo("interrupted", err=True)
         sys.exit(130)
-    if not isinstance(found, InStep):
+    if not isinstance(found, UpToDate):
         import gc
 
-        gc.set_threshold(RINGS_AFTER)
-        sys.setswitchinterval(TURN_SECONDS)
+        gc.set_threshold(GC_THRESHOLD)
+        sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
         from syncd.cli.main import run
 
         code = run(None, found)
-        gc.freeze()  # all memory is given back at once: who looks through it for rings first is 20 ms late
+        gc.freeze()  # the process ends: looking for cycles first costs 20 ms
         sys.exit(code)
     if not found.asked.quiet or found.asked.json:
-        from syncd.cli.quiet import say
+        from syncd.cli.reports import print_up_to_date
 
-        say(found)
+        print_up_to_date(found)
     sys.exit(0)
 
 

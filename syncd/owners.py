@@ -1,4 +1,4 @@
-"""What `owner:` means on this machine right now, and whose a file is. Standard library only, for the quick check too.
+"""What `owner:` means on this machine right now, and whose a file is. Standard library only, for the nothing-to-do check too.
 
 A name is looked up each time, because users and groups are renumbered and the files follow the name, not the number.
 """

@@ -1,8 +1,8 @@
-"""TLS contexts for everything that syncd connects to: the API, logins, LFS storage, notifications and the quick check.
+"""TLS contexts for everything that syncd connects to: the API, logins, LFS storage, notifications and the nothing-to-do check.
 
 Nothing of the environment has a say in them: `ssl.create_default_context` writes the keys of connections where SSLKEYLOGFILE
 says, and takes the machine's authorities from where SSL_CERT_FILE and SSL_CERT_DIR say.
-Imports the standard library only, because the quick check uses it.
+Imports the standard library only, because the nothing-to-do check uses it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Judges who else may write a file that root obeys, while opening it. Standard library only, for the quick check too.
+"""Judges who else may write a file that root obeys, while opening it. Standard library only, for the nothing-to-do check too.
 
 A configuration says which commands root runs, so nobody but root may write it: neither the file, nor a folder or
 a link on the way to it. Every step of the path is opened below the one before and judged through its descriptor;

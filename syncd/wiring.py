@@ -20,12 +20,13 @@ from syncd.engine.other_jobs import OtherJobs
 from syncd.engine.ports import Mirror
 from syncd.engine.run import House, wanted_set
 from syncd.errors import MirrorError, SyncdError
+from syncd.fastpath.check import Reply
 from syncd.github.app import Installation
-from syncd.github.early import Early, Reply
 from syncd.github.limits import Budgets, Gate, RateLimit, Tally
 from syncd.github.login import UserToken
 from syncd.github.protocol import Transport
 from syncd.github.proxies import proxies_of
+from syncd.github.replay import Replay, count_replies
 from syncd.github.shared import Shared
 from syncd.github.source import GitHubSource
 from syncd.github.tokens import Anonymous, Authorised, Credentials, PersonalToken
@@ -80,7 +81,7 @@ class Workshop:
     """Everything one command or daemon works with. `close` gives connections and the store back."""
 
     def __init__(
-        self, config: Config, environ: Mapping[str, str], store: SqliteStore, clock: Clock | None = None, early: Sequence[Reply] = (), waits_out_limits: bool = True,
+        self, config: Config, environ: Mapping[str, str], store: SqliteStore, clock: Clock | None = None, replies: Sequence[Reply] = (), waits_out_limits: bool = True,
         only_look: bool = False,
     ) -> None:  # fmt: skip
         self.config, self.store = config, store
@@ -88,7 +89,8 @@ class Workshop:
         self.stop = threading.Event()
         self.hook_stop = self.stop if waits_out_limits else threading.Event()  # a daemon's hooks may end what they have begun
         self.tally = Tally()
-        self.early = Early(early, self.tally)
+        self._replies = replies
+        count_replies(replies, self.tally)
         self._only_look = only_look
         self.blobs: BlobCache = BorrowedCache(config.state / "blobs") if only_look else BlobCache(config.state / "blobs")
         self.mirror = DiskMirror(config.state / "trash", self.clock, trash_limits=trash_limits_of(config))
@@ -113,13 +115,13 @@ class Workshop:
 
     @classmethod
     def open(
-        cls, config: Config, environ: Mapping[str, str], only_look: bool = False, clock: Clock | None = None, early: Sequence[Reply] = (), waits_out_limits: bool = True
+        cls, config: Config, environ: Mapping[str, str], only_look: bool = False, clock: Clock | None = None, replies: Sequence[Reply] = (), waits_out_limits: bool = True
     ) -> Workshop:
-        """`only_look` leaves the state exactly as it is; `early` is what GitHub has said already, and is not asked again.
+        """`only_look` leaves the state exactly as it is; `replies` are what GitHub has answered already, and is not asked again.
 
         `waits_out_limits`: a run waits for the end of GitHub's limits where its time suffices. The daemon's don't: they ask for another turn.
         """
-        return cls(config, environ, open_store(config, only_look), clock, early, waits_out_limits, only_look)
+        return cls(config, environ, open_store(config, only_look), clock, replies, waits_out_limits, only_look)
 
     def house(self, job: Job, shared: Shared | None = None) -> House:
         """What a run of the job works with; `shared` is common to the runs of its tick; without it, to all of this command."""
@@ -211,11 +213,11 @@ class Workshop:
                     identity.name, self.clock, self.tally, budgets, self._gate, self._proxies, identity.ca_file, identity.api, owner_of(self.config.state)
                 )
                 self._networks[identity.name], self._marks[identity.name] = network, mark
-                spoken = Versioned(network)
+                replies = [reply for reply in self._replies if reply.identity == identity.name]
+                spoken = Replay(replies, Versioned(network), budgets)
                 plain = Retrying(spoken, self.clock, self._waits_out_limits)
                 credentials = self._credentials(identity, spoken, plain)
-                retrying = Retrying(self.early.before(spoken, budgets.of()), self.clock, self._waits_out_limits)
-                transport = Authorised(retrying, credentials, self.clock)
+                transport = Authorised(plain, credentials, self.clock)
                 self._lines[identity.name] = Line(transport, plain, credentials, budgets)
             return self._lines[identity.name]
 

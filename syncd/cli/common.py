@@ -16,7 +16,7 @@ from syncd.suggest import did_you_mean
 if TYPE_CHECKING:
     from syncd.config.judge import Mark
     from syncd.config.model import Config
-    from syncd.github.early import Reply
+    from syncd.fastpath.check import Reply
 
 EXIT_SOME_FAILED = 3
 EXIT_BUG = 70
@@ -28,7 +28,7 @@ class Settings(Struct, frozen=True):
     verbose: int
     quiet: bool
     environ: Mapping[str, str]
-    early: Sequence[Reply] = ()
+    replies: Sequence[Reply] = ()
 
     def load(self) -> Config:
         """The configuration that this command works with. Raises ConfigError with every mistake."""
@@ -48,9 +48,9 @@ class Settings(Struct, frozen=True):
     def load_known(self) -> Config:
         """As `load`; but what was judged before, byte for byte, is not judged again."""
         from syncd.cli.logs import set_up_logging
-        from syncd.memo import recall
+        from syncd.config.cache import load_cached
 
-        known = recall(self.config, self.environ)
+        known = load_cached(self.config, self.environ)
         if known is None:
             return self.load()
         set_up_logging(self)

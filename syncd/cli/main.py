@@ -18,7 +18,7 @@ from syncd.owners import nearest_owner
 from syncd.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from syncd.github.early import Reply
+    from syncd.fastpath.check import Reply
 
 # name -> (module, one line of help): help and completion cost no import of the verbs themselves
 VERBS: dict[str, tuple[str, str]] = {
@@ -77,7 +77,7 @@ def cli(ctx: click.Context, config: str | None, verbose: int, quiet: bool) -> No
     """syncd keeps the listed files and folders of GitHub repositories equal on this machine."""
     from syncd.cli.common import Settings
 
-    ctx.obj = Settings(config=config, verbose=verbose, quiet=quiet, environ=dict(os.environ), early=ctx.obj or ())
+    ctx.obj = Settings(config=config, verbose=verbose, quiet=quiet, environ=dict(os.environ), replies=ctx.obj or ())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -85,11 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(run(arguments))
 
 
-def run(arguments: Sequence[str] | None = None, early: Sequence[Reply] = ()) -> int:
-    """The exit code of a command. `early` is what the quick check was told by GitHub before it had no opinion."""
+def run(arguments: Sequence[str] | None = None, replies: Sequence[Reply] = ()) -> int:
+    """The exit code of a command. `replies` are what GitHub answered to the nothing-to-do check before that had no opinion."""
     forbid_dumps()
     try:
-        result = cli.main(args=list(arguments) if arguments is not None else None, prog_name="syncd", standalone_mode=False, obj=early)
+        result = cli.main(args=list(arguments) if arguments is not None else None, prog_name="syncd", standalone_mode=False, obj=replies)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as exit_:
         return exit_.exit_code

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from syncd.fastpath.check import UpToDate
 from syncd.models import Change, RunReport, RunStatus, Verb
+from syncd.output import echo
 from syncd.text import json_text, one_line, styled
 
 SIGN = {Verb.WRITE: "~", Verb.RESTORE: "!", Verb.MODE: "%", Verb.REMOVE: "-", Verb.KEEP: "="}
@@ -103,3 +105,15 @@ def closing_line(reports: Sequence[RunReport], exit_code: int, requests: Mapping
     parts = [f"{done} in sync"] + ([f"{failed} failed"] if failed else []) + ([f"{skipped} skipped"] if skipped else [])
     cost = cost_of(requests)
     return f"{', '.join(parts)}.  {cost}." + (f"  (exit {exit_code})" if exit_code else "")
+
+
+def print_up_to_date(found: UpToDate) -> None:
+    """Print what `sync` prints of jobs that are unchanged."""
+    reports = [RunReport(name, RunStatus.UNCHANGED, repo, ref, commit, commit, seconds=found.seconds) for name, repo, ref, commit in found.jobs]
+    if found.asked.json:
+        echo(as_json("syncd.sync/1", 0, found.requests, reports))
+        return
+    width = max(len(report.job) for report in reports)
+    for report in reports:
+        echo(summary_line(report, width))
+    echo(closing_line(reports, 0, found.requests))

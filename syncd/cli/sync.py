@@ -12,15 +12,15 @@ from msgspec.structs import replace
 
 from syncd.cli.common import Settings, bug_report, chosen_jobs, emit, exit_code, say, utf8
 from syncd.cli.reports import as_json, change_line, closing_line, error_lines, summary_line
+from syncd.config.cache import save_cached
 from syncd.engine.pay import Gathering, Member, pay
 from syncd.engine.run import Options, run_job
 from syncd.engine.workers import Workers
 from syncd.errors import BugError, ConfigError, LockedError, SyncdError, unexpected
+from syncd.fastpath.snapshot import remove_snapshot, write_snapshot
 from syncd.github.proxies import proxies_of
-from syncd.memo import remember
 from syncd.messenger import Messenger
 from syncd.models import Job, RunReport, RunStatus
-from syncd.note import leave, withdraw
 from syncd.output import echo
 from syncd.stored_jobs import follow_renames
 from syncd.wiring import Workshop
@@ -46,7 +46,7 @@ def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_de
         raise ConfigError("--ref changes what a job brings: name the jobs it is for", hint=f"syncd sync JOB --ref {ref}")
     config = settings.load_known()
     chosen = chosen_jobs(config, jobs)
-    workshop = Workshop.open(config, settings.environ, early=settings.early)
+    workshop = Workshop.open(config, settings.environ, replies=settings.replies)
     started_at = workshop.clock.now()
     try:
         if forget is not None:
@@ -75,13 +75,13 @@ def command(settings: Settings, jobs: tuple[str, ...], ref: str | None, allow_de
             echo(closing_line(reports, code, workshop.tally.totals()))
         if metrics_file is not None:
             code = code if _told(metrics_file, workshop, reports, started_at) else code or 1
-        remember(config, settings.environ)
+        save_cached(config, settings.environ)
         at_rest = sum(report.files for report in reports) <= FEW_FILES or all(report.status is RunStatus.UNCHANGED for report in reports)
         if code == 0 and ref is None and at_rest and not workshop.store.outbox.waiting():
             workshop.save_budgets()
-            leave(workshop, settings.environ)
+            write_snapshot(workshop, settings.environ)
         else:
-            withdraw(workshop)  # it is of before: with it the next run would ask the heads as they were, and then as they are
+            remove_snapshot(workshop)  # with that of before, the next run would ask about the refs twice
         return code
     finally:
         workshop.close()

@@ -1,4 +1,4 @@
-"""Reads the secrets that the configuration names, and judges them without ever showing them. What a private key's text may look like: config/pem.py."""
+"""Reads the secrets that the configuration names, and judges them without ever showing them. What a private key's text may look like: pem.py."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from syncd.config.model import Config, secrets_of
-from syncd.config.pem import normalise_key
 from syncd.errors import ConfigError, Problem
 from syncd.models import Secret, SecretRef
 from syncd.owners import nearest_owner
+from syncd.pem import normalise_key
 from syncd.trusted_path import Doubt, doubted, exposure, open_judged, owner_of
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from syncd.daemon.schedule import STEP_SECONDS
 from syncd.daemon.telling import Telling
 from syncd.engine.pay import run_and_pay
 from syncd.engine.ports import JobState
-from syncd.engine.rest import Rest, rest_of, still
 from syncd.engine.run import House, Options
+from syncd.engine.unchanged import UnchangedState, still_unchanged, unchanged_state
 from syncd.errors import BugError, LockedError, SyncdError, unexpected
 from syncd.github.shared import Shared
 from syncd.models import Job, RunReport, RunStatus, Trigger
@@ -35,7 +35,7 @@ from syncd.wiring import Workshop
 
 LOG = logging.getLogger("syncd.daemon")
 LOCKED_SECONDS = 5.0  # how soon a job that another process holds is asked for again; twice as long each time, up to a minute
-REMEMBERED = 50_000  # destinations of jobs at rest, of all jobs together; the others are looked at through the store
+MAX_KNOWN_FILES = 50_000  # of all unchanged jobs together; the others are compared with the store
 LOCKED_LONGEST_SECONDS = 60.0
 TICKS_KEPT = 1000
 OVERDUE_SECONDS = 120.0  # beyond its own limits a run may take so long, before its worker counts as stuck
@@ -58,7 +58,7 @@ class Work:
         self._shared: OrderedDict[tuple[str, float], tuple[float, Shared]] = OrderedDict()
         self._locked: dict[str, int] = {}
         self._under_way: dict[int, UnderWay] = {}
-        self._rests: dict[str, Rest] = {}
+        self._unchanged: dict[str, UnchangedState] = {}
         self._looked_after: dict[str, tuple[JobState, datetime]] = {}
         self._pushed: dict[str, frozenset[str]] = {}
 
@@ -105,18 +105,18 @@ class Work:
         return None if first is None or second is None else (second - first).total_seconds()
 
     def _report(self, job: Job, request: Request, patience: Patience, shared: Shared) -> RunReport:
-        rest = self._rests.get(job.name)
+        known = self._unchanged.get(job.name)
         with self._guard:
             pushed = self._pushed.pop(job.name, frozenset())
         try:
             house = self._workshop.house(job, shared)
-            if rest is not None and not pushed <= {rest.head.form}:
-                rest = None  # a run has to look whether the short name means another ref as well
-            quiet = still(rest, job, house, patience, request.trigger) if rest is not None else None
-            if rest is not None and quiet is not None:
+            if known is not None and not pushed <= {known.head.form}:
+                known = None  # a run has to look whether the short name means another ref as well
+            unchanged = still_unchanged(known, job, house, patience, request.trigger) if known is not None else None
+            if known is not None and unchanged is not None:
                 with self._guard:
-                    self._looked_after[job.name] = (rest.state, self._workshop.clock.now())
-                return quiet
+                    self._looked_after[job.name] = (known.state, self._workshop.clock.now())
+                return unchanged
             self._disturbed(job.name)
             with self._workshop.locked(job):
                 report = run_and_pay(job, house, patience, Options(trigger=request.trigger, pushed=pushed))
@@ -133,18 +133,18 @@ class Work:
     def _disturbed(self, job: str) -> None:
         """A run is about to look at everything, and to write what it finds: what was remembered of the job is not needed any more."""
         with self._guard:
-            self._rests.pop(job, None)
+            self._unchanged.pop(job, None)
             self._looked_after.pop(job, None)
 
     def _remember(self, job: Job, house: House, report: RunReport, patience: Patience) -> None:
         """What the run looked at, where it found nothing to do: the next turns look at the same, as far as so much can be remembered."""
         if report.status is RunStatus.UNCHANGED and report.error is None and not report.changes:
             with self._guard:
-                free = REMEMBERED - sum(len(rest.targets) for rest in self._rests.values())
-            found = rest_of(job, house, patience, free)
+                free = MAX_KNOWN_FILES - sum(known.state.files for known in self._unchanged.values())
+            found = unchanged_state(job, house, patience) if report.files <= free else None
             if found is not None:
                 with self._guard:
-                    self._rests[job.name] = found
+                    self._unchanged[job.name] = found
 
     def save(self) -> None:
         """The store knows when the jobs that were found at rest were last looked after. Raises StoreError; it is tried again then."""

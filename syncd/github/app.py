@@ -14,11 +14,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from functools import lru_cache
-from typing import Any
 
 from msgspec.structs import replace
 
+from syncd.app_jwt import app_jwt
 from syncd.clock import Clock, Patience
 from syncd.errors import AuthError, BadResponseError, ConfigError, RemoteUnavailableError, SyncdError, TimedOutError
 from syncd.github.attempts import TRIES, Attempts
@@ -31,8 +30,6 @@ from syncd.redact import remember
 
 log = logging.getLogger(__name__)
 
-BACKDATE_SECONDS = 60  # docs: protects against clock drift
-JWT_SECONDS = 540  # at most 600 ahead of GitHub's clock
 KEY_READ_SECONDS = 60.0  # how old a reading of the key may be when something is to be signed
 BY_NUMBER = re.compile(r"/repositories/(\d{1,18})/installation$")
 
@@ -40,14 +37,6 @@ BY_NUMBER = re.compile(r"/repositories/(\d{1,18})/installation$")
 def _of_the_app(error: SyncdError) -> bool:
     """Does the refusal meet every request that the App signs?"""
     return isinstance(error, AuthError) and error.state in ("key", "clock")
-
-
-@lru_cache(maxsize=4)
-def _loaded(key: Secret) -> Any:
-    """The key as the library signs with it. It was judged when it was read (`config.secrets.read_key`). Raises ValueError for a text that is none."""
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    return load_pem_private_key(key.reveal().encode(), None, unsafe_skip_rsa_key_validation=True)
 
 
 class Keys:
@@ -319,7 +308,17 @@ class Installation:
             self._found[repo] = identity
         return self._grants.numbered(repo)
 
-    def _mint(self, grant: Grant, repo: str, patience: Patience) -> Token:
+    def known_request(self, repo: str) -> Request | None:
+        """Return the unsigned request for a token that covers `repo`.
+
+        None while that takes more than this request: its installation is not known, or this machine's clock is off.
+        """
+        installation = self.installation_of(repo)
+        if installation is None or self.offset_seconds:
+            return None
+        return self._token_request(self._grants.of(installation, repo.lower()), repo)
+
+    def _token_request(self, grant: Grant, repo: str) -> Request:
         body: dict[str, object] = {"permissions": {"contents": "read"}}
         if grant.number is not None:
             body["repository_ids"] = [grant.number]
@@ -327,7 +326,10 @@ class Installation:
             body["repositories"] = list(grant.repositories)
         names = f" for {repo}" if len(grant.repositories) == 1 else f" for {len(grant.repositories)} repositories with {repo}" if grant.repositories else ""
         request = post(self._api, f"/app/installations/{grant.installation}/access_tokens", "token", f"a token of installation {grant.installation}{names}", body)
-        request = replace(request, installation=grant.installation)
+        return replace(request, installation=grant.installation)
+
+    def _mint(self, grant: Grant, repo: str, patience: Patience) -> Token:
+        request = self._token_request(grant, repo)
         answer = self.as_app(request, patience)
         server = date_of(answer.headers)
         found = read_json(request, answer)
@@ -394,12 +396,9 @@ class Installation:
         return self._transport.send(bearer(request, Secret(self._jwt(key))), patience)
 
     def _jwt(self, key: Secret) -> str:
-        import jwt  # 95 ms of imports that a run with a living token never needs
-
-        now = int(self._server_now().timestamp())
         try:
-            text = jwt.encode({"iat": now - BACKDATE_SECONDS, "exp": now + JWT_SECONDS, "iss": self._issuer}, _loaded(key), algorithm="RS256")
-        except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
+            text = app_jwt(self._issuer, key.reveal(), self._server_now().timestamp())
+        except ValueError as error:
             raise AuthError("the private key can't sign: it is not an unencrypted RSA key in PEM form", state="key", hint="run: syncd check") from error
         remember(Secret(text), lasting=False)
         return text

@@ -18,6 +18,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from syncd.errors import StoreError
+from syncd.fastpath.record import next_counter
 from syncd.store.access import try_to_share
 from syncd.store.damage import FAILURES, Failure, calls_itself_broken, is_damage, looks_damaged, translated, words
 from syncd.store.look import copy_into
@@ -25,7 +26,6 @@ from syncd.store.migrate import migrate, version_of
 from syncd.store.place import identity, is_open, make_private, refuse_network, sole_opener
 from syncd.store.schema import VERSION
 from syncd.store.sqlite import BUSY_SECONDS, READ, WRITE, disconnect, driver_of, open_store, pragma, transaction
-from syncd.store.unchanged_runs import next_counter
 
 T = TypeVar("T")
 

@@ -19,8 +19,8 @@ from sqlalchemy.exc import IntegrityError
 
 from tests.fuzz.harness import fuzz, instrumented
 
-with instrumented("syncd.store", "syncd.memo"):
-    from syncd import memo
+with instrumented("syncd.store", "syncd.config.cache"):
+    from syncd.config import cache
     from syncd.store import rows
     from syncd.store.store import SqliteStore
 
@@ -86,7 +86,7 @@ def one(data: bytes) -> None:
     if not whole and (readings[0] or readings[1] or readings[3] or readings[4] or readings[5]):
         raise AssertionError("a row was believed whose seal is another's")
     with suppress(ValueError, TypeError, KeyError, RecursionError):  # what `recall` takes for "none"
-        memo.decoded(json.loads(text))
+        cache.decoded(json.loads(text))
 
 
 def plant_row(connection: Connection, table: Table, values: dict[str, Any]) -> None:
@@ -109,7 +109,7 @@ def seeds() -> Iterator[bytes]:
     texts = [
         rows.ENCODE(ROW).decode(), rows.ENCODE(ENTRY).decode(), '["/srv"]', "7", "null", "file", "ours",
         rows.ENCODE({"/srv/x": ENTRY}).decode(), json.dumps([["x", 0o100644, "ab" * 20, 7]]), AT.isoformat(),
-        "a" * 40 + '"etag"', json.dumps(memo.encoded(TreeEntry(0o100644, "ab" * 20, 7))),
+        "a" * 40 + '"etag"', json.dumps(cache.encoded(TreeEntry(0o100644, "ab" * 20, 7))),
         json.dumps({"~": "Secret", "=": {}}), json.dumps({"~": "Head", "=": {}}),
     ]  # fmt: skip
     for text in texts:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd import quick
+from syncd.fastpath import check as fastpath
 from tests.support.daemon import daemon
 from tests.support.stand import Stand, signatures, stand
 
@@ -104,13 +104,13 @@ def test_a_first_sync_writes_the_repositorys_bytes(shell: Shell, locale: dict[st
     assert names(shell.hub.dest) == NAMES
 
 
-@pytest.mark.parametrize("with_note", [True, False], ids=["quick check", "full run"])
+@pytest.mark.parametrize("with_note", [True, False], ids=["nothing to do", "full run"])
 @SOME_LOCALES
 def test_a_second_sync_under_another_locale_changes_nothing(shell: Shell, locale: dict[str, str], with_note: bool) -> None:
     assert shell.call({"LC_ALL": "C.UTF-8"}, "sync").returncode == 0
     stood = signatures(shell.hub.dest)
     if not with_note:
-        (shell.hub.state / quick.NAME).unlink()
+        (shell.hub.state / fastpath.NAME).unlink()
     done = shell.call(locale, "sync", "--json")
     assert done.returncode == 0, done.stderr
     assert [job["status"] for job in json.loads(done.stdout)["jobs"]] == ["unchanged"]

@@ -245,7 +245,7 @@ def test_no_hook_of_a_configuration_that_others_may_write_is_run(hub: Stand) -> 
 
 @pytest.mark.parametrize("what", ["config.yaml", "token"])
 def test_a_run_with_nothing_to_do_is_refused_too(hub: Stand, what: str) -> None:
-    for _ in range(2):  # the second leaves the note for the quick check
+    for _ in range(2):  # the second leaves the note for the nothing-to-do check
         assert hub.sync().code == 0
     line = python("-q", "-c", str(hub.config), "sync")
     assert subprocess.run(line, check=False).returncode == 0

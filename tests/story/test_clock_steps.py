@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from syncd import quick
 from syncd.engine import run
 from syncd.engine.ports import Target
 from syncd.errors import MirrorError
+from syncd.fastpath import check as fastpath
 from syncd.mirror import disk, scan, switch, write
 from syncd.mirror.scan import stat_of
 from syncd.mirror.trash import Trash
@@ -231,7 +231,7 @@ def test_on_a_fine_clock_a_sync_waits_for_one_step_and_all_is_recorded(
 
 
 @COARSE
-def test_the_quick_check_has_no_opinion_before_the_step_has_passed(
+def test_the_nothing_to_do_check_has_no_opinion_before_the_step_has_passed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step_ns: int
 ) -> None:
     with stand(tmp_path, as_app=False) as hub:
@@ -241,12 +241,12 @@ def test_the_quick_check_has_no_opinion_before_the_step_has_passed(
 def _note_is_left_late(hub: Stand, monkeypatch: pytest.MonkeyPatch, step_ns: int) -> None:
     stamps = stamped(monkeypatch, step_ns)
     hub.sync()
-    assert not (hub.state / quick.NAME).exists()
+    assert not (hub.state / fastpath.NAME).exists()
     hub.sync()
-    assert not (hub.state / quick.NAME).exists()
+    assert not (hub.state / fastpath.NAME).exists()
     stamps.advance(5)
     hub.sync()
-    assert (hub.state / quick.NAME).exists()
+    assert (hub.state / fastpath.NAME).exists()
 
 
 def test_a_mount_that_is_gone_is_told_from_files_that_are_gone_whose_stat_was_racy(

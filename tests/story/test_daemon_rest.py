@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from syncd.engine import rest as rest_module
-from syncd.engine.ports import Head, Target
-from syncd.engine.rest import rest_of, still
+from syncd.engine.ports import Head
 from syncd.engine.run import run_job
+from syncd.engine.unchanged import still_unchanged, unchanged_state
 from syncd.github.shared import Shared
 from syncd.mirror.racy import KernelClock
-from syncd.models import Local, RunStatus, Trigger
+from syncd.models import RunStatus, Trigger
 from syncd.store.lock import job_lock
 from tests.support.simulated import Simulated, simulated
 from tests.support.stand import signatures
@@ -35,10 +33,8 @@ def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]
         yield made
 
 
-@pytest.mark.parametrize("few", [rest_module.FEW, 0], ids=["in turn", "beside the question"])
-def test_whatever_happened_still_says_unchanged_only_where_a_run_would(days: Simulated, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+def test_whatever_happened_still_says_unchanged_only_where_a_run_would(days: Simulated, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random happenings (SYNCD_HAPPENINGS): after each, what the short look says is held to what the run then finds."""
-    monkeypatch.setattr(rest_module, "FEW", few)
     # what happens counts as a second old, so that the next run comes to rest
     monkeypatch.setattr(KernelClock, "now_ns", lambda _: time.time_ns() + 1_000_000_000)
     rng = random.Random(12)
@@ -80,13 +76,13 @@ def test_whatever_happened_still_says_unchanged_only_where_a_run_would(days: Sim
             if (dest / "sub").is_symlink():
                 (dest / "sub").unlink()
             run_job(job, workshop.house(job, Shared()), patience(job))
-        rest = rest_of(job, workshop.house(job), patience(job), 1000)
+        rest = unchanged_state(job, workshop.house(job), patience(job))
         assert rest is not None
         rng.choice(happenings)()
         days.clock.advance(10)
         job, counter = workshop.config.jobs["j"], workshop.store.counter()
         house, before = workshop.house(job, Shared()), signatures(dest)
-        quick = still(rest, job, house, patience(job), Trigger.SCHEDULE)
+        quick = still_unchanged(rest, job, house, patience(job), Trigger.SCHEDULE)
         assert workshop.store.counter() == counter and signatures(dest) == before, "it only looks"
         report = run_job(job, house, patience(job))
         said[quick is not None] += 1
@@ -96,10 +92,7 @@ def test_whatever_happened_still_says_unchanged_only_where_a_run_would(days: Sim
     assert min(said.values()) > HAPPENINGS / 10, f"both answers were tried: {said}"
 
 
-@pytest.mark.parametrize("moment", [1e9, -1.0], ids=["answered at once", "answered late"])
-def test_what_changed_while_github_took_its_time_is_seen(days: Simulated, monkeypatch: pytest.MonkeyPatch, moment: float) -> None:
-    monkeypatch.setattr(rest_module, "FEW", 0)
-    monkeypatch.setattr(rest_module, "A_MOMENT_SECONDS", moment)
+def test_what_changed_while_github_took_its_time_is_seen(days: Simulated, monkeypatch: pytest.MonkeyPatch) -> None:
     days.add("j", "acme/r")
     days.begin(lambda: 0.5)
     workshop = days.daemon.workshop
@@ -107,24 +100,15 @@ def test_what_changed_while_github_took_its_time_is_seen(days: Simulated, monkey
     for _ in range(3):
         run_job(job, workshop.house(job, Shared()), patience)
     house = workshop.house(job, Shared())
-    rest = rest_of(job, house, patience, 1000)
-    assert rest is not None
-    looked, scan, resolve = threading.Event(), house.mirror.scan, house.source.resolve
-
-    def look(targets: Mapping[str, Target], check: Callable[[], None]) -> dict[str, Local | None]:
-        found = scan(targets, check)
-        looked.set()
-        return found
+    known, resolve = unchanged_state(job, house, patience), house.source.resolve
+    assert known is not None
 
     def answer(*asked: Any) -> Head:
-        assert looked.wait(30), "the look does not wait for the answer"
         (days.folder / "dest" / "j" / "a").write_text("edited\n")
         return resolve(*asked)
 
-    monkeypatch.setattr(house.mirror, "scan", look)
     monkeypatch.setattr(house.source, "resolve", answer)
-    assert (still(rest, job, house, patience, Trigger.SCHEDULE) is None) == (moment < 0)
-    assert still(rest, job, house, patience, Trigger.SCHEDULE) is None, "and by the next turn in any case"
+    assert still_unchanged(known, job, house, patience, Trigger.SCHEDULE) is None
 
 
 def test_a_quiet_turn_costs_one_304_and_writes_the_time_later(days: Simulated) -> None:

@@ -266,8 +266,8 @@ def test_verify_and_explain_say_what_is_wrong_with_a_folder(deep: Stand) -> None
 
 
 @pytest.mark.parametrize("step", [lambda hub: (hub.dest / "made/sub").chmod(0o700), lambda hub: (hub.folder / "above").chmod(0o700)], ids=["below to", "above to"])
-def test_the_quick_check_looks_at_every_folder_that_syncd_made(tmp_path: Path, step: Callable[[Stand], None]) -> None:
-    from syncd.quick import InStep, check
+def test_the_nothing_to_do_check_looks_at_every_folder_that_syncd_made(tmp_path: Path, step: Callable[[Stand], None]) -> None:
+    from syncd.fastpath.check import UpToDate, check
     from tests.support.stand import stand
 
     with stand(tmp_path, {"nginx/sub/y": "y\n"}, as_app=False) as hub:
@@ -275,7 +275,7 @@ def test_the_quick_check_looks_at_every_folder_that_syncd_made(tmp_path: Path, s
         assert hub.sync().code == 0
 
         def quiet() -> bool:
-            return isinstance(check(["-c", str(hub.config), "sync"], os.environ, (hub.state / "quick.json").stat().st_mtime + 1), InStep)
+            return isinstance(check(["-c", str(hub.config), "sync"], os.environ, (hub.state / "unchanged.json").stat().st_mtime + 1), UpToDate)
 
         assert quiet()
         step(hub)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from syncd import quick
 from syncd.clock import Patience, SystemClock
+from syncd.fastpath import check as fastpath
 from syncd.github.limits import Budgets, Gate, Tally
 from syncd.github.login import Door
 from syncd.github.proxies import Proxies
@@ -50,8 +50,8 @@ def test_a_sync_with_lfs_and_the_quick_check_after_it_write_no_keys(tmp_path: Pa
         in_sync_over_tls(hub, api)
         assert hub.github.count("lfs_object") == 1 and not key_log.exists()
         now = datetime.now(UTC).timestamp()
-        found = quick.check(["-c", str(hub.config), "sync"], dict(os.environ), now)
-        assert isinstance(found, quick.InStep) and not key_log.exists()
+        found = fastpath.check(["-c", str(hub.config), "sync"], dict(os.environ), now)
+        assert isinstance(found, fastpath.UpToDate) and not key_log.exists()
 
 
 def in_sync_over_tls(hub: Stand, api: str) -> None:

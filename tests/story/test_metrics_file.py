@@ -80,7 +80,7 @@ def test_a_link_that_somebody_planted_is_replaced_and_not_followed(hub: Stand, f
 def test_the_next_plain_sync_still_has_its_quick_way(hub: Stand, file: Path) -> None:
     hub.sync("--metrics-file", str(file))
     hub.sync("--metrics-file", str(file))
-    assert (hub.state / "quick.json").exists()
+    assert (hub.state / "unchanged.json").exists()
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")

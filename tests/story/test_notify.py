@@ -128,7 +128,7 @@ def test_where_nobody_wants_to_hear_any_more_nothing_is_told_and_the_quick_way_i
     del hub.extra["notify"]
     hub.write()
     assert hub.sync().code == 0 and hub.sync().code == 0
-    assert receiver.events == [("nginx", "failed")] and (hub.state / "quick.json").exists()
+    assert receiver.events == [("nginx", "failed")] and (hub.state / "unchanged.json").exists()
     assert hub.call("status", "--json").json["notifications"] == []
 
 
@@ -168,11 +168,11 @@ def test_while_a_message_waits_no_sync_takes_the_quick_way_past_it(hub: Stand, r
     receiver.status = 500
     mend()
     assert hub.sync().code == 0 and hub.sync().code == 0
-    assert told(hub)["waiting"] == 1 and not (hub.state / "quick.json").exists()
+    assert told(hub)["waiting"] == 1 and not (hub.state / "unchanged.json").exists()
     receiver.status = 200
     due_now(hub)
     assert hub.sync().code == 0
-    assert told(hub)["waiting"] == 0 and receiver.events[-1] == ("nginx", "recovered") and (hub.state / "quick.json").exists()
+    assert told(hub)["waiting"] == 0 and receiver.events[-1] == ("nginx", "recovered") and (hub.state / "unchanged.json").exists()
 
 
 def test_a_message_that_waits_gives_way_to_what_is_true_now(hub: Stand, receiver: Receiver) -> None:

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from syncd import quick
+from syncd.fastpath import check as fastpath
 from syncd.hooks.runner import person_of
 from syncd.models import RunStatus
 from tests.support.simulated import Simulated, simulated
@@ -215,18 +215,18 @@ def test_a_name_that_is_gone_fails_the_run_by_name_and_touches_nothing(hub: Stan
 
 
 @pytest.mark.parametrize(("name", "now"), [("users", {"test-svc": 4711}), ("users", {}), ("groups", {"test-grp": 4711}), ("groups", {})])
-def test_the_quick_check_leaves_a_renumbering_to_the_full_run(hub: Stand, accounts: Accounts, name: str, now: Named) -> None:
+def test_the_nothing_to_do_check_leaves_a_renumbering_to_the_full_run(hub: Stand, accounts: Accounts, name: str, now: Named) -> None:
     own(accounts, hub)
     asked = ["-c", str(hub.config), "sync"]
-    stamp = (hub.state / quick.NAME).stat().st_mtime
-    assert isinstance(quick.check(asked, os.environ, stamp + 1), quick.InStep)
+    stamp = (hub.state / fastpath.NAME).stat().st_mtime
+    assert isinstance(fastpath.check(asked, os.environ, stamp + 1), fastpath.UpToDate)
     setattr(accounts, name, now)
     hub.sync()  # this one fails, and the note goes with it
     own(accounts, hub)
     hub.github.forget_requests()
     setattr(accounts, name, now)
-    found = quick.check(asked, os.environ, (hub.state / quick.NAME).stat().st_mtime + 1)
-    assert not isinstance(found, quick.InStep)
+    found = fastpath.check(asked, os.environ, (hub.state / fastpath.NAME).stat().st_mtime + 1)
+    assert not isinstance(found, fastpath.UpToDate)
 
 
 def test_rows_that_do_not_name_their_owner_lead_to_one_listing(hub: Stand, accounts: Accounts) -> None:
@@ -260,7 +260,7 @@ def _forget_owner_names(hub: Stand) -> None:
     report = RunReport("nginx", RunStatus.UNCHANGED, "acme/infra", "main", None, None)
     store.record("nginx", Recording(report, upserts=rows, state=store.state("nginx")))
     store.close()
-    (hub.state / quick.NAME).unlink()
+    (hub.state / fastpath.NAME).unlink()
     with sqlite3.connect(hub.state / "syncd.db") as connection:
         assert set(connection.execute("SELECT owner FROM file")) == {(None,)}
     connection.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd import quick
+from syncd.fastpath import check as fastpath
 from syncd.github.webhook import Push
 from syncd.models import RunStatus
 from tests.support.clock import FakeClock
@@ -161,16 +161,16 @@ def test_plan_check_and_an_override_refuse_the_name_too(hub: Stand) -> None:
     assert hub.sync("nginx", "--ref", "v1").code == 2
 
 
-def test_the_quick_check_gives_way_to_a_full_run_when_the_name_is_due(hub: Stand, clock: FakeClock) -> None:
+def test_the_nothing_to_do_check_gives_way_to_a_full_run_when_the_name_is_due(hub: Stand, clock: FakeClock) -> None:
     make(hub, "tags")
     hub.sync()
     clock.advance(DAY.total_seconds() / 2)
     hub.sync()  # the note is written anew, half a day after the check
     asked = ["-c", str(hub.config), "sync"]
     checked = clock.now().timestamp() - DAY.total_seconds() / 2
-    assert isinstance(quick.check(asked, os.environ, checked + DAY.total_seconds() - 1), quick.InStep)
+    assert isinstance(fastpath.check(asked, os.environ, checked + DAY.total_seconds() - 1), fastpath.UpToDate)
     hub.github.forget_requests()
-    assert quick.check(asked, os.environ, checked + DAY.total_seconds()) == [] and not hub.github.asked
+    assert fastpath.check(asked, os.environ, checked + DAY.total_seconds()) == [] and not hub.github.asked
 
 
 def test_a_clock_that_was_set_back_puts_no_check_off(hub: Stand, clock: FakeClock) -> None:

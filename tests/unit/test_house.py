@@ -14,11 +14,12 @@ MODULES = sorted((ROOT / "syncd").rglob("*.py"))
 BOTTOM = {
     "models", "errors", "clock", "objects", "redact", "refs", "owners", "encoding", "output",
     "patterns", "protected_paths", "trusted_path", "dumps", "safe_open", "tree_walk", "tls", "diff", "text",
+    "app_jwt", "cache_file", "pem", "unchanged",
 }  # fmt: skip
 NEIGHBOURS = {"github", "mirror", "store", "fleet", "simulator", "config", "hooks", "notify"}
 LAYER = {
     **dict.fromkeys(BOTTOM, 0), **dict.fromkeys(NEIGHBOURS, 1), "engine": 2, "wiring": 3, "readings": 3, "messenger": 3, "recent": 3,
-    "quick": 2, "turns": 2, "stored_jobs": 2.5, "note": 4, "memo": 4, "daemon": 4, "web": 4, "cli": 5, "__main__": 6, "__init__": 0,
+    "fastpath.record": 0.4, "fastpath.check": 0.5, "fastpath.snapshot": 4, "turns": 2, "stored_jobs": 2.5, "daemon": 4, "web": 4, "cli": 5, "__main__": 6, "__init__": 0,
 }  # fmt: skip
 TOP_LEVEL = {
     ".ci", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "SECURITY.md", "benchmarks", "config.example.yaml", "constraints.txt", "dev",
@@ -43,6 +44,8 @@ def in_the_repository() -> list[str]:
 
 def part(path: Path) -> str:
     relative = path.relative_to(ROOT / "syncd")
+    if relative.parts[0] == "fastpath":
+        return f"fastpath.{relative.stem}"
     return relative.parts[0] if len(relative.parts) > 1 else relative.stem
 
 
@@ -64,6 +67,7 @@ def test_imports_point_down_and_neighbours_do_not_know_each_other(path: Path) ->
         if not name.startswith("syncd."):
             continue
         theirs = name.split(".")[1]
+        theirs = name.removeprefix("syncd.") if theirs == "fastpath" else theirs
         if theirs not in LAYER or theirs == mine:
             continue
         if mine in NEIGHBOURS and name == "syncd.engine.ports":

@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization as s
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from syncd.config.pem import normalise_key
 from syncd.config.secrets import inspect_key, read_key, read_secret, read_token
 from syncd.errors import ConfigError
 from syncd.models import Secret, SecretRef
+from syncd.pem import normalise_key
 from syncd.trusted_path import exposure
 
 KEY = rsa.generate_private_key(65537, 2048)

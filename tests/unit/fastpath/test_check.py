@@ -1,4 +1,4 @@
-"""The quick check: it answers only where the full run would have found nothing to do, and says nothing else."""
+"""The nothing-to-do check: it answers only where the full run would have found nothing to do, and says nothing else."""
 
 from __future__ import annotations
 
@@ -16,32 +16,33 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from syncd import quick
-from syncd.quick import InStep, Reply
+from syncd.cache_file import read_cache, write_cache
+from syncd.fastpath import check as fastpath
+from syncd.fastpath.check import Reply, UpToDate
 from tests.support.stand import Stand, signatures, stand
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FILES = {"nginx/nginx.conf": "one\n", "nginx/sites/a.conf": "a\n", "nginx/sites/b.conf": "b\n", "motd": "hello\n"}
 
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Stand]:
-    """In step, and noted."""
+    """Unchanged, with a snapshot."""
     with stand(tmp_path, FILES, as_app=False) as made:
         assert made.sync().code == 0
-        assert (made.state / quick.NAME).exists()
+        assert (made.state / fastpath.NAME).exists()
         made.github.forget_requests()
         yield made
 
 
-def check(hub: Stand, *arguments: str, now: float | None = None, **environ: str) -> InStep | list[Reply]:
-    return quick.check(["-c", str(hub.config), *(arguments or ("sync",))], {**os.environ, **environ}, now if now is not None else datetime.now().timestamp())
+def check(hub: Stand, *arguments: str, now: float | None = None, **environ: str) -> UpToDate | list[Reply]:
+    return fastpath.check(["-c", str(hub.config), *(arguments or ("sync",))], {**os.environ, **environ}, now if now is not None else datetime.now().timestamp())
 
 
 def test_nothing_to_do_is_one_request_answered_304_and_touches_no_file(hub: Stand) -> None:
     before = signatures(hub.dest)
     found = check(hub)
-    assert isinstance(found, InStep)
+    assert isinstance(found, UpToDate)
     assert [(one.route, one.status) for one in hub.github.asked] == [("head", 304)]
     assert [(name, repo, ref) for name, repo, ref, _ in found.jobs] == [("nginx", "acme/infra", "main")]
     assert signatures(hub.dest) == before
@@ -50,7 +51,7 @@ def test_nothing_to_do_is_one_request_answered_304_and_touches_no_file(hub: Stan
 @pytest.mark.parametrize("mode", [0o440, 0o640])
 def test_a_token_that_its_own_group_may_read_is_asked_with(hub: Stand, mode: int) -> None:
     (hub.folder / "token").chmod(mode)
-    assert isinstance(check(hub), InStep)
+    assert isinstance(check(hub), UpToDate)
 
 
 def test_it_asks_exactly_what_the_full_run_asks(hub: Stand) -> None:
@@ -65,7 +66,7 @@ def test_it_asks_exactly_what_the_full_run_asks(hub: Stand) -> None:
 
 def test_a_quiet_run_is_remembered_as_the_full_run_remembers_it(hub: Stand) -> None:
     full = hub.call("status", "--json").json
-    assert isinstance(check(hub, now=datetime.now().timestamp() + 60), InStep)
+    assert isinstance(check(hub, now=datetime.now().timestamp() + 60), UpToDate)
     after = hub.call("status", "--json").json
     job, before = after["jobs"][0], full["jobs"][0]
     times = ("last_run", "last_success", "next_run")
@@ -77,7 +78,7 @@ def test_a_quiet_run_is_remembered_as_the_full_run_remembers_it(hub: Stand) -> N
 
 def test_the_answer_repeats_and_needs_no_full_run_in_between(hub: Stand) -> None:
     for _ in range(5):
-        assert isinstance(check(hub), InStep)
+        assert isinstance(check(hub), UpToDate)
     assert hub.github.count() == hub.github.count("head", 304) == 5
 
 
@@ -88,7 +89,7 @@ def test_jobs_of_one_head_share_its_request(hub: Stand) -> None:
     assert hub.sync().code == 0
     hub.github.forget_requests()
     found = check(hub)
-    assert isinstance(found, InStep)
+    assert isinstance(found, UpToDate)
     assert len(found.jobs) == 21
     assert hub.github.count() == 1
 
@@ -98,10 +99,10 @@ def test_some_jobs_are_asked_for_by_name_and_in_the_order_of_the_configuration(h
     hub.write()
     assert hub.sync().code == 0
     found = check(hub, "sync", "motd", "nginx")
-    assert isinstance(found, InStep)
+    assert isinstance(found, UpToDate)
     assert [name for name, *_ in found.jobs] == ["nginx", "motd"]
     only = check(hub, "sync", "motd")
-    assert isinstance(only, InStep)
+    assert isinstance(only, UpToDate)
     assert [name for name, *_ in only.jobs] == ["motd"]
 
 
@@ -131,10 +132,10 @@ CHANGES: dict[str, Callable[[Stand], object]] = {
     "a plan's own memory": lambda hub: (hub.repo.commit({"nginx/nginx.conf": "two\n"}, "x"), hub.plan(), hub.repo.commit({"nginx/nginx.conf": "one\n"}, "y")),
     "the store gone": lambda hub: [file.unlink() for file in hub.state.glob("syncd.db*")],
     "the store another": lambda hub: ((hub.state / "copy").write_bytes((hub.state / "syncd.db").read_bytes()), (hub.state / "copy").rename(hub.state / "syncd.db")),
-    "the note damaged": lambda hub: _flip(hub.state / quick.NAME),
-    "the note readable by others": lambda hub: (hub.state / quick.NAME).chmod(0o644),
-    "the note a link": lambda hub: ((hub.state / quick.NAME).rename(hub.state / "n"), (hub.state / quick.NAME).symlink_to(hub.state / "n")),
-    "the note gone": lambda hub: (hub.state / quick.NAME).unlink(),
+    "the note damaged": lambda hub: _flip(hub.state / fastpath.NAME),
+    "the note readable by others": lambda hub: (hub.state / fastpath.NAME).chmod(0o644),
+    "the note a link": lambda hub: ((hub.state / fastpath.NAME).rename(hub.state / "n"), (hub.state / fastpath.NAME).symlink_to(hub.state / "n")),
+    "the note gone": lambda hub: (hub.state / fastpath.NAME).unlink(),
     "the token readable by others": lambda hub: (hub.folder / "token").chmod(0o644),
     "the token empty": lambda hub: (hub.folder / "token").write_text("\n"),
     "the lock's file gone": lambda hub: [file.unlink() for file in (hub.state / "locks").iterdir()],
@@ -159,9 +160,9 @@ def _flip(file: Path) -> None:
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_whatever_has_changed_is_the_full_runs(hub: Stand, change: str) -> None:
-    assert isinstance(check(hub), InStep)
+    assert isinstance(check(hub), UpToDate)
     CHANGES[change](hub)
-    assert not isinstance(check(hub), InStep)
+    assert not isinstance(check(hub), UpToDate)
 
 
 def test_a_proxy_a_day_and_a_clock_set_back_are_the_full_runs(hub: Stand) -> None:
@@ -169,11 +170,11 @@ def test_a_proxy_a_day_and_a_clock_set_back_are_the_full_runs(hub: Stand) -> Non
     now = datetime.now().timestamp()
     assert check(hub, now=now + 90_000) == []
     assert check(hub, now=now - 1000) == []
-    assert isinstance(check(hub, now=now + 80_000), InStep)
+    assert isinstance(check(hub, now=now + 80_000), UpToDate)
 
 
 def test_another_syncd_at_work_is_said_by_the_full_run(hub: Stand) -> None:
-    held = quick.lock(str(next((hub.state / "locks").iterdir())))
+    held = fastpath.lock(str(next((hub.state / "locks").iterdir())))
     try:
         assert check(hub) == []
         assert hub.sync().code == 11
@@ -193,7 +194,7 @@ def test_a_server_that_is_not_there_costs_no_opinion(tmp_path: Path) -> None:
 def test_every_policy_can_be_at_rest(hub: Stand, job: dict[str, Any]) -> None:
     hub.write_config(**job)
     assert hub.sync().code == 0
-    assert isinstance(check(hub), InStep)
+    assert isinstance(check(hub), UpToDate)
 
 
 def test_drift_that_is_only_reported_is_the_full_runs_every_time(hub: Stand) -> None:
@@ -204,11 +205,14 @@ def test_drift_that_is_only_reported_is_the_full_runs_every_time(hub: Stand) -> 
     assert check(hub) == []
 
 
-def test_an_app_and_a_private_authority_are_the_full_runs(tmp_path: Path) -> None:
-    with stand(tmp_path, FILES) as made:
+def test_a_private_authority_is_the_full_runs(tmp_path: Path) -> None:
+    with stand(tmp_path, FILES, as_app=False) as made:
+        for identity in made.identities.values():
+            identity["ca_file"] = "/etc/ssl/certs/ca-certificates.crt"
+        made.write()
         assert made.sync().code == 0
         assert made.sync().code == 0
-        assert not (made.state / quick.NAME).exists()
+        assert not (made.state / fastpath.NAME).exists()
 
 
 def test_what_github_has_said_is_not_asked_again(hub: Stand) -> None:
@@ -236,6 +240,95 @@ def test_its_words_are_the_full_runs_words(hub: Stand) -> None:
     lines, theirs = process(hub, "sync").stdout.splitlines(), hub.call("sync").out.splitlines()
     assert [line.rpartition("  ")[0] for line in lines[:1]] == [line.rpartition("  ")[0] for line in theirs[:1]]
     assert lines[1:] == theirs[1:]
+
+
+# --- as a GitHub App --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Stand]:
+    """As `hub`, with an App whose installation is found by its repository."""
+    with stand(tmp_path, FILES) as made:
+        del made.identities["ops"]["installation_id"]
+        made.write()
+        assert made.sync().code == 0
+        assert (made.state / fastpath.NAME).exists()
+        made.github.forget_requests()
+        yield made
+
+
+def test_an_app_asks_for_a_token_and_then_about_the_ref(app: Stand) -> None:
+    before = signatures(app.dest)
+    found = check(app)
+    assert isinstance(found, UpToDate)
+    assert found.requests == {"total": 2, "not_modified": 1}
+    assert [(one.route, one.status) for one in app.github.asked] == [("token", 201), ("head", 304)]
+    assert signatures(app.dest) == before
+
+
+def test_an_apps_requests_are_those_of_the_full_run(app: Stand) -> None:
+    check(app)
+    mine = app.github.asked
+    app.sync()
+    theirs = app.github.asked
+    assert [(one.method, one.path) for one in mine] == [(one.method, one.path) for one in theirs]
+    for name in ("accept", "content-type", "user-agent", "x-github-api-version"):
+        assert [one.headers.get(name) for one in mine] == [one.headers.get(name) for one in theirs]
+
+
+def test_jobs_of_an_app_share_one_token(app: Stand) -> None:
+    for number in range(5):
+        app.github.add_repo(f"acme/r{number}", FILES)
+        app.jobs[f"job{number}"] = {"repo": f"acme/r{number}", "ref": "main", "every": "5m", "paths": [{"from": "motd", "to": f"{app.folder}/dest{number}/motd"}]}
+    app.write()
+    assert app.sync().code == 0
+    app.github.forget_requests()
+    found = check(app)
+    assert isinstance(found, UpToDate)
+    assert found.requests == {"total": 7, "not_modified": 6}
+    assert app.github.count("token") == 1
+
+
+def test_the_full_run_goes_on_with_the_apps_token_and_answer(app: Stand) -> None:
+    commit = app.repo.commit({"nginx/nginx.conf": "two\n"}, "x")
+    done = process(app)
+    assert json.loads(done.stdout)["jobs"][0]["commit"] == commit
+    routes = [one.route for one in app.github.asked]
+    assert routes.count("token") == 1
+    assert routes.count("head") == 1
+    assert json.loads(done.stdout)["requests"]["total"] == app.github.count()
+
+
+def test_the_limit_of_the_apps_installation_is_recorded(app: Stand) -> None:
+    before = app.call("status", "--json").json["identities"]
+    app.github.primary_limit = 4321
+    assert isinstance(check(app), UpToDate)
+    after = app.call("status", "--json").json["identities"]
+    assert [(one["installation"], one["limit"]) for one in before] == [(42, 5000)]
+    assert [(one["installation"], one["limit"]) for one in after] == [(42, 4321)]
+
+
+REFUSED: dict[str, Callable[[Stand], object]] = {
+    "a key that others may read": lambda app: key_file(app).chmod(0o644),
+    "a key that is none": lambda app: key_file(app).write_text("-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n"),
+    "no key": lambda app: key_file(app).unlink(),
+    "an App that is gone": lambda app: app.github.accounts.apps.clear(),
+    "an installation that is gone": lambda app: app.github.accounts.installations.clear(),
+}
+
+
+@pytest.mark.parametrize("change", REFUSED)
+def test_what_github_refuses_an_app_is_the_full_runs(app: Stand, change: str) -> None:
+    REFUSED[change](app)
+    assert not isinstance(check(app), UpToDate)
+    assert app.github.count("token") <= 1, "a refused App does not hammer"
+
+
+def key_file(app: Stand) -> Path:
+    return Path(app.identities["ops"]["private_key"])
+
+
+# --- the process ------------------------------------------------------------------------------------------------------
 
 
 def process(hub: Stand, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -282,39 +375,40 @@ def apply(hub: Stand, step: str, number: int) -> None:
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], derandomize=True)
-@given(steps=STEPS)
-def test_where_it_answers_the_full_run_has_nothing_to_do(tmp_path_factory: pytest.TempPathFactory, steps: list[str]) -> None:
-    with stand(tmp_path_factory.mktemp("hub"), FILES, as_app=False) as hub:
+@given(steps=STEPS, as_app=st.booleans())
+def test_where_it_answers_the_full_run_has_nothing_to_do(tmp_path_factory: pytest.TempPathFactory, steps: list[str], as_app: bool) -> None:
+    with stand(tmp_path_factory.mktemp("hub"), FILES, as_app=as_app) as hub:
         hub.sync()
         for number, step in enumerate(steps):
             apply(hub, step, number)
             found = check(hub)
-            if isinstance(found, InStep):
+            if isinstance(found, UpToDate):
                 before = signatures(hub.dest)
                 full = hub.sync()
                 assert full.code == 0
                 assert full.job["status"] == "unchanged"
                 assert full.job["changes"] == []
-                assert [(one.route, one.status) for one in hub.github.asked] == [("head", 304)]
+                token = [("token", 201)] if as_app else []
+                assert [(one.route, one.status) for one in hub.github.asked] == [*token, ("head", 304)]
                 assert full.job["commit"] == found.jobs[0][3]
                 assert signatures(hub.dest) == before
 
 
-def test_a_torn_note_is_no_note(tmp_path: Path) -> None:
-    file = tmp_path / "note"
-    quick.write(str(file), {"written_by": quick.written_by(), "much": "x" * 1000})
+def test_a_torn_cache_file_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "cache"
+    write_cache(str(file), {"much": "x" * 1000})
     whole = file.read_bytes()
     for length in (0, 1, 63, 64, 65, 200, len(whole) - 1):
         file.write_bytes(whole[:length])
         with pytest.raises((ValueError, KeyError)):
-            quick.read(str(file))
+            read_cache(str(file))
     body = whole.partition(b"\n")[2].replace(b"x" * 10, b"y" * 10)
     file.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-    assert quick.read(str(file))["much"].startswith("y"), "the seal is against damage, not against whoever may write the state"
+    assert read_cache(str(file))["much"].startswith("y"), "the checksum is against damage, not against whoever may write the state"
 
 
-def test_a_note_of_another_version_is_not_read(tmp_path: Path) -> None:
-    file = tmp_path / "note"
-    quick.write(str(file), {"written_by": [0, "0.0.0", ""]})
+def test_a_cache_file_of_another_version_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "cache"
+    write_cache(str(file), {"written_by": [0, "0.0.0", ""]})
     with pytest.raises(ValueError, match="another version"):
-        quick.read(str(file))
+        read_cache(str(file))

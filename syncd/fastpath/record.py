@@ -14,7 +14,7 @@ from urllib.parse import quote
 BUSY_SECONDS = 5.0
 LARGEST_COUNTER = 0x7FFFFFFF  # SQLite's user_version is a signed 32-bit number
 SUCCEEDED = "UPDATE job SET last_run_at = ?1, last_success_at = ?1 WHERE name = ?2"
-SEEN = 'UPDATE rate_limit SET "limit" = ?2, remaining = ?3, reset_at = ?4 WHERE identity = ?1 AND installation = 0'
+SEEN = 'UPDATE rate_limit SET "limit" = ?3, remaining = ?4, reset_at = ?5 WHERE identity = ?1 AND installation = ?2'
 
 
 def next_counter(found: int) -> int:
@@ -25,9 +25,11 @@ def next_counter(found: int) -> int:
 
 
 def record_unchanged(
-    file: str, counter: int, jobs: Sequence[str], limits: Mapping[str, tuple[int, int, str]], now: str
+    file: str, counter: int, jobs: Sequence[str], limits: Mapping[tuple[str, int], tuple[int, int, str]], now: str
 ) -> bool:
     """Record in one transaction that every job ran and succeeded at `now` (RFC 3339), and the rate limits that were seen.
+
+    `limits` maps identity and installation (0 for none) to limit, remaining requests and time of the reset.
 
     False, and nothing was written, when the store was written since it counted `counter`, or lacks a job: then what was
     known of it is not known any more. Raises sqlite3.Error when the store can't be used.
@@ -41,7 +43,7 @@ def record_unchanged(
         for job in jobs:
             if connection.execute(SUCCEEDED, (now, job)).rowcount != 1:
                 return False
-        connection.executemany(SEEN, [(name, *values) for name, values in limits.items()])
+        connection.executemany(SEEN, [(*key, *values) for key, values in limits.items()])
         connection.execute("COMMIT")
         return True
     finally:
