@@ -127,12 +127,12 @@ def _read_snapshot(config: str, environ: Mapping[str, str], now: float) -> Any:
 def _check_jobs(asked: Asked, snapshot: Any, jobs: Sequence[Any], environ: Mapping[str, str], now: float) -> UpToDate | list[Reply]:
     began, replies = time.monotonic(), list[Reply]()
     threads, todo = list[threading.Thread](), list[tuple[Any, str | None]]()
+    connections: dict[str, Any] = {}  # the first thread goes on with that of the token
     heads = [snapshot["heads"][index] for index in sorted({job["head"] for job in jobs})]
     with ExitStack() as held, suppress(OSError, ValueError, KeyError, TypeError):  # the full run meets the same, and reports it
         for job in jobs:
             held.callback(os.close, lock(job["lock"]))
         credentials = {index: snapshot["credentials"][index] for index in {head["credential"] for head in heads}}
-        connections: dict[str, Any] = {}
         tokens = {index: _token(one, environ, now, connections, replies) for index, one in credentials.items()}
         todo += [(head, tokens[head["credential"]]) for head in reversed(heads)]
         for number, _ in enumerate(todo[: snapshot["requests_at_once"]]):
@@ -148,6 +148,8 @@ def _check_jobs(asked: Asked, snapshot: Any, jobs: Sequence[Any], environ: Mappi
             requests = {"total": len(replies), "not_modified": len(answered)}
             return UpToDate(found, requests, time.monotonic() - began, asked)
     _wait(threads, todo)
+    for connection in connections.values():
+        connection.close()
     return list(replies)
 
 
