@@ -17,9 +17,9 @@ from syncd.config import convert, judge
 from syncd.config.commands import ForPasting
 from syncd.config.folder import Folder, ignored_line, list_folder
 from syncd.config.model import Config
+from syncd.config.partial import valid_part
 from syncd.config.places import Document, Key, merge, read_document, without_nulls
 from syncd.config.protected import protected_paths
-from syncd.config.rest import rest_of
 from syncd.config.schema import ConfigModel, IdentityModel, JobModel
 from syncd.config.secrets import doubts_about_files
 from syncd.errors import ConfigError, Problem
@@ -173,9 +173,9 @@ class _Loading:
         except ValidationError as error:
             self.whole = False
             self.problems += [self._translated(found) for found in error.errors(include_url=False)]  # type: ignore[arg-type]
-            rest = rest_of(without_nulls(value), (found["loc"] for found in error.errors(include_url=False, include_input=False)))
+            part = valid_part(without_nulls(value), (found["loc"] for found in error.errors(include_url=False, include_input=False)))
         with suppress(ValidationError):
-            return None if rest is None else ConfigModel.model_validate(rest)
+            return None if part is None else ConfigModel.model_validate(part)
         return None
 
     def problem(self, key: Key, text: str, at_name: bool = False) -> Problem:
