@@ -41,5 +41,5 @@ def valid_part(value: dict[str, Any], mistakes: Iterable[Key]) -> dict[str, Any]
             case ("jobs", name, *_):
                 jobs.pop(name, None)
             case (key, *_):
-                part.pop(key, None)
+                part.pop(str(key), None)
     return part if part.get("jobs") and part.get("github") else None
