@@ -1,8 +1,8 @@
 """syncd uses its libraries through their public interface: every private member that it touches is in a table, with the reason.
 
 A member is private when its name begins with one underscore. It belongs to a library, the standard library included, when no module of
-syncd defines it, or when a base class outside syncd has it. Names that are put together
-at run time, and those that syncd also gives to something of its own, are not found.
+syncd defines it, or when a base class outside syncd has it. Names that are put together at run time, and those that syncd
+also gives to something of its own, are not found.
 """
 
 from __future__ import annotations
