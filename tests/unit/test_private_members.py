@@ -20,9 +20,11 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 ITSELF = ("self", "cls", "super()")
 
 DOCUMENTED = "documented by Python in spite of its name"
-EXTENDING = (
-    'documented in "Extending APScheduler": what a custom scheduler or executor implements or calls'
+SCHEDULER = '"Extending APScheduler", "Custom schedulers": a subclass waits as long as its inherited `_process_jobs` says'
+EXECUTOR = (
+    "the one abstract method of `BaseExecutor`, which a custom executor has to be derived from"
 )
+RESULT = 'how a custom executor tells of a result, by its docstring and "Extending APScheduler", "Custom executors"'
 EXCEPTIONS = {
     ("cli/run.py", "os._exit"): DOCUMENTED,
     ("hooks/guard.py", "os._exit"): DOCUMENTED,
@@ -32,10 +34,10 @@ EXCEPTIONS = {
         "sys._base_executable",
     ): "the interpreter behind a virtual environment, which a mirror must not"
     " replace; no public name has it, and without it `sys.executable` stands alone",
-    ("daemon/schedule.py", "_Scheduler._process_jobs"): EXTENDING,
-    ("daemon/schedule.py", "_InPlace._do_submit_job"): EXTENDING,
-    ("daemon/schedule.py", "_InPlace._run_job_error"): EXTENDING,
-    ("daemon/schedule.py", "_InPlace._run_job_success"): EXTENDING,
+    ("daemon/schedule.py", "_Scheduler._process_jobs"): SCHEDULER,
+    ("daemon/schedule.py", "_InPlace._do_submit_job"): EXECUTOR,
+    ("daemon/schedule.py", "_InPlace._run_job_error"): RESULT,
+    ("daemon/schedule.py", "_InPlace._run_job_success"): RESULT,
     (
         "github/connections.py",
         "_Answer._read_status",
