@@ -22,7 +22,7 @@ from syncd.fastpath.record import next_counter
 from syncd.store.access import try_to_share
 from syncd.store.damage import FAILURES, Failure, calls_itself_broken, is_damage, looks_damaged, translated, words
 from syncd.store.look import copy_into
-from syncd.store.migrate import migrate, version_of
+from syncd.store.migrate import migrate, remove_replaced_files, version_of
 from syncd.store.place import identity, is_open, make_private, refuse_network, sole_opener
 from syncd.store.schema import VERSION
 from syncd.store.sqlite import BUSY_SECONDS, READ, WRITE, disconnect, driver_of, open_store, pragma, transaction
@@ -179,6 +179,8 @@ class Database:
             self._pragma("journal_mode=WAL")
         if version != VERSION:
             self._once(lambda connection: migrate(connection, version_of(connection)), WRITE)
+            if self.file is not None:
+                remove_replaced_files(self.file.parent)
 
     def _reach(self) -> None:
         if self.file is None:

@@ -8,6 +8,7 @@ The schema's number is kept twice, in Alembic's table and in the file's header, 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, select
@@ -21,6 +22,20 @@ OURS = 0x73790000  # "sy" and the schema's number: SQLite's application_id, whic
 HEADER_BYTES, APPLICATION_ID = 100, slice(68, 72)  # sqlite.org "Database File Format", 1.3
 TABLE_NAMES = "SELECT name FROM sqlite_master WHERE type = 'table'"
 UNSTAMPED = "0001"  # the one schema whose header carried no number
+
+
+REPLACED_FILES = ("spent.json", "expiries.json", "holds.json", "webhook.json", "quick.json")
+
+
+def remove_replaced_files(state: Path) -> None:
+    """Remove the small files of earlier versions whose facts are tables since 0005.
+
+    What they said is not taken over, because it is known again soon: this hour's requests, ends of tokens, waits after
+    failures, and what the webhook was sent last.
+    """
+    for name in REPLACED_FILES:
+        with suppress(OSError):  # a file that nothing reads any more
+            (state / name).unlink(missing_ok=True)
 
 
 def script_dir() -> Path:

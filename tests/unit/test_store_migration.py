@@ -94,6 +94,16 @@ def test_a_released_store_is_migrated_with_everything_that_it_knew(tmp_path: Pat
     assert schema_of(tmp_path / "state" / FILE_NAME) == schema_of(tmp_path / "new" / FILE_NAME)
 
 
+@pytest.mark.parametrize("version", RELEASED)
+def test_a_migration_removes_the_files_whose_facts_are_tables_now(tmp_path: Path, version: str) -> None:
+    state = old_store(tmp_path / "state", version)
+    for name in ("spent.json", "expiries.json", "holds.json", "webhook.json", "quick.json"):
+        (state / name).write_text("{}")
+    (state / "config.json").write_text("kept")
+    SqliteStore.open(state).close()
+    assert sorted(path.name for path in state.glob("*.json")) == ["config.json"]
+
+
 def statements(tmp_path: Path, version: str) -> int:
     """How many statements it takes to open the released store."""
     SqliteStore.open(tmp_path / f"first-{version}").close()  # what is asked once in a process has been asked
