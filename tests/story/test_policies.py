@@ -77,6 +77,21 @@ def test_prune_off_leaves_dropped_files_and_tracked_later_takes_them(hub: Stand)
     assert actions(hub.sync()) == [("remove", "a.conf")]
 
 
+@pytest.mark.parametrize("policy", ["restore", "report", "keep"])
+def test_a_file_that_upstream_adds_again_is_written_where_it_was_removed_here(
+    hub: Stand, policy: str
+) -> None:
+    hub.write_config(drift=policy, prune="off")
+    hub.sync()
+    hub.repo.commit({"nginx/nginx.conf": None})
+    hub.sync()
+    (hub.dest / "nginx.conf").unlink()  # `prune: off` left it, and nothing lists it any more
+    hub.repo.commit({"nginx/nginx.conf": "one\n"})
+    assert actions(hub.sync()) == [("write", "nginx.conf")]
+    assert hub.tree()["nginx.conf"] == b"one\n"
+    assert hub.call("status", "--json").json["jobs"][0]["drifted"] == 0
+
+
 def test_paths_that_the_configuration_drops_count_as_dropped(hub: Stand) -> None:
     hub.sync()
     hub.write_config(paths=[{"from": "nginx/", "to": f"{hub.dest}/", "exclude": ["sites/"]}])
