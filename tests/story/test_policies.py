@@ -48,6 +48,14 @@ def test_report_leaves_an_edit_counts_it_and_replaces_it_when_upstream_changes(h
     assert hub.tree()["nginx.conf"] == b"two\n" and hub.call("status").code == 0
 
 
+def test_drift_that_was_put_back_is_not_counted_any_more(hub: Stand) -> None:
+    hub.sync()
+    (hub.dest / "nginx.conf").write_bytes(b"edited")
+    assert actions(hub.sync()) == [("restore", "nginx.conf")]
+    status = hub.call("status", "--json").json["jobs"][0]
+    assert (status["drifted"], status["state"]) == (0, "in_sync")
+
+
 def test_keep_leaves_an_edit_even_when_upstream_changes_and_calls_it_no_drift(hub: Stand) -> None:
     hub.write_config(drift="keep")
     hub.sync()
