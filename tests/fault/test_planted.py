@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from tests.fault.planted import FAULTS, TABLE, Fault, verdict
+from tests.fault.planted import Fault, verdict
+from tests.fault.planted_faults import FAULTS, TABLE
 
 PLAN = "syncd.engine.plan"
 

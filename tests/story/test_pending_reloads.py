@@ -1,4 +1,6 @@
-"""When a pending reload runs, and what its failure says, over whole runs with a reload that only notes which set is there."""
+"""When a pending reload runs and what its failure says: whole runs, with a reload that only notes
+which set is there.
+"""
 
 from __future__ import annotations
 

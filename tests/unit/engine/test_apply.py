@@ -1,4 +1,4 @@
-"""What applying a plan comes to: the ledger rows, the changes and the errors, by what became of each action."""
+"""What applying a plan results in: ledger rows, changes and errors, by the outcome of each action."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The planner. `plan_table.txt` has the expected answer to each of 720 cases; the rest is what a table of one file can't show."""
+"""The planner. `plan_table.txt` has the expected answer to each of its 720 cases.
+
+The other tests are about what a table for one file cannot show.
+"""
 
 from __future__ import annotations
 
