@@ -40,7 +40,8 @@ def _decide(job: Job, path: str, want: Entry, had: Recorded | None, have: Local 
     ours = had.entry if had is not None and had.standing is not Standing.MET else None
     if want.same_content(have):
         return _looks(job, path, want, had, ours, have)
-    if have is None and ours is None:
+    if have is None and (had is None or had.standing is not Standing.OURS):
+        # a file that upstream dropped was not part of the last set: its removal here is no drift
         return Action(Verb.WRITE, path, want, had, None, "new")
     upstream_changed = had is None or not had.upstream.same_content(want) or _made_executable(had.upstream, want)
     if ours is not None and have is not None and ours.same_content(have):

@@ -23,7 +23,7 @@ from syncd.engine.ports import Head, HookCall, HookEnd, StagedFile
 from syncd.engine.run import House, Options
 from syncd.errors import RemoteUnavailableError
 from syncd.mirror.disk import DiskMirror
-from syncd.models import Hook, Job, RunReport, RunStatus
+from syncd.models import Hook, Job, RunReport, RunStatus, Trigger
 from syncd.store.blobs import BlobCache
 from syncd.store.store import SqliteStore
 from tests.fault.points import _die_at, count_lines, in_child
@@ -65,6 +65,7 @@ class HookScene(Scene):
     undo: bool = False
     away: bool = False
     dies: int | None = None
+    trigger: Trigger = Trigger.OPERATOR
     theirs: dict[str, Node] = field(default_factory=dict)
 
     @property
@@ -87,7 +88,7 @@ class HookScene(Scene):
                 source, store, DiskMirror(self.state / "trash", clock), BlobCache(self.state / "blobs"), clock, lambda _: (None, None), "scope", frozenset({JOB}),
                 WrittenDown(self, self.dies),
             )  # fmt: skip
-            return run_and_pay(self.job, house, Patience(clock, 600.0), Options())
+            return run_and_pay(self.job, house, Patience(clock, 600.0), Options(trigger=self.trigger))
         finally:
             store.close()
 

@@ -236,6 +236,28 @@ def test_an_undo_brings_back_what_stood_there_whoever_put_it_there(hub: Stand) -
     assert hub.tree()["theirs"] == b"a file that was there before us\n"
 
 
+def test_an_undo_leaves_alone_what_was_edited_after_the_change_and_names_it(hub: Stand) -> None:
+    edit = f"echo mine > {hub.dest}/sites/a.conf; echo mine > {hub.dest}/new"
+    failing = f"! grep -q BAD {hub.dest}/nginx.conf && exit 0; {edit}; exit 1"
+    hub.write_config(on_change=script(hub, failing), undo_on_failure=True)
+    hub.sync()
+    hub.repo.commit({"nginx/nginx.conf": "BAD\n", "nginx/sites/a.conf": "a2\n", "nginx/new": "new\n"})
+    said = hub.call("sync").out
+    assert hub.tree() == {"nginx.conf": b"one\n", "sites/a.conf": b"mine\n", "new": b"mine\n"}
+    for path in ("sites/a.conf", "new"):
+        assert f"left alone, since it was edited: {hub.dest}/{path}" in said
+
+
+def test_an_undo_brings_back_the_ledger_of_files_that_the_commit_had_dropped(hub: Stand) -> None:
+    hub.write_config(on_change=reloading(hub), undo_on_failure=True, prune="off")
+    hub.sync()
+    hub.repo.commit({"nginx/nginx.conf": "BAD\n", "nginx/sites/a.conf": None})
+    assert hub.sync().job["status"] == "refused"
+    (hub.dest / "sites/a.conf").write_text("edited by hand\n")
+    hub.sync()
+    assert hub.tree()["sites/a.conf"] == b"a\n", "it belongs to the last applied set"
+
+
 def test_an_undo_crosses_from_files_to_folders_and_modes(hub: Stand) -> None:
     hub.write_config(on_change=reloading(hub), undo_on_failure=True)
     hub.repo.commit({"nginx/swap/inner": "folder first\n", "nginx/flip": "file first\n", "nginx/tool": File(b"#!/bin/sh\n", executable=True)})

@@ -48,6 +48,14 @@ def test_report_leaves_an_edit_counts_it_and_replaces_it_when_upstream_changes(h
     assert hub.tree()["nginx.conf"] == b"two\n" and hub.call("status").code == 0
 
 
+def test_drift_that_was_put_back_is_not_counted_any_more(hub: Stand) -> None:
+    hub.sync()
+    (hub.dest / "nginx.conf").write_bytes(b"edited")
+    assert actions(hub.sync()) == [("restore", "nginx.conf")]
+    status = hub.call("status", "--json").json["jobs"][0]
+    assert (status["drifted"], status["state"]) == (0, "in_sync")
+
+
 def test_keep_leaves_an_edit_even_when_upstream_changes_and_calls_it_no_drift(hub: Stand) -> None:
     hub.write_config(drift="keep")
     hub.sync()
@@ -75,6 +83,21 @@ def test_prune_off_leaves_dropped_files_and_tracked_later_takes_them(hub: Stand)
     assert hub.sync().json["requests"]["total"] == 2
     hub.write_config(prune="tracked")
     assert actions(hub.sync()) == [("remove", "a.conf")]
+
+
+@pytest.mark.parametrize("policy", ["restore", "report", "keep"])
+def test_a_file_that_upstream_adds_again_is_written_where_it_was_removed_here(
+    hub: Stand, policy: str
+) -> None:
+    hub.write_config(drift=policy, prune="off")
+    hub.sync()
+    hub.repo.commit({"nginx/nginx.conf": None})
+    hub.sync()
+    (hub.dest / "nginx.conf").unlink()  # `prune: off` left it, and nothing lists it any more
+    hub.repo.commit({"nginx/nginx.conf": "one\n"})
+    assert actions(hub.sync()) == [("write", "nginx.conf")]
+    assert hub.tree()["nginx.conf"] == b"one\n"
+    assert hub.call("status", "--json").json["jobs"][0]["drifted"] == 0
 
 
 def test_paths_that_the_configuration_drops_count_as_dropped(hub: Stand) -> None:

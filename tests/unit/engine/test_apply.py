@@ -1,0 +1,90 @@
+"""What applying a plan results in: ledger rows, changes and errors, by the outcome of each action."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from syncd.engine.apply import Result, apply_plan
+from syncd.engine.ports import Applied, Blobs, Mirror, Outcome
+from syncd.errors import ChangedUnderneathError, MirrorError
+from syncd.models import Action, Entry, Kind, Local, Plan, Recorded, Stat, Verb
+
+ONE, TWO = "1" * 40, "2" * 40
+BEFORE, AFTER = Stat(1, 2, 3, 4, 5), Stat(1, 7, 3, 8, 9)
+
+
+def local(blob: str, stat: Stat = BEFORE) -> Local:
+    return Local(Kind.FILE, blob, 0o644, 0, 0, stat)
+
+
+def row(blob: str) -> Recorded:
+    return Recorded(Entry(blob, 0o644), BEFORE)
+
+
+def write(path: str) -> Action:
+    return Action(Verb.WRITE, path, Entry(TWO, 0o644), row(ONE), local(ONE), "changed upstream")
+
+
+def remove(path: str) -> Action:
+    return Action(Verb.REMOVE, path, None, row(ONE), local(ONE), "dropped upstream")
+
+
+class FixedMirror:
+    """A mirror whose answer is known beforehand."""
+
+    def __init__(self, applied: Applied) -> None:
+        self.applied = applied
+
+    def apply(self, *_: object) -> Applied:
+        return self.applied
+
+
+def applied(plan: Plan, answer: Applied) -> Result:
+    recorded = {action.path: row(ONE) for action in plan.actions}
+    remote = {action.path: action.want for action in plan.actions if action.want is not None}
+    mirror, blobs = cast(Mirror, FixedMirror(answer)), cast(Blobs, None)
+    return apply_plan("intent", plan, recorded, remote, mirror, blobs, frozenset(), {})
+
+
+def test_a_failed_action_leaves_its_row_and_is_no_change() -> None:
+    plan = Plan((write("/a"), write("/b"), remove("/c"), remove("/d")))
+    failed = MirrorError("no", path="/b")
+    outcomes = {
+        "/a": Outcome(local(TWO, AFTER)),
+        "/b": Outcome(local(ONE), failed),
+        "/c": Outcome(None),
+        "/d": Outcome(local(ONE), MirrorError("neither", path="/d")),
+    }
+    result = applied(plan, Applied(outcomes))
+    assert result.upserts == {"/a": Recorded(Entry(TWO, 0o644), AFTER)}
+    assert result.removals == {"/c"}
+    assert [(change.action, change.path) for change in result.changes] == [
+        (Verb.WRITE, "/a"),
+        (Verb.REMOVE, "/c"),
+    ]
+    assert result.error is not None
+    assert (result.error.message, result.error.path) == ("no (and 1 more)", "/b")
+
+
+def test_trouble_beside_the_actions_is_an_error_of_the_run() -> None:
+    trouble = MirrorError("an empty folder can't be removed", path="/folder")
+    plan = Plan((write("/a"),))
+    result = applied(plan, Applied({"/a": Outcome(local(TWO, AFTER))}, troubles=(trouble,)))
+    assert result.error is trouble
+    assert list(result.upserts) == ["/a"]
+
+
+@pytest.mark.parametrize(
+    ("errors", "only"),
+    [
+        ((), False),
+        ((ChangedUnderneathError("edited", path="/a"),), True),
+        ((ChangedUnderneathError("edited", path="/a"), MirrorError("no", path="/b")), False),
+    ],
+)
+def test_a_run_plans_anew_only_for_files_that_were_changed_meanwhile(
+    errors: tuple[MirrorError, ...], only: bool
+) -> None:
+    assert Result(errors=errors).only_changed_underneath is only
