@@ -359,7 +359,8 @@ def _recorded(report: RunReport, decision: Decision, walked: Walked, state: JobS
     own = decision.ownership
     made, gone = (*own.folders_taken, *walked.applied.folders_made), walked.applied.folders_removed
     return Result(
-        report, walked.upserts, walked.removals, made, gone, state, applied, superseded=own.superseded, handed_over=own.handed_over, folders_given=own.folders_given
+        report, walked.upserts, walked.removals, made, gone, state, applied, superseded=own.superseded, handed_over=own.handed_over, folders_given=own.folders_given,
+        ledger=decision.recorded,
     )
 
 

@@ -284,7 +284,7 @@ class SqliteStore:
         """The run is in the ledger and the history, and its intent is gone: one transaction."""
 
         def work(connection: Connection) -> None:
-            report, known = result.report, self._ledgers.known(connection, job)
+            report, is_current = result.report, self._ledgers.is_current(connection, job, result.ledger)
             self._ledgers.about_to_write()
             ledger.remove(connection, result.superseded.items())
             ledger.put(connection, job, report.repo, report.commit, result.upserts)
@@ -297,7 +297,8 @@ class SqliteStore:
             now = read_state(connection, job) or JobState()  # paused or resumed by hand, or told of, while the run went on
             write_state(connection, job, replace(result.state, paused_until=now.paused_until, paused_reason=now.paused_reason, held=now.held or result.state.held, told=now.told))
             if result.applied and result.report.commit:
-                self._keep_set(connection, job, result, after(known, connection, job, result))
+                files = after(result.ledger, job, result) if is_current else ledger.of_job(connection, job)
+                self._keep_set(connection, job, result, files)
             if result.withdrawn:
                 newest = select(func.max(APPLIED_SET.c.id)).where(APPLIED_SET.c.job == job).scalar_subquery()
                 mistaken = (APPLIED_SET.c.id == newest, APPLIED_SET.c.commit_sha == result.withdrawn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,15 @@ from syncd.store.store import SqliteStore
 ROW = Recorded(Entry("ab" * 20, 0o644, root="/srv"), None)
 
 
-def record(store: SqliteStore, commit: str, upserts: str = "", removals: str = "", job: str = "nginx", superseded: str = "") -> None:
+def record(
+    store: SqliteStore,
+    commit: str,
+    upserts: str = "",
+    removals: str = "",
+    job: str = "nginx",
+    superseded: str = "",
+    held: Mapping[str, Recorded] = {},
+) -> None:
     """Record a run of the job that wrote and removed `/srv/X` for each letter."""
     store.record(
         job,
@@ -25,6 +34,7 @@ def record(store: SqliteStore, commit: str, upserts: str = "", removals: str = "
             state=JobState(applied_commit=commit * 40, applied_digest="d"),
             applied=True,
             superseded={f"/srv/{name}": job for name in superseded},
+            ledger=held,
         ),
     )
 
@@ -46,7 +56,7 @@ def test_the_rows_that_a_run_holds_are_not_read_again(store: SqliteStore, monkey
     held = store.recorded("nginx")
     with monkeypatch.context() as patched:
         patched.setattr(ledger, "of_job", lambda *_: pytest.fail("the rows were read again"))
-        record(store, "2", upserts="dc", removals="a", superseded="b")
+        record(store, "2", upserts="dc", removals="a", superseded="b", held=held)
     assert names(store) == ("cd", "cd")
     assert sorted(held) == ["/srv/a", "/srv/b", "/srv/c"]
 
@@ -55,7 +65,7 @@ def test_rows_that_another_process_wrote_meanwhile_are_in_the_kept_set(store: Sq
     held = store.recorded("nginx")
     other = SqliteStore.open(tmp_path)
     record(other, "2", upserts="x")
-    record(store, "3", upserts="d")
+    record(store, "3", upserts="d", held=held)
     assert names(store) == ("abcdx", "abcdx") and len(held) == 3
 
 
@@ -70,10 +80,10 @@ def test_rows_that_this_process_wrote_meanwhile_are_in_the_kept_set(store: Sqlit
         store.forget("nginx")
     else:
         store.distrust("nginx", ["/srv/a"])
-    record(store, "3", upserts="d")
+    record(store, "3", upserts="d", held=held)
     assert names(store)[0] == names(store)[1] and len(held) == 3
 
 
-def test_rows_are_freed_with_the_run_that_read_them(store: SqliteStore) -> None:
-    store.recorded("nginx")
-    assert not store._ledgers._rows
+def test_rows_that_were_read_for_another_job_are_not_used(store: SqliteStore) -> None:
+    record(store, "2", upserts="x", held=store.recorded("other"))
+    assert names(store) == ("abcx", "abcx")
