@@ -1,7 +1,6 @@
 """What a run finds out while it waits for GitHub: its ledger, its folders, and what stands at the ledger's places.
 
-Nothing is decided here, and the writer compares again at each rename. For a change in 5,000 files this hides 90 ms of CPU time behind
-three requests (docs/decisions/0007-what-a-tick-costs.md).
+Nothing is decided here, and the writer compares again at each rename. docs/decisions/0007-what-a-tick-costs.md has what it saves.
 """
 
 from __future__ import annotations
