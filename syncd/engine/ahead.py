@@ -1,14 +1,12 @@
 """What a run finds out while it waits for GitHub: its ledger, its folders, and what stands at the ledger's places.
 
-Promises that nothing is decided here, and that who asks gets what asking in turn would have got: where a place has come or gone meanwhile
-everything is looked at when it is asked for, because one place explains another (a file where a folder is wanted may be ours, and leave).
-What was seen is older than the listing by the time that took; the writer compares again at the rename, whatever was seen.
+Nothing is decided here, and the writer compares again at each rename. docs/decisions/0007-what-a-tick-costs.md has what it saves.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from syncd.clock import no_limit
 from syncd.engine.folders import set_of, wished
@@ -18,57 +16,41 @@ from syncd.models import Local, Recorded
 
 
 class Ahead:
-    """A context: a thread of its own looks while the block runs, and has ended when the block has."""
+    """A context: one thread reads and looks while the block runs, and has ended when the block has."""
 
     def __init__(self, job: str, store: Store, mirror: Mirror, check: Callable[[], None] = no_limit) -> None:
         self._job, self._store, self._mirror, self._check = job, store, mirror, check
-        self._thread = threading.Thread(target=self._look, name="syncd-ahead")
-        self._read = threading.Event()
-        self._ledger: dict[str, Recorded] = {}
-        self._folders: frozenset[str] = frozenset()
-        self._targets: dict[str, Target] = {}
-        self._seen: Mapping[str, Local | None] = {}
-        self._error: BaseException | None = None
-        self._trouble: BaseException | None = None
+        self._pool = ThreadPoolExecutor(1, "syncd-ahead")
 
     def __enter__(self) -> Ahead:
-        self._thread.start()
+        self._ledger = self._pool.submit(self._read)
+        self._seen = self._pool.submit(lambda: self._mirror.scan(self._ledger.result()[2], self._check))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._thread.join()
+        self._pool.shutdown()
 
     def recorded(self) -> dict[str, Recorded]:
         """The job's ledger. Raises what the store raised."""
-        self._read.wait()
-        if self._error is not None:
-            raise self._error
-        return self._ledger
+        return self._ledger.result()[0]
 
     def folders(self) -> frozenset[str]:
         """The folders that syncd made for the job. Raises what the store raised."""
-        self.recorded()
-        return self._folders
+        return self._ledger.result()[1]
 
     def scan(self, targets: Mapping[str, Target]) -> dict[str, Local | None]:
-        """What stands at each of these. Raises MirrorError."""
-        self._thread.join()
-        if targets != self._targets:
-            return self._mirror.scan(targets, self._check)
-        if self._trouble is not None:
-            raise self._trouble
-        return dict(self._seen)
+        """What stands at each of these. Raises MirrorError.
 
-    def _look(self) -> None:
-        try:
-            self._ledger, self._folders = self._store.recorded(self._job), self._store.folders(self._job)
-        except BaseException as error:  # noqa: BLE001  (it is raised where the ledger is asked for)
-            self._error = error
-            return
-        finally:
-            self._read.set()
-        self._targets = {path: Target(row.entry.root, row) for path, row in self._ledger.items()} | targets_of(wished(set_of(self._ledger), self._folders))
-        try:
-            self._seen = self._mirror.scan(self._targets, self._check)
-        except BaseException as error:  # noqa: BLE001  (it is raised where the places are asked for, if they are still these)
-            self._trouble = error
+        All are looked at again where they are not exactly the ledger's places, because one place explains another: a file where a
+        folder is wanted may be ours, and leave.
+        """
+        wait([self._seen])
+        if targets != self._ledger.result()[2]:
+            return self._mirror.scan(targets, self._check)
+        return dict(self._seen.result())
+
+    def _read(self) -> tuple[dict[str, Recorded], frozenset[str], dict[str, Target]]:
+        """The ledger, the folders, and the places of both."""
+        recorded, folders = self._store.recorded(self._job), self._store.folders(self._job)
+        files = {path: Target(row.entry.root, row) for path, row in recorded.items()}
+        return recorded, folders, files | targets_of(wished(set_of(recorded), folders))

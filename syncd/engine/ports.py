@@ -397,6 +397,7 @@ class Result(Struct, frozen=True):
     superseded: Mapping[str, str] = field(default_factory=dict)
     handed_over: Mapping[str, str] = field(default_factory=dict)
     folders_given: Mapping[str, str | None] = field(default_factory=dict)
+    ledger: Mapping[str, Recorded] = field(default_factory=dict)  # what `Store.recorded` gave the run: it need not be read again
 
 
 class Store(ListingMemory, Protocol):

@@ -45,6 +45,8 @@ def spare_protected(
     hits = find_protected(protected, real, mirror.identities(folders_of(folders)))
     refuse_protected(job, remote, hits)
     rows = {path: replace(row, standing=Standing.MET) for path, row in own.recorded.items() if path in hits}
+    if not rows:
+        return own
     return replace(own, recorded={**own.recorded, **rows}, notes=(*own.notes, *_notes(rows, hits)))
 
 

@@ -18,10 +18,12 @@ def follow_spelling(
     job: Job, ctx: Context, remote: Mapping[str, Entry], own: Ownership
 ) -> Ownership:
     """Rows follow their real paths; a row whose real path has changed is looked at anew."""
-    recorded = dict(own.recorded)
-    for path, row in own.recorded.items():
-        if path in remote and row.real != own.reals[path]:
-            recorded[path] = replace(row, real=own.reals[path], stat=None)
+    moved = {
+        path: replace(row, real=own.reals[path], stat=None)
+        for path, row in own.recorded.items()
+        if path in remote and row.real != own.reals[path]
+    }
+    recorded = {**own.recorded, **moved} if moved else own.recorded
     own = replace(own, recorded=recorded)
     dropped = [path for path in recorded if path not in remote]
     if not dropped:

@@ -147,8 +147,9 @@ def plan_job(job: Job, house: House, patience: Patience, options: Options = Opti
 
 def decide(job: Job, house: House, patience: Patience, options: Options, state: JobState) -> Decision:
     """Resolve the ref once, list what it holds, look at the disk, and choose. Every later read of the run names this commit."""
+    known = _known_head(job, house, options)  # before the ledger is read, which would hold up the request
     with Ahead(job.name, house.store, house.mirror, patience.check) as ahead:
-        wanted = _wanted(job, house, patience, options, state, ahead)
+        wanted = _wanted(job, house, patience, options, state, ahead, known)
         unsure = refuse_merged(job, wanted.remote, house.mirror)
         remote, own = wanted.remote, Ownership(wanted.recorded, {}, folders=ahead.folders())
         own = spare_protected(job, house.protected, house.mirror, remote, claim(job, house, patience, remote, own))
@@ -197,14 +198,14 @@ class StoredLedger:
 def wanted_set(job: Job, house: House, patience: Patience) -> Mapping[str, Entry]:
     """What the job wants now, by its repository or, after a rejection, by what was accepted last."""
     state, ledger = house.store.state(job.name), StoredLedger(house.store, job.name)
-    return _wanted(job, house, patience, Options(), state, ledger).remote
+    return _wanted(job, house, patience, Options(), state, ledger, _known_head(job, house, Options())).remote
 
 
-def _wanted(job: Job, house: House, patience: Patience, options: Options, state: JobState, ledger: Ledger) -> Wanted:
+def _wanted(job: Job, house: House, patience: Patience, options: Options, state: JobState, ledger: Ledger, known: Head | None) -> Wanted:
     if options.back_to is not None:
         remote = as_numbered_now(options.back_to.files, house.resolve_owner)
         return Wanted(options.back_to.commit, remote, ledger.recorded())
-    head = _head(job, house, patience, options.ref or job.ref, options.pushed)
+    head = _head(job, house, patience, options, known)
     refusal = hooks.rejection(job, state, head.commit)
     if isinstance(refusal, UntrustedError) and options.ref is not None:
         refusal = None  # the operator names the commit: it is judged anew
@@ -237,9 +238,14 @@ def _refuse_unseen(job: Job, dropped: Set[str], local: Mapping[str, Local | None
             raise MirrorError(have.problem, path=path, hint=left or have.hint)
 
 
-def _head(job: Job, house: House, patience: Patience, ref: str | None, pushed: frozenset[str]) -> Head:
-    known = house.store.head(house.scope, job.repo, ref)
-    doubtful = known is not None and known.form is not None and bool(pushed - {known.form})
+def _known_head(job: Job, house: House, options: Options) -> Head | None:
+    """What the store knows of the ref that a run is about."""
+    return house.store.head(house.scope, job.repo, options.ref or job.ref) if options.back_to is None else None
+
+
+def _head(job: Job, house: House, patience: Patience, options: Options, known: Head | None) -> Head:
+    ref = options.ref or job.ref
+    doubtful = known is not None and known.form is not None and bool(options.pushed - {known.form})
     asked = replace(known, checked_at=None) if known is not None and doubtful else known
     head = house.source.resolve(job.repo, ref, asked, patience)
     seen = replace(head, unchanged=False)
@@ -353,7 +359,8 @@ def _recorded(report: RunReport, decision: Decision, walked: Walked, state: JobS
     own = decision.ownership
     made, gone = (*own.folders_taken, *walked.applied.folders_made), walked.applied.folders_removed
     return Result(
-        report, walked.upserts, walked.removals, made, gone, state, applied, superseded=own.superseded, handed_over=own.handed_over, folders_given=own.folders_given
+        report, walked.upserts, walked.removals, made, gone, state, applied, superseded=own.superseded, handed_over=own.handed_over, folders_given=own.folders_given,
+        ledger=decision.recorded,
     )
 
 

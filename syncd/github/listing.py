@@ -233,7 +233,7 @@ class Lister:
         for (folder, tree), below in zip(unread, self._crew.each(self._recursive, unread, self._patience), strict=True):
             if below is None:
                 below = self._walk(folder, tree)
-            self._memory.keep(tree, below)
+                self._memory.keep(tree, below)
             _add(entries, folder, below)
             self._check_count(len(entries))
         return entries
@@ -271,7 +271,11 @@ class Lister:
 
     def _recursive_alone(self, tree: str, what: str) -> dict[str, TreeEntry] | None:
         answer = self._trees(tree, what, recursive=True)
-        return None if answer.truncated else prove_recursive(answer, tree, what)[1]
+        if answer.truncated:
+            return None
+        entries = prove_recursive(answer, tree, what)[1]
+        self._memory.keep(tree, entries)
+        return entries
 
     def _walk(self, folder: str, tree: str) -> dict[str, TreeEntry]:
         """A tree too large for one answer: one level of it, then each subtree whole by itself and remembered by its own id."""
@@ -290,9 +294,10 @@ class Lister:
                 unread.append((name, entry.id))
         asked = [(joined(folder, name), identity) for name, identity in unread]
         for (name, identity), below in zip(unread, self._crew.each(self._recursive, asked, self._patience), strict=True):
-            whole = below if below is not None else self._walk(joined(folder, name), identity)
-            self._memory.keep(identity, whole)
-            _add(entries, name, whole)
+            if below is None:
+                below = self._walk(joined(folder, name), identity)
+                self._memory.keep(identity, below)
+            _add(entries, name, below)
             self._check_count(len(entries))
         return entries
 

@@ -13,19 +13,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, Select, delete, func, select, text, union, update
+from sqlalchemy import Connection, Select, delete, func, select, union, update
 
 from syncd.engine.ports import AppliedSet, Head, Intent, JobState, OwnedRow, Result
 from syncd.errors import StoreError
 from syncd.models import Change, Recorded, TreeEntry
 from syncd.objects import is_object_id
-from syncd.store import intents, ledger, outbox, renames, rows, runs
+from syncd.store import intents, ledger, listings, outbox, renames, rows, runs
 from syncd.store.accepted import AcceptedHeads
 from syncd.store.access import make_state_folder, refuse_stranger, set_access
 from syncd.store.checksum import checksum, matches
 from syncd.store.database import Database
 from syncd.store.facts import Facts
-from syncd.store.schema import APPLIED_SET, DIRECTORY, FILE, HEAD, INTENT, JOB, LISTING
+from syncd.store.read_ledgers import ReadLedgers, after
+from syncd.store.schema import APPLIED_SET, DIRECTORY, FILE, HEAD, INTENT, JOB
 from syncd.store.sqlite import upsert
 from syncd.store.states import read_state, read_states, write_state
 
@@ -33,19 +34,13 @@ T = TypeVar("T")
 AdaptState = Callable[[str, str, JobState], JobState]
 
 SETS_KEPT = 5
-LISTINGS_KEPT = 200
-LISTINGS_BYTES_KEPT = 64 << 20
-FORGET_LISTINGS = text(
-    "DELETE FROM listing WHERE rowid NOT IN (SELECT rowid FROM ("
-    " SELECT rowid, row_number() OVER latest AS place, sum(length(entries)) OVER latest - length(entries) AS newer"
-    " FROM listing WINDOW latest AS (ORDER BY rowid DESC)) WHERE place <= :count AND newer < :size)"
-)
 FILE_NAME = "syncd.db"
 
 
 class SqliteStore:
     def __init__(self, database: Database, accepted: AcceptedHeads | None = None) -> None:
         self._database = database
+        self._ledgers = ReadLedgers()
         self._accepted = accepted or AcceptedHeads(database.file.parent if database.file is not None else None)
         self._former: Mapping[str, str] = {}  # configured job -> the name that its rows still have
         self._under_new_name: AdaptState = lambda _job, _old, state: state
@@ -109,6 +104,7 @@ class SqliteStore:
             self._accepted.keep(job, *kept, begin=True)
 
         def work(connection: Connection) -> None:
+            self._ledgers.about_to_write()
             renames.rename(connection, old, job)
             state = read_state(connection, job)
             if state is not None:
@@ -213,6 +209,7 @@ class SqliteStore:
         """Nothing is known of the job any more; its files stay. How many ledger rows went."""
 
         def work(connection: Connection) -> int:
+            self._ledgers.about_to_write()
             count = connection.execute(delete(FILE).where(FILE.c.job == job)).rowcount
             connection.execute(delete(JOB).where(JOB.c.name == job))
             intents.remove(connection, job)
@@ -227,13 +224,14 @@ class SqliteStore:
 
     def recorded(self, job: str) -> dict[str, Recorded]:
         job = self._stored(job)
-        return self._database.read(lambda connection: ledger.of_job(connection, job))
+        return self._database.read(lambda connection: self._ledgers.read(connection, job))
 
     def distrust(self, job: str, paths: Sequence[str]) -> int:
         """The next run of the job reads these files again, whatever their times say; how many rows."""
         job = self._stored(job)
 
         def work(connection: Connection) -> int:
+            self._ledgers.about_to_write()
             state = read_state(connection, job)
             if state is not None:  # else a run that remembers what it looked at would not look again
                 write_state(connection, job, replace(state, settled=False))
@@ -286,7 +284,8 @@ class SqliteStore:
         """The run is in the ledger and the history, and its intent is gone: one transaction."""
 
         def work(connection: Connection) -> None:
-            report = result.report
+            report, is_current = result.report, self._ledgers.is_current(connection, job, result.ledger)
+            self._ledgers.about_to_write()
             ledger.remove(connection, result.superseded.items())
             ledger.put(connection, job, report.repo, report.commit, result.upserts)
             ledger.remove(connection, ((path, job) for path in result.removals))
@@ -298,7 +297,8 @@ class SqliteStore:
             now = read_state(connection, job) or JobState()  # paused or resumed by hand, or told of, while the run went on
             write_state(connection, job, replace(result.state, paused_until=now.paused_until, paused_reason=now.paused_reason, held=now.held or result.state.held, told=now.told))
             if result.applied and result.report.commit:
-                self._keep_set(connection, job, result)
+                files = after(result.ledger, job, result) if is_current else ledger.of_job(connection, job)
+                self._keep_set(connection, job, result, files)
             if result.withdrawn:
                 newest = select(func.max(APPLIED_SET.c.id)).where(APPLIED_SET.c.job == job).scalar_subquery()
                 mistaken = (APPLIED_SET.c.id == newest, APPLIED_SET.c.commit_sha == result.withdrawn)
@@ -307,8 +307,8 @@ class SqliteStore:
 
         self._database.write(work)
 
-    def _keep_set(self, connection: Connection, job: str, result: Result) -> None:
-        body = rows.set_to_bytes(ledger.of_job(connection, job))
+    def _keep_set(self, connection: Connection, job: str, result: Result, files: Mapping[str, Recorded]) -> None:
+        body = rows.set_to_bytes(files)
         commit = result.report.commit or ""
         at = result.state.last_run_at or datetime.now().astimezone()
         mine = APPLIED_SET.c.job == job
@@ -396,24 +396,10 @@ class SqliteStore:
         self._database.write(lambda connection: upsert(connection, HEAD, [row]))
 
     def recall(self, tree: str) -> Mapping[str, TreeEntry] | None:
-        query = select(*LISTING.c["entries", "checksum"]).where(LISTING.c.tree_sha == tree)
-        for body, mark in self._read_all(query):
-            try:
-                return rows.listing_from_bytes(body) if matches(mark, tree, body=body) else None
-            except (ValueError, TypeError, zlib.error):
-                return None
-        return None
+        return self._database.read(lambda connection: listings.recall(connection, tree))
 
     def keep(self, tree: str, entries: Mapping[str, TreeEntry]) -> None:
-        body = rows.listing_to_bytes(entries)
-        row = {"tree_sha": tree, "entries": body, "checksum": checksum(tree, body=body)}
-
-        def work(connection: Connection) -> None:
-            connection.execute(delete(LISTING).where(LISTING.c.tree_sha == tree))  # so that it is the newest
-            connection.execute(LISTING.insert().values(row))
-            connection.execute(FORGET_LISTINGS, {"count": LISTINGS_KEPT, "size": LISTINGS_BYTES_KEPT})
-
-        self._database.write(work)
+        self._database.write(lambda connection: listings.keep(connection, tree, entries))
 
     @property
     def facts(self) -> Facts:

@@ -16,9 +16,10 @@ from syncd.errors import MirrorError
 from syncd.models import Change, Entry, Kind, Recorded, RunStatus, Standing, Stat, Verb
 from syncd.store.checksum import checksum
 from syncd.store.database import Database
+from syncd.store.listings import LISTINGS_KEPT
 from syncd.store.rows import STATE as STATE_COLUMNS
 from syncd.store.rows import UNCHECKED, ledger, ledger_values, state_from_row, state_row
-from syncd.store.store import LISTINGS_KEPT, SETS_KEPT, SqliteStore
+from syncd.store.store import SETS_KEPT, SqliteStore
 from tests.support.remembered import AT, CHANGES, FOLDERS, HEAD, INTENT, JOB, LEDGER, LISTING, SCOPE, STATE, entry, fill, oid, report
 
 Open = Callable[[], SqliteStore]
@@ -272,7 +273,7 @@ def test_listings_are_bounded_and_the_latest_stay(opened: SqliteStore) -> None:
 
 
 def test_large_listings_are_bounded_by_their_bytes_and_the_latest_stays_however_large(opened: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncd.store.store.LISTINGS_BYTES_KEPT", 10)
+    monkeypatch.setattr("syncd.store.listings.LISTINGS_BYTES_KEPT", 10)
     for number in range(3):
         opened.keep(oid(number), LISTING)
     assert [opened.recall(oid(number)) for number in range(3)] == [None, None, LISTING]

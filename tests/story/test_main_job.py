@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
+from syncd.models import Recorded
 from syncd.simulator.repository import File, Link
+from syncd.store import ledger
 from tests.support.stand import Stand, signatures, stand
 
 
@@ -73,6 +76,22 @@ def test_five_changed_of_five_thousand_cost_nine_requests_and_a_first_sync_twelv
         done = hub.sync()
         assert len(done.job["changes"]) == 5
         assert done.json["requests"]["total"] <= 9, hub.github.routes()
+
+
+def test_a_run_reads_its_ledger_once(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.sync()
+    read: list[str] = []
+
+    def counted(connection: Connection, job: str) -> dict[str, Recorded]:
+        read.append(job)
+        return of_job(connection, job)
+
+    of_job = ledger.of_job
+    monkeypatch.setattr(ledger, "of_job", counted)
+    hub.repo.commit({"nginx/nginx.conf": "two\n", "nginx/new": "new\n"})
+    done = hub.sync()
+    assert len(done.job["changes"]) == 2
+    assert read == ["nginx"]
 
 
 def test_a_removed_file_goes_and_its_empty_folder_with_it_but_a_users_own_file_stays(hub: Stand) -> None:
