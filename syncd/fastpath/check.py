@@ -141,6 +141,8 @@ def _check_jobs(asked: Asked, snapshot: Any, jobs: Sequence[Any], environ: Mappi
         for thread in threads:
             thread.start()
         same = all(is_as_seen(Seen(*job["seen"])) for job in jobs)
+        from syncd.fastpath import record  # noqa: F401  (SQLite is loaded while GitHub answers)
+
         _wait(threads, todo)
         answered = [reply for reply in replies if reply.status == 304]
         if same and len(answered) == len(heads) and _record(snapshot, jobs, answered, now):
