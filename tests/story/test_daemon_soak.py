@@ -159,8 +159,8 @@ def slope(values: list[float]) -> float:
 
 
 @pytest.fixture
-def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
-    with simulated(tmp_path, monkeypatch, apart=True) as made:
+def days(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
+    with simulated(memory_path, monkeypatch, apart=True) as made:
         yield made
 
 
@@ -257,9 +257,9 @@ def turns_of_a_clock_that_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("mistake", [nothing, a_lost_turn, a_run_that_never_ends, a_hold_too_long, a_hold_that_outlives_its_success, turns_of_a_clock_that_was_set_back])
-def test_a_run_that_is_missed_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: Mistake) -> None:
+def test_a_run_that_is_missed_is_noticed(memory_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: Mistake) -> None:
     mistake(monkeypatch)
-    with simulated(tmp_path, monkeypatch, apart=True) as days:
+    with simulated(memory_path, monkeypatch, apart=True) as days:
         soak = Soak(days, monkeypatch, jobs=5, hours=14)
         for _ in range(16):  # the last five are quiet
             soak.hour()
