@@ -64,13 +64,25 @@ def hub(tmp_path: Path) -> Iterator[Stand]:
         yield made
 
 
+LONGEST = ("tests/fault/test_root_lane.py", "tests/story/test_daemon_soak.py::test_a_day", "tests/fault/test_destination_machine.py")  # of the root lane
+
+
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under `--dist loadgroup` one process alone boots the machine of the systemd tests, and what rests for minutes begins first."""
+    """Under `--dist loadgroup` one process alone boots the machine of the systemd tests, and what rests for minutes begins first.
+
+    Then come those that take longest, so that no process is left with one of them alone at the end.
+    """
     for item in items:
         if item.get_closest_marker("systemd"):
             item.add_marker(pytest.mark.xdist_group("machine"))
-    items.sort(key=lambda item: not any(mark.args == ("at rest",) for mark in item.iter_markers("xdist_group")))
+    items.sort(key=_begins)
+
+
+def _begins(item: pytest.Item) -> int:
+    if any(mark.args == ("at rest",) for mark in item.iter_markers("xdist_group")):
+        return 0
+    return next((1 for start in LONGEST if item.nodeid.startswith(start)), 2) if item.get_closest_marker("root") else 2
 
 
 def pytest_collection_finish() -> None:

@@ -30,7 +30,7 @@ from tests.support.simulated import Simulated, simulated
 from tests.support.stand import tree_of
 from tests.support.unmissed import HOUR, Unmissed
 
-JOBS = int(os.environ.get("SYNCD_SOAK_JOBS", "100"))
+JOBS = int(os.environ.get("SYNCD_SOAK_JOBS", "60"))
 HOURS = int(os.environ.get("SYNCD_SOAK_HOURS", "24"))
 JITTER_SECONDS = 300
 MIB = 1 << 20
@@ -166,7 +166,7 @@ def days(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulat
 
 @pytest.mark.root
 @pytest.mark.timeout(3600)
-def test_a_day_of_a_hundred_jobs_with_everything_that_may_go_wrong(
+def test_a_day_of_many_jobs_with_everything_that_may_go_wrong(
     days: Simulated, monkeypatch: pytest.MonkeyPatch, measured: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     soak = Soak(days, monkeypatch, JOBS, HOURS)
