@@ -362,6 +362,6 @@ def looked_at(examples: int) -> settings:
 
 
 TestMirror = Mirror.TestCase
-TestMirror.settings = looked_at(16)
+TestMirror.settings = looked_at(20)
 TestSwitched = Switched.TestCase
-TestSwitched.settings = looked_at(6)
+TestSwitched.settings = looked_at(8)
