@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -13,16 +18,25 @@ from tests.support.stand import Stand, stand
 
 settings.register_profile("syncd", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], print_blob=True)
 settings.load_profile("syncd")
+HOMES = count()
+
+
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where each test's HOME is made: pytest's own numbering reads all of its folder for each new one."""
+    return tmp_path_factory.mktemp("homes")
 
 
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def _alone(monkeypatch: pytest.MonkeyPatch, _homes: Path) -> None:
     for name in ("SYNCD_CONFIG", "STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    home = _homes / str(next(HOMES))
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
 
 
 @pytest.fixture
@@ -33,19 +47,48 @@ def deep_tmp_path(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
+def memory_path(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory, where there is one: for days that pass in seconds, whose every record would wait for a disk that they say nothing of."""
+    if not os.path.isdir("/dev/shm"):
+        yield tmp_path
+        return
+    made = Path(tempfile.mkdtemp(prefix="syncd-test-", dir="/dev/shm"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Stand]:
     """A stand with one App job over nginx/."""
     with stand(tmp_path) as made:
         yield made
 
 
+LONGEST = ("tests/fault/test_root_lane.py", "tests/story/test_daemon_soak.py::test_a_day", "tests/fault/test_destination_machine.py")  # of the root lane
+
+
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under `--dist loadgroup` one process alone boots the machine of the systemd tests, and what rests for minutes begins first."""
+    """Under `--dist loadgroup` one process alone boots the machine of the systemd tests, and what rests for minutes begins first.
+
+    Then come those that take longest, so that no process is left with one of them alone at the end.
+    """
     for item in items:
         if item.get_closest_marker("systemd"):
             item.add_marker(pytest.mark.xdist_group("machine"))
-    items.sort(key=lambda item: not any(mark.args == ("at rest",) for mark in item.iter_markers("xdist_group")))
+    items.sort(key=_begins)
+
+
+def _begins(item: pytest.Item) -> int:
+    if any(mark.args == ("at rest",) for mark in item.iter_markers("xdist_group")):
+        return 0
+    return next((1 for start in LONGEST if item.nodeid.startswith(start)), 2) if item.get_closest_marker("root") else 2
+
+
+def pytest_collection_finish() -> None:
+    """Six thousand tests are a million objects, which every search for rings would look through, and every child of a fault test copy."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

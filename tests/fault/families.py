@@ -20,6 +20,7 @@ from tests.fault.switched import SwitchedScene
 from tests.fault.syscalls import KILL, at_syscalls
 from tests.fault.syscalls import missing as no_strace
 
+STRACED, CUT = 200, 200  # points of a sample under strace, and of power cuts: half a second and more each
 MANY = 12  # files and folders beyond the scene's own; past eight the writer syncs file systems beside them
 
 
@@ -90,15 +91,15 @@ FAMILIES: dict[str, Family] = {
     "calls": Family(calls(0), 500, 2500, explains=True),
     "calls-many": Family(calls(MANY), 200, 1000, explains=True),
     "gone-for-a-while": Family(calls(0, lasting=True), 300, 3000, explains=True),
-    **{f"power-{kind}{'-apart' if apart else ''}": Family(power(kind, apart), 300, 10_000, no_loop) for kind in ("xfs", "ext4") for apart in (False, True)},
-    "power-xfs-many": Family(power("xfs", False, extra=MANY), 300, 10_000, no_loop),
-    "power-ext4-many": Family(power("ext4", True, extra=MANY), 300, 10_000, no_loop),
+    **{f"power-{kind}{'-apart' if apart else ''}": Family(power(kind, apart), CUT, 10_000, no_loop) for kind in ("xfs", "ext4") for apart in (False, True)},
+    "power-xfs-many": Family(power("xfs", False, extra=MANY), CUT, 10_000, no_loop),
+    "power-ext4-many": Family(power("ext4", True, extra=MANY), CUT, 10_000, no_loop),
     "no-room": Family(no_room, 300, 3000, no_root),
     "race": Family(race, 2000, 60_000, no_root),
     "places": Family(places, 1, 1),
     "bugs": Family(lambda _points, _seed: calibration(), 1, 1, no_loop),
-    "syscalls-kill": Family(syscalls(KILL), 300, 2500, no_strace),
-    "syscalls-errno": Family(syscalls(ERRORS), 300, 3000, no_strace, explains=True),
+    "syscalls-kill": Family(syscalls(KILL), STRACED, 2500, no_strace),
+    "syscalls-errno": Family(syscalls(ERRORS), STRACED, 3000, no_strace, explains=True),
     "folders-lines": Family(lines(0, FolderScene), 200, 2000),
     "folders-calls": Family(calls(0, FolderScene), 200, 2000, explains=True),
     "folders-power-xfs": Family(power("xfs", False, FolderScene), 300, 2000, no_loop),

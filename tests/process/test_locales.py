@@ -36,7 +36,7 @@ LOCALES = [
 ]
 IDS = [" ".join(f"{name}={value}" for name, value in one.items()) or "none" for one in LOCALES]
 EACH_LOCALE = pytest.mark.parametrize("locale", LOCALES, ids=IDS)
-# three of them without root, the others in the root lane: a test that starts many processes each
+# three of them without root, the others in the root lane: a test that starts several processes each
 SOME_LOCALES = pytest.mark.parametrize(
     "locale",
     [
@@ -127,13 +127,29 @@ def test_syncs_under_one_locale_after_the_other_leave_one_file_and_follow_change
     assert names(shell.hub.dest) == NAMES - {"ü.conf".encode()}
 
 
+EACH_IN_TURN = """
+import sys
+from syncd.__main__ import main
+config, commands = sys.argv[2], [line.split("\\t") for line in sys.argv[3].split("\\n")]
+for number, arguments in enumerate(commands):
+    sys.argv[1:] = ["-c", config, *arguments]
+    try:
+        main()
+    except SystemExit as ended:
+        assert ended.code == 0, (arguments, ended.code)
+    sys.stderr.write(f"ended {number}\\n")
+"""
+
+
 @SOME_LOCALES
 def test_no_command_fails_on_printing_a_name(shell: Shell, locale: dict[str, str]) -> None:
+    """One process calls them all: its first call starts it again where the locale asks for that."""
     path = str(shell.hub.dest / "ü.conf")
-    commands: list[tuple[str, ...]] = [("plan",), ("-v", "sync"), ("status",), ("history",), ("explain", path), ("verify",), ("plan", "--diff"), ("check",)]
-    for arguments in commands:
-        done = shell.call(locale, *arguments)
-        assert done.returncode == 0 and b"Traceback" not in done.stderr and b"Error" not in done.stderr, (arguments, done.stderr)
+    commands = [("plan",), ("-v", "sync"), ("status",), ("history",), ("explain", path), ("verify",), ("plan", "--diff"), ("check",)]
+    done = shell.call(locale, "\n".join("\t".join(one) for one in commands), start=("-c", EACH_IN_TURN))
+    assert done.returncode == 0 and b"Traceback" not in done.stderr and b"Error" not in done.stderr, done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith(b"ended ")] == [b"ended %d" % number for number in range(len(commands))]
+    assert done.stdout.count(b".conf") >= len(commands) - 2, "all but two of them name files"
 
 
 @pytest.mark.parametrize(
@@ -173,8 +189,15 @@ def test_the_console_script_starts_again_too(shell: Shell) -> None:
     assert done.returncode == 0 and names(shell.hub.dest) == NAMES
 
 
-@pytest.mark.parametrize("name", ["kü.yaml".encode(), b"k\xfc.yaml", b"k\xff\xfe.yaml"], ids=["UTF-8", "Latin-1", "neither"])
-@pytest.mark.parametrize("locale", [{"LC_ALL": "C.UTF-8"}, LATIN, {"LC_ALL": "C"}], ids=["UTF-8", "Latin-1", "C"])
+# every name under the Latin-1 locale; each of the two others has one of its own, and the rest in the root lane
+@pytest.mark.parametrize(
+    ("locale", "name"),
+    [
+        pytest.param(locale, name, id=f"{called}-{written}", marks=[] if called == "Latin-1" or (called, written) in {("UTF-8", "Latin-1"), ("C", "neither")} else [pytest.mark.root])
+        for called, locale in (("UTF-8", {"LC_ALL": "C.UTF-8"}), ("Latin-1", LATIN), ("C", {"LC_ALL": "C"}))
+        for written, name in (("UTF-8", "kü.yaml".encode()), ("Latin-1", b"k\xfc.yaml"), ("neither", b"k\xff\xfe.yaml"))
+    ],
+)
 def test_paths_on_the_command_line_are_bytes(shell: Shell, locale: dict[str, str], name: bytes) -> None:
     place = os.fsencode(shell.hub.folder)
     config, metrics = os.path.join(place, name), os.path.join(place, name + b".prom")
@@ -230,20 +253,26 @@ def test_where_python_can_t_be_started_again_nothing_is_written(shell: Shell) ->
     assert names(shell.hub.dest) == set() and not shell.hub.state.exists()
 
 
+NOT_UTF_8: list[list[str | bytes]] = [
+    ["sync", "nginx", "--ref", b"v\xff"],
+    ["sync", "--forget", b"j\xff"],
+    ["explain", b"/tmp/\xff"],
+    ["history", "--path", b"/tmp/\xff"],
+    ["pause", "nginx", "--reason", b"\xff"],
+    ["sync", b"j\xff"],
+    ["history", b"j\xff"],
+]
+
+
+@pytest.mark.parametrize("arguments", NOT_UTF_8, ids=lambda arguments: arguments[0])
+def test_an_argument_that_is_not_utf_8_is_refused_by_name(hub: Stand, arguments: list[str | bytes]) -> None:
+    done = hub.call(*(os.fsdecode(one) for one in arguments))
+    assert done.code == 2 and done.err and "Traceback" not in done.err, done.err
+
+
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        ["sync", "nginx", "--ref", b"v\xff"],
-        ["sync", "--forget", b"j\xff"],
-        ["explain", b"/tmp/\xff"],
-        ["history", "--path", b"/tmp/\xff"],
-        ["pause", "nginx", "--reason", b"\xff"],
-        ["sync", b"j\xff"],
-        ["history", b"j\xff"],
-    ],
-    ids=lambda arguments: arguments[0],
+    ("locale", "number"), [({"LC_ALL": "C.UTF-8"}, 0), (LATIN, 2), (LATIN, 4), (LATIN, 6), ({"LC_ALL": "C"}, 5)], ids=["UTF-8", "Latin-1", "Latin-1 reason", "Latin-1 job", "C"]
 )
-@pytest.mark.parametrize("locale", [{"LC_ALL": "C.UTF-8"}, LATIN, {"LC_ALL": "C"}], ids=["UTF-8", "Latin-1", "C"])
-def test_an_argument_that_is_not_utf_8_is_refused_by_name(shell: Shell, locale: dict[str, str], arguments: list[str | bytes]) -> None:
-    done = shell.call(locale, *arguments)
+def test_it_is_refused_under_every_locale(shell: Shell, locale: dict[str, str], number: int) -> None:
+    done = shell.call(locale, *NOT_UTF_8[number])
     assert done.returncode == 2 and b"Traceback" not in done.stderr, done.stderr

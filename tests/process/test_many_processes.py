@@ -16,8 +16,8 @@ import pytest
 from tests.support.daemon import daemon
 from tests.support.stand import Result, Stand, signatures, stand
 
-ROUNDS = int(os.environ.get("SYNCD_PROCESS_ROUNDS", "5"))
-DAEMON_ROUNDS = int(os.environ.get("SYNCD_PROCESS_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("SYNCD_PROCESS_ROUNDS", "2"))
+DAEMON_ROUNDS = int(os.environ.get("SYNCD_PROCESS_ROUNDS", "1"))
 AT_ONCE = (("sync",), ("sync", "--json"), ("plan",), ("sync", "nginx"), ("status",), ("history",), ("plan", "--json"), ("status", "--json"))
 
 

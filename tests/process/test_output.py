@@ -152,17 +152,16 @@ EACH_COMMAND = pytest.mark.parametrize(
 def test_a_command_does_the_same_whatever_becomes_of_its_output(
     hub: Stand, number: int, line: str, synced: int, code: int, state: str, files: Mapping[str, bytes]
 ) -> None:
-    """Two of the outputs for each command, in turn; the root lane tries all of them."""
-    outputs = [OUTPUTS[number % len(OUTPUTS)], OUTPUTS[(number + 3) % len(OUTPUTS)]]
-    _does_the_same(hub, outputs, line, synced, code, (state, files))
+    """One of the outputs for each command, in turn; the root lane tries the others."""
+    _does_the_same(hub, [OUTPUTS[number % len(OUTPUTS)]], line, synced, code, (state, files))
 
 
 @pytest.mark.root
 @EACH_COMMAND
-def test_a_command_does_the_same_with_every_output(
+def test_a_command_does_the_same_with_every_other_output(
     hub: Stand, number: int, line: str, synced: int, code: int, state: str, files: Mapping[str, bytes]
 ) -> None:
-    _does_the_same(hub, OUTPUTS, line, synced, code, (state, files))
+    _does_the_same(hub, [one for one in OUTPUTS if one != OUTPUTS[number % len(OUTPUTS)]], line, synced, code, (state, files))
 
 
 def _does_the_same(

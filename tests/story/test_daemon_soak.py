@@ -30,7 +30,7 @@ from tests.support.simulated import Simulated, simulated
 from tests.support.stand import tree_of
 from tests.support.unmissed import HOUR, Unmissed
 
-JOBS = int(os.environ.get("SYNCD_SOAK_JOBS", "100"))
+JOBS = int(os.environ.get("SYNCD_SOAK_JOBS", "60"))
 HOURS = int(os.environ.get("SYNCD_SOAK_HOURS", "24"))
 JITTER_SECONDS = 300
 MIB = 1 << 20
@@ -159,14 +159,14 @@ def slope(values: list[float]) -> float:
 
 
 @pytest.fixture
-def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
-    with simulated(tmp_path, monkeypatch, apart=True) as made:
+def days(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
+    with simulated(memory_path, monkeypatch, apart=True) as made:
         yield made
 
 
 @pytest.mark.root
 @pytest.mark.timeout(3600)
-def test_a_day_of_a_hundred_jobs_with_everything_that_may_go_wrong(
+def test_a_day_of_many_jobs_with_everything_that_may_go_wrong(
     days: Simulated, monkeypatch: pytest.MonkeyPatch, measured: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     soak = Soak(days, monkeypatch, JOBS, HOURS)
@@ -257,9 +257,9 @@ def turns_of_a_clock_that_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("mistake", [nothing, a_lost_turn, a_run_that_never_ends, a_hold_too_long, a_hold_that_outlives_its_success, turns_of_a_clock_that_was_set_back])
-def test_a_run_that_is_missed_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: Mistake) -> None:
+def test_a_run_that_is_missed_is_noticed(memory_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: Mistake) -> None:
     mistake(monkeypatch)
-    with simulated(tmp_path, monkeypatch, apart=True) as days:
+    with simulated(memory_path, monkeypatch, apart=True) as days:
         soak = Soak(days, monkeypatch, jobs=5, hours=14)
         for _ in range(16):  # the last five are quiet
             soak.hour()

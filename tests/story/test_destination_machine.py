@@ -271,4 +271,4 @@ def watched_removals(wanted: set[str], key: Callable[[str], str]) -> Iterator[No
 
 
 TestDestinations = Destinations.TestCase
-TestDestinations.settings = looked_at(30)
+TestDestinations.settings = looked_at(20)

@@ -1,7 +1,11 @@
-"""Random histories: pushes, local edits and policies in any order. After each run the mirror is what the policy says, and the next run does nothing."""
+"""Random histories: pushes, local edits and policies in any order. After each run the mirror is what the policy says, and the next run does nothing.
+
+SYNCD_HISTORIES says how many for each policy.
+"""
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from pathlib import Path
@@ -12,6 +16,7 @@ import pytest
 from syncd.simulator.repository import File, Link
 from tests.support.stand import Stand, signatures, stand
 
+HISTORIES = int(os.environ.get("SYNCD_HISTORIES", "2"))
 NAMES = ("a", "b", "c", "d/x", "d/y", "e/f/g", "d")
 CONTENTS = ("one\n", "two\n", "three\n", File(b"#!/bin/sh\n", executable=True))
 
@@ -48,7 +53,7 @@ def expected(hub: Stand) -> dict[str, Any]:
     return shown
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(HISTORIES))
 @pytest.mark.parametrize("drift", ["restore", "report", "keep"])
 def test_after_a_run_the_mirror_is_as_the_policy_says_and_the_next_run_does_nothing(tmp_path: Path, seed: int, drift: str) -> None:
     rng = random.Random(f"{seed} {drift}")

@@ -201,11 +201,11 @@ def _execute(hub: Stand, statement: str) -> None:
 
 
 @pytest.fixture
-def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
-    with simulated(tmp_path, monkeypatch) as made:
+def days(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
+    with simulated(memory_path, monkeypatch) as made:
         repo = made.github.add_repo("acme/r", {"files/a": "a\n"})
         repo.tag("v1", repo.head())
-        made.add("j", "acme/r", "1h", ref="v1")
+        made.add("j", "acme/r", "4h", ref="v1")
         made.begin(lambda: 0.5)
         made.run(120)
         made.github.forget_requests()
@@ -215,10 +215,10 @@ def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]
 
 def test_a_daemon_at_rest_asks_once_more_a_day_and_finds_a_second_ref(days: Simulated) -> None:
     days.run(2.5 * DAY.total_seconds())
-    assert days.github.count("head", 304) == 60 and days.github.count("head", 422) == 2 and days.settled() == {"j": None}
+    assert days.github.count("head", 304) == 15 and days.github.count("head", 422) == 2 and days.settled() == {"j": None}
     repo = days.github.repos["acme/r"]
     repo.refs["refs/heads/v1"] = repo.head()
-    days.run(DAY.total_seconds() + 3600)
+    days.run(DAY.total_seconds() + 4 * 3600)
     assert days.settled() == {"j": "ref: v1 is both a branch and a tag of acme/r: refs/heads/v1 and refs/tags/v1"}
 
 

@@ -362,6 +362,6 @@ def looked_at(examples: int) -> settings:
 
 
 TestMirror = Mirror.TestCase
-TestMirror.settings = looked_at(30)
+TestMirror.settings = looked_at(20)
 TestSwitched = Switched.TestCase
-TestSwitched.settings = looked_at(10)
+TestSwitched.settings = looked_at(8)

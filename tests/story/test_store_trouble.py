@@ -35,7 +35,7 @@ from tests.support.old_store import downgraded
 from tests.support.remembered import fill
 from tests.support.stand import Result, Stand, signatures
 
-FAULTS = int(os.environ.get("SYNCD_STORE_FAULTS", "300"))  # the push lane's share of what was run a thousandfold once
+FAULTS = int(os.environ.get("SYNCD_STORE_FAULTS", "120"))  # the push lane's share of what was run a thousandfold once
 
 
 def store_of(hub: Stand) -> Path:

@@ -165,9 +165,9 @@ BOMB = "while :; do sleep {mark} & done"  # grows as fast as one shell can fork:
 
 @pytest.mark.parametrize("text", [BOMB, f"setsid sh -c '{BOMB}' & sleep 30", f"trap '' TERM; {BOMB}"], ids=["in the group", "out of the group", "deaf"])
 def test_a_fork_bomb_is_over_soon_after_its_limit(hooks: CommandHooks, text: str, mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner_module, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(runner_module, "GRACE_SECONDS", 0.05)
     began = time.monotonic()
-    end = hooks.run(call("exec 2>/dev/null; " + text.format(mark=mark), 0.2), patience())
+    end = hooks.run(call("exec 2>/dev/null; " + text.format(mark=mark), 0.1), patience())
     assert end.timed_out and time.monotonic() - began < 10
     assert alive(mark) == []
 
