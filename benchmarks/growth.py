@@ -34,10 +34,38 @@ class Step:
 
 
 def steps() -> list[Step]:
-    found = [Step("files of one job", count, ((f"acme/files{count}", tuple(f"d{n:02d}/" for n in range(max(1, count // 100)))),)) for count in (10, 100, 1000, 10_000)]
-    found += [Step("jobs of one repository", count, tuple(("acme/one", (f"f{n:04d}.conf",)) for n in range(count))) for count in (1, 10, 100, 1000)]
-    found += [Step("repositories, a job each", count, tuple((f"acme/g{n:02d}", ("f00.conf",)) for n in range(count))) for count in (1, 10, 50)]
-    return [*found, Step("1,000 jobs of 50 repositories", 1000, tuple((f"acme/g{n % 50:02d}", (f"f{n // 50:02d}.conf",)) for n in range(1000)))]
+    found = [
+        Step(
+            "files of one job",
+            count,
+            ((f"acme/files{count}", tuple(f"d{n:02d}/" for n in range(max(1, count // 100)))),),
+        )
+        for count in (10, 100, 1000, 10_000)
+    ]
+    found += [
+        Step(
+            "jobs of one repository",
+            count,
+            tuple(("acme/one", (f"f{n:04d}.conf",)) for n in range(count)),
+        )
+        for count in (1, 10, 100, 1000)
+    ]
+    found += [
+        Step(
+            "repositories, a job each",
+            count,
+            tuple((f"acme/g{n:02d}", ("f00.conf",)) for n in range(count)),
+        )
+        for count in (1, 10, 50)
+    ]
+    return [
+        *found,
+        Step(
+            "1,000 jobs of 50 repositories",
+            1000,
+            tuple((f"acme/g{n % 50:02d}", (f"f{n // 50:02d}.conf",)) for n in range(1000)),
+        ),
+    ]
 
 
 def main() -> int:
@@ -46,17 +74,35 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--plot", type=Path)
     asked, rows = parser.parse_args(), []
-    print(f"load {os.getloadavg()[0]:.1f}; medians of {asked.reps}; no latency\n\n| | | requests (304) | cost | CPU ms | wall ms | peak MB |\n| --- | --- | --- | --- | --- | --- | --- |", flush=True)
-    with tempfile.TemporaryDirectory(prefix="syncd-bench-") as where, hub(Path(where) / "hub", "growing") as server:
+    print(
+        f"load {os.getloadavg()[0]:.1f}; medians of {asked.reps}; no latency\n\n| | | requests (304) | cost | CPU ms | wall ms | peak MB |\n| --- | --- | --- | --- | --- | --- | --- |",
+        flush=True,
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="syncd-bench-") as where,
+        hub(Path(where) / "hub", "growing") as server,
+    ):
         for number, step in enumerate(steps()):
-            place = Place(Path(where) / str(number), KNOWN["syncd"], Workload(step.line, step.jobs, "tick"), server, Path(where))
+            place = Place(
+                Path(where) / str(number),
+                KNOWN["syncd"],
+                Workload(step.line, step.jobs, "tick"),
+                server,
+                Path(where),
+            )
             runs = [measured(place, server) for _ in range(2 + asked.reps)][2:]
             if any(run["code"] for run in runs):
                 sys.exit(f"{step.line}, {step.x}: a run failed")
-            row: dict[str, Any] = {"line": step.line, "x": step.x} | {key: statistics.median(run[key] for run in runs) for key in ("requests", "not_modified", "cost", "cpu", "wall", "rss_mb")}
+            row: dict[str, Any] = {"line": step.line, "x": step.x} | {
+                key: statistics.median(run[key] for run in runs)
+                for key in ("requests", "not_modified", "cost", "cpu", "wall", "rss_mb")
+            }
             rows.append(row)
             asked_for = f"{row['requests']:g} ({row['not_modified']:g})"
-            print(f"| {step.line} | {step.x:,} | {asked_for} | {row['cost']:g} | {row['cpu'] * 1000:.0f} | {row['wall'] * 1000:.0f} | {row['rss_mb']:.0f} |", flush=True)
+            print(
+                f"| {step.line} | {step.x:,} | {asked_for} | {row['cost']:g} | {row['cpu'] * 1000:.0f} | {row['wall'] * 1000:.0f} | {row['rss_mb']:.0f} |",
+                flush=True,
+            )
             place.clear()
     if asked.out is not None:
         asked.out.write_text(json.dumps(rows, indent=1))
@@ -68,7 +114,11 @@ def main() -> int:
 # --- the plot ---------------------------------------------------------------------------------------------------------
 
 WIDTH, HEIGHT, LEFT, TOP = 340, 220, 60, 60
-COLOURS = {"files of one job": "#0b6e4f", "jobs of one repository": "#1f5fa8", "repositories, a job each": "#b3541e"}
+COLOURS = {
+    "files of one job": "#0b6e4f",
+    "jobs of one repository": "#1f5fa8",
+    "repositories, a job each": "#b3541e",
+}
 
 
 def plot(rows: Sequence[dict[str, Any]]) -> str:
@@ -78,15 +128,33 @@ def plot(rows: Sequence[dict[str, Any]]) -> str:
         "<title>What a tick with nothing changed costs: requests grow with repositories alone</title>",
         '<rect width="100%" height="100%" fill="#ffffff"/>',
         _panel(rows, LEFT, "requests", "requests of a tick, all answered 304", 1, 1, 1000),
-        _panel(rows, 2 * LEFT + WIDTH + 20, "cpu", "CPU of the whole process, milliseconds", 1000, 10, 1000),
+        _panel(
+            rows,
+            2 * LEFT + WIDTH + 20,
+            "cpu",
+            "CPU of the whole process, milliseconds",
+            1000,
+            10,
+            1000,
+        ),
     ]
     for number, (line, colour) in enumerate(COLOURS.items()):
         x, y = LEFT + number * 210, HEIGHT + TOP + 70
-        parts.append(f'<circle cx="{x}" cy="{y - 4}" r="4" fill="{colour}"/><text x="{x + 10}" y="{y}" fill="#222222">{line}</text>')
+        parts.append(
+            f'<circle cx="{x}" cy="{y - 4}" r="4" fill="{colour}"/><text x="{x + 10}" y="{y}" fill="#222222">{line}</text>'
+        )
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _panel(rows: Sequence[dict[str, Any]], left: int, key: str, title: str, unit: float, lowest: float, highest: float) -> str:
+def _panel(
+    rows: Sequence[dict[str, Any]],
+    left: int,
+    key: str,
+    title: str,
+    unit: float,
+    lowest: float,
+    highest: float,
+) -> str:
     def across(value: float) -> float:
         return left + WIDTH * log10(value) / 4
 
@@ -96,15 +164,23 @@ def _panel(rows: Sequence[dict[str, Any]], left: int, key: str, title: str, unit
     parts = [f'<text x="{left}" y="{TOP - 20}" font-size="13" fill="#222222">{title}</text>']
     for power in range(5):
         x = across(10**power)
-        parts.append(f'<line x1="{x}" y1="{TOP}" x2="{x}" y2="{TOP + HEIGHT}" stroke="#dddddd"/><text x="{x}" y="{TOP + HEIGHT + 18}" text-anchor="middle" fill="#555555">{10**power:,}</text>')
+        parts.append(
+            f'<line x1="{x}" y1="{TOP}" x2="{x}" y2="{TOP + HEIGHT}" stroke="#dddddd"/><text x="{x}" y="{TOP + HEIGHT + 18}" text-anchor="middle" fill="#555555">{10**power:,}</text>'
+        )
     tick = lowest
     while tick <= highest:
-        parts.append(f'<line x1="{left}" y1="{up(tick)}" x2="{left + WIDTH}" y2="{up(tick)}" stroke="#dddddd"/>')
-        parts.append(f'<text x="{left - 6}" y="{up(tick) + 4}" text-anchor="end" fill="#555555">{tick:,g}</text>')
+        parts.append(
+            f'<line x1="{left}" y1="{up(tick)}" x2="{left + WIDTH}" y2="{up(tick)}" stroke="#dddddd"/>'
+        )
+        parts.append(
+            f'<text x="{left - 6}" y="{up(tick) + 4}" text-anchor="end" fill="#555555">{tick:,g}</text>'
+        )
         tick *= 10
     for line, colour in COLOURS.items():
         points = [(across(row["x"]), up(row[key] * unit)) for row in rows if row["line"] == line]
-        parts.append(f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(
+            f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}" fill="none" stroke="{colour}" stroke-width="2"/>'
+        )
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y in points]
     return "\n".join(parts)
 

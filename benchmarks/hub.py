@@ -20,10 +20,15 @@ from urllib.parse import parse_qsl
 from workloads import SETS, TOKEN, pushed
 
 from syncd.simulator import archive
-from syncd.simulator.core import GitHub
+from syncd.simulator.github import GitHub
 from syncd.simulator.repository import Commit, Repository
 
-FREE = ("codeload", "token", "installation", "app")  # of the routes, those that no hourly limit pays for
+FREE = (
+    "codeload",
+    "token",
+    "installation",
+    "app",
+)  # of the routes, those that no hourly limit pays for
 
 
 class Hub:
@@ -54,7 +59,9 @@ class Hub:
         files = pushed(number)
         self.github.repos[name].commit(files, f"push {number}")
         push_git(self.folder / f"{name}.git", files)
-        archive.tarball(self.github.repos[name], self.github.repos[name].commits[self.github.repos[name].head()])
+        archive.tarball(
+            self.github.repos[name], self.github.repos[name].commits[self.github.repos[name].head()]
+        )
 
     def count(self, status: int, cost: int, size: int) -> None:
         with self.guard:
@@ -69,13 +76,24 @@ def push_git(repository: Path, files: dict[str, bytes]) -> None:
     first = not (repository / "HEAD").exists()
     if first:
         subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(repository)], check=True)
-        for key, value in (("uploadpack.allowFilter", "true"), ("uploadpack.allowAnySHA1InWant", "true"), ("gc.auto", "0")):
+        for key, value in (
+            ("uploadpack.allowFilter", "true"),
+            ("uploadpack.allowAnySHA1InWant", "true"),
+            ("gc.auto", "0"),
+        ):
             subprocess.run(["git", "-C", str(repository), "config", key, value], check=True)
-    parts = [b"commit refs/heads/main\ncommitter bench <bench@localhost> 1700000000 +0000\ndata 4\npush\n"]
+    parts = [
+        b"commit refs/heads/main\ncommitter bench <bench@localhost> 1700000000 +0000\ndata 4\npush\n"
+    ]
     if not first:
         parts.append(b"from refs/heads/main^0\n")
-    parts += [b"M 100644 inline %s\ndata %d\n%s\n" % (name.encode(), len(content), content) for name, content in files.items()]
-    subprocess.run(["git", "-C", str(repository), "fast-import", "--quiet"], input=b"".join(parts), check=True)
+    parts += [
+        b"M 100644 inline %s\ndata %d\n%s\n" % (name.encode(), len(content), content)
+        for name, content in files.items()
+    ]
+    subprocess.run(
+        ["git", "-C", str(repository), "fast-import", "--quiet"], input=b"".join(parts), check=True
+    )
 
 
 def made_once() -> None:
@@ -108,9 +126,21 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(self.hub.latency_seconds)
         if ".git/" in path:
             return self._git(path, query, body)
-        answer = self.hub.github.handle(self.command, self.path, dict(self.headers.items()), body, f"http://{self.headers['Host']}")
-        free = answer.status == 304 or self.hub.github.asked[-1].route in FREE or path.startswith("/codeload")
-        return self._send(answer.status, dict(answer.headers), answer.body, len(body), 0 if free else 1)
+        answer = self.hub.github.handle(
+            self.command,
+            self.path,
+            dict(self.headers.items()),
+            body,
+            f"http://{self.headers['Host']}",
+        )
+        free = (
+            answer.status == 304
+            or self.hub.github.asked[-1].route in FREE
+            or path.startswith("/codeload")
+        )
+        return self._send(
+            answer.status, dict(answer.headers), answer.body, len(body), 0 if free else 1
+        )
 
     do_GET = do_POST = serve
 
@@ -124,13 +154,22 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return b"".join(pieces)
 
-    def _send(self, status: int, headers: dict[str, str], body: bytes, taken: int, cost: int) -> None:
+    def _send(
+        self, status: int, headers: dict[str, str], body: bytes, taken: int, cost: int
+    ) -> None:
         self.send_response_only(status)
         for name, value in headers.items():
             self.send_header(name, value)
         if status != 304:
             self.send_header("Content-Length", str(len(body)))
-        head = sum(len(name) + len(value) + 4 for name, value in (*headers.items(), *self.headers.items())) + len(self.requestline) + 40
+        head = (
+            sum(
+                len(name) + len(value) + 4
+                for name, value in (*headers.items(), *self.headers.items())
+            )
+            + len(self.requestline)
+            + 40
+        )
         self.hub.count(status, cost, head + taken + len(body))
         self.end_headers()
         self.wfile.write(body)
@@ -139,11 +178,22 @@ class Handler(BaseHTTPRequestHandler):
     def _git(self, path: str, query: str, body: bytes) -> None:
         """One request through git's own CGI. Source: git-http-backend(1)."""
         environment = {
-            "PATH": os.environ["PATH"], "GIT_PROJECT_ROOT": str(self.hub.folder), "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path, "QUERY_STRING": query,
-            "REQUEST_METHOD": self.command, "CONTENT_TYPE": self.headers.get("Content-Type", ""), "CONTENT_LENGTH": str(len(body)), "HOME": str(self.hub.folder),
-            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""), "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""), "REMOTE_ADDR": "127.0.0.1",
-        }  # fmt: skip
-        out = subprocess.run(["git", "http-backend"], input=body, stdout=subprocess.PIPE, env=environment, check=True).stdout
+            "PATH": os.environ["PATH"],
+            "GIT_PROJECT_ROOT": str(self.hub.folder),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "REQUEST_METHOD": self.command,
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "CONTENT_LENGTH": str(len(body)),
+            "HOME": str(self.hub.folder),
+            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+            "REMOTE_ADDR": "127.0.0.1",
+        }
+        out = subprocess.run(
+            ["git", "http-backend"], input=body, stdout=subprocess.PIPE, env=environment, check=True
+        ).stdout
         head, _, content = out.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
         self._send(int(headers.pop("Status", "200").split()[0]), headers, content, len(body), 0)

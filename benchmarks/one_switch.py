@@ -29,7 +29,7 @@ from pathlib import Path
 
 import yaml
 
-from syncd.simulator.core import GitHub
+from syncd.simulator.github import GitHub
 from syncd.simulator.server import serve
 
 FILE_BYTES = 4096
@@ -56,12 +56,32 @@ class Syncd:
         token.write_text(TOKEN)
         token.chmod(0o600)
         to = folder / "site/current" if publish == "symlink" else folder / "site"
-        job = {"repo": "acme/site", "ref": "main", "every": "5m", "publish": publish, "keep": 2, "paths": [{"from": "site/", "to": f"{to}/"}]}
-        self.config.write_text(yaml.safe_dump({"version": "1", "state": str(folder / "state"), "github": {"me": {"token": str(token), "api": url}}, "jobs": {"site": job}}))
+        job = {
+            "repo": "acme/site",
+            "ref": "main",
+            "every": "5m",
+            "publish": publish,
+            "keep": 2,
+            "paths": [{"from": "site/", "to": f"{to}/"}],
+        }
+        self.config.write_text(
+            yaml.safe_dump(
+                {
+                    "version": "1",
+                    "state": str(folder / "state"),
+                    "github": {"me": {"token": str(token), "api": url}},
+                    "jobs": {"site": job},
+                }
+            )
+        )
         self.to = to
 
     def bring(self) -> None:
-        done = subprocess.run([sys.executable, "-m", "syncd", "-c", str(self.config), "sync", "--json"], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "syncd", "-c", str(self.config), "sync", "--json"],
+            capture_output=True,
+            text=True,
+        )
         if done.returncode or json.loads(done.stdout)["jobs"][0]["status"] != "changed":
             sys.exit(f"{self.name}: {done.stdout}{done.stderr}")
 
@@ -74,7 +94,11 @@ class Worktree:
 
     def __init__(self, folder: Path, files: dict[str, bytes]) -> None:
         self.name, self.folder = "git worktree", folder
-        self.source, self.root, self.link = folder.parent / f"{folder.name}.git", folder, folder / "link"
+        self.source, self.root, self.link = (
+            folder.parent / f"{folder.name}.git",
+            folder,
+            folder / "link",
+        )
         folder.mkdir()
         self.git("init", "-q", "-b", "main", str(self.source), at=folder)
         self.git("config", "uploadpack.allowAnySHA1InWant", "true")
@@ -82,7 +106,18 @@ class Worktree:
         self.git("init", "-q", str(self.root / "repo"), at=folder)
 
     def git(self, *arguments: str, at: Path | None = None) -> str:
-        command = ["git", "-C", str(at or self.source), "-c", "user.name=bench", "-c", "user.email=bench@localhost", "-c", "protocol.file.allow=always", *arguments]
+        command = [
+            "git",
+            "-C",
+            str(at or self.source),
+            "-c",
+            "user.name=bench",
+            "-c",
+            "user.email=bench@localhost",
+            "-c",
+            "protocol.file.allow=always",
+            *arguments,
+        ]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def change(self, files: dict[str, bytes]) -> None:
@@ -94,10 +129,23 @@ class Worktree:
         self.git("commit", "-q", "-m", "change")
 
     def bring(self) -> None:
-        commit, repo = self.git("ls-remote", str(self.source), "HEAD", at=self.root).split()[0], self.root / "repo"
+        commit, repo = (
+            self.git("ls-remote", str(self.source), "HEAD", at=self.root).split()[0],
+            self.root / "repo",
+        )
         before = os.readlink(self.link) if self.link.is_symlink() else None
         self.git("fetch", "-q", "--depth", "1", f"file://{self.source}", commit, at=repo)
-        self.git("worktree", "add", "-q", "--force", "--detach", "--no-checkout", str(self.root / commit), commit, at=repo)
+        self.git(
+            "worktree",
+            "add",
+            "-q",
+            "--force",
+            "--detach",
+            "--no-checkout",
+            str(self.root / commit),
+            commit,
+            at=repo,
+        )
         self.git("reset", "-q", "--hard", commit, at=self.root / commit)
         temporary = self.root / "link.new"
         temporary.symlink_to(commit)
@@ -144,10 +192,16 @@ def used(folder: Path, own: bool) -> int:
         os.sync()
         found = os.statvfs(folder)
         return (found.f_blocks - found.f_bfree) * found.f_frsize
-    return sum(os.lstat(os.path.join(place, name)).st_blocks * 512 for place, names, files in os.walk(folder) for name in [*names, *files])
+    return sum(
+        os.lstat(os.path.join(place, name)).st_blocks * 512
+        for place, names, files in os.walk(folder)
+        for name in [*names, *files]
+    )
 
 
-def measure(make: str | None, files: int, rounds: int, changed: int) -> list[tuple[str, float, float, float]]:
+def measure(
+    make: str | None, files: int, rounds: int, changed: int
+) -> list[tuple[str, float, float, float]]:
     """Name, median seconds of a change, MiB that everything takes after the first sync and after the last change."""
     first = {path_of(number): content(number, 0) for number in range(files)}
     github = GitHub()
@@ -156,16 +210,32 @@ def measure(make: str | None, files: int, rounds: int, changed: int) -> list[tup
     with serve(github) as served, places(make) as place:
         own = make is not None
         worktree = Worktree(place("git") / "job", first)
-        ways: list[Syncd | Worktree] = [Syncd("symlink", place("symlink") / "job", served.url), Syncd("files", place("files") / "job", served.url), worktree]
+        ways: list[Syncd | Worktree] = [
+            Syncd("symlink", place("symlink") / "job", served.url),
+            Syncd("files", place("files") / "job", served.url),
+            worktree,
+        ]
         spaces = {way.name: way.folder.parent if own else way.folder for way in ways}
-        source = {way.name: used(way.source, False) if isinstance(way, Worktree) else 0 for way in ways}
-        empty = {way.name: used(spaces[way.name], own) - (source[way.name] if own else 0) for way in ways}
+        source = {
+            way.name: used(way.source, False) if isinstance(way, Worktree) else 0 for way in ways
+        }
+        empty = {
+            way.name: used(spaces[way.name], own) - (source[way.name] if own else 0) for way in ways
+        }
         for way in ways:
             way.bring()
-        begun = {way.name: used(spaces[way.name], own) - empty[way.name] - (source[way.name] if own else 0) for way in ways}
+        begun = {
+            way.name: used(spaces[way.name], own)
+            - empty[way.name]
+            - (source[way.name] if own else 0)
+            for way in ways
+        }
         times: dict[str, list[float]] = {way.name: [] for way in ways}
         for version in range(1, rounds + 1):
-            change = {path_of(number * (files // changed)): content(number, version) for number in range(changed)}
+            change = {
+                path_of(number * (files // changed)): content(number, version)
+                for number in range(changed)
+            }
             repo.commit(change)
             worktree.change(change)
             for way in ways:
@@ -174,25 +244,51 @@ def measure(make: str | None, files: int, rounds: int, changed: int) -> list[tup
                 times[way.name].append(time.perf_counter() - began)
                 if way.shows(0) != content(0, version):
                     sys.exit(f"{way.name} does not show the change")
-        grown = {way.name: used(spaces[way.name], own) - empty[way.name] - (used(way.source, False) if isinstance(way, Worktree) and own else 0) for way in ways}
-        return [(way.name, statistics.median(times[way.name]), begun[way.name] / 2**20, grown[way.name] / 2**20) for way in ways]
+        grown = {
+            way.name: used(spaces[way.name], own)
+            - empty[way.name]
+            - (used(way.source, False) if isinstance(way, Worktree) and own else 0)
+            for way in ways
+        }
+        return [
+            (
+                way.name,
+                statistics.median(times[way.name]),
+                begun[way.name] / 2**20,
+                grown[way.name] / 2**20,
+            )
+            for way in ways
+        ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--files", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--changed", type=int, default=1)
     chosen = parser.parse_args()
     loops = os.geteuid() == 0 and shutil.which("mkfs.xfs") and shutil.which("mkfs.ext4")
-    print(f"{platform.system()} {platform.release()}, Python {platform.python_version()}, {os.cpu_count()} cores")
-    print(f"{chosen.files} files of {FILE_BYTES} bytes, {chosen.changed} changed, {chosen.rounds} rounds")
-    for name, make in (("ext4", "mkfs.ext4 -q -F"), ("XFS", "mkfs.xfs -q -f")) if loops else (("this file system", None),):
+    print(
+        f"{platform.system()} {platform.release()}, Python {platform.python_version()}, {os.cpu_count()} cores"
+    )
+    print(
+        f"{chosen.files} files of {FILE_BYTES} bytes, {chosen.changed} changed, {chosen.rounds} rounds"
+    )
+    for name, make in (
+        (("ext4", "mkfs.ext4 -q -F"), ("XFS", "mkfs.xfs -q -f"))
+        if loops
+        else (("this file system", None),)
+    ):
         rows = measure(make, chosen.files, chosen.rounds, chosen.changed)
         base = next(seconds for way, seconds, _, _ in rows if way == "git worktree")
         print(f"\n{name:24} seconds  beside git   MiB first   MiB after")
         for way, seconds, begun, grown in rows:
-            print(f"{way:24} {seconds:7.2f}  {seconds / base:9.2f}x  {begun:10.1f}  {grown:10.1f}", flush=True)
+            print(
+                f"{way:24} {seconds:7.2f}  {seconds / base:9.2f}x  {begun:10.1f}  {grown:10.1f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -20,22 +20,32 @@ from collections.abc import Callable
 from pathlib import Path
 
 from syncd.clock import SystemClock
-from syncd.mirror.disk import DiskMirror
-from syncd.models import Action, Entry, Verb
-from syncd.objects import blob_id
+from syncd.git_objects import blob_id
+from syncd.mirror.disk_mirror import DiskMirror
+from syncd.models import Action, ActionKind, WantedFile
 from syncd.store.blobs import BlobCache
 
 FILES, SIZE_BYTES, TURNS = 1000, 4096, 5
 
 
 def contents() -> dict[str, bytes]:
-    return {f"{number:04d}.conf": (b"%d\n" % number).ljust(SIZE_BYTES, b"x") for number in range(FILES)}
+    return {
+        f"{number:04d}.conf": (b"%d\n" % number).ljust(SIZE_BYTES, b"x") for number in range(FILES)
+    }
 
 
 def by_syncd(folder: Path, files: dict[str, bytes], blobs: BlobCache) -> None:
-    entries = {name: Entry(blob_id(content), 0o644, root=str(folder), size=len(content)) for name, content in files.items()}
-    actions = [Action(Verb.WRITE, f"{folder}/{name}", entry, None, None, "new") for name, entry in entries.items()]
-    applied = DiskMirror(folder.parent / "trash", SystemClock()).apply("0123456789ab", actions, blobs, frozenset(), {})
+    entries = {
+        name: WantedFile(blob_id(content), 0o644, root=str(folder), size=len(content))
+        for name, content in files.items()
+    }
+    actions = [
+        Action(ActionKind.WRITE, f"{folder}/{name}", entry, None, None, "new")
+        for name, entry in entries.items()
+    ]
+    applied = DiskMirror(folder.parent / "trash", SystemClock()).apply(
+        "0123456789ab", actions, blobs, frozenset(), {}
+    )
     if any(outcome.error is not None for outcome in applied.outcomes.values()):
         raise SystemExit("the writer failed; is there room?")
 
@@ -87,13 +97,17 @@ def measure(place: Path) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else "/var/tmp", prefix="syncd-price-") as place:
+    with tempfile.TemporaryDirectory(
+        dir=sys.argv[1] if len(sys.argv) > 1 else "/var/tmp", prefix="syncd-price-"
+    ) as place:
         spent = measure(Path(place))
     ours = statistics.median(spent["syncd, safe"])
     print(f"{FILES:,} files of {SIZE_BYTES:,} bytes, {TURNS} turns each")
     for name, turns in spent.items():
         median = statistics.median(turns)
-        print(f"{name:<34} median {median:7.3f} s   best {min(turns):7.3f} s   {median / FILES * 1000:6.3f} ms a file   {median / ours:6.2f} × syncd")
+        print(
+            f"{name:<34} median {median:7.3f} s   best {min(turns):7.3f} s   {median / FILES * 1000:6.3f} ms a file   {median / ours:6.2f} × syncd"
+        )
 
 
 if __name__ == "__main__":

@@ -39,7 +39,9 @@ def normal(name: str) -> str:
 
 def pinned(text: str) -> dict[str, str]:
     """Each package of a constraints file, by its normal name: the line `NAME==VERSION`."""
-    lines = [line.partition(" \\")[0] for line in text.splitlines() if re.match(r"[A-Za-z0-9]", line)]
+    lines = [
+        line.partition(" \\")[0] for line in text.splitlines() if re.match(r"[A-Za-z0-9]", line)
+    ]
     return {normal(line.partition("==")[0]): line for line in lines}
 
 
@@ -56,7 +58,10 @@ def write_hashes() -> int:
                     found[name].add(digest)
     missing = sorted(name for name, digests in found.items() if not digests)
     if missing:
-        print(f"pip found no file of {', '.join(missing)}; constraints-hashed.txt stays as it is", file=sys.stderr)
+        print(
+            f"pip found no file of {', '.join(missing)}; constraints-hashed.txt stays as it is",
+            file=sys.stderr,
+        )
         return 1
     HASHED.write_text(hashed_text(pinned(CONSTRAINTS.read_text()), found, set(runtime())))
     return 0
@@ -80,12 +85,17 @@ def _hashes_for(python: str, platforms: list[str]) -> Iterator[tuple[str, str]]:
             sys.executable, "-m", "pip", "install", "-q", "--dry-run", "--no-deps", "--ignore-installed", "--only-binary", ":all:", *where,
             "--python-version", python, "--target", folder, "--report", str(report), "-r", str(CONSTRAINTS),
         ]  # fmt: skip
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+        )
         if done.returncode:
             print(f"left out: Python {python} on {platforms[0]}", file=sys.stderr)
             return
         for one in json.loads(report.read_text())["install"]:
-            yield normal(one["metadata"]["name"]), one["download_info"]["archive_info"]["hashes"]["sha256"]
+            yield (
+                normal(one["metadata"]["name"]),
+                one["download_info"]["archive_info"]["hashes"]["sha256"],
+            )
 
 
 # --- the bill of materials ----------------------------------------------------------------------------------------
@@ -105,14 +115,23 @@ def runtime() -> dict[str, Distribution]:
 
 def _needs(one: Distribution) -> list[str]:
     wanted = [Requirement(text) for text in one.requires or ()]
-    return sorted({normal(need.name) for need in wanted if need.marker is None or need.marker.evaluate({"extra": ""})})
+    return sorted(
+        {
+            normal(need.name)
+            for need in wanted
+            if need.marker is None or need.marker.evaluate({"extra": ""})
+        }
+    )
 
 
 def sbom(parts: dict[str, Distribution], at: datetime) -> dict[str, Any]:
     """A CycloneDX 1.6 document. Source: the specification's JSON schema, bom-1.6.schema.json."""
     components = {name: _component(name, one) for name, one in parts.items()}
     root = {**components.pop("syncd"), "type": "application"}
-    links = [{"ref": reference(name, one), "dependsOn": _references(_needs(one), parts)} for name, one in parts.items()]
+    links = [
+        {"ref": reference(name, one), "dependsOn": _references(_needs(one), parts)}
+        for name, one in parts.items()
+    ]
     content = json.dumps([root, components, links], sort_keys=True)
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json", "bomFormat": "CycloneDX", "specVersion": "1.6",
@@ -136,12 +155,22 @@ def _references(names: Iterable[str], parts: dict[str, Distribution]) -> list[st
 
 def _component(name: str, one: Distribution) -> dict[str, Any]:
     url = reference(name, one)
-    found = {"type": "library", "bom-ref": url, "name": one.metadata["Name"], "version": one.version, "purl": url}
+    found = {
+        "type": "library",
+        "bom-ref": url,
+        "name": one.metadata["Name"],
+        "version": one.version,
+        "purl": url,
+    }
     licence = one.metadata.get("License-Expression")
     named = (one.metadata.get("License") or "").strip()
     if licence:
         return {**found, "licenses": [{"expression": licence}]}
-    return {**found, "licenses": [{"license": {"name": named}}]} if named and "\n" not in named else found
+    return (
+        {**found, "licenses": [{"license": {"name": named}}]}
+        if named and "\n" not in named
+        else found
+    )
 
 
 def main() -> int:

@@ -8,7 +8,9 @@ import sys
 import time
 
 GC_THRESHOLD = 50_000  # new objects: a command makes many values and few cycles, and Python's default costs a tenth of its time
-SWITCH_INTERVAL_SECONDS = 0.0005  # Python's 0.005 delays each step of an exchange beside a thread that computes
+SWITCH_INTERVAL_SECONDS = (
+    0.0005  # Python's 0.005 delays each step of an exchange beside a thread that computes
+)
 
 
 def main() -> None:
@@ -43,7 +45,7 @@ def main() -> None:
         gc.freeze()  # the process ends: looking for cycles first costs 20 ms
         sys.exit(code)
     if not found.asked.quiet or found.asked.json:
-        from syncd.cli.reports import print_up_to_date
+        from syncd.cli.run_output import print_up_to_date
 
         print_up_to_date(found)
     sys.exit(0)

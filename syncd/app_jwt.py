@@ -1,6 +1,6 @@
 """Signs as a GitHub App: the JSON Web Token that an App shows to ask for an installation token.
 
-Shared by the full run (github/app.py) and the nothing-to-do check (fastpath/check.py). PyJWT and cryptography are loaded at
+Shared by the full run (github/auth/app.py) and the nothing-to-do check (fastpath/check.py). PyJWT and cryptography are loaded at
 the first signature, because a run with a living token needs neither.
 Source: GitHub docs, "Generating a JSON Web Token (JWT) for a GitHub App".
 """
@@ -23,7 +23,11 @@ def app_jwt(issuer: str, private_key: str, now: float) -> str:
     import jwt
 
     issued_at = int(now)
-    claims = {"iat": issued_at - BACKDATE_SECONDS, "exp": issued_at + LIFETIME_SECONDS, "iss": issuer}
+    claims = {
+        "iat": issued_at - BACKDATE_SECONDS,
+        "exp": issued_at + LIFETIME_SECONDS,
+        "iss": issuer,
+    }
     try:
         return jwt.encode(claims, _loaded(private_key), algorithm="RS256")
     except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:

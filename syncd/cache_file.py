@@ -28,7 +28,11 @@ def read_cache(file: str) -> Any:
     """Return what `write_cache` was given. Raises OSError or ValueError where that is not certain."""
     with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as opened:
         found = os.fstat(opened.fileno())
-        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077 or found.st_size > MAX_BYTES:
+        if (
+            found.st_uid != os.geteuid()
+            or stat.S_IMODE(found.st_mode) & 0o077
+            or found.st_size > MAX_BYTES
+        ):
             raise ValueError("another user may have written it")
         checksum, _, body = opened.read().partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() != checksum:
@@ -61,7 +65,10 @@ def remove_cache(file: str) -> None:
 
 def usual_config(environ: Mapping[str, str]) -> str | None:
     """Return the first of the usual configuration files that exists; None too where that can't be told."""
-    for place in ("/etc/syncd/config.yaml", f"{_home(environ, 'XDG_CONFIG_HOME', '.config')}/syncd/config.yaml"):
+    for place in (
+        "/etc/syncd/config.yaml",
+        f"{_home(environ, 'XDG_CONFIG_HOME', '.config')}/syncd/config.yaml",
+    ):
         try:
             os.stat(place)
         except PermissionError:
@@ -84,7 +91,11 @@ def read_config(file: str) -> bytes:
 def made_for(config: str, content: bytes, environ: Mapping[str, str], state: str) -> dict[str, Any]:
     """Return what makes a configuration, its state folder and its environment the ones that a file was made for."""
     return {
-        "config": [os.path.abspath(config), os.path.realpath(config), hashlib.sha256(content).hexdigest()],
+        "config": [
+            os.path.abspath(config),
+            os.path.realpath(config),
+            hashlib.sha256(content).hexdigest(),
+        ],
         "environment": [environ.get(name) for name in VARIABLES],
         "state": [state, os.path.realpath(state)],
     }

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Protocol
-
-from syncd.errors import StoppedError, SyncdError, TimedOutError
 
 
 class Clock(Protocol):
@@ -32,97 +28,3 @@ class SystemClock:
 
     def wait(self, stop: threading.Event, seconds: float) -> bool:
         return stop.wait(seconds)
-
-
-def no_limit() -> None:
-    """For work that may take as long as it takes: in place of a deadline's `check`."""
-
-
-class Patience:
-    """How long one run may take, and what ends it early: every wait and every read of a run asks here.
-
-    `hook_stop` ends a hook that is running; without one given, `stop` does. `urgent`: a hand or a push waits for the run, so it may spend
-    what timers leave of GitHub's hourly limit. `on_rest` hears when the run begins to wait for a limit, and when it goes on: its worker is
-    free meanwhile. `exchanges` counts the requests that got an answer, `shared_exchanges` those of other runs whose answer this one has
-    shared: what the run has cost GitHub so far; `retries` counts those exchanges that only repeated one. With `may_retry` off no question
-    is asked twice: the daemon's back-off is the retry. `failures` holds what failed for every run of this tick or command, by what it is.
-    """
-
-    def __init__(
-        self,
-        clock: Clock,
-        timeout_seconds: float,
-        stop: threading.Event | None = None,
-        hook_stop: threading.Event | None = None,
-        urgent: bool = True,
-        on_rest: Callable[[bool], None] | None = None,
-    ) -> None:
-        self.clock = clock
-        self.timeout_seconds = timeout_seconds
-        self.stop = stop or threading.Event()
-        self.hook_stop = hook_stop or self.stop
-        self.urgent = urgent
-        self.exchanges = 0
-        self.retries = 0
-        self.may_retry = True
-        self.failures: dict[Hashable, SyncdError] = {}
-        self._shared: dict[Hashable, int] = {}
-        self._ends_at = clock.monotonic() + timeout_seconds
-        self._on_rest, self._guard, self._resting = on_rest, threading.Lock(), 0
-
-    def remaining_seconds(self) -> float:
-        return max(0.0, self._ends_at - self.clock.monotonic())
-
-    def pardon(self, seconds: float) -> None:
-        """So many seconds are not counted: they were a hook's, which has a limit of its own."""
-        self._ends_at += seconds
-
-    def share(self, question: Hashable, exchanges: int) -> None:
-        """The answer to a question that cost so many exchanges is this run's too; they count once, however often it asks."""
-        self._shared.setdefault(question, exchanges)
-
-    @property
-    def cost(self) -> int:
-        """The exchanges of this run, without those that only repeated one."""
-        return self.exchanges - self.retries
-
-    @property
-    def shared_exchanges(self) -> int:
-        return sum(self._shared.copy().values())
-
-    def check(self) -> None:
-        """Raises StoppedError after a signal, TimedOutError when the run's time is used up."""
-        if self.stop.is_set():
-            raise StoppedError("stopped by a signal before it was done")
-        if self.remaining_seconds() <= 0:
-            raise TimedOutError(
-                f"the run took longer than its timeout of {self.timeout_seconds:g} s",
-                hint="raise the job's timeout:, or look for what is slow with -v",
-            )
-
-    def wait(self, seconds: float) -> None:
-        """Return after `seconds`. Raises as `check` does, at once when the signal comes or the time would not suffice."""
-        self.check()
-        if self.clock.wait(self.stop, min(seconds, self.remaining_seconds())):
-            raise StoppedError("stopped by a signal while waiting")
-        self.check()
-
-    def rest(self, seconds: float) -> None:
-        """As `wait`, for a limit of GitHub's."""
-        with self.resting():
-            self.wait(seconds)
-
-    @contextmanager
-    def resting(self) -> Iterator[None]:
-        """The run does nothing but wait for GitHub, or for another run that does. Several of its threads may rest at once."""
-        self._tell(1)
-        try:
-            yield
-        finally:
-            self._tell(-1)
-
-    def _tell(self, more: int) -> None:
-        with self._guard:
-            self._resting += more
-            if self._on_rest is not None and self._resting == max(0, more):
-                self._on_rest(more > 0)

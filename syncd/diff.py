@@ -14,12 +14,14 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
-from syncd.redact import redact_lines
+from syncd.redaction import redact_lines
 
 LARGEST = 256 << 10  # bytes of one version
 LONGEST_LINE = 500  # characters
 MOST_LINES = 2000  # of one diff
-MOST_DIFFERENCES = 1000  # lines removed and added; the search keeps half its square in memory, 4 bytes each
+MOST_DIFFERENCES = (
+    1000  # lines removed and added; the search keeps half its square in memory, 4 bytes each
+)
 STEPS = 1_000_000  # of one diff; a fifth of a second
 CONTEXT = 2
 BYTES_PER_STEP = 64  # of reading: splitting and comparing them takes about as long as one step
@@ -46,7 +48,9 @@ def readable_by_all(mode: int) -> bool:
     return bool(mode & 0o004)
 
 
-def changed_lines(old: bytes | None, new: bytes | None, work: Work | None = None, masked: bool = True) -> list[str] | str:
+def changed_lines(
+    old: bytes | None, new: bytes | None, work: Work | None = None, masked: bool = True
+) -> list[str] | str:
     """A unified diff's lines without its head; or, in words, why there are none: binary, large, too different, or not there any more (None).
 
     `masked`: secrets that syncd knows are masked. Raises Exhausted when `work` is given and is not enough.
@@ -93,13 +97,20 @@ def _blocks(before: Sequence[str], after: Sequence[str], work: Work | None) -> l
     return [(a + start, b + start, c + start, d + start) for a, b, c, d in _flagged(gone, come)]
 
 
-def _flags(old: Sequence[str], new: Sequence[str], work: Work | None) -> tuple[bytearray, bytearray]:
+def _flags(
+    old: Sequence[str], new: Sequence[str], work: Work | None
+) -> tuple[bytearray, bytearray]:
     """For each line of either version a 1 where it is not in the other one. Lines without an equal one there are not searched for."""
     numbers = {line: number for number, line in enumerate(set(old) & set(new))}
     kept_a = [place for place, line in enumerate(old) if line in numbers]
     kept_b = [place for place, line in enumerate(new) if line in numbers]
-    gone, come = bytearray(line not in numbers for line in old), bytearray(line not in numbers for line in new)
-    for x, y, removed in _edits([numbers[old[place]] for place in kept_a], [numbers[new[place]] for place in kept_b], work):
+    gone, come = (
+        bytearray(line not in numbers for line in old),
+        bytearray(line not in numbers for line in new),
+    )
+    for x, y, removed in _edits(
+        [numbers[old[place]] for place in kept_a], [numbers[new[place]] for place in kept_b], work
+    ):
         if removed:
             gone[kept_a[x]] = 1
         else:
@@ -121,16 +132,25 @@ def _flagged(gone: bytearray, come: bytearray) -> Iterator[Block]:
             x, y = x + 1, y + 1
 
 
-def _edits(old: Sequence[int], new: Sequence[int], work: Work | None) -> list[tuple[int, int, bool]]:
+def _edits(
+    old: Sequence[int], new: Sequence[int], work: Work | None
+) -> list[tuple[int, int, bool]]:
     """The shortest way from one to the other: (line of old, line of new, whether it is one that was removed), in order."""
     furthest, trace, steps = {1: 0}, [], 0
     size_a, size_b = len(old), len(new)
     most = min(STEPS, work.steps) if work is not None else STEPS
     for differences in range(min(size_a + size_b, MOST_DIFFERENCES) + 1):
-        trace.append(array("i", [furthest.get(diagonal, 0) for diagonal in range(-differences, differences + 1)]))
+        trace.append(
+            array(
+                "i",
+                [furthest.get(diagonal, 0) for diagonal in range(-differences, differences + 1)],
+            )
+        )
         steps += 2 * differences
         for diagonal in range(-differences, differences + 1, 2):
-            down = diagonal == -differences or (diagonal != differences and furthest[diagonal - 1] < furthest[diagonal + 1])
+            down = diagonal == -differences or (
+                diagonal != differences and furthest[diagonal - 1] < furthest[diagonal + 1]
+            )
             x = began = furthest[diagonal + 1] if down else furthest[diagonal - 1] + 1
             while x < size_a and x - diagonal < size_b and old[x] == new[x - diagonal]:
                 x += 1
@@ -151,7 +171,10 @@ def _way_back(trace: Sequence[array[int]], x: int, y: int) -> list[tuple[int, in
     edits = []
     for differences in range(len(trace) - 1, 0, -1):
         furthest, diagonal = trace[differences], x - y
-        down = diagonal == -differences or (diagonal != differences and furthest[diagonal - 1 + differences] < furthest[diagonal + 1 + differences])
+        down = diagonal == -differences or (
+            diagonal != differences
+            and furthest[diagonal - 1 + differences] < furthest[diagonal + 1 + differences]
+        )
         before = diagonal + 1 if down else diagonal - 1
         x = furthest[before + differences]
         y = x - before
@@ -164,11 +187,18 @@ def _unified(before: Sequence[str], after: Sequence[str], blocks: Sequence[Block
     lines: list[str] = []
     for hunk in _hunks(blocks):
         low_a, low_b = max(0, hunk[0][0] - CONTEXT), max(0, hunk[0][2] - CONTEXT)
-        high_a, high_b = min(len(before), hunk[-1][1] + CONTEXT), min(len(after), hunk[-1][3] + CONTEXT)
+        high_a, high_b = (
+            min(len(before), hunk[-1][1] + CONTEXT),
+            min(len(after), hunk[-1][3] + CONTEXT),
+        )
         lines.append(f"@@ -{_range(low_a, high_a)} +{_range(low_b, high_b)} @@")
         at = low_a
         for start, end, first, last in hunk:
-            for sign, part in ((" ", before[at:start]), ("-", before[start:end]), ("+", after[first:last])):
+            for sign, part in (
+                (" ", before[at:start]),
+                ("-", before[start:end]),
+                ("+", after[first:last]),
+            ):
                 lines += [one for line in part for one in _line(sign, line)]
             at = end
         lines += [one for line in before[at:high_a] for one in _line(" ", line)]
@@ -195,7 +225,11 @@ def _range(low: int, high: int) -> str:
 
 def _line(sign: str, line: str) -> Iterator[str]:
     text = line.removesuffix("\n")
-    yield sign + (text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}… ({len(text) - LONGEST_LINE:,} more characters)")
+    yield sign + (
+        text
+        if len(text) <= LONGEST_LINE
+        else f"{text[:LONGEST_LINE]}… ({len(text) - LONGEST_LINE:,} more characters)"
+    )
     if text == line:
         yield "\\ No newline at end of file"
 

@@ -48,7 +48,11 @@ def _start_again() -> None:
         output = sys.stdout.encoding if sys.stdout is not None else "utf-8"
         try:
             os.execv(sys.executable, arguments(sys.executable, sys.orig_argv, output))
-        except (OSError, ValueError, TypeError) as error:  # the last two: Python does not know its own executable
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+        ) as error:  # the last two: Python does not know its own executable
             reason = getattr(error, "strerror", None) or str(error)
     if sys.stderr is not None:
         sys.stderr.write(

@@ -22,11 +22,19 @@ class SyncdError(Exception):
     exit_code: ClassVar[int] = 1
     longest_text: ClassVar[int] = 16 << 10
 
-    def __init__(self, message: str, *, hint: str | None = None, request_id: str | None = None) -> None:
-        from syncd.redact import redact  # when something has failed: no run without an error pays for it
+    def __init__(
+        self, message: str, *, hint: str | None = None, request_id: str | None = None
+    ) -> None:
+        from syncd.redaction import (
+            redact,
+        )  # when something has failed: no run without an error pays for it
 
         self.message = _cut(redact(_cut(message, 2 * self.longest_text)), self.longest_text)
-        self.hint = _cut(redact(_cut(hint, 2 * self.longest_text)), self.longest_text) if hint is not None else None
+        self.hint = (
+            _cut(redact(_cut(hint, 2 * self.longest_text)), self.longest_text)
+            if hint is not None
+            else None
+        )
         super().__init__(self.message)
         self.request_id = request_id
 
@@ -60,10 +68,18 @@ class ConfigError(SyncdError):
     exit_code = 2
     longest_text = 1 << 20  # of all problems together
 
-    def __init__(self, problems: Sequence[Problem] | str, *, hint: str | None = None, owner: str | None = None) -> None:
+    def __init__(
+        self,
+        problems: Sequence[Problem] | str,
+        *,
+        hint: str | None = None,
+        owner: str | None = None,
+    ) -> None:
         self.owner = owner  # who may read what this process may not
         self.problems: tuple[Problem, ...] = () if isinstance(problems, str) else tuple(problems)
-        super().__init__(problems if isinstance(problems, str) else "\n".join(map(str, problems)), hint=hint)
+        super().__init__(
+            problems if isinstance(problems, str) else "\n".join(map(str, problems)), hint=hint
+        )
 
 
 class AuthError(SyncdError):
@@ -73,7 +89,13 @@ class AuthError(SyncdError):
     exit_code = 4
 
     def __init__(
-        self, message: str, *, hint: str | None = None, request_id: str | None = None, status: int | None = None, state: str = "refused"
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        request_id: str | None = None,
+        status: int | None = None,
+        state: str = "refused",
     ) -> None:
         super().__init__(message, hint=hint, request_id=request_id)
         self.status = status
@@ -86,7 +108,14 @@ class RemoteError(SyncdError):
     kind = "unavailable"
     exit_code = 5
 
-    def __init__(self, message: str, *, hint: str | None = None, request_id: str | None = None, status: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        request_id: str | None = None,
+        status: int | None = None,
+    ) -> None:
         super().__init__(message, hint=hint, request_id=request_id)
         self.status = status
 
@@ -135,8 +164,20 @@ class BadResponseError(RemoteError):
 
     kind = "bad_response"
 
-    def __init__(self, message: str, *, hint: str | None = None, request_id: str | None = None, status: int | None = None) -> None:
-        super().__init__(message, hint=hint or "nothing was changed; the next run asks again", request_id=request_id, status=status)
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        request_id: str | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(
+            message,
+            hint=hint or "nothing was changed; the next run asks again",
+            request_id=request_id,
+            status=status,
+        )
 
 
 class LockedError(SyncdError):
@@ -190,7 +231,14 @@ class HookFailedError(SyncdError):
     exit_code = 1
 
     def __init__(
-        self, message: str, *, output: str = "", status: int | None = None, rejected: bool = False, commit: str | None = None, hint: str | None = None
+        self,
+        message: str,
+        *,
+        output: str = "",
+        status: int | None = None,
+        rejected: bool = False,
+        commit: str | None = None,
+        hint: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.output = output
@@ -199,14 +247,14 @@ class HookFailedError(SyncdError):
         self.commit = commit
 
 
-class BrakeError(SyncdError):
+class LimitError(SyncdError):
     """Refused on purpose; says what it would have done and how to agree."""
 
     kind = "limit"
     exit_code = 6
 
 
-class UntrustedError(BrakeError):
+class UntrustedError(LimitError):
     """A commit that `require` keeps out; it is not tried again until it or the configuration changes."""
 
     def __init__(self, message: str, *, commit: str, hint: str | None = None) -> None:
@@ -228,7 +276,10 @@ class BugError(SyncdError):
     exit_code = 70
 
     def __init__(self, error: Exception) -> None:
-        super().__init__(f"a bug in syncd: {type(error).__name__}: {error}", hint="please report it with the traceback beside it and what `syncd check` says of the configuration")
+        super().__init__(
+            f"a bug in syncd: {type(error).__name__}: {error}",
+            hint="please report it with the traceback beside it and what `syncd check` says of the configuration",
+        )
 
 
 def unexpected(error: Exception) -> SyncdError:
@@ -239,4 +290,10 @@ def unexpected(error: Exception) -> SyncdError:
 
     place = error.filename if isinstance(error.filename, str) else None
     text = f"can't use {place or 'a file that the job needs'}: {error.strerror}"
-    return MirrorError(text, path=place, hint=f"it belongs to {nearest_owner(place)}: run syncd as that user, or change who may use it" if place else None)
+    return MirrorError(
+        text,
+        path=place,
+        hint=f"it belongs to {nearest_owner(place)}: run syncd as that user, or change who may use it"
+        if place
+        else None,
+    )

@@ -15,8 +15,8 @@ from functools import cached_property
 from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 
+from syncd.colliding_names import fold
 from syncd.errors import SyncdError
-from syncd.twins import fold
 
 
 class Secret:
@@ -153,7 +153,14 @@ class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
     @cached_property
     def digest(self) -> str:
         """Changes when, and only when, what the job puts on disk or how it judges it may change. Schedules and hook texts are left out."""
-        timing = {"every_seconds", "cron", "jitter_seconds", "on_push", "timeout_seconds", "hook_timeout_seconds"}
+        timing = {
+            "every_seconds",
+            "cron",
+            "jitter_seconds",
+            "on_push",
+            "timeout_seconds",
+            "hook_timeout_seconds",
+        }
         hooks = {"validate", "on_change", "undo_on_failure", "hook_user"}
         kept = {key: value for key, value in to_builtins(self).items() if key not in timing | hooks}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
@@ -197,7 +204,7 @@ class AnonymousIdentity(Identity, frozen=True):
     pass
 
 
-class Pair(Struct, frozen=True):
+class OAuthTokens(Struct, frozen=True):
     """What a user's login gave: the token to ask with and, where it ends, the one that gives the next pair, once.
 
     Belongs to one `api` and `client_id`, and is sent nowhere else. Times are aware UTC; None for what does not end or is not there.
@@ -246,7 +253,7 @@ class Kind(StrEnum):
     OTHER = "other"
 
 
-class Entry(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+class WantedFile(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """What one destination shall be. `mode` is permission bits (0 for a link); `uid` and `gid` are None where nobody asked; `source` is the
     repository path; `size` bytes where known; `root` the operator's folder above the listed `to`: links are followed down to it and never
     below it; `dir_mode` what folders made for it get. None of these says what the content is; a folder has none.
@@ -261,17 +268,29 @@ class Entry(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc
     size: int | None = None
     root: str = "/"
     dir_mode: int = 0o755
-    pointer: str | None = None  # where Git LFS holds the content: the blob id of the pointer in the repository
-    executable: bool | None = None  # what git says, whatever `mode` was given; None where an older ledger does not know
+    pointer: str | None = (
+        None  # where Git LFS holds the content: the blob id of the pointer in the repository
+    )
+    executable: bool | None = (
+        None  # what git says, whatever `mode` was given; None where an older ledger does not know
+    )
     owner: str | None = None  # the configured owner that `uid` and `gid` were looked up from
 
-    def same_content(self, other: Entry | Local | None) -> bool:
+    def same_content(self, other: WantedFile | LocalFile | None) -> bool:
         return other is not None and other.kind is self.kind and other.blob == self.blob
 
-    def same_looks(self, other: Entry | Local) -> bool:
+    def same_looks(self, other: WantedFile | LocalFile) -> bool:
         """Mode and owner agree, where they mean something. A folder's setgid and sticky bits are whoever's put them there."""
-        mode = self.kind is Kind.LINK or (other.mode & PERMISSIONS if self.kind is Kind.DIRECTORY else other.mode) == self.mode
-        return mode and (self.uid is None or other.uid == self.uid) and (self.gid is None or other.gid == self.gid)
+        mode = (
+            self.kind is Kind.LINK
+            or (other.mode & PERMISSIONS if self.kind is Kind.DIRECTORY else other.mode)
+            == self.mode
+        )
+        return (
+            mode
+            and (self.uid is None or other.uid == self.uid)
+            and (self.gid is None or other.gid == self.gid)
+        )
 
 
 class Stat(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -289,7 +308,7 @@ class Stat(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=
         return Stat(self.device, self.inode, -1, self.mtime_ns, self.ctime_ns)
 
 
-class Local(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+class LocalFile(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """What stands at a destination now. `blob` is None for a folder or special file, for a file that can't be read, which `problem` says,
     and for a large one that was not read because its size is wrong.
 
@@ -316,7 +335,7 @@ class Local(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc
         """The stat for the ledger: a racy one is smudged, so that the bytes are read again."""
         return self.stat.smudged if self.racy else self.stat
 
-    def is_file_of(self, row: Recorded) -> bool:
+    def is_file_of(self, row: LedgerRow) -> bool:
         """Whether this is the very file that the row was made of, wherever it is now."""
         if row.stat is None:
             return False
@@ -325,7 +344,7 @@ class Local(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc
         )
 
 
-class Standing(StrEnum):
+class Ownership(StrEnum):
     """How a ledger row came to be."""
 
     OURS = "ours"  # syncd wrote or adopted these bytes
@@ -344,26 +363,26 @@ class RealFolder(Struct, frozen=True):
         return self.path.rstrip("/") + (fold(rest) if self.ignores_case else rest)
 
 
-class Recorded(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+class LedgerRow(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """One row of the ledger: what we last made of a destination, and what lstat said of it right after.
 
     `wanted`: what the set has, where a policy left something else; `real`: without links above its root.
     """
 
-    entry: Entry
+    entry: WantedFile
     stat: Stat | None
-    standing: Standing = Standing.OURS
-    wanted: Entry | None = None
+    standing: Ownership = Ownership.OURS
+    wanted: WantedFile | None = None
     real: str | None = None
     mount: str | None = None  # the mount point that it was below when it was recorded; None for `/`
 
-    def at(self, root: str, real: str) -> Recorded:
+    def at(self, root: str, real: str) -> LedgerRow:
         """The row of the same file under a path that is below `root`."""
         wanted = None if self.wanted is None else replace(self.wanted, root=root)
         return replace(self, entry=replace(self.entry, root=root), wanted=wanted, real=real)
 
     @property
-    def upstream(self) -> Entry:
+    def upstream(self) -> WantedFile:
         """What the repository had there when it was last applied."""
         return self.wanted or self.entry
 
@@ -371,7 +390,7 @@ class Recorded(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
 # --- what shall happen ------------------------------------------------------------------------------------------------
 
 
-class Verb(StrEnum):
+class ActionKind(StrEnum):
     WRITE = "write"
     RESTORE = "restore"
     MODE = "mode"
@@ -382,27 +401,29 @@ class Verb(StrEnum):
 
     @property
     def touches_disk(self) -> bool:
-        return self in (Verb.WRITE, Verb.RESTORE, Verb.MODE, Verb.REMOVE)
+        return self in (ActionKind.WRITE, ActionKind.RESTORE, ActionKind.MODE, ActionKind.REMOVE)
 
     @property
     def is_public(self) -> bool:
-        return self not in (Verb.ADOPT, Verb.FORGET)
+        return self not in (ActionKind.ADOPT, ActionKind.FORGET)
 
 
 class Action(Struct, frozen=True):
     """One step of a plan. `expect` is what stood there when it was decided, checked again at the moment of acting."""
 
-    verb: Verb
+    verb: ActionKind
     path: str
-    want: Entry | None
-    had: Recorded | None
-    expect: Local | None
+    want: WantedFile | None
+    had: LedgerRow | None
+    expect: LocalFile | None
     reason: str
     drifted: bool = False
     takes_over: bool = False  # foreign bytes stand here and go to the trash
 
     @property
-    def is_folder(self) -> bool:  # one that syncd made: its mode and owner, no content, no ledger row
+    def is_folder(
+        self,
+    ) -> bool:  # one that syncd made: its mode and owner, no content, no ledger row
         return self.want is not None and self.want.kind is Kind.DIRECTORY
 
 
@@ -412,7 +433,7 @@ class Plan(Struct, frozen=True):
     actions: tuple[Action, ...]
     files: int = 0
 
-    def of(self, *verbs: Verb) -> tuple[Action, ...]:
+    def of(self, *verbs: ActionKind) -> tuple[Action, ...]:
         return tuple(action for action in self.actions if action.verb in verbs)
 
     @property
@@ -427,7 +448,7 @@ class Plan(Struct, frozen=True):
 class Change(Struct, frozen=True):
     """One line of the public report (contract section 3)."""
 
-    action: Verb
+    action: ActionKind
     path: str
     source: str | None
     before: str | None
@@ -469,7 +490,9 @@ class RunReport(Struct, frozen=True):
     changes: tuple[Change, ...] = ()
     bytes_written: int = 0
     seconds: float = 0.0
-    requests: int = 0  # HTTP exchanges of this run, without those whose answer it shared with another
+    requests: int = (
+        0  # HTTP exchanges of this run, without those whose answer it shared with another
+    )
     error: SyncdError | None = None
     trigger: Trigger = Trigger.OPERATOR
     started_at: datetime | None = None

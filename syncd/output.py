@@ -71,7 +71,9 @@ def _open_closed_descriptors() -> None:
 
 
 def _open_null_as(descriptor: int, flags: int) -> None:
-    with suppress(OSError):  # no /dev in this root: the descriptor stays closed, and writing to it is dropped too
+    with suppress(
+        OSError
+    ):  # no /dev in this root: the descriptor stays closed, and writing to it is dropped too
         opened = os.open(os.devnull, flags)
         if opened != descriptor:
             os.dup2(opened, descriptor)
@@ -86,7 +88,9 @@ def _stream(descriptor: int, before: object) -> io.TextIOWrapper:
         encoding = before.encoding
         errors = before.errors if before.errors in ALWAYS_PRINTS else ERRORS
     # No io.BufferedWriter in between: its lock aborts the process when a daemon thread holds it at exit.
-    return io.TextIOWrapper(_Descriptor(descriptor), encoding=encoding, errors=errors, newline="\n", write_through=True)
+    return io.TextIOWrapper(
+        _Descriptor(descriptor), encoding=encoding, errors=errors, newline="\n", write_through=True
+    )
 
 
 class _Descriptor(io.RawIOBase):

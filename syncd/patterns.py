@@ -18,7 +18,9 @@ def chooser(rule: PathRule) -> Callable[[str], bool]:
     exclude = GitIgnoreSpec.from_lines(rule.exclude) if rule.exclude else None
 
     def chosen(path: str) -> bool:
-        return (include is None or include.match_file(path)) and not (exclude is not None and exclude.match_file(path))
+        return (include is None or include.match_file(path)) and not (
+            exclude is not None and exclude.match_file(path)
+        )
 
     return chosen
 

@@ -1,7 +1,7 @@
 """The places on disk that a commit can never change, and whether a path leads to one of them.
 
 A value: real paths, each with what it is in words. `config/protected.py` builds it from the configuration and the
-installation; `config/judge.py` asks it about the rules at check time, `engine/protect.py` about the destinations of a run.
+installation; `config/cross_checks.py` asks it about the rules at check time, `engine/protection.py` about the destinations of a run.
 Nothing here touches the disk but `identity_of`: what a path leads to is handed in.
 """
 
@@ -14,8 +14,8 @@ from functools import cached_property
 
 from msgspec import Struct, field
 
+from syncd.colliding_names import fold
 from syncd.patterns import literal
-from syncd.twins import fold
 
 Identity = tuple[int, int]  # st_dev, st_ino
 PROBE = "probe"  # any name below a protected folder
@@ -52,7 +52,11 @@ class ProtectedNames(Struct, frozen=True):
         """Whether the folder's entry `name` (folded) is protected; `below` is the path from there on, or empty."""
         if (self.prefix and name.startswith(self.prefix)) or name in self.names:
             return True
-        return below.removeprefix("__init__") in self.suffixes if below else name.endswith(self.suffixes)
+        return (
+            below.removeprefix("__init__") in self.suffixes
+            if below
+            else name.endswith(self.suffixes)
+        )
 
 
 class Probe(Struct, frozen=True):
@@ -86,7 +90,11 @@ class ProtectedPaths(Struct, frozen=True, dict=True):
     def near(self, folder: str) -> bool:
         """Whether `find` can have an answer for any path right in this real folder. Much faster, for many paths."""
         folded = fold(folder)
-        return folded == "/" or folded in self._above or any(path in self._starts for path in (folded, *above(folded)))
+        return (
+            folded == "/"
+            or folded in self._above
+            or any(path in self._starts for path in (folded, *above(folded)))
+        )
 
     def probes(self) -> Iterator[Probe]:
         """What to try a folder rule with, for each place that is looked at when the configuration is checked."""
@@ -114,7 +122,9 @@ class ProtectedPaths(Struct, frozen=True, dict=True):
             path, _, name = path.rpartition("/")
             for names in self._names.get(path, ()):
                 if names.protects(name, below):
-                    return ProtectedPlace(f"{names.folder}/{name}", names.what, bool(below), names.at_check)
+                    return ProtectedPlace(
+                        f"{names.folder}/{name}", names.what, bool(below), names.at_check
+                    )
             below = f"{name}/{below}" if below else name
         return None
 
@@ -162,8 +172,19 @@ def _pattern(place: ProtectedPlace) -> str:
 def _name_probes(names: ProtectedNames) -> Iterator[Probe]:
     place, prefix = ProtectedPlace(names.folder, names.what, True), names.prefix
     if prefix:
-        tries = (f"{prefix}.service", f"{prefix}.timer", f"{prefix}.service/", f"{prefix}.service/{PROBE}", f"{prefix}.service.d/", f"{prefix}.service.d/{PROBE}.conf")
-        yield Probe(place, tuple(f"{names.folder}/{name}" for name in tries), f"{literal(names.folder)}/{literal(prefix)}*")
+        tries = (
+            f"{prefix}.service",
+            f"{prefix}.timer",
+            f"{prefix}.service/",
+            f"{prefix}.service/{PROBE}",
+            f"{prefix}.service.d/",
+            f"{prefix}.service.d/{PROBE}.conf",
+        )
+        yield Probe(
+            place,
+            tuple(f"{names.folder}/{name}" for name in tries),
+            f"{literal(names.folder)}/{literal(prefix)}*",
+        )
     for name in names.names:
         folder = f"{names.folder}/{name}"
         yield Probe(place, (f"{folder}/", f"{folder}/{PROBE}.conf"), f"{literal(folder)}/")
@@ -175,7 +196,9 @@ def above(path: str) -> Iterator[str]:
         yield path
 
 
-def canonical(path: str, identities: Mapping[Identity, str], identity_of: Callable[[str], Identity | None]) -> str:
+def canonical(
+    path: str, identities: Mapping[Identity, str], identity_of: Callable[[str], Identity | None]
+) -> str:
     """The path below the real folder that it leads to by another name, as through a bind mount; the path itself where there is none.
 
     `identity_of` gives device and inode of a folder, or None where there is none.

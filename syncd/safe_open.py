@@ -167,7 +167,9 @@ class _Walk:
         self.foreign: _Foreign | None = None
         self._at, self._here = os.open("/", PASS), "/"
         names = [name for name in path.split("/") if name]
-        wholes: list[str | None] = ["/" + "/".join(names[:count]) for count in range(1, len(names) + 1)]
+        wholes: list[str | None] = [
+            "/" + "/".join(names[:count]) for count in range(1, len(names) + 1)
+        ]
         self._left = [*zip(names, wholes, strict=True)][::-1]
 
     def close(self) -> None:
@@ -223,7 +225,9 @@ class _Walk:
         if target.startswith("/"):
             os.close(self._at)
             self._at, self._here = os.open("/", PASS), "/"
-        self._left += [(part, None) for part in reversed(target.split("/")) if part not in ("", ".")]
+        self._left += [
+            (part, None) for part in reversed(target.split("/")) if part not in ("", ".")
+        ]
         return True
 
     def _judge(self, name: str, found: os.stat_result | None) -> None:
@@ -246,7 +250,9 @@ class _Walk:
         else:
             place = self.foreign.folder if self.foreign is not None else self._here
             whose = owner_name(self.foreign.found.st_uid) if self.foreign is not None else owner
-            why = f"belongs to {owner}, and is below {place} (owner: {whose}), where others may write"
+            why = (
+                f"belongs to {owner}, and is below {place} (owner: {whose}), where others may write"
+            )
             mend = f"sudo chown root {shlex.quote(place)} && sudo chmod go-w {shlex.quote(place)}"
         return UnsafePathError(
             f"{link} is a link to {target} that {why}; as root, syncd does not follow it",

@@ -10,18 +10,22 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from syncd.config.model import Config
-from syncd.engine import hooks
+from syncd.engine import hook_state
 from syncd.engine.coverage import coverage_of, renamed_jobs
-from syncd.engine.ports import JobState, OwnedRow
 from syncd.errors import MirrorError
 from syncd.mirror.spelling import other_spellings, resolve, same_place
-from syncd.models import Job, Publish, RealFolder, Standing
+from syncd.models import Job, Ownership, Publish, RealFolder
+from syncd.ports import JobState, OwnedRow
 from syncd.store.store import SqliteStore
 
 
 def open_store(config: Config, only_look: bool = False) -> SqliteStore:
     """The configuration's store, which knows each job that has another name now by that name."""
-    store = SqliteStore.peek(config.state) if only_look else SqliteStore.open(config.state, config.state_group)
+    store = (
+        SqliteStore.peek(config.state)
+        if only_look
+        else SqliteStore.open(config.state, config.state_group)
+    )
     with suppress(MirrorError):  # asked again, and said, before a job without a past runs
         follow_renames(config.jobs, store)
     return store
@@ -34,7 +38,7 @@ def follow_renames(jobs: Mapping[str, Job], store: SqliteStore) -> None:
     """
 
     def under_new_name(job: str, old: str, state: JobState) -> JobState:
-        return hooks.under_new_name(jobs[job], old, state)
+        return hook_state.under_new_name(jobs[job], old, state)
 
     store.follow_renames(find_renames(jobs, store), under_new_name)
 
@@ -56,7 +60,7 @@ def find_renames(jobs: Mapping[str, Job], store: SqliteStore) -> dict[str, str]:
 def _destinations(store: SqliteStore, job: str) -> list[str]:
     """The real paths of the job's files: of what it applied, or of all that it knows."""
     rows = store.recorded(job)
-    applied = {path: row for path, row in rows.items() if row.standing is Standing.OURS}
+    applied = {path: row for path, row in rows.items() if row.standing is Ownership.OURS}
     return [row.real or path for path, row in (applied or rows).items()]
 
 

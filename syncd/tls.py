@@ -37,7 +37,9 @@ def machine_context(*files: str) -> ssl.SSLContext:
     context, places = client_context(*files), ssl.get_default_verify_paths()
     file, folder = places.openssl_cafile, places.openssl_capath
     if os.path.isfile(file) or os.path.isdir(folder):
-        context.load_verify_locations(file if os.path.isfile(file) else None, folder if os.path.isdir(folder) else None)
+        context.load_verify_locations(
+            file if os.path.isfile(file) else None, folder if os.path.isdir(folder) else None
+        )
     return context
 
 

@@ -21,7 +21,9 @@ from syncd.errors import MirrorError
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FOLDERS_AT_MOST = 100  # one inside the other, in a repository or in `to:` or `from:`
-DEEPEST_WALK = 2_047  # no path of more than 4,095 bytes leads through more: nothing of ours is deeper
+DEEPEST_WALK = (
+    2_047  # no path of more than 4,095 bytes leads through more: nothing of ours is deeper
+)
 NAMES_AT_ONCE = 64  # of a folder that is being emptied: what is kept for each level
 OURS = stat.S_IRWXU
 
@@ -241,7 +243,9 @@ def _opened(folder: int, name: str, may_change: bool) -> int:
         return _opened_by_force(folder, name)
     found = os.fstat(below)
     if may_change and found.st_mode & OURS != OURS:
-        with suppress(PermissionError):  # not ours: what is in it can perhaps be removed all the same
+        with suppress(
+            PermissionError
+        ):  # not ours: what is in it can perhaps be removed all the same
             os.fchmod(below, OURS)
     return below
 

@@ -15,7 +15,9 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 ROOT = 0
-OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH  # the group's bit is also the mask of a POSIX ACL, so its entries count
+OTHERS_WRITE = (
+    stat.S_IWGRP | stat.S_IWOTH
+)  # the group's bit is also the mask of a POSIX ACL, so its entries count
 NEVER = ", and root uses nothing that another user may change"
 LINKS_AT_MOST = 40  # as the kernel: path_resolution(7)
 STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -137,7 +139,9 @@ class _Walk:
     def _judge(self, descriptor: int, place: str, passed: bool = False) -> None:
         """Note who else may write this. In a sticky folder that is only passed, others may not replace what is root's."""
         found = os.fstat(descriptor)
-        open_to_others = found.st_mode & OTHERS_WRITE and not (passed and found.st_mode & stat.S_ISVTX)
+        open_to_others = found.st_mode & OTHERS_WRITE and not (
+            passed and found.st_mode & stat.S_ISVTX
+        )
         if not open_to_others and found.st_uid == ROOT:
             return
         if place.startswith(CREDENTIALS) or _is_read_only(descriptor):
@@ -169,7 +173,9 @@ def _of_mode(place: str, found: os.stat_result) -> Doubt:
 
 
 def _owner(found: os.stat_result) -> str:
-    from syncd.owners import owner_name  # only where something is wrong: most runs do without the user database
+    from syncd.owners import (
+        owner_name,
+    )  # only where something is wrong: most runs do without the user database
 
     return owner_name(found.st_uid)
 

@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 from syncd.owners import ids_of
 
-Directories = Sequence[tuple[str, Sequence[str]]]  # (absolute path, names in it); "" holds absolute paths
+Directories = Sequence[
+    tuple[str, Sequence[str]]
+]  # (absolute path, names in it); "" holds absolute paths
 
 
 class Seen(NamedTuple):
@@ -49,11 +51,17 @@ def stat_digest(directories: Directories) -> str:
     for directory, names in directories:
         if directory:
             found = lstat(directory)
-            hasher.update(b"%d %d %o %d %d\n" % (found.st_dev, found.st_ino, found.st_mode, found.st_uid, found.st_gid))
+            hasher.update(
+                b"%d %d %o %d %d\n"
+                % (found.st_dev, found.st_ino, found.st_mode, found.st_uid, found.st_gid)
+            )
         for name in names:
             one = lstat(f"{directory}/{name}" if directory else name)
             times = (one.st_size, one.st_mtime_ns, one.st_ctime_ns)
-            hasher.update(b"%d %d %o %d %d %d %d %d\n" % (one.st_dev, one.st_ino, one.st_mode, one.st_uid, one.st_gid, *times))
+            hasher.update(
+                b"%d %d %o %d %d %d %d %d\n"
+                % (one.st_dev, one.st_ino, one.st_mode, one.st_uid, one.st_gid, *times)
+            )
     return hasher.hexdigest()
 
 

@@ -12,42 +12,43 @@ from functools import partial
 
 from msgspec import Struct
 
-from syncd.clock import Clock, Patience, SystemClock
+from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
 from syncd.config.protected import protected_paths
 from syncd.config.secrets import read_key, read_secret, read_token
+from syncd.deadline import Deadline
 from syncd.engine.other_jobs import OtherJobs
-from syncd.engine.ports import Mirror
-from syncd.engine.run import House, wanted_set
+from syncd.engine.run import RunContext, wanted_set
 from syncd.errors import MirrorError, SyncdError
 from syncd.fastpath.check import Reply
-from syncd.github.app import Installation
-from syncd.github.limits import Budgets, Gate, RateLimit, Tally
-from syncd.github.login import UserToken
+from syncd.github.api_version import Versioned
+from syncd.github.auth.app import AppCredentials
+from syncd.github.auth.credentials import AuthTransport, Credentials, NoCredentials, StaticToken
+from syncd.github.auth.device_flow import UserCredentials
+from syncd.github.client import GitHubSource
 from syncd.github.protocol import Transport
 from syncd.github.proxies import proxies_of
+from syncd.github.rate_limit import ConcurrencyLimit, RateLimits, RequestMetrics, SavedRateLimit
 from syncd.github.replay import Replay, count_replies
-from syncd.github.shared import Shared
-from syncd.github.source import GitHubSource
-from syncd.github.tokens import Anonymous, Authorised, Credentials, PersonalToken
+from syncd.github.request_cache import SingleFlight
 from syncd.github.transport import Network, Retrying
-from syncd.github.versions import Versioned
-from syncd.hooks.runner import CommandHooks
-from syncd.mirror.disk import DiskMirror
+from syncd.hooks.runner import HookRunner
+from syncd.mirror.disk_mirror import DiskMirror
 from syncd.mirror.spelling import resolve
-from syncd.mirror.switch import mirror_of
+from syncd.mirror.symlink_publish import mirror_of
 from syncd.mirror.trash import TrashLimits
 from syncd.models import AppIdentity, Identity, Job, LoginIdentity, Secret, TokenIdentity, Trigger
 from syncd.owners import Ids, ids_of
+from syncd.ports import Mirror
 from syncd.protected_paths import ProtectedPaths
 from syncd.store.app_memory import AppMemory
 from syncd.store.blobs import BlobCache
-from syncd.store.borrowed import BorrowedCache
-from syncd.store.expiries import expiries_of
 from syncd.store.facts import LimitRow, Usage, hour_of
 from syncd.store.lock import job_lock
-from syncd.store.pairs import PairFile
+from syncd.store.oauth_tokens import OAuthTokenFile
+from syncd.store.read_only_cache import BorrowedCache
 from syncd.store.store import SqliteStore
+from syncd.store.token_expiry import expiries_of
 from syncd.stored_jobs import follow_renames, open_store
 from syncd.trusted_path import owner_of
 
@@ -61,83 +62,134 @@ def trash_limits_of(config: Config) -> TrashLimits:
     return TrashLimits(config.trash.keep_seconds, config.trash.size_bytes)
 
 
-class Line(Struct, frozen=True):
+class IdentityConnection(Struct, frozen=True):
     """One identity's way to GitHub: `transport` shows its credentials, `plain` shows nothing by itself."""
 
     transport: Transport
     plain: Transport
     credentials: Credentials
-    budgets: Budgets
+    budgets: RateLimits
 
 
-def _remaining_requests(line: Line, repo: str) -> int | None:
+def _remaining_requests(line: IdentityConnection, repo: str) -> int | None:
     """What is left of the hourly limit that requests about the repository spend; None while GitHub has not said."""
     credentials = line.credentials
-    installation = credentials.installation_of(repo) if isinstance(credentials, Installation) else None
+    installation = (
+        credentials.installation_of(repo) if isinstance(credentials, AppCredentials) else None
+    )
     return line.budgets.of(installation).view().remaining
 
 
-class Workshop:
+class AppContext:
     """Everything one command or daemon works with. `close` gives connections and the store back."""
 
     def __init__(
-        self, config: Config, environ: Mapping[str, str], store: SqliteStore, clock: Clock | None = None, replies: Sequence[Reply] = (), waits_out_limits: bool = True,
+        self,
+        config: Config,
+        environ: Mapping[str, str],
+        store: SqliteStore,
+        clock: Clock | None = None,
+        replies: Sequence[Reply] = (),
+        waits_out_limits: bool = True,
         only_look: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.config, self.store = config, store
         self.clock = clock or SystemClock()
         self.stop = threading.Event()
-        self.hook_stop = self.stop if waits_out_limits else threading.Event()  # a daemon's hooks may end what they have begun
-        self.tally = Tally()
+        self.hook_stop = (
+            self.stop if waits_out_limits else threading.Event()
+        )  # a daemon's hooks may end what they have begun
+        self.tally = RequestMetrics()
         self._replies = replies
         count_replies(replies, self.tally)
         self._only_look = only_look
-        self.blobs: BlobCache = BorrowedCache(config.state / "blobs") if only_look else BlobCache(config.state / "blobs")
-        self.mirror = DiskMirror(config.state / "trash", self.clock, trash_limits=trash_limits_of(config))
-        self.hooks = CommandHooks(config.state, environ)
-        self.budgets: dict[str, Budgets] = {}
-        self._saved: dict[tuple[str, int | None], RateLimit] = {}
+        self.blobs: BlobCache = (
+            BorrowedCache(config.state / "blobs")
+            if only_look
+            else BlobCache(config.state / "blobs")
+        )
+        self.mirror = DiskMirror(
+            config.state / "trash", self.clock, trash_limits=trash_limits_of(config)
+        )
+        self.hooks = HookRunner(config.state, environ)
+        self.budgets: dict[str, RateLimits] = {}
+        self._saved: dict[tuple[str, int | None], SavedRateLimit] = {}
         self._counted: dict[tuple[str, int | None], dict[str, int]] = {}
         self._failures: dict[Hashable, SyncdError] = {}  # that all runs of this command share
         self._environ = environ
         self._waits_out_limits = waits_out_limits
-        self._gate = Gate(config.requests_at_once)
+        self._gate = ConcurrencyLimit(config.requests_at_once)
         self._proxies = proxies_of(environ)
         for text in self._proxies.warnings():
             logging.getLogger("syncd").warning("%s", text)
         self._networks: dict[str, Network] = {}
         self._marks: dict[str, tuple[Identity, Secret | None, tuple[str, ...]]] = {}
         self._sources: dict[str, GitHubSource] = {}
-        self._lines: dict[str, Line] = {}
-        self._retired: list[Credentials] = []  # of lines that a reload gave up: runs under way may still show them
+        self._lines: dict[str, IdentityConnection] = {}
+        self._retired: list[
+            Credentials
+        ] = []  # of lines that a reload gave up: runs under way may still show them
         self._protected: tuple[float, ProtectedPaths] | None = None
         self._guard = threading.RLock()
 
     @classmethod
     def open(
-        cls, config: Config, environ: Mapping[str, str], only_look: bool = False, clock: Clock | None = None, replies: Sequence[Reply] = (), waits_out_limits: bool = True
-    ) -> Workshop:
+        cls,
+        config: Config,
+        environ: Mapping[str, str],
+        only_look: bool = False,
+        clock: Clock | None = None,
+        replies: Sequence[Reply] = (),
+        waits_out_limits: bool = True,
+    ) -> AppContext:
         """`only_look` leaves the state exactly as it is; `replies` are what GitHub has answered already, and is not asked again.
 
         `waits_out_limits`: a run waits for the end of GitHub's limits where its time suffices. The daemon's don't: they ask for another turn.
         """
-        return cls(config, environ, open_store(config, only_look), clock, replies, waits_out_limits, only_look)
+        return cls(
+            config,
+            environ,
+            open_store(config, only_look),
+            clock,
+            replies,
+            waits_out_limits,
+            only_look,
+        )
 
-    def house(self, job: Job, shared: Shared | None = None) -> House:
+    def run_context(self, job: Job, shared: SingleFlight | None = None) -> RunContext:
         """What a run of the job works with; `shared` is common to the runs of its tick; without it, to all of this command."""
         identity = self.config.identities[job.identity]
         source = self.source(identity)
         scope, jobs = f"{identity.api} {identity.name}", frozenset(self.config.jobs)
         source = source if shared is None else source.ticking(shared)
-        others = OtherJobs(self.config.jobs, resolve, lambda other, deadline: wanted_set(other, self._house_beside(other, job, shared), deadline))
+        others = OtherJobs(
+            self.config.jobs,
+            resolve,
+            lambda other, deadline: wanted_set(
+                other, self._context_beside(other, job, shared), deadline
+            ),
+        )
         renamed_from = self.store.former_name(job.name)
-        return House(source, self.store, self.mirror_of(job), self.blobs, self.clock, resolve_owner, scope, jobs, self.hooks, others, renamed_from, self.protected())
+        return RunContext(
+            source,
+            self.store,
+            self.mirror_of(job),
+            self.blobs,
+            self.clock,
+            resolve_owner,
+            scope,
+            jobs,
+            self.hooks,
+            others,
+            renamed_from,
+            self.protected(),
+        )
 
-    def _house_beside(self, other: Job, job: Job, shared: Shared | None) -> House:
+    def _context_beside(self, other: Job, job: Job, shared: SingleFlight | None) -> RunContext:
         """What is asked about another job shares this run's answers where both use one identity."""
         if shared is not None and other.identity != job.identity:
-            shared = Shared()
-        return self.house(other, shared)
+            shared = SingleFlight()
+        return self.run_context(other, shared)
 
     def protected(self) -> ProtectedPaths:
         """What no commit may change. Looked up again after a minute: the link of a key may lead elsewhere by then."""
@@ -151,15 +203,22 @@ class Workshop:
         """The disk as this job writes it."""
         return mirror_of(job, self.mirror, self.clock)
 
-    def patience(self, job: Job, trigger: Trigger = Trigger.OPERATOR, on_rest: Callable[[bool], None] | None = None) -> Patience:
+    def deadline(
+        self,
+        job: Job,
+        trigger: Trigger = Trigger.OPERATOR,
+        on_waiting: Callable[[bool], None] | None = None,
+    ) -> Deadline:
         """How long this run of the job may take; what began it says whether it may spend GitHub's last requests of the hour."""
-        patience = Patience(self.clock, job.timeout_seconds, self.stop, self.hook_stop, trigger.urgent, on_rest)
-        patience.failures = self._failures
-        return patience
+        deadline = Deadline(
+            self.clock, job.timeout_seconds, self.stop, self.hook_stop, trigger.urgent, on_waiting
+        )
+        deadline.failures = self._failures
+        return deadline
 
-    def patience_of(self, seconds: float) -> Patience:
+    def deadline_of(self, seconds: float) -> Deadline:
         """For what is no job's run; a signal ends it too."""
-        return Patience(self.clock, seconds, self.stop)
+        return Deadline(self.clock, seconds, self.stop)
 
     @contextmanager
     def locked(self, job: Job) -> Iterator[None]:
@@ -200,49 +259,93 @@ class Workshop:
         with self._guard:
             if identity.name not in self._sources:
                 line = self.line(identity)
-                self._sources[identity.name] = GitHubSource(line.transport, identity.api, self.config.requests_at_once, Shared(), remaining=partial(_remaining_requests, line))
+                self._sources[identity.name] = GitHubSource(
+                    line.transport,
+                    identity.api,
+                    self.config.requests_at_once,
+                    SingleFlight(),
+                    remaining=partial(_remaining_requests, line),
+                )
             return self._sources[identity.name]
 
-    def line(self, identity: Identity) -> Line:
+    def line(self, identity: Identity) -> IdentityConnection:
         """The identity's connection to its host, and what it has to show there. Raises ConfigError for a secret that can't be read."""
         with self._guard:
             if identity.name not in self._lines:
-                budgets = self.budgets.setdefault(identity.name, Budgets(self.clock))
+                budgets = self.budgets.setdefault(identity.name, RateLimits(self.clock))
                 mark = self._mark(identity, self.config)
                 network = self._networks.get(identity.name) or Network(
-                    identity.name, self.clock, self.tally, budgets, self._gate, self._proxies, identity.ca_file, identity.api, owner_of(self.config.state)
+                    identity.name,
+                    self.clock,
+                    self.tally,
+                    budgets,
+                    self._gate,
+                    self._proxies,
+                    identity.ca_file,
+                    identity.api,
+                    owner_of(self.config.state),
                 )
                 self._networks[identity.name], self._marks[identity.name] = network, mark
                 replies = [reply for reply in self._replies if reply.identity == identity.name]
                 spoken = Replay(replies, Versioned(network), budgets)
                 plain = Retrying(spoken, self.clock, self._waits_out_limits)
                 credentials = self._credentials(identity, spoken, plain)
-                transport = Authorised(plain, credentials, self.clock)
-                self._lines[identity.name] = Line(transport, plain, credentials, budgets)
+                transport = AuthTransport(plain, credentials, self.clock)
+                self._lines[identity.name] = IdentityConnection(
+                    transport, plain, credentials, budgets
+                )
             return self._lines[identity.name]
 
-    def pairs(self, identity: LoginIdentity) -> PairFile:
+    def pairs(self, identity: LoginIdentity) -> OAuthTokenFile:
         """Where the tokens of who logged in are kept."""
-        return PairFile(self.config.state, identity.name)
+        return OAuthTokenFile(self.config.state, identity.name)
 
     def _credentials(self, identity: Identity, network: Transport, plain: Transport) -> Credentials:
         if isinstance(identity, AppIdentity):
             repos = [job.repo for job in self.config.jobs.values() if job.identity == identity.name]
 
             def key() -> Secret:
-                return read_key(identity.private_key, self._environ, f"github.{identity.name}.private_key", owner_of(self.config.state))
+                return read_key(
+                    identity.private_key,
+                    self._environ,
+                    f"github.{identity.name}.private_key",
+                    owner_of(self.config.state),
+                )
 
             memory = AppMemory(self.store.facts, identity.name, self._only_look)
-            return Installation(identity.api, identity.issuer, key(), identity.installation_id, repos, plain, self.clock, key, memory, self.budgets[identity.name].belongs)
+            return AppCredentials(
+                identity.api,
+                identity.issuer,
+                key(),
+                identity.installation_id,
+                repos,
+                plain,
+                self.clock,
+                key,
+                memory,
+                self.budgets[identity.name].belongs,
+            )
         if isinstance(identity, TokenIdentity):
 
             def token() -> Secret:
-                return read_token(identity.token, self._environ, f"github.{identity.name}.token", owner_of(self.config.state))
+                return read_token(
+                    identity.token,
+                    self._environ,
+                    f"github.{identity.name}.token",
+                    owner_of(self.config.state),
+                )
 
-            return PersonalToken(token(), token, self.clock)
+            return StaticToken(token(), token, self.clock)
         if isinstance(identity, LoginIdentity):
-            return UserToken(identity.name, identity.api, identity.client_id, self.pairs(identity), network, self.clock)
-        return Anonymous()
+            return UserCredentials(
+                identity.name,
+                identity.api,
+                identity.client_id,
+                self.pairs(identity),
+                network,
+                self.clock,
+            )
+        return NoCredentials()
 
     def adopt(self, config: Config) -> frozenset[str]:
         """The configuration is this one from now on. The names of identities that are others than before, or have another secret.
@@ -251,9 +354,15 @@ class Workshop:
         Raises ConfigError for a secret that can't be read; nothing has changed then.
         """
         with self._guard:
-            marks = {name: self._mark(config.identities[name], config) for name in self._lines if name in config.identities}
+            marks = {
+                name: self._mark(config.identities[name], config)
+                for name in self._lines
+                if name in config.identities
+            }
             others = frozenset(name for name in self._lines if marks.get(name) != self._marks[name])
-            changed = frozenset(name for name, mark in marks.items() if mark[:2] != self._marks[name][:2])  # not for another repository alone
+            changed = frozenset(
+                name for name, mark in marks.items() if mark[:2] != self._marks[name][:2]
+            )  # not for another repository alone
             self.config, self._protected = config, None
             self.mirror.trash.limits = trash_limits_of(config)
             with suppress(MirrorError):  # asked again, and said, before a job without a past runs
@@ -266,13 +375,41 @@ class Workshop:
                     self._networks.pop(name).close()
         return changed
 
-    def _mark(self, identity: Identity, config: Config) -> tuple[Identity, Secret | None, tuple[str, ...]]:
+    def _mark(
+        self, identity: Identity, config: Config
+    ) -> tuple[Identity, Secret | None, tuple[str, ...]]:
         """What a source was made of: the identity, its secret as it is now, and for an App the repositories that its tokens are for."""
         if isinstance(identity, AppIdentity):
-            repos = tuple(sorted({job.repo.lower() for job in config.jobs.values() if job.identity == identity.name}))
-            return identity, read_secret(identity.private_key, self._environ, f"github.{identity.name}.private_key", owner_of(config.state)), repos
+            repos = tuple(
+                sorted(
+                    {
+                        job.repo.lower()
+                        for job in config.jobs.values()
+                        if job.identity == identity.name
+                    }
+                )
+            )
+            return (
+                identity,
+                read_secret(
+                    identity.private_key,
+                    self._environ,
+                    f"github.{identity.name}.private_key",
+                    owner_of(config.state),
+                ),
+                repos,
+            )
         if isinstance(identity, TokenIdentity):
-            return identity, read_secret(identity.token, self._environ, f"github.{identity.name}.token", owner_of(config.state)), ()
+            return (
+                identity,
+                read_secret(
+                    identity.token,
+                    self._environ,
+                    f"github.{identity.name}.token",
+                    owner_of(config.state),
+                ),
+                (),
+            )
         return identity, None, ()
 
     def limit_of(self, job: Job) -> Hashable:
@@ -280,9 +417,11 @@ class Workshop:
         as_app = isinstance(self.config.identities[job.identity], AppIdentity)
         return job.identity, job.repo.partition("/")[0].lower() if as_app else None
 
-    def rate_limits(self) -> tuple[RateLimit, ...]:
+    def rate_limits(self) -> tuple[SavedRateLimit, ...]:
         """What GitHub has told this process of its limits: by identity, then by installation."""
-        return tuple(one for name, budgets in list(self.budgets.items()) for one in budgets.limits(name))
+        return tuple(
+            one for name, budgets in list(self.budgets.items()) for one in budgets.limits(name)
+        )
 
     def save_budgets(self) -> None:
         """What GitHub said of each identity's limit and of its token's end is kept, and which repositories spent of the limit.
@@ -296,20 +435,34 @@ class Workshop:
         facts, expiries = self.store.facts, None
         known = facts.token_expiries()
         seen = known | self.tally.expiries()
-        now = {name: at for name, at in seen.items() if at is not None and name in self.config.identities}
+        now = {
+            name: at
+            for name, at in seen.items()
+            if at is not None and name in self.config.identities
+        }
         if now != known:
             expiries = now
         counted = self.tally.spent()
-        rows = [LimitRow(*key, one.account, one.view.limit, one.view.remaining, one.view.reset_at) for key, one in limits.items() if one in changed]
+        rows = [
+            LimitRow(*key, one.account, one.view.limit, one.view.remaining, one.view.reset_at)
+            for key, one in limits.items()
+            if one in changed
+        ]
         facts.save_github(rows, self._usage_since(counted), expiries)
         self._saved |= limits
         self._counted = counted
 
-    def _usage_since(self, counted: Mapping[tuple[str, int | None], Mapping[str, int]]) -> Iterator[Usage]:
+    def _usage_since(
+        self, counted: Mapping[tuple[str, int | None], Mapping[str, int]]
+    ) -> Iterator[Usage]:
         """What was charged since the last time, for each limit."""
         for key, by_repo in counted.items():
             before = self._counted.get(key, {})
-            more = {repo: count - before.get(repo, 0) for repo, count in by_repo.items() if count > before.get(repo, 0)}
+            more = {
+                repo: count - before.get(repo, 0)
+                for repo, count in by_repo.items()
+                if count > before.get(repo, 0)
+            }
             if more:
                 name, installation = key
                 budgets = self.budgets.get(name)
@@ -328,7 +481,9 @@ class Workshop:
         try:
             self.save_budgets()
         except SyncdError as error:  # the runs have said what is wrong with the store; that their limits are not remembered fails none of them
-            logging.getLogger("syncd").warning("can't remember what GitHub said of its limits: %s", error)
+            logging.getLogger("syncd").warning(
+                "can't remember what GitHub said of its limits: %s", error
+            )
         for source in self._sources.values():
             source.close()
         for network in self._networks.values():
@@ -340,8 +495,20 @@ class Workshop:
     def _revoke(self) -> None:
         """Every App's tokens at once, in a few seconds at most: what can't be reached ends by itself within the hour."""
         with self._guard:
-            apps = [one for one in (*self._retired, *(line.credentials for line in self._lines.values())) if isinstance(one, Installation)]
-        threads = [threading.Thread(target=app.revoke, args=(Patience(self.clock, REVOKE_SECONDS),), name="syncd-revoke", daemon=True) for app in apps]
+            apps = [
+                one
+                for one in (*self._retired, *(line.credentials for line in self._lines.values()))
+                if isinstance(one, AppCredentials)
+            ]
+        threads = [
+            threading.Thread(
+                target=app.revoke,
+                args=(Deadline(self.clock, REVOKE_SECONDS),),
+                name="syncd-revoke",
+                daemon=True,
+            )
+            for app in apps
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -353,7 +520,10 @@ def look_up_owner(owner: str) -> Ids:
     try:
         return ids_of(owner) if owner else (None, None)
     except KeyError as error:
-        raise MirrorError(f"owner {owner}: this machine knows no such user or group", hint="create it, or correct owner:") from error
+        raise MirrorError(
+            f"owner {owner}: this machine knows no such user or group",
+            hint="create it, or correct owner:",
+        ) from error
 
 
 def resolve_owner(owner: str) -> Ids:
@@ -361,6 +531,11 @@ def resolve_owner(owner: str) -> Ids:
     uid, gid = look_up_owner(owner)
     if uid is None:
         return uid, gid
-    if os.geteuid() != 0 and (uid != os.geteuid() or (gid is not None and gid not in {os.getegid(), *os.getgroups()})):
-        raise MirrorError(f"owner {owner}: only root may give files away", hint="run syncd as root, or leave owner: out")
+    if os.geteuid() != 0 and (
+        uid != os.geteuid() or (gid is not None and gid not in {os.getegid(), *os.getgroups()})
+    ):
+        raise MirrorError(
+            f"owner {owner}: only root may give files away",
+            hint="run syncd as root, or leave owner: out",
+        )
     return uid, gid

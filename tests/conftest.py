@@ -14,9 +14,15 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.deep import clear
-from tests.support.stand import Stand, stand
+from tests.support.sync_env import SyncEnv, sync_env
 
-settings.register_profile("syncd", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], print_blob=True)
+settings.register_profile(
+    "syncd",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    print_blob=True,
+)
 settings.load_profile("syncd")
 HOMES = count()
 
@@ -29,7 +35,15 @@ def _homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch, _homes: Path) -> None:
-    for name in ("SYNCD_CONFIG", "STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+    for name in (
+        "SYNCD_CONFIG",
+        "STATE_DIRECTORY",
+        "CREDENTIALS_DIRECTORY",
+        "XDG_CONFIG_HOME",
+        "XDG_STATE_HOME",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+    ):
         monkeypatch.delenv(name, raising=False)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
@@ -58,13 +72,17 @@ def memory_path(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Stand]:
+def hub(tmp_path: Path) -> Iterator[SyncEnv]:
     """A stand with one App job over nginx/."""
-    with stand(tmp_path) as made:
+    with sync_env(tmp_path) as made:
         yield made
 
 
-LONGEST = ("tests/fault/test_root_lane.py", "tests/story/test_daemon_soak.py::test_a_day", "tests/fault/test_destination_machine.py")  # of the root lane
+LONGEST = (
+    "tests/fault/test_root_lane.py",
+    "tests/story/test_daemon_soak.py::test_a_day",
+    "tests/fault/test_destination_machine.py",
+)  # of the root lane
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
@@ -82,7 +100,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _begins(item: pytest.Item) -> int:
     if any(mark.args == ("at rest",) for mark in item.iter_markers("xdist_group")):
         return 0
-    return next((1 for start in LONGEST if item.nodeid.startswith(start)), 2) if item.get_closest_marker("root") else 2
+    return (
+        next((1 for start in LONGEST if item.nodeid.startswith(start)), 2)
+        if item.get_closest_marker("root")
+        else 2
+    )
 
 
 def pytest_collection_finish() -> None:
@@ -99,9 +121,22 @@ def measured(record_property: Callable[[str, object], None]) -> Callable[[str], 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Here and not beside the tests: a process that leaves the tests to others loads no conftest below this one. What those made comes with their reports."""
-    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome) if report.when == "call"]
-    for name, title in (("figures", "faults: points made, how the runs ended, what was violated"), ("measured", "measured")):
-        lines = [str(value) for report in reports for kind, value in report.user_properties if kind == name]
+    reports = [
+        report
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        if report.when == "call"
+    ]
+    for name, title in (
+        ("figures", "faults: points made, how the runs ended, what was violated"),
+        ("measured", "measured"),
+    ):
+        lines = [
+            str(value)
+            for report in reports
+            for kind, value in report.user_properties
+            if kind == name
+        ]
         if lines:
             terminalreporter.section(title)
             for line in lines:

@@ -14,12 +14,20 @@ def blob_id(content: bytes) -> str:
 
 
 def main() -> None:
-    github = Github(auth=Auth.Token(os.environ["HUB_TOKEN"]), base_url=os.environ["HUB_URL"], seconds_between_requests=0, seconds_between_writes=0)
+    github = Github(
+        auth=Auth.Token(os.environ["HUB_TOKEN"]),
+        base_url=os.environ["HUB_URL"],
+        seconds_between_requests=0,
+        seconds_between_writes=0,
+    )
     for line in Path(sys.argv[1]).read_text().splitlines():
         name, dest, paths = line.split("\t")
         repo = github.get_repo(name, lazy=True)
         for entry in repo.get_git_tree("main", recursive=True).tree:
-            if entry.type != "blob" or not any(entry.path == path or (path.endswith("/") and entry.path.startswith(path)) for path in paths.split()):
+            if entry.type != "blob" or not any(
+                entry.path == path or (path.endswith("/") and entry.path.startswith(path))
+                for path in paths.split()
+            ):
                 continue
             file = Path(dest) / entry.path
             if file.exists() and blob_id(file.read_bytes()) == entry.sha:

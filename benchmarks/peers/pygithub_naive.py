@@ -8,7 +8,12 @@ from github import Auth, Github
 
 
 def main() -> None:
-    github = Github(auth=Auth.Token(os.environ["HUB_TOKEN"]), base_url=os.environ["HUB_URL"], seconds_between_requests=0, seconds_between_writes=0)
+    github = Github(
+        auth=Auth.Token(os.environ["HUB_TOKEN"]),
+        base_url=os.environ["HUB_URL"],
+        seconds_between_requests=0,
+        seconds_between_writes=0,
+    )
     for line in Path(sys.argv[1]).read_text().splitlines():
         name, dest, paths = line.split("\t")
         repo, todo = github.get_repo(name, lazy=True), paths.split()

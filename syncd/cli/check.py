@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from syncd.cli.common import Settings, emit, say, say_ignored
-from syncd.config.judge import Mark
+from syncd.config.cross_checks import ProblemFactory
 from syncd.config.model import Config
 from syncd.config.secrets import judge_secrets
 from syncd.errors import ConfigError, SyncdError
-from syncd.hooks.find import missing_commands
+from syncd.hooks.command_lookup import missing_commands
 from syncd.models import LoginIdentity
 from syncd.output import echo
 from syncd.store.access import refuse_to_look
@@ -18,13 +18,23 @@ LOGIN_SECONDS = 60.0
 
 
 @click.command(name="check", short_help="Every mistake in the configuration.")
-@click.option("--online", is_flag=True, help="Also ask GitHub: every identity, and every job's repository and ref.")
-@click.option("--without-secrets", is_flag=True, help="Leave keys and tokens unopened: for places that have none, like a pipeline.")
+@click.option(
+    "--online",
+    is_flag=True,
+    help="Also ask GitHub: every identity, and every job's repository and ref.",
+)
+@click.option(
+    "--without-secrets",
+    is_flag=True,
+    help="Leave keys and tokens unopened: for places that have none, like a pipeline.",
+)
 @click.pass_obj
 def command(settings: Settings, online: bool, without_secrets: bool) -> int:
     """Say every mistake in the configuration at once, each with its file, line and column. Exit 2 when there is one."""
     if online and without_secrets:
-        raise click.UsageError("--online asks GitHub, which takes the secrets that --without-secrets leaves unopened")
+        raise click.UsageError(
+            "--online asks GitHub, which takes the secrets that --without-secrets leaves unopened"
+        )
     config, mark = settings.load_with_places()
     say_ignored(settings, config)
     if online:
@@ -35,11 +45,14 @@ def command(settings: Settings, online: bool, without_secrets: bool) -> int:
     if not without_secrets:
         say_missing_commands(settings, config, mark)
     jobs, identities = len(config.jobs), len(config.identities)
-    emit(settings, f"{config.path}: {jobs} job{'s' * (jobs != 1)}, {identities} identit{'ies' if identities != 1 else 'y'}: good. State: {config.state}")
+    emit(
+        settings,
+        f"{config.path}: {jobs} job{'s' * (jobs != 1)}, {identities} identit{'ies' if identities != 1 else 'y'}: good. State: {config.state}",
+    )
     return _ask(settings, config) if online else 0
 
 
-def say_missing_commands(settings: Settings, config: Config, mark: Mark) -> None:
+def say_missing_commands(settings: Settings, config: Config, mark: ProblemFactory) -> None:
     """Warn of each hook whose command is not there.
 
     No mistake, and no exit of its own: the package may come with a later step of the installation,
@@ -56,29 +69,44 @@ def say_missing_commands(settings: Settings, config: Config, mark: Mark) -> None
 
 def _ask(settings: Settings, config: Config) -> int:
     """One head request per job; nothing is written."""
-    from syncd.wiring import Workshop
+    from syncd.wiring import AppContext
 
-    workshop = Workshop.open(config, settings.environ, only_look=True)
+    app = AppContext.open(config, settings.environ, only_look=True)
     codes = []
-    logins = [identity for identity in config.identities.values() if isinstance(identity, LoginIdentity)]
+    logins = [
+        identity for identity in config.identities.values() if isinstance(identity, LoginIdentity)
+    ]
     try:
         for identity in logins:
             try:
-                workshop.line(identity).credentials.token_for(None, workshop.patience_of(LOGIN_SECONDS))
-                pair = workshop.pairs(identity).load()
-                emit(settings, f"✓ {identity.name}  {pair.login if pair is not None else 'somebody'} is logged in")
+                app.line(identity).credentials.token_for(None, app.deadline_of(LOGIN_SECONDS))
+                pair = app.pairs(identity).load()
+                emit(
+                    settings,
+                    f"✓ {identity.name}  {pair.login if pair is not None else 'somebody'} is logged in",
+                )
             except SyncdError as error:
                 codes.append(error.exit_code)
-                echo(f"✕ {identity.name}  {error.message}" + (f"\n    → {error.hint}" if error.hint else ""), err=True)
+                echo(
+                    f"✕ {identity.name}  {error.message}"
+                    + (f"\n    → {error.hint}" if error.hint else ""),
+                    err=True,
+                )
         for job in config.jobs.values():
             try:
-                head = workshop.house(job).source.resolve(job.repo, job.ref, None, workshop.patience(job))
+                head = app.run_context(job).source.resolve(
+                    job.repo, job.ref, None, app.deadline(job)
+                )
                 emit(settings, f"✓ {job.name}  {job.repo}@{job.ref or 'HEAD'} is {head.commit[:7]}")
             except SyncdError as error:
                 codes.append(error.exit_code)
-                echo(f"✕ {job.name}  {error.message}" + (f"\n    → {error.hint}" if error.hint else ""), err=True)
+                echo(
+                    f"✕ {job.name}  {error.message}"
+                    + (f"\n    → {error.hint}" if error.hint else ""),
+                    err=True,
+                )
     finally:
-        workshop.close()
+        app.close()
     if not codes:
         return 0
     if len(codes) < len(config.jobs) + len(logins):

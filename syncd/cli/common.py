@@ -11,10 +11,10 @@ from msgspec import Struct
 from syncd.errors import ConfigError
 from syncd.models import Job, RunReport, RunStatus
 from syncd.output import echo
-from syncd.suggest import did_you_mean
+from syncd.text import did_you_mean
 
 if TYPE_CHECKING:
-    from syncd.config.judge import Mark
+    from syncd.config.cross_checks import ProblemFactory
     from syncd.config.model import Config
     from syncd.fastpath.check import Reply
 
@@ -47,7 +47,7 @@ class Settings(Struct, frozen=True):
 
     def load_known(self) -> Config:
         """As `load`; but what was judged before, byte for byte, is not judged again."""
-        from syncd.cli.logs import set_up_logging
+        from syncd.cli.logging_setup import set_up_logging
         from syncd.config.cache import load_cached
 
         known = load_cached(self.config, self.environ)
@@ -56,9 +56,9 @@ class Settings(Struct, frozen=True):
         set_up_logging(self)
         return known
 
-    def load_with_places(self) -> tuple[Config, Mark]:
+    def load_with_places(self) -> tuple[Config, ProblemFactory]:
         """The configuration, and what gives a mistake found in it later its place."""
-        from syncd.cli.logs import set_up_logging
+        from syncd.cli.logging_setup import set_up_logging
         from syncd.config.load import find_config, load_with_places
 
         set_up_logging(self)
@@ -69,7 +69,11 @@ def chosen_jobs(config: Config, names: Sequence[str]) -> list[Job]:
     """The named jobs, in the order of the configuration; all of them when none is named. Raises ConfigError for a name that is not there."""
     unknown = [name for name in names if name not in config.jobs]
     if unknown:
-        raise ConfigError(f"there is no job '{unknown[0]}' in {config.path}" + did_you_mean(unknown[0], config.jobs), hint="the jobs are: " + ", ".join(config.jobs))
+        raise ConfigError(
+            f"there is no job '{unknown[0]}' in {config.path}"
+            + did_you_mean(unknown[0], config.jobs),
+            hint="the jobs are: " + ", ".join(config.jobs),
+        )
     return [job for name, job in config.jobs.items() if not names or name in names]
 
 
@@ -94,7 +98,11 @@ def exit_code(reports: Iterable[RunReport]) -> int:
 def utf8(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """A click callback for what is kept or sent as text. Raises BadParameter where its bytes are not UTF-8."""
     if value is not None and any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise click.BadParameter("it is not valid UTF-8; jobs, refs and mirrored files have names in UTF-8", context, parameter)
+        raise click.BadParameter(
+            "it is not valid UTF-8; jobs, refs and mirrored files have names in UTF-8",
+            context,
+            parameter,
+        )
     return value
 
 
@@ -124,7 +132,7 @@ def bug_report(error: BaseException) -> str:
     import traceback
 
     from syncd import __version__
-    from syncd.redact import redact
+    from syncd.redaction import redact
 
     return (
         redact("".join(traceback.format_exception(error)))

@@ -11,18 +11,18 @@ import click
 from msgspec import Struct
 
 from syncd.cli.common import Settings, exit_code
-from syncd.cli.logs import set_up_logging
-from syncd.cli.reports import change_line, cost_of, count_of, error_lines, summary_line
+from syncd.cli.logging_setup import set_up_logging
+from syncd.cli.run_output import change_line, cost_of, count_of, error_lines, summary_line
 from syncd.cli.sync import run_all
 from syncd.config.load import load_config
 from syncd.engine.run import Options
 from syncd.models import RunReport, RunStatus
 from syncd.output import echo
-from syncd.simulator.core import GitHub
+from syncd.simulator.github import GitHub
 from syncd.simulator.repository import File, Link, Node, Repository
 from syncd.simulator.server import serve
 from syncd.text import styled
-from syncd.wiring import Workshop
+from syncd.wiring import AppContext
 
 NGINX: Mapping[str, Node] = {
     "nginx/nginx.conf": "worker_processes 1;\nevents {}\nhttp { include sites/*.conf; }\n",
@@ -44,8 +44,15 @@ class Stage(Struct):
     run: Callable[[], RunReport]
 
 
-@click.command(name="demo", short_help="A whole sync against a GitHub stand-in; nothing to configure.")
-@click.option("--serve", "keep_serving", is_flag=True, help="Leave the stand-in running, and print a configuration for it, until Ctrl-C.")
+@click.command(
+    name="demo", short_help="A whole sync against a GitHub stand-in; nothing to configure."
+)
+@click.option(
+    "--serve",
+    "keep_serving",
+    is_flag=True,
+    help="Leave the stand-in running, and print a configuration for it, until Ctrl-C.",
+)
 @click.pass_obj
 def command(settings: Settings, keep_serving: bool) -> int:
     """Run the main job against a GitHub stand-in on loopback: App sign-in, verified files, nothing left behind.
@@ -53,7 +60,10 @@ def command(settings: Settings, keep_serving: bool) -> int:
     Needs no network, no GitHub account and no root.
     """
     set_up_logging(settings)
-    with tempfile.TemporaryDirectory(prefix="syncd-demo-") as name, _stand_in(Path(name)) as (github, repo, file):
+    with (
+        tempfile.TemporaryDirectory(prefix="syncd-demo-") as name,
+        _stand_in(Path(name)) as (github, repo, file),
+    ):
         mirror = Path(name) / "etc"
         if keep_serving:
             return _serve(file)
@@ -63,8 +73,13 @@ def command(settings: Settings, keep_serving: bool) -> int:
             act()
             reports.append(_sync(settings, file, title, github))
         wrong = _differences(repo, mirror)
-        echo("Every file was compared with the repository at the end: " + ("all equal." if not wrong else f"different: {', '.join(wrong)}"))
-        return exit_code(reports) or int(bool(wrong) or [report.status for report in reports].count(RunStatus.UNCHANGED) != 1)
+        echo(
+            "Every file was compared with the repository at the end: "
+            + ("all equal." if not wrong else f"different: {', '.join(wrong)}")
+        )
+        return exit_code(reports) or int(
+            bool(wrong) or [report.status for report in reports].count(RunStatus.UNCHANGED) != 1
+        )
 
 
 @contextmanager
@@ -98,24 +113,39 @@ jobs:
 def _steps(repo: Repository, mirror: Path) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "First sync", lambda: None
     yield "Nothing changed", lambda: None
-    yield "A push changed one file and added one", lambda: repo.commit(
-        {"nginx/nginx.conf": "worker_processes auto;\nevents {}\nhttp { include sites/*.conf; }\n", "nginx/sites/api.conf": "server { listen 80; server_name api.example; }\n"}
+    yield (
+        "A push changed one file and added one",
+        lambda: repo.commit(
+            {
+                "nginx/nginx.conf": "worker_processes auto;\nevents {}\nhttp { include sites/*.conf; }\n",
+                "nginx/sites/api.conf": "server { listen 80; server_name api.example; }\n",
+            }
+        ),
     )
     yield "A push removed one", lambda: repo.commit({"nginx/sites/blog.conf": None})
-    yield "Somebody edited a file on this machine", lambda: (mirror / "nginx/nginx.conf").write_text("worker_processes 64; # temporary!\n")
+    yield (
+        "Somebody edited a file on this machine",
+        lambda: (mirror / "nginx/nginx.conf").write_text("worker_processes 64; # temporary!\n"),
+    )
 
 
 def _sync(settings: Settings, file: Path, title: str, github: GitHub) -> RunReport:
     github.forget_requests()
     config = load_config(file, settings.environ)
-    workshop = Workshop.open(config, settings.environ)
+    app = AppContext.open(config, settings.environ)
     try:
-        report = run_all(workshop, list(config.jobs.values()), Options(), lambda _: None)[0]
+        report = run_all(app, list(config.jobs.values()), Options(), lambda _: None)[0]
     finally:
-        workshop.close()
-    totals = workshop.tally.totals()
-    echo(styled(title, bold=True) + f": {count_of(len(report.changes), 'change')}, {cost_of(totals)}")
-    for line in [summary_line(report, 0), *error_lines(report), *(change_line(change) for change in report.changes)]:
+        app.close()
+    totals = app.tally.totals()
+    echo(
+        styled(title, bold=True) + f": {count_of(len(report.changes), 'change')}, {cost_of(totals)}"
+    )
+    for line in [
+        summary_line(report, 0),
+        *error_lines(report),
+        *(change_line(change) for change in report.changes),
+    ]:
         echo(f"  {line}")
     echo("")
     return report
@@ -132,11 +162,26 @@ def _differences(repo: Repository, mirror: Path) -> list[str]:
         if isinstance(node, Link):
             good = place.is_symlink() and str(place.readlink()) == node.target
         else:
-            content = node.content if isinstance(node, File) else node.encode() if isinstance(node, str) else b""
-            good = place.is_file() and place.read_bytes() == content and bool(place.stat().st_mode & 0o100) == (isinstance(node, File) and node.executable)
+            content = (
+                node.content
+                if isinstance(node, File)
+                else node.encode()
+                if isinstance(node, str)
+                else b""
+            )
+            good = (
+                place.is_file()
+                and place.read_bytes() == content
+                and bool(place.stat().st_mode & 0o100)
+                == (isinstance(node, File) and node.executable)
+            )
         if not good:
             wrong.append(path)
-    there = {str(place.relative_to(mirror)) for place in mirror.rglob("*") if not place.is_dir() or place.is_symlink()}
+    there = {
+        str(place.relative_to(mirror))
+        for place in mirror.rglob("*")
+        if not place.is_dir() or place.is_symlink()
+    }
     return wrong + sorted(there - set(files))
 
 

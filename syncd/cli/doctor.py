@@ -13,22 +13,22 @@ from msgspec import Struct
 from syncd.cli.common import Settings, emit, say_ignored
 from syncd.cli.identities import ending, kind_of
 from syncd.cli.init import lag
-from syncd.cli.reports import count_of
+from syncd.cli.run_output import count_of
 from syncd.config.model import Config
 from syncd.config.secrets import judge_secrets
 from syncd.errors import ConfigError, SyncdError
 from syncd.github.webhook import starts_on_push
-from syncd.hooks.find import missing_commands
-from syncd.mirror.ground import remarks
+from syncd.hooks.command_lookup import missing_commands
+from syncd.mirror.destination_checks import remarks
 from syncd.models import LoginIdentity, Trigger
-from syncd.readings import ago, heard_line, read_heard
-from syncd.recent import time_of
+from syncd.recent_runs import time_of
 from syncd.safe_open import refuse_foreign_way
+from syncd.status import ago, heard_line, read_heard
 from syncd.store.access import refuse_to_look
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE_NAME
 from syncd.text import styled
-from syncd.wiring import Workshop
+from syncd.wiring import AppContext
 
 SKEW_SHOWN_SECONDS = 30.0
 LOGIN_SECONDS = 60.0
@@ -60,11 +60,17 @@ def command(settings: Settings) -> int:
     problems = judge_secrets(config, settings.environ, mark)
     if problems:
         raise ConfigError(problems)
-    workshop = Workshop.open(config, settings.environ, only_look=True)
+    app = AppContext.open(config, settings.environ, only_look=True)
     codes = []
     try:
-        findings = [*_config(config), *_store(workshop), *_logins(workshop), *_online(workshop)]
-        findings += [*_ending(workshop), *_destinations(config), *_hooks(config), *_service(settings), *_push(workshop)]
+        findings = [*_config(config), *_store(app), *_logins(app), *_online(app)]
+        findings += [
+            *_ending(app),
+            *_destinations(config),
+            *_hooks(config),
+            *_service(settings),
+            *_push(app),
+        ]
         for finding in findings:
             sign, colour = MARKS[finding.mark]
             emit(settings, f"{styled(sign, fg=colour)} {finding.what:<13} {finding.text}")
@@ -72,7 +78,7 @@ def command(settings: Settings) -> int:
                 emit(settings, f"    → {finding.hint}")
             codes += [finding.exit_code] if finding.mark == "bad" else []
     finally:
-        workshop.close()
+        app.close()
     if not codes:
         return 0
     return codes[0] if len(set(codes)) == 1 else 1
@@ -83,20 +89,27 @@ def _config(config: Config) -> Iterator[Finding]:
     yield Finding("good", "config", f"{config.path}, {jobs} job{'s' * (jobs != 1)}")
 
 
-def _store(workshop: Workshop) -> Iterator[Finding]:
-    file = workshop.config.state / FILE_NAME
-    yield from _way_to(workshop.config.state)
-    for note in workshop.store.notes:
+def _store(app: AppContext) -> Iterator[Finding]:
+    file = app.config.state / FILE_NAME
+    yield from _way_to(app.config.state)
+    for note in app.store.notes:
         yield Finding("note", "store", note)
     if not file.exists():
         yield Finding("good", "store", f"{file}: none yet; the first sync makes it")
         return
-    known = [name for name in workshop.store.jobs() if name not in workshop.config.jobs]
-    yield Finding("good", "store", f"{file}, schema {VERSION}, {os.stat(file).st_size / (1 << 20):.1f} MiB")
+    known = [name for name in app.store.jobs() if name not in app.config.jobs]
+    yield Finding(
+        "good", "store", f"{file}, schema {VERSION}, {os.stat(file).st_size / (1 << 20):.1f} MiB"
+    )
     for name in known:
-        count = len(workshop.store.recorded(name))
+        count = len(app.store.recorded(name))
         if count:
-            yield Finding("note", "store", f"{name} is not configured any more; its {count} files stay", f"to forget them: syncd sync --forget {name}")
+            yield Finding(
+                "note",
+                "store",
+                f"{name} is not configured any more; its {count} files stay",
+                f"to forget them: syncd sync --forget {name}",
+            )
 
 
 def _way_to(state: Path) -> Iterator[Finding]:
@@ -106,54 +119,91 @@ def _way_to(state: Path) -> Iterator[Finding]:
         try:
             refuse_foreign_way(state)
         except SyncdError as error:
-            yield Finding("note" if owner is None else "bad", "store", error.message, error.hint, error.exit_code)
+            yield Finding(
+                "note" if owner is None else "bad",
+                "store",
+                error.message,
+                error.hint,
+                error.exit_code,
+            )
 
 
-def _logins(workshop: Workshop) -> Iterator[Finding]:
+def _logins(app: AppContext) -> Iterator[Finding]:
     """Each login that no job may be using: who it is, and whether its token can be renewed. A renewed pair is kept: it is the only one."""
-    for name, identity in workshop.config.identities.items():
+    for name, identity in app.config.identities.items():
         if isinstance(identity, LoginIdentity):
             try:
-                workshop.line(identity).credentials.token_for(None, workshop.patience_of(LOGIN_SECONDS))
-                pair = workshop.pairs(identity).load()
-                yield Finding("good", "login", f"{name}: logged in as {pair.login if pair is not None else 'somebody'}")
+                app.line(identity).credentials.token_for(None, app.deadline_of(LOGIN_SECONDS))
+                pair = app.pairs(identity).load()
+                yield Finding(
+                    "good",
+                    "login",
+                    f"{name}: logged in as {pair.login if pair is not None else 'somebody'}",
+                )
             except SyncdError as error:
-                yield Finding("bad", "login", f"{name}: {error.message}", error.hint, error.exit_code)
+                yield Finding(
+                    "bad", "login", f"{name}: {error.message}", error.hint, error.exit_code
+                )
 
 
-def _ending(workshop: Workshop) -> Iterator[Finding]:
-    expiries, now = workshop.expiries(), workshop.clock.now()
+def _ending(app: AppContext) -> Iterator[Finding]:
+    expiries, now = app.expiries(), app.clock.now()
     said = set()
-    for name, text, hint in ending(workshop.config.identities, expiries, now):
+    for name, text, hint in ending(app.config.identities, expiries, now):
         said.add(name)
         yield Finding("note", "expiry", f"{name}: {text}", hint)
     for name, at in expiries.items():
         if name not in said:
-            yield Finding("good", "expiry", f"{name}: {'the login' if isinstance(workshop.config.identities[name], LoginIdentity) else 'the token'} ends on {at:%Y-%m-%d}")
+            yield Finding(
+                "good",
+                "expiry",
+                f"{name}: {'the login' if isinstance(app.config.identities[name], LoginIdentity) else 'the token'} ends on {at:%Y-%m-%d}",
+            )
 
 
-def _online(workshop: Workshop) -> Iterator[Finding]:
+def _online(app: AppContext) -> Iterator[Finding]:
     """Each repository and ref once, with the identity that reads it; then what the answers told about clocks and limits."""
     asked: dict[tuple[str, str, str | None], Finding] = {}
-    for job in workshop.config.jobs.values():
+    for job in app.config.jobs.values():
         key = (job.identity, job.repo.lower(), job.ref)
         if key not in asked:
             try:
-                head = workshop.house(job).source.resolve(job.repo, job.ref, None, workshop.patience(job))
-                asked[key] = Finding("good", "repository", f"{job.repo}@{job.ref or 'HEAD'} is {head.commit[:7]}, read as {job.identity} ({kind_of(workshop.config.identities[job.identity])})")
+                head = app.run_context(job).source.resolve(
+                    job.repo, job.ref, None, app.deadline(job)
+                )
+                asked[key] = Finding(
+                    "good",
+                    "repository",
+                    f"{job.repo}@{job.ref or 'HEAD'} is {head.commit[:7]}, read as {job.identity} ({kind_of(app.config.identities[job.identity])})",
+                )
             except SyncdError as error:
-                asked[key] = Finding("bad", "repository", f"{job.repo}@{job.ref or 'HEAD'} as {job.identity}: {error.message}", error.hint, error.exit_code)
+                asked[key] = Finding(
+                    "bad",
+                    "repository",
+                    f"{job.repo}@{job.ref or 'HEAD'} as {job.identity}: {error.message}",
+                    error.hint,
+                    error.exit_code,
+                )
     yield from asked.values()
-    skew = workshop.tally.skew_seconds
+    skew = app.tally.skew_seconds
     if skew is not None:
         off = abs(skew) > SKEW_SHOWN_SECONDS
-        yield Finding("note" if off else "good", "clock", f"{abs(skew):.1f} s from GitHub's", "set up NTP; syncd reckons with the difference meanwhile" if off else None)
-    for one in workshop.rate_limits():
+        yield Finding(
+            "note" if off else "good",
+            "clock",
+            f"{abs(skew):.1f} s from GitHub's",
+            "set up NTP; syncd reckons with the difference meanwhile" if off else None,
+        )
+    for one in app.rate_limits():
         view = one.view
         if view.limit is not None and view.remaining is not None:
             low = view.remaining < view.limit // 10
             until = f" until {view.reset_at:%H:%M:%SZ}" if view.reset_at is not None else ""
-            yield Finding("note" if low else "good", "limit", f"{one.name}: {view.remaining:,} of {view.limit:,} requests left{until}")
+            yield Finding(
+                "note" if low else "good",
+                "limit",
+                f"{one.name}: {view.remaining:,} of {view.limit:,} requests left{until}",
+            )
 
 
 def _destinations(config: Config) -> Iterator[Finding]:
@@ -161,9 +211,19 @@ def _destinations(config: Config) -> Iterator[Finding]:
         for rule in job.paths:
             found = list(remarks(rule.to, rule.directory))
             for one in found:
-                yield Finding("bad" if one.grave else "note", "destination", f"{job.name}: {one.text}", one.hint, 1)
+                yield Finding(
+                    "bad" if one.grave else "note",
+                    "destination",
+                    f"{job.name}: {one.text}",
+                    one.hint,
+                    1,
+                )
             if not any(one.grave for one in found):
-                yield Finding("good", "destination", f"{rule.to}{'/' if rule.directory else ''} ({job.name}) can be written")
+                yield Finding(
+                    "good",
+                    "destination",
+                    f"{rule.to}{'/' if rule.directory else ''} ({job.name}) can be written",
+                )
 
 
 def _hooks(config: Config) -> Iterator[Finding]:
@@ -181,37 +241,73 @@ def _hooks(config: Config) -> Iterator[Finding]:
 def _service(settings: Settings) -> Iterator[Finding]:
     behind = lag(settings)
     if behind is not None:
-        yield Finding("note", "service", f"{behind} was written for another configuration than this", "syncd init --systemd --install, then restart the service")
+        yield Finding(
+            "note",
+            "service",
+            f"{behind} was written for another configuration than this",
+            "syncd init --systemd --install, then restart the service",
+        )
 
 
-def _push(workshop: Workshop) -> Iterator[Finding]:
+def _push(app: AppContext) -> Iterator[Finding]:
     """The webhook: its secret, the jobs that it can start, when it was heard of last, and whether a push has passed it by since."""
-    config = workshop.config
+    config = app.config
     jobs, hook = config.jobs.values(), config.web.webhook if config.web is not None else None
     if config.web is None or hook is None:
         if any(job.on_push and job.every_seconds for job in jobs):
-            yield Finding("good", "push", f"no {'web: listener' if config.web is None else 'web.webhook'}, so changes are found by the jobs' own schedules")
+            yield Finding(
+                "good",
+                "push",
+                f"no {'web: listener' if config.web is None else 'web.webhook'}, so changes are found by the jobs' own schedules",
+            )
         return
-    left = [f"not {job.name} ({'a commit id' if job.on_push else 'on_push: false'})" for job in jobs if not starts_on_push(job)]
-    text = "; ".join([f"{hook.path} on {config.web.listen} starts {len(jobs) - len(left)} of {count_of(len(jobs), 'job')}", *left[:NAMED], *(["…"] if len(left) > NAMED else [])])
+    left = [
+        f"not {job.name} ({'a commit id' if job.on_push else 'on_push: false'})"
+        for job in jobs
+        if not starts_on_push(job)
+    ]
+    text = "; ".join(
+        [
+            f"{hook.path} on {config.web.listen} starts {len(jobs) - len(left)} of {count_of(len(jobs), 'job')}",
+            *left[:NAMED],
+            *(["…"] if len(left) > NAMED else []),
+        ]
+    )
     yield Finding("good" if len(left) < len(jobs) else "note", "webhook", text)
-    heard, now = read_heard(workshop.store), datetime.now(UTC)
+    heard, now = read_heard(app.store), datetime.now(UTC)
     well = heard.last_at is not None and heard.trouble is None
     hint = "GitHub shows under Recent Deliveries of the webhook what it sent and was answered; meanwhile the jobs' own schedules find every change"
-    yield Finding("good" if well else "note", "webhook", heard_line(heard, now), None if well else hint)
-    missed = _missed(workshop, heard.last_at) if heard.last_at is not None else None
+    yield Finding(
+        "good" if well else "note", "webhook", heard_line(heard, now), None if well else hint
+    )
+    missed = _missed(app, heard.last_at) if heard.last_at is not None else None
     if missed is not None:
-        yield Finding("note", "webhook", missed, "is that repository's webhook, or the App's subscription to Push, there and active? Recent Deliveries tells")
+        yield Finding(
+            "note",
+            "webhook",
+            missed,
+            "is that repository's webhook, or the App's subscription to Push, there and active? Recent Deliveries tells",
+        )
 
 
-def _missed(workshop: Workshop, since: datetime) -> str | None:
+def _missed(app: AppContext, since: datetime) -> str | None:
     """The newest change that a job found at its turn, well after the last delivery; in words. After a failure it may have been told of before."""
-    runs = [(run, at) for run in workshop.store.history(limit=LOOKED_AT) if (at := time_of(run.started_at)) is not None and at.tzinfo is not None]
+    runs = [
+        (run, at)
+        for run in app.store.history(limit=LOOKED_AT)
+        if (at := time_of(run.started_at)) is not None and at.tzinfo is not None
+    ]
     failed = {run.job for run, at in runs if run.error is not None and at >= since - LATE}
     for run, at in runs:
-        job = workshop.config.jobs.get(run.job)
-        if at <= since + LATE or job is None or not starts_on_push(job) or run.job in failed or run.trigger != Trigger.SCHEDULE:
+        job = app.config.jobs.get(run.job)
+        if (
+            at <= since + LATE
+            or job is None
+            or not starts_on_push(job)
+            or run.job in failed
+            or run.trigger != Trigger.SCHEDULE
+        ):
             continue
         if run.commit is not None and run.previous not in (None, run.commit):
-            return f"{run.job} found {run.commit[:7]} at its turn {ago(at, workshop.clock.now())}, and no delivery had told of it"
+            return f"{run.job} found {run.commit[:7]} at its turn {ago(at, app.clock.now())}, and no delivery had told of it"
     return None

@@ -12,15 +12,15 @@ from msgspec.structs import replace
 from syncd.cli.common import Settings, emit, utf8
 from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
-from syncd.engine.folders import set_of, targets, wished
+from syncd.engine.directories import set_of, targets, wished
 from syncd.engine.owners import rows_as_numbered_now
-from syncd.engine.ports import OwnedRow, Target
 from syncd.engine.verify import Finding, compare
 from syncd.errors import MirrorError, SyncdError
-from syncd.mirror.disk import DiskMirror
-from syncd.mirror.switch import mirror_of
-from syncd.models import Drift, Job, PathRule, Recorded, Standing
+from syncd.mirror.disk_mirror import DiskMirror
+from syncd.mirror.symlink_publish import mirror_of
+from syncd.models import Drift, Job, LedgerRow, Ownership, PathRule
 from syncd.patterns import chooser
+from syncd.ports import OwnedRow, Target
 from syncd.store.store import SqliteStore
 from syncd.stored_jobs import destination_of, open_store, real_path_of, row_of, spellings_in_history
 from syncd.text import one_line
@@ -34,7 +34,11 @@ PROBLEMS = {
     "kind": "a {found} stands where a {expected} belongs",
     "unreadable": "it can't be read: {found}",
 }
-NEXT = {"restore": "the next sync puts it right", "report": "drift: report leaves it until upstream changes it", "keep": "drift: keep leaves it"}
+NEXT = {
+    "restore": "the next sync puts it right",
+    "report": "drift: report leaves it until upstream changes it",
+    "keep": "drift: keep leaves it",
+}
 HISTORY = 5
 
 
@@ -52,7 +56,9 @@ def command(settings: Settings, path: str) -> int:
         if row is not None:
             lines = _owned(config, store, row)
         else:
-            lines = _made(config, store, *folder) if folder is not None else _not_owned(config, path)
+            lines = (
+                _made(config, store, *folder) if folder is not None else _not_owned(config, path)
+            )
         spellings = spellings_in_history(store, path)
         past = store.history(None, path, HISTORY, spellings)
     finally:
@@ -62,7 +68,10 @@ def command(settings: Settings, path: str) -> int:
     for run in past:
         for change in run.changes:
             if change.path in spellings:
-                emit(settings, f"  {run.started_at[:19]}Z  {change.action:<8} at {(run.commit or '-')[:7]} ({run.trigger})")
+                emit(
+                    settings,
+                    f"  {run.started_at[:19]}Z  {change.action:<8} at {(run.commit or '-')[:7]} ({run.trigger})",
+                )
     return 0 if row is not None or folder is not None else 1
 
 
@@ -80,7 +89,10 @@ def _owned(config: Config, store: SqliteStore, owned: OwnedRow) -> list[str]:
     path, owner, row = owned.path, owned.job, owned.recorded
     job, state = config.jobs.get(owner), store.state(owner)
     if job is None:
-        return [f"{path}: written by the job {owner}, which is not configured any more; it stays as it is", f"  to forget it: syncd sync --forget {owner}"]
+        return [
+            f"{path}: written by the job {owner}, which is not configured any more; it stays as it is",
+            f"  to forget it: syncd sync --forget {owner}",
+        ]
     lines = [
         f"{path}: {row.upstream.source} of {job.repo}@{job.ref or 'HEAD'}, by the job {owner}",
         f"  applied: commit {(state.applied_commit or '-')[:12]}, blob {row.upstream.blob[:12]}, mode {row.upstream.mode:04o}",
@@ -88,16 +100,22 @@ def _owned(config: Config, store: SqliteStore, owned: OwnedRow) -> list[str]:
     return [*lines, *_standing(job, path, row, config.state), *_paused(store, owner)]
 
 
-def _standing(job: Job, path: str, row: Recorded, state: Path) -> list[str]:
-    if row.standing is Standing.DROPPED:
+def _standing(job: Job, path: str, row: LedgerRow, state: Path) -> list[str]:
+    if row.standing is Ownership.DROPPED:
         return ["  the repository has it no more; prune: off leaves it"]
     try:
         row = rows_as_numbered_now({path: row}, look_up_owner)[path]
-        local = mirror_of(job, DiskMirror(state / "trash", SystemClock()), SystemClock()).scan({path: Target(row.entry.root, replace(row, stat=None))})
+        local = mirror_of(job, DiskMirror(state / "trash", SystemClock()), SystemClock()).scan(
+            {path: Target(row.entry.root, replace(row, stat=None))}
+        )
     except SyncdError as error:
         return [f"  now: {error.message}"]
     found = compare(job, {path: row}, {}, local)
-    return [_now(found[0], NEXT[job.drift.value])] if found else ["  now: as it was applied, byte for byte"]
+    return (
+        [_now(found[0], NEXT[job.drift.value])]
+        if found
+        else ["  now: as it was applied, byte for byte"]
+    )
 
 
 def _now(found: Finding, following: str) -> str:
@@ -106,46 +124,90 @@ def _now(found: Finding, following: str) -> str:
 
 def _made(config: Config, store: SqliteStore, path: str, maker: str) -> list[str]:
     """A folder that syncd made: what is asked of it, and how it stands."""
-    job, first = config.jobs[maker], f"{path}: a folder that syncd made, for the job {maker}; it goes when it becomes empty"
+    job, first = (
+        config.jobs[maker],
+        f"{path}: a folder that syncd made, for the job {maker}; it goes when it becomes empty",
+    )
     try:
-        want = wished(set_of(rows_as_numbered_now(store.recorded(maker), look_up_owner)), {path}).get(path)
+        want = wished(
+            set_of(rows_as_numbered_now(store.recorded(maker), look_up_owner)), {path}
+        ).get(path)
     except MirrorError as error:
         return [first, f"  asked: {error.message}"]
     if want is None:
         return [first, "  nothing of the job is in it now: its mode and owner are left alone"]
     try:
-        local = mirror_of(job, DiskMirror(config.state / "trash", SystemClock()), SystemClock()).scan(targets({path: want}))
+        local = mirror_of(
+            job, DiskMirror(config.state / "trash", SystemClock()), SystemClock()
+        ).scan(targets({path: want}))
     except SyncdError as error:
         return [first, f"  now: {error.message}"]
-    owner = "" if want.uid is None else f", owner {want.uid}" if want.gid is None else f", owner {want.uid}:{want.gid}"
+    owner = (
+        ""
+        if want.uid is None
+        else f", owner {want.uid}"
+        if want.gid is None
+        else f", owner {want.uid}:{want.gid}"
+    )
     asked = [f"  asked: mode {want.mode:04o}{owner}"]
     if local[path] is None:
         return [first, *asked, "  now: it is not there, or something else stands in its place"]
     found = compare(job, {}, {path: want}, local)
-    following = "drift: report leaves it until another dir_mode or owner is asked" if job.drift is Drift.REPORT else NEXT[job.drift.value]
-    return [first, *asked, _now(found[0], following) if found else "  now: as asked", *_paused(store, maker)]
+    following = (
+        "drift: report leaves it until another dir_mode or owner is asked"
+        if job.drift is Drift.REPORT
+        else NEXT[job.drift.value]
+    )
+    return [
+        first,
+        *asked,
+        _now(found[0], following) if found else "  now: as asked",
+        *_paused(store, maker),
+    ]
 
 
 def _paused(store: SqliteStore, owner: str, clock: Clock = SystemClock()) -> list[str]:
-    return [f"  the job is left alone for now; to go on: syncd resume {owner}"] if store.state(owner).paused(clock.now()) else []
+    return (
+        [f"  the job is left alone for now; to go on: syncd resume {owner}"]
+        if store.state(owner).paused(clock.now())
+        else []
+    )
 
 
 def _not_owned(config: Config, path: str) -> list[str]:
     """No ledger row: does a job list it, and if so why is it not there?"""
     real = destination_of(config, path)
-    lines = [line for job in config.jobs.values() for rule in job.paths for line in _by_rule(job, rule, path, real)]
-    return [f"{path}: no job has written it", *(lines or ["  no job's paths reach it; syncd leaves it alone"])]
+    lines = [
+        line
+        for job in config.jobs.values()
+        for rule in job.paths
+        for line in _by_rule(job, rule, path, real)
+    ]
+    return [
+        f"{path}: no job has written it",
+        *(lines or ["  no job's paths reach it; syncd leaves it alone"]),
+    ]
 
 
 def _by_rule(job: Job, rule: PathRule, asked: str, real: str) -> list[str]:
     to = real_path_of(rule.to)
     path = rule.to + real[len(to) :] if f"{real}/".startswith(f"{to}/") else asked
     if not rule.directory:
-        return [f"  the job {job.name} lists it as {rule.source} and has not written it yet; syncd plan {job.name}"] if path == rule.to else []
+        return (
+            [
+                f"  the job {job.name} lists it as {rule.source} and has not written it yet; syncd plan {job.name}"
+            ]
+            if path == rule.to
+            else []
+        )
     if not path.startswith(rule.to + "/"):
         return []
     below = path[len(rule.to) + 1 :]
     source = f"{rule.source}/{below}" if rule.source else below
     if not chooser(rule)(below):
-        return [f"  the job {job.name} would write {source} of {job.repo} here, but its include and exclude leave it out"]
-    return [f"  the job {job.name} mirrors {job.repo}'s {rule.source or '/'} here; it would come from {source}, if the repository has that. A file of your own is left alone"]
+        return [
+            f"  the job {job.name} would write {source} of {job.repo} here, but its include and exclude leave it out"
+        ]
+    return [
+        f"  the job {job.name} mirrors {job.repo}'s {rule.source or '/'} here; it would come from {source}, if the repository has that. A file of your own is left alone"
+    ]

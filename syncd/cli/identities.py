@@ -19,7 +19,9 @@ def kind_of(identity: Identity) -> str:
     return "login" if isinstance(identity, LoginIdentity) else "anonymous"
 
 
-def ending(identities: Mapping[str, Identity], expiries: Mapping[str, datetime], now: datetime) -> Iterator[tuple[str, str, str]]:
+def ending(
+    identities: Mapping[str, Identity], expiries: Mapping[str, datetime], now: datetime
+) -> Iterator[tuple[str, str, str]]:
     """(identity, what is to be said, what to do) of each token that ends within two weeks, or has ended."""
     for name, at in expiries.items():
         left = at - now
@@ -27,9 +29,17 @@ def ending(identities: Mapping[str, Identity], expiries: Mapping[str, datetime],
             continue
         login = isinstance(identities[name], LoginIdentity)
         what, day = "the login" if login else "the token", f"{at:%Y-%m-%d}"
-        hint = f"run: syncd login {name}" if login else "make a new one and put it in the old one's place; no restart is needed"
+        hint = (
+            f"run: syncd login {name}"
+            if login
+            else "make a new one and put it in the old one's place; no restart is needed"
+        )
         if left <= timedelta(0):
             yield name, f"{what} ended on {day}", hint
         else:
             days = left.days
-            yield name, f"{what} ends on {day}, {'in less than a day' if days < 1 else 'in 1 day' if days == 1 else f'in {days} days'}", hint
+            yield (
+                name,
+                f"{what} ends on {day}, {'in less than a day' if days < 1 else 'in 1 day' if days == 1 else f'in {days} days'}",
+                hint,
+            )

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import click
 
-from syncd.cli import dropin
 from syncd.cli.common import Settings, say
-from syncd.cli.first import ask, example
-from syncd.cli.logs import set_up_logging
+from syncd.cli.init_config import ask, example
+from syncd.cli.logging_setup import set_up_logging
 from syncd.config.load import SYSTEM, find_config, load_config
 from syncd.config.model import Config
 from syncd.errors import ConfigError, MirrorError
 from syncd.output import echo
 from syncd.safe_open import make_folders, open_folder, replace_file
+from syncd.systemd_unit import dropin
 
 OURS = "# syncd:"
 NAME = "50-syncd.conf"
@@ -31,11 +31,31 @@ PLACE = Path("/etc/systemd/system")
 UNITS = ("syncd.service", "syncd-root.service", "syncd-sync.service", "syncd-sync.timer")
 
 
-@click.command(name="init", short_help="Write a commented configuration, or the systemd drop-in of one.")
-@click.option("--systemd", is_flag=True, help="Print what the unit needs for this configuration, as a drop-in, each line with its reason.")
-@click.option("--timer", is_flag=True, help="With --systemd: for syncd-sync.service and its timer (the cron way) instead of the daemon.")
-@click.option("--install", is_flag=True, help="With --systemd: put the units and the drop-in where systemd looks for them.")
-@click.option("--root", default="/", metavar="DIR", show_default=True, help="With --install: the tree to put them into, like an image's.")
+@click.command(
+    name="init", short_help="Write a commented configuration, or the systemd drop-in of one."
+)
+@click.option(
+    "--systemd",
+    is_flag=True,
+    help="Print what the unit needs for this configuration, as a drop-in, each line with its reason.",
+)
+@click.option(
+    "--timer",
+    is_flag=True,
+    help="With --systemd: for syncd-sync.service and its timer (the cron way) instead of the daemon.",
+)
+@click.option(
+    "--install",
+    is_flag=True,
+    help="With --systemd: put the units and the drop-in where systemd looks for them.",
+)
+@click.option(
+    "--root",
+    default="/",
+    metavar="DIR",
+    show_default=True,
+    help="With --install: the tree to put them into, like an image's.",
+)
 @click.pass_obj
 def command(settings: Settings, systemd: bool, timer: bool, install: bool, root: str) -> int:
     """Write a commented configuration to start from: to -c FILE, else to /etc/syncd/config.yaml as root and to
@@ -46,7 +66,7 @@ def command(settings: Settings, systemd: bool, timer: bool, install: bool, root:
             raise click.UsageError("--timer, --install and --root go with --systemd")
         return _first(settings)
     config = _load(settings)
-    made = dropin.judge(config, dropin.Ground(owner_of, program()), timer)
+    made = dropin.judge(config, dropin.SystemFacts(owner_of, program()), timer)
     text = dropin.render(made, config.path)
     if install:
         _install(settings, made, text, Path(root))
@@ -62,13 +82,24 @@ def command(settings: Settings, systemd: bool, timer: bool, install: bool, root:
 def _first(settings: Settings) -> int:
     place = _where(settings)
     if os.path.lexists(place):
-        raise ConfigError(f"{place} is there already, and stays as it is", hint="edit it, then: syncd check; or name another file with -c")
+        raise ConfigError(
+            f"{place} is there already, and stays as it is",
+            hint="edit it, then: syncd check; or name another file with -c",
+        )
     text = ask(place) if sys.stdin.isatty() and sys.stderr.isatty() else example()
     _write_new(place, text)
     say(settings, f"wrote {place}")
-    option = "" if settings.config is None and settings.environ.get("SYNCD_CONFIG") is None else f" -c {dropin.shell(str(place))}"
+    option = (
+        ""
+        if settings.config is None and settings.environ.get("SYNCD_CONFIG") is None
+        else f" -c {dropin.shell(str(place))}"
+    )
     say(settings, "next: look through it, then")
-    for step in ("check --online    # every mistake, and whether GitHub knows us", "plan --diff       # what a sync would do", "sync"):
+    for step in (
+        "check --online    # every mistake, and whether GitHub knows us",
+        "plan --diff       # what a sync would do",
+        "sync",
+    ):
         say(settings, f"  syncd{option} {step}")
     if str(place) == str(SYSTEM):
         say(settings, "  syncd init --systemd --install    # and as a service (docs/systemd.md)")
@@ -81,7 +112,10 @@ def _where(settings: Settings) -> Path:
         return given / "config.yaml" if given.is_dir() else given
     if os.geteuid() == 0:
         return SYSTEM
-    home = settings.environ.get("XDG_CONFIG_HOME") or f"{settings.environ.get('HOME') or Path.home()}/.config"
+    home = (
+        settings.environ.get("XDG_CONFIG_HOME")
+        or f"{settings.environ.get('HOME') or Path.home()}/.config"
+    )
     return Path(home) / "syncd" / "config.yaml"
 
 
@@ -91,7 +125,10 @@ def _write_new(place: Path, text: str) -> None:
         make_folders(os.path.abspath(place.parent), 0o755)
         descriptor = _new_file(place)
     except OSError as error:
-        raise ConfigError(f"can't write {place}: {error.strerror}", hint="name another place with -c, or run it as who may write there") from error
+        raise ConfigError(
+            f"can't write {place}: {error.strerror}",
+            hint="name another place with -c, or run it as who may write there",
+        ) from error
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
 
@@ -138,12 +175,14 @@ def lag(settings: Settings) -> str | None:
     """The installed drop-in that says something else than the configuration needs today; None where there is none, or it is up to date."""
     config = _load(settings)
     for timer in (False, True):
-        made = dropin.judge(config, dropin.Ground(owner_of, program()), timer)
+        made = dropin.judge(config, dropin.SystemFacts(owner_of, program()), timer)
         file = PLACE / f"{made.unit}.d" / NAME
         wanted = dropin.render(made, config.path)
         with suppress(OSError):
             found = file.read_text()
-            if found.startswith(wanted.splitlines()[0]) and _without_comments(found) != _without_comments(wanted):  # of this very configuration
+            if found.startswith(wanted.splitlines()[0]) and _without_comments(
+                found
+            ) != _without_comments(wanted):  # of this very configuration
                 return str(file)
     return None
 
@@ -164,19 +203,33 @@ def _install(settings: Settings, made: dropin.DropIn, text: str, root: Path) -> 
     """The units, the user and the drop-in are where systemd looks for them. Raises ConfigError before anything of another's is replaced."""
     folder = root / "etc/systemd/system"
     files = {folder / name: shipped(name) for name in UNITS}
-    files |= {root / "etc/sysusers.d/syncd.conf": shipped("sysusers.conf"), root / "etc/tmpfiles.d/syncd.conf": shipped("tmpfiles.conf")}
+    files |= {
+        root / "etc/sysusers.d/syncd.conf": shipped("sysusers.conf"),
+        root / "etc/tmpfiles.d/syncd.conf": shipped("tmpfiles.conf"),
+    }
     files |= {folder / name: content for name, content in made.files.items()}
     files[folder / f"{made.unit}.d" / NAME] = text
-    strangers = [str(file) for file in files if file.exists() and not file.read_text(errors="replace").startswith(OURS)]
+    strangers = [
+        str(file)
+        for file in files
+        if file.exists() and not file.read_text(errors="replace").startswith(OURS)
+    ]
     if strangers:
-        raise ConfigError(f"not written by syncd, so not replaced: {', '.join(strangers)}", hint="move it away; lines of your own go into another drop-in, like 60-local.conf")
+        raise ConfigError(
+            f"not written by syncd, so not replaced: {', '.join(strangers)}",
+            hint="move it away; lines of your own go into another drop-in, like 60-local.conf",
+        )
     for file, content in files.items():
         if file.exists() and file.read_text() == content:
             continue
         try:
             _replace(file, content)
         except OSError as error:
-            raise MirrorError(f"can't write {file}: {error.strerror}", path=str(file), hint="run it as root, or into another tree with --root") from error
+            raise MirrorError(
+                f"can't write {file}: {error.strerror}",
+                path=str(file),
+                hint="run it as root, or into another tree with --root",
+            ) from error
         say(settings, f"wrote {file}")
 
 
@@ -187,18 +240,40 @@ def _replace(file: Path, content: str) -> None:
 
 def _next_steps(settings: Settings, made: dropin.DropIn, installed: bool, timer: bool) -> None:
     if made.as_root and not timer:
-        say(settings, "this configuration needs syncd-root.service:\n" + "\n".join(f"  {dropin.clean(one)}" for one in made.why_root))
+        say(
+            settings,
+            "this configuration needs syncd-root.service:\n"
+            + "\n".join(f"  {dropin.clean(one)}" for one in made.why_root),
+        )
     for remark in made.remarks:
         say(settings, f"! {dropin.clean(remark)}")
     if not installed:
-        say(settings, f"it belongs to /etc/systemd/system/{made.unit}.d/{NAME}; as root, `syncd init --systemd{' --timer' if timer else ''} --install` puts it there, with the units")
+        say(
+            settings,
+            f"it belongs to /etc/systemd/system/{made.unit}.d/{NAME}; as root, `syncd init --systemd{' --timer' if timer else ''} --install` puts it there, with the units",
+        )
         if made.steps:
-            say(settings, "before it starts, as root:\n" + "\n".join(f"  {dropin.clean(step)}" for step in made.steps))
+            say(
+                settings,
+                "before it starts, as root:\n"
+                + "\n".join(f"  {dropin.clean(step)}" for step in made.steps),
+            )
         return
     unit = "syncd-sync.timer" if timer else made.unit
-    others = [one for one in ("syncd.service", "syncd-root.service", "syncd-sync.timer") if one != unit and os.path.lexists(_wanted_by(one))]
-    steps = ["systemd-sysusers", "systemd-tmpfiles --create /etc/tmpfiles.d/syncd.conf", "systemctl daemon-reload", *made.steps]
-    steps += [f"systemctl disable --now {one}    # one of them runs the jobs, not two" for one in others]
+    others = [
+        one
+        for one in ("syncd.service", "syncd-root.service", "syncd-sync.timer")
+        if one != unit and os.path.lexists(_wanted_by(one))
+    ]
+    steps = [
+        "systemd-sysusers",
+        "systemd-tmpfiles --create /etc/tmpfiles.d/syncd.conf",
+        "systemctl daemon-reload",
+        *made.steps,
+    ]
+    steps += [
+        f"systemctl disable --now {one}    # one of them runs the jobs, not two" for one in others
+    ]
     steps += [f"systemctl enable {unit}", f"systemctl restart {unit}"]
     say(settings, "next, as root:\n" + "\n".join(f"  {dropin.clean(step)}" for step in steps))
 

@@ -10,13 +10,18 @@ from syncd.cli.common import EXIT_SOME_FAILED, Settings, emit
 from syncd.cli.identities import kind_of
 from syncd.config.model import Config
 from syncd.errors import ConfigError, SyncdError
-from syncd.github.addresses import home_of, web_of
-from syncd.github.app import Installation
-from syncd.github.reach import Reached, app_reach, user_reach, whose
+from syncd.github.auth.app import AppCredentials
+from syncd.github.installations import (
+    InstallationInfo,
+    app_reach,
+    get_authenticated_user,
+    user_reach,
+)
+from syncd.github.urls import home_of, web_of
 from syncd.models import AnonymousIdentity, Identity
 from syncd.output import echo
-from syncd.suggest import did_you_mean
-from syncd.wiring import Workshop
+from syncd.text import did_you_mean
+from syncd.wiring import AppContext
 
 TIMEOUT_SECONDS = 600.0
 NEEDED = "contents: "
@@ -33,18 +38,22 @@ def command(settings: Settings, name: str | None) -> int:
     """
     config = settings.load_to_look()
     identities = chosen(config, name)
-    workshop = Workshop.open(config, settings.environ, only_look=True)
+    app = AppContext.open(config, settings.environ, only_look=True)
     codes = []
     try:
         for identity in identities:
             try:
-                for line in _lines(workshop, config, identity):
+                for line in _lines(app, config, identity):
                     emit(settings, line)
             except SyncdError as error:
                 codes.append(error.exit_code)
-                echo(f"✕ {identity.name} ({kind_of(identity)}): {error.message}" + (f"\n    → {error.hint}" if error.hint else ""), err=True)
+                echo(
+                    f"✕ {identity.name} ({kind_of(identity)}): {error.message}"
+                    + (f"\n    → {error.hint}" if error.hint else ""),
+                    err=True,
+                )
     finally:
-        workshop.close()
+        app.close()
     if not codes:
         return 0
     if len(codes) < len(identities):
@@ -56,15 +65,23 @@ def chosen(config: Config, name: str | None) -> list[Identity]:
     if name is None:
         return list(config.identities.values())
     if name not in config.identities:
-        raise ConfigError(f"there is no identity '{name}' under github: in {config.path}" + did_you_mean(name, config.identities), hint="the identities are: " + ", ".join(config.identities))
+        raise ConfigError(
+            f"there is no identity '{name}' under github: in {config.path}"
+            + did_you_mean(name, config.identities),
+            hint="the identities are: " + ", ".join(config.identities),
+        )
     return [config.identities[name]]
 
 
-def _lines(workshop: Workshop, config: Config, identity: Identity) -> Iterator[str]:
-    line, patience, home = workshop.line(identity), workshop.patience_of(TIMEOUT_SECONDS), home_of(web_of(identity.api))
+def _lines(app: AppContext, config: Config, identity: Identity) -> Iterator[str]:
+    line, deadline, home = (
+        app.line(identity),
+        app.deadline_of(TIMEOUT_SECONDS),
+        home_of(web_of(identity.api)),
+    )
     wanted = {job.repo.lower() for job in config.jobs.values() if job.identity == identity.name}
-    if isinstance(line.credentials, Installation):
-        reach = app_reach(line.credentials, identity.api, line.plain, patience)
+    if isinstance(line.credentials, AppCredentials):
+        reach = app_reach(line.credentials, identity.api, line.plain, deadline)
         count = len(reach.installations)
         yield f"{identity.name}: App {reach.slug} ({reach.id}) on {home}, {count} installation{'s' * (count != 1)}"
         if not count:
@@ -74,19 +91,25 @@ def _lines(workshop: Workshop, config: Config, identity: Identity) -> Iterator[s
     if isinstance(identity, AnonymousIdentity):
         yield f"{identity.name}: nobody; the public repositories of {home}"
         return
-    login, scopes = whose(line.transport, identity.api, patience)
-    yield f"{identity.name}: {kind_of(identity)} of {login} on {home}" + (f", scopes: {scopes or 'none'}" if scopes is not None else "")
-    found = user_reach(line.transport, identity.api, patience)
+    login, scopes = get_authenticated_user(line.transport, identity.api, deadline)
+    yield f"{identity.name}: {kind_of(identity)} of {login} on {home}" + (
+        f", scopes: {scopes or 'none'}" if scopes is not None else ""
+    )
+    found = user_reach(line.transport, identity.api, deadline)
     if found is None:
         yield "    GitHub does not list what such a token reaches; `syncd check --online` tries each job's repository"
     else:
         yield from _installations(found, wanted)
 
 
-def _installations(found: tuple[Reached, ...], wanted: set[str]) -> Iterator[str]:
+def _installations(found: tuple[InstallationInfo, ...], wanted: set[str]) -> Iterator[str]:
     for one in found:
-        marks = [f"{one.selection} repositories"] + [permission for permission in one.permissions if permission.startswith(NEEDED)]
-        yield f"  {one.id}  {one.account}: {', '.join(marks)}" + ("  SUSPENDED" if one.suspended else "")
+        marks = [f"{one.selection} repositories"] + [
+            permission for permission in one.permissions if permission.startswith(NEEDED)
+        ]
+        yield f"  {one.id}  {one.account}: {', '.join(marks)}" + (
+            "  SUSPENDED" if one.suspended else ""
+        )
         if one.suspended:
             yield "    → an owner of the account can unsuspend it under Settings → Applications"
         elif not any(permission.startswith(NEEDED) for permission in one.permissions):

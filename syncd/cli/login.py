@@ -8,20 +8,24 @@ from syncd.cli.common import Settings, emit
 from syncd.cli.sync import stopping
 from syncd.config.model import Config
 from syncd.errors import ConfigError
-from syncd.github.addresses import home_of, web_of
-from syncd.github.login import Door, pair_of, who_is
+from syncd.github.auth.device_flow import OAuthClient, pair_of, who_is
+from syncd.github.urls import home_of, web_of
 from syncd.models import LoginIdentity
 from syncd.output import echo
-from syncd.suggest import did_you_mean
-from syncd.text import styled
-from syncd.wiring import Workshop
+from syncd.text import did_you_mean, styled
+from syncd.wiring import AppContext
 
 TIMEOUT_SECONDS = 3600.0  # GitHub's own end of a code comes first
 
 
 @click.command(name="login", short_help="Log in as a user, through any browser.")
 @click.argument("name", metavar="NAME")
-@click.option("--scope", default="repo", show_default=True, help="What an OAuth app asks for; '' is public repositories only. GitHub Apps ignore it.")
+@click.option(
+    "--scope",
+    default="repo",
+    show_default=True,
+    help="What an OAuth app asks for; '' is public repositories only. GitHub Apps ignore it.",
+)
 @click.pass_obj
 def command(settings: Settings, name: str, scope: str) -> int:
     """Log in as the `login:` identity NAME: shows a code and an address, waits until somebody has entered it there, and keeps the
@@ -29,28 +33,39 @@ def command(settings: Settings, name: str, scope: str) -> int:
     """
     config = settings.load()
     identity = login_identity(config, name)
-    workshop = Workshop.open(config, settings.environ)
+    app = AppContext.open(config, settings.environ)
     try:
-        with stopping(workshop):
-            return _log_in(settings, workshop, identity, scope)
+        with stopping(app):
+            return _log_in(settings, app, identity, scope)
     finally:
-        workshop.close()
+        app.close()
 
 
-def _log_in(settings: Settings, workshop: Workshop, identity: LoginIdentity, scope: str) -> int:
-    line, pairs, patience = workshop.line(identity), workshop.pairs(identity), workshop.patience_of(TIMEOUT_SECONDS)
-    door = Door(line.plain, web_of(identity.api), identity.client_id, identity.name)
-    invitation = door.invite(scope, patience)
+def _log_in(settings: Settings, app: AppContext, identity: LoginIdentity, scope: str) -> int:
+    line, pairs, deadline = (
+        app.line(identity),
+        app.pairs(identity),
+        app.deadline_of(TIMEOUT_SECONDS),
+    )
+    door = OAuthClient(line.plain, web_of(identity.api), identity.client_id, identity.name)
+    invitation = door.invite(scope, deadline)
     minutes = round(invitation.seconds / 60)
-    echo(f"Open {invitation.address} in any browser and enter the code {styled(invitation.user_code, bold=True)}", err=True)
+    echo(
+        f"Open {invitation.address} in any browser and enter the code {styled(invitation.user_code, bold=True)}",
+        err=True,
+    )
     echo(f"waiting, up to {minutes} minutes; Ctrl-C ends it ...", err=True)
-    found, at = door.wait_for(invitation, patience)
-    pair = pair_of(found, at, identity.api, identity.client_id, "", workshop.clock.now())
-    login = who_is(line.plain, identity.api, pair.access, patience)
+    found, at = door.wait_for(invitation, deadline)
+    pair = pair_of(found, at, identity.api, identity.client_id, "", app.clock.now())
+    login = who_is(line.plain, identity.api, pair.access, deadline)
     kept = pair_of(found, at, identity.api, identity.client_id, login, pair.issued_at)
-    with pairs.alone(patience):
+    with pairs.alone(deadline):
         pairs.keep(kept)
-    until = f"; it is renewed by itself, and ends on {kept.refresh_expires_at:%Y-%m-%d} only if syncd does not run until then" if kept.refresh_expires_at is not None else ""
+    until = (
+        f"; it is renewed by itself, and ends on {kept.refresh_expires_at:%Y-%m-%d} only if syncd does not run until then"
+        if kept.refresh_expires_at is not None
+        else ""
+    )
     emit(settings, f"logged in to {home_of(web_of(identity.api))} as {login}{until}")
     emit(settings, f"kept in {pairs.file} (0600); to end it: syncd logout {identity.name}")
     return 0
@@ -58,11 +73,24 @@ def _log_in(settings: Settings, workshop: Workshop, identity: LoginIdentity, sco
 
 def login_identity(config: Config, name: str) -> LoginIdentity:
     """The identity of that name. Raises ConfigError for one that is not there or not a login."""
-    logins = [one for one, identity in config.identities.items() if isinstance(identity, LoginIdentity)]
+    logins = [
+        one for one, identity in config.identities.items() if isinstance(identity, LoginIdentity)
+    ]
     found = config.identities.get(name)
     if isinstance(found, LoginIdentity):
         return found
-    hint = f"the identities with login: are {', '.join(logins)}" if logins else "write one under github:, like: me: {login: {client_id: Iv23li...}}"
+    hint = (
+        f"the identities with login: are {', '.join(logins)}"
+        if logins
+        else "write one under github:, like: me: {login: {client_id: Iv23li...}}"
+    )
     if found is not None:
-        raise ConfigError(f"'{name}' in {config.path} is no login: its own secret is in the configuration, and there is nothing to log in to", hint=hint)
-    raise ConfigError(f"there is no identity '{name}' under github: in {config.path}" + did_you_mean(name, config.identities), hint=hint)
+        raise ConfigError(
+            f"'{name}' in {config.path} is no login: its own secret is in the configuration, and there is nothing to log in to",
+            hint=hint,
+        )
+    raise ConfigError(
+        f"there is no identity '{name}' under github: in {config.path}"
+        + did_you_mean(name, config.identities),
+        hint=hint,
+    )

@@ -7,9 +7,9 @@ import click
 from syncd.cli.common import Settings, emit
 from syncd.cli.login import login_identity
 from syncd.cli.sync import stopping
-from syncd.github.addresses import web_of
+from syncd.github.urls import web_of
 from syncd.store.access import refuse_stranger
-from syncd.wiring import Workshop
+from syncd.wiring import AppContext
 
 TIMEOUT_SECONDS = 60.0
 
@@ -24,17 +24,20 @@ def command(settings: Settings, name: str) -> int:
     config = settings.load()
     identity = login_identity(config, name)
     refuse_stranger(config.state)
-    workshop = Workshop.open(config, settings.environ, only_look=True)
+    app = AppContext.open(config, settings.environ, only_look=True)
     try:
-        pairs = workshop.pairs(identity)
+        pairs = app.pairs(identity)
         if not pairs.file.exists():
             emit(settings, f"nobody was logged in as {name}")
             return 0
-        with stopping(workshop), pairs.alone(workshop.patience_of(TIMEOUT_SECONDS)):
+        with stopping(app), pairs.alone(app.deadline_of(TIMEOUT_SECONDS)):
             pairs.forget()
     finally:
-        workshop.close()
+        app.close()
     emit(settings, f"the tokens of {name} are gone from {config.state}")
     web = web_of(identity.api)
-    emit(settings, f"GitHub still knows them until they end. To end them now, revoke the app: {web}/settings/apps/authorizations (a GitHub App) or {web}/settings/applications (an OAuth app)")
+    emit(
+        settings,
+        f"GitHub still knows them until they end. To end them now, revoke the app: {web}/settings/apps/authorizations (a GitHub App) or {web}/settings/applications (an OAuth app)",
+    )
     return 0

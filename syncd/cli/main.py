@@ -15,13 +15,13 @@ from syncd.dumps import forbid_dumps
 from syncd.errors import ConfigError, StrangerError, SyncdError
 from syncd.output import echo
 from syncd.owners import nearest_owner
-from syncd.suggest import did_you_mean
+from syncd.text import did_you_mean
 
 if TYPE_CHECKING:
     from syncd.fastpath.check import Reply
 
 # name -> (module, one line of help): help and completion cost no import of the verbs themselves
-VERBS: dict[str, tuple[str, str]] = {
+COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "A whole sync against a GitHub stand-in on loopback; nothing to configure."),
     "init": ("init", "Write a commented configuration, or the systemd drop-in of one."),
     "check": ("check", "Every mistake in the configuration, each with its place."),
@@ -45,31 +45,43 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 
 
-class Verbs(click.Group):
+class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
+        if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"syncd.cli.{VERBS[cmd_name][0]}")
+        module = importlib.import_module(f"syncd.cli.{COMMANDS[cmd_name][0]}")
         command: click.Command = module.command
         return command
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in VERBS and not args[0].startswith("-"):
-            ctx.fail(f"no such command '{args[0]}'" + did_you_mean(args[0], VERBS))
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"no such command '{args[0]}'" + did_you_mean(args[0], COMMANDS))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("-c", "--config", "config", metavar="FILE|DIR", envvar="SYNCD_CONFIG", help="The configuration. Default: $SYNCD_CONFIG, /etc/syncd/config.yaml, ~/.config/syncd/config.yaml.")
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.option(
+    "-c",
+    "--config",
+    "config",
+    metavar="FILE|DIR",
+    envvar="SYNCD_CONFIG",
+    help="The configuration. Default: $SYNCD_CONFIG, /etc/syncd/config.yaml, ~/.config/syncd/config.yaml.",
+)
 @click.option("-v", "--verbose", count=True, help="Say more (twice: debug).")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
 @click.pass_context
@@ -77,7 +89,9 @@ def cli(ctx: click.Context, config: str | None, verbose: int, quiet: bool) -> No
     """syncd keeps the listed files and folders of GitHub repositories equal on this machine."""
     from syncd.cli.common import Settings
 
-    ctx.obj = Settings(config=config, verbose=verbose, quiet=quiet, environ=dict(os.environ), replies=ctx.obj or ())
+    ctx.obj = Settings(
+        config=config, verbose=verbose, quiet=quiet, environ=dict(os.environ), replies=ctx.obj or ()
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -89,7 +103,12 @@ def run(arguments: Sequence[str] | None = None, replies: Sequence[Reply] = ()) -
     """The exit code of a command. `replies` are what GitHub answered to the nothing-to-do check before that had no opinion."""
     forbid_dumps()
     try:
-        result = cli.main(args=list(arguments) if arguments is not None else None, prog_name="syncd", standalone_mode=False, obj=replies)
+        result = cli.main(
+            args=list(arguments) if arguments is not None else None,
+            prog_name="syncd",
+            standalone_mode=False,
+            obj=replies,
+        )
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
@@ -134,7 +153,7 @@ def _say_config(error: ConfigError, arguments: Sequence[str] | None) -> int:
     if error.owner is not None:
         _refuse(error.message, error.owner, arguments)
         return error.exit_code
-    from syncd.config.show import render
+    from syncd.config.render_problems import render
 
     echo(render(error) if error.problems else f"syncd: {error.message}", err=True)
     if error.hint:

@@ -10,21 +10,30 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from syncd.models import RunReport
-from syncd.readings import Life, RunCounts, read
 from syncd.safe_open import replace_file
+from syncd.status import ProcessStats, RunCounts, read
 from syncd.web.metrics import exposition
-from syncd.wiring import Workshop
+from syncd.wiring import AppContext
 
 MODE = 0o644
 
 
-def write_metrics(path: str, workshop: Workshop, reports: Sequence[RunReport], started_at: datetime) -> None:
+def write_metrics(
+    path: str, app: AppContext, reports: Sequence[RunReport], started_at: datetime
+) -> None:
     """The file holds the metrics, whole; who reads it meets the old ones or the new. Raises StoreError, OSError."""
     counts = RunCounts()
     for report in reports:
         counts.add(report)
-    life = Life(
-        started_at, runs=counts.runs(), seconds=counts.seconds(), requests=workshop.tally.by_code(), budgets=workshop.rate_limits(),
-        expiries=workshop.expiries(), skew_seconds=workshop.tally.skew_seconds,
-    )  # fmt: skip
-    replace_file(path, exposition(read(workshop.config, workshop.store, workshop.clock.now(), life)).encode(), MODE)
+    life = ProcessStats(
+        started_at,
+        runs=counts.runs(),
+        seconds=counts.seconds(),
+        requests=app.tally.by_code(),
+        budgets=app.rate_limits(),
+        expiries=app.expiries(),
+        skew_seconds=app.tally.skew_seconds,
+    )
+    replace_file(
+        path, exposition(read(app.config, app.store, app.clock.now(), life)).encode(), MODE
+    )

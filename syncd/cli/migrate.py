@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from syncd.cli.common import Settings, emit
-from syncd.store.look import opened
+from syncd.store.foreign_store import opened
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE_NAME, SqliteStore
 

@@ -8,14 +8,25 @@ import click
 from msgspec.structs import replace
 
 from syncd.cli.common import Settings, chosen_jobs, emit, utf8
-from syncd.config.scalars import duration
+from syncd.config.value_types import duration
 from syncd.stored_jobs import open_store
 
 
 @click.command(name="pause", short_help="Leave a job alone until it is resumed.")
 @click.argument("job")
-@click.option("--for", "lasting", metavar="2h", help="It resumes by itself after this time (like 30s, 5m, 1h30m or 1d).")
-@click.option("--reason", metavar="TEXT", callback=utf8, default="paused by hand", help="Why; `status` shows it.")
+@click.option(
+    "--for",
+    "lasting",
+    metavar="2h",
+    help="It resumes by itself after this time (like 30s, 5m, 1h30m or 1d).",
+)
+@click.option(
+    "--reason",
+    metavar="TEXT",
+    callback=utf8,
+    default="paused by hand",
+    help="Why; `status` shows it.",
+)
 @click.pass_obj
 def command(settings: Settings, job: str, lasting: str | None, reason: str) -> int:
     """Leave a job alone: no request, no write, no repair, until `syncd resume JOB`. A run that goes on is finished first."""
@@ -26,11 +37,19 @@ def command(settings: Settings, job: str, lasting: str | None, reason: str) -> i
         try:
             until = datetime.now(UTC) + timedelta(seconds=duration(lasting))
         except (ValueError, OverflowError) as error:
-            raise click.BadParameter(f"'{lasting}' is not a duration; write it like 30s, 5m, 1h30m or 1d", param_hint="--for") from error
+            raise click.BadParameter(
+                f"'{lasting}' is not a duration; write it like 30s, 5m, 1h30m or 1d",
+                param_hint="--for",
+            ) from error
     store = open_store(config)
     try:
-        store.change_state(job, lambda state: replace(state, paused_until=until, paused_reason=reason))
+        store.change_state(
+            job, lambda state: replace(state, paused_until=until, paused_reason=reason)
+        )
     finally:
         store.close()
-    emit(settings, f"{job} is paused{f' until {until:%Y-%m-%dT%H:%M:%SZ}' if until else ''}. To go on: syncd resume {job}")
+    emit(
+        settings,
+        f"{job} is paused{f' until {until:%Y-%m-%dT%H:%M:%SZ}' if until else ''}. To go on: syncd resume {job}",
+    )
     return 0

@@ -25,5 +25,7 @@ def command_as(owner: str, arguments: Sequence[str] | None, environ: Mapping[str
 
 
 def _names_config(typed: Sequence[str]) -> bool:
-    attached = ((len(one) > 2 and one.startswith("-c")) or one.startswith("--config=") for one in typed)
+    attached = (
+        (len(one) > 2 and one.startswith("-c")) or one.startswith("--config=") for one in typed
+    )
     return any(one in CONFIG_OPTIONS for one in typed) or any(attached)

@@ -21,9 +21,16 @@ def command(settings: Settings, job: str) -> int:
     store = open_store(config)
     try:
         before = store.state(job)
-        store.change_state(job, lambda state: replace(state, held=False, paused_until=None, paused_reason=None))
+        store.change_state(
+            job, lambda state: replace(state, held=False, paused_until=None, paused_reason=None)
+        )
     finally:
         store.close()
     went_on = before.paused(datetime.now(UTC))
-    emit(settings, f"{job} goes on with its next run; now: syncd sync {job}" if went_on else f"{job} was not paused.")
+    emit(
+        settings,
+        f"{job} goes on with its next run; now: syncd sync {job}"
+        if went_on
+        else f"{job} was not paused.",
+    )
     return 0

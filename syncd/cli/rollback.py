@@ -5,21 +5,29 @@ from __future__ import annotations
 import click
 
 from syncd.cli.common import Settings, chosen_jobs, exit_code, say
-from syncd.cli.reports import as_json, change_line, closing_line
+from syncd.cli.run_output import as_json, change_line, closing_line
 from syncd.cli.sync import failed, show, stopping
-from syncd.engine.back import set_to_go_back_to
-from syncd.engine.pay import run_and_pay
+from syncd.engine.reload import run_job_and_reload
+from syncd.engine.rollback import set_to_go_back_to
 from syncd.engine.run import Options
 from syncd.errors import SyncdError
-from syncd.models import Job, RunReport, Trigger, Verb
+from syncd.models import ActionKind, Job, RunReport, Trigger
 from syncd.output import echo
-from syncd.wiring import Workshop
+from syncd.wiring import AppContext
 
 
-@click.command(name="rollback", short_help="The previous set again, from the local cache; holds the job.")
+@click.command(
+    name="rollback", short_help="The previous set again, from the local cache; holds the job."
+)
 @click.argument("job")
-@click.option("--to", metavar="COMMIT", help="The commit to go back to (its first letters are enough); one of the last sets. Default: the one before.")
-@click.option("--json", "as_object", is_flag=True, help="Print one JSON object (schema syncd.rollback/1).")
+@click.option(
+    "--to",
+    metavar="COMMIT",
+    help="The commit to go back to (its first letters are enough); one of the last sets. Default: the one before.",
+)
+@click.option(
+    "--json", "as_object", is_flag=True, help="Print one JSON object (schema syncd.rollback/1)."
+)
 @click.pass_obj
 def command(settings: Settings, job: str, to: str | None, as_object: bool) -> int:
     """Bring a set that stood before back, as it was. It comes from the local cache and costs no request.
@@ -28,31 +36,43 @@ def command(settings: Settings, job: str, to: str | None, as_object: bool) -> in
     """
     config = settings.load()
     (chosen,) = chosen_jobs(config, [job])
-    workshop = Workshop.open(config, settings.environ)
+    app = AppContext.open(config, settings.environ)
     try:
-        with stopping(workshop):
-            report = _roll_back(workshop, chosen, to)
+        with stopping(app):
+            report = _roll_back(app, chosen, to)
         code = exit_code([report])
         if as_object:
-            echo(as_json("syncd.rollback/1", code, workshop.tally.totals(), [report]))
+            echo(as_json("syncd.rollback/1", code, app.tally.totals(), [report]))
             return code
         show(settings, report, len(report.job))
         if not settings.quiet:
             for change in () if settings.verbose else report.changes:
-                echo(change_line(change, "not in that set" if change.action is Verb.REMOVE else None))
-            echo(closing_line([report], code, workshop.tally.totals()))
+                echo(
+                    change_line(
+                        change, "not in that set" if change.action is ActionKind.REMOVE else None
+                    )
+                )
+            echo(closing_line([report], code, app.tally.totals()))
         if report.error is None:
-            say(settings, f"{job} is held at {(report.commit or '')[:7]}. To follow the repository again: syncd resume {job}")
+            say(
+                settings,
+                f"{job} is held at {(report.commit or '')[:7]}. To follow the repository again: syncd resume {job}",
+            )
         return code
     finally:
-        workshop.close()
+        app.close()
 
 
-def _roll_back(workshop: Workshop, job: Job, to: str | None) -> RunReport:
+def _roll_back(app: AppContext, job: Job, to: str | None) -> RunReport:
     options = Options(trigger=Trigger.ROLLBACK)
     try:
-        with workshop.locked(job):
-            back = set_to_go_back_to(job, workshop.store.sets(job.name), workshop.store.state(job.name), to)
-            return run_and_pay(job, workshop.house(job), workshop.patience(job), Options(trigger=Trigger.ROLLBACK, back_to=back))
+        with app.locked(job):
+            back = set_to_go_back_to(job, app.store.sets(job.name), app.store.state(job.name), to)
+            return run_job_and_reload(
+                job,
+                app.run_context(job),
+                app.deadline(job),
+                Options(trigger=Trigger.ROLLBACK, back_to=back),
+            )
     except SyncdError as error:
         return failed(job, options, error)

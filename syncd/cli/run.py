@@ -15,13 +15,13 @@ from syncd.config.folder import ignored_line
 from syncd.config.load import find_config, load_with_places
 from syncd.config.model import Config
 from syncd.config.secrets import judge_secrets
-from syncd.daemon import journal
-from syncd.daemon.daemon import Companion, Daemon
-from syncd.daemon.memory import stay_small
+from syncd.daemon import logging_setup
+from syncd.daemon.daemon import Daemon, Service
+from syncd.daemon.malloc import stay_small
 from syncd.daemon.signals import Signals
 from syncd.errors import ConfigError, SyncdError
 from syncd.github.proxies import proxies_of
-from syncd.messenger import Messenger
+from syncd.notifications.sender import Messenger
 from syncd.store.access import refuse_stranger
 from syncd.store.lock import daemon_lock
 from syncd.store.migrate import stands_ready
@@ -56,9 +56,13 @@ def command(settings: Settings) -> int:
 
 def load(settings: Settings, starting: bool = False) -> Config:
     """The configuration with its secrets looked at. Raises ConfigError with every mistake; StrangerError at the start, for who is not the state's owner."""
-    config, mark = load_with_places(find_config(settings.config, settings.environ), settings.environ)
+    config, mark = load_with_places(
+        find_config(settings.config, settings.environ), settings.environ
+    )
     if starting:
-        refuse_stranger(config.state)  # before a lock file of ours could be in its owner's way, and before a secret that only the owner may read
+        refuse_stranger(
+            config.state
+        )  # before a lock file of ours could be in its owner's way, and before a secret that only the owner may read
     problems = judge_secrets(config, settings.environ, mark)
     if problems:
         raise ConfigError(problems)
@@ -82,10 +86,12 @@ def make_store_ready(config: Config, signals: Signals) -> None:
             os._exit(0)
     while os.waitpid(child, os.WNOHANG) == (0, 0):
         if signals.wait(LOOK_SECONDS) & {signal.SIGTERM, signal.SIGINT}:
-            _leave(0)  # a migration is one transaction: whatever becomes of the child, the next start finds the old or the new
+            _leave(
+                0
+            )  # a migration is one transaction: whatever becomes of the child, the next start finds the old or the new
 
 
-def companions(settings: Settings) -> list[Companion]:
+def companions(settings: Settings) -> list[Service]:
     """What lives beside the clock and the workers."""
     return [LogCompanion(settings), NotifyCompanion(settings), WebCompanion(settings)]
 
@@ -98,7 +104,7 @@ class LogCompanion:
 
     def start(self, daemon: Daemon) -> None:
         """It was set up before anything could be said."""
-        _name_ignored(daemon.workshop.config)
+        _name_ignored(daemon.app.config)
 
     def reload(self, config: Config) -> None:
         set_up_logging(self._settings, config)
@@ -126,8 +132,10 @@ class NotifyCompanion:
         self._messenger: Messenger | None = None
 
     def start(self, daemon: Daemon) -> None:
-        workshop, environ = daemon.workshop, self._settings.environ
-        self._messenger = messenger = Messenger(workshop.config, workshop.store, workshop.clock, environ, proxies_of(environ))
+        app, environ = daemon.app, self._settings.environ
+        self._messenger = messenger = Messenger(
+            app.config, app.store, app.clock, environ, proxies_of(environ)
+        )
         daemon.board.listen(lambda report, _before: messenger.consider(report))
         messenger.start()
 
@@ -155,7 +163,7 @@ class WebCompanion:
 
     def start(self, daemon: Daemon) -> None:
         self._daemon = daemon
-        self._open(daemon.workshop.config.web)
+        self._open(daemon.app.config.web)
 
     def reload(self, config: Config) -> None:
         """Another `web:` closes the old listener and opens its own; the same one is not disturbed, unless it could not be opened the last time."""
@@ -165,7 +173,9 @@ class WebCompanion:
         try:
             self._open(config.web)
         except SyncdError as error:
-            LOG.error("nobody is listening: %s%s", error.message, f" → {error.hint}" if error.hint else "")
+            LOG.error(
+                "nobody is listening: %s%s", error.message, f" → {error.hint}" if error.hint else ""
+            )
 
     def stop(self) -> None:
         if self._web is not None:
@@ -187,7 +197,7 @@ class WebCompanion:
 
 def set_up_logging(settings: Settings, config: Config) -> None:
     level = "debug" if settings.verbose else "error" if settings.quiet else config.log.level
-    journal.set_up(config.log.format, level, settings.environ)
+    logging_setup.set_up(config.log.format, level, settings.environ)
 
 
 def serve(daemon: Daemon, config: Config, signals: Signals) -> int:

@@ -10,20 +10,38 @@ from syncd.cli.common import Settings, chosen_jobs, emit, say
 from syncd.cli.identities import ending
 from syncd.cli.table import table
 from syncd.config.model import Config
-from syncd.engine.hooks import named
+from syncd.engine.hook_state import named
 from syncd.output import echo
-from syncd.readings import ORDER, JobReading, Readings, ago, as_object, budget_line, delivery_trouble, heard_line, read
-from syncd.store.expiries import expiries_of
+from syncd.status import (
+    ORDER,
+    JobSnapshot,
+    StatusSnapshot,
+    ago,
+    as_object,
+    budget_line,
+    delivery_trouble,
+    heard_line,
+    read,
+)
+from syncd.store.token_expiry import expiries_of
 from syncd.stored_jobs import open_store
 from syncd.text import json_text, one_line, styled
 
-COLOUR = {"failing": "red", "drift": "yellow", "paused": "cyan", "never": "cyan", "in_sync": "green"}
+COLOUR = {
+    "failing": "red",
+    "drift": "yellow",
+    "paused": "cyan",
+    "never": "cyan",
+    "in_sync": "green",
+}
 EXIT_NOT_IN_SYNC = 3
 
 
 @click.command(name="status", short_help="How every job stands.")
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema syncd.status/1).")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object (schema syncd.status/1)."
+)
 @click.pass_obj
 def command(settings: Settings, jobs: tuple[str, ...], as_json: bool) -> int:
     """Show how every job stands: what it holds, when it last ran, what is wrong. Exit 3 when not everything is in sync."""
@@ -44,16 +62,37 @@ def command(settings: Settings, jobs: tuple[str, ...], as_json: bool) -> int:
     return 0 if all(one.word == "in_sync" for one in readings.jobs) else EXIT_NOT_IN_SYNC
 
 
-def _show(settings: Settings, config: Config, readings: Readings) -> None:
+def _show(settings: Settings, config: Config, readings: StatusSnapshot) -> None:
     lines = [["STATE", "JOB", "SOURCE", "MIRROR", "COMMIT", "FILES", "LAST SUCCESS"]]
     for one in sorted(readings.jobs, key=lambda one: ORDER.index(one.word)):
         job = one.job
         mirror = job.paths[0].to + (f" (+{len(job.paths) - 1})" if len(job.paths) > 1 else "")
-        commit, last = (one.state.applied_commit or "-")[:7], ago(one.state.last_success_at, readings.at)
-        lines.append([one_line(cell) for cell in (one.word.replace("_", " "), job.name, f"{job.repo}@{job.ref or 'HEAD'}", mirror, commit, str(one.files), last)])
+        commit, last = (
+            (one.state.applied_commit or "-")[:7],
+            ago(one.state.last_success_at, readings.at),
+        )
+        lines.append(
+            [
+                one_line(cell)
+                for cell in (
+                    one.word.replace("_", " "),
+                    job.name,
+                    f"{job.repo}@{job.ref or 'HEAD'}",
+                    mirror,
+                    commit,
+                    str(one.files),
+                    last,
+                )
+            ]
+        )
     for number, text in enumerate(table(lines)):
         state = lines[number][0].replace(" ", "_")
-        emit(settings, styled(text, bold=True) if number == 0 else text.replace(lines[number][0], styled(lines[number][0], fg=COLOUR.get(state)), 1))
+        emit(
+            settings,
+            styled(text, bold=True)
+            if number == 0
+            else text.replace(lines[number][0], styled(lines[number][0], fg=COLOUR.get(state)), 1),
+        )
     for one in readings.jobs:
         for text in _remarks(config, one):
             emit(settings, f"  {one.job.name}: {text}")
@@ -68,7 +107,7 @@ def _show(settings: Settings, config: Config, readings: Readings) -> None:
             emit(settings, f"  notify: {trouble}")
 
 
-def _remarks(config: Config, one: JobReading) -> list[str]:
+def _remarks(config: Config, one: JobSnapshot) -> list[str]:
     found = [one.state.last_error or ""] if one.state.last_error_kind is not None else []
     if one.word == "paused":
         found.append(f"{one.state.why_paused()}; syncd resume {one.job.name}")
@@ -76,6 +115,10 @@ def _remarks(config: Config, one: JobReading) -> list[str]:
         hook = config.jobs[one.job.name].on_change
         found.append("on_change is owed" + (f": {named(hook)}" if hook is not None else ""))
     if one.state.drifted:
-        files = "1 file or folder differs" if one.state.drifted == 1 else f"{one.state.drifted:,} files or folders differ"
+        files = (
+            "1 file or folder differs"
+            if one.state.drifted == 1
+            else f"{one.state.drifted:,} files or folders differ"
+        )
         found.append(f"{files} from what was mirrored; see syncd plan {one.job.name}")
     return found

@@ -9,18 +9,18 @@ import click
 from msgspec.structs import asdict, replace
 
 from syncd.cli.common import Settings, chosen_jobs, emit
-from syncd.cli.reports import count_of
+from syncd.cli.run_output import count_of
 from syncd.clock import SystemClock
 from syncd.config.model import Config
-from syncd.engine.folders import set_of, targets, wished
+from syncd.engine.directories import set_of, targets, wished
 from syncd.engine.owners import rows_as_numbered_now
-from syncd.engine.ports import Mirror, Target
 from syncd.engine.verify import Finding, compare, remedy
 from syncd.errors import SyncdError
-from syncd.mirror.disk import DiskMirror
-from syncd.mirror.switch import mirror_of
+from syncd.mirror.disk_mirror import DiskMirror
+from syncd.mirror.symlink_publish import mirror_of
 from syncd.models import Job
 from syncd.output import echo
+from syncd.ports import Mirror, Target
 from syncd.store.blobs import BlobCache
 from syncd.store.lock import job_lock
 from syncd.store.store import SqliteStore
@@ -33,8 +33,12 @@ EXIT_NOT_IN_SYNC = 3
 
 @click.command(name="verify", short_help="Read every mirrored file and cached blob again.")
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
-@click.option("--repair", is_flag=True, help="Mark what is wrong, so that the next run restores it.")
-@click.option("--json", "as_object", is_flag=True, help="Print one JSON object (schema syncd.verify/1).")
+@click.option(
+    "--repair", is_flag=True, help="Mark what is wrong, so that the next run restores it."
+)
+@click.option(
+    "--json", "as_object", is_flag=True, help="Print one JSON object (schema syncd.verify/1)."
+)
 @click.pass_obj
 def command(settings: Settings, jobs: tuple[str, ...], repair: bool, as_object: bool) -> int:
     """Hash every file that was mirrored and every blob in the cache, whatever their times say. No request is made and nothing is
@@ -51,10 +55,16 @@ def command(settings: Settings, jobs: tuple[str, ...], repair: bool, as_object: 
     finally:
         store.close()
     checked, damaged = BlobCache(config.state / "blobs").verify(drop=repair)
-    wrong = any(result["error"] or any(not one.tolerated for one in result["findings"]) for result in results)
+    wrong = any(
+        result["error"] or any(not one.tolerated for one in result["findings"])
+        for result in results
+    )
     code = EXIT_NOT_IN_SYNC if wrong or damaged else 0
     if as_object:
-        rows = [{**result, "findings": [asdict(one) for one in result["findings"]]} for result in results]
+        rows = [
+            {**result, "findings": [asdict(one) for one in result["findings"]]}
+            for result in results
+        ]
         blobs = {"checked": checked, "damaged": damaged, "dropped": len(damaged) if repair else 0}
         echo(json_text({"schema": "syncd.verify/1", "exit": code, "jobs": rows, "blobs": blobs}))
         return code
@@ -79,14 +89,25 @@ def _verify(config: Config, job: Job, store: SqliteStore, mirror: Mirror) -> dic
     try:
         recorded = rows_as_numbered_now(recorded, look_up_owner)
         folders = wished(set_of(recorded), store.folders(job.name))
-        local = mirror.scan({path: Target(row.entry.root, replace(row, stat=None)) for path, row in recorded.items()} | targets(folders))
+        local = mirror.scan(
+            {
+                path: Target(row.entry.root, replace(row, stat=None))
+                for path, row in recorded.items()
+            }
+            | targets(folders)
+        )
         findings = compare(job, recorded, folders, local)
     except SyncdError as failure:
         error = {"kind": failure.kind, "message": failure.message}
     return {
-        "job": job.name, "commit": store.state(job.name).applied_commit, "files": len(recorded),
-        "findings": findings, "marked": 0, "hint": remedy(job, findings), "error": error,
-    }  # fmt: skip
+        "job": job.name,
+        "commit": store.state(job.name).applied_commit,
+        "files": len(recorded),
+        "findings": findings,
+        "marked": 0,
+        "hint": remedy(job, findings),
+        "error": error,
+    }
 
 
 def _repair(config: Config, job: Job, store: SqliteStore, mirror: Mirror) -> dict[str, Any]:
@@ -112,9 +133,17 @@ def _show(settings: Settings, result: dict[str, Any]) -> None:
     if result["error"]:
         emit(settings, f"✕ {result['job']}  {result['error']['message']}")
         return
-    emit(settings, f"{'✕' if wrong else '✓'} {result['job']}  {count_of(result['files'], 'file')} read" + _remedy(wrong, result))
+    emit(
+        settings,
+        f"{'✕' if wrong else '✓'} {result['job']}  {count_of(result['files'], 'file')} read"
+        + _remedy(wrong, result),
+    )
     for one in findings:
-        emit(settings, f"    {one.problem:<10} {one_line(one.path)}" + ("  (drift: keep)" if one.tolerated else ""))
+        emit(
+            settings,
+            f"    {one.problem:<10} {one_line(one.path)}"
+            + ("  (drift: keep)" if one.tolerated else ""),
+        )
 
 
 def _remedy(wrong: int, result: dict[str, Any]) -> str:

@@ -15,12 +15,25 @@ from typing import Any
 from msgspec import Struct
 
 from syncd import models
-from syncd.cache_file import config_digest, guess_state, made_for, read_cache, read_config, usual_config, write_cache
+from syncd.cache_file import (
+    config_digest,
+    guess_state,
+    made_for,
+    read_cache,
+    read_config,
+    usual_config,
+    write_cache,
+)
 from syncd.config import model
 from syncd.config.model import Config
 
 NAME = "config.json"
-KINDS: dict[str, Any] = {name: kind for module in (models, model) for name, kind in vars(module).items() if isinstance(kind, type)}
+KINDS: dict[str, Any] = {
+    name: kind
+    for module in (models, model)
+    for name, kind in vars(module).items()
+    if isinstance(kind, type)
+}
 KIND, VALUE = "~", "="  # no name in a configuration holds these
 
 
@@ -60,7 +73,10 @@ def encoded(value: Any) -> Any:
     if isinstance(value, Path):
         return {KIND: "Path", VALUE: str(value)}
     if isinstance(value, Struct):
-        return {KIND: type(value).__name__, VALUE: {name: encoded(getattr(value, name)) for name in value.__struct_fields__}}
+        return {
+            KIND: type(value).__name__,
+            VALUE: {name: encoded(getattr(value, name)) for name in value.__struct_fields__},
+        }
     if isinstance(value, Mapping):
         return {name: encoded(item) for name, item in value.items()}
     if isinstance(value, tuple):
@@ -79,7 +95,11 @@ def decoded(value: Any) -> Any:
     if value[KIND] == "Path":
         return Path(value[VALUE])
     kind = KINDS[value[KIND]]
-    return kind(value[VALUE]) if issubclass(kind, Enum) else kind(**{name: decoded(item) for name, item in value[VALUE].items()})
+    return (
+        kind(value[VALUE])
+        if issubclass(kind, Enum)
+        else kind(**{name: decoded(item) for name, item in value[VALUE].items()})
+    )
 
 
 __all__ = ["decoded", "encoded", "load_cached", "save_cached"]

@@ -3,7 +3,7 @@
 So text that only a shell understands is a mistake here: `nginx -t && echo ok` would start nginx
 with the arguments `&&`, `echo` and `ok`, and a validator that takes them lets every commit in.
 Quoted text, lists and `{shell: ...}` are taken as they are. Whether the command exists on this
-machine is not decided here (hooks/find.py).
+machine is not decided here (hooks/command_lookup.py).
 """
 
 from __future__ import annotations

@@ -8,10 +8,22 @@ from pathlib import Path
 from syncd.config.folder import Folder
 from syncd.config.model import Config, Log, Notify, TrashRules, Web, Webhook
 from syncd.config.schema import ConfigModel, IdentityModel, JobModel, PathModel
-from syncd.models import AnonymousIdentity, AppIdentity, Identity, Job, Limits, LoginIdentity, PathRule, Require, TokenIdentity
+from syncd.models import (
+    AnonymousIdentity,
+    AppIdentity,
+    Identity,
+    Job,
+    Limits,
+    LoginIdentity,
+    PathRule,
+    Require,
+    TokenIdentity,
+)
 
 
-def to_config(model: ConfigModel, path: Path, folder: Folder, environ: Mapping[str, str], digest: str) -> Config:
+def to_config(
+    model: ConfigModel, path: Path, folder: Folder, environ: Mapping[str, str], digest: str
+) -> Config:
     web = model.web
     only = next(iter(model.github)) if len(model.github) == 1 else ""
     return Config(
@@ -26,7 +38,14 @@ def to_config(model: ConfigModel, path: Path, folder: Folder, environ: Mapping[s
         requests_at_once=model.requests_at_once,
         timezone=model.timezone,
         log=Log(model.log.format, model.log.level),
-        web=Web(web.listen, web.password, web.show_diffs, Webhook(web.webhook.path, web.webhook.secret) if web.webhook else None) if web else None,
+        web=Web(
+            web.listen,
+            web.password,
+            web.show_diffs,
+            Webhook(web.webhook.path, web.webhook.secret) if web.webhook else None,
+        )
+        if web
+        else None,
         notify=tuple(Notify(one.webhook, tuple(one.when)) for one in model.notify),
         trash=TrashRules(model.trash.keep, model.trash.size),
         digest=digest,
@@ -45,7 +64,14 @@ def default_state(path: Path, environ: Mapping[str, str]) -> Path:
 
 def _identity(name: str, one: IdentityModel) -> Identity:
     if one.private_key is not None:
-        return AppIdentity(name, one.api, one.ca_file, str(one.app_id or one.client_id), one.installation_id, one.private_key)
+        return AppIdentity(
+            name,
+            one.api,
+            one.ca_file,
+            str(one.app_id or one.client_id),
+            one.installation_id,
+            one.private_key,
+        )
     if one.token is not None:
         return TokenIdentity(name, one.api, one.ca_file, one.token)
     if one.login is not None:
@@ -56,15 +82,44 @@ def _identity(name: str, one: IdentityModel) -> Identity:
 def _job(name: str, one: JobModel, only_identity: str) -> Job:
     share, count = one.limits.delete
     return Job(
-        name=name, identity=one.as_ or only_identity, repo=one.repo, ref=one.ref, paths=tuple(_rule(path) for path in one.paths),
-        every_seconds=one.every, cron=one.cron, jitter_seconds=one.jitter, on_push=one.on_push,
-        prune=one.prune, drift=one.drift, symlinks=one.symlinks, submodules=one.submodules, lfs=one.lfs,
-        owner=one.owner, mode=one.mode, dir_mode=one.dir_mode, limits=Limits(share, count, one.limits.files, one.limits.size, one.limits.empty),
-        publish=one.publish, keep=one.keep, validate=one.validate_, on_change=one.on_change, undo_on_failure=one.undo_on_failure,
+        name=name,
+        identity=one.as_ or only_identity,
+        repo=one.repo,
+        ref=one.ref,
+        paths=tuple(_rule(path) for path in one.paths),
+        every_seconds=one.every,
+        cron=one.cron,
+        jitter_seconds=one.jitter,
+        on_push=one.on_push,
+        prune=one.prune,
+        drift=one.drift,
+        symlinks=one.symlinks,
+        submodules=one.submodules,
+        lfs=one.lfs,
+        owner=one.owner,
+        mode=one.mode,
+        dir_mode=one.dir_mode,
+        limits=Limits(share, count, one.limits.files, one.limits.size, one.limits.empty),
+        publish=one.publish,
+        keep=one.keep,
+        validate=one.validate_,
+        on_change=one.on_change,
+        undo_on_failure=one.undo_on_failure,
         require=Require(one.require.verified, one.require.fast_forward),
-        timeout_seconds=one.timeout, hook_timeout_seconds=one.hook_timeout, hook_user=one.hook_user,
-    )  # fmt: skip
+        timeout_seconds=one.timeout,
+        hook_timeout_seconds=one.hook_timeout,
+        hook_user=one.hook_user,
+    )
 
 
 def _rule(one: PathModel) -> PathRule:
-    return PathRule(one.from_.strip("/"), one.to.rstrip("/"), one.to.endswith("/"), one.include, one.exclude, one.mode, one.owner, one.dir_mode)
+    return PathRule(
+        one.from_.strip("/"),
+        one.to.rstrip("/"),
+        one.to.endswith("/"),
+        one.include,
+        one.exclude,
+        one.mode,
+        one.owner,
+        one.dir_mode,
+    )

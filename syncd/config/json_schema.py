@@ -36,7 +36,10 @@ def json_schema() -> Shape:
     made["patternProperties"] = {"^x-": {}}
     for shape in (made, *shapes.values()):
         required = shape.get("required", ())
-        shape["properties"] = {name: _said(one) if name in required else _or_null(_said(one)) for name, one in shape["properties"].items()}
+        shape["properties"] = {
+            name: _said(one) if name in required else _or_null(_said(one))
+            for name, one in shape["properties"].items()
+        }
         del shape["title"]
     return {"$schema": DIALECT, "title": "syncd's configuration", **made}
 
@@ -44,8 +47,17 @@ def json_schema() -> Shape:
 def _said(shape: Shape) -> Shape:
     """Without pydantic's titles, and without defaults that are written otherwise than the models hold them (seconds, bits, bytes)."""
     default = shape.get("default")
-    written = isinstance(default, (str, bool)) or (isinstance(default, int) and "integer" in shape.get("type", ()) and "string" in shape["type"] and "pattern" in shape)
-    return {key: value for key, value in shape.items() if key != "title" and (key != "default" or written)}
+    written = isinstance(default, (str, bool)) or (
+        isinstance(default, int)
+        and "integer" in shape.get("type", ())
+        and "string" in shape["type"]
+        and "pattern" in shape
+    )
+    return {
+        key: value
+        for key, value in shape.items()
+        if key != "title" and (key != "default" or written)
+    }
 
 
 def _or_null(shape: Shape) -> Shape:
@@ -55,5 +67,9 @@ def _or_null(shape: Shape) -> Shape:
     if kind is not None:
         return {**shape, "type": [*(kind if isinstance(kind, list) else [kind]), "null"]}
     if "anyOf" in shape:
-        return shape if {"type": "null"} in shape["anyOf"] else {**shape, "anyOf": [*shape["anyOf"], {"type": "null"}]}
+        return (
+            shape
+            if {"type": "null"} in shape["anyOf"]
+            else {**shape, "anyOf": [*shape["anyOf"], {"type": "null"}]}
+        )
     return {"anyOf": [shape, {"type": "null"}]}

@@ -13,23 +13,25 @@ from typing import Any
 from msgspec.structs import replace
 from pydantic import BaseModel, ValidationError
 
-from syncd.config import convert, judge
+from syncd.config import convert, cross_checks
 from syncd.config.commands import ForPasting
 from syncd.config.folder import Folder, ignored_line, list_folder
 from syncd.config.model import Config
 from syncd.config.partial import valid_part
-from syncd.config.places import Document, Key, merge, read_document, without_nulls
 from syncd.config.protected import protected_paths
 from syncd.config.schema import ConfigModel, IdentityModel, JobModel
 from syncd.config.secrets import doubts_about_files
+from syncd.config.yaml_reader import Key, YamlDocument, merge, read_document, without_nulls
 from syncd.errors import ConfigError, Problem
 from syncd.owners import nearest_owner
-from syncd.suggest import did_you_mean
+from syncd.text import did_you_mean
 from syncd.trusted_path import doubted, owner_of
 
 SYSTEM = Path("/etc/syncd/config.yaml")
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
-SUGGESTIONS = 100  # looked up at most; whoever wrote more unknown keys than that has another file in hand
+SUGGESTIONS = (
+    100  # looked up at most; whoever wrote more unknown keys than that has another file in hand
+)
 SECRETS = frozenset(("private_key", "token", "password", "secret"))
 EXCLUSIVE = ("every", "cron")  # a job's own replaces both of the defaults'
 
@@ -43,17 +45,25 @@ def find_config(explicit: str | None, environ: Mapping[str, str]) -> Path:
         return _must_stand(Path(explicit), "-c")
     if environ.get("SYNCD_CONFIG"):
         return _must_stand(Path(environ["SYNCD_CONFIG"]), "$SYNCD_CONFIG")
-    home = environ.get("XDG_CONFIG_HOME") or (f"{environ['HOME']}/.config" if environ.get("HOME") else None)
+    home = environ.get("XDG_CONFIG_HOME") or (
+        f"{environ['HOME']}/.config" if environ.get("HOME") else None
+    )
     places = [SYSTEM] + ([Path(home) / "syncd" / "config.yaml"] if home else [])
     for place in places:
         if _stands(place):
             return place
-    raise ConfigError(f"there is no configuration: looked for {', '.join(map(str, places))}", hint="write one with `syncd init`, name one with -c, or try `syncd demo`")
+    raise ConfigError(
+        f"there is no configuration: looked for {', '.join(map(str, places))}",
+        hint="write one with `syncd init`, name one with -c, or try `syncd demo`",
+    )
 
 
 def _must_stand(path: Path, by: str) -> Path:
     if not _stands(path):
-        raise ConfigError(f"there is no configuration at {path} ({by})", hint="correct the path, or write one with `syncd init`")
+        raise ConfigError(
+            f"there is no configuration at {path} ({by})",
+            hint="correct the path, or write one with `syncd init`",
+        )
     return path
 
 
@@ -72,7 +82,9 @@ def _stands(path: Path) -> bool:
 
 
 def _unreadable(path: Path) -> ConfigError:
-    return ConfigError(f"can't read the configuration {path}: Permission denied", owner=nearest_owner(path))
+    return ConfigError(
+        f"can't read the configuration {path}: Permission denied", owner=nearest_owner(path)
+    )
 
 
 def load_config(path: Path, environ: Mapping[str, str]) -> Config:
@@ -80,60 +92,108 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
     return load_with_places(path, environ)[0]
 
 
-def load_with_places(path: Path, environ: Mapping[str, str]) -> tuple[Config, judge.Mark]:
+def load_with_places(
+    path: Path, environ: Mapping[str, str]
+) -> tuple[Config, cross_checks.ProblemFactory]:
     """The configuration, and what turns a mistake found later (a key and a text) into a Problem with its place. Raises as `load_config` does."""
     folder = list_folder(path) if path.is_dir() else Folder((path,), (), ())
     if not folder.files:
-        raise ConfigError(f"there is no *.yaml in {path}", hint=ignored_line(folder.ignored) or "put the configuration there, or give -c another folder")
+        raise ConfigError(
+            f"there is no *.yaml in {path}",
+            hint=ignored_line(folder.ignored)
+            or "put the configuration there, or give -c another folder",
+        )
     for file in folder.files:
         _stands(file)
     unreadable = {problem.file for problem in folder.problems}
     documents = [read_document(file) for file in folder.files if str(file) not in unreadable]
     if unreadable:
-        raise ConfigError([*folder.problems, *_ordered([problem for document in documents for problem in document.problems], documents)])
+        raise ConfigError(
+            [
+                *folder.problems,
+                *_ordered(
+                    [problem for document in documents for problem in document.problems], documents
+                ),
+            ]
+        )
     problems = [problem for document in documents for problem in document.problems]
     whole = [document for document in documents if isinstance(document.value, dict)]
     problems += [
-        document.problem((), "must be keys and values, beginning with version: 1") for document in documents if not isinstance(document.value, dict) and not document.problems
+        document.problem((), "must be keys and values, beginning with version: 1")
+        for document in documents
+        if not isinstance(document.value, dict) and not document.problems
     ]
     if len(whole) < len(documents):
         raise ConfigError(_ordered(problems, documents))
-    loader = _Loading(whole, problems)
+    loader = ConfigLoader(whole, problems)
     model = loader.validated()
-    config = convert.to_config(model, path, folder, environ, _digest(documents)) if model is not None else None
-    problems = loader.problems + (judge.judge(config, loader.problem, protected_paths(config, environ)) if config is not None else [])
+    config = (
+        convert.to_config(model, path, folder, environ, _digest(documents))
+        if model is not None
+        else None
+    )
+    problems = loader.problems + (
+        cross_checks.judge(config, loader.problem, protected_paths(config, environ))
+        if config is not None
+        else []
+    )
     problems = _doubts(config, path, folder, documents, loader, environ) + problems
     if problems or config is None or not loader.whole:
         raise ConfigError(_ordered(problems, documents))
     return config, loader.problem
 
 
-def _doubts(config: Config | None, path: Path, folder: Folder, documents: list[Document], loader: _Loading, environ: Mapping[str, str]) -> list[Problem]:
+def _doubts(
+    config: Config | None,
+    path: Path,
+    folder: Folder,
+    documents: list[YamlDocument],
+    loader: ConfigLoader,
+    environ: Mapping[str, str],
+) -> list[Problem]:
     """Who else may write the configuration; with that, also who may write what it names, so that everything is mended at once.
 
     The user of the state is trusted: root may look at a service's state, and only its own user may change it.
     """
-    given = next((one.value["state"] for one in documents if isinstance(one.value.get("state"), str)), None)
-    state = config.state if config is not None else Path(given) if given else convert.default_state(path, environ)
+    given = next(
+        (one.value["state"] for one in documents if isinstance(one.value.get("state"), str)), None
+    )
+    state = (
+        config.state
+        if config is not None
+        else Path(given)
+        if given
+        else convert.default_state(path, environ)
+    )
     owner = owner_of(state)
-    found = doubted([*folder.doubts, *(doubt for document in documents for doubt in document.doubts)], owner)
+    found = doubted(
+        [*folder.doubts, *(doubt for document in documents for doubt in document.doubts)], owner
+    )
     if not found:
         return []
     named = doubts_about_files(config, owner) if config is not None else {}
-    others = [loader.problem(key, str(one)) for key, doubts in named.items() for one in doubts if one not in found]
+    others = [
+        loader.problem(key, str(one))
+        for key, doubts in named.items()
+        for one in doubts
+        if one not in found
+    ]
     return [Problem(one.path, 0, 0, "", f"{one.text}; {one.fix}") for one in found] + others
 
 
-def _ordered(problems: list[Problem], documents: list[Document]) -> list[Problem]:
+def _ordered(problems: list[Problem], documents: list[YamlDocument]) -> list[Problem]:
     """In file order, and a mistake once: what stands in `defaults` is found again in each job."""
     order = {document.file: index for index, document in enumerate(documents)}
     first: dict[tuple[str, int, int, str], Problem] = {}
     for problem in problems:
         first.setdefault((problem.file, problem.line, problem.column, problem.text), problem)
-    return sorted(first.values(), key=lambda problem: (order.get(problem.file, 0), problem.line, problem.column))
+    return sorted(
+        first.values(),
+        key=lambda problem: (order.get(problem.file, 0), problem.line, problem.column),
+    )
 
 
-def _digest(documents: list[Document]) -> str:
+def _digest(documents: list[YamlDocument]) -> str:
     """Of what was read, and not read again: a file may have been replaced since, or be a pipe."""
     hasher = hashlib.sha256()
     for document in documents:
@@ -146,12 +206,12 @@ def _names_a_file(line: str) -> bool:
     return line.partition(":")[2].strip().startswith("/")
 
 
-class _Loading:
+class ConfigLoader:
     """The documents as one value, with every problem found on the way."""
 
-    def __init__(self, documents: list[Document], problems: list[Problem]) -> None:
+    def __init__(self, documents: list[YamlDocument], problems: list[Problem]) -> None:
         self.documents, self.problems = documents, list(problems)
-        self._origin: dict[Key, Document] = {}
+        self._origin: dict[Key, YamlDocument] = {}
         self._suggestions = SUGGESTIONS
         self.whole = True  # whether the model is all of the configuration
 
@@ -164,16 +224,27 @@ class _Loading:
             self._unknown(JobModel, defaults, ("defaults",))
             for key in ("repo", "paths"):
                 if key in defaults and key == "paths":
-                    self.problems.append(self.problem(("defaults", key), "paths belong to one job; two jobs can't write the same files"))
+                    self.problems.append(
+                        self.problem(
+                            ("defaults", key),
+                            "paths belong to one job; two jobs can't write the same files",
+                        )
+                    )
         jobs = value.get("jobs")
         if isinstance(jobs, dict):
-            value = {**value, "jobs": {name: self._with_defaults(defaults, job) for name, job in jobs.items()}}
+            value = {
+                **value,
+                "jobs": {name: self._with_defaults(defaults, job) for name, job in jobs.items()},
+            }
         try:
             return ConfigModel.model_validate(without_nulls(value))
         except ValidationError as error:
             self.whole = False
             self.problems += [self._translated(found) for found in error.errors(include_url=False)]  # type: ignore[arg-type]
-            part = valid_part(without_nulls(value), (found["loc"] for found in error.errors(include_url=False, include_input=False)))
+            part = valid_part(
+                without_nulls(value),
+                (found["loc"] for found in error.errors(include_url=False, include_input=False)),
+            )
         with suppress(ValidationError):
             return None if part is None else ConfigModel.model_validate(part)
         return None
@@ -184,8 +255,14 @@ class _Loading:
         if at_name:
             place = document.names.get(key) or document.names.get(shown, place)
         found = document.problem(key, text, place)
-        secret = SECRETS & set(key) or (key[:1] == ("notify",) and "webhook" in key)  # an address that takes messages from whoever knows it
-        return replace(found, source_line="") if secret and not _names_a_file(found.source_line) else found  # a secret may stand there by mistake
+        secret = SECRETS & set(key) or (
+            key[:1] == ("notify",) and "webhook" in key
+        )  # an address that takes messages from whoever knows it
+        return (
+            replace(found, source_line="")
+            if secret and not _names_a_file(found.source_line)
+            else found
+        )  # a secret may stand there by mistake
 
     # --- joining ------------------------------------------------------------------------------------------------------
 
@@ -206,12 +283,17 @@ class _Loading:
                     result.setdefault(name, item)
         return result
 
-    def _claim(self, key: Key, document: Document) -> None:
+    def _claim(self, key: Key, document: YamlDocument) -> None:
         first = self._origin.setdefault(key, document)
         if first is not document:
-            self.problems.append(document.problem(key, f"'{key[-1]}' is given twice; the first is {first.file}:{first.place(key)[0]}"))
+            self.problems.append(
+                document.problem(
+                    key,
+                    f"'{key[-1]}' is given twice; the first is {first.file}:{first.place(key)[0]}",
+                )
+            )
 
-    def _document_of(self, key: Key) -> tuple[Document, Key]:
+    def _document_of(self, key: Key) -> tuple[YamlDocument, Key]:
         """The file that has the key; for a job's value that comes from `defaults`, the place there."""
         document = self._origin.get(key[:2]) or self._origin.get(key[:1]) or self.documents[0]
         if len(key) > 2 and key[0] == "jobs" and not self._has(document, key[:3]):
@@ -222,14 +304,18 @@ class _Loading:
         return document, key
 
     @staticmethod
-    def _has(document: Document, key: Key) -> bool:
+    def _has(document: YamlDocument, key: Key) -> bool:
         return key in document.places
 
     @staticmethod
     def _with_defaults(defaults: Any, job: Any) -> Any:
         if not isinstance(job, dict) or not isinstance(defaults, dict):
             return job
-        base = {key: value for key, value in defaults.items() if not (key in EXCLUSIVE and any(name in job for name in EXCLUSIVE))}
+        base = {
+            key: value
+            for key, value in defaults.items()
+            if not (key in EXCLUSIVE and any(name in job for name in EXCLUSIVE))
+        }
         return merge(base, job)
 
     def _names(self, value: Mapping[str, Any]) -> None:
@@ -239,30 +325,55 @@ class _Loading:
             names = value.get(section)
             for name in names if isinstance(names, dict) else ():
                 if not re.fullmatch(NAME_PATTERN, name):
-                    self.problems.append(self.problem((section, name), f"'{name[:40]}' can't name a {what}; use letters, digits, '-', '_' and '.'"))
+                    self.problems.append(
+                        self.problem(
+                            (section, name),
+                            f"'{name[:40]}' can't name a {what}; use letters, digits, '-', '_' and '.'",
+                        )
+                    )
 
     # --- pydantic's findings as ours ----------------------------------------------------------------------------------
 
     def _unknown(self, model: type[BaseModel], value: Mapping[str, Any], key: Key) -> None:
         for name in value:
             if name not in _aliases(model):
-                self.problems.append(self.problem((*key, name), self._unknown_text(name, model), at_name=True))
+                self.problems.append(
+                    self.problem((*key, name), self._unknown_text(name, model), at_name=True)
+                )
 
     def _unknown_text(self, name: str, model: type[BaseModel] | None) -> str:
         self._suggestions -= 1
-        return f"unknown key '{name[:60]}'" + (did_you_mean(name[:60], _aliases(model)) if model is not None and self._suggestions >= 0 else "")
+        return f"unknown key '{name[:60]}'" + (
+            did_you_mean(name[:60], _aliases(model))
+            if model is not None and self._suggestions >= 0
+            else ""
+        )
 
     def _translated(self, found: dict[str, Any]) -> Problem:
         key: Key = tuple(found["loc"])
         kind, message = found["type"], found["msg"]
         if kind == "extra_forbidden":
-            return self.problem(key, self._unknown_text(str(key[-1]), _model_at(key[:-1])), at_name=True)
+            return self.problem(
+                key, self._unknown_text(str(key[-1]), _model_at(key[:-1])), at_name=True
+            )
         if kind == "missing":
-            return self.problem(key[:-1], f"'{key[-1]}' is required") if len(key) > 1 else self.problem(key, f"'{key[-1]}' is required" + ("; write version: 1" if key[-1] == "version" else ""))
+            return (
+                self.problem(key[:-1], f"'{key[-1]}' is required")
+                if len(key) > 1
+                else self.problem(
+                    key,
+                    f"'{key[-1]}' is required"
+                    + ("; write version: 1" if key[-1] == "version" else ""),
+                )
+            )
         texts = {
-            "dict_type": "must be keys and values", "model_type": "must be keys and values", "model_attributes_type": "must be keys and values",
-            "list_type": "must be a list", "too_short": "must not be empty", "string_type": "must be text",
-        }  # fmt: skip
+            "dict_type": "must be keys and values",
+            "model_type": "must be keys and values",
+            "model_attributes_type": "must be keys and values",
+            "list_type": "must be a list",
+            "too_short": "must not be empty",
+            "string_type": "must be text",
+        }
         if isinstance(found.get("ctx", {}).get("error"), ForPasting):
             return replace(self.problem(key, ""), text=message.removeprefix("Value error, "))
         return self.problem(key, texts.get(kind) or message.removeprefix("Value error, "))
@@ -282,8 +393,21 @@ def _model_at(key: Key) -> type[BaseModel] | None:
     for part in key:
         if isinstance(part, int):
             continue
-        info = next((info for name, info in model.model_fields.items() if part in (name, info.alias)), None)
-        inner = next((one for one in _types(info.annotation) if isinstance(one, type) and issubclass(one, BaseModel)), None) if info is not None else None
+        info = next(
+            (info for name, info in model.model_fields.items() if part in (name, info.alias)), None
+        )
+        inner = (
+            next(
+                (
+                    one
+                    for one in _types(info.annotation)
+                    if isinstance(one, type) and issubclass(one, BaseModel)
+                ),
+                None,
+            )
+            if info is not None
+            else None
+        )
         if inner is None:
             return None
         model = inner
@@ -294,4 +418,8 @@ def _types(annotation: Any) -> list[Any]:
     from typing import get_args
 
     arguments = get_args(annotation)
-    return [annotation] if not arguments else [one for argument in arguments for one in _types(argument)]
+    return (
+        [annotation]
+        if not arguments
+        else [one for argument in arguments for one in _types(argument)]
+    )

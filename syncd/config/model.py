@@ -74,7 +74,11 @@ class Config(Struct, frozen=True):
         """Every endpoint of `notify` once, with all that it is to hear of."""
         found: dict[str, Endpoint] = {}
         for one in self.notify:
-            ref = one.webhook if isinstance(one.webhook, SecretRef) else SecretRef("file", one.webhook)
+            ref = (
+                one.webhook
+                if isinstance(one.webhook, SecretRef)
+                else SecretRef("file", one.webhook)
+            )
             name = f"{ref.kind}:{ref.value}"
             before = found[name].when if name in found else ()
             found[name] = Endpoint(name, ref, tuple(dict.fromkeys((*before, *one.when))))

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any
 
-from syncd.config.places import Key
+from syncd.config.yaml_reader import Key
 
 MISTAKES_AT_MOST = 100  # with more, the mistakes between parts can wait
 NEEDED = ("repo", "as", "paths")

@@ -73,7 +73,10 @@ def _started_in() -> str | None:
 
 def _links_in(folder: str) -> Iterator[str]:
     """As Debian's sitecustomize.py, which leads to /etc."""
-    with suppress(OSError), os.scandir(folder) as entries:  # a folder that is not there, or an archive
+    with (
+        suppress(OSError),
+        os.scandir(folder) as entries,
+    ):  # a folder that is not there, or an archive
         for entry in entries:
             if entry.is_symlink():
                 yield entry.path

@@ -16,14 +16,25 @@ from msgspec.structs import replace
 
 from syncd.config.model import Config, secrets_of
 from syncd.config.program import Program, this_program
-from syncd.protected_paths import Identity, ProtectedNames, ProtectedPaths, ProtectedPlace, folders_of, identity_of
+from syncd.protected_paths import (
+    Identity,
+    ProtectedNames,
+    ProtectedPaths,
+    ProtectedPlace,
+    folders_of,
+    identity_of,
+)
 
 LINKS_AT_MOST = 40  # as many as Linux follows (path_resolution(7))
 UNITS = "syncd's systemd units"
 CREDENTIALS = "syncd's systemd credentials"
 PYTHON = "what syncd's Python imports"
 CONFIGURATION = "syncd's configuration"
-TYPE_WIDE = ("service.d", "timer.d", "socket.d")  # drop-ins for every unit of a type: systemd.unit(5)
+TYPE_WIDE = (
+    "service.d",
+    "timer.d",
+    "socket.d",
+)  # drop-ins for every unit of a type: systemd.unit(5)
 
 
 class SystemPlaces(Struct, frozen=True):
@@ -35,21 +46,38 @@ class SystemPlaces(Struct, frozen=True):
     root: str = ""
     configuration: str = "/etc/syncd"
     units: tuple[str, ...] = (
-        "/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system",
-        "/usr/lib/systemd/system", "/lib/systemd/system", "/etc/systemd/user",
-    )  # fmt: skip
+        "/etc/systemd/system",
+        "/run/systemd/system",
+        "/usr/local/lib/systemd/system",
+        "/usr/lib/systemd/system",
+        "/lib/systemd/system",
+        "/etc/systemd/user",
+    )
     more_units: tuple[str, ...] = (
-        "/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient",
-        "/etc/systemd/system.attached", "/run/systemd/system.attached", "/run/systemd/generator",
-        "/run/systemd/generator.early", "/run/systemd/generator.late", "/run/systemd/user",
-        "/usr/local/lib/systemd/user", "/usr/lib/systemd/user", "/lib/systemd/user",
-        "/usr/local/share/systemd/user", "/usr/share/systemd/user",
-    )  # fmt: skip
+        "/etc/systemd/system.control",
+        "/run/systemd/system.control",
+        "/run/systemd/transient",
+        "/etc/systemd/system.attached",
+        "/run/systemd/system.attached",
+        "/run/systemd/generator",
+        "/run/systemd/generator.early",
+        "/run/systemd/generator.late",
+        "/run/systemd/user",
+        "/usr/local/lib/systemd/user",
+        "/usr/lib/systemd/user",
+        "/lib/systemd/user",
+        "/usr/local/share/systemd/user",
+        "/usr/share/systemd/user",
+    )
     credentials: str = "/run/credentials"
     credstores: tuple[str, ...] = (
-        "/etc/credstore", "/etc/credstore.encrypted", "/run/credstore", "/run/credstore.encrypted",
-        "/usr/lib/credstore", "/usr/lib/credstore.encrypted",
-    )  # fmt: skip
+        "/etc/credstore",
+        "/etc/credstore.encrypted",
+        "/run/credstore",
+        "/run/credstore.encrypted",
+        "/usr/lib/credstore",
+        "/usr/lib/credstore.encrypted",
+    )
 
 
 SYSTEM = SystemPlaces()
@@ -65,12 +93,19 @@ class Named(Struct, frozen=True):
 
 
 def protected_paths(
-    config: Config, environ: Mapping[str, str], program: Program | None = None, system: SystemPlaces | None = None
+    config: Config,
+    environ: Mapping[str, str],
+    program: Program | None = None,
+    system: SystemPlaces | None = None,
 ) -> ProtectedPaths:
     """Every place that a commit can never change. Reads links and folders' identities, and opens no file."""
     system = system or SYSTEM
     program = program or this_program()
-    named = (*_configured(config, environ), *_own_folders(environ, system), *_credentials(config, environ, system))
+    named = (
+        *_configured(config, environ),
+        *_own_folders(environ, system),
+        *_credentials(config, environ, system),
+    )
     shared = [*_shared(environ, system), *_modules(program)]
     found = [*resolved(named), *_installed(program), *resolved(_commands(environ))]
     found += [place for one in shared for place in _links(one.folder, one.what, one.at_check)]
@@ -122,7 +157,11 @@ def _configured(config: Config, environ: Mapping[str, str]) -> Iterator[Named]:
     for file in config.files:
         yield Named(str(file), CONFIGURATION)
     if environ.get("SYNCD_CONFIG"):
-        yield Named(environ["SYNCD_CONFIG"], "the configuration that $SYNCD_CONFIG names", os.path.isdir(environ["SYNCD_CONFIG"]))
+        yield Named(
+            environ["SYNCD_CONFIG"],
+            "the configuration that $SYNCD_CONFIG names",
+            os.path.isdir(environ["SYNCD_CONFIG"]),
+        )
     yield Named(str(config.state), "syncd's own state", True)
     for key, ref in secrets_of(config).items():
         if ref.kind == "file":
@@ -143,7 +182,9 @@ def _own_folders(environ: Mapping[str, str], system: SystemPlaces) -> Iterator[N
         yield Named(f"{home}/syncd", CONFIGURATION, True)
 
 
-def _credentials(config: Config, environ: Mapping[str, str], system: SystemPlaces) -> Iterator[Named]:
+def _credentials(
+    config: Config, environ: Mapping[str, str], system: SystemPlaces
+) -> Iterator[Named]:
     if environ.get("CREDENTIALS_DIRECTORY"):
         yield Named(environ["CREDENTIALS_DIRECTORY"], CREDENTIALS, True)
     refs = [*secrets_of(config).values(), *(endpoint.address for endpoint in config.endpoints())]
@@ -154,9 +195,18 @@ def _credentials(config: Config, environ: Mapping[str, str], system: SystemPlace
 
 def _shared(environ: Mapping[str, str], system: SystemPlaces) -> Iterator[ProtectedNames]:
     """Folders of systemd's that hold files of syncd's beside others."""
-    config, data = _home(environ, "XDG_CONFIG_HOME", ".config"), _home(environ, "XDG_DATA_HOME", ".local/share")
-    usual = [*(system.root + folder for folder in system.units), *([f"{config}/systemd/user"] if config else [])]
-    more = [*(system.root + folder for folder in system.more_units), *([f"{data}/systemd/user"] if data else [])]
+    config, data = (
+        _home(environ, "XDG_CONFIG_HOME", ".config"),
+        _home(environ, "XDG_DATA_HOME", ".local/share"),
+    )
+    usual = [
+        *(system.root + folder for folder in system.units),
+        *([f"{config}/systemd/user"] if config else []),
+    ]
+    more = [
+        *(system.root + folder for folder in system.more_units),
+        *([f"{data}/systemd/user"] if data else []),
+    ]
     for folder in usual:
         yield ProtectedNames(folder, UNITS, "syncd", TYPE_WIDE)
     for folder in more:
@@ -174,11 +224,20 @@ def _installed(program: Program) -> tuple[ProtectedPlace, ...]:
     named = [Named(program.package, "syncd's program", True)]
     named += [Named(path, "syncd's program") for path in (program.command,) if path]
     named += [Named(path, "syncd's Python") for path in program.interpreters]
-    named += [Named(path, PYTHON, not path.endswith(".zip")) for path in (program.environment, *program.import_folders) if path]
+    named += [
+        Named(path, PYTHON, not path.endswith(".zip"))
+        for path in (program.environment, *program.import_folders)
+        if path
+    ]
     named += [Named(path, PYTHON, os.path.isdir(path)) for path in program.linked]
     for folder in {os.path.dirname(path) for path in program.interpreters}:
-        for beside in (folder, os.path.dirname(folder)):  # the first file that Python looks for: docs.python.org, `site`
-            named.append(Named(f"{beside.rstrip('/')}/pyvenv.cfg", "syncd's Python", at_check=False))
+        for beside in (
+            folder,
+            os.path.dirname(folder),
+        ):  # the first file that Python looks for: docs.python.org, `site`
+            named.append(
+                Named(f"{beside.rstrip('/')}/pyvenv.cfg", "syncd's Python", at_check=False)
+            )
     return tuple(resolved(named))
 
 
@@ -192,13 +251,19 @@ def _commands(environ: Mapping[str, str]) -> Iterator[Named]:
 
 def _modules(program: Program) -> Iterator[ProtectedNames]:
     if program.started_in:
-        yield ProtectedNames(program.started_in, PYTHON, suffixes=tuple(all_suffixes()), at_check=False)
+        yield ProtectedNames(
+            program.started_in, PYTHON, suffixes=tuple(all_suffixes()), at_check=False
+        )
 
 
-def _identities(places: Iterable[ProtectedPlace], names: Iterable[ProtectedNames]) -> dict[Identity, str]:
+def _identities(
+    places: Iterable[ProtectedPlace], names: Iterable[ProtectedNames]
+) -> dict[Identity, str]:
     """Of each protected folder and of each folder above a protected place: whatever else it is called, as by a bind mount, leads there too."""
     found: dict[Identity, str] = {}
-    for folder in sorted({"/", *folders_of([place.path for place in places] + [one.folder for one in names])}):
+    for folder in sorted(
+        {"/", *folders_of([place.path for place in places] + [one.folder for one in names])}
+    ):
         identity = identity_of(folder)
         if identity is not None:
             found.setdefault(identity, folder)

@@ -1,4 +1,4 @@
-"""The shape of the configuration as pydantic models over plain values: unknown keys refused, every text judged by syncd.config.scalars."""
+"""The shape of the configuration as pydantic models over plain values: unknown keys refused, every text judged by syncd.config.value_types."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
-from syncd.config import commands, scalars
+from syncd.config import commands, value_types
 from syncd.config.cron import parse_cron
 from syncd.models import Drift, Hook, Lfs, Prune, Publish, SecretRef, Submodules, Symlinks
-from syncd.suggest import did_you_mean
+from syncd.text import did_you_mean
 from syncd.tree_walk import FOLDERS_AT_MOST
 
 
@@ -31,18 +40,33 @@ def _boolean(value: Any) -> bool:
 
 def _whole(low: int, high: int) -> BeforeValidator:
     def whole(value: Any) -> int:
-        if not isinstance(value, str) or not re.fullmatch(r"\d{1,18}", value) or not low <= int(value) <= high:
-            shown = f"'{value[:40]}'" if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else "a block"
+        if (
+            not isinstance(value, str)
+            or not re.fullmatch(r"\d{1,18}", value)
+            or not low <= int(value) <= high
+        ):
+            shown = (
+                f"'{value[:40]}'"
+                if isinstance(value, str)
+                else str(value).lower()
+                if isinstance(value, bool)
+                else "a block"
+            )
             raise ValueError(f"{shown} is not a whole number from {low} to {high}")
         return int(value)
 
-    return _judged(whole, type=["integer", "string"], minimum=low, maximum=high, pattern=r"^[0-9]{1,18}$")
+    return _judged(
+        whole, type=["integer", "string"], minimum=low, maximum=high, pattern=r"^[0-9]{1,18}$"
+    )
 
 
 def _one_of(*names: str) -> BeforeValidator:
     def one_of(value: Any) -> Any:
         if value not in names:
-            raise ValueError(f"'{str(value)[:40]}' is not one of {', '.join(names)}" + did_you_mean(str(value), names))
+            raise ValueError(
+                f"'{str(value)[:40]}' is not one of {', '.join(names)}"
+                + did_you_mean(str(value), names)
+            )
         return value
 
     return _judged(one_of, enum=[str(name) for name in names])
@@ -50,37 +74,84 @@ def _one_of(*names: str) -> BeforeValidator:
 
 def _plain(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError("must be text" + ("; write it in quotes" if isinstance(value, bool) else ""))
+        raise ValueError(
+            "must be text" + ("; write it in quotes" if isinstance(value, bool) else "")
+        )
     if any(ord(char) < 32 or ord(char) == 127 for char in value):
         raise ValueError("has a control character in it")
     return value
 
 
 NAME = {"type": "string", "minLength": 1}
-SECRET = [{"type": "string", "pattern": "^/"}, *({"type": "object", "properties": {kind: NAME}, "required": [kind], "additionalProperties": False} for kind in ("credential", "file", "env"))]
+SECRET = [
+    {"type": "string", "pattern": "^/"},
+    *(
+        {
+            "type": "object",
+            "properties": {kind: NAME},
+            "required": [kind],
+            "additionalProperties": False,
+        }
+        for kind in ("credential", "file", "env")
+    ),
+]
 CHECK = {"enum": list(commands.CHECKS)}
 COMMAND = [
     NAME,
     {"type": "array", "items": {"type": "string"}, "minItems": 1},
-    {"type": "object", "properties": {"shell": NAME}, "required": ["shell"], "additionalProperties": False},
-    {"type": "object", "properties": {"check": {"anyOf": [CHECK, {"type": "array", "items": CHECK, "minItems": 1}]}}, "required": ["check"], "additionalProperties": False},
+    {
+        "type": "object",
+        "properties": {"shell": NAME},
+        "required": ["shell"],
+        "additionalProperties": False,
+    },
+    {
+        "type": "object",
+        "properties": {
+            "check": {"anyOf": [CHECK, {"type": "array", "items": CHECK, "minItems": 1}]}
+        },
+        "required": ["check"],
+        "additionalProperties": False,
+    },
 ]
 DURATION = r"^(?=.)(\d{1,6}w)?(\d{1,6}d)?(\d{1,6}h)?(\d{1,6}m)?(\d{1,6}s)?$"
 
 # text that an editor's YAML takes for a number is text here
 Text = Annotated[str, _judged(_plain, type=["string", "number"])]
 Flag = Annotated[bool, _judged(_boolean, type="boolean")]
-Duration = Annotated[float, _judged(scalars.positive_duration, type="string", pattern=DURATION)]
-AnyDuration = Annotated[float, _judged(scalars.duration, type="string", pattern=DURATION)]
-Mode = Annotated[int, _judged(scalars.mode, type="string", pattern="^0?0?[0-7]{3}$")]
-Owner = Annotated[str, _judged(scalars.owner, type=["string", "number"])]
-Size = Annotated[int, _judged(scalars.size, type=["string", "integer"], pattern=r"^\d{1,15}\s*[A-Za-z]*$", minimum=0)]
-DeleteLimit = Annotated[tuple[float | None, int | None], _judged(scalars.delete_limit, type=["string", "integer"], pattern=r"^\d{1,9}$|^(\d{1,2}|100)%$", minimum=0)]
-SecretHere = Annotated[SecretRef, _judged(scalars.secret, anyOf=SECRET)]
+Duration = Annotated[float, _judged(value_types.positive_duration, type="string", pattern=DURATION)]
+AnyDuration = Annotated[float, _judged(value_types.duration, type="string", pattern=DURATION)]
+Mode = Annotated[int, _judged(value_types.mode, type="string", pattern="^0?0?[0-7]{3}$")]
+Owner = Annotated[str, _judged(value_types.owner, type=["string", "number"])]
+Size = Annotated[
+    int,
+    _judged(
+        value_types.size, type=["string", "integer"], pattern=r"^\d{1,15}\s*[A-Za-z]*$", minimum=0
+    ),
+]
+DeleteLimit = Annotated[
+    tuple[float | None, int | None],
+    _judged(
+        value_types.delete_limit,
+        type=["string", "integer"],
+        pattern=r"^\d{1,9}$|^(\d{1,2}|100)%$",
+        minimum=0,
+    ),
+]
+SecretHere = Annotated[SecretRef, _judged(value_types.secret, anyOf=SECRET)]
 Command = Annotated[Hook, _judged(commands.hook, anyOf=COMMAND)]
-AppId = Annotated[int, _judged(scalars.app_id, type=["integer", "string"], minimum=1, maximum=10**12, pattern=r"^[0-9]{1,18}$")]
-ClientId = Annotated[str, _judged(scalars.client_id, type=["string", "number"])]
-Patterns = Annotated[tuple[str, ...], _judged(scalars.patterns, type="array", items=NAME)]
+AppId = Annotated[
+    int,
+    _judged(
+        value_types.app_id,
+        type=["integer", "string"],
+        minimum=1,
+        maximum=10**12,
+        pattern=r"^[0-9]{1,18}$",
+    ),
+]
+ClientId = Annotated[str, _judged(value_types.client_id, type=["string", "number"])]
+Patterns = Annotated[tuple[str, ...], _judged(value_types.patterns, type="array", items=NAME)]
 
 
 class Strict(BaseModel):
@@ -114,7 +185,9 @@ class PathModel(Strict):
         if value == "/":
             return value
         if not value or value.startswith("/"):
-            raise ValueError(f"'{value}' must be a path inside the repository, without a leading slash ('/' alone is the whole repository)")
+            raise ValueError(
+                f"'{value}' must be a path inside the repository, without a leading slash ('/' alone is the whole repository)"
+            )
         if any(part in ("", ".", "..") for part in value.removesuffix("/").split("/")):
             raise ValueError(f"'{value}' must be a plain path: no empty part, no . and no ..")
         return _not_too_deep(value)
@@ -123,7 +196,9 @@ class PathModel(Strict):
     @classmethod
     def _destination(cls, value: str) -> str:
         if value == "/":
-            raise ValueError("'/' would make the whole machine the mirror; name a folder of its own")
+            raise ValueError(
+                "'/' would make the whole machine the mirror; name a folder of its own"
+            )
         if not value.startswith("/"):
             raise ValueError(f"'{value}' must be an absolute path")
         if any(part in ("", ".", "..") for part in value.removesuffix("/").split("/")[1:]):
@@ -134,7 +209,9 @@ class PathModel(Strict):
     def _both_or_neither(self) -> PathModel:
         if self.from_.endswith("/") != self.to.endswith("/"):
             folder, other = ("from", "to") if self.from_.endswith("/") else ("to", "from")
-            raise ValueError(f"'{folder}' ends in / and '{other}' does not: a trailing slash means a directory, on both sides or on neither")
+            raise ValueError(
+                f"'{folder}' ends in / and '{other}' does not: a trailing slash means a directory, on both sides or on neither"
+            )
         if not self.from_.endswith("/") and (self.include or self.exclude):
             raise ValueError("include and exclude choose inside a directory; this is one file")
         return self
@@ -171,14 +248,20 @@ class JobModel(Strict):
     @field_validator("repo")
     @classmethod
     def _repo(cls, value: str) -> str:
-        return scalars.repository(value)
+        return value_types.repository(value)
 
     @field_validator("ref")
     @classmethod
     def _ref(cls, value: str | None) -> str | None:
         # git-check-ref-format(1), as far as a typing mistake goes
-        if value is not None and (not value or re.search(r"[\s~^:?*\[\\]|\.\.|@\{|//|^[/-]|[/.]$|\.lock$", value) or len(value) > 255):
-            raise ValueError(f"'{value[:60]}' is not a ref; write a branch, a tag, a full commit id or refs/...")
+        if value is not None and (
+            not value
+            or re.search(r"[\s~^:?*\[\\]|\.\.|@\{|//|^[/-]|[/.]$|\.lock$", value)
+            or len(value) > 255
+        ):
+            raise ValueError(
+                f"'{value[:60]}' is not a ref; write a branch, a tag, a full commit id or refs/..."
+            )
         return value
 
     @field_validator("cron")
@@ -194,9 +277,16 @@ class JobModel(Strict):
             raise ValueError("has both 'every' and 'cron'; give exactly one")
         if self.every is None and self.cron is None:
             raise ValueError("needs 'every' or 'cron'")
-        if self.publish is Publish.SYMLINK and (len(self.paths) != 1 or not self.paths[0].to.endswith("/")):
+        if self.publish is Publish.SYMLINK and (
+            len(self.paths) != 1 or not self.paths[0].to.endswith("/")
+        ):
             raise ValueError("publish: symlink needs exactly one path, and that a directory")
-        if self.validate_ is not None and self.validate_.checks and self.on_change is not None and self.on_change.checks:
+        if (
+            self.validate_ is not None
+            and self.validate_.checks
+            and self.on_change is not None
+            and self.on_change.checks
+        ):
             raise ValueError("on_change can't be a check")
         return self
 
@@ -212,7 +302,9 @@ def _not_too_deep(path: str) -> str:
     """The path. Raises ValueError where it leads through more folders than syncd goes into."""
     if path.strip("/").count("/") >= FOLDERS_AT_MOST:
         shown = f"'{path[:40]}…'"
-        raise ValueError(f"{shown} is nested deeper than {FOLDERS_AT_MOST} folders; write a shorter path")
+        raise ValueError(
+            f"{shown} is nested deeper than {FOLDERS_AT_MOST} folders; write a shorter path"
+        )
     return path
 
 
@@ -255,12 +347,24 @@ class IdentityModel(Strict):
         except ValueError as error:
             raise ValueError(f"'{value}' is not an address") from error
         loopback = host in ("localhost", "::1") or (host or "").startswith("127.")
-        if not host or parts.username or parts.query or parts.fragment or parts.scheme not in ("https", "http"):
-            raise ValueError(f"'{value}' is not an API address; write it like https://api.github.com or https://HOST/api/v3")
+        if (
+            not host
+            or parts.username
+            or parts.query
+            or parts.fragment
+            or parts.scheme not in ("https", "http")
+        ):
+            raise ValueError(
+                f"'{value}' is not an API address; write it like https://api.github.com or https://HOST/api/v3"
+            )
         if not host.isascii():
-            raise ValueError(f"'{value}' has a host with letters that the network does not know; write {_on_the_wire(host)}")
+            raise ValueError(
+                f"'{value}' has a host with letters that the network does not know; write {_on_the_wire(host)}"
+            )
         if parts.scheme == "http" and not loopback:
-            raise ValueError(f"'{value}' would send credentials in the clear; use https (http is for loopback only)")
+            raise ValueError(
+                f"'{value}' would send credentials in the clear; use https (http is for loopback only)"
+            )
         path = parts.path.rstrip("/")
         meant = _meant(host)
         if meant is not None and (path or f"https://{host}" != meant):
@@ -277,10 +381,21 @@ class IdentityModel(Strict):
     @model_validator(mode="after")
     def _one_kind(self) -> IdentityModel:
         app = any(one is not None for one in (self.app_id, self.client_id, self.private_key))
-        kinds = [name for name, used in (("app_id", app), ("token", self.token), ("login", self.login), ("anonymous", self.anonymous)) if used]
+        kinds = [
+            name
+            for name, used in (
+                ("app_id", app),
+                ("token", self.token),
+                ("login", self.login),
+                ("anonymous", self.anonymous),
+            )
+            if used
+        ]
         if len(kinds) != 1:
             found = f"has {' and '.join(kinds)}" if kinds else "says nothing of who we are"
-            raise ValueError(f"{found}; give exactly one of: app_id with private_key, token, login, or anonymous: true")
+            raise ValueError(
+                f"{found}; give exactly one of: app_id with private_key, token, login, or anonymous: true"
+            )
         if app and (self.app_id is None) == (self.client_id is None):
             raise ValueError("an App needs exactly one of app_id and client_id")
         if app and self.private_key is None:
@@ -302,7 +417,11 @@ class WebhookModel(Strict):
     @field_validator("path")
     @classmethod
     def _path(cls, value: str) -> str:
-        if not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+", value) or {".", ".."} & set(value.split("/")) or value.split("/")[1] in ("healthz", "readyz", "metrics", "api", "static"):
+        if (
+            not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+", value)
+            or {".", ".."} & set(value.split("/"))
+            or value.split("/")[1] in ("healthz", "readyz", "metrics", "api", "static")
+        ):
             raise ValueError(f"'{value}' can't be the webhook's path; write it like /github")
         return value
 
@@ -320,13 +439,17 @@ class WebModel(Strict):
             return value
         found = re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):(\d{1,5})", value)
         if found is None or not 0 <= int(found.group(2)) <= 65535:
-            raise ValueError(f"'{value}' is not a listening address; write 127.0.0.1:8480, unix:/run/syncd/web.sock or fd:NAME")
+            raise ValueError(
+                f"'{value}' is not a listening address; write 127.0.0.1:8480, unix:/run/syncd/web.sock or fd:NAME"
+            )
         return value
 
 
 class NotifyModel(Strict):
     webhook: SecretHere
-    when: list[Annotated[Text, _one_of("failed", "recovered", "drift")]] = Field(default=["failed", "recovered", "drift"], min_length=1)
+    when: list[Annotated[Text, _one_of("failed", "recovered", "drift")]] = Field(
+        default=["failed", "recovered", "drift"], min_length=1
+    )
 
 
 class TrashModel(Strict):
@@ -355,7 +478,9 @@ class ConfigModel(Strict):
         try:
             ZoneInfo(value)
         except (ValueError, OSError, KeyError) as error:
-            raise ValueError(f"'{value[:40]}' is not a time zone; write it like UTC or Europe/Berlin") from error
+            raise ValueError(
+                f"'{value[:40]}' is not a time zone; write it like UTC or Europe/Berlin"
+            ) from error
         return value
 
     @field_validator("state_group")

@@ -20,37 +20,60 @@ from syncd.pem import normalise_key
 from syncd.trusted_path import Doubt, doubted, exposure, open_judged, owner_of
 
 if TYPE_CHECKING:
-    from syncd.config.judge import Mark
-    from syncd.config.places import Key
+    from syncd.config.cross_checks import ProblemFactory
+    from syncd.config.yaml_reader import Key
 
 CREDENTIALS = Path("/run/credentials")
 UNITS = ("syncd.service", "syncd-root.service", "syncd-sync.service")
 LARGEST = 64 << 10
 SHORTEST_KEY_BITS = 2048
-SHORTEST_WEB_SECRET = 16  # characters; a shorter one can be guessed through the listener, or from one signed delivery
+SHORTEST_WEB_SECRET = (
+    16  # characters; a shorter one can be guessed through the listener, or from one signed delivery
+)
 
 
-def judge_secrets(config: Config, environ: Mapping[str, str], mark: Mark) -> list[Problem]:
+def judge_secrets(
+    config: Config, environ: Mapping[str, str], mark: ProblemFactory
+) -> list[Problem]:
     """What is wrong with the secrets and authorities that the configuration names, each at its key. What is in them is not shown."""
-    from syncd.config.places import key_text  # it loads the YAML reader, which a run whose configuration was judged before does without
+    from syncd.config.yaml_reader import (
+        key_text,
+    )  # it loads the YAML reader, which a run whose configuration was judged before does without
 
     found, owner = [], owner_of(config.state)
     for key, ref in secrets_of(config).items():
         try:
             _judge(key, key_text(key), ref, environ, owner)
         except ConfigError as error:
-            found.append(mark(key, error.message.removeprefix(f"{key_text(key)}: ") + (f"; {error.hint}" if error.hint else "")))
+            found.append(
+                mark(
+                    key,
+                    error.message.removeprefix(f"{key_text(key)}: ")
+                    + (f"; {error.hint}" if error.hint else ""),
+                )
+            )
     for name, identity in config.identities.items():
-        if identity.ca_file is not None and (problem := inspect_authority(identity.ca_file, owner)) is not None:
+        if (
+            identity.ca_file is not None
+            and (problem := inspect_authority(identity.ca_file, owner)) is not None
+        ):
             found.append(mark(("github", name, "ca_file"), problem))
     files = [str(file) for file in config.files]
-    return sorted(found, key=lambda problem: (files.index(problem.file), problem.line, problem.column))
+    return sorted(
+        found, key=lambda problem: (files.index(problem.file), problem.line, problem.column)
+    )
 
 
 def doubts_about_files(config: Config, owner: int | None) -> dict[Key, list[Doubt]]:
     """Who else may write the secrets and authorities that the configuration names as files. A file that is not there is left out."""
-    named: dict[Key, str] = {key: ref.value for key, ref in secrets_of(config).items() if ref.kind == "file"}
-    named |= {("github", name, "ca_file"): one.ca_file for name, one in config.identities.items() if one.ca_file is not None}
+    named: dict[Key, str] = {
+        key: ref.value for key, ref in secrets_of(config).items() if ref.kind == "file"
+    }
+    named |= {
+        ("github", name, "ca_file"): one.ca_file
+        for name, one in config.identities.items()
+        if one.ca_file is not None
+    }
     found: dict[Key, list[Doubt]] = {}
     for key, file in named.items():
         with suppress(OSError):
@@ -60,7 +83,9 @@ def doubts_about_files(config: Config, owner: int | None) -> dict[Key, list[Doub
     return found
 
 
-def _judge(key: Key, what: str, ref: SecretRef, environ: Mapping[str, str], owner: int | None) -> None:
+def _judge(
+    key: Key, what: str, ref: SecretRef, environ: Mapping[str, str], owner: int | None
+) -> None:
     if key[-1] == "private_key":
         read_key(ref, environ, what, owner)
     elif key[0] == "github":
@@ -71,29 +96,45 @@ def _judge(key: Key, what: str, ref: SecretRef, environ: Mapping[str, str], owne
         secret = read_secret(ref, environ, what, owner)
         problem = inspect_address(secret) if key[0] == "notify" else None
         if problem:
-            raise ConfigError(f"{what}: {problem}", hint="write the address alone into its file or variable")
+            raise ConfigError(
+                f"{what}: {problem}", hint="write the address alone into its file or variable"
+            )
 
 
-def read_secret(ref: SecretRef, environ: Mapping[str, str], what: str, owner: int | None = None) -> Secret:
+def read_secret(
+    ref: SecretRef, environ: Mapping[str, str], what: str, owner: int | None = None
+) -> Secret:
     """The secret's text, without a byte order mark and without white space around it. Raises ConfigError that says where it was looked for and how to give it.
 
     `owner` is the user of the state, whose files root reads when it looks at that state.
     """
     if ref.kind == "env":
         if not environ.get(ref.value):
-            raise ConfigError(f"{what}: the environment has no {ref.value}", hint=f"set {ref.value}, or name a file")
-        return Secret(_cleaned(os.fsencode(environ[ref.value]), what, f"the environment's {ref.value}"))
+            raise ConfigError(
+                f"{what}: the environment has no {ref.value}",
+                hint=f"set {ref.value}, or name a file",
+            )
+        return Secret(
+            _cleaned(os.fsencode(environ[ref.value]), what, f"the environment's {ref.value}")
+        )
     if ref.kind == "file":
         return Secret(_read(Path(ref.value), what, owner, private=True))
     file = _credential(ref.value, environ, what)
     if _blank(file):  # what the unit's SetCredential= gives where LoadCredential='s file is missing
-        raise ConfigError(f"{what}: the credential {ref.value} is empty", hint=f"the file that LoadCredential={ref.value}: names is missing, empty or no file; put it there and restart the service")
+        raise ConfigError(
+            f"{what}: the credential {ref.value} is empty",
+            hint=f"the file that LoadCredential={ref.value}: names is missing, empty or no file; put it there and restart the service",
+        )
     return Secret(_read(file, what, owner, private=False))
 
 
 def _credential(name: str, environ: Mapping[str, str], what: str) -> Path:
     """systemd's own folder inside the unit; outside, what systemd has put down for the service."""
-    places = [Path(environ["CREDENTIALS_DIRECTORY"])] if environ.get("CREDENTIALS_DIRECTORY") else [CREDENTIALS / unit for unit in UNITS]
+    places = (
+        [Path(environ["CREDENTIALS_DIRECTORY"])]
+        if environ.get("CREDENTIALS_DIRECTORY")
+        else [CREDENTIALS / unit for unit in UNITS]
+    )
     for place in places:
         if os.access(place / name, os.R_OK):
             return place / name
@@ -112,18 +153,29 @@ def _blank(file: Path) -> bool:
 
 def _read(file: Path, what: str, owner: int | None, private: bool) -> str:
     try:
-        descriptor, doubts = open_judged(file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer would wait for one
+        descriptor, doubts = open_judged(
+            file, os.O_RDONLY | os.O_NONBLOCK
+        )  # a pipe without a writer would wait for one
         with open(descriptor, "rb") as opened:
             found = os.fstat(opened.fileno())
             if not stat.S_ISREG(found.st_mode):
-                raise ConfigError(f"{what}: {file} is no regular file", hint="name the file that holds the secret")
+                raise ConfigError(
+                    f"{what}: {file} is no regular file", hint="name the file that holds the secret"
+                )
             if private and (problem := exposure(found)) is not None:
-                raise ConfigError(f"{what}: {file} {problem} (mode {stat.S_IMODE(found.st_mode):04o})", hint=f"chmod 600 {file}")
+                raise ConfigError(
+                    f"{what}: {file} {problem} (mode {stat.S_IMODE(found.st_mode):04o})",
+                    hint=f"chmod 600 {file}",
+                )
             _refuse_doubts(doubted(doubts, owner), what)
             raw = opened.read(LARGEST + 1)
     except OSError as error:
         refused = isinstance(error, PermissionError)
-        hint = f"only {nearest_owner(file)} may read it: run syncd as that user" if refused else "check the path and who may read it"
+        hint = (
+            f"only {nearest_owner(file)} may read it: run syncd as that user"
+            if refused
+            else "check the path and who may read it"
+        )
         raise ConfigError(f"{what}: {file} can't be read: {error.strerror}", hint=hint) from error
     if len(raw) > LARGEST:
         raise ConfigError(f"{what}: {file} is too large for a secret")
@@ -133,7 +185,10 @@ def _read(file: Path, what: str, owner: int | None, private: bool) -> str:
 def _refuse_doubts(doubts: list[Doubt], what: str) -> None:
     """Raises ConfigError that names each place another user may write, and the command that ends it."""
     if doubts:
-        raise ConfigError(f"{what}: " + "; ".join(f"{one.path} {one.text}" for one in doubts), hint="; ".join(one.fix for one in doubts))
+        raise ConfigError(
+            f"{what}: " + "; ".join(f"{one.path} {one.text}" for one in doubts),
+            hint="; ".join(one.fix for one in doubts),
+        )
 
 
 def _cleaned(raw: bytes, what: str, place: str) -> str:
@@ -145,25 +200,36 @@ def _cleaned(raw: bytes, what: str, place: str) -> str:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{what}: {place} is not text") from error
     if not text or "\0" in text:
-        raise ConfigError(f"{what}: {place} is empty" if not text else f"{what}: {place} is not text")
+        raise ConfigError(
+            f"{what}: {place} is empty" if not text else f"{what}: {place} is not text"
+        )
     return text
 
 
-def read_key(ref: SecretRef, environ: Mapping[str, str], what: str, owner: int | None = None) -> Secret:
+def read_key(
+    ref: SecretRef, environ: Mapping[str, str], what: str, owner: int | None = None
+) -> Secret:
     """A private key that can sign. Raises ConfigError that says what is wrong with it, never what is in it."""
     key = Secret(normalise_key(read_secret(ref, environ, what, owner).reveal()))
     problem = inspect_key(key)
     if problem:
-        raise ConfigError(f"{what}: {problem}", hint="download a private key in the App's settings, and give that file as it is")
+        raise ConfigError(
+            f"{what}: {problem}",
+            hint="download a private key in the App's settings, and give that file as it is",
+        )
     return key
 
 
-def read_token(ref: SecretRef, environ: Mapping[str, str], what: str, owner: int | None = None) -> Secret:
+def read_token(
+    ref: SecretRef, environ: Mapping[str, str], what: str, owner: int | None = None
+) -> Secret:
     """A token that can be sent. Raises ConfigError that says what is wrong with it, never what is in it."""
     token = read_secret(ref, environ, what, owner)
     problem = inspect_token(token)
     if problem:
-        raise ConfigError(f"{what}: {problem}", hint="write the token alone into its file or variable")
+        raise ConfigError(
+            f"{what}: {problem}", hint="write the token alone into its file or variable"
+        )
     return token
 
 
@@ -213,7 +279,9 @@ def inspect_key(key: Secret) -> str | None:
             return "this is not an RSA key; GitHub Apps sign with RSA"
         if loaded.key_size < SHORTEST_KEY_BITS:
             return f"the key has {loaded.key_size} bits; at least {SHORTEST_KEY_BITS} are needed"
-        loaded.public_key().verify(loaded.sign(b"", PKCS1v15(), SHA256()), b"", PKCS1v15(), SHA256())
+        loaded.public_key().verify(
+            loaded.sign(b"", PKCS1v15(), SHA256()), b"", PKCS1v15(), SHA256()
+        )
     except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
         return "the key is damaged: it is no PEM private key that can sign"
     return None

@@ -15,28 +15,29 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 from msgspec.structs import replace
 
 from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
-from syncd.daemon.bell import Bell
-from syncd.daemon.board import Board
-from syncd.daemon.memory import give_back
+from syncd.daemon.job_status import JobStatusBoard
+from syncd.daemon.malloc import give_back
+from syncd.daemon.push_trigger import PushTrigger
 from syncd.daemon.queue import Queue
-from syncd.daemon.schedule import GUARD_SECONDS, Timetable
-from syncd.daemon.service import Service
-from syncd.daemon.telling import Telling
-from syncd.daemon.work import Work
+from syncd.daemon.run_log import RunLog
+from syncd.daemon.scheduler import GUARD_SECONDS, Scheduler
+from syncd.daemon.sd_notify import SdNotify
+from syncd.daemon.worker import WorkerRunner
 from syncd.errors import ConfigError, SyncdError
 from syncd.github.webhook import Push, followers
 from syncd.models import Job, Trigger
-from syncd.readings import Heard, Life, Readings, read, read_heard, write_heard
-from syncd.recent import Diffs, RecentRun, recent
-from syncd.refs import is_short
-from syncd.turns import first_time, turns_of
-from syncd.wiring import AN_HOUR, Workshop
+from syncd.recent_runs import Diffs, RecentRun, recent
+from syncd.ref_names import is_short
+from syncd.schedule import first_time, turns_of
+from syncd.status import ProcessStats, StatusSnapshot, WebhookStats, read, read_heard, write_heard
+from syncd.wiring import AN_HOUR, AppContext
 
 LOG = logging.getLogger("syncd.daemon")
 WRITES_SECONDS = 3.5  # a stop waits so long for what is being written; contract section 4: 5 s in all, and a process takes a moment to end
@@ -49,7 +50,7 @@ IDLE_SECONDS = 30.0  # how long a worker sleeps when nobody wakes it
 BUDGETS_SECONDS = 60.0
 
 
-class Companion(Protocol):
+class Service(Protocol):
     """What lives beside the daemon: the web listener, notifications. `start` may raise SyncdError; the others say and go on.
 
     `frozen` says in words what does not move that should, and waits for nothing; None when all is well.
@@ -65,15 +66,29 @@ class Daemon:
     """`load` reads the configuration again: it raises ConfigError with every mistake. Between `prepare` and `begin`, whoever has made it may turn the wheels."""
 
     def __init__(
-        self, load: Callable[[], Config], environ: Mapping[str, str], companions: Sequence[Companion] = (), clock: Clock | None = None,
-        share: Callable[[], float] = random.random, open_workshop: Callable[[Config], Workshop] | None = None,
-    ) -> None:  # fmt: skip
-        self._load, self._environ, self._companions, self._share = load, environ, list(companions), share
-        self._open = open_workshop or (lambda config: Workshop.open(config, environ, clock=self.clock, waits_out_limits=False))
+        self,
+        load: Callable[[], Config],
+        environ: Mapping[str, str],
+        companions: Sequence[Service] = (),
+        clock: Clock | None = None,
+        share: Callable[[], float] = random.random,
+        open_workshop: Callable[[Config], AppContext] | None = None,
+    ) -> None:
+        self._load, self._environ, self._companions, self._share = (
+            load,
+            environ,
+            list(companions),
+            share,
+        )
+        self._open = open_workshop or (
+            lambda config: AppContext.open(
+                config, environ, clock=self.clock, waits_out_limits=False
+            )
+        )
         self.clock = clock or SystemClock()
-        self.service = Service(environ)
+        self.service = SdNotify(environ)
         self.queue = Queue(self.clock)
-        self.telling = Telling(self.clock)
+        self.telling = RunLog(self.clock)
         self.main_beat = self.clock.monotonic()
         self._diffs = Diffs()
         self._stop = threading.Event()
@@ -83,7 +98,7 @@ class Daemon:
         self._budgets_saved_at = self.clock.monotonic()
         self._tidied_at = self.clock.monotonic()
         self._holds_told: dict[str, float] | None = None
-        self._heard_told: Heard | None = None
+        self._heard_told: WebhookStats | None = None
         self._frozen: str | None = None
         self._starting, self._abandoned = threading.Lock(), False
 
@@ -91,15 +106,17 @@ class Daemon:
 
     def prepare(self, config: Config) -> None:
         """The store is good, and every job of the configuration has its turns. Raises ConfigError, StoreError."""
-        self.workshop = self._open(config)
-        self.board = Board(self.clock.now())
-        self.work = Work(self.workshop, self.queue, self.board, self.telling, self._share, self._rest)
-        self.bell = Bell(self.clock, self.queue, self._followers, read_heard(self.workshop.store))
+        self.app = self._open(config)
+        self.board = JobStatusBoard(self.clock.now())
+        self.work = WorkerRunner(
+            self.app, self.queue, self.board, self.telling, self._share, self._rest
+        )
+        self.bell = PushTrigger(self.clock, self.queue, self._followers, read_heard(self.app.store))
         self._heard_told = self.bell.heard()
         self.board.listen(self.bell.hear)
-        self.timetable = Timetable(self.clock, self._come, self._share)
+        self.timetable = Scheduler(self.clock, self._come, self._share)
         self._schedule(config, list(config.jobs), starting=True)
-        self._counter = self.workshop.store.counter()
+        self._counter = self.app.store.counter()
         for companion in self._companions:
             with self._starting:
                 if self._abandoned:
@@ -125,16 +142,21 @@ class Daemon:
         self._spawn("syncd-clock", self._clock_loop)
         self._spawn("syncd-guard", lambda: self._every(self._pulse_seconds(), self.pulse))
         self._spawn("syncd-care", lambda: self._every(GUARD_SECONDS, self.care))
-        self._staff(self.workshop.config.workers)
+        self._staff(self.app.config.workers)
         give_back()
-        LOG.info("ready: %d jobs from %s, pid %d", len(self.workshop.config.jobs), self.workshop.config.path, os.getpid())
+        LOG.info(
+            "ready: %d jobs from %s, pid %d",
+            len(self.app.config.jobs),
+            self.app.config.path,
+            os.getpid(),
+        )
         self.service.ready(self.status())
 
     def _schedule(self, config: Config, names: Sequence[str], starting: bool = False) -> None:
         """These jobs have their turns, and stand on the board."""
         turns, now = turns_of(config.jobs, config.timezone), self.clock.now()
         for name in names:
-            job, state = config.jobs[name], self.workshop.store.state(name)
+            job, state = config.jobs[name], self.app.store.state(name)
             last_run = state.last_run_at if starting else None
             first = first_time(job, turns[name], last_run, now, len(names))
             self.timetable.set(name, turns[name], first)
@@ -144,8 +166,13 @@ class Daemon:
         self.queue.ask(job, Trigger.SCHEDULE, tick)
 
     def _followers(self, push: Push) -> list[str]:
-        config = self.workshop.config
-        names = followers(push, config.jobs.values(), {name: one.api for name, one in config.identities.items()}, self.workshop.tally.numbers())
+        config = self.app.config
+        names = followers(
+            push,
+            config.jobs.values(),
+            {name: one.api for name, one in config.identities.items()},
+            self.app.tally.numbers(),
+        )
         self.work.pushed([name for name in names if is_short(config.jobs[name].ref)], push.ref)
         return names
 
@@ -162,14 +189,14 @@ class Daemon:
             there = {thread.name for thread in self._threads}
             for number in range(workers):
                 if f"syncd-worker-{number}" not in there:
-                    self._spawn(f"syncd-worker-{number}", lambda number=number: self._worker_loop(number))  # type: ignore[misc]
+                    self._spawn(f"syncd-worker-{number}", partial(self._worker_loop, number))
 
     def _rest(self, begins: bool) -> None:
         """A run waits for GitHub, or goes on: somebody else has its place meanwhile."""
         with self._staffing:
             self._resting += 1 if begins else -1
             if self._workers_wanted and not self._stop.is_set():
-                self._staff(self.workshop.config.workers + min(self._resting, RESTING_MOST))
+                self._staff(self.app.config.workers + min(self._resting, RESTING_MOST))
 
     # --- the wheels ---------------------------------------------------------------------------------------------------
 
@@ -198,7 +225,10 @@ class Daemon:
             try:
                 work()
             except Exception:
-                LOG.exception("a bug in syncd, met by %s; please report it with these lines", threading.current_thread().name)
+                LOG.exception(
+                    "a bug in syncd, met by %s; please report it with these lines",
+                    threading.current_thread().name,
+                )
 
     def _pulse_seconds(self) -> float:
         return min(GUARD_SECONDS, (self.service.watchdog_seconds or GUARD_SECONDS) / 3)
@@ -224,10 +254,10 @@ class Daemon:
             self._tell_heard()
             if self.clock.monotonic() - self._budgets_saved_at >= BUDGETS_SECONDS:
                 self._budgets_saved_at = self.clock.monotonic()
-                self.workshop.save_budgets()
+                self.app.save_budgets()
             if self.clock.monotonic() - self._tidied_at >= AN_HOUR:
                 self._tidied_at = self.clock.monotonic()
-                self.workshop.tidy()
+                self.app.tidy()
                 give_back()
         except SyncdError as error:
             LOG.warning("can't look into the store: %s", error.message)
@@ -249,7 +279,7 @@ class Daemon:
 
     def _look_at_the_store(self) -> None:
         """End the waits of jobs that were resumed or synced by another command."""
-        counter = self.workshop.store.counter()
+        counter = self.app.store.counter()
         if counter == self._counter:
             return
         self._counter, now = counter, self.clock.now()
@@ -257,7 +287,7 @@ class Daemon:
             held = self.queue.hold_of(name) is not None
             if not card.paused and not held:
                 continue
-            state = self.workshop.store.state(name)
+            state = self.app.store.state(name)
             if card.paused and not state.paused(now):
                 self.board.see(name, state, now)
                 self.queue.ask(name, Trigger.START)
@@ -271,30 +301,40 @@ class Daemon:
         if holds != self._holds_told:
             self._holds_told = holds
             now, monotonic = self.clock.now(), self.clock.monotonic()
-            self.workshop.store.facts.save_backoffs({job: now + timedelta(seconds=until - monotonic) for job, until in holds.items()})
+            self.app.store.facts.save_backoffs(
+                {job: now + timedelta(seconds=until - monotonic) for job, until in holds.items()}
+            )
 
     def _tell_heard(self) -> None:
         heard = self.bell.heard()
         if heard is not self._heard_told:
             self._heard_told = heard
-            write_heard(self.workshop.store, heard)
+            write_heard(self.app.store, heard)
 
-    def life(self) -> Life:
+    def life(self) -> ProcessStats:
         """What only this process knows, at this moment: the readings of web and metrics are made with it."""
-        workshop, config = self.workshop, self.workshop.config
-        return Life(
-            self.board.started_at, self.board.counts.runs(), self.board.counts.seconds(), workshop.tally.by_code(),
-            workshop.rate_limits(), workshop.expiries(),
-            {name: self.next_run(name) for name in config.jobs}, frozenset(self.work.under_way()), workshop.tally.skew_seconds, self.board.reload_ok, self.bell.heard(),
-        )  # fmt: skip
+        app, config = self.app, self.app.config
+        return ProcessStats(
+            self.board.started_at,
+            self.board.counts.runs(),
+            self.board.counts.seconds(),
+            app.tally.by_code(),
+            app.rate_limits(),
+            app.expiries(),
+            {name: self.next_run(name) for name in config.jobs},
+            frozenset(self.work.under_way()),
+            app.tally.skew_seconds,
+            self.board.reload_ok,
+            self.bell.heard(),
+        )
 
-    def readings(self) -> Readings:
+    def readings(self) -> StatusSnapshot:
         """How everything stands now. Raises StoreError."""
-        return read(self.workshop.config, self.workshop.store, self.clock.now(), self.life())
+        return read(self.app.config, self.app.store, self.clock.now(), self.life())
 
     def recent(self, show_diffs: bool) -> tuple[RecentRun, ...]:
         """What the last runs changed. Raises StoreError."""
-        return recent(self.workshop.store, self.workshop.blobs, show_diffs, self._diffs)
+        return recent(self.app.store, self.app.blobs, show_diffs, self._diffs)
 
     def next_run(self, job: str) -> datetime | None:
         """When the job runs next: at its next turn that nothing holds it from; None for one without turns."""
@@ -303,7 +343,9 @@ class Daemon:
         if turn is None or hold is None or (left := hold.until - self.clock.monotonic()) <= 0:
             return turn
         free = self.clock.now() + timedelta(seconds=left)
-        return turn if turn >= free else free if hold.retry else self.timetable.turn_after(job, free)
+        return (
+            turn if turn >= free else free if hold.retry else self.timetable.turn_after(job, free)
+        )
 
     def status(self) -> str:
         """One line on how things are."""
@@ -311,10 +353,23 @@ class Daemon:
         failing = sorted(name for name, card in cards.items() if card.error is not None)
         parts = [f"{len(cards)} jobs"]
         if failing:
-            parts.append(f"{len(failing)} failing ({', '.join(failing[:3])}{', …' if len(failing) > 3 else ''})")
-        parts += [f"{count} {what}" for what, count in (("drifted", sum(bool(card.drifted) for card in cards.values())), ("paused", sum(card.paused for card in cards.values()))) if count]
+            parts.append(
+                f"{len(failing)} failing ({', '.join(failing[:3])}{', …' if len(failing) > 3 else ''})"
+            )
+        parts += [
+            f"{count} {what}"
+            for what, count in (
+                ("drifted", sum(bool(card.drifted) for card in cards.values())),
+                ("paused", sum(card.paused for card in cards.values())),
+            )
+            if count
+        ]
         running = self.work.under_way()
-        parts += [f"at work on {', '.join(running[:3])}{', …' if len(running) > 3 else ''}"] if running else []
+        parts += (
+            [f"at work on {', '.join(running[:3])}{', …' if len(running) > 3 else ''}"]
+            if running
+            else []
+        )
         parts += [] if self.board.reload_ok else ["the last reload was refused"]
         return ", ".join(parts)
 
@@ -328,7 +383,7 @@ class Daemon:
         """Every job is asked for, as a hand would."""
         LOG.info("asked to start every job now")
         tick = self.clock.now().timestamp()
-        for name in self.workshop.config.jobs:
+        for name in self.app.config.jobs:
             self.queue.ask(name, Trigger.OPERATOR, tick)
 
     def reload(self) -> bool:
@@ -347,18 +402,30 @@ class Daemon:
 
     def _refused(self, error: SyncdError) -> None:
         self.board.reload_ok, self.board.reload_error = False, error.message
-        LOG.error("the configuration was not reloaded, the old one stays: %s%s", error.message, f" → {error.hint}" if error.hint else "")
+        LOG.error(
+            "the configuration was not reloaded, the old one stays: %s%s",
+            error.message,
+            f" → {error.hint}" if error.hint else "",
+        )
 
     def _take_over(self, config: Config) -> None:
-        before = self.workshop.config
+        before = self.app.config
         if config.state != before.state:
-            raise ConfigError(f"state: {config.state} is another folder than {before.state}", hint="a new state folder needs a restart: systemctl restart syncd")
+            raise ConfigError(
+                f"state: {config.state} is another folder than {before.state}",
+                hint="a new state folder needs a restart: systemctl restart syncd",
+            )
         added = [name for name in config.jobs if name not in before.jobs]
         removed = [name for name in before.jobs if name not in config.jobs]
         stay = [name for name in config.jobs if name in before.jobs]
         turns = {name for name in stay if _turns(config, name) != _turns(before, name)}
-        others = self.workshop.adopt(config)  # identities whose key, token or address is another one now
-        affected = {name for name in stay if config.jobs[name].identity in others or _without_turns(config.jobs[name]) != _without_turns(before.jobs[name])}
+        others = self.app.adopt(config)  # identities whose key, token or address is another one now
+        affected = {
+            name
+            for name in stay
+            if config.jobs[name].identity in others
+            or _without_turns(config.jobs[name]) != _without_turns(before.jobs[name])
+        }
         for name in removed:
             self.timetable.remove(name)
             self.queue.drop(name)
@@ -377,13 +444,19 @@ class Daemon:
         self._nudge.set()
         give_back()
         untouched = len(config.jobs) - len(added) - len(affected | turns)
-        LOG.info("reloaded: %d jobs added, %d removed, %d changed, %d untouched", len(added), len(removed), len(affected | turns), untouched)
+        LOG.info(
+            "reloaded: %d jobs added, %d removed, %d changed, %d untouched",
+            len(added),
+            len(removed),
+            len(affected | turns),
+            untouched,
+        )
 
     # --- ending -------------------------------------------------------------------------------------------------------
 
     def hurry(self) -> None:
         """Hooks are ended too, now."""
-        self.workshop.hook_stop.set()
+        self.app.hook_stop.set()
 
     def stop(self, keep_listening: Callable[[float], None] = time.sleep) -> bool:
         """Nothing of ours runs any more, or has been given up: then False, and the process should end at once.
@@ -392,21 +465,29 @@ class Daemon:
         """
         began = hooks_until = time.monotonic()
         self.service.stopping("finishing what is being written")
-        LOG.info("stopping: %s", f"waiting for {', '.join(running)}" if (running := self.work.under_way()) else "nothing is running")
+        LOG.info(
+            "stopping: %s",
+            f"waiting for {', '.join(running)}"
+            if (running := self.work.under_way())
+            else "nothing is running",
+        )
         self._stop.set()
         self._nudge.set()
-        self.workshop.stop.set()
+        self.app.stop.set()
         self.queue.close()
         closing = threading.Thread(target=self._close, name="syncd-close", daemon=True)
         closing.start()
         while closing.is_alive():
             now = time.monotonic()
-            hooks_until = now if self.workshop.hooks.running else hooks_until
+            hooks_until = now if self.app.hooks.running else hooks_until
             if now - began > HOOKS_SECONDS:
                 self.hurry()
             if now - began > END_SECONDS or now - hooks_until > WRITES_SECONDS:
                 left = ", ".join(self.work.under_way()) or "the store"
-                LOG.warning("did not end in time: %s; it is safe to leave now, the next start goes on with it", left)
+                LOG.warning(
+                    "did not end in time: %s; it is safe to leave now, the next start goes on with it",
+                    left,
+                )
                 return False
             keep_listening(0.02)
         LOG.info("stopped")
@@ -428,7 +509,7 @@ class Daemon:
             self.work.save()
         except SyncdError as error:
             LOG.warning("the store does not know of the last quiet runs: %s", error.message)
-        self.workshop.close(revoke=True)
+        self.app.close(revoke=True)
 
 
 def _turns(config: Config, name: str) -> tuple[object, ...]:
@@ -441,4 +522,4 @@ def _without_turns(job: Job) -> Job:
     return replace(job, every_seconds=None, cron=None, jitter_seconds=0.0)
 
 
-__all__ = ["Companion", "Daemon"]
+__all__ = ["Daemon", "Service"]

@@ -14,13 +14,18 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.clock import Clock
-from syncd.daemon.backoff import Hold
+from syncd.daemon.backoff import Backoff
 from syncd.models import Trigger
 
 HAND, PUSH, TIMER = 0, 1, 2
 URGENCY = {
-    Trigger.OPERATOR: HAND, Trigger.ROLLBACK: HAND, Trigger.PUSH: PUSH, Trigger.START: TIMER, Trigger.SCHEDULE: TIMER, Trigger.RETRY: TIMER,
-}  # fmt: skip
+    Trigger.OPERATOR: HAND,
+    Trigger.ROLLBACK: HAND,
+    Trigger.PUSH: PUSH,
+    Trigger.START: TIMER,
+    Trigger.SCHEDULE: TIMER,
+    Trigger.RETRY: TIMER,
+}
 AHEAD_SECONDS = 60.0  # so much later a push may come than a timer and still go first
 
 
@@ -39,7 +44,11 @@ class Request(Struct, frozen=True):
 
     @property
     def rank(self) -> tuple[int, float]:
-        return (0, self.asked_at) if self.urgency == HAND else (1, self.asked_at - (AHEAD_SECONDS if self.urgency == PUSH else 0.0))
+        return (
+            (0, self.asked_at)
+            if self.urgency == HAND
+            else (1, self.asked_at - (AHEAD_SECONDS if self.urgency == PUSH else 0.0))
+        )
 
 
 class Queue:
@@ -50,13 +59,15 @@ class Queue:
         self._changed = threading.Condition()
         self._pending: dict[str, tuple[int, Request]] = {}
         self._running: dict[str, Request] = {}
-        self._holds: dict[str, Hold] = {}
+        self._holds: dict[str, Backoff] = {}
         self._ready: list[tuple[tuple[int, float], int, str]] = []
         self._later: list[tuple[float, int, str]] = []
         self._number = 0
         self._closed = False
 
-    def ask(self, job: str, trigger: Trigger, tick: float | None = None, due_at: float | None = None) -> bool:
+    def ask(
+        self, job: str, trigger: Trigger, tick: float | None = None, due_at: float | None = None
+    ) -> bool:
         """One run of the job is pending, unless it is a timer's turn and the job is held: then False, and the turn passes by.
 
         `due_at`: not before then.
@@ -65,7 +76,13 @@ class Queue:
             if self._closed:
                 return False
             now = self._clock.monotonic()
-            new = Request(job, trigger, now, max(now, due_at or now), self._clock.now().timestamp() if tick is None else tick)
+            new = Request(
+                job,
+                trigger,
+                now,
+                max(now, due_at or now),
+                self._clock.now().timestamp() if tick is None else tick,
+            )
             hold = self._holds.get(job)
             if hold is not None and hold.until > now and new.due_at < hold.until:
                 if new.urgency == TIMER:
@@ -79,7 +96,9 @@ class Queue:
         number, old = self._pending.get(new.job, (0, None))
         if old is not None:
             first, other = (new, old) if new.rank < old.rank else (old, new)
-            new = replace(first, due_at=min(first.due_at, other.due_at), tick=max(first.tick, other.tick))
+            new = replace(
+                first, due_at=min(first.due_at, other.due_at), tick=max(first.tick, other.tick)
+            )
             if (new.rank, new.due_at) == (old.rank, old.due_at):
                 self._pending[new.job] = (number, new)  # its place in line stays
                 return
@@ -133,7 +152,7 @@ class Queue:
         with self._changed:
             return self._due_in(0.0) if self._later else None
 
-    def done(self, job: str, hold: Hold | None = None) -> None:
+    def done(self, job: str, hold: Backoff | None = None) -> None:
         """The job does not run any more. `hold` replaces what held it before; None: nothing does."""
         with self._changed:
             self._running.pop(job, None)
@@ -144,22 +163,32 @@ class Queue:
             self._go_on(job, hold)
             self._changed.notify_all()
 
-    def _go_on(self, job: str, hold: Hold | None) -> None:
+    def _go_on(self, job: str, hold: Backoff | None) -> None:
         """What was asked while the job ran is in line again, as far as the hold lets it."""
         entry = self._pending.pop(job, None)
         if self._closed:
             return
         if entry is not None:
             waiting = entry[1]
-            if hold is not None and (waiting.urgency == TIMER or (waiting.urgency == PUSH and hold.hard)):
+            if hold is not None and (
+                waiting.urgency == TIMER or (waiting.urgency == PUSH and hold.hard)
+            ):
                 waiting = replace(waiting, due_at=hold.until)
             if hold is None or waiting.urgency != TIMER:
                 self._put(waiting)
         if hold is not None and hold.retry:
             now = self._clock.monotonic()
-            self._put(Request(job, Trigger.RETRY, now, hold.until, self._clock.now().timestamp() + hold.until - now))
+            self._put(
+                Request(
+                    job,
+                    Trigger.RETRY,
+                    now,
+                    hold.until,
+                    self._clock.now().timestamp() + hold.until - now,
+                )
+            )
 
-    def hold_of(self, job: str) -> Hold | None:
+    def hold_of(self, job: str) -> Backoff | None:
         with self._changed:
             return self._holds.get(job)
 
@@ -201,5 +230,9 @@ class Queue:
         with self._changed:
             self._ripen()
             now = self._clock.monotonic()
-            asked = [max(entry[1].asked_at, entry[1].due_at) for job, entry in self._pending.items() if job not in self._running and entry[1].due_at <= now]
+            asked = [
+                max(entry[1].asked_at, entry[1].due_at)
+                for job, entry in self._pending.items()
+                if job not in self._running and entry[1].due_at <= now
+            ]
             return now - min(asked) if asked else 0.0

@@ -10,26 +10,66 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from syncd.clock import Patience
+from syncd.deadline import Deadline
 from syncd.engine.desired import LFS_POINTER_LIMIT, check_lfs, check_link
-from syncd.engine.large import bring_again
-from syncd.engine.ports import NO_INODES, Applied, Blobs, Carried, Inodes, Mirror, Outcome, Source, Wanted
+from syncd.engine.lfs import bring_again
 from syncd.errors import ChangedUnderneathError, MirrorError
-from syncd.models import Action, Change, Entry, Job, Kind, Lfs, Plan, Recorded, Standing, TreeEntry, Verb
-from syncd.objects import FILE
-from syncd.objects import LINK as GIT_LINK
+from syncd.git_objects import FILE
+from syncd.git_objects import LINK as GIT_LINK
+from syncd.models import (
+    Action,
+    ActionKind,
+    Change,
+    Job,
+    Kind,
+    LedgerRow,
+    Lfs,
+    Ownership,
+    Plan,
+    TreeEntry,
+    WantedFile,
+)
+from syncd.ports import (
+    NO_INODES,
+    ApplyOutcome,
+    BlobRequest,
+    Blobs,
+    CopiedFile,
+    Inodes,
+    Mirror,
+    Outcome,
+    Source,
+)
 
 
-def stage(job: Job, commit: str, plan: Plan, remote: Mapping[str, Entry], source: Source, blobs: Blobs, patience: Patience) -> int:
+def stage(
+    job: Job,
+    commit: str,
+    plan: Plan,
+    remote: Mapping[str, WantedFile],
+    source: Source,
+    blobs: Blobs,
+    deadline: Deadline,
+) -> int:
     """Every blob that the plan writes is in `blobs`, and links and LFS pointers are as the policies want them; the bytes downloaded.
 
     Raises UnsafePathError or MirrorError for a link or pointer that the job refuses; nothing has been written then.
     """
-    writes = [action.want for action in plan.of(Verb.WRITE, Verb.RESTORE) if action.want is not None]
+    writes = [
+        action.want
+        for action in plan.of(ActionKind.WRITE, ActionKind.RESTORE)
+        if action.want is not None
+    ]
     links = {path: entry for path, entry in remote.items() if entry.kind is Kind.LINK}
     missing = _missing([*writes, *links.values()], blobs)
-    bring_again(job, commit, missing, source, blobs, patience)
-    downloaded = source.fetch(job.repo, commit, [_wanted(entry) for entry in missing if entry.pointer is None], blobs, patience)
+    bring_again(job, commit, missing, source, blobs, deadline)
+    downloaded = source.fetch(
+        job.repo,
+        commit,
+        [_wanted(entry) for entry in missing if entry.pointer is None],
+        blobs,
+        deadline,
+    )
     for path, entry in links.items():
         check_link(job, path, _read(blobs, entry).decode("utf-8", "surrogateescape"), remote)
     if job.lfs is Lfs.REFUSE:
@@ -39,16 +79,19 @@ def stage(job: Job, commit: str, plan: Plan, remote: Mapping[str, Entry], source
     return downloaded
 
 
-def _missing(entries: Iterable[Entry], blobs: Blobs) -> list[Entry]:
-    first: dict[str, Entry] = {}
+def _missing(entries: Iterable[WantedFile], blobs: Blobs) -> list[WantedFile]:
+    first: dict[str, WantedFile] = {}
     for entry in entries:
         if entry.blob not in first and not _sound(entry.blob, blobs):
             first[entry.blob] = entry
     return list(first.values())
 
 
-def _wanted(entry: Entry) -> Wanted:
-    return Wanted(entry.source, TreeEntry(GIT_LINK if entry.kind is Kind.LINK else FILE, entry.blob, entry.size))
+def _wanted(entry: WantedFile) -> BlobRequest:
+    return BlobRequest(
+        entry.source,
+        TreeEntry(GIT_LINK if entry.kind is Kind.LINK else FILE, entry.blob, entry.size),
+    )
 
 
 def _sound(blob: str, blobs: Blobs) -> bool:
@@ -62,43 +105,60 @@ def _sound(blob: str, blobs: Blobs) -> bool:
     return True
 
 
-def _read(blobs: Blobs, entry: Entry, limit: int = -1) -> bytes:
+def _read(blobs: Blobs, entry: WantedFile, limit: int = -1) -> bytes:
     try:
         with blobs.open(entry.blob) as content:
             return content.read(limit)
     except (KeyError, OSError) as error:
-        raise MirrorError(f"the content of {entry.source} can't be read from the cache", path=entry.source, hint="run it again; it will be fetched anew") from error
+        raise MirrorError(
+            f"the content of {entry.source} can't be read from the cache",
+            path=entry.source,
+            hint="run it again; it will be fetched anew",
+        ) from error
 
 
-class Result(Struct, frozen=True):
+class ApplyResult(Struct, frozen=True):
     """What a plan came to: ledger rows to keep and to drop, the public changes, and the first error with how many there were."""
 
-    upserts: dict[str, Recorded] = field(default_factory=dict)
+    upserts: dict[str, LedgerRow] = field(default_factory=dict)
     removals: frozenset[str] = frozenset()
     changes: tuple[Change, ...] = ()
-    applied: Applied = Applied({})
+    applied: ApplyOutcome = ApplyOutcome({})
     errors: tuple[MirrorError, ...] = ()
 
     @property
     def only_changed_underneath(self) -> bool:
-        return bool(self.errors) and all(isinstance(error, ChangedUnderneathError) for error in self.errors)
+        return bool(self.errors) and all(
+            isinstance(error, ChangedUnderneathError) for error in self.errors
+        )
 
     @property
     def error(self) -> MirrorError | None:
         if len(self.errors) < 2:
             return self.errors[0] if self.errors else None
         first = self.errors[0]
-        return MirrorError(f"{first.message} (and {len(self.errors) - 1} more)", path=first.path, hint=first.hint)
+        return MirrorError(
+            f"{first.message} (and {len(self.errors) - 1} more)", path=first.path, hint=first.hint
+        )
 
 
 def apply_plan(
-    intent: str, plan: Plan, recorded: Mapping[str, Recorded], remote: Mapping[str, Entry], mirror: Mirror, blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry],
+    intent: str,
+    plan: Plan,
+    recorded: Mapping[str, LedgerRow],
+    remote: Mapping[str, WantedFile],
+    mirror: Mirror,
+    blobs: Blobs,
+    folders: frozenset[str],
+    looks: Mapping[str, WantedFile],
     kept: Inodes = NO_INODES,
-) -> Result:  # fmt: skip
+) -> ApplyResult:
     """The disk is as the plan says, but for the steps that failed, which are left as they were and named."""
     steps = [action for action in plan.actions if action.verb.touches_disk]
-    applied = mirror.apply(intent, steps, blobs, folders, looks, kept) if steps else Applied({})
-    upserts: dict[str, Recorded] = {}
+    applied = (
+        mirror.apply(intent, steps, blobs, folders, looks, kept) if steps else ApplyOutcome({})
+    )
+    upserts: dict[str, LedgerRow] = {}
     removals: set[str] = set()
     changes: list[Change] = []
     errors: list[MirrorError] = list(applied.troubles)
@@ -118,27 +178,33 @@ def apply_plan(
             removals.add(action.path)
     planned = {action.path for action in plan.actions}
     for path, row in recorded.items():
-        if path not in remote and path not in planned and row.standing is Standing.OURS:
-            upserts[path] = restated(replace(row, standing=Standing.DROPPED), applied.carried.get(path))  # prune: off; it stays, and is no longer part of the set
+        if path not in remote and path not in planned and row.standing is Ownership.OURS:
+            upserts[path] = restated(
+                replace(row, standing=Ownership.DROPPED), applied.carried.get(path)
+            )  # prune: off; it stays, and is no longer part of the set
         elif path in applied.carried and path not in planned:
             upserts[path] = restated(row, applied.carried[path])
-    return Result(upserts, frozenset(removals), tuple(changes), applied, tuple(errors))
+    return ApplyResult(upserts, frozenset(removals), tuple(changes), applied, tuple(errors))
 
 
-def restated(row: Recorded, carried: Carried | None) -> Recorded:
+def restated(row: LedgerRow, carried: CopiedFile | None) -> LedgerRow:
     """The same bytes under another inode, where what was carried is what the ledger knows. An edit is carried too, and stays an edit."""
-    return row if carried is None or row.stat != carried.was else replace(row, stat=carried.recordable_stat)
+    return (
+        row
+        if carried is None or row.stat != carried.was
+        else replace(row, stat=carried.recordable_stat)
+    )
 
 
-def _row(action: Action, outcome: Outcome) -> Recorded | None:
+def _row(action: Action, outcome: Outcome) -> LedgerRow | None:
     """The ledger row after an action that went well; None where the row goes."""
     if action.want is None:
         return None
-    if action.verb is Verb.KEEP:
-        if action.had is None or action.had.standing is Standing.MET:
-            return Recorded(action.want, None, Standing.MET)
-        return replace(action.had, wanted=action.want, standing=Standing.OURS)
-    return Recorded(action.want, outcome.local.recordable_stat if outcome.local else None)
+    if action.verb is ActionKind.KEEP:
+        if action.had is None or action.had.standing is Ownership.MET:
+            return LedgerRow(action.want, None, Ownership.MET)
+        return replace(action.had, wanted=action.want, standing=Ownership.OURS)
+    return LedgerRow(action.want, outcome.local.recordable_stat if outcome.local else None)
 
 
 def as_change(action: Action, replaced: str | None = None) -> Change:
@@ -148,7 +214,14 @@ def as_change(action: Action, replaced: str | None = None) -> Change:
     """
     before = (action.expect.blob if action.expect is not None else None) or replaced
     after = action.want.blob if action.want is not None else None
-    if action.verb is Verb.KEEP or action.is_folder:
+    if action.verb is ActionKind.KEEP or action.is_folder:
         after = before
     known = action.want or (action.had.entry if action.had else None)
-    return Change(action.verb, action.path, known.source if known and not action.is_folder else None, before, after, action.reason)
+    return Change(
+        action.verb,
+        action.path,
+        known.source if known and not action.is_folder else None,
+        before,
+        after,
+        action.reason,
+    )

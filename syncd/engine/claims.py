@@ -14,20 +14,20 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from syncd.clock import Patience
+from syncd.colliding_names import fold
+from syncd.deadline import Deadline
 from syncd.engine.coverage import real_path
 from syncd.engine.handover import hand_over, take_abandoned_folders, take_over
-from syncd.engine.ownership import Context, Ownership
-from syncd.engine.ports import Mirror
+from syncd.engine.job_ledger import Context, JobLedger
 from syncd.engine.respelling import follow_spelling, move_rows, same_files
 from syncd.errors import MirrorError
-from syncd.models import Entry, Job, Local, RealFolder, Recorded, Standing
-from syncd.twins import fold
+from syncd.models import Job, LedgerRow, LocalFile, Ownership, RealFolder, WantedFile
+from syncd.ports import Mirror
 
 
 def claim(
-    job: Job, ctx: Context, deadline: Patience, remote: Mapping[str, Entry], before: Ownership
-) -> Ownership:
+    job: Job, ctx: Context, deadline: Deadline, remote: Mapping[str, WantedFile], before: JobLedger
+) -> JobLedger:
     """The rows of everything that the job wants, and none of what another job lists now.
 
     Raises MirrorError when another job lists a wanted file too, or two wanted paths are one file.
@@ -44,11 +44,11 @@ def claim(
 def recognise(
     job: Job,
     ctx: Context,
-    deadline: Patience,
-    remote: Mapping[str, Entry],
-    own: Ownership,
-    local: Mapping[str, Local | None],
-) -> Ownership:
+    deadline: Deadline,
+    remote: Mapping[str, WantedFile],
+    own: JobLedger,
+    local: Mapping[str, LocalFile | None],
+) -> JobLedger:
     """As `claim`, for files that only the disk shows to be the same: by case, mount, or a move."""
     own = _spare_other_files(own, local)
     seen = {path for path, have in local.items() if have is not None and have.problem is None}
@@ -63,7 +63,7 @@ def recognise(
 
 
 def _real_paths(
-    mirror: Mirror, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded]
+    mirror: Mirror, remote: Mapping[str, WantedFile], recorded: Mapping[str, LedgerRow]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Destination -> its real path; for one that is only recorded, the real path that it had then.
 
@@ -83,12 +83,12 @@ def _real_paths(
     return found, elsewhere
 
 
-def _same_in_another_case(row: Recorded, now: str, resolved: Mapping[str, RealFolder]) -> bool:
+def _same_in_another_case(row: LedgerRow, now: str, resolved: Mapping[str, RealFolder]) -> bool:
     """Whether the row was made before it was known that its disk ignores case."""
     return resolved[row.entry.root].ignores_case and fold(row.real or "") == fold(now)
 
 
-def _spare_other_files(own: Ownership, local: Mapping[str, Local | None]) -> Ownership:
+def _spare_other_files(own: JobLedger, local: Mapping[str, LocalFile | None]) -> JobLedger:
     """A dropped path that leads elsewhere now names another file, which is not ours to remove.
 
     Unless it is the very file that was recorded: its folder has moved, and the link with it.
@@ -97,16 +97,16 @@ def _spare_other_files(own: Ownership, local: Mapping[str, Local | None]) -> Own
     for path in own.elsewhere.keys() & own.recorded.keys():
         have, row = local.get(path), own.recorded[path]
         if have is not None and not have.is_file_of(row):
-            other[path] = replace(row, standing=Standing.MET)
+            other[path] = replace(row, standing=Ownership.MET)
     return replace(own, recorded={**own.recorded, **other}) if other else own
 
 
-def _rowless(remote: Mapping[str, Entry], own: Ownership) -> dict[str, str]:
+def _rowless(remote: Mapping[str, WantedFile], own: JobLedger) -> dict[str, str]:
     """Wanted destination -> real path, for those without a row."""
     return {path: own.reals[path] for path in remote if path not in own.recorded}
 
 
-def _refuse_one_file_twice(remote: Mapping[str, Entry], reals: Mapping[str, str]) -> None:
+def _refuse_one_file_twice(remote: Mapping[str, WantedFile], reals: Mapping[str, str]) -> None:
     if len({entry.root for entry in remote.values()}) < 2:
         return
     first: dict[str, str] = {}

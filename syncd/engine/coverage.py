@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd.engine.ports import Mirror
-from syncd.models import Entry, Job, PathRule, RealFolder, Recorded
+from syncd.colliding_names import fold
+from syncd.models import Job, LedgerRow, PathRule, RealFolder, WantedFile
 from syncd.patterns import chooser
-from syncd.twins import fold
+from syncd.ports import Mirror
 
 
 class _Place(Struct, frozen=True):
@@ -47,7 +47,7 @@ def real_path(path: str, root: str, resolved: Mapping[str, RealFolder]) -> str:
     return resolved[root].join(path[len(root.rstrip("/")) :])
 
 
-def with_mounts(rows: Mapping[str, Recorded], mirror: Mirror) -> dict[str, Recorded]:
+def with_mounts(rows: Mapping[str, LedgerRow], mirror: Mirror) -> dict[str, LedgerRow]:
     """The rows with the mount point that each file is below. Raises MirrorError."""
     points = mirror.mount_points({posixpath.dirname(path) for path in rows})
     return {
@@ -55,7 +55,7 @@ def with_mounts(rows: Mapping[str, Recorded], mirror: Mirror) -> dict[str, Recor
     }
 
 
-def roots_of(entries: Mapping[str, Entry]) -> frozenset[str]:
+def roots_of(entries: Mapping[str, WantedFile]) -> frozenset[str]:
     return frozenset({entry.root for entry in entries.values()})
 
 
@@ -97,12 +97,16 @@ def renamed_jobs(
 def _place(rule: PathRule, resolved: Mapping[str, RealFolder]) -> _Place:
     root = posixpath.dirname(rule.to) or "/"
     real = real_path(rule.to, root, resolved)
-    return _Place(real, rule.directory, chooser(_folded(rule) if resolved[root].ignores_case else rule))
+    return _Place(
+        real, rule.directory, chooser(_folded(rule) if resolved[root].ignores_case else rule)
+    )
 
 
 def _folded(rule: PathRule) -> PathRule:
     """The rule with patterns for real paths of a disk that ignores case."""
-    return replace(rule, include=tuple(map(fold, rule.include)), exclude=tuple(map(fold, rule.exclude)))
+    return replace(
+        rule, include=tuple(map(fold, rule.include)), exclude=tuple(map(fold, rule.exclude))
+    )
 
 
 def _covers(place: _Place, real: str) -> bool:

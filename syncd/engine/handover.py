@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from syncd.clock import Patience
+from syncd.deadline import Deadline
 from syncd.engine.coverage import folders_above
-from syncd.engine.ownership import Context, Ownership
-from syncd.engine.ports import OwnedRow
+from syncd.engine.job_ledger import Context, JobLedger
 from syncd.engine.respelling import renamed_folders
 from syncd.errors import MirrorError
-from syncd.models import Entry, Job, Recorded
+from syncd.models import Job, LedgerRow, WantedFile
+from syncd.ports import OwnedRow
 
 SHOWN = 3
 
@@ -20,11 +20,11 @@ SHOWN = 3
 def take_over(
     job: Job,
     ctx: Context,
-    deadline: Patience,
-    remote: Mapping[str, Entry],
-    own: Ownership,
+    deadline: Deadline,
+    remote: Mapping[str, WantedFile],
+    own: JobLedger,
     wanted: Mapping[str, str],
-) -> Ownership:
+) -> JobLedger:
     """Rows of other jobs for these destinations (path -> real path) that those jobs list no more.
 
     Raises MirrorError for one that its owner lists, naming both.
@@ -56,7 +56,7 @@ def take_over(
 
 
 def _refuse_wanted_by_both(
-    job: Job, ctx: Context, deadline: Patience, path: str, real: str, row: OwnedRow
+    job: Job, ctx: Context, deadline: Deadline, path: str, real: str, row: OwnedRow
 ) -> None:
     if row.job not in ctx.jobs:
         return
@@ -72,10 +72,10 @@ def _refuse_wanted_by_both(
 def _with_what_belongs_to_it(
     job: Job,
     ctx: Context,
-    remote: Mapping[str, Entry],
-    own: Ownership,
+    remote: Mapping[str, WantedFile],
+    own: JobLedger,
     taken: Mapping[str, OwnedRow],
-) -> Ownership:
+) -> JobLedger:
     """Also the folders above the files taken, and a pending reload of a job that is gone."""
     owners = sorted({row.job for row in taken.values()})
     pending = own.reload_pending or any(
@@ -96,11 +96,11 @@ def _with_what_belongs_to_it(
 
 def _take_folders(
     ctx: Context,
-    remote: Mapping[str, Entry],
-    own: Ownership,
+    remote: Mapping[str, WantedFile],
+    own: JobLedger,
     owner: str,
     taken: Mapping[str, OwnedRow],
-) -> Ownership:
+) -> JobLedger:
     """The folders that were made for the owner's taken files, but for those it has other files in."""
     pairs = {row.path: path for path, row in taken.items()}
     theirs = ctx.store.folders(owner) & folders_above(pairs)
@@ -120,8 +120,8 @@ def _take_folders(
 
 
 def hand_over(
-    job: Job, ctx: Context, deadline: Patience, remote: Mapping[str, Entry], own: Ownership
-) -> Ownership:
+    job: Job, ctx: Context, deadline: Deadline, remote: Mapping[str, WantedFile], own: JobLedger
+) -> JobLedger:
     """What the job lists no more and another one lists now is that one's; what may be, is left."""
     dropped = {path: own.reals[path] for path in own.recorded if path not in remote}
     if not dropped or ctx.others is None:
@@ -143,8 +143,8 @@ def hand_over(
 
 
 def take_abandoned_folders(
-    job: Job, ctx: Context, remote: Mapping[str, Entry], own: Ownership
-) -> Ownership:
+    job: Job, ctx: Context, remote: Mapping[str, WantedFile], own: JobLedger
+) -> JobLedger:
     """Folders that were made for other jobs and hold none of their files are removed with ours."""
     dropped = own.recorded.keys() - remote.keys()
     owners = ctx.store.folder_owners(folders_above(dropped) - own.folders) if dropped else {}
@@ -159,7 +159,7 @@ def take_abandoned_folders(
 
 
 def _folders_given(
-    folders: frozenset[str], kept: Mapping[str, Recorded], listed: Mapping[str, str]
+    folders: frozenset[str], kept: Mapping[str, LedgerRow], listed: Mapping[str, str]
 ) -> dict[str, str]:
     """Folder -> the job that gets it, for those that hold files of that job and none of ours."""
     above: dict[str, str] = {}

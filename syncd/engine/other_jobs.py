@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from syncd.clock import Patience
+from syncd.deadline import Deadline
 from syncd.engine.coverage import Coverage, coverage_of, folders_above, real_path, roots_of
 from syncd.errors import SyncdError
-from syncd.models import Entry, Job, RealFolder
+from syncd.models import Job, RealFolder, WantedFile
 
 Resolve = Callable[[Iterable[str]], Mapping[str, RealFolder]]
-Wanted = Callable[[Job, Patience], Mapping[str, Entry]]
+Wanted = Callable[[Job, Deadline], Mapping[str, WantedFile]]
 
 
 class OtherJobs:
@@ -29,7 +29,7 @@ class OtherJobs:
         self._coverage: dict[str, Coverage] = {}
         self._lists: dict[str, frozenset[str] | SyncdError] = {}
 
-    def lists(self, name: str, real: str, deadline: Patience) -> bool:
+    def lists(self, name: str, real: str, deadline: Deadline) -> bool:
         """Whether the job lists the destination. Raises SyncdError when its repository can't tell."""
         if not self._coverage_of(name).covers(real):
             return False
@@ -41,7 +41,7 @@ class OtherJobs:
         return real in found
 
     def listing(
-        self, me: str, reals: Mapping[str, str], deadline: Patience
+        self, me: str, reals: Mapping[str, str], deadline: Deadline
     ) -> tuple[dict[str, str], dict[str, str]]:
         """Which of these destinations (path -> real path) another job than `me` lists.
 
@@ -79,7 +79,7 @@ class OtherJobs:
             self._coverage[name] = coverage_of(self._jobs[name], self._resolve)
         return self._coverage[name]
 
-    def _ask(self, job: Job, deadline: Patience) -> frozenset[str] | SyncdError:
+    def _ask(self, job: Job, deadline: Deadline) -> frozenset[str] | SyncdError:
         try:
             wanted = self._wanted(job, deadline)
         except SyncdError as error:

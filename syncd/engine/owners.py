@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
-from syncd.models import Entry, Job, Recorded
+from syncd.models import Job, LedgerRow, WantedFile
 from syncd.owners import Ids
 
 Owner = Callable[[str], Ids]
 
 
-def as_numbered_now(entries: Mapping[str, Entry], resolve_owner: Owner) -> dict[str, Entry]:
+def as_numbered_now(
+    entries: Mapping[str, WantedFile], resolve_owner: Owner
+) -> dict[str, WantedFile]:
     """The same entries with the ids that their owners have now; each name is looked up once.
 
     Entries without a configured owner stay as they are. Raises MirrorError for a name that does not exist any more.
@@ -30,19 +32,28 @@ def as_numbered_now(entries: Mapping[str, Entry], resolve_owner: Owner) -> dict[
         if entry.owner not in ids:
             ids[entry.owner] = resolve_owner(entry.owner)
         uid, gid = ids[entry.owner]
-        result[path] = entry if (entry.uid, entry.gid) == (uid, gid) else replace(entry, uid=uid, gid=gid)
+        result[path] = (
+            entry if (entry.uid, entry.gid) == (uid, gid) else replace(entry, uid=uid, gid=gid)
+        )
     return result
 
 
-def rows_as_numbered_now(recorded: Mapping[str, Recorded], resolve_owner: Owner) -> dict[str, Recorded]:
+def rows_as_numbered_now(
+    recorded: Mapping[str, LedgerRow], resolve_owner: Owner
+) -> dict[str, LedgerRow]:
     """The ledger with what each row wants as `as_numbered_now` has it."""
     now = as_numbered_now({path: row.upstream for path, row in recorded.items()}, resolve_owner)
-    return {path: row if now[path] is row.upstream else replace(row, wanted=now[path]) for path, row in recorded.items()}
+    return {
+        path: row if now[path] is row.upstream else replace(row, wanted=now[path])
+        for path, row in recorded.items()
+    }
 
 
-def lacks_owner_names(entries: Mapping[str, Entry]) -> bool:
+def lacks_owner_names(entries: Mapping[str, WantedFile]) -> bool:
     """Whether an entry has an owner whose name was not recorded: a row of an older version."""
-    return any(entry.owner is None and (entry.uid, entry.gid) != (None, None) for entry in entries.values())
+    return any(
+        entry.owner is None and (entry.uid, entry.gid) != (None, None) for entry in entries.values()
+    )
 
 
 def owners_of(job: Job, resolve_owner: Owner) -> dict[str, Ids]:

@@ -4,15 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from syncd.engine.folders import NONE, Folders, folder_steps
-from syncd.errors import BrakeError
-from syncd.models import Action, Drift, Entry, Job, Kind, Local, Plan, Prune, Recorded, Standing, Verb
+from syncd.engine.directories import NONE, Folders, folder_steps
+from syncd.errors import LimitError
+from syncd.models import (
+    Action,
+    ActionKind,
+    Drift,
+    Job,
+    Kind,
+    LedgerRow,
+    LocalFile,
+    Ownership,
+    Plan,
+    Prune,
+    WantedFile,
+)
 
-SHARE_COUNTS_PAST = 10  # a share of few files says nothing: removals up to this many are never braked by a share
+SHARE_COUNTS_PAST = (
+    10  # a share of few files says nothing: removals up to this many are never braked by a share
+)
 
 
 def make_plan(
-    job: Job, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded], local: Mapping[str, Local | None], allow_delete: int | None = None, folders: Folders = NONE
+    job: Job,
+    remote: Mapping[str, WantedFile],
+    recorded: Mapping[str, LedgerRow],
+    local: Mapping[str, LocalFile | None],
+    allow_delete: int | None = None,
+    folders: Folders = NONE,
 ) -> Plan:
     """Choose, for every path that is or was ours, the one action that makes local equal remote.
 
@@ -21,77 +40,158 @@ def make_plan(
     Raises BrakeError when more would go than the limits allow: a wrong ref looks exactly like this.
     """
     actions = []
-    own_folders = _folders_of(path for path, row in recorded.items() if row.standing is not Standing.MET)
+    own_folders = _folders_of(
+        path for path, row in recorded.items() if row.standing is not Ownership.MET
+    )
     for path in sorted(remote.keys() | recorded.keys()):
         want, had, have = remote.get(path), recorded.get(path), local.get(path)
-        if want is not None and have is not None and have.kind is Kind.DIRECTORY and path in own_folders:
-            step: Action | None = Action(Verb.WRITE, path, want, had, have, "a folder becomes a file")  # nobody's drift: it empties in this very plan
+        if (
+            want is not None
+            and have is not None
+            and have.kind is Kind.DIRECTORY
+            and path in own_folders
+        ):
+            step: Action | None = Action(
+                ActionKind.WRITE, path, want, had, have, "a folder becomes a file"
+            )  # nobody's drift: it empties in this very plan
         else:
-            step = _decide(job, path, want, had, have) if want is not None else _drop(job, path, had, have)
+            step = (
+                _decide(job, path, want, had, have)
+                if want is not None
+                else _drop(job, path, had, have)
+            )
         if step is not None:
             actions.append(step)
-    plan = Plan(tuple(sorted([*actions, *folder_steps(job, folders, local)], key=lambda action: action.path)), files=len(remote))
+    plan = Plan(
+        tuple(
+            sorted([*actions, *folder_steps(job, folders, local)], key=lambda action: action.path)
+        ),
+        files=len(remote),
+    )
     _brake(job, plan, remote, recorded, allow_delete)
     return plan
 
 
-def _decide(job: Job, path: str, want: Entry, had: Recorded | None, have: Local | None) -> Action | None:
+def _decide(
+    job: Job, path: str, want: WantedFile, had: LedgerRow | None, have: LocalFile | None
+) -> Action | None:
     """What to do about a path that the repository has."""
-    ours = had.entry if had is not None and had.standing is not Standing.MET else None
+    ours = had.entry if had is not None and had.standing is not Ownership.MET else None
     if want.same_content(have):
         return _looks(job, path, want, had, ours, have)
-    if have is None and (had is None or had.standing is not Standing.OURS):
+    if have is None and (had is None or had.standing is not Ownership.OURS):
         # a file that upstream dropped was not part of the last set: its removal here is no drift
-        return Action(Verb.WRITE, path, want, had, None, "new")
-    upstream_changed = had is None or not had.upstream.same_content(want) or _made_executable(had.upstream, want)
+        return Action(ActionKind.WRITE, path, want, had, None, "new")
+    upstream_changed = (
+        had is None or not had.upstream.same_content(want) or _made_executable(had.upstream, want)
+    )
     if ours is not None and have is not None and ours.same_content(have):
         if job.drift is Drift.KEEP and not ours.same_looks(have):
-            return Action(Verb.KEEP, path, want, had, have, "mode or owner changed here")
-        return Action(Verb.WRITE, path, want, had, have, "changed upstream")
+            return Action(ActionKind.KEEP, path, want, had, have, "mode or owner changed here")
+        return Action(ActionKind.WRITE, path, want, had, have, "changed upstream")
     # from here somebody else's doing stands at the path: an edit, a deletion, or a file that was there before us
     first_meeting = had is None
     foreign = have is not None
-    if job.drift is Drift.KEEP or (job.drift is Drift.REPORT and (first_meeting or not upstream_changed)):
-        reason = "another file stands here" if had is None or ours is None else "edited here" if foreign else "removed here"
-        return Action(Verb.KEEP, path, want, had, have, reason, drifted=job.drift is Drift.REPORT)
+    if job.drift is Drift.KEEP or (
+        job.drift is Drift.REPORT and (first_meeting or not upstream_changed)
+    ):
+        reason = (
+            "another file stands here"
+            if had is None or ours is None
+            else "edited here"
+            if foreign
+            else "removed here"
+        )
+        return Action(
+            ActionKind.KEEP, path, want, had, have, reason, drifted=job.drift is Drift.REPORT
+        )
     if ours is None:
-        return Action(Verb.WRITE, path, want, had, have, "takes over", takes_over=foreign)
-    verb = Verb.WRITE if upstream_changed else Verb.RESTORE
-    reason = "changed upstream" if upstream_changed else "edited here; put back" if foreign else "removed here; put back"
-    return Action(verb, path, want, had, have, reason, drifted=verb is Verb.RESTORE, takes_over=foreign)
+        return Action(ActionKind.WRITE, path, want, had, have, "takes over", takes_over=foreign)
+    verb = ActionKind.WRITE if upstream_changed else ActionKind.RESTORE
+    reason = (
+        "changed upstream"
+        if upstream_changed
+        else "edited here; put back"
+        if foreign
+        else "removed here; put back"
+    )
+    return Action(
+        verb, path, want, had, have, reason, drifted=verb is ActionKind.RESTORE, takes_over=foreign
+    )
 
 
-def _made_executable(before: Entry, want: Entry) -> bool:
+def _made_executable(before: WantedFile, want: WantedFile) -> bool:
     """Has git's executable bit changed, and with it the mode? A commit that changes the bit has changed the file; another `mode:` in the configuration has not."""
-    return None not in (before.executable, want.executable) and before.executable != want.executable and before.mode != want.mode
+    return (
+        None not in (before.executable, want.executable)
+        and before.executable != want.executable
+        and before.mode != want.mode
+    )
 
 
-def _looks(job: Job, path: str, want: Entry, had: Recorded | None, ours: Entry | None, have: Local | None) -> Action | None:
+def _looks(
+    job: Job,
+    path: str,
+    want: WantedFile,
+    had: LedgerRow | None,
+    ours: WantedFile | None,
+    have: LocalFile | None,
+) -> Action | None:
     """The content is right; mode, owner or our memory may not be."""
     if have is None:
         return None
     if want.same_looks(have):
-        known = had is not None and had.standing is Standing.OURS and had.stat == have.stat and had.entry == want and had.wanted is None
-        return None if known else Action(Verb.ADOPT, path, want, had, have, "already so")
+        known = (
+            had is not None
+            and had.standing is Ownership.OURS
+            and had.stat == have.stat
+            and had.entry == want
+            and had.wanted is None
+        )
+        return None if known else Action(ActionKind.ADOPT, path, want, had, have, "already so")
     touched_here = ours is None or not ours.same_looks(have)
     asked_before = had.upstream if had is not None else None
-    asked_anew = asked_before is None or (asked_before.mode, asked_before.uid, asked_before.gid) != (want.mode, want.uid, want.gid)
-    if touched_here and (job.drift is Drift.KEEP or (job.drift is Drift.REPORT and (had is None or not asked_anew))):
-        return Action(Verb.KEEP, path, want, had, have, "mode or owner changed here", drifted=job.drift is Drift.REPORT)
-    return Action(Verb.MODE, path, want, had, have, "mode or owner", drifted=ours is not None and not asked_anew)
+    asked_anew = asked_before is None or (
+        asked_before.mode,
+        asked_before.uid,
+        asked_before.gid,
+    ) != (want.mode, want.uid, want.gid)
+    if touched_here and (
+        job.drift is Drift.KEEP or (job.drift is Drift.REPORT and (had is None or not asked_anew))
+    ):
+        return Action(
+            ActionKind.KEEP,
+            path,
+            want,
+            had,
+            have,
+            "mode or owner changed here",
+            drifted=job.drift is Drift.REPORT,
+        )
+    return Action(
+        ActionKind.MODE,
+        path,
+        want,
+        had,
+        have,
+        "mode or owner",
+        drifted=ours is not None and not asked_anew,
+    )
 
 
-def _drop(job: Job, path: str, had: Recorded | None, have: Local | None) -> Action | None:
+def _drop(job: Job, path: str, had: LedgerRow | None, have: LocalFile | None) -> Action | None:
     """What to do about a path that the repository, or the configuration, no longer has."""
-    if had is None or had.standing is Standing.MET:
-        return None if had is None else Action(Verb.FORGET, path, None, had, have, "never ours")
+    if had is None or had.standing is Ownership.MET:
+        return (
+            None if had is None else Action(ActionKind.FORGET, path, None, had, have, "never ours")
+        )
     if have is None:
-        return Action(Verb.FORGET, path, None, had, None, "gone on both sides")
+        return Action(ActionKind.FORGET, path, None, had, None, "gone on both sides")
     if not had.entry.same_content(have):
-        return Action(Verb.KEEP, path, None, had, have, "dropped upstream, but edited here")
+        return Action(ActionKind.KEEP, path, None, had, have, "dropped upstream, but edited here")
     if job.prune is Prune.OFF:
         return None
-    return Action(Verb.REMOVE, path, None, had, have, "dropped upstream")
+    return Action(ActionKind.REMOVE, path, None, had, have, "dropped upstream")
 
 
 def _folders_of(paths: Iterable[str]) -> set[str]:
@@ -103,15 +203,21 @@ def _folders_of(paths: Iterable[str]) -> set[str]:
     return found
 
 
-def _brake(job: Job, plan: Plan, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded], allow_delete: int | None) -> None:
+def _brake(
+    job: Job,
+    plan: Plan,
+    remote: Mapping[str, WantedFile],
+    recorded: Mapping[str, LedgerRow],
+    allow_delete: int | None,
+) -> None:
     limits = job.limits
-    removals = len(plan.of(Verb.REMOVE))
+    removals = len(plan.of(ActionKind.REMOVE))
     if not remote and not limits.empty and allow_delete is None:
-        raise BrakeError(
+        raise LimitError(
             f"the job's paths hold no file at this commit ({removals} would be removed); nothing was changed",
             hint=f"check ref:, paths: and include:; to agree once: syncd sync {job.name} --allow-delete {removals}; for good: limits: {{empty: true}}",
         )
-    tracked = sum(row.standing is not Standing.MET for row in recorded.values())
+    tracked = sum(row.standing is not Ownership.MET for row in recorded.values())
     if allow_delete is not None:
         allowed, rule = allow_delete, f"--allow-delete {allow_delete}"
     elif limits.delete_count is not None:
@@ -120,7 +226,7 @@ def _brake(job: Job, plan: Plan, remote: Mapping[str, Entry], recorded: Mapping[
         share = limits.delete_share if limits.delete_share is not None else 1.0
         allowed, rule = max(SHARE_COUNTS_PAST, int(share * tracked)), f"limits.delete: {share:.0%}"
     if removals > allowed:
-        raise BrakeError(
+        raise LimitError(
             f"{removals} of {tracked} files would be removed, more than {rule} allows; nothing was changed",
             hint=f"look at: syncd plan {job.name}; if that is right: syncd sync {job.name} --allow-delete {removals}",
         )

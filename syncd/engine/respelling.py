@@ -7,16 +7,16 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
+from syncd.colliding_names import fold
 from syncd.engine.coverage import folders_above
-from syncd.engine.ownership import Context, Ownership
-from syncd.engine.ports import Mirror
-from syncd.models import Entry, Job, Kind, Local, Recorded
-from syncd.twins import fold
+from syncd.engine.job_ledger import Context, JobLedger
+from syncd.models import Job, Kind, LedgerRow, LocalFile, WantedFile
+from syncd.ports import Mirror
 
 
 def follow_spelling(
-    job: Job, ctx: Context, remote: Mapping[str, Entry], own: Ownership
-) -> Ownership:
+    job: Job, ctx: Context, remote: Mapping[str, WantedFile], own: JobLedger
+) -> JobLedger:
     """Rows follow their real paths; a row whose real path has changed is looked at anew."""
     moved = {
         path: replace(row, real=own.reals[path], stat=None)
@@ -36,10 +36,10 @@ def follow_spelling(
 def move_rows(
     job: Job,
     ctx: Context,
-    remote: Mapping[str, Entry],
-    own: Ownership,
+    remote: Mapping[str, WantedFile],
+    own: JobLedger,
     pairs: Mapping[str, str],
-) -> Ownership:
+) -> JobLedger:
     """The rows of the paths on the left stand for the wanted paths on the right."""
     if not pairs:
         return own
@@ -62,7 +62,7 @@ def move_rows(
 def renamed_folders(
     mirror: Mirror,
     folders: Iterable[str],
-    remote: Mapping[str, Entry],
+    remote: Mapping[str, WantedFile],
     pairs: Mapping[str, str],
     roots: Mapping[str, str],
 ) -> dict[str, str]:
@@ -97,9 +97,9 @@ def _corresponding(path: str, root: str, other: str, other_root: str) -> dict[st
 
 def same_files(
     mirror: Mirror,
-    remote: Mapping[str, Entry],
-    own: Ownership,
-    local: Mapping[str, Local | None],
+    remote: Mapping[str, WantedFile],
+    own: JobLedger,
+    local: Mapping[str, LocalFile | None],
     rowless: Iterable[str],
 ) -> dict[str, str]:
     """Recorded path that is not wanted -> the wanted path that is the same file on disk."""
@@ -126,6 +126,6 @@ def same_files(
     return pairs
 
 
-def _moved_away(row: Recorded, have: Local | None) -> bool:
+def _moved_away(row: LedgerRow, have: LocalFile | None) -> bool:
     """Whether the recorded file, which its own path does not lead to any more, is this one."""
     return have is not None and have.is_file_of(row)

@@ -13,37 +13,72 @@ from typing import Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd.clock import Clock, Patience
-from syncd.engine import hooks
-from syncd.engine.ahead import Ahead
-from syncd.engine.apply import Result as Walked
+from syncd.clock import Clock
+from syncd.colliding_names import Twins
+from syncd.deadline import Deadline
+from syncd.engine import hook_state
+from syncd.engine.apply import ApplyResult as Walked
 from syncd.engine.apply import apply_plan, as_change, stage
 from syncd.engine.claims import claim, recognise
+from syncd.engine.commit_policy import accept, check_required
 from syncd.engine.coverage import with_mounts
 from syncd.engine.desired import desired, files_digest, listed_at_most, size_to_look_for
-from syncd.engine.folders import Folders, opening_steps, targets, unfinished, wished
-from syncd.engine.large import with_contents
+from syncd.engine.directories import Folders, opening_steps, targets, unfinished, wished
+from syncd.engine.job_ledger import JobLedger
+from syncd.engine.lfs import with_contents
+from syncd.engine.name_collisions import refuse_merged, tried
 from syncd.engine.other_jobs import OtherJobs
 from syncd.engine.owners import Owner, as_numbered_now, lacks_owner_names
-from syncd.engine.ownership import Ownership
 from syncd.engine.plan import make_plan
-from syncd.engine.ports import NO_INODES, AppliedSet, Blobs, Head, HookEnd, Hooks, Inodes, Intent, JobState, Mirror, Result, Source, Store, Target
-from syncd.engine.protect import spare_protected
-from syncd.engine.settle import settle
+from syncd.engine.prefetch import Prefetch
+from syncd.engine.protection import spare_protected
+from syncd.engine.recovery import recover
 from syncd.engine.special_files import refuse_special_files
-from syncd.engine.staged import staged_files
-from syncd.engine.trust import accept, check_required
-from syncd.engine.twins import refuse_merged, tried
-from syncd.engine.withdraw import finish, keep_a_way_back
-from syncd.errors import BrakeError, HookFailedError, MirrorError, StoppedError, SyncdError, UntrustedError
-from syncd.models import Entry, Job, Lfs, Local, Plan, Recorded, RunReport, RunStatus, Standing, Trigger, Verb
+from syncd.engine.staging import staged_files
+from syncd.engine.undo import resume_undo, save_undo
+from syncd.errors import (
+    HookFailedError,
+    LimitError,
+    MirrorError,
+    StoppedError,
+    SyncdError,
+    UntrustedError,
+)
+from syncd.models import (
+    ActionKind,
+    Job,
+    LedgerRow,
+    Lfs,
+    LocalFile,
+    Ownership,
+    Plan,
+    RunReport,
+    RunStatus,
+    Trigger,
+    WantedFile,
+)
+from syncd.ports import (
+    NO_INODES,
+    AppliedSet,
+    Blobs,
+    Head,
+    HookResult,
+    Hooks,
+    Inodes,
+    Intent,
+    JobState,
+    Mirror,
+    RunRecord,
+    Source,
+    Store,
+    Target,
+)
 from syncd.protected_paths import ProtectedPaths
-from syncd.twins import Twins
 
 ATTEMPTS = 3  # how often a run plans anew when somebody edits files under it
 
 
-class House(Struct, frozen=True):
+class RunContext(Struct, frozen=True):
     """What a run works with. `scope` names (host, identity): heads are remembered under it; `jobs` are all configured job names."""
 
     source: Source
@@ -81,108 +116,177 @@ class Decision(Struct, frozen=True):
     """
 
     commit: str
-    remote: Mapping[str, Entry]
-    recorded: Mapping[str, Recorded]
+    remote: Mapping[str, WantedFile]
+    recorded: Mapping[str, LedgerRow]
     plan: Plan
-    ownership: Ownership
+    ownership: JobLedger
     kept: Inodes = NO_INODES
     refusal: HookFailedError | UntrustedError | None = None
     folders: frozenset[str] = frozenset()
-    unsure: tuple[Twins, ...] = ()  # names that the disk may take for one: a trial tells, before they are written
+    unsure: tuple[
+        Twins, ...
+    ] = ()  # names that the disk may take for one: a trial tells, before they are written
     opens: bool = False  # a folder of ours has been shut, and this only opens it: then there is more to see, and to decide
 
 
-def run_job(job: Job, house: House, patience: Patience, options: Options = Options()) -> RunReport:
+def run_job(
+    job: Job, ctx: RunContext, deadline: Deadline, options: Options = Options()
+) -> RunReport:
     """The job is in sync with its repository, or nothing of it was changed and the report says why. Never raises a SyncdError."""
-    began, started_at = time.perf_counter(), house.clock.now()
-    state = house.store.state(job.name)
-    report = RunReport(job.name, RunStatus.UNCHANGED, job.repo, options.ref or job.ref, None, state.applied_commit, trigger=options.trigger, started_at=started_at)
-    report = _renamed(report, house)
+    began, started_at = time.perf_counter(), ctx.clock.now()
+    state = ctx.store.state(job.name)
+    report = RunReport(
+        job.name,
+        RunStatus.UNCHANGED,
+        job.repo,
+        options.ref or job.ref,
+        None,
+        state.applied_commit,
+        trigger=options.trigger,
+        started_at=started_at,
+    )
+    report = _renamed(report, ctx)
     if options.back_to is None and state.paused(started_at):
         return _left_alone(report, state, began)
     try:
-        state = finish(job, house, settle(job, house.store, house.mirror), report)
-        report, result = _bring(job, house, patience, options, state, report)
+        state = resume_undo(job, ctx, recover(job, ctx.store, ctx.mirror), report)
+        report, result = _bring(job, ctx, deadline, options, state, report)
         if report.error is None and options.back_to is None:
-            report, result = accept(job, house.store, state, report, result, options.ref)
+            report, result = accept(job, ctx.store, state, report, result, options.ref)
     except SyncdError as error:
         try:
-            state = settle(job, house.store, house.mirror)  # an error between intent and record: the disk says how far it came
+            state = recover(
+                job, ctx.store, ctx.mirror
+            )  # an error between intent and record: the disk says how far it came
         except MirrorError:  # the disk can't be asked now: the intent stays, and so nothing may be recorded that would end it
-            return replace(report, status=RunStatus.FAILED, error=error, seconds=time.perf_counter() - began)
-        report = replace(_refusing(report, error), files=state.files, drifted=state.drifted, hook_owed=state.hook_owed)
-        result = Result(report, state=_failed(hooks.noted(job, state, error), error))
-    report = replace(report, seconds=time.perf_counter() - began, requests=patience.exchanges)
-    house.store.record(job.name, replace(result, report=report, state=_times(result.state, report, house.clock)))
+            return replace(
+                report, status=RunStatus.FAILED, error=error, seconds=time.perf_counter() - began
+            )
+        report = replace(
+            _refusing(report, error),
+            files=state.files,
+            drifted=state.drifted,
+            hook_owed=state.hook_owed,
+        )
+        result = RunRecord(
+            report, state=_failed(hook_state.record_rejection(job, state, error), error)
+        )
+    report = replace(report, seconds=time.perf_counter() - began, requests=deadline.exchanges)
+    ctx.store.record(
+        job.name, replace(result, report=report, state=_times(result.state, report, ctx.clock))
+    )
     return report
 
 
-def _renamed(report: RunReport, house: House) -> RunReport:
+def _renamed(report: RunReport, ctx: RunContext) -> RunReport:
     """The report of a job that was another one's before says whose."""
-    if house.renamed_from is None:
+    if ctx.renamed_from is None:
         return report
-    note = f"this is the job {house.renamed_from} under a new name"
-    return replace(report, notes=(note,), took_over_from=(house.renamed_from,))
+    note = f"this is the job {ctx.renamed_from} under a new name"
+    return replace(report, notes=(note,), took_over_from=(ctx.renamed_from,))
 
 
-def plan_job(job: Job, house: House, patience: Patience, options: Options = Options()) -> tuple[RunReport, Decision | None]:
+def plan_job(
+    job: Job, ctx: RunContext, deadline: Deadline, options: Options = Options()
+) -> tuple[RunReport, Decision | None]:
     """What `run_job` would do now, as its report would name it. Writes nothing but caches, and takes no lock."""
-    began, state = time.perf_counter(), house.store.state(job.name)
-    report = RunReport(job.name, RunStatus.UNCHANGED, job.repo, options.ref or job.ref, None, state.applied_commit, trigger=options.trigger, started_at=house.clock.now())
-    report = _renamed(report, house)
-    if state.paused(house.clock.now()):
+    began, state = time.perf_counter(), ctx.store.state(job.name)
+    report = RunReport(
+        job.name,
+        RunStatus.UNCHANGED,
+        job.repo,
+        options.ref or job.ref,
+        None,
+        state.applied_commit,
+        trigger=options.trigger,
+        started_at=ctx.clock.now(),
+    )
+    report = _renamed(report, ctx)
+    if state.paused(ctx.clock.now()):
         return _left_alone(report, state, began), None
     try:
-        decision = decide(job, house, patience, options, state)
-        stage(job, decision.commit, Plan(()), decision.remote, house.source, house.blobs, patience)  # links: refused now as they would be then
+        decision = decide(job, ctx, deadline, options, state)
+        stage(
+            job, decision.commit, Plan(()), decision.remote, ctx.source, ctx.blobs, deadline
+        )  # links: refused now as they would be then
     except SyncdError as error:
         return replace(_refusing(report, error), seconds=time.perf_counter() - began), None
     report = _with_owners(report, decision)
     changes = tuple(as_change(action) for action in decision.plan.actions if action.verb.is_public)
     status = RunStatus.CHANGED if decision.plan.changes_disk else RunStatus.UNCHANGED
-    report = replace(report, status=status, commit=decision.commit, changes=changes, files=decision.plan.files, drifted=decision.plan.drifted)
+    report = replace(
+        report,
+        status=status,
+        commit=decision.commit,
+        changes=changes,
+        files=decision.plan.files,
+        drifted=decision.plan.drifted,
+    )
     report = report if decision.refusal is None else _refusing(report, decision.refusal)
     return replace(report, seconds=time.perf_counter() - began), decision
 
 
-def decide(job: Job, house: House, patience: Patience, options: Options, state: JobState) -> Decision:
+def decide(
+    job: Job, ctx: RunContext, deadline: Deadline, options: Options, state: JobState
+) -> Decision:
     """Resolve the ref once, list what it holds, look at the disk, and choose. Every later read of the run names this commit."""
-    known = _known_head(job, house, options)  # before the ledger is read, which would hold up the request
-    with Ahead(job.name, house.store, house.mirror, patience.check) as ahead:
-        wanted = _wanted(job, house, patience, options, state, ahead, known)
-        unsure = refuse_merged(job, wanted.remote, house.mirror)
-        remote, own = wanted.remote, Ownership(wanted.recorded, {}, folders=ahead.folders())
-        own = spare_protected(job, house.protected, house.mirror, remote, claim(job, house, patience, remote, own))
+    known = _known_head(
+        job, ctx, options
+    )  # before the ledger is read, which would hold up the request
+    with Prefetch(job.name, ctx.store, ctx.mirror, deadline.check) as ahead:
+        wanted = _wanted(job, ctx, deadline, options, state, ahead, known)
+        unsure = refuse_merged(job, wanted.remote, ctx.mirror)
+        remote, own = wanted.remote, JobLedger(wanted.recorded, {}, folders=ahead.folders())
+        own = spare_protected(
+            job, ctx.protected, ctx.mirror, remote, claim(job, ctx, deadline, remote, own)
+        )
         folders = Folders.of(remote, own.recorded, own.folders, state)
         local = ahead.scan(_targets(remote, own.recorded) | targets(folders.wished))
-    before, own = own, recognise(job, house, patience, remote, own, local)
+    before, own = own, recognise(job, ctx, deadline, remote, own, local)
     if own.recorded.keys() != before.recorded.keys():
         folders = Folders.of(remote, own.recorded, own.folders, state)
-        local = house.mirror.scan(_targets(remote, own.recorded) | targets(folders.wished), patience.check)
+        local = ctx.mirror.scan(
+            _targets(remote, own.recorded) | targets(folders.wished), deadline.check
+        )
     shut = opening_steps(job, folders, local)
     if not shut:
         _refuse_unseen(job, own.recorded.keys() - remote.keys(), local)
     allow_delete = options.allow_delete
     if options.back_to is not None:
         allow_delete = len(own.recorded)  # this set was applied before, whole: there is no doubt
-    plan = Plan(shut, len(remote)) if shut else make_plan(job, remote, own.recorded, local, allow_delete, folders)
+    plan = (
+        Plan(shut, len(remote))
+        if shut
+        else make_plan(job, remote, own.recorded, local, allow_delete, folders)
+    )
     refuse_special_files(plan)
-    house.mirror.check_makes_way(plan.actions, own.folders)
-    kept = _kept(remote, local) if plan.of(Verb.REMOVE) else NO_INODES
-    return Decision(wanted.commit, remote, own.recorded, plan, own, kept, wanted.refusal, own.folders, () if shut else unsure, opens=bool(shut))
+    ctx.mirror.check_makes_way(plan.actions, own.folders)
+    kept = _kept(remote, local) if plan.of(ActionKind.REMOVE) else NO_INODES
+    return Decision(
+        wanted.commit,
+        remote,
+        own.recorded,
+        plan,
+        own,
+        kept,
+        wanted.refusal,
+        own.folders,
+        () if shut else unsure,
+        opens=bool(shut),
+    )
 
 
-class Wanted(Struct, frozen=True):
+class WantedSet(Struct, frozen=True):
     """The commit to bring, the set it asks for, and the rows that the set is compared with."""
 
     commit: str
-    remote: Mapping[str, Entry]
-    recorded: Mapping[str, Recorded]
+    remote: Mapping[str, WantedFile]
+    recorded: Mapping[str, LedgerRow]
     refusal: HookFailedError | UntrustedError | None = None
 
 
 class Ledger(Protocol):
-    def recorded(self) -> dict[str, Recorded]: ...
+    def recorded(self) -> dict[str, LedgerRow]: ...
 
 
 class StoredLedger:
@@ -191,133 +295,240 @@ class StoredLedger:
     def __init__(self, store: Store, job: str) -> None:
         self._store, self._job = store, job
 
-    def recorded(self) -> dict[str, Recorded]:
+    def recorded(self) -> dict[str, LedgerRow]:
         return self._store.recorded(self._job)
 
 
-def wanted_set(job: Job, house: House, patience: Patience) -> Mapping[str, Entry]:
+def wanted_set(job: Job, ctx: RunContext, deadline: Deadline) -> Mapping[str, WantedFile]:
     """What the job wants now, by its repository or, after a rejection, by what was accepted last."""
-    state, ledger = house.store.state(job.name), StoredLedger(house.store, job.name)
-    return _wanted(job, house, patience, Options(), state, ledger, _known_head(job, house, Options())).remote
+    state, ledger = ctx.store.state(job.name), StoredLedger(ctx.store, job.name)
+    return _wanted(
+        job, ctx, deadline, Options(), state, ledger, _known_head(job, ctx, Options())
+    ).remote
 
 
-def _wanted(job: Job, house: House, patience: Patience, options: Options, state: JobState, ledger: Ledger, known: Head | None) -> Wanted:
+def _wanted(
+    job: Job,
+    ctx: RunContext,
+    deadline: Deadline,
+    options: Options,
+    state: JobState,
+    ledger: Ledger,
+    known: Head | None,
+) -> WantedSet:
     if options.back_to is not None:
-        remote = as_numbered_now(options.back_to.files, house.resolve_owner)
-        return Wanted(options.back_to.commit, remote, ledger.recorded())
-    head = _head(job, house, patience, options, known)
-    refusal = hooks.rejection(job, state, head.commit)
+        remote = as_numbered_now(options.back_to.files, ctx.resolve_owner)
+        return WantedSet(options.back_to.commit, remote, ledger.recorded())
+    head = _head(job, ctx, deadline, options, known)
+    refusal = hook_state.rejection(job, state, head.commit)
     if isinstance(refusal, UntrustedError) and options.ref is not None:
         refusal = None  # the operator names the commit: it is judged anew
     if refusal is None:
-        check_required(job, head.commit, state, options.ref, house.source, patience)
-        remote = _remembered(job, house, head, state, ledger) or _listed(job, house, patience, head, state, ledger)
-        return Wanted(head.commit, remote, ledger.recorded())
-    recorded = {path: row for path, row in ledger.recorded().items() if row.standing is not Standing.DROPPED}
-    remote = as_numbered_now(_accepted(recorded, refusal), house.resolve_owner)
-    return Wanted(state.applied_commit or head.commit, remote, recorded, refusal)
+        check_required(job, head.commit, state, options.ref, ctx.source, deadline)
+        remote = _remembered(job, ctx, head, state, ledger) or _listed(
+            job, ctx, deadline, head, state, ledger
+        )
+        return WantedSet(head.commit, remote, ledger.recorded())
+    recorded = {
+        path: row
+        for path, row in ledger.recorded().items()
+        if row.standing is not Ownership.DROPPED
+    }
+    remote = as_numbered_now(_accepted(recorded, refusal), ctx.resolve_owner)
+    return WantedSet(state.applied_commit or head.commit, remote, recorded, refusal)
 
 
-def _targets(remote: Mapping[str, Entry], recorded: Mapping[str, Recorded]) -> dict[str, Target]:
+def _targets(
+    remote: Mapping[str, WantedFile], recorded: Mapping[str, LedgerRow]
+) -> dict[str, Target]:
     roots = {path: row.entry.root for path, row in recorded.items()}
     roots |= {path: entry.root for path, entry in remote.items()}
-    return {path: Target(root, recorded.get(path), size=size_to_look_for(remote.get(path), recorded.get(path))) for path, root in roots.items()}
+    return {
+        path: Target(
+            root, recorded.get(path), size=size_to_look_for(remote.get(path), recorded.get(path))
+        )
+        for path, root in roots.items()
+    }
 
 
-def _kept(remote: Mapping[str, Entry], local: Mapping[str, Local | None]) -> Inodes:
+def _kept(remote: Mapping[str, WantedFile], local: Mapping[str, LocalFile | None]) -> Inodes:
     """The files of the set that exist, by inode: no removal may take one away."""
     found = ((path, local.get(path)) for path in remote)
     return {(have.stat.device, have.stat.inode): path for path, have in found if have is not None}
 
 
-def _refuse_unseen(job: Job, dropped: Set[str], local: Mapping[str, Local | None]) -> None:
+def _refuse_unseen(job: Job, dropped: Set[str], local: Mapping[str, LocalFile | None]) -> None:
     """Raises MirrorError for a place that can't be looked at, or that a link or file of somebody else's leads away from."""
     for path, have in local.items():
         if have is not None and have.problem is not None:
-            left = f"to leave what the job wrote there before and begin anew: syncd sync {job.name} --forget {job.name}" if path in dropped else None
+            left = (
+                f"to leave what the job wrote there before and begin anew: syncd sync {job.name} --forget {job.name}"
+                if path in dropped
+                else None
+            )
             raise MirrorError(have.problem, path=path, hint=left or have.hint)
 
 
-def _known_head(job: Job, house: House, options: Options) -> Head | None:
+def _known_head(job: Job, ctx: RunContext, options: Options) -> Head | None:
     """What the store knows of the ref that a run is about."""
-    return house.store.head(house.scope, job.repo, options.ref or job.ref) if options.back_to is None else None
+    return (
+        ctx.store.head(ctx.scope, job.repo, options.ref or job.ref)
+        if options.back_to is None
+        else None
+    )
 
 
-def _head(job: Job, house: House, patience: Patience, options: Options, known: Head | None) -> Head:
+def _head(
+    job: Job, ctx: RunContext, deadline: Deadline, options: Options, known: Head | None
+) -> Head:
     ref = options.ref or job.ref
     doubtful = known is not None and known.form is not None and bool(options.pushed - {known.form})
     asked = replace(known, checked_at=None) if known is not None and doubtful else known
-    head = house.source.resolve(job.repo, ref, asked, patience)
+    head = ctx.source.resolve(job.repo, ref, asked, deadline)
     seen = replace(head, unchanged=False)
     if seen != known:
-        house.store.see(house.scope, job.repo, ref, seen)
+        ctx.store.see(ctx.scope, job.repo, ref, seen)
     return head
 
 
-def _bring(job: Job, house: House, patience: Patience, options: Options, state: JobState, report: RunReport) -> tuple[RunReport, Result]:
+def _bring(
+    job: Job,
+    ctx: RunContext,
+    deadline: Deadline,
+    options: Options,
+    state: JobState,
+    report: RunReport,
+) -> tuple[RunReport, RunRecord]:
     for attempt in range(1, ATTEMPTS + 1):
-        decision, state, report = _decided(job, house, patience, options, state, report)
-        patience.check()
-        stage(job, decision.commit, decision.plan, decision.remote, house.source, house.blobs, patience)
-        report = _ask_validate(job, house, patience, decision, state, report)
+        decision, state, report = _decided(job, ctx, deadline, options, state, report)
+        deadline.check()
+        stage(job, decision.commit, decision.plan, decision.remote, ctx.source, ctx.blobs, deadline)
+        report = _ask_validate(job, ctx, deadline, decision, state, report)
         if decision.plan.changes_disk:
-            state = hooks.beginning(job, state, report.started_at)
-            state = state if options.back_to else keep_a_way_back(job, house, state, decision.commit, decision.plan, decision.remote, decision.ownership.own_rows)
-        walked = _carry_out(job, house, decision, state)
+            state = hook_state.mark_reload_needed(job, state, report.started_at)
+            state = (
+                state
+                if options.back_to
+                else save_undo(
+                    job,
+                    ctx,
+                    state,
+                    decision.commit,
+                    decision.plan,
+                    decision.remote,
+                    decision.ownership.own_rows,
+                )
+            )
+        walked = _carry_out(job, ctx, decision, state)
         if not walked.only_changed_underneath or attempt == ATTEMPTS:
             break
-        state = _save_progress(job, house, report, walked, decision, state)
+        state = _save_progress(job, ctx, report, walked, decision, state)
         report = _with_owners(report, decision)
     return _conclude(job, report, decision, walked, state, options.back_to)
 
 
-def _decided(job: Job, house: House, patience: Patience, options: Options, state: JobState, report: RunReport) -> tuple[Decision, JobState, RunReport]:
+def _decided(
+    job: Job,
+    ctx: RunContext,
+    deadline: Deadline,
+    options: Options,
+    state: JobState,
+    report: RunReport,
+) -> tuple[Decision, JobState, RunReport]:
     """What is to be done, seen whole: folders of ours that somebody has shut are opened first, which the report then names."""
-    decision = decide(job, house, patience, options, state)
+    decision = decide(job, ctx, deadline, options, state)
     while decision.opens:
-        patience.check()
-        walked = _carry_out(job, house, replace(decision, recorded={}), hooks.beginning(job, state, report.started_at))
+        deadline.check()
+        walked = _carry_out(
+            job,
+            ctx,
+            replace(decision, recorded={}),
+            hook_state.mark_reload_needed(job, state, report.started_at),
+        )
         if walked.error is not None:
             raise walked.error
-        state = _save_progress(job, house, report, walked, decision, state)
+        state = _save_progress(job, ctx, report, walked, decision, state)
         report = replace(_with_owners(report, decision), changes=(*report.changes, *walked.changes))
-        decision = decide(job, house, patience, options, state)
+        decision = decide(job, ctx, deadline, options, state)
     return decision, state, report
 
 
-def _ask_validate(job: Job, house: House, patience: Patience, decision: Decision, state: JobState, report: RunReport) -> RunReport:
+def _ask_validate(
+    job: Job,
+    ctx: RunContext,
+    deadline: Deadline,
+    decision: Decision,
+    state: JobState,
+    report: RunReport,
+) -> RunReport:
     """The operator's veto on the complete set. Raises HookFailedError; nothing has been written then. The time it takes is not the run's."""
     if job.validate is None or not decision.plan.changes_disk:
         return report
     changes = tuple(as_change(action) for action in decision.plan.actions if action.verb.is_public)
-    call = hooks.call_of(job.validate, [job], [replace(report, commit=decision.commit)], {job.name: changes})
-    files = staged_files(decision.plan, decision.remote, decision.recorded, house.blobs, house.mirror, job.limits.size_bytes)
-    began = house.clock.monotonic()
-    end = house.hooks.validate(call, files, patience) if house.hooks is not None else HookEnd(problem="there is nothing to run hooks with")
-    patience.pardon(house.clock.monotonic() - began)
-    error = hooks.refused(job, state, decision.commit, end, job.validate)
+    call = hook_state.call_of(
+        job.validate, [job], [replace(report, commit=decision.commit)], {job.name: changes}
+    )
+    files = staged_files(
+        decision.plan,
+        decision.remote,
+        decision.recorded,
+        ctx.blobs,
+        ctx.mirror,
+        job.limits.size_bytes,
+    )
+    began = ctx.clock.monotonic()
+    end = (
+        ctx.hooks.validate(call, files, deadline)
+        if ctx.hooks is not None
+        else HookResult(problem="there is nothing to run hooks with")
+    )
+    deadline.extend(ctx.clock.monotonic() - began)
+    error = hook_state.refused(job, state, decision.commit, end, job.validate)
     if error is not None:
         raise error
     return replace(report, notes=(*report.notes, "validated"))
 
 
-def _carry_out(job: Job, house: House, decision: Decision, state: JobState) -> Walked:
+def _carry_out(job: Job, ctx: RunContext, decision: Decision, state: JobState) -> Walked:
     """The plan is applied, its intent noted first: a crash repeats work, it never orphans a file."""
     intent_id = secrets.token_hex(6)
     steps = tuple(action for action in decision.plan.actions if action.verb.touches_disk)
-    looks: Mapping[str, Entry] = {}
+    looks: Mapping[str, WantedFile] = {}
     if steps:
-        house.mirror.check_makes_way(steps, decision.folders)
-        made = house.mirror.prepare(job, steps)
+        ctx.mirror.check_makes_way(steps, decision.folders)
+        made = ctx.mirror.prepare(job, steps)
         looks = wished(decision.remote, decision.folders.union(made))
         intended = replace(state, folders_waiting=unfinished(steps, made))
-        house.store.intend(Intent(intent_id, job.name, decision.commit, job.digest, steps, made, job.on_change is not None, house.clock.now(), state.hook_owed), intended)
-        merged = tried(job, decision.unsure, steps, decision.remote, house.mirror, intent_id)
+        ctx.store.intend(
+            Intent(
+                intent_id,
+                job.name,
+                decision.commit,
+                job.digest,
+                steps,
+                made,
+                job.on_change is not None,
+                ctx.clock.now(),
+                state.hook_owed,
+            ),
+            intended,
+        )
+        merged = tried(job, decision.unsure, steps, decision.remote, ctx.mirror, intent_id)
         if merged is not None:
             return Walked(errors=(merged,))
-    walked = apply_plan(intent_id, decision.plan, decision.recorded, decision.remote, house.mirror, house.blobs, decision.folders, looks, decision.kept)
+    walked = apply_plan(
+        intent_id,
+        decision.plan,
+        decision.recorded,
+        decision.remote,
+        ctx.mirror,
+        ctx.blobs,
+        decision.folders,
+        looks,
+        decision.kept,
+    )
     rows = decision.ownership.rows_to_record(walked.upserts)
-    return replace(walked, upserts=with_mounts(rows, house.mirror))
+    return replace(walked, upserts=with_mounts(rows, ctx.mirror))
 
 
 def _with_owners(report: RunReport, decision: Decision) -> RunReport:
@@ -327,39 +538,77 @@ def _with_owners(report: RunReport, decision: Decision) -> RunReport:
     return replace(report, notes=(*report.notes, *own.notes), took_over_from=owners)
 
 
-def _conclude(job: Job, report: RunReport, decision: Decision, walked: Walked, state: JobState, back_to: AppliedSet | None) -> tuple[RunReport, Result]:
+def _conclude(
+    job: Job,
+    report: RunReport,
+    decision: Decision,
+    walked: Walked,
+    state: JobState,
+    back_to: AppliedSet | None,
+) -> tuple[RunReport, RunRecord]:
     report = _with_owners(report, decision)
     changes = (*report.changes, *walked.changes)
-    changed = any(change.action is not Verb.KEEP for change in changes)
+    changed = any(change.action is not ActionKind.KEEP for change in changes)
     report = replace(
-        report, status=RunStatus.CHANGED if changed else RunStatus.UNCHANGED, commit=decision.commit, changes=changes,
-        bytes_written=walked.applied.bytes_written, notes=(*report.notes, *walked.applied.notes), files=decision.plan.files, drifted=decision.plan.drifted - _repaired(decision.plan, walked),
-    )  # fmt: skip
+        report,
+        status=RunStatus.CHANGED if changed else RunStatus.UNCHANGED,
+        commit=decision.commit,
+        changes=changes,
+        bytes_written=walked.applied.bytes_written,
+        notes=(*report.notes, *walked.applied.notes),
+        files=decision.plan.files,
+        drifted=decision.plan.drifted - _repaired(decision.plan, walked),
+    )
     whole, error = walked.error is None, walked.error or decision.refusal
-    after = hooks.owing(job, state, report.started_at) if changed or job.on_change is None or decision.ownership.reload_pending else state
-    after = replace(after, drifted=report.drifted, hook_commit=decision.commit if whole and after.hook_owed else None, held=state.held or back_to is not None)
+    after = (
+        hook_state.require_reload(job, state, report.started_at)
+        if changed or job.on_change is None or decision.ownership.reload_pending
+        else state
+    )
+    after = replace(
+        after,
+        drifted=report.drifted,
+        hook_commit=decision.commit if whole and after.hook_owed else None,
+        held=state.held or back_to is not None,
+    )
     after = replace(after, folders_waiting=_folders_waiting(decision, walked))
     if error is None:
         digest = back_to.digest if back_to is not None else job.digest
         after = replace(
-            hooks.accepted(after), settled=True, applied_commit=decision.commit,
-            applied_digest=digest, files=len(decision.remote),
+            hook_state.accepted(after),
+            settled=True,
+            applied_commit=decision.commit,
+            applied_digest=digest,
+            files=len(decision.remote),
             applied_files=files_digest(decision.remote),
-        )  # fmt: skip
+        )
     else:
         report = _refusing(report, error)
         after = replace(_failed(after, error), settled=whole and state.settled)
-    applied = back_to is None and error is None and (changed or decision.commit != state.applied_commit)
+    applied = (
+        back_to is None and error is None and (changed or decision.commit != state.applied_commit)
+    )
     report = replace(report, hook_owed=after.hook_owed)
     return report, _recorded(report, decision, walked, after, applied)
 
 
-def _recorded(report: RunReport, decision: Decision, walked: Walked, state: JobState, applied: bool = False) -> Result:
+def _recorded(
+    report: RunReport, decision: Decision, walked: Walked, state: JobState, applied: bool = False
+) -> RunRecord:
     """What the store keeps of the run."""
     own = decision.ownership
     made, gone = (*own.folders_taken, *walked.applied.folders_made), walked.applied.folders_removed
-    return Result(
-        report, walked.upserts, walked.removals, made, gone, state, applied, superseded=own.superseded, handed_over=own.handed_over, folders_given=own.folders_given,
+    return RunRecord(
+        report,
+        walked.upserts,
+        walked.removals,
+        made,
+        gone,
+        state,
+        applied,
+        superseded=own.superseded,
+        handed_over=own.handed_over,
+        folders_given=own.folders_given,
         ledger=decision.recorded,
     )
 
@@ -369,65 +618,143 @@ def _folders_waiting(decision: Decision, walked: Walked) -> tuple[str, ...]:
     if walked.error is None:
         return ()
     outcomes = walked.applied.outcomes
-    return unfinished([step for step in decision.plan.of(Verb.MODE) if step.path in outcomes and outcomes[step.path].error is not None], walked.applied.folders_made)
+    return unfinished(
+        [
+            step
+            for step in decision.plan.of(ActionKind.MODE)
+            if step.path in outcomes and outcomes[step.path].error is not None
+        ],
+        walked.applied.folders_made,
+    )
 
 
-def _accepted(recorded: Mapping[str, Recorded], refusal: HookFailedError | UntrustedError) -> dict[str, Entry]:
+def _accepted(
+    recorded: Mapping[str, LedgerRow], refusal: HookFailedError | UntrustedError
+) -> dict[str, WantedFile]:
     """The set that stands instead of a rejected commit: what the ledger says. Raises the refusal when nothing was ever accepted."""
     if not recorded:
         raise refusal
     return {path: row.upstream for path, row in recorded.items()}
 
 
-def _remembered(job: Job, house: House, head: Head, state: JobState, ahead: Ledger) -> dict[str, Entry] | None:
+def _remembered(
+    job: Job, ctx: RunContext, head: Head, state: JobState, ahead: Ledger
+) -> dict[str, WantedFile] | None:
     """The remote snapshot from the ledger, when it is provably the one that was applied: same commit, configuration and rows."""
-    if head.commit != state.applied_commit or job.digest != state.applied_digest or not state.settled:
+    if (
+        head.commit != state.applied_commit
+        or job.digest != state.applied_digest
+        or not state.settled
+    ):
         return None
-    entries = {path: row.upstream for path, row in ahead.recorded().items() if row.standing is not Standing.DROPPED}
+    entries = {
+        path: row.upstream
+        for path, row in ahead.recorded().items()
+        if row.standing is not Ownership.DROPPED
+    }
     if files_digest(entries) != state.applied_files or lacks_owner_names(entries):
         return None
-    return as_numbered_now(entries, house.resolve_owner)
+    return as_numbered_now(entries, ctx.resolve_owner)
 
 
-def _listed(job: Job, house: House, patience: Patience, head: Head, state: JobState, ahead: Ledger) -> dict[str, Entry]:
-    listing = house.source.listing(job.repo, head.commit, job.paths, house.store, patience, listed_at_most(job))
-    remote = dict(desired(job, listing, house.resolve_owner))
+def _listed(
+    job: Job, ctx: RunContext, deadline: Deadline, head: Head, state: JobState, ahead: Ledger
+) -> dict[str, WantedFile]:
+    listing = ctx.source.listing(
+        job.repo, head.commit, job.paths, ctx.store, deadline, listed_at_most(job)
+    )
+    remote = dict(desired(job, listing, ctx.resolve_owner))
     if job.lfs is not Lfs.FETCH:
         return remote
-    return with_contents(job, head.commit, remote, ahead.recorded(), state.applied_digest == job.digest, house.source, house.blobs, patience)
+    return with_contents(
+        job,
+        head.commit,
+        remote,
+        ahead.recorded(),
+        state.applied_digest == job.digest,
+        ctx.source,
+        ctx.blobs,
+        deadline,
+    )
 
 
-def _save_progress(job: Job, house: House, report: RunReport, walked: Walked, decision: Decision, state: JobState) -> JobState:
+def _save_progress(
+    job: Job,
+    ctx: RunContext,
+    report: RunReport,
+    walked: Walked,
+    decision: Decision,
+    state: JobState,
+) -> JobState:
     """What the plan did before somebody got in its way, or before all could be seen, is recorded; then the run plans anew."""
-    after = replace(hooks.owing(job, state, report.started_at) if walked.changes else state, settled=False, hook_commit=None)
+    after = replace(
+        hook_state.require_reload(job, state, report.started_at) if walked.changes else state,
+        settled=False,
+        hook_commit=None,
+    )
     after = replace(after, folders_waiting=_folders_waiting(decision, walked))
-    partial = replace(report, status=RunStatus.FAILED, commit=decision.commit, changes=walked.changes, error=walked.error)
-    partial = partial if walked.error is not None else replace(partial, status=RunStatus.UNCHANGED, changes=())  # the run's own report will name them
-    house.store.record(job.name, _recorded(partial, decision, walked, after))
+    partial = replace(
+        report,
+        status=RunStatus.FAILED,
+        commit=decision.commit,
+        changes=walked.changes,
+        error=walked.error,
+    )
+    partial = (
+        partial
+        if walked.error is not None
+        else replace(partial, status=RunStatus.UNCHANGED, changes=())
+    )  # the run's own report will name them
+    ctx.store.record(job.name, _recorded(partial, decision, walked, after))
     return after
 
 
 def _left_alone(report: RunReport, state: JobState, began: float) -> RunReport:
     """Held or paused: no request, no write, no repair."""
-    return replace(report, status=RunStatus.SKIPPED, commit=state.applied_commit, notes=(*report.notes, f"{state.why_paused()}; syncd resume {report.job}"), seconds=time.perf_counter() - began)
+    return replace(
+        report,
+        status=RunStatus.SKIPPED,
+        commit=state.applied_commit,
+        notes=(*report.notes, f"{state.why_paused()}; syncd resume {report.job}"),
+        seconds=time.perf_counter() - began,
+    )
 
 
 def _repaired(plan: Plan, walked: Walked) -> int:
     """Drift that was put back is not drift any more."""
     failed = {error.path for error in walked.errors}
-    return sum(action.drifted for action in plan.actions if action.verb is not Verb.KEEP and action.path not in failed)
+    return sum(
+        action.drifted
+        for action in plan.actions
+        if action.verb is not ActionKind.KEEP and action.path not in failed
+    )
 
 
 def _refusing(report: RunReport, error: SyncdError) -> RunReport:
     """The report with what ended the run: refused on purpose, or failed. A rejected commit is named."""
-    rejected = error.commit if isinstance(error, UntrustedError) or (isinstance(error, HookFailedError) and error.rejected) else None
-    status = RunStatus.REFUSED if rejected is not None or isinstance(error, BrakeError) else RunStatus.FAILED
+    rejected = (
+        error.commit
+        if isinstance(error, UntrustedError)
+        or (isinstance(error, HookFailedError) and error.rejected)
+        else None
+    )
+    status = (
+        RunStatus.REFUSED
+        if rejected is not None or isinstance(error, LimitError)
+        else RunStatus.FAILED
+    )
     return replace(report, status=status, error=error, commit=rejected or report.commit)
 
 
 def _failed(state: JobState, error: SyncdError) -> JobState:
     """The state after a failure; who was stopped by a signal has not failed, and is as it was."""
-    return state if isinstance(error, StoppedError) else replace(state, failures=state.failures + 1, last_error_kind=error.kind, last_error=error.message)
+    return (
+        state
+        if isinstance(error, StoppedError)
+        else replace(
+            state, failures=state.failures + 1, last_error_kind=error.kind, last_error=error.message
+        )
+    )
 
 
 def _times(state: JobState, report: RunReport, clock: Clock) -> JobState:
@@ -436,10 +763,14 @@ def _times(state: JobState, report: RunReport, clock: Clock) -> JobState:
         return state  # it has still to run
     if report.status in (RunStatus.FAILED, RunStatus.REFUSED):
         return replace(state, last_run_at=now)
-    state = replace(state, last_run_at=now, last_change_at=now if report.status is RunStatus.CHANGED else state.last_change_at)
+    state = replace(
+        state,
+        last_run_at=now,
+        last_change_at=now if report.status is RunStatus.CHANGED else state.last_change_at,
+    )
     if state.hook_owed:
         return state  # not done before the reload is
     return replace(state, last_success_at=now, failures=0, last_error_kind=None, last_error=None)
 
 
-__all__ = ["Decision", "House", "Options", "decide", "plan_job", "run_job"]
+__all__ = ["Decision", "Options", "RunContext", "decide", "plan_job", "run_job"]

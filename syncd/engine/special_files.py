@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from syncd.errors import MirrorError
-from syncd.models import Kind, Plan, Verb
+from syncd.models import ActionKind, Kind, Plan
 
 
 def refuse_special_files(plan: Plan) -> None:
@@ -13,7 +13,7 @@ def refuse_special_files(plan: Plan) -> None:
 
     Nothing of it could go to the trash, and a program may be using it.
     """
-    for action in plan.of(Verb.WRITE, Verb.RESTORE):
+    for action in plan.of(ActionKind.WRITE, ActionKind.RESTORE):
         if action.expect is not None and action.expect.kind is Kind.OTHER:
             raise MirrorError(
                 f"a device, socket or FIFO stands at {action.path}, where a file belongs; "

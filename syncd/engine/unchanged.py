@@ -12,23 +12,29 @@ import time
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd.clock import Patience
-from syncd.engine.folders import set_of, wished
+from syncd.deadline import Deadline
+from syncd.engine.directories import set_of, wished
 from syncd.engine.owners import owners_of
-from syncd.engine.ports import Head, JobState, Source
-from syncd.engine.run import House, Options, decide
+from syncd.engine.run import Options, RunContext, decide
 from syncd.errors import SyncdError
+from syncd.git_objects import is_object_id
 from syncd.models import Job, Publish, RunReport, RunStatus, Trigger
-from syncd.objects import is_object_id
-from syncd.refs import check_due
+from syncd.ports import Head, JobState, Source
+from syncd.ref_names import check_due
 from syncd.unchanged import Seen, directories_of, is_as_seen, stat_digest
 
 # Fields of a state that say what was, and ask for nothing. A new field keeps every job from being unchanged until it is
 # listed here or has its default.
 PAST = (
-    "files", "applied_files", "last_run_at", "last_success_at", "last_change_at", "hook_commit",
-    "trusted_commit", "trusted_for",
-)  # fmt: skip
+    "files",
+    "applied_files",
+    "last_run_at",
+    "last_success_at",
+    "last_change_at",
+    "hook_commit",
+    "trusted_commit",
+    "trusted_for",
+)
 
 
 class UnchangedState(Struct, frozen=True):
@@ -47,7 +53,7 @@ class KnownHeadSource(Source):
     def __init__(self, head: Head) -> None:
         self._head = head
 
-    def resolve(self, repo: str, ref: str | None, known: Head | None, patience: Patience) -> Head:
+    def resolve(self, repo: str, ref: str | None, known: Head | None, deadline: Deadline) -> Head:
         return replace(self._head, unchanged=True)
 
     def _refuse(self, *_: object, **__: object) -> object:
@@ -56,26 +62,39 @@ class KnownHeadSource(Source):
     listing = fetch = verification = descends = fetch_large = _refuse  # type: ignore[assignment]
 
 
-def unchanged_state(job: Job, house: House, deadline: Patience) -> UnchangedState | None:
+def unchanged_state(job: Job, ctx: RunContext, deadline: Deadline) -> UnchangedState | None:
     """Return what the job's next runs may be compared with; None where the job has something to do, or may have.
 
     The caller holds the job's lock.
     """
-    store = house.store
+    store = ctx.store
     try:
-        state, head = store.state(job.name), store.head(house.scope, job.repo, job.ref)
-        if head is None or job.publish is not Publish.FILES or not _is_at_rest(state, job, head) or store.intent(job.name) is not None:
+        state, head = store.state(job.name), store.head(ctx.scope, job.repo, job.ref)
+        if (
+            head is None
+            or job.publish is not Publish.FILES
+            or not _is_at_rest(state, job, head)
+            or store.intent(job.name) is not None
+        ):
             return None
         ledger = store.recorded(job.name)
         created = wished(set_of(ledger), store.folders(job.name))
-        directories = directories_of({path: row.entry.root for path, row in ledger.items()}, created)
-        seen = Seen(directories, stat_digest(directories), owners_of(job, house.resolve_owner))
-        decision = decide(job, replace(house, source=KnownHeadSource(head)), deadline, Options(), state)  # looks after `seen`
+        directories = directories_of(
+            {path: row.entry.root for path, row in ledger.items()}, created
+        )
+        seen = Seen(directories, stat_digest(directories), owners_of(job, ctx.resolve_owner))
+        decision = decide(
+            job, replace(ctx, source=KnownHeadSource(head)), deadline, Options(), state
+        )  # looks after `seen`
     except (SyncdError, OSError):
         return None  # the next run meets the same, and reports it
-    if decision.plan.actions or decision.recorded != ledger or decision.remote.keys() != ledger.keys():
+    if (
+        decision.plan.actions
+        or decision.recorded != ledger
+        or decision.remote.keys() != ledger.keys()
+    ):
         return None
-    return UnchangedState(job, house.scope, state, head, seen)
+    return UnchangedState(job, ctx.scope, state, head, seen)
 
 
 def _is_at_rest(state: JobState, job: Job, head: Head) -> bool:
@@ -85,19 +104,29 @@ def _is_at_rest(state: JobState, job: Job, head: Head) -> bool:
     return state == applied and state.last_success_at is not None
 
 
-def still_unchanged(known: UnchangedState, job: Job, house: House, deadline: Patience, trigger: Trigger) -> RunReport | None:
+def still_unchanged(
+    known: UnchangedState, job: Job, ctx: RunContext, deadline: Deadline, trigger: Trigger
+) -> RunReport | None:
     """Return the report of a run that found nothing to do; None where there may be something.
 
     One request, answered 304 while the head holds; none for a commit id, whose meaning never changes.
     """
-    began, started_at = time.perf_counter(), house.clock.now()
-    if known.job != job or known.scope != house.scope or not same_state(house.store.state(job.name), known.state):
+    began, started_at = time.perf_counter(), ctx.clock.now()
+    if (
+        known.job != job
+        or known.scope != ctx.scope
+        or not same_state(ctx.store.state(job.name), known.state)
+    ):
         return None
     if check_due(job.ref, known.head.checked_at, started_at.timestamp()):
         return None
     try:
         pinned = job.ref is not None and is_object_id(job.ref)
-        if not pinned and house.source.resolve(job.repo, job.ref, known.head, deadline).commit != known.head.commit:
+        if (
+            not pinned
+            and ctx.source.resolve(job.repo, job.ref, known.head, deadline).commit
+            != known.head.commit
+        ):
             return None
     except SyncdError:
         return None  # a run meets the same, and reports it
@@ -105,14 +134,24 @@ def still_unchanged(known: UnchangedState, job: Job, house: House, deadline: Pat
         return None
     state, seconds = known.state, time.perf_counter() - began
     return RunReport(
-        job.name, RunStatus.UNCHANGED, job.repo, job.ref, state.applied_commit, state.applied_commit,
-        seconds=seconds, trigger=trigger, started_at=started_at, files=state.files,
-    )  # fmt: skip
+        job.name,
+        RunStatus.UNCHANGED,
+        job.repo,
+        job.ref,
+        state.applied_commit,
+        state.applied_commit,
+        seconds=seconds,
+        trigger=trigger,
+        started_at=started_at,
+        files=state.files,
+    )
 
 
 def same_state(one: JobState, other: JobState) -> bool:
     """Whether two states are equal in all but when the job was last checked."""
-    return replace(one, last_run_at=None, last_success_at=None) == replace(other, last_run_at=None, last_success_at=None)
+    return replace(one, last_run_at=None, last_success_at=None) == replace(
+        other, last_run_at=None, last_success_at=None
+    )
 
 
 __all__ = ["KnownHeadSource", "UnchangedState", "same_state", "still_unchanged", "unchanged_state"]

@@ -1,163 +1,247 @@
-"""PURE: the way back from a change whose reload failed: what stood before it, as a value, and the plan that brings it back.
+"""Carries out an undo: keeps what it will need while a change is made, and brings the previous set back when its reload has failed.
 
-What stood there is what is meant, whoever put it there: files of the last set, an operator's edit, a file that was taken over.
-A file that somebody edits after the change is left alone.
+Interrupted at any instant it is taken up again by the next run: what stands is looked at, and only what is not back yet is done.
 """
 
 from __future__ import annotations
 
-import json
+import os
+import secrets
 from collections.abc import Mapping
-from typing import Any
+from typing import Protocol
 
-from msgspec import Struct, field
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
-from syncd.engine.ports import JobState, Outcome
-from syncd.models import PERMISSIONS, Action, Entry, Kind, Local, Plan, Recorded, Standing, Stat, Verb
+from syncd.clock import Clock
+from syncd.engine import hook_state
+from syncd.engine.apply import restated
+from syncd.engine.directories import set_of, unfinished, wished
+from syncd.engine.undo_plan import Undo, from_text, record_undo, rows_after, to_text, undo_plan
+from syncd.errors import BadResponseError, ChangedUnderneathError, HookFailedError, MirrorError
+from syncd.git_objects import blob_hasher, blob_id
+from syncd.models import (
+    Action,
+    ActionKind,
+    Job,
+    Kind,
+    LedgerRow,
+    Plan,
+    RunReport,
+    RunStatus,
+    WantedFile,
+)
+from syncd.ports import ApplyOutcome, Blobs, Intent, JobState, Mirror, RunRecord, Store, Target
+
+COPY_BYTES = 1 << 20
 
 
-class Before(Struct, frozen=True):
-    """What stood at one destination (None: nothing) and what the ledger said of it. `in_ledger_only`: the change did not touch the place.
+class UndoContext(Protocol):
+    """Where a change and its undo are made; a House is one."""
 
-    `is_folder`: the change was of the mode or owner of a folder that syncd made.
+    @property
+    def store(self) -> Store: ...
+    @property
+    def mirror(self) -> Mirror: ...
+    @property
+    def blobs(self) -> Blobs: ...
+    @property
+    def clock(self) -> Clock: ...
+
+
+def save_undo(
+    job: Job,
+    ground: UndoContext,
+    state: JobState,
+    commit: str,
+    plan: Plan,
+    remote: Mapping[str, WantedFile],
+    recorded: Mapping[str, LedgerRow],
+) -> JobState:
+    """The state with which the plan may be intended: everything that it replaces is in the cache, and named.
+
+    `recorded` is the job's ledger without rows that another job had, which are not this one's to get back.
+
+    Nothing is kept for a job that does not ask for it, nor for a repair of the set that stands. Raises MirrorError.
     """
-
-    local: Local | None
-    row: Recorded | None
-    root: str
-    dir_mode: int = 0o755
-    in_ledger_only: bool = False
-    is_folder: bool = False
-
-
-class Undo(Struct, frozen=True):
-    """Everything that the changes a reload is owed for have replaced, and the set that was the applied one before them."""
-
-    commit: str | None
-    digest: str | None
-    files: int
-    places: Mapping[str, Before] = field(default_factory=dict)
-
-    @property
-    def blobs(self) -> frozenset[str]:
-        """The bytes that the way back needs."""
-        return frozenset(before.local.blob for before in self.places.values() if before.local is not None and before.local.blob is not None and not before.in_ledger_only)
-
-    @property
-    def rows(self) -> dict[str, Recorded]:
-        """The ledger's rows as they were, where there were any."""
-        return {path: before.row for path, before in self.places.items() if before.row is not None}
-
-
-def remember(state: JobState, plan: Plan, remote: Mapping[str, Entry], recorded: Mapping[str, Recorded], earlier: Undo | None) -> Undo:
-    """What the plan is about to replace. `earlier`: of changes that have no successful reload behind them either; what stood before those counts."""
-    places = {}
-    for path, row in recorded.items():
-        if path not in remote and row.standing is Standing.OURS:
-            places[path] = Before(None, row, row.entry.root, row.entry.dir_mode, in_ledger_only=True)  # prune: off lets it go
+    earlier = read_undo(state, ground.blobs) if state.hook_owed else None
+    if (
+        not job.undo_on_failure
+        or job.on_change is None
+        or (commit == state.applied_commit and job.digest == state.applied_digest)
+    ):
+        return state if earlier is not None else replace(state, undo=None, undo_keeps=())
+    plan = replace(plan, actions=tuple(_identified(job, action, ground) for action in plan.actions))
+    undo = record_undo(state, plan, remote, recorded, earlier)
     for action in plan.actions:
-        known = action.want or (action.had.entry if action.had else None)
-        if known is not None:
-            places[action.path] = Before(action.expect, recorded.get(action.path), known.root, known.dir_mode, not action.verb.touches_disk, action.is_folder)
-    if earlier is None:
-        return Undo(state.applied_commit, state.applied_digest, state.files, places)
-    return replace(earlier, places={**places, **earlier.places})
+        if action.verb.touches_disk:
+            _keep_bytes(action, undo.places[action.path].root, ground)
+    content = to_text(undo).encode()
+    ground.blobs.add(blob_id(content), [content], len(content))
+    return replace(state, undo=blob_id(content), undo_keeps=tuple(sorted(undo.blobs)))
 
 
-def undo_plan(undo: Undo, recorded: Mapping[str, Recorded], local: Mapping[str, Local | None], is_root: bool, folders: Mapping[str, Entry]) -> Plan:
-    """The actions that bring back what stood before, where what stands now is what we put there. `keep` names what is left alone.
+def _identified(job: Job, action: Action, ground: UndoContext) -> Action:
+    """The action with the id of a file that was too large to read when the plan was made."""
+    have, known = action.expect, action.want or (action.had.entry if action.had else None)
+    if have is None or known is None or not have.is_unread or not action.verb.touches_disk:
+        return action
+    if have.stat.size > job.limits.size_bytes:
+        raise MirrorError(
+            f"{action.path} has {have.stat.size} bytes, more than limits.size: {job.limits.size_bytes}; undo_on_failure can't keep it, and nothing was changed",
+            path=action.path,
+            hint=f"move {action.path} away, or set undo_on_failure: false",
+        )
+    hasher, left = blob_hasher(have.stat.size), have.stat.size
+    with ground.mirror.open(action.path, known.root) as content:
+        while left and (chunk := content.read(min(COPY_BYTES, left))):
+            hasher.update(chunk)
+            left -= len(chunk)
+    return replace(action, expect=replace(have, blob=hasher.hexdigest()))
 
-    `folders` is what the change made of the folders that are ours.
+
+def _keep_bytes(action: Action, root: str, ground: UndoContext) -> None:
+    have = action.expect
+    if (
+        have is None
+        or have.blob is None
+        or have.kind not in (Kind.FILE, Kind.LINK)
+        or ground.blobs.has(have.blob)
+    ):
+        return
+    with ground.mirror.open(action.path, root) as content:
+        try:
+            ground.blobs.add(have.blob, iter(lambda: content.read(COPY_BYTES), b""), have.stat.size)
+        except BadResponseError as error:
+            raise ChangedUnderneathError(
+                f"{action.path} was changed while syncd was at work; it was left alone",
+                path=action.path,
+                hint="the next run looks again",
+            ) from error
+
+
+def read_undo(state: JobState, blobs: Blobs) -> Undo | None:
+    """The way back that the state names; None where there is none, or where it was lost."""
+    if state.undo is None:
+        return None
+    try:
+        with blobs.open(state.undo) as content:
+            return from_text(content.read().decode())
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def undo_change(
+    job: Job, ground: UndoContext, report: RunReport, error: HookFailedError
+) -> tuple[str, ...] | None:
+    """What stood before the change stands again and its commit is rejected; the paths left alone. None when there is no way back.
+
+    The reload is owed once more then, for the previous set. Raises MirrorError, StoreError: the next run goes on with it.
     """
-    actions = (
-        _folder_back(path, before, folders.get(path), local.get(path), is_root) if before.is_folder else _back(path, before, recorded.get(path), local.get(path), is_root)
-        for path, before in sorted(undo.places.items())
-        if not before.in_ledger_only
+    state = ground.store.state(job.name)
+    undo = read_undo(state, ground.blobs)
+    if undo is None or not job.undo_on_failure:
+        return None
+    return _bring_back(
+        job,
+        undo,
+        hook_state.record_rejection(job, state, error),
+        ground,
+        replace(report, error=error),
     )
-    return Plan(tuple(action for action in actions if action is not None), undo.files)
 
 
-def _folder_back(path: str, before: Before, put: Entry | None, have: Local | None, is_root: bool) -> Action | None:
-    was = before.local
-    if was is None or have is None or put is None:
-        return None
-    uid, gid = (was.uid, was.gid) if is_root else (None, None)
-    mode = was.mode & PERMISSIONS
-    want = Entry("", mode, Kind.DIRECTORY, uid, gid, root=before.root, dir_mode=mode)
-    if want.same_looks(have):
-        return None
-    return Action(Verb.MODE, path, want, None, have, "undone") if put.same_looks(have) else Action(Verb.KEEP, path, want, None, have, "changed since")
+def resume_undo(job: Job, ground: UndoContext, state: JobState, report: RunReport) -> JobState:
+    """An undo that was interrupted is finished; the state after it. Raises MirrorError, StoreError."""
+    undo = read_undo(state, ground.blobs) if state.undoing else None
+    if undo is None:
+        return replace(state, undoing=False)
+    error = HookFailedError(
+        state.rejected_reason or "on_change failed", rejected=True, commit=state.rejected_commit
+    )
+    _bring_back(
+        job, undo, state, ground, replace(report, commit=state.rejected_commit, error=error)
+    )
+    return ground.store.state(job.name)
 
 
-def _back(path: str, before: Before, row: Recorded | None, have: Local | None, is_root: bool) -> Action | None:
-    was, ours = before.local, row is not None and have is not None and row.entry.same_content(have)
-    if was is not None and was.kind is Kind.OTHER:
-        return Action(Verb.KEEP, path, None, row, have, "a special file stood here, and has no bytes to bring back")
-    if was is None or was.kind is Kind.DIRECTORY:
-        if have is None or have.kind is Kind.DIRECTORY:
-            return None
-        return Action(Verb.REMOVE, path, None, row, have, "undone") if ours else Action(Verb.KEEP, path, None, row, have, "edited since")
-    if was.blob is None:
-        return Action(Verb.KEEP, path, None, row, have, "what stood here could not be read")
-    want = _entry(was, was.blob, before, row, is_root)
-    if want.same_content(have):
-        return None if have is None or want.same_looks(have) else Action(Verb.MODE, path, want, row, have, "undone")
-    if have is not None and have.kind is not Kind.DIRECTORY and not ours:
-        return Action(Verb.KEEP, path, want, row, have, "edited since")
-    return Action(Verb.WRITE, path, want, row, have, "undone")
-
-
-def _entry(was: Local, blob: str, before: Before, row: Recorded | None, is_root: bool) -> Entry:
-    """What stood there, as something to write. Owners are brought back by root, who alone can."""
-    known = before.row or row
-    uid, gid = (was.uid, was.gid) if is_root else (None, None)
-    return Entry(blob, was.mode, was.kind, uid, gid, known.entry.source if known else "", was.stat.size, before.root, before.dir_mode)
-
-
-def rows_after(undo: Undo, local: Mapping[str, Local | None], outcomes: Mapping[str, Outcome]) -> tuple[dict[str, Recorded], frozenset[str]]:
-    """The ledger as it was: rows to keep and paths to drop. `local` is what stood where no action was needed. A stat is kept where it is of these bytes."""
-    upserts, removals = {}, set()
-    for path, before in undo.places.items():
-        outcome = outcomes.get(path, Outcome(local.get(path)))
-        if outcome.error is not None or before.is_folder:
-            continue
-        if before.row is None:
-            removals.add(path)
-        else:
-            now = outcome.local
-            stands = now is not None and before.row.entry.same_content(now)
-            upserts[path] = before.row if before.in_ledger_only else replace(before.row, stat=now.recordable_stat if stands and now is not None else None)
-    return upserts, frozenset(removals)
-
-
-# --- as text ----------------------------------------------------------------------------------------------------------
-
-
-def to_text(undo: Undo) -> str:
-    return json.dumps(asdict(undo), default=asdict, separators=(",", ":"))
-
-
-def from_text(text: str) -> Undo:
-    """Raises ValueError, KeyError or TypeError for what is no such text."""
-    read = json.loads(text)
-    places = {path: _before(values) for path, values in read.pop("places").items()}
-    return Undo(**read, places=places)
-
-
-def _before(values: dict[str, Any]) -> Before:
-    local, row = values["local"], values["row"]
-    return Before(_local(local) if local else None, _recorded(row) if row else None, values["root"], values["dir_mode"], values["in_ledger_only"], values.get("is_folder", False))
-
-
-def _local(values: dict[str, Any]) -> Local:
-    return Local(**{**values, "kind": Kind(values["kind"]), "stat": Stat(**values["stat"])})
-
-
-def _recorded(values: dict[str, Any]) -> Recorded:
-    stat, wanted = values["stat"], values["wanted"]
-    return Recorded(_read_entry(values["entry"]), Stat(**stat) if stat else None, Standing(values["standing"]), _read_entry(wanted) if wanted else None, values.get("real"))
-
-
-def _read_entry(values: dict[str, Any]) -> Entry:
-    return Entry(**{**values, "kind": Kind(values["kind"])})
+def _bring_back(
+    job: Job, undo: Undo, state: JobState, ground: UndoContext, report: RunReport
+) -> tuple[str, ...]:
+    recorded = ground.store.recorded(job.name)
+    ours = ground.store.folders(job.name)
+    local = ground.mirror.scan(
+        {
+            path: Target(
+                before.root,
+                recorded.get(path),
+                before.is_folder,
+                before.local.stat.size if before.local else None,
+            )
+            for path, before in undo.places.items()
+        }
+    )
+    plan = undo_plan(undo, recorded, local, os.geteuid() == 0, wished(set_of(recorded), ours))
+    steps = tuple(action for action in plan.actions if action.verb.touches_disk)
+    applied = ApplyOutcome({})
+    if steps:
+        made = ground.mirror.prepare(job, steps)
+        looks = wished(set_of(recorded | undo.rows), ours.union(made))
+        intent = Intent(
+            secrets.token_hex(6),
+            job.name,
+            undo.commit or "",
+            undo.digest or "",
+            steps,
+            made,
+            True,
+            ground.clock.now(),
+            owed_before=True,
+        )
+        ground.store.intend(
+            intent, replace(state, undoing=True, folders_waiting=unfinished(steps, made))
+        )
+        applied = ground.mirror.apply(intent.id, steps, ground.blobs, ours, looks)
+    upserts, removals = rows_after(undo, local, applied.outcomes)
+    upserts |= {
+        path: restated(recorded[path], carried)
+        for path, carried in applied.carried.items()
+        if path in recorded and path not in undo.places
+    }
+    failures = [
+        *(outcome.error for outcome in applied.outcomes.values() if outcome.error is not None),
+        *applied.troubles,
+    ]
+    after = replace(state, settled=False, hook_owed=True, hook_commit=None, undoing=True)
+    if not failures:
+        after = replace(
+            after,
+            settled=True,
+            undoing=False,
+            undo=None,
+            undo_keeps=(),
+            applied_commit=undo.commit,
+            applied_digest=undo.digest,
+            files=undo.files,
+            applied_files=None,
+            hook_commit=undo.commit or "",
+        )
+    report = replace(report, status=RunStatus.REFUSED, changes=())
+    after = replace(
+        after, folders_waiting=unfinished(steps, applied.folders_made) if failures else ()
+    )
+    gone = applied.folders_removed
+    ground.store.record(
+        job.name,
+        RunRecord(
+            report,
+            upserts,
+            removals,
+            applied.folders_made,
+            gone,
+            after,
+            withdrawn=None if failures else report.commit,
+        ),
+    )
+    if failures:
+        raise failures[0]
+    return tuple(action.path for action in plan.of(ActionKind.KEEP))

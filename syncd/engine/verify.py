@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd.models import Drift, Entry, Job, Kind, Local, Recorded, Standing
+from syncd.models import Drift, Job, Kind, LedgerRow, LocalFile, Ownership, WantedFile
 
 
 class Finding(Struct, frozen=True):
@@ -24,19 +24,30 @@ class Finding(Struct, frozen=True):
     unseen: bool = False
 
 
-def compare(job: Job, recorded: Mapping[str, Recorded], folders: Mapping[str, Entry], local: Mapping[str, Local | None]) -> list[Finding]:
+def compare(
+    job: Job,
+    recorded: Mapping[str, LedgerRow],
+    folders: Mapping[str, WantedFile],
+    local: Mapping[str, LocalFile | None],
+) -> list[Finding]:
     """Every destination of the applied set that holds something else, and every one of `folders` that is not as asked, in path order."""
-    found = [_compare(job, path, row, local.get(path)) for path, row in recorded.items() if row.standing is not Standing.DROPPED]
+    found = [
+        _compare(job, path, row, local.get(path))
+        for path, row in recorded.items()
+        if row.standing is not Ownership.DROPPED
+    ]
     for path, want in folders.items():
         have = local.get(path)
         if have is not None and have.problem is not None:
             found.append(Finding(path, "unreadable", f"{want.mode:04o}", have.problem))
         elif have is not None and not want.same_looks(have):
             found.append(_looks(path, want, have, job.drift is Drift.KEEP))
-    return sorted((finding for finding in found if finding is not None), key=lambda finding: finding.path)
+    return sorted(
+        (finding for finding in found if finding is not None), key=lambda finding: finding.path
+    )
 
 
-def _compare(job: Job, path: str, row: Recorded, have: Local | None) -> Finding | None:
+def _compare(job: Job, path: str, row: LedgerRow, have: LocalFile | None) -> Finding | None:
     want, tolerated = row.upstream, job.drift is Drift.KEEP
     if have is None:
         return Finding(path, "missing", want.blob, None, tolerated)
@@ -45,11 +56,18 @@ def _compare(job: Job, path: str, row: Recorded, have: Local | None) -> Finding 
     if have.kind is not want.kind:
         return Finding(path, "kind", want.kind.value, have.kind.value, tolerated)
     if have.blob != want.blob:
-        return Finding(path, "content", want.blob, have.blob or f"{have.stat.size} bytes", tolerated, row.stat == have.stat)
+        return Finding(
+            path,
+            "content",
+            want.blob,
+            have.blob or f"{have.stat.size} bytes",
+            tolerated,
+            row.stat == have.stat,
+        )
     return None if want.same_looks(have) else _looks(path, want, have, tolerated)
 
 
-def _looks(path: str, want: Entry, have: Local, tolerated: bool) -> Finding:
+def _looks(path: str, want: WantedFile, have: LocalFile, tolerated: bool) -> Finding:
     if want.kind is not Kind.LINK and not replace(want, uid=None, gid=None).same_looks(have):
         return Finding(path, "mode", f"{want.mode:04o}", f"{have.mode:04o}", tolerated)
     return Finding(path, "owner", f"{want.uid}:{want.gid}", f"{have.uid}:{have.gid}", tolerated)

@@ -34,7 +34,7 @@ DEADLINE_SECONDS = 30.0  # for all answers
 Question = tuple[str, str, str | None, str | None, bytes | None]
 
 
-class Asked(NamedTuple):
+class SyncArgs(NamedTuple):
     """What the user typed. `jobs` is empty for all."""
 
     config: str | None
@@ -60,7 +60,7 @@ class UpToDate(NamedTuple):
     jobs: tuple[tuple[str, str, str | None, str], ...]
     requests: Mapping[str, int]
     seconds: float
-    asked: Asked
+    asked: SyncArgs
 
 
 def question_of(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Question:
@@ -69,15 +69,24 @@ def question_of(method: str, url: str, headers: Mapping[str, str], body: bytes |
     return method, url, headers.get("If-None-Match"), token, body
 
 
-def check(arguments: Sequence[str], environ: Mapping[str, str], now: float) -> UpToDate | list[Reply]:
+def check(
+    arguments: Sequence[str], environ: Mapping[str, str], now: float
+) -> UpToDate | list[Reply]:
     """Return `UpToDate`, or GitHub's answers on the way to no opinion. `now` is in seconds since 1970."""
     asked = parse_arguments(arguments, environ)
-    proxied = any(name.lower().endswith("_proxy") and value and name.lower() != "no_proxy" for name, value in environ.items())
+    proxied = any(
+        name.lower().endswith("_proxy") and value and name.lower() != "no_proxy"
+        for name, value in environ.items()
+    )
     if asked is None or asked.config is None or proxied:
         return []
     try:
         snapshot = _read_snapshot(asked.config, environ, now)
-        chosen = [snapshot["jobs"][name] for name in snapshot["all"] if not asked.jobs or name in asked.jobs]
+        chosen = [
+            snapshot["jobs"][name]
+            for name in snapshot["all"]
+            if not asked.jobs or name in asked.jobs
+        ]
         if not set(asked.jobs) <= set(snapshot["all"]):
             return []
     except (OSError, ValueError, KeyError, TypeError):
@@ -85,7 +94,7 @@ def check(arguments: Sequence[str], environ: Mapping[str, str], now: float) -> U
     return _check_jobs(asked, snapshot, chosen, environ, now)
 
 
-def parse_arguments(arguments: Sequence[str], environ: Mapping[str, str]) -> Asked | None:
+def parse_arguments(arguments: Sequence[str], environ: Mapping[str, str]) -> SyncArgs | None:
     """Parse the plain forms of `sync`; None for every other command or option."""
     config, quiet, as_json, jobs = environ.get("SYNCD_CONFIG"), False, False, []
     left = list(arguments)
@@ -106,7 +115,7 @@ def parse_arguments(arguments: Sequence[str], environ: Mapping[str, str]) -> Ask
             return None
         else:
             jobs.append(one)
-    return Asked(config or usual_config(environ), quiet, as_json, tuple(jobs))
+    return SyncArgs(config or usual_config(environ), quiet, as_json, tuple(jobs))
 
 
 def _read_snapshot(config: str, environ: Mapping[str, str], now: float) -> Any:
@@ -119,21 +128,35 @@ def _read_snapshot(config: str, environ: Mapping[str, str], now: float) -> Any:
     if not snapshot["written_at"] <= now < snapshot["ends_at"]:
         raise ValueError("the snapshot is old")
     store = os.stat(snapshot["store"])
-    if snapshot["store_file"] != [store.st_dev, store.st_ino] or os.stat(state).st_uid != os.geteuid():
+    if (
+        snapshot["store_file"] != [store.st_dev, store.st_ino]
+        or os.stat(state).st_uid != os.geteuid()
+    ):
         raise ValueError("the store is another one")
     return snapshot
 
 
-def _check_jobs(asked: Asked, snapshot: Any, jobs: Sequence[Any], environ: Mapping[str, str], now: float) -> UpToDate | list[Reply]:
+def _check_jobs(
+    asked: SyncArgs, snapshot: Any, jobs: Sequence[Any], environ: Mapping[str, str], now: float
+) -> UpToDate | list[Reply]:
     began, replies = time.monotonic(), list[Reply]()
     threads, todo = list[threading.Thread](), list[tuple[Any, str | None]]()
     connections: dict[str, Any] = {}  # the first thread goes on with that of the token
     heads = [snapshot["heads"][index] for index in sorted({job["head"] for job in jobs})]
-    with ExitStack() as held, suppress(OSError, ValueError, KeyError, TypeError):  # the full run meets the same, and reports it
+    with (
+        ExitStack() as held,
+        suppress(OSError, ValueError, KeyError, TypeError),
+    ):  # the full run meets the same, and reports it
         for job in jobs:
             held.callback(os.close, lock(job["lock"]))
-        credentials = {index: snapshot["credentials"][index] for index in {head["credential"] for head in heads}}
-        tokens = {index: _token(one, environ, now, connections, replies) for index, one in credentials.items()}
+        credentials = {
+            index: snapshot["credentials"][index]
+            for index in {head["credential"] for head in heads}
+        }
+        tokens = {
+            index: _token(one, environ, now, connections, replies)
+            for index, one in credentials.items()
+        }
         todo += [(head, tokens[head["credential"]]) for head in reversed(heads)]
         for number, _ in enumerate(todo[: snapshot["requests_at_once"]]):
             kept = {} if number else connections
@@ -179,7 +202,11 @@ def _record(snapshot: Any, jobs: Sequence[Any], replies: Sequence[Reply], now: f
             headers = reply.headers
             reset_at = datetime.fromtimestamp(int(headers["x-ratelimit-reset"]), UTC).isoformat()
             if headers.get("x-ratelimit-resource", "core") == "core":
-                limit = int(headers["x-ratelimit-limit"]), int(headers["x-ratelimit-remaining"]), reset_at
+                limit = (
+                    int(headers["x-ratelimit-limit"]),
+                    int(headers["x-ratelimit-remaining"]),
+                    reset_at,
+                )
                 limits[reply.identity, reply.installation or 0] = limit
     names, at = [job["name"] for job in jobs], datetime.fromtimestamp(now, UTC).isoformat()
     try:
@@ -196,7 +223,9 @@ def _wait(threads: Sequence[threading.Thread], todo: list[Any]) -> None:
     todo.clear()
 
 
-def _ask(todo: list[tuple[Any, str | None]], connections: dict[str, Any], replies: list[Reply]) -> None:
+def _ask(
+    todo: list[tuple[Any, str | None]], connections: dict[str, Any], replies: list[Reply]
+) -> None:
     """Ask about one ref after the other, on kept connections. What fails is left to the full run."""
     from http.client import HTTPException
 
@@ -223,7 +252,10 @@ def _send(connections: dict[str, Any], asked: Any, token: str | None) -> Reply:
         else:
             connection = HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
         connections[f"{scheme} {host} {port}"] = connection
-    headers = {**asked["headers"], **({"Authorization": f"Bearer {token}"} if token is not None else {})}
+    headers = {
+        **asked["headers"],
+        **({"Authorization": f"Bearer {token}"} if token is not None else {}),
+    }
     body = asked["body"].encode() if asked["body"] is not None else None
     connection.request(asked["method"], asked["target"], body, headers)
     response = connection.getresponse()
@@ -233,11 +265,17 @@ def _send(connections: dict[str, Any], asked: Any, token: str | None) -> Reply:
         raise ValueError("the answer is cut off, or longer than such an answer is")
     question = question_of(asked["method"], asked["url"], headers, body)
     found = {name.lower(): value for name, value in response.getheaders()}
-    return Reply(question, asked["identity"], asked["installation"], response.status, found, content)
+    return Reply(
+        question, asked["identity"], asked["installation"], response.status, found, content
+    )
 
 
 def _token(
-    credential: Any, environ: Mapping[str, str], now: float, connections: dict[str, Any], replies: list[Reply]
+    credential: Any,
+    environ: Mapping[str, str],
+    now: float,
+    connections: dict[str, Any],
+    replies: list[Reply],
 ) -> str | None:
     """Return the token to show, or None to go without. An App's is asked for; the answer joins `replies`.
 
@@ -254,7 +292,9 @@ def _token(
 
         asked = credential["token_request"]
         try:
-            replies.append(_send(connections, asked, app_jwt(asked["issuer"], normalise_key(token), now)))
+            replies.append(
+                _send(connections, asked, app_jwt(asked["issuer"], normalise_key(token), now))
+            )
         except HTTPException as error:
             raise ValueError("GitHub gave no token") from error
         token = json.loads(replies[-1].body)["token"] if replies[-1].status == 201 else None
@@ -269,11 +309,19 @@ def read_secret(source: Sequence[str], environ: Mapping[str, str]) -> str:
     if kind == "env":
         text = environ.get(value, "")
     else:
-        file = value if kind == "file" else f"{environ.get('CREDENTIALS_DIRECTORY') or '/nowhere'}/{value}"
+        file = (
+            value
+            if kind == "file"
+            else f"{environ.get('CREDENTIALS_DIRECTORY') or '/nowhere'}/{value}"
+        )
         descriptor, doubts = open_judged(file, os.O_RDONLY | os.O_NONBLOCK)
         with open(descriptor, "rb") as opened:
             found = os.fstat(opened.fileno())
-            if doubts or not stat.S_ISREG(found.st_mode) or (kind == "file" and exposure(found) is not None):
+            if (
+                doubts
+                or not stat.S_ISREG(found.st_mode)
+                or (kind == "file" and exposure(found) is not None)
+            ):
                 raise ValueError("others can write or read it")
             text = opened.read(MAX_SECRET_BYTES).decode("ascii")
     if not text.strip():

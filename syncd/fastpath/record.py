@@ -25,7 +25,11 @@ def next_counter(found: int) -> int:
 
 
 def record_unchanged(
-    file: str, counter: int, jobs: Sequence[str], limits: Mapping[tuple[str, int], tuple[int, int, str]], now: str
+    file: str,
+    counter: int,
+    jobs: Sequence[str],
+    limits: Mapping[tuple[str, int], tuple[int, int, str]],
+    now: str,
 ) -> bool:
     """Record in one transaction that every job ran and succeeded at `now` (RFC 3339), and the rate limits that were seen.
 
@@ -34,7 +38,9 @@ def record_unchanged(
     False, and nothing was written, when the store was written since it counted `counter`, or lacks a job: then what was
     known of it is not known any more. Raises sqlite3.Error when the store can't be used.
     """
-    connection = sqlite3.connect(f"file:{quote(file)}?mode=rw", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    connection = sqlite3.connect(
+        f"file:{quote(file)}?mode=rw", uri=True, timeout=BUSY_SECONDS, isolation_level=None
+    )
     try:
         connection.execute("PRAGMA synchronous=FULL").fetchall()
         connection.execute("BEGIN IMMEDIATE")

@@ -15,78 +15,108 @@ from urllib.parse import urlsplit
 from syncd.cache_file import config_digest, made_for, remove_cache, write_cache
 from syncd.engine.unchanged import UnchangedState, unchanged_state
 from syncd.fastpath.check import NAME
-from syncd.github.addresses import authorities
-from syncd.github.app import Installation
-from syncd.github.heads import question
+from syncd.github.auth.app import AppCredentials
 from syncd.github.protocol import Request
 from syncd.github.proxies import proxies_of
+from syncd.github.refs import question
+from syncd.github.urls import authorities
 from syncd.models import AnonymousIdentity, AppIdentity, Identity, TokenIdentity
-from syncd.refs import check_due_at
+from syncd.ref_names import check_due_at
 from syncd.store.lock import lock_file
-from syncd.wiring import Workshop
+from syncd.wiring import AppContext
 
 MAX_AGE_SECONDS = 86_400.0  # a full run at least once a day, for what only it does
 MAX_HEADS = 450  # two runs within a minute stay within GitHub's 900 points
 
 
-def write_snapshot(workshop: Workshop, environ: Mapping[str, str]) -> None:
+def write_snapshot(app: AppContext, environ: Mapping[str, str]) -> None:
     """Write the snapshot of all jobs that are unchanged now; remove it where there is none."""
-    config, store = workshop.config, workshop.store
+    config, store = app.config, app.store
     file, path = f"{config.state}/{NAME}", str(config.path)
     try:
         content = config.path.read_bytes()
     except OSError:
         return remove_cache(file)  # a folder of files, or gone by now
-    counter, requests = store.counter(), Requests(workshop)
+    counter, requests = store.counter(), Requests(app)
     jobs = {}
     for name, job in config.jobs.items():
-        known = unchanged_state(job, workshop.house(job), workshop.patience(job))
-        found = _job(workshop, requests, known) if known is not None else None
+        known = unchanged_state(job, app.run_context(job), app.deadline(job))
+        found = _job(app, requests, known) if known is not None else None
         if found is not None:
             jobs[name] = found
     edited = config_digest(path, content) != config.digest
-    if edited or not jobs or len(requests.heads) > MAX_HEADS or proxies_of(environ).by_scheme or store.counter() != counter:
+    if (
+        edited
+        or not jobs
+        or len(requests.heads) > MAX_HEADS
+        or proxies_of(environ).by_scheme
+        or store.counter() != counter
+    ):
         return remove_cache(file)
-    store_file, written_at = os.stat(store.file), workshop.clock.now().timestamp()
-    return write_cache(file, {
-        "made_for": made_for(path, content, environ, str(config.state)),
-        "written_at": written_at, "ends_at": min(written_at + MAX_AGE_SECONDS, requests.check_due_at),
-        "store": str(store.file), "store_file": [store_file.st_dev, store_file.st_ino], "counter": counter,
-        "requests_at_once": config.requests_at_once, "all": list(config.jobs), "jobs": jobs,
-        "heads": list(requests.heads.values()), "credentials": list(requests.credentials.values()),
-    })  # fmt: skip
+    store_file, written_at = os.stat(store.file), app.clock.now().timestamp()
+    return write_cache(
+        file,
+        {
+            "made_for": made_for(path, content, environ, str(config.state)),
+            "written_at": written_at,
+            "ends_at": min(written_at + MAX_AGE_SECONDS, requests.check_due_at),
+            "store": str(store.file),
+            "store_file": [store_file.st_dev, store_file.st_ino],
+            "counter": counter,
+            "requests_at_once": config.requests_at_once,
+            "all": list(config.jobs),
+            "jobs": jobs,
+            "heads": list(requests.heads.values()),
+            "credentials": list(requests.credentials.values()),
+        },
+    )
 
 
-def remove_snapshot(workshop: Workshop) -> None:
+def remove_snapshot(app: AppContext) -> None:
     """Remove the snapshot: the next check has no opinion."""
-    remove_cache(f"{workshop.config.state}/{NAME}")
+    remove_cache(f"{app.config.state}/{NAME}")
 
 
-def _job(workshop: Workshop, requests: Requests, known: UnchangedState) -> dict[str, Any] | None:
+def _job(app: AppContext, requests: Requests, known: UnchangedState) -> dict[str, Any] | None:
     """Return what the check needs of one job; None where the job, its credentials or its address are not simple enough."""
     index = requests.add(known)
     if index is None:
         return None
     job = known.job
-    lock = str(lock_file(workshop.config.state, job.name))
-    return {"name": job.name, "repo": job.repo, "ref": job.ref, "commit": known.head.commit, "head": index, "lock": lock, "seen": known.seen}
+    lock = str(lock_file(app.config.state, job.name))
+    return {
+        "name": job.name,
+        "repo": job.repo,
+        "ref": job.ref,
+        "commit": known.head.commit,
+        "head": index,
+        "lock": lock,
+        "seen": known.seen,
+    }
 
 
 class Requests:
     """The requests about the refs, each once however many jobs share it, worded and credited as in the full run."""
 
-    def __init__(self, workshop: Workshop) -> None:
-        self._workshop = workshop
+    def __init__(self, app: AppContext) -> None:
+        self._app = app
         self.heads: dict[tuple[str, str], dict[str, Any]] = {}
         self.credentials: dict[tuple[str, str], dict[str, Any]] = {}
-        self.check_due_at = float("inf")  # when the first of the short ref names has to be checked by a full run
+        self.check_due_at = float(
+            "inf"
+        )  # when the first of the short ref names has to be checked by a full run
 
     def add(self, known: UnchangedState) -> int | None:
         """Return the index of the request about the job's ref; None where a credential or an address is not simple enough."""
         job, head = known.job, known.head
-        identity = self._workshop.config.identities[job.identity]
+        identity = self._app.config.identities[job.identity]
         request = question(identity.api, job.repo, job.ref, head.form or "", head)
-        if head.form is None or "If-None-Match" not in request.headers or identity.ca_file is not None or not request.url.isascii():
+        if (
+            head.form is None
+            or "If-None-Match" not in request.headers
+            or identity.ca_file is not None
+            or not request.url.isascii()
+        ):
             return None
         credential = self._credential(identity, job.repo)
         if credential is None:
@@ -96,7 +126,11 @@ class Requests:
         self.check_due_at = min(self.check_due_at, check_due_at(job.ref, head.checked_at))
         key = identity.name, request.url
         place = list(self.credentials.values()).index(credential)
-        self.heads[key] = {**_worded(request, identity), "credential": place, "installation": installation}
+        self.heads[key] = {
+            **_worded(request, identity),
+            "credential": place,
+            "installation": installation,
+        }
         return list(self.heads).index(key)
 
     def _credential(self, identity: Identity, repo: str) -> dict[str, Any] | None:
@@ -106,12 +140,19 @@ class Requests:
         elif type(identity) is TokenIdentity:
             found = {"secret": [identity.token.kind, identity.token.value], "token_request": None}
         elif type(identity) is AppIdentity:
-            app = self._workshop.line(identity).credentials
-            request = app.known_request(repo) if isinstance(app, Installation) else None
+            app = self._app.line(identity).credentials
+            request = app.known_request(repo) if isinstance(app, AppCredentials) else None
             if request is None:
                 return None
-            worded = {**_worded(request, identity), "issuer": identity.issuer, "installation": request.installation}
-            found = {"secret": [identity.private_key.kind, identity.private_key.value], "token_request": worded}
+            worded = {
+                **_worded(request, identity),
+                "issuer": identity.issuer,
+                "installation": request.installation,
+            }
+            found = {
+                "secret": [identity.private_key.kind, identity.private_key.value],
+                "token_request": worded,
+            }
         else:
             return None
         key = identity.name, str(found["token_request"])
@@ -122,8 +163,16 @@ def _worded(request: Request, identity: Identity) -> dict[str, Any]:
     parts = urlsplit(request.url)
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]
     return {
-        "identity": identity.name, "method": request.method, "url": request.url, "headers": dict(request.headers),
+        "identity": identity.name,
+        "method": request.method,
+        "url": request.url,
+        "headers": dict(request.headers),
         "body": request.body.decode() if request.body is not None else None,
-        "to": [parts.scheme, parts.hostname, port, authorities() if parts.scheme == "https" else None],
+        "to": [
+            parts.scheme,
+            parts.hostname,
+            port,
+            authorities() if parts.scheme == "https" else None,
+        ],
         "target": request.url.removeprefix(f"{parts.scheme}://{parts.netloc}"),
-    }  # fmt: skip
+    }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from syncd.clock import Patience
+from syncd.deadline import Deadline
 
 TRIES = 4
 BACKOFF_SECONDS = 0.5
@@ -22,7 +22,7 @@ class Attempts:
     def __init__(self, tries: int = TRIES, chance: Callable[[], float] = random.random) -> None:
         self._tries, self._chance, self._lost = tries, chance, 0
 
-    def pause(self, patience: Patience, answered: bool) -> float | None:
+    def pause(self, deadline: Deadline, answered: bool) -> float | None:
         """Count an attempt that failed; how many seconds to wait before the next one.
 
         None when the question is not to be asked again. Full jitter, growing. `answered`: GitHub
@@ -30,11 +30,11 @@ class Attempts:
         """
         self._lost += 1
         seconds = self._chance() * BACKOFF_SECONDS * float(2**self._lost)
-        if self._lost >= self._tries or not patience.may_retry:
+        if self._lost >= self._tries or not deadline.may_retry:
             return None
-        if seconds >= patience.remaining_seconds():
+        if seconds >= deadline.remaining_seconds():
             return None
-        patience.retries += answered
+        deadline.retries += answered
         return seconds
 
 

@@ -18,15 +18,23 @@ NAME_BYTES: Final = 255  # NAME_MAX of every common Linux filesystem
 PATH_BYTES: Final = 4096  # PATH_MAX
 ERROR_TEXT: Final = 300  # characters of one text of an error answer that are kept
 ERROR_BYTES: Final = 64 << 10  # of an error answer's body that are read
-FILE_BYTES: Final = 100 << 20  # docs, "Get repository content" and "Get a blob": neither serves more
+FILE_BYTES: Final = (
+    100 << 20
+)  # docs, "Get repository content" and "Get a blob": neither serves more
 TREE_ENTRIES: Final = 1_000_000
-PAX_BYTES: Final = 64 << 10  # of one extended header of an archive, which holds a path and a link target
+PAX_BYTES: Final = (
+    64 << 10
+)  # of one extended header of an archive, which holds a path and a link target
 PAX_HEADERS: Final = 8  # extended headers before one member; git archive writes one
 INTERIM_ANSWERS: Final = 8  # 1xx answers before the final one
-HEAD_BYTES: Final = 256 << 10  # of all heads, interim answers, chunk sizes and trailers of one exchange together
+HEAD_BYTES: Final = (
+    256 << 10
+)  # of all heads, interim answers, chunk sizes and trailers of one exchange together
 CONNECT_SECONDS: Final = 20.0  # for all addresses of a name together
 ADDRESSES_TRIED: Final = 8  # of one name
-WINDOW: Final = 32 << 10  # of JSON that is scanned at once; its pieces take some 20 times as much for a moment
+WINDOW: Final = (
+    32 << 10
+)  # of JSON that is scanned at once; its pieces take some 20 times as much for a moment
 
 
 class Bound(Struct, frozen=True):
@@ -49,15 +57,37 @@ class Bound(Struct, frozen=True):
 DEPTH: Final = 32  # GitHub's own answers nest 6 levels
 BOUNDS: Final = {
     "app": Bound(4 << 20, 100_000, DEPTH, 60, "the App itself, and a page of its installations"),
-    "blob": Bound(FILE_BYTES * 3 // 2 + (64 << 10), 0, 0, None, "one file by its id; the size its tree gives bounds it first"),
+    "blob": Bound(
+        FILE_BYTES * 3 // 2 + (64 << 10),
+        0,
+        0,
+        None,
+        "one file by its id; the size its tree gives bounds it first",
+    ),
     "commit": Bound(4 << 20, 10_000, DEPTH, 60, "one commit and its signature"),
     "compare": Bound(32 << 20, 500_000, DEPTH, 60, "how one commit follows another"),
     "contents": Bound(16 << 20, 200_000, DEPTH, 60, "a folder's first 1,000 entries"),
-    "delivery": Bound(25 << 20, 4_000_000, DEPTH, None, "a webhook's body; a push may list millions of names"),
+    "delivery": Bound(
+        25 << 20, 4_000_000, DEPTH, None, "a webhook's body; a push may list millions of names"
+    ),
     "error": Bound(ERROR_BYTES, 5_000, DEPTH, 60, "any answer that is not success"),
-    "file": Bound(FILE_BYTES * 3 // 2 + (64 << 10), 0, 0, None, "one file by its path; the size its tree gives bounds it first"),
-    "file_json": Bound(1 << 20, 10_000, DEPTH, None, "a small file in JSON; a larger one is decoded as it arrives"),
-    "head": Bound(16 << 20, 200_000, DEPTH, 60, "the commit that a ref names; as JSON it lists 300 files with their patches"),
+    "file": Bound(
+        FILE_BYTES * 3 // 2 + (64 << 10),
+        0,
+        0,
+        None,
+        "one file by its path; the size its tree gives bounds it first",
+    ),
+    "file_json": Bound(
+        1 << 20, 10_000, DEPTH, None, "a small file in JSON; a larger one is decoded as it arrives"
+    ),
+    "head": Bound(
+        16 << 20,
+        200_000,
+        DEPTH,
+        60,
+        "the commit that a ref names; as JSON it lists 300 files with their patches",
+    ),
     "installation": Bound(1 << 20, 20_000, DEPTH, 60, "one installation"),
     "lfs": Bound(4 << 20, 20_000, DEPTH, 60, "where 100 LFS objects are"),
     "lfs_object": Bound(1 << 50, 0, 0, None, "one LFS object; the size in its pointer bounds it"),
@@ -65,8 +95,12 @@ BOUNDS: Final = {
     "repo": Bound(1 << 20, 20_000, DEPTH, 60, "one repository"),
     "repositories": Bound(8 << 20, 200_000, DEPTH, 60, "a page of an installation's repositories"),
     "revoke": Bound(64 << 10, 1_000, DEPTH, 60, "the end of a token"),
-    "tarball": Bound(1 << 40, 0, 0, None, "the archive of a commit; what is wanted of it bounds it first"),
-    "token": Bound(8 << 20, 200_000, DEPTH, 60, "an installation token, with up to 500 repositories"),
+    "tarball": Bound(
+        1 << 40, 0, 0, None, "the archive of a commit; what is wanted of it bounds it first"
+    ),
+    "token": Bound(
+        8 << 20, 200_000, DEPTH, 60, "an installation token, with up to 500 repositories"
+    ),
     "tree": Bound(64 << 20, 2_000_000, DEPTH, 300, "a tree of up to 100,000 entries, about 30 MB"),
     "user": Bound(8 << 20, 200_000, DEPTH, 60, "a user, and a page of what the user reaches"),
 }
@@ -81,7 +115,9 @@ def bound_of(kind: str) -> Bound:
     return BOUNDS[kind]
 
 
-def load_json(body: bytes, kind: str, hook: Callable[[dict[str, Any]], Any] | None = None, pairs: Any = None) -> Any:
+def load_json(
+    body: bytes, kind: str, hook: Callable[[dict[str, Any]], Any] | None = None, pairs: Any = None
+) -> Any:
     """The JSON value of `body`, which is UTF-8 and within the limits of `kind`.
 
     Raises ValueError: BeyondBoundError past a limit, else for what is no JSON. RecursionError can't happen below the depth.
@@ -132,16 +168,35 @@ def _outside_strings(body: bytes) -> Any:
 
 def is_too_long(path: str) -> bool:
     """Whether a path is longer than any system call takes, judged by its length alone."""
-    return len(path) > PATH_BYTES or (len(path) > PATH_BYTES // 4 and len(path.encode("utf-8", "surrogatepass")) > PATH_BYTES)
+    return len(path) > PATH_BYTES or (
+        len(path) > PATH_BYTES // 4 and len(path.encode("utf-8", "surrogatepass")) > PATH_BYTES
+    )
 
 
 def brief(value: object) -> str:
     """A server's value as a message shows it: printable, and not endless."""
     if isinstance(value, str):
-        return ascii(value[:80] + "…" if len(value) > 80 else value) if not value[:81].isprintable() else repr(value[:80] + "…" if len(value) > 80 else value)
+        return (
+            ascii(value[:80] + "…" if len(value) > 80 else value)
+            if not value[:81].isprintable()
+            else repr(value[:80] + "…" if len(value) > 80 else value)
+        )
     if value is None or isinstance(value, (bool, int, float)):
-        return repr(value)[:40] if not isinstance(value, int) or abs(value) < 10**40 else "a huge number"
+        return (
+            repr(value)[:40]
+            if not isinstance(value, int) or abs(value) < 10**40
+            else "a huge number"
+        )
     return f"a {type(value).__name__}"
 
 
-__all__ = ["BOUNDS", "BeyondBoundError", "Bound", "bound_of", "brief", "check_json", "is_too_long", "load_json"]
+__all__ = [
+    "BOUNDS",
+    "BeyondBoundError",
+    "Bound",
+    "bound_of",
+    "brief",
+    "check_json",
+    "is_too_long",
+    "load_json",
+]

@@ -63,13 +63,20 @@ class Watch:
         if self._ended:
             raise GivenUpError("given up")
         if self._left < 0:
-            raise BadResponseError(f"the answer for {self._subject} goes on beyond what it may have, with all that frames it", hint="nothing was changed")
+            raise BadResponseError(
+                f"the answer for {self._subject} goes on beyond what it may have, with all that frames it",
+                hint="nothing was changed",
+            )
 
     def end(self) -> None:
         """Whoever reads or writes at the socket gets an error at once, unless another request has it by now."""
         with _GUARD:
             self._ended = True
-            passed_on = self._connection is not None and self._connection.serial == self._serial and self._connection.watch is not self
+            passed_on = (
+                self._connection is not None
+                and self._connection.serial == self._serial
+                and self._connection.watch is not self
+            )
             if self._handle is not None and not passed_on:
                 with suppress(OSError):  # it has ended by itself
                     self._handle.shutdown(socket.SHUT_RDWR)
@@ -122,7 +129,10 @@ class _Answer(http.client.HTTPResponse):
     def _read_status(self) -> tuple[str, int, str]:
         self._heads += 1
         if self._heads > INTERIM_ANSWERS + 1:
-            raise BadResponseError(f"the server said 100 Continue more than {INTERIM_ANSWERS} times before its answer", hint="check what stands between here and GitHub")
+            raise BadResponseError(
+                f"the server said 100 Continue more than {INTERIM_ANSWERS} times before its answer",
+                hint="check what stands between here and GitHub",
+            )
         return super()._read_status()  # type: ignore[misc, no-any-return]
 
 
@@ -146,11 +156,17 @@ class _Held:
         except socket.gaierror as error:
             raise exceptions.NameResolutionError(self.host, self, error) from error
         except UnicodeError as error:
-            raise exceptions.LocationParseError(f"{self.host}: a label is empty or too long") from error
+            raise exceptions.LocationParseError(
+                f"{self.host}: a label is empty or too long"
+            ) from error
         except TimeoutError as error:
-            raise exceptions.ConnectTimeoutError(self, f"connecting to {self.host} took too long") from error
+            raise exceptions.ConnectTimeoutError(
+                self, f"connecting to {self.host} took too long"
+            ) from error
         except OSError as error:
-            raise exceptions.NewConnectionError(self, f"Failed to establish a new connection: {error}") from error
+            raise exceptions.NewConnectionError(
+                self, f"Failed to establish a new connection: {error}"
+            ) from error
         if self.proxy is None:  # else the proxy has looked the name up, and alone knows who answers
             try:
                 _CURRENT.watch.connected(sock.getpeername()[0])
@@ -180,7 +196,9 @@ def _connected(connection: Any) -> socket.socket:
             if isinstance(found, GivenUpError):
                 break
             continue
-        sock.settimeout(connection.timeout if isinstance(connection.timeout, (int, float)) else CONNECT_SECONDS)
+        sock.settimeout(
+            connection.timeout if isinstance(connection.timeout, (int, float)) else CONNECT_SECONDS
+        )
         return sock
     raise error
 

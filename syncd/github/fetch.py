@@ -16,16 +16,32 @@ from itertools import chain
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd.clock import Patience
-from syncd.engine.ports import Blobs, Wanted
-from syncd.errors import BadResponseError, NotFoundError, RateLimitedError, RemoteUnavailableError, TimedOutError
-from syncd.github import archive
-from syncd.github.ask import Claims, Crew, ask, stream
+from syncd.deadline import Deadline
+from syncd.errors import (
+    BadResponseError,
+    NotFoundError,
+    RateLimitedError,
+    RemoteUnavailableError,
+    TimedOutError,
+)
+from syncd.git_objects import LINK, SUBMODULE, blob_id
+from syncd.github import tarball
 from syncd.github.bounds import FILE_BYTES, bound_of
-from syncd.github.limits import RESERVE
-from syncd.github.protocol import RAW, Request, Response, TooLargeError, Transport, get, quoted, repo_path
+from syncd.github.concurrency import KeyedLock, ThreadPool
+from syncd.github.protocol import (
+    RAW,
+    Request,
+    Response,
+    TooLargeError,
+    Transport,
+    get,
+    quoted,
+    repo_path,
+)
+from syncd.github.rate_limit import RESERVE
+from syncd.github.request import ask, stream
 from syncd.github.trees import parse_json
-from syncd.objects import LINK, SUBMODULE, blob_id
+from syncd.ports import BlobRequest, Blobs
 from syncd.text import in_quotes
 
 MANY = 100
@@ -34,7 +50,9 @@ BLOB_LIMIT = FILE_BYTES
 # A repository this many times larger than what is wanted is not downloaded whole for it: a tarball is a stream of one connection, and
 # files come `at_once` side by side, each request costing about as much time as 64 KiB of stream does at 30 ms and 16 at once.
 REQUEST_BYTES = 64 << 10
-UNKNOWN_BYTES = 64 << 20  # what a repository of unknown size may hold beside that before its tarball stops to pay
+UNKNOWN_BYTES = (
+    64 << 20
+)  # what a repository of unknown size may hold beside that before its tarball stops to pay
 JSON_SLACK = 64 << 10
 
 
@@ -45,7 +63,12 @@ class Choice(Struct, frozen=True):
     reason: str
 
 
-def choose(missing: int, missing_bytes: int, repository_bytes: int | None = None, remaining: int | None = None) -> Choice:
+def choose(
+    missing: int,
+    missing_bytes: int,
+    repository_bytes: int | None = None,
+    remaining: int | None = None,
+) -> Choice:
     """Whether the tarball of the commit comes first.
 
     Up to `MANY` files a request each costs a few round trips, side by side, and moves nothing that is not wanted. Past that, requests
@@ -56,9 +79,14 @@ def choose(missing: int, missing_bytes: int, repository_bytes: int | None = None
     if missing <= MANY:
         return Choice(False, f"{missing} files, not more than {MANY}")
     if remaining is not None and missing + RESERVE > remaining:
-        return Choice(True, f"{missing} files singly would use up the {remaining} requests that are left this hour")
+        return Choice(
+            True,
+            f"{missing} files singly would use up the {remaining} requests that are left this hour",
+        )
     if repository_bytes is not None and repository_bytes - missing_bytes > missing * REQUEST_BYTES:
-        return Choice(False, f"{missing} files of {missing_bytes} bytes in a repository of {repository_bytes}")
+        return Choice(
+            False, f"{missing} files of {missing_bytes} bytes in a repository of {repository_bytes}"
+        )
     return Choice(True, f"{missing} files in two requests")
 
 
@@ -68,7 +96,7 @@ def worth_asking(missing: int) -> bool:
     return MANY < missing <= FEW_MINUTES
 
 
-class Fetcher:
+class BlobFetcher:
     """Brings the blobs of one commit of one repository."""
 
     def __init__(
@@ -78,22 +106,26 @@ class Fetcher:
         repo: str,
         commit: str,
         blobs: Blobs,
-        patience: Patience,
-        crew: Crew,
-        claims: Claims,
+        deadline: Deadline,
+        crew: ThreadPool,
+        claims: KeyedLock,
         remaining: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._transport, self._api, self._repo, self._commit = transport, api, repo, commit
-        self._blobs, self._patience, self._crew = blobs, patience, crew
+        self._blobs, self._deadline, self._crew = blobs, deadline, crew
         self._claims, self._remaining = claims, remaining
 
-    def fetch(self, wanted: Sequence[Wanted]) -> int:
+    def fetch(self, wanted: Sequence[BlobRequest]) -> int:
         """Every wanted blob is in `blobs`; the content bytes that were brought.
 
         Raises:  TooLargeError (a file beyond what GitHub serves; nothing was asked then), BadResponseError (its bytes are not to be had
                  unaltered), and what asking raises. What was verified stays.
         """
-        lacking = [want for want in wanted if want.entry.mode != SUBMODULE and not self._blobs.has(want.entry.id)]
+        lacking = [
+            want
+            for want in wanted
+            if want.entry.mode != SUBMODULE and not self._blobs.has(want.entry.id)
+        ]
         missing = {want.entry.id: want for want in lacking}
         for want in missing.values():
             if (want.entry.size or 0) > BLOB_LIMIT:
@@ -103,9 +135,11 @@ class Fetcher:
         repository_bytes = self._repository_bytes() if worth_asking(len(missing)) else None
         if choose(len(missing), total, repository_bytes, self._remaining()).archive:
             # beyond this the files cost less singly, so it also ends a bomb
-            brought = self._by_archive(lacking, total + 4 * len(missing) * REQUEST_BYTES + UNKNOWN_BYTES)
+            brought = self._by_archive(
+                lacking, total + 4 * len(missing) * REQUEST_BYTES + UNKNOWN_BYTES
+            )
         rest = [want for want in missing.values() if not self._blobs.has(want.entry.id)]
-        return brought + sum(self._crew.each(self._one, rest, self._patience))
+        return brought + sum(self._crew.each(self._one, rest, self._deadline))
 
     def _repository_bytes(self) -> int | None:
         """How large GitHub says the repository is; None where it does not say.
@@ -113,70 +147,113 @@ class Fetcher:
         Source: GitHub REST docs, "Get a repository": `size` in kilobytes, reckoned now and then, 0 for a new one. It is git's own
         storage, history included: a hint, like every size that no tree id vouches for.
         """
-        request = get(self._api, repo_path(self._repo), "repo", f"the size of {self._repo}", self._repo)
+        request = get(
+            self._api, repo_path(self._repo), "repo", f"the size of {self._repo}", self._repo
+        )
         try:
-            found = parse_json(ask(self._transport, request, self._patience).body, request.subject, "repo")
+            found = parse_json(
+                ask(self._transport, request, self._deadline).body, request.subject, "repo"
+            )
         except (BadResponseError, NotFoundError):
             return None
         size = found.get("size") if isinstance(found, dict) else None
-        return size << 10 if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None
+        return (
+            size << 10
+            if isinstance(size, int) and not isinstance(size, bool) and size > 0
+            else None
+        )
 
-    def _by_archive(self, lacking: Sequence[Wanted], at_most_bytes: int) -> int:
+    def _by_archive(self, lacking: Sequence[BlobRequest], at_most_bytes: int) -> int:
         """What the archive gives unaltered; its failure costs time only, unless it tells something about us or our limits."""
         subject = f"the archive of {self._repo} at {self._commit[:7]}"
-        request = get(self._api, f"{repo_path(self._repo)}/tarball/{self._commit}", "tarball", subject, self._repo, cap_bytes=at_most_bytes)
+        request = get(
+            self._api,
+            f"{repo_path(self._repo)}/tarball/{self._commit}",
+            "tarball",
+            subject,
+            self._repo,
+            cap_bytes=at_most_bytes,
+        )
         # it is compressed already; a second layer would only hide how much it is
-        request = replace(request, headers={**request.headers, "Accept-Encoding": "identity"}, elsewhere=True)
+        request = replace(
+            request, headers={**request.headers, "Accept-Encoding": "identity"}, elsewhere=True
+        )
         with self._blobs.bulk_writer() as into:
-            unpacking = archive.Unpacking({want.path: want.entry for want in lacking}, into, at_most_bytes, self._patience.check)
+            unpacking = tarball.TarExtractor(
+                {want.path: want.entry for want in lacking},
+                into,
+                at_most_bytes,
+                self._deadline.check,
+            )
 
             def unpack(response: Response) -> int:
                 return unpacking.read(response.chunks())
 
             try:
-                stream(self._transport, request, self._patience, unpack, again=False)
+                stream(self._transport, request, self._deadline, unpack, again=False)
             except (TimedOutError, RateLimitedError):
                 raise
             except (RemoteUnavailableError, BadResponseError, NotFoundError):
-                self._patience.check()
+                self._deadline.check()
         return unpacking.kept_bytes
 
-    def _one(self, want: Wanted) -> int:
+    def _one(self, want: BlobRequest) -> int:
         """One verified blob: by its path at the commit, else by its id.
 
         A link goes by its id at once: its path would give the target's bytes. So does a file that came other than it should be, once.
         """
-        self._patience.check()
-        with self._claims.on(want.entry.id, self._patience):
-            return 0 if self._blobs.has(want.entry.id) else self._asked(want)  # another job may have brought it meanwhile
+        self._deadline.check()
+        with self._claims.on(want.entry.id, self._deadline):
+            return (
+                0 if self._blobs.has(want.entry.id) else self._asked(want)
+            )  # another job may have brought it meanwhile
 
-    def _asked(self, want: Wanted) -> int:
+    def _asked(self, want: BlobRequest) -> int:
         if want.entry.mode != LINK:
             try:
                 return self._brought(self._contents(want), want, want.entry.size)
             except (BadResponseError, TooLargeError, NotFoundError):
-                self._patience.check()
+                self._deadline.check()
         try:
             # no tree id vouches for a size, and a wrong one from a damaged listing must not stick: here only the bytes count
             return self._brought(self._blob(want), want, None)
         except TooLargeError as error:
             raise too_large(want, self._repo) from error
 
-    def _contents(self, want: Wanted) -> Request:
+    def _contents(self, want: BlobRequest) -> Request:
         path = f"{repo_path(self._repo)}/contents/{quoted(want.path)}?ref={self._commit}"
-        return get(self._api, path, "contents", self._subject(want), self._repo, RAW, cap_bytes=cap(want.entry.size), kind="file")
+        return get(
+            self._api,
+            path,
+            "contents",
+            self._subject(want),
+            self._repo,
+            RAW,
+            cap_bytes=cap(want.entry.size),
+            kind="file",
+        )
 
-    def _blob(self, want: Wanted) -> Request:
+    def _blob(self, want: BlobRequest) -> Request:
         path = f"{repo_path(self._repo)}/git/blobs/{want.entry.id}"
-        return get(self._api, path, "blob", self._subject(want), self._repo, RAW, cap_bytes=cap(want.entry.size, trusted=False))
+        return get(
+            self._api,
+            path,
+            "blob",
+            self._subject(want),
+            self._repo,
+            RAW,
+            cap_bytes=cap(want.entry.size, trusted=False),
+        )
 
-    def _subject(self, want: Wanted) -> str:
+    def _subject(self, want: BlobRequest) -> str:
         return f"{in_quotes(want.path)} of {self._repo} at {self._commit[:7]}"
 
-    def _brought(self, request: Request, want: Wanted, size: int | None) -> int:
+    def _brought(self, request: Request, want: BlobRequest, size: int | None) -> int:
         def keep(response: Response) -> int:
             try:
-                return self._blobs.add(want.entry.id, content_of(response, want.entry.id, request.subject), size)
+                return self._blobs.add(
+                    want.entry.id, content_of(response, want.entry.id, request.subject), size
+                )
             except BadResponseError as error:
                 raise BadResponseError(
                     f"asked for {request.subject}, got {error.message}",
@@ -185,10 +262,10 @@ class Fetcher:
                     hint=error.hint or "nothing was changed; the next run asks again",
                 ) from error
 
-        return stream(self._transport, request, self._patience, keep)
+        return stream(self._transport, request, self._deadline, keep)
 
 
-def too_large(want: Wanted, repo: str) -> TooLargeError:
+def too_large(want: BlobRequest, repo: str) -> TooLargeError:
     size = f" has {want.entry.size:,} bytes" if want.entry.size is not None else " is too large"
     return TooLargeError(
         f"{in_quotes(want.path)} of {repo}{size}; GitHub's API serves files up to {BLOB_LIMIT >> 20} MB",
@@ -201,7 +278,9 @@ def cap(size: int | None, trusted: bool = True) -> int:
 
     A size that is not trusted may be wrong by one damaged digit, and still bounds what a bomb can make of the answer.
     """
-    most = BLOB_LIMIT if size is None else min(BLOB_LIMIT, size if trusted else 16 * size + (1 << 20))
+    most = (
+        BLOB_LIMIT if size is None else min(BLOB_LIMIT, size if trusted else 16 * size + (1 << 20))
+    )
     return most * 3 // 2 + JSON_SLACK
 
 
@@ -217,8 +296,14 @@ def speaks_json(response: Response) -> bool:
 
 
 # How GitHub's JSON of a file begins, up to the first letters of its content.
-CONTENT = re.compile(rb'\A\s*\{[^{}\[\]]{0,20000}?"content"\s*:\s*"(?=(?:[A-Za-z0-9+/=]|\\n){0,4000})')
-NO_BASE64 = bytes(byte for byte in range(256) if not (chr(byte).isascii() and chr(byte).isalnum()) and chr(byte) not in "+/=")
+CONTENT = re.compile(
+    rb'\A\s*\{[^{}\[\]]{0,20000}?"content"\s*:\s*"(?=(?:[A-Za-z0-9+/=]|\\n){0,4000})'
+)
+NO_BASE64 = bytes(
+    byte
+    for byte in range(256)
+    if not (chr(byte).isascii() and chr(byte).isalnum()) and chr(byte) not in "+/="
+)
 
 
 def _from_json(response: Response, blob: str, subject: str) -> Iterator[bytes]:

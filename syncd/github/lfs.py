@@ -12,13 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from syncd.clock import Patience
-from syncd.engine.ports import Blobs, Pointer
+from syncd.deadline import Deadline
 from syncd.errors import BadResponseError, NotFoundError
-from syncd.github.addresses import check_elsewhere, same_origin, web_of
-from syncd.github.ask import Crew, stream
+from syncd.github.concurrency import ThreadPool
 from syncd.github.protocol import USER_AGENT, Request, Transport, one_line, read_json
-from syncd.github.resume import resumed
+from syncd.github.request import stream
+from syncd.github.resumable import resumed
+from syncd.github.urls import check_elsewhere, same_origin, web_of
+from syncd.ports import Blobs, Pointer
 
 MEDIA = "application/vnd.git-lfs+json"
 AT_A_TIME = 100  # objects a batch: what git-lfs itself asks for
@@ -26,17 +27,46 @@ HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}\Z")
 
 # Headers that say how a request travels, where to, or which part of a content it asks for: no answer chooses them. RFC 9110, 7.6.1.
 OURS = frozenset(
-    ["Accept-Encoding", "Connection", "Content-Length", "Cookie", "Expect", "Host", "If-Range", "Keep-Alive", "Range", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "User-Agent"]
+    [
+        "Accept-Encoding",
+        "Connection",
+        "Content-Length",
+        "Cookie",
+        "Expect",
+        "Host",
+        "If-Range",
+        "Keep-Alive",
+        "Range",
+        "Te",
+        "Trailer",
+        "Transfer-Encoding",
+        "Upgrade",
+        "User-Agent",
+    ]
 )
 
 
 class LargeFiles:
     """Brings the contents of pointers of one repository."""
 
-    def __init__(self, transport: Transport, api: str, repo: str, blobs: Blobs, patience: Patience, crew: Crew) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        api: str,
+        repo: str,
+        blobs: Blobs,
+        deadline: Deadline,
+        crew: ThreadPool,
+    ) -> None:
         owner, _, name = repo.partition("/")
         self._url = f"{web_of(api)}/{quote(owner, safe='')}/{quote(name, safe='')}.git/info/lfs/objects/batch"
-        self._transport, self._repo, self._blobs, self._patience, self._crew = transport, repo, blobs, patience, crew
+        self._transport, self._repo, self._blobs, self._deadline, self._crew = (
+            transport,
+            repo,
+            blobs,
+            deadline,
+            crew,
+        )
 
     def bring(self, pointers: Iterable[Pointer]) -> dict[Pointer, str]:
         """Pointer -> git id of its content, which is in `blobs`, each with the sha256 and size that its pointer says.
@@ -47,30 +77,71 @@ class LargeFiles:
         found: dict[Pointer, str] = {}
         for start in range(0, len(wanted), AT_A_TIME):
             some = wanted[start : start + AT_A_TIME]
-            found.update(zip(some, self._crew.each(self._download, self._batch(some), self._patience), strict=True))
+            found.update(
+                zip(
+                    some,
+                    self._crew.each(self._download, self._batch(some), self._deadline),
+                    strict=True,
+                )
+            )
         return found
 
     def _batch(self, pointers: Sequence[Pointer]) -> list[tuple[Pointer, Mapping[str, Any]]]:
         """Each pointer with the answer's word on where its content is."""
-        body = {"operation": "download", "transfers": ["basic"], "hash_algo": "sha256", "objects": [{"oid": one.oid, "size": one.size} for one in pointers]}
+        body = {
+            "operation": "download",
+            "transfers": ["basic"],
+            "hash_algo": "sha256",
+            "objects": [{"oid": one.oid, "size": one.size} for one in pointers],
+        }
         headers = {"Accept": MEDIA, "Content-Type": MEDIA, "User-Agent": USER_AGENT}
         subject = f"{len(pointers)} LFS object{'s' if len(pointers) > 1 else ''} of {self._repo}"
-        request = Request("POST", self._url, "lfs", subject, self._repo, headers, json.dumps(body).encode(), basic=True, only_asks=True)
-        answer = stream(self._transport, request, self._patience, lambda response: read_json(request, response))
+        request = Request(
+            "POST",
+            self._url,
+            "lfs",
+            subject,
+            self._repo,
+            headers,
+            json.dumps(body).encode(),
+            basic=True,
+            only_asks=True,
+        )
+        answer = stream(
+            self._transport, request, self._deadline, lambda response: read_json(request, response)
+        )
         objects = answer.get("objects") if isinstance(answer, dict) else None
         if not isinstance(objects, list):
             raise BadResponseError(f"asked for {subject}: the answer names none", hint="check api:")
-        found = {one["oid"]: one for one in objects if isinstance(one, dict) and isinstance(one.get("oid"), str)}
-        return [(pointer, self._action(pointer, found.get(pointer.oid), subject)) for pointer in pointers]
+        found = {
+            one["oid"]: one
+            for one in objects
+            if isinstance(one, dict) and isinstance(one.get("oid"), str)
+        }
+        return [
+            (pointer, self._action(pointer, found.get(pointer.oid), subject))
+            for pointer in pointers
+        ]
 
-    def _action(self, pointer: Pointer, answered: Mapping[str, Any] | None, subject: str) -> Mapping[str, Any]:
+    def _action(
+        self, pointer: Pointer, answered: Mapping[str, Any] | None, subject: str
+    ) -> Mapping[str, Any]:
         error = answered.get("error") if answered is not None else None
         if isinstance(error, dict):
             text = f"{pointer.path} of {self._repo}: its LFS content ({pointer.oid[:12]}) is not to be had: {one_line(error.get('message'))[:200]} ({one_line(str(error.get('code')))[:20]})"
-            raise NotFoundError(text, hint="was it pushed with git lfs push? exclude the file, or set lfs: pointer")
-        action = answered.get("actions", {}).get("download") if answered is not None and isinstance(answered.get("actions"), dict) else None
+            raise NotFoundError(
+                text, hint="was it pushed with git lfs push? exclude the file, or set lfs: pointer"
+            )
+        action = (
+            answered.get("actions", {}).get("download")
+            if answered is not None and isinstance(answered.get("actions"), dict)
+            else None
+        )
         if not isinstance(action, dict) or not isinstance(action.get("href"), str):
-            raise BadResponseError(f"asked for {subject}: the answer says no place for {pointer.path}", hint="nothing was changed; the next run asks again")
+            raise BadResponseError(
+                f"asked for {subject}: the answer says no place for {pointer.path}",
+                hint="nothing was changed; the next run asks again",
+            )
         return action
 
     def _download(self, told: tuple[Pointer, Mapping[str, Any]]) -> str:
@@ -79,17 +150,46 @@ class LargeFiles:
         if not same_origin(self._url, href):
             check_elsewhere(self._url, href, subject, allowed=True)
         given = action.get("header")
-        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **_presentable(given if isinstance(given, dict) else {}, subject)}
-        request = Request("GET", href, "lfs_object", subject, None, headers, cap_bytes=pointer.size, authorised=False, elsewhere=True)
+        headers = {
+            "User-Agent": USER_AGENT,
+            "Accept-Encoding": "identity",
+            **_presentable(given if isinstance(given, dict) else {}, subject),
+        }
+        request = Request(
+            "GET",
+            href,
+            "lfs_object",
+            subject,
+            None,
+            headers,
+            cap_bytes=pointer.size,
+            authorised=False,
+            elsewhere=True,
+        )
         with self._blobs.unfinished(pointer.oid, pointer.size) as download:
-            return resumed(self._transport, request, self._patience, download, pointer.size)
+            return resumed(self._transport, request, self._deadline, download, pointer.size)
 
 
 def _presentable(headers: Mapping[Any, Any], subject: str) -> dict[str, str]:
     """The headers that the storage host wants, as far as they can be headers at all."""
     for name, value in headers.items():
-        if not isinstance(name, str) or not HEADER.match(name) or not isinstance(value, str) or not value.isprintable():
-            raise BadResponseError(f"asked for {subject}: the answer wants a header that can't be sent", hint="check api:")
+        if (
+            not isinstance(name, str)
+            or not HEADER.match(name)
+            or not isinstance(value, str)
+            or not value.isprintable()
+        ):
+            raise BadResponseError(
+                f"asked for {subject}: the answer wants a header that can't be sent",
+                hint="check api:",
+            )
     # one spelling each: the transport knows ours by theirs
-    spelled = {"-".join(word.capitalize() for word in name.split("-")): value for name, value in headers.items()}
-    return {name: value for name, value in spelled.items() if name not in OURS and not name.startswith("Proxy-")}
+    spelled = {
+        "-".join(word.capitalize() for word in name.split("-")): value
+        for name, value in headers.items()
+    }
+    return {
+        name: value
+        for name, value in spelled.items()
+        if name not in OURS and not name.startswith("Proxy-")
+    }

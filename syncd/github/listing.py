@@ -14,14 +14,15 @@ from itertools import chain
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd.clock import Patience
-from syncd.engine.ports import ListingMemory
-from syncd.errors import AuthError, BadResponseError, BrakeError, NotFoundError, RemoteError
-from syncd.github import meant, missing
-from syncd.github.ask import Answer, Crew, ask
+from syncd.deadline import Deadline
+from syncd.errors import AuthError, BadResponseError, LimitError, NotFoundError, RemoteError
+from syncd.git_objects import TREE
+from syncd.github import missing_path, path_suggestions
 from syncd.github.bounds import TREE_ENTRIES
+from syncd.github.concurrency import ThreadPool
 from syncd.github.protocol import OBJECT, Request, Response, Transport, get, quoted, repo_path
-from syncd.github.shared import Absent, Shared
+from syncd.github.request import Answer, ask
+from syncd.github.request_cache import NotFoundCache, SingleFlight
 from syncd.github.trees import (
     ContentsAnswer,
     Folder,
@@ -41,7 +42,7 @@ from syncd.github.trees import (
     too_many,
 )
 from syncd.models import PathRule, TreeEntry
-from syncd.objects import TREE
+from syncd.ports import ListingCache
 from syncd.text import in_quotes
 from syncd.tree_walk import FOLDERS_AT_MOST
 
@@ -53,7 +54,7 @@ MODE_KEY = b'"mode"'  # once per entry; inside a name its quotes would be escape
 Entries = Mapping[str, TreeEntry]
 
 
-class Places(Struct, frozen=True):
+class ListedPaths(Struct, frozen=True):
     """What has to be read for some rules: folders `whole` with all below them, `parents` of listed files for their direct children."""
 
     whole: frozenset[str]
@@ -66,10 +67,12 @@ class Places(Struct, frozen=True):
     def listed_below(self, folder: str) -> str:
         """The first listed path that is reached through `folder`, as a message names it."""
         listed = sorted(chain(self.whole, *self.parents.values()))
-        return next((path for path in listed if not folder or path.startswith(f"{folder}/")), folder)
+        return next(
+            (path for path in listed if not folder or path.startswith(f"{folder}/")), folder
+        )
 
 
-def places(rules: Sequence[PathRule]) -> Places:
+def places(rules: Sequence[PathRule]) -> ListedPaths:
     """A folder inside another listed one is read from that one's listing; files of one folder share it."""
     folders = frozenset(rule.source for rule in rules if rule.directory)
     whole = frozenset(folder for folder in folders if not covered(folder, folders))
@@ -77,7 +80,9 @@ def places(rules: Sequence[PathRule]) -> Places:
     for rule in rules:
         if not rule.directory and not covered(rule.source, whole):
             parents.setdefault(parent_of(rule.source), []).append(rule.source)
-    return Places(whole, {parent: tuple(sorted(set(files))) for parent, files in parents.items()})
+    return ListedPaths(
+        whole, {parent: tuple(sorted(set(files))) for parent, files in parents.items()}
+    )
 
 
 def choose(wanted: frozenset[str]) -> frozenset[str]:
@@ -90,10 +95,12 @@ def choose(wanted: frozenset[str]) -> frozenset[str]:
     """
     below = Counter(parent_of(folder) for folder in wanted if folder)
     asked = frozenset(parent for parent, count in below.items() if count > 1 or parent in wanted)
-    return asked | frozenset(folder for folder in wanted if not folder or parent_of(folder) not in asked)
+    return asked | frozenset(
+        folder for folder in wanted if not folder or parent_of(folder) not in asked
+    )
 
 
-class Lister:
+class TreeLister:
     """Lists one commit of one repository. One object a run: what it has read serves every rule.
 
     Whoever has the same `shared` asks GitHub no question that one of them has asked, whatever the answer was.
@@ -105,19 +112,27 @@ class Lister:
         api: str,
         repo: str,
         commit: str,
-        memory: ListingMemory,
-        patience: Patience,
-        crew: Crew,
-        shared: Shared,
-        absent: Absent,
+        memory: ListingCache,
+        deadline: Deadline,
+        crew: ThreadPool,
+        shared: SingleFlight,
+        absent: NotFoundCache,
         max_entries: int = ENTRIES_AT_MOST,
     ) -> None:
         self._transport, self._api, self._repo, self._commit = transport, api, repo, commit
-        self._memory, self._patience, self._crew, self._shared, self._max = memory, patience, crew, shared, max_entries
+        self._memory, self._deadline, self._crew, self._shared, self._max = (
+            memory,
+            deadline,
+            crew,
+            shared,
+            max_entries,
+        )
         self._absent = absent
         self._shown = f"{repo} at {commit[:7]}"
         self._answers: dict[str, ContentsAnswer] = {}  # of folders that this run has asked for
-        self._levels: dict[str, Folder] = {}  # read in this run, by tree id; the root by its commit too
+        self._levels: dict[
+            str, Folder
+        ] = {}  # read in this run, by tree id; the root by its commit too
 
     def list(self, rules: Sequence[PathRule]) -> dict[str, TreeEntry]:
         """Repository path -> entry for everything the rules list.
@@ -137,7 +152,12 @@ class Lister:
             for path in files:
                 entry = children.get(path.rpartition("/")[2])
                 if entry is None or entry.mode == TREE:
-                    raise missing.file(self._shown, path, entry is not None, meant.beside(path, children))
+                    raise missing_path.file(
+                        self._shown,
+                        path,
+                        entry is not None,
+                        path_suggestions.beside(path, children),
+                    )
                 entries[path] = entry
         self._check_all_there(rules, entries)
         return entries
@@ -151,37 +171,78 @@ class Lister:
                 folders.add(path)
         for rule in rules:
             if rule.directory and rule.source not in folders:
-                raise missing.folder(self._shown, rule.source, entries.get(rule.source), meant.among(rule, entries))
+                raise missing_path.folder(
+                    self._shown,
+                    rule.source,
+                    entries.get(rule.source),
+                    path_suggestions.among(rule, entries),
+                )
             if not rule.directory and rule.source not in entries:
-                raise missing.file(self._shown, rule.source, rule.source in folders, meant.among(rule, entries))
+                raise missing_path.file(
+                    self._shown,
+                    rule.source,
+                    rule.source in folders,
+                    path_suggestions.among(rule, entries),
+                )
 
     # --- which tree a folder is ---------------------------------------------------------------------------------------
 
-    def _resolved(self, wanted: Places) -> dict[str, ContentsAnswer]:
+    def _resolved(self, wanted: ListedPaths) -> dict[str, ContentsAnswer]:
         """Every wanted folder -> an answer whose `sha` is its tree id; its rows are there where the folder itself was asked for."""
         first = sorted(choose(wanted.all))
-        found = dict(zip(first, self._crew.each(lambda folder: self._contents(folder, wanted), first, self._patience), strict=True))
+        found = dict(
+            zip(
+                first,
+                self._crew.each(
+                    lambda folder: self._contents(folder, wanted), first, self._deadline
+                ),
+                strict=True,
+            )
+        )
         rest = []
         for folder in sorted(wanted.all - found.keys()):
             above = found[parent_of(folder)]
-            row = next((row for row in above.rows if row[0] == folder.rpartition("/")[2] and row[1] == "dir"), None)
+            row = next(
+                (
+                    row
+                    for row in above.rows
+                    if row[0] == folder.rpartition("/")[2] and row[1] == "dir"
+                ),
+                None,
+            )
             if row is not None:
                 found[folder] = ContentsAnswer("dir", row[2])
             else:
-                rest.append(folder)  # beyond the 1,000 that are listed, or not there: its own answer tells
-        found.update(zip(rest, self._crew.each(lambda folder: self._contents(folder, wanted), rest, self._patience), strict=True))
+                rest.append(
+                    folder
+                )  # beyond the 1,000 that are listed, or not there: its own answer tells
+        found.update(
+            zip(
+                rest,
+                self._crew.each(
+                    lambda folder: self._contents(folder, wanted), rest, self._deadline
+                ),
+                strict=True,
+            )
+        )
         return found
 
-    def _contents(self, folder: str, wanted: Places) -> ContentsAnswer:
+    def _contents(self, folder: str, wanted: ListedPaths) -> ContentsAnswer:
         """The Contents API's answer for a folder, with its tree id."""
-        if self._absent.known(self._place(folder), self._patience):
+        if self._absent.known(self._place(folder), self._deadline):
             raise self._missing(folder, wanted)
         try:
             answer = self._asked(folder)
         except NotFoundError as error:
             raise self._not_there(folder, wanted, error) from error
         if answer.kind != "dir":
-            raise self._not_a_folder(folder, wanted, {"symlink": "a symbolic link", "submodule": "a submodule"}.get(answer.kind, "a file"))
+            raise self._not_a_folder(
+                folder,
+                wanted,
+                {"symlink": "a symbolic link", "submodule": "a submodule"}.get(
+                    answer.kind, "a file"
+                ),
+            )
         return answer if answer.sha is not None else replace(answer, sha=self._walk_to(folder))
 
     def _place(self, folder: str) -> tuple[str, str, str]:
@@ -189,9 +250,14 @@ class Lister:
 
     def _asked(self, folder: str) -> ContentsAnswer:
         what = f"{in_quotes(folder) if folder else 'the root'} of {self._shown}"
-        request = self._get(f"/contents/{quoted(folder)}?ref={self._commit}", "contents", what, OBJECT)
+        request = self._get(
+            f"/contents/{quoted(folder)}?ref={self._commit}", "contents", what, OBJECT
+        )
         answer = self._shared.once(
-            ("contents", *self._place(folder)), lambda: read_contents(ask(self._transport, request, self._patience).body, what), self._patience, _worth_keeping
+            ("contents", *self._place(folder)),
+            lambda: read_contents(ask(self._transport, request, self._deadline).body, what),
+            self._deadline,
+            _worth_keeping,
         )
         self._answers[folder] = answer
         return answer
@@ -202,13 +268,17 @@ class Lister:
         found = self._levels.get(self._commit)
         if found is None:
             root = self._trees(self._commit, what, recursive=False)
-            found = self._levels[self._commit] = prove_folder(root, root.sha if root.sha != self._commit else None, what)
+            found = self._levels[self._commit] = prove_folder(
+                root, root.sha if root.sha != self._commit else None, what
+            )
         above = ""
         for name in folder.split("/") if folder else ():
             entry = found.children.get(name)
             above = joined(above, name)
             if entry is None or entry.mode != TREE:
-                raise BadResponseError(f"{in_quotes(above)} of {self._shown} is a folder to the Contents API and none to the Trees API")
+                raise BadResponseError(
+                    f"{in_quotes(above)} of {self._shown} is a folder to the Contents API and none to the Trees API"
+                )
             if above == folder:
                 return entry.id
             found = self._level(entry.id, above)
@@ -230,7 +300,9 @@ class Lister:
                 unread.append((folder, tree))
             else:
                 _add(entries, folder, known)
-        for (folder, tree), below in zip(unread, self._crew.each(self._recursive, unread, self._patience), strict=True):
+        for (folder, tree), below in zip(
+            unread, self._crew.each(self._recursive, unread, self._deadline), strict=True
+        ):
             if below is None:
                 below = self._walk(folder, tree)
                 self._memory.keep(tree, below)
@@ -264,9 +336,11 @@ class Lister:
                 self._memory.keep(tree, mine[0])
             return not answer.truncated
 
-        if not self._shared.once(("tree", tree, *self._place(folder)), whole, self._patience):
+        if not self._shared.once(("tree", tree, *self._place(folder)), whole, self._deadline):
             return None
-        known = mine[0] if mine else self._memory.recall(tree)  # another's memory is ours, unless it was lost meanwhile
+        known = (
+            mine[0] if mine else self._memory.recall(tree)
+        )  # another's memory is ours, unless it was lost meanwhile
         return dict(known) if known is not None else self._recursive_alone(tree, what)
 
     def _recursive_alone(self, tree: str, what: str) -> dict[str, TreeEntry] | None:
@@ -293,7 +367,9 @@ class Lister:
             else:
                 unread.append((name, entry.id))
         asked = [(joined(folder, name), identity) for name, identity in unread]
-        for (name, identity), below in zip(unread, self._crew.each(self._recursive, asked, self._patience), strict=True):
+        for (name, identity), below in zip(
+            unread, self._crew.each(self._recursive, asked, self._deadline), strict=True
+        ):
             if below is None:
                 below = self._walk(joined(folder, name), identity)
                 self._memory.keep(identity, below)
@@ -320,22 +396,29 @@ class Lister:
         what = f"the tree of {in_quotes(folder) if folder else 'the root'} of {self._shown}"
         answer = self._trees(tree, what, recursive=False)
         if answer.truncated:
-            raise BadResponseError(f"{what} has more entries in one folder than GitHub lists", hint="split the folder upstream")
+            raise BadResponseError(
+                f"{what} has more entries in one folder than GitHub lists",
+                hint="split the folder upstream",
+            )
         self._levels[tree] = prove_folder(answer, tree, what)
         return self._levels[tree]
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
     def _trees(self, tree: str, what: str, recursive: bool) -> TreeAnswer:
-        request = self._get(f"/git/trees/{tree}" + ("?recursive=1" if recursive else ""), "tree", what)
+        request = self._get(
+            f"/git/trees/{tree}" + ("?recursive=1" if recursive else ""), "tree", what
+        )
         try:
-            answer: Answer = ask(self._transport, request, self._patience, self._counted(what))
+            answer: Answer = ask(self._transport, request, self._deadline, self._counted(what))
         except NotFoundError as error:
             if error.status == 409:
                 raise
             # its commit was just read, so this says nothing about the files
             raise BadResponseError(
-                f"{what}: GitHub does not find tree {tree[:12]} that it has just named", status=error.status, hint="the next run asks again"
+                f"{what}: GitHub does not find tree {tree[:12]} that it has just named",
+                status=error.status,
+                hint="the next run asks again",
             ) from error
         return read_tree(answer.body, what, self._max)
 
@@ -357,7 +440,11 @@ class Lister:
 
     def _get(self, path: str, route: str, what: str, accept: str | None = None) -> Request:
         url = repo_path(self._repo) + path
-        return get(self._api, url, route, what, self._repo, accept) if accept else get(self._api, url, route, what, self._repo)
+        return (
+            get(self._api, url, route, what, self._repo, accept)
+            if accept
+            else get(self._api, url, route, what, self._repo)
+        )
 
     # --- saying what is missing ---------------------------------------------------------------------------------------
 
@@ -365,20 +452,29 @@ class Lister:
         if count > self._max:
             raise too_many(self._shown, self._max)
 
-    def _missing(self, folder: str, wanted: Places) -> NotFoundError:
+    def _missing(self, folder: str, wanted: ListedPaths) -> NotFoundError:
         is_folder = folder in wanted.whole
         path = folder if is_folder else wanted.listed_below(folder)
         instead = self._meant(path, is_folder)
-        return missing.folder(self._shown, folder, instead=instead) if is_folder else missing.file(self._shown, path, False, instead)
+        return (
+            missing_path.folder(self._shown, folder, instead=instead)
+            if is_folder
+            else missing_path.file(self._shown, path, False, instead)
+        )
 
     def _meant(self, path: str, is_folder: bool) -> str | None:
         """What the commit has that is spelled nearly so, from the folders that were read and at most one tree more, once for a commit."""
-        known, place = meant.Known(self._answers, self._read_names), (*self._place(path), is_folder)
+        known, place = (
+            path_suggestions.KnownPaths(self._answers, self._read_names),
+            (*self._place(path), is_folder),
+        )
         if not self._answers:
             return self._absent.meant(place)
         try:
-            return self._absent.meant(place, lambda: meant.find(path, is_folder, known.names))
-        except (RemoteError, BrakeError):
+            return self._absent.meant(
+                place, lambda: path_suggestions.find(path, is_folder, known.names)
+            )
+        except (RemoteError, LimitError):
             return None  # the path is missing all the same, and that is what is to be said
 
     def _read_names(self, tree: str) -> Sequence[tuple[str, bool]]:
@@ -388,13 +484,18 @@ class Lister:
         answer = self._trees(tree, f"a tree of {self._shown}", recursive=True)
         return [(row.path, row.entry.mode == TREE) for row in answer.rows]
 
-    def _not_a_folder(self, folder: str, wanted: Places, what: str) -> NotFoundError:
+    def _not_a_folder(self, folder: str, wanted: ListedPaths, what: str) -> NotFoundError:
         if folder in wanted.whole:
-            return missing.no_folder(self._shown, folder, what)
+            return missing_path.no_folder(self._shown, folder, what)
         path = wanted.listed_below(folder)
-        return NotFoundError(f"{in_quotes(path)} is not in {self._shown}: {in_quotes(folder)} is {what}", hint="correct from:")
+        return NotFoundError(
+            f"{in_quotes(path)} is not in {self._shown}: {in_quotes(folder)} is {what}",
+            hint="correct from:",
+        )
 
-    def _not_there(self, folder: str, wanted: Places, error: NotFoundError) -> NotFoundError | AuthError | BadResponseError:
+    def _not_there(
+        self, folder: str, wanted: ListedPaths, error: NotFoundError
+    ) -> NotFoundError | AuthError | BadResponseError:
         """What a 404 for a folder means. GitHub gives the same one for a path, and for a repository that is hidden by now: the root tells."""
         if error.status != 404:
             return error
@@ -409,7 +510,7 @@ class Lister:
                 self._asked("")
             except NotFoundError as again:
                 return self._not_there("", wanted, again)
-            self._absent.note(self._place(folder), self._patience)
+            self._absent.note(self._place(folder), self._deadline)
             return self._missing(folder, wanted)
         return AuthError(
             f"{self._repo} is not there any more, or this identity may not see it now (GitHub answers 404 for both)",
@@ -422,7 +523,11 @@ class Lister:
 
 def _worth_keeping(answer: ContentsAnswer) -> ContentsAnswer:
     """What an answer says, without the rows of a large folder: its tree id leads to them."""
-    return answer if answer.sha is None or len(answer.rows) <= ROWS_SHARED else replace(answer, rows=())
+    return (
+        answer
+        if answer.sha is None or len(answer.rows) <= ROWS_SHARED
+        else replace(answer, rows=())
+    )
 
 
 def _add(entries: dict[str, TreeEntry], folder: str, below: Entries) -> None:

@@ -18,11 +18,28 @@ from urllib.parse import quote
 from msgspec import Struct, field
 
 from syncd import __version__
-from syncd.clock import Patience
-from syncd.errors import AuthError, BadResponseError, NotFoundError, RateLimitedError, RemoteError, RemoteUnavailableError, SyncdError, TimedOutError, UnsafePathError
+from syncd.deadline import Deadline
+from syncd.errors import (
+    AuthError,
+    BadResponseError,
+    NotFoundError,
+    RateLimitedError,
+    RemoteError,
+    RemoteUnavailableError,
+    SyncdError,
+    TimedOutError,
+    UnsafePathError,
+)
 from syncd.github.attempts import Attempts
-from syncd.github.bounds import ERROR_BYTES, ERROR_TEXT, BeyondBoundError, Bound, bound_of, load_json
-from syncd.github.refusal_texts import FORBIDDEN, RATE_LIMIT_WORDS, UNAUTHORISED, UNKNOWN_APP
+from syncd.github.bounds import (
+    ERROR_BYTES,
+    ERROR_TEXT,
+    BeyondBoundError,
+    Bound,
+    bound_of,
+    load_json,
+)
+from syncd.github.error_texts import FORBIDDEN, RATE_LIMIT_WORDS, UNAUTHORISED, UNKNOWN_APP
 
 API_VERSION = "2022-11-28"
 USER_AGENT = f"syncd/{__version__}"
@@ -32,7 +49,9 @@ OBJECT = "application/vnd.github.object+json"
 SHA = "application/vnd.github.sha"
 
 ERROR_CAP = ERROR_BYTES
-NO_HINT_WAIT = 60.0  # "Rate limits for the REST API": wait at least one minute when the answer gives no time
+NO_HINT_WAIT = (
+    60.0  # "Rate limits for the REST API": wait at least one minute when the answer gives no time
+)
 LONGEST_WAIT = 24 * 3600.0  # a damaged header must not put a job to sleep for ever
 
 
@@ -93,7 +112,7 @@ class Response(Protocol):
     def close(self) -> None: ...
 
 
-class Known:
+class BufferedResponse:
     """An answer whose body was read already, to be looked at again."""
 
     def __init__(self, status: int, headers: Mapping[str, str], url: str, body: bytes) -> None:
@@ -107,11 +126,21 @@ class Known:
 
 
 class Transport(Protocol):
-    def send(self, request: Request, patience: Patience) -> Response:
+    def send(self, request: Request, deadline: Deadline) -> Response:
         """GitHub's answer, of whatever status. Raises RemoteUnavailableError when there was none."""
 
 
-def get(api: str, path: str, route: str, subject: str, repo: str | None, accept: str = JSON, etags: str | None = None, cap_bytes: int | None = None, kind: str | None = None) -> Request:
+def get(
+    api: str,
+    path: str,
+    route: str,
+    subject: str,
+    repo: str | None,
+    accept: str = JSON,
+    etags: str | None = None,
+    cap_bytes: int | None = None,
+    kind: str | None = None,
+) -> Request:
     headers = {"Accept": accept, "X-GitHub-Api-Version": API_VERSION, "User-Agent": USER_AGENT}
     if etags:
         headers["If-None-Match"] = etags
@@ -119,12 +148,24 @@ def get(api: str, path: str, route: str, subject: str, repo: str | None, accept:
 
 
 def post(api: str, path: str, route: str, subject: str, body: object) -> Request:
-    headers = {"Accept": JSON, "X-GitHub-Api-Version": API_VERSION, "User-Agent": USER_AGENT, "Content-Type": "application/json"}
+    headers = {
+        "Accept": JSON,
+        "X-GitHub-Api-Version": API_VERSION,
+        "User-Agent": USER_AGENT,
+        "Content-Type": "application/json",
+    }
     return Request("POST", api + path, route, subject, None, headers, json.dumps(body).encode())
 
 
 def delete(api: str, path: str, route: str, subject: str) -> Request:
-    return Request("DELETE", api + path, route, subject, None, {"Accept": JSON, "X-GitHub-Api-Version": API_VERSION, "User-Agent": USER_AGENT})
+    return Request(
+        "DELETE",
+        api + path,
+        route,
+        subject,
+        None,
+        {"Accept": JSON, "X-GitHub-Api-Version": API_VERSION, "User-Agent": USER_AGENT},
+    )
 
 
 def repo_path(repo: str) -> str:
@@ -157,13 +198,20 @@ def read_json(request: Request, response: Response) -> Any:
     except ValueError as error:
         what = "a web page (a proxy or a sign-in page?)" if body.lstrip()[:1] == b"<" else "no JSON"
         raise BadResponseError(
-            f"asked for {request.subject}, got {what}", status=response.status, request_id=request_id(response.headers), hint="nothing was changed; the next run asks again"
+            f"asked for {request.subject}, got {what}",
+            status=response.status,
+            request_id=request_id(response.headers),
+            hint="nothing was changed; the next run asks again",
         ) from error
 
 
 def beyond(asked: str, error: BeyondBoundError, identity: str | None = None) -> BadResponseError:
     """The error for an answer that has more of something than its kind may have."""
-    return BadResponseError(f"{asked}: the answer has {error}", request_id=identity, hint="nothing was changed; check what stands between here and GitHub")
+    return BadResponseError(
+        f"{asked}: the answer has {error}",
+        request_id=identity,
+        hint="nothing was changed; check what stands between here and GitHub",
+    )
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
@@ -193,7 +241,7 @@ def expiry_of(headers: Mapping[str, str]) -> datetime | None:
     return None
 
 
-class Refusal(Struct, frozen=True):
+class ErrorBody(Struct, frozen=True):
     """An answer that is not success, read: what `failure` and those who handle single statuses look at. `page` is a web page's body."""
 
     status: int
@@ -205,7 +253,7 @@ class Refusal(Struct, frozen=True):
     block: str = ""  # why GitHub blocked the repository, where the answer names a reason
 
 
-def known(response: Response) -> Known:
+def buffered(response: Response) -> BufferedResponse:
     """The answer with the beginning of its body, as much as an error may have. The response is closed."""
     kept, length = [], 0
     try:
@@ -219,21 +267,31 @@ def known(response: Response) -> Known:
             raise  # else the status has said what matters, and its text was cut
     finally:
         response.close()
-    return Known(response.status, response.headers, response.url, b"".join(kept))
+    return BufferedResponse(response.status, response.headers, response.url, b"".join(kept))
 
 
-def refusal(response: Response) -> Refusal:
+def parse_error(response: Response) -> ErrorBody:
     """Reads the body of a failed answer, whatever it is. The response is closed."""
-    body = read(known(response))
+    body = read(buffered(response))
     try:
         found = load_json(body[:ERROR_BYTES], "error")
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        return Refusal(response.status, "", "", (), response.headers, page=body.lstrip()[:1] == b"<")
+        return ErrorBody(
+            response.status, "", "", (), response.headers, page=body.lstrip()[:1] == b"<"
+        )
     errors = found.get("errors")  # an array, usually
-    codes = [error["code"] for error in errors if isinstance(error, dict) and isinstance(error.get("code"), str)] if isinstance(errors, list) else []
-    return Refusal(
+    codes = (
+        [
+            error["code"]
+            for error in errors
+            if isinstance(error, dict) and isinstance(error.get("code"), str)
+        ]
+        if isinstance(errors, list)
+        else []
+    )
+    return ErrorBody(
         response.status,
         one_line(found.get("message")),
         one_line(found.get("documentation_url")),
@@ -257,24 +315,36 @@ def one_line(value: object) -> str:
     """A server's text as it may be shown: one line, nothing that a terminal acts on or that can't be printed, not endless. Empty for what is no text."""
     text = re.sub(r"\s", " ", value[: 2 * ERROR_TEXT]) if isinstance(value, str) else ""
     if not text.isprintable():
-        text = "".join(letter if letter.isprintable() else " " if ord(letter) < 0xA0 else "\ufffd" for letter in text)
+        text = "".join(
+            letter if letter.isprintable() else " " if ord(letter) < 0xA0 else "\ufffd"
+            for letter in text
+        )
     return text if len(text) <= ERROR_TEXT else text[:ERROR_TEXT] + "…"
 
 
-def failure(request: Request, found: Refusal, now: datetime) -> SyncdError:
+def failure(request: Request, found: ErrorBody, now: datetime) -> SyncdError:
     """The error that a failed answer means. `now` is our clock; waits are counted on the server's."""
     limited = limit(request, found, now)
     if limited is not None:
         return limited
     identity = request_id(found.headers)
-    said = f"asked for {request.subject}: GitHub answered {found.status}" + (f" ({found.message})" if found.message else "")
+    said = f"asked for {request.subject}: GitHub answered {found.status}" + (
+        f" ({found.message})" if found.message else ""
+    )
     if found.status >= 500 or found.status == 408:
-        return RemoteUnavailableError(said, status=found.status, request_id=identity, hint="GitHub has trouble; the next run tries again")
+        return RemoteUnavailableError(
+            said,
+            status=found.status,
+            request_id=identity,
+            hint="GitHub has trouble; the next run tries again",
+        )
     if found.page or found.status == 407:
         return BadResponseError(
-            f"asked for {request.subject}: got {found.status} and a web page, which is not GitHub's API speaking", status=found.status, request_id=identity,
+            f"asked for {request.subject}: got {found.status} and a web page, which is not GitHub's API speaking",
+            status=found.status,
+            request_id=identity,
             hint="check api: (an Enterprise Server's ends in /api/v3), and what stands between here and GitHub",
-        )  # fmt: skip
+        )
     match found.status:
         case 401:
             return _unauthorised(said, found, identity)
@@ -283,7 +353,12 @@ def failure(request: Request, found: Refusal, now: datetime) -> SyncdError:
         case 404:
             return _not_found(request, said, found, identity)
         case 409 if not found.message or "empty" in found.message:
-            return NotFoundError(f"{request.repo or request.subject} is empty: it has no commit yet", status=409, request_id=identity, hint="push a first commit, or correct repo:")
+            return NotFoundError(
+                f"{request.repo or request.subject} is empty: it has no commit yet",
+                status=409,
+                request_id=identity,
+                hint="push a first commit, or correct repo:",
+            )
         case 422 if request.route == "token":
             return _not_granted(said, found, identity)
         case 409 | 422:
@@ -291,18 +366,26 @@ def failure(request: Request, found: Refusal, now: datetime) -> SyncdError:
         case 451:
             return _blocked(said, found, identity)
         case 410:
-            return BadResponseError(said, status=410, request_id=identity, hint="this API version is gone; update syncd")
-    return BadResponseError(said, status=found.status, request_id=identity, hint="nothing was changed")
+            return BadResponseError(
+                said, status=410, request_id=identity, hint="this API version is gone; update syncd"
+            )
+    return BadResponseError(
+        said, status=found.status, request_id=identity, hint="nothing was changed"
+    )
 
 
-def limit(request: Request, found: Refusal, now: datetime) -> RateLimitedError | None:
+def limit(request: Request, found: ErrorBody, now: datetime) -> RateLimitedError | None:
     """The limit that a 403 or 429 speaks of, or None when it is about permissions. Source: docs "Rate limits for the REST API"; go-github CheckResponse."""
     if found.status not in (403, 429):
         return None
     headers, said = found.headers, found.message.lower()
     server = date_of(headers) or now
     retry_after = _retry_after(headers.get("retry-after"), server)
-    secondary = "secondary rate limit" in said or "abuse detection" in said or found.documentation.endswith(("secondary-rate-limits", "#abuse-rate-limits"))
+    secondary = (
+        "secondary rate limit" in said
+        or "abuse detection" in said
+        or found.documentation.endswith(("secondary-rate-limits", "#abuse-rate-limits"))
+    )
     # An answer without any limit header is known by its words: octokit/plugin-throttling.js issue 222.
     worded = RATE_LIMIT_WORDS in said
     remaining = _number(headers.get("x-ratelimit-remaining"))
@@ -318,12 +401,17 @@ def limit(request: Request, found: Refusal, now: datetime) -> RateLimitedError |
     else:
         return None
     retry_at = now + timedelta(seconds=min(max(wait, 1.0), LONGEST_WAIT))
-    which = "the hourly limit is used up" if primary else "GitHub asks to slow down (secondary limit)"
+    which = (
+        "the hourly limit is used up" if primary else "GitHub asks to slow down (secondary limit)"
+    )
     return RateLimitedError(
         f"asked for {request.subject}: {which}; it makes sense again at {retry_at:%Y-%m-%dT%H:%M:%SZ}",
-        retry_at=retry_at, primary=primary, status=found.status, request_id=request_id(headers),
+        retry_at=retry_at,
+        primary=primary,
+        status=found.status,
+        request_id=request_id(headers),
         hint="syncd waits by itself; see `syncd status` for the budget",
-    )  # fmt: skip
+    )
 
 
 def _number(text: str | None) -> float | None:
@@ -342,21 +430,29 @@ def _retry_after(text: str | None, server: datetime) -> float | None:
     return (at - server).total_seconds() if at is not None else found
 
 
-def _unauthorised(said: str, found: Refusal, identity: str | None) -> AuthError:
+def _unauthorised(said: str, found: ErrorBody, identity: str | None) -> AuthError:
     for text, state, hint in UNAUTHORISED:
         if text in found.message:
             return AuthError(said, status=401, request_id=identity, state=state, hint=hint)
-    return AuthError(said, status=401, request_id=identity, state="token", hint="the token is wrong, expired or revoked; make a new one")
+    return AuthError(
+        said,
+        status=401,
+        request_id=identity,
+        state="token",
+        hint="the token is wrong, expired or revoked; make a new one",
+    )
 
 
-def _blocked(said: str, found: Refusal, identity: str | None) -> AuthError:
+def _blocked(said: str, found: ErrorBody, identity: str | None) -> AuthError:
     """A repository that GitHub itself blocked: no credential changes that."""
-    why = f" ({found.block})" if found.block else " for legal reasons" if found.status == 451 else ""
+    why = (
+        f" ({found.block})" if found.block else " for legal reasons" if found.status == 451 else ""
+    )
     hint = f"GitHub blocked this repository{why}; its owner has to ask GitHub Support. Until then: syncd pause JOB"
     return AuthError(said, status=found.status, request_id=identity, state="blocked", hint=hint)
 
 
-def _forbidden(said: str, found: Refusal, identity: str | None) -> SyncdError:
+def _forbidden(said: str, found: ErrorBody, identity: str | None) -> SyncdError:
     if "too_large" in found.codes:
         return TooLargeError(said, status=403, request_id=identity)
     if "access blocked" in found.message:
@@ -364,28 +460,65 @@ def _forbidden(said: str, found: Refusal, identity: str | None) -> SyncdError:
     sso = found.headers.get("x-github-sso")
     if sso or "SAML enforcement" in found.message:
         where = one_line((sso or "").partition("url=")[2].partition(";")[0])
-        return AuthError(said, status=403, request_id=identity, state="sso", hint="authorise the token for the organization's single sign-on" + (f": {where}" if where else ""))
+        return AuthError(
+            said,
+            status=403,
+            request_id=identity,
+            state="sso",
+            hint="authorise the token for the organization's single sign-on"
+            + (f": {where}" if where else ""),
+        )
     needs = one_line(found.headers.get("x-accepted-github-permissions")) or "contents=read"
     for text, state, hint in (
         *FORBIDDEN,
-        ("suspended", "suspended", "the installation is suspended; an owner of the account can unsuspend it under Settings → Applications"),
-        ("IP allow list", "allow_list", "add this server's address to the organization's IP allow list"),
+        (
+            "suspended",
+            "suspended",
+            "the installation is suspended; an owner of the account can unsuspend it under Settings → Applications",
+        ),
+        (
+            "IP allow list",
+            "allow_list",
+            "add this server's address to the organization's IP allow list",
+        ),
         ("User-Agent", "proxy", "something between here and GitHub removes the User-Agent header"),
-        ("Resource not accessible", "permission", f"the token lacks a permission ({needs}); grant it in the App's or token's settings"),
+        (
+            "Resource not accessible",
+            "permission",
+            f"the token lacks a permission ({needs}); grant it in the App's or token's settings",
+        ),
     ):
         if text in found.message:
             return AuthError(said, status=403, request_id=identity, state=state, hint=hint)
-    return AuthError(said, status=403, request_id=identity, state="permission", hint="check what the token or App may read; after many wrong tokens GitHub refuses right ones for a while too")
+    return AuthError(
+        said,
+        status=403,
+        request_id=identity,
+        state="permission",
+        hint="check what the token or App may read; after many wrong tokens GitHub refuses right ones for a while too",
+    )
 
 
-def _not_granted(said: str, found: Refusal, identity: str | None) -> AuthError:
+def _not_granted(said: str, found: ErrorBody, identity: str | None) -> AuthError:
     """A mint that asks for more than was granted. `grant`: a repository; `permission`: contents: read itself."""
     if "permissions requested" in found.message:
-        return AuthError(said, status=422, request_id=identity, state="permission", hint="grant the App contents: read in its settings, and let an owner of the account accept it")
-    return AuthError(said, status=422, request_id=identity, state="grant", hint="a repository of the jobs is not in the installation, or was renamed; see the App's page → Configure, and repo:")
+        return AuthError(
+            said,
+            status=422,
+            request_id=identity,
+            state="permission",
+            hint="grant the App contents: read in its settings, and let an owner of the account accept it",
+        )
+    return AuthError(
+        said,
+        status=422,
+        request_id=identity,
+        state="grant",
+        hint="a repository of the jobs is not in the installation, or was renamed; see the App's page → Configure, and repo:",
+    )
 
 
-def _not_found(request: Request, said: str, found: Refusal, identity: str | None) -> SyncdError:
+def _not_found(request: Request, said: str, found: ErrorBody, identity: str | None) -> SyncdError:
     if UNKNOWN_APP in found.message:
         return AuthError(
             said,
@@ -395,17 +528,29 @@ def _not_found(request: Request, said: str, found: Refusal, identity: str | None
             hint="this host knows no such App: check app_id or client_id, that private_key is that App's, and the host in api:",
         )
     if request.route == "token":
-        return AuthError(said, status=404, request_id=identity, state="installation", hint="the installation is gone, or installation_id is not one of this App (is it the app id?)")
+        return AuthError(
+            said,
+            status=404,
+            request_id=identity,
+            state="installation",
+            hint="the installation is gone, or installation_id is not one of this App (is it the app id?)",
+        )
     if request.route == "installation":
         return AuthError(
-            f"the App is not installed on {request.repo}, or there is no such repository", status=404, request_id=identity, state="installation",
+            f"the App is not installed on {request.repo}, or there is no such repository",
+            status=404,
+            request_id=identity,
+            state="installation",
             hint="install it: the App's page → Install App; and check repo:",
-        )  # fmt: skip
+        )
     if "No commit found" in found.message:
         return NotFoundError(said, status=404, request_id=identity)
     if request.route in ("head", "repo"):
         return AuthError(
-            f"{request.repo} is not there, or this identity may not see it (GitHub answers 404 for both)", status=404, request_id=identity, state="hidden",
+            f"{request.repo} is not there, or this identity may not see it (GitHub answers 404 for both)",
+            status=404,
+            request_id=identity,
+            state="hidden",
             hint="check repo:, and that the App or token has access to it",
-        )  # fmt: skip
+        )
     return NotFoundError(said, status=404, request_id=identity)

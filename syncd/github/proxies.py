@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from msgspec import Struct
 
 from syncd.errors import ConfigError
-from syncd.github.addresses import PORTS, address_of, is_loopback
+from syncd.github.urls import PORTS, address_of, is_loopback
 
 SCHEMES = ("http", "https")
 HOST_NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\Z")
@@ -37,7 +37,11 @@ class DirectHost(Struct, frozen=True):
             return False
         if self.network is not None:
             address = address_of(host)
-            return address is not None and address.version == self.network.version and address in self.network
+            return (
+                address is not None
+                and address.version == self.network.version
+                and address in self.network
+            )
         name = host.lower().rstrip(".")
         return not self.host or name == self.host or name.endswith("." + self.host)
 
@@ -55,14 +59,23 @@ class Proxies(Struct, frozen=True):
         """The proxy for a request to `url`, or None."""
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or PORTS.get(parts.scheme)
-        if is_loopback(host) or any(one.covers(host, port) for one in map(direct_host, self.none_for) if one is not None):
+        if is_loopback(host) or any(
+            one.covers(host, port) for one in map(direct_host, self.none_for) if one is not None
+        ):
             return None
         return self.by_scheme.get(parts.scheme) or None
 
     def passwords(self) -> list[str]:
         """Each as it is written, and as it is meant where that differs."""
-        written = [password for proxy in self.by_scheme.values() if (password := urlsplit(proxy if "://" in proxy else f"http://{proxy}").password)]
-        return [*written, *(meant for password in written if (meant := unquote(password)) != password)]
+        written = [
+            password
+            for proxy in self.by_scheme.values()
+            if (password := urlsplit(proxy if "://" in proxy else f"http://{proxy}").password)
+        ]
+        return [
+            *written,
+            *(meant for password in written if (meant := unquote(password)) != password),
+        ]
 
     def warnings(self) -> list[str]:
         """What is to be said of NO_PROXY's entries that are not understood, in one sentence; empty where there is no proxy."""
@@ -120,7 +133,9 @@ def direct_host(entry: str) -> DirectHost | None:
         return DirectHost(port=port)
     name = name.removeprefix("*").lstrip(".") if name.startswith(("*.", ".")) else name
     name = name.rstrip(".")
-    if not HOST_NAME.match(name) or name.replace(".", "").isdecimal():  # digits alone are an address that is none
+    if (
+        not HOST_NAME.match(name) or name.replace(".", "").isdecimal()
+    ):  # digits alone are an address that is none
         return None
     return DirectHost(name, port=port)
 
@@ -128,7 +143,12 @@ def direct_host(entry: str) -> DirectHost | None:
 def _port_apart(entry: str) -> tuple[str, int | None]:
     """`HOST:PORT` or `[ADDRESS]:PORT` as name and port; other entries, such as an IPv6 address without brackets, with no port."""
     name, colon, port = entry.rpartition(":")
-    if not colon or not port.isascii() or not port.isdecimal() or (":" in name and not name.endswith("]")):
+    if (
+        not colon
+        or not port.isascii()
+        or not port.isdecimal()
+        or (":" in name and not name.endswith("]"))
+    ):
         return entry, None
     return name, int(port)
 
@@ -146,14 +166,24 @@ def is_address(proxy: str) -> bool:
     except ValueError:
         return False
     plain = proxy.isascii() and proxy.isprintable() and " " not in proxy
-    return plain and bool(parts.hostname) and port != 0 and parts.path in ("", "/") and not parts.query and not parts.fragment
+    return (
+        plain
+        and bool(parts.hostname)
+        and port != 0
+        and parts.path in ("", "/")
+        and not parts.query
+        and not parts.fragment
+    )
 
 
 def split_login(proxy: str) -> tuple[str, str | None]:
     """A proxy's address without the name and password in it, and those as `name:password`, meant and not encoded; None where there are none."""
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-    return address, f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
+    return (
+        address,
+        f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None,
+    )
 
 
 __all__ = ["Proxies", "is_address", "proxies_of", "split_login"]

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from syncd.clock import Patience
+from syncd.deadline import Deadline
 from syncd.fastpath.check import Reply, question_of
-from syncd.github.limits import Budgets, Tally
-from syncd.github.protocol import Known, Request, Response, Transport
+from syncd.github.protocol import BufferedResponse, Request, Response, Transport
+from syncd.github.rate_limit import RateLimits, RequestMetrics
 
 REPOSITORY = re.compile(r"/repos/([^/]+/[^/]+)/")
 SUCCESSFUL = (200, 201, 304)
@@ -20,21 +20,23 @@ SUCCESSFUL = (200, 201, 304)
 class Replay:
     """A Transport in front of `inner`, which gets every request without an answer."""
 
-    def __init__(self, replies: Sequence[Reply], inner: Transport, budgets: Budgets) -> None:
+    def __init__(self, replies: Sequence[Reply], inner: Transport, budgets: RateLimits) -> None:
         self._replies = {reply.question: reply for reply in replies if reply.status in SUCCESSFUL}
         self._inner, self._budgets = inner, budgets
 
-    def send(self, request: Request, patience: Patience) -> Response:
+    def send(self, request: Request, deadline: Deadline) -> Response:
         question = question_of(request.method, request.url, request.headers, request.body)
         reply = self._replies.pop(question, None) if self._replies else None
         if reply is None:
-            return self._inner.send(request, patience)
+            return self._inner.send(request, deadline)
         self._budgets.of(request.installation).note(reply.headers)
-        return Known(reply.status, reply.headers, request.url, reply.body)
+        return BufferedResponse(reply.status, reply.headers, request.url, reply.body)
 
 
-def count_replies(replies: Sequence[Reply], tally: Tally) -> None:
+def count_replies(replies: Sequence[Reply], tally: RequestMetrics) -> None:
     """Count the answers as requests of this command, about their repository where its hourly limit was charged."""
     for reply in replies:
         found = REPOSITORY.search(reply.question[1])
-        tally.count(reply.identity, reply.status, found.group(1) if found else None, reply.installation)
+        tally.count(
+            reply.identity, reply.status, found.group(1) if found else None, reply.installation
+        )

@@ -27,7 +27,7 @@ from urllib3.response import HTTPResponse
 from syncd.errors import BadResponseError, RemoteUnavailableError
 from syncd.github.bounds import CONNECT_SECONDS
 from syncd.github.connections import Watch, watched
-from syncd.github.failures import below, words_of
+from syncd.github.network_errors import below, words_of
 
 READ_SECONDS = 30.0  # GitHub cuts its own work off after 10 s
 ANSWER_BYTES = 64 << 10  # of an answer to a message, with its head
@@ -60,10 +60,16 @@ class _Adapter(HTTPAdapter):
         """Make the one pool manager; the library's arguments are its defaults, and none of them applies."""
         route = self._route
         if not route.proxy:
-            self.poolmanager = watched(PoolManager(num_pools=4, maxsize=AT_ONCE_MOST, ssl_context=route.context))
+            self.poolmanager = watched(
+                PoolManager(num_pools=4, maxsize=AT_ONCE_MOST, ssl_context=route.context)
+            )
             return
         login = route.login
-        headers = {"Proxy-Authorization": f"Basic {b64encode(login.encode()).decode()}"} if login else None
+        headers = (
+            {"Proxy-Authorization": f"Basic {b64encode(login.encode()).decode()}"}
+            if login
+            else None
+        )
         self.poolmanager = watched(
             ProxyManager(
                 route.proxy,
@@ -75,7 +81,9 @@ class _Adapter(HTTPAdapter):
             )
         )
 
-    def get_connection_with_tls_context(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> Any:
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, *_: Any, **__: Any
+    ) -> Any:
         """The pool of the request's host. The context alone says which certificates count."""
         parts = urlsplit(request.url or "")
         return self.poolmanager.connection_from_host(parts.hostname, parts.port, str(parts.scheme))
@@ -110,7 +118,11 @@ def send(
     prepared.prepare(method, url, headers, data=body)
     prepared.url = url  # as it was quoted
     answer = session.send(
-        prepared, stream=True, allow_redirects=False, timeout=(CONNECT_SECONDS, READ_SECONDS), proxies={}
+        prepared,
+        stream=True,
+        allow_redirects=False,
+        timeout=(CONNECT_SECONDS, READ_SECONDS),
+        proxies={},
     )
     if not isinstance(answer.raw, HTTPResponse):
         raise TypeError("an answer of another kind")
@@ -135,7 +147,9 @@ def post_once(
     try:
         watch.begin()
         answer = send(session, "POST", url, body, headers)
-        with suppress(BadResponseError, HTTPError, OSError):  # whatever it says, it has taken the message or not
+        with suppress(
+            BadResponseError, HTTPError, OSError
+        ):  # whatever it says, it has taken the message or not
             answer.read(ANSWER_BYTES, decode_content=False)
         return answer.status, answer.headers.get("Retry-After")
     except (requests.RequestException, HTTPError, OSError, ValueError, BadResponseError) as error:
@@ -153,7 +167,9 @@ def _words(error: Exception, is_late: bool) -> str:
     timed_out = isinstance(cause, (TimeoutError, urllib3_errors.TimeoutError))
     if is_late or (timed_out and not isinstance(cause, urllib3_errors.NewConnectionError)):
         return "did not answer in time"
-    if "certificate verify failed" in str(cause).lower() or "CERTIFICATE_VERIFY_FAILED" in str(cause):
+    if "certificate verify failed" in str(cause).lower() or "CERTIFICATE_VERIFY_FAILED" in str(
+        cause
+    ):
         return f"its certificate can't be trusted: {text.partition('verify failed: ')[2].partition(' (_ssl')[0] or text}"
     return f"can't be reached: {text}"
 

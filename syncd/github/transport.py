@@ -25,19 +25,48 @@ from msgspec.structs import replace
 from requests import Session
 from urllib3.response import HTTPResponse
 
-from syncd.clock import Clock, Patience
-from syncd.errors import BadResponseError, ConfigError, RateLimitedError, RemoteUnavailableError, TimedOutError
-from syncd.github.addresses import check_elsewhere, check_peer, hosts_of, kind_of, may_have_credential, same_origin, target
+from syncd.clock import Clock
+from syncd.deadline import Deadline
+from syncd.errors import (
+    BadResponseError,
+    ConfigError,
+    RateLimitedError,
+    RemoteUnavailableError,
+    TimedOutError,
+)
 from syncd.github.attempts import Attempts
 from syncd.github.connections import Watch
-from syncd.github.failures import SettledError, translated, words_of
-from syncd.github.limits import Budgets, Gate, HeldBackError, Tally
-from syncd.github.protocol import Request, Response, Transport, date_of, expiry_of, known, limit, refusal
+from syncd.github.network_errors import SettledError, translated, words_of
+from syncd.github.protocol import (
+    Request,
+    Response,
+    Transport,
+    buffered,
+    date_of,
+    expiry_of,
+    limit,
+    parse_error,
+)
 from syncd.github.proxies import Proxies, split_login
+from syncd.github.rate_limit import (
+    ConcurrencyLimit,
+    RateLimitPendingError,
+    RateLimits,
+    RequestMetrics,
+)
 from syncd.github.sessions import Route, open_session, send
-from syncd.github.tls import Trust
+from syncd.github.tls_context import TlsContext
+from syncd.github.urls import (
+    check_elsewhere,
+    check_peer,
+    hosts_of,
+    kind_of,
+    may_have_credential,
+    same_origin,
+    target,
+)
 from syncd.models import Secret
-from syncd.redact import remember
+from syncd.redaction import add_secret
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +79,27 @@ RETRIED = {408, 500, 502, 503, 504}
 LIMITS_WAITED_OUT = 2  # of one request; who is limited a third time is limited by something else
 NUMBERED = re.compile(r"/repositories/(\d{1,18})(?:/|\Z)")  # where a renamed repository is found
 NO_HEADERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5
-HARMLESS = frozenset(("Accept", "Accept-Encoding", "Content-Type", "If-None-Match", "If-Range", "Range", "User-Agent", "X-GitHub-Api-Version"))  # what any host may see
-UNBUDGETED = ("token", "installation", "app", "revoke", "login", "codeload", "lfs")  # their headers, if any, tell of another bucket than the installation's
+HARMLESS = frozenset(
+    (
+        "Accept",
+        "Accept-Encoding",
+        "Content-Type",
+        "If-None-Match",
+        "If-Range",
+        "Range",
+        "User-Agent",
+        "X-GitHub-Api-Version",
+    )
+)  # what any host may see
+UNBUDGETED = (
+    "token",
+    "installation",
+    "app",
+    "revoke",
+    "login",
+    "codeload",
+    "lfs",
+)  # their headers, if any, tell of another bucket than the installation's
 
 
 class _Exchange:
@@ -61,8 +109,21 @@ class _Exchange:
     is shut down, which ends whatever it is doing there. `leave` gives its place among the requests back when the thread has ended.
     """
 
-    def __init__(self, send: Callable[[], HTTPResponse], watch: Watch, leave: Callable[[], None], subject: str, ends_at: float | None) -> None:
-        self._send, self._watch, self._leave, self._subject, self._ends_at = send, watch, leave, subject, ends_at
+    def __init__(
+        self,
+        send: Callable[[], HTTPResponse],
+        watch: Watch,
+        leave: Callable[[], None],
+        subject: str,
+        ends_at: float | None,
+    ) -> None:
+        self._send, self._watch, self._leave, self._subject, self._ends_at = (
+            send,
+            watch,
+            leave,
+            subject,
+            ends_at,
+        )
         self._queue: queue.Queue[HTTPResponse | bytes | Exception | None] = queue.Queue(maxsize=8)
         self._given_up, self._ended = threading.Event(), threading.Event()
         threading.Thread(target=self._work, name="syncd-request", daemon=True).start()
@@ -73,7 +134,9 @@ class _Exchange:
             self._watch.begin()
             raw = self._send()
             self._put(raw)
-            while chunk := raw.read1(CHUNK, decode_content=False):  # what is there: `stream` would wait for a dripping chunk to fill
+            while chunk := raw.read1(
+                CHUNK, decode_content=False
+            ):  # what is there: `stream` would wait for a dripping chunk to fill
                 if not self._put(chunk):
                     break
             else:
@@ -100,14 +163,16 @@ class _Exchange:
                 continue
         return False
 
-    def next(self, patience: Patience) -> HTTPResponse | bytes | Exception | None:
+    def next(self, deadline: Deadline) -> HTTPResponse | bytes | Exception | None:
         """What comes next. Raises as `Patience.check` does, and RemoteUnavailableError when the answer takes longer than its kind may."""
         while True:
-            patience.check()
-            if self._ends_at is not None and patience.clock.monotonic() > self._ends_at:
+            deadline.check()
+            if self._ends_at is not None and deadline.clock.monotonic() > self._ends_at:
                 raise _ended_early(self._subject, "it took too long as a whole")
             with suppress(queue.Empty):
-                return self._queue.get(timeout=min(POLL_SECONDS, patience.remaining_seconds() + 0.01))
+                return self._queue.get(
+                    timeout=min(POLL_SECONDS, deadline.remaining_seconds() + 0.01)
+                )
 
     def give_up(self) -> None:
         """Nothing more is read. What is about to end by itself may do so, and its connection is kept; any other socket is shut down."""
@@ -122,21 +187,31 @@ class _Exchange:
 class _Answer:
     """A response whose body is read with a cap, a deadline and an ear for signals."""
 
-    def __init__(self, request: Request, raw: HTTPResponse, exchange: _Exchange, patience: Patience) -> None:
+    def __init__(
+        self, request: Request, raw: HTTPResponse, exchange: _Exchange, deadline: Deadline
+    ) -> None:
         self.status, self.url = raw.status, request.url
-        self.headers: Mapping[str, str] = {name.lower(): raw.headers[name] for name in raw.headers}  # what comes twice is joined
-        self._request, self._exchange, self._patience = request, exchange, patience
+        self.headers: Mapping[str, str] = {
+            name.lower(): raw.headers[name] for name in raw.headers
+        }  # what comes twice is joined
+        self._request, self._exchange, self._deadline = request, exchange, deadline
 
     def chunks(self) -> Iterator[bytes]:
         count, subject, cap = 0, self._request.subject, self._request.most_bytes
         try:
             length = self.headers.get("content-length", "")
             if length.isdecimal() and len(length) < 20 and int(length) > cap:
-                raise BadResponseError(f"the answer for {subject} says it has {length} bytes, more than the {cap} it may have", hint="nothing was changed")
+                raise BadResponseError(
+                    f"the answer for {subject} says it has {length} bytes, more than the {cap} it may have",
+                    hint="nothing was changed",
+                )
             for chunk in self._decoded():
                 count += len(chunk)
                 if count > cap:
-                    raise BadResponseError(f"the answer for {subject} is longer than the {cap} bytes it may have", hint="nothing was changed")
+                    raise BadResponseError(
+                        f"the answer for {subject} is longer than the {cap} bytes it may have",
+                        hint="nothing was changed",
+                    )
                 yield chunk
         finally:
             self.close()
@@ -149,10 +224,13 @@ class _Answer:
         elif coding in ("gzip", "x-gzip"):
             yield from _inflated(self._pieces(), self._request.subject)
         else:
-            raise BadResponseError(f"the answer for {self._request.subject} is encoded in a way nobody asked for ({coding[:20]!r})", hint="nothing was changed")
+            raise BadResponseError(
+                f"the answer for {self._request.subject} is encoded in a way nobody asked for ({coding[:20]!r})",
+                hint="nothing was changed",
+            )
 
     def _pieces(self) -> Iterator[bytes]:
-        while (piece := self._exchange.next(self._patience)) is not None:
+        while (piece := self._exchange.next(self._deadline)) is not None:
             if isinstance(piece, BadResponseError):
                 raise piece
             if isinstance(piece, Exception):
@@ -166,7 +244,10 @@ class _Answer:
 
 
 def _ended_early(subject: str, reason: str) -> RemoteUnavailableError:
-    return RemoteUnavailableError(f"the answer for {subject} ended early: {reason}", hint="nothing was changed; the next run asks again")
+    return RemoteUnavailableError(
+        f"the answer for {subject} ended early: {reason}",
+        hint="nothing was changed; the next run asks again",
+    )
 
 
 def _inflated(pieces: Iterator[bytes], subject: str) -> Iterator[bytes]:
@@ -196,56 +277,97 @@ class Network:
     """
 
     def __init__(
-        self, identity: str, clock: Clock, tally: Tally, budgets: Budgets, gate: Gate, proxies: Proxies, ca_file: str | None = None, api: str | None = None,
+        self,
+        identity: str,
+        clock: Clock,
+        tally: RequestMetrics,
+        budgets: RateLimits,
+        gate: ConcurrencyLimit,
+        proxies: Proxies,
+        ca_file: str | None = None,
+        api: str | None = None,
         owner: int | None = None,
     ) -> None:
         if ca_file is not None and not os.path.isfile(ca_file):
-            raise ConfigError(f"ca_file: {ca_file} is no file that can be read", hint="correct ca_file: of the identity")
-        self._identity, self._clock, self._tally, self._budgets, self._gate = identity, clock, tally, budgets, gate
+            raise ConfigError(
+                f"ca_file: {ca_file} is no file that can be read",
+                hint="correct ca_file: of the identity",
+            )
+        self._identity, self._clock, self._tally, self._budgets, self._gate = (
+            identity,
+            clock,
+            tally,
+            budgets,
+            gate,
+        )
         self._proxies = proxies
         for password in proxies.passwords():
-            remember(Secret(password))
-            remember(Secret(unquote(password)))  # the form in which it is sent
-        self._trust = Trust(ca_file, owner=owner)
-        self._others_trust = Trust(ca_file, beside=True, owner=owner) if ca_file is not None else self._trust
+            add_secret(Secret(password))
+            add_secret(Secret(unquote(password)))  # the form in which it is sent
+        self._trust = TlsContext(ca_file, owner=owner)
+        self._others_trust = (
+            TlsContext(ca_file, beside=True, owner=owner) if ca_file is not None else self._trust
+        )
         self._api, self._own_hosts = api, hosts_of(api) if api is not None else frozenset[str]()
         self._own_kinds: set[str] = set()  # of the addresses from which the API itself has answered
         self._guard = threading.Lock()
-        self._sessions: dict[tuple[str, str | None, bool], tuple[Session, ssl.SSLContext | None]] = {}  # by origin, proxy, own host
+        self._sessions: dict[
+            tuple[str, str | None, bool], tuple[Session, ssl.SSLContext | None]
+        ] = {}  # by origin, proxy, own host
         self.notices: list[str] = []
 
-    def send(self, request: Request, patience: Patience) -> Response:
+    def send(self, request: Request, deadline: Deadline) -> Response:
         sent, credential = request, request.headers.get("Authorization")
         self._check_credential(request, credential)
         self._budgets.of(request.installation).check(_bucket(request), request.subject)
         for _ in range(HOPS + 1):
             own = self._own_hosts or {urlsplit(request.url).hostname}
-            named_by_answer = urlsplit(sent.url).hostname not in own or (self._api is None and request.route == "lfs_object")
-            answer = self._exchange(sent, credential, named_by_answer, patience)
+            named_by_answer = urlsplit(sent.url).hostname not in own or (
+                self._api is None and request.route == "lfs_object"
+            )
+            answer = self._exchange(sent, credential, named_by_answer, deadline)
             if answer.status not in (301, 302, 303, 307, 308) or "location" not in answer.headers:
-                return self._heeded(request, answer) if answer.status in (403, 429) and same_origin(sent.url, request.url) else answer
+                return (
+                    self._heeded(request, answer)
+                    if answer.status in (403, 429) and same_origin(sent.url, request.url)
+                    else answer
+                )
             answer.close()
             found = target(sent.url, answer.headers["location"], request.subject)
             if not same_origin(found, sent.url):
                 check_elsewhere(sent.url, found, request.subject, request.elsewhere)
                 credential = None  # and it does not come back, wherever the next hop leads; nor does what a storage host wanted as a header of its own
-                sent = replace(sent, headers={name: value for name, value in sent.headers.items() if name in HARMLESS})
+                sent = replace(
+                    sent,
+                    headers={
+                        name: value for name, value in sent.headers.items() if name in HARMLESS
+                    },
+                )
             if sent.method != "GET" and answer.status not in (307, 308) and not request.only_asks:
-                raise BadResponseError(f"asked for {request.subject}: GitHub moved it ({answer.status}) in a way that a {sent.method} can't follow", hint="check api: and repo:")
+                raise BadResponseError(
+                    f"asked for {request.subject}: GitHub moved it ({answer.status}) in a way that a {sent.method} can't follow",
+                    hint="check api: and repo:",
+                )
             if answer.status == 301 and request.repo:
                 number = NUMBERED.search(urlsplit(found).path)
                 if number is not None:
                     self._tally.see_number(self._identity, request.repo, int(number.group(1)))
-                self._notice(f"{request.repo} was renamed or moved; syncd follows, but write its new name into repo:")
+                self._notice(
+                    f"{request.repo} was renamed or moved; syncd follows, but write its new name into repo:"
+                )
             sent = replace(sent, url=found)
-        raise BadResponseError(f"asked for {request.subject}: redirected more than {HOPS} times", hint="check api:")
+        raise BadResponseError(
+            f"asked for {request.subject}: redirected more than {HOPS} times", hint="check api:"
+        )
 
     def _check_credential(self, request: Request, credential: str | None) -> None:
         """Raises BadResponseError for a credential that is about to go to an origin that may not have it.
 
         What a storage host of LFS is to be shown is its own, from the answer that named the host, and none of ours.
         """
-        holds_one = request.route == "login" or (credential is not None and request.route != "lfs_object")
+        holds_one = request.route == "login" or (
+            credential is not None and request.route != "lfs_object"
+        )
         if holds_one and self._api is not None and not may_have_credential(self._api, request.url):
             parts = urlsplit(request.url)
             raise BadResponseError(
@@ -261,8 +383,8 @@ class Network:
 
     def _heeded(self, request: Request, answer: Response) -> Response:
         """The refusal, read; when it speaks of a limit, no other request runs into it."""
-        answer = known(answer)
-        error = limit(request, refusal(answer), self._clock.now())
+        answer = buffered(answer)
+        error = limit(request, parse_error(answer), self._clock.now())
         if error is not None:
             self._budgets.of(request.installation).close(_bucket(request), error)
         return answer
@@ -272,7 +394,9 @@ class Network:
             self.notices.append(text)
             log.warning("%s", text)
 
-    def _begun(self, request: Request, credential: str | None, named_by_answer: bool, patience: Patience) -> _Exchange:
+    def _begun(
+        self, request: Request, credential: str | None, named_by_answer: bool, deadline: Deadline
+    ) -> _Exchange:
         """The request on its way, in the place that the gate has given it."""
         bound, host = request.bound, urlsplit(request.url).hostname or ""
 
@@ -282,27 +406,39 @@ class Network:
             else:
                 self._own_kinds.add(kind_of(peer))
 
-        ends_at = patience.clock.monotonic() + bound.seconds if bound.seconds is not None else None
+        ends_at = deadline.clock.monotonic() + bound.seconds if bound.seconds is not None else None
         watch = Watch(bound.wire_bytes(request.most_bytes), request.subject, connected)
         try:
-            return _Exchange(lambda: self._sent(request, credential), watch, self._gate.leave, request.subject, ends_at)
+            return _Exchange(
+                lambda: self._sent(request, credential),
+                watch,
+                self._gate.leave,
+                request.subject,
+                ends_at,
+            )
         except BaseException:  # no thread could be started
             self._gate.leave()
             raise
 
-    def _exchange(self, request: Request, credential: str | None, named_by_answer: bool, patience: Patience) -> _Answer:
-        patience.check()
+    def _exchange(
+        self, request: Request, credential: str | None, named_by_answer: bool, deadline: Deadline
+    ) -> _Answer:
+        deadline.check()
         charged = request.route not in UNBUDGETED
-        perhaps_free = "If-None-Match" in request.headers and credential is not None  # docs "Best practices": a 304 is free where a token asks
+        perhaps_free = (
+            "If-None-Match" in request.headers and credential is not None
+        )  # docs "Best practices": a 304 is free where a token asks
         budget = self._budgets.of(request.installation)
-        budget.take(patience, request.subject, charged, perhaps_free)
+        budget.take(deadline, request.subject, charged, perhaps_free)
         try:
-            self._gate.enter(patience)
-            exchange = self._begun(request, credential, named_by_answer, patience)
-            raw = self._head(exchange, request, patience)
-            self._tally.count(self._identity, raw.status, request.repo if charged else None, request.installation)
-            patience.exchanges += 1
-            answer = _Answer(request, raw, exchange, patience)
+            self._gate.enter(deadline)
+            exchange = self._begun(request, credential, named_by_answer, deadline)
+            raw = self._head(exchange, request, deadline)
+            self._tally.count(
+                self._identity, raw.status, request.repo if charged else None, request.installation
+            )
+            deadline.exchanges += 1
+            answer = _Answer(request, raw, exchange, deadline)
             if answer.status < 400 and charged and credential is not None:
                 self._tally.see_expiry(self._identity, expiry_of(answer.headers))
             if answer.status != 401 and charged:
@@ -317,21 +453,31 @@ class Network:
 
     def _sent(self, request: Request, credential: str | None) -> HTTPResponse:
         """On the exchange's thread: whatever it raises is translated by who waits."""
-        headers = {name: value for name, value in request.headers.items() if name != "Authorization"}
+        headers = {
+            name: value for name, value in request.headers.items() if name != "Authorization"
+        }
         headers.setdefault("Accept-Encoding", "gzip")
         if credential is not None:
             headers["Authorization"] = credential
         if any(NO_HEADERS.search(value) for value in headers.values()):
-            raise ValueError("a character that no header may have")  # http.client lets a folded line through
+            raise ValueError(
+                "a character that no header may have"
+            )  # http.client lets a folded line through
         proxy = self._proxies.for_url(request.url)
-        return send(self._session(request.url, proxy), request.method, request.url, request.body, headers)
+        return send(
+            self._session(request.url, proxy), request.method, request.url, request.body, headers
+        )
 
     def _session(self, url: str, proxy: str | None) -> Session:
         """The session for the URL's origin. Raises OSError for authorities that can't be read."""
         parts = urlsplit(url)
         own, is_tls = parts.hostname in self._own_hosts, parts.scheme == "https"
         address, login = split_login(proxy) if proxy is not None else ("", None)
-        others = self._others_trust.context() if urlsplit(address).scheme == "https" or (is_tls and not own) else None
+        others = (
+            self._others_trust.context()
+            if urlsplit(address).scheme == "https" or (is_tls and not own)
+            else None
+        )
         context = self._trust.context() if is_tls and own else others
         key = (f"{parts.scheme}://{parts.netloc}", proxy, own)
         with self._guard:
@@ -345,9 +491,9 @@ class Network:
                 self._sessions.pop(next(iter(self._sessions)))[0].close()
             return session
 
-    def _head(self, exchange: _Exchange, request: Request, patience: Patience) -> HTTPResponse:
+    def _head(self, exchange: _Exchange, request: Request, deadline: Deadline) -> HTTPResponse:
         try:
-            found = exchange.next(patience)
+            found = exchange.next(deadline)
         except BaseException:
             exchange.give_up()
             raise
@@ -369,47 +515,63 @@ class Retrying:
     What does not fit is answered or raised at once, as it is: the reason says more than a used-up time.
     """
 
-    def __init__(self, inner: Transport, clock: Clock, waits_out_limits: bool = True, chance: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        inner: Transport,
+        clock: Clock,
+        waits_out_limits: bool = True,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         self._inner, self._clock, self._waits, self._chance = inner, clock, waits_out_limits, chance
 
-    def send(self, request: Request, patience: Patience) -> Response:
+    def send(self, request: Request, deadline: Deadline) -> Response:
         attempts, limited = request.attempts or Attempts(chance=self._chance), 0
         while True:
             try:
-                answer = self._inner.send(request, patience)
+                answer = self._inner.send(request, deadline)
             except (TimedOutError, SettledError):
                 raise
-            except HeldBackError as error:
-                if not self._waited(error, 1, patience):
+            except RateLimitPendingError as error:
+                if not self._waited(error, 1, deadline):
                     raise
                 continue
             except RemoteUnavailableError:
-                pause = attempts.pause(patience, answered=False)
+                pause = attempts.pause(deadline, answered=False)
                 if pause is None:
                     raise
             else:
                 if answer.status in (403, 429):
-                    answer = known(answer)
-                    if not self._waited_out(request, answer, limited, patience):
+                    answer = buffered(answer)
+                    if not self._waited_out(request, answer, limited, deadline):
                         return answer
                     limited += 1
                     continue
-                pause = attempts.pause(patience, answered=True) if answer.status in RETRIED else None
+                pause = (
+                    attempts.pause(deadline, answered=True) if answer.status in RETRIED else None
+                )
                 if pause is None:
                     return answer
                 answer.close()
-            patience.wait(pause)
+            deadline.wait(pause)
 
-    def _waited_out(self, request: Request, answer: Response, limited: int, patience: Patience) -> bool:
+    def _waited_out(
+        self, request: Request, answer: Response, limited: int, deadline: Deadline
+    ) -> bool:
         """True after the time that a limit asked for, when there was one and it fitted."""
-        error = limit(request, refusal(answer), self._clock.now())
-        return error is not None and limited < LIMITS_WAITED_OUT and self._waited(error, 1 if error.primary else 2**limited, patience)
+        error = limit(request, parse_error(answer), self._clock.now())
+        return (
+            error is not None
+            and limited < LIMITS_WAITED_OUT
+            and self._waited(error, 1 if error.primary else 2**limited, deadline)
+        )
 
-    def _waited(self, error: RateLimitedError, times: int, patience: Patience) -> bool:
-        wait = max(0.0, (error.retry_at - self._clock.now()).total_seconds()) * times + self._chance()
-        if not self._waits or wait >= patience.remaining_seconds():
+    def _waited(self, error: RateLimitedError, times: int, deadline: Deadline) -> bool:
+        wait = (
+            max(0.0, (error.retry_at - self._clock.now()).total_seconds()) * times + self._chance()
+        )
+        if not self._waits or wait >= deadline.remaining_seconds():
             return False
-        patience.rest(wait)
+        deadline.rest(wait)
         return True
 
 

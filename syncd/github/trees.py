@@ -14,16 +14,39 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 from msgspec.json import Decoder
 
-from syncd.errors import BadResponseError, BrakeError, UnsafePathError
-from syncd.github.bounds import NAME_BYTES, PATH_BYTES, BeyondBoundError, brief, is_too_long, load_json
+from syncd.errors import BadResponseError, LimitError, UnsafePathError
+from syncd.git_objects import (
+    EXECUTABLE,
+    FILE,
+    LINK,
+    SUBMODULE,
+    TREE,
+    is_object_id,
+    object_id,
+    tree_id,
+)
+from syncd.github.bounds import (
+    NAME_BYTES,
+    PATH_BYTES,
+    BeyondBoundError,
+    brief,
+    is_too_long,
+    load_json,
+)
 from syncd.github.protocol import beyond
 from syncd.models import TreeEntry
-from syncd.objects import EXECUTABLE, FILE, LINK, SUBMODULE, TREE, is_object_id, object_id, tree_id
 from syncd.text import in_quotes
 
 CONTENTS_LIMIT: Final = 1000  # the Contents API cuts a folder there without a sign. Source: REST docs, "Get repository content"
 # Old gits wrote 100664; git itself still reads it as a plain file but hashes what stands there.
-_TYPES: Final = {FILE: "blob", EXECUTABLE: "blob", 0o100664: "blob", LINK: "blob", TREE: "tree", SUBMODULE: "commit"}
+_TYPES: Final = {
+    FILE: "blob",
+    EXECUTABLE: "blob",
+    0o100664: "blob",
+    LINK: "blob",
+    TREE: "tree",
+    SUBMODULE: "commit",
+}
 UNLISTED_AT_MOST: Final = 100  # names with a slash in them, which are refused in any case
 _GUESSES: Final = 40_000  # entries hashed at most while guessing modes: about 30 ms, less than the request it saves
 
@@ -119,14 +142,20 @@ def read_tree(body: bytes, what: str, max_entries: int) -> TreeAnswer:
         raise BadResponseError(f"{what} was answered with JSON that is no tree")
     truncated = answer.get("truncated", False)
     if not isinstance(truncated, bool):
-        raise BadResponseError(f"{what} does not say whether it is whole (truncated: {brief(truncated)})")
+        raise BadResponseError(
+            f"{what} does not say whether it is whole (truncated: {brief(truncated)})"
+        )
     sha = answer.get("sha")
-    return TreeAnswer(sha if isinstance(sha, str) and is_object_id(sha) else None, truncated, tuple(rows))
+    return TreeAnswer(
+        sha if isinstance(sha, str) and is_object_id(sha) else None, truncated, tuple(rows)
+    )
 
 
 def _read_plain(body: bytes, max_entries: int) -> TreeAnswer | None:
     """The answer, when every word of it is as GitHub writes it; None for any other, which is read value by value to say what is wrong with it."""
-    rows_at_most = body.count(b"{") - 1  # also those that another `tree` of the answer hides; a name with a brace goes the long way
+    rows_at_most = (
+        body.count(b"{") - 1
+    )  # also those that another `tree` of the answer hides; a name with a brace goes the long way
     if rows_at_most > max_entries:
         return None
     try:
@@ -142,7 +171,9 @@ def _read_plain(body: bytes, max_entries: int) -> TreeAnswer | None:
             return None
         _check_length(row.path)
         rows.append(Row(row.path, TreeEntry(mode, row.sha, _size(row.size))))
-    return TreeAnswer(answer.sha, answer.truncated, tuple(rows)) if is_object_id(answer.sha) else None
+    return (
+        TreeAnswer(answer.sha, answer.truncated, tuple(rows)) if is_object_id(answer.sha) else None
+    )
 
 
 def parse_json(body: bytes, what: str, kind: str, hook: Any = None) -> Any:
@@ -153,14 +184,20 @@ def parse_json(body: bytes, what: str, kind: str, hook: Any = None) -> Any:
         raise beyond(what, error) from error
     except ValueError as error:
         if body.lstrip()[:1] == b"<":
-            raise BadResponseError(f"{what} was answered with a web page (a proxy or a sign-in page?)", hint="nothing was changed; check what stands between here and GitHub") from error
+            raise BadResponseError(
+                f"{what} was answered with a web page (a proxy or a sign-in page?)",
+                hint="nothing was changed; check what stands between here and GitHub",
+            ) from error
         start = body[:60].decode("utf-8", "replace")
-        raise BadResponseError(f"{what} was answered with something that is not JSON: {start!r}") from error
+        raise BadResponseError(
+            f"{what} was answered with something that is not JSON: {start!r}"
+        ) from error
 
 
-def too_many(what: str, max_entries: int) -> BrakeError:
-    return BrakeError(
-        f"{what} lists more than {max_entries:,} files and folders", hint="list a smaller folder, or raise the job's limits: files"
+def too_many(what: str, max_entries: int) -> LimitError:
+    return LimitError(
+        f"{what} lists more than {max_entries:,} files and folders",
+        hint="list a smaller folder, or raise the job's limits: files",
     )
 
 
@@ -171,8 +208,16 @@ def _row(value: Mapping[str, Any], what: str) -> Row:
     except ValueError:
         number = -1
     kind = _TYPES.get(number)
-    if not isinstance(path, str) or kind is None or value.get("type") != kind or not isinstance(sha, str) or not is_object_id(sha):
-        raise BadResponseError(f"{what} has an entry that makes no sense: {brief(path)} mode {brief(mode)} type {brief(value.get('type'))} id {brief(sha)}")
+    if (
+        not isinstance(path, str)
+        or kind is None
+        or value.get("type") != kind
+        or not isinstance(sha, str)
+        or not is_object_id(sha)
+    ):
+        raise BadResponseError(
+            f"{what} has an entry that makes no sense: {brief(path)} mode {brief(mode)} type {brief(value.get('type'))} id {brief(sha)}"
+        )
     _check_length(path)
     return Row(path, TreeEntry(number, sha, _size(size)))
 
@@ -180,7 +225,9 @@ def _row(value: Mapping[str, Any], what: str) -> Row:
 def _check_length(path: str) -> None:
     """Raises UnsafePathError for a path that no system call takes, before anything else looks at it."""
     if is_too_long(path):
-        raise refusal(path[:NAME_BYTES], f"is longer than a path can be (more than {PATH_BYTES} bytes)")
+        raise refusal(
+            path[:NAME_BYTES], f"is longer than a path can be (more than {PATH_BYTES} bytes)"
+        )
 
 
 def _size(value: object) -> int | None:
@@ -206,19 +253,34 @@ def read_contents(body: bytes, what: str) -> ContentsAnswer:
         raise BadResponseError(f"{what} was answered with JSON of an unknown type: {brief(kind)}")
     if sha is not None and not (isinstance(sha, str) and is_object_id(sha)):
         raise BadResponseError(f"{what} was answered with an id that is none: {brief(sha)}")
-    return ContentsAnswer(kind, sha, _contents_rows(entries if isinstance(entries, list) else [], what))
+    return ContentsAnswer(
+        kind, sha, _contents_rows(entries if isinstance(entries, list) else [], what)
+    )
 
 
 def _contents_rows(entries: list[Any], what: str) -> tuple[tuple[str, str, str, int | None], ...]:
     rows = []
     for entry in entries:
-        name, kind, sha = (entry.get("name"), entry.get("type"), entry.get("sha")) if isinstance(entry, dict) else (None, None, None)
-        if not isinstance(name, str) or not isinstance(kind, str) or not isinstance(sha, str) or not is_object_id(sha):
-            raise BadResponseError(f"{what} lists an entry that makes no sense: {brief(name)} type {brief(kind)} id {brief(sha)}")
+        name, kind, sha = (
+            (entry.get("name"), entry.get("type"), entry.get("sha"))
+            if isinstance(entry, dict)
+            else (None, None, None)
+        )
+        if (
+            not isinstance(name, str)
+            or not isinstance(kind, str)
+            or not isinstance(sha, str)
+            or not is_object_id(sha)
+        ):
+            raise BadResponseError(
+                f"{what} lists an entry that makes no sense: {brief(name)} type {brief(kind)} id {brief(sha)}"
+            )
         _check_length(name)
         if kind == "file" and entry.get("download_url", "") is None:
             kind = "submodule"  # API versions before 2026-03-10 list a submodule as a file, but without a download
-        rows.append((name, kind, sha, _size(entry.get("size")) if kind in ("file", "symlink") else None))
+        rows.append(
+            (name, kind, sha, _size(entry.get("size")) if kind in ("file", "symlink") else None)
+        )
     return tuple(rows)
 
 
@@ -235,13 +297,18 @@ def folder_from_contents(answer: ContentsAnswer) -> Folder | None:
     if answer.sha is None or answer.kind != "dir" or len(answer.rows) >= CONTENTS_LIMIT:
         return None
     modes = {"file": FILE, "dir": TREE, "symlink": LINK, "submodule": SUBMODULE}
-    if any(kind not in modes for _, kind, _, _ in answer.rows) or len({name for name, _, _, _ in answer.rows}) != len(answer.rows):
+    if any(kind not in modes for _, kind, _, _ in answer.rows) or len(
+        {name for name, _, _, _ in answer.rows}
+    ) != len(answer.rows):
         return None
     files = sorted((name for name, kind, _, _ in answer.rows if kind == "file"), key=_looks_plain)
     attempts = max(1, _GUESSES // (len(answer.rows) + 1))
     guesses = chain.from_iterable(combinations(files, count) for count in range(len(files) + 1))
     for executables in islice(guesses, attempts):
-        children = {name: TreeEntry(EXECUTABLE if name in executables else modes[kind], sha, size) for name, kind, sha, size in answer.rows}
+        children = {
+            name: TreeEntry(EXECUTABLE if name in executables else modes[kind], sha, size)
+            for name, kind, sha, size in answer.rows
+        }
         if _id_of(children) == answer.sha:
             return Folder(answer.sha, children)
     return None
@@ -265,7 +332,9 @@ def prove_folder(answer: TreeAnswer, tree: str | None, what: str) -> Folder:
     return Folder(found, children)
 
 
-def prove_recursive(answer: TreeAnswer, tree: str | None, what: str) -> tuple[str, dict[str, TreeEntry]]:
+def prove_recursive(
+    answer: TreeAnswer, tree: str | None, what: str
+) -> tuple[str, dict[str, TreeEntry]]:
     """The tree's id and every path below it, folders left out, from a recursive answer that is not truncated.
 
     Each folder's id is recomputed from its own rows and must be the one that its parent's row gives, up to `tree`; so one id proves
@@ -284,7 +353,9 @@ def prove_recursive(answer: TreeAnswer, tree: str | None, what: str) -> tuple[st
         parent, name = _split(row.path, folders)
         unlisted += "/" in name
         if unlisted > UNLISTED_AT_MOST:  # each costs as many steps as it has slashes
-            raise BadResponseError(f"{what} was answered with entries of folders that it does not list")
+            raise BadResponseError(
+                f"{what} was answered with entries of folders that it does not list"
+            )
         children[parent].append((row.entry.mode, name_bytes(name), row.entry.id))
         reason = refuse_name(name)
         if reason is not None:
@@ -297,7 +368,11 @@ def prove_recursive(answer: TreeAnswer, tree: str | None, what: str) -> tuple[st
     root = tree_id(children[""])
     for path, expected in chain([("", tree or root)], folders.items()):
         if tree_id(children[path]) != expected:
-            raise _mismatch(f"{what}, folder {path!r}" if path else what, expected, (text_of(name) for _, name, _ in children[path]))
+            raise _mismatch(
+                f"{what}, folder {path!r}" if path else what,
+                expected,
+                (text_of(name) for _, name, _ in children[path]),
+            )
     if twins:
         raise UnsafePathError(f"{what} holds two entries named {twins[0]!r}", path=twins[0])
     for path, reason in unsafe:
@@ -320,8 +395,13 @@ def _id_of(children: Mapping[str, TreeEntry]) -> str:
 
 def _mismatch(what: str, expected: str, names: Iterable[str]) -> BadResponseError | UnsafePathError:
     lossy = next((name for name in names if "\ufffd" in name), None)
-    if lossy is not None:  # GitHub's JSON shows what is not UTF-8 as U+FFFD, so the true name can't be known from it
-        return UnsafePathError(f"{what} holds a name that is not UTF-8 (shown as {in_quotes(lossy)}) and can't be written", path=lossy)
+    if (
+        lossy is not None
+    ):  # GitHub's JSON shows what is not UTF-8 as U+FFFD, so the true name can't be known from it
+        return UnsafePathError(
+            f"{what} holds a name that is not UTF-8 (shown as {in_quotes(lossy)}) and can't be written",
+            path=lossy,
+        )
     return BadResponseError(
         f"{what} was answered with entries that do not hash to tree {expected[:12]}: damaged, cut or not the tree asked for"
     )
@@ -344,7 +424,9 @@ def refuse_name(name: str) -> str | None:
         return f"is named {name!r}"
     if "/" in name:
         return "holds a slash inside a name"
-    if not (name.isascii() and name.isprintable()):  # nearly every name is, and looking at each letter is half of proving a listing
+    if not (
+        name.isascii() and name.isprintable()
+    ):  # nearly every name is, and looking at each letter is half of proving a listing
         if any(0xD800 <= ord(letter) <= 0xDFFF for letter in name):
             return "holds a name that is not UTF-8"
         if any(unicodedata.category(letter) == "Cc" for letter in name):
@@ -358,11 +440,15 @@ def refuse_name(name: str) -> str | None:
 
 def refuse_path(path: str) -> str | None:
     """`refuse_name` of the first name in `path` that is refused."""
-    return next((reason for reason in map(refuse_name, path.split("/")) if reason is not None), None)
+    return next(
+        (reason for reason in map(refuse_name, path.split("/")) if reason is not None), None
+    )
 
 
 def refusal(path: str, reason: str) -> UnsafePathError:
-    return UnsafePathError(f"{in_quotes(path)} in the repository {reason} and is never written", path=path)
+    return UnsafePathError(
+        f"{in_quotes(path)} in the repository {reason} and is never written", path=path
+    )
 
 
 def name_bytes(name: str) -> bytes:

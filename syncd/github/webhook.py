@@ -17,11 +17,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 from msgspec import Struct
 
-from syncd.github.addresses import home_of, web_of
+from syncd.git_objects import is_object_id
 from syncd.github.bounds import load_json
+from syncd.github.urls import home_of, web_of
 from syncd.models import Job, Secret
-from syncd.objects import is_object_id
-from syncd.refs import forms
+from syncd.ref_names import forms
 
 LARGEST_BYTES = 25 << 20  # docs: above 25 MB an event is not delivered at all
 LONGEST_REF = 1024
@@ -29,16 +29,40 @@ SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}")
 EVENT = re.compile(r"[a-z][a-z_]{0,49}")
 REPO = re.compile(r"[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}")
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
-WANTED = frozenset(("ref", "after", "deleted", "head_commit", "repository", "id", "full_name", "html_url", "default_branch"))
+WANTED = frozenset(
+    (
+        "ref",
+        "after",
+        "deleted",
+        "head_commit",
+        "repository",
+        "id",
+        "full_name",
+        "html_url",
+        "default_branch",
+    )
+)
 
 
-class Refusal(Enum):
+class Rejection(Enum):
     """Why a delivery is refused: the HTTP status, and what to do in words that may be shown to whoever sent it."""
 
-    UNSIGNED = 401, "it carries no X-Hub-Signature-256: give the webhook in GitHub's settings the secret that web.webhook.secret names"
-    WRONG_SIGNATURE = 401, "its signature was not made with the secret that web.webhook.secret names"
-    NO_EVENT = 400, "it carries no X-GitHub-Event, so GitHub did not send it as it stands; does a proxy drop headers?"
-    WRONG_TYPE = 415, "its content type is neither application/json nor application/x-www-form-urlencoded"
+    UNSIGNED = (
+        401,
+        "it carries no X-Hub-Signature-256: give the webhook in GitHub's settings the secret that web.webhook.secret names",
+    )
+    WRONG_SIGNATURE = (
+        401,
+        "its signature was not made with the secret that web.webhook.secret names",
+    )
+    NO_EVENT = (
+        400,
+        "it carries no X-GitHub-Event, so GitHub did not send it as it stands; does a proxy drop headers?",
+    )
+    WRONG_TYPE = (
+        415,
+        "its content type is neither application/json nor application/x-www-form-urlencoded",
+    )
     MALFORMED = 400, "it is signed, and no push event that can be read"
 
     def __init__(self, status: int, text: str) -> None:
@@ -69,33 +93,41 @@ class Other(Struct, frozen=True):
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def check_signature(chunks: Iterable[bytes], given: str | None, secret: Secret) -> Refusal | None:
+def check_signature(chunks: Iterable[bytes], given: str | None, secret: Secret) -> Rejection | None:
     """None where `given` (X-Hub-Signature-256) is the secret's signature of these bytes. The comparison takes as long for a wrong one, however wrong."""
     if given is None or SIGNATURE.fullmatch(given) is None:
-        return Refusal.UNSIGNED if given is None else Refusal.WRONG_SIGNATURE
+        return Rejection.UNSIGNED if given is None else Rejection.WRONG_SIGNATURE
     mac = hmac.new(secret.reveal().encode("utf-8", "surrogateescape"), digestmod=hashlib.sha256)
     for chunk in chunks:
         mac.update(chunk)
-    return None if hmac.compare_digest(f"sha256={mac.hexdigest()}", given) else Refusal.WRONG_SIGNATURE
+    return (
+        None
+        if hmac.compare_digest(f"sha256={mac.hexdigest()}", given)
+        else Rejection.WRONG_SIGNATURE
+    )
 
 
-def read(event: str | None, content_type: str | None, body: bytes) -> Push | Other | Refusal:
+def read(event: str | None, content_type: str | None, body: bytes) -> Push | Other | Rejection:
     """What a delivery says whose signature is proven. `event` is X-GitHub-Event; the body of another event than push is not looked at.
 
     Source: the body is JSON, or a form whose field `payload` is (what a webhook made through the API sends unless told otherwise).
     """
     if event is None or EVENT.fullmatch(event) is None:
-        return Refusal.NO_EVENT
+        return Rejection.NO_EVENT
     if event != "push":
         return Other(event)
     kind = (content_type or "").partition(";")[0].strip().lower()
     if kind not in (FORM, JSON):
-        return Refusal.WRONG_TYPE
+        return Rejection.WRONG_TYPE
     try:
-        payload = load_json(_field(body.decode()).encode() if kind == FORM else body, "delivery", pairs=_wanted)
+        payload = load_json(
+            _field(body.decode()).encode() if kind == FORM else body, "delivery", pairs=_wanted
+        )
         return _push(payload)
-    except ValueError:  # not UTF-8, not JSON, a number of many digits, a field too many; brackets without end
-        return Refusal.MALFORMED
+    except (
+        ValueError
+    ):  # not UTF-8, not JSON, a number of many digits, a field too many; brackets without end
+        return Rejection.MALFORMED
 
 
 def _field(form: str) -> str:
@@ -110,22 +142,44 @@ def _wanted(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _push(payload: Any) -> Push:
     """Raises ValueError for what is no push event."""
     repository = payload.get("repository") if isinstance(payload, dict) else None
-    ref, repo = (payload.get("ref"), repository.get("full_name")) if isinstance(repository, dict) else (None, None)
-    if not _is_ref(ref) or not isinstance(repo, str) or REPO.fullmatch(repo) is None or not isinstance(repository, dict):
+    ref, repo = (
+        (payload.get("ref"), repository.get("full_name"))
+        if isinstance(repository, dict)
+        else (None, None)
+    )
+    if (
+        not _is_ref(ref)
+        or not isinstance(repo, str)
+        or REPO.fullmatch(repo) is None
+        or not isinstance(repository, dict)
+    ):
         raise ValueError("no push event")
-    branch, number, after = repository.get("default_branch"), repository.get("id"), payload.get("after")
-    deleted = payload.get("deleted") is True or (isinstance(after, str) and bool(after) and not after.strip("0"))
+    branch, number, after = (
+        repository.get("default_branch"),
+        repository.get("id"),
+        payload.get("after"),
+    )
+    deleted = payload.get("deleted") is True or (
+        isinstance(after, str) and bool(after) and not after.strip("0")
+    )
     return Push(
-        repo, str(ref), None if deleted else _commit(payload), deleted, branch if _is_ref(f"refs/heads/{branch}") and isinstance(branch, str) else None,
-        _host(repository.get("html_url")), number if isinstance(number, int) and not isinstance(number, bool) else None,
-    )  # fmt: skip
+        repo,
+        str(ref),
+        None if deleted else _commit(payload),
+        deleted,
+        branch if _is_ref(f"refs/heads/{branch}") and isinstance(branch, str) else None,
+        _host(repository.get("html_url")),
+        number if isinstance(number, int) and not isinstance(number, bool) else None,
+    )
 
 
 def _is_ref(ref: object) -> bool:
     """Source: git check-ref-format: no control characters; ours: a bound, and nothing that UTF-8 can't say."""
     if not isinstance(ref, str) or not ref.startswith("refs/") or len(ref) > LONGEST_REF:
         return False
-    return not any(letter < " " or letter == "\x7f" or "\ud800" <= letter <= "\udfff" for letter in ref)
+    return not any(
+        letter < " " or letter == "\x7f" or "\ud800" <= letter <= "\udfff" for letter in ref
+    )
 
 
 def _commit(payload: Mapping[str, Any]) -> str | None:
@@ -137,7 +191,11 @@ def _commit(payload: Mapping[str, Any]) -> str | None:
 
 def _host(address: object) -> str | None:
     try:
-        return urlsplit(address).netloc.rpartition("@")[2].lower() or None if isinstance(address, str) else None
+        return (
+            urlsplit(address).netloc.rpartition("@")[2].lower() or None
+            if isinstance(address, str)
+            else None
+        )
     except ValueError:
         return None
 
@@ -145,7 +203,9 @@ def _host(address: object) -> str | None:
 # --- who follows ------------------------------------------------------------------------------------------------------
 
 
-def followers(push: Push, jobs: Iterable[Job], apis: Mapping[str, str], numbers: Mapping[tuple[str, str], int]) -> list[str]:
+def followers(
+    push: Push, jobs: Iterable[Job], apis: Mapping[str, str], numbers: Mapping[tuple[str, str], int]
+) -> list[str]:
     """The jobs that a push is to start, in the given order. `apis`: identity -> its API's address.
 
     `numbers`: (identity, repository in small letters) -> GitHub's number, of those that were found under another name than the job's.
@@ -157,7 +217,14 @@ def followers(push: Push, jobs: Iterable[Job], apis: Mapping[str, str], numbers:
         return []
     hosts = {identity: home_of(web_of(api)).lower() for identity, api in apis.items()}
     anywhere = push.host not in hosts.values()
-    return [job.name for job in jobs if starts_on_push(job) and (anywhere or hosts.get(job.identity) == push.host) and _is_of(push, job, numbers) and _is_followed(push, job.ref)]
+    return [
+        job.name
+        for job in jobs
+        if starts_on_push(job)
+        and (anywhere or hosts.get(job.identity) == push.host)
+        and _is_of(push, job, numbers)
+        and _is_followed(push, job.ref)
+    ]
 
 
 def starts_on_push(job: Job) -> bool:
@@ -167,7 +234,9 @@ def starts_on_push(job: Job) -> bool:
 
 def _is_of(push: Push, job: Job, numbers: Mapping[tuple[str, str], int]) -> bool:
     repo = job.repo.lower()
-    return repo == push.repo.lower() or (push.number is not None and numbers.get((job.identity, repo)) == push.number)
+    return repo == push.repo.lower() or (
+        push.number is not None and numbers.get((job.identity, repo)) == push.number
+    )
 
 
 def _is_followed(push: Push, ref: str | None) -> bool:
@@ -176,4 +245,13 @@ def _is_followed(push: Push, ref: str | None) -> bool:
     return push.ref in {f"refs/{form}" for form in forms(ref)}
 
 
-__all__ = ["LARGEST_BYTES", "Other", "Push", "Refusal", "check_signature", "followers", "read", "starts_on_push"]
+__all__ = [
+    "LARGEST_BYTES",
+    "Other",
+    "Push",
+    "Rejection",
+    "check_signature",
+    "followers",
+    "read",
+    "starts_on_push",
+]

@@ -23,15 +23,17 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from syncd.clock import Patience
-from syncd.engine.ports import HookCall, HookEnd, StagedFile
+from syncd.deadline import Deadline
 from syncd.errors import StoppedError, StoreError
-from syncd.hooks.stage import Workplace
-from syncd.redact import redact_end
+from syncd.hooks.staging_dir import StagingDir
+from syncd.ports import HookCall, HookResult, StagedFile
+from syncd.redaction import redact_end
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OUTPUT_BYTES = 64 << 10
-MARGIN_BYTES = 16 << 10  # read beyond the kept end, so that a secret cut at its start is still whole when it is masked
+MARGIN_BYTES = (
+    16 << 10
+)  # read beyond the kept end, so that a secret cut at its start is still whole when it is masked
 GRACE_SECONDS = 3.0
 LOCK_WAIT_SECONDS = 30.0
 GUARD_SECONDS = 40.0  # what a guard may take beyond limit, grace and lock before it is given up
@@ -40,11 +42,14 @@ OF_THE_SAME_USER = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")  # systemctl 
 LISTEN_SECONDS = 0.1  # how soon a signal to us is passed on
 ACL = "system.posix_acl_access"  # acl(5): an access list may let through whom the mode does not
 CHECKS = str(Path(__file__).with_name("checks.py"))
-NAMES_ARE_UTF8 = ("-X", "utf8=1")  # whatever locale the machine has: file names and arguments are bytes, as in encoding.py
+NAMES_ARE_UTF8 = (
+    "-X",
+    "utf8=1",
+)  # whatever locale the machine has: file names and arguments are bytes, as in encoding.py
 GUARD = str(Path(__file__).with_name("guard.py"))
 
 
-class Person(Struct, frozen=True):
+class HookUser(Struct, frozen=True):
     """Who a hook runs as. `ids` is None where that is us."""
 
     name: str
@@ -52,7 +57,7 @@ class Person(Struct, frozen=True):
     ids: tuple[int, int, tuple[int, ...]] | None
 
 
-class Errand(Struct, frozen=True):
+class HookProcessSpec(Struct, frozen=True):
     """What a guard is told; see its opening paragraph."""
 
     argv: list[str]
@@ -63,9 +68,15 @@ class Errand(Struct, frozen=True):
 
     def as_line(self) -> bytes:
         spec = {
-            "argv": self.argv, "env": self.env, "ids": self.ids, "timeout": self.timeout_seconds, "grace": GRACE_SECONDS,
-            "keep": OUTPUT_BYTES + MARGIN_BYTES, "locks": self.locks, "wait": LOCK_WAIT_SECONDS,
-        }  # fmt: skip
+            "argv": self.argv,
+            "env": self.env,
+            "ids": self.ids,
+            "timeout": self.timeout_seconds,
+            "grace": GRACE_SECONDS,
+            "keep": OUTPUT_BYTES + MARGIN_BYTES,
+            "locks": self.locks,
+            "wait": LOCK_WAIT_SECONDS,
+        }
         return json.dumps(spec).encode() + b"\n"
 
 
@@ -77,7 +88,7 @@ class Unrunnable(Exception):
         self.hint = hint
 
 
-class CommandHooks:
+class HookRunner:
     """The engine's Hooks over real processes. `environ` is ours: a few names of it are passed on, see PASSED_ON."""
 
     def __init__(self, state_dir: Path, environ: Mapping[str, str]) -> None:
@@ -89,34 +100,49 @@ class CommandHooks:
         """How many hooks are running now."""
         return self._running
 
-    def validate(self, call: HookCall, files: Sequence[StagedFile], patience: Patience) -> HookEnd:
+    def validate(
+        self, call: HookCall, files: Sequence[StagedFile], deadline: Deadline
+    ) -> HookResult:
         try:
             person = person_of(call.user)
-            with Workplace(self._state_dir, call.jobs[0], person.ids) as place:
-                place.lay(files, patience)
-                return self._run(call, person, place, place.tree, patience)
+            with StagingDir(self._state_dir, call.jobs[0], person.ids) as place:
+                place.lay(files, deadline)
+                return self._run(call, person, place, place.tree, deadline)
         except Unrunnable as error:
-            return HookEnd(problem=str(error), hint=error.hint)
+            return HookResult(problem=str(error), hint=error.hint)
 
-    def run(self, call: HookCall, patience: Patience) -> HookEnd:
+    def run(self, call: HookCall, deadline: Deadline) -> HookResult:
         try:
             person = person_of(call.user)
-            with Workplace(self._state_dir, call.jobs[0], person.ids) as place:
-                return self._run(call, person, place, "/", patience)
+            with StagingDir(self._state_dir, call.jobs[0], person.ids) as place:
+                return self._run(call, person, place, "/", deadline)
         except Unrunnable as error:
-            return HookEnd(problem=str(error), hint=error.hint)
+            return HookResult(problem=str(error), hint=error.hint)
 
-    def _run(self, call: HookCall, person: Person, place: Workplace, staged: str, patience: Patience) -> HookEnd:
+    def _run(
+        self, call: HookCall, person: HookUser, place: StagingDir, staged: str, deadline: Deadline
+    ) -> HookResult:
         changes = place.note("changes.json", call.changes)
-        env = environment(self._environ, person) | dict(call.facts) | {"SYNCD_STAGED": staged, "SYNCD_CHANGES": changes}
+        env = (
+            environment(self._environ, person)
+            | dict(call.facts)
+            | {"SYNCD_STAGED": staged, "SYNCD_CHANGES": changes}
+        )
         place.give()
         check_reach(person, place.folder)
-        argv = [placed(part, staged, call.hook.shell) for part in call.hook.argv or checking(call.hook.checks)]
-        errand = Errand(argv, env, person.ids, call.timeout_seconds, self._locks(call.jobs))
+        argv = [
+            placed(part, staged, call.hook.shell)
+            for part in call.hook.argv or checking(call.hook.checks)
+        ]
+        errand = HookProcessSpec(
+            argv, env, person.ids, call.timeout_seconds, self._locks(call.jobs)
+        )
         with self._counted():
-            end = _guarded(errand, patience)
+            end = _guarded(errand, deadline)
         if end.status != 0:
-            check_reach(person, place.folder)  # closed meanwhile: then that has failed, not the commit
+            check_reach(
+                person, place.folder
+            )  # closed meanwhile: then that has failed, not the commit
         return end
 
     @contextmanager
@@ -135,33 +161,49 @@ class CommandHooks:
         try:
             os.makedirs(place, mode=0o700, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"can't make {place}: {error.strerror}", hint="the state folder must be writable by the user who runs syncd") from error
-        return sorted(str(place / f"hook-{sha256(job.encode()).hexdigest()[:32]}.lock") for job in jobs)
+            raise StoreError(
+                f"can't make {place}: {error.strerror}",
+                hint="the state folder must be writable by the user who runs syncd",
+            ) from error
+        return sorted(
+            str(place / f"hook-{sha256(job.encode()).hexdigest()[:32]}.lock") for job in jobs
+        )
 
 
-def person_of(user: str | None) -> Person:
+def person_of(user: str | None) -> HookUser:
     """Who `hook_user` is on this machine. Raises Unrunnable."""
     try:
         found = pwd.getpwnam(user) if user else pwd.getpwuid(os.geteuid())
     except KeyError as error:
         if not user:
-            return Person(str(os.geteuid()), "/", None)
-        raise Unrunnable(f"this machine knows no user {user}", "create it, or correct hook_user:") from error
+            return HookUser(str(os.geteuid()), "/", None)
+        raise Unrunnable(
+            f"this machine knows no user {user}", "create it, or correct hook_user:"
+        ) from error
     if found.pw_uid == os.geteuid():
-        return Person(found.pw_name, found.pw_dir, None)
+        return HookUser(found.pw_name, found.pw_dir, None)
     if os.geteuid() != 0:
-        raise Unrunnable(f"only root may run a hook as {user}", "run syncd as root, or leave hook_user: out")
-    return Person(found.pw_name, found.pw_dir, (found.pw_uid, found.pw_gid, tuple(os.getgrouplist(found.pw_name, found.pw_gid))))
+        raise Unrunnable(
+            f"only root may run a hook as {user}", "run syncd as root, or leave hook_user: out"
+        )
+    return HookUser(
+        found.pw_name,
+        found.pw_dir,
+        (found.pw_uid, found.pw_gid, tuple(os.getgrouplist(found.pw_name, found.pw_gid))),
+    )
 
 
-def check_reach(person: Person, folder: str) -> None:
+def check_reach(person: HookUser, folder: str) -> None:
     """Raises Unrunnable when a folder above does not let the hook's user through: a validator would fail for that, and seem to judge the commit."""
     for above in map(str, Path(folder).parents):
         if closed_to(person, above):
-            raise Unrunnable(f"{person.name} can't reach its files: {above} does not let others through", f"chmod o+x {above}, or set state: to a folder like /var/lib/syncd")
+            raise Unrunnable(
+                f"{person.name} can't reach its files: {above} does not let others through",
+                f"chmod o+x {above}, or set state: to a folder like /var/lib/syncd",
+            )
 
 
-def closed_to(person: Person, place: str) -> bool:
+def closed_to(person: HookUser, place: str) -> bool:
     """Whether the mode keeps the hook's user from executing the file, or from passing the folder."""
     if person.ids is None:
         return False
@@ -171,11 +213,18 @@ def closed_to(person: Person, place: str) -> bool:
     return not found.st_mode & bit and ACL not in os.listxattr(place)
 
 
-def environment(environ: Mapping[str, str], person: Person) -> dict[str, str]:
+def environment(environ: Mapping[str, str], person: HookUser) -> dict[str, str]:
     """Everything a hook gets beside the SYNCD_ names: an allow-list, so that no secret of ours is ever among it."""
     names = PASSED_ON if person.ids else PASSED_ON + OF_THE_SAME_USER
     kept = {name: environ[name] for name in names if environ.get(name)}
-    return {"PATH": PATH, "HOME": person.home, "USER": person.name, "LOGNAME": person.name, "SHELL": "/bin/sh", "LANG": "C.UTF-8"} | kept
+    return {
+        "PATH": PATH,
+        "HOME": person.home,
+        "USER": person.name,
+        "LOGNAME": person.name,
+        "SHELL": "/bin/sh",
+        "LANG": "C.UTF-8",
+    } | kept
 
 
 def placed(part: str, staged: str, shell: bool) -> str:
@@ -189,44 +238,79 @@ def checking(names: Sequence[str]) -> list[str]:
     """The program that looks at the staged set for these built-in checks."""
     import yaml  # only for jobs that validate with them
 
-    return [sys.executable, "-I", *NAMES_ARE_UTF8, CHECKS, str(Path(yaml.__file__).parents[1]), "{staged}", *names]
+    return [
+        sys.executable,
+        "-I",
+        *NAMES_ARE_UTF8,
+        CHECKS,
+        str(Path(yaml.__file__).parents[1]),
+        "{staged}",
+        *names,
+    ]
 
 
-def _guarded(errand: Errand, patience: Patience) -> HookEnd:
+def _guarded(errand: HookProcessSpec, deadline: Deadline) -> HookResult:
     try:
         guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", *NAMES_ARE_UTF8, GUARD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/", env={"LANG": "C.UTF-8"},
-            close_fds=True, start_new_session=True, bufsize=0,
-        )  # fmt: skip
+            [sys.executable, "-I", "-S", *NAMES_ARE_UTF8, GUARD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env={"LANG": "C.UTF-8"},
+            close_fds=True,
+            start_new_session=True,
+            bufsize=0,
+        )
     except OSError as error:
-        return HookEnd(problem=f"no process could be started: {error.strerror}", hint="look at the limits of processes and memory (TasksMax=, MemoryMax=)")
+        return HookResult(
+            problem=f"no process could be started: {error.strerror}",
+            hint="look at the limits of processes and memory (TasksMax=, MemoryMax=)",
+        )
     try:
-        answer = _Thread(guard, errand).follow(patience)
+        answer = _Thread(guard, errand).follow(deadline)
     finally:
         _end(guard)
-    if patience.hook_stop.is_set() and answer.get("ended") == "stopped":
+    if deadline.hook_stop.is_set() and answer.get("ended") == "stopped":
         raise StoppedError("stopped by a signal while a hook was running; it was ended")
     text = answer.get("output")
-    output = redact_end(text.encode("latin-1").decode("utf-8", "replace") if isinstance(text, str) else "", OUTPUT_BYTES)
+    output = redact_end(
+        text.encode("latin-1").decode("utf-8", "replace") if isinstance(text, str) else "",
+        OUTPUT_BYTES,
+    )
     output = output.encode()[-OUTPUT_BYTES:].decode(errors="ignore")
     refusal = answer.get("error")
     if refusal == "no such command":
-        return HookEnd(problem=f"there is no command {errand.argv[0]!r}", hint=f"install it, or write its whole path; hooks look in {PATH}")
+        return HookResult(
+            problem=f"there is no command {errand.argv[0]!r}",
+            hint=f"install it, or write its whole path; hooks look in {PATH}",
+        )
     if refusal or answer.get("ended") == "stopped":
-        return HookEnd(problem=str(refusal or "its guard was told to stop"), hint="the next run tries again", output=output)
+        return HookResult(
+            problem=str(refusal or "its guard was told to stop"),
+            hint="the next run tries again",
+            output=output,
+        )
     status, number = answer.get("status"), answer.get("signal")
-    return HookEnd(status if isinstance(status, int) else None, number if isinstance(number, int) else None, answer.get("ended") == "timeout", output=output)
+    return HookResult(
+        status if isinstance(status, int) else None,
+        number if isinstance(number, int) else None,
+        answer.get("ended") == "timeout",
+        output=output,
+    )
 
 
 class _Thread:
     """What hangs between us and a guard: the errand goes down, one line about the beginning and one about the end come up."""
 
-    def __init__(self, guard: subprocess.Popen[bytes], errand: Errand) -> None:
+    def __init__(self, guard: subprocess.Popen[bytes], errand: HookProcessSpec) -> None:
         self._guard, self._errand = guard, errand
-        self._ends_at = time.monotonic() + errand.timeout_seconds + LOCK_WAIT_SECONDS + GUARD_SECONDS
+        self._ends_at = (
+            time.monotonic() + errand.timeout_seconds + LOCK_WAIT_SECONDS + GUARD_SECONDS
+        )
         self._hook_pid = 0
 
-    def follow(self, patience: Patience) -> dict[str, object]:
+    def follow(self, deadline: Deadline) -> dict[str, object]:
         """The guard's last word. A guard that gives none is ended, and so is what it started as far as we know it."""
         if self._guard.stdin is None or self._guard.stdout is None:
             return {"error": "the guard has no pipes"}
@@ -236,7 +320,7 @@ class _Thread:
             return {"error": "the guard could not be started"}
         heard, told = b"", False
         while heard.count(b"\n") < (2 if self._hook_pid else 1):
-            if patience.hook_stop.is_set() and not told:
+            if deadline.hook_stop.is_set() and not told:
                 told = True
                 self._guard.stdin.close()  # it hangs on this: the hook is ended, then we hear of it
             if time.monotonic() > self._ends_at:

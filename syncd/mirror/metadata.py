@@ -11,7 +11,7 @@ import os
 import stat
 
 from syncd.errors import MirrorError
-from syncd.models import PERMISSIONS, Entry, Kind
+from syncd.models import PERMISSIONS, Kind, WantedFile
 
 DEFAULT_MODES = (0o644, 0o755)  # of files, where the job has no `mode:`
 
@@ -20,7 +20,7 @@ class IgnoredByFileSystemError(MirrorError):
     """The file system accepted a change of mode or owner and shows another one."""
 
 
-def check_file(path: str, want: Entry, found: os.stat_result) -> None:
+def check_file(path: str, want: WantedFile, found: os.stat_result) -> None:
     """Raise IgnoredByFileSystemError unless `found` has the mode and owner of `want`."""
     _check_owner(path, want.uid, want.gid, found)
     if want.kind is Kind.FILE and stat.S_IMODE(found.st_mode) != want.mode:

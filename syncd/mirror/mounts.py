@@ -16,10 +16,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from syncd.engine.ports import Target
 from syncd.errors import MirrorError
-from syncd.mirror.room import existing
-from syncd.models import Local
+from syncd.mirror.free_space import existing
+from syncd.models import LocalFile
+from syncd.ports import Target
 
 MOUNTS = Path("/proc/self/mountinfo")
 ESCAPED = re.compile(rb"\\([0-7]{3})")
@@ -43,9 +43,13 @@ def read_mounts() -> dict[int, Mount]:
         left, _, right = line.partition(b" - ")
         number, parent, device, root, point = left.split()[:5]
         mount = Mount(
-            int(number), int(parent), device.decode(), _text(root), _text(point),
+            int(number),
+            int(parent),
+            device.decode(),
+            _text(root),
+            _text(point),
             right.split()[0].decode(),
-        )  # fmt: skip
+        )
         found[mount.id] = mount
     return found
 
@@ -94,7 +98,7 @@ def mount_points(folders: Iterable[str]) -> dict[str, str]:
 
 
 def check_mounts(
-    targets: Mapping[str, Target], found: Mapping[str, Local | None], job: str
+    targets: Mapping[str, Target], found: Mapping[str, LocalFile | None], job: str
 ) -> None:
     """Raise MirrorError when every file of a mount is absent and nothing is mounted there.
 

@@ -16,7 +16,9 @@ def below(path: str, root: str) -> tuple[str, ...]:
     if not path.startswith(prefix):
         raise UnsafePathError(f"{_shown(path)} is not inside {root}", path=path)
     if len(os.fsencode(path)) > PATH_MAX_BYTES:
-        raise UnsafePathError(f"{_shown(path)} is longer than a path can be ({PATH_MAX_BYTES} bytes)", path=path)
+        raise UnsafePathError(
+            f"{_shown(path)} is longer than a path can be ({PATH_MAX_BYTES} bytes)", path=path
+        )
     names = tuple(path[len(prefix) :].split("/"))
     for name in names:
         problem = refuse_name(name)

@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import time
 
-from syncd.models import Local, Stat
+from syncd.models import LocalFile, Stat
 
 SECOND_NS = 1_000_000_000
 TICK_NS = 10_000_000  # the longest: CONFIG_HZ=100. A stamp lags the present by up to one tick.
-FINE_STEP_NS = 2 * TICK_NS  # the tick, and up to as much again where stamps are cut to 10 ms (exFAT)
+FINE_STEP_NS = (
+    2 * TICK_NS
+)  # the tick, and up to as much again where stamps are cut to 10 ms (exFAT)
 COARSE_STEP_NS = 2 * SECOND_NS + TICK_NS  # the tick, and FAT's two seconds
 FINE_STEP_SECONDS = FINE_STEP_NS / SECOND_NS
 
@@ -66,7 +68,7 @@ def is_coarse(found: Stat) -> bool:
     return found.mtime_ns % SECOND_NS == 0 or found.ctime_ns % SECOND_NS == 0
 
 
-def same_bytes(one: Local | None, other: Local | None) -> bool:
+def same_bytes(one: LocalFile | None, other: LocalFile | None) -> bool:
     """Whether the same file or link stands, whatever lstat says of it."""
     if one is None or other is None:
         return one is other

@@ -13,15 +13,15 @@ import stat
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
-from syncd.clock import no_limit
-from syncd.engine.ports import ANY_SIZE, READ_ANYWAY_BYTES, Target
+from syncd.deadline import no_limit
 from syncd.errors import MirrorError, UnsafePathError
-from syncd.mirror.folders import InTheWayError, Missing, descend
+from syncd.git_objects import blob_hasher, blob_id
+from syncd.mirror.dirfd import InTheWayError, Missing, descend
+from syncd.mirror.free_space import existing
 from syncd.mirror.paths import below
 from syncd.mirror.racy import is_racy
-from syncd.mirror.room import existing
-from syncd.models import Kind, Local, Recorded, Stat
-from syncd.objects import blob_hasher, blob_id
+from syncd.models import Kind, LedgerRow, LocalFile, Stat
+from syncd.ports import ANY_SIZE, READ_ANYWAY_BYTES, Target
 
 CHUNK = 1 << 20
 READ_AGAIN = 3  # a file that changes while it is read is read this often before it is called busy
@@ -32,14 +32,14 @@ def scan(
     now_ns: Callable[[], int],
     devices: dict[str, int] | None = None,
     check: Callable[[], None] = no_limit,
-) -> dict[str, Local | None]:
+) -> dict[str, LocalFile | None]:
     """Destination -> what stands there; None where nothing does. One pass per folder.
 
     `devices` is told the file system of each folder that holds one, or would: that of the deepest folder above it that stands.
     `now_ns` is the clock that files are stamped with. `check` is called before each folder and each chunk that is read.
     """
     devices = {} if devices is None else devices
-    found: dict[str, Local | None] = {}
+    found: dict[str, LocalFile | None] = {}
     folders: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path, target in targets.items():
         folders[target.root, path[: path.rfind("/")] or "/"].append(path)
@@ -53,8 +53,13 @@ def scan(
             continue
         except MirrorError as error:
             # a file or link of ours that becomes a folder is not in the way: below it there is nothing yet
-            ours = isinstance(error, (InTheWayError, UnsafePathError)) and any(other in targets and targets[other].recorded is not None for other in _above(parent, root))
-            found.update(dict.fromkeys(paths, None if ours else _unknown(error.message, error.hint)))
+            ours = isinstance(error, (InTheWayError, UnsafePathError)) and any(
+                other in targets and targets[other].recorded is not None
+                for other in _above(parent, root)
+            )
+            found.update(
+                dict.fromkeys(paths, None if ours else _unknown(error.message, error.hint))
+            )
             continue
         try:
             devices[parent] = os.fstat(folder).st_dev
@@ -75,14 +80,19 @@ def _above(path: str, root: str) -> Iterator[str]:
         path = posixpath.dirname(path)
 
 
-def _unknown(problem: str, hint: str | None = None) -> Local:
-    return Local(Kind.OTHER, None, 0, 0, 0, Stat(0, 0, 0, 0, 0), problem, hint)
+def _unknown(problem: str, hint: str | None = None) -> LocalFile:
+    return LocalFile(Kind.OTHER, None, 0, 0, 0, Stat(0, 0, 0, 0, 0), problem, hint)
 
 
 def look(
-    folder: int, name: str, path: str, recorded: Recorded | None, now_ns: Callable[[], int], target: Target | None = None,
+    folder: int,
+    name: str,
+    path: str,
+    recorded: LedgerRow | None,
+    now_ns: Callable[[], int],
+    target: Target | None = None,
     check: Callable[[], None] = no_limit,
-) -> Local | None:
+) -> LocalFile | None:
     """What `name` in the open `folder` is, with its bytes' id. Never blocks on a FIFO, never follows a link.
 
     With a `target`, a large file whose size can't be right is not read.
@@ -94,11 +104,26 @@ def look(
     except OSError as error:
         return _unknown(f"can't look at {path}: {error.strerror}")
     signature = stat_of(found)
-    if recorded is not None and recorded.stat == signature and stat.S_IFMT(found.st_mode) in (stat.S_IFREG, stat.S_IFLNK):
+    if (
+        recorded is not None
+        and recorded.stat == signature
+        and stat.S_IFMT(found.st_mode) in (stat.S_IFREG, stat.S_IFLNK)
+    ):
         # made of what is there already: thousands are looked at in one tick
-        return Local(recorded.entry.kind, recorded.entry.blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, recorded.stat)
+        return LocalFile(
+            recorded.entry.kind,
+            recorded.entry.blob,
+            stat.S_IMODE(found.st_mode),
+            found.st_uid,
+            found.st_gid,
+            recorded.stat,
+        )
     if stat.S_ISREG(found.st_mode):
-        if target is not None and found.st_size > READ_ANYWAY_BYTES and not _may_be_right(found.st_size, target):
+        if (
+            target is not None
+            and found.st_size > READ_ANYWAY_BYTES
+            and not _may_be_right(found.st_size, target)
+        ):
             return _local(found, Kind.FILE, None)
         return _hashed(folder, name, path, found, now_ns, check)
     if stat.S_ISLNK(found.st_mode):
@@ -118,7 +143,7 @@ def _may_be_right(size: int, target: Target) -> bool:
     return any(entry.size is None or entry.size == size for entry in (row.entry, row.upstream))
 
 
-def look_at_folder(folder: int, name: str, path: str, device: int) -> Local | None:
+def look_at_folder(folder: int, name: str, path: str, device: int) -> LocalFile | None:
     """Which folder `name` in the open `folder`, which is on `device`, is, its mode and owner. None where none stands that we could have made: nothing, a link, a
     file, the top of another file system. Times and size are left out, which change with what comes and goes in it.
     """
@@ -130,10 +155,17 @@ def look_at_folder(folder: int, name: str, path: str, device: int) -> Local | No
         return _unknown(f"can't look at {path}: {error.strerror}")
     if not stat.S_ISDIR(found.st_mode) or found.st_dev != device:
         return None
-    return Local(Kind.DIRECTORY, None, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, Stat(found.st_dev, found.st_ino, 0, 0, 0))
+    return LocalFile(
+        Kind.DIRECTORY,
+        None,
+        stat.S_IMODE(found.st_mode),
+        found.st_uid,
+        found.st_gid,
+        Stat(found.st_dev, found.st_ino, 0, 0, 0),
+    )
 
 
-def _link(folder: int, name: str, path: str, now_ns: Callable[[], int]) -> Local | None:
+def _link(folder: int, name: str, path: str, now_ns: Callable[[], int]) -> LocalFile | None:
     now = now_ns()  # before lstat: a link that is replaced after it has another stat, or a racy one
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -149,25 +181,36 @@ def stat_of(found: os.stat_result) -> Stat:
     return Stat(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-def _local(found: os.stat_result, kind: Kind, blob: str | None, problem: str | None = None) -> Local:
-    return Local(kind, blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, stat_of(found), problem)
+def _local(
+    found: os.stat_result, kind: Kind, blob: str | None, problem: str | None = None
+) -> LocalFile:
+    return LocalFile(
+        kind, blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, stat_of(found), problem
+    )
 
 
-def _known(found: os.stat_result, kind: Kind, blob: str, now_ns: int) -> Local:
+def _known(found: os.stat_result, kind: Kind, blob: str, now_ns: int) -> LocalFile:
     """What was read after `now_ns`."""
     signature = stat_of(found)
     mode = stat.S_IMODE(found.st_mode)
     racy = is_racy(signature, now_ns)
-    return Local(kind, blob, mode, found.st_uid, found.st_gid, signature, racy=racy)
+    return LocalFile(kind, blob, mode, found.st_uid, found.st_gid, signature, racy=racy)
 
 
 def _hashed(
-    folder: int, name: str, path: str, found: os.stat_result, now_ns: Callable[[], int], check: Callable[[], None]
-) -> Local | None:
+    folder: int,
+    name: str,
+    path: str,
+    found: os.stat_result,
+    now_ns: Callable[[], int],
+    check: Callable[[], None],
+) -> LocalFile | None:
     for _ in range(READ_AGAIN):
         now = now_ns()  # before the first byte: an edit while they are read counts as a later one
         try:
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+            descriptor = os.open(
+                name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
+            )
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -188,7 +231,9 @@ def _hashed(
 def hash_file(descriptor: int, size: int, check: Callable[[], None] = no_limit) -> tuple[str, int]:
     """The git blob id of an open file of `size` bytes, and how many were read."""
     hasher, count = blob_hasher(size), 0
-    while count <= size and (chunk := os.read(descriptor, CHUNK)):  # one that grows meanwhile has no end
+    while count <= size and (
+        chunk := os.read(descriptor, CHUNK)
+    ):  # one that grows meanwhile has no end
         check()
         hasher.update(chunk)
         count += len(chunk)

@@ -13,10 +13,10 @@ import posixpath
 from collections.abc import Iterable
 from contextlib import suppress
 
-from syncd.mirror.folders import trouble
-from syncd.mirror.room import existing
+from syncd.colliding_names import case_swapped, fold
+from syncd.mirror.dirfd import trouble
+from syncd.mirror.free_space import existing
 from syncd.models import RealFolder
-from syncd.twins import case_swapped, fold
 
 TELLING_NAMES = 20  # entries of a folder that are looked at, to find whether it ignores case
 
@@ -108,7 +108,10 @@ def same_place(one: str, other: str) -> bool:
                 return False
             break
         one, other = parent, other_parent
-    return all(name == other_name or _one_entry(parent, name, other_name) for parent, name, other_name in reversed(names))
+    return all(
+        name == other_name or _one_entry(parent, name, other_name)
+        for parent, name, other_name in reversed(names)
+    )
 
 
 def other_spellings(paths: Iterable[str]) -> dict[str, str]:

@@ -28,13 +28,13 @@ import msgspec
 from msgspec import Struct
 
 from syncd.errors import ChangedUnderneathError, MirrorError
-from syncd.mirror.aging import CountedTime, write_private
-from syncd.mirror.expected import check_expected
-from syncd.mirror.kernel import sync_folder
-from syncd.mirror.room import MARGIN_BYTES, existing
+from syncd.git_objects import blob_hasher, size_of
+from syncd.mirror.age import CountedTime, write_private
+from syncd.mirror.expected_state import check_expected
+from syncd.mirror.free_space import MARGIN_BYTES, existing
 from syncd.mirror.sparse import copy_sparse
-from syncd.models import Action, Kind, Local
-from syncd.objects import blob_hasher, size_of
+from syncd.mirror.syscalls import sync_folder
+from syncd.models import Action, Kind, LocalFile
 
 AN_HOUR_SECONDS = 3600.0
 COPY_BYTES = 1 << 20
@@ -124,8 +124,12 @@ class Trash:
         total = sum(size for size, _ in added.values())
         largest = max(added.values(), default=(0, ""))[1]
         if total > self.limits.size_bytes:
-            self._refuse(largest, total, f"trash: has room for {self.limits.size_bytes} bytes",
-                         "raise size: of trash:, " + HINT.format(path=largest))  # fmt: skip
+            self._refuse(
+                largest,
+                total,
+                f"trash: has room for {self.limits.size_bytes} bytes",
+                "raise size: of trash:, " + HINT.format(path=largest),
+            )
         self._check_free(largest, total)
         return [size for size, _ in added.values()]
 
@@ -135,12 +139,18 @@ class Trash:
         free = os.statvfs(existing(str(self.directory)))
         free_bytes = free.f_bavail * free.f_frsize
         if size + MARGIN_BYTES > free_bytes:
-            self._refuse(path, size, f"{free_bytes} bytes are free at {self.directory}",
-                         "free some space there, " + HINT.format(path=path))  # fmt: skip
+            self._refuse(
+                path,
+                size,
+                f"{free_bytes} bytes are free at {self.directory}",
+                "free some space there, " + HINT.format(path=path),
+            )
 
     @staticmethod
     def _refuse(path: str, size: int, why: str, hint: str) -> None:
-        text = f"{path} is not syncd's, and can't be kept before it is replaced ({size} bytes): {why}"
+        text = (
+            f"{path} is not syncd's, and can't be kept before it is replaced ({size} bytes): {why}"
+        )
         raise MirrorError(f"{text}; nothing was replaced", path=path, hint=hint)
 
     # --- right before a replacement -----------------------------------------------------------------------------------
@@ -167,7 +177,7 @@ class Trash:
                 else "syncd must be able to read it, and to write to its state folder",
             ) from error
 
-    def _keep(self, folder: int, name: str, path: str, local: Local, now: datetime) -> Kept:
+    def _keep(self, folder: int, name: str, path: str, local: LocalFile, now: datetime) -> Kept:
         is_new = local.blob is None or not self._is_whole(local.blob, local.stat.size)
         if is_new:
             self._check_free(path, local.stat.size)
@@ -183,9 +193,18 @@ class Trash:
             temporary.unlink(missing_ok=True)
         id = hashlib.sha256(f"{path}\0{content}".encode("utf-8", "surrogateescape")).hexdigest()
         entry = TrashEntry(
-            id[:ID_LENGTH], path, self.job, content, local.kind, local.mode, local.uid, local.gid,
-            size, now, self._time.count(self._newest),
-        )  # fmt: skip
+            id[:ID_LENGTH],
+            path,
+            self.job,
+            content,
+            local.kind,
+            local.mode,
+            local.uid,
+            local.gid,
+            size,
+            now,
+            self._time.count(self._newest),
+        )
         before = self._replace_entry(entry)
         for each in (self._contents, self._entries, self.directory):
             _sync(each)
@@ -319,9 +338,13 @@ class Trash:
 
 @contextmanager
 def replacing(
-    trash: Trash, folder: int, name: str, action: Action, now: Callable[[], datetime],
+    trash: Trash,
+    folder: int,
+    name: str,
+    action: Action,
+    now: Callable[[], datetime],
     now_ns: Callable[[], int],
-) -> Iterator[tuple[bool, str | None]]:  # fmt: skip
+) -> Iterator[tuple[bool, str | None]]:
     """A context for the rename that replaces `name` in the open `folder`.
 
     It gives whether something stands there, and the id of what was kept of it.
@@ -341,7 +364,7 @@ def replacing(
         raise
 
 
-def _read(folder: int, name: str, local: Local, copy_to: Path | None) -> tuple[str, int]:
+def _read(folder: int, name: str, local: LocalFile, copy_to: Path | None) -> tuple[str, int]:
     """Git blob id and size of the file's bytes or the link's text; a copy of them is on disk."""
     with _opened(folder, name, local.kind) as content:
         if copy_to is None:

@@ -17,33 +17,41 @@ from functools import partial
 
 from msgspec import Struct, field
 
-from syncd.engine.ports import ANY_SIZE, NO_INODES, Applied, Blobs, Inodes, Outcome, Target
 from syncd.errors import ChangedUnderneathError, MirrorError
+from syncd.git_objects import size_of
 from syncd.mirror.attributes import NotCarried, carry, open_replaced
-from syncd.mirror.expected import as_wanted, check_expected, inodes_written, is_kept
-from syncd.mirror.files import OtherBytesError, cached, ident, identity_of, stat_at, unlink_if_there, write_new
-from syncd.mirror.folders import NOT_THERE, Missing, descend, opened, step_down, trouble
-from syncd.mirror.kernel import rename_into_nothing, sync_folder
-from syncd.mirror.leftovers import PREFIX, above, drop
-from syncd.mirror.linked import replace_linked
-from syncd.mirror.looks import change_folder
-from syncd.mirror.making import make_above, make_folder
+from syncd.mirror.cleanup import PREFIX, above, drop
+from syncd.mirror.dirfd import NOT_THERE, Missing, descend, opened, step_down, trouble
+from syncd.mirror.expected_state import as_wanted, check_expected, inodes_written, is_kept
+from syncd.mirror.file_ops import (
+    OtherBytesError,
+    cached,
+    ident,
+    identity_of,
+    stat_at,
+    unlink_if_there,
+    write_new,
+)
+from syncd.mirror.filesystem_sync import FileSystems
+from syncd.mirror.free_space import existing
+from syncd.mirror.hard_links import replace_linked
+from syncd.mirror.make_directories import make_above, make_folder
 from syncd.mirror.metadata import check_file
-from syncd.mirror.order import by_folder, entry_of, is_below_any, split_removals
+from syncd.mirror.ordering import by_folder, entry_of, is_below_any, split_removals
 from syncd.mirror.paths import below
+from syncd.mirror.permissions import change_folder
 from syncd.mirror.racy import FINE_STEP_SECONDS, KernelClock, is_racy_after
-from syncd.mirror.room import existing
 from syncd.mirror.scan import look, stat_of
-from syncd.mirror.staged import Staged
-from syncd.mirror.systems import FileSystems
+from syncd.mirror.syscalls import rename_into_nothing, sync_folder
+from syncd.mirror.temp_file import TempFile
 from syncd.mirror.trash import Trash, replacing
-from syncd.models import Action, Entry, Kind, Verb
-from syncd.objects import size_of
+from syncd.models import Action, ActionKind, Kind, WantedFile
+from syncd.ports import ANY_SIZE, NO_INODES, ApplyOutcome, Blobs, Inodes, Outcome, Target
 
 SYNC_EACH_UP_TO = 8  # past this many files one syncfs is cheaper than an fsync each (docs/promises.md has the figures)
 
 
-class Batch(Struct):
+class PlanWriter(Struct):
     """One application of one plan. `folders` are those syncd made before and may remove when they become empty; `looks` is for those it makes now."""
 
     intent: str
@@ -51,13 +59,17 @@ class Batch(Struct):
     trash: Trash
     now: Callable[[], datetime]
     folders: frozenset[str]
-    looks: Mapping[str, Entry] = field(default_factory=dict)
-    devices: Mapping[str, int] = field(default_factory=dict)  # of each folder when it was looked at, or of the one above it that stood
+    looks: Mapping[str, WantedFile] = field(default_factory=dict)
+    devices: Mapping[str, int] = field(
+        default_factory=dict
+    )  # of each folder when it was looked at, or of the one above it that stood
     kept: Inodes = NO_INODES  # (device, inode) -> destination of the set that no action touches
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    staged: list[Staged] = field(default_factory=list)
+    staged: list[TempFile] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
-    grown: dict[str, str] = field(default_factory=dict)  # folders with new folders in them whose names may not be on disk yet -> their root
+    grown: dict[str, str] = field(
+        default_factory=dict
+    )  # folders with new folders in them whose names may not be on disk yet -> their root
     removed: list[str] = field(default_factory=list)
     troubles: list[MirrorError] = field(default_factory=list)
     systems: FileSystems = field(default_factory=FileSystems)
@@ -65,33 +77,52 @@ class Batch(Struct):
     clock: KernelClock = field(default_factory=KernelClock)
     open_replaced: Callable[[int, Action], int | None] = open_replaced
     lost: NotCarried = field(default_factory=NotCarried)
-    aged_at: float = 0.0  # by the monotonic clock: when no write gets the mtime of a staged file any more
+    aged_at: float = (
+        0.0  # by the monotonic clock: when no write gets the mtime of a staged file any more
+    )
 
-    def run(self, actions: Sequence[Action]) -> Applied:
-        writes = [action for action in actions if action.verb in (Verb.WRITE, Verb.RESTORE)]
-        removals = [action for action in actions if action.verb is Verb.REMOVE]
+    def run(self, actions: Sequence[Action]) -> ApplyOutcome:
+        writes = [
+            action for action in actions if action.verb in (ActionKind.WRITE, ActionKind.RESTORE)
+        ]
+        removals = [action for action in actions if action.verb is ActionKind.REMOVE]
         early, late = split_removals(removals, writes)
         blocked = {action.path for action in early}
-        modes = [action for action in actions if action.verb is Verb.MODE]
+        modes = [action for action in actions if action.verb is ActionKind.MODE]
         try:
-            self._change_all_looks([action for action in modes if action.is_folder])  # first: one that is shut would keep out what is written to it
+            self._change_all_looks(
+                [action for action in modes if action.is_folder]
+            )  # first: one that is shut would keep out what is written to it
             self._stage([action for action in writes if not is_below_any(action.path, blocked)])
             self._sync_staged()
             self._remove(early)
-            self._drop_empty({posixpath.dirname(action.path) for action in early}, {action.path: entry_of(action).root for action in early})
+            self._drop_empty(
+                {posixpath.dirname(action.path) for action in early},
+                {action.path: entry_of(action).root for action in early},
+            )
             self._stage([action for action in writes if is_below_any(action.path, blocked)])
             self._sync_staged()
             self._let_mtimes_age()
             self._publish()
             self._change_all_looks([action for action in modes if not action.is_folder])
             self._remove(late)
-            self._drop_empty({posixpath.dirname(action.path) for action in late}, {action.path: entry_of(action).root for action in late})
+            self._drop_empty(
+                {posixpath.dirname(action.path) for action in late},
+                {action.path: entry_of(action).root for action in late},
+            )
         finally:
             try:
                 self._clear_up()
             finally:
                 self.systems.let_go()
-        return Applied(self.outcomes, self.bytes_written, tuple(self.made), tuple(self.removed), tuple(self.troubles), notes=self.lost.notes())
+        return ApplyOutcome(
+            self.outcomes,
+            self.bytes_written,
+            tuple(self.made),
+            tuple(self.removed),
+            tuple(self.troubles),
+            notes=self.lost.notes(),
+        )
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -101,7 +132,9 @@ class Batch(Struct):
             try:
                 folder = self._reach(root, parent, entry_of(group[0]))
             except MirrorError as error:
-                self.outcomes.update({action.path: Outcome(action.expect, error) for action in group})
+                self.outcomes.update(
+                    {action.path: Outcome(action.expect, error) for action in group}
+                )
                 continue
             try:
                 for action in group:
@@ -115,18 +148,30 @@ class Batch(Struct):
         except MirrorError as error:
             self.outcomes[action.path] = Outcome(action.expect, error)
         except Missing as error:
-            self.outcomes[action.path] = Outcome(action.expect, ChangedUnderneathError(f"{error} is gone", path=action.path))
+            self.outcomes[action.path] = Outcome(
+                action.expect, ChangedUnderneathError(f"{error} is gone", path=action.path)
+            )
         except OSError as error:
-            self.outcomes[action.path] = Outcome(action.expect, trouble(f"{action.verb.value} to" if action.verb is not Verb.REMOVE else "remove", action.path, error))
+            self.outcomes[action.path] = Outcome(
+                action.expect,
+                trouble(
+                    f"{action.verb.value} to" if action.verb is not ActionKind.REMOVE else "remove",
+                    action.path,
+                    error,
+                ),
+            )
 
-    def _reach(self, root: str, parent: str, entry: Entry) -> int:
+    def _reach(self, root: str, parent: str, entry: WantedFile) -> int:
         """A descriptor of `parent`, its missing folders made on the way, on the file system that was looked at."""
         self._check_ground(parent)
         if not os.path.isdir(root):
             make_above(root, self.looks, entry.dir_mode, self.made)
         names = below(parent, root) if parent != root else ()
         try:
-            current, path = self._held(descend(root, ()), root), root.rstrip("/")  # the root first: it is not removed under us, as a folder below it may be
+            current, path = (
+                self._held(descend(root, ()), root),
+                root.rstrip("/"),
+            )  # the root first: it is not removed under us, as a folder below it may be
         except Missing as error:
             raise ChangedUnderneathError(f"{root} is gone", path=root) from error
         for name in names:
@@ -165,17 +210,27 @@ class Batch(Struct):
         except OSError as error:
             raise trouble("look at", parent, error) from error
         if found.st_dev != seen:
-            raise ChangedUnderneathError(f"{parent} is on another file system than when it was looked at", path=parent, hint="the next run looks again")
+            raise ChangedUnderneathError(
+                f"{parent} is on another file system than when it was looked at",
+                path=parent,
+                hint="the next run looks again",
+            )
 
-    def _step_or_make(self, folder: int, name: str, path: str, entry: Entry) -> int:
-        if path in self.looks and path not in self.folders:  # it did not stand when the plan was made: whoever makes it, its name may not be on disk
+    def _step_or_make(self, folder: int, name: str, path: str, entry: WantedFile) -> int:
+        if (
+            path in self.looks and path not in self.folders
+        ):  # it did not stand when the plan was made: whoever makes it, its name may not be on disk
             self.grown[posixpath.dirname(path)] = entry.root
         try:
             return step_down(folder, name, path)
         except Missing:
             pass
-        made = make_folder(folder, name, path, self.looks.get(path, entry), partial(self._note_made, entry.root))
-        return step_down(folder, name, path) if made is None else made  # None: another job has made it just now, and it is that one's to remove
+        made = make_folder(
+            folder, name, path, self.looks.get(path, entry), partial(self._note_made, entry.root)
+        )
+        return (
+            step_down(folder, name, path) if made is None else made
+        )  # None: another job has made it just now, and it is that one's to remove
 
     def _note_made(self, root: str, path: str) -> None:
         self.made.append(path)
@@ -184,20 +239,32 @@ class Batch(Struct):
     def _write_temporary(self, folder: int, action: Action) -> None:
         want = entry_of(action)
         temporary = f"{PREFIX}{self.intent}-{secrets.token_hex(8)}"
-        staged = Staged(action, temporary, 0)
+        staged = TempFile(action, temporary, 0)
         self.staged.append(staged)  # noted first: whatever happens now, it is cleared up
         try:
             if want.kind is Kind.LINK:
                 with self.blobs.open(want.blob) as content:
                     os.symlink(content.read(), os.fsencode(temporary), dir_fd=folder)
                 if want.uid is not None or want.gid is not None:
-                    os.chown(temporary, ident(want.uid), ident(want.gid), dir_fd=folder, follow_symlinks=False)
-                    check_file(action.path, want, os.stat(temporary, dir_fd=folder, follow_symlinks=False))
+                    os.chown(
+                        temporary,
+                        ident(want.uid),
+                        ident(want.gid),
+                        dir_fd=folder,
+                        follow_symlinks=False,
+                    )
+                    check_file(
+                        action.path, want, os.stat(temporary, dir_fd=folder, follow_symlinks=False)
+                    )
                 staged.synced = True  # its text lives in the inode and the folder, which is synced after the rename
             else:
-                with self.blobs.unproven(want.blob) as content:  # proven as it is written: to read fifty megabytes twice took a twentieth of their run
+                with (
+                    self.blobs.unproven(want.blob) as content
+                ):  # proven as it is written: to read fifty megabytes twice took a twentieth of their run
                     staged.size = size_of(content)
-                    staged.descriptor = write_new(folder, temporary, partial(cached, content, want), want, staged.size)
+                    staged.descriptor = write_new(
+                        folder, temporary, partial(cached, content, want), want, staged.size
+                    )
                 self._carry_attributes(folder, staged)
                 check_file(action.path, want, os.fstat(staged.descriptor))
                 self.systems.sync_if_mute(folder, staged.descriptor)
@@ -206,18 +273,24 @@ class Batch(Struct):
             if len(self.staged) > SYNC_EACH_UP_TO:
                 staged.close()
         except KeyError as error:
-            raise MirrorError(f"the content of {action.path} is not in the cache", path=action.path, hint="run it again; it will be fetched") from error
+            raise MirrorError(
+                f"the content of {action.path} is not in the cache",
+                path=action.path,
+                hint="run it again; it will be fetched",
+            ) from error
         except OtherBytesError:
             self.blobs.drop(want.blob)
             raise
 
-    def _carry_attributes(self, folder: int, staged: Staged) -> None:
+    def _carry_attributes(self, folder: int, staged: TempFile) -> None:
         """The new file has the ACL, `user.*` attributes and label of the file that it replaces, which the rename finds unchanged since."""
         old = self.open_replaced(folder, staged.action)
         if old is None or staged.descriptor is None:
             return
         try:
-            carry(old, staged.descriptor, entry_of(staged.action).mode, staged.action.path, self.lost)
+            carry(
+                old, staged.descriptor, entry_of(staged.action).mode, staged.action.path, self.lost
+            )
         finally:
             os.close(old)
 
@@ -232,17 +305,30 @@ class Batch(Struct):
         grown, self.grown = self.grown, {}
         for parent, root in grown.items():
             start = parent.rstrip("/") + "/"
-            self._within(root, parent, (staged.action for staged in self.staged if staged.action.path.startswith(start)), sync_folder)
+            self._within(
+                root,
+                parent,
+                (staged.action for staged in self.staged if staged.action.path.startswith(start)),
+                sync_folder,
+            )
 
     def _sync_staged(self) -> None:
         """Every staged byte is on disk. A file system that reports an error fails all that was staged on it: which file it was is not known."""
         self._sync_grown()
-        waiting = [staged for staged in self.staged if not staged.synced and staged.action.path not in self.outcomes]
+        waiting = [
+            staged
+            for staged in self.staged
+            if not staged.synced and staged.action.path not in self.outcomes
+        ]
         if all(staged.descriptor is not None for staged in waiting):
             for staged in waiting:
                 self._attempt(staged.action, staged.sync)
-        if self.systems.lost or not all(staged.synced for staged in waiting):  # too many to be synced each; or one was lost, and whoever lost one may have lost more
-            self._sync_systems(staged.action for staged in waiting if staged.action.path not in self.outcomes)
+        if self.systems.lost or not all(
+            staged.synced for staged in waiting
+        ):  # too many to be synced each; or one was lost, and whoever lost one may have lost more
+            self._sync_systems(
+                staged.action for staged in waiting if staged.action.path not in self.outcomes
+            )
         for staged in waiting:
             if staged.action.path not in self.outcomes:
                 self._attempt(staged.action, staged.settle)
@@ -255,7 +341,11 @@ class Batch(Struct):
 
     def _publish(self) -> None:
         """Every staged file has its name, and the names are on disk."""
-        by_path = {staged.action.path: staged for staged in self.staged if staged.action.path not in self.outcomes}
+        by_path = {
+            staged.action.path: staged
+            for staged in self.staged
+            if staged.action.path not in self.outcomes
+        }
         groups = by_folder(staged.action for staged in by_path.values())
         sync_system = self.systems.each_once()
         named: dict[str, tuple[int, int]] = {}
@@ -267,9 +357,15 @@ class Batch(Struct):
 
         def sync(group: Sequence[Action], folder: int) -> None:
             if named[group[0].path] != identity_of(folder):
-                raise ChangedUnderneathError(f"the folder of {group[0].path} was replaced while syncd was at work", path=group[0].path, hint="the next run looks again")
+                raise ChangedUnderneathError(
+                    f"the folder of {group[0].path} was replaced while syncd was at work",
+                    path=group[0].path,
+                    hint="the next run looks again",
+                )
             if len(groups) > SYNC_EACH_UP_TO:
-                sync_system(folder)  # so that the syncs of the folders, which say whose names are safe, find little left to wait for
+                sync_system(
+                    folder
+                )  # so that the syncs of the folders, which say whose names are safe, find little left to wait for
             sync_folder(folder)
             for action in group:
                 by_path[action.path].named = self.outcomes[action.path].error is None
@@ -280,7 +376,9 @@ class Batch(Struct):
             if group[0].path in named:
                 self._within(root, parent, group, partial(sync, group))
 
-    def _within(self, root: str, parent: str, group: Iterable[Action], act: Callable[[int], None]) -> None:
+    def _within(
+        self, root: str, parent: str, group: Iterable[Action], act: Callable[[int], None]
+    ) -> None:
         """`act` was done in the open folder, or everything of the group has an outcome that says why not."""
         try:
             with opened(root, below(parent, root) if parent != root else ()) as folder:
@@ -289,21 +387,30 @@ class Batch(Struct):
             gone = ChangedUnderneathError(f"the folder {error} is gone", path=parent)
             self.outcomes.update({action.path: Outcome(action.expect, gone) for action in group})
         except (MirrorError, OSError) as error:
-            failure = error if isinstance(error, MirrorError) else trouble("write to", parent, error)
+            failure = (
+                error if isinstance(error, MirrorError) else trouble("write to", parent, error)
+            )
             self.outcomes.update({action.path: Outcome(action.expect, failure) for action in group})
 
-    def _rename(self, folder: int, staged: Staged, action: Action) -> None:
+    def _rename(self, folder: int, staged: TempFile, action: Action) -> None:
         want = entry_of(action)
         name = posixpath.basename(action.path)
         self._make_way(folder, name, action)
-        with replacing(self.trash, folder, name, action, self.now, self.clock.now_ns) as (present, before):
+        with replacing(self.trash, folder, name, action, self.now, self.clock.now_ns) as (
+            present,
+            before,
+        ):
             if present:
                 os.rename(staged.temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
             else:
                 try:
                     rename_into_nothing(folder, staged.temporary, name)
                 except FileExistsError as error:
-                    raise ChangedUnderneathError(f"{action.path} has appeared while syncd was at work", path=action.path, hint="the next run looks again") from error
+                    raise ChangedUnderneathError(
+                        f"{action.path} has appeared while syncd was at work",
+                        path=action.path,
+                        hint="the next run looks again",
+                    ) from error
         self.bytes_written += staged.size
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         racy = is_racy_after(stat_of(found), staged.mtime_ns)
@@ -315,13 +422,21 @@ class Batch(Struct):
             return
         try:
             if action.path not in self.folders:
-                raise MirrorError(f"a folder stands at {action.path}, where a file belongs", path=action.path, hint="move it away; syncd replaces no folder it did not make")
+                raise MirrorError(
+                    f"a folder stands at {action.path}, where a file belongs",
+                    path=action.path,
+                    hint="move it away; syncd replaces no folder it did not make",
+                )
             os.rmdir(name, dir_fd=folder)
             self.removed.append(action.path)
         except FileNotFoundError:
             pass  # gone with its last file, just before
         except OSError as error:
-            raise MirrorError(f"the folder {action.path} is in the way of a file and not empty", path=action.path, hint="move what is in it away; syncd did not write it") from error
+            raise MirrorError(
+                f"the folder {action.path} is in the way of a file and not empty",
+                path=action.path,
+                hint="move what is in it away; syncd did not write it",
+            ) from error
 
     # --- looks and removals -------------------------------------------------------------------------------------------
 
@@ -342,20 +457,35 @@ class Batch(Struct):
             try:
                 found = os.fstat(descriptor)
                 if action.expect is None or stat_of(found) != action.expect.stat:
-                    raise ChangedUnderneathError(f"{action.path} has changed since it was looked at", path=action.path)
+                    raise ChangedUnderneathError(
+                        f"{action.path} has changed since it was looked at", path=action.path
+                    )
                 before = action.expect
                 linked = found.st_nlink > 1
                 if linked:  # another name of it may be anybody's
-                    replace_linked(folder, name, f"{PREFIX}{self.intent}-{secrets.token_hex(8)}", action, found, self.lost)
+                    replace_linked(
+                        folder,
+                        name,
+                        f"{PREFIX}{self.intent}-{secrets.token_hex(8)}",
+                        action,
+                        found,
+                        self.lost,
+                    )
                 elif want.kind is Kind.LINK:
-                    os.chown(name, ident(want.uid), ident(want.gid), dir_fd=folder, follow_symlinks=False)
+                    os.chown(
+                        name, ident(want.uid), ident(want.gid), dir_fd=folder, follow_symlinks=False
+                    )
                 else:
                     handle = f"/proc/self/fd/{descriptor}"  # the one way to change what an O_PATH descriptor names, whatever its mode
                     if want.uid is not None or want.gid is not None:
                         os.chown(handle, ident(want.uid), ident(want.gid))
                     os.chmod(handle, want.mode)
                 by_name = linked or want.kind is Kind.LINK
-                found = os.stat(name, dir_fd=folder, follow_symlinks=False) if by_name else os.fstat(descriptor)
+                found = (
+                    os.stat(name, dir_fd=folder, follow_symlinks=False)
+                    if by_name
+                    else os.fstat(descriptor)
+                )
                 check_file(action.path, want, found)
             finally:
                 os.close(descriptor)
@@ -366,7 +496,9 @@ class Batch(Struct):
         want, (parent, name) = entry_of(action), posixpath.split(action.path)
         with opened(want.root, below(parent, want.root) if parent != want.root else ()) as folder:
             self.systems.hold(folder)
-            self.outcomes[action.path] = Outcome(change_folder(folder, name, action.path, want, action.expect))
+            self.outcomes[action.path] = Outcome(
+                change_folder(folder, name, action.path, want, action.expect)
+            )
 
     def _remove(self, actions: Iterable[Action]) -> None:
         """The names are gone, and the disk knows; only then may the ledger forget them."""
@@ -382,8 +514,14 @@ class Batch(Struct):
             except Missing:
                 self.outcomes.update({action.path: Outcome(None) for action in group})
             except (MirrorError, OSError) as error:
-                failure = error if isinstance(error, MirrorError) else trouble("remove from", parent, error)
-                self.outcomes.update({action.path: Outcome(action.expect, failure) for action in group})
+                failure = (
+                    error
+                    if isinstance(error, MirrorError)
+                    else trouble("remove from", parent, error)
+                )
+                self.outcomes.update(
+                    {action.path: Outcome(action.expect, failure) for action in group}
+                )
 
     def _unlink(self, folder: int, kept: Inodes, action: Action) -> None:
         name = posixpath.basename(action.path)
@@ -394,20 +532,33 @@ class Batch(Struct):
         have = look(folder, name, action.path, known, self.clock.now_ns, sizes)
         if have is not None:
             if not had.same_content(have):
-                raise ChangedUnderneathError(f"{action.path} was edited while syncd was at work; it stays", path=action.path)
+                raise ChangedUnderneathError(
+                    f"{action.path} was edited while syncd was at work; it stays", path=action.path
+                )
             if not is_kept(have, action.path, kept):
                 os.unlink(name, dir_fd=folder)
         self.outcomes[action.path] = Outcome(None)
 
     def _drop_empty(self, parents: set[str], roots: dict[str, str]) -> None:
         """Folders that syncd made and that hold nothing any more are gone, the deepest first; one that can't be removed is a trouble of the run."""
-        for path in sorted({path for parent in parents for path in above(parent)} & self.folders, key=len, reverse=True):
-            root = next((root for root in set(roots.values()) if path.startswith(root.rstrip("/") + "/")), posixpath.dirname(path) or "/")
+        for path in sorted(
+            {path for parent in parents for path in above(parent)} & self.folders,
+            key=len,
+            reverse=True,
+        ):
+            root = next(
+                (root for root in set(roots.values()) if path.startswith(root.rstrip("/") + "/")),
+                posixpath.dirname(path) or "/",
+            )
             try:
                 if drop(root, path):
                     self.removed.append(path)
             except (OSError, MirrorError) as error:
-                self.troubles.append(error if isinstance(error, MirrorError) else trouble("remove the empty folder", path, error))
+                self.troubles.append(
+                    error
+                    if isinstance(error, MirrorError)
+                    else trouble("remove the empty folder", path, error)
+                )
 
     def _clear_up(self) -> None:
         """No temporary file of this batch is left, whatever ended it. Raises the first error: the intent must then stay, for the next run to sweep."""
@@ -417,17 +568,23 @@ class Batch(Struct):
             with suppress(OSError):  # what it says comes too late: it is taken away
                 staged.close()
             if not staged.named:
-                left.setdefault((entry_of(staged.action).root, posixpath.dirname(staged.action.path)), []).append(staged.temporary)
+                left.setdefault(
+                    (entry_of(staged.action).root, posixpath.dirname(staged.action.path)), []
+                ).append(staged.temporary)
         for (root, parent), names in left.items():
             try:
                 with opened(root, below(parent, root) if parent != root else ()) as folder:
                     for name in names:
                         unlink_if_there(folder, name)
-                    sync_folder(folder)  # else a power cut brings them back when the intent that names them is gone
+                    sync_folder(
+                        folder
+                    )  # else a power cut brings them back when the intent that names them is gone
             except NOT_THERE:
                 continue  # the folder was moved away under us, our files with it
             except (OSError, MirrorError) as error:
-                failure = failure or (error if isinstance(error, MirrorError) else trouble("write to", parent, error))
+                failure = failure or (
+                    error if isinstance(error, MirrorError) else trouble("write to", parent, error)
+                )
         self.staged.clear()
         if failure is not None:
             raise failure

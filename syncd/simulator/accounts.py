@@ -20,10 +20,20 @@ class Refused(Exception):
     """`more` are members of the answer's body beside the message."""
 
     def __init__(
-        self, status: int, message: str, headers: Mapping[str, str] | None = None, errors: object = None, more: Mapping[str, Any] | None = None
+        self,
+        status: int,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+        errors: object = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.message, self.headers, self.errors = status, message, dict(headers or {}), errors
+        self.status, self.message, self.headers, self.errors = (
+            status,
+            message,
+            dict(headers or {}),
+            errors,
+        )
         self.more = dict(more or {})
 
 
@@ -34,23 +44,28 @@ class App(Struct):
     slug: str = "acme-ops"
 
 
-class Installation(Struct):
+class SimInstallation(Struct):
     id: int
     app: App
     account: str
-    permissions: dict[str, str] = field(default_factory=lambda: {"contents": "read", "metadata": "read"})
+    permissions: dict[str, str] = field(
+        default_factory=lambda: {"contents": "read", "metadata": "read"}
+    )
     repositories: list[str] | None = None  # None: all of the account
     suspended: bool = False
 
     def covers(self, repo: Repository) -> bool:
-        return repo.owner.lower() == self.account.lower() and (self.repositories is None or repo.name.lower() in {name.lower() for name in self.repositories})
+        return repo.owner.lower() == self.account.lower() and (
+            self.repositories is None
+            or repo.name.lower() in {name.lower() for name in self.repositories}
+        )
 
 
 class Credential(Struct):
     value: str
     kind: str  # installation | personal | user
     key: str  # whose rate limit it spends
-    installation: Installation | None = None
+    installation: SimInstallation | None = None
     repository_ids: frozenset[int] | None = None
     issued: float = 0.0
     expires: float = float("inf")
@@ -65,14 +80,16 @@ class Accounts:
 
     def __init__(self) -> None:
         self.apps: dict[str, App] = {}
-        self.installations: dict[int, Installation] = {}
+        self.installations: dict[int, SimInstallation] = {}
         self.credentials: dict[str, Credential] = {}
         self.token_seconds = 3600.0
         self.long_tokens = False
         self.lag_seconds = 0.0  # how long a new token is refused
         self.lag_status = 401  # or 403; 404: private repositories are absent meanwhile
         self.suspended_users: set[str] = set()  # logins
-        self.token_policies: dict[str, str] = {}  # account in small letters -> what GitHub says to every token of a person
+        self.token_policies: dict[
+            str, str
+        ] = {}  # account in small letters -> what GitHub says to every token of a person
 
     def add_app(self, app_id: int, client_id: str = "") -> str:
         """A new App with a fresh key; the private key as PEM text."""
@@ -80,20 +97,36 @@ class Accounts:
         from cryptography.hazmat.primitives.asymmetric import rsa
 
         key = rsa.generate_private_key(65537, 2048)
-        public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
-        private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()).decode()
+        public = (
+            key.public_key()
+            .public_bytes(
+                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+            .decode()
+        )
+        private = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        ).decode()
         app = self.apps.get(str(app_id)) or App(app_id, client_id or f"Iv23li{app_id}", [])
         app.public_keys.append(public)
         self.apps[str(app_id)] = self.apps[app.client_id] = app
         return private
 
-    def install(self, app_id: int, account: str, installation_id: int, repositories: list[str] | None = None) -> Installation:
-        installation = Installation(installation_id, self.apps[str(app_id)], account, repositories=repositories)
+    def install(
+        self, app_id: int, account: str, installation_id: int, repositories: list[str] | None = None
+    ) -> SimInstallation:
+        installation = SimInstallation(
+            installation_id, self.apps[str(app_id)], account, repositories=repositories
+        )
         self.installations[installation_id] = installation
         return installation
 
     def add_personal(self, value: str, login: str = "ada", expires: float = float("inf")) -> None:
-        self.credentials[value] = Credential(value, "personal", f"user:{login}", expires=expires, login=login)
+        self.credentials[value] = Credential(
+            value, "personal", f"user:{login}", expires=expires, login=login
+        )
 
     def app_of(self, authorization: str, now: float) -> App:
         """The App that signed. Raises Refused with GitHub's texts."""
@@ -116,20 +149,38 @@ class Accounts:
             raise Refused(404, "Integration not found")  # actions/create-github-app-token issue 76
         if not app.public_keys:
             raise Refused(401, "Integration must generate a public key")
-        off = {"verify_exp": False, "verify_iat": False, "verify_nbf": False, "verify_aud": False, "verify_iss": False}
+        off = {
+            "verify_exp": False,
+            "verify_iat": False,
+            "verify_nbf": False,
+            "verify_aud": False,
+            "verify_iss": False,
+        }
         if not any(_signed(token, key, off) for key in app.public_keys):
             raise broken
         expires, issued = claims.get("exp"), claims.get("iat")
         if not isinstance(expires, int) or expires <= now:
-            raise Refused(401, "'Expiration time' claim ('exp') must be a numeric value representing the future time at which the assertion expires")
+            raise Refused(
+                401,
+                "'Expiration time' claim ('exp') must be a numeric value representing the future time at which the assertion expires",
+            )
         if expires > now + 600:
             raise Refused(401, "'Expiration time' claim ('exp') is too far in the future")
         if not isinstance(issued, int) or issued > now:
-            raise Refused(401, "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued")
+            raise Refused(
+                401,
+                "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued",
+            )
         return app
 
     def mint(
-        self, app: App, installation_id: int, body: Mapping[str, Any], repos: Mapping[str, Repository], now: float, stateless: bool | None = None
+        self,
+        app: App,
+        installation_id: int,
+        body: Mapping[str, Any],
+        repos: Mapping[str, Repository],
+        now: float,
+        stateless: bool | None = None,
     ) -> tuple[Credential, list[Repository] | None, dict[str, str]]:
         """A token as the body asks for it; `stateless` says which form, where the request did."""
         installation = self.installations.get(installation_id)
@@ -140,12 +191,26 @@ class Accounts:
         permissions = dict(installation.permissions)
         for name, level in (body.get("permissions") or {}).items():
             if RANK.get(installation.permissions.get(name, ""), 0) < RANK.get(level, 9):
-                raise Refused(422, "The permissions requested are not granted to this installation.")
+                raise Refused(
+                    422, "The permissions requested are not granted to this installation."
+                )
         if body.get("permissions"):
             permissions = {**body["permissions"], "metadata": "read"}
         chosen = _chosen(installation, body, repos)
-        tail = f"_{app.id}_{'.'.join(secrets.token_urlsafe(n) for n in (30, 225, 120))}" if (self.long_tokens if stateless is None else stateless) else "_" + secrets.token_hex(18)
-        made = Credential(f"ghs{tail}", "installation", f"installation:{installation_id}", installation, frozenset(repo.id for repo in chosen) if chosen else None, now, now + self.token_seconds)
+        tail = (
+            f"_{app.id}_{'.'.join(secrets.token_urlsafe(n) for n in (30, 225, 120))}"
+            if (self.long_tokens if stateless is None else stateless)
+            else "_" + secrets.token_hex(18)
+        )
+        made = Credential(
+            f"ghs{tail}",
+            "installation",
+            f"installation:{installation_id}",
+            installation,
+            frozenset(repo.id for repo in chosen) if chosen else None,
+            now,
+            now + self.token_seconds,
+        )
         self.credentials[made.value] = made
         return made, chosen, permissions
 
@@ -159,7 +224,12 @@ class Accounts:
         if found.kind == "installation" and now - found.issued < self.lag_seconds:
             if self.lag_status == 404:
                 return replace(found, repository_ids=frozenset())
-            raise Refused(self.lag_status, "Bad credentials" if self.lag_status == 401 else "Resource not accessible by integration")
+            raise Refused(
+                self.lag_status,
+                "Bad credentials"
+                if self.lag_status == 401
+                else "Resource not accessible by integration",
+            )
         if found.installation is not None and found.installation.suspended:
             raise Refused(403, "This installation has been suspended")
         if found.login in self.suspended_users:
@@ -170,24 +240,53 @@ class Accounts:
         """Whether the repository is there for `who`. Raises Refused for a refusal that has words of its own."""
         if repo.blocked:
             status, reason, address = repo.blocked
-            raise Refused(status, "Repository access blocked", more={"block": {"reason": reason, "html_url": address}})
-        if who is not None and who.installation is None and repo.owner.lower() in self.token_policies:
+            raise Refused(
+                status,
+                "Repository access blocked",
+                more={"block": {"reason": reason, "html_url": address}},
+            )
+        if (
+            who is not None
+            and who.installation is None
+            and repo.owner.lower() in self.token_policies
+        ):
             raise Refused(403, self.token_policies[repo.owner.lower()])
-        if who is None or (who.installation is not None and not who.installation.covers(repo)) or (who.repository_ids is not None and repo.id not in who.repository_ids):
+        if (
+            who is None
+            or (who.installation is not None and not who.installation.covers(repo))
+            or (who.repository_ids is not None and repo.id not in who.repository_ids)
+        ):
             return not repo.private
         if who.installation is not None and "contents" not in who.installation.permissions:
-            raise Refused(403, "Resource not accessible by integration", {"x-accepted-github-permissions": "contents=read"})
+            raise Refused(
+                403,
+                "Resource not accessible by integration",
+                {"x-accepted-github-permissions": "contents=read"},
+            )
         return True
 
 
-def _chosen(installation: Installation, body: Mapping[str, Any], repos: Mapping[str, Repository]) -> list[Repository] | None:
+def _chosen(
+    installation: SimInstallation, body: Mapping[str, Any], repos: Mapping[str, Repository]
+) -> list[Repository] | None:
     """The repositories that a mint names, by name without owner or by number; None for all of the installation's."""
     if body.get("repositories") is None and body.get("repository_ids") is None:
         return None
-    found = [repos.get(f"{installation.account}/{name}".lower()) if "/" not in name else None for name in body.get("repositories") or ()]
-    found += [next((repo for repo in repos.values() if repo.id == number), None) for number in body.get("repository_ids") or ()]
-    if len(found) > MINT_AT_MOST or any(repo is None or not installation.covers(repo) for repo in found):
-        raise Refused(422, "There is at least one repository that does not exist or is not accessible to the parent installation.")
+    found = [
+        repos.get(f"{installation.account}/{name}".lower()) if "/" not in name else None
+        for name in body.get("repositories") or ()
+    ]
+    found += [
+        next((repo for repo in repos.values() if repo.id == number), None)
+        for number in body.get("repository_ids") or ()
+    ]
+    if len(found) > MINT_AT_MOST or any(
+        repo is None or not installation.covers(repo) for repo in found
+    ):
+        raise Refused(
+            422,
+            "There is at least one repository that does not exist or is not accessible to the parent installation.",
+        )
     return [repo for repo in found if repo is not None]
 
 

@@ -9,18 +9,18 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from syncd.simulator import shapes
+from syncd.simulator import responses
 from syncd.simulator.accounts import Credential, Refused
+from syncd.simulator.faults import Answer
 from syncd.simulator.repository import Repository
-from syncd.simulator.trouble import Answer
 
 if TYPE_CHECKING:
-    from syncd.simulator.core import Ask, GitHub
+    from syncd.simulator.github import GitHub, SimRequest
 
 Route = tuple[str, Callable[[], Answer]]
 
 
-def routed(github: GitHub, ask: Ask, parts: Sequence[str]) -> Route | None:
+def routed(github: GitHub, ask: SimRequest, parts: Sequence[str]) -> Route | None:
     """The route of a request that is about Apps, users or their tokens, and what answers it."""
     match parts:
         case ["app"]:
@@ -32,7 +32,11 @@ def routed(github: GitHub, ask: Ask, parts: Sequence[str]) -> Route | None:
         case ["repos", owner, name, "installation"]:
             return "installation", lambda: _installation_of(github, ask, f"{owner}/{name}".lower())
         case ["repositories", number, "installation"]:
-            return "installation", lambda: _covering(github, ask, next((repo for repo in github.repos.values() if str(repo.id) == number), None))
+            return "installation", lambda: _covering(
+                github,
+                ask,
+                next((repo for repo in github.repos.values() if str(repo.id) == number), None),
+            )
         case ["installation", "repositories"]:
             return "installation_repositories", lambda: _repositories(github, ask)
         case ["installation", "token"] if ask.method == "DELETE":
@@ -46,20 +50,38 @@ def routed(github: GitHub, ask: Ask, parts: Sequence[str]) -> Route | None:
     return None
 
 
-def _app(github: GitHub, ask: Ask) -> Answer:
+def _app(github: GitHub, ask: SimRequest) -> Answer:
     app = github.accounts.app_of(ask.headers.get("authorization", ""), github.now())
-    return shapes.as_json({"id": app.id, "slug": app.slug, "client_id": app.client_id, "permissions": {"contents": "read", "metadata": "read"}})
+    return responses.as_json(
+        {
+            "id": app.id,
+            "slug": app.slug,
+            "client_id": app.client_id,
+            "permissions": {"contents": "read", "metadata": "read"},
+        }
+    )
 
 
-def _installations(github: GitHub, ask: Ask) -> Answer:
+def _installations(github: GitHub, ask: SimRequest) -> Answer:
     app = github.accounts.app_of(ask.headers.get("authorization", ""), github.now())
-    return _paged(ask, [_shape(github, one.id) for one in github.accounts.installations.values() if one.app is app])
+    return _paged(
+        ask,
+        [
+            _shape(github, one.id)
+            for one in github.accounts.installations.values()
+            if one.app is app
+        ],
+    )
 
 
-def _paged(ask: Ask, found: list[dict[str, Any]], around: Callable[[list[dict[str, Any]]], object] = list) -> Answer:
+def _paged(
+    ask: SimRequest,
+    found: list[dict[str, Any]],
+    around: Callable[[list[dict[str, Any]]], object] = list,
+) -> Answer:
     """One page of it; the next one is in Link. Source: REST docs, "Using pagination in the REST API"."""
     size, page = min(int(ask.query.get("per_page", 30)), 100), int(ask.query.get("page", 1))
-    answer = shapes.as_json(around(found[(page - 1) * size : page * size]))
+    answer = responses.as_json(around(found[(page - 1) * size : page * size]))
     if page * size >= len(found):
         return answer
     link = f'<{ask.origin}{ask.prefix}{ask.path}?per_page={size}&page={page + 1}>; rel="next", <{ask.origin}{ask.prefix}{ask.path}?page=99>; rel="last"'
@@ -69,45 +91,79 @@ def _paged(ask: Ask, found: list[dict[str, Any]], around: Callable[[list[dict[st
 def _shape(github: GitHub, number: int) -> dict[str, Any]:
     one = github.accounts.installations[number]
     return {
-        "id": one.id, "app_id": one.app.id, "account": {"login": one.account, "type": "Organization"}, "permissions": one.permissions,
-        "repository_selection": "all" if one.repositories is None else "selected", "suspended_at": "2026-01-01T00:00:00Z" if one.suspended else None,
-    }  # fmt: skip
+        "id": one.id,
+        "app_id": one.app.id,
+        "account": {"login": one.account, "type": "Organization"},
+        "permissions": one.permissions,
+        "repository_selection": "all" if one.repositories is None else "selected",
+        "suspended_at": "2026-01-01T00:00:00Z" if one.suspended else None,
+    }
 
 
-def _installation_of(github: GitHub, ask: Ask, full: str) -> Answer:
+def _installation_of(github: GitHub, ask: SimRequest, full: str) -> Answer:
     repo = github.repos.get(full)
     if repo is None and full in github.renamed:
         github.accounts.app_of(ask.headers.get("authorization", ""), github.now())
-        return Answer(301, {"location": f"{ask.origin}{ask.prefix}/repositories/{github.landing(full).id}/installation"})
+        return Answer(
+            301,
+            {
+                "location": f"{ask.origin}{ask.prefix}/repositories/{github.landing(full).id}/installation"
+            },
+        )
     return _covering(github, ask, repo)
 
 
-def _covering(github: GitHub, ask: Ask, repo: Repository | None) -> Answer:
+def _covering(github: GitHub, ask: SimRequest, repo: Repository | None) -> Answer:
     app = github.accounts.app_of(ask.headers.get("authorization", ""), github.now())
     for one in github.accounts.installations.values():
         if one.app is app and repo is not None and one.covers(repo):
-            return shapes.as_json(_shape(github, one.id))
+            return responses.as_json(_shape(github, one.id))
     raise Refused(404, "Not Found")
 
 
-def _mint(github: GitHub, ask: Ask, number: str) -> Answer:
+def _mint(github: GitHub, ask: SimRequest, number: str) -> Answer:
     app = github.accounts.app_of(ask.headers.get("authorization", ""), github.now())
     try:
         body = json.loads(ask.body or b"{}")
     except ValueError as error:
         raise Refused(400, "Problems parsing JSON") from error
-    stateless = {"enabled": True, "disabled": False}.get(ask.headers.get("x-github-stateless-s2s-token", ""))  # any other value is ignored
-    made, chosen, permissions = github.accounts.mint(app, int(number) if number.isdigit() else -1, body, github.repos, github.now(), stateless)
-    shape: dict[str, Any] = {"token": made.value, "expires_at": shapes.iso(made.expires), "permissions": permissions, "repository_selection": "selected" if chosen else "all"}
+    stateless = {"enabled": True, "disabled": False}.get(
+        ask.headers.get("x-github-stateless-s2s-token", "")
+    )  # any other value is ignored
+    made, chosen, permissions = github.accounts.mint(
+        app, int(number) if number.isdigit() else -1, body, github.repos, github.now(), stateless
+    )
+    shape: dict[str, Any] = {
+        "token": made.value,
+        "expires_at": responses.iso(made.expires),
+        "permissions": permissions,
+        "repository_selection": "selected" if chosen else "all",
+    }
     if chosen:
-        shape["repositories"] = [{"id": repo.id, "full_name": repo.full_name, "name": repo.name} for repo in chosen]
-    return shapes.as_json(shape, 201)
+        shape["repositories"] = [
+            {"id": repo.id, "full_name": repo.full_name, "name": repo.name} for repo in chosen
+        ]
+    return responses.as_json(shape, 201)
 
 
-def _repositories(github: GitHub, ask: Ask) -> Answer:
+def _repositories(github: GitHub, ask: SimRequest) -> Answer:
     who = _installation(ask.who)
-    found = [repo for repo in github.repos.values() if who.installation is not None and who.installation.covers(repo) and (who.repository_ids is None or repo.id in who.repository_ids)]
-    return _paged(ask, [_repo_shape(repo) for repo in found], lambda page: {"total_count": len(found), "repository_selection": "selected", "repositories": page})
+    found = [
+        repo
+        for repo in github.repos.values()
+        if who.installation is not None
+        and who.installation.covers(repo)
+        and (who.repository_ids is None or repo.id in who.repository_ids)
+    ]
+    return _paged(
+        ask,
+        [_repo_shape(repo) for repo in found],
+        lambda page: {
+            "total_count": len(found),
+            "repository_selection": "selected",
+            "repositories": page,
+        },
+    )
 
 
 def _repo_shape(repo: Repository) -> dict[str, Any]:
@@ -116,11 +172,14 @@ def _repo_shape(repo: Repository) -> dict[str, Any]:
 
 def _installation(who: Credential | None) -> Credential:
     if who is None or who.installation is None:
-        raise Refused(403, "Resource not accessible by integration" if who is not None else "Must authenticate")
+        raise Refused(
+            403,
+            "Resource not accessible by integration" if who is not None else "Must authenticate",
+        )
     return who
 
 
-def _revoke(ask: Ask) -> Answer:
+def _revoke(ask: SimRequest) -> Answer:
     _installation(ask.who).revoked = True
     return Answer(204)
 
@@ -133,21 +192,26 @@ def _person(who: Credential | None) -> Credential:
     return who
 
 
-def _user(ask: Ask) -> Answer:
-    return shapes.as_json({"login": _person(ask.who).login, "id": 7, "type": "User"})
+def _user(ask: SimRequest) -> Answer:
+    return responses.as_json({"login": _person(ask.who).login, "id": 7, "type": "User"})
 
 
-def _user_installations(github: GitHub, ask: Ask) -> Answer:
+def _user_installations(github: GitHub, ask: SimRequest) -> Answer:
     """Only for a user token of a GitHub App. Source: REST docs, "List app installations accessible to the user access token"."""
     who = _person(ask.who)
     if who.client_id is None or who.client_id not in github.accounts.apps:
-        raise Refused(403, "You must authenticate with an access token authorized to a GitHub App in order to list installations")
+        raise Refused(
+            403,
+            "You must authenticate with an access token authorized to a GitHub App in order to list installations",
+        )
     app = github.accounts.apps[who.client_id]
-    found = [_shape(github, one.id) for one in github.accounts.installations.values() if one.app is app]
+    found = [
+        _shape(github, one.id) for one in github.accounts.installations.values() if one.app is app
+    ]
     return _paged(ask, found, lambda page: {"total_count": len(found), "installations": page})
 
 
-def _user_repositories(github: GitHub, ask: Ask, number: str) -> Answer:
+def _user_repositories(github: GitHub, ask: SimRequest, number: str) -> Answer:
     _person(ask.who)
     one = github.accounts.installations.get(int(number) if number.isdigit() else -1)
     if one is None:

@@ -6,7 +6,7 @@ import gzip
 import io
 import tarfile
 
-from syncd.objects import EXECUTABLE, LINK, SUBMODULE, TREE
+from syncd.git_objects import EXECUTABLE, LINK, SUBMODULE, TREE
 from syncd.simulator.repository import Commit, Repository
 
 
@@ -14,7 +14,9 @@ def tarball(repo: Repository, commit: Commit) -> bytes:
     """gzip'ed tar. Paths in `export_ignore` are missing and those in `export_subst` are altered, as attributes make git do it."""
     top = f"{repo.owner}-{repo.name}-{commit.id[:7]}"
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"comment": commit.id}) as archive:
+    with tarfile.open(
+        fileobj=packed, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"comment": commit.id}
+    ) as archive:
         for path, mode, identity in repo.walk(commit.tree):
             if path in repo.export_ignore or mode in (TREE, SUBMODULE):
                 continue

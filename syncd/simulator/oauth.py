@@ -17,11 +17,11 @@ from urllib.parse import parse_qsl, urlencode
 from msgspec import Struct, field
 
 from syncd.simulator.accounts import Accounts, Credential
-from syncd.simulator.shapes import JSON_TYPE
-from syncd.simulator.trouble import Answer
+from syncd.simulator.faults import Answer
+from syncd.simulator.responses import JSON_TYPE
 
 if TYPE_CHECKING:
-    from syncd.simulator.core import Ask, GitHub
+    from syncd.simulator.github import GitHub, SimRequest
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 LIVING_TOKENS = 10
@@ -83,9 +83,13 @@ class Oauth:
         self.disabled_status = 200  # a client has seen 400
         self.on_device: Callable[[Device], None] = lambda device: None  # somebody at a browser
 
-    def add_client(self, client_id: str, *, expiring: bool = True, device_flow: bool = True, kind: str = "ghu") -> Client:
+    def add_client(
+        self, client_id: str, *, expiring: bool = True, device_flow: bool = True, kind: str = "ghu"
+    ) -> Client:
         """`kind`: ghu for a GitHub App, gho for an OAuth app, whose tokens live long unless `expiring`."""
-        self.clients[client_id] = Client(client_id, secrets.token_hex(20), expiring, device_flow, kind)
+        self.clients[client_id] = Client(
+            client_id, secrets.token_hex(20), expiring, device_flow, kind
+        )
         return self.clients[client_id]
 
     def approve(self, user_code: str, login: str = "ada") -> None:
@@ -107,10 +111,23 @@ class Oauth:
             return {"error": "device_flow_disabled"}
         letters = "BCDFGHJKLMNPQRSTVWXZ"
         user_code = "-".join("".join(secrets.choice(letters) for _ in range(4)) for _ in range(2))
-        device = Device(secrets.token_hex(20), user_code, client, fields.get("scope", ""), now + self.code_seconds, self.interval)
+        device = Device(
+            secrets.token_hex(20),
+            user_code,
+            client,
+            fields.get("scope", ""),
+            now + self.code_seconds,
+            self.interval,
+        )
         self.devices[device.code] = device
         self.on_device(device)
-        return {"device_code": device.code, "user_code": user_code, "verification_uri": f"{origin}/login/device", "expires_in": self.code_seconds, "interval": self.interval}
+        return {
+            "device_code": device.code,
+            "user_code": user_code,
+            "verification_uri": f"{origin}/login/device",
+            "expires_in": self.code_seconds,
+            "interval": self.interval,
+        }
 
     def token(self, fields: Mapping[str, str], now: float) -> dict[str, Any]:
         client = self.clients.get(fields.get("client_id", ""))
@@ -144,16 +161,42 @@ class Oauth:
     def issue(self, client: Client, login: str, scope: str, now: float) -> dict[str, Any]:
         """A new token, or pair, for a user. The eleventh of one user, app and scope ends the first."""
         key = f"user:{login}"
-        living = [one for one in self.accounts.credentials.values() if one.client_id == client.id and one.login == login and one.scope == scope and not one.revoked and now < one.expires]
+        living = [
+            one
+            for one in self.accounts.credentials.values()
+            if one.client_id == client.id
+            and one.login == login
+            and one.scope == scope
+            and not one.revoked
+            and now < one.expires
+        ]
         for oldest in living[: max(0, len(living) - LIVING_TOKENS + 1)]:
             oldest.revoked = True
-        access = Credential(f"{client.kind}_{secrets.token_hex(18)}", "user", key, issued=now, login=login, client_id=client.id, scope=scope)
-        answer: dict[str, Any] = {"access_token": access.value, "scope": scope, "token_type": "bearer"}
+        access = Credential(
+            f"{client.kind}_{secrets.token_hex(18)}",
+            "user",
+            key,
+            issued=now,
+            login=login,
+            client_id=client.id,
+            scope=scope,
+        )
+        answer: dict[str, Any] = {
+            "access_token": access.value,
+            "scope": scope,
+            "token_type": "bearer",
+        }
         if client.expiring:
             access.expires = now + self.token_seconds
-            refresh = Refresh(f"ghr_{secrets.token_hex(38)}", client, access, now + self.refresh_seconds)
+            refresh = Refresh(
+                f"ghr_{secrets.token_hex(38)}", client, access, now + self.refresh_seconds
+            )
             self.refreshes[refresh.token] = refresh
-            answer |= {"expires_in": int(self.token_seconds), "refresh_token": refresh.token, "refresh_token_expires_in": int(self.refresh_seconds)}
+            answer |= {
+                "expires_in": int(self.token_seconds),
+                "refresh_token": refresh.token,
+                "refresh_token_expires_in": int(self.refresh_seconds),
+            }
         self.accounts.credentials[access.value] = access
         return answer
 
@@ -161,7 +204,12 @@ class Oauth:
         found = self.refreshes.get(token)
         if found is not None and found.spent_at is not None:
             found.reused_at.append(now)
-        if found is None or found.client is not client or found.spent_at is not None or now >= found.expires:
+        if (
+            found is None
+            or found.client is not client
+            or found.spent_at is not None
+            or now >= found.expires
+        ):
             return {"error": "bad_refresh_token"}
         found.spent_at = now
         found.access.revoked = True
@@ -170,12 +218,18 @@ class Oauth:
     def end(self, client_id: str, authorization: str, token: str, whole_grant: bool) -> int:
         """Revoke one token, or everything its user granted the app. Needs the client's secret, which no syncd has."""
         client = self.clients.get(client_id)
-        expected = "Basic " + base64.b64encode(f"{client_id}:{client.secret}".encode()).decode() if client is not None else None
+        expected = (
+            "Basic " + base64.b64encode(f"{client_id}:{client.secret}".encode()).decode()
+            if client is not None
+            else None
+        )
         access = self.accounts.credentials.get(token)
         if authorization != expected or access is None or access.client_id != client_id:
             return 404
         for one in self.accounts.credentials.values():
-            if one is access or (whole_grant and one.client_id == client_id and one.login == access.login):
+            if one is access or (
+                whole_grant and one.client_id == client_id and one.login == access.login
+            ):
                 one.revoked = True
         for pair in self.refreshes.values():
             if pair.access.revoked and pair.spent_at is None:
@@ -183,30 +237,55 @@ class Oauth:
         return 204
 
 
-def routed(github: GitHub, ask: Ask, parts: Sequence[str]) -> tuple[str, Callable[[], Answer]] | None:
+def routed(
+    github: GitHub, ask: SimRequest, parts: Sequence[str]
+) -> tuple[str, Callable[[], Answer]] | None:
     """The web host's routes, which stand beside the API's."""
     match parts:
         case ["login", "device", "code"] if ask.method == "POST":
-            return "device", lambda: _said(github, ask, github.oauth.start(_fields(ask), ask.origin, github.now()))
+            return "device", lambda: _said(
+                github, ask, github.oauth.start(_fields(ask), ask.origin, github.now())
+            )
         case ["login", "oauth", "access_token"] if ask.method == "POST":
             fields = _fields(ask)
-            return "refresh" if fields.get("grant_type") == "refresh_token" else "poll", lambda: _said(github, ask, github.oauth.token(fields, github.now()))
+            return "refresh" if fields.get(
+                "grant_type"
+            ) == "refresh_token" else "poll", lambda: _said(
+                github, ask, github.oauth.token(fields, github.now())
+            )
         case ["applications", client_id, "token" | "grant" as what] if ask.method == "DELETE":
-            return "end", lambda: Answer(github.oauth.end(client_id, ask.headers.get("authorization", ""), json.loads(ask.body or b"{}").get("access_token", ""), what == "grant"))
+            return "end", lambda: Answer(
+                github.oauth.end(
+                    client_id,
+                    ask.headers.get("authorization", ""),
+                    json.loads(ask.body or b"{}").get("access_token", ""),
+                    what == "grant",
+                )
+            )
     return None
 
 
-def _fields(ask: Ask) -> dict[str, str]:
+def _fields(ask: SimRequest) -> dict[str, str]:
     return dict(parse_qsl(ask.body.decode("utf-8", "replace")))
 
 
-def _said(github: GitHub, ask: Ask, found: dict[str, Any] | int) -> Answer:
+def _said(github: GitHub, ask: SimRequest, found: dict[str, Any] | int) -> Answer:
     """As JSON where that was asked for, else form-encoded."""
     if isinstance(found, int):
         return Answer(found, {"content-type": JSON_TYPE}, b'{"error":"Not Found"}')
     status = github.oauth.disabled_status if found.get("error") == "device_flow_disabled" else 200
     if "error" in found:
-        found = {**found, "error_description": TEXTS.get(found["error"].replace("token_expired", "expired_token"), ""), "error_uri": "https://docs.github.com"}
+        found = {
+            **found,
+            "error_description": TEXTS.get(
+                found["error"].replace("token_expired", "expired_token"), ""
+            ),
+            "error_uri": "https://docs.github.com",
+        }
     if "application/json" in ask.headers.get("accept", ""):
         return Answer(status, {"content-type": JSON_TYPE}, json.dumps(found).encode())
-    return Answer(status, {"content-type": "application/x-www-form-urlencoded; charset=utf-8"}, urlencode(found).encode())
+    return Answer(
+        status,
+        {"content-type": "application/x-www-form-urlencoded; charset=utf-8"},
+        urlencode(found).encode(),
+    )

@@ -7,7 +7,16 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct, field
 
-from syncd.objects import EXECUTABLE, FILE, LINK, SUBMODULE, TREE, blob_id, object_id, tree_content
+from syncd.git_objects import (
+    EXECUTABLE,
+    FILE,
+    LINK,
+    SUBMODULE,
+    TREE,
+    blob_id,
+    object_id,
+    tree_content,
+)
 
 RawTree = tuple[tuple[int, bytes, str], ...]
 
@@ -56,10 +65,14 @@ class Repository(Struct):
     trees: dict[str, RawTree] = field(default_factory=dict)
     commits: dict[str, Commit] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, tuple[str, str]] = field(default_factory=dict)  # annotated tag id -> (name, commit)
+    tags: dict[str, tuple[str, str]] = field(
+        default_factory=dict
+    )  # annotated tag id -> (name, commit)
     sizes: dict[str, int] = field(default_factory=dict)
     blocked: tuple[int, str, str] | None = None  # (status, reason, address) of a block by GitHub
-    declared_kilobytes: int = 0  # what the API says of the repository's size; GitHub says 0 of a new one
+    declared_kilobytes: int = (
+        0  # what the API says of the repository's size; GitHub says 0 of a new one
+    )
     lagging: dict[str, str] = field(default_factory=dict)  # ref -> what the replicas still say
     files_of: dict[str, dict[str, Node]] = field(default_factory=dict)
     export_ignore: set[str] = field(default_factory=set)
@@ -79,9 +92,14 @@ class Repository(Struct):
         return self.refs[f"refs/heads/{branch or self.default_branch}"]
 
     def commit(
-        self, changes: Mapping[str, Node | None], message: str = "change", branch: str | None = None, parents: Iterable[str] | None = None, whole: bool = False,
+        self,
+        changes: Mapping[str, Node | None],
+        message: str = "change",
+        branch: str | None = None,
+        parents: Iterable[str] | None = None,
+        whole: bool = False,
         verification: str = "unsigned",
-    ) -> str:  # fmt: skip
+    ) -> str:
         """A new commit on the branch, with `changes` (None removes) on top of what it has, or instead of it when `whole`. Its id."""
         ref = f"refs/heads/{branch or self.default_branch}"
         before = self.refs.get(ref)
@@ -92,15 +110,34 @@ class Repository(Struct):
             else:
                 files[path] = node
         tree = self.add_files(files)
-        made = self.add_commit(tree, tuple(parents) if parents is not None else ((before,) if before else ()), message, verification)
+        made = self.add_commit(
+            tree,
+            tuple(parents) if parents is not None else ((before,) if before else ()),
+            message,
+            verification,
+        )
         self.files_of[made] = files
         self.refs[ref] = made
         return made
 
-    def add_commit(self, tree: str, parents: tuple[str, ...] = (), message: str = "change", verification: str = "unsigned") -> str:
+    def add_commit(
+        self,
+        tree: str,
+        parents: tuple[str, ...] = (),
+        message: str = "change",
+        verification: str = "unsigned",
+    ) -> str:
         at = 1_700_000_000 + len(self.commits)
         person = f"Ada <ada@example.org> {at} +0000"
-        lines = [f"tree {tree}", *(f"parent {parent}" for parent in parents), f"author {person}", f"committer {person}", "", message, ""]
+        lines = [
+            f"tree {tree}",
+            *(f"parent {parent}" for parent in parents),
+            f"author {person}",
+            f"committer {person}",
+            "",
+            message,
+            "",
+        ]
         identity = object_id("commit", "\n".join(lines).encode())
         self.commits[identity] = Commit(identity, tree, parents, message, at, verification)
         return identity
@@ -134,7 +171,9 @@ class Repository(Struct):
 
     def add_tree(self, entries: Iterable[tuple[int, bytes, str]]) -> str:
         """A raw tree, in git's order; hostile names and twins are kept as they are."""
-        given = tuple(sorted(entries, key=lambda entry: entry[1] + (b"/" if entry[0] == TREE else b"")))
+        given = tuple(
+            sorted(entries, key=lambda entry: entry[1] + (b"/" if entry[0] == TREE else b""))
+        )
         identity = object_id("tree", tree_content(given))
         self.trees[identity] = given
         return identity
@@ -143,7 +182,15 @@ class Repository(Struct):
         if isinstance(node, Declared):
             self.sizes[node.id] = node.size
             return node.id
-        content = node.content if isinstance(node, File) else node.target.encode() if isinstance(node, Link) else node.encode() if isinstance(node, str) else node
+        content = (
+            node.content
+            if isinstance(node, File)
+            else node.target.encode()
+            if isinstance(node, Link)
+            else node.encode()
+            if isinstance(node, str)
+            else node
+        )
         if not isinstance(content, bytes):
             raise TypeError(f"no content: {node!r}")
         identity = blob_id(content)
@@ -159,7 +206,10 @@ class Repository(Struct):
     def tag(self, name: str, commit: str, annotated: bool = False) -> None:
         target = commit
         if annotated:
-            target = object_id("tag", f"object {commit}\ntype commit\ntag {name}\ntagger Ada <ada@example.org> 1700000000 +0000\n\n{name}\n".encode())
+            target = object_id(
+                "tag",
+                f"object {commit}\ntype commit\ntag {name}\ntagger Ada <ada@example.org> 1700000000 +0000\n\n{name}\n".encode(),
+            )
             self.tags[target] = (name, commit)
         self.refs[f"refs/tags/{name}"] = target
 
@@ -185,13 +235,22 @@ class Repository(Struct):
         for name in path.split("/") if path else ():
             if mode != TREE:
                 return None
-            found = next((entry for entry in self.trees[identity] if entry[1] == name.encode("utf-8", "surrogateescape")), None)
+            found = next(
+                (
+                    entry
+                    for entry in self.trees[identity]
+                    if entry[1] == name.encode("utf-8", "surrogateescape")
+                ),
+                None,
+            )
             if found is None:
                 return None
             mode, _, identity = found
         return mode, identity
 
-    def walk(self, tree: str, prefix: str = "", recursive: bool = True) -> Iterable[tuple[str, int, str]]:
+    def walk(
+        self, tree: str, prefix: str = "", recursive: bool = True
+    ) -> Iterable[tuple[str, int, str]]:
         """(path, mode, id) below a tree, in the order the API gives them; however deep it is."""
         open_folders = [(prefix, iter(self.trees[tree]))]
         while open_folders:

@@ -13,10 +13,19 @@ from http.server import BaseHTTPRequestHandler
 
 from msgspec import Struct
 
-from syncd.simulator.core import GitHub
-from syncd.simulator.trouble import Answer
+from syncd.simulator.faults import Answer
+from syncd.simulator.github import GitHub
 
-REASONS = {200: "OK", 201: "Created", 204: "No Content", 206: "Partial Content", 301: "Moved Permanently", 302: "Found", 304: "Not Modified", 404: "Not Found"}
+REASONS = {
+    200: "OK",
+    201: "Created",
+    204: "No Content",
+    206: "Partial Content",
+    301: "Moved Permanently",
+    302: "Found",
+    304: "Not Modified",
+    404: "Not Found",
+}
 
 
 class Served(Struct, frozen=True):
@@ -67,7 +76,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(length) if length else b""
         if self.server.latency_seconds:
             time.sleep(self.server.latency_seconds)
-        answer = self.server.github.handle(self.command, self.path, dict(self.headers.items()), body, self.server.url)
+        answer = self.server.github.handle(
+            self.command, self.path, dict(self.headers.items()), body, self.server.url
+        )
         if answer.hang_seconds and self.server.stopping.wait(answer.hang_seconds):
             answer = Answer(0, end="reset")
         try:
@@ -83,7 +94,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response_only(answer.status, REASONS.get(answer.status))
         for name, value in (*answer.headers.items(), *answer.extra_headers):
             self.send_header(name, value)
-        length = answer.declared_length if answer.declared_length is not None else None if answer.pieces is not None else len(answer.body)
+        length = (
+            answer.declared_length
+            if answer.declared_length is not None
+            else None
+            if answer.pieces is not None
+            else len(answer.body)
+        )
         if length is not None and answer.status not in (204, 304):
             self.send_header("Content-Length", str(length))
         if length is None or answer.end != "keep":
@@ -114,7 +131,15 @@ class _Handler(BaseHTTPRequestHandler):
 def serve(github: GitHub, latency_seconds: float = 0.0) -> Iterator[Served]:
     """The stand-in answers on two loopback ports while the block runs; no thread and no socket is left after it."""
     servers = [_Server(github, latency_seconds) for _ in range(2)]
-    threads = [threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="syncd-simulator", daemon=True) for server in servers]
+    threads = [
+        threading.Thread(
+            target=server.serve_forever,
+            kwargs={"poll_interval": 0.05},
+            name="syncd-simulator",
+            daemon=True,
+        )
+        for server in servers
+    ]
     for thread in threads:
         thread.start()
     github.codeload_origin = servers[1].url

@@ -79,7 +79,7 @@ def set_access(state_dir: Path, group: str | None) -> None:
 def _tighten(state_dir: Path, mode: int) -> None:
     """Set the mode; a folder that lets others pass, and no more, goes on to do so.
 
-    The user of a hook that runs now passes it on the way to its staged files (hooks/stage.py).
+    The user of a hook that runs now passes it on the way to its staged files (hooks/staging_dir.py).
     Passing shows none of the names in it.
     """
     found = stat.S_IMODE(os.stat(state_dir).st_mode)

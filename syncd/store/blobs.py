@@ -21,13 +21,13 @@ from pathlib import Path
 from threading import Lock
 from typing import BinaryIO, Protocol
 
-from syncd.engine.ports import Keeper
 from syncd.errors import StoreError
-from syncd.objects import blob_hasher, blob_id, is_content_of, size_of
+from syncd.git_objects import blob_hasher, blob_id, is_content_of, size_of
+from syncd.ports import BlobWriter
 from syncd.store.bulk_writer import BulkWriter, other_content, too_many
+from syncd.store.location import nofollow
 from syncd.store.old_packs import take_in_packs
-from syncd.store.partials import TEMPORARY, Partial, Partials, held, remove_if_dead
-from syncd.store.place import nofollow
+from syncd.store.partial_downloads import TEMPORARY, Partial, Partials, held, remove_if_dead
 from syncd.store.small_blobs import SmallBlobs
 
 STALE_SECONDS = 24 * 3600.0
@@ -145,7 +145,7 @@ class BlobCache:
             os.unlink(self._file(blob))
 
     @contextmanager
-    def bulk_writer(self) -> Iterator[Keeper]:
+    def bulk_writer(self) -> Iterator[BlobWriter]:
         """For one thread that adds many contents: small ones go to the table, in batches. What was whole stays, whatever ends the block."""
         writer = BulkWriter(self)
         try:
@@ -207,7 +207,10 @@ class BlobCache:
     def _folder(self, name: str) -> str:
         folder = f"{self.directory}/{name}"
         if not os.path.isdir(folder):  # also when it was removed under us
-            for private in (self.directory, folder):  # makedirs gives its mode to the last folder alone
+            for private in (
+                self.directory,
+                folder,
+            ):  # makedirs gives its mode to the last folder alone
                 os.makedirs(private, mode=0o700, exist_ok=True)
         return folder
 
@@ -226,12 +229,17 @@ class BlobCache:
         except BaseException as error:
             with suppress(OSError):
                 os.unlink(temporary)
-            if isinstance(error, _DiskError) or (isinstance(error, OSError) and error.filename is not None):
+            if isinstance(error, _DiskError) or (
+                isinstance(error, OSError) and error.filename is not None
+            ):
                 raise self.cant_keep(error) from error
             raise
 
     def cant_keep(self, error: Exception) -> StoreError:
-        return StoreError(f"can't keep a download in {self.directory}: {error}", hint="free some space on the disk of the state folder; the next run goes on by itself")
+        return StoreError(
+            f"can't keep a download in {self.directory}: {error}",
+            hint="free some space on the disk of the state folder; the next run goes on by itself",
+        )
 
     def _write(self, temporary: str, chunks: Iterable[bytes], size: int, *hashers: _Hasher) -> int:
         """How many bytes came. Raises _DiskError for our own disk, at the closing of the file too: some report only there what a write came to (close(2))."""
@@ -283,8 +291,12 @@ class BlobCache:
         for file in self.directory.glob("??/*"):
             try:
                 found = file.lstat()
-                old = found.st_mtime < now - STALE_SECONDS or (alone and found.st_mtime > now + STALE_SECONDS)  # of before the clock was put back
-                if (alone and file.name.startswith(TEMPORARY)) or (old and file.parent.name + file.name not in in_use):
+                old = found.st_mtime < now - STALE_SECONDS or (
+                    alone and found.st_mtime > now + STALE_SECONDS
+                )  # of before the clock was put back
+                if (alone and file.name.startswith(TEMPORARY)) or (
+                    old and file.parent.name + file.name not in in_use
+                ):
                     file.unlink()
                     freed += found.st_size
             except FileNotFoundError:
@@ -324,9 +336,14 @@ class BlobCache:
         """Raises BlockingIOError when others use it and `how` does not wait, StoreError when our disk refuses."""
         try:
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
-            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = os.open(
+                self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
         except OSError as error:
-            raise StoreError(f"can't use the cache {self.directory}: {error.strerror}", hint="syncd must own its state folder and be able to write there") from error
+            raise StoreError(
+                f"can't use the cache {self.directory}: {error.strerror}",
+                hint="syncd must own its state folder and be able to write there",
+            ) from error
         try:
             fcntl.flock(descriptor, how)
         except BlockingIOError:
@@ -334,7 +351,10 @@ class BlobCache:
             raise
         except OSError as error:
             _let_go(descriptor)
-            raise StoreError(f"can't lock the cache {self.directory}: {error.strerror}", hint="check the disk of the state folder") from error
+            raise StoreError(
+                f"can't lock the cache {self.directory}: {error.strerror}",
+                hint="check the disk of the state folder",
+            ) from error
         return descriptor
 
     def verify(self, drop: bool = False) -> tuple[int, list[str]]:
@@ -446,4 +466,6 @@ def _stands(folder: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise StoreError(f"can't look at {folder}: {error.strerror}", hint="check the disk of the state folder") from error
+        raise StoreError(
+            f"can't look at {folder}: {error.strerror}", hint="check the disk of the state folder"
+        ) from error

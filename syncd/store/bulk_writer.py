@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from syncd.engine.ports import Keeper
 from syncd.errors import BadResponseError
-from syncd.objects import blob_id
+from syncd.git_objects import blob_id
+from syncd.ports import BlobWriter
 from syncd.store.small_blobs import LARGEST_BYTES
 
-BATCH_CONTENTS, BATCH_BYTES = 250, 1 << 20  # of one transaction, so that others can write in between
+BATCH_CONTENTS, BATCH_BYTES = (
+    250,
+    1 << 20,
+)  # of one transaction, so that others can write in between
 HINT = "nothing of it is used; the next run asks again"
 
 
-class Cache(Keeper, Protocol):
+class Cache(BlobWriter, Protocol):
     def add_small(self, contents: Mapping[str, bytes]) -> None: ...
 
 

@@ -6,11 +6,29 @@ import sqlite3
 from collections.abc import Sequence, Set
 from typing import Any
 
-from sqlalchemy import Column, Connection, Float, LargeBinary, MetaData, Table, bindparam, func, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    LargeBinary,
+    MetaData,
+    Table,
+    bindparam,
+    func,
+    select,
+)
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.schema import CreateTable
 
-from syncd.store.sqlite import connected, disconnect, driver_errors, driver_of, pragma, text_of, transaction
+from syncd.store.sqlite import (
+    connected,
+    disconnect,
+    driver_errors,
+    driver_of,
+    pragma,
+    text_of,
+    transaction,
+)
 
 CONTENT = Table(
     "content",
@@ -40,7 +58,9 @@ class CacheTable:
 
     def __init__(self, driver: sqlite3.Connection) -> None:
         self._connection: Connection = connected(driver)
-        self._driver = driver_of(self._connection)  # for what is asked of thousands of contents, one by one
+        self._driver = driver_of(
+            self._connection
+        )  # for what is asked of thousands of contents, one by one
 
     def close(self) -> None:
         disconnect(self._connection)
@@ -79,7 +99,9 @@ class CacheTable:
     def put(self, contents: Sequence[tuple[bytes, bytes]], now: float) -> None:
         """These (id, content) are stored, in one transaction."""
         with driver_errors(), transaction(self._connection):
-            self._connection.exec_driver_sql(PUT, [(blob, now, content) for blob, content in contents])
+            self._connection.exec_driver_sql(
+                PUT, [(blob, now, content) for blob, content in contents]
+            )
 
     def delete(self, blobs: Sequence[bytes]) -> None:
         with driver_errors(), transaction(self._connection):
@@ -92,7 +114,9 @@ class CacheTable:
     def evict(self, in_use: Set[bytes], before: float, after: float) -> int:
         """Delete what is not in use and was not last used between the two; the bytes freed. The file shrinks by them."""
         found = [row for row in self._rows(SIZES) if row[0] not in in_use]
-        old = [(blob, size) for blob, used_at, size in found if not _between(before, used_at, after)]
+        old = [
+            (blob, size) for blob, used_at, size in found if not _between(before, used_at, after)
+        ]
         if old:
             self.delete([blob for blob, _ in old])
             driver_of(self._connection).executescript(GIVE_BACK)

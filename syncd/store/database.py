@@ -20,12 +20,29 @@ from sqlalchemy import Connection
 from syncd.errors import StoreError
 from syncd.fastpath.record import next_counter
 from syncd.store.access import try_to_share
-from syncd.store.damage import FAILURES, Failure, calls_itself_broken, is_damage, looks_damaged, translated, words
-from syncd.store.look import copy_into
+from syncd.store.corruption import (
+    FAILURES,
+    Failure,
+    calls_itself_broken,
+    is_damage,
+    looks_damaged,
+    translated,
+    words,
+)
+from syncd.store.foreign_store import copy_into
+from syncd.store.location import identity, is_open, make_private, refuse_network, sole_opener
 from syncd.store.migrate import migrate, remove_replaced_files, version_of
-from syncd.store.place import identity, is_open, make_private, refuse_network, sole_opener
 from syncd.store.schema import VERSION
-from syncd.store.sqlite import BUSY_SECONDS, READ, WRITE, disconnect, driver_of, open_store, pragma, transaction
+from syncd.store.sqlite import (
+    BUSY_SECONDS,
+    READ,
+    WRITE,
+    disconnect,
+    driver_of,
+    open_store,
+    pragma,
+    transaction,
+)
 
 T = TypeVar("T")
 
@@ -88,7 +105,9 @@ class Database:
 
         def and_counted(connection: Connection) -> T:
             result = change(connection)
-            connection.exec_driver_sql(f"PRAGMA user_version = {next_counter(_counter(connection))}")
+            connection.exec_driver_sql(
+                f"PRAGMA user_version = {next_counter(_counter(connection))}"
+            )
             return result
 
         return self._transaction(and_counted, WRITE)
@@ -117,7 +136,10 @@ class Database:
                     continue
                 if not self._lost():  # else it went into a file that nobody will find again
                     return result
-            raise StoreError(f"the store {self.file} was lost {ATTEMPTS} times in a row", hint="find out who removes or damages it: only syncd may touch its state folder")
+            raise StoreError(
+                f"the store {self.file} was lost {ATTEMPTS} times in a row",
+                hint="find out who removes or damages it: only syncd may touch its state folder",
+            )
 
     def _once(self, work: Callable[[Connection], T], begin: str) -> T:
         connection = self._opened()
@@ -208,7 +230,9 @@ class Database:
 
     def _begin_anew(self) -> None:
         """What stands in our file's place is open. Our journal must not be played into it: to SQLite it would look like its own."""
-        self._say(f"the store {self.file} was removed or replaced while syncd was running; what stands there now is used from here on")
+        self._say(
+            f"the store {self.file} was removed or replaced while syncd was running; what stands there now is used from here on"
+        )
         ours = self._journal_identity
         self.close()
         if self.file is not None and ours is not None:
@@ -239,10 +263,14 @@ class Database:
     def _heal_copy(self, error: Failure) -> None:
         """An empty store takes the place of a damaged copy. The file itself is the next run's to mend. Raises StoreError for the rest."""
         copy = self._opened()
-        damaged = is_damage(error, lambda: looks_damaged(driver_of(copy))) or calls_itself_broken(error)
+        damaged = is_damage(error, lambda: looks_damaged(driver_of(copy))) or calls_itself_broken(
+            error
+        )
         if self._copied_from is None or not damaged:
             raise translated(error, self._copied_from) from error
-        self._say(f"the store {self._copied_from} is damaged ({words(error)}); the next run sets it aside and begins a new one: nothing is removed")
+        self._say(
+            f"the store {self._copied_from} is damaged ({words(error)}); the next run sets it aside and begins a new one: nothing is removed"
+        )
         self.close()
         self._copied_from = None
         self._open()
@@ -269,7 +297,9 @@ class Database:
         if self.file is None or identity(self.file) != self._identity:
             return
         why = words(error)
-        aside = self.file.with_name(f"{self.file.name}.broken-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
+        aside = self.file.with_name(
+            f"{self.file.name}.broken-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+        )
         try:
             self._beside("-shm").unlink(missing_ok=True)
             journal = self._beside("-wal")
@@ -277,14 +307,22 @@ class Database:
                 journal.rename(aside.with_name(f"{aside.name}-wal"))
             self.file.rename(aside)
         except OSError as trouble:
-            raise StoreError(f"the store {self.file} is damaged ({why}) and can't be set aside: {trouble.strerror}", hint="check who owns the state folder") from trouble
-        old = sorted(file for file in self.file.parent.glob(f"{self.file.name}.broken-*") if not file.name.endswith("-wal"))
+            raise StoreError(
+                f"the store {self.file} is damaged ({why}) and can't be set aside: {trouble.strerror}",
+                hint="check who owns the state folder",
+            ) from trouble
+        old = sorted(
+            file
+            for file in self.file.parent.glob(f"{self.file.name}.broken-*")
+            if not file.name.endswith("-wal")
+        )
         for one in old[:-BROKEN_KEPT]:
             one.unlink(missing_ok=True)
             one.with_name(f"{one.name}-wal").unlink(missing_ok=True)
-        self._say(f"the store was damaged ({why}); it was set aside as {aside.name} and a new one begun: equal files will be adopted, nothing is removed")
+        self._say(
+            f"the store was damaged ({why}); it was set aside as {aside.name} and a new one begun: equal files will be adopted, nothing is removed"
+        )
 
 
 def _counter(connection: Connection) -> int:
     return int(pragma(connection, "user_version"))
-

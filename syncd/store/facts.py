@@ -14,8 +14,16 @@ from msgspec import Struct
 from sqlalchemy import Connection, Table, delete, func, select
 
 from syncd.store.database import Database
-from syncd.store.rows import aware
-from syncd.store.schema import BACKOFF, INSTALLATION, RATE_LIMIT, REQUEST_USAGE, TOKEN_EXPIRY, UNAVAILABLE_REPOSITORY, WEBHOOK
+from syncd.store.schema import (
+    BACKOFF,
+    INSTALLATION,
+    RATE_LIMIT,
+    REQUEST_USAGE,
+    TOKEN_EXPIRY,
+    UNAVAILABLE_REPOSITORY,
+    WEBHOOK,
+)
+from syncd.store.serialization import aware
 from syncd.store.sqlite import insert, upsert
 
 REPOSITORIES_KEPT = 1000  # of a limit and hour; the rest is added up under OTHERS
@@ -83,14 +91,19 @@ class Facts:
             for one in usage:
                 _add_usage(connection, one)
             if expiries is not None:
-                rows = [{"identity": name, "expires_at": at.isoformat()} for name, at in expiries.items()]
+                rows = [
+                    {"identity": name, "expires_at": at.isoformat()}
+                    for name, at in expiries.items()
+                ]
                 _replace_all(connection, TOKEN_EXPIRY, rows)
 
         self._database.write(work, counted=False)
 
     def limits(self) -> list[LimitRow]:
         """Every limit that is known. What damage has made something else is left out."""
-        columns = RATE_LIMIT.c["identity", "installation", "account", "limit", "remaining", "reset_at"]
+        columns = RATE_LIMIT.c[
+            "identity", "installation", "account", "limit", "remaining", "reset_at"
+        ]
         found = self._database.read(lambda connection: connection.execute(select(*columns)).all())
         return [limit for row in found if (limit := _limit(row)) is not None]
 
@@ -106,7 +119,13 @@ class Facts:
         found: dict[LimitKey, dict[str, int]] = {}
         for identity, installation, repo, requests, ends in self._all(select(*columns)):
             at = aware(ends)
-            if isinstance(identity, str) and isinstance(requests, int) and isinstance(repo, str) and at is not None and at > now:
+            if (
+                isinstance(identity, str)
+                and isinstance(requests, int)
+                and isinstance(repo, str)
+                and at is not None
+                and at > now
+            ):
                 found.setdefault((identity, installation or None), {})[repo] = requests
         return {key: _ordered(sums) for key, sums in found.items()}
 
@@ -120,7 +139,9 @@ class Facts:
                 found[installation] = found.get(installation, frozenset()) | {repo}
         return found
 
-    def save_unavailable_repositories(self, identity: str, found: Mapping[int, frozenset[str]]) -> None:
+    def save_unavailable_repositories(
+        self, identity: str, found: Mapping[int, frozenset[str]]
+    ) -> None:
         """`unavailable_repositories` gives it back."""
         table = UNAVAILABLE_REPOSITORY
         rows = [
@@ -142,7 +163,9 @@ class Facts:
         whole = (row for row in found if isinstance(row[0], str) and isinstance(row[1], int))
         return {covers: (number, _text(account)) for covers, number, account in whole}
 
-    def save_installations(self, identity: str, found: Mapping[str, tuple[int, str | None]]) -> None:
+    def save_installations(
+        self, identity: str, found: Mapping[str, tuple[int, str | None]]
+    ) -> None:
         """These are all of the identity."""
         rows = [
             {"identity": identity, "covers": covers, "installation_id": number, "account": account}
@@ -158,24 +181,32 @@ class Facts:
     def backoffs(self) -> dict[str, datetime]:
         """Job -> until when the daemon leaves it alone after a failure."""
         found = {job: aware(text) for job, text in self._all(select(*BACKOFF.c["job", "until"]))}
-        return {job: until for job, until in found.items() if until is not None and isinstance(job, str)}
+        return {
+            job: until for job, until in found.items() if until is not None and isinstance(job, str)
+        }
 
     def save_backoffs(self, backoffs: Mapping[str, datetime]) -> None:
         """These are all."""
         rows = [{"job": job, "until": until.isoformat()} for job, until in backoffs.items()]
-        self._database.write(lambda connection: _replace_all(connection, BACKOFF, rows), counted=False)
+        self._database.write(
+            lambda connection: _replace_all(connection, BACKOFF, rows), counted=False
+        )
 
     def webhook(self) -> WebhookFacts:
         """What was heard of the webhook last."""
         columns = WEBHOOK.c["last_at", "last_what", "refused_at", "refused_why"]
         for last_at, last_what, refused_at, refused_why in self._all(select(*columns)):
-            return WebhookFacts(aware(last_at), _text(last_what), aware(refused_at), _text(refused_why))
+            return WebhookFacts(
+                aware(last_at), _text(last_what), aware(refused_at), _text(refused_why)
+            )
         return WebhookFacts()
 
     def save_webhook(self, facts: WebhookFacts) -> None:
         """`webhook` gives it back."""
         times = {"last_at": facts.last_at, "refused_at": facts.refused_at}
-        row: dict[str, Any] = {name: at.isoformat() if at is not None else None for name, at in times.items()}
+        row: dict[str, Any] = {
+            name: at.isoformat() if at is not None else None for name, at in times.items()
+        }
         row |= {"id": THE_ONE, "last_what": facts.last_what, "refused_why": facts.refused_why}
         self._database.write(lambda connection: upsert(connection, WEBHOOK, [row]), counted=False)
 
@@ -203,7 +234,11 @@ def _save_limit(connection: Connection, limit: LimitRow) -> None:
 def _limit(row: Sequence[Any]) -> LimitRow | None:
     identity, installation, account, limit, remaining, reset_at = row
     at = aware(reset_at)
-    fits = isinstance(identity, str) and isinstance(installation, int) and (at is None) == (reset_at is None)
+    fits = (
+        isinstance(identity, str)
+        and isinstance(installation, int)
+        and (at is None) == (reset_at is None)
+    )
     fits = fits and all(value is None or isinstance(value, int) for value in (limit, remaining))
     fits = fits and (account is None or isinstance(account, str))
     return LimitRow(identity, installation or None, account, limit, remaining, at) if fits else None
@@ -216,10 +251,17 @@ def _add_usage(connection: Connection, usage: Usage) -> None:
     connection.execute(delete(table).where(*mine, table.c.hour_ends_at != ends))
     count = select(func.count()).where(*mine)
     for repo, requests in usage.requests.items():
-        known = connection.execute(select(table.c.repo).where(*mine, table.c.repo == repo)).first() is not None
+        known = (
+            connection.execute(select(table.c.repo).where(*mine, table.c.repo == repo)).first()
+            is not None
+        )
         full = not known and connection.execute(count).scalar_one() >= REPOSITORIES_KEPT
         new = insert(table).values(
-            identity=identity, installation=installation or 0, repo=OTHERS if full else repo, requests=requests, hour_ends_at=ends
+            identity=identity,
+            installation=installation or 0,
+            repo=OTHERS if full else repo,
+            requests=requests,
+            hour_ends_at=ends,
         )
         more = {"requests": table.c.requests + new.excluded.requests}
         keys = ["identity", "installation", "repo"]

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete, select
 
-from syncd.engine.ports import Intent
-from syncd.store import rows
+from syncd.ports import Intent
+from syncd.store import serialization
 from syncd.store.schema import INTENT, INTENT_ACTION
 from syncd.store.sqlite import upsert
 
 
 def read(connection: Connection, job: str) -> Intent | None:
     """The job's intent; None where there is none, or a damaged one."""
-    row = connection.execute(select(*rows.WHOLE_INTENT).where(INTENT.c.job == job)).first()
+    row = connection.execute(select(*serialization.WHOLE_INTENT).where(INTENT.c.job == job)).first()
     if row is None:
         return None
-    actions = select(*rows.INTENT_ACTIONS).where(INTENT_ACTION.c.job == job)
+    actions = select(*serialization.INTENT_ACTIONS).where(INTENT_ACTION.c.job == job)
     found = connection.execute(actions.order_by(INTENT_ACTION.c.number)).all()
-    return rows.intent_from_rows(row, found)
+    return serialization.intent_from_rows(row, found)
 
 
 def exists(connection: Connection, job: str) -> bool:
@@ -29,7 +29,7 @@ def exists(connection: Connection, job: str) -> bool:
 def write(connection: Connection, intent: Intent) -> None:
     """Store the intent in the place of the job's former one."""
     remove(connection, intent.job)
-    row, actions = rows.intent_rows(intent)
+    row, actions = serialization.intent_rows(intent)
     upsert(connection, INTENT, [row])
     upsert(connection, INTENT_ACTION, actions)
 

@@ -8,33 +8,41 @@ from typing import Any
 from msgspec.structs import replace
 from sqlalchemy import Connection, bindparam, delete, select
 
-from syncd.engine.ports import OwnedRow, Result
-from syncd.models import Recorded
-from syncd.store import rows
+from syncd.models import LedgerRow
+from syncd.ports import OwnedRow, RunRecord
+from syncd.store import serialization
 from syncd.store.checksum import checksum, matches
 from syncd.store.schema import DIRECTORY, FILE
 from syncd.store.sqlite import in_parts, insert, text_of, upsert
 
-WHOLE = [*rows.LEDGER, FILE.c.checksum]
+WHOLE = [*serialization.LEDGER, FILE.c.checksum]
 OF_JOB = text_of(select(*WHOLE).where(FILE.c.job == bindparam("job")))
 _NAMES = ["job", "repo", "commit_sha", *(column.name for column in WHOLE)]
 _NEW = insert(FILE).values(dict.fromkeys(_NAMES))
 _CHANGED = {name: _NEW.excluded[name] for name in _NAMES if name != "path"}
 PUT = text_of(_NEW.on_conflict_do_update(index_elements=["path"], set_=_CHANGED))
 REMOVE = text_of(delete(FILE).where(FILE.c.path == bindparam("of"), FILE.c.job == bindparam("for")))
-PLACES = [_NAMES.index(column.name) for column in FILE.columns]  # of the statement's values, in the order of _NAMES
+PLACES = [
+    _NAMES.index(column.name) for column in FILE.columns
+]  # of the statement's values, in the order of _NAMES
 
 
-def of_job(connection: Connection, job: str) -> dict[str, Recorded]:
+def of_job(connection: Connection, job: str) -> dict[str, LedgerRow]:
     """The job's rows by path, without damaged ones."""
-    return rows.ledger(job, connection.exec_driver_sql(OF_JOB, (job,)).all())
+    return serialization.ledger(job, connection.exec_driver_sql(OF_JOB, (job,)).all())
 
 
-def put(connection: Connection, job: str, repo: str, commit: str | None, changed: Mapping[str, Recorded]) -> None:
+def put(
+    connection: Connection,
+    job: str,
+    repo: str,
+    commit: str | None,
+    changed: Mapping[str, LedgerRow],
+) -> None:
     """Store these rows of the job; each takes the place of the one of the same path, whoever has it."""
     values = []
     for path, row in changed.items():
-        stored = rows.ledger_values(path, row)
+        stored = serialization.ledger_values(path, row)
         named = (job, repo, commit, *stored, checksum(job, *stored))
         values.append(tuple(named[place] for place in PLACES))
     if values:
@@ -54,7 +62,7 @@ def owners(connection: Connection, reals: Sequence[str]) -> dict[str, tuple[Owne
     for part in in_parts(reals):
         chosen = select(FILE.c.job, *WHOLE).where(FILE.c.real_path.in_(part))
         for job, *values in connection.execute(chosen).all():
-            for path, recorded in rows.ledger(job, [values]).items():
+            for path, recorded in serialization.ledger(job, [values]).items():
                 real = recorded.real or path
                 found[real] = (*found.get(real, ()), OwnedRow(path, job, recorded))
     return found
@@ -65,30 +73,40 @@ def directory_owners(connection: Connection, paths: Sequence[str]) -> dict[str, 
     found: dict[str, str] = {}
     for part in in_parts(paths):
         chosen = select(*DIRECTORY.c["path", "job", "checksum"]).where(DIRECTORY.c.path.in_(part))
-        found |= {path: job for path, job, mark in connection.execute(chosen) if matches(mark, job, path)}
+        found |= {
+            path: job for path, job, mark in connection.execute(chosen) if matches(mark, job, path)
+        }
     return found
 
 
 def put_directories(connection: Connection, job: str, paths: Iterable[str]) -> None:
     """The job has these directories, which syncd made."""
-    upsert(connection, DIRECTORY, ({"path": path, "job": job, "checksum": checksum(job, path)} for path in paths))
+    upsert(
+        connection,
+        DIRECTORY,
+        ({"path": path, "job": job, "checksum": checksum(job, path)} for path in paths),
+    )
 
 
 def distrust(connection: Connection, job: str, paths: Sequence[str]) -> int:
     """What lstat said of these files proves nothing any more: the next run reads them. How many rows."""
     wanted = set(paths)
-    chosen = {path: row for path, row in of_job(connection, job).items() if path in wanted and row.stat is not None}
+    chosen = {
+        path: row
+        for path, row in of_job(connection, job).items()
+        if path in wanted and row.stat is not None
+    }
     for path, row in chosen.items():
         if row.stat is not None:
             _change(connection, job, path, replace(row, stat=row.stat.smudged))
     return len(chosen)
 
 
-def hand_over(connection: Connection, job: str, result: Result) -> None:
+def hand_over(connection: Connection, job: str, result: RunRecord) -> None:
     """Rows and directories of this job belong to the jobs that the result names."""
     for path, other in result.handed_over.items():
         chosen = select(*WHOLE).where(FILE.c.path == path, FILE.c.job == job)
-        for row in rows.ledger(job, connection.execute(chosen).all()).values():
+        for row in serialization.ledger(job, connection.execute(chosen).all()).values():
             _change(connection, other, path, row)
     for directory, owner in result.folders_given.items():
         if owner is None:
@@ -106,9 +124,11 @@ def rename(connection: Connection, old: str, new: str) -> None:
     put_directories(connection, new, whole)
 
 
-def _change(connection: Connection, job: str, path: str, row: Recorded) -> None:
+def _change(connection: Connection, job: str, path: str, row: LedgerRow) -> None:
     """The row of the path says this, for this job; where it came from stays as it is."""
-    stored = rows.ledger_values(path, row)
-    values: dict[str, Any] = dict(zip((column.name for column in rows.LEDGER), stored, strict=True))
+    stored = serialization.ledger_values(path, row)
+    values: dict[str, Any] = dict(
+        zip((column.name for column in serialization.LEDGER), stored, strict=True)
+    )
     values |= {"job": job, "checksum": checksum(job, *stored)}
     connection.execute(FILE.update().where(FILE.c.path == path).values(values))

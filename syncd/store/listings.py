@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, delete, select, text
 
 from syncd.models import TreeEntry
-from syncd.store import rows
+from syncd.store import serialization
 from syncd.store.checksum import checksum, matches
 from syncd.store.schema import LISTING
 
@@ -26,7 +26,9 @@ def recall(connection: Connection, tree: str) -> Mapping[str, TreeEntry] | None:
     query = select(*LISTING.c["entries", "checksum"]).where(LISTING.c.tree_sha == tree)
     for body, mark in connection.execute(query).all():
         try:
-            return rows.listing_from_bytes(body) if matches(mark, tree, body=body) else None
+            return (
+                serialization.listing_from_bytes(body) if matches(mark, tree, body=body) else None
+            )
         except (ValueError, TypeError, zlib.error):
             return None
     return None
@@ -34,7 +36,7 @@ def recall(connection: Connection, tree: str) -> Mapping[str, TreeEntry] | None:
 
 def keep(connection: Connection, tree: str, entries: Mapping[str, TreeEntry]) -> None:
     """Remember what the tree holds, as the newest listing."""
-    body = rows.listing_to_bytes(entries)
+    body = serialization.listing_to_bytes(entries)
     row = {"tree_sha": tree, "entries": body, "checksum": checksum(tree, body=body)}
     connection.execute(delete(LISTING).where(LISTING.c.tree_sha == tree))
     connection.execute(LISTING.insert().values(row))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from syncd.errors import LockedError, StoreError
 from syncd.store.access import LOCKS, try_to_share
-from syncd.store.place import locks_on
+from syncd.store.location import locks_on
 
 
 def lock_file(state_dir: Path, job: str) -> Path:
@@ -21,7 +21,11 @@ def lock_file(state_dir: Path, job: str) -> Path:
 
 def safe_name(name: str) -> str:
     """A file name for anything that the configuration may call something."""
-    return name if name.replace("-", "").replace("_", "").replace(".", "").isalnum() and len(name) < 100 else sha256(name.encode()).hexdigest()
+    return (
+        name
+        if name.replace("-", "").replace("_", "").replace(".", "").isalnum() and len(name) < 100
+        else sha256(name.encode()).hexdigest()
+    )
 
 
 def is_held(state_dir: Path, job: str) -> bool:
@@ -36,7 +40,12 @@ def daemon_file(state_dir: Path) -> Path:
 @contextmanager
 def daemon_lock(state_dir: Path) -> Iterator[None]:
     """This process is the only daemon on the state folder while the block runs. Raises LockedError at once, naming the other."""
-    with _held(daemon_file(state_dir), "the daemon of this state folder", "runs already", f"it serves {state_dir}; look at it with `systemctl status syncd`, or end it first"):
+    with _held(
+        daemon_file(state_dir),
+        "the daemon of this state folder",
+        "runs already",
+        f"it serves {state_dir}; look at it with `systemctl status syncd`, or end it first",
+    ):
         yield
 
 
@@ -48,7 +57,12 @@ def daemon_runs(state_dir: Path) -> bool:
 @contextmanager
 def job_lock(state_dir: Path, job: str) -> Iterator[None]:
     """The job is ours alone while the block runs. Raises LockedError at once, naming the holder's pid, when another has it."""
-    with _held(lock_file(state_dir, job), f"the job {job}", f"is at work on {job}", "it will be done soon; try again then"):
+    with _held(
+        lock_file(state_dir, job),
+        f"the job {job}",
+        f"is at work on {job}",
+        "it will be done soon; try again then",
+    ):
         yield
 
 
@@ -60,7 +74,10 @@ def _held(file: Path, what: str, doing: str, hint: str) -> Iterator[None]:
             try_to_share(file.parent, file.parent.parent)
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise StoreError(f"can't lock {what}: {error.strerror}", hint="the state folder must be writable by the user who runs syncd") from error
+        raise StoreError(
+            f"can't lock {what}: {error.strerror}",
+            hint="the state folder must be writable by the user who runs syncd",
+        ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

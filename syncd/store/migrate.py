@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlalchemy import Connection, select
 
 from syncd.errors import StoreError
-from syncd.store.damage import DamagedError
+from syncd.store.corruption import DamagedError
 from syncd.store.schema import ALEMBIC_VERSION, VERSION, statements
 from syncd.store.sqlite import pragma
 
@@ -66,9 +66,15 @@ def version_of(connection: Connection) -> str | None:
     tables = set(connection.exec_driver_sql(TABLE_NAMES).scalars())
     if not tables and stamp == 0:
         return None
-    found = list(connection.execute(select(ALEMBIC_VERSION)).scalars()) if "alembic_version" in tables else []
+    found = (
+        list(connection.execute(select(ALEMBIC_VERSION)).scalars())
+        if "alembic_version" in tables
+        else []
+    )
     version = found[0] if len(found) == 1 else None
-    if not isinstance(version, str) or not (stamp == stamp_of(version) or (stamp == 0 and version == UNSTAMPED)):
+    if not isinstance(version, str) or not (
+        stamp == stamp_of(version) or (stamp == 0 and version == UNSTAMPED)
+    ):
         raise DamagedError(f"it says schema {version!r} in one place and {stamp - OURS} in another")
     if version > VERSION:
         raise StoreError(
@@ -80,7 +86,11 @@ def version_of(connection: Connection) -> str | None:
 
 def stamp_of(version: str) -> int | None:
     """What the header of a database of this schema carries."""
-    return OURS + int(version) if len(version) == 4 and version.isascii() and version.isdigit() else None
+    return (
+        OURS + int(version)
+        if len(version) == 4 and version.isascii() and version.isdigit()
+        else None
+    )
 
 
 def migrate(connection: Connection, found: str | None) -> None:
@@ -108,4 +118,6 @@ def _upgrade(connection: Connection) -> None:
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        raise StoreError(f"the store could not be migrated: {error}", hint="install syncd again") from error
+        raise StoreError(
+            f"the store could not be migrated: {error}", hint="install syncd again"
+        ) from error

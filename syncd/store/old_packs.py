@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from syncd.engine.ports import Blobs
-from syncd.objects import blob_id
-from syncd.store.place import nofollow
+from syncd.git_objects import blob_id
+from syncd.ports import Blobs
+from syncd.store.location import nofollow
 
 RECORD = struct.Struct(">20sQI")
 LARGEST_BYTES = 256 << 10
@@ -39,7 +39,9 @@ def _contents(index: Path) -> Iterator[bytes]:
         with open(nofollow(index, os.O_RDONLY), "rb") as file:
             body = file.read()
         with open(nofollow(index.with_suffix(".pack"), os.O_RDONLY), "rb") as pack:
-            for identity, offset, size in RECORD.iter_unpack(body[: len(body) - len(body) % RECORD.size]):
+            for identity, offset, size in RECORD.iter_unpack(
+                body[: len(body) - len(body) % RECORD.size]
+            ):
                 if size <= LARGEST_BYTES and offset <= os.fstat(pack.fileno()).st_size:
                     content = os.pread(pack.fileno(), size, offset)
                     if blob_id(content) == identity.hex():

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection
 
-from syncd.engine.ports import Result
-from syncd.models import Recorded
+from syncd.models import LedgerRow
+from syncd.ports import RunRecord
 from syncd.store import ledger
 from syncd.store.sqlite import pragma
 
 Moment = tuple[Connection, int, int]
 
 
-class LedgerRows(dict[str, Recorded]):
+class LedgerRows(dict[str, LedgerRow]):
     """The job's rows by path, and the moment at which they were read."""
 
     job: str
@@ -30,7 +30,7 @@ class ReadLedgers:
     def __init__(self) -> None:
         self._writes = 0
 
-    def read(self, connection: Connection, job: str) -> dict[str, Recorded]:
+    def read(self, connection: Connection, job: str) -> dict[str, LedgerRow]:
         """The job's rows by path, without damaged ones. The caller does not change them."""
         moment = self._moment(connection)
         found = LedgerRows(ledger.of_job(connection, job))
@@ -41,9 +41,13 @@ class ReadLedgers:
         """Rows of some job are changed by this transaction."""
         self._writes += 1
 
-    def is_current(self, connection: Connection, job: str, rows: Mapping[str, Recorded]) -> bool:
+    def is_current(self, connection: Connection, job: str, rows: Mapping[str, LedgerRow]) -> bool:
         """Whether `read` gave these rows, and gives them again."""
-        return isinstance(rows, LedgerRows) and rows.job == job and rows.read_at == self._moment(connection)
+        return (
+            isinstance(rows, LedgerRows)
+            and rows.job == job
+            and rows.read_at == self._moment(connection)
+        )
 
     def _moment(self, connection: Connection) -> Moment:
         """As long as this is the same, no row was written.
@@ -53,7 +57,7 @@ class ReadLedgers:
         return connection, int(pragma(connection, "data_version")), self._writes
 
 
-def after(before: Mapping[str, Recorded], job: str, result: Result) -> dict[str, Recorded]:
+def after(before: Mapping[str, LedgerRow], job: str, result: RunRecord) -> dict[str, LedgerRow]:
     """The job's rows once the result is recorded, where they are `before` until then."""
     gone = {*result.removals, *result.handed_over}
     found = {path: row for path, row in before.items() if result.superseded.get(path) != job}

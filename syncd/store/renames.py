@@ -10,9 +10,9 @@ from sqlalchemy import Connection, delete, select, update
 
 from syncd.store import intents, ledger
 from syncd.store.checksum import checksum, matches
+from syncd.store.job_states import read_state, remove_state, write_state
 from syncd.store.schema import APPLIED_SET, NOTIFICATION, RUN
 from syncd.store.sqlite import upsert
-from syncd.store.states import read_state, remove_state, write_state
 
 
 def rename(connection: Connection, old: str, new: str) -> None:
@@ -32,7 +32,9 @@ def rename(connection: Connection, old: str, new: str) -> None:
 
 
 def _rename_sets(connection: Connection, old: str, new: str) -> None:
-    chosen = select(*APPLIED_SET.c["id", "commit_sha", "files", "checksum"]).where(APPLIED_SET.c.job == old)
+    chosen = select(*APPLIED_SET.c["id", "commit_sha", "files", "checksum"]).where(
+        APPLIED_SET.c.job == old
+    )
     for number, commit, files, mark in connection.execute(chosen).all():
         if matches(mark, old, commit, body=files):
             values = {"job": new, "checksum": checksum(new, commit, body=files)}
@@ -41,6 +43,9 @@ def _rename_sets(connection: Connection, old: str, new: str) -> None:
 
 def _rename_notifications(connection: Connection, old: str, new: str) -> None:
     mine = NOTIFICATION.c.job == old
-    rows = [dict(row) | {"job": new} for row in connection.execute(select(NOTIFICATION).where(mine)).mappings()]
+    rows = [
+        dict(row) | {"job": new}
+        for row in connection.execute(select(NOTIFICATION).where(mine)).mappings()
+    ]
     connection.execute(delete(NOTIFICATION).where(mine))
     upsert(connection, NOTIFICATION, rows)

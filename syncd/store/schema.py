@@ -12,7 +12,20 @@ from __future__ import annotations
 
 from functools import cache
 
-from sqlalchemy import Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, PrimaryKeyConstraint, String, Table, Text, text
+from sqlalchemy import (
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    text,
+)
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 VERSION = "0005"
@@ -38,7 +51,9 @@ FILE = Table(
     Column("lfs_pointer", Text),  # the blob id of the pointer, where Git LFS holds the content
     Column("root", Text, nullable=False),  # the operator's folder above the listed `to`
     Column("dir_mode", Integer, nullable=False),
-    Column("ownership", Text, nullable=False),  # ours, met (left alone by policy), dropped (upstream, left by prune: off)
+    Column(
+        "ownership", Text, nullable=False
+    ),  # ours, met (left alone by policy), dropped (upstream, left by prune: off)
     Column("wanted", Text),  # JSON: what upstream has, where a policy left another file
     Column("real_path", Text),
     Column("mount_point", Text),
@@ -87,13 +102,17 @@ JOB = Table(
     Column("paused_reason", Text),
     Column("held", Integer, nullable=False),
     Column("failures", Integer, nullable=False),
-    Column("directories_to_fix", Text, nullable=False),  # JSON: whose mode or owner is still to be set
+    Column(
+        "directories_to_fix", Text, nullable=False
+    ),  # JSON: whose mode or owner is still to be set
     Column("last_change_at", Text),
     Column("last_error_kind", Text),
     Column("last_error", Text),
     Column("notified_as", Text),
     Column("checksum", Text, nullable=False),
-    Column("last_run_at", Text),  # these two are outside the checksum: they decide nothing about files
+    Column(
+        "last_run_at", Text
+    ),  # these two are outside the checksum: they decide nothing about files
     Column("last_success_at", Text),
 )
 
@@ -114,7 +133,12 @@ INTENT = Table(
 INTENT_ACTION = Table(
     "intent_action",
     METADATA,
-    Column("job", Text, ForeignKey("intent.job", ondelete="CASCADE", onupdate="CASCADE"), primary_key=True),
+    Column(
+        "job",
+        Text,
+        ForeignKey("intent.job", ondelete="CASCADE", onupdate="CASCADE"),
+        primary_key=True,
+    ),
     Column("number", Integer, primary_key=True),
     Column("action", Text, nullable=False),
     Column("path", Text, nullable=False),
@@ -152,7 +176,9 @@ RUN = Table(
     Column("previous_commit_sha", Text),
     Column("seconds", Float, nullable=False),
     Column("bytes_written", Integer, nullable=False),
-    Column("requests", Integer),  # HTTP exchanges of this run, without those that it shared with another
+    Column(
+        "requests", Integer
+    ),  # HTTP exchanges of this run, without those that it shared with another
     Column("error_kind", Text),
     Column("error", Text),
 )
@@ -178,7 +204,9 @@ HEAD = Table(
     Column("commit_sha", Text, nullable=False),
     Column("etag", Text),
     Column("form", Text),  # how the ref was asked for
-    Column("checked_at", Float),  # Unix seconds: when a short name was last compared with its namesakes
+    Column(
+        "checked_at", Float
+    ),  # Unix seconds: when a short name was last compared with its namesakes
     Column("checksum", Text, nullable=False),
 )
 
@@ -204,11 +232,15 @@ RATE_LIMIT = Table(
 NOTIFICATION = Table(
     "notification",
     METADATA,
-    Column("endpoint", Text, primary_key=True),  # where its address is read from: the address itself is a secret
+    Column(
+        "endpoint", Text, primary_key=True
+    ),  # where its address is read from: the address itself is a secret
     Column("job", Text, primary_key=True),
     Column("id", Text, nullable=False),
     Column("body", Text, nullable=False),
-    Column("created_at", Float, nullable=False),  # Unix seconds, as the other times of these two tables
+    Column(
+        "created_at", Float, nullable=False
+    ),  # Unix seconds, as the other times of these two tables
     Column("attempts", Integer, nullable=False),
 )
 
@@ -285,7 +317,9 @@ INSTALLATION = Table(
     "installation",
     METADATA,
     Column("identity", Text, primary_key=True),
-    Column("covers", Text, primary_key=True),  # an owner, or OWNER/NAME of a repository that has moved; in lower case
+    Column(
+        "covers", Text, primary_key=True
+    ),  # an owner, or OWNER/NAME of a repository that has moved; in lower case
     Column("installation_id", Integer, nullable=False),
     Column("account", Text),  # as GitHub spells it
 )

@@ -20,18 +20,25 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, TypeVar
 
-from syncd.objects import is_object_id
-from syncd.store.look import opened
-from syncd.store.place import make_private, nofollow, sole_opener
+from syncd.git_objects import is_object_id
+from syncd.store.foreign_store import opened
+from syncd.store.location import make_private, nofollow, sole_opener
 
 if TYPE_CHECKING:
     from syncd.store.cache_table import CacheTable
 
 T = TypeVar("T")
 
-LARGEST_BYTES = 64 << 10  # what is larger is a file of its own: making one is little beside writing that much
+LARGEST_BYTES = (
+    64 << 10
+)  # what is larger is a file of its own: making one is little beside writing that much
 BUSY_SECONDS = 30.0
-DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_ERROR}
+DAMAGE = {
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_FORMAT,
+    sqlite3.SQLITE_ERROR,
+}
 SUFFIXES = ("", "-wal", "-shm")
 
 
@@ -52,7 +59,10 @@ class SmallBlobs:
     def close(self) -> None:
         """Give up the connection; the next use opens the file again."""
         with self._guard, suppress(sqlite3.Error):
-            self._table, self._is_damaged = None, False  # whether it is damaged, the mark says at the next opening
+            self._table, self._is_damaged = (
+                None,
+                False,
+            )  # whether it is damaged, the mark says at the next opening
             self._opened.close()
 
     def has(self, blob: str) -> bool:

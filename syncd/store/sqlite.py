@@ -32,7 +32,9 @@ READ, WRITE = "BEGIN", "BEGIN IMMEDIATE"
 
 def open_store(name: str) -> Connection:
     """A connection to the store's file, or to `:memory:`. Raises sqlite3.Error."""
-    driver = sqlite3.connect(name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    driver = sqlite3.connect(
+        name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
     driver.text_factory = _text
     try:
         for one in PRAGMAS:
@@ -49,7 +51,9 @@ def _text(raw: bytes) -> str:
 
 
 _NEXT = threading.local()  # .driver: what the engine connects to next, in this thread
-ENGINE = create_engine("sqlite://", creator=lambda: _NEXT.driver, poolclass=NullPool)  # one, so that statements are compiled once
+ENGINE = create_engine(
+    "sqlite://", creator=lambda: _NEXT.driver, poolclass=NullPool
+)  # one, so that statements are compiled once
 
 
 def connected(driver: sqlite3.Connection) -> Connection:
@@ -141,6 +145,18 @@ def in_parts(values: Iterable[T]) -> Iterator[Sequence[T]]:
 
 
 __all__ = [
-    "BUSY_SECONDS", "READ", "WRITE", "connected", "disconnect", "driver_errors", "driver_of", "in_parts", "insert", "open_store",
-    "pragma", "text_of", "transaction", "upsert",
-]  # fmt: skip
+    "BUSY_SECONDS",
+    "READ",
+    "WRITE",
+    "connected",
+    "disconnect",
+    "driver_errors",
+    "driver_of",
+    "in_parts",
+    "insert",
+    "open_store",
+    "pragma",
+    "text_of",
+    "transaction",
+    "upsert",
+]

@@ -15,20 +15,28 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 from sqlalchemy import Connection, Select, delete, func, select, union, update
 
-from syncd.engine.ports import AppliedSet, Head, Intent, JobState, OwnedRow, Result
 from syncd.errors import StoreError
-from syncd.models import Change, Recorded, TreeEntry
-from syncd.objects import is_object_id
-from syncd.store import intents, ledger, listings, outbox, renames, rows, runs
-from syncd.store.accepted import AcceptedHeads
+from syncd.git_objects import is_object_id
+from syncd.models import Change, LedgerRow, TreeEntry
+from syncd.ports import AppliedSet, Head, Intent, JobState, OwnedRow, RunRecord
+from syncd.store import (
+    history,
+    intents,
+    ledger,
+    listings,
+    notification_queue,
+    renames,
+    serialization,
+)
+from syncd.store.accepted_commits import AcceptedHeads
 from syncd.store.access import make_state_folder, refuse_stranger, set_access
 from syncd.store.checksum import checksum, matches
 from syncd.store.database import Database
 from syncd.store.facts import Facts
+from syncd.store.job_states import read_state, read_states, write_state
 from syncd.store.read_ledgers import ReadLedgers, after
 from syncd.store.schema import APPLIED_SET, DIRECTORY, FILE, HEAD, INTENT, JOB
 from syncd.store.sqlite import upsert
-from syncd.store.states import read_state, read_states, write_state
 
 T = TypeVar("T")
 AdaptState = Callable[[str, str, JobState], JobState]
@@ -41,7 +49,9 @@ class SqliteStore:
     def __init__(self, database: Database, accepted: AcceptedHeads | None = None) -> None:
         self._database = database
         self._ledgers = ReadLedgers()
-        self._accepted = accepted or AcceptedHeads(database.file.parent if database.file is not None else None)
+        self._accepted = accepted or AcceptedHeads(
+            database.file.parent if database.file is not None else None
+        )
         self._former: Mapping[str, str] = {}  # configured job -> the name that its rows still have
         self._under_new_name: AdaptState = lambda _job, _old, state: state
 
@@ -53,13 +63,18 @@ class SqliteStore:
             make_state_folder(state_dir)
             set_access(state_dir, group)
         except OSError as error:
-            raise StoreError(f"can't use the state folder {state_dir}: {error.strerror}", hint="set state: to a folder this user owns, or run syncd as its owner") from error
+            raise StoreError(
+                f"can't use the state folder {state_dir}: {error.strerror}",
+                hint="set state: to a folder this user owns, or run syncd as its owner",
+            ) from error
         return cls(Database(state_dir / FILE_NAME))
 
     @classmethod
     def peek(cls, state_dir: Path) -> SqliteStore:
         """The store for a command that only looks: a copy in memory, so that nothing in the state folder changes."""
-        return cls(Database.copy_of(state_dir / FILE_NAME), AcceptedHeads(state_dir, only_read=True))
+        return cls(
+            Database.copy_of(state_dir / FILE_NAME), AcceptedHeads(state_dir, only_read=True)
+        )
 
     def look_again(self) -> None:
         """Read what the file holds now, where this is a copy of it. Raises StoreError."""
@@ -124,7 +139,11 @@ class SqliteStore:
         found = self._database.read(lambda connection: read_state(connection, job)) or JobState()
         found = found if name == job else self._under_new_name(name, job, found)
         accepted = self._accepted.read(job)
-        return found if accepted is None else replace(found, trusted_for=accepted[0], trusted_commit=accepted[1])
+        return (
+            found
+            if accepted is None
+            else replace(found, trusted_for=accepted[0], trusted_commit=accepted[1])
+        )
 
     def vouch(self, job: str, state: JobState, begin: bool) -> None:
         if state.trusted_for is not None and state.trusted_commit is not None:
@@ -132,7 +151,7 @@ class SqliteStore:
 
     def applied_before(self, job: str, commit: str) -> bool:
         stored = self._stored(job)
-        return self._database.read(lambda connection: runs.brought(connection, stored, commit))
+        return self._database.read(lambda connection: history.brought(connection, stored, commit))
 
     def states(self, jobs: Iterable[str]) -> dict[str, JobState]:
         """The states of those jobs that the store knows, read at one moment."""
@@ -169,7 +188,15 @@ class SqliteStore:
 
         return self._database.write(work)
 
-    def tell(self, job: str, before: str | None, after: str | None, identity: str, bodies: Mapping[str, str], now: datetime) -> bool:
+    def tell(
+        self,
+        job: str,
+        before: str | None,
+        after: str | None,
+        identity: str,
+        bodies: Mapping[str, str],
+        now: datetime,
+    ) -> bool:
         """The job is told as `after` from now on, and these bodies, by endpoint, wait to be sent: one transaction.
 
         False, and nothing was written, when somebody else has told of it since it was told as `before`.
@@ -182,14 +209,14 @@ class SqliteStore:
             if state.told != before:
                 return False
             write_state(connection, job, replace(state, told=after))
-            outbox.put(connection, job, identity, bodies, now.timestamp())
+            notification_queue.put(connection, job, identity, bodies, now.timestamp())
             return True
 
         return self._database.write(work)
 
     @property
-    def outbox(self) -> outbox.Outbox:
-        return outbox.Outbox(self._database)
+    def outbox(self) -> notification_queue.NotificationQueue:
+        return notification_queue.NotificationQueue(self._database)
 
     def look_after(self, jobs: Mapping[str, tuple[JobState, datetime]]) -> None:
         """Each of these jobs was found as it should be at that time, and the store says so: unless its state is another one by now."""
@@ -222,7 +249,7 @@ class SqliteStore:
 
     # --- the ledger ---------------------------------------------------------------------------------------------------
 
-    def recorded(self, job: str) -> dict[str, Recorded]:
+    def recorded(self, job: str) -> dict[str, LedgerRow]:
         job = self._stored(job)
         return self._database.read(lambda connection: self._ledgers.read(connection, job))
 
@@ -233,7 +260,9 @@ class SqliteStore:
         def work(connection: Connection) -> int:
             self._ledgers.about_to_write()
             state = read_state(connection, job)
-            if state is not None:  # else a run that remembers what it looked at would not look again
+            if (
+                state is not None
+            ):  # else a run that remembers what it looked at would not look again
                 write_state(connection, job, replace(state, settled=False))
             return ledger.distrust(connection, job, paths)
 
@@ -244,7 +273,10 @@ class SqliteStore:
         if not wanted:
             return {}
         found = self._database.read(lambda connection: ledger.owners(connection, wanted))
-        return {real: tuple(replace(row, job=configured.get(row.job, row.job)) for row in group) for real, group in found.items()}
+        return {
+            real: tuple(replace(row, job=configured.get(row.job, row.job)) for row in group)
+            for real, group in found.items()
+        }
 
     def folders(self, job: str) -> frozenset[str]:
         job = self._stored(job)
@@ -254,7 +286,11 @@ class SqliteStore:
 
     def folder_owners(self, paths: Iterable[str]) -> dict[str, str]:
         wanted = list(paths)
-        return self._database.read(lambda connection: ledger.directory_owners(connection, wanted)) if wanted else {}
+        return (
+            self._database.read(lambda connection: ledger.directory_owners(connection, wanted))
+            if wanted
+            else {}
+        )
 
     # --- intent and record --------------------------------------------------------------------------------------------
 
@@ -275,71 +311,128 @@ class SqliteStore:
         def work(connection: Connection) -> None:
             intents.write(connection, intent)
             now = read_state(connection, intent.job) or JobState()
-            known = replace(state, paused_until=now.paused_until, paused_reason=now.paused_reason, held=now.held, told=now.told)
-            write_state(connection, intent.job, replace(known, settled=False, hook_owed=state.hook_owed or intent.owes_hook))
+            known = replace(
+                state,
+                paused_until=now.paused_until,
+                paused_reason=now.paused_reason,
+                held=now.held,
+                told=now.told,
+            )
+            write_state(
+                connection,
+                intent.job,
+                replace(known, settled=False, hook_owed=state.hook_owed or intent.owes_hook),
+            )
 
         self._database.write(work)
 
-    def record(self, job: str, result: Result) -> None:
+    def record(self, job: str, result: RunRecord) -> None:
         """The run is in the ledger and the history, and its intent is gone: one transaction."""
 
         def work(connection: Connection) -> None:
-            report, is_current = result.report, self._ledgers.is_current(connection, job, result.ledger)
+            report, is_current = (
+                result.report,
+                self._ledgers.is_current(connection, job, result.ledger),
+            )
             self._ledgers.about_to_write()
             ledger.remove(connection, result.superseded.items())
             ledger.put(connection, job, report.repo, report.commit, result.upserts)
             ledger.remove(connection, ((path, job) for path in result.removals))
             for path in result.folders_removed:
-                connection.execute(delete(DIRECTORY).where(DIRECTORY.c.path == path, DIRECTORY.c.job == job))
+                connection.execute(
+                    delete(DIRECTORY).where(DIRECTORY.c.path == path, DIRECTORY.c.job == job)
+                )
             ledger.hand_over(connection, job, result)
             ledger.put_directories(connection, job, result.folders_made)
             intents.remove(connection, job)
-            now = read_state(connection, job) or JobState()  # paused or resumed by hand, or told of, while the run went on
-            write_state(connection, job, replace(result.state, paused_until=now.paused_until, paused_reason=now.paused_reason, held=now.held or result.state.held, told=now.told))
+            now = (
+                read_state(connection, job) or JobState()
+            )  # paused or resumed by hand, or told of, while the run went on
+            write_state(
+                connection,
+                job,
+                replace(
+                    result.state,
+                    paused_until=now.paused_until,
+                    paused_reason=now.paused_reason,
+                    held=now.held or result.state.held,
+                    told=now.told,
+                ),
+            )
             if result.applied and result.report.commit:
-                files = after(result.ledger, job, result) if is_current else ledger.of_job(connection, job)
+                files = (
+                    after(result.ledger, job, result)
+                    if is_current
+                    else ledger.of_job(connection, job)
+                )
                 self._keep_set(connection, job, result, files)
             if result.withdrawn:
-                newest = select(func.max(APPLIED_SET.c.id)).where(APPLIED_SET.c.job == job).scalar_subquery()
-                mistaken = (APPLIED_SET.c.id == newest, APPLIED_SET.c.commit_sha == result.withdrawn)
+                newest = (
+                    select(func.max(APPLIED_SET.c.id))
+                    .where(APPLIED_SET.c.job == job)
+                    .scalar_subquery()
+                )
+                mistaken = (
+                    APPLIED_SET.c.id == newest,
+                    APPLIED_SET.c.commit_sha == result.withdrawn,
+                )
                 connection.execute(delete(APPLIED_SET).where(*mistaken))
-            runs.add(connection, result.report)
+            history.add(connection, result.report)
 
         self._database.write(work)
 
-    def _keep_set(self, connection: Connection, job: str, result: Result, files: Mapping[str, Recorded]) -> None:
-        body = rows.set_to_bytes(files)
+    def _keep_set(
+        self, connection: Connection, job: str, result: RunRecord, files: Mapping[str, LedgerRow]
+    ) -> None:
+        body = serialization.set_to_bytes(files)
         commit = result.report.commit or ""
         at = result.state.last_run_at or datetime.now().astimezone()
         mine = APPLIED_SET.c.job == job
-        latest = select(*APPLIED_SET.c["id", "commit_sha"]).where(mine).order_by(APPLIED_SET.c.id.desc())
+        latest = (
+            select(*APPLIED_SET.c["id", "commit_sha"]).where(mine).order_by(APPLIED_SET.c.id.desc())
+        )
         newest = connection.execute(latest.limit(1)).first()
         values: dict[str, Any] = {
-            "job": job, "commit_sha": commit, "config_digest": result.state.applied_digest or "", "applied_at": at.isoformat(),
-            "pinned": 0, "files": body, "checksum": checksum(job, commit, body=body),
-        }  # fmt: skip
-        if newest is not None and newest[1] == commit:  # the same commit once more takes its own place
-            connection.execute(update(APPLIED_SET).where(APPLIED_SET.c.id == newest[0]).values(values))
+            "job": job,
+            "commit_sha": commit,
+            "config_digest": result.state.applied_digest or "",
+            "applied_at": at.isoformat(),
+            "pinned": 0,
+            "files": body,
+            "checksum": checksum(job, commit, body=body),
+        }
+        if (
+            newest is not None and newest[1] == commit
+        ):  # the same commit once more takes its own place
+            connection.execute(
+                update(APPLIED_SET).where(APPLIED_SET.c.id == newest[0]).values(values)
+            )
         else:
             connection.execute(APPLIED_SET.insert().values(values))
         kept = select(APPLIED_SET.c.id).where(mine, APPLIED_SET.c.pinned == 0)
         kept = kept.order_by(APPLIED_SET.c.id.desc()).limit(SETS_KEPT)
         connection.execute(
-            delete(APPLIED_SET).where(mine, APPLIED_SET.c.pinned == 0, APPLIED_SET.c.id.not_in(kept))
+            delete(APPLIED_SET).where(
+                mine, APPLIED_SET.c.pinned == 0, APPLIED_SET.c.id.not_in(kept)
+            )
         )
 
     def sets(self, job: str) -> list[AppliedSet]:
         """The last sets that stood whole, newest first. Damaged ones are left out."""
         job = self._stored(job)
-        columns = APPLIED_SET.c["id", "commit_sha", "config_digest", "applied_at", "pinned", "files", "checksum"]
+        columns = APPLIED_SET.c[
+            "id", "commit_sha", "config_digest", "applied_at", "pinned", "files", "checksum"
+        ]
         query = select(*columns).where(APPLIED_SET.c.job == job).order_by(APPLIED_SET.c.id.desc())
         result = []
         for identity, commit, digest, at, pinned, files, mark in self._read_all(query):
             try:
                 if matches(mark, job, commit, body=files):
-                    kept = rows.files_from_bytes(files)
+                    kept = serialization.files_from_bytes(files)
                     when = datetime.fromisoformat(at)
-                    result.append(AppliedSet(identity, job, commit, digest, when, bool(pinned), kept))
+                    result.append(
+                        AppliedSet(identity, job, commit, digest, when, bool(pinned), kept)
+                    )
             except (ValueError, TypeError, zlib.error):
                 continue
         return result
@@ -355,7 +448,11 @@ class SqliteStore:
         """Every blob that the ledger, a kept set or a way back names: what the cache must not evict."""
         used: set[str] = set()
         for job in self._database.read(_jobs_with_files):
-            used.update(blob for row in self.recorded(job).values() for blob in (row.entry.blob, row.upstream.blob))
+            used.update(
+                blob
+                for row in self.recorded(job).values()
+                for blob in (row.entry.blob, row.upstream.blob)
+            )
             for one in self.sets(job):
                 used.update(entry.blob for entry in one.files.values())
             state = self.state(job)
@@ -366,26 +463,42 @@ class SqliteStore:
 
     def changed_paths(self, name: str) -> list[str]:
         """Every destination in the history whose last name is this one, in whatever case."""
-        return self._database.read(lambda connection: runs.changed_paths(connection, name))
+        return self._database.read(lambda connection: history.changed_paths(connection, name))
 
-    def history(self, job: str | None = None, path: str | None = None, limit: int = 20, spellings: Sequence[str] = ()) -> list[rows.PastRun]:
+    def history(
+        self,
+        job: str | None = None,
+        path: str | None = None,
+        limit: int = 20,
+        spellings: Sequence[str] = (),
+    ) -> list[serialization.PastRun]:
         """Past runs, newest first. With `path`, those that changed it under that name or one of `spellings`, with only those changes."""
         stored = self._stored(job) if job is not None else None
-        return self._database.read(lambda connection: runs.history(connection, stored, [path, *spellings] if path is not None else [], limit))
+        return self._database.read(
+            lambda connection: history.history(
+                connection, stored, [path, *spellings] if path is not None else [], limit
+            )
+        )
 
     def changes_since(self, job: str, since: datetime) -> tuple[Change, ...]:
-        return self._database.read(lambda connection: runs.changes_since(connection, self._stored(job), since))
+        return self._database.read(
+            lambda connection: history.changes_since(connection, self._stored(job), since)
+        )
 
     # --- heads, listings, facts ---------------------------------------------------------------------------------------
 
     def head(self, scope: str, repo: str, ref: str | None) -> Head | None:
         columns = HEAD.c["commit_sha", "etag", "form", "checked_at", "checksum"]
         found = self._read_all(
-            select(*columns).where(HEAD.c.scope == scope, HEAD.c.repo == repo, HEAD.c.ref == (ref or ""))
+            select(*columns).where(
+                HEAD.c.scope == scope, HEAD.c.repo == repo, HEAD.c.ref == (ref or "")
+            )
         )
         for commit, etag, form, checked, mark in found:
             if matches(mark, scope, repo, ref or "", commit, etag, form) and is_object_id(commit):
-                return Head(commit, etag, form, checked_at=checked if isinstance(checked, float) else None)
+                return Head(
+                    commit, etag, form, checked_at=checked if isinstance(checked, float) else None
+                )
         return None
 
     def see(self, scope: str, repo: str, ref: str | None, head: Head) -> None:

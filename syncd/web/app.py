@@ -21,17 +21,17 @@ from werkzeug.exceptions import HTTPException
 from syncd import __version__
 from syncd.errors import SyncdError
 from syncd.models import Secret
-from syncd.readings import as_object
-from syncd.redact import redact, redact_json
+from syncd.redaction import redact, redact_json
+from syncd.status import as_object
 from syncd.text import visible
-from syncd.web import page
-from syncd.web.board import Board
+from syncd.web import status_page
 from syncd.web.clients import client_of
-from syncd.web.failures import FailureLimits
-from syncd.web.hook import Hook
+from syncd.web.failed_attempts import FailureLimits
+from syncd.web.log_filter import Quiet
 from syncd.web.metrics import CONTENT_TYPE, exposition
-from syncd.web.quiet import Quiet
+from syncd.web.ports import StatusSource
 from syncd.web.views import TooBusyError, TooLargeError, Views
+from syncd.web.webhook import WebhookEndpoint
 
 log = logging.getLogger(__name__)
 
@@ -47,29 +47,45 @@ HEADERS = {
 }
 
 
-class Door:
+class AccessControl:
     """`password` reads the one that is asked for; None asks for none. `only_local_names`: answer only where the Host header names this
     machine's loopback. `failures` are the wrong passwords of every client."""
 
-    def __init__(self, password: Callable[[], Secret] | None, only_local_names: bool, failures: FailureLimits) -> None:
-        self._password, self._only_local_names, self._failures = password, only_local_names, failures
+    def __init__(
+        self, password: Callable[[], Secret] | None, only_local_names: bool, failures: FailureLimits
+    ) -> None:
+        self._password, self._only_local_names, self._failures = (
+            password,
+            only_local_names,
+            failures,
+        )
         self._quiet = Quiet()
 
     def refusal(self) -> Response | None:
         """The answer to a request that may not come in; None for one that may."""
         if self._only_local_names and not _is_local_name(request.headers.get("Host", "")):
-            return _text(421, "this is not the name of this machine's loopback; ask as 127.0.0.1 or localhost, or set web.password")
+            return _text(
+                421,
+                "this is not the name of this machine's loopback; ask as 127.0.0.1 or localhost, or set web.password",
+            )
         return None if self._password is None else self._judged(self._password)
 
     def _judged(self, password: Callable[[], Secret]) -> Response | None:
-        given = request.authorization.password if request.authorization is not None and request.authorization.type == "basic" else None
+        given = (
+            request.authorization.password
+            if request.authorization is not None and request.authorization.type == "basic"
+            else None
+        )
         if given is None:  # what a browser does first
             return _unauthorized()
         client = client_of(request.remote_addr, request.headers.get("X-Forwarded-For", ""))
         seconds = self._failures.take(client)
         if seconds:
             if self._quiet.may_say(client):
-                log.warning("wrong passwords come from %s: its next tries are refused without a look", client)
+                log.warning(
+                    "wrong passwords come from %s: its next tries are refused without a look",
+                    client,
+                )
             return _too_many(seconds)
         if not _is_equal(given, password().reveal()):
             return _unauthorized()
@@ -77,7 +93,13 @@ class Door:
         return None
 
 
-def make_app(board: Board, door: Door, views: Views, show_diffs: bool, hook: Hook | None = None) -> Flask:
+def make_app(
+    board: StatusSource,
+    door: AccessControl,
+    views: Views,
+    show_diffs: bool,
+    hook: WebhookEndpoint | None = None,
+) -> Flask:
     """The WSGI application. `show_diffs`: the page may show lines of files that everybody may read. `hook` is asked for neither
     password nor name: what it takes is signed."""
     app = Flask(__name__)
@@ -103,7 +125,13 @@ def make_app(board: Board, door: Door, views: Views, show_diffs: bool, hook: Hoo
         return _text(503, f"frozen: {frozen}") if frozen is not None else _text(200, "alive")
 
     def view(name: str, make: Callable[[], Response]) -> None:
-        app.add_url_rule(name, name, lambda: views.answer(name, make), methods=["GET"], provide_automatic_options=False)
+        app.add_url_rule(
+            name,
+            name,
+            lambda: views.answer(name, make),
+            methods=["GET"],
+            provide_automatic_options=False,
+        )
 
     view("/readyz", lambda: _ready(board))
     view("/metrics", lambda: Response(exposition(board.readings()), content_type=CONTENT_TYPE))
@@ -111,17 +139,23 @@ def make_app(board: Board, door: Door, views: Views, show_diffs: bool, hook: Hoo
     view("/", lambda: _index(board, show_diffs))
 
     if hook is not None:
-        app.add_url_rule(hook.path, "webhook", lambda: _delivered(hook), methods=["POST"], provide_automatic_options=False)
+        app.add_url_rule(
+            hook.path,
+            "webhook",
+            lambda: _delivered(hook),
+            methods=["POST"],
+            provide_automatic_options=False,
+        )
 
     _tell_errors(app)
     return app
 
 
-def _page(view: page.View) -> str:
+def _page(view: status_page.View) -> str:
     """The page, with as much of it as `LARGEST_PAGE` holds. Redacting takes time that grows with it."""
     text = render_template("status.html", view=view, version=__version__)
     while len(text) > LARGEST_PAGE and view.rows:
-        view = page.shorter(view)
+        view = status_page.shorter(view)
         text = render_template("status.html", view=view, version=__version__)
     return text
 
@@ -131,21 +165,21 @@ def _shown(value: object) -> object:
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _ready(board: Board) -> Response:
+def _ready(board: StatusSource) -> Response:
     stale = board.readings().stale
     return _text(503, "not ready\n" + "\n".join(stale)) if stale else _text(200, "ready")
 
 
-def _status(board: Board) -> Response:
+def _status(board: StatusSource) -> Response:
     return Response(redact_json(as_object(board.readings())) + "\n", mimetype="application/json")
 
 
-def _index(board: Board, show_diffs: bool) -> Response:
-    shown = page.view(board.readings(), board.recent(show_diffs))
+def _index(board: StatusSource, show_diffs: bool) -> Response:
+    shown = status_page.view(board.readings(), board.recent(show_diffs))
     return Response(redact(_page(shown), None), mimetype="text/html")
 
 
-def _delivered(hook: Hook) -> Response:
+def _delivered(hook: WebhookEndpoint) -> Response:
     client = client_of(request.remote_addr, request.headers.get("X-Forwarded-For", ""))
     status, text, seconds = hook.answer(client, request.headers.get, request.environ["wsgi.input"])
     return _too_many(seconds) if seconds else _text(status, text)
@@ -174,7 +208,12 @@ def _tell_errors(app: Flask) -> None:
     @app.errorhandler(SyncdError)
     def failed(error: SyncdError) -> Response:
         if quiet.may_say(error.message):
-            log.warning("can't answer %s: %s%s", request.path, error.message, f" → {error.hint}" if error.hint else "")
+            log.warning(
+                "can't answer %s: %s%s",
+                request.path,
+                error.message,
+                f" → {error.hint}" if error.hint else "",
+            )
         return _text(503, "this can't be answered now; syncd's own log says why")
 
     @app.errorhandler(TooBusyError)
@@ -195,12 +234,16 @@ def _tell_errors(app: Flask) -> None:
 
 
 def _text(status: int, text: str) -> Response:
-    return Response(visible(redact(text)) + "\n", status=status, content_type="text/plain; charset=utf-8")
+    return Response(
+        visible(redact(text)) + "\n", status=status, content_type="text/plain; charset=utf-8"
+    )
 
 
 def _is_equal(given: str, password: str) -> bool:
     """Any user name will do. The comparison takes as long for a wrong password, whatever is wrong with it."""
-    digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in (given, password)]
+    digests = [
+        hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in (given, password)
+    ]
     return hmac.compare_digest(*digests)
 
 
@@ -213,4 +256,4 @@ def _is_local_name(host: str) -> bool:
         return False
 
 
-__all__: list[Any] = ["HEADERS", "Door", "make_app"]
+__all__: list[Any] = ["HEADERS", "AccessControl", "make_app"]

@@ -16,7 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYP
 from prometheus_client.registry import Collector
 
 from syncd import __version__
-from syncd.readings import HEARD_OUTCOMES, OUTCOMES, JobReading, Life, Readings
+from syncd.status import HEARD_OUTCOMES, OUTCOMES, JobSnapshot, ProcessStats, StatusSnapshot
 
 __all__ = ["CONTENT_TYPE", "METRICS", "Metric", "ReadingsCollector", "exposition"]
 
@@ -35,107 +35,145 @@ class Metric(NamedTuple):
 
 JOB, IDENTITY, INSTALLATION = ("job",), ("identity",), ("identity", "installation")
 LAST_RUN = Metric(
-    "syncd_job_last_run_timestamp_seconds", "gauge",
+    "syncd_job_last_run_timestamp_seconds",
+    "gauge",
     "When the job last ran, whatever came of it; 0 for never.",
     JOB,
 )
 LAST_SUCCESS = Metric(
-    "syncd_job_last_success_timestamp_seconds", "gauge",
+    "syncd_job_last_success_timestamp_seconds",
+    "gauge",
     "When the job was last found or brought in sync; 0 for never.",
     JOB,
 )
 LAST_CHANGE = Metric(
-    "syncd_job_last_change_timestamp_seconds", "gauge",
+    "syncd_job_last_change_timestamp_seconds",
+    "gauge",
     "When the job last changed a file; 0 for never.",
     JOB,
 )
 RUNS = Metric(
-    "syncd_job_runs_total", "counter",
+    "syncd_job_runs_total",
+    "counter",
     "Runs since this process started, by what came of them.",
     ("job", "outcome"),
 )
 DURATION = Metric(
-    "syncd_job_duration_seconds", "gauge",
+    "syncd_job_duration_seconds",
+    "gauge",
     "How long the job's last run took in this process.",
     JOB,
 )
 INTERVAL = Metric(
-    "syncd_job_interval_seconds", "gauge",
+    "syncd_job_interval_seconds",
+    "gauge",
     "Seconds between the job's next two turns.",
     JOB,
 )
 FILES = Metric("syncd_job_files", "gauge", "Destinations that the ledger names for the job.", JOB)
 DRIFTED = Metric(
-    "syncd_job_drifted_files", "gauge",
+    "syncd_job_drifted_files",
+    "gauge",
     "Files that differ from what was mirrored, and folders that syncd made with another mode or owner, as the last run found them.",
     JOB,
 )
 HOOK_OWED = Metric(
-    "syncd_job_reload_pending", "gauge",
+    "syncd_job_reload_pending",
+    "gauge",
     "1 while on_change has not succeeded since the last change.",
     JOB,
 )
 PAUSED = Metric(
-    "syncd_job_paused", "gauge",
+    "syncd_job_paused",
+    "gauge",
     "1 while the job is paused, or held after a rollback.",
     JOB,
 )
 REQUESTS = Metric(
-    "syncd_github_requests_total", "counter",
+    "syncd_github_requests_total",
+    "counter",
     "HTTP exchanges with GitHub since this process started, by status; tokens and redirects included.",
     ("identity", "code"),
 )
 REMAINING = Metric(
-    "syncd_github_ratelimit_remaining", "gauge",
+    "syncd_github_ratelimit_remaining",
+    "gauge",
     "Requests left of the hourly limit of an App's installation, or of a token, as GitHub last said.",
     INSTALLATION,
 )
 LIMIT = Metric(
-    "syncd_github_ratelimit_limit", "gauge",
+    "syncd_github_ratelimit_limit",
+    "gauge",
     "The hourly limit of an App's installation, or of a token, as GitHub last said.",
     INSTALLATION,
 )
 EXPIRY = Metric(
-    "syncd_github_token_expiry_timestamp_seconds", "gauge",
+    "syncd_github_token_expiry_timestamp_seconds",
+    "gauge",
     "When the identity's token ends, where GitHub says so; an App's is renewed by itself and not here.",
     IDENTITY,
 )
 SKEW = Metric(
-    "syncd_clock_skew_seconds", "gauge",
+    "syncd_clock_skew_seconds",
+    "gauge",
     "GitHub's clock minus this machine's, as the last answer showed.",
 )
 RELOAD = Metric(
-    "syncd_config_last_reload_successful", "gauge",
+    "syncd_config_last_reload_successful",
+    "gauge",
     "1 when the configuration was last read without a mistake.",
 )
 TOLD = Metric(
-    "syncd_notifications_total", "counter",
+    "syncd_notifications_total",
+    "counter",
     "Attempts to send a message to an endpoint of notify, by what came of them; dropped ones are among the failed.",
     ("endpoint", "outcome"),
 )
 WAITING = Metric(
-    "syncd_notifications_waiting", "gauge",
+    "syncd_notifications_waiting",
+    "gauge",
     "Messages that wait to be sent, or sent again.",
     ("endpoint",),
 )
 DELIVERIES = Metric(
-    "syncd_webhook_deliveries_total", "counter",
+    "syncd_webhook_deliveries_total",
+    "counter",
     "Deliveries to the push webhook since this process started, by what came of them.",
     ("outcome",),
 )
 DELIVERED = Metric(
-    "syncd_webhook_last_delivery_timestamp_seconds", "gauge",
+    "syncd_webhook_last_delivery_timestamp_seconds",
+    "gauge",
     "When the last signed delivery came to the push webhook; 0 for never.",
 )
 BUILD = Metric("syncd_build_info", "gauge", "1, with the version as its label.", ("version",))
 
 METRICS = (
-    LAST_RUN, LAST_SUCCESS, LAST_CHANGE, RUNS, DURATION, INTERVAL, FILES, DRIFTED, HOOK_OWED, PAUSED,
-    REQUESTS, REMAINING, LIMIT, EXPIRY, SKEW, RELOAD, TOLD, WAITING, DELIVERIES, DELIVERED, BUILD,
-)  # fmt: skip
+    LAST_RUN,
+    LAST_SUCCESS,
+    LAST_CHANGE,
+    RUNS,
+    DURATION,
+    INTERVAL,
+    FILES,
+    DRIFTED,
+    HOOK_OWED,
+    PAUSED,
+    REQUESTS,
+    REMAINING,
+    LIMIT,
+    EXPIRY,
+    SKEW,
+    RELOAD,
+    TOLD,
+    WAITING,
+    DELIVERIES,
+    DELIVERED,
+    BUILD,
+)
 
 
-def exposition(readings: Readings) -> str:
+def exposition(readings: StatusSnapshot) -> str:
     """Every metric that has a value, in a fixed order, in the text format 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(ReadingsCollector(readings))
@@ -145,7 +183,7 @@ def exposition(readings: Readings) -> str:
 class ReadingsCollector(Collector):
     """The readings of one moment as metric families; a metric without a value is left out."""
 
-    def __init__(self, readings: Readings) -> None:
+    def __init__(self, readings: StatusSnapshot) -> None:
         self._readings = readings
 
     def collect(self) -> Iterator[Family]:
@@ -163,7 +201,7 @@ def _family(metric: Metric, samples: Iterable[Sample]) -> Family:
     return family
 
 
-def _of_jobs(jobs: Iterable[JobReading]) -> Iterator[tuple[Metric, list[Sample]]]:
+def _of_jobs(jobs: Iterable[JobSnapshot]) -> Iterator[tuple[Metric, list[Sample]]]:
     named = [((one.job.name,), one) for one in jobs]
     intervals = [(job, one.interval_seconds) for job, one in named]
     yield LAST_RUN, [(job, _seconds(one.state.last_run_at)) for job, one in named]
@@ -176,7 +214,7 @@ def _of_jobs(jobs: Iterable[JobReading]) -> Iterator[tuple[Metric, list[Sample]]
     yield PAUSED, [(job, one.word == "paused") for job, one in named]
 
 
-def _of_process(readings: Readings) -> Iterator[tuple[Metric, list[Sample]]]:
+def _of_process(readings: StatusSnapshot) -> Iterator[tuple[Metric, list[Sample]]]:
     limits = [((one.identity, str(one.installation or "")), one.view) for one in readings.budgets]
     known = [(labels, view) for labels, view in limits if view.limit is not None]
     yield REMAINING, [(one, view.remaining) for one, view in known if view.remaining is not None]
@@ -195,7 +233,7 @@ def _of_process(readings: Readings) -> Iterator[tuple[Metric, list[Sample]]]:
     yield BUILD, [((__version__,), 1)]
 
 
-def _of_life(life: Life, names: list[str]) -> Iterator[tuple[Metric, list[Sample]]]:
+def _of_life(life: ProcessStats, names: list[str]) -> Iterator[tuple[Metric, list[Sample]]]:
     ends = [(name, outcome) for name in names for outcome in OUTCOMES]
     requests = sorted(life.requests.items())
     yield RUNS, [(end, life.runs.get(end, 0)) for end in ends]

@@ -19,26 +19,28 @@ from waitress import wasyncore
 from syncd.config.model import Web as WebConfig
 from syncd.config.secrets import read_web_secret
 from syncd.models import Secret, SecretRef
-from syncd.redact import remember
-from syncd.web.app import Door, make_app
-from syncd.web.board import Board
-from syncd.web.doors import open_doors
-from syncd.web.failures import FailureLimits
-from syncd.web.hook import Hook
-from syncd.web.intake import (
+from syncd.redaction import add_secret
+from syncd.web.app import AccessControl, make_app
+from syncd.web.failed_attempts import FailureLimits
+from syncd.web.ports import StatusSource
+from syncd.web.request_limits import (
     CONNECTIONS,
     INCOMING_BYTES,
-    Seldom,
+    RateLimitedLogFilter,
     close_overdue,
     connections,
     opener,
     unread_bytes,
 )
+from syncd.web.sockets import open_doors
 from syncd.web.views import LARGEST_BYTES, Views
+from syncd.web.webhook import WebhookEndpoint
 
 log = logging.getLogger(__name__)
-logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it would say of each request that it has to wait
-logging.getLogger("waitress").addFilter(Seldom())
+logging.getLogger("waitress.queue").setLevel(
+    logging.ERROR
+)  # it would say of each request that it has to wait
+logging.getLogger("waitress").addFilter(RateLimitedLogFilter())
 
 THREADS = 8  # more than all views together may take (views.AT_ONCE)
 IDLE_SECONDS = 30
@@ -55,11 +57,21 @@ class Web:
     """Open from the moment it is made until `close`. Raises ConfigError when the address can't be had or a secret can't be read."""
 
     def __init__(
-        self, web: WebConfig, board: Board, environ: Mapping[str, str], monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
+        self,
+        web: WebConfig,
+        board: StatusSource,
+        environ: Mapping[str, str],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._monotonic = monotonic
-        password = _reader(web.password, environ, "web.password") if web.password is not None else None
-        secret = _reader(web.webhook.secret, environ, "web.webhook.secret") if web.webhook is not None else None
+        password = (
+            _reader(web.password, environ, "web.password") if web.password is not None else None
+        )
+        secret = (
+            _reader(web.webhook.secret, environ, "web.webhook.secret")
+            if web.webhook is not None
+            else None
+        )
         for read in (password, secret):
             if read is not None:
                 read()  # now, not when somebody asks
@@ -71,19 +83,50 @@ class Web:
             raise
         log.info("listening on %s", ", ".join(self.names))
         if not self._doors.local_only:
-            log.warning("others than this machine can reach the status page: put a proxy with TLS in front, or the password goes over the wire in the clear")
+            log.warning(
+                "others than this machine can reach the status page: put a proxy with TLS in front, or the password goes over the wire in the clear"
+            )
 
-    def _serve(self, web: WebConfig, board: Board, password: Callable[[], Secret] | None, secret: Callable[[], Secret] | None) -> None:
+    def _serve(
+        self,
+        web: WebConfig,
+        board: StatusSource,
+        password: Callable[[], Secret] | None,
+        secret: Callable[[], Secret] | None,
+    ) -> None:
         """Requests are answered from now on."""
-        hook = Hook(web.webhook.path, secret, board.bell) if web.webhook is not None and secret is not None else None
+        hook = (
+            WebhookEndpoint(web.webhook.path, secret, board.bell)
+            if web.webhook is not None and secret is not None
+            else None
+        )
         self._map: dict[int, Any] = {}
-        door = Door(password, password is None and self._doors.is_network, FailureLimits(self._monotonic))
-        self.app = make_app(board, door, Views(lambda: unread_bytes(self._map), self._monotonic), web.show_diffs, hook)
+        door = AccessControl(
+            password, password is None and self._doors.is_network, FailureLimits(self._monotonic)
+        )
+        self.app = make_app(
+            board,
+            door,
+            Views(lambda: unread_bytes(self._map), self._monotonic),
+            web.show_diffs,
+            hook,
+        )
         server = waitress.create_server(
-            self.app, map=self._map, sockets=self._doors.sockets, threads=THREADS, connection_limit=CONNECTIONS, channel_timeout=IDLE_SECONDS,
-            cleanup_interval=IDLE_SECONDS // 3, max_request_header_size=LARGEST_HEAD, max_request_body_size=LARGEST_BODY, inbuf_overflow=INCOMING_BYTES,
-            outbuf_overflow=2 * LARGEST_BYTES, clear_untrusted_proxy_headers=False, ident=None, log_socket_errors=False,
-        )  # fmt: skip
+            self.app,
+            map=self._map,
+            sockets=self._doors.sockets,
+            threads=THREADS,
+            connection_limit=CONNECTIONS,
+            channel_timeout=IDLE_SECONDS,
+            cleanup_interval=IDLE_SECONDS // 3,
+            max_request_header_size=LARGEST_HEAD,
+            max_request_body_size=LARGEST_BODY,
+            inbuf_overflow=INCOMING_BYTES,
+            outbuf_overflow=2 * LARGEST_BYTES,
+            clear_untrusted_proxy_headers=False,
+            ident=None,
+            log_socket_errors=False,
+        )
         for one in self._map.values():
             if hasattr(one, "channel_class"):  # each socket's server
                 one.channel_class = opener(hook, self._map)
@@ -113,7 +156,9 @@ class Web:
         self.wake()
         self._thread.join(STOP_SECONDS)
         self._dispatcher.shutdown(timeout=STOP_SECONDS)
-        if not self._thread.is_alive() and not self._dispatcher.threads:  # else somebody would wake the loop through a descriptor that is another file by then
+        if (
+            not self._thread.is_alive() and not self._dispatcher.threads
+        ):  # else somebody would wake the loop through a descriptor that is another file by then
             wasyncore.close_all(self._map)
         self._doors.close()
 
@@ -132,7 +177,9 @@ class Web:
         with self._guard:
             now = self._monotonic()
             if not self._stop.is_set() and not self._thread.is_alive():
-                log.error("the listener's thread had ended and was started again; please report this with the lines before it")
+                log.error(
+                    "the listener's thread had ended and was started again; please report this with the lines before it"
+                )
                 self._start()
             if self._probe is None or self._probe.served:
                 self._probe = _Probe(now)
@@ -147,10 +194,17 @@ class Web:
         while not self._stop.is_set():
             self._turned_at = self._monotonic()
             try:
-                wasyncore.loop(timeout=CROWDED_LOOP_SECONDS if crowded else LOOP_SECONDS, use_poll=True, map=self._map, count=1)
+                wasyncore.loop(
+                    timeout=CROWDED_LOOP_SECONDS if crowded else LOOP_SECONDS,
+                    use_poll=True,
+                    map=self._map,
+                    count=1,
+                )
                 crowded = close_overdue(self._map)
             except Exception:
-                log.exception("a bug in syncd, met by the listener; please report it with these lines")
+                log.exception(
+                    "a bug in syncd, met by the listener; please report it with these lines"
+                )
                 self._drop_all()
                 self._stop.wait(PAUSE_SECONDS)
 
@@ -179,7 +233,7 @@ def _reader(ref: SecretRef, environ: Mapping[str, str], what: str) -> Callable[[
 
     def read() -> Secret:
         secret = read_web_secret(ref, environ, what)
-        remember(secret)
+        add_secret(secret)
         return secret
 
     return read

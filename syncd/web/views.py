@@ -17,7 +17,9 @@ from msgspec import Struct
 AT_ONCE = 5  # of all views together
 EACH_AT_ONCE = 2  # of one view: who makes it, and who waits for it
 LARGEST_BYTES = 4 << 20  # of one answer
-UNREAD_BYTES = 16 << 20  # of answers that clients have not taken yet: no further views until they have
+UNREAD_BYTES = (
+    16 << 20
+)  # of answers that clients have not taken yet: no further views until they have
 SHARE = 4
 KEPT_SECONDS = 5.0
 
@@ -52,7 +54,9 @@ class _View:
 class Views:
     """`unread` is how many bytes of answers wait for their clients. Safe to use from many threads."""
 
-    def __init__(self, unread: Callable[[], int], monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, unread: Callable[[], int], monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._unread, self._monotonic = unread, monotonic
         self._places = BoundedSemaphore(AT_ONCE)
         self._guard = Lock()

@@ -12,16 +12,16 @@ from datetime import UTC, datetime
 from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
 
-from syncd.clock import Patience
+from syncd.deadline import Deadline
 from syncd.errors import BadResponseError, RemoteUnavailableError
-from syncd.github.limits import Budgets, Gate, Tally
+from syncd.git_objects import blob_id
+from syncd.github.auth.credentials import AuthTransport, StaticToken
 from syncd.github.protocol import Request, Response, Transport
 from syncd.github.proxies import Proxies
-from syncd.github.tokens import Authorised, PersonalToken
+from syncd.github.rate_limit import ConcurrencyLimit, RateLimits, RequestMetrics
 from syncd.github.transport import Network, Retrying
 from syncd.models import Secret, TreeEntry
-from syncd.objects import blob_id
-from syncd.simulator.core import GitHub
+from syncd.simulator.github import GitHub
 from syncd.simulator.server import serve
 
 TOKEN = "ghp_" + "a" * 36
@@ -45,7 +45,14 @@ class QuickClock:
 
 
 class MemoryResponse:
-    def __init__(self, status: int, headers: Mapping[str, str], url: str, body: Iterator[bytes], cap_bytes: int) -> None:
+    def __init__(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        url: str,
+        body: Iterator[bytes],
+        cap_bytes: int,
+    ) -> None:
         self.status, self.headers, self.url = status, headers, url
         self._body, self._cap = body, cap_bytes
 
@@ -67,8 +74,8 @@ class MemoryTransport:
     def __init__(self, github: GitHub) -> None:
         self.github = github
 
-    def send(self, request: Request, patience: Patience) -> Response:
-        patience.check()
+    def send(self, request: Request, deadline: Deadline) -> Response:
+        deadline.check()
         url = request.url
         for _ in range(5):
             parts = urlsplit(url)
@@ -76,7 +83,9 @@ class MemoryTransport:
             if parts.netloc == "api.test":
                 headers["Authorization"] = f"Bearer {TOKEN}"
             target = parts.path + (f"?{parts.query}" if parts.query else "")
-            answer = self.github.handle(request.method, target, headers, request.body or b"", "https://api.test")
+            answer = self.github.handle(
+                request.method, target, headers, request.body or b"", "https://api.test"
+            )
             if answer.status == 0 or answer.hang_seconds:
                 raise RemoteUnavailableError("the connection was lost")
             if answer.status not in (301, 302, 307) or "location" not in answer.headers:
@@ -86,10 +95,18 @@ class MemoryTransport:
             except ValueError as error:
                 raise BadResponseError("redirected to something that is no address") from error
         whole = answer.pieces is not None or answer.declared_length in (None, len(answer.body))
-        pieces: Iterable[bytes] = answer.pieces if answer.pieces is not None else _sliced(answer.body)
+        pieces: Iterable[bytes] = (
+            answer.pieces if answer.pieces is not None else _sliced(answer.body)
+        )
         if answer.headers.get("content-encoding") == "gzip":
             pieces = _unzipped(pieces)
-        return MemoryResponse(answer.status, answer.headers, url, _ending(pieces, whole and answer.end != "reset"), request.most_bytes)
+        return MemoryResponse(
+            answer.status,
+            answer.headers,
+            url,
+            _ending(pieces, whole and answer.end != "reset"),
+            request.most_bytes,
+        )
 
 
 def _sliced(body: bytes) -> Iterator[bytes]:
@@ -120,9 +137,14 @@ def memory_door(github: GitHub) -> Iterator[tuple[Transport, str]]:
 def socket_door(github: GitHub) -> Iterator[tuple[Transport, str]]:
     clock = QuickClock()
     with serve(github) as served:
-        network = Network("ops", clock, Tally(), Budgets(clock), Gate(16), Proxies({}))
+        network = Network(
+            "ops", clock, RequestMetrics(), RateLimits(clock), ConcurrencyLimit(16), Proxies({})
+        )
         try:
-            yield Retrying(Authorised(network, PersonalToken(Secret(TOKEN)), clock), clock), served.url
+            yield (
+                Retrying(AuthTransport(network, StaticToken(Secret(TOKEN)), clock), clock),
+                served.url,
+            )
         finally:
             network.close()
 
@@ -165,8 +187,8 @@ class Memory:
         self.trees[tree] = dict(entries)
 
 
-def patience(seconds: float = 60.0) -> Patience:
-    return Patience(QuickClock(), seconds)
+def deadline(seconds: float = 60.0) -> Deadline:
+    return Deadline(QuickClock(), seconds)
 
 
-__all__ = ["Memory", "MemoryBlobs", "QuickClock", "memory_door", "patience", "socket_door"]
+__all__ = ["Memory", "MemoryBlobs", "QuickClock", "deadline", "memory_door", "socket_door"]

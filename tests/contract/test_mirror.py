@@ -10,11 +10,11 @@ from typing import NoReturn
 
 import pytest
 
-from syncd.engine.ports import Mirror
 from syncd.errors import MirrorError
-from syncd.mirror.disk import DiskMirror
-from syncd.mirror.switch import SwitchedMirror
+from syncd.mirror.disk_mirror import DiskMirror
+from syncd.mirror.symlink_publish import SymlinkMirror
 from syncd.models import Job, PathRule, Publish
+from syncd.ports import Mirror
 from tests.support.clock import FakeClock
 
 INTENT = "0123456789ab"
@@ -26,21 +26,36 @@ COMPOSED = ("é", "e\u0301")
 def mirror(request: pytest.FixtureRequest, tmp_path: Path) -> Mirror:
     """Over tmp_path/site/current, or, with publish: symlink, over the trees beside that link."""
     disk = DiskMirror(tmp_path / "trash", FakeClock())
-    job = Job("web", "ops", "acme/infra", "main", (PathRule("www", f"{tmp_path}/site/current", True),), publish=Publish(request.param))
-    return disk if request.param == "files" else SwitchedMirror(disk, job, FakeClock())
+    job = Job(
+        "web",
+        "ops",
+        "acme/infra",
+        "main",
+        (PathRule("www", f"{tmp_path}/site/current", True),),
+        publish=Publish(request.param),
+    )
+    return disk if request.param == "files" else SymlinkMirror(disk, job, FakeClock())
 
 
 def everything(folder: Path) -> list[str]:
-    return sorted(os.path.join(place, name) for place, folders, files in os.walk(folder) for name in [*folders, *files])
+    return sorted(
+        os.path.join(place, name)
+        for place, folders, files in os.walk(folder)
+        for name in [*folders, *files]
+    )
 
 
-def test_looking_writes_nothing_and_does_not_tell_in_a_folder_that_holds_nothing(mirror: Mirror, tmp_path: Path) -> None:
+def test_looking_writes_nothing_and_does_not_tell_in_a_folder_that_holds_nothing(
+    mirror: Mirror, tmp_path: Path
+) -> None:
     (tmp_path / "site").mkdir()
     assert mirror.tells_apart(f"{tmp_path}/site/current", NAMES, f"{tmp_path}/site") is None
     assert everything(tmp_path) == [f"{tmp_path}/site"]
 
 
-def test_what_stands_in_the_deepest_folder_tells_of_case_and_not_of_composition(mirror: Mirror, tmp_path: Path) -> None:
+def test_what_stands_in_the_deepest_folder_tells_of_case_and_not_of_composition(
+    mirror: Mirror, tmp_path: Path
+) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site/20261129T120000-0123456789ab").mkdir()
     folder = f"{tmp_path}/site/current/sub"
@@ -50,27 +65,41 @@ def test_what_stands_in_the_deepest_folder_tells_of_case_and_not_of_composition(
 
 @pytest.mark.parametrize("made", ["", "site"])
 @pytest.mark.parametrize("names", [NAMES, COMPOSED])
-def test_a_trial_tells_and_leaves_nothing(mirror: Mirror, tmp_path: Path, names: tuple[str, ...], made: str) -> None:
+def test_a_trial_tells_and_leaves_nothing(
+    mirror: Mirror, tmp_path: Path, names: tuple[str, ...], made: str
+) -> None:
     (tmp_path / made).mkdir(exist_ok=True)
     before = everything(tmp_path)
-    assert mirror.tells_apart(f"{tmp_path}/site/current/sub", names, f"{tmp_path}/site", INTENT) is True
+    assert (
+        mirror.tells_apart(f"{tmp_path}/site/current/sub", names, f"{tmp_path}/site", INTENT)
+        is True
+    )
     assert everything(tmp_path) == before
 
 
-def test_a_trial_that_finds_one_name_taken_by_the_other_says_so_and_leaves_nothing(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_trial_that_finds_one_name_taken_by_the_other_says_so_and_leaves_nothing(
+    mirror: Mirror, tmp_path: Path
+) -> None:
     (tmp_path / "site").mkdir()
-    assert mirror.tells_apart(f"{tmp_path}/site/current", ("same", "same"), f"{tmp_path}/site", INTENT) is False
+    assert (
+        mirror.tells_apart(f"{tmp_path}/site/current", ("same", "same"), f"{tmp_path}/site", INTENT)
+        is False
+    )
     assert everything(tmp_path / "site") == []
 
 
 def test_a_trial_that_can_not_be_made_names_the_folder(mirror: Mirror, tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     with pytest.raises(MirrorError, match=f"{tmp_path}/site: File name too long"):
-        mirror.tells_apart(f"{tmp_path}/site/current", ("n" * 256, "N" * 256), f"{tmp_path}/site", INTENT)
+        mirror.tells_apart(
+            f"{tmp_path}/site/current", ("n" * 256, "N" * 256), f"{tmp_path}/site", INTENT
+        )
     assert everything(tmp_path / "site") == []
 
 
-def test_what_a_trial_left_is_swept_with_its_intent_and_nothing_else_is(mirror: Mirror, tmp_path: Path) -> None:
+def test_what_a_trial_left_is_swept_with_its_intent_and_nothing_else_is(
+    mirror: Mirror, tmp_path: Path
+) -> None:
     for folder in (tmp_path, tmp_path / "site"):
         folder.mkdir(exist_ok=True)
         trial, other = folder / f".syncd-{INTENT}-a1", folder / ".syncd-ffffffffffff-a1"
@@ -80,8 +109,14 @@ def test_what_a_trial_left_is_swept_with_its_intent_and_nothing_else_is(mirror: 
     filled = tmp_path / "site" / f".syncd-{INTENT}-b2"
     filled.mkdir()
     (filled / "theirs").write_text("not empty")
-    assert mirror.sweep(INTENT, {("/", str(tmp_path)), (f"{tmp_path}/site", f"{tmp_path}/site")}) == 2
-    assert sorted(path.name for path in tmp_path.rglob(".syncd-*")) == [filled.name, other.name, other.name]
+    assert (
+        mirror.sweep(INTENT, {("/", str(tmp_path)), (f"{tmp_path}/site", f"{tmp_path}/site")}) == 2
+    )
+    assert sorted(path.name for path in tmp_path.rglob(".syncd-*")) == [
+        filled.name,
+        other.name,
+        other.name,
+    ]
     assert (filled / "theirs").read_text() == "not empty"
 
 
@@ -90,11 +125,15 @@ def test_no_trial_is_made_behind_a_link_below_the_root(mirror: Mirror, tmp_path:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "site/sub").symlink_to(tmp_path / "elsewhere")
     before = os.stat(tmp_path / "elsewhere").st_mtime_ns
-    assert mirror.tells_apart(f"{tmp_path}/site/sub/deep", NAMES, f"{tmp_path}/site", INTENT) is True
+    assert (
+        mirror.tells_apart(f"{tmp_path}/site/sub/deep", NAMES, f"{tmp_path}/site", INTENT) is True
+    )
     assert os.stat(tmp_path / "elsewhere").st_mtime_ns == before
 
 
-def test_there_is_nothing_to_sweep_where_the_crash_came_before_the_first_folder(mirror: Mirror, tmp_path: Path) -> None:
+def test_there_is_nothing_to_sweep_where_the_crash_came_before_the_first_folder(
+    mirror: Mirror, tmp_path: Path
+) -> None:
     assert mirror.sweep(INTENT, {(f"{tmp_path}/site", f"{tmp_path}/site/current")}) == 0
 
 
@@ -104,12 +143,19 @@ LOOKS: dict[str, Callable[[Mirror, str], object]] = {
     "open": lambda mirror, path: mirror.open(path, os.path.dirname(path)),
     "resolve": lambda mirror, path: mirror.resolve([os.path.dirname(path)]),
     "mount_points": lambda mirror, path: mirror.mount_points([os.path.dirname(path)]),
-    "sweep": lambda mirror, path: mirror.sweep(INTENT, [(os.path.dirname(path), os.path.dirname(path))]),
+    "sweep": lambda mirror, path: mirror.sweep(
+        INTENT, [(os.path.dirname(path), os.path.dirname(path))]
+    ),
 }
 
 
 @pytest.mark.parametrize("call", LOOKS.values(), ids=LOOKS)
-def test_a_disk_that_fails_is_a_mirror_error(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[[Mirror, str], object]) -> None:
+def test_a_disk_that_fails_is_a_mirror_error(
+    mirror: Mirror,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[[Mirror, str], object],
+) -> None:
     (tmp_path / "site").mkdir()
 
     def fails(*_: object, **__: object) -> NoReturn:

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from syncd.clock import Patience, SystemClock
-from syncd.engine.ports import Head, Wanted
+from syncd.clock import SystemClock
+from syncd.deadline import Deadline
 from syncd.errors import (
     AuthError,
     BadResponseError,
-    BrakeError,
     ConfigError,
+    LimitError,
     NotFoundError,
     RemoteError,
     RemoteUnavailableError,
@@ -29,16 +29,25 @@ from syncd.errors import (
     TimedOutError,
     UnsafePathError,
 )
+from syncd.git_objects import EXECUTABLE, FILE, LINK, SUBMODULE, TREE, blob_id
+from syncd.github.client import GitHubSource
 from syncd.github.fetch import BLOB_LIMIT
 from syncd.github.protocol import TooLargeError, Transport
-from syncd.github.shared import Shared
-from syncd.github.source import GitHubSource
+from syncd.github.request_cache import SingleFlight
 from syncd.models import PathRule, TreeEntry
-from syncd.objects import EXECUTABLE, FILE, LINK, SUBMODULE, TREE, blob_id
-from syncd.simulator import trouble
-from syncd.simulator.core import GitHub
+from syncd.ports import BlobRequest, Head
+from syncd.simulator import faults
+from syncd.simulator.github import GitHub
 from syncd.simulator.repository import Declared, File, Link, Node, Repository, Submodule
-from tests.contract.doors import TOKEN, Memory, MemoryBlobs, QuickClock, memory_door, patience, socket_door
+from tests.contract.doors import (
+    TOKEN,
+    Memory,
+    MemoryBlobs,
+    QuickClock,
+    deadline,
+    memory_door,
+    socket_door,
+)
 
 REPO = "acme/infra"
 Door = Callable[[GitHub], AbstractContextManager[tuple[Transport, str]]]
@@ -53,14 +62,24 @@ class House:
     blobs: MemoryBlobs
 
     def head(self, ref: str | None = "main", known: Head | None = None) -> Head:
-        return self.source.ticking(Shared()).resolve(REPO, ref, known, patience())
+        return self.source.ticking(SingleFlight()).resolve(REPO, ref, known, deadline())
 
     def listing(self, *rules: str, commit: str | None = None) -> dict[str, TreeEntry]:
-        return dict(self.source.ticking(Shared()).listing(REPO, commit or self.repo.head(), [rule(text) for text in rules], self.memory, patience()).entries)
+        return dict(
+            self.source.ticking(SingleFlight())
+            .listing(
+                REPO,
+                commit or self.repo.head(),
+                [rule(text) for text in rules],
+                self.memory,
+                deadline(),
+            )
+            .entries
+        )
 
     def fetch(self, entries: dict[str, TreeEntry]) -> int:
-        wanted = [Wanted(path, entry) for path, entry in entries.items()]
-        return self.source.fetch(REPO, self.repo.head(), wanted, self.blobs, patience())
+        wanted = [BlobRequest(path, entry) for path, entry in entries.items()]
+        return self.source.fetch(REPO, self.repo.head(), wanted, self.blobs, deadline())
 
     def cost(self) -> dict[str, int]:
         routes = self.github.routes()
@@ -69,7 +88,11 @@ class House:
 
     def truth(self, prefix: str = "") -> dict[str, tuple[int, str]]:
         walked = self.repo.walk(self.repo.commits[self.repo.head()].tree)
-        return {path: (mode, identity) for path, mode, identity in walked if mode != TREE and path.startswith(prefix)}
+        return {
+            path: (mode, identity)
+            for path, mode, identity in walked
+            if mode != TREE and path.startswith(prefix)
+        }
 
 
 def rule(text: str) -> PathRule:
@@ -100,7 +123,7 @@ def door(request: pytest.FixtureRequest) -> Door:
 
 
 @pytest.fixture
-def house(door: Door) -> Iterator[House]:
+def ctx(door: Door) -> Iterator[House]:
     yield from opened(door)
 
 
@@ -121,13 +144,15 @@ def opened(door: Door) -> Iterator[House]:
 
 
 class TestResolve:
-    def test_a_branch_is_its_commit_and_known_again_by_one_request_answered_304(self, house: House) -> None:
-        head = house.head()
-        assert (head.commit, head.form, head.unchanged) == (house.repo.head(), "heads/main", False)
-        house.cost()
-        again = house.head(known=head)
+    def test_a_branch_is_its_commit_and_known_again_by_one_request_answered_304(
+        self, ctx: House
+    ) -> None:
+        head = ctx.head()
+        assert (head.commit, head.form, head.unchanged) == (ctx.repo.head(), "heads/main", False)
+        ctx.cost()
+        again = ctx.head(known=head)
         assert again.unchanged and again.commit == head.commit
-        assert [one.status for one in house.github.asked] == [304]
+        assert [one.status for one in ctx.github.asked] == [304]
 
     @pytest.mark.parametrize(
         ("ref", "form"),
@@ -140,7 +165,9 @@ class TestResolve:
             ("annotated", "tags/annotated"),
         ],
     )
-    def test_every_spelling_of_a_ref_resolves(self, near: House, ref: str | None, form: str) -> None:
+    def test_every_spelling_of_a_ref_resolves(
+        self, near: House, ref: str | None, form: str
+    ) -> None:
         near.repo.tag("v1", near.repo.head())
         near.repo.tag("annotated", near.repo.head(), annotated=True)
         head = near.head(ref)
@@ -155,7 +182,9 @@ class TestResolve:
 
     @pytest.mark.parametrize("annotated", [False, True])
     @pytest.mark.parametrize("name", ["live", "feature/x", "a b#c?d%25"])
-    def test_a_name_that_is_both_a_branch_and_a_tag_is_a_config_error(self, near: House, name: str, annotated: bool) -> None:
+    def test_a_name_that_is_both_a_branch_and_a_tag_is_a_config_error(
+        self, near: House, name: str, annotated: bool
+    ) -> None:
         first = near.repo.head()
         near.repo.tag(name, first, annotated)
         near.repo.commit({"x": "y"}, branch=name, parents=[first])
@@ -168,45 +197,60 @@ class TestResolve:
         commit = near.repo.head()
         assert near.head(commit).commit == commit
         near.github.etags = "none"
-        near.github.trouble("head", trouble.other_content(b"2" * 40))
+        near.github.trouble("head", faults.other_content(b"2" * 40))
         with pytest.raises(BadResponseError):
             near.head(commit)
 
-    def test_a_ref_with_odd_characters_is_encoded(self, house: House) -> None:
-        made = house.repo.commit({"x": "y"}, branch="feature/a#b%25?c")
-        assert house.head("feature/a#b%25?c").commit == made
+    def test_a_ref_with_odd_characters_is_encoded(self, ctx: House) -> None:
+        made = ctx.repo.commit({"x": "y"}, branch="feature/a#b%25?c")
+        assert ctx.head("feature/a#b%25?c").commit == made
 
     def test_three_absences_have_three_texts(self, near: House) -> None:
         with pytest.raises(NotFoundError, match=r"no branch, tag or commit 'nosuch' in acme/infra"):
             near.head("nosuch")
         with pytest.raises(AuthError, match="not there, or this identity may not see it"):
-            near.source.resolve("acme/gone", "main", None, patience())
+            near.source.resolve("acme/gone", "main", None, deadline())
         near.github.add_repo("acme/empty", private=False)
         with pytest.raises(NotFoundError, match="acme/empty is empty"):
-            near.source.resolve("acme/empty", "main", None, patience())
+            near.source.resolve("acme/empty", "main", None, deadline())
 
     @pytest.mark.parametrize("ref", ["../../../user", "a/../b", "a//b", "."])
-    def test_a_ref_that_would_lead_to_another_endpoint_is_never_asked_for(self, near: House, ref: str) -> None:
+    def test_a_ref_that_would_lead_to_another_endpoint_is_never_asked_for(
+        self, near: House, ref: str
+    ) -> None:
         with pytest.raises(NotFoundError, match="no branch, tag or commit"):
             near.head(ref)
         assert near.cost() == {}
 
     @pytest.mark.parametrize("style", ["hash", "none"])
-    def test_other_etags_or_none_cost_a_request_and_nothing_else(self, near: House, style: str) -> None:
+    def test_other_etags_or_none_cost_a_request_and_nothing_else(
+        self, near: House, style: str
+    ) -> None:
         near.github.etags = style
         head = near.head()
         again = near.head(known=head)
         assert again.unchanged and again.commit == head.commit
 
-    def test_a_json_commit_is_understood(self, house: House) -> None:
-        house.github.plain_json = True
-        assert house.head().commit == house.repo.head()
+    def test_a_json_commit_is_understood(self, ctx: House) -> None:
+        ctx.github.plain_json = True
+        assert ctx.head().commit == ctx.repo.head()
 
-    def test_callers_at_the_same_time_share_one_request_and_each_learns_whether_it_changed(self, near: House) -> None:
+    def test_callers_at_the_same_time_share_one_request_and_each_learns_whether_it_changed(
+        self, near: House
+    ) -> None:
         known = near.head("refs/heads/main")
         near.cost()
         with ThreadPoolExecutor(8) as pool:
-            asked = [pool.submit(near.source.resolve, REPO, "refs/heads/main", known if number % 2 else None, patience()) for number in range(8)]
+            asked = [
+                pool.submit(
+                    near.source.resolve,
+                    REPO,
+                    "refs/heads/main",
+                    known if number % 2 else None,
+                    deadline(),
+                )
+                for number in range(8)
+            ]
             heads = [one.result() for one in asked]
         assert near.cost() == {"head": 1}
         assert [head.unchanged for head in heads] == [bool(number % 2) for number in range(8)]
@@ -214,33 +258,36 @@ class TestResolve:
     def test_the_first_callers_error_is_shared(self, near: House) -> None:
         for _ in range(3):
             with pytest.raises(AuthError):
-                near.source.resolve("acme/gone", None, None, patience())
+                near.source.resolve("acme/gone", None, None, deadline())
         assert near.cost() == {"head": 1}
 
     def test_a_caller_who_was_stopped_leaves_the_question_to_the_next(self, near: House) -> None:
         stopped = threading.Event()
         stopped.set()
         with pytest.raises(StoppedError):
-            near.source.resolve(REPO, "main", None, Patience(QuickClock(), 60, stopped))
-        assert near.source.resolve(REPO, "main", None, patience()).commit == near.repo.head()
+            near.source.resolve(REPO, "main", None, Deadline(QuickClock(), 60, stopped))
+        assert near.source.resolve(REPO, "main", None, deadline()).commit == near.repo.head()
 
 
 class TestListing:
-    def test_a_folder_is_everything_below_it_with_modes(self, house: House) -> None:
-        found = house.listing("nginx/")
-        assert bare(found) == house.truth("nginx/")
-        assert found["nginx/sites/run.sh"].mode == EXECUTABLE and found["nginx/sites/current"].mode == LINK
-        assert house.cost() == {"contents": 1, "tree": 1}
+    def test_a_folder_is_everything_below_it_with_modes(self, ctx: House) -> None:
+        found = ctx.listing("nginx/")
+        assert bare(found) == ctx.truth("nginx/")
+        assert (
+            found["nginx/sites/run.sh"].mode == EXECUTABLE
+            and found["nginx/sites/current"].mode == LINK
+        )
+        assert ctx.cost() == {"contents": 1, "tree": 1}
 
-    def test_the_root_is_everything(self, house: House) -> None:
-        found = house.listing("/")
-        assert bare(found) == house.truth()
+    def test_the_root_is_everything(self, ctx: House) -> None:
+        found = ctx.listing("/")
+        assert bare(found) == ctx.truth()
         assert found["vendor"].mode == SUBMODULE
 
-    def test_files_of_one_folder_cost_one_request(self, house: House) -> None:
-        found = house.listing("certs/public.pem", "certs/other.pem")
-        assert bare(found) == house.truth("certs/")
-        assert house.cost() == {"contents": 1}
+    def test_files_of_one_folder_cost_one_request(self, ctx: House) -> None:
+        found = ctx.listing("certs/public.pem", "certs/other.pem")
+        assert bare(found) == ctx.truth("certs/")
+        assert ctx.cost() == {"contents": 1}
 
     def test_files_and_folders_at_the_root_cost_one_request_to_find(self, near: House) -> None:
         near.repo.commit({"vendor": None})
@@ -257,8 +304,13 @@ class TestListing:
         assert bare(near.listing("nginx/")) == near.truth("nginx/")
         assert near.cost() == {"contents": 1}
 
-    def test_a_flat_folder_is_proven_by_its_own_id_without_a_second_request(self, near: House) -> None:
-        near.repo.commit({f"flat/{number}.conf": str(number) for number in range(40)} | {"flat/reload": File(b"#!", executable=True)})
+    def test_a_flat_folder_is_proven_by_its_own_id_without_a_second_request(
+        self, near: House
+    ) -> None:
+        near.repo.commit(
+            {f"flat/{number}.conf": str(number) for number in range(40)}
+            | {"flat/reload": File(b"#!", executable=True)}
+        )
         assert bare(near.listing("flat/")) == near.truth("flat/")
         assert near.cost() == {"contents": 1}
 
@@ -276,13 +328,19 @@ class TestListing:
         assert near.cost() == {"contents": 1, "tree": 1}
 
     def test_a_truncated_tree_is_walked_and_whole(self, near: House) -> None:
-        near.repo.commit({f"big/{a}/{b}/{c}": f"{a}{b}{c}" for a in range(4) for b in range(3) for c in range(6)} | {"big/top": "t"})
+        near.repo.commit(
+            {f"big/{a}/{b}/{c}": f"{a}{b}{c}" for a in range(4) for b in range(3) for c in range(6)}
+            | {"big/top": "t"}
+        )
         near.github.tree_limit = 20
         assert bare(near.listing("big/")) == near.truth("big/")
         near.cost()
         near.repo.commit({"big/0/0/0": "changed"})
         assert bare(near.listing("big/")) == near.truth("big/")
-        assert near.cost() == {"contents": 1, "tree": 5}  # two levels that were cut, each once recursive and once flat, and what changed
+        assert near.cost() == {
+            "contents": 1,
+            "tree": 5,
+        }  # two levels that were cut, each once recursive and once flat, and what changed
 
     def test_one_folder_beyond_what_github_lists_is_refused(self, near: House) -> None:
         near.repo.commit({f"big/{number}": str(number) for number in range(1100)})
@@ -295,12 +353,14 @@ class TestListing:
         assert bare(found) == near.truth("nginx/")
         assert near.cost() == {"contents": 1, "tree": 1}
 
-    def test_plain_arrays_and_json_are_understood(self, house: House) -> None:
-        house.github.plain_json = True
-        assert bare(house.listing("nginx/", "certs/public.pem", "README")) == {
-            path: entry for path, entry in house.truth().items() if path.startswith("nginx/") or path in ("certs/public.pem", "README")
+    def test_plain_arrays_and_json_are_understood(self, ctx: House) -> None:
+        ctx.github.plain_json = True
+        assert bare(ctx.listing("nginx/", "certs/public.pem", "README")) == {
+            path: entry
+            for path, entry in ctx.truth().items()
+            if path.startswith("nginx/") or path in ("certs/public.pem", "README")
         }
-        assert bare(house.listing("/")) == house.truth()
+        assert bare(ctx.listing("/")) == ctx.truth()
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -318,12 +378,21 @@ class TestListing:
             ("vendor/", "'vendor' is a submodule, not a folder"),
         ],
     )
-    def test_a_listed_path_that_is_missing_or_something_else_is_named(self, near: House, text: str, message: str) -> None:
+    def test_a_listed_path_that_is_missing_or_something_else_is_named(
+        self, near: House, text: str, message: str
+    ) -> None:
         with pytest.raises(NotFoundError, match=message):
             near.listing(text)
         with pytest.raises(NotFoundError, match=message):
             near.listing("certs/", text)
-        if text not in ("README/", "README/below", "nginx/sites/current/", "vendor/", "nosuch/", "nosuch/file"):
+        if text not in (
+            "README/",
+            "README/below",
+            "nginx/sites/current/",
+            "vendor/",
+            "nosuch/",
+            "nosuch/file",
+        ):
             with pytest.raises(NotFoundError):
                 near.listing("/", text)
 
@@ -334,12 +403,32 @@ class TestListing:
             ((), "Nginx/", "did you mean nginx/? correct", {"contents": 2}),
             ((), "nginx/Sites/", "did you mean nginx/sites/? correct", {"contents": 2, "tree": 1}),
             ((), "NGINX/SITES/", "did you mean nginx/sites/? correct", {"contents": 2, "tree": 1}),
-            ((), "Deep/Er/Still/", "did you mean deep/er/still/? correct", {"contents": 2, "tree": 1}),
-            ((), "caf\u00e9/", "did you mean cafe\u0301/? (its letters are composed in another way: copy it from here) correct", {"contents": 2}),
+            (
+                (),
+                "Deep/Er/Still/",
+                "did you mean deep/er/still/? correct",
+                {"contents": 2, "tree": 1},
+            ),
+            (
+                (),
+                "caf\u00e9/",
+                "did you mean cafe\u0301/? (its letters are composed in another way: copy it from here) correct",
+                {"contents": 2},
+            ),
             ((), "readme", "did you mean README? correct", {"contents": 1, "tree": 1}),
             ((), "certs/Public.pem", "did you mean certs/public.pem? correct", {"contents": 1}),
-            ((), "Certs/public.pem", "did you mean certs/public.pem? correct", {"contents": 2, "tree": 1}),
-            ((), "Certs/PUBLIC.pem", "did you mean certs/public.pem? correct", {"contents": 2, "tree": 1}),
+            (
+                (),
+                "Certs/public.pem",
+                "did you mean certs/public.pem? correct",
+                {"contents": 2, "tree": 1},
+            ),
+            (
+                (),
+                "Certs/PUBLIC.pem",
+                "did you mean certs/public.pem? correct",
+                {"contents": 2, "tree": 1},
+            ),
             # the other kind
             ((), "Nginx", "did you mean nginx/? correct", {"contents": 1, "tree": 1}),
             ((), "ReadMe/", "did you mean README? correct", {"contents": 2}),
@@ -348,46 +437,74 @@ class TestListing:
             ((), "certs/pubic.pem", "did you mean certs/public.pem? correct", {"contents": 1}),
             ((), "ngnix/site/", "did you mean nginx/sites/? correct", {"contents": 2, "tree": 1}),
             # nothing is alike
-            ((), "quite-another/", "was it moved, emptied or removed upstream? correct", {"contents": 2}),
-            ((), "nginx/quite-another/", "was it moved, emptied or removed upstream? correct", {"contents": 2, "tree": 1}),
+            (
+                (),
+                "quite-another/",
+                "was it moved, emptied or removed upstream? correct",
+                {"contents": 2},
+            ),
+            (
+                (),
+                "nginx/quite-another/",
+                "was it moved, emptied or removed upstream? correct",
+                {"contents": 2, "tree": 1},
+            ),
             # what was read for other paths is not asked for again
             (("/",), "Nginx/", "did you mean nginx/? correct", {"contents": 1, "tree": 1}),
             (("nginx/", "deep/"), "Nginx/", "did you mean nginx/? correct", {"contents": 2}),
             (("deep/",), "deep/Er/", "did you mean deep/er/? correct", {"contents": 1, "tree": 1}),
         ],
     )
-    def test_a_missing_path_that_is_spelled_otherwise_is_suggested(self, near: House, others: tuple[str, ...], text: str, begins: str, cost: dict[str, int]) -> None:
+    def test_a_missing_path_that_is_spelled_otherwise_is_suggested(
+        self, near: House, others: tuple[str, ...], text: str, begins: str, cost: dict[str, int]
+    ) -> None:
         near.repo.commit({"deep/er/still/file": "x", "cafe\u0301/menu": "x"})
         near.cost()
         with pytest.raises(NotFoundError) as raised:
             near.listing(*others, text)
         hint = raised.value.hint or ""
-        assert hint.startswith(begins) and hint.endswith(("its file stays until then", "its files stay until then"))
+        assert hint.startswith(begins) and hint.endswith(
+            ("its file stays until then", "its files stay until then")
+        )
         assert near.cost() == cost
 
-    def test_a_suggestion_costs_one_request_for_a_commit_and_none_where_that_fails(self, near: House) -> None:
-        ticks = [near.source.ticking(Shared()) for _ in range(3)]
-        near.github.trouble("tree", trouble.html(), times=1)
+    def test_a_suggestion_costs_one_request_for_a_commit_and_none_where_that_fails(
+        self, near: House
+    ) -> None:
+        ticks = [near.source.ticking(SingleFlight()) for _ in range(3)]
+        near.github.trouble("tree", faults.html(), times=1)
         said = []
         for tick in ticks:
             with pytest.raises(NotFoundError) as raised:
-                tick.listing(REPO, near.repo.head(), [rule("nginx/Sites/")], near.memory, patience())
+                tick.listing(
+                    REPO, near.repo.head(), [rule("nginx/Sites/")], near.memory, deadline()
+                )
             said.append("did you mean nginx/sites/?" in (raised.value.hint or ""))
         assert said == [False, True, True] and near.cost() == {"contents": 6, "tree": 2}
 
-    def test_a_suggestion_that_could_not_be_looked_for_is_looked_for_when_github_is_asked_again(self, near: House) -> None:
+    def test_a_suggestion_that_could_not_be_looked_for_is_looked_for_when_github_is_asked_again(
+        self, near: House
+    ) -> None:
         clock = QuickClock()
 
         def hint(text: str, urgent: bool = False) -> str:
             with pytest.raises(NotFoundError) as raised:
-                near.source.ticking(Shared()).listing(REPO, near.repo.head(), [rule(text)], near.memory, Patience(clock, 60, urgent=urgent))
+                near.source.ticking(SingleFlight()).listing(
+                    REPO,
+                    near.repo.head(),
+                    [rule(text)],
+                    near.memory,
+                    Deadline(clock, 60, urgent=urgent),
+                )
             return raised.value.hint or ""
 
         hint("Nginx/")
         clock.wait(threading.Event(), 61)
         assert "did you mean nginx/?" in hint("Nginx/")
         near.cost()
-        assert "did you mean nginx/?" in hint("Nginx/") and "did you mean" not in hint("Nginx/nginx.conf")
+        assert "did you mean nginx/?" in hint("Nginx/") and "did you mean" not in hint(
+            "Nginx/nginx.conf"
+        )
         assert near.cost() == {}, "the folder is known to be missing, and nothing is asked"
         assert "did you mean nginx/nginx.conf?" in hint("Nginx/nginx.conf", urgent=True)
 
@@ -405,24 +522,43 @@ class TestListing:
             near.listing("/", commit=commit)
 
     def test_a_tree_that_github_named_and_does_not_find_removes_nothing(self, near: House) -> None:
-        near.github.trouble("tree", trouble.status(404, "Not Found"), times=9)
+        near.github.trouble("tree", faults.status(404, "Not Found"), times=9)
         with pytest.raises(BadResponseError, match="does not find tree"):
             near.listing("nginx/")
 
     @pytest.mark.parametrize(
         "entry",
         [
-            (FILE, b".."), (FILE, b"."), (FILE, b".git"), (FILE, b".GIT"), (FILE, b".Git"), (FILE, b"a\nb"), (FILE, b"\x1b[2J"), (FILE, b"x\x7f"),
-            (FILE, b"\xff\xfe"), (FILE, b"x" * 256), (FILE, "é".encode() * 128), (FILE, b"a/b"), (FILE, "\x85".encode()), (TREE, b".git"), (TREE, b".."), (TREE, b"\xff"),
-            (LINK, b".git"), (LINK, b".."),
+            (FILE, b".."),
+            (FILE, b"."),
+            (FILE, b".git"),
+            (FILE, b".GIT"),
+            (FILE, b".Git"),
+            (FILE, b"a\nb"),
+            (FILE, b"\x1b[2J"),
+            (FILE, b"x\x7f"),
+            (FILE, b"\xff\xfe"),
+            (FILE, b"x" * 256),
+            (FILE, "é".encode() * 128),
+            (FILE, b"a/b"),
+            (FILE, "\x85".encode()),
+            (TREE, b".git"),
+            (TREE, b".."),
+            (TREE, b"\xff"),
+            (LINK, b".git"),
+            (LINK, b".."),
         ],
-    )  # fmt: skip
+    )
     @pytest.mark.parametrize("deep", [False, True])
-    def test_a_hostile_name_is_refused_by_name(self, near: House, entry: tuple[int, bytes], deep: bool) -> None:
+    def test_a_hostile_name_is_refused_by_name(
+        self, near: House, entry: tuple[int, bytes], deep: bool
+    ) -> None:
         blob = near.repo.add_blob("evil")
         mode, name = entry
         inner = near.repo.add_tree([(FILE, b"inner", blob)])
-        bad = near.repo.add_tree([(mode, name, inner if mode == TREE else blob), (FILE, b"fine", blob)])
+        bad = near.repo.add_tree(
+            [(mode, name, inner if mode == TREE else blob), (FILE, b"fine", blob)]
+        )
         middle = near.repo.add_tree([(TREE, b"deep", bad), (FILE, b"ok", blob)]) if deep else bad
         commit = near.repo.add_commit(near.repo.add_tree([(TREE, b"conf", middle)]))
         near.repo.refs["refs/heads/main"] = commit
@@ -440,8 +576,12 @@ class TestListing:
     def test_twins_of_one_name_are_refused(self, near: House, twin: int) -> None:
         one, other = near.repo.add_blob("one"), near.repo.add_blob("other")
         inner = near.repo.add_tree([(FILE, b"inner", one)])
-        bad = near.repo.add_tree([(FILE, b"same", one), (twin, b"same", other if twin == FILE else inner)])
-        near.repo.refs["refs/heads/main"] = near.repo.add_commit(near.repo.add_tree([(TREE, b"conf", bad)]))
+        bad = near.repo.add_tree(
+            [(FILE, b"same", one), (twin, b"same", other if twin == FILE else inner)]
+        )
+        near.repo.refs["refs/heads/main"] = near.repo.add_commit(
+            near.repo.add_tree([(TREE, b"conf", bad)])
+        )
         with pytest.raises(UnsafePathError, match="two entries named 'same'"):
             near.listing("conf/")
         with pytest.raises(UnsafePathError, match="two entries named 'same'"):
@@ -450,16 +590,18 @@ class TestListing:
     def test_a_hostile_neighbour_does_not_stop_a_listed_file(self, near: House) -> None:
         blob = near.repo.add_blob("fine")
         bad = near.repo.add_tree([(FILE, b".git", blob), (FILE, b"fine", blob)])
-        near.repo.refs["refs/heads/main"] = near.repo.add_commit(near.repo.add_tree([(TREE, b"conf", bad)]))
+        near.repo.refs["refs/heads/main"] = near.repo.add_commit(
+            near.repo.add_tree([(TREE, b"conf", bad)])
+        )
         assert bare(near.listing("conf/fine")) == {"conf/fine": (FILE, blob)}
 
     def test_too_many_entries_stop_early(self, near: House) -> None:
         near.repo.commit({f"big/{a}/{b}": f"{a}{b}" for a in range(10) for b in range(30)})
         near.source._max_entries = 200
-        with pytest.raises(BrakeError, match="more than 200"):
+        with pytest.raises(LimitError, match="more than 200"):
             near.listing("big/")
         near.github.tree_limit = 50
-        with pytest.raises(BrakeError, match="more than 200"):
+        with pytest.raises(LimitError, match="more than 200"):
             near.listing("big/")
 
     def test_a_listing_of_millions_is_given_up_while_it_comes(self, near: House) -> None:
@@ -474,20 +616,22 @@ class TestListing:
 
         near.source._max_entries = 5000
         near.github.trouble("tree", lambda answer: replace(answer, pieces=endless()))
-        with pytest.raises(BrakeError, match="more than 5,000"):
+        with pytest.raises(LimitError, match="more than 5,000"):
             near.listing("nginx/")
         assert taken == 5001
 
 
 class TestFetch:
-    def test_every_kind_of_file_comes_with_its_own_bytes(self, house: House) -> None:
-        entries = house.listing("nginx/", "README")
-        house.cost()
-        brought = house.fetch(entries)
-        assert {identity for _, identity in house.truth("nginx/").values()} <= house.blobs.content.keys()
-        assert brought == sum(len(content) for content in house.blobs.content.values())
-        assert house.cost() == {"contents": 5, "blob": 1}  # the link by its id
-        assert house.fetch(entries) == 0 and house.cost() == {}
+    def test_every_kind_of_file_comes_with_its_own_bytes(self, ctx: House) -> None:
+        entries = ctx.listing("nginx/", "README")
+        ctx.cost()
+        brought = ctx.fetch(entries)
+        assert {
+            identity for _, identity in ctx.truth("nginx/").values()
+        } <= ctx.blobs.content.keys()
+        assert brought == sum(len(content) for content in ctx.blobs.content.values())
+        assert ctx.cost() == {"contents": 5, "blob": 1}  # the link by its id
+        assert ctx.fetch(entries) == 0 and ctx.cost() == {}
 
     def test_identical_files_are_fetched_once(self, near: House) -> None:
         near.repo.commit({f"same/{number}": "same" for number in range(150)})
@@ -498,21 +642,22 @@ class TestFetch:
         assert near.fetch({"vendor": TreeEntry(SUBMODULE, "1" * 40)}) == 0
         assert near.cost() == {}
 
-    def test_many_files_come_by_the_archive(self, house: House) -> None:
-        house.repo.commit(
+    def test_many_files_come_by_the_archive(self, ctx: House) -> None:
+        ctx.repo.commit(
             {f"many/{number // 50}/{number}": f"file {number}\n" * 40 for number in range(500)}
             | {"many/link": Link("0/0"), "many/x": File(b"", executable=True)}
         )
-        entries = house.listing("many/")
-        house.cost()
-        house.fetch(entries)
-        assert house.cost() == {"repo": 1, "tarball": 1, "codeload": 1}
-        assert all(house.blobs.has(entry.id) for entry in entries.values())
-        assert all(one.credential is None for one in house.github.asked if one.route == "codeload")
+        entries = ctx.listing("many/")
+        ctx.cost()
+        ctx.fetch(entries)
+        assert ctx.cost() == {"repo": 1, "tarball": 1, "codeload": 1}
+        assert all(ctx.blobs.has(entry.id) for entry in entries.values())
+        assert all(one.credential is None for one in ctx.github.asked if one.route == "codeload")
 
     def test_what_the_archive_leaves_out_or_alters_comes_singly(self, near: House) -> None:
         near.repo.commit(
-            {f"many/{number}": f"file {number}" for number in range(150)} | {"many/version": "$Format:%H$", "many/hidden": "not exported"}
+            {f"many/{number}": f"file {number}" for number in range(150)}
+            | {"many/version": "$Format:%H$", "many/hidden": "not exported"}
         )
         near.repo.export_ignore.add("many/hidden")
         near.repo.export_subst.add("many/version")
@@ -525,52 +670,90 @@ class TestFetch:
     @pytest.mark.parametrize(
         "wrong",
         [
-            trouble.status(500), trouble.status(404, "Not Found"), trouble.html(), trouble.html(503), trouble.reset(), trouble.reset_in_body(500), trouble.cut(500),
-            trouble.cut_silently(500), trouble.cut_silently(0), trouble.corrupt(0.3), trouble.corrupt(0.9), trouble.other_content(), trouble.bomb(60 << 20),
+            faults.status(500),
+            faults.status(404, "Not Found"),
+            faults.html(),
+            faults.html(503),
+            faults.reset(),
+            faults.reset_in_body(500),
+            faults.cut(500),
+            faults.cut_silently(500),
+            faults.cut_silently(0),
+            faults.corrupt(0.3),
+            faults.corrupt(0.9),
+            faults.other_content(),
+            faults.bomb(60 << 20),
         ],
-    )  # fmt: skip
+    )
     @pytest.mark.parametrize("route", ["tarball", "codeload"])
-    def test_a_broken_archive_costs_time_only(self, near: House, wrong: trouble.Wrong, route: str) -> None:
+    def test_a_broken_archive_costs_time_only(
+        self, near: House, wrong: faults.Wrong, route: str
+    ) -> None:
         near.repo.commit({f"many/{number}": f"file {number}" * 20 for number in range(120)})
         entries = near.listing("many/")
         near.github.trouble(route, wrong, times=9)
         near.fetch(entries)
         assert all(near.blobs.has(entry.id) for entry in entries.values())
 
-    def test_a_file_beyond_what_github_serves_is_refused_by_name_before_anything_is_asked(self, near: House) -> None:
+    def test_a_file_beyond_what_github_serves_is_refused_by_name_before_anything_is_asked(
+        self, near: House
+    ) -> None:
         near.repo.commit({"images/huge.bin": Declared("3" * 40, BLOB_LIMIT + 1)})
         entries = near.listing("images/")
         near.cost()
-        with pytest.raises(TooLargeError, match=r"'images/huge.bin' of acme/infra has 104,857,601 bytes.*up to 100 MB"):
+        with pytest.raises(
+            TooLargeError,
+            match=r"'images/huge.bin' of acme/infra has 104,857,601 bytes.*up to 100 MB",
+        ):
             near.fetch(entries)
         assert near.cost() == {}
 
     def test_too_large_for_contents_comes_by_its_id(self, near: House) -> None:
         content = bytes(range(256)) * 5000
         near.repo.commit({"big.bin": content})
-        near.github.trouble("contents", trouble.status(403, "too large"), times=0)
+        near.github.trouble("contents", faults.status(403, "too large"), times=0)
         entries = near.listing("big.bin")
         body = b'{"message":"This API returns blobs up to 1 MB in size.","errors":[{"resource":"Blob","field":"data","code":"too_large"}]}'
-        near.github.trouble("contents", lambda answer: trouble.Answer(403, {"content-type": "application/json"}, body))
+        near.github.trouble(
+            "contents",
+            lambda answer: faults.Answer(403, {"content-type": "application/json"}, body),
+        )
         near.cost()
         near.fetch(entries)
-        assert near.cost() == {"contents": 1, "blob": 1} and near.blobs.content[blob_id(content)] == content
+        assert (
+            near.cost() == {"contents": 1, "blob": 1}
+            and near.blobs.content[blob_id(content)] == content
+        )
 
     @pytest.mark.parametrize(
-        "content", [b"", b"text\n", b"\x00\xff\x80binary", b'{"encoding": "base64", "content": "aGk="}', b"[]", b"x" * 100_000]
+        "content",
+        [
+            b"",
+            b"text\n",
+            b"\x00\xff\x80binary",
+            b'{"encoding": "base64", "content": "aGk="}',
+            b"[]",
+            b"x" * 100_000,
+        ],
     )
-    def test_json_where_raw_was_asked_for_is_understood(self, house: House, content: bytes) -> None:
-        house.repo.commit({"file": content, "link": Link("README")})
-        house.github.plain_json = True
-        entries = house.listing("file", "link")
-        house.fetch(entries)
-        assert house.blobs.content[blob_id(content)] == content and house.blobs.content[blob_id(b"README")] == b"README"
+    def test_json_where_raw_was_asked_for_is_understood(self, ctx: House, content: bytes) -> None:
+        ctx.repo.commit({"file": content, "link": Link("README")})
+        ctx.github.plain_json = True
+        entries = ctx.listing("file", "link")
+        ctx.fetch(entries)
+        assert (
+            ctx.blobs.content[blob_id(content)] == content
+            and ctx.blobs.content[blob_id(b"README")] == b"README"
+        )
 
     def test_a_json_file_served_under_its_own_type_is_the_file(self, near: House) -> None:
         content = b'{"encoding": "none", "content": "", "a": 1}'
         near.repo.commit({"package.json": content})
         entries = near.listing("package.json")
-        near.github.trouble("contents", lambda answer: trouble.Answer(200, {"content-type": "application/json"}, answer.body))
+        near.github.trouble(
+            "contents",
+            lambda answer: faults.Answer(200, {"content-type": "application/json"}, answer.body),
+        )
         near.fetch(entries)
         assert near.blobs.content[blob_id(content)] == content
 
@@ -579,7 +762,11 @@ class TestFetch:
         entries = near.listing("file")
         near.github.trouble(
             "contents",
-            lambda answer: trouble.Answer(200, {"content-type": "application/json"}, b'{"encoding":"none","content":"","size":4}'),
+            lambda answer: faults.Answer(
+                200,
+                {"content-type": "application/json"},
+                b'{"encoding":"none","content":"","size":4}',
+            ),
         )
         near.fetch(entries)
         assert near.blobs.has(blob_id(b"text"))
@@ -587,12 +774,12 @@ class TestFetch:
     def test_other_bytes_are_asked_for_once_more_by_id_and_then_refused(self, near: House) -> None:
         near.repo.commit({"file": "text"})
         entries = near.listing("file")
-        near.github.trouble("contents", trouble.other_content(), times=9)
+        near.github.trouble("contents", faults.other_content(), times=9)
         near.cost()
         near.fetch(entries)
         assert near.cost() == {"contents": 1, "blob": 1}
         near.blobs.content.clear()
-        near.github.trouble("blob", trouble.other_content(), times=9)
+        near.github.trouble("blob", faults.other_content(), times=9)
         with pytest.raises(BadResponseError, match=r"asked for 'file' of acme/infra at \w{7}, got"):
             near.fetch(entries)
         assert not near.blobs.content
@@ -607,7 +794,12 @@ class TestFetch:
         entries = near.listing("few/")
         near.cost()
         for route in ("contents", "blob"):
-            near.github.trouble(route, trouble.status(401, "Bad credentials"), times=999, skip=10 if route == "contents" else 0)
+            near.github.trouble(
+                route,
+                faults.status(401, "Bad credentials"),
+                times=999,
+                skip=10 if route == "contents" else 0,
+            )
         with pytest.raises(AuthError):
             near.fetch(entries)
         assert len(near.blobs.content) == 10
@@ -618,9 +810,11 @@ class TestFetch:
         entries = near.listing("few/")
         stop = threading.Event()
         near.github.at("contents", near.github.count("contents") + 20, stop.set)
-        wanted = [Wanted(path, entry) for path, entry in entries.items()]
+        wanted = [BlobRequest(path, entry) for path, entry in entries.items()]
         with pytest.raises(StoppedError):
-            near.source.fetch(REPO, near.repo.head(), wanted, near.blobs, Patience(QuickClock(), 60, stop))
+            near.source.fetch(
+                REPO, near.repo.head(), wanted, near.blobs, Deadline(QuickClock(), 60, stop)
+            )
         assert 0 < len(near.blobs.content) < 60
 
     def test_jobs_that_want_the_same_blob_at_the_same_time_fetch_it_once(self, near: House) -> None:
@@ -635,7 +829,10 @@ class TestFetch:
 
 class TestCost:
     def test_five_of_five_thousand_cost_eight_and_a_first_sync_six(self, near: House) -> None:
-        files = {f"conf/g{number // 100:02d}/host-{number:04d}.conf": f"host {number}\n" for number in range(5000)}
+        files = {
+            f"conf/g{number // 100:02d}/host-{number:04d}.conf": f"host {number}\n"
+            for number in range(5000)
+        }
         near.repo.commit(files)
         head = near.head()
         near.fetch(near.listing("conf/"))
@@ -655,28 +852,39 @@ class TestCost:
 BOMB = gzip.compress(b"\0" * (70 << 20), 1)  # a bit more than any JSON may have
 
 
-def bomb(answer: trouble.Answer) -> trouble.Answer:
-    return trouble.Answer(200, {**answer.headers, "content-encoding": "gzip"}, BOMB)
+def bomb(answer: faults.Answer) -> faults.Answer:
+    return faults.Answer(200, {**answer.headers, "content-encoding": "gzip"}, BOMB)
 
 
-WRONGS: dict[str, tuple[trouble.Wrong, type[SyncdError]]] = {
-    "corrupt": (trouble.corrupt(), BadResponseError),
-    "cut": (trouble.cut(), RemoteUnavailableError),
-    "cut_silently": (trouble.cut_silently(), BadResponseError),
-    "html": (trouble.html(), BadResponseError),
-    "wrong-content": (trouble.other_content(), BadResponseError),
-    "wrong-json": (trouble.other_content(b'{"sha": 5, "tree": {}, "entries": [null], "content": []}'), BadResponseError),
-    "array": (trouble.other_content(b"[1, 2]"), BadResponseError),
-    "deep": (trouble.other_content(b"[" * 100_000), BadResponseError),
-    "reset": (trouble.reset(), RemoteUnavailableError),
-    "reset-in-body": (trouble.reset_in_body(), RemoteUnavailableError),
-    "502": (trouble.status(502), RemoteUnavailableError),
-    "html-503": (trouble.html(503), RemoteUnavailableError),
+WRONGS: dict[str, tuple[faults.Wrong, type[SyncdError]]] = {
+    "corrupt": (faults.corrupt(), BadResponseError),
+    "cut": (faults.cut(), RemoteUnavailableError),
+    "cut_silently": (faults.cut_silently(), BadResponseError),
+    "html": (faults.html(), BadResponseError),
+    "wrong-content": (faults.other_content(), BadResponseError),
+    "wrong-json": (
+        faults.other_content(b'{"sha": 5, "tree": {}, "entries": [null], "content": []}'),
+        BadResponseError,
+    ),
+    "array": (faults.other_content(b"[1, 2]"), BadResponseError),
+    "deep": (faults.other_content(b"[" * 100_000), BadResponseError),
+    "reset": (faults.reset(), RemoteUnavailableError),
+    "reset-in-body": (faults.reset_in_body(), RemoteUnavailableError),
+    "502": (faults.status(502), RemoteUnavailableError),
+    "html-503": (faults.html(503), RemoteUnavailableError),
     "bomb": (bomb, BadResponseError),
 }
 
 
-ON_THE_WIRE = {"corrupt", "cut", "html", "reset", "reset-in-body", "502", "bomb"}  # the others are only bytes to read
+ON_THE_WIRE = {
+    "corrupt",
+    "cut",
+    "html",
+    "reset",
+    "reset-in-body",
+    "502",
+    "bomb",
+}  # the others are only bytes to read
 
 
 @pytest.mark.parametrize(
@@ -690,59 +898,79 @@ ON_THE_WIRE = {"corrupt", "cut", "html", "reset", "reset-in-body", "502", "bomb"
     indirect=["door"],
 )
 @pytest.mark.parametrize("route", ["head", "contents", "tree", "blob"])
-def test_trouble_on_the_way_is_never_wrong_bytes_and_the_next_run_converges(house: House, route: str, name: str) -> None:
+def test_trouble_on_the_way_is_never_wrong_bytes_and_the_next_run_converges(
+    ctx: House, route: str, name: str
+) -> None:
     wrong, kind = WRONGS[name]
-    house.repo.commit({"nginx/nginx.conf": "changed\n" * 30})
-    scripted = [house.github.trouble(one, wrong, times=999) for one in ({route, "contents"} if route == "blob" else {route})]
+    ctx.repo.commit({"nginx/nginx.conf": "changed\n" * 30})
+    scripted = [
+        ctx.github.trouble(one, wrong, times=999)
+        for one in ({route, "contents"} if route == "blob" else {route})
+    ]
     if route == "blob":
         for one in scripted:
             one.skip = 0 if one.route == "blob" else 1
 
     def run() -> None:
-        head = house.head()
-        entries = house.source.ticking(Shared()).listing(REPO, head.commit, [rule("nginx/")], house.memory, patience()).entries
-        house.fetch(dict(entries))
+        head = ctx.head()
+        entries = (
+            ctx.source.ticking(SingleFlight())
+            .listing(REPO, head.commit, [rule("nginx/")], ctx.memory, deadline())
+            .entries
+        )
+        ctx.fetch(dict(entries))
 
     with pytest.raises(RemoteError) as caught:
         run()
     assert isinstance(caught.value, kind), caught.value
-    assert all(blob_id(content) == identity for identity, content in house.blobs.content.items())
-    house.github.troubles.clear()
+    assert all(blob_id(content) == identity for identity, content in ctx.blobs.content.items())
+    ctx.github.troubles.clear()
     run()
-    assert house.blobs.content.keys() >= {identity for _, identity in house.truth("nginx/").values()}
+    assert ctx.blobs.content.keys() >= {identity for _, identity in ctx.truth("nginx/").values()}
 
 
 @pytest.mark.parametrize("route", ["head", "contents", "tree", "blob", "codeload"])
 def test_a_dripping_answer_ends_with_the_runs_time(route: str) -> None:
-    for house in opened(socket_door):
-        house.repo.commit({f"many/{number}": f"{number}" for number in range(110)} | {"many/deep/link": Link("x" * 40)})
-        entries = house.listing("many/") if route in ("blob", "codeload") else {}
-        house.memory.trees.clear()
-        house.github.trouble(route, trouble.drip(0.05), times=9)
+    for ctx in opened(socket_door):
+        ctx.repo.commit(
+            {f"many/{number}": f"{number}" for number in range(110)}
+            | {"many/deep/link": Link("x" * 40)}
+        )
+        entries = ctx.listing("many/") if route in ("blob", "codeload") else {}
+        ctx.memory.trees.clear()
+        ctx.github.trouble(route, faults.drip(0.05), times=9)
         if route == "blob":
             entries = {path: entry for path, entry in entries.items() if entry.mode == LINK}
-        short = Patience(SystemClock(), 0.4)
+        short = Deadline(SystemClock(), 0.4)
         with pytest.raises(TimedOutError):
-            house.source.ticking(Shared()).resolve(REPO, "main", None, short)
-            house.source.ticking(Shared()).listing(REPO, house.repo.head(), [rule("many/")], house.memory, short)
-            house.source.fetch(REPO, house.repo.head(), [Wanted(path, entry) for path, entry in entries.items()], house.blobs, short)
-        assert not house.blobs.content
+            ctx.source.ticking(SingleFlight()).resolve(REPO, "main", None, short)
+            ctx.source.ticking(SingleFlight()).listing(
+                REPO, ctx.repo.head(), [rule("many/")], ctx.memory, short
+            )
+            ctx.source.fetch(
+                REPO,
+                ctx.repo.head(),
+                [BlobRequest(path, entry) for path, entry in entries.items()],
+                ctx.blobs,
+                short,
+            )
+        assert not ctx.blobs.content
 
 
-@pytest.mark.parametrize("wrong", [trouble.endless(), trouble.gigantic()])
+@pytest.mark.parametrize("wrong", [faults.endless(), faults.gigantic()])
 @pytest.mark.parametrize("route", ["head", "contents", "tree", "codeload"])
-def test_an_answer_without_end_is_bounded(route: str, wrong: trouble.Wrong) -> None:
-    for house in opened(socket_door):
-        house.repo.commit({f"many/{number // 60}/{number}": f"{number}" for number in range(110)})
-        house.github.trouble(route, wrong, times=9)
+def test_an_answer_without_end_is_bounded(route: str, wrong: faults.Wrong) -> None:
+    for ctx in opened(socket_door):
+        ctx.repo.commit({f"many/{number // 60}/{number}": f"{number}" for number in range(110)})
+        ctx.github.trouble(route, wrong, times=9)
         if route == "codeload":
-            entries = house.listing("many/")
-            house.fetch(entries)
-            assert all(house.blobs.has(entry.id) for entry in entries.values())
+            entries = ctx.listing("many/")
+            ctx.fetch(entries)
+            assert all(ctx.blobs.has(entry.id) for entry in entries.values())
             continue
         with pytest.raises(RemoteError) as caught:
-            house.head()
-            house.listing("many/")
+            ctx.head()
+            ctx.listing("many/")
         assert caught.value.exit_code == 5
 
 
@@ -757,58 +985,86 @@ trees_of_files = st.dictionaries(
     ),
     min_size=1,
     max_size=12,
-).map(lambda files: {path: node for path, node in files.items() if not any(path.startswith(other + "/") for other in files)})
+).map(
+    lambda files: {
+        path: node
+        for path, node in files.items()
+        if not any(path.startswith(other + "/") for other in files)
+    }
+)
 
 
 @settings(max_examples=60, deadline=None)
 @given(trees_of_files, st.data())
 def test_any_rules_list_exactly_what_git_holds(files: dict[str, Node], data: st.DataObject) -> None:
-    for house in opened(memory_door):
-        house.repo.commit(files, whole=True)
-        house.github.plain_json = data.draw(st.booleans(), label="plain_json")
-        house.github.tree_limit = data.draw(st.sampled_from([5, 100_000]), label="tree_limit")
-        folders = sorted({"/".join(path.split("/")[:depth]) for path in files for depth in range(path.count("/") + 1)})
+    for ctx in opened(memory_door):
+        ctx.repo.commit(files, whole=True)
+        ctx.github.plain_json = data.draw(st.booleans(), label="plain_json")
+        ctx.github.tree_limit = data.draw(st.sampled_from([5, 100_000]), label="tree_limit")
+        folders = sorted(
+            {
+                "/".join(path.split("/")[:depth])
+                for path in files
+                for depth in range(path.count("/") + 1)
+            }
+        )
         rules = data.draw(
-            st.lists(st.sampled_from(sorted(files)) | st.sampled_from(folders).map(lambda folder: folder + "/"), min_size=1, max_size=4),
+            st.lists(
+                st.sampled_from(sorted(files))
+                | st.sampled_from(folders).map(lambda folder: folder + "/"),
+                min_size=1,
+                max_size=4,
+            ),
             label="rules",
         )
-        truth = house.truth()
+        truth = ctx.truth()
         expected = {
             path: entry
             for path, entry in truth.items()
-            if any(path == text or text == "/" or (text.endswith("/") and path.startswith(text)) for text in rules)
+            if any(
+                path == text or text == "/" or (text.endswith("/") and path.startswith(text))
+                for text in rules
+            )
         }
-        assert bare(house.listing(*rules)) == expected
-        assert bare(house.listing(*rules)) == expected  # and again, from memory
-        house.fetch(house.listing(*rules))
-        assert set(house.blobs.content) == {identity for mode, identity in expected.values() if mode != SUBMODULE}
+        assert bare(ctx.listing(*rules)) == expected
+        assert bare(ctx.listing(*rules)) == expected  # and again, from memory
+        ctx.fetch(ctx.listing(*rules))
+        assert set(ctx.blobs.content) == {
+            identity for mode, identity in expected.values() if mode != SUBMODULE
+        }
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_mutated_answers_are_the_truth_or_a_named_error(data: st.DataObject) -> None:
-    edits = data.draw(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 60), st.binary(max_size=4)), min_size=1, max_size=3))
+    edits = data.draw(
+        st.lists(
+            st.tuples(st.floats(0, 1), st.integers(0, 60), st.binary(max_size=4)),
+            min_size=1,
+            max_size=3,
+        )
+    )
 
-    def mutated(answer: trouble.Answer) -> trouble.Answer:
+    def mutated(answer: faults.Answer) -> faults.Answer:
         body = bytearray(answer.body)
         for share, length, instead in edits:
             at = int(share * len(body))
             body[at : at + length] = instead
         return replace(answer, body=bytes(body))
 
-    for house in opened(memory_door):
+    for ctx in opened(memory_door):
         route = data.draw(st.sampled_from(["head", "contents", "tree", "blob"]))
-        house.github.plain_json = data.draw(st.booleans())
-        house.github.trouble(route, mutated, times=1, skip=data.draw(st.integers(0, 2)))
+        ctx.github.plain_json = data.draw(st.booleans())
+        ctx.github.trouble(route, mutated, times=1, skip=data.draw(st.integers(0, 2)))
         try:
-            head = house.head()
-            entries = house.listing("nginx/", "certs/public.pem", commit=head.commit)
-            house.fetch(entries)
+            head = ctx.head()
+            entries = ctx.listing("nginx/", "certs/public.pem", commit=head.commit)
+            ctx.fetch(entries)
         except SyncdError:
             pass
         else:
-            assert bare(entries) == house.truth("nginx/") | house.truth("certs/public.pem")
-        assert all(blob_id(content) == identity for identity, content in house.blobs.content.items())
+            assert bare(entries) == ctx.truth("nginx/") | ctx.truth("certs/public.pem")
+        assert all(blob_id(content) == identity for identity, content in ctx.blobs.content.items())
 
 
 # --- what several ask at once -----------------------------------------------------------------------------------------
@@ -816,46 +1072,68 @@ def test_mutated_answers_are_the_truth_or_a_named_error(data: st.DataObject) -> 
 
 def test_jobs_of_one_tick_ask_equal_questions_once(near: House) -> None:
     near.repo.commit({f"wide/{number:03d}": "x" for number in range(150)})
-    head, tick = near.repo.head(), near.source.ticking(Shared())
+    head, tick = near.repo.head(), near.source.ticking(SingleFlight())
     for _ in range(3):
         for text in ("nginx/", "certs/public.pem", "wide/"):
-            assert tick.listing(REPO, head, [rule(text)], near.memory, patience()).entries
+            assert tick.listing(REPO, head, [rule(text)], near.memory, deadline()).entries
     assert near.cost() == {"contents": 3, "tree": 1}
 
 
 @pytest.mark.parametrize("route", ["contents", "tree"])
-def test_jobs_of_one_tick_share_what_failed_and_the_next_tick_asks_again(near: House, route: str) -> None:
-    head, tick = near.repo.head(), near.source.ticking(Shared())
-    near.github.trouble(route, trouble.html(), times=1)
+def test_jobs_of_one_tick_share_what_failed_and_the_next_tick_asks_again(
+    near: House, route: str
+) -> None:
+    head, tick = near.repo.head(), near.source.ticking(SingleFlight())
+    near.github.trouble(route, faults.html(), times=1)
     for _ in range(3):
         with pytest.raises(BadResponseError):
-            tick.listing(REPO, head, [rule("nginx/")], near.memory, patience())
+            tick.listing(REPO, head, [rule("nginx/")], near.memory, deadline())
     assert near.github.count(route) == 1
     assert near.listing("nginx/")
 
 
-def test_a_path_that_a_commit_does_not_have_is_asked_for_once_a_tick_once_an_hour_and_by_every_hand(near: House) -> None:
+def test_a_path_that_a_commit_does_not_have_is_asked_for_once_a_tick_once_an_hour_and_by_every_hand(
+    near: House,
+) -> None:
     clock = QuickClock()
 
     def look(tick: GitHubSource, urgent: bool) -> None:
         for text, told in (("nowhere/", "no folder 'nowhere'"), ("nowhere/file", "nowhere/file")):
             with pytest.raises(NotFoundError, match=told):
-                tick.listing(REPO, near.repo.head(), [rule(text)], near.memory, Patience(clock, 60, urgent=urgent))
+                tick.listing(
+                    REPO,
+                    near.repo.head(),
+                    [rule(text)],
+                    near.memory,
+                    Deadline(clock, 60, urgent=urgent),
+                )
 
-    tick = near.source.ticking(Shared())
+    tick = near.source.ticking(SingleFlight())
     look(tick, urgent=True)
     look(tick, urgent=True)
-    assert near.cost() == {"contents": 2}, "the path, and the root that tells it from a hidden repository"
-    look(near.source.ticking(Shared()), urgent=False)
+    assert near.cost() == {"contents": 2}, (
+        "the path, and the root that tells it from a hidden repository"
+    )
+    look(near.source.ticking(SingleFlight()), urgent=False)
     assert near.cost() == {"contents": 2}, "said once, it may be what GitHub has not replicated yet"
     clock.wait(threading.Event(), 61)
     for _ in range(2):
-        look(near.source.ticking(Shared()), urgent=False)
+        look(near.source.ticking(SingleFlight()), urgent=False)
     assert near.cost() == {"contents": 2}, "said again, it is believed"
-    look(near.source.ticking(Shared()), urgent=True)
+    look(near.source.ticking(SingleFlight()), urgent=True)
     assert near.cost() == {"contents": 2}
     clock.wait(threading.Event(), 3700)
-    look(near.source.ticking(Shared()), urgent=False)
+    look(near.source.ticking(SingleFlight()), urgent=False)
     assert near.cost() == {"contents": 2}
     near.repo.commit({"nowhere/file": "here\n"})
-    assert near.source.ticking(Shared()).listing(REPO, near.repo.head(), [rule("nowhere/")], near.memory, Patience(clock, 60, urgent=False)).entries
+    assert (
+        near.source.ticking(SingleFlight())
+        .listing(
+            REPO,
+            near.repo.head(),
+            [rule("nowhere/")],
+            near.memory,
+            Deadline(clock, 60, urgent=False),
+        )
+        .entries
+    )

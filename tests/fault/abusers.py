@@ -22,8 +22,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from syncd.objects import FILE, LINK, SUBMODULE, TREE
-from syncd.simulator.core import GitHub
+from syncd.git_objects import FILE, LINK, SUBMODULE, TREE
+from syncd.simulator.github import GitHub
 from syncd.simulator.repository import Repository
 from tests.support.push import headers_of, push_event
 
@@ -61,40 +61,79 @@ def deep(repo: Repository, draw: random.Random) -> None:
 
 
 def names(repo: Repository, draw: random.Random) -> None:
-    hostile = [b"..", b".git", b"a\nb", b"\x1b]0;x\x07", b"\xff\xfe", b"x" * 300, b"README", b"readme", b"-rf", b"a\\b", b"con"]
+    hostile = [
+        b"..",
+        b".git",
+        b"a\nb",
+        b"\x1b]0;x\x07",
+        b"\xff\xfe",
+        b"x" * 300,
+        b"README",
+        b"readme",
+        b"-rf",
+        b"a\\b",
+        b"con",
+    ]
     chosen = draw.sample(hostile, draw.randint(1, len(hostile)))
     _put(repo, _below(repo, repo.add_tree((FILE, name, repo.add_blob(name)) for name in chosen)))
 
 
 def many(repo: Repository, draw: random.Random) -> None:
     blobs = [repo.add_blob(f"{draw.random()}") for _ in range(20)]
-    tree = repo.add_tree((FILE, f"{number:05}".encode(), draw.choice(blobs)) for number in range(draw.choice((10, 2000))))
+    tree = repo.add_tree(
+        (FILE, f"{number:05}".encode(), draw.choice(blobs))
+        for number in range(draw.choice((10, 2000)))
+    )
     _put(repo, _below(repo, tree))
 
 
 def large(repo: Repository, draw: random.Random) -> None:
     content = bytes([draw.randrange(256)]) * draw.choice((10, 3 << 20, 20 << 20))
     _put(repo, _below(repo, repo.add_tree([(FILE, b"large", repo.add_blob(content))])))
-    repo.blobs = {one: data for one, data in repo.blobs.items() if len(data) < 1 << 20 or data is content}
+    repo.blobs = {
+        one: data for one, data in repo.blobs.items() if len(data) < 1 << 20 or data is content
+    }
 
 
 def modes(repo: Repository, draw: random.Random) -> None:
-    blob, link = repo.add_blob(b"x"), repo.add_blob(draw.choice((b"/etc/passwd", b"../../..", b"a", b"x" * 5000)))
-    kinds = [(0o100666, b"a", blob), (0o104755, b"b", blob), (LINK, b"c", link), (SUBMODULE, b"d", "a" * 40), (0o020644, b"e", blob), (0, b"f", blob)]
+    blob, link = (
+        repo.add_blob(b"x"),
+        repo.add_blob(draw.choice((b"/etc/passwd", b"../../..", b"a", b"x" * 5000))),
+    )
+    kinds = [
+        (0o100666, b"a", blob),
+        (0o104755, b"b", blob),
+        (LINK, b"c", link),
+        (SUBMODULE, b"d", "a" * 40),
+        (0o020644, b"e", blob),
+        (0, b"f", blob),
+    ]
     _put(repo, _below(repo, repo.add_tree(draw.sample(kinds, 3))))
 
 
 def text(repo: Repository, draw: random.Random) -> None:
     """Content and messages that are slow to redact or to compare."""
     lines = [f"{draw.choice('ab')}{draw.choice('ab')}" for _ in range(9_000)]
-    content = draw.choice(("-eyJ" * draw.choice((6_000, 60_000, 60_001)), "\n".join(lines), "\n".join(lines), "\x1b[2J<script>" * 1000))
+    content = draw.choice(
+        (
+            "-eyJ" * draw.choice((6_000, 60_000, 60_001)),
+            "\n".join(lines),
+            "\n".join(lines),
+            "\x1b[2J<script>" * 1000,
+        )
+    )
     tree = repo.add_tree([(FILE, b"text", repo.add_blob(content))])
     _put(repo, _below(repo, tree), draw.choice(("-eyJ" * 10_000, "\x1b]0;x\x07", "x" * 100_000)))
 
 
 REPOSITORIES: dict[str, Callable[[Repository, random.Random], None]] = {
-    "deep": deep, "names": names, "many": many, "large": large, "modes": modes, "text": text,
-}  # fmt: skip
+    "deep": deep,
+    "names": names,
+    "many": many,
+    "large": large,
+    "modes": modes,
+    "text": text,
+}
 
 
 def change(github: GitHub, kinds: list[str], draw: random.Random, done: Done) -> None:
@@ -132,20 +171,36 @@ SERVERS: dict[str, tuple[float, Callable[[], Iterator[bytes]]]] = {  # seconds b
     "100 Continue": (0.005, lambda: _endless(b"HTTP/1.1 100 Continue\r\n\r\n")),
     "endless body": (0.005, lambda: _after(OK + b"\r\n", _endless(b"x" * 65536))),
     "dripping body": (0.1, lambda: _after(OK + b"Content-Length: 1000000\r\n\r\n", _endless(b" "))),
-    "endless chunks": (0.005, lambda: _after(OK + b"Transfer-Encoding: chunked\r\n\r\n", _endless(b"1000\r\n" + b" " * 4096 + b"\r\n"))),
+    "endless chunks": (
+        0.005,
+        lambda: _after(
+            OK + b"Transfer-Encoding: chunked\r\n\r\n",
+            _endless(b"1000\r\n" + b" " * 4096 + b"\r\n"),
+        ),
+    ),
     "short": (0, lambda: iter([OK + b"Content-Length: 1000\r\n\r\n{}"])),
     "negative": (0, lambda: iter([OK + b"Content-Length: -1\r\n\r\n{}"])),
     "nonsense": (0, lambda: iter([os.urandom(100_000)])),
     "nested": (0, lambda: iter([OK + b"Content-Length: 2000000\r\n\r\n" + b"[" * 2_000_000])),
     "bomb": (0, lambda: iter([BOMB])),
-    "error text": (0.001, lambda: iter([b"HTTP/1.1 500 X\r\nContent-Length: 20000000\r\n\r\n", *[b"-eyJ" * 250_000] * 20])),
-    "redirects": (0, lambda: iter([b"HTTP/1.1 302 Found\r\nLocation: /again\r\nContent-Length: 0\r\n\r\n"])),
+    "error text": (
+        0.001,
+        lambda: iter(
+            [b"HTTP/1.1 500 X\r\nContent-Length: 20000000\r\n\r\n", *[b"-eyJ" * 250_000] * 20]
+        ),
+    ),
+    "redirects": (
+        0,
+        lambda: iter([b"HTTP/1.1 302 Found\r\nLocation: /again\r\nContent-Length: 0\r\n\r\n"]),
+    ),
     "silence": (1.0, lambda: _endless(b"")),
 }
 
 
 @contextmanager
-def hostile_server(stop: threading.Event, kinds: list[str], draw: random.Random, done: Done) -> Iterator[str]:
+def hostile_server(
+    stop: threading.Event, kinds: list[str], draw: random.Random, done: Done
+) -> Iterator[str]:
     """The URL of a server that answers each connection in another wrong way."""
 
     def answer(one: socket.socket) -> None:
@@ -208,7 +263,16 @@ class Clients:
         """A request that does not end."""
         one = self._connect()
         self._hold("half", 40, one)
-        one.sendall(self._draw.choice((b"GET / HTTP/1.1\r\nX: ", b"", b"\r\n\r\n", b"POST /github HTTP/1.1\r\nContent-Length: 25000000\r\n\r\nx")))
+        one.sendall(
+            self._draw.choice(
+                (
+                    b"GET / HTTP/1.1\r\nX: ",
+                    b"",
+                    b"\r\n\r\n",
+                    b"POST /github HTTP/1.1\r\nContent-Length: 25000000\r\n\r\nx",
+                )
+            )
+        )
         self._done["client: half a request"] += 1
 
     def unread(self) -> None:
@@ -216,12 +280,19 @@ class Clients:
         one = self._connect(4096)
         self._hold("unread", 20, one)
         path = self._draw.choice(("/", "/metrics", "/api/v1/status", "/static/syncd.css"))
-        one.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {basic(self._password)}\r\n\r\n".encode() * 80)
+        one.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {basic(self._password)}\r\n\r\n".encode()
+            * 80
+        )
         self._done["client: unread answers"] += 1
 
     def guess(self) -> None:
         """A wrong password, from one address or from many."""
-        client = f"203.0.{self._draw.randrange(256)}.{self._draw.randrange(256)}" if self._draw.random() < 0.5 else "203.0.113.5"
+        client = (
+            f"203.0.{self._draw.randrange(256)}.{self._draw.randrange(256)}"
+            if self._draw.random() < 0.5
+            else "203.0.113.5"
+        )
         status, _ = ask(self._port, "/", f"guess {self._draw.random()}", client)
         self._done[f"client: a guess, answered {status}"] += 1
 
@@ -230,7 +301,12 @@ class Clients:
         body = b"x" * self._draw.choice((10, 10, 10, 1000, 3_000_000))
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
         with suppress(OSError, http.client.HTTPException):
-            connection.request("POST", "/github", body, {**headers_of(body, secret="not the secret"), "X-Forwarded-For": "203.0.113.7"})
+            connection.request(
+                "POST",
+                "/github",
+                body,
+                {**headers_of(body, secret="not the secret"), "X-Forwarded-For": "203.0.113.7"},
+            )
             self._done[f"client: a forged delivery, answered {status_of(connection)}"] += 1
         connection.close()
 
@@ -264,7 +340,9 @@ def basic(password: str) -> str:
 def ask(port: int, path: str, password: str, client: str) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
-        connection.request("GET", path, headers={"Authorization": basic(password), "X-Forwarded-For": client})
+        connection.request(
+            "GET", path, headers={"Authorization": basic(password), "X-Forwarded-For": client}
+        )
         with connection.getresponse() as answer:
             return answer.status, answer.read()
     finally:
@@ -276,7 +354,9 @@ def signed_push(port: int, number: int) -> int:
     body = json.dumps(push_event("acme/unknown", hashlib.sha1(b"%d" % number).hexdigest())).encode()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
-        connection.request("POST", "/github", body, {**headers_of(body), "X-Forwarded-For": OPERATOR})
+        connection.request(
+            "POST", "/github", body, {**headers_of(body), "X-Forwarded-For": OPERATOR}
+        )
         return status_of(connection)
     finally:
         connection.close()
@@ -319,11 +399,25 @@ print(json.dumps(done))
 
 
 @contextmanager
-def local_user(sticky: Path, home: Path, victim: Path, kinds: list[str], seed: int, done: Done) -> Iterator[None]:
+def local_user(
+    sticky: Path, home: Path, victim: Path, kinds: list[str], seed: int, done: Done
+) -> Iterator[None]:
     """One process of `nobody`, until the block ends."""
-    arguments: list[Any] = [sys.executable, "-I", "-c", USER, sticky, home, victim, ",".join(kinds), str(seed)]
+    arguments: list[Any] = [
+        sys.executable,
+        "-I",
+        "-c",
+        USER,
+        sticky,
+        home,
+        victim,
+        ",".join(kinds),
+        str(seed),
+    ]
     environ: Mapping[str, str] = {"PATH": "/usr/bin:/bin"}
-    with subprocess.Popen(arguments, cwd="/", env=environ, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        arguments, cwd="/", env=environ, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             yield
         finally:

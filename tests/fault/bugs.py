@@ -20,24 +20,24 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
+import syncd.engine.recovery as settle_module
 import syncd.engine.run as run_module
-import syncd.engine.settle as settle_module
-import syncd.mirror.disk as disk
-import syncd.mirror.files as files
-import syncd.mirror.folders as folders
-import syncd.mirror.leftovers as leftovers
+import syncd.mirror.cleanup as leftovers
+import syncd.mirror.dirfd as folders
+import syncd.mirror.disk_mirror as disk
+import syncd.mirror.file_ops as files
+import syncd.mirror.filesystem_sync as systems
 import syncd.mirror.scan as scan_module
-import syncd.mirror.systems as systems
 import syncd.mirror.trash as trash_module
 import syncd.mirror.write as write
 import syncd.safe_open as safe_open
 import syncd.store.database as database
-from syncd.engine.ports import Intent, JobState, Outcome, Result
 from syncd.errors import MirrorError
-from syncd.mirror.staged import Staged
+from syncd.mirror.temp_file import TempFile
 from syncd.mirror.trash import Kept, Trash
-from syncd.mirror.write import Batch
-from syncd.models import Recorded, RunReport, RunStatus, Verb
+from syncd.mirror.write import PlanWriter
+from syncd.models import ActionKind, LedgerRow, RunReport, RunStatus
+from syncd.ports import Intent, JobState, Outcome, RunRecord
 from syncd.store.store import SqliteStore
 from tests.fault.folders import FolderScene
 from tests.fault.mounts import privately
@@ -102,8 +102,18 @@ def by_dying_disk() -> list[str]:
 
 def by_places(*names: str) -> Lane:
     def find() -> list[str]:
-        with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder, yard(Path(folder) / "yard") as one:
-            return [f"{name}, {operation}: {what}" for name in names for operation in OPERATIONS for what in one.case(name, operation)[0]]
+        with (
+            tempfile.TemporaryDirectory(
+                dir="/dev/shm" if os.path.isdir("/dev/shm") else None
+            ) as folder,
+            yard(Path(folder) / "yard") as one,
+        ):
+            return [
+                f"{name}, {operation}: {what}"
+                for name in names
+                for operation in OPERATIONS
+                for what in one.case(name, operation)[0]
+            ]
 
     find.__name__ = "by_places"
     return find
@@ -127,7 +137,11 @@ def by_vanished_mount() -> list[str]:
 
 
 def by_power() -> list[str]:
-    return [one for kind in ("xfs", "ext4") for one in power_cuts(kind, True, 100, 4, stop_at_first=True).violations]
+    return [
+        one
+        for kind in ("xfs", "ext4")
+        for one in power_cuts(kind, True, 100, 4, stop_at_first=True).violations
+    ]
 
 
 @dataclass(frozen=True)
@@ -180,7 +194,7 @@ class _Os:
         return self._calls.get(name) or getattr(os, name)
 
 
-def _in_place(self: Batch, folder: int, staged: Any, action: Any) -> None:
+def _in_place(self: PlanWriter, folder: int, staged: Any, action: Any) -> None:
     """The bytes go straight into the file that readers have open."""
     name = posixpath.basename(action.path)
     if action.want.kind is not write.Kind.FILE:
@@ -188,22 +202,38 @@ def _in_place(self: Batch, folder: int, staged: Any, action: Any) -> None:
     with open(os.open(staged.temporary, os.O_RDONLY, dir_fd=folder), "rb") as source:
         content = source.read()
     target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644, dir_fd=folder)
-    for at in range(0, len(content), 3):  # a write that takes its time: whether a kill falls into it must not be luck
+    for at in range(
+        0, len(content), 3
+    ):  # a write that takes its time: whether a kill falls into it must not be luck
         os.write(target, content[at : at + 3])
     os.close(target)
     os.unlink(staged.temporary, dir_fd=folder)
     found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    self.outcomes[action.path] = Outcome(scan_module.Local(action.want.kind, action.want.blob, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, write.stat_of(found)))
+    self.outcomes[action.path] = Outcome(
+        scan_module.Local(
+            action.want.kind,
+            action.want.blob,
+            stat.S_IMODE(found.st_mode),
+            found.st_uid,
+            found.st_gid,
+            write.stat_of(found),
+        )
+    )
     return None
 
 
-_rename = Batch._rename
+_rename = PlanWriter._rename
 _intend, _record = SqliteStore.intend, SqliteStore.record
 _apply_plan, _settle_one, _copy = run_module.apply_plan, settle_module._conclude, files.write_new
-_open_store, _look, _publish, _run = database.open_store, scan_module.look, Batch._publish, Batch.run
+_open_store, _look, _publish, _run = (
+    database.open_store,
+    scan_module.look,
+    PlanWriter._publish,
+    PlanWriter.run,
+)
 
 
-def _mode_after_name(self: Batch, folder: int, staged: Any, action: Any) -> None:
+def _mode_after_name(self: PlanWriter, folder: int, staged: Any, action: Any) -> None:
     _rename(self, folder, staged, action)
     if action.want.kind is write.Kind.FILE:
         os.chmod(posixpath.basename(action.path), action.want.mode, dir_fd=folder)
@@ -216,10 +246,18 @@ def _copy_without_mode(folder: int, temporary: str, read: Any, want: Any, size: 
 def _rows_first(self: SqliteStore, intent: Intent, state: JobState) -> None:
     """The ledger is told what is about to be done."""
     _intend(self, intent, state)
-    upserts = {action.path: Recorded(action.want, None) for action in intent.actions if action.want is not None}
-    removals = frozenset(action.path for action in intent.actions if action.verb is Verb.REMOVE)
-    report = RunReport(intent.job, RunStatus.UNCHANGED, "", None, None, None, started_at=intent.started_at)
-    _record(self, intent.job, Result(report, upserts, removals, state=state))
+    upserts = {
+        action.path: LedgerRow(action.want, None)
+        for action in intent.actions
+        if action.want is not None
+    }
+    removals = frozenset(
+        action.path for action in intent.actions if action.verb is ActionKind.REMOVE
+    )
+    report = RunReport(
+        intent.job, RunStatus.UNCHANGED, "", None, None, None, started_at=intent.started_at
+    )
+    _record(self, intent.job, RunRecord(report, upserts, removals, state=state))
 
 
 def _intent_after(*arguments: Any) -> Any:
@@ -233,18 +271,59 @@ def _intent_after(*arguments: Any) -> Any:
 _WAITING: list[tuple[SqliteStore, Intent, JobState]] = []
 
 
-def _believe_the_intent(job: Any, intent: Intent, state: JobState, store: Any, mirror: Any) -> JobState:
-    mirror.sweep(intent.id, {(settle_module._entry_root(action), posixpath.dirname(action.path)) for action in intent.actions})
-    upserts = {action.path: Recorded(action.want, None) for action in intent.actions if action.want is not None}
-    removals = frozenset(action.path for action in intent.actions if action.verb is Verb.REMOVE)
-    report = RunReport(job.name, RunStatus.FAILED, job.repo, job.ref, intent.commit, state.applied_commit, started_at=intent.started_at)
-    store.record(job.name, Result(report, upserts, removals, folders_made=intent.folders, state=replace(state, settled=False)))
+def _believe_the_intent(
+    job: Any, intent: Intent, state: JobState, store: Any, mirror: Any
+) -> JobState:
+    mirror.sweep(
+        intent.id,
+        {
+            (settle_module._entry_root(action), posixpath.dirname(action.path))
+            for action in intent.actions
+        },
+    )
+    upserts = {
+        action.path: LedgerRow(action.want, None)
+        for action in intent.actions
+        if action.want is not None
+    }
+    removals = frozenset(
+        action.path for action in intent.actions if action.verb is ActionKind.REMOVE
+    )
+    report = RunReport(
+        job.name,
+        RunStatus.FAILED,
+        job.repo,
+        job.ref,
+        intent.commit,
+        state.applied_commit,
+        started_at=intent.started_at,
+    )
+    store.record(
+        job.name,
+        RunRecord(
+            report,
+            upserts,
+            removals,
+            folders_made=intent.folders,
+            state=replace(state, settled=False),
+        ),
+    )
     return replace(state, settled=False)
 
 
-def _forget_the_intent(job: Any, intent: Intent, state: JobState, store: Any, _mirror: Any) -> JobState:
-    report = RunReport(job.name, RunStatus.FAILED, job.repo, job.ref, intent.commit, state.applied_commit, started_at=intent.started_at)
-    store.record(job.name, Result(report, state=replace(state, settled=False)))
+def _forget_the_intent(
+    job: Any, intent: Intent, state: JobState, store: Any, _mirror: Any
+) -> JobState:
+    report = RunReport(
+        job.name,
+        RunStatus.FAILED,
+        job.repo,
+        job.ref,
+        intent.commit,
+        state.applied_commit,
+        started_at=intent.started_at,
+    )
+    store.record(job.name, RunRecord(report, state=replace(state, settled=False)))
     return replace(state, settled=False)
 
 
@@ -264,7 +343,7 @@ def _sweep_what_can_be_reached(intent: str, places: Any) -> int:
     return 0
 
 
-def _unlink_unseen(self: Batch, folder: int, _kept: Any, action: Any) -> None:
+def _unlink_unseen(self: PlanWriter, folder: int, _kept: Any, action: Any) -> None:
     with suppress(FileNotFoundError):
         os.unlink(posixpath.basename(action.path), dir_fd=folder)
     self.outcomes[action.path] = Outcome(None)
@@ -274,30 +353,30 @@ def _expect_anything(folder: int, name: str, *_: Any) -> bool:
     return files.stat_at(folder, name) is not None
 
 
-def _swallow(self: Batch, action: Any, act: Any) -> None:
+def _swallow(self: PlanWriter, action: Any, act: Any) -> None:
     try:
         act(action)
     except (MirrorError, OSError, write.Missing):
         self.outcomes[action.path] = Outcome(action.expect)
 
 
-def _only_ours(self: Batch, action: Any, act: Any) -> None:
+def _only_ours(self: PlanWriter, action: Any, act: Any) -> None:
     try:
         act(action)
     except MirrorError as error:
         self.outcomes[action.path] = Outcome(action.expect, error)
 
 
-def _sync_if_possible(self: Staged, action: Any) -> None:
+def _sync_if_possible(self: TempFile, action: Any) -> None:
     with suppress(OSError):
         _sync(self, action)
     self.synced = True
 
 
-_sync = Staged.sync
+_sync = TempFile.sync
 
 
-def _forget_made(self: Batch, actions: Any) -> Any:
+def _forget_made(self: PlanWriter, actions: Any) -> Any:
     return replace(_run(self, actions), folders_made=())
 
 
@@ -309,21 +388,25 @@ def _trees_go(places: Any) -> tuple[str, ...]:
     return tuple(gone)
 
 
-def _drop_trees(self: Batch, parents: Any, roots: Any) -> None:
+def _drop_trees(self: PlanWriter, parents: Any, roots: Any) -> None:
     for path in {path for parent in parents for path in write.above(parent)} & self.folders:
         shutil.rmtree(path, ignore_errors=True)
         self.removed.append(path)
 
 
-def _clear_the_way(self: Batch, folder: int, name: str, action: Any) -> None:
+def _clear_the_way(self: PlanWriter, folder: int, name: str, action: Any) -> None:
     if action.expect is not None and action.expect.kind is write.Kind.DIRECTORY:
         shutil.rmtree(name, dir_fd=folder, ignore_errors=True)
 
 
-def _believe_the_ledger(folder: int, name: str, path: str, recorded: Any, now_ns: Any, *more: Any) -> Any:
+def _believe_the_ledger(
+    folder: int, name: str, path: str, recorded: Any, now_ns: Any, *more: Any
+) -> Any:
     if recorded is not None and recorded.stat is not None:
         entry = recorded.entry
-        return scan_module.Local(entry.kind, entry.blob, entry.mode, os.geteuid(), os.getegid(), recorded.stat)
+        return scan_module.Local(
+            entry.kind, entry.blob, entry.mode, os.geteuid(), os.getegid(), recorded.stat
+        )
     return _look(folder, name, path, recorded, now_ns, *more)
 
 
@@ -333,7 +416,12 @@ def _by_its_name(folder: int, name: str, path: str, want: Any, expect: Any) -> A
 
 
 def _every_folder(self: SqliteStore, job: str) -> frozenset[str]:
-    return frozenset(parent for path in self.recorded(job) for parent in write.above(posixpath.dirname(path)) if "/one" in parent or "/two" in parent)
+    return frozenset(
+        parent
+        for path in self.recorded(job)
+        for parent in write.above(posixpath.dirname(path))
+        if "/one" in parent or "/two" in parent
+    )
 
 
 def _no_sync(name: str) -> Any:
@@ -347,57 +435,129 @@ def _nothing(*_: Any) -> None:
 
 
 BUGS: dict[str, Bug] = {
-    "files are written in place": Bug(lambda: [(Batch, "_rename", _in_place)], (by_order, by_lines)),
-    "files are named before they are synced": Bug(lambda: [(Batch, "_sync_staged", _nothing)], (by_order, by_power)),
+    "files are written in place": Bug(
+        lambda: [(PlanWriter, "_rename", _in_place)], (by_order, by_lines)
+    ),
+    "files are named before they are synced": Bug(
+        lambda: [(PlanWriter, "_sync_staged", _nothing)], (by_order, by_power)
+    ),
     "folders are not synced": Bug(lambda: [(write, "sync_folder", _nothing)], (by_order, by_power)),
-    "folders are not synced after a removal": Bug(lambda: [(Batch, "_remove", _remove_unsynced)], (by_order, by_power)),
-    "new folders are not synced": Bug(lambda: [(Batch, "_sync_grown", _nothing)], (by_order, by_power)),
-    "the mode comes after the name": Bug(lambda: [(write, "write_new", _copy_without_mode), (Batch, "_rename", _mode_after_name)], (by_order,)),
-    "modes are not synced": Bug(lambda: [(Batch, "_change_all_looks", _looks_unsynced)], (by_order, by_power)),
+    "folders are not synced after a removal": Bug(
+        lambda: [(PlanWriter, "_remove", _remove_unsynced)], (by_order, by_power)
+    ),
+    "new folders are not synced": Bug(
+        lambda: [(PlanWriter, "_sync_grown", _nothing)], (by_order, by_power)
+    ),
+    "the mode comes after the name": Bug(
+        lambda: [
+            (write, "write_new", _copy_without_mode),
+            (PlanWriter, "_rename", _mode_after_name),
+        ],
+        (by_order,),
+    ),
+    "modes are not synced": Bug(
+        lambda: [(PlanWriter, "_change_all_looks", _looks_unsynced)], (by_order, by_power)
+    ),
     "the intent is noted when the work is done": Bug(
-        lambda: [(SqliteStore, "intend", lambda *arguments: _WAITING.append(arguments)), (run_module, "apply_plan", _intent_after)], (by_order, by_lines)
+        lambda: [
+            (SqliteStore, "intend", lambda *arguments: _WAITING.append(arguments)),
+            (run_module, "apply_plan", _intent_after),
+        ],
+        (by_order, by_lines),
     ),
     "no intent is noted": Bug(lambda: [(SqliteStore, "intend", _nothing)], (by_order, by_lines)),
-    "the ledger is told first": Bug(lambda: [(SqliteStore, "intend", _rows_first)], (by_order, by_lines)),
-    "an interrupted intent is believed": Bug(lambda: [(settle_module, "_conclude", _believe_the_intent)], (by_lines,)),
-    "an interrupted intent is forgotten": Bug(lambda: [(settle_module, "_conclude", _forget_the_intent)], (by_lines,)),
+    "the ledger is told first": Bug(
+        lambda: [(SqliteStore, "intend", _rows_first)], (by_order, by_lines)
+    ),
+    "an interrupted intent is believed": Bug(
+        lambda: [(settle_module, "_conclude", _believe_the_intent)], (by_lines,)
+    ),
+    "an interrupted intent is forgotten": Bug(
+        lambda: [(settle_module, "_conclude", _forget_the_intent)], (by_lines,)
+    ),
     "nothing is swept": Bug(lambda: [(disk, "sweep", lambda *_: 0)], (by_lines,)),
-    "everybody's temporary files are swept": Bug(lambda: [(disk, "sweep", _sweep_everything)], (by_lines,)),
-    "what a disk can't show now is not swept later": Bug(lambda: [(disk, "sweep", _sweep_what_can_be_reached)], (by_dying_disk,)),
-    "a file is removed unseen": Bug(lambda: [(Batch, "_unlink", _unlink_unseen)], (by_places("edited while running"),)),
-    "a file is replaced unseen": Bug(lambda: [(place, "check_expected", _expect_anything) for place in (write, trash_module)], (by_places("edited while running"),)),
-    "links are followed": Bug(lambda: [(folders, "OPEN_BELOW", folders.OPEN_FOLDER)], (by_places("a link to outside in its folder's place"),)),
-    "links are followed, and only a race shows it": Bug(lambda: [(folders, "OPEN_BELOW", folders.OPEN_FOLDER)], (by_race,)),
-    "links above the destination are followed": Bug(lambda: [(safe_open, "PASS", safe_open.PASS & ~os.O_NOFOLLOW)], (by_race_above,)),
-    "nothing goes to the trash": Bug(lambda: [(Trash, "keep", lambda *_: Kept())], (by_places("other bytes"),)),
-    "a folder in the way is cleared": Bug(lambda: [(Batch, "_make_way", _clear_the_way), (disk, "check_makes_way", _nothing)], (by_places("a folder with a file of others"),)),
-    "the ledger is believed": Bug(lambda: [(scan_module, "look", _believe_the_ledger)], (by_places("deleted while running", "other bytes"),)),
-    "errors of one file are swallowed": Bug(lambda: [(Batch, "_attempt", _swallow)], (by_calls,)),
-    "errors of the kernel have no name": Bug(lambda: [(Batch, "_attempt", _only_ours), (disk, "translated", _untranslated)], (by_calls,)),
-    "a failed sync is passed over": Bug(lambda: [(Staged, "sync", _sync_if_possible)], (by_failing_syncs,)),
-    "folders made are not remembered": Bug(lambda: [(Batch, "run", _forget_made)], (by_lines,)),
-    "folders go with what is in them": Bug(lambda: [(Batch, "_drop_empty", _drop_trees), (disk, "tidy", _trees_go)], (by_lines,)),
-    "everything is removed last": Bug(lambda: [(write, "split_removals", lambda removals, _writes: ([], list(removals)))], (by_lines,)),
-    "a folder's mode that could not be set is forgotten": Bug(lambda: [(run_module, "unfinished", lambda *_: ())], (by_refused_modes,)),
-    "every folder counts as ours": Bug(lambda: [(SqliteStore, "folders", _every_folder)], (by_folders_of_others,)),
-    "a folder's mode is changed by its name": Bug(lambda: [(write, "change_folder", _by_its_name)], (by_race,)),
+    "everybody's temporary files are swept": Bug(
+        lambda: [(disk, "sweep", _sweep_everything)], (by_lines,)
+    ),
+    "what a disk can't show now is not swept later": Bug(
+        lambda: [(disk, "sweep", _sweep_what_can_be_reached)], (by_dying_disk,)
+    ),
+    "a file is removed unseen": Bug(
+        lambda: [(PlanWriter, "_unlink", _unlink_unseen)], (by_places("edited while running"),)
+    ),
+    "a file is replaced unseen": Bug(
+        lambda: [(place, "check_expected", _expect_anything) for place in (write, trash_module)],
+        (by_places("edited while running"),),
+    ),
+    "links are followed": Bug(
+        lambda: [(folders, "OPEN_BELOW", folders.OPEN_FOLDER)],
+        (by_places("a link to outside in its folder's place"),),
+    ),
+    "links are followed, and only a race shows it": Bug(
+        lambda: [(folders, "OPEN_BELOW", folders.OPEN_FOLDER)], (by_race,)
+    ),
+    "links above the destination are followed": Bug(
+        lambda: [(safe_open, "PASS", safe_open.PASS & ~os.O_NOFOLLOW)], (by_race_above,)
+    ),
+    "nothing goes to the trash": Bug(
+        lambda: [(Trash, "keep", lambda *_: Kept())], (by_places("other bytes"),)
+    ),
+    "a folder in the way is cleared": Bug(
+        lambda: [(PlanWriter, "_make_way", _clear_the_way), (disk, "check_makes_way", _nothing)],
+        (by_places("a folder with a file of others"),),
+    ),
+    "the ledger is believed": Bug(
+        lambda: [(scan_module, "look", _believe_the_ledger)],
+        (by_places("deleted while running", "other bytes"),),
+    ),
+    "errors of one file are swallowed": Bug(
+        lambda: [(PlanWriter, "_attempt", _swallow)], (by_calls,)
+    ),
+    "errors of the kernel have no name": Bug(
+        lambda: [(PlanWriter, "_attempt", _only_ours), (disk, "translated", _untranslated)],
+        (by_calls,),
+    ),
+    "a failed sync is passed over": Bug(
+        lambda: [(TempFile, "sync", _sync_if_possible)], (by_failing_syncs,)
+    ),
+    "folders made are not remembered": Bug(
+        lambda: [(PlanWriter, "run", _forget_made)], (by_lines,)
+    ),
+    "folders go with what is in them": Bug(
+        lambda: [(PlanWriter, "_drop_empty", _drop_trees), (disk, "tidy", _trees_go)], (by_lines,)
+    ),
+    "everything is removed last": Bug(
+        lambda: [(write, "split_removals", lambda removals, _writes: ([], list(removals)))],
+        (by_lines,),
+    ),
+    "a folder's mode that could not be set is forgotten": Bug(
+        lambda: [(run_module, "unfinished", lambda *_: ())], (by_refused_modes,)
+    ),
+    "every folder counts as ours": Bug(
+        lambda: [(SqliteStore, "folders", _every_folder)], (by_folders_of_others,)
+    ),
+    "a folder's mode is changed by its name": Bug(
+        lambda: [(write, "change_folder", _by_its_name)], (by_race,)
+    ),
     "free space is not asked for": Bug(lambda: [(disk, "check_room", _nothing)], (by_full_disk,)),
-    "a mount that is gone is not noticed": Bug(lambda: [(disk, "check_mounts", _nothing)], (by_vanished_mount,)),
+    "a mount that is gone is not noticed": Bug(
+        lambda: [(disk, "check_mounts", _nothing)], (by_vanished_mount,)
+    ),
     "the store is not synced": Bug(lambda: [(database, "open_store", _no_sync)], (by_power,)),
 }
 
 
-def _remove_unsynced(self: Batch, actions: Any) -> None:
+def _remove_unsynced(self: PlanWriter, actions: Any) -> None:
     with patch.object(write, "sync_folder", _nothing):
         _remove(self, actions)
 
 
-def _looks_unsynced(self: Batch, actions: Any) -> None:
+def _looks_unsynced(self: PlanWriter, actions: Any) -> None:
     with patch.object(systems, "syncfs", _nothing):
         _change_all_looks(self, actions)
 
 
-_remove, _change_all_looks = Batch._remove, Batch._change_all_looks
+_remove, _change_all_looks = PlanWriter._remove, PlanWriter._change_all_looks
 
 
 @contextmanager

@@ -20,7 +20,10 @@ from tests.fault.switched import SwitchedScene
 from tests.fault.syscalls import KILL, at_syscalls
 from tests.fault.syscalls import missing as no_strace
 
-STRACED, CUT = 200, 200  # points of a sample under strace, and of power cuts: half a second and more each
+STRACED, CUT = (
+    200,
+    200,
+)  # points of a sample under strace, and of power cuts: half a second and more each
 MANY = 12  # files and folders beyond the scene's own; past eight the writer syncs file systems beside them
 
 
@@ -45,7 +48,9 @@ def lines(extra: int, scene: type[Scene] = Scene) -> Callable[[int, int], Tally]
     return make
 
 
-def calls(extra: int, scene: type[Scene] = Scene, lasting: bool = False) -> Callable[[int, int], Tally]:
+def calls(
+    extra: int, scene: type[Scene] = Scene, lasting: bool = False
+) -> Callable[[int, int], Tally]:
     def make(points: int, seed: int) -> Tally:
         with Workbench(extra, scene=scene) as bench:
             return fail_at_calls(bench, points, seed, lasting=lasting)
@@ -53,7 +58,9 @@ def calls(extra: int, scene: type[Scene] = Scene, lasting: bool = False) -> Call
     return make
 
 
-def syscalls(errors: tuple[str, ...], extra: int = 0, scene: type[Scene] = Scene) -> Callable[[int, int], Tally]:
+def syscalls(
+    errors: tuple[str, ...], extra: int = 0, scene: type[Scene] = Scene
+) -> Callable[[int, int], Tally]:
     """`errors` of `KILL` means SIGKILL instead."""
 
     def make(points: int, seed: int) -> Tally:
@@ -63,7 +70,9 @@ def syscalls(errors: tuple[str, ...], extra: int = 0, scene: type[Scene] = Scene
     return make
 
 
-def power(kind: str, apart: bool, scene: type[Scene] = Scene, extra: int = 0) -> Callable[[int, int], Tally]:
+def power(
+    kind: str, apart: bool, scene: type[Scene] = Scene, extra: int = 0
+) -> Callable[[int, int], Tally]:
     return lambda points, seed: power_cuts(kind, apart, points, seed, extra=extra, scene=scene)
 
 
@@ -75,12 +84,19 @@ def places(_points: int, _seed: int) -> Tally:
 
 def order(_points: int, _seed: int) -> Tally:
     tally = Tally("order of syncs, names and records")
-    for trees, scene in ((SMALL, Scene), (sets(), Scene), (sets(MANY), Scene), (sets(), FolderScene)):
+    for trees, scene in (
+        (SMALL, Scene),
+        (sets(), Scene),
+        (sets(MANY), Scene),
+        (sets(), FolderScene),
+    ):
         with Workbench(trees=trees, scene=scene) as bench:
             for _ in (0, 1):
                 bench.turn()
                 tally.points += 1
-                tally.violations += [f"towards {'AB'[bench.scene.head]}: {one}" for one in order_wrong(bench.scene)]
+                tally.violations += [
+                    f"towards {'AB'[bench.scene.head]}: {one}" for one in order_wrong(bench.scene)
+                ]
     return tally
 
 
@@ -91,7 +107,11 @@ FAMILIES: dict[str, Family] = {
     "calls": Family(calls(0), 500, 2500, explains=True),
     "calls-many": Family(calls(MANY), 200, 1000, explains=True),
     "gone-for-a-while": Family(calls(0, lasting=True), 300, 3000, explains=True),
-    **{f"power-{kind}{'-apart' if apart else ''}": Family(power(kind, apart), CUT, 10_000, no_loop) for kind in ("xfs", "ext4") for apart in (False, True)},
+    **{
+        f"power-{kind}{'-apart' if apart else ''}": Family(power(kind, apart), CUT, 10_000, no_loop)
+        for kind in ("xfs", "ext4")
+        for apart in (False, True)
+    },
     "power-xfs-many": Family(power("xfs", False, extra=MANY), CUT, 10_000, no_loop),
     "power-ext4-many": Family(power("ext4", True, extra=MANY), CUT, 10_000, no_loop),
     "no-room": Family(no_room, 300, 3000, no_root),

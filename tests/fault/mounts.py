@@ -32,7 +32,9 @@ def privately(work: Callable[[], T], guard_seconds: int = AN_HOUR) -> T:
 
 
 def shell(*arguments: object) -> str:
-    return subprocess.run([str(one) for one in arguments], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        [str(one) for one in arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def no_root() -> str:

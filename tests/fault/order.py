@@ -10,8 +10,8 @@ import os
 import stat
 from typing import Any
 
-import syncd.mirror.kernel
-import syncd.mirror.systems
+import syncd.mirror.filesystem_sync
+import syncd.mirror.syscalls
 import syncd.mirror.write
 from syncd.store.store import SqliteStore
 from tests.fault.points import ask_child, ending
@@ -45,8 +45,14 @@ class _Watch:
         return self.wrong
 
     def _patch(self) -> None:
-        real = {name: getattr(os, name) for name in ("open", "fsync", "rename", "unlink", "mkdir", "rmdir", "symlink", "chmod")}
-        syncfs, into_nothing = syncd.mirror.kernel.syncfs, syncd.mirror.kernel.rename_into_nothing
+        real = {
+            name: getattr(os, name)
+            for name in ("open", "fsync", "rename", "unlink", "mkdir", "rmdir", "symlink", "chmod")
+        }
+        syncfs, into_nothing = (
+            syncd.mirror.syscalls.syncfs,
+            syncd.mirror.syscalls.rename_into_nothing,
+        )
         intend, record = SqliteStore.intend, SqliteStore.record
 
         def opened(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
@@ -62,7 +68,9 @@ class _Watch:
             syncfs(descriptor)
             self.whole[os.fstat(descriptor).st_dev] = self._tick()
 
-        def rename(old: Any, new: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
+        def rename(
+            old: Any, new: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
+        ) -> None:
             self._naming(_at(src_dir_fd, old), _at(dst_dir_fd, new))
             real["rename"](old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
@@ -95,7 +103,7 @@ class _Watch:
         os.open, os.fsync, os.rename, os.chmod = opened, fsync, rename, chmod  # type: ignore[assignment]
         for name in ("unlink", "mkdir", "rmdir"):
             setattr(os, name, changing(name))
-        for module in (syncd.mirror.kernel, syncd.mirror.systems, syncd.mirror.write):
+        for module in (syncd.mirror.syscalls, syncd.mirror.filesystem_sync, syncd.mirror.write):
             for name, value in (("syncfs", sync_all), ("rename_into_nothing", fresh)):
                 if hasattr(module, name):
                     setattr(module, name, value)
@@ -117,13 +125,17 @@ class _Watch:
             return
         found = os.lstat(old)
         if stat.S_ISREG(found.st_mode):
-            if max(self.synced.get(old, 0), self.whole.get(found.st_dev, 0)) <= self.born.get(old, 0):
+            if max(self.synced.get(old, 0), self.whole.get(found.st_dev, 0)) <= self.born.get(
+                old, 0
+            ):
                 self.wrong.append(f"order: {new} got its name before its bytes were synced")
             self.modes[new] = stat.S_IMODE(found.st_mode)
         self._change(new, temporary_too=True)
 
     def _change(self, path: str, temporary_too: bool) -> None:
-        if not self._ours(path) or (os.path.basename(path).startswith(".syncd-") and not temporary_too):
+        if not self._ours(path) or (
+            os.path.basename(path).startswith(".syncd-") and not temporary_too
+        ):
             return
         if not self.intended and not os.path.isdir(path):
             self.wrong.append(f"order: {path} changed before the intent was noted")
@@ -131,11 +143,18 @@ class _Watch:
 
     def _telling(self) -> None:
         for folder, at in self.changed.items():
-            if os.path.isdir(folder) and max(self.synced.get(folder, 0), self.whole.get(os.stat(folder).st_dev, 0)) < at:
-                self.wrong.append(f"order: the ledger was told before the names in {folder} were synced")
+            if (
+                os.path.isdir(folder)
+                and max(self.synced.get(folder, 0), self.whole.get(os.stat(folder).st_dev, 0)) < at
+            ):
+                self.wrong.append(
+                    f"order: the ledger was told before the names in {folder} were synced"
+                )
         for path, at in self.mode_changes.items():
             if max(self.synced.get(path, 0), *self.whole.values(), 0) < at:
-                self.wrong.append(f"order: the ledger was told before the mode of {path} was synced")
+                self.wrong.append(
+                    f"order: the ledger was told before the mode of {path} was synced"
+                )
 
 
 def _at(folder: int | None, name: Any = None) -> str:

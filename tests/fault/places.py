@@ -18,14 +18,27 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from syncd.models import RunReport, RunStatus, Verb
+from syncd.models import ActionKind, RunReport, RunStatus
 from tests.fault.mounts import shell
 from tests.fault.points import Tally, ask_child
 from tests.fault.scene import Node, Scene
 
 SMALL: tuple[dict[str, Node], dict[str, Node]] = (
-    {"conf/keep": b"same\n", "conf/other": b"old\n", "conf/sub/change": b"old\n" * 9, "conf/sub/delete": b"goes\n", "single": b"one\n"},
-    {"conf/keep": b"same\n", "conf/other": b"new\n", "conf/sub/change": b"new\n" * 9, "conf/sub/add": b"comes\n", "conf/new/deep/file": b"comes\n", "single": b"two\n"},
+    {
+        "conf/keep": b"same\n",
+        "conf/other": b"old\n",
+        "conf/sub/change": b"old\n" * 9,
+        "conf/sub/delete": b"goes\n",
+        "single": b"one\n",
+    },
+    {
+        "conf/keep": b"same\n",
+        "conf/other": b"new\n",
+        "conf/sub/change": b"new\n" * 9,
+        "conf/sub/add": b"comes\n",
+        "conf/new/deep/file": b"comes\n",
+        "single": b"two\n",
+    },
 )
 OPERATIONS = ("add", "change", "delete")
 FIFO_SECONDS = 1.0
@@ -133,8 +146,14 @@ def _second_name(ground: Ground) -> None:
 
 
 FAULTS: dict[str, Fault] = {
-    "a link to a file outside": Fault(at_path(lambda path, outside: path.symlink_to(outside / "change"))),
-    "a relative link to a file outside": Fault(at_path(lambda path, outside: path.symlink_to(os.path.relpath(outside / "change", path.parent)))),
+    "a link to a file outside": Fault(
+        at_path(lambda path, outside: path.symlink_to(outside / "change"))
+    ),
+    "a relative link to a file outside": Fault(
+        at_path(
+            lambda path, outside: path.symlink_to(os.path.relpath(outside / "change", path.parent))
+        )
+    ),
     "a link to another file of ours": Fault(at_path(lambda path, _: path.symlink_to("../keep"))),
     "a dangling link": Fault(at_path(lambda path, outside: path.symlink_to(outside / "nothing"))),
     "a link to itself": Fault(at_path(lambda path, _: path.symlink_to(path.name))),
@@ -143,41 +162,73 @@ FAULTS: dict[str, Fault] = {
     "a folder with a file of others": Fault(at_path(_full_folder)),
     "a FIFO": Fault(at_path(lambda path, _: os.mkfifo(path))),
     "a socket": Fault(at_path(_socket)),
-    "a hardlink of a file outside": Fault(at_path(lambda path, outside: os.link(outside / "change", path))),
+    "a hardlink of a file outside": Fault(
+        at_path(lambda path, outside: os.link(outside / "change", path))
+    ),
     "a second name of our file": Fault(_second_name),
     "other bytes": Fault(on_file(lambda path: path.write_bytes(b"edited\n"))),
     "nothing in it": Fault(on_file(lambda path: path.write_bytes(b""))),
     "another mode": Fault(on_file(lambda path: path.chmod(0o600))),
     "permissions 000": Fault(on_file(lambda path: path.chmod(0))),
     "nothing": Fault(lambda ground: ground.clear()),
-    "a file in its folder's place": Fault(at_parent(lambda parent, _: parent.write_bytes(b"theirs\n"))),
-    "a link to outside in its folder's place": Fault(at_parent(lambda parent, outside: parent.symlink_to(outside))),
-    "a link to our own in its folder's place": Fault(at_parent(lambda parent, _: parent.symlink_to("../aside"))),
-    "a dangling link in its folder's place": Fault(at_parent(lambda parent, outside: parent.symlink_to(outside / "nothing"))),
-    "a loop in its folder's place": Fault(at_parent(lambda parent, _: parent.symlink_to(parent.name))),
+    "a file in its folder's place": Fault(
+        at_parent(lambda parent, _: parent.write_bytes(b"theirs\n"))
+    ),
+    "a link to outside in its folder's place": Fault(
+        at_parent(lambda parent, outside: parent.symlink_to(outside))
+    ),
+    "a link to our own in its folder's place": Fault(
+        at_parent(lambda parent, _: parent.symlink_to("../aside"))
+    ),
+    "a dangling link in its folder's place": Fault(
+        at_parent(lambda parent, outside: parent.symlink_to(outside / "nothing"))
+    ),
+    "a loop in its folder's place": Fault(
+        at_parent(lambda parent, _: parent.symlink_to(parent.name))
+    ),
     "a FIFO in its folder's place": Fault(at_parent(lambda parent, _: os.mkfifo(parent))),
     "an empty folder in its folder's place": Fault(at_parent(lambda parent, _: parent.mkdir())),
     "its folder gone": Fault(lambda ground: shutil.rmtree(ground.parent)),
     "its folder without permissions": Fault(lambda ground: ground.parent.chmod(0)),
     "its folder writable by everybody": Fault(lambda ground: ground.parent.chmod(0o777)),
-    "edited while running": Fault(on_file(lambda path: path.write_bytes(b"edited\n")), meanwhile=True, leaves_bytes=True),
+    "edited while running": Fault(
+        on_file(lambda path: path.write_bytes(b"edited\n")), meanwhile=True, leaves_bytes=True
+    ),
     "deleted while running": Fault(lambda ground: ground.clear(), meanwhile=True),
-    "a link to outside put there while running": Fault(at_path(lambda path, outside: path.symlink_to(outside / "change")), meanwhile=True),
-    "a FIFO put there while running": Fault(at_path(lambda path, _: os.mkfifo(path)), meanwhile=True),
-    "a folder put there while running": Fault(at_path(_full_folder), meanwhile=True, leaves_bytes=True),
-    "its folder swapped with a link to outside while running": Fault(at_parent(lambda parent, outside: parent.symlink_to(outside)), meanwhile=True),
-    "its folder deleted while running": Fault(lambda ground: shutil.rmtree(ground.parent), meanwhile=True),
+    "a link to outside put there while running": Fault(
+        at_path(lambda path, outside: path.symlink_to(outside / "change")), meanwhile=True
+    ),
+    "a FIFO put there while running": Fault(
+        at_path(lambda path, _: os.mkfifo(path)), meanwhile=True
+    ),
+    "a folder put there while running": Fault(
+        at_path(_full_folder), meanwhile=True, leaves_bytes=True
+    ),
+    "its folder swapped with a link to outside while running": Fault(
+        at_parent(lambda parent, outside: parent.symlink_to(outside)), meanwhile=True
+    ),
+    "its folder deleted while running": Fault(
+        lambda ground: shutil.rmtree(ground.parent), meanwhile=True
+    ),
     "its folder moved away while running": Fault(at_parent(lambda parent, _: None), meanwhile=True),
-    "a character device": Fault(at_path(lambda path, _: os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))), root=True),
-    "a block device": Fault(at_path(lambda path, _: os.mknod(path, stat.S_IFBLK | 0o600, os.makedev(7, 250))), root=True),
+    "a character device": Fault(
+        at_path(lambda path, _: os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))), root=True
+    ),
+    "a block device": Fault(
+        at_path(lambda path, _: os.mknod(path, stat.S_IFBLK | 0o600, os.makedev(7, 250))), root=True
+    ),
     "another owner": Fault(on_file(lambda path: os.chown(path, 65534, 65534)), root=True),
     "immutable": Fault(on_file(lambda path: shell("chattr", "+i", path)), root=True),
     "append-only": Fault(on_file(lambda path: shell("chattr", "+a", path)), root=True),
     "its folder immutable": Fault(lambda ground: shell("chattr", "+i", ground.parent), root=True),
-    "made immutable while running": Fault(on_file(lambda path: shell("chattr", "+i", path)), root=True, meanwhile=True),
+    "made immutable while running": Fault(
+        on_file(lambda path: shell("chattr", "+i", path)), root=True, meanwhile=True
+    ),
     "a file mounted there": Fault(at_path(_bind), root=True),
     "its folder mounted read-only": Fault(_read_only, root=True),
-    "another file system mounted over its folder": Fault(lambda ground: shell("mount", "-t", "tmpfs", "tmpfs", ground.parent), root=True),
+    "another file system mounted over its folder": Fault(
+        lambda ground: shell("mount", "-t", "tmpfs", "tmpfs", ground.parent), root=True
+    ),
     "its folder mounted read-only while running": Fault(_read_only, root=True, meanwhile=True),
 }
 
@@ -214,19 +265,38 @@ class Yard:
         report = ask_child(scene.run)
         scene.meanwhile = None
         wrong = [] if self._outside() == stood else [f"outside was touched: {self._outside()}"]
-        wrong += [f"blocked: {report.seconds:.1f} s" for _ in "." if "FIFO" in name and report.seconds > FIFO_SECONDS + self.usual_seconds]
-        wrong += [] if self._bytes_of_others() >= theirs + self._planted(fault) else ["lost: bytes of others are neither in their place nor in the trash"]
-        wrong += self._others_wrong(f"conf/sub/{operation}", "folder" in name) + scene.foreign_touched() + self._honest(report, operation)
+        wrong += [
+            f"blocked: {report.seconds:.1f} s"
+            for _ in "."
+            if "FIFO" in name and report.seconds > FIFO_SECONDS + self.usual_seconds
+        ]
+        wrong += (
+            []
+            if self._bytes_of_others() >= theirs + self._planted(fault)
+            else ["lost: bytes of others are neither in their place nor in the trash"]
+        )
+        wrong += (
+            self._others_wrong(f"conf/sub/{operation}", "folder" in name)
+            + scene.foreign_touched()
+            + self._honest(report, operation)
+        )
         self._undo(ground)
         wrong += scene.heal()
         scene.head = 0
         shutil.rmtree(scene.base / "aside", ignore_errors=True)
         wrong += scene.heal()
-        return wrong, f"{report.status.value}: {report.error.message if report.error else ', '.join(sorted({change.action.value for change in report.changes}))}"
+        return (
+            wrong,
+            f"{report.status.value}: {report.error.message if report.error else ', '.join(sorted({change.action.value for change in report.changes}))}",
+        )
 
     def _bytes_of_others(self) -> int:
         """How many files of other people's bytes there are, in their place or in the trash."""
-        return sum(content in THEIRS for place in (self.scene.base, self.scene.state / "trash") for content in _contents(place))
+        return sum(
+            content in THEIRS
+            for place in (self.scene.base, self.scene.state / "trash")
+            for content in _contents(place)
+        )
 
     def _planted(self, fault: Fault) -> int:
         """Such files that came while the run was under way, and could not be counted before it."""
@@ -235,7 +305,10 @@ class Yard:
     def _outside(self) -> list[tuple[str, bytes, int, int, int]]:
         """Names, bytes, inodes, modes and times; not ctime, which making a hardlink moves."""
         found = [(one, one.lstat()) for one in sorted(self.outside.iterdir())]
-        return [(one.name, one.read_bytes(), stats.st_ino, stats.st_mode, stats.st_mtime_ns) for one, stats in found]
+        return [
+            (one.name, one.read_bytes(), stats.st_ino, stats.st_mode, stats.st_mtime_ns)
+            for one, stats in found
+        ]
 
     def _others_wrong(self, target: str, whole_folder: bool) -> list[str]:
         """Every file of ours but the one that is tried is old or new; where its folder was swapped, so are its neighbours tried."""
@@ -243,18 +316,31 @@ class Yard:
         return [
             f"torn: {path}: {str(shown.get(path))[:60]}"
             for path in SMALL[0].keys() | SMALL[1].keys()
-            if path != target and not (whole_folder and path.startswith("conf/sub/")) and shown.get(path) not in (SMALL[0].get(path), SMALL[1].get(path))
+            if path != target
+            and not (whole_folder and path.startswith("conf/sub/"))
+            and shown.get(path) not in (SMALL[0].get(path), SMALL[1].get(path))
         ]
 
     def _honest(self, report: RunReport, operation: str) -> list[str]:
         """A success means that the new set stands, or that what was left is named."""
         if report.status not in (RunStatus.CHANGED, RunStatus.UNCHANGED):
             error = report.error
-            return [] if error is not None and str(self.scene.base) in error.message else [f"says no place: {error}"]
+            return (
+                []
+                if error is not None and str(self.scene.base) in error.message
+                else [f"says no place: {error}"]
+            )
         path = f"conf/sub/{operation}"
         shown, wanted = self.scene.shown().get(path), SMALL[1].get(path)
-        named = any(change.action is Verb.KEEP and change.path.endswith(path) for change in report.changes)
-        return [] if shown == wanted or (operation == "delete" and named) else [f"success, and yet {path} is {str(shown)[:60]}"]
+        named = any(
+            change.action is ActionKind.KEEP and change.path.endswith(path)
+            for change in report.changes
+        )
+        return (
+            []
+            if shown == wanted or (operation == "delete" and named)
+            else [f"success, and yet {path} is {str(shown)[:60]}"]
+        )
 
     def _undo(self, ground: Ground) -> None:
         """The operator takes away what was in the way; what the run has put right already stays."""
@@ -262,7 +348,11 @@ class Yard:
         for place in (ground.path, ground.parent):
             while _is_mounted(place):
                 shell("umount", place)
-            if ground.scene.base.stat().st_uid == os.geteuid() == 0 and place.exists() and not place.is_symlink():
+            if (
+                ground.scene.base.stat().st_uid == os.geteuid() == 0
+                and place.exists()
+                and not place.is_symlink()
+            ):
                 subprocess.run(["chattr", "-i", "-a", str(place)], capture_output=True)
         aside = ground.aside
         if aside.is_dir():
@@ -277,7 +367,9 @@ class Yard:
             if was_mounted:
                 # What the mount hid and nobody could see. The rest stays: an empty folder would read as a mount that is gone.
                 (ground.parent / "delete").unlink(missing_ok=True)
-            elif self.scene.shown().get(f"conf/sub/{ground.path.name}") != wanted or (wanted is None and os.path.lexists(ground.path)):
+            elif self.scene.shown().get(f"conf/sub/{ground.path.name}") != wanted or (
+                wanted is None and os.path.lexists(ground.path)
+            ):
                 ground.clear()
 
 
@@ -290,7 +382,10 @@ def _contents(place: Path) -> Iterator[bytes]:
 
 
 def _is_mounted(place: Path) -> bool:
-    return any(line.split()[4] == str(place) for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return any(
+        line.split()[4] == str(place)
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+    )
 
 
 @contextmanager
@@ -304,7 +399,12 @@ def yard(folder: Path) -> Iterator[Yard]:
 
 def all_places(rooted: bool) -> Tally:
     tally, began = Tally("things where a file belongs"), time.monotonic()
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder, yard(Path(folder) / "yard") as one:
+    with (
+        tempfile.TemporaryDirectory(
+            dir="/dev/shm" if os.path.isdir("/dev/shm") else None
+        ) as folder,
+        yard(Path(folder) / "yard") as one,
+    ):
         for name in [*names(root=False), *(names(root=True) if rooted else ())]:
             for operation in OPERATIONS:
                 wrong, how = one.case(name, operation)
@@ -333,8 +433,16 @@ def vanished(folder: Path, meanwhile: bool, moved_on: bool) -> list[str]:
     scene.meanwhile = None
     wrong = [f"bare mount point: {name} was put there" for name in os.listdir(base / "one")]
     if not meanwhile:
-        wrong += [] if report.error is not None and "mount" in report.error.message else [f"not named: {report.status} {report.error}"]
-        wrong += [f"removed: {change.path}" for change in report.changes if change.action is Verb.REMOVE]
+        wrong += (
+            []
+            if report.error is not None and "mount" in report.error.message
+            else [f"not named: {report.status} {report.error}"]
+        )
+        wrong += [
+            f"removed: {change.path}"
+            for change in report.changes
+            if change.action is ActionKind.REMOVE
+        ]
     shell("mount", "--bind", real, base / "one")
     wrong += scene.heal()
     shell("umount", base / "one")

@@ -16,7 +16,7 @@ HOOKS = "tests/story/test_hooks.py"
 POLICIES = "tests/story/test_policies.py"
 RELOADS = "tests/story/test_pending_reloads.py"
 RECOVERY = "tests/fault/test_recovery.py"
-WAY_BACK = "tests/story/test_way_back.py"
+WAY_BACK = "tests/story/test_rollback.py"
 APPLY_TESTS = "tests/unit/engine/test_apply.py"
 FOLDERS = "tests/story/test_folders.py"
 CLOCKS = "tests/story/test_clock_steps.py"
@@ -255,7 +255,7 @@ APPLY: Rows = {
     "links are not checked": (
         "        check_link(job, path, _read(",
         "        _unused = (job, path, _read(",
-        "tests/story/test_main_job.py::test_a_link_that_leads_out_fails_the_job_before_anything_is_written",
+        "tests/story/test_sync.py::test_a_link_that_leads_out_fails_the_job_before_anything_is_written",
     ),
     "LFS pointers are written as files": (
         "if job.lfs is Lfs.REFUSE:",
@@ -296,7 +296,7 @@ PAY: Rows = {
         f"{RELOADS}::test_a_scheduled_run_waits_with_a_failed_reload_and_a_manual_one_does_not",
     ),
     "an undo is not followed by a second reload": (
-        "_run(hook, due, patience) if whole else end",
+        "_run(hook, due, deadline) if whole else end",
         "end",
         f"{HOOKS}::test_a_failed_reload_puts_the_previous_set_back_runs_once_more_and_rejects_the_commit",
     ),
@@ -307,7 +307,7 @@ PAY: Rows = {
     ),
     "a command that could not run undoes": (
         "        if verdict is None:\n            continue\n",
-        "        if verdict is None:\n            verdict = HookFailedError('x', rejected=True, commit=one.house.store.state(one.job.name).hook_commit)\n",
+        "        if verdict is None:\n            verdict = HookFailedError('x', rejected=True, commit=one.ctx.store.state(one.job.name).hook_commit)\n",
         f"{HOOKS}::test_a_command_that_could_not_be_run_at_all_undoes_nothing",
     ),
     "an undone commit counts as changed": (
@@ -321,8 +321,8 @@ PAY: Rows = {
         f"{HOOKS}::test_equal_commands_of_several_jobs_run_once_after_all_and_others_by_themselves",
     ),
     "on_change is told of the last run's changes alone": (
-        "states[one.job.name].hook_since or one.house.clock.now()",
-        "one.house.clock.now()",
+        "states[one.job.name].hook_since or one.ctx.clock.now()",
+        "one.ctx.clock.now()",
         f"{HOOKS}::test_an_owed_reload_is_told_everything_since_the_last_that_succeeded",
     ),
     "a reload that fails after another error hides that one": (
@@ -460,7 +460,7 @@ RUN: Rows = {
         f"{WAY_BACK}::test_more_removals_than_the_limit_do_not_stop_a_rollback",
     ),
     "no intent is saved": (
-        "        house.store.intend(",
+        "        ctx.store.intend(",
         "        _ = (",
         f"{RECOVERY}::test_a_run_killed_before_its_record_is_recorded_at_the_next_start",
     ),

@@ -24,8 +24,8 @@ from types import FrameType
 from typing import Any, TypeVar, cast
 
 import syncd
-import syncd.mirror.kernel
-import syncd.mirror.systems
+import syncd.mirror.filesystem_sync
+import syncd.mirror.syscalls
 import syncd.mirror.write
 from syncd.errors import SyncdError
 from syncd.models import RunStatus
@@ -34,13 +34,41 @@ from tests.fault.scene import Scene, Workbench
 T = TypeVar("T")
 
 NOT_REACHED = 3
-OURS = tuple(os.path.join(os.path.dirname(syncd.__file__), part) + os.sep for part in ("engine", "mirror", "store"))
+OURS = tuple(
+    os.path.join(os.path.dirname(syncd.__file__), part) + os.sep
+    for part in ("engine", "mirror", "store")
+)
 PLACES = (os.path.join(os.path.dirname(__file__), "bugs.py"), *OURS)
 ERRORS = ("ENOSPC", "EIO", "EACCES", "EROFS", "EMFILE", "EXDEV", "EBUSY", "EINTR", "EDQUOT")
 CALLS = (
-    "open", "read", "write", "close", "fsync", "stat", "lstat", "fstat", "rename", "unlink", "mkdir", "rmdir", "fchmod", "chmod", "symlink", "readlink", "listdir",
-    "scandir", "statvfs", "makedirs", "truncate", "pwrite", "pread", "copy_file_range", "utime", "fchown", "chown",
-)  # fmt: skip
+    "open",
+    "read",
+    "write",
+    "close",
+    "fsync",
+    "stat",
+    "lstat",
+    "fstat",
+    "rename",
+    "unlink",
+    "mkdir",
+    "rmdir",
+    "fchmod",
+    "chmod",
+    "symlink",
+    "readlink",
+    "listdir",
+    "scandir",
+    "statvfs",
+    "makedirs",
+    "truncate",
+    "pwrite",
+    "pread",
+    "copy_file_range",
+    "utime",
+    "fchown",
+    "chown",
+)
 PLACE_BYTES = 128
 _readlink = os.readlink  # as it is before anything is patched
 DONE, FAILED, TRACEBACK, HUNG = 0, 10, 70, -signal.SIGALRM
@@ -57,7 +85,9 @@ class Tally:
     seconds: float = 0.0
     violations: list[str] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
-    passed_by: Counter[str] = field(default_factory=Counter)  # points where a fault did not make the run fail, by place
+    passed_by: Counter[str] = field(
+        default_factory=Counter
+    )  # points where a fault did not make the run fail, by place
 
     def __str__(self) -> str:
         kinds = Counter(one.split(": ")[1] for one in self.violations)
@@ -154,7 +184,14 @@ def _trace(passed: Callable[[], Any]) -> None:
     sys.settrace(entered)
 
 
-def kill_at_lines(bench: Workbench, points: int | None, seed: int, seconds: float | None = None, stop_at_first: bool = False, spare_first: float = 0.0) -> Tally:
+def kill_at_lines(
+    bench: Workbench,
+    points: int | None,
+    seed: int,
+    seconds: float | None = None,
+    stop_at_first: bool = False,
+    spare_first: float = 0.0,
+) -> Tally:
     """SIGKILL at so many lines (None: every line) of runs to and fro between the two sets. `spare_first`: the share of a run's first lines left out."""
     tally, rng, began = Tally("SIGKILL at a line"), random.Random(seed), time.monotonic()
     lines = {}
@@ -162,14 +199,27 @@ def kill_at_lines(bench: Workbench, points: int | None, seed: int, seconds: floa
         bench.turn()
         lines[bench.scene.head] = count_lines(bench.scene)
     tally.of = sum(lines.values())
-    chosen = [(head, k) for head, total in lines.items() for k in range(1 + int(total * spare_first), total + 1)]
+    chosen = [
+        (head, k)
+        for head, total in lines.items()
+        for k in range(1 + int(total * spare_first), total + 1)
+    ]
     rng.shuffle(chosen)
     queues = {head: [k for at, k in chosen if at == head] for head in lines}
-    while any(queues.values()) and (points is None or tally.points < points) and (seconds is None or time.monotonic() - began < seconds):
+    while (
+        any(queues.values())
+        and (points is None or tally.points < points)
+        and (seconds is None or time.monotonic() - began < seconds)
+    ):
         bench.turn()
         head = bench.scene.head
         k = queues[head].pop() if queues[head] else 1
-        judge(tally, bench, in_child(lambda k=k: _die_at(bench.scene, k)), f"line {k} towards {'AB'[head]}")
+        judge(
+            tally,
+            bench,
+            in_child(lambda k=k: _die_at(bench.scene, k)),
+            f"line {k} towards {'AB'[head]}",
+        )
         if stop_at_first and tally.violations:
             break
     tally.seconds = time.monotonic() - began
@@ -204,12 +254,22 @@ def judge(tally: Tally, bench: Workbench, end: int, where: str) -> None:
         tally.violations += [f"{where}, which was not reached: {one}" for one in wrong]
         return
     tally.points += 1
-    tally.ends[{DONE: "done", FAILED: "failed by name", TRACEBACK: "traceback", -9: "killed", HUNG: "hung"}.get(end, str(end))] += 1
+    tally.ends[
+        {
+            DONE: "done",
+            FAILED: "failed by name",
+            TRACEBACK: "traceback",
+            -9: "killed",
+            HUNG: "hung",
+        }.get(end, str(end))
+    ] += 1
     wrong = scene.shown_wrong()
     if end == DONE:
         tally.passed_by[where.split(" at ")[0]] += 1
         shown, expected = scene.shown(), scene.expected(scene.head)
-        wrong += [f"lost after success: {path}" for path in expected if shown.get(path) != expected[path]]
+        wrong += [
+            f"lost after success: {path}" for path in expected if shown.get(path) != expected[path]
+        ]
     if end in (TRACEBACK, HUNG):
         wrong.append("traceback: in the run" if end == TRACEBACK else "hung: more than 30 s")
     if end in (DONE, FAILED):
@@ -228,14 +288,18 @@ def _patched(on_call: Callable[..., None]) -> None:
 
     def wrapped(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
-            on_call(name, arguments[0] if arguments else None, named.get("dir_fd", named.get("src_dir_fd")))
+            on_call(
+                name,
+                arguments[0] if arguments else None,
+                named.get("dir_fd", named.get("src_dir_fd")),
+            )
             return real(*arguments, **named)
 
         return call
 
     for name in CALLS:
         setattr(os, name, wrapped(name, getattr(os, name)))
-    for module in (syncd.mirror.kernel, syncd.mirror.systems, syncd.mirror.write):
+    for module in (syncd.mirror.syscalls, syncd.mirror.filesystem_sync, syncd.mirror.write):
         for name in ("syncfs", "rename_into_nothing"):
             if hasattr(module, name):
                 setattr(module, name, wrapped(name, getattr(module, name)))
@@ -246,7 +310,9 @@ def list_calls(scene: Scene) -> list[tuple[str, bool]]:
 
     def work() -> list[tuple[str, bool]]:
         names: list[tuple[str, bool]] = []
-        _patched(lambda name, what, folder: names.append((name, _is_below(scene.base, what, folder))))
+        _patched(
+            lambda name, what, folder: names.append((name, _is_below(scene.base, what, folder)))
+        )
         ending(scene)
         return list(names)
 
@@ -264,30 +330,51 @@ def _is_below(base: Path, what: Any, folder: Any) -> bool:
 
 
 def fail_at_calls(
-    bench: Workbench, points: int | None, seed: int, seconds: float | None = None, errors: Iterable[str] = ERRORS, stop_at_first: bool = False, lasting: bool = False,
+    bench: Workbench,
+    points: int | None,
+    seed: int,
+    seconds: float | None = None,
+    errors: Iterable[str] = ERRORS,
+    stop_at_first: bool = False,
+    lasting: bool = False,
     only: str | None = None,
-) -> Tally:  # fmt: skip
+) -> Tally:
     """One call of a run fails with one errno, at so many (call, errno) points (None: at all of them).
 
     `only`: calls of this name. `lasting`: from that call on everything about the destinations fails, until the run ends: a disk that goes, and comes back.
     """
-    tally, rng, began = Tally("a destination that fails from a call on" if lasting else "errno at a call"), random.Random(seed), time.monotonic()
+    tally, rng, began = (
+        Tally("a destination that fails from a call on" if lasting else "errno at a call"),
+        random.Random(seed),
+        time.monotonic(),
+    )
     queues: dict[int, list[tuple[int, str, str]]] = {}
     for _ in (0, 1):
         bench.turn()
         names = list_calls(bench.scene)
         queue = [
-            (k, name, error) for k, (name, there) in enumerate(names, 1) for error in errors if not (name == "close" and error != "EIO") and (there or not lasting) and only in (None, name)
-        ]  # fmt: skip
+            (k, name, error)
+            for k, (name, there) in enumerate(names, 1)
+            for error in errors
+            if not (name == "close" and error != "EIO")
+            and (there or not lasting)
+            and only in (None, name)
+        ]
         rng.shuffle(queue)
         queues[bench.scene.head] = queue
     tally.of = sum(map(len, queues.values()))
-    while any(queues.values()) and (points is None or tally.points < points) and (seconds is None or time.monotonic() - began < seconds):
+    while (
+        any(queues.values())
+        and (points is None or tally.points < points)
+        and (seconds is None or time.monotonic() - began < seconds)
+    ):
         bench.turn()
         queue = queues[bench.scene.head]
         k, _, error = queue.pop() if queue else (10**9, "none", "EIO")
         place = mmap.mmap(-1, PLACE_BYTES)  # shared with the child
-        end = in_child(lambda k=k, error=error, place=place: _fail_at(bench.scene, k, error, place, lasting))
+        end = in_child(
+            lambda k=k, error=error, place=place: _fail_at(bench.scene, k, error, place, lasting)
+        )
         where = place[:].decode().strip("\0 ")
         place.close()
         judge(tally, bench, end, f"{where} at call {k} towards {'AB'[bench.scene.head]}")
@@ -318,8 +405,17 @@ def _fail_at(scene: Scene, k: int, error: str, place: mmap.mmap, lasting: bool) 
         if left[0] == 0:
             place.seek(0)
             place.write(f"{name} {error} in {_caller()}".encode().ljust(PLACE_BYTES)[:PLACE_BYTES])
-        if left[0] == 0 or (lasting and left[0] < 0 and name not in ("close", "readlink") and _is_below(scene.base, what, folder)):
-            raise OSError(code, os.strerror(code), *(() if isinstance(what, int) or what is None else (os.fspath(what),)))
+        if left[0] == 0 or (
+            lasting
+            and left[0] < 0
+            and name not in ("close", "readlink")
+            and _is_below(scene.base, what, folder)
+        ):
+            raise OSError(
+                code,
+                os.strerror(code),
+                *(() if isinstance(what, int) or what is None else (os.fspath(what),)),
+            )
 
     _patched(on_call)
     ended = ending(scene)

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from syncd.mirror.kernel import syncfs
+from syncd.mirror.syscalls import syncfs
 from tests.fault.mounts import no_root, privately, shell
 from tests.fault.points import DONE, TRACEBACK, Tally, ending
 from tests.fault.scene import Scene, Workbench
@@ -36,7 +36,11 @@ AFTER_SUCCESS = 0.25  # the share of cuts that wait for the run's end: only they
 
 
 def missing() -> str:
-    tools = [tool for tool in ("losetup", "mkfs.xfs", "mkfs.ext4") if shutil.which(tool) is None and not os.path.exists(f"/usr/sbin/{tool}")]
+    tools = [
+        tool
+        for tool in ("losetup", "mkfs.xfs", "mkfs.ext4")
+        if shutil.which(tool) is None and not os.path.exists(f"/usr/sbin/{tool}")
+    ]
     return no_root() or ", ".join(tools)
 
 
@@ -86,7 +90,11 @@ class Device:
 @contextmanager
 def devices(kind: str, apart: bool) -> Iterator[list[Device]]:
     """The mirror's device and, `apart`, the state's own."""
-    folder = Path(tempfile.mkdtemp(prefix="syncd-power-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+    folder = Path(
+        tempfile.mkdtemp(
+            prefix="syncd-power-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None
+        )
+    )
     made: list[Device] = []
     try:
         for name in ("mirror", "state")[: 2 if apart else 1]:
@@ -98,21 +106,56 @@ def devices(kind: str, apart: bool) -> Iterator[list[Device]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def power_cuts(kind: str, apart: bool, points: int | None, seed: int, seconds: float | None = None, stop_at_first: bool = False, extra: int = 0, scene: type[Scene] = Scene) -> Tally:
+def power_cuts(
+    kind: str,
+    apart: bool,
+    points: int | None,
+    seed: int,
+    seconds: float | None = None,
+    stop_at_first: bool = False,
+    extra: int = 0,
+    scene: type[Scene] = Scene,
+) -> Tally:
     """So many cuts, each at a random moment of a run and a little past it, both ways between the two sets."""
-    return privately(lambda: _power_cuts(kind, apart, points, seed, seconds, stop_at_first, extra, scene))
+    return privately(
+        lambda: _power_cuts(kind, apart, points, seed, seconds, stop_at_first, extra, scene)
+    )
 
 
-def _power_cuts(kind: str, apart: bool, points: int | None, seed: int, seconds: float | None, stop_at_first: bool, extra: int, scene: type[Scene]) -> Tally:
-    tally, rng = Tally(f"power cuts, {kind}, store on {'another' if apart else 'the same'} device"), random.Random(seed)
-    with devices(kind, apart) as disks, Workbench(extra, scene=scene, base=disks[0].place / "base", state=disks[-1].place / "state") as bench:
+def _power_cuts(
+    kind: str,
+    apart: bool,
+    points: int | None,
+    seed: int,
+    seconds: float | None,
+    stop_at_first: bool,
+    extra: int,
+    scene: type[Scene],
+) -> Tally:
+    tally, rng = (
+        Tally(f"power cuts, {kind}, store on {'another' if apart else 'the same'} device"),
+        random.Random(seed),
+    )
+    with (
+        devices(kind, apart) as disks,
+        Workbench(
+            extra, scene=scene, base=disks[0].place / "base", state=disks[-1].place / "state"
+        ) as bench,
+    ):
         began = time.monotonic()
         window = _usual_seconds(bench) * 1.2
-        while (points is None or tally.points < points) and (seconds is None or time.monotonic() - began < seconds):
+        while (points is None or tally.points < points) and (
+            seconds is None or time.monotonic() - began < seconds
+        ):
             bench.turn()
             for disk in disks:
                 disk.sync()  # the set that stood is on disk: what is lost now is of this run
-            told = _run_and_cut(bench.scene, disks, rng, None if rng.random() < AFTER_SUCCESS else rng.random() * window)
+            told = _run_and_cut(
+                bench.scene,
+                disks,
+                rng,
+                None if rng.random() < AFTER_SUCCESS else rng.random() * window,
+            )
             tally.points += 1
             tally.ends["after success" if told else "in the run"] += 1
             _judge(tally, bench, told)
@@ -132,7 +175,9 @@ def _usual_seconds(bench: Workbench) -> float:
     return sorted(spent)[1]
 
 
-def _run_and_cut(scene: Scene, disks: list[Device], rng: random.Random, after_seconds: float | None) -> bool:
+def _run_and_cut(
+    scene: Scene, disks: list[Device], rng: random.Random, after_seconds: float | None
+) -> bool:
     """Whether the run had reported success when the power went; without `after_seconds` it goes at that moment."""
     reading, writing = os.pipe()
     ready, go = os.pipe()
@@ -151,7 +196,11 @@ def _run_and_cut(scene: Scene, disks: list[Device], rng: random.Random, after_se
     os.write(go, b"g")
     select.select([reading], [], [], after_seconds)
     for number, disk in enumerate(disks):
-        disk.cut(rng.choice((LOG_WRITTEN, NOTHING_WRITTEN)) if number == 0 else rng.choice((LOG_WRITTEN, NOTHING_WRITTEN, LEFT_ALONE)))
+        disk.cut(
+            rng.choice((LOG_WRITTEN, NOTHING_WRITTEN))
+            if number == 0
+            else rng.choice((LOG_WRITTEN, NOTHING_WRITTEN, LEFT_ALONE))
+        )
     os.set_blocking(reading, False)
     try:
         told = os.read(reading, 1) == b"D"
@@ -171,7 +220,9 @@ def _judge(tally: Tally, bench: Workbench, told: bool) -> None:
     wrong = scene.shown_wrong()
     if told:
         shown, expected = scene.shown(), scene.expected(scene.head)
-        wrong += [f"lost after success: {path}" for path in expected if shown.get(path) != expected[path]]
+        wrong += [
+            f"lost after success: {path}" for path in expected if shown.get(path) != expected[path]
+        ]
     wrong += scene.heal()
     tally.violations += [f"{where}: {one}" for one in wrong]
     if wrong:

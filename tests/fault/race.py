@@ -20,11 +20,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from syncd.errors import MirrorError, StoreError
-from syncd.hooks import stage
-from syncd.mirror.disk import DiskMirror
+from syncd.git_objects import blob_id
+from syncd.hooks import staging_dir
+from syncd.mirror.disk_mirror import DiskMirror
 from syncd.mirror.scan import look
-from syncd.models import Action, Entry, Kind, Local, Recorded, Stat, Verb
-from syncd.objects import blob_id
+from syncd.models import Action, ActionKind, Kind, LedgerRow, LocalFile, Stat, WantedFile
 from syncd.store.blobs import BlobCache
 from tests.fault.mounts import no_root as missing
 from tests.fault.points import Tally
@@ -38,17 +38,33 @@ ONE, TWO = b"one\n", b"two\n"
 INTENT = "0123456789ab"
 SWAPS = (("mirror/sub", "mirror/evil"),)
 SWAPS_OF = {
-    "parents": (("home/site", "home/evil"), ("home/site/new", "home/site/evil"), ("home/evil/new", "home/evil/evil")),
-    "staging": (("staging/left/tree/sub", "staging/left/tree/evil"), ("staging/left/tree/again", "staging/left/tree/evil"), ("staging/left/again", "staging/left/evil")),
+    "parents": (
+        ("home/site", "home/evil"),
+        ("home/site/new", "home/site/evil"),
+        ("home/evil/new", "home/evil/evil"),
+    ),
+    "staging": (
+        ("staging/left/tree/sub", "staging/left/tree/evil"),
+        ("staging/left/tree/again", "staging/left/tree/evil"),
+        ("staging/left/again", "staging/left/evil"),
+    ),
 }
-MAKES = ("staging/left/tree/sub/again", "staging/left/tree/again", "staging/left/again")  # so that nothing is empty when it is removed
+MAKES = (
+    "staging/left/tree/sub/again",
+    "staging/left/tree/again",
+    "staging/left/again",
+)  # so that nothing is empty when it is removed
 
 
 class Arena:
     """`mirror/sub` and the link `mirror/evil` to `outside`, which holds under each name what the operation would reach if it followed the link."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="syncd-race-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+        self.folder = Path(
+            tempfile.mkdtemp(
+                prefix="syncd-race-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None
+            )
+        )
         self.root, self.outside = self.folder / "mirror", self.folder / "outside"
         self.folder.chmod(0o755)
         for place in (self.root, self.root / "sub", self.outside):
@@ -57,7 +73,9 @@ class Arena:
         os.symlink(self.outside, self.root / "evil")
         for place in (self.root, self.root / "sub"):
             os.chown(place, NOBODY, NOBODY)
-        self.inside = os.open(self.root / "sub", os.O_RDONLY | os.O_DIRECTORY)  # stays the real folder, whatever its name is
+        self.inside = os.open(
+            self.root / "sub", os.O_RDONLY | os.O_DIRECTORY
+        )  # stays the real folder, whatever its name is
         self.home, self.staging = self.folder / "home", self.folder / "staging"
         for place in (self.home, self.home / "site", self.staging):
             place.mkdir()
@@ -83,7 +101,10 @@ class Arena:
         with os.scandir(self.outside) as found:
             names = sorted(entry.name for entry in found)
         stats = [(name, os.lstat(self.outside / name)) for name in [".", *names]]
-        return [(name, one.st_ino, one.st_mode, one.st_mtime_ns, one.st_ctime_ns, one.st_size) for name, one in stats]
+        return [
+            (name, one.st_ino, one.st_mode, one.st_mtime_ns, one.st_ctime_ns, one.st_size)
+            for name, one in stats
+        ]
 
     def restore(self) -> None:
         shutil.rmtree(self.outside)
@@ -98,36 +119,56 @@ class Arena:
 
     # --- operations ---------------------------------------------------------------------------------------------------
 
-    def entry(self, content: bytes, mode: int = 0o644) -> Entry:
-        return Entry(blob_id(content), mode, root=str(self.root), size=len(content))
+    def entry(self, content: bytes, mode: int = 0o644) -> WantedFile:
+        return WantedFile(blob_id(content), mode, root=str(self.root), size=len(content))
 
     def present(self, name: str, content: bytes | None) -> None:
         """What really stands in our folder before the operation: a file of these bytes, or nothing."""
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.inside)
         if content is not None:
-            with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self.inside), "wb", buffering=0) as file:
+            with open(
+                os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self.inside),
+                "wb",
+                buffering=0,
+            ) as file:
                 file.write(content)
 
     def act_on_folder(self, path: str, folder: int) -> bool:
         """Whether the open `folder`, whose mode is another, got the wanted one at `path`."""
         os.fchmod(folder, 0o700)
         found = os.fstat(folder)
-        have = Local(Kind.DIRECTORY, None, 0o700, found.st_uid, found.st_gid, Stat(found.st_dev, found.st_ino, 0, 0, 0))
-        step = Action(Verb.MODE, path, Entry("", 0o755, Kind.DIRECTORY, root=str(self.root), dir_mode=0o755), None, have, "race")
+        have = LocalFile(
+            Kind.DIRECTORY,
+            None,
+            0o700,
+            found.st_uid,
+            found.st_gid,
+            Stat(found.st_dev, found.st_ino, 0, 0, 0),
+        )
+        step = Action(
+            ActionKind.MODE,
+            path,
+            WantedFile("", 0o755, Kind.DIRECTORY, root=str(self.root), dir_mode=0o755),
+            None,
+            have,
+            "race",
+        )
         try:
             applied = self.mirror.apply(INTENT, [step], self.blobs, frozenset(), {})
         except MirrorError:
             return False
         return applied.outcomes[path].error is None and os.fstat(folder).st_mode & 0o777 == 0o755
 
-    def act(self, verb: Verb, name: str, want: Entry | None) -> bool:
+    def act(self, verb: ActionKind, name: str, want: WantedFile | None) -> bool:
         """Whether the operation was done."""
         path = f"{self.root}/sub/{name}"
         have = look(self.inside, name, path, None, time.time_ns) if "/" not in name else None
-        had = Recorded(self.entry(ONE, 0o600), have.stat) if have is not None else None
+        had = LedgerRow(self.entry(ONE, 0o600), have.stat) if have is not None else None
         try:
-            applied = self.mirror.apply(INTENT, [Action(verb, path, want, had, have, "race")], self.blobs, frozenset(), {})
+            applied = self.mirror.apply(
+                INTENT, [Action(verb, path, want, had, have, "race")], self.blobs, frozenset(), {}
+            )
         except MirrorError:
             return False
         return applied.outcomes[path].error is None
@@ -135,22 +176,22 @@ class Arena:
 
 def create(arena: Arena) -> bool:
     arena.present("create", None)
-    return arena.act(Verb.WRITE, "create", arena.entry(TWO))
+    return arena.act(ActionKind.WRITE, "create", arena.entry(TWO))
 
 
 def replace(arena: Arena) -> bool:
     arena.present("replace", ONE)
-    return arena.act(Verb.WRITE, "replace", arena.entry(TWO))
+    return arena.act(ActionKind.WRITE, "replace", arena.entry(TWO))
 
 
 def delete(arena: Arena) -> bool:
     arena.present("delete", ONE)
-    return arena.act(Verb.REMOVE, "delete", None) and not _stands(arena, "delete")
+    return arena.act(ActionKind.REMOVE, "delete", None) and not _stands(arena, "delete")
 
 
 def chmod(arena: Arena) -> bool:
     arena.present("chmod", ONE)
-    return arena.act(Verb.MODE, "chmod", arena.entry(ONE, 0o640))
+    return arena.act(ActionKind.MODE, "chmod", arena.entry(ONE, 0o640))
 
 
 def chmod_folder(arena: Arena) -> bool:
@@ -169,7 +210,7 @@ def chmod_swapped(arena: Arena) -> bool:
 
 def mkdir(arena: Arena) -> bool:
     shutil.rmtree("mkdir", ignore_errors=True, dir_fd=arena.inside)
-    return arena.act(Verb.WRITE, "mkdir/file", arena.entry(TWO))
+    return arena.act(ActionKind.WRITE, "mkdir/file", arena.entry(TWO))
 
 
 def rmdir(arena: Arena) -> bool:
@@ -184,9 +225,15 @@ def parents(arena: Arena) -> bool:
     _empty(arena.site)
     os.symlink(arena.outside, "evil", dir_fd=arena.site)
     root = f"{arena.home}/site/new"
-    want = Entry(blob_id(TWO), 0o644, root=root, size=len(TWO))
+    want = WantedFile(blob_id(TWO), 0o644, root=root, size=len(TWO))
     try:
-        applied = arena.mirror.apply(INTENT, [Action(Verb.WRITE, f"{root}/parents", want, None, None, "race")], arena.blobs, frozenset(), {})
+        applied = arena.mirror.apply(
+            INTENT,
+            [Action(ActionKind.WRITE, f"{root}/parents", want, None, None, "race")],
+            arena.blobs,
+            frozenset(),
+            {},
+        )
         done = applied.outcomes[f"{root}/parents"].error is None
     except MirrorError:
         done = False
@@ -207,7 +254,7 @@ def staging(arena: Arena) -> bool:
     for place in (left / "tree/sub", left / "tree", left):
         os.chown(place, NOBODY, NOBODY, follow_symlinks=False)
     with suppress(MirrorError, StoreError, OSError):
-        stage.remove(str(left))
+        staging_dir.remove(str(left))
     done = not os.path.lexists(left)
     while os.path.lexists(left):  # for the next one; they may still be at it
         os.rename(left, arena.staging / "aside")
@@ -242,11 +289,25 @@ def _stands(arena: Arena, name: str) -> bool:
 
 BELOW = ("create", "replace", "delete", "chmod", "chmod_folder", "chmod_swapped", "mkdir", "rmdir")
 KINDS: dict[str, Callable[[Arena], bool]] = {
-    act.__name__: act for act in (create, replace, delete, chmod, chmod_folder, chmod_swapped, mkdir, rmdir, parents, staging)
-}  # fmt: skip
+    act.__name__: act
+    for act in (
+        create,
+        replace,
+        delete,
+        chmod,
+        chmod_folder,
+        chmod_swapped,
+        mkdir,
+        rmdir,
+        parents,
+        staging,
+    )
+}
 
 
-def race(points: int, _seed: int = 0, kinds: tuple[str, ...] = tuple(KINDS), stop_at_first: bool = False) -> Tally:
+def race(
+    points: int, _seed: int = 0, kinds: tuple[str, ...] = tuple(KINDS), stop_at_first: bool = False
+) -> Tally:
     """So many operations of each kind, as root, against the other user."""
     tally, began = Tally("symlink race by another uid"), time.monotonic()
     arena = Arena()
@@ -262,7 +323,9 @@ def race(points: int, _seed: int = 0, kinds: tuple[str, ...] = tuple(KINDS), sto
                 tally.points += 1
                 tally.ends[f"{kind} {'done' if done else 'refused'}"] += 1
                 if arena.signature() != arena.stood:
-                    tally.violations.append(f"{kind} {number}: outside: {sorted(os.listdir(arena.outside))}")
+                    tally.violations.append(
+                        f"{kind} {number}: outside: {sorted(os.listdir(arena.outside))}"
+                    )
                     if stop_at_first:
                         return tally
                     arena.restore()

@@ -112,4 +112,11 @@ def _why(where: str) -> str:
     """The reason for `CALL ERROR in PLACE`: of the place, of the call there, or of the error whatever was called."""
     left, _, place = where.rpartition(" in ")
     call, _, error = left.partition(" ")
-    return next((WHY[key] for key in (place, f"{call} in {place}", f"{error} in {place}", error) if key in WHY), "")
+    return next(
+        (
+            WHY[key]
+            for key in (place, f"{call} in {place}", f"{error} in {place}", error)
+            if key in WHY
+        ),
+        "",
+    )

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from syncd.engine.ports import NO_INODES, Applied, Blobs, Inodes, Mirror
-from syncd.mirror.disk import DiskMirror
-from syncd.models import Action, Entry
+from syncd.mirror.disk_mirror import DiskMirror
+from syncd.models import Action, WantedFile
+from syncd.ports import NO_INODES, ApplyOutcome, Blobs, Inodes, Mirror
 from tests.fault.mounts import no_root as missing
 from tests.fault.mounts import privately, shell
 from tests.fault.points import FAILED, Tally, ending, in_child, judge
@@ -30,7 +30,9 @@ PAGES, INODES = 60, 30  # about what a run of the scene needs, and some more
 
 @dataclass
 class TightScene(Scene):
-    squeeze: Callable[[], None] | None = None  # called when everything was asked and prepared, before the first byte is written
+    squeeze: Callable[[], None] | None = (
+        None  # called when everything was asked and prepared, before the first byte is written
+    )
 
     def disk(self, clock: FakeClock) -> Mirror:
         return _Tight(self.state / "trash", clock, self.squeeze)
@@ -41,7 +43,15 @@ class _Tight(DiskMirror):
         super().__init__(trash, clock)
         self._squeeze = squeeze
 
-    def apply(self, intent: str, actions: Sequence[Action], blobs: Blobs, folders: frozenset[str], looks: Mapping[str, Entry], kept: Inodes = NO_INODES) -> Applied:
+    def apply(
+        self,
+        intent: str,
+        actions: Sequence[Action],
+        blobs: Blobs,
+        folders: frozenset[str],
+        looks: Mapping[str, WantedFile],
+        kept: Inodes = NO_INODES,
+    ) -> ApplyOutcome:
         if self._squeeze is not None:
             self._squeeze()
         return super().apply(intent, actions, blobs, folders, looks, kept)
@@ -59,11 +69,19 @@ def _no_room(points: int | None, seed: int, seconds: float | None) -> Tally:
         (folder / name).mkdir()
         shell("mount", "-t", "tmpfs", "-o", AMPLE, "tmpfs", folder / name)
     benches = {
-        "mirror": Workbench(0, scene=TightScene, base=folder / "mirror/base", state=folder / "ample/state"),
-        "state": Workbench(0, scene=TightScene, base=folder / "ample/base", state=folder / "state/state"),
-        "both": Workbench(0, scene=TightScene, base=folder / "both/base", state=folder / "both/state"),
+        "mirror": Workbench(
+            0, scene=TightScene, base=folder / "mirror/base", state=folder / "ample/state"
+        ),
+        "state": Workbench(
+            0, scene=TightScene, base=folder / "ample/base", state=folder / "state/state"
+        ),
+        "both": Workbench(
+            0, scene=TightScene, base=folder / "both/base", state=folder / "both/state"
+        ),
     }
-    while (points is None or tally.points < points) and (seconds is None or time.monotonic() - began < seconds):
+    while (points is None or tally.points < points) and (
+        seconds is None or time.monotonic() - began < seconds
+    ):
         name = WHERE[tally.points % len(WHERE)]
         _one(tally, benches[name], folder / name, name, rng)
     for bench in benches.values():
@@ -81,7 +99,11 @@ def _one(tally: Tally, bench: Workbench, mount: Path, name: str, rng: random.Ran
 
     def squeeze() -> None:
         free = os.statvfs(mount)
-        option = f"size={(free.f_blocks - free.f_bfree + left) * free.f_frsize}" if kind == "pages" else f"nr_inodes={free.f_files - free.f_ffree + left}"
+        option = (
+            f"size={(free.f_blocks - free.f_bfree + left) * free.f_frsize}"
+            if kind == "pages"
+            else f"nr_inodes={free.f_files - free.f_ffree + left}"
+        )
         shell("mount", "-o", f"remount,{option}", mount)
 
     if isinstance(scene, TightScene):
@@ -94,5 +116,7 @@ def _one(tally: Tally, bench: Workbench, mount: Path, name: str, rng: random.Ran
         scene.squeeze = None
     where = f"{left} {kind} left in {name}, {'found out while writing' if late else 'from the start'}, towards {'AB'[scene.head]}"
     if name == "mirror" and not late and end == FAILED and scene.shown() != before:
-        tally.violations.append(f"{where}: old set: not intact, though the lack could be known before the first byte")
+        tally.violations.append(
+            f"{where}: old set: not intact, though the lack could be known before the first byte"
+        )
     judge(tally, bench, end, where)

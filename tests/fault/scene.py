@@ -17,16 +17,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from syncd.clock import Patience
-from syncd.engine.ports import Blobs, Head, Keeper, ListingMemory, Mirror, Pointer, Wanted
-from syncd.engine.run import House, Options, run_job
+from syncd.deadline import Deadline
+from syncd.engine.run import Options, RunContext, run_job
 from syncd.errors import SyncdError
-from syncd.mirror.disk import DiskMirror
-from syncd.models import Job, Limits, Listing, PathRule, RunReport, RunStatus, Standing, TreeEntry
-from syncd.objects import EXECUTABLE, FILE, LINK, blob_id
+from syncd.git_objects import EXECUTABLE, FILE, LINK, blob_id
+from syncd.mirror.disk_mirror import DiskMirror
+from syncd.models import Job, Limits, Listing, Ownership, PathRule, RunReport, RunStatus, TreeEntry
+from syncd.ports import BlobRequest, Blobs, BlobWriter, Head, ListingCache, Mirror, Pointer
 from syncd.store.blobs import BlobCache
 from syncd.store.lock import job_lock
-from syncd.store.rows import LEDGER, recorded
+from syncd.store.serialization import LEDGER, recorded
 from syncd.store.store import SqliteStore
 from tests.support.clock import FakeClock
 
@@ -60,17 +60,26 @@ B: dict[str, Node] = {
     "conf/big": b"fedcba9876543210" * 4000,
     "single": b"two\n",
 }
-BRIDGES = ("conf/swap", "conf/flip")  # where a file gives way to a folder or the reverse, nothing may stand for an instant
+BRIDGES = (
+    "conf/swap",
+    "conf/flip",
+)  # where a file gives way to a folder or the reverse, nothing may stand for an instant
 
 
 def sets(extra: int = 0) -> tuple[dict[str, Node], dict[str, Node]]:
     """The two sets with so many more changing files, each in a folder of its own; past eight the writer syncs file systems beside files and folders."""
-    more = [{f"conf/more/d{number:03d}/f": b"%d of %d\n" % (number, side) for number in range(extra)} for side in (0, 1)]
+    more = [
+        {f"conf/more/d{number:03d}/f": b"%d of %d\n" % (number, side) for number in range(extra)}
+        for side in (0, 1)
+    ]
     return A | more[0], B | more[1]
 
 
 def rich(tree: Tree) -> dict[str, TreeEntry]:
-    return {path: TreeEntry(_git_mode(node), blob_id(_content(node)), len(_content(node))) for path, node in tree.items()}
+    return {
+        path: TreeEntry(_git_mode(node), blob_id(_content(node)), len(_content(node)))
+        for path, node in tree.items()
+    }
 
 
 def _git_mode(node: Node) -> int:
@@ -85,33 +94,59 @@ class MemorySource:
     """A repository whose head is one set; commits are numbered."""
 
     def __init__(self, trees: Sequence[Tree], meanwhile: Callable[[], None] | None = None) -> None:
-        self.meanwhile = meanwhile  # what others do between the look at the disk and the first write
+        self.meanwhile = (
+            meanwhile  # what others do between the look at the disk and the first write
+        )
         self.trees = [rich(tree) for tree in trees]
-        self.contents = {blob_id(_content(node)): _content(node) for tree in trees for node in tree.values()}
+        self.contents = {
+            blob_id(_content(node)): _content(node) for tree in trees for node in tree.values()
+        }
         self.head = 0
 
-    def resolve(self, repo: str, ref: str | None, known: Head | None, patience: Patience) -> Head:
+    def resolve(self, repo: str, ref: str | None, known: Head | None, deadline: Deadline) -> Head:
         commit = f"{self.head + 1:040x}"
         return Head(commit, unchanged=known is not None and known.commit == commit)
 
-    def listing(self, repo: str, commit: str, rules: Sequence[PathRule], memory: ListingMemory, patience: Patience, at_most: int | None = None) -> Listing:
+    def listing(
+        self,
+        repo: str,
+        commit: str,
+        rules: Sequence[PathRule],
+        memory: ListingCache,
+        deadline: Deadline,
+        at_most: int | None = None,
+    ) -> Listing:
         return Listing(self.trees[int(commit, 16) - 1])
 
-    def fetch(self, repo: str, commit: str, wanted: Sequence[Wanted], blobs: Blobs, patience: Patience) -> int:
+    def fetch(
+        self,
+        repo: str,
+        commit: str,
+        wanted: Sequence[BlobRequest],
+        blobs: Blobs,
+        deadline: Deadline,
+    ) -> int:
         if self.meanwhile is not None:
             self.meanwhile()
             self.meanwhile = None
         with blobs.bulk_writer() as packed:  # every second one in a pack, as of an archive
-            keepers: tuple[Keeper, Keeper] = (blobs, packed)
-            return sum(keepers[number % 2].add(one.entry.id, [self.contents[one.entry.id]], len(self.contents[one.entry.id])) for number, one in enumerate(wanted))
+            keepers: tuple[BlobWriter, BlobWriter] = (blobs, packed)
+            return sum(
+                keepers[number % 2].add(
+                    one.entry.id, [self.contents[one.entry.id]], len(self.contents[one.entry.id])
+                )
+                for number, one in enumerate(wanted)
+            )
 
-    def verification(self, repo: str, commit: str, patience: Patience) -> tuple[bool, str]:
+    def verification(self, repo: str, commit: str, deadline: Deadline) -> tuple[bool, str]:
         return False, "unsigned"
 
-    def descends(self, repo: str, before: str, commit: str, patience: Patience) -> bool:
+    def descends(self, repo: str, before: str, commit: str, deadline: Deadline) -> bool:
         return int(before, 16) <= int(commit, 16)
 
-    def fetch_large(self, repo: str, pointers: Sequence[Pointer], blobs: Blobs, patience: Patience) -> dict[Pointer, str]:
+    def fetch_large(
+        self, repo: str, pointers: Sequence[Pointer], blobs: Blobs, deadline: Deadline
+    ) -> dict[Pointer, str]:
         raise AssertionError("no pointers here")
 
 
@@ -128,12 +163,22 @@ class Scene:
 
     @property
     def job(self) -> Job:
-        rules = (PathRule("conf", f"{self.base}/one/conf", True), PathRule("single", f"{self.base}/two/sub/single", False))
+        rules = (
+            PathRule("conf", f"{self.base}/one/conf", True),
+            PathRule("single", f"{self.base}/two/sub/single", False),
+        )
         return Job(JOB, "me", "acme/infra", "main", rules, limits=Limits(delete_share=1.0))
 
     def begin(self) -> Scene:
         """The first set stands, with files of others beside and between ours."""
-        for name in ("one/theirs", "one/conf/theirs", "one/conf/.syncd-0123456789ab-0123456789abcdef", "one/conf/.syncd-notes", "one/conf/gone/theirs", "two/theirs"):
+        for name in (
+            "one/theirs",
+            "one/conf/theirs",
+            "one/conf/.syncd-0123456789ab-0123456789abcdef",
+            "one/conf/.syncd-notes",
+            "one/conf/gone/theirs",
+            "two/theirs",
+        ):
             self._plant(name)
         report = self.run()
         if report.error is not None:
@@ -156,9 +201,18 @@ class Scene:
         store = SqliteStore.open(self.state)
         try:
             blobs = BlobCache(self.state / "blobs")
-            house = House(source, store, self.disk(clock), blobs, clock, lambda _: (None, None), "scope", frozenset({JOB}))
+            ctx = RunContext(
+                source,
+                store,
+                self.disk(clock),
+                blobs,
+                clock,
+                lambda _: (None, None),
+                "scope",
+                frozenset({JOB}),
+            )
             with job_lock(self.state, JOB), blobs.used():
-                return run_job(self.job, house, Patience(clock, 600.0), Options())
+                return run_job(self.job, ctx, Deadline(clock, 600.0), Options())
         finally:
             store.close()
 
@@ -193,8 +247,15 @@ class Scene:
 
     def expected(self, head: int) -> dict[str, Node]:
         tree = self.trees[head]
-        theirs = [os.path.relpath(path, self.base / "one") for path in self.foreign if "/conf/" in path]
-        folders = {parent + "/" for path in [*tree, *theirs] for parent in _parents(path) if parent.startswith("conf/")}
+        theirs = [
+            os.path.relpath(path, self.base / "one") for path in self.foreign if "/conf/" in path
+        ]
+        folders = {
+            parent + "/"
+            for path in [*tree, *theirs]
+            for parent in _parents(path)
+            if parent.startswith("conf/")
+        }
         return dict(tree) | dict.fromkeys(folders, b"")
 
     def shown_wrong(self) -> list[str]:
@@ -207,7 +268,11 @@ class Scene:
                 allowed.append(None)
             if shown.get(path) not in allowed:
                 wrong.append(f"torn: {path}: {str(shown.get(path))[:60]}")
-        wrong += [f"unknown: {path}" for path in shown if not path.endswith("/") and path not in before and path not in after]
+        wrong += [
+            f"unknown: {path}"
+            for path in shown
+            if not path.endswith("/") and path not in before and path not in after
+        ]
         return wrong + self.foreign_touched() + self.ledger_leads()
 
     def foreign_touched(self) -> list[str]:
@@ -215,7 +280,11 @@ class Scene:
         for path, (content, inode, mtime) in self.foreign.items():
             try:
                 found = os.stat(path)
-                if (Path(path).read_bytes(), found.st_ino, found.st_mtime_ns) != (content, inode, mtime):
+                if (Path(path).read_bytes(), found.st_ino, found.st_mtime_ns) != (
+                    content,
+                    inode,
+                    mtime,
+                ):
                     wrong.append(f"foreign: {path} was touched")
             except FileNotFoundError:
                 wrong.append(f"foreign: {path} is gone")
@@ -232,9 +301,19 @@ class Scene:
             connection = sqlite3.connect(f"{copy}/syncd.db")
             try:
                 sound = connection.execute("PRAGMA integrity_check").fetchone()[0]
-                open_paths = {path for (path,) in connection.execute("SELECT path FROM intent_action WHERE job = ?", (JOB,))}
+                open_paths = {
+                    path
+                    for (path,) in connection.execute(
+                        "SELECT path FROM intent_action WHERE job = ?", (JOB,)
+                    )
+                }
                 columns = ", ".join(column.name for column in LEDGER)
-                rows = {row[0]: recorded(row) for row in connection.execute(f"SELECT {columns} FROM file WHERE job = ?", (JOB,))}
+                rows = {
+                    row[0]: recorded(row)
+                    for row in connection.execute(
+                        f"SELECT {columns} FROM file WHERE job = ?", (JOB,)
+                    )
+                }
             except sqlite3.DatabaseError as error:
                 return [f"store: {error}"]
             finally:
@@ -243,17 +322,23 @@ class Scene:
                 return [f"store: {sound}"]
         wrong = []
         for path, row in rows.items():
-            if path in open_paths or row.standing is not Standing.OURS:
+            if path in open_paths or row.standing is not Ownership.OURS:
                 continue
             node = look(path) if os.path.islink(path) or os.path.isfile(path) else None
             new = self.trees[self.head].get(self._source_of(path))
-            lags = node == new or (node is None and any(bridge in path for bridge in BRIDGES))  # a row may be behind the disk, never before it
+            lags = node == new or (
+                node is None and any(bridge in path for bridge in BRIDGES)
+            )  # a row may be behind the disk, never before it
             if not lags and (node is None or blob_id(_content(node)) != row.entry.blob):
                 wrong.append(f"ledger leads: {path}")
         return wrong
 
     def leftovers(self) -> list[str]:
-        return [f"left over: {path}" for path in _walk(self.base) if os.path.basename(path).startswith(".syncd-") and path not in self.foreign]
+        return [
+            f"left over: {path}"
+            for path in _walk(self.base)
+            if os.path.basename(path).startswith(".syncd-") and path not in self.foreign
+        ]
 
     def heal(self) -> list[str]:
         """What is still wrong after one more run, which nobody helped: nothing, or the promise is broken."""
@@ -266,7 +351,11 @@ class Scene:
         if report.status not in (RunStatus.CHANGED, RunStatus.UNCHANGED):
             return [f"needs a person: {report.error}"]
         shown, expected = self.shown(), self.expected(self.head)
-        wrong = [f"does not converge: {path}: {str(shown.get(path))[:50]}" for path in shown.keys() | expected.keys() if shown.get(path) != expected.get(path)]
+        wrong = [
+            f"does not converge: {path}: {str(shown.get(path))[:50]}"
+            for path in shown.keys() | expected.keys()
+            if shown.get(path) != expected.get(path)
+        ]
         return wrong + self.leftovers() + self.foreign_touched()
 
 
@@ -286,7 +375,11 @@ def _parents(path: str) -> list[str]:
 
 
 def _walk(base: Path) -> list[str]:
-    return [os.path.join(place, name) for place, names, files in os.walk(base) for name in [*names, *files]]
+    return [
+        os.path.join(place, name)
+        for place, names, files in os.walk(base)
+        for name in [*names, *files]
+    ]
 
 
 class Workbench:
@@ -296,10 +389,20 @@ class Workbench:
     """
 
     def __init__(
-        self, extra: int = 0, folder: Path | None = None, scene: type[Scene] = Scene, base: Path | None = None, state: Path | None = None,
+        self,
+        extra: int = 0,
+        folder: Path | None = None,
+        scene: type[Scene] = Scene,
+        base: Path | None = None,
+        state: Path | None = None,
         trees: tuple[dict[str, Node], dict[str, Node]] | None = None,
-    ) -> None:  # fmt: skip
-        self.folder = Path(tempfile.mkdtemp(prefix="syncd-fault-", dir="/dev/shm" if folder is None and os.path.isdir("/dev/shm") else folder))
+    ) -> None:
+        self.folder = Path(
+            tempfile.mkdtemp(
+                prefix="syncd-fault-",
+                dir="/dev/shm" if folder is None and os.path.isdir("/dev/shm") else folder,
+            )
+        )
         self.kind, self.trees = scene, trees or sets(extra)
         self.base, self.state = base or self.folder / "base", state or self.folder / "state"
         self.scene = self._new()

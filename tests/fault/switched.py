@@ -8,10 +8,10 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from syncd.engine.ports import Mirror
-from syncd.mirror.disk import DiskMirror
-from syncd.mirror.switch import mirror_of
+from syncd.mirror.disk_mirror import DiskMirror
+from syncd.mirror.symlink_publish import mirror_of
 from syncd.models import Job, PathRule, Publish
+from syncd.ports import Mirror
 from tests.fault.scene import Node, Scene, look
 from tests.support.clock import FakeClock
 
@@ -24,7 +24,12 @@ class SwitchedScene(Scene):
 
     @property
     def job(self) -> Job:
-        return replace(super().job, paths=(PathRule("conf", f"{self.base}/app/current", True),), publish=Publish.SYMLINK, keep=KEEP)
+        return replace(
+            super().job,
+            paths=(PathRule("conf", f"{self.base}/app/current", True),),
+            publish=Publish.SYMLINK,
+            keep=KEEP,
+        )
 
     def disk(self, clock: FakeClock) -> Mirror:
         return mirror_of(self.job, DiskMirror(self.state / "trash", clock), clock)
@@ -59,9 +64,19 @@ class SwitchedScene(Scene):
         wrong = [f"left over: {name}" for name in names if not TREE.fullmatch(name)]
         trees = [name for name in names if TREE.fullmatch(name)]
         wrong += [f"left over: {len(trees)} trees"] if len(trees) > KEEP else []
-        wrong += [f"left over: {name} is no whole set" for name in trees if _tree(self.base / "app" / name) not in (self.expected(0), self.expected(1))]
+        wrong += [
+            f"left over: {name} is no whole set"
+            for name in trees
+            if _tree(self.base / "app" / name) not in (self.expected(0), self.expected(1))
+        ]
         return wrong
 
 
 def _tree(folder: Path) -> dict[str, Node]:
-    return {f"conf/{os.path.relpath(os.path.join(place, name), folder)}": look(os.path.join(place, name)) for place, _, names in os.walk(folder) for name in names}
+    return {
+        f"conf/{os.path.relpath(os.path.join(place, name), folder)}": look(
+            os.path.join(place, name)
+        )
+        for place, _, names in os.walk(folder)
+        for name in names
+    }

@@ -20,10 +20,48 @@ from tests.fault.points import ERRORS, HUNG, NOT_REACHED, TRACEBACK, Tally, endi
 from tests.fault.scene import Scene, Workbench
 
 KINDS = (
-    "openat", "read", "write", "close", "fsync", "fdatasync", "syncfs", "rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "fchmod",
-    "fchmodat", "chmod", "fchown", "fchownat", "symlink", "symlinkat", "readlink", "readlinkat", "getdents64", "statfs", "fstatfs", "newfstatat", "ftruncate", "pread64",
-    "pwrite64", "fcntl", "flock", "lseek", "link", "linkat", "access", "fallocate", "copy_file_range", "utimensat", "ioctl",
-)  # fmt: skip
+    "openat",
+    "read",
+    "write",
+    "close",
+    "fsync",
+    "fdatasync",
+    "syncfs",
+    "rename",
+    "renameat",
+    "renameat2",
+    "unlink",
+    "unlinkat",
+    "mkdir",
+    "mkdirat",
+    "rmdir",
+    "fchmod",
+    "fchmodat",
+    "chmod",
+    "fchown",
+    "fchownat",
+    "symlink",
+    "symlinkat",
+    "readlink",
+    "readlinkat",
+    "getdents64",
+    "statfs",
+    "fstatfs",
+    "newfstatat",
+    "ftruncate",
+    "pread64",
+    "pwrite64",
+    "fcntl",
+    "flock",
+    "lseek",
+    "link",
+    "linkat",
+    "access",
+    "fallocate",
+    "copy_file_range",
+    "utimensat",
+    "ioctl",
+)
 KILL = ("",)
 ONLY_CLOSE = {"close": ("EIO",)}  # what else close(2) returns says nothing of the file
 GUARD_SECONDS = 60
@@ -50,7 +88,9 @@ def under_strace(scene: Scene, rules: list[str], output: Path) -> tuple[int, int
             os._exit(code)
     os.close(reading)
     arguments = ["strace", "-f", "-y", "-s", "0", "-p", str(child), "-o", str(output)]
-    with subprocess.Popen([*arguments, *(part for rule in rules for part in ("-e", rule))], stderr=subprocess.PIPE) as strace:
+    with subprocess.Popen(
+        [*arguments, *(part for rule in rules for part in ("-e", rule))], stderr=subprocess.PIPE
+    ) as strace:
         attached = strace.stderr.readline() if strace.stderr else b""
         if b"attached" not in attached:
             os.kill(child, signal.SIGKILL)
@@ -70,28 +110,47 @@ def list_syscalls(scene: Scene, output: Path) -> Counter[str]:
     return Counter(match.group(1) for match in found if match is not None)
 
 
-def _points(bench: Workbench, output: Path, errors: tuple[str, ...]) -> dict[int, list[tuple[str, int, str]]]:
+def _points(
+    bench: Workbench, output: Path, errors: tuple[str, ...]
+) -> dict[int, list[tuple[str, int, str]]]:
     points: dict[int, list[tuple[str, int, str]]] = {}
     for _ in (0, 1):
         bench.turn()
         points[bench.scene.head] = [
             (kind, n, error)
             for kind, count in list_syscalls(bench.scene, output).items()
-            for n in range(2 if kind == "read" else 1, count + 1)  # the first read is the child waiting for strace
+            for n in range(
+                2 if kind == "read" else 1, count + 1
+            )  # the first read is the child waiting for strace
             for error in (ONLY_CLOSE.get(kind, errors) if errors != KILL else errors)
         ]
     return points
 
 
-def at_syscalls(bench: Workbench, points: int | None, seed: int, errors: tuple[str, ...] = ERRORS, seconds: float | None = None, stop_at_first: bool = False) -> Tally:
+def at_syscalls(
+    bench: Workbench,
+    points: int | None,
+    seed: int,
+    errors: tuple[str, ...] = ERRORS,
+    seconds: float | None = None,
+    stop_at_first: bool = False,
+) -> Tally:
     """One call of a run fails, or with `errors` of `KILL` is its last, at so many points (None: at all of them)."""
-    tally, rng, began = Tally("SIGKILL at a system call" if errors == KILL else "errno at a system call"), random.Random(seed), time.monotonic()
+    tally, rng, began = (
+        Tally("SIGKILL at a system call" if errors == KILL else "errno at a system call"),
+        random.Random(seed),
+        time.monotonic(),
+    )
     output = bench.folder / "strace"
     queues = _points(bench, output, errors)
     tally.of = sum(map(len, queues.values()))
     for queue in queues.values():
         rng.shuffle(queue)
-    while any(queues.values()) and (points is None or tally.points < points) and (seconds is None or time.monotonic() - began < seconds):
+    while (
+        any(queues.values())
+        and (points is None or tally.points < points)
+        and (seconds is None or time.monotonic() - began < seconds)
+    ):
         bench.turn()
         if not queues[bench.scene.head]:
             bench.scene.run()
@@ -99,22 +158,35 @@ def at_syscalls(bench: Workbench, points: int | None, seed: int, errors: tuple[s
         kind, n, error = queues[bench.scene.head].pop()
         rule = f"inject={kind}:" + (f"error={error}" if error else "signal=SIGKILL") + f":when={n}"
         end, child = under_strace(bench.scene, [f"trace={kind}", rule], output)
-        judge(tally, bench, *_told(end, kind, n, error, injected(output.read_text().splitlines(), child), bench.scene))
+        judge(
+            tally,
+            bench,
+            *_told(
+                end, kind, n, error, injected(output.read_text().splitlines(), child), bench.scene
+            ),
+        )
         if stop_at_first and tally.violations:
             break
     tally.seconds = time.monotonic() - began
     return tally
 
 
-def _told(end: int, kind: str, n: int, error: str, hit: tuple[str, bool] | None, scene: Scene) -> tuple[int, str]:
+def _told(
+    end: int, kind: str, n: int, error: str, hit: tuple[str, bool] | None, scene: Scene
+) -> tuple[int, str]:
     """The end, and the point in words: what the call was about, as far as strace saw it."""
     if not error:
-        return (end if end == -signal.SIGKILL else NOT_REACHED if end not in (TRACEBACK, HUNG) else end), f"{kind} {n} towards {'AB'[scene.head]}"
+        return (
+            end if end == -signal.SIGKILL else NOT_REACHED if end not in (TRACEBACK, HUNG) else end
+        ), f"{kind} {n} towards {'AB'[scene.head]}"
     if hit is None:
         return NOT_REACHED, f"{kind} {error} {n}"
     line, by_main = hit
     called = "rmdir" if "AT_REMOVEDIR" in line else kind
-    return end, f"{called} {error} in {about(line, scene) if by_main else 'ahead'} at call {n} towards {'AB'[scene.head]}"
+    return (
+        end,
+        f"{called} {error} in {about(line, scene) if by_main else 'ahead'} at call {n} towards {'AB'[scene.head]}",
+    )
 
 
 def injected(lines: list[str], child: int) -> tuple[str, bool] | None:
@@ -129,7 +201,17 @@ def injected(lines: list[str], child: int) -> tuple[str, bool] | None:
             continue
         thread = line.split(maxsplit=1)[0]
         if " resumed>" in line:
-            line = next((before for before in reversed(lines[:index]) if before.startswith(f"{thread} ") and "<unfinished" in before), "") + line
+            line = (
+                next(
+                    (
+                        before
+                        for before in reversed(lines[:index])
+                        if before.startswith(f"{thread} ") and "<unfinished" in before
+                    ),
+                    "",
+                )
+                + line
+            )
         found.append((line, thread == str(child) or not thread.isdigit()))
     return max(found, key=lambda one: one[1], default=None)
 
@@ -137,8 +219,14 @@ def injected(lines: list[str], child: int) -> tuple[str, bool] | None:
 def about(line: str, scene: Scene) -> str:
     """Which of our things a call was about: the store's files, the cache and its table, the destination, or something else."""
     if f"{scene.state}/syncd.db" in line:
-        return "db" + next((end for end in ("-wal", "-shm", "-journal") if f"syncd.db{end}" in line), "")
+        return "db" + next(
+            (end for end in ("-wal", "-shm", "-journal") if f"syncd.db{end}" in line), ""
+        )
     if f"{scene.state}/cache.db" in line:
         return "cache.db"
-    names = (("blobs", f"{scene.state}/blobs"), ("state", str(scene.state)), ("destination", str(scene.base)))
+    names = (
+        ("blobs", f"{scene.state}/blobs"),
+        ("state", str(scene.state)),
+        ("destination", str(scene.base)),
+    )
     return next((name for name, prefix in names if prefix in line), "elsewhere")

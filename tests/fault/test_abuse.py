@@ -34,5 +34,7 @@ def test_what_stays_beyond_the_slack_is_named() -> None:
     before = Level(20, 30, 0)
     assert Level(32, 54, 0).over(before) == []
     assert Level(33, 55, 1).over(before) == [
-        "descriptors: 33 after 20", "threads: 55 after 30", "processes: 1 after 0",
-    ]  # fmt: skip
+        "descriptors: 33 after 20",
+        "threads: 55 after 30",
+        "processes: 1 after 0",
+    ]

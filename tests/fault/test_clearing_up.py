@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 
 from syncd.errors import ChangedUnderneathError
-from syncd.mirror import leftovers, systems, trash, write
+from syncd.mirror import cleanup, filesystem_sync, trash, write
 from syncd.models import Action, RunStatus
 from syncd.store.store import SqliteStore
 from tests.fault.families import MANY
 from tests.fault.scene import Workbench
 
 
-def test_a_temporary_file_that_gets_no_name_is_gone_on_disk_too_before_the_intent_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_temporary_file_that_gets_no_name_is_gone_on_disk_too_before_the_intent_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     told: list[tuple[str, str]] = []
     real = {"unlink_if_there": write.unlink_if_there, "sync_folder": write.sync_folder}
     expected, record = trash.check_expected, SqliteStore.record
@@ -55,7 +57,9 @@ def test_a_temporary_file_that_gets_no_name_is_gone_on_disk_too_before_the_inten
 
 
 @pytest.mark.parametrize("extra", [0, MANY])
-def test_names_whose_sync_fails_keep_the_intent_because_a_power_cut_may_take_them_back(monkeypatch: pytest.MonkeyPatch, extra: int) -> None:
+def test_names_whose_sync_fails_keep_the_intent_because_a_power_cut_may_take_them_back(
+    monkeypatch: pytest.MonkeyPatch, extra: int
+) -> None:
     """The mirror's disk dies between a rename and its sync, and the store's does not: what was a name is a temporary file again."""
     renamed: list[tuple[str, str, str]] = []
     rename = write.rename_into_nothing
@@ -75,7 +79,11 @@ def test_names_whose_sync_fails_keep_the_intent_because_a_power_cut_may_take_the
     with Workbench(extra) as bench:
         bench.turn()
         monkeypatch.setattr(write, "rename_into_nothing", named)
-        for module, name in ((write, "sync_folder"), (systems, "syncfs"), (leftovers, "sync_folder")):
+        for module, name in (
+            (write, "sync_folder"),
+            (filesystem_sync, "syncfs"),
+            (cleanup, "sync_folder"),
+        ):
             monkeypatch.setattr(module, name, dying(getattr(module, name)))
         assert bench.scene.run().status is RunStatus.FAILED
         monkeypatch.undo()
@@ -85,7 +93,9 @@ def test_names_whose_sync_fails_keep_the_intent_because_a_power_cut_may_take_the
         assert bench.scene.heal() == []
 
 
-def test_what_is_staged_below_a_new_folder_whose_name_is_not_safe_gets_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_staged_below_a_new_folder_whose_name_is_not_safe_gets_no_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The sync of the folder that holds the new one fails, and everything else goes well."""
     sync = write.sync_folder
 
@@ -100,6 +110,10 @@ def test_what_is_staged_below_a_new_folder_whose_name_is_not_safe_gets_no_name(m
         report = bench.scene.run()
         monkeypatch.undo()
         conf = bench.scene.base / "one/conf"
-        assert report.status is RunStatus.FAILED and report.error is not None and "conf/fresh" in report.error.message
+        assert (
+            report.status is RunStatus.FAILED
+            and report.error is not None
+            and "conf/fresh" in report.error.message
+        )
         assert not (conf / "fresh/deep/file").exists() and (conf / "add").exists()
         assert bench.scene.heal() == []

@@ -12,7 +12,7 @@ import pytest
 
 from syncd.mirror.scan import stat_of
 from tests.fault.mounts import EXFAT_TOOLS, EXT4_TOOLS, exfat, ext4_in_seconds, lacking, privately
-from tests.support.stand import stand
+from tests.support.sync_env import sync_env
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
@@ -39,14 +39,17 @@ def test_an_edit_of_equal_size_right_after_a_sync_is_noticed_on_whole_seconds(
 
 def _tries(mount: Mount, in_place: bool) -> tuple[list[int], int]:
     """Which edits went unnoticed, and how many of all left lstat as it was."""
-    with tempfile.TemporaryDirectory() as folder, mount(Path(folder, "image"), Path(folder, "mounted")) as place:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mount(Path(folder, "image"), Path(folder, "mounted")) as place,
+    ):
         return _edit_after_each_sync(Path(folder, "stand"), place, in_place)
 
 
 def _edit_after_each_sync(folder: Path, place: Path, in_place: bool) -> tuple[list[int], int]:
     unnoticed, hidden = [], 0
     folder.mkdir()
-    with stand(folder, as_app=False) as hub:
+    with sync_env(folder, as_app=False) as hub:
         hub.write_config(paths=[{"from": "nginx/", "to": f"{place}/to/"}])
         file = place / "to/nginx.conf"
         for count in range(TRIES):

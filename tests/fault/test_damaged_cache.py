@@ -24,13 +24,18 @@ def flip(file: Path) -> None:
 
 HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a bit": (flip, "UPDATE content SET content = replace(content, substr(content, 1, 1), x'00')"),
-    "a shorter file": (lambda file: os.truncate(file, 0), "UPDATE content SET content = zeroblob(0)"),
+    "a shorter file": (
+        lambda file: os.truncate(file, 0),
+        "UPDATE content SET content = zeroblob(0)",
+    ),
     "no file": (Path.unlink, "DELETE FROM content"),
 }
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_what_was_damaged_after_it_was_looked_at_is_not_written(monkeypatch: pytest.MonkeyPatch, harm: str) -> None:
+def test_what_was_damaged_after_it_was_looked_at_is_not_written(
+    monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
     stage = run_module.stage
 
     def damaged(*arguments: Any) -> None:
@@ -39,8 +44,12 @@ def test_what_was_damaged_after_it_was_looked_at_is_not_written(monkeypatch: pyt
         for file in (bench.scene.state / "blobs").glob("??/*"):
             if file.stat().st_size:
                 damage(file)
-        with closing(sqlite3.connect(bench.scene.state / "cache.db", isolation_level=None)) as table:
-            table.execute(f"{statement} {'AND' if 'WHERE' in statement else 'WHERE'} length(content) > 0")
+        with closing(
+            sqlite3.connect(bench.scene.state / "cache.db", isolation_level=None)
+        ) as table:
+            table.execute(
+                f"{statement} {'AND' if 'WHERE' in statement else 'WHERE'} length(content) > 0"
+            )
 
     with Workbench() as bench:
         bench.turn()
@@ -48,6 +57,8 @@ def test_what_was_damaged_after_it_was_looked_at_is_not_written(monkeypatch: pyt
         report = bench.scene.run()
         monkeypatch.undo()
         assert report.status is RunStatus.FAILED and report.error is not None
-        assert "the cache" in report.error.message and "fetched" in (report.error.hint or ""), report.error
+        assert "the cache" in report.error.message and "fetched" in (report.error.hint or ""), (
+            report.error
+        )
         assert bench.scene.shown_wrong() == []
         assert bench.scene.heal() == []

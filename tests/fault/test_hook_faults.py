@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from syncd.clock import Patience
-from syncd.engine.pay import run_and_pay
-from syncd.engine.ports import Head, HookCall, HookEnd, StagedFile
-from syncd.engine.run import House, Options
+from syncd.deadline import Deadline
+from syncd.engine.reload import run_job_and_reload
+from syncd.engine.run import Options, RunContext
 from syncd.errors import RemoteUnavailableError
-from syncd.mirror.disk import DiskMirror
+from syncd.mirror.disk_mirror import DiskMirror
 from syncd.models import Hook, Job, RunReport, RunStatus, Trigger
+from syncd.ports import Head, HookCall, HookResult, StagedFile
 from syncd.store.blobs import BlobCache
 from syncd.store.store import SqliteStore
 from tests.fault.points import _die_at, count_lines, in_child
@@ -40,20 +40,25 @@ class WrittenDown:
     scene: HookScene
     dies: int | None = None
 
-    def validate(self, call: HookCall, files: Sequence[StagedFile], patience: Patience) -> HookEnd:
-        return HookEnd(status=0)
+    def validate(
+        self, call: HookCall, files: Sequence[StagedFile], deadline: Deadline
+    ) -> HookResult:
+        return HookResult(status=0)
 
-    def run(self, call: HookCall, patience: Patience) -> HookEnd:
+    def run(self, call: HookCall, deadline: Deadline) -> HookResult:
         stands = self.scene.which()
         with open(self.scene.log, "a") as log:
             log.write(stands + "\n")
         if self.dies is not None and len(self.scene.ran()) >= self.dies:
             os.kill(os.getpid(), signal.SIGKILL)
-        return HookEnd(status=1 if stands in self.scene.fails else 0, output="reload: bad set\n" if stands in self.scene.fails else "")
+        return HookResult(
+            status=1 if stands in self.scene.fails else 0,
+            output="reload: bad set\n" if stands in self.scene.fails else "",
+        )
 
 
 class Gone(MemorySource):
-    def resolve(self, repo: str, ref: str | None, known: Head | None, patience: Patience) -> Head:
+    def resolve(self, repo: str, ref: str | None, known: Head | None, deadline: Deadline) -> Head:
         raise RemoteUnavailableError("nobody there")
 
 
@@ -77,18 +82,29 @@ class HookScene(Scene):
 
     @property
     def job(self) -> Job:
-        return replace(super().job, on_change=Hook("reload", ("reload",)), undo_on_failure=self.undo)
+        return replace(
+            super().job, on_change=Hook("reload", ("reload",)), undo_on_failure=self.undo
+        )
 
     def run(self, head: int | None = None) -> RunReport:
         source = (Gone if self.away else MemorySource)(self.trees)
         source.head = self.head if head is None else head
         clock, store = FakeClock(), SqliteStore.open(self.state)
         try:
-            house = House(
-                source, store, DiskMirror(self.state / "trash", clock), BlobCache(self.state / "blobs"), clock, lambda _: (None, None), "scope", frozenset({JOB}),
+            ctx = RunContext(
+                source,
+                store,
+                DiskMirror(self.state / "trash", clock),
+                BlobCache(self.state / "blobs"),
+                clock,
+                lambda _: (None, None),
+                "scope",
+                frozenset({JOB}),
                 WrittenDown(self, self.dies),
-            )  # fmt: skip
-            return run_and_pay(self.job, house, Patience(clock, 600.0), Options(trigger=self.trigger))
+            )
+            return run_job_and_reload(
+                self.job, ctx, Deadline(clock, 600.0), Options(trigger=self.trigger)
+            )
         finally:
             store.close()
 
@@ -103,7 +119,11 @@ class HookScene(Scene):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    place = Path("/dev/shm") / f"syncd-hooks-{os.getpid()}-{tmp_path.name}" if os.path.isdir("/dev/shm") else tmp_path / "scene"
+    place = (
+        Path("/dev/shm") / f"syncd-hooks-{os.getpid()}-{tmp_path.name}"
+        if os.path.isdir("/dev/shm")
+        else tmp_path / "scene"
+    )
     yield place
     shutil.rmtree(place, ignore_errors=True)
 
@@ -124,10 +144,19 @@ def fresh(folder: Path, **how: object) -> HookScene:
 def lines_of(total: int, sample: int) -> list[int]:
     asked = os.environ.get("SYNCD_HOOK_FAULTS", str(sample))
     every = range(1, total + 1)
-    return list(every) if asked == "all" else sorted(random.Random(5).sample(every, min(int(asked), total)))
+    return (
+        list(every)
+        if asked == "all"
+        else sorted(random.Random(5).sample(every, min(int(asked), total)))
+    )
 
 
-def each_line(folder: Path, make: Callable[[], HookScene], sample: int, judge: Callable[[HookScene, str], None]) -> int:
+def each_line(
+    folder: Path,
+    make: Callable[[], HookScene],
+    sample: int,
+    judge: Callable[[HookScene, str], None],
+) -> int:
     """The scene is killed at line after line, each time from its beginning; how many points there were."""
     counted = make()
     counted.head = 1
@@ -143,7 +172,9 @@ def each_line(folder: Path, make: Callable[[], HookScene], sample: int, judge: C
     return len(chosen)
 
 
-def test_killed_anywhere_the_reload_runs_at_least_once_for_the_new_set_and_never_for_half_of_one(folder: Path) -> None:
+def test_killed_anywhere_the_reload_runs_at_least_once_for_the_new_set_and_never_for_half_of_one(
+    folder: Path,
+) -> None:
     def judge(scene: HookScene, where: str) -> None:
         assert "mixed" not in scene.ran() and scene.shown_wrong() == [], where
         healed = scene.run()
@@ -151,12 +182,16 @@ def test_killed_anywhere_the_reload_runs_at_least_once_for_the_new_set_and_never
         assert scene.which() == "B" and scene.leftovers() == [], where
         assert scene.ran() in (["B"], ["B", "B"]), f"{where}: {scene.ran()}"
         before = len(scene.ran())
-        assert scene.run().status is RunStatus.UNCHANGED and len(scene.ran()) == before, f"{where}: paid twice"
+        assert scene.run().status is RunStatus.UNCHANGED and len(scene.ran()) == before, (
+            f"{where}: paid twice"
+        )
 
     assert each_line(folder, lambda: fresh(folder), 12, judge) > 0
 
 
-def test_killed_anywhere_and_then_without_github_no_reload_is_for_half_a_set_and_none_is_lost(folder: Path) -> None:
+def test_killed_anywhere_and_then_without_github_no_reload_is_for_half_a_set_and_none_is_lost(
+    folder: Path,
+) -> None:
     def judge(scene: HookScene, where: str) -> None:
         scene.away = True
         assert scene.run().status is RunStatus.FAILED, where
@@ -170,19 +205,32 @@ def test_killed_anywhere_and_then_without_github_no_reload_is_for_half_a_set_and
     each_line(folder, lambda: fresh(folder), 8, judge)
 
 
-def test_killed_anywhere_on_the_way_there_and_back_an_undo_ends_with_what_stood_before(folder: Path) -> None:
+def test_killed_anywhere_on_the_way_there_and_back_an_undo_ends_with_what_stood_before(
+    folder: Path,
+) -> None:
     def judge(scene: HookScene, where: str) -> None:
         assert "mixed" not in scene.ran(), f"{where}: {scene.ran()}"
         healed = scene.run()
         assert healed.status is RunStatus.REFUSED, f"{where}: {healed.status} {healed.error}"
-        assert scene.which() == "A" and scene.leftovers() == [] and scene.foreign_touched() == [], f"{where}: {scene.which()}"
+        assert scene.which() == "A" and scene.leftovers() == [] and scene.foreign_touched() == [], (
+            f"{where}: {scene.which()}"
+        )
         assert scene.ran()[-1] == "A" and "mixed" not in scene.ran(), f"{where}: {scene.ran()}"
         before = len(scene.ran())
         again = scene.run()
-        assert again.status is RunStatus.REFUSED and scene.which() == "A" and len(scene.ran()) == before, f"{where}: not at rest"
+        assert (
+            again.status is RunStatus.REFUSED
+            and scene.which() == "A"
+            and len(scene.ran()) == before
+        ), f"{where}: not at rest"
         assert look(str(scene.path_of("conf/add"))) == THEIRS, where
 
-    each_line(folder, lambda: fresh(folder, fails=("B",), undo=True, theirs={"conf/add": THEIRS}), 16, judge)
+    each_line(
+        folder,
+        lambda: fresh(folder, fails=("B",), undo=True, theirs={"conf/add": THEIRS}),
+        16,
+        judge,
+    )
 
 
 @pytest.mark.parametrize("deaths", [1, 2])
@@ -198,7 +246,9 @@ def test_killed_in_the_hook_itself_it_runs_again(folder: Path, deaths: int) -> N
     assert scene.run().status is RunStatus.UNCHANGED and len(scene.ran()) == deaths + 1
 
 
-def test_killed_in_the_second_reload_of_an_undo_it_runs_again_for_the_previous_set(folder: Path) -> None:
+def test_killed_in_the_second_reload_of_an_undo_it_runs_again_for_the_previous_set(
+    folder: Path,
+) -> None:
     scene = fresh(folder, fails=("B",), undo=True)
     scene.log.unlink()
     scene.head, scene.dies = 1, 2

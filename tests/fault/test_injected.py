@@ -8,7 +8,10 @@ from tests.fault.syscalls import injected
 
 MAIN, OTHER = 100, 101
 WHOLE = '100 openat(AT_FDCWD</>, ""..., O_RDONLY) = -1 EIO (Input/output error) (INJECTED)'
-BEGUN, ENDED = "100 close(3</srv/x> <unfinished ...>", "100 <... close resumed>) = -1 EIO (Input/output error) (INJECTED)"
+BEGUN, ENDED = (
+    "100 close(3</srv/x> <unfinished ...>",
+    "100 <... close resumed>) = -1 EIO (Input/output error) (INJECTED)",
+)
 AHEAD = "101 close(4</srv/y>) = -1 EIO (Input/output error) (INJECTED)"
 
 
@@ -23,7 +26,17 @@ AHEAD = "101 close(4</srv/y>) = -1 EIO (Input/output error) (INJECTED)"
         ([AHEAD, WHOLE], (WHOLE, True)),
         ([BEGUN, AHEAD, ENDED], (BEGUN + ENDED, True)),
     ],
-    ids=["none", "whole", "one thread", "in two lines", "another thread's", "in each thread", "in each thread, in two lines"],
+    ids=[
+        "none",
+        "whole",
+        "one thread",
+        "in two lines",
+        "another thread's",
+        "in each thread",
+        "in each thread, in two lines",
+    ],
 )
-def test_a_failed_call_is_told_whole_and_by_who_made_it(lines: list[str], told: tuple[str, bool] | None) -> None:
+def test_a_failed_call_is_told_whole_and_by_who_made_it(
+    lines: list[str], told: tuple[str, bool] | None
+) -> None:
     assert injected(lines, MAIN) == told

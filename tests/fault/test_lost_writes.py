@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from syncd.errors import MirrorError
-from syncd.mirror.kernel import syncfs
+from syncd.git_objects import blob_id
+from syncd.mirror.syscalls import syncfs
 from syncd.mirror.trash import Trash
-from syncd.mirror.write import Batch
-from syncd.models import Action, Entry, Kind, Verb
-from syncd.objects import blob_id
+from syncd.mirror.write import PlanWriter
+from syncd.models import Action, ActionKind, Kind, WantedFile
 from syncd.store.blobs import BlobCache
 from tests.fault.mounts import no_root, privately, shell
 
@@ -34,7 +34,11 @@ def thin_disk(folder: Path) -> Iterator[Path]:
     place.mkdir()
     shell("mount", "-t", "tmpfs", "-o", "size=100M", "none", backing)
     try:
-        for make in (["truncate", "-s", 90 * MIB], ["mkfs.ext4", "-q"], ["fallocate", "-l", 90 * MIB]):  # last, because mkfs makes holes of what is zero
+        for make in (
+            ["truncate", "-s", 90 * MIB],
+            ["mkfs.ext4", "-q"],
+            ["fallocate", "-l", 90 * MIB],
+        ):  # last, because mkfs makes holes of what is zero
             shell(*make, backing / "image")
         shell("mount", "-o", "loop", backing / "image", place)
         try:
@@ -57,14 +61,24 @@ def over(disk: Path, folder: Path) -> Iterator[Path]:
     """What a container sees of that disk."""
     for made in (folder / "lower", folder / "merged", disk.parent / "work"):
         made.mkdir()
-    shell("mount", "-t", "overlay", "-o", f"lowerdir={folder / 'lower'},upperdir={disk},workdir={disk.parent / 'work'}", "none", folder / "merged")
+    shell(
+        "mount",
+        "-t",
+        "overlay",
+        "-o",
+        f"lowerdir={folder / 'lower'},upperdir={disk},workdir={disk.parent / 'work'}",
+        "none",
+        folder / "merged",
+    )
     try:
         yield folder / "merged"
     finally:
         shell("umount", folder / "merged")
 
 
-def wrong_after(folder: Path, count: int, overlay: bool, told_to_others: bool, forgotten: bool) -> list[str]:
+def wrong_after(
+    folder: Path, count: int, overlay: bool, told_to_others: bool, forgotten: bool
+) -> list[str]:
     """What counts as written and, read from the disk again, is not what was written; or why this shows nothing."""
     draw = random.Random(1)
     contents = [draw.randbytes(40 * MIB // count) for _ in range(count)]
@@ -74,7 +88,7 @@ def wrong_after(folder: Path, count: int, overlay: bool, told_to_others: bool, f
     told: list[bool] = []
     with thin_disk(folder) as disk, over(disk, folder) if overlay else nullcontext(disk) as place:
 
-        class Meanwhile(Batch):
+        class Meanwhile(PlanWriter):
             def _stage(self, actions: Iterable[Action]) -> None:
                 super()._stage(actions)
                 if self.staged and not told:
@@ -82,14 +96,36 @@ def wrong_after(folder: Path, count: int, overlay: bool, told_to_others: bool, f
                     if forgotten:
                         lose_what_memory_may()
 
-        entries = {f"{place}/d{number % FOLDERS}/f{number}": Entry(blob_id(content), 0o644, Kind.FILE, size=len(content), root=str(place)) for number, content in enumerate(contents)}
-        actions = [Action(Verb.WRITE, path, entry, None, None, "new") for path, entry in entries.items()]
-        batch = Meanwhile("0" * 12, cache, Trash(folder / "trash"), lambda: datetime.now(UTC), frozenset())
-        with suppress(MirrorError):  # where not even its temporary files can be cleared up, the intent stays and the next run looks again
+        entries = {
+            f"{place}/d{number % FOLDERS}/f{number}": WantedFile(
+                blob_id(content), 0o644, Kind.FILE, size=len(content), root=str(place)
+            )
+            for number, content in enumerate(contents)
+        }
+        actions = [
+            Action(ActionKind.WRITE, path, entry, None, None, "new")
+            for path, entry in entries.items()
+        ]
+        batch = Meanwhile(
+            "0" * 12, cache, Trash(folder / "trash"), lambda: datetime.now(UTC), frozenset()
+        )
+        with suppress(
+            MirrorError
+        ):  # where not even its temporary files can be cleared up, the intent stays and the next run looks again
             batch.run(actions)
         lose_what_memory_may()
-        wrong = [path for path in entries if path in batch.outcomes and batch.outcomes[path].error is None and not holds(path, entries[path].blob)]
-    return wrong + ([] if told == [told_to_others] else ["this disk loses nothing"]) + ([] if any(one.error for one in batch.outcomes.values()) else ["nobody was told"])
+        wrong = [
+            path
+            for path in entries
+            if path in batch.outcomes
+            and batch.outcomes[path].error is None
+            and not holds(path, entries[path].blob)
+        ]
+    return (
+        wrong
+        + ([] if told == [told_to_others] else ["this disk loses nothing"])
+        + ([] if any(one.error for one in batch.outcomes.values()) else ["nobody was told"])
+    )
 
 
 def lose_what_memory_may() -> None:
@@ -119,7 +155,9 @@ def holds(path: str, blob: str) -> bool:
 @pytest.mark.parametrize("told_to_others", [False, True], ids=["untold", "told"])
 @pytest.mark.parametrize("overlay", [False, True], ids=["disk", "overlay"])
 @pytest.mark.parametrize("count", [8, 40])
-def test_what_a_disk_lost_on_the_way_never_counts_as_written(tmp_path: Path, count: int, overlay: bool, told_to_others: bool, forgotten: bool) -> None:
+def test_what_a_disk_lost_on_the_way_never_counts_as_written(
+    tmp_path: Path, count: int, overlay: bool, told_to_others: bool, forgotten: bool
+) -> None:
     if no_root():
         pytest.skip("needs root")
     assert privately(lambda: wrong_after(tmp_path, count, overlay, told_to_others, forgotten)) == []

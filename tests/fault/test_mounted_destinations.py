@@ -11,30 +11,31 @@ from pathlib import Path
 import pytest
 
 from tests.fault.mounts import EXFAT_TOOLS, exfat, lacking, no_root, shell
-from tests.support.stand import Stand, stand, tree_of
+from tests.support.sync_env import SyncEnv, sync_env, tree_of
 
 pytestmark = pytest.mark.root
 
+
 @pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Stand]:
+def mounted(tmp_path: Path) -> Iterator[SyncEnv]:
     missing = lacking(*EXFAT_TOOLS)
     if missing:
         pytest.skip(f"needs {missing}")
     files = {"nginx/Upper.txt": "one\n", "nginx/Dir/f": "f\n", "nginx/same": "same\n"}
-    with stand(tmp_path, files) as hub, exfat(tmp_path / "image", tmp_path / "mnt") as place:
+    with sync_env(tmp_path, files) as hub, exfat(tmp_path / "image", tmp_path / "mnt") as place:
         hub.write_config(paths=[{"from": "nginx/", "to": f"{place}/x/"}])
         assert hub.sync().code == 0
         yield hub
 
 
-def renamed(hub: Stand, old: str, new: str, content: str) -> None:
+def renamed(hub: SyncEnv, old: str, new: str, content: str) -> None:
     hub.repo.commit({f"nginx/{old}": None, f"nginx/{new}": content})
 
 
 @pytest.mark.parametrize("drift", ["restore", "report", "keep"])
 @pytest.mark.parametrize("content", ["one\n", "two\n"], ids=["same content", "changed"])
 def test_a_file_renamed_only_in_case_stays_on_a_disk_that_ignores_case(
-    mounted: Stand, drift: str, content: str
+    mounted: SyncEnv, drift: str, content: str
 ) -> None:
     mounted.write_config(drift=drift)
     renamed(mounted, "Upper.txt", "upper.txt", content)
@@ -51,7 +52,7 @@ def test_a_file_renamed_only_in_case_stays_on_a_disk_that_ignores_case(
 
 
 @pytest.mark.parametrize("content", ["f\n", "changed\n"])
-def test_a_folder_renamed_only_in_case_keeps_its_files(mounted: Stand, content: str) -> None:
+def test_a_folder_renamed_only_in_case_keeps_its_files(mounted: SyncEnv, content: str) -> None:
     renamed(mounted, "Dir/f", "dir/f", content)
     done = mounted.sync()
     assert done.code == 0 and "remove" not in [one["action"] for one in done.job["changes"]]
@@ -62,7 +63,7 @@ def test_a_folder_renamed_only_in_case_keeps_its_files(mounted: Stand, content: 
     assert not (mounted.folder / "mnt/x/dir").exists(), "the folder is still known as syncd's"
 
 
-def test_a_destination_respelled_only_in_case_keeps_its_files(mounted: Stand) -> None:
+def test_a_destination_respelled_only_in_case_keeps_its_files(mounted: SyncEnv) -> None:
     place = f"{mounted.folder}/mnt"
     mounted.write_config(paths=[{"from": "nginx/", "to": f"{place}/X/"}])
     done = mounted.sync()
@@ -72,7 +73,7 @@ def test_a_destination_respelled_only_in_case_keeps_its_files(mounted: Stand) ->
     assert mounted.sync().job["changes"] == []
 
 
-def test_two_jobs_cannot_own_one_file_under_two_cases(mounted: Stand) -> None:
+def test_two_jobs_cannot_own_one_file_under_two_cases(mounted: SyncEnv) -> None:
     place = f"{mounted.folder}/mnt"
     mounted.write_config(paths=[{"from": "nginx/same", "to": f"{place}/x/same"}])
     mounted.jobs["other"] = {
@@ -88,7 +89,7 @@ def test_two_jobs_cannot_own_one_file_under_two_cases(mounted: Stand) -> None:
 def test_a_bind_mount_shows_the_same_files_under_another_path(tmp_path: Path) -> None:
     if no_root():
         pytest.skip("needs root")
-    with stand(tmp_path) as hub:
+    with sync_env(tmp_path) as hub:
         for name in ("one", "two"):
             (tmp_path / "D" / name).mkdir(parents=True)
         subprocess.run(["mount", "--bind", tmp_path / "D/one", tmp_path / "D/two"], check=True)
@@ -126,17 +127,17 @@ IGNORES_ALL = ("--chmod-ignore", "--chown-ignore", "--chgrp-ignore")
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Stand]:
-    with stand(tmp_path) as one:
+def hub(tmp_path: Path) -> Iterator[SyncEnv]:
+    with sync_env(tmp_path) as one:
         yield one
 
 
-def reloads(hub: Stand) -> int:
+def reloads(hub: SyncEnv) -> int:
     file = hub.folder / "reloads"
     return len(file.read_text().splitlines()) if file.exists() else 0
 
 
-def reload_command(hub: Stand) -> dict[str, str]:
+def reload_command(hub: SyncEnv) -> dict[str, str]:
     return {"shell": f"echo x >> {hub.folder}/reloads"}
 
 
@@ -147,17 +148,30 @@ def reload_command(hub: Stand) -> dict[str, str]:
         (("--perms=u=rwD:go=rD", *IGNORES_ALL), {"mode": "0640"}, "0640", "leave out mode:"),
         (("--perms=fa=rwx:du=rwx:dgo=rx", *IGNORES_ALL), {}, "0644", 'set mode: "0777"'),
         (("--perms=u=rwD:go=rD:da=rwx", *IGNORES_ALL), {}, "0755", 'set dir_mode: "0777"'),
-        (("--perms=u=rwD:go=rD", *IGNORES_ALL), {"owner": "nobody:nogroup"}, "65534:65534", "leave out owner:"),
+        (
+            ("--perms=u=rwD:go=rD", *IGNORES_ALL),
+            {"owner": "nobody:nogroup"},
+            "65534:65534",
+            "leave out owner:",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_mode_or_owner_that_the_disk_ignores_fails_the_job_by_name_and_reloads_nothing(
-    hub: Stand, options: tuple[str, ...], job: dict[str, str], asked: str, remedy: str, publish: str
+    hub: SyncEnv,
+    options: tuple[str, ...],
+    job: dict[str, str],
+    asked: str,
+    remedy: str,
+    publish: str,
 ) -> None:
     with ignoring(hub.folder / "behind", hub.folder / "mnt", *options) as place:
         to = f"{place}/app/current/"
         hub.write_config(
-            publish=publish, paths=[{"from": "nginx/", "to": to}], on_change=reload_command(hub), **job
-        )  # fmt: skip
+            publish=publish,
+            paths=[{"from": "nginx/", "to": to}],
+            on_change=reload_command(hub),
+            **job,
+        )
         for _ in range(3):
             done = hub.sync()
             error = done.job["error"]
@@ -170,7 +184,7 @@ def test_a_mode_or_owner_that_the_disk_ignores_fails_the_job_by_name_and_reloads
 
 @pytest.mark.parametrize("key", ["mode", "dir_mode", "owner"])
 def test_a_change_of_mode_or_owner_that_the_disk_ignores_is_no_change_at_any_run(
-    hub: Stand, key: str
+    hub: SyncEnv, key: str
 ) -> None:
     """A disk that took the modes once and does not any more: each run says so, none claims a change."""
     paths = [{"from": "nginx/", "to": f"{hub.folder}/mnt/x/"}]
@@ -191,8 +205,10 @@ def test_a_change_of_mode_or_owner_that_the_disk_ignores_is_no_change_at_any_run
         assert hub.sync().code == 0 and reloads(hub) == 2, "it heals where the disk takes it"
 
 
-def test_exfat_that_shows_other_modes_fails_the_job_once_and_its_remedies_work(tmp_path: Path) -> None:
-    with stand(tmp_path) as hub, exfat(tmp_path / "image", tmp_path / "mnt") as place:
+def test_exfat_that_shows_other_modes_fails_the_job_once_and_its_remedies_work(
+    tmp_path: Path,
+) -> None:
+    with sync_env(tmp_path) as hub, exfat(tmp_path / "image", tmp_path / "mnt") as place:
         paths = [{"from": "nginx/", "to": f"{place}/x/"}]
         hub.write_config(paths=paths, mode="0640", on_change=reload_command(hub))
         for _ in range(2):
@@ -215,7 +231,7 @@ STATE_MODES = {
 @pytest.mark.parametrize("mode", STATE_MODES)
 @pytest.mark.parametrize("command", ["sync", "migrate"])
 def test_a_state_folder_that_can_not_be_made_private_is_refused_in_a_sentence(
-    hub: Stand, command: str, mode: str
+    hub: SyncEnv, command: str, mode: str
 ) -> None:
     """Commands that only look make no state, and change none."""
     options = (f"--perms={mode}", *IGNORES_ALL)
@@ -251,7 +267,7 @@ def tmpfs(place: Path) -> None:
 
 
 @pytest.mark.parametrize("drift", ["restore", "report"])
-def test_a_tmpfs_that_is_empty_after_a_reboot_is_filled_again(hub: Stand, drift: str) -> None:
+def test_a_tmpfs_that_is_empty_after_a_reboot_is_filled_again(hub: SyncEnv, drift: str) -> None:
     with mounts_of_its_own() as places:
         place = hub.folder / "mnt"
         places.append(place)
@@ -265,7 +281,7 @@ def test_a_tmpfs_that_is_empty_after_a_reboot_is_filled_again(hub: Stand, drift:
         assert done.code == 0 and (place / "run/x/nginx.conf").read_text() == "two\n"
 
 
-def test_a_new_disk_at_the_same_mount_point_is_filled(hub: Stand) -> None:
+def test_a_new_disk_at_the_same_mount_point_is_filled(hub: SyncEnv) -> None:
     with mounts_of_its_own() as places:
         place = hub.folder / "srv"
         for name in ("old", "new"):
@@ -284,7 +300,7 @@ def test_a_new_disk_at_the_same_mount_point_is_filled(hub: Stand) -> None:
 @pytest.mark.parametrize("kind", ["another file system", "a bind mount of the same one"])
 @pytest.mark.parametrize("below", ["", "data/"])
 def test_a_bare_mount_point_is_neither_filled_nor_taken_for_a_deletion(
-    hub: Stand, kind: str, below: str
+    hub: SyncEnv, kind: str, below: str
 ) -> None:
     """Also where the mount is below `to`, and only some of the job's files were on it."""
     with mounts_of_its_own() as places:
@@ -312,7 +328,7 @@ def test_a_bare_mount_point_is_neither_filled_nor_taken_for_a_deletion(
         assert not (hub.folder / "mnt/data/e").exists()
 
 
-def test_a_bind_mount_that_only_a_unit_has_is_no_mount_that_went(hub: Stand) -> None:
+def test_a_bind_mount_that_only_a_unit_has_is_no_mount_that_went(hub: SyncEnv) -> None:
     """ReadWritePaths= shows a folder at its own place: a shell does not see that mount."""
     with mounts_of_its_own() as places:
         place = hub.folder / "etc"

@@ -14,7 +14,12 @@ from tests.fault.places import FAULTS, OPERATIONS, Yard, names, yard
 
 @pytest.fixture(scope="module")
 def one() -> Iterator[Yard]:
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder, yard(Path(folder) / "yard") as made:
+    with (
+        tempfile.TemporaryDirectory(
+            dir="/dev/shm" if os.path.isdir("/dev/shm") else None
+        ) as folder,
+        yard(Path(folder) / "yard") as made,
+    ):
         yield made
 
 
@@ -23,7 +28,9 @@ def test_there_are_more_than_thirty_of_them() -> None:
 
 
 @pytest.mark.parametrize("fault", names(root=False))
-def test_whatever_stands_there_the_rest_is_whole_others_are_untouched_and_the_next_run_heals(one: Yard, fault: str) -> None:
+def test_whatever_stands_there_the_rest_is_whole_others_are_untouched_and_the_next_run_heals(
+    one: Yard, fault: str
+) -> None:
     for operation in OPERATIONS:
         wrong, how = one.case(fault, operation)
         assert wrong == [], f"{operation}: {how}"

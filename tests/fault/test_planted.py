@@ -25,7 +25,9 @@ def test_a_planted_fault_is_found(fault: Fault) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("fault", [fault for number, fault in enumerate(FAULTS) if number % EVERY], ids=_id)
+@pytest.mark.parametrize(
+    "fault", [fault for number, fault in enumerate(FAULTS) if number % EVERY], ids=_id
+)
 def test_every_other_planted_fault_is_found(fault: Fault) -> None:
     assert verdict(fault) == ""
 

@@ -16,9 +16,9 @@ from unittest.mock import patch
 
 import pytest
 
-from syncd.mirror.disk import DiskMirror
-from syncd.mirror.write import Batch
-from syncd.models import Action, Recorded
+from syncd.mirror.disk_mirror import DiskMirror
+from syncd.mirror.write import PlanWriter
+from syncd.models import Action, LedgerRow
 from syncd.store.store import SqliteStore
 from tests.fault.points import in_child
 from tests.fault.scene import JOB, rich
@@ -67,7 +67,7 @@ def in_store(scene: HookScene, read: Callable[[SqliteStore], Any]) -> Any:
 
 
 def ledger(scene: HookScene) -> dict[str, tuple[str, int]]:
-    rows: dict[str, Recorded] = in_store(scene, lambda store: store.recorded(JOB))
+    rows: dict[str, LedgerRow] = in_store(scene, lambda store: store.recorded(JOB))
     return {path: (row.entry.blob, row.entry.mode) for path, row in rows.items()}
 
 
@@ -114,7 +114,7 @@ def test_a_run_killed_before_its_first_write_leaves_no_reload_pending(scene: Hoo
 
 
 def test_what_a_killed_run_staged_is_gone_after_the_next_start(scene: HookScene) -> None:
-    kill_at(scene, Batch, "_publish")
+    kill_at(scene, PlanWriter, "_publish")
     assert scene.leftovers() != [] and scene.path_of("conf/fresh/deep").is_dir()
     start_without_github(scene)
     assert scene.leftovers() == []

@@ -25,12 +25,13 @@ from urllib.parse import parse_qsl
 import pytest
 from msgspec.structs import replace
 
-from syncd.clock import Patience, SystemClock
-from syncd.github.login import pair_of
-from syncd.simulator.core import GitHub
+from syncd.clock import SystemClock
+from syncd.deadline import Deadline
+from syncd.github.auth.device_flow import pair_of
+from syncd.simulator.faults import Answer
+from syncd.simulator.github import GitHub
 from syncd.simulator.server import serve
-from syncd.simulator.trouble import Answer
-from syncd.store.pairs import PairFile
+from syncd.store.oauth_tokens import OAuthTokenFile
 
 CLIENT = "Iv23liAcmeOps"
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,10 +62,20 @@ class Scene:
         self.github.handle = self.handle  # type: ignore[method-assign]
         self.url = ""
 
-    def handle(self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"", origin: str = "") -> Answer:
+    def handle(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        origin: str = "",
+    ) -> Answer:
         if not target.endswith("/access_token"):
             return self.real(method, target, headers, body, origin)
-        pid, token = int(headers["User-Agent"].rpartition("/")[2]), dict(parse_qsl(body.decode()))["refresh_token"]
+        pid, token = (
+            int(headers["User-Agent"].rpartition("/")[2]),
+            dict(parse_qsl(body.decode()))["refresh_token"],
+        )
         with self.guard:
             self.last[pid], phase = token, self.random.choice(PHASES)
         if phase == "before":
@@ -77,7 +88,9 @@ class Scene:
             if self.kill(pid, phase) and b"access_token" in answer.body:
                 self.surely_lost.add(token)
         elif phase == "sent":
-            return replace(answer, pieces=self.then_kill(answer.body, pid), declared_length=len(answer.body))
+            return replace(
+                answer, pieces=self.then_kill(answer.body, pid), declared_length=len(answer.body)
+            )
         elif phase == "any":
             threading.Timer(self.random.random() * 0.03, self.kill, (pid, phase)).start()
         return answer
@@ -100,19 +113,39 @@ class Scene:
 
     def log_in(self) -> None:
         """As `syncd login` does, under the lock of all processes."""
-        pairs, now = PairFile(self.state, "me"), datetime.now(UTC)
-        with pairs.alone(Patience(SystemClock(), 60)):
-            pairs.keep(pair_of(self.github.oauth.issue(self.client, "ada", "", now.timestamp()), now, self.url, CLIENT, "ada", now))
+        pairs, now = OAuthTokenFile(self.state, "me"), datetime.now(UTC)
+        with pairs.alone(Deadline(SystemClock(), 60)):
+            pairs.keep(
+                pair_of(
+                    self.github.oauth.issue(self.client, "ada", "", now.timestamp()),
+                    now,
+                    self.url,
+                    CLIENT,
+                    "ada",
+                    now,
+                )
+            )
 
 
 @pytest.mark.parametrize("seed", [7])
-def test_a_login_is_lost_only_in_the_window_between_the_answer_and_the_first_safe_byte(tmp_path: Path, seed: int) -> None:
+def test_a_login_is_lost_only_in_the_window_between_the_answer_and_the_first_safe_byte(
+    tmp_path: Path, seed: int
+) -> None:
     scene = Scene(tmp_path, seed)
     with serve(scene.github) as served:
         scene.url = served.url
         scene.log_in()
-        command = [sys.executable, "-m", "tests.support.renewer", served.url, str(tmp_path), CLIENT]
-        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as maker:
+        command = [
+            sys.executable,
+            "-m",
+            "tests.support.token_renewal",
+            served.url,
+            str(tmp_path),
+            CLIENT,
+        ]
+        with subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as maker:
             try:
                 microseconds, lost = watched(scene, maker)
             finally:
@@ -124,10 +157,14 @@ def test_a_login_is_lost_only_in_the_window_between_the_answer_and_the_first_saf
     reused = {one.token for one in scene.github.oauth.refreshes.values() if one.reused_at}
     killed = {one.pid for one in scene.kills}
     for token in reused:  # who spent it died before it could ask with the next one
-        assert scene.spender[token] in killed and scene.last[scene.spender[token]] == token, "a refresh token was used twice though nobody was killed in its renewal"
+        assert scene.spender[token] in killed and scene.last[scene.spender[token]] == token, (
+            "a refresh token was used twice though nobody was killed in its renewal"
+        )
     assert all("a renewal was cut off" in text for text in lost.values()), lost
     assert lost.keys() <= reused
-    assert len(scene.surely_lost - lost.keys()) <= 1, "who is killed in the window loses the login, and is told (the last one may not have been)"
+    assert len(scene.surely_lost - lost.keys()) <= 1, (
+        "who is killed in the window loses the login, and is told (the last one may not have been)"
+    )
     microseconds.sort()
     print(
         f"\n{len(microseconds)} renewals, {len(scene.kills)} kills {dict(Counter(one.phase for one in scene.kills))}, {len(lost)} logins lost, each in the window; "
@@ -163,10 +200,12 @@ def watched(scene: Scene, maker: subprocess.Popen[str]) -> tuple[list[int], dict
         else:
             with scene.guard:
                 scene.alive.discard(int(pid))
-            pair = PairFile(scene.state, "me").load()
+            pair = OAuthTokenFile(scene.state, "me").load()
             assert pair is not None and pair.refresh is not None
             spent = scene.github.oauth.refreshes.get(pair.refresh.reveal())
-            if spent is not None and spent.spent_at is not None:  # the other one has not said so before
+            if (
+                spent is not None and spent.spent_at is not None
+            ):  # the other one has not said so before
                 lost[spent.token] = rest[0]
                 scene.log_in()
             start()

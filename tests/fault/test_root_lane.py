@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.mirror.kernel import sync_folder, syncfs
+from syncd.mirror.syscalls import sync_folder, syncfs
 from tests.fault import power
 from tests.fault.bugs import BUGS, calibration
 from tests.fault.families import FAMILIES
@@ -36,8 +36,23 @@ def made(family: str) -> Tally:
     return FAMILIES[family].make(FAMILIES[family].sample, SEED)
 
 
-@pytest.mark.parametrize("family", ["syscalls-kill", "power-xfs", "power-xfs-apart", "power-ext4", "power-ext4-apart", "power-xfs-many", "power-ext4-many", "no-room", "places"])
-def test_whatever_dies_is_full_or_in_the_way_nothing_is_torn_lost_or_left_and_the_next_run_needs_nobody(family: str, figures: Note) -> None:
+@pytest.mark.parametrize(
+    "family",
+    [
+        "syscalls-kill",
+        "power-xfs",
+        "power-xfs-apart",
+        "power-ext4",
+        "power-ext4-apart",
+        "power-xfs-many",
+        "power-ext4-many",
+        "no-room",
+        "places",
+    ],
+)
+def test_whatever_dies_is_full_or_in_the_way_nothing_is_torn_lost_or_left_and_the_next_run_needs_nobody(
+    family: str, figures: Note
+) -> None:
     tally = figures(made(family))
     assert tally.violations == []
     assert tally.points >= min(FAMILIES[family].sample, 138)
@@ -69,7 +84,9 @@ def _sync_what_is_gone(kind: str, how: int) -> None:
             os.close(folder)
 
 
-def test_whatever_system_call_fails_nothing_is_torn_lost_or_left_and_no_run_ends_in_a_traceback(figures: Note, record_property: Callable[[str, object], None]) -> None:
+def test_whatever_system_call_fails_nothing_is_torn_lost_or_left_and_no_run_ends_in_a_traceback(
+    figures: Note, record_property: Callable[[str, object], None]
+) -> None:
     """How often a run makes which call is not the same twice, so no sample is: successes without a listed reason are shown, for `dev faults` to judge.
 
     By function, where a sample can be drawn again, the push lane asks for every reason.
@@ -80,8 +97,18 @@ def test_whatever_system_call_fails_nothing_is_torn_lost_or_left_and_no_run_ends
         record_property("figures", f"    success without a listed reason: {where}")
 
 
-@pytest.mark.parametrize(("family", "points"), [("publish-kill", 60), ("publish-errno", 60), ("publish-power-xfs", 30), ("publish-power-ext4", 30)])
-def test_behind_a_link_too_whatever_dies_or_fails_there_is_one_whole_set_and_no_tree_is_left(family: str, points: int, figures: Note) -> None:
+@pytest.mark.parametrize(
+    ("family", "points"),
+    [
+        ("publish-kill", 60),
+        ("publish-errno", 60),
+        ("publish-power-xfs", 30),
+        ("publish-power-ext4", 30),
+    ],
+)
+def test_behind_a_link_too_whatever_dies_or_fails_there_is_one_whole_set_and_no_tree_is_left(
+    family: str, points: int, figures: Note
+) -> None:
     """Which calls may fail without failing the run is asked by function, in the push lane: at the destination a system call does not say whose it is."""
     if FAMILIES[family].missing():
         pytest.skip(f"needs {FAMILIES[family].missing()}")
@@ -97,7 +124,9 @@ def test_behind_a_link_too_whatever_dies_or_fails_there_is_one_whole_set_and_no_
     ],
     ids=["destinations and parents", "staging"],
 )
-def test_no_operation_of_any_kind_reaches_outside_while_another_user_swaps_folders_with_links(kinds: tuple[str, ...], ends: tuple[str, ...], figures: Note) -> None:
+def test_no_operation_of_any_kind_reaches_outside_while_another_user_swaps_folders_with_links(
+    kinds: tuple[str, ...], ends: tuple[str, ...], figures: Note
+) -> None:
     if FAMILIES["race"].missing():
         pytest.skip(f"needs {FAMILIES['race'].missing()}")
     tally = figures(race(FAMILIES["race"].sample, kinds=kinds))
@@ -113,7 +142,9 @@ def folder() -> Iterator[Path]:
 
 @pytest.mark.parametrize("moved_on", [False, True])
 @pytest.mark.parametrize("meanwhile", [False, True])
-def test_a_mount_that_is_gone_is_named_never_filled_and_never_taken_for_a_deletion(folder: Path, meanwhile: bool, moved_on: bool) -> None:
+def test_a_mount_that_is_gone_is_named_never_filled_and_never_taken_for_a_deletion(
+    folder: Path, meanwhile: bool, moved_on: bool
+) -> None:
     if FAMILIES["places"].missing() or os.geteuid() != 0:
         pytest.skip("needs root")
     assert privately(lambda: vanished(folder / "one", meanwhile, moved_on)) == []

@@ -14,22 +14,27 @@ from msgspec.structs import replace
 from tests.fuzz.harness import fuzz, instrumented
 
 with instrumented("syncd.github", "json"):
-    from syncd.clock import Patience
+    from syncd.deadline import Deadline
     from syncd.errors import SyncdError
-    from syncd.github.source import GitHubSource
+    from syncd.github.client import GitHubSource
     from syncd.models import PathRule, TreeEntry
 
-from syncd.simulator.core import GitHub
+from syncd.simulator.faults import Answer
+from syncd.simulator.github import GitHub
 from syncd.simulator.repository import File, Link, Submodule
-from syncd.simulator.trouble import Answer
 from tests.contract.doors import TOKEN, Memory, MemoryTransport
 from tests.support.clock import FakeClock
 
 API, BETWEEN = "https://api.test", b"\n\n"
 FILES = {
-    "nginx/a.conf": "a\n", "nginx/run.sh": File(b"#!/bin/sh\n", executable=True), "nginx/link": Link("a.conf"), "nginx/sites/b.conf": "b\n", "nginx/sites/deep/é": "c\n",
-    "nginx/module": Submodule("ab" * 20), "alone": "alone\n",
-}  # fmt: skip
+    "nginx/a.conf": "a\n",
+    "nginx/run.sh": File(b"#!/bin/sh\n", executable=True),
+    "nginx/link": Link("a.conf"),
+    "nginx/sites/b.conf": "b\n",
+    "nginx/sites/deep/é": "c\n",
+    "nginx/module": Submodule("ab" * 20),
+    "alone": "alone\n",
+}
 RULES = (PathRule("nginx", "/srv/nginx", True), PathRule("alone", "/srv/alone", False))
 
 
@@ -60,7 +65,11 @@ def listed(pieces: list[bytes], plain: bool) -> dict[str, TreeEntry]:
     HUB.pieces, HUB.said, HUB.plain_json = pieces, [], plain
     source = GitHubSource(MemoryTransport(HUB), API, 1)
     try:
-        return dict(source.listing("acme/infra", COMMIT, RULES, Memory(), Patience(FakeClock(), 3600)).entries)
+        return dict(
+            source.listing(
+                "acme/infra", COMMIT, RULES, Memory(), Deadline(FakeClock(), 3600)
+            ).entries
+        )
     finally:
         source.close()
 
@@ -90,7 +99,9 @@ def one(data: bytes) -> None:
         return
     if any(_another_root(piece) for piece in pieces):
         return
-    if {path: (entry.mode, entry.id) for path, entry in found.items()} != {path: (entry.mode, entry.id) for path, entry in TRUTH.items()}:
+    if {path: (entry.mode, entry.id) for path, entry in found.items()} != {
+        path: (entry.mode, entry.id) for path, entry in TRUTH.items()
+    }:
         raise AssertionError("something else was taken for the truth")
 
 
@@ -104,7 +115,29 @@ def seeds() -> Iterator[bytes]:
     yield b"o" + b'{"sha":"' + b"a" * 40 + b'","truncated":true,"tree":[]}'
 
 
-WORDS = ["sha", "tree", "path", "mode", "type", "blob", "commit", "100644", "100755", "120000", "040000", "160000", "truncated", "entries", "dir", "file", "symlink", "submodule", "null", "size", ".."]
+WORDS = [
+    "sha",
+    "tree",
+    "path",
+    "mode",
+    "type",
+    "blob",
+    "commit",
+    "100644",
+    "100755",
+    "120000",
+    "040000",
+    "160000",
+    "truncated",
+    "entries",
+    "dir",
+    "file",
+    "symlink",
+    "submodule",
+    "null",
+    "size",
+    "..",
+]
 
 if __name__ == "__main__":
     fuzz(one, seeds(), WORDS)

@@ -15,14 +15,16 @@ from tests.fuzz.harness import fuzz, instrumented
 
 with instrumented("syncd.github"):
     from syncd.errors import SyncdError
-    from syncd.github.archive import Unpacking
+    from syncd.github.tarball import TarExtractor
 
+from syncd.git_objects import FILE, LINK, blob_id
 from syncd.models import TreeEntry
-from syncd.objects import FILE, LINK, blob_id
 from tests.contract.doors import MemoryBlobs
 
 FILES = {"a.conf": b"a\n", "sites/b.conf": b"b" * 700, "sites/é": b"", "n" * 150: b"long\n"}
-WANTED = {path: TreeEntry(FILE, blob_id(content), len(content)) for path, content in FILES.items()} | {"link": TreeEntry(LINK, blob_id(b"a.conf"))}
+WANTED = {
+    path: TreeEntry(FILE, blob_id(content), len(content)) for path, content in FILES.items()
+} | {"link": TreeEntry(LINK, blob_id(b"a.conf"))}
 IDS = {blob_id(content): content for content in (*FILES.values(), b"a.conf")}
 AT_MOST = 1 << 20
 
@@ -31,7 +33,9 @@ def one(data: bytes) -> None:
     raw = data[1:] if data[:1] == b"z" else gzip.compress(data[1:], 1)
     blobs = MemoryBlobs()
     try:
-        Unpacking(WANTED, blobs, AT_MOST).read(raw[start : start + 400] for start in range(0, len(raw), 400))
+        TarExtractor(WANTED, blobs, AT_MOST).read(
+            raw[start : start + 400] for start in range(0, len(raw), 400)
+        )
     except SyncdError as error:
         if error.kind == "internal":
             raise
@@ -63,4 +67,18 @@ def seeds() -> Iterator[bytes]:
 
 
 if __name__ == "__main__":
-    fuzz(one, seeds(), ["path=", "linkpath=", "size=", "ustar", "ustar  ", "././@LongLink", "pax_global_header", "..", "/"])
+    fuzz(
+        one,
+        seeds(),
+        [
+            "path=",
+            "linkpath=",
+            "size=",
+            "ustar",
+            "ustar  ",
+            "././@LongLink",
+            "pax_global_header",
+            "..",
+            "/",
+        ],
+    )

@@ -25,7 +25,10 @@ def one(data: bytes) -> None:
         return
     if len(lines) > MOST_LINES + 1 or sum(map(len, lines)) > 600 * MOST_LINES:
         raise AssertionError(f"a diff of {len(lines)} lines")
-    if not any("\N{HORIZONTAL ELLIPSIS}" in line or line.startswith("\\ more") or "***" in line for line in lines):
+    if not any(
+        "\N{HORIZONTAL ELLIPSIS}" in line or line.startswith("\\ more") or "***" in line
+        for line in lines
+    ):
         _check(old.decode("utf-8", "replace"), new.decode("utf-8", "replace"), lines)
 
 
@@ -53,7 +56,9 @@ def _check(old: str, new: str, lines: list[str]) -> None:
                 if after[at_new] != line[1:]:
                     raise AssertionError(f"{line!r} is not line {at_new} of the new version")
                 at_new += 1
-    if lines and [line for line in before[at_old:] if line] != [line for line in after[at_new:] if line]:
+    if lines and [line for line in before[at_old:] if line] != [
+        line for line in after[at_new:] if line
+    ]:
         raise AssertionError("lines after the last hunk differ")
     if not lines and old != new:
         raise AssertionError("a difference that is not shown")
@@ -67,7 +72,11 @@ def seeds() -> Iterator[bytes]:
     yield b"\xfba\nb\n\1\xfbb\na\na\n"
     yield b"\xeca\nb\nc\nd\n\1\xecd\nc\nb\na\n"
     yield "\u2028\u202e\x85line\n\1line\n".encode()
-    yield b"".join(b"%d\n" % (number * number % 97) for number in range(900)) + b"\1" + b"".join(b"%d\n" % (number * 7 % 89) for number in range(900))
+    yield (
+        b"".join(b"%d\n" % (number * number % 97) for number in range(900))
+        + b"\1"
+        + b"".join(b"%d\n" % (number * 7 % 89) for number in range(900))
+    )
     yield b"-eyJ" * 500 + b"\1" + b"eyJ-" * 500
 
 

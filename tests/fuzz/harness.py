@@ -19,12 +19,25 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NoReturn
 
-TARGETS = ("config", "answers", "archive", "headers", "rows", "paths", "webhook", "walk", "diffs", "redaction")
+TARGETS = (
+    "config",
+    "answers",
+    "archive",
+    "headers",
+    "rows",
+    "paths",
+    "webhook",
+    "walk",
+    "diffs",
+    "redaction",
+)
 
 
 def instrumented(*packages: str) -> AbstractContextManager[object]:
     """What is imported meanwhile tells the fuzzer which lines it reached; only in a fuzzing process."""
-    if not getattr(sys.modules["__main__"], "__spec__", None) or not str(sys.modules["__main__"].__spec__.name).startswith("tests.fuzz."):  # type: ignore[union-attr]
+    if not getattr(sys.modules["__main__"], "__spec__", None) or not str(
+        sys.modules["__main__"].__spec__.name
+    ).startswith("tests.fuzz."):  # type: ignore[union-attr]
         return nullcontext()
     try:
         import atheris
@@ -70,7 +83,9 @@ def _without_coverage(one: Callable[[bytes], None], seeds: Sequence[bytes]) -> N
             raise
         count += 1
     measured = getattr(sys.modules["__main__"], "MEASURED", None)
-    sys.stderr.write(f"Done {count} runs without coverage; {measured.said() if measured else ''} process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB\n")
+    sys.stderr.write(
+        f"Done {count} runs without coverage; {measured.said() if measured else ''} process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB\n"
+    )
     sys.exit(0)
 
 
@@ -94,7 +109,9 @@ class Measured:
             tracemalloc.stop()
         else:
             self.longest_seconds = max(self.longest_seconds, took)
-        if kind is None and (self.longest_seconds > self.seconds or self.largest_bytes > self.peak_bytes):
+        if kind is None and (
+            self.longest_seconds > self.seconds or self.largest_bytes > self.peak_bytes
+        ):
             raise AssertionError(self.said())
 
     def said(self) -> str:
@@ -115,7 +132,24 @@ def mutated(seeds: Sequence[bytes], count: int, seed: int = 1) -> Iterator[bytes
                 case 1:
                     del raw[at : at + rng.randrange(1, 30)]
                 case 2:
-                    raw[at:at] = rng.choice([b"\0", b"\xff", b"..", b"/", b'"', b"9" * 40, b"\xed\xa0\x80", b"{}", b"[", b"null", b"-1", b"\r\n", b"%2e", b"\x1b["])
+                    raw[at:at] = rng.choice(
+                        [
+                            b"\0",
+                            b"\xff",
+                            b"..",
+                            b"/",
+                            b'"',
+                            b"9" * 40,
+                            b"\xed\xa0\x80",
+                            b"{}",
+                            b"[",
+                            b"null",
+                            b"-1",
+                            b"\r\n",
+                            b"%2e",
+                            b"\x1b[",
+                        ]
+                    )
                 case 3:
                     del raw[at:]
                 case 4:

@@ -14,17 +14,19 @@ from tests.fuzz.harness import fuzz, instrumented
 
 with instrumented("syncd.github"):
     from syncd.errors import BadResponseError, RateLimitedError, SyncdError
-    from syncd.github.addresses import check_elsewhere, same_origin, target
-    from syncd.github.heads import commit_of
-    from syncd.github.limits import Budget
-    from syncd.github.protocol import Known, failure, get, post, read_json, refusal
+    from syncd.github.protocol import BufferedResponse, failure, get, parse_error, post, read_json
     from syncd.github.proxies import Proxies
+    from syncd.github.rate_limit import RateLimit
+    from syncd.github.refs import commit_of
+    from syncd.github.urls import check_elsewhere, same_origin, target
 
-from syncd.github.ask import Answer
+from syncd.github.request import Answer
 from tests.support.clock import FakeClock
 
 API = "https://api.github.com"
-HEAD = get(API, "/repos/acme/infra/commits/heads%2Fmain", "head", "main of acme/infra", "acme/infra")
+HEAD = get(
+    API, "/repos/acme/infra/commits/heads%2Fmain", "head", "main of acme/infra", "acme/infra"
+)
 MINT = post(API, "/app/installations/42/access_tokens", "token", "a token", {})
 YEAR = timedelta(days=366)
 
@@ -33,24 +35,39 @@ def one(data: bytes) -> None:
     head, _, body = data.partition(b"\n\n")
     first, *lines = head.decode("latin-1").split("\n")
     status = int(first) if first.isdigit() and first.isascii() and len(first) < 4 else 403
-    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    headers = {
+        name.strip().lower(): value.strip()
+        for name, _, value in (line.partition(":") for line in lines)
+    }
     clock = FakeClock()
     for request in (HEAD, MINT):
-        error = failure(request, refusal(Known(status, headers, request.url, body)), clock.now())
-        if error.kind == "internal" or not error.message.isprintable() or (error.hint and not error.hint.isprintable()) or len(error.message) > 3000:
+        error = failure(
+            request, parse_error(BufferedResponse(status, headers, request.url, body)), clock.now()
+        )
+        if (
+            error.kind == "internal"
+            or not error.message.isprintable()
+            or (error.hint and not error.hint.isprintable())
+            or len(error.message) > 3000
+        ):
             raise AssertionError(f"a poor message: {error.message!r} {error.hint!r}")
-        if isinstance(error, RateLimitedError) and not clock.now() < error.retry_at < clock.now() + YEAR:
+        if (
+            isinstance(error, RateLimitedError)
+            and not clock.now() < error.retry_at < clock.now() + YEAR
+        ):
             raise AssertionError(f"a wait without end: {error.retry_at}")
-    budget = Budget(clock)
+    budget = RateLimit(clock)
     budget.note(headers, refused=status == 403)
     budget.view()
     try:
         commit_of(HEAD, Answer(200, headers, body))
-        read_json(HEAD, Known(200, headers, HEAD.url, body))
+        read_json(HEAD, BufferedResponse(200, headers, HEAD.url, body))
     except SyncdError:
         pass
     _address(headers.get("location", ""))
-    Proxies({"https": "http://proxy.test:3128"}, tuple(headers.get("no-proxy", "").split(","))).for_url(HEAD.url)
+    Proxies(
+        {"https": "http://proxy.test:3128"}, tuple(headers.get("no-proxy", "").split(","))
+    ).for_url(HEAD.url)
 
 
 def _address(location: str) -> None:
@@ -59,7 +76,14 @@ def _address(location: str) -> None:
     except BadResponseError:
         return
     if same_origin(found, HEAD.url):
-        if not found.lower().startswith(("https://api.github.com/", "https://api.github.com:443/", "https://api.github.com?", "https://api.github.com")):
+        if not found.lower().startswith(
+            (
+                "https://api.github.com/",
+                "https://api.github.com:443/",
+                "https://api.github.com?",
+                "https://api.github.com",
+            )
+        ):
             raise AssertionError(f"another origin with our credential: {found!r}")
         return
     for allowed in (False, True):
@@ -77,23 +101,51 @@ def seeds() -> Iterator[bytes]:
         (403, limited, "API rate limit exceeded"),
         (429, "retry-after: 60", "You have exceeded a secondary rate limit"),
         (403, "retry-after: Mon, 23 Nov 2026 12:00:00 GMT", ""),
-        (403, "x-github-sso: required; url=https://github.com/orgs/acme/sso?a=1", "Resource protected by organization SAML enforcement."),
-        (403, "x-accepted-github-permissions: contents=read", "Resource not accessible by integration"),
+        (
+            403,
+            "x-github-sso: required; url=https://github.com/orgs/acme/sso?a=1",
+            "Resource protected by organization SAML enforcement.",
+        ),
+        (
+            403,
+            "x-accepted-github-permissions: contents=read",
+            "Resource not accessible by integration",
+        ),
         (401, "x-ratelimit-limit: 60", "Bad credentials"),
         (422, "", "The permissions requested are not granted to this installation."),
-        (302, "location: https://codeload.github.com/acme/infra/legacy.tar.gz/1f3ac90?token=AB", ""),
+        (
+            302,
+            "location: https://codeload.github.com/acme/infra/legacy.tar.gz/1f3ac90?token=AB",
+            "",
+        ),
         (301, "location: //evil.example/x\nno-proxy: 10.0.0.0/8,.corp,*", ""),
         (302, "location: https://user@[::ffff:127.0.0.1]:8443/%2e%2e/x", ""),
     ]:
         yield f'{status}\n{headers}\nx-github-request-id: AB:12\n\n{{"message": "{message}", "documentation_url": "https://docs.github.com/rest", "errors": [{{"code": "x"}}]}}'.encode()
-    yield b"200\netag: \"" + b"a" * 40 + b"\"\n\n" + b"a" * 40
+    yield b'200\netag: "' + b"a" * 40 + b'"\n\n' + b"a" * 40
     yield b"502\ncontent-type: text/html\n\n<!DOCTYPE html>"
 
 
 WORDS = [
-    "location: ", "retry-after: ", "x-ratelimit-reset: ", "x-ratelimit-remaining: ", "date: ", "x-github-sso: ", "https://", "http://", "file:", "//", "@", "[::1]", "169.254.169.254",
-    "nan", "inf", "1e999", "message", "errors",
-]  # fmt: skip
+    "location: ",
+    "retry-after: ",
+    "x-ratelimit-reset: ",
+    "x-ratelimit-remaining: ",
+    "date: ",
+    "x-github-sso: ",
+    "https://",
+    "http://",
+    "file:",
+    "//",
+    "@",
+    "[::1]",
+    "169.254.169.254",
+    "nan",
+    "inf",
+    "1e999",
+    "message",
+    "errors",
+]
 
 if __name__ == "__main__":
     fuzz(one, seeds(), WORDS)

@@ -13,8 +13,10 @@ from itertools import combinations
 
 from tests.fuzz.harness import fuzz, instrumented
 
-with instrumented("syncd.engine.desired", "syncd.patterns", "syncd.mirror.paths", "syncd.github.trees", "pathspec"):
-    from syncd.config.scalars import patterns
+with instrumented(
+    "syncd.engine.desired", "syncd.patterns", "syncd.mirror.paths", "syncd.github.trees", "pathspec"
+):
+    from syncd.config.value_types import patterns
     from syncd.engine.desired import check_link, desired
     from syncd.errors import SyncdError, UnsafePathError
     from syncd.github import trees
@@ -22,10 +24,10 @@ with instrumented("syncd.engine.desired", "syncd.patterns", "syncd.mirror.paths"
     from syncd.mirror.paths import below
     from syncd.patterns import chooser
 
-from syncd.models import Entry, Job, Kind, Listing, PathRule, TreeEntry
-from syncd.objects import EXECUTABLE, FILE, LINK
+from syncd.colliding_names import twins_of
+from syncd.git_objects import EXECUTABLE, FILE, LINK
+from syncd.models import Job, Kind, Listing, PathRule, TreeEntry, WantedFile
 from syncd.text import in_quotes
-from syncd.twins import twins_of
 
 ROOT = "/srv/mirror"
 
@@ -52,9 +54,17 @@ def _names(path: str) -> None:
         if not error.message.isprintable():
             raise AssertionError(f"a poor message: {error.message!r}") from error
     else:
-        if posixpath.normpath(f"{ROOT}/{path}") != f"{ROOT}/{path}" or "\0" in path or any(len(os.fsencode(name)) > 255 for name in names):
+        if (
+            posixpath.normpath(f"{ROOT}/{path}") != f"{ROOT}/{path}"
+            or "\0" in path
+            or any(len(os.fsencode(name)) > 255 for name in names)
+        ):
             raise AssertionError(f"not a name below the mirror: {path!r}")
-    if trees.refuse_path(path) is None and (posixpath.normpath(path) != path or path.startswith(("/", "../")) or ".git" in path.casefold().split("/")):
+    if trees.refuse_path(path) is None and (
+        posixpath.normpath(path) != path
+        or path.startswith(("/", "../"))
+        or ".git" in path.casefold().split("/")
+    ):
         raise AssertionError(f"the repository's name was let through: {path!r}")
     try:
         address = quoted(path)
@@ -67,8 +77,14 @@ def _names(path: str) -> None:
 def _links(path: str, target: str, more: list[str]) -> None:
     """Where a link that is let through leads, walked one name after the other as the kernel does: there are no other links here."""
     here = f"{ROOT}/{path or 'link'}"
-    wanted = {f"{ROOT}/{name}": Entry("ab" * 20, 0o644, Kind.FILE, None, None, name, 1, "/srv", 0o755) for name in ("a", "b/c", *more) if name}
-    wanted[here] = Entry("cd" * 20, 0o777, Kind.LINK, None, None, path, 1, "/srv", 0o755)
+    wanted = {
+        f"{ROOT}/{name}": WantedFile(
+            "ab" * 20, 0o644, Kind.FILE, None, None, name, 1, "/srv", 0o755
+        )
+        for name in ("a", "b/c", *more)
+        if name
+    }
+    wanted[here] = WantedFile("cd" * 20, 0o777, Kind.LINK, None, None, path, 1, "/srv", 0o755)
     try:
         check_link(job(PathRule("", ROOT, True)), here, target, wanted)
     except (SyncdError, UnicodeError) as error:
@@ -77,16 +93,34 @@ def _links(path: str, target: str, more: list[str]) -> None:
         return
     standing = posixpath.dirname(here)
     for part in target.split("/"):
-        standing = posixpath.dirname(standing) if part == ".." else standing if part in ("", ".") else f"{standing}/{part}"
-    if not posixpath.normpath(standing).startswith(f"{ROOT}/") and posixpath.normpath(standing) != ROOT:
+        standing = (
+            posixpath.dirname(standing)
+            if part == ".."
+            else standing
+            if part in ("", ".")
+            else f"{standing}/{part}"
+        )
+    if (
+        not posixpath.normpath(standing).startswith(f"{ROOT}/")
+        and posixpath.normpath(standing) != ROOT
+    ):
         raise AssertionError(f"a link out: {here!r} -> {target!r}")
 
 
 def _listing(names: list[str], pattern: str) -> None:
     modes = (FILE, EXECUTABLE, LINK)
-    entries = {f"nginx/{name}": TreeEntry(modes[number % 3], f"{number:040d}", 1) for number, name in enumerate(names) if trees.refuse_path(name) is None}
+    entries = {
+        f"nginx/{name}": TreeEntry(modes[number % 3], f"{number:040d}", 1)
+        for number, name in enumerate(names)
+        if trees.refuse_path(name) is None
+    }
     try:
-        rule = PathRule("nginx", ROOT, True, include=patterns([pattern] if pattern.strip() and pattern.isprintable() else []))
+        rule = PathRule(
+            "nginx",
+            ROOT,
+            True,
+            include=patterns([pattern] if pattern.strip() and pattern.isprintable() else []),
+        )
         chooser(rule)
     except ValueError:
         rule = PathRule("nginx", ROOT, True)  # a mistake that check finds
@@ -100,7 +134,9 @@ def _listing(names: list[str], pattern: str) -> None:
         raise AssertionError(f"outside: {sorted(found)}")
     told = {name for twins in twins_of(found) for name in twins.names}
     for path, other in combinations(found, 2):
-        if path.casefold() == other.casefold() and not told.intersection([*path.split("/"), *other.split("/")]):
+        if path.casefold() == other.casefold() and not told.intersection(
+            [*path.split("/"), *other.split("/")]
+        ):
             raise AssertionError(f"twins that are not judged: {path!r} and {other!r}")
 
 
@@ -116,4 +152,21 @@ def seeds() -> Iterator[bytes]:
 
 
 if __name__ == "__main__":
-    fuzz(one, seeds(), ["../", "./", "..", ".git", "\\x00", "%2e", "**/", "[!a]", "\\xed\\xa0\\x80", "a", "b/c", "//"])
+    fuzz(
+        one,
+        seeds(),
+        [
+            "../",
+            "./",
+            "..",
+            ".git",
+            "\\x00",
+            "%2e",
+            "**/",
+            "[!a]",
+            "\\xed\\xa0\\x80",
+            "a",
+            "b/c",
+            "//",
+        ],
+    )

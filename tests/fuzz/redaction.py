@@ -15,13 +15,17 @@ from urllib.parse import quote
 
 from tests.fuzz.harness import Measured, fuzz, instrumented
 
-with instrumented("syncd.redact"):
-    from syncd.redact import Redactor
+with instrumented("syncd.redaction"):
+    from syncd.redaction import Redactor
 
 from syncd.models import Secret
 
 VALUE = "k3y/with+odd=letters-and_more~4711"
-KEY = "-----BEGIN PRIVATE KEY-----\n" + "\n".join(f"{number:04d}" + "AbCdEfGh+/" * 6 for number in range(26)) + "\n-----END PRIVATE KEY-----\n"
+KEY = (
+    "-----BEGIN PRIVATE KEY-----\n"
+    + "\n".join(f"{number:04d}" + "AbCdEfGh+/" * 6 for number in range(26))
+    + "\n-----END PRIVATE KEY-----\n"
+)
 MEASURED = Measured(seconds=3.0, peak_bytes=64 << 20)
 FORMS: list[Callable[[str], str]] = [
     str,
@@ -52,11 +56,19 @@ def one(data: bytes) -> None:
         cut = REDACTOR.redact(whole, max(1, at + len(form) // 2))
         end = REDACTOR.redact_end(whole, len(text) - at + len(form) // 2)
         lines = REDACTOR.redact_lines(whole)
-    if form and (form in shown or form in lines or (_half(form) in cut[max(0, at - 3) :][:200] and _half(form) not in text) or VALUE in shown):
+    if form and (
+        form in shown
+        or form in lines
+        or (_half(form) in cut[max(0, at - 3) :][:200] and _half(form) not in text)
+        or VALUE in shown
+    ):
         raise AssertionError(f"the secret stayed: {form!r}")
     if lines.count("\n") != whole.count("\n"):
         raise AssertionError("a line is missing")
-    if len(cut) > at + len(form) + 60 + 3 * whole.count("://") + len(whole) // 2 or len(end) > len(whole) * 2 + 10:
+    if (
+        len(cut) > at + len(form) + 60 + 3 * whole.count("://") + len(whole) // 2
+        or len(end) > len(whole) * 2 + 10
+    ):
         raise AssertionError("not cut")
     if len(json.loads(REDACTOR.redact_json([text, form, text]))) != 3:
         raise AssertionError("no JSON any more")
@@ -71,21 +83,55 @@ def _half(form: str) -> str:
 
 def _times(data: bytes) -> int:
     """Some texts are repeated, to be of a length where a square would show."""
-    return max(1, min(1 << (data[1] % 16), (12 << 10) // max(1, len(data)))) if len(data) < 60 and len(data) > 1 else 1
+    return (
+        max(1, min(1 << (data[1] % 16), (12 << 10) // max(1, len(data))))
+        if len(data) < 60 and len(data) > 1
+        else 1
+    )
 
 
 def seeds() -> Iterator[bytes]:
     for number, text in enumerate(
         [
-            "asked for main: GitHub answered 404", "-eyJ", "-eyJaaaaaaaa.aaaaaaaa.", "://a:b@", "authorization: bearer ", "?a_token=", "&amp;x-amz-signature=", "%25", "\\\\",
-            "-----BEGIN PRIVATE KEY-----", "-----END ", "&amp;amp;quot;", "ghs_" + "a" * 20, "github_pat_", "\\ud83d\\ude00", KEY[:300], "\u202e\x1b[2J", " \n\t",
+            "asked for main: GitHub answered 404",
+            "-eyJ",
+            "-eyJaaaaaaaa.aaaaaaaa.",
+            "://a:b@",
+            "authorization: bearer ",
+            "?a_token=",
+            "&amp;x-amz-signature=",
+            "%25",
+            "\\\\",
+            "-----BEGIN PRIVATE KEY-----",
+            "-----END ",
+            "&amp;amp;quot;",
+            "ghs_" + "a" * 20,
+            "github_pat_",
+            "\\ud83d\\ude00",
+            KEY[:300],
+            "\u202e\x1b[2J",
+            " \n\t",
         ]
-    ):  # fmt: skip
+    ):
         for repeat in (0, 13):
             yield bytes([number, 128 + repeat]) + text.encode()
 
 
-WORDS = ["-eyJ", "://", "@", "authorization", "bearer ", "?token=", "%25", "&amp;", "-----BEGIN PRIVATE KEY-----", "-----END ", "ghs_", "github_pat_", "***"]
+WORDS = [
+    "-eyJ",
+    "://",
+    "@",
+    "authorization",
+    "bearer ",
+    "?token=",
+    "%25",
+    "&amp;",
+    "-----BEGIN PRIVATE KEY-----",
+    "-----END ",
+    "ghs_",
+    "github_pat_",
+    "***",
+]
 
 if __name__ == "__main__":
     fuzz(one, seeds(), WORDS)

@@ -21,24 +21,45 @@ from tests.fuzz.harness import fuzz, instrumented
 
 with instrumented("syncd.store", "syncd.config.cache"):
     from syncd.config import cache
-    from syncd.store import rows
+    from syncd.store import serialization
     from syncd.store.store import SqliteStore
 
-from syncd.engine.ports import Intent, JobState
-from syncd.models import Action, Entry, Kind, Local, Recorded, Standing, Stat, TreeEntry, Verb
+from syncd.models import (
+    Action,
+    ActionKind,
+    Kind,
+    LedgerRow,
+    LocalFile,
+    Ownership,
+    Stat,
+    TreeEntry,
+    WantedFile,
+)
+from syncd.ports import Intent, JobState
 from syncd.store.checksum import checksum
 from syncd.store.database import Database
-from syncd.store.schema import APPLIED_SET, DIRECTORY, FILE, HEAD, INTENT, INTENT_ACTION, LISTING, METADATA, RATE_LIMIT, RUN
+from syncd.store.schema import (
+    APPLIED_SET,
+    DIRECTORY,
+    FILE,
+    HEAD,
+    INTENT,
+    INTENT_ACTION,
+    LISTING,
+    METADATA,
+    RATE_LIMIT,
+    RUN,
+)
 from syncd.store.schema import JOB as JOB_TABLE
 from syncd.store.sqlite import upsert
 
 STORE = SqliteStore(Database(None))
 JOB = "nginx"
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-ENTRY = Entry("ab" * 20, 0o644, Kind.FILE, 0, 0, "nginx/x", 7, "/srv", 0o755)
-ROW = Recorded(ENTRY, Stat(1, 2, 3, 4, 5), Standing.OURS, None)
-LOCAL = Local(Kind.FILE, "cd" * 20, 0o644, 0, 0, Stat(1, 2, 3, 4, 5))
-ACTION = Action(Verb.WRITE, "/srv/x", ENTRY, ROW, LOCAL, "new")
+ENTRY = WantedFile("ab" * 20, 0o644, Kind.FILE, 0, 0, "nginx/x", 7, "/srv", 0o755)
+ROW = LedgerRow(ENTRY, Stat(1, 2, 3, 4, 5), Ownership.OURS, None)
+LOCAL = LocalFile(Kind.FILE, "cd" * 20, 0o644, 0, 0, Stat(1, 2, 3, 4, 5))
+ACTION = Action(ActionKind.WRITE, "/srv/x", ENTRY, ROW, LOCAL, "new")
 INTENT_VALUE = Intent("i", JOB, "a" * 40, "d", (ACTION,), ("/srv",), True, AT)
 
 
@@ -54,38 +75,99 @@ def one(data: bytes) -> None:
         for table in reversed(METADATA.sorted_tables):
             if table.name != "alembic_version":
                 connection.execute(delete(table))
-        number = len(data) % len(rows.LEDGER)
-        values = list(rows.ledger_values("/srv/x", ROW))
+        number = len(data) % len(serialization.LEDGER)
+        values = list(serialization.ledger_values("/srv/x", ROW))
         values[number or 1] = odd
-        row = dict(zip((column.name for column in rows.LEDGER), values, strict=True))
+        row = dict(zip((column.name for column in serialization.LEDGER), values, strict=True))
         plant_row(connection, FILE, {**row, "job": JOB, "checksum": mark(JOB, *values)})
-        plant_row(connection, DIRECTORY, {"path": text or "/", "job": JOB, "checksum": mark(JOB, text or "/")})
-        state = rows.state_row(JOB, JobState())
-        state[rows.STATE[len(data) % len(rows.STATE)].name] = odd
-        state["checksum"] = mark(JOB, *(state[column.name] for column in rows.STATE))
+        plant_row(
+            connection,
+            DIRECTORY,
+            {"path": text or "/", "job": JOB, "checksum": mark(JOB, text or "/")},
+        )
+        state = serialization.state_row(JOB, JobState())
+        state[serialization.STATE[len(data) % len(serialization.STATE)].name] = odd
+        state["checksum"] = mark(JOB, *(state[column.name] for column in serialization.STATE))
         plant_row(connection, JOB_TABLE, state | {"last_run_at": text[:40]})
-        intent, actions = rows.intent_rows(INTENT_VALUE)
-        intent["directories"], actions[0][("wanted", "ledger", "expected", "action")[len(data) % 4]] = odd, text
-        listed = [[action[column.name] for column in rows.INTENT_ACTIONS] for action in actions]
-        intent["checksum"] = mark(*(value for name, value in intent.items() if name != "checksum"), listed)
+        intent, actions = serialization.intent_rows(INTENT_VALUE)
+        (
+            intent["directories"],
+            actions[0][("wanted", "ledger", "expected", "action")[len(data) % 4]],
+        ) = odd, text
+        listed = [
+            [action[column.name] for column in serialization.INTENT_ACTIONS] for action in actions
+        ]
+        intent["checksum"] = mark(
+            *(value for name, value in intent.items() if name != "checksum"), listed
+        )
         plant_row(connection, INTENT, intent)
         plant_row(connection, INTENT_ACTION, actions[0])
-        kept = {"job": JOB, "commit_sha": "a" * 40, "config_digest": "d", "applied_at": text[:40], "pinned": 0, "files": body}
-        plant_row(connection, APPLIED_SET, {**kept, "id": 1, "checksum": mark(JOB, "a" * 40, body=body)})
-        head = {"scope": "s", "repo": "r", "ref": "", "commit_sha": commit, "etag": etag, "form": None}
+        kept = {
+            "job": JOB,
+            "commit_sha": "a" * 40,
+            "config_digest": "d",
+            "applied_at": text[:40],
+            "pinned": 0,
+            "files": body,
+        }
+        plant_row(
+            connection, APPLIED_SET, {**kept, "id": 1, "checksum": mark(JOB, "a" * 40, body=body)}
+        )
+        head = {
+            "scope": "s",
+            "repo": "r",
+            "ref": "",
+            "commit_sha": commit,
+            "etag": etag,
+            "form": None,
+        }
         plant_row(connection, HEAD, {**head, "checksum": mark(*head.values())})
-        plant_row(connection, LISTING, {"tree_sha": "t", "entries": body, "checksum": mark("t", body=body)})
-        run = {"job": text[:10], "started_at": text[:30], "trigger": text[:5], "status": text[:9], "commit_sha": text[:40]}
-        plant_row(connection, RUN, {**run, "id": 1, "seconds": 0.0, "bytes_written": 0, "error": text})
-        limit = {"identity": text[:10], "installation": 0, "limit": 1, "remaining": 1, "reset_at": text[:40]}
+        plant_row(
+            connection,
+            LISTING,
+            {"tree_sha": "t", "entries": body, "checksum": mark("t", body=body)},
+        )
+        run = {
+            "job": text[:10],
+            "started_at": text[:30],
+            "trigger": text[:5],
+            "status": text[:9],
+            "commit_sha": text[:40],
+        }
+        plant_row(
+            connection, RUN, {**run, "id": 1, "seconds": 0.0, "bytes_written": 0, "error": text}
+        )
+        limit = {
+            "identity": text[:10],
+            "installation": 0,
+            "limit": 1,
+            "remaining": 1,
+            "reset_at": text[:40],
+        }
         plant_row(connection, RATE_LIMIT, limit)
 
     STORE._database.write(plant)
-    readings: list[Any] = [STORE.recorded(JOB), STORE.folders(JOB), STORE.state(JOB), STORE.sets(JOB), STORE.head("s", "r", None), STORE.recall("t"), STORE.history(), STORE.facts.limits()]
-    readings += [STORE.owners(["/srv/x"]), STORE.changes_since(JOB, AT), STORE.intent(JOB), STORE.blobs_in_use()]
+    readings: list[Any] = [
+        STORE.recorded(JOB),
+        STORE.folders(JOB),
+        STORE.state(JOB),
+        STORE.sets(JOB),
+        STORE.head("s", "r", None),
+        STORE.recall("t"),
+        STORE.history(),
+        STORE.facts.limits(),
+    ]
+    readings += [
+        STORE.owners(["/srv/x"]),
+        STORE.changes_since(JOB, AT),
+        STORE.intent(JOB),
+        STORE.blobs_in_use(),
+    ]
     if not whole and (readings[0] or readings[1] or readings[3] or readings[4] or readings[5]):
         raise AssertionError("a row was believed whose seal is another's")
-    with suppress(ValueError, TypeError, KeyError, RecursionError):  # what `recall` takes for "none"
+    with suppress(
+        ValueError, TypeError, KeyError, RecursionError
+    ):  # what `recall` takes for "none"
         cache.decoded(json.loads(text))
 
 
@@ -107,15 +189,46 @@ def _odd_value(text: str) -> Any:
 
 def seeds() -> Iterator[bytes]:
     texts = [
-        rows.ENCODE(ROW).decode(), rows.ENCODE(ENTRY).decode(), '["/srv"]', "7", "null", "file", "ours",
-        rows.ENCODE({"/srv/x": ENTRY}).decode(), json.dumps([["x", 0o100644, "ab" * 20, 7]]), AT.isoformat(),
-        "a" * 40 + '"etag"', json.dumps(cache.encoded(TreeEntry(0o100644, "ab" * 20, 7))),
-        json.dumps({"~": "Secret", "=": {}}), json.dumps({"~": "Head", "=": {}}),
-    ]  # fmt: skip
+        serialization.ENCODE(ROW).decode(),
+        serialization.ENCODE(ENTRY).decode(),
+        '["/srv"]',
+        "7",
+        "null",
+        "file",
+        "ours",
+        serialization.ENCODE({"/srv/x": ENTRY}).decode(),
+        json.dumps([["x", 0o100644, "ab" * 20, 7]]),
+        AT.isoformat(),
+        "a" * 40 + '"etag"',
+        json.dumps(cache.encoded(TreeEntry(0o100644, "ab" * 20, 7))),
+        json.dumps({"~": "Secret", "=": {}}),
+        json.dumps({"~": "Head", "=": {}}),
+    ]
     for text in texts:
         yield b"w" + text.encode()
         yield b"d" + text.encode()
 
 
 if __name__ == "__main__":
-    fuzz(one, seeds(), ["null", "true", "[]", "{}", "[[", "file", "link", "ours", "1e999", "NaN", "-1", "2026-11-23T12:00:00+00:00", "write", "remove", "~", "="])
+    fuzz(
+        one,
+        seeds(),
+        [
+            "null",
+            "true",
+            "[]",
+            "{}",
+            "[[",
+            "file",
+            "link",
+            "ours",
+            "1e999",
+            "NaN",
+            "-1",
+            "2026-11-23T12:00:00+00:00",
+            "write",
+            "remove",
+            "~",
+            "=",
+        ],
+    )

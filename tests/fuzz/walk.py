@@ -28,7 +28,9 @@ Seen = list[tuple[str, int, int, int, bytes]]
 
 
 def one(data: bytes) -> None:
-    base = tempfile.mkdtemp(prefix="syncd-walk-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    base = tempfile.mkdtemp(
+        prefix="syncd-walk-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None
+    )
     parent = os.open(base, OPEN_FOLDER)
     try:
         os.mkdir(f"{base}/{OUTSIDE}", 0o500)

@@ -14,18 +14,31 @@ from collections.abc import Iterator
 
 from tests.fuzz.harness import fuzz, instrumented
 
-with instrumented("syncd.github.webhook", "syncd.web.hook"):
+with instrumented("syncd.github.webhook", "syncd.web.webhook"):
     from syncd.github.webhook import Push, followers
-    from syncd.web.hook import Hook
+    from syncd.web.webhook import WebhookEndpoint
 
 from syncd.models import Job, Secret
-from tests.support.board import Belfry
 from tests.support.push import SECRET, as_form, push_event, signature
+from tests.support.status_board import PushLog
 
 PINNED = "a" * 40
-REFS = {"main": "main", "default": None, "tag": "v1", "full": "refs/heads/main", "pinned": PINNED, "there": "main"}
-JOBS = [Job(name, "ghe" if name == "there" else "ops", "acme/infra", ref, ()) for name, ref in REFS.items()]
-JOBS += [Job("deaf", "ops", "acme/infra", "main", (), on_push=False), Job("other", "ops", "acme/other", "main", ())]
+REFS = {
+    "main": "main",
+    "default": None,
+    "tag": "v1",
+    "full": "refs/heads/main",
+    "pinned": PINNED,
+    "there": "main",
+}
+JOBS = [
+    Job(name, "ghe" if name == "there" else "ops", "acme/infra", ref, ())
+    for name, ref in REFS.items()
+]
+JOBS += [
+    Job("deaf", "ops", "acme/infra", "main", (), on_push=False),
+    Job("other", "ops", "acme/other", "main", ()),
+]
 APIS = {"ops": "https://api.github.com", "ghe": "https://git.corp.example/api/v3"}
 STATUSES = {200, 202, 400, 401, 415}
 
@@ -50,21 +63,26 @@ class Unread(io.BytesIO):
 
 
 SAID = Said()
-LOG = logging.getLogger("syncd.web.hook")
+LOG = logging.getLogger("syncd.web.webhook")
 LOG.propagate, LOG.level = False, logging.DEBUG
 
 
 def one(data: bytes) -> None:
     head, _, body = data.partition(b"\n\n")
-    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head.decode("latin-1").split("\n"))}
+    headers = {
+        name.strip().lower(): value.strip()
+        for name, _, value in (line.partition(":") for line in head.decode("latin-1").split("\n"))
+    }
     if headers.get("x-hub-signature-256") == "ours":
         headers["x-hub-signature-256"] = signature(body)
     signed = headers.get("x-hub-signature-256") == signature(body)
-    bell, stream = Belfry(), Unread(body)
+    bell, stream = PushLog(), Unread(body)
     SAID.lines.clear()
     LOG.addHandler(SAID)
     try:
-        status, text, _ = Hook("/github", lambda: Secret(SECRET), bell).answer("203.0.113.5", lambda name: headers.get(name.lower()), stream)
+        status, text, _ = WebhookEndpoint("/github", lambda: Secret(SECRET), bell).answer(
+            "203.0.113.5", lambda name: headers.get(name.lower()), stream
+        )
     finally:
         LOG.removeHandler(SAID)
     if status not in STATUSES or (status == 401) is signed:
@@ -92,11 +110,20 @@ def _judge(push: Push) -> None:
 
 def seeds() -> Iterator[bytes]:
     event = push_event("acme/infra", PINNED)
-    tag, gone = push_event("ACME/Other", PINNED, "refs/tags/v1", "https://git.corp.example"), {**event, "deleted": True, "after": "0" * 40, "head_commit": None}
+    tag, gone = (
+        push_event("ACME/Other", PINNED, "refs/tags/v1", "https://git.corp.example"),
+        {**event, "deleted": True, "after": "0" * 40, "head_commit": None},
+    )
     events = [event, tag, gone, {"ref": "refs/heads/main"}, {}, []]
     for one_event in events:
-        yield b"x-github-event: push\ncontent-type: application/json\nx-hub-signature-256: ours\n\n" + json.dumps(one_event).encode()
-    yield b"x-github-event: push\ncontent-type: application/x-www-form-urlencoded\nx-hub-signature-256: ours\n\n" + as_form(event)
+        yield (
+            b"x-github-event: push\ncontent-type: application/json\nx-hub-signature-256: ours\n\n"
+            + json.dumps(one_event).encode()
+        )
+    yield (
+        b"x-github-event: push\ncontent-type: application/x-www-form-urlencoded\nx-hub-signature-256: ours\n\n"
+        + as_form(event)
+    )
     yield b'x-github-event: push\ncontent-type: application/json\nx-hub-signature-256: ours\n\n{"ref":"refs/heads/main","repository":{"full_name":"acme/infra"}}'
     yield b'x-github-event: ping\nx-hub-signature-256: ours\n\n{"zen":"x"}'
     yield b"x-github-event: push\nx-hub-signature-256: sha256=" + b"0" * 64 + b"\n\n{}"
@@ -104,9 +131,27 @@ def seeds() -> Iterator[bytes]:
 
 
 WORDS = [
-    "x-hub-signature-256: ours", "x-github-event: ", "push", "ping", "content-type: ", "application/json", "payload=", "%7B", "refs/heads/main", "refs/tags/", "full_name", "repository", "html_url",
-    "after", "head_commit", "deleted", "true", "null", "default_branch", "sha256=",
-]  # fmt: skip
+    "x-hub-signature-256: ours",
+    "x-github-event: ",
+    "push",
+    "ping",
+    "content-type: ",
+    "application/json",
+    "payload=",
+    "%7B",
+    "refs/heads/main",
+    "refs/tags/",
+    "full_name",
+    "repository",
+    "html_url",
+    "after",
+    "head_commit",
+    "deleted",
+    "true",
+    "null",
+    "default_branch",
+    "sha256=",
+]
 
 if __name__ == "__main__":
     fuzz(one, seeds(), WORDS)

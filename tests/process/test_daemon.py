@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 
 from syncd.config.load import load_config
-from syncd.turns import turns_of
+from syncd.schedule import turns_of
 from tests.support.daemon import daemon
-from tests.support.stand import Stand, stand
+from tests.support.sync_env import SyncEnv, sync_env
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Stand:
-    with stand(tmp_path, as_app=False) as made:
+def hub(tmp_path: Path) -> SyncEnv:
+    with sync_env(tmp_path, as_app=False) as made:
         yield made  # type: ignore[misc]
 
 
-def test_it_brings_jobs_in_step_follows_a_push_and_stops_with_0(hub: Stand) -> None:
+def test_it_brings_jobs_in_step_follows_a_push_and_stops_with_0(hub: SyncEnv) -> None:
     hub.write_config(every="1s")
     with daemon(hub) as running:
         assert running.says("2 written")["job"] == "nginx"
@@ -34,7 +34,7 @@ def test_it_brings_jobs_in_step_follows_a_push_and_stops_with_0(hub: Stand) -> N
     assert hub.call("status").code == 0
 
 
-def test_a_quiet_turn_says_nothing_and_costs_one_request_answered_304(hub: Stand) -> None:
+def test_a_quiet_turn_says_nothing_and_costs_one_request_answered_304(hub: SyncEnv) -> None:
     hub.write_config(every="1s")
     with daemon(hub) as running:
         running.says("2 written")
@@ -45,11 +45,13 @@ def test_a_quiet_turn_says_nothing_and_costs_one_request_answered_304(hub: Stand
             assert hub.github.asked[-1].status == 304, number
         assert running.ends() == 0
         after = [line["message"] for line in running.lines if "written" not in line["message"]]
-        quiet = [text for text in after if "stopped by a signal" not in text]  # said of a run that the signal met
+        quiet = [
+            text for text in after if "stopped by a signal" not in text
+        ]  # said of a run that the signal met
         assert [text.partition(":")[0] for text in quiet] == ["ready", "stopping", "stopped"]
 
 
-def test_a_wrong_configuration_is_refused_as_a_whole_and_the_old_one_stays(hub: Stand) -> None:
+def test_a_wrong_configuration_is_refused_as_a_whole_and_the_old_one_stays(hub: SyncEnv) -> None:
     hub.write_config(every="1s")
     with daemon(hub) as running:
         running.says("2 written")
@@ -57,7 +59,9 @@ def test_a_wrong_configuration_is_refused_as_a_whole_and_the_old_one_stays(hub: 
         hub.config.write_text(good.replace("1s", "1 parsec") + "nonsense: 1\n")
         running.send(signal.SIGHUP)
         said = running.says("not reloaded")["message"]
-        assert "parsec" in said and "nonsense" in said and f"{hub.config}:" in said, "every mistake with its place"
+        assert "parsec" in said and "nonsense" in said and f"{hub.config}:" in said, (
+            "every mistake with its place"
+        )
         hub.repo.commit({"nginx/nginx.conf": "two\n"})
         running.says("1 written")
         hub.config.write_text(good)
@@ -66,7 +70,7 @@ def test_a_wrong_configuration_is_refused_as_a_whole_and_the_old_one_stays(hub: 
         assert running.ends() == 0
 
 
-def test_sigusr1_starts_every_job_now(hub: Stand) -> None:
+def test_sigusr1_starts_every_job_now(hub: SyncEnv) -> None:
     hub.write_config(every="1d")
     with daemon(hub) as running:
         running.says("2 written")
@@ -76,7 +80,9 @@ def test_sigusr1_starts_every_job_now(hub: Stand) -> None:
         assert running.ends(signal.SIGINT) == 0
 
 
-def test_the_service_manager_hears_ready_reloading_and_stopping(hub: Stand, tmp_path: Path) -> None:
+def test_the_service_manager_hears_ready_reloading_and_stopping(
+    hub: SyncEnv, tmp_path: Path
+) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(60)
@@ -88,7 +94,9 @@ def test_the_service_manager_hears_ready_reloading_and_stopping(hub: Stand, tmp_
                 if word in heard[-1].split("\n"):
                     return heard[-1]
 
-        with daemon(hub, environ={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "600000"}) as running:
+        with daemon(
+            hub, environ={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "600000"}
+        ) as running:
             assert "STATUS=1 jobs" in hears("READY=1")
             hears("WATCHDOG=1")
             running.send(signal.SIGHUP)
@@ -99,7 +107,7 @@ def test_the_service_manager_hears_ready_reloading_and_stopping(hub: Stand, tmp_
             assert running.ends(None) == 0
 
 
-def test_a_second_daemon_on_the_same_state_is_refused(hub: Stand) -> None:
+def test_a_second_daemon_on_the_same_state_is_refused(hub: SyncEnv) -> None:
     with daemon(hub) as running:
         second = hub.call("run")
         assert second.code == 11 and f"(pid {running.process.pid}) runs already" in second.err
@@ -108,21 +116,29 @@ def test_a_second_daemon_on_the_same_state_is_refused(hub: Stand) -> None:
         assert running.ends() == 0, "the lock went with the process"
 
 
-def test_a_configuration_that_is_wrong_at_the_start_is_said_and_nothing_is_made(hub: Stand) -> None:
+def test_a_configuration_that_is_wrong_at_the_start_is_said_and_nothing_is_made(
+    hub: SyncEnv,
+) -> None:
     hub.config.write_text(hub.config.read_text() + "nonsense: 1\n")
     refused = hub.call("run")
     assert refused.code == 2 and "nonsense" in refused.err and not hub.state.exists()
 
 
-def test_status_says_when_the_daemon_comes_next_and_that_a_held_job_does_not(hub: Stand) -> None:
+def test_status_says_when_the_daemon_comes_next_and_that_a_held_job_does_not(hub: SyncEnv) -> None:
     hub.write_config(every="1h")
     with daemon(hub) as running:
         running.says("2 written")
         turns = turns_of(load_config(hub.config, {}).jobs, "UTC")
         before = turns["nginx"].next_after(datetime.now(UTC))
         told = datetime.fromisoformat(hub.call("status", "--json").job["next_run"])
-        assert before is not None and told in (before.replace(microsecond=0), turns["nginx"].next_after(before).replace(microsecond=0))  # type: ignore[union-attr]
-        assert hub.call("pause", "nginx").code == 0 and hub.call("status", "--json").job["next_run"] is None
+        assert before is not None and told in (
+            before.replace(microsecond=0),
+            turns["nginx"].next_after(before).replace(microsecond=0),
+        )  # type: ignore[union-attr]
+        assert (
+            hub.call("pause", "nginx").code == 0
+            and hub.call("status", "--json").job["next_run"] is None
+        )
         hub.repo.commit({"nginx/nginx.conf": "two\n"})
         running.send(signal.SIGUSR1)
         running.says("paused")
@@ -130,4 +146,6 @@ def test_status_says_when_the_daemon_comes_next_and_that_a_held_job_does_not(hub
         assert running.says("1 written")["trigger"] == "start", "it is noticed within seconds"
         assert running.ends() == 0
     row = hub.call("status", "--json").job
-    assert datetime.fromisoformat(row["next_run"]) == datetime.fromisoformat(row["last_run"]) + timedelta(hours=1), "without a daemon: as the schedule says after the last run"
+    assert datetime.fromisoformat(row["next_run"]) == datetime.fromisoformat(
+        row["last_run"]
+    ) + timedelta(hours=1), "without a daemon: as the schedule says after the last run"

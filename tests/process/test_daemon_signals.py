@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import daemon
-from tests.support.stand import Stand, stand
+from tests.support.sync_env import SyncEnv, sync_env
 
 SIGNALS = int(os.environ.get("SYNCD_SIGNALS", "20"))
 A_LIFE = 5  # signals that one daemon gets; the last one ends it
@@ -28,7 +28,7 @@ HOOK_SECONDS = 40.0
 
 
 @contextmanager
-def pushing(hub: Stand, rng: random.Random) -> Iterator[None]:
+def pushing(hub: SyncEnv, rng: random.Random) -> Iterator[None]:
     """Commits that change every file come all the time."""
     over, number = threading.Event(), 0
 
@@ -47,15 +47,21 @@ def pushing(hub: Stand, rng: random.Random) -> Iterator[None]:
         thread.join()
 
 
-def is_whole(hub: Stand) -> bool:
+def is_whole(hub: SyncEnv) -> bool:
     """All files are of one commit, or there are none yet, and nothing else is there."""
     tree = hub.tree()
-    return not tree or (tree.keys() == {f"{name}.conf" for name in range(FILES)} and len(set(tree.values())) == 1)
+    return not tree or (
+        tree.keys() == {f"{name}.conf" for name in range(FILES)} and len(set(tree.values())) == 1
+    )
 
 
-def test_signals_at_random_moments_leave_a_whole_set_and_the_next_life_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_signals_at_random_moments_leave_a_whole_set_and_the_next_life_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rng, took, sent = random.Random(SIGNALS), list[float](), Counter[str]()
-    with stand(tmp_path, {f"nginx/{name}.conf": "0\n" for name in range(FILES)}, as_app=False) as hub:
+    with sync_env(
+        tmp_path, {f"nginx/{name}.conf": "0\n" for name in range(FILES)}, as_app=False
+    ) as hub:
         hub.write_config(every="1s", on_change="true")
         good = hub.config.read_text()
         for _ in range(SIGNALS // A_LIFE):
@@ -76,7 +82,11 @@ def test_signals_at_random_moments_leave_a_whole_set_and_the_next_life_goes_on(t
                 sent[last.name] += 1
                 assert running.ends(last) == 0, running.lines
                 took.append(time.monotonic() - began)
-                assert not [line for line in running.lines if "bug" in line["message"] or "Traceback" in str(line)], running.lines
+                assert not [
+                    line
+                    for line in running.lines
+                    if "bug" in line["message"] or "Traceback" in str(line)
+                ], running.lines
             assert is_whole(hub), hub.tree()
         assert not list(hub.folder.glob("**/.syncd-*"))
         assert hub.sync().code == 0 and is_whole(hub)
@@ -89,9 +99,11 @@ def test_a_hook_that_runs_may_end_and_a_second_signal_ends_it(tmp_path: Path) ->
     for signals, ended in ((1, True), (2, False)):
         folder = tmp_path / str(signals)
         folder.mkdir()
-        with stand(folder, as_app=False) as hub:
+        with sync_env(folder, as_app=False) as hub:
             mark = folder / "mark"
-            hub.write_config(on_change={"shell": f"echo begun > {mark}; sleep 3; echo ended > {mark}"})
+            hub.write_config(
+                on_change={"shell": f"echo begun > {mark}; sleep 3; echo ended > {mark}"}
+            )
             with daemon(hub) as running:
                 while not (mark.exists() and mark.read_text() == "begun\n"):
                     assert running.process.poll() is None
@@ -107,7 +119,7 @@ def test_a_hook_that_runs_may_end_and_a_second_signal_ends_it(tmp_path: Path) ->
 
 
 def test_sigterm_as_soon_as_the_socket_is_there_leaves_none(tmp_path: Path) -> None:
-    with stand(tmp_path, as_app=False) as hub:
+    with sync_env(tmp_path, as_app=False) as hub:
         path = hub.folder / "web.sock"
         hub.extra["web"] = {"listen": f"unix:{path}"}
         hub.write()
@@ -119,11 +131,11 @@ def test_sigterm_as_soon_as_the_socket_is_there_leaves_none(tmp_path: Path) -> N
 
 
 def test_a_signal_while_github_does_not_answer_ends_it_at_once(tmp_path: Path) -> None:
-    from syncd.simulator import trouble
+    from syncd.simulator import faults
 
-    with stand(tmp_path, as_app=False) as hub:
+    with sync_env(tmp_path, as_app=False) as hub:
         asked = threading.Event()
-        hub.github.trouble("head", trouble.hang(60), times=1000)
+        hub.github.trouble("head", faults.hang(60), times=1000)
         hub.github.at("head", 1, asked.set)
         with daemon(hub) as running:
             assert asked.wait(60)
@@ -133,13 +145,15 @@ def test_a_signal_while_github_does_not_answer_ends_it_at_once(tmp_path: Path) -
 
 
 def test_dot_files_do_not_disturb_a_reload_and_a_yml_is_named_each_time(tmp_path: Path) -> None:
-    with stand(tmp_path, as_app=False) as hub:
+    with sync_env(tmp_path, as_app=False) as hub:
         folder = hub.folder / "conf"
         folder.mkdir()
         (folder / "main.yaml").write_text(hub.config.read_text())
         (folder / "jobs.yml").write_text("[")
         with daemon(hub, "-c", str(folder)) as running:
-            assert [line["level"] for line in running.lines if "jobs.yml is ignored" in line["message"]] == ["warning"]
+            assert [
+                line["level"] for line in running.lines if "jobs.yml is ignored" in line["message"]
+            ] == ["warning"]
             (folder / ".#main.yaml").symlink_to("user@host.1234")
             (folder / "._main.yaml").write_bytes(b"\xff")
             running.send(signal.SIGHUP)

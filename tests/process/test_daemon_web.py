@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.canary import overheard
 from tests.support.daemon import Running, daemon
+from tests.support.http_receiver import KEY, receiving
 from tests.support.metrics import samples
-from tests.support.receiver import KEY, receiving
-from tests.support.stand import Stand, stand
+from tests.support.secret_scan import overheard
+from tests.support.sync_env import SyncEnv, sync_env
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Stand]:
-    with stand(tmp_path, as_app=False) as made:
+def hub(tmp_path: Path) -> Iterator[SyncEnv]:
+    with sync_env(tmp_path, as_app=False) as made:
         made.extra["web"] = {"listen": "127.0.0.1:0"}
         made.write_config(every="1d")
         yield made
@@ -42,19 +42,38 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 def port_of(running: Running) -> int:
     """Where it listens, as it said before it was ready."""
-    said = next(line["message"] for line in reversed(running.lines) if line["message"].startswith("listening on "))
+    said = next(
+        line["message"]
+        for line in reversed(running.lines)
+        if line["message"].startswith("listening on ")
+    )
     return int(re.findall(r":(\d+)/", said)[0])
 
 
-def test_the_real_daemon_answers_on_every_path_and_a_reload_moves_its_listener(hub: Stand) -> None:
+def test_the_real_daemon_answers_on_every_path_and_a_reload_moves_its_listener(
+    hub: SyncEnv,
+) -> None:
     with daemon(hub) as running:
         port = port_of(running)
         running.says("2 ")  # the first run has written
-        assert get(port, "/healthz") == (200, "alive\n") and get(port, "/readyz") == (200, "ready\n")
+        assert get(port, "/healthz") == (200, "alive\n") and get(port, "/readyz") == (
+            200,
+            "ready\n",
+        )
         status, text = get(port, "/api/v1/status")
         found, printed = json.loads(text), hub.call("status", "--json").json
         assert status == 200 and found.keys() == printed.keys()
-        for key in ("job", "state", "commit", "last_success", "files", "drifted", "reload_pending", "paused", "error"):
+        for key in (
+            "job",
+            "state",
+            "commit",
+            "last_success",
+            "files",
+            "drifted",
+            "reload_pending",
+            "paused",
+            "error",
+        ):
             assert found["jobs"][0][key] == printed["jobs"][0][key]
         assert found["jobs"][0]["state"] == "in_sync" and found["jobs"][0]["next_run"] is not None
         assert "<h1>The job is in sync</h1>" in get(port, "/")[1]
@@ -65,7 +84,13 @@ def test_the_real_daemon_answers_on_every_path_and_a_reload_moves_its_listener(h
         assert found["syncd_config_last_reload_successful"] == 1
         assert abs(found["syncd_clock_skew_seconds"]) < 60
         if shutil.which("promtool"):
-            done = subprocess.run(["promtool", "check", "metrics"], input=metrics, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                ["promtool", "check", "metrics"],
+                input=metrics,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             assert (done.returncode, done.stdout + done.stderr) == (0, "")
         good = hub.config.read_text()
         hub.config.write_text(good.replace("version:", "wersion:"))
@@ -81,7 +106,9 @@ def test_the_real_daemon_answers_on_every_path_and_a_reload_moves_its_listener(h
         assert running.ends() == 0 and not (hub.folder / "web.sock").exists()
 
 
-def test_daemon_and_one_shot_tell_of_one_change_once_between_them_and_never_show_the_address(hub: Stand) -> None:
+def test_daemon_and_one_shot_tell_of_one_change_once_between_them_and_never_show_the_address(
+    hub: SyncEnv,
+) -> None:
     with receiving() as receiver:
         hub.extra["notify"] = [{"webhook": {"env": "HOOK_URL"}}]
         hub.write()
@@ -99,7 +126,12 @@ def test_daemon_and_one_shot_tell_of_one_change_once_between_them_and_never_show
                 assert hub.sync().code == 0
             assert receiver.events == [("nginx", "failed"), ("nginx", "recovered")]
             texts = [get(port, path)[1] for path in ("/", "/metrics", "/api/v1/status", "/readyz")]
-            assert samples(texts[1])['syncd_notifications_total{endpoint="env:HOOK_URL",outcome="sent"}'] == 2
+            assert (
+                samples(texts[1])[
+                    'syncd_notifications_total{endpoint="env:HOOK_URL",outcome="sent"}'
+                ]
+                == 2
+            )
             assert running.ends() == 0
         texts += [line["message"] for line in running.lines]
         assert all(KEY.split("/")[0] not in text for text in texts)

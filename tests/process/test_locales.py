@@ -14,7 +14,7 @@ import pytest
 
 from syncd.fastpath import check as fastpath
 from tests.support.daemon import daemon
-from tests.support.stand import Stand, signatures, stand
+from tests.support.sync_env import SyncEnv, signatures, sync_env
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {"nginx/ü.conf": "u\n", "nginx/日本/é.conf": "e\n", "nginx/plain.conf": "p\n"}
@@ -53,7 +53,10 @@ def locales(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("localedef is not here, which makes the Latin-1 locale")
     folder = tmp_path_factory.mktemp("locales")
     made = subprocess.run(
-        ["localedef", "-i", "de_DE", "-f", "ISO-8859-1", str(folder / "de_DE.ISO-8859-1")], capture_output=True, text=True, check=False
+        ["localedef", "-i", "de_DE", "-f", "ISO-8859-1", str(folder / "de_DE.ISO-8859-1")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if not (folder / "de_DE.ISO-8859-1").exists():
         pytest.skip(f"localedef can't make the Latin-1 locale: {made.stderr.strip()}")
@@ -61,39 +64,59 @@ def locales(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Stand]:
-    with stand(tmp_path, FILES, as_app=False) as made:
+def hub(tmp_path: Path) -> Iterator[SyncEnv]:
+    with sync_env(tmp_path, FILES, as_app=False) as made:
         yield made
 
 
 class Shell:
     """Calls commands as a user does whose shell has this locale."""
 
-    def __init__(self, hub: Stand, locales: Path) -> None:
+    def __init__(self, hub: SyncEnv, locales: Path) -> None:
         self.hub, self.locales = hub, locales
 
     def environ(self, locale: Mapping[str, str]) -> dict[str, str]:
-        return {"PATH": os.environ["PATH"], "HOME": str(self.hub.folder), "LOCPATH": str(self.locales), "PYTHONPATH": str(ROOT), **locale}
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.hub.folder),
+            "LOCPATH": str(self.locales),
+            "PYTHONPATH": str(ROOT),
+            **locale,
+        }
 
-    def call(self, locale: Mapping[str, str], *arguments: str | bytes, config: str | bytes | None = None, start: tuple[str, ...] = ("-m", "syncd")) -> subprocess.CompletedProcess[bytes]:
+    def call(
+        self,
+        locale: Mapping[str, str],
+        *arguments: str | bytes,
+        config: str | bytes | None = None,
+        start: tuple[str, ...] = ("-m", "syncd"),
+    ) -> subprocess.CompletedProcess[bytes]:
         command = [sys.executable, *start, "-c", config or str(self.hub.config), *arguments]
-        return subprocess.run(command, capture_output=True, env=self.environ(locale), cwd=self.hub.folder, check=False)
+        return subprocess.run(
+            command, capture_output=True, env=self.environ(locale), cwd=self.hub.folder, check=False
+        )
 
 
 @pytest.fixture
-def shell(hub: Stand, locales: Path) -> Shell:
+def shell(hub: SyncEnv, locales: Path) -> Shell:
     return Shell(hub, locales)
 
 
 def names(folder: Path) -> set[bytes]:
     """Every file below the folder, as the kernel names it."""
     top = os.fsencode(folder)
-    return {os.path.relpath(os.path.join(place, name), top) for place, _, files in os.walk(top) for name in files}
+    return {
+        os.path.relpath(os.path.join(place, name), top)
+        for place, _, files in os.walk(top)
+        for name in files
+    }
 
 
 def test_the_locale_of_these_tests_is_real(shell: Shell) -> None:
     asked = [sys.executable, "-c", "import sys; print(sys.getfilesystemencoding())"]
-    found = subprocess.run(asked, capture_output=True, text=True, env=shell.environ(LATIN), check=False)
+    found = subprocess.run(
+        asked, capture_output=True, text=True, env=shell.environ(LATIN), check=False
+    )
     assert found.stdout == "iso8859-1\n"
 
 
@@ -106,7 +129,9 @@ def test_a_first_sync_writes_the_repositorys_bytes(shell: Shell, locale: dict[st
 
 @pytest.mark.parametrize("with_note", [True, False], ids=["nothing to do", "full run"])
 @SOME_LOCALES
-def test_a_second_sync_under_another_locale_changes_nothing(shell: Shell, locale: dict[str, str], with_note: bool) -> None:
+def test_a_second_sync_under_another_locale_changes_nothing(
+    shell: Shell, locale: dict[str, str], with_note: bool
+) -> None:
     assert shell.call({"LC_ALL": "C.UTF-8"}, "sync").returncode == 0
     stood = signatures(shell.hub.dest)
     if not with_note:
@@ -117,11 +142,16 @@ def test_a_second_sync_under_another_locale_changes_nothing(shell: Shell, locale
     assert signatures(shell.hub.dest) == stood and names(shell.hub.dest) == NAMES
 
 
-def test_syncs_under_one_locale_after_the_other_leave_one_file_and_follow_changes(shell: Shell) -> None:
+def test_syncs_under_one_locale_after_the_other_leave_one_file_and_follow_changes(
+    shell: Shell,
+) -> None:
     for number, locale in enumerate(({"LC_ALL": "C.UTF-8"}, LATIN, {"LC_ALL": "C"}, LATIN)):
         shell.hub.repo.commit({"nginx/ü.conf": f"{number}\n"})
         assert shell.call(locale, "sync").returncode == 0
-        assert names(shell.hub.dest) == NAMES and (shell.hub.dest / "ü.conf").read_text() == f"{number}\n"
+        assert (
+            names(shell.hub.dest) == NAMES
+            and (shell.hub.dest / "ü.conf").read_text() == f"{number}\n"
+        )
     shell.hub.repo.commit({"nginx/ü.conf": None})
     assert shell.call(LATIN, "sync").returncode == 0
     assert names(shell.hub.dest) == NAMES - {"ü.conf".encode()}
@@ -145,10 +175,25 @@ for number, arguments in enumerate(commands):
 def test_no_command_fails_on_printing_a_name(shell: Shell, locale: dict[str, str]) -> None:
     """One process calls them all: its first call starts it again where the locale asks for that."""
     path = str(shell.hub.dest / "ü.conf")
-    commands = [("plan",), ("-v", "sync"), ("status",), ("history",), ("explain", path), ("verify",), ("plan", "--diff"), ("check",)]
-    done = shell.call(locale, "\n".join("\t".join(one) for one in commands), start=("-c", EACH_IN_TURN))
-    assert done.returncode == 0 and b"Traceback" not in done.stderr and b"Error" not in done.stderr, done.stderr
-    assert [line for line in done.stderr.splitlines() if line.startswith(b"ended ")] == [b"ended %d" % number for number in range(len(commands))]
+    commands = [
+        ("plan",),
+        ("-v", "sync"),
+        ("status",),
+        ("history",),
+        ("explain", path),
+        ("verify",),
+        ("plan", "--diff"),
+        ("check",),
+    ]
+    done = shell.call(
+        locale, "\n".join("\t".join(one) for one in commands), start=("-c", EACH_IN_TURN)
+    )
+    assert (
+        done.returncode == 0 and b"Traceback" not in done.stderr and b"Error" not in done.stderr
+    ), done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith(b"ended ")] == [
+        b"ended %d" % number for number in range(len(commands))
+    ]
     assert done.stdout.count(b".conf") >= len(commands) - 2, "all but two of them name files"
 
 
@@ -160,7 +205,9 @@ def test_no_command_fails_on_printing_a_name(shell: Shell, locale: dict[str, str
         ({**LATIN, "PYTHONIOENCODING": "utf-8"}, "ü.conf".encode()),
     ],
 )
-def test_output_is_in_the_terminals_encoding(shell: Shell, locale: dict[str, str], shown: bytes) -> None:
+def test_output_is_in_the_terminals_encoding(
+    shell: Shell, locale: dict[str, str], shown: bytes
+) -> None:
     done = shell.call(locale, "-v", "sync")
     assert done.returncode == 0 and shown in done.stdout
 
@@ -175,7 +222,9 @@ STARTS = [
 
 
 @pytest.mark.parametrize("start", STARTS, ids=["module", "code", "isolated", "UTF-8 mode off"])
-def test_every_way_to_start_the_command_starts_again_with_the_same_arguments(shell: Shell, start: tuple[str, ...]) -> None:
+def test_every_way_to_start_the_command_starts_again_with_the_same_arguments(
+    shell: Shell, start: tuple[str, ...]
+) -> None:
     assert shell.call(LATIN, "sync", start=start).returncode == 0
     assert names(shell.hub.dest) == NAMES
 
@@ -185,7 +234,12 @@ def test_the_console_script_starts_again_too(shell: Shell) -> None:
     first = f"""#!/bin/sh\n'''exec' "{sys.executable}" "$0" "$@"\n' '''\n"""  # pip's, for paths with spaces
     script.write_text(f"{first}import sys\nfrom syncd.__main__ import main\nsys.exit(main())\n")
     script.chmod(0o755)
-    done = subprocess.run([script, "-c", shell.hub.config, "sync"], env=shell.environ(LATIN), capture_output=True, check=False)
+    done = subprocess.run(
+        [script, "-c", shell.hub.config, "sync"],
+        env=shell.environ(LATIN),
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 0 and names(shell.hub.dest) == NAMES
 
 
@@ -193,12 +247,29 @@ def test_the_console_script_starts_again_too(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("locale", "name"),
     [
-        pytest.param(locale, name, id=f"{called}-{written}", marks=[] if called == "Latin-1" or (called, written) in {("UTF-8", "Latin-1"), ("C", "neither")} else [pytest.mark.root])
-        for called, locale in (("UTF-8", {"LC_ALL": "C.UTF-8"}), ("Latin-1", LATIN), ("C", {"LC_ALL": "C"}))
-        for written, name in (("UTF-8", "kü.yaml".encode()), ("Latin-1", b"k\xfc.yaml"), ("neither", b"k\xff\xfe.yaml"))
+        pytest.param(
+            locale,
+            name,
+            id=f"{called}-{written}",
+            marks=[]
+            if called == "Latin-1" or (called, written) in {("UTF-8", "Latin-1"), ("C", "neither")}
+            else [pytest.mark.root],
+        )
+        for called, locale in (
+            ("UTF-8", {"LC_ALL": "C.UTF-8"}),
+            ("Latin-1", LATIN),
+            ("C", {"LC_ALL": "C"}),
+        )
+        for written, name in (
+            ("UTF-8", "kü.yaml".encode()),
+            ("Latin-1", b"k\xfc.yaml"),
+            ("neither", b"k\xff\xfe.yaml"),
+        )
     ],
 )
-def test_paths_on_the_command_line_are_bytes(shell: Shell, locale: dict[str, str], name: bytes) -> None:
+def test_paths_on_the_command_line_are_bytes(
+    shell: Shell, locale: dict[str, str], name: bytes
+) -> None:
     place = os.fsencode(shell.hub.folder)
     config, metrics = os.path.join(place, name), os.path.join(place, name + b".prom")
     shutil.copy(os.fsencode(shell.hub.config), config)
@@ -210,11 +281,20 @@ def test_paths_on_the_command_line_are_bytes(shell: Shell, locale: dict[str, str
     assert {one for one in os.listdir(place) if one.startswith(b"k")} == {name, name + b".prom"}
 
 
-@pytest.mark.parametrize("locale", [{"LC_ALL": "C.UTF-8"}, LATIN, {"LC_ALL": "C", "PYTHONUTF8": "0"}], ids=["UTF-8", "Latin-1", "C"])
-def test_hooks_get_names_as_bytes_and_nothing_of_the_second_start(shell: Shell, locale: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "locale",
+    [{"LC_ALL": "C.UTF-8"}, LATIN, {"LC_ALL": "C", "PYTHONUTF8": "0"}],
+    ids=["UTF-8", "Latin-1", "C"],
+)
+def test_hooks_get_names_as_bytes_and_nothing_of_the_second_start(
+    shell: Shell, locale: dict[str, str]
+) -> None:
     place = shell.hub.folder / "hooks"
     place.mkdir()
-    shell.hub.write_config(validate={"shell": "test -f {staged}" + f"{shell.hub.dest}/ü.conf"}, on_change={"shell": f"env > {place}/ö.env"})
+    shell.hub.write_config(
+        validate={"shell": "test -f {staged}" + f"{shell.hub.dest}/ü.conf"},
+        on_change={"shell": f"env > {place}/ö.env"},
+    )
     done = shell.call(locale, "sync")
     assert done.returncode == 0, done.stderr
     assert names(place) == {"ö.env".encode()}
@@ -230,11 +310,16 @@ def test_built_in_checks_find_files_under_a_latin_1_locale(shell: Shell) -> None
     assert done.returncode == 0, done.stderr
     shell.hub.repo.commit({"nginx/ä.json": "{\n"})
     refused = shell.call(LATIN, "sync", "--json")
-    assert refused.returncode == 1 and "ä.json" in json.loads(refused.stdout)["jobs"][0]["error"]["message"]
+    assert (
+        refused.returncode == 1
+        and "ä.json" in json.loads(refused.stdout)["jobs"][0]["error"]["message"]
+    )
 
 
 def test_the_daemon_keeps_its_process_id(shell: Shell) -> None:
-    environ = {name: value for name, value in shell.environ(LATIN).items() if name not in ("PATH", "HOME")}
+    environ = {
+        name: value for name, value in shell.environ(LATIN).items() if name not in ("PATH", "HOME")
+    }
     with daemon(shell.hub, environ=environ, ready=False) as running:
         line = running.says("ready: ")
         assert line["message"].endswith(f"pid {running.process.pid}")
@@ -246,7 +331,11 @@ def test_the_daemon_keeps_its_process_id(shell: Shell) -> None:
 def test_where_python_can_t_be_started_again_nothing_is_written(shell: Shell) -> None:
     start = ("-X", "syncd_output=utf-8", "-m", "syncd")  # as after a second start that was in vain
     done = shell.call(LATIN, "sync", start=start)
-    assert done.returncode == 1 and b"nothing was done" in done.stderr and b"LC_ALL=C.UTF-8" in done.stderr
+    assert (
+        done.returncode == 1
+        and b"nothing was done" in done.stderr
+        and b"LC_ALL=C.UTF-8" in done.stderr
+    )
     gone = "import sys; sys.executable = '/nonexistent/python'; from syncd.__main__ import main; main()"
     done = shell.call(LATIN, "sync", start=("-c", gone))
     assert done.returncode == 1 and b"No such file or directory; nothing was done" in done.stderr
@@ -265,14 +354,20 @@ NOT_UTF_8: list[list[str | bytes]] = [
 
 
 @pytest.mark.parametrize("arguments", NOT_UTF_8, ids=lambda arguments: arguments[0])
-def test_an_argument_that_is_not_utf_8_is_refused_by_name(hub: Stand, arguments: list[str | bytes]) -> None:
+def test_an_argument_that_is_not_utf_8_is_refused_by_name(
+    hub: SyncEnv, arguments: list[str | bytes]
+) -> None:
     done = hub.call(*(os.fsdecode(one) for one in arguments))
     assert done.code == 2 and done.err and "Traceback" not in done.err, done.err
 
 
 @pytest.mark.parametrize(
-    ("locale", "number"), [({"LC_ALL": "C.UTF-8"}, 0), (LATIN, 2), (LATIN, 4), (LATIN, 6), ({"LC_ALL": "C"}, 5)], ids=["UTF-8", "Latin-1", "Latin-1 reason", "Latin-1 job", "C"]
+    ("locale", "number"),
+    [({"LC_ALL": "C.UTF-8"}, 0), (LATIN, 2), (LATIN, 4), (LATIN, 6), ({"LC_ALL": "C"}, 5)],
+    ids=["UTF-8", "Latin-1", "Latin-1 reason", "Latin-1 job", "C"],
 )
-def test_it_is_refused_under_every_locale(shell: Shell, locale: dict[str, str], number: int) -> None:
+def test_it_is_refused_under_every_locale(
+    shell: Shell, locale: dict[str, str], number: int
+) -> None:
     done = shell.call(locale, *NOT_UTF_8[number])
     assert done.returncode == 2 and b"Traceback" not in done.stderr, done.stderr

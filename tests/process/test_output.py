@@ -19,18 +19,26 @@ import pytest
 import yaml
 
 from syncd import __version__
-from syncd.cli.main import VERBS, run
-from tests.support.daemon import PATIENCE_SECONDS
-from tests.support.stand import Stand, stand, tree_of
+from syncd.cli.main import COMMANDS, run
+from tests.support.daemon import DEADLINE_SECONDS
+from tests.support.sync_env import SyncEnv, sync_env, tree_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = {"nginx.conf": b"one\n", "sites/\u2713.conf": b"a\n"}
 SECOND = {"nginx.conf": b"two\n", "sites/\u2713.conf": b"a\n"}
-OUTPUTS = ["out closed", "err closed", "out full", "err full", "out broken", "err broken", "latin-1"]
+OUTPUTS = [
+    "out closed",
+    "err closed",
+    "out full",
+    "err full",
+    "out broken",
+    "err broken",
+    "latin-1",
+]
 NEVER, SYNCED, PAUSED, FAILING = "never", "in_sync", "paused", "failing"
 
 # command line after `syncd -c CONFIG`, how many commits were synced before, exit code, the job's state and its files afterwards
-COMMANDS: list[tuple[str, int, int, str, Mapping[str, bytes]]] = [
+CASES: list[tuple[str, int, int, str, Mapping[str, bytes]]] = [
     ("--help", 0, 0, NEVER, {}),
     ("version", 0, 0, NEVER, {}),
     ("completion bash", 0, 0, NEVER, {}),
@@ -61,12 +69,23 @@ COMMANDS: list[tuple[str, int, int, str, Mapping[str, bytes]]] = [
 class Site:
     """A configuration with a state and a destination of its own, on a simulator that many share."""
 
-    def __init__(self, hub: Stand, folder: Path) -> None:
+    def __init__(self, hub: SyncEnv, folder: Path) -> None:
         self.dest, self.config = folder / "dest", folder / "config.yaml"
         self.dest.mkdir(parents=True)
-        job = {"as": "ops", "repo": "acme/infra", "ref": "main", "every": "5m", "paths": [{"from": "nginx/", "to": f"{self.dest}/"}]}
+        job = {
+            "as": "ops",
+            "repo": "acme/infra",
+            "ref": "main",
+            "every": "5m",
+            "paths": [{"from": "nginx/", "to": f"{self.dest}/"}],
+        }
         login = {"login": {"client_id": "Iv23liUnknown"}, "api": hub.served.url}
-        value = {"version": "1", "state": str(folder / "state"), "github": {**hub.identities, "me": login}, "jobs": {"nginx": job}}
+        value = {
+            "version": "1",
+            "state": str(folder / "state"),
+            "github": {**hub.identities, "me": login},
+            "jobs": {"nginx": job},
+        }
         self.config.write_text(yaml.safe_dump(value))
 
     def command(self, line: str) -> list[str]:
@@ -85,12 +104,14 @@ class Site:
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Stand]:
-    with stand(tmp_path, {"nginx/nginx.conf": "one\n", "nginx/sites/\u2713.conf": "a\n"}, as_app=False) as made:
+def hub(tmp_path: Path) -> Iterator[SyncEnv]:
+    with sync_env(
+        tmp_path, {"nginx/nginx.conf": "one\n", "nginx/sites/\u2713.conf": "a\n"}, as_app=False
+    ) as made:
         yield made
 
 
-def sites(hub: Stand, names: list[str], synced: int) -> dict[str, Site]:
+def sites(hub: SyncEnv, names: list[str], synced: int) -> dict[str, Site]:
     """A site for each name, with so many commits synced; where any was, a second commit is there."""
     made = {name: Site(hub, hub.folder / name.replace(" ", "-")) for name in names}
     if synced:
@@ -124,9 +145,29 @@ def streams(output: str) -> Iterator[tuple[str, dict[str, Any], dict[str, str]]]
 @contextmanager
 def started(arguments: list[str], output: str) -> Iterator[subprocess.Popen[bytes]]:
     with streams(output) as (redirection, given, environ):
-        pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **given}
-        command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "syncd", *arguments]
-        env = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", **environ}
+        pipes: dict[str, Any] = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            **given,
+        }
+        command = [
+            "sh",
+            "-c",
+            f'exec "$@" {redirection}',
+            "sh",
+            sys.executable,
+            "-m",
+            "syncd",
+            *arguments,
+        ]
+        env = {
+            "PATH": os.environ["PATH"],
+            "HOME": os.environ["HOME"],
+            "PYTHONPATH": str(ROOT),
+            "LC_ALL": "C.UTF-8",
+            **environ,
+        }
         with subprocess.Popen(command, env=env, **pipes) as process:
             try:
                 yield process
@@ -137,20 +178,26 @@ def started(arguments: list[str], output: str) -> Iterator[subprocess.Popen[byte
 def ended(arguments: list[str], output: str) -> tuple[int, bytes]:
     """The exit code, and what was printed."""
     with started(arguments, output) as process:
-        out, err = process.communicate(timeout=PATIENCE_SECONDS)
+        out, err = process.communicate(timeout=DEADLINE_SECONDS)
         return process.returncode, (out or b"") + (err or b"")
 
 
 EACH_COMMAND = pytest.mark.parametrize(
     ("number", "line", "synced", "code", "state", "files"),
-    [(number, *row) for number, row in enumerate(COMMANDS)],
-    ids=[row[0].replace("\u2713", "CHECK") + f" after {row[1]}" for row in COMMANDS],
+    [(number, *row) for number, row in enumerate(CASES)],
+    ids=[row[0].replace("\u2713", "CHECK") + f" after {row[1]}" for row in CASES],
 )
 
 
 @EACH_COMMAND
 def test_a_command_does_the_same_whatever_becomes_of_its_output(
-    hub: Stand, number: int, line: str, synced: int, code: int, state: str, files: Mapping[str, bytes]
+    hub: SyncEnv,
+    number: int,
+    line: str,
+    synced: int,
+    code: int,
+    state: str,
+    files: Mapping[str, bytes],
 ) -> None:
     """One of the outputs for each command, in turn; the root lane tries the others."""
     _does_the_same(hub, [OUTPUTS[number % len(OUTPUTS)]], line, synced, code, (state, files))
@@ -159,13 +206,31 @@ def test_a_command_does_the_same_whatever_becomes_of_its_output(
 @pytest.mark.root
 @EACH_COMMAND
 def test_a_command_does_the_same_with_every_other_output(
-    hub: Stand, number: int, line: str, synced: int, code: int, state: str, files: Mapping[str, bytes]
+    hub: SyncEnv,
+    number: int,
+    line: str,
+    synced: int,
+    code: int,
+    state: str,
+    files: Mapping[str, bytes],
 ) -> None:
-    _does_the_same(hub, [one for one in OUTPUTS if one != OUTPUTS[number % len(OUTPUTS)]], line, synced, code, (state, files))
+    _does_the_same(
+        hub,
+        [one for one in OUTPUTS if one != OUTPUTS[number % len(OUTPUTS)]],
+        line,
+        synced,
+        code,
+        (state, files),
+    )
 
 
 def _does_the_same(
-    hub: Stand, outputs: list[str], line: str, synced: int, code: int, after: tuple[str, Mapping[str, bytes]]
+    hub: SyncEnv,
+    outputs: list[str],
+    line: str,
+    synced: int,
+    code: int,
+    after: tuple[str, Mapping[str, bytes]],
 ) -> None:
     made = sites(hub, outputs, synced)
     with ThreadPoolExecutor(2) as pool:
@@ -177,12 +242,14 @@ def _does_the_same(
 
 
 def test_the_table_has_every_command() -> None:
-    words = {word for row in COMMANDS for word in row[0].split()}
-    assert set(VERBS) - words == {"init", "run"}, "these two have tests of their own below"
+    words = {word for row in CASES for word in row[0].split()}
+    assert set(COMMANDS) - words == {"init", "run"}, "these two have tests of their own below"
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_init_writes_the_configuration_whatever_becomes_of_its_output(tmp_path: Path, output: str) -> None:
+def test_init_writes_the_configuration_whatever_becomes_of_its_output(
+    tmp_path: Path, output: str
+) -> None:
     place = tmp_path / "config.yaml"
     code, text = ended(["-c", str(place), "init"], output)
     assert code == 0 and b"Traceback" not in text
@@ -190,40 +257,65 @@ def test_init_writes_the_configuration_whatever_becomes_of_its_output(tmp_path: 
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_the_daemon_works_and_stops_whatever_becomes_of_its_output(hub: Stand, output: str) -> None:
+def test_the_daemon_works_and_stops_whatever_becomes_of_its_output(
+    hub: SyncEnv, output: str
+) -> None:
     site = sites(hub, ["here"], 0)["here"]
     with started(site.command("run"), output) as process:
         _wait_for(lambda: tree_of(site.dest) == FIRST)
         inherited = {number: os.readlink(f"/proc/{process.pid}/fd/{number}") for number in (1, 2)}
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=PATIENCE_SECONDS)
+        out, err = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 0 and b"Traceback" not in (out or b"") + (err or b"")
     assert site.stands() == (SYNCED, FIRST)
     closed = {"out closed": 1, "err closed": 2}.get(output)
-    assert closed is None or inherited[closed] == "/dev/null", "no file of the daemon may become its standard output"
+    assert closed is None or inherited[closed] == "/dev/null", (
+        "no file of the daemon may become its standard output"
+    )
 
 
 def _wait_for(found: Any) -> None:
-    nothing, tries = threading.Event(), int(PATIENCE_SECONDS / 0.02)
+    nothing, tries = threading.Event(), int(DEADLINE_SECONDS / 0.02)
     assert any(found() or nothing.wait(0.02) for _ in range(tries)), "it never happened"
 
 
-def test_a_sync_with_every_descriptor_closed_leaves_a_sound_store(hub: Stand) -> None:
+def test_a_sync_with_every_descriptor_closed_leaves_a_sound_store(hub: SyncEnv) -> None:
     site = sites(hub, ["here"], 0)["here"]
-    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-m", "syncd", *site.command("-v sync")]
-    done = subprocess.run(command, env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}, timeout=PATIENCE_SECONDS, check=False)
+    command = [
+        "sh",
+        "-c",
+        'exec "$@" <&- >&- 2>&-',
+        "sh",
+        sys.executable,
+        "-m",
+        "syncd",
+        *site.command("-v sync"),
+    ]
+    done = subprocess.run(
+        command,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
     assert done.returncode == 0 and site.stands() == (SYNCED, FIRST)
 
 
-def test_head_ends_a_pipe_without_changing_the_exit_code(hub: Stand) -> None:
+def test_head_ends_a_pipe_without_changing_the_exit_code(hub: SyncEnv) -> None:
     site = sites(hub, ["here"], 0)["here"]
     script = '("$@"; echo "exit $?" >&2) | head -c 1'
     command = ["sh", "-c", script, "sh", sys.executable, "-m", "syncd", *site.command("status")]
-    done = subprocess.run(command, env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    done = subprocess.run(
+        command,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
     assert done.stderr == "exit 3\n"
 
 
-def test_a_character_that_the_terminal_lacks_is_written_as_an_escape(hub: Stand) -> None:
+def test_a_character_that_the_terminal_lacks_is_written_as_an_escape(hub: SyncEnv) -> None:
     site = sites(hub, ["here"], 1)["here"]
     code, text = ended(site.command("verify"), "latin-1")
     assert code == 0 and text.splitlines()[0] == rb"\u2713 nginx  2 files read"
@@ -233,9 +325,16 @@ def test_a_full_pipe_that_was_made_non_blocking_is_waited_for() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     filled = os.write(writer, b"." * (1 << 20))
-    with open(reader, "rb") as pipe, subprocess.Popen([sys.executable, "-m", "syncd", "version"], stdout=writer, env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}) as process:
+    with (
+        open(reader, "rb") as pipe,
+        subprocess.Popen(
+            [sys.executable, "-m", "syncd", "version"],
+            stdout=writer,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        ) as process,
+    ):
         os.close(writer)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.5)
         assert pipe.read()[filled:] == f"syncd {__version__}\n".encode()
-        assert process.wait(PATIENCE_SECONDS) == 0
+        assert process.wait(DEADLINE_SECONDS) == 0

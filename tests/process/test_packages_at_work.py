@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.stand import Stand, stand
+from tests.support.sync_env import SyncEnv, sync_env
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT = """
@@ -27,16 +27,31 @@ main()
 """
 
 
-def call(hub: Stand, package: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def call(hub: SyncEnv, package: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The command in a process that can't import the package."""
-    command = [sys.executable, "-c", WITHOUT.format(package=package), "-c", str(hub.config), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=dict(os.environ), timeout=60, check=False)
+    command = [
+        sys.executable,
+        "-c",
+        WITHOUT.format(package=package),
+        "-c",
+        str(hub.config),
+        *arguments,
+    ]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=dict(os.environ),
+        timeout=60,
+        check=False,
+    )
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Stand]:
+def hub(tmp_path: Path) -> Iterator[SyncEnv]:
     """An App identity that has run once, and a change upstream."""
-    with stand(tmp_path) as made:
+    with sync_env(tmp_path) as made:
         assert made.sync().code == 0
         made.repo.commit({"nginx/nginx.conf": "changed\n"})
         yield made
@@ -44,7 +59,7 @@ def hub(tmp_path: Path) -> Iterator[Stand]:
 
 @pytest.mark.parametrize("package", ["requests", "sqlalchemy", "jwt", "cryptography"])
 @pytest.mark.parametrize("command", ["sync", "plan"])
-def test_no_change_comes_without_the_package(hub: Stand, package: str, command: str) -> None:
+def test_no_change_comes_without_the_package(hub: SyncEnv, package: str, command: str) -> None:
     before = hub.tree()
     done = call(hub, package, command)
     assert done.returncode != 0
@@ -53,7 +68,7 @@ def test_no_change_comes_without_the_package(hub: Stand, package: str, command: 
 
 
 @pytest.mark.parametrize("package", ["requests", "sqlalchemy", "apscheduler"])
-def test_no_daemon_runs_without_the_package(hub: Stand, package: str) -> None:
+def test_no_daemon_runs_without_the_package(hub: SyncEnv, package: str) -> None:
     before = hub.tree()
     done = call(hub, package, "run")
     assert done.returncode != 0
@@ -61,13 +76,13 @@ def test_no_daemon_runs_without_the_package(hub: Stand, package: str) -> None:
     assert hub.tree() == before
 
 
-def test_no_configuration_is_read_without_pyyaml(hub: Stand) -> None:
+def test_no_configuration_is_read_without_pyyaml(hub: SyncEnv) -> None:
     hub.write_config(mode="0600")  # another than the one that was read before
     done = call(hub, "yaml", "sync")
     assert done.returncode != 0
     assert "yaml is not here" in done.stderr
 
 
-def test_with_all_of_them_the_change_comes(hub: Stand) -> None:
+def test_with_all_of_them_the_change_comes(hub: SyncEnv) -> None:
     assert call(hub, "none-of-them", "sync").returncode == 0
     assert hub.tree()["nginx.conf"] == b"changed\n"

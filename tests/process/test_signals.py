@@ -19,14 +19,16 @@ from pathlib import Path
 
 import pytest
 
-from syncd.simulator import trouble
-from syncd.simulator.trouble import Wrong
-from tests.support.stand import Stand, signatures, stand
+from syncd.simulator import faults
+from syncd.simulator.faults import Wrong
+from tests.support.sync_env import SyncEnv, signatures, sync_env
 
 WAIT_SECONDS = 60.0  # of whatever the process waits for
 AT_ONCE_SECONDS = 10.0
 STILL_SECONDS = 0.25  # a process that is not in its wait by then would have ended, or soon does
-MANY = {f"nginx/f{number:03d}": f"{number}\n" for number in range(150)}  # enough for the archive to be asked for
+MANY = {
+    f"nginx/f{number:03d}": f"{number}\n" for number in range(150)
+}  # enough for the archive to be asked for
 # the same command with long pauses between tries, so that the pause is what the signal meets
 SLOW_RETRIES = "import syncd.github.attempts as a; a.BACKOFF_SECONDS = 3000.0; from syncd.cli.main import main; main()"
 
@@ -44,15 +46,15 @@ class Wait:
 
 
 def hang() -> Wrong:
-    return trouble.hang(WAIT_SECONDS)
+    return faults.hang(WAIT_SECONDS)
 
 
 def drip() -> Wrong:
-    return trouble.drip(2.0)
+    return faults.drip(2.0)
 
 
 def limit(status: int, headers: dict[str, str]) -> Callable[[], Wrong]:
-    return lambda: trouble.status(status, "You have exceeded a secondary rate limit", headers)
+    return lambda: faults.status(status, "You have exceeded a secondary rate limit", headers)
 
 
 WAITS: dict[str, Wait] = {
@@ -62,14 +64,19 @@ WAITS: dict[str, Wait] = {
     "the archive's host": Wait("codeload", hang, MANY),
     "a dripping listing": Wait("contents", drip),
     "a dripping archive": Wait("codeload", drip, MANY),
-    "a pause between tries": Wait("head", lambda: trouble.status(502), slow_retries=True),
-    "a pause after a cut": Wait("contents", lambda: trouble.cut(5), slow_retries=True),
+    "a pause between tries": Wait("head", lambda: faults.status(502), slow_retries=True),
+    "a pause after a cut": Wait("contents", lambda: faults.cut(5), slow_retries=True),
     "the end of a limit": Wait("head", limit(429, {"retry-after": str(int(WAIT_SECONDS))})),
     "the token's limit": Wait("token", limit(403, {"retry-after": str(int(WAIT_SECONDS))})),
     "somebody else's token": Wait("token", hang, jobs=3),
     "a free place among the requests": Wait("head", hang, jobs=3, extra={"requests_at_once": "1"}),
 }
-BY_SIGTERM = ("the token's answer", "a dripping archive", "the end of a limit", "a free place among the requests")
+BY_SIGTERM = (
+    "the token's answer",
+    "a dripping archive",
+    "the end of a limit",
+    "a free place among the requests",
+)
 CASES = [(name, signal.SIGINT) for name in WAITS] + [(name, signal.SIGTERM) for name in BY_SIGTERM]
 
 
@@ -82,24 +89,40 @@ class Ended:
 
 
 @contextmanager
-def waiting(hub: Stand, wait: Wait) -> Iterator[threading.Event]:
+def waiting(hub: SyncEnv, wait: Wait) -> Iterator[threading.Event]:
     """The event is set when the simulator is asked for what the process will wait for."""
     asked = threading.Event()
     hub.github.trouble(wait.route, wait.act(), times=1000)
     hub.github.at(wait.route, hub.github.count(wait.route) + 1, asked.set)
     for number in range(1, wait.jobs):
         hub.repo.refs[f"refs/heads/other{number}"] = hub.repo.head()
-        hub.jobs[f"other{number}"] = {**hub.jobs["nginx"], "paths": [{"from": "nginx/", "to": f"{hub.folder}/other{number}/"}], "ref": f"refs/heads/other{number}"}
+        hub.jobs[f"other{number}"] = {
+            **hub.jobs["nginx"],
+            "paths": [{"from": "nginx/", "to": f"{hub.folder}/other{number}/"}],
+            "ref": f"refs/heads/other{number}",
+        }
     hub.extra.update(wait.extra or {})
     hub.write_config(timeout="1d")
     yield asked
 
 
-def interrupted(hub: Stand, arguments: list[str], asked: threading.Event, number: int, slow_retries: bool = False) -> Ended:
+def interrupted(
+    hub: SyncEnv,
+    arguments: list[str],
+    asked: threading.Event,
+    number: int,
+    slow_retries: bool = False,
+) -> Ended:
     """The process was sent the signal while it waited, and has ended."""
     start = ["-c", SLOW_RETRIES] if slow_retries else ["-m", "syncd"]
     command = [sys.executable, *start, "-c", str(hub.config), *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()}) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    ) as process:
         try:
             assert asked.wait(30), "it never asked"
             with pytest.raises(subprocess.TimeoutExpired):
@@ -115,10 +138,22 @@ def interrupted(hub: Stand, arguments: list[str], asked: threading.Event, number
         return Ended(process.returncode, out, err, seconds)
 
 
-@pytest.mark.parametrize(("name", "number"), CASES, ids=[f"{name}, {signal.Signals(number).name}" for name, number in CASES])
-def test_a_signal_ends_every_wait_at_once_and_nothing_is_written(tmp_path: Path, name: str, number: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "number"),
+    CASES,
+    ids=[f"{name}, {signal.Signals(number).name}" for name, number in CASES],
+)
+def test_a_signal_ends_every_wait_at_once_and_nothing_is_written(
+    tmp_path: Path, name: str, number: int
+) -> None:
     wait = WAITS[name]
-    with stand(tmp_path, {"nginx/nginx.conf": "one\n", "nginx/sites/a.conf": "a\n", **(wait.files or {})}) as hub, waiting(hub, wait) as asked:
+    with (
+        sync_env(
+            tmp_path,
+            {"nginx/nginx.conf": "one\n", "nginx/sites/a.conf": "a\n", **(wait.files or {})},
+        ) as hub,
+        waiting(hub, wait) as asked,
+    ):
         before = signatures(hub.dest)
         ended = interrupted(hub, ["sync", "--json"], asked, number, wait.slow_retries)
         assert ended.code == 130, ended
@@ -128,22 +163,38 @@ def test_a_signal_ends_every_wait_at_once_and_nothing_is_written(tmp_path: Path,
         assert report["exit"] == 130 and {job["status"] for job in report["jobs"]} == {"failed"}
         assert all("signal" in job["error"]["message"] for job in report["jobs"]), report
         row = hub.call("status", "--json").job
-        assert (row["state"], row["error"], row["last_run"]) == ("never", None, None), "who was stopped has not failed, and has still to run"
-        assert signatures(hub.dest) == before and not [place for place in tmp_path.iterdir() if place.name.startswith("other")]
+        assert (row["state"], row["error"], row["last_run"]) == ("never", None, None), (
+            "who was stopped has not failed, and has still to run"
+        )
+        assert signatures(hub.dest) == before and not [
+            place for place in tmp_path.iterdir() if place.name.startswith("other")
+        ]
 
 
-@pytest.mark.parametrize(("command", "route"), [(["plan", "--json"], "head"), (["plan"], "tree"), (["check", "--online"], "head")], ids=str)
-def test_commands_that_only_look_end_at_once_too(tmp_path: Path, command: list[str], route: str) -> None:
-    with stand(tmp_path) as hub, waiting(hub, Wait(route, hang)) as asked:
+@pytest.mark.parametrize(
+    ("command", "route"),
+    [(["plan", "--json"], "head"), (["plan"], "tree"), (["check", "--online"], "head")],
+    ids=str,
+)
+def test_commands_that_only_look_end_at_once_too(
+    tmp_path: Path, command: list[str], route: str
+) -> None:
+    with sync_env(tmp_path) as hub, waiting(hub, Wait(route, hang)) as asked:
         ended = interrupted(hub, command, asked, signal.SIGINT)
         assert (ended.code, ended.seconds < AT_ONCE_SECONDS) == (130, True), ended
-        assert "Traceback" not in ended.err and ("signal" in ended.out or "interrupted" in ended.err)
+        assert "Traceback" not in ended.err and (
+            "signal" in ended.out or "interrupted" in ended.err
+        )
 
 
-def test_the_lock_of_another_process_is_not_waited_for_and_is_free_after_a_signal(hub: Stand) -> None:
+def test_the_lock_of_another_process_is_not_waited_for_and_is_free_after_a_signal(
+    hub: SyncEnv,
+) -> None:
     with waiting(hub, Wait("head", hang)) as asked:
         command = [sys.executable, "-m", "syncd", "-c", str(hub.config), "sync"]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as first:
             assert asked.wait(30)
             second = hub.call("sync", "--json")
             assert second.code == 11 and str(first.pid) in second.job["error"]["message"]
@@ -154,7 +205,7 @@ def test_the_lock_of_another_process_is_not_waited_for_and_is_free_after_a_signa
 
 
 def test_an_interrupted_run_is_taken_up_by_the_next_one(tmp_path: Path) -> None:
-    with stand(tmp_path, {"nginx/nginx.conf": "one\n", **MANY}) as hub:
+    with sync_env(tmp_path, {"nginx/nginx.conf": "one\n", **MANY}) as hub:
         with waiting(hub, Wait("codeload", hang)) as asked:
             assert interrupted(hub, ["sync"], asked, signal.SIGTERM).code == 130
         hub.github.troubles.clear()

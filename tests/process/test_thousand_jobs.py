@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from syncd.turns import START_SECONDS
-from tests.support.daemon import PATIENCE_SECONDS, Running, daemon
-from tests.support.stand import Stand, stand
+from syncd.schedule import START_SECONDS
+from tests.support.daemon import DEADLINE_SECONDS, Running, daemon
+from tests.support.sync_env import SyncEnv, sync_env
 
 SECONDS = float(os.environ.get("SYNCD_SOAK_SECONDS", "120"))
 REPOSITORIES, JOBS = 50, 1000
@@ -35,14 +35,18 @@ def cpu_seconds(pid: int) -> float:
 
 def status_of(pid: int, name: str) -> int:
     """A number of proc_pid_status(5)."""
-    return next(int(line.split()[1]) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(f"{name}:"))
+    return next(
+        int(line.split()[1])
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith(f"{name}:")
+    )
 
 
 def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def settle(hub: Stand, repositories: int, jobs: int) -> None:
+def settle(hub: SyncEnv, repositories: int, jobs: int) -> None:
     """That many jobs on that many repositories, a file each; the files of one repository are equal, so that the first syncs stay below what GitHub allows in a minute."""
     per = jobs // repositories
     hub.jobs.clear()
@@ -50,11 +54,16 @@ def settle(hub: Stand, repositories: int, jobs: int) -> None:
         name = f"acme/repo{number}"
         hub.github.add_repo(name, {f"files/f{each}": f"{number}\n" for each in range(per)})
         for each in range(per):
-            hub.jobs[f"r{number:02d}-j{each:02d}"] = {"repo": name, "ref": "main", "every": "60s", "paths": [{"from": f"files/f{each}", "to": f"{hub.dest}/r{number}/f{each}"}]}
+            hub.jobs[f"r{number:02d}-j{each:02d}"] = {
+                "repo": name,
+                "ref": "main",
+                "every": "60s",
+                "paths": [{"from": f"files/f{each}", "to": f"{hub.dest}/r{number}/f{each}"}],
+            }
     hub.write()
 
 
-def come_to_rest(hub: Stand, running: Running) -> None:
+def come_to_rest(hub: SyncEnv, running: Running) -> None:
     """Every job is synced, and has had a quiet turn. Asked for by hand: turns of their own would come within two minutes."""
     running.send(signal.SIGUSR1)
     first: set[str] = set()
@@ -63,7 +72,7 @@ def come_to_rest(hub: Stand, running: Running) -> None:
     time.sleep(1.0)  # times in the store are whole seconds
     asked = int(time.time())
     running.send(signal.SIGUSR1)
-    ends = time.monotonic() + PATIENCE_SECONDS * 5
+    ends = time.monotonic() + DEADLINE_SECONDS * 5
     while any(_epoch(row["last_run"]) < asked for row in hub.call("status", "--json").json["jobs"]):
         assert time.monotonic() < ends, "not every job has had a second turn"
         time.sleep(1.0)
@@ -72,18 +81,32 @@ def come_to_rest(hub: Stand, running: Running) -> None:
 @pytest.mark.root
 @pytest.mark.timeout(1200)
 @pytest.mark.xdist_group("at rest")
-def test_a_thousand_jobs_cost_fifty_requests_a_minute_and_little_else(tmp_path: Path, measured: Callable[[str], None]) -> None:
-    with stand(tmp_path, as_app=False) as hub:
+def test_a_thousand_jobs_cost_fifty_requests_a_minute_and_little_else(
+    tmp_path: Path, measured: Callable[[str], None]
+) -> None:
+    with sync_env(tmp_path, as_app=False) as hub:
         settle(hub, REPOSITORIES, JOBS)
         with daemon(hub) as running:
             pid, start = running.process.pid, time.monotonic()
             come_to_rest(hub, running)
-            time.sleep(max(0.0, start + START_SECONDS + 1.0 - time.monotonic()))  # until then each job has a turn that its start owes it, beside its own
+            time.sleep(
+                max(0.0, start + START_SECONDS + 1.0 - time.monotonic())
+            )  # until then each job has a turn that its start owes it, beside its own
             set_up = time.monotonic() - start
             hub.github.forget_requests()
-            wall, began, cpu, fds, threads = time.time(), time.monotonic(), cpu_seconds(pid), descriptors(pid), status_of(pid, "Threads")
+            wall, began, cpu, fds, threads = (
+                time.time(),
+                time.monotonic(),
+                cpu_seconds(pid),
+                descriptors(pid),
+                status_of(pid, "Threads"),
+            )
             time.sleep(SECONDS)
-            passed, used, minutes = time.monotonic() - began, cpu_seconds(pid) - cpu, (time.time() - wall) / 60
+            passed, used, minutes = (
+                time.monotonic() - began,
+                cpu_seconds(pid) - cpu,
+                (time.time() - wall) / 60,
+            )
             rss, peak = status_of(pid, "VmRSS") / 1024, status_of(pid, "VmHWM") / 1024
             asked = list(hub.github.asked)
             rows = hub.call("status", "--json").json["jobs"]
@@ -97,7 +120,9 @@ def test_a_thousand_jobs_cost_fifty_requests_a_minute_and_little_else(tmp_path: 
             f"CPU {used / passed:.2%} of a core; RSS {rss:.1f} MiB (peak {peak:.1f}); descriptors {fds} → {after[0]}, threads {threads} → {after[1]}; oldest success {oldest:.0f} s ago"
         )
         assert {one.status for one in asked} == {304} and {one.route for one in asked} == {"head"}
-        assert len(per_repo) == REPOSITORIES and all(int(minutes) <= count <= int(minutes) + 1 for count in per_repo.values()), per_repo
+        assert len(per_repo) == REPOSITORIES and all(
+            int(minutes) <= count <= int(minutes) + 1 for count in per_repo.values()
+        ), per_repo
         assert len(asked) <= (REPOSITORIES + 1) * minutes
         assert rss <= RSS_MIB
         assert used / passed <= CPU_SHARE

@@ -18,7 +18,7 @@ import pytest
 
 from syncd.cli.main import run
 from tests.support.daemon import daemon
-from tests.support.stand import Stand, stand
+from tests.support.sync_env import SyncEnv, sync_env
 from tests.unit.test_config_secrets import PEM, TOKEN
 
 pytestmark = pytest.mark.root
@@ -33,7 +33,16 @@ github:
 """
 JOBS = "jobs: {{nginx: {{as: bot, repo: acme/infra, every: 5m, paths: [{{from: nginx/, to: {base}/dest/}}]}}}}\n"
 NEVER = "and root uses nothing that another user may change"
-SUBJECTS = ("etc", "etc/a.yaml", "etc/b.yaml", "keys/app.pem", "keys/bot.token", "keys/ca.pem", "keys/web.password", "keys/hook.secret")
+SUBJECTS = (
+    "etc",
+    "etc/a.yaml",
+    "etc/b.yaml",
+    "keys/app.pem",
+    "keys/bot.token",
+    "keys/ca.pem",
+    "keys/web.password",
+    "keys/hook.secret",
+)
 SECRET = {"keys/app.pem", "keys/bot.token", "keys/web.password", "keys/hook.secret"}
 
 
@@ -50,9 +59,14 @@ def base(authority: bytes) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="syncd-trust-"))
     folder.chmod(0o755)
     contents = {
-        "etc/a.yaml": CONFIG.format(base=folder).encode(), "etc/b.yaml": JOBS.format(base=folder).encode(), "keys/app.pem": PEM, "keys/bot.token": TOKEN,
-        "keys/ca.pem": authority, "keys/web.password": b"a long enough password\n", "keys/hook.secret": b"0123456789abcdef0123456789abcdef\n",
-    }  # fmt: skip
+        "etc/a.yaml": CONFIG.format(base=folder).encode(),
+        "etc/b.yaml": JOBS.format(base=folder).encode(),
+        "keys/app.pem": PEM,
+        "keys/bot.token": TOKEN,
+        "keys/ca.pem": authority,
+        "keys/web.password": b"a long enough password\n",
+        "keys/hook.secret": b"0123456789abcdef0123456789abcdef\n",
+    }
     for name, content in contents.items():
         (folder / name).parent.mkdir(mode=0o755, exist_ok=True)
         (folder / name).write_bytes(content)
@@ -144,7 +158,11 @@ def test_every_problem_is_named_at_once_each_with_its_place(base: Path) -> None:
     for command in ("check", "doctor", "sync"):
         code, text = said(base, command)
         assert code == 2
-        assert [re.sub(r":(\d+):\d+:", r":\1:N:", line) for line in text.splitlines() if line.startswith("BASE")] == [
+        assert [
+            re.sub(r":(\d+):\d+:", r":\1:N:", line)
+            for line in text.splitlines()
+            if line.startswith("BASE")
+        ] == [
             f"BASE/etc/a.yaml: belongs to #{STRANGER} (mode 0644), {NEVER}; chown root: BASE/etc/a.yaml",
             f"BASE/etc/a.yaml:5:N: github.ops.ca_file: BASE/keys/ca.pem belongs to #{STRANGER} (mode 0644), {NEVER}; chown root: BASE/keys/ca.pem",
             f"BASE/etc/a.yaml:6:N: github.bot.token: BASE/keys/bot.token belongs to #{STRANGER} (mode 0600), {NEVER}; chown root: BASE/keys/bot.token",
@@ -162,9 +180,19 @@ def test_another_name_for_a_folder_is_judged_as_the_folder_itself(base: Path) ->
 
 
 def test_an_acl_entry_that_lets_another_user_write_counts(base: Path) -> None:
-    entries = [(1, 6, 0xFFFFFFFF), (2, 6, STRANGER), (4, 4, 0xFFFFFFFF), (16, 6, 0xFFFFFFFF), (32, 4, 0xFFFFFFFF)]  # acl(5): user, a named user, group, mask, other
+    entries = [
+        (1, 6, 0xFFFFFFFF),
+        (2, 6, STRANGER),
+        (4, 4, 0xFFFFFFFF),
+        (16, 6, 0xFFFFFFFF),
+        (32, 4, 0xFFFFFFFF),
+    ]  # acl(5): user, a named user, group, mask, other
     try:
-        os.setxattr(base / "etc/a.yaml", "system.posix_acl_access", struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *one) for one in entries))
+        os.setxattr(
+            base / "etc/a.yaml",
+            "system.posix_acl_access",
+            struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *one) for one in entries),
+        )
     except OSError as error:
         pytest.skip(f"this file system has no ACLs: {error}")
     code, text = said(base, "check")
@@ -178,7 +206,16 @@ def test_a_read_only_mount_may_show_files_of_other_users(base: Path) -> None:
     (base / "etc").chmod(0o777)
     assert said(base, "check")[0] == 2
     script = 'set -e; mount --make-rprivate /; for d in etc keys; do mount --bind "$1/$d" "$1/$d"; mount -o remount,bind,ro "$1/$d"; done; shift; exec "$@"'
-    command = ["unshare", "-m", "sh", "-c", script, "sh", str(base), *python("-c", str(base / "etc"), "check")]
+    command = [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        str(base),
+        *python("-c", str(base / "etc"), "check"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "Operation not permitted" in done.stderr:
         pytest.skip(done.stderr)
@@ -193,19 +230,31 @@ def python(*line: str) -> list[str]:
 
 def test_a_configuration_from_a_pipe_or_an_open_file_is_read(base: Path) -> None:
     text = "".join((base / "etc" / name).read_text() for name in ("a.yaml", "b.yaml"))
-    done = subprocess.run(python("-c", "/dev/stdin", "check"), input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        python("-c", "/dev/stdin", "check"), input=text, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     (base / "whole.yaml").write_text(text)
     for mode, code in ((0o644, 0), (0o646, 2)):
         (base / "whole.yaml").chmod(mode)
         with open(base / "whole.yaml", "rb") as file:
-            done = subprocess.run(python("-c", "/dev/stdin", "check"), stdin=file, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                python("-c", "/dev/stdin", "check"),
+                stdin=file,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         assert done.returncode == code, done.stderr
 
 
-def test_credentials_that_the_service_manager_put_down_are_read(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_that_the_service_manager_put_down_are_read(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = (base / "etc/a.yaml").read_text()
-    (base / "etc/a.yaml").write_text(text.replace(f"{{file: {base}/keys/bot.token}}", "{credential: bot.token}"))
+    (base / "etc/a.yaml").write_text(
+        text.replace(f"{{file: {base}/keys/bot.token}}", "{credential: bot.token}")
+    )
     os.chown(base / "keys", 0, 0)
     (base / "keys").chmod(0o500)
     (base / "keys/bot.token").chmod(0o440)
@@ -214,7 +263,12 @@ def test_credentials_that_the_service_manager_put_down_are_read(base: Path, monk
 
 
 def test_root_may_look_with_the_files_of_the_user_whose_state_it_is(base: Path) -> None:
-    for path in (base / "etc", *(base / "etc").iterdir(), base / "keys", *(base / "keys").iterdir()):
+    for path in (
+        base / "etc",
+        *(base / "etc").iterdir(),
+        base / "keys",
+        *(base / "keys").iterdir(),
+    ):
         os.chown(path, SERVICE, SERVICE)
     assert said(base, "check")[0] == 2
     (base / "state").mkdir(mode=0o700)
@@ -222,18 +276,20 @@ def test_root_may_look_with_the_files_of_the_user_whose_state_it_is(base: Path) 
     assert said(base, "check")[0] == 0
     assert said(base, "plan", "--help")[0] == 0
     code, text = said(base, "sync")
-    assert code == 1 and "belongs to daemon" in text, "root runs no hook of another user's configuration"
+    assert code == 1 and "belongs to daemon" in text, (
+        "root runs no hook of another user's configuration"
+    )
     os.chown(base / "state", STRANGER, 0)
     assert said(base, "check")[0] == 2
 
 
 @pytest.fixture
-def hub(base: Path) -> Iterator[Stand]:
-    with stand(base, as_app=False) as made:
+def hub(base: Path) -> Iterator[SyncEnv]:
+    with sync_env(base, as_app=False) as made:
         yield made
 
 
-def test_no_hook_of_a_configuration_that_others_may_write_is_run(hub: Stand) -> None:
+def test_no_hook_of_a_configuration_that_others_may_write_is_run(hub: SyncEnv) -> None:
     ran = hub.folder / "ran"
     hub.write_config(on_change=f"touch {ran}")
     hub.config.chmod(0o666)
@@ -244,7 +300,7 @@ def test_no_hook_of_a_configuration_that_others_may_write_is_run(hub: Stand) -> 
 
 
 @pytest.mark.parametrize("what", ["config.yaml", "token"])
-def test_a_run_with_nothing_to_do_is_refused_too(hub: Stand, what: str) -> None:
+def test_a_run_with_nothing_to_do_is_refused_too(hub: SyncEnv, what: str) -> None:
     for _ in range(2):  # the second leaves the note for the nothing-to-do check
         assert hub.sync().code == 0
     line = python("-q", "-c", str(hub.config), "sync")
@@ -254,7 +310,9 @@ def test_a_run_with_nothing_to_do_is_refused_too(hub: Stand, what: str) -> None:
     assert done.returncode == 2 and f"chown root: {hub.folder}/{what}" in done.stdout + done.stderr
 
 
-def test_a_reload_of_a_configuration_that_others_may_write_is_refused_and_the_old_one_stays(hub: Stand) -> None:
+def test_a_reload_of_a_configuration_that_others_may_write_is_refused_and_the_old_one_stays(
+    hub: SyncEnv,
+) -> None:
     hub.write_config(every="1s")
     with daemon(hub) as running:
         running.says("2 written")

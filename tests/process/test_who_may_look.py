@@ -24,14 +24,19 @@ from typing import NamedTuple
 import pytest
 
 import syncd
-from syncd.cli.main import VERBS, run
-from tests.support.stand import Stand, stand
+from syncd.cli.main import COMMANDS, run
+from tests.support.sync_env import SyncEnv, sync_env
 from tests.unit.test_store_migration import old_store
 
 pytestmark = pytest.mark.root
 
 OWNER, NOBODY, MEMBER, GROUP = 1, 65534, 41002, 41003  # daemon; nobody; two numbers without a name
-CALLERS = {"owner": (OWNER, OWNER, [GROUP]), "root": (0, 0, []), "member": (MEMBER, MEMBER, [GROUP]), "stranger": (NOBODY, NOBODY, [])}
+CALLERS = {
+    "owner": (OWNER, OWNER, [GROUP]),
+    "root": (0, 0, []),
+    "member": (MEMBER, MEMBER, [GROUP]),
+    "stranger": (NOBODY, NOBODY, []),
+}
 ALONE = {"owner of no group": (OWNER, OWNER, [])}
 SECONDS = 60
 CONDITIONS = ("absent", "empty", "running", "stopped", "killed")
@@ -56,7 +61,17 @@ TABLE: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = {
     "init": ((2, 2, 2, 2), (2, 2, 2, 2), (2, 2, 2, 2)),
 }
 # these change the state: only its owner may
-CHANGING = ("sync", "sync --json nginx", "run", "pause nginx", "resume nginx", "rollback nginx", "login me", "logout me", "migrate")
+CHANGING = (
+    "sync",
+    "sync --json nginx",
+    "run",
+    "pause nginx",
+    "resume nginx",
+    "rollback nginx",
+    "login me",
+    "logout me",
+    "migrate",
+)
 
 
 class Ended(NamedTuple):
@@ -72,7 +87,7 @@ def load_everything(folder: Path) -> None:
     for name in [*names, *codecs, "apscheduler.executors.pool", "apscheduler.jobstores.memory"]:
         if not name.endswith("__main__"):
             importlib.import_module(name)
-    with stand(folder, as_app=False) as hub:
+    with sync_env(folder, as_app=False) as hub:
         for line in ("sync", *TABLE, *CHANGING):
             if line != "run":
                 hub.call(*line.split())
@@ -112,7 +127,7 @@ def _be(caller: str, work: Callable[[], int], writer: int) -> None:
 class Place:
     """A stand in a folder that every user can reach. Its configuration is for all to read, its token for the owner."""
 
-    def __init__(self, hub: Stand) -> None:
+    def __init__(self, hub: SyncEnv) -> None:
         self.hub = hub
         hub.extra = {"state_group": str(GROUP)}
         hub.identities["me"] = {"login": {"client_id": "Iv23liUnknown"}, "api": hub.served.url}
@@ -147,8 +162,12 @@ class Place:
         try:
             journal = self.hub.state / "syncd.db-wal"
             nothing = threading.Event()
-            assert any(journal.exists() or nothing.wait(0.02) for _ in range(SECONDS * 50)), "no daemon"
-            assert self.call("owner", "resume nginx").code == 0 and journal.stat().st_size > 0, "what stands in the journal alone has to be seen"
+            assert any(journal.exists() or nothing.wait(0.02) for _ in range(SECONDS * 50)), (
+                "no daemon"
+            )
+            assert self.call("owner", "resume nginx").code == 0 and journal.stat().st_size > 0, (
+                "what stands in the journal alone has to be seen"
+            )
             if condition == "killed":
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
@@ -182,7 +201,7 @@ def place() -> Iterator[Place]:
     folder = Path(tempfile.mkdtemp(prefix="syncd-users-"))
     folder.chmod(0o755)
     try:
-        with stand(folder, as_app=False) as hub:
+        with sync_env(folder, as_app=False) as hub:
             yield Place(hub)
     finally:
         shutil.rmtree(folder)
@@ -200,12 +219,29 @@ def test_who_may_look_is_what_the_table_says(place: Place, condition: str) -> No
             target = f"explain {place.hub.dest}/nginx.conf" if line == "explain" else line
             ended = {caller: place.call(caller, target) for caller in CALLERS}
             found[line] = tuple(one.code for one in ended.values())
-            trouble += [(line, caller, one) for caller, one in ended.items() if "Traceback" in one.err or len(one.err) > 600]
-            refused = [one for caller, one in ended.items() if "belongs to" in one.err and one.code == 1]
-            command = shlex.join(["sudo", "-u", "daemon", "syncd", "-c", str(place.hub.config), *target.split()])
-            trouble += [(line, one) for one in refused if not one.err.endswith(f"run it as daemon: {command}\n") or one.err.count("\n") != 1]
+            trouble += [
+                (line, caller, one)
+                for caller, one in ended.items()
+                if "Traceback" in one.err or len(one.err) > 600
+            ]
+            refused = [
+                one for caller, one in ended.items() if "belongs to" in one.err and one.code == 1
+            ]
+            command = shlex.join(
+                ["sudo", "-u", "daemon", "syncd", "-c", str(place.hub.config), *target.split()]
+            )
+            trouble += [
+                (line, one)
+                for one in refused
+                if not one.err.endswith(f"run it as daemon: {command}\n")
+                or one.err.count("\n") != 1
+            ]
             after = look_of(place.hub.folder, content=condition != "running")
-            trouble += [(line, "changed", path) for path in before.keys() | after.keys() if before.get(path) != after.get(path)]
+            trouble += [
+                (line, "changed", path)
+                for path in before.keys() | after.keys()
+                if before.get(path) != after.get(path)
+            ]
     assert not trouble, "\n".join(repr(one)[-700:] for one in trouble[:20])
     assert found == {line: row[column] for line, row in TABLE.items()}
 
@@ -218,21 +254,35 @@ def test_only_the_owner_may_change_the_state(place: Place, condition: str) -> No
         for line in CHANGING:
             for caller in ("root", "member", "stranger"):
                 done = place.call(caller, line)
-                command = shlex.join(["sudo", "-u", "daemon", "syncd", "-c", str(place.hub.config), *line.split()])
-                assert (done.code, done.err.count("\n"), done.out) == (1, 1, ""), (line, caller, done)
-                assert "belongs to daemon" in done.err and done.err.endswith(f"run it as daemon: {command}\n")
+                command = shlex.join(
+                    ["sudo", "-u", "daemon", "syncd", "-c", str(place.hub.config), *line.split()]
+                )
+                assert (done.code, done.err.count("\n"), done.out) == (1, 1, ""), (
+                    line,
+                    caller,
+                    done,
+                )
+                assert "belongs to daemon" in done.err and done.err.endswith(
+                    f"run it as daemon: {command}\n"
+                )
         assert look_of(place.hub.folder, content=condition != "running") == before
 
 
 def test_the_two_tables_have_every_command() -> None:
     words = {line.split()[0] for line in (*TABLE, *CHANGING)}
-    assert set(VERBS) - words == {"demo"}, "it uses no configuration and no state"
+    assert set(COMMANDS) - words == {"demo"}, "it uses no configuration and no state"
 
 
 def test_root_sees_what_the_owner_sees(place: Place) -> None:
     place.into("killed")
     with place.daemon("killed"):
-        for line in ("status --json", "history --json", "verify --json", "plan --json", f"explain {place.hub.dest}/sites/a.conf"):
+        for line in (
+            "status --json",
+            "history --json",
+            "verify --json",
+            "plan --json",
+            f"explain {place.hub.dest}/sites/a.conf",
+        ):
             owner, root = (place.call(caller, line) for caller in ("owner", "root"))
             assert _without_seconds(owner.out) == _without_seconds(root.out) != "", line
         assert place.call("member", "status --json").out == place.call("owner", "status --json").out
@@ -247,12 +297,21 @@ def test_a_group_reads_the_database_and_no_secret_trash_or_blob(place: Place) ->
     (place.hub.dest / "nginx.conf").write_text("an edit\n")
     assert place.call("owner", "sync").code == 0
     with place.daemon("killed"):
-        modes = {str(path.relative_to(place.hub.state)): path.lstat().st_mode & 0o7777 for path in place.hub.state.rglob("*")}
+        modes = {
+            str(path.relative_to(place.hub.state)): path.lstat().st_mode & 0o7777
+            for path in place.hub.state.rglob("*")
+        }
         shared = {name for name, mode in modes.items() if mode & 0o077}
-        assert place.hub.state.stat().st_mode & 0o7777 == 0o750 and place.hub.state.stat().st_gid == GROUP
+        assert (
+            place.hub.state.stat().st_mode & 0o7777 == 0o750
+            and place.hub.state.stat().st_gid == GROUP
+        )
         assert {name: modes[name] for name in shared} == {
-            "syncd.db": 0o640, "syncd.db-wal": 0o640, "syncd.db-shm": 0o640, "locks": 0o750,
-        }  # fmt: skip
+            "syncd.db": 0o640,
+            "syncd.db-wal": 0o640,
+            "syncd.db-shm": 0o640,
+            "locks": 0o750,
+        }
         assert {place.hub.state.joinpath(name).stat().st_gid for name in shared} == {GROUP}
 
 
@@ -264,7 +323,10 @@ def test_a_group_is_shut_out_again_when_the_key_is_removed(place: Place) -> None
     assert place.call("owner", "sync").code == 0
     done = place.call("member", "status")
     assert done.code == 1 and "belongs to daemon, and you are #41002" in done.err
-    assert place.hub.state.stat().st_mode & 0o7777 == 0o700 and (place.hub.state / "syncd.db").stat().st_mode & 0o7777 == 0o600
+    assert (
+        place.hub.state.stat().st_mode & 0o7777 == 0o700
+        and (place.hub.state / "syncd.db").stat().st_mode & 0o7777 == 0o600
+    )
 
 
 def test_a_group_that_does_not_exist_or_is_not_the_owners_fails_by_name(place: Place) -> None:
@@ -272,14 +334,20 @@ def test_a_group_that_does_not_exist_or_is_not_the_owners_fails_by_name(place: P
     place.hub.write()
     os.chown(place.hub.folder, OWNER, OWNER)
     done = place.call("owner", "sync")
-    assert done.code == 1 and "state_group nosuchgroup: this machine knows no such group" in done.err and "groupadd nosuchgroup" in done.err
+    assert (
+        done.code == 1
+        and "state_group nosuchgroup: this machine knows no such group" in done.err
+        and "groupadd nosuchgroup" in done.err
+    )
     place.hub.extra = {"state_group": str(GROUP)}
     place.hub.write()
     done = place.call("owner of no group", "sync")
     assert done.code == 1 and f"state_group {GROUP}: can't give the state folder" in done.err
 
 
-def test_a_member_plans_with_a_token_of_its_own(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_plans_with_a_token_of_its_own(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place.into("stopped")
     token = (place.hub.folder / "token").read_text()
     place.hub.identities["ops"]["token"] = {"env": "MY_TOKEN"}
@@ -292,13 +360,17 @@ def test_a_member_plans_with_a_token_of_its_own(place: Place, monkeypatch: pytes
 def test_a_member_without_the_token_is_told_who_may_plan(place: Place) -> None:
     place.into("stopped")
     done = place.call("member", "plan")
-    assert done.code == 2 and f"{place.hub.folder}/token can't be read: Permission denied" in done.out
+    assert (
+        done.code == 2 and f"{place.hub.folder}/token can't be read: Permission denied" in done.out
+    )
     assert "only daemon may read it: run syncd as that user" in done.out
 
 
 @pytest.mark.parametrize("shut", ["file", "folder", "merged"])
 @pytest.mark.parametrize("line", ["status", "sync", "check", "run"])
-def test_a_configuration_that_may_not_be_read_is_refused_in_one_sentence(place: Place, shut: str, line: str) -> None:
+def test_a_configuration_that_may_not_be_read_is_refused_in_one_sentence(
+    place: Place, shut: str, line: str
+) -> None:
     folder = place.hub.folder / "etc"
     folder.mkdir()
     config = Path(shutil.copy(place.hub.config, folder / "config.yaml"))
@@ -308,11 +380,16 @@ def test_a_configuration_that_may_not_be_read_is_refused_in_one_sentence(place: 
     (config if shut == "file" else folder).chmod(0o600 if shut == "file" else 0o700)
     done = as_user("stranger", lambda: run(["-c", str(asked), line]))
     command = shlex.join(["sudo", "-u", "daemon", "syncd", "-c", str(asked), line])
-    assert (done.code, done.err) == (2, f"syncd: can't read the configuration {asked}: Permission denied; run it as daemon: {command}\n")
+    assert (done.code, done.err) == (
+        2,
+        f"syncd: can't read the configuration {asked}: Permission denied; run it as daemon: {command}\n",
+    )
 
 
 @pytest.mark.parametrize("line", ["status", "plan", "sync", "run", "migrate --check", "logout me"])
-def test_a_state_below_a_folder_that_is_shut_is_refused_in_one_sentence(place: Place, line: str) -> None:
+def test_a_state_below_a_folder_that_is_shut_is_refused_in_one_sentence(
+    place: Place, line: str
+) -> None:
     above = place.hub.folder / "above"
     above.mkdir(mode=0o700)
     os.chown(above, OWNER, OWNER)
@@ -323,11 +400,15 @@ def test_a_state_below_a_folder_that_is_shut_is_refused_in_one_sentence(place: P
     assert f"can't look at the state folder {above}/state: Permission denied" in done.err
 
 
-def test_a_configuration_named_by_the_environment_is_named_in_the_command(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configuration_named_by_the_environment_is_named_in_the_command(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place.into("stopped")
     monkeypatch.setenv("SYNCD_CONFIG", str(place.hub.config))
     done = as_user("stranger", lambda: run(["status", "--json"]))
-    assert done.err.endswith(f"run it as daemon: sudo -u daemon syncd -c {place.hub.config} status --json\n")
+    assert done.err.endswith(
+        f"run it as daemon: sudo -u daemon syncd -c {place.hub.config} status --json\n"
+    )
 
 
 def test_an_owner_without_a_name_is_quoted_as_sudo_and_the_shell_take_it(place: Place) -> None:
@@ -342,7 +423,11 @@ def test_a_store_whose_journal_came_back_without_its_index_can_be_looked_at(plac
     with place.daemon("killed"):
         (place.hub.state / "syncd.db-shm").unlink()
         before = look_of(place.hub.state, content=True)
-        assert [place.call(caller, "status").code for caller in ("owner", "root", "member")] == [0, 0, 0]
+        assert [place.call(caller, "status").code for caller in ("owner", "root", "member")] == [
+            0,
+            0,
+            0,
+        ]
         assert look_of(place.hub.state, content=True) == before
 
 

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from syncd.engine import run
-from syncd.engine.ports import Target
 from syncd.errors import MirrorError
 from syncd.fastpath import check as fastpath
-from syncd.mirror import disk, scan, switch, write
+from syncd.mirror import disk_mirror, scan, symlink_publish, write
 from syncd.mirror.scan import stat_of
 from syncd.mirror.trash import Trash
-from syncd.models import Entry, Recorded
+from syncd.models import LedgerRow, WantedFile
+from syncd.ports import Target
 from syncd.store.store import SqliteStore
 from tests.support.stamps import TICK_NS, stamped
-from tests.support.stand import Stand, stand
+from tests.support.sync_env import SyncEnv, sync_env
 
 SECOND_NS = 1_000_000_000
 STEPS = pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def edit(place: Path, text: str) -> None:
         file.write(text)
 
 
-def rows(hub: Stand) -> dict[str, Recorded]:
+def rows(hub: SyncEnv) -> dict[str, LedgerRow]:
     store = SqliteStore.open(hub.state)
     try:
         return store.recorded("nginx")
@@ -43,7 +43,7 @@ def rows(hub: Stand) -> dict[str, Recorded]:
         store.close()
 
 
-def trusted(hub: Stand) -> set[str]:
+def trusted(hub: SyncEnv) -> set[str]:
     """Names whose recorded stat is what lstat says."""
     return {
         os.path.relpath(path, hub.dest)
@@ -52,10 +52,8 @@ def trusted(hub: Stand) -> set[str]:
     }
 
 
-def in_the_trash(hub: Stand) -> set[str]:
-    return {
-        found.read_text() for found in hub.state.glob("trash/*/*") if found.suffix != ".json"
-    }
+def in_the_trash(hub: SyncEnv) -> set[str]:
+    return {found.read_text() for found in hub.state.glob("trash/*/*") if found.suffix != ".json"}
 
 
 def once(real: Callable[..., Any], then: Callable[[], None]) -> Callable[..., Any]:
@@ -74,11 +72,9 @@ def once(real: Callable[..., Any], then: Callable[[], None]) -> Callable[..., An
 @STEPS
 @pytest.mark.parametrize("publish", ["files", "symlink"])
 def test_an_edit_of_equal_size_right_after_a_sync_is_noticed(
-    hub: Stand, monkeypatch: pytest.MonkeyPatch, step_ns: int, publish: str
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, step_ns: int, publish: str
 ) -> None:
-    hub.write_config(
-        publish=publish, paths=[{"from": "nginx/", "to": f"{hub.dest}/app/current/"}]
-    )
+    hub.write_config(publish=publish, paths=[{"from": "nginx/", "to": f"{hub.dest}/app/current/"}])
     stamped(monkeypatch, step_ns)
     place = hub.dest / "app/current/nginx.conf"
     assert hub.sync().code == 0
@@ -90,14 +86,14 @@ def test_an_edit_of_equal_size_right_after_a_sync_is_noticed(
 
 @STEPS
 def test_an_edit_in_the_step_of_the_publication_is_noticed(
-    hub: Stand, monkeypatch: pytest.MonkeyPatch, step_ns: int
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, step_ns: int
 ) -> None:
     """Before the run that publishes has ended, and so before it records anything."""
     stamped(monkeypatch, step_ns)
     place = hub.dest / "nginx.conf"
     with monkeypatch.context() as patched:
-        then = once(write.Batch._rename, lambda: edit(place, "ONE\n"))
-        patched.setattr(write.Batch, "_rename", lambda *arguments: then(*arguments))
+        then = once(write.PlanWriter._rename, lambda: edit(place, "ONE\n"))
+        patched.setattr(write.PlanWriter, "_rename", lambda *arguments: then(*arguments))
         assert hub.sync().code == 0
     assert place.read_text() == "ONE\n"
     assert [change["action"] for change in hub.sync().job["changes"]] == ["restore"]
@@ -106,7 +102,7 @@ def test_an_edit_in_the_step_of_the_publication_is_noticed(
 
 @STEPS
 def test_an_edit_after_a_change_of_mode_is_noticed(
-    hub: Stand, monkeypatch: pytest.MonkeyPatch, step_ns: int
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, step_ns: int
 ) -> None:
     stamps = stamped(monkeypatch, step_ns)
     place = hub.dest / "nginx.conf"
@@ -121,11 +117,9 @@ def test_an_edit_after_a_change_of_mode_is_noticed(
 @STEPS
 @pytest.mark.parametrize("publish", ["files", "symlink"])
 def test_an_edit_between_looking_and_replacing_is_not_lost(
-    hub: Stand, monkeypatch: pytest.MonkeyPatch, step_ns: int, publish: str
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, step_ns: int, publish: str
 ) -> None:
-    hub.write_config(
-        publish=publish, paths=[{"from": "nginx/", "to": f"{hub.dest}/app/current/"}]
-    )
+    hub.write_config(publish=publish, paths=[{"from": "nginx/", "to": f"{hub.dest}/app/current/"}])
     stamps = stamped(monkeypatch, step_ns)
     place = hub.dest / "app/current/nginx.conf"
     hub.sync()
@@ -142,16 +136,14 @@ def test_an_edit_between_looking_and_replacing_is_not_lost(
 @COARSE
 @pytest.mark.parametrize("publish", ["files", "symlink"])
 def test_an_edit_while_a_file_that_was_just_written_is_replaced_is_not_lost(
-    hub: Stand, monkeypatch: pytest.MonkeyPatch, step_ns: int, publish: str
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, step_ns: int, publish: str
 ) -> None:
-    hub.write_config(
-        publish=publish, paths=[{"from": "nginx/", "to": f"{hub.dest}/app/current/"}]
-    )
+    hub.write_config(publish=publish, paths=[{"from": "nginx/", "to": f"{hub.dest}/app/current/"}])
     stamped(monkeypatch, step_ns)
     place = hub.dest / "app/current/nginx.conf"
     hub.sync()
     hub.repo.commit({"nginx/nginx.conf": "two\n"})
-    mirror = disk.DiskMirror if publish == "files" else switch.SwitchedMirror
+    mirror = disk_mirror.DiskMirror if publish == "files" else symlink_publish.SymlinkMirror
     then = once(mirror.prepare, lambda: edit(place, "ed2\n"))
     monkeypatch.setattr(mirror, "prepare", lambda *arguments: then(*arguments))
     hub.sync()
@@ -162,7 +154,7 @@ def test_an_edit_while_a_file_that_was_just_written_is_replaced_is_not_lost(
 
 @pytest.mark.parametrize("kind", ["edit", "remove"])
 def test_a_removal_leaves_what_was_edited_since_it_was_looked_at(
-    hub: Stand, monkeypatch: pytest.MonkeyPatch, kind: str
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     hub.repo.commit({"nginx/new": "one\n"})
     stamped(monkeypatch, SECOND_NS)
@@ -170,18 +162,18 @@ def test_a_removal_leaves_what_was_edited_since_it_was_looked_at(
     hub.sync()
     hub.repo.commit({"nginx/new": None})
     if kind == "edit":
-        then = once(disk.DiskMirror.prepare, lambda: edit(place, "ed2\n"))
-        monkeypatch.setattr(disk.DiskMirror, "prepare", lambda *arguments: then(*arguments))
+        then = once(disk_mirror.DiskMirror.prepare, lambda: edit(place, "ed2\n"))
+        monkeypatch.setattr(disk_mirror.DiskMirror, "prepare", lambda *arguments: then(*arguments))
     hub.sync()
     assert place.exists() is (kind == "edit")
 
 
 @STEPS
 def test_an_edit_while_a_file_is_carried_into_a_new_tree_goes_with_it(
-    hub: Stand, monkeypatch: pytest.MonkeyPatch, step_ns: int
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, step_ns: int
 ) -> None:
     """A file of the user's own: nothing knows its bytes, only the second pass can tell."""
-    from syncd.mirror import carry
+    from syncd.mirror import tree_copy
 
     hub.write_config(
         publish="symlink", paths=[{"from": "nginx/", "to": f"{hub.dest}/app/current/"}]
@@ -191,8 +183,8 @@ def test_an_edit_while_a_file_is_carried_into_a_new_tree_goes_with_it(
     hub.sync()
     place.write_text("my1\n")
     hub.repo.commit({"nginx/nginx.conf": "two\n"})
-    then = once(carry.Carrying.once, lambda: edit(place, "my2\n"))
-    monkeypatch.setattr(carry.Carrying, "once", lambda *arguments: then(*arguments))
+    then = once(tree_copy.TreeCopy.once, lambda: edit(place, "my2\n"))
+    monkeypatch.setattr(tree_copy.TreeCopy, "once", lambda *arguments: then(*arguments))
     assert hub.sync().code == 0
     assert place.read_text() == "my2\n"
     assert (hub.dest / "app/current/nginx.conf").read_text() == "two\n"
@@ -200,7 +192,7 @@ def test_an_edit_while_a_file_is_carried_into_a_new_tree_goes_with_it(
 
 @COARSE
 def test_a_stat_is_recorded_once_the_step_has_passed(
-    hub: Stand, monkeypatch: pytest.MonkeyPatch, step_ns: int
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, step_ns: int
 ) -> None:
     """Internally: no change is reported, no hook runs; and then nothing is read any more."""
     hub.write_config(on_change="/bin/false")
@@ -220,7 +212,7 @@ def test_a_stat_is_recorded_once_the_step_has_passed(
 
 
 def test_on_a_fine_clock_a_sync_waits_for_one_step_and_all_is_recorded(
-    hub: Stand, monkeypatch: pytest.MonkeyPatch
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stamps = stamped(monkeypatch, TICK_NS)
     hub.sync()
@@ -234,11 +226,11 @@ def test_on_a_fine_clock_a_sync_waits_for_one_step_and_all_is_recorded(
 def test_the_nothing_to_do_check_has_no_opinion_before_the_step_has_passed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step_ns: int
 ) -> None:
-    with stand(tmp_path, as_app=False) as hub:
+    with sync_env(tmp_path, as_app=False) as hub:
         _note_is_left_late(hub, monkeypatch, step_ns)
 
 
-def _note_is_left_late(hub: Stand, monkeypatch: pytest.MonkeyPatch, step_ns: int) -> None:
+def _note_is_left_late(hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, step_ns: int) -> None:
     stamps = stamped(monkeypatch, step_ns)
     hub.sync()
     assert not (hub.state / fastpath.NAME).exists()
@@ -253,20 +245,20 @@ def test_a_mount_that_is_gone_is_told_from_files_that_are_gone_whose_stat_was_ra
     tmp_path: Path,
 ) -> None:
     """The row names the mount point whatever its stat is: the bare mount point is not filled."""
-    entry = Entry("0" * 40, 0o644, root=str(tmp_path))
+    entry = WantedFile("0" * 40, 0o644, root=str(tmp_path))
     smudged = stat_of(os.stat("/proc")).smudged
     path = f"{tmp_path}/to/f"
-    row = Recorded(entry, smudged, mount=f"{tmp_path}/to")
+    row = LedgerRow(entry, smudged, mount=f"{tmp_path}/to")
     targets = {path: Target(str(tmp_path), row)}
     with pytest.raises(MirrorError, match="the mount seems to be gone") as found:
-        disk.check_mounts(targets, {path: None}, "nginx")
+        disk_mirror.check_mounts(targets, {path: None}, "nginx")
     assert f"mount {tmp_path}/to again" in (found.value.hint or "")
     assert "syncd sync nginx --forget nginx" in (found.value.hint or "")
 
 
 @STEPS
 def test_an_edit_of_a_carried_file_right_after_a_switch_is_noticed(
-    hub: Stand, monkeypatch: pytest.MonkeyPatch, step_ns: int
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, step_ns: int
 ) -> None:
     hub.write_config(
         publish="symlink", paths=[{"from": "nginx/", "to": f"{hub.dest}/app/current/"}]
@@ -283,7 +275,7 @@ def test_an_edit_of_a_carried_file_right_after_a_switch_is_noticed(
 
 @STEPS
 def test_an_edit_after_a_change_of_mode_of_a_file_just_written_is_noticed(
-    hub: Stand, monkeypatch: pytest.MonkeyPatch, step_ns: int
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, step_ns: int
 ) -> None:
     stamps = stamped(monkeypatch, step_ns)
     place = hub.dest / "nginx.conf"
@@ -298,7 +290,7 @@ def test_an_edit_after_a_change_of_mode_of_a_file_just_written_is_noticed(
 
 @STEPS
 def test_an_edit_after_an_interrupted_run_was_concluded_is_noticed(
-    hub: Stand, monkeypatch: pytest.MonkeyPatch, step_ns: int
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, step_ns: int
 ) -> None:
     stamped(monkeypatch, step_ns)
     place = hub.dest / "nginx.conf"
@@ -319,7 +311,7 @@ def test_an_edit_after_an_interrupted_run_was_concluded_is_noticed(
 
 @STEPS
 def test_an_edit_after_an_undo_is_noticed(
-    hub: Stand, monkeypatch: pytest.MonkeyPatch, step_ns: int
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, step_ns: int
 ) -> None:
     place = hub.dest / "nginx.conf"
     hub.write_config(on_change=f"grep -q one {place}", undo_on_failure=True)

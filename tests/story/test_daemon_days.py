@@ -18,20 +18,22 @@ from typing import Any
 import pytest
 
 from syncd.daemon.queue import Request as Wanted
-from syncd.simulator import trouble
-from tests.support.simulated import Simulated, simulated
-from tests.support.stand import tree_of
+from syncd.simulator import faults
+from tests.support.simulated_daemon import SimulatedDaemon, simulated_daemon
+from tests.support.sync_env import tree_of
 
 OUTAGE_HOURS = int(os.environ.get("SYNCD_OUTAGE_HOURS", "20"))
 
 
 @pytest.fixture
-def days(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
-    with simulated(memory_path, monkeypatch) as made:
+def days(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedDaemon]:
+    with simulated_daemon(memory_path, monkeypatch) as made:
         yield made
 
 
-def test_a_thousand_jobs_miss_no_turn_in_a_day_with_the_engine_left_out(days: Simulated) -> None:
+def test_a_thousand_jobs_miss_no_turn_in_a_day_with_the_engine_left_out(
+    days: SimulatedDaemon,
+) -> None:
     rng = random.Random(8)
     every = {f"j{number:04d}": rng.choice((900.0, 3600.0, 3600.0, 7200.0)) for number in range(950)}
     for name, seconds in every.items():
@@ -58,9 +60,13 @@ def test_a_thousand_jobs_miss_no_turn_in_a_day_with_the_engine_left_out(days: Si
     days.run(86_400.0, run, step)
     end = days.clock.monotonic()
     for name, seconds in every.items():
-        moments = sorted([begin, *stepped, *came[name], end])  # after a step of the clock an interval begins anew
+        moments = sorted(
+            [begin, *stepped, *came[name], end]
+        )  # after a step of the clock an interval begins anew
         assert max(after - before for before, after in pairwise(moments)) <= seconds + 5, name
-        assert len(came[name]) <= 86_400 / seconds + 2 + 6, "and it comes no more often than it should, but for the steps"
+        assert len(came[name]) <= 86_400 / seconds + 2 + 6, (
+            "and it comes no more often than it should, but for the steps"
+        )
     assert all(1 <= len(came[name]) <= 2 for name in came if name.startswith("c"))
     assert days.daemon.queue.pending() == frozenset() == days.daemon.queue.running()
 
@@ -71,15 +77,17 @@ BROKEN: dict[str, Any] = {
     "no such path": {"paths": [{"from": "nowhere/", "to": "{to}/"}]},
     "no such file": {"paths": [{"from": "files/nothing", "to": "{to}/nothing"}]},
     "no such paths": {"paths": [{"from": "nowhere/{each}/", "to": "{to}/"}]},
-    "server errors": trouble.status(502),
-    "no sense": trouble.html(),
-    "lost connections": trouble.reset(),
-    "forbidden": trouble.status(403, "Resource not accessible by personal access token"),
-    "limits": trouble.status(403, "You have exceeded a secondary rate limit", {"retry-after": "60"}),
+    "server errors": faults.status(502),
+    "no sense": faults.html(),
+    "lost connections": faults.reset(),
+    "forbidden": faults.status(403, "Resource not accessible by personal access token"),
+    "limits": faults.status(403, "You have exceeded a secondary rate limit", {"retry-after": "60"}),
 }
 
 
-def test_forty_broken_repositories_cost_no_more_than_healthy_ones_and_make_nobody_late(days: Simulated) -> None:
+def test_forty_broken_repositories_cost_no_more_than_healthy_ones_and_make_nobody_late(
+    days: SimulatedDaemon,
+) -> None:
     rng = random.Random(7)
     kinds = list(BROKEN)
     for number in range(20):
@@ -97,7 +105,14 @@ def test_forty_broken_repositories_cost_no_more_than_healthy_ones_and_make_nobod
             if isinstance(BROKEN[kind], dict):
                 more = dict(BROKEN[kind])
                 if "paths" in more:
-                    more["paths"] = [{key: value.format(each=each, to=f"{days.folder}/dest/bad{number}-{each}") for key, value in more["paths"][0].items()}]
+                    more["paths"] = [
+                        {
+                            key: value.format(
+                                each=each, to=f"{days.folder}/dest/bad{number}-{each}"
+                            )
+                            for key, value in more["paths"][0].items()
+                        }
+                    ]
                 days.jobs[f"bad{number}-{each}"].update(more)
     handle = days.github.handle
 
@@ -116,7 +131,9 @@ def test_forty_broken_repositories_cost_no_more_than_healthy_ones_and_make_nobod
     asked = Counter("/".join(one.path.split("/")[2:4]) for one in days.github.asked)
     healthy = [asked[f"acme/good{number}"] for number in range(20)]
     assert min(healthy) >= 12 and max(healthy) <= 13
-    per_kind = {kind: max(asked[repo] for repo, which in broken.items() if which == kind) for kind in kinds}
+    per_kind = {
+        kind: max(asked[repo] for repo, which in broken.items() if which == kind) for kind in kinds
+    }
     print(per_kind)
     # twelve an hour, as a healthy one; at the edge of the hour one turn more, which costs up to three where nothing is found under any name
     assert all(asked[repo] <= 12 + 3 for repo in broken), per_kind
@@ -127,10 +144,14 @@ def test_forty_broken_repositories_cost_no_more_than_healthy_ones_and_make_nobod
     for number in range(20):
         times = runs[f"good{number}-0"]
         # the waits of all threads add up on the one clock that passes here, where real ones overlap: a fifth of the interval is theirs
-        assert max(after - first for first, after in pairwise(times)) <= 300 + 60, "a healthy job is not late"
+        assert max(after - first for first, after in pairwise(times)) <= 300 + 60, (
+            "a healthy job is not late"
+        )
 
 
-def test_a_long_outage_of_the_network_leaves_files_and_a_short_log_and_all_is_back_within_a_period(days: Simulated, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_long_outage_of_the_network_leaves_files_and_a_short_log_and_all_is_back_within_a_period(
+    days: SimulatedDaemon, caplog: pytest.LogCaptureFixture
+) -> None:
     rng = random.Random(72)
     for number in range(3):
         days.github.add_repo(f"acme/r{number}", {"files/a": f"{number}\n"})
@@ -143,7 +164,9 @@ def test_a_long_outage_of_the_network_leaves_files_and_a_short_log_and_all_is_ba
     caplog.clear()
     days.run(OUTAGE_HOURS * 3600.0)
     lines = [record for record in caplog.records if record.levelno >= logging.INFO]
-    assert 1 + OUTAGE_HOURS // 2 < len(lines) <= 3 + OUTAGE_HOURS + 1, f"{len(lines)} lines: each job once, and one reminder an hour"
+    assert 1 + OUTAGE_HOURS // 2 < len(lines) <= 3 + OUTAGE_HOURS + 1, (
+        f"{len(lines)} lines: each job once, and one reminder an hour"
+    )
     assert len(days.daemon.readings().stale) == 3, "and the daemon says that it is not ready"
     assert all((days.folder / "dest" / name / "a").exists() for name in days.jobs)
     for number in range(3):
@@ -153,13 +176,19 @@ def test_a_long_outage_of_the_network_leaves_files_and_a_short_log_and_all_is_ba
     days.run(3600.0 + 65)
     for number in range(3):
         period = (900.0, 1800.0, 3600.0)[number % 3]
-        first = next(at for at, report in days.reports if report.job == f"j{number}" and at > back and report.error is None)
+        first = next(
+            at
+            for at, report in days.reports
+            if report.job == f"j{number}" and at > back and report.error is None
+        )
         assert first - back <= period + 60, (number, first - back)
         assert (days.folder / "dest" / f"j{number}" / "a").read_text() == "after\n"
     assert not days.daemon.readings().stale
 
 
-def test_a_clock_that_is_set_back_comes_to_the_same_turns_again_and_not_to_their_answers(days: Simulated) -> None:
+def test_a_clock_that_is_set_back_comes_to_the_same_turns_again_and_not_to_their_answers(
+    days: SimulatedDaemon,
+) -> None:
     repo = days.github.add_repo("acme/r", {"files/a": "1\n"})
     days.add("j", "acme/r", "5m")
     days.begin(lambda: 0.0)

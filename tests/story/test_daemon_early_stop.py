@@ -15,7 +15,7 @@ from syncd.cli.common import Settings
 from syncd.config.load import load_config
 from syncd.daemon.daemon import Daemon
 from syncd.errors import ConfigError
-from tests.support.stand import Stand
+from tests.support.sync_env import SyncEnv
 
 
 class Left(BaseException):
@@ -51,7 +51,7 @@ class Signals:
 
 
 @pytest.fixture
-def socket_file(hub: Stand) -> Path:
+def socket_file(hub: SyncEnv) -> Path:
     hub.extra["web"] = {"listen": f"unix:{hub.folder}/web.sock"}
     hub.write()
     return hub.folder / "web.sock"
@@ -59,7 +59,7 @@ def socket_file(hub: Stand) -> Path:
 
 @pytest.mark.parametrize("web_is_first", [True, False])
 def test_sigterm_before_the_first_run_leaves_no_socket(
-    hub: Stand, socket_file: Path, monkeypatch: pytest.MonkeyPatch, web_is_first: bool
+    hub: SyncEnv, socket_file: Path, monkeypatch: pytest.MonkeyPatch, web_is_first: bool
 ) -> None:
     begun, stopping = threading.Event(), threading.Event()
     settings = Settings(str(hub.config), 0, False, dict(os.environ))
@@ -87,7 +87,7 @@ def test_sigterm_before_the_first_run_leaves_no_socket(
     assert was_there == [web_is_first] and not list(hub.folder.glob("web.sock*"))
 
 
-def test_a_start_that_fails_leaves_no_socket(hub: Stand, socket_file: Path) -> None:
+def test_a_start_that_fails_leaves_no_socket(hub: SyncEnv, socket_file: Path) -> None:
     class Broken(Companion):
         def start(self, daemon: Any) -> None:
             assert socket_file.exists()

@@ -7,26 +7,30 @@ from pathlib import Path
 
 import pytest
 
-from syncd.daemon.bell import LOOKS_SECONDS
+from syncd.daemon.push_trigger import LOOKS_SECONDS
 from syncd.github.webhook import Push
 from syncd.models import RunStatus, Trigger
-from syncd.simulator import trouble
-from tests.support.simulated import Simulated, simulated
+from syncd.simulator import faults
+from tests.support.simulated_daemon import SimulatedDaemon, simulated_daemon
 
 
 @pytest.fixture
-def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
-    with simulated(tmp_path, monkeypatch) as made:
+def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedDaemon]:
+    with simulated_daemon(tmp_path, monkeypatch) as made:
         made.github.add_repo("acme/r", {"files/a": "a\n"})
         yield made
 
 
-def ring(days: Simulated, number: int = 0) -> int | None:
+def ring(days: SimulatedDaemon, number: int = 0) -> int | None:
     repo = days.github.repos["acme/r"]
-    return days.daemon.bell.ring(Push("acme/r", "refs/heads/main", repo.head(), False, "main", None, repo.id), f"mark {number} {repo.head()}", "a push")
+    return days.daemon.bell.ring(
+        Push("acme/r", "refs/heads/main", repo.head(), False, "main", None, repo.id),
+        f"mark {number} {repo.head()}",
+        "a push",
+    )
 
 
-def at_rest(days: Simulated, *names: str, every: str = "1d") -> None:
+def at_rest(days: SimulatedDaemon, *names: str, every: str = "1d") -> None:
     for name in names:
         days.add(name, "acme/r", every)
     days.begin(lambda: 0.5)
@@ -35,11 +39,13 @@ def at_rest(days: Simulated, *names: str, every: str = "1d") -> None:
     days.reports.clear()
 
 
-def content(days: Simulated, name: str = "j") -> str:
+def content(days: SimulatedDaemon, name: str = "j") -> str:
     return (days.folder / "dest" / name / "a").read_text()
 
 
-def test_where_github_still_says_what_it_said_before_it_is_asked_again_for_all_jobs_together(days: Simulated) -> None:
+def test_where_github_still_says_what_it_said_before_it_is_asked_again_for_all_jobs_together(
+    days: SimulatedDaemon,
+) -> None:
     at_rest(days, "j", "k")
     repo = days.github.repos["acme/r"]
     repo.lagging["refs/heads/main"] = repo.head()
@@ -52,10 +58,14 @@ def test_where_github_still_says_what_it_said_before_it_is_asked_again_for_all_j
     repo.lagging.clear()
     days.run(LOOKS_SECONDS[1])
     assert content(days) == content(days, "k") == "two\n" and days.github.count("head") == 3
-    assert {report.trigger for _, report in days.reports} == {Trigger.PUSH} and {report.status for _, report in days.reports[-2:]} == {RunStatus.CHANGED}
+    assert {report.trigger for _, report in days.reports} == {Trigger.PUSH} and {
+        report.status for _, report in days.reports[-2:]
+    } == {RunStatus.CHANGED}
 
 
-def test_where_github_never_says_it_it_is_asked_three_times_and_the_next_turn_finds_the_change(days: Simulated) -> None:
+def test_where_github_never_says_it_it_is_asked_three_times_and_the_next_turn_finds_the_change(
+    days: SimulatedDaemon,
+) -> None:
     at_rest(days, "j", every="1h")
     turn = days.daemon.next_run("j")
     assert turn is not None
@@ -72,7 +82,9 @@ def test_where_github_never_says_it_it_is_asked_three_times_and_the_next_turn_fi
     assert content(days) == "two\n"
 
 
-def test_minutes_of_two_pushes_a_second_cost_a_question_every_few_seconds_and_the_last_is_not_lost(days: Simulated) -> None:
+def test_minutes_of_two_pushes_a_second_cost_a_question_every_few_seconds_and_the_last_is_not_lost(
+    days: SimulatedDaemon,
+) -> None:
     at_rest(days, "j")
     for number in range(400):
         if number % 100 == 99:
@@ -80,18 +92,26 @@ def test_minutes_of_two_pushes_a_second_cost_a_question_every_few_seconds_and_th
         ring(days, number)
         days.run(0.5)
     days.run(20)
-    assert content(days) == "399\n" and 30 <= days.github.count("head") <= 2 * 220 / 5, "each question may be followed by a second look"
+    assert content(days) == "399\n" and 30 <= days.github.count("head") <= 2 * 220 / 5, (
+        "each question may be followed by a second look"
+    )
     days.github.forget_requests()
     days.run(3600)
     assert days.github.asked == []
 
 
-def test_a_job_that_fails_is_tried_at_once_when_something_is_pushed_and_rarely_when_much_is(days: Simulated) -> None:
+def test_a_job_that_fails_is_tried_at_once_when_something_is_pushed_and_rarely_when_much_is(
+    days: SimulatedDaemon,
+) -> None:
     at_rest(days, "j")
-    days.github.trouble("head", trouble.status(500), times=10**6)
+    days.github.trouble("head", faults.status(500), times=10**6)
     ring(days)
     days.run(60)
-    assert days.reports and all(report.error is not None for _, report in days.reports) and days.daemon.queue.hold_of("j") is not None
+    assert (
+        days.reports
+        and all(report.error is not None for _, report in days.reports)
+        and days.daemon.queue.hold_of("j") is not None
+    )
     days.reports.clear()
     for number in range(1, 1801):
         ring(days, number)

@@ -13,22 +13,29 @@ from syncd.config.load import load_config
 from syncd.daemon import daemon as daemon_module
 from syncd.daemon.daemon import Daemon
 from syncd.errors import ConfigError
-from syncd.github.limits import Gate
+from syncd.github.rate_limit import ConcurrencyLimit
 from syncd.models import RunReport, Trigger
 from tests.support.clock import FakeClock
 from tests.support.scheduler import under
-from tests.support.stand import Stand, signatures
+from tests.support.sync_env import SyncEnv, signatures
 
 
 class Bench:
     """A daemon over real sockets whose wheels the test turns."""
 
-    def __init__(self, hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, hub: SyncEnv, monkeypatch: pytest.MonkeyPatch) -> None:
         self.hub, self.clock = hub, FakeClock()
         under(self.clock, monkeypatch)
         hub.github.clock_offset = self.clock.now().timestamp() - hub.github._real_now()
-        self.daemon = Daemon(lambda: load_config(hub.config, os.environ), os.environ, clock=self.clock, share=lambda: 0.5)
-        monkeypatch.setattr(self.daemon, "_staff", lambda _workers: None)  # the wheels are turned here, and by no thread
+        self.daemon = Daemon(
+            lambda: load_config(hub.config, os.environ),
+            os.environ,
+            clock=self.clock,
+            share=lambda: 0.5,
+        )
+        monkeypatch.setattr(
+            self.daemon, "_staff", lambda _workers: None
+        )  # the wheels are turned here, and by no thread
         self.reports: list[RunReport] = []
 
     def begin(self) -> None:
@@ -44,7 +51,9 @@ class Bench:
             while (request := self.daemon.queue.take()) is not None:
                 self.daemon.work.run(request)
             if self.clock.monotonic() >= ends:
-                return [(report.job, report.trigger, report.status.value) for report in self.reports]
+                return [
+                    (report.job, report.trigger, report.status.value) for report in self.reports
+                ]
             self.clock.advance(min(wait + 0.01, max(0.01, ends - self.clock.monotonic())))
 
     def reload(self, **jobs: dict[str, Any] | None) -> bool:
@@ -52,30 +61,45 @@ class Bench:
             if job is None:
                 del self.hub.jobs[name]
             else:
-                self.hub.jobs[name] = {**self.hub.jobs.get(name, self.hub.jobs["nginx"]), "paths": [{"from": "nginx/", "to": f"{self.hub.folder}/{name}/"}], **job}
+                self.hub.jobs[name] = {
+                    **self.hub.jobs.get(name, self.hub.jobs["nginx"]),
+                    "paths": [{"from": "nginx/", "to": f"{self.hub.folder}/{name}/"}],
+                    **job,
+                }
         self.hub.write()
         return self.daemon.reload()
 
 
 @pytest.fixture
-def bench(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    hub.jobs["other"] = {**hub.jobs["nginx"], "paths": [{"from": "nginx/", "to": f"{hub.folder}/other/"}]}
+def bench(hub: SyncEnv, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    hub.jobs["other"] = {
+        **hub.jobs["nginx"],
+        "paths": [{"from": "nginx/", "to": f"{hub.folder}/other/"}],
+    }
     hub.write()
     made = Bench(hub, monkeypatch)
     made.begin()
     made.turn(400)
     yield made
-    made.daemon.workshop.close()
+    made.daemon.app.close()
 
 
-def test_a_job_that_changed_runs_now_and_the_others_keep_turns_connections_and_tokens(bench: Bench) -> None:
-    github, workshop = bench.hub.github, bench.daemon.workshop
-    turn, network, tokens = bench.daemon.timetable.next_run("nginx"), workshop._networks["ops"], github.count("token", 201)
+def test_a_job_that_changed_runs_now_and_the_others_keep_turns_connections_and_tokens(
+    bench: Bench,
+) -> None:
+    github, app = bench.hub.github, bench.daemon.app
+    turn, network, tokens = (
+        bench.daemon.timetable.next_run("nginx"),
+        app._networks["ops"],
+        github.count("token", 201),
+    )
     assert bench.reload(other={"mode": "0600"})
     assert [(job, trigger) for job, trigger, _ in bench.turn()] == [("other", Trigger.START)]
     assert bench.daemon.timetable.next_run("nginx") == turn
-    assert workshop._networks["ops"] is network and github.count("token", 201) == tokens
-    assert [one.status for one in github.asked if one.route == "head"][-1] == 304, "what is known of the head was not forgotten"
+    assert app._networks["ops"] is network and github.count("token", 201) == tokens
+    assert [one.status for one in github.asked if one.route == "head"][-1] == 304, (
+        "what is known of the head was not forgotten"
+    )
     assert (bench.hub.folder / "other" / "nginx.conf").stat().st_mode & 0o777 == 0o600
 
 
@@ -90,27 +114,46 @@ def test_jobs_come_and_go(bench: Bench) -> None:
     assert bench.reload(new={"repo": "acme/new"}, other=None)
     assert [(job, status) for job, _, status in bench.turn(30)] == [("new", "changed")]
     assert bench.hub.github.count("token", 201) == tokens + 1, "a token for one more repository"
-    assert "other" not in bench.daemon.board.cards() and bench.daemon.timetable.next_run("other") is None
+    assert (
+        "other" not in bench.daemon.board.cards()
+        and bench.daemon.timetable.next_run("other") is None
+    )
     assert (bench.hub.folder / "other" / "nginx.conf").exists(), "its files stay"
     assert {job for job, *_ in bench.turn(700)} == {"nginx", "new"}
 
 
 def test_a_configuration_with_a_mistake_changes_nothing(bench: Bench) -> None:
-    config, turn = bench.daemon.workshop.config, bench.daemon.timetable.next_run("nginx")
+    config, turn = bench.daemon.app.config, bench.daemon.timetable.next_run("nginx")
     assert not bench.reload(other={"every": "5 parsecs"})
-    assert bench.daemon.workshop.config is config and bench.daemon.timetable.next_run("nginx") == turn and bench.turn() == []
-    assert "parsecs" in (bench.daemon.board.reload_error or "") and not bench.daemon.life().reload_successful and "refused" in bench.daemon.status()
+    assert (
+        bench.daemon.app.config is config
+        and bench.daemon.timetable.next_run("nginx") == turn
+        and bench.turn() == []
+    )
+    assert (
+        "parsecs" in (bench.daemon.board.reload_error or "")
+        and not bench.daemon.life().reload_successful
+        and "refused" in bench.daemon.status()
+    )
     assert bench.reload(other={"every": "5m"}) and bench.daemon.life().reload_successful
 
 
 def test_another_state_folder_needs_a_restart(bench: Bench) -> None:
     bench.hub.extra["x-nothing"] = "1"
-    text = bench.hub.config.read_text().replace(str(bench.hub.state), str(bench.hub.folder / "elsewhere"))
+    text = bench.hub.config.read_text().replace(
+        str(bench.hub.state), str(bench.hub.folder / "elsewhere")
+    )
     bench.hub.config.write_text(text)
-    assert not bench.daemon.reload() and "restart" not in (bench.daemon.board.reload_error or "") and "elsewhere" in (bench.daemon.board.reload_error or "")
+    assert (
+        not bench.daemon.reload()
+        and "restart" not in (bench.daemon.board.reload_error or "")
+        and "elsewhere" in (bench.daemon.board.reload_error or "")
+    )
 
 
-def test_a_secret_that_can_not_be_read_refuses_the_reload_and_a_new_key_is_used_after_one(bench: Bench) -> None:
+def test_a_secret_that_can_not_be_read_refuses_the_reload_and_a_new_key_is_used_after_one(
+    bench: Bench,
+) -> None:
     key = bench.hub.folder / "app.pem"
     good = key.read_text()
     key.unlink()
@@ -123,18 +166,28 @@ def test_a_secret_that_can_not_be_read_refuses_the_reload_and_a_new_key_is_used_
     del app.public_keys[:-1]
     tokens = bench.hub.github.count("token", 201)
     assert bench.daemon.reload()
-    assert {status for _, _, status in bench.turn(1)} <= {"unchanged", "changed"} and bench.hub.github.count("token", 201) == tokens + 1
-    assert bench.daemon.workshop._networks.keys() == {"ops"}
+    assert {status for _, _, status in bench.turn(1)} <= {
+        "unchanged",
+        "changed",
+    } and bench.hub.github.count("token", 201) == tokens + 1
+    assert bench.daemon.app._networks.keys() == {"ops"}
 
 
-def test_a_bug_in_one_job_is_its_failure_and_the_daemon_goes_on(bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    import syncd.daemon.work as work
+def test_a_bug_in_one_job_is_its_failure_and_the_daemon_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import syncd.daemon.worker as work
 
     real = work.run_and_pay
     monkeypatch.setattr(work, "still", lambda *_: None)
-    monkeypatch.setattr(work, "run_and_pay", lambda job, *rest: 1 / 0 if job.name == "nginx" else real(job, *rest))  # type: ignore[arg-type]
+    monkeypatch.setattr(
+        work, "run_and_pay", lambda job, *rest: 1 / 0 if job.name == "nginx" else real(job, *rest)
+    )  # type: ignore[arg-type]
     bench.daemon.all_now()
-    assert {(job, status) for job, _, status in bench.turn()} == {("nginx", "failed"), ("other", "unchanged")}
+    assert {(job, status) for job, _, status in bench.turn()} == {
+        ("nginx", "failed"),
+        ("other", "unchanged"),
+    }
     error = next(report.error for report in bench.reports if report.job == "nginx")
     assert error is not None and error.kind == "internal" and "ZeroDivisionError" in caplog.text
     monkeypatch.undo()
@@ -149,7 +202,9 @@ def test_a_store_that_can_not_be_used_fails_runs_and_not_the_daemon(bench: Bench
     locks.write_text("in the way")
     bench.hub.repo.commit({"nginx/nginx.conf": "two\n"})
     bench.daemon.all_now()
-    assert {status for _, _, status in bench.turn()} == {"failed"} and {report.error.kind for report in bench.reports if report.error} == {"store"}
+    assert {status for _, _, status in bench.turn()} == {"failed"} and {
+        report.error.kind for report in bench.reports if report.error
+    } == {"store"}
     locks.unlink()
     bench.daemon.all_now()
     assert {status for _, _, status in bench.turn()} == {"changed"}
@@ -158,7 +213,9 @@ def test_a_store_that_can_not_be_used_fails_runs_and_not_the_daemon(bench: Bench
 # --- standing still ---------------------------------------------------------------------------------------------------
 
 
-def test_no_sign_of_life_is_given_while_something_stands_still(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_sign_of_life_is_given_while_something_stands_still(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     daemon, alive = bench.daemon, list[int]()
     monkeypatch.setattr(daemon.service, "alive", lambda: alive.append(1))
     daemon._workers_wanted = 2
@@ -210,28 +267,28 @@ def test_a_listener_that_answers_nobody_holds_back_the_sign_of_life(
 
 
 def test_a_long_run_is_not_frozen_until_every_worker_is_beyond_its_limits(bench: Bench) -> None:
-    from syncd.daemon.work import UnderWay
+    from syncd.daemon.worker import ActiveRun
 
     daemon, now = bench.daemon, bench.clock.monotonic()
     daemon._workers_wanted = 2
     daemon.beat()
-    daemon.work._under_way[1] = UnderWay("nginx", now - 1)
+    daemon.work._under_way[1] = ActiveRun("nginx", now - 1)
     assert daemon.frozen() is None and daemon.work.stuck() == ["nginx"]
-    daemon.work._under_way[2] = UnderWay("other", now + 100)
+    daemon.work._under_way[2] = ActiveRun("other", now + 100)
     assert daemon.frozen() is None
     bench.clock.advance(50)
     daemon.timetable.tick()
-    daemon.work._under_way[2] = UnderWay("other", now - 1)
+    daemon.work._under_way[2] = ActiveRun("other", now - 1)
     assert "every worker is stuck" in (daemon.frozen() or "")
 
 
 def test_a_gate_that_is_resized_lets_through_what_it_says_whatever_is_in_flight() -> None:
-    from syncd.clock import Patience
+    from syncd.deadline import Deadline
 
-    patience = Patience(FakeClock(), 60)
-    gate = Gate(4)
+    deadline = Deadline(FakeClock(), 60)
+    gate = ConcurrencyLimit(4)
     for _ in range(3):
-        gate.enter(patience)
+        gate.enter(deadline)
     gate.resize(2)
     assert not gate._free.acquire(blocking=False)
     gate.leave()
@@ -242,7 +299,7 @@ def test_a_gate_that_is_resized_lets_through_what_it_says_whatever_is_in_flight(
     assert [gate._free.acquire(blocking=False) for _ in range(4)] == [True, True, True, False]
 
 
-def test_a_daemon_that_can_not_load_says_every_mistake(hub: Stand) -> None:
+def test_a_daemon_that_can_not_load_says_every_mistake(hub: SyncEnv) -> None:
     hub.config.write_text(hub.config.read_text() + "one: 1\ntwo: 2\n")
     with pytest.raises(ConfigError) as caught:
         load_config(Path(hub.config), os.environ)

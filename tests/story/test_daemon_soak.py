@@ -19,26 +19,45 @@ from typing import Any
 
 import pytest
 
-from syncd.daemon import work
-from syncd.daemon.backoff import Hold
-from syncd.daemon.memory import give_back
+from syncd.daemon import worker
+from syncd.daemon.backoff import Backoff
+from syncd.daemon.malloc import give_back
 from syncd.daemon.queue import Request as Wanted
-from syncd.daemon.schedule import Timetable
+from syncd.daemon.scheduler import Scheduler
 from syncd.errors import BugError
 from syncd.models import Trigger
-from tests.support.simulated import Simulated, simulated
-from tests.support.stand import tree_of
-from tests.support.unmissed import HOUR, Unmissed
+from tests.support.schedule_checker import HOUR, ScheduleChecker
+from tests.support.simulated_daemon import SimulatedDaemon, simulated_daemon
+from tests.support.sync_env import tree_of
 
 JOBS = int(os.environ.get("SYNCD_SOAK_JOBS", "60"))
 HOURS = int(os.environ.get("SYNCD_SOAK_HOURS", "24"))
 JITTER_SECONDS = 300
 MIB = 1 << 20
 WRONG: tuple[tuple[str, tuple[Any, ...]], ...] = (
-    ("status", (502,)), ("status", (403, "You have exceeded a secondary rate limit", {"retry-after": "60"})), ("status", (401, "Bad credentials")), ("html", ()),
-    ("reset", ()), ("cut", (5,)), ("corrupt", ()), ("status", (404, "Not Found")),
-)  # fmt: skip
-FAULTS = ("push", "push", "push", "edit", "remove", "api", "api", "network", "disk", "store lost", "store damaged", "clock")
+    ("status", (502,)),
+    ("status", (403, "You have exceeded a secondary rate limit", {"retry-after": "60"})),
+    ("status", (401, "Bad credentials")),
+    ("html", ()),
+    ("reset", ()),
+    ("cut", (5,)),
+    ("corrupt", ()),
+    ("status", (404, "Not Found")),
+)
+FAULTS = (
+    "push",
+    "push",
+    "push",
+    "edit",
+    "remove",
+    "api",
+    "api",
+    "network",
+    "disk",
+    "store lost",
+    "store damaged",
+    "clock",
+)
 
 
 class Disk:
@@ -53,8 +72,12 @@ class Disk:
                 if self.failing > 0 and rng.random() < 0.5:
                     self.failing -= 1
                     self.failed += 1
-                    where = arguments[:1] if isinstance(arguments[0], (str, Path)) else ()  # as Python has it: a call on a descriptor names no file
-                    raise OSError(rng.choice((errno.EIO, errno.ENOSPC, errno.EROFS)), "made to fail", *where)
+                    where = (
+                        arguments[:1] if isinstance(arguments[0], (str, Path)) else ()
+                    )  # as Python has it: a call on a descriptor names no file
+                    raise OSError(
+                        rng.choice((errno.EIO, errno.ENOSPC, errno.EROFS)), "made to fail", *where
+                    )
                 return real(*arguments, **more)
 
             monkeypatch.setattr(os, name, call)
@@ -63,21 +86,39 @@ class Disk:
 class Soak:
     """A daemon of hourly jobs, every second one with a jitter, and what happens to it. `watch` has seen every run."""
 
-    def __init__(self, days: Simulated, monkeypatch: pytest.MonkeyPatch, jobs: int, hours: int) -> None:
+    def __init__(
+        self, days: SimulatedDaemon, monkeypatch: pytest.MonkeyPatch, jobs: int, hours: int
+    ) -> None:
         assert days.apart is not None
         self.days, self.hub, self.rng = days, days.apart, random.Random(jobs * hours)
-        self.disk = Disk(monkeypatch, random.Random(jobs * hours))  # threads share it: what happens when must not hang on which of them came first
+        self.disk = Disk(
+            monkeypatch, random.Random(jobs * hours)
+        )  # threads share it: what happens when must not hang on which of them came first
         self.jobs = jobs
         self.quiet_from = (hours - 3) * 3600.0  # then everything is well again
-        self.wanted = [{f"f{each}": f"{number} {each}\n" for each in range(4)} for number in range(jobs)]
+        self.wanted = [
+            {f"f{each}": f"{number} {each}\n" for each in range(4)} for number in range(jobs)
+        ]
         for number in range(jobs):
-            self.hub.add_repo(f"acme/r{number}", {f"files/{name}": content for name, content in self.wanted[number].items()})
-            days.add(f"j{number}", f"acme/r{number}", "1h", **({"jitter": f"{JITTER_SECONDS}s"} if number % 2 else {}))
+            self.hub.add_repo(
+                f"acme/r{number}",
+                {f"files/{name}": content for name, content in self.wanted[number].items()},
+            )
+            days.add(
+                f"j{number}",
+                f"acme/r{number}",
+                "1h",
+                **({"jitter": f"{JITTER_SECONDS}s"} if number % 2 else {}),
+            )
         days.begin(random.Random(jobs * hours).random)
         self.store_file = days.folder / "state" / "syncd.db"
         self.happened = Counter[str]()
         self.begin, self._next_at = days.clock.monotonic(), 0.0
-        self.watch = Unmissed(days.clock, 3600.0, {f"j{number}": JITTER_SECONDS if number % 2 else 0 for number in range(jobs)})
+        self.watch = ScheduleChecker(
+            days.clock,
+            3600.0,
+            {f"j{number}": JITTER_SECONDS if number % 2 else 0 for number in range(jobs)},
+        )
 
     def hour(self) -> None:
         """An hour has passed."""
@@ -111,7 +152,9 @@ class Soak:
     def _push(self, number: int, passed: float) -> None:
         change = {f"f{self.rng.randrange(6)}": f"{passed}\n"}
         self.wanted[number].update(change)
-        self.hub.commit(f"acme/r{number}", {f"files/{name}": content for name, content in change.items()})
+        self.hub.commit(
+            f"acme/r{number}", {f"files/{name}": content for name, content in change.items()}
+        )
 
     def _edit(self, number: int, passed: float) -> None:
         file = self.days.folder / "dest" / f"j{number}" / "f0"
@@ -149,25 +192,34 @@ def figures() -> tuple[int, int, float]:
     """Open descriptors, threads, and MiB in memory of this process."""
     give_back()
     status = Path("/proc/self/status").read_text()
-    return len(os.listdir("/proc/self/fd")), threading.active_count(), int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
+    return (
+        len(os.listdir("/proc/self/fd")),
+        threading.active_count(),
+        int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024,
+    )
 
 
 def slope(values: list[float]) -> float:
     """Least squares, per step."""
     mean, middle = sum(values) / len(values), (len(values) - 1) / 2
-    return sum((index - middle) * (value - mean) for index, value in enumerate(values)) / sum((index - middle) ** 2 for index in range(len(values)))
+    return sum((index - middle) * (value - mean) for index, value in enumerate(values)) / sum(
+        (index - middle) ** 2 for index in range(len(values))
+    )
 
 
 @pytest.fixture
-def days(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
-    with simulated(memory_path, monkeypatch, apart=True) as made:
+def days(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedDaemon]:
+    with simulated_daemon(memory_path, monkeypatch, apart=True) as made:
         yield made
 
 
 @pytest.mark.root
 @pytest.mark.timeout(3600)
 def test_a_day_of_many_jobs_with_everything_that_may_go_wrong(
-    days: Simulated, monkeypatch: pytest.MonkeyPatch, measured: Callable[[str], None], caplog: pytest.LogCaptureFixture
+    days: SimulatedDaemon,
+    monkeypatch: pytest.MonkeyPatch,
+    measured: Callable[[str], None],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     soak = Soak(days, monkeypatch, JOBS, HOURS)
     seen, sizes = list[tuple[int, int, float]](), list[int]()
@@ -175,7 +227,9 @@ def test_a_day_of_many_jobs_with_everything_that_may_go_wrong(
         soak.hour()
         caplog.clear()  # what the test itself would keep
         seen.append(figures())
-        sizes.append(sum(file.stat().st_size for file in soak.store_file.parent.rglob("*") if file.is_file()))
+        sizes.append(
+            sum(file.stat().st_size for file in soak.store_file.parent.rglob("*") if file.is_file())
+        )
     soak.watch.ends(days.jobs)
     third = HOURS // 3
     slopes = [slope([one[which] for one in seen[third:]]) for which in range(3)]
@@ -187,10 +241,14 @@ def test_a_day_of_many_jobs_with_everything_that_may_go_wrong(
     )
     assert not soak.watch.missed
     assert soak.watch.runs["failed"] > JOBS / 2, "enough has gone wrong"
-    assert set(days.settled().values()) == {None}, {name: error for name, error in days.settled().items() if error}
+    assert set(days.settled().values()) == {None}, {
+        name: error for name, error in days.settled().items() if error
+    }
     assert not days.daemon.readings().stale and days.daemon.frozen() is None
     for number in range(JOBS):
-        assert {name: content.encode() for name, content in soak.wanted[number].items()} == tree_of(days.folder / "dest" / f"j{number}"), number
+        assert {name: content.encode() for name, content in soak.wanted[number].items()} == tree_of(
+            days.folder / "dest" / f"j{number}"
+        ), number
     assert not list((days.folder / "dest").rglob(".syncd-*"))
     assert abs(slopes[0]) < 0.5 and abs(slopes[1]) < 0.5 and slopes[2] < 0.25
     assert sizes[-1] <= 1.5 * max(sizes[: third + 1]) + MIB
@@ -207,59 +265,80 @@ def nothing(_: pytest.MonkeyPatch) -> None:
 
 def a_lost_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """When all is well again, and the last failure's hold is over, one turn does not reach the queue."""
-    real, turns = Timetable._come, list[float]()
+    real, turns = Scheduler._come, list[float]()
 
-    def come(self: Timetable, job: str) -> None:
+    def come(self: Scheduler, job: str) -> None:
         if job == "j1":
             turns.append(self._clock.monotonic() - (turns[0] if turns else 0.0))
         if job != "j1" or sum(turn > 12 * HOUR for turn in turns[1:]) != 2:
             real(self, job)
 
-    monkeypatch.setattr(Timetable, "_come", come)
+    monkeypatch.setattr(Scheduler, "_come", come)
 
 
 def a_run_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """One job is taken for running for ever."""
-    real = work.Work._follow
+    real = worker.WorkerRunner._follow
 
-    def follow(self: work.Work, report: Any) -> None:
+    def follow(self: worker.WorkerRunner, report: Any) -> None:
         real(self, report)
         if report.job == "j2":
             self._queue._running["j2"] = Wanted("j2", Trigger.SCHEDULE, 0.0, 0.0, 0.0)
 
-    monkeypatch.setattr(work.Work, "_follow", follow)
+    monkeypatch.setattr(worker.WorkerRunner, "_follow", follow)
 
 
 def a_hold_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who failed is left alone for three hours."""
-    real = work.after_run
+    real = worker.after_run
 
-    def after_run(report: Any, before: Any, interval: Any, clock: Any, *rest: Any) -> Hold | None:
+    def after_run(
+        report: Any, before: Any, interval: Any, clock: Any, *rest: Any
+    ) -> Backoff | None:
         hold = real(report, before, interval, clock, *rest)
-        return hold and Hold(hold.failures, clock.monotonic() + 3 * 3600.0)
+        return hold and Backoff(hold.failures, clock.monotonic() + 3 * 3600.0)
 
-    monkeypatch.setattr(work, "after_run", after_run)
+    monkeypatch.setattr(worker, "after_run", after_run)
 
 
 def a_hold_that_outlives_its_success(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = work.after_run
-    monkeypatch.setattr(work, "after_run", lambda report, before, *rest: real(report, before, *rest) or (before and Hold(before.failures, before.until + 3600.0)))
+    real = worker.after_run
+    monkeypatch.setattr(
+        worker,
+        "after_run",
+        lambda report, before, *rest: (
+            real(report, before, *rest)
+            or (before and Backoff(before.failures, before.until + 3600.0))
+        ),
+    )
 
 
 def turns_of_a_clock_that_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a step the turns stay where they were."""
 
-    def after_step(self: Timetable, trigger: Any, now: datetime, step: float) -> datetime | None:
+    def after_step(self: Scheduler, trigger: Any, now: datetime, step: float) -> datetime | None:
         fires: datetime | None = trigger._fires
         return fires
 
-    monkeypatch.setattr(Timetable, "_after_step", after_step)
+    monkeypatch.setattr(Scheduler, "_after_step", after_step)
 
 
-@pytest.mark.parametrize("mistake", [nothing, a_lost_turn, a_run_that_never_ends, a_hold_too_long, a_hold_that_outlives_its_success, turns_of_a_clock_that_was_set_back])
-def test_a_run_that_is_missed_is_noticed(memory_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: Mistake) -> None:
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        nothing,
+        a_lost_turn,
+        a_run_that_never_ends,
+        a_hold_too_long,
+        a_hold_that_outlives_its_success,
+        turns_of_a_clock_that_was_set_back,
+    ],
+)
+def test_a_run_that_is_missed_is_noticed(
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: Mistake
+) -> None:
     mistake(monkeypatch)
-    with simulated(memory_path, monkeypatch, apart=True) as days:
+    with simulated_daemon(memory_path, monkeypatch, apart=True) as days:
         soak = Soak(days, monkeypatch, jobs=5, hours=14)
         for _ in range(16):  # the last five are quiet
             soak.hour()

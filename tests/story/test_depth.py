@@ -8,13 +8,13 @@ import pytest
 
 from tests.story.test_hostile_trees import nested, put, surroundings
 from tests.support.deep import clear, dig
-from tests.support.stand import Stand
+from tests.support.sync_env import SyncEnv
 
 
 @pytest.mark.usefixtures("deep_tmp_path")
 @pytest.mark.parametrize("depth", [101, 1_100])
 def test_a_repository_nested_too_deeply_is_refused_and_mended_upstream(
-    hub: Stand, depth: int
+    hub: SyncEnv, depth: int
 ) -> None:
     hub.sync()
     good, before = hub.repo.head(), surroundings(hub)
@@ -30,7 +30,7 @@ def test_a_repository_nested_too_deeply_is_refused_and_mended_upstream(
     assert hub.sync().job["status"] == "changed"
 
 
-def test_a_folder_nested_too_deeply_may_be_excluded(hub: Stand) -> None:
+def test_a_folder_nested_too_deeply_may_be_excluded(hub: SyncEnv) -> None:
     put(hub.repo, nested(1_100)(hub.repo), False)
     paths = [{"from": "nginx/", "to": f"{hub.dest}/", "exclude": ["d/"]}]
     hub.write_config(paths=paths)
@@ -38,7 +38,7 @@ def test_a_folder_nested_too_deeply_may_be_excluded(hub: Stand) -> None:
 
 
 @pytest.mark.usefixtures("deep_tmp_path")
-def test_a_deep_tree_that_another_put_into_a_published_one_is_named_and_left(hub: Stand) -> None:
+def test_a_deep_tree_that_another_put_into_a_published_one_is_named_and_left(hub: SyncEnv) -> None:
     hub.write_config(publish="symlink", paths=[{"from": "nginx/", "to": f"{hub.dest}/current/"}])
     assert hub.sync().code == 0
     dig((hub.dest / "current").resolve(), 3_000)
@@ -55,7 +55,7 @@ def test_a_deep_tree_that_another_put_into_a_published_one_is_named_and_left(hub
 
 
 @pytest.mark.usefixtures("deep_tmp_path")
-def test_an_old_published_tree_is_removed_however_deep_it_has_become(hub: Stand) -> None:
+def test_an_old_published_tree_is_removed_however_deep_it_has_become(hub: SyncEnv) -> None:
     hub.write_config(
         publish="symlink", keep="1", paths=[{"from": "nginx/", "to": f"{hub.dest}/current/"}]
     )
@@ -70,7 +70,7 @@ def test_an_old_published_tree_is_removed_however_deep_it_has_become(hub: Stand)
 
 
 @pytest.mark.usefixtures("deep_tmp_path")
-def test_a_folder_that_becomes_a_file_may_hold_a_deep_tree(hub: Stand) -> None:
+def test_a_folder_that_becomes_a_file_may_hold_a_deep_tree(hub: SyncEnv) -> None:
     hub.sync()
     dig(hub.dest / "sites", 1_100)
     hub.repo.commit({"nginx/sites": "a file\n", "nginx/sites/a.conf": None})
@@ -81,7 +81,7 @@ def test_a_folder_that_becomes_a_file_may_hold_a_deep_tree(hub: Stand) -> None:
 
 @pytest.mark.usefixtures("deep_tmp_path")
 def test_what_a_version_without_the_limit_published_is_replaced_when_upstream_is_mended(
-    hub: Stand, monkeypatch: pytest.MonkeyPatch
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.write_config(
         publish="symlink", keep="1", paths=[{"from": "nginx/", "to": f"{hub.dest}/current/"}]

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from msgspec.structs import replace
 
-from syncd.clock import Patience
+from syncd.deadline import Deadline
 from syncd.engine.other_jobs import OtherJobs
-from syncd.engine.run import House, Options, run_job, wanted_set
-from syncd.mirror.disk import DiskMirror
+from syncd.engine.run import Options, RunContext, run_job, wanted_set
+from syncd.mirror.disk_mirror import DiskMirror
 from syncd.mirror.spelling import resolve
 from syncd.models import Job, Limits, PathRule, Prune, RunReport, RunStatus
 from syncd.store.blobs import BlobCache
@@ -47,7 +47,9 @@ class Destinations(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="syncd-machine-", dir=memory))
         self.make_place()
         self.clock = FakeClock()
-        first: dict[str, Node] = {f"{source}/{name}": b"1\n" for source in SOURCES for name in NAMES}
+        first: dict[str, Node] = {
+            f"{source}/{name}": b"1\n" for source in SOURCES for name in NAMES
+        }
         self.trees: list[dict[str, Node]] = [first]
         self.names = {"a": "a", "b": "b"}  # which job name lists which source folder
         self.places = {"a": "P", "b": "Q"}
@@ -127,7 +129,9 @@ class Destinations(RuleBasedStateMachine):
         for source in order:
             self.run_and_judge(source)
         if len(order) == 2:
-            assert [self.run(source).changes for source in order] == [(), ()], "a second run finds all done"
+            assert [self.run(source).changes for source in order] == [(), ()], (
+                "a second run finds all done"
+            )
 
     @rule(source=st.sampled_from(SOURCES), line=st.integers(1, 5000))
     def a_run_that_is_killed(self, source: str, line: int) -> None:
@@ -181,9 +185,15 @@ class Destinations(RuleBasedStateMachine):
         owner_text = None if self.ids == (None, None) else "web"
         limits = Limits(delete_share=1.0, empty=True)
         return Job(
-            self.names[source], "me", "acme/infra", "main", tuple(rules),
-            limits=limits, prune=self.prune, owner=owner_text,
-        )  # fmt: skip
+            self.names[source],
+            "me",
+            "acme/infra",
+            "main",
+            tuple(rules),
+            limits=limits,
+            prune=self.prune,
+            owner=owner_text,
+        )
 
     def shared_path(self, owner: str) -> str:
         return f"{self.folder}/dest/S/{owner}-{SHARED}"
@@ -229,8 +239,8 @@ class Destinations(RuleBasedStateMachine):
         jobs = self.jobs()
         with self.opened(jobs) as store:
             store.rename(self.names[source])
-            house = self.house(store, jobs)
-            return run_job(self.job(source), house, Patience(self.clock, 600.0), Options())
+            ctx = self.run_context(store, jobs)
+            return run_job(self.job(source), ctx, Deadline(self.clock, 600.0), Options())
 
     @contextmanager
     def opened(self, jobs: dict[str, Job]) -> Iterator[SqliteStore]:
@@ -241,18 +251,24 @@ class Destinations(RuleBasedStateMachine):
         finally:
             store.close()
 
-    def house(self, store: SqliteStore, jobs: dict[str, Job]) -> House:
+    def run_context(self, store: SqliteStore, jobs: dict[str, Job]) -> RunContext:
         memory = MemorySource(self.trees)
         memory.head = len(self.trees) - 1
         disk = DiskMirror(self.folder / "state/trash", self.clock)
         blobs = BlobCache(self.folder / "state/blobs")
         ids = self.ids
-        house = House(
-            memory, store, disk, blobs, self.clock,
-            lambda text: ids if text else (None, None), "scope", frozenset(jobs),
-        )  # fmt: skip
-        others = OtherJobs(jobs, resolve, lambda job, deadline: wanted_set(job, house, deadline))
-        return replace(house, others=others)
+        ctx = RunContext(
+            memory,
+            store,
+            disk,
+            blobs,
+            self.clock,
+            lambda text: ids if text else (None, None),
+            "scope",
+            frozenset(jobs),
+        )
+        others = OtherJobs(jobs, resolve, lambda job, deadline: wanted_set(job, ctx, deadline))
+        return replace(ctx, others=others)
 
 
 @contextmanager

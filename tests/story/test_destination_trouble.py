@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from syncd.mirror import expected
-from tests.support.stand import Result, Stand, signatures, tree_of
+from syncd.mirror import expected_state
+from tests.support.sync_env import CommandResult, SyncEnv, signatures, tree_of
 
 
-def error_of(done: Result) -> dict[str, str]:
+def error_of(done: CommandResult) -> dict[str, str]:
     error: dict[str, str] = done.job["error"]
     return error
 
 
-def doctor_says(hub: Stand) -> tuple[int, str]:
+def doctor_says(hub: SyncEnv) -> tuple[int, str]:
     done = hub.call("doctor")
     return done.code, done.out + done.err
 
@@ -27,13 +27,19 @@ def doctor_says(hub: Stand) -> tuple[int, str]:
 @pytest.mark.parametrize("publish", ["files", "symlink"])
 @pytest.mark.parametrize(
     ("target", "place"),
-    [("/nowhere/at/all", "/nowhere/at/all"), ("../gone", "{folder}/gone"), ("missing", "{dest}/missing")],
-)  # fmt: skip
+    [
+        ("/nowhere/at/all", "/nowhere/at/all"),
+        ("../gone", "{folder}/gone"),
+        ("missing", "{dest}/missing"),
+    ],
+)
 def test_a_link_above_to_that_leads_nowhere_is_named_with_what_to_make(
-    hub: Stand, publish: str, target: str, place: str
+    hub: SyncEnv, publish: str, target: str, place: str
 ) -> None:
     (hub.dest / "link").symlink_to(target)
-    hub.write_config(publish=publish, paths=[{"from": "nginx/", "to": f"{hub.dest}/link/www/site/"}])
+    hub.write_config(
+        publish=publish, paths=[{"from": "nginx/", "to": f"{hub.dest}/link/www/site/"}]
+    )
     expected = place.format(folder=hub.folder, dest=hub.dest)
     for done in (hub.plan(), hub.sync()):
         error = error_of(done)
@@ -45,7 +51,7 @@ def test_a_link_above_to_that_leads_nowhere_is_named_with_what_to_make(
     assert os.listdir(hub.dest) == ["link"]
 
 
-def test_a_link_above_to_that_leads_to_itself_is_named(hub: Stand) -> None:
+def test_a_link_above_to_that_leads_to_itself_is_named(hub: SyncEnv) -> None:
     (hub.dest / "link").symlink_to("link")
     hub.write_config(paths=[{"from": "nginx/", "to": f"{hub.dest}/link/www/"}])
     error = error_of(hub.sync())
@@ -53,7 +59,7 @@ def test_a_link_above_to_that_leads_to_itself_is_named(hub: Stand) -> None:
     assert doctor_says(hub)[0] != 0
 
 
-def test_a_link_above_to_that_has_come_to_lead_nowhere_removes_nothing(hub: Stand) -> None:
+def test_a_link_above_to_that_has_come_to_lead_nowhere_removes_nothing(hub: SyncEnv) -> None:
     (hub.folder / "real").mkdir()
     (hub.dest / "link").symlink_to(hub.folder / "real")
     hub.write_config(paths=[{"from": "nginx/", "to": f"{hub.dest}/link/www/"}])
@@ -68,7 +74,7 @@ def test_a_link_above_to_that_has_come_to_lead_nowhere_removes_nothing(hub: Stan
 @pytest.mark.parametrize("publish", ["files", "symlink"])
 @pytest.mark.parametrize("what", ["hidden file", "hidden folder", "edited file", "deep file"])
 def test_a_folder_that_becomes_a_file_is_looked_into_before_a_file_goes(
-    hub: Stand, publish: str, what: str
+    hub: SyncEnv, publish: str, what: str
 ) -> None:
     hub.repo.commit({"nginx/d/one": "1\n", "nginx/d/sub/two": "2\n"})
     hub.write_config(publish=publish, paths=[{"from": "nginx/", "to": f"{hub.dest}/app/current/"}])
@@ -79,16 +85,26 @@ def test_a_folder_that_becomes_a_file_is_looked_into_before_a_file_goes(
     else:
         name = {"hidden file": ".theirs", "edited file": "one", "deep file": "sub/.theirs"}[what]
         (top / name).write_text("theirs\n")
-    hub.repo.commit({"nginx/d/one": None, "nginx/d/sub/two": None, "nginx/d": "a file\n", "nginx/nginx.conf": "new\n"})
+    hub.repo.commit(
+        {
+            "nginx/d/one": None,
+            "nginx/d/sub/two": None,
+            "nginx/d": "a file\n",
+            "nginx/nginx.conf": "new\n",
+        }
+    )
     before, stood = tree_of(top), signatures(top)
     for done in (hub.plan(), hub.sync(), hub.sync()):
         assert done.code == 1 and done.job["changes"] == []
-        assert f"{top}" in error_of(done)["message"] and "in the way of a file" in error_of(done)["message"]
+        assert (
+            f"{top}" in error_of(done)["message"]
+            and "in the way of a file" in error_of(done)["message"]
+        )
     assert tree_of(top) == before and signatures(top) == stood
     assert (hub.dest / "app/current/nginx.conf").read_text() == "one\n"
 
 
-def test_a_folder_of_others_that_holds_only_our_files_does_not_become_a_file(hub: Stand) -> None:
+def test_a_folder_of_others_that_holds_only_our_files_does_not_become_a_file(hub: SyncEnv) -> None:
     (hub.dest / "sites").mkdir()
     assert hub.sync().code == 0
     hub.repo.commit({"nginx/sites/a.conf": None, "nginx/sites": "a file\n"})
@@ -97,7 +113,7 @@ def test_a_folder_of_others_that_holds_only_our_files_does_not_become_a_file(hub
     assert (hub.dest / "sites/a.conf").read_text() == "a\n"
 
 
-def test_a_folder_of_ours_that_holds_nothing_else_becomes_a_file(hub: Stand) -> None:
+def test_a_folder_of_ours_that_holds_nothing_else_becomes_a_file(hub: SyncEnv) -> None:
     hub.repo.commit({"nginx/d/one": "1\n", "nginx/d/sub/two": "2\n"})
     assert hub.sync().code == 0
     hub.repo.commit({"nginx/d/one": None, "nginx/d/sub/two": None, "nginx/d": "a file\n"})
@@ -122,7 +138,7 @@ def put(kind: str, path: Path) -> None:
 @pytest.mark.parametrize("kind", ["fifo", "socket"])
 @pytest.mark.parametrize("new", [True, False])
 def test_a_special_file_at_a_destination_is_refused_by_name(
-    hub: Stand, kind: str, new: bool, publish: str
+    hub: SyncEnv, kind: str, new: bool, publish: str
 ) -> None:
     hub.write_config(publish=publish, paths=[{"from": "nginx/", "to": f"{hub.dest}/app/current/"}])
     assert hub.sync().code == 0
@@ -140,7 +156,7 @@ def test_a_special_file_at_a_destination_is_refused_by_name(
 
 
 @pytest.mark.parametrize("drift", ["report", "keep"])
-def test_a_special_file_that_a_policy_leaves_is_named_in_the_plan(hub: Stand, drift: str) -> None:
+def test_a_special_file_that_a_policy_leaves_is_named_in_the_plan(hub: SyncEnv, drift: str) -> None:
     hub.write_config(drift=drift)
     put("fifo", hub.dest / "nginx.conf")
     for done in (hub.plan(), hub.sync()):
@@ -148,7 +164,7 @@ def test_a_special_file_that_a_policy_leaves_is_named_in_the_plan(hub: Stand, dr
         assert (done.code, kept) == (0, [f"{hub.dest}/nginx.conf"])
 
 
-def test_a_special_file_in_the_place_of_a_dropped_file_stays_and_is_named(hub: Stand) -> None:
+def test_a_special_file_in_the_place_of_a_dropped_file_stays_and_is_named(hub: SyncEnv) -> None:
     assert hub.sync().code == 0
     put("socket", hub.dest / "sites/a.conf")
     hub.repo.commit({"nginx/sites/a.conf": None})
@@ -158,13 +174,13 @@ def test_a_special_file_in_the_place_of_a_dropped_file_stays_and_is_named(hub: S
 
 
 def test_files_that_are_gone_from_a_disk_with_another_device_number_are_put_back(
-    hub: Stand, monkeypatch: pytest.MonkeyPatch
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The state of an old machine, or a disk that was renumbered: nothing was ever mounted there."""
-    real = expected.stat_of
+    real = expected_state.stat_of
     with monkeypatch.context() as patched:
         patched.setattr(
-            expected, "stat_of", lambda found: replace(real(found), device=found.st_dev + 1)
+            expected_state, "stat_of", lambda found: replace(real(found), device=found.st_dev + 1)
         )
         assert hub.sync().code == 0
     for file in hub.dest.rglob("*.conf"):

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from syncd.store.store import SqliteStore
-from tests.support.stand import Stand, signatures, stand, tree_of
+from tests.support.sync_env import SyncEnv, signatures, sync_env, tree_of
 
 SET = {"nginx.conf": b"one\n", "sites/a.conf": b"a\n"}
 
 
 @pytest.fixture
-def linked(tmp_path: Path) -> Iterator[Stand]:
+def linked(tmp_path: Path) -> Iterator[SyncEnv]:
     """`D/var` is a link to `D/run`, and the job writes `D/var/x/`."""
-    with stand(tmp_path) as hub:
+    with sync_env(tmp_path) as hub:
         (tmp_path / "D/run").mkdir(parents=True)
         (tmp_path / "D/var").symlink_to("run")
         write_to(hub, "D/var/x/")
@@ -28,7 +28,7 @@ def linked(tmp_path: Path) -> Iterator[Stand]:
         yield hub
 
 
-def write_to(hub: Stand, to: str, **job: Any) -> None:
+def write_to(hub: SyncEnv, to: str, **job: Any) -> None:
     hub.write_config(paths=[{"from": "nginx/", "to": f"{hub.folder}/{to}"}], **job)
 
 
@@ -38,7 +38,7 @@ def files_of(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(path): (one.st_ino, one.st_mtime_ns) for path, one in found.items()}
 
 
-def on_change(hub: Stand, name: str = "reload") -> list[str]:
+def on_change(hub: SyncEnv, name: str = "reload") -> list[str]:
     """A command that appends to `NAME.log`, and lists there what it finds missing."""
     file = hub.folder / f"{name}.sh"
     file.write_text(f"#!/bin/sh\necho ran >> {hub.folder}/{name}.log\n")
@@ -46,7 +46,7 @@ def on_change(hub: Stand, name: str = "reload") -> list[str]:
     return [str(file)]
 
 
-def runs_of(hub: Stand, name: str = "reload") -> int:
+def runs_of(hub: SyncEnv, name: str = "reload") -> int:
     file = hub.folder / f"{name}.log"
     return len(file.read_text().splitlines()) if file.exists() else 0
 
@@ -57,7 +57,7 @@ def runs_of(hub: Stand, name: str = "reload") -> int:
 @pytest.mark.parametrize("drift", ["restore", "report", "keep"])
 @pytest.mark.parametrize("link_stays", [True, False], ids=["link stays", "link gone"])
 def test_another_spelling_of_a_destination_touches_no_file(
-    linked: Stand, drift: str, link_stays: bool
+    linked: SyncEnv, drift: str, link_stays: bool
 ) -> None:
     before = files_of(linked.folder / "D/run")
     if not link_stays:
@@ -71,7 +71,7 @@ def test_another_spelling_of_a_destination_touches_no_file(
     assert linked.call("status", "--json").json["jobs"][0]["files"] == 2
 
 
-def test_a_destination_may_be_spelled_through_a_link_that_came_later(hub: Stand) -> None:
+def test_a_destination_may_be_spelled_through_a_link_that_came_later(hub: SyncEnv) -> None:
     write_to(hub, "D/run/x/")
     assert hub.sync().code == 0
     (hub.folder / "D/var").symlink_to("run")
@@ -82,7 +82,7 @@ def test_a_destination_may_be_spelled_through_a_link_that_came_later(hub: Stand)
     assert hub.sync().job["changes"] == [] and files_of(hub.folder / "D/run") == before
 
 
-def test_upstream_changes_reach_a_respelled_destination_under_every_policy(linked: Stand) -> None:
+def test_upstream_changes_reach_a_respelled_destination_under_every_policy(linked: SyncEnv) -> None:
     for number, drift in enumerate(("restore", "report", "keep")):
         spelling = ("D/run/x/", "D/var/x/")[number % 2]
         write_to(linked, spelling, drift=drift)
@@ -95,7 +95,7 @@ def test_upstream_changes_reach_a_respelled_destination_under_every_policy(linke
 
 
 def test_a_file_dropped_while_its_destination_is_respelled_is_removed_with_its_folder(
-    linked: Stand,
+    linked: SyncEnv,
 ) -> None:
     linked.repo.commit({"nginx/sites/a.conf": None})
     write_to(linked, "D/run/x/")
@@ -106,7 +106,7 @@ def test_a_file_dropped_while_its_destination_is_respelled_is_removed_with_its_f
 
 
 def test_a_folder_made_under_one_spelling_is_removed_when_it_is_empty_under_another(
-    linked: Stand,
+    linked: SyncEnv,
 ) -> None:
     write_to(linked, "D/run/x/")
     assert linked.sync().code == 0
@@ -115,7 +115,7 @@ def test_a_folder_made_under_one_spelling_is_removed_when_it_is_empty_under_anot
     assert not (linked.folder / "D/run/x/sites").exists()
 
 
-def test_a_destination_folder_that_was_moved_and_linked_keeps_its_files(hub: Stand) -> None:
+def test_a_destination_folder_that_was_moved_and_linked_keeps_its_files(hub: SyncEnv) -> None:
     write_to(hub, "D/old/")
     assert hub.sync().code == 0
     (hub.folder / "D/old").rename(hub.folder / "D/new")
@@ -127,7 +127,7 @@ def test_a_destination_folder_that_was_moved_and_linked_keeps_its_files(hub: Sta
 
 
 def test_files_behind_a_link_that_leads_elsewhere_now_are_left_where_they_are(
-    linked: Stand,
+    linked: SyncEnv,
 ) -> None:
     """The operator changed the link: what was written through it is not the job's to remove."""
     (linked.folder / "D/other").mkdir()
@@ -139,7 +139,7 @@ def test_files_behind_a_link_that_leads_elsewhere_now_are_left_where_they_are(
     assert linked.sync().job["changes"] == []
 
 
-def test_a_file_removed_by_hand_stays_removed_under_another_spelling(linked: Stand) -> None:
+def test_a_file_removed_by_hand_stays_removed_under_another_spelling(linked: SyncEnv) -> None:
     """`drift: keep` goes on for the file, although nothing on disk shows that it is the same."""
     (linked.folder / "D/run/x/nginx.conf").unlink()
     (linked.folder / "D/var").unlink()
@@ -148,7 +148,7 @@ def test_a_file_removed_by_hand_stays_removed_under_another_spelling(linked: Sta
     assert tree_of(linked.folder / "D/run/x") == {"sites/a.conf": b"a\n"}
 
 
-def test_a_respelled_file_that_could_not_be_written_is_still_the_jobs(linked: Stand) -> None:
+def test_a_respelled_file_that_could_not_be_written_is_still_the_jobs(linked: SyncEnv) -> None:
     linked.repo.commit({"nginx/nginx.conf": "two\n"})
     place = linked.folder / "D/run/x/nginx.conf"
     place.unlink()
@@ -161,7 +161,7 @@ def test_a_respelled_file_that_could_not_be_written_is_still_the_jobs(linked: St
 
 
 def test_what_an_interrupted_run_wrote_is_known_by_its_real_path(
-    linked: Stand, monkeypatch: pytest.MonkeyPatch
+    linked: SyncEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     linked.repo.commit({"nginx/nginx.conf": "two\n"})
     with monkeypatch.context() as patch:
@@ -174,7 +174,7 @@ def test_what_an_interrupted_run_wrote_is_known_by_its_real_path(
     assert explained.code == 0 and "by the job nginx" in explained.out
 
 
-def test_a_respelled_file_is_still_the_jobs_after_an_undo(linked: Stand) -> None:
+def test_a_respelled_file_is_still_the_jobs_after_an_undo(linked: SyncEnv) -> None:
     place = linked.folder / "D/run/x/nginx.conf"
     check = {"shell": f"! grep -q BAD {place}"}
     linked.repo.commit({"nginx/nginx.conf": "BAD\n"})
@@ -185,7 +185,7 @@ def test_a_respelled_file_is_still_the_jobs_after_an_undo(linked: Stand) -> None
     assert tree_of(linked.folder / "D/run/x") == {"sites/a.conf": b"a\n"}
 
 
-def test_a_destination_that_moved_with_its_link_is_known_by_its_new_place(linked: Stand) -> None:
+def test_a_destination_that_moved_with_its_link_is_known_by_its_new_place(linked: SyncEnv) -> None:
     (linked.folder / "D/run").rename(linked.folder / "D/new")
     (linked.folder / "D/var").unlink()
     (linked.folder / "D/var").symlink_to("new")
@@ -196,7 +196,7 @@ def test_a_destination_that_moved_with_its_link_is_known_by_its_new_place(linked
     assert explained.code == 0 and "by the job nginx" in explained.out
 
 
-def test_a_copy_behind_a_link_that_leads_elsewhere_is_not_removed(linked: Stand) -> None:
+def test_a_copy_behind_a_link_that_leads_elsewhere_is_not_removed(linked: SyncEnv) -> None:
     shutil.copytree(linked.folder / "D/run", linked.folder / "D/copy")
     (linked.folder / "D/var").unlink()
     (linked.folder / "D/var").symlink_to("copy")
@@ -206,7 +206,7 @@ def test_a_copy_behind_a_link_that_leads_elsewhere_is_not_removed(linked: Stand)
     assert tree_of(linked.folder / "D/copy/x") == SET == tree_of(linked.folder / "D/run/x")
 
 
-def test_a_file_dropped_while_its_folder_moves_with_its_link_is_removed(linked: Stand) -> None:
+def test_a_file_dropped_while_its_folder_moves_with_its_link_is_removed(linked: SyncEnv) -> None:
     (linked.folder / "D/run").rename(linked.folder / "D/new")
     (linked.folder / "D/var").unlink()
     (linked.folder / "D/var").symlink_to("new")
@@ -215,7 +215,7 @@ def test_a_file_dropped_while_its_folder_moves_with_its_link_is_removed(linked: 
     assert tree_of(linked.folder / "D/new/x") == {"nginx.conf": b"one\n"}
 
 
-def test_a_symlink_published_destination_may_be_respelled(hub: Stand) -> None:
+def test_a_symlink_published_destination_may_be_respelled(hub: SyncEnv) -> None:
     (hub.folder / "D/run").mkdir(parents=True)
     (hub.folder / "D/var").symlink_to("run")
     write_to(hub, "D/var/app/current/", publish="symlink")
@@ -229,7 +229,7 @@ def test_a_symlink_published_destination_may_be_respelled(hub: Stand) -> None:
     assert tree_of(hub.folder / "D/run/app/current") == {"nginx.conf": b"one\n"}
 
 
-def test_a_hard_link_beside_a_kept_file_is_removed_and_the_kept_file_stays(hub: Stand) -> None:
+def test_a_hard_link_beside_a_kept_file_is_removed_and_the_kept_file_stays(hub: SyncEnv) -> None:
     hub.repo.commit({"nginx/twin.conf": "one\n"})
     assert hub.sync().code == 0
     (hub.dest / "twin.conf").unlink()
@@ -239,7 +239,7 @@ def test_a_hard_link_beside_a_kept_file_is_removed_and_the_kept_file_stays(hub: 
     assert hub.sync().code == 0 and tree_of(hub.dest) == SET
 
 
-def test_one_job_that_lists_a_file_under_two_spellings_is_refused(linked: Stand) -> None:
+def test_one_job_that_lists_a_file_under_two_spellings_is_refused(linked: SyncEnv) -> None:
     folders = ("D/var/x/", "D/run/x/")
     linked.write_config(
         paths=[{"from": "nginx/", "to": f"{linked.folder}/{folder}"} for folder in folders]
@@ -251,7 +251,7 @@ def test_one_job_that_lists_a_file_under_two_spellings_is_refused(linked: Stand)
 
 
 def test_a_job_whose_two_paths_become_one_file_by_a_link_made_later_is_refused(
-    linked: Stand,
+    linked: SyncEnv,
 ) -> None:
     folders = ("D/run/x/", "D/run/new/x/")
     paths = [{"from": "nginx/", "to": f"{linked.folder}/{folder}"} for folder in folders]
@@ -265,7 +265,7 @@ def test_a_job_whose_two_paths_become_one_file_by_a_link_made_later_is_refused(
 
 
 @pytest.mark.parametrize("publish", [True, False], ids=["in a published folder", "one file"])
-def test_check_finds_two_jobs_of_one_place_through_a_link(linked: Stand, publish: bool) -> None:
+def test_check_finds_two_jobs_of_one_place_through_a_link(linked: SyncEnv, publish: bool) -> None:
     to = ("D/run/app/current/", "D/var/app/other/") if publish else ("D/run/one", "D/var/one")
     source = "nginx/" if publish else "nginx/nginx.conf"
     linked.write_config(paths=[{"from": source, "to": f"{linked.folder}/{to[0]}"}])
@@ -282,7 +282,7 @@ def test_check_finds_two_jobs_of_one_place_through_a_link(linked: Stand, publish
     assert checked.code == 2 and expected in checked.err
 
 
-def test_explain_and_history_know_a_file_by_every_spelling(linked: Stand) -> None:
+def test_explain_and_history_know_a_file_by_every_spelling(linked: SyncEnv) -> None:
     for spelling in ("D/var/x/nginx.conf", "D/run/x/nginx.conf"):
         path = f"{linked.folder}/{spelling}"
         explained = linked.call("explain", path)
@@ -294,7 +294,7 @@ def test_explain_and_history_know_a_file_by_every_spelling(linked: Stand) -> Non
 
 
 def test_verify_reads_a_respelled_destination_before_and_after_the_next_sync(
-    linked: Stand,
+    linked: SyncEnv,
 ) -> None:
     write_to(linked, "D/run/x/")
     assert linked.call("verify").code == 0
@@ -307,10 +307,10 @@ def test_verify_reads_a_respelled_destination_before_and_after_the_next_sync(
 
 
 @pytest.fixture
-def two(tmp_path: Path) -> Iterator[Stand]:
+def two(tmp_path: Path) -> Iterator[SyncEnv]:
     """Jobs `a` and `b` of one repository, each with a folder of its own and a command of its own."""
     files = {"a/one": "1\n", "a/two": "2\n", "b/three": "3\n"}
-    with stand(tmp_path, files) as hub:
+    with sync_env(tmp_path, files) as hub:
         hub.jobs.clear()
         for name in ("a", "b"):
             hub.jobs[name] = {
@@ -324,13 +324,13 @@ def two(tmp_path: Path) -> Iterator[Stand]:
         yield hub
 
 
-def list_paths(hub: Stand, **jobs: list[tuple[str, str]]) -> None:
+def list_paths(hub: SyncEnv, **jobs: list[tuple[str, str]]) -> None:
     for name, pairs in jobs.items():
         hub.jobs[name]["paths"] = [{"from": one, "to": f"{hub.dest}/{to}"} for one, to in pairs]
     hub.write()
 
 
-def job_of(hub: Stand, name: str, *arguments: str) -> dict[str, Any]:
+def job_of(hub: SyncEnv, name: str, *arguments: str) -> dict[str, Any]:
     return next(iter(hub.sync(name, *arguments).json["jobs"]))
 
 
@@ -339,7 +339,7 @@ ORDERS = [("a", "b"), ("b", "a")]
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_path_that_moves_to_another_job_is_handed_over_untouched(
-    two: Stand, order: tuple[str, str]
+    two: SyncEnv, order: tuple[str, str]
 ) -> None:
     before = signatures(two.dest)
     list_paths(
@@ -368,7 +368,7 @@ def test_a_path_that_moves_to_another_job_is_handed_over_untouched(
 
 @pytest.mark.parametrize("order", [*ORDERS, ("a", "b", "together")])
 def test_two_jobs_that_swap_their_destinations_end_with_each_others_files(
-    two: Stand, order: tuple[str, ...]
+    two: SyncEnv, order: tuple[str, ...]
 ) -> None:
     two.repo.commit({"b/one": "from b\n"})
     assert two.sync().code == 0
@@ -382,7 +382,7 @@ def test_two_jobs_that_swap_their_destinations_end_with_each_others_files(
     assert [job["changes"] for job in two.sync().json["jobs"]] == [[], []]
 
 
-def test_a_swap_that_is_taken_back_after_one_job_ran_removes_nothing(two: Stand) -> None:
+def test_a_swap_that_is_taken_back_after_one_job_ran_removes_nothing(two: SyncEnv) -> None:
     two.repo.commit({"b/one": "1\n", "b/two": "2\n", "b/three": None})
     assert two.sync().code == 0
     before = signatures(two.dest)
@@ -395,7 +395,7 @@ def test_a_swap_that_is_taken_back_after_one_job_ran_removes_nothing(two: Stand)
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_file_that_moves_upstream_between_two_jobs_of_one_folder_is_handed_over(
-    two: Stand, order: tuple[str, str]
+    two: SyncEnv, order: tuple[str, str]
 ) -> None:
     list_paths(two, a=[("a/", "C/")], b=[("b/", "C/")])
     assert two.sync().code == 0
@@ -409,7 +409,7 @@ def test_a_file_that_moves_upstream_between_two_jobs_of_one_folder_is_handed_ove
     assert two.sync().code == 0 and not (two.dest / "C/one").exists()
 
 
-def test_a_file_that_another_job_could_list_and_does_not_is_removed(two: Stand) -> None:
+def test_a_file_that_another_job_could_list_and_does_not_is_removed(two: SyncEnv) -> None:
     list_paths(two, a=[("a/", "C/")], b=[("b/", "C/")])
     assert two.sync().code == 0
     two.repo.commit({"a/one": None})
@@ -417,7 +417,9 @@ def test_a_file_that_another_job_could_list_and_does_not_is_removed(two: Stand) 
     assert not (two.dest / "C/one").exists()
 
 
-def test_a_file_that_another_job_may_list_stays_while_that_job_cannot_be_asked(two: Stand) -> None:
+def test_a_file_that_another_job_may_list_stays_while_that_job_cannot_be_asked(
+    two: SyncEnv,
+) -> None:
     list_paths(two, a=[("a/", "C/")], b=[("b/", "C/")])
     assert two.sync().code == 0
     two.jobs["b"]["ref"] = "gone"
@@ -433,7 +435,7 @@ def test_a_file_that_another_job_may_list_stays_while_that_job_cannot_be_asked(t
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_folder_of_a_file_handed_over_is_removed_with_it(
-    two: Stand, order: tuple[str, str]
+    two: SyncEnv, order: tuple[str, str]
 ) -> None:
     list_paths(two, a=[("a/one", "D/one"), ("a/two", "E/two")])
     assert two.sync().code == 0
@@ -448,7 +450,7 @@ def test_the_folder_of_a_file_handed_over_is_removed_with_it(
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_folder_that_two_jobs_used_is_removed_by_the_last_one(
-    two: Stand, order: tuple[str, str]
+    two: SyncEnv, order: tuple[str, str]
 ) -> None:
     two.jobs["a"]["dir_mode"] = "0700"
     list_paths(two, a=[("a/one", "D/one"), ("a/two", "D/two"), ("b/three", "F/three")])
@@ -466,7 +468,7 @@ def test_a_folder_that_two_jobs_used_is_removed_by_the_last_one(
     assert two.sync().code == 0 and not (two.dest / "D").exists()
 
 
-def test_two_jobs_that_want_one_file_fail_by_name_and_its_owner_goes_on(two: Stand) -> None:
+def test_two_jobs_that_want_one_file_fail_by_name_and_its_owner_goes_on(two: SyncEnv) -> None:
     list_paths(two, a=[("a/", "C/")], b=[("b/", "C/")])
     assert two.sync().code == 0
     two.repo.commit({"b/one": "mine\n", "a/one": "still a's\n"})
@@ -480,7 +482,7 @@ def test_two_jobs_that_want_one_file_fail_by_name_and_its_owner_goes_on(two: Sta
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_path_handed_over_through_another_spelling_is_the_same_file(
-    two: Stand, order: tuple[str, str]
+    two: SyncEnv, order: tuple[str, str]
 ) -> None:
     (two.dest / "link").symlink_to("A")
     before = files_of(two.dest)
@@ -490,7 +492,7 @@ def test_a_path_handed_over_through_another_spelling_is_the_same_file(
     assert runs_of(two, "a") == runs_of(two, "b") == 1
 
 
-def test_the_report_names_the_job_whose_files_were_taken_over(two: Stand) -> None:
+def test_the_report_names_the_job_whose_files_were_taken_over(two: SyncEnv) -> None:
     list_paths(two, a=[("a/two", "A/two")], b=[("b/", "B/"), ("a/one", "A/one")])
     assert job_of(two, "b")["took_over_from"] == ["a"]
     assert "took_over_from" not in job_of(two, "b") and "took_over_from" not in job_of(two, "a")
@@ -499,7 +501,7 @@ def test_the_report_names_the_job_whose_files_were_taken_over(two: Stand) -> Non
 # --- a job under a new name -------------------------------------------------------------------------------------------
 
 
-def rename(hub: Stand, old: str, *new: str, **changes: Any) -> None:
+def rename(hub: SyncEnv, old: str, *new: str, **changes: Any) -> None:
     """The configuration has `old` under the first new name, and a copy under each further one."""
     job = hub.jobs.pop(old)
     for name in new:
@@ -507,12 +509,12 @@ def rename(hub: Stand, old: str, *new: str, **changes: Any) -> None:
     hub.write()
 
 
-def state_of(hub: Stand, name: str) -> dict[str, Any]:
+def state_of(hub: SyncEnv, name: str) -> dict[str, Any]:
     jobs: list[dict[str, Any]] = hub.call("status", "--json").json["jobs"]
     return next(job for job in jobs if job["job"] == name)
 
 
-def test_a_renamed_job_touches_no_file_and_the_report_names_the_former_one(hub: Stand) -> None:
+def test_a_renamed_job_touches_no_file_and_the_report_names_the_former_one(hub: SyncEnv) -> None:
     assert hub.sync().code == 0
     before = signatures(hub.dest)
     rename(hub, "nginx", "web")
@@ -524,7 +526,7 @@ def test_a_renamed_job_touches_no_file_and_the_report_names_the_former_one(hub: 
     assert len(hub.call("history", "web", "--json").json["runs"]) == 1
 
 
-def test_a_renamed_job_owes_the_reload_that_failed_under_its_former_name(hub: Stand) -> None:
+def test_a_renamed_job_owes_the_reload_that_failed_under_its_former_name(hub: SyncEnv) -> None:
     hub.write_config(on_change="false")
     assert hub.sync().code == 1
     rename(hub, "nginx", "web", on_change=on_change(hub))
@@ -534,7 +536,7 @@ def test_a_renamed_job_owes_the_reload_that_failed_under_its_former_name(hub: St
 
 
 @pytest.mark.parametrize("pause_as", ["nginx", "web"])
-def test_a_renamed_job_stays_paused(hub: Stand, pause_as: str) -> None:
+def test_a_renamed_job_stays_paused(hub: SyncEnv, pause_as: str) -> None:
     assert hub.sync().code == 0
     if pause_as == "nginx":
         assert hub.call("pause", "nginx", "--reason", "maintenance").code == 0
@@ -548,7 +550,7 @@ def test_a_renamed_job_stays_paused(hub: Stand, pause_as: str) -> None:
     assert hub.sync().code == 0 and hub.tree()["nginx.conf"] == b"two\n"
 
 
-def test_a_renamed_job_stays_held_and_can_go_back_to_its_former_sets(hub: Stand) -> None:
+def test_a_renamed_job_stays_held_and_can_go_back_to_its_former_sets(hub: SyncEnv) -> None:
     hub.sync()
     hub.repo.commit({"nginx/nginx.conf": "two\n"})
     hub.sync()
@@ -560,7 +562,7 @@ def test_a_renamed_job_stays_held_and_can_go_back_to_its_former_sets(hub: Stand)
     assert hub.call("rollback", "web").code == 0 and hub.tree() == SET
 
 
-def test_a_renamed_job_does_not_try_a_rejected_commit_again(hub: Stand) -> None:
+def test_a_renamed_job_does_not_try_a_rejected_commit_again(hub: SyncEnv) -> None:
     tries = hub.folder / "tries"
     check = f'echo x >> {tries}; ! grep -q BAD "$SYNCD_STAGED{hub.dest}/nginx.conf"'
     hub.write_config(validate={"shell": check})
@@ -575,7 +577,7 @@ def test_a_renamed_job_does_not_try_a_rejected_commit_again(hub: Stand) -> None:
 def test_a_job_that_two_new_ones_could_be_gives_each_its_files_and_a_pending_reload(
     tmp_path: Path,
 ) -> None:
-    with stand(tmp_path, {"a/one": "1\n", "b/two": "2\n"}) as hub:
+    with sync_env(tmp_path, {"a/one": "1\n", "b/two": "2\n"}) as hub:
         paths = [{"from": f"{name}/", "to": f"{hub.dest}/{name}/"} for name in ("a", "b")]
         hub.write_config(paths=paths, on_change="false")
         assert hub.sync().code == 1
@@ -591,7 +593,7 @@ def test_a_job_that_two_new_ones_could_be_gives_each_its_files_and_a_pending_rel
         assert runs_of(hub, "a") == runs_of(hub, "b") == 1
 
 
-def test_a_renamed_job_that_lists_fewer_paths_inherits_files_but_no_pause(hub: Stand) -> None:
+def test_a_renamed_job_that_lists_fewer_paths_inherits_files_but_no_pause(hub: SyncEnv) -> None:
     assert hub.sync().code == 0 and hub.call("pause", "nginx").code == 0
     rename(hub, "nginx", "web")
     hub.jobs["web"]["paths"] = [{"from": "nginx/nginx.conf", "to": f"{hub.dest}/nginx.conf"}]
@@ -601,7 +603,7 @@ def test_a_renamed_job_that_lists_fewer_paths_inherits_files_but_no_pause(hub: S
     assert hub.tree() == SET, "files of a removed job that no job lists stay"
 
 
-def test_a_job_is_not_renamed_while_its_former_name_is_at_work(hub: Stand) -> None:
+def test_a_job_is_not_renamed_while_its_former_name_is_at_work(hub: SyncEnv) -> None:
     from syncd.store.lock import job_lock
 
     assert hub.sync().code == 0 and hub.call("pause", "nginx").code == 0
@@ -611,7 +613,7 @@ def test_a_job_is_not_renamed_while_its_former_name_is_at_work(hub: Stand) -> No
     assert hub.sync().job["status"] == "skipped"
 
 
-def test_a_job_renamed_and_respelled_at_once_touches_no_file(linked: Stand) -> None:
+def test_a_job_renamed_and_respelled_at_once_touches_no_file(linked: SyncEnv) -> None:
     assert linked.call("pause", "nginx").code == 0
     before = files_of(linked.folder / "D/run")
     write_to(linked, "D/run/x/")
@@ -621,7 +623,7 @@ def test_a_job_renamed_and_respelled_at_once_touches_no_file(linked: Stand) -> N
     assert linked.sync().job["changes"] == [] and files_of(linked.folder / "D/run") == before
 
 
-def test_a_job_whose_destination_cannot_be_resolved_keeps_its_pause_for_later(hub: Stand) -> None:
+def test_a_job_whose_destination_cannot_be_resolved_keeps_its_pause_for_later(hub: SyncEnv) -> None:
     """A link that leads to itself: the job fails by name, and is still the renamed one afterwards."""
     (hub.folder / "D/run").mkdir(parents=True)
     (hub.folder / "D/var").symlink_to("run")

@@ -13,14 +13,14 @@ import pytest
 from syncd.config.load import load_config
 from syncd.engine.run import Options, run_job
 from syncd.models import Trigger
-from syncd.readings import Heard, write_heard
-from syncd.simulator import trouble
+from syncd.simulator import faults
+from syncd.status import WebhookStats, write_heard
 from syncd.store.store import SqliteStore
-from syncd.wiring import Workshop
-from tests.support.stand import Stand, signatures
+from syncd.wiring import AppContext
+from tests.support.sync_env import SyncEnv, signatures
 
 
-def test_a_healthy_stand_is_all_ticks_and_nothing_is_written(hub: Stand) -> None:
+def test_a_healthy_stand_is_all_ticks_and_nothing_is_written(hub: SyncEnv) -> None:
     hub.sync()
     before = signatures(hub.dest)
     done = hub.call("doctor")
@@ -30,21 +30,32 @@ def test_a_healthy_stand_is_all_ticks_and_nothing_is_written(hub: Stand) -> None
     assert "App 12345" in done.out and signatures(hub.dest) == before
 
 
-def test_it_makes_no_state_where_there_is_none(hub: Stand) -> None:
+def test_it_makes_no_state_where_there_is_none(hub: SyncEnv) -> None:
     assert hub.call("doctor").code == 0 and not hub.state.exists()
 
 
-def test_a_repository_that_cannot_be_read_is_named_once_with_what_to_do(hub: Stand) -> None:
-    hub.jobs["two"] = {**hub.jobs["nginx"], "repo": "acme/nothing", "paths": [{"from": "x/", "to": f"{hub.folder}/x/"}]}
+def test_a_repository_that_cannot_be_read_is_named_once_with_what_to_do(hub: SyncEnv) -> None:
+    hub.jobs["two"] = {
+        **hub.jobs["nginx"],
+        "repo": "acme/nothing",
+        "paths": [{"from": "x/", "to": f"{hub.folder}/x/"}],
+    }
     hub.jobs["three"] = {**hub.jobs["two"], "paths": [{"from": "y/", "to": f"{hub.folder}/y/"}]}
     hub.write()
     done = hub.call("doctor")
-    assert done.code == 4 and done.out.count("acme/nothing@main") == 1 and "→" in done.out and "✓ repository" in done.out
+    assert (
+        done.code == 4
+        and done.out.count("acme/nothing@main") == 1
+        and "→" in done.out
+        and "✓ repository" in done.out
+    )
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["installation_id given", "looked up"])
 @pytest.mark.parametrize("command", [("doctor",), ("check", "--online")], ids=" ".join)
-def test_an_app_that_the_host_does_not_know_is_named_by_doctor_and_check(hub: Stand, command: tuple[str, ...], given: bool) -> None:
+def test_an_app_that_the_host_does_not_know_is_named_by_doctor_and_check(
+    hub: SyncEnv, command: tuple[str, ...], given: bool
+) -> None:
     hub.identities["ops"]["app_id"] = "777"
     if not given:
         del hub.identities["ops"]["installation_id"]
@@ -52,17 +63,20 @@ def test_an_app_that_the_host_does_not_know_is_named_by_doctor_and_check(hub: St
     done = hub.call(*command)
     said = done.out + done.err
     assert done.code == 4 and "GitHub answered 404 (Integration not found)" in said, said
-    assert "→ this host knows no such App: check app_id or client_id, that private_key is that App's, and the host in api:" in said
+    assert (
+        "→ this host knows no such App: check app_id or client_id, that private_key is that App's, and the host in api:"
+        in said
+    )
     assert "not installed" not in said and hub.github.count() == 1
 
 
-def test_a_clock_that_is_off_names_ntp(hub: Stand) -> None:
+def test_a_clock_that_is_off_names_ntp(hub: SyncEnv) -> None:
     hub.github.clock_offset = 600
     done = hub.call("doctor")
     assert done.code == 0 and "! clock" in done.out and "NTP" in done.out
 
 
-def test_a_destination_that_is_a_link_or_open_to_everybody_is_named(hub: Stand) -> None:
+def test_a_destination_that_is_a_link_or_open_to_everybody_is_named(hub: SyncEnv) -> None:
     (hub.folder / "real").mkdir()
     (hub.folder / "linked").symlink_to(hub.folder / "real")
     hub.write_config(paths=[{"from": "nginx/", "to": f"{hub.folder}/linked/"}])
@@ -75,41 +89,53 @@ def test_a_destination_that_is_a_link_or_open_to_everybody_is_named(hub: Stand) 
     assert done.code == 0 and "writable by everybody" in done.out and "chmod o-w" in done.out
 
 
-def test_files_of_a_job_that_is_gone_are_named(hub: Stand) -> None:
+def test_files_of_a_job_that_is_gone_are_named(hub: SyncEnv) -> None:
     hub.sync()
-    hub.jobs["other"] = {**hub.jobs.pop("nginx"), "paths": [{"from": "nginx/", "to": f"{hub.folder}/elsewhere/"}]}
+    hub.jobs["other"] = {
+        **hub.jobs.pop("nginx"),
+        "paths": [{"from": "nginx/", "to": f"{hub.folder}/elsewhere/"}],
+    }
     hub.write()
     assert "nginx is not configured any more; its 2 files stay" in hub.call("doctor").out
 
 
-def test_a_change_that_no_delivery_told_of_is_named_but_not_one_that_failed_before(hub: Stand) -> None:
+def test_a_change_that_no_delivery_told_of_is_named_but_not_one_that_failed_before(
+    hub: SyncEnv,
+) -> None:
     secret = hub.folder / "hook"
     secret.write_text("a-secret-of-the-webhook")
     secret.chmod(0o600)
-    hub.extra["web"] = {"listen": "127.0.0.1:8480", "webhook": {"path": "/github", "secret": str(secret)}}
+    hub.extra["web"] = {
+        "listen": "127.0.0.1:8480",
+        "webhook": {"path": "/github", "secret": str(secret)},
+    }
     hub.write()
     assert hub.sync().code == 0
 
     def turn() -> None:
         hub.repo.commit({"nginx/nginx.conf": f"{len(hub.repo.commits)}\n"}, "x")
-        workshop = Workshop.open(load_config(hub.config, {}), {})
-        job = workshop.config.jobs["nginx"]
-        run_job(job, workshop.house(job), workshop.patience(job), Options(trigger=Trigger.SCHEDULE))
-        workshop.close()
+        app = AppContext.open(load_config(hub.config, {}), {})
+        job = app.config.jobs["nginx"]
+        run_job(job, app.run_context(job), app.deadline(job), Options(trigger=Trigger.SCHEDULE))
+        app.close()
 
-    def heard(found: Heard) -> None:
+    def heard(found: WebhookStats) -> None:
         store = SqliteStore.open(hub.state)
         write_heard(store, found)
         store.close()
 
     now = datetime.now(UTC)
-    heard(Heard(now, "ping"))
+    heard(WebhookStats(now, "ping"))
     turn()
     assert "at its turn" not in hub.call("doctor").out, "it came at the same time"
-    heard(Heard(now - timedelta(hours=1), "ping"))
+    heard(WebhookStats(now - timedelta(hours=1), "ping"))
     done = hub.call("doctor")
-    assert done.code == 0 and f"! webhook       nginx found {hub.repo.head()[:7]} at its turn" in done.out and "subscription to Push" in done.out
-    hub.github.trouble("head", trouble.status(422, "No commit found"), times=100)
+    assert (
+        done.code == 0
+        and f"! webhook       nginx found {hub.repo.head()[:7]} at its turn" in done.out
+        and "subscription to Push" in done.out
+    )
+    hub.github.trouble("head", faults.status(422, "No commit found"), times=100)
     turn()
     hub.github.troubles.clear()
     turn()
@@ -117,32 +143,55 @@ def test_a_change_that_no_delivery_told_of_is_named_but_not_one_that_failed_befo
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_is_a_script_that_the_shell_accepts_and_that_knows_the_commands(hub: Stand, shell: str) -> None:
+def test_completion_is_a_script_that_the_shell_accepts_and_that_knows_the_commands(
+    hub: SyncEnv, shell: str
+) -> None:
     done = hub.call("completion", shell)
     assert done.code == 0 and "_SYNCD_COMPLETE" in done.out
     if shell == "bash":
-        assert subprocess.run(["bash", "-n"], input=done.out, text=True, check=False).returncode == 0
-        environment = {**os.environ, "_SYNCD_COMPLETE": "bash_complete", "COMP_WORDS": "syncd ro", "COMP_CWORD": "1"}
-        shown = subprocess.run([sys.executable, "-c", "import sys; sys.argv[0] = 'syncd'; from syncd.cli.main import main; main()"], env=environment, capture_output=True, text=True, check=False)
+        assert (
+            subprocess.run(["bash", "-n"], input=done.out, text=True, check=False).returncode == 0
+        )
+        environment = {
+            **os.environ,
+            "_SYNCD_COMPLETE": "bash_complete",
+            "COMP_WORDS": "syncd ro",
+            "COMP_CWORD": "1",
+        }
+        shown = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "import sys; sys.argv[0] = 'syncd'; from syncd.cli.main import main; main()",
+            ],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert "rollback" in shown.stdout, shown.stderr
 
 
-def test_completion_without_a_shell_or_for_another_is_a_usage_error(hub: Stand) -> None:
+def test_completion_without_a_shell_or_for_another_is_a_usage_error(hub: SyncEnv) -> None:
     assert hub.call("completion", "tcsh").code == 2 and hub.call("completion").code == 2
 
 
 def test_a_remark_of_a_bind_mounted_file_is_grave(tmp_path: Path) -> None:
-    from syncd.mirror.ground import remarks
+    from syncd.mirror.destination_checks import remarks
 
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     files = [path for path in mounts if os.path.isfile(path)]
     if not files:
         pytest.skip("no file is a mount point on this machine")
-    assert any(one.grave and "mount point" in one.text for one in remarks(files[0], directory=False))
+    assert any(
+        one.grave and "mount point" in one.text for one in remarks(files[0], directory=False)
+    )
 
 
 @pytest.mark.parametrize("command", ["check", "doctor"])
-def test_a_file_of_a_configuration_folder_that_is_ignored_is_named_once(hub: Stand, command: str) -> None:
+def test_a_file_of_a_configuration_folder_that_is_ignored_is_named_once(
+    hub: SyncEnv, command: str
+) -> None:
     folder = hub.folder / "conf"
     folder.mkdir()
     (folder / "main.yaml").write_text(hub.config.read_text())

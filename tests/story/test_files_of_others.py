@@ -13,15 +13,15 @@ import pytest
 
 from syncd.mirror.sparse import copy_sparse
 from syncd.simulator.repository import Link
-from tests.support.stand import Stand, stand
+from tests.support.sync_env import SyncEnv, sync_env
 
 MIB = 1 << 20
 TIB = 1 << 40
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Stand]:
-    with stand(tmp_path, as_app=False) as made:
+def hub(tmp_path: Path) -> Iterator[SyncEnv]:
+    with sync_env(tmp_path, as_app=False) as made:
         yield made
         for place in made.dest.iterdir():
             if place.is_file() and place.stat().st_size > 1 << 30:
@@ -61,7 +61,7 @@ def signature(place: Path) -> tuple[int, int, int, int, bytes]:
     return found.st_ino, found.st_mode, found.st_uid, found.st_gid, place.read_bytes()
 
 
-def test_only_the_mode_differs_and_a_second_name_keeps_its_mode(hub: Stand) -> None:
+def test_only_the_mode_differs_and_a_second_name_keeps_its_mode(hub: SyncEnv) -> None:
     other = hub.folder / "other"
     other.write_text("one\n")
     other.chmod(0o600)
@@ -69,7 +69,11 @@ def test_only_the_mode_differs_and_a_second_name_keeps_its_mode(hub: Stand) -> N
     before = signature(other)
     done = hub.sync()
     assert done.code == 0, done.err
-    assert [change["action"] for change in done.job["changes"] if change["path"] == f"{hub.dest}/nginx.conf"] == ["mode"]
+    assert [
+        change["action"]
+        for change in done.job["changes"]
+        if change["path"] == f"{hub.dest}/nginx.conf"
+    ] == ["mode"]
     made = (hub.dest / "nginx.conf").stat()
     assert (stat.S_IMODE(made.st_mode), made.st_nlink, made.st_ino != before[0]) == (0o644, 1, True)
     assert (hub.dest / "nginx.conf").read_text() == "one\n"
@@ -78,7 +82,7 @@ def test_only_the_mode_differs_and_a_second_name_keeps_its_mode(hub: Stand) -> N
     assert sorted(os.listdir(hub.dest)) == ["nginx.conf", "sites"]
 
 
-def test_a_second_name_keeps_its_bytes_when_the_content_differs(hub: Stand) -> None:
+def test_a_second_name_keeps_its_bytes_when_the_content_differs(hub: SyncEnv) -> None:
     other = hub.folder / "other"
     other.write_text("theirs\n")
     os.link(other, hub.dest / "nginx.conf")
@@ -89,7 +93,9 @@ def test_a_second_name_keeps_its_bytes_when_the_content_differs(hub: Stand) -> N
 
 
 @pytest.mark.parametrize("publish", ["files", "symlink"])
-def test_a_second_name_of_a_file_that_syncd_wrote_keeps_the_old_mode(hub: Stand, publish: str) -> None:
+def test_a_second_name_of_a_file_that_syncd_wrote_keeps_the_old_mode(
+    hub: SyncEnv, publish: str
+) -> None:
     hub.write_config(publish=publish, paths=[{"from": "nginx/", "to": f"{hub.dest}/live/"}])
     assert hub.sync().code == 0
     os.link(hub.dest / "live/nginx.conf", hub.folder / "other")
@@ -101,7 +107,7 @@ def test_a_second_name_of_a_file_that_syncd_wrote_keeps_the_old_mode(hub: Stand,
 
 
 @pytest.mark.root
-def test_a_second_name_keeps_its_owner_when_only_the_owner_differs(hub: Stand) -> None:
+def test_a_second_name_keeps_its_owner_when_only_the_owner_differs(hub: SyncEnv) -> None:
     other = hub.folder / "other"
     other.write_text("one\n")
     other.chmod(0o644)
@@ -119,7 +125,7 @@ def test_a_second_name_keeps_its_owner_when_only_the_owner_differs(hub: Stand) -
 
 
 @pytest.mark.root
-def test_a_replaced_second_name_keeps_the_owner_that_nobody_asked_about(hub: Stand) -> None:
+def test_a_replaced_second_name_keeps_the_owner_that_nobody_asked_about(hub: SyncEnv) -> None:
     other = hub.folder / "other"
     other.write_text("one\n")
     other.chmod(0o600)
@@ -131,7 +137,7 @@ def test_a_replaced_second_name_keeps_the_owner_that_nobody_asked_about(hub: Sta
 
 
 @pytest.mark.root
-def test_a_second_name_of_a_link_keeps_its_owner(hub: Stand) -> None:
+def test_a_second_name_of_a_link_keeps_its_owner(hub: SyncEnv) -> None:
     hub.repo.commit({"nginx/link": Link("nginx.conf")}, "a link")
     assert hub.sync().code == 0
     os.link(hub.dest / "link", hub.folder / "other", follow_symlinks=False)
@@ -141,18 +147,28 @@ def test_a_second_name_of_a_link_keeps_its_owner(hub: Stand) -> None:
     assert os.lstat(hub.folder / "other").st_uid == os.geteuid()
 
 
-def test_a_huge_file_of_others_is_neither_read_nor_copied_and_the_job_says_why(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_file_of_others_is_neither_read_nor_copied_and_the_job_says_why(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
     size = huge(hub.dest / "nginx.conf")
     with bytes_read(monkeypatch):
         done = hub.sync()
     assert done.code == 1 and done.job["error"]["kind"] == "mirror"
-    assert f"{hub.dest}/nginx.conf is not syncd's, and can't be kept before it is replaced ({size} bytes): trash: has room for 1073741824 bytes; nothing was replaced" in done.job["error"]["message"]
+    assert (
+        f"{hub.dest}/nginx.conf is not syncd's, and can't be kept before it is replaced ({size} bytes): trash: has room for 1073741824 bytes; nothing was replaced"
+        in done.job["error"]["message"]
+    )
     assert os.listdir(hub.dest) == ["nginx.conf"]
     assert (hub.dest / "nginx.conf").stat().st_size == size
-    assert sum(place.stat().st_size for place in (hub.state / "trash").rglob("*") if place.is_file()) < MIB
+    assert (
+        sum(place.stat().st_size for place in (hub.state / "trash").rglob("*") if place.is_file())
+        < MIB
+    )
 
 
-def test_a_huge_file_in_the_place_of_ours_is_not_read_by_any_command(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_file_in_the_place_of_ours_is_not_read_by_any_command(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert hub.sync().code == 0
     (hub.dest / "nginx.conf").unlink()
     size = huge(hub.dest / "nginx.conf")
@@ -165,7 +181,9 @@ def test_a_huge_file_in_the_place_of_ours_is_not_read_by_any_command(hub: Stand,
     assert (hub.dest / "nginx.conf").stat().st_size == size
 
 
-def test_with_drift_keep_a_huge_file_is_left_and_not_read(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_drift_keep_a_huge_file_is_left_and_not_read(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub.write_config(drift="keep")
     huge(hub.dest / "nginx.conf")
     with bytes_read(monkeypatch):
@@ -173,7 +191,7 @@ def test_with_drift_keep_a_huge_file_is_left_and_not_read(hub: Stand, monkeypatc
         assert [change["action"] for change in hub.sync().job["changes"]] == ["keep"]
 
 
-def test_a_large_file_that_is_right_is_still_adopted(hub: Stand) -> None:
+def test_a_large_file_that_is_right_is_still_adopted(hub: SyncEnv) -> None:
     content = b"x" * (2 * MIB)
     hub.repo.commit({"nginx/large": content}, "large")
     (hub.dest / "large").write_bytes(content)
@@ -183,7 +201,7 @@ def test_a_large_file_that_is_right_is_still_adopted(hub: Stand) -> None:
     assert (hub.dest / "large").stat().st_ino == inode
 
 
-def test_a_large_file_of_others_is_kept_in_the_trash_without_its_holes(hub: Stand) -> None:
+def test_a_large_file_of_others_is_kept_in_the_trash_without_its_holes(hub: SyncEnv) -> None:
     place = hub.dest / "nginx.conf"
     place.touch()
     os.truncate(place, 24 * MIB)
@@ -198,7 +216,7 @@ def test_a_large_file_of_others_is_kept_in_the_trash_without_its_holes(hub: Stan
     assert place.read_text() == "one\n"
 
 
-def test_a_large_file_of_others_is_back_after_a_failed_reload(hub: Stand) -> None:
+def test_a_large_file_of_others_is_back_after_a_failed_reload(hub: SyncEnv) -> None:
     theirs = b"y" * (2 * MIB)
     (hub.dest / "nginx.conf").write_bytes(theirs)
     hub.write_config(on_change="false", undo_on_failure=True)
@@ -206,9 +224,13 @@ def test_a_large_file_of_others_is_back_after_a_failed_reload(hub: Stand) -> Non
     assert (hub.dest / "nginx.conf").read_bytes() == theirs
 
 
-def test_an_undo_does_not_read_a_huge_file_that_came_meanwhile(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_undo_does_not_read_a_huge_file_that_came_meanwhile(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command = hub.folder / "reload"
-    command.write_text(f"#!/bin/sh\nrm {hub.dest}/nginx.conf; truncate -s 1T {hub.dest}/nginx.conf; exit 1\n")
+    command.write_text(
+        f"#!/bin/sh\nrm {hub.dest}/nginx.conf; truncate -s 1T {hub.dest}/nginx.conf; exit 1\n"
+    )
     command.chmod(0o755)
     hub.write_config(on_change=str(command), undo_on_failure=True)
     with bytes_read(monkeypatch):
@@ -238,7 +260,9 @@ def test_a_copy_takes_no_more_than_was_there(tmp_path: Path, size: int) -> None:
     assert other.read_bytes() == b"abcdef"[:size]
 
 
-def test_a_file_that_grows_while_it_is_read_is_not_read_without_end(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_grows_while_it_is_read_is_not_read_without_end(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place, read = hub.dest / "nginx.conf", os.read
     place.write_bytes(b"x" * MIB)
     reads: list[int] = []
@@ -256,7 +280,9 @@ def test_a_file_that_grows_while_it_is_read_is_not_read_without_end(hub: Stand, 
 
 
 @pytest.mark.parametrize("publish", ["files", "symlink"])
-def test_the_report_has_the_id_of_a_large_file_that_was_taken_over(hub: Stand, publish: str) -> None:
+def test_the_report_has_the_id_of_a_large_file_that_was_taken_over(
+    hub: SyncEnv, publish: str
+) -> None:
     hub.write_config(publish=publish, paths=[{"from": "nginx/", "to": f"{hub.dest}/live/"}])
     assert hub.sync().code == 0
     (hub.dest / "live/nginx.conf").write_bytes(b"y" * (2 * MIB))
@@ -266,11 +292,16 @@ def test_the_report_has_the_id_of_a_large_file_that_was_taken_over(hub: Stand, p
     assert done["before"] == hashlib.sha1(b"blob 2097152\0" + b"y" * (2 * MIB)).hexdigest()
 
 
-def test_a_huge_file_that_stays_is_not_laid_out_for_validate(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_file_that_stays_is_not_laid_out_for_validate(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub.write_config(drift="keep", validate="true")
     size = huge(hub.dest / "nginx.conf")
     with bytes_read(monkeypatch):
         done = hub.sync()
     assert done.job["error"]["kind"] == "mirror"
-    assert f"{hub.dest}/nginx.conf has {size}" in done.job["error"]["message"] and "limits.size" in done.job["error"]["hint"]
+    assert (
+        f"{hub.dest}/nginx.conf has {size}" in done.job["error"]["message"]
+        and "limits.size" in done.job["error"]["hint"]
+    )
     assert os.listdir(hub.dest) == ["nginx.conf"]

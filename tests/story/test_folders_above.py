@@ -16,16 +16,16 @@ import pytest
 from syncd.cli.main import run
 from syncd.errors import ConfigError, UnsafePathError
 from syncd.safe_open import foreign_link, make_folders, open_folder, refuse_foreign_way
-from syncd.web.doors import open_doors
-from tests.support.stand import Stand, stand
+from syncd.web.sockets import open_doors
+from tests.support.sync_env import SyncEnv, sync_env
 
 NOBODY = 65534
 pytestmark = pytest.mark.root
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Stand]:
-    with stand(tmp_path, as_app=False) as made:
+def hub(tmp_path: Path) -> Iterator[SyncEnv]:
+    with sync_env(tmp_path, as_app=False) as made:
         yield made
 
 
@@ -51,7 +51,7 @@ def link(place: Path, target: Path, owner: int) -> Path:
     return place
 
 
-def sync_to(hub: Stand, to: Path, **job: Any) -> Any:
+def sync_to(hub: SyncEnv, to: Path, **job: Any) -> Any:
     hub.write_config(paths=[{"from": "nginx/", "to": f"{to}/"}], **job)
     return hub.sync()
 
@@ -74,9 +74,11 @@ def is_untouched(victim: Path) -> bool:
     ],
 )
 def test_root_follows_a_link_above_to_only_where_no_other_user_can_set_it(
-    hub: Stand, victim: Path, folder_owner: int, folder_mode: int, link_owner: int, followed: bool
+    hub: SyncEnv, victim: Path, folder_owner: int, folder_mode: int, link_owner: int, followed: bool
 ) -> None:
-    above = link(folder(hub.folder / "above", folder_owner, folder_mode) / "site", victim, link_owner)
+    above = link(
+        folder(hub.folder / "above", folder_owner, folder_mode) / "site", victim, link_owner
+    )
     done = sync_to(hub, above / "new")
     if followed:
         assert done.code == 0, done.err
@@ -89,14 +91,18 @@ def test_root_follows_a_link_above_to_only_where_no_other_user_can_set_it(
     assert is_untouched(victim)
 
 
-def test_a_root_link_in_a_folder_that_another_user_can_move_is_refused(hub: Stand, victim: Path) -> None:
+def test_a_root_link_in_a_folder_that_another_user_can_move_is_refused(
+    hub: SyncEnv, victim: Path
+) -> None:
     above = folder(folder(hub.folder / "home", NOBODY) / "backup")
     done = sync_to(hub, link(above / "etc", victim, 0) / "new")
-    assert done.job["error"]["kind"] == "mirror" and f"{hub.folder}/home" in done.job["error"]["hint"]
+    assert (
+        done.job["error"]["kind"] == "mirror" and f"{hub.folder}/home" in done.job["error"]["hint"]
+    )
     assert is_untouched(victim)
 
 
-def test_doctor_names_a_link_above_to_that_root_does_not_follow(hub: Stand, victim: Path) -> None:
+def test_doctor_names_a_link_above_to_that_root_does_not_follow(hub: SyncEnv, victim: Path) -> None:
     site = link(folder(hub.folder / "above", NOBODY) / "site", victim, NOBODY)
     hub.write_config(paths=[{"from": "nginx/", "to": f"{site}/new/"}])
     done = hub.call("doctor")
@@ -120,7 +126,7 @@ def swap_after_mkdir(monkeypatch: pytest.MonkeyPatch, name: str, swap: Callable[
 @pytest.mark.parametrize("publish", ["files", "symlink"])
 @pytest.mark.parametrize("what", ["link", "folder"])
 def test_what_the_owner_of_the_parent_swaps_in_keeps_its_mode(
-    hub: Stand, victim: Path, monkeypatch: pytest.MonkeyPatch, what: str, publish: str
+    hub: SyncEnv, victim: Path, monkeypatch: pytest.MonkeyPatch, what: str, publish: str
 ) -> None:
     above = folder(hub.folder / "above", NOBODY)
     moved = victim if what == "link" else above / "kept"
@@ -137,10 +143,14 @@ def test_what_the_owner_of_the_parent_swaps_in_keeps_its_mode(
     swap_after_mkdir(monkeypatch, "new", swap)
     done = sync_to(hub, above / "new/conf", publish=publish)
     assert done.code == 1 and done.job["error"]["kind"] == "mirror"
-    assert is_untouched(victim) if what == "link" else stat.S_IMODE((above / "new").stat().st_mode) == 0o700
+    assert (
+        is_untouched(victim)
+        if what == "link"
+        else stat.S_IMODE((above / "new").stat().st_mode) == 0o700
+    )
 
 
-def test_an_empty_folder_above_to_is_removed_through_the_folder_that_holds_it(hub: Stand) -> None:
+def test_an_empty_folder_above_to_is_removed_through_the_folder_that_holds_it(hub: SyncEnv) -> None:
     to = hub.folder / "above/new/conf"
     folder(hub.folder / "above", NOBODY)
     assert sync_to(hub, to).code == 0
@@ -150,12 +160,14 @@ def test_an_empty_folder_above_to_is_removed_through_the_folder_that_holds_it(hu
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o755])
-def test_a_state_folder_that_another_user_can_replace_is_refused(hub: Stand, mode: int) -> None:
+def test_a_state_folder_that_another_user_can_replace_is_refused(hub: SyncEnv, mode: int) -> None:
     place = folder(hub.folder / "home", NOBODY if mode == 0o755 else 0, mode)
     hub.extra["state"] = str(place / "state")
     hub.write()
     done = hub.call("sync")
-    assert done.code == 1 and "another user can replace state" in done.err and "chmod go-w" in done.err
+    assert (
+        done.code == 1 and "another user can replace state" in done.err and "chmod go-w" in done.err
+    )
     assert os.listdir(place) == []
     assert "another user can replace state" in hub.call("doctor").out
 
@@ -190,7 +202,7 @@ def test_no_folder_is_made_behind_a_link(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "elsewhere") == []
 
 
-def test_init_makes_no_folder_behind_a_link_of_another_user(hub: Stand, victim: Path) -> None:
+def test_init_makes_no_folder_behind_a_link_of_another_user(hub: SyncEnv, victim: Path) -> None:
     site = link(folder(hub.folder / "home", NOBODY) / "conf", victim, NOBODY)
     out = io.StringIO()
     with redirect_stdout(out), redirect_stderr(out):
@@ -199,14 +211,18 @@ def test_init_makes_no_folder_behind_a_link_of_another_user(hub: Stand, victim: 
     assert is_untouched(victim)
 
 
-def test_the_metrics_file_is_not_written_behind_a_link_of_another_user(hub: Stand, victim: Path) -> None:
+def test_the_metrics_file_is_not_written_behind_a_link_of_another_user(
+    hub: SyncEnv, victim: Path
+) -> None:
     site = link(folder(hub.folder / "home", NOBODY) / "metrics", victim, NOBODY)
     done = hub.sync("--metrics-file", f"{site}/syncd.prom")
     assert f"{site} is a link to {victim} that belongs to nobody" in done.err
     assert is_untouched(victim)
 
 
-def test_the_mode_of_a_socket_is_set_on_the_socket_alone(hub: Stand, victim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mode_of_a_socket_is_set_on_the_socket_alone(
+    hub: SyncEnv, victim: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home, secret, bind = folder(hub.folder / "home", NOBODY), victim / "secret", socket.socket.bind
     secret.chmod(0o600)
 

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from syncd.simulator import trouble
-from tests.support.stand import Stand, stand
+from syncd.simulator import faults
+from tests.support.sync_env import SyncEnv, sync_env
 
 DAY = 86_400.0
 
 
-def test_an_apps_installations_are_listed_with_what_they_may_and_reach_and_no_token_is_left(hub: Stand) -> None:
+def test_an_apps_installations_are_listed_with_what_they_may_and_reach_and_no_token_is_left(
+    hub: SyncEnv,
+) -> None:
     hub.github.add_repo("acme/web", {"f": "x"})
     hub.github.add_repo("umbrella/site", {"f": "x"})
     hub.github.accounts.install(12345, "umbrella", 77, ["site"])
@@ -27,7 +29,9 @@ def test_an_apps_installations_are_listed_with_what_they_may_and_reach_and_no_to
     done = hub.call("installations", "ops")
     assert done.code == 0, done.err
     assert done.out.splitlines() == [
-        "ops: App acme-ops (12345) on " + hub.served.url.removeprefix("http://") + ", 4 installations",
+        "ops: App acme-ops (12345) on "
+        + hub.served.url.removeprefix("http://")
+        + ", 4 installations",
         "  42  acme: all repositories, contents: read",
         "    acme/infra  (of a job)",
         "    acme/web",
@@ -39,34 +43,49 @@ def test_an_apps_installations_are_listed_with_what_they_may_and_reach_and_no_to
         "    → it may not read contents: grant the App contents: read, and let an owner of the account accept it",
         "    ✕ asked for a token of installation 79: GitHub answered 422 (The permissions requested are not granted to this installation.)",
     ]
-    assert all(one.revoked for one in hub.github.accounts.credentials.values() if one.kind == "installation")
+    assert all(
+        one.revoked
+        for one in hub.github.accounts.credentials.values()
+        if one.kind == "installation"
+    )
     assert not hub.state.exists()
 
 
-def test_a_repository_of_a_job_that_is_in_no_installation_is_named(hub: Stand) -> None:
+def test_a_repository_of_a_job_that_is_in_no_installation_is_named(hub: SyncEnv) -> None:
     hub.github.accounts.installations[42].repositories = ["other"]
     done = hub.call("installations")
     assert done.code == 0 and "✕ acme/infra (of a job) is in none of them" in done.out
 
 
-def test_more_than_a_page_of_installations_and_repositories_is_listed_whole(hub: Stand) -> None:
+def test_more_than_a_page_of_installations_and_repositories_is_listed_whole(hub: SyncEnv) -> None:
     for number in range(130):
         hub.github.add_repo(f"acme/r{number:03d}", {})
     for number in range(120):
         hub.github.accounts.install(12345, f"org{number}", 1000 + number).suspended = True
     done = hub.call("installations", "ops")
-    assert done.code == 0 and "121 installations" in done.out and done.out.count("acme/r") == 130 and done.out.count("SUSPENDED") == 120
+    assert (
+        done.code == 0
+        and "121 installations" in done.out
+        and done.out.count("acme/r") == 130
+        and done.out.count("SUSPENDED") == 120
+    )
 
 
-def test_an_app_that_is_installed_nowhere_says_where_to_install_it(hub: Stand) -> None:
+def test_an_app_that_is_installed_nowhere_says_where_to_install_it(hub: SyncEnv) -> None:
     hub.github.accounts.installations.clear()
     done = hub.call("installations")
-    assert done.code == 0 and "0 installations" in done.out and "/apps/acme-ops/installations/new" in done.out
+    assert (
+        done.code == 0
+        and "0 installations" in done.out
+        and "/apps/acme-ops/installations/new" in done.out
+    )
 
 
-def test_a_wrong_key_and_a_host_in_trouble_have_their_exits(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_key_and_a_host_in_trouble_have_their_exits(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.001)
-    hub.github.trouble("app", trouble.status(502), times=99)
+    hub.github.trouble("app", faults.status(502), times=99)
     assert hub.call("installations").code == 5
     hub.github.troubles.clear()
     hub.github.accounts.apps["12345"].public_keys.clear()
@@ -80,62 +99,78 @@ def test_a_wrong_key_and_a_host_in_trouble_have_their_exits(hub: Stand, monkeypa
 
 
 @pytest.mark.parametrize("body", [b"[]", b"7", b'{"slug": 7}', b"<html>"], ids=repr)
-def test_an_answer_that_makes_no_sense_is_named(hub: Stand, body: bytes) -> None:
+def test_an_answer_that_makes_no_sense_is_named(hub: SyncEnv, body: bytes) -> None:
     hub.github.trouble("app", lambda answer: type(answer)(200, {}, body), times=9)
     done = hub.call("installations")
     assert done.code == 5 and "Traceback" not in done.err
 
 
-def test_an_unknown_name_is_a_mistake_with_a_suggestion(hub: Stand) -> None:
+def test_an_unknown_name_is_a_mistake_with_a_suggestion(hub: SyncEnv) -> None:
     done = hub.call("installations", "opps")
     assert done.code == 2 and "did you mean 'ops'" in done.err
 
 
 @pytest.fixture
-def by_token(tmp_path: Path) -> Iterator[Stand]:
-    with stand(tmp_path, as_app=False) as made:
+def by_token(tmp_path: Path) -> Iterator[SyncEnv]:
+    with sync_env(tmp_path, as_app=False) as made:
         yield made
 
 
-def test_a_token_says_whose_it_is(by_token: Stand) -> None:
+def test_a_token_says_whose_it_is(by_token: SyncEnv) -> None:
     done = by_token.call("installations")
-    assert done.code == 0 and "ops: token of ada on 127.0.0.1" in done.out and "check --online" in done.out
+    assert (
+        done.code == 0
+        and "ops: token of ada on 127.0.0.1" in done.out
+        and "check --online" in done.out
+    )
 
 
-def test_a_users_login_lists_the_installations_that_its_user_reaches(by_token: Stand) -> None:
-    from tests.support.stand import app_with_known_key
+def test_a_users_login_lists_the_installations_that_its_user_reaches(by_token: SyncEnv) -> None:
+    from tests.support.sync_env import app_with_known_key
 
     app_with_known_key(by_token.github, 12345)
     by_token.github.accounts.install(12345, "acme", 42)
     by_token.canary.spared.add(by_token.state / "logins" / "me.json")
     by_token.github.oauth.add_client("Iv23li12345")
     by_token.github.oauth.interval = 0
-    by_token.identities = {"me": {"login": {"client_id": "Iv23li12345"}, "api": by_token.served.url}}
+    by_token.identities = {
+        "me": {"login": {"client_id": "Iv23li12345"}, "api": by_token.served.url}
+    }
     by_token.write()
     by_token.github.oauth.on_device = lambda device: setattr(device, "login", "ada")
     assert by_token.call("installations").code == 4
-    by_token.github.trouble("device", lambda answer: type(answer)(200, answer.headers, json.dumps({**json.loads(answer.body), "interval": 0.01}).encode()))
+    by_token.github.trouble(
+        "device",
+        lambda answer: type(answer)(
+            200, answer.headers, json.dumps({**json.loads(answer.body), "interval": 0.01}).encode()
+        ),
+    )
     assert by_token.call("login", "me").code == 0
     done = by_token.call("installations", "me")
-    assert done.code == 0 and "me: login of ada" in done.out and "42  acme: all repositories" in done.out and "acme/infra  (of a job)" in done.out, done.err
+    assert (
+        done.code == 0
+        and "me: login of ada" in done.out
+        and "42  acme: all repositories" in done.out
+        and "acme/infra  (of a job)" in done.out
+    ), done.err
 
 
 # --- when a token ends ------------------------------------------------------------------------------------------------
 
 
-def rows(hub: Stand, table: str) -> list[tuple[object, ...]]:
+def rows(hub: SyncEnv, table: str) -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(f"file:{hub.state}/syncd.db?mode=ro", uri=True)) as connection:
         return connection.execute(f"SELECT * FROM {table}").fetchall()
 
 
-def ends_in(hub: Stand, days: float) -> str:
+def ends_in(hub: SyncEnv, days: float) -> str:
     at = time.time() + days * DAY
     for one in hub.github.accounts.credentials.values():
         one.expires = at
     return f"{datetime.fromtimestamp(int(at), UTC):%Y-%m-%d}"
 
 
-def test_a_token_that_ends_within_two_weeks_is_told_by_status_and_doctor(by_token: Stand) -> None:
+def test_a_token_that_ends_within_two_weeks_is_told_by_status_and_doctor(by_token: SyncEnv) -> None:
     day = ends_in(by_token, 9.5)
     assert by_token.sync().code == 0
     warned = f"! ops: the token ends on {day}, in 9 days; make a new one and put it in the old one's place; no restart is needed"
@@ -147,7 +182,9 @@ def test_a_token_that_ends_within_two_weeks_is_told_by_status_and_doctor(by_toke
     assert "✓ expiry        ops: the token ends on" in by_token.call("doctor").out
 
 
-def test_a_token_that_was_replaced_by_one_that_does_not_end_is_no_matter_any_more(by_token: Stand) -> None:
+def test_a_token_that_was_replaced_by_one_that_does_not_end_is_no_matter_any_more(
+    by_token: SyncEnv,
+) -> None:
     ends_in(by_token, 0.5)
     by_token.sync()
     assert "in less than a day" in by_token.call("status").err
@@ -158,14 +195,14 @@ def test_a_token_that_was_replaced_by_one_that_does_not_end_is_no_matter_any_mor
     assert "ends" not in by_token.call("status").err and rows(by_token, "token_expiry") == []
 
 
-def test_the_end_is_a_value_of_the_workshop_for_whoever_shows_it(by_token: Stand) -> None:
+def test_the_end_is_a_value_of_the_workshop_for_whoever_shows_it(by_token: SyncEnv) -> None:
     from syncd.config.load import load_config
-    from syncd.wiring import Workshop
+    from syncd.wiring import AppContext
 
     day = ends_in(by_token, 40)
     by_token.sync()
-    workshop = Workshop.open(load_config(by_token.config, {}), {})
+    app = AppContext.open(load_config(by_token.config, {}), {})
     try:
-        assert f"{workshop.expiries()['ops']:%Y-%m-%d}" == day
+        assert f"{app.expiries()['ops']:%Y-%m-%d}" == day
     finally:
-        workshop.close()
+        app.close()

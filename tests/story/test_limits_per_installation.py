@@ -12,12 +12,12 @@ import pytest
 from syncd.config.load import load_config
 from syncd.engine.run import run_job
 from syncd.models import Trigger
-from syncd.simulator import trouble
-from syncd.simulator.core import GitHub
-from syncd.wiring import Workshop
+from syncd.simulator import faults
+from syncd.simulator.github import GitHub
+from syncd.wiring import AppContext
+from tests.support.fast_clock import PassingClock
 from tests.support.metrics import samples
-from tests.support.passing import PassingClock
-from tests.support.stand import Stand, stand
+from tests.support.sync_env import SyncEnv, sync_env
 
 ACME, BETA = 42, 43
 
@@ -29,7 +29,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> PassingClock:
     return made
 
 
-def two_accounts(hub: Stand) -> None:
+def two_accounts(hub: SyncEnv) -> None:
     """One App identity without `installation_id`, installed on Acme and on Beta; two jobs on each."""
     hub.github.accounts.installations.clear()
     hub.github.accounts.install(12345, "Acme", ACME)
@@ -48,17 +48,17 @@ def two_accounts(hub: Stand) -> None:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, clock: PassingClock) -> Iterator[Stand]:
-    with stand(tmp_path) as made:
+def hub(tmp_path: Path, clock: PassingClock) -> Iterator[SyncEnv]:
+    with sync_env(tmp_path) as made:
         made.github._real_now = lambda: clock.now().timestamp()
         two_accounts(made)
         yield made
 
 
 @pytest.fixture
-def today(tmp_path: Path) -> Iterator[Stand]:
+def today(tmp_path: Path) -> Iterator[SyncEnv]:
     """As `hub`, at the present time."""
-    with stand(tmp_path) as made:
+    with sync_env(tmp_path) as made:
         two_accounts(made)
         yield made
 
@@ -67,14 +67,14 @@ def spend(github: GitHub, installation: int, requests: int) -> None:
     github._spent[f"installation:{installation}", int(github.now() // 3600)] = requests
 
 
-def used_up(hub: Stand) -> None:
+def used_up(hub: SyncEnv) -> None:
     spend(hub.github, ACME, hub.github.primary_limit or 0)
 
 
-def answers(route: str, headers: dict[str, str], message: str) -> Callable[[Stand], None]:
+def answers(route: str, headers: dict[str, str], message: str) -> Callable[[SyncEnv], None]:
     """Requests of Acme to this route are refused."""
 
-    def happen(hub: Stand) -> None:
+    def happen(hub: SyncEnv) -> None:
         handle = hub.github.handle
 
         def answering(method: str, target: str, *rest: Any) -> Any:
@@ -82,14 +82,16 @@ def answers(route: str, headers: dict[str, str], message: str) -> Callable[[Stan
             about_acme = "/acme/" in target or f"/installations/{ACME}/" in target
             kind = "token" if "access_tokens" in target else "head" if "/commits/" in target else ""
             broken = about_acme and kind == route
-            return trouble.status(403, message, headers)(answer) if broken else answer
+            return faults.status(403, message, headers)(answer) if broken else answer
 
         hub.github.handle = answering  # type: ignore[method-assign]
 
     return happen
 
 
-SECONDARY = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."
+SECONDARY = (
+    "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."
+)
 LIMITS = {
     "the hour is used up": used_up,
     "a secondary limit": answers("head", {"retry-after": "600"}, SECONDARY),
@@ -97,7 +99,7 @@ LIMITS = {
 }
 
 
-def by_job(hub: Stand) -> dict[str, str | None]:
+def by_job(hub: SyncEnv) -> dict[str, str | None]:
     jobs = hub.sync().json["jobs"]
     return {job["job"]: job["error"]["kind"] if job["error"] else None for job in jobs}
 
@@ -111,7 +113,7 @@ def by_job(hub: Stand) -> dict[str, str | None]:
     ],
 )
 def test_a_limit_of_one_account_does_not_stop_the_other_accounts_jobs(
-    hub: Stand, name: str, requests: dict[str, int]
+    hub: SyncEnv, name: str, requests: dict[str, int]
 ) -> None:
     LIMITS[name](hub)
     expected = {"acme0": "rate_limited", "acme1": "rate_limited", "beta0": None, "beta1": None}
@@ -123,15 +125,15 @@ def test_a_limit_of_one_account_does_not_stop_the_other_accounts_jobs(
 
 
 def test_the_reserve_of_one_account_does_not_hold_the_other_accounts_timers(
-    hub: Stand, clock: PassingClock
+    hub: SyncEnv, clock: PassingClock
 ) -> None:
     config = load_config(hub.config, {})
-    workshop = Workshop.open(config, {}, clock=clock, waits_out_limits=False)
+    app = AppContext.open(config, {}, clock=clock, waits_out_limits=False)
 
     def timer(name: str) -> str | None:
         job = config.jobs[name]
-        patience = workshop.patience(job, Trigger.SCHEDULE)
-        error = run_job(job, workshop.house(job), patience).error
+        deadline = app.deadline(job, Trigger.SCHEDULE)
+        error = run_job(job, app.run_context(job), deadline).error
         return error.kind if error is not None else None
 
     try:
@@ -140,10 +142,10 @@ def test_the_reserve_of_one_account_does_not_hold_the_other_accounts_timers(
         assert timer("acme1") == "rate_limited"  # its first answer told what is left
         assert timer("beta1") is None
     finally:
-        workshop.close()
+        app.close()
 
 
-def test_status_and_metrics_name_each_installation(today: Stand, tmp_path: Path) -> None:
+def test_status_and_metrics_name_each_installation(today: SyncEnv, tmp_path: Path) -> None:
     hub = today
     spend(hub.github, ACME, 4000)
     spend(hub.github, BETA, 100)
@@ -161,8 +163,9 @@ def test_status_and_metrics_name_each_installation(today: Stand, tmp_path: Path)
     assert all(full > one["remaining"] > full - 20 for one, full in zip(found, left, strict=True))
     repos = [[one["repo"] for one in entry["spent"]] for entry in found]
     assert [sorted(one) for one in repos] == [
-        ["acme/acme0", "acme/acme1"], ["beta/beta0", "beta/beta1"],
-    ]  # fmt: skip
+        ["acme/acme0", "acme/acme1"],
+        ["beta/beta0", "beta/beta1"],
+    ]
     shown = samples(metrics.read_text())
     for one in found:
         labels = f'{{identity="ops",installation="{one["installation"]}"}}'
@@ -173,7 +176,7 @@ def test_status_and_metrics_name_each_installation(today: Stand, tmp_path: Path)
     assert "ops (Beta): " in page
 
 
-def test_the_limit_of_an_installation_that_was_replaced_is_forgotten(hub: Stand) -> None:
+def test_the_limit_of_an_installation_that_was_replaced_is_forgotten(hub: SyncEnv) -> None:
     hub.sync()
     hub.github.accounts.installations.pop(ACME)
     hub.github.accounts.install(12345, "Acme", 57)
@@ -183,7 +186,7 @@ def test_the_limit_of_an_installation_that_was_replaced_is_forgotten(hub: Stand)
 
 
 def test_a_token_has_one_limit_without_installation(tmp_path: Path) -> None:
-    with stand(tmp_path, as_app=False) as hub:
+    with sync_env(tmp_path, as_app=False) as hub:
         for _ in range(2):
             hub.sync()
         found = hub.call("status", "--json").json["identities"]

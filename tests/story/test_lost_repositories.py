@@ -13,9 +13,9 @@ import pytest
 
 from syncd.config.load import load_config
 from syncd.engine.run import run_job
-from syncd.wiring import Workshop
-from tests.support.passing import PassingClock
-from tests.support.stand import Stand, stand
+from syncd.wiring import AppContext
+from tests.support.fast_clock import PassingClock
+from tests.support.sync_env import SyncEnv, sync_env
 
 THIRTY = tuple(f"r{number:02}" for number in range(30))
 
@@ -28,8 +28,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> PassingClock:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, clock: PassingClock) -> Iterator[Stand]:
-    with stand(tmp_path) as made:
+def hub(tmp_path: Path, clock: PassingClock) -> Iterator[SyncEnv]:
+    with sync_env(tmp_path) as made:
         made.github._real_now = lambda: clock.now().timestamp()
         made.jobs.clear()
         for name in THIRTY:
@@ -40,18 +40,18 @@ def hub(tmp_path: Path, clock: PassingClock) -> Iterator[Stand]:
         yield made
 
 
-def lose(hub: Stand, *lost: str) -> None:
+def lose(hub: SyncEnv, *lost: str) -> None:
     """The installation covers every repository but these."""
     names = [name for name in THIRTY if name not in lost]
     hub.github.accounts.installations[42].repositories = names
 
 
-def change(hub: Stand, statement: str) -> None:
+def change(hub: SyncEnv, statement: str) -> None:
     with closing(sqlite3.connect(hub.state / "syncd.db", isolation_level=None)) as connection:
         connection.execute(statement)
 
 
-def rows(hub: Stand) -> list[tuple[object, ...]]:
+def rows(hub: SyncEnv) -> list[tuple[object, ...]]:
     """What is remembered of repositories that a token can't be had for; nothing where there is no store yet."""
     if not (hub.state / "syncd.db").exists():
         return []
@@ -59,7 +59,7 @@ def rows(hub: Stand) -> list[tuple[object, ...]]:
         return connection.execute("SELECT * FROM unavailable_repository").fetchall()
 
 
-def run(hub: Stand) -> tuple[int, set[str]]:
+def run(hub: SyncEnv) -> tuple[int, set[str]]:
     """How many token requests a `sync` makes, and which jobs fail."""
     result = hub.sync()
     failed = {job["job"] for job in result.json["jobs"] if job["error"] is not None}
@@ -80,7 +80,7 @@ def run(hub: Stand) -> tuple[int, set[str]]:
     ids=["first", "middle", "last", "two neighbours", "two apart", "half", "all"],
 )
 def test_lost_repositories_leave_the_others_one_token(
-    hub: Stand, lost: tuple[str, ...], at_first: int, afterwards: int
+    hub: SyncEnv, lost: tuple[str, ...], at_first: int, afterwards: int
 ) -> None:
     assert run(hub) == (1, set())
     lose(hub, *lost)
@@ -91,7 +91,7 @@ def test_lost_repositories_leave_the_others_one_token(
     assert run(hub) == (afterwards, set(lost))
 
 
-def test_a_mended_repository_joins_the_others_again(hub: Stand) -> None:
+def test_a_mended_repository_joins_the_others_again(hub: SyncEnv) -> None:
     lose(hub, "r07")
     run(hub)
     lose(hub)
@@ -99,7 +99,7 @@ def test_a_mended_repository_joins_the_others_again(hub: Stand) -> None:
     assert run(hub) == (1, set())
 
 
-def test_a_damaged_memory_costs_requests_alone(hub: Stand) -> None:
+def test_a_damaged_memory_costs_requests_alone(hub: SyncEnv) -> None:
     lose(hub, "r07")
     run(hub)
     change(hub, "UPDATE unavailable_repository SET repo = x'ff'")
@@ -107,24 +107,24 @@ def test_a_damaged_memory_costs_requests_alone(hub: Stand) -> None:
     assert failed == {"r07"} and requests <= 12
 
 
-def test_a_renamed_repository_is_no_reason_to_split_the_others(hub: Stand) -> None:
+def test_a_renamed_repository_is_no_reason_to_split_the_others(hub: SyncEnv) -> None:
     hub.github.rename("acme/r07", "acme/seven")
     assert run(hub)[1] == set()
     requests, failed = run(hub)
     assert (failed, requests) == (set(), 3), "the others, the old name, the number"
 
 
-def test_a_look_writes_nothing(hub: Stand) -> None:
+def test_a_look_writes_nothing(hub: SyncEnv) -> None:
     lose(hub, "r07")
     hub.plan()
     assert rows(hub) == []
 
 
-def test_a_search_that_meets_trouble_is_not_remembered(hub: Stand) -> None:
-    from syncd.simulator import trouble
+def test_a_search_that_meets_trouble_is_not_remembered(hub: SyncEnv) -> None:
+    from syncd.simulator import faults
 
     lose(hub, "r07")
-    hub.github.troubles.append(trouble.Trouble("token", trouble.status(500), times=4, skip=3))
+    hub.github.troubles.append(faults.Fault("token", faults.status(500), times=4, skip=3))
     requests, failed = run(hub)
     assert failed == set(THIRTY) and requests == 7
     assert rows(hub) == []
@@ -134,21 +134,23 @@ def test_a_search_that_meets_trouble_is_not_remembered(hub: Stand) -> None:
 # --- an App that was installed anew ---------------------------------------------------------------
 
 
-def reinstall(hub: Stand) -> None:
+def reinstall(hub: SyncEnv) -> None:
     hub.github.accounts.installations.clear()
     hub.github.accounts.install(12345, "acme", 57)
 
 
-def test_an_app_installed_anew_is_looked_up_in_the_same_run(hub: Stand, clock: PassingClock) -> None:
+def test_an_app_installed_anew_is_looked_up_in_the_same_run(
+    hub: SyncEnv, clock: PassingClock
+) -> None:
     hub.identities["ops"].pop("installation_id")
     hub.write()
     config = load_config(hub.config, {})
-    workshop = Workshop.open(config, {}, clock=clock)
+    app = AppContext.open(config, {}, clock=clock)
 
     def once() -> Any:
-        workshop._sources.clear()  # a new tick
+        app._sources.clear()  # a new tick
         job = config.jobs["r00"]
-        return run_job(job, workshop.house(job), workshop.patience(job)).error
+        return run_job(job, app.run_context(job), app.deadline(job)).error
 
     try:
         assert once() is None
@@ -160,11 +162,11 @@ def test_an_app_installed_anew_is_looked_up_in_the_same_run(hub: Stand, clock: P
         assert once() is None
         assert (hub.github.count("installation"), hub.github.count("token")) == (1, 2)
     finally:
-        workshop.close()
+        app.close()
 
 
 def test_an_installation_id_of_the_configuration_that_is_gone_is_answered_with_the_new_one(
-    hub: Stand,
+    hub: SyncEnv,
 ) -> None:
     reinstall(hub)
     error = hub.sync().job["error"]

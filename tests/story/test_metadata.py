@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.stand import Stand
+from tests.support.sync_env import SyncEnv
 
 ACL = "system.posix_acl_access"
 DEFAULT_ACL = "system.posix_acl_default"
@@ -38,7 +38,7 @@ def attributes(path: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(params=["files", "symlink"])
-def site(hub: Stand, request: pytest.FixtureRequest) -> Stand:
+def site(hub: SyncEnv, request: pytest.FixtureRequest) -> SyncEnv:
     """Published below `dest/app/current`, synced once."""
     to = f"{hub.dest}/app/current/"
     hub.write_config(publish=request.param, paths=[{"from": "nginx/", "to": to}])
@@ -46,11 +46,11 @@ def site(hub: Stand, request: pytest.FixtureRequest) -> Stand:
     return hub
 
 
-def current(hub: Stand) -> Path:
+def current(hub: SyncEnv) -> Path:
     return hub.dest / "app/current"
 
 
-def change(hub: Stand) -> None:
+def change(hub: SyncEnv) -> None:
     """The content of nginx.conf; sites/a.conf stays, and is copied by `publish: symlink`."""
     hub.repo.commit({"nginx/nginx.conf": "changed\n"})
     done = hub.sync()
@@ -58,7 +58,7 @@ def change(hub: Stand) -> None:
 
 
 @pytest.mark.parametrize("name", ["nginx.conf", "sites/a.conf"])
-def test_content_that_changes_keeps_user_attributes_and_the_acl(site: Stand, name: str) -> None:
+def test_content_that_changes_keeps_user_attributes_and_the_acl(site: SyncEnv, name: str) -> None:
     path = current(site) / name
     os.setxattr(path, "user.note", b"by hand")
     os.setxattr(path, ACL, acl_for_nobody(4))
@@ -68,7 +68,7 @@ def test_content_that_changes_keeps_user_attributes_and_the_acl(site: Stand, nam
     assert site.sync().job["status"] == "unchanged"
 
 
-def test_a_mode_of_the_configuration_is_exact_and_is_the_mask_of_the_acl(site: Stand) -> None:
+def test_a_mode_of_the_configuration_is_exact_and_is_the_mask_of_the_acl(site: SyncEnv) -> None:
     path = current(site) / "nginx.conf"
     os.setxattr(path, ACL, acl_for_nobody(4))
     site.write_config(mode="0660")
@@ -78,7 +78,7 @@ def test_a_mode_of_the_configuration_is_exact_and_is_the_mask_of_the_acl(site: S
     assert attributes(path)[ACL] == acl(*entries)
 
 
-def test_an_edit_that_is_put_back_keeps_the_attributes(site: Stand) -> None:
+def test_an_edit_that_is_put_back_keeps_the_attributes(site: SyncEnv) -> None:
     path = current(site) / "nginx.conf"
     os.setxattr(path, "user.note", b"by hand")
     path.write_text("edited\n")
@@ -86,7 +86,9 @@ def test_an_edit_that_is_put_back_keeps_the_attributes(site: Stand) -> None:
     assert attributes(path) == {"user.note": b"by hand"}
 
 
-def test_a_file_without_an_acl_does_not_get_that_of_its_folder_when_it_changes(site: Stand) -> None:
+def test_a_file_without_an_acl_does_not_get_that_of_its_folder_when_it_changes(
+    site: SyncEnv,
+) -> None:
     folder, path = current(site), current(site) / "nginx.conf"
     os.setxattr(folder, DEFAULT_ACL, acl_for_nobody(6))
     change(site)
@@ -94,7 +96,7 @@ def test_a_file_without_an_acl_does_not_get_that_of_its_folder_when_it_changes(s
     assert DEFAULT_ACL in attributes(current(site)), "a copied folder keeps its default ACL"
 
 
-def test_a_copied_folder_keeps_its_attributes(site: Stand) -> None:
+def test_a_copied_folder_keeps_its_attributes(site: SyncEnv) -> None:
     folder = current(site) / "sites"
     os.setxattr(folder, "user.note", b"by hand")
     os.setxattr(folder, DEFAULT_ACL, acl_for_nobody(6))
@@ -104,7 +106,7 @@ def test_a_copied_folder_keeps_its_attributes(site: Stand) -> None:
 
 
 def test_an_attribute_that_can_not_be_carried_is_named_once(
-    site: Stand, monkeypatch: pytest.MonkeyPatch
+    site: SyncEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.repo.commit({"nginx/other": "other\n"})
     assert site.sync().code == 0
@@ -124,7 +126,7 @@ def test_an_attribute_that_can_not_be_carried_is_named_once(
 
 
 @pytest.mark.root
-def test_the_security_label_is_carried_and_file_capabilities_are_named(site: Stand) -> None:
+def test_the_security_label_is_carried_and_file_capabilities_are_named(site: SyncEnv) -> None:
     """A label where no policy is loaded: the kernel stores it and obeys none."""
     path, copied = current(site) / "nginx.conf", current(site) / "sites/a.conf"
     capability = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)  # cap_net_bind_service=ep
@@ -137,7 +139,7 @@ def test_the_security_label_is_carried_and_file_capabilities_are_named(site: Sta
     assert f"security.capability of {path} was not carried" in done.out + done.err
 
 
-def test_new_folders_keep_an_inherited_setgid_bit(hub: Stand) -> None:
+def test_new_folders_keep_an_inherited_setgid_bit(hub: SyncEnv) -> None:
     hub.dest.chmod(0o2755)
     hub.write_config(paths=[{"from": "nginx/", "to": f"{hub.dest}/deep/er/"}], dir_mode="0750")
     assert hub.sync().code == 0
@@ -145,7 +147,7 @@ def test_new_folders_keep_an_inherited_setgid_bit(hub: Stand) -> None:
     assert [mode(one) for one in folders] == [0o2750, 0o2750, 0o2750]
 
 
-def test_published_trees_keep_an_inherited_setgid_bit(hub: Stand) -> None:
+def test_published_trees_keep_an_inherited_setgid_bit(hub: SyncEnv) -> None:
     hub.dest.chmod(0o2755)
     to = f"{hub.dest}/app/current/"
     hub.write_config(publish="symlink", paths=[{"from": "nginx/", "to": to}])
@@ -156,7 +158,7 @@ def test_published_trees_keep_an_inherited_setgid_bit(hub: Stand) -> None:
 
 
 def test_new_folders_keep_the_setgid_bit_where_a_unit_forbids_to_set_one(
-    hub: Stand, monkeypatch: pytest.MonkeyPatch
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.dest.chmod(0o2755)
     real = os.chmod
@@ -177,7 +179,7 @@ def test_new_folders_keep_the_setgid_bit_where_a_unit_forbids_to_set_one(
 
 @pytest.mark.root
 @pytest.mark.parametrize("publish", ["files", "symlink"])
-def test_files_below_a_setgid_folder_get_its_group(hub: Stand, publish: str) -> None:
+def test_files_below_a_setgid_folder_get_its_group(hub: SyncEnv, publish: str) -> None:
     os.chown(hub.dest, 0, NOBODY)
     hub.dest.chmod(0o2755)
     to = f"{hub.dest}/app/current/"

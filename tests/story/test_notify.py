@@ -19,14 +19,14 @@ from msgspec.structs import replace
 from syncd.config.load import load_config
 from syncd.errors import LockedError, NotFoundError
 from syncd.github.proxies import Proxies
-from syncd.messenger import Messenger, message_sender
 from syncd.models import RunReport, RunStatus
-from syncd.notify import post as postal
-from syncd.notify.post import post
+from syncd.notifications import http_post as postal
+from syncd.notifications.http_post import post
+from syncd.notifications.sender import Messenger, message_sender
 from syncd.store.store import FILE_NAME, SqliteStore
 from tests.support.clock import FakeClock
-from tests.support.receiver import KEY, Receiver, receiving
-from tests.support.stand import Stand, stand
+from tests.support.http_receiver import KEY, Receiver, receiving
+from tests.support.sync_env import SyncEnv, sync_env
 
 
 @pytest.fixture
@@ -36,34 +36,36 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stand]:
+def hub(tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[SyncEnv]:
     monkeypatch.setenv("HOOK_URL", receiver.url)
-    with stand(tmp_path, as_app=False) as made:
+    with sync_env(tmp_path, as_app=False) as made:
         made.extra["notify"] = [{"webhook": {"env": "HOOK_URL"}}]
         made.write()
         yield made
 
 
-def break_it(hub: Stand) -> Any:
+def break_it(hub: SyncEnv) -> Any:
     gone = hub.github.repos.copy()
     hub.github.repos.clear()
     return lambda: hub.github.repos.update(gone)
 
 
-def due_now(hub: Stand) -> None:
+def due_now(hub: SyncEnv) -> None:
     """As if the pause before the next attempt had passed."""
     with closing(sqlite3.connect(hub.state / FILE_NAME)) as connection, connection:
         connection.execute("UPDATE delivery SET paused_until = 0")
 
 
-def told(hub: Stand) -> Any:
+def told(hub: SyncEnv) -> Any:
     return hub.call("status", "--json").json["notifications"][0]
 
 
 # --- once for each change ---------------------------------------------------------------------------------------------
 
 
-def test_a_failure_and_its_end_are_told_once_each_however_many_runs_see_them(hub: Stand, receiver: Receiver) -> None:
+def test_a_failure_and_its_end_are_told_once_each_however_many_runs_see_them(
+    hub: SyncEnv, receiver: Receiver
+) -> None:
     assert hub.sync().code == 0 and receiver.got == []
     mend = break_it(hub)
     for _ in range(3):
@@ -74,15 +76,34 @@ def test_a_failure_and_its_end_are_told_once_each_however_many_runs_see_them(hub
         assert hub.sync().code == 0
     assert receiver.events == [("nginx", "failed"), ("nginx", "recovered")]
     first, second = receiver.got
-    assert first["schema"] == "syncd.notice/1" and first["error"]["kind"] == "auth" and first["host"] == socket.gethostname()
-    assert second["error"] is None and second["commit"] == hub.repo.head("main") and first["id"] != second["id"]
-    assert receiver.headers[0]["content-type"] == "application/json" and "authorization" not in receiver.headers[0]
-    assert {name: value for name, value in told(hub).items() if name in ("waiting", "sent", "failed", "error", "host")} == {
-        "waiting": 0, "sent": 2, "failed": 0, "error": None, "host": receiver.url.split("/")[2],
-    }  # fmt: skip
+    assert (
+        first["schema"] == "syncd.notice/1"
+        and first["error"]["kind"] == "auth"
+        and first["host"] == socket.gethostname()
+    )
+    assert (
+        second["error"] is None
+        and second["commit"] == hub.repo.head("main")
+        and first["id"] != second["id"]
+    )
+    assert (
+        receiver.headers[0]["content-type"] == "application/json"
+        and "authorization" not in receiver.headers[0]
+    )
+    assert {
+        name: value
+        for name, value in told(hub).items()
+        if name in ("waiting", "sent", "failed", "error", "host")
+    } == {
+        "waiting": 0,
+        "sent": 2,
+        "failed": 0,
+        "error": None,
+        "host": receiver.url.split("/")[2],
+    }
 
 
-def test_drift_is_told_and_so_is_its_end(hub: Stand, receiver: Receiver) -> None:
+def test_drift_is_told_and_so_is_its_end(hub: SyncEnv, receiver: Receiver) -> None:
     hub.write_config(drift="report")
     assert hub.sync().code == 0
     for text in ("edited", "edited again"):
@@ -94,19 +115,29 @@ def test_drift_is_told_and_so_is_its_end(hub: Stand, receiver: Receiver) -> None
     assert receiver.events == [("nginx", "drift"), ("nginx", "recovered")]
 
 
-def test_each_endpoint_hears_of_what_it_asked_for(hub: Stand, receiver: Receiver, tmp_path: Path) -> None:
+def test_each_endpoint_hears_of_what_it_asked_for(
+    hub: SyncEnv, receiver: Receiver, tmp_path: Path
+) -> None:
     (tmp_path / "hook").write_text(receiver.url.replace("/services", "/other"))
     (tmp_path / "hook").chmod(0o600)
-    hub.extra["notify"] = [{"webhook": {"env": "HOOK_URL"}, "when": ["recovered"]}, {"webhook": str(tmp_path / "hook"), "when": ["failed"]}]
+    hub.extra["notify"] = [
+        {"webhook": {"env": "HOOK_URL"}, "when": ["recovered"]},
+        {"webhook": str(tmp_path / "hook"), "when": ["failed"]},
+    ]
     hub.write()
     mend = break_it(hub)
     hub.sync()
     mend()
     hub.sync()
-    assert [(path.split("/")[1], one["event"]) for path, one in zip(receiver.paths, receiver.got, strict=True)] == [("other", "failed"), ("services", "recovered")]
+    assert [
+        (path.split("/")[1], one["event"])
+        for path, one in zip(receiver.paths, receiver.got, strict=True)
+    ] == [("other", "failed"), ("services", "recovered")]
 
 
-def test_a_secret_that_cant_be_read_is_a_failure_that_is_told_though_the_run_could_not_begin(hub: Stand, receiver: Receiver) -> None:
+def test_a_secret_that_cant_be_read_is_a_failure_that_is_told_though_the_run_could_not_begin(
+    hub: SyncEnv, receiver: Receiver
+) -> None:
     (hub.folder / "token").chmod(0o644)
     assert hub.sync().code == 2 and hub.sync().code == 2
     (hub.folder / "token").chmod(0o600)
@@ -114,14 +145,16 @@ def test_a_secret_that_cant_be_read_is_a_failure_that_is_told_though_the_run_cou
     assert receiver.events == [("nginx", "failed"), ("nginx", "recovered")]
 
 
-def test_a_paused_job_tells_nothing(hub: Stand, receiver: Receiver) -> None:
+def test_a_paused_job_tells_nothing(hub: SyncEnv, receiver: Receiver) -> None:
     assert hub.sync().code == 0
     assert hub.call("pause", "nginx", "--reason", "moving").code == 0
     break_it(hub)
     assert hub.sync().code == 0 and receiver.got == []
 
 
-def test_where_nobody_wants_to_hear_any_more_nothing_is_told_and_the_quick_way_is_open_again(hub: Stand, receiver: Receiver) -> None:
+def test_where_nobody_wants_to_hear_any_more_nothing_is_told_and_the_quick_way_is_open_again(
+    hub: SyncEnv, receiver: Receiver
+) -> None:
     mend = break_it(hub)
     hub.sync()
     mend()
@@ -132,7 +165,9 @@ def test_where_nobody_wants_to_hear_any_more_nothing_is_told_and_the_quick_way_i
     assert hub.call("status", "--json").json["notifications"] == []
 
 
-def test_a_crash_between_a_run_and_its_message_only_delays_it(hub: Stand, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_between_a_run_and_its_message_only_delays_it(
+    hub: SyncEnv, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     break_it(hub)
     with monkeypatch.context() as dead:
         dead.setattr(Messenger, "consider", lambda self, report: None)
@@ -145,24 +180,38 @@ def test_a_crash_between_a_run_and_its_message_only_delays_it(hub: Stand, receiv
 # --- when it can't be told --------------------------------------------------------------------------------------------
 
 
-def test_a_receiver_that_fails_changes_no_exit_and_is_told_by_a_later_sync(hub: Stand, receiver: Receiver) -> None:
+def test_a_receiver_that_fails_changes_no_exit_and_is_told_by_a_later_sync(
+    hub: SyncEnv, receiver: Receiver
+) -> None:
     receiver.status = 503
     mend = break_it(hub)
     assert hub.sync().code == 4
     where = receiver.url.split("/")[2]
     assert told(hub)["error"] == "answered 503" and told(hub)["waiting"] == 1
-    assert f"notify: can't tell {where} (env:HOOK_URL): answered 503; 1 message waits" in hub.call("status").out
+    assert (
+        f"notify: can't tell {where} (env:HOOK_URL): answered 503; 1 message waits"
+        in hub.call("status").out
+    )
     receiver.status = 204
     assert hub.sync().code == 4 and len(receiver.got) == 1, "not before its pause is over"
     due_now(hub)
     assert hub.sync().code == 4
-    assert [one["id"] for one in receiver.got] == [receiver.got[0]["id"]] * 2, "the same message, which its id tells"
-    assert (told(hub)["waiting"], told(hub)["sent"], told(hub)["failed"], told(hub)["error"]) == (0, 1, 1, None)
+    assert [one["id"] for one in receiver.got] == [receiver.got[0]["id"]] * 2, (
+        "the same message, which its id tells"
+    )
+    assert (told(hub)["waiting"], told(hub)["sent"], told(hub)["failed"], told(hub)["error"]) == (
+        0,
+        1,
+        1,
+        None,
+    )
     mend()
     assert hub.sync().code == 0 and receiver.events[-1] == ("nginx", "recovered")
 
 
-def test_while_a_message_waits_no_sync_takes_the_quick_way_past_it(hub: Stand, receiver: Receiver) -> None:
+def test_while_a_message_waits_no_sync_takes_the_quick_way_past_it(
+    hub: SyncEnv, receiver: Receiver
+) -> None:
     mend = break_it(hub)
     hub.sync()
     receiver.status = 500
@@ -172,10 +221,16 @@ def test_while_a_message_waits_no_sync_takes_the_quick_way_past_it(hub: Stand, r
     receiver.status = 200
     due_now(hub)
     assert hub.sync().code == 0
-    assert told(hub)["waiting"] == 0 and receiver.events[-1] == ("nginx", "recovered") and (hub.state / "unchanged.json").exists()
+    assert (
+        told(hub)["waiting"] == 0
+        and receiver.events[-1] == ("nginx", "recovered")
+        and (hub.state / "unchanged.json").exists()
+    )
 
 
-def test_a_message_that_waits_gives_way_to_what_is_true_now(hub: Stand, receiver: Receiver) -> None:
+def test_a_message_that_waits_gives_way_to_what_is_true_now(
+    hub: SyncEnv, receiver: Receiver
+) -> None:
     receiver.status = 500
     mend = break_it(hub)
     hub.sync()
@@ -188,10 +243,16 @@ def test_a_message_that_waits_gives_way_to_what_is_true_now(hub: Stand, receiver
     assert receiver.events == [("nginx", "recovered")]
 
 
-def test_a_receiver_that_hangs_keeps_no_run_waiting(hub: Stand, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_receiver_that_hangs_keeps_no_run_waiting(
+    hub: SyncEnv, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("syncd.cli.sync.MESSAGES_SECONDS", 0.2)
     receiver.hangs = threading.Event()
-    hub.jobs["broken"] = {**hub.jobs["nginx"], "repo": "acme/nothing", "paths": [{"from": "a/", "to": f"{hub.folder}/broken/"}]}
+    hub.jobs["broken"] = {
+        **hub.jobs["nginx"],
+        "repo": "acme/nothing",
+        "paths": [{"from": "a/", "to": f"{hub.folder}/broken/"}],
+    }
     hub.write()
     done = hub.sync()
     assert done.code == 3 and hub.tree()["nginx.conf"] == b"one\n"
@@ -199,12 +260,14 @@ def test_a_receiver_that_hangs_keeps_no_run_waiting(hub: Stand, receiver: Receiv
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_redirect_is_not_followed(hub: Stand, receiver: Receiver, status: int) -> None:
+def test_a_redirect_is_not_followed(hub: SyncEnv, receiver: Receiver, status: int) -> None:
     with receiving() as elsewhere:
         receiver.status, receiver.answer_headers = status, {"Location": elsewhere.url}
         break_it(hub)
         hub.sync()
-        assert elsewhere.got == [] and told(hub)["error"].startswith(f"answered {status}: it sends us elsewhere")
+        assert elsewhere.got == [] and told(hub)["error"].startswith(
+            f"answered {status}: it sends us elsewhere"
+        )
 
 
 @pytest.mark.parametrize(
@@ -217,17 +280,21 @@ def test_a_redirect_is_not_followed(hub: Stand, receiver: Receiver, status: int)
         ("https://[" + KEY, "this is not an address"),
     ],
 )
-def test_an_address_that_cant_be_one_is_a_mistake_with_its_place_and_is_not_shown(hub: Stand, monkeypatch: pytest.MonkeyPatch, address: str, why: str) -> None:
+def test_an_address_that_cant_be_one_is_a_mistake_with_its_place_and_is_not_shown(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, address: str, why: str
+) -> None:
     monkeypatch.setenv("HOOK_URL", address)
     done = hub.call("check")
-    assert done.code == 2 and f"{hub.config}:" in done.err and f"notify[0].webhook: {why}" in done.err, done.err
+    assert (
+        done.code == 2 and f"{hub.config}:" in done.err and f"notify[0].webhook: {why}" in done.err
+    ), done.err
     break_it(hub)
     run = hub.sync()
     assert run.code == 4 and why in run.err + told(hub)["error"]
     assert KEY not in done.err + run.err + run.out + hub.call("status").out
 
 
-def test_the_address_is_a_secret_everywhere(hub: Stand, receiver: Receiver) -> None:
+def test_the_address_is_a_secret_everywhere(hub: SyncEnv, receiver: Receiver) -> None:
     texts = []
     mend = break_it(hub)
     for status in (500, 302, 200):
@@ -236,7 +303,11 @@ def test_the_address_is_a_secret_everywhere(hub: Stand, receiver: Receiver) -> N
         done = hub.call("-vv", "sync")
         texts += [done.out, done.err]
     mend()
-    texts += [hub.call("-vv", "status").out, hub.call("status", "--json").out, hub.call("history", "--json").out]
+    texts += [
+        hub.call("-vv", "status").out,
+        hub.call("status", "--json").out,
+        hub.call("history", "--json").out,
+    ]
     assert receiver.paths and all(path.endswith(KEY) for path in receiver.paths)
     stored = b"".join(file.read_bytes() for file in hub.state.rglob("*") if file.is_file())
     for part in (KEY, KEY.split("/")[0], KEY.split("/")[2]):
@@ -247,14 +318,31 @@ def test_the_address_is_a_secret_everywhere(hub: Stand, receiver: Receiver) -> N
 
 
 def failure(number: int = 0) -> RunReport:
-    return RunReport(f"job{number}", RunStatus.FAILED, "acme/infra", "main", None, None, error=NotFoundError("gone"))
+    return RunReport(
+        f"job{number}",
+        RunStatus.FAILED,
+        "acme/infra",
+        "main",
+        None,
+        None,
+        error=NotFoundError("gone"),
+    )
 
 
-def messenger(hub: Stand, receiver: Receiver, clock: FakeClock, store: SqliteStore) -> Messenger:
-    return Messenger(load_config(hub.config, {"HOME": str(hub.folder)}), store, clock, {"HOOK_URL": receiver.url}, Proxies({}), chance=lambda: 1.0)  # type: ignore[arg-type]
+def messenger(hub: SyncEnv, receiver: Receiver, clock: FakeClock, store: SqliteStore) -> Messenger:
+    return Messenger(
+        load_config(hub.config, {"HOME": str(hub.folder)}),
+        store,
+        clock,
+        {"HOOK_URL": receiver.url},
+        Proxies({}),
+        chance=lambda: 1.0,
+    )  # type: ignore[arg-type]
 
 
-def test_pauses_grow_to_an_hour_and_after_a_day_it_is_given_up(hub: Stand, receiver: Receiver) -> None:
+def test_pauses_grow_to_an_hour_and_after_a_day_it_is_given_up(
+    hub: SyncEnv, receiver: Receiver
+) -> None:
     clock, store = FakeClock(), SqliteStore.open(hub.state)
     one = messenger(hub, receiver, clock, store)
     receiver.status = 500
@@ -269,12 +357,22 @@ def test_pauses_grow_to_an_hour_and_after_a_day_it_is_given_up(hub: Stand, recei
         clock.advance(1)
         one.send_due()
     assert [round(pause) for pause in pauses[:9]] == [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]
-    assert timedelta(hours=22) < clock.now() - began <= timedelta(hours=24) and len(receiver.got) == len(pauses) + 1 < 35
+    assert (
+        timedelta(hours=22) < clock.now() - began <= timedelta(hours=24)
+        and len(receiver.got) == len(pauses) + 1 < 35
+    )
     delivery = store.outbox.deliveries(["env:HOOK_URL"])[0]
-    assert (delivery.failed, delivery.dropped, delivery.waiting, delivery.sent) == (len(pauses) + 1, 1, 0, 0)
+    assert (delivery.failed, delivery.dropped, delivery.waiting, delivery.sent) == (
+        len(pauses) + 1,
+        1,
+        0,
+        0,
+    )
 
 
-def test_an_endpoint_that_fails_is_tried_once_a_pause_however_many_messages_wait(hub: Stand, receiver: Receiver) -> None:
+def test_an_endpoint_that_fails_is_tried_once_a_pause_however_many_messages_wait(
+    hub: SyncEnv, receiver: Receiver
+) -> None:
     clock, store = FakeClock(), SqliteStore.open(hub.state)
     one = messenger(hub, receiver, clock, store)
     receiver.status = 500
@@ -287,10 +385,15 @@ def test_an_endpoint_that_fails_is_tried_once_a_pause_however_many_messages_wait
     receiver.status = 200
     receiver.got.clear()
     one.send_due()
-    assert sorted(one["job"] for one in receiver.got) == sorted(f"job{number}" for number in range(40)) and store.outbox.waiting() == 0
+    assert (
+        sorted(one["job"] for one in receiver.got) == sorted(f"job{number}" for number in range(40))
+        and store.outbox.waiting() == 0
+    )
 
 
-def test_jobs_that_fail_one_after_another_make_one_attempt_per_pause(hub: Stand, receiver: Receiver) -> None:
+def test_jobs_that_fail_one_after_another_make_one_attempt_per_pause(
+    hub: SyncEnv, receiver: Receiver
+) -> None:
     clock, store = FakeClock(), SqliteStore.open(hub.state)
     one = messenger(hub, receiver, clock, store)
     receiver.status = 500
@@ -306,8 +409,13 @@ def test_jobs_that_fail_one_after_another_make_one_attempt_per_pause(hub: Stand,
     assert len(receiver.got) == 2
 
 
-@pytest.mark.parametrize("event", ["another process sends", "the same job's message is replaced", "the message is given up"])
-def test_a_new_message_does_not_end_its_endpoints_pause(hub: Stand, receiver: Receiver, event: str) -> None:
+@pytest.mark.parametrize(
+    "event",
+    ["another process sends", "the same job's message is replaced", "the message is given up"],
+)
+def test_a_new_message_does_not_end_its_endpoints_pause(
+    hub: SyncEnv, receiver: Receiver, event: str
+) -> None:
     clock, store = FakeClock(), SqliteStore.open(hub.state)
     one = messenger(hub, receiver, clock, store)
     receiver.status = 500
@@ -327,7 +435,9 @@ def test_a_new_message_does_not_end_its_endpoints_pause(hub: Stand, receiver: Re
     assert len(receiver.got) == tried
 
 
-def test_a_message_that_its_receiver_refuses_does_not_keep_the_others_back(hub: Stand, receiver: Receiver) -> None:
+def test_a_message_that_its_receiver_refuses_does_not_keep_the_others_back(
+    hub: SyncEnv, receiver: Receiver
+) -> None:
     clock, store = FakeClock(), SqliteStore.open(hub.state)
     one = messenger(hub, receiver, clock, store)
     receiver.status = 400
@@ -340,7 +450,9 @@ def test_a_message_that_its_receiver_refuses_does_not_keep_the_others_back(hub: 
     assert first.job == "job2"
 
 
-def test_an_endpoint_that_another_process_sends_to_is_looked_at_again_in_seconds(hub: Stand, receiver: Receiver) -> None:
+def test_an_endpoint_that_another_process_sends_to_is_looked_at_again_in_seconds(
+    hub: SyncEnv, receiver: Receiver
+) -> None:
     clock, store = FakeClock(), SqliteStore.open(hub.state)
     one = messenger(hub, receiver, clock, store)
     one.consider(failure(1))
@@ -349,7 +461,7 @@ def test_an_endpoint_that_another_process_sends_to_is_looked_at_again_in_seconds
     assert one.send_due() == 5.0
 
 
-def test_a_receiver_that_asks_for_time_gets_it(hub: Stand, receiver: Receiver) -> None:
+def test_a_receiver_that_asks_for_time_gets_it(hub: SyncEnv, receiver: Receiver) -> None:
     clock, store = FakeClock(), SqliteStore.open(hub.state)
     one = messenger(hub, receiver, clock, store)
     receiver.status, receiver.answer_headers = 429, {"Retry-After": "900"}
@@ -358,7 +470,7 @@ def test_a_receiver_that_asks_for_time_gets_it(hub: Stand, receiver: Receiver) -
     assert store.outbox.next_at(clock.now().timestamp()) == clock.now().timestamp() + 900
 
 
-def test_a_clock_that_was_set_back_holds_nothing_up(hub: Stand, receiver: Receiver) -> None:
+def test_a_clock_that_was_set_back_holds_nothing_up(hub: SyncEnv, receiver: Receiver) -> None:
     clock, store = FakeClock(), SqliteStore.open(hub.state)
     one = messenger(hub, receiver, clock, store)
     receiver.status = 500
@@ -370,7 +482,7 @@ def test_a_clock_that_was_set_back_holds_nothing_up(hub: Stand, receiver: Receiv
     assert len(receiver.got) == 2 and store.outbox.waiting() == 0
 
 
-def test_two_who_look_at_once_send_each_message_once(hub: Stand, receiver: Receiver) -> None:
+def test_two_who_look_at_once_send_each_message_once(hub: SyncEnv, receiver: Receiver) -> None:
     clock, stores = FakeClock(), [SqliteStore.open(hub.state) for _ in range(4)]
     many = [messenger(hub, receiver, clock, store) for store in stores]
     for number in range(12):
@@ -381,14 +493,20 @@ def test_two_who_look_at_once_send_each_message_once(hub: Stand, receiver: Recei
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(one["job"] for one in receiver.got) == sorted(f"job{number}" for number in range(12))
+    assert sorted(one["job"] for one in receiver.got) == sorted(
+        f"job{number}" for number in range(12)
+    )
 
 
-def test_a_sender_that_died_is_followed_by_another_a_minute_later(hub: Stand, receiver: Receiver) -> None:
+def test_a_sender_that_died_is_followed_by_another_a_minute_later(
+    hub: SyncEnv, receiver: Receiver
+) -> None:
     clock, store = FakeClock(), SqliteStore.open(hub.state)
     one = messenger(hub, receiver, clock, store)
     one.consider(failure())
-    assert store.outbox.claim(["env:HOOK_URL"], clock.now().timestamp()) is not None  # and then it died
+    assert (
+        store.outbox.claim(["env:HOOK_URL"], clock.now().timestamp()) is not None
+    )  # and then it died
     one.send_due()
     assert receiver.got == []
     clock.advance(61)
@@ -396,7 +514,9 @@ def test_a_sender_that_died_is_followed_by_another_a_minute_later(hub: Stand, re
     assert len(receiver.got) == 1
 
 
-def test_the_thread_sends_by_itself_and_a_reload_changes_who_is_told(hub: Stand, receiver: Receiver) -> None:
+def test_the_thread_sends_by_itself_and_a_reload_changes_who_is_told(
+    hub: SyncEnv, receiver: Receiver
+) -> None:
     clock, store = FakeClock(), SqliteStore.open(hub.state)
     one = messenger(hub, receiver, clock, store)
     one.start()
@@ -408,10 +528,12 @@ def test_the_thread_sends_by_itself_and_a_reload_changes_who_is_told(hub: Stand,
     other.use(replace(load_config(hub.config, {"HOME": str(hub.folder)}), notify=()))
     other.consider(failure(2))
     other.close(30.0)
-    assert len(receiver.got) == 1 and not any(thread.name == "syncd-messages" for thread in threading.enumerate())
+    assert len(receiver.got) == 1 and not any(
+        thread.name == "syncd-messages" for thread in threading.enumerate()
+    )
 
 
-def test_another_at_work_on_the_job_is_no_failure_of_it(hub: Stand, receiver: Receiver) -> None:
+def test_another_at_work_on_the_job_is_no_failure_of_it(hub: SyncEnv, receiver: Receiver) -> None:
     store = SqliteStore.open(hub.state)
     one = messenger(hub, receiver, FakeClock(), store)
     one.consider(replace(failure(), error=LockedError("another syncd is at work")))
@@ -437,13 +559,21 @@ def test_a_receiver_that_drips_is_left_when_the_time_is_up(monkeypatch: pytest.M
 
         thread = threading.Thread(target=drip, daemon=True)
         thread.start()
-        found = post(f"http://127.0.0.1:{server.getsockname()[1]}/", "{}", "syncd", message_sender(None, None))
+        found = post(
+            f"http://127.0.0.1:{server.getsockname()[1]}/",
+            "{}",
+            "syncd",
+            message_sender(None, None),
+        )
         ended.set()
         thread.join()
     assert found.why == "did not answer in time"
 
 
-@pytest.mark.parametrize("sent", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200" + b"x" * 100_000, b"HTTP/1.1 99999 No\r\n\r\n"])
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200" + b"x" * 100_000, b"HTTP/1.1 99999 No\r\n\r\n"],
+)
 def test_whatever_stands_at_the_other_end_is_an_outcome_and_no_traceback(sent: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -455,7 +585,12 @@ def test_whatever_stands_at_the_other_end_is_an_outcome_and_no_traceback(sent: b
 
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
-        found = post(f"http://127.0.0.1:{server.getsockname()[1]}/", "{}", "syncd", message_sender(None, None))
+        found = post(
+            f"http://127.0.0.1:{server.getsockname()[1]}/",
+            "{}",
+            "syncd",
+            message_sender(None, None),
+        )
         thread.join()
     assert found.why is not None and found.why.startswith(("can't be reached: ", "answered "))
 
@@ -463,7 +598,9 @@ def test_whatever_stands_at_the_other_end_is_an_outcome_and_no_traceback(sent: b
 def test_nobody_there_is_said_plainly() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    assert post(f"http://127.0.0.1:{port}/{KEY}", "{}", "syncd", message_sender(None, None)) == postal.Outcome(f"127.0.0.1:{port}", "can't be reached: Connection refused")
+    assert post(
+        f"http://127.0.0.1:{port}/{KEY}", "{}", "syncd", message_sender(None, None)
+    ) == postal.Outcome(f"127.0.0.1:{port}", "can't be reached: Connection refused")
 
 
 def certificate(folder: Path) -> Path:
@@ -472,12 +609,28 @@ def certificate(folder: Path) -> Path:
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    key, name, now = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")]), datetime.now(UTC)
-    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(7)
-    made = made.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1)).add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    key, name, now = (
+        ec.generate_private_key(ec.SECP256R1()),
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")]),
+        datetime.now(UTC),
+    )
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(7)
+    )
+    made = (
+        made.not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    )
     signed = made.sign(key, hashes.SHA256())
     file = folder / "localhost.pem"
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     file.write_bytes(signed.public_bytes(serialization.Encoding.PEM) + private)
     return file
 
@@ -490,10 +643,17 @@ def test_a_certificate_is_verified_and_through_a_proxy_too(tmp_path: Path) -> No
         receiver.socket = context.wrap_socket(receiver.socket, server_side=True)
         address = f"https://ann:s3cret@localhost:{receiver.server_address[1]}/{KEY}"
         where = f"localhost:{receiver.server_address[1]}"
-        assert post(address, "{}", "syncd", message_sender(None, None)) == postal.Outcome(where, "its certificate can't be trusted: self-signed certificate")
+        assert post(address, "{}", "syncd", message_sender(None, None)) == postal.Outcome(
+            where, "its certificate can't be trusted: self-signed certificate"
+        )
         assert receiver.got == []
-        assert post(address, '{"a": 1}', "syncd", message_sender(str(file), None)) == postal.Outcome(where)
-        assert receiver.headers[-1]["authorization"] == "Basic " + base64.b64encode(b"ann:s3cret").decode()
+        assert post(
+            address, '{"a": 1}', "syncd", message_sender(str(file), None)
+        ) == postal.Outcome(where)
+        assert (
+            receiver.headers[-1]["authorization"]
+            == "Basic " + base64.b64encode(b"ann:s3cret").decode()
+        )
 
         def tunnel() -> None:
             client, _ = proxy.accept()
@@ -508,9 +668,14 @@ def test_a_certificate_is_verified_and_through_a_proxy_too(tmp_path: Path) -> No
         thread = threading.Thread(target=tunnel, daemon=True)
         thread.start()
         through = f"http://proxyuser:pr0xy@127.0.0.1:{proxy.getsockname()[1]}"
-        assert post(address, '{"a": 2}', "syncd", message_sender(str(file), through)) == postal.Outcome(where) and receiver.got == [{"a": 1}, {"a": 2}]
+        assert post(
+            address, '{"a": 2}', "syncd", message_sender(str(file), through)
+        ) == postal.Outcome(where) and receiver.got == [{"a": 1}, {"a": 2}]
         thread.join()
-    assert asked[0].startswith(f"CONNECT {where} HTTP/1".encode()) and b"Proxy-Authorization: Basic " + base64.b64encode(b"proxyuser:pr0xy") in asked[0]
+    assert (
+        asked[0].startswith(f"CONNECT {where} HTTP/1".encode())
+        and b"Proxy-Authorization: Basic " + base64.b64encode(b"proxyuser:pr0xy") in asked[0]
+    )
     assert KEY.encode() not in asked[0] and b"s3cret" not in asked[0]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.stand import Stand, signatures
+from tests.support.sync_env import SyncEnv, signatures
 
 LOOKING: dict[tuple[str, ...], int] = {  # -> exit code before anything was synced
     ("plan",): 0,
@@ -27,7 +27,7 @@ LOOKING: dict[tuple[str, ...], int] = {  # -> exit code before anything was sync
 
 @pytest.mark.parametrize("command", LOOKING, ids=" ".join)
 def test_before_the_first_sync_looking_makes_nothing_and_warns_of_nothing(
-    hub: Stand, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    hub: SyncEnv, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = hub.folder / "tmp"
     elsewhere.mkdir()
@@ -37,16 +37,20 @@ def test_before_the_first_sync_looking_makes_nothing_and_warns_of_nothing(
     assert not hub.state.exists() and not os.listdir(elsewhere) and not hub.tree()
 
 
-def test_a_first_diff_shows_the_lines_without_a_state(hub: Stand) -> None:
+def test_a_first_diff_shows_the_lines_without_a_state(hub: SyncEnv) -> None:
     assert "+one" in hub.call("plan", "--diff").out
 
 
 @pytest.mark.parametrize("command", [("plan",), ("check", "--online"), ("doctor",)], ids=" ".join)
-def test_what_looking_asked_for_is_not_written_down(hub: Stand, command: tuple[str, ...]) -> None:
+def test_what_looking_asked_for_is_not_written_down(hub: SyncEnv, command: tuple[str, ...]) -> None:
     hub.sync()
     hub.repo.commit({"nginx/nginx.conf": "two\n"}, "x")
     before = signatures(hub.state)
     assert hub.call(*command).code == 0
     after = signatures(hub.state)
-    changed = {Path(path).name for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    changed = {
+        Path(path).name
+        for path in before.keys() | after.keys()
+        if before.get(path) != after.get(path)
+    }
     assert changed == set()

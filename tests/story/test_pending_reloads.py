@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd.engine.ports import JobState
 from syncd.models import RunStatus, Trigger
+from syncd.ports import JobState
 from syncd.store.store import SqliteStore
 from tests.fault.scene import JOB
 from tests.fault.test_hook_faults import HookScene

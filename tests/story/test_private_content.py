@@ -13,13 +13,13 @@ import pytest
 from syncd.errors import MirrorError
 from syncd.wiring import resolve_owner
 from tests.fault.points import in_child
-from tests.support.stand import Stand
+from tests.support.sync_env import SyncEnv
 
 CANARY = "canary-3f9a-of-the-password-file"
 
 
 @pytest.fixture
-def private(hub: Stand) -> Stand:
+def private(hub: SyncEnv) -> SyncEnv:
     """A 0600 destination whose content is a secret, changed, edited here and changed again."""
     hub.write_config(mode="0600", validate=["sh", "-c", "exit 0"])
     for number in (1, 2):
@@ -32,22 +32,37 @@ def private(hub: Stand) -> Stand:
 @pytest.mark.parametrize(
     "command",
     [
-        ["plan", "--diff"], ["plan", "--json"], ["plan", "--diff", "--json"], ["-vv", "plan", "--diff"], ["history", "--diff"], ["history", "--diff", "--json"], ["status"], ["status", "--json"],
-        ["explain", "PATH"], ["verify"], ["verify", "--json"], ["-vv", "sync"], ["-vv", "sync", "--json"], ["rollback", "nginx"], ["check"],
+        ["plan", "--diff"],
+        ["plan", "--json"],
+        ["plan", "--diff", "--json"],
+        ["-vv", "plan", "--diff"],
+        ["history", "--diff"],
+        ["history", "--diff", "--json"],
+        ["status"],
+        ["status", "--json"],
+        ["explain", "PATH"],
+        ["verify"],
+        ["verify", "--json"],
+        ["-vv", "sync"],
+        ["-vv", "sync", "--json"],
+        ["rollback", "nginx"],
+        ["check"],
     ],
     ids=" ".join,
-)  # fmt: skip
-def test_its_content_is_in_no_output(private: Stand, command: list[str]) -> None:
-    done = private.call(*(str(private.dest / "nginx.conf") if word == "PATH" else word for word in command))
+)
+def test_its_content_is_in_no_output(private: SyncEnv, command: list[str]) -> None:
+    done = private.call(
+        *(str(private.dest / "nginx.conf") if word == "PATH" else word for word in command)
+    )
     assert CANARY not in done.out + done.err
 
 
-def test_only_the_word_for_it_shows_it(private: Stand) -> None:
+def test_only_the_word_for_it_shows_it(private: SyncEnv) -> None:
     shown = private.call("plan", "--diff", "--show-secrets").out
     assert f"{CANARY} edited" in shown and f"{CANARY} 2" in shown
 
 
-def test_a_file_that_was_open_and_becomes_private_is_not_shown_either(hub: Stand) -> None:
+def test_a_file_that_was_open_and_becomes_private_is_not_shown_either(hub: SyncEnv) -> None:
     hub.repo.commit({"nginx/nginx.conf": f"{CANARY}\n"})
     hub.sync()
     hub.write_config(mode="0600")
@@ -55,7 +70,9 @@ def test_a_file_that_was_open_and_becomes_private_is_not_shown_either(hub: Stand
     assert CANARY not in hub.call("plan", "--diff").out
 
 
-def test_what_is_kept_beside_the_mirror_is_private_whatever_the_destination_is(hub: Stand) -> None:
+def test_what_is_kept_beside_the_mirror_is_private_whatever_the_destination_is(
+    hub: SyncEnv,
+) -> None:
     (hub.dest / "nginx.conf").write_text("taken over\n")
     hub.write_config(mode="0666", validate=["sh", "-c", "exit 0"])
     os.umask(0)
@@ -65,7 +82,11 @@ def test_what_is_kept_beside_the_mirror_is_private_whatever_the_destination_is(h
         assert hub.sync().code == 0
     finally:
         os.umask(0o022)
-    found = [(Path(place) / name) for place, names, files in os.walk(hub.state) for name in [*names, *files]]
+    found = [
+        (Path(place) / name)
+        for place, names, files in os.walk(hub.state)
+        for name in [*names, *files]
+    ]
     assert {"blobs", "trash"} <= {path.name for path in found}
     for path in found:
         assert path.stat().st_mode & 0o077 == 0, path
@@ -102,18 +123,30 @@ def test_who_is_not_root_may_not_give_files_away_and_is_told_so() -> None:
 def test_who_is_not_root_may_name_itself() -> None:
     def work() -> int:
         uid, gid = os.geteuid(), os.getegid()
-        return 0 if resolve_owner(f"{uid}:{gid}") == (uid, gid) and resolve_owner(str(uid)) == (uid, None) else 1
+        return (
+            0
+            if resolve_owner(f"{uid}:{gid}") == (uid, gid)
+            and resolve_owner(str(uid)) == (uid, None)
+            else 1
+        )
 
     assert as_nobody(work) == 0
 
 
-def test_a_name_that_this_machine_does_not_know_fails_the_job_before_anything_is_written(hub: Stand) -> None:
+def test_a_name_that_this_machine_does_not_know_fails_the_job_before_anything_is_written(
+    hub: SyncEnv,
+) -> None:
     hub.write_config(owner="no-such-user:root")
     done = hub.sync()
-    assert done.code == 1 and done.job["error"]["kind"] == "mirror" and "no-such-user" in done.job["error"]["message"] and hub.tree() == {}
+    assert (
+        done.code == 1
+        and done.job["error"]["kind"] == "mirror"
+        and "no-such-user" in done.job["error"]["message"]
+        and hub.tree() == {}
+    )
 
 
-def test_the_owner_of_files_and_new_folders_is_set_and_put_back(hub: Stand) -> None:
+def test_the_owner_of_files_and_new_folders_is_set_and_put_back(hub: SyncEnv) -> None:
     me, group = os.geteuid(), os.getegid()
     uid, gid = (65534, 65534) if me == 0 else (me, group)
     hub.write_config(owner=f"{uid}:{gid}")
@@ -125,7 +158,9 @@ def test_the_owner_of_files_and_new_folders_is_set_and_put_back(hub: Stand) -> N
         os.chown(hub.dest / "nginx.conf", 0, 0)
         done = hub.sync()
         assert [change["action"] for change in done.job["changes"]] == ["mode"]
-        assert (hub.dest / "nginx.conf").stat().st_uid == uid and (hub.dest / "nginx.conf").stat().st_ino == inode, "not rewritten"
+        assert (hub.dest / "nginx.conf").stat().st_uid == uid and (
+            hub.dest / "nginx.conf"
+        ).stat().st_ino == inode, "not rewritten"
 
 
 def test_names_and_numbers_mean_the_same() -> None:
@@ -135,11 +170,16 @@ def test_names_and_numbers_mean_the_same() -> None:
 
 
 @pytest.mark.parametrize("where", ["/root/secret", None])
-def test_a_permission_that_a_job_lacks_fails_it_and_is_no_bug(hub: Stand, monkeypatch: pytest.MonkeyPatch, where: str | None) -> None:
+def test_a_permission_that_a_job_lacks_fails_it_and_is_no_bug(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, where: str | None
+) -> None:
     def refused(*_: object) -> None:
         raise PermissionError(13, "Permission denied", where)
 
     monkeypatch.setattr("syncd.cli.sync.run_job", refused)
     done = hub.sync()
     assert (done.code, done.job["error"]["kind"], done.err) == (1, "mirror", "")
-    assert done.job["error"]["message"] == f"can't use {where or 'a file that the job needs'}: Permission denied"
+    assert (
+        done.job["error"]["message"]
+        == f"can't use {where or 'a file that the job needs'}: Permission denied"
+    )

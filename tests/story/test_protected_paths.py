@@ -15,7 +15,11 @@ from tests.fault.mounts import privately, shell
 from tests.support.machine import Machine, excluded, machine
 
 CONFIGURATION, STATE, UNITS = "syncd's configuration", "syncd's own state", "syncd's systemd units"
-CREDENTIALS, PROGRAM, PYTHON = "syncd's systemd credentials", "syncd's program", "what syncd's Python imports"
+CREDENTIALS, PROGRAM, PYTHON = (
+    "syncd's systemd credentials",
+    "syncd's program",
+    "what syncd's Python imports",
+)
 
 # folder that is mirrored to, path in the commit, what it is, pattern that leaves it out
 PLACES = [
@@ -27,7 +31,12 @@ PLACES = [
     ("etc/", "keys/notify", "the secret of notify.0.webhook", "/keys/notify"),
     ("etc/", "ssl/ghe.pem", "the certificate authority of github.ghe", "/ssl/ghe.pem"),
     ("etc/", "credstore/app.pem", "syncd's credential app.pem", "/credstore/app.pem"),
-    ("etc/", "credstore.encrypted/app.pem", "syncd's credential app.pem", "/credstore.encrypted/app.pem"),
+    (
+        "etc/",
+        "credstore.encrypted/app.pem",
+        "syncd's credential app.pem",
+        "/credstore.encrypted/app.pem",
+    ),
     ("etc/", "systemd/system/syncd.service", UNITS, "/systemd/system/syncd*"),
     ("etc/", "systemd/system/syncd-sync.timer", UNITS, "/systemd/system/syncd*"),
     ("etc/", "systemd/system/syncd-root.service.d/x.conf", UNITS, "/systemd/system/syncd*"),
@@ -74,9 +83,15 @@ def mistake(host: Machine) -> str:
     return problem.text
 
 
-@pytest.mark.parametrize("spelling", ["{to}", "linked/{to}", "{TO}"], ids=["plain", "linked parent", "another case"])
-@pytest.mark.parametrize(("to", "path", "what", "pattern"), PLACES, ids=[f"{row[0]}{row[1]}" for row in PLACES])
-def test_check_refuses_a_folder_rule_above_a_protected_place(host: Machine, to: str, path: str, what: str, pattern: str, spelling: str) -> None:
+@pytest.mark.parametrize(
+    "spelling", ["{to}", "linked/{to}", "{TO}"], ids=["plain", "linked parent", "another case"]
+)
+@pytest.mark.parametrize(
+    ("to", "path", "what", "pattern"), PLACES, ids=[f"{row[0]}{row[1]}" for row in PLACES]
+)
+def test_check_refuses_a_folder_rule_above_a_protected_place(
+    host: Machine, to: str, path: str, what: str, pattern: str, spelling: str
+) -> None:
     (host.root / "linked").symlink_to(host.root)
     host.mirror(spelling.format(to=to, TO=to.upper()))
     text = mistake(host)
@@ -85,16 +100,28 @@ def test_check_refuses_a_folder_rule_above_a_protected_place(host: Machine, to: 
     if path not in UNSEEN_BY_CHECK:
         text = mistake(host)
         assert f"is above {what} (" in text and excluded(text) == ["*.md", pattern], text
-        host.mirror(spelling.format(to=to, TO=to.upper()), include=[f"/{path}"], exclude=excluded(text))
+        host.mirror(
+            spelling.format(to=to, TO=to.upper()), include=[f"/{path}"], exclude=excluded(text)
+        )
     load_config(host.config, os.environ)
 
 
 # with an include that names exactly this path: below a protected folder check can't know which names a commit has
 UNSEEN_BY_CHECK = {
-    "syncd/more.yaml", "systemd/system/syncd-sync.timer", "systemd/system/syncd-root.service.d/x.conf", "systemd/system/syncd-.service.d/x.conf",
-    "systemd/system/service.d/x.conf", "systemd/system/timer.d/x.conf", "syncd/syncd.db", "credentials/syncd.service/app.pem",
-    "systemd/system/syncd.service.d/x.conf", "lib/python3/json.py", "lib/python3/site-packages/syncd/errors.py", "venv/lib/x.py", ".config/syncd/config.yaml",
-}  # fmt: skip
+    "syncd/more.yaml",
+    "systemd/system/syncd-sync.timer",
+    "systemd/system/syncd-root.service.d/x.conf",
+    "systemd/system/syncd-.service.d/x.conf",
+    "systemd/system/service.d/x.conf",
+    "systemd/system/timer.d/x.conf",
+    "syncd/syncd.db",
+    "credentials/syncd.service/app.pem",
+    "systemd/system/syncd.service.d/x.conf",
+    "lib/python3/json.py",
+    "lib/python3/site-packages/syncd/errors.py",
+    "venv/lib/x.py",
+    ".config/syncd/config.yaml",
+}
 
 
 @pytest.mark.parametrize("to", ["etc/", "var/lib/", "run/", "usr/", "opt/", "home/ops/"])
@@ -107,14 +134,24 @@ def test_check_accepts_a_rule_with_the_exclude_line_of_its_message(host: Machine
 @pytest.mark.parametrize(
     ("to", "said"),
     [
-        ("/", "'/' would make the whole machine the mirror"), ("{root}/etc/ssl/../", "must be a plain path"), ("{root}//etc/", "must be a plain path"),
-        ("{root}/etc/syncd/", "is syncd's configuration ("), ("{root}/ETC/Syncd/hooks/", "is syncd's configuration ("), ("{root}/var/lib/syncd/", "is syncd's own state ("),
-        ("{root}/linked/syncd/x/", "is syncd's configuration ("), ("{root}/direct/", "is syncd's configuration ("), ("{root}/etc/systemd/system/syncd.service.d/", "is syncd's systemd units ("),
-        ("{root}/etc/systemd/system/service.d/", "is syncd's systemd units ("), ("{root}/usr/lib/python3/site-packages/", "is what syncd's Python imports ("),
-        ("{root}/opt/venv/bin/", "is what syncd's Python imports ("), ("{root}/home/ops/.config/syncd/", "is syncd's configuration ("),
+        ("/", "'/' would make the whole machine the mirror"),
+        ("{root}/etc/ssl/../", "must be a plain path"),
+        ("{root}//etc/", "must be a plain path"),
+        ("{root}/etc/syncd/", "is syncd's configuration ("),
+        ("{root}/ETC/Syncd/hooks/", "is syncd's configuration ("),
+        ("{root}/var/lib/syncd/", "is syncd's own state ("),
+        ("{root}/linked/syncd/x/", "is syncd's configuration ("),
+        ("{root}/direct/", "is syncd's configuration ("),
+        ("{root}/etc/systemd/system/syncd.service.d/", "is syncd's systemd units ("),
+        ("{root}/etc/systemd/system/service.d/", "is syncd's systemd units ("),
+        ("{root}/usr/lib/python3/site-packages/", "is what syncd's Python imports ("),
+        ("{root}/opt/venv/bin/", "is what syncd's Python imports ("),
+        ("{root}/home/ops/.config/syncd/", "is syncd's configuration ("),
     ],
-)  # fmt: skip
-def test_check_refuses_a_destination_inside_a_protected_place(host: Machine, to: str, said: str) -> None:
+)
+def test_check_refuses_a_destination_inside_a_protected_place(
+    host: Machine, to: str, said: str
+) -> None:
     (host.root / "linked").symlink_to(host.root / "etc")
     (host.root / "direct").symlink_to(host.root / "etc/syncd")
     host.write_config(paths=[{"from": "/", "to": to.format(root=host.root)}])
@@ -124,12 +161,17 @@ def test_check_refuses_a_destination_inside_a_protected_place(host: Machine, to:
 @pytest.mark.parametrize(
     ("to", "said"),
     [
-        ("etc/keys/bot.token", "is the secret of github.ops.token"), ("etc/KEYS/bot.token", "is the secret of github.ops.token"),
-        ("linked/keys/bot.token", "is the secret of github.ops.token"), ("etc/syncd/config.yaml", "is syncd's configuration"),
-        ("etc/ssl/ghe.pem", "is the certificate authority of github.ghe"), ("etc/systemd/system/syncd.service", "is syncd's systemd units"),
-        ("usr/bin/syncd", "is syncd's program"), ("usr/bin/python3", "is a link on the way to syncd's Python"), ("usr/bin/yaml.py", "is what syncd's Python imports"),
+        ("etc/keys/bot.token", "is the secret of github.ops.token"),
+        ("etc/KEYS/bot.token", "is the secret of github.ops.token"),
+        ("linked/keys/bot.token", "is the secret of github.ops.token"),
+        ("etc/syncd/config.yaml", "is syncd's configuration"),
+        ("etc/ssl/ghe.pem", "is the certificate authority of github.ghe"),
+        ("etc/systemd/system/syncd.service", "is syncd's systemd units"),
+        ("usr/bin/syncd", "is syncd's program"),
+        ("usr/bin/python3", "is a link on the way to syncd's Python"),
+        ("usr/bin/yaml.py", "is what syncd's Python imports"),
     ],
-)  # fmt: skip
+)
 def test_check_refuses_a_file_rule_onto_a_protected_file(host: Machine, to: str, said: str) -> None:
     (host.root / "linked").symlink_to(host.root / "etc")
     host.write_config(paths=[{"from": "motd", "to": f"{host.root}/{to}"}])
@@ -142,15 +184,23 @@ def test_check_protects_each_link_on_the_way_to_a_key(host: Machine) -> None:
     (host.root / "etc/keys/current").symlink_to(host.root / "elsewhere/token-2")
     (host.root / "etc/keys/bot.token").symlink_to("current")
     for to, said in (
-        ("etc/keys/bot.token", "is a link on the way to the secret of github.ops.token"), ("etc/keys/current", "is a link on the way to the secret of github.ops.token"),
+        ("etc/keys/bot.token", "is a link on the way to the secret of github.ops.token"),
+        ("etc/keys/current", "is a link on the way to the secret of github.ops.token"),
         ("elsewhere/token-2", "is the secret of github.ops.token"),
-    ):  # fmt: skip
+    ):
         host.write_config(paths=[{"from": "motd", "to": f"{host.root}/{to}"}])
         assert said in mistake(host)
 
 
 def test_check_leaves_rules_alone_that_reach_nothing_protected(host: Machine) -> None:
-    for to in ("etc/nginx/", "srv/", "var/lib/app/", "usr/share/app/", "usr/local/bin/", "etc/systemd/network/"):
+    for to in (
+        "etc/nginx/",
+        "srv/",
+        "var/lib/app/",
+        "usr/share/app/",
+        "usr/local/bin/",
+        "etc/systemd/network/",
+    ):
         host.mirror(to)
         load_config(host.config, os.environ)
     for patterns in ({"include": ["/nginx/**"]}, {"include": ["*.vcl"]}):
@@ -159,21 +209,36 @@ def test_check_leaves_rules_alone_that_reach_nothing_protected(host: Machine) ->
 
 
 @pytest.mark.parametrize(
-    ("to", "path", "what"), [(*row[:3],) for row in PLACES] + SEEN_BY_A_RUN, ids=[f"{row[0]}{row[1]}" for row in [*PLACES, *SEEN_BY_A_RUN]]
-)  # fmt: skip
-def test_sync_refuses_a_protected_destination_behind_a_link_made_after_check(host: Machine, to: str, path: str, what: str) -> None:
+    ("to", "path", "what"),
+    [(*row[:3],) for row in PLACES] + SEEN_BY_A_RUN,
+    ids=[f"{row[0]}{row[1]}" for row in [*PLACES, *SEEN_BY_A_RUN]],
+)
+def test_sync_refuses_a_protected_destination_behind_a_link_made_after_check(
+    host: Machine, to: str, path: str, what: str
+) -> None:
     host.mirror(f"late/{to}")
     assert host.sync().code == 0
-    before = {file: file.read_bytes() for file in (host.root / to).rglob("*") if file.is_file() and not file.is_relative_to(host.state)}
+    before = {
+        file: file.read_bytes()
+        for file in (host.root / to).rglob("*")
+        if file.is_file() and not file.is_relative_to(host.state)
+    }
     host.relink()
     host.repo.commit({path: "hostile\n", "motd": "hello again\n"}, "take over")
     found = host.sync()
     assert found.code == 1 and found.job["error"]["kind"] == "mirror"
-    assert f"{path} of acme/infra would be written to {host.root}/late/{to}{path}, which is {what}" in found.job["error"]["message"]
+    assert (
+        f"{path} of acme/infra would be written to {host.root}/late/{to}{path}, which is {what}"
+        in found.job["error"]["message"]
+    )
     assert "a commit never changes that, and nothing was changed" in found.job["error"]["message"]
-    assert {file: file.read_bytes() for file in before} == before and not (host.root / to / "motd").exists()
+    assert {file: file.read_bytes() for file in before} == before and not (
+        host.root / to / "motd"
+    ).exists()
 
-    (host.root / "late").unlink()  # where check can see that nothing is above, and the run refuses: the line of the message is the way out
+    (
+        host.root / "late"
+    ).unlink()  # where check can see that nothing is above, and the run refuses: the line of the message is the way out
     (host.root / "late").symlink_to(host.root / "elsewhere")
     host.mirror(f"late/{to}", exclude=excluded(found.job["error"]["hint"]))
     assert host.sync().code == 0
@@ -183,12 +248,24 @@ def test_sync_refuses_a_protected_destination_behind_a_link_made_after_check(hos
     assert found.code == 0 and (host.root / to / "motd").read_text() == "and again\n"
 
 
-@pytest.mark.parametrize("path", ["syncd/more.yaml", "SYNCD/Config.yaml", "systemd/system/syncd-sync.timer", "systemd/system/Service.d/x.conf"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "syncd/more.yaml",
+        "SYNCD/Config.yaml",
+        "systemd/system/syncd-sync.timer",
+        "systemd/system/Service.d/x.conf",
+    ],
+)
 def test_plan_and_sync_refuse_what_an_include_hid_from_check(host: Machine, path: str) -> None:
     host.repo.commit({path: "hostile\n"}, "take over")
     host.mirror("etc/", include=[f"/{path}"])
     for found in (host.plan(), host.sync()):
-        assert found.code == 1 and f"{path} of acme/infra would be written to {host.root}/etc/{path}" in found.job["error"]["message"]
+        assert (
+            found.code == 1
+            and f"{path} of acme/infra would be written to {host.root}/etc/{path}"
+            in found.job["error"]["message"]
+        )
     assert not (host.root / "etc" / path).exists()
     host.mirror("etc/", include=["/motd", f"/{path}"], exclude=excluded(found.job["error"]["hint"]))
     assert host.sync().code == 0 and (host.root / "etc/motd").exists()
@@ -199,7 +276,10 @@ def test_a_commit_that_replaces_the_configuration_leaves_it_byte_identical(host:
     assert host.sync().code == 0
     before = host.config.read_bytes()
     host.relink()
-    host.repo.commit({"syncd/config.yaml": "version: 1\njobs: {evil: {on_change: touch /tmp/owned}}\n"}, "take over")
+    host.repo.commit(
+        {"syncd/config.yaml": "version: 1\njobs: {evil: {on_change: touch /tmp/owned}}\n"},
+        "take over",
+    )
     found = host.sync()
     assert found.code == 1 and host.config.read_bytes() == before
     assert found.job["error"] == {
@@ -210,24 +290,45 @@ def test_a_commit_that_replaces_the_configuration_leaves_it_byte_identical(host:
     }
     host.mirror("etc/")
     refused = host.call("sync")
-    assert refused.code == 2 and f"'{host.root}/etc/' is above {CONFIGURATION} ({host.root}/etc/syncd), " in refused.err
+    assert (
+        refused.code == 2
+        and f"'{host.root}/etc/' is above {CONFIGURATION} ({host.root}/etc/syncd), " in refused.err
+    )
 
 
 @pytest.mark.parametrize("place", ["syncd.service.d", "service.d"])
 def test_sync_refuses_a_link_in_place_of_a_drop_in_folder(host: Machine, place: str) -> None:
-    host.repo.commit({"mine/x.conf": "[Service]\n", f"systemd/system/{place}": Link("../../mine")}, "take over")
-    host.mirror("etc/", include=[f"/systemd/system/{place}", "/mine/*"], exclude=["/syncd/", "/systemd/system/*/"])
+    host.repo.commit(
+        {"mine/x.conf": "[Service]\n", f"systemd/system/{place}": Link("../../mine")}, "take over"
+    )
+    host.mirror(
+        "etc/",
+        include=[f"/systemd/system/{place}", "/mine/*"],
+        exclude=["/syncd/", "/systemd/system/*/"],
+    )
     found = host.sync()
-    assert found.code == 1 and f"{host.root}/etc/systemd/system/{place}, which is {UNITS}" in found.job["error"]["message"]
+    assert (
+        found.code == 1
+        and f"{host.root}/etc/systemd/system/{place}, which is {UNITS}"
+        in found.job["error"]["message"]
+    )
     assert not os.path.lexists(host.root / "etc/systemd/system" / place)
 
 
 def test_sync_refuses_a_link_or_file_above_a_protected_place(host: Machine) -> None:
     """Where the folder of units does not exist yet, a link there would bring one along."""
-    host.repo.commit({"mine/user/syncd.service": "[Service]\n", ".config/systemd": Link("../mine")}, "take over")
-    host.mirror("home/ops/", include=["/.config/systemd", "/mine/**"], exclude=["/.config/systemd/*/"])
+    host.repo.commit(
+        {"mine/user/syncd.service": "[Service]\n", ".config/systemd": Link("../mine")}, "take over"
+    )
+    host.mirror(
+        "home/ops/", include=["/.config/systemd", "/mine/**"], exclude=["/.config/systemd/*/"]
+    )
     found = host.sync()
-    assert found.code == 1 and f"{host.root}/home/ops/.config/systemd, which is above {UNITS}" in found.job["error"]["message"]
+    assert (
+        found.code == 1
+        and f"{host.root}/home/ops/.config/systemd, which is above {UNITS}"
+        in found.job["error"]["message"]
+    )
 
 
 def test_publish_symlink_never_replaces_a_link_above_a_protected_place(host: Machine) -> None:
@@ -249,16 +350,23 @@ def test_publish_symlink_never_replaces_a_link_above_a_protected_place(host: Mac
     host.relink()
     host.repo.commit({"motd": "two\n"}, "x")
     found = host.sync()
-    assert found.code == 1 and "a link on the way to the secret of github.ops.token" in found.job["error"]["message"]
+    assert (
+        found.code == 1
+        and "a link on the way to the secret of github.ops.token" in found.job["error"]["message"]
+    )
     assert os.readlink(host.root / "app/current") == f"{host.root}/etc"
 
 
 @pytest.mark.parametrize("meanwhile", ["dropped", "edited and dropped", "excluded"])
-def test_a_file_that_an_earlier_version_wrote_on_a_protected_place_stays_and_is_forgotten(host: Machine, monkeypatch: pytest.MonkeyPatch, meanwhile: str) -> None:
+def test_a_file_that_an_earlier_version_wrote_on_a_protected_place_stays_and_is_forgotten(
+    host: Machine, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
     host.mirror("late/etc/")
     host.repo.commit({"syncd/more.yaml": "written\n", "motd": "one\n"}, "x")
     assert host.sync().code == 0
-    (host.root / "elsewhere/etc/syncd/more.yaml").rename(host.root / "etc/syncd/more.yaml")  # as if it had been written there
+    (host.root / "elsewhere/etc/syncd/more.yaml").rename(
+        host.root / "etc/syncd/more.yaml"
+    )  # as if it had been written there
     (host.root / "elsewhere/etc/motd").rename(host.root / "etc/motd")
     host.relink()
     if meanwhile == "edited and dropped":
@@ -270,7 +378,11 @@ def test_a_file_that_an_earlier_version_wrote_on_a_protected_place_stays_and_is_
     else:
         host.repo.commit({"syncd/more.yaml": None}, "x")
     found = host.call("sync")
-    assert found.code == 0 and f"{host.root}/late/etc/syncd/more.yaml is {CONFIGURATION}: it stays as it is" in found.out
+    assert (
+        found.code == 0
+        and f"{host.root}/late/etc/syncd/more.yaml is {CONFIGURATION}: it stays as it is"
+        in found.out
+    )
     assert (host.root / "etc/syncd/more.yaml").read_bytes() == content
     again = host.call("sync")
     assert again.code == 0 and "it stays as it is" not in again.out
@@ -278,8 +390,13 @@ def test_a_file_that_an_earlier_version_wrote_on_a_protected_place_stays_and_is_
 
 
 @pytest.mark.root
-@pytest.mark.parametrize(("mounted", "path"), [("etc", "syncd/config.yaml"), ("etc/syncd", "config.yaml"), ("", "etc/syncd/more.yaml")])
-def test_a_bind_mount_is_another_spelling_at_check_and_in_a_run(host: Machine, mounted: str, path: str) -> None:
+@pytest.mark.parametrize(
+    ("mounted", "path"),
+    [("etc", "syncd/config.yaml"), ("etc/syncd", "config.yaml"), ("", "etc/syncd/more.yaml")],
+)
+def test_a_bind_mount_is_another_spelling_at_check_and_in_a_run(
+    host: Machine, mounted: str, path: str
+) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")
     host.repo.commit({path: "hostile\n"}, "take over")
@@ -299,5 +416,8 @@ def test_a_bind_mount_is_another_spelling_at_check_and_in_a_run(host: Machine, m
 
     first, run, message, same, check, said = privately(scene, 60)
     assert (first, run, same, check) == (0, 1, True, 2), (message, said)
-    assert f"{path} of acme/infra would be written to {host.root}/late/srv/bound/{path}, which is {CONFIGURATION}" in str(message)
+    assert (
+        f"{path} of acme/infra would be written to {host.root}/late/srv/bound/{path}, which is {CONFIGURATION}"
+        in str(message)
+    )
     assert CONFIGURATION in str(said)

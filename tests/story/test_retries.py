@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from syncd.simulator import trouble
-from tests.support.passing import PassingClock
-from tests.support.simulated import Simulated, simulated
-from tests.support.stand import Stand, app_with_known_key, stand
+from syncd.simulator import faults
+from tests.support.fast_clock import PassingClock
+from tests.support.simulated_daemon import SimulatedDaemon, simulated_daemon
+from tests.support.sync_env import SyncEnv, app_with_known_key, sync_env
 
 TRIES = 4  # docs/cost.md
 HOUR = 3600.0
@@ -27,13 +27,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> PassingClock:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, clock: PassingClock) -> Iterator[Stand]:
-    with stand(tmp_path) as made:
+def hub(tmp_path: Path, clock: PassingClock) -> Iterator[SyncEnv]:
+    with sync_env(tmp_path) as made:
         made.github._real_now = lambda: clock.now().timestamp()
         yield made
 
 
-def add_jobs(hub: Stand, count: int, owner: str = "acme", **more: Any) -> None:
+def add_jobs(hub: SyncEnv, count: int, owner: str = "acme", **more: Any) -> None:
     for number in range(count):
         repo = f"{owner}/r{number}"
         hub.github.add_repo(repo, {"files/a": f"{number}\n"})
@@ -44,11 +44,11 @@ def add_jobs(hub: Stand, count: int, owner: str = "acme", **more: Any) -> None:
     hub.write()
 
 
-def fail(hub: Stand, route: str, status: int = 500, message: str = "Server Error") -> None:
-    hub.github.trouble(route, trouble.status(status, message), 10_000)
+def fail(hub: SyncEnv, route: str, status: int = 500, message: str = "Server Error") -> None:
+    hub.github.trouble(route, faults.status(status, message), 10_000)
 
 
-def asked(hub: Stand) -> dict[str, int]:
+def asked(hub: SyncEnv) -> dict[str, int]:
     return dict(Counter(one.route for one in hub.github.asked))
 
 
@@ -57,7 +57,7 @@ def asked(hub: Stand) -> dict[str, int]:
 
 @pytest.mark.parametrize("jobs", [0, 4, 30])
 def test_a_token_endpoint_that_fails_is_asked_four_times_by_a_command(
-    hub: Stand, clock: PassingClock, jobs: int
+    hub: SyncEnv, clock: PassingClock, jobs: int
 ) -> None:
     add_jobs(hub, jobs)
     fail(hub, "token")
@@ -68,7 +68,7 @@ def test_a_token_endpoint_that_fails_is_asked_four_times_by_a_command(
 
 
 def test_a_token_endpoint_that_fails_for_one_account_does_not_stop_the_other(
-    hub: Stand, clock: PassingClock
+    hub: SyncEnv, clock: PassingClock
 ) -> None:
     hub.github.accounts.install(12345, "beta", 43)
     hub.identities["ops"].pop("installation_id")
@@ -79,7 +79,7 @@ def test_a_token_endpoint_that_fails_for_one_account_does_not_stop_the_other(
     def answering(method: str, target: str, *rest: Any) -> Any:
         answer = handle(method, target, *rest)
         broken = "/installations/42/" in target
-        return trouble.status(500)(answer) if broken else answer
+        return faults.status(500)(answer) if broken else answer
 
     hub.github.handle = answering  # type: ignore[method-assign]
     result = hub.sync()
@@ -90,7 +90,7 @@ def test_a_token_endpoint_that_fails_for_one_account_does_not_stop_the_other(
     assert asked(hub)["token"] == TRIES + 1
 
 
-def test_a_key_that_github_does_not_know_is_shown_once_by_a_command(hub: Stand) -> None:
+def test_a_key_that_github_does_not_know_is_shown_once_by_a_command(hub: SyncEnv) -> None:
     add_jobs(hub, 5)
     hub.identities["ops"].pop("installation_id")
     hub.write()
@@ -101,7 +101,7 @@ def test_a_key_that_github_does_not_know_is_shown_once_by_a_command(hub: Stand) 
 
 
 @pytest.mark.parametrize("route", ["head", "tree", "contents", "blob"])
-def test_a_question_that_fails_costs_four_requests(hub: Stand, route: str) -> None:
+def test_a_question_that_fails_costs_four_requests(hub: SyncEnv, route: str) -> None:
     fail(hub, route, 502)
     result = hub.sync()
     assert asked(hub).get(route, TRIES) == TRIES, asked(hub)
@@ -109,10 +109,10 @@ def test_a_question_that_fails_costs_four_requests(hub: Stand, route: str) -> No
     assert result.code in (0, 5)
 
 
-def test_lost_answers_and_broken_bodies_are_counted_together(hub: Stand) -> None:
+def test_lost_answers_and_broken_bodies_are_counted_together(hub: SyncEnv) -> None:
     for number in range(8):
-        broken = trouble.reset_in_body(3) if number % 2 else trouble.status(503)
-        hub.github.troubles.append(trouble.Trouble("head", broken, skip=number))
+        broken = faults.reset_in_body(3) if number % 2 else faults.status(503)
+        hub.github.troubles.append(faults.Fault("head", broken, skip=number))
     result = hub.sync()
     assert (result.code, asked(hub)["head"]) == (5, TRIES)
 
@@ -121,12 +121,12 @@ def test_lost_answers_and_broken_bodies_are_counted_together(hub: Stand) -> None
 
 
 @pytest.fixture
-def days(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
-    with simulated(memory_path, monkeypatch) as made:
+def days(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedDaemon]:
+    with simulated_daemon(memory_path, monkeypatch) as made:
         yield made
 
 
-def outage(days: Simulated, wrong: trouble.Wrong) -> list[bool]:
+def outage(days: SimulatedDaemon, wrong: faults.Wrong) -> list[bool]:
     """While the list holds True, every answer is `wrong`."""
     down = [False]
     handle = days.github.handle
@@ -139,7 +139,7 @@ def outage(days: Simulated, wrong: trouble.Wrong) -> list[bool]:
     return down
 
 
-def begun(days: Simulated, seed: int, every: str) -> None:
+def begun(days: SimulatedDaemon, seed: int, every: str) -> None:
     days.github.add_repo("acme/a", {"files/a": "x\n"})
     days.add("a", "acme/a", every)
     days.begin(random.Random(seed).random)
@@ -147,19 +147,23 @@ def begun(days: Simulated, seed: int, every: str) -> None:
     assert days.settled() == {"a": None}
 
 
-def seconds_until_well(days: Simulated, at_most: float) -> float:
+def seconds_until_well(days: SimulatedDaemon, at_most: float) -> float:
     ended, before = days.clock.monotonic(), len(days.reports)
     days.run(at_most)
     return next((at - ended for at, one in days.reports[before:] if one.error is None), at_most)
 
 
-@pytest.mark.parametrize("wrong", [trouble.status(502), trouble.html()], ids=["502", "web page"])
+@pytest.mark.parametrize("wrong", [faults.status(502), faults.html()], ids=["502", "web page"])
 @pytest.mark.parametrize(
     ("every", "down_seconds", "times", "back_seconds"),
     [("10s", 40.0, 4, 90.0), ("10s", 900.0, 1, 130.0), ("5m", HOUR, 2, 900.0)],
 )
 def test_a_job_is_back_within_two_intervals_or_two_minutes_of_an_outages_end(
-    days: Simulated, wrong: trouble.Wrong, every: str, down_seconds: float, times: int,
+    days: SimulatedDaemon,
+    wrong: faults.Wrong,
+    every: str,
+    down_seconds: float,
+    times: int,
     back_seconds: float,
 ) -> None:
     down = outage(days, wrong)
@@ -175,9 +179,9 @@ def test_a_job_is_back_within_two_intervals_or_two_minutes_of_an_outages_end(
 
 
 @pytest.mark.parametrize("every", ["10s", "5m", "1h"])
-@pytest.mark.parametrize("wrong", [trouble.status(502), trouble.html()], ids=["502", "web page"])
+@pytest.mark.parametrize("wrong", [faults.status(502), faults.html()], ids=["502", "web page"])
 def test_a_job_that_fails_costs_no_more_than_a_healthy_one(
-    days: Simulated, wrong: trouble.Wrong, every: str
+    days: SimulatedDaemon, wrong: faults.Wrong, every: str
 ) -> None:
     down = outage(days, wrong)
     begun(days, 5, every)

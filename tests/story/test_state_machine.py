@@ -13,13 +13,24 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec.structs import replace
 
-from syncd.clock import Patience
-from syncd.engine.back import set_to_go_back_to
-from syncd.engine.run import House, Options, run_job
+from syncd.deadline import Deadline
+from syncd.engine.rollback import set_to_go_back_to
+from syncd.engine.run import Options, RunContext, run_job
 from syncd.errors import SyncdError
-from syncd.mirror.disk import DiskMirror
-from syncd.mirror.switch import mirror_of
-from syncd.models import Drift, Job, Limits, PathRule, Prune, Publish, RunReport, RunStatus, Standing, Trigger
+from syncd.mirror.disk_mirror import DiskMirror
+from syncd.mirror.symlink_publish import mirror_of
+from syncd.models import (
+    Drift,
+    Job,
+    Limits,
+    Ownership,
+    PathRule,
+    Prune,
+    Publish,
+    RunReport,
+    RunStatus,
+    Trigger,
+)
 from syncd.store.blobs import BlobCache
 from syncd.store.store import SqliteStore
 from tests.fault.points import FAILED, in_child, kill_self_at_line
@@ -46,15 +57,23 @@ class Mirror(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="syncd-machine-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+        self.folder = Path(
+            tempfile.mkdtemp(
+                prefix="syncd-machine-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None
+            )
+        )
         self.dest, self.state = self.folder / "dest", self.folder / "state"
         self.make_place()
         self.clock = FakeClock()
         self.trees: list[dict[str, Node]] = [dict([ALWAYS])]
         self.at = 0
         self.job = replace(self.basis, paths=(PathRule("", str(self.dest), True),))
-        self.put: dict[str, Node | None] = {}  # what a person did to a name, and no run has answered since
-        self.touched: set[str] = set()  # folders whose mode a person changed, and no run has answered since
+        self.put: dict[
+            str, Node | None
+        ] = {}  # what a person did to a name, and no run has answered since
+        self.touched: set[str] = (
+            set()
+        )  # folders whose mode a person changed, and no run has answered since
         self.own: dict[str, tuple[bytes, int, int]] = {}
         self.left_alone = False
         self.nobodys: set[str] = set()
@@ -76,7 +95,9 @@ class Mirror(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES))
     def drop(self, name: str) -> None:
-        self.trees.append({path: node for path, node in self.trees[self.at].items() if path != name})
+        self.trees.append(
+            {path: node for path, node in self.trees[self.at].items() if path != name}
+        )
         self.at = len(self.trees) - 1
 
     @rule()
@@ -115,8 +136,15 @@ class Mirror(RuleBasedStateMachine):
             place.write_bytes(b"mine\n")
             self.own[name] = (b"mine\n", self.inode_of(place.stat()), place.stat().st_mtime_ns)
 
-    @rule(drift=st.sampled_from(Drift), prune=st.sampled_from(Prune), exclude=st.booleans(), dir_mode=st.sampled_from((0o755, 0o750)))
-    def change_configuration(self, drift: Drift, prune: Prune, exclude: bool, dir_mode: int) -> None:
+    @rule(
+        drift=st.sampled_from(Drift),
+        prune=st.sampled_from(Prune),
+        exclude=st.booleans(),
+        dir_mode=st.sampled_from((0o755, 0o750)),
+    )
+    def change_configuration(
+        self, drift: Drift, prune: Prune, exclude: bool, dir_mode: int
+    ) -> None:
         rule = PathRule("", str(self.dest), True, exclude=("skip/",) if exclude else ())
         self.job = replace(self.job, drift=drift, prune=prune, paths=(rule,), dir_mode=dir_mode)
 
@@ -125,7 +153,9 @@ class Mirror(RuleBasedStateMachine):
         """What a killed run left is nobody's then: a name that looks like ours is no proof, and nothing is removed on doubt."""
         shutil.rmtree(self.state, ignore_errors=True)
         self.left_alone = False
-        self.nobodys |= {name for name in self._all() if os.path.basename(name).startswith(".syncd-")}
+        self.nobodys |= {
+            name for name in self._all() if os.path.basename(name).startswith(".syncd-")
+        }
 
     @rule()
     def lose_the_cache(self) -> None:
@@ -150,7 +180,9 @@ class Mirror(RuleBasedStateMachine):
         shown = self._shown()
         for name in NAMES:  # whole: what stood there, or what the head has
             assert shown.get(name) in (before.get(name), self._wanted().get(name)), name
-        self.put = {name: node for name, node in self.put.items() if shown.get(name) == before.get(name)}
+        self.put = {
+            name: node for name, node in self.put.items() if shown.get(name) == before.get(name)
+        }
 
     @rule()
     def a_run(self) -> None:
@@ -158,7 +190,7 @@ class Mirror(RuleBasedStateMachine):
 
     @rule()
     def a_rollback(self) -> None:
-        with self._house() as (_, store):
+        with self._ctx() as (_, store):
             try:
                 back = set_to_go_back_to(self.job, store.sets("job"), store.state("job"), None)
             except SyncdError:
@@ -176,7 +208,11 @@ class Mirror(RuleBasedStateMachine):
                 name = os.path.relpath(path, self.dest)
                 assert shown.get(name) == self.trees[int(back.commit, 16) - 1].get(name), name
                 assert entry.blob
-        self._judge_folders(folders, {os.path.relpath(path, self.dest) for path in back.files}, {entry.dir_mode for entry in back.files.values()})
+        self._judge_folders(
+            folders,
+            {os.path.relpath(path, self.dest) for path in back.files},
+            {entry.dir_mode for entry in back.files.values()},
+        )
         self._judge_removals(before, {os.path.relpath(path, self.dest) for path in back.files})
         self._answered()
 
@@ -186,7 +222,11 @@ class Mirror(RuleBasedStateMachine):
     def files_of_others_are_untouched(self) -> None:
         for name, (content, inode, mtime) in self.own.items():
             found = (self.dest / name).stat()
-            assert ((self.dest / name).read_bytes(), self.inode_of(found), found.st_mtime_ns) == (content, inode, mtime), name
+            assert ((self.dest / name).read_bytes(), self.inode_of(found), found.st_mtime_ns) == (
+                content,
+                inode,
+                mtime,
+            ), name
 
     def inode_of(self, found: os.stat_result) -> int:
         return found.st_ino
@@ -196,7 +236,9 @@ class Mirror(RuleBasedStateMachine):
         for name, node in self._shown().items():
             known = [tree.get(name) for tree in self.trees]
             content = node if isinstance(node, bytes) else node[1]
-            contents = [one if isinstance(one, bytes) else one[1] for one in known if one is not None]
+            contents = [
+                one if isinstance(one, bytes) else one[1] for one in known if one is not None
+            ]
             assert content in contents or content.startswith(b"edited "), (name, node)
 
     @precondition(lambda self: self.state.exists())
@@ -214,7 +256,11 @@ class Mirror(RuleBasedStateMachine):
         before, recorded, folders = self._shown(), self._recorded(), self._folders()
         report = self._run(options)
         if self.left_alone:
-            assert report.status is RunStatus.SKIPPED and self._shown() == before and self._folders() == folders
+            assert (
+                report.status is RunStatus.SKIPPED
+                and self._shown() == before
+                and self._folders() == folders
+            )
             return
         if report.status not in (RunStatus.CHANGED, RunStatus.UNCHANGED):
             assert self._may_fail(report), report.error
@@ -222,7 +268,9 @@ class Mirror(RuleBasedStateMachine):
         wanted, shown = self._wanted(), self._shown()
         for name, node in wanted.items():
             if self.job.drift is Drift.RESTORE or name not in self.put:
-                assert shown.get(name) == node or (self.job.drift is not Drift.RESTORE and recorded.get(name) is None), (name, node, shown.get(name), report.changes)
+                assert shown.get(name) == node or (
+                    self.job.drift is not Drift.RESTORE and recorded.get(name) is None
+                ), (name, node, shown.get(name), report.changes)
             elif self.job.drift is Drift.KEEP:
                 assert shown.get(name) in (before.get(name), node), (name, report.changes)
                 if self.put[name] != node and isinstance(self.put[name], bytes):
@@ -230,9 +278,18 @@ class Mirror(RuleBasedStateMachine):
         self._judge_removals(before, set(wanted))
         self._judge_folders(folders, set(wanted), {self.job.dir_mode})
         shown_folders = self._folders()
-        assert not [name for name in self._all() if os.path.basename(name).startswith(".syncd-") and name not in {*self.own, *self.nobodys}], "nothing of ours is left over"
+        assert not [
+            name
+            for name in self._all()
+            if os.path.basename(name).startswith(".syncd-")
+            and name not in {*self.own, *self.nobodys}
+        ], "nothing of ours is left over"
         again = self._run(options)
-        assert again.status is RunStatus.UNCHANGED and self._shown() == shown and self._folders() == shown_folders, again.changes
+        assert (
+            again.status is RunStatus.UNCHANGED
+            and self._shown() == shown
+            and self._folders() == shown_folders
+        ), again.changes
         self._answered()
 
     def _judge_removals(self, before: dict[str, Node], wanted: set[str]) -> None:
@@ -241,7 +298,9 @@ class Mirror(RuleBasedStateMachine):
         for name, node in before.items():
             if name not in shown and name not in wanted:
                 assert self.job.prune is Prune.TRACKED, name
-                assert any(_content(tree[name]) == _content(node) for tree in self.trees if name in tree), name
+                assert any(
+                    _content(tree[name]) == _content(node) for tree in self.trees if name in tree
+                ), name
 
     def _judge_folders(self, before: Folders, wanted: set[str], modes: set[int]) -> None:
         """Each folder that syncd made and that holds something wanted is as asked, but for what a person did and a policy leaves; no other one's mode has changed."""
@@ -249,7 +308,10 @@ class Mirror(RuleBasedStateMachine):
         for name, mode in after.modes.items():
             if name not in after.ours:
                 assert before.modes.get(name, mode) == mode, f"{name} was never ours"
-            elif any(path.startswith("" if name == "." else f"{name}/") for path in wanted) and (self.job.drift is Drift.RESTORE or (name not in self.touched and name in before.in_use)):
+            elif any(path.startswith("" if name == "." else f"{name}/") for path in wanted) and (
+                self.job.drift is Drift.RESTORE
+                or (name not in self.touched and name in before.in_use)
+            ):
                 assert {mode} <= modes, f"{name} is {mode:o}, asked were {modes}"
 
     def _answered(self) -> None:
@@ -263,42 +325,75 @@ class Mirror(RuleBasedStateMachine):
 
     def _wanted(self) -> dict[str, Node]:
         excluded = any(rule.exclude for rule in self.job.paths)
-        return {name: node for name, node in self.trees[self.at].items() if not (excluded and name.startswith("skip/"))}
+        return {
+            name: node
+            for name, node in self.trees[self.at].items()
+            if not (excluded and name.startswith("skip/"))
+        }
 
     def _all(self) -> list[str]:
-        return [os.path.relpath(os.path.join(place, name), self.dest) for place, _, files in os.walk(self.dest) for name in files]
+        return [
+            os.path.relpath(os.path.join(place, name), self.dest)
+            for place, _, files in os.walk(self.dest)
+            for name in files
+        ]
 
     def _shown(self) -> dict[str, Node]:
-        return {name: look(str(self.dest / name)) for name in self._all() if name not in self.own and not os.path.basename(name).startswith(".syncd-")}
+        return {
+            name: look(str(self.dest / name))
+            for name in self._all()
+            if name not in self.own and not os.path.basename(name).startswith(".syncd-")
+        }
 
     def _recorded(self) -> dict[str, object]:
-        with self._house() as (_, store):
-            return {os.path.relpath(path, self.dest): row for path, row in store.recorded("job").items()}
+        with self._ctx() as (_, store):
+            return {
+                os.path.relpath(path, self.dest): row for path, row in store.recorded("job").items()
+            }
 
     def _modes(self) -> dict[str, int]:
         """Every folder below the destination, and that itself, with its mode."""
         top = os.path.realpath(self.dest)
-        return {os.path.relpath(place, top): os.stat(place).st_mode & 0o7777 for place, _, _ in os.walk(top)}
+        return {
+            os.path.relpath(place, top): os.stat(place).st_mode & 0o7777
+            for place, _, _ in os.walk(top)
+        }
 
     def _folders(self) -> Folders:
-        with self._house() as (_, store):
+        with self._ctx() as (_, store):
             ours = {os.path.relpath(path, self.dest) for path in store.folders("job")}
-            rows = {os.path.relpath(path, self.dest) for path, row in store.recorded("job").items() if row.standing is not Standing.DROPPED}
+            rows = {
+                os.path.relpath(path, self.dest)
+                for path, row in store.recorded("job").items()
+                if row.standing is not Ownership.DROPPED
+            }
         modes = self._modes()
-        return Folders(modes, ours, {name for name in FOLDERS if name not in modes or name == "." or any(path.startswith(f"{name}/") for path in rows)})
+        return Folders(
+            modes,
+            ours,
+            {
+                name
+                for name in FOLDERS
+                if name not in modes
+                or name == "."
+                or any(path.startswith(f"{name}/") for path in rows)
+            },
+        )
 
     def _change_state(self, **changes: object) -> None:
-        with self._house() as (_, store):
+        with self._ctx() as (_, store):
             store.change_state("job", lambda state: replace(state, **changes))  # type: ignore[arg-type]
 
     def _run(self, options: Options) -> RunReport:
-        with self._house() as (house, _):
-            return run_job(self.job, house, Patience(self.clock, 600.0), options)
+        with self._ctx() as (ctx, _):
+            return run_job(self.job, ctx, Deadline(self.clock, 600.0), options)
 
     def _ending(self, options: Options) -> int:
-        return 0 if self._run(options).status in (RunStatus.CHANGED, RunStatus.UNCHANGED) else FAILED
+        return (
+            0 if self._run(options).status in (RunStatus.CHANGED, RunStatus.UNCHANGED) else FAILED
+        )
 
-    def _house(self) -> _Open:
+    def _ctx(self) -> _Open:
         return _Open(self)
 
 
@@ -312,13 +407,24 @@ class _Open:
     def __init__(self, machine: Mirror) -> None:
         self.machine = machine
 
-    def __enter__(self) -> tuple[House, SqliteStore]:
+    def __enter__(self) -> tuple[RunContext, SqliteStore]:
         machine = self.machine
         source = MemorySource(machine.trees)
         source.head = machine.at
         self.store = SqliteStore.open(machine.state)
-        disk = mirror_of(machine.job, DiskMirror(machine.state / "trash", machine.clock), machine.clock)
-        return House(source, self.store, disk, BlobCache(machine.state / "blobs"), machine.clock, lambda _: (None, None), "scope", frozenset({"job"})), self.store
+        disk = mirror_of(
+            machine.job, DiskMirror(machine.state / "trash", machine.clock), machine.clock
+        )
+        return RunContext(
+            source,
+            self.store,
+            disk,
+            BlobCache(machine.state / "blobs"),
+            machine.clock,
+            lambda _: (None, None),
+            "scope",
+            frozenset({"job"}),
+        ), self.store
 
     def __exit__(self, *_: object) -> None:
         self.store.close()
@@ -338,10 +444,18 @@ class Switched(Mirror):
     @invariant()
     def the_folder_holds_the_link_and_whole_trees(self) -> None:
         if self.dest.parent.is_dir():
-            trees = [name for name in os.listdir(self.dest.parent) if name != "current" and not name.startswith(".syncd-")]
-            assert self.dest.is_dir() or not os.path.lexists(self.dest), "the link never leads nowhere"
+            trees = [
+                name
+                for name in os.listdir(self.dest.parent)
+                if name != "current" and not name.startswith(".syncd-")
+            ]
+            assert self.dest.is_dir() or not os.path.lexists(self.dest), (
+                "the link never leads nowhere"
+            )
             assert os.path.lexists(self.dest) or not self._ran_well, "and never goes"
-            assert len(trees) <= self.basis.keep + 2, "the last ones, and what killed runs left until the next"
+            assert len(trees) <= self.basis.keep + 2, (
+                "the last ones, and what killed runs left until the next"
+            )
 
     def _run(self, options: Options) -> RunReport:
         report = super()._run(options)
@@ -358,7 +472,13 @@ EXAMPLES = os.environ.get("SYNCD_MACHINE_EXAMPLES")  # more, and others each tim
 
 
 def looked_at(examples: int) -> settings:
-    return settings(max_examples=int(EXAMPLES or examples), stateful_step_count=25, deadline=None, derandomize=EXAMPLES is None, database=None)
+    return settings(
+        max_examples=int(EXAMPLES or examples),
+        stateful_step_count=25,
+        deadline=None,
+        derandomize=EXAMPLES is None,
+        database=None,
+    )
 
 
 TestMirror = Mirror.TestCase

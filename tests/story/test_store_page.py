@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 
 from syncd.store.schema import METADATA
-from tests.support.stand import Stand
+from tests.support.sync_env import SyncEnv
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/store.md").read_text()
-QUERIES = re.findall(r"^(?P<title>[^\n`]+):\n\n```sql\n(?P<query>.*?)```", PAGE, re.MULTILINE | re.DOTALL)
+QUERIES = re.findall(
+    r"^(?P<title>[^\n`]+):\n\n```sql\n(?P<query>.*?)```", PAGE, re.MULTILINE | re.DOTALL
+)
 
 
-def asked(hub: Stand, title: str) -> list[dict[str, Any]]:
+def asked(hub: SyncEnv, title: str) -> list[dict[str, Any]]:
     """What the page's query of that title answers, in a client that knows nothing of syncd."""
     (query,) = [query for found, query in QUERIES if found.startswith(title)]
     with closing(sqlite3.connect(f"file:{hub.state}/syncd.db?mode=ro", uri=True)) as connection:
@@ -36,7 +38,7 @@ def test_the_page_has_the_queries_that_operators_ask_first() -> None:
     ]
 
 
-def test_the_ledger_says_which_file_came_from_which_blob_at_which_commit(hub: Stand) -> None:
+def test_the_ledger_says_which_file_came_from_which_blob_at_which_commit(hub: SyncEnv) -> None:
     hub.repo.commit({"nginx/nginx.conf": "one\n"})
     first = hub.sync().job["commit"]
     hub.repo.commit({"nginx/other.conf": "two\n"})
@@ -44,31 +46,44 @@ def test_the_ledger_says_which_file_came_from_which_blob_at_which_commit(hub: St
     rows = {row["path"]: row for row in asked(hub, "Which file came")}
     one, two = rows[f"{hub.dest}/nginx.conf"], rows[f"{hub.dest}/other.conf"]
     assert one["blob_sha"] == "5626abf0f72e58d7a153368ba57db4c673c0e171"
-    assert (one["job"], one["repo"], one["source"], one["mode"]) == ("nginx", "acme/infra", "nginx/nginx.conf", 0o644)
+    assert (one["job"], one["repo"], one["source"], one["mode"]) == (
+        "nginx",
+        "acme/infra",
+        "nginx/nginx.conf",
+        0o644,
+    )
     assert (one["commit_sha"], two["commit_sha"]) == (first, second)
 
 
-def test_the_history_says_what_changed_and_what_it_cost(hub: Stand) -> None:
+def test_the_history_says_what_changed_and_what_it_cost(hub: SyncEnv) -> None:
     hub.repo.commit({"nginx/nginx.conf": "one\n"})
     done = hub.sync()
     changes = asked(hub, "What changed in the last day")
     assert {row["commit_sha"] for row in changes} == {done.job["commit"]}
     assert ("write", f"{hub.dest}/nginx.conf") in {(row["action"], row["path"]) for row in changes}
     (run,) = asked(hub, "What a run cost")
-    assert (run["job"], run["status"], run["bytes_written"]) == ("nginx", "changed", done.job["bytes"])
+    assert (run["job"], run["status"], run["bytes_written"]) == (
+        "nginx",
+        "changed",
+        done.job["bytes"],
+    )
     assert 0 < run["requests"] <= done.json["requests"]["total"]
 
 
-def test_a_pending_reload_is_found(hub: Stand) -> None:
+def test_a_pending_reload_is_found(hub: SyncEnv) -> None:
     hub.repo.commit({"nginx/nginx.conf": "one\n"})
     hub.write_config(on_change="/bin/false")
     done = hub.sync()
     (row,) = asked(hub, "Which jobs have a pending reload")
-    assert (row["name"], row["reload_commit"], row["reload_attempts"]) == ("nginx", done.job["commit"], 1)
+    assert (row["name"], row["reload_commit"], row["reload_attempts"]) == (
+        "nginx",
+        done.job["commit"],
+        1,
+    )
     assert asked(hub, "What an interrupted run") == []
 
 
-def test_a_file_that_a_policy_left_alone_is_found(hub: Stand) -> None:
+def test_a_file_that_a_policy_left_alone_is_found(hub: SyncEnv) -> None:
     (hub.dest / "nginx.conf").parent.mkdir(parents=True, exist_ok=True)
     (hub.dest / "nginx.conf").write_text("mine\n")
     hub.repo.commit({"nginx/nginx.conf": "theirs\n"})

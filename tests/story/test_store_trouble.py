@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from syncd.mirror.disk import DiskMirror
+from syncd.mirror.disk_mirror import DiskMirror
 from syncd.models import RunStatus
 from syncd.store import database, sqlite
 from syncd.store.migrate import stamp_of
@@ -32,13 +32,15 @@ from syncd.store.schema import VERSION
 from syncd.store.store import FILE_NAME, SqliteStore
 from tests.fault.scene import Scene, Workbench, sets
 from tests.support.old_store import downgraded
-from tests.support.remembered import fill
-from tests.support.stand import Result, Stand, signatures
+from tests.support.store_fixtures import fill
+from tests.support.sync_env import CommandResult, SyncEnv, signatures
 
-FAULTS = int(os.environ.get("SYNCD_STORE_FAULTS", "120"))  # the push lane's share of what was run a thousandfold once
+FAULTS = int(
+    os.environ.get("SYNCD_STORE_FAULTS", "120")
+)  # the push lane's share of what was run a thousandfold once
 
 
-def store_of(hub: Stand) -> Path:
+def store_of(hub: SyncEnv) -> Path:
     return hub.state / FILE_NAME
 
 
@@ -55,7 +57,7 @@ def asides(state: Path) -> list[str]:
 class Synced:
     """A mirror in sync, with a file of somebody else's in it, and what lstat said of everything then."""
 
-    hub: Stand
+    hub: SyncEnv
     before: dict[str, tuple[int, int, int]]
 
     def nothing_touched(self) -> bool:
@@ -63,7 +65,7 @@ class Synced:
 
 
 @pytest.fixture
-def synced(hub: Stand) -> Synced:
+def synced(hub: SyncEnv) -> Synced:
     hub.repo.commit({f"nginx/sites/{number}.conf": f"{number}\n" for number in range(20)})
     assert hub.sync().code == 0
     (hub.dest / "theirs").write_text("not ours")
@@ -102,23 +104,45 @@ LOSSES: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_lost_store_is_begun_anew_equal_files_are_adopted_and_nothing_is_touched(synced: Synced, loss: str) -> None:
+def test_a_lost_store_is_begun_anew_equal_files_are_adopted_and_nothing_is_touched(
+    synced: Synced, loss: str
+) -> None:
     hub = synced.hub
     LOSSES[loss](store_of(hub))
     done = hub.sync()
     assert (done.code, done.job["status"], done.job["changes"]) == (0, "unchanged", []), done.err
     assert synced.nothing_touched()
     if asides(hub.state):
-        assert "it was set aside as syncd.db.broken-" in done.err and "equal files will be adopted, nothing is removed" in done.err
+        assert (
+            "it was set aside as syncd.db.broken-" in done.err
+            and "equal files will be adopted, nothing is removed" in done.err
+        )
     again = hub.sync()
     assert again.json["requests"] == {"total": 2, "not_modified": 1} and again.err == ""
     hub.repo.commit({"nginx/sites/3.conf": None, "nginx/sites/4.conf": "changed\n"})
-    assert {(change["action"], Path(change["path"]).name) for change in hub.sync().job["changes"]} == {("remove", "3.conf"), ("write", "4.conf")}
+    assert {
+        (change["action"], Path(change["path"]).name) for change in hub.sync().job["changes"]
+    } == {("remove", "3.conf"), ("write", "4.conf")}
 
 
-@pytest.mark.parametrize("verb", [("status",), ("history",), ("plan",), ("verify",), ("explain", "/etc/passwd"), ("migrate",), ("pause", "nginx"), ("resume", "nginx"), ("rollback", "nginx")])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("status",),
+        ("history",),
+        ("plan",),
+        ("verify",),
+        ("explain", "/etc/passwd"),
+        ("migrate",),
+        ("pause", "nginx"),
+        ("resume", "nginx"),
+        ("rollback", "nginx"),
+    ],
+)
 @pytest.mark.parametrize("loss", ["garbage", "a page of noise", "half"])
-def test_every_command_meets_a_damaged_store_without_a_traceback_and_says_what_became_of_it(synced: Synced, verb: tuple[str, ...], loss: str) -> None:
+def test_every_command_meets_a_damaged_store_without_a_traceback_and_says_what_became_of_it(
+    synced: Synced, verb: tuple[str, ...], loss: str
+) -> None:
     LOSSES[loss](store_of(synced.hub))
     done = synced.hub.call(*verb)
     assert done.code in (0, 1, 3) and "Traceback" not in done.err
@@ -127,7 +151,9 @@ def test_every_command_meets_a_damaged_store_without_a_traceback_and_says_what_b
 
 
 @pytest.mark.parametrize("drift", ["restore", "report", "keep"])
-def test_what_was_dropped_while_memory_was_lost_stays_and_what_was_edited_is_as_at_a_first_meeting(synced: Synced, drift: str) -> None:
+def test_what_was_dropped_while_memory_was_lost_stays_and_what_was_edited_is_as_at_a_first_meeting(
+    synced: Synced, drift: str
+) -> None:
     hub = synced.hub
     hub.write_config(drift=drift)
     hub.sync()
@@ -143,12 +169,25 @@ def test_what_was_dropped_while_memory_was_lost_stays_and_what_was_edited_is_as_
 
 
 @pytest.mark.parametrize("what", ["the store", "the state folder"])
-def test_a_store_deleted_in_the_middle_of_a_run_costs_the_run_nothing(tmp_path: Path, what: str) -> None:
+def test_a_store_deleted_in_the_middle_of_a_run_costs_the_run_nothing(
+    tmp_path: Path, what: str
+) -> None:
     # without folders that would have to go: who forgets that he made one lets it stand
-    plain = tuple({path: node for path, node in tree.items() if not any(word in path for word in ("swap", "flip", "gone"))} for tree in sets())
+    plain = tuple(
+        {
+            path: node
+            for path, node in tree.items()
+            if not any(word in path for word in ("swap", "flip", "gone"))
+        }
+        for tree in sets()
+    )
     scene = Scene(tmp_path / "base", tmp_path / "state", plain).begin()
     scene.head = 1
-    scene.meanwhile = lambda: shutil.rmtree(scene.state) if what == "the state folder" else [one.unlink() for one in scene.state.glob(f"{FILE_NAME}*")] and None
+    scene.meanwhile = lambda: (
+        shutil.rmtree(scene.state)
+        if what == "the state folder"
+        else [one.unlink() for one in scene.state.glob(f"{FILE_NAME}*")] and None
+    )
     report = scene.run()
     assert report.error is None and report.status is RunStatus.CHANGED
     scene.meanwhile = None
@@ -158,11 +197,11 @@ def test_a_store_deleted_in_the_middle_of_a_run_costs_the_run_nothing(tmp_path: 
 # --- memory that is old -----------------------------------------------------------------------------------------------
 
 
-def backed_up(hub: Stand) -> Path:
+def backed_up(hub: SyncEnv) -> Path:
     return Path(shutil.copytree(hub.state, hub.folder / "backup", symlinks=True))
 
 
-def restored(hub: Stand, what: str = "all") -> None:
+def restored(hub: SyncEnv, what: str = "all") -> None:
     """The backup stands in the state's place: the whole folder, or the store's file alone, copied over or moved there."""
     if what == "all":
         shutil.rmtree(hub.state)
@@ -177,12 +216,16 @@ def restored(hub: Stand, what: str = "all") -> None:
 
 @pytest.mark.parametrize("drift", ["restore", "report", "keep"])
 @pytest.mark.parametrize("what", ["all", "copied over", "moved"])
-def test_an_old_store_that_comes_back_takes_nothing_back(synced: Synced, drift: str, what: str) -> None:
+def test_an_old_store_that_comes_back_takes_nothing_back(
+    synced: Synced, drift: str, what: str
+) -> None:
     hub = synced.hub
     hub.write_config(drift=drift)
     hub.sync()
     backed_up(hub)
-    hub.repo.commit({"nginx/sites/3.conf": None, "nginx/sites/4.conf": "newer\n", "nginx/deep/new": "new\n"})
+    hub.repo.commit(
+        {"nginx/sites/3.conf": None, "nginx/sites/4.conf": "newer\n", "nginx/deep/new": "new\n"}
+    )
     assert hub.sync().job["status"] == "changed"
     hub.repo.commit({"nginx/sites/4.conf": "newest\n", "nginx/sites/5.conf": None})
     assert hub.sync().job["status"] == "changed"
@@ -200,7 +243,9 @@ def test_an_old_store_that_comes_back_takes_nothing_back(synced: Synced, drift: 
     assert (hub.dest / "sites/5.conf").read_text() == "somebody's own now"
 
 
-def test_an_old_store_takes_nothing_back_while_github_cant_be_asked(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_store_takes_nothing_back_while_github_cant_be_asked(
+    synced: Synced, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.001)
     hub = synced.hub
     backed_up(hub)
@@ -214,7 +259,9 @@ def test_an_old_store_takes_nothing_back_while_github_cant_be_asked(synced: Sync
     assert signatures(hub.dest) == stands
 
 
-def test_a_store_copied_in_the_middle_of_a_run_settles_to_what_the_disk_has_now(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_copied_in_the_middle_of_a_run_settles_to_what_the_disk_has_now(
+    synced: Synced, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The copy knows of an intent that was carried out long ago, and of newer bytes nothing."""
     hub = synced.hub
     apply = DiskMirror.apply
@@ -225,7 +272,9 @@ def test_a_store_copied_in_the_middle_of_a_run_settles_to_what_the_disk_has_now(
         return apply(self, *arguments)
 
     monkeypatch.setattr(DiskMirror, "apply", copied_first)
-    hub.repo.commit({"nginx/sites/3.conf": None, "nginx/sites/4.conf": "newer\n", "nginx/new": "new\n"})
+    hub.repo.commit(
+        {"nginx/sites/3.conf": None, "nginx/sites/4.conf": "newer\n", "nginx/new": "new\n"}
+    )
     assert hub.sync().code == 0
     hub.repo.commit({"nginx/sites/4.conf": "newest\n", "nginx/new": None})
     assert hub.sync().code == 0
@@ -236,7 +285,9 @@ def test_a_store_copied_in_the_middle_of_a_run_settles_to_what_the_disk_has_now(
     assert done.code == 0 and done.job["changes"] == [] and signatures(hub.dest) == stands
 
 
-def test_a_store_copied_while_it_is_written_is_whole_or_begun_anew(synced: Synced, tmp_path: Path) -> None:
+def test_a_store_copied_while_it_is_written_is_whole_or_begun_anew(
+    synced: Synced, tmp_path: Path
+) -> None:
     """`cp` of the live file, without its journal and without asking: each copy is tried as the store of the next run."""
     hub = synced.hub
     copies, stop = [], threading.Event()
@@ -274,7 +325,9 @@ def test_a_store_copied_while_it_is_written_is_whole_or_begun_anew(synced: Synce
 # --- other versions ---------------------------------------------------------------------------------------------------
 
 
-def test_an_older_store_is_migrated_by_the_run_that_meets_it_and_nothing_is_forgotten(synced: Synced) -> None:
+def test_an_older_store_is_migrated_by_the_run_that_meets_it_and_nothing_is_forgotten(
+    synced: Synced,
+) -> None:
     hub = synced.hub
     hub.repo.commit({"nginx/deep/er/x": "x\n"})
     hub.sync()
@@ -285,21 +338,45 @@ def test_an_older_store_is_migrated_by_the_run_that_meets_it_and_nothing_is_forg
     assert hub.call("migrate", "--check").code == 0
     downgraded(hub.state)
     hub.repo.commit({"nginx/deep/er/x": None, "nginx/sites/4.conf": "newer\n"})
-    assert {(change["action"], Path(change["path"]).name) for change in hub.sync().job["changes"]} == {("remove", "x"), ("write", "4.conf")}
+    assert {
+        (change["action"], Path(change["path"]).name) for change in hub.sync().job["changes"]
+    } == {("remove", "x"), ("write", "4.conf")}
     assert not (hub.dest / "deep").exists(), "the folders that it made are remembered too"
     assert [run["status"] for run in hub.call("history", "--json").json["runs"]] == ["changed"] * 3
 
 
-@pytest.mark.parametrize("verb", [("sync",), ("plan",), ("status",), ("history",), ("verify",), ("migrate",), ("pause", "nginx"), ("rollback", "nginx")])
-def test_a_newer_store_is_refused_by_every_command_and_not_touched(synced: Synced, verb: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("sync",),
+        ("plan",),
+        ("status",),
+        ("history",),
+        ("verify",),
+        ("migrate",),
+        ("pause", "nginx"),
+        ("rollback", "nginx"),
+    ],
+)
+def test_a_newer_store_is_refused_by_every_command_and_not_touched(
+    synced: Synced, verb: tuple[str, ...]
+) -> None:
     hub = synced.hub
     with closing(sqlite3.connect(store_of(hub))) as connection:
-        connection.executescript(f"UPDATE alembic_version SET version_num = '0444'; PRAGMA application_id = {stamp_of('0444')};")
+        connection.executescript(
+            f"UPDATE alembic_version SET version_num = '0444'; PRAGMA application_id = {stamp_of('0444')};"
+        )
     before = store_of(hub).read_bytes(), store_of(hub).stat().st_mtime_ns
     hub.repo.commit({"nginx/nginx.conf": "two\n"})
     done = hub.call(*verb)
-    assert done.code == 1 and f"newer syncd (schema 0444, this one knows {VERSION}); it was not touched" in done.err and "install that version again" in done.err
-    assert (store_of(hub).read_bytes(), store_of(hub).stat().st_mtime_ns) == before and asides(hub.state) == []
+    assert (
+        done.code == 1
+        and f"newer syncd (schema 0444, this one knows {VERSION}); it was not touched" in done.err
+        and "install that version again" in done.err
+    )
+    assert (store_of(hub).read_bytes(), store_of(hub).stat().st_mtime_ns) == before and asides(
+        hub.state
+    ) == []
     assert synced.nothing_touched()
 
 
@@ -312,20 +389,37 @@ HOLD = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=No
 def held(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Another process writes to the store and does not end; who waits for it waits a fifth of a second. Its pid."""
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(store_of(synced.hub))], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None and holder.stdin is not None and holder.stdout.readline() == b"held\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(store_of(synced.hub))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
+        assert (
+            holder.stdout is not None
+            and holder.stdin is not None
+            and holder.stdout.readline() == b"held\n"
+        )
         yield holder.pid
         holder.kill()
 
 
-def test_a_store_that_another_process_holds_is_waited_for_and_then_its_holder_named(synced: Synced, held: int) -> None:
+def test_a_store_that_another_process_holds_is_waited_for_and_then_its_holder_named(
+    synced: Synced, held: int
+) -> None:
     hub = synced.hub
     hub.repo.commit({"nginx/nginx.conf": "two\n"})
     done = hub.sync()
     assert (done.code, done.job["status"], done.job["error"]["kind"]) == (1, "failed", "store")
-    assert f"(pid {held}) holds it" in done.job["error"]["message"] and done.job["error"]["hint"] == "wait for it and try again"
+    assert (
+        f"(pid {held}) holds it" in done.job["error"]["message"]
+        and done.job["error"]["hint"] == "wait for it and try again"
+    )
     assert synced.nothing_touched() and asides(hub.state) == []
-    assert hub.call("status").code == 0 and hub.call("history").code == 0 and hub.call("verify").code == 0, "who only looks waits for nobody"
+    assert (
+        hub.call("status").code == 0
+        and hub.call("history").code == 0
+        and hub.call("verify").code == 0
+    ), "who only looks waits for nobody"
     os.kill(held, signal.SIGKILL)
     os.waitid(os.P_PID, held, os.WEXITED | os.WNOWAIT)
     assert hub.sync().job["status"] == "changed"
@@ -336,7 +430,9 @@ def test_a_plan_needs_no_more_of_a_held_store_than_to_read_it(synced: Synced, he
     assert (done.code, done.job["status"], done.err) == (0, "unchanged", "")
 
 
-def test_a_store_that_is_full_at_any_page_leaves_the_old_set_or_the_new_one_and_heals_when_there_is_room(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_is_full_at_any_page_leaves_the_old_set_or_the_new_one_and_heals_when_there_is_room(
+    synced: Synced, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub = synced.hub
     real = database.open_store
     limit: list[int | None] = [None]
@@ -359,7 +455,11 @@ def test_a_store_that_is_full_at_any_page_leaves_the_old_set_or_the_new_one_and_
         done = hub.sync()
         assert done.code in (0, 1) and "Traceback" not in done.err, done.err
         if done.code:
-            assert done.job["error"]["kind"] == "store" and "full" in done.job["error"]["message"] and "free some space" in done.job["error"]["hint"]
+            assert (
+                done.job["error"]["kind"] == "store"
+                and "full" in done.job["error"]["message"]
+                and "free some space" in done.job["error"]["hint"]
+            )
         after = before | {path: content.encode() for path, content in pushed.items()}
         assert hub.tree() in (before, after)
         outcomes.append((done.code, hub.tree() == after))
@@ -368,32 +468,55 @@ def test_a_store_that_is_full_at_any_page_leaves_the_old_set_or_the_new_one_and_
             break
         assert hub.sync().code == 0
         assert hub.tree() == after and asides(hub.state) == []
-    assert [*dict.fromkeys(outcomes)] == [(1, False), (1, True), (0, True)], "refused before it began, cut off after it had written, and room enough"
+    assert [*dict.fromkeys(outcomes)] == [(1, False), (1, True), (0, True)], (
+        "refused before it began, cut off after it had written, and room enough"
+    )
 
 
-def test_a_state_folder_on_a_network_file_system_is_refused_before_anything_is_done(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_folder_on_a_network_file_system_is_refused_before_anything_is_done(
+    synced: Synced, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mounts = synced.hub.folder / "mountinfo"
-    mounts.write_text(f"22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n30 22 0:40 / {synced.hub.state} rw shared:2 - nfs4 server:/export rw\n")
-    monkeypatch.setattr("syncd.store.place.MOUNTS", mounts)
+    mounts.write_text(
+        f"22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n30 22 0:40 / {synced.hub.state} rw shared:2 - nfs4 server:/export rw\n"
+    )
+    monkeypatch.setattr("syncd.store.location.MOUNTS", mounts)
     synced.hub.repo.commit({"nginx/nginx.conf": "two\n"})
     done = synced.hub.sync()
-    assert done.code == 1 and "on a network file system (nfs4)" in done.err and "set state: to a folder on a local disk" in done.err
+    assert (
+        done.code == 1
+        and "on a network file system (nfs4)" in done.err
+        and "set state: to a folder on a local disk" in done.err
+    )
     assert synced.nothing_touched()
 
 
-def privately(mount: str, hub: Stand, *arguments: str) -> Result:
+def privately(mount: str, hub: SyncEnv, *arguments: str) -> CommandResult:
     """`syncd ARGUMENTS` as a process of its own, in mounts of its own."""
     command = shlex.join([sys.executable, "-m", "syncd", "-c", str(hub.config), *arguments])
     script = f"set -e; {mount}; exec {command}"
-    done = subprocess.run(["unshare", "-m", "--propagation", "private", "sh", "-c", script], capture_output=True, text=True, check=False)
-    return Result(done.returncode, done.stdout, done.stderr)
+    done = subprocess.run(
+        ["unshare", "-m", "--propagation", "private", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("line", ["status", "plan", "plan --diff", "history --diff", "migrate --check", "doctor"])
-def test_a_command_that_only_looks_needs_no_state_folder_that_it_can_write(synced: Synced, line: str) -> None:
+@pytest.mark.parametrize(
+    "line", ["status", "plan", "plan --diff", "history --diff", "migrate --check", "doctor"]
+)
+def test_a_command_that_only_looks_needs_no_state_folder_that_it_can_write(
+    synced: Synced, line: str
+) -> None:
     hub = synced.hub
-    done = privately(f"mount --bind {hub.state} {hub.state}; mount -o remount,ro,bind {hub.state}", hub, *line.split())
+    done = privately(
+        f"mount --bind {hub.state} {hub.state}; mount -o remount,ro,bind {hub.state}",
+        hub,
+        *line.split(),
+    )
     assert (done.code, done.err) == (0, "")
 
 
@@ -401,15 +524,23 @@ def test_a_command_that_only_looks_needs_no_state_folder_that_it_can_write(synce
 def test_a_read_only_state_folder_is_named_and_the_mirror_stands(synced: Synced) -> None:
     hub = synced.hub
     hub.repo.commit({"nginx/nginx.conf": "two\n"})
-    done = privately(f"mount --bind {hub.state} {hub.state}; mount -o remount,ro,bind {hub.state}", hub, "sync")
-    assert done.code == 1 and "Traceback" not in done.err and "read" in done.err.lower().replace("-", " "), done.err
+    done = privately(
+        f"mount --bind {hub.state} {hub.state}; mount -o remount,ro,bind {hub.state}", hub, "sync"
+    )
+    assert (
+        done.code == 1
+        and "Traceback" not in done.err
+        and "read" in done.err.lower().replace("-", " ")
+    ), done.err
     assert synced.nothing_touched() and asides(hub.state) == []
     assert hub.sync().job["status"] == "changed"
 
 
 @pytest.mark.root
 @pytest.mark.parametrize("limit", ["size=300k", "size=160k", "size=220k", "nr_inodes=12"])
-def test_a_state_folder_on_a_full_disk_leaves_the_old_set_and_heals_when_there_is_room(synced: Synced, limit: str) -> None:
+def test_a_state_folder_on_a_full_disk_leaves_the_old_set_and_heals_when_there_is_room(
+    synced: Synced, limit: str
+) -> None:
     hub = synced.hub
     before = hub.tree()
     files = {f"nginx/more/{number}.conf": f"{number}\n" * 200 for number in range(300)}
@@ -428,13 +559,29 @@ def test_a_state_folder_on_a_full_disk_leaves_the_old_set_and_heals_when_there_i
 
 def flip(rng: random.Random, content: bytearray) -> bytearray:
     used = [at for at in range(len(content)) if content[at]] or [0]
-    at = rng.choice(used) if rng.random() < 0.7 else rng.randrange(len(content))  # most of a page is empty, and few flips there say anything
+    at = (
+        rng.choice(used) if rng.random() < 0.7 else rng.randrange(len(content))
+    )  # most of a page is empty, and few flips there say anything
     content[at] ^= 1 << rng.randrange(8)
     return content
 
 
 def cut(rng: random.Random, content: bytearray) -> bytearray:
-    return content[: rng.choice([0, 1, 16, 99, 100, 512, 4096, rng.randrange(len(content)), rng.randrange(len(content)) // 4096 * 4096])]
+    return content[
+        : rng.choice(
+            [
+                0,
+                1,
+                16,
+                99,
+                100,
+                512,
+                4096,
+                rng.randrange(len(content)),
+                rng.randrange(len(content)) // 4096 * 4096,
+            ]
+        )
+    ]
 
 
 def scramble(rng: random.Random, content: bytearray) -> bytearray:
@@ -446,7 +593,10 @@ def scramble(rng: random.Random, content: bytearray) -> bytearray:
 def swap(rng: random.Random, content: bytearray) -> bytearray:
     """Two pages stand in each other's place: each is whole."""
     one, other = (rng.randrange(len(content) // 4096) * 4096 for _ in range(2))
-    content[one : one + 4096], content[other : other + 4096] = content[other : other + 4096], content[one : one + 4096]
+    content[one : one + 4096], content[other : other + 4096] = (
+        content[other : other + 4096],
+        content[one : one + 4096],
+    )
     return content
 
 
@@ -465,7 +615,9 @@ def interrupted(scene: Scene) -> None:
     assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
 
 
-def test_of_many_bit_flips_cuts_and_deletions_none_removes_or_rewrites_a_file_or_ends_in_a_traceback() -> None:
+def test_of_many_bit_flips_cuts_and_deletions_none_removes_or_rewrites_a_file_or_ends_in_a_traceback() -> (
+    None
+):
     """Each harm meets a mirror in sync; every third time a run had been interrupted, and every fifth time the repository has moved."""
     rng = random.Random(20261124)
     with Workbench() as bench:
@@ -484,13 +636,20 @@ def test_of_many_bit_flips_cuts_and_deletions_none_removes_or_rewrites_a_file_or
             if harmed is not None:
                 file.write_bytes(harmed)
             report = scene.run(0)
-            assert report.error is None and report.status in (RunStatus.UNCHANGED, RunStatus.CHANGED), (number, report.error)
+            assert report.error is None and report.status in (
+                RunStatus.UNCHANGED,
+                RunStatus.CHANGED,
+            ), (number, report.error)
             assert not [change for change in report.changes if change.action.touches_disk], number
             assert signatures(scene.base) == stands, number
             if number % 5 == 4:
                 moved_on(scene, number)
                 bench.renew()
-                scene, stands, quiet = bench.scene, signatures(bench.scene.base), (bench.scene.state / FILE_NAME).read_bytes()
+                scene, stands, quiet = (
+                    bench.scene,
+                    signatures(bench.scene.base),
+                    (bench.scene.state / FILE_NAME).read_bytes(),
+                )
                 pending = quiet if number % 2 else pending
 
 
@@ -500,5 +659,3 @@ def moved_on(scene: Scene, number: int) -> None:
     report = scene.run()
     assert report.error is None or report.error.kind == "mirror", (number, report.error)
     assert scene.foreign_touched() == [] and scene.leftovers() == []
-
-

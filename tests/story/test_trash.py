@@ -14,27 +14,27 @@ from typing import Any
 import pytest
 
 from syncd.clock import SystemClock
-from syncd.mirror import aging
-from syncd.objects import blob_id
+from syncd.git_objects import blob_id
+from syncd.mirror import age
 from tests.fault.points import in_child
-from tests.support.stand import Stand
+from tests.support.sync_env import SyncEnv
 
 DAY_SECONDS = 86400.0
 
 
-def contents(hub: Stand) -> list[str]:
+def contents(hub: SyncEnv) -> list[str]:
     """What is kept, sorted."""
     files = hub.state.glob("trash/*/*")
     return sorted(one.read_text() for one in files if one.suffix != ".json")
 
 
-def entries(hub: Stand) -> list[dict[str, Any]]:
+def entries(hub: SyncEnv) -> list[dict[str, Any]]:
     """The index, by path."""
     found = [json.loads(one.read_text()) for one in hub.state.glob("trash/entries/*.json")]
     return sorted(found, key=lambda entry: entry["path"])
 
 
-def edit(hub: Stand, text: str, name: str = "nginx.conf") -> None:
+def edit(hub: SyncEnv, text: str, name: str = "nginx.conf") -> None:
     (hub.dest / name).write_text(text)
 
 
@@ -66,7 +66,7 @@ def passing(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return pass_seconds
 
 
-def test_six_failed_attempts_leave_no_copy(hub: Stand, refusing: Callable[[str], None]) -> None:
+def test_six_failed_attempts_leave_no_copy(hub: SyncEnv, refusing: Callable[[str], None]) -> None:
     edit(hub, "theirs")
     refusing("nginx.conf")
     assert [hub.sync().code for _ in range(6)] == [1] * 6
@@ -74,9 +74,7 @@ def test_six_failed_attempts_leave_no_copy(hub: Stand, refusing: Callable[[str],
     assert hub.tree()["nginx.conf"] == b"theirs"
 
 
-def test_a_switch_that_fails_leaves_no_copy(
-    hub: Stand, refusing: Callable[[str], None]
-) -> None:
+def test_a_switch_that_fails_leaves_no_copy(hub: SyncEnv, refusing: Callable[[str], None]) -> None:
     to = f"{hub.dest}/app/current/"
     hub.write_config(publish="symlink", paths=[{"from": "nginx/", "to": to}])
     assert hub.sync().code == 0
@@ -87,7 +85,7 @@ def test_a_switch_that_fails_leaves_no_copy(
 
 
 def test_a_failed_attempt_leaves_what_was_kept_before(
-    hub: Stand, refusing: Callable[[str], None]
+    hub: SyncEnv, refusing: Callable[[str], None]
 ) -> None:
     edit(hub, "theirs")
     hub.sync()
@@ -98,7 +96,7 @@ def test_a_failed_attempt_leaves_what_was_kept_before(
     assert (contents(hub), entries(hub)) == (["theirs"], before)
 
 
-def test_the_same_edit_is_kept_once_and_its_entry_is_refreshed(hub: Stand) -> None:
+def test_the_same_edit_is_kept_once_and_its_entry_is_refreshed(hub: SyncEnv) -> None:
     for _ in range(3):
         edit(hub, "theirs")
         assert hub.sync().code == 0
@@ -111,7 +109,7 @@ def test_the_same_edit_is_kept_once_and_its_entry_is_refreshed(hub: Stand) -> No
     assert contents(hub) == ["theirs"]
 
 
-def test_one_content_of_two_files_is_kept_once_with_an_entry_each(hub: Stand) -> None:
+def test_one_content_of_two_files_is_kept_once_with_an_entry_each(hub: SyncEnv) -> None:
     (hub.dest / "sites").mkdir()
     edit(hub, "theirs")
     edit(hub, "theirs", "sites/a.conf")
@@ -123,7 +121,7 @@ def test_one_content_of_two_files_is_kept_once_with_an_entry_each(hub: Stand) ->
     ]
 
 
-def test_an_entry_says_what_stood_where_for_which_job(hub: Stand) -> None:
+def test_an_entry_says_what_stood_where_for_which_job(hub: SyncEnv) -> None:
     edit(hub, "theirs")
     (hub.dest / "nginx.conf").chmod(0o640)
     hub.sync()
@@ -132,12 +130,18 @@ def test_an_entry_says_what_stood_where_for_which_job(hub: Stand) -> None:
     assert entry.pop("kept_at_seconds") >= 0
     assert len(entry.pop("id")) == 12
     assert entry == {
-        "path": f"{hub.dest}/nginx.conf", "job": "nginx", "content": blob_id(b"theirs"),
-        "kind": "file", "mode": 0o640, "uid": os.getuid(), "gid": os.getgid(), "size": 6,
-    }  # fmt: skip
+        "path": f"{hub.dest}/nginx.conf",
+        "job": "nginx",
+        "content": blob_id(b"theirs"),
+        "kind": "file",
+        "mode": 0o640,
+        "uid": os.getuid(),
+        "gid": os.getgid(),
+        "size": 6,
+    }
 
 
-def test_a_link_is_kept_as_its_text(hub: Stand) -> None:
+def test_a_link_is_kept_as_its_text(hub: SyncEnv) -> None:
     hub.sync()
     (hub.dest / "nginx.conf").unlink()
     (hub.dest / "nginx.conf").symlink_to("sites/a.conf")
@@ -148,7 +152,7 @@ def test_a_link_is_kept_as_its_text(hub: Stand) -> None:
 
 @pytest.mark.parametrize("years", [14, -14])
 def test_a_clock_that_jumps_by_years_deletes_nothing(
-    hub: Stand, monkeypatch: pytest.MonkeyPatch, years: int
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, years: int
 ) -> None:
     edit(hub, "theirs")
     hub.sync()
@@ -162,7 +166,7 @@ def test_a_clock_that_jumps_by_years_deletes_nothing(
 
 
 def test_what_was_kept_for_the_whole_time_goes(
-    hub: Stand, passing: Callable[[float], None]
+    hub: SyncEnv, passing: Callable[[float], None]
 ) -> None:
     edit(hub, "old")
     hub.sync()
@@ -176,12 +180,12 @@ def test_what_was_kept_for_the_whole_time_goes(
 
 
 def test_time_before_the_first_look_after_a_boot_does_not_count(
-    hub: Stand, passing: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+    hub: SyncEnv, passing: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edit(hub, "theirs")
     hub.sync()
     for boot in ("second", "third"):
-        monkeypatch.setattr(aging, "boot_id", lambda boot=boot: boot)
+        monkeypatch.setattr(age, "boot_id", lambda boot=boot: boot)
         passing(30 * DAY_SECONDS)
         hub.repo.commit({"nginx/nginx.conf": f"{boot}\n"})
         hub.sync()
@@ -193,7 +197,7 @@ def test_time_before_the_first_look_after_a_boot_does_not_count(
 
 
 def test_an_edit_that_is_kept_again_begins_anew(
-    hub: Stand, passing: Callable[[float], None]
+    hub: SyncEnv, passing: Callable[[float], None]
 ) -> None:
     for _ in range(3):
         edit(hub, "theirs")
@@ -203,7 +207,7 @@ def test_an_edit_that_is_kept_again_begins_anew(
 
 
 def test_keep_and_size_are_the_configuration_s(
-    hub: Stand, passing: Callable[[float], None]
+    hub: SyncEnv, passing: Callable[[float], None]
 ) -> None:
     hub.extra["trash"] = {"keep": "1h", "size": "20"}
     hub.write()
@@ -220,7 +224,7 @@ def test_keep_and_size_are_the_configuration_s(
 
 @pytest.mark.parametrize("publish", ["files", "symlink"])
 def test_what_is_larger_than_the_trash_is_not_replaced_and_nothing_else_is(
-    hub: Stand, publish: str
+    hub: SyncEnv, publish: str
 ) -> None:
     hub.extra["trash"] = {"size": "20"}
     hub.write_config(publish=publish, paths=[{"from": "nginx/", "to": f"{hub.dest}/a/current/"}])
@@ -242,7 +246,7 @@ def test_what_is_larger_than_the_trash_is_not_replaced_and_nothing_else_is(
 
 
 def test_what_does_not_fit_on_the_disk_of_the_state_is_not_replaced(
-    hub: Stand, monkeypatch: pytest.MonkeyPatch
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edit(hub, "x" * (3 << 20))
     real = os.statvfs
@@ -261,7 +265,7 @@ def test_what_does_not_fit_on_the_disk_of_the_state_is_not_replaced(
 
 
 def test_a_crash_between_the_copy_and_the_rename_leaves_one_copy(
-    hub: Stand, monkeypatch: pytest.MonkeyPatch
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edit(hub, "theirs")
     real = os.rename
@@ -280,7 +284,7 @@ def test_a_crash_between_the_copy_and_the_rename_leaves_one_copy(
     assert contents(hub) == ["theirs"] and hub.tree()["nginx.conf"] == b"one\n"
 
 
-def test_a_damaged_copy_is_not_taken_for_the_content(hub: Stand) -> None:
+def test_a_damaged_copy_is_not_taken_for_the_content(hub: SyncEnv) -> None:
     edit(hub, "theirs")
     hub.sync()
     (hub.state / "trash/contents" / blob_id(b"theirs")).write_text("rotten")
@@ -289,7 +293,7 @@ def test_a_damaged_copy_is_not_taken_for_the_content(hub: Stand) -> None:
     assert contents(hub) == ["theirs"]
 
 
-def test_a_damaged_index_entry_deletes_nothing(hub: Stand) -> None:
+def test_a_damaged_index_entry_deletes_nothing(hub: SyncEnv) -> None:
     edit(hub, "theirs")
     hub.sync()
     for file in (*hub.state.glob("trash/entries/*.json"), hub.state / "trash/counted"):
@@ -300,7 +304,7 @@ def test_a_damaged_index_entry_deletes_nothing(hub: Stand) -> None:
 
 
 @pytest.mark.root
-def test_an_immutable_file_leaves_no_copy_however_often_it_is_tried(hub: Stand) -> None:
+def test_an_immutable_file_leaves_no_copy_however_often_it_is_tried(hub: SyncEnv) -> None:
     edit(hub, "theirs")
     subprocess.run(["chattr", "+i", hub.dest / "nginx.conf"], check=True)
     try:

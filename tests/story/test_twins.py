@@ -9,59 +9,90 @@ from pathlib import Path
 
 import pytest
 
-from syncd.mirror.disk import DiskMirror
-from tests.support.stand import Stand
+from syncd.mirror.disk_mirror import DiskMirror
+from tests.support.sync_env import SyncEnv
 
 NFC, NFD = "é.conf", "e\u0301.conf"
-DIES = "import os; import syncd.mirror.apart as apart; apart.remove_trial = lambda *_: os._exit(9); from syncd.__main__ import main; main()"
+DIES = "import os; import syncd.mirror.case_sensitivity as apart; apart.remove_trial = lambda *_: os._exit(9); from syncd.__main__ import main; main()"
 OLD = {"nginx/nginx.conf": None, "nginx/sites/a.conf": None}
 
 
-def leftovers(hub: Stand) -> list[Path]:
+def leftovers(hub: SyncEnv) -> list[Path]:
     return [path for path in hub.folder.rglob(".syncd-*") if hub.state not in path.parents]
 
 
 @pytest.mark.parametrize("publish", ["files", "symlink"])
-@pytest.mark.parametrize(("one", "other"), [("README", "Readme"), ("Conf/x", "conf/X"), ("CONF", "conf/x"), (NFC, NFD), ("straße", "strasse")])
-def test_twins_are_written_edited_and_dropped_one_by_one(hub: Stand, one: str, other: str, publish: str) -> None:
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("README", "Readme"),
+        ("Conf/x", "conf/X"),
+        ("CONF", "conf/x"),
+        (NFC, NFD),
+        ("straße", "strasse"),
+    ],
+)
+def test_twins_are_written_edited_and_dropped_one_by_one(
+    hub: SyncEnv, one: str, other: str, publish: str
+) -> None:
     to = {"files": hub.dest, "symlink": hub.folder / "web/current"}[publish]
     hub.write_config(publish=publish, paths=[{"from": "nginx/", "to": f"{to}/"}])
     hub.repo.commit({**OLD, f"nginx/{one}": "one\n", f"nginx/{other}": "other\n"})
     assert hub.plan().code == 0
-    assert hub.sync().code == 0 and (to / one).read_text() == "one\n" and (to / other).read_text() == "other\n"
+    assert (
+        hub.sync().code == 0
+        and (to / one).read_text() == "one\n"
+        and (to / other).read_text() == "other\n"
+    )
     assert hub.sync().job["status"] == "unchanged"
     hub.repo.commit({f"nginx/{other}": "edited\n"})
-    assert hub.sync().code == 0 and (to / one).read_text() == "one\n" and (to / other).read_text() == "edited\n"
+    assert (
+        hub.sync().code == 0
+        and (to / one).read_text() == "one\n"
+        and (to / other).read_text() == "edited\n"
+    )
     hub.repo.commit({f"nginx/{one}": None})
-    assert hub.sync().code == 0 and not (to / one).exists() and (to / other).read_text() == "edited\n"
+    assert (
+        hub.sync().code == 0 and not (to / one).exists() and (to / other).read_text() == "edited\n"
+    )
     assert hub.sync().job["status"] == "unchanged" and leftovers(hub) == []
 
 
-def test_a_twin_that_comes_later_is_written_beside_the_first(hub: Stand) -> None:
+def test_a_twin_that_comes_later_is_written_beside_the_first(hub: SyncEnv) -> None:
     hub.repo.commit({"nginx/README": "one\n"})
     hub.sync()
     hub.repo.commit({"nginx/Readme": "other\n"})
-    assert hub.sync().code == 0 and hub.tree()["README"] == b"one\n" and hub.tree()["Readme"] == b"other\n"
+    assert (
+        hub.sync().code == 0
+        and hub.tree()["README"] == b"one\n"
+        and hub.tree()["Readme"] == b"other\n"
+    )
 
 
-def test_a_rename_of_case_alone_removes_the_old_name_and_writes_the_new_one(hub: Stand) -> None:
+def test_a_rename_of_case_alone_removes_the_old_name_and_writes_the_new_one(hub: SyncEnv) -> None:
     hub.repo.commit({"nginx/Readme": "one\n"})
     hub.sync()
     hub.repo.commit({"nginx/Readme": None, "nginx/README": "one\n"})
     done = hub.sync()
-    assert sorted((change["action"], Path(change["path"]).name) for change in done.job["changes"]) == [("remove", "Readme"), ("write", "README")]
+    assert sorted(
+        (change["action"], Path(change["path"]).name) for change in done.job["changes"]
+    ) == [("remove", "Readme"), ("write", "README")]
     assert "README" in hub.tree() and "Readme" not in hub.tree()
 
 
-def test_a_file_edited_here_and_its_twin_are_restored_each(hub: Stand) -> None:
+def test_a_file_edited_here_and_its_twin_are_restored_each(hub: SyncEnv) -> None:
     hub.repo.commit({"nginx/README": "one\n", "nginx/Readme": "other\n"})
     hub.sync()
     (hub.dest / "README").write_text("mine")
     (hub.dest / "Readme").unlink()
-    assert hub.sync().code == 0 and hub.tree()["README"] == b"one\n" and hub.tree()["Readme"] == b"other\n"
+    assert (
+        hub.sync().code == 0
+        and hub.tree()["README"] == b"one\n"
+        and hub.tree()["Readme"] == b"other\n"
+    )
 
 
-def test_a_plan_of_twins_that_only_a_trial_can_tell_apart_writes_nothing(hub: Stand) -> None:
+def test_a_plan_of_twins_that_only_a_trial_can_tell_apart_writes_nothing(hub: SyncEnv) -> None:
     hub.repo.commit({**OLD, f"nginx/{NFC}": "one\n", f"nginx/{NFD}": "other\n"})
     before = os.stat(hub.dest)
     done = hub.plan()
@@ -70,18 +101,30 @@ def test_a_plan_of_twins_that_only_a_trial_can_tell_apart_writes_nothing(hub: St
 
 
 @pytest.mark.parametrize("publish", ["files", "symlink"])
-def test_a_kill_in_the_middle_of_a_trial_leaves_nothing_after_the_next_run(hub: Stand, publish: str) -> None:
+def test_a_kill_in_the_middle_of_a_trial_leaves_nothing_after_the_next_run(
+    hub: SyncEnv, publish: str
+) -> None:
     hub.repo.commit({**OLD, f"nginx/sub/{NFC}": "one\n", f"nginx/sub/{NFD}": "other\n"})
     hub.write_config(publish=publish, paths=[{"from": "nginx/", "to": f"{hub.folder}/new/www/"}])
-    done = subprocess.run([sys.executable, "-c", DIES, "-c", str(hub.config), "sync"], capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", DIES, "-c", str(hub.config), "sync"],
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 9, done.stderr
-    assert [path.parent for path in leftovers(hub)] == [hub.folder], "in the deepest folder that stood"
+    assert [path.parent for path in leftovers(hub)] == [hub.folder], (
+        "in the deepest folder that stood"
+    )
     assert hub.sync().code == 0 and leftovers(hub) == []
-    assert (hub.folder / "new/www/sub" / NFC).read_text() == "one\n" and (hub.folder / "new/www/sub" / NFD).read_text() == "other\n"
+    assert (hub.folder / "new/www/sub" / NFC).read_text() == "one\n" and (
+        hub.folder / "new/www/sub" / NFD
+    ).read_text() == "other\n"
 
 
 @pytest.mark.parametrize("run", ["new", "in sync", "gone back"])
-def test_twins_that_the_disk_takes_for_one_fail_every_run_that_lists_them(hub: Stand, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_twins_that_the_disk_takes_for_one_fail_every_run_that_lists_them(
+    hub: SyncEnv, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub.sync()
     twins = hub.repo.commit({"nginx/README": "one\n", "nginx/Readme": "other\n"})
     if run != "new":
@@ -101,23 +144,43 @@ def test_twins_that_the_disk_takes_for_one_fail_every_run_that_lists_them(hub: S
         assert "rename one of them, or exclude it" in done.out + done.err and hub.tree() == before
 
 
-def test_a_trial_that_fails_changes_nothing_and_the_run_says_so_once(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_fails_changes_nothing_and_the_run_says_so_once(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub.sync()
-    hub.repo.commit({f"nginx/{NFC}": "one\n", f"nginx/{NFD}": "other\n", "nginx/nginx.conf": "two\n"})
+    hub.repo.commit(
+        {f"nginx/{NFC}": "one\n", f"nginx/{NFD}": "other\n", "nginx/nginx.conf": "two\n"}
+    )
     before = hub.tree()
-    monkeypatch.setattr(DiskMirror, "tells_apart", lambda _self, _folder, _names, _root, intent=None: None if intent is None else False)
+    monkeypatch.setattr(
+        DiskMirror,
+        "tells_apart",
+        lambda _self, _folder, _names, _root, intent=None: None if intent is None else False,
+    )
     for _ in range(2):
         done = hub.sync()
-        assert (done.code, done.job["error"]["kind"], done.job["changes"]) == (1, "mirror", []), done.job
+        assert (done.code, done.job["error"]["kind"], done.job["changes"]) == (1, "mirror", []), (
+            done.job
+        )
         assert "does not tell them apart" in done.job["error"]["message"] and hub.tree() == before
         assert len(hub.call("history", "--json").json["runs"]) == 2, "equal failures are one line"
     monkeypatch.undo()
     assert hub.sync().code == 0 and hub.tree()[NFC] == b"one\n" and hub.tree()[NFD] == b"other\n"
 
 
-def test_two_paths_whose_destinations_differ_only_in_case_are_named_by_their_destinations(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    hub.write_config(paths=[{"from": "nginx/nginx.conf", "to": f"{hub.dest}/x.conf"}, {"from": "nginx/sites/a.conf", "to": f"{hub.dest}/X.conf"}])
+def test_two_paths_whose_destinations_differ_only_in_case_are_named_by_their_destinations(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.write_config(
+        paths=[
+            {"from": "nginx/nginx.conf", "to": f"{hub.dest}/x.conf"},
+            {"from": "nginx/sites/a.conf", "to": f"{hub.dest}/X.conf"},
+        ]
+    )
     assert hub.sync().code == 0 and hub.tree() == {"x.conf": b"one\n", "X.conf": b"a\n"}
     monkeypatch.setattr(DiskMirror, "tells_apart", lambda *_: False)
     error = hub.plan().job["error"]
-    assert f"'{hub.dest}/X.conf' and '{hub.dest}/x.conf'" in error["message"] and error["hint"] == "give one of them another to:"
+    assert (
+        f"'{hub.dest}/X.conf' and '{hub.dest}/x.conf'" in error["message"]
+        and error["hint"] == "give one of them another to:"
+    )

@@ -10,13 +10,13 @@ import pytest
 
 from syncd.cli.main import run
 from tests.fault.mounts import privately, shell
-from tests.support.simulated import simulated
+from tests.support.simulated_daemon import simulated_daemon
 from tests.support.stamps import TICK_NS, Stamps, stamped
-from tests.support.stand import Stand, signatures, stand
+from tests.support.sync_env import SyncEnv, signatures, sync_env
 
 
 @pytest.fixture
-def stamps(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> Stamps:
+def stamps(hub: SyncEnv, monkeypatch: pytest.MonkeyPatch) -> Stamps:
     """The set was synced, and what lstat says of it is trusted."""
     made = stamped(monkeypatch, TICK_NS)
     hub.sync()
@@ -27,7 +27,7 @@ def stamps(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> Stamps:
 
 
 def test_rotten_bytes_are_restored_after_a_repair_and_not_without(
-    hub: Stand, stamps: Stamps
+    hub: SyncEnv, stamps: Stamps
 ) -> None:
     stamps.rot(hub.dest / "nginx.conf", b"0ne\n")
     assert hub.sync().job["status"] == "unchanged"
@@ -45,7 +45,7 @@ def test_rotten_bytes_are_restored_after_a_repair_and_not_without(
     assert hub.call("verify").code == 0 and hub.sync().job["status"] == "unchanged"
 
 
-def test_the_json_of_verify_names_what_a_run_would_not_see(hub: Stand, stamps: Stamps) -> None:
+def test_the_json_of_verify_names_what_a_run_would_not_see(hub: SyncEnv, stamps: Stamps) -> None:
     stamps.rot(hub.dest / "nginx.conf", b"0ne\n")
     (hub.dest / "sites/a.conf").write_text("edited\n")
     (job,) = hub.call("verify", "--json").json["jobs"]
@@ -68,9 +68,14 @@ def test_the_json_of_verify_names_what_a_run_would_not_see(hub: Stand, stamps: S
     ],
 )
 def test_what_a_repair_leads_to_is_what_drift_says(
-    hub: Stand, stamps: Stamps, drift: str, marked: int, actions: list[str], content: bytes,
+    hub: SyncEnv,
+    stamps: Stamps,
+    drift: str,
+    marked: int,
+    actions: list[str],
+    content: bytes,
     status: int,
-) -> None:  # fmt: skip
+) -> None:
     hub.write_config(drift=drift)
     hub.sync()
     stamps.rot(hub.dest / "nginx.conf", b"0ne\n")
@@ -80,7 +85,7 @@ def test_what_a_repair_leads_to_is_what_drift_says(
 
 
 def test_rotten_bytes_behind_a_published_link_are_restored(
-    hub: Stand, monkeypatch: pytest.MonkeyPatch
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     to = f"{hub.dest}/app/current/"
     hub.write_config(publish="symlink", paths=[{"from": "nginx/", "to": to}])
@@ -99,7 +104,7 @@ def test_a_daemon_restores_what_another_process_marked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stamps = stamped(monkeypatch, TICK_NS)
-    with simulated(tmp_path, monkeypatch) as made:
+    with simulated_daemon(tmp_path, monkeypatch) as made:
         made.github.add_repo("acme/infra", {"files/data": "one\n"})
         made.add("nginx", "acme/infra", every="1h")
         made.begin(lambda: 0.5)
@@ -115,7 +120,7 @@ def test_a_daemon_restores_what_another_process_marked(
         assert place.read_bytes() == b"one\n"
 
 
-def test_verify_alone_writes_nothing(hub: Stand, stamps: Stamps) -> None:
+def test_verify_alone_writes_nothing(hub: SyncEnv, stamps: Stamps) -> None:
     stamps.rot(hub.dest / "nginx.conf", b"0ne\n")
     blob = next((hub.state / "blobs").glob("??/*"))
     blob.write_bytes(b"damaged")
@@ -128,12 +133,12 @@ def test_verify_alone_writes_nothing(hub: Stand, stamps: Stamps) -> None:
     assert (signatures(hub.state / "blobs"), signatures(hub.dest)) == before
 
 
-def test_verify_makes_no_state(hub: Stand) -> None:
+def test_verify_makes_no_state(hub: SyncEnv) -> None:
     assert hub.call("verify").code == 0 and hub.call("verify", "--repair").code == 0
     assert not hub.state.exists()
 
 
-def test_a_repair_drops_damaged_blobs_which_are_fetched_anew(hub: Stand, stamps: Stamps) -> None:
+def test_a_repair_drops_damaged_blobs_which_are_fetched_anew(hub: SyncEnv, stamps: Stamps) -> None:
     for blob in (hub.state / "blobs").glob("??/*"):
         blob.write_bytes(b"damaged")
     said = hub.call("verify").out
@@ -145,7 +150,7 @@ def test_a_repair_drops_damaged_blobs_which_are_fetched_anew(hub: Stand, stamps:
 
 
 @pytest.mark.root
-def test_only_the_owner_of_the_state_may_repair(hub: Stand) -> None:
+def test_only_the_owner_of_the_state_may_repair(hub: SyncEnv) -> None:
     hub.sync()
     os.chown(hub.state, 65534, 65534)
     done = hub.call("verify", "--repair")
@@ -176,7 +181,7 @@ def test_bytes_changed_on_the_block_device_are_found_and_restored(tmp_path: Path
 
 
 def _rot(folder: Path, device: Path, mark: bytes, rotten: bytes) -> list[object]:
-    with stand(folder, {"nginx/data": mark.decode()}) as hub:
+    with sync_env(folder, {"nginx/data": mark.decode()}) as hub:
         to = f"{hub.dest}/files/"
         hub.write_config(paths=[{"from": "nginx/", "to": to}])
         for _ in range(2):

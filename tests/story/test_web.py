@@ -22,14 +22,14 @@ import pytest
 from syncd.config.model import Web as WebConfig
 from syncd.errors import ConfigError, StoreError
 from syncd.models import SecretRef
-from syncd.readings import Life
+from syncd.status import ProcessStats
 from syncd.web import views
-from syncd.web.board import Board
+from syncd.web.ports import StatusSource
 from syncd.web.server import LARGEST_BODY, Web
-from tests.support.board import FixedBoard, StoreBoard, board_of
-from tests.support.canary import overheard
 from tests.support.metrics import samples
-from tests.support.stand import Stand, stand
+from tests.support.secret_scan import overheard
+from tests.support.status_board import FixedBoard, StoreBoard, board_of
+from tests.support.sync_env import SyncEnv, sync_env
 
 PASSWORD = "correct horse battery"
 PATHS = ("/", "/healthz", "/readyz", "/metrics", "/api/v1/status", "/static/syncd.css")
@@ -46,25 +46,54 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Answer:
-    def __init__(self, connection: http.client.HTTPConnection, method: str, path: str, headers: dict[str, str], body: bytes | None) -> None:
+    def __init__(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes | None,
+    ) -> None:
         connection.request(method, path, body=body, headers=headers)
         raw = connection.getresponse()
-        self.status, self.headers, self.text = raw.status, {name.lower(): value for name, value in raw.getheaders()}, raw.read().decode()
+        self.status, self.headers, self.text = (
+            raw.status,
+            {name.lower(): value for name, value in raw.getheaders()},
+            raw.read().decode(),
+        )
         overheard(f"the page {path}", self.text)
         connection.close()
 
 
-def ask(web: Web, path: str, method: str = "GET", body: bytes | None = None, password: str | None = None, **headers: str) -> Answer:
+def ask(
+    web: Web,
+    path: str,
+    method: str = "GET",
+    body: bytes | None = None,
+    password: str | None = None,
+    **headers: str,
+) -> Answer:
     """One request over a connection of its own; `Host` and friends as keywords."""
     name = web.names[0]
-    connection = UnixConnection(name.removeprefix("unix:")) if name.startswith("unix:") else http.client.HTTPConnection(name.removeprefix("http://").rstrip("/"), timeout=20)
+    connection = (
+        UnixConnection(name.removeprefix("unix:"))
+        if name.startswith("unix:")
+        else http.client.HTTPConnection(name.removeprefix("http://").rstrip("/"), timeout=20)
+    )
     if password is not None:
-        headers["Authorization"] = "Basic " + base64.b64encode(f"anybody:{password}".encode()).decode()
+        headers["Authorization"] = (
+            "Basic " + base64.b64encode(f"anybody:{password}".encode()).decode()
+        )
     return Answer(connection, method, path, headers, body)
 
 
 @contextmanager
-def listening(board: Board, listen: str = "127.0.0.1:0", password: SecretRef | None = None, environ: dict[str, str] | None = None) -> Iterator[Web]:
+def listening(
+    board: StatusSource,
+    listen: str = "127.0.0.1:0",
+    password: SecretRef | None = None,
+    environ: dict[str, str] | None = None,
+) -> Iterator[Web]:
     web = Web(WebConfig(listen, password), board, environ or {})
     try:
         yield web
@@ -79,8 +108,8 @@ def shared_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Stand]:
-    with stand(tmp_path, as_app=False) as made:
+def hub(tmp_path: Path) -> Iterator[SyncEnv]:
+    with sync_env(tmp_path, as_app=False) as made:
         yield made
 
 
@@ -91,7 +120,7 @@ def plain() -> FixedBoard:
 
 
 @pytest.fixture
-def board(hub: Stand) -> StoreBoard:
+def board(hub: SyncEnv) -> StoreBoard:
     assert hub.sync().code == 0
     return board_of(hub)
 
@@ -99,7 +128,9 @@ def board(hub: Stand) -> StoreBoard:
 # --- what it says -----------------------------------------------------------------------------------------------------
 
 
-def test_the_status_object_is_the_one_that_the_command_prints(hub: Stand, board: StoreBoard) -> None:
+def test_the_status_object_is_the_one_that_the_command_prints(
+    hub: SyncEnv, board: StoreBoard
+) -> None:
     with listening(board) as web:
         found = ask(web, "/api/v1/status")
     assert found.status == 200 and found.headers["content-type"] == "application/json"
@@ -107,13 +138,17 @@ def test_the_status_object_is_the_one_that_the_command_prints(hub: Stand, board:
     assert found.text.startswith('{"schema": "syncd.status/1"')
 
 
-def test_ready_says_which_job_is_stale_and_why_and_is_ready_again_after_a_success(hub: Stand, board: StoreBoard) -> None:
+def test_ready_says_which_job_is_stale_and_why_and_is_ready_again_after_a_success(
+    hub: SyncEnv, board: StoreBoard
+) -> None:
     with listening(board) as web:
         assert (ask(web, "/readyz").status, ask(web, "/readyz").text) == (200, "ready\n")
         board.now = datetime.now(UTC) + timedelta(minutes=16)
         late = ask(web, "/readyz")
         assert late.status == 503
-        assert late.text.splitlines()[0] == "not ready" and late.text.splitlines()[1].startswith("nginx: last success 16m ago, which is more than 3 intervals (every 5m)")
+        assert late.text.splitlines()[0] == "not ready" and late.text.splitlines()[1].startswith(
+            "nginx: last success 16m ago, which is more than 3 intervals (every 5m)"
+        )
         assert ask(web, "/healthz").status == 200, "a stale job is no reason to be killed"
         board.now = None
         assert hub.sync().code == 0 and ask(web, "/readyz").status == 200
@@ -123,37 +158,60 @@ def test_a_daemon_that_does_not_move_is_not_called_alive(board: StoreBoard) -> N
     with listening(board) as web:
         assert (ask(web, "/healthz").status, ask(web, "/healthz").text) == (200, "alive\n")
         board.stuck = "the clock has not ticked for 90 s"
-        assert (ask(web, "/healthz").status, ask(web, "/healthz").text) == (503, "frozen: the clock has not ticked for 90 s\n")
+        assert (ask(web, "/healthz").status, ask(web, "/healthz").text) == (
+            503,
+            "frozen: the clock has not ticked for 90 s\n",
+        )
 
 
 def test_metrics_come_in_prometheus_own_content_type(board: StoreBoard) -> None:
-    board.life = Life(datetime.now(UTC), runs={("nginx", "changed"): 2})
+    board.life = ProcessStats(datetime.now(UTC), runs={("nginx", "changed"): 2})
     with listening(board) as web:
         found = ask(web, "/metrics")
-    assert found.status == 200 and found.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert (
+        found.status == 200
+        and found.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    )
     shown = samples(found.text)
     assert shown['syncd_job_runs_total{job="nginx",outcome="changed"}'] == 2
     assert shown['syncd_job_files{job="nginx"}'] == 2
 
 
-def test_the_page_says_the_truth_in_its_first_sentence(hub: Stand, board: StoreBoard) -> None:
+def test_the_page_says_the_truth_in_its_first_sentence(hub: SyncEnv, board: StoreBoard) -> None:
     with listening(board) as web:
         assert "<h1>The job is in sync</h1>" in ask(web, "/").text
         (hub.dest / "nginx.conf").write_text("edited\n")
         hub.write_config(drift="report")
         assert hub.sync().code == 0
         drifted = ask(web, "/").text
-        assert "<h1>1 of 1 job has drifted</h1>" in drifted and "1 file or folder differs from what was mirrored; see: syncd plan nginx" in drifted
+        assert (
+            "<h1>1 of 1 job has drifted</h1>" in drifted
+            and "1 file or folder differs from what was mirrored; see: syncd plan nginx" in drifted
+        )
         hub.github.repos.clear()
         assert hub.sync().code == 4
         assert "<h1>1 of 1 job is failing</h1>" in ask(web, "/").text
 
 
-def test_the_page_shows_what_happened_last_and_lines_only_where_asked_for_and_everybody_may_read_them(hub: Stand) -> None:
-    hub.write_config(paths=[{"from": "nginx/", "to": f"{hub.dest}/"}, {"from": "secret.conf", "to": f"{hub.dest}/secret.conf", "mode": "0600"}])
+def test_the_page_shows_what_happened_last_and_lines_only_where_asked_for_and_everybody_may_read_them(
+    hub: SyncEnv,
+) -> None:
+    hub.write_config(
+        paths=[
+            {"from": "nginx/", "to": f"{hub.dest}/"},
+            {"from": "secret.conf", "to": f"{hub.dest}/secret.conf", "mode": "0600"},
+        ]
+    )
     hub.repo.commit({"secret.conf": "password one\n"}, "x")
     assert hub.sync().code == 0
-    hub.repo.commit({"nginx/nginx.conf": "<b>two</b>\n", "secret.conf": "password two\n", "nginx/binary": b"\0\1"}, "x")
+    hub.repo.commit(
+        {
+            "nginx/nginx.conf": "<b>two</b>\n",
+            "secret.conf": "password two\n",
+            "nginx/binary": b"\0\1",
+        },
+        "x",
+    )
     assert hub.sync().code == 0
     board = board_of(hub)
     with listening(board) as web:
@@ -164,19 +222,36 @@ def test_the_page_shows_what_happened_last_and_lines_only_where_asked_for_and_ev
         shown = ask(web, "/").text
     finally:
         web.close()
-    assert '<span class="added">+&lt;b&gt;two&lt;/b&gt;\n</span>' in shown and '<span class="gone">-one\n</span>' in shown
-    assert "password" not in shown and f"{hub.dest}/secret.conf</span> <small>(not everybody may read it)</small>" in shown and "(binary or large)" in shown
+    assert (
+        '<span class="added">+&lt;b&gt;two&lt;/b&gt;\n</span>' in shown
+        and '<span class="gone">-one\n</span>' in shown
+    )
+    assert (
+        "password" not in shown
+        and f"{hub.dest}/secret.conf</span> <small>(not everybody may read it)</small>" in shown
+        and "(binary or large)" in shown
+    )
 
 
-def test_a_file_too_long_for_the_page_is_named_with_its_number_of_lines(hub: Stand) -> None:
-    hub.repo.commit({f"nginx/{number}.conf": "".join(f"line {line}\n" for line in range(900)) for number in range(60)}, "x")
+def test_a_file_too_long_for_the_page_is_named_with_its_number_of_lines(hub: SyncEnv) -> None:
+    hub.repo.commit(
+        {
+            f"nginx/{number}.conf": "".join(f"line {line}\n" for line in range(900))
+            for number in range(60)
+        },
+        "x",
+    )
     assert hub.sync().code == 0
     runs = board_of(hub).recent(show_diffs=True)
     assert [len(run.changes) for run in runs] == [50] and runs[0].more == 12
-    assert sum(len(change.lines) for change in runs[0].changes) <= 2000 and "901 lines, too many for this page" in {change.why_none for change in runs[0].changes}
+    assert sum(
+        len(change.lines) for change in runs[0].changes
+    ) <= 2000 and "901 lines, too many for this page" in {
+        change.why_none for change in runs[0].changes
+    }
 
 
-def test_what_a_repository_or_a_hook_says_is_text_and_never_markup(hub: Stand) -> None:
+def test_what_a_repository_or_a_hook_says_is_text_and_never_markup(hub: SyncEnv) -> None:
     hub.write_config(validate={"shell": "echo '<script>alert(1)</script>' >&2; exit 1"})
     assert hub.sync().code == 1
     with listening(board_of(hub)) as web:
@@ -184,51 +259,93 @@ def test_what_a_repository_or_a_hook_says_is_text_and_never_markup(hub: Stand) -
     assert "&lt;script&gt;alert(1)" in found and "<script" not in found
 
 
-def test_no_answer_holds_a_secret(hub: Stand) -> None:
+def test_no_answer_holds_a_secret(hub: SyncEnv) -> None:
     token = "ghs_" + "a1B2" * 9
     hub.write_config(validate={"shell": f"echo {token}; exit 1"})
     hub.sync()
     board = board_of(hub)
     with listening(board, password=SecretRef("env", "WEB"), environ={"WEB": PASSWORD}) as web:
-        texts = [ask(web, path, password=PASSWORD).text for path in PATHS] + [ask(web, path).text for path in PATHS]
-    assert all(token not in text and PASSWORD not in text for text in texts) and "validate" in texts[0]
+        texts = [ask(web, path, password=PASSWORD).text for path in PATHS] + [
+            ask(web, path).text for path in PATHS
+        ]
+    assert (
+        all(token not in text and PASSWORD not in text for text in texts) and "validate" in texts[0]
+    )
 
 
 def test_a_store_that_fails_is_said_and_the_listener_goes_on(board: StoreBoard) -> None:
     with listening(board) as web:
         board.fails = StoreError("the store is locked", hint="wait for it")
         for path in ("/", "/readyz", "/metrics", "/api/v1/status"):
-            assert (ask(web, path).status, ask(web, path).text) == (503, "this can't be answered now; syncd's own log says why\n")
+            assert (ask(web, path).status, ask(web, path).text) == (
+                503,
+                "this can't be answered now; syncd's own log says why\n",
+            )
         assert ask(web, "/healthz").status == 200
         board.fails = ZeroDivisionError("ghs_" + "a1B2" * 9)
-        assert (ask(web, "/").status, ask(web, "/").text) == (500, "a bug in syncd; its log has the traceback\n")
+        assert (ask(web, "/").status, ask(web, "/").text) == (
+            500,
+            "a bug in syncd; its log has the traceback\n",
+        )
         board.fails = None
         assert ask(web, "/").status == 200
 
 
-def test_unknown_paths_and_methods_are_refused_and_every_answer_is_sealed(plain: FixedBoard) -> None:
+def test_unknown_paths_and_methods_are_refused_and_every_answer_is_sealed(
+    plain: FixedBoard,
+) -> None:
     with listening(plain) as web:
         assert ask(web, "/github", "POST", b"{}").status == 404
         for path in PATHS:
-            assert ask(web, path, "POST", b"x").status == 405 and ask(web, path, "DELETE").status == 405
+            assert (
+                ask(web, path, "POST", b"x").status == 405
+                and ask(web, path, "DELETE").status == 405
+            )
         assert ask(web, "/", "HEAD").text == ""
         for path in (*PATHS, "/nothing"):
             headers = ask(web, path).headers
-            assert headers["content-security-policy"].startswith("default-src 'none'; style-src 'self'") and headers["x-content-type-options"] == "nosniff"
-            assert "server" not in headers and headers["cache-control"] == "no-store" and headers["referrer-policy"] == "no-referrer"
+            assert (
+                headers["content-security-policy"].startswith(
+                    "default-src 'none'; style-src 'self'"
+                )
+                and headers["x-content-type-options"] == "nosniff"
+            )
+            assert (
+                "server" not in headers
+                and headers["cache-control"] == "no-store"
+                and headers["referrer-policy"] == "no-referrer"
+            )
         assert "script" not in ask(web, "/").text and "style=" not in ask(web, "/").text
 
 
 # --- to whom ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8480", "127.0.0.1.evil.example", "10.0.0.1", "localhost.evil.example", "[::ffff:1.2.3.4]", "", "a b", "[", "127.0.0.1@evil.example:1"])
-def test_without_a_password_only_this_machines_own_names_are_answered_to(plain: FixedBoard, host: str) -> None:
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:8480",
+        "127.0.0.1.evil.example",
+        "10.0.0.1",
+        "localhost.evil.example",
+        "[::ffff:1.2.3.4]",
+        "",
+        "a b",
+        "[",
+        "127.0.0.1@evil.example:1",
+    ],
+)
+def test_without_a_password_only_this_machines_own_names_are_answered_to(
+    plain: FixedBoard, host: str
+) -> None:
     with listening(plain) as web:
         assert ask(web, "/", Host=host).status in (400, 421)
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.9.9.9:80", "[::1]:8480"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.9.9.9:80", "[::1]:8480"]
+)
 def test_this_machines_own_names_are_answered_to(plain: FixedBoard, host: str) -> None:
     with listening(plain) as web:
         assert ask(web, "/", Host=host).status == 200
@@ -239,26 +356,46 @@ def test_with_a_password_nothing_is_said_without_it_under_whatever_name(plain: F
         with listening(plain, password=SecretRef("env", "WEB"), environ={"WEB": PASSWORD}) as web:
             for given in (None, "", "wrong", PASSWORD + "x", PASSWORD[:-1], "pässword"):
                 found = ask(web, path, password=given)
-                assert (found.status, found.text) == (401, "a password is needed\n") and "Basic" in found.headers["www-authenticate"]
-            assert ask(web, path, Authorization="Bearer " + PASSWORD).status == ask(web, path, Authorization="Basic !!!").status == 401
+                assert (found.status, found.text) == (
+                    401,
+                    "a password is needed\n",
+                ) and "Basic" in found.headers["www-authenticate"]
+            assert (
+                ask(web, path, Authorization="Bearer " + PASSWORD).status
+                == ask(web, path, Authorization="Basic !!!").status
+                == 401
+            )
             assert ask(web, "/", password=PASSWORD, Host="status.example.com").status == 200
 
 
-def test_a_changed_password_is_taken_up_without_a_restart(plain: FixedBoard, tmp_path: Path) -> None:
+def test_a_changed_password_is_taken_up_without_a_restart(
+    plain: FixedBoard, tmp_path: Path
+) -> None:
     file = tmp_path / "web.password"
     file.write_text("first-password-1\n")
     file.chmod(0o600)
     with listening(plain, password=SecretRef("file", str(file))) as web:
         assert ask(web, "/", password="first-password-1").status == 200
         file.write_text("second-password-2\n")
-        assert (ask(web, "/", password="first-password-1").status, ask(web, "/", password="second-password-2").status) == (401, 200)
+        assert (
+            ask(web, "/", password="first-password-1").status,
+            ask(web, "/", password="second-password-2").status,
+        ) == (401, 200)
         file.unlink()
         gone = ask(web, "/", password="second-password-2")
-        assert (gone.status, gone.text) == (503, "this can't be answered now; syncd's own log says why\n")
+        assert (gone.status, gone.text) == (
+            503,
+            "this can't be answered now; syncd's own log says why\n",
+        )
 
 
-def test_an_address_of_others_is_refused_without_a_password_whatever_way_it_is_written(plain: FixedBoard) -> None:
-    with pytest.raises(ConfigError, match=r"0\.0\.0\.0:0 is http.*needs web.password \(and a proxy with TLS in front"):
+def test_an_address_of_others_is_refused_without_a_password_whatever_way_it_is_written(
+    plain: FixedBoard,
+) -> None:
+    with pytest.raises(
+        ConfigError,
+        match=r"0\.0\.0\.0:0 is http.*needs web.password \(and a proxy with TLS in front",
+    ):
         Web(WebConfig("0.0.0.0:0"), plain, {})
     with listening(plain, "0.0.0.0:0", SecretRef("env", "WEB"), {"WEB": PASSWORD}) as web:
         assert web.names[0].startswith("http://0.0.0.0:")
@@ -270,18 +407,24 @@ def test_an_address_of_others_is_refused_without_a_password_whatever_way_it_is_w
 def test_a_port_that_is_taken_is_named_and_given_back_when_it_is_closed(plain: FixedBoard) -> None:
     with listening(plain) as web:
         address = web.names[0].removeprefix("http://").rstrip("/")
-        with pytest.raises(ConfigError, match=f"can't listen on {address}: Address already in use") as error:
+        with pytest.raises(
+            ConfigError, match=f"can't listen on {address}: Address already in use"
+        ) as error:
             Web(WebConfig(address), plain, {})
         assert "another port" in (error.value.hint or "")
     with listening(plain, address) as again:
         assert ask(again, "/healthz").status == 200
 
 
-def test_a_unix_socket_is_for_owner_and_group_and_goes_with_the_listener(plain: FixedBoard, tmp_path: Path) -> None:
+def test_a_unix_socket_is_for_owner_and_group_and_goes_with_the_listener(
+    plain: FixedBoard, tmp_path: Path
+) -> None:
     path = tmp_path / "web.sock"
     with listening(plain, f"unix:{path}") as web:
         assert stat.S_IMODE(path.stat().st_mode) == 0o660 and stat.S_ISSOCK(path.stat().st_mode)
-        assert web.names == [f"unix:{path}"] and ask(web, "/", Host="whatever.example").status == 200
+        assert (
+            web.names == [f"unix:{path}"] and ask(web, "/", Host="whatever.example").status == 200
+        )
         with pytest.raises(ConfigError, match="another process listens at unix:"):
             Web(WebConfig(f"unix:{path}"), plain, {})
         assert ask(web, "/healthz").status == 200
@@ -326,7 +469,9 @@ def test_a_listener_that_could_not_be_made_leaves_no_socket(
     assert not os.listdir(tmp_path)
 
 
-def test_a_socket_that_a_dead_process_left_is_taken_over_and_anything_else_is_not(plain: FixedBoard, tmp_path: Path) -> None:
+def test_a_socket_that_a_dead_process_left_is_taken_over_and_anything_else_is_not(
+    plain: FixedBoard, tmp_path: Path
+) -> None:
     path = tmp_path / "web.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -350,7 +495,7 @@ from syncd.config.model import Web as WebConfig
 from syncd.web.server import Web
 from syncd.errors import SyncdError
 address, name, names = sys.argv[1:]
-from tests.support.board import FixedBoard
+from tests.support.status_board import FixedBoard
 made = socket.socket(); made.bind((address, 0)); made.listen()
 os.dup2(made.fileno(), 3)
 environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": names}
@@ -367,20 +512,34 @@ web.close()
 
 
 def handed_over(address: str, name: str, names: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", HANDED_OVER, address, name, names], capture_output=True, text=True, timeout=60, check=False, cwd=Path(__file__).parents[2])
+    return subprocess.run(
+        [sys.executable, "-c", HANDED_OVER, address, name, names],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
 
 
 def test_a_socket_that_systemd_opened_is_found_by_its_name() -> None:
     done = handed_over("127.0.0.1", "web", "web")
     assert done.stdout == "alive\n False\n", done.stderr
     other = handed_over("127.0.0.1", "web", "ssh")
-    assert "systemd gave no socket named web; it gave ssh / in syncd-web.socket: FileDescriptorName=web" in other.stderr
+    assert (
+        "systemd gave no socket named web; it gave ssh / in syncd-web.socket: FileDescriptorName=web"
+        in other.stderr
+    )
     open_to_all = handed_over("0.0.0.0", "web", "web")
     assert open_to_all.returncode == 1 and "needs web.password" in open_to_all.stderr
 
 
 def test_sockets_meant_for_another_process_are_not_taken(plain: FixedBoard) -> None:
-    for environ in ({}, {"LISTEN_PID": str(os.getpid() + 1), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "web"}, {"LISTEN_PID": "x", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "web"}):
+    for environ in (
+        {},
+        {"LISTEN_PID": str(os.getpid() + 1), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "web"},
+        {"LISTEN_PID": "x", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "web"},
+    ):
         with pytest.raises(ConfigError, match="systemd gave no socket named web"):
             Web(WebConfig("fd:web"), plain, environ)
 
@@ -393,7 +552,11 @@ def test_stalled_uploads_and_half_requests_keep_nobody_else_waiting(plain: Fixed
         host, port = web.names[0].removeprefix("http://").rstrip("/").split(":")
         stalled = [socket.create_connection((host, int(port)), timeout=20) for _ in range(40)]
         for number, one in enumerate(stalled):
-            one.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx" if number % 2 else b"GET / HT")
+            one.sendall(
+                b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx"
+                if number % 2
+                else b"GET / HT"
+            )
         assert ask(web, "/healthz").status == 200
         for one in stalled:
             one.close()
@@ -403,7 +566,11 @@ def test_stalled_uploads_and_half_requests_keep_nobody_else_waiting(plain: Fixed
     ("sent", "status"),
     [
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 70_000 + b"\r\n\r\n", 431),
-        (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (LARGEST_BODY + 1), 413),
+        (
+            b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+            % (LARGEST_BODY + 1),
+            413,
+        ),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n", 400),
         (b"nonsense\r\n\r\n", 400),
         (b"GET /../../etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
@@ -412,7 +579,9 @@ def test_stalled_uploads_and_half_requests_keep_nobody_else_waiting(plain: Fixed
         (b"GET /%ff%00 HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
     ],
 )
-def test_what_no_client_would_send_is_refused_within_bounds(plain: FixedBoard, sent: bytes, status: int) -> None:
+def test_what_no_client_would_send_is_refused_within_bounds(
+    plain: FixedBoard, sent: bytes, status: int
+) -> None:
     with listening(plain) as web:
         host, port = web.names[0].removeprefix("http://").rstrip("/").split(":")
         with socket.create_connection((host, int(port)), timeout=20) as raw:

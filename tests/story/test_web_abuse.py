@@ -19,12 +19,12 @@ from waitress.parser import HTTPRequestParser
 from syncd.config.model import Web as WebConfig
 from syncd.config.model import Webhook
 from syncd.models import SecretRef
-from syncd.readings import Readings
-from syncd.web import clients, intake, views
+from syncd.status import StatusSnapshot
+from syncd.web import clients, request_limits, views
 from syncd.web.server import Web
 from tests.story.test_web import ask
-from tests.support.board import FixedBoard
 from tests.support.push import SECRET, deliver, headers_of, push_event
+from tests.support.status_board import FixedBoard
 
 PASSWORD = "correct horse battery"
 EVENT = push_event("acme/infra", "a" * 40)
@@ -47,7 +47,9 @@ def port_of(web: Web) -> int:
     return int(web.names[0].rstrip("/").rpartition(":")[2])
 
 
-def connected(web: Web, receive_bytes: int | None = None, source: str = "127.0.0.1") -> socket.socket:
+def connected(
+    web: Web, receive_bytes: int | None = None, source: str = "127.0.0.1"
+) -> socket.socket:
     one = socket.socket()
     if receive_bytes is not None:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
@@ -76,15 +78,15 @@ def all_of(one: socket.socket) -> bytes:
 class Talkative(FixedBoard):
     """A board whose page has some megabytes."""
 
-    def readings(self) -> Readings:
+    def readings(self) -> StatusSnapshot:
         found = super().readings()
-        return Readings(found.at, found.jobs * 2000, found.budgets, found.life)
+        return StatusSnapshot(found.at, found.jobs * 2000, found.budgets, found.life)
 
 
 def test_answers_that_are_not_read_are_closed_and_silence_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(intake, "UNREAD_SECONDS", 0.3, raising=False)
+    monkeypatch.setattr(request_limits, "UNREAD_SECONDS", 0.3, raising=False)
     with listening(Talkative()) as web:
         greedy = [connected(web, 4096) for _ in range(4)]
         for one in greedy:
@@ -100,7 +102,7 @@ def test_answers_that_are_not_read_are_closed_and_silence_nobody(
 
 
 def test_an_answer_that_is_read_by_drips_is_closed_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "ANSWER_SECONDS", 0.5, raising=False)
+    monkeypatch.setattr(request_limits, "ANSWER_SECONDS", 0.5, raising=False)
     with listening(Talkative()) as web, connected(web, 4096) as one:
         one.sendall(b"GET / HTTP/1.1\r\n" + LOCAL_HEAD + b"\r\n")
         found = 0
@@ -116,7 +118,9 @@ def test_one_connection_asks_one_question(
 ) -> None:
     heads, parse = list[bytes](), HTTPRequestParser.parse_header
     monkeypatch.setattr(
-        HTTPRequestParser, "parse_header", lambda self, head: (heads.append(head), parse(self, head))[1]
+        HTTPRequestParser,
+        "parse_header",
+        lambda self, head: (heads.append(head), parse(self, head))[1],
     )
     request = b"GET /healthz HTTP/1.1\r\n" + LOCAL_HEAD + b"\r\n"
     with listening(plain) as web, connected(web) as one:
@@ -129,7 +133,7 @@ def test_one_connection_asks_one_question(
 def test_blank_lines_do_not_keep_a_connection_open(
     plain: FixedBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "WHOLE_SECONDS", 0.3)
+    monkeypatch.setattr(request_limits, "WHOLE_SECONDS", 0.3)
     with listening(plain) as web, connected(web) as one, suppress(OSError):
         for _ in range(200):  # ten seconds, if nothing ends it
             one.sendall(b"\r\n\r\n")
@@ -140,7 +144,7 @@ def test_blank_lines_do_not_keep_a_connection_open(
 def test_a_connection_that_brings_nothing_ends(
     plain: FixedBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "WHOLE_SECONDS", 0.3)
+    monkeypatch.setattr(request_limits, "WHOLE_SECONDS", 0.3)
     with listening(plain) as web, connected(web) as one:
         assert all_of(one) == b""
 
@@ -167,7 +171,9 @@ def test_one_address_has_a_share_of_the_connections_and_others_are_answered(
 def guess(web: Web, password: str, client: str, path: str = "/") -> tuple[int, str | None]:
     basic = base64.b64encode(f"x:{password}".encode()).decode()
     connection = http.client.HTTPConnection("127.0.0.1", port_of(web), timeout=60)
-    connection.request("GET", path, headers={"Authorization": f"Basic {basic}", "X-Forwarded-For": client})
+    connection.request(
+        "GET", path, headers={"Authorization": f"Basic {basic}", "X-Forwarded-For": client}
+    )
     answer = connection.getresponse()
     answer.read()
     connection.close()
@@ -246,7 +252,7 @@ class Stuck(FixedBoard):
         super().__init__()
         self.asked, self.let_go = 0, threading.Event()
 
-    def readings(self) -> Readings:
+    def readings(self) -> StatusSnapshot:
         self.asked += 1
         assert self.let_go.wait(60)
         return super().readings()
@@ -277,7 +283,7 @@ def test_a_view_that_costs_much_is_shared_by_those_who_ask_soon_after() -> None:
     class Costly(FixedBoard):
         asked = 0
 
-        def readings(self) -> Readings:
+        def readings(self) -> StatusSnapshot:
             self.asked += 1
             sum(range(2_000_000))
             return super().readings()
@@ -300,8 +306,9 @@ def test_a_page_that_is_too_large_is_not_sent(
     with listening(plain) as web:
         found = ask(web, "/")
         assert (found.status, found.text) == (
-            503, "this page is too large to be shown; on this machine: syncd status\n",
-        )  # fmt: skip
+            503,
+            "this page is too large to be shown; on this machine: syncd status\n",
+        )
         assert ask(web, "/readyz").status == 200
 
 
@@ -316,7 +323,11 @@ def test_no_answer_names_the_file_of_a_secret(plain: FixedBoard, tmp_path: Path)
     try:
         file.unlink()
         found = ask(web, "/", password=PASSWORD)
-        assert found.status == 503 and str(tmp_path) not in found.text and "web.password" not in found.text
+        assert (
+            found.status == 503
+            and str(tmp_path) not in found.text
+            and "web.password" not in found.text
+        )
         assert "log" in found.text
     finally:
         web.close()

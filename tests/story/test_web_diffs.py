@@ -14,39 +14,54 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from syncd import recent as recent_module
+from syncd import recent_runs as recent_module
 from syncd.config.load import load_config
 from syncd.config.model import Web as WebConfig
 from syncd.config.model import Webhook
 from syncd.diff import STEPS, Work, changed_lines
-from syncd.engine.ports import JobState
 from syncd.models import SecretRef
-from syncd.readings import Readings
-from syncd.recent import CACHE_CHARS, CHARS_OF_ALL, STEPS_OF_ALL, Diffs, RecentChange, RecentRun
+from syncd.ports import JobState
+from syncd.recent_runs import (
+    CACHE_CHARS,
+    CHARS_OF_ALL,
+    STEPS_OF_ALL,
+    Diffs,
+    RecentChange,
+    RecentRun,
+)
+from syncd.status import StatusSnapshot
 from syncd.web import app as app_module
 from syncd.web import views as views_module
 from syncd.web.server import Web
-from tests.support.board import FixedBoard, StoreBoard
 from tests.support.push import SECRET, push_event, signature
-from tests.support.stand import Stand, stand
+from tests.support.status_board import FixedBoard, StoreBoard
+from tests.support.sync_env import SyncEnv, sync_env
 
 HOSTILE = ("a\nb\n" * 3000, "b\na\na\n" * 2000)
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Stand]:
-    with stand(tmp_path, {f"nginx/{number}": f"{number}\n" + HOSTILE[0] for number in range(7)}, as_app=False) as made:
+def hub(tmp_path: Path) -> Iterator[SyncEnv]:
+    with sync_env(
+        tmp_path,
+        {f"nginx/{number}": f"{number}\n" + HOSTILE[0] for number in range(7)},
+        as_app=False,
+    ) as made:
         assert made.sync().code == 0
-        made.repo.commit({f"nginx/{number}": f"{number}\n" + HOSTILE[1] for number in range(7)}, "x")
+        made.repo.commit(
+            {f"nginx/{number}": f"{number}\n" + HOSTILE[1] for number in range(7)}, "x"
+        )
         assert made.sync().code == 0
         yield made
 
 
-def listen(hub: Stand) -> Web:
+def listen(hub: SyncEnv) -> Web:
     secret = hub.folder / "secret"
     secret.write_text(SECRET)
     secret.chmod(0o600)
-    web = WebConfig("127.0.0.1:0", show_diffs=True, webhook=Webhook("/github", SecretRef("file", str(secret))))
+    web = WebConfig(
+        "127.0.0.1:0", show_diffs=True, webhook=Webhook("/github", SecretRef("file", str(secret)))
+    )
     return Web(web, StoreBoard(load_config(hub.config, {})), {})
 
 
@@ -65,12 +80,18 @@ def page_or_code(web: Web) -> str:
 
 def deliver(web: Web) -> int:
     body = json.dumps(push_event("acme/infra", "a" * 40)).encode()
-    headers = {"X-GitHub-Event": "push", "Content-Type": "application/json", "X-Hub-Signature-256": signature(body)}
+    headers = {
+        "X-GitHub-Event": "push",
+        "Content-Type": "application/json",
+        "X-Hub-Signature-256": signature(body),
+    }
     with urlopen(Request(f"{web.names[0]}github", body, headers), timeout=30) as answer:
         return int(answer.status)
 
 
-def test_four_views_of_hostile_diffs_leave_health_and_webhook_answering(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_four_views_of_hostile_diffs_leave_health_and_webhook_answering(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
     began, end = threading.Semaphore(0), threading.Event()
 
     def slow(old: bytes | None, new: bytes | None, work: Work | None = None) -> list[str] | str:
@@ -86,7 +107,9 @@ def test_four_views_of_hostile_diffs_leave_health_and_webhook_answering(hub: Sta
         assert began.acquire(timeout=30)
         for one in views[1:]:
             one.start()
-        assert [answers.get(timeout=30) for _ in range(2)] == ["503", "503"], "one makes the page and one waits for it"
+        assert [answers.get(timeout=30) for _ in range(2)] == ["503", "503"], (
+            "one makes the page and one waits for it"
+        )
         assert get(web, "healthz") == "alive\n" and deliver(web) == 202
         assert answers.empty()
     finally:
@@ -97,7 +120,9 @@ def test_four_views_of_hostile_diffs_leave_health_and_webhook_answering(hub: Sta
     assert all("too different to compare: " in answers.get() for _ in range(2))
 
 
-def test_a_page_of_hostile_diffs_ends_soon_and_the_next_one_knows_them(hub: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_of_hostile_diffs_ends_soon_and_the_next_one_knows_them(
+    hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = 0
 
     def counted(old: bytes | None, new: bytes | None, work: Work | None = None) -> list[str] | str:
@@ -112,7 +137,10 @@ def test_a_page_of_hostile_diffs_ends_soon_and_the_next_one_knows_them(hub: Stan
         began = time.process_time()
         page = get(web)
         assert time.process_time() - began < 10
-        assert 1 <= made <= 6 and "not compared yet: this page had too much to compare; reload it" in page
+        assert (
+            1 <= made <= 6
+            and "not compared yet: this page had too much to compare; reload it" in page
+        )
         assert STEPS_OF_ALL // STEPS == 5
         views = 1
         while "not compared yet" in page:
@@ -129,31 +157,57 @@ def test_remembered_diffs_are_bounded() -> None:
     for number in range(3000):
         diffs.keep(None, f"{number:040d}", ("+" + "x" * 1000,) * 4)
     assert diffs.made(None, f"{0:040d}") is None and diffs.made(None, f"{2999:040d}") is not None
-    assert sum(200 + 4 * 1061 for number in range(3000) if diffs.made(None, f"{number:040d}") is not None) <= CACHE_CHARS
+    assert (
+        sum(
+            200 + 4 * 1061
+            for number in range(3000)
+            if diffs.made(None, f"{number:040d}") is not None
+        )
+        <= CACHE_CHARS
+    )
 
 
 class Wide(FixedBoard):
     """As many jobs, and texts as long, as there can be."""
 
     def recent(self, show_diffs: bool) -> list[RecentRun]:
-        change = RecentChange("write", "/srv/" + "n" * 4000, ("+" + "&" * 400,) * (CHARS_OF_ALL // 500))
+        change = RecentChange(
+            "write", "/srv/" + "n" * 4000, ("+" + "&" * 400,) * (CHARS_OF_ALL // 500)
+        )
         return [RecentRun("job", None, "failed", None, None, "-eyJ" * 50_000, (change,) * 4)]
 
-    def readings(self) -> Readings:
+    def readings(self) -> StatusSnapshot:
         from msgspec.structs import replace
 
         plain = super().readings()
         state = JobState(failures=1, last_error_kind="hook", last_error="<" * 20_000)
-        return replace(plain, jobs=tuple(replace(plain.jobs[0], job=replace(plain.jobs[0].job, name=f"job-{number}"), state=state, word="failing") for number in range(300)))
+        return replace(
+            plain,
+            jobs=tuple(
+                replace(
+                    plain.jobs[0],
+                    job=replace(plain.jobs[0].job, name=f"job-{number}"),
+                    state=state,
+                    word="failing",
+                )
+                for number in range(300)
+            ),
+        )
 
 
-def test_a_page_is_bounded_in_bytes_and_says_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_is_bounded_in_bytes_and_says_what_it_leaves_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     sizes: list[int] = []
     plain = app_module.redact
-    monkeypatch.setattr(app_module, "redact", lambda text, limit=None: sizes.append(len(text)) or plain(text, limit))
+    monkeypatch.setattr(
+        app_module, "redact", lambda text, limit=None: sizes.append(len(text)) or plain(text, limit)
+    )
     web = Web(WebConfig("127.0.0.1:0", show_diffs=True), Wide(), {})
     try:
-        connection = http.client.HTTPConnection(web.names[0].removeprefix("http://").rstrip("/"), timeout=60)
+        connection = http.client.HTTPConnection(
+            web.names[0].removeprefix("http://").rstrip("/"), timeout=60
+        )
         connection.request("GET", "/")
         page = connection.getresponse().read().decode()
         connection.close()

@@ -14,16 +14,28 @@ import pytest
 from msgspec.structs import replace
 
 from syncd.config.model import Web as WebConfig
-from syncd.engine.ports import JobState
 from syncd.models import PathRule
-from syncd.readings import Heard, Readings
-from syncd.recent import RecentChange, RecentRun
+from syncd.ports import JobState
+from syncd.recent_runs import RecentChange, RecentRun
+from syncd.status import StatusSnapshot, WebhookStats
 from syncd.web.server import Web
-from tests.support.board import FixedBoard
+from tests.support.status_board import FixedBoard
 
 CHROMIUM = shutil.which("chromium")
-pytestmark = [pytest.mark.chromium, pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")]
-QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars")
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed"),
+]
+QUIET = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
 LONG = "a_name_that_nobody_would_choose_but_somebody_has_" * 4
 
 
@@ -31,19 +43,68 @@ class Wild(FixedBoard):
     """Every state, and names and texts as long as they may be."""
 
     def recent(self, show_diffs: bool) -> list[RecentRun]:
-        change = RecentChange("write", f"/srv/{LONG}", ("@@ -1 +1 @@", f"-{LONG * 3}", "+<script>alert(1)</script>"))
-        return [RecentRun(LONG[:100], datetime.now(UTC), "refused", "a" * 40, "b" * 40, LONG * 2, (change, RecentChange("remove", f"/srv/{LONG}", (), "binary or large")), 3)]
+        change = RecentChange(
+            "write", f"/srv/{LONG}", ("@@ -1 +1 @@", f"-{LONG * 3}", "+<script>alert(1)</script>")
+        )
+        return [
+            RecentRun(
+                LONG[:100],
+                datetime.now(UTC),
+                "refused",
+                "a" * 40,
+                "b" * 40,
+                LONG * 2,
+                (change, RecentChange("remove", f"/srv/{LONG}", (), "binary or large")),
+                3,
+            )
+        ]
 
-    def readings(self) -> Readings:
+    def readings(self) -> StatusSnapshot:
         plain = super().readings()
         now = datetime.now(UTC)
         one = plain.jobs[0]
-        long_job = replace(one.job, name=LONG[:100], repo=f"acme/{LONG[:90]}", paths=(PathRule("a", f"/srv/{LONG}/{LONG}", True),) * 5)
-        bad = JobState(failures=1, last_error_kind="hook", last_error=f"validate exited 1\n{LONG * 3}\n<img src=x onerror=alert(1)>")
+        long_job = replace(
+            one.job,
+            name=LONG[:100],
+            repo=f"acme/{LONG[:90]}",
+            paths=(PathRule("a", f"/srv/{LONG}/{LONG}", True),) * 5,
+        )
+        bad = JobState(
+            failures=1,
+            last_error_kind="hook",
+            last_error=f"validate exited 1\n{LONG * 3}\n<img src=x onerror=alert(1)>",
+        )
         jobs = [replace(one, job=long_job, state=bad, word="failing")]
-        jobs += [replace(one, job=replace(one.job, name=word), word=word, state=replace(one.state, drifted=word == "drift", last_success_at=now)) for word in ("drift", "never", "in_sync")]
-        heard = Heard(now, f"push of refs/heads/{LONG} in acme/{LONG[:90]}", now, "its signature was not made with the secret that web.webhook.secret names")
-        return replace(plain, at=now, heard=heard, jobs=(*jobs, replace(one, word="paused", state=replace(one.state, paused_reason="moving", last_run_at=now - timedelta(days=3)))))
+        jobs += [
+            replace(
+                one,
+                job=replace(one.job, name=word),
+                word=word,
+                state=replace(one.state, drifted=word == "drift", last_success_at=now),
+            )
+            for word in ("drift", "never", "in_sync")
+        ]
+        heard = WebhookStats(
+            now,
+            f"push of refs/heads/{LONG} in acme/{LONG[:90]}",
+            now,
+            "its signature was not made with the secret that web.webhook.secret names",
+        )
+        return replace(
+            plain,
+            at=now,
+            heard=heard,
+            jobs=(
+                *jobs,
+                replace(
+                    one,
+                    word="paused",
+                    state=replace(
+                        one.state, paused_reason="moving", last_run_at=now - timedelta(days=3)
+                    ),
+                ),
+            ),
+        )
 
 
 @pytest.fixture
@@ -55,24 +116,48 @@ def url() -> Iterator[str]:
 
 def browse(tmp_path: Path, url: str, *options: str) -> subprocess.CompletedProcess[str]:
     assert CHROMIUM is not None
-    command = [CHROMIUM, *QUIET, f"--user-data-dir={tmp_path}/profile", "--enable-logging=stderr", "--v=0", *options, url]
+    command = [
+        CHROMIUM,
+        *QUIET,
+        f"--user-data-dir={tmp_path}/profile",
+        "--enable-logging=stderr",
+        "--v=0",
+        *options,
+        url,
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
 
-def test_nothing_on_the_page_is_stopped_by_its_own_policy_and_no_script_is_there(tmp_path: Path, url: str) -> None:
+def test_nothing_on_the_page_is_stopped_by_its_own_policy_and_no_script_is_there(
+    tmp_path: Path, url: str
+) -> None:
     done = browse(tmp_path, url, "--dump-dom")
     assert "1 of 5 jobs is failing, 1 has drifted, 1 is paused, 1 has not run yet" in done.stdout
-    assert "Content Security Policy" not in done.stderr and "<script" not in done.stdout and "<img" not in done.stdout
+    assert (
+        "Content Security Policy" not in done.stderr
+        and "<script" not in done.stdout
+        and "<img" not in done.stdout
+    )
 
 
 @pytest.mark.parametrize("width", [500, 1200])  # headless chromium has no window narrower than 500
-def test_nothing_reaches_over_the_edge_on_a_phone_or_a_desk(tmp_path: Path, url: str, width: int) -> None:
+def test_nothing_reaches_over_the_edge_on_a_phone_or_a_desk(
+    tmp_path: Path, url: str, width: int
+) -> None:
     """The very page and style, from a file where a script of the test's may measure it: there the policy is not sent."""
     with urlopen(url) as page, urlopen(f"{url}static/syncd.css") as style:
         text, css = page.read().decode(), style.read().decode()
     measure = "<script>document.title = [document.documentElement.scrollWidth, window.innerWidth, getComputedStyle(document.querySelector('thead')).display].join(' ')</script>"
-    text = re.sub(r"<link rel=\"stylesheet\"[^>]*>", lambda _: f"<style>{css}</style>", text).replace("<details>", "<details open>").replace("</body>", f"{measure}</body>")
+    text = (
+        re.sub(r"<link rel=\"stylesheet\"[^>]*>", lambda _: f"<style>{css}</style>", text)
+        .replace("<details>", "<details open>")
+        .replace("</body>", f"{measure}</body>")
+    )
     (tmp_path / "page.html").write_text(text)
-    done = browse(tmp_path, f"file://{tmp_path}/page.html", f"--window-size={width},800", "--dump-dom")
+    done = browse(
+        tmp_path, f"file://{tmp_path}/page.html", f"--window-size={width},800", "--dump-dom"
+    )
     found, inner, head = re.findall(r"<title>(.*?)</title>", done.stdout)[0].split()
-    assert int(found) <= int(inner) == width and (head == "none") is (width == 500), done.stdout[:200]
+    assert int(found) <= int(inner) == width and (head == "none") is (width == 500), done.stdout[
+        :200
+    ]

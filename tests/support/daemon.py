@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.canary import overheard
-from tests.support.stand import Stand
+from tests.support.secret_scan import overheard
+from tests.support.sync_env import SyncEnv
 
-PATIENCE_SECONDS = 60.0  # for whatever has to come; a machine may be slow
+DEADLINE_SECONDS = 60.0  # for whatever has to come; a machine may be slow
 
 
 class Running:
@@ -39,11 +39,13 @@ class Running:
                 self._news.put({"message": text.rstrip("\n"), "level": "raw"})
         self._news.put(None)
 
-    def says(self, text: str, more: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any]:
+    def says(
+        self, text: str, more: Callable[[dict[str, Any]], bool] = lambda _: True
+    ) -> dict[str, Any]:
         """The next line with this text in it."""
         while True:
             try:
-                line = self._news.get(timeout=PATIENCE_SECONDS)
+                line = self._news.get(timeout=DEADLINE_SECONDS)
             except queue.Empty:
                 raise AssertionError(f"it never said {text!r}, but {self.lines}") from None
             assert line is not None, f"it ended without saying {text!r}, but {self.lines}"
@@ -58,18 +60,27 @@ class Running:
         """Its exit code, after this signal."""
         if number is not None:
             self.send(number)
-        code = self.process.wait(PATIENCE_SECONDS)
-        while (line := self._news.get(timeout=PATIENCE_SECONDS)) is not None:
+        code = self.process.wait(DEADLINE_SECONDS)
+        while (line := self._news.get(timeout=DEADLINE_SECONDS)) is not None:
             self.lines.append(line)
         return code
 
 
 @contextmanager
-def daemon(hub: Stand, *arguments: str, environ: Mapping[str, str] | None = None, ready: bool = True) -> Iterator[Running]:
+def daemon(
+    hub: SyncEnv, *arguments: str, environ: Mapping[str, str] | None = None, ready: bool = True
+) -> Iterator[Running]:
     """`syncd run` on the stand's configuration; ready when the block begins, gone after it."""
     command = [sys.executable, "-m", "syncd", "-c", str(hub.config), *arguments, "run"]
-    env = {"PATH": os.environ["PATH"], "HOME": str(hub.folder), "PYTHONPATH": str(Path(__file__).parents[2]), **(environ or {})}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=env) as process:
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(hub.folder),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        **(environ or {}),
+    }
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=env
+    ) as process:
         try:
             running = Running(process)
             if ready:
@@ -79,4 +90,4 @@ def daemon(hub: Stand, *arguments: str, environ: Mapping[str, str] | None = None
             process.kill()
 
 
-__all__ = ["PATIENCE_SECONDS", "Running", "daemon"]
+__all__ = ["DEADLINE_SECONDS", "Running", "daemon"]

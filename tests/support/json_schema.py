@@ -6,12 +6,22 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-TYPES: dict[str, tuple[type, ...]] = {"object": (dict,), "array": (list,), "string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,), "null": (type(None),)}
+TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "null": (type(None),),
+}
 SAID_ONLY = {"$schema", "$defs", "title", "description", "default"}
 WITHIN = {"properties", "patternProperties", "additionalProperties"}
 
 
-def mistakes(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any] | None = None, at: str = "") -> Iterator[str]:
+def mistakes(
+    value: Any, schema: Mapping[str, Any], root: Mapping[str, Any] | None = None, at: str = ""
+) -> Iterator[str]:
     """Every reason why the value is not what the schema describes."""
     root = schema if root is None else root
     for word, wanted in schema.items():
@@ -34,10 +44,16 @@ def mistakes(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any] | No
         yield from _inside(value, schema, root, at)
 
 
-def _inside(value: Mapping[str, Any], schema: Mapping[str, Any], root: Mapping[str, Any], at: str) -> Iterator[str]:
+def _inside(
+    value: Mapping[str, Any], schema: Mapping[str, Any], root: Mapping[str, Any], at: str
+) -> Iterator[str]:
     for name, item in value.items():
         shapes = [schema["properties"][name]] if name in schema.get("properties", {}) else []
-        shapes += [shape for pattern, shape in schema.get("patternProperties", {}).items() if re.search(pattern, name)]
+        shapes += [
+            shape
+            for pattern, shape in schema.get("patternProperties", {}).items()
+            if re.search(pattern, name)
+        ]
         other = schema.get("additionalProperties", True)
         if not shapes and other is False:
             yield f"{at}.{name}: unknown"
@@ -50,9 +66,15 @@ def _fits(word: str, wanted: Any, value: Any) -> bool:
     match word:
         case "type":
             names = wanted if isinstance(wanted, list) else [wanted]
-            return any(isinstance(value, TYPES[name]) and (name == "boolean" or not isinstance(value, bool)) for name in names)
+            return any(
+                isinstance(value, TYPES[name])
+                and (name == "boolean" or not isinstance(value, bool))
+                for name in names
+            )
         case "enum":
-            return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in wanted)
+            return any(
+                value == one and isinstance(value, bool) == isinstance(one, bool) for one in wanted
+            )
         case "pattern":
             return not isinstance(value, str) or re.search(wanted, value) is not None
         case "minimum":

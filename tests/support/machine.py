@@ -15,15 +15,25 @@ import yaml
 
 from syncd.config import protected
 from syncd.config.program import Program
-from tests.support.stand import Stand, stand
+from tests.support.sync_env import SyncEnv, sync_env
 
 MADE = (
-    "etc/syncd", "etc/keys", "etc/ssl", "etc/python3", "etc/systemd/system", "var/lib/syncd", "run", "usr/bin",
-    "usr/lib/python3/site-packages/syncd", "opt/venv/bin", "home/ops", "elsewhere",
-)  # fmt: skip
+    "etc/syncd",
+    "etc/keys",
+    "etc/ssl",
+    "etc/python3",
+    "etc/systemd/system",
+    "var/lib/syncd",
+    "run",
+    "usr/bin",
+    "usr/lib/python3/site-packages/syncd",
+    "opt/venv/bin",
+    "home/ops",
+    "elsewhere",
+)
 
 
-class Machine(Stand):
+class Machine(SyncEnv):
     """`root` stands for `/`. The configuration is in its etc/syncd, the state in its var/lib/syncd; `late` is a link
     to a folder where nothing is protected, which a test lets lead to `root` later on."""
 
@@ -50,27 +60,41 @@ class Machine(Stand):
 
 
 @contextmanager
-def machine(folder: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str] | None = None) -> Iterator[Machine]:
+def machine(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str] | None = None
+) -> Iterator[Machine]:
     """A machine with every kind of file that a commit must not change."""
-    with stand(folder, files or {"motd": "hello\n"}, as_app=False) as hub:
+    with sync_env(folder, files or {"motd": "hello\n"}, as_app=False) as hub:
         made = Machine(**{one.name: getattr(hub, one.name) for one in dataclasses.fields(hub)})
         for name in MADE:
             (made.root / name).mkdir(parents=True)
         for name in ("web", "hook", "notify"):
-            (made.root / "etc/keys" / name).write_text("http://127.0.0.1:9/a-secret-of-sixteen-letters")
+            (made.root / "etc/keys" / name).write_text(
+                "http://127.0.0.1:9/a-secret-of-sixteen-letters"
+            )
             (made.root / "etc/keys" / name).chmod(0o600)
         (made.root / "etc/ssl/ghe.pem").write_text("no certificate\n")
-        (made.root / "usr/lib/python3/sitecustomize.py").symlink_to(made.root / "etc/python3/sitecustomize.py")
+        (made.root / "usr/lib/python3/sitecustomize.py").symlink_to(
+            made.root / "etc/python3/sitecustomize.py"
+        )
         (made.root / "usr/bin/python3.11").write_text("")
         (made.root / "usr/bin/python3").symlink_to("python3.11")
         (made.root / "usr/bin/syncd").write_text("#!python\n")
         (made.root / "late").symlink_to(made.root / "elsewhere")
         (folder / "token").rename(made.root / "etc/keys/bot.token")
         made.identities["ops"]["token"]["file"] = f"{made.root}/etc/keys/bot.token"
-        made.identities["ghe"] = {"token": {"credential": "app.pem"}, "api": "https://ghe.example/api/v3", "ca_file": f"{made.root}/etc/ssl/ghe.pem"}
+        made.identities["ghe"] = {
+            "token": {"credential": "app.pem"},
+            "api": "https://ghe.example/api/v3",
+            "ca_file": f"{made.root}/etc/ssl/ghe.pem",
+        }
         made.jobs["nginx"]["as"] = "ops"
         made.extra.update(
-            web={"listen": "127.0.0.1:0", "password": f"{made.root}/etc/keys/web", "webhook": {"path": "/github", "secret": f"{made.root}/etc/keys/hook"}},
+            web={
+                "listen": "127.0.0.1:0",
+                "password": f"{made.root}/etc/keys/web",
+                "webhook": {"path": "/github", "secret": f"{made.root}/etc/keys/hook"},
+            },
             notify=[{"webhook": f"{made.root}/etc/keys/notify", "when": ["drift"]}],
         )
         monkeypatch.setenv("HOME", str(made.root / "home/ops"))
@@ -83,10 +107,14 @@ def machine(folder: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]
 def installed(root: Path) -> Program:
     """syncd as a system package with a virtual environment beside it."""
     return Program(
-        package=f"{root}/usr/lib/python3/site-packages/syncd", command=f"{root}/usr/bin/syncd", interpreters=(f"{root}/usr/bin/python3",),
+        package=f"{root}/usr/lib/python3/site-packages/syncd",
+        command=f"{root}/usr/bin/syncd",
+        interpreters=(f"{root}/usr/bin/python3",),
         import_folders=(f"{root}/usr/lib/python3", f"{root}/usr/lib/python3/site-packages"),
-        linked=(f"{root}/usr/lib/python3/sitecustomize.py",), environment=f"{root}/opt/venv", started_in=f"{root}/usr/bin",
-    )  # fmt: skip
+        linked=(f"{root}/usr/lib/python3/sitecustomize.py",),
+        environment=f"{root}/opt/venv",
+        started_in=f"{root}/usr/bin",
+    )
 
 
 def excluded(message: str) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from msgspec.json import encode
 from msgspec.structs import asdict
 
-from syncd.engine.ports import JobState
+from syncd.ports import JobState
 from syncd.store.migrate import stamp_of
 from syncd.store.store import FILE_NAME, SqliteStore
 
@@ -32,22 +32,35 @@ def downgraded(state_dir: Path) -> None:
     """Put a store of schema 0004 in the place of the present one, with its ledger, states, sets and history. No intent is open."""
     file = state_dir / FILE_NAME
     store = SqliteStore.open(state_dir)
-    rows = {job: (store.recorded(job), store.folders(job), store.state(job)) for job in store.jobs()}
+    rows = {
+        job: (store.recorded(job), store.folders(job), store.state(job)) for job in store.jobs()
+    }
     store.close()
     with closing(sqlite3.connect(file)) as connection:
-        sets = connection.execute("SELECT id, job, commit_sha, config_digest, applied_at, pinned, files FROM applied_set").fetchall()
+        sets = connection.execute(
+            "SELECT id, job, commit_sha, config_digest, applied_at, pinned, files FROM applied_set"
+        ).fetchall()
         runs = connection.execute(
             'SELECT id, job, started_at, "trigger", status, commit_sha, previous_commit_sha, seconds, bytes_written,'
             " error_kind, error FROM run"
         ).fetchall()
-        changes = connection.execute("SELECT id, run, action, path, source, before_sha, after_sha FROM change").fetchall()
+        changes = connection.execute(
+            "SELECT id, run, action, path, source, before_sha, after_sha FROM change"
+        ).fetchall()
     for old in state_dir.glob(f"{FILE_NAME}*"):
         old.unlink()
     with closing(sqlite3.connect(file)) as connection:
         connection.executescript(_schema())
         for job, (ledger, folders, state) in rows.items():
             for path, row in ledger.items():
-                _put(connection, "file", path, job, *_sealed(encode(row).decode(), job, path), row.real or path)
+                _put(
+                    connection,
+                    "file",
+                    path,
+                    job,
+                    *_sealed(encode(row).decode(), job, path),
+                    row.real or path,
+                )
             for folder in folders:
                 _put(connection, "folder", folder, job, seal(job, folder))
             _put(connection, "job", job, *_sealed(_state_text(state), job))
@@ -66,7 +79,9 @@ def downgraded(state_dir: Path) -> None:
 def _schema() -> str:
     """The statements that make the tables, and the version."""
     statements = re.split(r";\n", SCHEMA.read_text())
-    kept = [one for one in statements if one.lstrip().startswith("CREATE") or "alembic_version" in one]
+    kept = [
+        one for one in statements if one.lstrip().startswith("CREATE") or "alembic_version" in one
+    ]
     return ";\n".join(kept) + ";"
 
 
@@ -80,5 +95,8 @@ def _sealed(text: str, *before: str) -> tuple[str, str]:
 
 
 def _state_text(state: JobState) -> str:
-    values = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(state).items()}
+    values = {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in asdict(state).items()
+    }
     return json.dumps(values, separators=(",", ":"), sort_keys=True)

@@ -28,14 +28,20 @@ class Proxy:
                 proxy.heard.append(head.decode("latin-1"))
                 expected = f"Proxy-Authorization: Basic {base64.b64encode((proxy.password or '').encode()).decode()}\r\n"
                 if proxy.password is not None and expected not in proxy.heard[-1]:
-                    self.wfile.write(b'HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm="corp"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n')
+                    self.wfile.write(
+                        b'HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm="corp"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n'
+                    )
                     return
                 if proxy.refuses is not None:
-                    self.wfile.write(f"HTTP/1.1 {proxy.refuses} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+                    self.wfile.write(
+                        f"HTTP/1.1 {proxy.refuses} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+                    )
                     return
                 with socket.create_connection(("127.0.0.1", port)) as beyond:
                     self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                    other = threading.Thread(target=_carry, args=(beyond, self.connection), daemon=True)
+                    other = threading.Thread(
+                        target=_carry, args=(beyond, self.connection), daemon=True
+                    )
                     other.start()
                     _carry(self.connection, beyond)
                     other.join(30)
@@ -46,7 +52,9 @@ class Proxy:
 
     @contextmanager
     def running(self) -> Iterator[Proxy]:
-        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        )
         thread.start()
         try:
             yield self

@@ -18,7 +18,11 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """Skips, with the reason, where no machine can be booted."""
     try:
         base = tree()
-        made = booted(base, built_wheel(tmp_path_factory.mktemp("wheel")), Path(tempfile.mkdtemp(prefix="syncd-machine-")))
+        made = booted(
+            base,
+            built_wheel(tmp_path_factory.mktemp("wheel")),
+            Path(tempfile.mkdtemp(prefix="syncd-machine-")),
+        )
         up = made.__enter__()
     except CannotBoot as error:
         pytest.skip(f"no machine can be booted here: {error}")

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = "systemd,systemd-sysv,dbus,python3,nginx"
 SUITE = "bookworm"
 CLONE_NEWNET = 0x40000000
-PATIENCE_SECONDS = 60.0
+DEADLINE_SECONDS = 60.0
 
 # Source: systemd's container interface (systemd.io/CONTAINER_INTERFACE): /proc, /sys, its own cgroup tree, /dev and /run are the manager's
 BOOT = r"""
@@ -75,10 +75,24 @@ def tree() -> Path:
             raise CannotBoot(f"{tool} is not installed")
     if os.geteuid() != 0:
         raise CannotBoot("needs root")
-    place = Path(tempfile.gettempdir()) / f"syncd-systemd-tree-{hashlib.sha256(f'{SUITE} {PACKAGES}'.encode()).hexdigest()[:12]}"
+    place = (
+        Path(tempfile.gettempdir())
+        / f"syncd-systemd-tree-{hashlib.sha256(f'{SUITE} {PACKAGES}'.encode()).hexdigest()[:12]}"
+    )
     if not place.exists():
         making = Path(tempfile.mkdtemp(prefix="syncd-systemd-making-"))
-        done = subprocess.run(["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(making / "tree")], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [
+                "mmdebstrap",
+                "--variant=minbase",
+                f"--include={PACKAGES}",
+                SUITE,
+                str(making / "tree"),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             shutil.rmtree(making, ignore_errors=True)
             raise CannotBoot(f"mmdebstrap: {done.stderr[-400:]}")
@@ -90,11 +104,17 @@ def tree() -> Path:
 
 def built_wheel(folder: Path) -> Path:
     """The wheel of this checkout."""
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(ROOT)], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(ROOT)],
+        check=True,
+        capture_output=True,
+    )
     return next(folder.glob("syncd-*.whl"))
 
 
-def requirements(name: str, found: dict[str, importlib.metadata.Distribution] | None = None) -> dict[str, importlib.metadata.Distribution]:
+def requirements(
+    name: str, found: dict[str, importlib.metadata.Distribution] | None = None
+) -> dict[str, importlib.metadata.Distribution]:
     """Every distribution that `name` needs to run, itself left out."""
     found = {} if found is None else found
     for line in importlib.metadata.distribution(name).requires or ():
@@ -112,16 +132,34 @@ def requirements(name: str, found: dict[str, importlib.metadata.Distribution] | 
 def install(root: Path, wheel: Path) -> None:
     """syncd stands in /opt/syncd below `root`, put there by pip from the wheel; what it needs is copied from this environment."""
     chroot = ["chroot", str(root)]
-    subprocess.run([*chroot, "/usr/bin/python3", "-m", "venv", "--without-pip", "/opt/syncd"], check=True)
+    subprocess.run(
+        [*chroot, "/usr/bin/python3", "-m", "venv", "--without-pip", "/opt/syncd"], check=True
+    )
     site = root / "opt/syncd/lib/python3.11/site-packages"
     for distribution in [*requirements("syncd").values(), importlib.metadata.distribution("pip")]:
         for file in distribution.files or ():
             source = Path(str(distribution.locate_file(file)))
-            if not str(file).startswith("..") and source.is_file():  # with what is compiled: the service's user could not keep it
+            if (
+                not str(file).startswith("..") and source.is_file()
+            ):  # with what is compiled: the service's user could not keep it
                 (site / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, site / file)
     shutil.copy2(wheel, root / "opt" / wheel.name)
-    subprocess.run([*chroot, "/opt/syncd/bin/python", "-m", "pip", "install", "-q", "--no-index", "--no-deps", f"/opt/{wheel.name}"], check=True, capture_output=True)
+    subprocess.run(
+        [
+            *chroot,
+            "/opt/syncd/bin/python",
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--no-index",
+            "--no-deps",
+            f"/opt/{wheel.name}",
+        ],
+        check=True,
+        capture_output=True,
+    )
 
 
 @dataclass
@@ -131,11 +169,38 @@ class Machine:
     pid: int
     log: Path
 
-    def run(self, *argv: str, check: bool = True, stdin: str | None = None, timeout: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess[str]:
+    def run(
+        self,
+        *argv: str,
+        check: bool = True,
+        stdin: str | None = None,
+        timeout: float = DEADLINE_SECONDS,
+    ) -> subprocess.CompletedProcess[str]:
         """A command inside, as root."""
-        command = ["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "-C", "--", "env", "-i", "PATH=/opt/syncd/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root", *argv]
-        done = subprocess.run(command, capture_output=True, text=True, input=stdin, check=False, timeout=timeout)
-        assert not check or done.returncode == 0, f"{argv}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.journal()[-3000:]}"
+        command = [
+            "nsenter",
+            "-t",
+            str(self.pid),
+            "-m",
+            "-u",
+            "-i",
+            "-n",
+            "-p",
+            "-C",
+            "--",
+            "env",
+            "-i",
+            "PATH=/opt/syncd/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "LANG=C.UTF-8",
+            "HOME=/root",
+            *argv,
+        ]
+        done = subprocess.run(
+            command, capture_output=True, text=True, input=stdin, check=False, timeout=timeout
+        )
+        assert not check or done.returncode == 0, (
+            f"{argv}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.journal()[-3000:]}"
+        )
         return done
 
     def path(self, inside: str) -> Path:
@@ -155,7 +220,9 @@ class Machine:
 
     def journal(self, unit: str | None = None) -> str:
         """Everything that was logged, of one unit or of all."""
-        return self.run("journalctl", "--no-pager", "-o", "cat", *(("-u", unit) if unit else ()), check=False).stdout
+        return self.run(
+            "journalctl", "--no-pager", "-o", "cat", *(("-u", unit) if unit else ()), check=False
+        ).stdout
 
     def in_network(self, act: Callable[[], object]) -> None:
         """`act` is done by a thread that sees the machine's network: a socket made there stays there. Source: setns(2), it moves one thread."""
@@ -180,7 +247,7 @@ class Machine:
             raise failure[0]
 
 
-def until(what: str, asked: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
+def until(what: str, asked: Callable[[], object], seconds: float = DEADLINE_SECONDS) -> None:
     """Returns as soon as the answer is true; fails by name after `seconds`."""
     ends = time.monotonic() + seconds
     while not asked():
@@ -198,15 +265,34 @@ def booted(base: Path, wheel: Path, scratch: Path) -> Iterator[Machine]:
     log = scratch / "console.log"
     with open(log, "wb") as console:
         started = subprocess.Popen(
-            ["unshare", "--pid", "--mount", "--uts", "--ipc", "--net", "--cgroup", "--fork", "--kill-child", "bash", "-c", BOOT],
-            env={"TREE": str(base), "SCRATCH": str(scratch), "PATH": os.environ["PATH"]}, stdout=console, stderr=console, stdin=subprocess.DEVNULL, start_new_session=True,
+            [
+                "unshare",
+                "--pid",
+                "--mount",
+                "--uts",
+                "--ipc",
+                "--net",
+                "--cgroup",
+                "--fork",
+                "--kill-child",
+                "bash",
+                "-c",
+                BOOT,
+            ],
+            env={"TREE": str(base), "SCRATCH": str(scratch), "PATH": os.environ["PATH"]},
+            stdout=console,
+            stderr=console,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
             preexec_fn=lambda: (group / "cgroup.procs").write_text("0"),
-        )  # fmt: skip
+        )
     try:
         yield Machine(_process_one(started, log), log)
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(started.pid, signal.SIGKILL)  # process 1 of a namespace takes everything in it along
+            os.killpg(
+                started.pid, signal.SIGKILL
+            )  # process 1 of a namespace takes everything in it along
         started.wait()
         _remove_group(group)
         shutil.rmtree(scratch, ignore_errors=True)
@@ -214,7 +300,18 @@ def booted(base: Path, wheel: Path, scratch: Path) -> Iterator[Machine]:
 
 def _with_overlay(base: Path, scratch: Path, act: Callable[[Path], None]) -> None:
     mounted = scratch / "root"
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", f"lowerdir={base},upperdir={scratch}/upper,workdir={scratch}/work", str(mounted)], check=True)
+    subprocess.run(
+        [
+            "mount",
+            "-t",
+            "overlay",
+            "overlay",
+            "-o",
+            f"lowerdir={base},upperdir={scratch}/upper,workdir={scratch}/work",
+            str(mounted),
+        ],
+        check=True,
+    )
     try:
         act(mounted)
     finally:
@@ -244,12 +341,28 @@ def _remove_group(group: Path) -> None:
 
 def _process_one(started: subprocess.Popen[bytes], log: Path) -> int:
     """The pid of the machine's process 1 once it is up."""
-    ends = time.monotonic() + PATIENCE_SECONDS
+    ends = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < ends and started.poll() is None:
         children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
         if children and Path(f"/proc/{children[0]}/comm").read_text().strip() == "systemd":
             asked = subprocess.run(
-                ["nsenter", "-t", children[0], "-m", "-u", "-i", "-n", "-p", "-C", "--", "systemctl", "is-system-running"], capture_output=True, text=True, check=False
+                [
+                    "nsenter",
+                    "-t",
+                    children[0],
+                    "-m",
+                    "-u",
+                    "-i",
+                    "-n",
+                    "-p",
+                    "-C",
+                    "--",
+                    "systemctl",
+                    "is-system-running",
+                ],
+                capture_output=True,
+                text=True,
+                check=False,
             )
             if asked.stdout.strip() in ("running", "degraded"):
                 return int(children[0])

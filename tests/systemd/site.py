@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from syncd.simulator.core import GitHub
+from syncd.simulator.github import GitHub
 from syncd.simulator.repository import Repository
 from syncd.simulator.server import Served, serve
-from tests.support.stand import app_with_known_key
+from tests.support.sync_env import app_with_known_key
 from tests.systemd.machine import Machine, until
 
 FILES = {"nginx/nginx.conf": "one\n", "nginx/sites/a.conf": "a\n"}
@@ -34,7 +34,12 @@ class Site:
 
     def write(self) -> None:
         """The configuration of `jobs`, as the App that reads acme/infra, with its key as a credential."""
-        identity = {"app_id": "12345", "installation_id": "42", "private_key": {"credential": "app.pem"}, "api": self.served.url}
+        identity = {
+            "app_id": "12345",
+            "installation_id": "42",
+            "private_key": {"credential": "app.pem"},
+            "api": self.served.url,
+        }
         value = {"version": "1", "github": {"ops": identity}, "jobs": self.jobs, **self.extra}
         self.machine.write("/etc/syncd/config.yaml", yaml.safe_dump(value, sort_keys=False))
 
@@ -49,7 +54,11 @@ class Site:
         self.write()
         self.key()
         said = self.syncd("init", "--systemd", "--install", *options).stderr
-        steps = [line.strip() for line in said.partition("next, as root:\n")[2].splitlines() if line.startswith("  ")]
+        steps = [
+            line.strip()
+            for line in said.partition("next, as root:\n")[2].splitlines()
+            if line.startswith("  ")
+        ]
         assert steps, said
         for step in steps:
             self.machine.run("sh", "-c", f"cd /root && {step}")
@@ -61,16 +70,36 @@ class Site:
         self.machine.systemctl("daemon-reload")
 
     def forget_journal(self) -> None:
-        self.cursor = self.machine.run("journalctl", "-n0", "--show-cursor", "-q").stdout.partition("cursor: ")[2].strip()
+        self.cursor = (
+            self.machine.run("journalctl", "-n0", "--show-cursor", "-q")
+            .stdout.partition("cursor: ")[2]
+            .strip()
+        )
 
     def journal(self, unit: str | None = None) -> str:
         """What was logged since this test began, or since it was forgotten."""
-        return self.machine.run("journalctl", "--no-pager", "-o", "cat", f"--after-cursor={self.cursor}", *(("-u", unit) if unit else ())).stdout
+        return self.machine.run(
+            "journalctl",
+            "--no-pager",
+            "-o",
+            "cat",
+            f"--after-cursor={self.cursor}",
+            *(("-u", unit) if unit else ()),
+        ).stdout
 
     def status(self, unit: str = "syncd.service") -> dict[str, Any]:
         """`syncd status --json` as its user would ask."""
         user = self.machine.show(unit, "User") or "root"
-        done = self.machine.run("setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "syncd", "status", "--json", check=False)
+        done = self.machine.run(
+            "setpriv",
+            f"--reuid={user}",
+            f"--regid={user}",
+            "--init-groups",
+            "syncd",
+            "status",
+            "--json",
+            check=False,
+        )
         return {job["job"]: job for job in json.loads(done.stdout)["jobs"]} if done.stdout else {}
 
     def text(self, path: str) -> str | None:
@@ -84,7 +113,9 @@ class Site:
         try:
             until(f"{path} is {text!r}", lambda: self.text(path) == text)
         except AssertionError as error:
-            raise AssertionError(f"{error}; it is {self.text(path)!r}\n{self.journal()[-4000:]}") from error
+            raise AssertionError(
+                f"{error}; it is {self.text(path)!r}\n{self.journal()[-4000:]}"
+            ) from error
 
 
 @contextmanager
@@ -99,7 +130,12 @@ def site(machine: Machine) -> Iterator[Site]:
     machine.in_network(lambda: started.append(serving.__enter__()))
     made = Site(machine, github, started[0], repo, private_key)
     made.forget_journal()
-    made.jobs["web"] = {"repo": "acme/infra", "ref": "main", "every": "1s", "paths": [{"from": "nginx/", "to": "/srv/web/"}]}
+    made.jobs["web"] = {
+        "repo": "acme/infra",
+        "ref": "main",
+        "every": "1s",
+        "paths": [{"from": "nginx/", "to": "/srv/web/"}],
+    }
     try:
         yield made
     finally:
@@ -107,5 +143,10 @@ def site(machine: Machine) -> Iterator[Site]:
         with contextlib.suppress(AssertionError):
             machine.systemctl("disable", "--now", *UNITS, check=False)
             machine.systemctl("reset-failed", check=False)
-        machine.run("sh", "-c", "chattr -i -R /srv 2>/dev/null; rm -rf /etc/systemd/system/syncd* /etc/syncd /var/lib/syncd /srv/* /root/app.pem", check=False)
+        machine.run(
+            "sh",
+            "-c",
+            "chattr -i -R /srv 2>/dev/null; rm -rf /etc/systemd/system/syncd* /etc/syncd /var/lib/syncd /srv/* /root/app.pem",
+            check=False,
+        )
         machine.systemctl("daemon-reload", check=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.simulator.trouble import status
+from syncd.simulator.faults import status
 from tests.systemd.machine import until
 from tests.systemd.site import Site
 
@@ -18,9 +18,14 @@ def test_the_timer_brings_the_jobs_in_step_again_and_again(site: Site) -> None:
     site.until_text("/srv/web/nginx.conf", "one\n")
     site.repo.commit({"nginx/nginx.conf": "two\n"})
     site.until_text("/srv/web/nginx.conf", "two\n")
-    assert site.machine.path("/srv/web/nginx.conf").stat().st_uid == int(site.machine.run("id", "-u", "syncd").stdout)
+    assert site.machine.path("/srv/web/nginx.conf").stat().st_uid == int(
+        site.machine.run("id", "-u", "syncd").stdout
+    )
     site.machine.systemctl("stop", "syncd-sync.timer")
-    until("the last run has ended", lambda: site.machine.show("syncd-sync.service", "ActiveState") == "inactive")
+    until(
+        "the last run has ended",
+        lambda: site.machine.show("syncd-sync.service", "ActiveState") == "inactive",
+    )
     assert site.machine.show("syncd-sync.service", "Result") == "success"
 
 
@@ -34,4 +39,6 @@ def test_passing_trouble_makes_no_failed_unit_and_a_refusal_does(site: Site) -> 
     site.github.accounts.installations.clear()
     site.github.troubles.clear()
     assert site.machine.systemctl("start", "syncd-sync.service", check=False).returncode != 0
-    assert site.machine.show("syncd-sync.service", "ExecMainStatus") == "4" and "installation" in site.journal("syncd-sync.service")
+    assert site.machine.show(
+        "syncd-sync.service", "ExecMainStatus"
+    ) == "4" and "installation" in site.journal("syncd-sync.service")

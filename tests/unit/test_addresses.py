@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.errors import BadResponseError
-from syncd.github.addresses import check_elsewhere, same_origin, target
 from syncd.github.proxies import Proxies, is_address, proxies_of, split_login
+from syncd.github.urls import check_elsewhere, same_origin, target
 
 GITHUB = "https://api.github.com/repos/acme/infra/tarball/1f3ac90"
 LOOPBACK = "http://127.0.0.1:8480/repos/acme/infra"
@@ -40,7 +40,10 @@ ALLOWED = [
     (LOOPBACK, "http://127.0.0.1:9999/x"),
     (LOOPBACK, "http://localhost:9999/x"),
     (LOOPBACK, "https://codeload.github.com/x"),
-    ("https://ghe.corp/api/v3/x", "https://10.0.0.7/codeload/x"),  # an Enterprise Server inside a company
+    (
+        "https://ghe.corp/api/v3/x",
+        "https://10.0.0.7/codeload/x",
+    ),  # an Enterprise Server inside a company
 ]
 REFUSED = [
     (GITHUB, "http://codeload.github.com/x"),
@@ -95,7 +98,9 @@ def test_no_other_request_leaves_its_host(url: str, found: str) -> None:
 
 
 @pytest.mark.parametrize(("url", "found"), REFUSED)
-def test_what_is_inside_in_the_clear_or_names_somebody_is_refused_even_for_an_archive(url: str, found: str) -> None:
+def test_what_is_inside_in_the_clear_or_names_somebody_is_refused_even_for_an_archive(
+    url: str, found: str
+) -> None:
     with pytest.raises(BadResponseError) as caught:
         check_elsewhere(url, found, "the archive", allowed=True)
     assert "secret" not in str(caught.value)
@@ -107,7 +112,10 @@ def test_what_is_inside_in_the_clear_or_names_somebody_is_refused_even_for_an_ar
         ("/repositories/7/tarball/x", "https://api.github.com/repositories/7/tarball/x"),
         ("y?a=b", "https://api.github.com/repos/acme/infra/tarball/y?a=b"),
         ("//codeload.github.com/x", "https://codeload.github.com/x"),
-        ("https://codeload.github.com/a%20b?token=A%2FB", "https://codeload.github.com/a%20b?token=A%2FB"),
+        (
+            "https://codeload.github.com/a%20b?token=A%2FB",
+            "https://codeload.github.com/a%20b?token=A%2FB",
+        ),
         ("https://codeload.github.com/a b", "https://codeload.github.com/a%20b"),
         ("https://codeload.github.com/\u00c3\u00a9", "https://codeload.github.com/%C3%A9"),
         ("https://codeload.github.com/x#secret", "https://codeload.github.com/x"),
@@ -117,13 +125,24 @@ def test_a_location_is_taken_as_it_is_meant(location: str, found: str) -> None:
     assert target(GITHUB, location, "x") == found
 
 
-@pytest.mark.parametrize("location", ["https://[::1/x", "https://a:notaport/x", "https://a:99999999/x", "https://[nothing]/x"])
+@pytest.mark.parametrize(
+    "location",
+    ["https://[::1/x", "https://a:notaport/x", "https://a:99999999/x", "https://[nothing]/x"],
+)
 def test_a_location_that_is_no_address_is_an_answer_that_makes_no_sense(location: str) -> None:
     with pytest.raises(BadResponseError, match="no address"):
         target(GITHUB, location, "x")
 
 
-@given(st.text(max_size=60) | st.builds("{}://{}/{}".format, st.sampled_from(["https", "http", "file", ""]), st.text(max_size=20), st.text(max_size=5)))
+@given(
+    st.text(max_size=60)
+    | st.builds(
+        "{}://{}/{}".format,
+        st.sampled_from(["https", "http", "file", ""]),
+        st.text(max_size=20),
+        st.text(max_size=5),
+    )
+)
 def test_whatever_a_server_sends_as_location_is_judged_or_refused(location: str) -> None:
     try:
         found = target(GITHUB, location, "x")
@@ -178,8 +197,12 @@ PROXY = "http://proxy.corp:3128"
         ((), "127.1", False),
     ],
 )
-def test_no_proxy_is_understood_as_other_tools_do_and_loopback_never_goes_through_one(none_for: tuple[str, ...], host: str, through: bool) -> None:
-    assert Proxies({"https": PROXY}, none_for).for_url(f"https://{host}/x") == (PROXY if through else None)
+def test_no_proxy_is_understood_as_other_tools_do_and_loopback_never_goes_through_one(
+    none_for: tuple[str, ...], host: str, through: bool
+) -> None:
+    assert Proxies({"https": PROXY}, none_for).for_url(f"https://{host}/x") == (
+        PROXY if through else None
+    )
 
 
 NO_PROXIES = {
@@ -213,11 +236,20 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize("entry", UNKNOWN)
-def test_an_entry_of_no_proxy_that_is_not_understood_is_named_without_its_password(entry: str) -> None:
+def test_an_entry_of_no_proxy_that_is_not_understood_is_named_without_its_password(
+    entry: str,
+) -> None:
     proxies = proxies_of({"HTTPS_PROXY": PROXY, "NO_PROXY": f"good.example {entry}"})
     [said] = proxies.warnings()
-    assert said.startswith(f"NO_PROXY: {UNKNOWN[entry]} is not understood") and "*.DOMAIN" in said and "canary" not in said
-    assert proxies.for_url("https://good.example/") is None and proxies.for_url("https://bad.example/") == PROXY
+    assert (
+        said.startswith(f"NO_PROXY: {UNKNOWN[entry]} is not understood")
+        and "*.DOMAIN" in said
+        and "canary" not in said
+    )
+    assert (
+        proxies.for_url("https://good.example/") is None
+        and proxies.for_url("https://bad.example/") == PROXY
+    )
 
 
 def test_no_proxy_is_not_spoken_of_where_there_is_no_proxy() -> None:
@@ -233,16 +265,24 @@ ORDERS: dict[str, tuple[dict[str, str], str | None]] = {
     "capitals that are empty": ({"HTTPS_PROXY": "", "https_proxy": LOW}, LOW),
     "for all": ({"ALL_PROXY": ALL}, ALL),
     "the scheme's own wins over the one for all": ({"all_proxy": ALL, "HTTPS_PROXY": HIGH}, HIGH),
-    "an empty one leaves the one for all": ({"https_proxy": "", "HTTPS_PROXY": HIGH, "ALL_PROXY": ALL}, ALL),
+    "an empty one leaves the one for all": (
+        {"https_proxy": "", "HTTPS_PROXY": HIGH, "ALL_PROXY": ALL},
+        ALL,
+    ),
     "an empty one for all": ({"all_proxy": "", "ALL_PROXY": ALL}, None),
     "of another scheme": ({"HTTP_PROXY": HIGH}, None),
-    "an exception in small letters wins": ({"HTTPS_PROXY": HIGH, "no_proxy": "", "NO_PROXY": "api.github.com"}, HIGH),
+    "an exception in small letters wins": (
+        {"HTTPS_PROXY": HIGH, "no_proxy": "", "NO_PROXY": "api.github.com"},
+        HIGH,
+    ),
     "white space": ({"HTTPS_PROXY": f" {HIGH}\n"}, HIGH),
 }
 
 
 @pytest.mark.parametrize("name", ORDERS)
-def test_a_proxy_variable_is_chosen_by_its_name_in_whatever_order_the_environment_is(name: str) -> None:
+def test_a_proxy_variable_is_chosen_by_its_name_in_whatever_order_the_environment_is(
+    name: str,
+) -> None:
     """As Python's urllib and requests choose (`urllib.request.getproxies_environment`)."""
     environ, proxy = ORDERS[name]
     for one in (environ, dict(reversed(environ.items()))):
@@ -264,16 +304,28 @@ def test_a_proxy_is_chosen_by_scheme_and_its_password_is_known_and_not_shown() -
         ("https://ada@[fd00::7]:8443", ("https://[fd00::7]:8443", "ada:")),
     ],
 )
-def test_a_proxys_login_is_taken_out_of_its_address(proxy: str, expected: tuple[str, str | None]) -> None:
+def test_a_proxys_login_is_taken_out_of_its_address(
+    proxy: str, expected: tuple[str, str | None]
+) -> None:
     assert split_login(proxy) == expected
 
 
 @pytest.mark.parametrize(
     ("proxy", "good"),
     [
-        ("http://proxy.corp:3128", True), ("proxy.corp:3128", True), ("https://ada:p%23ss@[fd00::7]:8443/", True), ("http://[bad", False), ("http://a:99999", False),
-        ("http://ada:p#ss@proxy.corp:3128", False), ("http://pro xy:3128", False), ("http://", False), ("http://b\u00fccher.test:1", False), ("http://proxy.corp:3128/path", False),
+        ("http://proxy.corp:3128", True),
+        ("proxy.corp:3128", True),
+        ("https://ada:p%23ss@[fd00::7]:8443/", True),
+        ("http://[bad", False),
+        ("http://a:99999", False),
+        ("http://ada:p#ss@proxy.corp:3128", False),
+        ("http://pro xy:3128", False),
+        ("http://", False),
+        ("http://b\u00fccher.test:1", False),
+        ("http://proxy.corp:3128/path", False),
     ],
-)  # fmt: skip
-def test_what_is_no_address_of_a_proxy_is_known_before_anything_is_sent_through_it(proxy: str, good: bool) -> None:
+)
+def test_what_is_no_address_of_a_proxy_is_known_before_anything_is_sent_through_it(
+    proxy: str, good: bool
+) -> None:
     assert is_address(proxy) is good

@@ -8,12 +8,14 @@ from typing import Any, cast
 
 import pytest
 
-from syncd.engine.ahead import Ahead
-from syncd.engine.ports import Mirror, Store, Target
+from syncd.engine.prefetch import Prefetch
 from syncd.errors import MirrorError, StoreError
-from syncd.models import Entry, Local, Recorded
+from syncd.models import LedgerRow, LocalFile, WantedFile
+from syncd.ports import Mirror, Store, Target
 
-LEDGER = {f"/srv/{name}": Recorded(Entry("ab" * 20, 0o644, root="/srv"), None) for name in "abc"}
+LEDGER = {
+    f"/srv/{name}": LedgerRow(WantedFile("ab" * 20, 0o644, root="/srv"), None) for name in "abc"
+}
 TARGETS = {path: Target("/srv", row) for path, row in LEDGER.items()}
 
 
@@ -21,7 +23,7 @@ class Memory:
     def __init__(self, error: Exception | None = None) -> None:
         self._error = error
 
-    def recorded(self, _job: str) -> dict[str, Recorded]:
+    def recorded(self, _job: str) -> dict[str, LedgerRow]:
         if self._error is not None:
             raise self._error
         return LEDGER
@@ -44,16 +46,18 @@ class Disk:
         return dict.fromkeys(targets, len(self.looks))
 
 
-def ahead(disk: Disk, store: Memory | None = None) -> Ahead:
-    return Ahead("nginx", cast(Store, store or Memory()), cast(Mirror, disk))
+def ahead(disk: Disk, store: Memory | None = None) -> Prefetch:
+    return Prefetch("nginx", cast(Store, store or Memory()), cast(Mirror, disk))
 
 
 def test_the_ledger_and_its_places_are_looked_at_once_by_another_thread() -> None:
     disk = Disk()
     with ahead(disk) as one:
         assert one.recorded() == LEDGER
-        assert one.scan(TARGETS) == dict.fromkeys(LEDGER, cast(Local, 1))
-    assert [targets for _, targets in disk.looks] == [TARGETS] and disk.looks[0][0] != threading.get_ident()
+        assert one.scan(TARGETS) == dict.fromkeys(LEDGER, cast(LocalFile, 1))
+    assert [targets for _, targets in disk.looks] == [TARGETS] and disk.looks[0][
+        0
+    ] != threading.get_ident()
 
 
 @pytest.mark.parametrize(
@@ -66,10 +70,12 @@ def test_the_ledger_and_its_places_are_looked_at_once_by_another_thread() -> Non
     ],
     ids=["one more", "one less", "another root", "another row"],
 )
-def test_other_places_are_all_looked_at_again_because_one_explains_another(targets: Mapping[str, Target]) -> None:
+def test_other_places_are_all_looked_at_again_because_one_explains_another(
+    targets: Mapping[str, Target],
+) -> None:
     disk = Disk()
     with ahead(disk) as one:
-        assert one.scan(targets) == dict.fromkeys(targets, cast(Local, 2))
+        assert one.scan(targets) == dict.fromkeys(targets, cast(LocalFile, 2))
     assert disk.looks[1] == (threading.get_ident(), targets)
 
 
@@ -83,7 +89,10 @@ def test_what_could_not_be_looked_at_is_an_error_where_it_is_asked_for_and_only_
 
 def test_a_store_that_fails_fails_where_the_ledger_is_asked_for() -> None:
     disk = Disk()
-    with ahead(disk, Memory(StoreError("locked"))) as one, pytest.raises(StoreError, match="locked"):
+    with (
+        ahead(disk, Memory(StoreError("locked"))) as one,
+        pytest.raises(StoreError, match="locked"),
+    ):
         one.recorded()
     assert disk.looks == []
 

@@ -15,28 +15,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.errors import BadResponseError, StoreError
-from syncd.github.archive import BLOCK, Tape, Unpacking, members, records
+from syncd.git_objects import EXECUTABLE, FILE, LINK, blob_id
+from syncd.github.tarball import BLOCK, TarExtractor, TarStream, members, records
 from syncd.models import TreeEntry
-from syncd.objects import EXECUTABLE, FILE, LINK, blob_id
 from tests.contract.doors import MemoryBlobs
 
 PLENTY = 1 << 30
 TOP = "acme-infra-1f3ac90"
 
 paths = st.lists(
-    st.text(st.characters(exclude_categories=["C"], exclude_characters="/"), min_size=1, max_size=60).filter(
-        lambda name: name not in (".", "..")
-    ),
+    st.text(
+        st.characters(exclude_categories=["C"], exclude_characters="/"), min_size=1, max_size=60
+    ).filter(lambda name: name not in (".", "..")),
     min_size=1,
     max_size=4,
 ).map("/".join)
 
 
-def packed(files: dict[str, bytes], links: dict[str, str] | None = None, style: int = tarfile.PAX_FORMAT) -> bytes:
+def packed(
+    files: dict[str, bytes], links: dict[str, str] | None = None, style: int = tarfile.PAX_FORMAT
+) -> bytes:
     """What `git archive` makes of these."""
     made = io.BytesIO()
     with tarfile.open(
-        fileobj=made, mode="w", format=style, pax_headers={"comment": "1" * 40} if style == tarfile.PAX_FORMAT else None
+        fileobj=made,
+        mode="w",
+        format=style,
+        pax_headers={"comment": "1" * 40} if style == tarfile.PAX_FORMAT else None,
     ) as tar:
         folder = tarfile.TarInfo(TOP)
         folder.type = tarfile.DIRTYPE
@@ -58,12 +63,16 @@ def pieces(body: bytes, size: int = 1000) -> Iterator[bytes]:
 
 
 def wanted(files: dict[str, bytes], links: dict[str, str] | None = None) -> dict[str, TreeEntry]:
-    found = {path: TreeEntry(FILE, blob_id(content), len(content)) for path, content in files.items()}
-    return found | {path: TreeEntry(LINK, blob_id(target.encode())) for path, target in (links or {}).items()}
+    found = {
+        path: TreeEntry(FILE, blob_id(content), len(content)) for path, content in files.items()
+    }
+    return found | {
+        path: TreeEntry(LINK, blob_id(target.encode())) for path, target in (links or {}).items()
+    }
 
 
 def unpack(tar: bytes, entries: dict[str, TreeEntry], blobs: MemoryBlobs, size: int = 1000) -> int:
-    return Unpacking(entries, blobs, PLENTY).read(pieces(gzip.compress(tar), size))
+    return TarExtractor(entries, blobs, PLENTY).read(pieces(gzip.compress(tar), size))
 
 
 @settings(max_examples=60)
@@ -97,29 +106,55 @@ def test_what_is_not_wanted_is_left_and_reading_ends_at_the_last_wanted() -> Non
             yield piece
 
     blobs = MemoryBlobs()
-    body = gzip.compress(packed({**files, **{f"z{number}": bytes(range(256)) * 40 + str(number).encode() for number in range(50)}}), 0)
-    Unpacking(wanted({"b": b"b"}), blobs, PLENTY).read(counted(body))
+    body = gzip.compress(
+        packed(
+            {
+                **files,
+                **{
+                    f"z{number}": bytes(range(256)) * 40 + str(number).encode()
+                    for number in range(50)
+                },
+            }
+        ),
+        0,
+    )
+    TarExtractor(wanted({"b": b"b"}), blobs, PLENTY).read(counted(body))
     assert list(blobs.content.values()) == [b"b"]
     assert sum(taken) < len(body) / 10
 
 
 def test_an_altered_member_is_left_and_the_next_is_kept() -> None:
     blobs = MemoryBlobs()
-    unpack(packed({"a": b"altered", "b": b"right"}), wanted({"a": b"as in git", "b": b"right"}), blobs)
+    unpack(
+        packed({"a": b"altered", "b": b"right"}), wanted({"a": b"as in git", "b": b"right"}), blobs
+    )
     assert list(blobs.content.values()) == [b"right"]
 
 
 def test_a_member_of_another_kind_is_left() -> None:
     blobs = MemoryBlobs()
-    assert unpack(packed({"link": b"target"}, {"file": "target"}), wanted({"file": b"target"}, {"link": "target"}), blobs) == 0
+    assert (
+        unpack(
+            packed({"link": b"target"}, {"file": "target"}),
+            wanted({"file": b"target"}, {"link": "target"}),
+            blobs,
+        )
+        == 0
+    )
     assert not blobs.content
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_a_damaged_or_cut_archive_never_gives_wrong_bytes(data: st.DataObject) -> None:
-    files = {f"folder/file{number}": bytes([number]) * 700 for number in range(8)} | {"long/" * 30 + "name": b"x"}
-    body = bytearray(gzip.compress(packed(files, {"l": "t"})) if data.draw(st.booleans()) else packed(files, {"l": "t"}))
+    files = {f"folder/file{number}": bytes([number]) * 700 for number in range(8)} | {
+        "long/" * 30 + "name": b"x"
+    }
+    body = bytearray(
+        gzip.compress(packed(files, {"l": "t"}))
+        if data.draw(st.booleans())
+        else packed(files, {"l": "t"})
+    )
     zipped = body[:2] == b"\x1f\x8b"
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(body) - 1))
@@ -130,7 +165,7 @@ def test_a_damaged_or_cut_archive_never_gives_wrong_bytes(data: st.DataObject) -
         if not body:
             break
     blobs = MemoryBlobs()
-    unpacking = Unpacking(wanted(files, {"l": "t"}), blobs, PLENTY)
+    unpacking = TarExtractor(wanted(files, {"l": "t"}), blobs, PLENTY)
     try:
         unpacking.read(pieces(bytes(body) if zipped else gzip.compress(bytes(body))))
     except BadResponseError:
@@ -154,30 +189,43 @@ def test_a_damaged_or_cut_archive_never_gives_wrong_bytes(data: st.DataObject) -
 )
 def test_what_is_no_archive_is_a_bad_response(body: bytes) -> None:
     with pytest.raises(BadResponseError):
-        Unpacking(wanted({"b": b"2"}), MemoryBlobs(), PLENTY).read(pieces(body))
+        TarExtractor(wanted({"b": b"2"}), MemoryBlobs(), PLENTY).read(pieces(body))
 
 
 def test_a_bomb_ends_at_its_limit_and_is_never_whole_in_memory() -> None:
     body = gzip.compress(packed({"bomb": b"\0" * (40 << 20)}))
     tracemalloc.start()
     with pytest.raises(BadResponseError, match="more than is worth it"):
-        Unpacking(wanted({"a": b"1"}), MemoryBlobs(), 20 << 20).read(pieces(body, 1 << 16))
+        TarExtractor(wanted({"a": b"1"}), MemoryBlobs(), 20 << 20).read(pieces(body, 1 << 16))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 5 << 20
 
 
-@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+@pytest.mark.parametrize(
+    "kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK]
+)
 def test_a_huge_extended_header_is_refused_before_it_is_read(kind: bytes) -> None:
     member = tarfile.TarInfo("huge")
     member.type, member.size = kind, 1 << 30
     header = member.tobuf(tarfile.USTAR_FORMAT)
     with pytest.raises(BadResponseError, match="extended header"):
-        list(members(Tape(iter([header, b"\0" * 4096]), PLENTY)))
+        list(members(TarStream(iter([header, b"\0" * 4096]), PLENTY)))
 
 
 @pytest.mark.parametrize(
-    "body", [b"x", b"0 \n", b"5 a=b", b"99 a=b\n", b"6 ab\n", b"-1 a=b\n", b"9" * 40 + b" a=b\n", b" a=b\n", b"2 a=b\n"]
+    "body",
+    [
+        b"x",
+        b"0 \n",
+        b"5 a=b",
+        b"99 a=b\n",
+        b"6 ab\n",
+        b"-1 a=b\n",
+        b"9" * 40 + b" a=b\n",
+        b" a=b\n",
+        b"2 a=b\n",
+    ],
 )
 def test_records_that_make_no_sense_are_refused(body: bytes) -> None:
     with pytest.raises(BadResponseError):
@@ -202,7 +250,11 @@ def test_our_own_disk_failing_is_not_the_archives_fault() -> None:
 
 
 def test_an_archive_that_git_made_is_read(tmp_path: Path) -> None:
-    files = {"a b/é.conf": b"one\n", "deep/" * 25 + "file-with-a-long-name.conf": b"two\n", "x" * 150: b"three\n"}
+    files = {
+        "a b/é.conf": b"one\n",
+        "deep/" * 25 + "file-with-a-long-name.conf": b"two\n",
+        "x" * 150: b"three\n",
+    }
     for path, content in files.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(content)
@@ -210,7 +262,11 @@ def test_an_archive_that_git_made_is_read(tmp_path: Path) -> None:
     git = ["git", "-C", str(tmp_path), "-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
     for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
         subprocess.run([*git, *command], check=True)
-    body = subprocess.run([*git, "archive", "--format=tar.gz", f"--prefix={TOP}/", "HEAD"], check=True, capture_output=True).stdout
+    body = subprocess.run(
+        [*git, "archive", "--format=tar.gz", f"--prefix={TOP}/", "HEAD"],
+        check=True,
+        capture_output=True,
+    ).stdout
     blobs = MemoryBlobs()
-    Unpacking(wanted(files, {"link": "y" * 150}), blobs, PLENTY).read(pieces(body))
+    TarExtractor(wanted(files, {"link": "y" * 150}), blobs, PLENTY).read(pieces(body))
     assert set(blobs.content.values()) == {*files.values(), b"y" * 150}

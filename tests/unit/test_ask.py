@@ -8,15 +8,24 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from syncd.clock import Patience
-from syncd.errors import AuthError, NotFoundError, RemoteUnavailableError, StoppedError, TimedOutError
-from syncd.github.ask import Crew, ask
+from syncd.deadline import Deadline
+from syncd.errors import (
+    AuthError,
+    NotFoundError,
+    RemoteUnavailableError,
+    StoppedError,
+    TimedOutError,
+)
 from syncd.github.attempts import TRIES
+from syncd.github.concurrency import ThreadPool
 from syncd.github.protocol import Request, Response, get
-from tests.contract.doors import QuickClock, patience
+from syncd.github.request import ask
+from tests.contract.doors import QuickClock, deadline
 
 REQUEST = get("https://api.test", "/repos/acme/infra", "repo", "acme/infra", "acme/infra")
-CONDITIONAL = get("https://api.test", "/repos/acme/infra", "repo", "acme/infra", "acme/infra", etags='"x"')
+CONDITIONAL = get(
+    "https://api.test", "/repos/acme/infra", "repo", "acme/infra", "acme/infra", etags='"x"'
+)
 
 
 class Scripted:
@@ -25,7 +34,7 @@ class Scripted:
     def __init__(self, *answers: tuple[int, bytes, Exception | None]) -> None:
         self.answers, self.sent, self.closed = list(answers), 0, 0
 
-    def send(self, request: Request, patience: Patience) -> Response:
+    def send(self, request: Request, deadline: Deadline) -> Response:
         self.sent += 1
         status, body, error = self.answers.pop(0)
         return Spoken(self, status, body, error)
@@ -52,37 +61,37 @@ BROKE = (200, b"hal", RemoteUnavailableError("lost"))
 
 def test_an_answer_that_broke_off_is_asked_for_again_from_its_start() -> None:
     script = Scripted(BROKE, BROKE, (200, b"whole", None))
-    assert ask(script, REQUEST, patience()).body == b"whole"
+    assert ask(script, REQUEST, deadline()).body == b"whole"
     assert script.sent == 3 and script.closed >= 3
 
 
 def test_an_answer_that_breaks_off_every_time_is_unavailable() -> None:
     script = Scripted(*[BROKE] * 9)
     with pytest.raises(RemoteUnavailableError, match="lost"):
-        ask(script, REQUEST, patience())
+        ask(script, REQUEST, deadline())
     assert script.sent == TRIES
 
 
 def test_running_out_of_time_is_not_tried_again() -> None:
     script = Scripted((200, b"hal", TimedOutError("late")), (200, b"whole", None))
     with pytest.raises(TimedOutError):
-        ask(script, REQUEST, patience())
+        ask(script, REQUEST, deadline())
     assert script.sent == 1
 
 
 def test_not_modified_is_an_answer_only_where_it_was_offered() -> None:
-    assert ask(Scripted((304, b"", None)), CONDITIONAL, patience()).status == 304
+    assert ask(Scripted((304, b"", None)), CONDITIONAL, deadline()).status == 304
     with pytest.raises(Exception, match="304"):
-        ask(Scripted((304, b"", None)), REQUEST, patience())
+        ask(Scripted((304, b"", None)), REQUEST, deadline())
 
 
 def test_other_statuses_become_their_errors() -> None:
     with pytest.raises(AuthError):
-        ask(Scripted((401, b'{"message": "Bad credentials"}', None)), REQUEST, patience())
+        ask(Scripted((401, b'{"message": "Bad credentials"}', None)), REQUEST, deadline())
 
 
 def test_a_crew_keeps_order_and_its_bound() -> None:
-    crew, guard, now, most = Crew(3), threading.Lock(), 0, 0
+    crew, guard, now, most = ThreadPool(3), threading.Lock(), 0, 0
     together = threading.Barrier(3)
 
     def work(number: int) -> int:
@@ -95,13 +104,13 @@ def test_a_crew_keeps_order_and_its_bound() -> None:
             now -= 1
         return number * 2
 
-    assert crew.each(work, range(30), patience()) == [number * 2 for number in range(30)]
+    assert crew.each(work, range(30), deadline()) == [number * 2 for number in range(30)]
     assert most == 3
     crew.close()
 
 
 def test_the_first_error_ends_a_crews_work_and_what_has_begun_is_waited_for() -> None:
-    crew = Crew(2)
+    crew = ThreadPool(2)
     begun: list[int] = []
     ended: list[int] = []
 
@@ -112,15 +121,15 @@ def test_the_first_error_ends_a_crews_work_and_what_has_begun_is_waited_for() ->
         ended.append(number)
 
     with pytest.raises(NotFoundError, match="four"):
-        crew.each(work, range(1000), patience())
+        crew.each(work, range(1000), deadline())
     assert len(begun) < 20 and len(begun) == len(ended) + 1
-    assert crew.each(lambda number: number, [1, 2, 3], patience()) == [1, 2, 3]
+    assert crew.each(lambda number: number, [1, 2, 3], deadline()) == [1, 2, 3]
     crew.close()
 
 
 def test_a_signal_reaches_who_waits_for_a_crew() -> None:
-    crew, stop = Crew(2), threading.Event()
-    patient = Patience(QuickClock(), 60, stop)
+    crew, stop = ThreadPool(2), threading.Event()
+    patient = Deadline(QuickClock(), 60, stop)
 
     def work(number: int) -> None:
         while not stop.is_set():

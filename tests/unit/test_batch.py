@@ -14,13 +14,13 @@ import pytest
 from msgspec.structs import replace
 
 from syncd.errors import ChangedUnderneathError
-from syncd.mirror import kernel, systems, write
+from syncd.git_objects import blob_id
+from syncd.mirror import filesystem_sync, syscalls, write
 from syncd.mirror.scan import look
-from syncd.mirror.staged import Staged
+from syncd.mirror.temp_file import TempFile
 from syncd.mirror.trash import Trash
-from syncd.mirror.write import Batch
-from syncd.models import Action, Entry, Kind, Recorded, Verb
-from syncd.objects import blob_id
+from syncd.mirror.write import PlanWriter
+from syncd.models import Action, ActionKind, Kind, LedgerRow, WantedFile
 from syncd.store.blobs import BlobCache
 
 CONTENT = b"one\n"
@@ -35,15 +35,24 @@ class Bench:
         self.cache.add(BLOB, [CONTENT], len(CONTENT))
         self.trash = Trash(folder / "trash")
 
-    def entry(self, root: str | None = None) -> Entry:
-        return Entry(BLOB, 0o644, Kind.FILE, source="f", size=len(CONTENT), root=root or str(self.root))
+    def entry(self, root: str | None = None) -> WantedFile:
+        return WantedFile(
+            BLOB, 0o644, Kind.FILE, source="f", size=len(CONTENT), root=root or str(self.root)
+        )
 
     def action(self, name: str) -> Action:
-        return Action(Verb.WRITE, f"{self.root}/{name}", self.entry(), None, None, "new")
+        return Action(ActionKind.WRITE, f"{self.root}/{name}", self.entry(), None, None, "new")
 
-    def batch(self, *folders: str) -> Batch:
+    def batch(self, *folders: str) -> PlanWriter:
         """`folders` did not stand when the plan was made."""
-        return Batch("0" * 12, self.cache, self.trash, lambda: datetime.now(UTC), frozenset(), {f"{self.root}/{name}": self.entry() for name in folders})
+        return PlanWriter(
+            "0" * 12,
+            self.cache,
+            self.trash,
+            lambda: datetime.now(UTC),
+            frozenset(),
+            {f"{self.root}/{name}": self.entry() for name in folders},
+        )
 
 
 @pytest.fixture
@@ -54,7 +63,7 @@ def bench(tmp_path: Path) -> Bench:
 @pytest.fixture(autouse=True)
 def on_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever these tests run on."""
-    monkeypatch.setattr(systems, "is_mute", lambda _: False)
+    monkeypatch.setattr(filesystem_sync, "is_mute", lambda _: False)
 
 
 @pytest.fixture
@@ -70,40 +79,59 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return told
 
 
-def test_a_folder_in_which_many_are_made_is_synced_once_before_any_name_is_given(bench: Bench, synced: list[str]) -> None:
+def test_a_folder_in_which_many_are_made_is_synced_once_before_any_name_is_given(
+    bench: Bench, synced: list[str]
+) -> None:
     names = [f"a{number}" for number in range(12)]
     applied = bench.batch(*names).run([bench.action(f"{name}/f") for name in names])
-    assert not [outcome for outcome in applied.outcomes.values() if outcome.error] and len(applied.folders_made) == 12
+    assert (
+        not [outcome for outcome in applied.outcomes.values() if outcome.error]
+        and len(applied.folders_made) == 12
+    )
     assert synced.count(str(bench.root)) == 1 and synced[0] == str(bench.root)
     assert sorted(synced[1:]) == sorted(f"{bench.root}/{name}" for name in names)
 
 
-def test_a_folder_that_another_run_has_just_made_is_not_trusted_to_be_on_disk(bench: Bench, synced: list[str]) -> None:
+def test_a_folder_that_another_run_has_just_made_is_not_trusted_to_be_on_disk(
+    bench: Bench, synced: list[str]
+) -> None:
     """Its maker may still be staging, and sync what it made only then."""
     (bench.root / "a").mkdir()
     bench.batch("a").run([bench.action("a/f")])
     assert synced == [str(bench.root), f"{bench.root}/a"]
 
 
-def test_a_folder_that_stood_before_costs_no_sync_of_the_one_above(bench: Bench, synced: list[str]) -> None:
+def test_a_folder_that_stood_before_costs_no_sync_of_the_one_above(
+    bench: Bench, synced: list[str]
+) -> None:
     (bench.root / "a").mkdir()
     bench.batch().run([bench.action("a/f")])
     assert synced == [f"{bench.root}/a"]
 
 
-def test_when_a_new_folder_directly_below_the_top_of_all_can_not_be_synced_what_is_in_it_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_a_new_folder_directly_below_the_top_of_all_can_not_be_synced_what_is_in_it_is_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def failing(folder: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(write, "sync_folder", failing)
     batch = bench.batch()
-    batch.staged.append(Staged(Action(Verb.WRITE, "/mirror/f", bench.entry("/"), None, None, "new"), ".syncd-0", 0))
+    batch.staged.append(
+        TempFile(
+            Action(ActionKind.WRITE, "/mirror/f", bench.entry("/"), None, None, "new"),
+            ".syncd-0",
+            0,
+        )
+    )
     batch.grown["/"] = "/"
     batch._sync_grown()
     assert batch.outcomes["/mirror/f"].error is not None
 
 
-def test_names_in_a_folder_that_gives_way_to_another_before_its_sync_are_no_success(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_in_a_folder_that_gives_way_to_another_before_its_sync_are_no_success(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = write.rename_into_nothing
 
     def named(folder: int, old: str, new: str) -> None:
@@ -117,7 +145,9 @@ def test_names_in_a_folder_that_gives_way_to_another_before_its_sync_are_no_succ
     assert isinstance(applied.outcomes[f"{bench.root}/a/f"].error, ChangedUnderneathError)
 
 
-def test_a_folder_that_can_not_be_opened_for_its_names_keeps_that_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_can_not_be_opened_for_its_names_keeps_that_error(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its sync is not tried: what that would say is not what happened, and might be taken for a change underneath."""
     real, opened = write.opened, list[str]()
 
@@ -130,15 +160,21 @@ def test_a_folder_that_can_not_be_opened_for_its_names_keeps_that_error(bench: B
     (bench.root / "a").mkdir()
     monkeypatch.setattr(write, "opened", refusing)
     error = bench.batch().run([bench.action("a/f")]).outcomes[f"{bench.root}/a/f"].error
-    assert error is not None and not isinstance(error, ChangedUnderneathError) and os.strerror(errno.EBUSY) in error.message
+    assert (
+        error is not None
+        and not isinstance(error, ChangedUnderneathError)
+        and os.strerror(errno.EBUSY) in error.message
+    )
 
 
 MANY = [f"a{number}/f" for number in range(12)]
 
 
-def test_a_write_that_was_lost_fails_all_on_its_file_system_though_the_next_sync_says_that_all_is_well(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_was_lost_fails_all_on_its_file_system_though_the_next_sync_says_that_all_is_well(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As the kernel does: it tells of it once."""
-    real, told = systems.syncfs, list[int]()
+    real, told = filesystem_sync.syncfs, list[int]()
 
     def syncfs(folder: int) -> None:
         told.append(folder)
@@ -146,17 +182,21 @@ def test_a_write_that_was_lost_fails_all_on_its_file_system_though_the_next_sync
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         real(folder)
 
-    monkeypatch.setattr(systems, "syncfs", syncfs)
+    monkeypatch.setattr(filesystem_sync, "syncfs", syncfs)
     applied = bench.batch().run([bench.action(name) for name in MANY])
     assert [path for path, outcome in applied.outcomes.items() if outcome.error is None] == []
-    assert all(os.strerror(errno.EIO) in str(outcome.error) for outcome in applied.outcomes.values())
+    assert all(
+        os.strerror(errno.EIO) in str(outcome.error) for outcome in applied.outcomes.values()
+    )
     assert not [path for path in bench.root.rglob("*") if path.is_file()], "neither named nor left"
 
 
 @pytest.mark.parametrize("count", [2, 12])
-def test_what_is_synced_was_open_before_the_first_byte_was_written_or_ever_since(bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+def test_what_is_synced_was_open_before_the_first_byte_was_written_or_ever_since(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
     """An error that another's sync was told of meanwhile is told to no descriptor that is opened afterwards, nor any of a file that memory lost."""
-    write_new, syncfs, fsync = write.write_new, systems.syncfs, os.fsync
+    write_new, syncfs, fsync = write.write_new, filesystem_sync.syncfs, os.fsync
     open_then, made, synced = set[int](), set[int](), set[int]()
 
     def writing(*arguments: Any) -> int:
@@ -176,14 +216,16 @@ def test_what_is_synced_was_open_before_the_first_byte_was_written_or_ever_since
         fsync(file)
 
     monkeypatch.setattr(write, "write_new", writing)
-    monkeypatch.setattr(systems, "syncfs", syncing)
+    monkeypatch.setattr(filesystem_sync, "syncfs", syncing)
     monkeypatch.setattr(os, "fsync", syncing_one)
     applied = bench.batch().run([bench.action(name) for name in MANY[:count]])
     assert not [outcome for outcome in applied.outcomes.values() if outcome.error]
     assert synced == made if count == 2 else synced <= open_then and synced
 
 
-def test_of_few_files_too_one_that_was_lost_is_everybodys_who_can_not_be_proven_safe(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_few_files_too_one_that_was_lost_is_everybodys_who_can_not_be_proven_safe(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fsync, lost = os.fsync, list[int]()
 
     def failing(file: int) -> None:
@@ -196,15 +238,19 @@ def test_of_few_files_too_one_that_was_lost_is_everybodys_who_can_not_be_proven_
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, "fsync", failing)
-    monkeypatch.setattr(systems, "syncfs", syncfs)
+    monkeypatch.setattr(filesystem_sync, "syncfs", syncfs)
     batch = bench.batch()
     (bench.root / "a").mkdir()
     batch.run([bench.action(f"a/{number}") for number in range(3)])
-    assert all(outcome.error is not None for outcome in batch.outcomes.values()) and not list((bench.root / "a").iterdir())
+    assert all(outcome.error is not None for outcome in batch.outcomes.values()) and not list(
+        (bench.root / "a").iterdir()
+    )
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_where_a_sync_of_everything_may_tell_nothing_each_file_is_synced_and_one_that_is_lost_is_everybodys(bench: Bench, monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
+def test_where_a_sync_of_everything_may_tell_nothing_each_file_is_synced_and_one_that_is_lost_is_everybodys(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
     write_new, fsync = write.write_new, os.fsync
     made, synced = list[int](), list[int]()
 
@@ -220,7 +266,7 @@ def test_where_a_sync_of_everything_may_tell_nothing_each_file_is_synced_and_one
         fsync(file)
 
     monkeypatch.setattr(write, "write_new", writing)
-    monkeypatch.setattr(systems, "is_mute", lambda _: True)
+    monkeypatch.setattr(filesystem_sync, "is_mute", lambda _: True)
     monkeypatch.setattr(os, "fsync", syncing)
     applied = bench.batch().run([bench.action(name) for name in MANY])
     assert len(synced) >= len(MANY)
@@ -231,36 +277,46 @@ def test_where_a_sync_of_everything_may_tell_nothing_each_file_is_synced_and_one
 def test_a_file_system_that_can_not_say_what_it_is_may_tell_nothing(bench: Bench) -> None:
     folder = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        assert kernel.is_mute(folder), "it is none of those that are known to tell"
+        assert syscalls.is_mute(folder), "it is none of those that are known to tell"
     finally:
         os.close(folder)
-    assert kernel.is_mute(folder), "nor is what can't be asked"
+    assert syscalls.is_mute(folder), "nor is what can't be asked"
 
 
-def test_a_new_program_can_be_run_as_soon_as_it_has_its_name(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_program_can_be_run_as_soon_as_it_has_its_name(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is open for writing can't be: "Text file busy"."""
     real = write.rename_into_nothing
 
     def named(folder: int, old: str, new: str) -> None:
         real(folder, old, new)
-        writers = [name for name in os.listdir("/proc/self/fd") if os.path.realpath(f"/proc/self/fd/{name}") == f"{bench.root}/a/{new}"]
+        writers = [
+            name
+            for name in os.listdir("/proc/self/fd")
+            if os.path.realpath(f"/proc/self/fd/{name}") == f"{bench.root}/a/{new}"
+        ]
         assert not writers
 
     (bench.root / "a").mkdir()
     monkeypatch.setattr(write, "rename_into_nothing", named)
     for count in (3, 12):
-        applied = bench.batch().run([bench.action(f"a/{count}-{number}") for number in range(count)])
+        applied = bench.batch().run(
+            [bench.action(f"a/{count}-{number}") for number in range(count)]
+        )
         assert not [outcome for outcome in applied.outcomes.values() if outcome.error]
 
 
-def test_a_mode_is_changed_on_a_file_system_that_is_held(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mode_is_changed_on_a_file_system_that_is_held(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (bench.root / "f").write_bytes(CONTENT)
     folder = os.open(bench.root, os.O_RDONLY | os.O_DIRECTORY)
     try:
         found = look(folder, "f", f"{bench.root}/f", None, time.time_ns)
     finally:
         os.close(folder)
-    real, chmod, held = systems.syncfs, os.chmod, set[int]()
+    real, chmod, held = filesystem_sync.syncfs, os.chmod, set[int]()
 
     def changing(*arguments: Any, **named: Any) -> None:
         held.update(int(name) for name in os.listdir("/proc/self/fd"))
@@ -271,17 +327,29 @@ def test_a_mode_is_changed_on_a_file_system_that_is_held(bench: Bench, monkeypat
         real(folder)
 
     monkeypatch.setattr(os, "chmod", changing)
-    monkeypatch.setattr(systems, "syncfs", syncing)
+    monkeypatch.setattr(filesystem_sync, "syncfs", syncing)
     want = replace(bench.entry(), mode=0o600)
-    applied = bench.batch().run([Action(Verb.MODE, f"{bench.root}/f", want, None, found, "mode")])
-    assert held and applied.outcomes[f"{bench.root}/f"].error is None and (bench.root / "f").stat().st_mode & 0o777 == 0o600
+    applied = bench.batch().run(
+        [Action(ActionKind.MODE, f"{bench.root}/f", want, None, found, "mode")]
+    )
+    assert (
+        held
+        and applied.outcomes[f"{bench.root}/f"].error is None
+        and (bench.root / "f").stat().st_mode & 0o777 == 0o600
+    )
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_nothing_stays_open_whatever_becomes_of_a_batch(bench: Bench, monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+def test_nothing_stays_open_whatever_becomes_of_a_batch(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
     before = sorted(os.listdir("/proc/self/fd"))
     if fails:
-        monkeypatch.setattr(os, "dup", lambda _: (_ for _ in ()).throw(OSError(errno.EMFILE, os.strerror(errno.EMFILE))))
+        monkeypatch.setattr(
+            os,
+            "dup",
+            lambda _: (_ for _ in ()).throw(OSError(errno.EMFILE, os.strerror(errno.EMFILE))),
+        )
     applied = bench.batch().run([bench.action(name) for name in MANY])
     assert all((outcome.error is not None) == fails for outcome in applied.outcomes.values())
     assert sorted(os.listdir("/proc/self/fd")) == before
@@ -289,7 +357,9 @@ def test_nothing_stays_open_whatever_becomes_of_a_batch(bench: Bench, monkeypatc
 
 def removal(bench: Bench, root: Path, name: str) -> Action:
     entry = bench.entry(str(root))
-    return Action(Verb.REMOVE, f"{root}/{name}", None, Recorded(entry, None), None, "dropped")
+    return Action(
+        ActionKind.REMOVE, f"{root}/{name}", None, LedgerRow(entry, None), None, "dropped"
+    )
 
 
 @pytest.mark.parametrize("written_now", [True, False], ids=["written by this run", "kept by it"])

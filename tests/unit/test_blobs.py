@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.errors import BadResponseError, StoreError
-from syncd.objects import READ_BYTES, blob_id
+from syncd.git_objects import READ_BYTES, blob_id
 from syncd.store import blobs
 from syncd.store.blobs import STALE_SECONDS, BlobCache
 
@@ -54,13 +54,17 @@ def left(cache: BlobCache) -> list[str]:
 
 
 @given(st.lists(st.binary(max_size=200), max_size=6), st.booleans())
-def test_what_goes_in_comes_out_however_it_was_cut(tmp_path_factory: pytest.TempPathFactory, chunks: list[bytes], sized: bool) -> None:
+def test_what_goes_in_comes_out_however_it_was_cut(
+    tmp_path_factory: pytest.TempPathFactory, chunks: list[bytes], sized: bool
+) -> None:
     cache = BlobCache(tmp_path_factory.mktemp("state") / "blobs")
     content = b"".join(chunks)
     assert cache.add(blob_id(content), chunks, len(content) if sized else None) == len(content)
     with cache.open(blob_id(content)) as opened:
         assert opened.read() == content
-    assert cache.has(blob_id(content)) and left(cache) == [f"{blob_id(content)[:2]}/{blob_id(content)[2:]}"]
+    assert cache.has(blob_id(content)) and left(cache) == [
+        f"{blob_id(content)[:2]}/{blob_id(content)[2:]}"
+    ]
 
 
 def test_a_content_longer_than_a_chunk_comes_out_whole(cache: BlobCache) -> None:
@@ -69,7 +73,9 @@ def test_a_content_longer_than_a_chunk_comes_out_whole(cache: BlobCache) -> None
         assert opened.read() == content
 
 
-def test_content_known_by_its_sha256_is_proven_by_that_and_kept_under_its_git_id(cache: BlobCache) -> None:
+def test_content_known_by_its_sha256_is_proven_by_that_and_kept_under_its_git_id(
+    cache: BlobCache,
+) -> None:
     with cache.unfinished(hashlib.sha256(ONE).hexdigest(), 4) as download:
         assert download.complete([ONE]) == blob_id(ONE)
     assert cache.has(blob_id(ONE)) and len(left(cache)) == 1
@@ -83,16 +89,38 @@ def test_content_known_by_its_sha256_is_proven_by_that_and_kept_under_its_git_id
 
 @pytest.mark.parametrize(
     ("chunks", "size"),
-    [([b"two\n"], 4), ([b"one"], 4), ([ONE, b"x"], 4), ([ONE], 5), ([], 4), ([b"x" * 100] * 3, 4), ([b"two\n"], None), ([], None)],
-    ids=["other bytes", "cut", "longer", "a wrong size", "nothing", "endless", "other bytes of unknown size", "nothing of unknown size"],
+    [
+        ([b"two\n"], 4),
+        ([b"one"], 4),
+        ([ONE, b"x"], 4),
+        ([ONE], 5),
+        ([], 4),
+        ([b"x" * 100] * 3, 4),
+        ([b"two\n"], None),
+        ([], None),
+    ],
+    ids=[
+        "other bytes",
+        "cut",
+        "longer",
+        "a wrong size",
+        "nothing",
+        "endless",
+        "other bytes of unknown size",
+        "nothing of unknown size",
+    ],
 )
-def test_what_does_not_hash_to_its_name_is_refused_and_leaves_nothing(cache: BlobCache, chunks: list[bytes], size: int | None) -> None:
+def test_what_does_not_hash_to_its_name_is_refused_and_leaves_nothing(
+    cache: BlobCache, chunks: list[bytes], size: int | None
+) -> None:
     with pytest.raises(BadResponseError):
         cache.add(blob_id(ONE), chunks, size)
     assert not cache.has(blob_id(ONE)) and left(cache) == [] and cache.added == 0
 
 
-def test_a_download_that_breaks_off_leaves_nothing_and_its_error_is_its_own(cache: BlobCache) -> None:
+def test_a_download_that_breaks_off_leaves_nothing_and_its_error_is_its_own(
+    cache: BlobCache,
+) -> None:
     def breaks() -> Iterator[bytes]:
         yield b"on"
         raise ConnectionResetError("cut")
@@ -107,8 +135,14 @@ def test_adding_twice_is_adding_once(cache: BlobCache) -> None:
     assert len(left(cache)) == 1
 
 
-@pytest.mark.parametrize("harm", [b"", b"on", b"onf\n", b"one\n\n", None], ids=["emptied", "cut", "flipped", "longer", "unreadable"])
-def test_a_damaged_blob_is_noticed_before_a_byte_is_given_and_is_gone(cache: BlobCache, harm: bytes | None) -> None:
+@pytest.mark.parametrize(
+    "harm",
+    [b"", b"on", b"onf\n", b"one\n\n", None],
+    ids=["emptied", "cut", "flipped", "longer", "unreadable"],
+)
+def test_a_damaged_blob_is_noticed_before_a_byte_is_given_and_is_gone(
+    cache: BlobCache, harm: bytes | None
+) -> None:
     blob = kept(cache)
     file_of(cache, blob).unlink()
     if harm is None:
@@ -138,9 +172,15 @@ def test_the_cache_is_private_whatever_the_mask(cache: BlobCache) -> None:
         cache.sweep(lambda: {blob})
     finally:
         os.umask(before)
-    modes = {str(path.relative_to(cache.directory.parent)): oct(stat.S_IMODE(path.lstat().st_mode)) for path in [cache.directory, *cache.directory.rglob("*")]}
+    modes = {
+        str(path.relative_to(cache.directory.parent)): oct(stat.S_IMODE(path.lstat().st_mode))
+        for path in [cache.directory, *cache.directory.rglob("*")]
+    }
     assert set(modes.values()) == {"0o700", "0o600"}
-    assert {path for path, mode in modes.items() if mode == "0o700"} == {"blobs", f"blobs/{blob[:2]}"}
+    assert {path for path, mode in modes.items() if mode == "0o700"} == {
+        "blobs",
+        f"blobs/{blob[:2]}",
+    }
 
 
 def test_a_cache_removed_while_it_is_used_is_made_again(cache: BlobCache) -> None:
@@ -149,7 +189,9 @@ def test_a_cache_removed_while_it_is_used_is_made_again(cache: BlobCache) -> Non
     cache.open(kept(cache)).close()
 
 
-def test_a_full_disk_is_the_stores_trouble_and_says_what_to_do(cache: BlobCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_the_stores_trouble_and_says_what_to_do(
+    cache: BlobCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = os.open
 
     def full(path: str, flags: int, *rest: int) -> int:
@@ -163,7 +205,9 @@ def test_a_full_disk_is_the_stores_trouble_and_says_what_to_do(cache: BlobCache,
     assert "free some space" in (error.value.hint or "")
 
 
-def test_a_disk_that_reports_at_the_closing_what_a_write_came_to_is_the_stores_trouble(cache: BlobCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_reports_at_the_closing_what_a_write_came_to_is_the_stores_trouble(
+    cache: BlobCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Refusing(FileIO):
         def close(self) -> None:
             closed = self.closed
@@ -180,7 +224,9 @@ def test_a_disk_that_reports_at_the_closing_what_a_write_came_to_is_the_stores_t
 
 
 @pytest.mark.parametrize("what", ["the lock", "the folder", "a new file"])
-def test_whatever_our_disk_refuses_is_the_stores_trouble(cache: BlobCache, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+def test_whatever_our_disk_refuses_is_the_stores_trouble(
+    cache: BlobCache, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -208,25 +254,45 @@ def test_every_blob_can_be_read_again_and_the_damaged_ones_are_named(cache: Blob
 
 
 def test_a_sweep_leaves_what_is_in_use_and_nothing_else(cache: BlobCache) -> None:
-    mine, other, young = kept(cache), kept(cache, b"other\n"), kept(cache, b"of a run that failed and will go on with it\n")
+    mine, other, young = (
+        kept(cache),
+        kept(cache, b"other\n"),
+        kept(cache, b"of a run that failed and will go on with it\n"),
+    )
     for blob in (mine, other):
         os.utime(file_of(cache, blob), (time.time() - DAY,) * 2)
     (cache.directory / mine[:2] / "tmp-0123").write_bytes(b"a run that died")
     assert cache.added == 3
     assert cache.sweep(lambda: {mine}) == len(b"other\n") + len(b"a run that died")
-    assert left(cache) == sorted(f"{blob[:2]}/{blob[2:]}" for blob in (mine, young)) and not cache.has(other) and cache.added == 0
+    assert (
+        left(cache) == sorted(f"{blob[:2]}/{blob[2:]}" for blob in (mine, young))
+        and not cache.has(other)
+        and cache.added == 0
+    )
     os.utime(file_of(cache, young), (time.time() + 2 * DAY,) * 2)
-    assert cache.sweep(lambda: {mine}) and not cache.has(young), "from before the clock was put back"
+    assert cache.sweep(lambda: {mine}) and not cache.has(young), (
+        "from before the clock was put back"
+    )
 
 
-def test_nothing_is_swept_under_somebody_who_uses_it_in_this_process_or_another(cache: BlobCache) -> None:
+def test_nothing_is_swept_under_somebody_who_uses_it_in_this_process_or_another(
+    cache: BlobCache,
+) -> None:
     blob = kept(cache)
     with BlobCache(cache.directory).used():
         assert cache.sweep(set) == 0 or cache.has(blob)
         assert cache.has(blob)
     code = "import sys\nfrom pathlib import Path\nfrom syncd.store.blobs import BlobCache\nwith BlobCache(Path(sys.argv[1])).used():\n print('using', flush=True)\n sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", code, str(cache.directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as user:
-        assert user.stdout is not None and user.stdin is not None and user.stdout.readline() == b"using\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(cache.directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as user:
+        assert (
+            user.stdout is not None
+            and user.stdin is not None
+            and user.stdout.readline() == b"using\n"
+        )
         cache.sweep(set)
         assert cache.has(blob)
         assert cache.sweep(set) is None, "a second look within the day costs nothing"
@@ -254,7 +320,9 @@ def test_what_can_not_be_removed_keeps_nothing_else_and_no_later_day(cache: Blob
     (cache.directory / "ab/stray").mkdir(parents=True)
     for file in cache.directory.glob("??/*"):
         os.utime(file, (time.time() - DAY,) * 2)
-    with closing(sqlite3.connect(cache.directory.parent / "cache.db", isolation_level=None)) as table:
+    with closing(
+        sqlite3.connect(cache.directory.parent / "cache.db", isolation_level=None)
+    ) as table:
         table.execute("UPDATE content SET used_at = used_at - ?", (DAY,))
     with pytest.raises(OSError, match="directory"):
         cache.sweep(set)
@@ -267,7 +335,9 @@ def test_it_is_swept_once_a_day_even_if_nothing_came_in(cache: BlobCache) -> Non
     kept(cache)
     assert cache.stale()
     cache.sweep(set)
-    assert not cache.stale() and cache.stale(time.time() + DAY) and cache.stale(time.time() - DAY), "a clock that was put back does not stop it"
+    assert (
+        not cache.stale() and cache.stale(time.time() + DAY) and cache.stale(time.time() - DAY)
+    ), "a clock that was put back does not stop it"
 
 
 def test_what_was_begun_just_now_is_not_swept_before_a_day_has_passed(cache: BlobCache) -> None:
@@ -284,4 +354,9 @@ def test_using_makes_no_state_where_there_is_none(tmp_path: Path) -> None:
 
 def test_the_start_of_a_content_is_given_as_far_as_it_is_here(cache: BlobCache) -> None:
     blob = kept(cache, b"one two\n")
-    assert (cache.start(blob, 3), cache.start(blob, 100), cache.start(None, 3), cache.start(blob_id(b"never came"), 3)) == (b"one", b"one two\n", b"", None)
+    assert (
+        cache.start(blob, 3),
+        cache.start(blob, 100),
+        cache.start(None, 3),
+        cache.start(blob_id(b"never came"), 3),
+    ) == (b"one", b"one two\n", b"", None)

@@ -19,18 +19,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.clock import Patience
+from syncd.deadline import Deadline
 from syncd.errors import BadResponseError, SyncdError, TimedOutError, UnsafePathError
+from syncd.git_objects import FILE, blob_id
 from syncd.github import bounds
-from syncd.github.archive import Unpacking
 from syncd.github.bounds import BOUNDS, BeyondBoundError, Bound, check_json, load_json
 from syncd.github.fetch import content_of
-from syncd.github.meant import folders_of
-from syncd.github.protocol import ERROR_CAP, Known, Request, failure, get, refusal
+from syncd.github.path_suggestions import folders_of
+from syncd.github.protocol import ERROR_CAP, BufferedResponse, Request, failure, get, parse_error
+from syncd.github.tarball import TarExtractor
 from syncd.github.trees import prove_recursive, read_contents, read_tree
 from syncd.models import TreeEntry
-from syncd.objects import FILE, blob_id
-from syncd.suggest import closest
+from syncd.text import closest
 from tests.contract.doors import MemoryBlobs
 from tests.support.clock import FakeClock
 
@@ -54,12 +54,19 @@ def calls(name: str) -> Iterator[tuple[str, ast.Call]]:
     """(file, call) of every call of a function or class of this name in syncd/github and syncd/notify."""
     for path in sorted([*GITHUB.glob("*.py"), *(ROOT / "syncd" / "notify").glob("*.py")]):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", None)) == name:
+            if (
+                isinstance(node, ast.Call)
+                and getattr(node.func, "id", getattr(node.func, "attr", None)) == name
+            ):
                 yield path.name, node
 
 
 def words(node: ast.AST) -> set[str]:
-    return {found.value for found in ast.walk(node) if isinstance(found, ast.Constant) and isinstance(found.value, str)}
+    return {
+        found.value
+        for found in ast.walk(node)
+        if isinstance(found, ast.Constant) and isinstance(found.value, str)
+    }
 
 
 ROUTE_AT = {"get": 2, "post": 2, "delete": 2, "Request": 2, "_pages": 2, "_get": 1}
@@ -76,14 +83,25 @@ def test_every_request_names_a_row_of_the_table() -> None:
             if isinstance(route, ast.Constant):
                 routes.add(str(route.value))
             else:
-                assert isinstance(route, ast.Name) and route.id == "route", f"{file}:{call.lineno} has a route that can't be read"
-            routes |= {str(keyword.value.value) for keyword in call.keywords if keyword.arg == "kind" and isinstance(keyword.value, ast.Constant)}
+                assert isinstance(route, ast.Name) and route.id == "route", (
+                    f"{file}:{call.lineno} has a route that can't be read"
+                )
+            routes |= {
+                str(keyword.value.value)
+                for keyword in call.keywords
+                if keyword.arg == "kind" and isinstance(keyword.value, ast.Constant)
+            }
     assert len(routes) >= 16, "the test has lost sight of the requests"
     assert routes <= BOUNDS.keys()
 
 
 def test_every_row_is_used_by_a_request_or_a_reader() -> None:
-    used = {word for path in GITHUB.glob("*.py") if path.name != "bounds.py" for word in words(ast.parse(path.read_text()))}
+    used = {
+        word
+        for path in GITHUB.glob("*.py")
+        if path.name != "bounds.py"
+        for word in words(ast.parse(path.read_text()))
+    }
     assert BOUNDS.keys() <= used
 
 
@@ -101,10 +119,15 @@ READERS = {
     "protocol.py": {".chunks(": "most_bytes; of an error ERROR_BYTES"},
     "resume.py": {".chunks(": "the pointer's size"},
     "sessions.py": {"answer.read(": "ANSWER_BYTES"},
-    "trees.py": {"msgspec.json": "the Decoder below", "Decoder(": "a struct without further fields; braces are counted first"},
+    "trees.py": {
+        "msgspec.json": "the Decoder below",
+        "Decoder(": "a struct without further fields; braces are counted first",
+    },
     "transport.py": {"raw.read1(": "most_bytes, and the wire's bytes"},
 }
-READING = re.compile(r"json\.loads|\bDecoder\(|\.chunks\(|msgspec\.json|answer\.read\(|connection\.read\(|raw\.read1?\(|\.readlines?\(|\.iter_content|\.json\(\)|gzip\.|tarfile\.")
+READING = re.compile(
+    r"json\.loads|\bDecoder\(|\.chunks\(|msgspec\.json|answer\.read\(|connection\.read\(|raw\.read1?\(|\.readlines?\(|\.iter_content|\.json\(\)|gzip\.|tarfile\."
+)
 
 
 def test_every_reader_of_answers_is_known_and_has_a_bound() -> None:
@@ -121,7 +144,9 @@ def test_every_row_of_the_table_is_in_the_documentation() -> None:
     for kind, bound in BOUNDS.items():
         assert f"`{kind}`" in text, f"docs/development/bounds.md has no row for {kind}"
         if bound.items:
-            assert re.search(rf"`{kind}`.*\| {bound.items:,} \| {bound.depth} \|", text), f"the row of {kind} is not that of bounds.py"
+            assert re.search(rf"`{kind}`.*\| {bound.items:,} \| {bound.depth} \|", text), (
+                f"the row of {kind} is not that of bounds.py"
+            )
 
 
 def test_every_test_that_the_documentation_of_bounds_names_exists() -> None:
@@ -135,7 +160,11 @@ def test_every_test_that_the_documentation_of_bounds_names_exists() -> None:
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 SMALL = Bound(1 << 20, 10, 4, None, "a test")
-values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(), inner, max_size=5), max_leaves=30)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(), inner, max_size=5),
+    max_leaves=30,
+)
 
 
 def measured(value: object) -> tuple[int, int]:
@@ -143,7 +172,9 @@ def measured(value: object) -> tuple[int, int]:
     if not isinstance(value, (list, dict)):
         return 0, 0
     inner = [measured(one) for one in (value.values() if isinstance(value, dict) else value)]
-    return 1 + max(0, len(inner) - 1) + sum(items for items, _ in inner), 1 + max((depth for _, depth in inner), default=0)
+    return 1 + max(0, len(inner) - 1) + sum(items for items, _ in inner), 1 + max(
+        (depth for _, depth in inner), default=0
+    )
 
 
 @given(values, st.booleans())
@@ -151,14 +182,21 @@ def test_items_and_levels_are_counted_outside_of_strings(value: object, ascii_on
     body = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
     items, depth = measured(value)
     check_json(body, Bound(1 << 20, items, depth, None, ""))
-    for smaller, why in ((Bound(1 << 20, items - 1, 99, None, ""), "values"), (Bound(1 << 20, 10**6, depth - 1, None, ""), "levels")):
+    for smaller, why in (
+        (Bound(1 << 20, items - 1, 99, None, ""), "values"),
+        (Bound(1 << 20, 10**6, depth - 1, None, ""), "levels"),
+    ):
         if isinstance(value, (list, dict)):
             with pytest.raises(BeyondBoundError, match=why):
                 check_json(body, smaller)
 
 
-@pytest.mark.parametrize("text", ['"' + "\\\\" * 5 + '"', '"\\\\\\"[[[[[[["', '"[[[[[[', '"\\"[[[[[[[[\\"", 1', '"a\\'])
-def test_brackets_inside_of_strings_do_not_count(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "text", ['"' + "\\\\" * 5 + '"', '"\\\\\\"[[[[[[["', '"[[[[[[', '"\\"[[[[[[[[\\"", 1', '"a\\']
+)
+def test_brackets_inside_of_strings_do_not_count(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for window in (1, 2, 3, 7, 1 << 20):
         monkeypatch.setattr(bounds, "WINDOW", window)
         check_json(f"[{text}".encode(), SMALL)
@@ -166,7 +204,11 @@ def test_brackets_inside_of_strings_do_not_count(text: str, monkeypatch: pytest.
             check_json(f"[[[[[{text}".encode(), SMALL)
 
 
-@pytest.mark.parametrize("body", [b"[" * 200_000, b'{"a":' * 200_000, b"[[],[],[" * 100_000], ids=["lists", "objects", "mixed"])
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * 200_000, b'{"a":' * 200_000, b"[[],[],[" * 100_000],
+    ids=["lists", "objects", "mixed"],
+)
 def test_json_of_many_levels_is_refused_before_it_is_built(body: bytes) -> None:
     with pytest.raises(BeyondBoundError, match=r"levels|values"):
         load_json(body, "repositories")
@@ -194,19 +236,37 @@ HUGE = "x" * (20 << 20)
 
 @pytest.mark.parametrize(
     "answer",
-    [{"type": HUGE}, {"type": "dir", "sha": HUGE}, [{"name": HUGE, "type": "file", "sha": "1"}], [{"name": "a", "type": HUGE, "sha": 1}]],
+    [
+        {"type": HUGE},
+        {"type": "dir", "sha": HUGE},
+        [{"name": HUGE, "type": "file", "sha": "1"}],
+        [{"name": "a", "type": HUGE, "sha": 1}],
+    ],
     ids=["type", "sha", "name", "entry"],
 )
-def test_an_error_keeps_little_of_a_servers_text(answer: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_keeps_little_of_a_servers_text(
+    answer: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(BOUNDS, "contents", Bound(64 << 20, 100, 9, None, ""))
     with pytest.raises(SyncdError) as caught:
         read_contents(json.dumps(answer).encode(), "x")
     assert len(caught.value.message) < 1024
 
 
-@pytest.mark.parametrize("entry", [{"path": "a", "mode": HUGE, "type": "blob", "sha": SHA}, {"path": HUGE, "mode": "100644", "type": "blob", "sha": "0"}, {"truncated": HUGE}])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"path": "a", "mode": HUGE, "type": "blob", "sha": SHA},
+        {"path": HUGE, "mode": "100644", "type": "blob", "sha": "0"},
+        {"truncated": HUGE},
+    ],
+)
 def test_an_error_about_a_tree_keeps_little_of_a_servers_text(entry: dict[str, str]) -> None:
-    body = {"sha": SHA, "tree": [], **entry} if "truncated" in entry else {"sha": SHA, "tree": [entry], "truncated": False}
+    body = (
+        {"sha": SHA, "tree": [], **entry}
+        if "truncated" in entry
+        else {"sha": SHA, "tree": [entry], "truncated": False}
+    )
     with pytest.raises(SyncdError) as caught:
         read_tree(json.dumps(body).encode(), "x", 10)
     assert len(caught.value.message) < 1024
@@ -219,7 +279,11 @@ def test_no_error_is_longer_than_can_be_stored() -> None:
 
 def test_a_refusal_keeps_little_of_its_body() -> None:
     body = json.dumps({"message": HUGE, "documentation_url": HUGE}).encode()
-    error = failure(Request("GET", "https://x", "head", "x"), refusal(Known(403, {}, "https://x", body)), FakeClock().now())
+    error = failure(
+        Request("GET", "https://x", "head", "x"),
+        parse_error(BufferedResponse(403, {}, "https://x", body)),
+        FakeClock().now(),
+    )
     assert len(str(error)) < 1024 and len(body) > ERROR_CAP
 
 
@@ -229,10 +293,22 @@ SLASHES = "a/" * (350 << 10) + "a"
 
 
 def tree_of(*paths: str) -> bytes:
-    return json.dumps({"sha": SHA, "tree": [{"path": path, "mode": "100644", "type": "blob", "sha": SHA} for path in paths], "truncated": False}).encode()
+    return json.dumps(
+        {
+            "sha": SHA,
+            "tree": [
+                {"path": path, "mode": "100644", "type": "blob", "sha": SHA} for path in paths
+            ],
+            "truncated": False,
+        }
+    ).encode()
 
 
-@pytest.mark.parametrize("path", [SLASHES, "x" * (700 << 10), "é" * 3000], ids=["slashes", "one name", "bytes, not letters"])
+@pytest.mark.parametrize(
+    "path",
+    [SLASHES, "x" * (700 << 10), "é" * 3000],
+    ids=["slashes", "one name", "bytes, not letters"],
+)
 def test_a_path_that_no_system_call_takes_is_refused_by_its_length(path: str) -> None:
     def work() -> None:
         with pytest.raises(UnsafePathError, match="longer than a path can be") as caught:
@@ -241,17 +317,31 @@ def test_a_path_that_no_system_call_takes_is_refused_by_its_length(path: str) ->
 
     assert cpu(work) < CPU_SECONDS
     with pytest.raises(UnsafePathError, match="longer than a path can be"):
-        read_contents(json.dumps({"type": "dir", "sha": SHA, "entries": [{"name": path, "type": "file", "sha": SHA}]}).encode(), "x")
+        read_contents(
+            json.dumps(
+                {"type": "dir", "sha": SHA, "entries": [{"name": path, "type": "file", "sha": SHA}]}
+            ).encode(),
+            "x",
+        )
 
 
 def test_entries_of_folders_that_are_not_listed_cost_little() -> None:
-    answer = read_tree(tree_of(*(f"{number}/" + "a/" * 2000 for number in range(5000))), "x", 10_000)
+    answer = read_tree(
+        tree_of(*(f"{number}/" + "a/" * 2000 for number in range(5000))), "x", 10_000
+    )
     assert cpu(lambda: prove_recursive(answer, SHA, "x")) < CPU_SECONDS
     assert cpu(lambda: folders_of((row.path, False) for row in answer.rows)) < CPU_SECONDS
 
 
 def test_a_suggestion_costs_little_whatever_the_names_are() -> None:
-    assert cpu(lambda: closest("nginx.conf", ["x" * (700 << 10), *("nginxconf" * 14 for _ in range(50_000))])) < CPU_SECONDS
+    assert (
+        cpu(
+            lambda: closest(
+                "nginx.conf", ["x" * (700 << 10), *("nginxconf" * 14 for _ in range(50_000))]
+            )
+        )
+        < CPU_SECONDS
+    )
     assert cpu(lambda: closest("x" * (700 << 10), ["x" * (700 << 10)])) < CPU_SECONDS
     assert closest("nginx.comf", ["apache.conf", "nginx.conf"]) == "nginx.conf"
 
@@ -266,7 +356,9 @@ def header(kind: bytes, content: bytes) -> bytes:
 
 
 def unpack(archive: bytes, check: Callable[[], None] = lambda: None, most: int = 1 << 30) -> int:
-    return Unpacking({"wanted": TreeEntry(FILE, SHA, 1)}, MemoryBlobs(), most, check).read(iter([archive]))
+    return TarExtractor({"wanted": TreeEntry(FILE, SHA, 1)}, MemoryBlobs(), most, check).read(
+        iter([archive])
+    )
 
 
 def test_an_archive_of_21_kilobytes_does_not_outrun_the_time_of_a_run() -> None:
@@ -309,7 +401,13 @@ def test_a_name_in_an_archive_is_bounded() -> None:
 
 class Served:
     def __init__(self, body: bytes, piece: int) -> None:
-        self.status, self.url, self.headers, self._body, self._piece = 200, "https://x", {"content-type": "application/json"}, body, piece
+        self.status, self.url, self.headers, self._body, self._piece = (
+            200,
+            "https://x",
+            {"content-type": "application/json"},
+            body,
+            piece,
+        )
 
     def chunks(self) -> Iterator[bytes]:
         for start in range(0, len(self._body), self._piece):
@@ -320,16 +418,30 @@ class Served:
 
 
 def in_json(content: bytes, indent: int | None = None) -> bytes:
-    return json.dumps({"name": "a", "sha": blob_id(content), "size": len(content), "content": base64.encodebytes(content).decode(), "encoding": "base64"}, indent=indent).encode()
+    return json.dumps(
+        {
+            "name": "a",
+            "sha": blob_id(content),
+            "size": len(content),
+            "content": base64.encodebytes(content).decode(),
+            "encoding": "base64",
+        },
+        indent=indent,
+    ).encode()
 
 
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("piece", [1, 3, 61, 4096, 1 << 20])
-def test_a_large_file_in_json_is_decoded_as_it_arrives(piece: int, indent: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_file_in_json_is_decoded_as_it_arrives(
+    piece: int, indent: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(BOUNDS, "file_json", Bound(1000, 100, 9, None, ""))
     for length in (1500, 1501, 1502, 5000):
         content = bytes(range(256)) * (length // 256) + b"x" * (length % 256)
-        assert b"".join(content_of(Served(in_json(content, indent), piece), blob_id(content), "x")) == content
+        assert (
+            b"".join(content_of(Served(in_json(content, indent), piece), blob_id(content), "x"))
+            == content
+        )
 
 
 def test_a_large_json_file_served_as_itself_is_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,7 +462,9 @@ def test_a_large_file_in_json_takes_little_memory() -> None:
 
 
 @pytest.mark.parametrize("end", [b"", b"AAA", b"\\"])
-def test_a_large_file_in_json_that_is_cut_is_an_error(end: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_file_in_json_that_is_cut_is_an_error(
+    end: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(BOUNDS, "file_json", Bound(100, 100, 9, None, ""))
     with pytest.raises(BadResponseError):
         list(content_of(Served(b'{"content": "' + b"AAAA" * 100 + end, 61), SHA, "x"))
@@ -358,6 +472,6 @@ def test_a_large_file_in_json_that_is_cut_is_an_error(end: bytes, monkeypatch: p
 
 def test_a_patience_that_is_over_is_noticed_by_an_archive() -> None:
     clock = FakeClock()
-    over = Patience(clock, 0)
+    over = Deadline(clock, 0)
     with pytest.raises(TimedOutError):
         unpack(gzip.compress(header(b"5", b"") + b"\0" * 1024), over.check)

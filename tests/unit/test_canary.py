@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import pytest
 
-from syncd.cli import logs
+from syncd.cli import logging_setup
 from syncd.cli.common import Settings
-from tests.support.canary import Canary, listening
-from tests.support.stand import stand
+from tests.support.secret_scan import SecretScan, listening
+from tests.support.sync_env import sync_env
 
 TOKEN = 'c4nary/of+the=night "quoted"'
 FORMS: dict[str, Callable[[str], str]] = {
@@ -25,14 +25,21 @@ FORMS: dict[str, Callable[[str], str]] = {
     "in a repr": lambda value: repr({"x": value}),
     "base64": lambda value: base64.b64encode(value.encode()).decode(),
     "base64 for the web": lambda value: base64.urlsafe_b64encode(value.encode()).decode(),
-    **{f"base64 after {count} bytes": lambda value, count=count: base64.b64encode(b"u" * count + value.encode() + b":x").decode() for count in (1, 2, 3)},  # type: ignore[misc]
+    **{
+        f"base64 after {count} bytes": lambda value, count=count: base64.b64encode(
+            b"u" * count + value.encode() + b":x"
+        ).decode()
+        for count in (1, 2, 3)
+    },  # type: ignore[misc]
 }
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_credential_is_found_in_every_form_in_outputs_files_and_names(tmp_path: Path, form: str) -> None:
+def test_a_credential_is_found_in_every_form_in_outputs_files_and_names(
+    tmp_path: Path, form: str
+) -> None:
     said = FORMS[form](TOKEN)
-    canary = Canary()
+    canary = SecretScan()
     canary.watch(TOKEN, "a token")
     assert canary.search(tmp_path) == []
     canary.heard("stderr", f"before {said} after")
@@ -41,9 +48,13 @@ def test_a_credential_is_found_in_every_form_in_outputs_files_and_names(tmp_path
 
 
 def test_one_line_of_a_key_is_found_and_an_operators_own_file_is_spared(tmp_path: Path) -> None:
-    key = "-----BEGIN PRIVATE KEY-----\n" + "".join(f"{letter * 60}0\n" for letter in "abcdefgh") + "-----END PRIVATE KEY-----\n"
+    key = (
+        "-----BEGIN PRIVATE KEY-----\n"
+        + "".join(f"{letter * 60}0\n" for letter in "abcdefgh")
+        + "-----END PRIVATE KEY-----\n"
+    )
     (tmp_path / "app.pem").write_text(key)
-    canary = Canary(spared={tmp_path / "app.pem"})
+    canary = SecretScan(spared={tmp_path / "app.pem"})
     canary.watch(key, "a key")
     assert canary.search(tmp_path) == []
     canary.heard("a traceback", f"near {'h' * 60}0")
@@ -51,18 +62,20 @@ def test_one_line_of_a_key_is_found_and_an_operators_own_file_is_spared(tmp_path
 
 
 def test_what_is_logged_at_debug_is_heard_whatever_is_shown() -> None:
-    canary = Canary()
+    canary = SecretScan()
     canary.watch("canary-of-the-log-0815", "a token")
     with listening(canary, "a command"):
-        logs.set_up_logging(Settings(config=None, verbose=0, quiet=True, environ={}))
+        logging_setup.set_up_logging(Settings(config=None, verbose=0, quiet=True, environ={}))
         logging.getLogger("syncd.somewhere").debug("asked with %s", "canary-of-the-log-0815")
-    assert canary.search() == ["a token in the log of a command"], "nobody told the redactor of this one"
+    assert canary.search() == ["a token in the log of a command"], (
+        "nobody told the redactor of this one"
+    )
     assert len(logging.getLogger().handlers) == 1
 
 
 @pytest.mark.parametrize("where", ["the state", "a hook's output"])
 def test_a_stand_that_leaked_fails_when_it_is_taken_down(tmp_path: Path, where: str) -> None:
-    with pytest.raises(AssertionError, match="credentials leaked"), stand(tmp_path) as hub:
+    with pytest.raises(AssertionError, match="credentials leaked"), sync_env(tmp_path) as hub:
         assert hub.sync().code == 0
         [token] = hub.github.accounts.credentials
         if where == "the state":

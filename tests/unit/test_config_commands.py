@@ -13,21 +13,48 @@ from syncd.errors import ConfigError
 
 # text -> the arguments that the program gets
 TAKEN: dict[str, tuple[str, ...]] = {
-    "nginx -t -c {staged}/etc/nginx/nginx.conf": ("nginx", "-t", "-c", "{staged}/etc/nginx/nginx.conf"),
+    "nginx -t -c {staged}/etc/nginx/nginx.conf": (
+        "nginx",
+        "-t",
+        "-c",
+        "{staged}/etc/nginx/nginx.conf",
+    ),
     "sh -c 'nginx -t && echo ok'": ("sh", "-c", "nginx -t && echo ok"),
     'sh -c "test -s $SYNCD_STAGED/a | cat > /dev/null; `id`"': (
-        "sh", "-c", "test -s $SYNCD_STAGED/a | cat > /dev/null; `id`",
+        "sh",
+        "-c",
+        "test -s $SYNCD_STAGED/a | cat > /dev/null; `id`",
     ),
     "sh -c 'a \\\n b\nc'": ("sh", "-c", "a \\\n b\nc"),
     "find /srv -name *.conf -exec touch {} \\;": (
-        "find", "/srv", "-name", "*.conf", "-exec", "touch", "{}", ";",
+        "find",
+        "/srv",
+        "-name",
+        "*.conf",
+        "-exec",
+        "touch",
+        "{}",
+        ";",
     ),
-    "find /srv -path '/srv/*' -exec touch {} +": ("find", "/srv", "-path", "/srv/*", "-exec", "touch", "{}", "+"),
+    "find /srv -path '/srv/*' -exec touch {} +": (
+        "find",
+        "/srv",
+        "-path",
+        "/srv/*",
+        "-exec",
+        "touch",
+        "{}",
+        "+",
+    ),
     "systemctl restart php*-fpm": ("systemctl", "restart", "php*-fpm"),
     "[ -s {staged}/etc/motd ]": ("[", "-s", "{staged}/etc/motd", "]"),
     "awk '{print $1}' /etc/motd": ("awk", "{print $1}", "/etc/motd"),
     "curl -sf -w %{http_code} http://127.0.0.1/?a=1&b=2": (
-        "curl", "-sf", "-w", "%{http_code}", "http://127.0.0.1/?a=1&b=2",
+        "curl",
+        "-sf",
+        "-w",
+        "%{http_code}",
+        "http://127.0.0.1/?a=1&b=2",
     ),
     "docker inspect --format {{.Id}} web": ("docker", "inspect", "--format", "{{.Id}}", "web"),
     "jinja {{name}} HEAD@{upstream}": ("jinja", "{{name}}", "HEAD@{upstream}"),
@@ -38,7 +65,7 @@ TAKEN: dict[str, tuple[str, ...]] = {
     "env LANG=C nginx -t": ("env", "LANG=C", "nginx", "-t"),
     "echo it\\'s \\&\\& \\$HOME \\~": ("echo", "it's", "&&", "$HOME", "~"),
     "  nginx -t  \n": ("nginx", "-t"),
-}  # fmt: skip
+}
 
 # text -> how the message begins
 SHELL: dict[str, str] = {
@@ -124,7 +151,7 @@ def test_the_mistake_stands_at_its_value_and_a_long_command_is_pasted_whole(tmp_
         (True, "true is not a command"),
         (None, "nothing is not a command"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_command_says_why(value: object, said: str) -> None:
     with pytest.raises(ValueError, match=r"\w") as caught:
         hook(value)

@@ -9,7 +9,7 @@ import pytest
 
 from syncd.config import load
 from syncd.config.load import load_config
-from syncd.config.places import Document
+from syncd.config.yaml_reader import YamlDocument
 from syncd.errors import ConfigError
 
 MAIN = "version: 1\ngithub: {ops: {anonymous: true}}\n"
@@ -47,7 +47,14 @@ def test_what_editors_packages_and_systems_leave_beside_a_file_is_not_read(folde
     (folder / ".old.yml").write_text("[")
     (folder / "..2026_11_29").mkdir()
     os.mkfifo(folder / ".pipe.yaml")
-    for name in ("web.yaml~", "#web.yaml#", "web.yaml.dpkg-dist", "web.yaml.rpmnew", "web.yaml.bak", "4913"):
+    for name in (
+        "web.yaml~",
+        "#web.yaml#",
+        "web.yaml.dpkg-dist",
+        "web.yaml.rpmnew",
+        "web.yaml.bak",
+        "4913",
+    ):
         (folder / name).write_text("[")
     after = load_config(folder, {"HOME": "/root"})
     assert after == before and not after.ignored
@@ -60,7 +67,13 @@ def test_files_are_read_in_the_order_of_their_names_and_through_links(folder: Pa
     (folder / "9.yaml").write_text(job("nine"))
     (folder / "Z.yaml").write_text(job("upper"))
     config = load_config(folder, {"HOME": "/root"})
-    assert [file.name for file in config.files] == ["10.yaml", "9.yaml", "Z.yaml", "main.yaml", "web.yaml"]
+    assert [file.name for file in config.files] == [
+        "10.yaml",
+        "9.yaml",
+        "Z.yaml",
+        "main.yaml",
+        "web.yaml",
+    ]
     assert list(config.jobs) == ["linked", "nine", "upper", "web"]
 
 
@@ -80,7 +93,9 @@ def test_a_folder_that_holds_only_another_suffix_says_to_rename_it(tmp_path: Pat
     assert "rename it" in (caught.value.hint or "")
 
 
-def test_what_is_called_like_a_file_and_is_none_is_a_mistake_beside_the_others(folder: Path) -> None:
+def test_what_is_called_like_a_file_and_is_none_is_a_mistake_beside_the_others(
+    folder: Path,
+) -> None:
     (folder / "a.yaml").mkdir()
     os.mkfifo(folder / "b.yaml")
     (folder / "c.yaml").symlink_to("nowhere")
@@ -101,7 +116,7 @@ def test_a_file_that_changes_while_it_is_read_is_judged_and_remembered_as_it_was
     expected = load_config(folder, {"HOME": "/root"})
     original = load.read_document
 
-    def lost(path: Path) -> Document:
+    def lost(path: Path) -> YamlDocument:
         document = original(path)
         path.unlink()
         return document

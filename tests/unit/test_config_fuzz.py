@@ -18,9 +18,37 @@ from syncd.errors import ConfigError
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = yaml.safe_load((ROOT / "config.example.yaml").read_text())
 scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=30), st.sampled_from(["", "0", "-1", "5m", "/", "/srv/x/", "a/b", "50%", "0644", "9" * 400, "\x00", "é", "🙂", "* * * * *"])
-)  # fmt: skip
-anything = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=6)
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=30),
+    st.sampled_from(
+        [
+            "",
+            "0",
+            "-1",
+            "5m",
+            "/",
+            "/srv/x/",
+            "a/b",
+            "50%",
+            "0644",
+            "9" * 400,
+            "\x00",
+            "é",
+            "🙂",
+            "* * * * *",
+        ]
+    ),
+)
+anything = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
 
 
 def judged(file: Path) -> Config | ConfigError:
@@ -33,14 +61,22 @@ def judged(file: Path) -> Config | ConfigError:
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     found = [at]
-    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+    for key, item in (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    ):
         found += places(item, (*at, key))
     return found
 
 
 @settings(max_examples=300)
 @given(st.integers(0, 10_000), anything, st.booleans())
-def test_any_value_at_any_place_is_judged(tmp_path: Path, where: int, value: Any, remove: bool) -> None:
+def test_any_value_at_any_place_is_judged(
+    tmp_path: Path, where: int, value: Any, remove: bool
+) -> None:
     changed = copy.deepcopy(GOOD)
     spots = places(changed)[1:]
     *above, last = spots[where % len(spots)]
@@ -57,7 +93,10 @@ def test_any_value_at_any_place_is_judged(tmp_path: Path, where: int, value: Any
 
 
 @settings(max_examples=300)
-@given(st.binary(max_size=200) | st.text(alphabet="abc:{}[]&*<-!|>'\"# \n\t0", max_size=120).map(str.encode))
+@given(
+    st.binary(max_size=200)
+    | st.text(alphabet="abc:{}[]&*<-!|>'\"# \n\t0", max_size=120).map(str.encode)
+)
 def test_any_bytes_are_judged(tmp_path: Path, raw: bytes) -> None:
     file = tmp_path / "config.yaml"
     file.write_bytes(raw)

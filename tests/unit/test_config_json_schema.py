@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from syncd.config.json_schema import json_schema, schema_text
 from syncd.config.load import load_config
-from syncd.config.places import read_document
+from syncd.config.yaml_reader import read_document
 from syncd.errors import ConfigError
 from tests.support.json_schema import mistakes
 
@@ -61,8 +61,12 @@ def test_the_file_in_the_documents_is_what_the_models_say() -> None:
     )
 
 
-@pytest.mark.parametrize("text", [(ROOT / "config.example.yaml").read_text(), WHOLE], ids=["the example", "every key"])
-def test_a_good_configuration_is_accepted_as_syncd_reads_it_and_as_an_editor_does(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    "text", [(ROOT / "config.example.yaml").read_text(), WHOLE], ids=["the example", "every key"]
+)
+def test_a_good_configuration_is_accepted_as_syncd_reads_it_and_as_an_editor_does(
+    tmp_path: Path, text: str
+) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(text)
     assert wrong(yaml.safe_load(text)) == []
@@ -100,7 +104,7 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any]] = {
     "another version": (("version",), 2),
     "jobs as a list": (("jobs",), [1]),
     "no jobs": (("jobs",), {}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -114,14 +118,44 @@ def test_what_is_wrong_by_itself_is_red_in_an_editor(name: str) -> None:
     assert wrong(value)
 
 
-KNOWN = ["", "0", "1", "5m", "/srv/x", "/srv/x/", "a/b", "50%", "20", "0644", "00644", "644", "true", "off", "UTC", "4096", "1 GiB"]
+KNOWN = [
+    "",
+    "0",
+    "1",
+    "5m",
+    "/srv/x",
+    "/srv/x/",
+    "a/b",
+    "50%",
+    "20",
+    "0644",
+    "00644",
+    "644",
+    "true",
+    "off",
+    "UTC",
+    "4096",
+    "1 GiB",
+]
 scalars = st.one_of(st.none(), st.booleans(), st.text(max_size=10), st.sampled_from(KNOWN))
-anything = st.recursive(scalars, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2), max_leaves=4)
+anything = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
 
 
 def spots(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     found = [at] if at else []
-    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+    for key, item in (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    ):
         found += spots(item, (*at, key))
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.config.scalars import ASTERISKS_AT_MOST, patterns
+from syncd.config.value_types import ASTERISKS_AT_MOST, patterns
 from syncd.models import PathRule
 from syncd.patterns import chooser
 
@@ -12,20 +12,34 @@ from syncd.patterns import chooser
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
-        ("*.conf", "*.conf"), ("**/x", "**/x"), ("!**/x", "!**/x"), ("/**", "/**"), ("a/**/b", "a/**/b"),
-        ("a***b", "a*b"), ("a**/b", "a*/b"), ("***", "*"), (r"\***b", r"\**b"), (r"\*\*", r"\*\*"), ("r" + "*" * 1000 + "e", "r*e"),
+        ("*.conf", "*.conf"),
+        ("**/x", "**/x"),
+        ("!**/x", "!**/x"),
+        ("/**", "/**"),
+        ("a/**/b", "a/**/b"),
+        ("a***b", "a*b"),
+        ("a**/b", "a*/b"),
+        ("***", "*"),
+        (r"\***b", r"\**b"),
+        (r"\*\*", r"\*\*"),
+        ("r" + "*" * 1000 + "e", "r*e"),
     ],
-)  # fmt: skip
+)
 def test_asterisks_in_a_row_are_one_but_for_a_name_of_two(written: str, meant: str) -> None:
     assert patterns([written]) == (meant,)
 
 
-@pytest.mark.parametrize("written", ["*a" * (ASTERISKS_AT_MOST + 1), "**/" * (ASTERISKS_AT_MOST + 1) + "x", "x/[a]*?*?*?*?*"])
+@pytest.mark.parametrize(
+    "written",
+    ["*a" * (ASTERISKS_AT_MOST + 1), "**/" * (ASTERISKS_AT_MOST + 1) + "x", "x/[a]*?*?*?*?*"],
+)
 def test_what_a_long_name_could_keep_busy_for_ever_is_a_mistake(written: str) -> None:
     with pytest.raises(ValueError, match="asterisks"):
         patterns([written])
 
 
 def test_a_long_name_and_as_many_asterisks_as_may_be_come_to_an_end() -> None:
-    chosen = chooser(PathRule("a", "/a", True, include=patterns(["*".join("b" * ASTERISKS_AT_MOST) + "*c"])))
+    chosen = chooser(
+        PathRule("a", "/a", True, include=patterns(["*".join("b" * ASTERISKS_AT_MOST) + "*c"]))
+    )
     assert not chosen("b" * 255)

@@ -14,19 +14,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from syncd.clock import Patience, SystemClock
+from syncd.clock import SystemClock
 from syncd.config.model import Config
-from syncd.engine.ports import Pointer
+from syncd.deadline import Deadline
 from syncd.errors import BadResponseError, SyncdError
-from syncd.github.addresses import may_have_credential, web_of
-from syncd.github.ask import Crew
+from syncd.github.auth.credentials import bearer
+from syncd.github.auth.device_flow import OAuthClient, who_is
+from syncd.github.concurrency import ThreadPool
 from syncd.github.lfs import LargeFiles
-from syncd.github.login import Door, who_is
-from syncd.github.protocol import Known, Request, Response, get, read
-from syncd.github.tokens import bearer
+from syncd.github.protocol import BufferedResponse, Request, Response, get, read
 from syncd.github.transport import Network
+from syncd.github.urls import may_have_credential, web_of
 from syncd.models import Secret, SecretRef, TokenIdentity
-from syncd.wiring import Workshop
+from syncd.ports import Pointer
+from syncd.wiring import AppContext
 
 TOKEN, REFRESH, JWT = "ghp_" + "t" * 36, "ghr_" + "r" * 36, "eyJhbGciOi.eyJpc3MiOi.c2lnbmF0dXJl"
 SECRETS = (TOKEN, REFRESH, JWT, base64.b64encode(f"x-access-token:{TOKEN}".encode()).decode())
@@ -36,10 +37,12 @@ POINTER = Pointer("a" * 64, 3, "big.bin")
 class StandIn:
     """Every server there is: it keeps what each origin was shown, and answers a request as `answer` says."""
 
-    def __init__(self, answer: Callable[[Request], Known]) -> None:
+    def __init__(self, answer: Callable[[Request], BufferedResponse]) -> None:
         self.answer, self.shown = answer, list[tuple[str, str]]()
 
-    def exchange(self, _: Network, request: Request, credential: str | None, *__: object) -> Response:
+    def exchange(
+        self, _: Network, request: Request, credential: str | None, *__: object
+    ) -> Response:
         parts = urlsplit(request.url)
         text = f"{request.url}\n{dict(request.headers)}\n{credential}\n{(request.body or b'').decode()}"
         self.shown.append((f"{parts.scheme}://{parts.netloc.lower()}", text))
@@ -53,14 +56,16 @@ class StandIn:
 def servers(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """`stand_in` is to be set; it takes the place of every connection."""
     place = SimpleNamespace(stand_in=None)
-    monkeypatch.setattr(Network, "_exchange", lambda self, *arguments: place.stand_in.exchange(self, *arguments))
+    monkeypatch.setattr(
+        Network, "_exchange", lambda self, *arguments: place.stand_in.exchange(self, *arguments)
+    )
     return place
 
 
 def line_of(api: str, folder: Path) -> Any:
     identity = TokenIdentity("ops", api, None, SecretRef("env", "TOKEN"))
     config = Config(folder / "config.yaml", (), folder, {"ops": identity}, {})
-    return Workshop(config, {"TOKEN": TOKEN}, None).line(identity)  # type: ignore[arg-type]
+    return AppContext(config, {"TOKEN": TOKEN}, None).line(identity)  # type: ignore[arg-type]
 
 
 class NoBlobs:
@@ -70,17 +75,36 @@ class NoBlobs:
 
 def questions(api: str, line: Any) -> Iterator[Callable[[], object]]:
     """Everything that goes with a credential: the API with a token and with a JWT, LFS, and a login's refresh token."""
-    limit = Patience(SystemClock(), 5)
+    limit = Deadline(SystemClock(), 5)
     limit.may_retry = False
     head = get(api, "/repos/acme/infra/commits/HEAD", "head", "main", "acme/infra")
     yield lambda: read(line.transport.send(head, limit))
-    yield lambda: LargeFiles(line.transport, api, "acme/infra", NoBlobs(), limit, Crew(1)).bring([POINTER])  # type: ignore[arg-type]
-    yield lambda: Door(line.plain, web_of(api), "Iv1.abc", "me").refresh(Secret(REFRESH), limit)
+    yield lambda: LargeFiles(
+        line.transport, api, "acme/infra", NoBlobs(), limit, ThreadPool(1)
+    ).bring([POINTER])  # type: ignore[arg-type]
+    yield lambda: OAuthClient(line.plain, web_of(api), "Iv1.abc", "me").refresh(
+        Secret(REFRESH), limit
+    )
     yield lambda: who_is(line.plain, api, Secret(TOKEN), limit)
-    yield lambda: line.plain.send(bearer(get(api, "/app", "app", "the App", None), Secret(JWT)), limit)
+    yield lambda: line.plain.send(
+        bearer(get(api, "/app", "app", "the App", None), Secret(JWT)), limit
+    )
 
 
-HOSTS = st.sampled_from(["corp.test", "ghe.example", "github.com", "a.github.com", "ghe.com", "x.ghe.com", "codeload.github.com", "raw.githubusercontent.com", "uploads.github.com", "10.0.0.7"])
+HOSTS = st.sampled_from(
+    [
+        "corp.test",
+        "ghe.example",
+        "github.com",
+        "a.github.com",
+        "ghe.com",
+        "x.ghe.com",
+        "codeload.github.com",
+        "raw.githubusercontent.com",
+        "uploads.github.com",
+        "10.0.0.7",
+    ]
+)
 PORTS = st.sampled_from(["", ":8443"])
 
 
@@ -111,26 +135,46 @@ def elsewhere(draw: st.DrawFn, api: str) -> str:
     """An address that an answer names: the API's own, near misses of it, and others."""
     parts = urlsplit(api)
     own = parts.netloc
-    near = [own, own.removeprefix("api."), f"api.{own}", own.partition(".")[2] or own, f"{own}.evil.example", "evil.example", own.partition(":")[0], f"{own.partition(':')[0]}:444"]
+    near = [
+        own,
+        own.removeprefix("api."),
+        f"api.{own}",
+        own.partition(".")[2] or own,
+        f"{own}.evil.example",
+        "evil.example",
+        own.partition(":")[0],
+        f"{own.partition(':')[0]}:444",
+    ]
     scheme = draw(st.sampled_from(["https", "https", "http", parts.scheme]))
     return f"{scheme}://{draw(st.sampled_from(near) | HOSTS)}/{draw(st.sampled_from(['x', 'login/oauth/access_token', '', f'?t={own}']))}"
 
 
-def answering(draw: Callable[[st.SearchStrategy[Any]], Any], api: str) -> Callable[[Request], Known]:
-    def answer(request: Request) -> Known:
+def answering(
+    draw: Callable[[st.SearchStrategy[Any]], Any], api: str
+) -> Callable[[Request], BufferedResponse]:
+    def answer(request: Request) -> BufferedResponse:
         if draw(st.booleans()):
             status = draw(st.sampled_from([301, 302, 303, 307, 308]))
-            return Known(status, {"location": draw(elsewhere(api))}, request.url, b"")
+            return BufferedResponse(status, {"location": draw(elsewhere(api))}, request.url, b"")
         action = {"href": draw(elsewhere(api)), "header": {"X-Storage": "key"}}
-        body = {"objects": [{"oid": POINTER.oid, "size": 3, "actions": {"download": action}}], "access_token": "ghu_" + "n" * 36}
-        return Known(draw(st.sampled_from([200, 200, 401])), {}, request.url, json.dumps(body).encode())
+        body = {
+            "objects": [{"oid": POINTER.oid, "size": 3, "actions": {"download": action}}],
+            "access_token": "ghu_" + "n" * 36,
+        }
+        return BufferedResponse(
+            draw(st.sampled_from([200, 200, 401])), {}, request.url, json.dumps(body).encode()
+        )
 
     return answer
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
-def test_no_answer_brings_a_credential_to_an_origin_that_is_not_allowed(servers: SimpleNamespace, tmp_path: Path, data: st.DataObject) -> None:
+def test_no_answer_brings_a_credential_to_an_origin_that_is_not_allowed(
+    servers: SimpleNamespace, tmp_path: Path, data: st.DataObject
+) -> None:
     api, allowed = data.draw(apis())
     servers.stand_in = StandIn(answering(data.draw, api))
     line = line_of(api, tmp_path)
@@ -141,24 +185,43 @@ def test_no_answer_brings_a_credential_to_an_origin_that_is_not_allowed(servers:
             continue
     seen = servers.stand_in.origins_with_a_secret()
     assert seen <= allowed, f"{api}: {seen - allowed} saw a credential"
-    assert f"{urlsplit(api).scheme}://{urlsplit(api).netloc}" in seen  # else this test would show nothing
+    assert (
+        f"{urlsplit(api).scheme}://{urlsplit(api).netloc}" in seen
+    )  # else this test would show nothing
 
 
-def test_lfs_asks_no_host_that_the_configuration_does_not_name(servers: SimpleNamespace, tmp_path: Path) -> None:
-    servers.stand_in = StandIn(lambda request: Known(404, {}, request.url, b"{}"))
+def test_lfs_asks_no_host_that_the_configuration_does_not_name(
+    servers: SimpleNamespace, tmp_path: Path
+) -> None:
+    servers.stand_in = StandIn(lambda request: BufferedResponse(404, {}, request.url, b"{}"))
     api = "https://api.corp.test"
     with pytest.raises(SyncdError):
-        LargeFiles(line_of(api, tmp_path).transport, api, "acme/infra", NoBlobs(), Patience(SystemClock(), 5), Crew(1)).bring([POINTER])  # type: ignore[arg-type]
+        LargeFiles(
+            line_of(api, tmp_path).transport,
+            api,
+            "acme/infra",
+            NoBlobs(),
+            Deadline(SystemClock(), 5),
+            ThreadPool(1),
+        ).bring([POINTER])  # type: ignore[arg-type]
     assert [origin for origin, _ in servers.stand_in.shown] == ["https://api.corp.test"]
 
 
-def test_a_request_that_was_made_for_another_origin_is_not_sent_with_a_credential(servers: SimpleNamespace, tmp_path: Path) -> None:
-    servers.stand_in = StandIn(lambda request: Known(200, {}, request.url, b""))
+def test_a_request_that_was_made_for_another_origin_is_not_sent_with_a_credential(
+    servers: SimpleNamespace, tmp_path: Path
+) -> None:
+    servers.stand_in = StandIn(lambda request: BufferedResponse(200, {}, request.url, b""))
     line = line_of("https://api.github.com", tmp_path)
     made = get("https://api.github.com.evil.example", "/x", "head", "main", "acme/infra")
-    for send in (line.transport.send, lambda request, limit: line.plain.send(bearer(request, Secret(JWT)), limit)):
-        with pytest.raises(BadResponseError, match=r"a credential is not sent to https://api\.github\.com\.evil\.example"):
-            send(made, Patience(SystemClock(), 5))
+    for send in (
+        line.transport.send,
+        lambda request, limit: line.plain.send(bearer(request, Secret(JWT)), limit),
+    ):
+        with pytest.raises(
+            BadResponseError,
+            match=r"a credential is not sent to https://api\.github\.com\.evil\.example",
+        ):
+            send(made, Deadline(SystemClock(), 5))
     assert servers.stand_in.shown == []
 
 

@@ -6,14 +6,14 @@ from datetime import timedelta
 
 from msgspec.structs import replace
 
-from syncd.daemon.backoff import Hold, between_pushes
-from syncd.daemon.bell import LOOKS_SECONDS, REMEMBERED, REMEMBERED_SECONDS, Bell
-from syncd.daemon.board import Card
+from syncd.daemon.backoff import Backoff, between_pushes
+from syncd.daemon.job_status import JobStatus
+from syncd.daemon.push_trigger import LOOKS_SECONDS, REMEMBERED, REMEMBERED_SECONDS, PushTrigger
 from syncd.daemon.queue import Queue
 from syncd.errors import LockedError, NotFoundError, SyncdError
 from syncd.github.webhook import Push
 from syncd.models import RunReport, RunStatus, Trigger
-from syncd.readings import Heard
+from syncd.status import WebhookStats
 from tests.support.clock import FakeClock
 
 OLD, NEW = "a" * 40, "b" * 40
@@ -26,20 +26,36 @@ class Tower:
     def __init__(self, *jobs: str) -> None:
         self.clock = FakeClock()
         self.queue = Queue(self.clock)
-        self.bell = Bell(self.clock, self.queue, lambda _: jobs, Heard())
+        self.bell = PushTrigger(self.clock, self.queue, lambda _: jobs, WebhookStats())
         self.number = 0
 
     def ring(self, push: Push = PUSH) -> int | None:
         self.number += 1
         return self.bell.ring(push, f"mark {self.number}", "a push")
 
-    def run(self, commit: str | None = NEW, status: RunStatus = RunStatus.UNCHANGED, error: SyncdError | None = None, hold: Hold | None = None) -> tuple[str, Trigger, float] | None:
+    def run(
+        self,
+        commit: str | None = NEW,
+        status: RunStatus = RunStatus.UNCHANGED,
+        error: SyncdError | None = None,
+        hold: Backoff | None = None,
+    ) -> tuple[str, Trigger, float] | None:
         request = self.queue.take()
         if request is None:
             return None
-        report = RunReport(request.job, status, "acme/infra", "main", commit, OLD, error=error, trigger=request.trigger, started_at=self.clock.now())
+        report = RunReport(
+            request.job,
+            status,
+            "acme/infra",
+            "main",
+            commit,
+            OLD,
+            error=error,
+            trigger=request.trigger,
+            started_at=self.clock.now(),
+        )
         self.queue.done(request.job, hold)
-        self.bell.hear(report, Card(request.job))
+        self.bell.hear(report, JobStatus(request.job))
         return request.job, request.trigger, request.tick
 
     def idle(self, seconds: float) -> int:
@@ -56,11 +72,19 @@ def test_a_push_is_asked_for_at_once_and_its_jobs_share_what_github_says() -> No
     tower = Tower("one", "two")
     assert tower.ring() == 2
     first, second = tower.run(), tower.run()
-    assert first is not None and second is not None and {first[0], second[0]} == {"one", "two"} and first[1] is second[1] is Trigger.PUSH and first[2] == second[2]
+    assert (
+        first is not None
+        and second is not None
+        and {first[0], second[0]} == {"one", "two"}
+        and first[1] is second[1] is Trigger.PUSH
+        and first[2] == second[2]
+    )
     assert tower.run() is None and tower.idle(60) == 0
 
 
-def test_a_delivery_that_came_before_rings_nothing_for_an_hour_and_only_so_many_are_remembered() -> None:
+def test_a_delivery_that_came_before_rings_nothing_for_an_hour_and_only_so_many_are_remembered() -> (
+    None
+):
     tower = Tower("one")
     assert tower.bell.ring(PUSH, "mark", "a push") == 1 and tower.run() is not None
     for _ in range(1000):
@@ -84,23 +108,40 @@ def test_many_pushes_are_a_run_every_few_seconds_and_the_last_of_them_is_not_los
     assert tower.idle(10) == 1 and tower.idle(60) == 0
 
 
-def test_many_pushes_cost_a_job_that_fails_a_run_a_minute_or_less_but_the_first_is_met_at_once() -> None:
+def test_many_pushes_cost_a_job_that_fails_a_run_a_minute_or_less_but_the_first_is_met_at_once() -> (
+    None
+):
     tower, failures, runs = Tower("one"), 0, 0
     for _ in range(7200):
         tower.ring()
-        hold = Hold(failures + 1, tower.clock.monotonic() + 3600)
+        hold = Backoff(failures + 1, tower.clock.monotonic() + 3600)
         if tower.run(None, RunStatus.FAILED, NotFoundError("gone", status=404), hold) is not None:
             failures, runs = failures + 1, runs + 1
             assert runs > 1 or tower.clock.monotonic() == 1000.0
         tower.clock.advance(0.5)
     assert 10 <= runs <= 20, "an hour of two pushes a second"
-    assert [round(between_pushes(Hold(count, 0.0))) for count in (1, 2, 3, 4, 5, 500)] == [60, 90, 135, 202, 300, 300] and between_pushes(None) == 5
+    assert [round(between_pushes(Backoff(count, 0.0))) for count in (1, 2, 3, 4, 5, 500)] == [
+        60,
+        90,
+        135,
+        202,
+        300,
+        300,
+    ] and between_pushes(None) == 5
 
 
 def test_a_limit_that_github_named_is_waited_for() -> None:
     tower = Tower("one")
     tower.ring()
-    assert tower.run(None, RunStatus.FAILED, NotFoundError("x", status=404), Hold(1, tower.clock.monotonic() + 1800, hard=True)) is not None
+    assert (
+        tower.run(
+            None,
+            RunStatus.FAILED,
+            NotFoundError("x", status=404),
+            Backoff(1, tower.clock.monotonic() + 1800, hard=True),
+        )
+        is not None
+    )
     tower.clock.advance(600)
     assert tower.ring() == 1 and tower.run() is None
     tower.clock.advance(1200)
@@ -113,7 +154,9 @@ def test_where_the_answer_is_an_older_commit_it_is_looked_at_again_twice_at_most
     ticks = []
     for pause in LOOKS_SECONDS:
         ran = [tower.run(OLD), tower.run(OLD)]
-        assert {one[0] for one in ran if one} == {"one", "two"} and len({one[2] for one in ran if one}) == 1, "they share that question too"
+        assert {one[0] for one in ran if one} == {"one", "two"} and len(
+            {one[2] for one in ran if one}
+        ) == 1, "they share that question too"
         ticks += [one[2] for one in ran[:1] if one]
         assert tower.run() is None
         tower.clock.advance(pause - 0.1)
@@ -123,19 +166,39 @@ def test_where_the_answer_is_an_older_commit_it_is_looked_at_again_twice_at_most
     assert ticks[0] < ticks[1]
 
 
-def test_a_ref_that_was_just_made_and_is_not_there_yet_is_looked_for_again_and_a_path_that_is_missing_is_not() -> None:
-    for status, looks in ((422, len(LOOKS_SECONDS)), (409, len(LOOKS_SECONDS)), (404, 0), (None, 0)):
+def test_a_ref_that_was_just_made_and_is_not_there_yet_is_looked_for_again_and_a_path_that_is_missing_is_not() -> (
+    None
+):
+    for status, looks in (
+        (422, len(LOOKS_SECONDS)),
+        (409, len(LOOKS_SECONDS)),
+        (404, 0),
+        (None, 0),
+    ):
         tower, runs = Tower("one"), 0
         tower.ring()
         for _ in range(100):
-            hold = Hold(runs + 1, tower.clock.monotonic() + 3600)
-            runs += tower.run(None, RunStatus.FAILED, NotFoundError("there is no such thing", status=status), hold) is not None
+            hold = Backoff(runs + 1, tower.clock.monotonic() + 3600)
+            runs += (
+                tower.run(
+                    None,
+                    RunStatus.FAILED,
+                    NotFoundError("there is no such thing", status=status),
+                    hold,
+                )
+                is not None
+            )
             tower.clock.advance(0.5)
         assert runs == 1 + looks, status
 
 
 def test_an_answer_that_is_the_pushed_commit_or_news_of_any_kind_ends_the_looking() -> None:
-    for commit, status, error in ((NEW, RunStatus.UNCHANGED, None), (OLD, RunStatus.CHANGED, None), (OLD, RunStatus.FAILED, NotFoundError("x", status=404)), (None, RunStatus.SKIPPED, None)):
+    for commit, status, error in (
+        (NEW, RunStatus.UNCHANGED, None),
+        (OLD, RunStatus.CHANGED, None),
+        (OLD, RunStatus.FAILED, NotFoundError("x", status=404)),
+        (None, RunStatus.SKIPPED, None),
+    ):
         tower = Tower("one")
         tower.ring()
         tower.run(commit, status, error)
@@ -146,12 +209,27 @@ def test_an_answer_that_is_the_pushed_commit_or_news_of_any_kind_ends_the_lookin
     assert tower.idle(60) == 0, "a push that names no commit"
 
 
-def test_a_run_that_began_before_the_push_says_nothing_about_it_and_neither_does_one_that_never_asked() -> None:
+def test_a_run_that_began_before_the_push_says_nothing_about_it_and_neither_does_one_that_never_asked() -> (
+    None
+):
     tower = Tower("one")
     tower.ring()
-    before = RunReport("one", RunStatus.UNCHANGED, "acme/infra", "main", OLD, OLD, started_at=tower.clock.now() - timedelta(seconds=1))
-    tower.bell.hear(before, Card("one"))
-    tower.bell.hear(replace(before, error=LockedError("held"), status=RunStatus.FAILED, started_at=tower.clock.now()), Card("one"))
+    before = RunReport(
+        "one",
+        RunStatus.UNCHANGED,
+        "acme/infra",
+        "main",
+        OLD,
+        OLD,
+        started_at=tower.clock.now() - timedelta(seconds=1),
+    )
+    tower.bell.hear(before, JobStatus("one"))
+    tower.bell.hear(
+        replace(
+            before, error=LockedError("held"), status=RunStatus.FAILED, started_at=tower.clock.now()
+        ),
+        JobStatus("one"),
+    )
     tower.clock.advance(1)
     assert tower.run(OLD) is not None
     tower.clock.advance(LOOKS_SECONDS[0])
@@ -175,9 +253,20 @@ def test_what_was_heard_last_is_told_with_its_time() -> None:
     tower.clock.advance(60)
     tower.bell.refuse("not ours")
     heard = tower.bell.heard()
-    assert (heard.last_what, heard.trouble, heard.counts) == ("a push", "not ours", {"ignored": 1, "refused": 1})
+    assert (heard.last_what, heard.trouble, heard.counts) == (
+        "a push",
+        "not ours",
+        {"ignored": 1, "refused": 1},
+    )
     tower.clock.advance(60)
     tower.bell.refuse(None)
-    assert tower.bell.heard().refused_at == heard.refused_at and tower.bell.heard().counts["refused"] == 2, "somebody who is hardly GitHub"
+    assert (
+        tower.bell.heard().refused_at == heard.refused_at
+        and tower.bell.heard().counts["refused"] == 2
+    ), "somebody who is hardly GitHub"
     tower.bell.pass_by("ping")
-    assert tower.bell.heard().trouble is None and tower.bell.heard().last_what == "ping" and tower.bell.heard().last_at == tower.clock.now()
+    assert (
+        tower.bell.heard().trouble is None
+        and tower.bell.heard().last_what == "ping"
+        and tower.bell.heard().last_at == tower.clock.now()
+    )

@@ -12,10 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from syncd.daemon import journal
-from syncd.daemon.journal import JsonLines, TextLines, datagram, detected, handler_for, priority_of
+from syncd.daemon import logging_setup
+from syncd.daemon.logging_setup import (
+    JsonLines,
+    TextLines,
+    datagram,
+    detected,
+    handler_for,
+    priority_of,
+)
 from syncd.models import Secret
-from syncd.redact import remember
+from syncd.redaction import add_secret
 
 FIELDS = {"SYNCD_JOB": "nginx", "SYNCD_COMMIT": "a" * 40}
 
@@ -24,7 +31,11 @@ FIELDS = {"SYNCD_JOB": "nginx", "SYNCD_COMMIT": "a" * 40}
 def log() -> Iterator[logging.Logger]:
     """A logger, with the process's own set-up put back afterwards."""
     root = logging.getLogger()
-    handlers, level, levels = root.handlers[:], root.level, {name: logging.getLogger(name).level for name in journal.QUIET}
+    handlers, level, levels = (
+        root.handlers[:],
+        root.level,
+        {name: logging.getLogger(name).level for name in logging_setup.QUIET},
+    )
     yield logging.getLogger("syncd.test")
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -46,7 +57,9 @@ def fields_in(raw: bytes) -> dict[str, str]:
     return found
 
 
-def test_the_journal_gets_one_datagram_a_line_with_the_fields_of_the_run(tmp_path: Path, log: logging.Logger) -> None:
+def test_the_journal_gets_one_datagram_a_line_with_the_fields_of_the_run(
+    tmp_path: Path, log: logging.Logger
+) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald:
         journald.bind(str(tmp_path / "socket"))
         handler = handler_for("journal", io.StringIO(), str(tmp_path / "socket"))
@@ -57,7 +70,11 @@ def test_the_journal_gets_one_datagram_a_line_with_the_fields_of_the_run(tmp_pat
             log.removeHandler(handler)
             handler.close()
         heard = fields_in(journald.recv(1 << 20))
-    assert heard["MESSAGE"] == "nginx: it\nfailed" and heard["PRIORITY"] == "3" and heard["SYSLOG_IDENTIFIER"] == "syncd"
+    assert (
+        heard["MESSAGE"] == "nginx: it\nfailed"
+        and heard["PRIORITY"] == "3"
+        and heard["SYSLOG_IDENTIFIER"] == "syncd"
+    )
     assert heard["SYNCD_JOB"] == "nginx" and heard["SYNCD_COMMIT"] == "a" * 40
 
 
@@ -70,11 +87,17 @@ def test_without_a_journal_the_line_goes_to_stderr_with_its_priority(tmp_path: P
 
 
 def test_a_value_of_many_lines_and_one_that_is_too_long_are_sent_as_the_protocol_has_it() -> None:
-    assert fields_in(datagram({"A": "x=y", "B": "one\ntwo\n", "C": "ü"})) == {"A": "x=y", "B": "one\ntwo\n", "C": "ü"}
+    assert fields_in(datagram({"A": "x=y", "B": "one\ntwo\n", "C": "ü"})) == {
+        "A": "x=y",
+        "B": "one\ntwo\n",
+        "C": "ü",
+    }
     assert len(datagram({"A": "x" * 1_000_000})) < 150_000
 
 
-def test_the_journal_is_known_by_the_stream_and_not_by_a_variable_that_was_inherited(tmp_path: Path) -> None:
+def test_the_journal_is_known_by_the_stream_and_not_by_a_variable_that_was_inherited(
+    tmp_path: Path,
+) -> None:
     with open(tmp_path / "log", "w") as file:
         found = os.fstat(file.fileno())
         assert detected({"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}, file) == "journal"
@@ -84,28 +107,39 @@ def test_the_journal_is_known_by_the_stream_and_not_by_a_variable_that_was_inher
 
 
 def test_json_lines_carry_the_fields_and_text_lines_are_for_people() -> None:
-    record = logging.LogRecord("syncd.job", logging.INFO, __file__, 1, "nginx: %d written", (3,), None)
+    record = logging.LogRecord(
+        "syncd.job", logging.INFO, __file__, 1, "nginx: %d written", (3,), None
+    )
     record.fields = FIELDS
     line = json.loads(JsonLines().format(record))
-    assert line["message"] == "nginx: 3 written" and line["job"] == "nginx" and line["level"] == "info" and line["at"].endswith("Z")
+    assert (
+        line["message"] == "nginx: 3 written"
+        and line["job"] == "nginx"
+        and line["level"] == "info"
+        and line["at"].endswith("Z")
+    )
     assert TextLines().format(record).endswith("info    nginx: 3 written")
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_nothing_is_shown_before_it_is_redacted(log: logging.Logger, form: str) -> None:
-    remember(Secret("a-secret-of-the-log"))
+    add_secret(Secret("a-secret-of-the-log"))
     said = io.StringIO()
-    journal.set_up(form, "debug", {}, said)
+    logging_setup.set_up(form, "debug", {}, said)
     try:
         raise ValueError("a-secret-of-the-log")
     except ValueError:
         log.exception("met %s", "a-secret-of-the-log")
-    assert "a-secret-of-the-log" not in said.getvalue() and "***" in said.getvalue() and "Traceback" in said.getvalue()
+    assert (
+        "a-secret-of-the-log" not in said.getvalue()
+        and "***" in said.getvalue()
+        and "Traceback" in said.getvalue()
+    )
 
 
 def test_the_level_is_honoured_and_libraries_stay_quiet(log: logging.Logger) -> None:
     said = io.StringIO()
-    journal.set_up("json", "info", {}, said)
+    logging_setup.set_up("json", "info", {}, said)
     log.debug("no")
     log.info("yes")
     logging.getLogger("urllib3").info("no")

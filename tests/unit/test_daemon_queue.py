@@ -8,13 +8,13 @@ from datetime import timedelta
 
 import pytest
 
-from syncd.daemon.backoff import LONGEST_SECONDS, Hold, after_run, window
+from syncd.daemon.backoff import LONGEST_SECONDS, Backoff, after_run, window
 from syncd.daemon.queue import Queue
 from syncd.errors import (
     AuthError,
     BadResponseError,
-    BrakeError,
     HookFailedError,
+    LimitError,
     LockedError,
     MirrorError,
     NotFoundError,
@@ -23,7 +23,7 @@ from syncd.errors import (
     StoppedError,
     SyncdError,
     UnreachableError,
-)  # fmt: skip
+)
 from syncd.models import RunReport, RunStatus, Trigger
 from tests.support.clock import FakeClock
 
@@ -64,7 +64,14 @@ def test_what_is_asked_while_a_job_runs_is_run_once_afterwards() -> None:
 def test_a_hand_goes_before_a_push_and_a_push_before_a_timer() -> None:
     clock = FakeClock()
     queue = Queue(clock)
-    for job, trigger in (("t1", Trigger.SCHEDULE), ("p1", Trigger.PUSH), ("t2", Trigger.START), ("h1", Trigger.OPERATOR), ("p2", Trigger.PUSH), ("h2", Trigger.OPERATOR)):
+    for job, trigger in (
+        ("t1", Trigger.SCHEDULE),
+        ("p1", Trigger.PUSH),
+        ("t2", Trigger.START),
+        ("h1", Trigger.OPERATOR),
+        ("p2", Trigger.PUSH),
+        ("h2", Trigger.OPERATOR),
+    ):
         queue.ask(job, trigger)
         clock.advance(1)
     assert names(queue) == ["h1", "h2", "p1", "p2", "t1", "t2"]
@@ -115,10 +122,10 @@ def test_a_held_job_lets_timers_pass_by_and_answers_pushes_and_hands() -> None:
     queue = Queue(clock)
     queue.ask("a", Trigger.SCHEDULE)
     queue.take()
-    queue.done("a", Hold(1, clock.monotonic() + 100))
+    queue.done("a", Backoff(1, clock.monotonic() + 100))
     assert not queue.ask("a", Trigger.SCHEDULE) and names(queue) == []
     assert queue.ask("a", Trigger.PUSH) and names(queue) == ["a"]
-    queue.done("a", Hold(2, clock.monotonic() + 100))
+    queue.done("a", Backoff(2, clock.monotonic() + 100))
     clock.advance(100)
     assert queue.ask("a", Trigger.SCHEDULE) and names(queue) == ["a"]
 
@@ -128,11 +135,11 @@ def test_until_a_limit_ends_a_push_waits_too_and_a_hand_does_not() -> None:
     queue = Queue(clock)
     queue.ask("a", Trigger.SCHEDULE)
     queue.take()
-    queue.done("a", Hold(1, clock.monotonic() + 100, hard=True))
+    queue.done("a", Backoff(1, clock.monotonic() + 100, hard=True))
     assert queue.ask("a", Trigger.PUSH) and names(queue) == []
     clock.advance(100)
     assert names(queue) == ["a"]
-    queue.done("a", Hold(1, clock.monotonic() + 100, hard=True))
+    queue.done("a", Backoff(1, clock.monotonic() + 100, hard=True))
     assert queue.ask("a", Trigger.OPERATOR) and names(queue) == ["a"]
 
 
@@ -144,7 +151,7 @@ def test_a_hold_that_began_while_a_timer_waited_lets_that_turn_pass_by_and_keeps
         queue.ask("a", Trigger.SCHEDULE)
         queue.take()
         queue.ask("a", trigger)
-        queue.done("a", Hold(1, clock.monotonic() + 50))
+        queue.done("a", Backoff(1, clock.monotonic() + 50))
         assert names(queue) == expected
         queue.done("a")
 
@@ -154,7 +161,7 @@ def test_a_success_clears_what_held_a_job() -> None:
     queue = Queue(clock)
     queue.ask("a", Trigger.SCHEDULE)
     queue.take()
-    queue.done("a", Hold(3, clock.monotonic() + 1000))
+    queue.done("a", Backoff(3, clock.monotonic() + 1000))
     queue.ask("a", Trigger.OPERATOR)
     queue.take()
     queue.done("a")
@@ -212,7 +219,10 @@ def test_many_threads_never_run_a_job_twice_at_once_and_lose_no_request() -> Non
     for thread in threads:
         thread.start()
     for _ in range(2000):
-        queue.ask(f"job{rng.randrange(10)}", rng.choice([Trigger.SCHEDULE, Trigger.PUSH, Trigger.OPERATOR]))
+        queue.ask(
+            f"job{rng.randrange(10)}",
+            rng.choice([Trigger.SCHEDULE, Trigger.PUSH, Trigger.OPERATOR]),
+        )
     asked_last.set()
     for thread in threads:
         thread.join(30)
@@ -235,7 +245,11 @@ def test_a_request_that_waits_for_a_worker_is_known_to_wait() -> None:
 # --- backoff ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [RemoteUnavailableError("x"), BadResponseError("x")], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "error",
+    [RemoteUnavailableError("x"), BadResponseError("x")],
+    ids=lambda error: type(error).__name__,
+)
 @pytest.mark.parametrize(
     ("interval", "windows"),
     [
@@ -245,13 +259,21 @@ def test_a_request_that_waits_for_a_worker_is_known_to_wait() -> None:
         (86_400.0, [3600.0, 3600.0]),
     ],
 )
-def test_passing_trouble_holds_two_intervals_or_two_minutes(error: SyncdError, interval: float, windows: list[float]) -> None:
+def test_passing_trouble_holds_two_intervals_or_two_minutes(
+    error: SyncdError, interval: float, windows: list[float]
+) -> None:
     assert [window(error, failures, interval) for failures in range(1, len(windows) + 1)] == windows
-    costly = after_run(report(error), Hold(3, 0.0), interval, clock := FakeClock(), 0.0, 500)
-    assert costly is not None and costly.until - clock.monotonic() <= min(3600.0, max(120.0, 2 * interval))
+    costly = after_run(report(error), Backoff(3, 0.0), interval, clock := FakeClock(), 0.0, 500)
+    assert costly is not None and costly.until - clock.monotonic() <= min(
+        3600.0, max(120.0, 2 * interval)
+    )
 
 
-@pytest.mark.parametrize("error", [NotFoundError("x"), MirrorError("x"), AuthError("x")], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "error",
+    [NotFoundError("x"), MirrorError("x"), AuthError("x")],
+    ids=lambda error: type(error).__name__,
+)
 def test_the_wait_grows_with_each_failure_up_to_an_hour_and_stays_there(error: SyncdError) -> None:
     windows = [window(error, failures, 60.0) for failures in range(1, 60)]
     assert windows == sorted(windows) and windows[-1] == LONGEST_SECONDS
@@ -261,14 +283,25 @@ def test_the_wait_grows_with_each_failure_up_to_an_hour_and_stays_there(error: S
 def test_identity_failures_slow_down_harder_and_never_come_early() -> None:
     clock = FakeClock()
     for failures in range(1, 20):
-        assert window(AuthError("x"), failures, 60.0) >= window(NotFoundError("x"), failures, 60.0) >= window(RemoteUnavailableError("x"), failures, 60.0)
-    hold = after_run(report(AuthError("x")), Hold(4, 0.0), 60.0, clock, 0.0)
-    assert hold is not None and hold.failures == 5 and hold.until - clock.monotonic() == LONGEST_SECONDS / 2
+        assert (
+            window(AuthError("x"), failures, 60.0)
+            >= window(NotFoundError("x"), failures, 60.0)
+            >= window(RemoteUnavailableError("x"), failures, 60.0)
+        )
+    hold = after_run(report(AuthError("x")), Backoff(4, 0.0), 60.0, clock, 0.0)
+    assert (
+        hold is not None
+        and hold.failures == 5
+        and hold.until - clock.monotonic() == LONGEST_SECONDS / 2
+    )
 
 
 def test_the_jitter_is_full() -> None:
     clock = FakeClock()
-    waits = [after_run(report(NotFoundError("x")), Hold(3, 0.0), 60.0, clock, share) for share in (0.0, 0.5, 0.999)]
+    waits = [
+        after_run(report(NotFoundError("x")), Backoff(3, 0.0), 60.0, clock, share)
+        for share in (0.0, 0.5, 0.999)
+    ]
     seconds = [hold.until - clock.monotonic() for hold in waits if hold is not None]
     assert seconds[0] == 0 and seconds[1] == pytest.approx(60 * 1.5**4 / 2) and seconds[2] > 300
 
@@ -279,7 +312,13 @@ def test_the_time_that_github_named_is_kept_by_timers_and_pushes() -> None:
     for share in (0.0, 0.99):
         hold = after_run(report(error), None, 60.0, clock, share)
         assert hold is not None and hold.hard and 900 <= hold.until - clock.monotonic() <= 960
-    past = after_run(report(RateLimitedError("x", retry_at=clock.now() - timedelta(seconds=5))), None, 60.0, clock, 0.5)
+    past = after_run(
+        report(RateLimitedError("x", retry_at=clock.now() - timedelta(seconds=5))),
+        None,
+        60.0,
+        clock,
+        0.5,
+    )
     assert past is not None and past.until == clock.monotonic()
 
 
@@ -295,18 +334,30 @@ def test_a_run_that_took_several_requests_to_fail_lets_as_many_turns_pass() -> N
 def test_where_nobody_was_reached_the_next_turn_is_taken() -> None:
     clock = FakeClock()
     for interval in (60.0, 300.0, 3600.0):
-        hold = after_run(report(UnreachableError("x")), Hold(20, 0.0), interval, clock, 0.999)
+        hold = after_run(report(UnreachableError("x")), Backoff(20, 0.0), interval, clock, 0.999)
         assert hold is not None and hold.until - clock.monotonic() <= interval / 2
 
 
-@pytest.mark.parametrize("error", [StoppedError("x"), LockedError("x"), HookFailedError("x")], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "error",
+    [StoppedError("x"), LockedError("x"), HookFailedError("x")],
+    ids=lambda error: type(error).__name__,
+)
 def test_what_costs_github_nothing_holds_nothing(error: SyncdError) -> None:
-    assert after_run(report(error), Hold(3, 0.0), 60.0, FakeClock(), 0.5) is None
+    assert after_run(report(error), Backoff(3, 0.0), 60.0, FakeClock(), 0.5) is None
 
 
 def test_a_refusal_and_a_success_hold_nothing() -> None:
-    assert after_run(report(BrakeError("x"), RunStatus.REFUSED), Hold(3, 0.0), 60.0, FakeClock(), 0.5) is None
-    assert after_run(report(None, RunStatus.UNCHANGED), Hold(3, 0.0), 60.0, FakeClock(), 0.5) is None
+    assert (
+        after_run(
+            report(LimitError("x"), RunStatus.REFUSED), Backoff(3, 0.0), 60.0, FakeClock(), 0.5
+        )
+        is None
+    )
+    assert (
+        after_run(report(None, RunStatus.UNCHANGED), Backoff(3, 0.0), 60.0, FakeClock(), 0.5)
+        is None
+    )
 
 
 def test_a_job_whose_next_turn_is_far_is_asked_again_after_passing_trouble_only() -> None:

@@ -13,17 +13,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.config.cron import parse_cron
-from syncd.daemon.schedule import Timetable
+from syncd.daemon.scheduler import Scheduler
 from syncd.models import Job, PathRule
-from syncd.turns import ByCron, Every, first_time, turns_of
+from syncd.schedule import ByCron, Every, first_time, turns_of
 from tests.support.clock import FakeClock
 from tests.support.scheduler import under
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
-def job(name: str, repo: str = "acme/infra", every: float | None = 300.0, cron: str | None = None, jitter: float = 0.0) -> Job:
-    return Job(name, "ops", repo, "main", (PathRule("a", f"/srv/{name}", False),), every if cron is None else None, cron, jitter)
+def job(
+    name: str,
+    repo: str = "acme/infra",
+    every: float | None = 300.0,
+    cron: str | None = None,
+    jitter: float = 0.0,
+) -> Job:
+    return Job(
+        name,
+        "ops",
+        repo,
+        "main",
+        (PathRule("a", f"/srv/{name}", False),),
+        every if cron is None else None,
+        cron,
+        jitter,
+    )
 
 
 class Bench:
@@ -31,18 +46,26 @@ class Bench:
 
     def __init__(self, clock: FakeClock, share: Callable[[], float] = lambda: 0.0) -> None:
         self.clock, self.came = clock, list[tuple[float, str, float]]()
-        self.timetable = Timetable(clock, lambda name, tick: self.came.append((clock.monotonic(), name, tick)), share)
+        self.timetable = Scheduler(
+            clock, lambda name, tick: self.came.append((clock.monotonic(), name, tick)), share
+        )
 
     def set_all(self, *jobs: Job, timezone: str = "UTC", last_run: datetime | None = None) -> None:
         turns = turns_of({one.name: one for one in jobs}, timezone)
         for one in jobs:
-            self.timetable.set(one.name, turns[one.name], first_time(one, turns[one.name], last_run, self.clock.now(), len(jobs)))
+            self.timetable.set(
+                one.name,
+                turns[one.name],
+                first_time(one, turns[one.name], last_run, self.clock.now(), len(jobs)),
+            )
 
     def run(self, seconds: float) -> list[tuple[float, str, float]]:
         """What came in so much time."""
         begin, end = len(self.came), self.clock.monotonic() + seconds
         while self.clock.monotonic() < end:
-            self.clock.advance(min(self.timetable.tick() + 0.001, max(0.001, end - self.clock.monotonic())))
+            self.clock.advance(
+                min(self.timetable.tick() + 0.001, max(0.001, end - self.clock.monotonic()))
+            )
         return self.came[begin:]
 
 
@@ -81,7 +104,9 @@ def test_a_job_whose_request_fails_is_logged_and_comes_again_and_stops_no_other(
     assert errors == ["Error running job a"] * 4
 
 
-def test_jobs_of_one_repository_come_in_one_tick_and_different_ones_are_spread(bench: Bench) -> None:
+def test_jobs_of_one_repository_come_in_one_tick_and_different_ones_are_spread(
+    bench: Bench,
+) -> None:
     same = [job(f"same{number}") for number in range(20)] + [job("slow", every=600.0)]
     other = [job(f"other{number}", f"acme/repo{number}") for number in range(300)]
     bench.set_all(*same, *other)
@@ -105,7 +130,9 @@ def test_jitter_moves_a_run_and_never_the_turns(monkeypatch: pytest.MonkeyPatch)
     a, b = ([(seconds, tick) for seconds, name, tick in came if name == which] for which in "ab")
     assert {tick for _, tick in a} == {tick for _, tick in b}
     late = [seconds - 1000.0 - (tick - NOW.timestamp()) for seconds, tick in a]
-    assert min(late) >= 0 and max(late) < 60.1 and max(late) - min(late) > 30, "it is spread over what was asked for"
+    assert min(late) >= 0 and max(late) < 60.1 and max(late) - min(late) > 30, (
+        "it is spread over what was asked for"
+    )
 
 
 def test_a_start_honours_the_last_run_and_brings_what_is_overdue_soon(bench: Bench) -> None:
@@ -116,7 +143,10 @@ def test_a_start_honours_the_last_run_and_brings_what_is_overdue_soon(bench: Ben
     begin = bench.clock.monotonic()
     came = bench.run(10)
     assert {name for _, name, _ in came} == {one.name for one in hourly}
-    assert max(seconds for seconds, _, _ in came) - begin <= 6 and len({round(seconds, 1) for seconds, _, _ in came}) > 10
+    assert (
+        max(seconds for seconds, _, _ in came) - begin <= 6
+        and len({round(seconds, 1) for seconds, _, _ in came}) > 10
+    )
     bench.set_all(job("alone"))
     assert len(bench.run(0.1)) == 1, "one new job does not wait"
 
@@ -130,15 +160,27 @@ def test_cron_jobs_wait_for_their_time_even_when_they_never_ran(bench: Bench) ->
     bench.set_all(job("a", every=None, cron="30 13 * * *"))
     assert bench.run(5300) == []
     assert [name for _, name, _ in bench.run(200)] == ["a"]
-    assert [tick for _, _, tick in bench.run(86_400)] == [datetime(2026, 11, 24, 13, 30, tzinfo=UTC).timestamp()]
+    assert [tick for _, _, tick in bench.run(86_400)] == [
+        datetime(2026, 11, 24, 13, 30, tzinfo=UTC).timestamp()
+    ]
 
 
-@pytest.mark.parametrize("step", [-86_400.0, -3600.0, 86_400.0, 3600.0, 5.0, -5.0, None], ids=lambda step: "to 1970" if step is None else f"{step:+.0f} s")
+@pytest.mark.parametrize(
+    "step",
+    [-86_400.0, -3600.0, 86_400.0, 3600.0, 5.0, -5.0, None],
+    ids=lambda step: "to 1970" if step is None else f"{step:+.0f} s",
+)
 @pytest.mark.parametrize("every", [10.0, 60.0, 3600.0])
-def test_a_stepped_clock_delays_no_poll_by_more_than_its_interval_or_a_minute(bench: Bench, step: float | None, every: float) -> None:
+def test_a_stepped_clock_delays_no_poll_by_more_than_its_interval_or_a_minute(
+    bench: Bench, step: float | None, every: float
+) -> None:
     bench.set_all(*(job(f"a{number}", f"acme/r{number}", every=every) for number in range(20)))
     bench.run(every * 2 + 17)
-    bench.clock.at = bench.clock.at + timedelta(seconds=step) if step is not None else datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+    bench.clock.at = (
+        bench.clock.at + timedelta(seconds=step)
+        if step is not None
+        else datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+    )
     begin = bench.clock.monotonic()
     came = bench.run(every * 3 + 60)
     for number in range(20):
@@ -147,15 +189,25 @@ def test_a_stepped_clock_delays_no_poll_by_more_than_its_interval_or_a_minute(be
         assert gaps and max(gaps) <= max(every, 60.0) + 6, (number, gaps)
 
 
-@pytest.mark.parametrize("steps", [(40.0,), (-7200.0,), (86_400.0, -86_400.0), (None, 1_800_000_000.0)], ids=str)
-def test_what_a_start_owes_comes_within_the_minute_though_the_clock_is_set_meanwhile(bench: Bench, steps: tuple[float | None, ...]) -> None:
+@pytest.mark.parametrize(
+    "steps", [(40.0,), (-7200.0,), (86_400.0, -86_400.0), (None, 1_800_000_000.0)], ids=str
+)
+def test_what_a_start_owes_comes_within_the_minute_though_the_clock_is_set_meanwhile(
+    bench: Bench, steps: tuple[float | None, ...]
+) -> None:
     """A machine whose clock is set by NTP right after its start."""
-    hourly = [job(f"a{number}", f"acme/r{number}", every=3600.0, jitter=300.0) for number in range(50)]
+    hourly = [
+        job(f"a{number}", f"acme/r{number}", every=3600.0, jitter=300.0) for number in range(50)
+    ]
     bench.set_all(*hourly)
     begin = bench.clock.monotonic()
     for step in steps:
         bench.run(1)
-        bench.clock.at = bench.clock.at + timedelta(seconds=step) if step is not None else datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+        bench.clock.at = (
+            bench.clock.at + timedelta(seconds=step)
+            if step is not None
+            else datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+        )
     bench.run(60)
     first = {name: seconds for seconds, name, _ in reversed(bench.came)}
     assert len(first) == 50 and max(first.values()) - begin <= 60, len(first)
@@ -186,8 +238,12 @@ def test_many_steps_do_not_make_jobs_come_more_often(bench: Bench) -> None:
     assert 55 <= len(bench.came) - before <= 65
 
 
-@pytest.mark.parametrize(("step", "times"), [(3600.0, 1), (-3600.0, 0), (7 * 3600.0, 0), (-7 * 3600.0, 1)])
-def test_a_small_step_over_a_cron_time_neither_loses_nor_repeats_it(bench: Bench, step: float, times: int) -> None:
+@pytest.mark.parametrize(
+    ("step", "times"), [(3600.0, 1), (-3600.0, 0), (7 * 3600.0, 0), (-7 * 3600.0, 1)]
+)
+def test_a_small_step_over_a_cron_time_neither_loses_nor_repeats_it(
+    bench: Bench, step: float, times: int
+) -> None:
     """cron(8): steps under three hours. Forward: 12:30 is skipped and made up for. Back: 12:30 has been and is not repeated; a correction repeats it."""
     minute = 30
     bench.set_all(job("a", every=None, cron=f"{minute} 12 * * *"))
@@ -199,7 +255,9 @@ def test_a_small_step_over_a_cron_time_neither_loses_nor_repeats_it(bench: Bench
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe"])
-def test_half_past_two_comes_exactly_once_on_every_day_of_three_years_through_the_scheduler(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+def test_half_past_two_comes_exactly_once_on_every_day_of_three_years_through_the_scheduler(
+    monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
     days: Counter[str] = Counter()
     for year in (2026, 2027, 2028):
         for month in (3, 4, 10, 11):
@@ -212,8 +270,16 @@ def test_half_past_two_comes_exactly_once_on_every_day_of_three_years_through_th
                 assert until is not None
                 clock.advance((until - clock.now()).total_seconds())
                 bench.timetable.tick()
-            days.update(f"{datetime.fromtimestamp(tick, ZoneInfo(zone)):%Y-%m-%d}" for _, _, tick in bench.came)
-    expected = {f"{year}-{month:02d}-{day:02d}" for year in (2026, 2027, 2028) for month in (3, 4, 10, 11) for day in range(1, 31)}
+            days.update(
+                f"{datetime.fromtimestamp(tick, ZoneInfo(zone)):%Y-%m-%d}"
+                for _, _, tick in bench.came
+            )
+    expected = {
+        f"{year}-{month:02d}-{day:02d}"
+        for year in (2026, 2027, 2028)
+        for month in (3, 4, 10, 11)
+        for day in range(1, 31)
+    }
     assert set(days) == expected and set(days.values()) == {1}
 
 
@@ -227,7 +293,9 @@ def test_a_removed_job_does_not_come_and_a_changed_one_comes_by_its_new_turns(be
 
 
 @given(st.floats(1, 1e7), st.floats(0, 1), st.datetimes(datetime(1970, 1, 3), datetime(2200, 1, 1)))
-def test_the_next_turn_is_always_later_and_never_later_than_an_interval(seconds: float, share: float, naive: datetime) -> None:
+def test_the_next_turn_is_always_later_and_never_later_than_an_interval(
+    seconds: float, share: float, naive: datetime
+) -> None:
     moment = naive.replace(tzinfo=UTC)
     found = Every(seconds, share * seconds).next_after(moment)
     assert found is not None and timedelta(0) < found - moment <= timedelta(seconds=seconds + 0.001)

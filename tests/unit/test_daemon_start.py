@@ -13,7 +13,12 @@ class Nudged:
     """Signals that nobody sends: the one nudge is heard, and whoever gave it is held up until the daemon has begun."""
 
     def __init__(self) -> None:
-        self.begun, self.listened, self._given, self.waits = threading.Event(), threading.Event(), threading.Event(), 0
+        self.begun, self.listened, self._given, self.waits = (
+            threading.Event(),
+            threading.Event(),
+            threading.Event(),
+            0,
+        )
 
     def nudge(self) -> None:
         self._given.set()

@@ -19,8 +19,8 @@ from sqlalchemy import Connection
 
 from syncd.errors import StoreError
 from syncd.store import database as module
-from syncd.store import migrate, place, sqlite
-from syncd.store.damage import looks_damaged
+from syncd.store import location, migrate, sqlite
+from syncd.store.corruption import looks_damaged
 from syncd.store.database import Database
 from syncd.store.schema import VERSION
 
@@ -32,7 +32,9 @@ def count(connection: Connection) -> int:
 
 
 def add(connection: Connection, name: str = "x") -> None:
-    connection.exec_driver_sql("INSERT INTO directory (path, job, checksum) VALUES (?, 'j', '')", (name,))
+    connection.exec_driver_sql(
+        "INSERT INTO directory (path, job, checksum) VALUES (?, 'j', '')", (name,)
+    )
 
 
 @pytest.fixture
@@ -58,8 +60,18 @@ def test_it_is_made_private_durable_and_of_this_versions_schema(base: Database, 
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     base.write(add)
     assert {stat.S_IMODE(one.stat().st_mode) for one in file.parent.iterdir()} == {0o600}
-    pragmas = {name: base.read(lambda connection, name=name: connection.exec_driver_sql(f"PRAGMA {name}").fetchone()[0]) for name in ("journal_mode", "synchronous", "foreign_keys", "application_id")}
-    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "application_id": migrate.stamp_of(VERSION)}
+    pragmas = {
+        name: base.read(
+            lambda connection, name=name: connection.exec_driver_sql(f"PRAGMA {name}").fetchone()[0]
+        )
+        for name in ("journal_mode", "synchronous", "foreign_keys", "application_id")
+    }
+    assert pragmas == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "application_id": migrate.stamp_of(VERSION),
+    }
     assert base.notes == []
 
 
@@ -94,7 +106,15 @@ def test_a_closed_store_says_so(base: Database) -> None:
 
 
 def test_many_threads_write_through_one_database(base: Database) -> None:
-    threads = [threading.Thread(target=lambda number=number: [base.write(lambda connection, one=one: add(connection, f"{number}-{one}")) for one in range(10)]) for number in range(8)]
+    threads = [
+        threading.Thread(
+            target=lambda number=number: [
+                base.write(lambda connection, one=one: add(connection, f"{number}-{one}"))
+                for one in range(10)
+            ]
+        )
+        for number in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -111,7 +131,11 @@ def scribble(file: Path, content: bytes) -> None:
     file.write_bytes(content)
 
 
-@pytest.mark.parametrize("content", [b"garbage " * 1000, b"\0" * 8192, b"SQLite format 3\0" + b"\xff" * 5000], ids=["garbage", "zeros", "a header and noise"])
+@pytest.mark.parametrize(
+    "content",
+    [b"garbage " * 1000, b"\0" * 8192, b"SQLite format 3\0" + b"\xff" * 5000],
+    ids=["garbage", "zeros", "a header and noise"],
+)
 def test_what_is_no_store_is_set_aside_and_an_empty_one_begun(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     base = Database(file)
@@ -140,7 +164,9 @@ def test_a_strangers_database_is_set_aside_whole(file: Path) -> None:
     base.close()
 
 
-def test_damage_met_in_the_middle_of_the_work_is_healed_and_the_work_done(base: Database, file: Path) -> None:
+def test_damage_met_in_the_middle_of_the_work_is_healed_and_the_work_done(
+    base: Database, file: Path
+) -> None:
     base.write(add)
     base.close()
     content = bytearray(file.read_bytes())
@@ -175,19 +201,31 @@ def test_a_schema_that_is_not_whole_is_damage(file: Path, change: str) -> None:
     base.write(add)
     assert base.read(count) == 1
     assert base.read(lambda connection: migrate.version_of(connection)) == VERSION
-    assert len(asides(file)) == (0 if "INDEX" in change else 1)  # without its index the store is slow, and right
+    assert len(asides(file)) == (
+        0 if "INDEX" in change else 1
+    )  # without its index the store is slow, and right
     base.close()
 
 
 def test_text_that_is_no_text_any_more_can_still_be_read_around(base: Database) -> None:
     base.write(add)
-    base.write(lambda connection: connection.exec_driver_sql("INSERT INTO directory (path, job, checksum) VALUES (CAST(x'ff41' AS TEXT), 'j', '')"))
-    assert base.read(lambda connection: sorted(path for (path,) in connection.exec_driver_sql("SELECT path FROM directory"))) == ["x", "\ufffdA"]
+    base.write(
+        lambda connection: connection.exec_driver_sql(
+            "INSERT INTO directory (path, job, checksum) VALUES (CAST(x'ff41' AS TEXT), 'j', '')"
+        )
+    )
+    assert base.read(
+        lambda connection: sorted(
+            path for (path,) in connection.exec_driver_sql("SELECT path FROM directory")
+        )
+    ) == ["x", "\ufffdA"]
 
 
 def test_only_the_last_damaged_files_are_kept(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(6):
-        monkeypatch.setattr(module.time, "strftime", lambda *_, number=number: f"2026010{number}T000000")
+        monkeypatch.setattr(
+            module.time, "strftime", lambda *_, number=number: f"2026010{number}T000000"
+        )
         scribble(file, b"garbage")
         Database(file).close()
     assert asides(file) == [f"syncd.db.broken-2026010{number}T000000" for number in (3, 4, 5)]
@@ -218,13 +256,18 @@ def heal_at_once(file: str, barrier: object, number: int) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage " * 1000], ids=["new", "damaged"])
-def test_eight_processes_that_open_at_one_moment_all_work_in_the_same_store(file: Path, content: bytes) -> None:
+def test_eight_processes_that_open_at_one_moment_all_work_in_the_same_store(
+    file: Path, content: bytes
+) -> None:
     for _ in range(3):
         scribble(file, content)
         for one in asides(file):
             (file.parent / one).unlink()
         barrier = FORK.Barrier(8)
-        processes = [FORK.Process(target=heal_at_once, args=(str(file), barrier, number)) for number in range(8)]
+        processes = [
+            FORK.Process(target=heal_at_once, args=(str(file), barrier, number))
+            for number in range(8)
+        ]
         for process in processes:
             process.start()
         for process in processes:
@@ -238,7 +281,9 @@ def test_eight_processes_that_open_at_one_moment_all_work_in_the_same_store(file
 # --- deletion and replacement -----------------------------------------------------------------------------------------
 
 
-def test_a_store_deleted_under_us_is_begun_anew_and_nothing_goes_into_the_void(base: Database, file: Path) -> None:
+def test_a_store_deleted_under_us_is_begun_anew_and_nothing_goes_into_the_void(
+    base: Database, file: Path
+) -> None:
     base.write(add)
     for one in file.parent.iterdir():
         one.unlink()
@@ -277,7 +322,9 @@ def test_the_whole_state_folder_may_go(tmp_path: Path) -> None:
     base.close()
 
 
-def test_another_store_put_in_its_place_is_used_from_then_on(base: Database, file: Path, tmp_path: Path) -> None:
+def test_another_store_put_in_its_place_is_used_from_then_on(
+    base: Database, file: Path, tmp_path: Path
+) -> None:
     base.write(add)
     other = Database(tmp_path / "other/syncd.db")
     for name in ("a", "b", "c"):
@@ -287,7 +334,9 @@ def test_another_store_put_in_its_place_is_used_from_then_on(base: Database, fil
     assert base.read(count) == 3
 
 
-def test_a_second_store_on_one_file_in_one_process_keeps_the_firsts_lock(base: Database, file: Path) -> None:
+def test_a_second_store_on_one_file_in_one_process_keeps_the_firsts_lock(
+    base: Database, file: Path
+) -> None:
     """Closing any descriptor of a file lets go of every fcntl lock that this process has on it."""
     seen = []
 
@@ -295,7 +344,11 @@ def test_a_second_store_on_one_file_in_one_process_keeps_the_firsts_lock(base: D
         add(connection)
         Database(file).close()
         code = "import sqlite3, sys\ntry:\n c = sqlite3.connect(sys.argv[1], timeout=0); c.execute('BEGIN IMMEDIATE'); print('got it')\nexcept sqlite3.OperationalError as e: print(e)"
-        seen.append(subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True).stdout.strip())
+        seen.append(
+            subprocess.run(
+                [sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True
+            ).stdout.strip()
+        )
 
     base.write(while_locked)
     assert seen == ["database is locked"]
@@ -304,13 +357,21 @@ def test_a_second_store_on_one_file_in_one_process_keeps_the_firsts_lock(base: D
 # --- trouble that passes ----------------------------------------------------------------------------------------------
 
 
-def test_a_store_that_another_process_holds_is_waited_for_and_then_named(base: Database, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_another_process_holds_is_waited_for_and_then_named(
+    base: Database, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base.close()
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
     again = Database(file)
     code = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None); c.execute('BEGIN IMMEDIATE'); print('held', flush=True); sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", code, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None and holder.stdin is not None and holder.stdout.readline() == b"held\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert (
+            holder.stdout is not None
+            and holder.stdin is not None
+            and holder.stdout.readline() == b"held\n"
+        )
         with pytest.raises(StoreError, match=rf"\(pid {holder.pid}\) holds it") as error:
             again.write(add)
         assert error.value.hint == "wait for it and try again"
@@ -322,16 +383,23 @@ def test_a_store_that_another_process_holds_is_waited_for_and_then_named(base: D
     again.close()
 
 
-def test_opening_waits_for_who_is_making_it_ready_but_not_for_ever(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_waits_for_who_is_making_it_ready_but_not_for_ever(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "BUSY_SECONDS", 0.2)
-    with place.sole_opener(file, 1), pytest.raises(StoreError, match="being made ready by another"):
+    with (
+        location.sole_opener(file, 1),
+        pytest.raises(StoreError, match="being made ready by another"),
+    ):
         Database(file)
     Database(file).close()
 
 
 def test_a_full_disk_leaves_what_stood_and_names_itself(base: Database, file: Path) -> None:
     base.write(add)
-    pages = base.read(lambda connection: connection.exec_driver_sql("PRAGMA page_count").fetchone()[0])
+    pages = base.read(
+        lambda connection: connection.exec_driver_sql("PRAGMA page_count").fetchone()[0]
+    )
     base.read(lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}"))
     with pytest.raises(StoreError, match="full") as error:
         base.write(lambda connection: add(connection, "x" * 20_000))
@@ -342,7 +410,16 @@ def test_a_full_disk_leaves_what_stood_and_names_itself(base: Database, file: Pa
     assert base.read(count) == 2
 
 
-@pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR_SHMOPEN])
+@pytest.mark.parametrize(
+    "code",
+    [
+        sqlite3.SQLITE_IOERR_WRITE,
+        sqlite3.SQLITE_IOERR_FSYNC,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_IOERR_SHMOPEN,
+    ],
+)
 def test_a_disk_that_refuses_is_not_damage(base: Database, file: Path, code: int) -> None:
     def refuse(connection: Connection) -> None:
         error = sqlite3.OperationalError("refused")
@@ -369,7 +446,9 @@ def test_a_read_that_fails_once_costs_no_memory(base: Database, file: Path, code
     assert asides(file) == [] and Database(file).read(count) == 1
 
 
-def test_a_sound_store_that_was_called_malformed_once_is_asked_again(base: Database, file: Path) -> None:
+def test_a_sound_store_that_was_called_malformed_once_is_asked_again(
+    base: Database, file: Path
+) -> None:
     """SQLite says so of a read that the disk refused; a ledger is not given up for that."""
     base.write(add)
     left = [1]
@@ -383,7 +462,9 @@ def test_a_sound_store_that_was_called_malformed_once_is_asked_again(base: Datab
 
     assert base.read(fail) == 1 and asides(file) == []
     left.extend([1, 1])
-    assert base.read(fail) == 0 and len(asides(file)) == 1, "called malformed twice it is begun anew"
+    assert base.read(fail) == 0 and len(asides(file)) == 1, (
+        "called malformed twice it is begun anew"
+    )
 
 
 def test_a_page_that_cant_be_read_when_the_file_is_examined_is_lost() -> None:
@@ -398,13 +479,19 @@ def test_a_page_that_cant_be_read_when_the_file_is_examined_is_lost() -> None:
 
 @pytest.mark.parametrize("kind", ["folder", "link", "fifo"])
 def test_something_else_in_the_stores_place_is_refused_and_left(file: Path, kind: str) -> None:
-    {"folder": file.mkdir, "link": lambda: file.symlink_to("elsewhere"), "fifo": lambda: os.mkfifo(file)}[kind]()
+    {
+        "folder": file.mkdir,
+        "link": lambda: file.symlink_to("elsewhere"),
+        "fifo": lambda: os.mkfifo(file),
+    }[kind]()
     with pytest.raises(StoreError, match="is not a file"):
         Database(file)
     assert file.is_symlink() or file.exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere; the root lane mounts it read-only")
+@pytest.mark.skipif(
+    os.geteuid() == 0, reason="root writes everywhere; the root lane mounts it read-only"
+)
 def test_a_folder_that_cant_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir(mode=0o500)
     with pytest.raises(StoreError, match="can't open the store"):
@@ -417,12 +504,25 @@ MOUNTINFO = """22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 """
 
 
-@pytest.mark.parametrize(("kind", "refused"), [("nfs4", True), ("cifs", True), ("fuse.sshfs", True), ("9p", True), ("xfs", False), ("tmpfs", False), ("fuse.bindfs", False)])
-def test_a_network_file_system_is_refused_by_name_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, refused: bool) -> None:
+@pytest.mark.parametrize(
+    ("kind", "refused"),
+    [
+        ("nfs4", True),
+        ("cifs", True),
+        ("fuse.sshfs", True),
+        ("9p", True),
+        ("xfs", False),
+        ("tmpfs", False),
+        ("fuse.bindfs", False),
+    ],
+)
+def test_a_network_file_system_is_refused_by_name_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, refused: bool
+) -> None:
     state = tmp_path / "with space"
     mounts = tmp_path / "mountinfo"
     mounts.write_text(MOUNTINFO.format(place=str(state).replace(" ", "\\040"), kind=kind))
-    monkeypatch.setattr(place, "MOUNTS", mounts)
+    monkeypatch.setattr(location, "MOUNTS", mounts)
     if refused:
         with pytest.raises(StoreError, match=f"network file system \\({kind}\\)") as error:
             Database(state / "syncd.db")
@@ -437,8 +537,14 @@ def test_a_network_file_system_is_refused_by_name_before_anything_is_made(tmp_pa
 def test_a_newer_stores_file_is_refused_and_not_touched(file: Path) -> None:
     Database(file).close()
     with closing(sqlite3.connect(file)) as connection:
-        connection.executescript(f"UPDATE alembic_version SET version_num = '0999'; PRAGMA application_id = {migrate.stamp_of('0999')}; CREATE TABLE later (x);")
+        connection.executescript(
+            f"UPDATE alembic_version SET version_num = '0999'; PRAGMA application_id = {migrate.stamp_of('0999')}; CREATE TABLE later (x);"
+        )
     before = file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino
-    with pytest.raises(StoreError, match=f"newer syncd .schema 0999, this one knows {VERSION}.; it was not touched"):
+    with pytest.raises(
+        StoreError, match=f"newer syncd .schema 0999, this one knows {VERSION}.; it was not touched"
+    ):
         Database(file)
-    assert (file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino) == before and asides(file) == []
+    assert (file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino) == before and asides(
+        file
+    ) == []

@@ -29,7 +29,9 @@ def facts(store: SqliteStore) -> Facts:
     return store.facts
 
 
-def used(facts: Facts, requests: dict[str, int], ends: datetime = ENDS, key: tuple[str, int | None] = OPS) -> None:
+def used(
+    facts: Facts, requests: dict[str, int], ends: datetime = ENDS, key: tuple[str, int | None] = OPS
+) -> None:
     facts.save_github(usage=[Usage(key, ends, requests)])
 
 
@@ -83,7 +85,9 @@ def test_expiries_replace_those_of_before(facts: Facts) -> None:
 
 
 def test_the_limit_of_an_account_that_installed_the_app_anew_is_one(facts: Facts) -> None:
-    facts.save_github([LimitRow("ops", 1, "acme", 5000, 9, NOW), LimitRow("ops", 2, "beta", 5000, 8, None)])
+    facts.save_github(
+        [LimitRow("ops", 1, "acme", 5000, 9, NOW), LimitRow("ops", 2, "beta", 5000, 8, None)]
+    )
     facts.save_github([LimitRow("ops", 3, "acme", 5000, 7, NOW)])
     assert sorted((one.installation, one.remaining) for one in facts.limits()) == [(2, 8), (3, 7)]
 
@@ -123,11 +127,18 @@ def test_a_damaged_fact_is_left_out(store: SqliteStore, value: str) -> None:
     facts.save_github([LimitRow("ops", 1, "acme", 5000, 9, NOW)], expiries={"ops": NOW})
     facts.save_webhook(WebhookFacts(NOW, "push"))
     changes = (
-        f"UPDATE request_usage SET hour_ends_at = {value}", f"UPDATE backoff SET until = {value}",
-        f"UPDATE token_expiry SET expires_at = {value}", f"UPDATE rate_limit SET reset_at = {value}",
+        f"UPDATE request_usage SET hour_ends_at = {value}",
+        f"UPDATE backoff SET until = {value}",
+        f"UPDATE token_expiry SET expires_at = {value}",
+        f"UPDATE rate_limit SET reset_at = {value}",
         f"UPDATE webhook SET last_at = {value}",
-    )  # fmt: skip
+    )
     for change in changes:
         store._database.write(lambda connection, change=change: connection.exec_driver_sql(change))
-    assert (facts.usage(NOW), facts.backoffs(), facts.token_expiries(), facts.limits()) == ({}, {}, {}, [])
+    assert (facts.usage(NOW), facts.backoffs(), facts.token_expiries(), facts.limits()) == (
+        {},
+        {},
+        {},
+        [],
+    )
     assert facts.webhook() == WebhookFacts(None, "push")

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.errors import BadResponseError
+from syncd.git_objects import blob_id
 from syncd.github.fetch import BLOB_LIMIT, MANY, cap, choose, content_of, speaks_json
 from syncd.github.protocol import TooLargeError
-from syncd.objects import blob_id
 
 
 class Canned:
@@ -44,18 +44,29 @@ def test_a_huge_repository_of_which_little_is_wanted_is_not_downloaded() -> None
 
 
 @given(st.integers(0, 10**5), st.integers(0, 10**10), st.integers(0, 10**11))
-def test_a_larger_repository_never_speaks_for_its_archive(missing: int, wanted_bytes: int, more: int) -> None:
-    assert choose(missing, wanted_bytes, wanted_bytes + more).archive <= choose(missing, wanted_bytes, wanted_bytes).archive
+def test_a_larger_repository_never_speaks_for_its_archive(
+    missing: int, wanted_bytes: int, more: int
+) -> None:
+    assert (
+        choose(missing, wanted_bytes, wanted_bytes + more).archive
+        <= choose(missing, wanted_bytes, wanted_bytes).archive
+    )
     assert choose(missing, wanted_bytes).reason
 
 
 @pytest.mark.parametrize(
     ("kind", "json_"),
     [
-        ("application/vnd.github.v3.raw; charset=utf-8", False), ("application/vnd.github.raw+json; charset=utf-8", False), ("text/plain", False), ("", False),
-        ("application/json; charset=utf-8", True), ("application/vnd.github+json", True), ("APPLICATION/JSON", True), ("application/octet-stream", False),
+        ("application/vnd.github.v3.raw; charset=utf-8", False),
+        ("application/vnd.github.raw+json; charset=utf-8", False),
+        ("text/plain", False),
+        ("", False),
+        ("application/json; charset=utf-8", True),
+        ("application/vnd.github+json", True),
+        ("APPLICATION/JSON", True),
+        ("application/octet-stream", False),
     ],
-)  # fmt: skip
+)
 def test_raw_and_json_answers_are_told_by_their_type(kind: str, json_: bool) -> None:
     assert speaks_json(Canned(kind, b"")) is json_
 
@@ -63,7 +74,13 @@ def test_raw_and_json_answers_are_told_by_their_type(kind: str, json_: bool) -> 
 @given(st.binary(max_size=200))
 def test_base64_with_line_breaks_is_the_content(content: bytes) -> None:
     text = base64.encodebytes(content).decode()
-    assert got("application/json", json.dumps({"content": text, "encoding": "base64", "size": len(content)}).encode()) == content
+    assert (
+        got(
+            "application/json",
+            json.dumps({"content": text, "encoding": "base64", "size": len(content)}).encode(),
+        )
+        == content
+    )
     assert got("application/vnd.github.raw+json", content) == content
 
 
@@ -98,6 +115,10 @@ def test_encoding_none_says_that_another_way_is_needed() -> None:
 
 @given(st.integers(0, BLOB_LIMIT))
 def test_the_cap_leaves_room_for_base64_and_none_for_a_bomb(size: int) -> None:
-    longest = len(base64.encodebytes(b"x" * min(size, 1000))) if size < 1000 else size * 4 // 3 + size // 57 + 2
+    longest = (
+        len(base64.encodebytes(b"x" * min(size, 1000)))
+        if size < 1000
+        else size * 4 // 3 + size // 57 + 2
+    )
     assert longest + 10_000 < cap(size) <= cap(size, trusted=False) <= cap(None)
     assert cap(1000, trusted=False) < 2 << 20

@@ -6,10 +6,23 @@ from itertools import permutations, product
 
 import pytest
 
-from syncd.engine.folders import Folders, opening_steps, wished
+from syncd.engine.directories import Folders, opening_steps, wished
 from syncd.engine.plan import make_plan
-from syncd.engine.ports import JobState
-from syncd.models import Drift, Entry, Job, Kind, Limits, Local, PathRule, Publish, Recorded, Standing, Stat, Verb
+from syncd.models import (
+    ActionKind,
+    Drift,
+    Job,
+    Kind,
+    LedgerRow,
+    Limits,
+    LocalFile,
+    Ownership,
+    PathRule,
+    Publish,
+    Stat,
+    WantedFile,
+)
+from syncd.ports import JobState
 
 ONE = "1" * 40
 FOLDER, FILE = "/srv/x/folder", "/srv/x/folder/file"
@@ -18,64 +31,128 @@ MODES = (0o755, 0o750, 0o700)
 
 
 def job(drift: Drift, publish: Publish = Publish.FILES) -> Job:
-    return Job("j", "i", "o/r", None, (PathRule("x", "/srv/x", True),), drift=drift, limits=Limits(empty=True), publish=publish)
+    return Job(
+        "j",
+        "i",
+        "o/r",
+        None,
+        (PathRule("x", "/srv/x", True),),
+        drift=drift,
+        limits=Limits(empty=True),
+        publish=publish,
+    )
 
 
-def entry(dir_mode: int, root: str = "/srv", uid: int | None = None) -> Entry:
-    return Entry(ONE, 0o644, dir_mode=dir_mode, root=root, uid=uid)
+def entry(dir_mode: int, root: str = "/srv", uid: int | None = None) -> WantedFile:
+    return WantedFile(ONE, 0o644, dir_mode=dir_mode, root=root, uid=uid)
 
 
-def folder(mode: int, problem: str | None = None) -> Local:
-    return Local(Kind.DIRECTORY, None, mode, 0, 0, STAT, problem)
+def folder(mode: int, problem: str | None = None) -> LocalFile:
+    return LocalFile(Kind.DIRECTORY, None, mode, 0, 0, STAT, problem)
 
 
-@pytest.mark.parametrize(("drift", "before", "want", "have"), list(product(Drift, (None, *MODES), MODES, MODES)))
-def test_a_folders_mode_is_answered_as_a_files_mode_is(drift: Drift, before: int | None, want: int, have: int) -> None:
-    file = make_plan(job(drift), {FILE: Entry(ONE, want)}, {FILE: Recorded(Entry(ONE, before), STAT)} if before else {}, {FILE: Local(Kind.FILE, ONE, have, 0, 0, STAT)})
-    expected = [(step.verb, step.drifted) for step in file.actions if step.verb is not Verb.ADOPT]
-    recorded = {FILE: Recorded(entry(before), STAT)} if before else {}
-    local, folders = {FILE: Local(Kind.FILE, ONE, 0o644, 0, 0, STAT), FOLDER: folder(have)}, Folders.of({FILE: entry(want)}, recorded, {FOLDER}, JobState())
+@pytest.mark.parametrize(
+    ("drift", "before", "want", "have"), list(product(Drift, (None, *MODES), MODES, MODES))
+)
+def test_a_folders_mode_is_answered_as_a_files_mode_is(
+    drift: Drift, before: int | None, want: int, have: int
+) -> None:
+    file = make_plan(
+        job(drift),
+        {FILE: WantedFile(ONE, want)},
+        {FILE: LedgerRow(WantedFile(ONE, before), STAT)} if before else {},
+        {FILE: LocalFile(Kind.FILE, ONE, have, 0, 0, STAT)},
+    )
+    expected = [
+        (step.verb, step.drifted) for step in file.actions if step.verb is not ActionKind.ADOPT
+    ]
+    recorded = {FILE: LedgerRow(entry(before), STAT)} if before else {}
+    local, folders = (
+        {FILE: LocalFile(Kind.FILE, ONE, 0o644, 0, 0, STAT), FOLDER: folder(have)},
+        Folders.of({FILE: entry(want)}, recorded, {FOLDER}, JobState()),
+    )
     plan = make_plan(job(drift), {FILE: entry(want)}, recorded, local, None, folders)
     assert [(step.verb, step.drifted) for step in plan.actions if step.path == FOLDER] == expected
 
 
 @pytest.mark.parametrize("drift", Drift)
 def test_what_a_run_left_half_done_is_finished_and_is_nobodys_drift(drift: Drift) -> None:
-    recorded, remote = {FILE: Recorded(entry(0o755), STAT)}, {FILE: entry(0o755)}
+    recorded, remote = {FILE: LedgerRow(entry(0o755), STAT)}, {FILE: entry(0o755)}
     folders = Folders.of(remote, recorded, {FOLDER}, JobState(folders_waiting=(FOLDER,)))
-    (step,) = make_plan(job(drift), remote, recorded, {FILE: Local(Kind.FILE, ONE, 0o644, 0, 0, STAT), FOLDER: folder(0o700)}, None, folders).actions
-    assert (step.verb, step.drifted, step.is_folder) == (Verb.MODE, False, True)
+    (step,) = make_plan(
+        job(drift),
+        remote,
+        recorded,
+        {FILE: LocalFile(Kind.FILE, ONE, 0o644, 0, 0, STAT), FOLDER: folder(0o700)},
+        None,
+        folders,
+    ).actions
+    assert (step.verb, step.drifted, step.is_folder) == (ActionKind.MODE, False, True)
 
 
 def test_a_folder_is_asked_by_the_deepest_path_above_it_in_whatever_order_the_files_come() -> None:
     entries = {
-        "/srv/x/a": entry(0o755), "/srv/x/in/b": entry(0o700, "/srv/x", uid=7), "/srv/x/in/deep/c": entry(0o755), "/srv/x/alone/motd": entry(0o711, "/srv/x/alone"),
+        "/srv/x/a": entry(0o755),
+        "/srv/x/in/b": entry(0o700, "/srv/x", uid=7),
+        "/srv/x/in/deep/c": entry(0o755),
+        "/srv/x/alone/motd": entry(0o711, "/srv/x/alone"),
         "/opt/new/site/d": entry(0o750, "/opt/new", uid=7),
-    }  # fmt: skip
-    made = {"/srv/x", "/srv/x/in", "/srv/x/in/deep", "/srv/x/alone", "/opt/new", "/opt/new/site", "/srv/x/elsewhere"}
+    }
+    made = {
+        "/srv/x",
+        "/srv/x/in",
+        "/srv/x/in/deep",
+        "/srv/x/alone",
+        "/opt/new",
+        "/opt/new/site",
+        "/srv/x/elsewhere",
+    }
     for order in permutations(entries):
-        found = {path: (one.mode, one.uid, one.root) for path, one in wished({path: entries[path] for path in order}, made).items()}
+        found = {
+            path: (one.mode, one.uid, one.root)
+            for path, one in wished({path: entries[path] for path in order}, made).items()
+        }
         assert found == {
-            "/srv/x": (0o755, None, "/srv"), "/srv/x/in": (0o700, 7, "/srv/x"), "/srv/x/in/deep": (0o755, None, "/srv"),
-            "/srv/x/alone": (0o711, None, "/srv/x"),  # above the one path that reaches here: never another owner
-            "/opt/new": (0o750, None, "/opt"), "/opt/new/site": (0o750, 7, "/opt/new"),
-        }, order  # fmt: skip
+            "/srv/x": (0o755, None, "/srv"),
+            "/srv/x/in": (0o700, 7, "/srv/x"),
+            "/srv/x/in/deep": (0o755, None, "/srv"),
+            "/srv/x/alone": (
+                0o711,
+                None,
+                "/srv/x",
+            ),  # above the one path that reaches here: never another owner
+            "/opt/new": (0o750, None, "/opt"),
+            "/opt/new/site": (0o750, 7, "/opt/new"),
+        }, order
 
 
 def test_a_file_or_what_prune_off_left_asks_nothing_of_a_folder() -> None:
-    gone = {FILE: Recorded(entry(0o700), STAT, Standing.DROPPED)}
+    gone = {FILE: LedgerRow(entry(0o700), STAT, Ownership.DROPPED)}
     assert Folders.of({}, gone, {FOLDER}, JobState()).wished == {}
-    was_file = {FOLDER: Recorded(Entry(ONE, 0o644), STAT)}
-    assert Folders.of({FILE: entry(0o755)}, was_file, {FOLDER}, JobState()).wished == {}, "it is the file that the ledger knows, until it is gone"
+    was_file = {FOLDER: LedgerRow(WantedFile(ONE, 0o644), STAT)}
+    assert Folders.of({FILE: entry(0o755)}, was_file, {FOLDER}, JobState()).wished == {}, (
+        "it is the file that the ledger knows, until it is gone"
+    )
 
 
-@pytest.mark.parametrize(("drift", "publish", "mode", "opened"), [
-    (Drift.RESTORE, Publish.FILES, 0o000, True), (Drift.RESTORE, Publish.FILES, 0o400, True), (Drift.RESTORE, Publish.FILES, 0o500, False),
-    (Drift.REPORT, Publish.FILES, 0o000, False), (Drift.KEEP, Publish.FILES, 0o000, False), (Drift.RESTORE, Publish.SYMLINK, 0o000, False),
-])  # fmt: skip
-def test_only_a_folder_that_hides_something_and_that_a_policy_puts_right_is_opened_first(drift: Drift, publish: Publish, mode: int, opened: bool) -> None:
-    recorded, remote = {FILE: Recorded(entry(0o755), STAT)}, {FILE: entry(0o755)}
+@pytest.mark.parametrize(
+    ("drift", "publish", "mode", "opened"),
+    [
+        (Drift.RESTORE, Publish.FILES, 0o000, True),
+        (Drift.RESTORE, Publish.FILES, 0o400, True),
+        (Drift.RESTORE, Publish.FILES, 0o500, False),
+        (Drift.REPORT, Publish.FILES, 0o000, False),
+        (Drift.KEEP, Publish.FILES, 0o000, False),
+        (Drift.RESTORE, Publish.SYMLINK, 0o000, False),
+    ],
+)
+def test_only_a_folder_that_hides_something_and_that_a_policy_puts_right_is_opened_first(
+    drift: Drift, publish: Publish, mode: int, opened: bool
+) -> None:
+    recorded, remote = {FILE: LedgerRow(entry(0o755), STAT)}, {FILE: entry(0o755)}
     folders = Folders.of(remote, recorded, {FOLDER}, JobState())
-    local = {FILE: Local(Kind.OTHER, None, 0, 0, 0, STAT, "can't look"), FOLDER: folder(mode)}
-    assert [step.path for step in opening_steps(job(drift, publish), folders, local)] == ([FOLDER] if opened else [])
+    local = {FILE: LocalFile(Kind.OTHER, None, 0, 0, 0, STAT, "can't look"), FOLDER: folder(mode)}
+    assert [step.path for step in opening_steps(job(drift, publish), folders, local)] == (
+        [FOLDER] if opened else []
+    )
     assert opening_steps(job(drift), folders, {**local, FILE: None}) == ()

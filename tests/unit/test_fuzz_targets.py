@@ -14,23 +14,37 @@ import pytest
 from tests.fuzz.harness import TARGETS, mutated
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = int(os.environ.get("SYNCD_FUZZ_SECONDS", "0"))  # of coverage-guided fuzzing, for all targets together
+SECONDS = int(
+    os.environ.get("SYNCD_FUZZ_SECONDS", "0")
+)  # of coverage-guided fuzzing, for all targets together
 INPUTS = int(os.environ.get("SYNCD_FUZZ_INPUTS", "150"))
-SLOW = {"config": 40, "walk": 60, "diffs": 25, "redaction": 15}  # inputs of a kind that take long; they have a test of their own beside this one
+SLOW = {
+    "config": 40,
+    "walk": 60,
+    "diffs": 25,
+    "redaction": 15,
+}  # inputs of a kind that take long; they have a test of their own beside this one
 
 
 def test_every_target_is_listed() -> None:
-    assert set(TARGETS) == {path.stem for path in (ROOT / "tests/fuzz").glob("*.py")} - {"__init__", "harness"}
+    assert set(TARGETS) == {path.stem for path in (ROOT / "tests/fuzz").glob("*.py")} - {
+        "__init__",
+        "harness",
+    }
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_whatever_comes_in_is_taken_for_what_it_is_or_refused_by_name(target: str) -> None:
     module = importlib.import_module(f"tests.fuzz.{target}")
-    for number, data in enumerate(mutated(list(module.seeds()), min(INPUTS, SLOW.get(target, INPUTS)))):
+    for number, data in enumerate(
+        mutated(list(module.seeds()), min(INPUTS, SLOW.get(target, INPUTS)))
+    ):
         try:
             module.one(data)
         except Exception as error:
-            raise AssertionError(f"{target}, input {number}: {data[:2000]!r}: {type(error).__name__}: {error}") from error
+            raise AssertionError(
+                f"{target}, input {number}: {data[:2000]!r}: {type(error).__name__}: {error}"
+            ) from error
 
 
 @pytest.mark.skipif(not SECONDS, reason="CI sets SYNCD_FUZZ_SECONDS and installs atheris")
@@ -38,7 +52,16 @@ def test_whatever_comes_in_is_taken_for_what_it_is_or_refused_by_name(target: st
 def test_coverage_guided_fuzzing_finds_nothing(target: str, tmp_path: Path) -> None:
     pytest.importorskip("atheris", reason="atheris could not be installed")
     seconds = max(2, SECONDS // len(TARGETS))
-    command = [sys.executable, "-m", f"tests.fuzz.{target}", "-seed=4", f"-max_total_time={seconds}", "-rss_limit_mb=2048", "-timeout=20", f"-artifact_prefix={tmp_path}/"]
+    command = [
+        sys.executable,
+        "-m",
+        f"tests.fuzz.{target}",
+        "-seed=4",
+        f"-max_total_time={seconds}",
+        "-rss_limit_mb=2048",
+        "-timeout=20",
+        f"-artifact_prefix={tmp_path}/",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds + 200)
     runs = re.findall(r"Done (\d+) runs", done.stderr)
     print(f"fuzz {target}: {runs[-1] if runs else '?'} inputs in {seconds} s")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.engine.ports import Head
 from syncd.errors import BadResponseError
-from syncd.github.ask import Answer
-from syncd.github.heads import commit_of, conditions
 from syncd.github.protocol import get
-from syncd.refs import forms
+from syncd.github.refs import commit_of, conditions
+from syncd.github.request import Answer
+from syncd.ports import Head
+from syncd.ref_names import forms
 
 COMMIT = "1f3ac90" + "0" * 33
-REQUEST = get("https://api.test", "/repos/acme/infra/commits/HEAD", "head", "main of acme/infra", "acme/infra")
+REQUEST = get(
+    "https://api.test", "/repos/acme/infra/commits/HEAD", "head", "main of acme/infra", "acme/infra"
+)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +31,9 @@ REQUEST = get("https://api.test", "/repos/acme/infra/commits/HEAD", "head", "mai
         (COMMIT[:7], [f"heads/{COMMIT[:7]}", f"tags/{COMMIT[:7]}", COMMIT[:7]]),
     ],
 )
-def test_a_ref_is_asked_for_in_the_spellings_that_github_knows(ref: str | None, spellings: list[str]) -> None:
+def test_a_ref_is_asked_for_in_the_spellings_that_github_knows(
+    ref: str | None, spellings: list[str]
+) -> None:
     assert forms(ref) == spellings
 
 
@@ -43,11 +47,16 @@ def test_a_ref_is_asked_for_in_the_spellings_that_github_knows(ref: str | None, 
         (Head(COMMIT, 'W/"abc"'), f'"{COMMIT}", W/"abc"'),
     ],
 )
-def test_what_is_known_is_asked_for_by_commit_and_by_any_other_etag(known: Head | None, sent: str | None) -> None:
+def test_what_is_known_is_asked_for_by_commit_and_by_any_other_etag(
+    known: Head | None, sent: str | None
+) -> None:
     assert conditions(known) == sent
 
 
-@pytest.mark.parametrize("body", [COMMIT.encode(), f" {COMMIT}\n".encode(), f'{{"sha": "{COMMIT}", "commit": {{}}}}'.encode()])
+@pytest.mark.parametrize(
+    "body",
+    [COMMIT.encode(), f" {COMMIT}\n".encode(), f'{{"sha": "{COMMIT}", "commit": {{}}}}'.encode()],
+)
 def test_a_commit_id_is_read_from_text_and_json(body: bytes) -> None:
     assert commit_of(REQUEST, Answer(200, {}, body)) == COMMIT
 

@@ -9,21 +9,29 @@ from itertools import pairwise
 import pytest
 from msgspec.structs import replace
 
-from syncd.engine import hooks
-from syncd.engine.ports import HookEnd, JobState
+from syncd.engine import hook_state
 from syncd.errors import HookFailedError
-from syncd.models import Change, Hook, Job, PathRule, RunReport, RunStatus, Trigger, Verb
+from syncd.models import ActionKind, Change, Hook, Job, PathRule, RunReport, RunStatus, Trigger
+from syncd.ports import HookResult, JobState
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 COMMIT, OTHER = "a" * 40, "b" * 40
 CHECK = Hook("nginx -t", ("nginx", "-t"))
 SHELL = Hook("nginx -t | cat", ("/bin/sh", "-c", "nginx -t | cat"), True)
-JOB = Job("nginx", "ops", "acme/infra", "main", (PathRule("nginx", "/etc/nginx", True),), validate=CHECK, on_change=Hook("reload", ("reload",)))
+JOB = Job(
+    "nginx",
+    "ops",
+    "acme/infra",
+    "main",
+    (PathRule("nginx", "/etc/nginx", True),),
+    validate=CHECK,
+    on_change=Hook("reload", ("reload",)),
+)
 REPORT = RunReport("nginx", RunStatus.CHANGED, "acme/infra", "main", COMMIT, OTHER)
 
 
-def vetoed(end: HookEnd, state: JobState = JobState(), hook: Hook = CHECK) -> HookFailedError:
-    error = hooks.refused(JOB, state, COMMIT, end, hook)
+def vetoed(end: HookResult, state: JobState = JobState(), hook: Hook = CHECK) -> HookFailedError:
+    error = hook_state.refused(JOB, state, COMMIT, end, hook)
     assert error is not None
     return error
 
@@ -31,35 +39,62 @@ def vetoed(end: HookEnd, state: JobState = JobState(), hook: Hook = CHECK) -> Ho
 @pytest.mark.parametrize(
     ("end", "hook", "remembered", "said"),
     [
-        (HookEnd(status=1, output="bad line 3\n"), CHECK, True, "rejected commit aaaaaaa: `nginx -t` exited 1\n    | bad line 3"),
-        (HookEnd(status=127), CHECK, True, "exited 127"),
-        (HookEnd(status=127), SHELL, False, "exited 127"),
-        (HookEnd(status=126), SHELL, False, "exited 126"),
-        (HookEnd(status=1), SHELL, True, "exited 1"),
-        (HookEnd(timed_out=True), CHECK, False, "took longer than its hook_timeout and was ended"),
-        (HookEnd(signal=9), CHECK, False, "was ended by SIGKILL"),
-        (HookEnd(signal=250), CHECK, False, "was ended by signal 250"),
-        (HookEnd(problem="there is no command 'nginx'", hint="install it"), CHECK, False, "could not be run: there is no command"),
+        (
+            HookResult(status=1, output="bad line 3\n"),
+            CHECK,
+            True,
+            "rejected commit aaaaaaa: `nginx -t` exited 1\n    | bad line 3",
+        ),
+        (HookResult(status=127), CHECK, True, "exited 127"),
+        (HookResult(status=127), SHELL, False, "exited 127"),
+        (HookResult(status=126), SHELL, False, "exited 126"),
+        (HookResult(status=1), SHELL, True, "exited 1"),
+        (
+            HookResult(timed_out=True),
+            CHECK,
+            False,
+            "took longer than its hook_timeout and was ended",
+        ),
+        (HookResult(signal=9), CHECK, False, "was ended by SIGKILL"),
+        (HookResult(signal=250), CHECK, False, "was ended by signal 250"),
+        (
+            HookResult(problem="there is no command 'nginx'", hint="install it"),
+            CHECK,
+            False,
+            "could not be run: there is no command",
+        ),
     ],
 )
-def test_a_verdict_is_remembered_and_what_could_not_be_judged_is_not(end: HookEnd, hook: Hook, remembered: bool, said: str) -> None:
+def test_a_verdict_is_remembered_and_what_could_not_be_judged_is_not(
+    end: HookResult, hook: Hook, remembered: bool, said: str
+) -> None:
     error = vetoed(end, hook=hook)
-    assert said in error.message and error.rejected is remembered and (error.kind, error.exit_code) == ("hook", 1) and error.hint
-    state = hooks.noted(JOB, JobState(), error)
-    again = hooks.rejection(JOB, state, COMMIT)
+    assert (
+        said in error.message
+        and error.rejected is remembered
+        and (error.kind, error.exit_code) == ("hook", 1)
+        and error.hint
+    )
+    state = hook_state.record_rejection(JOB, JobState(), error)
+    again = hook_state.rejection(JOB, state, COMMIT)
     assert (again is not None) is remembered
-    assert again is None or (again.message, again.hint) == (error.message, error.hint), "the same words at each run: one row in the history"
+    assert again is None or (again.message, again.hint) == (error.message, error.hint), (
+        "the same words at each run: one row in the history"
+    )
 
 
 def test_a_pass_is_no_error() -> None:
-    assert hooks.refused(JOB, JobState(), COMMIT, HookEnd(status=0), CHECK) is None
-    assert hooks.reload_failed(CHECK, HookEnd(status=0)) is None
+    assert hook_state.refused(JOB, JobState(), COMMIT, HookResult(status=0), CHECK) is None
+    assert hook_state.reload_failed(CHECK, HookResult(status=0)) is None
 
 
 def test_a_set_that_was_accepted_before_is_not_rejected_for_failing_now() -> None:
-    error = vetoed(HookEnd(status=1), JobState(applied_commit=COMMIT, applied_digest=JOB.digest))
+    error = vetoed(HookResult(status=1), JobState(applied_commit=COMMIT, applied_digest=JOB.digest))
     assert not error.rejected and "nothing was changed" in error.message
-    assert vetoed(HookEnd(status=1), JobState(applied_commit=COMMIT, applied_digest="another configuration")).rejected
+    assert vetoed(
+        HookResult(status=1),
+        JobState(applied_commit=COMMIT, applied_digest="another configuration"),
+    ).rejected
 
 
 @pytest.mark.parametrize(
@@ -78,63 +113,126 @@ def test_a_set_that_was_accepted_before_is_not_rejected_for_failing_now() -> Non
     ],
     ids=str,
 )
-def test_a_veto_stands_until_the_commit_or_what_judges_it_changes(change: dict[str, object], lifted: bool) -> None:
-    state = hooks.noted(JOB, JobState(), vetoed(HookEnd(status=1)))
-    assert hooks.rejection(JOB, state, OTHER) is None
-    assert (hooks.rejection(replace(JOB, **change), state, COMMIT) is None) is lifted  # type: ignore[arg-type]
-    assert hooks.rejection(JOB, hooks.accepted(state), COMMIT) is None
+def test_a_veto_stands_until_the_commit_or_what_judges_it_changes(
+    change: dict[str, object], lifted: bool
+) -> None:
+    state = hook_state.record_rejection(JOB, JobState(), vetoed(HookResult(status=1)))
+    assert hook_state.rejection(JOB, state, OTHER) is None
+    assert (hook_state.rejection(replace(JOB, **change), state, COMMIT) is None) is lifted  # type: ignore[arg-type]
+    assert hook_state.rejection(JOB, hook_state.accepted(state), COMMIT) is None
 
 
 def test_a_debt_begins_with_a_change_keeps_its_beginning_and_ends_when_paid() -> None:
     later = NOW + timedelta(hours=1)
-    owed = hooks.owing(JOB, JobState(), NOW)
-    assert owed.hook_owed and owed.hook_since == NOW and not hooks.is_due(JOB, owed), "the set does not stand yet"
-    again = hooks.owing(JOB, replace(owed, hook_attempts=3), later)
-    assert again.hook_since == NOW and hooks.is_due(JOB, replace(again, hook_commit=COMMIT))
-    paid = hooks.paid(replace(again, failures=2, last_error="x", last_error_kind="hook"), REPORT, later)
+    owed = hook_state.require_reload(JOB, JobState(), NOW)
+    assert owed.hook_owed and owed.hook_since == NOW and not hook_state.is_reload_due(JOB, owed), (
+        "the set does not stand yet"
+    )
+    again = hook_state.require_reload(JOB, replace(owed, hook_attempts=3), later)
+    assert again.hook_since == NOW and hook_state.is_reload_due(
+        JOB, replace(again, hook_commit=COMMIT)
+    )
+    paid = hook_state.reload_done(
+        replace(again, failures=2, last_error="x", last_error_kind="hook"), REPORT, later
+    )
     assert paid == replace(JobState(), last_success_at=later)
-    assert hooks.owing(replace(JOB, on_change=None), again, later) == JobState(), "no command, no debt"
+    assert hook_state.require_reload(replace(JOB, on_change=None), again, later) == JobState(), (
+        "no command, no debt"
+    )
 
 
 def test_paying_does_not_make_a_failed_run_a_success() -> None:
-    state = JobState(hook_owed=True, hook_commit=COMMIT, failures=1, last_error="gone", last_error_kind="unavailable")
-    after = hooks.paid(state, replace(REPORT, status=RunStatus.FAILED), NOW)
-    assert not after.hook_owed and (after.failures, after.last_error, after.last_success_at) == (1, "gone", None)
+    state = JobState(
+        hook_owed=True,
+        hook_commit=COMMIT,
+        failures=1,
+        last_error="gone",
+        last_error_kind="unavailable",
+    )
+    after = hook_state.reload_done(state, replace(REPORT, status=RunStatus.FAILED), NOW)
+    assert not after.hook_owed and (after.failures, after.last_error, after.last_success_at) == (
+        1,
+        "gone",
+        None,
+    )
 
 
-def test_a_schedule_waits_longer_after_each_failure_and_a_hand_a_push_or_a_new_change_never() -> None:
+def test_a_schedule_waits_longer_after_each_failure_and_a_hand_a_push_or_a_new_change_never() -> (
+    None
+):
     waits = []
     for attempts in range(1, 12):
-        state = JobState(hook_owed=True, hook_commit=COMMIT, hook_attempts=attempts, hook_tried_at=NOW)
-        until = hooks.waits_until(state, Trigger.SCHEDULE, False, NOW)
-        assert until is not None and hooks.waits_until(state, Trigger.SCHEDULE, False, until) is None
+        state = JobState(
+            hook_owed=True, hook_commit=COMMIT, hook_attempts=attempts, hook_tried_at=NOW
+        )
+        until = hook_state.waits_until(state, Trigger.SCHEDULE, False, NOW)
+        assert (
+            until is not None
+            and hook_state.waits_until(state, Trigger.SCHEDULE, False, until) is None
+        )
         waits.append(until - NOW)
-        assert hooks.waits_until(state, Trigger.SCHEDULE, True, NOW) is None
+        assert hook_state.waits_until(state, Trigger.SCHEDULE, True, NOW) is None
         for trigger in (Trigger.OPERATOR, Trigger.PUSH, Trigger.START, Trigger.ROLLBACK):
-            assert hooks.waits_until(state, trigger, False, NOW) is None
+            assert hook_state.waits_until(state, trigger, False, NOW) is None
     assert waits[0] == timedelta(minutes=1) and waits[-1] == timedelta(hours=1)
     assert all(first <= second for first, second in pairwise(waits))
-    assert hooks.waits_until(JobState(hook_owed=True, hook_commit=COMMIT), Trigger.SCHEDULE, False, NOW) is None, "never tried"
+    assert (
+        hook_state.waits_until(
+            JobState(hook_owed=True, hook_commit=COMMIT), Trigger.SCHEDULE, False, NOW
+        )
+        is None
+    ), "never tried"
 
 
 def test_jobs_share_a_command_only_with_its_user() -> None:
-    assert hooks.shared_key(JOB) == hooks.shared_key(replace(JOB, name="other", repo="acme/other"))
-    assert hooks.shared_key(JOB) != hooks.shared_key(replace(JOB, hook_user="www-data"))
-    assert hooks.shared_key(JOB) != hooks.shared_key(replace(JOB, on_change=CHECK))
-    assert hooks.shared_key(replace(JOB, on_change=None)) is None
+    assert hook_state.shared_key(JOB) == hook_state.shared_key(
+        replace(JOB, name="other", repo="acme/other")
+    )
+    assert hook_state.shared_key(JOB) != hook_state.shared_key(replace(JOB, hook_user="www-data"))
+    assert hook_state.shared_key(JOB) != hook_state.shared_key(replace(JOB, on_change=CHECK))
+    assert hook_state.shared_key(replace(JOB, on_change=None)) is None
 
 
 def test_a_call_for_several_jobs_names_each_value_once_and_every_change() -> None:
     other = replace(JOB, name="other", hook_timeout_seconds=90.0)
-    changes = {"nginx": (Change(Verb.WRITE, "/etc/nginx/a", "nginx/a", None, OTHER),), "other": ()}
-    call = hooks.call_of(CHECK, [JOB, other], [REPORT, replace(REPORT, job="other", previous=None, ref=None)], changes)
-    assert dict(call.facts) == {"SYNCD_JOB": "nginx other", "SYNCD_REPO": "acme/infra", "SYNCD_REF": "main HEAD", "SYNCD_COMMIT": COMMIT, "SYNCD_PREVIOUS": OTHER}
+    changes = {
+        "nginx": (Change(ActionKind.WRITE, "/etc/nginx/a", "nginx/a", None, OTHER),),
+        "other": (),
+    }
+    call = hook_state.call_of(
+        CHECK,
+        [JOB, other],
+        [REPORT, replace(REPORT, job="other", previous=None, ref=None)],
+        changes,
+    )
+    assert dict(call.facts) == {
+        "SYNCD_JOB": "nginx other",
+        "SYNCD_REPO": "acme/infra",
+        "SYNCD_REF": "main HEAD",
+        "SYNCD_COMMIT": COMMIT,
+        "SYNCD_PREVIOUS": OTHER,
+    }
     assert call.jobs == ("nginx", "other") and call.timeout_seconds == 90.0
     told = json.loads(call.changes)
-    assert told["jobs"][0]["changes"] == [{"action": "write", "path": "/etc/nginx/a", "from": "nginx/a", "before": None, "after": OTHER}]
+    assert told["jobs"][0]["changes"] == [
+        {
+            "action": "write",
+            "path": "/etc/nginx/a",
+            "from": "nginx/a",
+            "before": None,
+            "after": OTHER,
+        }
+    ]
 
 
 def test_a_message_shows_the_last_lines_and_no_more() -> None:
-    error = vetoed(HookEnd(status=1, output="".join(f"line {number}\n" for number in range(100)) + "x" * 100_000))
-    assert len(error.message) < hooks.SHOWN_CHARS + 200 and len(error.message.splitlines()) <= hooks.SHOWN_LINES + 1
+    error = vetoed(
+        HookResult(
+            status=1, output="".join(f"line {number}\n" for number in range(100)) + "x" * 100_000
+        )
+    )
+    assert (
+        len(error.message) < hook_state.SHOWN_CHARS + 200
+        and len(error.message.splitlines()) <= hook_state.SHOWN_LINES + 1
+    )
     assert error.output.startswith("line 0\n"), "all of it is with the error"

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from syncd.clock import Patience, SystemClock
-from syncd.engine.ports import HookCall, HookEnd, StagedFile
-from syncd.hooks.checks import NAMED, problems
-from syncd.hooks.runner import CommandHooks
+from syncd.clock import SystemClock
+from syncd.deadline import Deadline
+from syncd.hooks.runner import HookRunner
+from syncd.hooks.validators import NAMED, problems
 from syncd.models import Hook, Kind
+from syncd.ports import HookCall, HookResult, StagedFile
 
 ALL = ("json", "yaml", "toml", "xml")
 
@@ -23,11 +24,20 @@ def judged(tree: Path, name: str, content: bytes, names: tuple[str, ...] = ALL) 
     return problems(names, str(tree))
 
 
-def whole(state: Path, files: dict[str, bytes], names: tuple[str, ...] = ALL, seconds: float = 20.0) -> HookEnd:
+def whole(
+    state: Path, files: dict[str, bytes], names: tuple[str, ...] = ALL, seconds: float = 20.0
+) -> HookResult:
     """The checks as a job runs them: a process under a guard."""
     state.mkdir(mode=0o700)
-    staged = [StagedFile(path, Kind.FILE, 0o644, lambda content=content: BytesIO(content)) for path, content in files.items()]
-    return CommandHooks(state, {}).validate(HookCall(Hook("check", checks=names), ("job",), {}, "{}", seconds), staged, Patience(SystemClock(), 60))
+    staged = [
+        StagedFile(path, Kind.FILE, 0o644, lambda content=content: BytesIO(content))
+        for path, content in files.items()
+    ]
+    return HookRunner(state, {}).validate(
+        HookCall(Hook("check", checks=names), ("job",), {}, "{}", seconds),
+        staged,
+        Deadline(SystemClock(), 60),
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,15 +81,23 @@ def test_what_can_be_read_passes(tmp_path: Path, name: str, content: bytes) -> N
         ("a.xml", b'<!DOCTYPE a [<!ENTITY x "y">]><a>&x;</a>', "it declares the entity 'x'"),
     ],
 )
-def test_what_can_not_be_read_is_named_with_its_place(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_what_can_not_be_read_is_named_with_its_place(
+    tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
     (problem,) = judged(tmp_path, name, content)
     assert problem.startswith(f"/etc/{name}: ") and said in problem
 
 
 HOSTILE = {
     "/deep.json": b"[" * 200_000,
-    "/bomb.yaml": b"a: &a [x,x]\n" + b"".join(b"b%d: &b%d [*%s,*%s]\n" % (n, n, p, p) for n, p in enumerate([b"a", *(b"b%d" % n for n in range(60))])),
-    "/bomb.xml": b'<!DOCTYPE a [<!ENTITY a0 "x">' + b"".join(b'<!ENTITY a%d "&a%d;&a%d;">' % (n, n - 1, n - 1) for n in range(1, 60)) + b"]><a>&a59;</a>",
+    "/bomb.yaml": b"a: &a [x,x]\n"
+    + b"".join(
+        b"b%d: &b%d [*%s,*%s]\n" % (n, n, p, p)
+        for n, p in enumerate([b"a", *(b"b%d" % n for n in range(60))])
+    ),
+    "/bomb.xml": b'<!DOCTYPE a [<!ENTITY a0 "x">'
+    + b"".join(b'<!ENTITY a%d "&a%d;&a%d;">' % (n, n - 1, n - 1) for n in range(1, 60))
+    + b"]><a>&a59;</a>",
     "/deep.xml": b"<a>" * 100_000,
     "/deep.toml": b"a = " + b"[" * 100_000,
     "/number.json": b"9" * 5_000_000,
@@ -89,15 +107,25 @@ HOSTILE = {
 }
 
 
-def test_hostile_files_are_judged_like_others_at_a_cost_that_their_size_explains(tmp_path: Path) -> None:
+def test_hostile_files_are_judged_like_others_at_a_cost_that_their_size_explains(
+    tmp_path: Path,
+) -> None:
     end = whole(tmp_path / "state", HOSTILE)
     named = {line.partition(":")[0] for line in end.output.splitlines()}
-    assert end.status == 1 and named == HOSTILE.keys() - {"/bomb.yaml", "/number.json", "/many.json"}, end.output
+    assert end.status == 1 and named == HOSTILE.keys() - {
+        "/bomb.yaml",
+        "/number.json",
+        "/many.json",
+    }, end.output
     assert "16 MiB" in end.output
 
 
-@pytest.mark.parametrize(("name", "content"), [("/a.yaml", b"[" * 1_000_000), ("/a.toml", b"a." * 1_000_000 + b"a = 1")])
-def test_a_file_that_makes_its_reader_quadratic_is_ended_at_the_hooks_limit(tmp_path: Path, name: str, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("name", "content"), [("/a.yaml", b"[" * 1_000_000), ("/a.toml", b"a." * 1_000_000 + b"a = 1")]
+)
+def test_a_file_that_makes_its_reader_quadratic_is_ended_at_the_hooks_limit(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
     began = time.monotonic()
     assert whole(tmp_path / "state", {name: content}, seconds=0.5).timed_out
     assert time.monotonic() - began < 5
@@ -110,10 +138,22 @@ def test_only_the_named_checks_look_and_links_are_not_followed(tmp_path: Path) -
     assert [line.partition(":")[0] for line in problems(ALL, str(tmp_path))] == ["/etc/a.json"]
 
 
-def test_many_broken_files_are_counted_not_all_listed_and_odd_names_are_printed(tmp_path: Path) -> None:
-    end = whole(tmp_path / "state", {f"/etc/{number:03d} \udcff.json": b"{" for number in range(50)})
-    assert end.status == 1 and end.output.count("/etc/") == NAMED and end.output.endswith("and 40 more\n") and "/etc/000 \ufffd.json: line 1" in end.output
+def test_many_broken_files_are_counted_not_all_listed_and_odd_names_are_printed(
+    tmp_path: Path,
+) -> None:
+    end = whole(
+        tmp_path / "state", {f"/etc/{number:03d} \udcff.json": b"{" for number in range(50)}
+    )
+    assert (
+        end.status == 1
+        and end.output.count("/etc/") == NAMED
+        and end.output.endswith("and 40 more\n")
+        and "/etc/000 \ufffd.json: line 1" in end.output
+    )
 
 
 def test_good_files_pass(tmp_path: Path) -> None:
-    assert whole(tmp_path / "state", {"/a.json": b"{}", "/b.yaml": b"a: 1", "/c.toml": b"", "/d.xml": b"<a/>", "/e": b"\xff"}) == HookEnd(status=0)
+    assert whole(
+        tmp_path / "state",
+        {"/a.json": b"{}", "/b.yaml": b"a: 1", "/c.toml": b"", "/d.xml": b"<a/>", "/e": b"\xff"},
+    ) == HookResult(status=0)

@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from syncd.hooks import find
-from syncd.hooks.find import missing
+from syncd.hooks import command_lookup
+from syncd.hooks.command_lookup import missing
 from syncd.models import Hook
 
 
@@ -28,7 +28,7 @@ def program(place: Path, text: str, mode: int = 0o755) -> Path:
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The hooks' PATH is tmp/first:tmp/second for one test."""
-    monkeypatch.setattr(find, "PATH", f"{tmp_path}/first:{tmp_path}/second")
+    monkeypatch.setattr(command_lookup, "PATH", f"{tmp_path}/first:{tmp_path}/second")
     return tmp_path
 
 
@@ -107,7 +107,7 @@ def test_as_root_the_hooks_user_must_be_able_to_execute_it(monkeypatch: pytest.M
     with TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
-        monkeypatch.setattr(find, "PATH", name)
+        monkeypatch.setattr(command_lookup, "PATH", name)
         tool = program(folder / "tool", "#!/bin/sh\n")
         assert said("tool", "nobody") is None
         tool.chmod(0o700)

@@ -1,4 +1,4 @@
-"""The picture of the house: who may import whom, how long a page is, and what no file may say."""
+"""The picture of the ctx: who may import whom, how long a page is, and what no file may say."""
 
 from __future__ import annotations
 
@@ -12,25 +12,82 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted((ROOT / "syncd").rglob("*.py"))
 BOTTOM = {
-    "models", "errors", "clock", "objects", "redact", "refs", "owners", "encoding", "output",
-    "patterns", "protected_paths", "trusted_path", "dumps", "safe_open", "tree_walk", "tls", "diff", "text",
-    "app_jwt", "cache_file", "pem", "unchanged",
-}  # fmt: skip
+    "models",
+    "errors",
+    "clock",
+    "objects",
+    "redact",
+    "refs",
+    "owners",
+    "encoding",
+    "output",
+    "patterns",
+    "protected_paths",
+    "trusted_path",
+    "dumps",
+    "safe_open",
+    "tree_walk",
+    "tls",
+    "diff",
+    "text",
+    "app_jwt",
+    "cache_file",
+    "pem",
+    "unchanged",
+}
 NEIGHBOURS = {"github", "mirror", "store", "fleet", "simulator", "config", "hooks", "notify"}
 LAYER = {
-    **dict.fromkeys(BOTTOM, 0), **dict.fromkeys(NEIGHBOURS, 1), "engine": 2, "wiring": 3, "readings": 3, "messenger": 3, "recent": 3,
-    "fastpath.record": 0.4, "fastpath.check": 0.5, "fastpath.snapshot": 4, "turns": 2, "stored_jobs": 2.5, "daemon": 4, "web": 4, "cli": 5, "__main__": 6, "__init__": 0,
-}  # fmt: skip
+    **dict.fromkeys(BOTTOM, 0),
+    **dict.fromkeys(NEIGHBOURS, 1),
+    "engine": 2,
+    "wiring": 3,
+    "readings": 3,
+    "messenger": 3,
+    "recent": 3,
+    "fastpath.record": 0.4,
+    "fastpath.check": 0.5,
+    "fastpath.snapshot": 4,
+    "turns": 2,
+    "stored_jobs": 2.5,
+    "daemon": 4,
+    "web": 4,
+    "cli": 5,
+    "__main__": 6,
+    "__init__": 0,
+}
 TOP_LEVEL = {
-    ".ci", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "SECURITY.md", "benchmarks", "config.example.yaml", "constraints.txt", "dev",
-    "constraints-hashed.txt", "packaging",
-    "docs", "migrations", "pyproject.toml", "syncd", "systemd", "tests",
-}  # fmt: skip
-LONG_WITH_A_REASON = {"models.py": "the values of all parts; those of runs will get a module of their own"}
+    ".ci",
+    ".gitignore",
+    "CHANGELOG.md",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "SECURITY.md",
+    "benchmarks",
+    "config.example.yaml",
+    "constraints.txt",
+    "dev",
+    "constraints-hashed.txt",
+    "packaging",
+    "docs",
+    "migrations",
+    "pyproject.toml",
+    "syncd",
+    "systemd",
+    "tests",
+}
+LONG_WITH_A_REASON = {
+    "models.py": "the values of all parts; those of runs will get a module of their own"
+}
 ONLY_THERE = {
-    "urllib3": {"github/transport.py", "github/sessions.py", "github/failures.py", "github/connections.py"},
-    "requests": {"github/transport.py", "github/sessions.py", "github/failures.py"},
-    "yaml": {"config/places.py", "hooks/checks.py", "hooks/runner.py"},
+    "urllib3": {
+        "github/transport.py",
+        "github/sessions.py",
+        "github/network_errors.py",
+        "github/connections.py",
+    },
+    "requests": {"github/transport.py", "github/sessions.py", "github/network_errors.py"},
+    "yaml": {"config/yaml_reader.py", "hooks/validators.py", "hooks/runner.py"},
     "pydantic": {"config/schema.py", "config/load.py"},
     "sqlalchemy": {f"store/{path.name}" for path in MODULES if path.parent.name == "store"},
     "alembic": {"store/migrate.py"},
@@ -39,7 +96,14 @@ ONLY_THERE = {
 
 
 def in_the_repository() -> list[str]:
-    return list(filter(None, subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\0")))
+    return list(
+        filter(
+            None,
+            subprocess.run(
+                ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+            ).stdout.split("\0"),
+        )
+    )
 
 
 def part(path: Path) -> str:
@@ -56,7 +120,9 @@ def imports(path: Path) -> set[str]:
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             found.add(node.module)
-            found.update(f"{node.module}.{alias.name}" for alias in node.names if node.module == "syncd")
+            found.update(
+                f"{node.module}.{alias.name}" for alias in node.names if node.module == "syncd"
+            )
     return found
 
 
@@ -70,7 +136,7 @@ def test_imports_point_down_and_neighbours_do_not_know_each_other(path: Path) ->
         theirs = name.removeprefix("syncd.") if theirs == "fastpath" else theirs
         if theirs not in LAYER or theirs == mine:
             continue
-        if mine in NEIGHBOURS and name == "syncd.engine.ports":
+        if mine in NEIGHBOURS and name == "syncd.ports":
             continue  # the Protocols they implement
         if mine in BOTTOM and theirs in BOTTOM:
             continue  # values import each other's types
@@ -100,20 +166,28 @@ def test_below_wiring_nobody_reads_the_environment_or_asks_for_the_time() -> Non
             continue
         text = path.read_text()
         assert "os.environ" not in text and "getenv" not in text, path
-        assert not re.search(r"datetime\.now\((?!\)\.astimezone)|time\.time\(\)(?! - STALE)", text) or path.name in ("store.py", "blobs.py"), path
+        assert not re.search(
+            r"datetime\.now\((?!\)\.astimezone)|time\.time\(\)(?! - STALE)", text
+        ) or path.name in ("store.py", "blobs.py"), path
 
 
-WRITES = re.compile(r"\b(?:click\.(?:echo|secho|style|prompt|confirm|pause|clear|edit)|sys\.(?:stdout|stderr)\.write|print)\(")
+WRITES = re.compile(
+    r"\b(?:click\.(?:echo|secho|style|prompt|confirm|pause|clear|edit)|sys\.(?:stdout|stderr)\.write|print)\("
+)
 OUTPUT_LAYER = {
     "output.py": "the output layer itself",
     "encoding.py": "one constant message, before anything else can be loaded",
-    "hooks/guard.py": "a program of its own: its output is an answer that syncd reads",
-    "hooks/checks.py": "a program of its own: its output is an answer that syncd reads",
+    "hooks/supervisor.py": "a program of its own: its output is an answer that syncd reads",
+    "hooks/validators.py": "a program of its own: its output is an answer that syncd reads",
 }
 
 
 def test_only_the_output_layer_writes_to_the_terminal() -> None:
-    assert WRITES.search("click.echo(x)") and WRITES.search("print(x)") and not WRITES.search("footprint(x)")
+    assert (
+        WRITES.search("click.echo(x)")
+        and WRITES.search("print(x)")
+        and not WRITES.search("footprint(x)")
+    )
     for path in MODULES:
         relative = str(path.relative_to(ROOT / "syncd"))
         text = re.sub(r'"[^"\n]*"', '""', path.read_text())  # a text may name any of them
@@ -142,4 +216,6 @@ def test_the_top_level_holds_what_it_is_meant_to_and_no_file_is_large() -> None:
     assert {name.split("/")[0] for name in listed} <= TOP_LEVEL
     for name in listed:
         if (ROOT / name).is_file():
-            assert (ROOT / name).stat().st_size < 500_000, f"{name}: nothing that is built or downloaded belongs into the repository"
+            assert (ROOT / name).stat().st_size < 500_000, (
+                f"{name}: nothing that is built or downloaded belongs into the repository"
+            )

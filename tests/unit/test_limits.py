@@ -7,23 +7,38 @@ from datetime import timedelta
 
 import pytest
 
-from syncd.clock import Patience, SystemClock
+from syncd.clock import SystemClock
+from syncd.deadline import Deadline
 from syncd.errors import RateLimitedError, StoppedError, TimedOutError
-from syncd.github.limits import Budget, Budgets, Gate, HeldBackError, Tally, reserve_of
+from syncd.github.rate_limit import (
+    ConcurrencyLimit,
+    RateLimit,
+    RateLimitPendingError,
+    RateLimits,
+    RequestMetrics,
+    reserve_of,
+)
 from tests.support.clock import FakeClock
 
-HEADERS = {"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "4990", "x-ratelimit-reset": "1795000000", "x-ratelimit-resource": "core"}
+HEADERS = {
+    "x-ratelimit-limit": "5000",
+    "x-ratelimit-remaining": "4990",
+    "x-ratelimit-reset": "1795000000",
+    "x-ratelimit-resource": "core",
+}
 
 
 def limited(clock: FakeClock, seconds: float) -> RateLimitedError:
-    return RateLimitedError("slow down", retry_at=clock.now() + timedelta(seconds=seconds), status=403)
+    return RateLimitedError(
+        "slow down", retry_at=clock.now() + timedelta(seconds=seconds), status=403
+    )
 
 
 def test_no_minute_sees_more_requests_than_it_may() -> None:
     clock = FakeClock()
-    budget, patience, sent = Budget(clock, points_a_minute=10), Patience(clock, 3600), []
+    budget, deadline, sent = RateLimit(clock, points_a_minute=10), Deadline(clock, 3600), []
     for _ in range(55):
-        budget.take(patience)
+        budget.take(deadline)
         sent.append(clock.monotonic())
         clock.advance(0.5)
     for at in sent:
@@ -33,22 +48,30 @@ def test_no_minute_sees_more_requests_than_it_may() -> None:
 
 def test_waiting_for_the_minute_ends_with_the_runs_time_and_with_a_signal() -> None:
     clock = FakeClock()
-    budget = Budget(clock, points_a_minute=1)
-    budget.take(Patience(clock, 3600))
+    budget = RateLimit(clock, points_a_minute=1)
+    budget.take(Deadline(clock, 3600))
     with pytest.raises(TimedOutError):
-        budget.take(Patience(clock, 10))
+        budget.take(Deadline(clock, 10))
     stop = threading.Event()
     stop.set()
     with pytest.raises(StoppedError):
-        budget.take(Patience(clock, 3600, stop))
+        budget.take(Deadline(clock, 3600, stop))
 
 
 def test_the_budget_is_what_the_last_answer_said() -> None:
-    budget = Budget(FakeClock())
-    assert (budget.view().limit, budget.view().remaining, budget.view().reset_at) == (None, None, None)
+    budget = RateLimit(FakeClock())
+    assert (budget.view().limit, budget.view().remaining, budget.view().reset_at) == (
+        None,
+        None,
+        None,
+    )
     budget.note(HEADERS)
     view = budget.view()
-    assert (view.limit, view.remaining) == (5000, 4990) and view.reset_at is not None and view.reset_at.timestamp() == 1795000000
+    assert (
+        (view.limit, view.remaining) == (5000, 4990)
+        and view.reset_at is not None
+        and view.reset_at.timestamp() == 1795000000
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,8 +85,10 @@ def test_the_budget_is_what_the_last_answer_said() -> None:
         {**HEADERS, "x-ratelimit-remaining": "7", "x-ratelimit-resource": "search"},
     ],
 )
-def test_headers_that_say_nothing_or_speak_of_another_budget_change_nothing(headers: dict[str, str]) -> None:
-    budget = Budget(FakeClock())
+def test_headers_that_say_nothing_or_speak_of_another_budget_change_nothing(
+    headers: dict[str, str],
+) -> None:
+    budget = RateLimit(FakeClock())
     budget.note(HEADERS)
     budget.note(headers)
     assert budget.view().remaining == 4990
@@ -71,13 +96,18 @@ def test_headers_that_say_nothing_or_speak_of_another_budget_change_nothing(head
 
 def test_a_limit_that_was_met_holds_for_everything_of_its_kind_until_its_time() -> None:
     clock = FakeClock()
-    budget = Budget(clock)
+    budget = RateLimit(clock)
     budget.check("api", "main of acme/infra")
     budget.close("api", limited(clock, 90))
     for _ in range(9):
-        with pytest.raises(RateLimitedError, match=r"main of acme/infra was not asked for.*sense again at 2026-11-23T12:01:30Z") as caught:
+        with pytest.raises(
+            RateLimitedError,
+            match=r"main of acme/infra was not asked for.*sense again at 2026-11-23T12:01:30Z",
+        ) as caught:
             budget.check("api", "main of acme/infra")
-        assert caught.value.retry_at == limited(clock, 90).retry_at - timedelta(seconds=clock.monotonic() - 1000)
+        assert caught.value.retry_at == limited(clock, 90).retry_at - timedelta(
+            seconds=clock.monotonic() - 1000
+        )
         budget.check("token", "a token")  # another bucket of GitHub's
         clock.advance(10)
     budget.check("api", "main of acme/infra")
@@ -85,7 +115,7 @@ def test_a_limit_that_was_met_holds_for_everything_of_its_kind_until_its_time() 
 
 def test_of_two_limits_the_longer_one_holds() -> None:
     clock = FakeClock()
-    budget = Budget(clock)
+    budget = RateLimit(clock)
     budget.close("api", limited(clock, 300))
     budget.close("api", limited(clock, 5))
     clock.advance(200)
@@ -97,7 +127,7 @@ def test_of_two_limits_the_longer_one_holds() -> None:
 
 def test_a_stepped_wall_clock_neither_lifts_nor_prolongs_a_limit() -> None:
     clock = FakeClock()
-    budget = Budget(clock)
+    budget = RateLimit(clock)
     budget.close("api", limited(clock, 60))
     clock.at += timedelta(hours=5)
     with pytest.raises(RateLimitedError):
@@ -108,13 +138,13 @@ def test_a_stepped_wall_clock_neither_lifts_nor_prolongs_a_limit() -> None:
 
 
 def test_no_more_are_in_flight_than_the_gate_lets_through() -> None:
-    gate, patience = Gate(3), Patience(SystemClock(), 30)
+    gate, deadline = ConcurrencyLimit(3), Deadline(SystemClock(), 30)
     inside, most, guard, together = 0, 0, threading.Lock(), threading.Barrier(3)
 
     def work() -> None:
         nonlocal inside, most
         for _ in range(5):
-            gate.enter(patience)
+            gate.enter(deadline)
             with guard:
                 inside += 1
                 most = max(most, inside)
@@ -132,16 +162,19 @@ def test_no_more_are_in_flight_than_the_gate_lets_through() -> None:
 
 
 def test_waiting_at_the_gate_ends_with_a_signal() -> None:
-    gate, stop = Gate(1), threading.Event()
-    gate.enter(Patience(SystemClock(), 30))
+    gate, stop = ConcurrencyLimit(1), threading.Event()
+    gate.enter(Deadline(SystemClock(), 30))
     threading.Timer(0.05, stop.set).start()
     with pytest.raises(StoppedError):
-        gate.enter(Patience(SystemClock(), 30, stop))
+        gate.enter(Deadline(SystemClock(), 30, stop))
 
 
 def test_every_exchange_is_counted_by_identity_and_status() -> None:
-    tally = Tally()
-    threads = [threading.Thread(target=lambda code=code: [tally.count("ops", code) for _ in range(500)]) for code in (200, 304, 304, 302)]
+    tally = RequestMetrics()
+    threads = [
+        threading.Thread(target=lambda code=code: [tally.count("ops", code) for _ in range(500)])
+        for code in (200, 304, 304, 302)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -150,29 +183,51 @@ def test_every_exchange_is_counted_by_identity_and_status() -> None:
     assert tally.by_code() == {("ops", 200): 500, ("ops", 304): 1000, ("ops", 302): 500}
 
 
-def left(clock: FakeClock, remaining: int, limit: int = 5000) -> Budget:
-    budget = Budget(clock)
+def left(clock: FakeClock, remaining: int, limit: int = 5000) -> RateLimit:
+    budget = RateLimit(clock)
     resets = int(clock.now().timestamp()) + 1800
-    budget.note({**HEADERS, "x-ratelimit-limit": str(limit), "x-ratelimit-remaining": str(remaining), "x-ratelimit-reset": str(resets)})
+    budget.note(
+        {
+            **HEADERS,
+            "x-ratelimit-limit": str(limit),
+            "x-ratelimit-remaining": str(remaining),
+            "x-ratelimit-reset": str(resets),
+        }
+    )
     return budget
 
 
-@pytest.mark.parametrize(("limit", "kept"), [(None, 0), (60, 6), (100, 10), (5000, 500), (15000, 500)])
-def test_timers_leave_a_tenth_of_a_limit_and_never_more_than_500(limit: int | None, kept: int) -> None:
+@pytest.mark.parametrize(
+    ("limit", "kept"), [(None, 0), (60, 6), (100, 10), (5000, 500), (15000, 500)]
+)
+def test_timers_leave_a_tenth_of_a_limit_and_never_more_than_500(
+    limit: int | None, kept: int
+) -> None:
     assert reserve_of(limit) == kept
 
 
 def test_a_timer_stops_at_the_reserve_where_a_hand_or_a_push_goes_on() -> None:
     clock = FakeClock()
-    budget, timer, hand = left(clock, 503), Patience(clock, 60, urgent=False), Patience(clock, 60)
+    budget, timer, hand = left(clock, 503), Deadline(clock, 60, urgent=False), Deadline(clock, 60)
     for _ in range(3):
         budget.take(timer)  # on their way, and so as good as spent
-    budget.note({**HEADERS, "x-ratelimit-remaining": "500", "x-ratelimit-reset": str(int(clock.now().timestamp()) + 1800)})
+    budget.note(
+        {
+            **HEADERS,
+            "x-ratelimit-remaining": "500",
+            "x-ratelimit-reset": str(int(clock.now().timestamp()) + 1800),
+        }
+    )
     for _ in range(3):
         budget.land()
-    with pytest.raises(HeldBackError, match=r"a\.conf was not asked for: what is left of the hourly limit, 500 requests at most, is kept for pushes and hands") as caught:
+    with pytest.raises(
+        RateLimitPendingError,
+        match=r"a\.conf was not asked for: what is left of the hourly limit, 500 requests at most, is kept for pushes and hands",
+    ) as caught:
         budget.take(timer, "a.conf")
-    assert caught.value.primary and timedelta(seconds=1800) <= caught.value.retry_at - clock.now() <= timedelta(seconds=1802)
+    assert caught.value.primary and timedelta(
+        seconds=1800
+    ) <= caught.value.retry_at - clock.now() <= timedelta(seconds=1802)
     budget.take(timer, "main", perhaps_free=True)  # what is in sync goes on being known to be
     budget.take(hand, "a.conf")
 
@@ -180,37 +235,47 @@ def test_a_timer_stops_at_the_reserve_where_a_hand_or_a_push_goes_on() -> None:
 def test_a_hand_may_spend_the_last_request_and_not_one_more() -> None:
     clock = FakeClock()
     budget = left(clock, 1, limit=100)
-    budget.take(Patience(clock, 60))
-    budget.note({**HEADERS, "x-ratelimit-limit": "100", "x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(clock.now().timestamp()) + 1800)})
+    budget.take(Deadline(clock, 60))
+    budget.note(
+        {
+            **HEADERS,
+            "x-ratelimit-limit": "100",
+            "x-ratelimit-remaining": "0",
+            "x-ratelimit-reset": str(int(clock.now().timestamp()) + 1800),
+        }
+    )
     budget.land()
     for urgent in (True, False):
-        with pytest.raises(HeldBackError, match="used up"):
-            budget.take(Patience(clock, 60, urgent=urgent), perhaps_free=True)
+        with pytest.raises(RateLimitPendingError, match="used up"):
+            budget.take(Deadline(clock, 60, urgent=urgent), perhaps_free=True)
 
 
 def test_whoever_waits_for_the_minute_says_so_while_it_lasts() -> None:
     clock, told = FakeClock(), list[bool]()
-    budget = Budget(clock, points_a_minute=1)
-    patience = Patience(clock, 3600, on_rest=told.append)
-    budget.take(patience)
+    budget = RateLimit(clock, points_a_minute=1)
+    deadline = Deadline(clock, 3600, on_waiting=told.append)
+    budget.take(deadline)
     assert told == []
-    budget.take(patience)
+    budget.take(deadline)
     assert told == [True, False] and clock.waits == [60.0]
 
 
 def test_several_threads_of_one_run_rest_as_one() -> None:
     told: list[bool] = []
-    patience = Patience(FakeClock(), 3600, on_rest=told.append)
-    with patience.resting():
-        with patience.resting():
+    deadline = Deadline(FakeClock(), 3600, on_waiting=told.append)
+    with deadline.resting():
+        with deadline.resting():
             assert told == [True]
         assert told == [True]
     assert told == [True, False]
 
 
 def test_an_installation_that_replaces_another_of_its_account_ends_that_ones_limit() -> None:
-    budgets = Budgets(FakeClock())
+    budgets = RateLimits(FakeClock())
     for installation, account in ((42, "acme"), (43, "beta"), (57, "Acme")):
         budgets.of(installation).note(HEADERS)
         budgets.belongs(installation, account)
-    assert [(one.installation, one.name) for one in budgets.limits("ops")] == [(43, "ops (beta)"), (57, "ops (Acme)")]
+    assert [(one.installation, one.name) for one in budgets.limits("ops")] == [
+        (43, "ops (beta)"),
+        (57, "ops (Acme)"),
+    ]

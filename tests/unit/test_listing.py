@@ -11,7 +11,12 @@ from syncd.models import PathRule
 
 folder_paths = st.lists(st.sampled_from("abc"), max_size=4).map("/".join)
 rules = st.lists(
-    st.builds(lambda path, directory: PathRule(path, "/" + path, directory or not path), folder_paths, st.booleans()), max_size=8
+    st.builds(
+        lambda path, directory: PathRule(path, "/" + path, directory or not path),
+        folder_paths,
+        st.booleans(),
+    ),
+    max_size=8,
 )
 
 

@@ -19,7 +19,9 @@ HOLD = "import sys\nfrom pathlib import Path\nfrom syncd.store.lock import job_l
 
 
 def holder(state: Path, job: str = "nginx") -> subprocess.Popen[bytes]:
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(state), job], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(state), job], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert process.stdout is not None and process.stdout.readline() == b"held\n"
     return process
 
@@ -27,7 +29,12 @@ def holder(state: Path, job: str = "nginx") -> subprocess.Popen[bytes]:
 def test_a_held_job_is_refused_at_once_and_its_holder_named(tmp_path: Path) -> None:
     with holder(tmp_path) as process:
         began = time.monotonic()
-        with pytest.raises(LockedError, match=f"another syncd .pid {process.pid}. is at work on nginx"), job_lock(tmp_path, "nginx"):
+        with (
+            pytest.raises(
+                LockedError, match=f"another syncd .pid {process.pid}. is at work on nginx"
+            ),
+            job_lock(tmp_path, "nginx"),
+        ):
             pytest.fail("it is held")
         assert time.monotonic() - began < 1
         process.communicate()
@@ -73,17 +80,31 @@ def test_the_lock_is_given_back_when_the_work_fails(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("job", ["nginx", "a-b_c.d", "../../escape", "a/b", "x" * 300, "日本", ".", "..", ""])
-def test_whatever_a_job_is_called_its_lock_stays_in_the_lock_folder_and_is_private(tmp_path: Path, job: str) -> None:
+@pytest.mark.parametrize(
+    "job", ["nginx", "a-b_c.d", "../../escape", "a/b", "x" * 300, "日本", ".", "..", ""]
+)
+def test_whatever_a_job_is_called_its_lock_stays_in_the_lock_folder_and_is_private(
+    tmp_path: Path, job: str
+) -> None:
     with job_lock(tmp_path, job):
         (only,) = (tmp_path / "locks").iterdir()
-        assert only == lock_file(tmp_path, job) and stat.S_IMODE(only.stat().st_mode) == 0o600 and stat.S_IMODE(only.parent.stat().st_mode) == 0o700
+        assert (
+            only == lock_file(tmp_path, job)
+            and stat.S_IMODE(only.stat().st_mode) == 0o600
+            and stat.S_IMODE(only.parent.stat().st_mode) == 0o700
+        )
     assert [one.name for one in tmp_path.iterdir()] == ["locks"]
 
 
-def test_a_holder_that_the_kernel_does_not_tell_is_only_called_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncd.store.place.LOCKS", tmp_path / "nowhere")
-    with job_lock(tmp_path, "nginx"), pytest.raises(LockedError, match="another syncd is at work on nginx"), job_lock(tmp_path, "nginx"):
+def test_a_holder_that_the_kernel_does_not_tell_is_only_called_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncd.store.location.LOCKS", tmp_path / "nowhere")
+    with (
+        job_lock(tmp_path, "nginx"),
+        pytest.raises(LockedError, match="another syncd is at work on nginx"),
+        job_lock(tmp_path, "nginx"),
+    ):
         pytest.fail("it is held")
 
 
@@ -93,7 +114,9 @@ def test_a_folder_that_cant_hold_locks_is_the_stores_trouble(tmp_path: Path) -> 
         pytest.fail("there is no lock")
 
 
-def test_a_kernel_without_locks_is_the_stores_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_without_locks_is_the_stores_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def nolck(*_: object) -> None:
         raise OSError(37, "No locks available")
 
@@ -104,7 +127,12 @@ def test_a_kernel_without_locks_is_the_stores_trouble(tmp_path: Path, monkeypatc
 
 def test_a_child_does_not_inherit_it(tmp_path: Path) -> None:
     with job_lock(tmp_path, "nginx"):
-        child = subprocess.Popen([sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False)
+        child = subprocess.Popen(
+            [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            close_fds=False,
+        )
         assert child.stdout is not None and child.stdout.readline() == b"\n"
     with job_lock(tmp_path, "nginx"):
         pass

@@ -10,46 +10,74 @@ from pathlib import Path
 
 import pytest
 
-from syncd.engine.ports import JobState
-from syncd.github.limits import BudgetView, RateLimit
+from syncd.github.rate_limit import RateLimitStatus, SavedRateLimit
 from syncd.models import Job
-from syncd.readings import OUTCOMES, Heard, JobReading, Life, Readings
-from syncd.store.outbox import Delivery
+from syncd.ports import JobState
+from syncd.status import OUTCOMES, JobSnapshot, ProcessStats, StatusSnapshot, WebhookStats
+from syncd.store.notification_queue import DeliveryStats
 from syncd.web.metrics import METRICS, exposition
 from tests.support.metrics import samples
 
 ROOT = Path(__file__).resolve().parents[2]
 AT = datetime(2026, 11, 24, 12, 0, 0, 250_000, tzinfo=UTC)
 CONTRACT = [
-    "syncd_job_last_run_timestamp_seconds{job}", "syncd_job_last_success_timestamp_seconds{job}", "syncd_job_last_change_timestamp_seconds{job}",
-    "syncd_job_runs_total{job,outcome}", "syncd_job_duration_seconds{job}", "syncd_job_files{job}", "syncd_job_drifted_files{job}",
-    "syncd_job_reload_pending{job}", "syncd_job_paused{job}", "syncd_github_requests_total{code,identity}", "syncd_github_ratelimit_remaining{identity,installation}",
-    "syncd_github_ratelimit_limit{identity,installation}", "syncd_github_token_expiry_timestamp_seconds{identity}", "syncd_clock_skew_seconds",
-    "syncd_config_last_reload_successful", "syncd_build_info{version}",
-]  # fmt: skip
+    "syncd_job_last_run_timestamp_seconds{job}",
+    "syncd_job_last_success_timestamp_seconds{job}",
+    "syncd_job_last_change_timestamp_seconds{job}",
+    "syncd_job_runs_total{job,outcome}",
+    "syncd_job_duration_seconds{job}",
+    "syncd_job_files{job}",
+    "syncd_job_drifted_files{job}",
+    "syncd_job_reload_pending{job}",
+    "syncd_job_paused{job}",
+    "syncd_github_requests_total{code,identity}",
+    "syncd_github_ratelimit_remaining{identity,installation}",
+    "syncd_github_ratelimit_limit{identity,installation}",
+    "syncd_github_token_expiry_timestamp_seconds{identity}",
+    "syncd_clock_skew_seconds",
+    "syncd_config_last_reload_successful",
+    "syncd_build_info{version}",
+]
 
 
-def readings(name: str = "nginx") -> Readings:
+def readings(name: str = "nginx") -> StatusSnapshot:
     job = Job(name, "ops", "acme/infra", "main", ())
-    state = JobState(last_run_at=AT, last_success_at=AT - timedelta(hours=1), drifted=2, hook_owed=True)
-    life = Life(
-        AT, runs={(name, "changed"): 3, ("gone", "failed"): 1}, seconds={name: 0.8125}, requests={("ops", 304): 12, ("ops", 200): 4}, expiries={"ops": AT}, skew_seconds=-0.5,
-        reload_successful=False, heard=Heard(AT, "ping", counts={"asked": 3}),
-    )  # fmt: skip
-    reading = JobReading(job, state, "failing", 7, None, interval_seconds=300.0)
+    state = JobState(
+        last_run_at=AT, last_success_at=AT - timedelta(hours=1), drifted=2, hook_owed=True
+    )
+    life = ProcessStats(
+        AT,
+        runs={(name, "changed"): 3, ("gone", "failed"): 1},
+        seconds={name: 0.8125},
+        requests={("ops", 304): 12, ("ops", 200): 4},
+        expiries={"ops": AT},
+        skew_seconds=-0.5,
+        reload_successful=False,
+        heard=WebhookStats(AT, "ping", counts={"asked": 3}),
+    )
+    reading = JobSnapshot(job, state, "failing", 7, None, interval_seconds=300.0)
     limits = (
-        RateLimit("ops", 42, "acme", BudgetView(5000, 4786, AT)), RateLimit("ops", 43, "beta", BudgetView(5000, 7, AT)),
-        RateLimit("bot", None, None, BudgetView(5000, 12, AT)), RateLimit("fresh", None, None, BudgetView(None, None, None)),
-    )  # fmt: skip
-    told = (Delivery("env:HOOK_URL", waiting=1, sent=4, failed=2),)
-    return Readings(AT, (reading,), limits, life, deliveries=told, heard=life.heard)
+        SavedRateLimit("ops", 42, "acme", RateLimitStatus(5000, 4786, AT)),
+        SavedRateLimit("ops", 43, "beta", RateLimitStatus(5000, 7, AT)),
+        SavedRateLimit("bot", None, None, RateLimitStatus(5000, 12, AT)),
+        SavedRateLimit("fresh", None, None, RateLimitStatus(None, None, None)),
+    )
+    told = (DeliveryStats("env:HOOK_URL", waiting=1, sent=4, failed=2),)
+    return StatusSnapshot(AT, (reading,), limits, life, deliveries=told, heard=life.heard)
 
 
 def test_every_metric_of_the_contract_is_there_with_exactly_its_labels() -> None:
     found = {re.sub(r'="[^"]*"', "", name) for name in samples(exposition(readings()))}
     assert set(CONTRACT) <= found
-    more = {"syncd_job_interval_seconds{job}", "syncd_notifications_total{endpoint,outcome}", "syncd_notifications_waiting{endpoint}"}
-    more |= {"syncd_webhook_deliveries_total{outcome}", "syncd_webhook_last_delivery_timestamp_seconds"}
+    more = {
+        "syncd_job_interval_seconds{job}",
+        "syncd_notifications_total{endpoint,outcome}",
+        "syncd_notifications_waiting{endpoint}",
+    }
+    more |= {
+        "syncd_webhook_deliveries_total{outcome}",
+        "syncd_webhook_last_delivery_timestamp_seconds",
+    }
     assert found == set(CONTRACT) | more
 
 
@@ -58,12 +86,27 @@ def test_values_are_what_the_readings_say() -> None:
     assert found['syncd_job_last_run_timestamp_seconds{job="nginx"}'] == AT.timestamp()
     assert found['syncd_job_last_change_timestamp_seconds{job="nginx"}'] == 0
     assert found['syncd_job_duration_seconds{job="nginx"}'] == 0.812
-    assert (found['syncd_job_files{job="nginx"}'], found['syncd_job_drifted_files{job="nginx"}'], found['syncd_job_reload_pending{job="nginx"}']) == (7, 2, 1)
-    assert found['syncd_job_paused{job="nginx"}'] == 0 and found["syncd_clock_skew_seconds"] == -0.5 and found["syncd_config_last_reload_successful"] == 0
-    assert found['syncd_webhook_deliveries_total{outcome="asked"}'] == 3 and found['syncd_webhook_deliveries_total{outcome="refused"}'] == 0
+    assert (
+        found['syncd_job_files{job="nginx"}'],
+        found['syncd_job_drifted_files{job="nginx"}'],
+        found['syncd_job_reload_pending{job="nginx"}'],
+    ) == (7, 2, 1)
+    assert (
+        found['syncd_job_paused{job="nginx"}'] == 0
+        and found["syncd_clock_skew_seconds"] == -0.5
+        and found["syncd_config_last_reload_successful"] == 0
+    )
+    assert (
+        found['syncd_webhook_deliveries_total{outcome="asked"}'] == 3
+        and found['syncd_webhook_deliveries_total{outcome="refused"}'] == 0
+    )
     assert found["syncd_webhook_last_delivery_timestamp_seconds"] == AT.timestamp()
     assert found['syncd_github_requests_total{code="304",identity="ops"}'] == 12
-    left = {name: value for name, value in found.items() if name.startswith("syncd_github_ratelimit_remaining")}
+    left = {
+        name: value
+        for name, value in found.items()
+        if name.startswith("syncd_github_ratelimit_remaining")
+    }
     assert left == {
         'syncd_github_ratelimit_remaining{identity="ops",installation="42"}': 4786,
         'syncd_github_ratelimit_remaining{identity="ops",installation="43"}': 7,
@@ -72,20 +115,34 @@ def test_values_are_what_the_readings_say() -> None:
 
 
 def test_a_counter_begins_at_zero_for_every_outcome_and_forgets_jobs_that_are_gone() -> None:
-    found = {name: value for name, value in samples(exposition(readings())).items() if name.startswith("syncd_job_runs_total")}
-    assert found == {f'syncd_job_runs_total{{job="nginx",outcome="{outcome}"}}': 3 if outcome == "changed" else 0 for outcome in OUTCOMES}
+    found = {
+        name: value
+        for name, value in samples(exposition(readings())).items()
+        if name.startswith("syncd_job_runs_total")
+    }
+    assert found == {
+        f'syncd_job_runs_total{{job="nginx",outcome="{outcome}"}}': 3 if outcome == "changed" else 0
+        for outcome in OUTCOMES
+    }
 
 
 def test_what_is_not_known_is_left_out_instead_of_invented() -> None:
     found = exposition(readings())
     assert "fresh" not in found
-    assert "syncd_webhook_deliveries_total" not in exposition(Readings(AT, (), (), Life(AT), heard=Heard(AT))), "a one-shot hears nothing"
-    bare = exposition(Readings(AT, (), (), None))
-    assert [line.split("{")[0] for line in bare.splitlines()] == [line.split("{")[0] for line in bare.splitlines() if "syncd_build_info" in line]
+    assert "syncd_webhook_deliveries_total" not in exposition(
+        StatusSnapshot(AT, (), (), ProcessStats(AT), heard=WebhookStats(AT))
+    ), "a one-shot hears nothing"
+    bare = exposition(StatusSnapshot(AT, (), (), None))
+    assert [line.split("{")[0] for line in bare.splitlines()] == [
+        line.split("{")[0] for line in bare.splitlines() if "syncd_build_info" in line
+    ]
 
 
 def test_label_values_are_escaped_as_the_format_says() -> None:
-    assert 'syncd_job_files{job="a\\"b\\\\c\\nd"} 7.0' in exposition(readings('a"b\\c\nd')).splitlines()
+    assert (
+        'syncd_job_files{job="a\\"b\\\\c\\nd"} 7.0'
+        in exposition(readings('a"b\\c\nd')).splitlines()
+    )
 
 
 def test_every_metric_is_on_the_monitoring_page_and_the_reverse() -> None:
@@ -94,7 +151,15 @@ def test_every_metric_is_on_the_monitoring_page_and_the_reverse() -> None:
     assert {metric.name for metric in METRICS} == named
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
+@pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)"
+)
 def test_promtool_finds_nothing_wrong_with_the_text() -> None:
-    done = subprocess.run(["promtool", "check", "metrics"], input=exposition(readings()), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["promtool", "check", "metrics"],
+        input=exposition(readings()),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")

@@ -15,12 +15,18 @@ import yaml
 from syncd.web.metrics import METRICS
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs/monitoring"
-PROMTOOL = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
+PROMTOOL = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)"
+)
 NAMES = {metric.name for metric in METRICS}
 
 
 def rules() -> list[dict[str, Any]]:
-    return [rule for group in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
+    return [
+        rule
+        for group in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"]
+        for rule in group["rules"]
+    ]
 
 
 def dashboard() -> dict[str, Any]:
@@ -31,8 +37,13 @@ def dashboard() -> dict[str, Any]:
 def expressions() -> list[str]:
     """Every expression of the dashboard, with its variables as Grafana would fill them in."""
     board = dashboard()
-    found = [target["expr"] for panel in board["panels"] for target in panel["targets"]] + [one["expr"] for one in board["annotations"]["list"]]
-    return [text.replace("$__rate_interval", "5m").replace("$instance", ".*").replace("$job", ".*") for text in found]
+    found = [target["expr"] for panel in board["panels"] for target in panel["targets"]] + [
+        one["expr"] for one in board["annotations"]["list"]
+    ]
+    return [
+        text.replace("$__rate_interval", "5m").replace("$instance", ".*").replace("$job", ".*")
+        for text in found
+    ]
 
 
 def metrics_in(text: str) -> set[str]:
@@ -40,35 +51,61 @@ def metrics_in(text: str) -> set[str]:
 
 
 def promtool(*arguments: str, folder: Path = FOLDER) -> str:
-    done = subprocess.run(["promtool", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["promtool", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def test_rules_and_dashboard_ask_for_metrics_that_there_are() -> None:
-    for text in [rule["expr"] for rule in rules()] + expressions() + [one.get("definition", "") for one in dashboard()["templating"]["list"]]:
+    for text in (
+        [rule["expr"] for rule in rules()]
+        + expressions()
+        + [one.get("definition", "") for one in dashboard()["templating"]["list"]]
+    ):
         assert metrics_in(text) <= NAMES, text
 
 
 def test_every_rule_is_tested_both_ways_and_says_what_to_do() -> None:
-    tests = [one for test in yaml.safe_load((FOLDER / "alerts.test.yml").read_text())["tests"] for one in test["alert_rule_test"]]
+    tests = [
+        one
+        for test in yaml.safe_load((FOLDER / "alerts.test.yml").read_text())["tests"]
+        for one in test["alert_rule_test"]
+    ]
     for rule in rules():
         about = [one for one in tests if one["alertname"] == rule["alert"]]
-        assert any(one.get("exp_alerts") for one in about) and any(not one.get("exp_alerts") for one in about), rule["alert"]
-        assert rule["labels"]["severity"] in ("critical", "warning", "info") and {"summary", "description"} == rule["annotations"].keys()
+        assert any(one.get("exp_alerts") for one in about) and any(
+            not one.get("exp_alerts") for one in about
+        ), rule["alert"]
+        assert (
+            rule["labels"]["severity"] in ("critical", "warning", "info")
+            and {"summary", "description"} == rule["annotations"].keys()
+        )
 
 
 def test_the_dashboard_is_one_that_grafana_imports_with_every_panel_in_its_place() -> None:
     board = dashboard()
     ids = [panel["id"] for panel in board["panels"]]
-    assert len(ids) == len(set(ids)) and board["uid"] == "syncd" and board["title"] == "syncd" and "id" not in board
+    assert (
+        len(ids) == len(set(ids))
+        and board["uid"] == "syncd"
+        and board["title"] == "syncd"
+        and "id" not in board
+    )
     taken: set[tuple[int, int]] = set()
     for panel in board["panels"]:
         place = panel["gridPos"]
-        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
         assert place["x"] + place["w"] <= 24 and not cells & taken, panel["title"]
         taken |= cells
-        assert panel["datasource"]["uid"] == "${datasource}" and all(target["datasource"]["uid"] == "${datasource}" for target in panel["targets"])
+        assert panel["datasource"]["uid"] == "${datasource}" and all(
+            target["datasource"]["uid"] == "${datasource}" for target in panel["targets"]
+        )
 
 
 @PROMTOOL
@@ -79,6 +116,12 @@ def test_promtool_takes_the_rules_and_their_tests_pass() -> None:
 
 @PROMTOOL
 def test_promtool_takes_every_expression_of_the_dashboard(tmp_path: Path) -> None:
-    recorded = [{"record": f"panel_{number}", "expr": text} for number, text in enumerate(expressions())]
-    (tmp_path / "panels.yml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": recorded}]}))
-    assert f"{len(recorded)} rules found" in promtool("check", "rules", "panels.yml", folder=tmp_path)
+    recorded = [
+        {"record": f"panel_{number}", "expr": text} for number, text in enumerate(expressions())
+    ]
+    (tmp_path / "panels.yml").write_text(
+        yaml.safe_dump({"groups": [{"name": "panels", "rules": recorded}]})
+    )
+    assert f"{len(recorded)} rules found" in promtool(
+        "check", "rules", "panels.yml", folder=tmp_path
+    )

@@ -8,10 +8,19 @@ from typing import Any
 
 import pytest
 
-from syncd.engine.notices import DRIFT, FAILED, WELL, Event, body, event_for, events, standing
-from syncd.engine.ports import JobState
-from syncd.errors import AuthError, BrakeError, LockedError, StoppedError
+from syncd.errors import AuthError, LimitError, LockedError, StoppedError
 from syncd.models import RunReport, RunStatus
+from syncd.notifications.events import (
+    DRIFT,
+    FAILED,
+    WELL,
+    Event,
+    alert_state,
+    body,
+    event_for,
+    events,
+)
+from syncd.ports import JobState
 
 AT = datetime(2026, 11, 24, 13, 0, tzinfo=timezone(timedelta(hours=1)))
 
@@ -28,27 +37,49 @@ def report(status: RunStatus = RunStatus.CHANGED, **more: Any) -> RunReport:
         (report(RunStatus.UNCHANGED), JobState(drifted=2), DRIFT),
         (report(RunStatus.FAILED, error=AuthError("no")), JobState(), FAILED),
         (report(RunStatus.FAILED, error=AuthError("no")), JobState(drifted=2), FAILED),
-        (report(RunStatus.REFUSED, error=BrakeError("no")), JobState(), FAILED),
+        (report(RunStatus.REFUSED, error=LimitError("no")), JobState(), FAILED),
         (report(hook_owed=True), JobState(), FAILED),
     ],
 )
-def test_what_a_run_says_of_its_job_whatever_was_told_before(one: RunReport, state: JobState, after: str | None) -> None:
-    assert [standing(one, state, told) for told in (WELL, DRIFT, FAILED)] == [after] * 3
+def test_what_a_run_says_of_its_job_whatever_was_told_before(
+    one: RunReport, state: JobState, after: str | None
+) -> None:
+    assert [alert_state(one, state, told) for told in (WELL, DRIFT, FAILED)] == [after] * 3
 
 
-@pytest.mark.parametrize("one", [report(RunStatus.SKIPPED), report(RunStatus.FAILED, error=LockedError("held")), report(RunStatus.FAILED, error=StoppedError("stopped"))])
+@pytest.mark.parametrize(
+    "one",
+    [
+        report(RunStatus.SKIPPED),
+        report(RunStatus.FAILED, error=LockedError("held")),
+        report(RunStatus.FAILED, error=StoppedError("stopped")),
+    ],
+)
 def test_a_pause_another_at_work_and_a_signal_say_nothing_of_the_job(one: RunReport) -> None:
-    assert [standing(one, JobState(drifted=1), told) for told in (WELL, DRIFT, FAILED)] == [WELL, DRIFT, FAILED]
+    assert [alert_state(one, JobState(drifted=1), told) for told in (WELL, DRIFT, FAILED)] == [
+        WELL,
+        DRIFT,
+        FAILED,
+    ]
 
 
 def test_each_change_of_state_has_its_events_and_no_change_has_none() -> None:
-    found = {(before, after): events(before, after) for before in (WELL, DRIFT, FAILED) for after in (WELL, DRIFT, FAILED)}
+    found = {
+        (before, after): events(before, after)
+        for before in (WELL, DRIFT, FAILED)
+        for after in (WELL, DRIFT, FAILED)
+    }
     assert found == {
-        (WELL, WELL): (), (DRIFT, DRIFT): (), (FAILED, FAILED): (),
-        (WELL, FAILED): (Event.FAILED,), (DRIFT, FAILED): (Event.FAILED,),
-        (WELL, DRIFT): (Event.DRIFT,), (FAILED, DRIFT): (Event.DRIFT, Event.RECOVERED),
-        (FAILED, WELL): (Event.RECOVERED,), (DRIFT, WELL): (Event.RECOVERED,),
-    }  # fmt: skip
+        (WELL, WELL): (),
+        (DRIFT, DRIFT): (),
+        (FAILED, FAILED): (),
+        (WELL, FAILED): (Event.FAILED,),
+        (DRIFT, FAILED): (Event.FAILED,),
+        (WELL, DRIFT): (Event.DRIFT,),
+        (FAILED, DRIFT): (Event.DRIFT, Event.RECOVERED),
+        (FAILED, WELL): (Event.RECOVERED,),
+        (DRIFT, WELL): (Event.RECOVERED,),
+    }
 
 
 def test_one_message_for_each_who_asked_and_the_most_telling_one() -> None:
@@ -59,20 +90,47 @@ def test_one_message_for_each_who_asked_and_the_most_telling_one() -> None:
 
 
 def test_the_message_has_everything_that_its_page_names() -> None:
-    found = json.loads(body("ab12", Event.FAILED, report(RunStatus.FAILED, error=AuthError("the key is missing\nmore", hint="add it")), JobState(drifted=1), "web01", AT))
+    found = json.loads(
+        body(
+            "ab12",
+            Event.FAILED,
+            report(RunStatus.FAILED, error=AuthError("the key is missing\nmore", hint="add it")),
+            JobState(drifted=1),
+            "web01",
+            AT,
+        )
+    )
     assert found == {
-        "schema": "syncd.notice/1", "id": "ab12", "event": "failed", "text": "syncd on web01: nginx failed: the key is missing", "host": "web01", "job": "nginx",
-        "repo": "acme/infra", "ref": "main", "commit": "c" * 40, "status": "failed", "drifted": 1, "at": "2026-11-24T12:00:00Z",
+        "schema": "syncd.notice/1",
+        "id": "ab12",
+        "event": "failed",
+        "text": "syncd on web01: nginx failed: the key is missing",
+        "host": "web01",
+        "job": "nginx",
+        "repo": "acme/infra",
+        "ref": "main",
+        "commit": "c" * 40,
+        "status": "failed",
+        "drifted": 1,
+        "at": "2026-11-24T12:00:00Z",
         "error": {"kind": "auth", "message": "the key is missing\nmore", "hint": "add it"},
-    }  # fmt: skip
+    }
     assert AT.astimezone(UTC).hour == 12
 
 
 @pytest.mark.parametrize(
     ("event", "state", "text"),
     [
-        (Event.DRIFT, JobState(drifted=1), "syncd on web01: nginx has drifted: 1 file or folder differs from what was mirrored"),
-        (Event.DRIFT, JobState(drifted=3), "syncd on web01: nginx has drifted: 3 files or folders differ from what was mirrored"),
+        (
+            Event.DRIFT,
+            JobState(drifted=1),
+            "syncd on web01: nginx has drifted: 1 file or folder differs from what was mirrored",
+        ),
+        (
+            Event.DRIFT,
+            JobState(drifted=3),
+            "syncd on web01: nginx has drifted: 3 files or folders differ from what was mirrored",
+        ),
         (Event.RECOVERED, JobState(), "syncd on web01: nginx is well again at ccccccc"),
         (Event.FAILED, JobState(), "syncd on web01: nginx failed: on_change is owed"),
     ],
@@ -105,4 +163,6 @@ def test_a_job_that_is_named_like_a_mention_addresses_nobody_and_keeps_its_name(
     one = RunReport("@here", RunStatus.CHANGED, "acme/infra", "@channel", "c" * 40, None)
     found = json.loads(body("x", Event.RECOVERED, one, JobState(), "<!channel>", AT))
     assert found["text"] == "syncd on ‹!channel›: ＠here is well again at ccccccc"
-    assert (found["job"], found["ref"]) == ("@here", "@channel"), "what programs compare is as it is"
+    assert (found["job"], found["ref"]) == ("@here", "@channel"), (
+        "what programs compare is as it is"
+    )

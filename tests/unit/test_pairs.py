@@ -12,88 +12,111 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from syncd.clock import Patience, SystemClock
+from syncd.clock import SystemClock
+from syncd.deadline import Deadline
 from syncd.errors import StoppedError, StoreError
-from syncd.models import Pair, Secret
-from syncd.store.pairs import PairFile, end_of_login
+from syncd.models import OAuthTokens, Secret
+from syncd.store.oauth_tokens import OAuthTokenFile, end_of_login
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-PAIR = Pair("https://api.test", "Iv1.a", "ada", Secret("ghu_one"), NOW, NOW + timedelta(hours=8), Secret("ghr_one"), NOW + timedelta(days=183))
+PAIR = OAuthTokens(
+    "https://api.test",
+    "Iv1.a",
+    "ada",
+    Secret("ghu_one"),
+    NOW,
+    NOW + timedelta(hours=8),
+    Secret("ghr_one"),
+    NOW + timedelta(days=183),
+)
 NEXT = replace(PAIR, access=Secret("ghu_two"), refresh=Secret("ghr_two"), after=PAIR.mark)
 
 
-def patience() -> Patience:
-    return Patience(SystemClock(), 60)
+def deadline() -> Deadline:
+    return Deadline(SystemClock(), 60)
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> PairFile:
-    made = PairFile(tmp_path, "me")
-    with made.alone(patience()):
+def kept(tmp_path: Path) -> OAuthTokenFile:
+    made = OAuthTokenFile(tmp_path, "me")
+    with made.alone(deadline()):
         made.keep(PAIR)
     return made
 
 
-def test_what_is_kept_is_given_back_and_is_its_owners_alone(kept: PairFile) -> None:
+def test_what_is_kept_is_given_back_and_is_its_owners_alone(kept: OAuthTokenFile) -> None:
     assert kept.load() == PAIR and end_of_login(kept) == PAIR.refresh_expires_at
-    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in kept.file.parent.iterdir()} == {"me.json": 0o600, "me.lock": 0o600}
+    assert {
+        path.name: stat.S_IMODE(path.stat().st_mode) for path in kept.file.parent.iterdir()
+    } == {"me.json": 0o600, "me.lock": 0o600}
     assert stat.S_IMODE(kept.file.parent.stat().st_mode) == 0o700
 
 
 def test_nothing_is_made_by_looking(tmp_path: Path) -> None:
-    assert PairFile(tmp_path, "me").load() is None and list(tmp_path.iterdir()) == []
+    assert OAuthTokenFile(tmp_path, "me").load() is None and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["..", "../../etc/x", "a/b", "", "x" * 300, "ä"])
 def test_any_name_stays_in_its_folder(tmp_path: Path, name: str) -> None:
-    assert PairFile(tmp_path, name).file.resolve().parent == (tmp_path / "logins").resolve()
+    assert OAuthTokenFile(tmp_path, name).file.resolve().parent == (tmp_path / "logins").resolve()
 
 
-def test_a_death_before_the_answer_leaves_a_note_of_who_asked_and_when(kept: PairFile) -> None:
+def test_a_death_before_the_answer_leaves_a_note_of_who_asked_and_when(
+    kept: OAuthTokenFile,
+) -> None:
     kept.about_to_ask(PAIR, NOW)
-    again = PairFile(kept.file.parent.parent, "me")
-    with again.alone(patience()):
-        assert again.load() == PAIR and again.asked_before(PAIR) == {"pid": str(os.getpid()), "at": "2026-11-23T12:00:00+00:00"}
+    again = OAuthTokenFile(kept.file.parent.parent, "me")
+    with again.alone(deadline()):
+        assert again.load() == PAIR and again.asked_before(PAIR) == {
+            "pid": str(os.getpid()),
+            "at": "2026-11-23T12:00:00+00:00",
+        }
         assert again.asked_before(NEXT) is None
         again.keep(NEXT)
         assert again.asked_before(NEXT) is None and again.load() == NEXT
 
 
-def test_a_refusal_takes_the_note_away(kept: PairFile) -> None:
+def test_a_refusal_takes_the_note_away(kept: OAuthTokenFile) -> None:
     kept.about_to_ask(PAIR, NOW)
     kept.answered(PAIR)
     assert kept.asked_before(PAIR) is None and kept.load() == PAIR
 
 
-def whole(pair: Pair, tmp_path: Path) -> bytes:
-    other = PairFile(tmp_path / "scratch", "me")
-    with other.alone(patience()):
+def whole(pair: OAuthTokens, tmp_path: Path) -> bytes:
+    other = OAuthTokenFile(tmp_path / "scratch", "me")
+    with other.alone(deadline()):
         other.keep(pair)
     return other.file.read_bytes()
 
 
-def test_a_pair_that_was_written_and_not_renamed_is_taken_over_from_whatever_length_it_was_whole(kept: PairFile, tmp_path: Path) -> None:
+def test_a_pair_that_was_written_and_not_renamed_is_taken_over_from_whatever_length_it_was_whole(
+    kept: OAuthTokenFile, tmp_path: Path
+) -> None:
     content = whole(NEXT, tmp_path)
     beside = kept.file.with_suffix(".next")
     for length in range(0, len(content) + 1, 7):
         kept.file.write_bytes(whole(PAIR, tmp_path))
         kept.about_to_ask(PAIR, NOW)
         beside.write_bytes(content[:length] + b" " * (4096 - length))
-        with kept.alone(patience()):
+        with kept.alone(deadline()):
             assert kept.load() == PAIR and kept.asked_before(PAIR) is not None, length
     beside.write_bytes(content + b" " * (4096 - len(content)))
-    with kept.alone(patience()):
+    with kept.alone(deadline()):
         assert kept.load() == NEXT and not beside.exists()
 
 
-def test_a_pair_that_follows_another_one_is_not_taken_over(kept: PairFile, tmp_path: Path) -> None:
+def test_a_pair_that_follows_another_one_is_not_taken_over(
+    kept: OAuthTokenFile, tmp_path: Path
+) -> None:
     kept.file.with_suffix(".next").write_bytes(whole(replace(NEXT, after="another"), tmp_path))
-    with kept.alone(patience()):
+    with kept.alone(deadline()):
         assert kept.load() == PAIR
 
 
 @pytest.mark.parametrize("make", ["link", "folder", "fifo"])
-def test_what_is_no_file_of_ours_is_not_followed_and_never_waited_for(kept: PairFile, tmp_path: Path, make: str) -> None:
+def test_what_is_no_file_of_ours_is_not_followed_and_never_waited_for(
+    kept: OAuthTokenFile, tmp_path: Path, make: str
+) -> None:
     real = kept.file.read_bytes()
     kept.file.unlink()
     if make == "link":
@@ -108,7 +131,9 @@ def test_what_is_no_file_of_ours_is_not_followed_and_never_waited_for(kept: Pair
     assert end_of_login(kept) is None
 
 
-def test_a_full_disk_is_met_before_anything_is_asked_and_after_it_the_old_pair_stands(kept: PairFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_met_before_anything_is_asked_and_after_it_the_old_pair_stands(
+    kept: OAuthTokenFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(descriptor: int, data: object) -> int:
         raise OSError(28, "No space left on device")
 
@@ -123,20 +148,26 @@ def test_a_full_disk_is_met_before_anything_is_asked_and_after_it_the_old_pair_s
 
 def test_a_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "logins").write_text("in the way")
-    with pytest.raises(StoreError, match="can't keep the login of me"), PairFile(tmp_path, "me").alone(patience()):
+    with (
+        pytest.raises(StoreError, match="can't keep the login of me"),
+        OAuthTokenFile(tmp_path, "me").alone(deadline()),
+    ):
         pass
 
 
-def test_waiting_for_another_process_ends_with_a_signal(kept: PairFile) -> None:
+def test_waiting_for_another_process_ends_with_a_signal(kept: OAuthTokenFile) -> None:
     stop = threading.Event()
     entered = threading.Event()
 
     def second() -> None:
         entered.set()
-        with pytest.raises(StoppedError), PairFile(kept.file.parent.parent, "me").alone(Patience(SystemClock(), 60, stop)):
+        with (
+            pytest.raises(StoppedError),
+            OAuthTokenFile(kept.file.parent.parent, "me").alone(Deadline(SystemClock(), 60, stop)),
+        ):
             pass
 
-    with kept.alone(patience()):
+    with kept.alone(deadline()):
         assert kept.holder() == os.getpid()
         thread = threading.Thread(target=second)
         thread.start()
@@ -146,12 +177,18 @@ def test_waiting_for_another_process_ends_with_a_signal(kept: PairFile) -> None:
         assert not thread.is_alive()
 
 
-def test_forgetting_leaves_nothing_and_says_whether_there_was_something(kept: PairFile) -> None:
+def test_forgetting_leaves_nothing_and_says_whether_there_was_something(
+    kept: OAuthTokenFile,
+) -> None:
     kept.about_to_ask(PAIR, NOW)
-    assert kept.forget() and not kept.forget() and [path.name for path in kept.file.parent.iterdir()] == ["me.lock"]
+    assert (
+        kept.forget()
+        and not kept.forget()
+        and [path.name for path in kept.file.parent.iterdir()] == ["me.lock"]
+    )
 
 
-def test_secrets_are_in_the_file_and_nowhere_else(kept: PairFile) -> None:
+def test_secrets_are_in_the_file_and_nowhere_else(kept: OAuthTokenFile) -> None:
     found = json.loads(kept.file.read_text())
     assert (found["access"], found["refresh"]) == ("ghu_one", "ghr_one")
     assert "ghu_one" not in repr(PAIR) and "ghr_one" not in repr(PAIR) and "ghr" not in PAIR.mark

@@ -13,10 +13,41 @@ ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "docs/development/path-table.md"
 CODE = re.compile(r"`([\w/]+\.py::[\w.]+ [\w.]+)`")
 OS_CALLS = {
-    "chmod", "lchmod", "chown", "lchown", "link", "makedirs", "mkdir", "mkfifo", "mknod", "remove", "removedirs", "removexattr", "rename", "renames", "replace", "rmdir",
-    "setxattr", "symlink", "truncate", "unlink", "utime",
-}  # fmt: skip
-PATH_METHODS = {"chmod", "hardlink_to", "lchmod", "mkdir", "rename", "rmdir", "symlink_to", "touch", "unlink", "write_bytes", "write_text"}
+    "chmod",
+    "lchmod",
+    "chown",
+    "lchown",
+    "link",
+    "makedirs",
+    "mkdir",
+    "mkfifo",
+    "mknod",
+    "remove",
+    "removedirs",
+    "removexattr",
+    "rename",
+    "renames",
+    "replace",
+    "rmdir",
+    "setxattr",
+    "symlink",
+    "truncate",
+    "unlink",
+    "utime",
+}
+PATH_METHODS = {
+    "chmod",
+    "hardlink_to",
+    "lchmod",
+    "mkdir",
+    "rename",
+    "rmdir",
+    "symlink_to",
+    "touch",
+    "unlink",
+    "write_bytes",
+    "write_text",
+}
 DIR_FDS = {"dir_fd", "src_dir_fd"}
 WRITES = re.compile(r"O_CREAT|O_WRONLY|O_RDWR|O_TRUNC|\bflags\b")
 
@@ -52,8 +83,12 @@ def called(node: ast.Call) -> str | None:
         return None
     function = node.func
     if isinstance(function, ast.Name):
-        opens_to_write = function.id in ("open", "nofollow") and re.search(r"'[wxa]b?\+?'|O_CREAT|O_WRONLY|O_RDWR|opener", ast.unparse(node))
-        by_descriptor = bool(node.args) and "open" in ast.unparse(node.args[0]) and function.id == "open"
+        opens_to_write = function.id in ("open", "nofollow") and re.search(
+            r"'[wxa]b?\+?'|O_CREAT|O_WRONLY|O_RDWR|opener", ast.unparse(node)
+        )
+        by_descriptor = (
+            bool(node.args) and "open" in ast.unparse(node.args[0]) and function.id == "open"
+        )
         return function.id if opens_to_write and not by_descriptor else None
     if not isinstance(function, ast.Attribute):
         return None
@@ -61,9 +96,13 @@ def called(node: ast.Call) -> str | None:
     if owner == "shutil":
         return f"shutil.{function.attr}"
     if owner == "os":
-        writes = function.attr in OS_CALLS or (function.attr == "open" and WRITES.search(ast.unparse(node)))
+        writes = function.attr in OS_CALLS or (
+            function.attr == "open" and WRITES.search(ast.unparse(node))
+        )
         return f"os.{function.attr}" if writes else None
-    is_path = function.attr in PATH_METHODS or (function.attr == "replace" and len(node.args) == 1 and not node.keywords)
+    is_path = function.attr in PATH_METHODS or (
+        function.attr == "replace" and len(node.args) == 1 and not node.keywords
+    )
     return f"Path.{function.attr}" if is_path else None
 
 
@@ -76,7 +115,9 @@ def written_by_path() -> Iterator[str]:
 
 def test_every_call_that_writes_by_path_is_in_the_path_table() -> None:
     missing = set(written_by_path()) - set(CODE.findall(TABLE.read_text()))
-    assert not missing, f"use a descriptor (syncd/safe_open.py), or say in {TABLE.name} why no link can lead these away: {sorted(missing)}"
+    assert not missing, (
+        f"use a descriptor (syncd/safe_open.py), or say in {TABLE.name} why no link can lead these away: {sorted(missing)}"
+    )
 
 
 def test_the_path_table_names_no_call_that_is_gone() -> None:

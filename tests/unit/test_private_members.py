@@ -27,17 +27,17 @@ EXECUTOR = (
 RESULT = 'how a custom executor tells of a result, by its docstring and "Extending APScheduler", "Custom executors"'
 EXCEPTIONS = {
     ("cli/run.py", "os._exit"): DOCUMENTED,
-    ("hooks/guard.py", "os._exit"): DOCUMENTED,
+    ("hooks/supervisor.py", "os._exit"): DOCUMENTED,
     ("encoding.py", "sys._xoptions"): DOCUMENTED,
     (
         "config/program.py",
         "sys._base_executable",
     ): "the interpreter behind a virtual environment, which a mirror must not"
     " replace; no public name has it, and without it `sys.executable` stands alone",
-    ("daemon/schedule.py", "_Scheduler._process_jobs"): SCHEDULER,
-    ("daemon/schedule.py", "_InPlace._do_submit_job"): EXECUTOR,
-    ("daemon/schedule.py", "_InPlace._run_job_error"): RESULT,
-    ("daemon/schedule.py", "_InPlace._run_job_success"): RESULT,
+    ("daemon/scheduler.py", "_Scheduler._process_jobs"): SCHEDULER,
+    ("daemon/scheduler.py", "_InPlace._do_submit_job"): EXECUTOR,
+    ("daemon/scheduler.py", "_InPlace._run_job_error"): RESULT,
+    ("daemon/scheduler.py", "_InPlace._run_job_success"): RESULT,
     (
         "github/connections.py",
         "_Answer._read_status",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from syncd.mirror.racy import is_coarse, is_racy, is_racy_after
-from syncd.models import Kind, Local, Stat
+from syncd.models import Kind, LocalFile, Stat
 
 NOW = 1_795_262_400_250_000_001  # a quarter past a second
 SECOND, MS = 1_000_000_000, 1_000_000
@@ -25,7 +25,12 @@ LOOKS = [  # what happened, mtime, ctime, whether it is racy
     ("whole mtime as tar sets it, changed 1 s ago", WHOLE - SECOND, NOW - SECOND, True),
     ("whole mtime as tar sets it, changed 3 s ago", WHOLE - 9 * SECOND, NOW - 3 * SECOND, False),
     ("10 ms in the future", NOW + 10 * MS, NOW + 10 * MS, True),
-    ("an hour in the future: the clock was set back", NOW + 3600 * SECOND, NOW + 3600 * SECOND, False),
+    (
+        "an hour in the future: the clock was set back",
+        NOW + 3600 * SECOND,
+        NOW + 3600 * SECOND,
+        False,
+    ),
 ]
 
 
@@ -33,8 +38,12 @@ def stat(mtime_ns: int, ctime_ns: int) -> Stat:
     return Stat(1, 2, 3, mtime_ns, ctime_ns)
 
 
-@pytest.mark.parametrize(("mtime", "ctime", "racy"), [row[1:] for row in LOOKS], ids=[row[0] for row in LOOKS])
-def test_a_stat_is_racy_while_a_stamp_is_within_the_step(mtime: int, ctime: int, racy: bool) -> None:
+@pytest.mark.parametrize(
+    ("mtime", "ctime", "racy"), [row[1:] for row in LOOKS], ids=[row[0] for row in LOOKS]
+)
+def test_a_stat_is_racy_while_a_stamp_is_within_the_step(
+    mtime: int, ctime: int, racy: bool
+) -> None:
     assert is_racy(stat(mtime, ctime), NOW) is racy
 
 
@@ -42,7 +51,10 @@ def test_a_stat_is_racy_while_a_stamp_is_within_the_step(mtime: int, ctime: int,
     ("now", "racy"),
     [
         (WHOLE + 2 * SECOND, True),
-        (WHOLE + 2 * SECOND + 9 * MS, True),  # a write still gets the tick before, and so the step before
+        (
+            WHOLE + 2 * SECOND + 9 * MS,
+            True,
+        ),  # a write still gets the tick before, and so the step before
         (WHOLE + 2 * SECOND + 10 * MS + 1, False),
     ],
 )
@@ -64,14 +76,17 @@ def test_after_a_rename_the_mtime_decides(mtime: int, ctime: int, before: int, r
     assert is_racy_after(stat(mtime, ctime), before) is racy
 
 
-@pytest.mark.parametrize(("mtime", "ctime", "coarse"), [(NOW, NOW, False), (WHOLE, NOW, True), (NOW, WHOLE, True), (WHOLE, WHOLE, True)])
+@pytest.mark.parametrize(
+    ("mtime", "ctime", "coarse"),
+    [(NOW, NOW, False), (WHOLE, NOW, True), (NOW, WHOLE, True), (WHOLE, WHOLE, True)],
+)
 def test_one_whole_second_makes_stamps_coarse(mtime: int, ctime: int, coarse: bool) -> None:
     assert is_coarse(stat(mtime, ctime)) is coarse
 
 
 def test_a_smudged_stat_equals_no_stat_and_keeps_the_device() -> None:
     found = stat(NOW, NOW)
-    racy = Local(Kind.FILE, "0" * 40, 0o644, 0, 0, found, racy=True)
-    known = Local(Kind.FILE, "0" * 40, 0o644, 0, 0, found)
+    racy = LocalFile(Kind.FILE, "0" * 40, 0o644, 0, 0, found, racy=True)
+    known = LocalFile(Kind.FILE, "0" * 40, 0o644, 0, 0, found)
     assert known.recordable_stat == found
     assert racy.recordable_stat == Stat(1, 2, -1, NOW, NOW)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from syncd.engine.ports import JobState, Result
-from syncd.models import Entry, Recorded, RunReport, RunStatus
+from syncd.models import LedgerRow, RunReport, RunStatus, WantedFile
+from syncd.ports import JobState, RunRecord
 from syncd.store import ledger
 from syncd.store.store import SqliteStore
 
-ROW = Recorded(Entry("ab" * 20, 0o644, root="/srv"), None)
+ROW = LedgerRow(WantedFile("ab" * 20, 0o644, root="/srv"), None)
 
 
 def record(
@@ -22,12 +22,12 @@ def record(
     removals: str = "",
     job: str = "nginx",
     superseded: str = "",
-    held: Mapping[str, Recorded] = {},
+    held: Mapping[str, LedgerRow] = {},
 ) -> None:
     """Record a run of the job that wrote and removed `/srv/X` for each letter."""
     store.record(
         job,
-        Result(
+        RunRecord(
             RunReport(job, RunStatus.CHANGED, "acme/conf", "main", commit * 40, None),
             {f"/srv/{name}": ROW for name in upserts},
             frozenset(f"/srv/{name}" for name in removals),
@@ -52,7 +52,9 @@ def store(tmp_path: Path) -> SqliteStore:
     return opened
 
 
-def test_the_rows_that_a_run_holds_are_not_read_again(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rows_that_a_run_holds_are_not_read_again(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held = store.recorded("nginx")
     with monkeypatch.context() as patched:
         patched.setattr(ledger, "of_job", lambda *_: pytest.fail("the rows were read again"))
@@ -61,7 +63,9 @@ def test_the_rows_that_a_run_holds_are_not_read_again(store: SqliteStore, monkey
     assert sorted(held) == ["/srv/a", "/srv/b", "/srv/c"]
 
 
-def test_rows_that_another_process_wrote_meanwhile_are_in_the_kept_set(store: SqliteStore, tmp_path: Path) -> None:
+def test_rows_that_another_process_wrote_meanwhile_are_in_the_kept_set(
+    store: SqliteStore, tmp_path: Path
+) -> None:
     held = store.recorded("nginx")
     other = SqliteStore.open(tmp_path)
     record(other, "2", upserts="x")
@@ -70,7 +74,9 @@ def test_rows_that_another_process_wrote_meanwhile_are_in_the_kept_set(store: Sq
 
 
 @pytest.mark.parametrize("change", ["record", "other job", "forget", "distrust"])
-def test_rows_that_this_process_wrote_meanwhile_are_in_the_kept_set(store: SqliteStore, change: str) -> None:
+def test_rows_that_this_process_wrote_meanwhile_are_in_the_kept_set(
+    store: SqliteStore, change: str
+) -> None:
     held = store.recorded("nginx")
     if change == "record":
         record(store, "2", upserts="x")

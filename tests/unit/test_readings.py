@@ -10,11 +10,11 @@ import pytest
 from msgspec.structs import replace
 
 from syncd.config.model import Config
-from syncd.engine.ports import JobState
 from syncd.errors import LockedError, RemoteUnavailableError
-from syncd.github.limits import BudgetView, RateLimit
+from syncd.github.rate_limit import RateLimitStatus, SavedRateLimit
 from syncd.models import AppIdentity, Identity, Job, RunReport, RunStatus
-from syncd.readings import Life, RunCounts, ago, as_object, read, span, state_of, turns_after
+from syncd.ports import JobState
+from syncd.status import ProcessStats, RunCounts, ago, as_object, read, span, state_of, turns_after
 from syncd.store.facts import LimitRow
 from syncd.store.store import SqliteStore
 
@@ -32,12 +32,20 @@ def job(name: str = "nginx", **more: Any) -> Job:
 
 
 def config_of(store: SqliteStore, *jobs: Job) -> Config:
-    return Config(Path("/etc/syncd/config.yaml"), (), store.file.parent, {"ops": Identity("ops")}, {one.name: one for one in jobs})
+    return Config(
+        Path("/etc/syncd/config.yaml"),
+        (),
+        store.file.parent,
+        {"ops": Identity("ops")},
+        {one.name: one for one in jobs},
+    )
 
 
-def stale(store: SqliteStore, one: Job, state: JobState, started_at: datetime = NOW - timedelta(days=9)) -> str | None:
+def stale(
+    store: SqliteStore, one: Job, state: JobState, started_at: datetime = NOW - timedelta(days=9)
+) -> str | None:
     store.change_state(one.name, lambda _: state)
-    return read(config_of(store, one), store, NOW, Life(started_at)).jobs[0].stale
+    return read(config_of(store, one), store, NOW, ProcessStats(started_at)).jobs[0].stale
 
 
 @pytest.mark.parametrize(
@@ -53,20 +61,35 @@ def stale(store: SqliteStore, one: Job, state: JobState, started_at: datetime = 
         (replace(WELL, failures=1, drifted=1), "failing"),
         (replace(WELL, failures=1, paused_reason="by hand"), "paused"),
         (replace(WELL, held=True), "paused"),
-        (replace(WELL, paused_reason="by hand", paused_until=NOW - timedelta(seconds=1)), "in_sync"),
+        (
+            replace(WELL, paused_reason="by hand", paused_until=NOW - timedelta(seconds=1)),
+            "in_sync",
+        ),
     ],
 )
 def test_each_state_has_its_public_word(state: JobState, word: str) -> None:
     assert state_of(state, NOW) == word
 
 
-@pytest.mark.parametrize(("minutes", "is_stale"), [(0, False), (15, False), (15.1, True), (600, True)])
-def test_a_job_is_stale_when_its_last_success_is_more_than_three_intervals_ago(store: SqliteStore, minutes: float, is_stale: bool) -> None:
-    state = replace(WELL, last_success_at=NOW - timedelta(minutes=minutes), failures=1, last_error_kind="auth", last_error="a key is missing\nand more")
+@pytest.mark.parametrize(
+    ("minutes", "is_stale"), [(0, False), (15, False), (15.1, True), (600, True)]
+)
+def test_a_job_is_stale_when_its_last_success_is_more_than_three_intervals_ago(
+    store: SqliteStore, minutes: float, is_stale: bool
+) -> None:
+    state = replace(
+        WELL,
+        last_success_at=NOW - timedelta(minutes=minutes),
+        failures=1,
+        last_error_kind="auth",
+        last_error="a key is missing\nand more",
+    )
     found = stale(store, job(every_seconds=300.0), state)
     assert (found is not None) is is_stale
     if found:
-        assert found.startswith("nginx: last success ") and found.endswith("more than 3 intervals (every 5m): a key is missing")
+        assert found.startswith("nginx: last success ") and found.endswith(
+            "more than 3 intervals (every 5m): a key is missing"
+        )
 
 
 def test_a_cron_job_is_stale_when_three_of_its_turns_have_passed(store: SqliteStore) -> None:
@@ -75,21 +98,35 @@ def test_a_cron_job_is_stale_when_three_of_its_turns_have_passed(store: SqliteSt
     assert stale(store, weekly, replace(WELL, last_success_at=NOW - timedelta(days=15))) is None
 
 
-def test_a_job_that_never_succeeded_is_stale_three_intervals_after_the_start(store: SqliteStore) -> None:
+def test_a_job_that_never_succeeded_is_stale_three_intervals_after_the_start(
+    store: SqliteStore,
+) -> None:
     assert stale(store, job(every_seconds=300.0), JobState(), NOW - timedelta(minutes=14)) is None
     found = stale(store, job(every_seconds=300.0), JobState(), NOW - timedelta(minutes=16))
-    assert found == "nginx: no success since syncd started 16m ago, which is more than 3 intervals (every 5m)"
+    assert (
+        found
+        == "nginx: no success since syncd started 16m ago, which is more than 3 intervals (every 5m)"
+    )
 
 
 def test_a_paused_job_is_never_stale(store: SqliteStore) -> None:
-    assert stale(store, job(), replace(WELL, last_success_at=NOW - timedelta(days=30), paused_reason="moving")) is None
+    assert (
+        stale(
+            store,
+            job(),
+            replace(WELL, last_success_at=NOW - timedelta(days=30), paused_reason="moving"),
+        )
+        is None
+    )
 
 
 def test_a_run_that_ends_while_a_copy_is_read_has_not_failed(store: SqliteStore) -> None:
     one = job()
     store.change_state(one.name, lambda _: replace(WELL, settled=False))
     copy = SqliteStore.peek(store.file.parent)
-    assert read(config_of(store, one), copy, NOW).jobs[0].word == "failing", "no run is at work, so it was interrupted"
+    assert read(config_of(store, one), copy, NOW).jobs[0].word == "failing", (
+        "no run is at work, so it was interrupted"
+    )
     store.change_state(one.name, lambda _: WELL)
     assert read(config_of(store, one), copy, NOW).jobs[0].word == "in_sync"
 
@@ -116,30 +153,54 @@ def test_the_next_run_is_the_daemons_word_or_else_follows_from_the_last(store: S
     for name in ("nginx", "motd"):
         store.change_state(name, lambda _: WELL)
     config = config_of(store, one, other, third)
-    assert [reading.next_run for reading in read(config, store, NOW).jobs] == [NOW + timedelta(minutes=5), NOW.replace(day=25, hour=3, minute=30), None]
-    life = Life(NOW, next_runs={"nginx": NOW + timedelta(seconds=7), "motd": None})
-    assert [reading.next_run for reading in read(config, store, NOW, life).jobs] == [NOW + timedelta(seconds=7), None, None]
+    assert [reading.next_run for reading in read(config, store, NOW).jobs] == [
+        NOW + timedelta(minutes=5),
+        NOW.replace(day=25, hour=3, minute=30),
+        None,
+    ]
+    life = ProcessStats(NOW, next_runs={"nginx": NOW + timedelta(seconds=7), "motd": None})
+    assert [reading.next_run for reading in read(config, store, NOW, life).jobs] == [
+        NOW + timedelta(seconds=7),
+        None,
+        None,
+    ]
 
 
 def test_the_interval_is_what_lies_between_two_turns(store: SqliteStore) -> None:
-    jobs = [job(), job("daily", every_seconds=None, cron="30 3 * * *"), job("never", every_seconds=None)]
-    assert [one.interval_seconds for one in read(config_of(store, *jobs), store, NOW).jobs] == [300.0, 86400.0, None]
+    jobs = [
+        job(),
+        job("daily", every_seconds=None, cron="30 3 * * *"),
+        job("never", every_seconds=None),
+    ]
+    assert [one.interval_seconds for one in read(config_of(store, *jobs), store, NOW).jobs] == [
+        300.0,
+        86400.0,
+        None,
+    ]
 
 
 def test_a_schedule_that_never_comes_again_has_no_turn() -> None:
     assert turns_after(job(every_seconds=None), "UTC", NOW, 3) is None
 
 
-def limit(installation: int | None, account: str | None, remaining: int, at: datetime = NOW, identity: str = "ops") -> RateLimit:
-    return RateLimit(identity, installation, account, BudgetView(5000, remaining, at))
+def limit(
+    installation: int | None,
+    account: str | None,
+    remaining: int,
+    at: datetime = NOW,
+    identity: str = "ops",
+) -> SavedRateLimit:
+    return SavedRateLimit(identity, installation, account, RateLimitStatus(5000, remaining, at))
 
 
 def test_what_a_living_process_knows_of_a_limit_is_newer_than_the_store(store: SqliteStore) -> None:
     store.facts.save_github([LimitRow("ops", None, None, 5000, 17, NOW)])
     config = config_of(store, job())
     assert read(config, store, NOW).budgets == (limit(None, None, 17),)
-    assert read(config, store, NOW, Life(NOW, budgets=(limit(None, None, 16),))).budgets == (limit(None, None, 16),)
-    assert read(config, store, NOW, Life(NOW)).budgets == (limit(None, None, 17),)
+    assert read(
+        config, store, NOW, ProcessStats(NOW, budgets=(limit(None, None, 16),))
+    ).budgets == (limit(None, None, 16),)
+    assert read(config, store, NOW, ProcessStats(NOW)).budgets == (limit(None, None, 17),)
 
 
 OLD = NOW - timedelta(days=8)
@@ -157,41 +218,89 @@ OLD = NOW - timedelta(days=8)
         ([limit(1, "acme", 1, OLD), limit(2, "beta", 1)], [], [(2, "beta")]),
         ([limit(1, "acme", 1, identity="gone")], [], [(None, None)]),
     ],
-    ids=["nothing", "by account", "both", "replaced, not yet stored", "replaced", "was a token", "long unused", "another identity"],
+    ids=[
+        "nothing",
+        "by account",
+        "both",
+        "replaced, not yet stored",
+        "replaced",
+        "was a token",
+        "long unused",
+        "another identity",
+    ],
 )
 def test_each_installation_has_an_entry(
-    store: SqliteStore, stored: list[RateLimit], living: list[RateLimit], shown: list[tuple[int | None, str | None]]
+    store: SqliteStore,
+    stored: list[SavedRateLimit],
+    living: list[SavedRateLimit],
+    shown: list[tuple[int | None, str | None]],
 ) -> None:
     for one in stored:
-        row = LimitRow(one.identity, one.installation, one.account, one.view.limit, one.view.remaining, one.view.reset_at)
+        row = LimitRow(
+            one.identity,
+            one.installation,
+            one.account,
+            one.view.limit,
+            one.view.remaining,
+            one.view.reset_at,
+        )
         store.facts.save_github([row])
     app = AppIdentity("ops")
     config = replace(config_of(store, job()), identities={"ops": app})
-    found = read(config, store, NOW, Life(NOW, budgets=tuple(living))).budgets
+    found = read(config, store, NOW, ProcessStats(NOW, budgets=tuple(living))).budgets
     assert [(one.installation, one.account) for one in found] == shown
 
 
 def test_the_object_has_the_keys_of_the_contract_and_times_in_utc(store: SqliteStore) -> None:
     store.change_state("nginx", lambda _: replace(WELL, last_error_kind="hook", last_error="no"))
     found = as_object(read(config_of(store, job()), store, NOW))
-    assert list(found)[:3] == ["schema", "jobs", "identities"] and found["schema"] == "syncd.status/1"
+    assert (
+        list(found)[:3] == ["schema", "jobs", "identities"] and found["schema"] == "syncd.status/1"
+    )
     assert found["jobs"] == [
         {
-            "job": "nginx", "state": "failing", "commit": "a" * 40, "last_run": "2026-11-24T12:00:00Z", "last_success": "2026-11-24T12:00:00Z", "next_run": "2026-11-24T12:05:00Z",
-            "files": 0, "drifted": 0, "reload_pending": False, "paused": None, "error": {"kind": "hook", "message": "no"},
+            "job": "nginx",
+            "state": "failing",
+            "commit": "a" * 40,
+            "last_run": "2026-11-24T12:00:00Z",
+            "last_success": "2026-11-24T12:00:00Z",
+            "next_run": "2026-11-24T12:05:00Z",
+            "files": 0,
+            "drifted": 0,
+            "reload_pending": False,
+            "paused": None,
+            "error": {"kind": "hook", "message": "no"},
         }
-    ]  # fmt: skip
-    assert {name: found["identities"][0][name] for name in ("identity", "limit", "remaining", "reset")} == {"identity": "ops", "limit": None, "remaining": None, "reset": None}
+    ]
+    assert {
+        name: found["identities"][0][name] for name in ("identity", "limit", "remaining", "reset")
+    } == {"identity": "ops", "limit": None, "remaining": None, "reset": None}
 
 
 def test_runs_are_counted_by_outcome_and_one_that_could_not_begin_took_no_time() -> None:
     counts = RunCounts()
     done = RunReport("nginx", RunStatus.CHANGED, "acme/infra", "main", None, None, seconds=0.5)
-    for report in (done, replace(done, status=RunStatus.FAILED, error=RemoteUnavailableError("x"), seconds=2.0), replace(done, status=RunStatus.FAILED, error=LockedError("x"), seconds=0.0)):
+    for report in (
+        done,
+        replace(done, status=RunStatus.FAILED, error=RemoteUnavailableError("x"), seconds=2.0),
+        replace(done, status=RunStatus.FAILED, error=LockedError("x"), seconds=0.0),
+    ):
         counts.add(report)
-    assert counts.runs() == {("nginx", "changed"): 1, ("nginx", "failed"): 2} and counts.seconds() == {"nginx": 2.0}
+    assert counts.runs() == {
+        ("nginx", "changed"): 1,
+        ("nginx", "failed"): 2,
+    } and counts.seconds() == {"nginx": 2.0}
 
 
 def test_spans_are_told_to_their_largest_unit() -> None:
-    assert [span(seconds) for seconds in (-3, 0, 59.9, 60, 3599, 3600, 86400, 12 * 86400)] == ["0s", "0s", "59s", "1m", "59m", "1h", "1d", "12d"]
+    assert [span(seconds) for seconds in (-3, 0, 59.9, 60, 3599, 3600, 86400, 12 * 86400)] == [
+        "0s",
+        "0s",
+        "59s",
+        "1m",
+        "59m",
+        "1h",
+        "1d",
+        "12d",
+    ]
     assert ago(None, NOW) == "never" and ago(NOW - timedelta(minutes=3), NOW) == "3m ago"

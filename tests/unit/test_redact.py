@@ -18,11 +18,15 @@ from markupsafe import escape
 
 from syncd.errors import SyncdError
 from syncd.models import Secret
-from syncd.redact import PASSING, SHORTEST, RedactingFilter, Redactor, remember
+from syncd.redaction import PASSING, SHORTEST, RedactingFilter, Redactor, add_secret
 
 # letters that every escape changes, none of the shapes that are known without being told
 VALUE = 'k3y/with+odd=letters&"quotes" <and> é\\back\'tick'
-KEY = "-----BEGIN PRIVATE KEY-----\n" + "\n".join(f"{number:04d}" + "AbCdEfGh+/" * 6 for number in range(26)) + "\n-----END PRIVATE KEY-----\n"
+KEY = (
+    "-----BEGIN PRIVATE KEY-----\n"
+    + "\n".join(f"{number:04d}" + "AbCdEfGh+/" * 6 for number in range(26))
+    + "\n-----END PRIVATE KEY-----\n"
+)
 
 
 def based(encode: Callable[[bytes], bytes], before: int) -> Callable[[str], str]:
@@ -44,7 +48,9 @@ FORMS: dict[str, Callable[[str], str]] = {
     "inside other text": lambda value: f"x{value}y",
     "url-encoded": lambda value: quote(value, safe=""),
     "url-encoded, slashes kept": quote,
-    "url-encoded in lower case": lambda value: re.sub("%..", lambda found: found.group().lower(), quote(value, safe="")),
+    "url-encoded in lower case": lambda value: re.sub(
+        "%..", lambda found: found.group().lower(), quote(value, safe="")
+    ),
     "as a form": quote_plus,
     "JSON": lambda value: json.dumps({"x": value}),
     "JSON without escapes": lambda value: json.dumps(value, ensure_ascii=False),
@@ -54,12 +60,25 @@ FORMS: dict[str, Callable[[str], str]] = {
     "HTML": html.escape,
     "HTML, quotes kept": lambda value: html.escape(value, quote=False),
     **{f"base64 after {before}": based(base64.b64encode, before) for before in range(3)},
-    **{f"urlsafe base64 after {before}": based(base64.urlsafe_b64encode, before) for before in range(3)},
+    **{
+        f"urlsafe base64 after {before}": based(base64.urlsafe_b64encode, before)
+        for before in range(3)
+    },
     "base64 alone": lambda value: base64.b64encode(value.encode()).decode(),
-    **{f"base64 after {before}, in lines of {width}": wrapped(based(base64.b64encode, before), width) for before in range(3) for width in (8, 64, 76)},
+    **{
+        f"base64 after {before}, in lines of {width}": wrapped(
+            based(base64.b64encode, before), width
+        )
+        for before in range(3)
+        for width in (8, 64, 76)
+    },
     "urlsafe base64 in lines of 76": wrapped(based(base64.urlsafe_b64encode, 1), 76),
-    "base64 wrapped inside JSON": lambda value: json.dumps(wrapped(based(base64.b64encode, 0), 16)(value)),
-    "base64 wrapped with indentation": lambda value: wrapped(based(base64.b64encode, 2), 20)(value).replace("\n", "\r\n    "),
+    "base64 wrapped inside JSON": lambda value: json.dumps(
+        wrapped(based(base64.b64encode, 0), 16)(value)
+    ),
+    "base64 wrapped with indentation": lambda value: wrapped(based(base64.b64encode, 2), 20)(
+        value
+    ).replace("\n", "\r\n    "),
     "hex": lambda value: value.encode().hex(),
     "hex in upper case": lambda value: value.encode().hex().upper(),
     "hex in lines of 60": lambda value: wrapped(lambda text: text.encode().hex(), 60)(value),
@@ -68,13 +87,19 @@ FORMS: dict[str, Callable[[str], str]] = {
     "url-encoded twice": lambda value: quote(quote(value, safe=""), safe=""),
     "url-encoded three times": lambda value: quote(quote(quote(value, safe=""), safe=""), safe=""),
     "every letter url-encoded": lambda value: "".join(f"%{byte:02x}" for byte in value.encode()),
-    "every letter url-encoded twice": lambda value: "".join(f"%25{byte:02X}" for byte in value.encode()),
+    "every letter url-encoded twice": lambda value: "".join(
+        f"%25{byte:02X}" for byte in value.encode()
+    ),
     "JSON in JSON": lambda value: json.dumps(json.dumps({"x": value})),
-    "every letter escaped for JSON": lambda value: "".join(f"\\u{unit:04x}" for unit in units(value)),
+    "every letter escaped for JSON": lambda value: "".join(
+        f"\\u{unit:04x}" for unit in units(value)
+    ),
     "every byte escaped": lambda value: "".join(f"\\x{byte:02x}" for byte in value.encode()),
     "HTML as the page escapes it": lambda value: str(escape(value)),
-    "basic authorization": lambda value: "Basic " + base64.b64encode(b"x-access-token:" + value.encode()).decode(),
-}  # fmt: skip
+    "basic authorization": lambda value: (
+        "Basic " + base64.b64encode(b"x-access-token:" + value.encode()).decode()
+    ),
+}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -89,7 +114,11 @@ def test_a_known_value_is_masked_in_every_form(form: str) -> None:
 
 @pytest.mark.parametrize("form", [name for name in FORMS if name != "inside other text"])
 @settings(max_examples=12)
-@given(value=st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=12, max_size=40).filter(lambda value: len(value.strip()) >= 12))
+@given(
+    value=st.text(
+        alphabet=st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=12, max_size=40
+    ).filter(lambda value: len(value.strip()) >= 12)
+)
 def test_whatever_the_value_is_its_form_does_not_stay(form: str, value: str) -> None:
     redactor = Redactor()
     redactor.add(Secret(value))
@@ -104,7 +133,9 @@ def test_one_line_of_a_key_is_enough_to_be_masked() -> None:
     lines = KEY.splitlines()
     for line in lines[1:-1]:
         assert line not in redactor.redact(f"failed near {line} of the file")
-    assert lines[5] not in redactor.redact(KEY.replace("\n", "\\n")) and lines[5] not in redactor.redact(KEY.replace("\n", "\r\n"))
+    assert lines[5] not in redactor.redact(KEY.replace("\n", "\\n")) and lines[
+        5
+    ] not in redactor.redact(KEY.replace("\n", "\r\n"))
 
 
 SHAPES = {
@@ -124,13 +155,20 @@ SHAPES = {
     "a signed storage query": "https://s3.example/x?X-Amz-Signature=abcdefabcdef&X-Amz-Date=1",
     "a private key": KEY,
     "a cut private key": KEY[:300],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_what_looks_like_a_credential_is_masked_without_being_known(name: str) -> None:
     shown = Redactor().redact(f"said: {SHAPES[name]}\nand then")
-    assert "***" in shown and "abcdefabcdef" not in shown.lower() and "aB3aB3" not in shown and "aB-_3" not in shown and "c2lnbmF0" not in shown and "AbCdEfGh" not in shown
+    assert (
+        "***" in shown
+        and "abcdefabcdef" not in shown.lower()
+        and "aB3aB3" not in shown
+        and "aB-_3" not in shown
+        and "c2lnbmF0" not in shown
+        and "AbCdEfGh" not in shown
+    )
     assert shown.startswith("said: ")
 
 
@@ -190,7 +228,7 @@ HOSTILE = {
     "backslashes": "\\" * 200_000,
     "white space": "a\n" * 100_000,
     "tokens that are too short": "ghs_" * 50_000,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -213,7 +251,9 @@ def test_a_secret_that_a_cut_would_split_is_masked_as_a_whole(shown: int) -> Non
     text = "a" * (100 - shown) + SPLIT + "z" * 50_000
     cut = redactor.redact(text, 100)
     assert cut == "a" * (100 - shown) + "***" + f"… ({len(text) - 100:,} more characters)"
-    assert redactor.redact_end("b" * 50_000 + SPLIT + "c" * (100 - shown), 100) == "***" + "c" * (100 - shown)
+    assert redactor.redact_end("b" * 50_000 + SPLIT + "c" * (100 - shown), 100) == "***" + "c" * (
+        100 - shown
+    )
 
 
 def test_a_text_is_cut_before_it_is_searched() -> None:
@@ -225,18 +265,31 @@ def test_a_text_is_cut_before_it_is_searched() -> None:
     assert redactor.redact("a" * 1000, 1000) == "a" * 1000
 
 
-@pytest.mark.parametrize("text", ["bad authorization", KEY[:300] + '"', KEY[:300] + "\\", "://a:b", "?token=", "x"])
+@pytest.mark.parametrize(
+    "text", ["bad authorization", KEY[:300] + '"', KEY[:300] + "\\", "://a:b", "?token=", "x"]
+)
 def test_a_value_stays_json(text: str) -> None:
     redactor = Redactor()
     redactor.add(Secret(SPLIT))
-    found = json.loads(redactor.redact_json({"error": text, "hint": f"{SPLIT}@x", "more": [1, None, text]}))
-    assert list(found) == ["error", "hint", "more"] and found["hint"] == "***@x" and found["more"][:2] == [1, None] and found["error"] == found["more"][2]
+    found = json.loads(
+        redactor.redact_json({"error": text, "hint": f"{SPLIT}@x", "more": [1, None, text]})
+    )
+    assert (
+        list(found) == ["error", "hint", "more"]
+        and found["hint"] == "***@x"
+        and found["more"][:2] == [1, None]
+        and found["error"] == found["more"][2]
+    )
 
 
 def test_lines_keep_their_numbers() -> None:
     redactor = Redactor()
     redactor.add(Secret(KEY))
-    assert redactor.redact_lines(f"one\n{KEY}last: {KEY.splitlines()[3]}\n").splitlines() == ["one", *["***"] * 28, "last: ***"]
+    assert redactor.redact_lines(f"one\n{KEY}last: {KEY.splitlines()[3]}\n").splitlines() == [
+        "one",
+        *["***"] * 28,
+        "last: ***",
+    ]
 
 
 def test_messages_of_errors_and_log_records_are_cut(log: tuple[logging.Logger, Kept]) -> None:
@@ -252,7 +305,14 @@ def test_a_megabyte_is_redacted_in_a_moment() -> None:
     for number in range(20):
         redactor.add(Secret(f"secret-number-{number}-of-twenty"))
     redactor.add(Secret(KEY))
-    for text in ("a" * (1 << 20), "authorization " * 70_000, "-----BEGIN PRIVATE KEY-----" * 30_000, "://" * 300_000, "eyJ" * 300_000, "?token=" * 100_000):
+    for text in (
+        "a" * (1 << 20),
+        "authorization " * 70_000,
+        "-----BEGIN PRIVATE KEY-----" * 30_000,
+        "://" * 300_000,
+        "eyJ" * 300_000,
+        "?token=" * 100_000,
+    ):
         began = time.process_time()
         redactor.redact(text)
         assert time.process_time() - began < 2, text[:20]
@@ -281,7 +341,7 @@ def log() -> tuple[logging.Logger, Kept]:
 def test_no_part_of_a_record_shows_a_secret(log: tuple[logging.Logger, Kept]) -> None:
     logger, kept = log
     secret = "canary-in-the-log-4711"
-    remember(Secret(secret))
+    add_secret(Secret(secret))
     logger.info("plain %s and %r", secret, {"deep": [secret]})
     logger.info(f"in the message {secret}")
     logger.info("by name %(x)s", {"x": secret})
@@ -290,14 +350,28 @@ def test_no_part_of_a_record_shows_a_secret(log: tuple[logging.Logger, Kept]) ->
         raise ValueError(f"refused {secret}") from KeyError(secret)
     except ValueError:
         logger.exception("went wrong")
-    assert len(kept.lines) == 5 and "went wrong" in kept.lines[-1] and "ValueError" in kept.lines[-1]
+    assert (
+        len(kept.lines) == 5 and "went wrong" in kept.lines[-1] and "ValueError" in kept.lines[-1]
+    )
     assert not any(secret in line for line in kept.lines), kept.lines
 
 
-@pytest.mark.parametrize(("message", "args"), [("%d", ("x",)), ("%s %s", ("x",)), ("%(x)s", ("x",)), ("%", ("x",)), ("%z", ("x",)), ("no place", ("canary-in-the-log-4711",))])
-def test_a_record_whose_arguments_do_not_fit_is_shown_all_the_same(log: tuple[logging.Logger, Kept], message: str, args: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("message", "args"),
+    [
+        ("%d", ("x",)),
+        ("%s %s", ("x",)),
+        ("%(x)s", ("x",)),
+        ("%", ("x",)),
+        ("%z", ("x",)),
+        ("no place", ("canary-in-the-log-4711",)),
+    ],
+)
+def test_a_record_whose_arguments_do_not_fit_is_shown_all_the_same(
+    log: tuple[logging.Logger, Kept], message: str, args: tuple[str, ...]
+) -> None:
     logger, kept = log
-    remember(Secret("canary-in-the-log-4711"))
+    add_secret(Secret("canary-in-the-log-4711"))
     logger.warning(message, *args)
     assert len(kept.lines) == 1 and "canary" not in kept.lines[0]
 
@@ -309,7 +383,9 @@ class Rude:
     __str__ = __repr__
 
 
-def test_an_argument_that_can_not_be_shown_does_not_end_the_program(log: tuple[logging.Logger, Kept]) -> None:
+def test_an_argument_that_can_not_be_shown_does_not_end_the_program(
+    log: tuple[logging.Logger, Kept],
+) -> None:
     logger, kept = log
     logger.warning("%s", Rude())
     assert len(kept.lines) == 1

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from syncd.engine.ports import Target
 from syncd.errors import TimedOutError
 from syncd.mirror.scan import CHUNK, scan
+from syncd.ports import Target
 
 
 def too_late_after(calls: int) -> tuple[list[int], object]:

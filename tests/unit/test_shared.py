@@ -1,4 +1,4 @@
-"""Equal questions: one asks, all hear, each waits with its own patience and counts the price once."""
+"""Equal questions: one asks, all hear, each waits with its own deadline and counts the price once."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from syncd.clock import Patience
-from syncd.engine.ports import Head
+from syncd.deadline import Deadline
 from syncd.errors import NotFoundError, StoppedError, TimedOutError
-from syncd.github.shared import Shared
-from tests.contract.doors import QuickClock, patience
+from syncd.github.request_cache import SingleFlight
+from syncd.ports import Head
+from tests.contract.doors import QuickClock, deadline
 
 COMMIT = "c" * 40
 
 
 def test_one_asks_and_all_wait() -> None:
-    shared, asked, begun, go = Shared(), [], threading.Event(), threading.Event()
+    shared, asked, begun, go = SingleFlight(), [], threading.Event(), threading.Event()
 
     def ask() -> Head:
         asked.append(1)
@@ -26,7 +26,7 @@ def test_one_asks_and_all_wait() -> None:
         return Head(COMMIT)
 
     with ThreadPoolExecutor(6) as pool:
-        found = [pool.submit(shared.once, "head of main", ask, patience()) for number in range(6)]
+        found = [pool.submit(shared.once, "head of main", ask, deadline()) for number in range(6)]
         assert begun.wait(10)
         go.set()
         assert [one.result() for one in found] == [Head(COMMIT)] * 6
@@ -34,28 +34,33 @@ def test_one_asks_and_all_wait() -> None:
 
 
 def test_other_questions_do_not_wait_and_what_was_answered_is_not_asked_again() -> None:
-    shared = Shared()
-    assert shared.once("head of main", lambda: Head("1" * 40), patience()).commit == "1" * 40
-    assert shared.once("head", lambda: Head("2" * 40), patience()).commit == "2" * 40
-    assert shared.once("head of main", lambda: Head("3" * 40), patience()).commit == "1" * 40
+    shared = SingleFlight()
+    assert shared.once("head of main", lambda: Head("1" * 40), deadline()).commit == "1" * 40
+    assert shared.once("head", lambda: Head("2" * 40), deadline()).commit == "2" * 40
+    assert shared.once("head of main", lambda: Head("3" * 40), deadline()).commit == "1" * 40
 
 
 def test_an_error_is_everybodys_but_running_out_of_time_is_ones_own() -> None:
-    shared = Shared()
+    shared = SingleFlight()
 
     def fail(error: Exception) -> Head:
         raise error
 
     with pytest.raises(TimedOutError):
-        shared.once("head of main", lambda: fail(TimedOutError("late")), patience())
+        shared.once("head of main", lambda: fail(TimedOutError("late")), deadline())
     with pytest.raises(NotFoundError):
-        shared.once("head of main", lambda: fail(NotFoundError("gone")), patience())
+        shared.once("head of main", lambda: fail(NotFoundError("gone")), deadline())
     with pytest.raises(NotFoundError, match="gone"):
-        shared.once("head of main", lambda: Head(COMMIT), patience())
+        shared.once("head of main", lambda: Head(COMMIT), deadline())
 
 
 def test_who_waits_for_another_can_be_stopped() -> None:
-    shared, begun, go, stop = Shared(), threading.Event(), threading.Event(), threading.Event()
+    shared, begun, go, stop = (
+        SingleFlight(),
+        threading.Event(),
+        threading.Event(),
+        threading.Event(),
+    )
 
     def ask() -> Head:
         begun.set()
@@ -63,17 +68,17 @@ def test_who_waits_for_another_can_be_stopped() -> None:
         return Head(COMMIT)
 
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(shared.once, "head of main", ask, patience())
+        first = pool.submit(shared.once, "head of main", ask, deadline())
         assert begun.wait(10)
         stop.set()
         with pytest.raises(StoppedError):
-            shared.once("head of main", ask, Patience(QuickClock(), 60, stop))
+            shared.once("head of main", ask, Deadline(QuickClock(), 60, stop))
         go.set()
         assert first.result() == Head(COMMIT)
 
 
 def test_the_price_of_an_answer_is_everybodys_once() -> None:
-    shared, first, other = Shared(), patience(), patience()
+    shared, first, other = SingleFlight(), deadline(), deadline()
 
     def ask() -> Head:
         first.exchanges += 3
@@ -82,11 +87,11 @@ def test_the_price_of_an_answer_is_everybodys_once() -> None:
     for one in (first, first, other, other):
         with pytest.raises(NotFoundError):
             shared.once("head of main", ask, one)
-    assert [(one.exchanges, one.shared_exchanges) for one in (first, other)] == [(3, 0), (0, 3)]
+    assert [(one.exchanges, one.shared_request_count) for one in (first, other)] == [(3, 0), (0, 3)]
 
 
 def test_who_shares_an_error_hangs_nothing_on_it() -> None:
-    shared, error = Shared(), NotFoundError("gone")
+    shared, error = SingleFlight(), NotFoundError("gone")
 
     def ask() -> Head:
         raise error
@@ -94,24 +99,30 @@ def test_who_shares_an_error_hangs_nothing_on_it() -> None:
     depths = []
     for _ in range(5):
         with pytest.raises(NotFoundError) as raised:
-            shared.once("head of main", ask, patience())
+            shared.once("head of main", ask, deadline())
         depths.append(len(raised.traceback))
     assert len(set(depths[1:])) == 1
 
 
 def test_the_others_get_what_is_kept_of_an_answer() -> None:
-    shared = Shared()
-    assert shared.once("rows", lambda: [1, 2, 3], patience(), kept=lambda rows: rows[:1]) == [1, 2, 3]
-    assert shared.once("rows", list, patience()) == [1]
+    shared = SingleFlight()
+    assert shared.once("rows", lambda: [1, 2, 3], deadline(), kept=lambda rows: rows[:1]) == [
+        1,
+        2,
+        3,
+    ]
+    assert shared.once("rows", list, deadline()) == [1]
 
 
 def test_an_answer_that_can_not_be_kept_is_an_error_for_all_and_nobody_waits_for_it() -> None:
-    shared = Shared()
+    shared = SingleFlight()
 
     def spoilt(_: Head) -> Head:
         raise ValueError("not to be kept")
 
     with pytest.raises(ValueError, match="not to be kept"):
-        shared.once("head of main", lambda: Head(COMMIT), patience(), spoilt)
+        shared.once("head of main", lambda: Head(COMMIT), deadline(), spoilt)
     with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="not to be kept"):
-        pool.submit(shared.once, "head of main", lambda: Head(COMMIT), Patience(QuickClock(), 5.0)).result(20)
+        pool.submit(
+            shared.once, "head of main", lambda: Head(COMMIT), Deadline(QuickClock(), 5.0)
+        ).result(20)

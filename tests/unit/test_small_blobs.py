@@ -31,9 +31,9 @@ from hypothesis.stateful import (
 )
 
 from syncd.errors import BadResponseError, StoreError
-from syncd.objects import EMPTY_BLOB, blob_id
+from syncd.git_objects import EMPTY_BLOB, blob_id
 from syncd.store.blobs import FRESH_SECONDS, STALE_SECONDS, BlobCache
-from syncd.store.borrowed import BorrowedCache
+from syncd.store.read_only_cache import BorrowedCache
 from syncd.store.small_blobs import LARGEST_BYTES, SmallBlobs
 
 DAY = STALE_SECONDS + 1
@@ -50,7 +50,9 @@ def cache(tmp_path: Path) -> BlobCache:
 def put(cache: BlobCache, contents: list[bytes]) -> list[str]:
     with cache.used(), cache.bulk_writer() as into:
         for content in contents:
-            assert into.add(blob_id(content), [content[:3], content[3:]], len(content)) == len(content)
+            assert into.add(blob_id(content), [content[:3], content[3:]], len(content)) == len(
+                content
+            )
     return [blob_id(content) for content in contents]
 
 
@@ -152,7 +154,10 @@ def test_the_table_is_private_whatever_the_mask(cache: BlobCache) -> None:
     try:
         with cache.used():
             put(cache, SOME)
-            modes = {stat.S_IMODE(file.lstat().st_mode) for file in file_of(cache).parent.glob("cache.db*")}
+            modes = {
+                stat.S_IMODE(file.lstat().st_mode)
+                for file in file_of(cache).parent.glob("cache.db*")
+            }
     finally:
         os.umask(before)
     assert modes == {0o600}
@@ -168,7 +173,7 @@ def test_a_text_that_is_no_id_is_not_here(cache: BlobCache, blob: str) -> None:
 
 def test_a_cache_without_small_contents_loads_no_sqlalchemy(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom syncd.store.blobs import BlobCache\nfrom syncd.objects import blob_id\n"
+        "import sys\nfrom pathlib import Path\nfrom syncd.store.blobs import BlobCache\nfrom syncd.git_objects import blob_id\n"
         "cache = BlobCache(Path(sys.argv[1]) / 'blobs')\n"
         "with cache.used():\n cache.add(blob_id(b'a'), [b'a'], 1); cache.open(blob_id(b'a')).close(); cache.has('b' * 40)\n"
         "sys.exit('sqlalchemy' in sys.modules)"
@@ -181,7 +186,7 @@ def test_a_cache_without_small_contents_loads_no_sqlalchemy(tmp_path: Path) -> N
 
 def test_a_writer_that_is_killed_leaves_its_finished_batches(cache: BlobCache) -> None:
     code = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom syncd.objects import blob_id\nfrom syncd.store.blobs import BlobCache\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom syncd.git_objects import blob_id\nfrom syncd.store.blobs import BlobCache\n"
         "with BlobCache(Path(sys.argv[1])).bulk_writer() as into:\n"
         " for number in range(300):\n  one = b'%d' % number\n  into.add(blob_id(one), [one], len(one))\n"
         " os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -230,7 +235,12 @@ def test_a_damaged_file_costs_its_contents_and_is_begun_anew_at_the_next_use(
         change(cache, "DROP TABLE content")
         change(cache, "CREATE TABLE content (other TEXT)")
     else:
-        content = {"noise": os.urandom(size), "zeros": bytes(size), "empty": b"", "a text": b"hello\n"}
+        content = {
+            "noise": os.urandom(size),
+            "zeros": bytes(size),
+            "empty": b"",
+            "a text": b"hello\n",
+        }
         file.write_bytes(content[harm])
     reader = again(cache)
     with reader.used():
@@ -318,7 +328,9 @@ def test_a_full_disk_is_reported_and_what_came_before_stays(
     assert content_of(again(cache), IDS[1]) == SOME[1]
 
 
-def test_a_disk_that_refuses_the_file_is_reported(cache: BlobCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_refuses_the_file_is_reported(
+    cache: BlobCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = os.open
 
     def refused(path: object, *rest: int, **more: int) -> int:
@@ -339,7 +351,10 @@ def test_thirty_two_writers_at_once_lose_nothing(cache: BlobCache) -> None:
 
     def bring(number: int) -> None:
         try:
-            put(again(cache) if number % 2 else cache, [b"%d %d" % (number, one) for one in range(300)])
+            put(
+                again(cache) if number % 2 else cache,
+                [b"%d %d" % (number, one) for one in range(300)],
+            )
         except BaseException as error:
             failures.append(error)
 
@@ -403,17 +418,25 @@ def test_contents_of_a_clock_that_was_set_back_do_not_stay_for_ever(cache: BlobC
 def test_a_command_that_only_looks_changes_nothing(cache: BlobCache, only_look: bool) -> None:
     put(cache, SOME)
     cache._small.close()
-    before = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in file_of(cache).parent.glob("cache.db*")}
+    before = {
+        file: (file.read_bytes(), file.stat().st_mtime_ns)
+        for file in file_of(cache).parent.glob("cache.db*")
+    }
     if only_look:
         assert again(cache).verify() == (len(SOME), [])
     else:
         borrowed = BorrowedCache(cache.directory)
         assert [content_of(borrowed, blob) for blob in IDS] == SOME
         borrowed.close()
-    assert {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in file_of(cache).parent.glob("cache.db*")} == before
+    assert {
+        file: (file.read_bytes(), file.stat().st_mtime_ns)
+        for file in file_of(cache).parent.glob("cache.db*")
+    } == before
 
 
-def test_what_a_command_that_only_looks_downloads_stays_in_its_private_folder(cache: BlobCache) -> None:
+def test_what_a_command_that_only_looks_downloads_stays_in_its_private_folder(
+    cache: BlobCache,
+) -> None:
     borrowed = BorrowedCache(cache.directory)
     with borrowed.bulk_writer() as into:
         into.add(IDS[1], [SOME[1]], len(SOME[1]))
@@ -428,7 +451,9 @@ def test_what_a_command_that_only_looks_downloads_stays_in_its_private_folder(ca
 # --- pack files of older versions -------------------------------------------------------------------------------------
 
 
-def test_pack_files_of_an_older_version_are_taken_in(cache: BlobCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pack_files_of_an_older_version_are_taken_in(
+    cache: BlobCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     packs = cache.directory / "packs"
     packs.mkdir(parents=True)
     record = struct.Struct(">20sQI")

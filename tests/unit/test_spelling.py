@@ -80,7 +80,9 @@ def test_on_a_disk_that_ignores_case_two_spellings_are_covered_as_one() -> None:
     job = Job("job", "me", "acme/infra", None, (rule,))
     disk = RealFolder("/mnt", ignores_case=True)
     coverage = coverage_of(job, lambda _: {"/mnt": disk})
-    assert coverage.covers(disk.join("/sites/A.conf")) and coverage.covers(disk.join("/SITES/a.Conf"))
+    assert coverage.covers(disk.join("/sites/A.conf")) and coverage.covers(
+        disk.join("/SITES/a.Conf")
+    )
     assert not coverage.covers(disk.join("/sites/a.txt"))
 
 

@@ -23,7 +23,17 @@ from syncd.errors import StoreError
 from syncd.store.migrate import OURS, stamp_of
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE_NAME, SqliteStore
-from tests.support.remembered import FOLDERS, HEAD, INTENT, JOB, LEDGER, LISTING, SCOPE, STATE, oid
+from tests.support.store_fixtures import (
+    FOLDERS,
+    HEAD,
+    INTENT,
+    JOB,
+    LEDGER,
+    LISTING,
+    SCOPE,
+    STATE,
+    oid,
+)
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures/store"
 RELEASED = sorted(file.stem for file in FIXTURES.glob("*.sql"))
@@ -34,7 +44,9 @@ def old_store(state: Path, version: str) -> Path:
     state.mkdir(mode=0o700)
     with closing(sqlite3.connect(state / FILE_NAME)) as connection:
         connection.executescript((FIXTURES / f"{version}.sql").read_text())
-        connection.execute(f"PRAGMA application_id = {0 if version == '0001' else stamp_of(version)}")
+        connection.execute(
+            f"PRAGMA application_id = {0 if version == '0001' else stamp_of(version)}"
+        )
         connection.execute("PRAGMA journal_mode = WAL")
     return state
 
@@ -43,9 +55,19 @@ def schema_of(file: Path) -> list[tuple[str, list[tuple[object, ...]]]]:
     """Every table's columns, and the number it says, read without syncd."""
     with closing(sqlite3.connect(file)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
-        columns = [(name, connection.execute(f"PRAGMA table_info('{name}')").fetchall()) for name in names]
-        number = connection.execute("PRAGMA application_id").fetchall() + connection.execute("SELECT version_num FROM alembic_version").fetchall()
+        names = [
+            name
+            for (name,) in connection.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
+            )
+        ]
+        columns = [
+            (name, connection.execute(f"PRAGMA table_info('{name}')").fetchall()) for name in names
+        ]
+        number = (
+            connection.execute("PRAGMA application_id").fetchall()
+            + connection.execute("SELECT version_num FROM alembic_version").fetchall()
+        )
         return [*columns, ("number", number)]
 
 
@@ -53,9 +75,23 @@ def objects_of(file: Path) -> dict[str, tuple[object, ...]]:
     """Every table's and index's columns, keys and references, however their SQL is worded."""
     with closing(sqlite3.connect(file)) as connection:
         found: dict[str, tuple[object, ...]] = {}
-        for kind, name in connection.execute("SELECT type, name FROM sqlite_master ORDER BY name").fetchall():
-            asked = ("table_info", "foreign_key_list", "index_list") if kind == "table" else ("index_info",)
-            found[f"{kind} {name}"] = tuple(tuple(sorted(row[1:] if one == "index_list" else row for row in connection.execute(f"PRAGMA {one}('{name}')"))) for one in asked)
+        for kind, name in connection.execute(
+            "SELECT type, name FROM sqlite_master ORDER BY name"
+        ).fetchall():
+            asked = (
+                ("table_info", "foreign_key_list", "index_list")
+                if kind == "table"
+                else ("index_info",)
+            )
+            found[f"{kind} {name}"] = tuple(
+                tuple(
+                    sorted(
+                        row[1:] if one == "index_list" else row
+                        for row in connection.execute(f"PRAGMA {one}('{name}')")
+                    )
+                )
+                for one in asked
+            )
         return found
 
 
@@ -65,10 +101,26 @@ RENAMED = {"directory": "folder", "rate_limit": "budget"}
 def rows_of(file: Path) -> dict[str, int]:
     """How many rows each table has, by its present name."""
     with closing(sqlite3.connect(file)) as connection:
-        there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        names = ("file", "directory", "job", "intent", "applied_set", "run", "change", "listing", "rate_limit")
+        there = {
+            name
+            for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
+        names = (
+            "file",
+            "directory",
+            "job",
+            "intent",
+            "applied_set",
+            "run",
+            "change",
+            "listing",
+            "rate_limit",
+        )
         stored = {name: name if name in there else RENAMED[name] for name in names}
-        return {name: connection.execute(f"SELECT count(*) FROM {old}").fetchone()[0] for name, old in stored.items()}
+        return {
+            name: connection.execute(f"SELECT count(*) FROM {old}").fetchone()[0]
+            for name, old in stored.items()
+        }
 
 
 def test_every_schema_before_this_one_has_its_fixture() -> None:
@@ -83,23 +135,37 @@ def test_a_new_store_has_the_schema_that_every_migration_together_comes_to(tmp_p
 
 
 @pytest.mark.parametrize("version", RELEASED)
-def test_a_released_store_is_migrated_with_everything_that_it_knew(tmp_path: Path, version: str) -> None:
+def test_a_released_store_is_migrated_with_everything_that_it_knew(
+    tmp_path: Path, version: str
+) -> None:
     store = SqliteStore.open(old_store(tmp_path / "state", version))
     assert store.notes == []
-    assert store.recorded(JOB) == LEDGER and store.folders(JOB) == frozenset(FOLDERS) and store.intent(JOB) == INTENT
+    assert (
+        store.recorded(JOB) == LEDGER
+        and store.folders(JOB) == frozenset(FOLDERS)
+        and store.intent(JOB) == INTENT
+    )
     assert store.state(JOB) == replace(STATE, settled=False, hook_owed=True)
-    assert [one.commit for one in store.sets(JOB)] == [oid(100), oid(99)] and store.recall(oid(200)) == LISTING
+    assert [one.commit for one in store.sets(JOB)] == [oid(100), oid(99)] and store.recall(
+        oid(200)
+    ) == LISTING
     assert [run.commit for run in store.history(JOB)] == [oid(101), oid(100), oid(99)]
-    assert store.head(SCOPE, "acme/infra", "main") in (None, HEAD), "a head may be asked for again, and is never another one"
+    assert store.head(SCOPE, "acme/infra", "main") in (None, HEAD), (
+        "a head may be asked for again, and is never another one"
+    )
     installation = (None, None) if version < "0004" else (42, "acme")
-    assert [(row.identity, row.installation, row.account, row.remaining) for row in store.facts.limits()] == [("ops", *installation, 4321)]
+    assert [
+        (row.identity, row.installation, row.account, row.remaining) for row in store.facts.limits()
+    ] == [("ops", *installation, 4321)]
     store.close()
     SqliteStore.open(tmp_path / "new").close()
     assert schema_of(tmp_path / "state" / FILE_NAME) == schema_of(tmp_path / "new" / FILE_NAME)
 
 
 @pytest.mark.parametrize("version", RELEASED)
-def test_a_migration_removes_the_files_whose_facts_are_tables_now(tmp_path: Path, version: str) -> None:
+def test_a_migration_removes_the_files_whose_facts_are_tables_now(
+    tmp_path: Path, version: str
+) -> None:
     state = old_store(tmp_path / "state", version)
     for name in ("spent.json", "expiries.json", "holds.json", "webhook.json", "quick.json"):
         (state / name).write_text("{}")
@@ -110,7 +176,9 @@ def test_a_migration_removes_the_files_whose_facts_are_tables_now(tmp_path: Path
 
 def statements(tmp_path: Path, version: str) -> int:
     """How many statements it takes to open the released store."""
-    SqliteStore.open(tmp_path / f"first-{version}").close()  # what is asked once in a process has been asked
+    SqliteStore.open(
+        tmp_path / f"first-{version}"
+    ).close()  # what is asked once in a process has been asked
     seen: list[str] = []
     state = old_store(tmp_path / f"counted-{version}", version)
     with watched(seen.append):
@@ -163,7 +231,11 @@ EDGE = 6  # statements at either end: what is asked before the transaction, its 
 def some_of(count: int, version: str) -> list[int]:
     """Statements at which something happens: those at the edges, and a seeded sample of the others."""
     inner = range(EDGE, count - EDGE)
-    return [*range(EDGE), *sorted(random.Random(version).sample(inner, min(POINTS, len(inner)))), *range(count - EDGE, count)]
+    return [
+        *range(EDGE),
+        *sorted(random.Random(version).sample(inner, min(POINTS, len(inner)))),
+        *range(count - EDGE, count),
+    ]
 
 
 def die() -> None:
@@ -175,7 +247,9 @@ def points(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str
     yield request.param, statements(tmp_path, request.param)
 
 
-def test_killed_at_any_statement_the_store_is_the_old_or_the_new_one_and_the_next_open_finishes(points: tuple[str, int], tmp_path: Path) -> None:
+def test_killed_at_any_statement_the_store_is_the_old_or_the_new_one_and_the_next_open_finishes(
+    points: tuple[str, int], tmp_path: Path
+) -> None:
     version, count = points
     assert count >= 15
     old = old_store(tmp_path / "pristine", version)
@@ -204,7 +278,9 @@ def test_killed_at_any_statement_the_store_is_the_old_or_the_new_one_and_the_nex
     assert seen == sorted(seen), "once it is the new one it stays"
 
 
-def test_an_error_at_any_statement_leaves_the_old_store_and_is_named(points: tuple[str, int], tmp_path: Path) -> None:
+def test_an_error_at_any_statement_leaves_the_old_store_and_is_named(
+    points: tuple[str, int], tmp_path: Path
+) -> None:
     version, count = points
     state = old_store(tmp_path / "state", version)
     before = schema_of(state / FILE_NAME)
@@ -225,21 +301,37 @@ def test_an_error_at_any_statement_leaves_the_old_store_and_is_named(points: tup
 
 
 @pytest.mark.parametrize("peek", [False, True])
-def test_a_newer_store_is_refused_with_what_to_do_and_not_one_byte_of_it_is_changed(tmp_path: Path, peek: bool) -> None:
+def test_a_newer_store_is_refused_with_what_to_do_and_not_one_byte_of_it_is_changed(
+    tmp_path: Path, peek: bool
+) -> None:
     SqliteStore.open(tmp_path / "state").close()
     file = tmp_path / "state" / FILE_NAME
     with closing(sqlite3.connect(file)) as connection:
-        connection.executescript(f"PRAGMA journal_mode = DELETE; UPDATE alembic_version SET version_num = '0777'; PRAGMA application_id = {OURS + 777}; ALTER TABLE file ADD COLUMN more;")
-    before = file.read_bytes(), file.stat().st_ino, file.stat().st_mtime_ns, sorted(one.name for one in file.parent.iterdir())
-    with pytest.raises(StoreError, match=f"schema 0777, this one knows {VERSION}.; it was not touched") as error:
+        connection.executescript(
+            f"PRAGMA journal_mode = DELETE; UPDATE alembic_version SET version_num = '0777'; PRAGMA application_id = {OURS + 777}; ALTER TABLE file ADD COLUMN more;"
+        )
+    before = (
+        file.read_bytes(),
+        file.stat().st_ino,
+        file.stat().st_mtime_ns,
+        sorted(one.name for one in file.parent.iterdir()),
+    )
+    with pytest.raises(
+        StoreError, match=f"schema 0777, this one knows {VERSION}.; it was not touched"
+    ) as error:
         (SqliteStore.peek if peek else SqliteStore.open)(tmp_path / "state")
     assert "install that version again" in (error.value.hint or "")
     left = sorted(one.name for one in file.parent.iterdir() if not one.name.endswith(".lock"))
-    assert (file.read_bytes(), file.stat().st_ino, file.stat().st_mtime_ns, left) == (*before[:3], [name for name in before[3] if not name.endswith(".lock")])
+    assert (file.read_bytes(), file.stat().st_ino, file.stat().st_mtime_ns, left) == (
+        *before[:3],
+        [name for name in before[3] if not name.endswith(".lock")],
+    )
 
 
 @pytest.mark.parametrize("version", RELEASED)
-def test_alembic_finds_no_difference_between_a_migrated_store_and_the_metadata(tmp_path: Path, version: str) -> None:
+def test_alembic_finds_no_difference_between_a_migrated_store_and_the_metadata(
+    tmp_path: Path, version: str
+) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 

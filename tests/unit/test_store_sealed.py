@@ -14,13 +14,27 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from syncd.engine.ports import OwnedRow, Result
-from syncd.store import outbox
+from syncd.ports import OwnedRow, RunRecord
+from syncd.store import notification_queue
 from syncd.store.database import Database
 from syncd.store.schema import HEARTBEAT, statements
 from syncd.store.sqlite import driver_of, upsert
 from syncd.store.store import SqliteStore
-from tests.support.remembered import AT, CHANGES, FOLDERS, HEAD, INTENT, JOB, LEDGER, LISTING, SCOPE, STATE, fill, oid, report
+from tests.support.store_fixtures import (
+    AT,
+    CHANGES,
+    FOLDERS,
+    HEAD,
+    INTENT,
+    JOB,
+    LEDGER,
+    LISTING,
+    SCOPE,
+    STATE,
+    fill,
+    oid,
+    report,
+)
 
 
 def flipped(value: Any) -> Any:
@@ -47,8 +61,17 @@ def columns() -> list[tuple[str, str]]:
     with closing(sqlite3.connect(":memory:")) as new:
         for statement in statements():
             new.execute(statement)
-        tables = [name for (name,) in new.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name != 'alembic_version' ORDER BY name").fetchall()]
-        return [(table, row[1]) for table in tables for row in new.execute(f"PRAGMA table_info('{table}')")]
+        tables = [
+            name
+            for (name,) in new.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name != 'alembic_version' ORDER BY name"
+            ).fetchall()
+        ]
+        return [
+            (table, row[1])
+            for table in tables
+            for row in new.execute(f"PRAGMA table_info('{table}')")
+        ]
 
 
 COLUMNS = columns()
@@ -57,7 +80,11 @@ COLUMNS = columns()
 def some(harm: str) -> list[tuple[str, str]]:
     """The columns that meet this harm."""
     first = list(HARMS).index(harm)
-    return [column for number, column in enumerate(COLUMNS) if (number + first) % 2 == 0 or os.environ.get("SYNCD_STORE_HARMS") == "all"]
+    return [
+        column
+        for number, column in enumerate(COLUMNS)
+        if (number + first) % 2 == 0 or os.environ.get("SYNCD_STORE_HARMS") == "all"
+    ]
 
 
 class Bench:
@@ -66,7 +93,11 @@ class Bench:
     def __init__(self) -> None:
         self.store = SqliteStore(Database(None))
         fill(self.store)
-        self.store._database.write(lambda connection: outbox.put(connection, JOB, "one", {"https://hooks.test/a": "{}"}, 0.0))
+        self.store._database.write(
+            lambda connection: notification_queue.put(
+                connection, JOB, "one", {"https://hooks.test/a": "{}"}, 0.0
+            )
+        )
         one = self.store.outbox.claim(["https://hooks.test/a"], 10.0)
         assert one is not None
         self.store.outbox.failed(one, "hooks.test", "refused", 10.0, 20.0, False)
@@ -77,7 +108,9 @@ class Bench:
         raw = driver_of(connection)
         self.raw, self.whole = raw, sqlite3.connect(":memory:")
         raw.execute("PRAGMA writable_schema = ON")
-        raw.execute("UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '') WHERE type = 'table' AND name != 'alembic_version'")
+        raw.execute(
+            "UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '') WHERE type = 'table' AND name != 'alembic_version'"
+        )
         raw.execute("PRAGMA writable_schema = RESET")
         raw.backup(self.whole)
 
@@ -88,7 +121,9 @@ class Bench:
         worse = harm(value)
         how, value = ("CAST(? AS TEXT)", worse[0]) if isinstance(worse, tuple) else ("?", worse)
         try:
-            self.raw.execute(f'UPDATE "{table}" SET "{column}" = {how} WHERE rowid = ?', (value, rowid))
+            self.raw.execute(
+                f'UPDATE "{table}" SET "{column}" = {how} WHERE rowid = ?', (value, rowid)
+            )
         except sqlite3.IntegrityError:
             return False  # a row id is always a whole number
         return True
@@ -110,17 +145,39 @@ def test_no_damaged_value_is_believed_and_none_ends_in_a_traceback(bench: Bench,
 
 
 @pytest.mark.parametrize("harm", ["one bit", "null", "the same bytes as a blob"])
-def test_whatever_was_damaged_the_next_run_can_be_recorded_and_is_remembered(bench: Bench, harm: str) -> None:
+def test_whatever_was_damaged_the_next_run_can_be_recorded_and_is_remembered(
+    bench: Bench, harm: str
+) -> None:
     for table, column in some(harm):
-        if bench.harm(table, column, HARMS[harm]) and table not in ("run", "change"):  # a run id that is taken makes the store be begun anew
-            result = Result(report(103, changes=CHANGES), LEDGER, frozenset(), FOLDERS, (), replace(STATE, settled=True), applied=True)
+        if bench.harm(table, column, HARMS[harm]) and table not in (
+            "run",
+            "change",
+        ):  # a run id that is taken makes the store be begun anew
+            result = RunRecord(
+                report(103, changes=CHANGES),
+                LEDGER,
+                frozenset(),
+                FOLDERS,
+                (),
+                replace(STATE, settled=True),
+                applied=True,
+            )
             bench.store.intend(INTENT, STATE)
             bench.store.record(JOB, result)
             bench.store.see(SCOPE, "acme/infra", "main", HEAD)
             where = f"{table}.{column}"
-            assert (bench.store.recorded(JOB), bench.store.state(JOB).settled, bench.store.intent(JOB)) == (LEDGER, True, None), where
-            assert bench.store.folders(JOB) == frozenset(FOLDERS) and bench.store.head(SCOPE, "acme/infra", "main") == HEAD, where
-            assert bench.store.sets(JOB)[0].commit == oid(103) and bench.store.history(JOB)[0].commit == oid(103), where
+            assert (
+                bench.store.recorded(JOB),
+                bench.store.state(JOB).settled,
+                bench.store.intent(JOB),
+            ) == (LEDGER, True, None), where
+            assert (
+                bench.store.folders(JOB) == frozenset(FOLDERS)
+                and bench.store.head(SCOPE, "acme/infra", "main") == HEAD
+            ), where
+            assert bench.store.sets(JOB)[0].commit == oid(103) and bench.store.history(JOB)[
+                0
+            ].commit == oid(103), where
 
 
 def look_at_everything(store: SqliteStore, where: str) -> None:
@@ -133,15 +190,27 @@ def look_at_everything(store: SqliteStore, where: str) -> None:
     assert store.folders(JOB) <= frozenset(FOLDERS), where
     assert store.intent(JOB) in (INTENT, None), where
     state = store.state(JOB)
-    assert state == replace(STATE, settled=False, hook_owed=True) or not state.settled or state.files == 0, where
+    assert (
+        state == replace(STATE, settled=False, hook_owed=True)
+        or not state.settled
+        or state.files == 0
+    ), where
     for one in store.sets(JOB):
-        assert one.commit in (oid(99), oid(100)) and one.files.keys() == LEDGER.keys() - {"/srv/dropped"}, where
+        assert one.commit in (oid(99), oid(100)) and one.files.keys() == LEDGER.keys() - {
+            "/srv/dropped"
+        }, where
     head = store.head(SCOPE, "acme/infra", "main")
-    assert head is None or replace(head, checked_at=None) == HEAD  # the time decides nothing about files, where
+    assert (
+        head is None or replace(head, checked_at=None) == HEAD
+    )  # the time decides nothing about files, where
     assert store.recall(oid(200)) in (LISTING, None), where
     assert len(store.history(JOB)) <= 3 and len(store.history(JOB, "/srv/old")) <= 3, where
     for run in [*store.history(), *store.history(path="/srv/one.conf")]:
-        assert isinstance(run.started_at[:19] + run.status + run.trigger, str) and f"{run.seconds:.1f}" and sorted(change.path for change in run.changes) is not None, where
+        assert (
+            isinstance(run.started_at[:19] + run.status + run.trigger, str)
+            and f"{run.seconds:.1f}"
+            and sorted(change.path for change in run.changes) is not None
+        ), where
     store.changes_since(JOB, AT)
     facts = store.facts
     assert all(isinstance(row.identity, str) for row in facts.limits()), where

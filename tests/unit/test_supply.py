@@ -36,7 +36,10 @@ def recorded() -> dict[str, str]:
 
 
 def required() -> dict[str, str]:
-    found = [re.fullmatch(r"([\w-]+)>=([\d.]+)(?:,<\d+)?", one) for one in PROJECT["project"]["dependencies"]]
+    found = [
+        re.fullmatch(r"([\w-]+)>=([\d.]+)(?:,<\d+)?", one)
+        for one in PROJECT["project"]["dependencies"]
+    ]
     assert all(found), PROJECT["project"]["dependencies"]
     return {one[1]: one[2] for one in found if one is not None}
 
@@ -59,9 +62,19 @@ def test_no_lowest_version_is_below_the_fix_of_a_recorded_vulnerability() -> Non
 
 # the first version without a known vulnerability, as far as it was known when it was written down
 FIXED = {
-    "PyJWT": "2.13.0", "cryptography": "48.0.1", "urllib3": "2.7.0", "certifi": "2024.7.4", "flask": "3.1.3", "Werkzeug": "3.1.6", "Jinja2": "3.1.6",
-    "Mako": "1.3.12", "click": "8.3.3", "waitress": "3.0.1", "pydantic": "2.4.0", "pyyaml": "5.4",
-}  # fmt: skip
+    "PyJWT": "2.13.0",
+    "cryptography": "48.0.1",
+    "urllib3": "2.7.0",
+    "certifi": "2024.7.4",
+    "flask": "3.1.3",
+    "Werkzeug": "3.1.6",
+    "Jinja2": "3.1.6",
+    "Mako": "1.3.12",
+    "click": "8.3.3",
+    "waitress": "3.0.1",
+    "pydantic": "2.4.0",
+    "pyyaml": "5.4",
+}
 
 
 @pytest.mark.parametrize("name", FIXED)
@@ -70,9 +83,18 @@ def test_a_version_with_a_known_vulnerability_is_not_admitted(name: str) -> None
 
 
 def test_the_hashed_versions_are_those_of_the_constraints(supply: ModuleType) -> None:
-    plain, hashed = (supply.pinned((ROOT / name).read_text()) for name in ("constraints.txt", "constraints-hashed.txt"))
+    plain, hashed = (
+        supply.pinned((ROOT / name).read_text())
+        for name in ("constraints.txt", "constraints-hashed.txt")
+    )
     assert hashed == plain
-    assert set(required()) <= {line.partition("==")[0] for line in plain.values()} | {"sqlalchemy", "pyyaml", "flask", "apscheduler", "prometheus-client"}
+    assert set(required()) <= {line.partition("==")[0] for line in plain.values()} | {
+        "sqlalchemy",
+        "pyyaml",
+        "flask",
+        "apscheduler",
+        "prometheus-client",
+    }
 
 
 def test_each_hashed_version_has_a_hash_and_nothing_else() -> None:
@@ -92,7 +114,9 @@ def test_what_syncd_needs_is_in_the_first_part_of_the_hashed_versions(supply: Mo
 
 
 def test_the_hashed_text_is_written_as_pip_reads_it(supply: ModuleType) -> None:
-    text = supply.hashed_text({"a": "A==1", "b": "b==2"}, {"a": {"2" * 64, "1" * 64}, "b": {"3" * 64}}, {"b"})
+    text = supply.hashed_text(
+        {"a": "A==1", "b": "b==2"}, {"a": {"2" * 64, "1" * 64}, "b": {"3" * 64}}, {"b"}
+    )
     assert text == (
         f"{supply.HEAD}b==2 \\\n    --hash=sha256:{'3' * 64}\n# Only for development.\nA==1 \\\n    --hash=sha256:{'1' * 64} \\\n    --hash=sha256:{'2' * 64}\n"
     )
@@ -100,20 +124,41 @@ def test_the_hashed_text_is_written_as_pip_reads_it(supply: ModuleType) -> None:
 
 @pytest.fixture(scope="module")
 def bill() -> Any:
-    done = subprocess.run([sys.executable, "packaging/supply.py", "sbom"], cwd=ROOT, env={"SOURCE_DATE_EPOCH": "1795910400"}, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "packaging/supply.py", "sbom"],
+        cwd=ROOT,
+        env={"SOURCE_DATE_EPOCH": "1795910400"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return json.loads(done.stdout)
 
 
 def test_the_bill_of_materials_has_the_form_of_cyclonedx(bill: Any) -> None:
     """The required fields of the specification's JSON schema."""
     assert (bill["bomFormat"], bill["specVersion"], bill["version"]) == ("CycloneDX", "1.6", 1)
-    assert re.fullmatch(r"urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", bill["serialNumber"])
-    assert bill["metadata"]["timestamp"] == datetime.fromtimestamp(1795910400, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    assert bill["metadata"]["component"]["type"] == "application" and bill["metadata"]["component"]["name"] == "syncd"
+    assert re.fullmatch(
+        r"urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+        bill["serialNumber"],
+    )
+    assert bill["metadata"]["timestamp"] == datetime.fromtimestamp(1795910400, UTC).strftime(
+        "%Y-%m-%dT%H:%M:%SZ"
+    )
+    assert (
+        bill["metadata"]["component"]["type"] == "application"
+        and bill["metadata"]["component"]["name"] == "syncd"
+    )
     for one in bill["components"]:
-        assert {"type", "name", "version", "bom-ref", "purl"} <= set(one) <= {"type", "name", "version", "bom-ref", "purl", "licenses"}
+        assert (
+            {"type", "name", "version", "bom-ref", "purl"}
+            <= set(one)
+            <= {"type", "name", "version", "bom-ref", "purl", "licenses"}
+        )
         assert one["type"] == "library" and one["purl"] == one["bom-ref"]
-        assert all(set(licence) in ({"expression"}, {"license"}) for licence in one.get("licenses", []))
+        assert all(
+            set(licence) in ({"expression"}, {"license"}) for licence in one.get("licenses", [])
+        )
     references = [one["bom-ref"] for one in [bill["metadata"]["component"], *bill["components"]]]
     assert len(set(references)) == len(references)
     assert {link["ref"] for link in bill["dependencies"]} == set(references)
@@ -132,7 +177,14 @@ def test_the_bill_of_materials_names_what_is_installed_and_nothing_of_the_tests(
 def test_make_has_a_target_for_the_bill_of_materials() -> None:
     assert "sbom: ; @$(PYTHON) dev sbom" in (ROOT / "Makefile").read_text()
     included = PROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
-    assert {"SECURITY.md", "constraints.txt", "constraints-hashed.txt", "packaging", "Makefile", "dev"} <= set(included)
+    assert {
+        "SECURITY.md",
+        "constraints.txt",
+        "constraints-hashed.txt",
+        "packaging",
+        "Makefile",
+        "dev",
+    } <= set(included)
 
 
 def test_each_row_of_the_threat_model_names_tests_that_are_there() -> None:

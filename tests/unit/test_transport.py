@@ -16,91 +16,151 @@ from pathlib import Path
 import pytest
 import trustme
 
-from syncd.clock import Clock, Patience, SystemClock
-from syncd.errors import BadResponseError, ConfigError, RateLimitedError, RemoteUnavailableError, StoppedError, TimedOutError
+from syncd.clock import Clock, SystemClock
+from syncd.deadline import Deadline
+from syncd.errors import (
+    BadResponseError,
+    ConfigError,
+    RateLimitedError,
+    RemoteUnavailableError,
+    StoppedError,
+    TimedOutError,
+)
 from syncd.github.attempts import BACKOFF_SECONDS, TRIES
-from syncd.github.limits import Budgets, Gate, Tally
-from syncd.github.protocol import Known, Request, Response, get, post, read
+from syncd.github.protocol import BufferedResponse, Request, Response, get, post, read
 from syncd.github.proxies import Proxies
+from syncd.github.rate_limit import ConcurrencyLimit, RateLimits, RequestMetrics
 from syncd.github.transport import Network, Retrying
-from syncd.redact import redact
+from syncd.redaction import redact
 from tests.support.clock import FakeClock
-from tests.support.wire import Wire
+from tests.support.raw_server import RawServer
 
 MESSAGE = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
 
 
 @contextmanager
-def network(proxies: Proxies = Proxies({}), clock: Clock | None = None, budgets: Budgets | None = None, ca_file: str | None = None) -> Iterator[Network]:
+def network(
+    proxies: Proxies = Proxies({}),
+    clock: Clock | None = None,
+    budgets: RateLimits | None = None,
+    ca_file: str | None = None,
+) -> Iterator[Network]:
     clock = clock or SystemClock()
-    made = Network("ops", clock, Tally(), budgets or Budgets(clock), Gate(4), proxies, ca_file)
+    made = Network(
+        "ops",
+        clock,
+        RequestMetrics(),
+        budgets or RateLimits(clock),
+        ConcurrencyLimit(4),
+        proxies,
+        ca_file,
+    )
     try:
         yield made
     finally:
         made.close()
 
 
-def patience(seconds: float = 30) -> Patience:
-    return Patience(SystemClock(), seconds)
+def deadline(seconds: float = 30) -> Deadline:
+    return Deadline(SystemClock(), seconds)
 
 
 def request(url: str, **headers: str) -> Request:
     made = get(url, "/x", "head", "main of acme/infra", "acme/infra")
-    return Request(made.method, made.url, made.route, made.subject, made.repo, {**made.headers, "Authorization": "Bearer ghs_canary", **headers})
+    return Request(
+        made.method,
+        made.url,
+        made.route,
+        made.subject,
+        made.repo,
+        {**made.headers, "Authorization": "Bearer ghs_canary", **headers},
+    )
 
 
 def body_of(url: str, cap_bytes: int = 1 << 20) -> bytes:
     made = request(url)
     with network() as net:
-        return read(net.send(Request("GET", made.url, made.route, made.subject, made.repo, made.headers, cap_bytes=cap_bytes), patience()))
+        return read(
+            net.send(
+                Request(
+                    "GET",
+                    made.url,
+                    made.route,
+                    made.subject,
+                    made.repo,
+                    made.headers,
+                    cap_bytes=cap_bytes,
+                ),
+                deadline(),
+            )
+        )
 
 
 def said(status: str, *headers: str, body: bytes = b"") -> bytes:
     """What a server says that hangs up afterwards, and says so: else who asks again may meet the connection while it closes."""
-    return "\r\n".join([f"HTTP/1.1 {status}", "Connection: close", *headers, "", ""]).encode() + body
+    return (
+        "\r\n".join([f"HTTP/1.1 {status}", "Connection: close", *headers, "", ""]).encode() + body
+    )
 
 
 # --- headers ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", ["ghs_x\r\n Folded: yes", "ghs_x\nOther: yes", "ghs\x00x", "ghs_\u20ac"], ids=repr)
+@pytest.mark.parametrize(
+    "value", ["ghs_x\r\n Folded: yes", "ghs_x\nOther: yes", "ghs\x00x", "ghs_\u20ac"], ids=repr
+)
 def test_a_header_that_is_none_is_not_sent_and_not_shown(value: str) -> None:
-    with Wire(MESSAGE) as wire, network(Proxies({})) as net:
+    with RawServer(MESSAGE) as wire, network(Proxies({})) as net:
         with pytest.raises(BadResponseError, match="a header can't be sent as it is") as caught:
-            net.send(request(wire.url, Authorization=value), patience())
+            net.send(request(wire.url, Authorization=value), deadline())
         assert value not in str(caught.value) and not wire.heard
 
 
 def test_what_a_server_says_twice_is_one_header() -> None:
-    with Wire(said("200 OK", "Link: <a>", "Content-Length: 2", "link: <b>", body=b"ok")) as wire, network(Proxies({})) as net:
-        assert net.send(request(wire.url), patience()).headers["link"] == "<a>, <b>"
+    with (
+        RawServer(
+            said("200 OK", "Link: <a>", "Content-Length: 2", "link: <b>", body=b"ok")
+        ) as wire,
+        network(Proxies({})) as net,
+    ):
+        assert net.send(request(wire.url), deadline()).headers["link"] == "<a>, <b>"
 
 
 # --- proxies ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_request_goes_through_the_operators_proxy_with_its_password() -> None:
-    with Wire(MESSAGE) as proxy, network(Proxies({"http": f"http://ada:canary-of-proxy@{proxy.netloc}"})) as net:
-        assert read(net.send(request("http://ghe.example"), patience())) == b"ok"
+    with (
+        RawServer(MESSAGE) as proxy,
+        network(Proxies({"http": f"http://ada:canary-of-proxy@{proxy.netloc}"})) as net,
+    ):
+        assert read(net.send(request("http://ghe.example"), deadline())) == b"ok"
         assert redact("said canary-of-proxy") == "said ***"
     [heard] = proxy.heard
     assert heard.startswith("GET http://ghe.example/x HTTP/1.1\r\n")
-    assert f"Proxy-Authorization: Basic {base64.b64encode(b'ada:canary-of-proxy').decode()}" in heard
+    assert (
+        f"Proxy-Authorization: Basic {base64.b64encode(b'ada:canary-of-proxy').decode()}" in heard
+    )
 
 
 def test_a_proxy_that_speaks_tls_is_judged_by_the_same_authorities(tmp_path: Path) -> None:
     authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    with Wire(MESSAGE, tls=tls) as proxy:
+    with RawServer(MESSAGE, tls=tls) as proxy:
         with network(Proxies({"http": proxy.url}), ca_file=str(tmp_path / "ca.pem")) as net:
-            assert read(net.send(request("http://ghe.example"), patience())) == b"ok"
-        with network(Proxies({"http": proxy.url})) as net, pytest.raises(RemoteUnavailableError, match=r"the proxy failed.*certificate"):
-            net.send(request("http://ghe.example"), patience())
+            assert read(net.send(request("http://ghe.example"), deadline())) == b"ok"
+        with (
+            network(Proxies({"http": proxy.url})) as net,
+            pytest.raises(RemoteUnavailableError, match=r"the proxy failed.*certificate"),
+        ):
+            net.send(request("http://ghe.example"), deadline())
     assert [heard.splitlines()[0] for heard in proxy.heard] == ["GET http://ghe.example/x HTTP/1.1"]
 
 
-def test_authorities_that_are_replaced_count_from_the_next_connection_on_and_those_in_hand_while_the_file_is_away(tmp_path: Path) -> None:
+def test_authorities_that_are_replaced_count_from_the_next_connection_on_and_those_in_hand_while_the_file_is_away(
+    tmp_path: Path,
+) -> None:
     """What a daemon lives through when its private authority is renewed."""
     old, new, file = trustme.CA(), trustme.CA(), tmp_path / "ca.pem"
     servers = []
@@ -109,38 +169,60 @@ def test_authorities_that_are_replaced_count_from_the_next_connection_on_and_tho
         authority.issue_cert("127.0.0.1").configure_cert(tls)
         servers.append(tls)
     old.cert_pem.write_to_path(str(file))
-    with Wire(MESSAGE, tls=servers[0]) as before, Wire(MESSAGE, tls=servers[1]) as after, network(ca_file=str(file)) as net:
-        assert read(net.send(request(before.url), patience())) == b"ok"
+    with (
+        RawServer(MESSAGE, tls=servers[0]) as before,
+        RawServer(MESSAGE, tls=servers[1]) as after,
+        network(ca_file=str(file)) as net,
+    ):
+        assert read(net.send(request(before.url), deadline())) == b"ok"
         with pytest.raises(RemoteUnavailableError, match="can't be trusted"):
-            net.send(request(after.url), patience())
+            net.send(request(after.url), deadline())
         file.unlink()
-        assert read(net.send(request(before.url), patience())) == b"ok"
+        assert read(net.send(request(before.url), deadline())) == b"ok"
         new.cert_pem.write_to_path(str(file))
-        assert read(net.send(request(after.url), patience())) == b"ok"
+        assert read(net.send(request(after.url), deadline())) == b"ok"
 
 
-@pytest.mark.parametrize("content", ["", "no certificate\n", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"], ids=["empty", "text", "damaged"])
-def test_authorities_that_can_not_be_read_are_blamed_themselves(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content",
+    ["", "no certificate\n", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"],
+    ids=["empty", "text", "damaged"],
+)
+def test_authorities_that_can_not_be_read_are_blamed_themselves(
+    tmp_path: Path, content: str
+) -> None:
     (tmp_path / "ca.pem").write_text(content)
-    with network(ca_file=str(tmp_path / "ca.pem")) as net, pytest.raises(RemoteUnavailableError, match="the certificate authorities can't be read") as caught:
-        net.send(request("https://127.0.0.1:1"), patience())
+    with (
+        network(ca_file=str(tmp_path / "ca.pem")) as net,
+        pytest.raises(
+            RemoteUnavailableError, match="the certificate authorities can't be read"
+        ) as caught,
+    ):
+        net.send(request("https://127.0.0.1:1"), deadline())
     assert "ca_file:" in (caught.value.hint or "")
 
 
-def test_the_environment_can_not_have_the_keys_of_a_connection_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_can_not_have_the_keys_of_a_connection_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
-    with Wire(MESSAGE, tls=tls) as wire, network(ca_file=str(tmp_path / "ca.pem")) as net:
-        assert read(net.send(request(wire.url), patience())) == b"ok"
+    with RawServer(MESSAGE, tls=tls) as wire, network(ca_file=str(tmp_path / "ca.pem")) as net:
+        assert read(net.send(request(wire.url), deadline())) == b"ok"
     assert not (tmp_path / "keys").exists()
 
 
 def test_over_https_the_proxy_is_asked_for_a_tunnel_and_sees_no_credential_of_ours() -> None:
-    with Wire(said("407 Proxy Authentication Required", "Content-Length: 0")) as proxy, network(Proxies({"https": proxy.url})) as net:
-        with pytest.raises(RemoteUnavailableError, match=r"it does not let us through to ghe.example: .*407") as caught:
-            net.send(request("https://ghe.example"), patience())
+    with (
+        RawServer(said("407 Proxy Authentication Required", "Content-Length: 0")) as proxy,
+        network(Proxies({"https": proxy.url})) as net,
+    ):
+        with pytest.raises(
+            RemoteUnavailableError, match=r"it does not let us through to ghe.example: .*407"
+        ) as caught:
+            net.send(request("https://ghe.example"), deadline())
         assert "HTTPS_PROXY" in (caught.value.hint or "")
     assert proxy.heard[0].startswith("CONNECT ghe.example:443 ") and "canary" not in proxy.heard[0]
 
@@ -148,34 +230,62 @@ def test_over_https_the_proxy_is_asked_for_a_tunnel_and_sees_no_credential_of_ou
 @pytest.mark.parametrize(
     ("trouble", "said"),
     [
-        (socket.gaierror(-2, "Name or service not known"), "ghe.example can't be reached: Failed to resolve 'ghe.example' (Name or service not known)"),
-        (ConnectionRefusedError(111, "Connection refused"), "ghe.example can't be reached: Failed to establish a new connection: Connection refused"),
-        (OSError(101, "Network is unreachable"), "ghe.example can't be reached: Failed to establish a new connection: Network is unreachable"),
+        (
+            socket.gaierror(-2, "Name or service not known"),
+            "ghe.example can't be reached: Failed to resolve 'ghe.example' (Name or service not known)",
+        ),
+        (
+            ConnectionRefusedError(111, "Connection refused"),
+            "ghe.example can't be reached: Failed to establish a new connection: Connection refused",
+        ),
+        (
+            OSError(101, "Network is unreachable"),
+            "ghe.example can't be reached: Failed to establish a new connection: Network is unreachable",
+        ),
     ],
     ids=["no name", "refused", "no way"],
 )
-def test_a_host_that_is_not_reached_is_named_in_words(monkeypatch: pytest.MonkeyPatch, trouble: OSError, said: str) -> None:
+def test_a_host_that_is_not_reached_is_named_in_words(
+    monkeypatch: pytest.MonkeyPatch, trouble: OSError, said: str
+) -> None:
     def nowhere(*_: object, **__: object) -> None:
         raise trouble
 
     monkeypatch.setattr("socket.getaddrinfo", nowhere)
     with network() as net, pytest.raises(RemoteUnavailableError) as caught:
-        net.send(request("https://ghe.example"), patience())
+        net.send(request("https://ghe.example"), deadline())
     assert caught.value.message == f"asked for main of acme/infra: {said}"
 
 
 def test_a_proxys_own_page_is_not_githubs_refusal() -> None:
-    from syncd.github.protocol import failure, refusal
+    from syncd.github.protocol import failure, parse_error
 
     page = b"<html>Log in to the proxy</html>"
-    with Wire(said("407 Proxy Authentication Required", "Content-Type: text/html", f"Content-Length: {len(page)}", body=page)) as proxy, network(Proxies({"http": proxy.url})) as net:
-        error = failure(request("http://ghe.example"), refusal(net.send(request("http://ghe.example"), patience())), datetime.now(UTC))
+    with (
+        RawServer(
+            said(
+                "407 Proxy Authentication Required",
+                "Content-Type: text/html",
+                f"Content-Length: {len(page)}",
+                body=page,
+            )
+        ) as proxy,
+        network(Proxies({"http": proxy.url})) as net,
+    ):
+        error = failure(
+            request("http://ghe.example"),
+            parse_error(net.send(request("http://ghe.example"), deadline())),
+            datetime.now(UTC),
+        )
     assert isinstance(error, BadResponseError) and "web page" in error.message
 
 
 def test_hosts_that_need_no_proxy_and_loopback_are_asked_directly() -> None:
-    with Wire(MESSAGE) as server, network(Proxies({"http": "http://127.0.0.1:1", "https": "http://127.0.0.1:1"})) as net:
-        assert read(net.send(request(server.url), patience())) == b"ok"
+    with (
+        RawServer(MESSAGE) as server,
+        network(Proxies({"http": "http://127.0.0.1:1", "https": "http://127.0.0.1:1"})) as net,
+    ):
+        assert read(net.send(request(server.url), deadline())) == b"ok"
 
 
 def test_a_proxys_password_is_known_as_it_is_written_and_as_it_is_sent() -> None:
@@ -186,15 +296,20 @@ def test_a_proxys_password_is_known_as_it_is_written_and_as_it_is_sent() -> None
 
 
 def test_a_proxy_that_is_not_there_is_named_without_its_password() -> None:
-    with network(Proxies({"http": "http://ada:canary-of-proxy@127.0.0.1:1"})) as net, pytest.raises(RemoteUnavailableError) as caught:
-        net.send(request("http://ghe.example"), patience())
+    with (
+        network(Proxies({"http": "http://ada:canary-of-proxy@127.0.0.1:1"})) as net,
+        pytest.raises(RemoteUnavailableError) as caught,
+    ):
+        net.send(request("http://ghe.example"), deadline())
     assert "canary" not in f"{caught.value} {caught.value.hint}"
 
 
 # --- what is sent -----------------------------------------------------------------------------------------------------
 
 
-def test_nothing_of_the_environment_and_nothing_of_an_earlier_answer_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_of_the_environment_and_nothing_of_an_earlier_answer_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     netrc = tmp_path / ".netrc"
     netrc.write_text("default login thief password canary-of-netrc\n")
     netrc.chmod(0o600)
@@ -202,41 +317,67 @@ def test_nothing_of_the_environment_and_nothing_of_an_earlier_answer_is_sent(tmp
     monkeypatch.setenv("NETRC", str(netrc))
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent")
-    with Wire(said("200 OK", "Set-Cookie: session=canary-of-cookie; Path=/", "Content-Length: 2", body=b"ok")) as server, network() as net:
+    with (
+        RawServer(
+            said(
+                "200 OK",
+                "Set-Cookie: session=canary-of-cookie; Path=/",
+                "Content-Length: 2",
+                body=b"ok",
+            )
+        ) as server,
+        network() as net,
+    ):
         for _ in range(2):
-            read(net.send(request(server.url), patience()))
+            read(net.send(request(server.url), deadline()))
         anonymous = get(server.url, "/x", "head", "x", None)
-        read(net.send(anonymous, patience()))
+        read(net.send(anonymous, deadline()))
     assert [line.count("Authorization: Bearer ghs_canary") for line in server.heard] == [1, 1, 0]
-    assert not any("Cookie" in line or "netrc" in line or base64.b64encode(b"thief").decode()[:6] in line for line in server.heard)
+    assert not any(
+        "Cookie" in line or "netrc" in line or base64.b64encode(b"thief").decode()[:6] in line
+        for line in server.heard
+    )
 
 
 def test_a_credential_that_was_left_behind_at_a_redirect_does_not_come_back() -> None:
-    with Wire(MESSAGE) as last, Wire(b"") as home, Wire(said("302 Found", f"Location: {last.url}/z", "Content-Length: 0")) as middle:
+    with (
+        RawServer(MESSAGE) as last,
+        RawServer(b"") as home,
+        RawServer(said("302 Found", f"Location: {last.url}/z", "Content-Length: 0")) as middle,
+    ):
         home.answers[:] = [said("302 Found", f"Location: {middle.url}/y", "Content-Length: 0")]
         made = request(home.url)
-        made = Request("GET", made.url, "tarball", made.subject, made.repo, made.headers, elsewhere=True)
+        made = Request(
+            "GET", made.url, "tarball", made.subject, made.repo, made.headers, elsewhere=True
+        )
         with network() as net:
-            assert read(net.send(made, patience())) == b"ok"
+            assert read(net.send(made, deadline())) == b"ok"
     assert "canary" in home.heard[0] and "canary" not in middle.heard[0] + last.heard[0]
 
 
 def test_a_redirect_in_a_circle_ends() -> None:
-    with Wire(said("302 Found", "Location: /x", "Content-Length: 0")) as server, network() as net:
+    with (
+        RawServer(said("302 Found", "Location: /x", "Content-Length: 0")) as server,
+        network() as net,
+    ):
         with pytest.raises(BadResponseError, match="redirected more than"):
-            net.send(request(server.url), patience())
+            net.send(request(server.url), deadline())
         assert len(server.heard) == 6
 
 
 def test_a_question_that_changes_something_is_not_turned_into_another_one_by_a_redirect() -> None:
-    with Wire(said("302 Found", "Location: /y", "Content-Length: 0")) as server, network() as net, pytest.raises(BadResponseError, match="a POST can't follow"):
-        net.send(post(server.url, "/x", "token", "a token", {}), patience())
+    with (
+        RawServer(said("302 Found", "Location: /y", "Content-Length: 0")) as server,
+        network() as net,
+        pytest.raises(BadResponseError, match="a POST can't follow"),
+    ):
+        net.send(post(server.url, "/x", "token", "a token", {}), deadline())
     assert len(server.heard) == 1
 
 
 def test_a_token_with_a_line_end_is_never_sent() -> None:
-    with Wire(MESSAGE) as server, network() as net, pytest.raises(BadResponseError) as caught:
-        net.send(request(server.url, Authorization="Bearer ghs_canary\r\nX-Evil: 1"), patience())
+    with RawServer(MESSAGE) as server, network() as net, pytest.raises(BadResponseError) as caught:
+        net.send(request(server.url, Authorization="Bearer ghs_canary\r\nX-Evil: 1"), deadline())
     assert server.heard == [] and "canary" not in str(caught.value)
 
 
@@ -246,17 +387,36 @@ ZIPPED = gzip.compress(b"content" * 100)
 WHOLE: dict[str, tuple[bytes, bytes]] = {
     "with a length": (said("200 OK", "Content-Length: 7", body=b"content"), b"content"),
     "until the end": (said("200 OK", body=b"content"), b"content"),
-    "in chunks": (said("200 OK", "Transfer-Encoding: chunked", body=b"3\r\ncon\r\n4;x=y\r\ntent\r\n0\r\n\r\n"), b"content"),
-    "zipped": (said("200 OK", "Content-Encoding: gzip", f"Content-Length: {len(ZIPPED)}", body=ZIPPED), b"content" * 100),
-    "zipped in two members": (said("200 OK", "Content-Encoding: gzip", f"Content-Length: {2 * len(ZIPPED)}", body=ZIPPED * 2), b"content" * 200),
+    "in chunks": (
+        said(
+            "200 OK", "Transfer-Encoding: chunked", body=b"3\r\ncon\r\n4;x=y\r\ntent\r\n0\r\n\r\n"
+        ),
+        b"content",
+    ),
+    "zipped": (
+        said("200 OK", "Content-Encoding: gzip", f"Content-Length: {len(ZIPPED)}", body=ZIPPED),
+        b"content" * 100,
+    ),
+    "zipped in two members": (
+        said(
+            "200 OK",
+            "Content-Encoding: gzip",
+            f"Content-Length: {2 * len(ZIPPED)}",
+            body=ZIPPED * 2,
+        ),
+        b"content" * 200,
+    ),
     "empty": (said("200 OK", "Content-Length: 0"), b""),
-    "a length twice, agreeing": (said("200 OK", "Content-Length: 7", "Content-Length: 7", body=b"content"), b"content"),
+    "a length twice, agreeing": (
+        said("200 OK", "Content-Length: 7", "Content-Length: 7", body=b"content"),
+        b"content",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_whole_body_is_read_however_it_is_framed(name: str) -> None:
-    with Wire(WHOLE[name][0]) as server:
+    with RawServer(WHOLE[name][0]) as server:
         assert body_of(server.url) == WHOLE[name][1]
 
 
@@ -264,9 +424,13 @@ CUT = {
     "before its length": said("200 OK", "Content-Length: 100", body=b"content"),
     "within a chunk": said("200 OK", "Transfer-Encoding: chunked", body=b"9\r\ncontent"),
     "before the last chunk": said("200 OK", "Transfer-Encoding: chunked", body=b"7\r\ncontent\r\n"),
-    "a chunk without a size": said("200 OK", "Transfer-Encoding: chunked", body=b"z\r\ncontent\r\n0\r\n\r\n"),
+    "a chunk without a size": said(
+        "200 OK", "Transfer-Encoding: chunked", body=b"z\r\ncontent\r\n0\r\n\r\n"
+    ),
     "within the compression": said("200 OK", "Content-Encoding: gzip", body=ZIPPED[:-9]),
-    "damaged compression": said("200 OK", "Content-Encoding: gzip", body=ZIPPED[:20] + b"\0\0\0\0" + ZIPPED[24:]),
+    "damaged compression": said(
+        "200 OK", "Content-Encoding: gzip", body=ZIPPED[:20] + b"\0\0\0\0" + ZIPPED[24:]
+    ),
     "not compressed at all": said("200 OK", "Content-Encoding: gzip", body=b"plain text"),
     "no answer": b"",
     "no head": b"content\r\n\r\n",
@@ -278,14 +442,14 @@ CUT = {
 
 @pytest.mark.parametrize("name", CUT)
 def test_an_answer_that_is_not_whole_is_passing_trouble(name: str) -> None:
-    with Wire(CUT[name]) as server, pytest.raises(RemoteUnavailableError) as caught:
+    with RawServer(CUT[name]) as server, pytest.raises(RemoteUnavailableError) as caught:
         body_of(server.url)
     assert "main of acme/infra" in caught.value.message and "0x" not in caught.value.message
 
 
 def test_of_a_cut_head_nothing_is_made_up(caplog: pytest.LogCaptureFixture) -> None:
     """The library takes it for an answer without a length and without a body; whoever asked judges content by its id and JSON by its shape."""
-    with Wire(b"HTTP/1.1 200 OK\r\nContent-Le") as server:
+    with RawServer(b"HTTP/1.1 200 OK\r\nContent-Le") as server:
         assert body_of(server.url) == b""
 
 
@@ -293,39 +457,47 @@ BOMB = gzip.compress(b"\0" * (64 << 20), 9)
 TOO_MUCH = {
     "says so": said("200 OK", f"Content-Length: {10 << 30}", body=b"x"),
     "says nothing": said("200 OK", body=b"x" * (3 << 20)),
-    "is a bomb": said("200 OK", "Content-Encoding: gzip", f"Content-Length: {len(BOMB)}", body=BOMB),
-    "is encoded otherwise": said("200 OK", "Content-Encoding: br", "Content-Length: 3", body=b"abc"),
-    "has an encoding in an encoding": said("200 OK", "Content-Encoding: gzip, gzip", "Content-Length: 3", body=b"abc"),
+    "is a bomb": said(
+        "200 OK", "Content-Encoding: gzip", f"Content-Length: {len(BOMB)}", body=BOMB
+    ),
+    "is encoded otherwise": said(
+        "200 OK", "Content-Encoding: br", "Content-Length: 3", body=b"abc"
+    ),
+    "has an encoding in an encoding": said(
+        "200 OK", "Content-Encoding: gzip, gzip", "Content-Length: 3", body=b"abc"
+    ),
 }
 
 
 @pytest.mark.parametrize("name", TOO_MUCH)
 def test_an_answer_longer_than_it_may_be_or_encoded_unasked_makes_no_sense(name: str) -> None:
-    with Wire(TOO_MUCH[name]) as server, pytest.raises(BadResponseError):
+    with RawServer(TOO_MUCH[name]) as server, pytest.raises(BadResponseError):
         body_of(server.url, cap_bytes=1 << 20)
 
 
 def test_everything_is_counted_and_the_places_at_the_gate_are_given_back() -> None:
-    clock, tally, gate = SystemClock(), Tally(), Gate(1)
-    with Wire(said("302 Found", "Location: /y", "Content-Length: 0"), b"", MESSAGE) as server:
-        net = Network("ops", clock, tally, Budgets(clock), gate, Proxies({}))
+    clock, tally, gate = SystemClock(), RequestMetrics(), ConcurrencyLimit(1)
+    with RawServer(said("302 Found", "Location: /y", "Content-Length: 0"), b"", MESSAGE) as server:
+        net = Network("ops", clock, tally, RateLimits(clock), gate, Proxies({}))
         with pytest.raises(RemoteUnavailableError):
-            read(net.send(request(server.url), patience()))
-        answer = net.send(request(server.url), patience())
+            read(net.send(request(server.url), deadline()))
+        answer = net.send(request(server.url), deadline())
         answer.close()
         answer.close()
-        assert read(net.send(request(server.url), patience())) == b"ok"
+        assert read(net.send(request(server.url), deadline())) == b"ok"
         net.close()
     assert tally.by_code() == {("ops", 302): 1, ("ops", 200): 2}
-    gate.enter(patience(1))
+    gate.enter(deadline(1))
 
 
 def test_the_servers_clock_is_measured() -> None:
     at = datetime.now(UTC) + timedelta(minutes=7)
-    clock, tally = SystemClock(), Tally()
-    with Wire(said("200 OK", f"Date: {format_datetime(at, usegmt=True)}", "Content-Length: 0")) as server:
-        net = Network("ops", clock, tally, Budgets(clock), Gate(1), Proxies({}))
-        read(net.send(request(server.url), patience()))
+    clock, tally = SystemClock(), RequestMetrics()
+    with RawServer(
+        said("200 OK", f"Date: {format_datetime(at, usegmt=True)}", "Content-Length: 0")
+    ) as server:
+        net = Network("ops", clock, tally, RateLimits(clock), ConcurrencyLimit(1), Proxies({}))
+        read(net.send(request(server.url), deadline()))
         net.close()
     assert tally.skew_seconds is not None and 410 < tally.skew_seconds < 430
 
@@ -334,13 +506,21 @@ def test_the_servers_clock_is_measured() -> None:
 def test_a_ca_file_that_is_none_is_a_mistake_of_the_configuration(ca_file: str) -> None:
     clock = SystemClock()
     with pytest.raises(ConfigError, match="ca_file"):
-        Network("ops", clock, Tally(), Budgets(clock), Gate(1), Proxies({}), ca_file)
+        Network(
+            "ops",
+            clock,
+            RequestMetrics(),
+            RateLimits(clock),
+            ConcurrencyLimit(1),
+            Proxies({}),
+            ca_file,
+        )
 
 
 def test_a_signal_ends_the_wait_for_an_answer_and_for_its_body() -> None:
-    with Wire(said("200 OK", "Content-Length: 10", body=b"x")) as server, network() as net:
+    with RawServer(said("200 OK", "Content-Length: 10", body=b"x")) as server, network() as net:
         stop = threading.Event()
-        held = Patience(SystemClock(), 30, stop)
+        held = Deadline(SystemClock(), 30, stop)
         answer = net.send(request(server.url), held)
         stop.set()
         with pytest.raises((StoppedError, RemoteUnavailableError)):
@@ -361,19 +541,31 @@ class Scripted:
     def __init__(self, *answers: Exception | tuple[int, Mapping[str, str], bytes]) -> None:
         self.answers, self.sent = list(answers), 0
 
-    def send(self, request: Request, patience: Patience) -> Response:
+    def send(self, request: Request, deadline: Deadline) -> Response:
         self.sent += 1
         found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(found, Exception):
             raise found
-        return Known(found[0], {"content-type": "application/json", **found[1]}, request.url, found[2])
+        return BufferedResponse(
+            found[0], {"content-type": "application/json", **found[1]}, request.url, found[2]
+        )
 
 
-def asked(*answers: Exception | tuple[int, Mapping[str, str], bytes], seconds: float = 36000, chance: float = 1.0) -> tuple[FakeClock, Scripted, object]:
+def asked(
+    *answers: Exception | tuple[int, Mapping[str, str], bytes],
+    seconds: float = 36000,
+    chance: float = 1.0,
+) -> tuple[FakeClock, Scripted, object]:
     """The clock, the script and what came of it."""
     clock, script = FakeClock(), Scripted(*answers)
     try:
-        return clock, script, Retrying(script, clock, chance=lambda: chance).send(REQUEST, Patience(clock, seconds)).status
+        return (
+            clock,
+            script,
+            Retrying(script, clock, chance=lambda: chance)
+            .send(REQUEST, Deadline(clock, seconds))
+            .status,
+        )
     except Exception as error:
         return clock, script, error
 
@@ -382,13 +574,21 @@ OK = (200, {}, b"ok")
 LOST = RemoteUnavailableError("lost")
 
 
-@pytest.mark.parametrize("trouble", [LOST, *((status, {}, b"") for status in (408, 500, 502, 503, 504))], ids=str)
-def test_passing_trouble_is_asked_again_with_growing_pauses_and_then_told(trouble: Exception | tuple[int, Mapping[str, str], bytes]) -> None:
+@pytest.mark.parametrize(
+    "trouble", [LOST, *((status, {}, b"") for status in (408, 500, 502, 503, 504))], ids=str
+)
+def test_passing_trouble_is_asked_again_with_growing_pauses_and_then_told(
+    trouble: Exception | tuple[int, Mapping[str, str], bytes],
+) -> None:
     clock, script, found = asked(trouble)
-    assert script.sent == TRIES and clock.waits == [BACKOFF_SECONDS * 2 ** (number + 1) for number in range(TRIES - 1)]
+    assert script.sent == TRIES and clock.waits == [
+        BACKOFF_SECONDS * 2 ** (number + 1) for number in range(TRIES - 1)
+    ]
     assert found == (trouble if isinstance(trouble, Exception) else trouble[0])
     clock, script, found = asked(trouble, trouble, OK, chance=0.25)
-    assert (script.sent, found) == (3, 200) and clock.waits == [0.25, 0.5], "full jitter: any part of the pause"
+    assert (script.sent, found) == (3, 200) and clock.waits == [0.25, 0.5], (
+        "full jitter: any part of the pause"
+    )
 
 
 @pytest.mark.parametrize("status", [200, 201, 304, 400, 401, 404, 409, 410, 422, 451, 501])
@@ -412,15 +612,29 @@ def test_a_limit_without_a_hint_is_waited_for_a_minute_then_two_and_then_told() 
     assert (script.sent, found) == (3, 403) and clock.waits == [60.5, 120.5]
 
 
-@pytest.mark.parametrize(("headers", "wait"), [({"retry-after": "7"}, 7), ({"retry-after": "0"}, 1), ({"retry-after": "nonsense"}, 60), ({"retry-after": "-5"}, 1)])
-def test_the_time_that_a_limit_gives_is_waited_exactly(headers: dict[str, str], wait: float) -> None:
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({"retry-after": "7"}, 7),
+        ({"retry-after": "0"}, 1),
+        ({"retry-after": "nonsense"}, 60),
+        ({"retry-after": "-5"}, 1),
+    ],
+)
+def test_the_time_that_a_limit_gives_is_waited_exactly(
+    headers: dict[str, str], wait: float
+) -> None:
     clock, script, found = asked((429, headers, b"{}"), OK, chance=0.0)
     assert (script.sent, found, clock.waits) == (2, 200, [wait])
 
 
 def test_the_hourly_limit_is_counted_on_the_servers_clock() -> None:
     server = FakeClock().now() + timedelta(hours=3)  # theirs is three hours ahead of ours
-    headers = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(server.timestamp()) + 100), "date": format_datetime(server, usegmt=True)}
+    headers = {
+        "x-ratelimit-remaining": "0",
+        "x-ratelimit-reset": str(int(server.timestamp()) + 100),
+        "date": format_datetime(server, usegmt=True),
+    }
     clock, script, found = asked((403, headers, b"{}"), OK, chance=0.0)
     assert (script.sent, found, clock.waits) == (2, 200, [101])
 
@@ -432,32 +646,47 @@ def test_a_limit_longer_than_the_run_is_told_at_once() -> None:
 
 def test_a_limit_that_another_request_met_is_waited_out_without_a_request() -> None:
     clock = FakeClock()
-    budgets = Budgets(clock)
-    budgets.of().close("api", RateLimitedError("slow down", retry_at=clock.now() + timedelta(seconds=30), status=403))
-    with Wire(MESSAGE) as server, network(clock=clock, budgets=budgets) as net:
+    budgets = RateLimits(clock)
+    budgets.of().close(
+        "api",
+        RateLimitedError("slow down", retry_at=clock.now() + timedelta(seconds=30), status=403),
+    )
+    with RawServer(MESSAGE) as server, network(clock=clock, budgets=budgets) as net:
         transport = Retrying(net, clock, chance=lambda: 0.0)
         with pytest.raises(RateLimitedError):
-            transport.send(request(server.url), Patience(clock, 29))
+            transport.send(request(server.url), Deadline(clock, 29))
         assert server.heard == []
-        assert transport.send(request(server.url), Patience(clock, 60)).status == 200
+        assert transport.send(request(server.url), Deadline(clock, 60)).status == 200
     assert clock.waits == [30]
 
 
 def test_what_limits_one_request_keeps_the_others_back() -> None:
-    limited = said("403 Forbidden", "Content-Type: application/json", "Retry-After: 30", f"Content-Length: {len(LIMITED)}", body=LIMITED)
+    limited = said(
+        "403 Forbidden",
+        "Content-Type: application/json",
+        "Retry-After: 30",
+        f"Content-Length: {len(LIMITED)}",
+        body=LIMITED,
+    )
     clock = FakeClock()
-    with Wire(limited, MESSAGE) as server, network(clock=clock) as net:
-        assert net.send(request(server.url), Patience(clock, 60)).status == 403
+    with RawServer(limited, MESSAGE) as server, network(clock=clock) as net:
+        assert net.send(request(server.url), Deadline(clock, 60)).status == 403
         for _ in range(50):
             with pytest.raises(RateLimitedError):
-                net.send(request(server.url), Patience(clock, 60))
+                net.send(request(server.url), Deadline(clock, 60))
         assert len(server.heard) == 1
         clock.advance(31)
-        assert net.send(request(server.url), Patience(clock, 60)).status == 200
+        assert net.send(request(server.url), Deadline(clock, 60)).status == 200
 
 
 def test_a_permission_that_is_missing_keeps_nobody_back() -> None:
-    refused = said("403 Forbidden", "Content-Type: application/json", "x-ratelimit-remaining: 4000", "Content-Length: 2", body=b"{}")
-    with Wire(refused, MESSAGE) as server, network() as net:
-        assert net.send(request(server.url), patience()).status == 403
-        assert net.send(request(server.url), patience()).status == 200
+    refused = said(
+        "403 Forbidden",
+        "Content-Type: application/json",
+        "x-ratelimit-remaining: 4000",
+        "Content-Length: 2",
+        body=b"{}",
+    )
+    with RawServer(refused, MESSAGE) as server, network() as net:
+        assert net.send(request(server.url), deadline()).status == 403
+        assert net.send(request(server.url), deadline()).status == 200

@@ -13,10 +13,12 @@ import pytest
 from syncd.mirror import trash
 from syncd.mirror.scan import look
 from syncd.mirror.trash import Trash
-from syncd.models import Action, Verb
+from syncd.models import Action, ActionKind
 
 
-def test_every_folder_that_leads_to_what_is_kept_is_on_disk_before_its_only_other_name_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_folder_that_leads_to_what_is_kept_is_on_disk_before_its_only_other_name_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, synced = trash.sync_folder, list[str]()
 
     def sync(folder: int) -> None:
@@ -31,7 +33,9 @@ def test_every_folder_that_leads_to_what_is_kept_is_on_disk_before_its_only_othe
         assert local is not None
         kept = Trash(tmp_path / "state/trash")
         (tmp_path / "state").mkdir()
-        action = Action(Verb.WRITE, f"{tmp_path}/theirs", None, None, local, "", takes_over=True)
+        action = Action(
+            ActionKind.WRITE, f"{tmp_path}/theirs", None, None, local, "", takes_over=True
+        )
         kept.keep(folder, "theirs", action, datetime(2026, 11, 28, tzinfo=UTC))
     finally:
         os.close(folder)
@@ -42,7 +46,9 @@ def test_every_folder_that_leads_to_what_is_kept_is_on_disk_before_its_only_othe
     assert kept.content_of(entry).read_bytes() == b"theirs\n"
 
 
-def test_keeping_or_taking_back_many_files_reads_the_entries_at_most_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keeping_or_taking_back_many_files_reads_the_entries_at_most_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reads = [0]
     entries = Trash.entries
 
@@ -59,12 +65,17 @@ def test_keeping_or_taking_back_many_files_reads_the_entries_at_most_once(tmp_pa
         for number in range(20):
             (tmp_path / f"f{number}").write_text(f"{number // 2}\n")
             local = look(folder, f"f{number}", f"{tmp_path}/f{number}", None, time.time_ns)
-            action = Action(Verb.WRITE, f"{tmp_path}/f{number}", None, None, local, "", takes_over=True)
+            action = Action(
+                ActionKind.WRITE, f"{tmp_path}/f{number}", None, None, local, "", takes_over=True
+            )
             kept.append(trashed.keep(folder, f"f{number}", action, now))
     finally:
         os.close(folder)
     assert reads[0] == 1
-    assert len(trashed.entries()) == 20 and len(list((tmp_path / "state/trash/contents").iterdir())) == 10
+    assert (
+        len(trashed.entries()) == 20
+        and len(list((tmp_path / "state/trash/contents").iterdir())) == 10
+    )
     reads[0] = 0
     trashed.take_back(kept)
     assert reads[0] == 1

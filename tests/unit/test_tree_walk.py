@@ -32,7 +32,9 @@ def opened(folder: Path) -> Iterator[int]:
 def few_descriptors() -> Iterator[None]:
     """Only six more than are open now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 6, hard))
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 6, hard)
+    )
     try:
         yield
     finally:
@@ -55,8 +57,12 @@ def test_a_walk_gives_every_entry_in_order_and_follows_no_link(tmp_path: Path) -
     os.mkfifo(top / "odd \udcff\n")
     assert names(top) == ["a", "b", "b/c", "b/c/f", "b.txt", "odd \udcff\n"]
     assert names(top, enters=lambda step: step.name != "c") == [
-        "a", "b", "b/c", "b.txt", "odd \udcff\n",
-    ]  # fmt: skip
+        "a",
+        "b",
+        "b/c",
+        "b.txt",
+        "odd \udcff\n",
+    ]
 
 
 def test_a_walk_ends_below_its_deepest_folder_with_a_message(tmp_path: Path) -> None:
@@ -97,8 +103,10 @@ def test_everything_below_is_removed_and_nothing_behind_a_link(tmp_path: Path) -
         remove(parent, "link")
     after = os.stat(outside)
     assert (after.st_mode, after.st_mtime_ns, os.listdir(outside)) == (
-        before.st_mode, before.st_mtime_ns, ["kept"],
-    )  # fmt: skip
+        before.st_mode,
+        before.st_mtime_ns,
+        ["kept"],
+    )
 
 
 def moved_while(work: Callable[[Callable[[], None]], None], top: Path, elsewhere: Path) -> None:
@@ -170,8 +178,9 @@ def test_a_step_says_what_it_is_and_its_folder_is_open(tmp_path: Path) -> None:
             inside = os.stat(step.name, dir_fd=step.folder, follow_symlinks=False)
             steps.append((step, stat.filemode(inside.st_mode)[0]))
     assert [(step.path, step.is_folder, kind) for step, kind in steps] == [
-        ("a", True, "d"), ("a/f", False, "-"),
-    ]  # fmt: skip
+        ("a", True, "d"),
+        ("a/f", False, "-"),
+    ]
 
 
 @pytest.mark.root

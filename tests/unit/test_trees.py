@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from syncd.errors import BadResponseError, BrakeError, SyncdError, UnsafePathError
+from syncd.errors import BadResponseError, LimitError, SyncdError, UnsafePathError
+from syncd.git_objects import LINK, SUBMODULE, TREE, is_object_id
 from syncd.github import trees
 from syncd.github.trees import (
     ContentsAnswer,
@@ -29,15 +30,14 @@ from syncd.github.trees import (
     refuse_path,
     shallow_key,
 )
-from syncd.objects import LINK, SUBMODULE, TREE, is_object_id
 from syncd.simulator.repository import File, Link, Repository, Submodule
 from syncd.text import in_quotes
 from tests.fuzz.harness import mutated
 
 ENOUGH = 1_000_000
-names = st.text(st.characters(exclude_categories=["C"], exclude_characters="/"), min_size=1, max_size=8).filter(
-    lambda name: refuse_name(name) is None
-)
+names = st.text(
+    st.characters(exclude_categories=["C"], exclude_characters="/"), min_size=1, max_size=8
+).filter(lambda name: refuse_name(name) is None)
 nodes = st.one_of(
     st.binary(max_size=5).map(lambda content: File(content)),
     st.binary(max_size=5).map(lambda content: File(content, executable=True)),
@@ -61,7 +61,13 @@ def flat(folder: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def answered(repo: Repository, tree: str, recursive: bool = True) -> dict[str, Any]:
     kinds = {TREE: "tree", SUBMODULE: "commit"}
     rows = [
-        {"path": path, "mode": f"{mode:06o}", "type": kinds.get(mode, "blob"), "sha": identity, "url": "https://api.github.com/..."}
+        {
+            "path": path,
+            "mode": f"{mode:06o}",
+            "type": kinds.get(mode, "blob"),
+            "sha": identity,
+            "url": "https://api.github.com/...",
+        }
         for path, mode, identity in repo.walk(tree, recursive=recursive)
     ]
     return {"sha": tree, "url": "https://api.github.com/...", "tree": rows, "truncated": False}
@@ -81,7 +87,9 @@ def made(folder: dict[str, Any]) -> tuple[Repository, str]:
 
 
 @given(folders)
-def test_a_recursive_answer_that_is_right_is_every_path_below_the_tree(folder: dict[str, Any]) -> None:
+def test_a_recursive_answer_that_is_right_is_every_path_below_the_tree(
+    folder: dict[str, Any],
+) -> None:
     repo, tree = made(folder)
     identity, entries = prove_recursive(read(answered(repo, tree)), tree, "the tree")
     assert identity == tree
@@ -91,7 +99,9 @@ def test_a_recursive_answer_that_is_right_is_every_path_below_the_tree(folder: d
 
 
 @given(folders, st.data())
-def test_a_recursive_answer_with_anything_missing_added_or_altered_is_refused(folder: dict[str, Any], data: st.DataObject) -> None:
+def test_a_recursive_answer_with_anything_missing_added_or_altered_is_refused(
+    folder: dict[str, Any], data: st.DataObject
+) -> None:
     repo, tree = made(folder)
     answer = answered(repo, tree)
     rows = answer["tree"]
@@ -108,7 +118,9 @@ def test_a_recursive_answer_with_anything_missing_added_or_altered_is_refused(fo
         rows[at]["sha"] = "0123456789" * 4
     elif what == "mode":
         rows[at]["mode"], rows[at]["type"] = data.draw(
-            st.sampled_from([("100644", "blob"), ("100755", "blob"), ("120000", "blob"), ("040000", "tree")])
+            st.sampled_from(
+                [("100644", "blob"), ("100755", "blob"), ("120000", "blob"), ("040000", "tree")]
+            )
         )
     elif what == "path":
         rows[at]["path"] += data.draw(st.sampled_from(["x", "/x", "\n"]))
@@ -123,7 +135,13 @@ def test_a_recursive_answer_with_anything_missing_added_or_altered_is_refused(fo
 @settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_mutated_bytes_are_refused_or_say_the_same(data: st.DataObject) -> None:
-    repo, tree = made({"a": File(b"1"), "dir": {"b": File(b"2", True), "c": Link("b")}, "sub": Submodule("7" * 40)})
+    repo, tree = made(
+        {
+            "a": File(b"1"),
+            "dir": {"b": File(b"2", True), "c": Link("b")},
+            "sub": Submodule("7" * 40),
+        }
+    )
     right = prove_recursive(read(answered(repo, tree)), tree, "the tree")
     mutated = bytearray(body(answered(repo, tree)))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -149,11 +167,21 @@ def test_mutated_bytes_are_refused_or_say_the_same(data: st.DataObject) -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5) | st.just("a" * 40) | st.just("100644"),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=5)
+    | st.just("a" * 40)
+    | st.just("100644"),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
-            st.sampled_from(["path", "mode", "type", "sha", "size", "tree", "truncated", "entries", "name"]), inner, max_size=7
+            st.sampled_from(
+                ["path", "mode", "type", "sha", "size", "tree", "truncated", "entries", "name"]
+            ),
+            inner,
+            max_size=7,
         )
     ),
     max_leaves=15,
@@ -191,14 +219,16 @@ def test_what_is_no_tree_is_a_bad_response(bytes_: bytes) -> None:
 def test_too_many_entries_stop_the_reading() -> None:
     repo, tree = made({f"f{number}": File(b"") for number in range(50)})
     assert len(read(answered(repo, tree), 50).rows) == 50
-    with pytest.raises(BrakeError, match="more than 49"):
+    with pytest.raises(LimitError, match="more than 49"):
         read(answered(repo, tree), 49)
 
 
 def test_a_hundred_thousand_entries_are_read_in_bounded_memory() -> None:
     row = '{"path":"some/folder/of/files/file-%06d.conf","mode":"100644","type":"blob","sha":"%040x","size":10,"url":"https://api.github.com/repos/acme/infra/git/blobs/%040x"}'
     text = (
-        '{"sha":"%s","tree":[' % ("1" * 40) + ",".join(row % (number, number, number) for number in range(100_000)) + '],"truncated":false}'
+        '{"sha":"%s","tree":[' % ("1" * 40)
+        + ",".join(row % (number, number, number) for number in range(100_000))
+        + '],"truncated":false}'
     ).encode()
     tracemalloc.start()
     answer = read_tree(text, "the tree", ENOUGH)
@@ -225,12 +255,19 @@ def test_a_folder_answer_that_is_right_is_its_direct_children(folder: dict[str, 
 def contents(repo: Repository, tree: str) -> ContentsAnswer:
     kinds = {TREE: "dir", LINK: "symlink", SUBMODULE: "submodule"}
     return ContentsAnswer(
-        "dir", tree, tuple((name, kinds.get(mode, "file"), identity, 1) for name, mode, identity in repo.walk(tree, recursive=False))
+        "dir",
+        tree,
+        tuple(
+            (name, kinds.get(mode, "file"), identity, 1)
+            for name, mode, identity in repo.walk(tree, recursive=False)
+        ),
     )
 
 
 @given(st.dictionaries(names, nodes, min_size=1, max_size=6))
-def test_modes_that_the_contents_api_does_not_tell_are_proven_by_the_id(folder: dict[str, Any]) -> None:
+def test_modes_that_the_contents_api_does_not_tell_are_proven_by_the_id(
+    folder: dict[str, Any],
+) -> None:
     repo, tree = made(folder)
     found = folder_from_contents(contents(repo, tree))
     assert found is not None
@@ -240,7 +277,9 @@ def test_modes_that_the_contents_api_does_not_tell_are_proven_by_the_id(folder: 
 
 
 @given(st.dictionaries(names, nodes, min_size=2, max_size=6), st.data())
-def test_contents_that_do_not_prove_their_folder_are_not_taken(folder: dict[str, Any], data: st.DataObject) -> None:
+def test_contents_that_do_not_prove_their_folder_are_not_taken(
+    folder: dict[str, Any], data: st.DataObject
+) -> None:
     repo, tree = made(folder)
     answer = contents(repo, tree)
     rows = list(answer.rows)
@@ -256,14 +295,28 @@ def test_a_thousand_rows_may_be_cut_and_are_not_tried() -> None:
 
 
 def test_guessing_ends_where_it_would_cost_more_than_asking() -> None:
-    repo, tree = made({f"{number:03d}.conf": File(b"", executable=number % 2 == 0) for number in range(300)})
+    repo, tree = made(
+        {f"{number:03d}.conf": File(b"", executable=number % 2 == 0) for number in range(300)}
+    )
     assert folder_from_contents(contents(repo, tree)) is None
 
 
 def test_old_submodules_listed_as_files_are_told_by_their_missing_download() -> None:
     answer = read_contents(
         body(
-            {"type": "dir", "sha": "1" * 40, "entries": [{"name": "sub", "type": "file", "sha": "7" * 40, "size": 0, "download_url": None}]}
+            {
+                "type": "dir",
+                "sha": "1" * 40,
+                "entries": [
+                    {
+                        "name": "sub",
+                        "type": "file",
+                        "sha": "7" * 40,
+                        "size": 0,
+                        "download_url": None,
+                    }
+                ],
+            }
         ),
         "x",
     )
@@ -277,16 +330,30 @@ def test_git_agrees_about_the_ids(tmp_path: Any) -> None:
         (tmp_path / path).write_text(content)
         (tmp_path / path).chmod(mode)
     subprocess.run(["git", "-C", str(tmp_path), "add", "."], check=True)
-    tree = subprocess.run(["git", "-C", str(tmp_path), "write-tree"], check=True, capture_output=True, text=True).stdout.strip()
+    tree = subprocess.run(
+        ["git", "-C", str(tmp_path), "write-tree"], check=True, capture_output=True, text=True
+    ).stdout.strip()
     listed = subprocess.run(
-        ["git", "-C", str(tmp_path), "ls-tree", "-r", "-t", "-z", tree], check=True, capture_output=True, text=True
+        ["git", "-C", str(tmp_path), "ls-tree", "-r", "-t", "-z", tree],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     rows = [
-        {"path": line.split("\t")[1], "mode": line.split()[0], "type": line.split()[1], "sha": line.split()[2]}
+        {
+            "path": line.split("\t")[1],
+            "mode": line.split()[0],
+            "type": line.split()[1],
+            "sha": line.split()[2],
+        }
         for line in listed.split("\0")
         if line
     ]
-    assert set(prove_recursive(read({"sha": tree, "tree": rows}), tree, "git's")[1]) == {"a/b", "a.c", "a0"}
+    assert set(prove_recursive(read({"sha": tree, "tree": rows}), tree, "git's")[1]) == {
+        "a/b",
+        "a.c",
+        "a0",
+    }
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -295,10 +362,24 @@ def test_git_agrees_about_the_ids(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("", "named ''"), (".", "named"), ("..", "named"), ("a/b", "slash"), ("a\0b", "control"), ("a\nb", "control"), ("\x1b[0m", "control"), ("\x7f", "control"), ("\x9b", "control"),
-        (".git", "git's own"), (".GIT", "git's own"), (".gIt", "git's own"), ("\udcff", "not UTF-8"), ("\ud800", "not UTF-8"), ("x" * 256, "255 bytes"), ("é" * 128, "255 bytes"),
+        ("", "named ''"),
+        (".", "named"),
+        ("..", "named"),
+        ("a/b", "slash"),
+        ("a\0b", "control"),
+        ("a\nb", "control"),
+        ("\x1b[0m", "control"),
+        ("\x7f", "control"),
+        ("\x9b", "control"),
+        (".git", "git's own"),
+        (".GIT", "git's own"),
+        (".gIt", "git's own"),
+        ("\udcff", "not UTF-8"),
+        ("\ud800", "not UTF-8"),
+        ("x" * 256, "255 bytes"),
+        ("é" * 128, "255 bytes"),
     ],
-)  # fmt: skip
+)
 def test_a_name_that_no_disk_shall_see_is_refused(name: str, reason: str) -> None:
     assert reason in (refuse_name(name) or "")
     assert "/" in name or refuse_path(f"fine/{name}/fine") is not None
@@ -355,12 +436,40 @@ def test_covered_means_a_proper_ancestor_is_listed() -> None:
 ODDITIES = int(os.environ.get("SYNCD_ODD_ANSWERS", "1500"))  # of each kind
 ID = "ab" * 20
 LINES = [
-    {"path": "a", "mode": "100644", "type": "blob", "sha": ID, "size": 3, "url": "u"}, {"path": "d", "mode": "040000", "type": "tree", "sha": ID, "url": "u"},
-    {"path": "ü/é", "mode": "100755", "type": "blob", "sha": ID, "size": 0, "url": "u"}, {"path": "l", "mode": "120000", "type": "blob", "sha": ID, "size": 1, "url": "u"},
+    {"path": "a", "mode": "100644", "type": "blob", "sha": ID, "size": 3, "url": "u"},
+    {"path": "d", "mode": "040000", "type": "tree", "sha": ID, "url": "u"},
+    {"path": "ü/é", "mode": "100755", "type": "blob", "sha": ID, "size": 0, "url": "u"},
+    {"path": "l", "mode": "120000", "type": "blob", "sha": ID, "size": 1, "url": "u"},
     {"path": "s", "mode": "160000", "type": "commit", "sha": ID, "url": "u"},
-]  # fmt: skip
-ANSWERS = [json.dumps({"sha": ID, "url": "u", "tree": lines, "truncated": bool(lines)}, ensure_ascii=bool(lines)).encode() for lines in ([], LINES[:1], LINES, LINES * 4)]
-ODD: list[Any] = [None, True, 0, -1, 1.5, 2**70, "", "x", "blob", "tree", "40000", "100664", "0100644", [], {}, {"path": "a", "mode": "100644"}, [LINES[0]], "\udcff", "a\0b", ID.upper()]
+]
+ANSWERS = [
+    json.dumps(
+        {"sha": ID, "url": "u", "tree": lines, "truncated": bool(lines)}, ensure_ascii=bool(lines)
+    ).encode()
+    for lines in ([], LINES[:1], LINES, LINES * 4)
+]
+ODD: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    2**70,
+    "",
+    "x",
+    "blob",
+    "tree",
+    "40000",
+    "100664",
+    "0100644",
+    [],
+    {},
+    {"path": "a", "mode": "100644"},
+    [LINES[0]],
+    "\udcff",
+    "a\0b",
+    ID.upper(),
+]
 
 
 def odd_answers(count: int) -> list[bytes]:
@@ -374,28 +483,39 @@ def odd_answers(count: int) -> list[bytes]:
                 place.pop(key, None)
             else:
                 place[key] = rng.choice(ODD)
-        made.append(json.dumps(answer, ensure_ascii=rng.random() < 0.5).encode("utf-8", "surrogatepass"))
+        made.append(
+            json.dumps(answer, ensure_ascii=rng.random() < 0.5).encode("utf-8", "surrogatepass")
+        )
     return made
 
 
-def test_an_answer_is_judged_the_same_at_once_and_value_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_is_judged_the_same_at_once_and_value_by_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def judged(body: bytes) -> tuple[Any, ...]:
         try:
             return ("is", read_tree(body, "x", 15))
         except SyncdError as error:
             return type(error), str(error)
 
-    hidden = [ANSWERS[2].replace(b'"truncated"', b'"tree": [], "truncated"'), ANSWERS[1].replace(b'"tree"', b'"tree": [], "trees"')]
+    hidden = [
+        ANSWERS[2].replace(b'"truncated"', b'"tree": [], "truncated"'),
+        ANSWERS[1].replace(b'"tree"', b'"tree": [], "trees"'),
+    ]
     bodies = [*mutated(ANSWERS, ODDITIES), *odd_answers(ODDITIES), *hidden]
     at_once = [judged(body) for body in bodies]
-    assert all(trees._read_plain(body, 100) is not None for body in ANSWERS)  # as GitHub writes them
+    assert all(
+        trees._read_plain(body, 100) is not None for body in ANSWERS
+    )  # as GitHub writes them
     monkeypatch.setattr(trees, "_read_plain", lambda body, max_entries: None)
     for body, found in zip(bodies, at_once, strict=True):
         assert found == judged(body), body
-    assert {one[0] for one in at_once} == {"is", BadResponseError, BrakeError}
+    assert {one[0] for one in at_once} == {"is", BadResponseError, LimitError}
 
 
-def test_rows_that_spell_their_keys_otherwise_are_neither_hidden_nor_read_before_they_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_spell_their_keys_otherwise_are_neither_hidden_nor_read_before_they_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     row = '{"path":"a%d","m\\u006fde":"100644","type":"blob","sha":"' + "1" * 40 + '"}'
     hidden = '{"sha":"' + "2" * 40 + '","tree":[' + row % 1 + '],"tree":[],"truncated":false}'
     with monkeypatch.context() as patch:
@@ -404,8 +524,14 @@ def test_rows_that_spell_their_keys_otherwise_are_neither_hidden_nor_read_before
     assert _outcome(hidden) == slowly
 
     monkeypatch.setattr(trees, "_PLAIN", None)  # whoever decodes it fails
-    many = '{"sha":"' + "2" * 40 + '","tree":[' + ",".join(row % number for number in range(50)) + '],"truncated":false}'
-    with pytest.raises(BrakeError):
+    many = (
+        '{"sha":"'
+        + "2" * 40
+        + '","tree":['
+        + ",".join(row % number for number in range(50))
+        + '],"truncated":false}'
+    )
+    with pytest.raises(LimitError):
         read_tree(many.encode(), "a tree", 10)
 
 

@@ -27,15 +27,20 @@ def fixes(tmp: Path, path: str) -> list[str]:
     return [one.fix.replace(str(tmp), "TMP") for one in doubts if one.path.startswith(str(tmp))]
 
 
-@pytest.mark.parametrize(("name", "mode", "expected"), [
-    ("etc/file", 0o644, []),
-    ("etc/file", 0o664, ["chmod go-w TMP/etc/file"]),
-    ("etc/file", 0o602, ["chmod go-w TMP/etc/file"]),
-    ("etc", 0o755, []),
-    ("etc", 0o775, ["chmod go-w TMP/etc"]),
-    ("etc", 0o1777, []),
-])  # fmt: skip
-def test_what_group_or_others_may_write_is_doubted(tmp: Path, name: str, mode: int, expected: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "mode", "expected"),
+    [
+        ("etc/file", 0o644, []),
+        ("etc/file", 0o664, ["chmod go-w TMP/etc/file"]),
+        ("etc/file", 0o602, ["chmod go-w TMP/etc/file"]),
+        ("etc", 0o755, []),
+        ("etc", 0o775, ["chmod go-w TMP/etc"]),
+        ("etc", 0o1777, []),
+    ],
+)
+def test_what_group_or_others_may_write_is_doubted(
+    tmp: Path, name: str, mode: int, expected: list[str]
+) -> None:
     (tmp / name).chmod(mode)
     assert fixes(tmp, "etc/file") == expected
 
@@ -64,7 +69,9 @@ def test_links_that_lead_to_each_other_end(tmp: Path) -> None:
         open_judged(tmp / "missing")
 
 
-def test_a_file_that_becomes_a_link_while_it_is_opened_is_not_followed(tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_becomes_a_link_while_it_is_opened_is_not_followed(
+    tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is read is what was judged, or nothing."""
     opened = os.open
 
@@ -95,14 +102,21 @@ def test_other_users_than_root_are_not_judged(tmp: Path, monkeypatch: pytest.Mon
     assert fixes(tmp, "etc/file") == []
 
 
-def test_the_user_of_the_state_is_trusted_with_what_it_owns_and_not_with_what_all_may_write() -> None:
-    theirs, open_to_all = Doubt("/a", "belongs to x", 7, "chown root: /a"), Doubt("/a", "can be written", None, "chmod go-w /a")
+def test_the_user_of_the_state_is_trusted_with_what_it_owns_and_not_with_what_all_may_write() -> (
+    None
+):
+    theirs, open_to_all = (
+        Doubt("/a", "belongs to x", 7, "chown root: /a"),
+        Doubt("/a", "can be written", None, "chmod go-w /a"),
+    )
     assert doubted([theirs, open_to_all, open_to_all], None) == [theirs, open_to_all]
     assert doubted([theirs, open_to_all], 7) == [open_to_all]
     assert doubted([theirs, open_to_all], 8) == [theirs, open_to_all]
 
 
-def test_an_absolute_path_needs_no_working_folder(tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_absolute_path_needs_no_working_folder(
+    tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp / "gone").mkdir()
     monkeypatch.chdir(tmp / "gone")
     (tmp / "gone").rmdir()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.twins import Twins, fold, one_place, told_apart, twins_of
+from syncd.colliding_names import Twins, fold, one_place, told_apart, twins_of
 
 NFC, NFD = "é.conf", "e\u0301.conf"
 
@@ -16,15 +16,26 @@ NFC, NFD = "é.conf", "e\u0301.conf"
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ("README", "readme"), ("É", "é"), (NFC, NFD), ("É.CONF", NFD), ("straße", "STRASSE"), ("ﬁ", "FI"), ("ı", "I"), ("\u212a", "k"),
-        ("soft\u00adhyphen", "softhyphen"), ("a\u200db", "AB"), ("\u1fb3", "\u0391\u0399"),
+        ("README", "readme"),
+        ("É", "é"),
+        (NFC, NFD),
+        ("É.CONF", NFD),
+        ("straße", "STRASSE"),
+        ("ﬁ", "FI"),
+        ("ı", "I"),
+        ("\u212a", "k"),
+        ("soft\u00adhyphen", "softhyphen"),
+        ("a\u200db", "AB"),
+        ("\u1fb3", "\u0391\u0399"),
     ],
-)  # fmt: skip
+)
 def test_names_that_some_disk_takes_for_one_fold_alike(one: str, other: str) -> None:
     assert fold(one) == fold(other)
 
 
-@pytest.mark.parametrize(("one", "other"), [("a", "b"), ("é", "e"), ("a-b", "ab"), ("a.", "a"), ("ü", "u")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("a", "b"), ("é", "e"), ("a-b", "ab"), ("a.", "a"), ("ü", "u")]
+)
 def test_names_that_no_disk_takes_for_one_fold_differently(one: str, other: str) -> None:
     assert fold(one) != fold(other)
 
@@ -39,8 +50,14 @@ def test_names_that_no_disk_takes_for_one_fold_differently(one: str, other: str)
         (["/a/CONF", "/a/conf/x/y"], [Twins("/a", {"CONF": "/a/CONF", "conf": "/a/conf/x/y"})]),
         (["/a/conf/X", "/a/conf/x"], [Twins("/a/conf", {"X": "/a/conf/X", "x": "/a/conf/x"})]),
         (["/A/x", "/a/x"], [Twins("/", {"A": "/A/x", "a": "/a/x"})]),
-        (["/a/b", "/a/B", "/a/c", "/a/C"], [Twins("/a", {"B": "/a/B", "b": "/a/b"}), Twins("/a", {"C": "/a/C", "c": "/a/c"})]),
-        (["/a/xyz", "/a/Xyz", "/a/XYZ"], [Twins("/a", {"XYZ": "/a/XYZ", "Xyz": "/a/Xyz", "xyz": "/a/xyz"})]),
+        (
+            ["/a/b", "/a/B", "/a/c", "/a/C"],
+            [Twins("/a", {"B": "/a/B", "b": "/a/b"}), Twins("/a", {"C": "/a/C", "c": "/a/c"})],
+        ),
+        (
+            ["/a/xyz", "/a/Xyz", "/a/XYZ"],
+            [Twins("/a", {"XYZ": "/a/XYZ", "Xyz": "/a/Xyz", "xyz": "/a/xyz"})],
+        ),
     ],
 )
 def test_twins_are_names_of_one_folder(paths: list[str], expected: list[Twins]) -> None:
@@ -99,7 +116,12 @@ TABLE: list[tuple[Callable[[str], str], list[str], list[str], bool | None]] = [
     (exact, [], ["README", "Readme"], None),
     (exact, ["1234", "ä"], ["README", "Readme"], None),
     (all_case, ["1234"], ["README", "Readme"], None),
-    (exact, ["x", "X"], ["README", "Readme"], None),  # each is listed: no look at one tells of the rule
+    (
+        exact,
+        ["x", "X"],
+        ["README", "Readme"],
+        None,
+    ),  # each is listed: no look at one tells of the rule
     (exact, ["x", "X", "other"], ["README", "Readme"], True),
     # of composition, and of other letters' case on a disk that ignores ASCII's, no other entry tells
     (exact, ["other"], [NFC, NFD], None),
@@ -119,7 +141,9 @@ TABLE: list[tuple[Callable[[str], str], list[str], list[str], bool | None]] = [
 
 
 @pytest.mark.parametrize(("rule", "standing", "names", "expected"), TABLE)
-def test_looking_tells_twins_apart_or_together_or_says_that_it_cant(rule: Callable[[str], str], standing: list[str], names: list[str], expected: bool | None) -> None:
+def test_looking_tells_twins_apart_or_together_or_says_that_it_cant(
+    rule: Callable[[str], str], standing: list[str], names: list[str], expected: bool | None
+) -> None:
     assert told_apart(FakeFolder(rule, standing), names) is expected
     assert told_apart(FakeFolder(rule, standing), names[::-1]) is expected
 
@@ -133,7 +157,9 @@ def test_a_twin_that_comes_while_the_folder_is_looked_at_is_not_taken_for_the_ot
     assert told_apart(Busy(exact, ["README"]), ["README", "Readme"]) is True
 
 
-def test_paths_are_apart_on_a_disk_that_tells_case_apart_whether_they_stand_or_not(tmp_path: Path) -> None:
+def test_paths_are_apart_on_a_disk_that_tells_case_apart_whether_they_stand_or_not(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "www").mkdir()
     assert not one_place(f"{tmp_path}/www/App", f"{tmp_path}/www/app")
     assert not one_place(f"{tmp_path}/WWW/app", f"{tmp_path}/www/app")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.web import failures
+from syncd.web import failed_attempts
 from syncd.web.clients import LOCAL, client_of
-from syncd.web.failures import FailureLimits
+from syncd.web.failed_attempts import FailureLimits
 
 
 class Trial:
@@ -39,7 +39,9 @@ def test_a_right_try_counts_for_nothing() -> None:
     assert all(trial.right("a") for _ in range(1000)) and trial.wrong("a", 100) == 10
 
 
-def test_wrong_tries_of_others_keep_out_neither_who_is_known_nor_who_comes_for_the_first_time() -> None:
+def test_wrong_tries_of_others_keep_out_neither_who_is_known_nor_who_comes_for_the_first_time() -> (
+    None
+):
     trial = Trial()
     assert trial.right("known")
     flood = [f"flood {number}" for number in range(58)]
@@ -62,12 +64,15 @@ def test_all_wrong_tries_together_are_a_few_a_second_from_however_many_addresses
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failures, "NEW_AT_ONCE", 10**6)
+    monkeypatch.setattr(failed_attempts, "NEW_AT_ONCE", 10**6)
     trial = Trial()
-    for number in range(3 * failures.REMEMBERED):
+    for number in range(3 * failed_attempts.REMEMBERED):
         trial.wrong(f"wrong {number}")
         trial.right(f"right {number}")
-    assert len(trial.limits._each) <= failures.REMEMBERED and len(trial.limits._known) == failures.KNOWN
+    assert (
+        len(trial.limits._each) <= failed_attempts.REMEMBERED
+        and len(trial.limits._known) == failed_attempts.KNOWN
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from syncd.engine.workers import Workers
+from syncd.engine.worker_pool import Workers
 from syncd.models import Job
 
 
@@ -45,8 +45,16 @@ def test_jobs_that_rest_give_their_places_to_other_identities_and_not_to_their_o
         elif one.name == "bot9":
             others_done.set()
 
-    Workers(2).each([*(job(f"ops{number}") for number in range(5)), *(job(f"bot{number}", "bot") for number in range(10))], work)
-    assert begun[:2] == ["ops0", "ops1"] and set(begun[2:12]) == {f"bot{number}" for number in range(10)}
+    Workers(2).each(
+        [
+            *(job(f"ops{number}") for number in range(5)),
+            *(job(f"bot{number}", "bot") for number in range(10)),
+        ],
+        work,
+    )
+    assert begun[:2] == ["ops0", "ops1"] and set(begun[2:12]) == {
+        f"bot{number}" for number in range(10)
+    }
     assert set(begun[12:]) == {"ops2", "ops3", "ops4"}
 
 

@@ -6,42 +6,44 @@ from typing import cast
 
 import pytest
 
-from syncd.engine.apply import Result, apply_plan
-from syncd.engine.ports import Applied, Blobs, Mirror, Outcome
+from syncd.engine.apply import ApplyResult, apply_plan
 from syncd.errors import ChangedUnderneathError, MirrorError
-from syncd.models import Action, Entry, Kind, Local, Plan, Recorded, Stat, Verb
+from syncd.models import Action, ActionKind, Kind, LedgerRow, LocalFile, Plan, Stat, WantedFile
+from syncd.ports import ApplyOutcome, Blobs, Mirror, Outcome
 
 ONE, TWO = "1" * 40, "2" * 40
 BEFORE, AFTER = Stat(1, 2, 3, 4, 5), Stat(1, 7, 3, 8, 9)
 
 
-def local(blob: str, stat: Stat = BEFORE) -> Local:
-    return Local(Kind.FILE, blob, 0o644, 0, 0, stat)
+def local(blob: str, stat: Stat = BEFORE) -> LocalFile:
+    return LocalFile(Kind.FILE, blob, 0o644, 0, 0, stat)
 
 
-def row(blob: str) -> Recorded:
-    return Recorded(Entry(blob, 0o644), BEFORE)
+def row(blob: str) -> LedgerRow:
+    return LedgerRow(WantedFile(blob, 0o644), BEFORE)
 
 
 def write(path: str) -> Action:
-    return Action(Verb.WRITE, path, Entry(TWO, 0o644), row(ONE), local(ONE), "changed upstream")
+    return Action(
+        ActionKind.WRITE, path, WantedFile(TWO, 0o644), row(ONE), local(ONE), "changed upstream"
+    )
 
 
 def remove(path: str) -> Action:
-    return Action(Verb.REMOVE, path, None, row(ONE), local(ONE), "dropped upstream")
+    return Action(ActionKind.REMOVE, path, None, row(ONE), local(ONE), "dropped upstream")
 
 
 class FixedMirror:
     """A mirror whose answer is known beforehand."""
 
-    def __init__(self, applied: Applied) -> None:
+    def __init__(self, applied: ApplyOutcome) -> None:
         self.applied = applied
 
-    def apply(self, *_: object) -> Applied:
+    def apply(self, *_: object) -> ApplyOutcome:
         return self.applied
 
 
-def applied(plan: Plan, answer: Applied) -> Result:
+def applied(plan: Plan, answer: ApplyOutcome) -> ApplyResult:
     recorded = {action.path: row(ONE) for action in plan.actions}
     remote = {action.path: action.want for action in plan.actions if action.want is not None}
     mirror, blobs = cast(Mirror, FixedMirror(answer)), cast(Blobs, None)
@@ -57,12 +59,12 @@ def test_a_failed_action_leaves_its_row_and_is_no_change() -> None:
         "/c": Outcome(None),
         "/d": Outcome(local(ONE), MirrorError("neither", path="/d")),
     }
-    result = applied(plan, Applied(outcomes))
-    assert result.upserts == {"/a": Recorded(Entry(TWO, 0o644), AFTER)}
+    result = applied(plan, ApplyOutcome(outcomes))
+    assert result.upserts == {"/a": LedgerRow(WantedFile(TWO, 0o644), AFTER)}
     assert result.removals == {"/c"}
     assert [(change.action, change.path) for change in result.changes] == [
-        (Verb.WRITE, "/a"),
-        (Verb.REMOVE, "/c"),
+        (ActionKind.WRITE, "/a"),
+        (ActionKind.REMOVE, "/c"),
     ]
     assert result.error is not None
     assert (result.error.message, result.error.path) == ("no (and 1 more)", "/b")
@@ -71,7 +73,7 @@ def test_a_failed_action_leaves_its_row_and_is_no_change() -> None:
 def test_trouble_beside_the_actions_is_an_error_of_the_run() -> None:
     trouble = MirrorError("an empty folder can't be removed", path="/folder")
     plan = Plan((write("/a"),))
-    result = applied(plan, Applied({"/a": Outcome(local(TWO, AFTER))}, troubles=(trouble,)))
+    result = applied(plan, ApplyOutcome({"/a": Outcome(local(TWO, AFTER))}, troubles=(trouble,)))
     assert result.error is trouble
     assert list(result.upserts) == ["/a"]
 
@@ -87,4 +89,4 @@ def test_trouble_beside_the_actions_is_an_error_of_the_run() -> None:
 def test_a_run_plans_anew_only_for_files_that_were_changed_meanwhile(
     errors: tuple[MirrorError, ...], only: bool
 ) -> None:
-    assert Result(errors=errors).only_changed_underneath is only
+    assert ApplyResult(errors=errors).only_changed_underneath is only

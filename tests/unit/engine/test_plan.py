@@ -15,24 +15,24 @@ from msgspec.structs import replace
 
 from syncd.engine.apply import apply_plan
 from syncd.engine.plan import make_plan
-from syncd.engine.ports import Applied, Blobs, Mirror, Outcome
-from syncd.errors import BrakeError
+from syncd.errors import LimitError
 from syncd.models import (
     Action,
+    ActionKind,
     Drift,
-    Entry,
     Job,
     Kind,
+    LedgerRow,
     Limits,
-    Local,
+    LocalFile,
+    Ownership,
     PathRule,
     Plan,
     Prune,
-    Recorded,
-    Standing,
     Stat,
-    Verb,
+    WantedFile,
 )
+from syncd.ports import ApplyOutcome, Blobs, Mirror, Outcome
 
 TABLE = Path(__file__).with_name("plan_table.txt")
 ONE, TWO, THREE = "1" * 40, "2" * 40, "3" * 40
@@ -54,21 +54,23 @@ def job(drift: Drift = Drift.RESTORE, prune: Prune = Prune.TRACKED, **limits: ob
     )
 
 
-def entry(blob: str, mode: int = 0o644) -> Entry:
-    return Entry(blob, mode, source="x/file", executable=False)
+def entry(blob: str, mode: int = 0o644) -> WantedFile:
+    return WantedFile(blob, mode, source="x/file", executable=False)
 
 
-def local(blob: str | None, mode: int = 0o644, kind: Kind = Kind.FILE, stat: Stat = STAT) -> Local:
-    return Local(kind, blob, mode, 0, 0, stat)
+def local(
+    blob: str | None, mode: int = 0o644, kind: Kind = Kind.FILE, stat: Stat = STAT
+) -> LocalFile:
+    return LocalFile(kind, blob, mode, 0, 0, stat)
 
 
 REMOTE = {"-": None, "one": entry(ONE), "two": entry(TWO), "one 0755": entry(ONE, 0o755)}
 LEDGER = {
     "-": None,
-    "ours": Recorded(entry(ONE), STAT),
-    "met": Recorded(entry(ONE), None, Standing.MET),
-    "dropped": Recorded(entry(ONE), STAT, Standing.DROPPED),
-    "behind": Recorded(entry(ONE), STAT, wanted=entry(TWO)),
+    "ours": LedgerRow(entry(ONE), STAT),
+    "met": LedgerRow(entry(ONE), None, Ownership.MET),
+    "dropped": LedgerRow(entry(ONE), STAT, Ownership.DROPPED),
+    "behind": LedgerRow(entry(ONE), STAT, wanted=entry(TWO)),
 }
 DISK = {
     "-": None,
@@ -122,13 +124,13 @@ OUTCOMES = {name: tuple(rest) for name, *rest in section("outcomes")[1:]}
 class InstantMirror:
     """A mirror on which every action goes well."""
 
-    def apply(self, _intent: str, steps: list[Action], *_: object) -> Applied:
-        return Applied({step.path: Outcome(self._after(step)) for step in steps})
+    def apply(self, _intent: str, steps: list[Action], *_: object) -> ApplyOutcome:
+        return ApplyOutcome({step.path: Outcome(self._after(step)) for step in steps})
 
-    def _after(self, step: Action) -> Local | None:
+    def _after(self, step: Action) -> LocalFile | None:
         if step.want is None:
             return None
-        return Local(step.want.kind, step.want.blob, step.want.mode, 0, 0, WRITTEN)
+        return LocalFile(step.want.kind, step.want.blob, step.want.mode, 0, 0, WRITTEN)
 
 
 def shown(plan: Plan) -> tuple[str, str, str, str]:
@@ -140,11 +142,11 @@ def shown(plan: Plan) -> tuple[str, str, str, str]:
     return action.verb.value, drift, trash, action.reason
 
 
-def name_of(known: Entry) -> str:
+def name_of(known: WantedFile) -> str:
     return next(name for name, one in REMOTE.items() if one == known)
 
 
-def ledger_after(plan: Plan, row: Recorded | None, want: Entry | None) -> str:
+def ledger_after(plan: Plan, row: LedgerRow | None, want: WantedFile | None) -> str:
     """The ledger row once the plan has been applied, in the words of the table."""
     remote, recorded = {PATH: want} if want else {}, {PATH: row} if row else {}
     mirror, blobs = cast(Mirror, InstantMirror()), cast(Blobs, None)
@@ -183,7 +185,7 @@ def test_the_table_has_each_case_once_and_uses_each_outcome() -> None:
     assert {case.outcome for case in CASES} == set(OUTCOMES)
 
 
-def adopted(row: Recorded, have: Local) -> list[str]:
+def adopted(row: LedgerRow, have: LocalFile) -> list[str]:
     plan = make_plan(job(), {PATH: entry(ONE)}, {PATH: row}, {PATH: have})
     return [action.verb.value for action in plan.actions]
 
@@ -191,16 +193,16 @@ def adopted(row: Recorded, have: Local) -> list[str]:
 @pytest.mark.parametrize(
     ("row", "have", "verbs"),
     [
-        (Recorded(entry(ONE), STAT), local(ONE), []),
-        (Recorded(entry(ONE), STAT), local(ONE, stat=WRITTEN), ["adopt"]),  # another inode
-        (Recorded(entry(ONE), None), local(ONE), ["adopt"]),  # the ledger never saw its stat
-        (Recorded(entry(ONE), STAT, wanted=entry(TWO)), local(ONE), ["adopt"]),
-        (Recorded(replace(entry(ONE), source="y/file"), STAT), local(ONE), ["adopt"]),
-        (Recorded(replace(entry(ONE), size=7), STAT), local(ONE), ["adopt"]),
+        (LedgerRow(entry(ONE), STAT), local(ONE), []),
+        (LedgerRow(entry(ONE), STAT), local(ONE, stat=WRITTEN), ["adopt"]),  # another inode
+        (LedgerRow(entry(ONE), None), local(ONE), ["adopt"]),  # the ledger never saw its stat
+        (LedgerRow(entry(ONE), STAT, wanted=entry(TWO)), local(ONE), ["adopt"]),
+        (LedgerRow(replace(entry(ONE), source="y/file"), STAT), local(ONE), ["adopt"]),
+        (LedgerRow(replace(entry(ONE), size=7), STAT), local(ONE), ["adopt"]),
     ],
 )
 def test_an_equal_file_is_adopted_where_the_ledger_says_anything_else(
-    row: Recorded, have: Local, verbs: list[str]
+    row: LedgerRow, have: LocalFile, verbs: list[str]
 ) -> None:
     assert adopted(row, have) == verbs
 
@@ -230,7 +232,7 @@ def test_an_owner_is_judged_as_a_mode_is(
     was: dict[str, int], want: dict[str, int], drift: Drift, shown_as: tuple[str, ...]
 ) -> None:
     before, asked = replace(entry(ONE), **was), replace(entry(ONE), **want)
-    recorded = {PATH: Recorded(before, STAT)}
+    recorded = {PATH: LedgerRow(before, STAT)}
     assert shown(make_plan(job(drift), {PATH: asked}, recorded, {PATH: local(ONE)})) == shown_as
 
 
@@ -238,7 +240,7 @@ def test_an_owner_is_judged_as_a_mode_is(
 def test_a_folder_of_the_job_becomes_a_file_under_every_policy(drift: Drift) -> None:
     inner = f"{PATH}/deep/inner"
     there = {PATH: local(None, 0o755, Kind.DIRECTORY), inner: local(ONE)}
-    plan = make_plan(job(drift), {PATH: entry(TWO)}, {inner: Recorded(entry(ONE), STAT)}, there)
+    plan = make_plan(job(drift), {PATH: entry(TWO)}, {inner: LedgerRow(entry(ONE), STAT)}, there)
     assert [(one.path, one.verb.value, one.takes_over, one.drifted) for one in plan.actions] == [
         (PATH, "write", False, False),
         (inner, "remove", False, False),
@@ -248,7 +250,7 @@ def test_a_folder_of_the_job_becomes_a_file_under_every_policy(drift: Drift) -> 
 def test_a_folder_that_only_holds_files_of_others_does_not_become_a_file_under_report() -> None:
     inner = f"{PATH}/inner"
     there = {PATH: local(None, 0o755, Kind.DIRECTORY), inner: local(ONE)}
-    met = {inner: Recorded(entry(ONE), None, Standing.MET)}
+    met = {inner: LedgerRow(entry(ONE), None, Ownership.MET)}
     plan = make_plan(job(Drift.REPORT), {PATH: entry(TWO)}, met, there)
     assert [(one.path, one.verb.value) for one in plan.actions] == [
         (PATH, "keep"),
@@ -260,49 +262,49 @@ def test_a_folder_that_only_holds_files_of_others_does_not_become_a_file_under_r
     ("before", "want", "verb"),
     [
         (
-            Entry(ONE, 0o644, executable=False),
-            Entry(ONE, 0o755, executable=True),
-            Verb.WRITE,
+            WantedFile(ONE, 0o644, executable=False),
+            WantedFile(ONE, 0o755, executable=True),
+            ActionKind.WRITE,
         ),  # upstream made it executable
         (
-            Entry(ONE, 0o755, executable=True),
-            Entry(ONE, 0o644, executable=False),
-            Verb.WRITE,
+            WantedFile(ONE, 0o755, executable=True),
+            WantedFile(ONE, 0o644, executable=False),
+            ActionKind.WRITE,
         ),  # and not so any more
         (
-            Entry(ONE, 0o640, executable=False),
-            Entry(ONE, 0o640, executable=True),
-            Verb.KEEP,
+            WantedFile(ONE, 0o640, executable=False),
+            WantedFile(ONE, 0o640, executable=True),
+            ActionKind.KEEP,
         ),  # `mode` is given: nothing changes here
         (
-            Entry(ONE, 0o644, executable=False),
-            Entry(ONE, 0o640, executable=False),
-            Verb.KEEP,
+            WantedFile(ONE, 0o644, executable=False),
+            WantedFile(ONE, 0o640, executable=False),
+            ActionKind.KEEP,
         ),  # only the configuration has another `mode`
         (
-            Entry(ONE, 0o644, executable=True),
-            Entry(ONE, 0o755, executable=True),
-            Verb.KEEP,
+            WantedFile(ONE, 0o644, executable=True),
+            WantedFile(ONE, 0o755, executable=True),
+            ActionKind.KEEP,
         ),  # and here it has none any more
         (
-            Entry(ONE, 0o644),
-            Entry(ONE, 0o755, executable=True),
-            Verb.KEEP,
+            WantedFile(ONE, 0o644),
+            WantedFile(ONE, 0o755, executable=True),
+            ActionKind.KEEP,
         ),  # a ledger that does not know what git said
         (
-            Entry(ONE, 0o755, executable=True),
-            Entry(ONE, 0o644),
-            Verb.KEEP,
+            WantedFile(ONE, 0o755, executable=True),
+            WantedFile(ONE, 0o644),
+            ActionKind.KEEP,
         ),  # and a set of such a ledger that is gone back to
     ],
 )
 def test_an_edit_that_is_only_reported_gives_way_when_a_commit_changes_the_executable_bit(
-    before: Entry, want: Entry, verb: Verb
+    before: WantedFile, want: WantedFile, verb: ActionKind
 ) -> None:
     (step,) = make_plan(
-        job(Drift.REPORT), {PATH: want}, {PATH: Recorded(before, STAT)}, {PATH: local(TWO)}
+        job(Drift.REPORT), {PATH: want}, {PATH: LedgerRow(before, STAT)}, {PATH: local(TWO)}
     ).actions
-    assert (step.verb, step.takes_over) == (verb, verb is Verb.WRITE)
+    assert (step.verb, step.takes_over) == (verb, verb is ActionKind.WRITE)
 
 
 def test_actions_come_in_path_order_and_a_path_only_the_disk_has_does_not_appear() -> None:
@@ -331,12 +333,15 @@ def test_limits_on_removals(
     recorded: int, removed: int, limits: dict[str, object], allow: int | None, braked: bool
 ) -> None:
     paths = [f"/srv/x/{number:03d}" for number in range(recorded)]
-    rows = {path: Recorded(entry(ONE), STAT) for path in paths}
+    rows = {path: LedgerRow(entry(ONE), STAT) for path in paths}
     remote = {path: entry(ONE) for path in paths[removed:]}
     there = {path: local(ONE) for path in paths}
     if braked:
-        with pytest.raises(BrakeError) as caught:
+        with pytest.raises(LimitError) as caught:
             make_plan(job(**limits), remote, rows, there, allow)
         assert "--allow-delete" in (caught.value.hint or "")
     else:
-        assert len(make_plan(job(**limits), remote, rows, there, allow).of(Verb.REMOVE)) == removed
+        assert (
+            len(make_plan(job(**limits), remote, rows, there, allow).of(ActionKind.REMOVE))
+            == removed
+        )

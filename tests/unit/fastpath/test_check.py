@@ -19,72 +19,107 @@ from hypothesis import strategies as st
 from syncd.cache_file import read_cache, write_cache
 from syncd.fastpath import check as fastpath
 from syncd.fastpath.check import Reply, UpToDate
-from tests.support.stand import Stand, signatures, stand
+from tests.support.sync_env import SyncEnv, signatures, sync_env
 
 ROOT = Path(__file__).resolve().parents[3]
-FILES = {"nginx/nginx.conf": "one\n", "nginx/sites/a.conf": "a\n", "nginx/sites/b.conf": "b\n", "motd": "hello\n"}
+FILES = {
+    "nginx/nginx.conf": "one\n",
+    "nginx/sites/a.conf": "a\n",
+    "nginx/sites/b.conf": "b\n",
+    "motd": "hello\n",
+}
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Stand]:
+def hub(tmp_path: Path) -> Iterator[SyncEnv]:
     """Unchanged, with a snapshot."""
-    with stand(tmp_path, FILES, as_app=False) as made:
+    with sync_env(tmp_path, FILES, as_app=False) as made:
         assert made.sync().code == 0
         assert (made.state / fastpath.NAME).exists()
         made.github.forget_requests()
         yield made
 
 
-def check(hub: Stand, *arguments: str, now: float | None = None, **environ: str) -> UpToDate | list[Reply]:
-    return fastpath.check(["-c", str(hub.config), *(arguments or ("sync",))], {**os.environ, **environ}, now if now is not None else datetime.now().timestamp())
+def check(
+    hub: SyncEnv, *arguments: str, now: float | None = None, **environ: str
+) -> UpToDate | list[Reply]:
+    return fastpath.check(
+        ["-c", str(hub.config), *(arguments or ("sync",))],
+        {**os.environ, **environ},
+        now if now is not None else datetime.now().timestamp(),
+    )
 
 
-def test_nothing_to_do_is_one_request_answered_304_and_touches_no_file(hub: Stand) -> None:
+def test_nothing_to_do_is_one_request_answered_304_and_touches_no_file(hub: SyncEnv) -> None:
     before = signatures(hub.dest)
     found = check(hub)
     assert isinstance(found, UpToDate)
     assert [(one.route, one.status) for one in hub.github.asked] == [("head", 304)]
-    assert [(name, repo, ref) for name, repo, ref, _ in found.jobs] == [("nginx", "acme/infra", "main")]
+    assert [(name, repo, ref) for name, repo, ref, _ in found.jobs] == [
+        ("nginx", "acme/infra", "main")
+    ]
     assert signatures(hub.dest) == before
 
 
 @pytest.mark.parametrize("mode", [0o440, 0o640])
-def test_a_token_that_its_own_group_may_read_is_asked_with(hub: Stand, mode: int) -> None:
+def test_a_token_that_its_own_group_may_read_is_asked_with(hub: SyncEnv, mode: int) -> None:
     (hub.folder / "token").chmod(mode)
     assert isinstance(check(hub), UpToDate)
 
 
-def test_it_asks_exactly_what_the_full_run_asks(hub: Stand) -> None:
+def test_it_asks_exactly_what_the_full_run_asks(hub: SyncEnv) -> None:
     check(hub)
     mine = hub.github.asked[-1]
     hub.sync()
     theirs = hub.github.asked[-1]
-    same = ("accept", "authorization", "if-none-match", "user-agent", "x-github-api-version", "host")
-    assert (mine.method, mine.path, mine.credential) == (theirs.method, theirs.path, theirs.credential)
-    assert {name: mine.headers.get(name) for name in same} == {name: theirs.headers.get(name) for name in same}
+    same = (
+        "accept",
+        "authorization",
+        "if-none-match",
+        "user-agent",
+        "x-github-api-version",
+        "host",
+    )
+    assert (mine.method, mine.path, mine.credential) == (
+        theirs.method,
+        theirs.path,
+        theirs.credential,
+    )
+    assert {name: mine.headers.get(name) for name in same} == {
+        name: theirs.headers.get(name) for name in same
+    }
 
 
-def test_a_quiet_run_is_remembered_as_the_full_run_remembers_it(hub: Stand) -> None:
+def test_a_quiet_run_is_remembered_as_the_full_run_remembers_it(hub: SyncEnv) -> None:
     full = hub.call("status", "--json").json
     assert isinstance(check(hub, now=datetime.now().timestamp() + 60), UpToDate)
     after = hub.call("status", "--json").json
     job, before = after["jobs"][0], full["jobs"][0]
     times = ("last_run", "last_success", "next_run")
     assert all(job[name] > before[name] for name in times)
-    assert {name: value for name, value in job.items() if name not in times} == {name: value for name, value in before.items() if name not in times}
+    assert {name: value for name, value in job.items() if name not in times} == {
+        name: value for name, value in before.items() if name not in times
+    }
     assert after["identities"][0]["limit"] == 5000
-    assert hub.call("history", "--json").json["runs"][0]["status"] == "changed", "a quiet run leaves no row"
+    assert hub.call("history", "--json").json["runs"][0]["status"] == "changed", (
+        "a quiet run leaves no row"
+    )
 
 
-def test_the_answer_repeats_and_needs_no_full_run_in_between(hub: Stand) -> None:
+def test_the_answer_repeats_and_needs_no_full_run_in_between(hub: SyncEnv) -> None:
     for _ in range(5):
         assert isinstance(check(hub), UpToDate)
     assert hub.github.count() == hub.github.count("head", 304) == 5
 
 
-def test_jobs_of_one_head_share_its_request(hub: Stand) -> None:
+def test_jobs_of_one_head_share_its_request(hub: SyncEnv) -> None:
     for number in range(20):
-        hub.jobs[f"job{number}"] = {"repo": "acme/infra", "ref": "main", "every": "5m", "paths": [{"from": "motd", "to": f"{hub.folder}/dest{number}/motd"}]}
+        hub.jobs[f"job{number}"] = {
+            "repo": "acme/infra",
+            "ref": "main",
+            "every": "5m",
+            "paths": [{"from": "motd", "to": f"{hub.folder}/dest{number}/motd"}],
+        }
     hub.write()
     assert hub.sync().code == 0
     hub.github.forget_requests()
@@ -94,8 +129,15 @@ def test_jobs_of_one_head_share_its_request(hub: Stand) -> None:
     assert hub.github.count() == 1
 
 
-def test_some_jobs_are_asked_for_by_name_and_in_the_order_of_the_configuration(hub: Stand) -> None:
-    hub.jobs["motd"] = {"repo": "acme/infra", "ref": "main", "every": "5m", "paths": [{"from": "motd", "to": f"{hub.folder}/dest2/motd"}]}
+def test_some_jobs_are_asked_for_by_name_and_in_the_order_of_the_configuration(
+    hub: SyncEnv,
+) -> None:
+    hub.jobs["motd"] = {
+        "repo": "acme/infra",
+        "ref": "main",
+        "every": "5m",
+        "paths": [{"from": "motd", "to": f"{hub.folder}/dest2/motd"}],
+    }
     hub.write()
     assert hub.sync().code == 0
     found = check(hub, "sync", "motd", "nginx")
@@ -108,33 +150,68 @@ def test_some_jobs_are_asked_for_by_name_and_in_the_order_of_the_configuration(h
 
 @pytest.mark.parametrize(
     "arguments",
-    [["plan"], ["status"], ["sync", "--ref", "main", "nginx"], ["sync", "--allow-delete", "3"], ["sync", "--forget", "nginx"], ["sync", "nobody"], ["-v", "sync"], ["sync", "-h"], ["--help"], [""]],
+    [
+        ["plan"],
+        ["status"],
+        ["sync", "--ref", "main", "nginx"],
+        ["sync", "--allow-delete", "3"],
+        ["sync", "--forget", "nginx"],
+        ["sync", "nobody"],
+        ["-v", "sync"],
+        ["sync", "-h"],
+        ["--help"],
+        [""],
+    ],
     ids=str,
 )
-def test_every_other_command_and_option_is_the_full_runs(hub: Stand, arguments: list[str]) -> None:
+def test_every_other_command_and_option_is_the_full_runs(
+    hub: SyncEnv, arguments: list[str]
+) -> None:
     assert check(hub, *arguments) == []
     assert hub.github.count() == 0
 
 
-CHANGES: dict[str, Callable[[Stand], object]] = {
+CHANGES: dict[str, Callable[[SyncEnv], object]] = {
     "a file edited": lambda hub: (hub.dest / "nginx.conf").write_text("ONE\n"),
     "a file edited to the same size and time": lambda hub: _edit_in_place(hub.dest / "nginx.conf"),
     "a file removed": lambda hub: (hub.dest / "nginx.conf").unlink(),
     "a mode": lambda hub: (hub.dest / "nginx.conf").chmod(0o600),
     "a file for a folder": lambda hub: (hub.dest / "sites").rename(hub.folder / "away"),
-    "a link for a folder": lambda hub: ((hub.dest / "sites").rename(hub.folder / "away"), (hub.dest / "sites").symlink_to(hub.folder / "away")),
+    "a link for a folder": lambda hub: (
+        (hub.dest / "sites").rename(hub.folder / "away"),
+        (hub.dest / "sites").symlink_to(hub.folder / "away"),
+    ),
     "a folder's mode": lambda hub: (hub.dest / "sites").chmod(0o700),
     "the configuration": lambda hub: hub.write_config(every="10m"),
     "the configuration's spaces": lambda hub: hub.config.write_text(hub.config.read_text() + "\n"),
-    "another job in it": lambda hub: (hub.jobs.update(more={**hub.jobs["nginx"], "paths": [{"from": "motd", "to": f"{hub.folder}/x/motd"}]}), hub.write()),
+    "another job in it": lambda hub: (
+        hub.jobs.update(
+            more={**hub.jobs["nginx"], "paths": [{"from": "motd", "to": f"{hub.folder}/x/motd"}]}
+        ),
+        hub.write(),
+    ),
     "a pause": lambda hub: hub.call("pause", "nginx"),
-    "a rollback": lambda hub: (hub.repo.commit({"nginx/nginx.conf": "two\n"}, "x"), hub.sync(), hub.call("rollback", "nginx")),
-    "a plan's own memory": lambda hub: (hub.repo.commit({"nginx/nginx.conf": "two\n"}, "x"), hub.plan(), hub.repo.commit({"nginx/nginx.conf": "one\n"}, "y")),
+    "a rollback": lambda hub: (
+        hub.repo.commit({"nginx/nginx.conf": "two\n"}, "x"),
+        hub.sync(),
+        hub.call("rollback", "nginx"),
+    ),
+    "a plan's own memory": lambda hub: (
+        hub.repo.commit({"nginx/nginx.conf": "two\n"}, "x"),
+        hub.plan(),
+        hub.repo.commit({"nginx/nginx.conf": "one\n"}, "y"),
+    ),
     "the store gone": lambda hub: [file.unlink() for file in hub.state.glob("syncd.db*")],
-    "the store another": lambda hub: ((hub.state / "copy").write_bytes((hub.state / "syncd.db").read_bytes()), (hub.state / "copy").rename(hub.state / "syncd.db")),
+    "the store another": lambda hub: (
+        (hub.state / "copy").write_bytes((hub.state / "syncd.db").read_bytes()),
+        (hub.state / "copy").rename(hub.state / "syncd.db"),
+    ),
     "the note damaged": lambda hub: _flip(hub.state / fastpath.NAME),
     "the note readable by others": lambda hub: (hub.state / fastpath.NAME).chmod(0o644),
-    "the note a link": lambda hub: ((hub.state / fastpath.NAME).rename(hub.state / "n"), (hub.state / fastpath.NAME).symlink_to(hub.state / "n")),
+    "the note a link": lambda hub: (
+        (hub.state / fastpath.NAME).rename(hub.state / "n"),
+        (hub.state / fastpath.NAME).symlink_to(hub.state / "n"),
+    ),
     "the note gone": lambda hub: (hub.state / fastpath.NAME).unlink(),
     "the token readable by others": lambda hub: (hub.folder / "token").chmod(0o644),
     "the token empty": lambda hub: (hub.folder / "token").write_text("\n"),
@@ -159,13 +236,13 @@ def _flip(file: Path) -> None:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_whatever_has_changed_is_the_full_runs(hub: Stand, change: str) -> None:
+def test_whatever_has_changed_is_the_full_runs(hub: SyncEnv, change: str) -> None:
     assert isinstance(check(hub), UpToDate)
     CHANGES[change](hub)
     assert not isinstance(check(hub), UpToDate)
 
 
-def test_a_proxy_a_day_and_a_clock_set_back_are_the_full_runs(hub: Stand) -> None:
+def test_a_proxy_a_day_and_a_clock_set_back_are_the_full_runs(hub: SyncEnv) -> None:
     assert check(hub, HTTPS_PROXY="http://proxy:3128") == []
     now = datetime.now().timestamp()
     assert check(hub, now=now + 90_000) == []
@@ -173,7 +250,7 @@ def test_a_proxy_a_day_and_a_clock_set_back_are_the_full_runs(hub: Stand) -> Non
     assert isinstance(check(hub, now=now + 80_000), UpToDate)
 
 
-def test_another_syncd_at_work_is_said_by_the_full_run(hub: Stand) -> None:
+def test_another_syncd_at_work_is_said_by_the_full_run(hub: SyncEnv) -> None:
     held = fastpath.lock(str(next((hub.state / "locks").iterdir())))
     try:
         assert check(hub) == []
@@ -183,21 +260,31 @@ def test_another_syncd_at_work_is_said_by_the_full_run(hub: Stand) -> None:
 
 
 def test_a_server_that_is_not_there_costs_no_opinion(tmp_path: Path) -> None:
-    with stand(tmp_path, FILES, as_app=False) as made:
+    with sync_env(tmp_path, FILES, as_app=False) as made:
         assert made.sync().code == 0
     assert check(made) == []
 
 
 @pytest.mark.parametrize(
-    "job", [{"prune": "off"}, {"drift": "keep"}, {"drift": "report"}, {"symlinks": "skip"}, {"limits": {"files": 5}}, {"mode": "0600"}, {"on_change": "true"}], ids=str
+    "job",
+    [
+        {"prune": "off"},
+        {"drift": "keep"},
+        {"drift": "report"},
+        {"symlinks": "skip"},
+        {"limits": {"files": 5}},
+        {"mode": "0600"},
+        {"on_change": "true"},
+    ],
+    ids=str,
 )
-def test_every_policy_can_be_at_rest(hub: Stand, job: dict[str, Any]) -> None:
+def test_every_policy_can_be_at_rest(hub: SyncEnv, job: dict[str, Any]) -> None:
     hub.write_config(**job)
     assert hub.sync().code == 0
     assert isinstance(check(hub), UpToDate)
 
 
-def test_drift_that_is_only_reported_is_the_full_runs_every_time(hub: Stand) -> None:
+def test_drift_that_is_only_reported_is_the_full_runs_every_time(hub: SyncEnv) -> None:
     hub.write_config(drift="report")
     hub.sync()
     (hub.dest / "nginx.conf").write_text("mine\n")
@@ -206,7 +293,7 @@ def test_drift_that_is_only_reported_is_the_full_runs_every_time(hub: Stand) -> 
 
 
 def test_a_private_authority_is_the_full_runs(tmp_path: Path) -> None:
-    with stand(tmp_path, FILES, as_app=False) as made:
+    with sync_env(tmp_path, FILES, as_app=False) as made:
         for identity in made.identities.values():
             identity["ca_file"] = "/etc/ssl/certs/ca-certificates.crt"
         made.write()
@@ -215,7 +302,7 @@ def test_a_private_authority_is_the_full_runs(tmp_path: Path) -> None:
         assert not (made.state / fastpath.NAME).exists()
 
 
-def test_what_github_has_said_is_not_asked_again(hub: Stand) -> None:
+def test_what_github_has_said_is_not_asked_again(hub: SyncEnv) -> None:
     commit = hub.repo.commit({"nginx/nginx.conf": "two\n"}, "x")
     done = process(hub)
     assert done.returncode == 0
@@ -224,7 +311,7 @@ def test_what_github_has_said_is_not_asked_again(hub: Stand) -> None:
     assert json.loads(done.stdout)["requests"] == {"total": hub.github.count(), "not_modified": 0}
 
 
-def test_drift_found_by_the_check_is_put_back_with_the_answer_it_had(hub: Stand) -> None:
+def test_drift_found_by_the_check_is_put_back_with_the_answer_it_had(hub: SyncEnv) -> None:
     (hub.dest / "nginx.conf").write_text("mine\n")
     done = process(hub)
     assert [(one.route, one.status) for one in hub.github.asked] == [("head", 304)]
@@ -232,13 +319,15 @@ def test_drift_found_by_the_check_is_put_back_with_the_answer_it_had(hub: Stand)
     assert (hub.dest / "nginx.conf").read_text() == "one\n"
 
 
-def test_its_words_are_the_full_runs_words(hub: Stand) -> None:
+def test_its_words_are_the_full_runs_words(hub: SyncEnv) -> None:
     said, full = json.loads(process(hub).stdout), hub.sync().json
     for one in (*said["jobs"], *full["jobs"]):
         one["seconds"] = 0
     assert said == full
     lines, theirs = process(hub, "sync").stdout.splitlines(), hub.call("sync").out.splitlines()
-    assert [line.rpartition("  ")[0] for line in lines[:1]] == [line.rpartition("  ")[0] for line in theirs[:1]]
+    assert [line.rpartition("  ")[0] for line in lines[:1]] == [
+        line.rpartition("  ")[0] for line in theirs[:1]
+    ]
     assert lines[1:] == theirs[1:]
 
 
@@ -246,9 +335,9 @@ def test_its_words_are_the_full_runs_words(hub: Stand) -> None:
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> Iterator[Stand]:
+def app(tmp_path: Path) -> Iterator[SyncEnv]:
     """As `hub`, with an App whose installation is found by its repository."""
-    with stand(tmp_path, FILES) as made:
+    with sync_env(tmp_path, FILES) as made:
         del made.identities["ops"]["installation_id"]
         made.write()
         assert made.sync().code == 0
@@ -257,7 +346,7 @@ def app(tmp_path: Path) -> Iterator[Stand]:
         yield made
 
 
-def test_an_app_asks_for_a_token_and_then_about_the_ref(app: Stand) -> None:
+def test_an_app_asks_for_a_token_and_then_about_the_ref(app: SyncEnv) -> None:
     before = signatures(app.dest)
     found = check(app)
     assert isinstance(found, UpToDate)
@@ -266,7 +355,7 @@ def test_an_app_asks_for_a_token_and_then_about_the_ref(app: Stand) -> None:
     assert signatures(app.dest) == before
 
 
-def test_an_apps_requests_are_those_of_the_full_run(app: Stand) -> None:
+def test_an_apps_requests_are_those_of_the_full_run(app: SyncEnv) -> None:
     check(app)
     mine = app.github.asked
     app.sync()
@@ -276,10 +365,15 @@ def test_an_apps_requests_are_those_of_the_full_run(app: Stand) -> None:
         assert [one.headers.get(name) for one in mine] == [one.headers.get(name) for one in theirs]
 
 
-def test_jobs_of_an_app_share_one_token(app: Stand) -> None:
+def test_jobs_of_an_app_share_one_token(app: SyncEnv) -> None:
     for number in range(5):
         app.github.add_repo(f"acme/r{number}", FILES)
-        app.jobs[f"job{number}"] = {"repo": f"acme/r{number}", "ref": "main", "every": "5m", "paths": [{"from": "motd", "to": f"{app.folder}/dest{number}/motd"}]}
+        app.jobs[f"job{number}"] = {
+            "repo": f"acme/r{number}",
+            "ref": "main",
+            "every": "5m",
+            "paths": [{"from": "motd", "to": f"{app.folder}/dest{number}/motd"}],
+        }
     app.write()
     assert app.sync().code == 0
     app.github.forget_requests()
@@ -289,7 +383,7 @@ def test_jobs_of_an_app_share_one_token(app: Stand) -> None:
     assert app.github.count("token") == 1
 
 
-def test_the_full_run_goes_on_with_the_apps_token_and_answer(app: Stand) -> None:
+def test_the_full_run_goes_on_with_the_apps_token_and_answer(app: SyncEnv) -> None:
     commit = app.repo.commit({"nginx/nginx.conf": "two\n"}, "x")
     done = process(app)
     assert json.loads(done.stdout)["jobs"][0]["commit"] == commit
@@ -299,7 +393,7 @@ def test_the_full_run_goes_on_with_the_apps_token_and_answer(app: Stand) -> None
     assert json.loads(done.stdout)["requests"]["total"] == app.github.count()
 
 
-def test_the_limit_of_the_apps_installation_is_recorded(app: Stand) -> None:
+def test_the_limit_of_the_apps_installation_is_recorded(app: SyncEnv) -> None:
     before = app.call("status", "--json").json["identities"]
     app.github.primary_limit = 4321
     assert isinstance(check(app), UpToDate)
@@ -308,9 +402,11 @@ def test_the_limit_of_the_apps_installation_is_recorded(app: Stand) -> None:
     assert [(one["installation"], one["limit"]) for one in after] == [(42, 4321)]
 
 
-REFUSED: dict[str, Callable[[Stand], object]] = {
+REFUSED: dict[str, Callable[[SyncEnv], object]] = {
     "a key that others may read": lambda app: key_file(app).chmod(0o644),
-    "a key that is none": lambda app: key_file(app).write_text("-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n"),
+    "a key that is none": lambda app: key_file(app).write_text(
+        "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n"
+    ),
     "no key": lambda app: key_file(app).unlink(),
     "an App that is gone": lambda app: app.github.accounts.apps.clear(),
     "an installation that is gone": lambda app: app.github.accounts.installations.clear(),
@@ -318,30 +414,55 @@ REFUSED: dict[str, Callable[[Stand], object]] = {
 
 
 @pytest.mark.parametrize("change", REFUSED)
-def test_what_github_refuses_an_app_is_the_full_runs(app: Stand, change: str) -> None:
+def test_what_github_refuses_an_app_is_the_full_runs(app: SyncEnv, change: str) -> None:
     REFUSED[change](app)
     assert not isinstance(check(app), UpToDate)
     assert app.github.count("token") <= 1, "a refused App does not hammer"
 
 
-def key_file(app: Stand) -> Path:
+def key_file(app: SyncEnv) -> Path:
     return Path(app.identities["ops"]["private_key"])
 
 
 # --- the process ------------------------------------------------------------------------------------------------------
 
 
-def process(hub: Stand, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "syncd", "-c", str(hub.config), *(arguments or ("sync", "--json"))], capture_output=True, text=True, cwd=ROOT, check=False)
+def process(hub: SyncEnv, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "syncd", "-c", str(hub.config), *(arguments or ("sync", "--json"))],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
 
 
 # --- the property -----------------------------------------------------------------------------------------------------
 
-KINDS = ("sync", "push", "push unlisted", "edit", "touch", "remove", "mode", "folder mode", "dir_mode", "pause", "resume", "config", "status", "plan", "rollback", "forget", "elsewhere", "etags")
+KINDS = (
+    "sync",
+    "push",
+    "push unlisted",
+    "edit",
+    "touch",
+    "remove",
+    "mode",
+    "folder mode",
+    "dir_mode",
+    "pause",
+    "resume",
+    "config",
+    "status",
+    "plan",
+    "rollback",
+    "forget",
+    "elsewhere",
+    "etags",
+)
 STEPS = st.lists(st.sampled_from(["sync", *KINDS]), min_size=1, max_size=6)
 
 
-def apply(hub: Stand, step: str, number: int) -> None:
+def apply(hub: SyncEnv, step: str, number: int) -> None:
     file = hub.dest / "nginx.conf"
     match step:
         case "push":
@@ -374,10 +495,17 @@ def apply(hub: Stand, step: str, number: int) -> None:
             hub.call(step)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], derandomize=True)
+@settings(
+    max_examples=10,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    derandomize=True,
+)
 @given(steps=STEPS, as_app=st.booleans())
-def test_where_it_answers_the_full_run_has_nothing_to_do(tmp_path_factory: pytest.TempPathFactory, steps: list[str], as_app: bool) -> None:
-    with stand(tmp_path_factory.mktemp("hub"), FILES, as_app=as_app) as hub:
+def test_where_it_answers_the_full_run_has_nothing_to_do(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[str], as_app: bool
+) -> None:
+    with sync_env(tmp_path_factory.mktemp("hub"), FILES, as_app=as_app) as hub:
         hub.sync()
         for number, step in enumerate(steps):
             apply(hub, step, number)
@@ -389,7 +517,10 @@ def test_where_it_answers_the_full_run_has_nothing_to_do(tmp_path_factory: pytes
                 assert full.job["status"] == "unchanged"
                 assert full.job["changes"] == []
                 token = [("token", 201)] if as_app else []
-                assert [(one.route, one.status) for one in hub.github.asked] == [*token, ("head", 304)]
+                assert [(one.route, one.status) for one in hub.github.asked] == [
+                    *token,
+                    ("head", 304),
+                ]
                 assert full.job["commit"] == found.jobs[0][3]
                 assert signatures(hub.dest) == before
 
@@ -404,7 +535,9 @@ def test_a_torn_cache_file_is_none(tmp_path: Path) -> None:
             read_cache(str(file))
     body = whole.partition(b"\n")[2].replace(b"x" * 10, b"y" * 10)
     file.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-    assert read_cache(str(file))["much"].startswith("y"), "the checksum is against damage, not against whoever may write the state"
+    assert read_cache(str(file))["much"].startswith("y"), (
+        "the checksum is against damage, not against whoever may write the state"
+    )
 
 
 def test_a_cache_file_of_another_version_is_not_read(tmp_path: Path) -> None:

@@ -1,0 +1,132 @@
+"""The first configuration: the commented example as it is, or with a person's answers in it.
+
+Every answer is judged by the configuration's own rules before the next question, so that what is written is good.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+from syncd.config.schema import IdentityModel, JobModel, PathModel, mistake_in
+from syncd.output import echo, prompt
+
+KINDS = ("app", "token", "anonymous")
+FIRST_TRY = {"app_id": "1", "private_key": "/etc/syncd/app.pem"}
+
+
+def example() -> str:
+    """config.example.yaml, from the wheel or from the checkout."""
+    inside = resources.files("syncd") / "config.example.yaml"
+    if inside.is_file():
+        return inside.read_text(encoding="utf-8")
+    return (Path(__file__).resolve().parents[2] / "config.example.yaml").read_text(encoding="utf-8")
+
+
+def ask(place: Path) -> str:
+    """The configuration that the answers make. Talk goes to stderr."""
+    echo(f"A first configuration for {place}. Enter takes what stands in brackets.", err=True)
+    kind = _answer(
+        f"Sign in to GitHub as ({', '.join(KINDS)})",
+        lambda text: None if text in KINDS else f"one of {', '.join(KINDS)}",
+        default="app",
+    )
+    identity = _identity(kind)
+    repo = _answer("Repository (owner/name)", lambda text: _job(repo=text))
+    ref = _answer(
+        "Branch, tag or commit ('-' for the default branch)",
+        lambda text: _job(ref=None if text == "-" else text),
+        default="-",
+    )
+    source = _answer(
+        "What of it: a file, or a folder/ ('/' for everything)",
+        lambda text: mistake_in(
+            PathModel, {"from": text, "to": "/x/" if text.endswith("/") else "/x"}
+        ),
+    )
+    folder = source.endswith("/")
+    to = _answer(
+        f"Where it goes on this machine{', with a / at its end' if folder else ''}",
+        lambda text: mistake_in(PathModel, {"from": source, "to": text}),
+    )
+    every = _answer("How often to look", lambda text: _job(every=text), default="5m")
+    return _text(identity, repo, None if ref == "-" else ref, source, to, every)
+
+
+def _identity(kind: str) -> str:
+    if kind == "anonymous":
+        return "{anonymous: true}    # public repositories only; 60 requests an hour"
+    if kind == "token":
+        file = _answer(
+            "File that holds the token (mode 0600)",
+            lambda text: mistake_in(IdentityModel, {"token": text}),
+            default="/etc/syncd/github.token",
+        )
+        return f"{{token: {{file: {scalar(file)}}}}}"
+    app_id = _answer(
+        "App id, or client id",
+        lambda text: mistake_in(
+            IdentityModel,
+            {**FIRST_TRY, "app_id": text}
+            if text.isdigit()
+            else {"client_id": text, "private_key": "/x"},
+        ),
+    )
+    key = _answer(
+        "File that holds the App's private key (mode 0600)",
+        lambda text: mistake_in(IdentityModel, {**FIRST_TRY, "private_key": text}),
+        default="/etc/syncd/app.pem",
+    )
+    return f"{{{'app_id' if app_id.isdigit() else 'client_id'}: {scalar(app_id)}, private_key: {{file: {scalar(key)}}}}}"
+
+
+def _job(**given: str | None) -> str | None:
+    return mistake_in(
+        JobModel, {"repo": "a/b", "every": "5m", "paths": [{"from": "x", "to": "/x"}], **given}
+    )
+
+
+def _answer(question: str, mistake: Callable[[str], str | None], default: str | None = None) -> str:
+    """Asked until the configuration's own rules take it."""
+
+    def value(text: str) -> str:
+        if (found := mistake(text)) is not None:
+            raise ValueError(found)
+        return text
+
+    return prompt(question, value, default)
+
+
+def scalar(text: str) -> str:
+    """Text as YAML takes it back, in quotes where a character has a meaning."""
+    if re.fullmatch(r"[A-Za-z0-9_/][A-Za-z0-9_./@+-]*", text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _text(identity: str, repo: str, ref: str | None, source: str, to: str, every: str) -> str:
+    return f"""\
+# syncd's configuration. Every key, with its default: docs/configuration.md; every mistake, with its place: syncd check
+version: 1
+
+github:
+  me: {identity}
+
+jobs:
+  {job_name(repo)}:
+    repo: {scalar(repo)}
+{f"    ref: {scalar(ref)}" if ref else "    # ref: main                 # default: the repository's default branch"}
+    paths:
+      - {{from: {scalar(source)}, to: {scalar(to)}}}
+    every: {every}
+    # drift: restore             # local edits are put back | report: left and counted | keep: left
+    # validate: …                # a command that may veto a commit: {{staged}} is the complete set before anything is replaced
+    # on_change: …               # a command to run after a change, like: systemctl reload nginx
+"""
+
+
+def job_name(repo: str) -> str:
+    """The repository's own name, as a job's."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", repo.partition("/")[2]).strip("-_") or "first"

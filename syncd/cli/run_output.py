@@ -1,0 +1,159 @@
+"""Run reports as a person and as a machine read them: the lines of `sync` and `plan`, and the JSON of contract section 3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from syncd.fastpath.check import UpToDate
+from syncd.models import ActionKind, Change, RunReport, RunStatus
+from syncd.output import echo
+from syncd.text import json_text, one_line, styled
+
+SIGN = {
+    ActionKind.WRITE: "~",
+    ActionKind.RESTORE: "!",
+    ActionKind.MODE: "%",
+    ActionKind.REMOVE: "-",
+    ActionKind.KEEP: "=",
+}
+COLOUR = {"+": "green", "~": "yellow", "!": "yellow", "%": "yellow", "-": "red", "=": "cyan"}
+MARK = {
+    RunStatus.CHANGED: ("✓", "green"),
+    RunStatus.UNCHANGED: ("✓", "green"),
+    RunStatus.SKIPPED: ("‖", "cyan"),
+    RunStatus.REFUSED: ("✕", "red"),
+    RunStatus.FAILED: ("✕", "red"),
+}
+
+
+def as_json(
+    schema: str, exit_code: int, requests: Mapping[str, int], reports: Sequence[RunReport]
+) -> str:
+    """The one object that `--json` prints."""
+    return json_text(
+        {
+            "schema": schema,
+            "exit": exit_code,
+            "requests": dict(requests),
+            "jobs": [_job(report) for report in reports],
+        }
+    )
+
+
+def _job(report: RunReport) -> dict[str, Any]:
+    error = report.error
+    took_over = {"took_over_from": list(report.took_over_from)} if report.took_over_from else {}
+    return {
+        "job": report.job,
+        "status": report.status.value,
+        "repo": report.repo,
+        "ref": report.ref,
+        "commit": report.commit,
+        "previous": report.previous,
+        "changes": [_change(change) for change in report.changes],
+        "bytes": report.bytes_written,
+        "seconds": round(report.seconds, 3),
+        "error": None
+        if error is None
+        else {"kind": error.kind, "message": error.message, "hint": error.hint},
+        **took_over,
+    }
+
+
+def _change(change: Change) -> dict[str, str | None]:
+    return {
+        "action": change.action.value,
+        "path": change.path,
+        "from": change.source,
+        "before": change.before,
+        "after": change.after,
+    }
+
+
+def sign_of(change: Change) -> str:
+    return (
+        "+" if change.action is ActionKind.WRITE and change.before is None else SIGN[change.action]
+    )
+
+
+def count_of(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+def change_line(change: Change, detail: str | None = None) -> str:
+    """`detail` instead of the change's own."""
+    sign = sign_of(change)
+    shown = change.detail if detail is None else detail
+    detail = f"  {shown}" if shown and shown not in ("new", "changed upstream") else ""
+    return styled(f"  {sign} ", fg=COLOUR[sign]) + one_line(change.path) + styled(detail, dim=True)
+
+
+def counts(changes: Sequence[Change]) -> str:
+    """`+1 ~2 -1`: how many of each, in a fixed order."""
+    signs = [sign_of(change) for change in changes]
+    return " ".join(f"{sign}{signs.count(sign)}" for sign in "+~!%-=" if sign in signs)
+
+
+def summary_line(report: RunReport, width: int) -> str:
+    """One line per job, as `syncd sync` prints it when the job is done."""
+    mark, colour = MARK[report.status]
+    commit = (report.commit or "")[:7]
+    moved = (
+        f"{report.previous[:7]} → {commit}"
+        if report.previous and report.commit and report.previous != report.commit
+        else commit or "-"
+    )
+    if report.status is RunStatus.UNCHANGED:
+        what = "in sync" + (f"  {counts(report.changes)}" if report.changes else "")
+    elif report.error is not None:
+        what = report.error.message
+    else:
+        what = counts(report.changes) or report.status.value
+    notes = "".join(f", {note}" for note in report.notes)
+    return f"{styled(mark, fg=colour)} {report.job:<{width}}  {moved:<17}  {what}{notes}  {styled(f'{report.seconds:.1f} s', dim=True)}"
+
+
+def error_lines(report: RunReport) -> list[str]:
+    """What follows the line of a failed job: what to do."""
+    error = report.error
+    if error is None:
+        return []
+    hint = [f"    → {error.hint}"] if error.hint else []
+    return (
+        [*hint, f"    GitHub's request id, for its support: {error.request_id}"]
+        if error.request_id
+        else hint
+    )
+
+
+def cost_of(requests: Mapping[str, int]) -> str:
+    return f"{count_of(requests['total'], 'request')} ({requests['not_modified']} answered 304)"
+
+
+def closing_line(reports: Sequence[RunReport], exit_code: int, requests: Mapping[str, int]) -> str:
+    done = sum(report.status in (RunStatus.CHANGED, RunStatus.UNCHANGED) for report in reports)
+    failed = sum(report.status in (RunStatus.FAILED, RunStatus.REFUSED) for report in reports)
+    skipped = len(reports) - done - failed
+    parts = (
+        [f"{done} in sync"]
+        + ([f"{failed} failed"] if failed else [])
+        + ([f"{skipped} skipped"] if skipped else [])
+    )
+    cost = cost_of(requests)
+    return f"{', '.join(parts)}.  {cost}." + (f"  (exit {exit_code})" if exit_code else "")
+
+
+def print_up_to_date(found: UpToDate) -> None:
+    """Print what `sync` prints of jobs that are unchanged."""
+    reports = [
+        RunReport(name, RunStatus.UNCHANGED, repo, ref, commit, commit, seconds=found.seconds)
+        for name, repo, ref, commit in found.jobs
+    ]
+    if found.asked.json:
+        echo(as_json("syncd.sync/1", 0, found.requests, reports))
+        return
+    width = max(len(report.job) for report in reports)
+    for report in reports:
+        echo(summary_line(report, width))
+    echo(closing_line(reports, 0, found.requests))

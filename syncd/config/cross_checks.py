@@ -1,0 +1,199 @@
+"""What only the whole configuration shows: names that point nowhere, two paths for one file, destinations that would eat syncd itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+
+from msgspec.structs import replace
+
+from syncd.colliding_names import fold, one_place
+from syncd.config.model import Config
+from syncd.config.yaml_reader import Key
+from syncd.errors import Problem
+from syncd.models import Job, PathRule, Publish
+from syncd.patterns import chooser
+from syncd.protected_paths import ProtectedPaths, canonical, identity_of
+from syncd.text import did_you_mean
+
+ProblemFactory = Callable[[Key, str], Problem]
+SHOWN = 3
+
+
+def judge(config: Config, mark: ProblemFactory, protected: ProtectedPaths) -> list[Problem]:
+    return [
+        *_identities(config, mark),
+        *_destinations(config, mark, protected),
+        *_collisions(config, mark),
+        *_switches(config, mark, protected),
+        *_web(config, mark),
+    ]
+
+
+def _identities(config: Config, mark: ProblemFactory) -> Iterator[Problem]:
+    for name, job in config.jobs.items():
+        if not job.identity:
+            yield mark(
+                ("jobs", name),
+                f"'as' is required: there are several identities ({', '.join(config.identities)})",
+            )
+        elif job.identity not in config.identities:
+            yield mark(
+                ("jobs", name, "as"),
+                f"there is no identity '{job.identity}' under github:"
+                + did_you_mean(
+                    job.identity, config.identities, f"; there are {', '.join(config.identities)}"
+                ),
+            )
+
+
+def _destinations(
+    config: Config, mark: ProblemFactory, protected: ProtectedPaths
+) -> Iterator[Problem]:
+    """Rules that a commit could change syncd itself with."""
+    for name, job in config.jobs.items():
+        for index, rule in enumerate(job.paths):
+            text = _inside(rule, protected) or (
+                _above(rule, protected) if job.publish is Publish.FILES else None
+            )
+            if text is not None:
+                problem = mark(("jobs", name, "paths", index, "to"), "")
+                yield replace(problem, text=text)  # not shortened: its end is for pasting
+
+
+def _inside(rule: PathRule, protected: ProtectedPaths) -> str | None:
+    for to in _spellings(rule.to, protected):
+        place = protected.containing(to) if rule.directory else protected.find(to)
+        if place is not None:
+            return f"'{rule.to}' is {place.what} ({place.path}); a mirror must not write there"
+    return None
+
+
+def _above(rule: PathRule, protected: ProtectedPaths) -> str | None:
+    """The mistake of a folder rule that reaches something protected, with the exclude line that leaves it out."""
+    if not rule.directory:
+        return None
+    chosen: Callable[[str], bool] | None = None
+    places: dict[str, None] = {}
+    missing: dict[str, None] = {}
+    for to in _spellings(rule.to, protected):
+        for probe in protected.probes():
+            tries = [_relative(path, to) for path in probe.paths]
+            if None in tries:
+                continue
+            chosen = chosen or chooser(rule)
+            if any(chosen(path) for path in tries if path is not None):
+                places[f"{probe.place.what} ({probe.place.path})"] = None
+                missing[f"/{_relative(probe.pattern, to)}"] = None
+    if not missing:
+        return None
+    named = ", ".join(list(places)[:SHOWN]) + (
+        f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
+    )
+    exclude = ", ".join(
+        json.dumps(pattern, ensure_ascii=False) for pattern in (*rule.exclude, *missing)
+    )
+    return f"'{rule.to}/' is above {named}; a commit must not change that: leave it out with exclude: [{exclude}]"
+
+
+def _spellings(to: str, protected: ProtectedPaths) -> list[str]:
+    """The real paths that a destination leads to: links above it resolved, itself resolved, and what a bind mount leads to."""
+    parent = os.path.realpath(os.path.dirname(to))
+    real = [os.path.join(parent, os.path.basename(to)), os.path.realpath(to)]
+    return list(
+        dict.fromkeys(
+            (*real, *(canonical(path, protected.identities, identity_of) for path in real))
+        )
+    )
+
+
+def _relative(path: str, folder: str) -> str | None:
+    """The path from the folder on, where it lies below; case is ignored."""
+    if not fold(path).startswith(f"{fold(folder)}/"):
+        return None
+    return "/".join(path.split("/")[len(folder.split("/")) :])
+
+
+def _collisions(config: Config, mark: ProblemFactory) -> Iterator[Problem]:
+    """Two paths that would write one file, where that can be seen without the repository."""
+    seen: dict[str, list[tuple[Job, int, PathRule, str]]] = {}
+    for name, job in config.jobs.items():
+        for index, rule in enumerate(job.paths):
+            real = _real_path(rule.to)
+            alike = seen.setdefault(fold(real), [])
+            first = next((one for one in alike if one[3] == real or one_place(one[3], real)), None)
+            if first is None:
+                alike.append((job, index, rule, real))
+                continue
+            other, other_index, other_rule, _ = first
+            if (
+                rule.directory
+                and other_rule.directory
+                and (other.name != name or other_rule.source != rule.source)
+                and not _surely_same(rule, other_rule)
+            ):
+                continue  # overlapping folders are fine until two files want one name, which only the repository shows
+            spelling = (
+                ""
+                if rule.to == other_rule.to
+                else f" (as '{other_rule.to}', which is the same place on this disk)"
+            )
+            yield mark(
+                ("jobs", name, "paths", index, "to"),
+                f"'{rule.to}' is written by jobs.{other.name}.paths[{other_index}] too{spelling}; one file has one owner",
+            )
+
+
+def _real_path(to: str) -> str:
+    """The destination with every link above it resolved; a published link is not followed."""
+    return os.path.join(os.path.realpath(os.path.dirname(to)), os.path.basename(to))
+
+
+def _surely_same(one: PathRule, other: PathRule) -> bool:
+    return one.source == other.source and not (
+        one.include or one.exclude or other.include or other.exclude
+    )
+
+
+def _switches(config: Config, mark: ProblemFactory, protected: ProtectedPaths) -> Iterator[Problem]:
+    """With publish: symlink the folder above the link is syncd's own: nothing else of the configuration may be in it."""
+    links = {
+        name: job.paths[0].to for name, job in config.jobs.items() if job.publish is Publish.SYMLINK
+    }
+    for name, to in links.items():
+        folder = os.path.dirname(to)
+        if folder == "/":
+            yield mark(
+                ("jobs", name, "paths", 0, "to"),
+                f"'{to}/' would make / a folder of syncd's own; give the link a folder, like /srv{to}/current/",
+            )
+            continue
+        real = os.path.realpath(folder)
+        own = fold(real)
+        for place in protected.places:
+            if place.at_check and f"{fold(place.path)}/".startswith(f"{own}/"):
+                yield mark(
+                    ("jobs", name, "paths", 0, "to"),
+                    f"{place.what} ({place.path}) is in {folder}, which has to be the link's own folder; give the link another one",
+                )
+        for other, job in config.jobs.items():
+            for index, rule in enumerate(job.paths):
+                if other != name and f"{_real_path(rule.to)}/".startswith(f"{real}/"):
+                    yield mark(
+                        ("jobs", other, "paths", index, "to"),
+                        f"'{rule.to}' is in {folder}, which is the own folder of jobs.{name} (publish: symlink)",
+                    )
+
+
+def _web(config: Config, mark: ProblemFactory) -> Iterator[Problem]:
+    """A listener that others can reach has a password. What a name stands for, and what systemd opens, only shows when it is opened."""
+    web = config.web
+    if web is None or web.password is not None or web.listen.startswith(("unix:", "fd:")):
+        return
+    host = web.listen.rpartition(":")[0].strip("[]")
+    if host != "localhost" and not host.startswith("127.") and host != "::1":
+        yield mark(
+            ("web", "listen"),
+            f"'{web.listen}' can be reached by others, so it needs web.password (and a proxy with TLS in front: a password in the clear is everybody's)",
+        )

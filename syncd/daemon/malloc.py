@@ -1,0 +1,38 @@
+"""Keeps the process small: what was freed goes back to the system, and threads share their heaps.
+
+Reading a configuration of a thousand jobs takes tens of megabytes for a moment, and glibc gives every thread a heap of its own: without
+this a daemon keeps for months what it needed once. Nothing depends on it; another C library is left alone.
+Source: mallopt(3) (M_ARENA_MAX), malloc_trim(3).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+
+M_ARENA_MAX = -8
+ARENAS = 2
+RINGS_AFTER = (
+    700,
+    10,
+    10,
+)  # Python's own; a command that ends soon has looked for rings of objects less often
+
+
+def stay_small() -> None:
+    """Threads that begin from now on have at most so many heaps together, and what became unreachable is found soon."""
+    gc.set_threshold(*RINGS_AFTER)
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(M_ARENA_MAX, ARENAS)
+
+
+def give_back() -> None:
+    """What is free is the system's again."""
+    gc.collect()
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
+
+
+__all__ = ["give_back", "stay_small"]

@@ -1,0 +1,182 @@
+"""What a push starts: its jobs ask GitHub now, and once or twice more where GitHub still says what it said before.
+
+Promises: a delivery that came before costs nothing; a flood of new ones costs each job a run every few seconds, and one that fails a run a
+minute or less; a limit that GitHub has set is waited for (the queue does that). What a push says is no more than a reason to ask: the
+commit it names is compared with the answer, and used for nothing else. Sources: GitHub's answers may lag behind its deliveries for some
+seconds; a delivery may come late, twice, out of order or not at all, so the jobs' own turns stay what finds every change.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from syncd.clock import Clock
+from syncd.daemon.backoff import between_pushes
+from syncd.daemon.job_status import JobStatus
+from syncd.daemon.queue import Queue
+from syncd.errors import LockedError, NotFoundError, StoppedError
+from syncd.github.webhook import Push
+from syncd.models import RunReport, RunStatus, Trigger
+from syncd.status import WebhookStats
+
+LOG = logging.getLogger("syncd.daemon")
+LOOKS_SECONDS = (
+    2.0,
+    8.0,
+)  # after a run that found nothing new though something was pushed; then the next turn finds it
+NO_REF = (
+    409,
+    422,
+)  # docs "Get a commit": an empty repository, a ref that does not resolve; a path that is missing is no lag
+REMEMBERED_SECONDS = 3600.0
+REMEMBERED = 4096  # deliveries
+
+
+class Expected(Struct, frozen=True):
+    """A run of the job that begins at `since` or later should find `commit`. `tick` as in the queue; `looks` were taken in vain."""
+
+    commit: str
+    since: datetime
+    tick: float
+    looks: int = 0
+
+
+class PushTrigger:
+    """Safe to use from many threads. `followers` are the jobs that a push is to start; `heard` is what the last daemon was told."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        queue: Queue,
+        followers: Callable[[Push], Iterable[str]],
+        heard: WebhookStats,
+    ) -> None:
+        self._clock, self._queue, self._followers = clock, queue, followers
+        self._guard = threading.Lock()
+        self._marks: OrderedDict[str, float] = (
+            OrderedDict()
+        )  # of deliveries, with the time of their first ring
+        self._due: dict[str, float] = {}  # when the last run that a push began was to begin
+        self._expected: dict[str, Expected] = {}
+        self._heard = heard
+
+    def ring(self, push: Push, mark: str | None, what: str) -> int | None:
+        """So many jobs run at once, or as soon as `between_pushes` lets them; None where this delivery has rung within the hour."""
+        with self._guard:
+            if mark is not None and self._is_known(mark):
+                self._count("repeated")
+                return None
+            names = [
+                name
+                for name in self._followers(push)
+                if self._ask(name, push.commit, self._clock.now())
+            ]
+            if mark is not None:
+                self._marks[mark] = self._clock.monotonic()
+            self._count("asked" if names else "ignored", what)
+            return len(names)
+
+    def pass_by(self, what: str) -> None:
+        with self._guard:
+            self._count("ignored", what)
+
+    def refuse(self, why: str | None) -> None:
+        with self._guard:
+            self._count("refused", why)
+
+    def heard(self) -> WebhookStats:
+        with self._guard:
+            return self._heard
+
+    def _is_known(self, mark: str) -> bool:
+        oldest = self._clock.monotonic() - REMEMBERED_SECONDS
+        while self._marks and (
+            len(self._marks) >= REMEMBERED or next(iter(self._marks.values())) < oldest
+        ):
+            self._marks.popitem(last=False)
+        return mark in self._marks
+
+    def _ask(self, job: str, commit: str | None, since: datetime) -> bool:
+        last, now, tick = self._due.get(job), self._clock.monotonic(), since.timestamp()
+        due = (
+            now
+            if last is None
+            else last
+            if last > now
+            else max(now, last + between_pushes(self._queue.hold_of(job)))
+        )
+        if not self._queue.ask(job, Trigger.PUSH, tick, due):
+            return False
+        self._due[job] = due
+        if commit is not None:
+            self._expected[job] = Expected(commit, since, tick)
+        else:
+            self._expected.pop(job, None)
+        return True
+
+    def _count(self, outcome: str, what: str | None = None) -> None:
+        heard, now = self._heard, self._clock.now()
+        counts = {**heard.counts, outcome: heard.counts.get(outcome, 0) + 1}
+        if outcome == "refused":
+            self._heard = (
+                replace(heard, refused_at=now, refused_why=what, counts=counts)
+                if what is not None
+                else replace(heard, counts=counts)
+            )
+        else:
+            self._heard = replace(
+                heard, last_at=now, last_what=what or heard.last_what, counts=counts
+            )
+
+    # --- looking again ------------------------------------------------------------------------------------------------
+
+    def hear(self, report: RunReport, _before: JobStatus) -> None:
+        """A run has ended. One that found nothing though something was pushed is followed by another look, some seconds later, twice at most."""
+        if isinstance(report.error, (LockedError, StoppedError)):
+            return  # nothing was asked
+        with self._guard:
+            expected = self._expected.get(report.job)
+            if expected is None or (
+                report.started_at is not None and report.started_at < expected.since
+            ):
+                return  # it began before the push
+            if not _in_vain(report, expected.commit) or expected.looks == len(LOOKS_SECONDS):
+                del self._expected[report.job]
+                return
+            pause = LOOKS_SECONDS[expected.looks]
+            self._expected[report.job] = replace(
+                expected,
+                since=self._clock.now(),
+                tick=expected.tick + pause,
+                looks=expected.looks + 1,
+            )
+            self._queue.ask(
+                report.job, Trigger.PUSH, expected.tick + pause, self._clock.monotonic() + pause
+            )
+
+    def forget(self, job: str) -> None:
+        """The job is configured no more."""
+        with self._guard:
+            self._due.pop(job, None)
+            self._expected.pop(job, None)
+
+
+def _in_vain(report: RunReport, commit: str) -> bool:
+    """Did GitHub answer as if nobody had pushed: the head of before, or no such ref in a repository that has one now?"""
+    if isinstance(report.error, NotFoundError):
+        return report.error.status in NO_REF
+    return (
+        report.error is None
+        and report.status is RunStatus.UNCHANGED
+        and report.commit not in (None, commit)
+    )
+
+
+__all__ = ["PushTrigger"]

@@ -1,0 +1,215 @@
+"""When each job of the daemon is due: APScheduler keeps the jobs' next times, and a job that is due asks for a run.
+
+No run is lost to a busy moment (no misfire limit, several missed times are one), and a step of the wall clock, either way, delays no
+run by more than its interval or a minute. Jobs live in memory alone: the configuration is the truth. There is no thread here: `tick`
+does what is due, and the caller waits for as long as it says.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from apscheduler.executors.base import BaseExecutor
+from apscheduler.job import Job as ScheduledJob
+from apscheduler.jobstores.memory import MemoryJobStore
+from apscheduler.schedulers.base import BaseScheduler
+from apscheduler.triggers.base import BaseTrigger
+
+from syncd.clock import Clock
+from syncd.schedule import ByCron, Turn
+
+GUARD_SECONDS = 5.0
+STEP_SECONDS = 2.0  # a wall clock that moved so much against monotonic time was set
+CATCH_UP = timedelta(
+    hours=3
+)  # cron(8): what a smaller step skipped is run, what it repeats is not; a larger one is a correction
+
+LOG = logging.getLogger("syncd.daemon")
+logging.getLogger("apscheduler").setLevel(logging.WARNING)
+
+
+class _Trigger:
+    """A job's turns as APScheduler asks for them: twice for one firing, with the same `now`. Turns are without their jitter."""
+
+    def __init__(
+        self, turn: Turn, first: datetime, now: datetime, share: Callable[[], float]
+    ) -> None:
+        self.turn, self.due, self._share = turn, first, share
+        self._next: datetime | None = first  # the turn that comes
+        self._fires: datetime | None = first
+        self._asked: datetime | None = None
+        self._owed = (
+            first if first != turn.next_after(now) else None
+        )  # a run that makes up for what was missed before the start
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
+        if previous is None or now == self._asked:
+            return self._fires
+        self._asked, self.due, self._owed = now, self._next or now, None
+        return self.after(now)
+
+    def forget(self) -> None:
+        """The clock was set: a time that comes again is not the one that was asked about."""
+        self._asked = None
+
+    def after_step(self, now: datetime, step: float) -> datetime | None:
+        """The turn after `now`; what is owed comes when it would have come, whatever its time is called since the clock was set."""
+        found = self.after(now)
+        if self._owed is not None:
+            self._owed += timedelta(seconds=step)
+            if found is None or self._owed < found:
+                self._next = self._fires = self._owed
+        return self._fires
+
+    def after(self, moment: datetime) -> datetime | None:
+        self._next = self.turn.next_after(moment)
+        return self.at(self._next)
+
+    def at(self, turn: datetime | None) -> datetime | None:
+        self._next = turn
+        self._fires = (
+            None
+            if turn is None
+            else turn + timedelta(seconds=self._share() * self.turn.jitter_seconds)
+        )
+        return self._fires
+
+
+BaseTrigger.register(_Trigger)
+
+
+class _Scheduler(BaseScheduler):  # type: ignore[misc]  # APScheduler 3 has no types
+    """A scheduler that its owner drives.
+
+    Source: APScheduler 3, "Extending APScheduler", "Custom schedulers".
+    """
+
+    def wakeup(self) -> None:
+        """Nothing waits here: the owner calls `run_due` again soon enough."""
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Stop the executor and the job store."""
+        super().shutdown(wait)
+
+    def run_due(self) -> float | None:
+        """Submit every job that is due. Seconds until the next one; None when there is none."""
+        wait: float | None = self._process_jobs()
+        return wait
+
+
+class _InPlace(BaseExecutor):  # type: ignore[misc]
+    """Calls a job's function at once, in the thread of `run_due`.
+
+    Source: APScheduler 3, "Extending APScheduler", "Custom executors".
+    """
+
+    def _do_submit_job(self, job: ScheduledJob, _run_times: list[datetime]) -> None:
+        try:
+            job.func(*job.args)
+        except Exception as error:  # noqa: BLE001  (the scheduler logs it, and the other jobs go on)
+            self._run_job_error(job.id, error, error.__traceback__)
+        else:
+            self._run_job_success(job.id, [])
+
+
+class Scheduler:
+    """Calls `ask(job, tick)` for each job that is due.
+
+    `tick` is the job's time in seconds of wall time: it is equal for all jobs that are due together.
+    """
+
+    def __init__(
+        self, clock: Clock, ask: Callable[[str, float], object], share: Callable[[], float]
+    ) -> None:
+        self._clock, self._ask, self._share = clock, ask, share
+        self._scheduler = _Scheduler(
+            timezone=UTC,
+            jobstores={"default": MemoryJobStore()},
+            executors={"default": _InPlace()},
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+        )
+        self._scheduler.start()
+        self._guard = threading.RLock()
+        self._triggers: dict[str, _Trigger] = {}
+        self._offset = self._now_offset()
+        self._before = clock.now()
+        self.last_tick = clock.monotonic()
+
+    def set(self, job: str, turn: Turn, first: datetime | None) -> None:
+        """The job has these turns from now on, and the first at `first`."""
+        with self._guard:
+            self.remove(job)
+            if first is None:
+                return
+            self._look_at_the_clock()  # a step that `first` knows of already must not move it
+            trigger = self._triggers[job] = _Trigger(turn, first, self._clock.now(), self._share)
+            self._scheduler.add_job(self._come, trigger, args=[job], id=job, name=job)
+
+    def remove(self, job: str) -> None:
+        with self._guard:
+            if (
+                self._triggers.pop(job, None) is not None
+                and self._scheduler.get_job(job) is not None
+            ):
+                self._scheduler.remove_job(job)
+
+    def _come(self, job: str) -> None:
+        trigger = self._triggers.get(job)
+        if trigger is not None:
+            self._ask(job, trigger.due.timestamp())
+
+    def next_run(self, job: str) -> datetime | None:
+        """When the job's turn comes, jitter included."""
+        with self._guard:
+            found = self._scheduler.get_job(job)
+            when: datetime | None = found.next_run_time if found is not None else None
+            return when
+
+    def turn_after(self, job: str, moment: datetime) -> datetime | None:
+        """The job's first turn after `moment`, without jitter."""
+        with self._guard:
+            trigger = self._triggers.get(job)
+            return None if trigger is None else trigger.turn.next_after(moment)
+
+    def tick(self) -> float:
+        """Everything whose turn has come was asked for; in so many seconds at the latest there is something to do again."""
+        with self._guard:
+            self._look_at_the_clock()
+            wait = self._scheduler.run_due()
+            self.last_tick, self._before = self._clock.monotonic(), self._clock.now()
+            return GUARD_SECONDS if wait is None else max(0.0, min(GUARD_SECONDS, float(wait)))
+
+    def _now_offset(self) -> float:
+        return self._clock.now().timestamp() - self._clock.monotonic()
+
+    def _look_at_the_clock(self) -> None:
+        step, self._offset = self._now_offset() - self._offset, self._now_offset()
+        if abs(step) <= STEP_SECONDS:
+            return
+        now = self._clock.now()
+        LOG.warning(
+            "the system's clock was set %s by %d s; every job's next turn was found anew",
+            "forward" if step > 0 else "back",
+            abs(step),
+        )
+        for job, trigger in self._triggers.items():
+            trigger.forget()
+            when = self._after_step(trigger, now, step)
+            if when is not None and self._scheduler.get_job(job) is not None:
+                self._scheduler.modify_job(job, next_run_time=when)
+
+    def _after_step(self, trigger: _Trigger, now: datetime, step: float) -> datetime | None:
+        if not isinstance(trigger.turn, ByCron):
+            return trigger.after_step(now, step)
+        small = abs(step) <= CATCH_UP.total_seconds()
+        if step > 0:
+            missed = trigger.turn.next_after(self._before)
+            return (
+                trigger.at(missed)
+                if small and missed is not None and missed <= now
+                else trigger.after(now)
+            )
+        return trigger.after(max(now, self._before) if small else now)

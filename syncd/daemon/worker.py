@@ -1,0 +1,248 @@
+"""One request from the queue: its run under the job's lock, and what follows from the report.
+
+Promises: whatever happens inside a run is that job's failure and no other's; a job that another process holds is asked for again soon;
+jobs of one tick share what GitHub says of heads, paths and trees.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import datetime
+
+from msgspec import Struct
+
+from syncd.daemon.backoff import after_run
+from syncd.daemon.job_status import JobStatusBoard
+from syncd.daemon.queue import Queue, Request
+from syncd.daemon.run_log import RunLog
+from syncd.daemon.scheduler import STEP_SECONDS
+from syncd.deadline import Deadline
+from syncd.engine.reload import run_job_and_reload
+from syncd.engine.run import Options, RunContext
+from syncd.engine.unchanged import UnchangedState, still_unchanged, unchanged_state
+from syncd.errors import BugError, LockedError, SyncdError, unexpected
+from syncd.github.request_cache import SingleFlight
+from syncd.models import Job, RunReport, RunStatus, Trigger
+from syncd.ports import JobState
+from syncd.schedule import share_of, turns_of
+from syncd.wiring import AppContext
+
+LOG = logging.getLogger("syncd.daemon")
+LOCKED_SECONDS = 5.0  # how soon a job that another process holds is asked for again; twice as long each time, up to a minute
+MAX_KNOWN_FILES = 50_000  # of all unchanged jobs together; the others are compared with the store
+LOCKED_LONGEST_SECONDS = 60.0
+TICKS_KEPT = 1000
+OVERDUE_SECONDS = (
+    120.0  # beyond its own limits a run may take so long, before its worker counts as stuck
+)
+
+
+class ActiveRun(Struct):
+    """A run that a worker has begun. It is bounded: by `timeout`, and by `hook_timeout` for each hook."""
+
+    job: str
+    ends_by: float
+
+
+class WorkerRunner:
+    """What all workers share. `run` is called from many threads."""
+
+    def __init__(
+        self,
+        app: AppContext,
+        queue: Queue,
+        board: JobStatusBoard,
+        telling: RunLog,
+        share: Callable[[], float] = random.random,
+        rest: Callable[[bool], None] | None = None,
+    ) -> None:
+        self._app, self._queue, self._board, self._telling = app, queue, board, telling
+        self._salt, self._rest = share(), rest
+        self._guard = threading.Lock()
+        self._shared: OrderedDict[tuple[str, float], tuple[float, SingleFlight]] = OrderedDict()
+        self._locked: dict[str, int] = {}
+        self._under_way: dict[int, ActiveRun] = {}
+        self._unchanged: dict[str, UnchangedState] = {}
+        self._looked_after: dict[str, tuple[JobState, datetime]] = {}
+        self._pushed: dict[str, frozenset[str]] = {}
+
+    def pushed(self, jobs: Iterable[str], ref: str) -> None:
+        """The next run of these jobs knows that `ref` (refs/heads/main) was pushed, which may be a second ref of their short name."""
+        with self._guard:
+            for job in jobs:
+                self._pushed[job] = self._pushed.get(job, frozenset()) | {ref.removeprefix("refs/")}
+
+    def run(self, request: Request) -> None:
+        """The job has run, and everybody who should know knows. Raises nothing."""
+        job = self._app.config.jobs.get(request.job)
+        if job is None:  # removed while it waited
+            self._pushed.pop(request.job, None)
+            self._queue.done(request.job)
+            return
+        clock, worker = self._app.clock, threading.get_ident()
+        hooks = job.hook_timeout_seconds * sum(
+            hook is not None for hook in (job.validate, job.on_change, job.on_change)
+        )
+        self._under_way[worker] = ActiveRun(
+            job.name, clock.monotonic() + job.timeout_seconds + hooks + OVERDUE_SECONDS
+        )
+        before, shared = self._queue.hold_of(job.name), self._shared_by(job, request.tick)
+        deadline = self._app.deadline(job, request.trigger, self._rest)
+        deadline.failures = shared.failures
+        deadline.may_retry = (
+            before is None or request.trigger.urgent
+        )  # a job that fails is retried by its back-off alone
+        try:
+            report = self._report(job, request, deadline, shared)
+            interval, cost = self._interval_of(job), deadline.cost + deadline.shared_request_count
+            hold = after_run(
+                report, before, interval, clock, self._share_of(job, request.tick), cost
+            )
+        finally:
+            self._under_way.pop(worker, None)
+        self._queue.done(job.name, before if isinstance(report.error, LockedError) else hold)
+        self._follow(report)
+
+    def _share_of(self, job: Job, tick: float) -> float:
+        """A random number that is the same for all who asked GitHub the same question: they back off together, and ask together again."""
+        return share_of(f"{self._salt} {job.identity} {job.repo.lower()} {job.ref} {tick}")
+
+    def _interval_of(self, job: Job) -> float | None:
+        """Seconds between the next two turns of the job; None where there are none."""
+        if job.every_seconds is not None:
+            return job.every_seconds
+        turn = turns_of({job.name: job}, self._app.config.timezone)[job.name]
+        first = turn.next_after(self._app.clock.now())
+        second = turn.next_after(first) if first is not None else None
+        return None if first is None or second is None else (second - first).total_seconds()
+
+    def _report(
+        self, job: Job, request: Request, deadline: Deadline, shared: SingleFlight
+    ) -> RunReport:
+        known = self._unchanged.get(job.name)
+        with self._guard:
+            pushed = self._pushed.pop(job.name, frozenset())
+        try:
+            ctx = self._app.run_context(job, shared)
+            if known is not None and not pushed <= {known.head.form}:
+                known = None  # a run has to look whether the short name means another ref as well
+            unchanged = (
+                still_unchanged(known, job, ctx, deadline, request.trigger)
+                if known is not None
+                else None
+            )
+            if known is not None and unchanged is not None:
+                with self._guard:
+                    self._looked_after[job.name] = (known.state, self._app.clock.now())
+                return unchanged
+            self._disturbed(job.name)
+            with self._app.locked(job):
+                report = run_job_and_reload(
+                    job, ctx, deadline, Options(trigger=request.trigger, pushed=pushed)
+                )
+                self._remember(job, ctx, report, deadline)
+            return report
+        except SyncdError as error:
+            return _failed(job, request, error)
+        except Exception as error:  # (a bug in one job must not stop the others, nor the daemon)
+            found = unexpected(error)
+            if isinstance(found, BugError):
+                LOG.exception(
+                    "a bug in syncd, met in the job %s; please report it with these lines", job.name
+                )
+            return _failed(job, request, found)
+
+    def _disturbed(self, job: str) -> None:
+        """A run is about to look at everything, and to write what it finds: what was remembered of the job is not needed any more."""
+        with self._guard:
+            self._unchanged.pop(job, None)
+            self._looked_after.pop(job, None)
+
+    def _remember(self, job: Job, ctx: RunContext, report: RunReport, deadline: Deadline) -> None:
+        """What the run looked at, where it found nothing to do: the next turns look at the same, as far as so much can be remembered."""
+        if report.status is RunStatus.UNCHANGED and report.error is None and not report.changes:
+            with self._guard:
+                free = MAX_KNOWN_FILES - sum(
+                    known.state.files for known in self._unchanged.values()
+                )
+            found = unchanged_state(job, ctx, deadline) if report.files <= free else None
+            if found is not None:
+                with self._guard:
+                    self._unchanged[job.name] = found
+
+    def save(self) -> None:
+        """The store knows when the jobs that were found at rest were last looked after. Raises StoreError; it is tried again then."""
+        with self._guard:
+            jobs = dict(self._looked_after)
+        self._app.store.look_after(jobs)
+        with self._guard:
+            for name, told in jobs.items():
+                if self._looked_after.get(name) == told:
+                    del self._looked_after[name]
+
+    def _follow(self, report: RunReport) -> None:
+        if isinstance(report.error, LockedError):
+            times = self._locked[report.job] = self._locked.get(report.job, 0) + 1
+            pause = min(LOCKED_LONGEST_SECONDS, LOCKED_SECONDS * 2 ** min(times - 1, 10))
+            self._queue.ask(report.job, Trigger.RETRY, due_at=self._app.clock.monotonic() + pause)
+        else:
+            self._locked.pop(report.job, None)
+        try:
+            self._board.note(report)
+            self._telling.tell(report, secrets.token_hex(6))
+        except Exception:
+            LOG.exception(
+                "a bug in syncd, met after the run of %s; please report it with these lines",
+                report.job,
+            )
+
+    def _shared_by(self, job: Job, tick: float) -> SingleFlight:
+        """What all runs of this tick share of what GitHub tells the identity. A push's tick is its own, so that it never hears what was asked before it."""
+        clock = self._app.clock
+        offset = clock.now().timestamp() - clock.monotonic()
+        with self._guard:
+            before, found = self._shared.get((job.identity, tick), (offset, None))
+            if (
+                found is None or abs(offset - before) > STEP_SECONDS
+            ):  # a clock that was set back comes to the same tick again, hours later
+                found = SingleFlight()
+                self._shared[job.identity, tick] = (offset, found)
+            while len(self._shared) > TICKS_KEPT:
+                self._shared.popitem(last=False)
+            return found
+
+    def forget_ticks(self, before: float) -> None:
+        """Nobody asks for these ticks any more."""
+        with self._guard, suppress(KeyError):
+            for key in [key for key in self._shared if key[1] < before]:
+                del self._shared[key]
+
+    def under_way(self) -> list[str]:
+        return sorted(one.job for one in list(self._under_way.values()))
+
+    def stuck(self) -> list[str]:
+        """Jobs whose run should have ended by its own limits."""
+        now = self._app.clock.monotonic()
+        return sorted(one.job for one in list(self._under_way.values()) if now > one.ends_by)
+
+
+def _failed(job: Job, request: Request, error: SyncdError) -> RunReport:
+    return RunReport(
+        job.name,
+        RunStatus.FAILED,
+        job.repo,
+        job.ref,
+        None,
+        None,
+        error=error,
+        trigger=request.trigger,
+    )
+
+
+__all__ = ["WorkerRunner"]

@@ -1,0 +1,354 @@
+"""PURE: what a hook's end means, which commit is not tried again, and when an owed reload is due.
+
+`validate` may veto a commit before anything is replaced; the veto is remembered until the commit or the job's configuration changes.
+`on_change` is owed from the moment a change is intended until it has succeeded once, across crashes and restarts. What could not be
+judged (no such command, no answer in time) is a failure of the run, not a verdict on the commit: it is tried again.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from hashlib import sha256
+
+from msgspec.structs import asdict, replace
+
+from syncd.errors import HookFailedError, SyncdError, UntrustedError
+from syncd.models import Change, Hook, Job, RunReport, RunStatus, Trigger
+from syncd.ports import HookCall, HookResult, JobState
+from syncd.redaction import redact
+
+FIRST_WAIT = timedelta(minutes=1)
+LONGEST_WAIT = timedelta(hours=1)
+SHOWN_COMMAND = 120
+SHOWN_LINES, SHOWN_CHARS = (
+    10,
+    2000,
+)  # of a hook's output in a message; all of it is in the error's `output`
+NOT_FOUND_BY_SHELL = (
+    126,
+    127,
+)  # POSIX sh: the command was found but could not be run; it was not found
+
+
+# --- validate ---------------------------------------------------------------------------------------------------------
+
+
+def judgement(job: Job) -> str:
+    """Changes when, and only when, a hook might judge the same commit differently for what the configuration says."""
+    hooks = {
+        name: asdict(hook) if hook else None
+        for name, hook in (("validate", job.validate), ("on_change", job.on_change))
+    }
+    return sha256(
+        json.dumps(
+            [job.digest, hooks, job.undo_on_failure, job.hook_user, job.hook_timeout_seconds],
+            sort_keys=True,
+        ).encode()
+    ).hexdigest()
+
+
+def under_new_name(job: Job, old: str, state: JobState) -> JobState:
+    """The state of the job `old`, which is `job` under another name and otherwise as it was."""
+    former = replace(job, name=old)
+    applied, rejected = state.applied_digest, state.rejected_digest
+    return replace(
+        state,
+        applied_digest=job.digest if applied == former.digest else applied,
+        rejected_digest=judgement(job) if rejected == judgement(former) else rejected,
+    )
+
+
+def rejection(job: Job, state: JobState, commit: str) -> HookFailedError | UntrustedError | None:
+    """The veto that stands against the commit, or None when it is to be tried."""
+    if state.rejected_commit != commit or state.rejected_digest != judgement(job):
+        return None
+    if state.rejected_untrusted:
+        return UntrustedError(
+            state.rejected_reason or f"commit {commit[:7]} was refused",
+            commit=commit,
+            hint=untrusted_hint(job, commit),
+        )
+    return HookFailedError(
+        state.rejected_reason or f"commit {commit[:7]} was rejected",
+        rejected=True,
+        commit=commit,
+        hint=REJECTED_HINT,
+    )
+
+
+def untrusted_hint(job: Job, commit: str) -> str:
+    accept = (
+        f"; to accept a rewritten history: syncd sync {job.name} --ref {commit}"
+        if job.require.fast_forward
+        else ""
+    )
+    return f"it is not tried again; push a commit that require: lets in, or change it{accept}"
+
+
+REJECTED_HINT = (
+    "it is not tried again; push a commit that passes, or change the job's configuration"
+)
+
+
+def refused(
+    job: Job, state: JobState, commit: str, end: HookResult, hook: Hook
+) -> HookFailedError | None:
+    """What the end of `validate` means: None for a pass. A set that was accepted before is not rejected for failing now: that is the machine's doing."""
+    accepted_before = commit == state.applied_commit and job.digest == state.applied_digest
+    verdict = end.status is not None and not (hook.shell and end.status in NOT_FOUND_BY_SHELL)
+    if end.status == 0:
+        return None
+    if verdict and not accepted_before:
+        text = f"validate rejected commit {commit[:7]}: {how(hook, end)}{shown(end.output)}"
+        return HookFailedError(
+            text,
+            output=end.output,
+            status=end.status,
+            rejected=True,
+            commit=commit,
+            hint=REJECTED_HINT,
+        )
+    text = f"validate failed, so nothing was changed: {how(hook, end)}{shown(end.output)}"
+    return HookFailedError(
+        text,
+        output=end.output,
+        status=end.status,
+        hint=end.hint or "it is tried again at the next run",
+    )
+
+
+def record_rejection(job: Job, state: JobState, error: SyncdError) -> JobState:
+    """The state that remembers the veto, where the error is one."""
+    untrusted = isinstance(error, UntrustedError)
+    commit = (
+        error.commit
+        if isinstance(error, UntrustedError)
+        or (isinstance(error, HookFailedError) and error.rejected)
+        else None
+    )
+    if commit is None:
+        return state
+    return replace(
+        state,
+        rejected_commit=commit,
+        rejected_digest=judgement(job),
+        rejected_reason=error.message,
+        rejected_untrusted=untrusted,
+    )
+
+
+def accepted(state: JobState) -> JobState:
+    return replace(
+        state,
+        rejected_commit=None,
+        rejected_digest=None,
+        rejected_reason=None,
+        rejected_untrusted=False,
+    )
+
+
+# --- on_change --------------------------------------------------------------------------------------------------------
+
+
+def require_reload(job: Job, state: JobState, since: datetime | None) -> JobState:
+    """The state of a job whose changes need a reload; `since` is when the run began that makes them."""
+    if job.on_change is None:
+        return clear_reload(state)
+    if state.hook_owed:
+        return replace(state, hook_since=state.hook_since or since)
+    return replace(
+        clear_reload(state), hook_owed=True, hook_previous=state.applied_commit, hook_since=since
+    )
+
+
+def mark_reload_needed(job: Job, state: JobState, since: datetime | None) -> JobState:
+    """The state to intend a change with: it knows already where the debt will have begun, and whether there is one the store says itself."""
+    owed = require_reload(job, state, since)
+    return replace(state, hook_since=owed.hook_since, hook_previous=owed.hook_previous)
+
+
+def clear_reload(state: JobState) -> JobState:
+    """Nothing is owed."""
+    return replace(
+        state,
+        hook_owed=False,
+        hook_commit=None,
+        hook_attempts=0,
+        hook_tried_at=None,
+        hook_previous=None,
+        hook_since=None,
+    )
+
+
+def is_reload_due(job: Job, state: JobState) -> bool:
+    """Whether a reload is owed and the whole set it is for stands."""
+    return job.on_change is not None and state.hook_owed and state.hook_commit is not None
+
+
+def waits_until(state: JobState, trigger: Trigger, changed: bool, now: datetime) -> datetime | None:
+    """Until when a reload that failed before is left alone, by a schedule that nobody watches; None for now."""
+    if changed or state.hook_tried_at is None or trigger not in (Trigger.SCHEDULE, Trigger.RETRY):
+        return None
+    due = state.hook_tried_at + min(
+        LONGEST_WAIT, FIRST_WAIT * 2 ** min(max(0, state.hook_attempts - 1), 16)
+    )
+    return due if due > now else None
+
+
+def reload_pending_error(hook: Hook, state: JobState, until: datetime) -> HookFailedError:
+    return HookFailedError(
+        f"on_change is owed since {state.hook_attempts} failed attempt(s): {state.last_error or named(hook)}",
+        hint=f"it is tried again at {until:%Y-%m-%dT%H:%M:%SZ}; or now: syncd sync",
+    )
+
+
+def reload_failed(hook: Hook, end: HookResult) -> HookFailedError | None:
+    """What the end of `on_change` means: None for a success."""
+    if end.status == 0:
+        return None
+    return HookFailedError(
+        f"on_change failed: {how(hook, end)}{shown(end.output)}",
+        output=end.output,
+        status=end.status,
+        hint=end.hint
+        or "the files are in place and the reload is owed: it is run again at the next run, until it succeeds",
+    )
+
+
+def withdrawing(hook: Hook, end: HookResult, commit: str) -> HookFailedError | None:
+    """The verdict on the commit whose reload failed. None where the command could not be run at all: that says nothing of the commit."""
+    if end.problem is not None:
+        return None
+    text = f"on_change failed with commit {commit[:7]}, and the previous set was put back: {how(hook, end)}{shown(end.output)}"
+    return HookFailedError(
+        text, output=end.output, status=end.status, rejected=True, commit=commit, hint=REJECTED_HINT
+    )
+
+
+def withdrawn(
+    state: JobState, verdict: HookFailedError, again: HookFailedError | None, now: datetime
+) -> JobState:
+    """After the previous set was put back and the reload run once more: owed still when that failed too. The job is failing."""
+    if again is None:
+        state = clear_reload(state)
+    else:
+        state = replace(state, hook_attempts=state.hook_attempts + 1, hook_tried_at=now)
+    return replace(
+        state, failures=state.failures + 1, last_error_kind=verdict.kind, last_error=verdict.message
+    )
+
+
+def reload_done(state: JobState, report: RunReport, now: datetime) -> JobState:
+    """Nothing is owed any more; a run that did all it had to is a success from here on."""
+    after = replace(clear_reload(state), undo=None, undo_keeps=())
+    if report.status not in (RunStatus.CHANGED, RunStatus.UNCHANGED):
+        return after
+    return replace(after, last_success_at=now, failures=0, last_error_kind=None, last_error=None)
+
+
+def reload_failed_again(state: JobState, error: SyncdError, own: bool, now: datetime) -> JobState:
+    """One more attempt in vain. `own`: the run had no other error, so this is the job's."""
+    after = replace(state, hook_attempts=state.hook_attempts + 1, hook_tried_at=now)
+    return (
+        replace(
+            after, failures=after.failures + 1, last_error_kind=error.kind, last_error=error.message
+        )
+        if own
+        else after
+    )
+
+
+# --- both -------------------------------------------------------------------------------------------------------------
+
+
+def shared_key(job: Job) -> tuple[object, ...] | None:
+    """Jobs with the same one run their `on_change` together. None: there is none."""
+    return None if job.on_change is None else (job.on_change.argv, job.hook_user)
+
+
+def call_of(
+    hook: Hook,
+    jobs: Sequence[Job],
+    reports: Sequence[RunReport],
+    changes: Mapping[str, Sequence[Change]],
+) -> HookCall:
+    """The command for these jobs, as one call: facts of several are joined by spaces, each value once."""
+    facts = {
+        "SYNCD_JOB": [job.name for job in jobs],
+        "SYNCD_REPO": [job.repo for job in jobs],
+        "SYNCD_REF": [report.ref or "HEAD" for report in reports],
+        "SYNCD_COMMIT": [report.commit or "" for report in reports],
+        "SYNCD_PREVIOUS": [report.previous or "" for report in reports],
+    }
+    return HookCall(
+        hook,
+        tuple(job.name for job in jobs),
+        {name: " ".join(dict.fromkeys(filter(None, values))) for name, values in facts.items()},
+        changes_text(jobs, reports, changes),
+        max(job.hook_timeout_seconds for job in jobs),
+        jobs[0].hook_user,
+    )
+
+
+def changes_text(
+    jobs: Sequence[Job], reports: Sequence[RunReport], changes: Mapping[str, Sequence[Change]]
+) -> str:
+    """The JSON that SYNCD_CHANGES names: every job with its changes, in the words of `syncd sync --json`."""
+    rows = [
+        {
+            "job": job.name,
+            "repo": job.repo,
+            "ref": report.ref,
+            "commit": report.commit,
+            "previous": report.previous,
+            "changes": [
+                {
+                    "action": change.action.value,
+                    "path": change.path,
+                    "from": change.source,
+                    "before": change.before,
+                    "after": change.after,
+                }
+                for change in changes.get(job.name, ())
+            ],
+        }
+        for job, report in zip(jobs, reports, strict=True)
+    ]
+    return json.dumps({"schema": "syncd.changes/1", "jobs": rows})
+
+
+def how(hook: Hook, end: HookResult) -> str:
+    """`nginx -t` exited 1, was ended after its hook_timeout, ..."""
+    if end.problem is not None:
+        return f"`{named(hook)}` could not be run: {end.problem}"
+    if end.timed_out:
+        return f"`{named(hook)}` took longer than its hook_timeout and was ended"
+    if end.signal is not None:
+        return f"`{named(hook)}` was ended by {_signal_name(end.signal)}"
+    return f"`{named(hook)}` exited {end.status}"
+
+
+def named(hook: Hook) -> str:
+    """The command on one line, as it may be shown: somebody may have written a secret into it."""
+    text = " ".join(redact(hook.text).split())
+    return text if len(text) <= SHOWN_COMMAND else text[: SHOWN_COMMAND - 1] + "…"
+
+
+def shown(output: str) -> str:
+    """The last lines, indented, as they follow a message."""
+    lines = [line for line in output[-SHOWN_CHARS:].splitlines() if line.strip()][-SHOWN_LINES:]
+    return "".join(f"\n    | {line}" for line in lines)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def first_line(text: str) -> str:
+    return text.partition("\n")[0]

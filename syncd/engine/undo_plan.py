@@ -1,0 +1,259 @@
+"""PURE: the way back from a change whose reload failed: what stood before it, as a value, and the plan that brings it back.
+
+What stood there is what is meant, whoever put it there: files of the last set, an operator's edit, a file that was taken over.
+A file that somebody edits after the change is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict, replace
+
+from syncd.models import (
+    PERMISSIONS,
+    Action,
+    ActionKind,
+    Kind,
+    LedgerRow,
+    LocalFile,
+    Ownership,
+    Plan,
+    Stat,
+    WantedFile,
+)
+from syncd.ports import JobState, Outcome
+
+
+class Before(Struct, frozen=True):
+    """What stood at one destination (None: nothing) and what the ledger said of it. `in_ledger_only`: the change did not touch the place.
+
+    `is_folder`: the change was of the mode or owner of a folder that syncd made.
+    """
+
+    local: LocalFile | None
+    row: LedgerRow | None
+    root: str
+    dir_mode: int = 0o755
+    in_ledger_only: bool = False
+    is_folder: bool = False
+
+
+class Undo(Struct, frozen=True):
+    """Everything that the changes a reload is owed for have replaced, and the set that was the applied one before them."""
+
+    commit: str | None
+    digest: str | None
+    files: int
+    places: Mapping[str, Before] = field(default_factory=dict)
+
+    @property
+    def blobs(self) -> frozenset[str]:
+        """The bytes that the way back needs."""
+        return frozenset(
+            before.local.blob
+            for before in self.places.values()
+            if before.local is not None
+            and before.local.blob is not None
+            and not before.in_ledger_only
+        )
+
+    @property
+    def rows(self) -> dict[str, LedgerRow]:
+        """The ledger's rows as they were, where there were any."""
+        return {path: before.row for path, before in self.places.items() if before.row is not None}
+
+
+def record_undo(
+    state: JobState,
+    plan: Plan,
+    remote: Mapping[str, WantedFile],
+    recorded: Mapping[str, LedgerRow],
+    earlier: Undo | None,
+) -> Undo:
+    """What the plan is about to replace. `earlier`: of changes that have no successful reload behind them either; what stood before those counts."""
+    places = {}
+    for path, row in recorded.items():
+        if path not in remote and row.standing is Ownership.OURS:
+            places[path] = Before(
+                None, row, row.entry.root, row.entry.dir_mode, in_ledger_only=True
+            )  # prune: off lets it go
+    for action in plan.actions:
+        known = action.want or (action.had.entry if action.had else None)
+        if known is not None:
+            places[action.path] = Before(
+                action.expect,
+                recorded.get(action.path),
+                known.root,
+                known.dir_mode,
+                not action.verb.touches_disk,
+                action.is_folder,
+            )
+    if earlier is None:
+        return Undo(state.applied_commit, state.applied_digest, state.files, places)
+    return replace(earlier, places={**places, **earlier.places})
+
+
+def undo_plan(
+    undo: Undo,
+    recorded: Mapping[str, LedgerRow],
+    local: Mapping[str, LocalFile | None],
+    is_root: bool,
+    folders: Mapping[str, WantedFile],
+) -> Plan:
+    """The actions that bring back what stood before, where what stands now is what we put there. `keep` names what is left alone.
+
+    `folders` is what the change made of the folders that are ours.
+    """
+    actions = (
+        _folder_back(path, before, folders.get(path), local.get(path), is_root)
+        if before.is_folder
+        else _back(path, before, recorded.get(path), local.get(path), is_root)
+        for path, before in sorted(undo.places.items())
+        if not before.in_ledger_only
+    )
+    return Plan(tuple(action for action in actions if action is not None), undo.files)
+
+
+def _folder_back(
+    path: str, before: Before, put: WantedFile | None, have: LocalFile | None, is_root: bool
+) -> Action | None:
+    was = before.local
+    if was is None or have is None or put is None:
+        return None
+    uid, gid = (was.uid, was.gid) if is_root else (None, None)
+    mode = was.mode & PERMISSIONS
+    want = WantedFile("", mode, Kind.DIRECTORY, uid, gid, root=before.root, dir_mode=mode)
+    if want.same_looks(have):
+        return None
+    return (
+        Action(ActionKind.MODE, path, want, None, have, "undone")
+        if put.same_looks(have)
+        else Action(ActionKind.KEEP, path, want, None, have, "changed since")
+    )
+
+
+def _back(
+    path: str, before: Before, row: LedgerRow | None, have: LocalFile | None, is_root: bool
+) -> Action | None:
+    was, ours = before.local, row is not None and have is not None and row.entry.same_content(have)
+    if was is not None and was.kind is Kind.OTHER:
+        return Action(
+            ActionKind.KEEP,
+            path,
+            None,
+            row,
+            have,
+            "a special file stood here, and has no bytes to bring back",
+        )
+    if was is None or was.kind is Kind.DIRECTORY:
+        if have is None or have.kind is Kind.DIRECTORY:
+            return None
+        return (
+            Action(ActionKind.REMOVE, path, None, row, have, "undone")
+            if ours
+            else Action(ActionKind.KEEP, path, None, row, have, "edited since")
+        )
+    if was.blob is None:
+        return Action(ActionKind.KEEP, path, None, row, have, "what stood here could not be read")
+    want = _entry(was, was.blob, before, row, is_root)
+    if want.same_content(have):
+        return (
+            None
+            if have is None or want.same_looks(have)
+            else Action(ActionKind.MODE, path, want, row, have, "undone")
+        )
+    if have is not None and have.kind is not Kind.DIRECTORY and not ours:
+        return Action(ActionKind.KEEP, path, want, row, have, "edited since")
+    return Action(ActionKind.WRITE, path, want, row, have, "undone")
+
+
+def _entry(
+    was: LocalFile, blob: str, before: Before, row: LedgerRow | None, is_root: bool
+) -> WantedFile:
+    """What stood there, as something to write. Owners are brought back by root, who alone can."""
+    known = before.row or row
+    uid, gid = (was.uid, was.gid) if is_root else (None, None)
+    return WantedFile(
+        blob,
+        was.mode,
+        was.kind,
+        uid,
+        gid,
+        known.entry.source if known else "",
+        was.stat.size,
+        before.root,
+        before.dir_mode,
+    )
+
+
+def rows_after(
+    undo: Undo, local: Mapping[str, LocalFile | None], outcomes: Mapping[str, Outcome]
+) -> tuple[dict[str, LedgerRow], frozenset[str]]:
+    """The ledger as it was: rows to keep and paths to drop. `local` is what stood where no action was needed. A stat is kept where it is of these bytes."""
+    upserts, removals = {}, set()
+    for path, before in undo.places.items():
+        outcome = outcomes.get(path, Outcome(local.get(path)))
+        if outcome.error is not None or before.is_folder:
+            continue
+        if before.row is None:
+            removals.add(path)
+        else:
+            now = outcome.local
+            stands = now is not None and before.row.entry.same_content(now)
+            upserts[path] = (
+                before.row
+                if before.in_ledger_only
+                else replace(
+                    before.row, stat=now.recordable_stat if stands and now is not None else None
+                )
+            )
+    return upserts, frozenset(removals)
+
+
+# --- as text ----------------------------------------------------------------------------------------------------------
+
+
+def to_text(undo: Undo) -> str:
+    return json.dumps(asdict(undo), default=asdict, separators=(",", ":"))
+
+
+def from_text(text: str) -> Undo:
+    """Raises ValueError, KeyError or TypeError for what is no such text."""
+    read = json.loads(text)
+    places = {path: _before(values) for path, values in read.pop("places").items()}
+    return Undo(**read, places=places)
+
+
+def _before(values: dict[str, Any]) -> Before:
+    local, row = values["local"], values["row"]
+    return Before(
+        _local(local) if local else None,
+        _recorded(row) if row else None,
+        values["root"],
+        values["dir_mode"],
+        values["in_ledger_only"],
+        values.get("is_folder", False),
+    )
+
+
+def _local(values: dict[str, Any]) -> LocalFile:
+    return LocalFile(**{**values, "kind": Kind(values["kind"]), "stat": Stat(**values["stat"])})
+
+
+def _recorded(values: dict[str, Any]) -> LedgerRow:
+    stat, wanted = values["stat"], values["wanted"]
+    return LedgerRow(
+        _read_entry(values["entry"]),
+        Stat(**stat) if stat else None,
+        Ownership(values["standing"]),
+        _read_entry(wanted) if wanted else None,
+        values.get("real"),
+    )
+
+
+def _read_entry(values: dict[str, Any]) -> WantedFile:
+    return WantedFile(**{**values, "kind": Kind(values["kind"])})

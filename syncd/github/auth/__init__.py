@@ -1,0 +1,1 @@
+"""How an identity authenticates: a GitHub App, a token, a user who logged in, or nothing."""

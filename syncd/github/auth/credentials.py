@@ -1,0 +1,268 @@
+"""Who we are to GitHub, as one shape for every kind of identity: here a token that somebody made, and nobody; Apps in app.py, users in login.py.
+
+Promises: a token is sent with each request about its repositories and never shown; one that GitHub refuses is replaced once where there
+may be another; one too young to be known everywhere is tried again for some seconds.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from syncd.clock import Clock
+from syncd.deadline import Deadline
+from syncd.errors import (
+    AuthError,
+    BadResponseError,
+    ConfigError,
+    RemoteUnavailableError,
+    SyncdError,
+    TimedOutError,
+)
+from syncd.github.attempts import Attempts
+from syncd.github.protocol import Request, Response, Transport, buffered, failure, parse_error
+from syncd.github.urls import same_origin
+from syncd.models import Secret
+from syncd.redaction import add_secret
+
+log = logging.getLogger(__name__)
+
+RENEW_EARLY_SECONDS = 300.0
+FRESH_SECONDS = 10.0  # a token this young may not have reached every server yet
+FRESH_WAITS = (1.0, 2.0, 3.0, 3.0)
+NAMED_BY_GITHUB = frozenset(
+    ("tree", "blob", "commit", "lfs")
+)  # routes whose objects an earlier answer named: never absent
+REFUSED_SECONDS = 60.0  # a refused grant is not asked for again sooner: a storm of jobs must not become a storm of mints
+READ_AGAIN_SECONDS = 60.0
+POLL_INTERVAL_SECONDS = 0.5  # how soon somebody who waits for another's mint notices a signal
+
+
+class Token(Struct, frozen=True):
+    """One credential, of an `installation` where it is an App's. `born` and `dies` are on the monotonic clock, which a stepped wall clock or a sleeping laptop can't fool alone."""
+
+    value: Secret
+    expires_at: datetime | None = None
+    born: float = 0.0
+    dies: float = float("inf")
+    installation: int | None = None
+
+    def usable_at(self, now: datetime, monotonic: float) -> bool:
+        """Alive on both clocks, and not so near its end that a long answer would outlive it: 5 minutes, less for a short life."""
+        early = min(RENEW_EARLY_SECONDS, (self.dies - self.born) / 4)
+        return (
+            self.expires_at is None or now < self.expires_at - timedelta(seconds=early)
+        ) and monotonic < self.dies - early
+
+
+def presentable(value: str) -> bool:
+    """Can it stand in a header? Nothing else is known of a token: neither its length nor its letters."""
+    return bool(value) and all("!" <= letter <= "~" for letter in value)
+
+
+class Credentials(Protocol):
+    """One TokenSource shape for every kind of identity."""
+
+    def token_for(self, repo: str | None, deadline: Deadline) -> Token | None:
+        """The token for a request about `repo`; None to go without."""
+
+    def reject(self, repo: str | None, token: Token) -> bool:
+        """Forget a token that GitHub refused; True when asking again may give another one."""
+
+
+class NoCredentials:
+    def token_for(self, repo: str | None, deadline: Deadline) -> Token | None:
+        return None
+
+    def reject(self, repo: str | None, token: Token) -> bool:
+        return False
+
+
+class StaticToken:
+    """A token that somebody made. `read` gives it anew: who replaces it needs no restart, and what can't be read any more changes nothing.
+
+    Raises ConfigError for a text that can't be a token; it is not shown.
+    """
+
+    def __init__(
+        self, value: Secret, read: Callable[[], Secret] | None = None, clock: Clock | None = None
+    ) -> None:
+        self._read, self._clock = read, clock
+        self._guard = threading.Lock()
+        self._token, self._read_at = (
+            self._judged(value),
+            clock.monotonic() if clock is not None else 0.0,
+        )
+
+    @staticmethod
+    def _judged(value: Secret) -> Token:
+        if not presentable(value.reveal()):
+            raise ConfigError(
+                "the token is empty, or holds a space, a line end or another character that no token has",
+                hint="write the token alone into its file or variable",
+            )
+        add_secret(value)
+        return Token(value)
+
+    def token_for(self, repo: str | None, deadline: Deadline) -> Token | None:
+        self._look(READ_AGAIN_SECONDS)
+        return self._token
+
+    def reject(self, repo: str | None, token: Token) -> bool:
+        if self._token == token:
+            self._look(0.0)
+        return self._token != token
+
+    def _look(self, age_seconds: float) -> None:
+        """What stands in its place now is the token, unless it was looked at so lately."""
+        with self._guard:
+            if (
+                self._read is None
+                or self._clock is None
+                or self._clock.monotonic() - self._read_at < age_seconds
+            ):
+                return
+            self._read_at = self._clock.monotonic()
+            try:
+                found = self._judged(self._read())
+            except ConfigError as error:
+                log.warning("the token can't be read again, the one in hand goes on: %s", error)
+                return
+            if found.value != self._token.value:
+                log.warning("a new token is used from now on")
+                self._token = found
+
+
+def bearer(request: Request, token: Secret) -> Request:
+    """The request with a credential of its own."""
+    return replace(
+        request, headers={**request.headers, "Authorization": f"Bearer {token.reveal()}"}
+    )
+
+
+def _basic(token: str) -> str:
+    """As git's own endpoints take a token. Source: GitHub docs, "Authenticating as a GitHub App installation": the user is x-access-token."""
+    return "Basic " + base64.b64encode(f"x-access-token:{token}".encode()).decode()
+
+
+def passes(error: SyncdError) -> bool:
+    """Is it trouble that passes, met on the way to a token? Not the run's own time used up."""
+    unavailable = isinstance(error, (RemoteUnavailableError, BadResponseError))
+    return unavailable and not isinstance(error, TimedOutError)
+
+
+@contextmanager
+def failing_once(
+    thing: Hashable, deadline: Deadline, which: Callable[[SyncdError], bool] = passes
+) -> Iterator[None]:
+    """An error of this block that is one of `which` is raised for every run that gets here.
+
+    Runs that share `deadline.failures` (a command's, or those of one tick) do not try again.
+    """
+    buffered = deadline.failures.get(thing)
+    if buffered is not None:
+        raise buffered.with_traceback(None)
+    try:
+        yield
+    except SyncdError as error:
+        if which(error):
+            deadline.failures[thing] = error
+        raise
+
+
+class AuthTransport:
+    """Sends each request with the credential for its repository. A refused token is dropped and asked for anew once; a token too
+    young to be known everywhere is tried again for some seconds first."""
+
+    def __init__(self, inner: Transport, credentials: Credentials, clock: Clock) -> None:
+        self._inner, self._credentials, self._clock = inner, credentials, clock
+        self._answered: dict[
+            str | None, Token
+        ] = {}  # repository -> the token with which GitHub showed it last
+
+    def send(self, request: Request, deadline: Deadline) -> Response:
+        if not request.authorised:
+            return self._inner.send(request, deadline)
+        replaced = False
+        request = replace(request, attempts=request.attempts or Attempts())
+        while True:
+            token = self._credentials.token_for(request.repo, deadline)
+            answer = self._with_token(request, token, deadline)
+            if (
+                answer.status != 401
+                or token is None
+                or replaced
+                or not _of_our_token(request, answer)
+                or not self._credentials.reject(request.repo, token)
+            ):
+                return answer
+            answer.close()
+            replaced = True
+
+    def _with_token(self, request: Request, token: Token | None, deadline: Deadline) -> Response:
+        headers = dict(request.headers)
+        if token is not None:
+            value = token.value.reveal()
+            headers["Authorization"] = _basic(value) if request.basic else f"Bearer {value}"
+        sent = replace(
+            request, headers=headers, installation=token.installation if token is not None else None
+        )
+        answer = self._inner.send(sent, deadline)
+        for wait in FRESH_WAITS:
+            young = (
+                token is not None
+                and token.expires_at is not None
+                and self._clock.monotonic() - token.born < FRESH_SECONDS
+            )
+            if (
+                not young
+                or answer.status not in (401, 403, 404)
+                or not _of_our_token(request, answer)
+                or wait >= deadline.remaining_seconds()
+            ):
+                break
+            answer = buffered(answer)
+            if not self._may_pass(sent, answer, token):
+                break
+            deadline.wait(wait)
+            answer = self._inner.send(sent, deadline)
+        if token is not None and answer.status < 400:
+            self._answered[request.repo] = token
+        return answer
+
+    def _may_pass(self, request: Request, answer: Response, token: Token | None) -> bool:
+        """Whether time alone may mend this refusal of a token that was issued seconds ago.
+
+        Source: octokit/auth-app.js (401, and 403 for narrowed permissions); akuity/kargo issues 5610 and 6630 (404 for a
+        private repository). A repository that GitHub showed with this very token is known: what is absent then is absent.
+        """
+        found = parse_error(answer)
+        error = failure(request, found, self._clock.now())
+        if answer.status == 404:
+            unknown = request.route in NAMED_BY_GITHUB or self._answered.get(request.repo) != token
+            return unknown and "No commit found" not in found.message
+        return isinstance(error, AuthError) and error.state in ("token", "permission")
+
+
+def _of_our_token(request: Request, answer: Response) -> bool:
+    """A host that a redirect led to never saw it, and so refused something else."""
+    return same_origin(request.url, answer.url)
+
+
+__all__ = [
+    "AuthTransport",
+    "Credentials",
+    "NoCredentials",
+    "StaticToken",
+    "Token",
+    "bearer",
+    "presentable",
+]

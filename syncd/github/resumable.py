@@ -1,0 +1,96 @@
+"""Downloads that go on where they broke off, from hosts that promise what that needs.
+
+Continued is only an answer that came with a strong ETag and `Accept-Ranges: bytes` (RFC 9110, 8.8.3
+and 14.3): If-Range makes the host send everything where it has something else by now. The storage of
+Git LFS does so. GitHub documents no ranges for the API or for archives, its ETags there do not tell
+the JSON form of a file from its bytes, and a file from there has 100 MB at most: those begin anew.
+"""
+
+from __future__ import annotations
+
+import re
+
+from msgspec.structs import replace
+
+from syncd.deadline import Deadline
+from syncd.errors import BadResponseError, RemoteUnavailableError, TimedOutError
+from syncd.github.attempts import Attempts
+from syncd.github.protocol import Request, Response, Transport
+from syncd.github.request import stream
+from syncd.ports import Unfinished
+
+PART = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})\Z")
+STRONG = re.compile(r'"[\x21\x23-\x7e]{1,200}"\Z')  # RFC 9110, 8.8.3; printable
+
+
+def resumed(
+    transport: Transport, request: Request, deadline: Deadline, download: Unfinished, size: int
+) -> str:
+    """The git id of the content, which is complete then; asked again when it breaks off.
+
+    A part that turns out wrong is discarded, and the whole asked for once. Raises as `stream` does.
+    """
+    attempts, may_begin_anew = Attempts(), True
+    request = replace(request, attempts=attempts)
+    while True:
+        was_continued = bool(download.etag)
+        try:
+            return _once(transport, request, deadline, download, size)
+        except TimedOutError:
+            raise
+        except BadResponseError as error:
+            if not (was_continued and may_begin_anew):
+                raise _explained(request, error) from error
+            may_begin_anew = False
+            download.restart("")
+            continue
+        except RemoteUnavailableError:
+            pause = attempts.pause(deadline, answered=True)
+            if pause is None:
+                raise
+        deadline.wait(pause)
+
+
+def _once(
+    transport: Transport, request: Request, deadline: Deadline, download: Unfinished, size: int
+) -> str:
+    if download.etag:
+        more = {"Range": f"bytes={download.received_bytes}-", "If-Range": download.etag}
+        request = replace(request, headers={**request.headers, **more})
+
+    def take(response: Response) -> str:
+        if response.status == 206:
+            _check_part(response, download, size)
+        else:
+            download.restart(_validator_of(response))
+        return download.complete(response.chunks())
+
+    return stream(transport, request, deadline, take, again=False)
+
+
+def _check_part(response: Response, download: Unfinished, size: int) -> None:
+    """Raises BadResponseError for another part, or a part of something else, than was asked for."""
+    said = response.headers.get("content-range", "")
+    found = PART.match(said)
+    wanted = (download.received_bytes, size - 1, size)
+    etag = response.headers.get("etag", download.etag)
+    if found is None or tuple(map(int, found.groups())) != wanted or etag != download.etag:
+        raise BadResponseError(f"another part than was asked for ({said[:60]!r})", status=206)
+
+
+def _validator_of(response: Response) -> str:
+    """The strong ETag of an answer that can be continued later; empty for any other."""
+    headers = response.headers
+    has_ranges = headers.get("accept-ranges", "").strip().lower() == "bytes"
+    is_encoded = headers.get("content-encoding", "identity").strip().lower() != "identity"
+    etag = headers.get("etag", "")
+    return etag if has_ranges and not is_encoded and STRONG.match(etag) else ""
+
+
+def _explained(request: Request, error: BadResponseError) -> BadResponseError:
+    if error.message.startswith("asked for"):
+        return error
+    return BadResponseError(
+        f"asked for {request.subject}, got {error.message}",
+        hint="nothing was changed; the next run asks again",
+    )

@@ -1,0 +1,266 @@
+"""The tarball of a commit as a quick way to many blobs: a hint, never the truth.
+
+Every member is checked against its blob id by the cache it goes into; what is missing, altered by export rules or cut is fetched
+singly by the caller. Nothing is ever written by a name that an archive gives. The headers are read here and not by tarfile, which
+reads extended headers of any declared size into memory: here everything but a member's own stream is bounded.
+Source: POSIX pax, "pax Interchange Format" and "ustar Interchange Format"; git archive writes both, with one top folder.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+
+from msgspec import Struct
+
+from syncd.errors import BadResponseError
+from syncd.git_objects import LINK, blob_id
+from syncd.github.bounds import PATH_BYTES, PAX_BYTES, PAX_HEADERS
+from syncd.models import TreeEntry
+from syncd.ports import BlobWriter
+
+BLOCK = 512
+CHUNK = 256 << 10
+CHECKED_EVERY = 256  # headers between two looks at the deadline: one piece of a compressed archive may hold a million
+FILE_TYPES, LINK_TYPE, PAX, PAX_GLOBAL, LONG_NAME, LONG_LINK = b"0\0", b"2", b"x", b"g", b"L", b"K"
+EXTENDED = (PAX, PAX_GLOBAL, LONG_NAME, LONG_LINK)
+MEANT = (b"path", b"linkpath", b"size")  # the records of a pax header that say something here
+
+
+class TarMember(Struct, frozen=True):
+    """One member's header: `path` without the top folder, `link` the target's bytes of a symbolic link."""
+
+    path: str
+    type: bytes
+    size: int
+    link: bytes
+
+
+class TarExtractor:
+    """Takes `wanted` (path -> entry) out of one archive. `kept_bytes` counts what went into `blobs`, also when reading fails.
+
+    `check` is called again and again, and raises when the run's time is over.
+    """
+
+    def __init__(
+        self,
+        wanted: Mapping[str, TreeEntry],
+        blobs: BlobWriter,
+        at_most_bytes: int,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._wanted, self._blobs, self._at_most, self._check = (
+            dict(wanted),
+            blobs,
+            at_most_bytes,
+            check,
+        )
+        self.kept_bytes = 0
+
+    def read(self, chunks: Iterable[bytes]) -> int:
+        """Every wanted member that the archive has, whole and unaltered, is in `blobs`; the bytes kept. Ends at the last wanted one.
+
+        Raises BadResponseError when the archive is broken or unpacks to more than it may; what was verified before stays.
+        """
+        tape = TarStream(inflated(chunks), self._at_most)
+        for count, member in enumerate(members(tape)):
+            if count % CHECKED_EVERY == 0:
+                self._check()
+            entry = self._wanted.pop(member.path, None)
+            if entry is not None and not self._blobs.has(entry.id):
+                self._keep(tape, member, entry)
+            if not self._wanted:
+                break
+        return self.kept_bytes
+
+    def _keep(self, tape: TarStream, member: TarMember, entry: TreeEntry) -> None:
+        if entry.mode == LINK:
+            if member.type == LINK_TYPE and blob_id(member.link) == entry.id:
+                self.kept_bytes += self._blobs.add(entry.id, [member.link], len(member.link))
+            return
+        if member.type not in FILE_TYPES:
+            return
+        with suppress(
+            BadResponseError
+        ):  # altered by export-subst: fetched singly, and judged then. A broken archive shows at the next header
+            self.kept_bytes += self._blobs.add(entry.id, tape.content(), member.size)
+
+
+class TarStream:
+    """A tar stream read forward, with at most one chunk in memory and the rest of the present member known."""
+
+    def __init__(self, chunks: Iterator[bytes], at_most_bytes: int) -> None:
+        self._chunks, self._rest, self._left_in_all = chunks, memoryview(b""), at_most_bytes
+        self._content, self._padding = 0, 0
+
+    def header(self) -> bytes:
+        """The next block after the present member, whose unread rest is passed over; empty at a clean end."""
+        for _ in self.content():
+            pass
+        self._skip(self._padding)
+        self._padding = 0
+        block = self._take(BLOCK)
+        if block and len(block) < BLOCK:
+            raise BadResponseError("the archive ends within a header")
+        return block
+
+    def enter(self, size: int) -> None:
+        """The blocks that follow are a member's content of `size` bytes."""
+        self._content, self._padding = size, -size % BLOCK
+
+    def content(self) -> Iterator[bytes]:
+        """The present member's unread content. Raises BadResponseError when the stream ends before it."""
+        while self._content:
+            piece = self._piece(self._content)
+            if not piece:
+                raise BadResponseError("the archive ends within a file")
+            self._content -= len(piece)
+            yield piece
+
+    def whole(self, at_most_bytes: int) -> bytes:
+        """The present member's content at once, for headers. Raises BadResponseError when it is longer than `at_most_bytes`."""
+        if self._content > at_most_bytes:
+            raise BadResponseError(f"the archive has an extended header of {self._content} bytes")
+        return b"".join(self.content())
+
+    def _skip(self, count: int) -> None:
+        if len(self._take(count)) < count:
+            raise BadResponseError("the archive ends early")
+
+    def _take(self, count: int) -> bytes:
+        taken = bytearray()
+        while len(taken) < count and (piece := self._piece(count - len(taken))):
+            taken += piece
+        return bytes(taken)
+
+    def _piece(self, at_most: int) -> bytes:
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return b""
+            self._left_in_all -= len(chunk)
+            if self._left_in_all < 0:
+                raise BadResponseError(
+                    "the archive unpacks to more than is worth it, or than is sane"
+                )
+            self._rest = memoryview(chunk)
+        piece, self._rest = bytes(self._rest[:at_most]), self._rest[at_most:]
+        return piece
+
+
+def members(tape: TarStream) -> Iterator[TarMember]:
+    """The members in order, extended headers applied. Their content may be left unread. Raises BadResponseError."""
+    extended: dict[str, bytes] = {}
+    headers = 0
+    while block := tape.header():
+        if not any(block):
+            return  # the end mark is zero blocks
+        _check(block)
+        kind = block[156:157]
+        tape.enter(_number(block[124:136]))
+        headers = headers + 1 if kind in EXTENDED else 0
+        if headers > PAX_HEADERS:
+            raise BadResponseError(
+                f"the archive has more than {PAX_HEADERS} extended headers before one file"
+            )
+        if kind == PAX:
+            extended.update(records(tape.whole(PAX_BYTES)))
+        elif kind == LONG_NAME:
+            extended["path"] = tape.whole(PAX_BYTES).rstrip(b"\0")
+        elif kind == LONG_LINK:
+            extended["linkpath"] = tape.whole(PAX_BYTES).rstrip(b"\0")
+        elif kind != PAX_GLOBAL:
+            yield _member(tape, block, kind, extended)
+            extended = {}
+    raise BadResponseError("the archive ends without its end mark")
+
+
+def _member(tape: TarStream, block: bytes, kind: bytes, extended: Mapping[str, bytes]) -> TarMember:
+    path, link = extended.get("path"), extended.get("linkpath")
+    if path is None:
+        path = _text(block[:100])
+        prefix = _text(block[345:500]) if block[257:262] == b"ustar" else b""
+        path = prefix + b"/" + path if prefix else path
+    size = _number(block[124:136])
+    if "size" in extended:
+        size = _decimal(extended["size"])
+    tape.enter(size if kind in FILE_TYPES else 0)
+    if len(path) > 2 * PATH_BYTES:
+        raise BadResponseError(f"the archive has a name of {len(path)} bytes")
+    _, _, below = path.partition(b"/")  # the top folder is named after repository and commit
+    return TarMember(
+        below.decode("utf-8", "surrogateescape"),
+        kind,
+        size,
+        link if link is not None else _text(block[157:257]),
+    )
+
+
+def records(body: bytes) -> dict[str, bytes]:
+    """The records of a pax header that mean something here, `LENGTH KEY=VALUE\\n` each, as key -> value. Raises BadResponseError."""
+    found: dict[str, bytes] = {}
+    start = 0
+    while (
+        start < len(body)
+    ):  # no record is copied but those that are kept: a header of many small ones costs its length, not its square
+        space = body.find(b" ", start, start + 16)
+        length = _decimal(body[start:space]) if space > start else 0
+        end, equals = start + length, body.find(b"=", space + 1, start + length)
+        if (
+            space < 0
+            or equals < 0
+            or end > len(body)
+            or body[end - 1 : end] != b"\n"
+            or equals >= end
+        ):
+            raise BadResponseError("the archive has an extended header that makes no sense")
+        key = body[space + 1 : equals] if equals - space < 16 else b""
+        if key in MEANT:
+            found[key.decode()] = body[equals + 1 : end - 1]
+        start = end
+    return found
+
+
+def _check(block: bytes) -> None:
+    total = sum(block[:148]) + 8 * 32 + sum(block[156:])
+    if _number(block[148:156]) != total:
+        raise BadResponseError("the archive has a header whose checksum does not fit")
+
+
+def _text(raw: bytes) -> bytes:
+    return raw.partition(b"\0")[0]
+
+
+def _number(raw: bytes) -> int:
+    """An octal field. (Base-256 is for sizes past 8 GiB, which nobody here wants.)"""
+    digits = raw.strip(b" \0")
+    if not digits:
+        return 0
+    if digits.translate(None, b"01234567"):
+        raise BadResponseError("the archive has a header that makes no sense")
+    return int(digits, 8)
+
+
+def _decimal(raw: bytes) -> int:
+    if not raw.isdigit() or len(raw) > 15:
+        raise BadResponseError("the archive has a number that makes no sense")
+    return int(raw)
+
+
+def inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The content of a gzip stream, piece by piece: a bomb is never whole in memory. Raises BadResponseError."""
+    inflater = zlib.decompressobj(wbits=31)
+    for chunk in chunks:
+        while chunk and not inflater.eof:
+            try:
+                piece = inflater.decompress(chunk, CHUNK)
+            except zlib.error as error:
+                raise BadResponseError(
+                    f"the archive is no gzip stream, or is damaged: {error}"
+                ) from error
+            chunk = inflater.unconsumed_tail
+            if piece:
+                yield piece
+    if not inflater.eof:
+        raise BadResponseError("the archive ends early")

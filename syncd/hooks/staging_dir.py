@@ -1,0 +1,218 @@
+"""The private place where one hook finds what it is to look at: the complete staged set, laid out like `/`, and the list of changes.
+
+Below STATE/staging, in a new folder with a name that cannot be guessed, 0700 with files 0600 (0700
+where executable), gone when the hook is done; what a crash left goes before the next one is made.
+With a `hook_user` all of it still belongs to us: an access list lets that user alone in, to read
+(0750 with files 0640, of the user's group), and the folders above let others through, but not look.
+So neither a hook of another job nor a process that an earlier hook left can change what a validator
+sees.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import struct
+from collections.abc import Iterable
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+
+from syncd import tree_walk
+from syncd.deadline import Deadline
+from syncd.errors import MirrorError, StoreError
+from syncd.models import Kind
+from syncd.ports import StagedFile
+
+COPY_BYTES = 1 << 20
+THROUGH = 0o011  # others and the group may pass, not look
+REMOVE_SECONDS = 60.0  # what is left by then goes before the next hook of the job
+ACL = "system.posix_acl_access"
+OPEN_STAGING = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class StagingDir:
+    """STATE/staging/JOB-RANDOM with `tree` in it; made on entering, gone on leaving. `ids` is who may read it beside us, None for nobody else."""
+
+    def __init__(
+        self, state_dir: Path, job: str, ids: tuple[int, int, tuple[int, ...]] | None
+    ) -> None:
+        self._state_dir, self._ids = state_dir, ids
+        self._start = sha256(job.encode()).hexdigest()[:16]
+        self.folder = str(state_dir / "staging" / f"{self._start}-{secrets.token_hex(16)}")
+        self.tree = f"{self.folder}/tree"
+        self._folders = {self.tree}
+
+    def __enter__(self) -> StagingDir:
+        above = self._state_dir / "staging"
+        try:
+            os.makedirs(above, mode=0o700, exist_ok=True)
+            for name in os.listdir(above):
+                if name.startswith(
+                    f"{self._start}-"
+                ):  # the job is locked by us: whoever made it is dead
+                    remove(f"{above}/{name}")
+            if self._ids is not None:
+                for folder in (self._state_dir, above):
+                    _let_through(folder)
+            os.mkdir(self.folder, 0o700)
+            self._make_folder(self.tree)
+        except OSError as error:
+            raise _trouble(self.folder, error) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        remove(self.folder)
+
+    def lay(self, files: Iterable[StagedFile], deadline: Deadline) -> None:
+        """Every file is below `tree`; links come last, so that no file is written through one. Raises StoreError, MirrorError."""
+        links = []
+        try:
+            for file in files:
+                deadline.check()
+                if file.kind is Kind.LINK:
+                    links.append(file)
+                else:
+                    self._copy(file)
+            for link in links:
+                with link.open() as content:
+                    target = content.read()
+                self._folder(os.path.dirname(self.tree + link.path))
+                os.symlink(target, os.fsencode(self.tree + link.path))
+        except OSError as error:
+            raise _trouble(self.folder, error) from error
+
+    def _copy(self, file: StagedFile) -> None:
+        place = self.tree + file.path
+        self._folder(os.path.dirname(place))
+        descriptor = os.open(
+            place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
+        with open(descriptor, "wb", buffering=0) as laid, file.open() as content:
+            self._dress(descriptor, bool(file.mode & 0o111))
+            shutil.copyfileobj(content, laid, COPY_BYTES)
+
+    def _folder(self, place: str) -> None:
+        """Made with all above it, each private: os.makedirs gives its mode to the last alone."""
+        missing = []
+        while place not in self._folders:
+            missing.append(place)
+            place = os.path.dirname(place)
+        for each in reversed(missing):
+            self._make_folder(each)
+            self._folders.add(each)
+
+    def _make_folder(self, place: str) -> None:
+        os.mkdir(place, 0o700)
+        if self._ids is not None:
+            descriptor = os.open(place, OPEN_STAGING | os.O_NOFOLLOW)
+            try:
+                self._dress(descriptor, True)
+            finally:
+                os.close(descriptor)
+
+    def _dress(self, descriptor: int, executable: bool) -> None:
+        """The new file or folder is private, or also for the group of the hook's user to read."""
+        if self._ids is None:
+            os.fchmod(descriptor, 0o700 if executable else 0o600)
+            return
+        os.fchown(descriptor, -1, self._ids[1])
+        os.fchmod(descriptor, 0o750 if executable else 0o640)
+
+    def note(self, name: str, text: str) -> str:
+        """A file beside the tree; its path."""
+        place = f"{self.folder}/{name}"
+        try:
+            with open(place, "x", encoding="utf-8", opener=_private) as note:
+                self._dress(note.fileno(), False)
+                note.write(text)
+        except OSError as error:
+            raise _trouble(self.folder, error) from error
+        return place
+
+    def give(self) -> None:
+        """The user of the hook may read all of it. Nobody changes it from now on."""
+        if self._ids is None:
+            return
+        try:
+            descriptor = os.open(self.folder, OPEN_STAGING | os.O_NOFOLLOW)
+            try:
+                _let_in(descriptor, *self._ids[:2])
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise _trouble(self.folder, error) from error
+
+
+def _let_in(folder: int, uid: int, gid: int) -> None:
+    """One user may pass and list the folder: by an access list, else as one of the user's group."""
+    try:
+        os.setxattr(folder, ACL, _access_list(uid))
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        os.fchown(folder, -1, gid)
+        os.fchmod(folder, 0o750)
+
+
+def _access_list(uid: int) -> bytes:
+    """Us everything, the user r-x, nobody else anything. Source: linux/posix_acl_xattr.h, version 2."""
+    nobody = 0xFFFFFFFF
+    entries = (
+        (0x01, 7, nobody),
+        (0x02, 5, uid),
+        (0x04, 0, nobody),
+        (0x10, 5, nobody),
+        (0x20, 0, nobody),
+    )
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+def _let_through(folder: Path) -> None:
+    """The hook's user can pass the folder; who could before still can."""
+    descriptor = os.open(folder, OPEN_STAGING)
+    try:
+        mode = os.fstat(descriptor).st_mode & 0o7777
+        if mode & THROUGH != THROUGH:
+            os.fchmod(descriptor, mode | THROUGH)
+    finally:
+        os.close(descriptor)
+
+
+def remove(folder: str) -> None:
+    """The folder is gone, whatever a hook did to the modes and the depth in it.
+
+    What the disk does not let go, or would take too long, is tried again before the next hook.
+    """
+    with suppress(OSError):
+        above = os.open(os.path.dirname(folder), OPEN_STAGING)
+        try:
+            tree_walk.remove(above, os.path.basename(folder), tree_walk.within(REMOVE_SECONDS))
+        finally:
+            os.close(above)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _trouble(folder: str, error: OSError) -> StoreError | MirrorError:
+    hints = {
+        errno.ENOSPC: "free some space on the disk of the state folder; the next run goes on by itself",
+        errno.ENAMETOOLONG: "set state: to a folder with a shorter path",
+        errno.EEXIST: "two names of the job are one to the disk of the state folder: set state: to a disk that tells them apart, or rename one of them",
+    }
+    return StoreError(
+        f"can't lay out the files for a hook in {folder}: {error.strerror or error}",
+        hint=hints.get(
+            error.errno or 0, "the state folder must be writable by the user who runs syncd"
+        ),
+    )

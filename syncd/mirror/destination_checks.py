@@ -1,0 +1,87 @@
+"""What a destination stands on, for people who look before they trust it: who else may write there, what it is mounted from."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from syncd.mirror.cleanup import above
+from syncd.mirror.dirfd import broken_link
+from syncd.mirror.free_space import existing
+from syncd.safe_open import foreign_link
+
+
+class DestinationWarning(Struct, frozen=True):
+    """One thing to know of a destination. `grave`: a sync would fail for it."""
+
+    path: str
+    text: str
+    hint: str
+    grave: bool = False
+
+
+def remarks(to: str, directory: bool) -> Iterator[DestinationWarning]:
+    """Everything about the destination and the folders above it that stands in the way, or that somebody should know."""
+    place = to if directory else os.path.dirname(to) or "/"
+    try:
+        stands = existing(place)
+    except OSError as error:
+        yield DestinationWarning(
+            to,
+            f"{place} can't be looked at: {error.strerror}",
+            "run it as the user who runs syncd",
+            grave=True,
+        )
+        return
+    broken = broken_link(os.path.dirname(to) or "/")
+    if broken is not None:
+        yield DestinationWarning(to, broken.message, broken.hint or "", grave=True)
+        return
+    foreign = foreign_link(place) if os.geteuid() == 0 else None
+    if foreign is not None:
+        yield DestinationWarning(to, foreign.message, foreign.hint or "", grave=True)
+        return
+    if not os.access(stands, os.W_OK | os.X_OK, effective_ids=True):
+        yield DestinationWarning(
+            to,
+            f"{stands} can't be written to",
+            "change its owner, or run syncd as a user who may write there; under systemd `syncd init --systemd` opens it",
+            grave=True,
+        )
+    if not directory and os.path.ismount(to):
+        yield DestinationWarning(
+            to,
+            f"{to} is a mount point of its own",
+            "a bind-mounted file can't be replaced; mirror the folder that holds it instead",
+            grave=True,
+        )
+    if directory and os.path.islink(to):
+        yield DestinationWarning(
+            to,
+            f"{to} is a link to {os.readlink(to)}",
+            f"write to: {os.path.realpath(to)}/ instead; syncd writes through no link",
+            grave=True,
+        )
+    yield from writable_by_others(to)
+
+
+def writable_by_others(to: str) -> Iterator[DestinationWarning]:
+    """The folders above `to` where somebody else could put another folder in a folder's place. syncd stays safe there (it follows no
+    link below `to`), but what others may replace is not protected by what is mirrored into it."""
+    for path in above(os.path.dirname(to)):
+        try:
+            found = os.stat(path)
+        except OSError:
+            continue
+        sticky = bool(found.st_mode & stat.S_ISVTX)
+        if found.st_mode & stat.S_IWOTH and not sticky:
+            yield DestinationWarning(to, f"{path} is writable by everybody", f"chmod o-w {path}")
+        elif found.st_uid not in (0, os.geteuid()):
+            yield DestinationWarning(
+                to,
+                f"{path} belongs to another user (uid {found.st_uid})",
+                f"who owns {path} can replace what is mirrored below it; chown it, if that is not meant",
+            )

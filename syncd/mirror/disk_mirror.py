@@ -1,0 +1,166 @@
+"""The disk as the engine's Mirror: looks, prepares, applies, sweeps. The parts are in the modules beside this one."""
+
+from __future__ import annotations
+
+import copy
+import os
+import posixpath
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from syncd.clock import Clock
+from syncd.deadline import no_limit
+from syncd.errors import UnsafePathError
+from syncd.mirror.case_sensitivity import look_apart, try_apart
+from syncd.mirror.cleanup import sweep, tidy
+from syncd.mirror.dirfd import translated
+from syncd.mirror.emptied_directories import check_makes_way
+from syncd.mirror.free_space import check_room, existing
+from syncd.mirror.mounts import check_mounts, mount_points
+from syncd.mirror.paths import below
+from syncd.mirror.permissions import refuse_lockout
+from syncd.mirror.racy import KernelClock
+from syncd.mirror.read_file import open_what_stands
+from syncd.mirror.scan import scan
+from syncd.mirror.spelling import other_spellings, resolve, same_place
+from syncd.mirror.trash import Trash, TrashLimits
+from syncd.mirror.write import PlanWriter
+from syncd.models import Action, ActionKind, Job, Kind, LocalFile, RealFolder, WantedFile
+from syncd.ports import NO_INODES, ApplyOutcome, Blobs, Inodes, Target
+from syncd.protected_paths import identity_of
+
+
+class DiskMirror:
+    """`clock` tells the time; `kernel_clock` is the one that files are stamped with."""
+
+    def __init__(
+        self,
+        trash_dir: Path,
+        clock: Clock,
+        kernel_clock: KernelClock | None = None,
+        trash_limits: TrashLimits = TrashLimits(),
+    ) -> None:
+        self.trash = Trash(trash_dir, trash_limits, clock.monotonic)
+        self.kernel_clock = kernel_clock or KernelClock()
+        self._clock = clock
+        self._devices: dict[str, int] = {}  # folder -> its file system when it was last looked at
+
+    def of(self, job: Job) -> DiskMirror:
+        """The same disk, as a run of this job writes it: the trash notes whose run kept something."""
+        mine = copy.copy(self)
+        mine.trash = self.trash.of(job.name)
+        return mine
+
+    def room_for_trash(self, actions: Iterable[Action]) -> list[tuple[str, int]]:
+        """Folder and size of each file that these actions will add to the trash. Raises MirrorError."""
+        return [(str(self.trash.directory), size) for size in self.trash.sizes(actions)]
+
+    def scan(
+        self, targets: Mapping[str, Target], check: Callable[[], None] = no_limit
+    ) -> dict[str, LocalFile | None]:
+        with translated("look at"):
+            found = scan(targets, self.kernel_clock.now_ns, self._devices, check)
+            check_mounts(targets, found, self.trash.job)
+        return found
+
+    def tells_apart(
+        self, folder: str, names: Sequence[str], root: str, intent: str | None = None
+    ) -> bool | None:
+        if intent is None:
+            return look_apart(folder, names, root)
+        with translated("try how names are told apart in"):
+            return try_apart(folder, names, root, intent)
+
+    def identities(self, folders: Iterable[str]) -> dict[str, tuple[int, int]]:
+        found = {folder: identity_of(folder) for folder in folders}
+        return {folder: identity for folder, identity in found.items() if identity is not None}
+
+    def check_makes_way(self, actions: Iterable[Action], folders: frozenset[str]) -> None:
+        with translated("look into"):
+            check_makes_way(actions, folders)
+
+    def prepare(self, job: Job, actions: Sequence[Action]) -> tuple[str, ...]:
+        writes = [
+            action
+            for action in actions
+            if action.verb in (ActionKind.WRITE, ActionKind.RESTORE) and action.want is not None
+        ]
+        for action in writes:
+            if action.want is not None:
+                below(action.path, action.want.root)
+                if (
+                    action.expect is not None
+                    and action.expect.kind is Kind.LINK
+                    and action.path in {rule.to for rule in job.paths}
+                    and action.had is None
+                ):
+                    raise UnsafePathError(
+                        f"{action.path} is a link; syncd writes through no link and replaces none at a job's own to:",
+                        path=action.path,
+                        hint=f"write to: {os.path.realpath(action.path)} instead, or remove the link",
+                    )
+        with translated("ask for room at"):
+            check_room(actions, self.room_for_trash(actions))
+            made = folders_to_make(writes)
+        refuse_lockout(actions, made)
+        return made
+
+    def apply(
+        self,
+        intent: str,
+        actions: Sequence[Action],
+        blobs: Blobs,
+        folders: frozenset[str],
+        looks: Mapping[str, WantedFile],
+        kept: Inodes = NO_INODES,
+    ) -> ApplyOutcome:
+        with translated("write to"):
+            batch = PlanWriter(
+                intent,
+                blobs,
+                self.trash,
+                self._clock.now,
+                folders,
+                looks,
+                self._devices,
+                kept,
+                clock=self.kernel_clock,
+            )
+            return batch.run(actions)
+
+    def sweep(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
+        with translated("sweep"):
+            return sweep(intent, folders)
+
+    def tidy(self, folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+        return tidy(folders)
+
+    def open(self, path: str, root: str) -> BinaryIO:
+        return open_what_stands(path, root)
+
+    def resolve(self, folders: Iterable[str]) -> dict[str, RealFolder]:
+        return resolve(folders)
+
+    def mount_points(self, folders: Iterable[str]) -> dict[str, str]:
+        with translated("look at the mounts of"):
+            return mount_points(folders)
+
+    def same_place(self, one: str, other: str) -> bool:
+        with translated("look at"):
+            return same_place(one, other)
+
+    def other_spellings(self, paths: Iterable[str]) -> dict[str, str]:
+        with translated("look at"):
+            return other_spellings(paths)
+
+
+def folders_to_make(writes: Iterable[Action]) -> tuple[str, ...]:
+    missing: set[str] = set()
+    for parent in {posixpath.dirname(action.path) for action in writes}:
+        path = parent
+        stands = existing(parent)
+        while path != stands:
+            missing.add(path)
+            path = posixpath.dirname(path)
+    return tuple(sorted(missing))

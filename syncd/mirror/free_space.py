@@ -1,0 +1,76 @@
+"""Free space and inodes, asked before the first byte, so that a full disk leaves the old set instead of half of the new one."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from collections import Counter
+from collections.abc import Iterable
+from functools import cache
+
+from syncd.errors import MirrorError
+from syncd.models import Action, ActionKind, Kind
+
+MARGIN_BYTES = 1 << 20
+BLOCK = 4096
+
+
+def check_room(actions: Iterable[Action], copies: Iterable[tuple[str, int]] = ()) -> None:
+    """Raises MirrorError when a file system lacks the bytes or inodes that the writes need while old and new stand side by side.
+
+    `copies` are the folders and sizes of files that will be made anew, whatever the actions are."""
+    needed: Counter[str] = Counter()
+    inodes: Counter[str] = Counter()
+    standing = cache(existing)  # thousands of files have tens of folders
+    for folder, size in copies:
+        needed[standing(folder)] += _rounded(size)
+        inodes[standing(folder)] += 1
+    for action in actions:
+        if action.verb in (ActionKind.WRITE, ActionKind.RESTORE) and action.want is not None:
+            place = standing(posixpath.dirname(action.path))
+            size = 0 if action.want.kind is Kind.LINK else action.want.size or 0
+            needed[place] += _rounded(size)
+            inodes[place] += 1
+    by_device: dict[int, list[str]] = {}
+    for place in needed:
+        by_device.setdefault(os.stat(place).st_dev, []).append(place)
+    for places in by_device.values():
+        _check(
+            places[0],
+            sum(needed[place] for place in places),
+            sum(inodes[place] for place in places),
+        )
+
+
+def _rounded(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK
+
+
+def _check(place: str, needed_bytes: int, needed_inodes: int) -> None:
+    free = os.statvfs(place)
+    free_bytes = free.f_bavail * free.f_frsize
+    margin = min(MARGIN_BYTES, free.f_blocks * free.f_frsize // 100)
+    if needed_bytes + margin > free_bytes:
+        raise MirrorError(
+            f"no space: {needed_bytes} bytes are needed at {place}, {free_bytes} are free",
+            path=place,
+            hint="free some space; the next run goes on by itself",
+        )
+    if free.f_files and needed_inodes > free.f_favail:
+        raise MirrorError(
+            f"no inodes: {needed_inodes} are needed at {place}, {free.f_favail} are free",
+            path=place,
+            hint="remove some files; the next run goes on by itself",
+        )
+
+
+def existing(path: str) -> str:
+    """The deepest folder of `path` that stands. Raises OSError where the disk can't say."""
+    while True:
+        try:
+            if stat.S_ISDIR(os.stat(path).st_mode):
+                return path
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        path = posixpath.dirname(path) or "/"

@@ -1,0 +1,93 @@
+"""A file or link with several names (hard links) whose mode or owner is to be another.
+
+To change it in place would change it under its other names too, which may be anybody's. So the
+destination gets a new file with the same content; the other names keep what they have.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import BinaryIO
+
+from msgspec.structs import replace
+
+from syncd.errors import ChangedUnderneathError
+from syncd.mirror.attributes import NotCarried, carry
+from syncd.mirror.file_ops import OtherBytesError, ident, unlink_if_there, write_new
+from syncd.mirror.scan import stat_of
+from syncd.models import Action, Kind, WantedFile
+
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def replace_linked(
+    folder: int, name: str, temporary: str, action: Action, found: os.stat_result, lost: NotCarried
+) -> None:
+    """Make `name` in the open `folder` a new file with the wanted mode and owner, on disk.
+
+    `found` is what it is now; times, attributes and an owner that is not asked for stay. Raises
+    ChangedUnderneathError, OSError.
+    """
+    try:
+        if action.want is not None and action.want.kind is Kind.LINK:
+            _copy_link(folder, name, temporary, action.want, found)
+        elif action.want is not None:
+            _copy_file(folder, name, temporary, action.want, found, lost)
+        if stat_of(os.stat(name, dir_fd=folder, follow_symlinks=False)) != stat_of(found):
+            raise _changed(action.path)
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OtherBytesError as error:
+        raise _changed(action.path) from error
+    finally:
+        unlink_if_there(folder, temporary)
+
+
+def _copy_file(
+    folder: int,
+    name: str,
+    temporary: str,
+    want: WantedFile,
+    found: os.stat_result,
+    lost: NotCarried,
+) -> None:
+    with open(os.open(name, READ, dir_fd=folder), "rb") as old:
+        looks = _with_owner(want, found)
+        read = partial(_at_most, old, found.st_size)
+        new = write_new(folder, temporary, read, looks, found.st_size)
+        try:
+            carry(old.fileno(), new, want.mode, name, lost)
+            os.utime(new, ns=(found.st_atime_ns, found.st_mtime_ns))
+            os.fsync(new)
+        finally:
+            os.close(new)
+
+
+def _at_most(old: BinaryIO, size: int, count: int) -> bytes:
+    """The next bytes; one past `size` is enough to see that it has grown."""
+    return old.read(min(count, max(0, size + 1 - old.tell())))
+
+
+def _copy_link(
+    folder: int, name: str, temporary: str, want: WantedFile, found: os.stat_result
+) -> None:
+    os.symlink(os.readlink(name, dir_fd=folder), temporary, dir_fd=folder)
+    looks = _with_owner(want, found)
+    if looks.uid is not None or looks.gid is not None:
+        ids = ident(looks.uid), ident(looks.gid)
+        os.chown(temporary, *ids, dir_fd=folder, follow_symlinks=False)
+    stamps = (found.st_atime_ns, found.st_mtime_ns)
+    os.utime(temporary, ns=stamps, dir_fd=folder, follow_symlinks=False)
+
+
+def _with_owner(want: WantedFile, found: os.stat_result) -> WantedFile:
+    """What is wanted; what nobody asked for stays as it is, as far as this user may say so."""
+    if os.geteuid() != 0:
+        return want
+    uid = found.st_uid if want.uid is None else want.uid
+    return replace(want, uid=uid, gid=found.st_gid if want.gid is None else want.gid)
+
+
+def _changed(path: str) -> ChangedUnderneathError:
+    text = f"{path} was changed while syncd was at work; it was left alone"
+    return ChangedUnderneathError(text, path=path, hint="the next run looks again")

@@ -1,0 +1,91 @@
+"""New folders, below `to` and above it: each is made in the open folder above it, and changed through its own descriptor.
+
+A folder keeps the setgid bit that it inherits from the folder above it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from msgspec.structs import replace
+
+from syncd.errors import MirrorError
+from syncd.mirror.dirfd import OPEN_FOLDER, Missing, step_down, trouble
+from syncd.mirror.metadata import check_folder
+from syncd.mirror.permissions import set_looks
+from syncd.mirror.syscalls import sync_folder
+from syncd.models import Kind, WantedFile
+from syncd.safe_open import check_is_new, open_folder
+
+
+def make_folder(
+    folder: int, name: str, path: str, looks: WantedFile, noted: Callable[[str], None]
+) -> int | None:
+    """Make `name` in the open `folder` as `looks` says; its descriptor, or None where it exists.
+
+    `noted` is called as soon as it exists. A folder that can't be finished is removed: it would
+    keep the wrong mode. Raises MirrorError.
+    """
+    inherits = os.fstat(folder).st_mode & stat.S_ISGID
+    try:  # who is no member of the inherited group loses the bit with any later chmod
+        os.mkdir(name, looks.dir_mode if inherits else 0o700, dir_fd=folder)
+    except FileExistsError:
+        return None
+    except OSError as error:
+        raise trouble("make the folder", path, error) from error
+    noted(path)
+    try:
+        made = step_down(folder, name, path)
+        try:
+            check_is_new(made, folder, path)
+            finish_folder(made, path, looks)
+        except BaseException:
+            os.close(made)
+            raise
+    except (OSError, MirrorError, Missing) as error:
+        with suppress(OSError):  # what went wrong first counts
+            os.rmdir(name, dir_fd=folder)
+        if not isinstance(error, OSError):
+            raise
+        raise trouble("make the folder", path, error) from error
+    return made
+
+
+def finish_folder(made: int, path: str, looks: WantedFile) -> None:
+    """Give the new folder its owner and mode, inherited bits kept. Raises OSError, MirrorError."""
+    set_looks(made, replace(looks, mode=looks.dir_mode), os.fstat(made).st_mode)
+    check_folder(path, looks.dir_mode, os.fstat(made), looks.uid, looks.gid)
+
+
+def make_above(
+    root: str, looks_of: Mapping[str, WantedFile], usual_mode: int, made: list[str]
+) -> None:
+    """Make the folders down to `root` that do not exist, and add them to `made`.
+
+    Everything above `to` is the operator's side, and gets no owner. Raises MirrorError.
+    """
+
+    def make(folder: int, name: str, path: str) -> None:
+        mode = looks_of[path].dir_mode if path in looks_of else usual_mode
+        looks = WantedFile("", mode, Kind.DIRECTORY, dir_mode=mode)
+        new = make_folder(folder, name, path, looks, made.append)
+        if new is not None:  # else another job has made it just now, and it is that one's to remove
+            os.close(new)
+        _sync_names(folder)
+
+    try:
+        os.close(open_folder(root, make))
+    except OSError as error:
+        raise trouble("make the folder", root, error) from error
+
+
+def _sync_names(folder: int) -> None:
+    """The names in the folder are on disk; `folder` may be open with O_PATH."""
+    anew = os.open(".", OPEN_FOLDER, dir_fd=folder)
+    try:
+        sync_folder(anew)
+    finally:
+        os.close(anew)

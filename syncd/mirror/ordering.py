@@ -1,0 +1,55 @@
+"""PURE: the steps of a plan in the order in which the writer takes them, and by the folders it reaches them through."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Sequence
+
+from syncd.mirror.cleanup import above
+from syncd.models import Action, Kind, WantedFile
+
+
+def entry_of(action: Action) -> WantedFile:
+    """What the action writes, or, for a removal, what it wrote once."""
+    if action.want is not None:
+        return action.want
+    if action.had is None:
+        raise ValueError(f"an action without want and had: {action}")
+    return action.had.entry
+
+
+def by_folder(actions: Iterable[Action]) -> dict[tuple[str, str], list[Action]]:
+    """(root, folder) -> the actions in it, in their order."""
+    groups: dict[tuple[str, str], list[Action]] = {}
+    for action in actions:
+        groups.setdefault((entry_of(action).root, posixpath.dirname(action.path)), []).append(
+            action
+        )
+    return groups
+
+
+def is_below_any(path: str, files: set[str]) -> bool:
+    return bool(files) and any(parent in files for parent in above(posixpath.dirname(path)))
+
+
+def split_removals(
+    removals: Sequence[Action], writes: Sequence[Action]
+) -> tuple[list[Action], list[Action]]:
+    """Removals that make way for a write (a file becomes a folder, or a folder a file), and all others, which come last."""
+    needed = {
+        parent
+        for folder in {posixpath.dirname(action.path) for action in writes}
+        for parent in above(folder)
+    }
+    replaced = {
+        action.path
+        for action in writes
+        if action.expect is not None and action.expect.kind is Kind.DIRECTORY
+    }
+    early = [
+        action
+        for action in removals
+        if action.path in needed or is_below_any(action.path, replaced)
+    ]
+    chosen = {action.path for action in early}
+    return early, [action for action in removals if action.path not in chosen]

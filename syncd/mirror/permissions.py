@@ -1,0 +1,98 @@
+"""Mode and owner of folders that syncd made: changed on a descriptor of the very folder that was looked at, through no link."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Collection, Iterable
+
+from msgspec.structs import replace
+
+from syncd.errors import ChangedUnderneathError, MirrorError
+from syncd.mirror.attributes import set_permissions
+from syncd.mirror.dirfd import trouble
+from syncd.mirror.file_ops import ident
+from syncd.mirror.metadata import check_folder
+from syncd.mirror.scan import look_at_folder
+from syncd.models import PERMISSIONS, Action, ActionKind, LocalFile, WantedFile
+
+SET_ID = stat.S_ISUID | stat.S_ISGID
+NEEDED = stat.S_IRWXU  # to list, make and remove names in a folder; root needs none of it
+
+
+def change_folder(
+    folder: int, name: str, path: str, want: WantedFile, expect: LocalFile | None
+) -> LocalFile:
+    """The folder `name` in the open `folder` has the wanted mode and owner; what it is then. What is in it is not touched.
+
+    Raises ChangedUnderneathError when it is not the one, or not as, `expect` says; MirrorError.
+    """
+    found = look_at_folder(folder, name, path, os.fstat(folder).st_dev)
+    if found is None or found != expect:
+        raise ChangedUnderneathError(
+            f"{path} has changed since it was looked at", path=path, hint="the next run looks again"
+        )
+    descriptor = os.open(
+        name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder
+    )
+    try:
+        opened = os.fstat(descriptor)
+        if (opened.st_dev, opened.st_ino) != (found.stat.device, found.stat.inode):
+            raise ChangedUnderneathError(
+                f"{path} has changed since it was looked at",
+                path=path,
+                hint="the next run looks again",
+            )
+        set_looks(descriptor, want, opened.st_mode)
+        after = os.fstat(descriptor)
+        check_folder(path, want.mode, after, want.uid, want.gid)
+    except OSError as error:
+        refused = trouble("change the mode or owner of", path, error)
+        if error.errno == errno.EPERM:
+            refused.hint = f"it belongs to uid {found.uid}, and only its owner and root may: give it back, or say in dir_mode: or owner: how it is, or set drift: report"
+        raise refused from error
+    finally:
+        os.close(descriptor)
+    return replace(found, mode=stat.S_IMODE(after.st_mode), uid=after.st_uid, gid=after.st_gid)
+
+
+def set_looks(descriptor: int, want: WantedFile, mode: int) -> None:
+    """The open folder has the wanted owner and permissions. `mode` is what it had: the setgid and sticky bits are not ours, and stay."""
+    handle = f"/proc/self/fd/{descriptor}"  # works for O_PATH too, whatever the mode
+    if want.uid is not None or want.gid is not None:
+        os.chown(handle, ident(want.uid), ident(want.gid))
+    special = stat.S_IMODE(mode) & ~PERMISSIONS
+    if stat.S_IMODE(mode) != want.mode | special:
+        set_mode(handle, want.mode | special)
+
+
+def set_mode(handle: str, mode: int) -> None:
+    """The folder has the mode. Under a unit with RestrictSUIDSGID= a setgid bit that it has stays where its file system has ACLs. Raises OSError.
+
+    There every chmod with a setgid bit is refused, also of one that is there, and one without it takes it away. An ACL changes the permissions alone.
+    """
+    try:
+        os.chmod(handle, mode)
+    except PermissionError:
+        if not mode & SET_ID:
+            raise
+        if os.stat(handle).st_mode & SET_ID != mode & SET_ID or not set_permissions(handle, mode):
+            os.chmod(handle, mode & ~SET_ID)
+
+
+def refuse_lockout(actions: Iterable[Action], made: Collection[str]) -> None:
+    """Raises MirrorError when folders would get a mode that keeps us out of them ourselves: then nothing in them could be changed any more, not even that."""
+    if os.geteuid() == 0:
+        return
+    for action in actions:
+        want = action.want
+        makes = action.verb in (ActionKind.WRITE, ActionKind.RESTORE) and any(
+            action.path.startswith(f"{folder}/") for folder in made
+        )
+        if want is not None and (action.is_folder or makes) and want.dir_mode & NEEDED != NEEDED:
+            raise MirrorError(
+                f"dir_mode {want.dir_mode:04o} would keep syncd itself out of {action.path if action.is_folder else 'the folders it makes'}; nothing was changed",
+                path=action.path,
+                hint=f'let the owner read, write and enter: dir_mode: "{want.dir_mode | NEEDED:04o}"; only root can do without',
+            )

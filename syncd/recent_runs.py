@@ -1,0 +1,182 @@
+"""What the last runs changed, as values for a page: files, and their lines where they may be shown.
+
+Promises: bounded in runs, files, lines, characters and work; only lines of files whose destination everybody may read (contract section
+1, "Diffs"). What was compared is remembered. How many pages are made at a time is the listener's to say (web/views.py).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+
+from syncd.diff import LARGEST, Exhausted, Work, changed_lines, readable_by_all
+from syncd.models import LedgerRow
+from syncd.store.blobs import BlobCache
+from syncd.store.serialization import PastChange, PastRun
+from syncd.store.store import SqliteStore
+
+RUNS = 10
+FILES_OF_A_RUN = 50
+LINES_OF_ALL = 2000
+CHARS_OF_ALL = 256 << 10
+STEPS_OF_ALL = 5_000_000  # less than a second
+CACHE_CHARS = 2 << 20
+
+
+class RecentChange(Struct, frozen=True):
+    """`lines` are a unified diff's; `why_none` says why there are none, and is None too where nobody asked for them."""
+
+    action: str
+    path: str
+    lines: tuple[str, ...] = ()
+    why_none: str | None = None
+
+
+class RecentRun(Struct, frozen=True):
+    """`more` counts the changes that are not shown."""
+
+    job: str
+    at: datetime | None
+    status: str
+    commit: str | None
+    previous: str | None
+    error: str | None
+    changes: tuple[RecentChange, ...]
+    more: int = 0
+
+
+class Diffs:
+    """Diffs that were made, by the ids of the two versions. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._made: OrderedDict[tuple[str | None, str | None], tuple[str, ...] | str] = (
+            OrderedDict()
+        )
+        self._chars = 0
+
+    def made(self, before: str | None, after: str | None) -> tuple[str, ...] | str | None:
+        """The lines or why there are none; None where it has not been made."""
+        with self._guard:
+            if (before, after) in self._made:
+                self._made.move_to_end((before, after))
+            return self._made.get((before, after))
+
+    def keep(self, before: str | None, after: str | None, lines: tuple[str, ...] | str) -> None:
+        with self._guard:
+            if (before, after) in self._made:
+                self._chars -= _size(self._made.pop((before, after)))
+            self._made[before, after] = lines
+            self._chars += _size(lines)
+            while self._chars > CACHE_CHARS:
+                self._chars -= _size(self._made.popitem(last=False)[1])
+
+
+class PageDiffs:
+    """The diffs of one page, as far as its work, lines and characters reach."""
+
+    def __init__(self, diffs: Diffs, blobs: BlobCache) -> None:
+        self._diffs, self._blobs, self._work = diffs, blobs, Work(STEPS_OF_ALL)
+        self._lines, self._chars = LINES_OF_ALL, CHARS_OF_ALL
+
+    def of(self, change: PastChange) -> tuple[str, ...] | str:
+        """The lines that differ; or, in words, why there are none."""
+        lines = self._diffs.made(change.before, change.after)
+        if lines is None:
+            lines = self._compared(change)
+        if isinstance(lines, str):
+            return lines
+        if len(lines) > self._lines or _size(lines) > self._chars:
+            return f"{len(lines):,} lines, too many for this page"
+        self._lines -= len(lines)
+        self._chars -= _size(lines)
+        return lines
+
+    def _compared(self, change: PastChange) -> tuple[str, ...] | str:
+        if self._work.steps <= 0:
+            return "not compared yet: this page had too much to compare; reload it"
+        old, new = (
+            self._blobs.start(change.before, LARGEST + 1),
+            self._blobs.start(change.after, LARGEST + 1),
+        )
+        try:
+            found = changed_lines(old, new, self._work)
+        except Exhausted:
+            self._work.steps = 0
+            return "not compared yet: this page had too much to compare; reload it"
+        lines = found if isinstance(found, str) else tuple(found)
+        if old is not None and new is not None:
+            self._diffs.keep(change.before, change.after, lines)
+        return lines
+
+
+def _size(lines: tuple[str, ...] | str) -> int:
+    """What it takes in memory, roughly: an entry takes some even where it holds no line."""
+    return 200 + (len(lines) if isinstance(lines, str) else sum(60 + len(line) for line in lines))
+
+
+def recent(
+    store: SqliteStore, blobs: BlobCache, show_diffs: bool, diffs: Diffs | None = None
+) -> tuple[RecentRun, ...]:
+    """The last runs that changed something or failed, the newest first. Raises StoreError."""
+    runs = store.history(limit=RUNS)
+    ledger = (
+        {name: store.recorded(name) for name in {run.job for run in runs}} if show_diffs else {}
+    )
+    return _runs(runs, ledger, PageDiffs(diffs or Diffs(), blobs) if show_diffs else None)
+
+
+def _runs(
+    runs: Sequence[PastRun], ledger: Mapping[str, Mapping[str, LedgerRow]], page: PageDiffs | None
+) -> tuple[RecentRun, ...]:
+    found = []
+    for run in runs:
+        changes = [
+            _change(change, ledger.get(run.job, {}), page)
+            for change in run.changes[:FILES_OF_A_RUN]
+        ]
+        found.append(
+            RecentRun(
+                run.job,
+                time_of(run.started_at),
+                run.status,
+                run.commit,
+                run.previous,
+                run.error,
+                tuple(changes),
+                len(run.changes) - len(changes),
+            )
+        )
+    return tuple(found)
+
+
+def _change(
+    change: PastChange, recorded: Mapping[str, LedgerRow], page: PageDiffs | None
+) -> RecentChange:
+    row = recorded.get(change.path)
+    if page is None or change.before == change.after:
+        return RecentChange(change.action, change.path)
+    if row is None:
+        return RecentChange(
+            change.action,
+            change.path,
+            why_none="it is not mirrored any more, and so nothing tells who may read it",
+        )
+    if not readable_by_all(row.entry.mode):
+        return RecentChange(change.action, change.path, why_none="not everybody may read it")
+    lines = page.of(change)
+    if isinstance(lines, str):
+        return RecentChange(change.action, change.path, why_none=lines)
+    return RecentChange(change.action, change.path, lines)
+
+
+def time_of(text: str) -> datetime | None:
+    """A run's time as the store has it; None for what is none."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None

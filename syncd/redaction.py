@@ -1,0 +1,404 @@
+"""The second net under every output: known secret values and the shapes of GitHub's credentials are masked, in any common encoding.
+
+`Secret` keeps values out of the way they would usually leak; this is for the paths that were not thought of: error texts of libraries,
+hook output, tracebacks.
+
+Promises: work grows with the length of the text alone, and a caller cuts the text first (`limit`). A secret that the cut would split is
+masked as a whole. What is not promised: a value that is compressed, encrypted, reversed, split by other text or encoded in a way that
+`normalized` does not undo is not recognized.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import logging
+import re
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus
+
+from syncd.text import json_text, visible
+
+if TYPE_CHECKING:
+    from syncd.models import Secret
+
+MASK = "***"
+SHORTEST = 6  # a shorter text would mask half of every sentence
+SHORTEST_LINE = 24  # of a key: also one line of it is enough to be kept back
+PASSING = 64  # short-lived values that are remembered: a daemon mints for years
+LIMIT = 64 << 10  # characters of one text; a caller with a better number gives it
+OVERLAP = 16 << 10  # characters read past a cut: a key in hex is 7 KB
+
+Span = tuple[int, int]
+
+# gh?_ and github_pat_ tokens in both forms (40 characters, or ~520 with dots and dashes), JWTs, credentials in headers, queries and URLs.
+# Each pattern reads a character a bounded number of times: what one attempt has read, the next one does not start in. None of them
+# crosses an angle bracket, so that HTML stays whole.
+PATTERNS = (
+    re.compile(r"(?<![A-Za-z0-9])gh[pousr]_[A-Za-z0-9._-]{16,}+"),
+    re.compile(r"(?<![A-Za-z0-9])github_pat_[A-Za-z0-9_]{16,}+"),
+    re.compile(r"(?<=://)[^/\s:@\"<>]*+:[^/\s\"<>]*(?<=[^:])(?=@)"),
+    re.compile(
+        r"(?i)\bauthorization[\\\"']*+\s*+[:=,]\s*+[\\\"']*+(?:(?:bearer|token|basic)\s++)?[^\s\"'\\,}<]++"
+    ),
+    re.compile(
+        r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^<>\"\\]|\\[^\"])*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|(?=\\?[<>\"])|\\?\Z)"
+    ),
+)
+# The whole first part is read in one attempt, also where the other two do not follow: else each "-eyJ" in it would be another attempt.
+ASSERTION = re.compile(
+    r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_-]*+(\.[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+)?"
+)
+QUERY = re.compile(r"[?&](?:amp;)?([\w-]*+)=[^&\s\"'<>]++")
+SECRET_QUERY = re.compile(
+    r"(?i)(?:.*_)?(?:token|secret|signature|sig|password|code)\Z|x-amz-(?:signature|credential|security-token)\Z",
+    re.DOTALL,
+)
+
+# What the encodings of JSON, Python, URLs and HTML make of a character, also when they were applied several times.
+ESCAPES = re.compile(
+    r"%(?:25)*(?P<percent>[0-9A-Fa-f]{2})"
+    r"|(?<!\\)\\++(?:x(?P<byte>[0-9A-Fa-f]{2})|(?P<pair>u[dD][89abAB][0-9A-Fa-f]{2}\\++u[dD][c-fC-F][0-9A-Fa-f]{2})|u(?P<unit>[0-9A-Fa-f]{4})|(?P<letter>[nrtbf\"'/]))?"
+    r"|&(?:amp;)*+(?:#(?P<number>[0-9]{1,7});|#x(?P<hex>[0-9A-Fa-f]{1,6});|(?P<name>quot|apos|lt|gt);)?"
+    r"|(?P<other>[^\x00-\x7f])"
+)
+LETTERS = {
+    "n": b"\n",
+    "r": b"\r",
+    "t": b"\t",
+    "b": b"\b",
+    "f": b"\f",
+    '"': b'"',
+    "'": b"'",
+    "/": b"/",
+}
+NAMES = {"quot": b'"', "apos": b"'", "lt": b"<", "gt": b">"}
+SPACE = b" \t\r\n\v\f"
+HEX_SPACE = SPACE + b":"
+LOWER = bytes.maketrans(b"ABCDEF", b"abcdef")
+
+
+class Normalized:
+    """A text without its escapes, as UTF-8, and the way back from a place in it to the place in the text."""
+
+    def __init__(self, text: str) -> None:
+        self._starts, self._sources = [0], [(0, len(text), False)]
+        if text.isascii() and ESCAPES.search(text) is None:
+            self.data = text.encode()
+            return
+        self._starts, self._sources = [], []
+        parts: list[bytes] = []
+        end = size = 0
+        for found in ESCAPES.finditer(text):
+            for part, source in (
+                (text[end : found.start()].encode(), (end, found.start(), False)),
+                (_meaning(found), (*found.span(), True)),
+            ):
+                if part:
+                    self._starts.append(size)
+                    self._sources.append(source)
+                    parts.append(part)
+                    size += len(part)
+            end = found.end()
+        self._starts.append(size)
+        self._sources.append((end, len(text), False))
+        self.data = b"".join([*parts, text[end:].encode()])
+
+    def span(self, start: int, end: int) -> Span:
+        """The characters of the text that the bytes from `start` to `end` stand for."""
+        first, last = bisect_right(self._starts, start) - 1, bisect_right(self._starts, end - 1) - 1
+        begin, _, whole = self._sources[first]
+        low = begin if whole else begin + start - self._starts[first]
+        begin, stop, whole = self._sources[last]
+        return low, stop if whole else begin + end - self._starts[last]
+
+
+def _meaning(found: re.Match[str]) -> bytes:
+    """The bytes that one escape stands for."""
+    kind, text = found.lastgroup, found.group(found.lastgroup) if found.lastgroup else ""
+    match kind:
+        case "percent" | "byte":
+            return bytes.fromhex(text)
+        case "pair":
+            return bytes.fromhex(text[1:5] + text[-4:]).decode("utf-16-be").encode()
+        case "unit" | "hex":
+            return _utf8(int(text, 16))
+        case "number":
+            return _utf8(int(text))
+        case "letter":
+            return LETTERS[text]
+        case "name":
+            return NAMES[text]
+        case "other":
+            return _utf8(ord(text))
+        case _:
+            return found.group()[:1].encode()  # backslashes or ampersands, escaped or not
+
+
+def _utf8(number: int) -> bytes:
+    if 0xDC80 <= number <= 0xDCFF:  # a byte that was no UTF-8
+        return bytes([number - 0xDC00])
+    return chr(min(number, 0x10FFFF)).encode("utf-8", "surrogatepass")
+
+
+def normalized(text: str) -> bytes:
+    return Normalized(text).data
+
+
+class Needles:
+    """What one secret value is searched for: `plain` in a normalized text, `packed` in one without white space, `hexes` in one
+    without white space and colons, `forms` in the text as it is."""
+
+    def __init__(self, value: str) -> None:
+        self.plain: set[bytes] = set()
+        self.packed: set[bytes] = set()
+        self.hexes: set[bytes] = set()
+        self.forms: set[str] = set()
+        for text in (value, *_lines_of_key(value)):
+            raw = text.encode("utf-8", "surrogateescape")
+            self.plain |= {raw, normalized(text)}
+            self.packed |= _base64_forms(raw)
+            self.hexes.add(raw.hex().encode())
+            self.forms |= _forms(text)
+        if "\n" in value:
+            self.packed |= {line.encode() for line in _lines_of_key(value)}
+        self.plain = {one for one in self.plain if len(one) >= SHORTEST}
+
+
+class Redactor:
+    """Live secret values, in every form they may take in a text."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._lasting: dict[str, Needles] = {}
+        self._passing: OrderedDict[str, Needles] = OrderedDict()
+        self._known: tuple[frozenset[bytes], frozenset[bytes], frozenset[bytes], frozenset[str]] = (
+            frozenset(),
+            frozenset(),
+            frozenset(),
+            frozenset(),
+        )
+
+    def add(self, secret: Secret, lasting: bool = True) -> None:
+        """From here on the value is masked. One that is not `lasting` gives way to newer ones in time."""
+        value = secret.reveal()
+        if len(value) < SHORTEST:
+            return
+        with self._guard:
+            if value in self._lasting or value in self._passing:
+                return
+            (self._lasting if lasting else self._passing)[value] = Needles(value)
+            while len(self._passing) > PASSING:
+                self._passing.popitem(last=False)
+            every = [*self._lasting.values(), *self._passing.values()]
+            self._known = (
+                frozenset().union(*(one.plain for one in every)),
+                frozenset().union(*(one.packed for one in every)),
+                frozenset().union(*(one.hexes for one in every)),
+                frozenset().union(*(one.forms for one in every)),
+            )
+
+    def redact(self, text: str, limit: int | None = None) -> str:
+        """The text with everything that looks like, or is, a secret masked; what follows `limit` characters is cut off first."""
+        if limit is None or len(text) <= limit:
+            return _masked(text, self.spans(text), 0, len(text))
+        head = text[: limit + OVERLAP]
+        return (
+            f"{_masked(head, self.spans(head), 0, limit)}… ({len(text) - limit:,} more characters)"
+        )
+
+    def redact_end(self, text: str, limit: int) -> str:
+        """As `redact`, of the last `limit` characters."""
+        tail = text[-(limit + OVERLAP) :]
+        return _masked(tail, self.spans(tail), max(0, len(tail) - limit), len(tail))
+
+    def redact_lines(self, text: str) -> str:
+        """As `redact`, and every line keeps its number."""
+        parts, end = [], 0
+        for start, stop in self.spans(text):
+            parts += [text[end:start], re.sub(r"[^\n]++", MASK, text[start:stop])]
+            end = stop
+        return "".join([*parts, text[end:]])
+
+    def redact_json(self, value: object) -> str:
+        """A value as JSON, with the secrets in its texts masked; it stays JSON, whatever they hold."""
+        text = json_text(value)
+        return json_text(self._values(value)) if self.spans(text) else text
+
+    def _values(self, value: object) -> object:
+        if isinstance(value, dict):
+            return {name: self._values(one) for name, one in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._values(one) for one in value]
+        return self.redact(value) if isinstance(value, str) else value
+
+    def spans(self, text: str) -> list[Span]:
+        """Where the secrets are, in order, none touching another."""
+        plain, packed, hexes, forms = self._known
+        found = [*_shapes(text), *(span for form in forms for span in _places(text, form))]
+        if plain:
+            view = Normalized(text)
+            found += [view.span(*span) for needle in plain for span in _places(view.data, needle)]
+            found += [view.span(*span) for span in _places_between(view.data, packed, SPACE)]
+            found += [
+                view.span(*span)
+                for span in _places_between(view.data.translate(LOWER), hexes, HEX_SPACE)
+            ]
+        return _joined(found)
+
+
+def _masked(text: str, spans: Sequence[Span], begin: int, end: int) -> str:
+    """The text from `begin` to `end`; a secret of which a part is in it is masked."""
+    parts, at = [], begin
+    for start, stop in spans:
+        if stop > begin and start < end:
+            parts += [text[at:start], MASK]
+            at = stop
+    return "".join([*parts, text[at:end]])
+
+
+def _joined(spans: list[Span]) -> list[Span]:
+    joined: list[Span] = []
+    for start, end in sorted(spans):
+        if joined and start < joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _shapes(text: str) -> Iterator[Span]:
+    """What looks like a credential."""
+    for pattern in PATTERNS:
+        yield from (found.span() for found in pattern.finditer(text))
+    yield from (found.span() for found in ASSERTION.finditer(text) if found.group(1) is not None)
+    yield from (
+        found.span() for found in QUERY.finditer(text) if SECRET_QUERY.match(found.group(1))
+    )
+
+
+def _places(text: Any, needle: Any) -> Iterator[Span]:
+    at = text.find(needle)
+    while at >= 0:
+        yield at, at + len(needle)
+        at = text.find(needle, at + len(needle))
+
+
+def _places_between(data: bytes, needles: frozenset[bytes], between: bytes) -> Iterator[Span]:
+    """Where a needle is, with any of the bytes `between` among its own."""
+    packed = data.translate(None, between)
+    kept: list[int] = []
+    for needle in needles:
+        for start, end in _places(packed, needle):
+            kept = kept or [place for place, byte in enumerate(data) if byte not in between]
+            yield kept[start], kept[end - 1] + 1
+
+
+def _lines_of_key(value: str) -> list[str]:
+    lines = [line.strip() for line in value.splitlines()] if "\n" in value else []
+    return [line for line in lines if len(line) >= SHORTEST_LINE and "PRIVATE KEY" not in line]
+
+
+def _forms(text: str) -> set[str]:
+    """What escapes make of it, as far as `normalized` does not undo it wherever it stands."""
+    forms: set[str] = set()
+    for quoted in (
+        quote(text, safe="", errors="surrogateescape"),
+        quote(text, errors="surrogateescape"),
+        quote_plus(text, errors="surrogateescape"),
+    ):
+        forms |= {
+            quoted,
+            re.sub(r"%[0-9A-F]{2}", lambda found: found.group().lower(), quoted),
+            quote(quoted, safe=""),
+        }
+    for escaped in (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
+        forms |= {escaped, escaped.replace("/", "\\/"), json.dumps(escaped)[1:-1]}
+    forms |= {
+        text,
+        repr(text)[1:-1],
+        repr(text.encode(errors="surrogateescape"))[2:-1],
+        html.escape(text),
+        html.escape(text, quote=False),
+    }
+    if not set("\\%&") & set(
+        text
+    ):  # else what stands before or after it may change what an escape is
+        forms = {form for form in forms if normalized(form) != normalized(text)}
+    return {form for form in forms if len(form) >= SHORTEST}
+
+
+def _base64_forms(raw: bytes) -> set[bytes]:
+    """The letters that do not depend on what stands before: one text for each of the three alignments, in both alphabets."""
+    forms: set[bytes] = set()
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        for skip in range(3):
+            letters = encode(b"\0" * skip + raw).rstrip(b"=")
+            whole = (skip + len(raw)) % 3 == 0
+            inner = letters[-(-skip * 8 // 6) : None if whole else -1]
+            if len(inner) >= 2 * SHORTEST:
+                forms.add(inner)
+    return forms
+
+
+_PROCESS = (
+    Redactor()
+)  # one process, one set of secrets: a value known anywhere is masked everywhere
+
+
+def add_secret(secret: Secret, lasting: bool = True) -> None:
+    _PROCESS.add(secret, lasting)
+
+
+def redact(text: str, limit: int | None = LIMIT) -> str:
+    """The text without secrets, and not longer than `limit` characters."""
+    return _PROCESS.redact(text, limit)
+
+
+def redact_end(text: str, limit: int) -> str:
+    """The last `limit` characters, without secrets."""
+    return _PROCESS.redact_end(text, limit)
+
+
+def redact_json(value: object) -> str:
+    """A value as JSON, with the secrets in its texts masked."""
+    return _PROCESS.redact_json(value)
+
+
+def redact_lines(text: str) -> str:
+    """The text without secrets; every line keeps its number."""
+    return _PROCESS.redact_lines(text)
+
+
+class RedactingFilter(logging.Filter):
+    """Masks secrets in a record's message, arguments and traceback and makes them visible, before any handler sees them.
+
+    It is part of every handler of ours, whatever the format. No record makes it fail.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        try:
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001  (a message that does not fit its arguments, or an argument whose own text fails)
+            text = f"{_text_of(record.msg)} {_text_of(record.args)}"
+        record.msg, record.args = visible(redact(text)), ()
+        if record.exc_info:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+            record.exc_info = None
+        if record.exc_text:
+            record.exc_text = visible(redact(record.exc_text))
+        if record.stack_info:
+            record.stack_info = visible(redact(record.stack_info))
+        return True
+
+
+def _text_of(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001  (whatever its author let happen there)
+        return f"({type(value).__name__} that can't be shown)"

@@ -1,0 +1,112 @@
+"""PURE: when a job's turn is.
+
+`every` runs on a grid of wall time whose phase comes from the repository and ref: a restart, a slow run or a clock that was stepped moves
+nothing, jobs of one repository ask together, and different ones are spread over the interval. `cron` is crontab(5)'s, in the configured zone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from math import floor
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+
+from syncd.config.cron import Cron, parse_cron
+from syncd.models import Job
+
+START_SECONDS = (
+    60.0  # within so much of the start every overdue job has begun, where the workers suffice
+)
+
+
+class Turn(Protocol):
+    @property
+    def jitter_seconds(self) -> float: ...
+
+    def next_after(self, moment: datetime) -> datetime | None:
+        """The first time strictly after `moment` (aware UTC), without jitter; None when there is none."""
+
+
+class Every(Struct, frozen=True):
+    seconds: float
+    phase_seconds: float
+    jitter_seconds: float = 0.0
+
+    def next_after(self, moment: datetime) -> datetime | None:
+        passed = floor((moment.timestamp() - self.phase_seconds) / self.seconds)
+        found = self.phase_seconds + (passed + 1) * self.seconds
+        if found <= moment.timestamp():
+            found += self.seconds  # rounding brought us back to where we are
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=found)
+
+
+class ByCron(Struct, frozen=True):
+    cron: Cron
+    zone: ZoneInfo
+    jitter_seconds: float = 0.0
+
+    def next_after(self, moment: datetime) -> datetime | None:
+        found = self.cron.next_after(moment.astimezone(self.zone))
+        return None if found is None else found.astimezone(UTC)
+
+
+def turns_of(jobs: Mapping[str, Job], timezone: str) -> dict[str, Turn]:
+    """Every job's turn."""
+    shortest: dict[tuple[str, str, str | None], float] = {}
+    for job in jobs.values():
+        if job.every_seconds:
+            shortest[_group(job)] = min(
+                job.every_seconds, shortest.get(_group(job), job.every_seconds)
+            )
+    zone = ZoneInfo(timezone)
+    return {name: _turn(job, shortest.get(_group(job), 0.0), zone) for name, job in jobs.items()}
+
+
+def _turn(job: Job, shortest_seconds: float, zone: ZoneInfo) -> Turn:
+    if job.cron is not None:
+        return ByCron(parse_cron(job.cron), zone, job.jitter_seconds)
+    seconds = job.every_seconds or 300.0
+    return Every(
+        seconds,
+        share_of(repr(_group(job))) * shortest_seconds,
+        min(job.jitter_seconds, seconds / 2),
+    )
+
+
+def _group(job: Job) -> tuple[str, str, str | None]:
+    """Whoever is equal here asks GitHub the same question."""
+    return job.identity, job.repo.lower(), job.ref
+
+
+def share_of(text: str) -> float:
+    """A number in [0, 1) that is the same for the same text, on every machine."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=6).digest()) / (1 << 48)
+
+
+def first_time(
+    job: Job, turn: Turn, last_run: datetime | None, now: datetime, jobs: int
+) -> datetime | None:
+    """When the job runs first after a start: at its turn; soon, when a turn of its was missed. A cron job's missed turn stays missed, as cron has it.
+
+    Soon means spread by repository and ref over as much of START_SECONDS (and of the interval) as so many jobs want.
+    """
+    due = turn.next_after(now)
+    if job.cron is not None or due is None:
+        return due
+    missed = last_run is None or last_run > now or (turn.next_after(last_run) or due) <= now
+    if not missed:
+        return due
+    width = min(START_SECONDS, job.every_seconds or START_SECONDS, 0.1 * (jobs - 1))
+    return min(due, now + timedelta(seconds=share_of(repr(_group(job))) * width))
+
+
+def next_runs(
+    jobs: Mapping[str, Job], timezone: str, moment: datetime, names: Iterable[str]
+) -> dict[str, datetime | None]:
+    """When each of the named jobs has its next turn."""
+    turns = turns_of(jobs, timezone)
+    return {name: turns[name].next_after(moment) for name in names}

@@ -1,0 +1,179 @@
+"""Scripted trouble: what goes wrong with which request, how often, and how it looks on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+
+class Answer(Struct, frozen=True):
+    """A response to be. `body` in pieces may be slow or endless; `end` says how the connection ends: `close` after it, or `reset`."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    pieces: Iterable[bytes] | None = None
+    declared_length: int | None = None
+    hang_seconds: float = 0.0
+    end: str = "keep"
+    extra_headers: tuple[tuple[str, str], ...] = ()
+
+
+Wrong = Callable[[Answer], Answer]
+
+
+class Fault(Struct):
+    """Matches requests of `route` (or any, for `*`): skips `skip` of them, then happens `times` times."""
+
+    route: str
+    act: Wrong
+    times: int = 1
+    skip: int = 0
+    before: bool = (
+        False  # instead of the answer, not to it: the request is not even counted as served
+    )
+
+    def hits(self, route: str) -> bool:
+        if self.times <= 0 or self.route not in ("*", route):
+            return False
+        if self.skip > 0:
+            self.skip -= 1
+            return False
+        self.times -= 1
+        return True
+
+
+def status(
+    code: int, message: str = "Server Error", headers: Mapping[str, str] | None = None
+) -> Wrong:
+    import json
+
+    body = json.dumps(
+        {
+            "message": message,
+            "documentation_url": "https://docs.github.com/rest",
+            "status": str(code),
+        }
+    ).encode()
+    return lambda answer: replace(
+        answer,
+        status=code,
+        body=body,
+        headers={
+            **_kept(answer),
+            "content-type": "application/json; charset=utf-8",
+            **(headers or {}),
+        },
+    )
+
+
+def html(code: int = 200) -> Wrong:
+    body = b"<!DOCTYPE html><html><body>Sign in to the network</body></html>"
+    return lambda answer: Answer(code, {"content-type": "text/html; charset=utf-8"}, body)
+
+
+def reset() -> Wrong:
+    return lambda answer: replace(answer, end="reset", hang_seconds=0, status=0)
+
+
+def reset_in_body(after: int = 20) -> Wrong:
+    return lambda answer: replace(
+        answer, body=answer.body[:after], declared_length=len(answer.body) + 1000, end="reset"
+    )
+
+
+def cut(after: int = 20) -> Wrong:
+    """The connection closes before the declared length."""
+    return lambda answer: replace(
+        answer,
+        body=answer.body[: min(after, max(0, len(answer.body) - 1))],
+        declared_length=len(answer.body) + 1,
+        end="close",
+    )
+
+
+def cut_silently(after: int = 20) -> Wrong:
+    """Fewer bytes, and a length that agrees with them."""
+    return lambda answer: replace(
+        answer, body=answer.body[: min(after, max(0, len(answer.body) - 1))]
+    )
+
+
+def corrupt(at: float = 0.5) -> Wrong:
+    def act(answer: Answer) -> Answer:
+        body = bytearray(answer.body)
+        if body:
+            body[min(len(body) - 1, int(len(body) * at))] ^= 0x01
+        return replace(answer, body=bytes(body))
+
+    return act
+
+
+def other_content(content: bytes = b"something else entirely\n") -> Wrong:
+    return lambda answer: replace(answer, body=content)
+
+
+def hang(seconds: float = 30.0) -> Wrong:
+    return lambda answer: replace(answer, hang_seconds=seconds, end="close")
+
+
+def drip(pause_seconds: float = 0.2) -> Wrong:
+    """One byte at a time, with a pause before each."""
+
+    def act(answer: Answer) -> Answer:
+        def slowly() -> Iterator[bytes]:
+            import time
+
+            for index in range(len(answer.body)):
+                time.sleep(pause_seconds)
+                yield answer.body[index : index + 1]
+
+        return replace(answer, pieces=slowly(), declared_length=len(answer.body))
+
+    return act
+
+
+def endless() -> Wrong:
+    def act(answer: Answer) -> Answer:
+        def forever() -> Iterator[bytes]:
+            for _ in range(1 << 16):
+                yield b"x" * (1 << 16)
+
+        return replace(answer, pieces=forever(), declared_length=None, end="close")
+
+    return act
+
+
+def gigantic(length: int = 10 << 30) -> Wrong:
+    return lambda answer: replace(answer, declared_length=length, end="close")
+
+
+def bomb(size: int = 200 << 20) -> Wrong:
+    """A small gzip body that is huge when unpacked."""
+
+    def act(answer: Answer) -> Answer:
+        import gzip
+
+        return replace(
+            answer,
+            body=gzip.compress(b"\0" * size, 9),
+            headers={**answer.headers, "content-encoding": "gzip"},
+        )
+
+    return act
+
+
+def without(*names: str) -> Wrong:
+    return lambda answer: replace(
+        answer, headers={name: value for name, value in answer.headers.items() if name not in names}
+    )
+
+
+def _kept(answer: Answer) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in answer.headers.items()
+        if name in ("date", "x-github-request-id") or name.startswith("x-ratelimit")
+    }

@@ -1,0 +1,21 @@
+"""When tokens and logins end, for warnings ahead of time. Holds no secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from syncd.models import Identity, LoginIdentity
+from syncd.store.oauth_tokens import OAuthTokenFile, end_of_login
+
+
+def expiries_of(
+    known: Mapping[str, datetime | None], state_dir: Path, identities: Mapping[str, Identity]
+) -> dict[str, datetime]:
+    """Identity -> when somebody has to make a new token or log in again, for those that end. `known` is what GitHub said last."""
+    found = {name: at for name, at in known.items() if name in identities}
+    for name, identity in identities.items():
+        if isinstance(identity, LoginIdentity):
+            found[name] = end_of_login(OAuthTokenFile(state_dir, name))
+    return {name: at for name, at in found.items() if at is not None}

@@ -1,0 +1,242 @@
+"""How much of a request is taken in, and for how long an answer is kept: bounds on what anybody can make us hold who has proven nothing yet.
+
+Promises: only the webhook's path takes a body of any size, of GitHub's largest at most, and only where its length is told beforehand; all
+bodies together stay under a bound too. A connection brings one request and ends with its answer. One whose request is not whole some
+seconds after it was accepted is closed, however it drips, and so is one whose answer is not read, or read by drips; both sooner where many
+are waited for, so that who means well gets a place. waitress keeps a body that is larger than INCOMING_BYTES in a temporary file.
+
+waitress' own `channel_timeout` is no deadline: it counts from the last byte, does not look at a connection that a thread is busy with,
+and closes one that is not read only when it can be written to, which is never.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import socket
+import struct
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
+from waitress.utilities import Error
+
+from syncd.github.webhook import LARGEST_BYTES
+from syncd.web.clients import CONNECTIONS_EACH, LOCAL, client_of
+from syncd.web.webhook import WebhookEndpoint
+
+WHOLE_SECONDS = 10.0  # GitHub gives a delivery up after so long
+UNREAD_SECONDS = 10.0  # without a byte of the answer taken
+ANSWER_SECONDS = 60.0  # for the whole answer
+CONNECTIONS = 100
+CROWD = 60  # connections that are waited for, some of which could be waited for in vain
+CROWDED_SECONDS = 1.0
+QUIET_SECONDS = 60.0
+LARGE_BYTES = 1 << 20
+AT_ONCE_BYTES = 4 * LARGEST_BYTES  # of large bodies under way; who comes then is told to come again
+INCOMING_BYTES = 128 << 10  # of one request in memory
+SENDING_BYTES = (
+    128 << 10
+)  # of one answer in the kernel, which keeps it for a client that is slow (Linux takes twice as many)
+RESET = struct.pack(
+    "ii", 1, 0
+)  # SO_LINGER: the kernel keeps nothing for a client that does not read
+
+
+class _Busy(Error):  # type: ignore[misc]
+    code = 503
+    reason = "Service Unavailable"
+
+
+class _TooMany(Error):  # type: ignore[misc]
+    code = 429
+    reason = "Too Many Requests"
+
+
+Opener = Callable[[Any, socket.socket, Any, Any, Any], None]
+
+
+class _Parser(HTTPRequestParser):  # type: ignore[misc]
+    """Reads one request of a connection. A delivery that is refused is refused at its head, before its body."""
+
+    adj: Any
+    completed: bool
+
+    def __init__(
+        self, adj: Any, peer: str | None, hook: WebhookEndpoint | None, channels: Mapping[int, Any]
+    ) -> None:
+        super().__init__(adj)
+        self._peer, self._hook, self._channels = peer, hook, channels
+
+    def received(self, data: bytes) -> int:
+        taken: int = super().received(data)
+        return (
+            len(data) if self.completed and not self.empty else taken
+        )  # what follows is another request
+
+    def parse_header(self, header_plus: bytes) -> None:
+        super().parse_header(header_plus)
+        self.headers["CONNECTION"] = "close"
+        hook = self._hook
+        if hook is None or self.command != "POST" or self.path != hook.path or self.chunked:
+            return
+        self.adj = copy.copy(self.adj)
+        self.adj.max_request_body_size = (
+            LARGEST_BYTES + 1
+        )  # waitress refuses what is as long as this
+        self._judge(hook)
+        if self.error is not None or self.content_length > LARGEST_BYTES:
+            self.expect_continue = (
+                False  # else waitress would ask for it, and take it in all the same
+            )
+
+    def _judge(self, hook: WebhookEndpoint) -> None:
+        client = client_of(self._peer, self.headers.get("X_FORWARDED_FOR", ""))
+        if hook.refuses(client, self.content_length):
+            self.error = _TooMany("too many wrong signatures; try again later")
+        elif LARGE_BYTES < self.content_length <= LARGEST_BYTES:
+            under_way = sum(map(_held, list(self._channels.values())))  # this one counted
+            if under_way > AT_ONCE_BYTES:
+                self.error = _Busy("other large deliveries are being taken in; deliver it again")
+        self.completed = self.completed or self.error is not None
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection that knows when it made progress last, and since when its answer waits to be read."""
+
+    request: Any = None
+
+    def __init__(
+        self,
+        server: Any,
+        sock: socket.socket,
+        addr: Any,
+        adj: Any,
+        channels: Any,
+        hook: WebhookEndpoint | None,
+    ) -> None:
+        self.client = client_of(addr[0])
+        self.since = self.progressed = time.monotonic()
+        self.answered_since: float | None = None
+        self.parser_class = lambda adj: _Parser(adj, addr[0], hook, channels)
+        super().__init__(server, sock, addr, adj, map=channels)
+
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        sent: int = super().send(data, do_close)
+        if sent:
+            self.progressed = time.monotonic()
+        return sent
+
+    def write_soon(self, data: Any) -> int:
+        if self.answered_since is None:
+            self.answered_since = self.progressed = time.monotonic()
+        written: int = super().write_soon(data)
+        return written
+
+    def handle_close(self) -> None:
+        request, self.request = self.request, None
+        super().handle_close()
+        if request is not None:
+            request.close()
+
+
+def opener(hook: WebhookEndpoint | None, channels: Mapping[int, Any]) -> Opener:
+    """What waitress does with each connection that it accepted. `channels` are all that are open, among other things."""
+
+    def open_channel(server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any) -> None:
+        client = client_of(addr[0])
+        mine = sum(one.client == client for one in connections(channels))
+        if client != LOCAL and mine >= CONNECTIONS_EACH:
+            _reset(sock)
+            sock.close()
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENDING_BYTES)
+            _Channel(server, sock, addr, adj, map, hook)
+
+    return open_channel
+
+
+def connections(channels: Mapping[int, Any]) -> list[Any]:
+    """Those that are open, without the listening sockets and what wakes the loop."""
+    return [one for one in list(channels.values()) if hasattr(one, "answered_since")]
+
+
+def unread_bytes(channels: Mapping[int, Any]) -> int:
+    """Of answers that wait for their clients."""
+    return sum(one.total_outbufs_len for one in connections(channels))
+
+
+def close_overdue(channels: Mapping[int, Any]) -> bool:
+    """Connections whose request should have been whole by now, or whose answer should have been read, are closed; sooner in a crowd.
+
+    Only for the thread of the loop. True in a crowd: then the next turn should come soon.
+    """
+    now = time.monotonic()
+    waiting = [
+        one for one in connections(channels) if not one.requests and one.answered_since is None
+    ]
+    unread = [
+        one
+        for one in connections(channels)
+        if one.answered_since is not None and one.total_outbufs_len
+    ]
+    crowded = len(waiting) + len(unread) > CROWD
+    for one in waiting:
+        if now - one.since > (CROWDED_SECONDS if crowded else WHOLE_SECONDS):
+            one.handle_close()
+    for one in unread:
+        idle_seconds = CROWDED_SECONDS if crowded else UNREAD_SECONDS
+        if now - one.progressed > idle_seconds or now - one.answered_since > ANSWER_SECONDS:
+            _reset(one.socket)
+            one.handle_close()
+    return crowded
+
+
+def _reset(sock: socket.socket) -> None:
+    """Closing the socket throws away what its client has not read."""
+    with suppress(OSError):  # it is gone
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+
+class RateLimitedLogFilter(logging.Filter):
+    """What waitress says of each crowd is said once a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now, text = time.monotonic(), str(record.msg)
+        if not text.startswith("total open connections"):
+            return True
+        if now - self._said.get(text, -QUIET_SECONDS) < QUIET_SECONDS:
+            return False
+        self._said[text] = now
+        return True
+
+
+def _held(channel: Any) -> int:
+    """Bytes of large bodies that this connection has brought, or said that it will bring."""
+    requests = [
+        *getattr(channel, "requests", ()),
+        *([channel.request] if getattr(channel, "request", None) is not None else []),
+    ]
+    return sum(
+        one.content_length
+        for one in requests
+        if one.content_length > LARGE_BYTES and one.error is None
+    )
+
+
+__all__ = [
+    "CONNECTIONS",
+    "INCOMING_BYTES",
+    "RateLimitedLogFilter",
+    "close_overdue",
+    "connections",
+    "opener",
+    "unread_bytes",
+]

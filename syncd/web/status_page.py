@@ -1,0 +1,229 @@
+"""PURE: the readings in the words of the status page: one sentence of truth on top, then the jobs, the worst first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from syncd.engine.hook_state import named
+from syncd.recent_runs import RecentChange, RecentRun
+from syncd.status import (
+    ORDER,
+    JobSnapshot,
+    StatusSnapshot,
+    ago,
+    delivery_trouble,
+    heard_line,
+    paused_text,
+    rfc3339,
+    span,
+)
+
+SIGNS = {"failing": "✕", "drift": "!", "paused": "‖", "never": "·", "in_sync": "✓"}
+WORDS = {
+    "failing": "failing",
+    "drift": "drift",
+    "paused": "paused",
+    "never": "not yet run",
+    "in_sync": "in sync",
+}
+SAID = {
+    "failing": ("is failing", "are failing"),
+    "drift": ("has drifted", "have drifted"),
+    "paused": ("is paused", "are paused"),
+    "never": ("has not run yet", "have not run yet"),
+}
+
+
+LONGEST_NAME = 500
+LONGEST_TEXT = 4000
+
+
+class When(Struct, frozen=True):
+    """A moment for people and, in `exact`, for machines."""
+
+    text: str
+    exact: str | None
+
+
+class Row(Struct, frozen=True):
+    name: str
+    word: str
+    sign: str
+    shown: str
+    source: str
+    mirrors: tuple[str, ...]
+    commit: str | None
+    files: int
+    success: When
+    following: When
+    remarks: tuple[str, ...]
+
+
+class Limit(Struct, frozen=True):
+    identity: str
+    limit: int
+    remaining: int
+    resets: When
+
+
+class Run(Struct, frozen=True):
+    """`moved` says from which commit to which, `counted` what it did in one word or two; `changes` are as they were read."""
+
+    job: str
+    good: bool
+    when: When
+    moved: str
+    counted: str
+    error: str | None
+    changes: tuple[RecentChange, ...]
+    more: int
+
+
+class View(Struct, frozen=True):
+    """Everything that the template shows."""
+
+    title: str
+    good: bool
+    at: str
+    rows: tuple[Row, ...]
+    limits: tuple[Limit, ...]
+    troubles: tuple[str, ...]
+    runs: tuple[Run, ...]
+    webhook: str | None = None
+    hidden: int = 0
+
+
+def view(readings: StatusSnapshot, recent: Sequence[RecentRun]) -> View:
+    rows = sorted(
+        (_row(one, readings.at) for one in readings.jobs), key=lambda row: ORDER.index(row.word)
+    )
+    limits = tuple(
+        Limit(one.name, one.view.limit, one.view.remaining, _in(one.view.reset_at, readings.at))
+        for one in readings.budgets
+        if one.view.limit is not None and one.view.remaining is not None
+    )
+    troubles = tuple(
+        text for one in readings.deliveries if (text := delivery_trouble(one)) is not None
+    )
+    counted = Counter(one.word for one in readings.jobs)
+    runs, webhook = (
+        tuple(_run(one, readings.at) for one in recent),
+        None if readings.heard is None else heard_line(readings.heard, readings.at),
+    )
+    return View(
+        summary(counted),
+        counted["failing"] + counted["drift"] == 0,
+        rfc3339(readings.at) or "",
+        tuple(rows),
+        limits,
+        troubles,
+        runs,
+        webhook,
+    )
+
+
+def shorter(whole: View) -> View:
+    """The same without what happened last; and where that was left out before, with the worse half of the jobs."""
+    if whole.runs:
+        return replace(whole, runs=())
+    kept = whole.rows[: len(whole.rows) // 2]
+    return replace(whole, rows=kept, hidden=whole.hidden + len(whole.rows) - len(kept))
+
+
+def _cut(text: str, longest: int) -> str:
+    """Its beginning and its end: the end of a path or an output tells more than its middle."""
+    return text if len(text) <= longest else f"{text[: longest // 2]}…{text[-(longest // 2) :]}"
+
+
+def summary(counted: Counter[str]) -> str:
+    """`1 of 4 jobs is failing, 1 has drifted`: the truth in one sentence, worst first."""
+    total, jobs = counted.total(), "job" if counted.total() == 1 else "jobs"
+    odd = [word for word in ORDER if word != "in_sync" and counted[word]]
+    if not odd:
+        return {1: "The job is in sync", 2: "Both jobs are in sync"}.get(
+            total, f"All {total} jobs are in sync"
+        )
+    first, *rest = [
+        f"{counted[word]}{f' of {total} {jobs}' if word == odd[0] else ''} {SAID[word][counted[word] > 1]}"
+        for word in odd
+    ]
+    return ", ".join([first, *rest])
+
+
+def _row(one: JobSnapshot, now: datetime) -> Row:
+    job, state = one.job, one.state
+    mirrors = tuple(
+        _cut(rule.to + ("/" if rule.directory else ""), LONGEST_NAME) for rule in job.paths
+    )
+    following = (
+        When("running now", None)
+        if one.running
+        else When("when resumed", None)
+        if one.word == "paused"
+        else _in(one.next_run, now)
+    )
+    return Row(
+        job.name,
+        one.word,
+        SIGNS[one.word],
+        WORDS[one.word],
+        f"{job.repo}@{job.ref or 'HEAD'}",
+        mirrors,
+        state.applied_commit,
+        one.files,
+        When(ago(state.last_success_at, now), rfc3339(state.last_success_at)),
+        following,
+        _remarks(one, now),
+    )
+
+
+def _remarks(one: JobSnapshot, now: datetime) -> tuple[str, ...]:
+    job, state, found = one.job, one.state, []
+    if state.last_error_kind is not None:
+        found.append(_cut(state.last_error or state.last_error_kind, LONGEST_TEXT))
+    if state.hook_owed:
+        found.append(
+            "on_change is owed" + (f": {named(job.on_change)}" if job.on_change is not None else "")
+        )
+    if state.drifted:
+        files = (
+            "1 file or folder differs"
+            if state.drifted == 1
+            else f"{state.drifted} files or folders differ"
+        )
+        found.append(f"{files} from what was mirrored; see: syncd plan {job.name}")
+    reason = paused_text(state, now)
+    if reason is not None:
+        found.append(f"{reason}; to go on: syncd resume {job.name}")
+    return tuple(found)
+
+
+def _in(moment: datetime | None, now: datetime) -> When:
+    if moment is None:
+        return When("–", None)
+    seconds = (moment - now).total_seconds()
+    return When(f"in {span(seconds)}" if seconds > 0 else "now", rfc3339(moment))
+
+
+def _run(one: RecentRun, now: datetime) -> Run:
+    commit, previous = (one.commit or "")[:7], (one.previous or "")[:7]
+    moved = f"{previous} → {commit}" if previous and commit and previous != commit else commit
+    files = len(one.changes) + one.more
+    counted = ("1 file" if files == 1 else f"{files} files") if files else one.status
+    error = None if one.error is None else _cut(one.error, LONGEST_TEXT)
+    changes = tuple(replace(change, path=_cut(change.path, LONGEST_NAME)) for change in one.changes)
+    return Run(
+        one.job,
+        one.status not in ("failed", "refused"),
+        When(ago(one.at, now), rfc3339(one.at)),
+        moved,
+        counted,
+        error,
+        changes,
+        one.more,
+    )

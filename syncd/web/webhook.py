@@ -1,0 +1,151 @@
+"""The door that GitHub's webhook knocks at: the signature is its guard, and all that a delivery can do is to ring a bell.
+
+Promises: refused before anything of it is read where the signature is missing or wrong; answered at once, whatever follows from it; a
+delivery that came before costs nothing; what is refused is said in the log once a minute at most, however many come. Nobody learns from
+an answer what is wrong on this machine.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from threading import Lock
+from typing import BinaryIO
+
+from syncd.errors import ConfigError
+from syncd.github.webhook import Other, Push, Rejection, check_signature, read
+from syncd.models import Secret
+from syncd.text import in_quotes
+from syncd.web.clients import LOCAL
+from syncd.web.failed_attempts import FailureLimits
+from syncd.web.ports import PushReceiver
+
+log = logging.getLogger(__name__)
+
+CHUNK = 64 << 10
+GITHUBS_AGENT = (
+    "GitHub-Hookshot/"  # docs "Webhook events and payloads": the User-Agent of every delivery
+)
+SMALL_BYTES = 64 << 10  # to see that the signature is wrong costs no more than to refuse it
+LONGEST_ID = 64  # GitHub's have 36 characters
+QUIET_SECONDS = 60.0  # between two lines of one kind in the log
+
+
+class WebhookEndpoint:
+    """`secret` reads the webhook's secret as it is now. Safe to use from many threads."""
+
+    def __init__(
+        self,
+        path: str,
+        secret: Callable[[], Secret],
+        bell: PushReceiver,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path = path
+        self.failures = FailureLimits(monotonic)
+        self._secret, self._bell, self._monotonic = secret, bell, monotonic
+        self._guard = Lock()
+        self._said: dict[
+            str, tuple[float, int]
+        ] = {}  # what was refused -> when that was said last, and how often it happened since
+
+    def refuses(self, client: str, length: int) -> bool:
+        """Is a delivery of so many bytes refused before it is taken in, for the wrong signatures that this client has sent?
+
+        One that names no client, as behind a web server that passes none on, is everybody's: there only large ones are.
+        """
+        return (client != LOCAL or length > SMALL_BYTES) and self.failures.refuses(client)
+
+    def answer(
+        self, client: str, header: Callable[[str], str | None], body: BinaryIO
+    ) -> tuple[int, str, int]:
+        """Status and text for one delivery, and in how many seconds to come again (0 but for 429). `header` gives one of its headers;
+        `body` can be read twice."""
+        seconds = self.failures.take(client)
+        if seconds and client != LOCAL:
+            return 429, "", seconds
+        status, text = self._answered(client, header, body)
+        return status, text, 0
+
+    def _answered(
+        self, client: str, header: Callable[[str], str | None], body: BinaryIO
+    ) -> tuple[int, str]:
+        given = header("X-Hub-Signature-256")
+        try:
+            refusal = check_signature(_chunks(body), given, self._secret())
+        except ConfigError as error:
+            self._say(f"{error.message}{f' → {error.hint}' if error.hint else ''}")
+            return 503, "the secret can't be read; syncd's own log says why"
+        if refusal is not None:
+            return self._refuse(refusal, header("User-Agent"))
+        self.failures.succeeded(client)
+        body.seek(0)
+        found = read(header("X-GitHub-Event"), header("Content-Type"), body.read())
+        if isinstance(found, Rejection):
+            return self._refuse(found, header("User-Agent"))
+        return (
+            self._other(found)
+            if isinstance(found, Other)
+            else self._push(found, header("X-GitHub-Delivery"), given or "")
+        )
+
+    def _push(self, push: Push, delivery: str | None, signature: str) -> tuple[int, str]:
+        """A delivery is known again by GitHub's id of it together with its signature: the id alone is a header, which nobody signs."""
+        what = f"push of {in_quotes(push.ref)[1:-1]} in {push.repo}"
+        asked = self._bell.ring(
+            push, None if delivery is None else f"{delivery[:LONGEST_ID]} {signature}", what
+        )
+        if asked is None:
+            return 202, "this delivery came before; nothing was started"
+        follows = (
+            f"{asked} job{'s ask' if asked > 1 else ' asks'} GitHub now"
+            if asked
+            else "a deletion starts nothing"
+            if push.deleted
+            else "no job follows that"
+        )
+        log.debug("webhook: %s: %s", what, follows)
+        return 202, follows if asked else f"{what}: {follows}"
+
+    def _other(self, other: Other) -> tuple[int, str]:
+        self._bell.pass_by(other.event)
+        return (
+            (200, "pong")
+            if other.event == "ping"
+            else (202, f"nothing here waits for the event {other.event}")
+        )
+
+    def _refuse(self, refusal: Rejection, agent: str | None) -> tuple[int, str]:
+        """Whatever tries every address of the network is refused too, and is no news; what calls itself GitHub may be."""
+        theirs = (agent or "").startswith(GITHUBS_AGENT)
+        self._bell.refuse(refusal.text if theirs else None)
+        self._say(refusal.text, logging.WARNING if theirs else logging.DEBUG)
+        return refusal.status, f"refused: {refusal.text}"
+
+    def _say(self, why: str, level: int = logging.WARNING) -> None:
+        if not log.isEnabledFor(level):
+            return
+        now = self._monotonic()
+        with self._guard:
+            last, untold = self._said.get(why, (None, 0))
+            if last is not None and now - last < QUIET_SECONDS:
+                self._said[why] = (last, untold + 1)
+                return
+            self._said[why] = (now, 0)
+        log.log(
+            level,
+            "a delivery to the webhook was refused%s: %s",
+            f", as {untold} before it" if untold else "",
+            why,
+        )
+
+
+def _chunks(body: BinaryIO) -> Iterator[bytes]:
+    """A body is judged before it is ever in memory as a whole."""
+    body.seek(0)
+    while chunk := body.read(CHUNK):
+        yield chunk
+
+
+__all__ = ["WebhookEndpoint"]
