@@ -7,15 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, TypedDict, Unpack
 
 from msgspec import Struct
 
 
-class SyncdError(Exception):
-    """A failure an operator can act on; shown without a traceback. No text of it holds a secret, whatever a server or a library said.
+class Facts(TypedDict, total=False):
+    """What every error may carry beside its message."""
 
-    Texts are cut: they are stored with every failed run, and a server may have chosen a part of them.
+    id: str | None
+    hint: str | None
+    status: int | None
+    request_id: str | None
+    path: str | None
+
+
+class SyncdError(Exception):
+    """A failure that an operator can act on; it is shown without a traceback.
+
+    `message` and `hint` hold no secret, whatever a server or a library said, and are cut, because they are stored with
+    every failed run. `id` is the stable name of the failure, such as `auth/app-not-found`; the documentation has an entry
+    for each. `status` is the HTTP status, `request_id` GitHub's id of the request, `path` the file or directory.
     """
 
     kind: ClassVar[str] = "internal"
@@ -23,23 +35,32 @@ class SyncdError(Exception):
     longest_text: ClassVar[int] = 16 << 10
 
     def __init__(
-        self, message: str, *, hint: str | None = None, request_id: str | None = None
+        self,
+        message: str,
+        *,
+        id: str | None = None,
+        hint: str | None = None,
+        status: int | None = None,
+        request_id: str | None = None,
+        path: str | None = None,
     ) -> None:
-        from syncd.redaction import (
-            redact,
-        )  # when something has failed: no run without an error pays for it
-
-        self.message = _cut(redact(_cut(message, 2 * self.longest_text)), self.longest_text)
-        self.hint = (
-            _cut(redact(_cut(hint, 2 * self.longest_text)), self.longest_text)
-            if hint is not None
-            else None
-        )
+        self.message = _safe(message, self.longest_text)
+        self.hint = _safe(hint, self.longest_text) if hint is not None else None
         super().__init__(self.message)
-        self.request_id = request_id
+        self.id = id if id is not None else f"{self.kind}/other"
+        self.status, self.request_id, self.path = status, request_id, path
 
     def __str__(self) -> str:
         return self.message
+
+
+def _safe(text: str, limit: int) -> str:
+    """Return the text without secrets, cut to `limit` characters."""
+    from syncd.redaction import (
+        redact,
+    )  # only when something has failed: other runs do not pay for it
+
+    return _cut(redact(_cut(text, 2 * limit)), limit)
 
 
 def _cut(text: str, most: int) -> str:
@@ -72,14 +93,14 @@ class ConfigError(SyncdError):
         self,
         problems: Sequence[Problem] | str,
         *,
+        id: str | None = None,
         hint: str | None = None,
         owner: str | None = None,
     ) -> None:
         self.owner = owner  # who may read what this process may not
         self.problems: tuple[Problem, ...] = () if isinstance(problems, str) else tuple(problems)
-        super().__init__(
-            problems if isinstance(problems, str) else "\n".join(map(str, problems)), hint=hint
-        )
+        text = problems if isinstance(problems, str) else "\n".join(map(str, problems))
+        super().__init__(text, id=id or ("config/problems" if self.problems else None), hint=hint)
 
 
 class AuthError(SyncdError):
@@ -88,17 +109,8 @@ class AuthError(SyncdError):
     kind = "auth"
     exit_code = 4
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        hint: str | None = None,
-        request_id: str | None = None,
-        status: int | None = None,
-        state: str = "refused",
-    ) -> None:
-        super().__init__(message, hint=hint, request_id=request_id)
-        self.status = status
+    def __init__(self, message: str, *, state: str = "refused", **facts: Unpack[Facts]) -> None:
+        super().__init__(message, **facts)
         self.state = state
 
 
@@ -107,17 +119,6 @@ class RemoteError(SyncdError):
 
     kind = "unavailable"
     exit_code = 5
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        hint: str | None = None,
-        request_id: str | None = None,
-        status: int | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint, request_id=request_id)
-        self.status = status
 
 
 class RemoteUnavailableError(RemoteError):
@@ -138,18 +139,10 @@ class RateLimitedError(RemoteError):
     kind = "rate_limited"
 
     def __init__(
-        self,
-        message: str,
-        *,
-        retry_at: datetime,
-        primary: bool = False,
-        hint: str | None = None,
-        request_id: str | None = None,
-        status: int | None = None,
+        self, message: str, *, retry_at: datetime, primary: bool = False, **facts: Unpack[Facts]
     ) -> None:
-        super().__init__(message, hint=hint, request_id=request_id, status=status)
-        self.retry_at = retry_at
-        self.primary = primary
+        super().__init__(message, **facts)
+        self.retry_at, self.primary = retry_at, primary
 
 
 class NotFoundError(RemoteError):
@@ -164,20 +157,10 @@ class BadResponseError(RemoteError):
 
     kind = "bad_response"
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        hint: str | None = None,
-        request_id: str | None = None,
-        status: int | None = None,
-    ) -> None:
-        super().__init__(
-            message,
-            hint=hint or "nothing was changed; the next run asks again",
-            request_id=request_id,
-            status=status,
-        )
+    def __init__(self, message: str, **facts: Unpack[Facts]) -> None:
+        facts.setdefault("hint", "nothing was changed; the next run asks again")
+        facts.setdefault("id", "bad_response/unusable-answer")
+        super().__init__(message, **facts)
 
 
 class LockedError(SyncdError):
@@ -192,10 +175,6 @@ class MirrorError(SyncdError):
 
     kind = "mirror"
     exit_code = 1
-
-    def __init__(self, message: str, *, path: str | None = None, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.path = path
 
 
 class UnsafePathError(MirrorError):
@@ -217,7 +196,7 @@ class StrangerError(StoreError):
     """This process may not use the state. `owner` may: the command line adds the exact command."""
 
     def __init__(self, message: str, *, owner: str) -> None:
-        super().__init__(message, hint=f"run it as its owner, {owner}")
+        super().__init__(message, id="store/not-yours", hint=f"run it as its owner, {owner}")
         self.owner = owner
 
 
@@ -235,16 +214,12 @@ class HookFailedError(SyncdError):
         message: str,
         *,
         output: str = "",
-        status: int | None = None,
         rejected: bool = False,
         commit: str | None = None,
-        hint: str | None = None,
+        **facts: Unpack[Facts],
     ) -> None:
-        super().__init__(message, hint=hint)
-        self.output = output
-        self.status = status
-        self.rejected = rejected
-        self.commit = commit
+        super().__init__(message, **facts)
+        self.output, self.rejected, self.commit = output, rejected, commit
 
 
 class LimitError(SyncdError):
@@ -257,8 +232,8 @@ class LimitError(SyncdError):
 class UntrustedError(LimitError):
     """A commit that `require` keeps out; it is not tried again until it or the configuration changes."""
 
-    def __init__(self, message: str, *, commit: str, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, commit: str, **facts: Unpack[Facts]) -> None:
+        super().__init__(message, **facts)
         self.commit = commit
 
 
@@ -278,6 +253,7 @@ class BugError(SyncdError):
     def __init__(self, error: Exception) -> None:
         super().__init__(
             f"a bug in syncd: {type(error).__name__}: {error}",
+            id="internal/bug",
             hint="please report it with the traceback beside it and what `syncd check` says of the configuration",
         )
 
@@ -292,6 +268,7 @@ def unexpected(error: Exception) -> SyncdError:
     text = f"can't use {place or 'a file that the job needs'}: {error.strerror}"
     return MirrorError(
         text,
+        id="mirror/permission-denied",
         path=place,
         hint=f"it belongs to {nearest_owner(place)}: run syncd as that user, or change who may use it"
         if place

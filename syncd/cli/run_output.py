@@ -56,7 +56,12 @@ def _job(report: RunReport) -> dict[str, Any]:
         "seconds": round(report.seconds, 3),
         "error": None
         if error is None
-        else {"kind": error.kind, "message": error.message, "hint": error.hint},
+        else {
+            "kind": error.kind,
+            "id": error.id,
+            "message": error.message,
+            "hint": error.hint,
+        },
         **took_over,
     }
 

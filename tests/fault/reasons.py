@@ -92,6 +92,8 @@ WHY |= {
     "read in elsewhere": MOUNTED,
     "lseek in elsewhere": MOUNTED,
     "ioctl in elsewhere": MOUNTED,
+    "fstatfs in destination": "which file system it is can't be told, so each file on it is synced by itself",
+    "getdents64 in destination": "a directory that may not be listed: whether it ignores case is asked by its own name instead",
     "openat in destination": "in tidying up: an empty folder too many stays ours and goes at the next run; what we may not read back is synced with its file system",
     "rmdir in destination": "a folder that holds something stays, whatever the kernel says first; an empty one too many stays ours and goes at the next run",
     "lseek in destination": "Python asks where it stands in a file it has just opened, and reads from the start if that can't be told",
