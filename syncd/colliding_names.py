@@ -27,7 +27,7 @@ _SWAPPED = str.maketrans(
 )
 
 
-class Twins(Struct, frozen=True):
+class CollidingNames(Struct, frozen=True):
     """Names of one folder that fold to one name, each with a destination that it is or leads to."""
 
     folder: str
@@ -46,7 +46,7 @@ def case_swapped(name: str) -> str:
     return name.translate(_SWAPPED)
 
 
-def twins_of(paths: Iterable[str]) -> list[Twins]:
+def collisions_among(paths: Iterable[str]) -> list[CollidingNames]:
     """All twins among the paths and the folders above them, in order."""
     places: dict[str, str] = {}
     for path in paths:
@@ -60,7 +60,9 @@ def twins_of(paths: Iterable[str]) -> list[Twins]:
     for place in sorted(places):
         folder, name = posixpath.split(place)
         groups.setdefault((folder, fold(name)), {})[name] = places[place]
-    return [Twins(folder, names) for (folder, _), names in groups.items() if len(names) > 1]
+    return [
+        CollidingNames(folder, names) for (folder, _), names in groups.items() if len(names) > 1
+    ]
 
 
 class Folder(Protocol):
@@ -89,7 +91,7 @@ class OpenFolder(Struct, frozen=True):
         return True
 
 
-def told_apart(folder: Folder, names: Sequence[str]) -> bool | None:
+def are_distinct(folder: Folder, names: Sequence[str]) -> bool | None:
     """Whether the folder keeps each of these names apart; None where looking does not tell.
 
     A name that is found without being listed stands there under another spelling. Where none of the
@@ -108,7 +110,7 @@ def told_apart(folder: Folder, names: Sequence[str]) -> bool | None:
     return _told_by_others(folder, listed, names)
 
 
-def one_place(one: str, other: str) -> bool:
+def is_same_path(one: str, other: str) -> bool:
     """Whether looking shows that two paths of equal fold lead to one place, by way of the folders' own rules.
 
     False where they are apart, or where it can't be told.
@@ -122,13 +124,13 @@ def one_place(one: str, other: str) -> bool:
 
 
 def _looked_at(folder: str, names: Sequence[str]) -> bool | None:
-    """`told_apart` in the folder, or in the deepest one above it that stands."""
+    """`are_distinct` in the folder, or in the deepest one above it that stands."""
     while not os.path.isdir(folder):
         folder = posixpath.dirname(folder)
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return told_apart(OpenFolder(descriptor), names)
+            return are_distinct(OpenFolder(descriptor), names)
         finally:
             os.close(descriptor)
     except OSError:
@@ -161,4 +163,12 @@ def _ascii_lower(name: str) -> str:
     return "".join(one.lower() if one.isascii() else one for one in name)
 
 
-__all__ = ["Folder", "OpenFolder", "Twins", "fold", "one_place", "told_apart", "twins_of"]
+__all__ = [
+    "CollidingNames",
+    "Folder",
+    "OpenFolder",
+    "are_distinct",
+    "collisions_among",
+    "fold",
+    "is_same_path",
+]

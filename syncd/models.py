@@ -498,6 +498,6 @@ class RunReport(Struct, frozen=True):
     started_at: datetime | None = None
     files: int = 0
     drifted: int = 0
-    hook_owed: bool = False
+    reload_pending: bool = False
     notes: tuple[str, ...] = ()
     took_over_from: tuple[str, ...] = ()

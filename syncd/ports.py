@@ -70,10 +70,10 @@ class Pointer(Struct, frozen=True):
 class ListingCache(Protocol):
     """Listings by tree id. A tree id never changes its meaning, so what is remembered is never stale; it is verified when recalled."""
 
-    def recall(self, tree: str) -> Mapping[str, TreeEntry] | None:
+    def load_listing(self, tree: str) -> Mapping[str, TreeEntry] | None:
         """Every non-tree path below the tree (relative) -> entry, or None."""
 
-    def keep(self, tree: str, entries: Mapping[str, TreeEntry]) -> None: ...
+    def save_listing(self, tree: str, entries: Mapping[str, TreeEntry]) -> None: ...
 
 
 class BlobWriter(Protocol):
@@ -107,10 +107,10 @@ class Blobs(BlobWriter, Protocol):
     def open(self, blob: str) -> BinaryIO:
         """The content from its start. Raises KeyError when it is not here (or turned out damaged, in which case it is gone now)."""
 
-    def unproven(self, blob: str) -> BinaryIO:
+    def open_unverified(self, blob: str) -> BinaryIO:
         """As `open`, for who proves the content while reading it, and calls `drop` when it is another."""
 
-    def drop(self, blob: str) -> None:
+    def discard(self, blob: str) -> None:
         """The content is not here any more."""
 
     def bulk_writer(self) -> AbstractContextManager[BlobWriter]:
@@ -237,7 +237,7 @@ class Mirror(Protocol):
 
         `check` is called before each folder and each MiB; what it raises ends the scan."""
 
-    def tells_apart(
+    def distinguishes_names(
         self, folder: str, names: Sequence[str], root: str, intent: str | None = None
     ) -> bool | None:
         """Whether files of these names, which fold to one name, would be as many files in `folder`; None where looking does not tell.
@@ -247,7 +247,9 @@ class Mirror(Protocol):
     def identities(self, folders: Iterable[str]) -> dict[str, tuple[int, int]]:
         """Device and inode of those of the folders that exist."""
 
-    def check_makes_way(self, actions: Iterable[Action], folders: frozenset[str]) -> None:
+    def check_replaceable_directories(
+        self, actions: Iterable[Action], folders: frozenset[str]
+    ) -> None:
         """Raises MirrorError where a folder that becomes a file holds anything that these actions leave, or is none of `folders`, which syncd made.
 
         Nothing is written. Looked at before the first removal: else the files would be gone, and the folder still there."""
@@ -272,10 +274,10 @@ class Mirror(Protocol):
         set has and that no action touches. One bad file does not stop the others. `folders` are those syncd made before; they go when they become empty. `looks` is what
         folders that are made now get, where that is not what the first file in them says."""
 
-    def sweep(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
+    def remove_temp_files(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
         """Remove temporary files and trial folders that the interrupted `intent` left in these (root, folder) pairs; how many."""
 
-    def tidy(self, folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    def remove_empty_directories(self, folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
         """Remove those of these (root, folder) pairs that are empty: folders that syncd made. Which do not stand any more."""
 
     def resolve(self, folders: Iterable[str]) -> dict[str, RealFolder]:
@@ -355,55 +357,57 @@ class Intent(Struct, frozen=True):
     digest: str
     actions: tuple[Action, ...]
     folders: tuple[str, ...]
-    owes_hook: bool
+    reload_after: bool
     started_at: datetime
-    owed_before: bool = False  # a reload was owed already, whatever becomes of this intent
+    reload_was_pending: bool = False  # a reload was owed already, whatever becomes of this intent
 
 
 class JobState(Struct, frozen=True):
     """What the store knows of a job. `applied_*` is the last accepted set; `rejected_*` the last one that a hook refused.
 
-    `hook_commit` is the commit whose whole set a reload is owed for; None while the set is not whole, and so nothing may be reloaded yet.
+    `reload_commit` is the commit whose whole set a reload is owed for; None while the set is not whole, and so nothing may be reloaded yet.
     """
 
     applied_commit: str | None = None
-    applied_digest: str | None = None
+    applied_config_digest: str | None = None
     rejected_commit: str | None = None
-    rejected_digest: str | None = None
+    rejected_config_digest: str | None = None
     rejected_reason: str | None = None
-    rejected_untrusted: bool = False  # by `require`, and not by a hook
-    trusted_commit: str | None = (
-        None  # the last head that was accepted of `trusted_for`: what the next one has to follow
+    rejected_by_policy: bool = False  # by `require`, and not by a hook
+    accepted_commit: str | None = (
+        None  # the last head that was accepted of `accepted_history`: what the next one has to follow
     )
-    trusted_for: str | None = None
-    hook_owed: bool = False
-    hook_commit: str | None = None
-    hook_attempts: int = 0
-    hook_tried_at: datetime | None = None
+    accepted_history: str | None = None
+    reload_pending: bool = False
+    reload_commit: str | None = None
+    reload_attempts: int = 0
+    reload_tried_at: datetime | None = None
     undo: str | None = (
         None  # the blob that says what stood before the changes that a reload is owed for
     )
-    undo_keeps: tuple[str, ...] = ()  # and the blobs that the way back needs
-    undoing: bool = False  # the way back has been begun
-    hook_previous: str | None = None  # the commit that the last successful reload was for
-    hook_since: datetime | None = None  # the run since which changes have no reload behind them
+    undo_blobs: tuple[str, ...] = ()  # and the blobs that the way back needs
+    undo_begun: bool = False  # the way back has been begun
+    reloaded_commit: str | None = None  # the commit that the last successful reload was for
+    reload_since: datetime | None = None  # the run since which changes have no reload behind them
     paused_until: datetime | None = None
     paused_reason: str | None = None
     held: bool = False
     failures: int = 0
-    settled: bool = True  # the last run finished whole: recorded files are all there is
+    consistent: bool = True  # the last run finished whole: recorded files are all there is
     drifted: int = 0
-    folders_waiting: tuple[
+    directories_to_fix: tuple[
         str, ...
     ] = ()  # folders of ours whose mode and owner are still to be made what the set asks
     files: int = 0  # how many destinations the applied set has
-    applied_files: str | None = None  # digest of that set; None for unknown: it is listed again
+    applied_files_digest: str | None = (
+        None  # digest of that set; None for unknown: it is listed again
+    )
     last_run_at: datetime | None = None
     last_success_at: datetime | None = None
     last_change_at: datetime | None = None
     last_error_kind: str | None = None
     last_error: str | None = None
-    told: str | None = (
+    notified_as: str | None = (
         None  # the last of the job's states that somebody was told of: `failed`, `drift`, or None for well
     )
 
@@ -473,7 +477,7 @@ class RunRecord(Struct, frozen=True):
 class Store(ListingCache, Protocol):
     def state(self, job: str) -> JobState: ...
 
-    def vouch(self, job: str, state: JobState, begin: bool) -> None:
+    def save_accepted_commit(self, job: str, state: JobState, begin: bool) -> None:
         """The commit that the next head has to follow is known also when the database is lost; without `begin` only where one was kept so before."""
 
     def applied_before(self, job: str, commit: str) -> bool:
@@ -493,7 +497,7 @@ class Store(ListingCache, Protocol):
 
     def intent(self, job: str) -> Intent | None: ...
 
-    def intend(self, intent: Intent, state: JobState) -> None:
+    def begin_intent(self, intent: Intent, state: JobState) -> None:
         """The intent and the reload it will owe, durable together."""
 
     def record(self, job: str, result: RunRecord) -> None:
@@ -511,7 +515,7 @@ class Store(ListingCache, Protocol):
     def head(self, scope: str, repo: str, ref: str | None) -> Head | None:
         """The head last seen under this (host, identity), which may be another than the one applied."""
 
-    def see(self, scope: str, repo: str, ref: str | None, head: Head) -> None: ...
+    def save_head(self, scope: str, repo: str, ref: str | None, head: Head) -> None: ...
 
 
 __all__ = [

@@ -198,7 +198,7 @@ def state_of(state: JobState, now: datetime) -> str:
         return "never"
     if state.drifted:
         return "drift"
-    return "failing" if state.hook_owed or not state.settled else "in_sync"
+    return "failing" if state.reload_pending or not state.consistent else "in_sync"
 
 
 def as_object(readings: StatusSnapshot) -> dict[str, Any]:
@@ -294,7 +294,7 @@ def _job(one: JobSnapshot, now: datetime) -> dict[str, Any]:
         "next_run": rfc3339(one.next_run),
         "files": one.files,
         "drifted": state.drifted,
-        "reload_pending": state.hook_owed,
+        "reload_pending": state.reload_pending,
         "paused": paused_text(state, now),
         "error": None
         if state.last_error_kind is None
@@ -347,9 +347,13 @@ def _states(config: Config, names: Iterable[str], store: SqliteStore) -> dict[st
                 follow_renames(config.jobs, store)
         stored = store.states(names)
         states = {name: stored.get(name, JobState()) for name in names}
-        unfinished = [name for name, one in states.items() if one.hook_owed or not one.settled]
+        unfinished = [
+            name for name, one in states.items() if one.reload_pending or not one.consistent
+        ]
         running = [name for name in unfinished if is_held(config.state, name)]
-        states |= {name: replace(states[name], settled=True, hook_owed=False) for name in running}
+        states |= {
+            name: replace(states[name], consistent=True, reload_pending=False) for name in running
+        }
         if len(running) == len(unfinished):
             break
     return states

@@ -180,10 +180,10 @@ def _hooks(job: Job, report: RunReport, state: JobState) -> str:
     """The commands that a sync would run now; empty for none."""
     changes = any(change.action is not ActionKind.KEEP for change in report.changes)
     parts = [f"validate `{named(job.validate)}`"] if job.validate is not None and changes else []
-    if job.on_change is not None and (changes or state.hook_owed):
+    if job.on_change is not None and (changes or state.reload_pending):
         parts.append(
             f"on_change `{named(job.on_change)}`"
-            + (" (owed by an earlier run)" if state.hook_owed else "")
+            + (" (owed by an earlier run)" if state.reload_pending else "")
         )
     return f"hooks: {', then '.join(parts)}" if parts else ""
 

@@ -72,7 +72,7 @@ def _roll_back(app: AppContext, job: Job, to: str | None) -> RunReport:
                 job,
                 app.run_context(job),
                 app.deadline(job),
-                Options(trigger=Trigger.ROLLBACK, back_to=back),
+                Options(trigger=Trigger.ROLLBACK, rollback_set=back),
             )
     except SyncdError as error:
         return failed(job, options, error)

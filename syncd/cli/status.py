@@ -111,7 +111,7 @@ def _remarks(config: Config, one: JobSnapshot) -> list[str]:
     found = [one.state.last_error or ""] if one.state.last_error_kind is not None else []
     if one.word == "paused":
         found.append(f"{one.state.why_paused()}; syncd resume {one.job.name}")
-    if one.state.hook_owed:
+    if one.state.reload_pending:
         hook = config.jobs[one.job.name].on_change
         found.append("on_change is owed" + (f": {named(hook)}" if hook is not None else ""))
     if one.state.drifted:

@@ -183,7 +183,7 @@ def _arrive(
         report = failed(job, options, error)
     except Exception as error:  # noqa: BLE001  (a bug in one job must not stop the others; the exit is 70 and the traceback is said)
         report = failed(job, options, bug(error))
-    if not report.hook_owed:
+    if not report.reload_pending:
         lock.close()
     group = gathering.arrive(JobRun(job, ctx, report), lock)
     try:

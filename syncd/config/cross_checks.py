@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from msgspec.structs import replace
 
-from syncd.colliding_names import fold, one_place
+from syncd.colliding_names import fold, is_same_path
 from syncd.config.model import Config
 from syncd.config.yaml_reader import Key
 from syncd.errors import Problem
@@ -122,7 +122,9 @@ def _collisions(config: Config, mark: ProblemFactory) -> Iterator[Problem]:
         for index, rule in enumerate(job.paths):
             real = _real_path(rule.to)
             alike = seen.setdefault(fold(real), [])
-            first = next((one for one in alike if one[3] == real or one_place(one[3], real)), None)
+            first = next(
+                (one for one in alike if one[3] == real or is_same_path(one[3], real)), None
+            )
             if first is None:
                 alike.append((job, index, rule, real))
                 continue

@@ -33,10 +33,10 @@ def check_required(
     A commit named by hand (`--ref`) is the hand's own word on the history, but not on the signature.
     """
     if job.require.verified and (
-        commit != state.applied_commit or job.digest != state.applied_digest
+        commit != state.applied_commit or job.digest != state.applied_config_digest
     ):
         _check_verified(job, commit, source, deadline)
-    before = state.trusted_commit if state.trusted_for == _line(job) else None
+    before = state.accepted_commit if state.accepted_history == _line(job) else None
     if (
         job.require.fast_forward
         and asked_ref is None
@@ -66,12 +66,12 @@ def accept(
     if asked_ref is not None and not is_object_id(asked_ref):
         return report, result
     state = replace(
-        result.state, trusted_commit=result.state.applied_commit, trusted_for=_line(job)
+        result.state, accepted_commit=result.state.applied_commit, accepted_history=_line(job)
     )
-    store.vouch(job.name, state, begin=job.require.fast_forward)
+    store.save_accepted_commit(job.name, state, begin=job.require.fast_forward)
     last, now = (
-        before.trusted_commit if before.trusted_for == _line(job) else None,
-        state.trusted_commit,
+        before.accepted_commit if before.accepted_history == _line(job) else None,
+        state.accepted_commit,
     )
     if last is not None and now is not None and now != last and store.applied_before(job.name, now):
         text = (

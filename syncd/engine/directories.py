@@ -47,7 +47,7 @@ class Folders(Struct, frozen=True):
         known, last = [folder for folder in ours if folder not in recorded], set_of(recorded)
         now = wished(remote, known)
         return cls(
-            now, now if last == remote else wished(last, known), frozenset(state.folders_waiting)
+            now, now if last == remote else wished(last, known), frozenset(state.directories_to_fix)
         )
 
 

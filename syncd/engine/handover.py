@@ -79,7 +79,7 @@ def _with_what_belongs_to_it(
     """Also the folders above the files taken, and a pending reload of a job that is gone."""
     owners = sorted({row.job for row in taken.values()})
     pending = own.reload_pending or any(
-        owner not in ctx.jobs and ctx.store.state(owner).hook_owed for owner in owners
+        owner not in ctx.jobs and ctx.store.state(owner).reload_pending for owner in owners
     )
     counts = {owner: sum(row.job == owner for row in taken.values()) for owner in owners}
     own = replace(

@@ -53,19 +53,19 @@ def judgement(job: Job) -> str:
 def under_new_name(job: Job, old: str, state: JobState) -> JobState:
     """The state of the job `old`, which is `job` under another name and otherwise as it was."""
     former = replace(job, name=old)
-    applied, rejected = state.applied_digest, state.rejected_digest
+    applied, rejected = state.applied_config_digest, state.rejected_config_digest
     return replace(
         state,
-        applied_digest=job.digest if applied == former.digest else applied,
-        rejected_digest=judgement(job) if rejected == judgement(former) else rejected,
+        applied_config_digest=job.digest if applied == former.digest else applied,
+        rejected_config_digest=judgement(job) if rejected == judgement(former) else rejected,
     )
 
 
 def rejection(job: Job, state: JobState, commit: str) -> HookFailedError | UntrustedError | None:
     """The veto that stands against the commit, or None when it is to be tried."""
-    if state.rejected_commit != commit or state.rejected_digest != judgement(job):
+    if state.rejected_commit != commit or state.rejected_config_digest != judgement(job):
         return None
-    if state.rejected_untrusted:
+    if state.rejected_by_policy:
         return UntrustedError(
             state.rejected_reason or f"commit {commit[:7]} was refused",
             commit=commit,
@@ -97,7 +97,7 @@ def refused(
     job: Job, state: JobState, commit: str, end: HookResult, hook: Hook
 ) -> HookFailedError | None:
     """What the end of `validate` means: None for a pass. A set that was accepted before is not rejected for failing now: that is the machine's doing."""
-    accepted_before = commit == state.applied_commit and job.digest == state.applied_digest
+    accepted_before = commit == state.applied_commit and job.digest == state.applied_config_digest
     verdict = end.status is not None and not (hook.shell and end.status in NOT_FOUND_BY_SHELL)
     if end.status == 0:
         return None
@@ -134,9 +134,9 @@ def record_rejection(job: Job, state: JobState, error: SyncdError) -> JobState:
     return replace(
         state,
         rejected_commit=commit,
-        rejected_digest=judgement(job),
+        rejected_config_digest=judgement(job),
         rejected_reason=error.message,
-        rejected_untrusted=untrusted,
+        rejected_by_policy=untrusted,
     )
 
 
@@ -144,9 +144,9 @@ def accepted(state: JobState) -> JobState:
     return replace(
         state,
         rejected_commit=None,
-        rejected_digest=None,
+        rejected_config_digest=None,
         rejected_reason=None,
-        rejected_untrusted=False,
+        rejected_by_policy=False,
     )
 
 
@@ -157,50 +157,53 @@ def require_reload(job: Job, state: JobState, since: datetime | None) -> JobStat
     """The state of a job whose changes need a reload; `since` is when the run began that makes them."""
     if job.on_change is None:
         return clear_reload(state)
-    if state.hook_owed:
-        return replace(state, hook_since=state.hook_since or since)
+    if state.reload_pending:
+        return replace(state, reload_since=state.reload_since or since)
     return replace(
-        clear_reload(state), hook_owed=True, hook_previous=state.applied_commit, hook_since=since
+        clear_reload(state),
+        reload_pending=True,
+        reloaded_commit=state.applied_commit,
+        reload_since=since,
     )
 
 
 def mark_reload_needed(job: Job, state: JobState, since: datetime | None) -> JobState:
     """The state to intend a change with: it knows already where the debt will have begun, and whether there is one the store says itself."""
     owed = require_reload(job, state, since)
-    return replace(state, hook_since=owed.hook_since, hook_previous=owed.hook_previous)
+    return replace(state, reload_since=owed.reload_since, reloaded_commit=owed.reloaded_commit)
 
 
 def clear_reload(state: JobState) -> JobState:
     """Nothing is owed."""
     return replace(
         state,
-        hook_owed=False,
-        hook_commit=None,
-        hook_attempts=0,
-        hook_tried_at=None,
-        hook_previous=None,
-        hook_since=None,
+        reload_pending=False,
+        reload_commit=None,
+        reload_attempts=0,
+        reload_tried_at=None,
+        reloaded_commit=None,
+        reload_since=None,
     )
 
 
 def is_reload_due(job: Job, state: JobState) -> bool:
     """Whether a reload is owed and the whole set it is for stands."""
-    return job.on_change is not None and state.hook_owed and state.hook_commit is not None
+    return job.on_change is not None and state.reload_pending and state.reload_commit is not None
 
 
 def waits_until(state: JobState, trigger: Trigger, changed: bool, now: datetime) -> datetime | None:
     """Until when a reload that failed before is left alone, by a schedule that nobody watches; None for now."""
-    if changed or state.hook_tried_at is None or trigger not in (Trigger.SCHEDULE, Trigger.RETRY):
+    if changed or state.reload_tried_at is None or trigger not in (Trigger.SCHEDULE, Trigger.RETRY):
         return None
-    due = state.hook_tried_at + min(
-        LONGEST_WAIT, FIRST_WAIT * 2 ** min(max(0, state.hook_attempts - 1), 16)
+    due = state.reload_tried_at + min(
+        LONGEST_WAIT, FIRST_WAIT * 2 ** min(max(0, state.reload_attempts - 1), 16)
     )
     return due if due > now else None
 
 
 def reload_pending_error(hook: Hook, state: JobState, until: datetime) -> HookFailedError:
     return HookFailedError(
-        f"on_change is owed since {state.hook_attempts} failed attempt(s): {state.last_error or named(hook)}",
+        f"on_change is owed since {state.reload_attempts} failed attempt(s): {state.last_error or named(hook)}",
         hint=f"it is tried again at {until:%Y-%m-%dT%H:%M:%SZ}; or now: syncd sync",
     )
 
@@ -235,7 +238,7 @@ def withdrawn(
     if again is None:
         state = clear_reload(state)
     else:
-        state = replace(state, hook_attempts=state.hook_attempts + 1, hook_tried_at=now)
+        state = replace(state, reload_attempts=state.reload_attempts + 1, reload_tried_at=now)
     return replace(
         state, failures=state.failures + 1, last_error_kind=verdict.kind, last_error=verdict.message
     )
@@ -243,7 +246,7 @@ def withdrawn(
 
 def reload_done(state: JobState, report: RunReport, now: datetime) -> JobState:
     """Nothing is owed any more; a run that did all it had to is a success from here on."""
-    after = replace(clear_reload(state), undo=None, undo_keeps=())
+    after = replace(clear_reload(state), undo=None, undo_blobs=())
     if report.status not in (RunStatus.CHANGED, RunStatus.UNCHANGED):
         return after
     return replace(after, last_success_at=now, failures=0, last_error_kind=None, last_error=None)
@@ -251,7 +254,7 @@ def reload_done(state: JobState, report: RunReport, now: datetime) -> JobState:
 
 def reload_failed_again(state: JobState, error: SyncdError, own: bool, now: datetime) -> JobState:
     """One more attempt in vain. `own`: the run had no other error, so this is the job's."""
-    after = replace(state, hook_attempts=state.hook_attempts + 1, hook_tried_at=now)
+    after = replace(state, reload_attempts=state.reload_attempts + 1, reload_tried_at=now)
     return (
         replace(
             after, failures=after.failures + 1, last_error_kind=error.kind, last_error=error.message

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 
-from syncd.colliding_names import Twins, fold, twins_of
+from syncd.colliding_names import CollidingNames, collisions_among, fold
 from syncd.errors import UnsafePathError
 from syncd.models import Action, ActionKind, Job, WantedFile
 from syncd.ports import Mirror
@@ -17,14 +17,16 @@ from syncd.ports import Mirror
 NAMED = 3
 
 
-def refuse_merged(job: Job, remote: Mapping[str, WantedFile], mirror: Mirror) -> tuple[Twins, ...]:
+def refuse_merged(
+    job: Job, remote: Mapping[str, WantedFile], mirror: Mirror
+) -> tuple[CollidingNames, ...]:
     """The twins of the set that looking does not tell apart or together.
 
     Raises UnsafePathError for those that the disk takes for one.
     """
     unsure = []
-    for twins in twins_of(remote):
-        apart = mirror.tells_apart(twins.folder, tuple(twins.names), _root(twins, remote))
+    for twins in collisions_among(remote):
+        apart = mirror.distinguishes_names(twins.folder, tuple(twins.names), _root(twins, remote))
         if apart is False:
             raise _refusal(job, twins, remote)
         if apart is None:
@@ -34,7 +36,7 @@ def refuse_merged(job: Job, remote: Mapping[str, WantedFile], mirror: Mirror) ->
 
 def tried(
     job: Job,
-    unsure: Iterable[Twins],
+    unsure: Iterable[CollidingNames],
     steps: Sequence[Action],
     remote: Mapping[str, WantedFile],
     mirror: Mirror,
@@ -49,7 +51,7 @@ def tried(
         names = [
             name for name in twins.names if _any_at(written, posixpath.join(twins.folder, name))
         ]
-        if len(names) > 1 and not mirror.tells_apart(
+        if len(names) > 1 and not mirror.distinguishes_names(
             twins.folder, names, _root(twins, remote), intent
         ):
             return _refusal(job, twins, remote)
@@ -60,12 +62,12 @@ def _any_at(paths: Sequence[str], place: str) -> bool:
     return any(path == place or path.startswith(f"{place}/") for path in paths)
 
 
-def _root(twins: Twins, remote: Mapping[str, WantedFile]) -> str:
+def _root(twins: CollidingNames, remote: Mapping[str, WantedFile]) -> str:
     """Where links stop being followed: the first of the roots on the way."""
     return min((remote[path].root for path in twins.names.values()), key=len)
 
 
-def _refusal(job: Job, twins: Twins, remote: Mapping[str, WantedFile]) -> UnsafePathError:
+def _refusal(job: Job, twins: CollidingNames, remote: Mapping[str, WantedFile]) -> UnsafePathError:
     places = [posixpath.join(twins.folder, name) for name in twins.names]
     sources = [
         _source(place, path, remote[path].source)

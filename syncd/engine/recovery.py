@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from syncd.colliding_names import twins_of
+from syncd.colliding_names import collisions_among
 from syncd.engine.apply import as_change
 from syncd.engine.coverage import real_path, with_mounts
 from syncd.models import Action, ActionKind, Job, Kind, LedgerRow, RunReport, RunStatus, Trigger
@@ -24,8 +24,8 @@ def recover(job: Job, store: Store, mirror: Mirror) -> JobState:
     intent = store.intent(job.name)
     if intent is not None:
         return _conclude(job, intent, state, store, mirror)
-    if not state.settled:
-        gone = mirror.tidy(_with_roots(store.folders(job.name), job, ()))
+    if not state.consistent:
+        gone = mirror.remove_empty_directories(_with_roots(store.folders(job.name), job, ()))
         if gone:
             report = RunReport(
                 job.name,
@@ -42,7 +42,7 @@ def recover(job: Job, store: Store, mirror: Mirror) -> JobState:
 
 def _conclude(job: Job, intent: Intent, state: JobState, store: Store, mirror: Mirror) -> JobState:
     recorded = store.recorded(job.name)
-    mirror.sweep(intent.id, _with_leftovers(intent))
+    mirror.remove_temp_files(intent.id, _with_leftovers(intent))
     local = mirror.scan(
         {
             action.path: Target(
@@ -78,10 +78,15 @@ def _conclude(job: Job, intent: Intent, state: JobState, store: Store, mirror: M
             upserts[action.path] = LedgerRow(action.want, have.recordable_stat)
             took_effect.append(action)
     made = _folders_that_stand(intent, mirror)
-    gone = mirror.tidy(_with_roots(store.folders(job.name) | set(made), job, intent.actions))
-    owed = intent.owed_before or (intent.owes_hook and bool(took_effect))
+    gone = mirror.remove_empty_directories(
+        _with_roots(store.folders(job.name) | set(made), job, intent.actions)
+    )
+    owed = intent.reload_was_pending or (intent.reload_after and bool(took_effect))
     after = replace(
-        state, settled=False, hook_owed=owed, hook_commit=_whole_at(intent, len(took_effect), state)
+        state,
+        consistent=False,
+        reload_pending=owed,
+        reload_commit=_whole_at(intent, len(took_effect), state),
     )
     changes = tuple(as_change(action) for action in took_effect)
     resolved = mirror.resolve({row.entry.root for row in upserts.values()})
@@ -126,7 +131,7 @@ def _with_leftovers(intent: Intent) -> set[tuple[str, str]]:
         for action in intent.actions
         if not action.is_folder
     }
-    if twins_of(action.path for action in intent.actions):
+    if collisions_among(action.path for action in intent.actions):
         pairs |= {
             (_root_of(intent, folder), posixpath.dirname(folder)) for folder in intent.folders
         }
@@ -138,7 +143,7 @@ def _whole_at(intent: Intent, took_effect: int, state: JobState) -> str | None:
     return (
         intent.commit
         if took_effect == len(intent.actions)
-        else state.hook_commit
+        else state.reload_commit
         if took_effect == 0
         else None
     )

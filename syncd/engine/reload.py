@@ -99,7 +99,7 @@ def _left_waiting(member: JobRun) -> RunReport | None:
         or not hook_state.is_reload_due(job, state)
         or ctx.store.intent(job.name) is not None
     ):
-        return replace(report, hook_owed=state.hook_owed and job.on_change is not None)
+        return replace(report, reload_pending=state.reload_pending and job.on_change is not None)
     until = hook_state.waits_until(
         state, report.trigger, report.status is RunStatus.CHANGED, ctx.clock.now()
     )
@@ -139,15 +139,15 @@ def _run(hook: Hook, due: Sequence[DueReload], deadline: Deadline) -> HookResult
     states = {one.job.name: one.ctx.store.state(one.job.name) for one in due}
     changes = {
         one.job.name: one.ctx.store.changes_since(
-            one.job.name, states[one.job.name].hook_since or one.ctx.clock.now()
+            one.job.name, states[one.job.name].reload_since or one.ctx.clock.now()
         )
         for one in due
     }
     reports = [
         replace(
             one.report,
-            commit=states[one.job.name].hook_commit,
-            previous=states[one.job.name].hook_previous,
+            commit=states[one.job.name].reload_commit,
+            previous=states[one.job.name].reloaded_commit,
         )
         for one in due
     ]
@@ -174,7 +174,7 @@ def _undo_where_asked(
     undone = {}
     for one in due if end.status != 0 else ():
         verdict = hook_state.withdrawing(
-            hook, end, one.ctx.store.state(one.job.name).hook_commit or ""
+            hook, end, one.ctx.store.state(one.job.name).reload_commit or ""
         )
         if verdict is None:
             continue
@@ -227,7 +227,7 @@ def _withdrawn(one: DueReload, undone: UndoResult, again: HookFailedError | None
         changes=(),
         bytes_written=0,
         files=state.files,
-        hook_owed=state.hook_owed,
+        reload_pending=state.reload_pending,
         notes=tuple(notes),
     )
 
@@ -240,10 +240,10 @@ def _settle(one: DueReload, hook: Hook, error: HookFailedError | None) -> RunRep
         ctx.store.change_state(job.name, lambda state: hook_state.reload_done(state, report, now))
         ran = (
             ("reloaded",)
-            if report.status is RunStatus.CHANGED and before.hook_attempts == 0
+            if report.status is RunStatus.CHANGED and before.reload_attempts == 0
             else (f"the owed on_change was run: {hook_state.named(hook)}",)
         )
-        return replace(report, hook_owed=False, notes=(*report.notes, *ran))
+        return replace(report, reload_pending=False, notes=(*report.notes, *ran))
     failed = _blamed(report, error)
     own = report.error is None
     state = ctx.store.change_state(
@@ -257,7 +257,7 @@ def _settle(one: DueReload, hook: Hook, error: HookFailedError | None) -> RunRep
 def _blamed(report: RunReport, error: SyncdError) -> RunReport:
     """The report with the reload's error: as its own, or as a note beside the one it has."""
     if report.error is None:
-        return replace(report, hook_owed=True, status=RunStatus.FAILED, error=error)
+        return replace(report, reload_pending=True, status=RunStatus.FAILED, error=error)
     return replace(
-        report, hook_owed=True, notes=(*report.notes, hook_state.first_line(error.message))
+        report, reload_pending=True, notes=(*report.notes, hook_state.first_line(error.message))
     )

@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.clock import Clock
-from syncd.colliding_names import Twins
+from syncd.colliding_names import CollidingNames
 from syncd.deadline import Deadline
 from syncd.engine import hook_state
 from syncd.engine.apply import ApplyResult as Walked
@@ -96,7 +96,7 @@ class RunContext(Struct, frozen=True):
 
 
 class Options(Struct, frozen=True):
-    """What a hand asked of this run only. `back_to`: this set again, whatever the repository has, and then the job is held.
+    """What a hand asked of this run only. `rollback_set`: this set again, whatever the repository has, and then the job is held.
 
     `pushed`: the spellings (`heads/v1`) of refs that were pushed since the last run.
     """
@@ -104,7 +104,7 @@ class Options(Struct, frozen=True):
     trigger: Trigger = Trigger.OPERATOR
     ref: str | None = None
     allow_delete: int | None = None
-    back_to: AppliedSet | None = None
+    rollback_set: AppliedSet | None = None
     pushed: frozenset[str] = frozenset()
 
 
@@ -124,7 +124,7 @@ class Decision(Struct, frozen=True):
     refusal: HookFailedError | UntrustedError | None = None
     folders: frozenset[str] = frozenset()
     unsure: tuple[
-        Twins, ...
+        CollidingNames, ...
     ] = ()  # names that the disk may take for one: a trial tells, before they are written
     opens: bool = False  # a folder of ours has been shut, and this only opens it: then there is more to see, and to decide
 
@@ -146,12 +146,12 @@ def run_job(
         started_at=started_at,
     )
     report = _renamed(report, ctx)
-    if options.back_to is None and state.paused(started_at):
+    if options.rollback_set is None and state.paused(started_at):
         return _left_alone(report, state, began)
     try:
         state = resume_undo(job, ctx, recover(job, ctx.store, ctx.mirror), report)
         report, result = _bring(job, ctx, deadline, options, state, report)
-        if report.error is None and options.back_to is None:
+        if report.error is None and options.rollback_set is None:
             report, result = accept(job, ctx.store, state, report, result, options.ref)
     except SyncdError as error:
         try:
@@ -166,7 +166,7 @@ def run_job(
             _refusing(report, error),
             files=state.files,
             drifted=state.drifted,
-            hook_owed=state.hook_owed,
+            reload_pending=state.reload_pending,
         )
         result = RunRecord(
             report, state=_failed(hook_state.record_rejection(job, state, error), error)
@@ -252,7 +252,7 @@ def decide(
     if not shut:
         _refuse_unseen(job, own.recorded.keys() - remote.keys(), local)
     allow_delete = options.allow_delete
-    if options.back_to is not None:
+    if options.rollback_set is not None:
         allow_delete = len(own.recorded)  # this set was applied before, whole: there is no doubt
     plan = (
         Plan(shut, len(remote))
@@ -260,7 +260,7 @@ def decide(
         else make_plan(job, remote, own.recorded, local, allow_delete, folders)
     )
     refuse_special_files(plan)
-    ctx.mirror.check_makes_way(plan.actions, own.folders)
+    ctx.mirror.check_replaceable_directories(plan.actions, own.folders)
     kept = _kept(remote, local) if plan.of(ActionKind.REMOVE) else NO_INODES
     return Decision(
         wanted.commit,
@@ -316,9 +316,9 @@ def _wanted(
     ledger: Ledger,
     known: Head | None,
 ) -> WantedSet:
-    if options.back_to is not None:
-        remote = as_numbered_now(options.back_to.files, ctx.resolve_owner)
-        return WantedSet(options.back_to.commit, remote, ledger.recorded())
+    if options.rollback_set is not None:
+        remote = as_numbered_now(options.rollback_set.files, ctx.resolve_owner)
+        return WantedSet(options.rollback_set.commit, remote, ledger.recorded())
     head = _head(job, ctx, deadline, options, known)
     refusal = hook_state.rejection(job, state, head.commit)
     if isinstance(refusal, UntrustedError) and options.ref is not None:
@@ -373,7 +373,7 @@ def _known_head(job: Job, ctx: RunContext, options: Options) -> Head | None:
     """What the store knows of the ref that a run is about."""
     return (
         ctx.store.head(ctx.scope, job.repo, options.ref or job.ref)
-        if options.back_to is None
+        if options.rollback_set is None
         else None
     )
 
@@ -387,7 +387,7 @@ def _head(
     head = ctx.source.resolve(job.repo, ref, asked, deadline)
     seen = replace(head, unchanged=False)
     if seen != known:
-        ctx.store.see(ctx.scope, job.repo, ref, seen)
+        ctx.store.save_head(ctx.scope, job.repo, ref, seen)
     return head
 
 
@@ -408,7 +408,7 @@ def _bring(
             state = hook_state.mark_reload_needed(job, state, report.started_at)
             state = (
                 state
-                if options.back_to
+                if options.rollback_set
                 else save_undo(
                     job,
                     ctx,
@@ -424,7 +424,7 @@ def _bring(
             break
         state = _save_progress(job, ctx, report, walked, decision, state)
         report = _with_owners(report, decision)
-    return _conclude(job, report, decision, walked, state, options.back_to)
+    return _conclude(job, report, decision, walked, state, options.rollback_set)
 
 
 def _decided(
@@ -495,11 +495,11 @@ def _carry_out(job: Job, ctx: RunContext, decision: Decision, state: JobState) -
     steps = tuple(action for action in decision.plan.actions if action.verb.touches_disk)
     looks: Mapping[str, WantedFile] = {}
     if steps:
-        ctx.mirror.check_makes_way(steps, decision.folders)
+        ctx.mirror.check_replaceable_directories(steps, decision.folders)
         made = ctx.mirror.prepare(job, steps)
         looks = wished(decision.remote, decision.folders.union(made))
-        intended = replace(state, folders_waiting=unfinished(steps, made))
-        ctx.store.intend(
+        intended = replace(state, directories_to_fix=unfinished(steps, made))
+        ctx.store.begin_intent(
             Intent(
                 intent_id,
                 job.name,
@@ -509,7 +509,7 @@ def _carry_out(job: Job, ctx: RunContext, decision: Decision, state: JobState) -
                 made,
                 job.on_change is not None,
                 ctx.clock.now(),
-                state.hook_owed,
+                state.reload_pending,
             ),
             intended,
         )
@@ -544,7 +544,7 @@ def _conclude(
     decision: Decision,
     walked: Walked,
     state: JobState,
-    back_to: AppliedSet | None,
+    rollback_set: AppliedSet | None,
 ) -> tuple[RunReport, RunRecord]:
     report = _with_owners(report, decision)
     changes = (*report.changes, *walked.changes)
@@ -568,27 +568,29 @@ def _conclude(
     after = replace(
         after,
         drifted=report.drifted,
-        hook_commit=decision.commit if whole and after.hook_owed else None,
-        held=state.held or back_to is not None,
+        reload_commit=decision.commit if whole and after.reload_pending else None,
+        held=state.held or rollback_set is not None,
     )
-    after = replace(after, folders_waiting=_folders_waiting(decision, walked))
+    after = replace(after, directories_to_fix=_folders_waiting(decision, walked))
     if error is None:
-        digest = back_to.digest if back_to is not None else job.digest
+        digest = rollback_set.digest if rollback_set is not None else job.digest
         after = replace(
             hook_state.accepted(after),
-            settled=True,
+            consistent=True,
             applied_commit=decision.commit,
-            applied_digest=digest,
+            applied_config_digest=digest,
             files=len(decision.remote),
-            applied_files=files_digest(decision.remote),
+            applied_files_digest=files_digest(decision.remote),
         )
     else:
         report = _refusing(report, error)
-        after = replace(_failed(after, error), settled=whole and state.settled)
+        after = replace(_failed(after, error), consistent=whole and state.consistent)
     applied = (
-        back_to is None and error is None and (changed or decision.commit != state.applied_commit)
+        rollback_set is None
+        and error is None
+        and (changed or decision.commit != state.applied_commit)
     )
-    report = replace(report, hook_owed=after.hook_owed)
+    report = replace(report, reload_pending=after.reload_pending)
     return report, _recorded(report, decision, walked, after, applied)
 
 
@@ -643,8 +645,8 @@ def _remembered(
     """The remote snapshot from the ledger, when it is provably the one that was applied: same commit, configuration and rows."""
     if (
         head.commit != state.applied_commit
-        or job.digest != state.applied_digest
-        or not state.settled
+        or job.digest != state.applied_config_digest
+        or not state.consistent
     ):
         return None
     entries = {
@@ -652,7 +654,7 @@ def _remembered(
         for path, row in ahead.recorded().items()
         if row.standing is not Ownership.DROPPED
     }
-    if files_digest(entries) != state.applied_files or lacks_owner_names(entries):
+    if files_digest(entries) != state.applied_files_digest or lacks_owner_names(entries):
         return None
     return as_numbered_now(entries, ctx.resolve_owner)
 
@@ -671,7 +673,7 @@ def _listed(
         head.commit,
         remote,
         ahead.recorded(),
-        state.applied_digest == job.digest,
+        state.applied_config_digest == job.digest,
         ctx.source,
         ctx.blobs,
         deadline,
@@ -689,10 +691,10 @@ def _save_progress(
     """What the plan did before somebody got in its way, or before all could be seen, is recorded; then the run plans anew."""
     after = replace(
         hook_state.require_reload(job, state, report.started_at) if walked.changes else state,
-        settled=False,
-        hook_commit=None,
+        consistent=False,
+        reload_commit=None,
     )
-    after = replace(after, folders_waiting=_folders_waiting(decision, walked))
+    after = replace(after, directories_to_fix=_folders_waiting(decision, walked))
     partial = replace(
         report,
         status=RunStatus.FAILED,
@@ -768,7 +770,7 @@ def _times(state: JobState, report: RunReport, clock: Clock) -> JobState:
         last_run_at=now,
         last_change_at=now if report.status is RunStatus.CHANGED else state.last_change_at,
     )
-    if state.hook_owed:
+    if state.reload_pending:
         return state  # not done before the reload is
     return replace(state, last_success_at=now, failures=0, last_error_kind=None, last_error=None)
 

@@ -27,13 +27,13 @@ from syncd.unchanged import Seen, directories_of, is_as_seen, stat_digest
 # listed here or has its default.
 PAST = (
     "files",
-    "applied_files",
+    "applied_files_digest",
     "last_run_at",
     "last_success_at",
     "last_change_at",
-    "hook_commit",
-    "trusted_commit",
-    "trusted_for",
+    "reload_commit",
+    "accepted_commit",
+    "accepted_history",
 )
 
 
@@ -100,7 +100,7 @@ def unchanged_state(job: Job, ctx: RunContext, deadline: Deadline) -> UnchangedS
 def _is_at_rest(state: JobState, job: Job, head: Head) -> bool:
     """Whether the set of this head and configuration was applied, and nothing is pending, paused, failing or unfinished."""
     past = {name: getattr(state, name) for name in PAST}
-    applied = JobState(applied_commit=head.commit, applied_digest=job.digest, **past)
+    applied = JobState(applied_commit=head.commit, applied_config_digest=job.digest, **past)
     return state == applied and state.last_success_at is not None
 
 

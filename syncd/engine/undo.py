@@ -63,13 +63,13 @@ def save_undo(
 
     Nothing is kept for a job that does not ask for it, nor for a repair of the set that stands. Raises MirrorError.
     """
-    earlier = read_undo(state, ground.blobs) if state.hook_owed else None
+    earlier = read_undo(state, ground.blobs) if state.reload_pending else None
     if (
         not job.undo_on_failure
         or job.on_change is None
-        or (commit == state.applied_commit and job.digest == state.applied_digest)
+        or (commit == state.applied_commit and job.digest == state.applied_config_digest)
     ):
-        return state if earlier is not None else replace(state, undo=None, undo_keeps=())
+        return state if earlier is not None else replace(state, undo=None, undo_blobs=())
     plan = replace(plan, actions=tuple(_identified(job, action, ground) for action in plan.actions))
     undo = record_undo(state, plan, remote, recorded, earlier)
     for action in plan.actions:
@@ -77,7 +77,7 @@ def save_undo(
             _keep_bytes(action, undo.places[action.path].root, ground)
     content = to_text(undo).encode()
     ground.blobs.add(blob_id(content), [content], len(content))
-    return replace(state, undo=blob_id(content), undo_keeps=tuple(sorted(undo.blobs)))
+    return replace(state, undo=blob_id(content), undo_blobs=tuple(sorted(undo.blobs)))
 
 
 def _identified(job: Job, action: Action, ground: UndoContext) -> Action:
@@ -152,9 +152,9 @@ def undo_change(
 
 def resume_undo(job: Job, ground: UndoContext, state: JobState, report: RunReport) -> JobState:
     """An undo that was interrupted is finished; the state after it. Raises MirrorError, StoreError."""
-    undo = read_undo(state, ground.blobs) if state.undoing else None
+    undo = read_undo(state, ground.blobs) if state.undo_begun else None
     if undo is None:
-        return replace(state, undoing=False)
+        return replace(state, undo_begun=False)
     error = HookFailedError(
         state.rejected_reason or "on_change failed", rejected=True, commit=state.rejected_commit
     )
@@ -195,10 +195,10 @@ def _bring_back(
             made,
             True,
             ground.clock.now(),
-            owed_before=True,
+            reload_was_pending=True,
         )
-        ground.store.intend(
-            intent, replace(state, undoing=True, folders_waiting=unfinished(steps, made))
+        ground.store.begin_intent(
+            intent, replace(state, undo_begun=True, directories_to_fix=unfinished(steps, made))
         )
         applied = ground.mirror.apply(intent.id, steps, ground.blobs, ours, looks)
     upserts, removals = rows_after(undo, local, applied.outcomes)
@@ -211,23 +211,25 @@ def _bring_back(
         *(outcome.error for outcome in applied.outcomes.values() if outcome.error is not None),
         *applied.troubles,
     ]
-    after = replace(state, settled=False, hook_owed=True, hook_commit=None, undoing=True)
+    after = replace(
+        state, consistent=False, reload_pending=True, reload_commit=None, undo_begun=True
+    )
     if not failures:
         after = replace(
             after,
-            settled=True,
-            undoing=False,
+            consistent=True,
+            undo_begun=False,
             undo=None,
-            undo_keeps=(),
+            undo_blobs=(),
             applied_commit=undo.commit,
-            applied_digest=undo.digest,
+            applied_config_digest=undo.digest,
             files=undo.files,
-            applied_files=None,
-            hook_commit=undo.commit or "",
+            applied_files_digest=None,
+            reload_commit=undo.commit or "",
         )
     report = replace(report, status=RunStatus.REFUSED, changes=())
     after = replace(
-        after, folders_waiting=unfinished(steps, applied.folders_made) if failures else ()
+        after, directories_to_fix=unfinished(steps, applied.folders_made) if failures else ()
     )
     gone = applied.folders_removed
     ground.store.record(

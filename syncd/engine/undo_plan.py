@@ -93,7 +93,7 @@ def record_undo(
                 action.is_folder,
             )
     if earlier is None:
-        return Undo(state.applied_commit, state.applied_digest, state.files, places)
+        return Undo(state.applied_commit, state.applied_config_digest, state.files, places)
     return replace(earlier, places={**places, **earlier.places})
 
 

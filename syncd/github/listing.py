@@ -292,10 +292,10 @@ class TreeLister:
         unread: list[tuple[str, str]] = []
         for folder, answer in folders.items():
             tree = str(answer.sha)
-            known = self._memory.recall(tree)
+            known = self._memory.load_listing(tree)
             if known is None and (proven := self._flat(folder, answer)) is not None:
                 known = proven
-                self._memory.keep(tree, known)
+                self._memory.save_listing(tree, known)
             if known is None:
                 unread.append((folder, tree))
             else:
@@ -305,7 +305,7 @@ class TreeLister:
         ):
             if below is None:
                 below = self._walk(folder, tree)
-                self._memory.keep(tree, below)
+                self._memory.save_listing(tree, below)
             _add(entries, folder, below)
             self._check_count(len(entries))
         return entries
@@ -333,13 +333,13 @@ class TreeLister:
             answer = self._trees(tree, what, recursive=True)
             if not answer.truncated:
                 mine.append(prove_recursive(answer, tree, what)[1])
-                self._memory.keep(tree, mine[0])
+                self._memory.save_listing(tree, mine[0])
             return not answer.truncated
 
         if not self._shared.once(("tree", tree, *self._place(folder)), whole, self._deadline):
             return None
         known = (
-            mine[0] if mine else self._memory.recall(tree)
+            mine[0] if mine else self._memory.load_listing(tree)
         )  # another's memory is ours, unless it was lost meanwhile
         return dict(known) if known is not None else self._recursive_alone(tree, what)
 
@@ -348,7 +348,7 @@ class TreeLister:
         if answer.truncated:
             return None
         entries = prove_recursive(answer, tree, what)[1]
-        self._memory.keep(tree, entries)
+        self._memory.save_listing(tree, entries)
         return entries
 
     def _walk(self, folder: str, tree: str) -> dict[str, TreeEntry]:
@@ -362,7 +362,7 @@ class TreeLister:
                 raise refusal(joined(folder, name), reason)
             if entry.mode != TREE:
                 entries[name] = entry
-            elif (known := self._memory.recall(entry.id)) is not None:
+            elif (known := self._memory.load_listing(entry.id)) is not None:
                 _add(entries, name, known)
             else:
                 unread.append((name, entry.id))
@@ -372,7 +372,7 @@ class TreeLister:
         ):
             if below is None:
                 below = self._walk(joined(folder, name), identity)
-                self._memory.keep(identity, below)
+                self._memory.save_listing(identity, below)
             _add(entries, name, below)
             self._check_count(len(entries))
         return entries
@@ -383,11 +383,11 @@ class TreeLister:
         if proven is not None:
             return proven
         tree = str(answer.sha)
-        known = self._memory.recall(shallow_key(tree))
+        known = self._memory.load_listing(shallow_key(tree))
         if known is not None:
             return Folder(tree, known)
         level = self._level(tree, folder)
-        self._memory.keep(shallow_key(tree), level.children)
+        self._memory.save_listing(shallow_key(tree), level.children)
         return level
 
     def _level(self, tree: str, folder: str) -> Folder:
@@ -478,7 +478,7 @@ class TreeLister:
             return None  # the path is missing all the same, and that is what is to be said
 
     def _read_names(self, tree: str) -> Sequence[tuple[str, bool]]:
-        recalled = self._memory.recall(tree)
+        recalled = self._memory.load_listing(tree)
         if recalled is not None:
             return [(path, False) for path in recalled]
         answer = self._trees(tree, f"a tree of {self._shown}", recursive=True)

@@ -46,7 +46,7 @@ NAMES_ARE_UTF8 = (
     "-X",
     "utf8=1",
 )  # whatever locale the machine has: file names and arguments are bytes, as in encoding.py
-GUARD = str(Path(__file__).with_name("guard.py"))
+GUARD = str(Path(__file__).with_name("supervisor.py"))
 
 
 class HookUser(Struct, frozen=True):

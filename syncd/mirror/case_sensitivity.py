@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from syncd.colliding_names import OpenFolder, told_apart
+from syncd.colliding_names import OpenFolder, are_distinct
 from syncd.errors import MirrorError
 from syncd.mirror.cleanup import PREFIX, remove_trial
 from syncd.mirror.dirfd import NOT_THERE, OPEN_BELOW, open_root, step_down, trouble
@@ -24,7 +24,7 @@ def look_apart(folder: str, names: Sequence[str], root: str) -> bool | None:
     """What looking at `folder`, or the deepest one above it that stands, says; None where it does not tell."""
     try:
         with _deepest(folder, root) as (place, _):
-            return told_apart(OpenFolder(place), names)
+            return are_distinct(OpenFolder(place), names)
     except (OSError, MirrorError, *NOT_THERE):
         return None  # nothing is known of what can't be looked at
 

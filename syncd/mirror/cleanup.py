@@ -62,7 +62,7 @@ def _holds_something(folder: int, name: str, path: str) -> bool:
         os.close(below_it)
 
 
-def tidy(folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+def remove_empty_directories(folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     """Which of these (root, folder) pairs do not stand any more, the empty ones because they were removed now. What can't be removed stays."""
     gone = []
     for root, path in sorted(folders, key=lambda pair: len(pair[1]), reverse=True):
@@ -74,7 +74,7 @@ def tidy(folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(gone)
 
 
-def sweep(intent: str, folders: Iterable[tuple[str, str]]) -> int:
+def remove_temp_files(intent: str, folders: Iterable[tuple[str, str]]) -> int:
     """Temporary files, links and trial folders of `intent` in these (root, folder) pairs are gone; how many. Nothing else is touched.
 
     Raises MirrorError, OSError where a folder can't be looked into now: what was left there would otherwise be forgotten with its intent.

@@ -13,9 +13,9 @@ from syncd.clock import Clock
 from syncd.deadline import no_limit
 from syncd.errors import UnsafePathError
 from syncd.mirror.case_sensitivity import look_apart, try_apart
-from syncd.mirror.cleanup import sweep, tidy
+from syncd.mirror.cleanup import remove_empty_directories, remove_temp_files
 from syncd.mirror.dirfd import translated
-from syncd.mirror.emptied_directories import check_makes_way
+from syncd.mirror.emptied_directories import check_replaceable_directories
 from syncd.mirror.free_space import check_room, existing
 from syncd.mirror.mounts import check_mounts, mount_points
 from syncd.mirror.paths import below
@@ -64,7 +64,7 @@ class DiskMirror:
             check_mounts(targets, found, self.trash.job)
         return found
 
-    def tells_apart(
+    def distinguishes_names(
         self, folder: str, names: Sequence[str], root: str, intent: str | None = None
     ) -> bool | None:
         if intent is None:
@@ -76,9 +76,11 @@ class DiskMirror:
         found = {folder: identity_of(folder) for folder in folders}
         return {folder: identity for folder, identity in found.items() if identity is not None}
 
-    def check_makes_way(self, actions: Iterable[Action], folders: frozenset[str]) -> None:
+    def check_replaceable_directories(
+        self, actions: Iterable[Action], folders: frozenset[str]
+    ) -> None:
         with translated("look into"):
-            check_makes_way(actions, folders)
+            check_replaceable_directories(actions, folders)
 
     def prepare(self, job: Job, actions: Sequence[Action]) -> tuple[str, ...]:
         writes = [
@@ -129,12 +131,12 @@ class DiskMirror:
             )
             return batch.run(actions)
 
-    def sweep(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
+    def remove_temp_files(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
         with translated("sweep"):
-            return sweep(intent, folders)
+            return remove_temp_files(intent, folders)
 
-    def tidy(self, folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-        return tidy(folders)
+    def remove_empty_directories(self, folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+        return remove_empty_directories(folders)
 
     def open(self, path: str, root: str) -> BinaryIO:
         return open_what_stands(path, root)

@@ -13,7 +13,7 @@ from syncd.models import Action, ActionKind, Kind
 from syncd.tree_walk import walk
 
 
-def check_makes_way(
+def check_replaceable_directories(
     actions: Iterable[Action], folders: frozenset[str], real: Callable[[str], str] = str
 ) -> None:
     """Raise MirrorError for a folder that becomes a file and holds what these actions leave.

@@ -28,7 +28,7 @@ from syncd.mirror.attributes import NotCarried, carry, open_replaced
 from syncd.mirror.cleanup import PREFIX
 from syncd.mirror.dirfd import OPEN_BELOW, TREE, translated
 from syncd.mirror.disk_mirror import DiskMirror, folders_to_make
-from syncd.mirror.emptied_directories import check_makes_way
+from syncd.mirror.emptied_directories import check_replaceable_directories
 from syncd.mirror.expected_state import as_wanted
 from syncd.mirror.free_space import check_room
 from syncd.mirror.make_directories import make_above
@@ -110,11 +110,11 @@ class SymlinkMirror:
             for place, name in spelled.items()
         }
 
-    def tells_apart(
+    def distinguishes_names(
         self, folder: str, names: Sequence[str], root: str, intent: str | None = None
     ) -> bool | None:
         """A new tree is made beside the link, so the folder of the link tells."""
-        return self._disk.tells_apart(
+        return self._disk.distinguishes_names(
             self._parent if self._is_inside(folder) else folder, names, root, intent
         )
 
@@ -161,10 +161,12 @@ class SymlinkMirror:
 
     # --- before -------------------------------------------------------------------------------------------------------
 
-    def check_makes_way(self, actions: Iterable[Action], folders: frozenset[str]) -> None:
+    def check_replaceable_directories(
+        self, actions: Iterable[Action], folders: frozenset[str]
+    ) -> None:
         with translated("look into"):
             live = self._live()
-            check_makes_way(actions, folders, lambda path: self._real(path, live))
+            check_replaceable_directories(actions, folders, lambda path: self._real(path, live))
 
     def prepare(self, job: Job, actions: Sequence[Action]) -> tuple[str, ...]:
         with translated("prepare"):
@@ -613,7 +615,7 @@ class SymlinkMirror:
 
     # --- after a crash ------------------------------------------------------------------------------------------------
 
-    def sweep(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
+    def remove_temp_files(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
         """The tree that the interrupted intent made is gone unless it is live, and so are its temporary link and trees past the last `keep`."""
         count = 0
         with translated("sweep"), suppress(FileNotFoundError), self._opened() as parent:
@@ -637,9 +639,9 @@ class SymlinkMirror:
         outside = {pair for pair in folders if not self._is_inside(pair[1])} | {
             (self._parent, self._parent)
         }
-        return count + self._disk.sweep(intent, outside)
+        return count + self._disk.remove_temp_files(intent, outside)
 
-    def tidy(self, folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    def remove_empty_directories(self, folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
         """Also after a run that could not remove an old tree: it is tried again. A folder of a tree never goes alone; one that the live tree lacks is gone."""
         pairs, gone = list(folders), []
         with suppress(FileNotFoundError, OSError, MirrorError), self._opened() as parent:
@@ -650,7 +652,12 @@ class SymlinkMirror:
                 for _, path in pairs
                 if self._is_inside(path) and live is not None and is_gone(self._real(path, live))
             ]
-        return (*gone, *self._disk.tidy(pair for pair in pairs if not self._is_inside(pair[1])))
+        return (
+            *gone,
+            *self._disk.remove_empty_directories(
+                pair for pair in pairs if not self._is_inside(pair[1])
+            ),
+        )
 
     @contextmanager
     def _folder_of(self, parent: int, live: str | None, path: str) -> Iterator[int]:

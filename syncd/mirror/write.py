@@ -259,7 +259,7 @@ class PlanWriter(Struct):
                 staged.synced = True  # its text lives in the inode and the folder, which is synced after the rename
             else:
                 with (
-                    self.blobs.unproven(want.blob) as content
+                    self.blobs.open_unverified(want.blob) as content
                 ):  # proven as it is written: to read fifty megabytes twice took a twentieth of their run
                     staged.size = size_of(content)
                     staged.descriptor = write_new(
@@ -279,7 +279,7 @@ class PlanWriter(Struct):
                 hint="run it again; it will be fetched",
             ) from error
         except OtherBytesError:
-            self.blobs.drop(want.blob)
+            self.blobs.discard(want.blob)
             raise
 
     def _carry_attributes(self, folder: int, staged: TempFile) -> None:

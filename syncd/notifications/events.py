@@ -46,7 +46,7 @@ def alert_state(report: RunReport, state: JobState, told: str | None) -> str | N
     """What is to be told of the job after this run; as before where the run says nothing of that: paused, another's turn, stopped."""
     if report.status is RunStatus.SKIPPED or isinstance(report.error, (LockedError, StoppedError)):
         return told
-    if report.status in (RunStatus.FAILED, RunStatus.REFUSED) or report.hook_owed:
+    if report.status in (RunStatus.FAILED, RunStatus.REFUSED) or report.reload_pending:
         return FAILED
     return DRIFT if state.drifted else WELL
 

@@ -83,8 +83,8 @@ class Messenger:
 
     def _consider(self, report: RunReport) -> bool:
         state, endpoints = self._store.state(report.job), self._endpoints
-        after = events.alert_state(report, state, state.told) if endpoints else events.WELL
-        changed = events.events(state.told, after)
+        after = events.alert_state(report, state, state.notified_as) if endpoints else events.WELL
+        changed = events.events(state.notified_as, after)
         if not changed:
             return False
         identity, now = secrets.token_hex(8), self._clock.now()
@@ -97,9 +97,9 @@ class Messenger:
             endpoint.name: events.body(identity, event, report, state, self._host, now)
             for endpoint, event in chosen
         }
-        return self._store.tell(report.job, state.told, after, identity, bodies, now) and bool(
-            bodies
-        )
+        return self._store.tell(
+            report.job, state.notified_as, after, identity, bodies, now
+        ) and bool(bodies)
 
     def close(self, wait_seconds: float) -> None:
         """What can be sent at once has been, within so much time; the rest waits in the store for the next who looks."""

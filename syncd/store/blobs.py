@@ -94,7 +94,7 @@ class BlobCache:
         """The content's first bytes, verified only where that is all of it: none where there was no blob, None where it is not here."""
         if blob is None:
             return b""
-        with suppress(KeyError, OSError), self.unproven(blob) as content:
+        with suppress(KeyError, OSError), self.open_unverified(blob) as content:
             if size_of(content) > at_most:
                 return content.read(at_most)
         try:
@@ -106,7 +106,7 @@ class BlobCache:
     def open(self, blob: str) -> BinaryIO:
         """The content, verified whole before the first byte is given. Raises KeyError; a damaged file is gone then."""
         for _ in range(2):  # one that is damaged in the table may be whole in a file of its own
-            content = self.unproven(blob)
+            content = self.open_unverified(blob)
             try:
                 if is_content_of(content, blob):
                     content.seek(0)
@@ -120,7 +120,7 @@ class BlobCache:
                 self._unlink(blob)
         raise KeyError(blob)
 
-    def unproven(self, blob: str) -> BinaryIO:
+    def open_unverified(self, blob: str) -> BinaryIO:
         """The content as the disk has it, for who proves it while reading, and drops it where it is another. Raises KeyError."""
         now = time.time()
         small = self._small.read(blob, now, now - FRESH_SECONDS)
@@ -135,7 +135,7 @@ class BlobCache:
                 os.utime(content.fileno())  # in use again, though nothing may remember it yet
         return content
 
-    def drop(self, blob: str) -> None:
+    def discard(self, blob: str) -> None:
         """It is fetched anew by whoever wants it next."""
         self._unlink(blob)
         self._small.drop(blob)

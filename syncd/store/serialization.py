@@ -229,30 +229,10 @@ def _read(decoder: Decoder[T], text: str | bytes) -> T:
 
 # --- states -----------------------------------------------------------------------------------------------------------
 
-COLUMN_OF = {
-    "applied_digest": "applied_config_digest",
-    "applied_files": "applied_files_digest",
-    "drifted": "drifted_files",
-    "settled": "consistent",
-    "rejected_digest": "rejected_config_digest",
-    "rejected_untrusted": "rejected_by_policy",
-    "trusted_commit": "accepted_commit",
-    "trusted_for": "accepted_history",
-    "hook_owed": "reload_pending",
-    "hook_commit": "reload_commit",
-    "hook_attempts": "reload_attempts",
-    "hook_tried_at": "reload_tried_at",
-    "hook_since": "reload_since",
-    "hook_previous": "reloaded_commit",
-    "undo": "undo_blob",
-    "undo_keeps": "undo_blobs",
-    "undoing": "undo_begun",
-    "folders_waiting": "directories_to_fix",
-    "told": "notified_as",
-}
-FLAGS = {"rejected_untrusted", "hook_owed", "undoing", "held", "settled"}
-TIMES = {"hook_tried_at", "hook_since", "paused_until", "last_change_at"}
-LISTS = {"undo_keeps", "folders_waiting"}
+COLUMN_OF = {"drifted": "drifted_files", "undo": "undo_blob"}
+FLAGS = {"rejected_by_policy", "reload_pending", "undo_begun", "held", "consistent"}
+TIMES = {"reload_tried_at", "reload_since", "paused_until", "last_change_at"}
+LISTS = {"undo_blobs", "directories_to_fix"}
 UNCHECKED = ("last_run_at", "last_success_at")
 FIELD_OF = {column: field for field, column in COLUMN_OF.items()}
 STATE = [column for column in JOB.columns if column.name not in ("name", "checksum", *UNCHECKED)]
@@ -280,7 +260,7 @@ def state_from_row(row: Sequence[Any]) -> JobState:
             return JobState(**found, last_run_at=aware(run_at), last_success_at=aware(success_at))
     except (ValueError, TypeError):
         pass
-    return JobState(settled=False)
+    return JobState(consistent=False)
 
 
 def _state_value(name: str, value: Any) -> Any:
@@ -351,8 +331,8 @@ def intent_rows(intent: Intent) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         intent.commit,
         intent.digest,
         intent.started_at.isoformat(),
-        int(intent.owes_hook),
-        int(intent.owed_before),
+        int(intent.reload_after),
+        int(intent.reload_was_pending),
         ENCODE(intent.folders).decode(),
     )
     actions = [_action_values(number, action) for number, action in enumerate(intent.actions)]

@@ -142,12 +142,14 @@ class SqliteStore:
         return (
             found
             if accepted is None
-            else replace(found, trusted_for=accepted[0], trusted_commit=accepted[1])
+            else replace(found, accepted_history=accepted[0], accepted_commit=accepted[1])
         )
 
-    def vouch(self, job: str, state: JobState, begin: bool) -> None:
-        if state.trusted_for is not None and state.trusted_commit is not None:
-            self._accepted.keep(self._stored(job), state.trusted_for, state.trusted_commit, begin)
+    def save_accepted_commit(self, job: str, state: JobState, begin: bool) -> None:
+        if state.accepted_history is not None and state.accepted_commit is not None:
+            self._accepted.keep(
+                self._stored(job), state.accepted_history, state.accepted_commit, begin
+            )
 
     def applied_before(self, job: str, commit: str) -> bool:
         stored = self._stored(job)
@@ -206,9 +208,9 @@ class SqliteStore:
 
         def work(connection: Connection) -> bool:
             state = read_state(connection, job) or JobState()
-            if state.told != before:
+            if state.notified_as != before:
                 return False
-            write_state(connection, job, replace(state, told=after))
+            write_state(connection, job, replace(state, notified_as=after))
             notification_queue.put(connection, job, identity, bodies, now.timestamp())
             return True
 
@@ -263,7 +265,7 @@ class SqliteStore:
             if (
                 state is not None
             ):  # else a run that remembers what it looked at would not look again
-                write_state(connection, job, replace(state, settled=False))
+                write_state(connection, job, replace(state, consistent=False))
             return ledger.distrust(connection, job, paths)
 
         return self._database.write(work)
@@ -304,10 +306,10 @@ class SqliteStore:
         if stored is None or found is not None:
             return found
         self._database.write(lambda connection: intents.remove(connection, job))
-        self.change_state(job, lambda state: replace(state, settled=False))
+        self.change_state(job, lambda state: replace(state, consistent=False))
         return None
 
-    def intend(self, intent: Intent, state: JobState) -> None:
+    def begin_intent(self, intent: Intent, state: JobState) -> None:
         def work(connection: Connection) -> None:
             intents.write(connection, intent)
             now = read_state(connection, intent.job) or JobState()
@@ -316,12 +318,16 @@ class SqliteStore:
                 paused_until=now.paused_until,
                 paused_reason=now.paused_reason,
                 held=now.held,
-                told=now.told,
+                notified_as=now.notified_as,
             )
             write_state(
                 connection,
                 intent.job,
-                replace(known, settled=False, hook_owed=state.hook_owed or intent.owes_hook),
+                replace(
+                    known,
+                    consistent=False,
+                    reload_pending=state.reload_pending or intent.reload_after,
+                ),
             )
 
         self._database.write(work)
@@ -356,7 +362,7 @@ class SqliteStore:
                     paused_until=now.paused_until,
                     paused_reason=now.paused_reason,
                     held=now.held or result.state.held,
-                    told=now.told,
+                    notified_as=now.notified_as,
                 ),
             )
             if result.applied and result.report.commit:
@@ -395,7 +401,7 @@ class SqliteStore:
         values: dict[str, Any] = {
             "job": job,
             "commit_sha": commit,
-            "config_digest": result.state.applied_digest or "",
+            "config_digest": result.state.applied_config_digest or "",
             "applied_at": at.isoformat(),
             "pinned": 0,
             "files": body,
@@ -456,7 +462,7 @@ class SqliteStore:
             for one in self.sets(job):
                 used.update(entry.blob for entry in one.files.values())
             state = self.state(job)
-            used.update(state.undo_keeps, [state.undo] if state.undo else [])
+            used.update(state.undo_blobs, [state.undo] if state.undo else [])
         return used
 
     # --- history ------------------------------------------------------------------------------------------------------
@@ -501,17 +507,17 @@ class SqliteStore:
                 )
         return None
 
-    def see(self, scope: str, repo: str, ref: str | None, head: Head) -> None:
+    def save_head(self, scope: str, repo: str, ref: str | None, head: Head) -> None:
         key = {"scope": scope, "repo": repo, "ref": ref or ""}
         values = {"commit_sha": head.commit, "etag": head.etag, "form": head.form}
         mark = checksum(*key.values(), *values.values())
         row = {**key, **values, "checked_at": head.checked_at, "checksum": mark}
         self._database.write(lambda connection: upsert(connection, HEAD, [row]))
 
-    def recall(self, tree: str) -> Mapping[str, TreeEntry] | None:
+    def load_listing(self, tree: str) -> Mapping[str, TreeEntry] | None:
         return self._database.read(lambda connection: listings.recall(connection, tree))
 
-    def keep(self, tree: str, entries: Mapping[str, TreeEntry]) -> None:
+    def save_listing(self, tree: str, entries: Mapping[str, TreeEntry]) -> None:
         self._database.write(lambda connection: listings.keep(connection, tree, entries))
 
     @property

@@ -186,7 +186,7 @@ def _remarks(one: JobSnapshot, now: datetime) -> tuple[str, ...]:
     job, state, found = one.job, one.state, []
     if state.last_error_kind is not None:
         found.append(_cut(state.last_error or state.last_error_kind, LONGEST_TEXT))
-    if state.hook_owed:
+    if state.reload_pending:
         found.append(
             "on_change is owed" + (f": {named(job.on_change)}" if job.on_change is not None else "")
         )

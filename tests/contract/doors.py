@@ -180,10 +180,10 @@ class Memory:
     def __init__(self) -> None:
         self.trees: dict[str, Mapping[str, TreeEntry]] = {}
 
-    def recall(self, tree: str) -> Mapping[str, TreeEntry] | None:
+    def load_listing(self, tree: str) -> Mapping[str, TreeEntry] | None:
         return self.trees.get(tree)
 
-    def keep(self, tree: str, entries: Mapping[str, TreeEntry]) -> None:
+    def save_listing(self, tree: str, entries: Mapping[str, TreeEntry]) -> None:
         self.trees[tree] = dict(entries)
 
 

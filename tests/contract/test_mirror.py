@@ -49,7 +49,7 @@ def test_looking_writes_nothing_and_does_not_tell_in_a_folder_that_holds_nothing
     mirror: Mirror, tmp_path: Path
 ) -> None:
     (tmp_path / "site").mkdir()
-    assert mirror.tells_apart(f"{tmp_path}/site/current", NAMES, f"{tmp_path}/site") is None
+    assert mirror.distinguishes_names(f"{tmp_path}/site/current", NAMES, f"{tmp_path}/site") is None
     assert everything(tmp_path) == [f"{tmp_path}/site"]
 
 
@@ -59,8 +59,8 @@ def test_what_stands_in_the_deepest_folder_tells_of_case_and_not_of_composition(
     (tmp_path / "site").mkdir()
     (tmp_path / "site/20261129T120000-0123456789ab").mkdir()
     folder = f"{tmp_path}/site/current/sub"
-    assert mirror.tells_apart(folder, NAMES, f"{tmp_path}/site") is True
-    assert mirror.tells_apart(folder, COMPOSED, f"{tmp_path}/site") is None
+    assert mirror.distinguishes_names(folder, NAMES, f"{tmp_path}/site") is True
+    assert mirror.distinguishes_names(folder, COMPOSED, f"{tmp_path}/site") is None
 
 
 @pytest.mark.parametrize("made", ["", "site"])
@@ -71,7 +71,9 @@ def test_a_trial_tells_and_leaves_nothing(
     (tmp_path / made).mkdir(exist_ok=True)
     before = everything(tmp_path)
     assert (
-        mirror.tells_apart(f"{tmp_path}/site/current/sub", names, f"{tmp_path}/site", INTENT)
+        mirror.distinguishes_names(
+            f"{tmp_path}/site/current/sub", names, f"{tmp_path}/site", INTENT
+        )
         is True
     )
     assert everything(tmp_path) == before
@@ -82,7 +84,9 @@ def test_a_trial_that_finds_one_name_taken_by_the_other_says_so_and_leaves_nothi
 ) -> None:
     (tmp_path / "site").mkdir()
     assert (
-        mirror.tells_apart(f"{tmp_path}/site/current", ("same", "same"), f"{tmp_path}/site", INTENT)
+        mirror.distinguishes_names(
+            f"{tmp_path}/site/current", ("same", "same"), f"{tmp_path}/site", INTENT
+        )
         is False
     )
     assert everything(tmp_path / "site") == []
@@ -91,7 +95,7 @@ def test_a_trial_that_finds_one_name_taken_by_the_other_says_so_and_leaves_nothi
 def test_a_trial_that_can_not_be_made_names_the_folder(mirror: Mirror, tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     with pytest.raises(MirrorError, match=f"{tmp_path}/site: File name too long"):
-        mirror.tells_apart(
+        mirror.distinguishes_names(
             f"{tmp_path}/site/current", ("n" * 256, "N" * 256), f"{tmp_path}/site", INTENT
         )
     assert everything(tmp_path / "site") == []
@@ -110,7 +114,10 @@ def test_what_a_trial_left_is_swept_with_its_intent_and_nothing_else_is(
     filled.mkdir()
     (filled / "theirs").write_text("not empty")
     assert (
-        mirror.sweep(INTENT, {("/", str(tmp_path)), (f"{tmp_path}/site", f"{tmp_path}/site")}) == 2
+        mirror.remove_temp_files(
+            INTENT, {("/", str(tmp_path)), (f"{tmp_path}/site", f"{tmp_path}/site")}
+        )
+        == 2
     )
     assert sorted(path.name for path in tmp_path.rglob(".syncd-*")) == [
         filled.name,
@@ -126,7 +133,8 @@ def test_no_trial_is_made_behind_a_link_below_the_root(mirror: Mirror, tmp_path:
     (tmp_path / "site/sub").symlink_to(tmp_path / "elsewhere")
     before = os.stat(tmp_path / "elsewhere").st_mtime_ns
     assert (
-        mirror.tells_apart(f"{tmp_path}/site/sub/deep", NAMES, f"{tmp_path}/site", INTENT) is True
+        mirror.distinguishes_names(f"{tmp_path}/site/sub/deep", NAMES, f"{tmp_path}/site", INTENT)
+        is True
     )
     assert os.stat(tmp_path / "elsewhere").st_mtime_ns == before
 
@@ -134,7 +142,7 @@ def test_no_trial_is_made_behind_a_link_below_the_root(mirror: Mirror, tmp_path:
 def test_there_is_nothing_to_sweep_where_the_crash_came_before_the_first_folder(
     mirror: Mirror, tmp_path: Path
 ) -> None:
-    assert mirror.sweep(INTENT, {(f"{tmp_path}/site", f"{tmp_path}/site/current")}) == 0
+    assert mirror.remove_temp_files(INTENT, {(f"{tmp_path}/site", f"{tmp_path}/site/current")}) == 0
 
 
 LOOKS: dict[str, Callable[[Mirror, str], object]] = {
@@ -143,7 +151,7 @@ LOOKS: dict[str, Callable[[Mirror, str], object]] = {
     "open": lambda mirror, path: mirror.open(path, os.path.dirname(path)),
     "resolve": lambda mirror, path: mirror.resolve([os.path.dirname(path)]),
     "mount_points": lambda mirror, path: mirror.mount_points([os.path.dirname(path)]),
-    "sweep": lambda mirror, path: mirror.sweep(
+    "sweep": lambda mirror, path: mirror.remove_temp_files(
         INTENT, [(os.path.dirname(path), os.path.dirname(path))]
     ),
 }

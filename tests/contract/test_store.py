@@ -56,10 +56,10 @@ def test_everything_recorded_is_given_back_as_it_was(opened: SqliteStore) -> Non
     assert opened.recorded(JOB) == LEDGER
     assert opened.folders(JOB) == frozenset(FOLDERS)
     assert opened.intent(JOB) == INTENT
-    assert opened.state(JOB) == replace(STATE, settled=False, hook_owed=True)
+    assert opened.state(JOB) == replace(STATE, consistent=False, reload_pending=True)
     assert opened.head(SCOPE, "acme/infra", "main") == HEAD
     assert opened.head(SCOPE, "acme/infra", None) == Head(oid(55))
-    assert opened.recall(oid(200)) == LISTING
+    assert opened.load_listing(oid(200)) == LISTING
     assert [
         (row.identity, row.installation, row.account, row.remaining)
         for row in opened.facts.limits()
@@ -82,7 +82,7 @@ def test_a_store_that_knows_nothing_says_so_and_not_more(opened: SqliteStore) ->
     )
     assert (
         opened.head(SCOPE, "acme/infra", "main") is None
-        and opened.recall(oid(1)) is None
+        and opened.load_listing(oid(1)) is None
         and opened.facts.limits() == []
         and opened.jobs() == []
     )
@@ -110,10 +110,10 @@ def test_recording_ends_the_intent_and_changes_rows_in_one_step(opened: SqliteSt
             frozenset({"/srv/link", "/srv/met"}),
             ("/srv/new",),
             ("/srv/deep",),
-            replace(STATE, settled=True),
+            replace(STATE, consistent=True),
         ),
     )
-    assert opened.intent(JOB) is None and opened.state(JOB).settled
+    assert opened.intent(JOB) is None and opened.state(JOB).consistent
     assert opened.recorded(JOB) == {
         path: row for path, row in (LEDGER | moved).items() if path not in ("/srv/link", "/srv/met")
     }
@@ -121,13 +121,13 @@ def test_recording_ends_the_intent_and_changes_rows_in_one_step(opened: SqliteSt
 
 
 def test_an_intent_marks_the_job_unsettled_and_owes_its_reload(opened: SqliteStore) -> None:
-    opened.intend(replace(INTENT, owes_hook=True), JobState(hook_owed=False))
-    assert not opened.state(JOB).settled and opened.state(JOB).hook_owed
+    opened.begin_intent(replace(INTENT, reload_after=True), JobState(reload_pending=False))
+    assert not opened.state(JOB).consistent and opened.state(JOB).reload_pending
 
 
 def test_whether_a_job_is_paused_is_not_the_runs_to_say(opened: SqliteStore) -> None:
     opened.change_state(JOB, lambda state: replace(state, paused_reason="by hand", paused_until=AT))
-    opened.intend(INTENT, JobState())
+    opened.begin_intent(INTENT, JobState())
     assert opened.state(JOB).paused_reason == "by hand"
     opened.record(JOB, RunRecord(report(1), state=JobState()))
     assert (
@@ -226,7 +226,7 @@ def test_the_last_sets_that_stood_whole_are_kept_newest_first(opened: SqliteStor
             RunRecord(
                 report(number),
                 {"/srv/x": LedgerRow(entry(number), None)},
-                state=JobState(applied_digest="d", last_run_at=AT),
+                state=JobState(applied_config_digest="d", last_run_at=AT),
                 applied=True,
             ),
         )
@@ -406,9 +406,9 @@ def test_what_runs_since_a_moment_did_is_told_in_order(opened: SqliteStore) -> N
 def test_a_head_is_kept_per_host_identity_repository_and_ref_and_replaced_by_the_next(
     opened: SqliteStore,
 ) -> None:
-    opened.see("a", "acme/infra", "main", Head(oid(1), '"1"', "heads/main"))
-    opened.see("b", "acme/infra", "main", Head(oid(2), '"2"', "heads/main"))
-    opened.see("a", "acme/infra", "main", Head(oid(3), None, "heads/main"))
+    opened.save_head("a", "acme/infra", "main", Head(oid(1), '"1"', "heads/main"))
+    opened.save_head("b", "acme/infra", "main", Head(oid(2), '"2"', "heads/main"))
+    opened.save_head("a", "acme/infra", "main", Head(oid(3), None, "heads/main"))
     assert opened.head("a", "acme/infra", "main") == Head(oid(3), None, "heads/main")
     assert opened.head("b", "acme/infra", "main") == Head(oid(2), '"2"', "heads/main")
     assert opened.head("a", "acme/infra", "other") is None
@@ -416,14 +416,14 @@ def test_a_head_is_kept_per_host_identity_repository_and_ref_and_replaced_by_the
 
 def test_listings_are_bounded_and_the_latest_stay(opened: SqliteStore) -> None:
     for number in range(LISTINGS_KEPT + 5):
-        opened.keep(oid(number), LISTING)
-    opened.keep(oid(5), {})
+        opened.save_listing(oid(number), LISTING)
+    opened.save_listing(oid(5), {})
     assert (
-        opened.recall(oid(4)) is None
-        and opened.recall(oid(5)) == {}
-        and opened.recall(oid(LISTINGS_KEPT + 4)) == LISTING
+        opened.load_listing(oid(4)) is None
+        and opened.load_listing(oid(5)) == {}
+        and opened.load_listing(oid(LISTINGS_KEPT + 4)) == LISTING
     )
-    assert opened.recall(oid(6)) == LISTING, "keeping one again makes no room for it"
+    assert opened.load_listing(oid(6)) == LISTING, "keeping one again makes no room for it"
 
 
 def test_large_listings_are_bounded_by_their_bytes_and_the_latest_stays_however_large(
@@ -431,8 +431,8 @@ def test_large_listings_are_bounded_by_their_bytes_and_the_latest_stays_however_
 ) -> None:
     monkeypatch.setattr("syncd.store.listings.LISTINGS_BYTES_KEPT", 10)
     for number in range(3):
-        opened.keep(oid(number), LISTING)
-    assert [opened.recall(oid(number)) for number in range(3)] == [None, None, LISTING]
+        opened.save_listing(oid(number), LISTING)
+    assert [opened.load_listing(oid(number)) for number in range(3)] == [None, None, LISTING]
 
 
 def test_the_counter_moves_with_every_write_and_with_no_read(opened: SqliteStore) -> None:

@@ -223,7 +223,7 @@ def _in_place(self: PlanWriter, folder: int, staged: Any, action: Any) -> None:
 
 
 _rename = PlanWriter._rename
-_intend, _record = SqliteStore.intend, SqliteStore.record
+_intend, _record = SqliteStore.begin_intent, SqliteStore.record
 _apply_plan, _settle_one, _copy = run_module.apply_plan, settle_module._conclude, files.write_new
 _open_store, _look, _publish, _run = (
     database.open_store,
@@ -274,7 +274,7 @@ _WAITING: list[tuple[SqliteStore, Intent, JobState]] = []
 def _believe_the_intent(
     job: Any, intent: Intent, state: JobState, store: Any, mirror: Any
 ) -> JobState:
-    mirror.sweep(
+    mirror.remove_temp_files(
         intent.id,
         {
             (settle_module._entry_root(action), posixpath.dirname(action.path))
@@ -305,10 +305,10 @@ def _believe_the_intent(
             upserts,
             removals,
             folders_made=intent.folders,
-            state=replace(state, settled=False),
+            state=replace(state, consistent=False),
         ),
     )
-    return replace(state, settled=False)
+    return replace(state, consistent=False)
 
 
 def _forget_the_intent(
@@ -323,8 +323,8 @@ def _forget_the_intent(
         state.applied_commit,
         started_at=intent.started_at,
     )
-    store.record(job.name, RunRecord(report, state=replace(state, settled=False)))
-    return replace(state, settled=False)
+    store.record(job.name, RunRecord(report, state=replace(state, consistent=False)))
+    return replace(state, consistent=False)
 
 
 def _sweep_everything(_intent: str, places: Any) -> int:
@@ -339,7 +339,7 @@ def _sweep_everything(_intent: str, places: Any) -> int:
 def _sweep_what_can_be_reached(intent: str, places: Any) -> int:
     for pair in places:
         with suppress(OSError, MirrorError):
-            leftovers.sweep(intent, [pair])
+            leftovers.remove_temp_files(intent, [pair])
     return 0
 
 
@@ -460,14 +460,16 @@ BUGS: dict[str, Bug] = {
     ),
     "the intent is noted when the work is done": Bug(
         lambda: [
-            (SqliteStore, "intend", lambda *arguments: _WAITING.append(arguments)),
+            (SqliteStore, "begin_intent", lambda *arguments: _WAITING.append(arguments)),
             (run_module, "apply_plan", _intent_after),
         ],
         (by_order, by_lines),
     ),
-    "no intent is noted": Bug(lambda: [(SqliteStore, "intend", _nothing)], (by_order, by_lines)),
+    "no intent is noted": Bug(
+        lambda: [(SqliteStore, "begin_intent", _nothing)], (by_order, by_lines)
+    ),
     "the ledger is told first": Bug(
-        lambda: [(SqliteStore, "intend", _rows_first)], (by_order, by_lines)
+        lambda: [(SqliteStore, "begin_intent", _rows_first)], (by_order, by_lines)
     ),
     "an interrupted intent is believed": Bug(
         lambda: [(settle_module, "_conclude", _believe_the_intent)], (by_lines,)
@@ -475,12 +477,12 @@ BUGS: dict[str, Bug] = {
     "an interrupted intent is forgotten": Bug(
         lambda: [(settle_module, "_conclude", _forget_the_intent)], (by_lines,)
     ),
-    "nothing is swept": Bug(lambda: [(disk, "sweep", lambda *_: 0)], (by_lines,)),
+    "nothing is swept": Bug(lambda: [(disk, "remove_temp_files", lambda *_: 0)], (by_lines,)),
     "everybody's temporary files are swept": Bug(
-        lambda: [(disk, "sweep", _sweep_everything)], (by_lines,)
+        lambda: [(disk, "remove_temp_files", _sweep_everything)], (by_lines,)
     ),
     "what a disk can't show now is not swept later": Bug(
-        lambda: [(disk, "sweep", _sweep_what_can_be_reached)], (by_dying_disk,)
+        lambda: [(disk, "remove_temp_files", _sweep_what_can_be_reached)], (by_dying_disk,)
     ),
     "a file is removed unseen": Bug(
         lambda: [(PlanWriter, "_unlink", _unlink_unseen)], (by_places("edited while running"),)
@@ -503,7 +505,10 @@ BUGS: dict[str, Bug] = {
         lambda: [(Trash, "keep", lambda *_: Kept())], (by_places("other bytes"),)
     ),
     "a folder in the way is cleared": Bug(
-        lambda: [(PlanWriter, "_make_way", _clear_the_way), (disk, "check_makes_way", _nothing)],
+        lambda: [
+            (PlanWriter, "_make_way", _clear_the_way),
+            (disk, "check_replaceable_directories", _nothing),
+        ],
         (by_places("a folder with a file of others"),),
     ),
     "the ledger is believed": Bug(
@@ -524,7 +529,11 @@ BUGS: dict[str, Bug] = {
         lambda: [(PlanWriter, "run", _forget_made)], (by_lines,)
     ),
     "folders go with what is in them": Bug(
-        lambda: [(PlanWriter, "_drop_empty", _drop_trees), (disk, "tidy", _trees_go)], (by_lines,)
+        lambda: [
+            (PlanWriter, "_drop_empty", _drop_trees),
+            (disk, "remove_empty_directories", _trees_go),
+        ],
+        (by_lines,),
     ),
     "everything is removed last": Bug(
         lambda: [(write, "split_removals", lambda removals, _writes: ([], list(removals)))],

@@ -53,7 +53,7 @@ class _Watch:
             syncd.mirror.syscalls.syncfs,
             syncd.mirror.syscalls.rename_into_nothing,
         )
-        intend, record = SqliteStore.intend, SqliteStore.record
+        intend, record = SqliteStore.begin_intent, SqliteStore.record
 
         def opened(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
             if flags & os.O_CREAT:
@@ -107,7 +107,7 @@ class _Watch:
             for name, value in (("syncfs", sync_all), ("rename_into_nothing", fresh)):
                 if hasattr(module, name):
                     setattr(module, name, value)
-        SqliteStore.intend, SqliteStore.record = noted, told  # type: ignore[method-assign]
+        SqliteStore.begin_intent, SqliteStore.record = noted, told  # type: ignore[method-assign]
 
     def _tick(self) -> int:
         self.clock += 1

@@ -45,43 +45,43 @@ PLAN: Rows = {
         TABLE,
     ),
     "a row of a file that is gone on both sides is never forgotten": (
-        'return Action(Verb.FORGET, path, None, had, None, "gone on both sides")',
+        'return Action(ActionKind.FORGET, path, None, had, None, "gone on both sides")',
         "return None",
         TABLE,
     ),
     "a row of another file is never forgotten": (
-        'return None if had is None else Action(Verb.FORGET, path, None, had, have, "never ours")',
+        'return None if had is None else Action(ActionKind.FORGET, path, None, had, have, "never ours")',
         "return None",
         TABLE,
     ),
     "an edited file that upstream dropped stays without a word": (
-        'return Action(Verb.KEEP, path, None, had, have, "dropped upstream, but edited here")',
+        'return Action(ActionKind.KEEP, path, None, had, have, "dropped upstream, but edited here")',
         "return None",
         TABLE,
     ),
     "an edited file that upstream dropped is removed": (
-        "if not had.entry.same_content(have):\n        return Action(Verb.KEEP",
-        "if had.entry.kind is not have.kind:\n        return Action(Verb.KEEP",
+        "if not had.entry.same_content(have):\n        return Action(ActionKind.KEEP",
+        "if had.entry.kind is not have.kind:\n        return Action(ActionKind.KEEP",
         TABLE,
     ),
     "another file is removed when upstream drops the path": (
-        "if had is None or had.standing is Standing.MET:\n        return None",
+        "if had is None or had.standing is Ownership.MET:\n        return None",
         "if had is None:\n        return None",
         TABLE,
     ),
     "prune: off removes": (
         "if job.prune is Prune.OFF:\n        return None",
-        "if job.prune is Prune.OFF and had.standing is Standing.DROPPED:\n        return None",
+        "if job.prune is Prune.OFF and had.standing is Ownership.DROPPED:\n        return None",
         TABLE,
     ),
     "prune: off names what it leaves": (
         "if job.prune is Prune.OFF:\n        return None",
-        'if job.prune is Prune.OFF:\n        return Action(Verb.KEEP, path, None, had, have, "left")',
+        'if job.prune is Prune.OFF:\n        return Action(ActionKind.KEEP, path, None, had, have, "left")',
         TABLE,
     ),
     "an edit that is put back does not go to the trash": (
-        "drifted=verb is Verb.RESTORE, takes_over=foreign)",
-        "drifted=verb is Verb.RESTORE)",
+        "drifted=verb is ActionKind.RESTORE, takes_over=foreign)",
+        "drifted=verb is ActionKind.RESTORE)",
         TABLE,
     ),
     "another file that is taken over does not go to the trash": (
@@ -95,7 +95,7 @@ PLAN: Rows = {
         TABLE,
     ),
     "drift that is put back is not counted": (
-        "drifted=verb is Verb.RESTORE, takes_over",
+        "drifted=verb is ActionKind.RESTORE, takes_over",
         "takes_over",
         TABLE,
     ),
@@ -130,7 +130,7 @@ PLAN: Rows = {
         TABLE,
     ),
     "a file that upstream adds again counts as removed here": (
-        "if have is None and (had is None or had.standing is not Standing.OURS):",
+        "if have is None and (had is None or had.standing is not Ownership.OURS):",
         "if have is None and ours is None:",
         TABLE,
     ),
@@ -175,7 +175,7 @@ PLAN: Rows = {
         f"{PLAN_TESTS}::test_a_folder_of_the_job_becomes_a_file_under_every_policy",
     ),
     "a folder with files of others becomes a file": (
-        "for path, row in recorded.items() if row.standing is not Standing.MET)\n",
+        "for path, row in recorded.items() if row.standing is not Ownership.MET)\n",
         "for path, row in recorded.items())\n",
         f"{PLAN_TESTS}::test_a_folder_that_only_holds_files_of_others_does_not_become_a_file_under_report",
     ),
@@ -203,23 +203,23 @@ PLAN: Rows = {
 
 APPLY: Rows = {
     "a file left at the first meeting counts as syncd's own": (
-        "return Recorded(action.want, None, Standing.MET)",
+        "return Recorded(action.want, None, Ownership.MET)",
         "return Recorded(action.want, None)",
         TABLE,
     ),
     "the repository's version is not remembered beside an edit": (
-        "return replace(action.had, wanted=action.want, standing=Standing.OURS)",
-        "return replace(action.had, standing=Standing.OURS)",
+        "return replace(action.had, wanted=action.want, standing=Ownership.OURS)",
+        "return replace(action.had, standing=Ownership.OURS)",
         TABLE,
     ),
     "a dropped row stays part of the set": (
-        "replace(row, standing=Standing.DROPPED)",
+        "replace(row, standing=Ownership.DROPPED)",
         "row",
         TABLE,
     ),
     "the rows of removed files stay": (
         "elif action.want is None:\n            removals.add",
-        "elif action.want is None and action.verb is not Verb.REMOVE:\n            removals.add",
+        "elif action.want is None and action.verb is not ActionKind.REMOVE:\n            removals.add",
         TABLE,
     ),
     "an action that failed is recorded as done": (
@@ -234,7 +234,7 @@ APPLY: Rows = {
     ),
     "adopted files are reported as changes": (
         "if action.verb.is_public:",
-        "if action.verb.is_public or action.verb is Verb.ADOPT:",
+        "if action.verb.is_public or action.verb is ActionKind.ADOPT:",
         f"{POLICIES}::test_an_equal_file_met_first_is_adopted_without_a_write",
     ),
     "a stat that proves nothing is trusted": (
@@ -243,7 +243,7 @@ APPLY: Rows = {
         f"{CLOCKS}::test_an_edit_of_equal_size_right_after_a_sync_is_noticed",
     ),
     "a kept file is reported as replaced": (
-        "if action.verb is Verb.KEEP or action.is_folder:",
+        "if action.verb is ActionKind.KEEP or action.is_folder:",
         "if action.is_folder:",
         "tests/story/test_policy_table.py::test_every_kind_of_difference_is_answered_as_the_page_says[restore-tracked]",
     ),
@@ -277,7 +277,7 @@ APPLY: Rows = {
 PAY: Rows = {
     "on_change runs for half a set": (
         "not hooks.is_due(job, state)",
-        "not state.hook_owed",
+        "not state.reload_pending",
         f"{RECOVERY}::test_half_a_set_is_recorded_as_far_as_it_came_and_is_not_reloaded",
     ),
     "a failed reload is not owed any more": (
@@ -307,7 +307,7 @@ PAY: Rows = {
     ),
     "a command that could not run undoes": (
         "        if verdict is None:\n            continue\n",
-        "        if verdict is None:\n            verdict = HookFailedError('x', rejected=True, commit=one.ctx.store.state(one.job.name).hook_commit)\n",
+        "        if verdict is None:\n            verdict = HookFailedError('x', rejected=True, commit=one.ctx.store.state(one.job.name).reload_commit)\n",
         f"{HOOKS}::test_a_command_that_could_not_be_run_at_all_undoes_nothing",
     ),
     "an undone commit counts as changed": (
@@ -321,13 +321,13 @@ PAY: Rows = {
         f"{HOOKS}::test_equal_commands_of_several_jobs_run_once_after_all_and_others_by_themselves",
     ),
     "on_change is told of the last run's changes alone": (
-        "states[one.job.name].hook_since or one.ctx.clock.now()",
+        "states[one.job.name].reload_since or one.ctx.clock.now()",
         "one.ctx.clock.now()",
         f"{HOOKS}::test_an_owed_reload_is_told_everything_since_the_last_that_succeeded",
     ),
     "a reload that fails after another error hides that one": (
-        "if report.error is None:\n        return replace(report, hook_owed=True, status",
-        "if True:\n        return replace(report, hook_owed=True, status",
+        "if report.error is None:\n        return replace(report, reload_pending=True, status",
+        "if True:\n        return replace(report, reload_pending=True, status",
         f"{RELOADS}::test_a_failed_reload_is_named_beside_the_error_that_the_run_had",
     ),
 }
@@ -339,8 +339,8 @@ UNDO: Rows = {
         f"{HOOKS}::test_an_undo_leaves_alone_what_was_edited_after_the_change_and_names_it",
     ),
     "an edited new file is removed": (
-        'if ours else Action(Verb.KEEP, path, None, row, have, "edited since")',
-        'if True else Action(Verb.KEEP, path, None, row, have, "edited since")',
+        'if ours else Action(ActionKind.KEEP, path, None, row, have, "edited since")',
+        'if True else Action(ActionKind.KEEP, path, None, row, have, "edited since")',
         f"{HOOKS}::test_an_undo_leaves_alone_what_was_edited_after_the_change_and_names_it",
     ),
     "files that were new stay": (
@@ -359,7 +359,7 @@ UNDO: Rows = {
         f"{HOOKS}::test_an_undo_crosses_from_files_to_folders_and_modes",
     ),
     "folders' modes are not brought back": (
-        'return Action(Verb.MODE, path, want, None, have, "undone") if put.same_looks(have)',
+        'return Action(ActionKind.MODE, path, want, None, have, "undone") if put.same_looks(have)',
         "return None if put.same_looks(have)",
         f"{FOLDERS}::test_an_undo_brings_back_the_modes_that_stood_before_the_change",
     ),
@@ -374,7 +374,7 @@ UNDO: Rows = {
         f"{HOOKS}::test_an_undo_brings_back_what_stood_there_whoever_put_it_there",
     ),
     "rows that `prune: off` let go stay dropped": (
-        "if path not in remote and row.standing is Standing.OURS:",
+        "if path not in remote and row.standing is Ownership.OURS:",
         "if False:",
         f"{HOOKS}::test_an_undo_brings_back_the_ledger_of_files_that_the_commit_had_dropped",
     ),
@@ -387,12 +387,12 @@ WITHDRAW: Rows = {
         f"{HOOKS}::test_an_undo_brings_back_what_stood_there_whoever_put_it_there",
     ),
     "the bytes are not pinned": (
-        "undo_keeps=tuple(sorted(undo.blobs))",
-        "undo_keeps=()",
+        "undo_blobs=tuple(sorted(undo.blobs))",
+        "undo_blobs=()",
         f"{HOOKS}::test_the_bytes_of_the_way_back_are_pinned_while_a_reload_is_owed",
     ),
     "a repair is undone too": (
-        " or (commit == state.applied_commit and job.digest == state.applied_digest)",
+        " or (commit == state.applied_commit and job.digest == state.applied_config_digest)",
         "",
         f"{RELOADS}::test_a_failed_reload_after_a_repair_undoes_nothing",
     ),
@@ -402,22 +402,22 @@ WITHDRAW: Rows = {
         f"{HOOKS}::test_a_failed_reload_puts_the_previous_set_back_runs_once_more_and_rejects_the_commit",
     ),
     "no reload is pending for the set that was put back": (
-        "after = replace(state, settled=False, hook_owed=True, hook_commit=None, undoing=True)",
-        "after = replace(state, settled=False, hook_owed=False, hook_commit=None, undoing=True)",
+        "after = replace(state, consistent=False, reload_pending=True, reload_commit=None, undo_begun=True)",
+        "after = replace(state, consistent=False, reload_pending=False, reload_commit=None, undo_begun=True)",
         f"{HOOKS}::test_a_reload_that_fails_with_the_previous_set_too_stays_owed",
     ),
     "left-alone paths are not named": (
-        "return tuple(action.path for action in plan.of(Verb.KEEP))",
+        "return tuple(action.path for action in plan.of(ActionKind.KEEP))",
         "return ()",
         f"{HOOKS}::test_an_undo_leaves_alone_what_was_edited_after_the_change_and_names_it",
     ),
     "applied commit stays the bad one": (
-        "applied_commit=undo.commit, applied_digest",
-        "applied_digest",
+        "applied_commit=undo.commit, applied_config_digest",
+        "applied_config_digest",
         f"{HOOKS}::test_a_failed_reload_puts_the_previous_set_back_runs_once_more_and_rejects_the_commit",
     ),
     "an interrupted undo is forgotten": (
-        "undo = read_undo(state, ground.blobs) if state.undoing else None",
+        "undo = read_undo(state, ground.blobs) if state.undo_begun else None",
         "undo = None",
         "tests/fault/test_hook_faults.py::test_killed_anywhere_on_the_way_there_and_back_an_undo_ends_with_what_stood_before",
     ),
@@ -425,7 +425,7 @@ WITHDRAW: Rows = {
 
 RUN: Rows = {
     "a paused job runs": (
-        "if options.back_to is None and state.paused(started_at):",
+        "if options.rollback_set is None and state.paused(started_at):",
         "if False:",
         f"{WAY_BACK}::test_a_paused_job_costs_nothing_and_says_why",
     ),
@@ -440,7 +440,7 @@ RUN: Rows = {
         f"{HOOKS}::test_a_vetoed_commit_changes_nothing_and_is_not_tried_again_but_the_next_good_one_is_taken",
     ),
     "an unchanged run is reported as changed": (
-        "changed = any(change.action is not Verb.KEEP for change in changes)",
+        "changed = any(change.action is not ActionKind.KEEP for change in changes)",
         "changed = bool(changes)",
         f"{POLICIES}::test_report_leaves_an_edit_counts_it_and_replaces_it_when_upstream_changes",
     ),
@@ -450,7 +450,7 @@ RUN: Rows = {
         f"{POLICIES}::test_drift_that_was_put_back_is_not_counted_any_more",
     ),
     "a rollback does not hold": (
-        "held=state.held or back_to is not None",
+        "held=state.held or rollback_set is not None",
         "held=state.held",
         f"{WAY_BACK}::test_a_held_job_is_left_alone_until_it_is_resumed",
     ),
@@ -460,17 +460,17 @@ RUN: Rows = {
         f"{WAY_BACK}::test_more_removals_than_the_limit_do_not_stop_a_rollback",
     ),
     "no intent is saved": (
-        "        ctx.store.intend(",
+        "        ctx.store.begin_intent(",
         "        _ = (",
         f"{RECOVERY}::test_a_run_killed_before_its_record_is_recorded_at_the_next_start",
     ),
     "an older set is believed after the configuration changed": (
-        " or job.digest != state.applied_digest or",
+        " or job.digest != state.applied_config_digest or",
         " or",
         f"{POLICIES}::test_paths_that_the_configuration_drops_count_as_dropped",
     ),
     "dropped rows are part of the remembered set": (
-        "entries = {path: row.upstream for path, row in ahead.recorded().items() if row.standing is not Standing.DROPPED}",
+        "entries = {path: row.upstream for path, row in ahead.recorded().items() if row.standing is not Ownership.DROPPED}",
         "entries = {path: row.upstream for path, row in ahead.recorded().items()}",
         f"{POLICIES}::test_prune_off_leaves_dropped_files_and_tracked_later_takes_them",
     ),
@@ -493,17 +493,17 @@ RUN: Rows = {
 
 SETTLE: Rows = {
     "a reload that was pending before is lost": (
-        "owed = intent.owed_before or (",
+        "owed = intent.reload_was_pending or (",
         "owed = (",
         f"{RECOVERY}::test_a_reload_that_was_pending_before_a_killed_run_is_pending_after_it",
     ),
     "a reload is pending though nothing took effect": (
-        "(intent.owes_hook and bool(took_effect))",
-        "intent.owes_hook",
+        "(intent.reload_after and bool(took_effect))",
+        "intent.reload_after",
         f"{RECOVERY}::test_a_run_killed_before_its_first_write_leaves_no_reload_pending",
     ),
     "no reload is pending after a killed run": (
-        "(intent.owes_hook and bool(took_effect))",
+        "(intent.reload_after and bool(took_effect))",
         "False",
         f"{RECOVERY}::test_a_run_killed_before_its_record_is_recorded_at_the_next_start",
     ),
@@ -513,7 +513,7 @@ SETTLE: Rows = {
         f"{RECOVERY}::test_half_a_set_is_recorded_as_far_as_it_came_and_is_not_reloaded",
     ),
     "a reload from before cannot run without GitHub": (
-        " else state.hook_commit if took_effect == 0 else None",
+        " else state.reload_commit if took_effect == 0 else None",
         " else None",
         f"{RECOVERY}::test_a_reload_that_was_pending_before_a_killed_run_is_pending_after_it",
     ),
@@ -538,7 +538,7 @@ SETTLE: Rows = {
         f"{RECOVERY}::test_a_run_killed_before_its_first_write_leaves_no_reload_pending",
     ),
     "what a killed run staged stays": (
-        "    mirror.sweep(intent.id, _with_leftovers(intent))\n",
+        "    mirror.remove_temp_files(intent.id, _with_leftovers(intent))\n",
         "",
         f"{RECOVERY}::test_what_a_killed_run_staged_is_gone_after_the_next_start",
     ),

@@ -216,7 +216,7 @@ def mkdir(arena: Arena) -> bool:
 def rmdir(arena: Arena) -> bool:
     with suppress(FileExistsError):
         os.mkdir("rmdir", dir_fd=arena.inside)
-    arena.mirror.tidy([(str(arena.root), f"{arena.root}/sub/rmdir")])
+    arena.mirror.remove_empty_directories([(str(arena.root), f"{arena.root}/sub/rmdir")])
     return not _stands(arena, "rmdir")
 
 
@@ -240,7 +240,7 @@ def parents(arena: Arena) -> bool:
     _empty(arena.site)
     with suppress(FileExistsError):
         os.mkdir("new", dir_fd=arena.site)
-    arena.mirror.tidy([(f"{root}/deeper", root)])
+    arena.mirror.remove_empty_directories([(f"{root}/deeper", root)])
     return done
 
 

@@ -7,7 +7,7 @@ from tests.fault.points import Tally
 WHY: dict[str, str] = {
     "blobs.has": "a cached blob that can't be looked at counts as absent and is fetched again",
     "blobs.open": "a cached blob that can't be read counts as absent and is fetched again",
-    "blobs.unproven": "a cached blob that can't be opened counts as absent and is fetched again; its age is asked for its keeping alone",
+    "blobs.open_unverified": "a cached blob that can't be opened counts as absent and is fetched again; its age is asked for its keeping alone",
     "small_blobs._reach": "asked whether the cache's table was found damaged before; one that is, is found damaged again",
     "small_blobs._there": "the cache's table is asked for again before each use; what can't be looked at counts as absent and is fetched again",
     "blobs._lock": "asked whether the folder stands; making it answers too",

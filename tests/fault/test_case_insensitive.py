@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.colliding_names import one_place
+from syncd.colliding_names import is_same_path
 from tests.fault.mounts import EXFAT_TOOLS, exfat, lacking
 from tests.support.sync_env import SyncEnv, sync_env
 
@@ -110,7 +110,7 @@ def test_check_finds_two_jobs_with_one_destination_by_looking_alone(
         f"jobs.other.paths[0].to: '{disk}/WWW/X.conf' is written by jobs.nginx.paths[0] too (as '{disk}/www/x.conf', which is the same place on this disk)"
         in done.err
     )
-    assert one_place(f"{disk}/www/new/x", f"{disk}/WWW/NEW/X") and not one_place(
+    assert is_same_path(f"{disk}/www/new/x", f"{disk}/WWW/NEW/X") and not is_same_path(
         f"{hub.folder}/www", f"{hub.folder}/WWW"
     )
 

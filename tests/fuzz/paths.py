@@ -24,7 +24,7 @@ with instrumented(
     from syncd.mirror.paths import below
     from syncd.patterns import chooser
 
-from syncd.colliding_names import twins_of
+from syncd.colliding_names import collisions_among
 from syncd.git_objects import EXECUTABLE, FILE, LINK
 from syncd.models import Job, Kind, Listing, PathRule, TreeEntry, WantedFile
 from syncd.text import in_quotes
@@ -132,7 +132,7 @@ def _listing(names: list[str], pattern: str) -> None:
         return
     if any(not path.startswith(f"{ROOT}/") for path in found):
         raise AssertionError(f"outside: {sorted(found)}")
-    told = {name for twins in twins_of(found) for name in twins.names}
+    told = {name for twins in collisions_among(found) for name in twins.names}
     for path, other in combinations(found, 2):
         if path.casefold() == other.casefold() and not told.intersection(
             [*path.split("/"), *other.split("/")]

@@ -153,7 +153,7 @@ def one(data: bytes) -> None:
         STORE.state(JOB),
         STORE.sets(JOB),
         STORE.head("s", "r", None),
-        STORE.recall("t"),
+        STORE.load_listing("t"),
         STORE.history(),
         STORE.facts.limits(),
     ]

@@ -79,7 +79,7 @@ def test_whatever_happened_still_says_unchanged_only_where_a_run_would(
         lambda: state(paused_reason="x"),
         lambda: state(held=True),
         lambda: state(failures=1, last_error_kind="store"),
-        lambda: state(settled=False),
+        lambda: state(consistent=False),
         lambda: app.store.forget("j"),
         swap_folder,
         lambda: state(paused_reason="x", paused_until=days.clock.now() - timedelta(1)),

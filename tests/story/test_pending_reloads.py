@@ -62,7 +62,7 @@ def test_a_failed_reload_after_a_repair_undoes_nothing(scene: HookScene) -> None
     scene.path_of("conf/keep").write_bytes(b"an edit\n")
     scene.fails = ("A",)
     report = scene.run()
-    assert report.status is RunStatus.FAILED and report.hook_owed
+    assert report.status is RunStatus.FAILED and report.reload_pending
     assert scene.which() == "A", "the edit does not come back"
 
 

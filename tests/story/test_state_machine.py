@@ -196,7 +196,7 @@ class Mirror(RuleBasedStateMachine):
             except SyncdError:
                 return
         before, folders = self._shown(), self._folders()
-        report = self._run(Options(trigger=Trigger.ROLLBACK, back_to=back))
+        report = self._run(Options(trigger=Trigger.ROLLBACK, rollback_set=back))
         if report.status not in (RunStatus.CHANGED, RunStatus.UNCHANGED):
             assert self._may_fail(report), report.error
             return

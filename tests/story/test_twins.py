@@ -132,7 +132,7 @@ def test_twins_that_the_disk_takes_for_one_fail_every_run_that_lists_them(
     if run == "gone back":
         hub.repo.commit({"nginx/README": None})
         hub.sync()
-    monkeypatch.setattr(DiskMirror, "tells_apart", lambda *_: False)
+    monkeypatch.setattr(DiskMirror, "distinguishes_names", lambda *_: False)
     before, commands = hub.tree(), ["sync", "plan"] if run != "gone back" else ["rollback"]
     for command in commands:
         done = hub.call(command, "nginx", *(["--to", twins] if command == "rollback" else []))
@@ -154,7 +154,7 @@ def test_a_trial_that_fails_changes_nothing_and_the_run_says_so_once(
     before = hub.tree()
     monkeypatch.setattr(
         DiskMirror,
-        "tells_apart",
+        "distinguishes_names",
         lambda _self, _folder, _names, _root, intent=None: None if intent is None else False,
     )
     for _ in range(2):
@@ -178,7 +178,7 @@ def test_two_paths_whose_destinations_differ_only_in_case_are_named_by_their_des
         ]
     )
     assert hub.sync().code == 0 and hub.tree() == {"x.conf": b"one\n", "X.conf": b"a\n"}
-    monkeypatch.setattr(DiskMirror, "tells_apart", lambda *_: False)
+    monkeypatch.setattr(DiskMirror, "distinguishes_names", lambda *_: False)
     error = hub.plan().job["error"]
     assert (
         f"'{hub.dest}/X.conf' and '{hub.dest}/x.conf'" in error["message"]

@@ -52,15 +52,15 @@ ROWS = {
 LEDGER = {path: replace(row, real=path) for path, row in ROWS.items()}
 STATE = JobState(
     applied_commit=oid(100),
-    applied_digest="d" * 64,
+    applied_config_digest="d" * 64,
     rejected_commit=oid(101),
-    rejected_digest="e" * 64,
+    rejected_config_digest="e" * 64,
     rejected_reason="nginx -t: bad",
-    hook_owed=True,
-    hook_commit=oid(100),
-    hook_attempts=3,
+    reload_pending=True,
+    reload_commit=oid(100),
+    reload_attempts=3,
     failures=2,
-    settled=False,
+    consistent=False,
     drifted=1,
     files=5,
     last_run_at=AT,
@@ -105,7 +105,7 @@ INTENT = Intent(
     ("/srv/deep", "/srv/deep/er"),
     True,
     AT,
-    owed_before=True,
+    reload_was_pending=True,
 )
 FOLDERS = ("/srv/two", "/srv/deep")
 HEAD = Head(oid(100), 'W/"abc"', "heads/main")
@@ -147,10 +147,10 @@ def fill(store: Any, job: str = JOB) -> None:
             state=STATE,
         ),
     )
-    store.intend(replace(INTENT, job=job), STATE)
-    store.see(SCOPE, "acme/infra", "main", HEAD)
-    store.see(SCOPE, "acme/infra", None, Head(oid(55)))
-    store.keep(oid(200), LISTING)
+    store.begin_intent(replace(INTENT, job=job), STATE)
+    store.save_head(SCOPE, "acme/infra", "main", HEAD)
+    store.save_head(SCOPE, "acme/infra", None, Head(oid(55)))
+    store.save_listing(oid(200), LISTING)
     facts = store.facts
     facts.save_github(
         [LimitRow("ops", 42, "acme", 5000, 4321, AT)],

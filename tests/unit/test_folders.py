@@ -78,7 +78,7 @@ def test_a_folders_mode_is_answered_as_a_files_mode_is(
 @pytest.mark.parametrize("drift", Drift)
 def test_what_a_run_left_half_done_is_finished_and_is_nobodys_drift(drift: Drift) -> None:
     recorded, remote = {FILE: LedgerRow(entry(0o755), STAT)}, {FILE: entry(0o755)}
-    folders = Folders.of(remote, recorded, {FOLDER}, JobState(folders_waiting=(FOLDER,)))
+    folders = Folders.of(remote, recorded, {FOLDER}, JobState(directories_to_fix=(FOLDER,)))
     (step,) = make_plan(
         job(drift),
         remote,

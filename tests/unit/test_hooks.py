@@ -89,11 +89,13 @@ def test_a_pass_is_no_error() -> None:
 
 
 def test_a_set_that_was_accepted_before_is_not_rejected_for_failing_now() -> None:
-    error = vetoed(HookResult(status=1), JobState(applied_commit=COMMIT, applied_digest=JOB.digest))
+    error = vetoed(
+        HookResult(status=1), JobState(applied_commit=COMMIT, applied_config_digest=JOB.digest)
+    )
     assert not error.rejected and "nothing was changed" in error.message
     assert vetoed(
         HookResult(status=1),
-        JobState(applied_commit=COMMIT, applied_digest="another configuration"),
+        JobState(applied_commit=COMMIT, applied_config_digest="another configuration"),
     ).rejected
 
 
@@ -125,12 +127,12 @@ def test_a_veto_stands_until_the_commit_or_what_judges_it_changes(
 def test_a_debt_begins_with_a_change_keeps_its_beginning_and_ends_when_paid() -> None:
     later = NOW + timedelta(hours=1)
     owed = hook_state.require_reload(JOB, JobState(), NOW)
-    assert owed.hook_owed and owed.hook_since == NOW and not hook_state.is_reload_due(JOB, owed), (
-        "the set does not stand yet"
-    )
-    again = hook_state.require_reload(JOB, replace(owed, hook_attempts=3), later)
-    assert again.hook_since == NOW and hook_state.is_reload_due(
-        JOB, replace(again, hook_commit=COMMIT)
+    assert (
+        owed.reload_pending and owed.reload_since == NOW and not hook_state.is_reload_due(JOB, owed)
+    ), "the set does not stand yet"
+    again = hook_state.require_reload(JOB, replace(owed, reload_attempts=3), later)
+    assert again.reload_since == NOW and hook_state.is_reload_due(
+        JOB, replace(again, reload_commit=COMMIT)
     )
     paid = hook_state.reload_done(
         replace(again, failures=2, last_error="x", last_error_kind="hook"), REPORT, later
@@ -143,14 +145,18 @@ def test_a_debt_begins_with_a_change_keeps_its_beginning_and_ends_when_paid() ->
 
 def test_paying_does_not_make_a_failed_run_a_success() -> None:
     state = JobState(
-        hook_owed=True,
-        hook_commit=COMMIT,
+        reload_pending=True,
+        reload_commit=COMMIT,
         failures=1,
         last_error="gone",
         last_error_kind="unavailable",
     )
     after = hook_state.reload_done(state, replace(REPORT, status=RunStatus.FAILED), NOW)
-    assert not after.hook_owed and (after.failures, after.last_error, after.last_success_at) == (
+    assert not after.reload_pending and (
+        after.failures,
+        after.last_error,
+        after.last_success_at,
+    ) == (
         1,
         "gone",
         None,
@@ -163,7 +169,7 @@ def test_a_schedule_waits_longer_after_each_failure_and_a_hand_a_push_or_a_new_c
     waits = []
     for attempts in range(1, 12):
         state = JobState(
-            hook_owed=True, hook_commit=COMMIT, hook_attempts=attempts, hook_tried_at=NOW
+            reload_pending=True, reload_commit=COMMIT, reload_attempts=attempts, reload_tried_at=NOW
         )
         until = hook_state.waits_until(state, Trigger.SCHEDULE, False, NOW)
         assert (
@@ -178,7 +184,7 @@ def test_a_schedule_waits_longer_after_each_failure_and_a_hand_a_push_or_a_new_c
     assert all(first <= second for first, second in pairwise(waits))
     assert (
         hook_state.waits_until(
-            JobState(hook_owed=True, hook_commit=COMMIT), Trigger.SCHEDULE, False, NOW
+            JobState(reload_pending=True, reload_commit=COMMIT), Trigger.SCHEDULE, False, NOW
         )
         is None
     ), "never tried"

@@ -38,7 +38,7 @@ def report(status: RunStatus = RunStatus.CHANGED, **more: Any) -> RunReport:
         (report(RunStatus.FAILED, error=AuthError("no")), JobState(), FAILED),
         (report(RunStatus.FAILED, error=AuthError("no")), JobState(drifted=2), FAILED),
         (report(RunStatus.REFUSED, error=LimitError("no")), JobState(), FAILED),
-        (report(hook_owed=True), JobState(), FAILED),
+        (report(reload_pending=True), JobState(), FAILED),
     ],
 )
 def test_what_a_run_says_of_its_job_whatever_was_told_before(

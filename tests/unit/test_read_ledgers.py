@@ -31,7 +31,7 @@ def record(
             RunReport(job, RunStatus.CHANGED, "acme/conf", "main", commit * 40, None),
             {f"/srv/{name}": ROW for name in upserts},
             frozenset(f"/srv/{name}" for name in removals),
-            state=JobState(applied_commit=commit * 40, applied_digest="d"),
+            state=JobState(applied_commit=commit * 40, applied_config_digest="d"),
             applied=True,
             superseded={f"/srv/{name}": job for name in superseded},
             ledger=held,

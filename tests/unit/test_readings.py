@@ -56,8 +56,8 @@ def stale(
         (replace(WELL, drifted=1), "drift"),
         (replace(WELL, failures=1), "failing"),
         (replace(WELL, last_error_kind="auth"), "failing"),
-        (replace(WELL, hook_owed=True), "failing"),
-        (replace(WELL, settled=False), "failing"),
+        (replace(WELL, reload_pending=True), "failing"),
+        (replace(WELL, consistent=False), "failing"),
         (replace(WELL, failures=1, drifted=1), "failing"),
         (replace(WELL, failures=1, paused_reason="by hand"), "paused"),
         (replace(WELL, held=True), "paused"),
@@ -122,7 +122,7 @@ def test_a_paused_job_is_never_stale(store: SqliteStore) -> None:
 
 def test_a_run_that_ends_while_a_copy_is_read_has_not_failed(store: SqliteStore) -> None:
     one = job()
-    store.change_state(one.name, lambda _: replace(WELL, settled=False))
+    store.change_state(one.name, lambda _: replace(WELL, consistent=False))
     copy = SqliteStore.peek(store.file.parent)
     assert read(config_of(store, one), copy, NOW).jobs[0].word == "failing", (
         "no run is at work, so it was interrupted"
@@ -136,7 +136,7 @@ def test_many_pending_reloads_are_looked_at_again_together(
 ) -> None:
     jobs = [job(f"job{number}") for number in range(20)]
     for one in jobs:
-        store.change_state(one.name, lambda _: replace(WELL, hook_owed=True))
+        store.change_state(one.name, lambda _: replace(WELL, reload_pending=True))
     copy = SqliteStore.peek(store.file.parent)
     looks = []
     monkeypatch.setattr(copy, "look_again", lambda: looks.append(1))

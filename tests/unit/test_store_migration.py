@@ -145,8 +145,8 @@ def test_a_released_store_is_migrated_with_everything_that_it_knew(
         and store.folders(JOB) == frozenset(FOLDERS)
         and store.intent(JOB) == INTENT
     )
-    assert store.state(JOB) == replace(STATE, settled=False, hook_owed=True)
-    assert [one.commit for one in store.sets(JOB)] == [oid(100), oid(99)] and store.recall(
+    assert store.state(JOB) == replace(STATE, consistent=False, reload_pending=True)
+    assert [one.commit for one in store.sets(JOB)] == [oid(100), oid(99)] and store.load_listing(
         oid(200)
     ) == LISTING
     assert [run.commit for run in store.history(JOB)] == [oid(101), oid(100), oid(99)]

@@ -159,16 +159,16 @@ def test_whatever_was_damaged_the_next_run_can_be_recorded_and_is_remembered(
                 frozenset(),
                 FOLDERS,
                 (),
-                replace(STATE, settled=True),
+                replace(STATE, consistent=True),
                 applied=True,
             )
-            bench.store.intend(INTENT, STATE)
+            bench.store.begin_intent(INTENT, STATE)
             bench.store.record(JOB, result)
-            bench.store.see(SCOPE, "acme/infra", "main", HEAD)
+            bench.store.save_head(SCOPE, "acme/infra", "main", HEAD)
             where = f"{table}.{column}"
             assert (
                 bench.store.recorded(JOB),
-                bench.store.state(JOB).settled,
+                bench.store.state(JOB).consistent,
                 bench.store.intent(JOB),
             ) == (LEDGER, True, None), where
             assert (
@@ -191,8 +191,8 @@ def look_at_everything(store: SqliteStore, where: str) -> None:
     assert store.intent(JOB) in (INTENT, None), where
     state = store.state(JOB)
     assert (
-        state == replace(STATE, settled=False, hook_owed=True)
-        or not state.settled
+        state == replace(STATE, consistent=False, reload_pending=True)
+        or not state.consistent
         or state.files == 0
     ), where
     for one in store.sets(JOB):
@@ -203,7 +203,7 @@ def look_at_everything(store: SqliteStore, where: str) -> None:
     assert (
         head is None or replace(head, checked_at=None) == HEAD
     )  # the time decides nothing about files, where
-    assert store.recall(oid(200)) in (LISTING, None), where
+    assert store.load_listing(oid(200)) in (LISTING, None), where
     assert len(store.history(JOB)) <= 3 and len(store.history(JOB, "/srv/old")) <= 3, where
     for run in [*store.history(), *store.history(path="/srv/one.conf")]:
         assert (

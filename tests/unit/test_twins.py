@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.colliding_names import Twins, fold, one_place, told_apart, twins_of
+from syncd.colliding_names import CollidingNames, are_distinct, collisions_among, fold, is_same_path
 
 NFC, NFD = "é.conf", "e\u0301.conf"
 
@@ -45,24 +45,41 @@ def test_names_that_no_disk_takes_for_one_fold_differently(one: str, other: str)
     [
         ([], []),
         (["/a/x", "/b/x", "/a/y"], []),
-        (["/a/README", "/a/Readme"], [Twins("/a", {"README": "/a/README", "Readme": "/a/Readme"})]),
-        (["/a/Conf/x", "/a/conf/X"], [Twins("/a", {"Conf": "/a/Conf/x", "conf": "/a/conf/X"})]),
-        (["/a/CONF", "/a/conf/x/y"], [Twins("/a", {"CONF": "/a/CONF", "conf": "/a/conf/x/y"})]),
-        (["/a/conf/X", "/a/conf/x"], [Twins("/a/conf", {"X": "/a/conf/X", "x": "/a/conf/x"})]),
-        (["/A/x", "/a/x"], [Twins("/", {"A": "/A/x", "a": "/a/x"})]),
+        (
+            ["/a/README", "/a/Readme"],
+            [CollidingNames("/a", {"README": "/a/README", "Readme": "/a/Readme"})],
+        ),
+        (
+            ["/a/Conf/x", "/a/conf/X"],
+            [CollidingNames("/a", {"Conf": "/a/Conf/x", "conf": "/a/conf/X"})],
+        ),
+        (
+            ["/a/CONF", "/a/conf/x/y"],
+            [CollidingNames("/a", {"CONF": "/a/CONF", "conf": "/a/conf/x/y"})],
+        ),
+        (
+            ["/a/conf/X", "/a/conf/x"],
+            [CollidingNames("/a/conf", {"X": "/a/conf/X", "x": "/a/conf/x"})],
+        ),
+        (["/A/x", "/a/x"], [CollidingNames("/", {"A": "/A/x", "a": "/a/x"})]),
         (
             ["/a/b", "/a/B", "/a/c", "/a/C"],
-            [Twins("/a", {"B": "/a/B", "b": "/a/b"}), Twins("/a", {"C": "/a/C", "c": "/a/c"})],
+            [
+                CollidingNames("/a", {"B": "/a/B", "b": "/a/b"}),
+                CollidingNames("/a", {"C": "/a/C", "c": "/a/c"}),
+            ],
         ),
         (
             ["/a/xyz", "/a/Xyz", "/a/XYZ"],
-            [Twins("/a", {"XYZ": "/a/XYZ", "Xyz": "/a/Xyz", "xyz": "/a/xyz"})],
+            [CollidingNames("/a", {"XYZ": "/a/XYZ", "Xyz": "/a/Xyz", "xyz": "/a/xyz"})],
         ),
     ],
 )
-def test_twins_are_names_of_one_folder(paths: list[str], expected: list[Twins]) -> None:
-    assert twins_of(paths) == expected
-    assert twins_of(reversed(paths)) == [Twins(one.folder, dict(one.names)) for one in expected]
+def test_twins_are_names_of_one_folder(paths: list[str], expected: list[CollidingNames]) -> None:
+    assert collisions_among(paths) == expected
+    assert collisions_among(reversed(paths)) == [
+        CollidingNames(one.folder, dict(one.names)) for one in expected
+    ]
 
 
 class FakeFolder:
@@ -144,8 +161,8 @@ TABLE: list[tuple[Callable[[str], str], list[str], list[str], bool | None]] = [
 def test_looking_tells_twins_apart_or_together_or_says_that_it_cant(
     rule: Callable[[str], str], standing: list[str], names: list[str], expected: bool | None
 ) -> None:
-    assert told_apart(FakeFolder(rule, standing), names) is expected
-    assert told_apart(FakeFolder(rule, standing), names[::-1]) is expected
+    assert are_distinct(FakeFolder(rule, standing), names) is expected
+    assert are_distinct(FakeFolder(rule, standing), names[::-1]) is expected
 
 
 def test_a_twin_that_comes_while_the_folder_is_looked_at_is_not_taken_for_the_other() -> None:
@@ -154,12 +171,12 @@ def test_a_twin_that_comes_while_the_folder_is_looked_at_is_not_taken_for_the_ot
             self._names = ["README", "Readme"]
             return super().stands(name)
 
-    assert told_apart(Busy(exact, ["README"]), ["README", "Readme"]) is True
+    assert are_distinct(Busy(exact, ["README"]), ["README", "Readme"]) is True
 
 
 def test_paths_are_apart_on_a_disk_that_tells_case_apart_whether_they_stand_or_not(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "www").mkdir()
-    assert not one_place(f"{tmp_path}/www/App", f"{tmp_path}/www/app")
-    assert not one_place(f"{tmp_path}/WWW/app", f"{tmp_path}/www/app")
+    assert not is_same_path(f"{tmp_path}/www/App", f"{tmp_path}/www/app")
+    assert not is_same_path(f"{tmp_path}/WWW/app", f"{tmp_path}/www/app")
