@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from syncd.config.cron import Cron, parse_cron
+from syncd.cron import Cron, parse_cron
 from syncd.models import Job
 
 START_SECONDS = (

@@ -16,8 +16,8 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from syncd.config.cron import parse_cron
 from syncd.config.model import Config
+from syncd.cron import parse_cron
 from syncd.engine.hook_state import first_line
 from syncd.errors import LockedError, MirrorError
 from syncd.github.rate_limit import RateLimitStatus, SavedRateLimit, reserve_of

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from syncd.config import commands, value_types
-from syncd.config.cron import parse_cron
+from syncd.cron import parse_cron
 from syncd.models import Drift, Hook, Lfs, Prune, Publish, SecretRef, Submodules, Symlinks
 from syncd.text import did_you_mean
 from syncd.tree_walk import FOLDERS_AT_MOST

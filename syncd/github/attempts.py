@@ -1,7 +1,7 @@
 """How often one question is put to GitHub: the only place that retries what may pass.
 
 Lost connections, 5xx answers and bodies that break off share one count, so that layers around each
-other never multiply it. The refresh of a user's login has rules of its own (login.py), and what
+other never multiply it. The refresh of a user's login has rules of its own (device_flow.py), and what
 fails for good is left to the daemon's back-off (daemon/backoff.py).
 """
 

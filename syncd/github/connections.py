@@ -1,7 +1,7 @@
 """Connections of urllib3 that one request holds: what arrives is counted, who answers is judged, and another thread can end it.
 
 All that knows the inside of the HTTP library is here and in transport.py. The limits themselves are those of bounds.py, and which
-address may answer is said in addresses.py, so both stay when the library changes: another one needs a hook after connecting, one
+address may answer is said in urls.py, so both stay when the library changes: another one needs a hook after connecting, one
 around the bytes that it reads, and one that closes the socket.
 """
 
@@ -204,7 +204,7 @@ def _connected(connection: Any) -> socket.socket:
 
 
 class HTTPConnection(_Held, library.HTTPConnection):
-    """Named as the library's, because its texts name the class (failures.py)."""
+    """Named as the library's, because its texts name the class (network_errors.py)."""
 
 
 class HTTPSConnection(_Held, library.HTTPSConnection):

@@ -271,7 +271,7 @@ def _inflated(pieces: Iterator[bytes], subject: str) -> Iterator[bytes]:
 class Network:
     """One identity's connections to its host. Every exchange is counted, also the hops of a redirect.
 
-    `api` is where the identity's API is: no credential goes to an origin that may not have it (addresses.py). `ca_file` alone vouches
+    `api` is where the identity's API is: no credential goes to an origin that may not have it (urls.py). `ca_file` alone vouches
     for its hosts; for every other host it adds to the usual authorities.
     Raises ConfigError for a `ca_file` that is not there.
     """

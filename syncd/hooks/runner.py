@@ -41,7 +41,7 @@ PASSED_ON = ("LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "TZ")
 OF_THE_SAME_USER = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")  # systemctl --user asks for them
 LISTEN_SECONDS = 0.1  # how soon a signal to us is passed on
 ACL = "system.posix_acl_access"  # acl(5): an access list may let through whom the mode does not
-CHECKS = str(Path(__file__).with_name("checks.py"))
+CHECKS = str(Path(__file__).with_name("validators.py"))
 NAMES_ARE_UTF8 = (
     "-X",
     "utf8=1",

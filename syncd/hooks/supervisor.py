@@ -1,4 +1,4 @@
-"""The guard of one hook, a small program of its own: `python -I -S guard.py`, with one JSON line on stdin that says what to run.
+"""The guard of one hook, a small program of its own: `python -I -S supervisor.py`, with one JSON line on stdin that says what to run.
 
 It starts the command in a session of its own, reads what it prints, keeps the end of that, and ends it, its process group and
 whatever else it left behind, when its time is over, when it is told to, or when syncd dies: stdin is the thread it hangs on. So no

@@ -1,6 +1,6 @@
 """The checks that need no command of the operator's: is every staged .json, .yaml, .toml and .xml file one that can be read at all?
 
-A small program of its own, `python checks.py WHERE_YAML_IS TREE NAME...`, run like any hook: nobody has approved these files yet, some
+A small program of its own, `python validators.py WHERE_YAML_IS TREE NAME...`, run like any hook: nobody has approved these files yet, some
 readers take quadratic time for what is made to hurt them, and so it has the hook's user, time limit and end. Syntax only: no alias and no
 entity is expanded, no tag obeyed. Standard library and PyYAML only.
 """

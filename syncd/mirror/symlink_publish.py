@@ -2,7 +2,7 @@
 
 A change makes a complete new tree beside the live one and then renames a new link over the old: a reader that resolves the link
 meets one set or the other, and one that holds a folder open keeps the set it has. Nothing is ever written into a tree that a link
-has named; how files that stay come into the new one is in `carry.py`.
+has named; how files that stay come into the new one is in `tree_copy.py`.
 
 The folder that holds the link and the trees is syncd's own; anything else in it is refused.
 """

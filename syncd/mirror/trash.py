@@ -4,7 +4,7 @@
 pair of destination and content, named by its id. What is kept again only gets a newer entry. All is
 0600 in 0700. A copy is made right before its original is replaced, and is taken back where that fails.
 
-Kept for `keep_seconds` of counted time (aging.py), within `size_bytes`. Showing and restoring entries
+Kept for `keep_seconds` of counted time (age.py), within `size_bytes`. Showing and restoring entries
 is left to others.
 """
 

@@ -258,7 +258,7 @@ def owner_of(found: os.stat_result, looks: WantedFile | None) -> tuple[int, int]
 
 
 def _sync_if_mute(descriptor: int) -> None:
-    """It is on disk where the sync of everything at the end would not tell what was lost (systems.py)."""
+    """It is on disk where the sync of everything at the end would not tell what was lost (filesystem_sync.py)."""
     if is_mute(descriptor):
         os.fsync(descriptor)
 

@@ -52,7 +52,7 @@ def cpu(work: Callable[[], object]) -> float:
 
 def calls(name: str) -> Iterator[tuple[str, ast.Call]]:
     """(file, call) of every call of a function or class of this name in syncd/github and syncd/notify."""
-    for path in sorted([*GITHUB.glob("*.py"), *(ROOT / "syncd" / "notify").glob("*.py")]):
+    for path in sorted([*GITHUB.rglob("*.py"), *(ROOT / "syncd" / "notifications").glob("*.py")]):
         for node in ast.walk(ast.parse(path.read_text())):
             if (
                 isinstance(node, ast.Call)
@@ -98,7 +98,7 @@ def test_every_request_names_a_row_of_the_table() -> None:
 def test_every_row_is_used_by_a_request_or_a_reader() -> None:
     used = {
         word
-        for path in GITHUB.glob("*.py")
+        for path in GITHUB.rglob("*.py")
         if path.name != "bounds.py"
         for word in words(ast.parse(path.read_text()))
     }
@@ -117,7 +117,7 @@ READERS = {
     "fetch.py": {".chunks(": "most_bytes of the request; a JSON answer is decoded as it arrives"},
     "listing.py": {".chunks(": "most_bytes, and the entries are counted"},
     "protocol.py": {".chunks(": "most_bytes; of an error ERROR_BYTES"},
-    "resume.py": {".chunks(": "the pointer's size"},
+    "resumable.py": {".chunks(": "the pointer's size"},
     "sessions.py": {"answer.read(": "ANSWER_BYTES"},
     "trees.py": {
         "msgspec.json": "the Decoder below",
@@ -132,7 +132,7 @@ READING = re.compile(
 
 def test_every_reader_of_answers_is_known_and_has_a_bound() -> None:
     found = dict[str, set[str]]()
-    for path in sorted([*GITHUB.glob("*.py"), *(ROOT / "syncd" / "notify").glob("*.py")]):
+    for path in sorted([*GITHUB.rglob("*.py"), *(ROOT / "syncd" / "notifications").glob("*.py")]):
         code = "\n".join(line.partition("  #")[0] for line in path.read_text().splitlines())
         for name in READING.findall(code):
             found.setdefault(path.name, set()).add(name)

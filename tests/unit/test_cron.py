@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from syncd.config.cron import parse_cron
+from syncd.cron import parse_cron
 
 COMES = [  # expression, after, the next times; UTC
     ("15 3 * * mon-fri", "2026-11-27T03:15", ["2026-11-30T03:15", "2026-12-01T03:15"]),

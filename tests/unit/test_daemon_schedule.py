@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.config.cron import parse_cron
+from syncd.cron import parse_cron
 from syncd.daemon.scheduler import Scheduler
 from syncd.models import Job, PathRule
 from syncd.schedule import ByCron, Every, first_time, turns_of

@@ -1,4 +1,4 @@
-"""Who we are to GitHub, as one shape for every kind of identity: here a token that somebody made, and nobody; Apps in app.py, users in login.py.
+"""Who we are to GitHub, as one shape for every kind of identity: here a token that somebody made, and nobody; Apps in app.py, users in device_flow.py.
 
 Promises: a token is sent with each request about its repositories and never shown; one that GitHub refuses is replaced once where there
 may be another; one too young to be known everywhere is tried again for some seconds.
