@@ -85,7 +85,7 @@ class BlobWriter(Protocol):
         """Keep the content, streamed; the number of bytes. Raises BadResponseError when it does not hash to `blob`; nothing is kept then."""
 
 
-class Unfinished(Protocol):
+class PartialDownload(Protocol):
     """A download. `received_bytes` are here, of what the server calls `etag`; it is empty where nothing can be continued."""
 
     @property
@@ -108,7 +108,7 @@ class Blobs(BlobWriter, Protocol):
         """The content from its start. Raises KeyError when it is not here (or turned out damaged, in which case it is gone now)."""
 
     def open_unverified(self, blob: str) -> BinaryIO:
-        """As `open`, for who proves the content while reading it, and calls `drop` when it is another."""
+        """As `open`, for who proves the content while reading it, and calls `discard` when it is another."""
 
     def discard(self, blob: str) -> None:
         """The content is not here any more."""
@@ -116,7 +116,7 @@ class Blobs(BlobWriter, Protocol):
     def bulk_writer(self) -> AbstractContextManager[BlobWriter]:
         """For one thread that puts many contents here, one after another; each is here as soon as it was added."""
 
-    def unfinished(self, sha256: str, size: int) -> AbstractContextManager[Unfinished]:
+    def partial_download(self, sha256: str, size: int) -> AbstractContextManager[PartialDownload]:
         """A download of content that is known by its sha256, which an earlier run may have begun."""
 
 
@@ -471,7 +471,7 @@ class RunRecord(Struct, frozen=True):
     folders_given: Mapping[str, str | None] = field(default_factory=dict)
     ledger: Mapping[str, LedgerRow] = field(
         default_factory=dict
-    )  # what `Store.recorded` gave the run: it need not be read again
+    )  # what `Store.load_ledger` gave the run: it need not be read again
 
 
 class Store(ListingCache, Protocol):
@@ -483,7 +483,7 @@ class Store(ListingCache, Protocol):
     def applied_before(self, job: str, commit: str) -> bool:
         """Whether the history has a run of the job that brought the commit."""
 
-    def recorded(self, job: str) -> dict[str, LedgerRow]:
+    def load_ledger(self, job: str) -> dict[str, LedgerRow]:
         """The job's ledger: destination -> row. Damaged rows are left out: memory that is lost costs time, never files."""
 
     def owners(self, reals: Iterable[str]) -> dict[str, tuple[OwnedRow, ...]]:

@@ -100,8 +100,8 @@ class PageDiffs:
         if self._work.steps <= 0:
             return "not compared yet: this page had too much to compare; reload it"
         old, new = (
-            self._blobs.start(change.before, LARGEST + 1),
-            self._blobs.start(change.after, LARGEST + 1),
+            self._blobs.read_prefix(change.before, LARGEST + 1),
+            self._blobs.read_prefix(change.after, LARGEST + 1),
         )
         try:
             found = changed_lines(old, new, self._work)
@@ -125,7 +125,7 @@ def recent(
     """The last runs that changed something or failed, the newest first. Raises StoreError."""
     runs = store.history(limit=RUNS)
     ledger = (
-        {name: store.recorded(name) for name in {run.job for run in runs}} if show_diffs else {}
+        {name: store.load_ledger(name) for name in {run.job for run in runs}} if show_diffs else {}
     )
     return _runs(runs, ledger, PageDiffs(diffs or Diffs(), blobs) if show_diffs else None)
 

@@ -169,7 +169,7 @@ def read(
                 interval_seconds=_interval_seconds(job, config.timezone, now),
             )
         )
-    told = store.outbox.deliveries(endpoint.name for endpoint in config.endpoints())
+    told = store.notifications.deliveries(endpoint.name for endpoint in config.endpoints())
     heard = (
         None
         if config.web is None or config.web.webhook is None
@@ -340,7 +340,7 @@ def _states(config: Config, names: Iterable[str], store: SqliteStore) -> dict[st
     states: dict[str, JobState] = {}
     for look in range(LOOKS):
         if look:
-            store.look_again()
+            store.refresh()
             with suppress(
                 MirrorError
             ):  # a run that ended may have stored the job under its new name

@@ -19,11 +19,11 @@ from syncd.ports import JobState, OwnedRow
 from syncd.store.store import SqliteStore
 
 
-def open_store(config: Config, only_look: bool = False) -> SqliteStore:
+def open_store(config: Config, read_only: bool = False) -> SqliteStore:
     """The configuration's store, which knows each job that has another name now by that name."""
     store = (
-        SqliteStore.peek(config.state)
-        if only_look
+        SqliteStore.open_readonly(config.state)
+        if read_only
         else SqliteStore.open(config.state, config.state_group)
     )
     with suppress(MirrorError):  # asked again, and said, before a job without a past runs
@@ -59,7 +59,7 @@ def find_renames(jobs: Mapping[str, Job], store: SqliteStore) -> dict[str, str]:
 
 def _destinations(store: SqliteStore, job: str) -> list[str]:
     """The real paths of the job's files: of what it applied, or of all that it knows."""
-    rows = store.recorded(job)
+    rows = store.load_ledger(job)
     applied = {path: row for path, row in rows.items() if row.standing is Ownership.OURS}
     return [row.real or path for path, row in (applied or rows).items()]
 

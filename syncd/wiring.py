@@ -46,7 +46,7 @@ from syncd.store.blobs import BlobCache
 from syncd.store.facts import LimitRow, Usage, hour_of
 from syncd.store.lock import job_lock
 from syncd.store.oauth_tokens import OAuthTokenFile
-from syncd.store.read_only_cache import BorrowedCache
+from syncd.store.read_only_cache import ReadOnlyCache
 from syncd.store.store import SqliteStore
 from syncd.store.token_expiry import expiries_of
 from syncd.stored_jobs import follow_renames, open_store
@@ -91,7 +91,7 @@ class AppContext:
         clock: Clock | None = None,
         replies: Sequence[Reply] = (),
         waits_out_limits: bool = True,
-        only_look: bool = False,
+        read_only: bool = False,
     ) -> None:
         self.config, self.store = config, store
         self.clock = clock or SystemClock()
@@ -102,10 +102,10 @@ class AppContext:
         self.tally = RequestMetrics()
         self._replies = replies
         count_replies(replies, self.tally)
-        self._only_look = only_look
+        self._read_only = read_only
         self.blobs: BlobCache = (
-            BorrowedCache(config.state / "blobs")
-            if only_look
+            ReadOnlyCache(config.state / "blobs")
+            if read_only
             else BlobCache(config.state / "blobs")
         )
         self.mirror = DiskMirror(
@@ -137,23 +137,23 @@ class AppContext:
         cls,
         config: Config,
         environ: Mapping[str, str],
-        only_look: bool = False,
+        read_only: bool = False,
         clock: Clock | None = None,
         replies: Sequence[Reply] = (),
         waits_out_limits: bool = True,
     ) -> AppContext:
-        """`only_look` leaves the state exactly as it is; `replies` are what GitHub has answered already, and is not asked again.
+        """`read_only` leaves the state exactly as it is; `replies` are what GitHub has answered already, and is not asked again.
 
         `waits_out_limits`: a run waits for the end of GitHub's limits where its time suffices. The daemon's don't: they ask for another turn.
         """
         return cls(
             config,
             environ,
-            open_store(config, only_look),
+            open_store(config, read_only),
             clock,
             replies,
             waits_out_limits,
-            only_look,
+            read_only,
         )
 
     def run_context(self, job: Job, shared: SingleFlight | None = None) -> RunContext:
@@ -223,8 +223,8 @@ class AppContext:
     @contextmanager
     def locked(self, job: Job) -> Iterator[None]:
         """The job is ours alone while the block runs. Afterwards what nobody needs any more is tidied away."""
-        with job_lock(self.config.state, job.name), self.blobs.used():
-            self.blobs.clear_dead()
+        with job_lock(self.config.state, job.name), self.blobs.shared_lock():
+            self.blobs.remove_abandoned_files()
             self._rename(job)
             yield
         self.tidy()
@@ -244,8 +244,10 @@ class AppContext:
         What keeps it from that is logged; no run fails for it.
         """
         try:
-            if self.blobs.stale() or (self.blobs.added and self.blobs.stale(seconds=AN_HOUR)):
-                self.blobs.sweep(self.store.blobs_in_use)
+            if self.blobs.is_eviction_due() or (
+                self.blobs.added and self.blobs.is_eviction_due(seconds=AN_HOUR)
+            ):
+                self.blobs.evict_unused(self.store.blobs_in_use)
         except (SyncdError, OSError) as error:
             logging.getLogger("syncd").warning("can't tidy up in %s: %s", self.config.state, error)
         try:
@@ -312,7 +314,7 @@ class AppContext:
                     owner_of(self.config.state),
                 )
 
-            memory = AppMemory(self.store.facts, identity.name, self._only_look)
+            memory = AppMemory(self.store.facts, identity.name, self._read_only)
             return AppCredentials(
                 identity.api,
                 identity.issuer,
@@ -428,7 +430,7 @@ class AppContext:
 
         A command that only looks keeps nothing: it writes nothing.
         """
-        if self._only_look:
+        if self._read_only:
             return
         limits = {(one.identity, one.installation): one for one in self.rate_limits()}
         changed = [one for key, one in limits.items() if self._saved.get(key) != one]
@@ -488,7 +490,7 @@ class AppContext:
             source.close()
         for network in self._networks.values():
             network.close()
-        if isinstance(self.blobs, BorrowedCache):
+        if isinstance(self.blobs, ReadOnlyCache):
             self.blobs.close()
         self.store.close()
 

@@ -12,7 +12,7 @@ from syncd.errors import ConfigError, SyncdError
 from syncd.hooks.command_lookup import missing_commands
 from syncd.models import LoginIdentity
 from syncd.output import echo
-from syncd.store.access import refuse_to_look
+from syncd.store.access import refuse_reader
 
 LOGIN_SECONDS = 60.0
 
@@ -38,7 +38,7 @@ def command(settings: Settings, online: bool, without_secrets: bool) -> int:
     config, mark = settings.load_with_places()
     say_ignored(settings, config)
     if online:
-        refuse_to_look(config.state, members=False)
+        refuse_reader(config.state, members=False)
     problems = [] if without_secrets else judge_secrets(config, settings.environ, mark)
     if problems:
         raise ConfigError(problems)
@@ -71,7 +71,7 @@ def _ask(settings: Settings, config: Config) -> int:
     """One head request per job; nothing is written."""
     from syncd.wiring import AppContext
 
-    app = AppContext.open(config, settings.environ, only_look=True)
+    app = AppContext.open(config, settings.environ, read_only=True)
     codes = []
     logins = [
         identity for identity in config.identities.values() if isinstance(identity, LoginIdentity)

@@ -39,10 +39,10 @@ class Settings(Struct, frozen=True):
 
         `members`: those of `state_group` may run it too.
         """
-        from syncd.store.access import refuse_to_look
+        from syncd.store.access import refuse_reader
 
         config = self.load()
-        refuse_to_look(config.state, members)
+        refuse_reader(config.state, members)
         return config
 
     def load_known(self) -> Config:

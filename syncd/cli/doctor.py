@@ -24,7 +24,7 @@ from syncd.models import LoginIdentity, Trigger
 from syncd.recent_runs import time_of
 from syncd.safe_open import refuse_foreign_way
 from syncd.status import ago, heard_line, read_heard
-from syncd.store.access import refuse_to_look
+from syncd.store.access import refuse_reader
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE_NAME
 from syncd.text import styled
@@ -55,12 +55,12 @@ def command(settings: Settings) -> int:
     wrong and what to do about it. Asks GitHub once per repository; writes nothing but a login's renewed tokens.
     """
     config, mark = settings.load_with_places()
-    refuse_to_look(config.state, members=False)
+    refuse_reader(config.state, members=False)
     say_ignored(settings, config)
     problems = judge_secrets(config, settings.environ, mark)
     if problems:
         raise ConfigError(problems)
-    app = AppContext.open(config, settings.environ, only_look=True)
+    app = AppContext.open(config, settings.environ, read_only=True)
     codes = []
     try:
         findings = [*_config(config), *_store(app), *_logins(app), *_online(app)]
@@ -102,7 +102,7 @@ def _store(app: AppContext) -> Iterator[Finding]:
         "good", "store", f"{file}, schema {VERSION}, {os.stat(file).st_size / (1 << 20):.1f} MiB"
     )
     for name in known:
-        count = len(app.store.recorded(name))
+        count = len(app.store.load_ledger(name))
         if count:
             yield Finding(
                 "note",

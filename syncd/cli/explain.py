@@ -49,7 +49,7 @@ def command(settings: Settings, path: str) -> int:
     """Say of a destination which job writes it, from where, how it stands now and what happened to it last. Exit 1 when no job does."""
     config = settings.load_to_look(members=True)
     path = posixpath.normpath(os.path.abspath(path))
-    store = open_store(config, only_look=True)
+    store = open_store(config, read_only=True)
     try:
         row = row_of(config, store, path)
         folder = None if row is not None else _made_folder(config, store, path)
@@ -130,7 +130,7 @@ def _made(config: Config, store: SqliteStore, path: str, maker: str) -> list[str
     )
     try:
         want = wished(
-            set_of(rows_as_numbered_now(store.recorded(maker), look_up_owner)), {path}
+            set_of(rows_as_numbered_now(store.load_ledger(maker), look_up_owner)), {path}
         ).get(path)
     except MirrorError as error:
         return [first, f"  asked: {error.message}"]

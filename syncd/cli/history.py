@@ -14,7 +14,7 @@ from syncd.diff import LARGEST, readable_by_all
 from syncd.models import LedgerRow
 from syncd.output import echo
 from syncd.store.blobs import BlobCache
-from syncd.store.read_only_cache import BorrowedCache
+from syncd.store.read_only_cache import ReadOnlyCache
 from syncd.store.serialization import PastChange, PastRun
 from syncd.stored_jobs import open_store, spellings_in_history
 from syncd.text import json_text, one_line
@@ -62,19 +62,19 @@ def command(
     )  # the lines are the cache's, which is no member's to read
     if job is not None:
         chosen_jobs(config, [job])
-    store = open_store(config, only_look=True)
+    store = open_store(config, read_only=True)
     try:
         spellings = spellings_in_history(store, os.path.abspath(path)) if path is not None else []
         runs = store.history(job, path, limit, spellings)
         recorded = (
-            {name: store.recorded(name) for name in {run.job for run in runs}} if diff else {}
+            {name: store.load_ledger(name) for name in {run.job for run in runs}} if diff else {}
         )
     finally:
         store.close()
     if as_object:
         echo(json_text({"schema": "syncd.history/1", "runs": [_row(run) for run in runs]}))
         return 0
-    blobs = BorrowedCache(config.state / "blobs")
+    blobs = ReadOnlyCache(config.state / "blobs")
     for run in runs:
         _show(settings, run)
         for change in run.changes:
@@ -129,7 +129,7 @@ def _diff(
     if not show_secrets and (row is None or not readable_by_all(row.entry.mode)):
         return [note(HIDDEN)]
     return diff_lines(
-        blobs.start(change.before, LARGEST + 1),
-        blobs.start(change.after, LARGEST + 1),
+        blobs.read_prefix(change.before, LARGEST + 1),
+        blobs.read_prefix(change.after, LARGEST + 1),
         show_secrets,
     )

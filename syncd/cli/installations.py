@@ -38,7 +38,7 @@ def command(settings: Settings, name: str | None) -> int:
     """
     config = settings.load_to_look()
     identities = chosen(config, name)
-    app = AppContext.open(config, settings.environ, only_look=True)
+    app = AppContext.open(config, settings.environ, read_only=True)
     codes = []
     try:
         for identity in identities:

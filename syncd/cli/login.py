@@ -59,8 +59,8 @@ def _log_in(settings: Settings, app: AppContext, identity: LoginIdentity, scope:
     pair = pair_of(found, at, identity.api, identity.client_id, "", app.clock.now())
     login = who_is(line.plain, identity.api, pair.access, deadline)
     kept = pair_of(found, at, identity.api, identity.client_id, login, pair.issued_at)
-    with pairs.alone(deadline):
-        pairs.keep(kept)
+    with pairs.exclusive_lock(deadline):
+        pairs.save(kept)
     until = (
         f"; it is renewed by itself, and ends on {kept.refresh_expires_at:%Y-%m-%d} only if syncd does not run until then"
         if kept.refresh_expires_at is not None

@@ -24,14 +24,14 @@ def command(settings: Settings, name: str) -> int:
     config = settings.load()
     identity = login_identity(config, name)
     refuse_stranger(config.state)
-    app = AppContext.open(config, settings.environ, only_look=True)
+    app = AppContext.open(config, settings.environ, read_only=True)
     try:
         pairs = app.pairs(identity)
         if not pairs.file.exists():
             emit(settings, f"nobody was logged in as {name}")
             return 0
-        with stopping(app), pairs.alone(app.deadline_of(TIMEOUT_SECONDS)):
-            pairs.forget()
+        with stopping(app), pairs.exclusive_lock(app.deadline_of(TIMEOUT_SECONDS)):
+            pairs.delete()
     finally:
         app.close()
     emit(settings, f"the tokens of {name} are gone from {config.state}")

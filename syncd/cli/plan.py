@@ -61,9 +61,9 @@ def command(
         members=not diff
     )  # the lines are the cache's, which is no member's to read
     chosen = chosen_jobs(config, jobs)
-    app = AppContext.open(config, settings.environ, only_look=True)
+    app = AppContext.open(config, settings.environ, read_only=True)
     try:
-        with stopping(app), app.blobs.used():
+        with stopping(app), app.blobs.shared_lock():
             return _planned(settings, app, chosen, diff, show_secrets, exit_code, as_object)
     finally:
         app.close()

@@ -24,7 +24,7 @@ from syncd.github.proxies import proxies_of
 from syncd.notifications.sender import Messenger
 from syncd.store.access import refuse_stranger
 from syncd.store.lock import daemon_lock
-from syncd.store.migrate import stands_ready
+from syncd.store.migrate import has_current_schema
 from syncd.store.store import FILE_NAME, SqliteStore
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def make_store_ready(config: Config, signals: Signals) -> None:
 
     Nothing runs beside us yet, so a fork is safe. What goes wrong there is met again by whoever opens the store, who says it.
     """
-    if stands_ready(config.state / FILE_NAME):
+    if has_current_schema(config.state / FILE_NAME):
         return
     child = os.fork()
     if child == 0:

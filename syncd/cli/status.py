@@ -47,7 +47,7 @@ def command(settings: Settings, jobs: tuple[str, ...], as_json: bool) -> int:
     """Show how every job stands: what it holds, when it last ran, what is wrong. Exit 3 when not everything is in sync."""
     config = settings.load_to_look(members=True)
     chosen = chosen_jobs(config, jobs)
-    store = open_store(config, only_look=True)
+    store = open_store(config, read_only=True)
     try:
         readings = read(config, store, datetime.now(UTC), names=[job.name for job in chosen])
         expiries = expiries_of(store.facts.token_expiries(), config.state, config.identities)

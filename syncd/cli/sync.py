@@ -116,7 +116,7 @@ def command(
         at_rest = sum(report.files for report in reports) <= FEW_FILES or all(
             report.status is RunStatus.UNCHANGED for report in reports
         )
-        if code == 0 and ref is None and at_rest and not app.store.outbox.waiting():
+        if code == 0 and ref is None and at_rest and not app.store.notifications.count_pending():
             app.save_budgets()
             write_snapshot(app, settings.environ)
         else:

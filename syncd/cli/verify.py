@@ -47,7 +47,7 @@ def command(settings: Settings, jobs: tuple[str, ...], repair: bool, as_object: 
     """
     config = settings.load_to_look()
     chosen = chosen_jobs(config, jobs)
-    store = open_store(config, only_look=not repair or not config.state.is_dir())
+    store = open_store(config, read_only=not repair or not config.state.is_dir())
     try:
         disk = DiskMirror(config.state / "trash", SystemClock())
         look = _repair if repair else _verify
@@ -83,7 +83,7 @@ def _damage(damaged: Sequence[str], repaired: bool) -> str:
 
 
 def _verify(config: Config, job: Job, store: SqliteStore, mirror: Mirror) -> dict[str, Any]:
-    recorded = store.recorded(job.name)
+    recorded = store.load_ledger(job.name)
     findings: list[Finding] = []
     error = None
     try:
@@ -119,7 +119,7 @@ def _repair(config: Config, job: Job, store: SqliteStore, mirror: Mirror) -> dic
             result = _verify(config, job, store, mirror)
             paths = [finding.path for finding in result["findings"] if not finding.tolerated]
             if paths:
-                result["marked"] = store.distrust(job.name, paths)
+                result["marked"] = store.require_rehash(job.name, paths)
                 result["hint"] = remedy(job, result["findings"], marked=True)
     except SyncdError as failure:
         result = _verify(config, job, store, mirror)

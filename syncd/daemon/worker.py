@@ -180,7 +180,7 @@ class WorkerRunner:
         """The store knows when the jobs that were found at rest were last looked after. Raises StoreError; it is tried again then."""
         with self._guard:
             jobs = dict(self._looked_after)
-        self._app.store.look_after(jobs)
+        self._app.store.mark_checked(jobs)
         with self._guard:
             for name, told in jobs.items():
                 if self._looked_after.get(name) == told:

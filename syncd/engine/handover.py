@@ -105,7 +105,7 @@ def _take_folders(
     pairs = {row.path: path for path, row in taken.items()}
     theirs = ctx.store.folders(owner) & folders_above(pairs)
     if theirs and owner in ctx.jobs:
-        theirs -= folders_above(ctx.store.recorded(owner).keys() - pairs.keys())
+        theirs -= folders_above(ctx.store.load_ledger(owner).keys() - pairs.keys())
     if not theirs:
         return own
     roots = {row.path: row.recorded.entry.root for row in taken.values()}
@@ -150,7 +150,7 @@ def take_abandoned_folders(
     owners = ctx.store.folder_owners(folders_above(dropped) - own.folders) if dropped else {}
     abandoned = []
     for owner in sorted(set(owners.values()) - {job.name}):
-        used = folders_above(ctx.store.recorded(owner))
+        used = folders_above(ctx.store.load_ledger(owner))
         abandoned += [path for path, one in owners.items() if one == owner and path not in used]
     if not abandoned:
         return own

@@ -55,6 +55,6 @@ class Prefetch:
 
     def _read(self) -> tuple[dict[str, LedgerRow], frozenset[str], dict[str, Target]]:
         """The ledger, the folders, and the places of both."""
-        recorded, folders = self._store.recorded(self._job), self._store.folders(self._job)
+        recorded, folders = self._store.load_ledger(self._job), self._store.folders(self._job)
         files = {path: Target(row.entry.root, row) for path, row in recorded.items()}
         return recorded, folders, files | targets_of(wished(set_of(recorded), folders))

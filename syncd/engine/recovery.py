@@ -41,7 +41,7 @@ def recover(job: Job, store: Store, mirror: Mirror) -> JobState:
 
 
 def _conclude(job: Job, intent: Intent, state: JobState, store: Store, mirror: Mirror) -> JobState:
-    recorded = store.recorded(job.name)
+    recorded = store.load_ledger(job.name)
     mirror.remove_temp_files(intent.id, _with_leftovers(intent))
     local = mirror.scan(
         {

@@ -296,7 +296,7 @@ class StoredLedger:
         self._store, self._job = store, job
 
     def recorded(self) -> dict[str, LedgerRow]:
-        return self._store.recorded(self._job)
+        return self._store.load_ledger(self._job)
 
 
 def wanted_set(job: Job, ctx: RunContext, deadline: Deadline) -> Mapping[str, WantedFile]:

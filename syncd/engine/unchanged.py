@@ -77,7 +77,7 @@ def unchanged_state(job: Job, ctx: RunContext, deadline: Deadline) -> UnchangedS
             or store.intent(job.name) is not None
         ):
             return None
-        ledger = store.recorded(job.name)
+        ledger = store.load_ledger(job.name)
         created = wished(set_of(ledger), store.folders(job.name))
         directories = directories_of(
             {path: row.entry.root for path, row in ledger.items()}, created

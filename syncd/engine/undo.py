@@ -167,7 +167,7 @@ def resume_undo(job: Job, ground: UndoContext, state: JobState, report: RunRepor
 def _bring_back(
     job: Job, undo: Undo, state: JobState, ground: UndoContext, report: RunReport
 ) -> tuple[str, ...]:
-    recorded = ground.store.recorded(job.name)
+    recorded = ground.store.load_ledger(job.name)
     ours = ground.store.folders(job.name)
     local = ground.mirror.scan(
         {

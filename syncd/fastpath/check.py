@@ -63,7 +63,7 @@ class UpToDate(NamedTuple):
     asked: SyncArgs
 
 
-def question_of(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Question:
+def request_key(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Question:
     """Return what makes two requests ask the same. An App's JWT, which differs each time, is not part of it."""
     token = None if method == "POST" else headers.get("Authorization")
     return method, url, headers.get("If-None-Match"), token, body
@@ -263,7 +263,7 @@ def _send(connections: dict[str, Any], asked: Any, token: str | None) -> Reply:
     if not response.isclosed() or response.length:
         connection.close()
         raise ValueError("the answer is cut off, or longer than such an answer is")
-    question = question_of(asked["method"], asked["url"], headers, body)
+    question = request_key(asked["method"], asked["url"], headers, body)
     found = {name.lower(): value for name, value in response.getheaders()}
     return Reply(
         question, asked["identity"], asked["installation"], response.status, found, content

@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 BUSY_SECONDS = 5.0
-LARGEST_COUNTER = 0x7FFFFFFF  # SQLite's user_version is a signed 32-bit number
+MAX_COUNTER = 0x7FFFFFFF  # SQLite's user_version is a signed 32-bit number
 SUCCEEDED = "UPDATE job SET last_run_at = ?1, last_success_at = ?1 WHERE name = ?2"
 SEEN = 'UPDATE rate_limit SET "limit" = ?3, remaining = ?4, reset_at = ?5 WHERE identity = ?1 AND installation = ?2'
 
 
 def next_counter(found: int) -> int:
     """The write counter after `found`; a new store begins anywhere, so that its count is not taken for another store's."""
-    if found <= 0 or found >= LARGEST_COUNTER:
+    if found <= 0 or found >= MAX_COUNTER:
         return int.from_bytes(os.urandom(3), "big") + 1
     return found + 1
 

@@ -166,7 +166,7 @@ class LargeFiles:
             authorised=False,
             elsewhere=True,
         )
-        with self._blobs.unfinished(pointer.oid, pointer.size) as download:
+        with self._blobs.partial_download(pointer.oid, pointer.size) as download:
             return resumed(self._transport, request, self._deadline, download, pointer.size)
 
 

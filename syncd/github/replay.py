@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from syncd.deadline import Deadline
-from syncd.fastpath.check import Reply, question_of
+from syncd.fastpath.check import Reply, request_key
 from syncd.github.protocol import BufferedResponse, Request, Response, Transport
 from syncd.github.rate_limit import RateLimits, RequestMetrics
 
@@ -25,7 +25,7 @@ class Replay:
         self._inner, self._budgets = inner, budgets
 
     def send(self, request: Request, deadline: Deadline) -> Response:
-        question = question_of(request.method, request.url, request.headers, request.body)
+        question = request_key(request.method, request.url, request.headers, request.body)
         reply = self._replies.pop(question, None) if self._replies else None
         if reply is None:
             return self._inner.send(request, deadline)

@@ -17,14 +17,14 @@ from syncd.errors import BadResponseError, RemoteUnavailableError, TimedOutError
 from syncd.github.attempts import Attempts
 from syncd.github.protocol import Request, Response, Transport
 from syncd.github.request import stream
-from syncd.ports import Unfinished
+from syncd.ports import PartialDownload
 
 PART = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})\Z")
 STRONG = re.compile(r'"[\x21\x23-\x7e]{1,200}"\Z')  # RFC 9110, 8.8.3; printable
 
 
 def resumed(
-    transport: Transport, request: Request, deadline: Deadline, download: Unfinished, size: int
+    transport: Transport, request: Request, deadline: Deadline, download: PartialDownload, size: int
 ) -> str:
     """The git id of the content, which is complete then; asked again when it breaks off.
 
@@ -52,7 +52,7 @@ def resumed(
 
 
 def _once(
-    transport: Transport, request: Request, deadline: Deadline, download: Unfinished, size: int
+    transport: Transport, request: Request, deadline: Deadline, download: PartialDownload, size: int
 ) -> str:
     if download.etag:
         more = {"Range": f"bytes={download.received_bytes}-", "If-Range": download.etag}
@@ -68,7 +68,7 @@ def _once(
     return stream(transport, request, deadline, take, again=False)
 
 
-def _check_part(response: Response, download: Unfinished, size: int) -> None:
+def _check_part(response: Response, download: PartialDownload, size: int) -> None:
     """Raises BadResponseError for another part, or a part of something else, than was asked for."""
     said = response.headers.get("content-range", "")
     found = PART.match(said)

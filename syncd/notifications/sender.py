@@ -97,7 +97,7 @@ class Messenger:
             endpoint.name: events.body(identity, event, report, state, self._host, now)
             for endpoint, event in chosen
         }
-        return self._store.tell(
+        return self._store.queue_notifications(
             report.job, state.notified_as, after, identity, bodies, now
         ) and bool(bodies)
 
@@ -112,12 +112,12 @@ class Messenger:
     def send_due(self) -> float:
         """Everything whose time has come was tried (of an endpoint that fails, one message); how many seconds until there is something to send again. Raises StoreError."""
         while (
-            one := self._store.outbox.claim(
+            one := self._store.notifications.claim(
                 [endpoint.name for endpoint in self._endpoints], self._now()
             )
         ) is not None:
             self._send(one)
-        next_at = self._store.outbox.next_at(self._now())
+        next_at = self._store.notifications.next_at(self._now())
         return (
             LOOK_SECONDS if next_at is None else min(LOOK_SECONDS, max(0.0, next_at - self._now()))
         )
@@ -158,12 +158,14 @@ class Messenger:
         outcome = self._post(endpoint, one.body)
         now = self._now()
         if outcome.why is None:
-            self._store.outbox.sent(one, outcome.host, now)
+            self._store.notifications.mark_sent(one, outcome.host, now)
             log.info("told %s of %s", outcome.host, one.job)
             return
         pause = max(self._pause(one.failures), outcome.pause_seconds or 0.0)
         given_up = now + pause - one.created_at > GIVE_UP_SECONDS
-        self._store.outbox.failed(one, outcome.host, outcome.why, now, now + pause, given_up)
+        self._store.notifications.mark_failed(
+            one, outcome.host, outcome.why, now, now + pause, given_up
+        )
         ending = (
             "it is given up" if given_up else "it is tried again" if one.failures == 0 else None
         )

@@ -16,17 +16,17 @@ from syncd.git_objects import is_object_id
 from syncd.store.checksum import checksum, matches
 
 FOLDER = "accepted"
-LARGEST = 4096
+MAX_BYTES = 4096
 
 
-class AcceptedHeads:
+class AcceptedCommits:
     """One small file a job in `STATE/accepted/`, replaced whole. In memory nothing is kept."""
 
-    def __init__(self, state_dir: Path | None, only_read: bool = False) -> None:
-        self._only_read = only_read
+    def __init__(self, state_dir: Path | None, read_only: bool = False) -> None:
+        self._read_only = read_only
         self._folder = state_dir / FOLDER if state_dir is not None else None
 
-    def read(self, job: str) -> tuple[str, str] | None:
+    def load(self, job: str) -> tuple[str, str] | None:
         """(the line of history, its last accepted commit), or None where none was kept or it is not whole."""
         if self._folder is None:
             return None
@@ -37,7 +37,7 @@ class AcceptedHeads:
                 ),
                 "rb",
             ) as file:
-                line, commit, mark = json.loads(file.read(LARGEST))
+                line, commit, mark = json.loads(file.read(MAX_BYTES))
         except (OSError, ValueError, TypeError, RecursionError):
             return None
         whole = (
@@ -48,12 +48,12 @@ class AcceptedHeads:
         )
         return (line, commit) if whole else None
 
-    def keep(self, job: str, line: str, commit: str, begin: bool) -> None:
-        """`read` gives it back, also after a crash; without `begin` only where something was kept before. Raises StoreError."""
+    def save(self, job: str, line: str, commit: str, begin: bool) -> None:
+        """`load` gives it back, also after a crash; without `begin` only where something was kept before. Raises StoreError."""
         if (
             self._folder is None
-            or self._only_read
-            or self.read(job) == (line, commit)
+            or self._read_only
+            or self.load(job) == (line, commit)
             or not (begin or os.path.lexists(self._folder / job))
         ):
             return
@@ -80,7 +80,7 @@ class AcceptedHeads:
                 hint="check the disk of the state folder",
             ) from error
 
-    def forget(self, job: str) -> None:
-        if self._folder is not None and not self._only_read:
+    def delete(self, job: str) -> None:
+        if self._folder is not None and not self._read_only:
             with suppress(OSError):
                 os.unlink(self._folder / job)

@@ -31,7 +31,7 @@ def refuse_stranger(state_dir: Path) -> None:
         raise _stranger(state_dir, found.st_uid)
 
 
-def refuse_to_look(state_dir: Path, members: bool) -> None:
+def refuse_reader(state_dir: Path, members: bool) -> None:
     """Raise StrangerError where this process may not read the state. Where there is none, everybody may look.
 
     `members`: the command is one of those that `state_group` opens.
@@ -85,10 +85,10 @@ def _tighten(state_dir: Path, mode: int) -> None:
     found = stat.S_IMODE(os.stat(state_dir).st_mode)
     wanted = mode | PASSING if found in (PRIVATE | PASSING, SHARED | PASSING) else mode
     if found != wanted:
-        keep_private(state_dir, wanted)
+        set_private_mode(state_dir, wanted)
 
 
-def keep_private(path: Path, mode: int) -> None:
+def set_private_mode(path: Path, mode: int) -> None:
     """Set the mode of a file or folder of the state. Raises OSError, StoreError.
 
     A file system that ignores it and shows the path to others is refused: the state holds what

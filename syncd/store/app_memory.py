@@ -14,10 +14,10 @@ from syncd.store.facts import Facts
 
 
 class AppMemory:
-    """That of one identity. Nothing is read or written where the store does not allow it; with `only_look`, nothing is written."""
+    """That of one identity. Nothing is read or written where the store does not allow it; with `read_only`, nothing is written."""
 
-    def __init__(self, facts: Facts, identity: str, only_look: bool = False) -> None:
-        self._facts, self._identity, self._only_look = facts, identity, only_look
+    def __init__(self, facts: Facts, identity: str, read_only: bool = False) -> None:
+        self._facts, self._identity, self._read_only = facts, identity, read_only
 
     def load(self) -> dict[int, frozenset[str]]:
         """Installation -> repositories that its token can't be had for."""
@@ -27,7 +27,7 @@ class AppMemory:
 
     def save(self, lost: Mapping[int, frozenset[str]]) -> None:
         """`load` gives it back."""
-        if not self._only_look:
+        if not self._read_only:
             with suppress(StoreError):
                 self._facts.save_unavailable_repositories(self._identity, lost)
 
@@ -39,7 +39,7 @@ class AppMemory:
 
     def save_installations(self, found: Mapping[str, tuple[int, str | None]]) -> None:
         """`installations` gives it back."""
-        if not self._only_look:
+        if not self._read_only:
             with suppress(StoreError):
                 self._facts.save_installations(self._identity, found)
 

@@ -2,7 +2,7 @@
 again, never used.
 
 Rollback, drift repair and the staging of a run live on it. What comes in is not synced to disk: what a crash tears does not match its
-id and is dropped when it is next asked for. Whoever needs what he found here to stay says so with `used`; only what nobody uses and
+id and is dropped when it is next asked for. Whoever needs what he found here to stay says so with `shared_lock`; only what nobody uses and
 nothing remembers is evicted.
 """
 
@@ -25,9 +25,15 @@ from syncd.errors import StoreError
 from syncd.git_objects import blob_hasher, blob_id, is_content_of, size_of
 from syncd.ports import BlobWriter
 from syncd.store.bulk_writer import BulkWriter, other_content, too_many
-from syncd.store.location import nofollow
-from syncd.store.old_packs import take_in_packs
-from syncd.store.partial_downloads import TEMPORARY, Partial, Partials, held, remove_if_dead
+from syncd.store.location import open_nofollow
+from syncd.store.old_packs import import_packs
+from syncd.store.partial_downloads import (
+    TEMPORARY,
+    PartialDownloads,
+    PartialFile,
+    create_locked,
+    remove_if_abandoned,
+)
 from syncd.store.small_blobs import SmallBlobs
 
 STALE_SECONDS = 24 * 3600.0
@@ -40,12 +46,12 @@ class BlobCache:
         self.directory = directory
         self.added = 0  # how many came in since the last sweep of ours
         self._small = SmallBlobs(self.small_file)
-        self._partials = Partials(f"{directory}/partial")
+        self._partials = PartialDownloads(f"{directory}/partial")
         self._is_cleared = False
         self._users, self._guard = 0, Lock()
 
     @contextmanager
-    def used(self) -> Iterator[None]:
+    def shared_lock(self) -> Iterator[None]:
         """Nothing that is here while the block runs is evicted by another process or thread. The kernel lets go when the process dies.
 
         Makes no state folder: where there is none, there is nothing to evict.
@@ -73,7 +79,7 @@ class BlobCache:
     def _mend_small_blobs(self) -> None:
         """Remove a damaged table, and take in the pack files of an older version, where no other process uses the cache."""
         packs = self.directory / "packs"
-        if not os.path.lexists(self._small.mark) and not packs.is_dir():
+        if not os.path.lexists(self._small.damaged_marker) and not packs.is_dir():
             return
         try:
             descriptor = self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -81,16 +87,16 @@ class BlobCache:
             return
         try:
             self._small.remove_damaged()
-            take_in_packs(packs, self)
+            import_packs(packs, self)
         except OSError as error:
-            raise self.cant_keep(error) from error
+            raise self.write_error(error) from error
         finally:
             _let_go(descriptor)
 
     def has(self, blob: str) -> bool:
         return self._small.has(blob) or os.path.lexists(self._file(blob))
 
-    def start(self, blob: str | None, at_most: int) -> bytes | None:
+    def read_prefix(self, blob: str | None, at_most: int) -> bytes | None:
         """The content's first bytes, verified only where that is all of it: none where there was no blob, None where it is not here."""
         if blob is None:
             return b""
@@ -115,7 +121,7 @@ class BlobCache:
                 pass  # a disk that can't give it back has lost it
             content.close()
             if isinstance(content, BytesIO):
-                self._small.drop(blob)
+                self._small.discard(blob)
             else:
                 self._unlink(blob)
         raise KeyError(blob)
@@ -127,7 +133,7 @@ class BlobCache:
         if small is not None:
             return BytesIO(small)
         try:
-            content = os.fdopen(nofollow(self._file(blob), os.O_RDONLY), "rb")
+            content = os.fdopen(open_nofollow(self._file(blob), os.O_RDONLY), "rb")
         except OSError as error:
             raise KeyError(blob) from error
         with suppress(OSError):
@@ -138,7 +144,7 @@ class BlobCache:
     def discard(self, blob: str) -> None:
         """It is fetched anew by whoever wants it next."""
         self._unlink(blob)
-        self._small.drop(blob)
+        self._small.discard(blob)
 
     def _unlink(self, blob: str) -> None:
         with suppress(OSError):
@@ -163,7 +169,7 @@ class BlobCache:
                 self.added += len(contents)
                 return
         except (OSError, sqlite3.Error) as error:
-            raise self.cant_keep(error) from error
+            raise self.write_error(error) from error
         for blob, content in contents.items():
             self.add(blob, [content], len(content))
 
@@ -180,29 +186,29 @@ class BlobCache:
         return count
 
     @contextmanager
-    def unfinished(self, sha256: str, size: int) -> Iterator[Partial]:
+    def partial_download(self, sha256: str, size: int) -> Iterator[PartialFile]:
         """A download of content that is known by its sha256, which may have begun in an earlier run."""
         try:
             with self._partials.one(sha256, size, self._keep) as partial:
                 yield partial
         except OSError as error:
-            raise self.cant_keep(error) from error
+            raise self.write_error(error) from error
 
     def _keep(self, path: str, blob: str) -> None:
         os.rename(path, f"{self._folder(blob[:2])}/{blob[2:]}")
         self.added += 1
 
-    def clear_dead(self) -> None:
+    def remove_abandoned_files(self) -> None:
         """Once in a process: temporary files of runs that died are gone, whoever uses the cache now."""
         if self._is_cleared:
             return
         self._is_cleared = True
         try:
             for file in self.directory.glob(f"??/{TEMPORARY}*"):
-                remove_if_dead(str(file))
+                remove_if_abandoned(str(file))
             self._partials.clear()
         except OSError as error:
-            raise self.cant_keep(error) from error
+            raise self.write_error(error) from error
 
     def _folder(self, name: str) -> str:
         folder = f"{self.directory}/{name}"
@@ -220,7 +226,7 @@ class BlobCache:
         temporary = f"{self.directory}/{folder}/{TEMPORARY}{secrets.token_hex(8)}"
         try:
             self._folder(folder)
-            holder = _held(temporary)
+            holder = _create_locked(temporary)
             try:
                 yield temporary
             finally:
@@ -232,10 +238,10 @@ class BlobCache:
             if isinstance(error, _DiskError) or (
                 isinstance(error, OSError) and error.filename is not None
             ):
-                raise self.cant_keep(error) from error
+                raise self.write_error(error) from error
             raise
 
-    def cant_keep(self, error: Exception) -> StoreError:
+    def write_error(self, error: Exception) -> StoreError:
         return StoreError(
             f"can't keep a download in {self.directory}: {error}",
             hint="free some space on the disk of the state folder; the next run goes on by itself",
@@ -259,7 +265,7 @@ class BlobCache:
                     raise _DiskError(error.strerror or str(error)) from error
         return count
 
-    def sweep(self, in_use: Callable[[], Set[str]], now: float | None = None) -> int | None:
+    def evict_unused(self, in_use: Callable[[], Set[str]], now: float | None = None) -> int | None:
         """Blobs that are not in use and leftovers of runs that died are gone; how many bytes that freed.
 
         A blob younger than a day stays: a run that was interrupted or failed goes on with what it had fetched. While others use the cache
@@ -270,13 +276,13 @@ class BlobCache:
         try:
             descriptor = self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return self._evict(in_use(), now, alone=False) if self.stale(now) else None
+            return self._evict(in_use(), now, alone=False) if self.is_eviction_due(now) else None
         try:
             return self._evict(in_use(), now, alone=True)
         finally:
             _let_go(descriptor)
 
-    def stale(self, now: float | None = None, seconds: float = STALE_SECONDS) -> bool:
+    def is_eviction_due(self, now: float | None = None, seconds: float = STALE_SECONDS) -> bool:
         """Has nobody swept for a day, or for as many seconds? What was never swept counts from its first use: nothing in it is older."""
         now = time.time() if now is None else now
         for since in (self._mark, self._lock_file):
@@ -315,7 +321,7 @@ class BlobCache:
         return freed
 
     def _swept(self, now: float) -> None:
-        with open(self._mark, "wb", opener=nofollow):
+        with open(self._mark, "wb", opener=open_nofollow):
             os.utime(self._mark, (now, now))
         self.added = 0
 
@@ -364,14 +370,14 @@ class BlobCache:
         """
         if not self.directory.is_dir() and not os.path.lexists(self.small_file):
             return 0, []
-        with self.used() if drop else self._looked_at():
+        with self.shared_lock() if drop else self._looked_at():
             return self._verify(drop)
 
     @contextmanager
     def _looked_at(self) -> Iterator[None]:
-        """As `used`, where nothing may be written: a lock that was never made is not needed."""
+        """As `shared_lock`, where nothing may be written: a lock that was never made is not needed."""
         try:
-            descriptor = nofollow(str(self._lock_file), os.O_RDONLY)
+            descriptor = open_nofollow(str(self._lock_file), os.O_RDONLY)
         except OSError:
             yield
             return
@@ -392,20 +398,20 @@ class BlobCache:
                 damaged.add(blob)
                 if drop:
                     self._unlink(blob)
-        small = self._small if drop else SmallBlobs(self.small_file, only_read=True)
+        small = self._small if drop else SmallBlobs(self.small_file, read_only=True)
         for blob in small.ids():
             count += 1
             content = small.read(blob, NEVER, NEVER)
             if content is None or blob_id(content) != blob:
                 damaged.add(blob)
                 if drop:
-                    small.drop(blob)
+                    small.discard(blob)
         small.close()
         return count, sorted(damaged)
 
     def _file_is_whole(self, blob: str) -> bool:
         try:
-            with os.fdopen(nofollow(self._file(blob), os.O_RDONLY), "rb") as content:
+            with os.fdopen(open_nofollow(self._file(blob), os.O_RDONLY), "rb") as content:
                 return is_content_of(content, blob)
         except OSError:
             return False  # a disk that can't give it back has lost it
@@ -422,9 +428,9 @@ class _DiskError(Exception):
     """Our own disk failed, not the download."""
 
 
-def _held(path: str) -> int:
+def _create_locked(path: str) -> int:
     try:
-        return held(path)
+        return create_locked(path)
     except OSError as error:
         raise _DiskError(error.strerror or str(error)) from error
 
@@ -438,7 +444,7 @@ def _let_go(descriptor: int) -> None:
 def _new_file(path: str) -> Iterator[FileIO]:
     """A file of our own, closed afterwards. Raises _DiskError when it can't be made, or when closing it fails and nothing else went wrong before."""
     try:
-        file = FileIO(path, "wb", opener=nofollow)
+        file = FileIO(path, "wb", opener=open_nofollow)
     except OSError as error:
         raise _DiskError(error.strerror or str(error)) from error
     with _closed(file):

@@ -8,7 +8,7 @@ from typing import Protocol
 from syncd.errors import BadResponseError
 from syncd.git_objects import blob_id
 from syncd.ports import BlobWriter
-from syncd.store.small_blobs import LARGEST_BYTES
+from syncd.store.small_blobs import MAX_SMALL_BYTES
 
 BATCH_CONTENTS, BATCH_BYTES = (
     250,
@@ -34,7 +34,7 @@ class BulkWriter:
 
     def add(self, blob: str, chunks: Iterable[bytes], size: int | None) -> int:
         """As the cache's own; others find a small content once its batch is written. Raises BadResponseError, StoreError."""
-        if size is None or size > LARGEST_BYTES:
+        if size is None or size > MAX_SMALL_BYTES:
             return self._cache.add(blob, chunks, size)
         content = _joined(chunks, size)
         if len(content) != size or blob_id(content) != blob:

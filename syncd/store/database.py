@@ -30,7 +30,13 @@ from syncd.store.corruption import (
     words,
 )
 from syncd.store.foreign_store import copy_into
-from syncd.store.location import identity, is_open, make_private, refuse_network, sole_opener
+from syncd.store.location import (
+    identity,
+    is_open,
+    make_private,
+    opening_lock,
+    refuse_network_filesystem,
+)
 from syncd.store.migrate import migrate, remove_replaced_files, version_of
 from syncd.store.schema import VERSION
 from syncd.store.sqlite import (
@@ -76,10 +82,10 @@ class Database:
         if identity(file) is None:
             return made
         made._copied_from, made._connection = file, open_store(":memory:")
-        made.copy_again()
+        made.refresh_copy()
         return made
 
-    def copy_again(self) -> None:
+    def refresh_copy(self) -> None:
         """Copy what the file holds now; a database that is not a copy stays as it is. Raises StoreError."""
         if self._copied_from is None:
             return
@@ -159,7 +165,7 @@ class Database:
             self._connection = open_store(":memory:")
             self._once(lambda connection: migrate(connection, version_of(connection)), WRITE)
             return
-        refuse_network(self.file)
+        refuse_network_filesystem(self.file)
         self._open_file(self.file)
         for suffix in ("-wal", "-shm"):
             try_to_share(self._beside(suffix), self.file.parent)
@@ -174,7 +180,7 @@ class Database:
             if not is_damage(error, self._looks_damaged) and not calls_itself_broken(error):
                 raise self._translated(error) from error
         self.close()
-        with sole_opener(file, BUSY_SECONDS):
+        with opening_lock(file, BUSY_SECONDS):
             try:
                 self._make_ready()
             except FAILURES as error:  # a second time, where it was called malformed
@@ -236,7 +242,7 @@ class Database:
         ours = self._journal_identity
         self.close()
         if self.file is not None and ours is not None:
-            with sole_opener(self.file, BUSY_SECONDS):
+            with opening_lock(self.file, BUSY_SECONDS):
                 if identity(self._beside("-wal")) == ours and not is_open(self.file):
                     for suffix in ("-wal", "-shm"):
                         self._beside(suffix).unlink(missing_ok=True)
@@ -256,7 +262,7 @@ class Database:
             if first:
                 self._open()
                 return
-        with sole_opener(self.file, BUSY_SECONDS):
+        with opening_lock(self.file, BUSY_SECONDS):
             self._set_aside(error)
         self._open()
 

@@ -184,7 +184,7 @@ def changes_since(connection: Connection, job: str, since: datetime) -> tuple[Ch
     )
 
 
-def brought(connection: Connection, job: str, commit: str) -> bool:
+def has_commit(connection: Connection, job: str, commit: str) -> bool:
     """Whether a run of the job brought the commit."""
     query = select(RUN.c.id).where(
         RUN.c.job == job, RUN.c.commit_sha == commit, RUN.c.status == RunStatus.CHANGED.value
@@ -192,4 +192,4 @@ def brought(connection: Connection, job: str, commit: str) -> bool:
     return connection.execute(query.limit(1)).first() is not None
 
 
-__all__ = ["add", "brought", "changed_paths", "changes_since", "history"]
+__all__ = ["add", "changed_paths", "changes_since", "has_commit", "history"]

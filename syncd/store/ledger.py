@@ -88,7 +88,7 @@ def put_directories(connection: Connection, job: str, paths: Iterable[str]) -> N
     )
 
 
-def distrust(connection: Connection, job: str, paths: Sequence[str]) -> int:
+def require_rehash(connection: Connection, job: str, paths: Sequence[str]) -> int:
     """What lstat said of these files proves nothing any more: the next run reads them. How many rows."""
     wanted = set(paths)
     chosen = {

@@ -21,7 +21,7 @@ FORGET_LISTINGS = text(
 )
 
 
-def recall(connection: Connection, tree: str) -> Mapping[str, TreeEntry] | None:
+def load(connection: Connection, tree: str) -> Mapping[str, TreeEntry] | None:
     """What the tree holds; None where it is not remembered, or the row is damaged."""
     query = select(*LISTING.c["entries", "checksum"]).where(LISTING.c.tree_sha == tree)
     for body, mark in connection.execute(query).all():
@@ -34,7 +34,7 @@ def recall(connection: Connection, tree: str) -> Mapping[str, TreeEntry] | None:
     return None
 
 
-def keep(connection: Connection, tree: str, entries: Mapping[str, TreeEntry]) -> None:
+def save(connection: Connection, tree: str, entries: Mapping[str, TreeEntry]) -> None:
     """Remember what the tree holds, as the newest listing."""
     body = serialization.listing_to_bytes(entries)
     row = {"tree_sha": tree, "entries": body, "checksum": checksum(tree, body=body)}

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from syncd.errors import StoreError
-from syncd.store.access import GROUP_MAY_READ, keep_private, share
+from syncd.store.access import GROUP_MAY_READ, set_private_mode, share
 
 NETWORK = {
     "nfs",
@@ -39,7 +39,7 @@ POLL_SECONDS = 0.05
 HINT_OWNER = "syncd must own its state folder and be able to write there"
 
 
-def nofollow(path: str | Path, flags: int) -> int:
+def open_nofollow(path: str | Path, flags: int) -> int:
     """Opens a file of the state, never through a link; a new one is private. Raises OSError."""
     return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
@@ -72,7 +72,7 @@ def make_private(file: Path) -> None:
         if os.stat(file.parent).st_mode & GROUP_MAY_READ:
             share(file, file.parent)
         elif stat.S_IMODE(found.st_mode) != 0o600:
-            keep_private(file, 0o600)
+            set_private_mode(file, 0o600)
     except OSError as error:
         raise StoreError(
             f"can't open the store {file}: {error.strerror}", hint=HINT_OWNER
@@ -94,7 +94,7 @@ def identity(file: Path) -> tuple[int, int] | None:
 
 
 @contextmanager
-def sole_opener(file: Path, seconds: float) -> Iterator[None]:
+def opening_lock(file: Path, seconds: float) -> Iterator[None]:
     """Nobody else makes, migrates or sets aside this store while the block runs. Raises StoreError after `seconds` of waiting.
 
     The kernel lets go of the lock when its holder dies.
@@ -172,7 +172,7 @@ def _name_of(pid: int) -> str:
         return "a process"
 
 
-def refuse_network(file: Path) -> None:
+def refuse_network_filesystem(file: Path) -> None:
     """Raises StoreError on a file system whose locks SQLite can't trust. Source: sqlite.org "How To Corrupt", 2.1; proc_pid_mountinfo(5)."""
     best, kind = "", ""
     target = os.path.realpath(file)

@@ -33,7 +33,7 @@ def is_held(state_dir: Path, job: str) -> bool:
     return bool(locks_on(lock_file(state_dir, job)))
 
 
-def daemon_file(state_dir: Path) -> Path:
+def daemon_lock_file(state_dir: Path) -> Path:
     return state_dir / "daemon.lock"
 
 
@@ -41,7 +41,7 @@ def daemon_file(state_dir: Path) -> Path:
 def daemon_lock(state_dir: Path) -> Iterator[None]:
     """This process is the only daemon on the state folder while the block runs. Raises LockedError at once, naming the other."""
     with _held(
-        daemon_file(state_dir),
+        daemon_lock_file(state_dir),
         "the daemon of this state folder",
         "runs already",
         f"it serves {state_dir}; look at it with `systemctl status syncd`, or end it first",
@@ -51,7 +51,7 @@ def daemon_lock(state_dir: Path) -> Iterator[None]:
 
 def daemon_runs(state_dir: Path) -> bool:
     """Is a daemon at work on this state folder?"""
-    return bool(locks_on(daemon_file(state_dir)))
+    return bool(locks_on(daemon_lock_file(state_dir)))
 
 
 @contextmanager

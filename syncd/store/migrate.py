@@ -47,7 +47,7 @@ def script_dir() -> Path:
     raise StoreError("this installation of syncd lacks its migrations", hint="install syncd again")
 
 
-def stands_ready(file: Path) -> bool:
+def has_current_schema(file: Path) -> bool:
     """Does the header of the file say that it is a database of this version? Nothing else is known of it. Not to be asked while this process has it open."""
     try:
         with open(file, "rb") as opened:

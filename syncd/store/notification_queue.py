@@ -84,9 +84,9 @@ class NotificationQueue:
             _count(connection, one.endpoint, None, paused_until=now + CLAIM_SECONDS)
             return one
 
-        return self._database.write(work) if self.waiting() else None
+        return self._database.write(work) if self.count_pending() else None
 
-    def waiting(self) -> int:
+    def count_pending(self) -> int:
         count = select(func.count()).select_from(NOTIFICATION)
         return self._database.read(lambda connection: int(connection.execute(count).scalar_one()))
 
@@ -101,7 +101,7 @@ class NotificationQueue:
         found = self._database.read(lambda connection: connection.execute(query).scalar_one())
         return float(found) if isinstance(found, (int, float)) else None
 
-    def sent(self, one: PendingNotification, host: str, now: float) -> None:
+    def mark_sent(self, one: PendingNotification, host: str, now: float) -> None:
         def work(connection: Connection) -> None:
             _drop(connection, one)
             _count(
@@ -117,7 +117,7 @@ class NotificationQueue:
 
         self._database.write(work)
 
-    def failed(
+    def mark_failed(
         self,
         one: PendingNotification,
         host: str | None,

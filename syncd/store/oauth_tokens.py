@@ -26,8 +26,8 @@ from syncd.store.location import locks_on, sync_folder
 from syncd.store.lock import safe_name
 
 FORMAT = 1
-LOOK_UP_SECONDS = 0.05
-LARGEST = 64 << 10
+POLL_INTERVAL_SECONDS = 0.05
+MAX_BYTES = 64 << 10
 HINT = "the state folder must be on a disk with room, and writable by the user who runs syncd"
 
 
@@ -56,7 +56,7 @@ class OAuthTokenFile:
         return pair
 
     @contextmanager
-    def alone(self, deadline: Deadline) -> Iterator[None]:
+    def exclusive_lock(self, deadline: Deadline) -> Iterator[None]:
         """No other process asks for a pair, or keeps one, while the block runs. Raises as `Patience.check` does, and StoreError.
 
         The kernel lets go of the lock when its holder dies.
@@ -79,7 +79,7 @@ class OAuthTokenFile:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
-                    deadline.wait(LOOK_UP_SECONDS)
+                    deadline.wait(POLL_INTERVAL_SECONDS)
                 except OSError as error:
                     raise StoreError(
                         f"can't lock {self._lock}: {error.strerror}", hint=HINT
@@ -93,7 +93,7 @@ class OAuthTokenFile:
         """The pid of the process that is between asking and keeping, where the kernel tells."""
         return next((pid for _, pid in locks_on(self._lock) if pid > 0), None)
 
-    def asked_before(self, pair: OAuthTokens) -> Mapping[str, str] | None:
+    def interrupted_request(self, pair: OAuthTokens) -> Mapping[str, str] | None:
         """What a process left that asked for the pair after this one and never got to keep it: `pid` and `at`; None when there was none."""
         with suppress(ValueError, StoreError):
             note = json.loads(self._read(self._note) or "null")
@@ -101,7 +101,7 @@ class OAuthTokenFile:
                 return {name: str(note.get(name)) for name in ("pid", "at")}
         return None
 
-    def about_to_ask(self, pair: OAuthTokens, now: datetime) -> None:
+    def begin_request(self, pair: OAuthTokens, now: datetime) -> None:
         """From here on the next pair is asked for: noted on the disk, and room made for it. Raises StoreError, and nothing was asked."""
         note = json.dumps(
             {"mark": pair.mark, "pid": os.getpid(), "at": now.isoformat(timespec="seconds")}
@@ -117,13 +117,13 @@ class OAuthTokenFile:
                 f"can't keep the login of {self._identity}: {error.strerror}", hint=HINT
             ) from error
 
-    def answered(self, pair: OAuthTokens) -> None:
+    def end_request(self, pair: OAuthTokens) -> None:
         """GitHub refused: no pair was lost."""
         for file in (self._note, self._next):
             with suppress(OSError):
                 os.unlink(file)
 
-    def keep(self, pair: OAuthTokens) -> None:
+    def save(self, pair: OAuthTokens) -> None:
         """The pair is on disk, synced, and in its place. Raises StoreError."""
         try:
             self._write(self._next, _encoded(pair))
@@ -137,7 +137,7 @@ class OAuthTokenFile:
         with suppress(OSError):
             os.unlink(self._note)  # it speaks of the pair before
 
-    def forget(self) -> bool:
+    def delete(self) -> bool:
         """Nothing of the login is on disk any more. False when there was nothing."""
         found = self.file.exists()
         try:
@@ -203,7 +203,7 @@ class OAuthTokenFile:
                         f"{file} can be read by others (mode {stat.S_IMODE(found.st_mode):04o}), and so can the login",
                         hint=f"run: syncd login {self._identity}",
                     )
-                return opened.read(LARGEST).decode("utf-8", "replace")
+                return opened.read(MAX_BYTES).decode("utf-8", "replace")
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -212,7 +212,7 @@ class OAuthTokenFile:
             ) from error
 
 
-def end_of_login(pairs: OAuthTokenFile) -> datetime | None:
+def login_expires_at(pairs: OAuthTokenFile) -> datetime | None:
     """When somebody has to log in again at the latest; None where it does not end, or nobody is logged in."""
     try:
         pair = pairs.load()
@@ -274,4 +274,4 @@ def _decoded(text: str) -> OAuthTokens | None:
     )
 
 
-__all__ = ["OAuthTokenFile", "end_of_login"]
+__all__ = ["OAuthTokenFile", "login_expires_at"]

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from syncd.git_objects import blob_id
 from syncd.ports import Blobs
-from syncd.store.location import nofollow
+from syncd.store.location import open_nofollow
 
 RECORD = struct.Struct(">20sQI")
-LARGEST_BYTES = 256 << 10
+MAX_PACKED_BYTES = 256 << 10
 
 
-def take_in_packs(folder: Path, cache: Blobs) -> None:
+def import_packs(folder: Path, cache: Blobs) -> None:
     """Add every whole content of the packs to the cache and to the disk, then remove the packs. Raises OSError and StoreError."""
     if not folder.is_dir():
         return
@@ -36,13 +36,13 @@ def take_in_packs(folder: Path, cache: Blobs) -> None:
 
 def _contents(index: Path) -> Iterator[bytes]:
     with suppress(OSError):  # a pack that can't be read has nothing to give
-        with open(nofollow(index, os.O_RDONLY), "rb") as file:
+        with open(open_nofollow(index, os.O_RDONLY), "rb") as file:
             body = file.read()
-        with open(nofollow(index.with_suffix(".pack"), os.O_RDONLY), "rb") as pack:
+        with open(open_nofollow(index.with_suffix(".pack"), os.O_RDONLY), "rb") as pack:
             for identity, offset, size in RECORD.iter_unpack(
                 body[: len(body) - len(body) % RECORD.size]
             ):
-                if size <= LARGEST_BYTES and offset <= os.fstat(pack.fileno()).st_size:
+                if size <= MAX_PACKED_BYTES and offset <= os.fstat(pack.fileno()).st_size:
                     content = os.pread(pack.fileno(), size, offset)
                     if blob_id(content) == identity.hex():
                         yield content

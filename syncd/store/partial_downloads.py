@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from syncd.errors import BadResponseError
 from syncd.git_objects import blob_hasher
-from syncd.store.location import nofollow
+from syncd.store.location import open_nofollow
 
 KEPT_SECONDS = 24 * 3600.0
 READ_BYTES = 1 << 20
@@ -37,7 +37,7 @@ class Validator(Struct, frozen=True):
     size: int
 
 
-class Partial:
+class PartialFile:
     """One content on its way here, its file open and locked. `received_bytes` are here already."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Partial:
         self._file.truncate(0)
         self.etag, self.received_bytes = etag, 0
         if etag and not os.path.basename(self.path).startswith(TEMPORARY):
-            note = nofollow(f"{self.path}.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            note = open_nofollow(f"{self.path}.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             with os.fdopen(note, "wb") as file:
                 file.write(msgspec.json.encode(Validator(etag, self._size)))
         else:
@@ -115,14 +115,16 @@ class Partial:
         return bool(self.etag) and self.received_bytes > 0 and not self.is_complete
 
 
-class Partials:
+class PartialDownloads:
     """The partial downloads of one cache."""
 
     def __init__(self, folder: str, now: Callable[[], float] = time.time) -> None:
         self.folder, self._now = folder, now
 
     @contextmanager
-    def one(self, sha256: str, size: int, keep: Callable[[str, str], None]) -> Iterator[Partial]:
+    def one(
+        self, sha256: str, size: int, keep: Callable[[str, str], None]
+    ) -> Iterator[PartialFile]:
         """This content's partial file; one without a past where another run is at work on it.
 
         `keep(path, blob)` puts the complete file into the cache. Raises OSError.
@@ -131,7 +133,7 @@ class Partials:
             os.makedirs(private, mode=0o700, exist_ok=True)
         path, file = self._locked(sha256)
         lock = os.dup(file.fileno())  # held until the complete file has its place
-        partial = Partial(path, file, sha256, size, keep)
+        partial = PartialFile(path, file, sha256, size, keep)
         try:
             partial.resume(self._now())
             yield partial
@@ -169,7 +171,7 @@ class Partials:
                 if not path.with_suffix("").exists():
                     path.unlink(missing_ok=True)
                 continue
-            freed += remove_if_dead(str(path), self._can_be_continued)
+            freed += remove_if_abandoned(str(path), self._can_be_continued)
         return freed
 
     def _can_be_continued(self, path: str) -> bool:
@@ -179,20 +181,20 @@ class Partials:
         return _has_room(path, found.size - os.stat(path).st_size)
 
 
-def held(path: str) -> int:
+def create_locked(path: str) -> int:
     """A descriptor of a new, empty file, which its lock marks as somebody's work. Raises OSError."""
     while True:
-        descriptor = nofollow(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        descriptor = open_nofollow(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
             return descriptor
         os.close(descriptor)  # cleared away just before it was locked
 
 
-def remove_if_dead(path: str, is_spared: Callable[[str], bool] = lambda _: False) -> int:
+def remove_if_abandoned(path: str, is_spared: Callable[[str], bool] = lambda _: False) -> int:
     """Remove a file whose writer holds no lock on it any more; how many bytes that freed. Raises OSError."""
     try:
-        descriptor = nofollow(path, os.O_RDWR)
+        descriptor = open_nofollow(path, os.O_RDWR)
     except FileNotFoundError:
         return 0
     try:
@@ -209,7 +211,7 @@ def remove_if_dead(path: str, is_spared: Callable[[str], bool] = lambda _: False
 
 
 def _made_if_needed(path: str, _flags: int) -> int:
-    return nofollow(path, os.O_RDWR | os.O_CREAT)
+    return open_nofollow(path, os.O_RDWR | os.O_CREAT)
 
 
 def _validator(path: str) -> Validator | None:

@@ -37,7 +37,7 @@ class ReadLedgers:
         found.job, found.read_at = job, moment
         return found
 
-    def about_to_write(self) -> None:
+    def note_write(self) -> None:
         """Rows of some job are changed by this transaction."""
         self._writes += 1
 

@@ -18,20 +18,20 @@ from typing import BinaryIO
 
 from syncd.git_objects import blob_hasher, size_of
 from syncd.store.blobs import NEVER, BlobCache
-from syncd.store.location import nofollow
+from syncd.store.location import open_nofollow
 from syncd.store.small_blobs import SmallBlobs
 from syncd.tree_walk import remove
 
 CHUNK = 1 << 20
 
 
-class BorrowedCache(BlobCache):
+class ReadOnlyCache(BlobCache):
     """Reads from `directory`, and writes to a folder of its own. `close` removes that."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(Path(tempfile.gettempdir()) / f"syncd-{secrets.token_hex(16)}")
         self._lender = directory
-        self._lent_small = SmallBlobs(BlobCache(directory).small_file, only_read=True)
+        self._lent_small = SmallBlobs(BlobCache(directory).small_file, read_only=True)
 
     @property
     def small_file(self) -> Path:
@@ -39,11 +39,11 @@ class BorrowedCache(BlobCache):
         return self.directory / "cache.db"
 
     @contextmanager
-    def used(self) -> Iterator[None]:
+    def shared_lock(self) -> Iterator[None]:
         """Keep others from evicting what is read here while the block runs, where their lock can be read."""
         with ExitStack() as stack:
             with suppress(OSError):
-                descriptor = nofollow(self._lender / "lock", os.O_RDONLY)
+                descriptor = open_nofollow(self._lender / "lock", os.O_RDONLY)
                 stack.callback(os.close, descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
             yield
@@ -92,4 +92,4 @@ class BorrowedCache(BlobCache):
             yield BytesIO(small)
         with suppress(OSError):
             name = self._lender / blob[:2] / blob[2:]
-            yield os.fdopen(nofollow(name, os.O_RDONLY), "rb")
+            yield os.fdopen(open_nofollow(name, os.O_RDONLY), "rb")

@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from syncd.git_objects import is_object_id
 from syncd.store.foreign_store import opened
-from syncd.store.location import make_private, nofollow, sole_opener
+from syncd.store.location import make_private, open_nofollow, opening_lock
 
 if TYPE_CHECKING:
     from syncd.store.cache_table import CacheTable
 
 T = TypeVar("T")
 
-LARGEST_BYTES = (
+MAX_SMALL_BYTES = (
     64 << 10
 )  # what is larger is a file of its own: making one is little beside writing that much
 BUSY_SECONDS = 30.0
@@ -45,11 +45,11 @@ SUFFIXES = ("", "-wal", "-shm")
 class SmallBlobs:
     """The small contents of one cache. Safe to use from many threads and processes.
 
-    With `only_read`, nothing is made or changed, beside the file either.
+    With `read_only`, nothing is made or changed, beside the file either.
     """
 
-    def __init__(self, file: Path, only_read: bool = False) -> None:
-        self._file, self._only_read = file, only_read
+    def __init__(self, file: Path, read_only: bool = False) -> None:
+        self._file, self._read_only = file, read_only
         self._guard = RLock()
         self._table: CacheTable | None = None
         self._identity: tuple[int, int] | None = None
@@ -81,7 +81,7 @@ class SmallBlobs:
             self._ask(lambda table: table.touch(bytes.fromhex(blob), now), None)
         return content
 
-    def drop(self, blob: str) -> None:
+    def discard(self, blob: str) -> None:
         """Forget the content. Where the disk refuses that, it is found, verified and passed over again."""
         if is_object_id(blob):
             self._ask(lambda table: table.delete([bytes.fromhex(blob)]), None)
@@ -117,16 +117,16 @@ class SmallBlobs:
     def remove_damaged(self) -> None:
         """Remove a file that was found damaged. Only for a caller who knows that no process uses the cache. Raises OSError."""
         with self._guard:
-            if not os.path.lexists(self.mark):
+            if not os.path.lexists(self.damaged_marker):
                 return
             self.close()
-            for name in (*(f"{self._file}{suffix}" for suffix in SUFFIXES), self.mark):
+            for name in (*(f"{self._file}{suffix}" for suffix in SUFFIXES), self.damaged_marker):
                 with suppress(FileNotFoundError):
                     os.unlink(name)
             self._is_damaged = False
 
     @property
-    def mark(self) -> str:
+    def damaged_marker(self) -> str:
         """The name whose existence says that the file was found damaged."""
         return f"{self._file}.damaged"
 
@@ -157,7 +157,7 @@ class SmallBlobs:
             return self._table
         self._identity = self._there()
         if self._identity is not None:
-            self._is_damaged = os.path.lexists(self.mark)
+            self._is_damaged = os.path.lexists(self.damaged_marker)
             if not self._is_damaged:
                 self._open()
         return self._table
@@ -179,7 +179,7 @@ class SmallBlobs:
     def _connected(self) -> CacheTable:
         from syncd.store.cache_table import CacheTable
 
-        if self._only_read:
+        if self._read_only:
             driver = self._opened.enter_context(opened(self._file))
         else:
             driver = sqlite3.connect(
@@ -188,9 +188,9 @@ class SmallBlobs:
             self._opened.callback(driver.close)
         table = CacheTable(driver)
         self._opened.callback(table.close)
-        if not self._only_read:
+        if not self._read_only:
             if not table.is_made():
-                with sole_opener(self._file, BUSY_SECONDS):
+                with opening_lock(self._file, BUSY_SECONDS):
                     table.make()
             table.use()
         return table
@@ -199,6 +199,6 @@ class SmallBlobs:
         """The file is damaged: it is not used any more, and removed when that is safe."""
         self.close()
         self._is_damaged = True
-        if not self._only_read:
+        if not self._read_only:
             with suppress(OSError):
-                os.close(nofollow(self.mark, os.O_WRONLY | os.O_CREAT))
+                os.close(open_nofollow(self.damaged_marker, os.O_WRONLY | os.O_CREAT))

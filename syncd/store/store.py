@@ -28,7 +28,7 @@ from syncd.store import (
     renames,
     serialization,
 )
-from syncd.store.accepted_commits import AcceptedHeads
+from syncd.store.accepted_commits import AcceptedCommits
 from syncd.store.access import make_state_folder, refuse_stranger, set_access
 from syncd.store.checksum import checksum, matches
 from syncd.store.database import Database
@@ -46,10 +46,10 @@ FILE_NAME = "syncd.db"
 
 
 class SqliteStore:
-    def __init__(self, database: Database, accepted: AcceptedHeads | None = None) -> None:
+    def __init__(self, database: Database, accepted: AcceptedCommits | None = None) -> None:
         self._database = database
         self._ledgers = ReadLedgers()
-        self._accepted = accepted or AcceptedHeads(
+        self._accepted = accepted or AcceptedCommits(
             database.file.parent if database.file is not None else None
         )
         self._former: Mapping[str, str] = {}  # configured job -> the name that its rows still have
@@ -70,15 +70,15 @@ class SqliteStore:
         return cls(Database(state_dir / FILE_NAME))
 
     @classmethod
-    def peek(cls, state_dir: Path) -> SqliteStore:
+    def open_readonly(cls, state_dir: Path) -> SqliteStore:
         """The store for a command that only looks: a copy in memory, so that nothing in the state folder changes."""
         return cls(
-            Database.copy_of(state_dir / FILE_NAME), AcceptedHeads(state_dir, only_read=True)
+            Database.copy_of(state_dir / FILE_NAME), AcceptedCommits(state_dir, read_only=True)
         )
 
-    def look_again(self) -> None:
+    def refresh(self) -> None:
         """Read what the file holds now, where this is a copy of it. Raises StoreError."""
-        self._database.copy_again()
+        self._database.refresh_copy()
 
     @property
     def file(self) -> Path:
@@ -114,19 +114,19 @@ class SqliteStore:
         old = self._former.get(job)
         if old is None:
             return
-        kept = self._accepted.read(old)
+        kept = self._accepted.load(old)
         if kept is not None:
-            self._accepted.keep(job, *kept, begin=True)
+            self._accepted.save(job, *kept, begin=True)
 
         def work(connection: Connection) -> None:
-            self._ledgers.about_to_write()
+            self._ledgers.note_write()
             renames.rename(connection, old, job)
             state = read_state(connection, job)
             if state is not None:
                 write_state(connection, job, self._under_new_name(job, old, state))
 
         self._database.write(work)
-        self._accepted.forget(old)
+        self._accepted.delete(old)
         self._former = {name: former for name, former in self._former.items() if name != job}
 
     def _stored(self, job: str) -> str:
@@ -138,7 +138,7 @@ class SqliteStore:
         name, job = job, self._stored(job)
         found = self._database.read(lambda connection: read_state(connection, job)) or JobState()
         found = found if name == job else self._under_new_name(name, job, found)
-        accepted = self._accepted.read(job)
+        accepted = self._accepted.load(job)
         return (
             found
             if accepted is None
@@ -147,13 +147,15 @@ class SqliteStore:
 
     def save_accepted_commit(self, job: str, state: JobState, begin: bool) -> None:
         if state.accepted_history is not None and state.accepted_commit is not None:
-            self._accepted.keep(
+            self._accepted.save(
                 self._stored(job), state.accepted_history, state.accepted_commit, begin
             )
 
     def applied_before(self, job: str, commit: str) -> bool:
         stored = self._stored(job)
-        return self._database.read(lambda connection: history.brought(connection, stored, commit))
+        return self._database.read(
+            lambda connection: history.has_commit(connection, stored, commit)
+        )
 
     def states(self, jobs: Iterable[str]) -> dict[str, JobState]:
         """The states of those jobs that the store knows, read at one moment."""
@@ -190,7 +192,7 @@ class SqliteStore:
 
         return self._database.write(work)
 
-    def tell(
+    def queue_notifications(
         self,
         job: str,
         before: str | None,
@@ -217,10 +219,10 @@ class SqliteStore:
         return self._database.write(work)
 
     @property
-    def outbox(self) -> notification_queue.NotificationQueue:
+    def notifications(self) -> notification_queue.NotificationQueue:
         return notification_queue.NotificationQueue(self._database)
 
-    def look_after(self, jobs: Mapping[str, tuple[JobState, datetime]]) -> None:
+    def mark_checked(self, jobs: Mapping[str, tuple[JobState, datetime]]) -> None:
         """Each of these jobs was found as it should be at that time, and the store says so: unless its state is another one by now."""
 
         def work(connection: Connection) -> None:
@@ -238,7 +240,7 @@ class SqliteStore:
         """Nothing is known of the job any more; its files stay. How many ledger rows went."""
 
         def work(connection: Connection) -> int:
-            self._ledgers.about_to_write()
+            self._ledgers.note_write()
             count = connection.execute(delete(FILE).where(FILE.c.job == job)).rowcount
             connection.execute(delete(JOB).where(JOB.c.name == job))
             intents.remove(connection, job)
@@ -246,27 +248,27 @@ class SqliteStore:
                 connection.execute(delete(table).where(table.c.job == job))
             return count
 
-        self._accepted.forget(job)
+        self._accepted.delete(job)
         return self._database.write(work)
 
     # --- the ledger ---------------------------------------------------------------------------------------------------
 
-    def recorded(self, job: str) -> dict[str, LedgerRow]:
+    def load_ledger(self, job: str) -> dict[str, LedgerRow]:
         job = self._stored(job)
         return self._database.read(lambda connection: self._ledgers.read(connection, job))
 
-    def distrust(self, job: str, paths: Sequence[str]) -> int:
+    def require_rehash(self, job: str, paths: Sequence[str]) -> int:
         """The next run of the job reads these files again, whatever their times say; how many rows."""
         job = self._stored(job)
 
         def work(connection: Connection) -> int:
-            self._ledgers.about_to_write()
+            self._ledgers.note_write()
             state = read_state(connection, job)
             if (
                 state is not None
             ):  # else a run that remembers what it looked at would not look again
                 write_state(connection, job, replace(state, consistent=False))
-            return ledger.distrust(connection, job, paths)
+            return ledger.require_rehash(connection, job, paths)
 
         return self._database.write(work)
 
@@ -340,7 +342,7 @@ class SqliteStore:
                 result.report,
                 self._ledgers.is_current(connection, job, result.ledger),
             )
-            self._ledgers.about_to_write()
+            self._ledgers.note_write()
             ledger.remove(connection, result.superseded.items())
             ledger.put(connection, job, report.repo, report.commit, result.upserts)
             ledger.remove(connection, ((path, job) for path in result.removals))
@@ -456,7 +458,7 @@ class SqliteStore:
         for job in self._database.read(_jobs_with_files):
             used.update(
                 blob
-                for row in self.recorded(job).values()
+                for row in self.load_ledger(job).values()
                 for blob in (row.entry.blob, row.upstream.blob)
             )
             for one in self.sets(job):
@@ -515,10 +517,10 @@ class SqliteStore:
         self._database.write(lambda connection: upsert(connection, HEAD, [row]))
 
     def load_listing(self, tree: str) -> Mapping[str, TreeEntry] | None:
-        return self._database.read(lambda connection: listings.recall(connection, tree))
+        return self._database.read(lambda connection: listings.load(connection, tree))
 
     def save_listing(self, tree: str, entries: Mapping[str, TreeEntry]) -> None:
-        self._database.write(lambda connection: listings.keep(connection, tree, entries))
+        self._database.write(lambda connection: listings.save(connection, tree, entries))
 
     @property
     def facts(self) -> Facts:

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from syncd.models import Identity, LoginIdentity
-from syncd.store.oauth_tokens import OAuthTokenFile, end_of_login
+from syncd.store.oauth_tokens import OAuthTokenFile, login_expires_at
 
 
 def expiries_of(
@@ -17,5 +17,5 @@ def expiries_of(
     found = {name: at for name, at in known.items() if name in identities}
     for name, identity in identities.items():
         if isinstance(identity, LoginIdentity):
-            found[name] = end_of_login(OAuthTokenFile(state_dir, name))
+            found[name] = login_expires_at(OAuthTokenFile(state_dir, name))
     return {name: at for name, at in found.items() if at is not None}

@@ -53,7 +53,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqliteSto
 
 def test_everything_recorded_is_given_back_as_it_was(opened: SqliteStore) -> None:
     fill(opened)
-    assert opened.recorded(JOB) == LEDGER
+    assert opened.load_ledger(JOB) == LEDGER
     assert opened.folders(JOB) == frozenset(FOLDERS)
     assert opened.intent(JOB) == INTENT
     assert opened.state(JOB) == replace(STATE, consistent=False, reload_pending=True)
@@ -70,7 +70,7 @@ def test_everything_recorded_is_given_back_as_it_was(opened: SqliteStore) -> Non
 def test_a_store_that_knows_nothing_says_so_and_not_more(opened: SqliteStore) -> None:
     assert opened.state("nobody") == JobState()
     assert (
-        opened.recorded("nobody") == {}
+        opened.load_ledger("nobody") == {}
         and opened.folders("nobody") == frozenset()
         and opened.intent("nobody") is None
     )
@@ -94,7 +94,9 @@ def test_what_was_recorded_is_there_for_the_next_process(tmp_path: Path) -> None
     store.close()
     again = SqliteStore.open(tmp_path / "state")
     assert (
-        again.recorded(JOB) == LEDGER and again.intent(JOB) == INTENT and len(again.sets(JOB)) == 2
+        again.load_ledger(JOB) == LEDGER
+        and again.intent(JOB) == INTENT
+        and len(again.sets(JOB)) == 2
     )
     again.close()
 
@@ -114,7 +116,7 @@ def test_recording_ends_the_intent_and_changes_rows_in_one_step(opened: SqliteSt
         ),
     )
     assert opened.intent(JOB) is None and opened.state(JOB).consistent
-    assert opened.recorded(JOB) == {
+    assert opened.load_ledger(JOB) == {
         path: row for path, row in (LEDGER | moved).items() if path not in ("/srv/link", "/srv/met")
     }
     assert opened.folders(JOB) == {"/srv/two", "/srv/new"}
@@ -148,7 +150,7 @@ def test_a_file_has_one_owner_the_last_that_recorded_it(opened: SqliteStore) -> 
     )
     opened.record("b", RunRecord(report(1), {"/srv/x": LedgerRow(entry(3), None)}))
     assert owners(opened, "/srv/x", "/srv/y", "/srv/z") == {"/srv/x": ["b"], "/srv/y": ["a"]}
-    assert set(opened.recorded("a")) == {"/srv/y"}
+    assert set(opened.load_ledger("a")) == {"/srv/y"}
     opened.record("a", RunRecord(report(2), removals=frozenset({"/srv/x"})))
     assert owners(opened, "/srv/x") == {"/srv/x": ["b"]}, "a job drops its own rows alone"
 
@@ -182,8 +184,8 @@ def test_a_superseded_row_goes_and_a_row_that_is_handed_over_changes_its_job(
         folders_given=given,
     )
     opened.record("a", result)
-    assert (set(opened.recorded("a")), opened.folders("a")) == ({"/srv/run/a", "/srv/b"}, set())
-    assert opened.recorded("b") == {"/srv/d/c": rows["/srv/d/c"]}
+    assert (set(opened.load_ledger("a")), opened.folders("a")) == ({"/srv/run/a", "/srv/b"}, set())
+    assert opened.load_ledger("b") == {"/srv/d/c": rows["/srv/d/c"]}
     assert opened.folders("b") == {"/srv/d"}
 
 
@@ -205,7 +207,7 @@ def everything(store: SqliteStore, job: str) -> tuple[object, ...]:
     sets = [replace(one, job="") for one in store.sets(job)]
     runs = [replace(run, job="") for run in store.history(job)]
     named = None if intent is None else replace(intent, job="")
-    return store.state(job), store.recorded(job), store.folders(job), named, sets, runs
+    return store.state(job), store.load_ledger(job), store.folders(job), named, sets, runs
 
 
 def test_thousands_of_rows_go_in_come_back_and_go_out(opened: SqliteStore) -> None:
@@ -214,9 +216,9 @@ def test_thousands_of_rows_go_in_come_back_and_go_out(opened: SqliteStore) -> No
         for number in range(1700)
     }
     opened.record(JOB, RunRecord(report(1), ledger))
-    assert opened.recorded(JOB) == ledger and len(opened.owners(ledger)) == 1700
+    assert opened.load_ledger(JOB) == ledger and len(opened.owners(ledger)) == 1700
     opened.record(JOB, RunRecord(report(2), removals=frozenset(list(ledger)[:1600])))
-    assert len(opened.recorded(JOB)) == 100
+    assert len(opened.load_ledger(JOB)) == 100
 
 
 def test_the_last_sets_that_stood_whole_are_kept_newest_first(opened: SqliteStore) -> None:
@@ -284,13 +286,13 @@ def test_forgetting_a_job_leaves_the_others(opened: SqliteStore) -> None:
     opened.record("other", RunRecord(report(1), {"/etc/x": LedgerRow(entry(40), None)}))
     assert opened.forget(JOB) == len(LEDGER)
     assert (
-        opened.recorded(JOB) == {}
+        opened.load_ledger(JOB) == {}
         and opened.state(JOB) == JobState()
         and opened.intent(JOB) is None
         and opened.sets(JOB) == []
         and opened.folders(JOB) == frozenset()
     )
-    assert set(opened.recorded("other")) == {"/etc/x"} and opened.jobs() == ["other"]
+    assert set(opened.load_ledger("other")) == {"/etc/x"} and opened.jobs() == ["other"]
 
 
 def test_history_is_newest_first_bounded_and_can_be_asked_for_one_path(opened: SqliteStore) -> None:
@@ -437,7 +439,7 @@ def test_large_listings_are_bounded_by_their_bytes_and_the_latest_stays_however_
 
 def test_the_counter_moves_with_every_write_and_with_no_read(opened: SqliteStore) -> None:
     before = opened.counter()
-    opened.recorded(JOB)
+    opened.load_ledger(JOB)
     opened.state(JOB)
     assert opened.counter() == before
     opened.change_state(JOB, lambda state: state)

@@ -418,7 +418,7 @@ def _by_its_name(folder: int, name: str, path: str, want: Any, expect: Any) -> A
 def _every_folder(self: SqliteStore, job: str) -> frozenset[str]:
     return frozenset(
         parent
-        for path in self.recorded(job)
+        for path in self.load_ledger(job)
         for parent in write.above(posixpath.dirname(path))
         if "/one" in parent or "/two" in parent
     )

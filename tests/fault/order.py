@@ -53,7 +53,7 @@ class _Watch:
             syncd.mirror.syscalls.syncfs,
             syncd.mirror.syscalls.rename_into_nothing,
         )
-        intend, record = SqliteStore.begin_intent, SqliteStore.record
+        begin_intent, record = SqliteStore.begin_intent, SqliteStore.record
 
         def opened(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
             if flags & os.O_CREAT:
@@ -93,7 +93,7 @@ class _Watch:
                 self.mode_changes[os.readlink(path)] = self._tick()
 
         def noted(store: SqliteStore, *arguments: Any) -> None:
-            intend(store, *arguments)
+            begin_intent(store, *arguments)
             self.intended = True
 
         def told(store: SqliteStore, *arguments: Any) -> None:

@@ -211,7 +211,7 @@ class Scene:
                 "scope",
                 frozenset({JOB}),
             )
-            with job_lock(self.state, JOB), blobs.used():
+            with job_lock(self.state, JOB), blobs.shared_lock():
                 return run_job(self.job, ctx, Deadline(clock, 600.0), Options())
         finally:
             store.close()

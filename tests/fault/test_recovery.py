@@ -67,7 +67,7 @@ def in_store(scene: HookScene, read: Callable[[SqliteStore], Any]) -> Any:
 
 
 def ledger(scene: HookScene) -> dict[str, tuple[str, int]]:
-    rows: dict[str, LedgerRow] = in_store(scene, lambda store: store.recorded(JOB))
+    rows: dict[str, LedgerRow] = in_store(scene, lambda store: store.load_ledger(JOB))
     return {path: (row.entry.blob, row.entry.mode) for path, row in rows.items()}
 
 

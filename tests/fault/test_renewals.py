@@ -114,8 +114,8 @@ class Scene:
     def log_in(self) -> None:
         """As `syncd login` does, under the lock of all processes."""
         pairs, now = OAuthTokenFile(self.state, "me"), datetime.now(UTC)
-        with pairs.alone(Deadline(SystemClock(), 60)):
-            pairs.keep(
+        with pairs.exclusive_lock(Deadline(SystemClock(), 60)):
+            pairs.save(
                 pair_of(
                     self.github.oauth.issue(self.client, "ada", "", now.timestamp()),
                     now,

@@ -148,7 +148,7 @@ def one(data: bytes) -> None:
 
     STORE._database.write(plant)
     readings: list[Any] = [
-        STORE.recorded(JOB),
+        STORE.load_ledger(JOB),
         STORE.folders(JOB),
         STORE.state(JOB),
         STORE.sets(JOB),

@@ -38,7 +38,7 @@ def edit(place: Path, text: str) -> None:
 def rows(hub: SyncEnv) -> dict[str, LedgerRow]:
     store = SqliteStore.open(hub.state)
     try:
-        return store.recorded("nginx")
+        return store.load_ledger("nginx")
     finally:
         store.close()
 

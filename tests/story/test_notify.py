@@ -349,7 +349,7 @@ def test_pauses_grow_to_an_hour_and_after_a_day_it_is_given_up(
     one.consider(failure())
     began, pauses = clock.now(), []
     one.send_due()
-    while (next_at := store.outbox.next_at(clock.now().timestamp())) is not None:
+    while (next_at := store.notifications.next_at(clock.now().timestamp())) is not None:
         pauses.append(next_at - clock.now().timestamp())
         clock.advance(pauses[-1] - 1)
         one.send_due()
@@ -361,7 +361,7 @@ def test_pauses_grow_to_an_hour_and_after_a_day_it_is_given_up(
         timedelta(hours=22) < clock.now() - began <= timedelta(hours=24)
         and len(receiver.got) == len(pauses) + 1 < 35
     )
-    delivery = store.outbox.deliveries(["env:HOOK_URL"])[0]
+    delivery = store.notifications.deliveries(["env:HOOK_URL"])[0]
     assert (delivery.failed, delivery.dropped, delivery.waiting, delivery.sent) == (
         len(pauses) + 1,
         1,
@@ -387,7 +387,7 @@ def test_an_endpoint_that_fails_is_tried_once_a_pause_however_many_messages_wait
     one.send_due()
     assert (
         sorted(one["job"] for one in receiver.got) == sorted(f"job{number}" for number in range(40))
-        and store.outbox.waiting() == 0
+        and store.notifications.count_pending() == 0
     )
 
 
@@ -426,7 +426,7 @@ def test_a_new_message_does_not_end_its_endpoints_pause(
     elif event == "the same job's message is replaced":
         one.consider(replace(failure(1), status=RunStatus.CHANGED, error=None))
     else:
-        while store.outbox.waiting():
+        while store.notifications.count_pending():
             clock.advance(1800)
             one.send_due()
     tried = len(receiver.got)
@@ -446,7 +446,9 @@ def test_a_message_that_its_receiver_refuses_does_not_keep_the_others_back(
     one.consider(failure(2))
     receiver.status = 204
     clock.advance(30)
-    assert (first := store.outbox.claim(["env:HOOK_URL"], clock.now().timestamp())) is not None
+    assert (
+        first := store.notifications.claim(["env:HOOK_URL"], clock.now().timestamp())
+    ) is not None
     assert first.job == "job2"
 
 
@@ -457,7 +459,7 @@ def test_an_endpoint_that_another_process_sends_to_is_looked_at_again_in_seconds
     one = messenger(hub, receiver, clock, store)
     one.consider(failure(1))
     one.consider(failure(2))
-    assert store.outbox.claim(["env:HOOK_URL"], clock.now().timestamp()) is not None
+    assert store.notifications.claim(["env:HOOK_URL"], clock.now().timestamp()) is not None
     assert one.send_due() == 5.0
 
 
@@ -467,7 +469,7 @@ def test_a_receiver_that_asks_for_time_gets_it(hub: SyncEnv, receiver: Receiver)
     receiver.status, receiver.answer_headers = 429, {"Retry-After": "900"}
     one.consider(failure())
     one.send_due()
-    assert store.outbox.next_at(clock.now().timestamp()) == clock.now().timestamp() + 900
+    assert store.notifications.next_at(clock.now().timestamp()) == clock.now().timestamp() + 900
 
 
 def test_a_clock_that_was_set_back_holds_nothing_up(hub: SyncEnv, receiver: Receiver) -> None:
@@ -479,7 +481,7 @@ def test_a_clock_that_was_set_back_holds_nothing_up(hub: SyncEnv, receiver: Rece
     clock.at -= timedelta(days=400)
     receiver.status = 200
     one.send_due()
-    assert len(receiver.got) == 2 and store.outbox.waiting() == 0
+    assert len(receiver.got) == 2 and store.notifications.count_pending() == 0
 
 
 def test_two_who_look_at_once_send_each_message_once(hub: SyncEnv, receiver: Receiver) -> None:
@@ -505,7 +507,7 @@ def test_a_sender_that_died_is_followed_by_another_a_minute_later(
     one = messenger(hub, receiver, clock, store)
     one.consider(failure())
     assert (
-        store.outbox.claim(["env:HOOK_URL"], clock.now().timestamp()) is not None
+        store.notifications.claim(["env:HOOK_URL"], clock.now().timestamp()) is not None
     )  # and then it died
     one.send_due()
     assert receiver.got == []
@@ -537,7 +539,7 @@ def test_another_at_work_on_the_job_is_no_failure_of_it(hub: SyncEnv, receiver: 
     store = SqliteStore.open(hub.state)
     one = messenger(hub, receiver, FakeClock(), store)
     one.consider(replace(failure(), error=LockedError("another syncd is at work")))
-    assert store.outbox.waiting() == 0
+    assert store.notifications.count_pending() == 0
 
 
 # --- the post ---------------------------------------------------------------------------------------------------------

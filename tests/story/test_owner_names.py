@@ -330,7 +330,7 @@ def _forget_owner_names(hub: SyncEnv) -> None:
     store = SqliteStore.open(hub.state)
     rows = {
         path: replace(row, entry=replace(row.entry, owner=None))
-        for path, row in store.recorded("nginx").items()
+        for path, row in store.load_ledger("nginx").items()
     }
     report = RunReport("nginx", RunStatus.UNCHANGED, "acme/infra", "main", None, None)
     store.record("nginx", Recording(report, upserts=rows, state=store.state("nginx")))

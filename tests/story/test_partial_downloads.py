@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from syncd.deadline import Deadline
 from syncd.simulator import faults
 from syncd.simulator.faults import Answer
-from syncd.store.partial_downloads import held
+from syncd.store.partial_downloads import create_locked
 from tests.fault.points import in_child
 from tests.support.sync_env import SyncEnv
 
@@ -194,7 +194,7 @@ def test_temporary_files_of_dead_runs_are_gone_at_the_next_start_and_others_stay
         (large.state / "blobs/ab").mkdir(exist_ok=True)
         (large.state / "blobs" / name).write_bytes(b"half")
     (large.state / "blobs/ab/tmp-alive").unlink()
-    lock = held(str(large.state / "blobs/ab/tmp-alive"))
+    lock = create_locked(str(large.state / "blobs/ab/tmp-alive"))
     large.sync()
     os.close(lock)
     (partial,) = partials(large)

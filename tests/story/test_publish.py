@@ -126,7 +126,7 @@ def test_what_was_carried_over_is_not_read_again(
     from syncd.store.store import SqliteStore
 
     store = SqliteStore.open(site.state)
-    for path, row in store.recorded("nginx").items():
+    for path, row in store.load_ledger("nginx").items():
         found = os.lstat(str(live(site)) + path.removeprefix(str(link(site))))
         assert row.stat == stat_of(found)
     store.close()

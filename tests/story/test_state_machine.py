@@ -348,7 +348,8 @@ class Mirror(RuleBasedStateMachine):
     def _recorded(self) -> dict[str, object]:
         with self._ctx() as (_, store):
             return {
-                os.path.relpath(path, self.dest): row for path, row in store.recorded("job").items()
+                os.path.relpath(path, self.dest): row
+                for path, row in store.load_ledger("job").items()
             }
 
     def _modes(self) -> dict[str, int]:
@@ -364,7 +365,7 @@ class Mirror(RuleBasedStateMachine):
             ours = {os.path.relpath(path, self.dest) for path in store.folders("job")}
             rows = {
                 os.path.relpath(path, self.dest)
-                for path, row in store.recorded("job").items()
+                for path, row in store.load_ledger("job").items()
                 if row.standing is not Ownership.DROPPED
             }
         modes = self._modes()

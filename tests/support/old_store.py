@@ -33,7 +33,7 @@ def downgraded(state_dir: Path) -> None:
     file = state_dir / FILE_NAME
     store = SqliteStore.open(state_dir)
     rows = {
-        job: (store.recorded(job), store.folders(job), store.state(job)) for job in store.jobs()
+        job: (store.load_ledger(job), store.folders(job), store.state(job)) for job in store.jobs()
     }
     store.close()
     with closing(sqlite3.connect(file)) as connection:

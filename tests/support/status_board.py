@@ -59,7 +59,7 @@ class StoreBoard:
         return self.stuck
 
     def recent(self, show_diffs: bool) -> Sequence[RecentRun]:
-        store = SqliteStore.peek(self.config.state)
+        store = SqliteStore.open_readonly(self.config.state)
         try:
             return recent(store, BlobCache(self.config.state / "blobs"), show_diffs, self.diffs)
         finally:
@@ -68,7 +68,7 @@ class StoreBoard:
     def readings(self) -> StatusSnapshot:
         if self.fails is not None:
             raise self.fails
-        store = SqliteStore.peek(self.config.state)
+        store = SqliteStore.open_readonly(self.config.state)
         try:
             return read(self.config, store, self.now or datetime.now(UTC), self.life)
         finally:

@@ -23,7 +23,7 @@ class Memory:
     def __init__(self, error: Exception | None = None) -> None:
         self._error = error
 
-    def recorded(self, _job: str) -> dict[str, LedgerRow]:
+    def load_ledger(self, _job: str) -> dict[str, LedgerRow]:
         if self._error is not None:
             raise self._error
         return LEDGER

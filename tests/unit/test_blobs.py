@@ -76,12 +76,12 @@ def test_a_content_longer_than_a_chunk_comes_out_whole(cache: BlobCache) -> None
 def test_content_known_by_its_sha256_is_proven_by_that_and_kept_under_its_git_id(
     cache: BlobCache,
 ) -> None:
-    with cache.unfinished(hashlib.sha256(ONE).hexdigest(), 4) as download:
+    with cache.partial_download(hashlib.sha256(ONE).hexdigest(), 4) as download:
         assert download.complete([ONE]) == blob_id(ONE)
     assert cache.has(blob_id(ONE)) and len(left(cache)) == 1
     with (
         pytest.raises(BadResponseError),
-        cache.unfinished(hashlib.sha256(b"other").hexdigest(), 4) as download,
+        cache.partial_download(hashlib.sha256(b"other").hexdigest(), 4) as download,
     ):
         download.complete([ONE])
     assert len(left(cache)) == 1
@@ -167,9 +167,9 @@ def test_the_cache_is_private_whatever_the_mask(cache: BlobCache) -> None:
     before = os.umask(0)
     try:
         blob = kept(cache)
-        with cache.used():
+        with cache.shared_lock():
             pass
-        cache.sweep(lambda: {blob})
+        cache.evict_unused(lambda: {blob})
     finally:
         os.umask(before)
     modes = {
@@ -236,7 +236,7 @@ def test_whatever_our_disk_refuses_is_the_stores_trouble(
         monkeypatch.setattr(os, "stat", refuse)
     else:
         monkeypatch.setattr(blobs, "FileIO", refuse)
-    with pytest.raises(StoreError), cache.used():
+    with pytest.raises(StoreError), cache.shared_lock():
         kept(cache)
 
 
@@ -263,14 +263,14 @@ def test_a_sweep_leaves_what_is_in_use_and_nothing_else(cache: BlobCache) -> Non
         os.utime(file_of(cache, blob), (time.time() - DAY,) * 2)
     (cache.directory / mine[:2] / "tmp-0123").write_bytes(b"a run that died")
     assert cache.added == 3
-    assert cache.sweep(lambda: {mine}) == len(b"other\n") + len(b"a run that died")
+    assert cache.evict_unused(lambda: {mine}) == len(b"other\n") + len(b"a run that died")
     assert (
         left(cache) == sorted(f"{blob[:2]}/{blob[2:]}" for blob in (mine, young))
         and not cache.has(other)
         and cache.added == 0
     )
     os.utime(file_of(cache, young), (time.time() + 2 * DAY,) * 2)
-    assert cache.sweep(lambda: {mine}) and not cache.has(young), (
+    assert cache.evict_unused(lambda: {mine}) and not cache.has(young), (
         "from before the clock was put back"
     )
 
@@ -279,10 +279,10 @@ def test_nothing_is_swept_under_somebody_who_uses_it_in_this_process_or_another(
     cache: BlobCache,
 ) -> None:
     blob = kept(cache)
-    with BlobCache(cache.directory).used():
-        assert cache.sweep(set) == 0 or cache.has(blob)
+    with BlobCache(cache.directory).shared_lock():
+        assert cache.evict_unused(set) == 0 or cache.has(blob)
         assert cache.has(blob)
-    code = "import sys\nfrom pathlib import Path\nfrom syncd.store.blobs import BlobCache\nwith BlobCache(Path(sys.argv[1])).used():\n print('using', flush=True)\n sys.stdin.read()"
+    code = "import sys\nfrom pathlib import Path\nfrom syncd.store.blobs import BlobCache\nwith BlobCache(Path(sys.argv[1])).shared_lock():\n print('using', flush=True)\n sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(cache.directory)],
         stdin=subprocess.PIPE,
@@ -293,12 +293,12 @@ def test_nothing_is_swept_under_somebody_who_uses_it_in_this_process_or_another(
             and user.stdin is not None
             and user.stdout.readline() == b"using\n"
         )
-        cache.sweep(set)
+        cache.evict_unused(set)
         assert cache.has(blob)
-        assert cache.sweep(set) is None, "a second look within the day costs nothing"
+        assert cache.evict_unused(set) is None, "a second look within the day costs nothing"
         user.kill()
     os.utime(file_of(cache, blob), (time.time() - DAY,) * 2)
-    cache.sweep(set)
+    cache.evict_unused(set)
     assert not cache.has(blob), "a user that was killed holds nothing"
 
 
@@ -307,9 +307,9 @@ def test_where_somebody_always_uses_it_what_nobody_touched_for_a_day_goes(cache:
     for blob in (old, again):
         os.utime(file_of(cache, blob), (time.time() - DAY,) * 2)
     cache.open(again).close()  # a run found it here and will need it
-    with cache.used():
+    with cache.shared_lock():
         os.utime(cache.directory / "lock", (time.time() - DAY,) * 2)  # it was begun a day ago
-        cache.sweep(set)
+        cache.evict_unused(set)
     assert [cache.has(blob) for blob in (old, fresh, again)] == [False, True, True]
 
 
@@ -325,29 +325,35 @@ def test_what_can_not_be_removed_keeps_nothing_else_and_no_later_day(cache: Blob
     ) as table:
         table.execute("UPDATE content SET used_at = used_at - ?", (DAY,))
     with pytest.raises(OSError, match="directory"):
-        cache.sweep(set)
+        cache.evict_unused(set)
     assert not cache.has(blob) and not cache.has(blob_id(b"packed\n"))
-    assert not cache.stale() and cache.stale(time.time() + DAY)
+    assert not cache.is_eviction_due() and cache.is_eviction_due(time.time() + DAY)
 
 
 def test_it_is_swept_once_a_day_even_if_nothing_came_in(cache: BlobCache) -> None:
-    assert not cache.stale(), "where there is no cache there is nothing to do"
+    assert not cache.is_eviction_due(), "where there is no cache there is nothing to do"
     kept(cache)
-    assert cache.stale()
-    cache.sweep(set)
+    assert cache.is_eviction_due()
+    cache.evict_unused(set)
     assert (
-        not cache.stale() and cache.stale(time.time() + DAY) and cache.stale(time.time() - DAY)
+        not cache.is_eviction_due()
+        and cache.is_eviction_due(time.time() + DAY)
+        and cache.is_eviction_due(time.time() - DAY)
     ), "a clock that was put back does not stop it"
 
 
 def test_what_was_begun_just_now_is_not_swept_before_a_day_has_passed(cache: BlobCache) -> None:
-    with cache.used():
+    with cache.shared_lock():
         kept(cache)
-    assert not cache.stale() and not cache.stale(seconds=3600.0) and cache.stale(time.time() + DAY)
+    assert (
+        not cache.is_eviction_due()
+        and not cache.is_eviction_due(seconds=3600.0)
+        and cache.is_eviction_due(time.time() + DAY)
+    )
 
 
 def test_using_makes_no_state_where_there_is_none(tmp_path: Path) -> None:
-    with BlobCache(tmp_path / "state/blobs").used():
+    with BlobCache(tmp_path / "state/blobs").shared_lock():
         pass
     assert not (tmp_path / "state").exists()
 
@@ -355,8 +361,8 @@ def test_using_makes_no_state_where_there_is_none(tmp_path: Path) -> None:
 def test_the_start_of_a_content_is_given_as_far_as_it_is_here(cache: BlobCache) -> None:
     blob = kept(cache, b"one two\n")
     assert (
-        cache.start(blob, 3),
-        cache.start(blob, 100),
-        cache.start(None, 3),
-        cache.start(blob_id(b"never came"), 3),
+        cache.read_prefix(blob, 3),
+        cache.read_prefix(blob, 100),
+        cache.read_prefix(None, 3),
+        cache.read_prefix(blob_id(b"never came"), 3),
     ) == (b"one", b"one two\n", b"", None)

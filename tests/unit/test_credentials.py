@@ -69,7 +69,7 @@ def line_of(api: str, folder: Path) -> Any:
 
 
 class NoBlobs:
-    def unfinished(self, *_: object) -> Any:
+    def partial_download(self, *_: object) -> Any:
         raise BadResponseError("nothing is kept here")
 
 

@@ -388,7 +388,7 @@ def test_opening_waits_for_who_is_making_it_ready_but_not_for_ever(
 ) -> None:
     monkeypatch.setattr(module, "BUSY_SECONDS", 0.2)
     with (
-        location.sole_opener(file, 1),
+        location.opening_lock(file, 1),
         pytest.raises(StoreError, match="being made ready by another"),
     ):
         Database(file)

@@ -16,7 +16,7 @@ from syncd.clock import SystemClock
 from syncd.deadline import Deadline
 from syncd.errors import StoppedError, StoreError
 from syncd.models import OAuthTokens, Secret
-from syncd.store.oauth_tokens import OAuthTokenFile, end_of_login
+from syncd.store.oauth_tokens import OAuthTokenFile, login_expires_at
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 PAIR = OAuthTokens(
@@ -39,13 +39,13 @@ def deadline() -> Deadline:
 @pytest.fixture
 def kept(tmp_path: Path) -> OAuthTokenFile:
     made = OAuthTokenFile(tmp_path, "me")
-    with made.alone(deadline()):
-        made.keep(PAIR)
+    with made.exclusive_lock(deadline()):
+        made.save(PAIR)
     return made
 
 
 def test_what_is_kept_is_given_back_and_is_its_owners_alone(kept: OAuthTokenFile) -> None:
-    assert kept.load() == PAIR and end_of_login(kept) == PAIR.refresh_expires_at
+    assert kept.load() == PAIR and login_expires_at(kept) == PAIR.refresh_expires_at
     assert {
         path.name: stat.S_IMODE(path.stat().st_mode) for path in kept.file.parent.iterdir()
     } == {"me.json": 0o600, "me.lock": 0o600}
@@ -64,28 +64,28 @@ def test_any_name_stays_in_its_folder(tmp_path: Path, name: str) -> None:
 def test_a_death_before_the_answer_leaves_a_note_of_who_asked_and_when(
     kept: OAuthTokenFile,
 ) -> None:
-    kept.about_to_ask(PAIR, NOW)
+    kept.begin_request(PAIR, NOW)
     again = OAuthTokenFile(kept.file.parent.parent, "me")
-    with again.alone(deadline()):
-        assert again.load() == PAIR and again.asked_before(PAIR) == {
+    with again.exclusive_lock(deadline()):
+        assert again.load() == PAIR and again.interrupted_request(PAIR) == {
             "pid": str(os.getpid()),
             "at": "2026-11-23T12:00:00+00:00",
         }
-        assert again.asked_before(NEXT) is None
-        again.keep(NEXT)
-        assert again.asked_before(NEXT) is None and again.load() == NEXT
+        assert again.interrupted_request(NEXT) is None
+        again.save(NEXT)
+        assert again.interrupted_request(NEXT) is None and again.load() == NEXT
 
 
 def test_a_refusal_takes_the_note_away(kept: OAuthTokenFile) -> None:
-    kept.about_to_ask(PAIR, NOW)
-    kept.answered(PAIR)
-    assert kept.asked_before(PAIR) is None and kept.load() == PAIR
+    kept.begin_request(PAIR, NOW)
+    kept.end_request(PAIR)
+    assert kept.interrupted_request(PAIR) is None and kept.load() == PAIR
 
 
 def whole(pair: OAuthTokens, tmp_path: Path) -> bytes:
     other = OAuthTokenFile(tmp_path / "scratch", "me")
-    with other.alone(deadline()):
-        other.keep(pair)
+    with other.exclusive_lock(deadline()):
+        other.save(pair)
     return other.file.read_bytes()
 
 
@@ -96,12 +96,12 @@ def test_a_pair_that_was_written_and_not_renamed_is_taken_over_from_whatever_len
     beside = kept.file.with_suffix(".next")
     for length in range(0, len(content) + 1, 7):
         kept.file.write_bytes(whole(PAIR, tmp_path))
-        kept.about_to_ask(PAIR, NOW)
+        kept.begin_request(PAIR, NOW)
         beside.write_bytes(content[:length] + b" " * (4096 - length))
-        with kept.alone(deadline()):
-            assert kept.load() == PAIR and kept.asked_before(PAIR) is not None, length
+        with kept.exclusive_lock(deadline()):
+            assert kept.load() == PAIR and kept.interrupted_request(PAIR) is not None, length
     beside.write_bytes(content + b" " * (4096 - len(content)))
-    with kept.alone(deadline()):
+    with kept.exclusive_lock(deadline()):
         assert kept.load() == NEXT and not beside.exists()
 
 
@@ -109,7 +109,7 @@ def test_a_pair_that_follows_another_one_is_not_taken_over(
     kept: OAuthTokenFile, tmp_path: Path
 ) -> None:
     kept.file.with_suffix(".next").write_bytes(whole(replace(NEXT, after="another"), tmp_path))
-    with kept.alone(deadline()):
+    with kept.exclusive_lock(deadline()):
         assert kept.load() == PAIR
 
 
@@ -128,7 +128,7 @@ def test_what_is_no_file_of_ours_is_not_followed_and_never_waited_for(
         os.mkfifo(kept.file, 0o600)
     with pytest.raises(StoreError):
         kept.load()
-    assert end_of_login(kept) is None
+    assert login_expires_at(kept) is None
 
 
 def test_a_full_disk_is_met_before_anything_is_asked_and_after_it_the_old_pair_stands(
@@ -139,9 +139,9 @@ def test_a_full_disk_is_met_before_anything_is_asked_and_after_it_the_old_pair_s
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(StoreError, match="No space left"):
-        kept.about_to_ask(PAIR, NOW)
+        kept.begin_request(PAIR, NOW)
     with pytest.raises(StoreError, match="No space left"):
-        kept.keep(NEXT)
+        kept.save(NEXT)
     monkeypatch.undo()
     assert kept.load() == PAIR
 
@@ -150,7 +150,7 @@ def test_a_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "logins").write_text("in the way")
     with (
         pytest.raises(StoreError, match="can't keep the login of me"),
-        OAuthTokenFile(tmp_path, "me").alone(deadline()),
+        OAuthTokenFile(tmp_path, "me").exclusive_lock(deadline()),
     ):
         pass
 
@@ -163,11 +163,13 @@ def test_waiting_for_another_process_ends_with_a_signal(kept: OAuthTokenFile) ->
         entered.set()
         with (
             pytest.raises(StoppedError),
-            OAuthTokenFile(kept.file.parent.parent, "me").alone(Deadline(SystemClock(), 60, stop)),
+            OAuthTokenFile(kept.file.parent.parent, "me").exclusive_lock(
+                Deadline(SystemClock(), 60, stop)
+            ),
         ):
             pass
 
-    with kept.alone(deadline()):
+    with kept.exclusive_lock(deadline()):
         assert kept.holder() == os.getpid()
         thread = threading.Thread(target=second)
         thread.start()
@@ -180,10 +182,10 @@ def test_waiting_for_another_process_ends_with_a_signal(kept: OAuthTokenFile) ->
 def test_forgetting_leaves_nothing_and_says_whether_there_was_something(
     kept: OAuthTokenFile,
 ) -> None:
-    kept.about_to_ask(PAIR, NOW)
+    kept.begin_request(PAIR, NOW)
     assert (
-        kept.forget()
-        and not kept.forget()
+        kept.delete()
+        and not kept.delete()
         and [path.name for path in kept.file.parent.iterdir()] == ["me.lock"]
     )
 

@@ -83,7 +83,7 @@ def called(node: ast.Call) -> str | None:
         return None
     function = node.func
     if isinstance(function, ast.Name):
-        opens_to_write = function.id in ("open", "nofollow") and re.search(
+        opens_to_write = function.id in ("open", "open_nofollow") and re.search(
             r"'[wxa]b?\+?'|O_CREAT|O_WRONLY|O_RDWR|opener", ast.unparse(node)
         )
         by_descriptor = (

@@ -90,7 +90,7 @@ def test_a_key_whose_link_moves_is_protected_within_a_minute_and_after_a_reload_
         host.mirror("srv/")
         key = host.root / "etc/ssl/ghe.pem"
         config, clock = load_config(host.config, os.environ), FakeClock()
-        app = AppContext.open(config, os.environ, only_look=True, clock=clock)
+        app = AppContext.open(config, os.environ, read_only=True, clock=clock)
         try:
             assert not app.protected().find(f"{host.root}/elsewhere/2.pem")
             key.unlink()

@@ -41,7 +41,7 @@ def record(
 
 def names(store: SqliteStore) -> tuple[str, str]:
     """The letters in the newest kept set, and those in the ledger."""
-    kept, rows = store.sets("nginx")[0].files, store.recorded("nginx")
+    kept, rows = store.sets("nginx")[0].files, store.load_ledger("nginx")
     return "".join(sorted(path[-1] for path in kept)), "".join(sorted(path[-1] for path in rows))
 
 
@@ -55,7 +55,7 @@ def store(tmp_path: Path) -> SqliteStore:
 def test_the_rows_that_a_run_holds_are_not_read_again(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = store.recorded("nginx")
+    held = store.load_ledger("nginx")
     with monkeypatch.context() as patched:
         patched.setattr(ledger, "of_job", lambda *_: pytest.fail("the rows were read again"))
         record(store, "2", upserts="dc", removals="a", superseded="b", held=held)
@@ -66,18 +66,18 @@ def test_the_rows_that_a_run_holds_are_not_read_again(
 def test_rows_that_another_process_wrote_meanwhile_are_in_the_kept_set(
     store: SqliteStore, tmp_path: Path
 ) -> None:
-    held = store.recorded("nginx")
+    held = store.load_ledger("nginx")
     other = SqliteStore.open(tmp_path)
     record(other, "2", upserts="x")
     record(store, "3", upserts="d", held=held)
     assert names(store) == ("abcdx", "abcdx") and len(held) == 3
 
 
-@pytest.mark.parametrize("change", ["record", "other job", "forget", "distrust"])
+@pytest.mark.parametrize("change", ["record", "other job", "forget", "require_rehash"])
 def test_rows_that_this_process_wrote_meanwhile_are_in_the_kept_set(
     store: SqliteStore, change: str
 ) -> None:
-    held = store.recorded("nginx")
+    held = store.load_ledger("nginx")
     if change == "record":
         record(store, "2", upserts="x")
     elif change == "other job":
@@ -85,11 +85,11 @@ def test_rows_that_this_process_wrote_meanwhile_are_in_the_kept_set(
     elif change == "forget":
         store.forget("nginx")
     else:
-        store.distrust("nginx", ["/srv/a"])
+        store.require_rehash("nginx", ["/srv/a"])
     record(store, "3", upserts="d", held=held)
     assert names(store)[0] == names(store)[1] and len(held) == 3
 
 
 def test_rows_that_were_read_for_another_job_are_not_used(store: SqliteStore) -> None:
-    record(store, "2", upserts="x", held=store.recorded("other"))
+    record(store, "2", upserts="x", held=store.load_ledger("other"))
     assert names(store) == ("abcx", "abcx")

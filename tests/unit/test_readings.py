@@ -123,7 +123,7 @@ def test_a_paused_job_is_never_stale(store: SqliteStore) -> None:
 def test_a_run_that_ends_while_a_copy_is_read_has_not_failed(store: SqliteStore) -> None:
     one = job()
     store.change_state(one.name, lambda _: replace(WELL, consistent=False))
-    copy = SqliteStore.peek(store.file.parent)
+    copy = SqliteStore.open_readonly(store.file.parent)
     assert read(config_of(store, one), copy, NOW).jobs[0].word == "failing", (
         "no run is at work, so it was interrupted"
     )
@@ -137,9 +137,9 @@ def test_many_pending_reloads_are_looked_at_again_together(
     jobs = [job(f"job{number}") for number in range(20)]
     for one in jobs:
         store.change_state(one.name, lambda _: replace(WELL, reload_pending=True))
-    copy = SqliteStore.peek(store.file.parent)
+    copy = SqliteStore.open_readonly(store.file.parent)
     looks = []
-    monkeypatch.setattr(copy, "look_again", lambda: looks.append(1))
+    monkeypatch.setattr(copy, "refresh", lambda: looks.append(1))
     found = read(config_of(store, *jobs), copy, NOW)
     assert [one.word for one in found.jobs] == ["failing"] * 20 and len(looks) == 2
 

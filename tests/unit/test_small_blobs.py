@@ -33,8 +33,8 @@ from hypothesis.stateful import (
 from syncd.errors import BadResponseError, StoreError
 from syncd.git_objects import EMPTY_BLOB, blob_id
 from syncd.store.blobs import FRESH_SECONDS, STALE_SECONDS, BlobCache
-from syncd.store.read_only_cache import BorrowedCache
-from syncd.store.small_blobs import LARGEST_BYTES, SmallBlobs
+from syncd.store.read_only_cache import ReadOnlyCache
+from syncd.store.small_blobs import MAX_SMALL_BYTES, SmallBlobs
 
 DAY = STALE_SECONDS + 1
 SOME = [b"", b"one\n", b"two two\n", bytes(range(256)) * 5, b"five\n"]
@@ -48,7 +48,7 @@ def cache(tmp_path: Path) -> BlobCache:
 
 
 def put(cache: BlobCache, contents: list[bytes]) -> list[str]:
-    with cache.used(), cache.bulk_writer() as into:
+    with cache.shared_lock(), cache.bulk_writer() as into:
         for content in contents:
             assert into.add(blob_id(content), [content[:3], content[3:]], len(content)) == len(
                 content
@@ -90,7 +90,7 @@ def grow_old(cache: BlobCache) -> None:
 
 def test_what_is_written_in_bulk_is_read_by_everyone_and_makes_no_files(cache: BlobCache) -> None:
     put(cache, SOME)
-    for reader in (cache, again(cache), BorrowedCache(cache.directory)):
+    for reader in (cache, again(cache), ReadOnlyCache(cache.directory)):
         assert [content_of(reader, blob) for blob in IDS] == SOME
         assert all(reader.has(blob) for blob in IDS)
     assert again(cache).verify() == (len(SOME), [])
@@ -113,7 +113,7 @@ def test_many_contents_are_written_in_batches(cache: BlobCache) -> None:
 
 
 def test_what_is_large_or_of_unknown_size_is_a_file_of_its_own(cache: BlobCache) -> None:
-    large = bytes(LARGEST_BYTES + 1)
+    large = bytes(MAX_SMALL_BYTES + 1)
     with cache.bulk_writer() as into:
         into.add(blob_id(large), [large], len(large))
         into.add(blob_id(b"?"), [b"?"], None)
@@ -152,7 +152,7 @@ def test_a_download_that_breaks_off_keeps_what_was_whole(cache: BlobCache) -> No
 def test_the_table_is_private_whatever_the_mask(cache: BlobCache) -> None:
     before = os.umask(0)
     try:
-        with cache.used():
+        with cache.shared_lock():
             put(cache, SOME)
             modes = {
                 stat.S_IMODE(file.lstat().st_mode)
@@ -167,7 +167,7 @@ def test_the_table_is_private_whatever_the_mask(cache: BlobCache) -> None:
 def test_a_text_that_is_no_id_is_not_here(cache: BlobCache, blob: str) -> None:
     put(cache, SOME)
     assert not cache.has(blob)
-    cache._small.drop(blob)
+    cache._small.discard(blob)
     assert cache.verify() == (len(SOME), [])
 
 
@@ -175,7 +175,7 @@ def test_a_cache_without_small_contents_loads_no_sqlalchemy(tmp_path: Path) -> N
     code = (
         "import sys\nfrom pathlib import Path\nfrom syncd.store.blobs import BlobCache\nfrom syncd.git_objects import blob_id\n"
         "cache = BlobCache(Path(sys.argv[1]) / 'blobs')\n"
-        "with cache.used():\n cache.add(blob_id(b'a'), [b'a'], 1); cache.open(blob_id(b'a')).close(); cache.has('b' * 40)\n"
+        "with cache.shared_lock():\n cache.add(blob_id(b'a'), [b'a'], 1); cache.open(blob_id(b'a')).close(); cache.has('b' * 40)\n"
         "sys.exit('sqlalchemy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == 0
@@ -243,12 +243,12 @@ def test_a_damaged_file_costs_its_contents_and_is_begun_anew_at_the_next_use(
         }
         file.write_bytes(content[harm])
     reader = again(cache)
-    with reader.used():
+    with reader.shared_lock():
         assert [content_of(reader, blob) for blob in IDS] == [None] * len(IDS)
         put(reader, SOME)
         assert [content_of(reader, blob) for blob in IDS] == SOME
     later = again(cache)
-    with later.used():
+    with later.shared_lock():
         put(later, [b"later"])
         assert content_of(later, blob_id(b"later")) == b"later"
         assert [content_of(later, blob) for blob in IDS] == SOME
@@ -264,11 +264,11 @@ def test_a_damaged_file_that_is_first_written_to_costs_nothing(cache: BlobCache)
 
 def test_a_damaged_file_that_another_process_has_removed_is_begun_anew(cache: BlobCache) -> None:
     file_of(cache).write_bytes(os.urandom(8192))
-    with cache.used():
+    with cache.shared_lock():
         assert not cache.has(IDS[1])
-    with again(cache).used():
+    with again(cache).shared_lock():
         assert not file_of(cache).exists()
-    with cache.used():
+    with cache.shared_lock():
         put(cache, SOME)
     assert cache._small.ids() == sorted(IDS)
 
@@ -287,7 +287,7 @@ def test_a_flipped_bit_anywhere_never_gives_another_content(
     body[place // 8] ^= 1 << place % 8
     file_of(cache).write_bytes(body)
     reader = again(cache)
-    with reader.used():
+    with reader.shared_lock():
         for blob, content in zip(IDS, SOME, strict=True):
             assert content_of(reader, blob) in (None, content)
         put(reader, SOME)
@@ -295,7 +295,7 @@ def test_a_flipped_bit_anywhere_never_gives_another_content(
 
 
 def test_a_file_that_is_removed_under_a_user_is_begun_anew(cache: BlobCache) -> None:
-    with cache.used():
+    with cache.shared_lock():
         put(cache, SOME)
         for file in file_of(cache).parent.glob("cache.db*"):
             file.unlink()
@@ -372,9 +372,9 @@ def test_thirty_two_writers_at_once_lose_nothing(cache: BlobCache) -> None:
 
 def test_a_sweep_evicts_what_is_old_and_not_in_use(cache: BlobCache) -> None:
     put(cache, SOME)
-    assert cache.sweep(set) == 0, "a content younger than a day stays"
+    assert cache.evict_unused(set) == 0, "a content younger than a day stays"
     grow_old(cache)
-    freed = cache.sweep(lambda: {IDS[1]})
+    freed = cache.evict_unused(lambda: {IDS[1]})
     assert freed == sum(map(len, SOME)) - len(SOME[1])
     assert cache._small.ids() == [IDS[1]]
 
@@ -384,7 +384,7 @@ def test_evicted_contents_give_their_room_back(cache: BlobCache) -> None:
     cache._small.close()
     before = file_of(cache).stat().st_size
     grow_old(cache)
-    cache.sweep(set)
+    cache.evict_unused(set)
     cache._small.close()
     assert before > 2_000_000
     assert file_of(cache).stat().st_size < 100_000
@@ -394,7 +394,7 @@ def test_a_content_that_is_read_counts_as_used(cache: BlobCache) -> None:
     put(cache, SOME)
     grow_old(cache)
     assert content_of(again(cache), IDS[2]) == SOME[2]
-    cache.sweep(set)
+    cache.evict_unused(set)
     assert cache._small.ids() == [IDS[2]]
 
 
@@ -410,22 +410,22 @@ def test_a_fresh_content_is_read_without_a_write(cache: BlobCache) -> None:
 def test_contents_of_a_clock_that_was_set_back_do_not_stay_for_ever(cache: BlobCache) -> None:
     put(cache, SOME)
     change(cache, "UPDATE content SET used_at = ?", time.time() + 2 * DAY)
-    cache.sweep(set)
+    cache.evict_unused(set)
     assert cache._small.ids() == []
 
 
-@pytest.mark.parametrize("only_look", [True, False], ids=["verify", "borrowed"])
-def test_a_command_that_only_looks_changes_nothing(cache: BlobCache, only_look: bool) -> None:
+@pytest.mark.parametrize("read_only", [True, False], ids=["verify", "borrowed"])
+def test_a_command_that_only_looks_changes_nothing(cache: BlobCache, read_only: bool) -> None:
     put(cache, SOME)
     cache._small.close()
     before = {
         file: (file.read_bytes(), file.stat().st_mtime_ns)
         for file in file_of(cache).parent.glob("cache.db*")
     }
-    if only_look:
+    if read_only:
         assert again(cache).verify() == (len(SOME), [])
     else:
-        borrowed = BorrowedCache(cache.directory)
+        borrowed = ReadOnlyCache(cache.directory)
         assert [content_of(borrowed, blob) for blob in IDS] == SOME
         borrowed.close()
     assert {
@@ -437,7 +437,7 @@ def test_a_command_that_only_looks_changes_nothing(cache: BlobCache, only_look: 
 def test_what_a_command_that_only_looks_downloads_stays_in_its_private_folder(
     cache: BlobCache,
 ) -> None:
-    borrowed = BorrowedCache(cache.directory)
+    borrowed = ReadOnlyCache(cache.directory)
     with borrowed.bulk_writer() as into:
         into.add(IDS[1], [SOME[1]], len(SOME[1]))
     assert content_of(borrowed, IDS[1]) == SOME[1]
@@ -472,7 +472,7 @@ def test_pack_files_of_an_older_version_are_taken_in(
         unlink(path, missing_ok)
 
     monkeypatch.setattr(Path, "unlink", removed)
-    with cache.used():
+    with cache.shared_lock():
         assert [content_of(cache, blob) for blob in IDS] == SOME
     assert here == [SOME] * 3, "everything is there before anything is removed"
     assert not packs.exists()
@@ -513,23 +513,23 @@ class CacheOverTime(RuleBasedStateMachine):
     @rule(blob=blobs)
     def is_read(self, blob: str) -> None:
         for cache in (self.other, self.cache):
-            with cache.used():
+            with cache.shared_lock():
                 assert content_of(cache, blob) == self.here.get(blob)
 
     @rule(blob=consumes(blobs))
     def is_dropped(self, blob: str) -> None:
-        self.other.drop(blob)
+        self.other.discard(blob)
         self.here.pop(blob, None)
 
     @rule(keep=st.sets(blobs), alone=st.booleans())
     def is_swept(self, keep: set[str], alone: bool) -> None:
         grow_old(self.cache)
         if alone:
-            self.cache.sweep(lambda: keep)
+            self.cache.evict_unused(lambda: keep)
         else:
-            with self.other.used():
+            with self.other.shared_lock():
                 os.utime(self.cache.directory / "lock", (time.time() - DAY,) * 2)
-                self.cache.sweep(lambda: keep)
+                self.cache.evict_unused(lambda: keep)
         kept = {blob: one for blob, one in self.here.items() if again(self.cache).has(blob)}
         assert keep & self.here.keys() <= kept.keys()
         self.here = kept

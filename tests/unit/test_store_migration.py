@@ -141,7 +141,7 @@ def test_a_released_store_is_migrated_with_everything_that_it_knew(
     store = SqliteStore.open(old_store(tmp_path / "state", version))
     assert store.notes == []
     assert (
-        store.recorded(JOB) == LEDGER
+        store.load_ledger(JOB) == LEDGER
         and store.folders(JOB) == frozenset(FOLDERS)
         and store.intent(JOB) == INTENT
     )
@@ -272,7 +272,7 @@ def test_killed_at_any_statement_the_store_is_the_old_or_the_new_one_and_the_nex
         assert stands in (before, after) and rows_of(state / FILE_NAME) == rows, number
         seen.append(stands == after)
         store = SqliteStore.open(state)
-        assert store.notes == [] and store.recorded(JOB) == LEDGER
+        assert store.notes == [] and store.load_ledger(JOB) == LEDGER
         store.close()
         assert schema_of(state / FILE_NAME) == after
     assert seen == sorted(seen), "once it is the new one it stays"
@@ -319,7 +319,7 @@ def test_a_newer_store_is_refused_with_what_to_do_and_not_one_byte_of_it_is_chan
     with pytest.raises(
         StoreError, match=f"schema 0777, this one knows {VERSION}.; it was not touched"
     ) as error:
-        (SqliteStore.peek if peek else SqliteStore.open)(tmp_path / "state")
+        (SqliteStore.open_readonly if peek else SqliteStore.open)(tmp_path / "state")
     assert "install that version again" in (error.value.hint or "")
     left = sorted(one.name for one in file.parent.iterdir() if not one.name.endswith(".lock"))
     assert (file.read_bytes(), file.stat().st_ino, file.stat().st_mtime_ns, left) == (
@@ -385,7 +385,7 @@ def test_a_large_store_is_migrated_in_bounded_memory(tmp_path: Path) -> None:
     store = SqliteStore.open(state)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(store.recorded(JOB)) == ROWS + len(LEDGER)
+    assert len(store.load_ledger(JOB)) == ROWS + len(LEDGER)
     store.close()
     assert peak < 32 << 20, f"{peak >> 20} MiB for {ROWS} rows"
 

@@ -98,9 +98,9 @@ class Bench:
                 connection, JOB, "one", {"https://hooks.test/a": "{}"}, 0.0
             )
         )
-        one = self.store.outbox.claim(["https://hooks.test/a"], 10.0)
+        one = self.store.notifications.claim(["https://hooks.test/a"], 10.0)
         assert one is not None
-        self.store.outbox.failed(one, "hooks.test", "refused", 10.0, 20.0, False)
+        self.store.notifications.mark_failed(one, "hooks.test", "refused", 10.0, 20.0, False)
         beat = {"name": "daemon", "started_at": AT.isoformat(), "beat_at": AT.isoformat()}
         self.store._database.write(lambda connection: upsert(connection, HEARTBEAT, [beat]))
         connection = self.store._database._connection
@@ -167,7 +167,7 @@ def test_whatever_was_damaged_the_next_run_can_be_recorded_and_is_remembered(
             bench.store.save_head(SCOPE, "acme/infra", "main", HEAD)
             where = f"{table}.{column}"
             assert (
-                bench.store.recorded(JOB),
+                bench.store.load_ledger(JOB),
                 bench.store.state(JOB).consistent,
                 bench.store.intent(JOB),
             ) == (LEDGER, True, None), where
@@ -181,7 +181,7 @@ def test_whatever_was_damaged_the_next_run_can_be_recorded_and_is_remembered(
 
 
 def look_at_everything(store: SqliteStore, where: str) -> None:
-    recorded = store.recorded(JOB)
+    recorded = store.load_ledger(JOB)
     assert recorded.items() <= LEDGER.items() and len(recorded) >= len(LEDGER) - 1, where
     owners = store.owners(LEDGER)
     rows = {path: OwnedRow(path, JOB, row) for path, row in LEDGER.items()}

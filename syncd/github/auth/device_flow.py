@@ -74,18 +74,18 @@ class TokenStore(Protocol):
 
     def load(self) -> OAuthTokens | None: ...
 
-    def alone(self, deadline: Deadline) -> AbstractContextManager[None]:
+    def exclusive_lock(self, deadline: Deadline) -> AbstractContextManager[None]:
         """No other process asks for a pair or keeps one meanwhile."""
 
-    def asked_before(self, pair: OAuthTokens) -> Mapping[str, str] | None:
+    def interrupted_request(self, pair: OAuthTokens) -> Mapping[str, str] | None:
         """`pid` and `at` of who asked for the pair after this one and never got to keep it."""
 
-    def about_to_ask(self, pair: OAuthTokens, now: datetime) -> None: ...
+    def begin_request(self, pair: OAuthTokens, now: datetime) -> None: ...
 
-    def answered(self, pair: OAuthTokens) -> None:
+    def end_request(self, pair: OAuthTokens) -> None:
         """GitHub refused: there is no new pair."""
 
-    def keep(self, pair: OAuthTokens) -> None:
+    def save(self, pair: OAuthTokens) -> None:
         """The pair is on disk, synced."""
 
 
@@ -468,7 +468,7 @@ class UserCredentials:
             raise self._refused[1]
         self._refused = None
         try:
-            with self._pairs.alone(deadline):
+            with self._pairs.exclusive_lock(deadline):
                 if self._unkept is not None:
                     return self._kept_now(self._unkept)
                 return self._found() or self._next(
@@ -491,9 +491,9 @@ class UserCredentials:
                 state="login",
                 hint=f"run: syncd login {self._name}",
             )
-        before = self._pairs.asked_before(pair)
+        before = self._pairs.interrupted_request(pair)
         if before is None:
-            self._pairs.about_to_ask(pair, self._clock.now())
+            self._pairs.begin_request(pair, self._clock.now())
         found, at = self._asked(pair, pair.refresh, before, deadline)
         now = self._clock.now()
         self._unkept = pair_of(found, at, self._api, self._client_id, pair.login, now, pair)
@@ -502,7 +502,7 @@ class UserCredentials:
 
     def _kept_now(self, pair: OAuthTokens) -> Token:
         """The pair's token, once it is on disk. Where that fails the pair stays in hand, and the next who wants a token tries again."""
-        self._pairs.keep(pair)
+        self._pairs.save(pair)
         self._unkept, self._rejected, self._renewed_at = None, None, self._clock.monotonic()
         return self._as_token(pair)
 
@@ -524,7 +524,7 @@ class UserCredentials:
                 )  # not the run's: see the module's promises
             except AuthError as error:
                 if before is None and lost is None:
-                    self._pairs.answered(pair)
+                    self._pairs.end_request(pair)
                     raise
                 when = f" on {before['at']} (pid {before['pid']})" if before is not None else ""
                 raise AuthError(
