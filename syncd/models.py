@@ -473,7 +473,7 @@ class Trigger(StrEnum):
     ROLLBACK = "rollback"
 
     @property
-    def urgent(self) -> bool:
+    def interactive(self) -> bool:
         """Somebody waits for it: a hand, or whoever has just pushed."""
         return self in (Trigger.PUSH, Trigger.OPERATOR, Trigger.ROLLBACK)
 

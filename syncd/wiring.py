@@ -211,7 +211,12 @@ class AppContext:
     ) -> Deadline:
         """How long this run of the job may take; what began it says whether it may spend GitHub's last requests of the hour."""
         deadline = Deadline(
-            self.clock, job.timeout_seconds, self.stop, self.hook_stop, trigger.urgent, on_waiting
+            self.clock,
+            job.timeout_seconds,
+            self.stop,
+            self.hook_stop,
+            trigger.interactive,
+            on_waiting,
         )
         deadline.failures = self._failures
         return deadline

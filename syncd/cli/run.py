@@ -17,7 +17,7 @@ from syncd.config.model import Config
 from syncd.config.secrets import judge_secrets
 from syncd.daemon import logging_setup
 from syncd.daemon.daemon import Daemon, Service
-from syncd.daemon.malloc import stay_small
+from syncd.daemon.malloc import tune_malloc
 from syncd.daemon.signals import Signals
 from syncd.errors import ConfigError, SyncdError
 from syncd.github.proxies import proxies_of
@@ -49,7 +49,7 @@ def command(settings: Settings) -> int:
         set_up_logging(settings, config)
         with daemon_lock(config.state):
             make_store_ready(config, signals)
-            stay_small()
+            tune_malloc()
             daemon = Daemon(lambda: load(settings), settings.environ, companions(settings))
             return serve(daemon, config, signals)
 
@@ -113,7 +113,7 @@ class LogCompanion:
     def stop(self) -> None:
         """The last line is not said yet."""
 
-    def frozen(self) -> str | None:
+    def stall_reason(self) -> str | None:
         """It has no thread of its own."""
         return None
 
@@ -136,7 +136,7 @@ class NotifyCompanion:
         self._messenger = messenger = Messenger(
             app.config, app.store, app.clock, environ, proxies_of(environ)
         )
-        daemon.board.listen(lambda report, _before: messenger.consider(report))
+        daemon.job_status.subscribe(lambda report, _before: messenger.consider(report))
         messenger.start()
 
     def reload(self, config: Config) -> None:
@@ -148,7 +148,7 @@ class NotifyCompanion:
         if self._messenger is not None:
             self._messenger.close(MESSAGES_SECONDS)
 
-    def frozen(self) -> str | None:
+    def stall_reason(self) -> str | None:
         """A message that is late is in the store."""
         return None
 
@@ -182,10 +182,10 @@ class WebCompanion:
             self._web.close()
             self._web = None
 
-    def frozen(self) -> str | None:
+    def stall_reason(self) -> str | None:
         """What does not move in the listener that should."""
         web = self._web
-        return None if web is None else web.frozen()
+        return None if web is None else web.stall_reason()
 
     def _open(self, asked: WebConfig | None) -> None:
         self._asked = asked
@@ -211,7 +211,7 @@ def serve(daemon: Daemon, config: Config, signals: Signals) -> int:
         except BaseException as error:  # noqa: BLE001  (handed to the main thread, which raises it)
             failures.append(error)
         prepared.set()  # before the nudge: a thread that is about to end is still alive when it is looked at, and nothing would nudge again
-        signals.nudge()
+        signals.wake()
 
     threading.Thread(target=prepare, name="syncd-start", daemon=True).start()
     wanted: set[int] = set()
@@ -226,16 +226,16 @@ def serve(daemon: Daemon, config: Config, signals: Signals) -> int:
         raise failures[0]
     daemon.begin()
     while not wanted & {signal.SIGTERM, signal.SIGINT}:
-        daemon.beat()
+        daemon.heartbeat()
         if signal.SIGHUP in wanted:
             daemon.reload()
         if signal.SIGUSR1 in wanted:
-            daemon.all_now()
+            daemon.run_all_now()
         wanted = signals.wait(BEAT_SECONDS)
 
     def listen(seconds: float) -> None:
         if signals.wait(seconds) & {signal.SIGTERM, signal.SIGINT}:
-            daemon.hurry()
+            daemon.kill_hooks()
 
     if not daemon.stop(listen):
         _leave(0)

@@ -23,11 +23,11 @@ from msgspec.structs import replace
 from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
 from syncd.daemon.job_status import JobStatusBoard
-from syncd.daemon.malloc import give_back
+from syncd.daemon.malloc import trim_heap
 from syncd.daemon.push_trigger import PushTrigger
 from syncd.daemon.queue import Queue
 from syncd.daemon.run_log import RunLog
-from syncd.daemon.scheduler import GUARD_SECONDS, Scheduler
+from syncd.daemon.scheduler import MAX_SLEEP_SECONDS, Scheduler
 from syncd.daemon.sd_notify import SdNotify
 from syncd.daemon.worker import WorkerRunner
 from syncd.errors import ConfigError, SyncdError
@@ -40,14 +40,16 @@ from syncd.status import ProcessStats, StatusSnapshot, WebhookStats, read, read_
 from syncd.wiring import AN_HOUR, AppContext
 
 LOG = logging.getLogger("syncd.daemon")
-WRITES_SECONDS = 3.5  # a stop waits so long for what is being written; contract section 4: 5 s in all, and a process takes a moment to end
-HOOKS_SECONDS = 22.0  # and so long for hooks, which then have some seconds to end; 30 s in all
-END_SECONDS = 28.0
-ABANDON_SECONDS = 3.0
-FROZEN_SECONDS = 60.0
-RESTING_MOST = 32  # of the runs that wait for a limit; threads are cheap and not free
-IDLE_SECONDS = 30.0  # how long a worker sleeps when nobody wakes it
-BUDGETS_SECONDS = 60.0
+WRITES_GRACE_SECONDS = 3.5  # a stop waits so long for what is being written; contract section 4: 5 s in all, and a process takes a moment to end
+HOOKS_GRACE_SECONDS = (
+    22.0  # and so long for hooks, which then have some seconds to end; 30 s in all
+)
+STOP_TIMEOUT_SECONDS = 28.0
+ABANDON_TIMEOUT_SECONDS = 3.0
+STALL_SECONDS = 60.0
+MAX_EXTRA_WORKERS = 32  # of the runs that wait for a limit; threads are cheap and not free
+IDLE_WAIT_SECONDS = 30.0  # how long a worker sleeps when nobody wakes it
+SAVE_LIMITS_INTERVAL_SECONDS = 60.0
 
 
 class Service(Protocol):
@@ -59,7 +61,7 @@ class Service(Protocol):
     def start(self, daemon: Daemon) -> None: ...
     def reload(self, config: Config) -> None: ...
     def stop(self) -> None: ...
-    def frozen(self) -> str | None: ...
+    def stall_reason(self) -> str | None: ...
 
 
 class Daemon:
@@ -69,37 +71,37 @@ class Daemon:
         self,
         load: Callable[[], Config],
         environ: Mapping[str, str],
-        companions: Sequence[Service] = (),
+        services: Sequence[Service] = (),
         clock: Clock | None = None,
-        share: Callable[[], float] = random.random,
-        open_workshop: Callable[[Config], AppContext] | None = None,
+        jitter: Callable[[], float] = random.random,
+        open_app: Callable[[Config], AppContext] | None = None,
     ) -> None:
-        self._load, self._environ, self._companions, self._share = (
+        self._load, self._environ, self._services, self._jitter = (
             load,
             environ,
-            list(companions),
-            share,
+            list(services),
+            jitter,
         )
-        self._open = open_workshop or (
+        self._open = open_app or (
             lambda config: AppContext.open(
                 config, environ, clock=self.clock, waits_out_limits=False
             )
         )
         self.clock = clock or SystemClock()
-        self.service = SdNotify(environ)
+        self.sd_notify = SdNotify(environ)
         self.queue = Queue(self.clock)
-        self.telling = RunLog(self.clock)
-        self.main_beat = self.clock.monotonic()
+        self.run_log = RunLog(self.clock)
+        self.last_heartbeat = self.clock.monotonic()
         self._diffs = Diffs()
         self._stop = threading.Event()
-        self._nudge = threading.Event()
+        self._wake = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._workers_wanted, self._resting, self._staffing = 0, 0, threading.RLock()
-        self._budgets_saved_at = self.clock.monotonic()
-        self._tidied_at = self.clock.monotonic()
-        self._holds_told: dict[str, float] | None = None
-        self._heard_told: WebhookStats | None = None
-        self._frozen: str | None = None
+        self._workers_wanted, self._waiting_runs, self._pool_lock = 0, 0, threading.RLock()
+        self._limits_saved_at = self.clock.monotonic()
+        self._cleaned_up_at = self.clock.monotonic()
+        self._saved_backoffs: dict[str, float] | None = None
+        self._saved_webhook_stats: WebhookStats | None = None
+        self._stall_reason: str | None = None
         self._starting, self._abandoned = threading.Lock(), False
 
     # --- beginning ----------------------------------------------------------------------------------------------------
@@ -107,21 +109,23 @@ class Daemon:
     def prepare(self, config: Config) -> None:
         """The store is good, and every job of the configuration has its turns. Raises ConfigError, StoreError."""
         self.app = self._open(config)
-        self.board = JobStatusBoard(self.clock.now())
-        self.work = WorkerRunner(
-            self.app, self.queue, self.board, self.telling, self._share, self._rest
+        self.job_status = JobStatusBoard(self.clock.now())
+        self.runner = WorkerRunner(
+            self.app, self.queue, self.job_status, self.run_log, self._jitter, self._on_waiting
         )
-        self.bell = PushTrigger(self.clock, self.queue, self._followers, read_heard(self.app.store))
-        self._heard_told = self.bell.heard()
-        self.board.listen(self.bell.hear)
-        self.timetable = Scheduler(self.clock, self._come, self._share)
+        self.push_trigger = PushTrigger(
+            self.clock, self.queue, self._followers, read_heard(self.app.store)
+        )
+        self._saved_webhook_stats = self.push_trigger.stats()
+        self.job_status.subscribe(self.push_trigger.run_finished)
+        self.scheduler = Scheduler(self.clock, self._on_due, self._jitter)
         self._schedule(config, list(config.jobs), starting=True)
         self._counter = self.app.store.counter()
-        for companion in self._companions:
+        for service in self._services:
             with self._starting:
                 if self._abandoned:
                     return
-                companion.start(self)
+                service.start(self)
 
     def abandon(self) -> None:
         """What `prepare` has opened is closed again, and it opens nothing more; any thread may say so.
@@ -129,28 +133,28 @@ class Daemon:
         Waits only for what is being opened at this moment, and not for long: a name may take its
         time to be looked up, and no socket is there before that.
         """
-        if not self._starting.acquire(timeout=ABANDON_SECONDS):
+        if not self._starting.acquire(timeout=ABANDON_TIMEOUT_SECONDS):
             return
         try:
             self._abandoned = True
-            self._stop_companions()
+            self._stop_services()
         finally:
             self._starting.release()
 
     def begin(self) -> None:
         """Threads run, and the service manager knows that we are ready."""
         self._spawn("syncd-clock", self._clock_loop)
-        self._spawn("syncd-guard", lambda: self._every(self._pulse_seconds(), self.pulse))
-        self._spawn("syncd-care", lambda: self._every(GUARD_SECONDS, self.care))
-        self._staff(self.app.config.workers)
-        give_back()
+        self._spawn("syncd-guard", lambda: self._every(self._pulse_seconds(), self.watchdog_ping))
+        self._spawn("syncd-care", lambda: self._every(MAX_SLEEP_SECONDS, self.housekeeping))
+        self._resize_pool(self.app.config.workers)
+        trim_heap()
         LOG.info(
             "ready: %d jobs from %s, pid %d",
             len(self.app.config.jobs),
             self.app.config.path,
             os.getpid(),
         )
-        self.service.ready(self.status())
+        self.sd_notify.ready(self.status())
 
     def _schedule(self, config: Config, names: Sequence[str], starting: bool = False) -> None:
         """These jobs have their turns, and stand on the board."""
@@ -159,11 +163,11 @@ class Daemon:
             job, state = config.jobs[name], self.app.store.state(name)
             last_run = state.last_run_at if starting else None
             first = first_time(job, turns[name], last_run, now, len(names))
-            self.timetable.set(name, turns[name], first)
-            self.board.see(name, state, now)
+            self.scheduler.set(name, turns[name], first)
+            self.job_status.set(name, state, now)
 
-    def _come(self, job: str, tick: float) -> None:
-        self.queue.ask(job, Trigger.SCHEDULE, tick)
+    def _on_due(self, job: str, tick: float) -> None:
+        self.queue.enqueue(job, Trigger.SCHEDULE, tick)
 
     def _followers(self, push: Push) -> list[str]:
         config = self.app.config
@@ -173,7 +177,9 @@ class Daemon:
             {name: one.api for name, one in config.identities.items()},
             self.app.tally.numbers(),
         )
-        self.work.pushed([name for name in names if is_short(config.jobs[name].ref)], push.ref)
+        self.runner.ref_pushed(
+            [name for name in names if is_short(config.jobs[name].ref)], push.ref
+        )
         return names
 
     def _spawn(self, name: str, target: Callable[[], None]) -> None:
@@ -181,9 +187,9 @@ class Daemon:
         self._threads.append(thread)
         thread.start()
 
-    def _staff(self, workers: int) -> None:
+    def _resize_pool(self, workers: int) -> None:
         """So many workers are at work; those that are too many leave when they are free."""
-        with self._staffing:
+        with self._pool_lock:
             self._workers_wanted = workers
             self._threads = [thread for thread in self._threads if thread.is_alive()]
             there = {thread.name for thread in self._threads}
@@ -191,32 +197,34 @@ class Daemon:
                 if f"syncd-worker-{number}" not in there:
                     self._spawn(f"syncd-worker-{number}", partial(self._worker_loop, number))
 
-    def _rest(self, begins: bool) -> None:
+    def _on_waiting(self, begins: bool) -> None:
         """A run waits for GitHub, or goes on: somebody else has its place meanwhile."""
-        with self._staffing:
-            self._resting += 1 if begins else -1
+        with self._pool_lock:
+            self._waiting_runs += 1 if begins else -1
             if self._workers_wanted and not self._stop.is_set():
-                self._staff(self.app.config.workers + min(self._resting, RESTING_MOST))
+                self._resize_pool(
+                    self.app.config.workers + min(self._waiting_runs, MAX_EXTRA_WORKERS)
+                )
 
     # --- the wheels ---------------------------------------------------------------------------------------------------
 
     def _clock_loop(self) -> None:
         while not self._stop.is_set():
-            wait = GUARD_SECONDS
+            wait = MAX_SLEEP_SECONDS
             try:
-                wait = self.timetable.tick()
+                wait = self.scheduler.tick()
             except Exception:
                 LOG.exception("a bug in syncd, met by the clock; please report it with these lines")
-            self._nudge.wait(wait)
-            self._nudge.clear()
+            self._wake.wait(wait)
+            self._wake.clear()
 
     def _worker_loop(self, number: int) -> None:
         while not self._stop.is_set() and number < self._workers_wanted:
-            request = self.queue.wait(IDLE_SECONDS)
+            request = self.queue.wait(IDLE_WAIT_SECONDS)
             if request is None:
                 continue
             try:
-                self.work.run(request)
+                self.runner.run(request)
             except Exception:
                 LOG.exception("a bug in syncd, met by a worker; please report it with these lines")
 
@@ -231,125 +239,125 @@ class Daemon:
                 )
 
     def _pulse_seconds(self) -> float:
-        return min(GUARD_SECONDS, (self.service.watchdog_seconds or GUARD_SECONDS) / 3)
+        return min(MAX_SLEEP_SECONDS, (self.sd_notify.watchdog_seconds or MAX_SLEEP_SECONDS) / 3)
 
-    def pulse(self) -> None:
+    def watchdog_ping(self) -> None:
         """The service manager knows that we are alive, if we are, and how things stand. Waits for nothing: neither store, nor disk, nor network."""
-        frozen = self.frozen()
-        if frozen is None:
-            self.service.alive()
-        elif frozen != self._frozen:
-            LOG.error("%s; no sign of life is given until that ends", frozen)
-        self._frozen = frozen
-        self.service.status(self.status())
+        stalled = self.stall_reason()
+        if stalled is None:
+            self.sd_notify.alive()
+        elif stalled != self._stall_reason:
+            LOG.error("%s; no sign of life is given until that ends", stalled)
+        self._stall_reason = stalled
+        self.sd_notify.status(self.status())
 
-    def care(self) -> None:
+    def housekeeping(self) -> None:
         """What others did to the store is known, what we know is in it, and what nobody needs is gone."""
-        self.telling.remind()
-        self.work.forget_ticks(self.clock.now().timestamp() - AN_HOUR)
+        self.run_log.log_still_failing()
+        self.runner.forget_old_ticks(self.clock.now().timestamp() - AN_HOUR)
         try:
-            self.work.save()
-            self._look_at_the_store()
-            self._tell_holds()
-            self._tell_heard()
-            if self.clock.monotonic() - self._budgets_saved_at >= BUDGETS_SECONDS:
-                self._budgets_saved_at = self.clock.monotonic()
+            self.runner.save_checked()
+            self._apply_store_changes()
+            self._save_backoffs()
+            self._save_webhook_stats()
+            if self.clock.monotonic() - self._limits_saved_at >= SAVE_LIMITS_INTERVAL_SECONDS:
+                self._limits_saved_at = self.clock.monotonic()
                 self.app.save_budgets()
-            if self.clock.monotonic() - self._tidied_at >= AN_HOUR:
-                self._tidied_at = self.clock.monotonic()
+            if self.clock.monotonic() - self._cleaned_up_at >= AN_HOUR:
+                self._cleaned_up_at = self.clock.monotonic()
                 self.app.tidy()
-                give_back()
+                trim_heap()
         except SyncdError as error:
             LOG.warning("can't look into the store: %s", error.message)
 
-    def frozen(self) -> str | None:
+    def stall_reason(self) -> str | None:
         """What does not move that should, in words; None when all is well. Not this: a run within its own limits, however long."""
         now = self.clock.monotonic()
-        if now - self.timetable.last_tick > FROZEN_SECONDS:
-            return f"the clock has not ticked for {now - self.timetable.last_tick:.0f} s"
-        if now - self.main_beat > FROZEN_SECONDS:
-            return f"the main loop has not been heard of for {now - self.main_beat:.0f} s"
-        running, stuck = self.work.under_way(), self.work.stuck()
+        if now - self.scheduler.last_tick > STALL_SECONDS:
+            return f"the clock has not ticked for {now - self.scheduler.last_tick:.0f} s"
+        if now - self.last_heartbeat > STALL_SECONDS:
+            return f"the main loop has not been heard of for {now - self.last_heartbeat:.0f} s"
+        running, stuck = self.runner.active_jobs(), self.runner.stuck_jobs()
         if stuck and len(stuck) >= self._workers_wanted:
             return f"every worker is stuck: {', '.join(stuck[:5])} should have ended long ago"
         waited = self.queue.longest_wait_seconds()
-        if waited > FROZEN_SECONDS and len(running) < self._workers_wanted:
+        if waited > STALL_SECONDS and len(running) < self._workers_wanted:
             return f"a run has been waiting for {waited:.0f} s though there are free workers"
-        return next(filter(None, (companion.frozen() for companion in self._companions)), None)
+        return next(filter(None, (service.stall_reason() for service in self._services)), None)
 
-    def _look_at_the_store(self) -> None:
+    def _apply_store_changes(self) -> None:
         """End the waits of jobs that were resumed or synced by another command."""
         counter = self.app.store.counter()
         if counter == self._counter:
             return
         self._counter, now = counter, self.clock.now()
-        for name, card in self.board.cards().items():
-            held = self.queue.hold_of(name) is not None
+        for name, card in self.job_status.statuses().items():
+            held = self.queue.backoff_of(name) is not None
             if not card.paused and not held:
                 continue
             state = self.app.store.state(name)
             if card.paused and not state.paused(now):
-                self.board.see(name, state, now)
-                self.queue.ask(name, Trigger.START)
+                self.job_status.set(name, state, now)
+                self.queue.enqueue(name, Trigger.START)
             elif held and not state.failures and state.last_error_kind is None:
-                self.board.see(name, state, now)
-                self.queue.release([name])
+                self.job_status.set(name, state, now)
+                self.queue.clear_backoff([name])
 
-    def _tell_holds(self) -> None:
+    def _save_backoffs(self) -> None:
         """Commands beside us can say when a failed job's turn is: the next one after its hold."""
-        holds = self.queue.holds()
-        if holds != self._holds_told:
-            self._holds_told = holds
+        holds = self.queue.active_backoffs()
+        if holds != self._saved_backoffs:
+            self._saved_backoffs = holds
             now, monotonic = self.clock.now(), self.clock.monotonic()
             self.app.store.facts.save_backoffs(
                 {job: now + timedelta(seconds=until - monotonic) for job, until in holds.items()}
             )
 
-    def _tell_heard(self) -> None:
-        heard = self.bell.heard()
-        if heard is not self._heard_told:
-            self._heard_told = heard
+    def _save_webhook_stats(self) -> None:
+        heard = self.push_trigger.stats()
+        if heard is not self._saved_webhook_stats:
+            self._saved_webhook_stats = heard
             write_heard(self.app.store, heard)
 
-    def life(self) -> ProcessStats:
+    def process_stats(self) -> ProcessStats:
         """What only this process knows, at this moment: the readings of web and metrics are made with it."""
         app, config = self.app, self.app.config
         return ProcessStats(
-            self.board.started_at,
-            self.board.counts.runs(),
-            self.board.counts.seconds(),
+            self.job_status.started_at,
+            self.job_status.counts.runs(),
+            self.job_status.counts.seconds(),
             app.tally.by_code(),
             app.rate_limits(),
             app.expiries(),
             {name: self.next_run(name) for name in config.jobs},
-            frozenset(self.work.under_way()),
+            frozenset(self.runner.active_jobs()),
             app.tally.skew_seconds,
-            self.board.reload_ok,
-            self.bell.heard(),
+            self.job_status.reload_ok,
+            self.push_trigger.stats(),
         )
 
-    def readings(self) -> StatusSnapshot:
+    def status_snapshot(self) -> StatusSnapshot:
         """How everything stands now. Raises StoreError."""
-        return read(self.app.config, self.app.store, self.clock.now(), self.life())
+        return read(self.app.config, self.app.store, self.clock.now(), self.process_stats())
 
-    def recent(self, show_diffs: bool) -> tuple[RecentRun, ...]:
+    def recent_runs(self, show_diffs: bool) -> tuple[RecentRun, ...]:
         """What the last runs changed. Raises StoreError."""
         return recent(self.app.store, self.app.blobs, show_diffs, self._diffs)
 
     def next_run(self, job: str) -> datetime | None:
         """When the job runs next: at its next turn that nothing holds it from; None for one without turns."""
-        turn = self.timetable.next_run(job)
-        hold = self.queue.hold_of(job)
+        turn = self.scheduler.next_run(job)
+        hold = self.queue.backoff_of(job)
         if turn is None or hold is None or (left := hold.until - self.clock.monotonic()) <= 0:
             return turn
         free = self.clock.now() + timedelta(seconds=left)
         return (
-            turn if turn >= free else free if hold.retry else self.timetable.turn_after(job, free)
+            turn if turn >= free else free if hold.retry else self.scheduler.turn_after(job, free)
         )
 
     def status(self) -> str:
         """One line on how things are."""
-        cards = self.board.cards()
+        cards = self.job_status.statuses()
         failing = sorted(name for name, card in cards.items() if card.error is not None)
         parts = [f"{len(cards)} jobs"]
         if failing:
@@ -364,51 +372,51 @@ class Daemon:
             )
             if count
         ]
-        running = self.work.under_way()
+        running = self.runner.active_jobs()
         parts += (
             [f"at work on {', '.join(running[:3])}{', …' if len(running) > 3 else ''}"]
             if running
             else []
         )
-        parts += [] if self.board.reload_ok else ["the last reload was refused"]
+        parts += [] if self.job_status.reload_ok else ["the last reload was refused"]
         return ", ".join(parts)
 
     # --- what it is told ----------------------------------------------------------------------------------------------
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """The main loop is alive; it says so more often than every minute."""
-        self.main_beat = self.clock.monotonic()
+        self.last_heartbeat = self.clock.monotonic()
 
-    def all_now(self) -> None:
+    def run_all_now(self) -> None:
         """Every job is asked for, as a hand would."""
         LOG.info("asked to start every job now")
         tick = self.clock.now().timestamp()
         for name in self.app.config.jobs:
-            self.queue.ask(name, Trigger.OPERATOR, tick)
+            self.queue.enqueue(name, Trigger.OPERATOR, tick)
 
     def reload(self) -> bool:
         """The configuration as it is now is in force, and only what it changes is disturbed; or it is wrong, and nothing has changed."""
-        self.service.reloading()
+        self.sd_notify.reloading()
         try:
             config = self._load()
-            self._take_over(config)
+            self._apply(config)
         except SyncdError as error:
-            self._refused(error)
+            self._reload_failed(error)
         except Exception as error:
             LOG.exception("a bug in syncd, met while reloading; please report it with these lines")
-            self._refused(ConfigError(f"{type(error).__name__}: {error}"))
-        self.service.ready(self.status())
-        return self.board.reload_ok
+            self._reload_failed(ConfigError(f"{type(error).__name__}: {error}"))
+        self.sd_notify.ready(self.status())
+        return self.job_status.reload_ok
 
-    def _refused(self, error: SyncdError) -> None:
-        self.board.reload_ok, self.board.reload_error = False, error.message
+    def _reload_failed(self, error: SyncdError) -> None:
+        self.job_status.reload_ok, self.job_status.reload_error = False, error.message
         LOG.error(
             "the configuration was not reloaded, the old one stays: %s%s",
             error.message,
             f" → {error.hint}" if error.hint else "",
         )
 
-    def _take_over(self, config: Config) -> None:
+    def _apply(self, config: Config) -> None:
         before = self.app.config
         if config.state != before.state:
             raise ConfigError(
@@ -427,22 +435,22 @@ class Daemon:
             or _without_turns(config.jobs[name]) != _without_turns(before.jobs[name])
         }
         for name in removed:
-            self.timetable.remove(name)
-            self.queue.drop(name)
-            self.board.drop(name)
-            self.telling.forget(name)
-            self.bell.forget(name)
+            self.scheduler.remove(name)
+            self.queue.remove(name)
+            self.job_status.remove(name)
+            self.run_log.forget(name)
+            self.push_trigger.forget(name)
         self._schedule(config, sorted(turns), starting=True)
         self._schedule(config, added)
-        self.queue.release(sorted(affected))
+        self.queue.clear_backoff(sorted(affected))
         for name in sorted(affected):
-            self.queue.ask(name, Trigger.START)
-        self._staff(config.workers)
-        self.board.reload_ok, self.board.reload_error = True, None
-        for companion in self._companions:
-            companion.reload(config)
-        self._nudge.set()
-        give_back()
+            self.queue.enqueue(name, Trigger.START)
+        self._resize_pool(config.workers)
+        self.job_status.reload_ok, self.job_status.reload_error = True, None
+        for service in self._services:
+            service.reload(config)
+        self._wake.set()
+        trim_heap()
         untouched = len(config.jobs) - len(added) - len(affected | turns)
         LOG.info(
             "reloaded: %d jobs added, %d removed, %d changed, %d untouched",
@@ -454,7 +462,7 @@ class Daemon:
 
     # --- ending -------------------------------------------------------------------------------------------------------
 
-    def hurry(self) -> None:
+    def kill_hooks(self) -> None:
         """Hooks are ended too, now."""
         self.app.hook_stop.set()
 
@@ -464,15 +472,15 @@ class Daemon:
         What is given up is safe: a run that dies anywhere is taken up by the next start. `keep_listening` waits a moment and hears signals.
         """
         began = hooks_until = time.monotonic()
-        self.service.stopping("finishing what is being written")
+        self.sd_notify.stopping("finishing what is being written")
         LOG.info(
             "stopping: %s",
             f"waiting for {', '.join(running)}"
-            if (running := self.work.under_way())
+            if (running := self.runner.active_jobs())
             else "nothing is running",
         )
         self._stop.set()
-        self._nudge.set()
+        self._wake.set()
         self.app.stop.set()
         self.queue.close()
         closing = threading.Thread(target=self._close, name="syncd-close", daemon=True)
@@ -480,10 +488,10 @@ class Daemon:
         while closing.is_alive():
             now = time.monotonic()
             hooks_until = now if self.app.hooks.running else hooks_until
-            if now - began > HOOKS_SECONDS:
-                self.hurry()
-            if now - began > END_SECONDS or now - hooks_until > WRITES_SECONDS:
-                left = ", ".join(self.work.under_way()) or "the store"
+            if now - began > HOOKS_GRACE_SECONDS:
+                self.kill_hooks()
+            if now - began > STOP_TIMEOUT_SECONDS or now - hooks_until > WRITES_GRACE_SECONDS:
+                left = ", ".join(self.runner.active_jobs()) or "the store"
                 LOG.warning(
                     "did not end in time: %s; it is safe to leave now, the next start goes on with it",
                     left,
@@ -493,20 +501,20 @@ class Daemon:
         LOG.info("stopped")
         return True
 
-    def _stop_companions(self) -> None:
-        for companion in self._companions:
+    def _stop_services(self) -> None:
+        for service in self._services:
             try:
-                companion.stop()
+                service.stop()
             except Exception:
-                LOG.exception("could not stop %s", type(companion).__name__)
+                LOG.exception("could not stop %s", type(service).__name__)
 
     def _close(self) -> None:
-        self._stop_companions()
+        self._stop_services()
         for thread in self._threads:
             thread.join()
         try:
-            self._tell_heard()
-            self.work.save()
+            self._save_webhook_stats()
+            self.runner.save_checked()
         except SyncdError as error:
             LOG.warning("the store does not know of the last quiet runs: %s", error.message)
         self.app.close(revoke=True)

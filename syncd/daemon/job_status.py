@@ -31,7 +31,7 @@ class JobStatus(Struct, frozen=True):
     error: str | None = None
 
 
-Ear = Callable[[RunReport, JobStatus], None]
+RunListener = Callable[[RunReport, JobStatus], None]
 
 
 class JobStatusBoard:
@@ -42,59 +42,59 @@ class JobStatusBoard:
         self.reload_ok = True
         self.reload_error: str | None = None
         self.counts = RunCounts()
-        self._guard = threading.Lock()
-        self._cards: dict[str, JobStatus] = {}
-        self._ears: list[Ear] = []
+        self._lock = threading.Lock()
+        self._statuses: dict[str, JobStatus] = {}
+        self._listeners: list[RunListener] = []
 
-    def cards(self) -> dict[str, JobStatus]:
-        with self._guard:
-            return dict(self._cards)
+    def statuses(self) -> dict[str, JobStatus]:
+        with self._lock:
+            return dict(self._statuses)
 
-    def listen(self, hear: Ear) -> None:
-        """`hear(report, card)` is called after every run, on its worker's thread, with the job's card as it was before: it must return at once."""
-        self._ears.append(hear)
+    def subscribe(self, listener: RunListener) -> None:
+        """`hear(report, status)` is called after every run, on its worker's thread, with the job's status as it was before: it must return at once."""
+        self._listeners.append(listener)
 
-    def see(self, job: str, state: JobState, now: datetime) -> None:
+    def set(self, job: str, state: JobState, now: datetime) -> None:
         """The job stands on the board as the store knows it."""
-        with self._guard:
-            self._cards[job] = JobStatus(
+        with self._lock:
+            self._statuses[job] = JobStatus(
                 job,
                 state.drifted,
                 state.paused(now),
                 state.last_error if state.last_error_kind is not None else None,
             )
 
-    def drop(self, job: str) -> None:
-        with self._guard:
-            self._cards.pop(job, None)
+    def remove(self, job: str) -> None:
+        with self._lock:
+            self._statuses.pop(job, None)
 
-    def note(self, report: RunReport) -> None:
+    def run_finished(self, report: RunReport) -> None:
         """One run has ended. Whoever listens is told; what goes wrong there is logged and harms no run."""
-        with self._guard:
-            before = self._cards.get(report.job)
+        with self._lock:
+            before = self._statuses.get(report.job)
             if before is None:
                 return
-            self._cards[report.job] = _after(before, report)
+            self._statuses[report.job] = _after(before, report)
         self.counts.add(report)
-        for hear in self._ears:
+        for listener in self._listeners:
             try:
-                hear(report, before)
+                listener(report, before)
             except Exception:
                 LOG.exception("a listener failed on the report of %s", report.job)
 
 
-def _after(card: JobStatus, report: RunReport) -> JobStatus:
+def _after(status: JobStatus, report: RunReport) -> JobStatus:
     if isinstance(report.error, (LockedError, StoppedError)):
-        return card
+        return status
     if report.status is RunStatus.SKIPPED:
-        return replace(card, paused=True)
-    drifted = report.drifted if report.error is None or report.files else card.drifted
+        return replace(status, paused=True)
+    drifted = report.drifted if report.error is None or report.files else status.drifted
     return replace(
-        card,
+        status,
         paused=False,
         drifted=drifted,
         error=None if report.error is None else report.error.message,
     )
 
 
-__all__ = ["Ear", "JobStatus", "JobStatusBoard"]
+__all__ = ["JobStatus", "JobStatusBoard", "RunListener"]

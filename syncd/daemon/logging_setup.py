@@ -21,14 +21,14 @@ from syncd.text import json_text, visible
 JOURNAL = "/run/systemd/journal/socket"
 PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 DEBUG_PRIORITY = 7
-LONGEST_BYTES = 100_000  # a datagram has to fit into the socket's buffer
+MAX_FIELD_BYTES = 100_000  # a datagram has to fit into the socket's buffer
 LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-QUIET = (
+NOISY_LOGGERS = (
     "urllib3",
     "alembic",
     "apscheduler",
@@ -42,12 +42,12 @@ def set_up(
 ) -> logging.Handler:
     """Every logger writes there from now on: `form` is auto, journal, text or json; `level` debug, info, warning or error."""
     stream = stream or sys.stderr
-    handler = handler_for(form if form != "auto" else detected(environ, stream), stream)
+    handler = handler_for(form if form != "auto" else detect_format(environ, stream), stream)
     handler.addFilter(RedactingFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(LEVELS[level])
-    for name in QUIET:
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(max(logging.WARNING, LEVELS[level]))
     return handler
 
@@ -60,7 +60,7 @@ def handler_for(form: str, stream: TextIO, journal: str = JOURNAL) -> logging.Ha
     return handler
 
 
-def detected(environ: Mapping[str, str], stream: TextIO) -> str:
+def detect_format(environ: Mapping[str, str], stream: TextIO) -> str:
     """The journal when stderr is what systemd connected to it, and not a file or pipe that somebody put in its place."""
     try:
         device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
@@ -101,9 +101,9 @@ class JsonLines(logging.Formatter):
 class JournalHandler(logging.Handler):
     """One datagram a line. Where the journal can't be reached, the line goes to stderr, which leads there too."""
 
-    def __init__(self, address: str, otherwise: TextIO) -> None:
+    def __init__(self, address: str, fallback: TextIO) -> None:
         super().__init__()
-        self._address, self._otherwise = address, otherwise
+        self._address, self._fallback = address, fallback
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._sender.setblocking(False)
 
@@ -124,10 +124,10 @@ class JournalHandler(logging.Handler):
             )
         except OSError:
             with suppress(OSError, ValueError):  # nobody is left to be told
-                self._otherwise.write(
+                self._fallback.write(
                     "".join(f"<{priority}>{line}\n" for line in message.splitlines())
                 )
-                self._otherwise.flush()
+                self._fallback.flush()
 
     def close(self) -> None:
         self._sender.close()
@@ -138,7 +138,7 @@ def datagram(fields: Mapping[str, str]) -> bytes:
     """`NAME=value` lines; a value of several lines, or one too long, as the protocol has it: the name, its length in 8 bytes, the value."""
     parts = []
     for name, value in fields.items():
-        raw = visible(value).encode("utf-8", "replace")[:LONGEST_BYTES]
+        raw = visible(value).encode("utf-8", "replace")[:MAX_FIELD_BYTES]
         parts.append(
             f"{name}=".encode() + raw + b"\n"
             if b"\n" not in raw

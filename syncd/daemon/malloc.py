@@ -11,23 +11,23 @@ import ctypes
 import gc
 
 M_ARENA_MAX = -8
-ARENAS = 2
-RINGS_AFTER = (
+MAX_ARENAS = 2
+GC_THRESHOLD = (
     700,
     10,
     10,
 )  # Python's own; a command that ends soon has looked for rings of objects less often
 
 
-def stay_small() -> None:
+def tune_malloc() -> None:
     """Threads that begin from now on have at most so many heaps together, and what became unreachable is found soon."""
-    gc.set_threshold(*RINGS_AFTER)
+    gc.set_threshold(*GC_THRESHOLD)
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
-        library.mallopt(M_ARENA_MAX, ARENAS)
+        library.mallopt(M_ARENA_MAX, MAX_ARENAS)
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """What is free is the system's again."""
     gc.collect()
     library = ctypes.CDLL(None)
@@ -35,4 +35,4 @@ def give_back() -> None:
         library.malloc_trim(0)
 
 
-__all__ = ["give_back", "stay_small"]
+__all__ = ["trim_heap", "tune_malloc"]

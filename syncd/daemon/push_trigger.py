@@ -27,94 +27,94 @@ from syncd.models import RunReport, RunStatus, Trigger
 from syncd.status import WebhookStats
 
 LOG = logging.getLogger("syncd.daemon")
-LOOKS_SECONDS = (
+RECHECK_SECONDS = (
     2.0,
     8.0,
 )  # after a run that found nothing new though something was pushed; then the next turn finds it
-NO_REF = (
+MISSING_REF_STATUSES = (
     409,
     422,
 )  # docs "Get a commit": an empty repository, a ref that does not resolve; a path that is missing is no lag
-REMEMBERED_SECONDS = 3600.0
-REMEMBERED = 4096  # deliveries
+DELIVERY_TTL_SECONDS = 3600.0
+MAX_DELIVERIES = 4096  # deliveries
 
 
 class Expected(Struct, frozen=True):
-    """A run of the job that begins at `since` or later should find `commit`. `tick` as in the queue; `looks` were taken in vain."""
+    """A run of the job that begins at `since` or later should find `commit`. `tick` as in the queue; `rechecks` were taken in vain."""
 
     commit: str
     since: datetime
     tick: float
-    looks: int = 0
+    rechecks: int = 0
 
 
 class PushTrigger:
-    """Safe to use from many threads. `followers` are the jobs that a push is to start; `heard` is what the last daemon was told."""
+    """Safe to use from many threads. `jobs_for` are the jobs that a push is to start; `heard` is what the last daemon was told."""
 
     def __init__(
         self,
         clock: Clock,
         queue: Queue,
-        followers: Callable[[Push], Iterable[str]],
+        jobs_for: Callable[[Push], Iterable[str]],
         heard: WebhookStats,
     ) -> None:
-        self._clock, self._queue, self._followers = clock, queue, followers
-        self._guard = threading.Lock()
-        self._marks: OrderedDict[str, float] = (
+        self._clock, self._queue, self._jobs_for = clock, queue, jobs_for
+        self._lock = threading.Lock()
+        self._seen: OrderedDict[str, float] = (
             OrderedDict()
         )  # of deliveries, with the time of their first ring
-        self._due: dict[str, float] = {}  # when the last run that a push began was to begin
+        self._last_due: dict[str, float] = {}  # when the last run that a push began was to begin
         self._expected: dict[str, Expected] = {}
-        self._heard = heard
+        self._stats = heard
 
-    def ring(self, push: Push, mark: str | None, what: str) -> int | None:
+    def push_received(self, push: Push, delivery_key: str | None, what: str) -> int | None:
         """So many jobs run at once, or as soon as `between_pushes` lets them; None where this delivery has rung within the hour."""
-        with self._guard:
-            if mark is not None and self._is_known(mark):
+        with self._lock:
+            if delivery_key is not None and self._is_duplicate(delivery_key):
                 self._count("repeated")
                 return None
             names = [
                 name
-                for name in self._followers(push)
-                if self._ask(name, push.commit, self._clock.now())
+                for name in self._jobs_for(push)
+                if self._enqueue(name, push.commit, self._clock.now())
             ]
-            if mark is not None:
-                self._marks[mark] = self._clock.monotonic()
+            if delivery_key is not None:
+                self._seen[delivery_key] = self._clock.monotonic()
             self._count("asked" if names else "ignored", what)
             return len(names)
 
-    def pass_by(self, what: str) -> None:
-        with self._guard:
+    def ignored(self, what: str) -> None:
+        with self._lock:
             self._count("ignored", what)
 
-    def refuse(self, why: str | None) -> None:
-        with self._guard:
+    def rejected(self, why: str | None) -> None:
+        with self._lock:
             self._count("refused", why)
 
-    def heard(self) -> WebhookStats:
-        with self._guard:
-            return self._heard
+    def stats(self) -> WebhookStats:
+        with self._lock:
+            return self._stats
 
-    def _is_known(self, mark: str) -> bool:
-        oldest = self._clock.monotonic() - REMEMBERED_SECONDS
-        while self._marks and (
-            len(self._marks) >= REMEMBERED or next(iter(self._marks.values())) < oldest
+    def _is_duplicate(self, delivery_key: str) -> bool:
+        oldest = self._clock.monotonic() - DELIVERY_TTL_SECONDS
+        while self._seen and (
+            len(self._seen) >= MAX_DELIVERIES or next(iter(self._seen.values())) < oldest
         ):
-            self._marks.popitem(last=False)
-        return mark in self._marks
+            self._seen.popitem(last=False)
+        return delivery_key in self._seen
 
-    def _ask(self, job: str, commit: str | None, since: datetime) -> bool:
-        last, now, tick = self._due.get(job), self._clock.monotonic(), since.timestamp()
+    def _enqueue(self, job: str, commit: str | None, since: datetime) -> bool:
+        last, now, tick = self._last_due.get(job), self._clock.monotonic(), since.timestamp()
         due = (
             now
             if last is None
             else last
             if last > now
-            else max(now, last + between_pushes(self._queue.hold_of(job)))
+            else max(now, last + between_pushes(self._queue.backoff_of(job)))
         )
-        if not self._queue.ask(job, Trigger.PUSH, tick, due):
+        if not self._queue.enqueue(job, Trigger.PUSH, tick, due):
             return False
-        self._due[job] = due
+        self._last_due[job] = due
         if commit is not None:
             self._expected[job] = Expected(commit, since, tick)
         else:
@@ -122,56 +122,58 @@ class PushTrigger:
         return True
 
     def _count(self, outcome: str, what: str | None = None) -> None:
-        heard, now = self._heard, self._clock.now()
+        heard, now = self._stats, self._clock.now()
         counts = {**heard.counts, outcome: heard.counts.get(outcome, 0) + 1}
         if outcome == "refused":
-            self._heard = (
+            self._stats = (
                 replace(heard, refused_at=now, refused_why=what, counts=counts)
                 if what is not None
                 else replace(heard, counts=counts)
             )
         else:
-            self._heard = replace(
+            self._stats = replace(
                 heard, last_at=now, last_what=what or heard.last_what, counts=counts
             )
 
     # --- looking again ------------------------------------------------------------------------------------------------
 
-    def hear(self, report: RunReport, _before: JobStatus) -> None:
+    def run_finished(self, report: RunReport, _before: JobStatus) -> None:
         """A run has ended. One that found nothing though something was pushed is followed by another look, some seconds later, twice at most."""
         if isinstance(report.error, (LockedError, StoppedError)):
             return  # nothing was asked
-        with self._guard:
+        with self._lock:
             expected = self._expected.get(report.job)
             if expected is None or (
                 report.started_at is not None and report.started_at < expected.since
             ):
                 return  # it began before the push
-            if not _in_vain(report, expected.commit) or expected.looks == len(LOOKS_SECONDS):
+            if not _missed_push(report, expected.commit) or expected.rechecks == len(
+                RECHECK_SECONDS
+            ):
                 del self._expected[report.job]
                 return
-            pause = LOOKS_SECONDS[expected.looks]
+            pause = RECHECK_SECONDS[expected.rechecks]
             self._expected[report.job] = replace(
                 expected,
                 since=self._clock.now(),
                 tick=expected.tick + pause,
-                looks=expected.looks + 1,
+                rechecks=expected.rechecks + 1,
             )
-            self._queue.ask(
+            self._queue.enqueue(
                 report.job, Trigger.PUSH, expected.tick + pause, self._clock.monotonic() + pause
             )
 
     def forget(self, job: str) -> None:
         """The job is configured no more."""
-        with self._guard:
-            self._due.pop(job, None)
+        with self._lock:
+            self._last_due.pop(job, None)
             self._expected.pop(job, None)
 
 
-def _in_vain(report: RunReport, commit: str) -> bool:
+def _missed_push(report: RunReport, commit: str) -> bool:
     """Did GitHub answer as if nobody had pushed: the head of before, or no such ref in a repository that has one now?"""
     if isinstance(report.error, NotFoundError):
-        return report.error.status in NO_REF
+        return report.error.status in MISSING_REF_STATUSES
     return (
         report.error is None
         and report.status is RunStatus.UNCHANGED

@@ -17,16 +17,16 @@ from syncd.clock import Clock
 from syncd.daemon.backoff import Backoff
 from syncd.models import Trigger
 
-HAND, PUSH, TIMER = 0, 1, 2
-URGENCY = {
-    Trigger.OPERATOR: HAND,
-    Trigger.ROLLBACK: HAND,
+MANUAL, PUSH, TIMED = 0, 1, 2
+PRIORITY_OF_TRIGGER = {
+    Trigger.OPERATOR: MANUAL,
+    Trigger.ROLLBACK: MANUAL,
     Trigger.PUSH: PUSH,
-    Trigger.START: TIMER,
-    Trigger.SCHEDULE: TIMER,
-    Trigger.RETRY: TIMER,
+    Trigger.START: TIMED,
+    Trigger.SCHEDULE: TIMED,
+    Trigger.RETRY: TIMED,
 }
-AHEAD_SECONDS = 60.0  # so much later a push may come than a timer and still go first
+PUSH_HEAD_START_SECONDS = 60.0  # so much later a push may come than a timer and still go first
 
 
 class Request(Struct, frozen=True):
@@ -34,20 +34,23 @@ class Request(Struct, frozen=True):
 
     job: str
     trigger: Trigger
-    asked_at: float
+    requested_at: float
     due_at: float
     tick: float
 
     @property
-    def urgency(self) -> int:
-        return URGENCY[self.trigger]
+    def priority(self) -> int:
+        return PRIORITY_OF_TRIGGER[self.trigger]
 
     @property
     def rank(self) -> tuple[int, float]:
         return (
-            (0, self.asked_at)
-            if self.urgency == HAND
-            else (1, self.asked_at - (AHEAD_SECONDS if self.urgency == PUSH else 0.0))
+            (0, self.requested_at)
+            if self.priority == MANUAL
+            else (
+                1,
+                self.requested_at - (PUSH_HEAD_START_SECONDS if self.priority == PUSH else 0.0),
+            )
         )
 
 
@@ -59,13 +62,13 @@ class Queue:
         self._changed = threading.Condition()
         self._pending: dict[str, tuple[int, Request]] = {}
         self._running: dict[str, Request] = {}
-        self._holds: dict[str, Backoff] = {}
+        self._backoffs: dict[str, Backoff] = {}
         self._ready: list[tuple[tuple[int, float], int, str]] = []
         self._later: list[tuple[float, int, str]] = []
         self._number = 0
         self._closed = False
 
-    def ask(
+    def enqueue(
         self, job: str, trigger: Trigger, tick: float | None = None, due_at: float | None = None
     ) -> bool:
         """One run of the job is pending, unless it is a timer's turn and the job is held: then False, and the turn passes by.
@@ -83,21 +86,23 @@ class Queue:
                 max(now, due_at or now),
                 self._clock.now().timestamp() if tick is None else tick,
             )
-            hold = self._holds.get(job)
-            if hold is not None and hold.until > now and new.due_at < hold.until:
-                if new.urgency == TIMER:
+            backoff = self._backoffs.get(job)
+            if backoff is not None and backoff.until > now and new.due_at < backoff.until:
+                if new.priority == TIMED:
                     return False
-                if new.urgency == PUSH and hold.hard:
-                    new = replace(new, due_at=hold.until)
-            self._put(new)
+                if new.priority == PUSH and backoff.hard:
+                    new = replace(new, due_at=backoff.until)
+            self._insert(new)
             return True
 
-    def _put(self, new: Request) -> None:
+    def _insert(self, new: Request) -> None:
         number, old = self._pending.get(new.job, (0, None))
         if old is not None:
-            first, other = (new, old) if new.rank < old.rank else (old, new)
+            preferred, other = (new, old) if new.rank < old.rank else (old, new)
             new = replace(
-                first, due_at=min(first.due_at, other.due_at), tick=max(first.tick, other.tick)
+                preferred,
+                due_at=min(preferred.due_at, other.due_at),
+                tick=max(preferred.tick, other.tick),
             )
             if (new.rank, new.due_at) == (old.rank, old.due_at):
                 self._pending[new.job] = (number, new)  # its place in line stays
@@ -110,13 +115,13 @@ class Queue:
             heapq.heappush(self._ready, (new.rank, self._number, new.job))
         self._changed.notify()
 
-    def take(self) -> Request | None:
+    def pop(self) -> Request | None:
         """The next run, from now on counted as running; None when there is none to run now."""
         with self._changed:
-            return self._take()
+            return self._pop()
 
-    def _take(self) -> Request | None:
-        self._ripen()
+    def _pop(self) -> Request | None:
+        self._promote_due()
         while self._ready:
             _, number, job = heapq.heappop(self._ready)
             entry = self._pending.get(job)
@@ -127,7 +132,7 @@ class Queue:
             return entry[1]
         return None
 
-    def _ripen(self) -> None:
+    def _promote_due(self) -> None:
         now = self._clock.monotonic()
         while self._later and self._later[0][0] <= now:
             _, number, job = heapq.heappop(self._later)
@@ -135,80 +140,82 @@ class Queue:
             if entry is not None and entry[0] == number:
                 heapq.heappush(self._ready, (entry[1].rank, number, job))
 
-    def wait(self, at_most_seconds: float) -> Request | None:
+    def wait(self, timeout_seconds: float) -> Request | None:
         """As `take`, waiting for something to run; None when nothing came, or the queue is closed."""
         with self._changed:
-            found = None if self._closed else self._take()
+            found = None if self._closed else self._pop()
             if found is None and not self._closed:
-                self._changed.wait(min(at_most_seconds, self._due_in(at_most_seconds)))
-                found = None if self._closed else self._take()
+                self._changed.wait(min(timeout_seconds, self._seconds_until_due(timeout_seconds)))
+                found = None if self._closed else self._pop()
             return found
 
-    def _due_in(self, otherwise: float) -> float:
+    def _seconds_until_due(self, otherwise: float) -> float:
         return max(0.0, self._later[0][0] - self._clock.monotonic()) if self._later else otherwise
 
-    def due_in(self) -> float | None:
+    def seconds_until_due(self) -> float | None:
         """Seconds until something that waits for its time may run; None when nothing does."""
         with self._changed:
-            return self._due_in(0.0) if self._later else None
+            return self._seconds_until_due(0.0) if self._later else None
 
-    def done(self, job: str, hold: Backoff | None = None) -> None:
-        """The job does not run any more. `hold` replaces what held it before; None: nothing does."""
+    def finish(self, job: str, backoff: Backoff | None = None) -> None:
+        """The job does not run any more. `backoff` replaces what held it before; None: nothing does."""
         with self._changed:
             self._running.pop(job, None)
-            if hold is None:
-                self._holds.pop(job, None)
+            if backoff is None:
+                self._backoffs.pop(job, None)
             else:
-                self._holds[job] = hold
-            self._go_on(job, hold)
+                self._backoffs[job] = backoff
+            self._requeue_pending(job, backoff)
             self._changed.notify_all()
 
-    def _go_on(self, job: str, hold: Backoff | None) -> None:
-        """What was asked while the job ran is in line again, as far as the hold lets it."""
+    def _requeue_pending(self, job: str, backoff: Backoff | None) -> None:
+        """What was asked while the job ran is in line again, as far as the backoff lets it."""
         entry = self._pending.pop(job, None)
         if self._closed:
             return
         if entry is not None:
             waiting = entry[1]
-            if hold is not None and (
-                waiting.urgency == TIMER or (waiting.urgency == PUSH and hold.hard)
+            if backoff is not None and (
+                waiting.priority == TIMED or (waiting.priority == PUSH and backoff.hard)
             ):
-                waiting = replace(waiting, due_at=hold.until)
-            if hold is None or waiting.urgency != TIMER:
-                self._put(waiting)
-        if hold is not None and hold.retry:
+                waiting = replace(waiting, due_at=backoff.until)
+            if backoff is None or waiting.priority != TIMED:
+                self._insert(waiting)
+        if backoff is not None and backoff.retry:
             now = self._clock.monotonic()
-            self._put(
+            self._insert(
                 Request(
                     job,
                     Trigger.RETRY,
                     now,
-                    hold.until,
-                    self._clock.now().timestamp() + hold.until - now,
+                    backoff.until,
+                    self._clock.now().timestamp() + backoff.until - now,
                 )
             )
 
-    def hold_of(self, job: str) -> Backoff | None:
+    def backoff_of(self, job: str) -> Backoff | None:
         with self._changed:
-            return self._holds.get(job)
+            return self._backoffs.get(job)
 
-    def holds(self) -> dict[str, float]:
+    def active_backoffs(self) -> dict[str, float]:
         """Job -> monotonic seconds until which it is held, for those that are."""
         with self._changed:
             now = self._clock.monotonic()
-            return {job: hold.until for job, hold in self._holds.items() if hold.until > now}
+            return {
+                job: backoff.until for job, backoff in self._backoffs.items() if backoff.until > now
+            }
 
-    def release(self, jobs: list[str]) -> None:
+    def clear_backoff(self, jobs: list[str]) -> None:
         """Nothing holds these jobs any more: their configuration, or who they are, has changed."""
         with self._changed:
             for job in jobs:
-                self._holds.pop(job, None)
+                self._backoffs.pop(job, None)
 
-    def drop(self, job: str) -> None:
+    def remove(self, job: str) -> None:
         """The job is configured no more: nothing of it is pending. A running one ends by itself."""
         with self._changed:
             self._pending.pop(job, None)
-            self._holds.pop(job, None)
+            self._backoffs.pop(job, None)
 
     def close(self) -> None:
         """Nothing is handed out any more, and whoever waits returns."""
@@ -228,10 +235,10 @@ class Queue:
     def longest_wait_seconds(self) -> float:
         """How long the oldest run that could begin now has been waiting for a worker."""
         with self._changed:
-            self._ripen()
+            self._promote_due()
             now = self._clock.monotonic()
             asked = [
-                max(entry[1].asked_at, entry[1].due_at)
+                max(entry[1].requested_at, entry[1].due_at)
                 for job, entry in self._pending.items()
                 if job not in self._running and entry[1].due_at <= now
             ]

@@ -19,9 +19,9 @@ from syncd.errors import LockedError, StoppedError
 from syncd.models import ActionKind, RunReport, RunStatus
 
 LOG = logging.getLogger("syncd.job")
-REMINDER = timedelta(hours=1)
-REASONS_KEPT = 20  # of one job while it fails: reasons that take turns are each said once
-NAMED = 5
+REMINDER_INTERVAL = timedelta(hours=1)
+MAX_REASONS = 20  # of one job while it fails: reasons that take turns are each said once
+MAX_NAMED_JOBS = 5
 SIGNS = {
     ActionKind.WRITE: "written",
     ActionKind.RESTORE: "put back",
@@ -42,12 +42,12 @@ class RunLog:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._guard = threading.Lock()
+        self._lock = threading.Lock()
         self._failing: dict[str, Failing] = {}
-        self._left_alone: dict[str, tuple[str, ...]] = {}
-        self._reminded_at = clock.now()
+        self._kept: dict[str, tuple[str, ...]] = {}
+        self._last_reminder_at = clock.now()
 
-    def tell(self, report: RunReport, run: str) -> None:
+    def log_run(self, report: RunReport, run: str) -> None:
         """The lines that this run is worth. `run` is its id; every line carries it, the job, repository, commit and GitHub's request id as fields."""
         if isinstance(report.error, (LockedError, StoppedError)):
             LOG.info(
@@ -55,9 +55,9 @@ class RunLog:
             )
             return
         if report.error is not None:
-            self._fails(report, run)
+            self._log_failure(report, run)
             return
-        failing, fields = self._over(report.job), {"fields": fields_of(report, run)}
+        failing, fields = self._end_failure(report.job), {"fields": fields_of(report, run)}
         after = (
             f"; it had failed {failing.runs} times since {failing.since:%Y-%m-%dT%H:%M:%SZ}"
             if failing is not None and report.status is not RunStatus.SKIPPED
@@ -97,16 +97,16 @@ class RunLog:
                 "%s: %s in %.3f s", report.job, report.status.value, report.seconds, extra=fields
             )
 
-    def _fails(self, report: RunReport, run: str) -> None:
+    def _log_failure(self, report: RunReport, run: str) -> None:
         error = report.error
         if error is None:
             return
-        reason = _squashed(f"{error.kind} {error.message}")
-        with self._guard:
+        reason = _normalized(f"{error.kind} {error.message}")
+        with self._lock:
             failing = self._failing.setdefault(report.job, Failing(self._clock.now()))
             failing.runs += 1
-            known = reason in failing.reasons or len(failing.reasons) >= REASONS_KEPT
-            if len(failing.reasons) < REASONS_KEPT:
+            known = reason in failing.reasons or len(failing.reasons) >= MAX_REASONS
+            if len(failing.reasons) < MAX_REASONS:
                 failing.reasons.add(reason)
         changed = f"{counts(report)}, then " if report.changes else ""
         hint = f" → {error.hint}" if error.hint else ""
@@ -128,8 +128,8 @@ class RunLog:
             extra={"fields": fields_of(report, run)},
         )
 
-    def _over(self, job: str) -> Failing | None:
-        with self._guard:
+    def _end_failure(self, job: str) -> Failing | None:
+        with self._lock:
             return self._failing.pop(job, None)
 
     def _is_news(self, report: RunReport) -> bool:
@@ -138,34 +138,36 @@ class RunLog:
             tuple(change.path for change in report.changes if change.action is ActionKind.KEEP)
             + report.notes
         )
-        with self._guard:
-            before = self._left_alone.get(report.job, ())
+        with self._lock:
+            before = self._kept.get(report.job, ())
             if now:
-                self._left_alone[report.job] = now
+                self._kept[report.job] = now
             else:
-                self._left_alone.pop(report.job, None)
+                self._kept.pop(report.job, None)
         return bool(now) and now != before
 
     def forget(self, job: str) -> None:
-        with self._guard:
+        with self._lock:
             self._failing.pop(job, None)
-            self._left_alone.pop(job, None)
+            self._kept.pop(job, None)
 
-    def remind(self) -> None:
+    def log_still_failing(self) -> None:
         """Once an hour: who has been failing all the time since the last one."""
         now = self._clock.now()
-        with self._guard:
-            if abs(now - self._reminded_at) < REMINDER:
+        with self._lock:
+            if abs(now - self._last_reminder_at) < REMINDER_INTERVAL:
                 return
             lasting = sorted(
                 (failing.since, job)
                 for job, failing in self._failing.items()
-                if failing.since <= self._reminded_at
+                if failing.since <= self._last_reminder_at
             )
-            self._reminded_at = now
+            self._last_reminder_at = now
         if lasting:
-            names = ", ".join(job for _, job in lasting[:NAMED]) + (
-                f" and {len(lasting) - NAMED} more" if len(lasting) > NAMED else ""
+            names = ", ".join(job for _, job in lasting[:MAX_NAMED_JOBS]) + (
+                f" and {len(lasting) - MAX_NAMED_JOBS} more"
+                if len(lasting) > MAX_NAMED_JOBS
+                else ""
             )
             LOG.warning(
                 "still failing: %s; the longest since %s",
@@ -203,7 +205,7 @@ def _notes(report: RunReport) -> str:
     return "".join(f"; {note}" for note in report.notes)
 
 
-def _squashed(text: str) -> str:
+def _normalized(text: str) -> str:
     """The text without what differs each time: numbers and ids."""
     return re.sub(r"\b[0-9a-f]{7,64}\b|\d+", "#", text)
 

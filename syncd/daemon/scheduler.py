@@ -21,8 +21,8 @@ from apscheduler.triggers.base import BaseTrigger
 from syncd.clock import Clock
 from syncd.schedule import ByCron, Turn
 
-GUARD_SECONDS = 5.0
-STEP_SECONDS = 2.0  # a wall clock that moved so much against monotonic time was set
+MAX_SLEEP_SECONDS = 5.0
+CLOCK_STEP_SECONDS = 2.0  # a wall clock that moved so much against monotonic time was set
 CATCH_UP = timedelta(
     hours=3
 )  # cron(8): what a smaller step skipped is run, what it repeats is not; a larger one is a correction
@@ -35,33 +35,33 @@ class _Trigger:
     """A job's turns as APScheduler asks for them: twice for one firing, with the same `now`. Turns are without their jitter."""
 
     def __init__(
-        self, turn: Turn, first: datetime, now: datetime, share: Callable[[], float]
+        self, turn: Turn, first: datetime, now: datetime, jitter: Callable[[], float]
     ) -> None:
-        self.turn, self.due, self._share = turn, first, share
+        self.turn, self.due, self._jitter = turn, first, jitter
         self._next: datetime | None = first  # the turn that comes
         self._fires: datetime | None = first
-        self._asked: datetime | None = None
-        self._owed = (
+        self._asked_at: datetime | None = None
+        self._catch_up = (
             first if first != turn.next_after(now) else None
         )  # a run that makes up for what was missed before the start
 
     def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
-        if previous is None or now == self._asked:
+        if previous is None or now == self._asked_at:
             return self._fires
-        self._asked, self.due, self._owed = now, self._next or now, None
+        self._asked_at, self.due, self._catch_up = now, self._next or now, None
         return self.after(now)
 
     def forget(self) -> None:
         """The clock was set: a time that comes again is not the one that was asked about."""
-        self._asked = None
+        self._asked_at = None
 
     def after_step(self, now: datetime, step: float) -> datetime | None:
         """The turn after `now`; what is owed comes when it would have come, whatever its time is called since the clock was set."""
         found = self.after(now)
-        if self._owed is not None:
-            self._owed += timedelta(seconds=step)
-            if found is None or self._owed < found:
-                self._next = self._fires = self._owed
+        if self._catch_up is not None:
+            self._catch_up += timedelta(seconds=step)
+            if found is None or self._catch_up < found:
+                self._next = self._fires = self._catch_up
         return self._fires
 
     def after(self, moment: datetime) -> datetime | None:
@@ -73,7 +73,7 @@ class _Trigger:
         self._fires = (
             None
             if turn is None
-            else turn + timedelta(seconds=self._share() * self.turn.jitter_seconds)
+            else turn + timedelta(seconds=self._jitter() * self.turn.jitter_seconds)
         )
         return self._fires
 
@@ -116,15 +116,15 @@ class _InPlace(BaseExecutor):  # type: ignore[misc]
 
 
 class Scheduler:
-    """Calls `ask(job, tick)` for each job that is due.
+    """Calls `on_due(job, tick)` for each job that is due.
 
     `tick` is the job's time in seconds of wall time: it is equal for all jobs that are due together.
     """
 
     def __init__(
-        self, clock: Clock, ask: Callable[[str, float], object], share: Callable[[], float]
+        self, clock: Clock, on_due: Callable[[str, float], object], jitter: Callable[[], float]
     ) -> None:
-        self._clock, self._ask, self._share = clock, ask, share
+        self._clock, self._on_run_due, self._jitter = clock, on_due, jitter
         self._scheduler = _Scheduler(
             timezone=UTC,
             jobstores={"default": MemoryJobStore()},
@@ -132,7 +132,7 @@ class Scheduler:
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
         self._scheduler.start()
-        self._guard = threading.RLock()
+        self._lock = threading.RLock()
         self._triggers: dict[str, _Trigger] = {}
         self._offset = self._now_offset()
         self._before = clock.now()
@@ -140,54 +140,56 @@ class Scheduler:
 
     def set(self, job: str, turn: Turn, first: datetime | None) -> None:
         """The job has these turns from now on, and the first at `first`."""
-        with self._guard:
+        with self._lock:
             self.remove(job)
             if first is None:
                 return
-            self._look_at_the_clock()  # a step that `first` knows of already must not move it
-            trigger = self._triggers[job] = _Trigger(turn, first, self._clock.now(), self._share)
-            self._scheduler.add_job(self._come, trigger, args=[job], id=job, name=job)
+            self._check_clock_step()  # a step that `first` knows of already must not move it
+            trigger = self._triggers[job] = _Trigger(turn, first, self._clock.now(), self._jitter)
+            self._scheduler.add_job(self._on_due, trigger, args=[job], id=job, name=job)
 
     def remove(self, job: str) -> None:
-        with self._guard:
+        with self._lock:
             if (
                 self._triggers.pop(job, None) is not None
                 and self._scheduler.get_job(job) is not None
             ):
                 self._scheduler.remove_job(job)
 
-    def _come(self, job: str) -> None:
+    def _on_due(self, job: str) -> None:
         trigger = self._triggers.get(job)
         if trigger is not None:
-            self._ask(job, trigger.due.timestamp())
+            self._on_run_due(job, trigger.due.timestamp())
 
     def next_run(self, job: str) -> datetime | None:
         """When the job's turn comes, jitter included."""
-        with self._guard:
+        with self._lock:
             found = self._scheduler.get_job(job)
             when: datetime | None = found.next_run_time if found is not None else None
             return when
 
     def turn_after(self, job: str, moment: datetime) -> datetime | None:
         """The job's first turn after `moment`, without jitter."""
-        with self._guard:
+        with self._lock:
             trigger = self._triggers.get(job)
             return None if trigger is None else trigger.turn.next_after(moment)
 
     def tick(self) -> float:
         """Everything whose turn has come was asked for; in so many seconds at the latest there is something to do again."""
-        with self._guard:
-            self._look_at_the_clock()
+        with self._lock:
+            self._check_clock_step()
             wait = self._scheduler.run_due()
             self.last_tick, self._before = self._clock.monotonic(), self._clock.now()
-            return GUARD_SECONDS if wait is None else max(0.0, min(GUARD_SECONDS, float(wait)))
+            return (
+                MAX_SLEEP_SECONDS if wait is None else max(0.0, min(MAX_SLEEP_SECONDS, float(wait)))
+            )
 
     def _now_offset(self) -> float:
         return self._clock.now().timestamp() - self._clock.monotonic()
 
-    def _look_at_the_clock(self) -> None:
+    def _check_clock_step(self) -> None:
         step, self._offset = self._now_offset() - self._offset, self._now_offset()
-        if abs(step) <= STEP_SECONDS:
+        if abs(step) <= CLOCK_STEP_SECONDS:
             return
         now = self._clock.now()
         LOG.warning(

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 
 LOG = logging.getLogger("syncd.daemon")
-STATUS_LONGEST = 200
+MAX_STATUS_CHARS = 200
 
 
 class SdNotify:
@@ -25,34 +25,34 @@ class SdNotify:
         self._failed = False
 
     def ready(self, status: str) -> None:
-        self._say("READY=1", self._as_status(status))
+        self._send("READY=1", self._as_status(status))
 
     def reloading(self) -> None:
         """Always followed by `ready`. The time lets Type=notify-reload tell this reload from an earlier one."""
-        self._say(
+        self._send(
             "RELOADING=1",
             f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}",
             self._as_status("reading the configuration again"),
         )
 
     def stopping(self, status: str) -> None:
-        self._say("STOPPING=1", self._as_status(status))
+        self._send("STOPPING=1", self._as_status(status))
 
     def alive(self) -> None:
-        self._say("WATCHDOG=1")
+        self._send("WATCHDOG=1")
 
     def status(self, text: str) -> None:
         if text != self._status:
-            self._say(self._as_status(text))
+            self._send(self._as_status(text))
 
     def _as_status(self, text: str) -> str:
         self._status = text
         line = " ".join(text.split())
         return "STATUS=" + (
-            line if len(line) <= STATUS_LONGEST else line[: STATUS_LONGEST - 1] + "…"
+            line if len(line) <= MAX_STATUS_CHARS else line[: MAX_STATUS_CHARS - 1] + "…"
         )
 
-    def _say(self, *words: str) -> None:
+    def _send(self, *words: str) -> None:
         if not self._address:
             return
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address

@@ -8,16 +8,16 @@ import signal
 from contextlib import suppress
 from types import TracebackType
 
-HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
 class Signals:
-    """From `with` on, the signals of HEARD wait here to be read; on the main thread only."""
+    """From `with` on, the signals of HANDLED_SIGNALS wait here to be read; on the main thread only."""
 
     def __enter__(self) -> Signals:
         self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._wakeup = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
-        self._before = {number: signal.signal(number, _nothing) for number in HEARD}
+        self._before = {number: signal.signal(number, _ignore) for number in HANDLED_SIGNALS}
         return self
 
     def __exit__(
@@ -32,7 +32,7 @@ class Signals:
         os.close(self._reading)
         os.close(self._writing)
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Whoever waits looks up; any thread may say so."""
         with suppress(BlockingIOError):  # there is more to read than anybody needs to be woken by
             os.write(self._writing, b"\0")
@@ -46,7 +46,7 @@ class Signals:
         return {number for number in os.read(self._reading, 4096) if number}
 
 
-def _nothing(_number: int, _frame: object) -> None:
+def _ignore(_number: int, _frame: object) -> None:
     """The wakeup descriptor has the number already."""
 
 

@@ -21,7 +21,7 @@ from syncd.daemon.backoff import after_run
 from syncd.daemon.job_status import JobStatusBoard
 from syncd.daemon.queue import Queue, Request
 from syncd.daemon.run_log import RunLog
-from syncd.daemon.scheduler import STEP_SECONDS
+from syncd.daemon.scheduler import CLOCK_STEP_SECONDS
 from syncd.deadline import Deadline
 from syncd.engine.reload import run_job_and_reload
 from syncd.engine.run import Options, RunContext
@@ -34,10 +34,10 @@ from syncd.schedule import share_of, turns_of
 from syncd.wiring import AppContext
 
 LOG = logging.getLogger("syncd.daemon")
-LOCKED_SECONDS = 5.0  # how soon a job that another process holds is asked for again; twice as long each time, up to a minute
+LOCKED_RETRY_SECONDS = 5.0  # how soon a job that another process holds is asked for again; twice as long each time, up to a minute
 MAX_KNOWN_FILES = 50_000  # of all unchanged jobs together; the others are compared with the store
-LOCKED_LONGEST_SECONDS = 60.0
-TICKS_KEPT = 1000
+MAX_LOCKED_RETRY_SECONDS = 60.0
+MAX_TICKS = 1000
 OVERDUE_SECONDS = (
     120.0  # beyond its own limits a run may take so long, before its worker counts as stuck
 )
@@ -57,24 +57,24 @@ class WorkerRunner:
         self,
         app: AppContext,
         queue: Queue,
-        board: JobStatusBoard,
-        telling: RunLog,
-        share: Callable[[], float] = random.random,
-        rest: Callable[[bool], None] | None = None,
+        job_status: JobStatusBoard,
+        run_log: RunLog,
+        jitter: Callable[[], float] = random.random,
+        on_waiting: Callable[[bool], None] | None = None,
     ) -> None:
-        self._app, self._queue, self._board, self._telling = app, queue, board, telling
-        self._salt, self._rest = share(), rest
-        self._guard = threading.Lock()
+        self._app, self._queue, self._job_status, self._run_log = app, queue, job_status, run_log
+        self._salt, self._on_waiting = jitter(), on_waiting
+        self._lock = threading.Lock()
         self._shared: OrderedDict[tuple[str, float], tuple[float, SingleFlight]] = OrderedDict()
         self._locked: dict[str, int] = {}
-        self._under_way: dict[int, ActiveRun] = {}
+        self._active: dict[int, ActiveRun] = {}
         self._unchanged: dict[str, UnchangedState] = {}
-        self._looked_after: dict[str, tuple[JobState, datetime]] = {}
+        self._checked: dict[str, tuple[JobState, datetime]] = {}
         self._pushed: dict[str, frozenset[str]] = {}
 
-    def pushed(self, jobs: Iterable[str], ref: str) -> None:
+    def ref_pushed(self, jobs: Iterable[str], ref: str) -> None:
         """The next run of these jobs knows that `ref` (refs/heads/main) was pushed, which may be a second ref of their short name."""
-        with self._guard:
+        with self._lock:
             for job in jobs:
                 self._pushed[job] = self._pushed.get(job, frozenset()) | {ref.removeprefix("refs/")}
 
@@ -83,33 +83,33 @@ class WorkerRunner:
         job = self._app.config.jobs.get(request.job)
         if job is None:  # removed while it waited
             self._pushed.pop(request.job, None)
-            self._queue.done(request.job)
+            self._queue.finish(request.job)
             return
         clock, worker = self._app.clock, threading.get_ident()
         hooks = job.hook_timeout_seconds * sum(
             hook is not None for hook in (job.validate, job.on_change, job.on_change)
         )
-        self._under_way[worker] = ActiveRun(
+        self._active[worker] = ActiveRun(
             job.name, clock.monotonic() + job.timeout_seconds + hooks + OVERDUE_SECONDS
         )
-        before, shared = self._queue.hold_of(job.name), self._shared_by(job, request.tick)
-        deadline = self._app.deadline(job, request.trigger, self._rest)
+        before, shared = self._queue.backoff_of(job.name), self._shared_responses(job, request.tick)
+        deadline = self._app.deadline(job, request.trigger, self._on_waiting)
         deadline.failures = shared.failures
         deadline.may_retry = (
-            before is None or request.trigger.urgent
+            before is None or request.trigger.interactive
         )  # a job that fails is retried by its back-off alone
         try:
             report = self._report(job, request, deadline, shared)
             interval, cost = self._interval_of(job), deadline.cost + deadline.shared_request_count
             hold = after_run(
-                report, before, interval, clock, self._share_of(job, request.tick), cost
+                report, before, interval, clock, self._jitter_of(job, request.tick), cost
             )
         finally:
-            self._under_way.pop(worker, None)
-        self._queue.done(job.name, before if isinstance(report.error, LockedError) else hold)
-        self._follow(report)
+            self._active.pop(worker, None)
+        self._queue.finish(job.name, before if isinstance(report.error, LockedError) else hold)
+        self._after_run(report)
 
-    def _share_of(self, job: Job, tick: float) -> float:
+    def _jitter_of(self, job: Job, tick: float) -> float:
         """A random number that is the same for all who asked GitHub the same question: they back off together, and ask together again."""
         return share_of(f"{self._salt} {job.identity} {job.repo.lower()} {job.ref} {tick}")
 
@@ -126,7 +126,7 @@ class WorkerRunner:
         self, job: Job, request: Request, deadline: Deadline, shared: SingleFlight
     ) -> RunReport:
         known = self._unchanged.get(job.name)
-        with self._guard:
+        with self._lock:
             pushed = self._pushed.pop(job.name, frozenset())
         try:
             ctx = self._app.run_context(job, shared)
@@ -138,15 +138,15 @@ class WorkerRunner:
                 else None
             )
             if known is not None and unchanged is not None:
-                with self._guard:
-                    self._looked_after[job.name] = (known.state, self._app.clock.now())
+                with self._lock:
+                    self._checked[job.name] = (known.state, self._app.clock.now())
                 return unchanged
-            self._disturbed(job.name)
+            self._forget_unchanged(job.name)
             with self._app.locked(job):
                 report = run_job_and_reload(
                     job, ctx, deadline, Options(trigger=request.trigger, pushed=pushed)
                 )
-                self._remember(job, ctx, report, deadline)
+                self._remember_unchanged(job, ctx, report, deadline)
             return report
         except SyncdError as error:
             return _failed(job, request, error)
@@ -158,78 +158,82 @@ class WorkerRunner:
                 )
             return _failed(job, request, found)
 
-    def _disturbed(self, job: str) -> None:
+    def _forget_unchanged(self, job: str) -> None:
         """A run is about to look at everything, and to write what it finds: what was remembered of the job is not needed any more."""
-        with self._guard:
+        with self._lock:
             self._unchanged.pop(job, None)
-            self._looked_after.pop(job, None)
+            self._checked.pop(job, None)
 
-    def _remember(self, job: Job, ctx: RunContext, report: RunReport, deadline: Deadline) -> None:
+    def _remember_unchanged(
+        self, job: Job, ctx: RunContext, report: RunReport, deadline: Deadline
+    ) -> None:
         """What the run looked at, where it found nothing to do: the next turns look at the same, as far as so much can be remembered."""
         if report.status is RunStatus.UNCHANGED and report.error is None and not report.changes:
-            with self._guard:
+            with self._lock:
                 free = MAX_KNOWN_FILES - sum(
                     known.state.files for known in self._unchanged.values()
                 )
             found = unchanged_state(job, ctx, deadline) if report.files <= free else None
             if found is not None:
-                with self._guard:
+                with self._lock:
                     self._unchanged[job.name] = found
 
-    def save(self) -> None:
+    def save_checked(self) -> None:
         """The store knows when the jobs that were found at rest were last looked after. Raises StoreError; it is tried again then."""
-        with self._guard:
-            jobs = dict(self._looked_after)
+        with self._lock:
+            jobs = dict(self._checked)
         self._app.store.mark_checked(jobs)
-        with self._guard:
+        with self._lock:
             for name, told in jobs.items():
-                if self._looked_after.get(name) == told:
-                    del self._looked_after[name]
+                if self._checked.get(name) == told:
+                    del self._checked[name]
 
-    def _follow(self, report: RunReport) -> None:
+    def _after_run(self, report: RunReport) -> None:
         if isinstance(report.error, LockedError):
             times = self._locked[report.job] = self._locked.get(report.job, 0) + 1
-            pause = min(LOCKED_LONGEST_SECONDS, LOCKED_SECONDS * 2 ** min(times - 1, 10))
-            self._queue.ask(report.job, Trigger.RETRY, due_at=self._app.clock.monotonic() + pause)
+            pause = min(MAX_LOCKED_RETRY_SECONDS, LOCKED_RETRY_SECONDS * 2 ** min(times - 1, 10))
+            self._queue.enqueue(
+                report.job, Trigger.RETRY, due_at=self._app.clock.monotonic() + pause
+            )
         else:
             self._locked.pop(report.job, None)
         try:
-            self._board.note(report)
-            self._telling.tell(report, secrets.token_hex(6))
+            self._job_status.run_finished(report)
+            self._run_log.log_run(report, secrets.token_hex(6))
         except Exception:
             LOG.exception(
                 "a bug in syncd, met after the run of %s; please report it with these lines",
                 report.job,
             )
 
-    def _shared_by(self, job: Job, tick: float) -> SingleFlight:
+    def _shared_responses(self, job: Job, tick: float) -> SingleFlight:
         """What all runs of this tick share of what GitHub tells the identity. A push's tick is its own, so that it never hears what was asked before it."""
         clock = self._app.clock
         offset = clock.now().timestamp() - clock.monotonic()
-        with self._guard:
+        with self._lock:
             before, found = self._shared.get((job.identity, tick), (offset, None))
             if (
-                found is None or abs(offset - before) > STEP_SECONDS
+                found is None or abs(offset - before) > CLOCK_STEP_SECONDS
             ):  # a clock that was set back comes to the same tick again, hours later
                 found = SingleFlight()
                 self._shared[job.identity, tick] = (offset, found)
-            while len(self._shared) > TICKS_KEPT:
+            while len(self._shared) > MAX_TICKS:
                 self._shared.popitem(last=False)
             return found
 
-    def forget_ticks(self, before: float) -> None:
+    def forget_old_ticks(self, before: float) -> None:
         """Nobody asks for these ticks any more."""
-        with self._guard, suppress(KeyError):
+        with self._lock, suppress(KeyError):
             for key in [key for key in self._shared if key[1] < before]:
                 del self._shared[key]
 
-    def under_way(self) -> list[str]:
-        return sorted(one.job for one in list(self._under_way.values()))
+    def active_jobs(self) -> list[str]:
+        return sorted(one.job for one in list(self._active.values()))
 
-    def stuck(self) -> list[str]:
+    def stuck_jobs(self) -> list[str]:
         """Jobs whose run should have ended by its own limits."""
         now = self._app.clock.monotonic()
-        return sorted(one.job for one in list(self._under_way.values()) if now > one.ends_by)
+        return sorted(one.job for one in list(self._active.values()) if now > one.ends_by)
 
 
 def _failed(job: Job, request: Request, error: SyncdError) -> RunReport:

@@ -171,7 +171,7 @@ def run_job(
         result = RunRecord(
             report, state=_failed(hook_state.record_rejection(job, state, error), error)
         )
-    report = replace(report, seconds=time.perf_counter() - began, requests=deadline.exchanges)
+    report = replace(report, seconds=time.perf_counter() - began, requests=deadline.request_count)
     ctx.store.record(
         job.name, replace(result, report=report, state=_times(result.state, report, ctx.clock))
     )

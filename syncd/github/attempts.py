@@ -34,7 +34,7 @@ class Attempts:
             return None
         if seconds >= deadline.remaining_seconds():
             return None
-        deadline.retries += answered
+        deadline.retry_count += answered
         return seconds
 
 

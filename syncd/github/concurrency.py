@@ -100,7 +100,7 @@ class KeyedLock:
                     mine = self._held[thing] = threading.Event()
                     break
             if not other.wait(POLL_INTERVAL_SECONDS):
-                with deadline.resting():
+                with deadline.yielding_worker():
                     while not other.wait(POLL_INTERVAL_SECONDS):
                         deadline.check()
         try:

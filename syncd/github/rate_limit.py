@@ -91,7 +91,7 @@ class RateLimit:
                 now = self._clock.monotonic()
                 while self._sent and self._sent[0] <= now - 60:
                     self._sent.popleft()
-                kept = 0 if deadline.urgent or perhaps_free else reserve_of(self._view.limit)
+                kept = 0 if deadline.interactive or perhaps_free else reserve_of(self._view.limit)
                 left = (
                     self._view.remaining - kept
                     if charged and self._view.remaining is not None and now < self._resets
@@ -108,7 +108,7 @@ class RateLimit:
             if left is not None and left <= 0:
                 raise self._held_back(subject, resets, kept)
             if wait > LANDING_SECONDS:
-                deadline.rest(wait)
+                deadline.wait_for_rate_limit(wait)
             else:
                 deadline.wait(LANDING_SECONDS)
 

@@ -63,7 +63,7 @@ class SingleFlight:
             self._await(found.answer, deadline)
             if found.answer.cancelled():
                 continue
-            deadline.share(question, found.price)
+            deadline.count_shared(question, found.price)
             error = found.answer.exception()
             if isinstance(error, SyncdError):
                 raise error.with_traceback(
@@ -77,7 +77,7 @@ class SingleFlight:
         wait([found], timeout=POLL_INTERVAL_SECONDS)
         deadline.check()
         with (
-            deadline.resting() if not found.done() else nullcontext()
+            deadline.yielding_worker() if not found.done() else nullcontext()
         ):  # so long takes only who is kept waiting by a limit, or by trouble
             while not found.done():
                 wait([found], timeout=POLL_INTERVAL_SECONDS)
@@ -92,7 +92,7 @@ class SingleFlight:
         kept: Callable[[T], T],
     ) -> T:
         before = deadline.cost
-        deadline.share(question, 0)  # its price is in the exchanges already
+        deadline.count_shared(question, 0)  # its price is in the exchanges already
         try:
             answer = ask_now()
             keep = kept(answer)
@@ -143,7 +143,7 @@ class NotFoundCache:
         """Nobody needs to ask for the place."""
         with self._guard:
             return (
-                not deadline.urgent
+                not deadline.interactive
                 and deadline.clock.monotonic() < self._said.get(place, (0.0, 0.0))[1]
             )
 

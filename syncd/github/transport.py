@@ -437,7 +437,7 @@ class Network:
             self._tally.count(
                 self._identity, raw.status, request.repo if charged else None, request.installation
             )
-            deadline.exchanges += 1
+            deadline.request_count += 1
             answer = _Answer(request, raw, exchange, deadline)
             if answer.status < 400 and charged and credential is not None:
                 self._tally.see_expiry(self._identity, expiry_of(answer.headers))
@@ -571,7 +571,7 @@ class Retrying:
         )
         if not self._waits or wait >= deadline.remaining_seconds():
             return False
-        deadline.rest(wait)
+        deadline.wait_for_rate_limit(wait)
         return True
 
 

@@ -121,7 +121,7 @@ def make_app(
 
     @app.get("/healthz", provide_automatic_options=False)
     def healthz() -> Response:
-        frozen = board.frozen()
+        frozen = board.stall_reason()
         return _text(503, f"frozen: {frozen}") if frozen is not None else _text(200, "alive")
 
     def view(name: str, make: Callable[[], Response]) -> None:
@@ -134,7 +134,9 @@ def make_app(
         )
 
     view("/readyz", lambda: _ready(board))
-    view("/metrics", lambda: Response(exposition(board.readings()), content_type=CONTENT_TYPE))
+    view(
+        "/metrics", lambda: Response(exposition(board.status_snapshot()), content_type=CONTENT_TYPE)
+    )
     view("/api/v1/status", lambda: _status(board))
     view("/", lambda: _index(board, show_diffs))
 
@@ -166,16 +168,18 @@ def _shown(value: object) -> object:
 
 
 def _ready(board: StatusSource) -> Response:
-    stale = board.readings().stale
+    stale = board.status_snapshot().stale
     return _text(503, "not ready\n" + "\n".join(stale)) if stale else _text(200, "ready")
 
 
 def _status(board: StatusSource) -> Response:
-    return Response(redact_json(as_object(board.readings())) + "\n", mimetype="application/json")
+    return Response(
+        redact_json(as_object(board.status_snapshot())) + "\n", mimetype="application/json"
+    )
 
 
 def _index(board: StatusSource, show_diffs: bool) -> Response:
-    shown = status_page.view(board.readings(), board.recent(show_diffs))
+    shown = status_page.view(board.status_snapshot(), board.recent_runs(show_diffs))
     return Response(redact(_page(shown), None), mimetype="text/html")
 
 

@@ -13,13 +13,13 @@ from syncd.status import StatusSnapshot
 class PushReceiver(Protocol):
     """What the webhook tells. Safe to use from many threads, and returns at once."""
 
-    def ring(self, push: Push, mark: str | None, what: str) -> int | None:
+    def push_received(self, push: Push, delivery_key: str | None, what: str) -> int | None:
         """So many jobs ask GitHub soon; None where the delivery that bears this mark has rung before. Without a mark none has. `what` is it in words."""
 
-    def pass_by(self, what: str) -> None:
+    def ignored(self, what: str) -> None:
         """A signed delivery from which nothing follows."""
 
-    def refuse(self, why: str | None) -> None:
+    def rejected(self, why: str | None) -> None:
         """A delivery was refused. `why` is None where it was hardly GitHub's."""
 
 
@@ -27,13 +27,13 @@ class StatusSource(Protocol):
     """Safe to use from many threads."""
 
     @property
-    def bell(self) -> PushReceiver: ...
+    def push_trigger(self) -> PushReceiver: ...
 
-    def readings(self) -> StatusSnapshot:
+    def status_snapshot(self) -> StatusSnapshot:
         """How everything stands now. Raises StoreError."""
 
-    def frozen(self) -> str | None:
+    def stall_reason(self) -> str | None:
         """What does not move that should, in words; None when all is well."""
 
-    def recent(self, show_diffs: bool) -> Sequence[RecentRun]:
+    def recent_runs(self, show_diffs: bool) -> Sequence[RecentRun]:
         """What the last runs changed, the newest first. Raises StoreError."""

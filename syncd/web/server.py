@@ -96,7 +96,7 @@ class Web:
     ) -> None:
         """Requests are answered from now on."""
         hook = (
-            WebhookEndpoint(web.webhook.path, secret, board.bell)
+            WebhookEndpoint(web.webhook.path, secret, board.push_trigger)
             if web.webhook is not None and secret is not None
             else None
         )
@@ -172,7 +172,7 @@ class Web:
         """Those that are open."""
         return connections(self._map)
 
-    def frozen(self) -> str | None:
+    def stall_reason(self) -> str | None:
         """What does not move that should, in words; None when all is well. Waits for nothing, and starts a loop that died again."""
         with self._guard:
             now = self._monotonic()

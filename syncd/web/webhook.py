@@ -39,12 +39,12 @@ class WebhookEndpoint:
         self,
         path: str,
         secret: Callable[[], Secret],
-        bell: PushReceiver,
+        receiver: PushReceiver,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = path
         self.failures = FailureLimits(monotonic)
-        self._secret, self._bell, self._monotonic = secret, bell, monotonic
+        self._secret, self._receiver, self._monotonic = secret, receiver, monotonic
         self._guard = Lock()
         self._said: dict[
             str, tuple[float, int]
@@ -93,7 +93,7 @@ class WebhookEndpoint:
     def _push(self, push: Push, delivery: str | None, signature: str) -> tuple[int, str]:
         """A delivery is known again by GitHub's id of it together with its signature: the id alone is a header, which nobody signs."""
         what = f"push of {in_quotes(push.ref)[1:-1]} in {push.repo}"
-        asked = self._bell.ring(
+        asked = self._receiver.push_received(
             push, None if delivery is None else f"{delivery[:LONGEST_ID]} {signature}", what
         )
         if asked is None:
@@ -109,7 +109,7 @@ class WebhookEndpoint:
         return 202, follows if asked else f"{what}: {follows}"
 
     def _other(self, other: Other) -> tuple[int, str]:
-        self._bell.pass_by(other.event)
+        self._receiver.ignored(other.event)
         return (
             (200, "pong")
             if other.event == "ping"
@@ -119,7 +119,7 @@ class WebhookEndpoint:
     def _refuse(self, refusal: Rejection, agent: str | None) -> tuple[int, str]:
         """Whatever tries every address of the network is refused too, and is no news; what calls itself GitHub may be."""
         theirs = (agent or "").startswith(GITHUBS_AGENT)
-        self._bell.refuse(refusal.text if theirs else None)
+        self._receiver.rejected(refusal.text if theirs else None)
         self._say(refusal.text, logging.WARNING if theirs else logging.DEBUG)
         return refusal.status, f"refused: {refusal.text}"
 

@@ -494,7 +494,7 @@ class TestListing:
                     near.repo.head(),
                     [rule(text)],
                     near.memory,
-                    Deadline(clock, 60, urgent=urgent),
+                    Deadline(clock, 60, interactive=urgent),
                 )
             return raised.value.hint or ""
 
@@ -1105,7 +1105,7 @@ def test_a_path_that_a_commit_does_not_have_is_asked_for_once_a_tick_once_an_hou
                     near.repo.head(),
                     [rule(text)],
                     near.memory,
-                    Deadline(clock, 60, urgent=urgent),
+                    Deadline(clock, 60, interactive=urgent),
                 )
 
     tick = near.source.ticking(SingleFlight())
@@ -1133,7 +1133,7 @@ def test_a_path_that_a_commit_does_not_have_is_asked_for_once_a_tick_once_an_hou
             near.repo.head(),
             [rule("nowhere/")],
             near.memory,
-            Deadline(clock, 60, urgent=False),
+            Deadline(clock, 60, interactive=False),
         )
         .entries
     )

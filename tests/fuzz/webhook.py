@@ -87,14 +87,14 @@ def one(data: bytes) -> None:
         LOG.removeHandler(SAID)
     if status not in STATUSES or (status == 401) is signed:
         raise AssertionError(f"answered {status}: {text!r}")
-    if not signed and (bell.rung or bell.passed or stream.taken):
+    if not signed and (bell.received or bell.ignored_events or stream.taken):
         raise AssertionError("what nobody signed was looked at")
-    if len(bell.rung) + len(bell.passed) + len(bell.refused) != 1:
+    if len(bell.received) + len(bell.ignored_events) + len(bell.rejections) != 1:
         raise AssertionError("a delivery has one end")
-    for said in (text, *SAID.lines, *(what for _, _, what in bell.rung)):
+    for said in (text, *SAID.lines, *(what for _, _, what in bell.received)):
         if not said.isprintable() or len(said) > 1000 or SECRET in said:
             raise AssertionError(f"a poor message: {said!r}")
-    for push, _, _ in bell.rung:
+    for push, _, _ in bell.received:
         _judge(push)
 
 

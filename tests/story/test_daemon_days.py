@@ -49,7 +49,7 @@ def test_a_thousand_jobs_miss_no_turn_in_a_day_with_the_engine_left_out(
 
     def run(wanted: Wanted) -> None:
         came[wanted.job].append(days.clock.monotonic())
-        days.daemon.queue.done(wanted.job)
+        days.daemon.queue.finish(wanted.job)
 
     def step() -> None:
         if days.clock.monotonic() - begin >= turn[0]:
@@ -167,7 +167,7 @@ def test_a_long_outage_of_the_network_leaves_files_and_a_short_log_and_all_is_ba
     assert 1 + OUTAGE_HOURS // 2 < len(lines) <= 3 + OUTAGE_HOURS + 1, (
         f"{len(lines)} lines: each job once, and one reminder an hour"
     )
-    assert len(days.daemon.readings().stale) == 3, "and the daemon says that it is not ready"
+    assert len(days.daemon.status_snapshot().stale) == 3, "and the daemon says that it is not ready"
     assert all((days.folder / "dest" / name / "a").exists() for name in days.jobs)
     for number in range(3):
         days.github.repos[f"acme/r{number}"].commit({"files/a": "after\n"})
@@ -183,7 +183,7 @@ def test_a_long_outage_of_the_network_leaves_files_and_a_short_log_and_all_is_ba
         )
         assert first - back <= period + 60, (number, first - back)
         assert (days.folder / "dest" / f"j{number}" / "a").read_text() == "after\n"
-    assert not days.daemon.readings().stale
+    assert not days.daemon.status_snapshot().stale
 
 
 def test_a_clock_that_is_set_back_comes_to_the_same_turns_again_and_not_to_their_answers(

@@ -34,7 +34,7 @@ class Companion:
 
     def reload(self, config: Any) -> None: ...
     def stop(self) -> None: ...
-    def frozen(self) -> None: ...
+    def stall_reason(self) -> None: ...
 
 
 class Signals:
@@ -43,7 +43,7 @@ class Signals:
     def __init__(self, comes: threading.Event) -> None:
         self._comes = comes
 
-    def nudge(self) -> None: ...
+    def wake(self) -> None: ...
 
     def wait(self, seconds: float) -> set[int]:
         assert self._comes.wait(60)
@@ -100,7 +100,7 @@ def test_a_start_that_fails_leaves_no_socket(hub: SyncEnv, socket_file: Path) ->
     never = threading.Event()
 
     class Nudged(Signals):
-        def nudge(self) -> None:
+        def wake(self) -> None:
             never.set()
 
         def wait(self, seconds: float) -> set[int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.daemon.push_trigger import LOOKS_SECONDS
+from syncd.daemon.push_trigger import RECHECK_SECONDS
 from syncd.github.webhook import Push
 from syncd.models import RunStatus, Trigger
 from syncd.simulator import faults
@@ -23,7 +23,7 @@ def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedD
 
 def ring(days: SimulatedDaemon, number: int = 0) -> int | None:
     repo = days.github.repos["acme/r"]
-    return days.daemon.bell.ring(
+    return days.daemon.push_trigger.push_received(
         Push("acme/r", "refs/heads/main", repo.head(), False, "main", None, repo.id),
         f"mark {number} {repo.head()}",
         "a push",
@@ -53,10 +53,10 @@ def test_where_github_still_says_what_it_said_before_it_is_asked_again_for_all_j
     assert ring(days) == 2
     days.run(1)
     assert [one.status for one in days.github.asked] == [304] and content(days) == "a\n"
-    days.run(LOOKS_SECONDS[0])
+    days.run(RECHECK_SECONDS[0])
     assert [one.status for one in days.github.asked] == [304, 304], "still the old answer"
     repo.lagging.clear()
-    days.run(LOOKS_SECONDS[1])
+    days.run(RECHECK_SECONDS[1])
     assert content(days) == content(days, "k") == "two\n" and days.github.count("head") == 3
     assert {report.trigger for _, report in days.reports} == {Trigger.PUSH} and {
         report.status for _, report in days.reports[-2:]
@@ -76,7 +76,7 @@ def test_where_github_never_says_it_it_is_asked_three_times_and_the_next_turn_fi
     repo.commit({"files/a": "two\n"})
     ring(days)
     days.run(1800)
-    assert days.github.count("head") == 1 + len(LOOKS_SECONDS) and content(days) == "a\n"
+    assert days.github.count("head") == 1 + len(RECHECK_SECONDS) and content(days) == "a\n"
     repo.lagging.clear()
     days.run(1800)
     assert content(days) == "two\n"
@@ -110,7 +110,7 @@ def test_a_job_that_fails_is_tried_at_once_when_something_is_pushed_and_rarely_w
     assert (
         days.reports
         and all(report.error is not None for _, report in days.reports)
-        and days.daemon.queue.hold_of("j") is not None
+        and days.daemon.queue.backoff_of("j") is not None
     )
     days.reports.clear()
     for number in range(1, 1801):
@@ -122,4 +122,4 @@ def test_a_job_that_fails_is_tried_at_once_when_something_is_pushed_and_rarely_w
     days.run(400)
     assert ring(days) == 1
     days.run(1)
-    assert content(days) == "mended\n" and days.daemon.queue.hold_of("j") is None
+    assert content(days) == "mended\n" and days.daemon.queue.backoff_of("j") is None

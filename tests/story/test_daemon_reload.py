@@ -31,25 +31,25 @@ class Bench:
             lambda: load_config(hub.config, os.environ),
             os.environ,
             clock=self.clock,
-            share=lambda: 0.5,
+            jitter=lambda: 0.5,
         )
         monkeypatch.setattr(
-            self.daemon, "_staff", lambda _workers: None
+            self.daemon, "_resize_pool", lambda _workers: None
         )  # the wheels are turned here, and by no thread
         self.reports: list[RunReport] = []
 
     def begin(self) -> None:
         self.daemon.prepare(load_config(self.hub.config, os.environ))
-        self.daemon.board.listen(lambda report, _: self.reports.append(report))
+        self.daemon.job_status.subscribe(lambda report, _: self.reports.append(report))
 
     def turn(self, seconds: float = 0.0) -> list[tuple[str, Trigger, str]]:
         """What ran in so much time: job, trigger, status."""
         self.reports.clear()
         ends = self.clock.monotonic() + seconds
         while True:
-            wait = self.daemon.timetable.tick()
-            while (request := self.daemon.queue.take()) is not None:
-                self.daemon.work.run(request)
+            wait = self.daemon.scheduler.tick()
+            while (request := self.daemon.queue.pop()) is not None:
+                self.daemon.runner.run(request)
             if self.clock.monotonic() >= ends:
                 return [
                     (report.job, report.trigger, report.status.value) for report in self.reports
@@ -89,13 +89,13 @@ def test_a_job_that_changed_runs_now_and_the_others_keep_turns_connections_and_t
 ) -> None:
     github, app = bench.hub.github, bench.daemon.app
     turn, network, tokens = (
-        bench.daemon.timetable.next_run("nginx"),
+        bench.daemon.scheduler.next_run("nginx"),
         app._networks["ops"],
         github.count("token", 201),
     )
     assert bench.reload(other={"mode": "0600"})
     assert [(job, trigger) for job, trigger, _ in bench.turn()] == [("other", Trigger.START)]
-    assert bench.daemon.timetable.next_run("nginx") == turn
+    assert bench.daemon.scheduler.next_run("nginx") == turn
     assert app._networks["ops"] is network and github.count("token", 201) == tokens
     assert [one.status for one in github.asked if one.route == "head"][-1] == 304, (
         "what is known of the head was not forgotten"
@@ -115,27 +115,27 @@ def test_jobs_come_and_go(bench: Bench) -> None:
     assert [(job, status) for job, _, status in bench.turn(30)] == [("new", "changed")]
     assert bench.hub.github.count("token", 201) == tokens + 1, "a token for one more repository"
     assert (
-        "other" not in bench.daemon.board.cards()
-        and bench.daemon.timetable.next_run("other") is None
+        "other" not in bench.daemon.job_status.statuses()
+        and bench.daemon.scheduler.next_run("other") is None
     )
     assert (bench.hub.folder / "other" / "nginx.conf").exists(), "its files stay"
     assert {job for job, *_ in bench.turn(700)} == {"nginx", "new"}
 
 
 def test_a_configuration_with_a_mistake_changes_nothing(bench: Bench) -> None:
-    config, turn = bench.daemon.app.config, bench.daemon.timetable.next_run("nginx")
+    config, turn = bench.daemon.app.config, bench.daemon.scheduler.next_run("nginx")
     assert not bench.reload(other={"every": "5 parsecs"})
     assert (
         bench.daemon.app.config is config
-        and bench.daemon.timetable.next_run("nginx") == turn
+        and bench.daemon.scheduler.next_run("nginx") == turn
         and bench.turn() == []
     )
     assert (
-        "parsecs" in (bench.daemon.board.reload_error or "")
-        and not bench.daemon.life().reload_successful
+        "parsecs" in (bench.daemon.job_status.reload_error or "")
+        and not bench.daemon.process_stats().reload_successful
         and "refused" in bench.daemon.status()
     )
-    assert bench.reload(other={"every": "5m"}) and bench.daemon.life().reload_successful
+    assert bench.reload(other={"every": "5m"}) and bench.daemon.process_stats().reload_successful
 
 
 def test_another_state_folder_needs_a_restart(bench: Bench) -> None:
@@ -146,8 +146,8 @@ def test_another_state_folder_needs_a_restart(bench: Bench) -> None:
     bench.hub.config.write_text(text)
     assert (
         not bench.daemon.reload()
-        and "restart" not in (bench.daemon.board.reload_error or "")
-        and "elsewhere" in (bench.daemon.board.reload_error or "")
+        and "restart" not in (bench.daemon.job_status.reload_error or "")
+        and "elsewhere" in (bench.daemon.job_status.reload_error or "")
     )
 
 
@@ -178,12 +178,14 @@ def test_a_bug_in_one_job_is_its_failure_and_the_daemon_goes_on(
 ) -> None:
     import syncd.daemon.worker as work
 
-    real = work.run_and_pay
-    monkeypatch.setattr(work, "still", lambda *_: None)
+    real = work.run_job_and_reload
+    monkeypatch.setattr(work, "still_unchanged", lambda *_: None)
     monkeypatch.setattr(
-        work, "run_and_pay", lambda job, *rest: 1 / 0 if job.name == "nginx" else real(job, *rest)
+        work,
+        "run_job_and_reload",
+        lambda job, *rest: 1 / 0 if job.name == "nginx" else real(job, *rest),
     )  # type: ignore[arg-type]
-    bench.daemon.all_now()
+    bench.daemon.run_all_now()
     assert {(job, status) for job, _, status in bench.turn()} == {
         ("nginx", "failed"),
         ("other", "unchanged"),
@@ -191,8 +193,8 @@ def test_a_bug_in_one_job_is_its_failure_and_the_daemon_goes_on(
     error = next(report.error for report in bench.reports if report.job == "nginx")
     assert error is not None and error.kind == "internal" and "ZeroDivisionError" in caplog.text
     monkeypatch.undo()
-    bench.daemon.queue.release(["nginx"])
-    bench.daemon.all_now()
+    bench.daemon.queue.clear_backoff(["nginx"])
+    bench.daemon.run_all_now()
     assert {status for _, _, status in bench.turn()} == {"unchanged"}
 
 
@@ -201,12 +203,12 @@ def test_a_store_that_can_not_be_used_fails_runs_and_not_the_daemon(bench: Bench
     locks.rename(bench.hub.state / "away")
     locks.write_text("in the way")
     bench.hub.repo.commit({"nginx/nginx.conf": "two\n"})
-    bench.daemon.all_now()
+    bench.daemon.run_all_now()
     assert {status for _, _, status in bench.turn()} == {"failed"} and {
         report.error.kind for report in bench.reports if report.error
     } == {"store"}
     locks.unlink()
-    bench.daemon.all_now()
+    bench.daemon.run_all_now()
     assert {status for _, _, status in bench.turn()} == {"changed"}
 
 
@@ -217,31 +219,31 @@ def test_no_sign_of_life_is_given_while_something_stands_still(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     daemon, alive = bench.daemon, list[int]()
-    monkeypatch.setattr(daemon.service, "alive", lambda: alive.append(1))
+    monkeypatch.setattr(daemon.sd_notify, "alive", lambda: alive.append(1))
     daemon._workers_wanted = 2
 
     def turn_all() -> None:
-        daemon.timetable.tick()
-        daemon.beat()
+        daemon.scheduler.tick()
+        daemon.heartbeat()
 
     turn_all()
-    daemon.pulse()
-    assert len(alive) == 1 and daemon.frozen() is None
-    bench.clock.advance(daemon_module.FROZEN_SECONDS + 1)
-    daemon.beat()
-    assert "clock" in (daemon.frozen() or "")
-    daemon.pulse()
+    daemon.watchdog_ping()
+    assert len(alive) == 1 and daemon.stall_reason() is None
+    bench.clock.advance(daemon_module.STALL_SECONDS + 1)
+    daemon.heartbeat()
+    assert "clock" in (daemon.stall_reason() or "")
+    daemon.watchdog_ping()
     assert len(alive) == 1
-    bench.clock.advance(daemon_module.FROZEN_SECONDS + 1)
-    daemon.timetable.tick()
-    assert "main loop" in (daemon.frozen() or "")
+    bench.clock.advance(daemon_module.STALL_SECONDS + 1)
+    daemon.scheduler.tick()
+    assert "main loop" in (daemon.stall_reason() or "")
     turn_all()
-    while (request := daemon.queue.take()) is not None:
-        daemon.work.run(request)
-    daemon.queue.ask("nginx", Trigger.OPERATOR)
-    bench.clock.advance(daemon_module.FROZEN_SECONDS + 1)
+    while (request := daemon.queue.pop()) is not None:
+        daemon.runner.run(request)
+    daemon.queue.enqueue("nginx", Trigger.OPERATOR)
+    bench.clock.advance(daemon_module.STALL_SECONDS + 1)
     turn_all()
-    assert "free workers" in (daemon.frozen() or ""), "a run that is due and nobody takes"
+    assert "free workers" in (daemon.stall_reason() or ""), "a run that is due and nobody takes"
 
 
 def test_a_listener_that_answers_nobody_holds_back_the_sign_of_life(
@@ -250,20 +252,20 @@ def test_a_listener_that_answers_nobody_holds_back_the_sign_of_life(
     class Listener:
         trouble: str | None = None
 
-        def frozen(self) -> str | None:
+        def stall_reason(self) -> str | None:
             return self.trouble
 
     listener, alive = Listener(), list[int]()
     daemon = bench.daemon
-    monkeypatch.setattr(daemon, "_companions", [listener])
-    monkeypatch.setattr(daemon.service, "alive", lambda: alive.append(1))
-    daemon.timetable.tick()
-    daemon.beat()
-    daemon.pulse()
-    assert len(alive) == 1 and daemon.frozen() is None
+    monkeypatch.setattr(daemon, "_services", [listener])
+    monkeypatch.setattr(daemon.sd_notify, "alive", lambda: alive.append(1))
+    daemon.scheduler.tick()
+    daemon.heartbeat()
+    daemon.watchdog_ping()
+    assert len(alive) == 1 and daemon.stall_reason() is None
     listener.trouble = "the listener has answered nobody for 61 s"
-    daemon.pulse()
-    assert len(alive) == 1 and daemon.frozen() == listener.trouble
+    daemon.watchdog_ping()
+    assert len(alive) == 1 and daemon.stall_reason() == listener.trouble
 
 
 def test_a_long_run_is_not_frozen_until_every_worker_is_beyond_its_limits(bench: Bench) -> None:
@@ -271,15 +273,15 @@ def test_a_long_run_is_not_frozen_until_every_worker_is_beyond_its_limits(bench:
 
     daemon, now = bench.daemon, bench.clock.monotonic()
     daemon._workers_wanted = 2
-    daemon.beat()
-    daemon.work._under_way[1] = ActiveRun("nginx", now - 1)
-    assert daemon.frozen() is None and daemon.work.stuck() == ["nginx"]
-    daemon.work._under_way[2] = ActiveRun("other", now + 100)
-    assert daemon.frozen() is None
+    daemon.heartbeat()
+    daemon.runner._active[1] = ActiveRun("nginx", now - 1)
+    assert daemon.stall_reason() is None and daemon.runner.stuck_jobs() == ["nginx"]
+    daemon.runner._active[2] = ActiveRun("other", now + 100)
+    assert daemon.stall_reason() is None
     bench.clock.advance(50)
-    daemon.timetable.tick()
-    daemon.work._under_way[2] = ActiveRun("other", now - 1)
-    assert "every worker is stuck" in (daemon.frozen() or "")
+    daemon.scheduler.tick()
+    daemon.runner._active[2] = ActiveRun("other", now - 1)
+    assert "every worker is stuck" in (daemon.stall_reason() or "")
 
 
 def test_a_gate_that_is_resized_lets_through_what_it_says_whatever_is_in_flight() -> None:

@@ -21,7 +21,7 @@ import pytest
 
 from syncd.daemon import worker
 from syncd.daemon.backoff import Backoff
-from syncd.daemon.malloc import give_back
+from syncd.daemon.malloc import trim_heap
 from syncd.daemon.queue import Request as Wanted
 from syncd.daemon.scheduler import Scheduler
 from syncd.errors import BugError
@@ -128,11 +128,11 @@ class Soak:
 
     def _work(self, wanted: Wanted) -> None:
         began, before = self.days.clock.monotonic(), len(self.days.reports)
-        self.days.daemon.work.run(wanted)
+        self.days.daemon.runner.run(wanted)
         (report,) = (report for _, report in self.days.reports[before:])
         assert report.job == wanted.job
         assert not isinstance(report.error, BugError), report.error
-        hold = self.days.daemon.queue.hold_of(wanted.job)
+        hold = self.days.daemon.queue.backoff_of(wanted.job)
         self.watch.ran(wanted.job, began, report, hold.until if hold is not None else None)
 
     def _happen(self) -> None:
@@ -190,7 +190,7 @@ class Soak:
 
 def figures() -> tuple[int, int, float]:
     """Open descriptors, threads, and MiB in memory of this process."""
-    give_back()
+    trim_heap()
     status = Path("/proc/self/status").read_text()
     return (
         len(os.listdir("/proc/self/fd")),
@@ -244,7 +244,7 @@ def test_a_day_of_many_jobs_with_everything_that_may_go_wrong(
     assert set(days.settled().values()) == {None}, {
         name: error for name, error in days.settled().items() if error
     }
-    assert not days.daemon.readings().stale and days.daemon.frozen() is None
+    assert not days.daemon.status_snapshot().stale and days.daemon.stall_reason() is None
     for number in range(JOBS):
         assert {name: content.encode() for name, content in soak.wanted[number].items()} == tree_of(
             days.folder / "dest" / f"j{number}"
@@ -265,7 +265,7 @@ def nothing(_: pytest.MonkeyPatch) -> None:
 
 def a_lost_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """When all is well again, and the last failure's hold is over, one turn does not reach the queue."""
-    real, turns = Scheduler._come, list[float]()
+    real, turns = Scheduler._on_due, list[float]()
 
     def come(self: Scheduler, job: str) -> None:
         if job == "j1":
@@ -273,7 +273,7 @@ def a_lost_turn(monkeypatch: pytest.MonkeyPatch) -> None:
         if job != "j1" or sum(turn > 12 * HOUR for turn in turns[1:]) != 2:
             real(self, job)
 
-    monkeypatch.setattr(Scheduler, "_come", come)
+    monkeypatch.setattr(Scheduler, "_on_due", come)
 
 
 def a_run_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:

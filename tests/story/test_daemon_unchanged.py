@@ -143,7 +143,7 @@ def test_a_quiet_turn_costs_one_304_and_writes_the_time_later(days: SimulatedDae
     days.begin(lambda: 0.5)
     days.run(700)
     store, file = days.daemon.app.store, days.folder / "state" / "syncd.db"
-    days.daemon.care()
+    days.daemon.housekeeping()
     days.github.forget_requests()
     before, counter, stat = len(days.reports), store.counter(), os.stat(file)
     days.guard_seconds = 1e9
@@ -155,7 +155,7 @@ def test_a_quiet_turn_costs_one_304_and_writes_the_time_later(days: SimulatedDae
         "nothing was written"
     )
     last = store.state("one").last_run_at
-    days.daemon.care()
+    days.daemon.housekeeping()
     state = store.state("one")
     assert (
         last is not None and state.last_run_at == state.last_success_at and state.last_run_at > last
@@ -185,4 +185,4 @@ def test_a_job_that_another_process_holds_is_asked_for_again_soon(days: Simulate
             "locked"
         ] * len(days.reports) and days.reports
     days.run(90)
-    assert days.settled() == {"j": None} and days.daemon.queue.hold_of("j") is None
+    assert days.settled() == {"j": None} and days.daemon.queue.backoff_of("j") is None

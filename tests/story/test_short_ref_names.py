@@ -265,7 +265,7 @@ def test_a_push_of_the_second_ref_is_found_at_once(days: SimulatedDaemon) -> Non
     repo = days.github.repos["acme/r"]
     repo.refs["refs/heads/v1"] = repo.head()
     assert (
-        days.daemon.bell.ring(
+        days.daemon.push_trigger.push_received(
             Push("acme/r", "refs/heads/v1", repo.head(), False, "main", None, repo.id),
             "1",
             "a push",
@@ -280,7 +280,7 @@ def test_a_push_of_the_second_ref_is_found_at_once(days: SimulatedDaemon) -> Non
 
 def test_a_push_of_the_followed_ref_costs_no_check(days: SimulatedDaemon) -> None:
     repo = days.github.repos["acme/r"]
-    days.daemon.bell.ring(
+    days.daemon.push_trigger.push_received(
         Push("acme/r", "refs/tags/v1", repo.head(), False, "main", None, repo.id), "1", "a push"
     )
     days.run(1)

@@ -242,7 +242,7 @@ def test_a_file_too_long_for_the_page_is_named_with_its_number_of_lines(hub: Syn
         "x",
     )
     assert hub.sync().code == 0
-    runs = board_of(hub).recent(show_diffs=True)
+    runs = board_of(hub).recent_runs(show_diffs=True)
     assert [len(run.changes) for run in runs] == [50] and runs[0].more == 12
     assert sum(
         len(change.lines) for change in runs[0].changes
@@ -437,10 +437,10 @@ def test_a_unix_socket_is_gone_before_a_request_that_takes_its_time_has_ended(
     path, asked, answered = tmp_path / "web.sock", threading.Event(), threading.Event()
 
     class Slow(FixedBoard):
-        def readings(self) -> Any:
+        def status_snapshot(self) -> Any:
             asked.set()
             assert answered.wait(60)
-            return super().readings()
+            return super().status_snapshot()
 
     web = Web(WebConfig(f"unix:{path}"), Slow(), {})
     threading.Thread(target=lambda: ask(web, "/api/v1/status"), daemon=True).start()

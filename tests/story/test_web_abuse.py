@@ -78,8 +78,8 @@ def all_of(one: socket.socket) -> bytes:
 class Talkative(FixedBoard):
     """A board whose page has some megabytes."""
 
-    def readings(self) -> StatusSnapshot:
-        found = super().readings()
+    def status_snapshot(self) -> StatusSnapshot:
+        found = super().status_snapshot()
         return StatusSnapshot(found.at, found.jobs * 2000, found.budgets, found.life)
 
 
@@ -252,10 +252,10 @@ class Stuck(FixedBoard):
         super().__init__()
         self.asked, self.let_go = 0, threading.Event()
 
-    def readings(self) -> StatusSnapshot:
+    def status_snapshot(self) -> StatusSnapshot:
         self.asked += 1
         assert self.let_go.wait(60)
-        return super().readings()
+        return super().status_snapshot()
 
 
 def test_views_that_take_long_leave_threads_for_health_and_the_webhook() -> None:
@@ -283,10 +283,10 @@ def test_a_view_that_costs_much_is_shared_by_those_who_ask_soon_after() -> None:
     class Costly(FixedBoard):
         asked = 0
 
-        def readings(self) -> StatusSnapshot:
+        def status_snapshot(self) -> StatusSnapshot:
             self.asked += 1
             sum(range(2_000_000))
-            return super().readings()
+            return super().status_snapshot()
 
     board, now = Costly(), [1000.0]
     web = Web(WebConfig("127.0.0.1:0"), board, {}, monotonic=lambda: now[0])
@@ -342,7 +342,7 @@ def test_a_listener_whose_thread_died_is_started_again(
 ) -> None:
     caplog.set_level(logging.ERROR)
     with listening(plain) as web:
-        assert web.frozen() is None
+        assert web.stall_reason() is None
         died = threading.Event()
 
         def die(*_: Any, **__: Any) -> bool:
@@ -356,7 +356,7 @@ def test_a_listener_whose_thread_died_is_started_again(
         for thread in threading.enumerate():
             if thread.name == "syncd-web":
                 thread.join(60)
-        assert web.frozen() is None and ask(web, "/healthz").status == 200
+        assert web.stall_reason() is None and ask(web, "/healthz").status == 200
     assert "the listener's thread had ended and was started again" in caplog.text
 
 
@@ -382,7 +382,7 @@ def test_a_listener_that_answers_nobody_is_not_called_alive(plain: FixedBoard) -
     asked, let_go = threading.Semaphore(0), threading.Event()
 
     class Hanging(FixedBoard):
-        def frozen(self) -> str | None:
+        def stall_reason(self) -> str | None:
             asked.release()
             assert let_go.wait(60)
             return None
@@ -394,14 +394,14 @@ def test_a_listener_that_answers_nobody_is_not_called_alive(plain: FixedBoard) -
             one.sendall(b"GET /healthz HTTP/1.1\r\n" + LOCAL_HEAD + b"\r\n")
         for _ in range(8):
             assert asked.acquire(timeout=60)
-        assert web.frozen() is None
+        assert web.stall_reason() is None
         now[0] += 61
-        assert "the listener has answered nobody for 61 s" in (web.frozen() or "")
+        assert "the listener has answered nobody for 61 s" in (web.stall_reason() or "")
         let_go.set()
         for one in held:
             all_of(one)
             one.close()
-        while web.frozen() is not None:  # a thread that is free answers
+        while web.stall_reason() is not None:  # a thread that is free answers
             threading.Event().wait(0.01)
     finally:
         let_go.set()

@@ -170,16 +170,16 @@ def test_remembered_diffs_are_bounded() -> None:
 class Wide(FixedBoard):
     """As many jobs, and texts as long, as there can be."""
 
-    def recent(self, show_diffs: bool) -> list[RecentRun]:
+    def recent_runs(self, show_diffs: bool) -> list[RecentRun]:
         change = RecentChange(
             "write", "/srv/" + "n" * 4000, ("+" + "&" * 400,) * (CHARS_OF_ALL // 500)
         )
         return [RecentRun("job", None, "failed", None, None, "-eyJ" * 50_000, (change,) * 4)]
 
-    def readings(self) -> StatusSnapshot:
+    def status_snapshot(self) -> StatusSnapshot:
         from msgspec.structs import replace
 
-        plain = super().readings()
+        plain = super().status_snapshot()
         state = JobState(failures=1, last_error_kind="hook", last_error="<" * 20_000)
         return replace(
             plain,

@@ -42,7 +42,7 @@ LONG = "a_name_that_nobody_would_choose_but_somebody_has_" * 4
 class Wild(FixedBoard):
     """Every state, and names and texts as long as they may be."""
 
-    def recent(self, show_diffs: bool) -> list[RecentRun]:
+    def recent_runs(self, show_diffs: bool) -> list[RecentRun]:
         change = RecentChange(
             "write", f"/srv/{LONG}", ("@@ -1 +1 @@", f"-{LONG * 3}", "+<script>alert(1)</script>")
         )
@@ -59,8 +59,8 @@ class Wild(FixedBoard):
             )
         ]
 
-    def readings(self) -> StatusSnapshot:
-        plain = super().readings()
+    def status_snapshot(self) -> StatusSnapshot:
+        plain = super().status_snapshot()
         now = datetime.now(UTC)
         one = plain.jobs[0]
         long_job = replace(

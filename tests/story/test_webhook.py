@@ -93,12 +93,12 @@ def test_a_signed_push_rings_once_and_its_repetition_does_not(board: FixedBoard)
             ]
             == 202
         )
-        board.bell.followers = 0
+        board.push_trigger.followers = 0
         assert post(web, {**EVENT, "ref": "refs/heads/a\u202eb"}) == (
             202,
             "push of refs/heads/a\\u202eb in acme/infra: no job follows that\n",
         )
-    assert board.bell.rung[0][0] == Push(
+    assert board.push_trigger.received[0][0] == Push(
         "acme/infra", "refs/heads/main", A, False, "main", "github.com", 1000
     )
 
@@ -142,7 +142,10 @@ def test_a_ping_is_answered_and_every_other_event_is_taken_and_starts_nothing(
                 202,
                 f"nothing here waits for the event {event}\n",
             )
-    assert board.bell.rung == [] and board.bell.passed == ["ping", *EVENTS]
+    assert board.push_trigger.received == [] and board.push_trigger.ignored_events == [
+        "ping",
+        *EVENTS,
+    ]
 
 
 def test_who_did_not_sign_is_refused_before_anything_is_read_and_the_log_says_it_once(
@@ -186,9 +189,9 @@ def test_who_did_not_sign_is_refused_before_anything_is_read_and_the_log_says_it
             )
             assert answer.status == 401 and "www-authenticate" not in answer.headers, given
     assert (
-        board.bell.rung == []
-        and len(board.bell.refused) == 13
-        and board.bell.refused[-5:] == [None] * 5
+        board.push_trigger.received == []
+        and len(board.push_trigger.rejections) == 13
+        and board.push_trigger.rejections[-5:] == [None] * 5
     ), "what does not even call itself GitHub is no news"
     said = [record.getMessage() for record in caplog.records if "delivery" in record.getMessage()]
     assert len(said) == 2 and SECRET not in "".join(said), said
@@ -217,7 +220,9 @@ def test_what_is_signed_and_makes_no_sense_is_refused_with_its_reason(
     with listening(board) as web:
         found, text = post(web, None, kind, body=body, content_type=content_type)
     assert (
-        found == status and (status < 300 or text.startswith("refused: ")) and board.bell.rung == []
+        found == status
+        and (status < 300 or text.startswith("refused: "))
+        and board.push_trigger.received == []
     )
 
 
@@ -236,7 +241,7 @@ def test_only_a_post_is_a_delivery_and_its_path_is_exact(board: FixedBoard) -> N
         ):
             assert post(web, EVENT, path=path)[0] == 404
         assert post(web, EVENT, path="/%67ithub?a=1")[0] == 202
-    assert len(board.bell.rung) == 1
+    assert len(board.push_trigger.received) == 1
 
 
 # --- whose guard is its signature -------------------------------------------------------------------------------------
@@ -323,7 +328,10 @@ def test_a_push_as_large_as_github_makes_them_is_taken_and_a_larger_one_refused_
     )
     assert len(body) == LARGEST_BYTES
     with listening(board) as web:
-        assert post(web, None, body=body)[0] == 202 and board.bell.rung[0][0].repo == "acme/infra"
+        assert (
+            post(web, None, body=body)[0] == 202
+            and board.push_trigger.received[0][0].repo == "acme/infra"
+        )
         assert post(web, None, body=body, secret="another")[0] == 401
         head = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
         assert sent(web, head % (b"/github", LARGEST_BYTES + 1)).split()[1] == b"413"
@@ -432,7 +440,7 @@ def test_a_thousand_forged_deliveries_ring_nothing_and_fill_no_log(
             answer = connection.getresponse()
             assert (answer.status, answer.read()[:8]) == (401, b"refused:")
         connection.close()
-    assert board.bell.rung == [] and len(board.bell.refused) == 1000
+    assert board.push_trigger.received == [] and len(board.push_trigger.rejections) == 1000
     assert len([record for record in caplog.records if record.name == "syncd.web.webhook"]) <= 3, (
         "one a minute, and a machine may be slow"
     )
@@ -449,7 +457,7 @@ def test_header_tricks_do_not_reach_the_page_or_another_answer(board: FixedBoard
             assert sent(
                 web, head.replace(b"Host: localhost", b"Host: localhost\r\nConnection: close")
             ).split()[1] in (b"400", b"501")
-        assert ask(web, "/healthz").status == 200 and board.bell.rung == []
+        assert ask(web, "/healthz").status == 200 and board.push_trigger.received == []
 
 
 def test_closing_in_the_middle_of_a_delivery_leaves_nothing_open(board: FixedBoard) -> None:
@@ -545,9 +553,9 @@ def test_whatever_bytes_come_in_the_listener_answers_in_http_or_not_at_all_and_l
     assert (
         all(
             (push.repo, push.ref) == ("acme/infra", "refs/heads/main")
-            for push, _, _ in board.bell.rung
+            for push, _, _ in board.push_trigger.received
         )
-        and board.bell.rung
+        and board.push_trigger.received
     )
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR], (
         "no traceback"

@@ -84,7 +84,7 @@ def test_the_delivery_by_hand_is_taken(web: Web, board: FixedBoard, tmp_path: Pa
         ["sh", "-euc", script], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "1 job asks GitHub now\n" and [
-        (push.repo, push.ref) for push, _, _ in board.bell.rung
+        (push.repo, push.ref) for push, _, _ in board.push_trigger.received
     ] == [("acme/infra", "refs/heads/main")]
 
 
@@ -124,7 +124,7 @@ def test_the_web_server_in_front_passes_on_what_is_signed_and_nothing_else(
             )
         finally:
             front.terminate()
-    assert len(board.bell.rung) == 1
+    assert len(board.push_trigger.received) == 1
 
 
 def test_every_refusal_is_on_the_page() -> None:

@@ -66,7 +66,7 @@ class MemoryNetwork:
                 request.body or b"",
                 "https://api.test",
             )
-            deadline.exchanges += 1
+            deadline.request_count += 1
             if answer.status == 0 or answer.hang_seconds:
                 raise RemoteUnavailableError(
                     f"asked for {request.subject}: the connection was lost"
@@ -146,10 +146,10 @@ class SimulatedDaemon:
             return app
 
         self.daemon = Daemon(
-            lambda: self.config, os.environ, clock=self.clock, share=share, open_workshop=opened
+            lambda: self.config, os.environ, clock=self.clock, jitter=share, open_app=opened
         )
         self.daemon.prepare(self.config)
-        self.daemon.board.listen(
+        self.daemon.job_status.subscribe(
             lambda report, _: self.reports.append((self.clock.monotonic(), report))
         )
         self._guarded_at = self.clock.monotonic()
@@ -162,18 +162,18 @@ class SimulatedDaemon:
     ) -> None:
         """So much time has passed. `work` stands in for the product's own; `at_each` is called before each tick."""
         daemon, clock, ends = self.daemon, self.clock, self.clock.monotonic() + seconds
-        work = work or daemon.work.run
+        work = work or daemon.runner.run
         while clock.monotonic() < ends:
             at_each()
-            wait = daemon.timetable.tick()
-            while (wanted := daemon.queue.take()) is not None:
+            wait = daemon.scheduler.tick()
+            while (wanted := daemon.queue.pop()) is not None:
                 work(wanted)
-            daemon.beat()
+            daemon.heartbeat()
             if clock.monotonic() - self._guarded_at >= self.guard_seconds:
                 self._guarded_at = clock.monotonic()
-                daemon.pulse()
-                daemon.care()
-            due = daemon.queue.due_in()
+                daemon.watchdog_ping()
+                daemon.housekeeping()
+            due = daemon.queue.seconds_until_due()
             clock.advance(
                 max(
                     0.001,

@@ -24,23 +24,25 @@ AT = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 @dataclass
 class PushLog:
-    """A bell that writes down what it hears. `followers` is how many jobs each push starts."""
+    """A push_trigger that writes down what it hears. `followers` is how many jobs each push starts."""
 
     followers: int = 1
-    rung: list[tuple[Push, str | None, str]] = field(default_factory=list)
-    passed: list[str] = field(default_factory=list)
-    refused: list[str | None] = field(default_factory=list)
+    received: list[tuple[Push, str | None, str]] = field(default_factory=list)
+    ignored_events: list[str] = field(default_factory=list)
+    rejections: list[str | None] = field(default_factory=list)
 
-    def ring(self, push: Push, mark: str | None, what: str) -> int | None:
-        known = mark is not None and mark in [before for _, before, _ in self.rung]
-        self.rung.append((push, mark, what))
+    def push_received(self, push: Push, delivery_key: str | None, what: str) -> int | None:
+        known = delivery_key is not None and delivery_key in [
+            before for _, before, _ in self.received
+        ]
+        self.received.append((push, delivery_key, what))
         return None if known else self.followers
 
-    def pass_by(self, what: str) -> None:
-        self.passed.append(what)
+    def ignored(self, what: str) -> None:
+        self.ignored_events.append(what)
 
-    def refuse(self, why: str | None) -> None:
-        self.refused.append(why)
+    def rejected(self, why: str | None) -> None:
+        self.rejections.append(why)
 
 
 @dataclass
@@ -52,20 +54,20 @@ class StoreBoard:
     now: datetime | None = None
     fails: Exception | None = None
     stuck: str | None = None
-    bell: PushLog = field(default_factory=PushLog)
+    push_trigger: PushLog = field(default_factory=PushLog)
     diffs: Diffs = field(default_factory=Diffs)
 
-    def frozen(self) -> str | None:
+    def stall_reason(self) -> str | None:
         return self.stuck
 
-    def recent(self, show_diffs: bool) -> Sequence[RecentRun]:
+    def recent_runs(self, show_diffs: bool) -> Sequence[RecentRun]:
         store = SqliteStore.open_readonly(self.config.state)
         try:
             return recent(store, BlobCache(self.config.state / "blobs"), show_diffs, self.diffs)
         finally:
             store.close()
 
-    def readings(self) -> StatusSnapshot:
+    def status_snapshot(self) -> StatusSnapshot:
         if self.fails is not None:
             raise self.fails
         store = SqliteStore.open_readonly(self.config.state)
@@ -79,15 +81,15 @@ class StoreBoard:
 class FixedBoard:
     """One job in sync, and nothing behind it."""
 
-    bell: PushLog = field(default_factory=PushLog)
+    push_trigger: PushLog = field(default_factory=PushLog)
 
-    def frozen(self) -> str | None:
+    def stall_reason(self) -> str | None:
         return None
 
-    def recent(self, show_diffs: bool) -> Sequence[RecentRun]:
+    def recent_runs(self, show_diffs: bool) -> Sequence[RecentRun]:
         return ()
 
-    def readings(self) -> StatusSnapshot:
+    def status_snapshot(self) -> StatusSnapshot:
         job = Job("nginx", "ops", "acme/infra", "main", (PathRule("nginx", "/etc/nginx", True),))
         state = JobState(applied_commit="a" * 40, last_run_at=AT, last_success_at=AT)
         return StatusSnapshot(

@@ -8,7 +8,12 @@ from msgspec.structs import replace
 
 from syncd.daemon.backoff import Backoff, between_pushes
 from syncd.daemon.job_status import JobStatus
-from syncd.daemon.push_trigger import LOOKS_SECONDS, REMEMBERED, REMEMBERED_SECONDS, PushTrigger
+from syncd.daemon.push_trigger import (
+    DELIVERY_TTL_SECONDS,
+    MAX_DELIVERIES,
+    RECHECK_SECONDS,
+    PushTrigger,
+)
 from syncd.daemon.queue import Queue
 from syncd.errors import LockedError, NotFoundError, SyncdError
 from syncd.github.webhook import Push
@@ -31,7 +36,7 @@ class Tower:
 
     def ring(self, push: Push = PUSH) -> int | None:
         self.number += 1
-        return self.bell.ring(push, f"mark {self.number}", "a push")
+        return self.bell.push_received(push, f"mark {self.number}", "a push")
 
     def run(
         self,
@@ -40,7 +45,7 @@ class Tower:
         error: SyncdError | None = None,
         hold: Backoff | None = None,
     ) -> tuple[str, Trigger, float] | None:
-        request = self.queue.take()
+        request = self.queue.pop()
         if request is None:
             return None
         report = RunReport(
@@ -54,8 +59,8 @@ class Tower:
             trigger=request.trigger,
             started_at=self.clock.now(),
         )
-        self.queue.done(request.job, hold)
-        self.bell.hear(report, JobStatus(request.job))
+        self.queue.finish(request.job, hold)
+        self.bell.run_finished(report, JobStatus(request.job))
         return request.job, request.trigger, request.tick
 
     def idle(self, seconds: float) -> int:
@@ -86,15 +91,18 @@ def test_a_delivery_that_came_before_rings_nothing_for_an_hour_and_only_so_many_
     None
 ):
     tower = Tower("one")
-    assert tower.bell.ring(PUSH, "mark", "a push") == 1 and tower.run() is not None
+    assert tower.bell.push_received(PUSH, "mark", "a push") == 1 and tower.run() is not None
     for _ in range(1000):
-        assert tower.bell.ring(PUSH, "mark", "a push") is None
-    assert tower.run() is None and tower.bell.heard().counts == {"asked": 1, "repeated": 1000}
-    tower.clock.advance(REMEMBERED_SECONDS + 1)
-    assert tower.bell.ring(PUSH, "mark", "a push") == 1
-    for number in range(REMEMBERED):
-        tower.bell.ring(PUSH, f"{number}", "a push")
-    assert len(tower.bell._marks) == REMEMBERED and tower.bell.ring(PUSH, "mark", "a push") == 1
+        assert tower.bell.push_received(PUSH, "mark", "a push") is None
+    assert tower.run() is None and tower.bell.stats().counts == {"asked": 1, "repeated": 1000}
+    tower.clock.advance(DELIVERY_TTL_SECONDS + 1)
+    assert tower.bell.push_received(PUSH, "mark", "a push") == 1
+    for number in range(MAX_DELIVERIES):
+        tower.bell.push_received(PUSH, f"{number}", "a push")
+    assert (
+        len(tower.bell._seen) == MAX_DELIVERIES
+        and tower.bell.push_received(PUSH, "mark", "a push") == 1
+    )
 
 
 def test_many_pushes_are_a_run_every_few_seconds_and_the_last_of_them_is_not_lost() -> None:
@@ -152,7 +160,7 @@ def test_where_the_answer_is_an_older_commit_it_is_looked_at_again_twice_at_most
     tower = Tower("one", "two")
     tower.ring()
     ticks = []
-    for pause in LOOKS_SECONDS:
+    for pause in RECHECK_SECONDS:
         ran = [tower.run(OLD), tower.run(OLD)]
         assert {one[0] for one in ran if one} == {"one", "two"} and len(
             {one[2] for one in ran if one}
@@ -170,8 +178,8 @@ def test_a_ref_that_was_just_made_and_is_not_there_yet_is_looked_for_again_and_a
     None
 ):
     for status, looks in (
-        (422, len(LOOKS_SECONDS)),
-        (409, len(LOOKS_SECONDS)),
+        (422, len(RECHECK_SECONDS)),
+        (409, len(RECHECK_SECONDS)),
         (404, 0),
         (None, 0),
     ):
@@ -223,8 +231,8 @@ def test_a_run_that_began_before_the_push_says_nothing_about_it_and_neither_does
         OLD,
         started_at=tower.clock.now() - timedelta(seconds=1),
     )
-    tower.bell.hear(before, JobStatus("one"))
-    tower.bell.hear(
+    tower.bell.run_finished(before, JobStatus("one"))
+    tower.bell.run_finished(
         replace(
             before, error=LockedError("held"), status=RunStatus.FAILED, started_at=tower.clock.now()
         ),
@@ -232,7 +240,7 @@ def test_a_run_that_began_before_the_push_says_nothing_about_it_and_neither_does
     )
     tower.clock.advance(1)
     assert tower.run(OLD) is not None
-    tower.clock.advance(LOOKS_SECONDS[0])
+    tower.clock.advance(RECHECK_SECONDS[0])
     assert tower.run(NEW) is not None and tower.idle(60) == 0
 
 
@@ -241,7 +249,7 @@ def test_a_job_that_is_gone_is_forgotten_and_a_closed_queue_asks_for_nothing() -
     tower.ring()
     tower.run(OLD)
     tower.bell.forget("one")
-    tower.queue.drop("one")
+    tower.queue.remove("one")
     assert tower.idle(60) == 0
     tower.queue.close()
     assert tower.ring() == 0
@@ -251,22 +259,22 @@ def test_what_was_heard_last_is_told_with_its_time() -> None:
     tower = Tower()
     assert tower.ring() == 0
     tower.clock.advance(60)
-    tower.bell.refuse("not ours")
-    heard = tower.bell.heard()
+    tower.bell.rejected("not ours")
+    heard = tower.bell.stats()
     assert (heard.last_what, heard.trouble, heard.counts) == (
         "a push",
         "not ours",
         {"ignored": 1, "refused": 1},
     )
     tower.clock.advance(60)
-    tower.bell.refuse(None)
+    tower.bell.rejected(None)
     assert (
-        tower.bell.heard().refused_at == heard.refused_at
-        and tower.bell.heard().counts["refused"] == 2
+        tower.bell.stats().refused_at == heard.refused_at
+        and tower.bell.stats().counts["refused"] == 2
     ), "somebody who is hardly GitHub"
-    tower.bell.pass_by("ping")
+    tower.bell.ignored("ping")
     assert (
-        tower.bell.heard().trouble is None
-        and tower.bell.heard().last_what == "ping"
-        and tower.bell.heard().last_at == tower.clock.now()
+        tower.bell.stats().trouble is None
+        and tower.bell.stats().last_what == "ping"
+        and tower.bell.stats().last_at == tower.clock.now()
     )

@@ -17,7 +17,7 @@ from syncd.daemon.logging_setup import (
     JsonLines,
     TextLines,
     datagram,
-    detected,
+    detect_format,
     handler_for,
     priority_of,
 )
@@ -34,7 +34,7 @@ def log() -> Iterator[logging.Logger]:
     handlers, level, levels = (
         root.handlers[:],
         root.level,
-        {name: logging.getLogger(name).level for name in logging_setup.QUIET},
+        {name: logging.getLogger(name).level for name in logging_setup.NOISY_LOGGERS},
     )
     yield logging.getLogger("syncd.test")
     root.handlers[:] = handlers
@@ -100,10 +100,14 @@ def test_the_journal_is_known_by_the_stream_and_not_by_a_variable_that_was_inher
 ) -> None:
     with open(tmp_path / "log", "w") as file:
         found = os.fstat(file.fileno())
-        assert detected({"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}, file) == "journal"
-        assert detected({"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino + 1}"}, file) == "json"
-        assert detected({}, file) == "json"
-    assert detected({"JOURNAL_STREAM": "8:1"}, io.StringIO()) == "json"
+        assert (
+            detect_format({"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}, file) == "journal"
+        )
+        assert (
+            detect_format({"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino + 1}"}, file) == "json"
+        )
+        assert detect_format({}, file) == "json"
+    assert detect_format({"JOURNAL_STREAM": "8:1"}, io.StringIO()) == "json"
 
 
 def test_json_lines_carry_the_fields_and_text_lines_are_for_people() -> None:

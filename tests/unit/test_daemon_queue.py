@@ -30,7 +30,7 @@ from tests.support.clock import FakeClock
 
 def names(queue: Queue) -> list[str]:
     found = []
-    while (request := queue.take()) is not None:
+    while (request := queue.pop()) is not None:
         found.append(request.job)
     return found
 
@@ -42,22 +42,22 @@ def report(error: SyncdError | None, status: RunStatus = RunStatus.FAILED) -> Ru
 def test_whatever_asks_for_a_job_it_is_pending_once() -> None:
     queue = Queue(FakeClock())
     for trigger in (Trigger.SCHEDULE, Trigger.PUSH, Trigger.RETRY, Trigger.OPERATOR, Trigger.START):
-        assert queue.ask("a", trigger)
-    request = queue.take()
+        assert queue.enqueue("a", trigger)
+    request = queue.pop()
     assert request is not None and request.trigger is Trigger.OPERATOR
-    assert queue.take() is None
+    assert queue.pop() is None
 
 
 def test_what_is_asked_while_a_job_runs_is_run_once_afterwards() -> None:
     queue = Queue(FakeClock())
-    queue.ask("a", Trigger.SCHEDULE)
-    assert queue.take() is not None
-    queue.ask("a", Trigger.SCHEDULE)
-    queue.ask("a", Trigger.PUSH)
-    assert queue.take() is None and queue.running() == {"a"}
-    queue.done("a")
+    queue.enqueue("a", Trigger.SCHEDULE)
+    assert queue.pop() is not None
+    queue.enqueue("a", Trigger.SCHEDULE)
+    queue.enqueue("a", Trigger.PUSH)
+    assert queue.pop() is None and queue.running() == {"a"}
+    queue.finish("a")
     assert names(queue) == ["a"]
-    queue.done("a")
+    queue.finish("a")
     assert names(queue) == []
 
 
@@ -72,7 +72,7 @@ def test_a_hand_goes_before_a_push_and_a_push_before_a_timer() -> None:
         ("p2", Trigger.PUSH),
         ("h2", Trigger.OPERATOR),
     ):
-        queue.ask(job, trigger)
+        queue.enqueue(job, trigger)
         clock.advance(1)
     assert names(queue) == ["h1", "h2", "p1", "p2", "t1", "t2"]
 
@@ -81,26 +81,26 @@ def test_a_job_moves_up_when_it_is_asked_for_more_urgently_and_never_down() -> N
     clock = FakeClock()
     queue = Queue(clock)
     for job in ("a", "b", "c"):
-        queue.ask(job, Trigger.SCHEDULE)
+        queue.enqueue(job, Trigger.SCHEDULE)
         clock.advance(1)
-    queue.ask("c", Trigger.OPERATOR)
-    queue.ask("c", Trigger.SCHEDULE)
-    queue.ask("a", Trigger.SCHEDULE)
+    queue.enqueue("c", Trigger.OPERATOR)
+    queue.enqueue("c", Trigger.SCHEDULE)
+    queue.enqueue("a", Trigger.SCHEDULE)
     assert names(queue) == ["c", "a", "b"]
 
 
 def test_pushes_without_end_do_not_starve_a_timer() -> None:
     clock = FakeClock()
     queue = Queue(clock)
-    queue.ask("timer", Trigger.SCHEDULE)
+    queue.enqueue("timer", Trigger.SCHEDULE)
     for turn in range(200):
-        queue.ask(f"push{turn}", Trigger.PUSH)
-        request = queue.take()
+        queue.enqueue(f"push{turn}", Trigger.PUSH)
+        request = queue.pop()
         assert request is not None
         if request.job == "timer":
             assert 55 <= turn <= 65
             return
-        queue.done(request.job)
+        queue.finish(request.job)
         clock.advance(1)
     pytest.fail("the timer never came")
 
@@ -108,10 +108,10 @@ def test_pushes_without_end_do_not_starve_a_timer() -> None:
 def test_a_request_for_later_waits_for_its_time_and_joins_an_earlier_one() -> None:
     clock = FakeClock()
     queue = Queue(clock)
-    queue.ask("a", Trigger.RETRY, due_at=clock.monotonic() + 30)
-    queue.ask("b", Trigger.RETRY, due_at=clock.monotonic() + 30)
-    assert queue.take() is None and queue.due_in() == 30
-    queue.ask("b", Trigger.SCHEDULE)
+    queue.enqueue("a", Trigger.RETRY, due_at=clock.monotonic() + 30)
+    queue.enqueue("b", Trigger.RETRY, due_at=clock.monotonic() + 30)
+    assert queue.pop() is None and queue.seconds_until_due() == 30
+    queue.enqueue("b", Trigger.SCHEDULE)
     assert names(queue) == ["b"]
     clock.advance(30)
     assert names(queue) == ["a"]
@@ -120,62 +120,64 @@ def test_a_request_for_later_waits_for_its_time_and_joins_an_earlier_one() -> No
 def test_a_held_job_lets_timers_pass_by_and_answers_pushes_and_hands() -> None:
     clock = FakeClock()
     queue = Queue(clock)
-    queue.ask("a", Trigger.SCHEDULE)
-    queue.take()
-    queue.done("a", Backoff(1, clock.monotonic() + 100))
-    assert not queue.ask("a", Trigger.SCHEDULE) and names(queue) == []
-    assert queue.ask("a", Trigger.PUSH) and names(queue) == ["a"]
-    queue.done("a", Backoff(2, clock.monotonic() + 100))
+    queue.enqueue("a", Trigger.SCHEDULE)
+    queue.pop()
+    queue.finish("a", Backoff(1, clock.monotonic() + 100))
+    assert not queue.enqueue("a", Trigger.SCHEDULE) and names(queue) == []
+    assert queue.enqueue("a", Trigger.PUSH) and names(queue) == ["a"]
+    queue.finish("a", Backoff(2, clock.monotonic() + 100))
     clock.advance(100)
-    assert queue.ask("a", Trigger.SCHEDULE) and names(queue) == ["a"]
+    assert queue.enqueue("a", Trigger.SCHEDULE) and names(queue) == ["a"]
 
 
 def test_until_a_limit_ends_a_push_waits_too_and_a_hand_does_not() -> None:
     clock = FakeClock()
     queue = Queue(clock)
-    queue.ask("a", Trigger.SCHEDULE)
-    queue.take()
-    queue.done("a", Backoff(1, clock.monotonic() + 100, hard=True))
-    assert queue.ask("a", Trigger.PUSH) and names(queue) == []
+    queue.enqueue("a", Trigger.SCHEDULE)
+    queue.pop()
+    queue.finish("a", Backoff(1, clock.monotonic() + 100, hard=True))
+    assert queue.enqueue("a", Trigger.PUSH) and names(queue) == []
     clock.advance(100)
     assert names(queue) == ["a"]
-    queue.done("a", Backoff(1, clock.monotonic() + 100, hard=True))
-    assert queue.ask("a", Trigger.OPERATOR) and names(queue) == ["a"]
+    queue.finish("a", Backoff(1, clock.monotonic() + 100, hard=True))
+    assert queue.enqueue("a", Trigger.OPERATOR) and names(queue) == ["a"]
 
 
 def test_a_hold_that_began_while_a_timer_waited_lets_that_turn_pass_by_and_keeps_a_hands() -> None:
     clock = FakeClock()
     queue = Queue(clock)
     for trigger, expected in ((Trigger.SCHEDULE, []), (Trigger.OPERATOR, ["a"])):
-        queue.release(["a"])
-        queue.ask("a", Trigger.SCHEDULE)
-        queue.take()
-        queue.ask("a", trigger)
-        queue.done("a", Backoff(1, clock.monotonic() + 50))
+        queue.clear_backoff(["a"])
+        queue.enqueue("a", Trigger.SCHEDULE)
+        queue.pop()
+        queue.enqueue("a", trigger)
+        queue.finish("a", Backoff(1, clock.monotonic() + 50))
         assert names(queue) == expected
-        queue.done("a")
+        queue.finish("a")
 
 
 def test_a_success_clears_what_held_a_job() -> None:
     clock = FakeClock()
     queue = Queue(clock)
-    queue.ask("a", Trigger.SCHEDULE)
-    queue.take()
-    queue.done("a", Backoff(3, clock.monotonic() + 1000))
-    queue.ask("a", Trigger.OPERATOR)
-    queue.take()
-    queue.done("a")
-    assert queue.hold_of("a") is None and queue.ask("a", Trigger.SCHEDULE)
+    queue.enqueue("a", Trigger.SCHEDULE)
+    queue.pop()
+    queue.finish("a", Backoff(3, clock.monotonic() + 1000))
+    queue.enqueue("a", Trigger.OPERATOR)
+    queue.pop()
+    queue.finish("a")
+    assert queue.backoff_of("a") is None and queue.enqueue("a", Trigger.SCHEDULE)
 
 
 def test_a_dropped_job_is_not_run_and_a_closed_queue_hands_out_nothing() -> None:
     queue = Queue(FakeClock())
-    queue.ask("a", Trigger.SCHEDULE)
-    queue.ask("b", Trigger.SCHEDULE)
-    queue.drop("a")
+    queue.enqueue("a", Trigger.SCHEDULE)
+    queue.enqueue("b", Trigger.SCHEDULE)
+    queue.remove("a")
     assert queue.pending() == {"b"}
     queue.close()
-    assert queue.take() is None and not queue.ask("b", Trigger.OPERATOR) and queue.wait(60) is None
+    assert (
+        queue.pop() is None and not queue.enqueue("b", Trigger.OPERATOR) and queue.wait(60) is None
+    )
 
 
 def test_a_waiting_worker_is_woken_by_a_request_and_by_the_end() -> None:
@@ -183,7 +185,7 @@ def test_a_waiting_worker_is_woken_by_a_request_and_by_the_end() -> None:
     threads = [threading.Thread(target=lambda: got.append(queue.wait(60))) for _ in range(2)]
     for thread in threads:
         thread.start()
-    queue.ask("a", Trigger.OPERATOR)
+    queue.enqueue("a", Trigger.OPERATOR)
     while not got:
         threads[0].join(0.01)
         threads[1].join(0.01)
@@ -213,13 +215,13 @@ def test_many_threads_never_run_a_job_twice_at_once_and_lose_no_request() -> Non
                 runs[0] += 1
             with guard:
                 running.discard(request.job)
-            queue.done(request.job)
+            queue.finish(request.job)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for _ in range(2000):
-        queue.ask(
+        queue.enqueue(
             f"job{rng.randrange(10)}",
             rng.choice([Trigger.SCHEDULE, Trigger.PUSH, Trigger.OPERATOR]),
         )
@@ -232,12 +234,12 @@ def test_many_threads_never_run_a_job_twice_at_once_and_lose_no_request() -> Non
 def test_a_request_that_waits_for_a_worker_is_known_to_wait() -> None:
     clock = FakeClock()
     queue = Queue(clock)
-    queue.ask("a", Trigger.SCHEDULE)
-    queue.ask("b", Trigger.RETRY, due_at=clock.monotonic() + 500)
+    queue.enqueue("a", Trigger.SCHEDULE)
+    queue.enqueue("b", Trigger.RETRY, due_at=clock.monotonic() + 500)
     clock.advance(40)
     assert queue.longest_wait_seconds() == 40
-    queue.take()
-    queue.ask("a", Trigger.SCHEDULE)
+    queue.pop()
+    queue.enqueue("a", Trigger.SCHEDULE)
     clock.advance(40)
     assert queue.longest_wait_seconds() == 0, "it waits for its own run, not for a worker"
 
@@ -368,9 +370,9 @@ def test_a_job_whose_next_turn_is_far_is_asked_again_after_passing_trouble_only(
     assert passing is not None and passing.retry and passing.until - clock.monotonic() == 60
     assert lasting is not None and not lasting.retry and often is not None and not often.retry
     queue = Queue(clock)
-    queue.ask("cron", Trigger.SCHEDULE)
-    queue.take()
-    queue.done("cron", passing)
+    queue.enqueue("cron", Trigger.SCHEDULE)
+    queue.pop()
+    queue.finish("cron", passing)
     assert names(queue) == []
     clock.advance(60)
     assert names(queue) == ["cron"]

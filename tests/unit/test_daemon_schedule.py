@@ -89,14 +89,14 @@ def test_a_job_comes_once_every_interval_and_slow_ticks_move_nothing(bench: Benc
 def test_a_job_whose_request_fails_is_logged_and_comes_again_and_stops_no_other(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ask = bench.timetable._ask
+    ask = bench.timetable._on_run_due
 
     def failing(name: str, tick: float) -> object:
         if name == "a":
             raise ValueError("a mistake of ours")
         return ask(name, tick)
 
-    bench.timetable._ask = failing
+    bench.timetable._on_run_due = failing
     bench.set_all(job("a"), job("b"))
     came = bench.run(900)
     assert [name for _, name, _ in came] == ["b"] * 4  # one at once, and three on the grid

@@ -20,7 +20,7 @@ class Nudged:
             0,
         )
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         self._given.set()
         assert self.begun.wait(60), "it was told, and waited for something else"
 
@@ -44,7 +44,7 @@ class Prepared:
     def begin(self) -> None:
         self._signals.begun.set()
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         pass
 
     def stop(self, keep_listening: Any) -> bool:

@@ -37,7 +37,7 @@ class Bench:
     def hear(self, *reports: RunReport) -> list[str]:
         self.caplog.clear()
         for report in reports:
-            self.telling.tell(report, "run1")
+            self.telling.log_run(report, "run1")
         return [record.getMessage() for record in self.caplog.records]
 
 
@@ -88,11 +88,11 @@ def test_a_failure_is_said_once_and_again_when_its_reason_is_another_one(bench: 
 
 def test_what_lasts_is_said_once_an_hour_for_all_jobs_together(bench: Bench) -> None:
     for number in range(8):
-        bench.telling.tell(replace(failed(NotFoundError("x")), job=f"job{number}"), "r")
+        bench.telling.log_run(replace(failed(NotFoundError("x")), job=f"job{number}"), "r")
     bench.caplog.clear()
     for _ in range(24 * 60):
         bench.clock.advance(60)
-        bench.telling.remind()
+        bench.telling.log_still_failing()
     lines = [record.getMessage() for record in bench.caplog.records]
     assert len(lines) == 24 - 1 or len(lines) == 24
     assert (

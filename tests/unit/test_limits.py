@@ -208,7 +208,11 @@ def test_timers_leave_a_tenth_of_a_limit_and_never_more_than_500(
 
 def test_a_timer_stops_at_the_reserve_where_a_hand_or_a_push_goes_on() -> None:
     clock = FakeClock()
-    budget, timer, hand = left(clock, 503), Deadline(clock, 60, urgent=False), Deadline(clock, 60)
+    budget, timer, hand = (
+        left(clock, 503),
+        Deadline(clock, 60, interactive=False),
+        Deadline(clock, 60),
+    )
     for _ in range(3):
         budget.take(timer)  # on their way, and so as good as spent
     budget.note(
@@ -247,7 +251,7 @@ def test_a_hand_may_spend_the_last_request_and_not_one_more() -> None:
     budget.land()
     for urgent in (True, False):
         with pytest.raises(RateLimitPendingError, match="used up"):
-            budget.take(Deadline(clock, 60, urgent=urgent), perhaps_free=True)
+            budget.take(Deadline(clock, 60, interactive=urgent), perhaps_free=True)
 
 
 def test_whoever_waits_for_the_minute_says_so_while_it_lasts() -> None:
@@ -263,8 +267,8 @@ def test_whoever_waits_for_the_minute_says_so_while_it_lasts() -> None:
 def test_several_threads_of_one_run_rest_as_one() -> None:
     told: list[bool] = []
     deadline = Deadline(FakeClock(), 3600, on_waiting=told.append)
-    with deadline.resting():
-        with deadline.resting():
+    with deadline.yielding_worker():
+        with deadline.yielding_worker():
             assert told == [True]
         assert told == [True]
     assert told == [True, False]

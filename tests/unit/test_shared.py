@@ -81,13 +81,16 @@ def test_the_price_of_an_answer_is_everybodys_once() -> None:
     shared, first, other = SingleFlight(), deadline(), deadline()
 
     def ask() -> Head:
-        first.exchanges += 3
+        first.request_count += 3
         raise NotFoundError("gone")
 
     for one in (first, first, other, other):
         with pytest.raises(NotFoundError):
             shared.once("head of main", ask, one)
-    assert [(one.exchanges, one.shared_request_count) for one in (first, other)] == [(3, 0), (0, 3)]
+    assert [(one.request_count, one.shared_request_count) for one in (first, other)] == [
+        (3, 0),
+        (0, 3),
+    ]
 
 
 def test_who_shares_an_error_hangs_nothing_on_it() -> None:

@@ -35,7 +35,7 @@ def rows() -> dict[str, list[str]]:
 
 def test_every_route_of_the_listener_has_a_row_of_bounds() -> None:
     board = FixedBoard()
-    hook = WebhookEndpoint("/github", lambda: Secret("x" * 16), board.bell)
+    hook = WebhookEndpoint("/github", lambda: Secret("x" * 16), board.push_trigger)
     app = make_app(board, AccessControl(None, True, FailureLimits()), Views(lambda: 0), True, hook)
     routes = {
         f"{method} {rule.rule}"
