@@ -18,36 +18,6 @@ from msgspec.structs import replace
 from syncd.colliding_names import fold
 from syncd.errors import SyncdError
 
-
-class Secret:
-    """A text that can't be printed, pickled, compared by accident or logged. `reveal()` is the only way to it."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret(***)"
-
-    __str__ = __repr__
-
-    def __format__(self, spec: str) -> str:
-        return repr(self)
-
-    def __reduce__(self) -> str:
-        raise TypeError("a secret is never pickled")
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash((Secret, self._value))
-
-
 # --- policies ---------------------------------------------------------------------------------------------------------
 
 
@@ -166,67 +136,6 @@ class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
-# --- identities -------------------------------------------------------------------------------------------------------
-
-
-class SecretRef(Struct, frozen=True):
-    """Where a secret is read from: `kind` is `credential`, `file` or `env`, `value` its name or path."""
-
-    kind: str
-    value: str
-
-
-class Identity(Struct, frozen=True):
-    """Who we are on one host. `api` has no trailing slash."""
-
-    name: str
-    api: str = "https://api.github.com"
-    ca_file: str | None = None
-
-
-class AppIdentity(Identity, frozen=True):
-    """A GitHub App installation. `issuer` is the client id or the app id, as text."""
-
-    issuer: str = ""
-    installation_id: int | None = None
-    private_key: SecretRef = SecretRef("file", "")
-
-
-class TokenIdentity(Identity, frozen=True):
-    token: SecretRef = SecretRef("file", "")
-
-
-class LoginIdentity(Identity, frozen=True):
-    client_id: str = ""
-
-
-class AnonymousIdentity(Identity, frozen=True):
-    pass
-
-
-class OAuthTokens(Struct, frozen=True):
-    """What a user's login gave: the token to ask with and, where it ends, the one that gives the next pair, once.
-
-    Belongs to one `api` and `client_id`, and is sent nowhere else. Times are aware UTC; None for what does not end or is not there.
-    `issued_at` is by our own clock; `after` marks the pair that it replaced.
-    """
-
-    api: str
-    client_id: str
-    login: str
-    access: Secret
-    issued_at: datetime
-    access_expires_at: datetime | None = None
-    refresh: Secret | None = None
-    refresh_expires_at: datetime | None = None
-    after: str = ""
-
-    @property
-    def mark(self) -> str:
-        """Which pair this is, without showing anything of it."""
-        return hashlib.sha256((self.refresh or self.access).reveal().encode()).hexdigest()[:32]
-
-
 # --- what is there ----------------------------------------------------------------------------------------------------
 
 PERMISSIONS = 0o777  # the bits that a `mode` or `dir_mode` can ask for
@@ -279,7 +188,7 @@ class WantedFile(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     def same_content(self, other: WantedFile | LocalFile | None) -> bool:
         return other is not None and other.kind is self.kind and other.blob == self.blob
 
-    def same_looks(self, other: WantedFile | LocalFile) -> bool:
+    def same_permissions(self, other: WantedFile | LocalFile) -> bool:
         """Mode and owner agree, where they mean something. A folder's setgid and sticky bits are whoever's put them there."""
         mode = (
             self.kind is Kind.LINK
@@ -347,9 +256,11 @@ class LocalFile(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
 class Ownership(StrEnum):
     """How a ledger row came to be."""
 
-    OURS = "ours"  # syncd wrote or adopted these bytes
-    MET = "met"  # a different file stood there and policy left it: `blob` is what upstream had then
-    DROPPED = "dropped"  # upstream dropped it, `prune: off` left it
+    OWNED = "ours"  # syncd wrote or adopted these bytes
+    FOREIGN = (
+        "met"  # a different file stood there and policy left it: `blob` is what upstream had then
+    )
+    UNLISTED = "dropped"  # upstream dropped it, `prune: off` left it
 
 
 class RealFolder(Struct, frozen=True):
@@ -371,7 +282,7 @@ class LedgerRow(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
 
     entry: WantedFile
     stat: Stat | None
-    standing: Ownership = Ownership.OURS
+    ownership: Ownership = Ownership.OWNED
     wanted: WantedFile | None = None
     real: str | None = None
     mount: str | None = None  # the mount point that it was below when it was recorded; None for `/`
@@ -411,20 +322,20 @@ class ActionKind(StrEnum):
 class Action(Struct, frozen=True):
     """One step of a plan. `expect` is what stood there when it was decided, checked again at the moment of acting."""
 
-    verb: ActionKind
+    kind: ActionKind
     path: str
-    want: WantedFile | None
-    had: LedgerRow | None
-    expect: LocalFile | None
+    wanted: WantedFile | None
+    recorded: LedgerRow | None
+    expected: LocalFile | None
     reason: str
-    drifted: bool = False
-    takes_over: bool = False  # foreign bytes stand here and go to the trash
+    is_drift: bool = False
+    replaces_foreign: bool = False  # foreign bytes stand here and go to the trash
 
     @property
-    def is_folder(
+    def is_directory(
         self,
     ) -> bool:  # one that syncd made: its mode and owner, no content, no ledger row
-        return self.want is not None and self.want.kind is Kind.DIRECTORY
+        return self.wanted is not None and self.wanted.kind is Kind.DIRECTORY
 
 
 class Plan(Struct, frozen=True):
@@ -433,16 +344,16 @@ class Plan(Struct, frozen=True):
     actions: tuple[Action, ...]
     files: int = 0
 
-    def of(self, *verbs: ActionKind) -> tuple[Action, ...]:
-        return tuple(action for action in self.actions if action.verb in verbs)
+    def of(self, *kinds: ActionKind) -> tuple[Action, ...]:
+        return tuple(action for action in self.actions if action.kind in kinds)
 
     @property
     def changes_disk(self) -> bool:
-        return any(action.verb.touches_disk for action in self.actions)
+        return any(action.kind.touches_disk for action in self.actions)
 
     @property
-    def drifted(self) -> int:
-        return sum(action.drifted for action in self.actions)
+    def drift_count(self) -> int:
+        return sum(action.is_drift for action in self.actions)
 
 
 class Change(Struct, frozen=True):
@@ -497,7 +408,7 @@ class RunReport(Struct, frozen=True):
     trigger: Trigger = Trigger.OPERATOR
     started_at: datetime | None = None
     files: int = 0
-    drifted: int = 0
+    drift_count: int = 0
     reload_pending: bool = False
     notes: tuple[str, ...] = ()
     took_over_from: tuple[str, ...] = ()

@@ -19,13 +19,10 @@ import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 from syncd.text import json_text, visible
-
-if TYPE_CHECKING:
-    from syncd.models import Secret
 
 MASK = "***"
 SHORTEST = 6  # a shorter text would mask half of every sentence
@@ -81,6 +78,35 @@ NAMES = {"quot": b'"', "apos": b"'", "lt": b"<", "gt": b">"}
 SPACE = b" \t\r\n\v\f"
 HEX_SPACE = SPACE + b":"
 LOWER = bytes.maketrans(b"ABCDEF", b"abcdef")
+
+
+class Secret:
+    """A text that can't be printed, pickled, compared by accident or logged. `reveal()` is the only way to it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a secret is never pickled")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
 
 
 class Normalized:

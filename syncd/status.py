@@ -21,7 +21,8 @@ from syncd.cron import parse_cron
 from syncd.engine.hook_state import first_line
 from syncd.errors import LockedError, MirrorError
 from syncd.github.rate_limit import RateLimitStatus, SavedRateLimit, reserve_of
-from syncd.models import AppIdentity, Job, RunReport, RunStatus
+from syncd.identities import AppIdentity
+from syncd.models import Job, RunReport, RunStatus
 from syncd.ports import JobState
 from syncd.schedule import turns_of
 from syncd.store.facts import LimitKey, WebhookFacts

@@ -60,7 +60,7 @@ def find_renames(jobs: Mapping[str, Job], store: SqliteStore) -> dict[str, str]:
 def _destinations(store: SqliteStore, job: str) -> list[str]:
     """The real paths of the job's files: of what it applied, or of all that it knows."""
     rows = store.load_ledger(job)
-    applied = {path: row for path, row in rows.items() if row.standing is Ownership.OURS}
+    applied = {path: row for path, row in rows.items() if row.ownership is Ownership.OWNED}
     return [row.real or path for path, row in (applied or rows).items()]
 
 

@@ -33,14 +33,16 @@ from syncd.github.replay import Replay, count_replies
 from syncd.github.request_cache import SingleFlight
 from syncd.github.transport import Network, Retrying
 from syncd.hooks.runner import HookRunner
+from syncd.identities import AppIdentity, Identity, LoginIdentity, TokenIdentity
 from syncd.mirror.disk_mirror import DiskMirror
 from syncd.mirror.spelling import resolve
 from syncd.mirror.symlink_publish import mirror_of
 from syncd.mirror.trash import TrashLimits
-from syncd.models import AppIdentity, Identity, Job, LoginIdentity, Secret, TokenIdentity, Trigger
+from syncd.models import Job, Trigger
 from syncd.owners import Ids, ids_of
 from syncd.ports import Mirror
 from syncd.protected_paths import ProtectedPaths
+from syncd.redaction import Secret
 from syncd.store.app_memory import AppMemory
 from syncd.store.blobs import BlobCache
 from syncd.store.facts import LimitRow, Usage, hour_of

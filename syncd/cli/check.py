@@ -10,7 +10,7 @@ from syncd.config.model import Config
 from syncd.config.secrets import judge_secrets
 from syncd.errors import ConfigError, SyncdError
 from syncd.hooks.command_lookup import missing_commands
-from syncd.models import LoginIdentity
+from syncd.identities import LoginIdentity
 from syncd.output import echo
 from syncd.store.access import refuse_reader
 

@@ -19,8 +19,9 @@ from syncd.config.secrets import judge_secrets
 from syncd.errors import ConfigError, SyncdError
 from syncd.github.webhook import starts_on_push
 from syncd.hooks.command_lookup import missing_commands
+from syncd.identities import LoginIdentity
 from syncd.mirror.destination_checks import remarks
-from syncd.models import LoginIdentity, Trigger
+from syncd.models import Trigger
 from syncd.recent_runs import time_of
 from syncd.safe_open import refuse_foreign_way
 from syncd.status import ago, heard_line, read_heard

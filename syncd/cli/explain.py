@@ -101,7 +101,7 @@ def _owned(config: Config, store: SqliteStore, owned: OwnedRow) -> list[str]:
 
 
 def _standing(job: Job, path: str, row: LedgerRow, state: Path) -> list[str]:
-    if row.standing is Ownership.DROPPED:
+    if row.ownership is Ownership.UNLISTED:
         return ["  the repository has it no more; prune: off leaves it"]
     try:
         row = rows_as_numbered_now({path: row}, look_up_owner)[path]

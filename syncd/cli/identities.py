@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
-from syncd.models import AppIdentity, Identity, LoginIdentity, TokenIdentity
+from syncd.identities import AppIdentity, Identity, LoginIdentity, TokenIdentity
 
 WARNED_AHEAD = timedelta(days=14)
 

@@ -18,7 +18,7 @@ from syncd.github.installations import (
     user_reach,
 )
 from syncd.github.urls import home_of, web_of
-from syncd.models import AnonymousIdentity, Identity
+from syncd.identities import AnonymousIdentity, Identity
 from syncd.output import echo
 from syncd.text import did_you_mean
 from syncd.wiring import AppContext

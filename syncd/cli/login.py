@@ -10,7 +10,7 @@ from syncd.config.model import Config
 from syncd.errors import ConfigError
 from syncd.github.auth.device_flow import OAuthClient, pair_of, who_is
 from syncd.github.urls import home_of, web_of
-from syncd.models import LoginIdentity
+from syncd.identities import LoginIdentity
 from syncd.output import echo
 from syncd.text import did_you_mean, styled
 from syncd.wiring import AppContext

@@ -164,10 +164,10 @@ def _show(
 
 def _detail(action: Action) -> str | None:
     """What a new file will be; of everything else, why it is done."""
-    want = action.want
+    want = action.wanted
     if (
-        action.verb is not ActionKind.WRITE
-        or action.expect is not None
+        action.kind is not ActionKind.WRITE
+        or action.expected is not None
         or want is None
         or want.kind is not Kind.FILE
         or want.size is None
@@ -190,9 +190,9 @@ def _hooks(job: Job, report: RunReport, state: JobState) -> str:
 
 def _diff(app: AppContext, job: Job, action: Action, show_secrets: bool) -> list[str]:
     """The lines that change, for text that its readers may see anyway."""
-    want, have = action.want, action.expect
+    want, have = action.wanted, action.expected
     if (
-        action.verb not in (ActionKind.WRITE, ActionKind.RESTORE)
+        action.kind not in (ActionKind.WRITE, ActionKind.RESTORE)
         or want is None
         or want.kind is not Kind.FILE
     ):
@@ -210,7 +210,7 @@ def _diff(app: AppContext, job: Job, action: Action, show_secrets: bool) -> list
 def _content_on_disk(app: AppContext, job: Job, action: Action) -> bytes | None:
     try:
         with app.mirror_of(job).open(
-            action.path, action.want.root if action.want else "/"
+            action.path, action.wanted.root if action.wanted else "/"
         ) as content:
             return content.read(LARGEST + 1)
     except (SyncdError, OSError):

@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from syncd import models
+from syncd import identities, models
 from syncd.cache_file import (
     config_digest,
     guess_state,
@@ -30,7 +30,7 @@ from syncd.config.model import Config
 NAME = "config.json"
 KINDS: dict[str, Any] = {
     name: kind
-    for module in (models, model)
+    for module in (identities, models, model)
     for name, kind in vars(module).items()
     if isinstance(kind, type)
 }

@@ -8,17 +8,8 @@ from pathlib import Path
 from syncd.config.folder import Folder
 from syncd.config.model import Config, Log, Notify, TrashRules, Web, Webhook
 from syncd.config.schema import ConfigModel, IdentityModel, JobModel, PathModel
-from syncd.models import (
-    AnonymousIdentity,
-    AppIdentity,
-    Identity,
-    Job,
-    Limits,
-    LoginIdentity,
-    PathRule,
-    Require,
-    TokenIdentity,
-)
+from syncd.identities import AnonymousIdentity, AppIdentity, Identity, LoginIdentity, TokenIdentity
+from syncd.models import Job, Limits, PathRule, Require
 
 
 def to_config(

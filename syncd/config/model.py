@@ -7,7 +7,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from syncd.models import AppIdentity, Identity, Job, SecretRef, TokenIdentity
+from syncd.identities import AppIdentity, Identity, SecretRef, TokenIdentity
+from syncd.models import Job
 
 
 class Log(Struct, frozen=True):

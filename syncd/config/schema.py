@@ -22,7 +22,8 @@ from pydantic import (
 
 from syncd.config import commands, value_types
 from syncd.cron import parse_cron
-from syncd.models import Drift, Hook, Lfs, Prune, Publish, SecretRef, Submodules, Symlinks
+from syncd.identities import SecretRef
+from syncd.models import Drift, Hook, Lfs, Prune, Publish, Submodules, Symlinks
 from syncd.text import did_you_mean
 from syncd.tree_walk import FOLDERS_AT_MOST
 

@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 
 from syncd.config.model import Config, secrets_of
 from syncd.errors import ConfigError, Problem
-from syncd.models import Secret, SecretRef
+from syncd.identities import SecretRef
 from syncd.owners import nearest_owner
 from syncd.pem import normalise_key
+from syncd.redaction import Secret
 from syncd.trusted_path import Doubt, doubted, exposure, open_judged, owner_of
 
 if TYPE_CHECKING:

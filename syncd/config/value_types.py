@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from syncd.models import SecretRef
+from syncd.identities import SecretRef
 from syncd.redaction import redact
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}

@@ -88,7 +88,7 @@ def _after(status: JobStatus, report: RunReport) -> JobStatus:
         return status
     if report.status is RunStatus.SKIPPED:
         return replace(status, paused=True)
-    drifted = report.drifted if report.error is None or report.files else status.drifted
+    drifted = report.drift_count if report.error is None or report.files else status.drifted
     return replace(
         status,
         paused=False,

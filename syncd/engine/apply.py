@@ -56,9 +56,9 @@ def stage(
     Raises UnsafePathError or MirrorError for a link or pointer that the job refuses; nothing has been written then.
     """
     writes = [
-        action.want
+        action.wanted
         for action in plan.of(ActionKind.WRITE, ActionKind.RESTORE)
-        if action.want is not None
+        if action.wanted is not None
     ]
     links = {path: entry for path, entry in remote.items() if entry.kind is Kind.LINK}
     missing = _missing([*writes, *links.values()], blobs)
@@ -154,7 +154,7 @@ def apply_plan(
     kept: Inodes = NO_INODES,
 ) -> ApplyResult:
     """The disk is as the plan says, but for the steps that failed, which are left as they were and named."""
-    steps = [action for action in plan.actions if action.verb.touches_disk]
+    steps = [action for action in plan.actions if action.kind.touches_disk]
     applied = (
         mirror.apply(intent, steps, blobs, folders, looks, kept) if steps else ApplyOutcome({})
     )
@@ -163,24 +163,24 @@ def apply_plan(
     changes: list[Change] = []
     errors: list[MirrorError] = list(applied.troubles)
     for action in plan.actions:
-        outcome = applied.outcomes.get(action.path, Outcome(action.expect))
+        outcome = applied.outcomes.get(action.path, Outcome(action.expected))
         if outcome.error is not None:
             errors.append(outcome.error)
             continue
-        if action.verb.is_public:
+        if action.kind.is_public:
             changes.append(as_change(action, outcome.before))
-        if action.is_folder:
+        if action.is_directory:
             continue
         row = _row(action, outcome)
         if row is not None:
             upserts[action.path] = restated(row, applied.carried.get(action.path))
-        elif action.want is None:
+        elif action.wanted is None:
             removals.add(action.path)
     planned = {action.path for action in plan.actions}
     for path, row in recorded.items():
-        if path not in remote and path not in planned and row.standing is Ownership.OURS:
+        if path not in remote and path not in planned and row.ownership is Ownership.OWNED:
             upserts[path] = restated(
-                replace(row, standing=Ownership.DROPPED), applied.carried.get(path)
+                replace(row, ownership=Ownership.UNLISTED), applied.carried.get(path)
             )  # prune: off; it stays, and is no longer part of the set
         elif path in applied.carried and path not in planned:
             upserts[path] = restated(row, applied.carried[path])
@@ -198,13 +198,13 @@ def restated(row: LedgerRow, carried: CopiedFile | None) -> LedgerRow:
 
 def _row(action: Action, outcome: Outcome) -> LedgerRow | None:
     """The ledger row after an action that went well; None where the row goes."""
-    if action.want is None:
+    if action.wanted is None:
         return None
-    if action.verb is ActionKind.KEEP:
-        if action.had is None or action.had.standing is Ownership.MET:
-            return LedgerRow(action.want, None, Ownership.MET)
-        return replace(action.had, wanted=action.want, standing=Ownership.OURS)
-    return LedgerRow(action.want, outcome.local.recordable_stat if outcome.local else None)
+    if action.kind is ActionKind.KEEP:
+        if action.recorded is None or action.recorded.ownership is Ownership.FOREIGN:
+            return LedgerRow(action.wanted, None, Ownership.FOREIGN)
+        return replace(action.recorded, wanted=action.wanted, ownership=Ownership.OWNED)
+    return LedgerRow(action.wanted, outcome.local.recordable_stat if outcome.local else None)
 
 
 def as_change(action: Action, replaced: str | None = None) -> Change:
@@ -212,15 +212,15 @@ def as_change(action: Action, replaced: str | None = None) -> Change:
 
     A folder has no blobs, and nothing in the repository says what it is like. `replaced` is the id of a file that the plan did not read.
     """
-    before = (action.expect.blob if action.expect is not None else None) or replaced
-    after = action.want.blob if action.want is not None else None
-    if action.verb is ActionKind.KEEP or action.is_folder:
+    before = (action.expected.blob if action.expected is not None else None) or replaced
+    after = action.wanted.blob if action.wanted is not None else None
+    if action.kind is ActionKind.KEEP or action.is_directory:
         after = before
-    known = action.want or (action.had.entry if action.had else None)
+    known = action.wanted or (action.recorded.entry if action.recorded else None)
     return Change(
-        action.verb,
+        action.kind,
         action.path,
-        known.source if known and not action.is_folder else None,
+        known.source if known and not action.is_directory else None,
         before,
         after,
         action.reason,

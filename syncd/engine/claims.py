@@ -97,7 +97,7 @@ def _spare_other_files(own: JobLedger, local: Mapping[str, LocalFile | None]) ->
     for path in own.elsewhere.keys() & own.recorded.keys():
         have, row = local.get(path), own.recorded[path]
         if have is not None and not have.is_file_of(row):
-            other[path] = replace(row, standing=Ownership.MET)
+            other[path] = replace(row, ownership=Ownership.FOREIGN)
     return replace(own, recorded={**own.recorded, **other}) if other else own
 
 

@@ -103,7 +103,7 @@ def set_of(recorded: Mapping[str, LedgerRow]) -> dict[str, WantedFile]:
     return {
         path: row.upstream
         for path, row in recorded.items()
-        if row.standing is not Ownership.DROPPED
+        if row.ownership is not Ownership.UNLISTED
     }
 
 
@@ -132,14 +132,14 @@ def opening_steps(
     return tuple(
         replace(step, reason=f"{step.reason}; what is in it can be seen after that")
         for step in steps
-        if step.verb is ActionKind.MODE and _hides(step, unseen)
+        if step.kind is ActionKind.MODE and _hides(step, unseen)
     )
 
 
 def _hides(step: Action, unseen: Iterable[str]) -> bool:
     return (
-        step.expect is not None
-        and step.expect.mode & NEEDED != NEEDED
+        step.expected is not None
+        and step.expected.mode & NEEDED != NEEDED
         and any(path.startswith(f"{step.path}/") for path in unseen)
     )
 
@@ -148,10 +148,10 @@ def _step(
     job: Job, path: str, want: WantedFile, folders: Folders, have: LocalFile | None
 ) -> Action | None:
     """What to do about a folder of ours that holds something of the set; it is judged as a file's mode and owner are, by the same rules."""
-    if have is None or have.problem is not None or want.same_looks(have):
+    if have is None or have.problem is not None or want.same_permissions(have):
         return None
     before, unfinished = folders.before.get(path), path in folders.waiting
-    touched_here = not unfinished and (before is None or not before.same_looks(have))
+    touched_here = not unfinished and (before is None or not before.same_permissions(have))
     asked_anew = (
         unfinished
         or before is None
@@ -168,10 +168,10 @@ def _step(
             None,
             have,
             f"changed here: {_difference(want, have)}",
-            drifted=job.drift is Drift.REPORT,
+            is_drift=job.drift is Drift.REPORT,
         )
     return Action(
-        ActionKind.MODE, path, want, None, have, _difference(want, have), drifted=not asked_anew
+        ActionKind.MODE, path, want, None, have, _difference(want, have), is_drift=not asked_anew
     )
 
 
@@ -185,7 +185,10 @@ def unfinished(steps: Iterable[Action], made: Iterable[str]) -> tuple[str, ...]:
     """The folders that wait until these steps are done, those that will be made among them: what is found of them half-way is nobody's drift."""
     return tuple(
         sorted(
-            {*made, *(action.path for action in steps if action.is_folder and not action.drifted)}
+            {
+                *made,
+                *(action.path for action in steps if action.is_directory and not action.is_drift),
+            }
         )
     )
 

@@ -46,7 +46,7 @@ def tried(
 
     The intent is noted before: it is what clears up after a crash.
     """
-    written = [step.path for step in steps if step.verb in (ActionKind.WRITE, ActionKind.RESTORE)]
+    written = [step.path for step in steps if step.kind in (ActionKind.WRITE, ActionKind.RESTORE)]
     for twins in unsure:
         names = [
             name for name in twins.names if _any_at(written, posixpath.join(twins.folder, name))

@@ -41,7 +41,7 @@ def make_plan(
     """
     actions = []
     own_folders = _folders_of(
-        path for path, row in recorded.items() if row.standing is not Ownership.MET
+        path for path, row in recorded.items() if row.ownership is not Ownership.FOREIGN
     )
     for path in sorted(remote.keys() | recorded.keys()):
         want, had, have = remote.get(path), recorded.get(path), local.get(path)
@@ -76,17 +76,17 @@ def _decide(
     job: Job, path: str, want: WantedFile, had: LedgerRow | None, have: LocalFile | None
 ) -> Action | None:
     """What to do about a path that the repository has."""
-    ours = had.entry if had is not None and had.standing is not Ownership.MET else None
+    ours = had.entry if had is not None and had.ownership is not Ownership.FOREIGN else None
     if want.same_content(have):
         return _looks(job, path, want, had, ours, have)
-    if have is None and (had is None or had.standing is not Ownership.OURS):
+    if have is None and (had is None or had.ownership is not Ownership.OWNED):
         # a file that upstream dropped was not part of the last set: its removal here is no drift
         return Action(ActionKind.WRITE, path, want, had, None, "new")
     upstream_changed = (
         had is None or not had.upstream.same_content(want) or _made_executable(had.upstream, want)
     )
     if ours is not None and have is not None and ours.same_content(have):
-        if job.drift is Drift.KEEP and not ours.same_looks(have):
+        if job.drift is Drift.KEEP and not ours.same_permissions(have):
             return Action(ActionKind.KEEP, path, want, had, have, "mode or owner changed here")
         return Action(ActionKind.WRITE, path, want, had, have, "changed upstream")
     # from here somebody else's doing stands at the path: an edit, a deletion, or a file that was there before us
@@ -103,10 +103,12 @@ def _decide(
             else "removed here"
         )
         return Action(
-            ActionKind.KEEP, path, want, had, have, reason, drifted=job.drift is Drift.REPORT
+            ActionKind.KEEP, path, want, had, have, reason, is_drift=job.drift is Drift.REPORT
         )
     if ours is None:
-        return Action(ActionKind.WRITE, path, want, had, have, "takes over", takes_over=foreign)
+        return Action(
+            ActionKind.WRITE, path, want, had, have, "takes over", replaces_foreign=foreign
+        )
     verb = ActionKind.WRITE if upstream_changed else ActionKind.RESTORE
     reason = (
         "changed upstream"
@@ -116,7 +118,14 @@ def _decide(
         else "removed here; put back"
     )
     return Action(
-        verb, path, want, had, have, reason, drifted=verb is ActionKind.RESTORE, takes_over=foreign
+        verb,
+        path,
+        want,
+        had,
+        have,
+        reason,
+        is_drift=verb is ActionKind.RESTORE,
+        replaces_foreign=foreign,
     )
 
 
@@ -140,16 +149,16 @@ def _looks(
     """The content is right; mode, owner or our memory may not be."""
     if have is None:
         return None
-    if want.same_looks(have):
+    if want.same_permissions(have):
         known = (
             had is not None
-            and had.standing is Ownership.OURS
+            and had.ownership is Ownership.OWNED
             and had.stat == have.stat
             and had.entry == want
             and had.wanted is None
         )
         return None if known else Action(ActionKind.ADOPT, path, want, had, have, "already so")
-    touched_here = ours is None or not ours.same_looks(have)
+    touched_here = ours is None or not ours.same_permissions(have)
     asked_before = had.upstream if had is not None else None
     asked_anew = asked_before is None or (
         asked_before.mode,
@@ -166,7 +175,7 @@ def _looks(
             had,
             have,
             "mode or owner changed here",
-            drifted=job.drift is Drift.REPORT,
+            is_drift=job.drift is Drift.REPORT,
         )
     return Action(
         ActionKind.MODE,
@@ -175,13 +184,13 @@ def _looks(
         had,
         have,
         "mode or owner",
-        drifted=ours is not None and not asked_anew,
+        is_drift=ours is not None and not asked_anew,
     )
 
 
 def _drop(job: Job, path: str, had: LedgerRow | None, have: LocalFile | None) -> Action | None:
     """What to do about a path that the repository, or the configuration, no longer has."""
-    if had is None or had.standing is Ownership.MET:
+    if had is None or had.ownership is Ownership.FOREIGN:
         return (
             None if had is None else Action(ActionKind.FORGET, path, None, had, have, "never ours")
         )
@@ -217,7 +226,7 @@ def _brake(
             f"the job's paths hold no file at this commit ({removals} would be removed); nothing was changed",
             hint=f"check ref:, paths: and include:; to agree once: syncd sync {job.name} --allow-delete {removals}; for good: limits: {{empty: true}}",
         )
-    tracked = sum(row.standing is not Ownership.MET for row in recorded.values())
+    tracked = sum(row.ownership is not Ownership.FOREIGN for row in recorded.values())
     if allow_delete is not None:
         allowed, rule = allow_delete, f"--allow-delete {allow_delete}"
     elif limits.delete_count is not None:

@@ -49,7 +49,7 @@ def spare_protected(
     hits = find_protected(protected, real, mirror.identities(folders_of(folders)))
     refuse_protected(job, remote, hits)
     rows = {
-        path: replace(row, standing=Ownership.MET)
+        path: replace(row, ownership=Ownership.FOREIGN)
         for path, row in own.recorded.items()
         if path in hits
     }

@@ -46,7 +46,10 @@ def _conclude(job: Job, intent: Intent, state: JobState, store: Store, mirror: M
     local = mirror.scan(
         {
             action.path: Target(
-                _entry_root(action), recorded.get(action.path), action.is_folder, _size_of(action)
+                _entry_root(action),
+                recorded.get(action.path),
+                action.is_directory,
+                _size_of(action),
             )
             for action in intent.actions
         }
@@ -60,22 +63,26 @@ def _conclude(job: Job, intent: Intent, state: JobState, store: Store, mirror: M
             took_effect.append(
                 action
             )  # can't be told: a reload too many is harmless, one too few is not
-        elif action.verb is ActionKind.REMOVE:
+        elif action.kind is ActionKind.REMOVE:
             if (
                 have is None or have.kind is Kind.DIRECTORY
             ):  # the file is gone; a folder of the same name may have come in its place
                 removals.add(action.path)
                 took_effect.append(action)
-        elif action.is_folder:
-            if have is not None and action.want is not None and action.want.same_looks(have):
+        elif action.is_directory:
+            if (
+                have is not None
+                and action.wanted is not None
+                and action.wanted.same_permissions(have)
+            ):
                 took_effect.append(action)
         elif (
             have is not None
-            and action.want is not None
-            and action.want.same_content(have)
-            and action.want.same_looks(have)
+            and action.wanted is not None
+            and action.wanted.same_content(have)
+            and action.wanted.same_permissions(have)
         ):
-            upserts[action.path] = LedgerRow(action.want, have.recordable_stat)
+            upserts[action.path] = LedgerRow(action.wanted, have.recordable_stat)
             took_effect.append(action)
     made = _folders_that_stand(intent, mirror)
     gone = mirror.remove_empty_directories(
@@ -129,7 +136,7 @@ def _with_leftovers(intent: Intent) -> set[tuple[str, str]]:
     pairs = {
         (_entry_root(action), posixpath.dirname(action.path))
         for action in intent.actions
-        if not action.is_folder
+        if not action.is_directory
     }
     if collisions_among(action.path for action in intent.actions):
         pairs |= {
@@ -151,12 +158,16 @@ def _whole_at(intent: Intent, took_effect: int, state: JobState) -> str | None:
 
 def _size_of(action: Action) -> int | None:
     return (
-        None if action.want is None else ANY_SIZE if action.want.size is None else action.want.size
+        None
+        if action.wanted is None
+        else ANY_SIZE
+        if action.wanted.size is None
+        else action.wanted.size
     )
 
 
 def _entry_root(action: Action) -> str:
-    entry = action.want or (action.had.entry if action.had else None)
+    entry = action.wanted or (action.recorded.entry if action.recorded else None)
     return entry.root if entry else "/"
 
 
@@ -175,7 +186,7 @@ def _folders_that_stand(intent: Intent, mirror: Mirror) -> tuple[str, ...]:
 def _root_of(intent: Intent, folder: str) -> str:
     """The root of the action that needed this folder; a folder above every root is the operator's side of it."""
     for action in intent.actions:
-        root = action.want.root if action.want else "/"
+        root = action.wanted.root if action.wanted else "/"
         if folder.startswith(root.rstrip("/") + "/") and action.path.startswith(folder + "/"):
             return root
     return posixpath.dirname(folder) or "/"

@@ -165,7 +165,7 @@ def run_job(
         report = replace(
             _refusing(report, error),
             files=state.files,
-            drifted=state.drifted,
+            drift_count=state.drifted,
             reload_pending=state.reload_pending,
         )
         result = RunRecord(
@@ -212,7 +212,7 @@ def plan_job(
     except SyncdError as error:
         return replace(_refusing(report, error), seconds=time.perf_counter() - began), None
     report = _with_owners(report, decision)
-    changes = tuple(as_change(action) for action in decision.plan.actions if action.verb.is_public)
+    changes = tuple(as_change(action) for action in decision.plan.actions if action.kind.is_public)
     status = RunStatus.CHANGED if decision.plan.changes_disk else RunStatus.UNCHANGED
     report = replace(
         report,
@@ -220,7 +220,7 @@ def plan_job(
         commit=decision.commit,
         changes=changes,
         files=decision.plan.files,
-        drifted=decision.plan.drifted,
+        drift_count=decision.plan.drift_count,
     )
     report = report if decision.refusal is None else _refusing(report, decision.refusal)
     return replace(report, seconds=time.perf_counter() - began), decision
@@ -332,7 +332,7 @@ def _wanted(
     recorded = {
         path: row
         for path, row in ledger.recorded().items()
-        if row.standing is not Ownership.DROPPED
+        if row.ownership is not Ownership.UNLISTED
     }
     remote = as_numbered_now(_accepted(recorded, refusal), ctx.resolve_owner)
     return WantedSet(state.applied_commit or head.commit, remote, recorded, refusal)
@@ -464,7 +464,7 @@ def _ask_validate(
     """The operator's veto on the complete set. Raises HookFailedError; nothing has been written then. The time it takes is not the run's."""
     if job.validate is None or not decision.plan.changes_disk:
         return report
-    changes = tuple(as_change(action) for action in decision.plan.actions if action.verb.is_public)
+    changes = tuple(as_change(action) for action in decision.plan.actions if action.kind.is_public)
     call = hook_state.call_of(
         job.validate, [job], [replace(report, commit=decision.commit)], {job.name: changes}
     )
@@ -492,7 +492,7 @@ def _ask_validate(
 def _carry_out(job: Job, ctx: RunContext, decision: Decision, state: JobState) -> Walked:
     """The plan is applied, its intent noted first: a crash repeats work, it never orphans a file."""
     intent_id = secrets.token_hex(6)
-    steps = tuple(action for action in decision.plan.actions if action.verb.touches_disk)
+    steps = tuple(action for action in decision.plan.actions if action.kind.touches_disk)
     looks: Mapping[str, WantedFile] = {}
     if steps:
         ctx.mirror.check_replaceable_directories(steps, decision.folders)
@@ -557,7 +557,7 @@ def _conclude(
         bytes_written=walked.applied.bytes_written,
         notes=(*report.notes, *walked.applied.notes),
         files=decision.plan.files,
-        drifted=decision.plan.drifted - _repaired(decision.plan, walked),
+        drift_count=decision.plan.drift_count - _repaired(decision.plan, walked),
     )
     whole, error = walked.error is None, walked.error or decision.refusal
     after = (
@@ -567,7 +567,7 @@ def _conclude(
     )
     after = replace(
         after,
-        drifted=report.drifted,
+        drifted=report.drift_count,
         reload_commit=decision.commit if whole and after.reload_pending else None,
         held=state.held or rollback_set is not None,
     )
@@ -652,7 +652,7 @@ def _remembered(
     entries = {
         path: row.upstream
         for path, row in ahead.recorded().items()
-        if row.standing is not Ownership.DROPPED
+        if row.ownership is not Ownership.UNLISTED
     }
     if files_digest(entries) != state.applied_files_digest or lacks_owner_names(entries):
         return None
@@ -726,9 +726,9 @@ def _repaired(plan: Plan, walked: Walked) -> int:
     """Drift that was put back is not drift any more."""
     failed = {error.path for error in walked.errors}
     return sum(
-        action.drifted
+        action.is_drift
         for action in plan.actions
-        if action.verb is not ActionKind.KEEP and action.path not in failed
+        if action.kind is not ActionKind.KEEP and action.path not in failed
     )
 
 

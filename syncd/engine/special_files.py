@@ -14,7 +14,7 @@ def refuse_special_files(plan: Plan) -> None:
     Nothing of it could go to the trash, and a program may be using it.
     """
     for action in plan.of(ActionKind.WRITE, ActionKind.RESTORE):
-        if action.expect is not None and action.expect.kind is Kind.OTHER:
+        if action.expected is not None and action.expected.kind is Kind.OTHER:
             raise MirrorError(
                 f"a device, socket or FIFO stands at {action.path}, where a file belongs; "
                 "nothing was changed",

@@ -36,7 +36,10 @@ def staged_files(
             )
     for action in plan.of(ActionKind.KEEP):
         files.pop(action.path, None)
-        have, known = action.expect, action.want or (action.had.entry if action.had else None)
+        have, known = (
+            action.expected,
+            action.wanted or (action.recorded.entry if action.recorded else None),
+        )
         if have is not None and known is not None and have.kind in (Kind.FILE, Kind.LINK):
             files[action.path] = StagedFile(
                 action.path,
@@ -61,9 +64,9 @@ def _wanted(path: str, entry: WantedFile, blobs: Blobs, mirror: Mirror) -> Stage
 
 def _check_kept(plan: Plan, largest_bytes: int) -> None:
     kept = [
-        (action.expect.stat.size, action.path)
+        (action.expected.stat.size, action.path)
         for action in plan.of(ActionKind.KEEP)
-        if action.expect is not None and action.expect.kind is Kind.FILE
+        if action.expected is not None and action.expected.kind is Kind.FILE
     ]
     total = sum(size for size, _ in kept)
     if total > largest_bytes:

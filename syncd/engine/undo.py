@@ -73,7 +73,7 @@ def save_undo(
     plan = replace(plan, actions=tuple(_identified(job, action, ground) for action in plan.actions))
     undo = record_undo(state, plan, remote, recorded, earlier)
     for action in plan.actions:
-        if action.verb.touches_disk:
+        if action.kind.touches_disk:
             _keep_bytes(action, undo.places[action.path].root, ground)
     content = to_text(undo).encode()
     ground.blobs.add(blob_id(content), [content], len(content))
@@ -82,8 +82,11 @@ def save_undo(
 
 def _identified(job: Job, action: Action, ground: UndoContext) -> Action:
     """The action with the id of a file that was too large to read when the plan was made."""
-    have, known = action.expect, action.want or (action.had.entry if action.had else None)
-    if have is None or known is None or not have.is_unread or not action.verb.touches_disk:
+    have, known = (
+        action.expected,
+        action.wanted or (action.recorded.entry if action.recorded else None),
+    )
+    if have is None or known is None or not have.is_unread or not action.kind.touches_disk:
         return action
     if have.stat.size > job.limits.size_bytes:
         raise MirrorError(
@@ -96,11 +99,11 @@ def _identified(job: Job, action: Action, ground: UndoContext) -> Action:
         while left and (chunk := content.read(min(COPY_BYTES, left))):
             hasher.update(chunk)
             left -= len(chunk)
-    return replace(action, expect=replace(have, blob=hasher.hexdigest()))
+    return replace(action, expected=replace(have, blob=hasher.hexdigest()))
 
 
 def _keep_bytes(action: Action, root: str, ground: UndoContext) -> None:
-    have = action.expect
+    have = action.expected
     if (
         have is None
         or have.blob is None
@@ -181,7 +184,7 @@ def _bring_back(
         }
     )
     plan = undo_plan(undo, recorded, local, os.geteuid() == 0, wished(set_of(recorded), ours))
-    steps = tuple(action for action in plan.actions if action.verb.touches_disk)
+    steps = tuple(action for action in plan.actions if action.kind.touches_disk)
     applied = ApplyOutcome({})
     if steps:
         made = ground.mirror.prepare(job, steps)

@@ -77,20 +77,20 @@ def record_undo(
     """What the plan is about to replace. `earlier`: of changes that have no successful reload behind them either; what stood before those counts."""
     places = {}
     for path, row in recorded.items():
-        if path not in remote and row.standing is Ownership.OURS:
+        if path not in remote and row.ownership is Ownership.OWNED:
             places[path] = Before(
                 None, row, row.entry.root, row.entry.dir_mode, in_ledger_only=True
             )  # prune: off lets it go
     for action in plan.actions:
-        known = action.want or (action.had.entry if action.had else None)
+        known = action.wanted or (action.recorded.entry if action.recorded else None)
         if known is not None:
             places[action.path] = Before(
-                action.expect,
+                action.expected,
                 recorded.get(action.path),
                 known.root,
                 known.dir_mode,
-                not action.verb.touches_disk,
-                action.is_folder,
+                not action.kind.touches_disk,
+                action.is_directory,
             )
     if earlier is None:
         return Undo(state.applied_commit, state.applied_config_digest, state.files, places)
@@ -127,11 +127,11 @@ def _folder_back(
     uid, gid = (was.uid, was.gid) if is_root else (None, None)
     mode = was.mode & PERMISSIONS
     want = WantedFile("", mode, Kind.DIRECTORY, uid, gid, root=before.root, dir_mode=mode)
-    if want.same_looks(have):
+    if want.same_permissions(have):
         return None
     return (
         Action(ActionKind.MODE, path, want, None, have, "undone")
-        if put.same_looks(have)
+        if put.same_permissions(have)
         else Action(ActionKind.KEEP, path, want, None, have, "changed since")
     )
 
@@ -163,7 +163,7 @@ def _back(
     if want.same_content(have):
         return (
             None
-            if have is None or want.same_looks(have)
+            if have is None or want.same_permissions(have)
             else Action(ActionKind.MODE, path, want, row, have, "undone")
         )
     if have is not None and have.kind is not Kind.DIRECTORY and not ours:

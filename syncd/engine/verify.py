@@ -34,13 +34,13 @@ def compare(
     found = [
         _compare(job, path, row, local.get(path))
         for path, row in recorded.items()
-        if row.standing is not Ownership.DROPPED
+        if row.ownership is not Ownership.UNLISTED
     ]
     for path, want in folders.items():
         have = local.get(path)
         if have is not None and have.problem is not None:
             found.append(Finding(path, "unreadable", f"{want.mode:04o}", have.problem))
-        elif have is not None and not want.same_looks(have):
+        elif have is not None and not want.same_permissions(have):
             found.append(_looks(path, want, have, job.drift is Drift.KEEP))
     return sorted(
         (finding for finding in found if finding is not None), key=lambda finding: finding.path
@@ -64,11 +64,11 @@ def _compare(job: Job, path: str, row: LedgerRow, have: LocalFile | None) -> Fin
             tolerated,
             row.stat == have.stat,
         )
-    return None if want.same_looks(have) else _looks(path, want, have, tolerated)
+    return None if want.same_permissions(have) else _looks(path, want, have, tolerated)
 
 
 def _looks(path: str, want: WantedFile, have: LocalFile, tolerated: bool) -> Finding:
-    if want.kind is not Kind.LINK and not replace(want, uid=None, gid=None).same_looks(have):
+    if want.kind is not Kind.LINK and not replace(want, uid=None, gid=None).same_permissions(have):
         return Finding(path, "mode", f"{want.mode:04o}", f"{have.mode:04o}", tolerated)
     return Finding(path, "owner", f"{want.uid}:{want.gid}", f"{have.uid}:{have.gid}", tolerated)
 

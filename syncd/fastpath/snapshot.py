@@ -20,7 +20,7 @@ from syncd.github.protocol import Request
 from syncd.github.proxies import proxies_of
 from syncd.github.refs import question
 from syncd.github.urls import authorities
-from syncd.models import AnonymousIdentity, AppIdentity, Identity, TokenIdentity
+from syncd.identities import AnonymousIdentity, AppIdentity, Identity, TokenIdentity
 from syncd.ref_names import check_due_at
 from syncd.store.lock import lock_file
 from syncd.wiring import AppContext

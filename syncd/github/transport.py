@@ -65,8 +65,7 @@ from syncd.github.urls import (
     same_origin,
     target,
 )
-from syncd.models import Secret
-from syncd.redaction import add_secret
+from syncd.redaction import Secret, add_secret
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ from msgspec import Struct
 from syncd.git_objects import is_object_id
 from syncd.github.bounds import load_json
 from syncd.github.urls import home_of, web_of
-from syncd.models import Job, Secret
+from syncd.models import Job
+from syncd.redaction import Secret
 from syncd.ref_names import forms
 
 LARGEST_BYTES = 25 << 20  # docs: above 25 MB an event is not delivered at all

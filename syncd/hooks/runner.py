@@ -41,12 +41,12 @@ PASSED_ON = ("LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "TZ")
 OF_THE_SAME_USER = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")  # systemctl --user asks for them
 LISTEN_SECONDS = 0.1  # how soon a signal to us is passed on
 ACL = "system.posix_acl_access"  # acl(5): an access list may let through whom the mode does not
-CHECKS = str(Path(__file__).with_name("validators.py"))
+VALIDATORS = str(Path(__file__).with_name("validators.py"))
 NAMES_ARE_UTF8 = (
     "-X",
     "utf8=1",
 )  # whatever locale the machine has: file names and arguments are bytes, as in encoding.py
-GUARD = str(Path(__file__).with_name("supervisor.py"))
+SUPERVISOR = str(Path(__file__).with_name("supervisor.py"))
 
 
 class HookUser(Struct, frozen=True):
@@ -242,7 +242,7 @@ def checking(names: Sequence[str]) -> list[str]:
         sys.executable,
         "-I",
         *NAMES_ARE_UTF8,
-        CHECKS,
+        VALIDATORS,
         str(Path(yaml.__file__).parents[1]),
         "{staged}",
         *names,
@@ -252,7 +252,7 @@ def checking(names: Sequence[str]) -> list[str]:
 def _guarded(errand: HookProcessSpec, deadline: Deadline) -> HookResult:
     try:
         guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", *NAMES_ARE_UTF8, GUARD],
+            [sys.executable, "-I", "-S", *NAMES_ARE_UTF8, SUPERVISOR],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -54,7 +54,7 @@ def open_replaced(folder: int, action: Action) -> int | None:
 
     Raises OSError.
     """
-    if action.expect is None or action.expect.kind is not Kind.FILE:
+    if action.expected is None or action.expected.kind is not Kind.FILE:
         return None
     flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
     return os.open(posixpath.basename(action.path), flags, dir_fd=folder)

@@ -86,16 +86,16 @@ class DiskMirror:
         writes = [
             action
             for action in actions
-            if action.verb in (ActionKind.WRITE, ActionKind.RESTORE) and action.want is not None
+            if action.kind in (ActionKind.WRITE, ActionKind.RESTORE) and action.wanted is not None
         ]
         for action in writes:
-            if action.want is not None:
-                below(action.path, action.want.root)
+            if action.wanted is not None:
+                below(action.path, action.wanted.root)
                 if (
-                    action.expect is not None
-                    and action.expect.kind is Kind.LINK
+                    action.expected is not None
+                    and action.expected.kind is Kind.LINK
                     and action.path in {rule.to for rule in job.paths}
-                    and action.had is None
+                    and action.recorded is None
                 ):
                     raise UnsafePathError(
                         f"{action.path} is a link; syncd writes through no link and replaces none at a job's own to:",

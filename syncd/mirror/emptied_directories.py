@@ -22,11 +22,11 @@ def check_replaceable_directories(
     of a path. Raises OSError.
     """
     steps = list(actions)
-    removed = {action.path for action in steps if action.verb is ActionKind.REMOVE}
+    removed = {action.path for action in steps if action.kind is ActionKind.REMOVE}
     for action in steps:
-        found = action.expect
+        found = action.expected
         if (
-            action.verb in (ActionKind.WRITE, ActionKind.RESTORE)
+            action.kind in (ActionKind.WRITE, ActionKind.RESTORE)
             and found
             and found.kind is Kind.DIRECTORY
         ):

@@ -20,7 +20,7 @@ def check_expected(folder: int, name: str, action: Action, now_ns: Callable[[], 
 
     Where the stat that the plan saw was racy, the bytes are compared too.
     """
-    now, expect = stat_at(folder, name), action.expect
+    now, expect = stat_at(folder, name), action.expected
     if expect is not None and expect.kind is Kind.DIRECTORY:
         expect = None
     same = now == (None if expect is None else expect.stat)

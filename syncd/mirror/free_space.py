@@ -27,9 +27,9 @@ def check_room(actions: Iterable[Action], copies: Iterable[tuple[str, int]] = ()
         needed[standing(folder)] += _rounded(size)
         inodes[standing(folder)] += 1
     for action in actions:
-        if action.verb in (ActionKind.WRITE, ActionKind.RESTORE) and action.want is not None:
+        if action.kind in (ActionKind.WRITE, ActionKind.RESTORE) and action.wanted is not None:
             place = standing(posixpath.dirname(action.path))
-            size = 0 if action.want.kind is Kind.LINK else action.want.size or 0
+            size = 0 if action.wanted.kind is Kind.LINK else action.wanted.size or 0
             needed[place] += _rounded(size)
             inodes[place] += 1
     by_device: dict[int, list[str]] = {}

@@ -30,10 +30,10 @@ def replace_linked(
     ChangedUnderneathError, OSError.
     """
     try:
-        if action.want is not None and action.want.kind is Kind.LINK:
-            _copy_link(folder, name, temporary, action.want, found)
-        elif action.want is not None:
-            _copy_file(folder, name, temporary, action.want, found, lost)
+        if action.wanted is not None and action.wanted.kind is Kind.LINK:
+            _copy_link(folder, name, temporary, action.wanted, found)
+        elif action.wanted is not None:
+            _copy_file(folder, name, temporary, action.wanted, found, lost)
         if stat_of(os.stat(name, dir_fd=folder, follow_symlinks=False)) != stat_of(found):
             raise _changed(action.path)
         os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)

@@ -11,11 +11,11 @@ from syncd.models import Action, Kind, WantedFile
 
 def entry_of(action: Action) -> WantedFile:
     """What the action writes, or, for a removal, what it wrote once."""
-    if action.want is not None:
-        return action.want
-    if action.had is None:
+    if action.wanted is not None:
+        return action.wanted
+    if action.recorded is None:
         raise ValueError(f"an action without want and had: {action}")
-    return action.had.entry
+    return action.recorded.entry
 
 
 def by_folder(actions: Iterable[Action]) -> dict[tuple[str, str], list[Action]]:
@@ -44,7 +44,7 @@ def split_removals(
     replaced = {
         action.path
         for action in writes
-        if action.expect is not None and action.expect.kind is Kind.DIRECTORY
+        if action.expected is not None and action.expected.kind is Kind.DIRECTORY
     }
     early = [
         action

@@ -86,13 +86,13 @@ def refuse_lockout(actions: Iterable[Action], made: Collection[str]) -> None:
     if os.geteuid() == 0:
         return
     for action in actions:
-        want = action.want
-        makes = action.verb in (ActionKind.WRITE, ActionKind.RESTORE) and any(
+        want = action.wanted
+        makes = action.kind in (ActionKind.WRITE, ActionKind.RESTORE) and any(
             action.path.startswith(f"{folder}/") for folder in made
         )
-        if want is not None and (action.is_folder or makes) and want.dir_mode & NEEDED != NEEDED:
+        if want is not None and (action.is_directory or makes) and want.dir_mode & NEEDED != NEEDED:
             raise MirrorError(
-                f"dir_mode {want.dir_mode:04o} would keep syncd itself out of {action.path if action.is_folder else 'the folders it makes'}; nothing was changed",
+                f"dir_mode {want.dir_mode:04o} would keep syncd itself out of {action.path if action.is_directory else 'the folders it makes'}; nothing was changed",
                 path=action.path,
                 hint=f'let the owner read, write and enter: dir_mode: "{want.dir_mode | NEEDED:04o}"; only root can do without',
             )

@@ -185,7 +185,7 @@ class SymlinkMirror:
             made = folders_to_make(
                 action
                 for action in actions
-                if action.verb in (ActionKind.WRITE, ActionKind.RESTORE)
+                if action.kind in (ActionKind.WRITE, ActionKind.RESTORE)
             )
         refuse_lockout(actions, made)
         return made
@@ -285,7 +285,9 @@ class SymlinkMirror:
         self, actions: Sequence[Action], looks: Mapping[str, WantedFile]
     ) -> tuple[str, ...]:
         """The folder of the link stands; those that had to be made for it."""
-        usual = next((action.want.dir_mode for action in actions if action.want is not None), 0o755)
+        usual = next(
+            (action.wanted.dir_mode for action in actions if action.wanted is not None), 0o755
+        )
         made = list[str]()
         make_above(self._parent, looks, usual, made)
         return tuple(reversed(made))
@@ -334,21 +336,21 @@ class SymlinkMirror:
         outcomes = {
             action.path: batch.outcomes[self._inside(name, action.path)]
             for action in actions
-            if action.verb in (ActionKind.WRITE, ActionKind.RESTORE)
+            if action.kind in (ActionKind.WRITE, ActionKind.RESTORE)
         }
         for action in actions:
-            if action.verb is ActionKind.REMOVE:
+            if action.kind is ActionKind.REMOVE:
                 outcomes[action.path] = Outcome(None)
-            elif action.is_folder:
+            elif action.is_directory:
                 outcomes[action.path] = Outcome(folder_at(self._inside(name, action.path)))
             elif (
-                action.verb is ActionKind.MODE
-                and action.want is not None
+                action.kind is ActionKind.MODE
+                and action.wanted is not None
                 and action.path in carried
             ):
                 found, copy = os.lstat(self._inside(name, action.path)), carried[action.path]
                 racy = copy.racy or stat_of(found) != copy.now
-                outcomes[action.path] = Outcome(as_wanted(action.want, found, racy))
+                outcomes[action.path] = Outcome(as_wanted(action.wanted, found, racy))
         made = tuple(
             self._link + path.removeprefix(f"{self._parent}/{name}") for path in batch.folders_made
         )
@@ -371,7 +373,9 @@ class SymlinkMirror:
         The copies go again where the block fails and the new tree is not live.
         """
         kept = list[Kept]()
-        foreign = [action for action in actions if action.takes_over and action.expect is not None]
+        foreign = [
+            action for action in actions if action.replaces_foreign and action.expected is not None
+        ]
         try:
             for action in foreign:
                 file = posixpath.basename(action.path)
@@ -417,7 +421,7 @@ class SymlinkMirror:
     ) -> int | None:
         """The file of the live tree that the step in the new tree replaces."""
         action = actions[step.path]
-        if live is None or action.expect is None or action.expect.kind is not Kind.FILE:
+        if live is None or action.expected is None or action.expected.kind is not Kind.FILE:
             return None
         with self._folder_of(parent, live, action.path) as folder:
             return open_replaced(folder, action)
@@ -433,10 +437,12 @@ class SymlinkMirror:
         lost: NotCarried,
     ) -> ApplyOutcome:
         writes = [
-            action for action in actions if action.verb in (ActionKind.WRITE, ActionKind.RESTORE)
+            action for action in actions if action.kind in (ActionKind.WRITE, ActionKind.RESTORE)
         ]
         there = [
-            replace(action, path=self._inside(name, action.path), expect=None, takes_over=False)
+            replace(
+                action, path=self._inside(name, action.path), expected=None, replaces_foreign=False
+            )
             for action in writes
         ]
         inside = {
@@ -466,9 +472,9 @@ class SymlinkMirror:
         """
         want = next(
             (
-                action.want
+                action.wanted
                 for action in actions
-                if action.want is not None
+                if action.wanted is not None
                 and (action.path == self._link or not known or live is None)
             ),
             None,
@@ -518,7 +524,7 @@ class SymlinkMirror:
                 action.path: failed.get(
                     action.path,
                     Outcome(
-                        action.expect, MirrorError(f"not published: {words}", path=action.path)
+                        action.expected, MirrorError(f"not published: {words}", path=action.path)
                     ),
                 )
                 for action in actions
@@ -528,29 +534,29 @@ class SymlinkMirror:
     def _check_unchanged(self, live: str | None, actions: Sequence[Action]) -> None:
         """What the plan replaces is still what it saw. Raises ChangedUnderneathError."""
         for action in actions:
-            now, expect = stat_at_path(self._real(action.path, live)), action.expect
+            now, expect = stat_at_path(self._real(action.path, live)), action.expected
             folder = expect is not None and expect.kind is Kind.DIRECTORY
             as_seen = (
                 folder_at(self._real(action.path, live)) == expect
-                if action.is_folder
+                if action.is_directory
                 else folder and now is not None
             )
             if now != (expect.stat if expect is not None else None) and not as_seen:
                 raise self._changed(action.path)
-        self._check_racy([action for action in actions if action.expect and action.expect.racy])
+        self._check_racy([action for action in actions if action.expected and action.expected.racy])
 
     def _check_racy(self, actions: Sequence[Action]) -> None:
         """The bytes are still those that the plan saw, where the stat alone does not prove it."""
         found = self.scan(
             {
                 action.path: Target(
-                    self._parent, None, size=action.expect.stat.size if action.expect else None
+                    self._parent, None, size=action.expected.stat.size if action.expected else None
                 )
                 for action in actions
             }
         )
         for action in actions:
-            if not same_bytes(found[action.path], action.expect):
+            if not same_bytes(found[action.path], action.expected):
                 raise self._changed(action.path)
 
     def _changed(self, path: str) -> ChangedUnderneathError:

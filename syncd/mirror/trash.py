@@ -115,8 +115,12 @@ class Trash:
         """
         added: dict[str, tuple[int, str]] = {}
         for action in actions:
-            expect = action.expect
-            if action.takes_over and expect is not None and expect.kind in (Kind.FILE, Kind.LINK):
+            expect = action.expected
+            if (
+                action.replaces_foreign
+                and expect is not None
+                and expect.kind in (Kind.FILE, Kind.LINK)
+            ):
                 if expect.blob is None:  # not read: whether it is here is not known
                     added[action.path] = expect.stat.size, action.path
                 elif not (self._contents / expect.blob).exists():
@@ -161,7 +165,7 @@ class Trash:
         Special files have no bytes to keep. Raises MirrorError; ChangedUnderneathError where it is
         not what the action expects.
         """
-        local = action.expect
+        local = action.expected
         if local is None or local.kind not in (Kind.FILE, Kind.LINK):
             return Kept()
         try:
@@ -353,7 +357,7 @@ def replacing(
     Raises MirrorError.
     """
     present = check_expected(folder, name, action, now_ns)
-    if not (present and action.takes_over):
+    if not (present and action.replaces_foreign):
         yield present, None
         return
     kept = trash.keep(folder, name, action, now())

@@ -50,13 +50,13 @@ class Changes(Struct, frozen=True):
         written = frozenset(
             action.path
             for action in actions
-            if action.verb in (ActionKind.WRITE, ActionKind.RESTORE)
+            if action.kind in (ActionKind.WRITE, ActionKind.RESTORE)
         )
-        removed = frozenset(action.path for action in actions if action.verb is ActionKind.REMOVE)
+        removed = frozenset(action.path for action in actions if action.kind is ActionKind.REMOVE)
         looks = {
-            action.path: action.want
+            action.path: action.wanted
             for action in actions
-            if action.verb is ActionKind.MODE and action.want is not None
+            if action.kind is ActionKind.MODE and action.wanted is not None
         }
         return cls(written, removed, looks, _above_all(written), _above_all(removed))
 

@@ -83,15 +83,15 @@ class PlanWriter(Struct):
 
     def run(self, actions: Sequence[Action]) -> ApplyOutcome:
         writes = [
-            action for action in actions if action.verb in (ActionKind.WRITE, ActionKind.RESTORE)
+            action for action in actions if action.kind in (ActionKind.WRITE, ActionKind.RESTORE)
         ]
-        removals = [action for action in actions if action.verb is ActionKind.REMOVE]
+        removals = [action for action in actions if action.kind is ActionKind.REMOVE]
         early, late = split_removals(removals, writes)
         blocked = {action.path for action in early}
-        modes = [action for action in actions if action.verb is ActionKind.MODE]
+        modes = [action for action in actions if action.kind is ActionKind.MODE]
         try:
             self._change_all_looks(
-                [action for action in modes if action.is_folder]
+                [action for action in modes if action.is_directory]
             )  # first: one that is shut would keep out what is written to it
             self._stage([action for action in writes if not is_below_any(action.path, blocked)])
             self._sync_staged()
@@ -104,7 +104,7 @@ class PlanWriter(Struct):
             self._sync_staged()
             self._let_mtimes_age()
             self._publish()
-            self._change_all_looks([action for action in modes if not action.is_folder])
+            self._change_all_looks([action for action in modes if not action.is_directory])
             self._remove(late)
             self._drop_empty(
                 {posixpath.dirname(action.path) for action in late},
@@ -133,7 +133,7 @@ class PlanWriter(Struct):
                 folder = self._reach(root, parent, entry_of(group[0]))
             except MirrorError as error:
                 self.outcomes.update(
-                    {action.path: Outcome(action.expect, error) for action in group}
+                    {action.path: Outcome(action.expected, error) for action in group}
                 )
                 continue
             try:
@@ -146,16 +146,16 @@ class PlanWriter(Struct):
         try:
             act(action)
         except MirrorError as error:
-            self.outcomes[action.path] = Outcome(action.expect, error)
+            self.outcomes[action.path] = Outcome(action.expected, error)
         except Missing as error:
             self.outcomes[action.path] = Outcome(
-                action.expect, ChangedUnderneathError(f"{error} is gone", path=action.path)
+                action.expected, ChangedUnderneathError(f"{error} is gone", path=action.path)
             )
         except OSError as error:
             self.outcomes[action.path] = Outcome(
-                action.expect,
+                action.expected,
                 trouble(
-                    f"{action.verb.value} to" if action.verb is not ActionKind.REMOVE else "remove",
+                    f"{action.kind.value} to" if action.kind is not ActionKind.REMOVE else "remove",
                     action.path,
                     error,
                 ),
@@ -385,12 +385,14 @@ class PlanWriter(Struct):
                 act(folder)
         except Missing as error:
             gone = ChangedUnderneathError(f"the folder {error} is gone", path=parent)
-            self.outcomes.update({action.path: Outcome(action.expect, gone) for action in group})
+            self.outcomes.update({action.path: Outcome(action.expected, gone) for action in group})
         except (MirrorError, OSError) as error:
             failure = (
                 error if isinstance(error, MirrorError) else trouble("write to", parent, error)
             )
-            self.outcomes.update({action.path: Outcome(action.expect, failure) for action in group})
+            self.outcomes.update(
+                {action.path: Outcome(action.expected, failure) for action in group}
+            )
 
     def _rename(self, folder: int, staged: TempFile, action: Action) -> None:
         want = entry_of(action)
@@ -418,7 +420,7 @@ class PlanWriter(Struct):
 
     def _make_way(self, folder: int, name: str, action: Action) -> None:
         """A folder of ours that has become empty goes, so that a file can have its name."""
-        if action.expect is None or action.expect.kind is not Kind.DIRECTORY:
+        if action.expected is None or action.expected.kind is not Kind.DIRECTORY:
             return
         try:
             if action.path not in self.folders:
@@ -443,7 +445,9 @@ class PlanWriter(Struct):
     def _change_all_looks(self, actions: Sequence[Action]) -> None:
         """Modes and owners are as wanted, on disk too: one sync for each file system."""
         for action in actions:
-            self._attempt(action, self._change_folder if action.is_folder else self._change_looks)
+            self._attempt(
+                action, self._change_folder if action.is_directory else self._change_looks
+            )
         self._sync_systems(action for action in actions if self.outcomes[action.path].error is None)
 
     def _change_looks(self, action: Action) -> None:
@@ -456,11 +460,11 @@ class PlanWriter(Struct):
             descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
             try:
                 found = os.fstat(descriptor)
-                if action.expect is None or stat_of(found) != action.expect.stat:
+                if action.expected is None or stat_of(found) != action.expected.stat:
                     raise ChangedUnderneathError(
                         f"{action.path} has changed since it was looked at", path=action.path
                     )
-                before = action.expect
+                before = action.expected
                 linked = found.st_nlink > 1
                 if linked:  # another name of it may be anybody's
                     replace_linked(
@@ -497,7 +501,7 @@ class PlanWriter(Struct):
         with opened(want.root, below(parent, want.root) if parent != want.root else ()) as folder:
             self.systems.hold(folder)
             self.outcomes[action.path] = Outcome(
-                change_folder(folder, name, action.path, want, action.expect)
+                change_folder(folder, name, action.path, want, action.expected)
             )
 
     def _remove(self, actions: Iterable[Action]) -> None:
@@ -520,14 +524,14 @@ class PlanWriter(Struct):
                     else trouble("remove from", parent, error)
                 )
                 self.outcomes.update(
-                    {action.path: Outcome(action.expect, failure) for action in group}
+                    {action.path: Outcome(action.expected, failure) for action in group}
                 )
 
     def _unlink(self, folder: int, kept: Inodes, action: Action) -> None:
         name = posixpath.basename(action.path)
         had = entry_of(action)
-        same_stat = action.expect is not None and action.expect.stat == stat_at(folder, name)
-        known = action.had if same_stat else None
+        same_stat = action.expected is not None and action.expected.stat == stat_at(folder, name)
+        known = action.recorded if same_stat else None
         sizes = Target(had.root, None, size=had.size if had.size is not None else ANY_SIZE)
         have = look(folder, name, action.path, known, self.clock.now_ns, sizes)
         if have is not None:

@@ -21,10 +21,10 @@ from syncd.errors import ConfigError, RemoteUnavailableError, SyncdError
 from syncd.github.proxies import Proxies, split_login
 from syncd.github.sessions import Route, post_once
 from syncd.github.urls import authorities
-from syncd.models import RunReport, Secret
+from syncd.models import RunReport
 from syncd.notifications import events
 from syncd.notifications.http_post import Outcome, Send, host_of, post
-from syncd.redaction import add_secret
+from syncd.redaction import Secret, add_secret
 from syncd.store.notification_queue import PendingNotification
 from syncd.store.store import SqliteStore
 from syncd.tls import machine_context

@@ -20,7 +20,8 @@ from typing import Any
 
 from syncd.deadline import Deadline
 from syncd.errors import StoreError
-from syncd.models import OAuthTokens, Secret
+from syncd.identities import OAuthTokens
+from syncd.redaction import Secret
 from syncd.store.access import make_state_folder, refuse_stranger
 from syncd.store.location import locks_on, sync_folder
 from syncd.store.lock import safe_name

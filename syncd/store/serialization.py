@@ -91,7 +91,7 @@ def ledger_values(path: str, row: LedgerRow) -> tuple[Any, ...]:
         entry.pointer,
         entry.root,
         entry.dir_mode,
-        row.standing.value,
+        row.ownership.value,
         None if row.wanted is None else ENCODE(row.wanted).decode(),
         row.real or path,
         row.mount,
@@ -185,7 +185,7 @@ def _unsigned(number: int) -> int:
 def set_to_bytes(rows: Mapping[str, LedgerRow]) -> bytes:
     """The set that the ledger's rows are: what upstream has for each, but for what `prune: off` left."""
     kept = {
-        path: row.upstream for path, row in rows.items() if row.standing is not Ownership.DROPPED
+        path: row.upstream for path, row in rows.items() if row.ownership is not Ownership.UNLISTED
     }
     return zlib.compress(ENCODE(kept), 1)
 
@@ -372,13 +372,13 @@ def intent_from_rows(row: Sequence[Any], actions: Sequence[Sequence[Any]]) -> In
 def _action_values(number: int, action: Action) -> tuple[Any, ...]:
     return (
         number,
-        action.verb.value,
+        action.kind.value,
         action.path,
         action.reason,
-        int(action.takes_over),
-        _json(action.want),
-        _json(action.had),
-        None if action.expect is None else _json(_without_words(action.expect)),
+        int(action.replaces_foreign),
+        _json(action.wanted),
+        _json(action.recorded),
+        None if action.expected is None else _json(_without_words(action.expected)),
     )
 
 
@@ -391,7 +391,7 @@ def _action(values: Sequence[Any]) -> Action:
         None if row is None else RECORDED.decode(row),
         None if expected is None else LOCAL.decode(expected),
         reason,
-        takes_over=bool(replaces_foreign),
+        replaces_foreign=bool(replaces_foreign),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from syncd.models import Identity, LoginIdentity
+from syncd.identities import Identity, LoginIdentity
 from syncd.store.oauth_tokens import OAuthTokenFile, login_expires_at
 
 

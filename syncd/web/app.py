@@ -20,8 +20,7 @@ from werkzeug.exceptions import HTTPException
 
 from syncd import __version__
 from syncd.errors import SyncdError
-from syncd.models import Secret
-from syncd.redaction import redact, redact_json
+from syncd.redaction import Secret, redact, redact_json
 from syncd.status import as_object
 from syncd.text import visible
 from syncd.web import status_page

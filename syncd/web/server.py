@@ -18,8 +18,8 @@ from waitress import wasyncore
 
 from syncd.config.model import Web as WebConfig
 from syncd.config.secrets import read_web_secret
-from syncd.models import Secret, SecretRef
-from syncd.redaction import add_secret
+from syncd.identities import SecretRef
+from syncd.redaction import Secret, add_secret
 from syncd.web.app import AccessControl, make_app
 from syncd.web.failed_attempts import FailureLimits
 from syncd.web.ports import StatusSource

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from syncd.errors import ConfigError
 from syncd.github.webhook import Other, Push, Rejection, check_signature, read
-from syncd.models import Secret
+from syncd.redaction import Secret
 from syncd.text import in_quotes
 from syncd.web.clients import LOCAL
 from syncd.web.failed_attempts import FailureLimits

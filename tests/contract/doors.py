@@ -20,7 +20,8 @@ from syncd.github.protocol import Request, Response, Transport
 from syncd.github.proxies import Proxies
 from syncd.github.rate_limit import ConcurrencyLimit, RateLimits, RequestMetrics
 from syncd.github.transport import Network, Retrying
-from syncd.models import Secret, TreeEntry
+from syncd.models import TreeEntry
+from syncd.redaction import Secret
 from syncd.simulator.github import GitHub
 from syncd.simulator.server import serve
 

@@ -245,7 +245,9 @@ def test_the_last_sets_that_stood_whole_are_kept_newest_first(opened: SqliteStor
 def test_a_set_holds_what_the_repository_has_and_not_what_it_dropped(opened: SqliteStore) -> None:
     fill(opened)
     assert opened.sets(JOB)[0].files == {
-        path: row.upstream for path, row in LEDGER.items() if row.standing is not Ownership.DROPPED
+        path: row.upstream
+        for path, row in LEDGER.items()
+        if row.ownership is not Ownership.UNLISTED
     }
 
 

@@ -197,7 +197,7 @@ class _Os:
 def _in_place(self: PlanWriter, folder: int, staged: Any, action: Any) -> None:
     """The bytes go straight into the file that readers have open."""
     name = posixpath.basename(action.path)
-    if action.want.kind is not write.Kind.FILE:
+    if action.wanted.kind is not write.Kind.FILE:
         return _rename(self, folder, staged, action)
     with open(os.open(staged.temporary, os.O_RDONLY, dir_fd=folder), "rb") as source:
         content = source.read()
@@ -211,8 +211,8 @@ def _in_place(self: PlanWriter, folder: int, staged: Any, action: Any) -> None:
     found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     self.outcomes[action.path] = Outcome(
         scan_module.Local(
-            action.want.kind,
-            action.want.blob,
+            action.wanted.kind,
+            action.wanted.blob,
             stat.S_IMODE(found.st_mode),
             found.st_uid,
             found.st_gid,
@@ -235,8 +235,8 @@ _open_store, _look, _publish, _run = (
 
 def _mode_after_name(self: PlanWriter, folder: int, staged: Any, action: Any) -> None:
     _rename(self, folder, staged, action)
-    if action.want.kind is write.Kind.FILE:
-        os.chmod(posixpath.basename(action.path), action.want.mode, dir_fd=folder)
+    if action.wanted.kind is write.Kind.FILE:
+        os.chmod(posixpath.basename(action.path), action.wanted.mode, dir_fd=folder)
 
 
 def _copy_without_mode(folder: int, temporary: str, read: Any, want: Any, size: int) -> int:
@@ -247,12 +247,12 @@ def _rows_first(self: SqliteStore, intent: Intent, state: JobState) -> None:
     """The ledger is told what is about to be done."""
     _intend(self, intent, state)
     upserts = {
-        action.path: LedgerRow(action.want, None)
+        action.path: LedgerRow(action.wanted, None)
         for action in intent.actions
-        if action.want is not None
+        if action.wanted is not None
     }
     removals = frozenset(
-        action.path for action in intent.actions if action.verb is ActionKind.REMOVE
+        action.path for action in intent.actions if action.kind is ActionKind.REMOVE
     )
     report = RunReport(
         intent.job, RunStatus.UNCHANGED, "", None, None, None, started_at=intent.started_at
@@ -282,12 +282,12 @@ def _believe_the_intent(
         },
     )
     upserts = {
-        action.path: LedgerRow(action.want, None)
+        action.path: LedgerRow(action.wanted, None)
         for action in intent.actions
-        if action.want is not None
+        if action.wanted is not None
     }
     removals = frozenset(
-        action.path for action in intent.actions if action.verb is ActionKind.REMOVE
+        action.path for action in intent.actions if action.kind is ActionKind.REMOVE
     )
     report = RunReport(
         job.name,
@@ -357,14 +357,14 @@ def _swallow(self: PlanWriter, action: Any, act: Any) -> None:
     try:
         act(action)
     except (MirrorError, OSError, write.Missing):
-        self.outcomes[action.path] = Outcome(action.expect)
+        self.outcomes[action.path] = Outcome(action.expected)
 
 
 def _only_ours(self: PlanWriter, action: Any, act: Any) -> None:
     try:
         act(action)
     except MirrorError as error:
-        self.outcomes[action.path] = Outcome(action.expect, error)
+        self.outcomes[action.path] = Outcome(action.expected, error)
 
 
 def _sync_if_possible(self: TempFile, action: Any) -> None:
@@ -395,7 +395,7 @@ def _drop_trees(self: PlanWriter, parents: Any, roots: Any) -> None:
 
 
 def _clear_the_way(self: PlanWriter, folder: int, name: str, action: Any) -> None:
-    if action.expect is not None and action.expect.kind is write.Kind.DIRECTORY:
+    if action.expected is not None and action.expected.kind is write.Kind.DIRECTORY:
         shutil.rmtree(name, dir_fd=folder, ignore_errors=True)
 
 

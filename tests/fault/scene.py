@@ -322,7 +322,7 @@ class Scene:
                 return [f"store: {sound}"]
         wrong = []
         for path, row in rows.items():
-            if path in open_paths or row.standing is not Ownership.OURS:
+            if path in open_paths or row.ownership is not Ownership.OWNED:
                 continue
             node = look(path) if os.path.islink(path) or os.path.isfile(path) else None
             new = self.trees[self.head].get(self._source_of(path))

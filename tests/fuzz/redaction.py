@@ -18,7 +18,7 @@ from tests.fuzz.harness import Measured, fuzz, instrumented
 with instrumented("syncd.redaction"):
     from syncd.redaction import Redactor
 
-from syncd.models import Secret
+from syncd.redaction import Secret
 
 VALUE = "k3y/with+odd=letters-and_more~4711"
 KEY = (

@@ -57,7 +57,7 @@ STORE = SqliteStore(Database(None))
 JOB = "nginx"
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 ENTRY = WantedFile("ab" * 20, 0o644, Kind.FILE, 0, 0, "nginx/x", 7, "/srv", 0o755)
-ROW = LedgerRow(ENTRY, Stat(1, 2, 3, 4, 5), Ownership.OURS, None)
+ROW = LedgerRow(ENTRY, Stat(1, 2, 3, 4, 5), Ownership.OWNED, None)
 LOCAL = LocalFile(Kind.FILE, "cd" * 20, 0o644, 0, 0, Stat(1, 2, 3, 4, 5))
 ACTION = Action(ActionKind.WRITE, "/srv/x", ENTRY, ROW, LOCAL, "new")
 INTENT_VALUE = Intent("i", JOB, "a" * 40, "d", (ACTION,), ("/srv",), True, AT)

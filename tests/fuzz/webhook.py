@@ -18,7 +18,8 @@ with instrumented("syncd.github.webhook", "syncd.web.webhook"):
     from syncd.github.webhook import Push, followers
     from syncd.web.webhook import WebhookEndpoint
 
-from syncd.models import Job, Secret
+from syncd.models import Job
+from syncd.redaction import Secret
 from tests.support.push import SECRET, as_form, push_event, signature
 from tests.support.status_board import PushLog
 

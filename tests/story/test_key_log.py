@@ -19,9 +19,9 @@ from syncd.github.auth.device_flow import OAuthClient
 from syncd.github.proxies import Proxies
 from syncd.github.rate_limit import ConcurrencyLimit, RateLimits, RequestMetrics
 from syncd.github.transport import Network
-from syncd.models import Secret
 from syncd.notifications.http_post import post
 from syncd.notifications.sender import message_sender
+from syncd.redaction import Secret
 from tests.story.test_tls import point, served
 from tests.support.raw_server import RawServer
 from tests.support.sync_env import SyncEnv, sync_env

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from syncd.github.urls import web_of
-from syncd.models import LoginIdentity
+from syncd.identities import LoginIdentity
 from syncd.simulator import faults
 from syncd.simulator.faults import Answer
 from syncd.simulator.oauth import Device

@@ -27,8 +27,9 @@ from syncd.github.auth.app import AppCredentials
 from syncd.github.auth.credentials import AuthTransport, StaticToken
 from syncd.github.client import GitHubSource
 from syncd.github.transport import Retrying
-from syncd.models import PathRule, Secret, TreeEntry
+from syncd.models import PathRule, TreeEntry
 from syncd.ports import BlobRequest
+from syncd.redaction import Secret
 from syncd.simulator.faults import Answer
 from syncd.simulator.github import GitHub
 from syncd.simulator.repository import File, Link, Submodule

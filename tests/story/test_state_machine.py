@@ -366,7 +366,7 @@ class Mirror(RuleBasedStateMachine):
             rows = {
                 os.path.relpath(path, self.dest)
                 for path, row in store.load_ledger("job").items()
-                if row.standing is not Ownership.DROPPED
+                if row.ownership is not Ownership.UNLISTED
             }
         modes = self._modes()
         return Folders(

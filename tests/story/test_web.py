@@ -21,7 +21,7 @@ import pytest
 
 from syncd.config.model import Web as WebConfig
 from syncd.errors import ConfigError, StoreError
-from syncd.models import SecretRef
+from syncd.identities import SecretRef
 from syncd.status import ProcessStats
 from syncd.web import views
 from syncd.web.ports import StatusSource

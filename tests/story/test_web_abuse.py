@@ -18,7 +18,7 @@ from waitress.parser import HTTPRequestParser
 
 from syncd.config.model import Web as WebConfig
 from syncd.config.model import Webhook
-from syncd.models import SecretRef
+from syncd.identities import SecretRef
 from syncd.status import StatusSnapshot
 from syncd.web import clients, request_limits, views
 from syncd.web.server import Web

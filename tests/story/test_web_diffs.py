@@ -19,7 +19,7 @@ from syncd.config.load import load_config
 from syncd.config.model import Web as WebConfig
 from syncd.config.model import Webhook
 from syncd.diff import STEPS, Work, changed_lines
-from syncd.models import SecretRef
+from syncd.identities import SecretRef
 from syncd.ports import JobState
 from syncd.recent_runs import (
     CACHE_CHARS,

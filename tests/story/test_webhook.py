@@ -21,7 +21,7 @@ from syncd.config.model import Web as WebConfig
 from syncd.config.model import Webhook
 from syncd.errors import ConfigError
 from syncd.github.webhook import LARGEST_BYTES, Push, Rejection
-from syncd.models import SecretRef
+from syncd.identities import SecretRef
 from syncd.web import request_limits
 from syncd.web.server import LARGEST_BODY, Web
 from tests.fuzz.harness import mutated

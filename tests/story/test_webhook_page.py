@@ -17,7 +17,7 @@ import yaml
 from syncd.config.model import Web as WebConfig
 from syncd.config.model import Webhook
 from syncd.github.webhook import Rejection
-from syncd.models import SecretRef
+from syncd.identities import SecretRef
 from syncd.web.server import Web
 from tests.support.push import SECRET, deliver, push_event
 from tests.support.status_board import FixedBoard

@@ -27,7 +27,9 @@ from syncd.github.auth.credentials import AuthTransport, StaticToken
 from syncd.github.protocol import BufferedResponse, Request, Response
 from syncd.github.rate_limit import RateLimits
 from syncd.github.transport import Retrying
-from syncd.models import Identity, RunReport, Secret
+from syncd.identities import Identity
+from syncd.models import RunReport
+from syncd.redaction import Secret
 from syncd.simulator.github import GitHub
 from syncd.store.store import SqliteStore
 from syncd.wiring import AppContext, IdentityConnection

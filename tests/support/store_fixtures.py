@@ -45,8 +45,8 @@ ROWS = {
     "/srv/link": LedgerRow(
         WantedFile(oid(3), 0, Kind.LINK, source="nginx/link", root="/srv"), Stat(1, 9, 3, 4, 5)
     ),
-    "/srv/met": LedgerRow(entry(4), None, Ownership.MET),
-    "/srv/dropped": LedgerRow(entry(5), Stat(1, 2, 3, 4, 6), Ownership.DROPPED),
+    "/srv/met": LedgerRow(entry(4), None, Ownership.FOREIGN),
+    "/srv/dropped": LedgerRow(entry(5), Stat(1, 2, 3, 4, 6), Ownership.UNLISTED),
     "/srv/edited": LedgerRow(entry(6), Stat(1, 2, 3, 4, 7), wanted=entry(7)),
 }
 LEDGER = {path: replace(row, real=path) for path, row in ROWS.items()}
@@ -91,7 +91,7 @@ INTENT = Intent(
             None,
             LocalFile(Kind.FILE, oid(11), 0o600, 5, 6, Stat(1, 8, 3, 4, 5)),
             "takes over",
-            takes_over=True,
+            replaces_foreign=True,
         ),
         Action(
             ActionKind.REMOVE,

@@ -25,8 +25,9 @@ from syncd.github.lfs import LargeFiles
 from syncd.github.protocol import BufferedResponse, Request, Response, get, read
 from syncd.github.transport import Network
 from syncd.github.urls import may_have_credential, web_of
-from syncd.models import Secret, SecretRef, TokenIdentity
+from syncd.identities import SecretRef, TokenIdentity
 from syncd.ports import Pointer
+from syncd.redaction import Secret
 from syncd.wiring import AppContext
 
 TOKEN, REFRESH, JWT = "ghp_" + "t" * 36, "ghr_" + "r" * 36, "eyJhbGciOi.eyJpc3MiOi.c2lnbmF0dXJl"

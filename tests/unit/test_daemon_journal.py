@@ -21,8 +21,7 @@ from syncd.daemon.logging_setup import (
     handler_for,
     priority_of,
 )
-from syncd.models import Secret
-from syncd.redaction import add_secret
+from syncd.redaction import Secret, add_secret
 
 FIELDS = {"SYNCD_JOB": "nginx", "SYNCD_COMMIT": "a" * 40}
 

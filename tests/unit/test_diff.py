@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from syncd import diff
 from syncd.diff import LARGEST, MOST_LINES, Exhausted, Work, changed_lines
-from syncd.models import Secret
-from syncd.redaction import add_secret
+from syncd.redaction import Secret, add_secret
 
 
 def lines_of(count: int, alphabet: int, seed: int) -> bytes:

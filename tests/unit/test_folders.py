@@ -64,7 +64,7 @@ def test_a_folders_mode_is_answered_as_a_files_mode_is(
         {FILE: LocalFile(Kind.FILE, ONE, have, 0, 0, STAT)},
     )
     expected = [
-        (step.verb, step.drifted) for step in file.actions if step.verb is not ActionKind.ADOPT
+        (step.kind, step.is_drift) for step in file.actions if step.kind is not ActionKind.ADOPT
     ]
     recorded = {FILE: LedgerRow(entry(before), STAT)} if before else {}
     local, folders = (
@@ -72,7 +72,7 @@ def test_a_folders_mode_is_answered_as_a_files_mode_is(
         Folders.of({FILE: entry(want)}, recorded, {FOLDER}, JobState()),
     )
     plan = make_plan(job(drift), {FILE: entry(want)}, recorded, local, None, folders)
-    assert [(step.verb, step.drifted) for step in plan.actions if step.path == FOLDER] == expected
+    assert [(step.kind, step.is_drift) for step in plan.actions if step.path == FOLDER] == expected
 
 
 @pytest.mark.parametrize("drift", Drift)
@@ -87,7 +87,7 @@ def test_what_a_run_left_half_done_is_finished_and_is_nobodys_drift(drift: Drift
         None,
         folders,
     ).actions
-    assert (step.verb, step.drifted, step.is_folder) == (ActionKind.MODE, False, True)
+    assert (step.kind, step.is_drift, step.is_directory) == (ActionKind.MODE, False, True)
 
 
 def test_a_folder_is_asked_by_the_deepest_path_above_it_in_whatever_order_the_files_come() -> None:
@@ -127,7 +127,7 @@ def test_a_folder_is_asked_by_the_deepest_path_above_it_in_whatever_order_the_fi
 
 
 def test_a_file_or_what_prune_off_left_asks_nothing_of_a_folder() -> None:
-    gone = {FILE: LedgerRow(entry(0o700), STAT, Ownership.DROPPED)}
+    gone = {FILE: LedgerRow(entry(0o700), STAT, Ownership.UNLISTED)}
     assert Folders.of({}, gone, {FOLDER}, JobState()).wished == {}
     was_file = {FOLDER: LedgerRow(WantedFile(ONE, 0o644), STAT)}
     assert Folders.of({FILE: entry(0o755)}, was_file, {FOLDER}, JobState()).wished == {}, (

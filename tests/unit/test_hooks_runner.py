@@ -24,9 +24,9 @@ from syncd.errors import StoppedError
 from syncd.hooks import runner as runner_module
 from syncd.hooks.runner import HookRunner, environment, person_of, placed
 from syncd.hooks.staging_dir import StagingDir
-from syncd.models import Hook, Kind, Secret
+from syncd.models import Hook, Kind
 from syncd.ports import HookCall, HookResult, StagedFile
-from syncd.redaction import add_secret
+from syncd.redaction import Secret, add_secret
 from syncd.store.store import SqliteStore
 
 

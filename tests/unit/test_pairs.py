@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from syncd.clock import SystemClock
 from syncd.deadline import Deadline
 from syncd.errors import StoppedError, StoreError
-from syncd.models import OAuthTokens, Secret
+from syncd.identities import OAuthTokens
+from syncd.redaction import Secret
 from syncd.store.oauth_tokens import OAuthTokenFile, login_expires_at
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

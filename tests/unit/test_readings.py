@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from syncd.config.model import Config
 from syncd.errors import LockedError, RemoteUnavailableError
 from syncd.github.rate_limit import RateLimitStatus, SavedRateLimit
-from syncd.models import AppIdentity, Identity, Job, RunReport, RunStatus
+from syncd.identities import AppIdentity, Identity
+from syncd.models import Job, RunReport, RunStatus
 from syncd.ports import JobState
 from syncd.status import ProcessStats, RunCounts, ago, as_object, read, span, state_of, turns_after
 from syncd.store.facts import LimitRow

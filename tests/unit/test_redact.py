@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from markupsafe import escape
 
 from syncd.errors import SyncdError
-from syncd.models import Secret
-from syncd.redaction import PASSING, SHORTEST, RedactingFilter, Redactor, add_secret
+from syncd.redaction import PASSING, SHORTEST, RedactingFilter, Redactor, Secret, add_secret
 
 # letters that every escape changes, none of the shapes that are known without being told
 VALUE = 'k3y/with+odd=letters&"quotes" <and> é\\back\'tick'

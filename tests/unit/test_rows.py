@@ -101,8 +101,8 @@ def test_a_set_of_an_earlier_version_is_read() -> None:
 def test_a_set_is_what_upstream_has_without_what_prune_off_left() -> None:
     ledger = {
         "/srv/x": LedgerRow(ENTRY, STAT),
-        "/srv/edited": LedgerRow(ENTRY, STAT, Ownership.OURS, LINK),
-        "/srv/gone": LedgerRow(LINK, None, Ownership.DROPPED),
+        "/srv/edited": LedgerRow(ENTRY, STAT, Ownership.OWNED, LINK),
+        "/srv/gone": LedgerRow(LINK, None, Ownership.UNLISTED),
     }
     assert serialization.files_from_bytes(serialization.set_to_bytes(ledger)) == {
         "/srv/x": ENTRY,
@@ -225,7 +225,7 @@ def test_a_way_back_of_an_earlier_version_is_read_and_writes_back_the_same() -> 
         },
         separators=(",", ":"),
     )
-    row = LedgerRow(ENTRY, None, Ownership.MET, WantedFile(THREE, 0o755, Kind.LINK))
+    row = LedgerRow(ENTRY, None, Ownership.FOREIGN, WantedFile(THREE, 0o755, Kind.LINK))
     value = Undo(
         "a" * 40,
         "d",

@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from syncd.config.secrets import inspect_key, read_key, read_secret, read_token
 from syncd.errors import ConfigError
-from syncd.models import Secret, SecretRef
+from syncd.identities import SecretRef
 from syncd.pem import normalise_key
+from syncd.redaction import Secret
 from syncd.trusted_path import exposure
 
 KEY = rsa.generate_private_key(65537, 2048)

@@ -29,7 +29,7 @@ from syncd.github.auth.app import AppCredentials
 from syncd.github.auth.credentials import FRESH_SECONDS, AuthTransport, StaticToken, Token
 from syncd.github.auth.grants import REPOSITORIES_A_TOKEN
 from syncd.github.protocol import Request, Response, get
-from syncd.models import Secret
+from syncd.redaction import Secret
 from syncd.simulator import faults
 from syncd.simulator.faults import Answer
 from syncd.simulator.github import GitHub

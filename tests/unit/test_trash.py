@@ -34,7 +34,7 @@ def test_every_folder_that_leads_to_what_is_kept_is_on_disk_before_its_only_othe
         kept = Trash(tmp_path / "state/trash")
         (tmp_path / "state").mkdir()
         action = Action(
-            ActionKind.WRITE, f"{tmp_path}/theirs", None, None, local, "", takes_over=True
+            ActionKind.WRITE, f"{tmp_path}/theirs", None, None, local, "", replaces_foreign=True
         )
         kept.keep(folder, "theirs", action, datetime(2026, 11, 28, tzinfo=UTC))
     finally:
@@ -66,7 +66,13 @@ def test_keeping_or_taking_back_many_files_reads_the_entries_at_most_once(
             (tmp_path / f"f{number}").write_text(f"{number // 2}\n")
             local = look(folder, f"f{number}", f"{tmp_path}/f{number}", None, time.time_ns)
             action = Action(
-                ActionKind.WRITE, f"{tmp_path}/f{number}", None, None, local, "", takes_over=True
+                ActionKind.WRITE,
+                f"{tmp_path}/f{number}",
+                None,
+                None,
+                local,
+                "",
+                replaces_foreign=True,
             )
             kept.append(trashed.keep(folder, f"f{number}", action, now))
     finally:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from syncd.config.schema import WebModel
-from syncd.models import Secret
+from syncd.redaction import Secret
 from syncd.web import clients, failed_attempts, request_limits, server, views
 from syncd.web.app import AccessControl, make_app
 from syncd.web.failed_attempts import FailureLimits

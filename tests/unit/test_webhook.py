@@ -20,7 +20,8 @@ from syncd.github.webhook import (
     read,
     starts_on_push,
 )
-from syncd.models import Job, Secret
+from syncd.models import Job
+from syncd.redaction import Secret
 from tests.support.push import SECRET, as_form, push_event, signature
 
 A, B = "a" * 40, "b" * 40

@@ -56,8 +56,7 @@ from syncd.github.protocol import (
     read_json,
     repo_path,
 )
-from syncd.models import Secret
-from syncd.redaction import add_secret
+from syncd.redaction import Secret, add_secret
 
 log = logging.getLogger(__name__)
 

@@ -30,8 +30,7 @@ from syncd.errors import (
 from syncd.github.attempts import Attempts
 from syncd.github.protocol import Request, Response, Transport, buffered, failure, parse_error
 from syncd.github.urls import same_origin
-from syncd.models import Secret
-from syncd.redaction import add_secret
+from syncd.redaction import Secret, add_secret
 
 log = logging.getLogger(__name__)
 

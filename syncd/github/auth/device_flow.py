@@ -55,8 +55,8 @@ from syncd.github.protocol import (
     read_json,
 )
 from syncd.github.urls import home_of, web_of
-from syncd.models import OAuthTokens, Secret
-from syncd.redaction import add_secret
+from syncd.identities import OAuthTokens
+from syncd.redaction import Secret, add_secret
 
 log = logging.getLogger(__name__)
 

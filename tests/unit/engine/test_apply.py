@@ -45,7 +45,7 @@ class FixedMirror:
 
 def applied(plan: Plan, answer: ApplyOutcome) -> ApplyResult:
     recorded = {action.path: row(ONE) for action in plan.actions}
-    remote = {action.path: action.want for action in plan.actions if action.want is not None}
+    remote = {action.path: action.wanted for action in plan.actions if action.wanted is not None}
     mirror, blobs = cast(Mirror, FixedMirror(answer)), cast(Blobs, None)
     return apply_plan("intent", plan, recorded, remote, mirror, blobs, frozenset(), {})
 

@@ -68,8 +68,8 @@ REMOTE = {"-": None, "one": entry(ONE), "two": entry(TWO), "one 0755": entry(ONE
 LEDGER = {
     "-": None,
     "ours": LedgerRow(entry(ONE), STAT),
-    "met": LedgerRow(entry(ONE), None, Ownership.MET),
-    "dropped": LedgerRow(entry(ONE), STAT, Ownership.DROPPED),
+    "met": LedgerRow(entry(ONE), None, Ownership.FOREIGN),
+    "dropped": LedgerRow(entry(ONE), STAT, Ownership.UNLISTED),
     "behind": LedgerRow(entry(ONE), STAT, wanted=entry(TWO)),
 }
 DISK = {
@@ -128,9 +128,9 @@ class InstantMirror:
         return ApplyOutcome({step.path: Outcome(self._after(step)) for step in steps})
 
     def _after(self, step: Action) -> LocalFile | None:
-        if step.want is None:
+        if step.wanted is None:
             return None
-        return LocalFile(step.want.kind, step.want.blob, step.want.mode, 0, 0, WRITTEN)
+        return LocalFile(step.wanted.kind, step.wanted.blob, step.wanted.mode, 0, 0, WRITTEN)
 
 
 def shown(plan: Plan) -> tuple[str, str, str, str]:
@@ -138,8 +138,8 @@ def shown(plan: Plan) -> tuple[str, str, str, str]:
     if not plan.actions:
         return "none", "-", "-", "-"
     (action,) = plan.actions
-    drift, trash = "drift" if action.drifted else "-", "trash" if action.takes_over else "-"
-    return action.verb.value, drift, trash, action.reason
+    drift, trash = "drift" if action.is_drift else "-", "trash" if action.replaces_foreign else "-"
+    return action.kind.value, drift, trash, action.reason
 
 
 def name_of(known: WantedFile) -> str:
@@ -158,7 +158,7 @@ def ledger_after(plan: Plan, row: LedgerRow | None, want: WantedFile | None) -> 
         return "as it was"
     after = result.upserts[PATH]
     beside = f" for {name_of(after.wanted)}" if after.wanted else ""
-    return f"{after.standing.value} {name_of(after.entry)}{beside}"
+    return f"{after.ownership.value} {name_of(after.entry)}{beside}"
 
 
 @pytest.mark.parametrize("case", CASES + BEHIND, ids=lambda case: "/".join(case.situation))
@@ -171,7 +171,7 @@ def test_the_plan_for_one_file_is_as_the_table_says(case: Case) -> None:
     assert shown(plan) == tuple(action)
     assert ledger_after(plan, row, want) == after.replace("R", case.remote)
     for step in plan.actions:
-        assert (step.path, step.want, step.had, step.expect) == (PATH, want, row, have)
+        assert (step.path, step.wanted, step.recorded, step.expected) == (PATH, want, row, have)
 
 
 def test_the_table_has_each_case_once_and_uses_each_outcome() -> None:
@@ -187,7 +187,7 @@ def test_the_table_has_each_case_once_and_uses_each_outcome() -> None:
 
 def adopted(row: LedgerRow, have: LocalFile) -> list[str]:
     plan = make_plan(job(), {PATH: entry(ONE)}, {PATH: row}, {PATH: have})
-    return [action.verb.value for action in plan.actions]
+    return [action.kind.value for action in plan.actions]
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,9 @@ def test_a_folder_of_the_job_becomes_a_file_under_every_policy(drift: Drift) -> 
     inner = f"{PATH}/deep/inner"
     there = {PATH: local(None, 0o755, Kind.DIRECTORY), inner: local(ONE)}
     plan = make_plan(job(drift), {PATH: entry(TWO)}, {inner: LedgerRow(entry(ONE), STAT)}, there)
-    assert [(one.path, one.verb.value, one.takes_over, one.drifted) for one in plan.actions] == [
+    assert [
+        (one.path, one.kind.value, one.replaces_foreign, one.is_drift) for one in plan.actions
+    ] == [
         (PATH, "write", False, False),
         (inner, "remove", False, False),
     ]
@@ -250,9 +252,9 @@ def test_a_folder_of_the_job_becomes_a_file_under_every_policy(drift: Drift) -> 
 def test_a_folder_that_only_holds_files_of_others_does_not_become_a_file_under_report() -> None:
     inner = f"{PATH}/inner"
     there = {PATH: local(None, 0o755, Kind.DIRECTORY), inner: local(ONE)}
-    met = {inner: LedgerRow(entry(ONE), None, Ownership.MET)}
+    met = {inner: LedgerRow(entry(ONE), None, Ownership.FOREIGN)}
     plan = make_plan(job(Drift.REPORT), {PATH: entry(TWO)}, met, there)
-    assert [(one.path, one.verb.value) for one in plan.actions] == [
+    assert [(one.path, one.kind.value) for one in plan.actions] == [
         (PATH, "keep"),
         (inner, "forget"),
     ]
@@ -304,7 +306,7 @@ def test_an_edit_that_is_only_reported_gives_way_when_a_commit_changes_the_execu
     (step,) = make_plan(
         job(Drift.REPORT), {PATH: want}, {PATH: LedgerRow(before, STAT)}, {PATH: local(TWO)}
     ).actions
-    assert (step.verb, step.takes_over) == (verb, verb is ActionKind.WRITE)
+    assert (step.kind, step.replaces_foreign) == (verb, verb is ActionKind.WRITE)
 
 
 def test_actions_come_in_path_order_and_a_path_only_the_disk_has_does_not_appear() -> None:
