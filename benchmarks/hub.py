@@ -38,7 +38,7 @@ class Hub:
         self.folder, self.latency_seconds = folder, 0.0
         self.github = GitHub()
         self.github.primary_limit = 10**9
-        self.github.accounts.add_personal(TOKEN)
+        self.github.accounts.add_personal_token(TOKEN)
         self.counters: dict[str, int] = {}
         self.guard = threading.Lock()
         self.reset()
@@ -135,7 +135,7 @@ class Handler(BaseHTTPRequestHandler):
         )
         free = (
             answer.status == 304
-            or self.hub.github.asked[-1].route in FREE
+            or self.hub.github.requests[-1].route in FREE
             or path.startswith("/codeload")
         )
         return self._send(

@@ -206,7 +206,7 @@ def measure(
     first = {path_of(number): content(number, 0) for number in range(files)}
     github = GitHub()
     repo = github.add_repo("acme/site", first)
-    github.accounts.add_personal(TOKEN)
+    github.accounts.add_personal_token(TOKEN)
     with serve(github) as served, places(make) as place:
         own = make is not None
         worktree = Worktree(place("git") / "job", first)

@@ -163,7 +163,7 @@ class AppContext:
         identity = self.config.identities[job.identity]
         source = self.source(identity)
         scope, jobs = f"{identity.api} {identity.name}", frozenset(self.config.jobs)
-        source = source if shared is None else source.ticking(shared)
+        source = source if shared is None else source.with_cache(shared)
         others = OtherJobs(
             self.config.jobs,
             resolve,

@@ -17,7 +17,7 @@ from syncd.cli.run_output import count_of
 from syncd.config.model import Config
 from syncd.config.secrets import judge_secrets
 from syncd.errors import ConfigError, SyncdError
-from syncd.github.webhook import starts_on_push
+from syncd.github.webhook import can_start_on_push
 from syncd.hooks.command_lookup import missing_commands
 from syncd.identities import LoginIdentity
 from syncd.mirror.destination_checks import remarks
@@ -265,7 +265,7 @@ def _push(app: AppContext) -> Iterator[Finding]:
     left = [
         f"not {job.name} ({'a commit id' if job.on_push else 'on_push: false'})"
         for job in jobs
-        if not starts_on_push(job)
+        if not can_start_on_push(job)
     ]
     text = "; ".join(
         [
@@ -304,7 +304,7 @@ def _missed(app: AppContext, since: datetime) -> str | None:
         if (
             at <= since + LATE
             or job is None
-            or not starts_on_push(job)
+            or not can_start_on_push(job)
             or run.job in failed
             or run.trigger != Trigger.SCHEDULE
         ):

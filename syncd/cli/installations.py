@@ -13,9 +13,9 @@ from syncd.errors import ConfigError, SyncdError
 from syncd.github.auth.app import AppCredentials
 from syncd.github.installations import (
     InstallationInfo,
-    app_reach,
+    get_app_info,
     get_authenticated_user,
-    user_reach,
+    list_user_installations,
 )
 from syncd.github.urls import home_of, web_of
 from syncd.identities import AnonymousIdentity, Identity
@@ -81,7 +81,7 @@ def _lines(app: AppContext, config: Config, identity: Identity) -> Iterator[str]
     )
     wanted = {job.repo.lower() for job in config.jobs.values() if job.identity == identity.name}
     if isinstance(line.credentials, AppCredentials):
-        reach = app_reach(line.credentials, identity.api, line.plain, deadline)
+        reach = get_app_info(line.credentials, identity.api, line.plain, deadline)
         count = len(reach.installations)
         yield f"{identity.name}: App {reach.slug} ({reach.id}) on {home}, {count} installation{'s' * (count != 1)}"
         if not count:
@@ -95,7 +95,7 @@ def _lines(app: AppContext, config: Config, identity: Identity) -> Iterator[str]
     yield f"{identity.name}: {kind_of(identity)} of {login} on {home}" + (
         f", scopes: {scopes or 'none'}" if scopes is not None else ""
     )
-    found = user_reach(line.transport, identity.api, deadline)
+    found = list_user_installations(line.transport, identity.api, deadline)
     if found is None:
         yield "    GitHub does not list what such a token reaches; `syncd check --online` tries each job's repository"
     else:

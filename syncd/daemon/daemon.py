@@ -31,7 +31,7 @@ from syncd.daemon.scheduler import MAX_SLEEP_SECONDS, Scheduler
 from syncd.daemon.sd_notify import SdNotify
 from syncd.daemon.worker import WorkerRunner
 from syncd.errors import ConfigError, SyncdError
-from syncd.github.webhook import Push, followers
+from syncd.github.webhook import Push, jobs_for_push
 from syncd.models import Job, Trigger
 from syncd.recent_runs import Diffs, RecentRun, recent
 from syncd.ref_names import is_short
@@ -171,7 +171,7 @@ class Daemon:
 
     def _followers(self, push: Push) -> list[str]:
         config = self.app.config
-        names = followers(
+        names = jobs_for_push(
             push,
             config.jobs.values(),
             {name: one.api for name, one in config.identities.items()},

@@ -18,7 +18,7 @@ from syncd.fastpath.check import NAME
 from syncd.github.auth.app import AppCredentials
 from syncd.github.protocol import Request
 from syncd.github.proxies import proxies_of
-from syncd.github.refs import question
+from syncd.github.refs import head_request
 from syncd.github.urls import authorities
 from syncd.identities import AnonymousIdentity, AppIdentity, Identity, TokenIdentity
 from syncd.ref_names import check_due_at
@@ -110,7 +110,7 @@ class Requests:
         """Return the index of the request about the job's ref; None where a credential or an address is not simple enough."""
         job, head = known.job, known.head
         identity = self._app.config.identities[job.identity]
-        request = question(identity.api, job.repo, job.ref, head.form or "", head)
+        request = head_request(identity.api, job.repo, job.ref, head.form or "", head)
         if (
             head.form is None
             or "If-None-Match" not in request.headers

@@ -1,4 +1,4 @@
-"""The verbs the engine needs of GitHub, for one identity: resolve a ref, list the paths of a commit, bring blobs.
+"""The verbs the engine needs of GitHub, for one identity: resolve a ref, list the paths of a commit, fetch blobs.
 
 Every read of a run names one commit. ETags that are git ids are a fast path and always checked: where a server sends none, or others,
 everything still works and only costs more. What is read, and how it is proven, is in heads, listing and fetch.
@@ -14,8 +14,8 @@ from syncd.deadline import Deadline
 from syncd.github import commits
 from syncd.github.concurrency import KeyedLock, ThreadPool
 from syncd.github.fetch import BlobFetcher
-from syncd.github.lfs import LargeFiles
-from syncd.github.listing import ENTRIES_AT_MOST, TreeLister
+from syncd.github.lfs import LfsFetcher
+from syncd.github.listing import MAX_ENTRIES, TreeLister
 from syncd.github.protocol import Transport
 from syncd.github.refs import resolve
 from syncd.github.request_cache import NotFoundCache, SingleFlight
@@ -26,7 +26,7 @@ from syncd.ports import BlobRequest, Blobs, Head, ListingCache, Pointer
 class GitHubSource:
     """One identity's view of GitHub; the `Source` of ports.py. Safe to use from many threads.
 
-    `at_once` bounds the requests in flight over all callers. Heads and listings are asked for once while `shared` lives: without one
+    `max_concurrent` bounds the requests in flight over all callers. Heads and listings are asked for once while `shared` lives: without one
     given, as long as this source does, which suits a command; a daemon takes a `ticking` view for each tick.
     """
 
@@ -34,31 +34,44 @@ class GitHubSource:
         self,
         transport: Transport,
         api: str,
-        at_once: int,
+        max_concurrent: int,
         shared: SingleFlight | None = None,
-        max_entries: int = ENTRIES_AT_MOST,
+        max_entries: int = MAX_ENTRIES,
         remaining: Callable[[str], int | None] = lambda repo: None,
     ) -> None:
-        self._transport, self._api, self._at_once, self._max_entries, self._remaining = (
+        self._transport, self._api, self._max_concurrent, self._max_entries, self._remaining = (
             transport,
             api,
-            at_once,
+            max_concurrent,
             max_entries,
             remaining,
         )
         self._shared = shared or SingleFlight()
-        self._crew, self._claims, self._absent = ThreadPool(at_once), KeyedLock(), NotFoundCache()
+        self._pool, self._blob_locks, self._not_found = (
+            ThreadPool(max_concurrent),
+            KeyedLock(),
+            NotFoundCache(),
+        )
 
-    def ticking(self, shared: SingleFlight) -> GitHubSource:
+    def with_cache(self, shared: SingleFlight) -> GitHubSource:
         """The same source, sharing answers within `shared` alone; requests in flight stay bounded together."""
         view = GitHubSource(
-            self._transport, self._api, self._at_once, shared, self._max_entries, self._remaining
+            self._transport,
+            self._api,
+            self._max_concurrent,
+            shared,
+            self._max_entries,
+            self._remaining,
         )
-        view._crew, view._claims, view._absent = self._crew, self._claims, self._absent
+        view._pool, view._blob_locks, view._not_found = (
+            self._pool,
+            self._blob_locks,
+            self._not_found,
+        )
         return view
 
     def resolve(self, repo: str, ref: str | None, known: Head | None, deadline: Deadline) -> Head:
-        head = self._shared.once(
+        head = self._shared.get_or_fetch(
             ("head", repo.lower(), ref),
             lambda: resolve(self._transport, self._api, repo, ref, known, deadline),
             deadline,
@@ -81,9 +94,9 @@ class GitHubSource:
             commit,
             memory,
             deadline,
-            self._crew,
+            self._pool,
             self._shared,
-            self._absent,
+            self._not_found,
             min(at_most or self._max_entries, self._max_entries),
         )
         return Listing(lister.list(rules))
@@ -103,8 +116,8 @@ class GitHubSource:
             commit,
             blobs,
             deadline,
-            self._crew,
-            self._claims,
+            self._pool,
+            self._blob_locks,
             lambda: self._remaining(repo),
         ).fetch(wanted)
 
@@ -117,13 +130,13 @@ class GitHubSource:
     def fetch_large(
         self, repo: str, pointers: Sequence[Pointer], blobs: Blobs, deadline: Deadline
     ) -> dict[Pointer, str]:
-        return LargeFiles(self._transport, self._api, repo, blobs, deadline, self._crew).bring(
+        return LfsFetcher(self._transport, self._api, repo, blobs, deadline, self._pool).fetch(
             pointers
         )
 
     def close(self) -> None:
         """The threads are gone. Nobody asks any more."""
-        self._crew.close()
+        self._pool.close()
 
 
 __all__ = ["GitHubSource"]

@@ -8,7 +8,7 @@ from syncd.github.protocol import Transport, get, one_line, repo_path
 from syncd.github.request import ask
 from syncd.github.trees import parse_json
 
-FOLLOWS = {"ahead": True, "identical": True, "behind": False, "diverged": False}
+IS_DESCENDANT = {"ahead": True, "identical": True, "behind": False, "diverged": False}
 
 
 def verification(
@@ -50,9 +50,9 @@ def descends(
     except NotFoundError:
         return False
     status = found.get("status") if isinstance(found, dict) else None
-    if status not in FOLLOWS:
+    if status not in IS_DESCENDANT:
         raise BadResponseError(
             f"asked for {request.subject}: the answer does not say",
             hint="nothing was changed; the next run asks again",
         )
-    return FOLLOWS[status]
+    return IS_DESCENDANT[status]

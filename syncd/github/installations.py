@@ -27,8 +27,8 @@ from syncd.github.protocol import (
     read_json,
 )
 
-A_PAGE = 100
-PAGES_AT_MOST = 200
+PAGE_SIZE = 100
+MAX_PAGES = 200
 
 Send = Callable[[Request], Response]
 
@@ -51,10 +51,10 @@ class AppInfo(Struct, frozen=True):
     installations: tuple[InstallationInfo, ...]
 
 
-def app_reach(app: AppCredentials, api: str, plain: Transport, deadline: Deadline) -> AppInfo:
+def get_app_info(app: AppCredentials, api: str, plain: Transport, deadline: Deadline) -> AppInfo:
     """The App itself, and everywhere it is installed. Raises AuthError where GitHub does not know the App or its key."""
     request = get(api, "/app", "app", "the App itself", None)
-    found = _mapping(request, app.as_app(request, deadline), deadline)
+    found = _get_mapping(request, app.as_app(request, deadline), deadline)
     listed = _pages(
         api,
         "/app/installations",
@@ -67,7 +67,10 @@ def app_reach(app: AppCredentials, api: str, plain: Transport, deadline: Deadlin
     return AppInfo(
         one_line(found.get("slug")),
         _number(found.get("id")),
-        tuple(_with_repositories(app, api, plain, _described(one), deadline) for one in listed),
+        tuple(
+            _with_repositories(app, api, plain, _parse_installation(one), deadline)
+            for one in listed
+        ),
     )
 
 
@@ -79,7 +82,7 @@ def _with_repositories(
     try:
         token = app.installation_token(one.id, deadline)
         try:
-            send = _as(token, plain, deadline)
+            send = _send_with(token, plain, deadline)
             found = _pages(
                 api,
                 "/installation/repositories",
@@ -98,7 +101,7 @@ def _with_repositories(
         return replace(one, problem=error)
 
 
-def user_reach(
+def list_user_installations(
     transport: Transport, api: str, deadline: Deadline
 ) -> tuple[InstallationInfo, ...] | None:
     """The installations that a user's token reaches; None for a token that is not a GitHub App's, of which GitHub tells nothing of the kind."""
@@ -123,7 +126,7 @@ def user_reach(
             raise
         return None
     reached = []
-    for one in map(_described, listed):
+    for one in map(_parse_installation, listed):
         found = _pages(
             api,
             f"/user/installations/{one.id}/repositories",
@@ -148,10 +151,10 @@ def get_authenticated_user(
     request = get(api, "/user", "user", "who this token belongs to", None)
     answer = transport.send(request, deadline)
     scopes = answer.headers.get("x-oauth-scopes")
-    return one_line(_mapping(request, answer, deadline).get("login")) or "somebody", scopes
+    return one_line(_get_mapping(request, answer, deadline).get("login")) or "somebody", scopes
 
 
-def _as(token: Token, plain: Transport, deadline: Deadline) -> Send:
+def _send_with(token: Token, plain: Transport, deadline: Deadline) -> Send:
     return lambda request: plain.send(bearer(request, token.value), deadline)
 
 
@@ -165,8 +168,8 @@ def _pages(
     deadline: Deadline,
 ) -> Iterator[dict[str, Any]]:
     """Everything of a paged list: a bare array, or the one under `inside`. Pages are counted by us: no address that a server names is followed."""
-    for page in range(1, PAGES_AT_MOST + 1):
-        request = get(api, f"{path}?per_page={A_PAGE}&page={page}", route, subject, None)
+    for page in range(1, MAX_PAGES + 1):
+        request = get(api, f"{path}?per_page={PAGE_SIZE}&page={page}", route, subject, None)
         answer = send(request)
         if answer.status != 200:
             raise failure(request, parse_error(answer), deadline.clock.now())
@@ -177,11 +180,11 @@ def _pages(
                 f"asked for {subject}, got an answer that is no list of them", hint="check api:"
             )
         yield from rows
-        if len(rows) < A_PAGE:
+        if len(rows) < PAGE_SIZE:
             return
 
 
-def _mapping(request: Request, answer: Response, deadline: Deadline) -> dict[str, Any]:
+def _get_mapping(request: Request, answer: Response, deadline: Deadline) -> dict[str, Any]:
     if answer.status != 200:
         raise failure(request, parse_error(answer), deadline.clock.now())
     found = read_json(request, answer)
@@ -193,7 +196,7 @@ def _mapping(request: Request, answer: Response, deadline: Deadline) -> dict[str
     return found
 
 
-def _described(found: dict[str, Any]) -> InstallationInfo:
+def _parse_installation(found: dict[str, Any]) -> InstallationInfo:
     account, permissions = found.get("account"), found.get("permissions")
     return InstallationInfo(
         _number(found.get("id")),

@@ -17,16 +17,16 @@ from syncd.errors import BadResponseError, NotFoundError
 from syncd.github.concurrency import ThreadPool
 from syncd.github.protocol import USER_AGENT, Request, Transport, one_line, read_json
 from syncd.github.request import stream
-from syncd.github.resumable import resumed
+from syncd.github.resumable import download_resumable
 from syncd.github.urls import check_elsewhere, same_origin, web_of
 from syncd.ports import Blobs, Pointer
 
-MEDIA = "application/vnd.git-lfs+json"
-AT_A_TIME = 100  # objects a batch: what git-lfs itself asks for
-HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}\Z")
+MEDIA_TYPE = "application/vnd.git-lfs+json"
+BATCH_SIZE = 100  # objects a batch: what git-lfs itself asks for
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}\Z")
 
 # Headers that say how a request travels, where to, or which part of a content it asks for: no answer chooses them. RFC 9110, 7.6.1.
-OURS = frozenset(
+RESERVED_HEADERS = frozenset(
     [
         "Accept-Encoding",
         "Connection",
@@ -46,7 +46,7 @@ OURS = frozenset(
 )
 
 
-class LargeFiles:
+class LfsFetcher:
     """Brings the contents of pointers of one repository."""
 
     def __init__(
@@ -56,31 +56,31 @@ class LargeFiles:
         repo: str,
         blobs: Blobs,
         deadline: Deadline,
-        crew: ThreadPool,
+        pool: ThreadPool,
     ) -> None:
         owner, _, name = repo.partition("/")
         self._url = f"{web_of(api)}/{quote(owner, safe='')}/{quote(name, safe='')}.git/info/lfs/objects/batch"
-        self._transport, self._repo, self._blobs, self._deadline, self._crew = (
+        self._transport, self._repo, self._blobs, self._deadline, self._pool = (
             transport,
             repo,
             blobs,
             deadline,
-            crew,
+            pool,
         )
 
-    def bring(self, pointers: Iterable[Pointer]) -> dict[Pointer, str]:
+    def fetch(self, pointers: Iterable[Pointer]) -> dict[Pointer, str]:
         """Pointer -> git id of its content, which is in `blobs`, each with the sha256 and size that its pointer says.
 
         Raises NotFoundError for content that the host does not have, BadResponseError for other bytes or an answer that makes no sense.
         """
         wanted = list(dict.fromkeys(pointers))
         found: dict[Pointer, str] = {}
-        for start in range(0, len(wanted), AT_A_TIME):
-            some = wanted[start : start + AT_A_TIME]
+        for start in range(0, len(wanted), BATCH_SIZE):
+            some = wanted[start : start + BATCH_SIZE]
             found.update(
                 zip(
                     some,
-                    self._crew.each(self._download, self._batch(some), self._deadline),
+                    self._pool.each(self._download, self._batch(some), self._deadline),
                     strict=True,
                 )
             )
@@ -94,7 +94,7 @@ class LargeFiles:
             "hash_algo": "sha256",
             "objects": [{"oid": one.oid, "size": one.size} for one in pointers],
         }
-        headers = {"Accept": MEDIA, "Content-Type": MEDIA, "User-Agent": USER_AGENT}
+        headers = {"Accept": MEDIA_TYPE, "Content-Type": MEDIA_TYPE, "User-Agent": USER_AGENT}
         subject = f"{len(pointers)} LFS object{'s' if len(pointers) > 1 else ''} of {self._repo}"
         request = Request(
             "POST",
@@ -153,7 +153,7 @@ class LargeFiles:
         headers = {
             "User-Agent": USER_AGENT,
             "Accept-Encoding": "identity",
-            **_presentable(given if isinstance(given, dict) else {}, subject),
+            **_storage_headers(given if isinstance(given, dict) else {}, subject),
         }
         request = Request(
             "GET",
@@ -167,15 +167,17 @@ class LargeFiles:
             elsewhere=True,
         )
         with self._blobs.partial_download(pointer.oid, pointer.size) as download:
-            return resumed(self._transport, request, self._deadline, download, pointer.size)
+            return download_resumable(
+                self._transport, request, self._deadline, download, pointer.size
+            )
 
 
-def _presentable(headers: Mapping[Any, Any], subject: str) -> dict[str, str]:
+def _storage_headers(headers: Mapping[Any, Any], subject: str) -> dict[str, str]:
     """The headers that the storage host wants, as far as they can be headers at all."""
     for name, value in headers.items():
         if (
             not isinstance(name, str)
-            or not HEADER.match(name)
+            or not HEADER_NAME.match(name)
             or not isinstance(value, str)
             or not value.isprintable()
         ):
@@ -191,5 +193,5 @@ def _presentable(headers: Mapping[Any, Any], subject: str) -> dict[str, str]:
     return {
         name: value
         for name, value in spelled.items()
-        if name not in OURS and not name.startswith("Proxy-")
+        if name not in RESERVED_HEADERS and not name.startswith("Proxy-")
     }

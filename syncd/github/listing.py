@@ -27,28 +27,28 @@ from syncd.github.trees import (
     ContentsAnswer,
     Folder,
     TreeAnswer,
-    covered,
     folder_from_contents,
-    joined,
+    has_ancestor_in,
+    join_path,
     parent_of,
-    prove_folder,
-    prove_recursive,
-    read_contents,
-    read_tree,
-    refusal,
-    refuse_name,
-    refuse_path,
+    parse_contents,
+    parse_tree,
     shallow_key,
-    too_many,
+    too_many_entries_error,
+    unsafe_name_error,
+    unsafe_name_reason,
+    unsafe_path_reason,
+    verify_folder,
+    verify_recursive,
 )
 from syncd.models import PathRule, TreeEntry
 from syncd.ports import ListingCache
 from syncd.text import in_quotes
 from syncd.tree_walk import FOLDERS_AT_MOST
 
-ENTRIES_AT_MOST = TREE_ENTRIES
-DEEPEST = FOLDERS_AT_MOST  # of a tree that is read level by level, each costing two requests: whoever nests deeper wants to cost them
-ROWS_SHARED = 100  # of a folder, with others who ask for it in the same tick; they read a larger one from the memory, or by its tree
+MAX_ENTRIES = TREE_ENTRIES
+MAX_DEPTH = FOLDERS_AT_MOST  # of a tree that is read level by level, each costing two requests: whoever nests deeper wants to cost them
+MAX_SHARED_ROWS = 100  # of a folder, with others who ask for it in the same tick; they read a larger one from the memory, or by its tree
 MODE_KEY = b'"mode"'  # once per entry; inside a name its quotes would be escaped
 
 Entries = Mapping[str, TreeEntry]
@@ -72,20 +72,20 @@ class ListedPaths(Struct, frozen=True):
         )
 
 
-def places(rules: Sequence[PathRule]) -> ListedPaths:
+def listed_paths(rules: Sequence[PathRule]) -> ListedPaths:
     """A folder inside another listed one is read from that one's listing; files of one folder share it."""
     folders = frozenset(rule.source for rule in rules if rule.directory)
-    whole = frozenset(folder for folder in folders if not covered(folder, folders))
+    whole = frozenset(folder for folder in folders if not has_ancestor_in(folder, folders))
     parents: dict[str, list[str]] = {}
     for rule in rules:
-        if not rule.directory and not covered(rule.source, whole):
+        if not rule.directory and not has_ancestor_in(rule.source, whole):
             parents.setdefault(parent_of(rule.source), []).append(rule.source)
     return ListedPaths(
         whole, {parent: tuple(sorted(set(files))) for parent, files in parents.items()}
     )
 
 
-def choose(wanted: frozenset[str]) -> frozenset[str]:
+def folders_to_query(wanted: frozenset[str]) -> frozenset[str]:
     """The folders to ask the Contents API about, so that every wanted one's tree id is learnt with few requests.
 
     A folder's own answer names its tree, and its subfolders' trees too. So two wanted folders under one parent are learnt from the
@@ -114,21 +114,21 @@ class TreeLister:
         commit: str,
         memory: ListingCache,
         deadline: Deadline,
-        crew: ThreadPool,
+        pool: ThreadPool,
         shared: SingleFlight,
-        absent: NotFoundCache,
-        max_entries: int = ENTRIES_AT_MOST,
+        not_found: NotFoundCache,
+        max_entries: int = MAX_ENTRIES,
     ) -> None:
         self._transport, self._api, self._repo, self._commit = transport, api, repo, commit
-        self._memory, self._deadline, self._crew, self._shared, self._max = (
+        self._memory, self._deadline, self._pool, self._shared, self._max = (
             memory,
             deadline,
-            crew,
+            pool,
             shared,
             max_entries,
         )
-        self._absent = absent
-        self._shown = f"{repo} at {commit[:7]}"
+        self._not_found = not_found
+        self._label = f"{repo} at {commit[:7]}"
         self._answers: dict[str, ContentsAnswer] = {}  # of folders that this run has asked for
         self._levels: dict[
             str, Folder
@@ -142,27 +142,27 @@ class TreeLister:
                  asking raises.
         """
         for rule in rules:
-            if rule.source and (reason := refuse_path(rule.source)) is not None:
-                raise refusal(rule.source, reason)
-        wanted = places(rules)
-        found = self._resolved(wanted)
-        entries = self._whole({folder: found[folder] for folder in sorted(wanted.whole)})
+            if rule.source and (reason := unsafe_path_reason(rule.source)) is not None:
+                raise unsafe_name_error(rule.source, reason)
+        wanted = listed_paths(rules)
+        found = self._resolve_folders(wanted)
+        entries = self._list_recursively({folder: found[folder] for folder in sorted(wanted.whole)})
         for parent, files in sorted(wanted.parents.items()):
-            children = self._shallow(parent, found[parent]).children
+            children = self._direct_children(parent, found[parent]).children
             for path in files:
                 entry = children.get(path.rpartition("/")[2])
                 if entry is None or entry.mode == TREE:
-                    raise missing_path.file(
-                        self._shown,
+                    raise missing_path.missing_file_error(
+                        self._label,
                         path,
                         entry is not None,
-                        path_suggestions.beside(path, children),
+                        path_suggestions.find_sibling(path, children),
                     )
                 entries[path] = entry
-        self._check_all_there(rules, entries)
+        self._check_all_listed(rules, entries)
         return entries
 
-    def _check_all_there(self, rules: Sequence[PathRule], entries: Entries) -> None:
+    def _check_all_listed(self, rules: Sequence[PathRule], entries: Entries) -> None:
         """Listed paths that were read from another listed folder's listing are there too, and are what the rule says."""
         self._check_count(len(entries))
         folders = {""} if entries else set()
@@ -171,30 +171,30 @@ class TreeLister:
                 folders.add(path)
         for rule in rules:
             if rule.directory and rule.source not in folders:
-                raise missing_path.folder(
-                    self._shown,
+                raise missing_path.missing_folder_error(
+                    self._label,
                     rule.source,
                     entries.get(rule.source),
-                    path_suggestions.among(rule, entries),
+                    path_suggestions.find_listed(rule, entries),
                 )
             if not rule.directory and rule.source not in entries:
-                raise missing_path.file(
-                    self._shown,
+                raise missing_path.missing_file_error(
+                    self._label,
                     rule.source,
                     rule.source in folders,
-                    path_suggestions.among(rule, entries),
+                    path_suggestions.find_listed(rule, entries),
                 )
 
     # --- which tree a folder is ---------------------------------------------------------------------------------------
 
-    def _resolved(self, wanted: ListedPaths) -> dict[str, ContentsAnswer]:
+    def _resolve_folders(self, wanted: ListedPaths) -> dict[str, ContentsAnswer]:
         """Every wanted folder -> an answer whose `sha` is its tree id; its rows are there where the folder itself was asked for."""
-        first = sorted(choose(wanted.all))
+        first = sorted(folders_to_query(wanted.all))
         found = dict(
             zip(
                 first,
-                self._crew.each(
-                    lambda folder: self._contents(folder, wanted), first, self._deadline
+                self._pool.each(
+                    lambda folder: self._folder_contents(folder, wanted), first, self._deadline
                 ),
                 strict=True,
             )
@@ -219,81 +219,81 @@ class TreeLister:
         found.update(
             zip(
                 rest,
-                self._crew.each(
-                    lambda folder: self._contents(folder, wanted), rest, self._deadline
+                self._pool.each(
+                    lambda folder: self._folder_contents(folder, wanted), rest, self._deadline
                 ),
                 strict=True,
             )
         )
         return found
 
-    def _contents(self, folder: str, wanted: ListedPaths) -> ContentsAnswer:
+    def _folder_contents(self, folder: str, wanted: ListedPaths) -> ContentsAnswer:
         """The Contents API's answer for a folder, with its tree id."""
-        if self._absent.known(self._place(folder), self._deadline):
-            raise self._missing(folder, wanted)
+        if self._not_found.contains(self._cache_key(folder), self._deadline):
+            raise self._missing_error(folder, wanted)
         try:
-            answer = self._asked(folder)
+            answer = self._fetch_contents(folder)
         except NotFoundError as error:
-            raise self._not_there(folder, wanted, error) from error
+            raise self._explain_404(folder, wanted, error) from error
         if answer.kind != "dir":
-            raise self._not_a_folder(
+            raise self._not_a_folder_error(
                 folder,
                 wanted,
                 {"symlink": "a symbolic link", "submodule": "a submodule"}.get(
                     answer.kind, "a file"
                 ),
             )
-        return answer if answer.sha is not None else replace(answer, sha=self._walk_to(folder))
+        return answer if answer.sha is not None else replace(answer, sha=self._find_tree_id(folder))
 
-    def _place(self, folder: str) -> tuple[str, str, str]:
+    def _cache_key(self, folder: str) -> tuple[str, str, str]:
         return self._repo.lower(), self._commit, folder
 
-    def _asked(self, folder: str) -> ContentsAnswer:
-        what = f"{in_quotes(folder) if folder else 'the root'} of {self._shown}"
-        request = self._get(
+    def _fetch_contents(self, folder: str) -> ContentsAnswer:
+        what = f"{in_quotes(folder) if folder else 'the root'} of {self._label}"
+        request = self._request(
             f"/contents/{quoted(folder)}?ref={self._commit}", "contents", what, OBJECT
         )
-        answer = self._shared.once(
-            ("contents", *self._place(folder)),
-            lambda: read_contents(ask(self._transport, request, self._deadline).body, what),
+        answer = self._shared.get_or_fetch(
+            ("contents", *self._cache_key(folder)),
+            lambda: parse_contents(ask(self._transport, request, self._deadline).body, what),
             self._deadline,
-            _worth_keeping,
+            _without_many_rows,
         )
         self._answers[folder] = answer
         return answer
 
-    def _walk_to(self, folder: str) -> str:
+    def _find_tree_id(self, folder: str) -> str:
         """The tree id of a folder by the trees above it, for servers that do not know the object media type."""
-        what = f"the root of {self._shown}"
+        what = f"the root of {self._label}"
         found = self._levels.get(self._commit)
         if found is None:
-            root = self._trees(self._commit, what, recursive=False)
-            found = self._levels[self._commit] = prove_folder(
+            root = self._fetch_tree(self._commit, what, recursive=False)
+            found = self._levels[self._commit] = verify_folder(
                 root, root.sha if root.sha != self._commit else None, what
             )
         above = ""
         for name in folder.split("/") if folder else ():
             entry = found.children.get(name)
-            above = joined(above, name)
+            above = join_path(above, name)
             if entry is None or entry.mode != TREE:
                 raise BadResponseError(
-                    f"{in_quotes(above)} of {self._shown} is a folder to the Contents API and none to the Trees API"
+                    f"{in_quotes(above)} of {self._label} is a folder to the Contents API and none to the Trees API"
                 )
             if above == folder:
                 return entry.id
-            found = self._level(entry.id, above)
+            found = self._fetch_level(entry.id, above)
         return found.id
 
     # --- what is in a tree --------------------------------------------------------------------------------------------
 
-    def _whole(self, folders: Mapping[str, ContentsAnswer]) -> dict[str, TreeEntry]:
+    def _list_recursively(self, folders: Mapping[str, ContentsAnswer]) -> dict[str, TreeEntry]:
         """Everything below these folders, by repository path, folders left out."""
         entries: dict[str, TreeEntry] = {}
         unread: list[tuple[str, str]] = []
         for folder, answer in folders.items():
             tree = str(answer.sha)
             known = self._memory.load_listing(tree)
-            if known is None and (proven := self._flat(folder, answer)) is not None:
+            if known is None and (proven := self._flat_folder(folder, answer)) is not None:
                 known = proven
                 self._memory.save_listing(tree, known)
             if known is None:
@@ -301,17 +301,17 @@ class TreeLister:
             else:
                 _add(entries, folder, known)
         for (folder, tree), below in zip(
-            unread, self._crew.each(self._recursive, unread, self._deadline), strict=True
+            unread, self._pool.each(self._fetch_recursive, unread, self._deadline), strict=True
         ):
             if below is None:
-                below = self._walk(folder, tree)
+                below = self._list_by_level(folder, tree)
                 self._memory.save_listing(tree, below)
             _add(entries, folder, below)
             self._check_count(len(entries))
         return entries
 
     @staticmethod
-    def _flat(at: str, answer: ContentsAnswer) -> Entries | None:
+    def _flat_folder(at: str, answer: ContentsAnswer) -> Entries | None:
         """All there is below a folder without subfolders, when its Contents answer proves it."""
         if any(kind == "dir" for _, kind, _, _ in answer.rows):
             return None
@@ -319,65 +319,67 @@ class TreeLister:
         if folder is None:
             return None
         for name in folder.children:
-            if (reason := refuse_name(name)) is not None:
-                raise refusal(joined(at, name), reason)
+            if (reason := unsafe_name_reason(name)) is not None:
+                raise unsafe_name_error(join_path(at, name), reason)
         return folder.children
 
-    def _recursive(self, place: tuple[str, str]) -> dict[str, TreeEntry] | None:
+    def _fetch_recursive(self, place: tuple[str, str]) -> dict[str, TreeEntry] | None:
         """Everything below one tree, which is in the memory now, or None when GitHub says that it cut the answer."""
         folder, tree = place
-        what = f"the tree of {in_quotes(folder) if folder else 'the root'} of {self._shown}"
+        what = f"the tree of {in_quotes(folder) if folder else 'the root'} of {self._label}"
         mine: list[dict[str, TreeEntry]] = []
 
         def whole() -> bool:
-            answer = self._trees(tree, what, recursive=True)
+            answer = self._fetch_tree(tree, what, recursive=True)
             if not answer.truncated:
-                mine.append(prove_recursive(answer, tree, what)[1])
+                mine.append(verify_recursive(answer, tree, what)[1])
                 self._memory.save_listing(tree, mine[0])
             return not answer.truncated
 
-        if not self._shared.once(("tree", tree, *self._place(folder)), whole, self._deadline):
+        if not self._shared.get_or_fetch(
+            ("tree", tree, *self._cache_key(folder)), whole, self._deadline
+        ):
             return None
         known = (
             mine[0] if mine else self._memory.load_listing(tree)
         )  # another's memory is ours, unless it was lost meanwhile
-        return dict(known) if known is not None else self._recursive_alone(tree, what)
+        return dict(known) if known is not None else self._fetch_recursive_alone(tree, what)
 
-    def _recursive_alone(self, tree: str, what: str) -> dict[str, TreeEntry] | None:
-        answer = self._trees(tree, what, recursive=True)
+    def _fetch_recursive_alone(self, tree: str, what: str) -> dict[str, TreeEntry] | None:
+        answer = self._fetch_tree(tree, what, recursive=True)
         if answer.truncated:
             return None
-        entries = prove_recursive(answer, tree, what)[1]
+        entries = verify_recursive(answer, tree, what)[1]
         self._memory.save_listing(tree, entries)
         return entries
 
-    def _walk(self, folder: str, tree: str) -> dict[str, TreeEntry]:
+    def _list_by_level(self, folder: str, tree: str) -> dict[str, TreeEntry]:
         """A tree too large for one answer: one level of it, then each subtree whole by itself and remembered by its own id."""
-        if folder.count("/") >= DEEPEST:
-            raise refusal(folder, f"is nested deeper than {DEEPEST} folders")
+        if folder.count("/") >= MAX_DEPTH:
+            raise unsafe_name_error(folder, f"is nested deeper than {MAX_DEPTH} folders")
         entries: dict[str, TreeEntry] = {}
         unread: list[tuple[str, str]] = []
-        for name, entry in self._level(tree, folder).children.items():
-            if (reason := refuse_name(name)) is not None:
-                raise refusal(joined(folder, name), reason)
+        for name, entry in self._fetch_level(tree, folder).children.items():
+            if (reason := unsafe_name_reason(name)) is not None:
+                raise unsafe_name_error(join_path(folder, name), reason)
             if entry.mode != TREE:
                 entries[name] = entry
             elif (known := self._memory.load_listing(entry.id)) is not None:
                 _add(entries, name, known)
             else:
                 unread.append((name, entry.id))
-        asked = [(joined(folder, name), identity) for name, identity in unread]
+        asked = [(join_path(folder, name), identity) for name, identity in unread]
         for (name, identity), below in zip(
-            unread, self._crew.each(self._recursive, asked, self._deadline), strict=True
+            unread, self._pool.each(self._fetch_recursive, asked, self._deadline), strict=True
         ):
             if below is None:
-                below = self._walk(joined(folder, name), identity)
+                below = self._list_by_level(join_path(folder, name), identity)
                 self._memory.save_listing(identity, below)
             _add(entries, name, below)
             self._check_count(len(entries))
         return entries
 
-    def _shallow(self, folder: str, answer: ContentsAnswer) -> Folder:
+    def _direct_children(self, folder: str, answer: ContentsAnswer) -> Folder:
         """The direct children of a folder, subfolders among them."""
         proven = folder_from_contents(answer) if answer.rows else None
         if proven is not None:
@@ -386,31 +388,33 @@ class TreeLister:
         known = self._memory.load_listing(shallow_key(tree))
         if known is not None:
             return Folder(tree, known)
-        level = self._level(tree, folder)
+        level = self._fetch_level(tree, folder)
         self._memory.save_listing(shallow_key(tree), level.children)
         return level
 
-    def _level(self, tree: str, folder: str) -> Folder:
+    def _fetch_level(self, tree: str, folder: str) -> Folder:
         if tree in self._levels:
             return self._levels[tree]
-        what = f"the tree of {in_quotes(folder) if folder else 'the root'} of {self._shown}"
-        answer = self._trees(tree, what, recursive=False)
+        what = f"the tree of {in_quotes(folder) if folder else 'the root'} of {self._label}"
+        answer = self._fetch_tree(tree, what, recursive=False)
         if answer.truncated:
             raise BadResponseError(
                 f"{what} has more entries in one folder than GitHub lists",
                 hint="split the folder upstream",
             )
-        self._levels[tree] = prove_folder(answer, tree, what)
+        self._levels[tree] = verify_folder(answer, tree, what)
         return self._levels[tree]
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
-    def _trees(self, tree: str, what: str, recursive: bool) -> TreeAnswer:
-        request = self._get(
+    def _fetch_tree(self, tree: str, what: str, recursive: bool) -> TreeAnswer:
+        request = self._request(
             f"/git/trees/{tree}" + ("?recursive=1" if recursive else ""), "tree", what
         )
         try:
-            answer: Answer = ask(self._transport, request, self._deadline, self._counted(what))
+            answer: Answer = ask(
+                self._transport, request, self._deadline, self._limited_reader(what)
+            )
         except NotFoundError as error:
             if error.status == 409:
                 raise
@@ -420,9 +424,9 @@ class TreeLister:
                 status=error.status,
                 hint="the next run asks again",
             ) from error
-        return read_tree(answer.body, what, self._max)
+        return parse_tree(answer.body, what, self._max)
 
-    def _counted(self, what: str) -> Callable[[Response], bytes]:
+    def _limited_reader(self, what: str) -> Callable[[Response], bytes]:
         """Reads a tree's JSON, and gives up at the first byte that says it is more than may be."""
 
         def take(response: Response) -> bytes:
@@ -432,13 +436,13 @@ class TreeLister:
                 count += window.count(MODE_KEY)
                 end = window[-(len(MODE_KEY) - 1) :]
                 if count > self._max:
-                    raise too_many(what, self._max)
+                    raise too_many_entries_error(what, self._max)
                 body.append(chunk)
             return b"".join(body)
 
         return take
 
-    def _get(self, path: str, route: str, what: str, accept: str | None = None) -> Request:
+    def _request(self, path: str, route: str, what: str, accept: str | None = None) -> Request:
         url = repo_path(self._repo) + path
         return (
             get(self._api, url, route, what, self._repo, accept)
@@ -450,50 +454,50 @@ class TreeLister:
 
     def _check_count(self, count: int) -> None:
         if count > self._max:
-            raise too_many(self._shown, self._max)
+            raise too_many_entries_error(self._label, self._max)
 
-    def _missing(self, folder: str, wanted: ListedPaths) -> NotFoundError:
+    def _missing_error(self, folder: str, wanted: ListedPaths) -> NotFoundError:
         is_folder = folder in wanted.whole
         path = folder if is_folder else wanted.listed_below(folder)
-        instead = self._meant(path, is_folder)
+        instead = self._suggest(path, is_folder)
         return (
-            missing_path.folder(self._shown, folder, instead=instead)
+            missing_path.missing_folder_error(self._label, folder, instead=instead)
             if is_folder
-            else missing_path.file(self._shown, path, False, instead)
+            else missing_path.missing_file_error(self._label, path, False, instead)
         )
 
-    def _meant(self, path: str, is_folder: bool) -> str | None:
+    def _suggest(self, path: str, is_folder: bool) -> str | None:
         """What the commit has that is spelled nearly so, from the folders that were read and at most one tree more, once for a commit."""
         known, place = (
-            path_suggestions.KnownPaths(self._answers, self._read_names),
-            (*self._place(path), is_folder),
+            path_suggestions.KnownPaths(self._answers, self._names_below),
+            (*self._cache_key(path), is_folder),
         )
         if not self._answers:
-            return self._absent.meant(place)
+            return self._not_found.suggestion(place)
         try:
-            return self._absent.meant(
-                place, lambda: path_suggestions.find(path, is_folder, known.names)
+            return self._not_found.suggestion(
+                place, lambda: path_suggestions.find_similar(path, is_folder, known.names)
             )
         except (RemoteError, LimitError):
             return None  # the path is missing all the same, and that is what is to be said
 
-    def _read_names(self, tree: str) -> Sequence[tuple[str, bool]]:
+    def _names_below(self, tree: str) -> Sequence[tuple[str, bool]]:
         recalled = self._memory.load_listing(tree)
         if recalled is not None:
             return [(path, False) for path in recalled]
-        answer = self._trees(tree, f"a tree of {self._shown}", recursive=True)
+        answer = self._fetch_tree(tree, f"a tree of {self._label}", recursive=True)
         return [(row.path, row.entry.mode == TREE) for row in answer.rows]
 
-    def _not_a_folder(self, folder: str, wanted: ListedPaths, what: str) -> NotFoundError:
+    def _not_a_folder_error(self, folder: str, wanted: ListedPaths, what: str) -> NotFoundError:
         if folder in wanted.whole:
-            return missing_path.no_folder(self._shown, folder, what)
+            return missing_path.not_a_folder_error(self._label, folder, what)
         path = wanted.listed_below(folder)
         return NotFoundError(
-            f"{in_quotes(path)} is not in {self._shown}: {in_quotes(folder)} is {what}",
+            f"{in_quotes(path)} is not in {self._label}: {in_quotes(folder)} is {what}",
             hint="correct from:",
         )
 
-    def _not_there(
+    def _explain_404(
         self, folder: str, wanted: ListedPaths, error: NotFoundError
     ) -> NotFoundError | AuthError | BadResponseError:
         """What a 404 for a folder means. GitHub gives the same one for a path, and for a repository that is hidden by now: the root tells."""
@@ -507,11 +511,11 @@ class TreeLister:
             )
         if folder:
             try:
-                self._asked("")
+                self._fetch_contents("")
             except NotFoundError as again:
-                return self._not_there("", wanted, again)
-            self._absent.note(self._place(folder), self._deadline)
-            return self._missing(folder, wanted)
+                return self._explain_404("", wanted, again)
+            self._not_found.add(self._cache_key(folder), self._deadline)
+            return self._missing_error(folder, wanted)
         return AuthError(
             f"{self._repo} is not there any more, or this identity may not see it now (GitHub answers 404 for both)",
             status=404,
@@ -521,15 +525,15 @@ class TreeLister:
         )
 
 
-def _worth_keeping(answer: ContentsAnswer) -> ContentsAnswer:
+def _without_many_rows(answer: ContentsAnswer) -> ContentsAnswer:
     """What an answer says, without the rows of a large folder: its tree id leads to them."""
     return (
         answer
-        if answer.sha is None or len(answer.rows) <= ROWS_SHARED
+        if answer.sha is None or len(answer.rows) <= MAX_SHARED_ROWS
         else replace(answer, rows=())
     )
 
 
 def _add(entries: dict[str, TreeEntry], folder: str, below: Entries) -> None:
     for path, entry in below.items():
-        entries[joined(folder, path)] = entry
+        entries[join_path(folder, path)] = entry

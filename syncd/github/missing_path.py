@@ -9,7 +9,9 @@ from syncd.models import TreeEntry
 from syncd.text import in_quotes
 
 
-def file(shown: str, path: str, folder: bool, instead: str | None = None) -> NotFoundError:
+def missing_file_error(
+    shown: str, path: str, folder: bool, instead: str | None = None
+) -> NotFoundError:
     if folder:
         return NotFoundError(
             f"{in_quotes(path)} is a folder in {shown}",
@@ -18,7 +20,7 @@ def file(shown: str, path: str, folder: bool, instead: str | None = None) -> Not
     asked = (
         "was it moved or removed upstream?"
         if instead is None
-        else path_suggestions.hint(path, instead)
+        else path_suggestions.did_you_mean(path, instead)
     )
     return NotFoundError(
         f"{in_quotes(path)} is not in {shown}",
@@ -26,7 +28,7 @@ def file(shown: str, path: str, folder: bool, instead: str | None = None) -> Not
     )
 
 
-def folder(
+def missing_folder_error(
     shown: str, path: str, found: TreeEntry | None = None, instead: str | None = None
 ) -> NotFoundError:
     if not path:
@@ -35,7 +37,7 @@ def folder(
             hint="was everything moved? the files stay as they are until then",
         )
     if found is not None:
-        return no_folder(
+        return not_a_folder_error(
             shown,
             path,
             {LINK: "a symbolic link", SUBMODULE: "a submodule"}.get(found.mode, "a file"),
@@ -43,7 +45,7 @@ def folder(
     asked = (
         "was it moved, emptied or removed upstream?"
         if instead is None
-        else path_suggestions.hint(path, instead)
+        else path_suggestions.did_you_mean(path, instead)
     )
     return NotFoundError(
         f"there is no folder {in_quotes(path)} in {shown}",
@@ -51,7 +53,7 @@ def folder(
     )
 
 
-def no_folder(shown: str, path: str, what: str) -> NotFoundError:
+def not_a_folder_error(shown: str, path: str, what: str) -> NotFoundError:
     hint = (
         "write it without the trailing slash, in from: and to:"
         if what == "a file"

@@ -12,11 +12,11 @@ from msgspec import Struct, field
 
 from syncd.colliding_names import fold
 from syncd.git_objects import TREE
-from syncd.github.trees import ContentsAnswer, joined
+from syncd.github.trees import ContentsAnswer, join_path
 from syncd.models import PathRule, TreeEntry
 from syncd.text import closest, in_quotes
 
-DEEPEST = 100  # folders above a name that may be suggested
+MAX_DEPTH = 100  # folders above a name that may be suggested
 
 Names = Mapping[str, bool]  # the names in a folder -> whether each is a folder
 
@@ -39,14 +39,16 @@ class KnownPaths(Struct):
         answer = self.answers.get(folder)
         if answer is not None and answer.rows:
             self.trees.update(
-                (joined(folder, name), sha) for name, kind, sha, _ in answer.rows if kind == "dir"
+                (join_path(folder, name), sha)
+                for name, kind, sha, _ in answer.rows
+                if kind == "dir"
             )
             return {name: kind == "dir" for name, kind, _, _ in answer.rows}
         tree = answer.sha if answer is not None else self.trees.get(folder)
         if tree is None:
             return {}
         self.below = folders_of(
-            (joined(folder, path), is_folder) for path, is_folder in self.read(tree)
+            (join_path(folder, path), is_folder) for path, is_folder in self.read(tree)
         )
         return self.below.get(folder, {})
 
@@ -55,7 +57,7 @@ def folders_of(paths: Iterable[tuple[str, bool]]) -> dict[str, dict[str, bool]]:
     """Folder -> the names in it, from (path, whether it is a folder), also where the folders themselves are left out."""
     found: dict[str, dict[str, bool]] = {}
     for path, is_folder in paths:
-        if path.count("/") > DEEPEST:
+        if path.count("/") > MAX_DEPTH:
             continue
         while path:
             above, _, name = path.rpartition("/")
@@ -66,7 +68,7 @@ def folders_of(paths: Iterable[tuple[str, bool]]) -> dict[str, dict[str, bool]]:
     return found
 
 
-def find(path: str, is_folder: bool, names: Callable[[str], Names]) -> str | None:
+def find_similar(path: str, is_folder: bool, names: Callable[[str], Names]) -> str | None:
     """The path as the commit spells it, with a slash at the end of a folder's; None where nothing is alike.
 
     Step by step: the same name, one that differs in case or composition, one that is close to it.
@@ -75,16 +77,16 @@ def find(path: str, is_folder: bool, names: Callable[[str], Names]) -> str | Non
     for index, part in enumerate(parts):
         last = index == len(parts) - 1
         here = names(found)
-        name = _alike(part, here, is_folder if last else True)
+        name = _similar_name(part, here, is_folder if last else True)
         if name is None or not (last or here[name]):
             return None
-        found = joined(found, name)
+        found = join_path(found, name)
         if last and here[name]:
             return None if found == path else f"{found}/"
     return None if found == path else found
 
 
-def _alike(part: str, names: Names, is_folder: bool) -> str | None:
+def _similar_name(part: str, names: Names, is_folder: bool) -> str | None:
     if part in names:
         return part
     same = [name for name in names if fold(name) == fold(part)]
@@ -94,21 +96,21 @@ def _alike(part: str, names: Names, is_folder: bool) -> str | None:
     return closest(part, (name for name in names if names[name] is is_folder))
 
 
-def beside(path: str, children: Mapping[str, TreeEntry]) -> str | None:
+def find_sibling(path: str, children: Mapping[str, TreeEntry]) -> str | None:
     """What may be meant by a missing file, of what is in its folder."""
     parent, _, name = path.rpartition("/")
     names = {child: entry.mode == TREE for child, entry in children.items()}
-    found = find(name, False, lambda _: names)
-    return joined(parent, found) if found is not None else None
+    found = find_similar(name, False, lambda _: names)
+    return join_path(parent, found) if found is not None else None
 
 
-def among(rule: PathRule, entries: Mapping[str, TreeEntry]) -> str | None:
+def find_listed(rule: PathRule, entries: Mapping[str, TreeEntry]) -> str | None:
     """What may be meant by a missing path, of everything that is listed."""
     folders = folders_of((path, False) for path in entries)
-    return find(rule.source, rule.directory, lambda folder: folders.get(folder, {}))
+    return find_similar(rule.source, rule.directory, lambda folder: folders.get(folder, {}))
 
 
-def hint(path: str, meant: str) -> str:
+def did_you_mean(path: str, meant: str) -> str:
     """The question to ask of whoever configured `path`."""
     shown = meant if meant.isprintable() else in_quotes(meant)
     alike = unicodedata.normalize("NFC", meant.rstrip("/")) == unicodedata.normalize("NFC", path)

@@ -45,11 +45,11 @@ def resolve(
     )
     if ref is not None and any(part in ("", ".", "..") for part in ref.split("/")):
         raise missing  # git allows no such name, and an HTTP library would resolve it to another endpoint
-    spellings = _Spellings(transport, api, repo, ref, known, deadline)
+    spellings = _SpellingLookup(transport, api, repo, ref, known, deadline)
     for form in _known_first(forms(ref), known):
-        head = spellings.named_by(form)
+        head = spellings.head_of(form)
         if head is not None:
-            return spellings.checked(head)
+            return spellings.checked_for_ambiguity(head)
     missing.request_id = spellings.request_id
     raise missing
 
@@ -60,7 +60,7 @@ def _known_first(spellings: list[str], known: Head | None) -> list[str]:
     return [known.form, *(form for form in spellings if form != known.form)]
 
 
-class _Spellings:
+class _SpellingLookup:
     """What each spelling of one ref names; each is asked for at most once."""
 
     def __init__(
@@ -77,11 +77,11 @@ class _Spellings:
         self._heads: dict[str, Head | None] = {}
         self.request_id: str | None = None  # of the last spelling that names nothing
 
-    def named_by(self, form: str) -> Head | None:
+    def head_of(self, form: str) -> Head | None:
         """The head under this spelling; None where it names nothing."""
         if form not in self._heads:
             try:
-                self._heads[form] = _ask(
+                self._heads[form] = _fetch_head(
                     self._transport,
                     self._api,
                     self._repo,
@@ -96,7 +96,7 @@ class _Spellings:
                 self._heads[form], self.request_id = None, error.request_id
         return self._heads[form]
 
-    def checked(self, head: Head) -> Head:
+    def checked_for_ambiguity(self, head: Head) -> Head:
         """The head to follow: `head`, unless the short name is due for a check that finds another.
 
         A branch or a tag counts before an abbreviated commit id, or whatever else GitHub reads in
@@ -108,7 +108,7 @@ class _Spellings:
         same = known is not None and known.form == head.form
         if known is not None and same and not check_due(self._ref, known.checked_at, now):
             return replace(head, checked_at=known.checked_at)
-        branch, tag = (self.named_by(form) for form in forms(self._ref)[:2])
+        branch, tag = (self.head_of(form) for form in forms(self._ref)[:2])
         if branch is not None and tag is not None:
             raise _ambiguous(self._repo, self._ref or "")
         return replace(branch or tag or head, checked_at=now)
@@ -122,7 +122,7 @@ def _ambiguous(repo: str, ref: str) -> ConfigError:
     )
 
 
-def question(api: str, repo: str, ref: str | None, form: str, known: Head | None) -> Request:
+def head_request(api: str, repo: str, ref: str | None, form: str, known: Head | None) -> Request:
     """The request that asks what `ref` names, in the spelling `form`; conditional on what is known."""
     path = f"{repo_path(repo)}/commits/{quoted(form)}"
     return get(
@@ -132,11 +132,11 @@ def question(api: str, repo: str, ref: str | None, form: str, known: Head | None
         f"{in_quotes(ref) if ref else 'the default branch'} of {repo}",
         repo,
         SHA,
-        conditions(known),
+        if_none_match(known),
     )
 
 
-def _ask(
+def _fetch_head(
     transport: Transport,
     api: str,
     repo: str,
@@ -145,11 +145,11 @@ def _ask(
     known: Head | None,
     deadline: Deadline,
 ) -> Head:
-    request = question(api, repo, ref, form, known)
+    request = head_request(api, repo, ref, form, known)
     answer = ask(transport, request, deadline)
     if answer.status == 304 and known is not None:
         return replace(known, form=form, unchanged=True)
-    commit = commit_of(request, answer)
+    commit = parse_commit_id(request, answer)
     if ref is not None and is_object_id(ref) and commit != ref:
         raise BadResponseError(
             f"asked for the commit {ref} of {repo}, got {commit}",
@@ -170,7 +170,7 @@ def _ask(
     return Head(commit, etag, form, unchanged=known is not None and known.commit == commit)
 
 
-def conditions(known: Head | None) -> str | None:
+def if_none_match(known: Head | None) -> str | None:
     """If-None-Match for what is known: the commit id, which is GitHub's ETag here, and the ETag that came where it was another one.
 
     Source: GitHub REST docs, "Get a commit": the sha media type may be asked with the local id as ETag.
@@ -185,7 +185,7 @@ def conditions(known: Head | None) -> str | None:
     )
 
 
-def commit_of(request: Request, answer: Answer) -> str:
+def parse_commit_id(request: Request, answer: Answer) -> str:
     """The commit id in a 200: text, or the `sha` of a JSON commit from servers that do not know the media type."""
     body = answer.body.strip()
     found: object = body.decode("ascii", "replace")

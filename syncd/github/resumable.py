@@ -19,11 +19,11 @@ from syncd.github.protocol import Request, Response, Transport
 from syncd.github.request import stream
 from syncd.ports import PartialDownload
 
-PART = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})\Z")
-STRONG = re.compile(r'"[\x21\x23-\x7e]{1,200}"\Z')  # RFC 9110, 8.8.3; printable
+CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})\Z")
+STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]{1,200}"\Z')  # RFC 9110, 8.8.3; printable
 
 
-def resumed(
+def download_resumable(
     transport: Transport, request: Request, deadline: Deadline, download: PartialDownload, size: int
 ) -> str:
     """The git id of the content, which is complete then; asked again when it breaks off.
@@ -35,12 +35,12 @@ def resumed(
     while True:
         was_continued = bool(download.etag)
         try:
-            return _once(transport, request, deadline, download, size)
+            return _download_once(transport, request, deadline, download, size)
         except TimedOutError:
             raise
         except BadResponseError as error:
             if not (was_continued and may_begin_anew):
-                raise _explained(request, error) from error
+                raise _with_subject(request, error) from error
             may_begin_anew = False
             download.restart("")
             continue
@@ -51,7 +51,7 @@ def resumed(
         deadline.wait(pause)
 
 
-def _once(
+def _download_once(
     transport: Transport, request: Request, deadline: Deadline, download: PartialDownload, size: int
 ) -> str:
     if download.etag:
@@ -62,7 +62,7 @@ def _once(
         if response.status == 206:
             _check_part(response, download, size)
         else:
-            download.restart(_validator_of(response))
+            download.restart(_resume_etag(response))
         return download.complete(response.chunks())
 
     return stream(transport, request, deadline, take, again=False)
@@ -71,23 +71,23 @@ def _once(
 def _check_part(response: Response, download: PartialDownload, size: int) -> None:
     """Raises BadResponseError for another part, or a part of something else, than was asked for."""
     said = response.headers.get("content-range", "")
-    found = PART.match(said)
+    found = CONTENT_RANGE.match(said)
     wanted = (download.received_bytes, size - 1, size)
     etag = response.headers.get("etag", download.etag)
     if found is None or tuple(map(int, found.groups())) != wanted or etag != download.etag:
         raise BadResponseError(f"another part than was asked for ({said[:60]!r})", status=206)
 
 
-def _validator_of(response: Response) -> str:
+def _resume_etag(response: Response) -> str:
     """The strong ETag of an answer that can be continued later; empty for any other."""
     headers = response.headers
     has_ranges = headers.get("accept-ranges", "").strip().lower() == "bytes"
     is_encoded = headers.get("content-encoding", "identity").strip().lower() != "identity"
     etag = headers.get("etag", "")
-    return etag if has_ranges and not is_encoded and STRONG.match(etag) else ""
+    return etag if has_ranges and not is_encoded and STRONG_ETAG.match(etag) else ""
 
 
-def _explained(request: Request, error: BadResponseError) -> BadResponseError:
+def _with_subject(request: Request, error: BadResponseError) -> BadResponseError:
     if error.message.startswith("asked for"):
         return error
     return BadResponseError(

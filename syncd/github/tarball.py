@@ -20,12 +20,16 @@ from syncd.github.bounds import PATH_BYTES, PAX_BYTES, PAX_HEADERS
 from syncd.models import TreeEntry
 from syncd.ports import BlobWriter
 
-BLOCK = 512
-CHUNK = 256 << 10
-CHECKED_EVERY = 256  # headers between two looks at the deadline: one piece of a compressed archive may hold a million
+BLOCK_BYTES = 512
+CHUNK_BYTES = 256 << 10
+DEADLINE_CHECK_INTERVAL = 256  # headers between two looks at the deadline: one piece of a compressed archive may hold a million
 FILE_TYPES, LINK_TYPE, PAX, PAX_GLOBAL, LONG_NAME, LONG_LINK = b"0\0", b"2", b"x", b"g", b"L", b"K"
-EXTENDED = (PAX, PAX_GLOBAL, LONG_NAME, LONG_LINK)
-MEANT = (b"path", b"linkpath", b"size")  # the records of a pax header that say something here
+EXTENSION_TYPES = (PAX, PAX_GLOBAL, LONG_NAME, LONG_LINK)
+USED_RECORDS = (
+    b"path",
+    b"linkpath",
+    b"size",
+)  # the parse_pax_records of a pax header that say something here
 
 
 class TarMember(Struct, frozen=True):
@@ -47,13 +51,13 @@ class TarExtractor:
         self,
         wanted: Mapping[str, TreeEntry],
         blobs: BlobWriter,
-        at_most_bytes: int,
+        max_bytes: int,
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        self._wanted, self._blobs, self._at_most, self._check = (
+        self._wanted, self._blobs, self._max_bytes, self._check = (
             dict(wanted),
             blobs,
-            at_most_bytes,
+            max_bytes,
             check,
         )
         self.kept_bytes = 0
@@ -63,18 +67,18 @@ class TarExtractor:
 
         Raises BadResponseError when the archive is broken or unpacks to more than it may; what was verified before stays.
         """
-        tape = TarStream(inflated(chunks), self._at_most)
-        for count, member in enumerate(members(tape)):
-            if count % CHECKED_EVERY == 0:
+        stream = TarStream(gunzip(chunks), self._max_bytes)
+        for count, member in enumerate(read_members(stream)):
+            if count % DEADLINE_CHECK_INTERVAL == 0:
                 self._check()
             entry = self._wanted.pop(member.path, None)
             if entry is not None and not self._blobs.has(entry.id):
-                self._keep(tape, member, entry)
+                self._keep(stream, member, entry)
             if not self._wanted:
                 break
         return self.kept_bytes
 
-    def _keep(self, tape: TarStream, member: TarMember, entry: TreeEntry) -> None:
+    def _keep(self, stream: TarStream, member: TarMember, entry: TreeEntry) -> None:
         if entry.mode == LINK:
             if member.type == LINK_TYPE and blob_id(member.link) == entry.id:
                 self.kept_bytes += self._blobs.add(entry.id, [member.link], len(member.link))
@@ -84,30 +88,30 @@ class TarExtractor:
         with suppress(
             BadResponseError
         ):  # altered by export-subst: fetched singly, and judged then. A broken archive shows at the next header
-            self.kept_bytes += self._blobs.add(entry.id, tape.content(), member.size)
+            self.kept_bytes += self._blobs.add(entry.id, stream.content(), member.size)
 
 
 class TarStream:
     """A tar stream read forward, with at most one chunk in memory and the rest of the present member known."""
 
-    def __init__(self, chunks: Iterator[bytes], at_most_bytes: int) -> None:
-        self._chunks, self._rest, self._left_in_all = chunks, memoryview(b""), at_most_bytes
+    def __init__(self, chunks: Iterator[bytes], max_bytes: int) -> None:
+        self._chunks, self._buffer, self._bytes_left = chunks, memoryview(b""), max_bytes
         self._content, self._padding = 0, 0
 
-    def header(self) -> bytes:
+    def next_header(self) -> bytes:
         """The next block after the present member, whose unread rest is passed over; empty at a clean end."""
         for _ in self.content():
             pass
         self._skip(self._padding)
         self._padding = 0
-        block = self._take(BLOCK)
-        if block and len(block) < BLOCK:
+        block = self._take(BLOCK_BYTES)
+        if block and len(block) < BLOCK_BYTES:
             raise BadResponseError("the archive ends within a header")
         return block
 
-    def enter(self, size: int) -> None:
+    def begin_content(self, size: int) -> None:
         """The blocks that follow are a member's content of `size` bytes."""
-        self._content, self._padding = size, -size % BLOCK
+        self._content, self._padding = size, -size % BLOCK_BYTES
 
     def content(self) -> Iterator[bytes]:
         """The present member's unread content. Raises BadResponseError when the stream ends before it."""
@@ -118,9 +122,9 @@ class TarStream:
             self._content -= len(piece)
             yield piece
 
-    def whole(self, at_most_bytes: int) -> bytes:
-        """The present member's content at once, for headers. Raises BadResponseError when it is longer than `at_most_bytes`."""
-        if self._content > at_most_bytes:
+    def read_content(self, max_bytes: int) -> bytes:
+        """The present member's content at once, for headers. Raises BadResponseError when it is longer than `max_bytes`."""
+        if self._content > max_bytes:
             raise BadResponseError(f"the archive has an extended header of {self._content} bytes")
         return b"".join(self.content())
 
@@ -134,49 +138,51 @@ class TarStream:
             taken += piece
         return bytes(taken)
 
-    def _piece(self, at_most: int) -> bytes:
-        while not self._rest:
+    def _piece(self, max_bytes: int) -> bytes:
+        while not self._buffer:
             chunk = next(self._chunks, None)
             if chunk is None:
                 return b""
-            self._left_in_all -= len(chunk)
-            if self._left_in_all < 0:
+            self._bytes_left -= len(chunk)
+            if self._bytes_left < 0:
                 raise BadResponseError(
                     "the archive unpacks to more than is worth it, or than is sane"
                 )
-            self._rest = memoryview(chunk)
-        piece, self._rest = bytes(self._rest[:at_most]), self._rest[at_most:]
+            self._buffer = memoryview(chunk)
+        piece, self._buffer = bytes(self._buffer[:max_bytes]), self._buffer[max_bytes:]
         return piece
 
 
-def members(tape: TarStream) -> Iterator[TarMember]:
-    """The members in order, extended headers applied. Their content may be left unread. Raises BadResponseError."""
+def read_members(stream: TarStream) -> Iterator[TarMember]:
+    """The read_members in order, extended headers applied. Their content may be left unread. Raises BadResponseError."""
     extended: dict[str, bytes] = {}
     headers = 0
-    while block := tape.header():
+    while block := stream.next_header():
         if not any(block):
             return  # the end mark is zero blocks
         _check(block)
         kind = block[156:157]
-        tape.enter(_number(block[124:136]))
-        headers = headers + 1 if kind in EXTENDED else 0
+        stream.begin_content(_number(block[124:136]))
+        headers = headers + 1 if kind in EXTENSION_TYPES else 0
         if headers > PAX_HEADERS:
             raise BadResponseError(
                 f"the archive has more than {PAX_HEADERS} extended headers before one file"
             )
         if kind == PAX:
-            extended.update(records(tape.whole(PAX_BYTES)))
+            extended.update(parse_pax_records(stream.read_content(PAX_BYTES)))
         elif kind == LONG_NAME:
-            extended["path"] = tape.whole(PAX_BYTES).rstrip(b"\0")
+            extended["path"] = stream.read_content(PAX_BYTES).rstrip(b"\0")
         elif kind == LONG_LINK:
-            extended["linkpath"] = tape.whole(PAX_BYTES).rstrip(b"\0")
+            extended["linkpath"] = stream.read_content(PAX_BYTES).rstrip(b"\0")
         elif kind != PAX_GLOBAL:
-            yield _member(tape, block, kind, extended)
+            yield _member(stream, block, kind, extended)
             extended = {}
     raise BadResponseError("the archive ends without its end mark")
 
 
-def _member(tape: TarStream, block: bytes, kind: bytes, extended: Mapping[str, bytes]) -> TarMember:
+def _member(
+    stream: TarStream, block: bytes, kind: bytes, extended: Mapping[str, bytes]
+) -> TarMember:
     path, link = extended.get("path"), extended.get("linkpath")
     if path is None:
         path = _text(block[:100])
@@ -185,7 +191,7 @@ def _member(tape: TarStream, block: bytes, kind: bytes, extended: Mapping[str, b
     size = _number(block[124:136])
     if "size" in extended:
         size = _decimal(extended["size"])
-    tape.enter(size if kind in FILE_TYPES else 0)
+    stream.begin_content(size if kind in FILE_TYPES else 0)
     if len(path) > 2 * PATH_BYTES:
         raise BadResponseError(f"the archive has a name of {len(path)} bytes")
     _, _, below = path.partition(b"/")  # the top folder is named after repository and commit
@@ -197,8 +203,8 @@ def _member(tape: TarStream, block: bytes, kind: bytes, extended: Mapping[str, b
     )
 
 
-def records(body: bytes) -> dict[str, bytes]:
-    """The records of a pax header that mean something here, `LENGTH KEY=VALUE\\n` each, as key -> value. Raises BadResponseError."""
+def parse_pax_records(body: bytes) -> dict[str, bytes]:
+    """The parse_pax_records of a pax header that mean something here, `LENGTH KEY=VALUE\\n` each, as key -> value. Raises BadResponseError."""
     found: dict[str, bytes] = {}
     start = 0
     while (
@@ -216,7 +222,7 @@ def records(body: bytes) -> dict[str, bytes]:
         ):
             raise BadResponseError("the archive has an extended header that makes no sense")
         key = body[space + 1 : equals] if equals - space < 16 else b""
-        if key in MEANT:
+        if key in USED_RECORDS:
             found[key.decode()] = body[equals + 1 : end - 1]
         start = end
     return found
@@ -248,13 +254,13 @@ def _decimal(raw: bytes) -> int:
     return int(raw)
 
 
-def inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The content of a gzip stream, piece by piece: a bomb is never whole in memory. Raises BadResponseError."""
     inflater = zlib.decompressobj(wbits=31)
     for chunk in chunks:
         while chunk and not inflater.eof:
             try:
-                piece = inflater.decompress(chunk, CHUNK)
+                piece = inflater.decompress(chunk, CHUNK_BYTES)
             except zlib.error as error:
                 raise BadResponseError(
                     f"the archive is no gzip stream, or is damaged: {error}"

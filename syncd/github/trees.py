@@ -37,7 +37,7 @@ from syncd.github.protocol import beyond
 from syncd.models import TreeEntry
 from syncd.text import in_quotes
 
-CONTENTS_LIMIT: Final = 1000  # the Contents API cuts a folder there without a sign. Source: REST docs, "Get repository content"
+MAX_CONTENTS_ENTRIES: Final = 1000  # the Contents API cuts a folder there without a sign. Source: REST docs, "Get repository content"
 # Old gits wrote 100664; git itself still reads it as a plain file but hashes what stands there.
 _TYPES: Final = {
     FILE: "blob",
@@ -47,8 +47,8 @@ _TYPES: Final = {
     TREE: "tree",
     SUBMODULE: "commit",
 }
-UNLISTED_AT_MOST: Final = 100  # names with a slash in them, which are refused in any case
-_GUESSES: Final = 40_000  # entries hashed at most while guessing modes: about 30 ms, less than the request it saves
+MAX_UNLISTED_NAMES: Final = 100  # names with a slash in them, which are refused in any case
+_MAX_GUESS_ENTRIES: Final = 40_000  # entries hashed at most while guessing modes: about 30 ms, less than the request it saves
 
 
 class Row(Struct, frozen=True, gc=False):
@@ -112,7 +112,7 @@ _MODES: Final = {f"{mode:06o}": mode for mode in _TYPES}
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def read_tree(body: bytes, what: str, max_entries: int) -> TreeAnswer:
+def parse_tree(body: bytes, what: str, max_entries: int) -> TreeAnswer:
     """Read an answer of `git/trees/ID`, with or without `recursive`; rows are built while parsing, so memory stays near the rows' own.
 
     Raises:  BadResponseError (not JSON, wrong shapes), BrakeError (more than `max_entries`).
@@ -127,7 +127,7 @@ def read_tree(body: bytes, what: str, max_entries: int) -> TreeAnswer:
         if "path" not in value or "mode" not in value:
             return value
         if len(rows) >= max_entries:
-            raise too_many(what, max_entries)
+            raise too_many_entries_error(what, max_entries)
         rows.append(_row(value, what))
         return rows[-1]
 
@@ -194,7 +194,7 @@ def parse_json(body: bytes, what: str, kind: str, hook: Any = None) -> Any:
         ) from error
 
 
-def too_many(what: str, max_entries: int) -> LimitError:
+def too_many_entries_error(what: str, max_entries: int) -> LimitError:
     return LimitError(
         f"{what} lists more than {max_entries:,} files and folders",
         hint="list a smaller folder, or raise the job's limits: files",
@@ -225,7 +225,7 @@ def _row(value: Mapping[str, Any], what: str) -> Row:
 def _check_length(path: str) -> None:
     """Raises UnsafePathError for a path that no system call takes, before anything else looks at it."""
     if is_too_long(path):
-        raise refusal(
+        raise unsafe_name_error(
             path[:NAME_BYTES], f"is longer than a path can be (more than {PATH_BYTES} bytes)"
         )
 
@@ -235,7 +235,7 @@ def _size(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def read_contents(body: bytes, what: str) -> ContentsAnswer:
+def parse_contents(body: bytes, what: str) -> ContentsAnswer:
     """Read a Contents answer asked for in the object form; the plain array of servers that do not know it is understood too.
 
     Raises:  BadResponseError.
@@ -294,15 +294,17 @@ def folder_from_contents(answer: ContentsAnswer) -> Folder | None:
     entries hash to it. Folders of configuration hold few executables, so trying none, then each one, then pairs ... within a
     bounded effort answers most of them without a second request. A list of 1,000 may be cut and is not tried.
     """
-    if answer.sha is None or answer.kind != "dir" or len(answer.rows) >= CONTENTS_LIMIT:
+    if answer.sha is None or answer.kind != "dir" or len(answer.rows) >= MAX_CONTENTS_ENTRIES:
         return None
     modes = {"file": FILE, "dir": TREE, "symlink": LINK, "submodule": SUBMODULE}
     if any(kind not in modes for _, kind, _, _ in answer.rows) or len(
         {name for name, _, _, _ in answer.rows}
     ) != len(answer.rows):
         return None
-    files = sorted((name for name, kind, _, _ in answer.rows if kind == "file"), key=_looks_plain)
-    attempts = max(1, _GUESSES // (len(answer.rows) + 1))
+    files = sorted(
+        (name for name, kind, _, _ in answer.rows if kind == "file"), key=_is_unlikely_executable
+    )
+    attempts = max(1, _MAX_GUESS_ENTRIES // (len(answer.rows) + 1))
     guesses = chain.from_iterable(combinations(files, count) for count in range(len(files) + 1))
     for executables in islice(guesses, attempts):
         children = {
@@ -314,12 +316,12 @@ def folder_from_contents(answer: ContentsAnswer) -> Folder | None:
     return None
 
 
-def _looks_plain(name: str) -> bool:
+def _is_unlikely_executable(name: str) -> bool:
     """False for names that scripts tend to have, so that those are tried first."""
     return not (name.endswith((".sh", ".py", ".pl", ".rb")) or "." not in name)
 
 
-def prove_folder(answer: TreeAnswer, tree: str | None, what: str) -> Folder:
+def verify_folder(answer: TreeAnswer, tree: str | None, what: str) -> Folder:
     """The direct children of `tree`, from a non-recursive answer. Raises BadResponseError, UnsafePathError (not UTF-8, twins)."""
     children: dict[str, TreeEntry] = {}
     for row in answer.rows:
@@ -332,7 +334,7 @@ def prove_folder(answer: TreeAnswer, tree: str | None, what: str) -> Folder:
     return Folder(found, children)
 
 
-def prove_recursive(
+def verify_recursive(
     answer: TreeAnswer, tree: str | None, what: str
 ) -> tuple[str, dict[str, TreeEntry]]:
     """The tree's id and every path below it, folders left out, from a recursive answer that is not truncated.
@@ -352,12 +354,12 @@ def prove_recursive(
     for row in answer.rows:
         parent, name = _split(row.path, folders)
         unlisted += "/" in name
-        if unlisted > UNLISTED_AT_MOST:  # each costs as many steps as it has slashes
+        if unlisted > MAX_UNLISTED_NAMES:  # each costs as many steps as it has slashes
             raise BadResponseError(
                 f"{what} was answered with entries of folders that it does not list"
             )
         children[parent].append((row.entry.mode, name_bytes(name), row.entry.id))
-        reason = refuse_name(name)
+        reason = unsafe_name_reason(name)
         if reason is not None:
             unsafe.append((row.path, reason))
         if row.path in seen:
@@ -376,7 +378,7 @@ def prove_recursive(
     if twins:
         raise UnsafePathError(f"{what} holds two entries named {twins[0]!r}", path=twins[0])
     for path, reason in unsafe:
-        raise refusal(path, reason)
+        raise unsafe_name_error(path, reason)
     return root, entries
 
 
@@ -415,7 +417,7 @@ def shallow_key(tree: str) -> str:
 # --- judging names ----------------------------------------------------------------------------------------------------
 
 
-def refuse_name(name: str) -> str | None:
+def unsafe_name_reason(name: str) -> str | None:
     """Why a single name in a git tree may not be written to disk, or None.
 
     Twins that only a case-folding or normalising filesystem confuses are judged where all destinations are known.
@@ -438,14 +440,14 @@ def refuse_name(name: str) -> str | None:
     return None
 
 
-def refuse_path(path: str) -> str | None:
-    """`refuse_name` of the first name in `path` that is refused."""
+def unsafe_path_reason(path: str) -> str | None:
+    """`unsafe_name_reason` of the first name in `path` that is refused."""
     return next(
-        (reason for reason in map(refuse_name, path.split("/")) if reason is not None), None
+        (reason for reason in map(unsafe_name_reason, path.split("/")) if reason is not None), None
     )
 
 
-def refusal(path: str, reason: str) -> UnsafePathError:
+def unsafe_name_error(path: str, reason: str) -> UnsafePathError:
     return UnsafePathError(
         f"{in_quotes(path)} in the repository {reason} and is never written", path=path
     )
@@ -480,7 +482,7 @@ def below(entries: Mapping[str, TreeEntry], folder: str) -> Iterator[tuple[str, 
             yield path[len(start) :], entry
 
 
-def joined(folder: str, path: str) -> str:
+def join_path(folder: str, path: str) -> str:
     return f"{folder}/{path}" if folder else path
 
 
@@ -488,7 +490,7 @@ def parent_of(path: str) -> str:
     return path.rpartition("/")[0]
 
 
-def covered(folder: str, folders: Sequence[str] | frozenset[str] | set[str]) -> bool:
+def has_ancestor_in(folder: str, folders: Sequence[str] | frozenset[str] | set[str]) -> bool:
     """Whether a proper ancestor of `folder` is among `folders`."""
     while folder:
         folder = parent_of(folder)

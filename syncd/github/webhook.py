@@ -24,13 +24,13 @@ from syncd.models import Job
 from syncd.redaction import Secret
 from syncd.ref_names import forms
 
-LARGEST_BYTES = 25 << 20  # docs: above 25 MB an event is not delivered at all
-LONGEST_REF = 1024
+MAX_BODY_BYTES = 25 << 20  # docs: above 25 MB an event is not delivered at all
+MAX_REF_LENGTH = 1024
 SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}")
 EVENT = re.compile(r"[a-z][a-z_]{0,49}")
 REPO = re.compile(r"[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}")
-FORM, JSON = "application/x-www-form-urlencoded", "application/json"
-WANTED = frozenset(
+FORM_TYPE, JSON_TYPE = "application/x-www-form-urlencoded", "application/json"
+USED_KEYS = frozenset(
     (
         "ref",
         "after",
@@ -85,7 +85,7 @@ class Push(Struct, frozen=True):
     number: int | None = None
 
 
-class Other(Struct, frozen=True):
+class OtherEvent(Struct, frozen=True):
     """An event that starts nothing: a ping, or one that nobody here waits for."""
 
     event: str
@@ -108,26 +108,30 @@ def check_signature(chunks: Iterable[bytes], given: str | None, secret: Secret) 
     )
 
 
-def read(event: str | None, content_type: str | None, body: bytes) -> Push | Other | Rejection:
+def parse_delivery(
+    event: str | None, content_type: str | None, body: bytes
+) -> Push | OtherEvent | Rejection:
     """What a delivery says whose signature is proven. `event` is X-GitHub-Event; the body of another event than push is not looked at.
 
-    Source: the body is JSON, or a form whose field `payload` is (what a webhook made through the API sends unless told otherwise).
+    Source: the body is JSON_TYPE, or a form whose field `payload` is (what a webhook made through the API sends unless told otherwise).
     """
     if event is None or EVENT.fullmatch(event) is None:
         return Rejection.NO_EVENT
     if event != "push":
-        return Other(event)
+        return OtherEvent(event)
     kind = (content_type or "").partition(";")[0].strip().lower()
-    if kind not in (FORM, JSON):
+    if kind not in (FORM_TYPE, JSON_TYPE):
         return Rejection.WRONG_TYPE
     try:
         payload = load_json(
-            _field(body.decode()).encode() if kind == FORM else body, "delivery", pairs=_wanted
+            _field(body.decode()).encode() if kind == FORM_TYPE else body,
+            "delivery",
+            pairs=_used_keys,
         )
         return _push(payload)
     except (
         ValueError
-    ):  # not UTF-8, not JSON, a number of many digits, a field too many; brackets without end
+    ):  # not UTF-8, not JSON_TYPE, a number of many digits, a field too many; brackets without end
         return Rejection.MALFORMED
 
 
@@ -135,9 +139,9 @@ def _field(form: str) -> str:
     return dict(parse_qsl(form, keep_blank_values=True, max_num_fields=10)).get("payload", "")
 
 
-def _wanted(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _used_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """One object without what nobody asks about: a push of two thousand commits lists millions of names."""
-    return {key: value for key, value in pairs if key in WANTED}
+    return {key: value for key, value in pairs if key in USED_KEYS}
 
 
 def _push(payload: Any) -> Push:
@@ -176,7 +180,7 @@ def _push(payload: Any) -> Push:
 
 def _is_ref(ref: object) -> bool:
     """Source: git check-ref-format: no control characters; ours: a bound, and nothing that UTF-8 can't say."""
-    if not isinstance(ref, str) or not ref.startswith("refs/") or len(ref) > LONGEST_REF:
+    if not isinstance(ref, str) or not ref.startswith("refs/") or len(ref) > MAX_REF_LENGTH:
         return False
     return not any(
         letter < " " or letter == "\x7f" or "\ud800" <= letter <= "\udfff" for letter in ref
@@ -204,7 +208,7 @@ def _host(address: object) -> str | None:
 # --- who follows ------------------------------------------------------------------------------------------------------
 
 
-def followers(
+def jobs_for_push(
     push: Push, jobs: Iterable[Job], apis: Mapping[str, str], numbers: Mapping[tuple[str, str], int]
 ) -> list[str]:
     """The jobs that a push is to start, in the given order. `apis`: identity -> its API's address.
@@ -221,14 +225,14 @@ def followers(
     return [
         job.name
         for job in jobs
-        if starts_on_push(job)
+        if can_start_on_push(job)
         and (anywhere or hosts.get(job.identity) == push.host)
         and _is_of(push, job, numbers)
         and _is_followed(push, job.ref)
     ]
 
 
-def starts_on_push(job: Job) -> bool:
+def can_start_on_push(job: Job) -> bool:
     """Can a push start it at all? A commit id names the same for ever."""
     return job.on_push and not (job.ref is not None and is_object_id(job.ref))
 
@@ -247,12 +251,12 @@ def _is_followed(push: Push, ref: str | None) -> bool:
 
 
 __all__ = [
-    "LARGEST_BYTES",
-    "Other",
+    "MAX_BODY_BYTES",
+    "OtherEvent",
     "Push",
     "Rejection",
+    "can_start_on_push",
     "check_signature",
-    "followers",
-    "read",
-    "starts_on_push",
+    "jobs_for_push",
+    "parse_delivery",
 ]

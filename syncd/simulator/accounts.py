@@ -12,11 +12,11 @@ from msgspec.structs import replace
 
 from syncd.simulator.repository import Repository
 
-MINT_AT_MOST = 500
+MAX_TOKEN_REPOSITORIES = 500
 RANK = {"read": 1, "write": 2, "admin": 3}
 
 
-class Refused(Exception):
+class ApiError(Exception):
     """`more` are members of the answer's body beside the message."""
 
     def __init__(
@@ -123,17 +123,19 @@ class Accounts:
         self.installations[installation_id] = installation
         return installation
 
-    def add_personal(self, value: str, login: str = "ada", expires: float = float("inf")) -> None:
+    def add_personal_token(
+        self, value: str, login: str = "ada", expires: float = float("inf")
+    ) -> None:
         self.credentials[value] = Credential(
             value, "personal", f"user:{login}", expires=expires, login=login
         )
 
     def app_of(self, authorization: str, now: float) -> App:
-        """The App that signed. Raises Refused with GitHub's texts."""
+        """The App that signed. Raises ApiError with GitHub's texts."""
         import jwt
 
         scheme, _, token = authorization.partition(" ")
-        broken = Refused(401, "A JSON web token could not be decoded")
+        broken = ApiError(401, "A JSON web token could not be decoded")
         if scheme.lower() != "bearer" or token.count(".") != 2:
             raise broken
         try:
@@ -141,14 +143,14 @@ class Accounts:
         except jwt.PyJWTError as error:
             raise broken from error
         if "iss" not in claims:
-            raise Refused(401, "Missing 'issuer' claim ('iss') in assertion")
+            raise ApiError(401, "Missing 'issuer' claim ('iss') in assertion")
         app = self.apps.get(str(claims["iss"]))
         if app is None:
             if not str(claims["iss"]).isdigit():
-                raise Refused(401, "'Issuer' claim ('iss') must be an Integer")
-            raise Refused(404, "Integration not found")  # actions/create-github-app-token issue 76
+                raise ApiError(401, "'Issuer' claim ('iss') must be an Integer")
+            raise ApiError(404, "Integration not found")  # actions/create-github-app-token issue 76
         if not app.public_keys:
-            raise Refused(401, "Integration must generate a public key")
+            raise ApiError(401, "Integration must generate a public key")
         off = {
             "verify_exp": False,
             "verify_iat": False,
@@ -160,20 +162,20 @@ class Accounts:
             raise broken
         expires, issued = claims.get("exp"), claims.get("iat")
         if not isinstance(expires, int) or expires <= now:
-            raise Refused(
+            raise ApiError(
                 401,
                 "'Expiration time' claim ('exp') must be a numeric value representing the future time at which the assertion expires",
             )
         if expires > now + 600:
-            raise Refused(401, "'Expiration time' claim ('exp') is too far in the future")
+            raise ApiError(401, "'Expiration time' claim ('exp') is too far in the future")
         if not isinstance(issued, int) or issued > now:
-            raise Refused(
+            raise ApiError(
                 401,
                 "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued",
             )
         return app
 
-    def mint(
+    def create_installation_token(
         self,
         app: App,
         installation_id: int,
@@ -185,13 +187,13 @@ class Accounts:
         """A token as the body asks for it; `stateless` says which form, where the request did."""
         installation = self.installations.get(installation_id)
         if installation is None or installation.app is not app:
-            raise Refused(404, "Not Found")
+            raise ApiError(404, "Not Found")
         if installation.suspended:
-            raise Refused(403, "This installation has been suspended")
+            raise ApiError(403, "This installation has been suspended")
         permissions = dict(installation.permissions)
         for name, level in (body.get("permissions") or {}).items():
             if RANK.get(installation.permissions.get(name, ""), 0) < RANK.get(level, 9):
-                raise Refused(
+                raise ApiError(
                     422, "The permissions requested are not granted to this installation."
                 )
         if body.get("permissions"):
@@ -215,32 +217,32 @@ class Accounts:
         return made, chosen, permissions
 
     def credential(self, authorization: str | None, now: float) -> Credential | None:
-        """Who a request comes from; None for nobody. Raises Refused for a credential that is no good (now)."""
+        """Who a request comes from; None for nobody. Raises ApiError for a credential that is no good (now)."""
         if not authorization:
             return None
         found = self.credentials.get(_token(authorization))
         if found is None or found.revoked or now >= found.expires:
-            raise Refused(401, "Bad credentials")
+            raise ApiError(401, "Bad credentials")
         if found.kind == "installation" and now - found.issued < self.lag_seconds:
             if self.lag_status == 404:
                 return replace(found, repository_ids=frozenset())
-            raise Refused(
+            raise ApiError(
                 self.lag_status,
                 "Bad credentials"
                 if self.lag_status == 401
                 else "Resource not accessible by integration",
             )
         if found.installation is not None and found.installation.suspended:
-            raise Refused(403, "This installation has been suspended")
+            raise ApiError(403, "This installation has been suspended")
         if found.login in self.suspended_users:
-            raise Refused(403, "Sorry. Your account was suspended.")
+            raise ApiError(403, "Sorry. Your account was suspended.")
         return found
 
-    def may_read(self, who: Credential | None, repo: Repository) -> bool:
-        """Whether the repository is there for `who`. Raises Refused for a refusal that has words of its own."""
+    def can_read(self, who: Credential | None, repo: Repository) -> bool:
+        """Whether the repository is there for `who`. Raises ApiError for a refusal that has words of its own."""
         if repo.blocked:
             status, reason, address = repo.blocked
-            raise Refused(
+            raise ApiError(
                 status,
                 "Repository access blocked",
                 more={"block": {"reason": reason, "html_url": address}},
@@ -250,7 +252,7 @@ class Accounts:
             and who.installation is None
             and repo.owner.lower() in self.token_policies
         ):
-            raise Refused(403, self.token_policies[repo.owner.lower()])
+            raise ApiError(403, self.token_policies[repo.owner.lower()])
         if (
             who is None
             or (who.installation is not None and not who.installation.covers(repo))
@@ -258,7 +260,7 @@ class Accounts:
         ):
             return not repo.private
         if who.installation is not None and "contents" not in who.installation.permissions:
-            raise Refused(
+            raise ApiError(
                 403,
                 "Resource not accessible by integration",
                 {"x-accepted-github-permissions": "contents=read"},
@@ -280,10 +282,10 @@ def _chosen(
         next((repo for repo in repos.values() if repo.id == number), None)
         for number in body.get("repository_ids") or ()
     ]
-    if len(found) > MINT_AT_MOST or any(
+    if len(found) > MAX_TOKEN_REPOSITORIES or any(
         repo is None or not installation.covers(repo) for repo in found
     ):
-        raise Refused(
+        raise ApiError(
             422,
             "There is at least one repository that does not exist or is not accessible to the parent installation.",
         )

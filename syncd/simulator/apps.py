@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from syncd.simulator import responses
-from syncd.simulator.accounts import Credential, Refused
+from syncd.simulator.accounts import ApiError, Credential
 from syncd.simulator.faults import Answer
 from syncd.simulator.repository import Repository
 
@@ -20,38 +20,40 @@ if TYPE_CHECKING:
 Route = tuple[str, Callable[[], Answer]]
 
 
-def routed(github: GitHub, ask: SimRequest, parts: Sequence[str]) -> Route | None:
+def routed(github: GitHub, request: SimRequest, parts: Sequence[str]) -> Route | None:
     """The route of a request that is about Apps, users or their tokens, and what answers it."""
     match parts:
         case ["app"]:
-            return "app", lambda: _app(github, ask)
+            return "app", lambda: _app(github, request)
         case ["app", "installations"]:
-            return "app", lambda: _installations(github, ask)
-        case ["app", "installations", number, "access_tokens"] if ask.method == "POST":
-            return "token", lambda: _mint(github, ask, number)
+            return "app", lambda: _installations(github, request)
+        case ["app", "installations", number, "access_tokens"] if request.method == "POST":
+            return "token", lambda: _mint(github, request, number)
         case ["repos", owner, name, "installation"]:
-            return "installation", lambda: _installation_of(github, ask, f"{owner}/{name}".lower())
+            return "installation", lambda: _installation_of(
+                github, request, f"{owner}/{name}".lower()
+            )
         case ["repositories", number, "installation"]:
             return "installation", lambda: _covering(
                 github,
-                ask,
+                request,
                 next((repo for repo in github.repos.values() if str(repo.id) == number), None),
             )
         case ["installation", "repositories"]:
-            return "installation_repositories", lambda: _repositories(github, ask)
-        case ["installation", "token"] if ask.method == "DELETE":
-            return "revoke", lambda: _revoke(ask)
+            return "installation_repositories", lambda: _repositories(github, request)
+        case ["installation", "token"] if request.method == "DELETE":
+            return "revoke", lambda: _revoke(request)
         case ["user"]:
-            return "user", lambda: _user(ask)
+            return "user", lambda: _user(request)
         case ["user", "installations"]:
-            return "user", lambda: _user_installations(github, ask)
+            return "user", lambda: _user_installations(github, request)
         case ["user", "installations", number, "repositories"]:
-            return "user", lambda: _user_repositories(github, ask, number)
+            return "user", lambda: _user_repositories(github, request, number)
     return None
 
 
-def _app(github: GitHub, ask: SimRequest) -> Answer:
-    app = github.accounts.app_of(ask.headers.get("authorization", ""), github.now())
+def _app(github: GitHub, request: SimRequest) -> Answer:
+    app = github.accounts.app_of(request.headers.get("authorization", ""), github.now())
     return responses.as_json(
         {
             "id": app.id,
@@ -62,10 +64,10 @@ def _app(github: GitHub, ask: SimRequest) -> Answer:
     )
 
 
-def _installations(github: GitHub, ask: SimRequest) -> Answer:
-    app = github.accounts.app_of(ask.headers.get("authorization", ""), github.now())
+def _installations(github: GitHub, request: SimRequest) -> Answer:
+    app = github.accounts.app_of(request.headers.get("authorization", ""), github.now())
     return _paged(
-        ask,
+        request,
         [
             _shape(github, one.id)
             for one in github.accounts.installations.values()
@@ -75,16 +77,16 @@ def _installations(github: GitHub, ask: SimRequest) -> Answer:
 
 
 def _paged(
-    ask: SimRequest,
+    request: SimRequest,
     found: list[dict[str, Any]],
     around: Callable[[list[dict[str, Any]]], object] = list,
 ) -> Answer:
     """One page of it; the next one is in Link. Source: REST docs, "Using pagination in the REST API"."""
-    size, page = min(int(ask.query.get("per_page", 30)), 100), int(ask.query.get("page", 1))
+    size, page = min(int(request.query.get("per_page", 30)), 100), int(request.query.get("page", 1))
     answer = responses.as_json(around(found[(page - 1) * size : page * size]))
     if page * size >= len(found):
         return answer
-    link = f'<{ask.origin}{ask.prefix}{ask.path}?per_page={size}&page={page + 1}>; rel="next", <{ask.origin}{ask.prefix}{ask.path}?page=99>; rel="last"'
+    link = f'<{request.origin}{request.prefix}{request.path}?per_page={size}&page={page + 1}>; rel="next", <{request.origin}{request.prefix}{request.path}?page=99>; rel="last"'
     return Answer(answer.status, {**answer.headers, "link": link}, answer.body)
 
 
@@ -100,37 +102,37 @@ def _shape(github: GitHub, number: int) -> dict[str, Any]:
     }
 
 
-def _installation_of(github: GitHub, ask: SimRequest, full: str) -> Answer:
+def _installation_of(github: GitHub, request: SimRequest, full: str) -> Answer:
     repo = github.repos.get(full)
     if repo is None and full in github.renamed:
-        github.accounts.app_of(ask.headers.get("authorization", ""), github.now())
+        github.accounts.app_of(request.headers.get("authorization", ""), github.now())
         return Answer(
             301,
             {
-                "location": f"{ask.origin}{ask.prefix}/repositories/{github.landing(full).id}/installation"
+                "location": f"{request.origin}{request.prefix}/repositories/{github.find_renamed(full).id}/installation"
             },
         )
-    return _covering(github, ask, repo)
+    return _covering(github, request, repo)
 
 
-def _covering(github: GitHub, ask: SimRequest, repo: Repository | None) -> Answer:
-    app = github.accounts.app_of(ask.headers.get("authorization", ""), github.now())
+def _covering(github: GitHub, request: SimRequest, repo: Repository | None) -> Answer:
+    app = github.accounts.app_of(request.headers.get("authorization", ""), github.now())
     for one in github.accounts.installations.values():
         if one.app is app and repo is not None and one.covers(repo):
             return responses.as_json(_shape(github, one.id))
-    raise Refused(404, "Not Found")
+    raise ApiError(404, "Not Found")
 
 
-def _mint(github: GitHub, ask: SimRequest, number: str) -> Answer:
-    app = github.accounts.app_of(ask.headers.get("authorization", ""), github.now())
+def _mint(github: GitHub, request: SimRequest, number: str) -> Answer:
+    app = github.accounts.app_of(request.headers.get("authorization", ""), github.now())
     try:
-        body = json.loads(ask.body or b"{}")
+        body = json.loads(request.body or b"{}")
     except ValueError as error:
-        raise Refused(400, "Problems parsing JSON") from error
+        raise ApiError(400, "Problems parsing JSON") from error
     stateless = {"enabled": True, "disabled": False}.get(
-        ask.headers.get("x-github-stateless-s2s-token", "")
+        request.headers.get("x-github-stateless-s2s-token", "")
     )  # any other value is ignored
-    made, chosen, permissions = github.accounts.mint(
+    made, chosen, permissions = github.accounts.create_installation_token(
         app, int(number) if number.isdigit() else -1, body, github.repos, github.now(), stateless
     )
     shape: dict[str, Any] = {
@@ -146,8 +148,8 @@ def _mint(github: GitHub, ask: SimRequest, number: str) -> Answer:
     return responses.as_json(shape, 201)
 
 
-def _repositories(github: GitHub, ask: SimRequest) -> Answer:
-    who = _installation(ask.who)
+def _repositories(github: GitHub, request: SimRequest) -> Answer:
+    who = _installation(request.who)
     found = [
         repo
         for repo in github.repos.values()
@@ -156,7 +158,7 @@ def _repositories(github: GitHub, ask: SimRequest) -> Answer:
         and (who.repository_ids is None or repo.id in who.repository_ids)
     ]
     return _paged(
-        ask,
+        request,
         [_repo_shape(repo) for repo in found],
         lambda page: {
             "total_count": len(found),
@@ -172,35 +174,35 @@ def _repo_shape(repo: Repository) -> dict[str, Any]:
 
 def _installation(who: Credential | None) -> Credential:
     if who is None or who.installation is None:
-        raise Refused(
+        raise ApiError(
             403,
             "Resource not accessible by integration" if who is not None else "Must authenticate",
         )
     return who
 
 
-def _revoke(ask: SimRequest) -> Answer:
-    _installation(ask.who).revoked = True
+def _revoke(request: SimRequest) -> Answer:
+    _installation(request.who).revoked = True
     return Answer(204)
 
 
 def _person(who: Credential | None) -> Credential:
     if who is None:
-        raise Refused(401, "Requires authentication")
+        raise ApiError(401, "Requires authentication")
     if who.kind == "installation":
-        raise Refused(403, "Resource not accessible by integration")
+        raise ApiError(403, "Resource not accessible by integration")
     return who
 
 
-def _user(ask: SimRequest) -> Answer:
-    return responses.as_json({"login": _person(ask.who).login, "id": 7, "type": "User"})
+def _user(request: SimRequest) -> Answer:
+    return responses.as_json({"login": _person(request.who).login, "id": 7, "type": "User"})
 
 
-def _user_installations(github: GitHub, ask: SimRequest) -> Answer:
+def _user_installations(github: GitHub, request: SimRequest) -> Answer:
     """Only for a user token of a GitHub App. Source: REST docs, "List app installations accessible to the user access token"."""
-    who = _person(ask.who)
+    who = _person(request.who)
     if who.client_id is None or who.client_id not in github.accounts.apps:
-        raise Refused(
+        raise ApiError(
             403,
             "You must authenticate with an access token authorized to a GitHub App in order to list installations",
         )
@@ -208,13 +210,13 @@ def _user_installations(github: GitHub, ask: SimRequest) -> Answer:
     found = [
         _shape(github, one.id) for one in github.accounts.installations.values() if one.app is app
     ]
-    return _paged(ask, found, lambda page: {"total_count": len(found), "installations": page})
+    return _paged(request, found, lambda page: {"total_count": len(found), "installations": page})
 
 
-def _user_repositories(github: GitHub, ask: SimRequest, number: str) -> Answer:
-    _person(ask.who)
+def _user_repositories(github: GitHub, request: SimRequest, number: str) -> Answer:
+    _person(request.who)
     one = github.accounts.installations.get(int(number) if number.isdigit() else -1)
     if one is None:
-        raise Refused(404, "Not Found")
+        raise ApiError(404, "Not Found")
     found = [_repo_shape(repo) for repo in github.repos.values() if one.covers(repo)]
-    return _paged(ask, found, lambda page: {"total_count": len(found), "repositories": page})
+    return _paged(request, found, lambda page: {"total_count": len(found), "repositories": page})

@@ -21,21 +21,21 @@ class Answer(Struct, frozen=True):
     extra_headers: tuple[tuple[str, str], ...] = ()
 
 
-Wrong = Callable[[Answer], Answer]
+FaultEffect = Callable[[Answer], Answer]
 
 
 class Fault(Struct):
     """Matches requests of `route` (or any, for `*`): skips `skip` of them, then happens `times` times."""
 
     route: str
-    act: Wrong
+    effect: FaultEffect
     times: int = 1
     skip: int = 0
     before: bool = (
         False  # instead of the answer, not to it: the request is not even counted as served
     )
 
-    def hits(self, route: str) -> bool:
+    def matches(self, route: str) -> bool:
         if self.times <= 0 or self.route not in ("*", route):
             return False
         if self.skip > 0:
@@ -47,7 +47,7 @@ class Fault(Struct):
 
 def status(
     code: int, message: str = "Server Error", headers: Mapping[str, str] | None = None
-) -> Wrong:
+) -> FaultEffect:
     import json
 
     body = json.dumps(
@@ -69,22 +69,22 @@ def status(
     )
 
 
-def html(code: int = 200) -> Wrong:
+def html(code: int = 200) -> FaultEffect:
     body = b"<!DOCTYPE html><html><body>Sign in to the network</body></html>"
     return lambda answer: Answer(code, {"content-type": "text/html; charset=utf-8"}, body)
 
 
-def reset() -> Wrong:
+def reset() -> FaultEffect:
     return lambda answer: replace(answer, end="reset", hang_seconds=0, status=0)
 
 
-def reset_in_body(after: int = 20) -> Wrong:
+def reset_in_body(after: int = 20) -> FaultEffect:
     return lambda answer: replace(
         answer, body=answer.body[:after], declared_length=len(answer.body) + 1000, end="reset"
     )
 
 
-def cut(after: int = 20) -> Wrong:
+def cut(after: int = 20) -> FaultEffect:
     """The connection closes before the declared length."""
     return lambda answer: replace(
         answer,
@@ -94,35 +94,35 @@ def cut(after: int = 20) -> Wrong:
     )
 
 
-def cut_silently(after: int = 20) -> Wrong:
+def cut_silently(after: int = 20) -> FaultEffect:
     """Fewer bytes, and a length that agrees with them."""
     return lambda answer: replace(
         answer, body=answer.body[: min(after, max(0, len(answer.body) - 1))]
     )
 
 
-def corrupt(at: float = 0.5) -> Wrong:
-    def act(answer: Answer) -> Answer:
+def corrupt(at: float = 0.5) -> FaultEffect:
+    def effect(answer: Answer) -> Answer:
         body = bytearray(answer.body)
         if body:
             body[min(len(body) - 1, int(len(body) * at))] ^= 0x01
         return replace(answer, body=bytes(body))
 
-    return act
+    return effect
 
 
-def other_content(content: bytes = b"something else entirely\n") -> Wrong:
+def other_content(content: bytes = b"something else entirely\n") -> FaultEffect:
     return lambda answer: replace(answer, body=content)
 
 
-def hang(seconds: float = 30.0) -> Wrong:
+def hang(seconds: float = 30.0) -> FaultEffect:
     return lambda answer: replace(answer, hang_seconds=seconds, end="close")
 
 
-def drip(pause_seconds: float = 0.2) -> Wrong:
+def drip(pause_seconds: float = 0.2) -> FaultEffect:
     """One byte at a time, with a pause before each."""
 
-    def act(answer: Answer) -> Answer:
+    def effect(answer: Answer) -> Answer:
         def slowly() -> Iterator[bytes]:
             import time
 
@@ -132,28 +132,28 @@ def drip(pause_seconds: float = 0.2) -> Wrong:
 
         return replace(answer, pieces=slowly(), declared_length=len(answer.body))
 
-    return act
+    return effect
 
 
-def endless() -> Wrong:
-    def act(answer: Answer) -> Answer:
+def endless() -> FaultEffect:
+    def effect(answer: Answer) -> Answer:
         def forever() -> Iterator[bytes]:
             for _ in range(1 << 16):
                 yield b"x" * (1 << 16)
 
         return replace(answer, pieces=forever(), declared_length=None, end="close")
 
-    return act
+    return effect
 
 
-def gigantic(length: int = 10 << 30) -> Wrong:
+def gigantic(length: int = 10 << 30) -> FaultEffect:
     return lambda answer: replace(answer, declared_length=length, end="close")
 
 
-def bomb(size: int = 200 << 20) -> Wrong:
+def bomb(size: int = 200 << 20) -> FaultEffect:
     """A small gzip body that is huge when unpacked."""
 
-    def act(answer: Answer) -> Answer:
+    def effect(answer: Answer) -> Answer:
         import gzip
 
         return replace(
@@ -162,10 +162,10 @@ def bomb(size: int = 200 << 20) -> Wrong:
             headers={**answer.headers, "content-encoding": "gzip"},
         )
 
-    return act
+    return effect
 
 
-def without(*names: str) -> Wrong:
+def without_headers(*names: str) -> FaultEffect:
     return lambda answer: replace(
         answer, headers={name: value for name, value in answer.headers.items() if name not in names}
     )

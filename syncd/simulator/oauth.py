@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from syncd.simulator.github import GitHub, SimRequest
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
-LIVING_TOKENS = 10
+MAX_LIVE_TOKENS = 10
 TEXTS = {
     "authorization_pending": "The authorization request is still pending.",
     "slow_down": "Too many requests have been made in the same timeframe.",
@@ -69,7 +69,7 @@ class Refresh(Struct):
     reused_at: list[float] = field(default_factory=list)
 
 
-class Oauth:
+class OAuthServer:
     def __init__(self, accounts: Accounts) -> None:
         self.accounts = accounts
         self.clients: dict[str, Client] = {}
@@ -170,7 +170,7 @@ class Oauth:
             and not one.revoked
             and now < one.expires
         ]
-        for oldest in living[: max(0, len(living) - LIVING_TOKENS + 1)]:
+        for oldest in living[: max(0, len(living) - MAX_LIVE_TOKENS + 1)]:
             oldest.revoked = True
         access = Credential(
             f"{client.kind}_{secrets.token_hex(18)}",
@@ -238,38 +238,38 @@ class Oauth:
 
 
 def routed(
-    github: GitHub, ask: SimRequest, parts: Sequence[str]
+    github: GitHub, request: SimRequest, parts: Sequence[str]
 ) -> tuple[str, Callable[[], Answer]] | None:
     """The web host's routes, which stand beside the API's."""
     match parts:
-        case ["login", "device", "code"] if ask.method == "POST":
+        case ["login", "device", "code"] if request.method == "POST":
             return "device", lambda: _said(
-                github, ask, github.oauth.start(_fields(ask), ask.origin, github.now())
+                github, request, github.oauth.start(_fields(request), request.origin, github.now())
             )
-        case ["login", "oauth", "access_token"] if ask.method == "POST":
-            fields = _fields(ask)
+        case ["login", "oauth", "access_token"] if request.method == "POST":
+            fields = _fields(request)
             return "refresh" if fields.get(
                 "grant_type"
             ) == "refresh_token" else "poll", lambda: _said(
-                github, ask, github.oauth.token(fields, github.now())
+                github, request, github.oauth.token(fields, github.now())
             )
-        case ["applications", client_id, "token" | "grant" as what] if ask.method == "DELETE":
+        case ["applications", client_id, "token" | "grant" as what] if request.method == "DELETE":
             return "end", lambda: Answer(
                 github.oauth.end(
                     client_id,
-                    ask.headers.get("authorization", ""),
-                    json.loads(ask.body or b"{}").get("access_token", ""),
+                    request.headers.get("authorization", ""),
+                    json.loads(request.body or b"{}").get("access_token", ""),
                     what == "grant",
                 )
             )
     return None
 
 
-def _fields(ask: SimRequest) -> dict[str, str]:
-    return dict(parse_qsl(ask.body.decode("utf-8", "replace")))
+def _fields(request: SimRequest) -> dict[str, str]:
+    return dict(parse_qsl(request.body.decode("utf-8", "replace")))
 
 
-def _said(github: GitHub, ask: SimRequest, found: dict[str, Any] | int) -> Answer:
+def _said(github: GitHub, request: SimRequest, found: dict[str, Any] | int) -> Answer:
     """As JSON where that was asked for, else form-encoded."""
     if isinstance(found, int):
         return Answer(found, {"content-type": JSON_TYPE}, b'{"error":"Not Found"}')
@@ -282,7 +282,7 @@ def _said(github: GitHub, ask: SimRequest, found: dict[str, Any] | int) -> Answe
             ),
             "error_uri": "https://docs.github.com",
         }
-    if "application/json" in ask.headers.get("accept", ""):
+    if "application/json" in request.headers.get("accept", ""):
         return Answer(status, {"content-type": JSON_TYPE}, json.dumps(found).encode())
     return Answer(
         status,

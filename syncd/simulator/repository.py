@@ -78,7 +78,9 @@ class Repository(Struct):
     export_ignore: set[str] = field(default_factory=set)
     export_subst: set[str] = field(default_factory=set)
     submodules: dict[str, str] = field(default_factory=dict)
-    large: dict[str, bytes] = field(default_factory=dict)  # what Git LFS holds: sha256 -> content
+    lfs_objects: dict[str, bytes] = field(
+        default_factory=dict
+    )  # what Git LFS holds: sha256 -> content
 
     @property
     def owner(self) -> str:
@@ -200,7 +202,7 @@ class Repository(Struct):
     def lfs_pointer(self, content: bytes) -> bytes:
         """The pointer to commit for a content that Git LFS holds from here on. Source: git-lfs docs/spec.md."""
         oid = hashlib.sha256(content).hexdigest()
-        self.large[oid] = content
+        self.lfs_objects[oid] = content
         return f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(content)}\n".encode()
 
     def tag(self, name: str, commit: str, annotated: bool = False) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from syncd.git_objects import FILE, LINK, SUBMODULE, TREE
-from syncd.simulator.accounts import Refused
+from syncd.simulator.accounts import ApiError
 from syncd.simulator.faults import Answer
 from syncd.simulator.repository import Commit, Repository
 
@@ -19,18 +19,18 @@ JSON_TYPE = "application/json; charset=utf-8"
 TYPES = {FILE: "file", 0o100755: "file", LINK: "symlink", TREE: "dir", SUBMODULE: "submodule"}
 
 
-def commit_of(repo: Repository, ref: str, status: int, message: str) -> Commit:
+def resolve_commit(repo: Repository, ref: str, status: int, message: str) -> Commit:
     if not repo.refs:
-        raise Refused(409, "Git Repository is empty.")
+        raise ApiError(409, "Git Repository is empty.")
     found = repo.resolve(ref)
     if found is None:
-        raise Refused(status, message)
+        raise ApiError(status, message)
     return found
 
 
-def found(commit: Commit | None) -> Commit:
+def or_not_found(commit: Commit | None) -> Commit:
     if commit is None:
-        raise Refused(404, "Not Found")
+        raise ApiError(404, "Not Found")
     return commit
 
 
@@ -61,15 +61,18 @@ def git_commit(commit: Commit) -> dict[str, Any]:
     }
 
 
-def listed_type(ask: SimRequest, mode: int) -> str:
+def listed_type(request: SimRequest, mode: int) -> str:
     """Until API version 2026-03-10 a submodule is listed as a file (docs, "Breaking changes")."""
-    if mode == SUBMODULE and ask.headers.get("x-github-api-version", "2022-11-28") < "2026-03-10":
+    if (
+        mode == SUBMODULE
+        and request.headers.get("x-github-api-version", "2022-11-28") < "2026-03-10"
+    ):
         return "file"
     return TYPES.get(mode, "file")
 
 
-def refuse(status: int, message: str) -> Answer:
-    raise Refused(status, message)
+def raise_error(status: int, message: str) -> Answer:
+    raise ApiError(status, message)
 
 
 def as_json(value: object, status: int = 200, etag: str | None = None) -> Answer:

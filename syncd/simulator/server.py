@@ -28,7 +28,7 @@ REASONS = {
 }
 
 
-class Served(Struct, frozen=True):
+class ServerUrls(Struct, frozen=True):
     url: str
     archive_url: str
 
@@ -128,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve(github: GitHub, latency_seconds: float = 0.0) -> Iterator[Served]:
+def serve(github: GitHub, latency_seconds: float = 0.0) -> Iterator[ServerUrls]:
     """The stand-in answers on two loopback ports while the block runs; no thread and no socket is left after it."""
     servers = [_Server(github, latency_seconds) for _ in range(2)]
     threads = [
@@ -144,7 +144,7 @@ def serve(github: GitHub, latency_seconds: float = 0.0) -> Iterator[Served]:
         thread.start()
     github.codeload_origin = servers[1].url
     try:
-        yield Served(servers[0].url, servers[1].url)
+        yield ServerUrls(servers[0].url, servers[1].url)
     finally:
         for server in servers:
             server.stopping.set()

@@ -24,7 +24,7 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.utilities import Error
 
-from syncd.github.webhook import LARGEST_BYTES
+from syncd.github.webhook import MAX_BODY_BYTES
 from syncd.web.clients import CONNECTIONS_EACH, LOCAL, client_of
 from syncd.web.webhook import WebhookEndpoint
 
@@ -36,7 +36,9 @@ CROWD = 60  # connections that are waited for, some of which could be waited for
 CROWDED_SECONDS = 1.0
 QUIET_SECONDS = 60.0
 LARGE_BYTES = 1 << 20
-AT_ONCE_BYTES = 4 * LARGEST_BYTES  # of large bodies under way; who comes then is told to come again
+AT_ONCE_BYTES = (
+    4 * MAX_BODY_BYTES
+)  # of large bodies under way; who comes then is told to come again
 INCOMING_BYTES = 128 << 10  # of one request in memory
 SENDING_BYTES = (
     128 << 10
@@ -85,10 +87,10 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
             return
         self.adj = copy.copy(self.adj)
         self.adj.max_request_body_size = (
-            LARGEST_BYTES + 1
+            MAX_BODY_BYTES + 1
         )  # waitress refuses what is as long as this
         self._judge(hook)
-        if self.error is not None or self.content_length > LARGEST_BYTES:
+        if self.error is not None or self.content_length > MAX_BODY_BYTES:
             self.expect_continue = (
                 False  # else waitress would ask for it, and take it in all the same
             )
@@ -97,7 +99,7 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
         client = client_of(self._peer, self.headers.get("X_FORWARDED_FOR", ""))
         if hook.refuses(client, self.content_length):
             self.error = _TooMany("too many wrong signatures; try again later")
-        elif LARGE_BYTES < self.content_length <= LARGEST_BYTES:
+        elif LARGE_BYTES < self.content_length <= MAX_BODY_BYTES:
             under_way = sum(map(_held, list(self._channels.values())))  # this one counted
             if under_way > AT_ONCE_BYTES:
                 self.error = _Busy("other large deliveries are being taken in; deliver it again")

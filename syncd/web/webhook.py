@@ -14,7 +14,7 @@ from threading import Lock
 from typing import BinaryIO
 
 from syncd.errors import ConfigError
-from syncd.github.webhook import Other, Push, Rejection, check_signature, read
+from syncd.github.webhook import OtherEvent, Push, Rejection, check_signature, parse_delivery
 from syncd.redaction import Secret
 from syncd.text import in_quotes
 from syncd.web.clients import LOCAL
@@ -81,12 +81,12 @@ class WebhookEndpoint:
             return self._refuse(refusal, header("User-Agent"))
         self.failures.succeeded(client)
         body.seek(0)
-        found = read(header("X-GitHub-Event"), header("Content-Type"), body.read())
+        found = parse_delivery(header("X-GitHub-Event"), header("Content-Type"), body.read())
         if isinstance(found, Rejection):
             return self._refuse(found, header("User-Agent"))
         return (
             self._other(found)
-            if isinstance(found, Other)
+            if isinstance(found, OtherEvent)
             else self._push(found, header("X-GitHub-Delivery"), given or "")
         )
 
@@ -108,7 +108,7 @@ class WebhookEndpoint:
         log.debug("webhook: %s: %s", what, follows)
         return 202, follows if asked else f"{what}: {follows}"
 
-    def _other(self, other: Other) -> tuple[int, str]:
+    def _other(self, other: OtherEvent) -> tuple[int, str]:
         self._receiver.ignored(other.event)
         return (
             (200, "pong")

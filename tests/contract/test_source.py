@@ -31,7 +31,7 @@ from syncd.errors import (
 )
 from syncd.git_objects import EXECUTABLE, FILE, LINK, SUBMODULE, TREE, blob_id
 from syncd.github.client import GitHubSource
-from syncd.github.fetch import BLOB_LIMIT
+from syncd.github.fetch import MAX_BLOB_BYTES
 from syncd.github.protocol import TooLargeError, Transport
 from syncd.github.request_cache import SingleFlight
 from syncd.models import PathRule, TreeEntry
@@ -62,11 +62,11 @@ class House:
     blobs: MemoryBlobs
 
     def head(self, ref: str | None = "main", known: Head | None = None) -> Head:
-        return self.source.ticking(SingleFlight()).resolve(REPO, ref, known, deadline())
+        return self.source.with_cache(SingleFlight()).resolve(REPO, ref, known, deadline())
 
     def listing(self, *rules: str, commit: str | None = None) -> dict[str, TreeEntry]:
         return dict(
-            self.source.ticking(SingleFlight())
+            self.source.with_cache(SingleFlight())
             .listing(
                 REPO,
                 commit or self.repo.head(),
@@ -135,10 +135,10 @@ def near() -> Iterator[House]:
 
 def opened(door: Door) -> Iterator[House]:
     github = GitHub()
-    github.accounts.add_personal(TOKEN)
+    github.accounts.add_personal_token(TOKEN)
     repo = github.add_repo(REPO, FILES, private=False)
     with door(github) as (transport, api):
-        source = GitHubSource(transport, api, at_once=4)
+        source = GitHubSource(transport, api, max_concurrent=4)
         yield House(github, repo, source, Memory(), MemoryBlobs())
         source.close()
 
@@ -152,7 +152,7 @@ class TestResolve:
         ctx.cost()
         again = ctx.head(known=head)
         assert again.unchanged and again.commit == head.commit
-        assert [one.status for one in ctx.github.asked] == [304]
+        assert [one.status for one in ctx.github.requests] == [304]
 
     @pytest.mark.parametrize(
         ("ref", "form"),
@@ -197,7 +197,7 @@ class TestResolve:
         commit = near.repo.head()
         assert near.head(commit).commit == commit
         near.github.etags = "none"
-        near.github.trouble("head", faults.other_content(b"2" * 40))
+        near.github.add_fault("head", faults.other_content(b"2" * 40))
         with pytest.raises(BadResponseError):
             near.head(commit)
 
@@ -471,8 +471,8 @@ class TestListing:
     def test_a_suggestion_costs_one_request_for_a_commit_and_none_where_that_fails(
         self, near: House
     ) -> None:
-        ticks = [near.source.ticking(SingleFlight()) for _ in range(3)]
-        near.github.trouble("tree", faults.html(), times=1)
+        ticks = [near.source.with_cache(SingleFlight()) for _ in range(3)]
+        near.github.add_fault("tree", faults.html(), times=1)
         said = []
         for tick in ticks:
             with pytest.raises(NotFoundError) as raised:
@@ -489,7 +489,7 @@ class TestListing:
 
         def hint(text: str, urgent: bool = False) -> str:
             with pytest.raises(NotFoundError) as raised:
-                near.source.ticking(SingleFlight()).listing(
+                near.source.with_cache(SingleFlight()).listing(
                     REPO,
                     near.repo.head(),
                     [rule(text)],
@@ -522,7 +522,7 @@ class TestListing:
             near.listing("/", commit=commit)
 
     def test_a_tree_that_github_named_and_does_not_find_removes_nothing(self, near: House) -> None:
-        near.github.trouble("tree", faults.status(404, "Not Found"), times=9)
+        near.github.add_fault("tree", faults.status(404, "Not Found"), times=9)
         with pytest.raises(BadResponseError, match="does not find tree"):
             near.listing("nginx/")
 
@@ -615,7 +615,7 @@ class TestListing:
                 yield b'{"path":"%d","mode":"100644","type":"blob","sha":"%040d"},' % (taken, taken)
 
         near.source._max_entries = 5000
-        near.github.trouble("tree", lambda answer: replace(answer, pieces=endless()))
+        near.github.add_fault("tree", lambda answer: replace(answer, pieces=endless()))
         with pytest.raises(LimitError, match="more than 5,000"):
             near.listing("nginx/")
         assert taken == 5001
@@ -652,7 +652,7 @@ class TestFetch:
         ctx.fetch(entries)
         assert ctx.cost() == {"repo": 1, "tarball": 1, "codeload": 1}
         assert all(ctx.blobs.has(entry.id) for entry in entries.values())
-        assert all(one.credential is None for one in ctx.github.asked if one.route == "codeload")
+        assert all(one.credential is None for one in ctx.github.requests if one.route == "codeload")
 
     def test_what_the_archive_leaves_out_or_alters_comes_singly(self, near: House) -> None:
         near.repo.commit(
@@ -687,18 +687,18 @@ class TestFetch:
     )
     @pytest.mark.parametrize("route", ["tarball", "codeload"])
     def test_a_broken_archive_costs_time_only(
-        self, near: House, wrong: faults.Wrong, route: str
+        self, near: House, wrong: faults.FaultEffect, route: str
     ) -> None:
         near.repo.commit({f"many/{number}": f"file {number}" * 20 for number in range(120)})
         entries = near.listing("many/")
-        near.github.trouble(route, wrong, times=9)
+        near.github.add_fault(route, wrong, times=9)
         near.fetch(entries)
         assert all(near.blobs.has(entry.id) for entry in entries.values())
 
     def test_a_file_beyond_what_github_serves_is_refused_by_name_before_anything_is_asked(
         self, near: House
     ) -> None:
-        near.repo.commit({"images/huge.bin": Declared("3" * 40, BLOB_LIMIT + 1)})
+        near.repo.commit({"images/huge.bin": Declared("3" * 40, MAX_BLOB_BYTES + 1)})
         entries = near.listing("images/")
         near.cost()
         with pytest.raises(
@@ -711,10 +711,10 @@ class TestFetch:
     def test_too_large_for_contents_comes_by_its_id(self, near: House) -> None:
         content = bytes(range(256)) * 5000
         near.repo.commit({"big.bin": content})
-        near.github.trouble("contents", faults.status(403, "too large"), times=0)
+        near.github.add_fault("contents", faults.status(403, "too large"), times=0)
         entries = near.listing("big.bin")
         body = b'{"message":"This API returns blobs up to 1 MB in size.","errors":[{"resource":"Blob","field":"data","code":"too_large"}]}'
-        near.github.trouble(
+        near.github.add_fault(
             "contents",
             lambda answer: faults.Answer(403, {"content-type": "application/json"}, body),
         )
@@ -750,7 +750,7 @@ class TestFetch:
         content = b'{"encoding": "none", "content": "", "a": 1}'
         near.repo.commit({"package.json": content})
         entries = near.listing("package.json")
-        near.github.trouble(
+        near.github.add_fault(
             "contents",
             lambda answer: faults.Answer(200, {"content-type": "application/json"}, answer.body),
         )
@@ -760,7 +760,7 @@ class TestFetch:
     def test_encoding_none_falls_back_to_the_blob(self, near: House) -> None:
         near.repo.commit({"file": "text"})
         entries = near.listing("file")
-        near.github.trouble(
+        near.github.add_fault(
             "contents",
             lambda answer: faults.Answer(
                 200,
@@ -774,12 +774,12 @@ class TestFetch:
     def test_other_bytes_are_asked_for_once_more_by_id_and_then_refused(self, near: House) -> None:
         near.repo.commit({"file": "text"})
         entries = near.listing("file")
-        near.github.trouble("contents", faults.other_content(), times=9)
+        near.github.add_fault("contents", faults.other_content(), times=9)
         near.cost()
         near.fetch(entries)
         assert near.cost() == {"contents": 1, "blob": 1}
         near.blobs.content.clear()
-        near.github.trouble("blob", faults.other_content(), times=9)
+        near.github.add_fault("blob", faults.other_content(), times=9)
         with pytest.raises(BadResponseError, match=r"asked for 'file' of acme/infra at \w{7}, got"):
             near.fetch(entries)
         assert not near.blobs.content
@@ -794,7 +794,7 @@ class TestFetch:
         entries = near.listing("few/")
         near.cost()
         for route in ("contents", "blob"):
-            near.github.trouble(
+            near.github.add_fault(
                 route,
                 faults.status(401, "Bad credentials"),
                 times=999,
@@ -809,7 +809,7 @@ class TestFetch:
         near.repo.commit({f"few/{number}": f"{number}" for number in range(60)})
         entries = near.listing("few/")
         stop = threading.Event()
-        near.github.at("contents", near.github.count("contents") + 20, stop.set)
+        near.github.call_before("contents", near.github.count("contents") + 20, stop.set)
         wanted = [BlobRequest(path, entry) for path, entry in entries.items()]
         with pytest.raises(StoppedError):
             near.source.fetch(
@@ -856,7 +856,7 @@ def bomb(answer: faults.Answer) -> faults.Answer:
     return faults.Answer(200, {**answer.headers, "content-encoding": "gzip"}, BOMB)
 
 
-WRONGS: dict[str, tuple[faults.Wrong, type[SyncdError]]] = {
+WRONGS: dict[str, tuple[faults.FaultEffect, type[SyncdError]]] = {
     "corrupt": (faults.corrupt(), BadResponseError),
     "cut": (faults.cut(), RemoteUnavailableError),
     "cut_silently": (faults.cut_silently(), BadResponseError),
@@ -904,7 +904,7 @@ def test_trouble_on_the_way_is_never_wrong_bytes_and_the_next_run_converges(
     wrong, kind = WRONGS[name]
     ctx.repo.commit({"nginx/nginx.conf": "changed\n" * 30})
     scripted = [
-        ctx.github.trouble(one, wrong, times=999)
+        ctx.github.add_fault(one, wrong, times=999)
         for one in ({route, "contents"} if route == "blob" else {route})
     ]
     if route == "blob":
@@ -914,7 +914,7 @@ def test_trouble_on_the_way_is_never_wrong_bytes_and_the_next_run_converges(
     def run() -> None:
         head = ctx.head()
         entries = (
-            ctx.source.ticking(SingleFlight())
+            ctx.source.with_cache(SingleFlight())
             .listing(REPO, head.commit, [rule("nginx/")], ctx.memory, deadline())
             .entries
         )
@@ -924,7 +924,7 @@ def test_trouble_on_the_way_is_never_wrong_bytes_and_the_next_run_converges(
         run()
     assert isinstance(caught.value, kind), caught.value
     assert all(blob_id(content) == identity for identity, content in ctx.blobs.content.items())
-    ctx.github.troubles.clear()
+    ctx.github.faults.clear()
     run()
     assert ctx.blobs.content.keys() >= {identity for _, identity in ctx.truth("nginx/").values()}
 
@@ -938,13 +938,13 @@ def test_a_dripping_answer_ends_with_the_runs_time(route: str) -> None:
         )
         entries = ctx.listing("many/") if route in ("blob", "codeload") else {}
         ctx.memory.trees.clear()
-        ctx.github.trouble(route, faults.drip(0.05), times=9)
+        ctx.github.add_fault(route, faults.drip(0.05), times=9)
         if route == "blob":
             entries = {path: entry for path, entry in entries.items() if entry.mode == LINK}
         short = Deadline(SystemClock(), 0.4)
         with pytest.raises(TimedOutError):
-            ctx.source.ticking(SingleFlight()).resolve(REPO, "main", None, short)
-            ctx.source.ticking(SingleFlight()).listing(
+            ctx.source.with_cache(SingleFlight()).resolve(REPO, "main", None, short)
+            ctx.source.with_cache(SingleFlight()).listing(
                 REPO, ctx.repo.head(), [rule("many/")], ctx.memory, short
             )
             ctx.source.fetch(
@@ -959,10 +959,10 @@ def test_a_dripping_answer_ends_with_the_runs_time(route: str) -> None:
 
 @pytest.mark.parametrize("wrong", [faults.endless(), faults.gigantic()])
 @pytest.mark.parametrize("route", ["head", "contents", "tree", "codeload"])
-def test_an_answer_without_end_is_bounded(route: str, wrong: faults.Wrong) -> None:
+def test_an_answer_without_end_is_bounded(route: str, wrong: faults.FaultEffect) -> None:
     for ctx in opened(socket_door):
         ctx.repo.commit({f"many/{number // 60}/{number}": f"{number}" for number in range(110)})
-        ctx.github.trouble(route, wrong, times=9)
+        ctx.github.add_fault(route, wrong, times=9)
         if route == "codeload":
             entries = ctx.listing("many/")
             ctx.fetch(entries)
@@ -1055,7 +1055,7 @@ def test_mutated_answers_are_the_truth_or_a_named_error(data: st.DataObject) -> 
     for ctx in opened(memory_door):
         route = data.draw(st.sampled_from(["head", "contents", "tree", "blob"]))
         ctx.github.plain_json = data.draw(st.booleans())
-        ctx.github.trouble(route, mutated, times=1, skip=data.draw(st.integers(0, 2)))
+        ctx.github.add_fault(route, mutated, times=1, skip=data.draw(st.integers(0, 2)))
         try:
             head = ctx.head()
             entries = ctx.listing("nginx/", "certs/public.pem", commit=head.commit)
@@ -1072,7 +1072,7 @@ def test_mutated_answers_are_the_truth_or_a_named_error(data: st.DataObject) -> 
 
 def test_jobs_of_one_tick_ask_equal_questions_once(near: House) -> None:
     near.repo.commit({f"wide/{number:03d}": "x" for number in range(150)})
-    head, tick = near.repo.head(), near.source.ticking(SingleFlight())
+    head, tick = near.repo.head(), near.source.with_cache(SingleFlight())
     for _ in range(3):
         for text in ("nginx/", "certs/public.pem", "wide/"):
             assert tick.listing(REPO, head, [rule(text)], near.memory, deadline()).entries
@@ -1083,8 +1083,8 @@ def test_jobs_of_one_tick_ask_equal_questions_once(near: House) -> None:
 def test_jobs_of_one_tick_share_what_failed_and_the_next_tick_asks_again(
     near: House, route: str
 ) -> None:
-    head, tick = near.repo.head(), near.source.ticking(SingleFlight())
-    near.github.trouble(route, faults.html(), times=1)
+    head, tick = near.repo.head(), near.source.with_cache(SingleFlight())
+    near.github.add_fault(route, faults.html(), times=1)
     for _ in range(3):
         with pytest.raises(BadResponseError):
             tick.listing(REPO, head, [rule("nginx/")], near.memory, deadline())
@@ -1108,26 +1108,26 @@ def test_a_path_that_a_commit_does_not_have_is_asked_for_once_a_tick_once_an_hou
                     Deadline(clock, 60, interactive=urgent),
                 )
 
-    tick = near.source.ticking(SingleFlight())
+    tick = near.source.with_cache(SingleFlight())
     look(tick, urgent=True)
     look(tick, urgent=True)
     assert near.cost() == {"contents": 2}, (
         "the path, and the root that tells it from a hidden repository"
     )
-    look(near.source.ticking(SingleFlight()), urgent=False)
+    look(near.source.with_cache(SingleFlight()), urgent=False)
     assert near.cost() == {"contents": 2}, "said once, it may be what GitHub has not replicated yet"
     clock.wait(threading.Event(), 61)
     for _ in range(2):
-        look(near.source.ticking(SingleFlight()), urgent=False)
+        look(near.source.with_cache(SingleFlight()), urgent=False)
     assert near.cost() == {"contents": 2}, "said again, it is believed"
-    look(near.source.ticking(SingleFlight()), urgent=True)
+    look(near.source.with_cache(SingleFlight()), urgent=True)
     assert near.cost() == {"contents": 2}
     clock.wait(threading.Event(), 3700)
-    look(near.source.ticking(SingleFlight()), urgent=False)
+    look(near.source.with_cache(SingleFlight()), urgent=False)
     assert near.cost() == {"contents": 2}
     near.repo.commit({"nowhere/file": "here\n"})
     assert (
-        near.source.ticking(SingleFlight())
+        near.source.with_cache(SingleFlight())
         .listing(
             REPO,
             near.repo.head(),

@@ -81,7 +81,7 @@ class Heard(GitHub):
         super().__init__()
         self.heads: dict[str, list[float]] = {}
         self.primary_limit = 10**9
-        self.accounts.add_personal(TOKEN)
+        self.accounts.add_personal_token(TOKEN)
 
     def handle(
         self,

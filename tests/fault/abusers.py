@@ -141,7 +141,7 @@ def change(github: GitHub, kinds: list[str], draw: random.Random, done: Done) ->
     kind = draw.choice(kinds)
     with github._guard:
         REPOSITORIES[kind](github.repos[f"acme/{kind}"], draw)
-        github.asked.clear()
+        github.requests.clear()
     done[f"repository: {kind}"] += 1
 
 

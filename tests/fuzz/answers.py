@@ -45,11 +45,11 @@ class Scripted(GitHub):
         super().__init__(now=lambda: FakeClock().now().timestamp())
         self.primary_limit, self.said, self.pieces = None, list[bytes](), list[bytes]()
         self.add_repo("acme/infra", FILES)
-        self.accounts.add_personal(TOKEN)
+        self.accounts.add_personal_token(TOKEN)
 
     def handle(self, *arguments: object, **more: object) -> Answer:
         answer = super().handle(*arguments, **more)  # type: ignore[arg-type]
-        self.asked.clear()
+        self.requests.clear()
         self.said.append(answer.body)
         piece = self.pieces.pop(0) if self.pieces else b""
         return replace(answer, body=piece) if piece else answer

@@ -17,7 +17,7 @@ with instrumented("syncd.github"):
     from syncd.github.protocol import BufferedResponse, failure, get, parse_error, post, read_json
     from syncd.github.proxies import Proxies
     from syncd.github.rate_limit import RateLimit
-    from syncd.github.refs import commit_of
+    from syncd.github.refs import parse_commit_id
     from syncd.github.urls import check_elsewhere, same_origin, target
 
 from syncd.github.request import Answer
@@ -60,7 +60,7 @@ def one(data: bytes) -> None:
     budget.note(headers, refused=status == 403)
     budget.view()
     try:
-        commit_of(HEAD, Answer(200, headers, body))
+        parse_commit_id(HEAD, Answer(200, headers, body))
         read_json(HEAD, BufferedResponse(200, headers, HEAD.url, body))
     except SyncdError:
         pass

@@ -60,7 +60,7 @@ def _names(path: str) -> None:
             or any(len(os.fsencode(name)) > 255 for name in names)
         ):
             raise AssertionError(f"not a name below the mirror: {path!r}")
-    if trees.refuse_path(path) is None and (
+    if trees.unsafe_path_reason(path) is None and (
         posixpath.normpath(path) != path
         or path.startswith(("/", "../"))
         or ".git" in path.casefold().split("/")
@@ -112,7 +112,7 @@ def _listing(names: list[str], pattern: str) -> None:
     entries = {
         f"nginx/{name}": TreeEntry(modes[number % 3], f"{number:040d}", 1)
         for number, name in enumerate(names)
-        if trees.refuse_path(name) is None
+        if trees.unsafe_path_reason(name) is None
     }
     try:
         rule = PathRule(

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from tests.fuzz.harness import fuzz, instrumented
 
 with instrumented("syncd.github.webhook", "syncd.web.webhook"):
-    from syncd.github.webhook import Push, followers
+    from syncd.github.webhook import Push, jobs_for_push
     from syncd.web.webhook import WebhookEndpoint
 
 from syncd.models import Job
@@ -100,7 +100,7 @@ def one(data: bytes) -> None:
 
 
 def _judge(push: Push) -> None:
-    names = followers(push, JOBS, APIS, {("ops", "acme/infra"): 1000})
+    names = jobs_for_push(push, JOBS, APIS, {("ops", "acme/infra"): 1000})
     if {"pinned", "deaf"} & set(names) or (push.deleted and names):
         raise AssertionError(f"{names} follow {push}")
     if push.repo.lower() != "acme/infra" and push.number != 1000 and set(names) - {"other"}:

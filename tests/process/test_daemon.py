@@ -39,10 +39,10 @@ def test_a_quiet_turn_says_nothing_and_costs_one_request_answered_304(hub: SyncE
     with daemon(hub) as running:
         running.says("2 written")
         for number in range(3):
-            seen = len(hub.github.asked)
-            while len(hub.github.asked) == seen:
+            seen = len(hub.github.requests)
+            while len(hub.github.requests) == seen:
                 assert running.process.poll() is None
-            assert hub.github.asked[-1].status == 304, number
+            assert hub.github.requests[-1].status == 304, number
         assert running.ends() == 0
         after = [line["message"] for line in running.lines if "written" not in line["message"]]
         quiet = [

@@ -135,8 +135,8 @@ def test_a_signal_while_github_does_not_answer_ends_it_at_once(tmp_path: Path) -
 
     with sync_env(tmp_path, as_app=False) as hub:
         asked = threading.Event()
-        hub.github.trouble("head", faults.hang(60), times=1000)
-        hub.github.at("head", 1, asked.set)
+        hub.github.add_fault("head", faults.hang(60), times=1000)
+        hub.github.call_before("head", 1, asked.set)
         with daemon(hub) as running:
             assert asked.wait(60)
             began = time.monotonic()

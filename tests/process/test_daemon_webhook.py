@@ -122,7 +122,7 @@ def test_a_signed_push_starts_the_jobs_that_follow_it_and_no_other_and_is_applie
         assert deliver(port, event_of(other)) == (202, "1 job asks GitHub now\n")
         assert (
             running.says("elsewhere: skipped", pushed)
-            and hub.github.asked == []
+            and hub.github.requests == []
             and (hub.folder / "elsewhere/nginx.conf").read_text() == "other\n"
         )
         assert running.ends() == 0
@@ -142,7 +142,7 @@ def test_what_is_not_signed_by_us_starts_nothing_and_all_of_it_is_told_where_peo
         running.says(
             "a delivery to the webhook was refused: its signature was not made with the secret"
         )
-        assert hub.github.asked == []
+        assert hub.github.requests == []
         write_secret(hub, NEXT)
         assert deliver(port, event)[0] == 401 and deliver(port, event, secret=NEXT) == (
             202,
@@ -200,7 +200,7 @@ def test_a_replayed_delivery_costs_nothing_a_flood_of_new_ones_little_and_a_relo
         took = time.monotonic() - began
         assert answers == {(202, "1 job asks GitHub now\n")}
         assert hub.github.count("head") <= 3 + took / 5 and {
-            one.status for one in hub.github.asked
+            one.status for one in hub.github.requests
         } == {304}, hub.github.routes()
         metrics = get(port, "/metrics")[1]
         found = samples(metrics)

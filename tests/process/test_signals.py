@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from syncd.simulator import faults
-from syncd.simulator.faults import Wrong
+from syncd.simulator.faults import FaultEffect
 from tests.support.sync_env import SyncEnv, signatures, sync_env
 
 WAIT_SECONDS = 60.0  # of whatever the process waits for
@@ -38,22 +38,22 @@ class Wait:
     """`route` is the request that the process is told to wait at or after; `prepare` makes it so."""
 
     route: str
-    act: Callable[[], Wrong]
+    act: Callable[[], FaultEffect]
     files: dict[str, str] | None = None
     slow_retries: bool = False
     jobs: int = 1
     extra: dict[str, str] | None = None
 
 
-def hang() -> Wrong:
+def hang() -> FaultEffect:
     return faults.hang(WAIT_SECONDS)
 
 
-def drip() -> Wrong:
+def drip() -> FaultEffect:
     return faults.drip(2.0)
 
 
-def limit(status: int, headers: dict[str, str]) -> Callable[[], Wrong]:
+def limit(status: int, headers: dict[str, str]) -> Callable[[], FaultEffect]:
     return lambda: faults.status(status, "You have exceeded a secondary rate limit", headers)
 
 
@@ -92,8 +92,8 @@ class Ended:
 def waiting(hub: SyncEnv, wait: Wait) -> Iterator[threading.Event]:
     """The event is set when the simulator is asked for what the process will wait for."""
     asked = threading.Event()
-    hub.github.trouble(wait.route, wait.act(), times=1000)
-    hub.github.at(wait.route, hub.github.count(wait.route) + 1, asked.set)
+    hub.github.add_fault(wait.route, wait.act(), times=1000)
+    hub.github.call_before(wait.route, hub.github.count(wait.route) + 1, asked.set)
     for number in range(1, wait.jobs):
         hub.repo.refs[f"refs/heads/other{number}"] = hub.repo.head()
         hub.jobs[f"other{number}"] = {
@@ -200,7 +200,7 @@ def test_the_lock_of_another_process_is_not_waited_for_and_is_free_after_a_signa
             assert second.code == 11 and str(first.pid) in second.job["error"]["message"]
             first.send_signal(signal.SIGTERM)
             assert first.wait(AT_ONCE_SECONDS) == 130
-    hub.github.troubles.clear()
+    hub.github.faults.clear()
     assert hub.call("sync", "--json").code == 0
 
 
@@ -208,5 +208,5 @@ def test_an_interrupted_run_is_taken_up_by_the_next_one(tmp_path: Path) -> None:
     with sync_env(tmp_path, {"nginx/nginx.conf": "one\n", **MANY}) as hub:
         with waiting(hub, Wait("codeload", hang)) as asked:
             assert interrupted(hub, ["sync"], asked, signal.SIGTERM).code == 130
-        hub.github.troubles.clear()
+        hub.github.faults.clear()
         assert hub.sync().code == 0 and len(hub.tree()) == 151

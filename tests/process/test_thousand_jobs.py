@@ -108,7 +108,7 @@ def test_a_thousand_jobs_cost_fifty_requests_a_minute_and_little_else(
                 (time.time() - wall) / 60,
             )
             rss, peak = status_of(pid, "VmRSS") / 1024, status_of(pid, "VmHWM") / 1024
-            asked = list(hub.github.asked)
+            asked = list(hub.github.requests)
             rows = hub.call("status", "--json").json["jobs"]
             after = (descriptors(pid), status_of(pid, "Threads"))
             assert running.ends() == 0

@@ -86,9 +86,9 @@ def test_tokens_and_keys_are_in_no_output_no_log_and_no_state(tmp_path: Path, fo
             hub.call("status"),
             hub.call("history"),
         ]
-        hub.github.trouble(
+        hub.github.add_fault(
             "head",
-            lambda answer: answer.__class__(500, {}, str(hub.github.asked[-1].headers).encode()),
+            lambda answer: answer.__class__(500, {}, str(hub.github.requests[-1].headers).encode()),
             times=10,
         )
         said.append(hub.call("-vv", "sync"))

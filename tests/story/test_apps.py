@@ -89,7 +89,7 @@ def selected(names: list[str] | None) -> Callable[[SyncEnv], object]:
 
 
 def refused(message: str, headers: dict[str, str] | None = None) -> Callable[[SyncEnv], object]:
-    return lambda hub: hub.github.trouble("head", faults.status(403, message, headers), 10_000)
+    return lambda hub: hub.github.add_fault("head", faults.status(403, message, headers), 10_000)
 
 
 SAML, SSO = (
@@ -152,14 +152,14 @@ STATES: dict[
     ),
     "IP allow list": (
         refused(ALLOW_LIST),
-        lambda hub: hub.github.troubles.clear(),
+        lambda hub: hub.github.faults.clear(),
         "allow_list",
         "IP allow list",
         "add this server's address",
     ),
     "single sign-on": (
         refused(SAML, {"x-github-sso": f"required; url={SSO}?x=1"}),
-        lambda hub: hub.github.troubles.clear(),
+        lambda hub: hub.github.faults.clear(),
         "sso",
         "SAML",
         SSO,
@@ -326,9 +326,9 @@ def test_a_key_that_is_replaced_just_while_the_old_one_is_refused_is_tried_at_on
         file.write_text(new_key(hub.github.accounts))
         hub.github.accounts.apps["12345"].public_keys.remove(old)
 
-    hub.github.at("token", hub.github.count("token") + 1, replace)
+    hub.github.call_before("token", hub.github.count("token") + 1, replace)
     hub.github.forget_requests()
-    hub.github.before[:] = [("token", 1, replace)]
+    hub.github.callbacks[:] = [("token", 1, replace)]
     assert (
         life.run().status is RunStatus.UNCHANGED
         and hub.github.count("token") == 2
@@ -369,7 +369,7 @@ def test_a_personal_token_that_was_replaced_is_taken_without_a_restart(
         assert life.run().status is RunStatus.CHANGED
         next(iter(hub.github.accounts.credentials.values())).revoked = True
         assert life.error().state == "token"
-        hub.github.accounts.add_personal("ghp_another0000000000000000000000000000")
+        hub.github.accounts.add_personal_token("ghp_another0000000000000000000000000000")
         (hub.folder / "token").write_text("ghp_another0000000000000000000000000000\n")
         assert life.run().status is RunStatus.UNCHANGED
         life.app.close()
@@ -439,7 +439,7 @@ def test_a_transferred_repository_is_followed_where_its_new_owner_installed_the_
     clock.advance(61)
     assert life.run().status is RunStatus.CHANGED
     assert (
-        hub.github.accounts.credentials[hub.github.asked[-1].credential or ""].installation
+        hub.github.accounts.credentials[hub.github.requests[-1].credential or ""].installation
         is hub.github.accounts.installations[77]
     )
     life.app.close()
@@ -477,9 +477,9 @@ def test_a_clean_stop_ends_the_tokens_and_a_one_shot_leaves_them(life: Life, hub
     ids=["hang", "reset", "500", "401"],
 )
 def test_a_stop_is_held_up_by_nobody_who_can_not_be_reached(
-    life: Life, hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, wrong: faults.Wrong
+    life: Life, hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, wrong: faults.FaultEffect
 ) -> None:
-    hub.github.trouble("revoke", wrong, times=99)
+    hub.github.add_fault("revoke", wrong, times=99)
     monkeypatch.setattr("syncd.wiring.REVOKE_SECONDS", 0.2)
     life.app.clock = type(
         "Real",
@@ -521,7 +521,7 @@ def test_a_suspended_laptop_goes_on_where_it_was(
     """Asleep between two requests of one run: the monotonic clock stood still, the token did not."""
     hub.repo.commit({"nginx/nginx.conf": "two\n", "nginx/new": "new\n"})
     hub.github.forget_requests()
-    hub.github.at(
+    hub.github.call_before(
         "contents",
         2,
         lambda: setattr(clock, "asleep", clock.asleep + timedelta(hours=9).total_seconds()),
@@ -549,7 +549,7 @@ def test_a_token_that_expires_between_list_and_fetch_is_replaced_and_the_run_goe
     clock.advance(3250)
     hub.repo.commit({"nginx/nginx.conf": "two\n", "nginx/new": "new\n"})
     hub.github.forget_requests()
-    hub.github.at("contents", 2, lambda: clock.advance(400))
+    hub.github.call_before("contents", 2, lambda: clock.advance(400))
     assert (
         life.run().status is RunStatus.CHANGED
         and hub.github.count("token") == 1

@@ -53,7 +53,7 @@ def claims(hub: SyncEnv) -> list[dict[str, Any]]:
     """What was signed, in the order it was sent."""
     tokens = [
         one.credential
-        for one in hub.github.asked
+        for one in hub.github.requests
         if one.route in ("token", "installation", "app") and one.credential
     ]
     return [
@@ -84,7 +84,7 @@ def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> Non
     synced(hub)
     for command in (("doctor",), ("check", "--online"), ("installations",), ("plan",)):
         assert hub.call(*command).code == 0
-    assert not [one.path for one in hub.github.asked if one.path.startswith("/user")]
+    assert not [one.path for one in hub.github.requests if one.path.startswith("/user")]
 
 
 @trap("3: a token is used until it has ended")
@@ -92,7 +92,7 @@ def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> Non
     hub.github.accounts.token_seconds = 2
     synced(hub)
     hub.github.accounts.token_seconds = 3600
-    hub.github.at(
+    hub.github.call_before(
         "contents",
         hub.github.count("contents") + 1,
         lambda: [setattr(one, "expires", 0.0) for one in hub.github.accounts.credentials.values()],
@@ -107,7 +107,7 @@ def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> Non
     hub.github.rename("acme/infra", "acme/platform")
     hub.github.accounts.installations[42].repositories = None
     synced(hub)
-    assert {200, 201, 301} <= {one.status for one in hub.github.asked} | {200}
+    assert {200, 201, 301} <= {one.status for one in hub.github.requests} | {200}
     assert synced(hub).json["requests"]["not_modified"] == 1
 
 
@@ -159,7 +159,7 @@ def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> Non
 def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.github.clock_offset = 7200
     reset = int(clock.now().timestamp()) + 7200 + 40
-    hub.github.trouble(
+    hub.github.add_fault(
         "head",
         faults.status(
             403,
@@ -175,7 +175,7 @@ def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> Non
 def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> None:
     del hub.identities["ops"]["installation_id"]
     hub.write()
-    hub.github.at(
+    hub.github.call_before(
         "token", 1, lambda: setattr(clock, "asleep", 7200.0)
     )  # asleep between being signed and being read
     synced(hub)
@@ -207,7 +207,7 @@ def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @trap("13: tokens have a length or a form")
 def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    minted = hub.github.accounts.mint
+    minted = hub.github.accounts.create_installation_token
     for number, value in enumerate(
         [
             "ghs_" + "a" * 36,
@@ -227,7 +227,7 @@ def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(hub.github.accounts, "mint", mint)
         hub.repo.commit({"nginx/nginx.conf": f"{number}\n"})
         synced(hub)
-        assert {one.credential for one in hub.github.asked if one.route == "contents"} == {value}
+        assert {one.credential for one in hub.github.requests if one.route == "contents"} == {value}
 
 
 @trap("14: one token for an installation, whatever it is for")
@@ -245,7 +245,7 @@ def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> Non
     assert hub.sync().code == 0
     reach = {one.value: one.repository_ids for one in hub.github.accounts.credentials.values()}
     assert len(reach) == 2 and all(len(ids or ()) == 1 for ids in reach.values())
-    for one in hub.github.asked:
+    for one in hub.github.requests:
         if one.route in ("head", "contents", "tree") and one.credential:
             assert reach[one.credential] == {
                 hub.github.repos["acme/web" if "/web/" in one.path else "acme/infra"].id
@@ -255,7 +255,7 @@ def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> Non
 @trap("15: repositories with their owner's name in a mint")
 def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> None:
     bodies: list[Any] = []
-    minted = hub.github.accounts.mint
+    minted = hub.github.accounts.create_installation_token
     monkeypatch.setattr(
         hub.github.accounts,
         "mint",
@@ -269,21 +269,21 @@ def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> Non
 def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> None:
     there = f"{hub.served.url}/app/installations/42/access_tokens"
     for status in (301, 302, 307, 308):
-        hub.github.trouble(
+        hub.github.add_fault(
             "token", lambda answer, status=status: Answer(status, {"location": there})
         )
         hub.repo.commit({"nginx/nginx.conf": f"{status}\n"})
         done = hub.sync()
         assert done.code == (0 if status > 303 else 5) and {
-            one.method for one in hub.github.asked if one.route == "token"
+            one.method for one in hub.github.requests if one.route == "token"
         } == {"POST"}
-        hub.github.troubles.clear()
+        hub.github.faults.clear()
     del hub.identities["ops"]["installation_id"]
     hub.write()
     hub.github.rename("acme/infra", "umbrella/infra")
     hub.github.accounts.install(12345, "umbrella", 77)
     synced(hub)
-    assert any("/installations/77/access_tokens" in one.path for one in hub.github.asked)
+    assert any("/installations/77/access_tokens" in one.path for one in hub.github.requests)
 
 
 @trap("48: ~/.netrc takes the token's place")
@@ -298,7 +298,7 @@ def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> Non
     stolen = base64.b64encode(b"thief:canary-of-netrc").decode()
     assert not any(
         stolen in str(one.headers) or "canary-of-netrc" in str(one.headers)
-        for one in hub.github.asked
+        for one in hub.github.requests
     )
 
 
@@ -306,10 +306,10 @@ def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> Non
 def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> None:
     for route in ("token", "head", "contents"):
         for status in (502, 503):
-            hub.github.trouble(route, faults.html(status))
+            hub.github.add_fault(route, faults.html(status))
             hub.repo.commit({"nginx/nginx.conf": f"{route} {status}\n"})
             synced(hub)
-    hub.github.trouble("head", faults.html(502), times=99)
+    hub.github.add_fault("head", faults.html(502), times=99)
     done = hub.sync()
     assert (done.code, done.job["error"]["kind"]) == (
         5,
@@ -322,7 +322,7 @@ def as_user(hub: SyncEnv, expiring: bool = True, kind: str = "ghu") -> None:
     hub.github.oauth.add_client(CLIENT, expiring=expiring, kind=kind)
     hub.identities = {"me": {"login": {"client_id": CLIENT}, "api": hub.served.url}}
     hub.write()
-    hub.github.at(
+    hub.github.call_before(
         "poll",
         1,
         lambda: [
@@ -390,7 +390,7 @@ def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> Non
         "remaining": None,
         "reset": None,
     }.items() <= json.loads(hub.call("status", "--json").out)["identities"][0].items()
-    hub.github.trouble(
+    hub.github.add_fault(
         "*", faults.html(404), times=99
     )  # the server's own pages answer where the API is not
     done = hub.sync()
@@ -407,7 +407,7 @@ def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> Non
 @trap("55: an address with a credential in it is logged")
 def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.repo.commit({f"nginx/f{number:03d}": f"{number}" for number in range(130)})
-    hub.github.trouble("codeload", faults.status(503), times=1)
+    hub.github.add_fault("codeload", faults.status(503), times=1)
     done = hub.call("-vv", "sync")
     assert done.code == 0 and hub.github.count("codeload") >= 1
     assert "SIGNED" not in done.out + done.err and not any(

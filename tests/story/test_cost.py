@@ -94,7 +94,7 @@ def late(hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, others: int) -> Iterator
 
 def with_others(hub: SyncEnv, count: int) -> None:
     """Another identity, whose jobs come last in the configuration."""
-    hub.github.accounts.add_personal(OTHERS_TOKEN, "grace")  # limits are each user's own
+    hub.github.accounts.add_personal_token(OTHERS_TOKEN, "grace")  # limits are each user's own
     token = hub.folder / "others.token"
     token.write_text(OTHERS_TOKEN)
     token.chmod(0o600)
@@ -226,7 +226,7 @@ def test_several_paths_under_one_folder_cost_one_listing_and_equal_files_come_on
         "listing"
         if one.headers.get("accept", "").find("object") > 0 or one.route == "tree"
         else one.route
-        for one in hub.github.asked
+        for one in hub.github.requests
     )
     assert (
         asked == {"head": 6, "listing": 3 + hub.github.count("tree"), "contents": 4}
@@ -240,14 +240,14 @@ def test_what_was_fetched_before_an_interruption_is_not_fetched_again(hub: SyncE
     job(hub, "many", "acme/many", ["d/"])
     hub.extra = {"requests_at_once": 1}
     hub.write()
-    hub.github.trouble("contents", lambda answer: Answer(503, {}, b"{}"), times=1000, skip=1 + 25)
-    hub.github.trouble("blob", lambda answer: Answer(503, {}, b"{}"), times=1000)
+    hub.github.add_fault("contents", lambda answer: Answer(503, {}, b"{}"), times=1000, skip=1 + 25)
+    hub.github.add_fault("blob", lambda answer: Answer(503, {}, b"{}"), times=1000)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.0)
         assert hub.sync().code == 5
-        hub.github.troubles.clear()
+        hub.github.faults.clear()
         assert hub.sync().code == 0
-    files = [one for one in hub.github.asked if "/contents/d/f" in one.path]
+    files = [one for one in hub.github.requests if "/contents/d/f" in one.path]
     assert len(files) == 40 - 25 and len(list(hub.dest.rglob("f*.conf"))) == 40
 
 
@@ -262,8 +262,8 @@ def test_etags_of_another_kind_or_none_cost_at_most_the_head_and_change_nothing(
     before = hub.tree()
     for _ in range(2):
         assert hub.sync().job["status"] == "unchanged"
-        assert {one.route: one.status for one in hub.github.asked} == routes and len(
-            hub.github.asked
+        assert {one.route: one.status for one in hub.github.requests} == routes and len(
+            hub.github.requests
         ) == 1
     hub.repo.commit({"nginx/nginx.conf": "two\n"}, "second")
     assert hub.sync().job["status"] == "changed" and hub.tree() != before
@@ -272,7 +272,7 @@ def test_etags_of_another_kind_or_none_cost_at_most_the_head_and_change_nothing(
 
 def test_status_says_what_is_left_what_is_kept_and_who_spent_it(hub: SyncEnv) -> None:
     assert hub.sync().code == 0
-    charged = len([one for one in hub.github.asked if one.status != 304])
+    charged = len([one for one in hub.github.requests if one.status != 304])
     answer = hub.call("status", "--json")
     (row,) = answer.json["identities"]
     assert (row["identity"], row["limit"], row["remaining"], row["reserve"]) == (

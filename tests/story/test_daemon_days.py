@@ -128,7 +128,7 @@ def test_forty_broken_repositories_cost_no_more_than_healthy_ones_and_make_nobod
     days.github.forget_requests()
     before = len(days.reports)
     days.run(3600.0)
-    asked = Counter("/".join(one.path.split("/")[2:4]) for one in days.github.asked)
+    asked = Counter("/".join(one.path.split("/")[2:4]) for one in days.github.requests)
     healthy = [asked[f"acme/good{number}"] for number in range(20)]
     assert min(healthy) >= 12 and max(healthy) <= 13
     per_kind = {

@@ -52,9 +52,9 @@ def test_where_github_still_says_what_it_said_before_it_is_asked_again_for_all_j
     repo.commit({"files/a": "two\n"})
     assert ring(days) == 2
     days.run(1)
-    assert [one.status for one in days.github.asked] == [304] and content(days) == "a\n"
+    assert [one.status for one in days.github.requests] == [304] and content(days) == "a\n"
     days.run(RECHECK_SECONDS[0])
-    assert [one.status for one in days.github.asked] == [304, 304], "still the old answer"
+    assert [one.status for one in days.github.requests] == [304, 304], "still the old answer"
     repo.lagging.clear()
     days.run(RECHECK_SECONDS[1])
     assert content(days) == content(days, "k") == "two\n" and days.github.count("head") == 3
@@ -97,14 +97,14 @@ def test_minutes_of_two_pushes_a_second_cost_a_question_every_few_seconds_and_th
     )
     days.github.forget_requests()
     days.run(3600)
-    assert days.github.asked == []
+    assert days.github.requests == []
 
 
 def test_a_job_that_fails_is_tried_at_once_when_something_is_pushed_and_rarely_when_much_is(
     days: SimulatedDaemon,
 ) -> None:
     at_rest(days, "j")
-    days.github.trouble("head", faults.status(500), times=10**6)
+    days.github.add_fault("head", faults.status(500), times=10**6)
     ring(days)
     days.run(60)
     assert (
@@ -117,7 +117,7 @@ def test_a_job_that_fails_is_tried_at_once_when_something_is_pushed_and_rarely_w
         ring(days, number)
         days.run(1)
     assert 5 <= len(days.reports) <= 12, "half an hour of a push a second"
-    days.github.troubles.clear()
+    days.github.faults.clear()
     days.github.repos["acme/r"].commit({"files/a": "mended\n"})
     days.run(400)
     assert ring(days) == 1

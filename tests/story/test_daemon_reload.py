@@ -97,7 +97,7 @@ def test_a_job_that_changed_runs_now_and_the_others_keep_turns_connections_and_t
     assert [(job, trigger) for job, trigger, _ in bench.turn()] == [("other", Trigger.START)]
     assert bench.daemon.scheduler.next_run("nginx") == turn
     assert app._networks["ops"] is network and github.count("token", 201) == tokens
-    assert [one.status for one in github.asked if one.route == "head"][-1] == 304, (
+    assert [one.status for one in github.requests if one.route == "head"][-1] == 304, (
         "what is known of the head was not forgotten"
     )
     assert (bench.hub.folder / "other" / "nginx.conf").stat().st_mode & 0o777 == 0o600

@@ -149,7 +149,7 @@ def test_a_quiet_turn_costs_one_304_and_writes_the_time_later(days: SimulatedDae
     days.guard_seconds = 1e9
     days.run(300)
     assert len(days.reports) - before == 2 and [
-        (one.route, one.status) for one in days.github.asked
+        (one.route, one.status) for one in days.github.requests
     ] == [("head", 304)], "one tick, one request"
     assert store.counter() == counter and os.stat(file).st_mtime_ns == stat.st_mtime_ns, (
         "nothing was written"
@@ -173,7 +173,7 @@ def test_a_commit_id_is_looked_after_without_a_request(days: SimulatedDaemon) ->
     days.run(600)
     days.github.forget_requests()
     days.run(3600)
-    assert days.github.asked == []
+    assert days.github.requests == []
 
 
 def test_a_job_that_another_process_holds_is_asked_for_again_soon(days: SimulatedDaemon) -> None:

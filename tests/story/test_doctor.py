@@ -135,9 +135,9 @@ def test_a_change_that_no_delivery_told_of_is_named_but_not_one_that_failed_befo
         and f"! webhook       nginx found {hub.repo.head()[:7]} at its turn" in done.out
         and "subscription to Push" in done.out
     )
-    hub.github.trouble("head", faults.status(422, "No commit found"), times=100)
+    hub.github.add_fault("head", faults.status(422, "No commit found"), times=100)
     turn()
-    hub.github.troubles.clear()
+    hub.github.faults.clear()
     turn()
     assert "at its turn" not in hub.call("doctor").out, "it may have been told of before"
 

@@ -16,11 +16,11 @@ import pytest
 
 from syncd.deadline import Deadline
 from syncd.simulator import faults
-from syncd.simulator.faults import Answer, Wrong
+from syncd.simulator.faults import Answer, FaultEffect
 from tests.support.sync_env import SyncEnv, sync_env
 
 PASSING = {"unavailable", "bad_response", "rate_limited"}
-TROUBLES: dict[str, Callable[[], Wrong]] = {
+TROUBLES: dict[str, Callable[[], FaultEffect]] = {
     "corrupt": lambda: faults.corrupt(0.5),
     "corrupt at the end": lambda: faults.corrupt(0.97),
     "cut": lambda: faults.cut(30),
@@ -85,7 +85,7 @@ def test_lasting_trouble_fails_the_run_by_its_kind_and_the_next_run_converges(
     hub: SyncEnv, route: str, name: str
 ) -> None:
     expected, before = prepared(hub, route), hub.tree()
-    made = hub.github.trouble(route, TROUBLES[name](), times=1000)
+    made = hub.github.add_fault(route, TROUBLES[name](), times=1000)
     done = hub.sync()
     if done.code == 0:
         assert hub.tree() == expected, "it may get through another way, but then whole"
@@ -104,7 +104,7 @@ def test_slowness_ends_with_the_jobs_time(
 ) -> None:
     expected, before = prepared(hub, route), hub.tree()
     hub.write_config(timeout="1s")
-    made = hub.github.trouble(route, TROUBLES[name](), times=1000)
+    made = hub.github.add_fault(route, TROUBLES[name](), times=1000)
     with monkeypatch.context() as hurried:
         hurried.setattr(
             "syncd.wiring.AppContext.deadline",
@@ -129,7 +129,7 @@ def test_slowness_ends_with_the_jobs_time(
 @pytest.mark.parametrize("name", ["reset", "502", "cut", "reset in the body"])
 def test_passing_trouble_is_gone_through(hub: SyncEnv, route: str, name: str) -> None:
     expected = prepared(hub, route)
-    hub.github.trouble(route, TROUBLES[name](), times=1)
+    hub.github.add_fault(route, TROUBLES[name](), times=1)
     done = hub.sync()
     assert done.code == 0, done.job["error"]
     assert hub.tree() == expected
@@ -155,7 +155,7 @@ MISSING: dict[str, tuple[Callable[[SyncEnv], object], int, str, str]] = {
         "acme/infra",
     ),
     "forbidden": (
-        lambda hub: hub.github.trouble(
+        lambda hub: hub.github.add_fault(
             "head", faults.status(403, "Resource not accessible by integration"), 99
         ),
         4,
@@ -204,7 +204,7 @@ def test_whatever_makes_no_sense_says_what_was_asked_for_and_what_to_do(
     hub: SyncEnv, route: str, name: str
 ) -> None:
     prepared(hub, route)
-    hub.github.trouble(route, TROUBLES[name](), times=1000)
+    hub.github.add_fault(route, TROUBLES[name](), times=1000)
     error = hub.sync().job["error"]
     assert error is None or (
         error["hint"] and ("acme/infra" in error["message"] or "installation" in error["message"])
@@ -215,7 +215,7 @@ def test_whatever_makes_no_sense_says_what_was_asked_for_and_what_to_do(
 def test_a_refusal_shows_githubs_own_number_of_the_request_to_whoever_reads_it(
     hub: SyncEnv,
 ) -> None:
-    hub.github.trouble(
+    hub.github.add_fault(
         "head",
         faults.status(
             403, "Resource not accessible by integration", {"x-github-request-id": "AB12:34CD"}
@@ -266,7 +266,7 @@ def test_a_token_that_expires_or_is_revoked_between_list_and_fetch_is_replaced_a
         for one in hub.github.accounts.credentials.values():
             one.revoked = True
 
-    hub.github.at("contents", 2, revoke)
+    hub.github.call_before("contents", 2, revoke)
     done = hub.sync()
     assert done.code == 0 and len(hub.tree()) == 2
     assert hub.github.count("token") == 2
@@ -328,7 +328,7 @@ def test_a_renamed_repository_is_followed(hub: SyncEnv) -> None:
 # --- limits ----------------------------------------------------------------------------------------------------------
 
 
-def limited(status: int, message: str, headers: dict[str, str]) -> Wrong:
+def limited(status: int, message: str, headers: dict[str, str]) -> FaultEffect:
     return faults.status(status, message, headers)
 
 
@@ -348,7 +348,7 @@ LATE = {"retry-after": "4000"}
 def test_a_limit_that_ends_within_the_runs_time_is_waited_out(
     hub: SyncEnv, status: int, message: str, headers: dict[str, str]
 ) -> None:
-    hub.github.trouble("head", limited(status, message, headers), times=1)
+    hub.github.add_fault("head", limited(status, message, headers), times=1)
     done = hub.sync()
     assert (
         done.code == 0
@@ -381,7 +381,7 @@ def test_a_limit_that_lasts_longer_ends_the_run_at_once_and_says_until_when(
     hub: SyncEnv, status: int, message: str, headers: dict[str, str]
 ) -> None:
     hub.write_config(timeout="20s")
-    hub.github.trouble("head", limited(status, message, headers), times=99)
+    hub.github.add_fault("head", limited(status, message, headers), times=99)
     done = hub.sync()
     assert (done.code, done.job["error"]["kind"]) == (5, "rate_limited")
     assert "it makes sense again at 2" in done.job["error"]["message"]
@@ -400,7 +400,7 @@ def test_a_permission_error_is_no_limit_and_is_not_asked_again(
     tmp_path: Path, message: str
 ) -> None:
     with sync_env(tmp_path, as_app=False) as hub:
-        hub.github.trouble("head", faults.status(403, message), times=99)
+        hub.github.add_fault("head", faults.status(403, message), times=99)
         done = hub.sync()
         assert (done.code, done.job["error"]["kind"]) == (4, "auth") and hub.github.count(
             "head"
@@ -438,44 +438,44 @@ def test_a_redirect_elsewhere_is_refused_and_the_other_host_sees_no_credential(
         return Answer(302, {"location": target})
 
     hub.repo.commit({"nginx/new": "x"})
-    hub.github.trouble(route, redirected, times=99)
+    hub.github.add_fault(route, redirected, times=99)
     done = hub.sync()
     assert done.code == 5 and done.job["error"]["kind"] == "bad_response", done.job["error"]
     assert hub.tree() == before
-    elsewhere = [one for one in hub.github.asked if one.path == "/x"]
+    elsewhere = [one for one in hub.github.requests if one.path == "/x"]
     assert not any("authorization" in one.headers for one in elsewhere) and not elsewhere
     assert not any(
         "canarycanary" in str(one.headers) or "dGhpZWY" in str(one.headers)
-        for one in hub.github.asked
+        for one in hub.github.requests
     )
 
 
 def test_the_archive_host_gets_no_credential(tmp_path: Path) -> None:
     with sync_env(tmp_path, {f"nginx/f{number:03d}": f"{number}" for number in range(150)}) as hub:
         assert hub.sync().code == 0 and hub.github.count("codeload") == 1
-        assert [one.credential for one in hub.github.asked if one.route == "codeload"] == [None]
+        assert [one.credential for one in hub.github.requests if one.route == "codeload"] == [None]
 
 
 def test_no_secret_is_in_any_output_of_a_bad_hour(hub: SyncEnv) -> None:
     said = []
     for route in ROUTES:
         for name in ("corrupt", "html", "502", "cut"):
-            prepared_tree = hub.github.trouble(route, TROUBLES[name](), times=20)
+            prepared_tree = hub.github.add_fault(route, TROUBLES[name](), times=20)
             hub.repo.commit({f"nginx/{route}-{name.replace(' ', '-')}": "x"})
             said.append(hub.call("-vv", "sync", "--json"))
             prepared_tree.times = 0
-    hub.github.trouble(
+    hub.github.add_fault(
         "head",
         lambda answer: Answer(
             500,
-            {"x-echo": str(hub.github.asked[-1].headers)},
-            str(hub.github.asked[-1].headers).encode(),
+            {"x-echo": str(hub.github.requests[-1].headers)},
+            str(hub.github.requests[-1].headers).encode(),
         ),
         times=9,
     )
     said.append(hub.call("-vv", "sync"))
     secrets = {one.value for one in hub.github.accounts.credentials.values()} | {
-        one.credential for one in hub.github.asked if one.credential
+        one.credential for one in hub.github.requests if one.credential
     }
     texts = [result.out + result.err for result in said] + [
         file.read_bytes().decode("latin-1") for file in hub.state.rglob("*") if file.is_file()

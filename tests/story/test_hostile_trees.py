@@ -315,7 +315,7 @@ def test_a_tree_that_goes_in_circles_does_not_hash_and_is_not_followed(
         return replace(told, body=json.dumps(body).encode())
 
     hub.repo.commit({"nginx/sites/b.conf": "b\n"})
-    hub.github.trouble("tree", circle, times=1000)
+    hub.github.add_fault("tree", circle, times=1000)
     done = hub.sync()
     assert (done.code, done.job["error"]["kind"]) == (
         5,
@@ -368,7 +368,7 @@ def test_a_million_files_are_given_up_while_they_come(hub: SyncEnv) -> None:
     hub.repo.commit({"nginx/sites/b.conf": "b\n"})
     hub.write_config(limits={"files": "1000"})
     before = surroundings(hub)
-    hub.github.trouble("tree", million)
+    hub.github.add_fault("tree", million)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     done = hub.sync()
     assert (done.code, done.job["error"]["kind"]) == (6, "limit"), done.job["error"]

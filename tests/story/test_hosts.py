@@ -81,7 +81,7 @@ def test_a_host_is_reached_by_its_own_name_through_a_proxy(
         )
         assert all(
             one.path.startswith("/api/v3/") == (name == "Enterprise Server")
-            for one in hub.github.asked
+            for one in hub.github.requests
         )
         assert hub.sync().job["status"] == "unchanged"
 
@@ -101,7 +101,7 @@ def test_a_proxy_is_given_its_password_and_nobody_else_is(
         through(hub, proxy, "https://ghe.example/api/v3", authority, monkeypatch, WRITTEN)
         done = hub.call("-vv", "sync")
         assert done.code == 0 and len(hub.tree()) == 2
-        assert not any("proxy-authorization" in one.headers for one in hub.github.asked)
+        assert not any("proxy-authorization" in one.headers for one in hub.github.requests)
         assert "s3cret" not in done.out + done.err
 
 
@@ -230,13 +230,15 @@ def test_an_older_server_that_does_not_know_the_version_is_asked_without_it(
         done = hub.sync()
         assert done.code == 0 and len(hub.tree()) == 2
         assert hub.github.count(status=400) == 1 and "does not know the API version" in done.err
-        assert not any("x-github-api-version" in one.headers for one in hub.github.asked[1:])
+        assert not any("x-github-api-version" in one.headers for one in hub.github.requests[1:])
 
 
 def test_a_version_that_is_retired_while_we_live_is_left_out(hub: SyncEnv) -> None:
     from syncd.simulator.faults import status
 
-    hub.github.trouble("contents", status(410, "This API version is no longer supported"), times=1)
+    hub.github.add_fault(
+        "contents", status(410, "This API version is no longer supported"), times=1
+    )
     assert hub.sync().code == 0 and len(hub.tree()) == 2
 
 
@@ -244,7 +246,7 @@ def test_a_server_that_answers_400_to_everything_is_asked_twice_and_named(tmp_pa
     from syncd.simulator.faults import status
 
     with sync_env(tmp_path, as_app=False) as hub:
-        hub.github.trouble("*", status(400, "Bad Request"), times=99)
+        hub.github.add_fault("*", status(400, "Bad Request"), times=99)
         done = hub.sync()
         assert (done.code, done.job["error"]["kind"]) == (
             5,
@@ -260,7 +262,7 @@ def test_the_announced_end_of_a_version_is_told_once(hub: SyncEnv) -> None:
             answer.body,
         )
 
-    hub.github.trouble("*", announced, times=99)
+    hub.github.add_fault("*", announced, times=99)
     done = hub.sync()
     assert done.code == 0 and done.err.count("10 Mar 2028") == 1
 
@@ -345,7 +347,7 @@ def test_two_tenants_with_the_same_names_on_two_hosts_never_read_each_others(
             for number in range(8):
                 assert tree_of(tmp_path / f"extra{number}") == (wanted, theirs)[number % 2]
             ours, foreign = (
-                {asked.credential for asked in hub.github.asked} for hub in (one, other)
+                {asked.credential for asked in hub.github.requests} for hub in (one, other)
             )
             assert not ours & foreign, "no credential was seen by both hosts"
             assert all(

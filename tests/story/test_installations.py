@@ -85,9 +85,9 @@ def test_a_wrong_key_and_a_host_in_trouble_have_their_exits(
     hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.001)
-    hub.github.trouble("app", faults.status(502), times=99)
+    hub.github.add_fault("app", faults.status(502), times=99)
     assert hub.call("installations").code == 5
-    hub.github.troubles.clear()
+    hub.github.faults.clear()
     hub.github.accounts.apps["12345"].public_keys.clear()
     done = hub.call("installations")
     assert done.code == 4 and "✕ ops (App 12345)" in done.err and "private key" in done.err
@@ -100,7 +100,7 @@ def test_a_wrong_key_and_a_host_in_trouble_have_their_exits(
 
 @pytest.mark.parametrize("body", [b"[]", b"7", b'{"slug": 7}', b"<html>"], ids=repr)
 def test_an_answer_that_makes_no_sense_is_named(hub: SyncEnv, body: bytes) -> None:
-    hub.github.trouble("app", lambda answer: type(answer)(200, {}, body), times=9)
+    hub.github.add_fault("app", lambda answer: type(answer)(200, {}, body), times=9)
     done = hub.call("installations")
     assert done.code == 5 and "Traceback" not in done.err
 
@@ -139,7 +139,7 @@ def test_a_users_login_lists_the_installations_that_its_user_reaches(by_token: S
     by_token.write()
     by_token.github.oauth.on_device = lambda device: setattr(device, "login", "ada")
     assert by_token.call("installations").code == 4
-    by_token.github.trouble(
+    by_token.github.add_fault(
         "device",
         lambda answer: type(answer)(
             200, answer.headers, json.dumps({**json.loads(answer.body), "interval": 0.01}).encode()
@@ -188,7 +188,7 @@ def test_a_token_that_was_replaced_by_one_that_does_not_end_is_no_matter_any_mor
     ends_in(by_token, 0.5)
     by_token.sync()
     assert "in less than a day" in by_token.call("status").err
-    by_token.github.accounts.add_personal("ghp_endless000000000000000000000000000")
+    by_token.github.accounts.add_personal_token("ghp_endless000000000000000000000000000")
     (by_token.folder / "token").write_text("ghp_endless000000000000000000000000000")
     by_token.repo.commit({"nginx/nginx.conf": "two\n"})
     by_token.sync()

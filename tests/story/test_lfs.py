@@ -93,8 +93,8 @@ def test_plan_names_the_changes_that_sync_makes(large: SyncEnv) -> None:
 
 def test_the_storage_host_sees_no_token(large: SyncEnv) -> None:
     large.sync()
-    (batch,) = [one for one in large.github.asked if one.route == "lfs"]
-    (download,) = [one for one in large.github.asked if one.route == "lfs_object"]
+    (batch,) = [one for one in large.github.requests if one.route == "lfs"]
+    (download,) = [one for one in large.github.requests if one.route == "lfs_object"]
     assert batch.headers["authorization"].startswith("Basic ")
     assert "authorization" not in download.headers and download.headers["x-storage"].startswith(
         "key-"
@@ -111,10 +111,10 @@ def test_the_content_of_a_renamed_repository_is_fetched_where_it_is_now(
         assert hub.sync().code == 0
         hub.github.rename("acme/infra", "acme/platform")
         hub.repo.commit({"nginx/data.bin": hub.repo.lfs_pointer(BIG)})
-        hub.github.trouble("lfs", lambda answer: replace(answer, status=status))
+        hub.github.add_fault("lfs", lambda answer: replace(answer, status=status))
         done = hub.sync()
         assert done.code == 0 and hub.tree()["data.bin"] == BIG, done.job["error"]
-        old, new = [one for one in hub.github.asked if one.route == "lfs"]
+        old, new = [one for one in hub.github.requests if one.route == "lfs"]
         assert (old.path, old.method, old.status) == (
             "/acme/infra.git/info/lfs/objects/batch",
             "POST",
@@ -138,7 +138,9 @@ def test_the_content_of_a_renamed_repository_is_fetched_where_it_is_now(
 def test_a_batch_request_follows_no_redirect_to_another_host_nor_in_a_circle(
     large: SyncEnv, location: str
 ) -> None:
-    large.github.trouble("lfs", lambda answer: faults.Answer(301, {"location": location}), times=99)
+    large.github.add_fault(
+        "lfs", lambda answer: faults.Answer(301, {"location": location}), times=99
+    )
     done = large.sync()
     assert (done.code, done.job["error"]["kind"]) == (
         5,
@@ -159,7 +161,7 @@ def test_other_bytes_than_the_pointer_says_are_never_written(
         "503": faults.status(503),
         "other content": faults.other_content(),
     }[spoil]
-    made = large.github.trouble("lfs_object", act, times=99)
+    made = large.github.add_fault("lfs_object", act, times=99)
     done = large.sync()
     assert (
         done.code == 5
@@ -178,7 +180,7 @@ def test_a_batch_answer_that_makes_no_sense_is_refused(
 ) -> None:
     monkeypatch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.005)
 
-    def answered(body: object) -> faults.Wrong:
+    def answered(body: object) -> faults.FaultEffect:
         return faults.other_content(json.dumps(body).encode())
 
     oid = next(iter(large.repo.large))
@@ -194,7 +196,7 @@ def test_a_batch_answer_that_makes_no_sense_is_refused(
         "no objects": answered({}),
         "no place": answered({"objects": [{"oid": oid}]}),
     }.get(spoil, answered({"objects": [{"oid": oid, "actions": {"download": action}}]}))
-    large.github.trouble("lfs", act, times=99)
+    large.github.add_fault("lfs", act, times=99)
     done = large.sync()
     assert done.code == 5 and done.job["error"]["kind"] in ("bad_response", "unavailable"), (
         done.job["error"]
@@ -295,9 +297,9 @@ def test_an_answer_of_lfs_does_not_choose_headers_of_the_connection(large: SyncE
             one["actions"]["download"]["header"] |= dict.fromkeys(CHOSEN, "chosen.example")
         return replace(answer, body=json.dumps(found).encode())
 
-    large.github.trouble("lfs", choose, times=99)
+    large.github.add_fault("lfs", choose, times=99)
     done = large.sync()
-    (download,) = [one for one in large.github.asked if one.route == "lfs_object"]
+    (download,) = [one for one in large.github.requests if one.route == "lfs_object"]
     assert done.code == 0 and large.tree()["data.bin"] == BIG, done.job["error"]
     assert (
         download.headers["x-storage"].startswith("key-")

@@ -119,7 +119,7 @@ def test_a_limit_of_one_account_does_not_stop_the_other_accounts_jobs(
     expected = {"acme0": "rate_limited", "acme1": "rate_limited", "beta0": None, "beta1": None}
     assert by_job(hub) == expected
     about_acme = ("/acme/", f"/installations/{ACME}/")
-    asked = [one for one in hub.github.asked if any(text in one.path for text in about_acme)]
+    asked = [one for one in hub.github.requests if any(text in one.path for text in about_acme)]
     routes = Counter(one.route for one in asked if one.route != "installation")
     assert routes == requests, "one refusal holds for all jobs of the account"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from syncd.simulator.faults import Answer, Wrong
+from syncd.simulator.faults import Answer, FaultEffect
 from tests.support.sync_env import SyncEnv, sync_env
 
 PRIMARY = "API rate limit exceeded for installation ID 42."
@@ -306,7 +306,7 @@ ROWS = [("token", name, row) for name, row in {**LIMITS, **PERMISSIONS}.items()]
 ]
 
 
-def saying(row: Row, clock: PassingClock) -> Wrong:
+def saying(row: Row, clock: PassingClock) -> FaultEffect:
     body = json.dumps(
         {"message": row.message, "documentation_url": row.documentation, "status": str(row.status)}
     ).encode()
@@ -355,7 +355,7 @@ def test_what_lasts_is_called_by_its_name_and_costs_no_more_than_it_must(
     stood: Callable[[str], SyncEnv], clock: PassingClock, identity: str, name: str, row: Row
 ) -> None:
     hub = stood(identity)
-    hub.github.trouble(row.route, saying(row, clock), times=10_000)
+    hub.github.add_fault(row.route, saying(row, clock), times=10_000)
     done = hub.sync()
     error = done.job["error"]
     assert (done.code, error["kind"]) == (EXITS[row.kind], row.kind), error
@@ -375,7 +375,7 @@ def test_what_passes_is_gone_through_with_one_more_request(
     stood: Callable[[str], SyncEnv], clock: PassingClock, identity: str, name: str, row: Row
 ) -> None:
     hub = stood(identity)
-    hub.github.trouble(row.route, saying(row, clock), times=1)
+    hub.github.add_fault(row.route, saying(row, clock), times=1)
     done = hub.sync()
     assert done.code == 0 and len(hub.tree()) == 2
     assert row.once is not None and close_to(clock.waits, row.once), clock.waits
@@ -388,7 +388,7 @@ def test_what_would_outlast_the_run_ends_it_at_once_and_says_until_when(
 ) -> None:
     hub, row = stood("token"), LIMITS[name]
     hub.write_config(timeout="1s")
-    hub.github.trouble("head", saying(row, clock), times=10_000)
+    hub.github.add_fault("head", saying(row, clock), times=10_000)
     done = hub.sync()
     until = (clock.began + timedelta(seconds=row.waits[0])).strftime("%Y-%m-%dT%H:%M:%SZ")
     assert (done.code, done.job["error"]["kind"]) == (
@@ -412,7 +412,7 @@ def test_many_jobs_under_one_limit_run_into_it_once(
         }
     hub.extra["requests_at_once"] = hub.extra["workers"] = "1"
     hub.write_config(timeout="5s")
-    hub.github.trouble("head", saying(row, clock), times=10_000)
+    hub.github.add_fault("head", saying(row, clock), times=10_000)
     done = hub.sync()
     assert (done.code, hub.github.count()) == (5, 1)
     assert {job["error"]["kind"] for job in done.json["jobs"]} == {"rate_limited"}

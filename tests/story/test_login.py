@@ -45,7 +45,7 @@ def hub(tmp_path: Path, clock: PassingClock) -> Iterator[SyncEnv]:
 
 def log_in(hub: SyncEnv, *options: str, polls: int = 1, login: str = "ada") -> CommandResult:
     """Somebody enters the code just before the nth time that we ask."""
-    hub.github.at(
+    hub.github.call_before(
         "poll",
         hub.github.count("poll") + polls,
         lambda: [
@@ -84,7 +84,7 @@ def test_a_code_and_an_address_are_shown_and_the_tokens_are_kept_for_their_owner
     )
     assert not any(secret in done.out + done.err for secret in secrets)
     assert hub.sync().code == 0 and len(hub.tree()) == 2
-    assert {one.credential for one in hub.github.asked} == {secrets[-2]}
+    assert {one.credential for one in hub.github.requests} == {secrets[-2]}
 
 
 def test_it_is_asked_no_faster_than_github_allows_and_slower_when_it_says_so(
@@ -93,7 +93,7 @@ def test_it_is_asked_no_faster_than_github_allows_and_slower_when_it_says_so(
     log_in(hub, polls=4)
     assert clock.waits == [6.0] * 4 and hub.github.count("poll") == 4
     clock.waits.clear()
-    hub.github.trouble(
+    hub.github.add_fault(
         "poll",
         lambda answer: Answer(200, answer.headers, b'{"error":"slow_down","interval":10}'),
         times=1,
@@ -106,7 +106,7 @@ def test_it_is_asked_no_faster_than_github_allows_and_slower_when_it_says_so(
 def test_a_server_that_gives_no_new_interval_is_given_five_seconds_more(
     hub: SyncEnv, clock: PassingClock
 ) -> None:
-    hub.github.trouble(
+    hub.github.add_fault(
         "poll", lambda answer: Answer(200, answer.headers, b"error=slow_down"), times=1
     )
     assert log_in(hub, polls=2).code == 0 and clock.waits == [6.0, 14.0]
@@ -133,14 +133,14 @@ def disabled_with(status: int) -> Callable[[SyncEnv], None]:
 
 
 def forgotten(hub: SyncEnv) -> None:
-    hub.github.oauth.on_device = lambda device: hub.github.at(
+    hub.github.oauth.on_device = lambda device: hub.github.call_before(
         "poll", hub.github.count("poll") + 1, lambda: hub.github.oauth.devices.clear()
     )
 
 
 def saying(word: str) -> Callable[[SyncEnv], None]:
     return lambda hub: (
-        hub.github.trouble(
+        hub.github.add_fault(
             "poll",
             lambda answer: Answer(
                 200,
@@ -213,7 +213,7 @@ def test_what_github_answers_instead_is_called_by_its_name_and_nothing_is_kept(
 
 @pytest.mark.parametrize("wrong", ["502", "reset"])
 def test_a_hiccup_while_waiting_costs_no_new_code(hub: SyncEnv, wrong: str) -> None:
-    hub.github.trouble("poll", faults.status(502) if wrong == "502" else faults.reset(), times=9)
+    hub.github.add_fault("poll", faults.status(502) if wrong == "502" else faults.reset(), times=9)
     assert log_in(hub, polls=12).code == 0 and hub.github.count("device") == 1
 
 
@@ -231,7 +231,7 @@ def test_a_hiccup_while_waiting_costs_no_new_code(hub: SyncEnv, wrong: str) -> N
     ids=repr,
 )
 def test_an_answer_that_is_no_code_is_named(hub: SyncEnv, body: bytes) -> None:
-    hub.github.trouble("device", lambda answer: Answer(200, {}, body), times=9)
+    hub.github.add_fault("device", lambda answer: Answer(200, {}, body), times=9)
     done = hub.call("login", "me")
     assert done.code == 5 and "check api:" in done.err and "Traceback" not in done.err, done.err
 
@@ -257,7 +257,7 @@ def test_an_address_that_is_not_the_hosts_own_is_not_shown(hub: SyncEnv, address
             json.dumps({**json.loads(answer.body), "verification_uri": text}).encode(),
         )
 
-    hub.github.trouble("device", elsewhere)
+    hub.github.add_fault("device", elsewhere)
     done = log_in(hub)
     assert (
         done.code == 0
@@ -280,7 +280,7 @@ def test_an_oauth_app_is_asked_for_its_scope_and_its_token_needs_no_renewing(hub
 
 
 def test_form_encoded_answers_are_understood(hub: SyncEnv) -> None:
-    hub.github.trouble(
+    hub.github.add_fault(
         "device",
         lambda answer: Answer(
             200,
@@ -345,7 +345,7 @@ def test_a_token_that_was_revoked_is_renewed_and_the_run_goes_on(hub: SyncEnv) -
         for one in hub.github.accounts.credentials.values():
             one.revoked = True
 
-    hub.github.at("contents", 2, revoke)
+    hub.github.call_before("contents", 2, revoke)
     done = hub.sync()
     assert done.code == 0 and len(hub.tree()) == 2 and hub.github.count("refresh") == 1
 
@@ -417,7 +417,7 @@ def test_a_renewal_whose_answer_was_lost_is_tried_again_and_named_when_it_was_th
 ) -> None:
     log_in(hub)
     clock.advance(28_800)
-    hub.github.trouble("refresh", faults.reset(), times=1)
+    hub.github.add_fault("refresh", faults.reset(), times=1)
     done = hub.sync()
     assert (
         done.code == 4
@@ -437,8 +437,8 @@ def test_a_renewal_that_github_did_not_get_to_costs_nothing(
     def busy(fields: Any, now: float) -> dict[str, Any]:
         tries.append(now)
         if len(tries) <= 2:
-            hub.github.troubles[:] = []
-            hub.github.trouble("refresh", faults.status(503))
+            hub.github.faults[:] = []
+            hub.github.add_fault("refresh", faults.status(503))
             return {"error": "busy"}
         return real(fields, now)
 

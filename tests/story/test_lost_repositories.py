@@ -124,7 +124,7 @@ def test_a_search_that_meets_trouble_is_not_remembered(hub: SyncEnv) -> None:
     from syncd.simulator import faults
 
     lose(hub, "r07")
-    hub.github.troubles.append(faults.Fault("token", faults.status(500), times=4, skip=3))
+    hub.github.faults.append(faults.Fault("token", faults.status(500), times=4, skip=3))
     requests, failed = run(hub)
     assert failed == set(THIRTY) and requests == 7
     assert rows(hub) == []

@@ -79,7 +79,7 @@ def hub(many: bool, plain: bool) -> Hub:
     )  # time stands still here: an hour's limit would be all that the later rounds meet
     repo = github.add_repo("acme/infra", MANY if many else FEW)
     repo.commit({"alone": "alone, later\n"})
-    github.accounts.add_personal(TOKEN)
+    github.accounts.add_personal_token(TOKEN)
     github.key = app_with_known_key(github, 12345)
     github.accounts.install(12345, "acme", 42)
     return github
@@ -363,9 +363,9 @@ def one_round(seed: int) -> str:
     many = route in ("tarball", "codeload")
     github = hub(many, route not in ("tarball", "codeload", "blob") and rng.random() < 0.3)
     as_app = route in ("token", "installation")
-    github.troubles.clear()
+    github.faults.clear()
     github.forget_requests()
-    github.trouble(
+    github.add_fault(
         route, change(rng), times=rng.choice([1, 1, 10_000]), skip=rng.choice([0, 0, 1, 2])
     )
     try:
@@ -396,7 +396,7 @@ def truth(many: bool) -> Truth:
 @pytest.mark.parametrize("plain", [False, True])
 def test_without_a_change_it_is_the_truth(as_app: bool, plain: bool) -> None:
     github = hub(False, plain)
-    github.troubles.clear()
+    github.faults.clear()
     assert brought(github, as_app) == truth(False)
 
 

@@ -61,7 +61,7 @@ def test_a_hook_sees_no_credential_in_its_environment_arguments_or_descriptors_a
     with sync_env(tmp_path, as_app=False) as hub:
         seen = tmp_path / "seen"
         seen.mkdir()
-        hub.github.accounts.add_personal(TOKEN)
+        hub.github.accounts.add_personal_token(TOKEN)
         hub.canary.watch(TOKEN, "a token from the environment")
         hub.identities["ops"] = {"token": {"env": "BOT_TOKEN"}, "api": hub.served.url}
         hub.write_config(**{key: [sys.executable, "-c", LOOK, str(seen)]})
@@ -124,7 +124,7 @@ def test_an_address_that_a_server_echoes_with_everything_it_was_sent_is_masked(
             f"refused {shown} at https://codeload.github.com/x?token=SIGNED{hub.repo.head()[:8]}&y=1",
         )(answer)
 
-    hub.github.trouble("contents", echo, times=100)
+    hub.github.add_fault("contents", echo, times=100)
     done = hub.sync()
     assert done.code == 4 and "***" in done.job["error"]["message"]
     assert "***" in hub.call("status").out and "***" in hub.call("history").out
@@ -244,7 +244,7 @@ def test_a_server_that_a_redirect_a_netrc_or_a_proxy_points_to_is_never_shown_a_
             monkeypatch.setenv(name, f"http://{lure.netloc}")
         monkeypatch.setenv("NETRC", str(home / ".netrc"))
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(home / "none.pem"))
-        hub.github.trouble(
+        hub.github.add_fault(
             route,
             lambda _answer: Answer(
                 status, {"location": f"http://{lure.netloc}/here?a=b", "set-cookie": "c=d"}

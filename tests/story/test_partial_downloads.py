@@ -32,7 +32,7 @@ def large(hub: SyncEnv, monkeypatch: pytest.MonkeyPatch) -> SyncEnv:
     return hub
 
 
-def broken_off(after: int) -> faults.Wrong:
+def broken_off(after: int) -> faults.FaultEffect:
     """The connection closes after so many bytes of the declared length."""
     return lambda answer: replace(
         answer, body=answer.body[:after], declared_length=len(answer.body), end="close"
@@ -42,7 +42,7 @@ def broken_off(after: int) -> faults.Wrong:
 def kill_at(hub: SyncEnv, after: int, times: int = 1) -> None:
     """`times` runs are killed by SIGKILL when so many more bytes have come."""
     for _ in range(times):
-        hub.github.trouble("lfs_object", broken_off(after))
+        hub.github.add_fault("lfs_object", broken_off(after))
 
         def killed() -> int:
             Deadline.wait = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
@@ -53,7 +53,7 @@ def kill_at(hub: SyncEnv, after: int, times: int = 1) -> None:
 
 def asked_for(hub: SyncEnv) -> list[tuple[int, str | None]]:
     """The downloads: status, and the range that was asked for."""
-    asked = [one for one in hub.github.asked if one.route == "lfs_object"]
+    asked = [one for one in hub.github.requests if one.route == "lfs_object"]
     return [(one.status, one.headers.get("range")) for one in asked]
 
 
@@ -83,8 +83,8 @@ def test_a_download_goes_on_after_two_kills_and_one_partial_file_is_kept(large: 
 
 
 def test_a_connection_that_is_lost_goes_on_in_the_same_run(large: SyncEnv) -> None:
-    large.github.trouble("lfs_object", broken_off(FIRST))
-    large.github.trouble("lfs_object", broken_off(FIRST), skip=1)
+    large.github.add_fault("lfs_object", broken_off(FIRST))
+    large.github.add_fault("lfs_object", broken_off(FIRST), skip=1)
     done(large)
     statuses = [status for status, _ in asked_for(large)]
     assert statuses[0] == 200 and set(statuses[1:]) == {206}
@@ -102,13 +102,13 @@ def test_a_partial_file_that_is_damaged_is_discarded_and_the_whole_asked_for_onc
 def test_content_that_is_wrong_twice_fails_and_leaves_nothing(large: SyncEnv) -> None:
     kill_at(large, FIRST)
     partials(large)[0].write_bytes(b"x" * FIRST)
-    large.github.trouble("lfs_object", faults.corrupt(), skip=1)
+    large.github.add_fault("lfs_object", faults.corrupt(), skip=1)
     failed = large.sync()
     assert (failed.code, failed.job["error"]["kind"]) == (5, "bad_response")
     assert len(asked_for(large)) == 2 and temporary(large) == []
 
 
-def answered(**headers: str) -> faults.Wrong:
+def answered(**headers: str) -> faults.FaultEffect:
     """The answer with other headers."""
     return lambda answer: replace(answer, headers={**answer.headers, **headers})
 
@@ -116,13 +116,13 @@ def answered(**headers: str) -> faults.Wrong:
 @pytest.mark.parametrize("host", ["no ranges", "no ETag", "a weak ETag", "another unit"])
 def test_nothing_is_kept_from_a_host_that_can_not_continue(large: SyncEnv, host: str) -> None:
     act = {
-        "no ETag": faults.without("etag"),
+        "no ETag": faults.without_headers("etag"),
         "a weak ETag": answered(etag='W/"abc"'),
         "another unit": answered(**{"accept-ranges": "none"}),
-        "no ranges": faults.without(),
+        "no ranges": faults.without_headers(),
     }[host]
-    large.github.large_ranges = host != "no ranges"
-    large.github.trouble("lfs_object", act)
+    large.github.lfs_ranges = host != "no ranges"
+    large.github.add_fault("lfs_object", act)
     kill_at(large, FIRST)
     assert partials(large) == [] or partials(large)[0].with_suffix(".json").exists() is False
     done(large)
@@ -144,14 +144,14 @@ def test_another_part_than_was_asked_for_is_not_appended(
     large: SyncEnv, content_range: str
 ) -> None:
     kill_at(large, FIRST)
-    large.github.trouble("lfs_object", answered(**{"content-range": content_range}))
+    large.github.add_fault("lfs_object", answered(**{"content-range": content_range}))
     done(large)
     assert asked_for(large) == [(206, f"bytes={FIRST}-"), (200, None)]
 
 
 def test_a_range_that_can_not_be_satisfied_is_asked_for_whole(large: SyncEnv) -> None:
     kill_at(large, FIRST)
-    large.github.trouble("lfs_object", lambda _: Answer(416))
+    large.github.add_fault("lfs_object", lambda _: Answer(416))
     done(large)
     assert asked_for(large) == [(416, f"bytes={FIRST}-"), (200, None)]
 
@@ -163,7 +163,7 @@ def test_a_partial_file_older_than_a_day_is_gone_at_the_next_start(
     kill_at(large, FIRST)
     at = time.time() - days * 86400
     os.utime(partials(large)[0], (at, at))
-    large.github.trouble("lfs", faults.status(404), times=9)
+    large.github.add_fault("lfs", faults.status(404), times=9)
     large.sync()
     assert temporary(large) == []
 
@@ -180,7 +180,7 @@ def test_a_partial_file_that_the_disk_can_not_finish_is_gone_at_the_next_start(
         return os.statvfs_result(found)
 
     monkeypatch.setattr(os, "statvfs", full)
-    large.github.trouble("lfs", faults.status(404), times=9)
+    large.github.add_fault("lfs", faults.status(404), times=9)
     large.sync()
     assert temporary(large) == []
 
@@ -189,7 +189,7 @@ def test_temporary_files_of_dead_runs_are_gone_at_the_next_start_and_others_stay
     large: SyncEnv,
 ) -> None:
     kill_at(large, FIRST)
-    large.github.trouble("lfs", faults.status(404), times=9)
+    large.github.add_fault("lfs", faults.status(404), times=9)
     for name in ("ab/tmp-dead", "partial/tmp-dead", "ab/tmp-alive"):
         (large.state / "blobs/ab").mkdir(exist_ok=True)
         (large.state / "blobs" / name).write_bytes(b"half")
@@ -208,8 +208,8 @@ def test_temporary_files_of_dead_runs_are_gone_at_the_next_start_and_others_stay
 def test_a_file_of_the_repository_itself_is_never_asked_for_in_parts(large: SyncEnv) -> None:
     """GitHub promises no ranges for the contents of a repository."""
     large.repo.commit({"nginx/plain.bin": BIG})
-    large.github.trouble("contents", broken_off(FIRST))
+    large.github.add_fault("contents", broken_off(FIRST))
     assert large.sync().code == 0 and large.tree()["plain.bin"] == BIG
     assert not [
-        one for one in large.github.asked if one.route != "lfs_object" and "range" in one.headers
+        one for one in large.github.requests if one.route != "lfs_object" and "range" in one.headers
     ]

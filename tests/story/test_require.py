@@ -89,7 +89,7 @@ def test_what_github_cannot_compare_now_is_asked_again(
 ) -> None:
     monkeypatch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.005)
     following.repo.commit({"nginx/nginx.conf": "two\n"})
-    made = following.github.trouble("compare", faults.status(503), times=99)
+    made = following.github.add_fault("compare", faults.status(503), times=99)
     done = following.sync()
     assert done.code == 5 and following.tree()["nginx.conf"] == b"one\n"
     made.times = 0
@@ -138,7 +138,7 @@ def test_a_ref_named_by_hand_must_be_verified_too(hub: SyncEnv) -> None:
 
 def test_a_server_that_does_not_say_is_refused(hub: SyncEnv) -> None:
     hub.write_config(require={"verified": True})
-    hub.github.trouble("commit", faults.other_content(b'{"sha": "x"}'), times=99)
+    hub.github.add_fault("commit", faults.other_content(b'{"sha": "x"}'), times=99)
     done = hub.sync()
     assert done.code == 5 and done.job["error"]["kind"] == "bad_response" and hub.tree() == {}
 

@@ -45,11 +45,11 @@ def add_jobs(hub: SyncEnv, count: int, owner: str = "acme", **more: Any) -> None
 
 
 def fail(hub: SyncEnv, route: str, status: int = 500, message: str = "Server Error") -> None:
-    hub.github.trouble(route, faults.status(status, message), 10_000)
+    hub.github.add_fault(route, faults.status(status, message), 10_000)
 
 
 def asked(hub: SyncEnv) -> dict[str, int]:
-    return dict(Counter(one.route for one in hub.github.asked))
+    return dict(Counter(one.route for one in hub.github.requests))
 
 
 # --- one command ----------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ def test_a_question_that_fails_costs_four_requests(hub: SyncEnv, route: str) -> 
 def test_lost_answers_and_broken_bodies_are_counted_together(hub: SyncEnv) -> None:
     for number in range(8):
         broken = faults.reset_in_body(3) if number % 2 else faults.status(503)
-        hub.github.troubles.append(faults.Fault("head", broken, skip=number))
+        hub.github.faults.append(faults.Fault("head", broken, skip=number))
     result = hub.sync()
     assert (result.code, asked(hub)["head"]) == (5, TRIES)
 
@@ -126,7 +126,7 @@ def days(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulat
         yield made
 
 
-def outage(days: SimulatedDaemon, wrong: faults.Wrong) -> list[bool]:
+def outage(days: SimulatedDaemon, wrong: faults.FaultEffect) -> list[bool]:
     """While the list holds True, every answer is `wrong`."""
     down = [False]
     handle = days.github.handle
@@ -160,7 +160,7 @@ def seconds_until_well(days: SimulatedDaemon, at_most: float) -> float:
 )
 def test_a_job_is_back_within_two_intervals_or_two_minutes_of_an_outages_end(
     days: SimulatedDaemon,
-    wrong: faults.Wrong,
+    wrong: faults.FaultEffect,
     every: str,
     down_seconds: float,
     times: int,
@@ -181,15 +181,15 @@ def test_a_job_is_back_within_two_intervals_or_two_minutes_of_an_outages_end(
 @pytest.mark.parametrize("every", ["10s", "5m", "1h"])
 @pytest.mark.parametrize("wrong", [faults.status(502), faults.html()], ids=["502", "web page"])
 def test_a_job_that_fails_costs_no_more_than_a_healthy_one(
-    days: SimulatedDaemon, wrong: faults.Wrong, every: str
+    days: SimulatedDaemon, wrong: faults.FaultEffect, every: str
 ) -> None:
     down = outage(days, wrong)
     begun(days, 5, every)
     span = {"10s": HOUR / 10, "5m": 1.5 * HOUR, "1h": 8 * HOUR}[every]
     days.github.forget_requests()
     days.run(span)
-    healthy = len(days.github.asked)
+    healthy = len(days.github.requests)
     down[0] = True
     days.github.forget_requests()
     days.run(span)
-    assert len(days.github.asked) <= healthy + TRIES - 1, (len(days.github.asked), healthy)
+    assert len(days.github.requests) <= healthy + TRIES - 1, (len(days.github.requests), healthy)

@@ -44,7 +44,7 @@ def test_each_kept_set_comes_back_whole_and_without_a_request(hub: SyncEnv, back
     assert (
         done.json["schema"] == "syncd.rollback/1"
         and done.json["requests"]["total"] == 0
-        and not hub.github.asked
+        and not hub.github.requests
     )
     assert done.job["status"] == "changed" and (done.job["commit"], done.job["previous"]) == (
         commit,
@@ -122,7 +122,7 @@ def test_a_held_job_is_left_alone_until_it_is_resumed(hub: SyncEnv) -> None:
         done.code == 0
         and done.job["status"] == "skipped"
         and done.json["requests"]["total"] == 0
-        and not hub.github.asked
+        and not hub.github.requests
     )
     assert done.job["commit"] == sets[0][0] and signatures(hub.dest) == before
     assert hub.plan().job["status"] == "skipped"
@@ -165,7 +165,7 @@ def test_what_an_archive_brought_comes_back_without_a_request_and_is_fetched_aga
     hub.repo.commit({f"nginx/f{number:03d}": f"{number}\n" for number in range(120)})
     first = hub.sync()
     tree = hub.tree()
-    assert first.code == 0 and "tarball" in {one.route for one in hub.github.asked}
+    assert first.code == 0 and "tarball" in {one.route for one in hub.github.requests}
     assert not list((hub.state / "blobs").glob("??/*"))
     hub.repo.commit({f"nginx/f{number:03d}": None for number in range(3)})
     assert hub.sync().code == 0
@@ -229,7 +229,7 @@ def test_a_paused_job_costs_nothing_and_says_why(hub: SyncEnv) -> None:
     assert hub.call("pause", "nginx", "--reason", "maintenance till noon").code == 0
     hub.repo.commit({"nginx/nginx.conf": "two\n"})
     done = hub.sync()
-    assert done.code == 0 and done.job["status"] == "skipped" and not hub.github.asked
+    assert done.code == 0 and done.job["status"] == "skipped" and not hub.github.requests
     row = hub.call("status", "--json").json["jobs"][0]
     assert row["state"] == "paused" and row["paused"] == "maintenance till noon"
     assert "maintenance till noon" in hub.call("sync").out
@@ -269,7 +269,7 @@ def test_a_job_that_is_not_there_is_named_with_the_nearest(hub: SyncEnv, verb: s
 
 
 def test_a_job_paused_while_it_runs_stays_paused(hub: SyncEnv) -> None:
-    hub.github.at("contents", 1, lambda: hub.call("pause", "nginx"))
+    hub.github.call_before("contents", 1, lambda: hub.call("pause", "nginx"))
     assert hub.sync().job["status"] == "changed"
     assert hub.sync().job["status"] == "skipped"
 
@@ -291,7 +291,7 @@ def test_verify_reads_every_byte_whatever_the_times_say(hub: SyncEnv) -> None:
         "nginx.conf": "content",
         "a.conf": "missing",
     }
-    assert not [one for one in hub.github.asked if one.route == "never"]
+    assert not [one for one in hub.github.requests if one.route == "never"]
 
 
 def test_verify_names_a_wrong_mode_and_a_damaged_blob(hub: SyncEnv) -> None:

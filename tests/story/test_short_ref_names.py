@@ -200,7 +200,7 @@ def test_the_nothing_to_do_check_gives_way_to_a_full_run_when_the_name_is_due(
     hub.github.forget_requests()
     assert (
         fastpath.check(asked, os.environ, checked + DAY.total_seconds()) == []
-        and not hub.github.asked
+        and not hub.github.requests
     )
 
 

@@ -20,7 +20,7 @@ import pytest
 from syncd.config.model import Web as WebConfig
 from syncd.config.model import Webhook
 from syncd.errors import ConfigError
-from syncd.github.webhook import LARGEST_BYTES, Push, Rejection
+from syncd.github.webhook import MAX_BODY_BYTES, Push, Rejection
 from syncd.identities import SecretRef
 from syncd.web import request_limits
 from syncd.web.server import LARGEST_BODY, Web
@@ -324,9 +324,9 @@ def test_a_push_as_large_as_github_makes_them_is_taken_and_a_larger_one_refused_
 ) -> None:
     body = json.dumps({**EVENT, "filler": "x"}).encode()
     body = body.replace(
-        b'"filler": "x"', b'"filler": "' + b"x" * (LARGEST_BYTES - len(body) + 1) + b'"'
+        b'"filler": "x"', b'"filler": "' + b"x" * (MAX_BODY_BYTES - len(body) + 1) + b'"'
     )
-    assert len(body) == LARGEST_BYTES
+    assert len(body) == MAX_BODY_BYTES
     with listening(board) as web:
         assert (
             post(web, None, body=body)[0] == 202
@@ -334,14 +334,14 @@ def test_a_push_as_large_as_github_makes_them_is_taken_and_a_larger_one_refused_
         )
         assert post(web, None, body=body, secret="another")[0] == 401
         head = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
-        assert sent(web, head % (b"/github", LARGEST_BYTES + 1)).split()[1] == b"413"
+        assert sent(web, head % (b"/github", MAX_BODY_BYTES + 1)).split()[1] == b"413"
         assert sent(web, head % (b"/", LARGEST_BODY + 1)).split()[1] == b"413", (
             "anywhere else a body stays small"
         )
         assert (
             sent(
                 web,
-                (head % (b"/github", LARGEST_BYTES + 1)).replace(
+                (head % (b"/github", MAX_BODY_BYTES + 1)).replace(
                     b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"
                 ),
             ).split()[1]
@@ -357,11 +357,13 @@ def test_a_push_as_large_as_github_makes_them_is_taken_and_a_larger_one_refused_
 def test_many_large_bodies_at_once_are_not_taken_in_and_small_ones_pass_them_by(
     board: FixedBoard,
 ) -> None:
-    head = b"POST /github HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % LARGEST_BYTES
+    head = (
+        b"POST /github HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % MAX_BODY_BYTES
+    )
     with listening(board) as web:
         waiting = [
             socket.create_connection(("127.0.0.1", port_of(web)), timeout=60)
-            for _ in range(request_limits.AT_ONCE_BYTES // LARGEST_BYTES)
+            for _ in range(request_limits.AT_ONCE_BYTES // MAX_BODY_BYTES)
         ]
         try:
             for one in waiting:

@@ -36,7 +36,7 @@ def shown(hub: SyncEnv) -> dict[str, bool]:
 
 
 def test_a_job_held_back_by_a_limit_shows_no_request_id_of_another_job(two: SyncEnv) -> None:
-    two.github.trouble("head", LIMIT, times=10)
+    two.github.add_fault("head", LIMIT, times=10)
     assert shown(two) == {"nginx": True, "second": False}
 
 

@@ -203,7 +203,7 @@ def simulated_daemon(
     clock = FakeClock()
     under(clock, monkeypatch)
     github = GitHub(now=lambda: clock.now().timestamp())
-    github.accounts.add_personal(TOKEN)
+    github.accounts.add_personal_token(TOKEN)
     (folder / "token").write_text(TOKEN)
     (folder / "token").chmod(0o600)
     made = SimulatedDaemon(

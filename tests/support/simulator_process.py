@@ -69,13 +69,13 @@ def _serve() -> None:
     github = GitHub(now=lambda: at[0])
     acts: dict[str, Callable[..., Any]] = {
         "handle": github.handle,
-        "allow": github.accounts.add_personal,
+        "allow": github.accounts.add_personal_token,
         "add_repo": github.add_repo,
         "commit": lambda name, files: github.repos[name].commit(files),
-        "spoil": lambda what, arguments, times: github.trouble(
+        "spoil": lambda what, arguments, times: github.add_fault(
             "*", getattr(faults, what)(*arguments), times=times
         ),
-        "calm": github.troubles.clear,
+        "calm": github.faults.clear,
         "forget_requests": github.forget_requests,
     }
     while True:

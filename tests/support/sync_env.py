@@ -16,7 +16,7 @@ import yaml
 from syncd.cli.main import run
 from syncd.simulator.github import GitHub
 from syncd.simulator.repository import Repository
-from syncd.simulator.server import Served, serve
+from syncd.simulator.server import ServerUrls, serve
 from tests.support.secret_scan import SecretScan, alive, listening
 
 _KEYS: dict[int, tuple[str, str]] = {}
@@ -54,7 +54,7 @@ class WatchedGitHub(GitHub):
             self.canary.watch(value, "a refresh token")
         for device in list(self.oauth.devices.values()):
             self.canary.watch(device.code, "a device code")
-        for one in list(self.asked):
+        for one in list(self.requests):
             self.canary.watch(one.credential, "a credential that was sent")
             self.canary.watch(one.headers.get("x-storage"), "the key of a large file's storage")
             self.canary.watch(one.headers.get("proxy-authorization"), "a proxy's password")
@@ -84,7 +84,7 @@ class SyncEnv:
 
     folder: Path
     github: GitHub
-    served: Served
+    served: ServerUrls
     repo: Repository
     jobs: dict[str, Any] = field(default_factory=dict)
     identities: dict[str, Any] = field(default_factory=dict)
@@ -209,7 +209,7 @@ def sync_env(
             token = folder / "token"
             token.write_text("ghp_personal00000000000000000000000000")
             token.chmod(0o600)
-            github.accounts.add_personal("ghp_personal00000000000000000000000000")
+            github.accounts.add_personal_token("ghp_personal00000000000000000000000000")
             identity = {"token": {"file": str(token)}, "api": served.url}
         made = SyncEnv(folder, github, served, repo, identities={"ops": identity}, canary=canary)
         made.jobs["nginx"] = {

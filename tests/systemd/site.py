@@ -13,7 +13,7 @@ import yaml
 
 from syncd.simulator.github import GitHub
 from syncd.simulator.repository import Repository
-from syncd.simulator.server import Served, serve
+from syncd.simulator.server import ServerUrls, serve
 from tests.support.sync_env import app_with_known_key
 from tests.systemd.machine import Machine, until
 
@@ -25,7 +25,7 @@ UNITS = ("syncd.service", "syncd-root.service", "syncd-sync.timer", "syncd-sync.
 class Site:
     machine: Machine
     github: GitHub
-    served: Served
+    served: ServerUrls
     repo: Repository
     private_key: str
     cursor: str = ""
@@ -126,7 +126,7 @@ def site(machine: Machine) -> Iterator[Site]:
     private_key = app_with_known_key(github, 12345)
     github.accounts.install(12345, "acme", 42)
     serving = serve(github)
-    started: list[Served] = []
+    started: list[ServerUrls] = []
     machine.in_network(lambda: started.append(serving.__enter__()))
     made = Site(machine, github, started[0], repo, private_key)
     made.forget_journal()

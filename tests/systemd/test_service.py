@@ -262,7 +262,7 @@ def test_a_sync_by_hand_as_somebody_else_is_refused_and_as_its_own_user_finds_th
 def test_a_stop_during_a_request_ends_at_once(site: Site) -> None:
     site.install()
     site.until_text("/srv/web/nginx.conf", "one\n")
-    hanging = site.github.trouble("head", hang(600), times=10)
+    hanging = site.github.add_fault("head", hang(600), times=10)
     until("a request hangs", lambda: hanging.times < 10)
     site.machine.systemctl("stop", UNIT)  # later than TimeoutStopSec the result would be timeout
     assert site.machine.show(UNIT, "Result") == "success"

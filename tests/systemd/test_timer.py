@@ -33,11 +33,11 @@ def test_passing_trouble_makes_no_failed_unit_and_a_refusal_does(site: Site) -> 
     site.jobs["web"]["timeout"] = "1s"
     site.install("--timer")
     site.machine.systemctl("stop", "syncd-sync.timer", "syncd-sync.service")
-    site.github.trouble("*", status(503), times=10_000)
+    site.github.add_fault("*", status(503), times=10_000)
     assert site.machine.systemctl("start", "syncd-sync.service", check=False).returncode == 0
     assert site.machine.show("syncd-sync.service", "ExecMainStatus") == "5"
     site.github.accounts.installations.clear()
-    site.github.troubles.clear()
+    site.github.faults.clear()
     assert site.machine.systemctl("start", "syncd-sync.service", check=False).returncode != 0
     assert site.machine.show(
         "syncd-sync.service", "ExecMainStatus"

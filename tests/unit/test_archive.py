@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 
 from syncd.errors import BadResponseError, StoreError
 from syncd.git_objects import EXECUTABLE, FILE, LINK, blob_id
-from syncd.github.tarball import BLOCK, TarExtractor, TarStream, members, records
+from syncd.github.tarball import (
+    BLOCK_BYTES,
+    TarExtractor,
+    TarStream,
+    parse_pax_records,
+    read_members,
+)
 from syncd.models import TreeEntry
 from tests.contract.doors import MemoryBlobs
 
@@ -183,7 +189,7 @@ def test_a_damaged_or_cut_archive_never_gives_wrong_bytes(data: st.DataObject) -
         b"<html>",
         gzip.compress(b"", mtime=0),  # the time of making is no part of a test's name
         gzip.compress(b"x" * 100, mtime=0),
-        gzip.compress(b"x" * BLOCK, mtime=0),
+        gzip.compress(b"x" * BLOCK_BYTES, mtime=0),
         gzip.compress(packed({"a": bytes(range(256)) * 40}), 0, mtime=0)[:5000],
     ],
 )
@@ -210,7 +216,7 @@ def test_a_huge_extended_header_is_refused_before_it_is_read(kind: bytes) -> Non
     member.type, member.size = kind, 1 << 30
     header = member.tobuf(tarfile.USTAR_FORMAT)
     with pytest.raises(BadResponseError, match="extended header"):
-        list(members(TarStream(iter([header, b"\0" * 4096]), PLENTY)))
+        list(read_members(TarStream(iter([header, b"\0" * 4096]), PLENTY)))
 
 
 @pytest.mark.parametrize(
@@ -229,13 +235,13 @@ def test_a_huge_extended_header_is_refused_before_it_is_read(kind: bytes) -> Non
 )
 def test_records_that_make_no_sense_are_refused(body: bytes) -> None:
     with pytest.raises(BadResponseError):
-        records(body)
+        parse_pax_records(body)
 
 
 @given(st.binary(max_size=80))
 def test_any_bytes_are_records_or_a_bad_response(body: bytes) -> None:
     try:
-        records(body)
+        parse_pax_records(body)
     except BadResponseError:
         return
 

@@ -28,7 +28,7 @@ from syncd.github.fetch import content_of
 from syncd.github.path_suggestions import folders_of
 from syncd.github.protocol import ERROR_CAP, BufferedResponse, Request, failure, get, parse_error
 from syncd.github.tarball import TarExtractor
-from syncd.github.trees import prove_recursive, read_contents, read_tree
+from syncd.github.trees import parse_contents, parse_tree, verify_recursive
 from syncd.models import TreeEntry
 from syncd.text import closest
 from tests.contract.doors import MemoryBlobs
@@ -213,7 +213,7 @@ def test_json_of_many_levels_is_refused_before_it_is_built(body: bytes) -> None:
     with pytest.raises(BeyondBoundError, match=r"levels|values"):
         load_json(body, "repositories")
     with pytest.raises(BadResponseError, match=r"more than 32 levels|more than 200000 values"):
-        read_contents(body, "x")
+        parse_contents(body, "x")
 
 
 def test_sixty_kilobytes_of_gzip_do_not_become_gigabytes() -> None:
@@ -223,7 +223,7 @@ def test_sixty_kilobytes_of_gzip_do_not_become_gigabytes() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(BadResponseError, match="more than 2000000 values"):
-            read_tree(body, "the tree of x", 1_000_000)
+            parse_tree(body, "the tree of x", 1_000_000)
         assert tracemalloc.get_traced_memory()[1] < 64 << 20
     finally:
         tracemalloc.stop()
@@ -249,7 +249,7 @@ def test_an_error_keeps_little_of_a_servers_text(
 ) -> None:
     monkeypatch.setitem(BOUNDS, "contents", Bound(64 << 20, 100, 9, None, ""))
     with pytest.raises(SyncdError) as caught:
-        read_contents(json.dumps(answer).encode(), "x")
+        parse_contents(json.dumps(answer).encode(), "x")
     assert len(caught.value.message) < 1024
 
 
@@ -268,7 +268,7 @@ def test_an_error_about_a_tree_keeps_little_of_a_servers_text(entry: dict[str, s
         else {"sha": SHA, "tree": [entry], "truncated": False}
     )
     with pytest.raises(SyncdError) as caught:
-        read_tree(json.dumps(body).encode(), "x", 10)
+        parse_tree(json.dumps(body).encode(), "x", 10)
     assert len(caught.value.message) < 1024
 
 
@@ -312,12 +312,12 @@ def tree_of(*paths: str) -> bytes:
 def test_a_path_that_no_system_call_takes_is_refused_by_its_length(path: str) -> None:
     def work() -> None:
         with pytest.raises(UnsafePathError, match="longer than a path can be") as caught:
-            prove_recursive(read_tree(tree_of("b", path), "x", 100), SHA, "x")
+            verify_recursive(parse_tree(tree_of("b", path), "x", 100), SHA, "x")
         assert len(caught.value.message) < 1024 and len(caught.value.path or "") <= 255
 
     assert cpu(work) < CPU_SECONDS
     with pytest.raises(UnsafePathError, match="longer than a path can be"):
-        read_contents(
+        parse_contents(
             json.dumps(
                 {"type": "dir", "sha": SHA, "entries": [{"name": path, "type": "file", "sha": SHA}]}
             ).encode(),
@@ -326,10 +326,10 @@ def test_a_path_that_no_system_call_takes_is_refused_by_its_length(path: str) ->
 
 
 def test_entries_of_folders_that_are_not_listed_cost_little() -> None:
-    answer = read_tree(
+    answer = parse_tree(
         tree_of(*(f"{number}/" + "a/" * 2000 for number in range(5000))), "x", 10_000
     )
-    assert cpu(lambda: prove_recursive(answer, SHA, "x")) < CPU_SECONDS
+    assert cpu(lambda: verify_recursive(answer, SHA, "x")) < CPU_SECONDS
     assert cpu(lambda: folders_of((row.path, False) for row in answer.rows)) < CPU_SECONDS
 
 

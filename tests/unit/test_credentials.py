@@ -21,7 +21,7 @@ from syncd.errors import BadResponseError, SyncdError
 from syncd.github.auth.credentials import bearer
 from syncd.github.auth.device_flow import OAuthClient, who_is
 from syncd.github.concurrency import ThreadPool
-from syncd.github.lfs import LargeFiles
+from syncd.github.lfs import LfsFetcher
 from syncd.github.protocol import BufferedResponse, Request, Response, get, read
 from syncd.github.transport import Network
 from syncd.github.urls import may_have_credential, web_of
@@ -80,9 +80,9 @@ def questions(api: str, line: Any) -> Iterator[Callable[[], object]]:
     limit.may_retry = False
     head = get(api, "/repos/acme/infra/commits/HEAD", "head", "main", "acme/infra")
     yield lambda: read(line.transport.send(head, limit))
-    yield lambda: LargeFiles(
+    yield lambda: LfsFetcher(
         line.transport, api, "acme/infra", NoBlobs(), limit, ThreadPool(1)
-    ).bring([POINTER])  # type: ignore[arg-type]
+    ).fetch([POINTER])  # type: ignore[arg-type]
     yield lambda: OAuthClient(line.plain, web_of(api), "Iv1.abc", "me").refresh(
         Secret(REFRESH), limit
     )
@@ -197,14 +197,14 @@ def test_lfs_asks_no_host_that_the_configuration_does_not_name(
     servers.stand_in = StandIn(lambda request: BufferedResponse(404, {}, request.url, b"{}"))
     api = "https://api.corp.test"
     with pytest.raises(SyncdError):
-        LargeFiles(
+        LfsFetcher(
             line_of(api, tmp_path).transport,
             api,
             "acme/infra",
             NoBlobs(),
             Deadline(SystemClock(), 5),
             ThreadPool(1),
-        ).bring([POINTER])  # type: ignore[arg-type]
+        ).fetch([POINTER])  # type: ignore[arg-type]
     assert [origin for origin, _ in servers.stand_in.shown] == ["https://api.corp.test"]
 
 

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from syncd.errors import BadResponseError
 from syncd.git_objects import blob_id
-from syncd.github.fetch import BLOB_LIMIT, MANY, cap, choose, content_of, speaks_json
+from syncd.github.fetch import (
+    ARCHIVE_THRESHOLD,
+    MAX_BLOB_BYTES,
+    choose_transport,
+    content_of,
+    is_json_answer,
+    max_response_bytes,
+)
 from syncd.github.protocol import TooLargeError
 
 
@@ -34,13 +41,13 @@ def got(kind: str, body: bytes, blob: str = "0" * 40) -> bytes:
 
 
 def test_few_files_come_singly_and_many_by_the_archive() -> None:
-    assert not choose(MANY, 10**6).archive
-    assert choose(MANY + 1, 10**6).archive
+    assert not choose_transport(ARCHIVE_THRESHOLD, 10**6).archive
+    assert choose_transport(ARCHIVE_THRESHOLD + 1, 10**6).archive
 
 
 def test_a_huge_repository_of_which_little_is_wanted_is_not_downloaded() -> None:
-    assert not choose(150, 10**6, 3 << 30).archive
-    assert choose(2000, 8 << 20, 9 << 20).archive
+    assert not choose_transport(150, 10**6, 3 << 30).archive
+    assert choose_transport(2000, 8 << 20, 9 << 20).archive
 
 
 @given(st.integers(0, 10**5), st.integers(0, 10**10), st.integers(0, 10**11))
@@ -48,10 +55,10 @@ def test_a_larger_repository_never_speaks_for_its_archive(
     missing: int, wanted_bytes: int, more: int
 ) -> None:
     assert (
-        choose(missing, wanted_bytes, wanted_bytes + more).archive
-        <= choose(missing, wanted_bytes, wanted_bytes).archive
+        choose_transport(missing, wanted_bytes, wanted_bytes + more).archive
+        <= choose_transport(missing, wanted_bytes, wanted_bytes).archive
     )
-    assert choose(missing, wanted_bytes).reason
+    assert choose_transport(missing, wanted_bytes).reason
 
 
 @pytest.mark.parametrize(
@@ -68,7 +75,7 @@ def test_a_larger_repository_never_speaks_for_its_archive(
     ],
 )
 def test_raw_and_json_answers_are_told_by_their_type(kind: str, json_: bool) -> None:
-    assert speaks_json(Canned(kind, b"")) is json_
+    assert is_json_answer(Canned(kind, b"")) is json_
 
 
 @given(st.binary(max_size=200))
@@ -113,12 +120,17 @@ def test_encoding_none_says_that_another_way_is_needed() -> None:
         got("application/json", b'{"encoding": "none", "content": "", "size": 2000000}')
 
 
-@given(st.integers(0, BLOB_LIMIT))
+@given(st.integers(0, MAX_BLOB_BYTES))
 def test_the_cap_leaves_room_for_base64_and_none_for_a_bomb(size: int) -> None:
     longest = (
         len(base64.encodebytes(b"x" * min(size, 1000)))
         if size < 1000
         else size * 4 // 3 + size // 57 + 2
     )
-    assert longest + 10_000 < cap(size) <= cap(size, trusted=False) <= cap(None)
-    assert cap(1000, trusted=False) < 2 << 20
+    assert (
+        longest + 10_000
+        < max_response_bytes(size)
+        <= max_response_bytes(size, trusted=False)
+        <= max_response_bytes(None)
+    )
+    assert max_response_bytes(1000, trusted=False) < 2 << 20

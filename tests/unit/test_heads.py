@@ -6,7 +6,7 @@ import pytest
 
 from syncd.errors import BadResponseError
 from syncd.github.protocol import get
-from syncd.github.refs import commit_of, conditions
+from syncd.github.refs import if_none_match, parse_commit_id
 from syncd.github.request import Answer
 from syncd.ports import Head
 from syncd.ref_names import forms
@@ -50,7 +50,7 @@ def test_a_ref_is_asked_for_in_the_spellings_that_github_knows(
 def test_what_is_known_is_asked_for_by_commit_and_by_any_other_etag(
     known: Head | None, sent: str | None
 ) -> None:
-    assert conditions(known) == sent
+    assert if_none_match(known) == sent
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_what_is_known_is_asked_for_by_commit_and_by_any_other_etag(
     [COMMIT.encode(), f" {COMMIT}\n".encode(), f'{{"sha": "{COMMIT}", "commit": {{}}}}'.encode()],
 )
 def test_a_commit_id_is_read_from_text_and_json(body: bytes) -> None:
-    assert commit_of(REQUEST, Answer(200, {}, body)) == COMMIT
+    assert parse_commit_id(REQUEST, Answer(200, {}, body)) == COMMIT
 
 
 @pytest.mark.parametrize(
@@ -78,4 +78,4 @@ def test_a_commit_id_is_read_from_text_and_json(body: bytes) -> None:
 )
 def test_anything_else_is_a_bad_response(body: bytes) -> None:
     with pytest.raises(BadResponseError):
-        commit_of(REQUEST, Answer(200, {}, body))
+        parse_commit_id(REQUEST, Answer(200, {}, body))

@@ -35,9 +35,13 @@ def test_one_asks_and_all_wait() -> None:
 
 def test_other_questions_do_not_wait_and_what_was_answered_is_not_asked_again() -> None:
     shared = SingleFlight()
-    assert shared.once("head of main", lambda: Head("1" * 40), deadline()).commit == "1" * 40
-    assert shared.once("head", lambda: Head("2" * 40), deadline()).commit == "2" * 40
-    assert shared.once("head of main", lambda: Head("3" * 40), deadline()).commit == "1" * 40
+    assert (
+        shared.get_or_fetch("head of main", lambda: Head("1" * 40), deadline()).commit == "1" * 40
+    )
+    assert shared.get_or_fetch("head", lambda: Head("2" * 40), deadline()).commit == "2" * 40
+    assert (
+        shared.get_or_fetch("head of main", lambda: Head("3" * 40), deadline()).commit == "1" * 40
+    )
 
 
 def test_an_error_is_everybodys_but_running_out_of_time_is_ones_own() -> None:
@@ -47,11 +51,11 @@ def test_an_error_is_everybodys_but_running_out_of_time_is_ones_own() -> None:
         raise error
 
     with pytest.raises(TimedOutError):
-        shared.once("head of main", lambda: fail(TimedOutError("late")), deadline())
+        shared.get_or_fetch("head of main", lambda: fail(TimedOutError("late")), deadline())
     with pytest.raises(NotFoundError):
-        shared.once("head of main", lambda: fail(NotFoundError("gone")), deadline())
+        shared.get_or_fetch("head of main", lambda: fail(NotFoundError("gone")), deadline())
     with pytest.raises(NotFoundError, match="gone"):
-        shared.once("head of main", lambda: Head(COMMIT), deadline())
+        shared.get_or_fetch("head of main", lambda: Head(COMMIT), deadline())
 
 
 def test_who_waits_for_another_can_be_stopped() -> None:
@@ -72,7 +76,7 @@ def test_who_waits_for_another_can_be_stopped() -> None:
         assert begun.wait(10)
         stop.set()
         with pytest.raises(StoppedError):
-            shared.once("head of main", ask, Deadline(QuickClock(), 60, stop))
+            shared.get_or_fetch("head of main", ask, Deadline(QuickClock(), 60, stop))
         go.set()
         assert first.result() == Head(COMMIT)
 
@@ -86,7 +90,7 @@ def test_the_price_of_an_answer_is_everybodys_once() -> None:
 
     for one in (first, first, other, other):
         with pytest.raises(NotFoundError):
-            shared.once("head of main", ask, one)
+            shared.get_or_fetch("head of main", ask, one)
     assert [(one.request_count, one.shared_request_count) for one in (first, other)] == [
         (3, 0),
         (0, 3),
@@ -102,19 +106,21 @@ def test_who_shares_an_error_hangs_nothing_on_it() -> None:
     depths = []
     for _ in range(5):
         with pytest.raises(NotFoundError) as raised:
-            shared.once("head of main", ask, deadline())
+            shared.get_or_fetch("head of main", ask, deadline())
         depths.append(len(raised.traceback))
     assert len(set(depths[1:])) == 1
 
 
 def test_the_others_get_what_is_kept_of_an_answer() -> None:
     shared = SingleFlight()
-    assert shared.once("rows", lambda: [1, 2, 3], deadline(), kept=lambda rows: rows[:1]) == [
+    assert shared.get_or_fetch(
+        "rows", lambda: [1, 2, 3], deadline(), kept=lambda rows: rows[:1]
+    ) == [
         1,
         2,
         3,
     ]
-    assert shared.once("rows", list, deadline()) == [1]
+    assert shared.get_or_fetch("rows", list, deadline()) == [1]
 
 
 def test_an_answer_that_can_not_be_kept_is_an_error_for_all_and_nobody_waits_for_it() -> None:
@@ -124,7 +130,7 @@ def test_an_answer_that_can_not_be_kept_is_an_error_for_all_and_nobody_waits_for
         raise ValueError("not to be kept")
 
     with pytest.raises(ValueError, match="not to be kept"):
-        shared.once("head of main", lambda: Head(COMMIT), deadline(), spoilt)
+        shared.get_or_fetch("head of main", lambda: Head(COMMIT), deadline(), spoilt)
     with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="not to be kept"):
         pool.submit(
             shared.once, "head of main", lambda: Head(COMMIT), Deadline(QuickClock(), 5.0)

@@ -239,7 +239,7 @@ def test_a_clock_that_is_off_is_measured_once_and_reckoned_with(
 def test_a_refused_clock_without_a_date_is_an_error_that_says_so() -> None:
     world = World()
     world.github.clock_offset = 3600
-    world.github.trouble("token", faults.without("date"), times=99)
+    world.github.add_fault("token", faults.without_headers("date"), times=99)
     with pytest.raises(AuthError) as caught:
         world.token()
     assert caught.value.state == "clock" and "NTP" in (caught.value.hint or "") and world.mints == 1
@@ -291,7 +291,7 @@ def test_a_refusal_that_was_mended_is_over_within_a_minute(name: str) -> None:
 
 def test_a_server_that_refuses_every_token_it_hands_out_is_asked_for_one_a_minute() -> None:
     world = World()
-    world.github.trouble("head", faults.status(401, "Bad credentials"), times=10_000)
+    world.github.add_fault("head", faults.status(401, "Bad credentials"), times=10_000)
     began = world.clock.monotonic()
     for _ in range(60):
         assert world.authorised.send(HEAD, world.deadline()).status == 401
@@ -317,7 +317,7 @@ def test_a_young_tokens_refusal_is_waited_for_no_longer_than_ten_seconds(
     status: int, message: str
 ) -> None:
     world = World()
-    world.github.trouble("head", faults.status(status, message), times=10_000)
+    world.github.add_fault("head", faults.status(status, message), times=10_000)
     world.token()
     world.installation._replaced.clear()
     assert world.authorised.send(HEAD, world.deadline()).status == status
@@ -357,7 +357,7 @@ def test_what_no_time_mends_is_not_tried_again_with_a_young_token(
     status: int, message: str, headers: dict[str, str]
 ) -> None:
     world = World()
-    world.github.trouble("head", faults.status(status, message, headers), times=99)
+    world.github.add_fault("head", faults.status(status, message, headers), times=99)
     assert world.authorised.send(HEAD, world.deadline()).status == status
     assert world.clock.waits == [] and world.github.count("head") == 1
 
@@ -382,7 +382,7 @@ def test_a_young_tokens_404_for_a_repository_that_it_was_shown_is_waited_out_onl
 def test_a_young_tokens_404_on_the_lfs_host_is_waited_out_too() -> None:
     world = World()
     world.authorised.send(HEAD, world.deadline())
-    world.github.trouble("lfs", faults.status(404, "Not Found"), times=2)
+    world.github.add_fault("lfs", faults.status(404, "Not Found"), times=2)
     request = Request(
         "POST",
         f"{API}/acme/infra.git/info/lfs/objects/batch",
@@ -477,7 +477,7 @@ def test_an_app_that_was_removed_and_installed_anew_is_found_again() -> None:
     del world.github.accounts.installations[42]
     world.github.accounts.install(12345, "acme", 77)
     world.clock.advance(3600)
-    assert world.token() and "/installations/77/" in world.github.asked[-1].path
+    assert world.token() and "/installations/77/" in world.github.requests[-1].path
 
 
 @pytest.mark.parametrize(
@@ -485,7 +485,7 @@ def test_an_app_that_was_removed_and_installed_anew_is_found_again() -> None:
 )
 def test_an_installation_that_is_not_one_is_an_error(answer: Any) -> None:
     world = World(installation_id=None)
-    world.github.trouble(
+    world.github.add_fault(
         "installation",
         lambda _: Answer(200, {"content-type": "application/json"}, json.dumps(answer).encode()),
         times=99,
@@ -513,7 +513,7 @@ NO_TOKENS: dict[str, Any] = {
 @pytest.mark.parametrize("name", NO_TOKENS)
 def test_an_answer_that_is_no_token_is_refused_and_not_shown(name: str) -> None:
     world = World()
-    world.github.trouble(
+    world.github.add_fault(
         "token", lambda answer: replace(answer, body=json.dumps(NO_TOKENS[name]).encode()), times=9
     )
     with pytest.raises(BadResponseError) as caught:
@@ -523,7 +523,7 @@ def test_an_answer_that_is_no_token_is_refused_and_not_shown(name: str) -> None:
 
 def test_a_limit_while_minting_is_a_limit_and_no_refusal() -> None:
     world = World()
-    world.github.trouble(
+    world.github.add_fault(
         "token",
         faults.status(403, "You have exceeded a secondary rate limit", {"retry-after": "30"}),
     )

@@ -19,16 +19,16 @@ from syncd.git_objects import LINK, SUBMODULE, TREE, is_object_id
 from syncd.github import trees
 from syncd.github.trees import (
     ContentsAnswer,
-    covered,
     folder_from_contents,
+    has_ancestor_in,
     name_bytes,
-    prove_folder,
-    prove_recursive,
-    read_contents,
-    read_tree,
-    refuse_name,
-    refuse_path,
+    parse_contents,
+    parse_tree,
     shallow_key,
+    unsafe_name_reason,
+    unsafe_path_reason,
+    verify_folder,
+    verify_recursive,
 )
 from syncd.simulator.repository import File, Link, Repository, Submodule
 from syncd.text import in_quotes
@@ -37,7 +37,7 @@ from tests.fuzz.harness import mutated
 ENOUGH = 1_000_000
 names = st.text(
     st.characters(exclude_categories=["C"], exclude_characters="/"), min_size=1, max_size=8
-).filter(lambda name: refuse_name(name) is None)
+).filter(lambda name: unsafe_name_reason(name) is None)
 nodes = st.one_of(
     st.binary(max_size=5).map(lambda content: File(content)),
     st.binary(max_size=5).map(lambda content: File(content, executable=True)),
@@ -78,7 +78,7 @@ def body(answer: object) -> bytes:
 
 
 def read(answer: object, max_entries: int = ENOUGH) -> Any:
-    return read_tree(body(answer), "the tree", max_entries)
+    return parse_tree(body(answer), "the tree", max_entries)
 
 
 def made(folder: dict[str, Any]) -> tuple[Repository, str]:
@@ -91,7 +91,7 @@ def test_a_recursive_answer_that_is_right_is_every_path_below_the_tree(
     folder: dict[str, Any],
 ) -> None:
     repo, tree = made(folder)
-    identity, entries = prove_recursive(read(answered(repo, tree)), tree, "the tree")
+    identity, entries = verify_recursive(read(answered(repo, tree)), tree, "the tree")
     assert identity == tree
     assert {path: (entry.mode, entry.id) for path, entry in entries.items()} == {
         path: (mode, found) for path, mode, found in repo.walk(tree) if mode != TREE
@@ -129,7 +129,7 @@ def test_a_recursive_answer_with_anything_missing_added_or_altered_is_refused(
         rows[at]["sha"], rows[other]["sha"] = rows[other]["sha"], rows[at]["sha"]
     assume(json.dumps(rows, sort_keys=True) != before)
     with pytest.raises((BadResponseError, UnsafePathError)):
-        prove_recursive(read(answer), tree, "the tree")
+        verify_recursive(read(answer), tree, "the tree")
 
 
 @settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
@@ -142,7 +142,7 @@ def test_mutated_bytes_are_refused_or_say_the_same(data: st.DataObject) -> None:
             "sub": Submodule("7" * 40),
         }
     )
-    right = prove_recursive(read(answered(repo, tree)), tree, "the tree")
+    right = verify_recursive(read(answered(repo, tree)), tree, "the tree")
     mutated = bytearray(body(answered(repo, tree)))
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(mutated) - 1))
@@ -155,10 +155,10 @@ def test_mutated_bytes_are_refused_or_say_the_same(data: st.DataObject) -> None:
             mutated[at:at] = data.draw(st.binary(min_size=1, max_size=6))
         assume(mutated)
     try:
-        answer = read_tree(bytes(mutated), "the tree", ENOUGH)
+        answer = parse_tree(bytes(mutated), "the tree", ENOUGH)
         if answer.truncated:
             return
-        found = prove_recursive(answer, tree, "the tree")
+        found = verify_recursive(answer, tree, "the tree")
     except SyncdError:
         return
     assert {path: (entry.mode, entry.id) for path, entry in found[1].items()} == {
@@ -191,7 +191,7 @@ json_values = st.recursive(
 @settings(max_examples=300)
 @given(json_values)
 def test_any_json_is_an_answer_or_a_bad_response(value: object) -> None:
-    for reader in (lambda: read(value), lambda: read_contents(body(value), "the folder")):
+    for reader in (lambda: read(value), lambda: parse_contents(body(value), "the folder")):
         with suppress(BadResponseError):
             reader()
 
@@ -213,7 +213,7 @@ def test_any_json_is_an_answer_or_a_bad_response(value: object) -> None:
 )
 def test_what_is_no_tree_is_a_bad_response(bytes_: bytes) -> None:
     with pytest.raises(BadResponseError):
-        read_tree(bytes_, "the tree", ENOUGH)
+        parse_tree(bytes_, "the tree", ENOUGH)
 
 
 def test_too_many_entries_stop_the_reading() -> None:
@@ -231,7 +231,7 @@ def test_a_hundred_thousand_entries_are_read_in_bounded_memory() -> None:
         + '],"truncated":false}'
     ).encode()
     tracemalloc.start()
-    answer = read_tree(text, "the tree", ENOUGH)
+    answer = parse_tree(text, "the tree", ENOUGH)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(answer.rows) == 100_000
@@ -244,12 +244,12 @@ def test_a_hundred_thousand_entries_are_read_in_bounded_memory() -> None:
 @given(folders)
 def test_a_folder_answer_that_is_right_is_its_direct_children(folder: dict[str, Any]) -> None:
     repo, tree = made(folder)
-    found = prove_folder(read(answered(repo, tree, recursive=False)), tree, "the tree")
+    found = verify_folder(read(answered(repo, tree, recursive=False)), tree, "the tree")
     assert {name: (entry.mode, entry.id) for name, entry in found.children.items()} == {
         name: (mode, identity) for name, mode, identity in repo.walk(tree, recursive=False)
     }
     with pytest.raises(BadResponseError):
-        prove_folder(read(answered(repo, tree, recursive=False)), "2" * 40, "the tree")
+        verify_folder(read(answered(repo, tree, recursive=False)), "2" * 40, "the tree")
 
 
 def contents(repo: Repository, tree: str) -> ContentsAnswer:
@@ -302,7 +302,7 @@ def test_guessing_ends_where_it_would_cost_more_than_asking() -> None:
 
 
 def test_old_submodules_listed_as_files_are_told_by_their_missing_download() -> None:
-    answer = read_contents(
+    answer = parse_contents(
         body(
             {
                 "type": "dir",
@@ -349,7 +349,7 @@ def test_git_agrees_about_the_ids(tmp_path: Any) -> None:
         for line in listed.split("\0")
         if line
     ]
-    assert set(prove_recursive(read({"sha": tree, "tree": rows}), tree, "git's")[1]) == {
+    assert set(verify_recursive(read({"sha": tree, "tree": rows}), tree, "git's")[1]) == {
         "a/b",
         "a.c",
         "a0",
@@ -381,8 +381,8 @@ def test_git_agrees_about_the_ids(tmp_path: Any) -> None:
     ],
 )
 def test_a_name_that_no_disk_shall_see_is_refused(name: str, reason: str) -> None:
-    assert reason in (refuse_name(name) or "")
-    assert "/" in name or refuse_path(f"fine/{name}/fine") is not None
+    assert reason in (unsafe_name_reason(name) or "")
+    assert "/" in name or unsafe_path_reason(f"fine/{name}/fine") is not None
 
 
 @pytest.mark.parametrize(
@@ -410,7 +410,7 @@ def test_a_name_that_no_disk_shall_see_is_refused(name: str, reason: str) -> Non
     ],
 )
 def test_an_odd_name_that_a_disk_can_hold_is_not_refused(name: str) -> None:
-    assert refuse_name(name) is None
+    assert unsafe_name_reason(name) is None
 
 
 @given(st.text(max_size=300))
@@ -429,8 +429,16 @@ def test_a_shallow_key_is_no_trees_id() -> None:
 
 
 def test_covered_means_a_proper_ancestor_is_listed() -> None:
-    assert covered("a/b", {"a"}) and covered("a", {""}) and covered("a/b/c", {"a"})
-    assert not covered("a", {"a"}) and not covered("ab", {"a"}) and not covered("", {""})
+    assert (
+        has_ancestor_in("a/b", {"a"})
+        and has_ancestor_in("a", {""})
+        and has_ancestor_in("a/b/c", {"a"})
+    )
+    assert (
+        not has_ancestor_in("a", {"a"})
+        and not has_ancestor_in("ab", {"a"})
+        and not has_ancestor_in("", {""})
+    )
 
 
 ODDITIES = int(os.environ.get("SYNCD_ODD_ANSWERS", "1500"))  # of each kind
@@ -494,7 +502,7 @@ def test_an_answer_is_judged_the_same_at_once_and_value_by_value(
 ) -> None:
     def judged(body: bytes) -> tuple[Any, ...]:
         try:
-            return ("is", read_tree(body, "x", 15))
+            return ("is", parse_tree(body, "x", 15))
         except SyncdError as error:
             return type(error), str(error)
 
@@ -532,11 +540,11 @@ def test_rows_that_spell_their_keys_otherwise_are_neither_hidden_nor_read_before
         + '],"truncated":false}'
     )
     with pytest.raises(LimitError):
-        read_tree(many.encode(), "a tree", 10)
+        parse_tree(many.encode(), "a tree", 10)
 
 
 def _outcome(text: str) -> object:
     try:
-        return read_tree(text.encode(), "a tree", 10)
+        return parse_tree(text.encode(), "a tree", 10)
     except BadResponseError as error:
         return error.message

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from syncd.github.webhook import (
-    Other,
+    OtherEvent,
     Push,
     Rejection,
+    can_start_on_push,
     check_signature,
-    followers,
-    read,
-    starts_on_push,
+    jobs_for_push,
+    parse_delivery,
 )
 from syncd.models import Job
 from syncd.redaction import Secret
@@ -105,10 +105,10 @@ def test_a_signature_holds_for_its_bytes_and_its_secret_alone(
 def test_a_push_is_read_from_json_and_from_a_form_alike() -> None:
     event = push_event("acme/infra", A)
     assert (
-        read("push", JSON, json.dumps(event).encode())
+        parse_delivery("push", JSON, json.dumps(event).encode())
         == PUSH
-        == read("push", f"{FORM}; charset=utf-8", as_form(event))
-        == read("push", "Application/JSON", json.dumps(event, indent=2).encode())
+        == parse_delivery("push", f"{FORM}; charset=utf-8", as_form(event))
+        == parse_delivery("push", "Application/JSON", json.dumps(event, indent=2).encode())
     )
 
 
@@ -149,7 +149,7 @@ def test_a_push_is_read_from_json_and_from_a_form_alike() -> None:
 def test_what_a_push_says_is_read_as_far_as_it_makes_sense(
     more: dict[str, Any], expected: Push
 ) -> None:
-    assert read("push", JSON, body_of(**more)) == expected
+    assert parse_delivery("push", JSON, body_of(**more)) == expected
 
 
 @pytest.mark.parametrize(
@@ -185,19 +185,19 @@ def test_what_a_push_says_is_read_as_far_as_it_makes_sense(
 )
 def test_what_is_no_push_event_is_refused_by_name_and_not_by_a_traceback(body: bytes) -> None:
     assert (
-        read("push", JSON, body) is Rejection.MALFORMED
-        and read("push", FORM, body) is Rejection.MALFORMED
+        parse_delivery("push", JSON, body) is Rejection.MALFORMED
+        and parse_delivery("push", FORM, body) is Rejection.MALFORMED
     )
 
 
 def test_headers_decide_before_the_body_is_looked_at() -> None:
-    assert read("ping", None, b"\xff{") == Other("ping") and read("issues", JSON, b"") == Other(
-        "issues"
-    )
+    assert parse_delivery("ping", None, b"\xff{") == OtherEvent("ping") and parse_delivery(
+        "issues", JSON, b""
+    ) == OtherEvent("issues")
     for event in (None, "", "Push", "push\n", "p" * 51, "push, push", "<script>"):
-        assert read(event, JSON, body_of()) is Rejection.NO_EVENT
+        assert parse_delivery(event, JSON, body_of()) is Rejection.NO_EVENT
     for kind in (None, "", "text/plain", "application/jsonx", "multipart/form-data; boundary=x"):
-        assert read("push", kind, body_of()) is Rejection.WRONG_TYPE
+        assert parse_delivery("push", kind, body_of()) is Rejection.WRONG_TYPE
 
 
 def test_a_large_push_takes_little_more_memory_than_its_bytes() -> None:
@@ -208,7 +208,7 @@ def test_a_large_push_takes_little_more_memory_than_its_bytes() -> None:
     body = body_of(commits=commits)
     tracemalloc.start()
     try:
-        found, peak = read("push", JSON, body), tracemalloc.get_traced_memory()[1]
+        found, peak = parse_delivery("push", JSON, body), tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert found == PUSH and peak < 2.5 * len(body), f"{peak} bytes for {len(body)}"
@@ -238,7 +238,7 @@ def test_whatever_a_signed_body_holds_it_is_a_push_or_refused(
 ) -> None:
     event = push_event("acme/infra", A)
     event = {**event, **top} if whole else {**event, "repository": {**event["repository"], **inner}}
-    found = read(
+    found = parse_delivery(
         "push",
         FORM if as_a_form else JSON,
         as_form(event) if as_a_form else json.dumps(event).encode(),
@@ -250,7 +250,7 @@ def test_whatever_a_signed_body_holds_it_is_a_push_or_refused(
             and found.ref == event["ref"]
             and (found.commit is None or len(found.commit) == 40)
         )
-        names = followers(
+        names = jobs_for_push(
             found, [job(), job("pinned", ref=A), job("other", repo="acme/other")], APIS, {}
         )
         assert set(names) <= {"j"}
@@ -282,7 +282,7 @@ def test_whatever_a_signed_body_holds_it_is_a_push_or_refused(
     ],
 )
 def test_a_job_follows_what_its_ref_may_name(ref: str | None, pushed: str, follows: bool) -> None:
-    assert followers(replace(PUSH, ref=pushed), [job(ref=ref)], APIS, {}) == (
+    assert jobs_for_push(replace(PUSH, ref=pushed), [job(ref=ref)], APIS, {}) == (
         ["j"] if follows else []
     )
 
@@ -290,39 +290,40 @@ def test_a_job_follows_what_its_ref_may_name(ref: str | None, pushed: str, follo
 def test_repositories_are_known_by_name_whatever_its_case_and_by_number_once_they_were_found_renamed() -> (
     None
 ):
-    assert followers(
+    assert jobs_for_push(
         PUSH, [job(repo="Acme/INFRA"), job("other", repo="acme/infra2")], APIS, {}
     ) == ["j"]
     renamed = replace(PUSH, repo="acme-inc/infrastructure")
-    assert followers(renamed, [job()], APIS, {}) == []
+    assert jobs_for_push(renamed, [job()], APIS, {}) == []
     assert (
-        followers(renamed, [job()], APIS, {("ops", "acme/infra"): 1000}) == ["j"]
-        and followers(renamed, [job()], APIS, {("ghe", "acme/infra"): 1000}) == []
+        jobs_for_push(renamed, [job()], APIS, {("ops", "acme/infra"): 1000}) == ["j"]
+        and jobs_for_push(renamed, [job()], APIS, {("ghe", "acme/infra"): 1000}) == []
     )
     assert (
-        followers(replace(renamed, number=None), [job()], APIS, {("ops", "acme/infra"): 1000}) == []
+        jobs_for_push(replace(renamed, number=None), [job()], APIS, {("ops", "acme/infra"): 1000})
+        == []
     )
 
 
 def test_a_host_starts_the_jobs_of_its_own_identities_and_one_that_is_nobodys_starts_all() -> None:
     jobs = [job(name, identity=name) for name in APIS]
     for host, name in (("github.com", "ops"), ("git.corp.example", "ghe"), ("acme.ghe.com", "eu")):
-        assert followers(replace(PUSH, host=host), jobs, APIS, {}) == [name]
+        assert jobs_for_push(replace(PUSH, host=host), jobs, APIS, {}) == [name]
     assert (
-        followers(replace(PUSH, host="public-name.example"), jobs, APIS, {})
-        == followers(replace(PUSH, host=None), jobs, APIS, {})
+        jobs_for_push(replace(PUSH, host="public-name.example"), jobs, APIS, {})
+        == jobs_for_push(replace(PUSH, host=None), jobs, APIS, {})
         == list(APIS)
     )
 
 
 def test_deletions_and_jobs_that_do_not_listen_start_nothing() -> None:
     assert (
-        followers(replace(PUSH, deleted=True), [job()], APIS, {})
+        jobs_for_push(replace(PUSH, deleted=True), [job()], APIS, {})
         == []
-        == followers(PUSH, [job(on_push=False)], APIS, {})
+        == jobs_for_push(PUSH, [job(on_push=False)], APIS, {})
     )
     assert (
-        starts_on_push(job())
-        and not starts_on_push(job(ref=A))
-        and not starts_on_push(job(on_push=False))
+        can_start_on_push(job())
+        and not can_start_on_push(job(ref=A))
+        and not can_start_on_push(job(on_push=False))
     )

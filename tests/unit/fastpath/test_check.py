@@ -54,7 +54,7 @@ def test_nothing_to_do_is_one_request_answered_304_and_touches_no_file(hub: Sync
     before = signatures(hub.dest)
     found = check(hub)
     assert isinstance(found, UpToDate)
-    assert [(one.route, one.status) for one in hub.github.asked] == [("head", 304)]
+    assert [(one.route, one.status) for one in hub.github.requests] == [("head", 304)]
     assert [(name, repo, ref) for name, repo, ref, _ in found.jobs] == [
         ("nginx", "acme/infra", "main")
     ]
@@ -69,9 +69,9 @@ def test_a_token_that_its_own_group_may_read_is_asked_with(hub: SyncEnv, mode: i
 
 def test_it_asks_exactly_what_the_full_run_asks(hub: SyncEnv) -> None:
     check(hub)
-    mine = hub.github.asked[-1]
+    mine = hub.github.requests[-1]
     hub.sync()
-    theirs = hub.github.asked[-1]
+    theirs = hub.github.requests[-1]
     same = (
         "accept",
         "authorization",
@@ -307,14 +307,14 @@ def test_what_github_has_said_is_not_asked_again(hub: SyncEnv) -> None:
     done = process(hub)
     assert done.returncode == 0
     assert json.loads(done.stdout)["jobs"][0]["commit"] == commit
-    assert [one.status for one in hub.github.asked if one.route == "head"] == [200]
+    assert [one.status for one in hub.github.requests if one.route == "head"] == [200]
     assert json.loads(done.stdout)["requests"] == {"total": hub.github.count(), "not_modified": 0}
 
 
 def test_drift_found_by_the_check_is_put_back_with_the_answer_it_had(hub: SyncEnv) -> None:
     (hub.dest / "nginx.conf").write_text("mine\n")
     done = process(hub)
-    assert [(one.route, one.status) for one in hub.github.asked] == [("head", 304)]
+    assert [(one.route, one.status) for one in hub.github.requests] == [("head", 304)]
     assert json.loads(done.stdout)["jobs"][0]["changes"][0]["action"] == "restore"
     assert (hub.dest / "nginx.conf").read_text() == "one\n"
 
@@ -351,15 +351,18 @@ def test_an_app_asks_for_a_token_and_then_about_the_ref(app: SyncEnv) -> None:
     found = check(app)
     assert isinstance(found, UpToDate)
     assert found.requests == {"total": 2, "not_modified": 1}
-    assert [(one.route, one.status) for one in app.github.asked] == [("token", 201), ("head", 304)]
+    assert [(one.route, one.status) for one in app.github.requests] == [
+        ("token", 201),
+        ("head", 304),
+    ]
     assert signatures(app.dest) == before
 
 
 def test_an_apps_requests_are_those_of_the_full_run(app: SyncEnv) -> None:
     check(app)
-    mine = app.github.asked
+    mine = app.github.requests
     app.sync()
-    theirs = app.github.asked
+    theirs = app.github.requests
     assert [(one.method, one.path) for one in mine] == [(one.method, one.path) for one in theirs]
     for name in ("accept", "content-type", "user-agent", "x-github-api-version"):
         assert [one.headers.get(name) for one in mine] == [one.headers.get(name) for one in theirs]
@@ -387,7 +390,7 @@ def test_the_full_run_goes_on_with_the_apps_token_and_answer(app: SyncEnv) -> No
     commit = app.repo.commit({"nginx/nginx.conf": "two\n"}, "x")
     done = process(app)
     assert json.loads(done.stdout)["jobs"][0]["commit"] == commit
-    routes = [one.route for one in app.github.asked]
+    routes = [one.route for one in app.github.requests]
     assert routes.count("token") == 1
     assert routes.count("head") == 1
     assert json.loads(done.stdout)["requests"]["total"] == app.github.count()
@@ -517,7 +520,7 @@ def test_where_it_answers_the_full_run_has_nothing_to_do(
                 assert full.job["status"] == "unchanged"
                 assert full.job["changes"] == []
                 token = [("token", 201)] if as_app else []
-                assert [(one.route, one.status) for one in hub.github.asked] == [
+                assert [(one.route, one.status) for one in hub.github.requests] == [
                     *token,
                     ("head", 304),
                 ]
