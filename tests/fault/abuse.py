@@ -330,7 +330,7 @@ class Trial:
             self.ground.healthy.repos[f"acme/healthy-{self.commits % HEALTHY}"].commit(
                 {"files/a": f"{self.commits}\n"}
             )
-            self.ground.healthy.asked.clear()
+            self.ground.healthy.requests.clear()
 
     def probe(self) -> None:
         """Health and the webhook are asked by someone who means well, who tries again as a proxy would."""

@@ -224,7 +224,7 @@ def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> Non
             hub.github.accounts.credentials[value] = made
             return made, chosen, permissions
 
-        monkeypatch.setattr(hub.github.accounts, "mint", mint)
+        monkeypatch.setattr(hub.github.accounts, "create_installation_token", mint)
         hub.repo.commit({"nginx/nginx.conf": f"{number}\n"})
         synced(hub)
         assert {one.credential for one in hub.github.requests if one.route == "contents"} == {value}

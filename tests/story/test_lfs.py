@@ -183,7 +183,7 @@ def test_a_batch_answer_that_makes_no_sense_is_refused(
     def answered(body: object) -> faults.FaultEffect:
         return faults.other_content(json.dumps(body).encode())
 
-    oid = next(iter(large.repo.large))
+    oid = next(iter(large.repo.lfs_objects))
     action = (
         {"href": "http://169.254.169.254/latest"}
         if spoil == "elsewhere"
@@ -205,7 +205,7 @@ def test_a_batch_answer_that_makes_no_sense_is_refused(
 
 
 def test_content_that_the_host_does_not_have_is_named(large: SyncEnv) -> None:
-    large.repo.large.clear()
+    large.repo.lfs_objects.clear()
     done = large.sync()
     assert (
         done.code == 1

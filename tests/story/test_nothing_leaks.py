@@ -218,7 +218,7 @@ def needing(hub: SyncEnv, route: str) -> None:
     if route in ("lfs", "lfs_object"):
         content = b"large\n"
         oid = hashlib.sha256(content).hexdigest()
-        hub.repo.large[oid] = content
+        hub.repo.lfs_objects[oid] = content
         many["nginx/large"] = (
             f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(content)}\n"
         )

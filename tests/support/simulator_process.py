@@ -17,7 +17,7 @@ from syncd.simulator.github import GitHub
 
 
 class SimulatorProcess:
-    """As much of `GitHub` as days of a daemon need. What goes wrong is named: a function of `simulator.trouble` and its arguments."""
+    """As much of `GitHub` as days of a daemon need. What goes wrong is named: a function of `simulator.faults` and its arguments."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now

@@ -26,7 +26,7 @@ def test_one_asks_and_all_wait() -> None:
         return Head(COMMIT)
 
     with ThreadPoolExecutor(6) as pool:
-        found = [pool.submit(shared.once, "head of main", ask, deadline()) for number in range(6)]
+        found = [pool.submit(shared.get_or_fetch, "head of main", ask, deadline()) for number in range(6)]
         assert begun.wait(10)
         go.set()
         assert [one.result() for one in found] == [Head(COMMIT)] * 6
@@ -72,7 +72,7 @@ def test_who_waits_for_another_can_be_stopped() -> None:
         return Head(COMMIT)
 
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(shared.once, "head of main", ask, deadline())
+        first = pool.submit(shared.get_or_fetch, "head of main", ask, deadline())
         assert begun.wait(10)
         stop.set()
         with pytest.raises(StoppedError):
@@ -133,5 +133,5 @@ def test_an_answer_that_can_not_be_kept_is_an_error_for_all_and_nobody_waits_for
         shared.get_or_fetch("head of main", lambda: Head(COMMIT), deadline(), spoilt)
     with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="not to be kept"):
         pool.submit(
-            shared.once, "head of main", lambda: Head(COMMIT), Deadline(QuickClock(), 5.0)
+            shared.get_or_fetch, "head of main", lambda: Head(COMMIT), Deadline(QuickClock(), 5.0)
         ).result(20)
