@@ -258,7 +258,7 @@ def _(hub: SyncEnv, clock: PassingClock, monkeypatch: pytest.MonkeyPatch) -> Non
     minted = hub.github.accounts.create_installation_token
     monkeypatch.setattr(
         hub.github.accounts,
-        "mint",
+        "create_installation_token",
         lambda app, number, body, *more: (bodies.append(body), minted(app, number, body, *more))[1],
     )
     synced(hub)

@@ -26,7 +26,9 @@ def test_one_asks_and_all_wait() -> None:
         return Head(COMMIT)
 
     with ThreadPoolExecutor(6) as pool:
-        found = [pool.submit(shared.get_or_fetch, "head of main", ask, deadline()) for number in range(6)]
+        found = [
+            pool.submit(shared.get_or_fetch, "head of main", ask, deadline()) for number in range(6)
+        ]
         assert begun.wait(10)
         go.set()
         assert [one.result() for one in found] == [Head(COMMIT)] * 6
