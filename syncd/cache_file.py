@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from syncd import __version__
-from syncd.trusted_path import open_judged
+from syncd.trusted_path import open_checked
 
 FORMAT = 3
 MAX_BYTES = 64 << 20
@@ -81,7 +81,7 @@ def usual_config(environ: Mapping[str, str]) -> str | None:
 
 def read_config(file: str) -> bytes:
     """Return the bytes of a configuration that may be obeyed. Raises OSError, or ValueError where another user may write it."""
-    descriptor, doubts = open_judged(file)
+    descriptor, doubts = open_checked(file)
     with open(descriptor, "rb") as opened:
         if doubts:
             raise ValueError("another user may write it")

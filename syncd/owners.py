@@ -13,7 +13,7 @@ from contextlib import suppress
 Ids = tuple[int | None, int | None]
 
 
-def ids_of(owner: str) -> Ids:
+def user_and_group_ids(owner: str) -> Ids:
     """The user and group id of `user:group`, `user` or numbers; None for what is not named. Raises KeyError for an unknown name."""
     user, _, group = owner.partition(":")
     uid = int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
@@ -41,4 +41,4 @@ def nearest_owner(path: str | os.PathLike[str]) -> str:
         at = os.path.dirname(at)
 
 
-__all__ = ["Ids", "ids_of", "nearest_owner", "owner_name"]
+__all__ = ["Ids", "nearest_owner", "owner_name", "user_and_group_ids"]

@@ -18,7 +18,7 @@ from syncd.colliding_names import fold
 from syncd.patterns import literal
 
 Identity = tuple[int, int]  # st_dev, st_ino
-PROBE = "probe"  # any name below a protected folder
+PROBE_NAME = "probe"  # any name below a protected folder
 
 
 class ProtectedPlace(Struct, frozen=True):
@@ -93,7 +93,7 @@ class ProtectedPaths(Struct, frozen=True, dict=True):
         return (
             folded == "/"
             or folded in self._above
-            or any(path in self._starts for path in (folded, *above(folded)))
+            or any(path in self._starts for path in (folded, *parents(folded)))
         )
 
     def probes(self) -> Iterator[Probe]:
@@ -107,7 +107,7 @@ class ProtectedPaths(Struct, frozen=True, dict=True):
 
     def _outermost(self, place: ProtectedPlace) -> ProtectedPlace:
         """The largest protected folder that the place lies in: what to exclude instead of it."""
-        for path in reversed(list(above(place.path))):
+        for path in reversed(list(parents(place.path))):
             outer = self._exact.get(fold(path))
             if outer is not None and outer.is_folder:
                 return outer
@@ -151,17 +151,17 @@ class ProtectedPaths(Struct, frozen=True, dict=True):
         """Each path above a protected place, and each folder of protected names: a file or link there would replace it."""
         found: dict[str, ProtectedPlace] = {}
         for place in self.places:
-            for path in above(fold(place.path)):
+            for path in parents(fold(place.path)):
                 found.setdefault(path, place)
         for names in self.names:
             place = ProtectedPlace(names.folder, names.what, True, names.at_check)
-            for path in (fold(names.folder), *above(fold(names.folder))):
+            for path in (fold(names.folder), *parents(fold(names.folder))):
                 found.setdefault(path, place)
         return found
 
 
 def _probe(excluded: ProtectedPlace, place: ProtectedPlace) -> Probe:
-    paths = (f"{place.path}/", f"{place.path}/{PROBE}") if place.is_folder else (place.path,)
+    paths = (f"{place.path}/", f"{place.path}/{PROBE_NAME}") if place.is_folder else (place.path,)
     return Probe(excluded, paths, _pattern(excluded))
 
 
@@ -176,9 +176,9 @@ def _name_probes(names: ProtectedNames) -> Iterator[Probe]:
             f"{prefix}.service",
             f"{prefix}.timer",
             f"{prefix}.service/",
-            f"{prefix}.service/{PROBE}",
+            f"{prefix}.service/{PROBE_NAME}",
             f"{prefix}.service.d/",
-            f"{prefix}.service.d/{PROBE}.conf",
+            f"{prefix}.service.d/{PROBE_NAME}.conf",
         )
         yield Probe(
             place,
@@ -187,10 +187,10 @@ def _name_probes(names: ProtectedNames) -> Iterator[Probe]:
         )
     for name in names.names:
         folder = f"{names.folder}/{name}"
-        yield Probe(place, (f"{folder}/", f"{folder}/{PROBE}.conf"), f"{literal(folder)}/")
+        yield Probe(place, (f"{folder}/", f"{folder}/{PROBE_NAME}.conf"), f"{literal(folder)}/")
 
 
-def above(path: str) -> Iterator[str]:
+def parents(path: str) -> Iterator[str]:
     """Every folder above the absolute path but `/`, the nearest first."""
     while path := path.rpartition("/")[0]:
         yield path
@@ -203,7 +203,7 @@ def canonical(
 
     `identity_of` gives device and inode of a folder, or None where there is none.
     """
-    for folder in (path, *above(path)):
+    for folder in (path, *parents(path)):
         identity = identity_of(folder)
         real = identities.get(identity) if identity is not None else None
         if real is not None:
@@ -211,12 +211,12 @@ def canonical(
     return path
 
 
-def folders_of(paths: Iterable[str]) -> set[str]:
+def with_parents(paths: Iterable[str]) -> set[str]:
     """The paths, and every folder above them."""
     found: set[str] = set()
     for path in paths:
         found.add(path)
-        for folder in above(path):
+        for folder in parents(path):
             if folder in found:
                 break
             found.add(folder)

@@ -22,15 +22,15 @@ from typing import NamedTuple
 from syncd.errors import UnsafePathError
 from syncd.owners import owner_name
 
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-PASS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-MOST_LINKS = 40  # as many as the kernel follows: path_resolution(7)
-OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+OPEN_DIR_AS_PATH = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+MAX_LINKS = 40  # as many as the kernel follows: path_resolution(7)
+OTHERS_WRITE_BITS = stat.S_IWGRP | stat.S_IWOTH
 
-Make = Callable[[int, str, str], None]  # open folder above, name, whole path
+MakeFolder = Callable[[int, str, str], None]  # open folder above, name, whole path
 
 
-def open_folder(path: str | os.PathLike[str], make: Make | None = None) -> int:
+def open_folder(path: str | os.PathLike[str], make: MakeFolder | None = None) -> int:
     """A descriptor of the folder at the absolute `path`, for the caller to close.
 
     `make` is called for each folder that does not exist, to make it in the open folder above.
@@ -38,10 +38,10 @@ def open_folder(path: str | os.PathLike[str], make: Make | None = None) -> int:
     """
     place = os.path.abspath(path)
     if make is None and os.geteuid() != 0:
-        return os.open(place, FOLDER)
+        return os.open(place, OPEN_DIR)
     walk = _Walk(place, make)
     try:
-        return os.open(".", FOLDER, dir_fd=walk.to_the_end())
+        return os.open(".", OPEN_DIR, dir_fd=walk.to_the_end())
     except OSError as error:
         error.filename = error.filename if error.filename not in (None, ".") else place
         raise
@@ -90,7 +90,7 @@ def replace_file(path: str | os.PathLike[str], content: bytes, mode: int) -> Non
         os.close(folder)
 
 
-def check_is_new(made: int, above: int, path: str) -> None:
+def check_just_made(made: int, above: int, path: str) -> None:
     """Raise UnsafePathError where `made` is not the folder that was made in `above` just now.
 
     Whoever may write to `above` can put another in its place before it is opened. As root only;
@@ -108,7 +108,7 @@ def check_is_new(made: int, above: int, path: str) -> None:
         )
 
 
-def refuse_foreign_way(path: str | os.PathLike[str]) -> None:
+def check_path_is_trusted(path: str | os.PathLike[str]) -> None:
     """Raise UnsafePathError where another user can replace the folder at `path`, or one above it.
 
     As root only. What does not exist yet is judged by the folder it will be made in.
@@ -125,7 +125,7 @@ def refuse_foreign_way(path: str | os.PathLike[str]) -> None:
         walk.close()
 
 
-def foreign_link(path: str | os.PathLike[str]) -> UnsafePathError | None:
+def untrusted_link(path: str | os.PathLike[str]) -> UnsafePathError | None:
     """The first link on the way to `path` that root would refuse, as the error that names it."""
     walk = _Walk(os.path.abspath(path), None, judges=True)
     try:
@@ -139,7 +139,7 @@ def foreign_link(path: str | os.PathLike[str]) -> UnsafePathError | None:
     return None
 
 
-class _Foreign(NamedTuple):
+class _UntrustedFolder(NamedTuple):
     """A folder in which another user can replace the next name of the way."""
 
     folder: str
@@ -160,12 +160,12 @@ class _Foreign(NamedTuple):
 class _Walk:
     """One way down. `foreign` is the first folder on it in which another user can replace a name."""
 
-    def __init__(self, path: str, make: Make | None, judges: bool | None = None) -> None:
+    def __init__(self, path: str, make: MakeFolder | None, judges: bool | None = None) -> None:
         self._make, self._links = make, 0
         self._judges = os.geteuid() == 0 if judges is None else judges
         self._trusted = (0, os.geteuid())
-        self.foreign: _Foreign | None = None
-        self._at, self._here = os.open("/", PASS), "/"
+        self.foreign: _UntrustedFolder | None = None
+        self._at, self._here = os.open("/", OPEN_DIR_AS_PATH), "/"
         names = [name for name in path.split("/") if name]
         wholes: list[str | None] = [
             "/" + "/".join(names[:count]) for count in range(1, len(names) + 1)
@@ -193,7 +193,7 @@ class _Walk:
     def _open(self, name: str, whole: str | None) -> int | None:
         """The folder `name`; None for a link, whose target comes next on the way then."""
         try:
-            return os.open(name, PASS, dir_fd=self._at)
+            return os.open(name, OPEN_DIR_AS_PATH, dir_fd=self._at)
         except FileNotFoundError:
             self._judge(name, None)
             if self._make is None or whole is None:  # nothing is made behind a broken link
@@ -203,7 +203,7 @@ class _Walk:
                 raise
             return None
         self._make(self._at, name, whole)
-        return os.open(name, PASS, dir_fd=self._at)
+        return os.open(name, OPEN_DIR_AS_PATH, dir_fd=self._at)
 
     def _follow(self, name: str) -> bool:
         """Whether `name` is a link; its target is what comes next then. Raises UnsafePathError."""
@@ -220,11 +220,11 @@ class _Walk:
         if self._judges and (self.foreign is not None or found.st_uid not in self._trusted):
             raise self._refused(name, target, found)
         self._links += 1
-        if self._links > MOST_LINKS:
+        if self._links > MAX_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.path.join(self._here, name))
         if target.startswith("/"):
             os.close(self._at)
-            self._at, self._here = os.open("/", PASS), "/"
+            self._at, self._here = os.open("/", OPEN_DIR_AS_PATH), "/"
         self._left += [
             (part, None) for part in reversed(target.split("/")) if part not in ("", ".")
         ]
@@ -236,11 +236,11 @@ class _Walk:
         `found` is None where nothing has that name yet.
         """
         folder = os.fstat(self._at)
-        writers = folder.st_mode & (OTHERS_WRITE if folder.st_gid != 0 else stat.S_IWOTH)
+        writers = folder.st_mode & (OTHERS_WRITE_BITS if folder.st_gid != 0 else stat.S_IWOTH)
         ours = found is None or found.st_uid in self._trusted
         held = not writers or (folder.st_mode & stat.S_ISVTX and ours)
         if self.foreign is None and not (folder.st_uid in self._trusted and held):
-            self.foreign = _Foreign(self._here, name, folder)
+            self.foreign = _UntrustedFolder(self._here, name, folder)
 
     def _refused(self, name: str, target: str, found: os.stat_result) -> UnsafePathError:
         link = os.path.join(self._here, name)

@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 from syncd.errors import MirrorError
 
-OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-FOLDERS_AT_MOST = 100  # one inside the other, in a repository or in `to:` or `from:`
-DEEPEST_WALK = (
+OPEN_DIR_NOFOLLOW = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+MAX_DEPTH = 100  # one inside the other, in a repository or in `to:` or `from:`
+MAX_WALK_DEPTH = (
     2_047  # no path of more than 4,095 bytes leads through more: nothing of ours is deeper
 )
-NAMES_AT_ONCE = 64  # of a folder that is being emptied: what is kept for each level
-OURS = stat.S_IRWXU
+NAMES_PER_BATCH = 64  # of a folder that is being emptied: what is kept for each level
+OWNER_RWX = stat.S_IRWXU
 
 Check = Callable[[], None]
 
@@ -49,11 +49,11 @@ class Step(NamedTuple):
         return stat.S_ISDIR(self.found.st_mode)
 
 
-def unchecked() -> None:
+def no_check() -> None:
     """The `check` of a walk that no deadline ends."""
 
 
-def within(seconds: float) -> Check:
+def time_limit(seconds: float) -> Check:
     """A `check` that raises OSError ETIMEDOUT when so many seconds from now have passed."""
     ends_at = time.monotonic() + seconds
 
@@ -67,9 +67,9 @@ def within(seconds: float) -> Check:
 def walk(
     top: int,
     path: str,
-    check: Check = unchecked,
+    check: Check = no_check,
     enters: Callable[[Step], bool] = lambda _: True,
-    deepest: int = DEEPEST_WALK,
+    deepest: int = MAX_WALK_DEPTH,
 ) -> Iterator[Step]:
     """Everything below the open folder `top`, each folder right before what is in it, by name.
 
@@ -77,7 +77,7 @@ def walk(
     Folders for which `enters` is false are not entered. The folder of a step is open until the
     next step is asked for. Raises MirrorError below more than `deepest` folders, OSError.
     """
-    way = Way(top)
+    way = DirCursor(top)
     levels = [_names_in(way)]
     try:
         while levels:
@@ -88,25 +88,25 @@ def walk(
                     way.up()
                 continue
             check()
-            found = _look(way, name)
+            found = _lstat(way, name)
             if found is None:
                 continue
             step = Step(way.folder, tuple(way.names), name, found)
             yield step
             if step.is_folder and enters(step):
                 if len(levels) > deepest:
-                    raise too_deep(path, [*step.names, name], deepest)
+                    raise too_deep_error(path, [*step.names, name], deepest)
                 if way.down(name):
                     levels.append(_names_in(way))
     finally:
         way.close()
 
 
-def _names_in(way: Way) -> Iterator[str]:
+def _names_in(way: DirCursor) -> Iterator[str]:
     return iter(sorted(os.listdir(way.folder)))
 
 
-def too_deep(path: str, names: Sequence[str], deepest: int) -> MirrorError:
+def too_deep_error(path: str, names: Sequence[str], deepest: int) -> MirrorError:
     """The error for the folder that `names` lead to from `path`: no walk goes down so far."""
     start = "/".join(names[:3])
     return MirrorError(
@@ -116,14 +116,14 @@ def too_deep(path: str, names: Sequence[str], deepest: int) -> MirrorError:
     )
 
 
-def _look(way: Way, name: str) -> os.stat_result | None:
+def _lstat(way: DirCursor, name: str) -> os.stat_result | None:
     try:
         return os.stat(name, dir_fd=way.folder, follow_symlinks=False)
     except FileNotFoundError:
         return None  # it has just gone
 
 
-def remove(parent: int, name: str, check: Check = unchecked) -> None:
+def remove(parent: int, name: str, check: Check = no_check) -> None:
     """Remove `name` in the open folder `parent`, with all that is below it, however deep.
 
     Links are removed, not followed. Modes that keep us out of a folder of ours are changed, by
@@ -135,7 +135,7 @@ def remove(parent: int, name: str, check: Check = unchecked) -> None:
         if not stat.S_ISDIR(found.st_mode):
             os.unlink(name, dir_fd=parent)
             return
-        way = Way(parent)
+        way = DirCursor(parent)
     except FileNotFoundError:
         return
     try:
@@ -147,7 +147,7 @@ def remove(parent: int, name: str, check: Check = unchecked) -> None:
         way.close()
 
 
-def _empty(way: Way, device: int, check: Check) -> None:
+def _empty(way: DirCursor, device: int, check: Check) -> None:
     """Nothing is left in the open folder. Raises OSError."""
     levels = [list[str]()]  # folders that were seen at each level and are still to be emptied
     while True:
@@ -165,15 +165,15 @@ def _empty(way: Way, device: int, check: Check) -> None:
             return
 
 
-def _unlink_files(way: Way, check: Check) -> list[str]:
+def _unlink_files(way: DirCursor, check: Check) -> list[str]:
     """Some folders of the open folder; where there are none, it is empty now."""
     while True:
         with os.scandir(way.folder) as entries:
-            names = [entry.name for entry in islice(entries, NAMES_AT_ONCE)]
+            names = [entry.name for entry in islice(entries, NAMES_PER_BATCH)]
         folders = []
         for name in names:
             check()
-            found = _look(way, name)
+            found = _lstat(way, name)
             if found is not None and stat.S_ISDIR(found.st_mode):
                 folders.append(name)
             elif found is not None:
@@ -183,11 +183,11 @@ def _unlink_files(way: Way, check: Check) -> list[str]:
             return folders
 
 
-class Way:
+class DirCursor:
     """The way down from a folder that is open, and back up. Holds one descriptor."""
 
     def __init__(self, top: int) -> None:
-        self.folder = os.open(".", OPEN_FOLDER, dir_fd=top)
+        self.folder = os.open(".", OPEN_DIR_NOFOLLOW, dir_fd=top)
         self.names: list[str] = []
         self._above: list[tuple[int, int]] = []
 
@@ -197,7 +197,7 @@ class Way:
         With `may_change`, its mode is made such that its owner can empty it.
         """
         try:
-            below = _opened(self.folder, name, may_change)
+            below = _open_subdirectory(self.folder, name, may_change)
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
@@ -216,7 +216,7 @@ class Way:
 
     def up(self) -> str:
         """Go back to the folder above; the name of the one that was left. Raises OSError."""
-        above = os.open("..", OPEN_FOLDER, dir_fd=self.folder)
+        above = os.open("..", OPEN_DIR_NOFOLLOW, dir_fd=self.folder)
         os.close(self.folder)
         self.folder = above
         name = self.names.pop()
@@ -233,29 +233,29 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _opened(folder: int, name: str, may_change: bool) -> int:
+def _open_subdirectory(folder: int, name: str, may_change: bool) -> int:
     """A descriptor of the folder, whose owner may empty it where that is asked."""
     try:
-        below = os.open(name, OPEN_FOLDER, dir_fd=folder)
+        below = os.open(name, OPEN_DIR_NOFOLLOW, dir_fd=folder)
     except PermissionError:
         if not may_change:
             raise
-        return _opened_by_force(folder, name)
+        return _open_after_chmod(folder, name)
     found = os.fstat(below)
-    if may_change and found.st_mode & OURS != OURS:
+    if may_change and found.st_mode & OWNER_RWX != OWNER_RWX:
         with suppress(
             PermissionError
         ):  # not ours: what is in it can perhaps be removed all the same
-            os.fchmod(below, OURS)
+            os.fchmod(below, OWNER_RWX)
     return below
 
 
-def _opened_by_force(folder: int, name: str) -> int:
+def _open_after_chmod(folder: int, name: str) -> int:
     """For a folder of ours whose mode keeps us out. fchmod(2) refuses a descriptor of O_PATH."""
     held = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
-        os.chmod(f"/proc/self/fd/{held}", OURS)
-        below = os.open(name, OPEN_FOLDER, dir_fd=folder)
+        os.chmod(f"/proc/self/fd/{held}", OWNER_RWX)
+        below = os.open(name, OPEN_DIR_NOFOLLOW, dir_fd=folder)
         if _identity(os.fstat(below)) != _identity(os.fstat(held)):
             os.close(below)
             raise OSError(errno.ESTALE, "it was replaced while syncd was at work in it", name)

@@ -15,16 +15,16 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 ROOT = 0
-OTHERS_WRITE = (
+OTHERS_WRITE_BITS = (
     stat.S_IWGRP | stat.S_IWOTH
 )  # the group's bit is also the mask of a POSIX ACL, so its entries count
-NEVER = ", and root uses nothing that another user may change"
-LINKS_AT_MOST = 40  # as the kernel: path_resolution(7)
-STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-CREDENTIALS = "/run/credentials/"  # systemd makes what is below, for the user of one unit
+ROOT_REASON = ", and root uses nothing that another user may change"
+MAX_LINKS = 40  # as the kernel: path_resolution(7)
+OPEN_AS_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+CREDENTIALS_DIR = "/run/credentials/"  # systemd makes what is below, for the user of one unit
 
 
-class Doubt(NamedTuple):
+class TrustProblem(NamedTuple):
     """One reason not to obey a file. `uid` is the owner that it is about; None where a mode is wrong for every owner."""
 
     path: str
@@ -36,7 +36,9 @@ class Doubt(NamedTuple):
         return f"{self.path} {self.text}; {self.fix}"
 
 
-def open_judged(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> tuple[int, list[Doubt]]:
+def open_checked(
+    path: str | os.PathLike[str], flags: int = os.O_RDONLY
+) -> tuple[int, list[TrustProblem]]:
     """Open a file or folder; the descriptor, and why its content can't be obeyed. Raises OSError as `os.open` does."""
     if os.geteuid() != ROOT:
         return os.open(path, flags | os.O_CLOEXEC), []
@@ -49,12 +51,12 @@ def open_judged(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> tuple
         os.close(walk.folder)
 
 
-def doubted(doubts: Collection[Doubt], owner: int | None) -> list[Doubt]:
+def problems_for_owner(doubts: Collection[TrustProblem], owner: int | None) -> list[TrustProblem]:
     """The doubts that remain where `owner` (the user of the state) is trusted beside root, each once."""
     return list(dict.fromkeys(one for one in doubts if one.uid is None or one.uid != owner))
 
 
-def owner_of(state: str | os.PathLike[str]) -> int | None:
+def state_owner(state: str | os.PathLike[str]) -> int | None:
     """Who owns the state folder; None where there is none."""
     try:
         return os.stat(state).st_uid
@@ -67,9 +69,9 @@ class _Walk:
 
     def __init__(self, flags: int) -> None:
         self._flags, self._links = flags, 0
-        self.doubts: list[Doubt] = []
+        self.doubts: list[TrustProblem] = []
         self.names: list[str] = []
-        self.folder = os.open("/", STEP)
+        self.folder = os.open("/", OPEN_AS_PATH)
         self._judge(self.folder, "/")
 
     def open(self, path: str) -> int:
@@ -77,7 +79,7 @@ class _Walk:
         todo = _parts(path)
         while todo:
             name = todo.pop()
-            entry = os.open(name, STEP, dir_fd=self.folder)
+            entry = os.open(name, OPEN_AS_PATH, dir_fd=self.folder)
             try:
                 if stat.S_ISLNK(os.fstat(entry).st_mode):
                     if self._is_magic():
@@ -107,15 +109,15 @@ class _Walk:
     def _follow(self, name: str, link: int) -> list[str]:
         """The steps that the link stands for. Whoever may replace the link in its folder decides where it leads."""
         self._links += 1
-        if self._links > LINKS_AT_MOST:
+        if self._links > MAX_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         found, around = os.fstat(link), os.fstat(self.folder)
-        if around.st_mode & OTHERS_WRITE and found.st_uid != ROOT and not _is_read_only(link):
+        if around.st_mode & OTHERS_WRITE_BITS and found.st_uid != ROOT and not _is_read_only(link):
             self.doubts.append(_of_owner(self._place(name), found, "chown -h"))
         target = os.readlink("", dir_fd=link)
         if target.startswith("/"):
             self.names = []
-            previous, self.folder = self.folder, os.open("/", STEP)
+            previous, self.folder = self.folder, os.open("/", OPEN_AS_PATH)
             os.close(previous)
         return _parts(target)
 
@@ -139,12 +141,12 @@ class _Walk:
     def _judge(self, descriptor: int, place: str, passed: bool = False) -> None:
         """Note who else may write this. In a sticky folder that is only passed, others may not replace what is root's."""
         found = os.fstat(descriptor)
-        open_to_others = found.st_mode & OTHERS_WRITE and not (
+        open_to_others = found.st_mode & OTHERS_WRITE_BITS and not (
             passed and found.st_mode & stat.S_ISVTX
         )
         if not open_to_others and found.st_uid == ROOT:
             return
-        if place.startswith(CREDENTIALS) or _is_read_only(descriptor):
+        if place.startswith(CREDENTIALS_DIR) or _is_read_only(descriptor):
             return
         if found.st_uid != ROOT:
             self.doubts.append(_of_owner(place, found, "chown"))
@@ -161,15 +163,15 @@ def _is_read_only(descriptor: int) -> bool:
     return bool(os.fstatvfs(descriptor).f_flag & os.ST_RDONLY)
 
 
-def _of_owner(place: str, found: os.stat_result, command: str) -> Doubt:
-    text = f"belongs to {_owner(found)} (mode {stat.S_IMODE(found.st_mode):04o}){NEVER}"
-    return Doubt(place, text, found.st_uid, f"{command} root: {_quoted(place)}")
+def _of_owner(place: str, found: os.stat_result, command: str) -> TrustProblem:
+    text = f"belongs to {_owner(found)} (mode {stat.S_IMODE(found.st_mode):04o}){ROOT_REASON}"
+    return TrustProblem(place, text, found.st_uid, f"{command} root: {_quoted(place)}")
 
 
-def _of_mode(place: str, found: os.stat_result) -> Doubt:
+def _of_mode(place: str, found: os.stat_result) -> TrustProblem:
     who = "all users" if found.st_mode & stat.S_IWOTH else f"group {group_name(found.st_gid)}"
-    text = f"can be written by {who} (owner {_owner(found)}, mode {stat.S_IMODE(found.st_mode):04o}){NEVER}"
-    return Doubt(place, text, None, f"chmod go-w {_quoted(place)}")
+    text = f"can be written by {who} (owner {_owner(found)}, mode {stat.S_IMODE(found.st_mode):04o}){ROOT_REASON}"
+    return TrustProblem(place, text, None, f"chmod go-w {_quoted(place)}")
 
 
 def _owner(found: os.stat_result) -> str:
@@ -186,7 +188,7 @@ def _quoted(place: str) -> str:
     return quote(place)
 
 
-def exposure(found: os.stat_result) -> str | None:
+def secret_exposure(found: os.stat_result) -> str | None:
     """What is wrong with the permissions of a secret's file, in words; None for nothing.
 
     The group may read it where that is root's or one of this process: Kubernetes gives a secret to a pod that way
@@ -211,4 +213,4 @@ def group_name(gid: int) -> str:
         return str(gid)
 
 
-__all__ = ["Doubt", "doubted", "exposure", "open_judged", "owner_of"]
+__all__ = ["TrustProblem", "open_checked", "problems_for_owner", "secret_exposure", "state_owner"]

@@ -12,7 +12,7 @@ import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from syncd.owners import ids_of
+from syncd.owners import user_and_group_ids
 
 Directories = Sequence[
     tuple[str, Sequence[str]]
@@ -68,7 +68,7 @@ def stat_digest(directories: Directories) -> str:
 def is_as_seen(seen: Seen) -> bool:
     """Whether the destinations and the owners are still what was seen. What is missing is not."""
     try:
-        same = all(ids_of(owner) == tuple(ids) for owner, ids in seen.owners.items())
+        same = all(user_and_group_ids(owner) == tuple(ids) for owner, ids in seen.owners.items())
         return same and stat_digest(seen.directories) == seen.stat_digest
     except (OSError, KeyError):
         return False

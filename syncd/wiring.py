@@ -36,10 +36,10 @@ from syncd.hooks.runner import HookRunner
 from syncd.identities import AppIdentity, Identity, LoginIdentity, TokenIdentity
 from syncd.mirror.disk_mirror import DiskMirror
 from syncd.mirror.spelling import resolve
-from syncd.mirror.symlink_publish import mirror_of
+from syncd.mirror.symlink_publish import mirror_for
 from syncd.mirror.trash import TrashLimits
 from syncd.models import Job, Trigger
-from syncd.owners import Ids, ids_of
+from syncd.owners import Ids, user_and_group_ids
 from syncd.ports import Mirror
 from syncd.protected_paths import ProtectedPaths
 from syncd.redaction import Secret
@@ -52,7 +52,7 @@ from syncd.store.read_only_cache import ReadOnlyCache
 from syncd.store.store import SqliteStore
 from syncd.store.token_expiry import expiries_of
 from syncd.stored_jobs import follow_renames, open_store
-from syncd.trusted_path import owner_of
+from syncd.trusted_path import state_owner
 
 REVOKE_SECONDS = 2.0  # a stop has five in all
 PROTECTED_SECONDS = 60.0
@@ -175,7 +175,7 @@ class AppContext:
         return RunContext(
             source,
             self.store,
-            self.mirror_of(job),
+            self.mirror_for(job),
             self.blobs,
             self.clock,
             resolve_owner,
@@ -201,9 +201,9 @@ class AppContext:
                 self._protected = now, protected_paths(self.config, self._environ)
             return self._protected[1]
 
-    def mirror_of(self, job: Job) -> Mirror:
+    def mirror_for(self, job: Job) -> Mirror:
         """The disk as this job writes it."""
-        return mirror_of(job, self.mirror, self.clock)
+        return mirror_for(job, self.mirror, self.clock)
 
     def deadline(
         self,
@@ -292,7 +292,7 @@ class AppContext:
                     self._proxies,
                     identity.ca_file,
                     identity.api,
-                    owner_of(self.config.state),
+                    state_owner(self.config.state),
                 )
                 self._networks[identity.name], self._marks[identity.name] = network, mark
                 replies = [reply for reply in self._replies if reply.identity == identity.name]
@@ -318,7 +318,7 @@ class AppContext:
                     identity.private_key,
                     self._environ,
                     f"github.{identity.name}.private_key",
-                    owner_of(self.config.state),
+                    state_owner(self.config.state),
                 )
 
             memory = AppMemory(self.store.facts, identity.name, self._read_only)
@@ -341,7 +341,7 @@ class AppContext:
                     identity.token,
                     self._environ,
                     f"github.{identity.name}.token",
-                    owner_of(self.config.state),
+                    state_owner(self.config.state),
                 )
 
             return StaticToken(token(), token, self.clock)
@@ -404,7 +404,7 @@ class AppContext:
                     identity.private_key,
                     self._environ,
                     f"github.{identity.name}.private_key",
-                    owner_of(config.state),
+                    state_owner(config.state),
                 ),
                 repos,
             )
@@ -415,7 +415,7 @@ class AppContext:
                     identity.token,
                     self._environ,
                     f"github.{identity.name}.token",
-                    owner_of(config.state),
+                    state_owner(config.state),
                 ),
                 (),
             )
@@ -527,7 +527,7 @@ class AppContext:
 def look_up_owner(owner: str) -> Ids:
     """`user:group`, `user` or numbers -> ids; nothing for nothing. Raises MirrorError for a name that this machine does not know."""
     try:
-        return ids_of(owner) if owner else (None, None)
+        return user_and_group_ids(owner) if owner else (None, None)
     except KeyError as error:
         raise MirrorError(
             f"owner {owner}: this machine knows no such user or group",

@@ -20,10 +20,10 @@ from syncd.errors import ConfigError, SyncdError
 from syncd.github.webhook import can_start_on_push
 from syncd.hooks.command_lookup import missing_commands
 from syncd.identities import LoginIdentity
-from syncd.mirror.destination_checks import remarks
+from syncd.mirror.destination_checks import destination_warnings
 from syncd.models import Trigger
 from syncd.recent_runs import time_of
-from syncd.safe_open import refuse_foreign_way
+from syncd.safe_open import check_path_is_trusted
 from syncd.status import ago, heard_line, read_heard
 from syncd.store.access import refuse_reader
 from syncd.store.schema import VERSION
@@ -118,7 +118,7 @@ def _way_to(state: Path) -> Iterator[Finding]:
     owner = state.stat().st_uid if state.exists() else None
     if owner in (None, os.geteuid()):
         try:
-            refuse_foreign_way(state)
+            check_path_is_trusted(state)
         except SyncdError as error:
             yield Finding(
                 "note" if owner is None else "bad",
@@ -210,7 +210,7 @@ def _online(app: AppContext) -> Iterator[Finding]:
 def _destinations(config: Config) -> Iterator[Finding]:
     for job in config.jobs.values():
         for rule in job.paths:
-            found = list(remarks(rule.to, rule.directory))
+            found = list(destination_warnings(rule.to, rule.directory))
             for one in found:
                 yield Finding(
                     "bad" if one.grave else "note",

@@ -17,7 +17,7 @@ from syncd.engine.owners import rows_as_numbered_now
 from syncd.engine.verify import Finding, compare
 from syncd.errors import MirrorError, SyncdError
 from syncd.mirror.disk_mirror import DiskMirror
-from syncd.mirror.symlink_publish import mirror_of
+from syncd.mirror.symlink_publish import mirror_for
 from syncd.models import Drift, Job, LedgerRow, Ownership, PathRule
 from syncd.patterns import chooser
 from syncd.ports import OwnedRow, Target
@@ -105,7 +105,7 @@ def _standing(job: Job, path: str, row: LedgerRow, state: Path) -> list[str]:
         return ["  the repository has it no more; prune: off leaves it"]
     try:
         row = rows_as_numbered_now({path: row}, look_up_owner)[path]
-        local = mirror_of(job, DiskMirror(state / "trash", SystemClock()), SystemClock()).scan(
+        local = mirror_for(job, DiskMirror(state / "trash", SystemClock()), SystemClock()).scan(
             {path: Target(row.entry.root, replace(row, stat=None))}
         )
     except SyncdError as error:
@@ -137,7 +137,7 @@ def _made(config: Config, store: SqliteStore, path: str, maker: str) -> list[str
     if want is None:
         return [first, "  nothing of the job is in it now: its mode and owner are left alone"]
     try:
-        local = mirror_of(
+        local = mirror_for(
             job, DiskMirror(config.state / "trash", SystemClock()), SystemClock()
         ).scan(targets({path: want}))
     except SyncdError as error:

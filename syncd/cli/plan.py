@@ -209,7 +209,7 @@ def _diff(app: AppContext, job: Job, action: Action, show_secrets: bool) -> list
 
 def _content_on_disk(app: AppContext, job: Job, action: Action) -> bytes | None:
     try:
-        with app.mirror_of(job).open(
+        with app.mirror_for(job).open(
             action.path, action.wanted.root if action.wanted else "/"
         ) as content:
             return content.read(LARGEST + 1)

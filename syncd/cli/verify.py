@@ -17,7 +17,7 @@ from syncd.engine.owners import rows_as_numbered_now
 from syncd.engine.verify import Finding, compare, remedy
 from syncd.errors import SyncdError
 from syncd.mirror.disk_mirror import DiskMirror
-from syncd.mirror.symlink_publish import mirror_of
+from syncd.mirror.symlink_publish import mirror_for
 from syncd.models import Job
 from syncd.output import echo
 from syncd.ports import Mirror, Target
@@ -51,7 +51,7 @@ def command(settings: Settings, jobs: tuple[str, ...], repair: bool, as_object: 
     try:
         disk = DiskMirror(config.state / "trash", SystemClock())
         look = _repair if repair else _verify
-        results = [look(config, job, store, mirror_of(job, disk, SystemClock())) for job in chosen]
+        results = [look(config, job, store, mirror_for(job, disk, SystemClock())) for job in chosen]
     finally:
         store.close()
     checked, damaged = BlobCache(config.state / "blobs").verify(drop=repair)

@@ -14,7 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from syncd.errors import ConfigError, Problem
-from syncd.trusted_path import Doubt, open_judged
+from syncd.trusted_path import TrustProblem, open_checked
 
 SUFFIX = ".yaml"
 MEANT = (".yml", ".yaml")  # in any case
@@ -26,7 +26,7 @@ class Folder(Struct, frozen=True):
     files: tuple[Path, ...]
     ignored: tuple[Path, ...]
     problems: tuple[Problem, ...]
-    doubts: tuple[Doubt, ...] = ()
+    doubts: tuple[TrustProblem, ...] = ()
 
 
 def list_folder(folder: Path) -> Folder:
@@ -49,8 +49,8 @@ def list_folder(folder: Path) -> Folder:
     return Folder(files, ignored, tuple(problems), tuple(doubts))
 
 
-def _names_in(folder: Path) -> tuple[list[str], list[Doubt]]:
-    descriptor, doubts = open_judged(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _names_in(folder: Path) -> tuple[list[str], list[TrustProblem]]:
+    descriptor, doubts = open_checked(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         names = os.listdir(descriptor)
     finally:

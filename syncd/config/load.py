@@ -25,7 +25,7 @@ from syncd.config.yaml_reader import Key, YamlDocument, merge, read_document, wi
 from syncd.errors import ConfigError, Problem
 from syncd.owners import nearest_owner
 from syncd.text import did_you_mean
-from syncd.trusted_path import doubted, owner_of
+from syncd.trusted_path import problems_for_owner, state_owner
 
 SYSTEM = Path("/etc/syncd/config.yaml")
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
@@ -165,8 +165,8 @@ def _doubts(
         if given
         else convert.default_state(path, environ)
     )
-    owner = owner_of(state)
-    found = doubted(
+    owner = state_owner(state)
+    found = problems_for_owner(
         [*folder.doubts, *(doubt for document in documents for doubt in document.doubts)], owner
     )
     if not found:

@@ -21,8 +21,8 @@ from syncd.protected_paths import (
     ProtectedNames,
     ProtectedPaths,
     ProtectedPlace,
-    folders_of,
     identity_of,
+    with_parents,
 )
 
 LINKS_AT_MOST = 40  # as many as Linux follows (path_resolution(7))
@@ -262,7 +262,7 @@ def _identities(
     """Of each protected folder and of each folder above a protected place: whatever else it is called, as by a bind mount, leads there too."""
     found: dict[Identity, str] = {}
     for folder in sorted(
-        {"/", *folders_of([place.path for place in places] + [one.folder for one in names])}
+        {"/", *with_parents([place.path for place in places] + [one.folder for one in names])}
     ):
         identity = identity_of(folder)
         if identity is not None:

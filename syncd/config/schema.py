@@ -25,7 +25,7 @@ from syncd.cron import parse_cron
 from syncd.identities import SecretRef
 from syncd.models import Drift, Hook, Lfs, Prune, Publish, Submodules, Symlinks
 from syncd.text import did_you_mean
-from syncd.tree_walk import FOLDERS_AT_MOST
+from syncd.tree_walk import MAX_DEPTH
 
 
 def _judged(judge: Callable[[Any], Any], **shape: Any) -> BeforeValidator:
@@ -301,11 +301,9 @@ class JobModel(Strict):
 
 def _not_too_deep(path: str) -> str:
     """The path. Raises ValueError where it leads through more folders than syncd goes into."""
-    if path.strip("/").count("/") >= FOLDERS_AT_MOST:
+    if path.strip("/").count("/") >= MAX_DEPTH:
         shown = f"'{path[:40]}…'"
-        raise ValueError(
-            f"{shown} is nested deeper than {FOLDERS_AT_MOST} folders; write a shorter path"
-        )
+        raise ValueError(f"{shown} is nested deeper than {MAX_DEPTH} folders; write a shorter path")
     return path
 
 

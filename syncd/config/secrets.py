@@ -18,7 +18,13 @@ from syncd.identities import SecretRef
 from syncd.owners import nearest_owner
 from syncd.pem import normalise_key
 from syncd.redaction import Secret
-from syncd.trusted_path import Doubt, doubted, exposure, open_judged, owner_of
+from syncd.trusted_path import (
+    TrustProblem,
+    open_checked,
+    problems_for_owner,
+    secret_exposure,
+    state_owner,
+)
 
 if TYPE_CHECKING:
     from syncd.config.cross_checks import ProblemFactory
@@ -41,7 +47,7 @@ def judge_secrets(
         key_text,
     )  # it loads the YAML reader, which a run whose configuration was judged before does without
 
-    found, owner = [], owner_of(config.state)
+    found, owner = [], state_owner(config.state)
     for key, ref in secrets_of(config).items():
         try:
             _judge(key, key_text(key), ref, environ, owner)
@@ -65,7 +71,7 @@ def judge_secrets(
     )
 
 
-def doubts_about_files(config: Config, owner: int | None) -> dict[Key, list[Doubt]]:
+def doubts_about_files(config: Config, owner: int | None) -> dict[Key, list[TrustProblem]]:
     """Who else may write the secrets and authorities that the configuration names as files. A file that is not there is left out."""
     named: dict[Key, str] = {
         key: ref.value for key, ref in secrets_of(config).items() if ref.kind == "file"
@@ -75,12 +81,12 @@ def doubts_about_files(config: Config, owner: int | None) -> dict[Key, list[Doub
         for name, one in config.identities.items()
         if one.ca_file is not None
     }
-    found: dict[Key, list[Doubt]] = {}
+    found: dict[Key, list[TrustProblem]] = {}
     for key, file in named.items():
         with suppress(OSError):
-            descriptor, doubts = open_judged(file, os.O_RDONLY | os.O_NONBLOCK)
+            descriptor, doubts = open_checked(file, os.O_RDONLY | os.O_NONBLOCK)
             os.close(descriptor)
-            found[key] = doubted(doubts, owner)
+            found[key] = problems_for_owner(doubts, owner)
     return found
 
 
@@ -154,7 +160,7 @@ def _blank(file: Path) -> bool:
 
 def _read(file: Path, what: str, owner: int | None, private: bool) -> str:
     try:
-        descriptor, doubts = open_judged(
+        descriptor, doubts = open_checked(
             file, os.O_RDONLY | os.O_NONBLOCK
         )  # a pipe without a writer would wait for one
         with open(descriptor, "rb") as opened:
@@ -163,12 +169,12 @@ def _read(file: Path, what: str, owner: int | None, private: bool) -> str:
                 raise ConfigError(
                     f"{what}: {file} is no regular file", hint="name the file that holds the secret"
                 )
-            if private and (problem := exposure(found)) is not None:
+            if private and (problem := secret_exposure(found)) is not None:
                 raise ConfigError(
                     f"{what}: {file} {problem} (mode {stat.S_IMODE(found.st_mode):04o})",
                     hint=f"chmod 600 {file}",
                 )
-            _refuse_doubts(doubted(doubts, owner), what)
+            _refuse_doubts(problems_for_owner(doubts, owner), what)
             raw = opened.read(LARGEST + 1)
     except OSError as error:
         refused = isinstance(error, PermissionError)
@@ -183,7 +189,7 @@ def _read(file: Path, what: str, owner: int | None, private: bool) -> str:
     return _cleaned(raw, what, str(file))
 
 
-def _refuse_doubts(doubts: list[Doubt], what: str) -> None:
+def _refuse_doubts(doubts: list[TrustProblem], what: str) -> None:
     """Raises ConfigError that names each place another user may write, and the command that ends it."""
     if doubts:
         raise ConfigError(
@@ -333,9 +339,9 @@ def inspect_authority(ca_file: str, owner: int | None = None) -> str | None:
     from syncd.tls import client_context
 
     try:
-        descriptor, doubts = open_judged(ca_file, os.O_RDONLY | os.O_NONBLOCK)
+        descriptor, doubts = open_checked(ca_file, os.O_RDONLY | os.O_NONBLOCK)
         try:
-            if left := doubted(doubts, owner):
+            if left := problems_for_owner(doubts, owner):
                 return "; ".join(map(str, left))
             if stat.S_ISFIFO(os.fstat(descriptor).st_mode):  # reading it would wait for a writer
                 return f"{ca_file} is a pipe; name a file"

@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from syncd.errors import Problem
-from syncd.trusted_path import Doubt, open_judged
+from syncd.trusted_path import TrustProblem, open_checked
 
 SIZE_AT_MOST = 1 << 20
 NODES_AT_MOST = 100_000
@@ -59,7 +59,7 @@ class YamlDocument(Struct):
     lines: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     content: bytes = b""
-    doubts: list[Doubt] = field(default_factory=list)
+    doubts: list[TrustProblem] = field(default_factory=list)
 
     def problem(self, key: Key, text: str, place: tuple[int, int] | None = None) -> Problem:
         line, column = place or self.place(key)
@@ -87,7 +87,7 @@ def read_document(path: Path) -> YamlDocument:
     """The file as values with places. What is wrong with it as a whole is in `problems`, and the value is None then."""
     document = YamlDocument(str(path))
     try:
-        descriptor, document.doubts = open_judged(path)
+        descriptor, document.doubts = open_checked(path)
         with open(descriptor, "rb") as file:
             raw = file.read(SIZE_AT_MOST + 1)
     except OSError as error:

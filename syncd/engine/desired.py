@@ -28,7 +28,7 @@ from syncd.models import (
 )
 from syncd.patterns import chooser
 from syncd.ports import ANY_SIZE, READ_ANYWAY_BYTES
-from syncd.tree_walk import FOLDERS_AT_MOST
+from syncd.tree_walk import MAX_DEPTH
 
 Snapshot = Mapping[str, WantedFile]
 
@@ -96,7 +96,7 @@ def _selected(
     for source, entry in _listed(rule, entries):
         if chosen is not None and not chosen(source[start:]):
             continue
-        if source.count("/") > FOLDERS_AT_MOST:
+        if source.count("/") > MAX_DEPTH:
             raise _too_deep(job, source)
         if entry.mode == SUBMODULE:
             if job.submodules is Submodules.REFUSE or not rule.directory:
@@ -121,7 +121,7 @@ def _selected(
 def _too_deep(job: Job, source: str) -> UnsafePathError:
     top = "/".join(source.split("/")[:3])
     return UnsafePathError(
-        f"{source[:80]}… of {job.repo} is nested deeper than {FOLDERS_AT_MOST} folders",
+        f"{source[:80]}… of {job.repo} is nested deeper than {MAX_DEPTH} folders",
         path=source,
         hint=f"exclude what is below {top}, or make it flatter upstream",
     )

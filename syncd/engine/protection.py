@@ -18,7 +18,7 @@ from syncd.errors import MirrorError
 from syncd.models import Job, Ownership, PathRule, Publish, WantedFile
 from syncd.patterns import literal
 from syncd.ports import Mirror
-from syncd.protected_paths import Identity, ProtectedPaths, ProtectedPlace, canonical, folders_of
+from syncd.protected_paths import Identity, ProtectedPaths, ProtectedPlace, canonical, with_parents
 
 PATTERNS_SHOWN = 20
 
@@ -46,7 +46,7 @@ def spare_protected(
         return own
     real = {**own.reals, **own.elsewhere, **_real_link(job, mirror)}
     folders = {path.rpartition("/")[0] or "/" for path in real.values()}
-    hits = find_protected(protected, real, mirror.identities(folders_of(folders)))
+    hits = find_protected(protected, real, mirror.identities(with_parents(folders)))
     refuse_protected(job, remote, hits)
     rows = {
         path: replace(row, ownership=Ownership.FOREIGN)

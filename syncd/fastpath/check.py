@@ -22,7 +22,7 @@ from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
 
 from syncd.cache_file import guess_state, made_for, read_cache, read_config, usual_config
-from syncd.trusted_path import exposure, open_judged
+from syncd.trusted_path import open_checked, secret_exposure
 from syncd.unchanged import Seen, is_as_seen
 
 NAME = "unchanged.json"
@@ -314,13 +314,13 @@ def read_secret(source: Sequence[str], environ: Mapping[str, str]) -> str:
             if kind == "file"
             else f"{environ.get('CREDENTIALS_DIRECTORY') or '/nowhere'}/{value}"
         )
-        descriptor, doubts = open_judged(file, os.O_RDONLY | os.O_NONBLOCK)
+        descriptor, doubts = open_checked(file, os.O_RDONLY | os.O_NONBLOCK)
         with open(descriptor, "rb") as opened:
             found = os.fstat(opened.fileno())
             if (
                 doubts
                 or not stat.S_ISREG(found.st_mode)
-                or (kind == "file" and exposure(found) is not None)
+                or (kind == "file" and secret_exposure(found) is not None)
             ):
                 raise ValueError("others can write or read it")
             text = opened.read(MAX_SECRET_BYTES).decode("ascii")

@@ -44,10 +44,10 @@ from syncd.github.trees import (
 from syncd.models import PathRule, TreeEntry
 from syncd.ports import ListingCache
 from syncd.text import in_quotes
-from syncd.tree_walk import FOLDERS_AT_MOST
+from syncd.tree_walk import MAX_DEPTH
 
 MAX_ENTRIES = TREE_ENTRIES
-MAX_DEPTH = FOLDERS_AT_MOST  # of a tree that is read level by level, each costing two requests: whoever nests deeper wants to cost them
+# MAX_DEPTH also ends a listing level by level: each level costs two requests.
 MAX_SHARED_ROWS = 100  # of a folder, with others who ask for it in the same tick; they read a larger one from the memory, or by its tree
 MODE_KEY = b'"mode"'  # once per entry; inside a name its quotes would be escaped
 

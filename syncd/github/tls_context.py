@@ -12,7 +12,7 @@ import threading
 from syncd.errors import ConfigError
 from syncd.github.urls import authorities
 from syncd.tls import client_context
-from syncd.trusted_path import doubted, open_judged
+from syncd.trusted_path import open_checked, problems_for_owner
 
 
 class TlsContext:
@@ -47,8 +47,8 @@ class TlsContext:
     def _open(self) -> int:
         if self._ca_file is None:
             return os.open(authorities(), os.O_RDONLY | os.O_CLOEXEC)
-        opened, doubts = open_judged(self._ca_file, os.O_RDONLY | os.O_NONBLOCK)
-        left = doubted(doubts, self._owner)
+        opened, doubts = open_checked(self._ca_file, os.O_RDONLY | os.O_NONBLOCK)
+        left = problems_for_owner(doubts, self._owner)
         if left:
             os.close(opened)
             raise ConfigError(f"ca_file: {left[0].path} {left[0].text}", hint=left[0].fix)

@@ -195,7 +195,7 @@ def remove(folder: str) -> None:
     with suppress(OSError):
         above = os.open(os.path.dirname(folder), OPEN_STAGING)
         try:
-            tree_walk.remove(above, os.path.basename(folder), tree_walk.within(REMOVE_SECONDS))
+            tree_walk.remove(above, os.path.basename(folder), tree_walk.time_limit(REMOVE_SECONDS))
         finally:
             os.close(above)
 

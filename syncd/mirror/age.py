@@ -18,7 +18,7 @@ from msgspec import Struct
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # random(4)
 
 
-class Count(Struct, frozen=True):
+class CountedSeconds(Struct, frozen=True):
     """`seconds` were counted when the monotonic clock of `boot` said `monotonic`."""
 
     seconds: float
@@ -46,18 +46,18 @@ class CountedTime:
 
     def count(self, if_lost: Callable[[], float]) -> float:
         """As `seconds`, and the file says so. Raises OSError."""
-        now = Count(self.seconds(if_lost), self._boot, self._monotonic())
+        now = CountedSeconds(self.seconds(if_lost), self._boot, self._monotonic())
         write_private(self._file, msgspec.json.encode(now))
         return now.seconds
 
-    def _passed(self, last: Count | None) -> float:
+    def _passed(self, last: CountedSeconds | None) -> float:
         if last is None or not self._boot or last.boot != self._boot:
             return 0.0
         return max(0.0, self._monotonic() - last.monotonic)
 
-    def _last(self) -> Count | None:
+    def _last(self) -> CountedSeconds | None:
         try:
-            return msgspec.json.decode(self._file.read_bytes(), type=Count)
+            return msgspec.json.decode(self._file.read_bytes(), type=CountedSeconds)
         except (OSError, msgspec.MsgspecError):
             return None
 

@@ -16,18 +16,18 @@ from collections import defaultdict
 
 from syncd.models import Action, Kind
 
-ACL = "system.posix_acl_access"
+ACCESS_ACL = "system.posix_acl_access"
 DEFAULT_ACL = "system.posix_acl_default"
-ACLS = (ACL, DEFAULT_ACL)
+ACLS = (ACCESS_ACL, DEFAULT_ACL)
 LABELS = ("security.selinux", "security.SMACK64")
-OF_THE_BYTES = ("security.ima", "security.evm")  # the kernel makes them anew
+CONTENT_ATTRIBUTES = ("security.ima", "security.evm")  # the kernel makes them anew
 ACL_VERSION, NO_ID = 2, 0xFFFFFFFF  # linux/posix_acl_xattr.h
 USER_OBJ, GROUP_OBJ, MASK, OTHER = 0x01, 0x04, 0x10, 0x20  # linux/posix_acl.h
 UNSUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-ABSENT = (errno.ENODATA, *UNSUPPORTED)
+NO_ATTRIBUTE = (errno.ENODATA, *UNSUPPORTED)
 
 
-class NotCarried:
+class LostAttributes:
     """What could not be carried, for one note of the run."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ def open_replaced(folder: int, action: Action) -> int | None:
     return os.open(posixpath.basename(action.path), flags, dir_fd=folder)
 
 
-def carry(descriptor: int, new: int, mode: int, path: str, lost: NotCarried) -> None:
+def copy_attributes(descriptor: int, new: int, mode: int, path: str, lost: LostAttributes) -> None:
     """Give the open file or folder `new` the attributes of another one, and then `mode`.
 
     With an ACL the group bits of the mode are its mask, so that `mode` is exact in any case.
@@ -70,8 +70,8 @@ def carry(descriptor: int, new: int, mode: int, path: str, lost: NotCarried) -> 
     names, present = _names(old, path, lost), set(_names(new, path, lost))
     changed = False
     for name in names:
-        if not is_carried(name):
-            if name not in (*OF_THE_BYTES, *present):
+        if not is_copied(name):
+            if name not in (*CONTENT_ATTRIBUTES, *present):
                 lost.add(name, path, "it belongs to the old content")
             continue
         changed |= _copy(old, new, name, path, lost)
@@ -82,13 +82,13 @@ def carry(descriptor: int, new: int, mode: int, path: str, lost: NotCarried) -> 
         os.chmod(new, mode)
 
 
-def set_permissions(file: str, mode: int) -> bool:
+def set_permissions_by_acl(file: str, mode: int) -> bool:
     """Set the nine permission bits by the ACL, which leaves the setgid bit alone.
 
     False where the file system has no ACLs. Raises OSError.
     """
     try:
-        os.setxattr(file, ACL, _acl_of(_value(file, ACL), mode))
+        os.setxattr(file, ACCESS_ACL, _acl_of(_value(file, ACCESS_ACL), mode))
     except OSError as error:
         if error.errno in UNSUPPORTED:
             return False
@@ -108,12 +108,12 @@ def _acl_of(present: bytes | None, mode: int) -> bytes:
     return header.pack(ACL_VERSION) + b"".join(packed)
 
 
-def is_carried(name: str) -> bool:
+def is_copied(name: str) -> bool:
     """Whether the attribute belongs to the file and not to its bytes."""
     return name in (*ACLS, *LABELS) or name.startswith("user.")
 
 
-def _names(file: int | str, path: str, lost: NotCarried) -> list[str]:
+def _names(file: int | str, path: str, lost: LostAttributes) -> list[str]:
     try:
         return os.listxattr(file)
     except OSError as error:
@@ -122,7 +122,7 @@ def _names(file: int | str, path: str, lost: NotCarried) -> list[str]:
         return []
 
 
-def _copy(old: str, new: int, name: str, path: str, lost: NotCarried) -> bool:
+def _copy(old: str, new: int, name: str, path: str, lost: LostAttributes) -> bool:
     try:
         value = os.getxattr(old, name)
         if _value(new, name) == value:
@@ -139,12 +139,12 @@ def _value(file: int | str, name: str) -> bytes | None:
     try:
         return os.getxattr(file, name)
     except OSError as error:
-        if error.errno in ABSENT:
+        if error.errno in NO_ATTRIBUTE:
             return None
         raise
 
 
-def _remove(new: int, name: str, path: str, lost: NotCarried) -> bool:
+def _remove(new: int, name: str, path: str, lost: LostAttributes) -> bool:
     try:
         os.removexattr(new, name)
     except OSError as error:

@@ -13,44 +13,50 @@ from contextlib import contextmanager
 
 from syncd.colliding_names import OpenFolder, are_distinct
 from syncd.errors import MirrorError
-from syncd.mirror.cleanup import PREFIX, remove_trial
-from syncd.mirror.dirfd import NOT_THERE, OPEN_BELOW, open_root, step_down, trouble
-from syncd.mirror.free_space import existing
-from syncd.mirror.paths import below
+from syncd.mirror.cleanup import TEMP_PREFIX, remove_trial_dir
+from syncd.mirror.dirfd import (
+    OPEN_DIR_NOFOLLOW,
+    UNREACHABLE_ERRORS,
+    mirror_error,
+    open_root,
+    open_subdirectory,
+)
+from syncd.mirror.free_space import nearest_existing_dir
+from syncd.mirror.paths import names_below
 from syncd.mirror.syscalls import sync_folder
 
 
-def look_apart(folder: str, names: Sequence[str], root: str) -> bool | None:
+def distinguishes_by_lookup(folder: str, names: Sequence[str], root: str) -> bool | None:
     """What looking at `folder`, or the deepest one above it that stands, says; None where it does not tell."""
     try:
-        with _deepest(folder, root) as (place, _):
+        with _deepest_existing(folder, root) as (place, _):
             return are_distinct(OpenFolder(place), names)
-    except (OSError, MirrorError, *NOT_THERE):
+    except (OSError, MirrorError, *UNREACHABLE_ERRORS):
         return None  # nothing is known of what can't be looked at
 
 
-def try_apart(folder: str, names: Sequence[str], root: str, intent: str) -> bool:
+def distinguishes_by_trial(folder: str, names: Sequence[str], root: str, intent: str) -> bool:
     """What making the names in a folder of our own, in `folder` or the deepest one above it, says. It is gone then.
 
     Raises MirrorError; what a crash leaves is swept with the intent.
     """
-    with _deepest(folder, root) as (place, path):
-        name = f"{PREFIX}{intent}-{secrets.token_hex(8)}"
+    with _deepest_existing(folder, root) as (place, path):
+        name = f"{TEMP_PREFIX}{intent}-{secrets.token_hex(8)}"
         try:
             os.mkdir(name, 0o700, dir_fd=place)
             try:
-                return _made_apart(place, name, names)
+                return _creates_each_name(place, name, names)
             finally:
-                remove_trial(place, name)
+                remove_trial_dir(place, name)
                 sync_folder(
                     place
                 )  # else a power cut brings it back when the intent that names it is gone
         except OSError as error:
-            raise trouble("try how names are told apart in", path, error) from error
+            raise mirror_error("try how names are told apart in", path, error) from error
 
 
-def _made_apart(place: int, trial: str, names: Sequence[str]) -> bool:
-    inside = os.open(trial, OPEN_BELOW, dir_fd=place)
+def _creates_each_name(place: int, trial: str, names: Sequence[str]) -> bool:
+    inside = os.open(trial, OPEN_DIR_NOFOLLOW, dir_fd=place)
     try:
         for name in names:
             try:
@@ -70,17 +76,17 @@ def _made_apart(place: int, trial: str, names: Sequence[str]) -> bool:
 
 
 @contextmanager
-def _deepest(folder: str, root: str) -> Iterator[tuple[int, str]]:
+def _deepest_existing(folder: str, root: str) -> Iterator[tuple[int, str]]:
     """The deepest folder on the way to `folder` that stands, open, and its path; below `root` through no link."""
     inside = folder.startswith(root.rstrip("/") + "/")
     start = root if inside else folder
-    path = existing(start)
+    path = nearest_existing_dir(start)
     current = open_root(path)
     try:
-        for name in below(folder, root) if inside and path == start else ():
+        for name in names_below(folder, root) if inside and path == start else ():
             try:
-                deeper = step_down(current, name, f"{path.rstrip('/')}/{name}")
-            except NOT_THERE:
+                deeper = open_subdirectory(current, name, f"{path.rstrip('/')}/{name}")
+            except UNREACHABLE_ERRORS:
                 break  # what is in the way there is refused, or leaves, before anything is written
             os.close(current)
             current, path = deeper, f"{path.rstrip('/')}/{name}"

@@ -13,48 +13,55 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from syncd.errors import MirrorError, UnsafePathError
-from syncd.mirror.dirfd import NOT_THERE, OPEN_BELOW, InTheWayError, Missing, opened, step_down
-from syncd.mirror.paths import below
+from syncd.mirror.dirfd import (
+    OPEN_DIR_NOFOLLOW,
+    UNREACHABLE_ERRORS,
+    DirectoryMissingError,
+    InTheWayError,
+    open_subdirectory,
+    opened_directory,
+)
+from syncd.mirror.paths import names_below
 from syncd.mirror.syscalls import sync_folder
 
-PREFIX = ".syncd-"
-GONE = (errno.ENOENT, errno.ENOTDIR)
-IN_USE = (errno.ENOTEMPTY, errno.EEXIST)
+TEMP_PREFIX = ".syncd-"
+ABSENT_ERRNOS = (errno.ENOENT, errno.ENOTDIR)
+NOT_EMPTY_ERRNOS = (errno.ENOTEMPTY, errno.EEXIST)
 
 
-def drop(root: str, path: str) -> bool:
+def remove_if_empty(root: str, path: str) -> bool:
     """Whether the folder is gone now (it was empty, or was gone before); False where it holds something or a link leads to it. Raises OSError, MirrorError."""
     try:
         is_above = not path.startswith(
             root.rstrip("/") + "/"
         )  # a folder above `to` that syncd made
         root = posixpath.dirname(path) if is_above else root
-        names = below(path, root)
-        with opened(root, names[:-1]) as folder:
+        names = names_below(path, root)
+        with opened_directory(root, names[:-1]) as folder:
             try:
                 os.rmdir(names[-1], dir_fd=folder)
             except OSError:
-                if _holds_something(folder, names[-1], path):
+                if _has_entries(folder, names[-1], path):
                     return False  # said first by a kernel that finds it read-only, immutable or mounted, but not why it stays
                 raise
             sync_folder(folder)
-    except Missing:
+    except DirectoryMissingError:
         return True
     except (InTheWayError, UnsafePathError):
         return False
     except OSError as error:
-        if error.errno in GONE:
+        if error.errno in ABSENT_ERRNOS:
             return True
-        if error.errno in IN_USE:
+        if error.errno in NOT_EMPTY_ERRNOS:
             return False
         raise
     return True
 
 
-def _holds_something(folder: int, name: str, path: str) -> bool:
+def _has_entries(folder: int, name: str, path: str) -> bool:
     try:
-        below_it = step_down(folder, name, path)
-    except (Missing, MirrorError):
+        below_it = open_subdirectory(folder, name, path)
+    except (DirectoryMissingError, MirrorError):
         return False
     try:
         return bool(os.listdir(below_it))
@@ -67,7 +74,7 @@ def remove_empty_directories(folders: Iterable[tuple[str, str]]) -> tuple[str, .
     gone = []
     for root, path in sorted(folders, key=lambda pair: len(pair[1]), reverse=True):
         try:
-            if drop(root, path):
+            if remove_if_empty(root, path):
                 gone.append(path)
         except (OSError, MirrorError):
             continue  # an empty folder too many harms nobody; it stays ours and is tried again
@@ -80,11 +87,11 @@ def remove_temp_files(intent: str, folders: Iterable[tuple[str, str]]) -> int:
     Raises MirrorError, OSError where a folder can't be looked into now: what was left there would otherwise be forgotten with its intent.
     """
     count = 0
-    start = f"{PREFIX}{intent}-"
+    start = f"{TEMP_PREFIX}{intent}-"
     for root, path in folders:
         with (
-            suppress(*NOT_THERE),
-            opened(root, below(path, root) if path != root else ()) as folder,
+            suppress(*UNREACHABLE_ERRORS),
+            opened_directory(root, names_below(path, root) if path != root else ()) as folder,
         ):
             for name in os.listdir(folder):
                 if not name.startswith(start):
@@ -96,14 +103,14 @@ def remove_temp_files(intent: str, folders: Iterable[tuple[str, str]]) -> int:
                     os.unlink(name, dir_fd=folder)
                     count += 1
                 elif found.st_uid == os.geteuid() and stat.S_ISDIR(found.st_mode):
-                    count += remove_trial(folder, name)
+                    count += remove_trial_dir(folder, name)
             sync_folder(folder)
     return count
 
 
-def remove_trial(folder: int, name: str) -> bool:
+def remove_trial_dir(folder: int, name: str) -> bool:
     """Whether a trial folder (`apart.py`) is gone, with the empty files in it; one that holds anything else stays. Raises OSError."""
-    inside = os.open(name, OPEN_BELOW, dir_fd=folder)
+    inside = os.open(name, OPEN_DIR_NOFOLLOW, dir_fd=folder)
     try:
         for one in os.listdir(inside):
             found = os.stat(one, dir_fd=inside, follow_symlinks=False)
@@ -114,13 +121,13 @@ def remove_trial(folder: int, name: str) -> bool:
     try:
         os.rmdir(name, dir_fd=folder)
     except OSError as error:
-        if error.errno in IN_USE:
+        if error.errno in NOT_EMPTY_ERRNOS:
             return False
         raise
     return True
 
 
-def above(path: str) -> Iterable[str]:
+def with_parents(path: str) -> Iterable[str]:
     """The path itself and every folder above it, but for `/`."""
     while len(path) > 1:
         yield path

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from syncd.mirror.cleanup import above
+from syncd.mirror.cleanup import with_parents
 from syncd.mirror.dirfd import broken_link
-from syncd.mirror.free_space import existing
-from syncd.safe_open import foreign_link
+from syncd.mirror.free_space import nearest_existing_dir
+from syncd.safe_open import untrusted_link
 
 
 class DestinationWarning(Struct, frozen=True):
@@ -23,11 +23,11 @@ class DestinationWarning(Struct, frozen=True):
     grave: bool = False
 
 
-def remarks(to: str, directory: bool) -> Iterator[DestinationWarning]:
+def destination_warnings(to: str, directory: bool) -> Iterator[DestinationWarning]:
     """Everything about the destination and the folders above it that stands in the way, or that somebody should know."""
     place = to if directory else os.path.dirname(to) or "/"
     try:
-        stands = existing(place)
+        stands = nearest_existing_dir(place)
     except OSError as error:
         yield DestinationWarning(
             to,
@@ -40,7 +40,7 @@ def remarks(to: str, directory: bool) -> Iterator[DestinationWarning]:
     if broken is not None:
         yield DestinationWarning(to, broken.message, broken.hint or "", grave=True)
         return
-    foreign = foreign_link(place) if os.geteuid() == 0 else None
+    foreign = untrusted_link(place) if os.geteuid() == 0 else None
     if foreign is not None:
         yield DestinationWarning(to, foreign.message, foreign.hint or "", grave=True)
         return
@@ -71,7 +71,7 @@ def remarks(to: str, directory: bool) -> Iterator[DestinationWarning]:
 def writable_by_others(to: str) -> Iterator[DestinationWarning]:
     """The folders above `to` where somebody else could put another folder in a folder's place. syncd stays safe there (it follows no
     link below `to`), but what others may replace is not protected by what is mirrored into it."""
-    for path in above(os.path.dirname(to)):
+    for path in with_parents(os.path.dirname(to)):
         try:
             found = os.stat(path)
         except OSError:

@@ -12,16 +12,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from syncd.errors import ChangedUnderneathError, MirrorError, UnsafePathError
-from syncd.safe_open import FOLDER, open_folder
+from syncd.safe_open import OPEN_DIR, open_folder
 
-OPEN_FOLDER = FOLDER
-OPEN_BELOW = OPEN_FOLDER | os.O_NOFOLLOW
-TREE = re.compile(
+OPEN_DIR_NOFOLLOW = OPEN_DIR | os.O_NOFOLLOW
+TREE_NAME = re.compile(
     r"([0-9]{8}T[0-9]{6})-[0-9a-f]{12}\Z"
 )  # a tree of publish: symlink: when it was made, and the intent that made it
 
 
-class Missing(Exception):
+class DirectoryMissingError(Exception):
     """A folder on the way is not there (and nothing else stands in its place)."""
 
 
@@ -29,8 +28,8 @@ class InTheWayError(MirrorError):
     """A file stands where the way down needs a folder."""
 
 
-NOT_THERE = (
-    Missing,
+UNREACHABLE_ERRORS = (
+    DirectoryMissingError,
     InTheWayError,
     UnsafePathError,
 )  # nothing of ours can be below; what else a disk answers says nothing of what it holds
@@ -44,13 +43,13 @@ def open_root(root: str) -> int:
         broken = broken_link(root)
         if broken is not None:
             raise broken from error
-        raise Missing(root) from error
+        raise DirectoryMissingError(root) from error
     except NotADirectoryError as error:
         raise InTheWayError(
             f"{root} is not a folder", path=root, hint="correct to:, or make it a folder"
         ) from error
     except OSError as error:
-        raise trouble("open", root, error) from error
+        raise mirror_error("open", root, error) from error
 
 
 def broken_link(path: str) -> UnsafePathError | None:
@@ -68,12 +67,12 @@ def broken_link(path: str) -> UnsafePathError | None:
     return None
 
 
-def step_down(folder: int, name: str, path: str) -> int:
+def open_subdirectory(folder: int, name: str, path: str) -> int:
     """A descriptor of the folder `name` in the open `folder`; `path` is its full path, for messages. Raises Missing, UnsafePathError, MirrorError."""
     try:
-        return os.open(name, OPEN_BELOW, dir_fd=folder)
+        return os.open(name, OPEN_DIR_NOFOLLOW, dir_fd=folder)
     except FileNotFoundError as error:
-        raise Missing(path) from error
+        raise DirectoryMissingError(path) from error
     except (NotADirectoryError, OSError) as error:
         raise _not_a_folder(folder, name, path, error) from error
 
@@ -83,13 +82,13 @@ def _not_a_folder(folder: int, name: str, path: str, error: OSError) -> MirrorEr
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         target = os.readlink(name, dir_fd=folder) if stat.S_ISLNK(found.st_mode) else None
     except OSError:
-        return trouble("open", path, error)
+        return mirror_error("open", path, error)
     if target is not None:
         return UnsafePathError(
             f"{path} is a link to {target}; syncd writes through no link",
             path=path,
             hint=f"publish: symlink made it; say so again, or remove it (rm {shlex.quote(path)}) and sync: the trees behind it stay"
-            if TREE.match(target)
+            if TREE_NAME.match(target)
             else f"write to: {os.path.realpath(path)} instead, or make {path} a real folder",
         )
     if not stat.S_ISDIR(found.st_mode):
@@ -98,17 +97,17 @@ def _not_a_folder(folder: int, name: str, path: str, error: OSError) -> MirrorEr
             path=path,
             hint="move it away, or give the job another to:",
         )
-    return trouble("open", path, error)
+    return mirror_error("open", path, error)
 
 
-def descend(root: str, names: Sequence[str]) -> int:
+def open_directory(root: str, names: Sequence[str]) -> int:
     """A descriptor of the folder that `names` lead to from `root`. The caller closes it."""
     current = open_root(root)
     path = root.rstrip("/")
     for name in names:
         path = f"{path}/{name}"
         try:
-            below = step_down(current, name, path)
+            below = open_subdirectory(current, name, path)
         finally:
             os.close(current)
         current = below
@@ -116,8 +115,8 @@ def descend(root: str, names: Sequence[str]) -> int:
 
 
 @contextmanager
-def opened(root: str, names: Sequence[str]) -> Iterator[int]:
-    folder = descend(root, names)
+def opened_directory(root: str, names: Sequence[str]) -> Iterator[int]:
+    folder = open_directory(root, names)
     try:
         yield folder
     finally:
@@ -125,20 +124,20 @@ def opened(root: str, names: Sequence[str]) -> Iterator[int]:
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
+def translated_errors(what: str) -> Iterator[None]:
     """Whatever the kernel refuses inside has a name outside: no OSError and no Missing leaves the mirror."""
     try:
         yield
-    except Missing as error:
+    except DirectoryMissingError as error:
         raise ChangedUnderneathError(
             f"the folder {error} is gone", path=str(error), hint="the next run looks again"
         ) from error
     except OSError as error:
         place = error.filename if isinstance(error.filename, str) else ""
-        raise trouble(what, place or "what is mirrored here", error) from error
+        raise mirror_error(what, place or "what is mirrored here", error) from error
 
 
-def trouble(what: str, path: str, error: OSError) -> MirrorError:
+def mirror_error(what: str, path: str, error: OSError) -> MirrorError:
     """The kernel's refusal as an error that names what to do about it."""
     reason = error.strerror or str(error)
     hints = {

@@ -12,16 +12,16 @@ from typing import BinaryIO
 from syncd.clock import Clock
 from syncd.deadline import no_limit
 from syncd.errors import UnsafePathError
-from syncd.mirror.case_sensitivity import look_apart, try_apart
+from syncd.mirror.case_sensitivity import distinguishes_by_lookup, distinguishes_by_trial
 from syncd.mirror.cleanup import remove_empty_directories, remove_temp_files
-from syncd.mirror.dirfd import translated
+from syncd.mirror.dirfd import translated_errors
 from syncd.mirror.emptied_directories import check_replaceable_directories
-from syncd.mirror.free_space import check_room, existing
+from syncd.mirror.free_space import check_free_space, nearest_existing_dir
 from syncd.mirror.mounts import check_mounts, mount_points
-from syncd.mirror.paths import below
+from syncd.mirror.paths import names_below
 from syncd.mirror.permissions import refuse_lockout
 from syncd.mirror.racy import KernelClock
-from syncd.mirror.read_file import open_what_stands
+from syncd.mirror.read_file import open_current
 from syncd.mirror.scan import scan
 from syncd.mirror.spelling import other_spellings, resolve, same_place
 from syncd.mirror.trash import Trash, TrashLimits
@@ -59,7 +59,7 @@ class DiskMirror:
     def scan(
         self, targets: Mapping[str, Target], check: Callable[[], None] = no_limit
     ) -> dict[str, LocalFile | None]:
-        with translated("look at"):
+        with translated_errors("look at"):
             found = scan(targets, self.kernel_clock.now_ns, self._devices, check)
             check_mounts(targets, found, self.trash.job)
         return found
@@ -68,9 +68,9 @@ class DiskMirror:
         self, folder: str, names: Sequence[str], root: str, intent: str | None = None
     ) -> bool | None:
         if intent is None:
-            return look_apart(folder, names, root)
-        with translated("try how names are told apart in"):
-            return try_apart(folder, names, root, intent)
+            return distinguishes_by_lookup(folder, names, root)
+        with translated_errors("try how names are told apart in"):
+            return distinguishes_by_trial(folder, names, root, intent)
 
     def identities(self, folders: Iterable[str]) -> dict[str, tuple[int, int]]:
         found = {folder: identity_of(folder) for folder in folders}
@@ -79,7 +79,7 @@ class DiskMirror:
     def check_replaceable_directories(
         self, actions: Iterable[Action], folders: frozenset[str]
     ) -> None:
-        with translated("look into"):
+        with translated_errors("look into"):
             check_replaceable_directories(actions, folders)
 
     def prepare(self, job: Job, actions: Sequence[Action]) -> tuple[str, ...]:
@@ -90,7 +90,7 @@ class DiskMirror:
         ]
         for action in writes:
             if action.wanted is not None:
-                below(action.path, action.wanted.root)
+                names_below(action.path, action.wanted.root)
                 if (
                     action.expected is not None
                     and action.expected.kind is Kind.LINK
@@ -102,9 +102,9 @@ class DiskMirror:
                         path=action.path,
                         hint=f"write to: {os.path.realpath(action.path)} instead, or remove the link",
                     )
-        with translated("ask for room at"):
-            check_room(actions, self.room_for_trash(actions))
-            made = folders_to_make(writes)
+        with translated_errors("ask for room at"):
+            check_free_space(actions, self.room_for_trash(actions))
+            made = missing_parents(writes)
         refuse_lockout(actions, made)
         return made
 
@@ -117,7 +117,7 @@ class DiskMirror:
         looks: Mapping[str, WantedFile],
         kept: Inodes = NO_INODES,
     ) -> ApplyOutcome:
-        with translated("write to"):
+        with translated_errors("write to"):
             batch = PlanWriter(
                 intent,
                 blobs,
@@ -132,36 +132,36 @@ class DiskMirror:
             return batch.run(actions)
 
     def remove_temp_files(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
-        with translated("sweep"):
+        with translated_errors("sweep"):
             return remove_temp_files(intent, folders)
 
     def remove_empty_directories(self, folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
         return remove_empty_directories(folders)
 
     def open(self, path: str, root: str) -> BinaryIO:
-        return open_what_stands(path, root)
+        return open_current(path, root)
 
     def resolve(self, folders: Iterable[str]) -> dict[str, RealFolder]:
         return resolve(folders)
 
     def mount_points(self, folders: Iterable[str]) -> dict[str, str]:
-        with translated("look at the mounts of"):
+        with translated_errors("look at the mounts of"):
             return mount_points(folders)
 
     def same_place(self, one: str, other: str) -> bool:
-        with translated("look at"):
+        with translated_errors("look at"):
             return same_place(one, other)
 
     def other_spellings(self, paths: Iterable[str]) -> dict[str, str]:
-        with translated("look at"):
+        with translated_errors("look at"):
             return other_spellings(paths)
 
 
-def folders_to_make(writes: Iterable[Action]) -> tuple[str, ...]:
+def missing_parents(writes: Iterable[Action]) -> tuple[str, ...]:
     missing: set[str] = set()
     for parent in {posixpath.dirname(action.path) for action in writes}:
         path = parent
-        stands = existing(parent)
+        stands = nearest_existing_dir(parent)
         while path != stands:
             missing.add(path)
             path = posixpath.dirname(path)

@@ -6,9 +6,9 @@ import posixpath
 from collections.abc import Callable, Iterable, Iterator
 
 from syncd.errors import MirrorError
-from syncd.mirror.dirfd import Missing, opened
+from syncd.mirror.dirfd import DirectoryMissingError, opened_directory
 from syncd.mirror.ordering import entry_of
-from syncd.mirror.paths import below
+from syncd.mirror.paths import names_below
 from syncd.models import Action, ActionKind, Kind
 from syncd.tree_walk import walk
 
@@ -46,10 +46,10 @@ def _inside(path: str, root: str, real: Callable[[str], str]) -> Iterator[tuple[
     """Everything in the folder, at any depth, and whether it is a folder."""
     place = real(path)
     try:
-        with opened(root, below(place, root)) as folder:
+        with opened_directory(root, names_below(place, root)) as folder:
             for step in walk(folder, path):
                 yield f"{path}/{step.path}", step.is_folder
-    except Missing:
+    except DirectoryMissingError:
         return
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 
 from syncd.errors import ChangedUnderneathError
 from syncd.mirror.file_ops import stat_at
-from syncd.mirror.racy import same_bytes
-from syncd.mirror.scan import look, stat_of
+from syncd.mirror.racy import has_same_bytes
+from syncd.mirror.scan import scan_entry, stat_of
 from syncd.mirror.spelling import same_place
 from syncd.models import Action, Kind, LocalFile, WantedFile
 from syncd.ports import Inodes, Outcome
@@ -25,7 +25,7 @@ def check_expected(folder: int, name: str, action: Action, now_ns: Callable[[], 
         expect = None
     same = now == (None if expect is None else expect.stat)
     if same and expect is not None and expect.racy:
-        same = same_bytes(look(folder, name, action.path, None, now_ns), expect)
+        same = has_same_bytes(scan_entry(folder, name, action.path, None, now_ns), expect)
     if not same:
         raise ChangedUnderneathError(
             f"{action.path} was changed while syncd was at work; it was left alone",
@@ -35,7 +35,7 @@ def check_expected(folder: int, name: str, action: Action, now_ns: Callable[[], 
     return now is not None
 
 
-def as_wanted(want: WantedFile, found: os.stat_result, racy: bool) -> LocalFile:
+def local_after_write(want: WantedFile, found: os.stat_result, racy: bool) -> LocalFile:
     """What stands at a destination after an action that went well."""
     mode = stat.S_IMODE(found.st_mode)
     return LocalFile(

@@ -13,7 +13,7 @@ from syncd.mirror.scan import stat_of
 from syncd.models import Stat, WantedFile
 
 COPY_BYTES = 1 << 20
-AGAIN = "run it again; it will be fetched anew"
+RETRY_HINT = "run it again; it will be fetched anew"
 
 
 class OtherBytesError(MirrorError):
@@ -43,9 +43,9 @@ def write_new(
         if hasher.hexdigest() != want.blob:
             raise OtherBytesError(
                 f"the cached content of {want.source} does not match its id; nothing was written",
-                hint=AGAIN,
+                hint=RETRY_HINT,
             )
-        own(descriptor, want)
+        set_owner(descriptor, want)
         os.fchmod(descriptor, want.mode)
     except BaseException:
         with suppress(OSError):  # what went wrong first counts
@@ -79,21 +79,21 @@ def stat_at(folder: int, name: str) -> Stat | None:
         return None
 
 
-def own(descriptor: int, entry: WantedFile) -> None:
+def set_owner(descriptor: int, entry: WantedFile) -> None:
     if entry.uid is not None or entry.gid is not None:
-        os.fchown(descriptor, ident(entry.uid), ident(entry.gid))
+        os.fchown(descriptor, chown_id(entry.uid), chown_id(entry.gid))
 
 
-def ident(identity: int | None) -> int:
+def chown_id(identity: int | None) -> int:
     return -1 if identity is None else identity
 
 
-def cached(content: BinaryIO, want: WantedFile, at_most: int) -> bytes:
+def read_cached(content: BinaryIO, want: WantedFile, at_most: int) -> bytes:
     """So many bytes of what the cache has. Raises OtherBytesError where the disk can't give them."""
     try:
         return content.read(at_most)
     except OSError as error:
         raise OtherBytesError(
             f"the cached content of {want.source} can't be read: {error.strerror}; nothing was written",
-            hint=AGAIN,
+            hint=RETRY_HINT,
         ) from error

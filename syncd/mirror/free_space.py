@@ -13,16 +13,16 @@ from syncd.errors import MirrorError
 from syncd.models import Action, ActionKind, Kind
 
 MARGIN_BYTES = 1 << 20
-BLOCK = 4096
+BLOCK_BYTES = 4096
 
 
-def check_room(actions: Iterable[Action], copies: Iterable[tuple[str, int]] = ()) -> None:
+def check_free_space(actions: Iterable[Action], copies: Iterable[tuple[str, int]] = ()) -> None:
     """Raises MirrorError when a file system lacks the bytes or inodes that the writes need while old and new stand side by side.
 
     `copies` are the folders and sizes of files that will be made anew, whatever the actions are."""
     needed: Counter[str] = Counter()
     inodes: Counter[str] = Counter()
-    standing = cache(existing)  # thousands of files have tens of folders
+    standing = cache(nearest_existing_dir)  # thousands of files have tens of folders
     for folder, size in copies:
         needed[standing(folder)] += _rounded(size)
         inodes[standing(folder)] += 1
@@ -44,7 +44,7 @@ def check_room(actions: Iterable[Action], copies: Iterable[tuple[str, int]] = ()
 
 
 def _rounded(size: int) -> int:
-    return -(-size // BLOCK) * BLOCK
+    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
 
 def _check(place: str, needed_bytes: int, needed_inodes: int) -> None:
@@ -65,7 +65,7 @@ def _check(place: str, needed_bytes: int, needed_inodes: int) -> None:
         )
 
 
-def existing(path: str) -> str:
+def nearest_existing_dir(path: str) -> str:
     """The deepest folder of `path` that stands. Raises OSError where the disk can't say."""
     while True:
         try:

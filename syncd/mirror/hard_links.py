@@ -13,8 +13,8 @@ from typing import BinaryIO
 from msgspec.structs import replace
 
 from syncd.errors import ChangedUnderneathError
-from syncd.mirror.attributes import NotCarried, carry
-from syncd.mirror.file_ops import OtherBytesError, ident, unlink_if_there, write_new
+from syncd.mirror.attributes import LostAttributes, copy_attributes
+from syncd.mirror.file_ops import OtherBytesError, chown_id, unlink_if_there, write_new
 from syncd.mirror.scan import stat_of
 from syncd.models import Action, Kind, WantedFile
 
@@ -22,7 +22,12 @@ READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def replace_linked(
-    folder: int, name: str, temporary: str, action: Action, found: os.stat_result, lost: NotCarried
+    folder: int,
+    name: str,
+    temporary: str,
+    action: Action,
+    found: os.stat_result,
+    lost: LostAttributes,
 ) -> None:
     """Make `name` in the open `folder` a new file with the wanted mode and owner, on disk.
 
@@ -49,14 +54,14 @@ def _copy_file(
     temporary: str,
     want: WantedFile,
     found: os.stat_result,
-    lost: NotCarried,
+    lost: LostAttributes,
 ) -> None:
     with open(os.open(name, READ, dir_fd=folder), "rb") as old:
         looks = _with_owner(want, found)
         read = partial(_at_most, old, found.st_size)
         new = write_new(folder, temporary, read, looks, found.st_size)
         try:
-            carry(old.fileno(), new, want.mode, name, lost)
+            copy_attributes(old.fileno(), new, want.mode, name, lost)
             os.utime(new, ns=(found.st_atime_ns, found.st_mtime_ns))
             os.fsync(new)
         finally:
@@ -74,7 +79,7 @@ def _copy_link(
     os.symlink(os.readlink(name, dir_fd=folder), temporary, dir_fd=folder)
     looks = _with_owner(want, found)
     if looks.uid is not None or looks.gid is not None:
-        ids = ident(looks.uid), ident(looks.gid)
+        ids = chown_id(looks.uid), chown_id(looks.gid)
         os.chown(temporary, *ids, dir_fd=folder, follow_symlinks=False)
     stamps = (found.st_atime_ns, found.st_mtime_ns)
     os.utime(temporary, ns=stamps, dir_fd=folder, follow_symlinks=False)

@@ -13,12 +13,12 @@ from contextlib import suppress
 from msgspec.structs import replace
 
 from syncd.errors import MirrorError
-from syncd.mirror.dirfd import OPEN_FOLDER, Missing, step_down, trouble
+from syncd.mirror.dirfd import DirectoryMissingError, mirror_error, open_subdirectory
 from syncd.mirror.metadata import check_folder
-from syncd.mirror.permissions import set_looks
+from syncd.mirror.permissions import set_mode_and_owner
 from syncd.mirror.syscalls import sync_folder
 from syncd.models import Kind, WantedFile
-from syncd.safe_open import check_is_new, open_folder
+from syncd.safe_open import OPEN_DIR, check_just_made, open_folder
 
 
 def make_folder(
@@ -35,32 +35,32 @@ def make_folder(
     except FileExistsError:
         return None
     except OSError as error:
-        raise trouble("make the folder", path, error) from error
+        raise mirror_error("make the folder", path, error) from error
     noted(path)
     try:
-        made = step_down(folder, name, path)
+        made = open_subdirectory(folder, name, path)
         try:
-            check_is_new(made, folder, path)
+            check_just_made(made, folder, path)
             finish_folder(made, path, looks)
         except BaseException:
             os.close(made)
             raise
-    except (OSError, MirrorError, Missing) as error:
+    except (OSError, MirrorError, DirectoryMissingError) as error:
         with suppress(OSError):  # what went wrong first counts
             os.rmdir(name, dir_fd=folder)
         if not isinstance(error, OSError):
             raise
-        raise trouble("make the folder", path, error) from error
+        raise mirror_error("make the folder", path, error) from error
     return made
 
 
 def finish_folder(made: int, path: str, looks: WantedFile) -> None:
     """Give the new folder its owner and mode, inherited bits kept. Raises OSError, MirrorError."""
-    set_looks(made, replace(looks, mode=looks.dir_mode), os.fstat(made).st_mode)
+    set_mode_and_owner(made, replace(looks, mode=looks.dir_mode), os.fstat(made).st_mode)
     check_folder(path, looks.dir_mode, os.fstat(made), looks.uid, looks.gid)
 
 
-def make_above(
+def make_parents(
     root: str, looks_of: Mapping[str, WantedFile], usual_mode: int, made: list[str]
 ) -> None:
     """Make the folders down to `root` that do not exist, and add them to `made`.
@@ -79,12 +79,12 @@ def make_above(
     try:
         os.close(open_folder(root, make))
     except OSError as error:
-        raise trouble("make the folder", root, error) from error
+        raise mirror_error("make the folder", root, error) from error
 
 
 def _sync_names(folder: int) -> None:
     """The names in the folder are on disk; `folder` may be open with O_PATH."""
-    anew = os.open(".", OPEN_FOLDER, dir_fd=folder)
+    anew = os.open(".", OPEN_DIR, dir_fd=folder)
     try:
         sync_folder(anew)
     finally:

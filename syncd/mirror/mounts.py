@@ -17,7 +17,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from syncd.errors import MirrorError
-from syncd.mirror.free_space import existing
+from syncd.mirror.free_space import nearest_existing_dir
 from syncd.models import LocalFile
 from syncd.ports import Target
 
@@ -65,7 +65,7 @@ def mount_point(folder: str, mounts: Mapping[int, Mount]) -> str:
     one for each ReadWritePaths= of a unit, and a shell sees none of them. Nor does an automount
     point that has nothing mounted on it.
     """
-    mount = mounts.get(_mount_id(existing(folder)))
+    mount = mounts.get(_mount_id(nearest_existing_dir(folder)))
     while mount is not None and mount.parent in mounts:
         parent = mounts[mount.parent]
         if mount.kind != "autofs" and not _shows_the_same(mount, parent):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Sequence
 
-from syncd.mirror.cleanup import above
+from syncd.mirror.cleanup import with_parents
 from syncd.models import Action, Kind, WantedFile
 
 
@@ -18,7 +18,7 @@ def entry_of(action: Action) -> WantedFile:
     return action.recorded.entry
 
 
-def by_folder(actions: Iterable[Action]) -> dict[tuple[str, str], list[Action]]:
+def by_directory(actions: Iterable[Action]) -> dict[tuple[str, str], list[Action]]:
     """(root, folder) -> the actions in it, in their order."""
     groups: dict[tuple[str, str], list[Action]] = {}
     for action in actions:
@@ -29,7 +29,7 @@ def by_folder(actions: Iterable[Action]) -> dict[tuple[str, str], list[Action]]:
 
 
 def is_below_any(path: str, files: set[str]) -> bool:
-    return bool(files) and any(parent in files for parent in above(posixpath.dirname(path)))
+    return bool(files) and any(parent in files for parent in with_parents(posixpath.dirname(path)))
 
 
 def split_removals(
@@ -39,7 +39,7 @@ def split_removals(
     needed = {
         parent
         for folder in {posixpath.dirname(action.path) for action in writes}
-        for parent in above(folder)
+        for parent in with_parents(folder)
     }
     replaced = {
         action.path

@@ -10,7 +10,7 @@ NAME_MAX_BYTES = 255  # ext4, xfs, btrfs, tmpfs
 PATH_MAX_BYTES = 4095  # PATH_MAX of Linux, less the NUL
 
 
-def below(path: str, root: str) -> tuple[str, ...]:
+def names_below(path: str, root: str) -> tuple[str, ...]:
     """The names that lead from `root` down to `path`. Raises UnsafePathError when they don't, or when one of them can't be written."""
     prefix = root.rstrip("/") + "/"
     if not path.startswith(prefix):
@@ -21,13 +21,13 @@ def below(path: str, root: str) -> tuple[str, ...]:
         )
     names = tuple(path[len(prefix) :].split("/"))
     for name in names:
-        problem = refuse_name(name)
+        problem = name_problem(name)
         if problem:
             raise UnsafePathError(f"{_shown(path)} can't be written: {problem}", path=path)
     return names
 
 
-def refuse_name(name: str) -> str | None:
+def name_problem(name: str) -> str | None:
     """Why one name can't be written on disk, or None."""
     if name in ("", ".", ".."):
         return f"{name!r} is not a name"

@@ -10,15 +10,15 @@ from collections.abc import Collection, Iterable
 from msgspec.structs import replace
 
 from syncd.errors import ChangedUnderneathError, MirrorError
-from syncd.mirror.attributes import set_permissions
-from syncd.mirror.dirfd import trouble
-from syncd.mirror.file_ops import ident
+from syncd.mirror.attributes import set_permissions_by_acl
+from syncd.mirror.dirfd import mirror_error
+from syncd.mirror.file_ops import chown_id
 from syncd.mirror.metadata import check_folder
-from syncd.mirror.scan import look_at_folder
+from syncd.mirror.scan import scan_directory
 from syncd.models import PERMISSIONS, Action, ActionKind, LocalFile, WantedFile
 
-SET_ID = stat.S_ISUID | stat.S_ISGID
-NEEDED = stat.S_IRWXU  # to list, make and remove names in a folder; root needs none of it
+SET_ID_BITS = stat.S_ISUID | stat.S_ISGID
+OWNER_RWX = stat.S_IRWXU  # to list, make and remove names in a folder; root needs none of it
 
 
 def change_folder(
@@ -28,7 +28,7 @@ def change_folder(
 
     Raises ChangedUnderneathError when it is not the one, or not as, `expect` says; MirrorError.
     """
-    found = look_at_folder(folder, name, path, os.fstat(folder).st_dev)
+    found = scan_directory(folder, name, path, os.fstat(folder).st_dev)
     if found is None or found != expect:
         raise ChangedUnderneathError(
             f"{path} has changed since it was looked at", path=path, hint="the next run looks again"
@@ -44,11 +44,11 @@ def change_folder(
                 path=path,
                 hint="the next run looks again",
             )
-        set_looks(descriptor, want, opened.st_mode)
+        set_mode_and_owner(descriptor, want, opened.st_mode)
         after = os.fstat(descriptor)
         check_folder(path, want.mode, after, want.uid, want.gid)
     except OSError as error:
-        refused = trouble("change the mode or owner of", path, error)
+        refused = mirror_error("change the mode or owner of", path, error)
         if error.errno == errno.EPERM:
             refused.hint = f"it belongs to uid {found.uid}, and only its owner and root may: give it back, or say in dir_mode: or owner: how it is, or set drift: report"
         raise refused from error
@@ -57,11 +57,11 @@ def change_folder(
     return replace(found, mode=stat.S_IMODE(after.st_mode), uid=after.st_uid, gid=after.st_gid)
 
 
-def set_looks(descriptor: int, want: WantedFile, mode: int) -> None:
+def set_mode_and_owner(descriptor: int, want: WantedFile, mode: int) -> None:
     """The open folder has the wanted owner and permissions. `mode` is what it had: the setgid and sticky bits are not ours, and stay."""
     handle = f"/proc/self/fd/{descriptor}"  # works for O_PATH too, whatever the mode
     if want.uid is not None or want.gid is not None:
-        os.chown(handle, ident(want.uid), ident(want.gid))
+        os.chown(handle, chown_id(want.uid), chown_id(want.gid))
     special = stat.S_IMODE(mode) & ~PERMISSIONS
     if stat.S_IMODE(mode) != want.mode | special:
         set_mode(handle, want.mode | special)
@@ -75,10 +75,12 @@ def set_mode(handle: str, mode: int) -> None:
     try:
         os.chmod(handle, mode)
     except PermissionError:
-        if not mode & SET_ID:
+        if not mode & SET_ID_BITS:
             raise
-        if os.stat(handle).st_mode & SET_ID != mode & SET_ID or not set_permissions(handle, mode):
-            os.chmod(handle, mode & ~SET_ID)
+        if os.stat(
+            handle
+        ).st_mode & SET_ID_BITS != mode & SET_ID_BITS or not set_permissions_by_acl(handle, mode):
+            os.chmod(handle, mode & ~SET_ID_BITS)
 
 
 def refuse_lockout(actions: Iterable[Action], made: Collection[str]) -> None:
@@ -90,9 +92,13 @@ def refuse_lockout(actions: Iterable[Action], made: Collection[str]) -> None:
         makes = action.kind in (ActionKind.WRITE, ActionKind.RESTORE) and any(
             action.path.startswith(f"{folder}/") for folder in made
         )
-        if want is not None and (action.is_directory or makes) and want.dir_mode & NEEDED != NEEDED:
+        if (
+            want is not None
+            and (action.is_directory or makes)
+            and want.dir_mode & OWNER_RWX != OWNER_RWX
+        ):
             raise MirrorError(
                 f"dir_mode {want.dir_mode:04o} would keep syncd itself out of {action.path if action.is_directory else 'the folders it makes'}; nothing was changed",
                 path=action.path,
-                hint=f'let the owner read, write and enter: dir_mode: "{want.dir_mode | NEEDED:04o}"; only root can do without',
+                hint=f'let the owner read, write and enter: dir_mode: "{want.dir_mode | OWNER_RWX:04o}"; only root can do without',
             )

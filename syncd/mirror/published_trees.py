@@ -9,29 +9,31 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from syncd.errors import UnsafePathError
-from syncd.mirror.cleanup import PREFIX
-from syncd.mirror.dirfd import TREE
-from syncd.mirror.scan import look_at_folder, stat_of
-from syncd.mirror.tree_copy import names_in
+from syncd.mirror.cleanup import TEMP_PREFIX
+from syncd.mirror.dirfd import TREE_NAME
+from syncd.mirror.scan import scan_directory, stat_of
+from syncd.mirror.tree_copy import list_names
 from syncd.models import LocalFile, Stat
 from syncd.safe_open import open_folder
-from syncd.tree_walk import remove, within
+from syncd.tree_walk import remove, time_limit
 
-SHOWN = 3
-REMOVE_SECONDS = 600.0  # for one tree; what is left by then is removed by the next run
-STAMP = "%Y%m%dT%H%M%S"
+MAX_NAMES_SHOWN = 3
+REMOVE_TIMEOUT_SECONDS = 600.0  # for one tree; what is left by then is removed by the next run
+STAMP_FORMAT = "%Y%m%dT%H%M%S"
 
 
-def check_own_folder(parent: int, link: str, job: str) -> None:
+def check_only_own_entries(parent: int, link: str, job: str) -> None:
     """Raises UnsafePathError where the folder of the link, open as `parent`, holds other things."""
     folder, own = posixpath.split(link)
-    names = (name for name in names_in(parent) if name != own and not name.startswith(PREFIX))
-    others = sorted(name for name in names if not TREE.match(name))
+    names = (
+        name for name in list_names(parent) if name != own and not name.startswith(TEMP_PREFIX)
+    )
+    others = sorted(name for name in names if not TREE_NAME.match(name))
     if not others:
         return
-    more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+    more = f" and {len(others) - MAX_NAMES_SHOWN} more" if len(others) > MAX_NAMES_SHOWN else ""
     raise UnsafePathError(
-        f"{folder} holds {', '.join(others[:SHOWN])}{more}; with publish: symlink the folder above"
+        f"{folder} holds {', '.join(others[:MAX_NAMES_SHOWN])}{more}; with publish: symlink the folder above"
         " the link is syncd's own",
         path=folder,
         hint=f"give the link a folder of its own, like to: {folder}/{job}/current/,"
@@ -42,25 +44,25 @@ def check_own_folder(parent: int, link: str, job: str) -> None:
 def stamp_of_new_tree(parent: int, now: datetime) -> str:
     """When the new tree is made; later than every tree that stands, so that names sort by age whatever the clock does."""
     newest = max(
-        (found.group(1) for found in map(TREE.match, names_in(parent)) if found is not None),
+        (found.group(1) for found in map(TREE_NAME.match, list_names(parent)) if found is not None),
         default="",
     )
-    stamp = now.strftime(STAMP)
+    stamp = now.strftime(STAMP_FORMAT)
     if stamp > newest:
         return stamp
     with suppress(ValueError, OverflowError):  # a name that looks like ours and is no time at all
         return (
-            datetime.strptime(newest, STAMP).replace(tzinfo=UTC) + timedelta(seconds=1)
-        ).strftime(STAMP)
+            datetime.strptime(newest, STAMP_FORMAT).replace(tzinfo=UTC) + timedelta(seconds=1)
+        ).strftime(STAMP_FORMAT)
     return stamp
 
 
 def remove_tree(parent: int, name: str) -> None:
     """Through descriptors, following no link, however deep it is. Raises OSError."""
-    remove(parent, name, within(REMOVE_SECONDS))
+    remove(parent, name, time_limit(REMOVE_TIMEOUT_SECONDS))
 
 
-def is_folder(parent: int, name: str) -> bool:
+def is_directory(parent: int, name: str) -> bool:
     try:
         return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
     except FileNotFoundError:
@@ -77,11 +79,11 @@ def is_gone(path: str) -> bool:
         return False
 
 
-def folder_at(path: str) -> LocalFile | None:
+def directory_at(path: str) -> LocalFile | None:
     """What the mirror's scan says of a folder."""
     above = open_folder(posixpath.dirname(path))
     try:
-        return look_at_folder(above, posixpath.basename(path), path, os.fstat(above).st_dev)
+        return scan_directory(above, posixpath.basename(path), path, os.fstat(above).st_dev)
     finally:
         os.close(above)
 

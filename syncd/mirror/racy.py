@@ -68,7 +68,7 @@ def is_coarse(found: Stat) -> bool:
     return found.mtime_ns % SECOND_NS == 0 or found.ctime_ns % SECOND_NS == 0
 
 
-def same_bytes(one: LocalFile | None, other: LocalFile | None) -> bool:
+def has_same_bytes(one: LocalFile | None, other: LocalFile | None) -> bool:
     """Whether the same file or link stands, whatever lstat says of it."""
     if one is None or other is None:
         return one is other

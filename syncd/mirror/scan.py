@@ -16,15 +16,17 @@ from collections.abc import Callable, Iterator, Mapping
 from syncd.deadline import no_limit
 from syncd.errors import MirrorError, UnsafePathError
 from syncd.git_objects import blob_hasher, blob_id
-from syncd.mirror.dirfd import InTheWayError, Missing, descend
-from syncd.mirror.free_space import existing
-from syncd.mirror.paths import below
+from syncd.mirror.dirfd import DirectoryMissingError, InTheWayError, open_directory
+from syncd.mirror.free_space import nearest_existing_dir
+from syncd.mirror.paths import names_below
 from syncd.mirror.racy import is_racy
 from syncd.models import Kind, LedgerRow, LocalFile, Stat
 from syncd.ports import ANY_SIZE, READ_ANYWAY_BYTES, Target
 
-CHUNK = 1 << 20
-READ_AGAIN = 3  # a file that changes while it is read is read this often before it is called busy
+CHUNK_BYTES = 1 << 20
+MAX_READ_ATTEMPTS = (
+    3  # a file that changes while it is read is read this often before it is called busy
+)
 
 
 def scan(
@@ -46,9 +48,9 @@ def scan(
     for (root, parent), paths in folders.items():
         check()
         try:
-            folder = descend(root, below(parent, root) if parent != root else ())
-        except Missing:
-            devices[parent] = os.stat(existing(parent)).st_dev
+            folder = open_directory(root, names_below(parent, root) if parent != root else ())
+        except DirectoryMissingError:
+            devices[parent] = os.stat(nearest_existing_dir(parent)).st_dev
             found.update(dict.fromkeys(paths))
             continue
         except MirrorError as error:
@@ -66,9 +68,11 @@ def scan(
             for path in paths:
                 name, target = path[path.rfind("/") + 1 :], targets[path]
                 if target.is_folder:
-                    found[path] = look_at_folder(folder, name, path, devices[parent])
+                    found[path] = scan_directory(folder, name, path, devices[parent])
                 else:
-                    found[path] = look(folder, name, path, target.recorded, now_ns, target, check)
+                    found[path] = scan_entry(
+                        folder, name, path, target.recorded, now_ns, target, check
+                    )
         finally:
             os.close(folder)
     return found
@@ -84,7 +88,7 @@ def _unknown(problem: str, hint: str | None = None) -> LocalFile:
     return LocalFile(Kind.OTHER, None, 0, 0, 0, Stat(0, 0, 0, 0, 0), problem, hint)
 
 
-def look(
+def scan_entry(
     folder: int,
     name: str,
     path: str,
@@ -143,7 +147,7 @@ def _may_be_right(size: int, target: Target) -> bool:
     return any(entry.size is None or entry.size == size for entry in (row.entry, row.upstream))
 
 
-def look_at_folder(folder: int, name: str, path: str, device: int) -> LocalFile | None:
+def scan_directory(folder: int, name: str, path: str, device: int) -> LocalFile | None:
     """Which folder `name` in the open `folder`, which is on `device`, is, its mode and owner. None where none stands that we could have made: nothing, a link, a
     file, the top of another file system. Times and size are left out, which change with what comes and goes in it.
     """
@@ -174,7 +178,7 @@ def _link(folder: int, name: str, path: str, now_ns: Callable[[], int]) -> Local
         return None
     except OSError as error:
         return _unknown(f"can't read the link {path}: {error.strerror}")
-    return _known(found, Kind.LINK, blob, now)
+    return _read_at(found, Kind.LINK, blob, now)
 
 
 def stat_of(found: os.stat_result) -> Stat:
@@ -189,7 +193,7 @@ def _local(
     )
 
 
-def _known(found: os.stat_result, kind: Kind, blob: str, now_ns: int) -> LocalFile:
+def _read_at(found: os.stat_result, kind: Kind, blob: str, now_ns: int) -> LocalFile:
     """What was read after `now_ns`."""
     signature = stat_of(found)
     mode = stat.S_IMODE(found.st_mode)
@@ -205,7 +209,7 @@ def _hashed(
     now_ns: Callable[[], int],
     check: Callable[[], None],
 ) -> LocalFile | None:
-    for _ in range(READ_AGAIN):
+    for _ in range(MAX_READ_ATTEMPTS):
         now = now_ns()  # before the first byte: an edit while they are read counts as a later one
         try:
             descriptor = os.open(
@@ -224,7 +228,7 @@ def _hashed(
         finally:
             os.close(descriptor)
         if stat_of(before) == stat_of(after) and size == after.st_size:
-            return _known(after, Kind.FILE, blob, now)
+            return _read_at(after, Kind.FILE, blob, now)
     return _local(found, Kind.FILE, None, f"{path} changes faster than it can be read")
 
 
@@ -232,7 +236,7 @@ def hash_file(descriptor: int, size: int, check: Callable[[], None] = no_limit) 
     """The git blob id of an open file of `size` bytes, and how many were read."""
     hasher, count = blob_hasher(size), 0
     while count <= size and (
-        chunk := os.read(descriptor, CHUNK)
+        chunk := os.read(descriptor, CHUNK_BYTES)
     ):  # one that grows meanwhile has no end
         check()
         hasher.update(chunk)

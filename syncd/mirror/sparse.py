@@ -9,7 +9,7 @@ import errno
 import os
 
 COPY_BYTES = 1 << 20
-SHARE_BYTES = 1 << 30
+MAX_RANGE_BYTES = 1 << 30
 
 
 def copy_sparse(reading: int, writing: int, size: int) -> None:
@@ -40,7 +40,7 @@ def _copy_range(reading: int, writing: int, start: int, end: int) -> None:
     at = start
     try:
         while at < end:
-            done = os.copy_file_range(reading, writing, min(end - at, SHARE_BYTES), at, at)
+            done = os.copy_file_range(reading, writing, min(end - at, MAX_RANGE_BYTES), at, at)
             if not done:
                 return  # it has become shorter
             at += done

@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from syncd.colliding_names import case_swapped, fold
-from syncd.mirror.dirfd import trouble
-from syncd.mirror.free_space import existing
+from syncd.mirror.dirfd import mirror_error
+from syncd.mirror.free_space import nearest_existing_dir
 from syncd.models import RealFolder
 
-TELLING_NAMES = 20  # entries of a folder that are looked at, to find whether it ignores case
+MAX_NAMES_CHECKED = 20  # entries of a folder that are looked at, to find whether it ignores case
 
 
 def resolve(folders: Iterable[str]) -> dict[str, RealFolder]:
@@ -32,34 +32,36 @@ def resolve(folders: Iterable[str]) -> dict[str, RealFolder]:
 def _real_folder(folder: str) -> RealFolder:
     path = _resolved(folder)
     try:
-        place = existing(path)
+        place = nearest_existing_dir(path)
         if not _ignores_case(place):
             return RealFolder(path)
         top = _mount_point(place)
     except OSError as error:
-        raise trouble("resolve", path, error) from error
+        raise mirror_error("resolve", path, error) from error
     return RealFolder(top.rstrip("/") + fold(path[len(top.rstrip("/")) :]), ignores_case=True)
 
 
 def _ignores_case(place: str) -> bool:
     """Whether names in this folder are found in another case too: by its entries, or its own name."""
-    told = _told_by_entries(place)
+    told = _ignores_case_by_entries(place)
     while told is None and not os.path.ismount(place):
         place, name = posixpath.split(place)
-        told = _told_by(place, name)
+        told = _ignores_case_by_entry(place, name)
     return bool(told)
 
 
-def _told_by_entries(place: str) -> bool | None:
+def _ignores_case_by_entries(place: str) -> bool | None:
     try:
         with os.scandir(place) as entries:
-            names = [entry.name for entry in itertools.islice(entries, TELLING_NAMES)]
+            names = [entry.name for entry in itertools.islice(entries, MAX_NAMES_CHECKED)]
     except PermissionError:
         return None
-    return next((told for name in names if (told := _told_by(place, name)) is not None), None)
+    return next(
+        (told for name in names if (told := _ignores_case_by_entry(place, name)) is not None), None
+    )
 
 
-def _told_by(folder: str, name: str) -> bool | None:
+def _ignores_case_by_entry(folder: str, name: str) -> bool | None:
     """What one entry tells: whether it is found with its case swapped, and is not another entry."""
     swapped = case_swapped(name)
     if swapped == name:
@@ -88,9 +90,11 @@ def _resolved(path: str) -> str:
             missing.append(name)
             path = parent
         except RecursionError:  # links to links; the kernel follows at most 40
-            raise trouble("resolve", path, OSError(errno.ELOOP, os.strerror(errno.ELOOP))) from None
+            raise mirror_error(
+                "resolve", path, OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            ) from None
         except OSError as error:
-            raise trouble("resolve", path, error) from error
+            raise mirror_error("resolve", path, error) from error
 
 
 def same_place(one: str, other: str) -> bool:

@@ -24,39 +24,46 @@ from msgspec.structs import replace
 from syncd.clock import Clock
 from syncd.deadline import no_limit
 from syncd.errors import ChangedUnderneathError, MirrorError, UnsafePathError
-from syncd.mirror.attributes import NotCarried, carry, open_replaced
-from syncd.mirror.cleanup import PREFIX
-from syncd.mirror.dirfd import OPEN_BELOW, TREE, translated
-from syncd.mirror.disk_mirror import DiskMirror, folders_to_make
+from syncd.mirror.attributes import LostAttributes, copy_attributes, open_replaced
+from syncd.mirror.cleanup import TEMP_PREFIX
+from syncd.mirror.dirfd import OPEN_DIR_NOFOLLOW, TREE_NAME, translated_errors
+from syncd.mirror.disk_mirror import DiskMirror, missing_parents
 from syncd.mirror.emptied_directories import check_replaceable_directories
-from syncd.mirror.expected_state import as_wanted
-from syncd.mirror.free_space import check_room
-from syncd.mirror.make_directories import make_above
+from syncd.mirror.expected_state import local_after_write
+from syncd.mirror.free_space import check_free_space
+from syncd.mirror.make_directories import make_parents
 from syncd.mirror.metadata import check_folder
 from syncd.mirror.permissions import refuse_lockout, set_mode
 from syncd.mirror.published_trees import (
-    check_own_folder,
-    folder_at,
-    is_folder,
+    check_only_own_entries,
+    directory_at,
+    is_directory,
     is_gone,
     remove_tree,
     stamp_of_new_tree,
     stat_at_path,
 )
-from syncd.mirror.racy import same_bytes
+from syncd.mirror.racy import has_same_bytes
 from syncd.mirror.scan import stat_of
 from syncd.mirror.syscalls import sync_folder, syncfs
-from syncd.mirror.trash import Kept
-from syncd.mirror.tree_copy import Changes, TreeCopy, names_in, owner_of, shares_blocks, sizes
+from syncd.mirror.trash import KeptContent
+from syncd.mirror.tree_copy import (
+    Changes,
+    TreeCopy,
+    copied_sizes,
+    copy_owner,
+    list_names,
+    shares_blocks,
+)
 from syncd.mirror.write import PlanWriter
 from syncd.models import Action, ActionKind, Job, Kind, LocalFile, Publish, RealFolder, WantedFile
 from syncd.ports import NO_INODES, ApplyOutcome, Blobs, Inodes, Mirror, Outcome, Target
 from syncd.safe_open import open_folder
 
-CATCH_UP = 3  # passes for what others write into the live tree while a new one is made
+MAX_CATCH_UP_PASSES = 3  # passes for what others write into the live tree while a new one is made
 
 
-def mirror_of(job: Job, disk: DiskMirror, clock: Clock) -> Mirror:
+def mirror_for(job: Job, disk: DiskMirror, clock: Clock) -> Mirror:
     """The disk as this job writes it."""
     mine = disk.of(job)
     return mine if job.publish is Publish.FILES else SymlinkMirror(mine, job, clock)
@@ -75,7 +82,7 @@ class SymlinkMirror:
     def scan(
         self, targets: Mapping[str, Target], check: Callable[[], None] = no_limit
     ) -> dict[str, LocalFile | None]:
-        with translated("look at"):
+        with translated_errors("look at"):
             live = self._live()
         real = {path: self._real(path, live) for path in targets}
         found = self._disk.scan({real[path]: target for path, target in targets.items()}, check)
@@ -85,7 +92,7 @@ class SymlinkMirror:
         return self._disk.identities(folders)
 
     def open(self, path: str, root: str) -> BinaryIO:
-        with translated("read"):
+        with translated_errors("read"):
             live = self._live()
         return self._disk.open(self._real(path, live), root)
 
@@ -96,12 +103,12 @@ class SymlinkMirror:
         return self._disk.mount_points(folders)
 
     def same_place(self, one: str, other: str) -> bool:
-        with translated("look at"):
+        with translated_errors("look at"):
             live = self._live()
         return self._disk.same_place(self._real(one, live), self._real(other, live))
 
     def other_spellings(self, paths: Iterable[str]) -> dict[str, str]:
-        with translated("look at"):
+        with translated_errors("look at"):
             live = self._live()
         real = {self._real(path, live): path for path in paths}
         spelled = self._disk.other_spellings(real)
@@ -122,7 +129,7 @@ class SymlinkMirror:
         """Where a public path is on disk: in the live tree, or in one that is not there. The link's own path is the top of the tree."""
         if not self._is_inside(path):
             return path
-        return f"{self._parent}/{live or PREFIX + 'none'}{path[len(self._link) :]}"
+        return f"{self._parent}/{live or TEMP_PREFIX + 'none'}{path[len(self._link) :]}"
 
     def _is_inside(self, path: str) -> bool:
         return path == self._link or path.startswith(self._link + "/")
@@ -135,11 +142,11 @@ class SymlinkMirror:
                 if not stat.S_ISLNK(found.st_mode):
                     raise self._in_the_way(f"{self._link} is not a link")
                 target = os.readlink(self._name, dir_fd=parent)
-                if not TREE.match(target):
+                if not TREE_NAME.match(target):
                     raise self._in_the_way(
                         f"{self._link} is a link to {target}, which syncd did not make"
                     )
-                return target if is_folder(parent, target) else None
+                return target if is_directory(parent, target) else None
         except FileNotFoundError:
             return None
 
@@ -164,25 +171,27 @@ class SymlinkMirror:
     def check_replaceable_directories(
         self, actions: Iterable[Action], folders: frozenset[str]
     ) -> None:
-        with translated("look into"):
+        with translated_errors("look into"):
             live = self._live()
             check_replaceable_directories(actions, folders, lambda path: self._real(path, live))
 
     def prepare(self, job: Job, actions: Sequence[Action]) -> tuple[str, ...]:
-        with translated("prepare"):
+        with translated_errors("prepare"):
             try:
                 with self._opened() as parent:
-                    check_own_folder(parent, self._link, job.name)
+                    check_only_own_entries(parent, self._link, job.name)
                     live = self._live()
                     behind = [
                         action for action in actions if self._is_inside(action.path)
                     ]  # else no new tree is made
-                    sizes = self._copies(parent, live, behind) if behind else ()
+                    copied_sizes = self._copies(parent, live, behind) if behind else ()
                     trash = self._disk.room_for_trash(actions)
-                    check_room(behind, (*((self._parent, size) for size in sizes), *trash))
+                    check_free_space(
+                        behind, (*((self._parent, size) for size in copied_sizes), *trash)
+                    )
             except FileNotFoundError:
-                check_room(actions, self._disk.room_for_trash(actions))
-            made = folders_to_make(
+                check_free_space(actions, self._disk.room_for_trash(actions))
+            made = missing_parents(
                 action
                 for action in actions
                 if action.kind in (ActionKind.WRITE, ActionKind.RESTORE)
@@ -195,9 +204,9 @@ class SymlinkMirror:
         if live is None:
             return
         shared = shares_blocks(parent)
-        tree = os.open(live, OPEN_BELOW, dir_fd=parent)
+        tree = os.open(live, OPEN_DIR_NOFOLLOW, dir_fd=parent)
         try:
-            for size in sizes(tree, self._link, Changes.of(actions)):
+            for size in copied_sizes(tree, self._link, Changes.of(actions)):
                 yield 0 if shared else size
         finally:
             os.close(tree)
@@ -239,7 +248,7 @@ class SymlinkMirror:
         folders: frozenset[str],
         looks: Mapping[str, WantedFile],
     ) -> ApplyOutcome:
-        with translated("publish at"):
+        with translated_errors("publish at"):
             outer = self._make_parent(actions, looks)
             live = self._live()
             with self._opened() as parent:
@@ -254,10 +263,10 @@ class SymlinkMirror:
                     }
                     if failed:
                         return replace(
-                            self._given_up(parent, name, actions, failed), folders_made=outer
+                            self._failure_of_all(parent, name, actions, failed), folders_made=outer
                         )
                     self._check_unchanged(live, actions)
-                    with self._keeping(parent, name, live, actions) as before:
+                    with self._foreign_files_kept(parent, name, live, actions) as before:
                         self._switch(parent, name, live, intent)
                 except BaseException:
                     self._take_back(parent, name)
@@ -278,7 +287,7 @@ class SymlinkMirror:
                     outcomes=outcomes,
                     folders_made=made,
                     folders_removed=gone,
-                    troubles=(*applied.troubles, *self._evict(parent, live)),
+                    troubles=(*applied.troubles, *self._remove_old_trees(parent, live)),
                 )
 
     def _make_parent(
@@ -289,7 +298,7 @@ class SymlinkMirror:
             (action.wanted.dir_mode for action in actions if action.wanted is not None), 0o755
         )
         made = list[str]()
-        make_above(self._parent, looks, usual, made)
+        make_parents(self._parent, looks, usual, made)
         return tuple(reversed(made))
 
     def _build(
@@ -305,12 +314,12 @@ class SymlinkMirror:
     ) -> ApplyOutcome:
         """The new tree holds what the live one holds, but for the actions; every byte of it is on disk."""
         lost, by_new_path = (
-            NotCarried(),
+            LostAttributes(),
             {self._inside(name, action.path): action for action in actions},
         )
-        with self._carrying(parent, name, live, actions, lost) as carrying:
+        with self._tree_copy(parent, name, live, actions, lost) as carrying:
             if carrying is not None:
-                carry(
+                copy_attributes(
                     carrying.source,
                     carrying.target,
                     0o700 | os.fstat(carrying.target).st_mode & stat.S_ISGID,
@@ -327,8 +336,8 @@ class SymlinkMirror:
                 partial(self._open_replaced, parent, live, by_new_path),
                 lost,
             )
-            self._dress(parent, name, live, actions, self._link in folders)
-            for _ in range(CATCH_UP):
+            self._finish_top(parent, name, live, actions, self._link in folders)
+            for _ in range(MAX_CATCH_UP_PASSES):
                 if carrying is None or not carrying.once():
                     break
                 syncfs(parent)
@@ -342,7 +351,7 @@ class SymlinkMirror:
             if action.kind is ActionKind.REMOVE:
                 outcomes[action.path] = Outcome(None)
             elif action.is_directory:
-                outcomes[action.path] = Outcome(folder_at(self._inside(name, action.path)))
+                outcomes[action.path] = Outcome(directory_at(self._inside(name, action.path)))
             elif (
                 action.kind is ActionKind.MODE
                 and action.wanted is not None
@@ -350,7 +359,7 @@ class SymlinkMirror:
             ):
                 found, copy = os.lstat(self._inside(name, action.path)), carried[action.path]
                 racy = copy.racy or stat_of(found) != copy.now
-                outcomes[action.path] = Outcome(as_wanted(action.wanted, found, racy))
+                outcomes[action.path] = Outcome(local_after_write(action.wanted, found, racy))
         made = tuple(
             self._link + path.removeprefix(f"{self._parent}/{name}") for path in batch.folders_made
         )
@@ -365,21 +374,24 @@ class SymlinkMirror:
         return text.replace(f"{self._parent}/{name}", self._link)
 
     @contextmanager
-    def _keeping(
+    def _foreign_files_kept(
         self, parent: int, name: str, live: str | None, actions: Sequence[Action]
     ) -> Iterator[Mapping[str, str | None]]:
         """A context for the switch: what the new tree replaces and is not ours is in the trash, under these ids.
 
         The copies go again where the block fails and the new tree is not live.
         """
-        kept = list[Kept]()
+        kept = list[KeptContent]()
         foreign = [
             action for action in actions if action.replaces_foreign and action.expected is not None
         ]
         try:
             for action in foreign:
                 file = posixpath.basename(action.path)
-                with translated("keep"), self._folder_of(parent, live, action.path) as folder:
+                with (
+                    translated_errors("keep"),
+                    self._folder_of(parent, live, action.path) as folder,
+                ):
                     now = self._clock.now()
                     kept.append(self._disk.trash.keep(folder, file, action, now))
             if foreign:
@@ -387,22 +399,27 @@ class SymlinkMirror:
             yield {action.path: one.content for action, one in zip(foreign, kept, strict=True)}
         except BaseException:
             if self._live() != name:
-                self._disk.trash.take_back(kept)
+                self._disk.trash.undo_keep(kept)
             raise
 
     def _inside(self, tree: str, path: str) -> str:
         return f"{self._parent}/{tree}{path[len(self._link) :]}"
 
     @contextmanager
-    def _carrying(
-        self, parent: int, name: str, live: str | None, actions: Sequence[Action], lost: NotCarried
+    def _tree_copy(
+        self,
+        parent: int,
+        name: str,
+        live: str | None,
+        actions: Sequence[Action],
+        lost: LostAttributes,
     ) -> Iterator[TreeCopy | None]:
         if live is None:
             yield None
             return
-        source = os.open(live, OPEN_BELOW, dir_fd=parent)
+        source = os.open(live, OPEN_DIR_NOFOLLOW, dir_fd=parent)
         try:
-            target = os.open(name, OPEN_BELOW, dir_fd=parent)
+            target = os.open(name, OPEN_DIR_NOFOLLOW, dir_fd=parent)
             try:
                 kernel_clock = self._disk.kernel_clock
                 yield TreeCopy(source, target, self._link, Changes.of(actions), kernel_clock, lost)
@@ -434,7 +451,7 @@ class SymlinkMirror:
         blobs: Blobs,
         looks: Mapping[str, WantedFile],
         opens: Callable[[int, Action], int | None],
-        lost: NotCarried,
+        lost: LostAttributes,
     ) -> ApplyOutcome:
         writes = [
             action for action in actions if action.kind in (ActionKind.WRITE, ActionKind.RESTORE)
@@ -463,7 +480,7 @@ class SymlinkMirror:
         )
         return batch.run(there)
 
-    def _dress(
+    def _finish_top(
         self, parent: int, name: str, live: str | None, actions: Sequence[Action], known: bool
     ) -> None:
         """The top of the tree has the mode and owner of a folder of the job's, or those of the tree before, and everything is on disk.
@@ -480,10 +497,10 @@ class SymlinkMirror:
             None,
         )
         before = os.stat(live, dir_fd=parent, follow_symlinks=False) if live is not None else None
-        tree = os.open(name, OPEN_BELOW, dir_fd=parent)
+        tree = os.open(name, OPEN_DIR_NOFOLLOW, dir_fd=parent)
         try:
             if want is not None and (want.uid is not None or want.gid is not None):
-                os.fchown(tree, *owner_of(os.fstat(tree), want))
+                os.fchown(tree, *copy_owner(os.fstat(tree), want))
             elif before is not None and os.geteuid() == 0:
                 os.fchown(tree, before.st_uid, before.st_gid)
             inherited = os.fstat(tree).st_mode & stat.S_ISGID
@@ -513,7 +530,7 @@ class SymlinkMirror:
             if self._live() != name:
                 remove_tree(parent, name)
 
-    def _given_up(
+    def _failure_of_all(
         self, parent: int, name: str, actions: Sequence[Action], failed: Mapping[str, Outcome]
     ) -> ApplyOutcome:
         remove_tree(parent, name)
@@ -537,7 +554,7 @@ class SymlinkMirror:
             now, expect = stat_at_path(self._real(action.path, live)), action.expected
             folder = expect is not None and expect.kind is Kind.DIRECTORY
             as_seen = (
-                folder_at(self._real(action.path, live)) == expect
+                directory_at(self._real(action.path, live)) == expect
                 if action.is_directory
                 else folder and now is not None
             )
@@ -556,7 +573,7 @@ class SymlinkMirror:
             }
         )
         for action in actions:
-            if not same_bytes(found[action.path], action.expected):
+            if not has_same_bytes(found[action.path], action.expected):
                 raise self._changed(action.path)
 
     def _changed(self, path: str) -> ChangedUnderneathError:
@@ -568,7 +585,7 @@ class SymlinkMirror:
 
     def _switch(self, parent: int, name: str, live: str | None, intent: str) -> None:
         """The one instant: the link names the new tree, and the disk knows."""
-        temporary = f"{PREFIX}{intent}-{secrets.token_hex(8)}"
+        temporary = f"{TEMP_PREFIX}{intent}-{secrets.token_hex(8)}"
         os.symlink(name, temporary, dir_fd=parent)
         try:
             if self._live() != live:
@@ -584,14 +601,14 @@ class SymlinkMirror:
             raise
         sync_folder(parent)
 
-    def _evict(self, parent: int, before: str | None = None) -> list[MirrorError]:
+    def _remove_old_trees(self, parent: int, before: str | None = None) -> list[MirrorError]:
         """Trees past the last `keep` are gone; `before`, which readers had until now, counts as the newest after the live one. What can't be removed is named."""
         live, troubles = self._live(), []
         trees = sorted(
             (
                 name
-                for name in names_in(parent)
-                if TREE.match(name) and name != live and is_folder(parent, name)
+                for name in list_names(parent)
+                if TREE_NAME.match(name) and name != live and is_directory(parent, name)
             ),
             reverse=True,
         )
@@ -624,23 +641,23 @@ class SymlinkMirror:
     def remove_temp_files(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
         """The tree that the interrupted intent made is gone unless it is live, and so are its temporary link and trees past the last `keep`."""
         count = 0
-        with translated("sweep"), suppress(FileNotFoundError), self._opened() as parent:
+        with translated_errors("sweep"), suppress(FileNotFoundError), self._opened() as parent:
             live = self._live()
-            for name in names_in(parent):
+            for name in list_names(parent):
                 if (
-                    TREE.match(name)
+                    TREE_NAME.match(name)
                     and name.endswith(f"-{intent}")
                     and name != live
-                    and is_folder(parent, name)
+                    and is_directory(parent, name)
                 ):
                     remove_tree(parent, name)
                     count += 1
-                elif name.startswith(f"{PREFIX}{intent}-") and stat.S_ISLNK(
+                elif name.startswith(f"{TEMP_PREFIX}{intent}-") and stat.S_ISLNK(
                     os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
                 ):
                     os.unlink(name, dir_fd=parent)
                     count += 1
-            self._evict(parent)
+            self._remove_old_trees(parent)
             sync_folder(parent)
         outside = {pair for pair in folders if not self._is_inside(pair[1])} | {
             (self._parent, self._parent)
@@ -651,7 +668,7 @@ class SymlinkMirror:
         """Also after a run that could not remove an old tree: it is tried again. A folder of a tree never goes alone; one that the live tree lacks is gone."""
         pairs, gone = list(folders), []
         with suppress(FileNotFoundError, OSError, MirrorError), self._opened() as parent:
-            self._evict(parent)
+            self._remove_old_trees(parent)
             live = self._live()
             gone = [
                 path
@@ -667,11 +684,11 @@ class SymlinkMirror:
 
     @contextmanager
     def _folder_of(self, parent: int, live: str | None, path: str) -> Iterator[int]:
-        current = os.open(live or self._name, OPEN_BELOW, dir_fd=parent)
+        current = os.open(live or self._name, OPEN_DIR_NOFOLLOW, dir_fd=parent)
         try:
             for name in posixpath.dirname(path[len(self._link) :]).strip("/").split("/"):
                 if name:
-                    below = os.open(name, OPEN_BELOW, dir_fd=current)
+                    below = os.open(name, OPEN_DIR_NOFOLLOW, dir_fd=current)
                     os.close(current)
                     current = below
             yield current

@@ -16,7 +16,7 @@ import sys
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _RENAME_NOREPLACE = 1
 # File systems whose syncfs reaches the disk and tells what it lost: ext, XFS, btrfs, f2fs, ZFS, bcachefs, JFS, NFS, and memory. linux/magic.h
-_TELL = {
+_REPORTING_FILESYSTEMS = {
     0xEF53,
     0x58465342,
     0x9123683E,
@@ -36,16 +36,16 @@ def syncfs(folder: int) -> None:
     if _LIBC.syncfs(folder) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-    _is_alive(folder)
+    _check_alive(folder)
 
 
 def sync_folder(folder: int) -> None:
     """The names that were made, changed and taken in the open `folder` are on disk. Raises OSError."""
     os.fsync(folder)
-    _is_alive(folder)
+    _check_alive(folder)
 
 
-def is_mute(folder: int) -> bool:
+def hides_write_errors(folder: int) -> bool:
     """May syncfs on the open `folder` not reach the disk behind it, or not tell what that lost? Files there are to be synced each.
 
     So on an overlay, as a container's own files are, and on FUSE (seen on Linux 6.18); and on whatever is not known to do it, or can't say what it is.
@@ -56,14 +56,14 @@ def is_mute(folder: int) -> bool:
     kinds = {
         int.from_bytes(found.raw[at : at + 4], sys.byteorder) for at in (0, 4)
     }  # f_type comes first: four bytes, or eight in either order
-    return not kinds & _TELL
+    return not kinds & _REPORTING_FILESYSTEMS
 
 
-def _is_alive(folder: int) -> None:
+def _check_alive(folder: int) -> None:
     os.close(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder))
 
 
-def rename_into_nothing(folder: int, old: str, new: str) -> None:
+def rename_noreplace(folder: int, old: str, new: str) -> None:
     """`old` is called `new` now. Raises FileExistsError when something already is; where the file system can't promise that, looks first."""
     renameat2 = getattr(_LIBC, "renameat2", None)
     code = errno.ENOSYS

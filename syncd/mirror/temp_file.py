@@ -26,7 +26,7 @@ class TempFile(Struct):
     named: bool = False  # on disk too: until then a power cut can make it a temporary file again
     mtime_ns: int = 0  # after the last write to it
 
-    def note_mtime(self, folder: int) -> bool:
+    def record_mtime(self, folder: int) -> bool:
         """Nothing of ours writes to it any more. Whether its file system stamps finer than seconds."""
         if self.descriptor is not None:
             found = os.fstat(self.descriptor)

@@ -31,15 +31,15 @@ from syncd.errors import ChangedUnderneathError, MirrorError
 from syncd.git_objects import blob_hasher, size_of
 from syncd.mirror.age import CountedTime, write_private
 from syncd.mirror.expected_state import check_expected
-from syncd.mirror.free_space import MARGIN_BYTES, existing
+from syncd.mirror.free_space import MARGIN_BYTES, nearest_existing_dir
 from syncd.mirror.sparse import copy_sparse
 from syncd.mirror.syscalls import sync_folder
 from syncd.models import Action, Kind, LocalFile
 
-AN_HOUR_SECONDS = 3600.0
+PRUNE_INTERVAL_SECONDS = 3600.0
 COPY_BYTES = 1 << 20
 ID_LENGTH = 12  # hexadecimal digits: of a few thousand entries no two are likely to share one
-NEW = ".new"
+TEMP_SUFFIX = ".new"
 HINT = "move {path} away, or write drift: report or keep for the job"
 
 
@@ -70,7 +70,7 @@ class TrashEntry(Struct, frozen=True):
     kept_at_seconds: float
 
 
-class Kept(Struct, frozen=True):
+class KeptContent(Struct, frozen=True):
     """What `Trash.keep` added for a replacement that is about to happen; nothing for a special file.
 
     `before` is the file of the same entry until then, and `is_new` whether the content was added.
@@ -140,7 +140,7 @@ class Trash:
     def _check_free(self, path: str, size: int) -> None:
         if not size:
             return
-        free = os.statvfs(existing(str(self.directory)))
+        free = os.statvfs(nearest_existing_dir(str(self.directory)))
         free_bytes = free.f_bavail * free.f_frsize
         if size + MARGIN_BYTES > free_bytes:
             self._refuse(
@@ -159,7 +159,7 @@ class Trash:
 
     # --- right before a replacement -----------------------------------------------------------------------------------
 
-    def keep(self, folder: int, name: str, action: Action, now: datetime) -> Kept:
+    def keep(self, folder: int, name: str, action: Action, now: datetime) -> KeptContent:
         """What stands as `name` in the open `folder` is in the trash, on disk.
 
         Special files have no bytes to keep. Raises MirrorError; ChangedUnderneathError where it is
@@ -167,7 +167,7 @@ class Trash:
         """
         local = action.expected
         if local is None or local.kind not in (Kind.FILE, Kind.LINK):
-            return Kept()
+            return KeptContent()
         try:
             with self._locked():
                 return self._keep(folder, name, action.path, local, now)
@@ -181,11 +181,13 @@ class Trash:
                 else "syncd must be able to read it, and to write to its state folder",
             ) from error
 
-    def _keep(self, folder: int, name: str, path: str, local: LocalFile, now: datetime) -> Kept:
+    def _keep(
+        self, folder: int, name: str, path: str, local: LocalFile, now: datetime
+    ) -> KeptContent:
         is_new = local.blob is None or not self._is_whole(local.blob, local.stat.size)
         if is_new:
             self._check_free(path, local.stat.size)
-        temporary = self._contents / f"{local.stat.inode}{NEW}"
+        temporary = self._contents / f"{local.stat.inode}{TEMP_SUFFIX}"
         try:
             content, size = _read(folder, name, local, temporary if is_new else None)
             if local.blob is not None and content != local.blob:
@@ -213,7 +215,7 @@ class Trash:
         for each in (self._contents, self._entries, self.directory):
             _sync(each)
         self._kept_since_pruned.add(entry.id)
-        return Kept(entry, before, is_new)
+        return KeptContent(entry, before, is_new)
 
     def _replace_entry(self, entry: TrashEntry) -> bytes | None:
         """What the entry was before."""
@@ -222,14 +224,14 @@ class Trash:
         write_private(file, json.dumps(msgspec.to_builtins(entry)).encode())
         return before
 
-    def take_back(self, kept: Iterable[Kept]) -> None:
+    def undo_keep(self, kept: Iterable[KeptContent]) -> None:
         """The replacements did not happen: the trash is as it was, as far as the disk allows."""
         added = [(one, one.entry) for one in kept if one.entry is not None]
         with suppress(OSError):  # one copy too many: why the replacement failed matters more
             if added:
                 self._take_back(added)
 
-    def _take_back(self, added: Iterable[tuple[Kept, TrashEntry]]) -> None:
+    def _take_back(self, added: Iterable[tuple[KeptContent, TrashEntry]]) -> None:
         with self._locked():
             contents = set[str]()
             for one, entry in added:
@@ -246,7 +248,7 @@ class Trash:
         """Whether the content is here already, and is what its name says."""
         try:
             with open(self._contents / content, "rb") as file:
-                return _identified(file, size) == content
+                return _blob_id_of(file, size) == content
         except OSError:
             return False
 
@@ -273,7 +275,7 @@ class Trash:
         """
         if not self._entries.is_dir():
             return False
-        return bool(self._kept_since_pruned) or self._time.is_due(AN_HOUR_SECONDS)
+        return bool(self._kept_since_pruned) or self._time.is_due(PRUNE_INTERVAL_SECONDS)
 
     def prune(self) -> int:
         """What is older than the limit is gone, and the oldest of what is more; how many contents.
@@ -283,7 +285,10 @@ class Trash:
         if not self._entries.is_dir():
             return 0
         with self._locked():
-            for left in (*self._contents.glob(f"*{NEW}"), *self._entries.glob(f".*{NEW}")):
+            for left in (
+                *self._contents.glob(f"*{TEMP_SUFFIX}"),
+                *self._entries.glob(f".*{TEMP_SUFFIX}"),
+            ):
                 left.unlink(missing_ok=True)  # of a run that died: who writes one holds the lock
             oldest = self._time.count(self._newest) - self.limits.keep_seconds
             gone = self._remove_older(oldest) + self._remove_beyond_size()
@@ -364,7 +369,7 @@ def replacing(
     try:
         yield check_expected(folder, name, action, now_ns), kept.content
     except BaseException:
-        trash.take_back([kept])
+        trash.undo_keep([kept])
         raise
 
 
@@ -373,7 +378,7 @@ def _read(folder: int, name: str, local: LocalFile, copy_to: Path | None) -> tup
     with _opened(folder, name, local.kind) as content:
         if copy_to is None:
             size = size_of(content)
-            return _identified(content, size), size
+            return _blob_id_of(content, size), size
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         with open(os.open(copy_to, flags, 0o600), "w+b") as kept:
             if local.kind is Kind.FILE:  # no more than there was when it was looked at
@@ -384,7 +389,7 @@ def _read(folder: int, name: str, local: LocalFile, copy_to: Path | None) -> tup
             os.fsync(kept.fileno())
             size = kept.seek(0, os.SEEK_END)
             kept.seek(0)
-            return _identified(kept, size), size
+            return _blob_id_of(kept, size), size
 
 
 def _opened(folder: int, name: str, kind: Kind) -> BinaryIO:
@@ -394,7 +399,7 @@ def _opened(folder: int, name: str, kind: Kind) -> BinaryIO:
     return open(os.open(name, flags, dir_fd=folder), "rb")
 
 
-def _identified(content: BinaryIO, size: int) -> str:
+def _blob_id_of(content: BinaryIO, size: int) -> str:
     """The git blob id of what is left to read, which is said to be so many bytes."""
     hasher, left = blob_hasher(size), size
     while left >= 0 and (chunk := content.read(COPY_BYTES)):  # one that grows meanwhile has no end

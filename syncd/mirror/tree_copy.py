@@ -20,18 +20,18 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from syncd.errors import MirrorError
-from syncd.mirror.attributes import NotCarried, carry
-from syncd.mirror.cleanup import above
-from syncd.mirror.dirfd import OPEN_BELOW, trouble
+from syncd.mirror.attributes import LostAttributes, copy_attributes
+from syncd.mirror.cleanup import with_parents
+from syncd.mirror.dirfd import OPEN_DIR_NOFOLLOW, mirror_error
 from syncd.mirror.metadata import check_file, check_folder
 from syncd.mirror.permissions import set_mode
 from syncd.mirror.racy import KernelClock, is_racy, is_racy_after
 from syncd.mirror.scan import stat_of
 from syncd.mirror.sparse import copy_sparse
-from syncd.mirror.syscalls import is_mute
+from syncd.mirror.syscalls import hides_write_errors
 from syncd.models import PERMISSIONS, Action, ActionKind, Kind, WantedFile
 from syncd.ports import CopiedFile
-from syncd.tree_walk import DEEPEST_WALK, Way, too_deep, walk
+from syncd.tree_walk import MAX_WALK_DEPTH, DirCursor, too_deep_error, walk
 
 FICLONE = 0x40049409  # ioctl_ficlone(2)
 
@@ -58,7 +58,7 @@ class Changes(Struct, frozen=True):
             for action in actions
             if action.kind is ActionKind.MODE and action.wanted is not None
         }
-        return cls(written, removed, looks, _above_all(written), _above_all(removed))
+        return cls(written, removed, looks, _all_parents(written), _all_parents(removed))
 
     def goes(self, path: str) -> bool:
         return path in self.written or path in self.removed
@@ -72,7 +72,7 @@ class TreeCopy(Struct):
     public: str
     instead: Changes
     clock: KernelClock
-    lost: NotCarried
+    lost: LostAttributes
     files: dict[str, CopiedFile] = field(default_factory=dict)  # by public path
     _folders: set[str] = field(default_factory=set)
     _racy: set[str] = field(
@@ -82,16 +82,16 @@ class TreeCopy(Struct):
     def once(self) -> int:
         """The target holds what the source holds now, but for what comes instead; how many files and links that took. Raises MirrorError, OSError."""
         seen: set[str] = set()
-        with closing(Way(self.source)) as source, closing(Way(self.target)) as target:
+        with closing(DirCursor(self.source)) as source, closing(DirCursor(self.target)) as target:
             count = self._carry(source, target, seen)
         for path in sorted((self.files.keys() | self._folders) - seen, key=len, reverse=True):
-            self._withdraw(path)
+            self._remove_vanished(path)
             count += 1
         return count
 
-    def _carry(self, source: Way, target: Way, seen: set[str]) -> int:
+    def _carry(self, source: DirCursor, target: DirCursor, seen: set[str]) -> int:
         """All below the two open folders, side by side; how many files and links that took."""
-        count, levels = 0, [iter(sorted(names_in(source.folder)))]
+        count, levels = 0, [iter(sorted(list_names(source.folder)))]
         folders: list[os.stat_result] = []
         while levels:
             name = next(levels[-1], None)
@@ -100,7 +100,7 @@ class TreeCopy(Struct):
                 if levels:
                     self._leave(source, target, folders.pop())
                 continue
-            found = _look(source.folder, name)
+            found = _lstat(source.folder, name)
             path = posixpath.join(self.public, *source.names, name)
             if found is None:
                 continue
@@ -109,17 +109,17 @@ class TreeCopy(Struct):
                     count += self._one(source.folder, target.folder, path, found, seen)
             elif self._enter(source, target, path, seen):
                 folders.append(found)
-                levels.append(iter(sorted(names_in(source.folder))))
+                levels.append(iter(sorted(list_names(source.folder))))
         return count
 
-    def _enter(self, source: Way, target: Way, path: str, seen: set[str]) -> bool:
+    def _enter(self, source: DirCursor, target: DirCursor, path: str, seen: set[str]) -> bool:
         """Whether both are in the folder `path` now; false where nothing of it is carried."""
         name = posixpath.basename(path)
-        if len(source.names) >= DEEPEST_WALK:
-            raise too_deep(self.public, [*source.names, name], DEEPEST_WALK)
-        with _stepped(source.folder, name) as inner:
+        if len(source.names) >= MAX_WALK_DEPTH:
+            raise too_deep_error(self.public, [*source.names, name], MAX_WALK_DEPTH)
+        with _opened_subdirectory(source.folder, name) as inner:
             if path in self.instead.written:
-                self._check_makes_way(inner, path)
+                self._check_emptied(inner, path)
                 return False
             going = path in self.instead.emptied and path not in self.instead.needed
             if going and not self._holds(inner, path):
@@ -133,12 +133,12 @@ class TreeCopy(Struct):
         target.down(name)
         return True
 
-    def _leave(self, source: Way, target: Way, found: os.stat_result) -> None:
+    def _leave(self, source: DirCursor, target: DirCursor, found: os.stat_result) -> None:
         """Both go up from a folder that is complete now, and looks as it did, or as is wanted."""
         path = posixpath.join(self.public, *source.names)
         looks = self.instead.looks.get(path)
-        _dress_folder(source.folder, target.folder, path, found, looks, self.lost)
-        _sync_if_mute(target.folder)
+        _set_directory_metadata(source.folder, target.folder, path, found, looks, self.lost)
+        _sync_if_errors_hidden(target.folder)
         source.up()
         target.up()
 
@@ -154,7 +154,7 @@ class TreeCopy(Struct):
                 return True
         return False
 
-    def _check_makes_way(self, folder: int, path: str) -> None:
+    def _check_emptied(self, folder: int, path: str) -> None:
         """Raises MirrorError where a file gets the name of a folder that holds anything but what goes."""
         for step in walk(folder, path):
             inner = f"{path}/{step.path}"
@@ -194,7 +194,7 @@ class TreeCopy(Struct):
         except FileNotFoundError:  # it has just gone
             self.files.pop(path, None)
         except OSError as error:
-            raise trouble("carry over", path, error) from error
+            raise mirror_error("carry over", path, error) from error
         return 1
 
     def _keep(self, path: str, began_ns: int, carried: CopiedFile) -> None:
@@ -205,10 +205,10 @@ class TreeCopy(Struct):
         racy = path in self._racy or is_racy_after(carried.now, carried.was.mtime_ns)
         self.files[path] = replace(carried, racy=racy)
 
-    def _withdraw(self, path: str) -> None:
+    def _remove_vanished(self, path: str) -> None:
         """What is gone from the source meanwhile is gone from the target; a folder only when nothing was written to it."""
         names = posixpath.dirname(path[len(self.public) :]).strip("/").split("/")
-        with _reached(self.target, [name for name in names if name]) as folder:
+        with _opened_below(self.target, [name for name in names if name]) as folder:
             if self.files.pop(path, None) is not None:
                 os.unlink(posixpath.basename(path), dir_fd=folder)
                 return
@@ -220,7 +220,7 @@ class TreeCopy(Struct):
                     raise
 
 
-def sizes(folder: int, public: str, instead: Changes) -> Iterator[int]:
+def copied_sizes(folder: int, public: str, instead: Changes) -> Iterator[int]:
     """The bytes of every file and link that would be carried."""
     for step in walk(folder, public):
         if not step.is_folder and not instead.goes(f"{public}/{step.path}"):
@@ -247,7 +247,7 @@ def shares_blocks(folder: int) -> bool:
     return True
 
 
-def owner_of(found: os.stat_result, looks: WantedFile | None) -> tuple[int, int]:
+def copy_owner(found: os.stat_result, looks: WantedFile | None) -> tuple[int, int]:
     """Who a copy belongs to: whoever the original does, but for what is asked anew."""
     if looks is None:
         return found.st_uid, found.st_gid
@@ -257,22 +257,27 @@ def owner_of(found: os.stat_result, looks: WantedFile | None) -> tuple[int, int]
     )
 
 
-def _sync_if_mute(descriptor: int) -> None:
+def _sync_if_errors_hidden(descriptor: int) -> None:
     """It is on disk where the sync of everything at the end would not tell what was lost (filesystem_sync.py)."""
-    if is_mute(descriptor):
+    if hides_write_errors(descriptor):
         os.fsync(descriptor)
 
 
-def _dress_folder(
-    old: int, new: int, path: str, found: os.stat_result, looks: WantedFile | None, lost: NotCarried
+def _set_directory_metadata(
+    old: int,
+    new: int,
+    path: str,
+    found: os.stat_result,
+    looks: WantedFile | None,
+    lost: LostAttributes,
 ) -> None:
     """The owner, mode and attributes of the old folder, or the wanted owner and permissions."""
     mode = stat.S_IMODE(found.st_mode)
     mode = mode if looks is None else looks.mode | mode & ~PERMISSIONS
     if os.geteuid() == 0 or looks is not None:
-        os.fchown(new, *owner_of(found, looks))
+        os.fchown(new, *copy_owner(found, looks))
     set_mode(f"/proc/self/fd/{new}", mode)
-    carry(old, new, mode, path, lost)
+    copy_attributes(old, new, mode, path, lost)
     check_folder(path, mode, os.fstat(new), *_asked_owner(looks))
 
 
@@ -281,7 +286,7 @@ def _asked_owner(looks: WantedFile | None) -> tuple[int | None, int | None]:
 
 
 def _copy_file(
-    source: int, target: int, path: str, looks: WantedFile | None, lost: NotCarried
+    source: int, target: int, path: str, looks: WantedFile | None, lost: LostAttributes
 ) -> CopiedFile:
     """The file with its owner, mode, times and attributes, or with the wanted mode and owner."""
     name = posixpath.basename(path)
@@ -299,15 +304,15 @@ def _copy_file(
         try:
             copy_sparse(reading, writing, found.st_size)
             if os.geteuid() == 0 or looks is not None:
-                os.fchown(writing, *owner_of(found, looks))
+                os.fchown(writing, *copy_owner(found, looks))
             mode = looks.mode if looks is not None else stat.S_IMODE(found.st_mode)
             os.fchmod(writing, mode)
-            carry(reading, writing, mode, path, lost)
+            copy_attributes(reading, writing, mode, path, lost)
             check_file(
                 path, WantedFile("", mode, Kind.FILE, *_asked_owner(looks)), os.fstat(writing)
             )
             os.utime(writing, ns=(found.st_atime_ns, found.st_mtime_ns))
-            _sync_if_mute(writing)
+            _sync_if_errors_hidden(writing)
             return CopiedFile(stat_of(found), stat_of(os.fstat(writing)))
         finally:
             os.close(writing)
@@ -319,13 +324,13 @@ def _copy_link(source: int, target: int, name: str, looks: WantedFile | None) ->
     found = os.stat(name, dir_fd=source, follow_symlinks=False)
     os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
     if os.geteuid() == 0 or looks is not None:
-        os.chown(name, *owner_of(found, looks), dir_fd=target, follow_symlinks=False)
+        os.chown(name, *copy_owner(found, looks), dir_fd=target, follow_symlinks=False)
     stamps = (found.st_atime_ns, found.st_mtime_ns)
     os.utime(name, ns=stamps, dir_fd=target, follow_symlinks=False)
     return CopiedFile(stat_of(found), stat_of(os.stat(name, dir_fd=target, follow_symlinks=False)))
 
 
-def _look(folder: int, name: str) -> os.stat_result | None:
+def _lstat(folder: int, name: str) -> os.stat_result | None:
     """What `name` is; None where it goes while we look."""
     try:
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -333,15 +338,15 @@ def _look(folder: int, name: str) -> os.stat_result | None:
         return None
 
 
-def names_in(folder: int) -> list[str]:
+def list_names(folder: int) -> list[str]:
     """What the open folder holds. Listed by a descriptor of its own: listing one twice rests on going back to its start, which nobody checks."""
-    with _stepped(folder, ".") as anew:
+    with _opened_subdirectory(folder, ".") as anew:
         return os.listdir(anew)
 
 
 @contextmanager
-def _stepped(folder: int, name: str) -> Iterator[int]:
-    descriptor = os.open(name, OPEN_BELOW, dir_fd=folder)
+def _opened_subdirectory(folder: int, name: str) -> Iterator[int]:
+    descriptor = os.open(name, OPEN_DIR_NOFOLLOW, dir_fd=folder)
     try:
         yield descriptor
     finally:
@@ -349,11 +354,11 @@ def _stepped(folder: int, name: str) -> Iterator[int]:
 
 
 @contextmanager
-def _reached(folder: int, names: Sequence[str]) -> Iterator[int]:
+def _opened_below(folder: int, names: Sequence[str]) -> Iterator[int]:
     current = os.dup(folder)
     try:
         for name in names:
-            below = os.open(name, OPEN_BELOW, dir_fd=current)
+            below = os.open(name, OPEN_DIR_NOFOLLOW, dir_fd=current)
             os.close(current)
             current = below
         yield current
@@ -361,5 +366,5 @@ def _reached(folder: int, names: Sequence[str]) -> Iterator[int]:
         os.close(current)
 
 
-def _above_all(paths: Iterable[str]) -> frozenset[str]:
-    return frozenset(folder for path in paths for folder in above(posixpath.dirname(path)))
+def _all_parents(paths: Iterable[str]) -> frozenset[str]:
+    return frozenset(folder for path in paths for folder in with_parents(posixpath.dirname(path)))

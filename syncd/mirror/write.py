@@ -19,36 +19,43 @@ from msgspec import Struct, field
 
 from syncd.errors import ChangedUnderneathError, MirrorError
 from syncd.git_objects import size_of
-from syncd.mirror.attributes import NotCarried, carry, open_replaced
-from syncd.mirror.cleanup import PREFIX, above, drop
-from syncd.mirror.dirfd import NOT_THERE, Missing, descend, opened, step_down, trouble
-from syncd.mirror.expected_state import as_wanted, check_expected, inodes_written, is_kept
+from syncd.mirror.attributes import LostAttributes, copy_attributes, open_replaced
+from syncd.mirror.cleanup import TEMP_PREFIX, remove_if_empty, with_parents
+from syncd.mirror.dirfd import (
+    UNREACHABLE_ERRORS,
+    DirectoryMissingError,
+    mirror_error,
+    open_directory,
+    open_subdirectory,
+    opened_directory,
+)
+from syncd.mirror.expected_state import check_expected, inodes_written, is_kept, local_after_write
 from syncd.mirror.file_ops import (
     OtherBytesError,
-    cached,
-    ident,
+    chown_id,
     identity_of,
+    read_cached,
     stat_at,
     unlink_if_there,
     write_new,
 )
-from syncd.mirror.filesystem_sync import FileSystems
-from syncd.mirror.free_space import existing
+from syncd.mirror.filesystem_sync import FilesystemSync
+from syncd.mirror.free_space import nearest_existing_dir
 from syncd.mirror.hard_links import replace_linked
-from syncd.mirror.make_directories import make_above, make_folder
+from syncd.mirror.make_directories import make_folder, make_parents
 from syncd.mirror.metadata import check_file
-from syncd.mirror.ordering import by_folder, entry_of, is_below_any, split_removals
-from syncd.mirror.paths import below
+from syncd.mirror.ordering import by_directory, entry_of, is_below_any, split_removals
+from syncd.mirror.paths import names_below
 from syncd.mirror.permissions import change_folder
 from syncd.mirror.racy import FINE_STEP_SECONDS, KernelClock, is_racy_after
-from syncd.mirror.scan import look, stat_of
-from syncd.mirror.syscalls import rename_into_nothing, sync_folder
+from syncd.mirror.scan import scan_entry, stat_of
+from syncd.mirror.syscalls import rename_noreplace, sync_folder
 from syncd.mirror.temp_file import TempFile
 from syncd.mirror.trash import Trash, replacing
 from syncd.models import Action, ActionKind, Kind, WantedFile
 from syncd.ports import ANY_SIZE, NO_INODES, ApplyOutcome, Blobs, Inodes, Outcome, Target
 
-SYNC_EACH_UP_TO = 8  # past this many files one syncfs is cheaper than an fsync each (docs/promises.md has the figures)
+MAX_SINGLE_SYNCS = 8  # past this many files one syncfs is cheaper than an fsync each (docs/promises.md has the figures)
 
 
 class PlanWriter(Struct):
@@ -72,11 +79,11 @@ class PlanWriter(Struct):
     )  # folders with new folders in them whose names may not be on disk yet -> their root
     removed: list[str] = field(default_factory=list)
     troubles: list[MirrorError] = field(default_factory=list)
-    systems: FileSystems = field(default_factory=FileSystems)
+    systems: FilesystemSync = field(default_factory=FilesystemSync)
     bytes_written: int = 0
     clock: KernelClock = field(default_factory=KernelClock)
     open_replaced: Callable[[int, Action], int | None] = open_replaced
-    lost: NotCarried = field(default_factory=NotCarried)
+    lost: LostAttributes = field(default_factory=LostAttributes)
     aged_at: float = (
         0.0  # by the monotonic clock: when no write gets the mtime of a staged file any more
     )
@@ -90,31 +97,31 @@ class PlanWriter(Struct):
         blocked = {action.path for action in early}
         modes = [action for action in actions if action.kind is ActionKind.MODE]
         try:
-            self._change_all_looks(
+            self._change_modes(
                 [action for action in modes if action.is_directory]
             )  # first: one that is shut would keep out what is written to it
             self._stage([action for action in writes if not is_below_any(action.path, blocked)])
             self._sync_staged()
             self._remove(early)
-            self._drop_empty(
+            self._remove_empty_directories(
                 {posixpath.dirname(action.path) for action in early},
                 {action.path: entry_of(action).root for action in early},
             )
             self._stage([action for action in writes if is_below_any(action.path, blocked)])
             self._sync_staged()
-            self._let_mtimes_age()
+            self._wait_for_mtimes()
             self._publish()
-            self._change_all_looks([action for action in modes if not action.is_directory])
+            self._change_modes([action for action in modes if not action.is_directory])
             self._remove(late)
-            self._drop_empty(
+            self._remove_empty_directories(
                 {posixpath.dirname(action.path) for action in late},
                 {action.path: entry_of(action).root for action in late},
             )
         finally:
             try:
-                self._clear_up()
+                self._remove_leftovers()
             finally:
-                self.systems.let_go()
+                self.systems.close()
         return ApplyOutcome(
             self.outcomes,
             self.bytes_written,
@@ -128,9 +135,9 @@ class PlanWriter(Struct):
 
     def _stage(self, actions: Iterable[Action]) -> None:
         """Each action has a complete temporary file in its own folder, or an outcome that says why not."""
-        for (root, parent), group in by_folder(actions).items():
+        for (root, parent), group in by_directory(actions).items():
             try:
-                folder = self._reach(root, parent, entry_of(group[0]))
+                folder = self._open_or_make(root, parent, entry_of(group[0]))
             except MirrorError as error:
                 self.outcomes.update(
                     {action.path: Outcome(action.expected, error) for action in group}
@@ -147,32 +154,32 @@ class PlanWriter(Struct):
             act(action)
         except MirrorError as error:
             self.outcomes[action.path] = Outcome(action.expected, error)
-        except Missing as error:
+        except DirectoryMissingError as error:
             self.outcomes[action.path] = Outcome(
                 action.expected, ChangedUnderneathError(f"{error} is gone", path=action.path)
             )
         except OSError as error:
             self.outcomes[action.path] = Outcome(
                 action.expected,
-                trouble(
+                mirror_error(
                     f"{action.kind.value} to" if action.kind is not ActionKind.REMOVE else "remove",
                     action.path,
                     error,
                 ),
             )
 
-    def _reach(self, root: str, parent: str, entry: WantedFile) -> int:
+    def _open_or_make(self, root: str, parent: str, entry: WantedFile) -> int:
         """A descriptor of `parent`, its missing folders made on the way, on the file system that was looked at."""
-        self._check_ground(parent)
+        self._check_same_filesystem(parent)
         if not os.path.isdir(root):
-            make_above(root, self.looks, entry.dir_mode, self.made)
-        names = below(parent, root) if parent != root else ()
+            make_parents(root, self.looks, entry.dir_mode, self.made)
+        names = names_below(parent, root) if parent != root else ()
         try:
             current, path = (
-                self._held(descend(root, ()), root),
+                self._tracked(open_directory(root, ()), root),
                 root.rstrip("/"),
             )  # the root first: it is not removed under us, as a folder below it may be
-        except Missing as error:
+        except DirectoryMissingError as error:
             raise ChangedUnderneathError(f"{root} is gone", path=root) from error
         for name in names:
             path = f"{path}/{name}"
@@ -182,22 +189,22 @@ class PlanWriter(Struct):
                 os.close(current)
             current = below_it
         try:
-            self._check_ground(parent, current)
+            self._check_same_filesystem(parent, current)
         except MirrorError:
             os.close(current)
             raise
-        return self._held(current, parent)
+        return self._tracked(current, parent)
 
-    def _held(self, folder: int, parent: str) -> int:
+    def _tracked(self, folder: int, parent: str) -> int:
         """The open folder, its file system held; closed where that fails."""
         try:
             self.systems.hold(folder)
         except OSError as error:
             os.close(folder)
-            raise trouble("write to", parent, error) from error
+            raise mirror_error("write to", parent, error) from error
         return folder
 
-    def _check_ground(self, parent: str, folder: int | None = None) -> None:
+    def _check_same_filesystem(self, parent: str, folder: int | None = None) -> None:
         """Raises ChangedUnderneathError when `parent` (open as `folder`, where it is) is on another file system than when it was looked at.
 
         A mount came or went meanwhile. Nothing may be put into what was below it, and nothing that is missing there is gone.
@@ -206,9 +213,9 @@ class PlanWriter(Struct):
         if seen is None:
             return
         try:
-            found = os.stat(existing(parent)) if folder is None else os.fstat(folder)
+            found = os.stat(nearest_existing_dir(parent)) if folder is None else os.fstat(folder)
         except OSError as error:
-            raise trouble("look at", parent, error) from error
+            raise mirror_error("look at", parent, error) from error
         if found.st_dev != seen:
             raise ChangedUnderneathError(
                 f"{parent} is on another file system than when it was looked at",
@@ -222,23 +229,27 @@ class PlanWriter(Struct):
         ):  # it did not stand when the plan was made: whoever makes it, its name may not be on disk
             self.grown[posixpath.dirname(path)] = entry.root
         try:
-            return step_down(folder, name, path)
-        except Missing:
+            return open_subdirectory(folder, name, path)
+        except DirectoryMissingError:
             pass
         made = make_folder(
-            folder, name, path, self.looks.get(path, entry), partial(self._note_made, entry.root)
+            folder,
+            name,
+            path,
+            self.looks.get(path, entry),
+            partial(self._record_created, entry.root),
         )
         return (
-            step_down(folder, name, path) if made is None else made
+            open_subdirectory(folder, name, path) if made is None else made
         )  # None: another job has made it just now, and it is that one's to remove
 
-    def _note_made(self, root: str, path: str) -> None:
+    def _record_created(self, root: str, path: str) -> None:
         self.made.append(path)
         self.grown[posixpath.dirname(path)] = root
 
     def _write_temporary(self, folder: int, action: Action) -> None:
         want = entry_of(action)
-        temporary = f"{PREFIX}{self.intent}-{secrets.token_hex(8)}"
+        temporary = f"{TEMP_PREFIX}{self.intent}-{secrets.token_hex(8)}"
         staged = TempFile(action, temporary, 0)
         self.staged.append(staged)  # noted first: whatever happens now, it is cleared up
         try:
@@ -248,8 +259,8 @@ class PlanWriter(Struct):
                 if want.uid is not None or want.gid is not None:
                     os.chown(
                         temporary,
-                        ident(want.uid),
-                        ident(want.gid),
+                        chown_id(want.uid),
+                        chown_id(want.gid),
                         dir_fd=folder,
                         follow_symlinks=False,
                     )
@@ -263,14 +274,14 @@ class PlanWriter(Struct):
                 ):  # proven as it is written: to read fifty megabytes twice took a twentieth of their run
                     staged.size = size_of(content)
                     staged.descriptor = write_new(
-                        folder, temporary, partial(cached, content, want), want, staged.size
+                        folder, temporary, partial(read_cached, content, want), want, staged.size
                     )
                 self._carry_attributes(folder, staged)
                 check_file(action.path, want, os.fstat(staged.descriptor))
-                self.systems.sync_if_mute(folder, staged.descriptor)
-            if staged.note_mtime(folder):
+                self.systems.sync_if_errors_hidden(folder, staged.descriptor)
+            if staged.record_mtime(folder):
                 self.aged_at = self.clock.monotonic() + FINE_STEP_SECONDS
-            if len(self.staged) > SYNC_EACH_UP_TO:
+            if len(self.staged) > MAX_SINGLE_SYNCS:
                 staged.close()
         except KeyError as error:
             raise MirrorError(
@@ -288,19 +299,19 @@ class PlanWriter(Struct):
         if old is None or staged.descriptor is None:
             return
         try:
-            carry(
+            copy_attributes(
                 old, staged.descriptor, entry_of(staged.action).mode, staged.action.path, self.lost
             )
         finally:
             os.close(old)
 
-    def _let_mtimes_age(self) -> None:
+    def _wait_for_mtimes(self) -> None:
         """Wait until whoever writes to a file of this batch changes its mtime: see racy.py."""
         wait = self.aged_at - self.clock.monotonic()
         if wait > 0:
             self.clock.sleep(wait)
 
-    def _sync_grown(self) -> None:
+    def _sync_new_directories(self) -> None:
         """The names of new folders are on disk; what is staged below one whose name is not has an outcome that says so."""
         grown, self.grown = self.grown, {}
         for parent, root in grown.items():
@@ -314,7 +325,7 @@ class PlanWriter(Struct):
 
     def _sync_staged(self) -> None:
         """Every staged byte is on disk. A file system that reports an error fails all that was staged on it: which file it was is not known."""
-        self._sync_grown()
+        self._sync_new_directories()
         waiting = [
             staged
             for staged in self.staged
@@ -335,8 +346,8 @@ class PlanWriter(Struct):
 
     def _sync_systems(self, actions: Iterable[Action]) -> None:
         """The file systems of these actions are synced, or each action on one that was not has an outcome that says why."""
-        sync = self.systems.each_once()
-        for (root, parent), group in by_folder(actions).items():
+        sync = self.systems.once_per_filesystem()
+        for (root, parent), group in by_directory(actions).items():
             self._within(root, parent, group, sync)
 
     def _publish(self) -> None:
@@ -346,8 +357,8 @@ class PlanWriter(Struct):
             for staged in self.staged
             if staged.action.path not in self.outcomes
         }
-        groups = by_folder(staged.action for staged in by_path.values())
-        sync_system = self.systems.each_once()
+        groups = by_directory(staged.action for staged in by_path.values())
+        sync_system = self.systems.once_per_filesystem()
         named: dict[str, tuple[int, int]] = {}
 
         def name(group: Sequence[Action], folder: int) -> None:
@@ -362,7 +373,7 @@ class PlanWriter(Struct):
                     path=group[0].path,
                     hint="the next run looks again",
                 )
-            if len(groups) > SYNC_EACH_UP_TO:
+            if len(groups) > MAX_SINGLE_SYNCS:
                 sync_system(
                     folder
                 )  # so that the syncs of the folders, which say whose names are safe, find little left to wait for
@@ -381,14 +392,16 @@ class PlanWriter(Struct):
     ) -> None:
         """`act` was done in the open folder, or everything of the group has an outcome that says why not."""
         try:
-            with opened(root, below(parent, root) if parent != root else ()) as folder:
+            with opened_directory(
+                root, names_below(parent, root) if parent != root else ()
+            ) as folder:
                 act(folder)
-        except Missing as error:
+        except DirectoryMissingError as error:
             gone = ChangedUnderneathError(f"the folder {error} is gone", path=parent)
             self.outcomes.update({action.path: Outcome(action.expected, gone) for action in group})
         except (MirrorError, OSError) as error:
             failure = (
-                error if isinstance(error, MirrorError) else trouble("write to", parent, error)
+                error if isinstance(error, MirrorError) else mirror_error("write to", parent, error)
             )
             self.outcomes.update(
                 {action.path: Outcome(action.expected, failure) for action in group}
@@ -397,7 +410,7 @@ class PlanWriter(Struct):
     def _rename(self, folder: int, staged: TempFile, action: Action) -> None:
         want = entry_of(action)
         name = posixpath.basename(action.path)
-        self._make_way(folder, name, action)
+        self._remove_directory_in_the_way(folder, name, action)
         with replacing(self.trash, folder, name, action, self.now, self.clock.now_ns) as (
             present,
             before,
@@ -406,7 +419,7 @@ class PlanWriter(Struct):
                 os.rename(staged.temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
             else:
                 try:
-                    rename_into_nothing(folder, staged.temporary, name)
+                    rename_noreplace(folder, staged.temporary, name)
                 except FileExistsError as error:
                     raise ChangedUnderneathError(
                         f"{action.path} has appeared while syncd was at work",
@@ -416,9 +429,9 @@ class PlanWriter(Struct):
         self.bytes_written += staged.size
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         racy = is_racy_after(stat_of(found), staged.mtime_ns)
-        self.outcomes[action.path] = Outcome(as_wanted(want, found, racy), before=before)
+        self.outcomes[action.path] = Outcome(local_after_write(want, found, racy), before=before)
 
-    def _make_way(self, folder: int, name: str, action: Action) -> None:
+    def _remove_directory_in_the_way(self, folder: int, name: str, action: Action) -> None:
         """A folder of ours that has become empty goes, so that a file can have its name."""
         if action.expected is None or action.expected.kind is not Kind.DIRECTORY:
             return
@@ -442,19 +455,19 @@ class PlanWriter(Struct):
 
     # --- looks and removals -------------------------------------------------------------------------------------------
 
-    def _change_all_looks(self, actions: Sequence[Action]) -> None:
+    def _change_modes(self, actions: Sequence[Action]) -> None:
         """Modes and owners are as wanted, on disk too: one sync for each file system."""
         for action in actions:
-            self._attempt(
-                action, self._change_folder if action.is_directory else self._change_looks
-            )
+            self._attempt(action, self._change_folder if action.is_directory else self._change_mode)
         self._sync_systems(action for action in actions if self.outcomes[action.path].error is None)
 
-    def _change_looks(self, action: Action) -> None:
+    def _change_mode(self, action: Action) -> None:
         """Mode and owner are as wanted; the bytes and their mtime are not touched."""
         want, name = entry_of(action), posixpath.basename(action.path)
         parent = posixpath.dirname(action.path)
-        with opened(want.root, below(parent, want.root) if parent != want.root else ()) as folder:
+        with opened_directory(
+            want.root, names_below(parent, want.root) if parent != want.root else ()
+        ) as folder:
             self.systems.hold(folder)
             check_expected(folder, name, action, self.clock.now_ns)
             descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
@@ -470,19 +483,23 @@ class PlanWriter(Struct):
                     replace_linked(
                         folder,
                         name,
-                        f"{PREFIX}{self.intent}-{secrets.token_hex(8)}",
+                        f"{TEMP_PREFIX}{self.intent}-{secrets.token_hex(8)}",
                         action,
                         found,
                         self.lost,
                     )
                 elif want.kind is Kind.LINK:
                     os.chown(
-                        name, ident(want.uid), ident(want.gid), dir_fd=folder, follow_symlinks=False
+                        name,
+                        chown_id(want.uid),
+                        chown_id(want.gid),
+                        dir_fd=folder,
+                        follow_symlinks=False,
                     )
                 else:
                     handle = f"/proc/self/fd/{descriptor}"  # the one way to change what an O_PATH descriptor names, whatever its mode
                     if want.uid is not None or want.gid is not None:
-                        os.chown(handle, ident(want.uid), ident(want.gid))
+                        os.chown(handle, chown_id(want.uid), chown_id(want.gid))
                     os.chmod(handle, want.mode)
                 by_name = linked or want.kind is Kind.LINK
                 found = (
@@ -494,11 +511,13 @@ class PlanWriter(Struct):
             finally:
                 os.close(descriptor)
         racy = before.racy or is_racy_after(stat_of(found), before.stat.mtime_ns)
-        self.outcomes[action.path] = Outcome(as_wanted(want, found, racy))
+        self.outcomes[action.path] = Outcome(local_after_write(want, found, racy))
 
     def _change_folder(self, action: Action) -> None:
         want, (parent, name) = entry_of(action), posixpath.split(action.path)
-        with opened(want.root, below(parent, want.root) if parent != want.root else ()) as folder:
+        with opened_directory(
+            want.root, names_below(parent, want.root) if parent != want.root else ()
+        ) as folder:
             self.systems.hold(folder)
             self.outcomes[action.path] = Outcome(
                 change_folder(folder, name, action.path, want, action.expected)
@@ -507,21 +526,23 @@ class PlanWriter(Struct):
     def _remove(self, actions: Iterable[Action]) -> None:
         """The names are gone, and the disk knows; only then may the ledger forget them."""
         kept = {**inodes_written(self.outcomes), **self.kept}
-        for (root, parent), group in by_folder(actions).items():
+        for (root, parent), group in by_directory(actions).items():
             try:
-                self._check_ground(parent)
-                with opened(root, below(parent, root) if parent != root else ()) as folder:
-                    self._check_ground(parent, folder)
+                self._check_same_filesystem(parent)
+                with opened_directory(
+                    root, names_below(parent, root) if parent != root else ()
+                ) as folder:
+                    self._check_same_filesystem(parent, folder)
                     for action in group:
                         self._attempt(action, partial(self._unlink, folder, kept))
                     sync_folder(folder)
-            except Missing:
+            except DirectoryMissingError:
                 self.outcomes.update({action.path: Outcome(None) for action in group})
             except (MirrorError, OSError) as error:
                 failure = (
                     error
                     if isinstance(error, MirrorError)
-                    else trouble("remove from", parent, error)
+                    else mirror_error("remove from", parent, error)
                 )
                 self.outcomes.update(
                     {action.path: Outcome(action.expected, failure) for action in group}
@@ -533,7 +554,7 @@ class PlanWriter(Struct):
         same_stat = action.expected is not None and action.expected.stat == stat_at(folder, name)
         known = action.recorded if same_stat else None
         sizes = Target(had.root, None, size=had.size if had.size is not None else ANY_SIZE)
-        have = look(folder, name, action.path, known, self.clock.now_ns, sizes)
+        have = scan_entry(folder, name, action.path, known, self.clock.now_ns, sizes)
         if have is not None:
             if not had.same_content(have):
                 raise ChangedUnderneathError(
@@ -543,10 +564,10 @@ class PlanWriter(Struct):
                 os.unlink(name, dir_fd=folder)
         self.outcomes[action.path] = Outcome(None)
 
-    def _drop_empty(self, parents: set[str], roots: dict[str, str]) -> None:
+    def _remove_empty_directories(self, parents: set[str], roots: dict[str, str]) -> None:
         """Folders that syncd made and that hold nothing any more are gone, the deepest first; one that can't be removed is a trouble of the run."""
         for path in sorted(
-            {path for parent in parents for path in above(parent)} & self.folders,
+            {path for parent in parents for path in with_parents(parent)} & self.folders,
             key=len,
             reverse=True,
         ):
@@ -555,16 +576,16 @@ class PlanWriter(Struct):
                 posixpath.dirname(path) or "/",
             )
             try:
-                if drop(root, path):
+                if remove_if_empty(root, path):
                     self.removed.append(path)
             except (OSError, MirrorError) as error:
                 self.troubles.append(
                     error
                     if isinstance(error, MirrorError)
-                    else trouble("remove the empty folder", path, error)
+                    else mirror_error("remove the empty folder", path, error)
                 )
 
-    def _clear_up(self) -> None:
+    def _remove_leftovers(self) -> None:
         """No temporary file of this batch is left, whatever ended it. Raises the first error: the intent must then stay, for the next run to sweep."""
         failure: MirrorError | None = None
         left: dict[tuple[str, str], list[str]] = {}
@@ -577,17 +598,21 @@ class PlanWriter(Struct):
                 ).append(staged.temporary)
         for (root, parent), names in left.items():
             try:
-                with opened(root, below(parent, root) if parent != root else ()) as folder:
+                with opened_directory(
+                    root, names_below(parent, root) if parent != root else ()
+                ) as folder:
                     for name in names:
                         unlink_if_there(folder, name)
                     sync_folder(
                         folder
                     )  # else a power cut brings them back when the intent that names them is gone
-            except NOT_THERE:
+            except UNREACHABLE_ERRORS:
                 continue  # the folder was moved away under us, our files with it
             except (OSError, MirrorError) as error:
                 failure = failure or (
-                    error if isinstance(error, MirrorError) else trouble("write to", parent, error)
+                    error
+                    if isinstance(error, MirrorError)
+                    else mirror_error("write to", parent, error)
                 )
         self.staged.clear()
         if failure is not None:

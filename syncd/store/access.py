@@ -14,7 +14,7 @@ from pathlib import Path
 
 from syncd.errors import StoreError, StrangerError, UnsafePathError
 from syncd.owners import nearest_owner, owner_name
-from syncd.safe_open import make_folders, refuse_foreign_way
+from syncd.safe_open import check_path_is_trusted, make_folders
 
 PRIVATE, SHARED = 0o700, 0o750
 PASSING = 0o011
@@ -51,9 +51,9 @@ def make_state_folder(state_dir: Path) -> None:
     What is done by path below it afterwards stays below it. Raises StoreError, OSError.
     """
     try:
-        refuse_foreign_way(state_dir)
+        check_path_is_trusted(state_dir)
         make_folders(state_dir, PRIVATE)
-        refuse_foreign_way(state_dir)  # again: another user may have made it just before
+        check_path_is_trusted(state_dir)  # again: another user may have made it just before
     except UnsafePathError as error:
         raise StoreError(error.message, hint=error.hint) from error
 

@@ -34,7 +34,7 @@ import syncd.safe_open as safe_open
 import syncd.store.database as database
 from syncd.errors import MirrorError
 from syncd.mirror.temp_file import TempFile
-from syncd.mirror.trash import Kept, Trash
+from syncd.mirror.trash import KeptContent, Trash
 from syncd.mirror.write import PlanWriter
 from syncd.models import ActionKind, LedgerRow, RunReport, RunStatus
 from syncd.ports import Intent, JobState, Outcome, RunRecord
@@ -210,7 +210,7 @@ def _in_place(self: PlanWriter, folder: int, staged: Any, action: Any) -> None:
     os.unlink(staged.temporary, dir_fd=folder)
     found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     self.outcomes[action.path] = Outcome(
-        scan_module.Local(
+        scan_module.LocalFile(
             action.wanted.kind,
             action.wanted.blob,
             stat.S_IMODE(found.st_mode),
@@ -227,7 +227,7 @@ _intend, _record = SqliteStore.begin_intent, SqliteStore.record
 _apply_plan, _settle_one, _copy = run_module.apply_plan, settle_module._conclude, files.write_new
 _open_store, _look, _publish, _run = (
     database.open_store,
-    scan_module.look,
+    scan_module.scan_entry,
     PlanWriter._publish,
     PlanWriter.run,
 )
@@ -356,7 +356,7 @@ def _expect_anything(folder: int, name: str, *_: Any) -> bool:
 def _swallow(self: PlanWriter, action: Any, act: Any) -> None:
     try:
         act(action)
-    except (MirrorError, OSError, write.Missing):
+    except (MirrorError, OSError, write.DirectoryMissingError):
         self.outcomes[action.path] = Outcome(action.expected)
 
 
@@ -389,7 +389,7 @@ def _trees_go(places: Any) -> tuple[str, ...]:
 
 
 def _drop_trees(self: PlanWriter, parents: Any, roots: Any) -> None:
-    for path in {path for parent in parents for path in write.above(parent)} & self.folders:
+    for path in {path for parent in parents for path in write.with_parents(parent)} & self.folders:
         shutil.rmtree(path, ignore_errors=True)
         self.removed.append(path)
 
@@ -404,7 +404,7 @@ def _believe_the_ledger(
 ) -> Any:
     if recorded is not None and recorded.stat is not None:
         entry = recorded.entry
-        return scan_module.Local(
+        return scan_module.LocalFile(
             entry.kind, entry.blob, entry.mode, os.geteuid(), os.getegid(), recorded.stat
         )
     return _look(folder, name, path, recorded, now_ns, *more)
@@ -419,7 +419,7 @@ def _every_folder(self: SqliteStore, job: str) -> frozenset[str]:
     return frozenset(
         parent
         for path in self.load_ledger(job)
-        for parent in write.above(posixpath.dirname(path))
+        for parent in write.with_parents(posixpath.dirname(path))
         if "/one" in parent or "/two" in parent
     )
 
@@ -446,7 +446,7 @@ BUGS: dict[str, Bug] = {
         lambda: [(PlanWriter, "_remove", _remove_unsynced)], (by_order, by_power)
     ),
     "new folders are not synced": Bug(
-        lambda: [(PlanWriter, "_sync_grown", _nothing)], (by_order, by_power)
+        lambda: [(PlanWriter, "_sync_new_directories", _nothing)], (by_order, by_power)
     ),
     "the mode comes after the name": Bug(
         lambda: [
@@ -456,7 +456,7 @@ BUGS: dict[str, Bug] = {
         (by_order,),
     ),
     "modes are not synced": Bug(
-        lambda: [(PlanWriter, "_change_all_looks", _looks_unsynced)], (by_order, by_power)
+        lambda: [(PlanWriter, "_change_modes", _looks_unsynced)], (by_order, by_power)
     ),
     "the intent is noted when the work is done": Bug(
         lambda: [
@@ -492,34 +492,35 @@ BUGS: dict[str, Bug] = {
         (by_places("edited while running"),),
     ),
     "links are followed": Bug(
-        lambda: [(folders, "OPEN_BELOW", folders.OPEN_FOLDER)],
+        lambda: [(folders, "OPEN_DIR_NOFOLLOW", folders.OPEN_DIR)],
         (by_places("a link to outside in its folder's place"),),
     ),
     "links are followed, and only a race shows it": Bug(
-        lambda: [(folders, "OPEN_BELOW", folders.OPEN_FOLDER)], (by_race,)
+        lambda: [(folders, "OPEN_DIR_NOFOLLOW", folders.OPEN_DIR)], (by_race,)
     ),
     "links above the destination are followed": Bug(
-        lambda: [(safe_open, "PASS", safe_open.PASS & ~os.O_NOFOLLOW)], (by_race_above,)
+        lambda: [(safe_open, "OPEN_DIR_AS_PATH", safe_open.OPEN_DIR_AS_PATH & ~os.O_NOFOLLOW)],
+        (by_race_above,),
     ),
     "nothing goes to the trash": Bug(
-        lambda: [(Trash, "keep", lambda *_: Kept())], (by_places("other bytes"),)
+        lambda: [(Trash, "keep", lambda *_: KeptContent())], (by_places("other bytes"),)
     ),
     "a folder in the way is cleared": Bug(
         lambda: [
-            (PlanWriter, "_make_way", _clear_the_way),
+            (PlanWriter, "_remove_directory_in_the_way", _clear_the_way),
             (disk, "check_replaceable_directories", _nothing),
         ],
         (by_places("a folder with a file of others"),),
     ),
     "the ledger is believed": Bug(
-        lambda: [(scan_module, "look", _believe_the_ledger)],
+        lambda: [(scan_module, "scan_entry", _believe_the_ledger)],
         (by_places("deleted while running", "other bytes"),),
     ),
     "errors of one file are swallowed": Bug(
         lambda: [(PlanWriter, "_attempt", _swallow)], (by_calls,)
     ),
     "errors of the kernel have no name": Bug(
-        lambda: [(PlanWriter, "_attempt", _only_ours), (disk, "translated", _untranslated)],
+        lambda: [(PlanWriter, "_attempt", _only_ours), (disk, "translated_errors", _untranslated)],
         (by_calls,),
     ),
     "a failed sync is passed over": Bug(
@@ -530,7 +531,7 @@ BUGS: dict[str, Bug] = {
     ),
     "folders go with what is in them": Bug(
         lambda: [
-            (PlanWriter, "_drop_empty", _drop_trees),
+            (PlanWriter, "_remove_empty_directories", _drop_trees),
             (disk, "remove_empty_directories", _trees_go),
         ],
         (by_lines,),
@@ -548,7 +549,9 @@ BUGS: dict[str, Bug] = {
     "a folder's mode is changed by its name": Bug(
         lambda: [(write, "change_folder", _by_its_name)], (by_race,)
     ),
-    "free space is not asked for": Bug(lambda: [(disk, "check_room", _nothing)], (by_full_disk,)),
+    "free space is not asked for": Bug(
+        lambda: [(disk, "check_free_space", _nothing)], (by_full_disk,)
+    ),
     "a mount that is gone is not noticed": Bug(
         lambda: [(disk, "check_mounts", _nothing)], (by_vanished_mount,)
     ),
@@ -563,10 +566,10 @@ def _remove_unsynced(self: PlanWriter, actions: Any) -> None:
 
 def _looks_unsynced(self: PlanWriter, actions: Any) -> None:
     with patch.object(systems, "syncfs", _nothing):
-        _change_all_looks(self, actions)
+        _change_modes(self, actions)
 
 
-_remove, _change_all_looks = PlanWriter._remove, PlanWriter._change_all_looks
+_remove, _change_modes = PlanWriter._remove, PlanWriter._change_modes
 
 
 @contextmanager

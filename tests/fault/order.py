@@ -51,7 +51,7 @@ class _Watch:
         }
         syncfs, into_nothing = (
             syncd.mirror.syscalls.syncfs,
-            syncd.mirror.syscalls.rename_into_nothing,
+            syncd.mirror.syscalls.rename_noreplace,
         )
         begin_intent, record = SqliteStore.begin_intent, SqliteStore.record
 
@@ -104,7 +104,7 @@ class _Watch:
         for name in ("unlink", "mkdir", "rmdir"):
             setattr(os, name, changing(name))
         for module in (syncd.mirror.syscalls, syncd.mirror.filesystem_sync, syncd.mirror.write):
-            for name, value in (("syncfs", sync_all), ("rename_into_nothing", fresh)):
+            for name, value in (("syncfs", sync_all), ("rename_noreplace", fresh)):
                 if hasattr(module, name):
                     setattr(module, name, value)
         SqliteStore.begin_intent, SqliteStore.record = noted, told  # type: ignore[method-assign]

@@ -300,7 +300,7 @@ def _patched(on_call: Callable[..., None]) -> None:
     for name in CALLS:
         setattr(os, name, wrapped(name, getattr(os, name)))
     for module in (syncd.mirror.syscalls, syncd.mirror.filesystem_sync, syncd.mirror.write):
-        for name in ("syncfs", "rename_into_nothing"):
+        for name in ("syncfs", "rename_noreplace"):
             if hasattr(module, name):
                 setattr(module, name, wrapped(name, getattr(module, name)))
 

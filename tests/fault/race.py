@@ -23,7 +23,7 @@ from syncd.errors import MirrorError, StoreError
 from syncd.git_objects import blob_id
 from syncd.hooks import staging_dir
 from syncd.mirror.disk_mirror import DiskMirror
-from syncd.mirror.scan import look
+from syncd.mirror.scan import scan_entry
 from syncd.models import Action, ActionKind, Kind, LedgerRow, LocalFile, Stat, WantedFile
 from syncd.store.blobs import BlobCache
 from tests.fault.mounts import no_root as missing
@@ -163,7 +163,7 @@ class Arena:
     def act(self, verb: ActionKind, name: str, want: WantedFile | None) -> bool:
         """Whether the operation was done."""
         path = f"{self.root}/sub/{name}"
-        have = look(self.inside, name, path, None, time.time_ns) if "/" not in name else None
+        have = scan_entry(self.inside, name, path, None, time.time_ns) if "/" not in name else None
         had = LedgerRow(self.entry(ONE, 0o600), have.stat) if have is not None else None
         try:
             applied = self.mirror.apply(

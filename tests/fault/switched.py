@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from syncd.mirror.disk_mirror import DiskMirror
-from syncd.mirror.symlink_publish import mirror_of
+from syncd.mirror.symlink_publish import mirror_for
 from syncd.models import Job, PathRule, Publish
 from syncd.ports import Mirror
 from tests.fault.scene import Node, Scene, look
@@ -32,7 +32,7 @@ class SwitchedScene(Scene):
         )
 
     def disk(self, clock: FakeClock) -> Mirror:
-        return mirror_of(self.job, DiskMirror(self.state / "trash", clock), clock)
+        return mirror_for(self.job, DiskMirror(self.state / "trash", clock), clock)
 
     def begin(self) -> Scene:
         self.base.mkdir(parents=True)

@@ -62,7 +62,7 @@ def test_names_whose_sync_fails_keep_the_intent_because_a_power_cut_may_take_the
 ) -> None:
     """The mirror's disk dies between a rename and its sync, and the store's does not: what was a name is a temporary file again."""
     renamed: list[tuple[str, str, str]] = []
-    rename = write.rename_into_nothing
+    rename = write.rename_noreplace
 
     def named(folder: int, old: str, new: str) -> None:
         rename(folder, old, new)
@@ -78,7 +78,7 @@ def test_names_whose_sync_fails_keep_the_intent_because_a_power_cut_may_take_the
 
     with Workbench(extra) as bench:
         bench.turn()
-        monkeypatch.setattr(write, "rename_into_nothing", named)
+        monkeypatch.setattr(write, "rename_noreplace", named)
         for module, name in (
             (write, "sync_folder"),
             (filesystem_sync, "syncfs"),

@@ -21,7 +21,7 @@ with instrumented(
     from syncd.errors import SyncdError, UnsafePathError
     from syncd.github import trees
     from syncd.github.protocol import quoted
-    from syncd.mirror.paths import below
+    from syncd.mirror.paths import names_below
     from syncd.patterns import chooser
 
 from syncd.colliding_names import collisions_among
@@ -49,7 +49,7 @@ def _names(path: str) -> None:
     if not in_quotes(path).isprintable():
         raise AssertionError("a terminal would act on this")
     try:
-        names = below(f"{ROOT}/{path}", ROOT)
+        names = names_below(f"{ROOT}/{path}", ROOT)
     except UnsafePathError as error:
         if not error.message.isprintable():
             raise AssertionError(f"a poor message: {error.message!r}") from error

@@ -18,7 +18,7 @@ from tests.fuzz.harness import fuzz, instrumented
 
 with instrumented("syncd.tree_walk"):
     from syncd.errors import MirrorError
-    from syncd.tree_walk import OPEN_FOLDER, remove, walk
+    from syncd.tree_walk import OPEN_DIR_NOFOLLOW, remove, walk
 
 LINES_AT_MOST, NAMES_AT_MOST = 60, 12
 DEEP = 300  # levels that one `d` line makes
@@ -31,7 +31,7 @@ def one(data: bytes) -> None:
     base = tempfile.mkdtemp(
         prefix="syncd-walk-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None
     )
-    parent = os.open(base, OPEN_FOLDER)
+    parent = os.open(base, OPEN_DIR_NOFOLLOW)
     try:
         os.mkdir(f"{base}/{OUTSIDE}", 0o500)
         os.mkdir(f"{base}/top")
@@ -87,7 +87,7 @@ def _make(kind: bytes, place: bytes) -> None:
 
 
 def _walked(base: str, made: int) -> None:
-    top = os.open(f"{base}/top", OPEN_FOLDER)
+    top = os.open(f"{base}/top", OPEN_DIR_NOFOLLOW)
     before = _descriptors()
     met = 0
     try:

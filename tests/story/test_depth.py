@@ -89,7 +89,7 @@ def test_what_a_version_without_the_limit_published_is_replaced_when_upstream_is
     hub.sync()
     good = hub.repo.head()
     with monkeypatch.context() as former:
-        former.setattr("syncd.engine.desired.FOLDERS_AT_MOST", 5_000)
+        former.setattr("syncd.engine.desired.MAX_DEPTH", 5_000)
         put(hub.repo, nested(600)(hub.repo), False)
         assert hub.sync("--allow-delete", "100").code == 0
     assert (hub.dest / "current/d").exists()

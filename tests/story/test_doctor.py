@@ -177,14 +177,15 @@ def test_completion_without_a_shell_or_for_another_is_a_usage_error(hub: SyncEnv
 
 
 def test_a_remark_of_a_bind_mounted_file_is_grave(tmp_path: Path) -> None:
-    from syncd.mirror.destination_checks import remarks
+    from syncd.mirror.destination_checks import destination_warnings
 
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     files = [path for path in mounts if os.path.isfile(path)]
     if not files:
         pytest.skip("no file is a mount point on this machine")
     assert any(
-        one.grave and "mount point" in one.text for one in remarks(files[0], directory=False)
+        one.grave and "mount point" in one.text
+        for one in destination_warnings(files[0], directory=False)
     )
 
 

@@ -258,7 +258,7 @@ def test_a_wish_that_could_not_be_carried_out_is_no_drift_the_next_time(
     def refuse(*_: Any) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(looks_module, "set_looks", refuse)
+    monkeypatch.setattr(looks_module, "set_mode_and_owner", refuse)
     done = deep.sync()
     assert (done.code, done.job["error"]["kind"]) == (1, "mirror") and "belongs to uid" in done.job[
         "error"

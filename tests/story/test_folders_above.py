@@ -15,7 +15,7 @@ import pytest
 
 from syncd.cli.main import run
 from syncd.errors import ConfigError, UnsafePathError
-from syncd.safe_open import foreign_link, make_folders, open_folder, refuse_foreign_way
+from syncd.safe_open import check_path_is_trusted, make_folders, open_folder, untrusted_link
 from syncd.web.sockets import open_doors
 from tests.support.sync_env import SyncEnv, sync_env
 
@@ -189,8 +189,8 @@ def test_the_walk_goes_where_the_kernel_goes(tmp_path: Path) -> None:
         os.close(found)
     make_folders(tmp_path / "way/new/deep", 0o700)
     assert stat.S_IMODE((tmp_path / "real/new/deep").stat().st_mode) == 0o700
-    refuse_foreign_way(tmp_path / "way/new/deep")
-    assert foreign_link(tmp_path / "way/new/deep") is None
+    check_path_is_trusted(tmp_path / "way/new/deep")
+    assert untrusted_link(tmp_path / "way/new/deep") is None
 
 
 def test_no_folder_is_made_behind_a_link(tmp_path: Path) -> None:

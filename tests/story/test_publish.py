@@ -107,7 +107,7 @@ def test_where_a_sync_of_everything_may_tell_nothing_what_is_carried_over_is_syn
         synced.add(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
         real(descriptor)
 
-    monkeypatch.setattr(tree_copy, "is_mute", lambda _: True)
+    monkeypatch.setattr(tree_copy, "hides_write_errors", lambda _: True)
     monkeypatch.setattr(os, "fsync", fsync)
     site.repo.commit({"nginx/nginx.conf": "two\n"})
     assert site.sync().code == 0

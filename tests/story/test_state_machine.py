@@ -18,7 +18,7 @@ from syncd.engine.rollback import set_to_go_back_to
 from syncd.engine.run import Options, RunContext, run_job
 from syncd.errors import SyncdError
 from syncd.mirror.disk_mirror import DiskMirror
-from syncd.mirror.symlink_publish import mirror_of
+from syncd.mirror.symlink_publish import mirror_for
 from syncd.models import (
     Drift,
     Job,
@@ -413,7 +413,7 @@ class _Open:
         source = MemorySource(machine.trees)
         source.head = machine.at
         self.store = SqliteStore.open(machine.state)
-        disk = mirror_of(
+        disk = mirror_for(
             machine.job, DiskMirror(machine.state / "trash", machine.clock), machine.clock
         )
         return RunContext(

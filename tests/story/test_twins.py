@@ -13,7 +13,7 @@ from syncd.mirror.disk_mirror import DiskMirror
 from tests.support.sync_env import SyncEnv
 
 NFC, NFD = "é.conf", "e\u0301.conf"
-DIES = "import os; import syncd.mirror.case_sensitivity as apart; apart.remove_trial = lambda *_: os._exit(9); from syncd.__main__ import main; main()"
+DIES = "import os; import syncd.mirror.case_sensitivity as apart; apart.remove_trial_dir = lambda *_: os._exit(9); from syncd.__main__ import main; main()"
 OLD = {"nginx/nginx.conf": None, "nginx/sites/a.conf": None}
 
 

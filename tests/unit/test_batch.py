@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from syncd.errors import ChangedUnderneathError
 from syncd.git_objects import blob_id
 from syncd.mirror import filesystem_sync, syscalls, write
-from syncd.mirror.scan import look
+from syncd.mirror.scan import scan_entry
 from syncd.mirror.temp_file import TempFile
 from syncd.mirror.trash import Trash
 from syncd.mirror.write import PlanWriter
@@ -63,7 +63,7 @@ def bench(tmp_path: Path) -> Bench:
 @pytest.fixture(autouse=True)
 def on_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever these tests run on."""
-    monkeypatch.setattr(filesystem_sync, "is_mute", lambda _: False)
+    monkeypatch.setattr(filesystem_sync, "hides_write_errors", lambda _: False)
 
 
 @pytest.fixture
@@ -125,14 +125,14 @@ def test_when_a_new_folder_directly_below_the_top_of_all_can_not_be_synced_what_
         )
     )
     batch.grown["/"] = "/"
-    batch._sync_grown()
+    batch._sync_new_directories()
     assert batch.outcomes["/mirror/f"].error is not None
 
 
 def test_names_in_a_folder_that_gives_way_to_another_before_its_sync_are_no_success(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = write.rename_into_nothing
+    real = write.rename_noreplace
 
     def named(folder: int, old: str, new: str) -> None:
         real(folder, old, new)
@@ -140,7 +140,7 @@ def test_names_in_a_folder_that_gives_way_to_another_before_its_sync_are_no_succ
         (bench.root / "a").mkdir()
 
     (bench.root / "a").mkdir()
-    monkeypatch.setattr(write, "rename_into_nothing", named)
+    monkeypatch.setattr(write, "rename_noreplace", named)
     applied = bench.batch().run([bench.action("a/f")])
     assert isinstance(applied.outcomes[f"{bench.root}/a/f"].error, ChangedUnderneathError)
 
@@ -149,7 +149,7 @@ def test_a_folder_that_can_not_be_opened_for_its_names_keeps_that_error(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its sync is not tried: what that would say is not what happened, and might be taken for a change underneath."""
-    real, opened = write.opened, list[str]()
+    real, opened = write.opened_directory, list[str]()
 
     def refusing(root: str, names: tuple[str, ...]) -> AbstractContextManager[int]:
         opened.append(root)
@@ -158,7 +158,7 @@ def test_a_folder_that_can_not_be_opened_for_its_names_keeps_that_error(
         return real(root, names)
 
     (bench.root / "a").mkdir()
-    monkeypatch.setattr(write, "opened", refusing)
+    monkeypatch.setattr(write, "opened_directory", refusing)
     error = bench.batch().run([bench.action("a/f")]).outcomes[f"{bench.root}/a/f"].error
     assert (
         error is not None
@@ -266,7 +266,7 @@ def test_where_a_sync_of_everything_may_tell_nothing_each_file_is_synced_and_one
         fsync(file)
 
     monkeypatch.setattr(write, "write_new", writing)
-    monkeypatch.setattr(filesystem_sync, "is_mute", lambda _: True)
+    monkeypatch.setattr(filesystem_sync, "hides_write_errors", lambda _: True)
     monkeypatch.setattr(os, "fsync", syncing)
     applied = bench.batch().run([bench.action(name) for name in MANY])
     assert len(synced) >= len(MANY)
@@ -277,17 +277,17 @@ def test_where_a_sync_of_everything_may_tell_nothing_each_file_is_synced_and_one
 def test_a_file_system_that_can_not_say_what_it_is_may_tell_nothing(bench: Bench) -> None:
     folder = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        assert syscalls.is_mute(folder), "it is none of those that are known to tell"
+        assert syscalls.hides_write_errors(folder), "it is none of those that are known to tell"
     finally:
         os.close(folder)
-    assert syscalls.is_mute(folder), "nor is what can't be asked"
+    assert syscalls.hides_write_errors(folder), "nor is what can't be asked"
 
 
 def test_a_new_program_can_be_run_as_soon_as_it_has_its_name(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is open for writing can't be: "Text file busy"."""
-    real = write.rename_into_nothing
+    real = write.rename_noreplace
 
     def named(folder: int, old: str, new: str) -> None:
         real(folder, old, new)
@@ -299,7 +299,7 @@ def test_a_new_program_can_be_run_as_soon_as_it_has_its_name(
         assert not writers
 
     (bench.root / "a").mkdir()
-    monkeypatch.setattr(write, "rename_into_nothing", named)
+    monkeypatch.setattr(write, "rename_noreplace", named)
     for count in (3, 12):
         applied = bench.batch().run(
             [bench.action(f"a/{count}-{number}") for number in range(count)]
@@ -313,7 +313,7 @@ def test_a_mode_is_changed_on_a_file_system_that_is_held(
     (bench.root / "f").write_bytes(CONTENT)
     folder = os.open(bench.root, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        found = look(folder, "f", f"{bench.root}/f", None, time.time_ns)
+        found = scan_entry(folder, "f", f"{bench.root}/f", None, time.time_ns)
     finally:
         os.close(folder)
     real, chmod, held = filesystem_sync.syncfs, os.chmod, set[int]()

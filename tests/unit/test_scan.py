@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from syncd.errors import TimedOutError
-from syncd.mirror.scan import CHUNK, scan
+from syncd.mirror.scan import CHUNK_BYTES, scan
 from syncd.ports import Target
 
 
@@ -26,9 +26,9 @@ def too_late_after(calls: int) -> tuple[list[int], object]:
 
 def test_a_large_file_is_read_only_as_long_as_the_run_may_take(tmp_path: Path) -> None:
     with open(tmp_path / "large", "wb") as file:
-        file.truncate(64 * CHUNK)
+        file.truncate(64 * CHUNK_BYTES)
     made, check = too_late_after(3)
-    targets = {f"{tmp_path}/large": Target(str(tmp_path), None, size=64 * CHUNK)}
+    targets = {f"{tmp_path}/large": Target(str(tmp_path), None, size=64 * CHUNK_BYTES)}
     with pytest.raises(TimedOutError):
         scan(targets, time.time_ns, check=check)  # type: ignore[arg-type]
     assert len(made) == 4, "one look at the folder, and one for each MiB that was read"

@@ -18,7 +18,7 @@ from syncd.errors import ConfigError
 from syncd.identities import SecretRef
 from syncd.pem import normalise_key
 from syncd.redaction import Secret
-from syncd.trusted_path import exposure
+from syncd.trusted_path import secret_exposure
 
 KEY = rsa.generate_private_key(65537, 2048)
 PKCS1 = KEY.private_bytes(
@@ -245,8 +245,10 @@ def test_who_may_read_a_secret_is_judged_by_mode_and_group(
     )  # 2000: a supplementary group, as fsGroup gives one
     ours, anothers = MODES[mode]
     for gid in (0, 1000, 2000):
-        assert exposure(os.stat_result((0o100000 | mode, 0, 0, 1, 0, gid, 0, 0, 0, 0))) == ours
-    found = exposure(os.stat_result((0o100000 | mode, 0, 0, 1, 0, 54321, 0, 0, 0, 0)))
+        assert (
+            secret_exposure(os.stat_result((0o100000 | mode, 0, 0, 1, 0, gid, 0, 0, 0, 0))) == ours
+        )
+    found = secret_exposure(os.stat_result((0o100000 | mode, 0, 0, 1, 0, 54321, 0, 0, 0, 0)))
     assert found == anothers if anothers is None else (found or "").startswith(anothers)
 
 

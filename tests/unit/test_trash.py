@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from syncd.mirror import trash
-from syncd.mirror.scan import look
+from syncd.mirror.scan import scan_entry
 from syncd.mirror.trash import Trash
 from syncd.models import Action, ActionKind
 
@@ -29,7 +29,7 @@ def test_every_folder_that_leads_to_what_is_kept_is_on_disk_before_its_only_othe
     (tmp_path / "theirs").write_bytes(b"theirs\n")
     folder = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        local = look(folder, "theirs", f"{tmp_path}/theirs", None, time.time_ns)
+        local = scan_entry(folder, "theirs", f"{tmp_path}/theirs", None, time.time_ns)
         assert local is not None
         kept = Trash(tmp_path / "state/trash")
         (tmp_path / "state").mkdir()
@@ -64,7 +64,7 @@ def test_keeping_or_taking_back_many_files_reads_the_entries_at_most_once(
     try:
         for number in range(20):
             (tmp_path / f"f{number}").write_text(f"{number // 2}\n")
-            local = look(folder, f"f{number}", f"{tmp_path}/f{number}", None, time.time_ns)
+            local = scan_entry(folder, f"f{number}", f"{tmp_path}/f{number}", None, time.time_ns)
             action = Action(
                 ActionKind.WRITE,
                 f"{tmp_path}/f{number}",
@@ -83,6 +83,6 @@ def test_keeping_or_taking_back_many_files_reads_the_entries_at_most_once(
         and len(list((tmp_path / "state/trash/contents").iterdir())) == 10
     )
     reads[0] = 0
-    trashed.take_back(kept)
+    trashed.undo_keep(kept)
     assert reads[0] == 1
     assert trashed.entries() == [] and list((tmp_path / "state/trash/contents").iterdir()) == []

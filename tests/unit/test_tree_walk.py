@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from syncd.errors import MirrorError, TimedOutError
-from syncd.tree_walk import OPEN_FOLDER, Step, remove, walk, within
+from syncd.tree_walk import OPEN_DIR_NOFOLLOW, Step, remove, time_limit, walk
 from tests.support.deep import dig
 
 DEPTH = 5_000  # beyond PATH_MAX, and beyond what Python recurses
@@ -21,7 +21,7 @@ DEPTH = 5_000  # beyond PATH_MAX, and beyond what Python recurses
 
 @contextmanager
 def opened(folder: Path) -> Iterator[int]:
-    descriptor = os.open(folder, OPEN_FOLDER)
+    descriptor = os.open(folder, OPEN_DIR_NOFOLLOW)
     try:
         yield descriptor
     finally:
@@ -164,9 +164,9 @@ def test_a_limit_of_seconds_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "top/f").write_text("x")
     with opened(tmp_path) as parent:
         with pytest.raises(OSError, match="it takes longer than -1 s") as caught:
-            remove(parent, "top", within(-1))
+            remove(parent, "top", time_limit(-1))
         assert caught.value.errno == errno.ETIMEDOUT and os.listdir(tmp_path / "top") == ["f"]
-        remove(parent, "top", within(3600))
+        remove(parent, "top", time_limit(3600))
 
 
 def test_a_step_says_what_it_is_and_its_folder_is_open(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from syncd import trusted_path
-from syncd.trusted_path import Doubt, doubted, open_judged
+from syncd.trusted_path import TrustProblem, open_checked, problems_for_owner
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fixes(tmp: Path, path: str) -> list[str]:
-    descriptor, doubts = open_judged(tmp / path)
+    descriptor, doubts = open_checked(tmp / path)
     os.close(descriptor)
     return [one.fix.replace(str(tmp), "TMP") for one in doubts if one.path.startswith(str(tmp))]
 
@@ -64,9 +64,9 @@ def test_links_that_lead_to_each_other_end(tmp: Path) -> None:
     (tmp / "a").symlink_to("b")
     (tmp / "b").symlink_to("a")
     with pytest.raises(OSError, match="Too many levels"):
-        open_judged(tmp / "a")
+        open_checked(tmp / "a")
     with pytest.raises(FileNotFoundError, match="missing"):
-        open_judged(tmp / "missing")
+        open_checked(tmp / "missing")
 
 
 def test_a_file_that_becomes_a_link_while_it_is_opened_is_not_followed(
@@ -83,7 +83,7 @@ def test_a_file_that_becomes_a_link_while_it_is_opened_is_not_followed(
 
     monkeypatch.setattr(os, "open", swapped)
     with pytest.raises(OSError, match="Too many levels"):
-        open_judged(tmp / "etc/file")
+        open_checked(tmp / "etc/file")
 
 
 def test_nothing_stays_open_but_what_was_asked_for(tmp: Path) -> None:
@@ -92,7 +92,7 @@ def test_nothing_stays_open_but_what_was_asked_for(tmp: Path) -> None:
     for path in ("etc/file", "link", "etc/../etc"):
         fixes(tmp, path)
     with pytest.raises(FileNotFoundError):
-        open_judged(tmp / "etc/missing/file")
+        open_checked(tmp / "etc/missing/file")
     assert os.listdir("/proc/self/fd") == before
 
 
@@ -106,12 +106,12 @@ def test_the_user_of_the_state_is_trusted_with_what_it_owns_and_not_with_what_al
     None
 ):
     theirs, open_to_all = (
-        Doubt("/a", "belongs to x", 7, "chown root: /a"),
-        Doubt("/a", "can be written", None, "chmod go-w /a"),
+        TrustProblem("/a", "belongs to x", 7, "chown root: /a"),
+        TrustProblem("/a", "can be written", None, "chmod go-w /a"),
     )
-    assert doubted([theirs, open_to_all, open_to_all], None) == [theirs, open_to_all]
-    assert doubted([theirs, open_to_all], 7) == [open_to_all]
-    assert doubted([theirs, open_to_all], 8) == [theirs, open_to_all]
+    assert problems_for_owner([theirs, open_to_all, open_to_all], None) == [theirs, open_to_all]
+    assert problems_for_owner([theirs, open_to_all], 7) == [open_to_all]
+    assert problems_for_owner([theirs, open_to_all], 8) == [theirs, open_to_all]
 
 
 def test_an_absolute_path_needs_no_working_folder(
@@ -122,6 +122,6 @@ def test_an_absolute_path_needs_no_working_folder(
     (tmp / "gone").rmdir()
     assert fixes(tmp, "etc/file") == []
     monkeypatch.chdir(tmp)
-    descriptor, _ = open_judged("etc/file")
+    descriptor, _ = open_checked("etc/file")
     assert os.read(descriptor, 9) == b"x"
     os.close(descriptor)
