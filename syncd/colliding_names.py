@@ -65,7 +65,7 @@ def collisions_among(paths: Iterable[str]) -> list[CollidingNames]:
     ]
 
 
-class Folder(Protocol):
+class DirectoryNames(Protocol):
     """What can be seen of a folder."""
 
     def listed(self) -> set[str]:
@@ -75,7 +75,7 @@ class Folder(Protocol):
         """Whether anything answers to the name. Raises OSError."""
 
 
-class OpenFolder(Struct, frozen=True):
+class OpenDirectory(Struct, frozen=True):
     """A folder of the disk by its open descriptor."""
 
     descriptor: int
@@ -91,7 +91,7 @@ class OpenFolder(Struct, frozen=True):
         return True
 
 
-def are_distinct(folder: Folder, names: Sequence[str]) -> bool | None:
+def are_distinct(folder: DirectoryNames, names: Sequence[str]) -> bool | None:
     """Whether the folder keeps each of these names apart; None where looking does not tell.
 
     A name that is found without being listed stands there under another spelling. Where none of the
@@ -130,14 +130,14 @@ def _looked_at(folder: str, names: Sequence[str]) -> bool | None:
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return are_distinct(OpenFolder(descriptor), names)
+            return are_distinct(OpenDirectory(descriptor), names)
         finally:
             os.close(descriptor)
     except OSError:
         return None  # who may not look can't tell
 
 
-def _told_by_others(folder: Folder, listed: set[str], names: Sequence[str]) -> bool | None:
+def _told_by_others(folder: DirectoryNames, listed: set[str], names: Sequence[str]) -> bool | None:
     folds = _folds_case(folder, listed)
     if folds is False and len({_plain(name) for name in names}) == len(names):
         return True  # no rule of case makes them one, and no rule of composition
@@ -146,7 +146,7 @@ def _told_by_others(folder: Folder, listed: set[str], names: Sequence[str]) -> b
     return None
 
 
-def _folds_case(folder: Folder, listed: set[str]) -> bool | None:
+def _folds_case(folder: DirectoryNames, listed: set[str]) -> bool | None:
     """Whether the folder ignores the case of ASCII letters; None where no entry of it can tell."""
     for name in sorted(listed):
         swapped = case_swapped(name)
@@ -165,8 +165,8 @@ def _ascii_lower(name: str) -> str:
 
 __all__ = [
     "CollidingNames",
-    "Folder",
-    "OpenFolder",
+    "DirectoryNames",
+    "OpenDirectory",
     "are_distinct",
     "collisions_among",
     "fold",

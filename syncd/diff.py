@@ -16,26 +16,26 @@ from msgspec import Struct
 
 from syncd.redaction import redact_lines
 
-LARGEST = 256 << 10  # bytes of one version
-LONGEST_LINE = 500  # characters
-MOST_LINES = 2000  # of one diff
-MOST_DIFFERENCES = (
+MAX_BYTES = 256 << 10  # bytes of one version
+MAX_LINE_CHARS = 500  # characters
+MAX_LINES = 2000  # of one diff
+MAX_DIFFERENCES = (
     1000  # lines removed and added; the search keeps half its square in memory, 4 bytes each
 )
-STEPS = 1_000_000  # of one diff; a fifth of a second
-CONTEXT = 2
+MAX_STEPS = 1_000_000  # of one diff; a fifth of a second
+CONTEXT_LINES = 2
 BYTES_PER_STEP = 64  # of reading: splitting and comparing them takes about as long as one step
 
 Block = tuple[int, int, int, int]  # lines [a, b) of the old version became [c, d) of the new one
 
 
-class Work(Struct):
+class WorkBudget(Struct):
     """How many steps are left for several diffs together. A diff that would need more is not made (`Exhausted`)."""
 
     steps: int
 
 
-class Exhausted(Exception):
+class WorkBudgetExhausted(Exception):
     """The work that the caller allowed is used up."""
 
 
@@ -49,7 +49,7 @@ def readable_by_all(mode: int) -> bool:
 
 
 def changed_lines(
-    old: bytes | None, new: bytes | None, work: Work | None = None, masked: bool = True
+    old: bytes | None, new: bytes | None, work: WorkBudget | None = None, masked: bool = True
 ) -> list[str] | str:
     """A unified diff's lines without its head; or, in words, why there are none: binary, large, too different, or not there any more (None).
 
@@ -57,7 +57,7 @@ def changed_lines(
     """
     if old is None or new is None:
         return "the bytes are not kept any more"
-    if b"\0" in old + new or max(len(old), len(new)) > LARGEST:
+    if b"\0" in old + new or max(len(old), len(new)) > MAX_BYTES:
         return "binary or large"
     _spend(work, 1 + (len(old) + len(new)) // BYTES_PER_STEP)
     before, after = _lines(old, masked), _lines(new, masked)
@@ -76,14 +76,14 @@ def _lines(content: bytes, masked: bool) -> list[str]:
     return [f"{line}\n" for line in lines] + ([last] if last else [])
 
 
-def _spend(work: Work | None, steps: int) -> None:
+def _spend(work: WorkBudget | None, steps: int) -> None:
     if work is not None:
         work.steps -= steps
         if work.steps < 0:
-            raise Exhausted
+            raise WorkBudgetExhausted
 
 
-def _blocks(before: Sequence[str], after: Sequence[str], work: Work | None) -> list[Block]:
+def _blocks(before: Sequence[str], after: Sequence[str], work: WorkBudget | None) -> list[Block]:
     """What was replaced by what, in order."""
     start, end_a, end_b = 0, len(before), len(after)
     while start < min(end_a, end_b) and before[start] == after[start]:
@@ -98,7 +98,7 @@ def _blocks(before: Sequence[str], after: Sequence[str], work: Work | None) -> l
 
 
 def _flags(
-    old: Sequence[str], new: Sequence[str], work: Work | None
+    old: Sequence[str], new: Sequence[str], work: WorkBudget | None
 ) -> tuple[bytearray, bytearray]:
     """For each line of either version a 1 where it is not in the other one. Lines without an equal one there are not searched for."""
     numbers = {line: number for number, line in enumerate(set(old) & set(new))}
@@ -133,13 +133,13 @@ def _flagged(gone: bytearray, come: bytearray) -> Iterator[Block]:
 
 
 def _edits(
-    old: Sequence[int], new: Sequence[int], work: Work | None
+    old: Sequence[int], new: Sequence[int], work: WorkBudget | None
 ) -> list[tuple[int, int, bool]]:
     """The shortest way from one to the other: (line of old, line of new, whether it is one that was removed), in order."""
     furthest, trace, steps = {1: 0}, [], 0
     size_a, size_b = len(old), len(new)
-    most = min(STEPS, work.steps) if work is not None else STEPS
-    for differences in range(min(size_a + size_b, MOST_DIFFERENCES) + 1):
+    most = min(MAX_STEPS, work.steps) if work is not None else MAX_STEPS
+    for differences in range(min(size_a + size_b, MAX_DIFFERENCES) + 1):
         trace.append(
             array(
                 "i",
@@ -161,8 +161,8 @@ def _edits(
                 return _way_back(trace, size_a, size_b)
         if steps > most:
             break
-    if steps > most < STEPS:
-        raise Exhausted
+    if steps > most < MAX_STEPS:
+        raise WorkBudgetExhausted
     _spend(work, min(steps, most))
     raise TooDifferent(f"too different to compare: {size_a:,} lines gave way to {size_b:,}")
 
@@ -186,10 +186,10 @@ def _unified(before: Sequence[str], after: Sequence[str], blocks: Sequence[Block
     """As `diff -U2` writes them, not more than `MOST_LINES`."""
     lines: list[str] = []
     for hunk in _hunks(blocks):
-        low_a, low_b = max(0, hunk[0][0] - CONTEXT), max(0, hunk[0][2] - CONTEXT)
+        low_a, low_b = max(0, hunk[0][0] - CONTEXT_LINES), max(0, hunk[0][2] - CONTEXT_LINES)
         high_a, high_b = (
-            min(len(before), hunk[-1][1] + CONTEXT),
-            min(len(after), hunk[-1][3] + CONTEXT),
+            min(len(before), hunk[-1][1] + CONTEXT_LINES),
+            min(len(after), hunk[-1][3] + CONTEXT_LINES),
         )
         lines.append(f"@@ -{_range(low_a, high_a)} +{_range(low_b, high_b)} @@")
         at = low_a
@@ -202,8 +202,8 @@ def _unified(before: Sequence[str], after: Sequence[str], blocks: Sequence[Block
                 lines += [one for line in part for one in _line(sign, line)]
             at = end
         lines += [one for line in before[at:high_a] for one in _line(" ", line)]
-        if len(lines) > MOST_LINES:
-            return [*lines[:MOST_LINES], "\\ more lines differ; they are not shown"]
+        if len(lines) > MAX_LINES:
+            return [*lines[:MAX_LINES], "\\ more lines differ; they are not shown"]
     return lines
 
 
@@ -211,7 +211,7 @@ def _hunks(blocks: Sequence[Block]) -> Iterator[list[Block]]:
     """Blocks whose context would touch, together."""
     hunk: list[Block] = []
     for block in blocks:
-        if hunk and block[0] - hunk[-1][1] > 2 * CONTEXT:
+        if hunk and block[0] - hunk[-1][1] > 2 * CONTEXT_LINES:
             yield hunk
             hunk = []
         hunk.append(block)
@@ -227,11 +227,11 @@ def _line(sign: str, line: str) -> Iterator[str]:
     text = line.removesuffix("\n")
     yield sign + (
         text
-        if len(text) <= LONGEST_LINE
-        else f"{text[:LONGEST_LINE]}… ({len(text) - LONGEST_LINE:,} more characters)"
+        if len(text) <= MAX_LINE_CHARS
+        else f"{text[:MAX_LINE_CHARS]}… ({len(text) - MAX_LINE_CHARS:,} more characters)"
     )
     if text == line:
         yield "\\ No newline at end of file"
 
 
-__all__ = ["LARGEST", "Exhausted", "Work", "changed_lines", "readable_by_all"]
+__all__ = ["MAX_BYTES", "WorkBudget", "WorkBudgetExhausted", "changed_lines", "readable_by_all"]

@@ -14,7 +14,7 @@ from typing import BinaryIO, Protocol
 
 FILE, EXECUTABLE, LINK, TREE, SUBMODULE = 0o100644, 0o100755, 0o120000, 0o040000, 0o160000
 EMPTY_BLOB = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
-READ_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 20
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}\Z")
 
@@ -44,7 +44,7 @@ def size_of(content: BinaryIO) -> int:
 def is_content_of(content: BinaryIO, blob: str) -> bool:
     """Whether all of it hashes to this id. Raises OSError."""
     hasher = blob_hasher(size_of(content))
-    while chunk := content.read(READ_BYTES):
+    while chunk := content.read(CHUNK_BYTES):
         hasher.update(chunk)
     return hasher.hexdigest() == blob
 

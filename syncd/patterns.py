@@ -8,7 +8,7 @@ from collections.abc import Callable
 from syncd.models import PathRule
 
 
-def chooser(rule: PathRule) -> Callable[[str], bool]:
+def path_filter(rule: PathRule) -> Callable[[str], bool]:
     """Whether include and exclude take a path below `from`, in gitignore's way. Source: gitignore(5); compared with git in a test."""
     if not rule.include and not rule.exclude:
         return lambda path: True
@@ -25,7 +25,7 @@ def chooser(rule: PathRule) -> Callable[[str], bool]:
     return chosen
 
 
-def literal(path: str) -> str:
+def escape_pattern(path: str) -> str:
     """The path as a gitignore pattern that matches this path only."""
     escaped = re.sub(r"([\\*?\[])", r"\\\1", path)
     return re.sub(r" $", r"\\ ", escaped)

@@ -152,10 +152,10 @@ class Source(Protocol):
     def verification(self, repo: str, commit: str, deadline: Deadline) -> tuple[bool, str]:
         """Whether GitHub marks the commit verified, and its reason."""
 
-    def descends(self, repo: str, before: str, commit: str, deadline: Deadline) -> bool:
+    def is_descendant(self, repo: str, before: str, commit: str, deadline: Deadline) -> bool:
         """Whether `commit` is `before` or follows it."""
 
-    def fetch_large(
+    def fetch_lfs(
         self, repo: str, pointers: Sequence[Pointer], blobs: Blobs, deadline: Deadline
     ) -> dict[Pointer, str]:
         """Pointer -> git id of its content, which is in `blobs`."""
@@ -164,8 +164,8 @@ class Source(Protocol):
 # --- the local side ---------------------------------------------------------------------------------------------------
 
 
-READ_ANYWAY_BYTES = 1 << 20  # one read; larger files are only read where their size may be right
-ANY_SIZE = -1  # the size that is wanted is not known
+SMALL_FILE_BYTES = 1 << 20  # one read; larger files are only read where their size may be right
+UNKNOWN_SIZE = -1  # the size that is wanted is not known
 
 
 class Target(Struct, frozen=True, gc=False):
@@ -182,7 +182,7 @@ class Target(Struct, frozen=True, gc=False):
     size: int | None = None
 
 
-class Outcome(Struct, frozen=True):
+class ActionOutcome(Struct, frozen=True):
     """What became of one action: `local` what stands there after it (None: nothing), or the error that left it as it was.
 
     `before` is the id of what it replaced, where that was only read then.
@@ -199,26 +199,26 @@ class CopiedFile(Struct, frozen=True):
     `racy`: an edit of either may have left its stat as it is (mirror/racy.py).
     """
 
-    was: Stat
-    now: Stat
+    before: Stat
+    after: Stat
     racy: bool = False
 
     @property
     def recordable_stat(self) -> Stat:
         """The stat of the copy for the ledger: a racy one is smudged."""
-        return self.now.smudged if self.racy else self.now
+        return self.after.smudged if self.racy else self.after
 
 
 class ApplyOutcome(Struct, frozen=True):
-    outcomes: Mapping[str, Outcome]
+    outcomes: Mapping[str, ActionOutcome]
     bytes_written: int = 0
-    folders_made: tuple[str, ...] = ()
-    folders_removed: tuple[str, ...] = ()
-    troubles: tuple[
+    directories_created: tuple[str, ...] = ()
+    directories_removed: tuple[str, ...] = ()
+    other_errors: tuple[
         MirrorError, ...
     ] = ()  # what went wrong beside the actions, such as an empty folder that can't be removed
     notes: tuple[str, ...] = ()  # what the report says of an action that went well
-    carried: Mapping[str, CopiedFile] = field(
+    copied: Mapping[str, CopiedFile] = field(
         default_factory=dict
     )  # destinations that nothing was done to, and that are other inodes now
 
@@ -286,7 +286,7 @@ class Mirror(Protocol):
     def mount_points(self, folders: Iterable[str]) -> dict[str, str]:
         """Folder -> the mount point that it is below, without those below `/`. Raises MirrorError."""
 
-    def same_place(self, one: str, other: str) -> bool:
+    def is_same_file(self, one: str, other: str) -> bool:
         """Whether two destinations are one entry of one folder, by whatever spelling."""
 
     def other_spellings(self, paths: Iterable[str]) -> dict[str, str]:
@@ -418,7 +418,7 @@ class JobState(Struct, frozen=True):
             and (self.paused_until is None or now < self.paused_until)
         )
 
-    def why_paused(self) -> str:
+    def describe_pause(self) -> str:
         """What to tell of a job that is left alone."""
         until = (
             f" until {self.paused_until:%Y-%m-%dT%H:%M:%SZ}"
@@ -453,14 +453,14 @@ class RunRecord(Struct, frozen=True):
 
     `superseded` (path -> job) are rows that go, whoever has them, because the upserts have the same
     files under another path; `handed_over` (path -> job) are rows of this job that another one gets,
-    and so are `folders_given`, where None means no job.
+    and so are `directories_reassigned`, where None means no job.
     """
 
     report: RunReport
     upserts: Mapping[str, LedgerRow] = field(default_factory=dict)
     removals: frozenset[str] = frozenset()
-    folders_made: tuple[str, ...] = ()
-    folders_removed: tuple[str, ...] = ()
+    directories_created: tuple[str, ...] = ()
+    directories_removed: tuple[str, ...] = ()
     state: JobState = JobState()
     applied: bool = (
         False  # the whole set of `report.commit` stands: keep it as one of the job's sets
@@ -468,7 +468,7 @@ class RunRecord(Struct, frozen=True):
     withdrawn: str | None = None  # the newest set, of this commit, is none to go back to
     superseded: Mapping[str, str] = field(default_factory=dict)
     handed_over: Mapping[str, str] = field(default_factory=dict)
-    folders_given: Mapping[str, str | None] = field(default_factory=dict)
+    directories_reassigned: Mapping[str, str | None] = field(default_factory=dict)
     ledger: Mapping[str, LedgerRow] = field(
         default_factory=dict
     )  # what `Store.load_ledger` gave the run: it need not be read again
@@ -520,6 +520,7 @@ class Store(ListingCache, Protocol):
 
 __all__ = [
     "Action",
+    "ActionOutcome",
     "AppliedSet",
     "ApplyOutcome",
     "BlobRequest",
@@ -537,7 +538,6 @@ __all__ = [
     "ListingCache",
     "LocalFile",
     "Mirror",
-    "Outcome",
     "PathRule",
     "Plan",
     "Pointer",

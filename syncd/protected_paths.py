@@ -15,7 +15,7 @@ from functools import cached_property
 from msgspec import Struct, field
 
 from syncd.colliding_names import fold
-from syncd.patterns import literal
+from syncd.patterns import escape_pattern
 
 Identity = tuple[int, int]  # st_dev, st_ino
 PROBE_NAME = "probe"  # any name below a protected folder
@@ -166,7 +166,7 @@ def _probe(excluded: ProtectedPlace, place: ProtectedPlace) -> Probe:
 
 
 def _pattern(place: ProtectedPlace) -> str:
-    return literal(place.path) + ("/" if place.is_folder else "")
+    return escape_pattern(place.path) + ("/" if place.is_folder else "")
 
 
 def _name_probes(names: ProtectedNames) -> Iterator[Probe]:
@@ -183,11 +183,13 @@ def _name_probes(names: ProtectedNames) -> Iterator[Probe]:
         yield Probe(
             place,
             tuple(f"{names.folder}/{name}" for name in tries),
-            f"{literal(names.folder)}/{literal(prefix)}*",
+            f"{escape_pattern(names.folder)}/{escape_pattern(prefix)}*",
         )
     for name in names.names:
         folder = f"{names.folder}/{name}"
-        yield Probe(place, (f"{folder}/", f"{folder}/{PROBE_NAME}.conf"), f"{literal(folder)}/")
+        yield Probe(
+            place, (f"{folder}/", f"{folder}/{PROBE_NAME}.conf"), f"{escape_pattern(folder)}/"
+        )
 
 
 def parents(path: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from syncd.diff import LARGEST, Exhausted, Work, changed_lines, readable_by_all
+from syncd.diff import MAX_BYTES, WorkBudget, WorkBudgetExhausted, changed_lines, readable_by_all
 from syncd.models import LedgerRow
 from syncd.store.blobs import BlobCache
 from syncd.store.serialization import PastChange, PastRun
@@ -80,7 +80,7 @@ class PageDiffs:
     """The diffs of one page, as far as its work, lines and characters reach."""
 
     def __init__(self, diffs: Diffs, blobs: BlobCache) -> None:
-        self._diffs, self._blobs, self._work = diffs, blobs, Work(STEPS_OF_ALL)
+        self._diffs, self._blobs, self._work = diffs, blobs, WorkBudget(STEPS_OF_ALL)
         self._lines, self._chars = LINES_OF_ALL, CHARS_OF_ALL
 
     def of(self, change: PastChange) -> tuple[str, ...] | str:
@@ -100,12 +100,12 @@ class PageDiffs:
         if self._work.steps <= 0:
             return "not compared yet: this page had too much to compare; reload it"
         old, new = (
-            self._blobs.read_prefix(change.before, LARGEST + 1),
-            self._blobs.read_prefix(change.after, LARGEST + 1),
+            self._blobs.read_prefix(change.before, MAX_BYTES + 1),
+            self._blobs.read_prefix(change.after, MAX_BYTES + 1),
         )
         try:
             found = changed_lines(old, new, self._work)
-        except Exhausted:
+        except WorkBudgetExhausted:
             self._work.steps = 0
             return "not compared yet: this page had too much to compare; reload it"
         lines = found if isinstance(found, str) else tuple(found)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from syncd.git_objects import is_object_id
 
-CHECK_SECONDS = 86_400.0  # a second ref of the same short name is found at the latest after so long
+CHECK_INTERVAL_SECONDS = (
+    86_400.0  # a second ref of the same short name is found at the latest after so long
+)
 
 
-def forms(ref: str | None) -> list[str]:
+def ref_spellings(ref: str | None) -> list[str]:
     """The spellings under which GitHub may know a ref, in the order in which they count."""
     if ref is None or ref == "HEAD":
         return ["HEAD"]
@@ -25,20 +27,20 @@ def forms(ref: str | None) -> list[str]:
 
 def is_short(ref: str | None) -> bool:
     """Whether the name may have more than one meaning."""
-    return len(forms(ref)) > 1
+    return len(ref_spellings(ref)) > 1
 
 
 def check_due_at(ref: str | None, checked_at: float | None) -> float:
     """When the name has to be checked (again), in seconds since 1970; `checked_at` is when it was checked last."""
     if not is_short(ref):
         return float("inf")
-    return float("-inf") if checked_at is None else checked_at + CHECK_SECONDS
+    return float("-inf") if checked_at is None else checked_at + CHECK_INTERVAL_SECONDS
 
 
-def check_due(ref: str | None, checked_at: float | None, now: float) -> bool:
+def is_check_due(ref: str | None, checked_at: float | None, now: float) -> bool:
     """Whether the name has to be checked now. A check from the future, before a clock was set back, does not count."""
     in_future = is_short(ref) and checked_at is not None and checked_at > now
     return in_future or now >= check_due_at(ref, checked_at)
 
 
-__all__ = ["CHECK_SECONDS", "check_due", "check_due_at", "forms", "is_short"]
+__all__ = ["CHECK_INTERVAL_SECONDS", "check_due_at", "is_check_due", "is_short", "ref_spellings"]

@@ -13,7 +13,7 @@ from syncd.config.model import Config
 from syncd.engine import hook_state
 from syncd.engine.coverage import coverage_of, renamed_jobs
 from syncd.errors import MirrorError
-from syncd.mirror.spelling import other_spellings, resolve, same_place
+from syncd.mirror.spelling import is_same_file, other_spellings, resolve
 from syncd.models import Job, Ownership, Publish, RealFolder
 from syncd.ports import JobState, OwnedRow
 from syncd.store.store import SqliteStore
@@ -104,4 +104,4 @@ def real_path_of(path: str) -> str:
 def _is_spelling(one: str, path: str, resolved: Mapping[str, RealFolder]) -> bool:
     same_folder = resolved[posixpath.dirname(one)] == resolved[posixpath.dirname(path)]
     same_name = posixpath.basename(one) == posixpath.basename(path)
-    return (same_folder and same_name) or same_place(one, path)
+    return (same_folder and same_name) or is_same_file(one, path)

@@ -12,14 +12,14 @@ from msgspec.structs import replace
 from syncd.cli.common import Settings, emit, utf8
 from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
-from syncd.engine.directories import set_of, targets, wished
-from syncd.engine.owners import rows_as_numbered_now
+from syncd.engine.directories import applied_set, directory_targets, wanted_directories
+from syncd.engine.owners import rows_with_current_ids
 from syncd.engine.verify import Finding, compare
 from syncd.errors import MirrorError, SyncdError
 from syncd.mirror.disk_mirror import DiskMirror
 from syncd.mirror.symlink_publish import mirror_for
 from syncd.models import Drift, Job, LedgerRow, Ownership, PathRule
-from syncd.patterns import chooser
+from syncd.patterns import path_filter
 from syncd.ports import OwnedRow, Target
 from syncd.store.store import SqliteStore
 from syncd.stored_jobs import destination_of, open_store, real_path_of, row_of, spellings_in_history
@@ -104,7 +104,7 @@ def _standing(job: Job, path: str, row: LedgerRow, state: Path) -> list[str]:
     if row.ownership is Ownership.UNLISTED:
         return ["  the repository has it no more; prune: off leaves it"]
     try:
-        row = rows_as_numbered_now({path: row}, look_up_owner)[path]
+        row = rows_with_current_ids({path: row}, look_up_owner)[path]
         local = mirror_for(job, DiskMirror(state / "trash", SystemClock()), SystemClock()).scan(
             {path: Target(row.entry.root, replace(row, stat=None))}
         )
@@ -129,8 +129,8 @@ def _made(config: Config, store: SqliteStore, path: str, maker: str) -> list[str
         f"{path}: a folder that syncd made, for the job {maker}; it goes when it becomes empty",
     )
     try:
-        want = wished(
-            set_of(rows_as_numbered_now(store.load_ledger(maker), look_up_owner)), {path}
+        want = wanted_directories(
+            applied_set(rows_with_current_ids(store.load_ledger(maker), look_up_owner)), {path}
         ).get(path)
     except MirrorError as error:
         return [first, f"  asked: {error.message}"]
@@ -139,7 +139,7 @@ def _made(config: Config, store: SqliteStore, path: str, maker: str) -> list[str
     try:
         local = mirror_for(
             job, DiskMirror(config.state / "trash", SystemClock()), SystemClock()
-        ).scan(targets({path: want}))
+        ).scan(directory_targets({path: want}))
     except SyncdError as error:
         return [first, f"  now: {error.message}"]
     owner = (
@@ -204,7 +204,7 @@ def _by_rule(job: Job, rule: PathRule, asked: str, real: str) -> list[str]:
         return []
     below = path[len(rule.to) + 1 :]
     source = f"{rule.source}/{below}" if rule.source else below
-    if not chooser(rule)(below):
+    if not path_filter(rule)(below):
         return [
             f"  the job {job.name} would write {source} of {job.repo} here, but its include and exclude leave it out"
         ]

@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 from syncd.cli.common import Settings, chosen_jobs, emit, utf8
 from syncd.cli.diffs import HIDDEN, diff_lines, note
 from syncd.cli.run_output import count_of
-from syncd.diff import LARGEST, readable_by_all
+from syncd.diff import MAX_BYTES, readable_by_all
 from syncd.models import LedgerRow
 from syncd.output import echo
 from syncd.store.blobs import BlobCache
@@ -129,7 +129,7 @@ def _diff(
     if not show_secrets and (row is None or not readable_by_all(row.entry.mode)):
         return [note(HIDDEN)]
     return diff_lines(
-        blobs.read_prefix(change.before, LARGEST + 1),
-        blobs.read_prefix(change.after, LARGEST + 1),
+        blobs.read_prefix(change.before, MAX_BYTES + 1),
+        blobs.read_prefix(change.after, MAX_BYTES + 1),
         show_secrets,
     )

@@ -11,9 +11,9 @@ from syncd.cli.common import Settings, chosen_jobs, emit, exit_code, say
 from syncd.cli.diffs import HIDDEN, diff_lines, note
 from syncd.cli.run_output import MARK, as_json, change_line, cost_of, error_lines, sign_of
 from syncd.cli.sync import failed, stopping
-from syncd.diff import LARGEST, readable_by_all
+from syncd.diff import MAX_BYTES, readable_by_all
 from syncd.engine.apply import stage
-from syncd.engine.hook_state import named
+from syncd.engine.hook_state import shown_command
 from syncd.engine.run import Decision, Options, plan_job
 from syncd.errors import SyncdError
 from syncd.models import Action, ActionKind, Job, Kind, RunReport, RunStatus
@@ -179,10 +179,14 @@ def _detail(action: Action) -> str | None:
 def _hooks(job: Job, report: RunReport, state: JobState) -> str:
     """The commands that a sync would run now; empty for none."""
     changes = any(change.action is not ActionKind.KEEP for change in report.changes)
-    parts = [f"validate `{named(job.validate)}`"] if job.validate is not None and changes else []
+    parts = (
+        [f"validate `{shown_command(job.validate)}`"]
+        if job.validate is not None and changes
+        else []
+    )
     if job.on_change is not None and (changes or state.reload_pending):
         parts.append(
-            f"on_change `{named(job.on_change)}`"
+            f"on_change `{shown_command(job.on_change)}`"
             + (" (owed by an earlier run)" if state.reload_pending else "")
         )
     return f"hooks: {', then '.join(parts)}" if parts else ""
@@ -203,7 +207,7 @@ def _diff(app: AppContext, job: Job, action: Action, show_secrets: bool) -> list
         return [note(HIDDEN)]
     old = _content_on_disk(app, job, action) if have is not None and have.kind is Kind.FILE else b""
     with app.blobs.open(want.blob) as content:
-        new = content.read(LARGEST + 1)
+        new = content.read(MAX_BYTES + 1)
     return diff_lines(old, new, show_secrets)
 
 
@@ -212,7 +216,7 @@ def _content_on_disk(app: AppContext, job: Job, action: Action) -> bytes | None:
         with app.mirror_for(job).open(
             action.path, action.wanted.root if action.wanted else "/"
         ) as content:
-            return content.read(LARGEST + 1)
+            return content.read(MAX_BYTES + 1)
     except (SyncdError, OSError):
         return None
 

@@ -8,7 +8,7 @@ from syncd.cli.common import Settings, chosen_jobs, exit_code, say
 from syncd.cli.run_output import as_json, change_line, closing_line
 from syncd.cli.sync import failed, show, stopping
 from syncd.engine.reload import run_job_and_reload
-from syncd.engine.rollback import set_to_go_back_to
+from syncd.engine.rollback import rollback_target
 from syncd.engine.run import Options
 from syncd.errors import SyncdError
 from syncd.models import ActionKind, Job, RunReport, Trigger
@@ -67,7 +67,7 @@ def _roll_back(app: AppContext, job: Job, to: str | None) -> RunReport:
     options = Options(trigger=Trigger.ROLLBACK)
     try:
         with app.locked(job):
-            back = set_to_go_back_to(job, app.store.sets(job.name), app.store.state(job.name), to)
+            back = rollback_target(job, app.store.sets(job.name), app.store.state(job.name), to)
             return run_job_and_reload(
                 job,
                 app.run_context(job),

@@ -10,7 +10,7 @@ from syncd.cli.common import Settings, chosen_jobs, emit, say
 from syncd.cli.identities import ending
 from syncd.cli.table import table
 from syncd.config.model import Config
-from syncd.engine.hook_state import named
+from syncd.engine.hook_state import shown_command
 from syncd.output import echo
 from syncd.status import (
     ORDER,
@@ -110,10 +110,10 @@ def _show(settings: Settings, config: Config, readings: StatusSnapshot) -> None:
 def _remarks(config: Config, one: JobSnapshot) -> list[str]:
     found = [one.state.last_error or ""] if one.state.last_error_kind is not None else []
     if one.word == "paused":
-        found.append(f"{one.state.why_paused()}; syncd resume {one.job.name}")
+        found.append(f"{one.state.describe_pause()}; syncd resume {one.job.name}")
     if one.state.reload_pending:
         hook = config.jobs[one.job.name].on_change
-        found.append("on_change is owed" + (f": {named(hook)}" if hook is not None else ""))
+        found.append("on_change is owed" + (f": {shown_command(hook)}" if hook is not None else ""))
     if one.state.drifted:
         files = (
             "1 file or folder differs"

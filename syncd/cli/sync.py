@@ -15,7 +15,7 @@ from syncd.cli.run_output import as_json, change_line, closing_line, error_lines
 from syncd.config.cache import save_cached
 from syncd.engine.reload import JobRun, ReloadGroup, run_reload
 from syncd.engine.run import Options, run_job
-from syncd.engine.worker_pool import Workers
+from syncd.engine.worker_pool import WorkerPool
 from syncd.errors import BugError, ConfigError, LockedError, SyncdError, unexpected
 from syncd.fastpath.snapshot import remove_snapshot, write_snapshot
 from syncd.github.proxies import proxies_of
@@ -156,7 +156,7 @@ def run_all(
     if len(jobs) == 1:
         one(jobs[0], None)
     else:
-        Workers(app.config.workers, app.limit_of).each(jobs, one)
+        WorkerPool(app.config.workers, app.limit_of).each(jobs, one)
     return [reports[job.name] for job in jobs]
 
 

@@ -12,9 +12,9 @@ from syncd.cli.common import Settings, chosen_jobs, emit
 from syncd.cli.run_output import count_of
 from syncd.clock import SystemClock
 from syncd.config.model import Config
-from syncd.engine.directories import set_of, targets, wished
-from syncd.engine.owners import rows_as_numbered_now
-from syncd.engine.verify import Finding, compare, remedy
+from syncd.engine.directories import applied_set, directory_targets, wanted_directories
+from syncd.engine.owners import rows_with_current_ids
+from syncd.engine.verify import Finding, compare, repair_hint
 from syncd.errors import SyncdError
 from syncd.mirror.disk_mirror import DiskMirror
 from syncd.mirror.symlink_publish import mirror_for
@@ -87,14 +87,14 @@ def _verify(config: Config, job: Job, store: SqliteStore, mirror: Mirror) -> dic
     findings: list[Finding] = []
     error = None
     try:
-        recorded = rows_as_numbered_now(recorded, look_up_owner)
-        folders = wished(set_of(recorded), store.folders(job.name))
+        recorded = rows_with_current_ids(recorded, look_up_owner)
+        folders = wanted_directories(applied_set(recorded), store.folders(job.name))
         local = mirror.scan(
             {
                 path: Target(row.entry.root, replace(row, stat=None))
                 for path, row in recorded.items()
             }
-            | targets(folders)
+            | directory_targets(folders)
         )
         findings = compare(job, recorded, folders, local)
     except SyncdError as failure:
@@ -105,7 +105,7 @@ def _verify(config: Config, job: Job, store: SqliteStore, mirror: Mirror) -> dic
         "files": len(recorded),
         "findings": findings,
         "marked": 0,
-        "hint": remedy(job, findings),
+        "hint": repair_hint(job, findings),
         "error": error,
     }
 
@@ -120,7 +120,7 @@ def _repair(config: Config, job: Job, store: SqliteStore, mirror: Mirror) -> dic
             paths = [finding.path for finding in result["findings"] if not finding.tolerated]
             if paths:
                 result["marked"] = store.require_rehash(job.name, paths)
-                result["hint"] = remedy(job, result["findings"], marked=True)
+                result["hint"] = repair_hint(job, result["findings"], marked=True)
     except SyncdError as failure:
         result = _verify(config, job, store, mirror)
         result["error"] = {"kind": failure.kind, "message": failure.message}

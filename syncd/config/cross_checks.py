@@ -13,7 +13,7 @@ from syncd.config.model import Config
 from syncd.config.yaml_reader import Key
 from syncd.errors import Problem
 from syncd.models import Job, PathRule, Publish
-from syncd.patterns import chooser
+from syncd.patterns import path_filter
 from syncd.protected_paths import ProtectedPaths, canonical, identity_of
 from syncd.text import did_you_mean
 
@@ -82,7 +82,7 @@ def _above(rule: PathRule, protected: ProtectedPaths) -> str | None:
             tries = [_relative(path, to) for path in probe.paths]
             if None in tries:
                 continue
-            chosen = chosen or chooser(rule)
+            chosen = chosen or path_filter(rule)
             if any(chosen(path) for path in tries if path is not None):
                 places[f"{probe.place.what} ({probe.place.path})"] = None
                 missing[f"/{_relative(probe.pattern, to)}"] = None

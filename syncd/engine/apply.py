@@ -11,8 +11,8 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from syncd.deadline import Deadline
-from syncd.engine.desired import LFS_POINTER_LIMIT, check_lfs, check_link
-from syncd.engine.lfs import bring_again
+from syncd.engine.desired import MAX_LFS_POINTER_BYTES, check_lfs, check_link
+from syncd.engine.lfs import refetch_contents
 from syncd.errors import ChangedUnderneathError, MirrorError
 from syncd.git_objects import FILE
 from syncd.git_objects import LINK as GIT_LINK
@@ -31,13 +31,13 @@ from syncd.models import (
 )
 from syncd.ports import (
     NO_INODES,
+    ActionOutcome,
     ApplyOutcome,
     BlobRequest,
     Blobs,
     CopiedFile,
     Inodes,
     Mirror,
-    Outcome,
     Source,
 )
 
@@ -62,7 +62,7 @@ def stage(
     ]
     links = {path: entry for path, entry in remote.items() if entry.kind is Kind.LINK}
     missing = _missing([*writes, *links.values()], blobs)
-    bring_again(job, commit, missing, source, blobs, deadline)
+    refetch_contents(job, commit, missing, source, blobs, deadline)
     downloaded = source.fetch(
         job.repo,
         commit,
@@ -74,8 +74,10 @@ def stage(
         check_link(job, path, _read(blobs, entry).decode("utf-8", "surrogateescape"), remote)
     if job.lfs is Lfs.REFUSE:
         for entry in writes:
-            if entry.kind is Kind.FILE and (entry.size is None or entry.size < LFS_POINTER_LIMIT):
-                check_lfs(job, entry, _read(blobs, entry, LFS_POINTER_LIMIT))
+            if entry.kind is Kind.FILE and (
+                entry.size is None or entry.size < MAX_LFS_POINTER_BYTES
+            ):
+                check_lfs(job, entry, _read(blobs, entry, MAX_LFS_POINTER_BYTES))
     return downloaded
 
 
@@ -161,9 +163,9 @@ def apply_plan(
     upserts: dict[str, LedgerRow] = {}
     removals: set[str] = set()
     changes: list[Change] = []
-    errors: list[MirrorError] = list(applied.troubles)
+    errors: list[MirrorError] = list(applied.other_errors)
     for action in plan.actions:
-        outcome = applied.outcomes.get(action.path, Outcome(action.expected))
+        outcome = applied.outcomes.get(action.path, ActionOutcome(action.expected))
         if outcome.error is not None:
             errors.append(outcome.error)
             continue
@@ -173,30 +175,30 @@ def apply_plan(
             continue
         row = _row(action, outcome)
         if row is not None:
-            upserts[action.path] = restated(row, applied.carried.get(action.path))
+            upserts[action.path] = with_copied_stat(row, applied.copied.get(action.path))
         elif action.wanted is None:
             removals.add(action.path)
     planned = {action.path for action in plan.actions}
     for path, row in recorded.items():
         if path not in remote and path not in planned and row.ownership is Ownership.OWNED:
-            upserts[path] = restated(
-                replace(row, ownership=Ownership.UNLISTED), applied.carried.get(path)
+            upserts[path] = with_copied_stat(
+                replace(row, ownership=Ownership.UNLISTED), applied.copied.get(path)
             )  # prune: off; it stays, and is no longer part of the set
-        elif path in applied.carried and path not in planned:
-            upserts[path] = restated(row, applied.carried[path])
+        elif path in applied.copied and path not in planned:
+            upserts[path] = with_copied_stat(row, applied.copied[path])
     return ApplyResult(upserts, frozenset(removals), tuple(changes), applied, tuple(errors))
 
 
-def restated(row: LedgerRow, carried: CopiedFile | None) -> LedgerRow:
+def with_copied_stat(row: LedgerRow, carried: CopiedFile | None) -> LedgerRow:
     """The same bytes under another inode, where what was carried is what the ledger knows. An edit is carried too, and stays an edit."""
     return (
         row
-        if carried is None or row.stat != carried.was
+        if carried is None or row.stat != carried.before
         else replace(row, stat=carried.recordable_stat)
     )
 
 
-def _row(action: Action, outcome: Outcome) -> LedgerRow | None:
+def _row(action: Action, outcome: ActionOutcome) -> LedgerRow | None:
     """The ledger row after an action that went well; None where the row goes."""
     if action.wanted is None:
         return None

@@ -17,7 +17,7 @@ from syncd.ports import JobState, RunRecord, Source, Store
 
 log = logging.getLogger(__name__)
 
-ASK_AGAIN = "gpgverify_"  # GitHub's own checker was away: says nothing of the commit
+CHECKER_FAILED_PREFIX = "gpgverify_"  # GitHub's own checker was away: says nothing of the commit
 
 
 def check_required(
@@ -42,7 +42,7 @@ def check_required(
         and asked_ref is None
         and before is not None
         and before != commit
-        and not source.descends(job.repo, before, commit, deadline)
+        and not source.is_descendant(job.repo, before, commit, deadline)
     ):
         raise UntrustedError(
             f"{_ref_of(job)} was rewritten: {commit[:7]} does not follow {before[:7]}, which was accepted; nothing was changed",
@@ -86,7 +86,7 @@ def _check_verified(job: Job, commit: str, source: Source, deadline: Deadline) -
     verified, reason = source.verification(job.repo, commit, deadline)
     if verified:
         return
-    if reason.startswith(ASK_AGAIN):
+    if reason.startswith(CHECKER_FAILED_PREFIX):
         raise RemoteUnavailableError(
             f"GitHub can't say now whether commit {commit[:7]} of {job.repo} is verified ({reason})",
             hint="nothing was changed; the next run asks again",

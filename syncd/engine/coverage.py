@@ -10,11 +10,11 @@ from msgspec.structs import replace
 
 from syncd.colliding_names import fold
 from syncd.models import Job, LedgerRow, PathRule, RealFolder, WantedFile
-from syncd.patterns import chooser
+from syncd.patterns import path_filter
 from syncd.ports import Mirror
 
 
-class _Place(Struct, frozen=True):
+class _CoveredPath(Struct, frozen=True):
     """One configured path: its real destination, and which paths below it are taken."""
 
     real: str
@@ -25,7 +25,7 @@ class _Place(Struct, frozen=True):
 class Coverage(Struct, frozen=True):
     """The destinations that a job's `paths:` can reach. All paths are real paths."""
 
-    places: Sequence[_Place]
+    places: Sequence[_CoveredPath]
 
     def covers(self, real: str) -> bool:
         return any(_covers(place, real) for place in self.places)
@@ -94,11 +94,11 @@ def renamed_jobs(
     return found
 
 
-def _place(rule: PathRule, resolved: Mapping[str, RealFolder]) -> _Place:
+def _place(rule: PathRule, resolved: Mapping[str, RealFolder]) -> _CoveredPath:
     root = posixpath.dirname(rule.to) or "/"
     real = real_path(rule.to, root, resolved)
-    return _Place(
-        real, rule.directory, chooser(_folded(rule) if resolved[root].ignores_case else rule)
+    return _CoveredPath(
+        real, rule.directory, path_filter(_folded(rule) if resolved[root].ignores_case else rule)
     )
 
 
@@ -109,7 +109,7 @@ def _folded(rule: PathRule) -> PathRule:
     )
 
 
-def _covers(place: _Place, real: str) -> bool:
+def _covers(place: _CoveredPath, real: str) -> bool:
     if not place.directory:
         return real == place.real
     start = f"{place.real}/"

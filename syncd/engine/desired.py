@@ -11,7 +11,7 @@ import os
 import posixpath
 from collections.abc import Iterator, Mapping
 
-from syncd.engine.owners import Owner
+from syncd.engine.owners import ResolveOwner
 from syncd.errors import LimitError, MirrorError, NotFoundError, UnsafePathError
 from syncd.git_objects import EXECUTABLE, LINK, SUBMODULE
 from syncd.models import (
@@ -26,18 +26,18 @@ from syncd.models import (
     TreeEntry,
     WantedFile,
 )
-from syncd.patterns import chooser
-from syncd.ports import ANY_SIZE, READ_ANYWAY_BYTES
+from syncd.patterns import path_filter
+from syncd.ports import SMALL_FILE_BYTES, UNKNOWN_SIZE
 from syncd.tree_walk import MAX_DEPTH
 
 Snapshot = Mapping[str, WantedFile]
 
-LINK_LIMIT_BYTES = 4095  # PATH_MAX of Linux, less the NUL
-LFS_POINTER_LIMIT = 1024  # git-lfs spec: a pointer is smaller than this
-LFS_POINTER_START = b"version https://git-lfs.github.com/spec/v1\n"
+MAX_LINK_BYTES = 4095  # PATH_MAX of Linux, less the NUL
+MAX_LFS_POINTER_BYTES = 1024  # git-lfs spec: a pointer is smaller than this
+LFS_POINTER_PREFIX = b"version https://git-lfs.github.com/spec/v1\n"
 
 
-def files_digest(entries: Mapping[str, WantedFile]) -> str:
+def set_digest(entries: Mapping[str, WantedFile]) -> str:
     """Digest of a set: which destination has which blob, from which path of the repository."""
     digest = hashlib.blake2b(digest_size=16)
     for path, entry in sorted(entries.items()):
@@ -45,7 +45,7 @@ def files_digest(entries: Mapping[str, WantedFile]) -> str:
     return digest.hexdigest()
 
 
-def desired(job: Job, listing: Listing, resolve_owner: Owner) -> Snapshot:
+def desired(job: Job, listing: Listing, resolve_owner: ResolveOwner) -> Snapshot:
     """Destination -> what shall stand there, for every path that the job lists, in path order.
 
     Names that only some disks take for one are all in it (colliding_names.py judges them). Raises MirrorError for what a policy refuses or for two
@@ -91,7 +91,7 @@ def _selected(
     job: Job, rule: PathRule, entries: Mapping[str, TreeEntry]
 ) -> Iterator[tuple[str, TreeEntry]]:
     """The rule's (repository path, entry) pairs after include, exclude and the policies for links and submodules."""
-    chosen = chooser(rule) if rule.directory and (rule.include or rule.exclude) else None
+    chosen = path_filter(rule) if rule.directory and (rule.include or rule.exclude) else None
     start = _start(rule)
     for source, entry in _listed(rule, entries):
         if chosen is not None and not chosen(source[start:]):
@@ -171,7 +171,7 @@ def _refuse_files_above_files(wanted: Mapping[str, WantedFile]) -> None:
             parent = posixpath.dirname(parent)
 
 
-def listed_at_most(job: Job) -> int | None:
+def max_listed(job: Job) -> int | None:
     """How many files and folders a listing may have before it can only break `limits.files`, so that a million is not read to its end.
 
     Only where every file counts, so not with patterns or skipped links. Ten for each file leaves room for the folders on its way.
@@ -207,7 +207,7 @@ def check_link(job: Job, path: str, target: str, wanted: Mapping[str, WantedFile
         bool(target)
         and not target.startswith("/")
         and "\0" not in target
-        and len(os.fsencode(target)) <= LINK_LIMIT_BYTES
+        and len(os.fsencode(target)) <= MAX_LINK_BYTES
     )
     names = [part for part in target.split("/") if part not in ("", ".")]
     straight = ".." not in names[_count_up(names) :]
@@ -233,7 +233,7 @@ def _count_up(names: list[str]) -> int:
 
 def check_lfs(job: Job, entry: WantedFile, start: bytes) -> None:
     """Raises MirrorError when the content is a Git LFS pointer and the job refuses them. `start` is the whole content of a small file."""
-    if job.lfs is Lfs.REFUSE and start.startswith(LFS_POINTER_START):
+    if job.lfs is Lfs.REFUSE and start.startswith(LFS_POINTER_PREFIX):
         raise MirrorError(
             f"{entry.source} of {job.repo} is kept in Git LFS; the repository holds only a pointer to it",
             path=entry.source,
@@ -241,8 +241,10 @@ def check_lfs(job: Job, entry: WantedFile, start: bytes) -> None:
         )
 
 
-def size_to_look_for(want: WantedFile | None, row: LedgerRow | None) -> int | None:
+def expected_size(want: WantedFile | None, row: LedgerRow | None) -> int | None:
     """The size that is wanted, where that is more than is read anyway and not what the ledger says."""
     if want is None or (row is not None and want.size in (row.entry.size, row.upstream.size)):
         return None
-    return ANY_SIZE if want.size is None else want.size if want.size > READ_ANYWAY_BYTES else None
+    return (
+        UNKNOWN_SIZE if want.size is None else want.size if want.size > SMALL_FILE_BYTES else None
+    )

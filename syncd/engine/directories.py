@@ -28,10 +28,10 @@ from syncd.models import (
 from syncd.ports import JobState, Target
 
 
-class Folders(Struct, frozen=True):
+class OwnedDirectories(Struct, frozen=True):
     """Folders that syncd made for a job: what the set asks of each now, what the last set asked, and which are still `waiting` for that."""
 
-    wished: Mapping[str, WantedFile] = field(default_factory=dict)
+    wanted: Mapping[str, WantedFile] = field(default_factory=dict)
     before: Mapping[str, WantedFile] = field(default_factory=dict)
     waiting: frozenset[str] = frozenset()
 
@@ -42,20 +42,24 @@ class Folders(Struct, frozen=True):
         recorded: Mapping[str, LedgerRow],
         ours: Collection[str],
         state: JobState,
-    ) -> Folders:
+    ) -> OwnedDirectories:
         """`ours` may hold a folder that has become a file meanwhile, and becomes one again: as long as the ledger knows the file, it is none."""
-        known, last = [folder for folder in ours if folder not in recorded], set_of(recorded)
-        now = wished(remote, known)
+        known, last = [folder for folder in ours if folder not in recorded], applied_set(recorded)
+        now = wanted_directories(remote, known)
         return cls(
-            now, now if last == remote else wished(last, known), frozenset(state.directories_to_fix)
+            now,
+            now if last == remote else wanted_directories(last, known),
+            frozenset(state.directories_to_fix),
         )
 
 
-NONE = Folders()
-NEEDED = 0o500  # to enter a folder and list it
+NO_DIRECTORIES = OwnedDirectories()
+OWNER_ACCESS = 0o500  # to enter a folder and list it
 
 
-def wished(entries: Mapping[str, WantedFile], made: Collection[str]) -> dict[str, WantedFile]:
+def wanted_directories(
+    entries: Mapping[str, WantedFile], made: Collection[str]
+) -> dict[str, WantedFile]:
     """Folder -> what the entries ask of it, for those of `made` that hold one of them.
 
     Where several paths of a job reach into one folder, the deepest `to` at or above it decides, and of equals the smaller mode: never
@@ -98,7 +102,7 @@ def _folder(mode: int, uid: int | None, gid: int | None, root: str) -> WantedFil
     return WantedFile("", mode, Kind.DIRECTORY, uid, gid, root=root, dir_mode=mode)
 
 
-def set_of(recorded: Mapping[str, LedgerRow]) -> dict[str, WantedFile]:
+def applied_set(recorded: Mapping[str, LedgerRow]) -> dict[str, WantedFile]:
     """What the last set had, from the ledger: without what `prune: off` left."""
     return {
         path: row.upstream
@@ -107,28 +111,32 @@ def set_of(recorded: Mapping[str, LedgerRow]) -> dict[str, WantedFile]:
     }
 
 
-def targets(folders: Mapping[str, WantedFile]) -> dict[str, Target]:
+def directory_targets(folders: Mapping[str, WantedFile]) -> dict[str, Target]:
     """How to look at them."""
     return {path: Target(entry.root, None, is_folder=True) for path, entry in folders.items()}
 
 
-def folder_steps(job: Job, folders: Folders, local: Mapping[str, LocalFile | None]) -> list[Action]:
+def directory_actions(
+    job: Job, folders: OwnedDirectories, local: Mapping[str, LocalFile | None]
+) -> list[Action]:
     """What to do about those that are not as the set asks."""
     steps = (
-        _step(job, path, want, folders, local.get(path)) for path, want in folders.wished.items()
+        _step(job, path, want, folders, local.get(path)) for path, want in folders.wanted.items()
     )
     return [step for step in steps if step is not None]
 
 
-def opening_steps(
-    job: Job, folders: Folders, local: Mapping[str, LocalFile | None]
+def unlocking_actions(
+    job: Job, folders: OwnedDirectories, local: Mapping[str, LocalFile | None]
 ) -> tuple[Action, ...]:
     """What to do first about folders that keep us from seeing what is in them, because somebody took from their owner the right to enter.
 
     Root is never kept out; and a tree that can't be read is not carried into a new one either, so with `publish: symlink` nothing is opened.
     """
     unseen = [path for path, have in local.items() if have is not None and have.problem is not None]
-    steps = folder_steps(job, folders, local) if unseen and job.publish is Publish.FILES else []
+    steps = (
+        directory_actions(job, folders, local) if unseen and job.publish is Publish.FILES else []
+    )
     return tuple(
         replace(step, reason=f"{step.reason}; what is in it can be seen after that")
         for step in steps
@@ -139,21 +147,21 @@ def opening_steps(
 def _hides(step: Action, unseen: Iterable[str]) -> bool:
     return (
         step.expected is not None
-        and step.expected.mode & NEEDED != NEEDED
+        and step.expected.mode & OWNER_ACCESS != OWNER_ACCESS
         and any(path.startswith(f"{step.path}/") for path in unseen)
     )
 
 
 def _step(
-    job: Job, path: str, want: WantedFile, folders: Folders, have: LocalFile | None
+    job: Job, path: str, want: WantedFile, folders: OwnedDirectories, have: LocalFile | None
 ) -> Action | None:
     """What to do about a folder of ours that holds something of the set; it is judged as a file's mode and owner are, by the same rules."""
     if have is None or have.problem is not None or want.same_permissions(have):
         return None
-    before, unfinished = folders.before.get(path), path in folders.waiting
-    touched_here = not unfinished and (before is None or not before.same_permissions(have))
+    before, to_fix = folders.before.get(path), path in folders.waiting
+    touched_here = not to_fix and (before is None or not before.same_permissions(have))
     asked_anew = (
-        unfinished
+        to_fix
         or before is None
         or (before.mode, before.uid, before.gid) != (want.mode, want.uid, want.gid)
     )
@@ -181,7 +189,7 @@ def _difference(want: WantedFile, have: LocalFile) -> str:
     return f"folder, it belongs to {have.uid}:{have.gid} and should to {want.uid if want.gid is None else f'{want.uid}:{want.gid}'}"
 
 
-def unfinished(steps: Iterable[Action], made: Iterable[str]) -> tuple[str, ...]:
+def directories_to_fix(steps: Iterable[Action], made: Iterable[str]) -> tuple[str, ...]:
     """The folders that wait until these steps are done, those that will be made among them: what is found of them half-way is nobody's drift."""
     return tuple(
         sorted(
@@ -194,12 +202,12 @@ def unfinished(steps: Iterable[Action], made: Iterable[str]) -> tuple[str, ...]:
 
 
 __all__ = [
-    "NONE",
-    "Folders",
-    "folder_steps",
-    "opening_steps",
-    "set_of",
-    "targets",
-    "unfinished",
-    "wished",
+    "NO_DIRECTORIES",
+    "OwnedDirectories",
+    "applied_set",
+    "directories_to_fix",
+    "directory_actions",
+    "directory_targets",
+    "unlocking_actions",
+    "wanted_directories",
 ]

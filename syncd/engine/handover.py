@@ -14,7 +14,7 @@ from syncd.errors import MirrorError
 from syncd.models import Job, LedgerRow, WantedFile
 from syncd.ports import OwnedRow
 
-SHOWN = 3
+MAX_PATHS_SHOWN = 3
 
 
 def take_over(
@@ -114,8 +114,8 @@ def _take_folders(
     return replace(
         own,
         folders=own.folders.union(folders),
-        folders_taken=(*own.folders_taken, *folders),
-        folders_given={**own.folders_given, **dict.fromkeys(renamed)},
+        directories_acquired=(*own.directories_acquired, *folders),
+        directories_reassigned={**own.directories_reassigned, **dict.fromkeys(renamed)},
     )
 
 
@@ -137,7 +137,7 @@ def hand_over(
         recorded=recorded,
         handed_over={**own.handed_over, **listed},
         folders=own.folders - given.keys(),
-        folders_given={**own.folders_given, **given},
+        directories_reassigned={**own.directories_reassigned, **given},
         notes=(*own.notes, *_notes(listed, unknown)),
     )
 
@@ -154,8 +154,8 @@ def take_abandoned_folders(
         abandoned += [path for path, one in owners.items() if one == owner and path not in used]
     if not abandoned:
         return own
-    taken = (*own.folders_taken, *abandoned)
-    return replace(own, folders=own.folders.union(abandoned), folders_taken=taken)
+    taken = (*own.directories_acquired, *abandoned)
+    return replace(own, folders=own.folders.union(abandoned), directories_acquired=taken)
 
 
 def _folders_given(
@@ -183,8 +183,8 @@ def _notes(listed: Mapping[str, str], unknown: Mapping[str, str]) -> list[str]:
 
 def _named(owners: Mapping[str, str], owner: str) -> str:
     paths = sorted(path for path, one in owners.items() if one == owner)
-    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
-    return ", ".join(paths[:SHOWN]) + more
+    more = f" and {len(paths) - MAX_PATHS_SHOWN} more" if len(paths) > MAX_PATHS_SHOWN else ""
+    return ", ".join(paths[:MAX_PATHS_SHOWN]) + more
 
 
 def _files(count: int) -> str:

@@ -20,14 +20,14 @@ from syncd.models import Change, Hook, Job, RunReport, RunStatus, Trigger
 from syncd.ports import HookCall, HookResult, JobState
 from syncd.redaction import redact
 
-FIRST_WAIT = timedelta(minutes=1)
-LONGEST_WAIT = timedelta(hours=1)
-SHOWN_COMMAND = 120
-SHOWN_LINES, SHOWN_CHARS = (
+MIN_RETRY_DELAY = timedelta(minutes=1)
+MAX_RETRY_DELAY = timedelta(hours=1)
+MAX_COMMAND_CHARS = 120
+MAX_OUTPUT_LINES, MAX_OUTPUT_CHARS = (
     10,
     2000,
 )  # of a hook's output in a message; all of it is in the error's `output`
-NOT_FOUND_BY_SHELL = (
+SHELL_COULD_NOT_RUN = (
     126,
     127,
 )  # POSIX sh: the command was found but could not be run; it was not found
@@ -36,7 +36,7 @@ NOT_FOUND_BY_SHELL = (
 # --- validate ---------------------------------------------------------------------------------------------------------
 
 
-def judgement(job: Job) -> str:
+def hook_config_digest(job: Job) -> str:
     """Changes when, and only when, a hook might judge the same commit differently for what the configuration says."""
     hooks = {
         name: asdict(hook) if hook else None
@@ -57,13 +57,15 @@ def under_new_name(job: Job, old: str, state: JobState) -> JobState:
     return replace(
         state,
         applied_config_digest=job.digest if applied == former.digest else applied,
-        rejected_config_digest=judgement(job) if rejected == judgement(former) else rejected,
+        rejected_config_digest=hook_config_digest(job)
+        if rejected == hook_config_digest(former)
+        else rejected,
     )
 
 
 def rejection(job: Job, state: JobState, commit: str) -> HookFailedError | UntrustedError | None:
     """The veto that stands against the commit, or None when it is to be tried."""
-    if state.rejected_commit != commit or state.rejected_config_digest != judgement(job):
+    if state.rejected_commit != commit or state.rejected_config_digest != hook_config_digest(job):
         return None
     if state.rejected_by_policy:
         return UntrustedError(
@@ -93,16 +95,16 @@ REJECTED_HINT = (
 )
 
 
-def refused(
+def validate_error(
     job: Job, state: JobState, commit: str, end: HookResult, hook: Hook
 ) -> HookFailedError | None:
     """What the end of `validate` means: None for a pass. A set that was accepted before is not rejected for failing now: that is the machine's doing."""
     accepted_before = commit == state.applied_commit and job.digest == state.applied_config_digest
-    verdict = end.status is not None and not (hook.shell and end.status in NOT_FOUND_BY_SHELL)
+    verdict = end.status is not None and not (hook.shell and end.status in SHELL_COULD_NOT_RUN)
     if end.status == 0:
         return None
     if verdict and not accepted_before:
-        text = f"validate rejected commit {commit[:7]}: {how(hook, end)}{shown(end.output)}"
+        text = f"validate rejected commit {commit[:7]}: {describe_result(hook, end)}{shown_output(end.output)}"
         return HookFailedError(
             text,
             output=end.output,
@@ -111,7 +113,7 @@ def refused(
             commit=commit,
             hint=REJECTED_HINT,
         )
-    text = f"validate failed, so nothing was changed: {how(hook, end)}{shown(end.output)}"
+    text = f"validate failed, so nothing was changed: {describe_result(hook, end)}{shown_output(end.output)}"
     return HookFailedError(
         text,
         output=end.output,
@@ -134,13 +136,13 @@ def record_rejection(job: Job, state: JobState, error: SyncdError) -> JobState:
     return replace(
         state,
         rejected_commit=commit,
-        rejected_config_digest=judgement(job),
+        rejected_config_digest=hook_config_digest(job),
         rejected_reason=error.message,
         rejected_by_policy=untrusted,
     )
 
 
-def accepted(state: JobState) -> JobState:
+def clear_rejection(state: JobState) -> JobState:
     return replace(
         state,
         rejected_commit=None,
@@ -191,19 +193,19 @@ def is_reload_due(job: Job, state: JobState) -> bool:
     return job.on_change is not None and state.reload_pending and state.reload_commit is not None
 
 
-def waits_until(state: JobState, trigger: Trigger, changed: bool, now: datetime) -> datetime | None:
+def retry_at(state: JobState, trigger: Trigger, changed: bool, now: datetime) -> datetime | None:
     """Until when a reload that failed before is left alone, by a schedule that nobody watches; None for now."""
     if changed or state.reload_tried_at is None or trigger not in (Trigger.SCHEDULE, Trigger.RETRY):
         return None
     due = state.reload_tried_at + min(
-        LONGEST_WAIT, FIRST_WAIT * 2 ** min(max(0, state.reload_attempts - 1), 16)
+        MAX_RETRY_DELAY, MIN_RETRY_DELAY * 2 ** min(max(0, state.reload_attempts - 1), 16)
     )
     return due if due > now else None
 
 
 def reload_pending_error(hook: Hook, state: JobState, until: datetime) -> HookFailedError:
     return HookFailedError(
-        f"on_change is owed since {state.reload_attempts} failed attempt(s): {state.last_error or named(hook)}",
+        f"on_change is owed since {state.reload_attempts} failed attempt(s): {state.last_error or shown_command(hook)}",
         hint=f"it is tried again at {until:%Y-%m-%dT%H:%M:%SZ}; or now: syncd sync",
     )
 
@@ -213,7 +215,7 @@ def reload_failed(hook: Hook, end: HookResult) -> HookFailedError | None:
     if end.status == 0:
         return None
     return HookFailedError(
-        f"on_change failed: {how(hook, end)}{shown(end.output)}",
+        f"on_change failed: {describe_result(hook, end)}{shown_output(end.output)}",
         output=end.output,
         status=end.status,
         hint=end.hint
@@ -221,17 +223,17 @@ def reload_failed(hook: Hook, end: HookResult) -> HookFailedError | None:
     )
 
 
-def withdrawing(hook: Hook, end: HookResult, commit: str) -> HookFailedError | None:
+def undo_verdict(hook: Hook, end: HookResult, commit: str) -> HookFailedError | None:
     """The verdict on the commit whose reload failed. None where the command could not be run at all: that says nothing of the commit."""
     if end.problem is not None:
         return None
-    text = f"on_change failed with commit {commit[:7]}, and the previous set was put back: {how(hook, end)}{shown(end.output)}"
+    text = f"on_change failed with commit {commit[:7]}, and the previous set was put back: {describe_result(hook, end)}{shown_output(end.output)}"
     return HookFailedError(
         text, output=end.output, status=end.status, rejected=True, commit=commit, hint=REJECTED_HINT
     )
 
 
-def withdrawn(
+def after_undo(
     state: JobState, verdict: HookFailedError, again: HookFailedError | None, now: datetime
 ) -> JobState:
     """After the previous set was put back and the reload run once more: owed still when that failed too. The job is failing."""
@@ -272,7 +274,7 @@ def shared_key(job: Job) -> tuple[object, ...] | None:
     return None if job.on_change is None else (job.on_change.argv, job.hook_user)
 
 
-def call_of(
+def build_call(
     hook: Hook,
     jobs: Sequence[Job],
     reports: Sequence[RunReport],
@@ -290,13 +292,13 @@ def call_of(
         hook,
         tuple(job.name for job in jobs),
         {name: " ".join(dict.fromkeys(filter(None, values))) for name, values in facts.items()},
-        changes_text(jobs, reports, changes),
+        changes_json(jobs, reports, changes),
         max(job.hook_timeout_seconds for job in jobs),
         jobs[0].hook_user,
     )
 
 
-def changes_text(
+def changes_json(
     jobs: Sequence[Job], reports: Sequence[RunReport], changes: Mapping[str, Sequence[Change]]
 ) -> str:
     """The JSON that SYNCD_CHANGES names: every job with its changes, in the words of `syncd sync --json`."""
@@ -323,26 +325,28 @@ def changes_text(
     return json.dumps({"schema": "syncd.changes/1", "jobs": rows})
 
 
-def how(hook: Hook, end: HookResult) -> str:
+def describe_result(hook: Hook, end: HookResult) -> str:
     """`nginx -t` exited 1, was ended after its hook_timeout, ..."""
     if end.problem is not None:
-        return f"`{named(hook)}` could not be run: {end.problem}"
+        return f"`{shown_command(hook)}` could not be run: {end.problem}"
     if end.timed_out:
-        return f"`{named(hook)}` took longer than its hook_timeout and was ended"
+        return f"`{shown_command(hook)}` took longer than its hook_timeout and was ended"
     if end.signal is not None:
-        return f"`{named(hook)}` was ended by {_signal_name(end.signal)}"
-    return f"`{named(hook)}` exited {end.status}"
+        return f"`{shown_command(hook)}` was ended by {_signal_name(end.signal)}"
+    return f"`{shown_command(hook)}` exited {end.status}"
 
 
-def named(hook: Hook) -> str:
+def shown_command(hook: Hook) -> str:
     """The command on one line, as it may be shown: somebody may have written a secret into it."""
     text = " ".join(redact(hook.text).split())
-    return text if len(text) <= SHOWN_COMMAND else text[: SHOWN_COMMAND - 1] + "…"
+    return text if len(text) <= MAX_COMMAND_CHARS else text[: MAX_COMMAND_CHARS - 1] + "…"
 
 
-def shown(output: str) -> str:
+def shown_output(output: str) -> str:
     """The last lines, indented, as they follow a message."""
-    lines = [line for line in output[-SHOWN_CHARS:].splitlines() if line.strip()][-SHOWN_LINES:]
+    lines = [line for line in output[-MAX_OUTPUT_CHARS:].splitlines() if line.strip()][
+        -MAX_OUTPUT_LINES:
+    ]
     return "".join(f"\n    | {line}" for line in lines)
 
 

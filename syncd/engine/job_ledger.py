@@ -37,8 +37,8 @@ class JobLedger(Struct, frozen=True):
     `reals` has the real path of every destination that is wanted or recorded; `elsewhere` where a
     path that is only recorded leads now, if its links have changed. `superseded` are ledger
     rows (path -> job) that are in `recorded` under another path; `handed_over` are rows that another
-    job gets. `folders` are those that syncd made for the job; `folders_taken` of them are recorded
-    under another path or job, `folders_given` (path -> job or None for no job) go.
+    job gets. `folders` are those that syncd made for the job; `directories_acquired` of them are recorded
+    under another path or job, `directories_reassigned` (path -> job or None for no job) go.
     """
 
     recorded: Mapping[str, LedgerRow]
@@ -47,8 +47,8 @@ class JobLedger(Struct, frozen=True):
     superseded: Mapping[str, str] = field(default_factory=dict)
     handed_over: Mapping[str, str] = field(default_factory=dict)
     folders: frozenset[str] = frozenset()
-    folders_taken: tuple[str, ...] = ()
-    folders_given: Mapping[str, str | None] = field(default_factory=dict)
+    directories_acquired: tuple[str, ...] = ()
+    directories_reassigned: Mapping[str, str | None] = field(default_factory=dict)
     took_over_from: tuple[str, ...] = ()
     reload_pending: bool = False
     notes: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from syncd.deadline import Deadline
-from syncd.engine.desired import LFS_POINTER_LIMIT, LFS_POINTER_START, check_limits
+from syncd.engine.desired import LFS_POINTER_PREFIX, MAX_LFS_POINTER_BYTES, check_limits
 from syncd.errors import MirrorError
 from syncd.git_objects import FILE
 from syncd.models import Job, Kind, LedgerRow, TreeEntry, WantedFile
@@ -24,10 +24,10 @@ SIZE = re.compile(rb"^size (0|[1-9][0-9]{0,15})$", re.MULTILINE)
 
 def pointer_of(content: bytes, path: str) -> Pointer | None:
     """What a small file's content points to; None when it is no pointer. Raises MirrorError for one that is broken."""
-    if not content.startswith(LFS_POINTER_START):
+    if not content.startswith(LFS_POINTER_PREFIX):
         return None
     oid, size = OID.search(content), SIZE.search(content)
-    if oid is None or size is None or len(content) >= LFS_POINTER_LIMIT:
+    if oid is None or size is None or len(content) >= MAX_LFS_POINTER_BYTES:
         raise MirrorError(
             f"{path} begins like a Git LFS pointer, but names no sha256 and size",
             path=path,
@@ -54,12 +54,12 @@ def with_contents(
     entries = [entry for row in recorded.values() for entry in (row.entry, row.upstream)]
     known = {entry.pointer: entry for entry in entries if entry.pointer is not None}
     plain = {entry.blob for entry in entries if entry.pointer is None} if same_rules else set()
-    unsure = {
+    unverified = {
         entry.blob: entry
         for entry in remote.values()
         if _may_be_pointer(entry) and entry.blob not in known and entry.blob not in plain
     }
-    pointers = _read(job, commit, unsure.values(), source, blobs, deadline)
+    pointers = _read(job, commit, unverified.values(), source, blobs, deadline)
     sizes = {blob: pointer.size for blob, pointer in pointers.items()} | {
         blob: entry.size for blob, entry in known.items()
     }
@@ -71,7 +71,7 @@ def with_contents(
         },
     )
     contents = (
-        source.fetch_large(job.repo, tuple(pointers.values()), blobs, deadline) if pointers else {}
+        source.fetch_lfs(job.repo, tuple(pointers.values()), blobs, deadline) if pointers else {}
     )
     found = {blob: (entry.blob, entry.size) for blob, entry in known.items()} | {
         blob: (contents[pointer], pointer.size) for blob, pointer in pointers.items()
@@ -79,7 +79,7 @@ def with_contents(
     return {path: _content(entry, found) for path, entry in remote.items()}
 
 
-def bring_again(
+def refetch_contents(
     job: Job,
     commit: str,
     entries: Iterable[WantedFile],
@@ -98,12 +98,12 @@ def bring_again(
             blobs,
             deadline,
         )
-        source.fetch_large(job.repo, tuple(pointers.values()), blobs, deadline)
+        source.fetch_lfs(job.repo, tuple(pointers.values()), blobs, deadline)
 
 
 def _may_be_pointer(entry: WantedFile) -> bool:
     return entry.kind is Kind.FILE and (
-        entry.size is None or len(LFS_POINTER_START) <= entry.size < LFS_POINTER_LIMIT
+        entry.size is None or len(LFS_POINTER_PREFIX) <= entry.size < MAX_LFS_POINTER_BYTES
     )
 
 
@@ -132,7 +132,7 @@ def _read(
     for entry in some:
         try:
             with blobs.open(entry.blob) as content:
-                pointer = pointer_of(content.read(LFS_POINTER_LIMIT), entry.source)
+                pointer = pointer_of(content.read(MAX_LFS_POINTER_BYTES), entry.source)
         except KeyError as error:
             raise MirrorError(
                 f"the content of {entry.source} can't be read from the cache",

@@ -14,29 +14,29 @@ from syncd.errors import UnsafePathError
 from syncd.models import Action, ActionKind, Job, WantedFile
 from syncd.ports import Mirror
 
-NAMED = 3
+MAX_NAMES_SHOWN = 3
 
 
-def refuse_merged(
+def refuse_collisions(
     job: Job, remote: Mapping[str, WantedFile], mirror: Mirror
 ) -> tuple[CollidingNames, ...]:
     """The twins of the set that looking does not tell apart or together.
 
     Raises UnsafePathError for those that the disk takes for one.
     """
-    unsure = []
+    unverified = []
     for twins in collisions_among(remote):
         apart = mirror.distinguishes_names(twins.folder, tuple(twins.names), _root(twins, remote))
         if apart is False:
             raise _refusal(job, twins, remote)
         if apart is None:
-            unsure.append(twins)
-    return tuple(unsure)
+            unverified.append(twins)
+    return tuple(unverified)
 
 
-def tried(
+def try_names(
     job: Job,
-    unsure: Iterable[CollidingNames],
+    unverified: Iterable[CollidingNames],
     steps: Sequence[Action],
     remote: Mapping[str, WantedFile],
     mirror: Mirror,
@@ -47,7 +47,7 @@ def tried(
     The intent is noted before: it is what clears up after a crash.
     """
     written = [step.path for step in steps if step.kind in (ActionKind.WRITE, ActionKind.RESTORE)]
-    for twins in unsure:
+    for twins in unverified:
         names = [
             name for name in twins.names if _any_at(written, posixpath.join(twins.folder, name))
         ]
@@ -74,8 +74,8 @@ def _refusal(job: Job, twins: CollidingNames, remote: Mapping[str, WantedFile]) 
         for place, path in zip(places, twins.names.values(), strict=True)
     ]
     upstream = len({fold(source) for source in sources}) == 1
-    shown = " and ".join(map(repr, (sources if upstream else places)[:NAMED]))
-    shown += f" and {len(places) - NAMED} more" if len(places) > NAMED else ""
+    shown = " and ".join(map(repr, (sources if upstream else places)[:MAX_NAMES_SHOWN]))
+    shown += f" and {len(places) - MAX_NAMES_SHOWN} more" if len(places) > MAX_NAMES_SHOWN else ""
     return UnsafePathError(
         f"{shown} of {job.repo} differ only in case or in how their letters are composed,"
         f" and the disk at {twins.folder} does not tell them apart",

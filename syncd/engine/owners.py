@@ -13,11 +13,11 @@ from msgspec.structs import replace
 from syncd.models import Job, LedgerRow, WantedFile
 from syncd.owners import Ids
 
-Owner = Callable[[str], Ids]
+ResolveOwner = Callable[[str], Ids]
 
 
-def as_numbered_now(
-    entries: Mapping[str, WantedFile], resolve_owner: Owner
+def with_current_ids(
+    entries: Mapping[str, WantedFile], resolve_owner: ResolveOwner
 ) -> dict[str, WantedFile]:
     """The same entries with the ids that their owners have now; each name is looked up once.
 
@@ -38,28 +38,34 @@ def as_numbered_now(
     return result
 
 
-def rows_as_numbered_now(
-    recorded: Mapping[str, LedgerRow], resolve_owner: Owner
+def rows_with_current_ids(
+    recorded: Mapping[str, LedgerRow], resolve_owner: ResolveOwner
 ) -> dict[str, LedgerRow]:
     """The ledger with what each row wants as `as_numbered_now` has it."""
-    now = as_numbered_now({path: row.upstream for path, row in recorded.items()}, resolve_owner)
+    now = with_current_ids({path: row.upstream for path, row in recorded.items()}, resolve_owner)
     return {
         path: row if now[path] is row.upstream else replace(row, wanted=now[path])
         for path, row in recorded.items()
     }
 
 
-def lacks_owner_names(entries: Mapping[str, WantedFile]) -> bool:
+def has_unnamed_owner(entries: Mapping[str, WantedFile]) -> bool:
     """Whether an entry has an owner whose name was not recorded: a row of an older version."""
     return any(
         entry.owner is None and (entry.uid, entry.gid) != (None, None) for entry in entries.values()
     )
 
 
-def owners_of(job: Job, resolve_owner: Owner) -> dict[str, Ids]:
+def configured_owners(job: Job, resolve_owner: ResolveOwner) -> dict[str, Ids]:
     """Every owner that the job's configuration names, and its ids now. Raises MirrorError as `resolve_owner` does."""
     names = {rule.owner or job.owner for rule in job.paths}
     return {name: resolve_owner(name) for name in sorted(name for name in names if name)}
 
 
-__all__ = ["Owner", "as_numbered_now", "lacks_owner_names", "owners_of", "rows_as_numbered_now"]
+__all__ = [
+    "ResolveOwner",
+    "configured_owners",
+    "has_unnamed_owner",
+    "rows_with_current_ids",
+    "with_current_ids",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from syncd.engine.directories import NONE, Folders, folder_steps
+from syncd.engine.directories import NO_DIRECTORIES, OwnedDirectories, directory_actions
 from syncd.errors import LimitError
 from syncd.models import (
     Action,
@@ -20,7 +20,7 @@ from syncd.models import (
     WantedFile,
 )
 
-SHARE_COUNTS_PAST = (
+MIN_DELETE_ALLOWANCE = (
     10  # a share of few files says nothing: removals up to this many are never braked by a share
 )
 
@@ -31,7 +31,7 @@ def make_plan(
     recorded: Mapping[str, LedgerRow],
     local: Mapping[str, LocalFile | None],
     allow_delete: int | None = None,
-    folders: Folders = NONE,
+    folders: OwnedDirectories = NO_DIRECTORIES,
 ) -> Plan:
     """Choose, for every path that is or was ours, the one action that makes local equal remote.
 
@@ -64,7 +64,9 @@ def make_plan(
             actions.append(step)
     plan = Plan(
         tuple(
-            sorted([*actions, *folder_steps(job, folders, local)], key=lambda action: action.path)
+            sorted(
+                [*actions, *directory_actions(job, folders, local)], key=lambda action: action.path
+            )
         ),
         files=len(remote),
     )
@@ -233,7 +235,10 @@ def _brake(
         allowed, rule = limits.delete_count, f"limits.delete: {limits.delete_count}"
     else:
         share = limits.delete_share if limits.delete_share is not None else 1.0
-        allowed, rule = max(SHARE_COUNTS_PAST, int(share * tracked)), f"limits.delete: {share:.0%}"
+        allowed, rule = (
+            max(MIN_DELETE_ALLOWANCE, int(share * tracked)),
+            f"limits.delete: {share:.0%}",
+        )
     if removals > allowed:
         raise LimitError(
             f"{removals} of {tracked} files would be removed, more than {rule} allows; nothing was changed",

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from syncd.deadline import no_limit
-from syncd.engine.directories import set_of, wished
-from syncd.engine.directories import targets as targets_of
+from syncd.engine.directories import applied_set, wanted_directories
+from syncd.engine.directories import directory_targets as targets_of
 from syncd.models import LedgerRow, LocalFile
 from syncd.ports import Mirror, Store, Target
 
@@ -57,4 +57,8 @@ class Prefetch:
         """The ledger, the folders, and the places of both."""
         recorded, folders = self._store.load_ledger(self._job), self._store.folders(self._job)
         files = {path: Target(row.entry.root, row) for path, row in recorded.items()}
-        return recorded, folders, files | targets_of(wished(set_of(recorded), folders))
+        return (
+            recorded,
+            folders,
+            files | targets_of(wanted_directories(applied_set(recorded), folders)),
+        )

@@ -16,21 +16,21 @@ from msgspec.structs import replace
 from syncd.engine.job_ledger import JobLedger
 from syncd.errors import MirrorError
 from syncd.models import Job, Ownership, PathRule, Publish, WantedFile
-from syncd.patterns import literal
+from syncd.patterns import escape_pattern
 from syncd.ports import Mirror
 from syncd.protected_paths import Identity, ProtectedPaths, ProtectedPlace, canonical, with_parents
 
-PATTERNS_SHOWN = 20
+MAX_PATTERNS_SHOWN = 20
 
 
-class Hit(Struct, frozen=True):
+class ProtectedMatch(Struct, frozen=True):
     """A destination that leads to a protected place: by `real`, its own real path or what that is called without a bind mount."""
 
     place: ProtectedPlace
     real: str
 
 
-def spare_protected(
+def exclude_protected(
     job: Job,
     protected: ProtectedPaths,
     mirror: Mirror,
@@ -58,7 +58,7 @@ def spare_protected(
     return replace(own, recorded={**own.recorded, **rows}, notes=(*own.notes, *_notes(rows, hits)))
 
 
-def _notes(rows: Iterable[str], hits: Mapping[str, Hit]) -> tuple[str, ...]:
+def _notes(rows: Iterable[str], hits: Mapping[str, ProtectedMatch]) -> tuple[str, ...]:
     paths = sorted(rows)
     if not paths:
         return ()
@@ -79,11 +79,11 @@ def _real_link(job: Job, mirror: Mirror) -> dict[str, str]:
 
 def find_protected(
     protected: ProtectedPaths, real: Mapping[str, str], identities: Mapping[str, Identity]
-) -> dict[str, Hit]:
+) -> dict[str, ProtectedMatch]:
     """Those of the destinations that lead to a protected place. `real` is destination -> real path;
     `identities` has device and inode of every folder above one of those, where it exists."""
     near: dict[str, list[str]] = {}
-    found: dict[str, Hit] = {}
+    found: dict[str, ProtectedMatch] = {}
     for path, place in real.items():
         folder, _, name = place.rpartition("/")
         if folder not in near:
@@ -92,7 +92,7 @@ def find_protected(
             spelled = posixpath.join(one, name)
             hit = protected.find(spelled)
             if hit is not None:
-                found.setdefault(path, Hit(hit, spelled))
+                found.setdefault(path, ProtectedMatch(hit, spelled))
     return found
 
 
@@ -102,7 +102,9 @@ def _near(protected: ProtectedPaths, folder: str, identities: Mapping[str, Ident
     return [name for name in names if protected.near(name)]
 
 
-def refuse_protected(job: Job, remote: Mapping[str, WantedFile], hits: Mapping[str, Hit]) -> None:
+def refuse_protected(
+    job: Job, remote: Mapping[str, WantedFile], hits: Mapping[str, ProtectedMatch]
+) -> None:
     """Raises MirrorError when a protected place is wanted, with the exclude line that leaves all of them out."""
     wanted = [path for path in hits if path in remote or _is_own_link(job, path)]
     if not wanted:
@@ -123,7 +125,7 @@ def _is_own_link(job: Job, path: str) -> bool:
     return job.publish is Publish.SYMLINK and path == job.paths[0].to
 
 
-def _way_out(job: Job, path: str, hits: Mapping[str, Hit]) -> str:
+def _way_out(job: Job, path: str, hits: Mapping[str, ProtectedMatch]) -> str:
     rule = _rule_of(job, path)
     patterns = dict.fromkeys(
         _pattern(rule, one, hit) for one, hit in hits.items() if _rule_of(job, one) == rule
@@ -132,7 +134,7 @@ def _way_out(job: Job, path: str, hits: Mapping[str, Hit]) -> str:
         return f"give that path of {job.name} another to:, or remove it from the job"
     shown = [
         json.dumps(pattern, ensure_ascii=False)
-        for pattern in (*rule.exclude, *filter(None, list(patterns)[:PATTERNS_SHOWN]))
+        for pattern in (*rule.exclude, *filter(None, list(patterns)[:MAX_PATTERNS_SHOWN]))
     ]
     return f"at the path of {job.name} with to: {rule.to}/ write exclude: [{', '.join(shown)}]"
 
@@ -147,10 +149,10 @@ def _rule_of(job: Job, path: str) -> PathRule | None:
     return max(rules, key=lambda rule: len(rule.to), default=None)
 
 
-def _pattern(rule: PathRule | None, path: str, hit: Hit) -> str | None:
+def _pattern(rule: PathRule | None, path: str, hit: ProtectedMatch) -> str | None:
     """What leaves the protected place out, as the destination spells it; None where all of the rule lies in it."""
     surplus = hit.real.count("/") - hit.place.path.count("/")
     excluded = path.rsplit("/", surplus)[0] if surplus > 0 else path
     if rule is None or not excluded.startswith(f"{rule.to}/"):
         return None
-    return literal(excluded[len(rule.to) :]) + ("/" if excluded != path else "")
+    return escape_pattern(excluded[len(rule.to) :]) + ("/" if excluded != path else "")

@@ -11,7 +11,7 @@ from syncd.colliding_names import collisions_among
 from syncd.engine.apply import as_change
 from syncd.engine.coverage import real_path, with_mounts
 from syncd.models import Action, ActionKind, Job, Kind, LedgerRow, RunReport, RunStatus, Trigger
-from syncd.ports import ANY_SIZE, Intent, JobState, Mirror, RunRecord, Store, Target
+from syncd.ports import UNKNOWN_SIZE, Intent, JobState, Mirror, RunRecord, Store, Target
 
 
 def recover(job: Job, store: Store, mirror: Mirror) -> JobState:
@@ -36,7 +36,7 @@ def recover(job: Job, store: Store, mirror: Mirror) -> JobState:
                 state.applied_commit,
                 trigger=Trigger.START,
             )
-            store.record(job.name, RunRecord(report, folders_removed=gone, state=state))
+            store.record(job.name, RunRecord(report, directories_removed=gone, state=state))
     return state
 
 
@@ -120,8 +120,8 @@ def _conclude(job: Job, intent: Intent, state: JobState, store: Store, mirror: M
             report,
             upserts,
             frozenset(removals),
-            folders_made=kept,
-            folders_removed=gone,
+            directories_created=kept,
+            directories_removed=gone,
             state=after,
         ),
     )
@@ -160,7 +160,7 @@ def _size_of(action: Action) -> int | None:
     return (
         None
         if action.wanted is None
-        else ANY_SIZE
+        else UNKNOWN_SIZE
         if action.wanted.size is None
         else action.wanted.size
     )

@@ -100,7 +100,7 @@ def _left_waiting(member: JobRun) -> RunReport | None:
         or ctx.store.intent(job.name) is not None
     ):
         return replace(report, reload_pending=state.reload_pending and job.on_change is not None)
-    until = hook_state.waits_until(
+    until = hook_state.retry_at(
         state, report.trigger, report.status is RunStatus.CHANGED, ctx.clock.now()
     )
     if until is None:
@@ -155,7 +155,7 @@ def _run(hook: Hook, due: Sequence[DueReload], deadline: Deadline) -> HookResult
     if runner is None:
         return HookResult(problem="there is nothing to run hooks with")
     return runner.run(
-        hook_state.call_of(hook, [one.job for one in due], reports, changes), deadline
+        hook_state.build_call(hook, [one.job for one in due], reports, changes), deadline
     )
 
 
@@ -173,7 +173,7 @@ def _undo_where_asked(
     """After a failure: the jobs with `undo_on_failure` that have a way back, each brought to what stood before."""
     undone = {}
     for one in due if end.status != 0 else ():
-        verdict = hook_state.withdrawing(
+        verdict = hook_state.undo_verdict(
             hook, end, one.ctx.store.state(one.job.name).reload_commit or ""
         )
         if verdict is None:
@@ -208,7 +208,7 @@ def _withdrawn(one: DueReload, undone: UndoResult, again: HookFailedError | None
         status, state = (
             RunStatus.REFUSED,
             one.ctx.store.change_state(
-                one.job.name, lambda state: hook_state.withdrawn(state, verdict, again, now)
+                one.job.name, lambda state: hook_state.after_undo(state, verdict, again, now)
             ),
         )
     else:
@@ -241,7 +241,7 @@ def _settle(one: DueReload, hook: Hook, error: HookFailedError | None) -> RunRep
         ran = (
             ("reloaded",)
             if report.status is RunStatus.CHANGED and before.reload_attempts == 0
-            else (f"the owed on_change was run: {hook_state.named(hook)}",)
+            else (f"the owed on_change was run: {hook_state.shown_command(hook)}",)
         )
         return replace(report, reload_pending=False, notes=(*report.notes, *ran))
     failed = _blamed(report, error)

@@ -54,8 +54,8 @@ def move_rows(
         superseded={**own.superseded, **dict.fromkeys(pairs, job.name)},
         respelled=own.respelled.union(pairs.values()),
         folders=(own.folders - renamed.keys()).union(renamed.values()),
-        folders_taken=(*own.folders_taken, *renamed.values()),
-        folders_given={**own.folders_given, **dict.fromkeys(renamed)},
+        directories_acquired=(*own.directories_acquired, *renamed.values()),
+        directories_reassigned={**own.directories_reassigned, **dict.fromkeys(renamed)},
     )
 
 
@@ -121,7 +121,7 @@ def same_files(
         candidate = same_inode or by_name.get(fold(own.reals[path]))
         if candidate is None:
             continue
-        if mirror.same_place(path, candidate) if there else _moved_away(row, local[candidate]):
+        if mirror.is_same_file(path, candidate) if there else _moved_away(row, local[candidate]):
             pairs[path] = candidate
     return pairs
 

@@ -8,10 +8,10 @@ from syncd.errors import NotFoundError
 from syncd.models import Job
 from syncd.ports import AppliedSet, JobState
 
-SHORTEST_PREFIX = 4
+MIN_PREFIX_CHARS = 4
 
 
-def set_to_go_back_to(
+def rollback_target(
     job: Job, sets: Sequence[AppliedSet], state: JobState, to: str | None
 ) -> AppliedSet:
     """The set of the commit that begins with `to`; without `to` the one that stood before the present one, so that each call goes one
@@ -24,7 +24,7 @@ def set_to_go_back_to(
     )
     if to is not None:
         found = [
-            one for one in sets if len(to) >= SHORTEST_PREFIX and one.commit.startswith(to.lower())
+            one for one in sets if len(to) >= MIN_PREFIX_CHARS and one.commit.startswith(to.lower())
         ]
         if len({one.commit for one in found}) != 1:
             what = "names more than one set" if found else "is not kept for a rollback"

@@ -22,16 +22,22 @@ from syncd.engine.apply import apply_plan, as_change, stage
 from syncd.engine.claims import claim, recognise
 from syncd.engine.commit_policy import accept, check_required
 from syncd.engine.coverage import with_mounts
-from syncd.engine.desired import desired, files_digest, listed_at_most, size_to_look_for
-from syncd.engine.directories import Folders, opening_steps, targets, unfinished, wished
+from syncd.engine.desired import desired, expected_size, max_listed, set_digest
+from syncd.engine.directories import (
+    OwnedDirectories,
+    directories_to_fix,
+    directory_targets,
+    unlocking_actions,
+    wanted_directories,
+)
 from syncd.engine.job_ledger import JobLedger
 from syncd.engine.lfs import with_contents
-from syncd.engine.name_collisions import refuse_merged, tried
+from syncd.engine.name_collisions import refuse_collisions, try_names
 from syncd.engine.other_jobs import OtherJobs
-from syncd.engine.owners import Owner, as_numbered_now, lacks_owner_names
+from syncd.engine.owners import ResolveOwner, has_unnamed_owner, with_current_ids
 from syncd.engine.plan import make_plan
 from syncd.engine.prefetch import Prefetch
-from syncd.engine.protection import spare_protected
+from syncd.engine.protection import exclude_protected
 from syncd.engine.recovery import recover
 from syncd.engine.special_files import refuse_special_files
 from syncd.engine.staging import staged_files
@@ -75,7 +81,7 @@ from syncd.ports import (
 )
 from syncd.protected_paths import ProtectedPaths
 
-ATTEMPTS = 3  # how often a run plans anew when somebody edits files under it
+MAX_ATTEMPTS = 3  # how often a run plans anew when somebody edits files under it
 
 
 class RunContext(Struct, frozen=True):
@@ -86,7 +92,7 @@ class RunContext(Struct, frozen=True):
     mirror: Mirror
     blobs: Blobs
     clock: Clock
-    resolve_owner: Owner
+    resolve_owner: ResolveOwner
     scope: str
     jobs: frozenset[str]
     hooks: Hooks | None = None
@@ -123,10 +129,10 @@ class Decision(Struct, frozen=True):
     kept: Inodes = NO_INODES
     refusal: HookFailedError | UntrustedError | None = None
     folders: frozenset[str] = frozenset()
-    unsure: tuple[
+    unverified: tuple[
         CollidingNames, ...
     ] = ()  # names that the disk may take for one: a trial tells, before they are written
-    opens: bool = False  # a folder of ours has been shut, and this only opens it: then there is more to see, and to decide
+    needs_second_pass: bool = False  # a folder of ours has been shut, and this only opens it: then there is more to see, and to decide
 
 
 def run_job(
@@ -235,20 +241,20 @@ def decide(
     )  # before the ledger is read, which would hold up the request
     with Prefetch(job.name, ctx.store, ctx.mirror, deadline.check) as ahead:
         wanted = _wanted(job, ctx, deadline, options, state, ahead, known)
-        unsure = refuse_merged(job, wanted.remote, ctx.mirror)
+        unverified = refuse_collisions(job, wanted.remote, ctx.mirror)
         remote, own = wanted.remote, JobLedger(wanted.recorded, {}, folders=ahead.folders())
-        own = spare_protected(
+        own = exclude_protected(
             job, ctx.protected, ctx.mirror, remote, claim(job, ctx, deadline, remote, own)
         )
-        folders = Folders.of(remote, own.recorded, own.folders, state)
-        local = ahead.scan(_targets(remote, own.recorded) | targets(folders.wished))
+        folders = OwnedDirectories.of(remote, own.recorded, own.folders, state)
+        local = ahead.scan(_targets(remote, own.recorded) | directory_targets(folders.wanted))
     before, own = own, recognise(job, ctx, deadline, remote, own, local)
     if own.recorded.keys() != before.recorded.keys():
-        folders = Folders.of(remote, own.recorded, own.folders, state)
+        folders = OwnedDirectories.of(remote, own.recorded, own.folders, state)
         local = ctx.mirror.scan(
-            _targets(remote, own.recorded) | targets(folders.wished), deadline.check
+            _targets(remote, own.recorded) | directory_targets(folders.wanted), deadline.check
         )
-    shut = opening_steps(job, folders, local)
+    shut = unlocking_actions(job, folders, local)
     if not shut:
         _refuse_unseen(job, own.recorded.keys() - remote.keys(), local)
     allow_delete = options.allow_delete
@@ -271,8 +277,8 @@ def decide(
         kept,
         wanted.refusal,
         own.folders,
-        () if shut else unsure,
-        opens=bool(shut),
+        () if shut else unverified,
+        needs_second_pass=bool(shut),
     )
 
 
@@ -317,7 +323,7 @@ def _wanted(
     known: Head | None,
 ) -> WantedSet:
     if options.rollback_set is not None:
-        remote = as_numbered_now(options.rollback_set.files, ctx.resolve_owner)
+        remote = with_current_ids(options.rollback_set.files, ctx.resolve_owner)
         return WantedSet(options.rollback_set.commit, remote, ledger.recorded())
     head = _head(job, ctx, deadline, options, known)
     refusal = hook_state.rejection(job, state, head.commit)
@@ -334,7 +340,7 @@ def _wanted(
         for path, row in ledger.recorded().items()
         if row.ownership is not Ownership.UNLISTED
     }
-    remote = as_numbered_now(_accepted(recorded, refusal), ctx.resolve_owner)
+    remote = with_current_ids(_accepted(recorded, refusal), ctx.resolve_owner)
     return WantedSet(state.applied_commit or head.commit, remote, recorded, refusal)
 
 
@@ -345,7 +351,7 @@ def _targets(
     roots |= {path: entry.root for path, entry in remote.items()}
     return {
         path: Target(
-            root, recorded.get(path), size=size_to_look_for(remote.get(path), recorded.get(path))
+            root, recorded.get(path), size=expected_size(remote.get(path), recorded.get(path))
         )
         for path, root in roots.items()
     }
@@ -399,7 +405,7 @@ def _bring(
     state: JobState,
     report: RunReport,
 ) -> tuple[RunReport, RunRecord]:
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, MAX_ATTEMPTS + 1):
         decision, state, report = _decided(job, ctx, deadline, options, state, report)
         deadline.check()
         stage(job, decision.commit, decision.plan, decision.remote, ctx.source, ctx.blobs, deadline)
@@ -420,7 +426,7 @@ def _bring(
                 )
             )
         walked = _carry_out(job, ctx, decision, state)
-        if not walked.only_changed_underneath or attempt == ATTEMPTS:
+        if not walked.only_changed_underneath or attempt == MAX_ATTEMPTS:
             break
         state = _save_progress(job, ctx, report, walked, decision, state)
         report = _with_owners(report, decision)
@@ -437,7 +443,7 @@ def _decided(
 ) -> tuple[Decision, JobState, RunReport]:
     """What is to be done, seen whole: folders of ours that somebody has shut are opened first, which the report then names."""
     decision = decide(job, ctx, deadline, options, state)
-    while decision.opens:
+    while decision.needs_second_pass:
         deadline.check()
         walked = _carry_out(
             job,
@@ -465,7 +471,7 @@ def _ask_validate(
     if job.validate is None or not decision.plan.changes_disk:
         return report
     changes = tuple(as_change(action) for action in decision.plan.actions if action.kind.is_public)
-    call = hook_state.call_of(
+    call = hook_state.build_call(
         job.validate, [job], [replace(report, commit=decision.commit)], {job.name: changes}
     )
     files = staged_files(
@@ -483,7 +489,7 @@ def _ask_validate(
         else HookResult(problem="there is nothing to run hooks with")
     )
     deadline.extend(ctx.clock.monotonic() - began)
-    error = hook_state.refused(job, state, decision.commit, end, job.validate)
+    error = hook_state.validate_error(job, state, decision.commit, end, job.validate)
     if error is not None:
         raise error
     return replace(report, notes=(*report.notes, "validated"))
@@ -497,8 +503,8 @@ def _carry_out(job: Job, ctx: RunContext, decision: Decision, state: JobState) -
     if steps:
         ctx.mirror.check_replaceable_directories(steps, decision.folders)
         made = ctx.mirror.prepare(job, steps)
-        looks = wished(decision.remote, decision.folders.union(made))
-        intended = replace(state, directories_to_fix=unfinished(steps, made))
+        looks = wanted_directories(decision.remote, decision.folders.union(made))
+        intended = replace(state, directories_to_fix=directories_to_fix(steps, made))
         ctx.store.begin_intent(
             Intent(
                 intent_id,
@@ -513,7 +519,7 @@ def _carry_out(job: Job, ctx: RunContext, decision: Decision, state: JobState) -
             ),
             intended,
         )
-        merged = tried(job, decision.unsure, steps, decision.remote, ctx.mirror, intent_id)
+        merged = try_names(job, decision.unverified, steps, decision.remote, ctx.mirror, intent_id)
         if merged is not None:
             return Walked(errors=(merged,))
     walked = apply_plan(
@@ -575,12 +581,12 @@ def _conclude(
     if error is None:
         digest = rollback_set.digest if rollback_set is not None else job.digest
         after = replace(
-            hook_state.accepted(after),
+            hook_state.clear_rejection(after),
             consistent=True,
             applied_commit=decision.commit,
             applied_config_digest=digest,
             files=len(decision.remote),
-            applied_files_digest=files_digest(decision.remote),
+            applied_files_digest=set_digest(decision.remote),
         )
     else:
         report = _refusing(report, error)
@@ -599,7 +605,10 @@ def _recorded(
 ) -> RunRecord:
     """What the store keeps of the run."""
     own = decision.ownership
-    made, gone = (*own.folders_taken, *walked.applied.folders_made), walked.applied.folders_removed
+    made, gone = (
+        (*own.directories_acquired, *walked.applied.directories_created),
+        walked.applied.directories_removed,
+    )
     return RunRecord(
         report,
         walked.upserts,
@@ -610,7 +619,7 @@ def _recorded(
         applied,
         superseded=own.superseded,
         handed_over=own.handed_over,
-        folders_given=own.folders_given,
+        directories_reassigned=own.directories_reassigned,
         ledger=decision.recorded,
     )
 
@@ -620,13 +629,13 @@ def _folders_waiting(decision: Decision, walked: Walked) -> tuple[str, ...]:
     if walked.error is None:
         return ()
     outcomes = walked.applied.outcomes
-    return unfinished(
+    return directories_to_fix(
         [
             step
             for step in decision.plan.of(ActionKind.MODE)
             if step.path in outcomes and outcomes[step.path].error is not None
         ],
-        walked.applied.folders_made,
+        walked.applied.directories_created,
     )
 
 
@@ -654,16 +663,16 @@ def _remembered(
         for path, row in ahead.recorded().items()
         if row.ownership is not Ownership.UNLISTED
     }
-    if files_digest(entries) != state.applied_files_digest or lacks_owner_names(entries):
+    if set_digest(entries) != state.applied_files_digest or has_unnamed_owner(entries):
         return None
-    return as_numbered_now(entries, ctx.resolve_owner)
+    return with_current_ids(entries, ctx.resolve_owner)
 
 
 def _listed(
     job: Job, ctx: RunContext, deadline: Deadline, head: Head, state: JobState, ahead: Ledger
 ) -> dict[str, WantedFile]:
     listing = ctx.source.listing(
-        job.repo, head.commit, job.paths, ctx.store, deadline, listed_at_most(job)
+        job.repo, head.commit, job.paths, ctx.store, deadline, max_listed(job)
     )
     remote = dict(desired(job, listing, ctx.resolve_owner))
     if job.lfs is not Lfs.FETCH:
@@ -717,7 +726,7 @@ def _left_alone(report: RunReport, state: JobState, began: float) -> RunReport:
         report,
         status=RunStatus.SKIPPED,
         commit=state.applied_commit,
-        notes=(*report.notes, f"{state.why_paused()}; syncd resume {report.job}"),
+        notes=(*report.notes, f"{state.describe_pause()}; syncd resume {report.job}"),
         seconds=time.perf_counter() - began,
     )
 

@@ -13,19 +13,19 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.deadline import Deadline
-from syncd.engine.directories import set_of, wished
-from syncd.engine.owners import owners_of
+from syncd.engine.directories import applied_set, wanted_directories
+from syncd.engine.owners import configured_owners
 from syncd.engine.run import Options, RunContext, decide
 from syncd.errors import SyncdError
 from syncd.git_objects import is_object_id
 from syncd.models import Job, Publish, RunReport, RunStatus, Trigger
 from syncd.ports import Head, JobState, Source
-from syncd.ref_names import check_due
+from syncd.ref_names import is_check_due
 from syncd.unchanged import Seen, directories_of, is_as_seen, stat_digest
 
 # Fields of a state that say what was, and ask for nothing. A new field keeps every job from being unchanged until it is
 # listed here or has its default.
-PAST = (
+HISTORY_FIELDS = (
     "files",
     "applied_files_digest",
     "last_run_at",
@@ -59,7 +59,7 @@ class KnownHeadSource(Source):
     def _refuse(self, *_: object, **__: object) -> object:
         raise SyncdError("GitHub would be asked")
 
-    listing = fetch = verification = descends = fetch_large = _refuse  # type: ignore[assignment]
+    listing = fetch = verification = is_descendant = fetch_lfs = _refuse  # type: ignore[assignment]
 
 
 def unchanged_state(job: Job, ctx: RunContext, deadline: Deadline) -> UnchangedState | None:
@@ -78,11 +78,13 @@ def unchanged_state(job: Job, ctx: RunContext, deadline: Deadline) -> UnchangedS
         ):
             return None
         ledger = store.load_ledger(job.name)
-        created = wished(set_of(ledger), store.folders(job.name))
+        created = wanted_directories(applied_set(ledger), store.folders(job.name))
         directories = directories_of(
             {path: row.entry.root for path, row in ledger.items()}, created
         )
-        seen = Seen(directories, stat_digest(directories), owners_of(job, ctx.resolve_owner))
+        seen = Seen(
+            directories, stat_digest(directories), configured_owners(job, ctx.resolve_owner)
+        )
         decision = decide(
             job, replace(ctx, source=KnownHeadSource(head)), deadline, Options(), state
         )  # looks after `seen`
@@ -99,7 +101,7 @@ def unchanged_state(job: Job, ctx: RunContext, deadline: Deadline) -> UnchangedS
 
 def _is_at_rest(state: JobState, job: Job, head: Head) -> bool:
     """Whether the set of this head and configuration was applied, and nothing is pending, paused, failing or unfinished."""
-    past = {name: getattr(state, name) for name in PAST}
+    past = {name: getattr(state, name) for name in HISTORY_FIELDS}
     applied = JobState(applied_commit=head.commit, applied_config_digest=job.digest, **past)
     return state == applied and state.last_success_at is not None
 
@@ -118,7 +120,7 @@ def still_unchanged(
         or not same_state(ctx.store.state(job.name), known.state)
     ):
         return None
-    if check_due(job.ref, known.head.checked_at, started_at.timestamp()):
+    if is_check_due(job.ref, known.head.checked_at, started_at.timestamp()):
         return None
     try:
         pinned = job.ref is not None and is_object_id(job.ref)

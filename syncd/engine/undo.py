@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from syncd.clock import Clock
 from syncd.engine import hook_state
-from syncd.engine.apply import restated
-from syncd.engine.directories import set_of, unfinished, wished
+from syncd.engine.apply import with_copied_stat
+from syncd.engine.directories import applied_set, directories_to_fix, wanted_directories
 from syncd.engine.undo_plan import Undo, from_text, record_undo, rows_after, to_text, undo_plan
 from syncd.errors import BadResponseError, ChangedUnderneathError, HookFailedError, MirrorError
 from syncd.git_objects import blob_hasher, blob_id
@@ -32,7 +32,7 @@ from syncd.models import (
 )
 from syncd.ports import ApplyOutcome, Blobs, Intent, JobState, Mirror, RunRecord, Store, Target
 
-COPY_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 20
 
 
 class UndoContext(Protocol):
@@ -50,7 +50,7 @@ class UndoContext(Protocol):
 
 def save_undo(
     job: Job,
-    ground: UndoContext,
+    ctx: UndoContext,
     state: JobState,
     commit: str,
     plan: Plan,
@@ -63,24 +63,24 @@ def save_undo(
 
     Nothing is kept for a job that does not ask for it, nor for a repair of the set that stands. Raises MirrorError.
     """
-    earlier = read_undo(state, ground.blobs) if state.reload_pending else None
+    earlier = read_undo(state, ctx.blobs) if state.reload_pending else None
     if (
         not job.undo_on_failure
         or job.on_change is None
         or (commit == state.applied_commit and job.digest == state.applied_config_digest)
     ):
         return state if earlier is not None else replace(state, undo=None, undo_blobs=())
-    plan = replace(plan, actions=tuple(_identified(job, action, ground) for action in plan.actions))
+    plan = replace(plan, actions=tuple(_identified(job, action, ctx) for action in plan.actions))
     undo = record_undo(state, plan, remote, recorded, earlier)
     for action in plan.actions:
         if action.kind.touches_disk:
-            _keep_bytes(action, undo.places[action.path].root, ground)
+            _keep_bytes(action, undo.places[action.path].root, ctx)
     content = to_text(undo).encode()
-    ground.blobs.add(blob_id(content), [content], len(content))
+    ctx.blobs.add(blob_id(content), [content], len(content))
     return replace(state, undo=blob_id(content), undo_blobs=tuple(sorted(undo.blobs)))
 
 
-def _identified(job: Job, action: Action, ground: UndoContext) -> Action:
+def _identified(job: Job, action: Action, ctx: UndoContext) -> Action:
     """The action with the id of a file that was too large to read when the plan was made."""
     have, known = (
         action.expected,
@@ -95,25 +95,25 @@ def _identified(job: Job, action: Action, ground: UndoContext) -> Action:
             hint=f"move {action.path} away, or set undo_on_failure: false",
         )
     hasher, left = blob_hasher(have.stat.size), have.stat.size
-    with ground.mirror.open(action.path, known.root) as content:
-        while left and (chunk := content.read(min(COPY_BYTES, left))):
+    with ctx.mirror.open(action.path, known.root) as content:
+        while left and (chunk := content.read(min(CHUNK_BYTES, left))):
             hasher.update(chunk)
             left -= len(chunk)
     return replace(action, expected=replace(have, blob=hasher.hexdigest()))
 
 
-def _keep_bytes(action: Action, root: str, ground: UndoContext) -> None:
+def _keep_bytes(action: Action, root: str, ctx: UndoContext) -> None:
     have = action.expected
     if (
         have is None
         or have.blob is None
         or have.kind not in (Kind.FILE, Kind.LINK)
-        or ground.blobs.has(have.blob)
+        or ctx.blobs.has(have.blob)
     ):
         return
-    with ground.mirror.open(action.path, root) as content:
+    with ctx.mirror.open(action.path, root) as content:
         try:
-            ground.blobs.add(have.blob, iter(lambda: content.read(COPY_BYTES), b""), have.stat.size)
+            ctx.blobs.add(have.blob, iter(lambda: content.read(CHUNK_BYTES), b""), have.stat.size)
         except BadResponseError as error:
             raise ChangedUnderneathError(
                 f"{action.path} was changed while syncd was at work; it was left alone",
@@ -134,45 +134,43 @@ def read_undo(state: JobState, blobs: Blobs) -> Undo | None:
 
 
 def undo_change(
-    job: Job, ground: UndoContext, report: RunReport, error: HookFailedError
+    job: Job, ctx: UndoContext, report: RunReport, error: HookFailedError
 ) -> tuple[str, ...] | None:
     """What stood before the change stands again and its commit is rejected; the paths left alone. None when there is no way back.
 
     The reload is owed once more then, for the previous set. Raises MirrorError, StoreError: the next run goes on with it.
     """
-    state = ground.store.state(job.name)
-    undo = read_undo(state, ground.blobs)
+    state = ctx.store.state(job.name)
+    undo = read_undo(state, ctx.blobs)
     if undo is None or not job.undo_on_failure:
         return None
     return _bring_back(
         job,
         undo,
         hook_state.record_rejection(job, state, error),
-        ground,
+        ctx,
         replace(report, error=error),
     )
 
 
-def resume_undo(job: Job, ground: UndoContext, state: JobState, report: RunReport) -> JobState:
+def resume_undo(job: Job, ctx: UndoContext, state: JobState, report: RunReport) -> JobState:
     """An undo that was interrupted is finished; the state after it. Raises MirrorError, StoreError."""
-    undo = read_undo(state, ground.blobs) if state.undo_begun else None
+    undo = read_undo(state, ctx.blobs) if state.undo_begun else None
     if undo is None:
         return replace(state, undo_begun=False)
     error = HookFailedError(
         state.rejected_reason or "on_change failed", rejected=True, commit=state.rejected_commit
     )
-    _bring_back(
-        job, undo, state, ground, replace(report, commit=state.rejected_commit, error=error)
-    )
-    return ground.store.state(job.name)
+    _bring_back(job, undo, state, ctx, replace(report, commit=state.rejected_commit, error=error))
+    return ctx.store.state(job.name)
 
 
 def _bring_back(
-    job: Job, undo: Undo, state: JobState, ground: UndoContext, report: RunReport
+    job: Job, undo: Undo, state: JobState, ctx: UndoContext, report: RunReport
 ) -> tuple[str, ...]:
-    recorded = ground.store.load_ledger(job.name)
-    ours = ground.store.folders(job.name)
-    local = ground.mirror.scan(
+    recorded = ctx.store.load_ledger(job.name)
+    ours = ctx.store.folders(job.name)
+    local = ctx.mirror.scan(
         {
             path: Target(
                 before.root,
@@ -183,12 +181,14 @@ def _bring_back(
             for path, before in undo.places.items()
         }
     )
-    plan = undo_plan(undo, recorded, local, os.geteuid() == 0, wished(set_of(recorded), ours))
+    plan = undo_plan(
+        undo, recorded, local, os.geteuid() == 0, wanted_directories(applied_set(recorded), ours)
+    )
     steps = tuple(action for action in plan.actions if action.kind.touches_disk)
     applied = ApplyOutcome({})
     if steps:
-        made = ground.mirror.prepare(job, steps)
-        looks = wished(set_of(recorded | undo.rows), ours.union(made))
+        made = ctx.mirror.prepare(job, steps)
+        looks = wanted_directories(applied_set(recorded | undo.rows), ours.union(made))
         intent = Intent(
             secrets.token_hex(6),
             job.name,
@@ -197,22 +197,23 @@ def _bring_back(
             steps,
             made,
             True,
-            ground.clock.now(),
+            ctx.clock.now(),
             reload_was_pending=True,
         )
-        ground.store.begin_intent(
-            intent, replace(state, undo_begun=True, directories_to_fix=unfinished(steps, made))
+        ctx.store.begin_intent(
+            intent,
+            replace(state, undo_begun=True, directories_to_fix=directories_to_fix(steps, made)),
         )
-        applied = ground.mirror.apply(intent.id, steps, ground.blobs, ours, looks)
+        applied = ctx.mirror.apply(intent.id, steps, ctx.blobs, ours, looks)
     upserts, removals = rows_after(undo, local, applied.outcomes)
     upserts |= {
-        path: restated(recorded[path], carried)
-        for path, carried in applied.carried.items()
+        path: with_copied_stat(recorded[path], carried)
+        for path, carried in applied.copied.items()
         if path in recorded and path not in undo.places
     }
     failures = [
         *(outcome.error for outcome in applied.outcomes.values() if outcome.error is not None),
-        *applied.troubles,
+        *applied.other_errors,
     ]
     after = replace(
         state, consistent=False, reload_pending=True, reload_commit=None, undo_begun=True
@@ -232,16 +233,19 @@ def _bring_back(
         )
     report = replace(report, status=RunStatus.REFUSED, changes=())
     after = replace(
-        after, directories_to_fix=unfinished(steps, applied.folders_made) if failures else ()
+        after,
+        directories_to_fix=directories_to_fix(steps, applied.directories_created)
+        if failures
+        else (),
     )
-    gone = applied.folders_removed
-    ground.store.record(
+    gone = applied.directories_removed
+    ctx.store.record(
         job.name,
         RunRecord(
             report,
             upserts,
             removals,
-            applied.folders_made,
+            applied.directories_created,
             gone,
             after,
             withdrawn=None if failures else report.commit,

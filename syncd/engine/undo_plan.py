@@ -25,7 +25,7 @@ from syncd.models import (
     Stat,
     WantedFile,
 )
-from syncd.ports import JobState, Outcome
+from syncd.ports import ActionOutcome, JobState
 
 
 class Before(Struct, frozen=True):
@@ -191,12 +191,12 @@ def _entry(
 
 
 def rows_after(
-    undo: Undo, local: Mapping[str, LocalFile | None], outcomes: Mapping[str, Outcome]
+    undo: Undo, local: Mapping[str, LocalFile | None], outcomes: Mapping[str, ActionOutcome]
 ) -> tuple[dict[str, LedgerRow], frozenset[str]]:
     """The ledger as it was: rows to keep and paths to drop. `local` is what stood where no action was needed. A stat is kept where it is of these bytes."""
     upserts, removals = {}, set()
     for path, before in undo.places.items():
-        outcome = outcomes.get(path, Outcome(local.get(path)))
+        outcome = outcomes.get(path, ActionOutcome(local.get(path)))
         if outcome.error is not None or before.is_folder:
             continue
         if before.row is None:

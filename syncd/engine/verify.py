@@ -73,7 +73,7 @@ def _looks(path: str, want: WantedFile, have: LocalFile, tolerated: bool) -> Fin
     return Finding(path, "owner", f"{want.uid}:{want.gid}", f"{have.uid}:{have.gid}", tolerated)
 
 
-def remedy(job: Job, findings: Sequence[Finding], marked: bool = False) -> str | None:
+def repair_hint(job: Job, findings: Sequence[Finding], marked: bool = False) -> str | None:
     """What to do about the findings; None where nothing is to be done."""
     wrong = [finding for finding in findings if not finding.tolerated]
     if not wrong:

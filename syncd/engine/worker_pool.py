@@ -18,7 +18,7 @@ Work = Callable[
 ]  # the job, and whom to tell when it rests and when it goes on
 
 
-class Workers:
+class WorkerPool:
     """`at_once` places, for one round of jobs. Threads go on with the next job as long as there is one to begin.
 
     `limit_of` tells whose hourly limit a job spends.
@@ -88,4 +88,4 @@ class Workers:
             self._changed.notify()
 
 
-__all__ = ["Work", "Workers"]
+__all__ = ["Work", "WorkerPool"]

@@ -124,10 +124,10 @@ class GitHubSource:
     def verification(self, repo: str, commit: str, deadline: Deadline) -> tuple[bool, str]:
         return commits.verification(self._transport, self._api, repo, commit, deadline)
 
-    def descends(self, repo: str, before: str, commit: str, deadline: Deadline) -> bool:
-        return commits.descends(self._transport, self._api, repo, before, commit, deadline)
+    def is_descendant(self, repo: str, before: str, commit: str, deadline: Deadline) -> bool:
+        return commits.is_descendant(self._transport, self._api, repo, before, commit, deadline)
 
-    def fetch_large(
+    def fetch_lfs(
         self, repo: str, pointers: Sequence[Pointer], blobs: Blobs, deadline: Deadline
     ) -> dict[Pointer, str]:
         return LfsFetcher(self._transport, self._api, repo, blobs, deadline, self._pool).fetch(

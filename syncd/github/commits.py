@@ -36,7 +36,7 @@ def verification(
     return told["verified"], one_line(told.get("reason"))[:60]
 
 
-def descends(
+def is_descendant(
     transport: Transport, api: str, repo: str, before: str, commit: str, deadline: Deadline
 ) -> bool:
     """Whether `commit` is `before` or has it among its ancestors. Source: docs, "Compare two commits".

@@ -15,7 +15,7 @@ from syncd.github.protocol import SHA, Request, Transport, get, quoted, repo_pat
 from syncd.github.request import Answer, ask
 from syncd.github.trees import parse_json
 from syncd.ports import Head
-from syncd.ref_names import check_due, forms, is_short
+from syncd.ref_names import is_check_due, is_short, ref_spellings
 from syncd.text import in_quotes
 
 
@@ -46,7 +46,7 @@ def resolve(
     if ref is not None and any(part in ("", ".", "..") for part in ref.split("/")):
         raise missing  # git allows no such name, and an HTTP library would resolve it to another endpoint
     spellings = _SpellingLookup(transport, api, repo, ref, known, deadline)
-    for form in _known_first(forms(ref), known):
+    for form in _known_first(ref_spellings(ref), known):
         head = spellings.head_of(form)
         if head is not None:
             return spellings.checked_for_ambiguity(head)
@@ -106,16 +106,16 @@ class _SpellingLookup:
         if not is_short(self._ref):
             return head
         same = known is not None and known.form == head.form
-        if known is not None and same and not check_due(self._ref, known.checked_at, now):
+        if known is not None and same and not is_check_due(self._ref, known.checked_at, now):
             return replace(head, checked_at=known.checked_at)
-        branch, tag = (self.head_of(form) for form in forms(self._ref)[:2])
+        branch, tag = (self.head_of(form) for form in ref_spellings(self._ref)[:2])
         if branch is not None and tag is not None:
             raise _ambiguous(self._repo, self._ref or "")
         return replace(branch or tag or head, checked_at=now)
 
 
 def _ambiguous(repo: str, ref: str) -> ConfigError:
-    branch, tag = (in_quotes(f"refs/{form}")[1:-1] for form in forms(ref)[:2])
+    branch, tag = (in_quotes(f"refs/{form}")[1:-1] for form in ref_spellings(ref)[:2])
     return ConfigError(
         f"ref: {in_quotes(ref)[1:-1]} is both a branch and a tag of {repo}: {branch} and {tag}",
         hint=f"write the one to follow, ref: {branch} or ref: {tag}; the files stay as they are until then",

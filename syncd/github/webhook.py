@@ -22,7 +22,7 @@ from syncd.github.bounds import load_json
 from syncd.github.urls import home_of, web_of
 from syncd.models import Job
 from syncd.redaction import Secret
-from syncd.ref_names import forms
+from syncd.ref_names import ref_spellings
 
 MAX_BODY_BYTES = 25 << 20  # docs: above 25 MB an event is not delivered at all
 MAX_REF_LENGTH = 1024
@@ -247,7 +247,7 @@ def _is_of(push: Push, job: Job, numbers: Mapping[tuple[str, str], int]) -> bool
 def _is_followed(push: Push, ref: str | None) -> bool:
     if ref is None or ref == "HEAD":
         return push.default_branch is None or push.ref == f"refs/heads/{push.default_branch}"
-    return push.ref in {f"refs/{form}" for form in forms(ref)}
+    return push.ref in {f"refs/{form}" for form in ref_spellings(ref)}
 
 
 __all__ = [

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from syncd.colliding_names import OpenFolder, are_distinct
+from syncd.colliding_names import OpenDirectory, are_distinct
 from syncd.errors import MirrorError
 from syncd.mirror.cleanup import TEMP_PREFIX, remove_trial_dir
 from syncd.mirror.dirfd import (
@@ -30,7 +30,7 @@ def distinguishes_by_lookup(folder: str, names: Sequence[str], root: str) -> boo
     """What looking at `folder`, or the deepest one above it that stands, says; None where it does not tell."""
     try:
         with _deepest_existing(folder, root) as (place, _):
-            return are_distinct(OpenFolder(place), names)
+            return are_distinct(OpenDirectory(place), names)
     except (OSError, MirrorError, *UNREACHABLE_ERRORS):
         return None  # nothing is known of what can't be looked at
 

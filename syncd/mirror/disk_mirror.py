@@ -23,7 +23,7 @@ from syncd.mirror.permissions import refuse_lockout
 from syncd.mirror.racy import KernelClock
 from syncd.mirror.read_file import open_current
 from syncd.mirror.scan import scan
-from syncd.mirror.spelling import other_spellings, resolve, same_place
+from syncd.mirror.spelling import is_same_file, other_spellings, resolve
 from syncd.mirror.trash import Trash, TrashLimits
 from syncd.mirror.write import PlanWriter
 from syncd.models import Action, ActionKind, Job, Kind, LocalFile, RealFolder, WantedFile
@@ -148,9 +148,9 @@ class DiskMirror:
         with translated_errors("look at the mounts of"):
             return mount_points(folders)
 
-    def same_place(self, one: str, other: str) -> bool:
+    def is_same_file(self, one: str, other: str) -> bool:
         with translated_errors("look at"):
-            return same_place(one, other)
+            return is_same_file(one, other)
 
     def other_spellings(self, paths: Iterable[str]) -> dict[str, str]:
         with translated_errors("look at"):

@@ -10,9 +10,9 @@ from syncd.errors import ChangedUnderneathError
 from syncd.mirror.file_ops import stat_at
 from syncd.mirror.racy import has_same_bytes
 from syncd.mirror.scan import scan_entry, stat_of
-from syncd.mirror.spelling import same_place
+from syncd.mirror.spelling import is_same_file
 from syncd.models import Action, Kind, LocalFile, WantedFile
-from syncd.ports import Inodes, Outcome
+from syncd.ports import ActionOutcome, Inodes
 
 
 def check_expected(folder: int, name: str, action: Action, now_ns: Callable[[], int]) -> bool:
@@ -43,7 +43,7 @@ def local_after_write(want: WantedFile, found: os.stat_result, racy: bool) -> Lo
     )
 
 
-def inodes_written(outcomes: Mapping[str, Outcome]) -> Inodes:
+def inodes_written(outcomes: Mapping[str, ActionOutcome]) -> Inodes:
     """What stands after the actions so far, by inode."""
     found = ((path, outcome.local) for path, outcome in outcomes.items())
     return {
@@ -54,4 +54,4 @@ def inodes_written(outcomes: Mapping[str, Outcome]) -> Inodes:
 def is_kept(have: LocalFile, path: str, kept: Inodes) -> bool:
     """Whether the name to remove is another spelling of one of these files."""
     other = kept.get((have.stat.device, have.stat.inode))
-    return other is not None and same_place(path, other)
+    return other is not None and is_same_file(path, other)

@@ -21,7 +21,7 @@ from syncd.mirror.free_space import nearest_existing_dir
 from syncd.mirror.paths import names_below
 from syncd.mirror.racy import is_racy
 from syncd.models import Kind, LedgerRow, LocalFile, Stat
-from syncd.ports import ANY_SIZE, READ_ANYWAY_BYTES, Target
+from syncd.ports import SMALL_FILE_BYTES, UNKNOWN_SIZE, Target
 
 CHUNK_BYTES = 1 << 20
 MAX_READ_ATTEMPTS = (
@@ -125,7 +125,7 @@ def scan_entry(
     if stat.S_ISREG(found.st_mode):
         if (
             target is not None
-            and found.st_size > READ_ANYWAY_BYTES
+            and found.st_size > SMALL_FILE_BYTES
             and not _may_be_right(found.st_size, target)
         ):
             return _local(found, Kind.FILE, None)
@@ -138,7 +138,7 @@ def scan_entry(
 def _may_be_right(size: int, target: Target) -> bool:
     """Whether a file of this size may be what is wanted, or what the ledger says."""
     row = target.recorded
-    if target.size is not None and target.size in (ANY_SIZE, size):
+    if target.size is not None and target.size in (UNKNOWN_SIZE, size):
         return True
     if row is None:
         return False

@@ -97,7 +97,7 @@ def _resolved(path: str) -> str:
             raise mirror_error("resolve", path, error) from error
 
 
-def same_place(one: str, other: str) -> bool:
+def is_same_file(one: str, other: str) -> bool:
     """Whether the two paths are one entry of one folder. Two hard links are two entries.
 
     Raises OSError where the disk can't say.
@@ -168,4 +168,4 @@ def _names_in(folder: str) -> list[str]:
         return []  # not there, or not to be listed by us: then no listing tells names apart
 
 
-__all__ = ["other_spellings", "resolve", "same_place"]
+__all__ = ["is_same_file", "other_spellings", "resolve"]

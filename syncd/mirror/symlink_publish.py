@@ -57,7 +57,7 @@ from syncd.mirror.tree_copy import (
 )
 from syncd.mirror.write import PlanWriter
 from syncd.models import Action, ActionKind, Job, Kind, LocalFile, Publish, RealFolder, WantedFile
-from syncd.ports import NO_INODES, ApplyOutcome, Blobs, Inodes, Mirror, Outcome, Target
+from syncd.ports import NO_INODES, ActionOutcome, ApplyOutcome, Blobs, Inodes, Mirror, Target
 from syncd.safe_open import open_folder
 
 MAX_CATCH_UP_PASSES = 3  # passes for what others write into the live tree while a new one is made
@@ -102,10 +102,10 @@ class SymlinkMirror:
     def mount_points(self, folders: Iterable[str]) -> dict[str, str]:
         return self._disk.mount_points(folders)
 
-    def same_place(self, one: str, other: str) -> bool:
+    def is_same_file(self, one: str, other: str) -> bool:
         with translated_errors("look at"):
             live = self._live()
-        return self._disk.same_place(self._real(one, live), self._real(other, live))
+        return self._disk.is_same_file(self._real(one, live), self._real(other, live))
 
     def other_spellings(self, paths: Iterable[str]) -> dict[str, str]:
         with translated_errors("look at"):
@@ -237,7 +237,7 @@ class SymlinkMirror:
         return replace(
             applied,
             outcomes={**done.outcomes, **applied.outcomes},
-            troubles=(*done.troubles, *applied.troubles),
+            other_errors=(*done.other_errors, *applied.other_errors),
         )
 
     def _publish(
@@ -263,7 +263,8 @@ class SymlinkMirror:
                     }
                     if failed:
                         return replace(
-                            self._failure_of_all(parent, name, actions, failed), folders_made=outer
+                            self._failure_of_all(parent, name, actions, failed),
+                            directories_created=outer,
                         )
                     self._check_unchanged(live, actions)
                     with self._foreign_files_kept(parent, name, live, actions) as before:
@@ -277,7 +278,7 @@ class SymlinkMirror:
                     for folder in sorted(folders)
                     if self._is_inside(folder) and is_gone(self._inside(name, folder))
                 )
-                made = (*outer, *top, *applied.folders_made)
+                made = (*outer, *top, *applied.directories_created)
                 outcomes = {
                     path: replace(one, before=before.get(path))
                     for path, one in applied.outcomes.items()
@@ -285,9 +286,9 @@ class SymlinkMirror:
                 return replace(
                     applied,
                     outcomes=outcomes,
-                    folders_made=made,
-                    folders_removed=gone,
-                    troubles=(*applied.troubles, *self._remove_old_trees(parent, live)),
+                    directories_created=made,
+                    directories_removed=gone,
+                    other_errors=(*applied.other_errors, *self._remove_old_trees(parent, live)),
                 )
 
     def _make_parent(
@@ -349,25 +350,26 @@ class SymlinkMirror:
         }
         for action in actions:
             if action.kind is ActionKind.REMOVE:
-                outcomes[action.path] = Outcome(None)
+                outcomes[action.path] = ActionOutcome(None)
             elif action.is_directory:
-                outcomes[action.path] = Outcome(directory_at(self._inside(name, action.path)))
+                outcomes[action.path] = ActionOutcome(directory_at(self._inside(name, action.path)))
             elif (
                 action.kind is ActionKind.MODE
                 and action.wanted is not None
                 and action.path in carried
             ):
                 found, copy = os.lstat(self._inside(name, action.path)), carried[action.path]
-                racy = copy.racy or stat_of(found) != copy.now
-                outcomes[action.path] = Outcome(local_after_write(action.wanted, found, racy))
+                racy = copy.racy or stat_of(found) != copy.after
+                outcomes[action.path] = ActionOutcome(local_after_write(action.wanted, found, racy))
         made = tuple(
-            self._link + path.removeprefix(f"{self._parent}/{name}") for path in batch.folders_made
+            self._link + path.removeprefix(f"{self._parent}/{name}")
+            for path in batch.directories_created
         )
         notes = tuple(self._shown(name, note) for note in lost.notes())
         for outcome in outcomes.values():
             if outcome.error is not None:
                 outcome.error.message = self._shown(name, outcome.error.message)
-        return ApplyOutcome(outcomes, batch.bytes_written, made, notes=notes, carried=carried)
+        return ApplyOutcome(outcomes, batch.bytes_written, made, notes=notes, copied=carried)
 
     def _shown(self, name: str, text: str) -> str:
         """What is said of the new tree, by the paths that it will have."""
@@ -531,7 +533,7 @@ class SymlinkMirror:
                 remove_tree(parent, name)
 
     def _failure_of_all(
-        self, parent: int, name: str, actions: Sequence[Action], failed: Mapping[str, Outcome]
+        self, parent: int, name: str, actions: Sequence[Action], failed: Mapping[str, ActionOutcome]
     ) -> ApplyOutcome:
         remove_tree(parent, name)
         first = next(iter(failed.values())).error
@@ -540,7 +542,7 @@ class SymlinkMirror:
             {
                 action.path: failed.get(
                     action.path,
-                    Outcome(
+                    ActionOutcome(
                         action.expected, MirrorError(f"not published: {words}", path=action.path)
                     ),
                 )

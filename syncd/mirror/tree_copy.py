@@ -174,7 +174,7 @@ class TreeCopy(Struct):
             posixpath.basename(path),
             self.instead.looks.get(path),
         )
-        if known is not None and known.was == stat_of(found) and path not in self._racy:
+        if known is not None and known.before == stat_of(found) and path not in self._racy:
             return 0
         if not stat.S_ISREG(found.st_mode) and not stat.S_ISLNK(found.st_mode):
             raise MirrorError(
@@ -200,9 +200,9 @@ class TreeCopy(Struct):
     def _keep(self, path: str, began_ns: int, carried: CopiedFile) -> None:
         """Note what was copied, and whether the copy may be of other bytes than its stat says."""
         self._racy.discard(path)
-        if is_racy(carried.was, began_ns):
+        if is_racy(carried.before, began_ns):
             self._racy.add(path)
-        racy = path in self._racy or is_racy_after(carried.now, carried.was.mtime_ns)
+        racy = path in self._racy or is_racy_after(carried.after, carried.before.mtime_ns)
         self.files[path] = replace(carried, racy=racy)
 
     def _remove_vanished(self, path: str) -> None:

@@ -53,7 +53,7 @@ from syncd.mirror.syscalls import rename_noreplace, sync_folder
 from syncd.mirror.temp_file import TempFile
 from syncd.mirror.trash import Trash, replacing
 from syncd.models import Action, ActionKind, Kind, WantedFile
-from syncd.ports import ANY_SIZE, NO_INODES, ApplyOutcome, Blobs, Inodes, Outcome, Target
+from syncd.ports import NO_INODES, UNKNOWN_SIZE, ActionOutcome, ApplyOutcome, Blobs, Inodes, Target
 
 MAX_SINGLE_SYNCS = 8  # past this many files one syncfs is cheaper than an fsync each (docs/promises.md has the figures)
 
@@ -71,14 +71,14 @@ class PlanWriter(Struct):
         default_factory=dict
     )  # of each folder when it was looked at, or of the one above it that stood
     kept: Inodes = NO_INODES  # (device, inode) -> destination of the set that no action touches
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    outcomes: dict[str, ActionOutcome] = field(default_factory=dict)
     staged: list[TempFile] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
     grown: dict[str, str] = field(
         default_factory=dict
     )  # folders with new folders in them whose names may not be on disk yet -> their root
     removed: list[str] = field(default_factory=list)
-    troubles: list[MirrorError] = field(default_factory=list)
+    other_errors: list[MirrorError] = field(default_factory=list)
     systems: FilesystemSync = field(default_factory=FilesystemSync)
     bytes_written: int = 0
     clock: KernelClock = field(default_factory=KernelClock)
@@ -127,7 +127,7 @@ class PlanWriter(Struct):
             self.bytes_written,
             tuple(self.made),
             tuple(self.removed),
-            tuple(self.troubles),
+            tuple(self.other_errors),
             notes=self.lost.notes(),
         )
 
@@ -140,7 +140,7 @@ class PlanWriter(Struct):
                 folder = self._open_or_make(root, parent, entry_of(group[0]))
             except MirrorError as error:
                 self.outcomes.update(
-                    {action.path: Outcome(action.expected, error) for action in group}
+                    {action.path: ActionOutcome(action.expected, error) for action in group}
                 )
                 continue
             try:
@@ -153,13 +153,13 @@ class PlanWriter(Struct):
         try:
             act(action)
         except MirrorError as error:
-            self.outcomes[action.path] = Outcome(action.expected, error)
+            self.outcomes[action.path] = ActionOutcome(action.expected, error)
         except DirectoryMissingError as error:
-            self.outcomes[action.path] = Outcome(
+            self.outcomes[action.path] = ActionOutcome(
                 action.expected, ChangedUnderneathError(f"{error} is gone", path=action.path)
             )
         except OSError as error:
-            self.outcomes[action.path] = Outcome(
+            self.outcomes[action.path] = ActionOutcome(
                 action.expected,
                 mirror_error(
                     f"{action.kind.value} to" if action.kind is not ActionKind.REMOVE else "remove",
@@ -398,13 +398,15 @@ class PlanWriter(Struct):
                 act(folder)
         except DirectoryMissingError as error:
             gone = ChangedUnderneathError(f"the folder {error} is gone", path=parent)
-            self.outcomes.update({action.path: Outcome(action.expected, gone) for action in group})
+            self.outcomes.update(
+                {action.path: ActionOutcome(action.expected, gone) for action in group}
+            )
         except (MirrorError, OSError) as error:
             failure = (
                 error if isinstance(error, MirrorError) else mirror_error("write to", parent, error)
             )
             self.outcomes.update(
-                {action.path: Outcome(action.expected, failure) for action in group}
+                {action.path: ActionOutcome(action.expected, failure) for action in group}
             )
 
     def _rename(self, folder: int, staged: TempFile, action: Action) -> None:
@@ -429,7 +431,9 @@ class PlanWriter(Struct):
         self.bytes_written += staged.size
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         racy = is_racy_after(stat_of(found), staged.mtime_ns)
-        self.outcomes[action.path] = Outcome(local_after_write(want, found, racy), before=before)
+        self.outcomes[action.path] = ActionOutcome(
+            local_after_write(want, found, racy), before=before
+        )
 
     def _remove_directory_in_the_way(self, folder: int, name: str, action: Action) -> None:
         """A folder of ours that has become empty goes, so that a file can have its name."""
@@ -511,7 +515,7 @@ class PlanWriter(Struct):
             finally:
                 os.close(descriptor)
         racy = before.racy or is_racy_after(stat_of(found), before.stat.mtime_ns)
-        self.outcomes[action.path] = Outcome(local_after_write(want, found, racy))
+        self.outcomes[action.path] = ActionOutcome(local_after_write(want, found, racy))
 
     def _change_folder(self, action: Action) -> None:
         want, (parent, name) = entry_of(action), posixpath.split(action.path)
@@ -519,7 +523,7 @@ class PlanWriter(Struct):
             want.root, names_below(parent, want.root) if parent != want.root else ()
         ) as folder:
             self.systems.hold(folder)
-            self.outcomes[action.path] = Outcome(
+            self.outcomes[action.path] = ActionOutcome(
                 change_folder(folder, name, action.path, want, action.expected)
             )
 
@@ -537,7 +541,7 @@ class PlanWriter(Struct):
                         self._attempt(action, partial(self._unlink, folder, kept))
                     sync_folder(folder)
             except DirectoryMissingError:
-                self.outcomes.update({action.path: Outcome(None) for action in group})
+                self.outcomes.update({action.path: ActionOutcome(None) for action in group})
             except (MirrorError, OSError) as error:
                 failure = (
                     error
@@ -545,7 +549,7 @@ class PlanWriter(Struct):
                     else mirror_error("remove from", parent, error)
                 )
                 self.outcomes.update(
-                    {action.path: Outcome(action.expected, failure) for action in group}
+                    {action.path: ActionOutcome(action.expected, failure) for action in group}
                 )
 
     def _unlink(self, folder: int, kept: Inodes, action: Action) -> None:
@@ -553,7 +557,7 @@ class PlanWriter(Struct):
         had = entry_of(action)
         same_stat = action.expected is not None and action.expected.stat == stat_at(folder, name)
         known = action.recorded if same_stat else None
-        sizes = Target(had.root, None, size=had.size if had.size is not None else ANY_SIZE)
+        sizes = Target(had.root, None, size=had.size if had.size is not None else UNKNOWN_SIZE)
         have = scan_entry(folder, name, action.path, known, self.clock.now_ns, sizes)
         if have is not None:
             if not had.same_content(have):
@@ -562,7 +566,7 @@ class PlanWriter(Struct):
                 )
             if not is_kept(have, action.path, kept):
                 os.unlink(name, dir_fd=folder)
-        self.outcomes[action.path] = Outcome(None)
+        self.outcomes[action.path] = ActionOutcome(None)
 
     def _remove_empty_directories(self, parents: set[str], roots: dict[str, str]) -> None:
         """Folders that syncd made and that hold nothing any more are gone, the deepest first; one that can't be removed is a trouble of the run."""
@@ -579,7 +583,7 @@ class PlanWriter(Struct):
                 if remove_if_empty(root, path):
                     self.removed.append(path)
             except (OSError, MirrorError) as error:
-                self.troubles.append(
+                self.other_errors.append(
                     error
                     if isinstance(error, MirrorError)
                     else mirror_error("remove the empty folder", path, error)

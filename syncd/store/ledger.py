@@ -108,7 +108,7 @@ def hand_over(connection: Connection, job: str, result: RunRecord) -> None:
         chosen = select(*WHOLE).where(FILE.c.path == path, FILE.c.job == job)
         for row in serialization.ledger(job, connection.execute(chosen).all()).values():
             _change(connection, other, path, row)
-    for directory, owner in result.folders_given.items():
+    for directory, owner in result.directories_reassigned.items():
         if owner is None:
             connection.execute(delete(DIRECTORY).where(DIRECTORY.c.path == directory))
         elif directory_owners(connection, [directory]).get(directory) == job:

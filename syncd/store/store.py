@@ -346,12 +346,12 @@ class SqliteStore:
             ledger.remove(connection, result.superseded.items())
             ledger.put(connection, job, report.repo, report.commit, result.upserts)
             ledger.remove(connection, ((path, job) for path in result.removals))
-            for path in result.folders_removed:
+            for path in result.directories_removed:
                 connection.execute(
                     delete(DIRECTORY).where(DIRECTORY.c.path == path, DIRECTORY.c.job == job)
                 )
             ledger.hand_over(connection, job, result)
-            ledger.put_directories(connection, job, result.folders_made)
+            ledger.put_directories(connection, job, result.directories_created)
             intents.remove(connection, job)
             now = (
                 read_state(connection, job) or JobState()

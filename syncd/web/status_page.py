@@ -9,7 +9,7 @@ from datetime import datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd.engine.hook_state import named
+from syncd.engine.hook_state import shown_command
 from syncd.recent_runs import RecentChange, RecentRun
 from syncd.status import (
     ORDER,
@@ -188,7 +188,8 @@ def _remarks(one: JobSnapshot, now: datetime) -> tuple[str, ...]:
         found.append(_cut(state.last_error or state.last_error_kind, LONGEST_TEXT))
     if state.reload_pending:
         found.append(
-            "on_change is owed" + (f": {named(job.on_change)}" if job.on_change is not None else "")
+            "on_change is owed"
+            + (f": {shown_command(job.on_change)}" if job.on_change is not None else "")
         )
     if state.drifted:
         files = (

@@ -146,12 +146,12 @@ def test_there_is_nothing_to_sweep_where_the_crash_came_before_the_first_folder(
 
 
 LOOKS: dict[str, Callable[[Mirror, str], object]] = {
-    "same_place": lambda mirror, path: mirror.same_place(path, path.upper()),
+    "is_same_file": lambda mirror, path: mirror.is_same_file(path, path.upper()),
     "other_spellings": lambda mirror, path: mirror.other_spellings([path]),
     "open": lambda mirror, path: mirror.open(path, os.path.dirname(path)),
     "resolve": lambda mirror, path: mirror.resolve([os.path.dirname(path)]),
     "mount_points": lambda mirror, path: mirror.mount_points([os.path.dirname(path)]),
-    "sweep": lambda mirror, path: mirror.remove_temp_files(
+    "remove_temp_files": lambda mirror, path: mirror.remove_temp_files(
         INTENT, [(os.path.dirname(path), os.path.dirname(path))]
     ),
 }

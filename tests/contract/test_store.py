@@ -174,14 +174,14 @@ def test_a_superseded_row_goes_and_a_row_that_is_handed_over_changes_its_job(
 ) -> None:
     names = ("/srv/a", "/srv/b", "/srv/d/c")
     rows = {path: LedgerRow(entry(1), None, real=path) for path in names}
-    opened.record("a", RunRecord(report(1), rows, folders_made=("/srv/d", "/srv/e")))
+    opened.record("a", RunRecord(report(1), rows, directories_created=("/srv/d", "/srv/e")))
     given = {"/srv/d": "b", "/srv/e": None}
     result = RunRecord(
         report(2),
         {"/srv/run/a": LedgerRow(entry(1), None, real="/srv/run/a")},
         superseded={"/srv/a": "a"},
         handed_over={"/srv/d/c": "b"},
-        folders_given=given,
+        directories_reassigned=given,
     )
     opened.record("a", result)
     assert (set(opened.load_ledger("a")), opened.folders("a")) == ({"/srv/run/a", "/srv/b"}, set())

@@ -37,7 +37,7 @@ from syncd.mirror.temp_file import TempFile
 from syncd.mirror.trash import KeptContent, Trash
 from syncd.mirror.write import PlanWriter
 from syncd.models import ActionKind, LedgerRow, RunReport, RunStatus
-from syncd.ports import Intent, JobState, Outcome, RunRecord
+from syncd.ports import ActionOutcome, Intent, JobState, RunRecord
 from syncd.store.store import SqliteStore
 from tests.fault.folders import FolderScene
 from tests.fault.mounts import privately
@@ -209,7 +209,7 @@ def _in_place(self: PlanWriter, folder: int, staged: Any, action: Any) -> None:
     os.close(target)
     os.unlink(staged.temporary, dir_fd=folder)
     found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    self.outcomes[action.path] = Outcome(
+    self.outcomes[action.path] = ActionOutcome(
         scan_module.LocalFile(
             action.wanted.kind,
             action.wanted.blob,
@@ -304,7 +304,7 @@ def _believe_the_intent(
             report,
             upserts,
             removals,
-            folders_made=intent.folders,
+            directories_created=intent.folders,
             state=replace(state, consistent=False),
         ),
     )
@@ -346,7 +346,7 @@ def _sweep_what_can_be_reached(intent: str, places: Any) -> int:
 def _unlink_unseen(self: PlanWriter, folder: int, _kept: Any, action: Any) -> None:
     with suppress(FileNotFoundError):
         os.unlink(posixpath.basename(action.path), dir_fd=folder)
-    self.outcomes[action.path] = Outcome(None)
+    self.outcomes[action.path] = ActionOutcome(None)
 
 
 def _expect_anything(folder: int, name: str, *_: Any) -> bool:
@@ -357,14 +357,14 @@ def _swallow(self: PlanWriter, action: Any, act: Any) -> None:
     try:
         act(action)
     except (MirrorError, OSError, write.DirectoryMissingError):
-        self.outcomes[action.path] = Outcome(action.expected)
+        self.outcomes[action.path] = ActionOutcome(action.expected)
 
 
 def _only_ours(self: PlanWriter, action: Any, act: Any) -> None:
     try:
         act(action)
     except MirrorError as error:
-        self.outcomes[action.path] = Outcome(action.expected, error)
+        self.outcomes[action.path] = ActionOutcome(action.expected, error)
 
 
 def _sync_if_possible(self: TempFile, action: Any) -> None:
@@ -377,7 +377,7 @@ _sync = TempFile.sync
 
 
 def _forget_made(self: PlanWriter, actions: Any) -> Any:
-    return replace(_run(self, actions), folders_made=())
+    return replace(_run(self, actions), directories_created=())
 
 
 def _trees_go(places: Any) -> tuple[str, ...]:

@@ -141,10 +141,10 @@ class MemorySource:
     def verification(self, repo: str, commit: str, deadline: Deadline) -> tuple[bool, str]:
         return False, "unsigned"
 
-    def descends(self, repo: str, before: str, commit: str, deadline: Deadline) -> bool:
+    def is_descendant(self, repo: str, before: str, commit: str, deadline: Deadline) -> bool:
         return int(before, 16) <= int(commit, 16)
 
-    def fetch_large(
+    def fetch_lfs(
         self, repo: str, pointers: Sequence[Pointer], blobs: Blobs, deadline: Deadline
     ) -> dict[Pointer, str]:
         raise AssertionError("no pointers here")

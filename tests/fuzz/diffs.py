@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from tests.fuzz.harness import Measured, fuzz, instrumented
 
 with instrumented("syncd.diff"):
-    from syncd.diff import MOST_LINES, changed_lines
+    from syncd.diff import MAX_LINES, changed_lines
 
 MEASURED = Measured(seconds=5.0, peak_bytes=64 << 20)
 
@@ -23,7 +23,7 @@ def one(data: bytes) -> None:
         lines = changed_lines(old, new)
     if isinstance(lines, str):
         return
-    if len(lines) > MOST_LINES + 1 or sum(map(len, lines)) > 600 * MOST_LINES:
+    if len(lines) > MAX_LINES + 1 or sum(map(len, lines)) > 600 * MAX_LINES:
         raise AssertionError(f"a diff of {len(lines)} lines")
     if not any(
         "\N{HORIZONTAL ELLIPSIS}" in line or line.startswith("\\ more") or "***" in line

@@ -22,7 +22,7 @@ with instrumented(
     from syncd.github import trees
     from syncd.github.protocol import quoted
     from syncd.mirror.paths import names_below
-    from syncd.patterns import chooser
+    from syncd.patterns import path_filter
 
 from syncd.colliding_names import collisions_among
 from syncd.git_objects import EXECUTABLE, FILE, LINK
@@ -121,7 +121,7 @@ def _listing(names: list[str], pattern: str) -> None:
             True,
             include=patterns([pattern] if pattern.strip() and pattern.isprintable() else []),
         )
-        chooser(rule)
+        path_filter(rule)
     except ValueError:
         rule = PathRule("nginx", ROOT, True)  # a mistake that check finds
     try:

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from msgspec.structs import replace
 
 from syncd.deadline import Deadline
-from syncd.engine.rollback import set_to_go_back_to
+from syncd.engine.rollback import rollback_target
 from syncd.engine.run import Options, RunContext, run_job
 from syncd.errors import SyncdError
 from syncd.mirror.disk_mirror import DiskMirror
@@ -192,7 +192,7 @@ class Mirror(RuleBasedStateMachine):
     def a_rollback(self) -> None:
         with self._ctx() as (_, store):
             try:
-                back = set_to_go_back_to(self.job, store.sets("job"), store.state("job"), None)
+                back = rollback_target(self.job, store.sets("job"), store.state("job"), None)
             except SyncdError:
                 return
         before, folders = self._shown(), self._folders()

@@ -18,7 +18,7 @@ from syncd import recent_runs as recent_module
 from syncd.config.load import load_config
 from syncd.config.model import Web as WebConfig
 from syncd.config.model import Webhook
-from syncd.diff import STEPS, Work, changed_lines
+from syncd.diff import MAX_STEPS, WorkBudget, changed_lines
 from syncd.identities import SecretRef
 from syncd.ports import JobState
 from syncd.recent_runs import (
@@ -94,7 +94,9 @@ def test_four_views_of_hostile_diffs_leave_health_and_webhook_answering(
 ) -> None:
     began, end = threading.Semaphore(0), threading.Event()
 
-    def slow(old: bytes | None, new: bytes | None, work: Work | None = None) -> list[str] | str:
+    def slow(
+        old: bytes | None, new: bytes | None, work: WorkBudget | None = None
+    ) -> list[str] | str:
         began.release()
         assert end.wait(30)
         return changed_lines(old, new, work)
@@ -125,7 +127,9 @@ def test_a_page_of_hostile_diffs_ends_soon_and_the_next_one_knows_them(
 ) -> None:
     made = 0
 
-    def counted(old: bytes | None, new: bytes | None, work: Work | None = None) -> list[str] | str:
+    def counted(
+        old: bytes | None, new: bytes | None, work: WorkBudget | None = None
+    ) -> list[str] | str:
         nonlocal made
         made += 1
         return changed_lines(old, new, work)
@@ -141,7 +145,7 @@ def test_a_page_of_hostile_diffs_ends_soon_and_the_next_one_knows_them(
             1 <= made <= 6
             and "not compared yet: this page had too much to compare; reload it" in page
         )
-        assert STEPS_OF_ALL // STEPS == 5
+        assert STEPS_OF_ALL // MAX_STEPS == 5
         views = 1
         while "not compared yet" in page:
             page, views = get(web), views + 1

@@ -86,7 +86,7 @@ def test_a_folder_in_which_many_are_made_is_synced_once_before_any_name_is_given
     applied = bench.batch(*names).run([bench.action(f"{name}/f") for name in names])
     assert (
         not [outcome for outcome in applied.outcomes.values() if outcome.error]
-        and len(applied.folders_made) == 12
+        and len(applied.directories_created) == 12
     )
     assert synced.count(str(bench.root)) == 1 and synced[0] == str(bench.root)
     assert sorted(synced[1:]) == sorted(f"{bench.root}/{name}" for name in names)

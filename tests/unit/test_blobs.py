@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.errors import BadResponseError, StoreError
-from syncd.git_objects import READ_BYTES, blob_id
+from syncd.git_objects import CHUNK_BYTES, blob_id
 from syncd.store import blobs
 from syncd.store.blobs import STALE_SECONDS, BlobCache
 
@@ -68,7 +68,7 @@ def test_what_goes_in_comes_out_however_it_was_cut(
 
 
 def test_a_content_longer_than_a_chunk_comes_out_whole(cache: BlobCache) -> None:
-    content = os.urandom(READ_BYTES + 17)
+    content = os.urandom(CHUNK_BYTES + 17)
     with cache.open(kept(cache, content)) as opened:
         assert opened.read() == content
 

@@ -6,7 +6,7 @@ import pytest
 
 from syncd.config.value_types import ASTERISKS_AT_MOST, patterns
 from syncd.models import PathRule
-from syncd.patterns import chooser
+from syncd.patterns import path_filter
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_what_a_long_name_could_keep_busy_for_ever_is_a_mistake(written: str) ->
 
 
 def test_a_long_name_and_as_many_asterisks_as_may_be_come_to_an_end() -> None:
-    chosen = chooser(
+    chosen = path_filter(
         PathRule("a", "/a", True, include=patterns(["*".join("b" * ASTERISKS_AT_MOST) + "*c"]))
     )
     assert not chosen("b" * 255)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd import diff
-from syncd.diff import LARGEST, MOST_LINES, Exhausted, Work, changed_lines
+from syncd.diff import MAX_BYTES, MAX_LINES, WorkBudget, WorkBudgetExhausted, changed_lines
 from syncd.redaction import Secret, add_secret
 
 
@@ -107,9 +107,9 @@ HOSTILE = {
         b"".join(b"a%d\n" % n for n in range(20_000)),
         b"".join(b"b%d\n" % n for n in range(20_000)),
     ),
-    "one empty line after another": (b"\n" * LARGEST, b"\nx" * (LARGEST // 2)),
-    "one long line": (b"a" * LARGEST, b"b" * LARGEST),
-    "starts of assertions": (b"-eyJ" * (LARGEST // 4), b"eyJ-" * (LARGEST // 4)),
+    "one empty line after another": (b"\n" * MAX_BYTES, b"\nx" * (MAX_BYTES // 2)),
+    "one long line": (b"a" * MAX_BYTES, b"b" * MAX_BYTES),
+    "starts of assertions": (b"-eyJ" * (MAX_BYTES // 4), b"eyJ-" * (MAX_BYTES // 4)),
 }
 
 
@@ -120,11 +120,11 @@ def test_a_hostile_diff_ends_soon_and_is_bounded(name: str) -> None:
     lines = changed_lines(old, new)
     assert time.process_time() - began < 4
     assert (
-        len(lines) <= MOST_LINES + 1
+        len(lines) <= MAX_LINES + 1
         if isinstance(lines, list)
         else "too different to compare: " in lines
     )
-    assert sum(map(len, lines)) < MOST_LINES * 600 if isinstance(lines, list) else len(lines) < 100
+    assert sum(map(len, lines)) < MAX_LINES * 600 if isinstance(lines, list) else len(lines) < 100
 
 
 def test_a_large_change_to_a_large_file_is_still_shown() -> None:
@@ -137,10 +137,10 @@ def test_a_large_change_to_a_large_file_is_still_shown() -> None:
 
 
 def test_the_work_for_several_diffs_together_is_bounded() -> None:
-    work = Work(diff.STEPS)
+    work = WorkBudget(diff.MAX_STEPS)
     lines = changed_lines(b"a\nb\n", b"b\na\n", work)
-    assert isinstance(lines, list) and 0 < diff.STEPS - work.steps < 100
-    with pytest.raises(Exhausted):
+    assert isinstance(lines, list) and 0 < diff.MAX_STEPS - work.steps < 100
+    with pytest.raises(WorkBudgetExhausted):
         for seed in range(20):
             changed_lines(lines_of(9_000, 40, seed), lines_of(9_000, 40, seed + 100), work)
 
@@ -169,7 +169,7 @@ def test_a_known_secret_is_masked_in_a_diff() -> None:
     [
         (None, b"", "the bytes are not kept any more"),
         (b"a\0", b"a", "binary or large"),
-        (b"", b"a" * (LARGEST + 1), "binary or large"),
+        (b"", b"a" * (MAX_BYTES + 1), "binary or large"),
     ],
 )
 def test_what_can_not_be_compared_is_said(old: bytes | None, new: bytes, why: str) -> None:

@@ -6,7 +6,7 @@ from itertools import permutations, product
 
 import pytest
 
-from syncd.engine.directories import Folders, opening_steps, wished
+from syncd.engine.directories import OwnedDirectories, unlocking_actions, wanted_directories
 from syncd.engine.plan import make_plan
 from syncd.models import (
     ActionKind,
@@ -69,7 +69,7 @@ def test_a_folders_mode_is_answered_as_a_files_mode_is(
     recorded = {FILE: LedgerRow(entry(before), STAT)} if before else {}
     local, folders = (
         {FILE: LocalFile(Kind.FILE, ONE, 0o644, 0, 0, STAT), FOLDER: folder(have)},
-        Folders.of({FILE: entry(want)}, recorded, {FOLDER}, JobState()),
+        OwnedDirectories.of({FILE: entry(want)}, recorded, {FOLDER}, JobState()),
     )
     plan = make_plan(job(drift), {FILE: entry(want)}, recorded, local, None, folders)
     assert [(step.kind, step.is_drift) for step in plan.actions if step.path == FOLDER] == expected
@@ -78,7 +78,9 @@ def test_a_folders_mode_is_answered_as_a_files_mode_is(
 @pytest.mark.parametrize("drift", Drift)
 def test_what_a_run_left_half_done_is_finished_and_is_nobodys_drift(drift: Drift) -> None:
     recorded, remote = {FILE: LedgerRow(entry(0o755), STAT)}, {FILE: entry(0o755)}
-    folders = Folders.of(remote, recorded, {FOLDER}, JobState(directories_to_fix=(FOLDER,)))
+    folders = OwnedDirectories.of(
+        remote, recorded, {FOLDER}, JobState(directories_to_fix=(FOLDER,))
+    )
     (step,) = make_plan(
         job(drift),
         remote,
@@ -110,7 +112,9 @@ def test_a_folder_is_asked_by_the_deepest_path_above_it_in_whatever_order_the_fi
     for order in permutations(entries):
         found = {
             path: (one.mode, one.uid, one.root)
-            for path, one in wished({path: entries[path] for path in order}, made).items()
+            for path, one in wanted_directories(
+                {path: entries[path] for path in order}, made
+            ).items()
         }
         assert found == {
             "/srv/x": (0o755, None, "/srv"),
@@ -128,9 +132,9 @@ def test_a_folder_is_asked_by_the_deepest_path_above_it_in_whatever_order_the_fi
 
 def test_a_file_or_what_prune_off_left_asks_nothing_of_a_folder() -> None:
     gone = {FILE: LedgerRow(entry(0o700), STAT, Ownership.UNLISTED)}
-    assert Folders.of({}, gone, {FOLDER}, JobState()).wished == {}
+    assert OwnedDirectories.of({}, gone, {FOLDER}, JobState()).wanted == {}
     was_file = {FOLDER: LedgerRow(WantedFile(ONE, 0o644), STAT)}
-    assert Folders.of({FILE: entry(0o755)}, was_file, {FOLDER}, JobState()).wished == {}, (
+    assert OwnedDirectories.of({FILE: entry(0o755)}, was_file, {FOLDER}, JobState()).wanted == {}, (
         "it is the file that the ledger knows, until it is gone"
     )
 
@@ -150,9 +154,9 @@ def test_only_a_folder_that_hides_something_and_that_a_policy_puts_right_is_open
     drift: Drift, publish: Publish, mode: int, opened: bool
 ) -> None:
     recorded, remote = {FILE: LedgerRow(entry(0o755), STAT)}, {FILE: entry(0o755)}
-    folders = Folders.of(remote, recorded, {FOLDER}, JobState())
+    folders = OwnedDirectories.of(remote, recorded, {FOLDER}, JobState())
     local = {FILE: LocalFile(Kind.OTHER, None, 0, 0, 0, STAT, "can't look"), FOLDER: folder(mode)}
-    assert [step.path for step in opening_steps(job(drift, publish), folders, local)] == (
+    assert [step.path for step in unlocking_actions(job(drift, publish), folders, local)] == (
         [FOLDER] if opened else []
     )
-    assert opening_steps(job(drift), folders, {**local, FILE: None}) == ()
+    assert unlocking_actions(job(drift), folders, {**local, FILE: None}) == ()

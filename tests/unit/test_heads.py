@@ -9,7 +9,7 @@ from syncd.github.protocol import get
 from syncd.github.refs import if_none_match, parse_commit_id
 from syncd.github.request import Answer
 from syncd.ports import Head
-from syncd.ref_names import forms
+from syncd.ref_names import ref_spellings
 
 COMMIT = "1f3ac90" + "0" * 33
 REQUEST = get(
@@ -34,7 +34,7 @@ REQUEST = get(
 def test_a_ref_is_asked_for_in_the_spellings_that_github_knows(
     ref: str | None, spellings: list[str]
 ) -> None:
-    assert forms(ref) == spellings
+    assert ref_spellings(ref) == spellings
 
 
 @pytest.mark.parametrize(

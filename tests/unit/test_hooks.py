@@ -31,7 +31,7 @@ REPORT = RunReport("nginx", RunStatus.CHANGED, "acme/infra", "main", COMMIT, OTH
 
 
 def vetoed(end: HookResult, state: JobState = JobState(), hook: Hook = CHECK) -> HookFailedError:
-    error = hook_state.refused(JOB, state, COMMIT, end, hook)
+    error = hook_state.validate_error(JOB, state, COMMIT, end, hook)
     assert error is not None
     return error
 
@@ -84,7 +84,7 @@ def test_a_verdict_is_remembered_and_what_could_not_be_judged_is_not(
 
 
 def test_a_pass_is_no_error() -> None:
-    assert hook_state.refused(JOB, JobState(), COMMIT, HookResult(status=0), CHECK) is None
+    assert hook_state.validate_error(JOB, JobState(), COMMIT, HookResult(status=0), CHECK) is None
     assert hook_state.reload_failed(CHECK, HookResult(status=0)) is None
 
 
@@ -121,7 +121,7 @@ def test_a_veto_stands_until_the_commit_or_what_judges_it_changes(
     state = hook_state.record_rejection(JOB, JobState(), vetoed(HookResult(status=1)))
     assert hook_state.rejection(JOB, state, OTHER) is None
     assert (hook_state.rejection(replace(JOB, **change), state, COMMIT) is None) is lifted  # type: ignore[arg-type]
-    assert hook_state.rejection(JOB, hook_state.accepted(state), COMMIT) is None
+    assert hook_state.rejection(JOB, hook_state.clear_rejection(state), COMMIT) is None
 
 
 def test_a_debt_begins_with_a_change_keeps_its_beginning_and_ends_when_paid() -> None:
@@ -171,19 +171,18 @@ def test_a_schedule_waits_longer_after_each_failure_and_a_hand_a_push_or_a_new_c
         state = JobState(
             reload_pending=True, reload_commit=COMMIT, reload_attempts=attempts, reload_tried_at=NOW
         )
-        until = hook_state.waits_until(state, Trigger.SCHEDULE, False, NOW)
+        until = hook_state.retry_at(state, Trigger.SCHEDULE, False, NOW)
         assert (
-            until is not None
-            and hook_state.waits_until(state, Trigger.SCHEDULE, False, until) is None
+            until is not None and hook_state.retry_at(state, Trigger.SCHEDULE, False, until) is None
         )
         waits.append(until - NOW)
-        assert hook_state.waits_until(state, Trigger.SCHEDULE, True, NOW) is None
+        assert hook_state.retry_at(state, Trigger.SCHEDULE, True, NOW) is None
         for trigger in (Trigger.OPERATOR, Trigger.PUSH, Trigger.START, Trigger.ROLLBACK):
-            assert hook_state.waits_until(state, trigger, False, NOW) is None
+            assert hook_state.retry_at(state, trigger, False, NOW) is None
     assert waits[0] == timedelta(minutes=1) and waits[-1] == timedelta(hours=1)
     assert all(first <= second for first, second in pairwise(waits))
     assert (
-        hook_state.waits_until(
+        hook_state.retry_at(
             JobState(reload_pending=True, reload_commit=COMMIT), Trigger.SCHEDULE, False, NOW
         )
         is None
@@ -205,7 +204,7 @@ def test_a_call_for_several_jobs_names_each_value_once_and_every_change() -> Non
         "nginx": (Change(ActionKind.WRITE, "/etc/nginx/a", "nginx/a", None, OTHER),),
         "other": (),
     }
-    call = hook_state.call_of(
+    call = hook_state.build_call(
         CHECK,
         [JOB, other],
         [REPORT, replace(REPORT, job="other", previous=None, ref=None)],
@@ -238,7 +237,7 @@ def test_a_message_shows_the_last_lines_and_no_more() -> None:
         )
     )
     assert (
-        len(error.message) < hook_state.SHOWN_CHARS + 200
-        and len(error.message.splitlines()) <= hook_state.SHOWN_LINES + 1
+        len(error.message) < hook_state.MAX_OUTPUT_CHARS + 200
+        and len(error.message.splitlines()) <= hook_state.MAX_OUTPUT_LINES + 1
     )
     assert error.output.startswith("line 0\n"), "all of it is with the error"

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from syncd.engine import undo_plan
-from syncd.engine.hook_state import judgement
+from syncd.engine.hook_state import hook_config_digest
 from syncd.engine.undo_plan import Before, Undo
 from syncd.models import (
     Drift,
@@ -247,4 +247,7 @@ def test_a_jobs_digest_is_the_one_that_installed_ledgers_hold() -> None:
         Job("web", "ops", "acme/infra", None, ()).digest
         == "ffed51ebe7808aa3c96287f7898bc02274d8f33e7232c9f4b75f71ed28a6dc06"
     )
-    assert judgement(JOB) == "c8d8b861f8c52396d133f5664126de91a27c5f5594604b6b84af36177b3b9cb4"
+    assert (
+        hook_config_digest(JOB)
+        == "c8d8b861f8c52396d133f5664126de91a27c5f5594604b6b84af36177b3b9cb4"
+    )

@@ -9,7 +9,7 @@ import pytest
 
 from syncd.engine.coverage import Coverage, coverage_of, renamed_jobs
 from syncd.errors import MirrorError
-from syncd.mirror.spelling import other_spellings, resolve, same_place
+from syncd.mirror.spelling import is_same_file, other_spellings, resolve
 from syncd.models import Job, PathRule, RealFolder
 
 
@@ -40,7 +40,7 @@ def place(tmp_path: Path) -> Path:
 def test_two_paths_are_one_entry_by_their_folder_and_name(
     place: Path, one: str, other: str, same: bool
 ) -> None:
-    assert same_place(f"{place}/{one}", f"{place}/{other}") is same
+    assert is_same_file(f"{place}/{one}", f"{place}/{other}") is same
 
 
 def test_only_a_name_that_the_folder_does_not_list_has_another_spelling(place: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from syncd.engine.apply import ApplyResult, apply_plan
 from syncd.errors import ChangedUnderneathError, MirrorError
 from syncd.models import Action, ActionKind, Kind, LedgerRow, LocalFile, Plan, Stat, WantedFile
-from syncd.ports import ApplyOutcome, Blobs, Mirror, Outcome
+from syncd.ports import ActionOutcome, ApplyOutcome, Blobs, Mirror
 
 ONE, TWO = "1" * 40, "2" * 40
 BEFORE, AFTER = Stat(1, 2, 3, 4, 5), Stat(1, 7, 3, 8, 9)
@@ -54,10 +54,10 @@ def test_a_failed_action_leaves_its_row_and_is_no_change() -> None:
     plan = Plan((write("/a"), write("/b"), remove("/c"), remove("/d")))
     failed = MirrorError("no", path="/b")
     outcomes = {
-        "/a": Outcome(local(TWO, AFTER)),
-        "/b": Outcome(local(ONE), failed),
-        "/c": Outcome(None),
-        "/d": Outcome(local(ONE), MirrorError("neither", path="/d")),
+        "/a": ActionOutcome(local(TWO, AFTER)),
+        "/b": ActionOutcome(local(ONE), failed),
+        "/c": ActionOutcome(None),
+        "/d": ActionOutcome(local(ONE), MirrorError("neither", path="/d")),
     }
     result = applied(plan, ApplyOutcome(outcomes))
     assert result.upserts == {"/a": LedgerRow(WantedFile(TWO, 0o644), AFTER)}
@@ -73,7 +73,9 @@ def test_a_failed_action_leaves_its_row_and_is_no_change() -> None:
 def test_trouble_beside_the_actions_is_an_error_of_the_run() -> None:
     trouble = MirrorError("an empty folder can't be removed", path="/folder")
     plan = Plan((write("/a"),))
-    result = applied(plan, ApplyOutcome({"/a": Outcome(local(TWO, AFTER))}, troubles=(trouble,)))
+    result = applied(
+        plan, ApplyOutcome({"/a": ActionOutcome(local(TWO, AFTER))}, other_errors=(trouble,))
+    )
     assert result.error is trouble
     assert list(result.upserts) == ["/a"]
 

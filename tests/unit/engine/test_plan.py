@@ -32,7 +32,7 @@ from syncd.models import (
     Stat,
     WantedFile,
 )
-from syncd.ports import ApplyOutcome, Blobs, Mirror, Outcome
+from syncd.ports import ActionOutcome, ApplyOutcome, Blobs, Mirror
 
 TABLE = Path(__file__).with_name("plan_table.txt")
 ONE, TWO, THREE = "1" * 40, "2" * 40, "3" * 40
@@ -125,7 +125,7 @@ class InstantMirror:
     """A mirror on which every action goes well."""
 
     def apply(self, _intent: str, steps: list[Action], *_: object) -> ApplyOutcome:
-        return ApplyOutcome({step.path: Outcome(self._after(step)) for step in steps})
+        return ApplyOutcome({step.path: ActionOutcome(self._after(step)) for step in steps})
 
     def _after(self, step: Action) -> LocalFile | None:
         if step.wanted is None:
