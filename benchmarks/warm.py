@@ -86,7 +86,7 @@ def measure(name: str, server: Hub, folder: Path, latency: float, ticks: int) ->
     place.command()
     environment = {**os.environ, "HUB_TOKEN": TOKEN, "HOME": str(folder)}
     app = AppContext.open(
-        load_config(folder / name / "config.yaml", environment), environment, waits_out_limits=False
+        load_config(folder / name / "config.yaml", environment), environment, wait_for_limits=False
     )
     rests: dict[str, UnchangedState] = {}
     with ThreadPoolExecutor(min(32, len(app.config.jobs))) as pool:

@@ -70,16 +70,16 @@ class IdentityConnection(Struct, frozen=True):
     transport: Transport
     plain: Transport
     credentials: Credentials
-    budgets: RateLimits
+    rate_limits: RateLimits
 
 
-def _remaining_requests(line: IdentityConnection, repo: str) -> int | None:
+def _remaining_requests(connection: IdentityConnection, repo: str) -> int | None:
     """What is left of the hourly limit that requests about the repository spend; None while GitHub has not said."""
-    credentials = line.credentials
+    credentials = connection.credentials
     installation = (
         credentials.installation_of(repo) if isinstance(credentials, AppCredentials) else None
     )
-    return line.budgets.of(installation).view().remaining
+    return connection.rate_limits.of(installation).view().remaining
 
 
 class AppContext:
@@ -92,18 +92,18 @@ class AppContext:
         store: SqliteStore,
         clock: Clock | None = None,
         replies: Sequence[Reply] = (),
-        waits_out_limits: bool = True,
+        wait_for_limits: bool = True,
         read_only: bool = False,
     ) -> None:
         self.config, self.store = config, store
         self.clock = clock or SystemClock()
         self.stop = threading.Event()
         self.hook_stop = (
-            self.stop if waits_out_limits else threading.Event()
+            self.stop if wait_for_limits else threading.Event()
         )  # a daemon's hooks may end what they have begun
-        self.tally = RequestMetrics()
+        self.request_metrics = RequestMetrics()
         self._replies = replies
-        count_replies(replies, self.tally)
+        count_replies(replies, self.request_metrics)
         self._read_only = read_only
         self.blobs: BlobCache = (
             ReadOnlyCache(config.state / "blobs")
@@ -114,12 +114,12 @@ class AppContext:
             config.state / "trash", self.clock, trash_limits=trash_limits_of(config)
         )
         self.hooks = HookRunner(config.state, environ)
-        self.budgets: dict[str, RateLimits] = {}
+        self.rate_limits: dict[str, RateLimits] = {}
         self._saved: dict[tuple[str, int | None], SavedRateLimit] = {}
         self._counted: dict[tuple[str, int | None], dict[str, int]] = {}
         self._failures: dict[Hashable, SyncdError] = {}  # that all runs of this command share
         self._environ = environ
-        self._waits_out_limits = waits_out_limits
+        self._waits_out_limits = wait_for_limits
         self._gate = ConcurrencyLimit(config.requests_at_once)
         self._proxies = proxies_of(environ)
         for text in self._proxies.warnings():
@@ -142,11 +142,11 @@ class AppContext:
         read_only: bool = False,
         clock: Clock | None = None,
         replies: Sequence[Reply] = (),
-        waits_out_limits: bool = True,
+        wait_for_limits: bool = True,
     ) -> AppContext:
         """`read_only` leaves the state exactly as it is; `replies` are what GitHub has answered already, and is not asked again.
 
-        `waits_out_limits`: a run waits for the end of GitHub's limits where its time suffices. The daemon's don't: they ask for another turn.
+        `wait_for_limits`: a run waits for the end of GitHub's limits where its time suffices. The daemon's don't: they ask for another turn.
         """
         return cls(
             config,
@@ -154,7 +154,7 @@ class AppContext:
             open_store(config, read_only),
             clock,
             replies,
-            waits_out_limits,
+            wait_for_limits,
             read_only,
         )
 
@@ -223,7 +223,7 @@ class AppContext:
         deadline.failures = self._failures
         return deadline
 
-    def deadline_of(self, seconds: float) -> Deadline:
+    def command_deadline(self, seconds: float) -> Deadline:
         """For what is no job's run; a signal ends it too."""
         return Deadline(self.clock, seconds, self.stop)
 
@@ -234,7 +234,7 @@ class AppContext:
             self.blobs.remove_abandoned_files()
             self._rename(job)
             yield
-        self.tidy()
+        self.clean_up()
 
     def _rename(self, job: Job) -> None:
         """What is stored under the name that the job had before is stored under its own."""
@@ -245,7 +245,7 @@ class AppContext:
             with job_lock(self.config.state, former):
                 self.store.rename(job.name)
 
-    def tidy(self) -> None:
+    def clean_up(self) -> None:
         """Blobs that nothing remembers, downloads of runs that died and old trash are gone, as far as no run is using them.
 
         What keeps it from that is logged; no run fails for it.
@@ -267,7 +267,7 @@ class AppContext:
         """The identity's view of GitHub, made when it is first needed. Raises ConfigError for a secret that can't be read."""
         with self._guard:
             if identity.name not in self._sources:
-                line = self.line(identity)
+                line = self.connection(identity)
                 self._sources[identity.name] = GitHubSource(
                     line.transport,
                     identity.api,
@@ -277,17 +277,17 @@ class AppContext:
                 )
             return self._sources[identity.name]
 
-    def line(self, identity: Identity) -> IdentityConnection:
+    def connection(self, identity: Identity) -> IdentityConnection:
         """The identity's connection to its host, and what it has to show there. Raises ConfigError for a secret that can't be read."""
         with self._guard:
             if identity.name not in self._lines:
-                budgets = self.budgets.setdefault(identity.name, RateLimits(self.clock))
+                rate_limits = self.rate_limits.setdefault(identity.name, RateLimits(self.clock))
                 mark = self._mark(identity, self.config)
                 network = self._networks.get(identity.name) or Network(
                     identity.name,
                     self.clock,
-                    self.tally,
-                    budgets,
+                    self.request_metrics,
+                    rate_limits,
                     self._gate,
                     self._proxies,
                     identity.ca_file,
@@ -296,16 +296,16 @@ class AppContext:
                 )
                 self._networks[identity.name], self._marks[identity.name] = network, mark
                 replies = [reply for reply in self._replies if reply.identity == identity.name]
-                spoken = Replay(replies, Versioned(network), budgets)
+                spoken = Replay(replies, Versioned(network), rate_limits)
                 plain = Retrying(spoken, self.clock, self._waits_out_limits)
                 credentials = self._credentials(identity, spoken, plain)
                 transport = AuthTransport(plain, credentials, self.clock)
                 self._lines[identity.name] = IdentityConnection(
-                    transport, plain, credentials, budgets
+                    transport, plain, credentials, rate_limits
                 )
             return self._lines[identity.name]
 
-    def pairs(self, identity: LoginIdentity) -> OAuthTokenFile:
+    def oauth_token_file(self, identity: LoginIdentity) -> OAuthTokenFile:
         """Where the tokens of who logged in are kept."""
         return OAuthTokenFile(self.config.state, identity.name)
 
@@ -332,7 +332,7 @@ class AppContext:
                 self.clock,
                 key,
                 memory,
-                self.budgets[identity.name].belongs,
+                self.rate_limits[identity.name].belongs,
             )
         if isinstance(identity, TokenIdentity):
 
@@ -350,13 +350,13 @@ class AppContext:
                 identity.name,
                 identity.api,
                 identity.client_id,
-                self.pairs(identity),
+                self.oauth_token_file(identity),
                 network,
                 self.clock,
             )
         return NoCredentials()
 
-    def adopt(self, config: Config) -> frozenset[str]:
+    def replace_config(self, config: Config) -> frozenset[str]:
         """The configuration is this one from now on. The names of identities that are others than before, or have another secret.
 
         What was made of those is given up, and runs under way go on with it; everybody else's connections and tokens stay.
@@ -421,29 +421,31 @@ class AppContext:
             )
         return identity, None, ()
 
-    def limit_of(self, job: Job) -> Hashable:
+    def rate_limit_key(self, job: Job) -> Hashable:
         """Whose hourly limit the job spends, as the configuration shows it: an App's on each account, or a token's."""
         as_app = isinstance(self.config.identities[job.identity], AppIdentity)
         return job.identity, job.repo.partition("/")[0].lower() if as_app else None
 
-    def rate_limits(self) -> tuple[SavedRateLimit, ...]:
+    def observed_limits(self) -> tuple[SavedRateLimit, ...]:
         """What GitHub has told this process of its limits: by identity, then by installation."""
         return tuple(
-            one for name, budgets in list(self.budgets.items()) for one in budgets.limits(name)
+            one
+            for name, rate_limits in list(self.rate_limits.items())
+            for one in rate_limits.limits(name)
         )
 
-    def save_budgets(self) -> None:
+    def save_rate_limits(self) -> None:
         """What GitHub said of each identity's limit and of its token's end is kept, and which repositories spent of the limit.
 
         A command that only looks keeps nothing: it writes nothing.
         """
         if self._read_only:
             return
-        limits = {(one.identity, one.installation): one for one in self.rate_limits()}
+        limits = {(one.identity, one.installation): one for one in self.observed_limits()}
         changed = [one for key, one in limits.items() if self._saved.get(key) != one]
         facts, expiries = self.store.facts, None
         known = facts.token_expiries()
-        seen = known | self.tally.expiries()
+        seen = known | self.request_metrics.expiries()
         now = {
             name: at
             for name, at in seen.items()
@@ -451,7 +453,7 @@ class AppContext:
         }
         if now != known:
             expiries = now
-        counted = self.tally.spent()
+        counted = self.request_metrics.spent()
         rows = [
             LimitRow(*key, one.account, one.view.limit, one.view.remaining, one.view.reset_at)
             for key, one in limits.items()
@@ -474,13 +476,17 @@ class AppContext:
             }
             if more:
                 name, installation = key
-                budgets = self.budgets.get(name)
-                reset_at = budgets.of(installation).view().reset_at if budgets is not None else None
+                rate_limits = self.rate_limits.get(name)
+                reset_at = (
+                    rate_limits.of(installation).view().reset_at
+                    if rate_limits is not None
+                    else None
+                )
                 yield Usage(key, hour_of(self.clock.now(), reset_at), more)
 
-    def expiries(self) -> dict[str, datetime]:
+    def token_expiries(self) -> dict[str, datetime]:
         """Identity -> when somebody has to make a new token or log in again, for those that end. What GitHub said last, from memory or disk."""
-        known = self.store.facts.token_expiries() | self.tally.expiries()
+        known = self.store.facts.token_expiries() | self.request_metrics.expiries()
         return expiries_of(known, self.config.state, self.config.identities)
 
     def close(self, revoke: bool = False) -> None:
@@ -488,7 +494,7 @@ class AppContext:
         if revoke:
             self._revoke()
         try:
-            self.save_budgets()
+            self.save_rate_limits()
         except SyncdError as error:  # the runs have said what is wrong with the store; that their limits are not remembered fails none of them
             logging.getLogger("syncd").warning(
                 "can't remember what GitHub said of its limits: %s", error

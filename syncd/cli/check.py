@@ -79,8 +79,10 @@ def _ask(settings: Settings, config: Config) -> int:
     try:
         for identity in logins:
             try:
-                app.line(identity).credentials.token_for(None, app.deadline_of(LOGIN_SECONDS))
-                pair = app.pairs(identity).load()
+                app.connection(identity).credentials.token_for(
+                    None, app.command_deadline(LOGIN_SECONDS)
+                )
+                pair = app.oauth_token_file(identity).load()
                 emit(
                     settings,
                     f"✓ {identity.name}  {pair.login if pair is not None else 'somebody'} is logged in",

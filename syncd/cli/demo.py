@@ -137,7 +137,7 @@ def _sync(settings: Settings, file: Path, title: str, github: GitHub) -> RunRepo
         report = run_all(app, list(config.jobs.values()), Options(), lambda _: None)[0]
     finally:
         app.close()
-    totals = app.tally.totals()
+    totals = app.request_metrics.totals()
     echo(
         styled(title, bold=True) + f": {count_of(len(report.changes), 'change')}, {cost_of(totals)}"
     )

@@ -24,7 +24,7 @@ from syncd.mirror.destination_checks import destination_warnings
 from syncd.models import Trigger
 from syncd.recent_runs import time_of
 from syncd.safe_open import check_path_is_trusted
-from syncd.status import ago, heard_line, read_heard
+from syncd.status import ago, load_webhook_stats, webhook_line
 from syncd.store.access import refuse_reader
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE_NAME
@@ -134,8 +134,10 @@ def _logins(app: AppContext) -> Iterator[Finding]:
     for name, identity in app.config.identities.items():
         if isinstance(identity, LoginIdentity):
             try:
-                app.line(identity).credentials.token_for(None, app.deadline_of(LOGIN_SECONDS))
-                pair = app.pairs(identity).load()
+                app.connection(identity).credentials.token_for(
+                    None, app.command_deadline(LOGIN_SECONDS)
+                )
+                pair = app.oauth_token_file(identity).load()
                 yield Finding(
                     "good",
                     "login",
@@ -148,7 +150,7 @@ def _logins(app: AppContext) -> Iterator[Finding]:
 
 
 def _ending(app: AppContext) -> Iterator[Finding]:
-    expiries, now = app.expiries(), app.clock.now()
+    expiries, now = app.token_expiries(), app.clock.now()
     said = set()
     for name, text, hint in ending(app.config.identities, expiries, now):
         said.add(name)
@@ -186,7 +188,7 @@ def _online(app: AppContext) -> Iterator[Finding]:
                     error.exit_code,
                 )
     yield from asked.values()
-    skew = app.tally.skew_seconds
+    skew = app.request_metrics.skew_seconds
     if skew is not None:
         off = abs(skew) > SKEW_SHOWN_SECONDS
         yield Finding(
@@ -195,7 +197,7 @@ def _online(app: AppContext) -> Iterator[Finding]:
             f"{abs(skew):.1f} s from GitHub's",
             "set up NTP; syncd reckons with the difference meanwhile" if off else None,
         )
-    for one in app.rate_limits():
+    for one in app.observed_limits():
         view = one.view
         if view.limit is not None and view.remaining is not None:
             low = view.remaining < view.limit // 10
@@ -275,11 +277,11 @@ def _push(app: AppContext) -> Iterator[Finding]:
         ]
     )
     yield Finding("good" if len(left) < len(jobs) else "note", "webhook", text)
-    heard, now = read_heard(app.store), datetime.now(UTC)
-    well = heard.last_at is not None and heard.trouble is None
+    heard, now = load_webhook_stats(app.store), datetime.now(UTC)
+    well = heard.last_at is not None and heard.problem is None
     hint = "GitHub shows under Recent Deliveries of the webhook what it sent and was answered; meanwhile the jobs' own schedules find every change"
     yield Finding(
-        "good" if well else "note", "webhook", heard_line(heard, now), None if well else hint
+        "good" if well else "note", "webhook", webhook_line(heard, now), None if well else hint
     )
     missed = _missed(app, heard.last_at) if heard.last_at is not None else None
     if missed is not None:

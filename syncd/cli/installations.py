@@ -75,8 +75,8 @@ def chosen(config: Config, name: str | None) -> list[Identity]:
 
 def _lines(app: AppContext, config: Config, identity: Identity) -> Iterator[str]:
     line, deadline, home = (
-        app.line(identity),
-        app.deadline_of(TIMEOUT_SECONDS),
+        app.connection(identity),
+        app.command_deadline(TIMEOUT_SECONDS),
         home_of(web_of(identity.api)),
     )
     wanted = {job.repo.lower() for job in config.jobs.values() if job.identity == identity.name}

@@ -43,9 +43,9 @@ def command(settings: Settings, name: str, scope: str) -> int:
 
 def _log_in(settings: Settings, app: AppContext, identity: LoginIdentity, scope: str) -> int:
     line, pairs, deadline = (
-        app.line(identity),
-        app.pairs(identity),
-        app.deadline_of(TIMEOUT_SECONDS),
+        app.connection(identity),
+        app.oauth_token_file(identity),
+        app.command_deadline(TIMEOUT_SECONDS),
     )
     door = OAuthClient(line.plain, web_of(identity.api), identity.client_id, identity.name)
     invitation = door.invite(scope, deadline)

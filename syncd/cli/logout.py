@@ -26,11 +26,11 @@ def command(settings: Settings, name: str) -> int:
     refuse_stranger(config.state)
     app = AppContext.open(config, settings.environ, read_only=True)
     try:
-        pairs = app.pairs(identity)
+        pairs = app.oauth_token_file(identity)
         if not pairs.file.exists():
             emit(settings, f"nobody was logged in as {name}")
             return 0
-        with stopping(app), pairs.exclusive_lock(app.deadline_of(TIMEOUT_SECONDS)):
+        with stopping(app), pairs.exclusive_lock(app.command_deadline(TIMEOUT_SECONDS)):
             pairs.delete()
     finally:
         app.close()

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from syncd.models import RunReport
 from syncd.safe_open import replace_file
-from syncd.status import ProcessStats, RunCounts, read
+from syncd.status import ProcessStats, RunCounts, read_status
 from syncd.web.metrics import exposition
 from syncd.wiring import AppContext
 
@@ -25,15 +25,17 @@ def write_metrics(
     counts = RunCounts()
     for report in reports:
         counts.add(report)
-    life = ProcessStats(
+    process = ProcessStats(
         started_at,
         runs=counts.runs(),
         seconds=counts.seconds(),
-        requests=app.tally.by_code(),
-        budgets=app.rate_limits(),
-        expiries=app.expiries(),
-        skew_seconds=app.tally.skew_seconds,
+        requests=app.request_metrics.by_code(),
+        rate_limits=app.observed_limits(),
+        expiries=app.token_expiries(),
+        skew_seconds=app.request_metrics.skew_seconds,
     )
     replace_file(
-        path, exposition(read(app.config, app.store, app.clock.now(), life)).encode(), MODE
+        path,
+        exposition(read_status(app.config, app.store, app.clock.now(), process)).encode(),
+        MODE,
     )

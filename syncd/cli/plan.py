@@ -84,7 +84,7 @@ def _planned(
     reports = [report for report, _ in found]
     code = _code(reports, exit_code)
     if as_object:
-        echo(as_json("syncd.plan/1", code, app.tally.totals(), reports))
+        echo(as_json("syncd.plan/1", code, app.request_metrics.totals(), reports))
         return code
     for job, (report, decision) in zip(jobs, found, strict=True):
         _show(settings, app, job, report, decision, diff, show_secrets)
@@ -224,8 +224,8 @@ def _content_on_disk(app: AppContext, job: Job, action: Action) -> bytes | None:
 def _close(settings: Settings, reports: list[RunReport], app: AppContext) -> None:
     signs = [sign_of(change) for report in reports for change in report.changes]
     parts = [f"{signs.count(sign)} {words}" for sign, words in WORDS.items() if sign in signs]
-    totals = app.tally.totals()
-    left = [one.view.remaining for one in app.rate_limits() if one.view.remaining is not None]
+    totals = app.request_metrics.totals()
+    left = [one.view.remaining for one in app.observed_limits() if one.view.remaining is not None]
     emit(
         settings,
         f"Plan: {', '.join(parts) or 'nothing to do'}. {cost_of(totals)}"

@@ -42,7 +42,7 @@ def command(settings: Settings, job: str, to: str | None, as_object: bool) -> in
             report = _roll_back(app, chosen, to)
         code = exit_code([report])
         if as_object:
-            echo(as_json("syncd.rollback/1", code, app.tally.totals(), [report]))
+            echo(as_json("syncd.rollback/1", code, app.request_metrics.totals(), [report]))
             return code
         show(settings, report, len(report.job))
         if not settings.quiet:
@@ -52,7 +52,7 @@ def command(settings: Settings, job: str, to: str | None, as_object: bool) -> in
                         change, "not in that set" if change.action is ActionKind.REMOVE else None
                     )
                 )
-            echo(closing_line([report], code, app.tally.totals()))
+            echo(closing_line([report], code, app.request_metrics.totals()))
         if report.error is None:
             say(
                 settings,

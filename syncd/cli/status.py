@@ -13,15 +13,15 @@ from syncd.config.model import Config
 from syncd.engine.hook_state import shown_command
 from syncd.output import echo
 from syncd.status import (
-    ORDER,
+    CONDITIONS,
     JobSnapshot,
     StatusSnapshot,
     ago,
-    as_object,
-    budget_line,
-    delivery_trouble,
-    heard_line,
-    read,
+    delivery_problem,
+    rate_limit_line,
+    read_status,
+    status_json,
+    webhook_line,
 )
 from syncd.store.token_expiry import expiries_of
 from syncd.stored_jobs import open_store
@@ -49,22 +49,22 @@ def command(settings: Settings, jobs: tuple[str, ...], as_json: bool) -> int:
     chosen = chosen_jobs(config, jobs)
     store = open_store(config, read_only=True)
     try:
-        readings = read(config, store, datetime.now(UTC), names=[job.name for job in chosen])
+        readings = read_status(config, store, datetime.now(UTC), names=[job.name for job in chosen])
         expiries = expiries_of(store.facts.token_expiries(), config.state, config.identities)
     finally:
         store.close()
     for name, text, hint in ending(config.identities, expiries, readings.at):
         say(settings, f"! {name}: {text}; {hint}")
     if as_json:
-        echo(json_text(as_object(readings)))
+        echo(json_text(status_json(readings)))
     else:
         _show(settings, config, readings)
-    return 0 if all(one.word == "in_sync" for one in readings.jobs) else EXIT_NOT_IN_SYNC
+    return 0 if all(one.condition == "in_sync" for one in readings.jobs) else EXIT_NOT_IN_SYNC
 
 
 def _show(settings: Settings, config: Config, readings: StatusSnapshot) -> None:
     lines = [["STATE", "JOB", "SOURCE", "MIRROR", "COMMIT", "FILES", "LAST SUCCESS"]]
-    for one in sorted(readings.jobs, key=lambda one: ORDER.index(one.word)):
+    for one in sorted(readings.jobs, key=lambda one: CONDITIONS.index(one.condition)):
         job = one.job
         mirror = job.paths[0].to + (f" (+{len(job.paths) - 1})" if len(job.paths) > 1 else "")
         commit, last = (
@@ -75,7 +75,7 @@ def _show(settings: Settings, config: Config, readings: StatusSnapshot) -> None:
             [
                 one_line(cell)
                 for cell in (
-                    one.word.replace("_", " "),
+                    one.condition.replace("_", " "),
                     job.name,
                     f"{job.repo}@{job.ref or 'HEAD'}",
                     mirror,
@@ -96,20 +96,20 @@ def _show(settings: Settings, config: Config, readings: StatusSnapshot) -> None:
     for one in readings.jobs:
         for text in _remarks(config, one):
             emit(settings, f"  {one.job.name}: {text}")
-    for one_limit in readings.budgets:
-        if (line := budget_line(one_limit, readings)) is not None:
+    for one_limit in readings.rate_limits:
+        if (line := rate_limit_line(one_limit, readings)) is not None:
             emit(settings, line)
-    if readings.heard is not None:
-        emit(settings, f"webhook: {heard_line(readings.heard, readings.at)}")
+    if readings.webhook is not None:
+        emit(settings, f"webhook: {webhook_line(readings.webhook, readings.at)}")
     for delivery in readings.deliveries:
-        trouble = delivery_trouble(delivery)
+        trouble = delivery_problem(delivery)
         if trouble is not None:
             emit(settings, f"  notify: {trouble}")
 
 
 def _remarks(config: Config, one: JobSnapshot) -> list[str]:
     found = [one.state.last_error or ""] if one.state.last_error_kind is not None else []
-    if one.word == "paused":
+    if one.condition == "paused":
         found.append(f"{one.state.describe_pause()}; syncd resume {one.job.name}")
     if one.state.reload_pending:
         hook = config.jobs[one.job.name].on_change

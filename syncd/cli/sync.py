@@ -107,9 +107,9 @@ def command(
             messenger.close(MESSAGES_SECONDS)
         code = exit_code(reports)
         if as_object:
-            echo(as_json("syncd.sync/1", code, app.tally.totals(), reports))
+            echo(as_json("syncd.sync/1", code, app.request_metrics.totals(), reports))
         elif not settings.quiet:
-            echo(closing_line(reports, code, app.tally.totals()))
+            echo(closing_line(reports, code, app.request_metrics.totals()))
         if metrics_file is not None:
             code = code if _told(metrics_file, app, reports, started_at) else code or 1
         save_cached(config, settings.environ)
@@ -117,7 +117,7 @@ def command(
             report.status is RunStatus.UNCHANGED for report in reports
         )
         if code == 0 and ref is None and at_rest and not app.store.notifications.count_pending():
-            app.save_budgets()
+            app.save_rate_limits()
             write_snapshot(app, settings.environ)
         else:
             remove_snapshot(app)  # with that of before, the next run would ask about the refs twice
@@ -156,7 +156,7 @@ def run_all(
     if len(jobs) == 1:
         one(jobs[0], None)
     else:
-        WorkerPool(app.config.workers, app.limit_of).each(jobs, one)
+        WorkerPool(app.config.workers, app.rate_limit_key).each(jobs, one)
     return [reports[job.name] for job in jobs]
 
 

@@ -36,7 +36,14 @@ from syncd.models import Job, Trigger
 from syncd.recent_runs import Diffs, RecentRun, recent
 from syncd.ref_names import is_short
 from syncd.schedule import first_time, turns_of
-from syncd.status import ProcessStats, StatusSnapshot, WebhookStats, read, read_heard, write_heard
+from syncd.status import (
+    ProcessStats,
+    StatusSnapshot,
+    WebhookStats,
+    load_webhook_stats,
+    read_status,
+    save_webhook_stats,
+)
 from syncd.wiring import AN_HOUR, AppContext
 
 LOG = logging.getLogger("syncd.daemon")
@@ -83,9 +90,7 @@ class Daemon:
             jitter,
         )
         self._open = open_app or (
-            lambda config: AppContext.open(
-                config, environ, clock=self.clock, waits_out_limits=False
-            )
+            lambda config: AppContext.open(config, environ, clock=self.clock, wait_for_limits=False)
         )
         self.clock = clock or SystemClock()
         self.sd_notify = SdNotify(environ)
@@ -114,7 +119,7 @@ class Daemon:
             self.app, self.queue, self.job_status, self.run_log, self._jitter, self._on_waiting
         )
         self.push_trigger = PushTrigger(
-            self.clock, self.queue, self._followers, read_heard(self.app.store)
+            self.clock, self.queue, self._followers, load_webhook_stats(self.app.store)
         )
         self._saved_webhook_stats = self.push_trigger.stats()
         self.job_status.subscribe(self.push_trigger.run_finished)
@@ -175,7 +180,7 @@ class Daemon:
             push,
             config.jobs.values(),
             {name: one.api for name, one in config.identities.items()},
-            self.app.tally.numbers(),
+            self.app.request_metrics.numbers(),
         )
         self.runner.ref_pushed(
             [name for name in names if is_short(config.jobs[name].ref)], push.ref
@@ -247,7 +252,7 @@ class Daemon:
         if stalled is None:
             self.sd_notify.alive()
         elif stalled != self._stall_reason:
-            LOG.error("%s; no sign of life is given until that ends", stalled)
+            LOG.error("%s; no sign of process is given until that ends", stalled)
         self._stall_reason = stalled
         self.sd_notify.status(self.status())
 
@@ -262,10 +267,10 @@ class Daemon:
             self._save_webhook_stats()
             if self.clock.monotonic() - self._limits_saved_at >= SAVE_LIMITS_INTERVAL_SECONDS:
                 self._limits_saved_at = self.clock.monotonic()
-                self.app.save_budgets()
+                self.app.save_rate_limits()
             if self.clock.monotonic() - self._cleaned_up_at >= AN_HOUR:
                 self._cleaned_up_at = self.clock.monotonic()
-                self.app.tidy()
+                self.app.clean_up()
                 trim_heap()
         except SyncdError as error:
             LOG.warning("can't look into the store: %s", error.message)
@@ -317,7 +322,7 @@ class Daemon:
         heard = self.push_trigger.stats()
         if heard is not self._saved_webhook_stats:
             self._saved_webhook_stats = heard
-            write_heard(self.app.store, heard)
+            save_webhook_stats(self.app.store, heard)
 
     def process_stats(self) -> ProcessStats:
         """What only this process knows, at this moment: the readings of web and metrics are made with it."""
@@ -326,19 +331,19 @@ class Daemon:
             self.job_status.started_at,
             self.job_status.counts.runs(),
             self.job_status.counts.seconds(),
-            app.tally.by_code(),
-            app.rate_limits(),
-            app.expiries(),
+            app.request_metrics.by_code(),
+            app.observed_limits(),
+            app.token_expiries(),
             {name: self.next_run(name) for name in config.jobs},
             frozenset(self.runner.active_jobs()),
-            app.tally.skew_seconds,
+            app.request_metrics.skew_seconds,
             self.job_status.reload_ok,
             self.push_trigger.stats(),
         )
 
     def status_snapshot(self) -> StatusSnapshot:
         """How everything stands now. Raises StoreError."""
-        return read(self.app.config, self.app.store, self.clock.now(), self.process_stats())
+        return read_status(self.app.config, self.app.store, self.clock.now(), self.process_stats())
 
     def recent_runs(self, show_diffs: bool) -> tuple[RecentRun, ...]:
         """What the last runs changed. Raises StoreError."""
@@ -427,7 +432,9 @@ class Daemon:
         removed = [name for name in before.jobs if name not in config.jobs]
         stay = [name for name in config.jobs if name in before.jobs]
         turns = {name for name in stay if _turns(config, name) != _turns(before, name)}
-        others = self.app.adopt(config)  # identities whose key, token or address is another one now
+        others = self.app.replace_config(
+            config
+        )  # identities whose key, token or address is another one now
         affected = {
             name
             for name in stay

@@ -126,13 +126,13 @@ class PushTrigger:
         counts = {**heard.counts, outcome: heard.counts.get(outcome, 0) + 1}
         if outcome == "refused":
             self._stats = (
-                replace(heard, refused_at=now, refused_why=what, counts=counts)
+                replace(heard, refused_at=now, refused_reason=what, counts=counts)
                 if what is not None
                 else replace(heard, counts=counts)
             )
         else:
             self._stats = replace(
-                heard, last_at=now, last_what=what or heard.last_what, counts=counts
+                heard, last_at=now, last_event=what or heard.last_event, counts=counts
             )
 
     # --- looking again ------------------------------------------------------------------------------------------------

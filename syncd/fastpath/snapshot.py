@@ -140,7 +140,7 @@ class Requests:
         elif type(identity) is TokenIdentity:
             found = {"secret": [identity.token.kind, identity.token.value], "token_request": None}
         elif type(identity) is AppIdentity:
-            app = self._app.line(identity).credentials
+            app = self._app.connection(identity).credentials
             request = app.known_request(repo) if isinstance(app, AppCredentials) else None
             if request is None:
                 return None

@@ -21,7 +21,7 @@ from werkzeug.exceptions import HTTPException
 from syncd import __version__
 from syncd.errors import SyncdError
 from syncd.redaction import Secret, redact, redact_json
-from syncd.status import as_object
+from syncd.status import status_json
 from syncd.text import visible
 from syncd.web import status_page
 from syncd.web.clients import client_of
@@ -173,7 +173,7 @@ def _ready(board: StatusSource) -> Response:
 
 def _status(board: StatusSource) -> Response:
     return Response(
-        redact_json(as_object(board.status_snapshot())) + "\n", mimetype="application/json"
+        redact_json(status_json(board.status_snapshot())) + "\n", mimetype="application/json"
     )
 
 

@@ -16,7 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYP
 from prometheus_client.registry import Collector
 
 from syncd import __version__
-from syncd.status import HEARD_OUTCOMES, OUTCOMES, JobSnapshot, ProcessStats, StatusSnapshot
+from syncd.status import DELIVERY_OUTCOMES, RUN_OUTCOMES, JobSnapshot, ProcessStats, StatusSnapshot
 
 __all__ = ["CONTENT_TYPE", "METRICS", "Metric", "ReadingsCollector", "exposition"]
 
@@ -211,11 +211,13 @@ def _of_jobs(jobs: Iterable[JobSnapshot]) -> Iterator[tuple[Metric, list[Sample]
     yield FILES, [(job, one.files) for job, one in named]
     yield DRIFTED, [(job, one.state.drifted) for job, one in named]
     yield HOOK_OWED, [(job, one.state.reload_pending) for job, one in named]
-    yield PAUSED, [(job, one.word == "paused") for job, one in named]
+    yield PAUSED, [(job, one.condition == "paused") for job, one in named]
 
 
 def _of_process(readings: StatusSnapshot) -> Iterator[tuple[Metric, list[Sample]]]:
-    limits = [((one.identity, str(one.installation or "")), one.view) for one in readings.budgets]
+    limits = [
+        ((one.identity, str(one.installation or "")), one.view) for one in readings.rate_limits
+    ]
     known = [(labels, view) for labels, view in limits if view.limit is not None]
     yield REMAINING, [(one, view.remaining) for one, view in known if view.remaining is not None]
     yield LIMIT, [(labels, view.limit) for labels, view in known if view.limit is not None]
@@ -223,25 +225,28 @@ def _of_process(readings: StatusSnapshot) -> Iterator[tuple[Metric, list[Sample]
     told = [(one, outcome) for one in readings.deliveries for outcome in outcomes]
     yield TOLD, [((one.endpoint, outcome), getattr(one, outcome)) for one, outcome in told]
     yield WAITING, [((one.endpoint,), one.waiting) for one in readings.deliveries]
-    if readings.heard is not None:
-        counts = readings.heard.counts
-        if readings.life is not None and readings.life.heard is not None:
-            yield DELIVERIES, [((outcome,), counts.get(outcome, 0)) for outcome in HEARD_OUTCOMES]
-        yield DELIVERED, [((), _seconds(readings.heard.last_at))]
-    if readings.life is not None:
-        yield from _of_life(readings.life, [one.job.name for one in readings.jobs])
+    if readings.webhook is not None:
+        counts = readings.webhook.counts
+        if readings.process is not None and readings.process.webhook is not None:
+            yield (
+                DELIVERIES,
+                [((outcome,), counts.get(outcome, 0)) for outcome in DELIVERY_OUTCOMES],
+            )
+        yield DELIVERED, [((), _seconds(readings.webhook.last_at))]
+    if readings.process is not None:
+        yield from _of_life(readings.process, [one.job.name for one in readings.jobs])
     yield BUILD, [((__version__,), 1)]
 
 
-def _of_life(life: ProcessStats, names: list[str]) -> Iterator[tuple[Metric, list[Sample]]]:
-    ends = [(name, outcome) for name in names for outcome in OUTCOMES]
-    requests = sorted(life.requests.items())
-    yield RUNS, [(end, life.runs.get(end, 0)) for end in ends]
-    yield DURATION, [((name,), life.seconds[name]) for name in names if name in life.seconds]
+def _of_life(process: ProcessStats, names: list[str]) -> Iterator[tuple[Metric, list[Sample]]]:
+    ends = [(name, outcome) for name in names for outcome in RUN_OUTCOMES]
+    requests = sorted(process.requests.items())
+    yield RUNS, [(end, process.runs.get(end, 0)) for end in ends]
+    yield DURATION, [((name,), process.seconds[name]) for name in names if name in process.seconds]
     yield REQUESTS, [((identity, str(code)), count) for (identity, code), count in requests]
-    yield EXPIRY, [((name,), _seconds(moment)) for name, moment in sorted(life.expiries.items())]
-    yield SKEW, [((), life.skew_seconds)] if life.skew_seconds is not None else []
-    yield RELOAD, [((), life.reload_successful)]
+    yield EXPIRY, [((name,), _seconds(moment)) for name, moment in sorted(process.expiries.items())]
+    yield SKEW, [((), process.skew_seconds)] if process.skew_seconds is not None else []
+    yield RELOAD, [((), process.reload_successful)]
 
 
 def _seconds(moment: datetime | None) -> float:

@@ -12,15 +12,15 @@ from msgspec.structs import replace
 from syncd.engine.hook_state import shown_command
 from syncd.recent_runs import RecentChange, RecentRun
 from syncd.status import (
-    ORDER,
+    CONDITIONS,
     JobSnapshot,
     StatusSnapshot,
     ago,
-    delivery_trouble,
-    heard_line,
-    paused_text,
+    delivery_problem,
+    duration,
+    pause_reason,
     rfc3339,
-    span,
+    webhook_line,
 )
 
 SIGNS = {"failing": "✕", "drift": "!", "paused": "‖", "never": "·", "in_sync": "✓"}
@@ -100,20 +100,21 @@ class View(Struct, frozen=True):
 
 def view(readings: StatusSnapshot, recent: Sequence[RecentRun]) -> View:
     rows = sorted(
-        (_row(one, readings.at) for one in readings.jobs), key=lambda row: ORDER.index(row.word)
+        (_row(one, readings.at) for one in readings.jobs),
+        key=lambda row: CONDITIONS.index(row.word),
     )
     limits = tuple(
         Limit(one.name, one.view.limit, one.view.remaining, _in(one.view.reset_at, readings.at))
-        for one in readings.budgets
+        for one in readings.rate_limits
         if one.view.limit is not None and one.view.remaining is not None
     )
     troubles = tuple(
-        text for one in readings.deliveries if (text := delivery_trouble(one)) is not None
+        text for one in readings.deliveries if (text := delivery_problem(one)) is not None
     )
-    counted = Counter(one.word for one in readings.jobs)
+    counted = Counter(one.condition for one in readings.jobs)
     runs, webhook = (
         tuple(_run(one, readings.at) for one in recent),
-        None if readings.heard is None else heard_line(readings.heard, readings.at),
+        None if readings.webhook is None else webhook_line(readings.webhook, readings.at),
     )
     return View(
         summary(counted),
@@ -143,7 +144,7 @@ def _cut(text: str, longest: int) -> str:
 def summary(counted: Counter[str]) -> str:
     """`1 of 4 jobs is failing, 1 has drifted`: the truth in one sentence, worst first."""
     total, jobs = counted.total(), "job" if counted.total() == 1 else "jobs"
-    odd = [word for word in ORDER if word != "in_sync" and counted[word]]
+    odd = [word for word in CONDITIONS if word != "in_sync" and counted[word]]
     if not odd:
         return {1: "The job is in sync", 2: "Both jobs are in sync"}.get(
             total, f"All {total} jobs are in sync"
@@ -164,14 +165,14 @@ def _row(one: JobSnapshot, now: datetime) -> Row:
         When("running now", None)
         if one.running
         else When("when resumed", None)
-        if one.word == "paused"
+        if one.condition == "paused"
         else _in(one.next_run, now)
     )
     return Row(
         job.name,
-        one.word,
-        SIGNS[one.word],
-        WORDS[one.word],
+        one.condition,
+        SIGNS[one.condition],
+        WORDS[one.condition],
         f"{job.repo}@{job.ref or 'HEAD'}",
         mirrors,
         state.applied_commit,
@@ -198,7 +199,7 @@ def _remarks(one: JobSnapshot, now: datetime) -> tuple[str, ...]:
             else f"{state.drifted} files or folders differ"
         )
         found.append(f"{files} from what was mirrored; see: syncd plan {job.name}")
-    reason = paused_text(state, now)
+    reason = pause_reason(state, now)
     if reason is not None:
         found.append(f"{reason}; to go on: syncd resume {job.name}")
     return tuple(found)
@@ -208,7 +209,7 @@ def _in(moment: datetime | None, now: datetime) -> When:
     if moment is None:
         return When("–", None)
     seconds = (moment - now).total_seconds()
-    return When(f"in {span(seconds)}" if seconds > 0 else "now", rfc3339(moment))
+    return When(f"in {duration(seconds)}" if seconds > 0 else "now", rfc3339(moment))
 
 
 def _run(one: RecentRun, now: datetime) -> Run:

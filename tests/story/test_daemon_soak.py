@@ -278,14 +278,14 @@ def a_lost_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def a_run_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """One job is taken for running for ever."""
-    real = worker.WorkerRunner._follow
+    real = worker.WorkerRunner._after_run
 
     def follow(self: worker.WorkerRunner, report: Any) -> None:
         real(self, report)
         if report.job == "j2":
             self._queue._running["j2"] = Wanted("j2", Trigger.SCHEDULE, 0.0, 0.0, 0.0)
 
-    monkeypatch.setattr(worker.WorkerRunner, "_follow", follow)
+    monkeypatch.setattr(worker.WorkerRunner, "_after_run", follow)
 
 
 def a_hold_too_long(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def test_whatever_happened_still_says_unchanged_only_where_a_run_would(
 
     def hand() -> None:
         days.jobs["j"]["mode"] = rng.choice(("0644", "0640", "0600"))
-        app.adopt(days.config)
+        app.replace_config(days.config)
 
     happenings = [
         lambda: None,

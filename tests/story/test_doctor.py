@@ -14,7 +14,7 @@ from syncd.config.load import load_config
 from syncd.engine.run import Options, run_job
 from syncd.models import Trigger
 from syncd.simulator import faults
-from syncd.status import WebhookStats, write_heard
+from syncd.status import WebhookStats, save_webhook_stats
 from syncd.store.store import SqliteStore
 from syncd.wiring import AppContext
 from tests.support.sync_env import SyncEnv, signatures
@@ -121,7 +121,7 @@ def test_a_change_that_no_delivery_told_of_is_named_but_not_one_that_failed_befo
 
     def heard(found: WebhookStats) -> None:
         store = SqliteStore.open(hub.state)
-        write_heard(store, found)
+        save_webhook_stats(store, found)
         store.close()
 
     now = datetime.now(UTC)

@@ -203,6 +203,6 @@ def test_the_end_is_a_value_of_the_workshop_for_whoever_shows_it(by_token: SyncE
     by_token.sync()
     app = AppContext.open(load_config(by_token.config, {}), {})
     try:
-        assert f"{app.expiries()['ops']:%Y-%m-%d}" == day
+        assert f"{app.token_expiries()['ops']:%Y-%m-%d}" == day
     finally:
         app.close()

@@ -128,7 +128,7 @@ def test_the_reserve_of_one_account_does_not_hold_the_other_accounts_timers(
     hub: SyncEnv, clock: PassingClock
 ) -> None:
     config = load_config(hub.config, {})
-    app = AppContext.open(config, {}, clock=clock, waits_out_limits=False)
+    app = AppContext.open(config, {}, clock=clock, wait_for_limits=False)
 
     def timer(name: str) -> str | None:
         job = config.jobs[name]

@@ -165,7 +165,7 @@ def test_a_daemon_that_does_not_move_is_not_called_alive(board: StoreBoard) -> N
 
 
 def test_metrics_come_in_prometheus_own_content_type(board: StoreBoard) -> None:
-    board.life = ProcessStats(datetime.now(UTC), runs={("nginx", "changed"): 2})
+    board.process = ProcessStats(datetime.now(UTC), runs={("nginx", "changed"): 2})
     with listening(board) as web:
         found = ask(web, "/metrics")
     assert (

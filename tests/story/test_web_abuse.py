@@ -80,7 +80,7 @@ class Talkative(FixedBoard):
 
     def status_snapshot(self) -> StatusSnapshot:
         found = super().status_snapshot()
-        return StatusSnapshot(found.at, found.jobs * 2000, found.budgets, found.life)
+        return StatusSnapshot(found.at, found.jobs * 2000, found.rate_limits, found.process)
 
 
 def test_answers_that_are_not_read_are_closed_and_silence_nobody(

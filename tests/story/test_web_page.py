@@ -74,12 +74,12 @@ class Wild(FixedBoard):
             last_error_kind="hook",
             last_error=f"validate exited 1\n{LONG * 3}\n<img src=x onerror=alert(1)>",
         )
-        jobs = [replace(one, job=long_job, state=bad, word="failing")]
+        jobs = [replace(one, job=long_job, state=bad, condition="failing")]
         jobs += [
             replace(
                 one,
                 job=replace(one.job, name=word),
-                word=word,
+                condition=word,
                 state=replace(one.state, drifted=word == "drift", last_success_at=now),
             )
             for word in ("drift", "never", "in_sync")
@@ -98,7 +98,7 @@ class Wild(FixedBoard):
                 *jobs,
                 replace(
                     one,
-                    word="paused",
+                    condition="paused",
                     state=replace(
                         one.state, paused_reason="moving", last_run_at=now - timedelta(days=3)
                     ),

@@ -86,9 +86,9 @@ class MemoryAppContext(AppContext):
 
     air: MemoryNetwork
 
-    def line(self, identity: Identity) -> IdentityConnection:
+    def connection(self, identity: Identity) -> IdentityConnection:
         if identity.name not in self._lines:
-            budgets = self.budgets.setdefault(identity.name, RateLimits(self.clock))
+            budgets = self.rate_limits.setdefault(identity.name, RateLimits(self.clock))
             credentials = StaticToken(Secret(TOKEN))
             plain = Retrying(self.air, self.clock, False)
             self._marks[identity.name] = self._mark(identity, self.config)
@@ -142,7 +142,7 @@ class SimulatedDaemon:
                 os.environ,
                 SqliteStore.open(config.state),
                 self.clock,
-                waits_out_limits=False,
+                wait_for_limits=False,
             )
             app.air = self.air
             return app

@@ -14,7 +14,7 @@ from syncd.github.webhook import Push
 from syncd.models import Job, PathRule
 from syncd.ports import JobState
 from syncd.recent_runs import Diffs, RecentRun, recent
-from syncd.status import JobSnapshot, ProcessStats, StatusSnapshot, read
+from syncd.status import JobSnapshot, ProcessStats, StatusSnapshot, read_status
 from syncd.store.blobs import BlobCache
 from syncd.store.store import SqliteStore
 from tests.support.sync_env import SyncEnv
@@ -50,7 +50,7 @@ class StoreBoard:
     """`now` is what the clock says; the real one where it is None. `fails` is raised instead of an answer; `stuck` is what does not move."""
 
     config: Config
-    life: ProcessStats = field(default_factory=lambda: ProcessStats(AT))
+    process: ProcessStats = field(default_factory=lambda: ProcessStats(AT))
     now: datetime | None = None
     fails: Exception | None = None
     stuck: str | None = None
@@ -72,7 +72,7 @@ class StoreBoard:
             raise self.fails
         store = SqliteStore.open_readonly(self.config.state)
         try:
-            return read(self.config, store, self.now or datetime.now(UTC), self.life)
+            return read_status(self.config, store, self.now or datetime.now(UTC), self.process)
         finally:
             store.close()
 

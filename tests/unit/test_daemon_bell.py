@@ -261,7 +261,7 @@ def test_what_was_heard_last_is_told_with_its_time() -> None:
     tower.clock.advance(60)
     tower.bell.rejected("not ours")
     heard = tower.bell.stats()
-    assert (heard.last_what, heard.trouble, heard.counts) == (
+    assert (heard.last_event, heard.problem, heard.counts) == (
         "a push",
         "not ours",
         {"ignored": 1, "refused": 1},
@@ -274,7 +274,7 @@ def test_what_was_heard_last_is_told_with_its_time() -> None:
     ), "somebody who is hardly GitHub"
     tower.bell.ignored("ping")
     assert (
-        tower.bell.stats().trouble is None
-        and tower.bell.stats().last_what == "ping"
+        tower.bell.stats().problem is None
+        and tower.bell.stats().last_event == "ping"
         and tower.bell.stats().last_at == tower.clock.now()
     )

@@ -13,7 +13,7 @@ import pytest
 from syncd.github.rate_limit import RateLimitStatus, SavedRateLimit
 from syncd.models import Job
 from syncd.ports import JobState
-from syncd.status import OUTCOMES, JobSnapshot, ProcessStats, StatusSnapshot, WebhookStats
+from syncd.status import RUN_OUTCOMES, JobSnapshot, ProcessStats, StatusSnapshot, WebhookStats
 from syncd.store.notification_queue import DeliveryStats
 from syncd.web.metrics import METRICS, exposition
 from tests.support.metrics import samples
@@ -45,7 +45,7 @@ def readings(name: str = "nginx") -> StatusSnapshot:
     state = JobState(
         last_run_at=AT, last_success_at=AT - timedelta(hours=1), drifted=2, reload_pending=True
     )
-    life = ProcessStats(
+    process = ProcessStats(
         AT,
         runs={(name, "changed"): 3, ("gone", "failed"): 1},
         seconds={name: 0.8125},
@@ -53,7 +53,7 @@ def readings(name: str = "nginx") -> StatusSnapshot:
         expiries={"ops": AT},
         skew_seconds=-0.5,
         reload_successful=False,
-        heard=WebhookStats(AT, "ping", counts={"asked": 3}),
+        webhook=WebhookStats(AT, "ping", counts={"asked": 3}),
     )
     reading = JobSnapshot(job, state, "failing", 7, None, interval_seconds=300.0)
     limits = (
@@ -63,7 +63,7 @@ def readings(name: str = "nginx") -> StatusSnapshot:
         SavedRateLimit("fresh", None, None, RateLimitStatus(None, None, None)),
     )
     told = (DeliveryStats("env:HOOK_URL", waiting=1, sent=4, failed=2),)
-    return StatusSnapshot(AT, (reading,), limits, life, deliveries=told, heard=life.heard)
+    return StatusSnapshot(AT, (reading,), limits, process, deliveries=told, webhook=process.webhook)
 
 
 def test_every_metric_of_the_contract_is_there_with_exactly_its_labels() -> None:
@@ -122,7 +122,7 @@ def test_a_counter_begins_at_zero_for_every_outcome_and_forgets_jobs_that_are_go
     }
     assert found == {
         f'syncd_job_runs_total{{job="nginx",outcome="{outcome}"}}': 3 if outcome == "changed" else 0
-        for outcome in OUTCOMES
+        for outcome in RUN_OUTCOMES
     }
 
 
@@ -130,7 +130,7 @@ def test_what_is_not_known_is_left_out_instead_of_invented() -> None:
     found = exposition(readings())
     assert "fresh" not in found
     assert "syncd_webhook_deliveries_total" not in exposition(
-        StatusSnapshot(AT, (), (), ProcessStats(AT), heard=WebhookStats(AT))
+        StatusSnapshot(AT, (), (), ProcessStats(AT), webhook=WebhookStats(AT))
     ), "a one-shot hears nothing"
     bare = exposition(StatusSnapshot(AT, (), (), None))
     assert [line.split("{")[0] for line in bare.splitlines()] == [

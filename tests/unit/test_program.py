@@ -99,7 +99,7 @@ def test_a_key_whose_link_moves_is_protected_within_a_minute_and_after_a_reload_
             assert app.protected().find(f"{host.root}/elsewhere/2.pem")
             key.unlink()
             key.symlink_to(host.root / "elsewhere/3.pem")
-            app.adopt(config)
+            app.replace_config(config)
             assert app.protected().find(f"{host.root}/elsewhere/3.pem")
         finally:
             app.close()

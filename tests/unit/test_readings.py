@@ -15,7 +15,16 @@ from syncd.github.rate_limit import RateLimitStatus, SavedRateLimit
 from syncd.identities import AppIdentity, Identity
 from syncd.models import Job, RunReport, RunStatus
 from syncd.ports import JobState
-from syncd.status import ProcessStats, RunCounts, ago, as_object, read, span, state_of, turns_after
+from syncd.status import (
+    ProcessStats,
+    RunCounts,
+    ago,
+    condition_of,
+    duration,
+    nth_run_after,
+    read_status,
+    status_json,
+)
 from syncd.store.facts import LimitRow
 from syncd.store.store import SqliteStore
 
@@ -46,7 +55,7 @@ def stale(
     store: SqliteStore, one: Job, state: JobState, started_at: datetime = NOW - timedelta(days=9)
 ) -> str | None:
     store.change_state(one.name, lambda _: state)
-    return read(config_of(store, one), store, NOW, ProcessStats(started_at)).jobs[0].stale
+    return read_status(config_of(store, one), store, NOW, ProcessStats(started_at)).jobs[0].stale
 
 
 @pytest.mark.parametrize(
@@ -69,7 +78,7 @@ def stale(
     ],
 )
 def test_each_state_has_its_public_word(state: JobState, word: str) -> None:
-    assert state_of(state, NOW) == word
+    assert condition_of(state, NOW) == word
 
 
 @pytest.mark.parametrize(
@@ -125,11 +134,11 @@ def test_a_run_that_ends_while_a_copy_is_read_has_not_failed(store: SqliteStore)
     one = job()
     store.change_state(one.name, lambda _: replace(WELL, consistent=False))
     copy = SqliteStore.open_readonly(store.file.parent)
-    assert read(config_of(store, one), copy, NOW).jobs[0].word == "failing", (
+    assert read_status(config_of(store, one), copy, NOW).jobs[0].condition == "failing", (
         "no run is at work, so it was interrupted"
     )
     store.change_state(one.name, lambda _: WELL)
-    assert read(config_of(store, one), copy, NOW).jobs[0].word == "in_sync"
+    assert read_status(config_of(store, one), copy, NOW).jobs[0].condition == "in_sync"
 
 
 def test_many_pending_reloads_are_looked_at_again_together(
@@ -141,12 +150,12 @@ def test_many_pending_reloads_are_looked_at_again_together(
     copy = SqliteStore.open_readonly(store.file.parent)
     looks = []
     monkeypatch.setattr(copy, "refresh", lambda: looks.append(1))
-    found = read(config_of(store, *jobs), copy, NOW)
-    assert [one.word for one in found.jobs] == ["failing"] * 20 and len(looks) == 2
+    found = read_status(config_of(store, *jobs), copy, NOW)
+    assert [one.condition for one in found.jobs] == ["failing"] * 20 and len(looks) == 2
 
 
 def test_without_a_life_nothing_is_known_of_the_start(store: SqliteStore) -> None:
-    assert read(config_of(store, job()), store, NOW).stale == ()
+    assert read_status(config_of(store, job()), store, NOW).stale == ()
 
 
 def test_the_next_run_is_the_daemons_word_or_else_follows_from_the_last(store: SqliteStore) -> None:
@@ -154,13 +163,13 @@ def test_the_next_run_is_the_daemons_word_or_else_follows_from_the_last(store: S
     for name in ("nginx", "motd"):
         store.change_state(name, lambda _: WELL)
     config = config_of(store, one, other, third)
-    assert [reading.next_run for reading in read(config, store, NOW).jobs] == [
+    assert [reading.next_run for reading in read_status(config, store, NOW).jobs] == [
         NOW + timedelta(minutes=5),
         NOW.replace(day=25, hour=3, minute=30),
         None,
     ]
-    life = ProcessStats(NOW, next_runs={"nginx": NOW + timedelta(seconds=7), "motd": None})
-    assert [reading.next_run for reading in read(config, store, NOW, life).jobs] == [
+    process = ProcessStats(NOW, next_runs={"nginx": NOW + timedelta(seconds=7), "motd": None})
+    assert [reading.next_run for reading in read_status(config, store, NOW, process).jobs] == [
         NOW + timedelta(seconds=7),
         None,
         None,
@@ -173,7 +182,9 @@ def test_the_interval_is_what_lies_between_two_turns(store: SqliteStore) -> None
         job("daily", every_seconds=None, cron="30 3 * * *"),
         job("never", every_seconds=None),
     ]
-    assert [one.interval_seconds for one in read(config_of(store, *jobs), store, NOW).jobs] == [
+    assert [
+        one.interval_seconds for one in read_status(config_of(store, *jobs), store, NOW).jobs
+    ] == [
         300.0,
         86400.0,
         None,
@@ -181,7 +192,7 @@ def test_the_interval_is_what_lies_between_two_turns(store: SqliteStore) -> None
 
 
 def test_a_schedule_that_never_comes_again_has_no_turn() -> None:
-    assert turns_after(job(every_seconds=None), "UTC", NOW, 3) is None
+    assert nth_run_after(job(every_seconds=None), "UTC", NOW, 3) is None
 
 
 def limit(
@@ -197,11 +208,13 @@ def limit(
 def test_what_a_living_process_knows_of_a_limit_is_newer_than_the_store(store: SqliteStore) -> None:
     store.facts.save_github([LimitRow("ops", None, None, 5000, 17, NOW)])
     config = config_of(store, job())
-    assert read(config, store, NOW).budgets == (limit(None, None, 17),)
-    assert read(
-        config, store, NOW, ProcessStats(NOW, budgets=(limit(None, None, 16),))
-    ).budgets == (limit(None, None, 16),)
-    assert read(config, store, NOW, ProcessStats(NOW)).budgets == (limit(None, None, 17),)
+    assert read_status(config, store, NOW).rate_limits == (limit(None, None, 17),)
+    assert read_status(
+        config, store, NOW, ProcessStats(NOW, rate_limits=(limit(None, None, 16),))
+    ).rate_limits == (limit(None, None, 16),)
+    assert read_status(config, store, NOW, ProcessStats(NOW)).rate_limits == (
+        limit(None, None, 17),
+    )
 
 
 OLD = NOW - timedelta(days=8)
@@ -248,13 +261,15 @@ def test_each_installation_has_an_entry(
         store.facts.save_github([row])
     app = AppIdentity("ops")
     config = replace(config_of(store, job()), identities={"ops": app})
-    found = read(config, store, NOW, ProcessStats(NOW, budgets=tuple(living))).budgets
+    found = read_status(
+        config, store, NOW, ProcessStats(NOW, rate_limits=tuple(living))
+    ).rate_limits
     assert [(one.installation, one.account) for one in found] == shown
 
 
 def test_the_object_has_the_keys_of_the_contract_and_times_in_utc(store: SqliteStore) -> None:
     store.change_state("nginx", lambda _: replace(WELL, last_error_kind="hook", last_error="no"))
-    found = as_object(read(config_of(store, job()), store, NOW))
+    found = status_json(read_status(config_of(store, job()), store, NOW))
     assert (
         list(found)[:3] == ["schema", "jobs", "identities"] and found["schema"] == "syncd.status/1"
     )
@@ -294,7 +309,7 @@ def test_runs_are_counted_by_outcome_and_one_that_could_not_begin_took_no_time()
 
 
 def test_spans_are_told_to_their_largest_unit() -> None:
-    assert [span(seconds) for seconds in (-3, 0, 59.9, 60, 3599, 3600, 86400, 12 * 86400)] == [
+    assert [duration(seconds) for seconds in (-3, 0, 59.9, 60, 3599, 3600, 86400, 12 * 86400)] == [
         "0s",
         "0s",
         "59s",

@@ -1,0 +1,56 @@
+"""Status of every job at one moment: the values, how they are read from the store, and how they are shown.
+
+`syncd status`, the status page, its JSON, /readyz and the metrics all show one `StatusSnapshot`. Reading it sends no request
+to GitHub, and works with a running daemon, beside one and without one.
+"""
+
+from syncd.status.model import (
+    CONDITIONS,
+    DELIVERY_OUTCOMES,
+    INTERVALS,
+    RUN_OUTCOMES,
+    JobSnapshot,
+    ProcessStats,
+    RunCounts,
+    StatusSnapshot,
+    WebhookStats,
+    condition_of,
+)
+from syncd.status.read import load_webhook_stats, nth_run_after, read_status, save_webhook_stats
+from syncd.status.render import (
+    ago,
+    delivery_problem,
+    duration,
+    pause_reason,
+    rate_limit_line,
+    rfc3339,
+    status_json,
+    usage_of,
+    webhook_line,
+)
+
+__all__ = [
+    "CONDITIONS",
+    "DELIVERY_OUTCOMES",
+    "INTERVALS",
+    "RUN_OUTCOMES",
+    "JobSnapshot",
+    "ProcessStats",
+    "RunCounts",
+    "StatusSnapshot",
+    "WebhookStats",
+    "ago",
+    "condition_of",
+    "delivery_problem",
+    "duration",
+    "load_webhook_stats",
+    "nth_run_after",
+    "pause_reason",
+    "rate_limit_line",
+    "read_status",
+    "rfc3339",
+    "save_webhook_stats",
+    "status_json",
+    "usage_of",
+    "webhook_line",
+]
