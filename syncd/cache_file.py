@@ -1,8 +1,9 @@
 """JSON files beside the store that save a command the time to work something out again.
 
-A file says which configuration, version and environment it was made for, and is used for no other. Losing one costs
-time. The checksum is against damage, not against whoever may write the state folder. Standard library only, because the
-nothing-to-do check (fastpath/check.py) starts with nothing else.
+A file says which configuration, version and environment it was made for, and is used for no other.
+Losing one costs time. The checksum protects against damage, not against a user who may write the
+state folder. Standard library only, because the nothing-to-do check (fastpath/check.py) starts with
+nothing else.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from syncd import __version__
+from syncd.private_file import replace_private_file
 from syncd.trusted_path import open_checked
 
 FORMAT = 3
@@ -25,15 +27,12 @@ VARIABLES = ("SYNCD_CONFIG", "STATE_DIRECTORY", "XDG_CONFIG_HOME", "XDG_STATE_HO
 
 
 def read_cache(file: str) -> Any:
-    """Return what `write_cache` was given. Raises OSError or ValueError where that is not certain."""
+    """Return what `write_cache` saved. Raises OSError or ValueError where that is not certain."""
     with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as opened:
         found = os.fstat(opened.fileno())
-        if (
-            found.st_uid != os.geteuid()
-            or stat.S_IMODE(found.st_mode) & 0o077
-            or found.st_size > MAX_BYTES
-        ):
-            raise ValueError("another user may have written it")
+        is_private = found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & 0o077
+        if not is_private or found.st_size > MAX_BYTES:
+            raise ValueError("another user may have written the cache file")
         checksum, _, body = opened.read().partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() != checksum:
         raise ValueError("the cache file is damaged")
@@ -44,16 +43,15 @@ def read_cache(file: str) -> Any:
 
 
 def write_cache(file: str, value: Mapping[str, Any]) -> None:
-    """Replace the file whole; there is none where the disk is full. Not synced: what a crash tears has a wrong checksum."""
+    """Replace the file. Where the disk is full, there is no file afterwards.
+
+    It is not synced: a file that a crash has truncated has a wrong checksum.
+    """
     body = json.dumps({"written_by": _written_by(), **value}, separators=(",", ":")).encode("ascii")
-    temporary = f"{file}.{os.getpid()}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    content = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
     try:
-        with open(os.open(temporary, flags, 0o600), "wb") as opened:
-            opened.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-        os.replace(temporary, file)
+        replace_private_file(file, content, sync=False)
     except OSError:
-        remove_cache(temporary)
         remove_cache(file)
 
 
@@ -64,7 +62,9 @@ def remove_cache(file: str) -> None:
 
 
 def usual_config(environ: Mapping[str, str]) -> str | None:
-    """Return the first of the usual configuration files that exists; None too where that can't be told."""
+    """Return the first of the usual configuration files that exists; None also where that cannot be
+    determined.
+    """
     for place in (
         "/etc/syncd/config.yaml",
         f"{_home(environ, 'XDG_CONFIG_HOME', '.config')}/syncd/config.yaml",
@@ -80,16 +80,19 @@ def usual_config(environ: Mapping[str, str]) -> str | None:
 
 
 def read_config(file: str) -> bytes:
-    """Return the bytes of a configuration that may be obeyed. Raises OSError, or ValueError where another user may write it."""
+    """Return the bytes of a configuration file.
+
+    Raises OSError, and ValueError where another user may write it.
+    """
     descriptor, doubts = open_checked(file)
     with open(descriptor, "rb") as opened:
         if doubts:
-            raise ValueError("another user may write it")
+            raise ValueError("another user may write the configuration")
         return opened.read(MAX_BYTES)
 
 
 def made_for(config: str, content: bytes, environ: Mapping[str, str], state: str) -> dict[str, Any]:
-    """Return what makes a configuration, its state folder and its environment the ones that a file was made for."""
+    """Return what identifies a configuration, its state folder and its environment in a cache file."""
     return {
         "config": [
             os.path.abspath(config),
@@ -107,7 +110,10 @@ def config_digest(file: str, content: bytes) -> str:
 
 
 def guess_state(content: bytes, config: str, environ: Mapping[str, str]) -> str:
-    """Return the state folder by a plain `state:` line or the usual places. A file found there says whether it is the one."""
+    """Return the state folder that a plain `state:` line names, or the usual one.
+
+    A guess: a cache file found there says which state folder it was made for.
+    """
     for line in content.splitlines():
         if line.startswith(b"state:"):
             return line[6:].partition(b" #")[0].strip().strip(b"\"'").decode()

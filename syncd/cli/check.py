@@ -38,7 +38,7 @@ def command(settings: Settings, online: bool, without_secrets: bool) -> int:
     config, mark = settings.load_with_places()
     say_ignored(settings, config)
     if online:
-        refuse_reader(config.state, members=False)
+        refuse_reader(config.state, group_may_read=False)
     problems = [] if without_secrets else judge_secrets(config, settings.environ, mark)
     if problems:
         raise ConfigError(problems)

@@ -42,7 +42,7 @@ class Settings(Struct, frozen=True):
         from syncd.store.access import refuse_reader
 
         config = self.load()
-        refuse_reader(config.state, members)
+        refuse_reader(config.state, group_may_read=members)
         return config
 
     def load_known(self) -> Config:

@@ -56,7 +56,7 @@ def command(settings: Settings) -> int:
     wrong and what to do about it. Asks GitHub once per repository; writes nothing but a login's renewed tokens.
     """
     config, mark = settings.load_with_places()
-    refuse_reader(config.state, members=False)
+    refuse_reader(config.state, group_may_read=False)
     say_ignored(settings, config)
     problems = judge_secrets(config, settings.environ, mark)
     if problems:

@@ -54,7 +54,7 @@ def command(settings: Settings, jobs: tuple[str, ...], repair: bool, as_object: 
         results = [look(config, job, store, mirror_for(job, disk, SystemClock())) for job in chosen]
     finally:
         store.close()
-    checked, damaged = BlobCache(config.state / "blobs").verify(drop=repair)
+    checked, damaged = BlobCache(config.state / "blobs").verify(discard_damaged=repair)
     wrong = any(
         result["error"] or any(not one.tolerated for one in result["findings"])
         for result in results

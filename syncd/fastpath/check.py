@@ -11,7 +11,6 @@ load (docs/decisions/0020).
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import stat
@@ -22,6 +21,7 @@ from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
 
 from syncd.cache_file import guess_state, made_for, read_cache, read_config, usual_config
+from syncd.file_lock import acquire, release
 from syncd.trusted_path import open_checked, secret_exposure
 from syncd.unchanged import Seen, is_as_seen
 
@@ -148,7 +148,7 @@ def _check_jobs(
         suppress(OSError, ValueError, KeyError, TypeError),
     ):  # the full run meets the same, and reports it
         for job in jobs:
-            held.callback(os.close, lock(job["lock"]))
+            held.callback(release, acquire(job["lock"], create=False))
         credentials = {
             index: snapshot["credentials"][index]
             for index in {head["credential"] for head in heads}
@@ -176,17 +176,6 @@ def _check_jobs(
     for connection in connections.values():
         connection.close()
     return list(replies)
-
-
-def lock(file: str) -> int:
-    """Return a descriptor that holds the job's lock while it is open. Raises OSError when another syncd has it."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def _record(snapshot: Any, jobs: Sequence[Any], replies: Sequence[Reply], now: float) -> bool:

@@ -1,7 +1,8 @@
-"""What each job accepted last, kept apart from the database: one that is lost, or comes back old, forgets no line of history.
+"""Stores the last accepted commit of each job in files of their own, apart from the database.
 
-Only of jobs that asked for it (`require: {fast_forward: true}`). A file that is damaged or gone leaves what the database knows; losing both is
-a first meeting.
+A database that is lost or restored from an old backup then forgets no accepted commit. Only jobs
+with `require: {fast_forward: true}` have such a file. Where it is damaged or missing, the
+database's own record counts; where both are lost, the next commit is accepted as the first one.
 """
 
 from __future__ import annotations
@@ -13,74 +14,63 @@ from pathlib import Path
 
 from syncd.errors import StoreError
 from syncd.git_objects import is_object_id
+from syncd.private_file import replace_private_file
 from syncd.store.checksum import checksum, matches
+from syncd.store.location import open_nofollow
 
-FOLDER = "accepted"
+DIRECTORY = "accepted"
 MAX_BYTES = 4096
 
 
 class AcceptedCommits:
-    """One small file a job in `STATE/accepted/`, replaced whole. In memory nothing is kept."""
+    """One small file for each job in `STATE/accepted/`. A store in memory keeps nothing."""
 
     def __init__(self, state_dir: Path | None, read_only: bool = False) -> None:
         self._read_only = read_only
-        self._folder = state_dir / FOLDER if state_dir is not None else None
+        self._directory = state_dir / DIRECTORY if state_dir is not None else None
 
     def load(self, job: str) -> tuple[str, str] | None:
-        """(the line of history, its last accepted commit), or None where none was kept or it is not whole."""
-        if self._folder is None:
+        """Return the history (repository and ref) and its last accepted commit; None without a
+        valid file.
+        """
+        if self._directory is None:
             return None
         try:
-            with open(
-                os.open(
-                    self._folder / job, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-                ),
-                "rb",
-            ) as file:
-                line, commit, mark = json.loads(file.read(MAX_BYTES))
+            flags = os.O_RDONLY | os.O_NONBLOCK
+            with open(open_nofollow(self._directory / job, flags), "rb") as file:
+                history, commit, stored_checksum = json.loads(file.read(MAX_BYTES))
         except (OSError, ValueError, TypeError, RecursionError):
             return None
-        whole = (
-            isinstance(line, str)
+        is_valid = (
+            isinstance(history, str)
             and isinstance(commit, str)
             and is_object_id(commit)
-            and matches(mark, job, line, commit)
+            and matches(stored_checksum, job, history, commit)
         )
-        return (line, commit) if whole else None
+        return (history, commit) if is_valid else None
 
-    def save(self, job: str, line: str, commit: str, begin: bool) -> None:
-        """`load` gives it back, also after a crash; without `begin` only where something was kept before. Raises StoreError."""
-        if (
-            self._folder is None
-            or self._read_only
-            or self.load(job) == (line, commit)
-            or not (begin or os.path.lexists(self._folder / job))
-        ):
+    def save(self, job: str, history: str, commit: str, begin: bool) -> None:
+        """Save the commit durably.
+
+        Without `begin`, only replace a file that exists. Raises StoreError.
+        """
+        if self._directory is None or self._read_only or self.load(job) == (history, commit):
             return
-        temporary = self._folder / f".{job}.{os.getpid()}"
+        if not begin and not os.path.lexists(self._directory / job):
+            return
+        content = json.dumps([history, commit, checksum(job, history, commit)]).encode()
         try:
-            os.makedirs(self._folder, mode=0o700, exist_ok=True)
-            with open(
-                os.open(
-                    temporary,
-                    os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC,
-                    0o600,
-                ),
-                "w",
-            ) as file:
-                json.dump([line, commit, checksum(job, line, commit)], file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self._folder / job)
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            replace_private_file(self._directory / job, content)
         except OSError as error:
-            with suppress(OSError):
-                os.unlink(temporary)
             raise StoreError(
-                f"can't keep in {self._folder} which commit was accepted: {error.strerror}",
+                f"can't save the accepted commit in {self._directory}: {error.strerror}",
+                id="store/accepted-commit-not-saved",
                 hint="check the disk of the state folder",
             ) from error
 
     def delete(self, job: str) -> None:
-        if self._folder is not None and not self._read_only:
+        """Remove the job's file, if there is one."""
+        if self._directory is not None and not self._read_only:
             with suppress(OSError):
-                os.unlink(self._folder / job)
+                os.unlink(self._directory / job)

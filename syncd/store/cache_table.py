@@ -1,4 +1,7 @@
-"""The table of `cache.db`: blob id -> content and when it was last used. Its statements, and nothing of the file's life."""
+"""The table of `cache.db`: blob id, content and when it was last used.
+
+Holds the statements only; small_blobs.py opens, locks and removes the file.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ CONTENT = Table(
     Column("content", LargeBinary, nullable=False),
 )
 PRAGMAS = ("auto_vacuum=INCREMENTAL", "journal_mode=WAL")
-GIVE_BACK = "PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)"
+SHRINK = "PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)"
 
 _ONE = CONTENT.c.blob_id == bindparam("id")
 _NEW = insert(CONTENT)
@@ -54,72 +57,87 @@ SIZES = text_of(select(CONTENT.c.blob_id, CONTENT.c.used_at, func.length(CONTENT
 
 
 class CacheTable:
-    """The table behind one connection. For one thread at a time. Every method raises sqlite3.Error."""
+    """The table behind one connection, for one thread at a time. Every method raises
+    sqlite3.Error.
+    """
 
     def __init__(self, driver: sqlite3.Connection) -> None:
         self._connection: Connection = connected(driver)
-        self._driver = driver_of(
-            self._connection
-        )  # for what is asked of thousands of contents, one by one
+        # For queries that are made for thousands of contents, one by one.
+        self._driver = driver_of(self._connection)
 
     def close(self) -> None:
+        """Close the connection."""
         disconnect(self._connection)
 
-    def is_made(self) -> bool:
-        """Whether there is nothing to make: the file is a database of ours."""
+    def is_ready(self) -> bool:
+        """Return whether the file has the table and the journal mode that it needs."""
         made = pragma(self._connection, f"table_info('{CONTENT.name}')") is not None
         return made and pragma(self._connection, "journal_mode") == "wal"
 
-    def make(self) -> None:
-        """The file is a database of ours. For one process at a time: SQLite does not wait when two change the journal's mode."""
+    def create(self) -> None:
+        """Create the table and set the journal mode.
+
+        For one process at a time: SQLite does not wait when two processes change the mode.
+        """
         with driver_errors():
             for one in PRAGMAS:
                 pragma(self._connection, one)
             self._connection.exec_driver_sql(CREATE)
 
-    def use(self) -> None:
-        """Set what SQLite keeps with the connection alone."""
+    def configure(self) -> None:
+        """Set what SQLite stores with the connection alone."""
         pragma(self._connection, "synchronous=NORMAL")
         pragma(self._connection, "trusted_schema=OFF")
 
     def has(self, blob: bytes) -> bool:
+        """Return whether there is a row for the blob."""
         return self._driver.execute(FIND, (blob,)).fetchone() is not None
 
     def read(self, blob: bytes) -> tuple[float, bytes] | None:
-        """When it was last used, and the content; None where there is none, or something else in its place."""
+        """Return when the blob was last used, and its content; None for no row, or one with other
+        types.
+        """
         row = self._driver.execute(READ, (blob,)).fetchone()
         if row is None or not isinstance(row[0], float) or not isinstance(row[1], bytes):
             return None
         return row[0], row[1]
 
     def touch(self, blob: bytes, now: float) -> None:
+        """Set when the blob was last used, in Unix seconds."""
         with driver_errors():
             self._connection.exec_driver_sql(TOUCH, (now, blob))
 
     def put(self, contents: Sequence[tuple[bytes, bytes]], now: float) -> None:
-        """These (id, content) are stored, in one transaction."""
+        """Store these ids and contents, in one transaction."""
         with driver_errors(), transaction(self._connection):
             self._connection.exec_driver_sql(
                 PUT, [(blob, now, content) for blob, content in contents]
             )
 
     def delete(self, blobs: Sequence[bytes]) -> None:
+        """Delete the rows of these blobs, in one transaction."""
         with driver_errors(), transaction(self._connection):
             for blob in blobs:
                 self._connection.exec_driver_sql(DELETE, (blob,))
 
     def ids(self) -> list[bytes]:
+        """Return the id of each row, in order."""
         return [blob for (blob,) in self._rows(IDS) if isinstance(blob, bytes)]
 
     def evict(self, in_use: Set[bytes], before: float, after: float) -> int:
-        """Delete what is not in use and was not last used between the two; the bytes freed. The file shrinks by them."""
+        """Delete the rows that are not in use and were not last used between the two times; return
+        the bytes freed.
+
+        The file shrinks by them.
+        """
         found = [row for row in self._rows(SIZES) if row[0] not in in_use]
         old = [
             (blob, size) for blob, used_at, size in found if not _between(before, used_at, after)
         ]
         if old:
             self.delete([blob for blob, _ in old])
-            driver_of(self._connection).executescript(GIVE_BACK)
+            driver_of(self._connection).executescript(SHRINK)
         return sum(size for _, size in old if isinstance(size, int))
 
     def _rows(self, statement: str) -> list[Any]:

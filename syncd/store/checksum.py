@@ -1,4 +1,6 @@
-"""The checksum of a row that decides about files: against damage by the disk, not against whoever may write the store."""
+"""Checksums for rows that decide about files: they show damage by the disk, not changes by a
+user.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +13,22 @@ SIZE_BYTES = 8
 
 
 def checksum(*values: Any, body: bytes = b"") -> str:
-    """Change with any bit, and with the type, of any value; `body` is large content, hashed as it is."""
+    """Return a checksum that changes with any bit and the type of each value, and with the bytes of
+    `body`.
+    """
     hasher = hashlib.blake2b(json.encode(values), digest_size=SIZE_BYTES)
     hasher.update(body)
     return hasher.hexdigest()
 
 
-def matches(found: Any, *values: Any, body: Any = b"") -> bool:
-    """Whether the checksum that was found is that of the values; damage can turn any of them into anything."""
+def matches(stored: Any, *values: Any, body: Any = b"") -> bool:
+    """Return whether the stored checksum is that of the values.
+
+    Damage can turn the checksum and the values into anything; they never match then.
+    """
     if not isinstance(body, bytes):
         return False
     try:
-        return bool(found == checksum(*values, body=body))
+        return bool(stored == checksum(*values, body=body))
     except (TypeError, ValueError):
         return False

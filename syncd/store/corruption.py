@@ -1,7 +1,9 @@
-"""Which failures of SQLite mean a damaged file, which mean a passing trouble, and what each is called.
+"""Which failures of SQLite mean a damaged file, which mean a passing trouble, and what each is
+called.
 
-What SQLite only calls an error (a table or column that is not there, a constraint that our own code can't break) is damage when the
-file itself shows it: its pages don't fit together, or its tables are not the ones that this version made.
+What SQLite only calls an error (a table or column that is not there, a constraint that our own code
+can't break) is damage when the file itself shows it: its pages don't fit together, or its tables
+are not the ones that this version made.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ TROUBLE = {
     sqlite3.SQLITE_NOLFS,
     sqlite3.SQLITE_IOERR,
 }
-# a disk that can't give it back has lost it; but a read may fail once, and losing the ledger for that would cost the knowledge of what is ours
+# a disk that can't give it back has lost it; but a read may fail once, and losing the ledger for
+# that would cost the knowledge of what is ours
 BROKEN_READS = {
     sqlite3.SQLITE_IOERR_READ,
     sqlite3.SQLITE_IOERR_SHORT_READ,
@@ -68,7 +71,10 @@ def is_damage(error: Failure, examine: Callable[[], bool]) -> bool:
 
 
 def calls_itself_broken(error: Failure) -> bool:
-    """Does SQLite call the file malformed? It says so too where a read failed that may succeed the next time (since 3.34, for EIO)."""
+    """Does SQLite call the file malformed?
+
+    It says so too where a read failed that may succeed the next time (since 3.34, for EIO).
+    """
     return not isinstance(error, sqlite3.Error) or (_code(error) or 0) & 0xFF in {
         *NO_STORE,
         sqlite3.SQLITE_CORRUPT,
@@ -76,7 +82,9 @@ def calls_itself_broken(error: Failure) -> bool:
 
 
 def looks_damaged(connection: sqlite3.Connection) -> bool:
-    """The file's pages can't be read or don't fit together, or its tables and indexes are not this version's."""
+    """The file's pages can't be read or don't fit together, or its tables and indexes are not this
+    version's.
+    """
     try:
         if connection.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",):
             return True

@@ -1,8 +1,10 @@
-"""One SQLite database that survives what happens to files: opened privately, healed by starting anew, every library error translated.
+"""One SQLite database that survives what happens to files: opened privately, healed by starting
+anew, every library error translated.
 
-Promises: one writer at a time (BEGIN IMMEDIATE), every commit on disk (WAL, synchronous=FULL), and that a damaged, deleted or
-foreign file never ends in a traceback: what can't be read is set aside under another name and an empty store takes its place.
-That costs time, never files: the store is a cache and a ledger, never proof.
+Promises: one writer at a time (BEGIN IMMEDIATE), every commit on disk (WAL, synchronous=FULL), and
+that a damaged, deleted or foreign file never ends in a traceback: what can't be read is set aside
+under another name and an empty store takes its place. That costs time, never files: the store is a
+cache and a ledger, never proof.
 """
 
 from __future__ import annotations
@@ -59,9 +61,11 @@ ATTEMPTS = 3
 
 
 class Database:
-    """`read` and `write` run a function in one transaction; `notes` and the log say what was healed on the way.
+    """`read` and `write` run a function in one transaction; `notes` and the log say what was healed
+    on the way.
 
-    The function may be called again when the file is lost under it, so it decides from what it reads and from nothing else.
+    The function may be called again when the file is lost under it, so it decides from what it
+    reads and from nothing else.
     """
 
     def __init__(self, file: Path | None) -> None:
@@ -77,7 +81,11 @@ class Database:
 
     @classmethod
     def copy_of(cls, file: Path) -> Database:
-        """A copy in memory for a command that only looks; an empty one where there is no store, or a damaged one. Raises StoreError."""
+        """A copy in memory for a command that only looks; an empty one where there is no store, or
+        a damaged one.
+
+        Raises StoreError.
+        """
         made = cls(None)
         if identity(file) is None:
             return made
@@ -86,7 +94,10 @@ class Database:
         return made
 
     def refresh_copy(self) -> None:
-        """Copy what the file holds now; a database that is not a copy stays as it is. Raises StoreError."""
+        """Copy what the file holds now; a database that is not a copy stays as it is.
+
+        Raises StoreError.
+        """
         if self._copied_from is None:
             return
         try:
@@ -104,7 +115,8 @@ class Database:
     def write(self, change: Callable[[Connection], T], counted: bool = True) -> T:
         """`change` is durable when this returns. Raises StoreError; nothing of it is kept then.
 
-        `counter` is another number then, unless the change is not `counted`: what runs decide by is as it was.
+        `counter` is another number then, unless the change is not `counted`: what runs decide by is
+        as it was.
         """
         if not counted:
             return self._transaction(change, WRITE)
@@ -119,7 +131,9 @@ class Database:
         return self._transaction(and_counted, WRITE)
 
     def counter(self) -> int:
-        """A number that every write changes: what was read while it stood still was true at one moment, and is until it moves."""
+        """A number that every write changes: what was read while it stood still was true at one
+        moment, and is until it moves.
+        """
         return self._transaction(_counter, READ)
 
     def close(self) -> None:
@@ -157,7 +171,7 @@ class Database:
             raise StoreError("the store is closed")
         return self._connection
 
-    # --- opening ------------------------------------------------------------------------------------------------------
+    # --- opening ---------------------------------------------------------------------------------
 
     def _open(self) -> None:
         """A store of this version's schema is open."""
@@ -172,7 +186,9 @@ class Database:
         self._journal_identity = identity(self._beside("-wal"))
 
     def _open_file(self, file: Path) -> None:
-        """Making, migrating and healing are done by one process at a time; opening what is ready waits for nobody."""
+        """Making, migrating and healing are done by one process at a time; opening what is ready
+        waits for nobody.
+        """
         try:
             if identity(file) is not None and self._is_ready():
                 return
@@ -225,7 +241,7 @@ class Database:
         self.close()
         return translated(error, self.file)
 
-    # --- losing and healing -------------------------------------------------------------------------------------------
+    # --- losing and healing ----------------------------------------------------------------------
 
     def _say(self, text: str) -> None:
         self.notes.append(text)
@@ -235,7 +251,10 @@ class Database:
         return self.file is not None and identity(self.file) != self._identity
 
     def _begin_anew(self) -> None:
-        """What stands in our file's place is open. Our journal must not be played into it: to SQLite it would look like its own."""
+        """What stands in our file's place is open.
+
+        Our journal must not be played into it: to SQLite it would look like its own.
+        """
         self._say(
             f"the store {self.file} was removed or replaced while syncd was running; what stands there now is used from here on"
         )
@@ -249,9 +268,12 @@ class Database:
         self._open()
 
     def _heal(self, error: Failure, first: bool) -> None:
-        """An empty store stands in the damaged one's place. Raises StoreError for what is no damage.
+        """An empty store stands in the damaged one's place.
 
-        A store that is sound when it is examined, and was called malformed only once, is opened again instead.
+        Raises StoreError for what is no damage.
+
+        A store that is sound when it is examined, and was called malformed only once, is opened
+        again instead.
         """
         if self.file is None:
             self._heal_copy(error)
@@ -267,7 +289,10 @@ class Database:
         self._open()
 
     def _heal_copy(self, error: Failure) -> None:
-        """An empty store takes the place of a damaged copy. The file itself is the next run's to mend. Raises StoreError for the rest."""
+        """An empty store takes the place of a damaged copy.
+
+        The file itself is the next run's to mend. Raises StoreError for the rest.
+        """
         copy = self._opened()
         damaged = is_damage(error, lambda: looks_damaged(driver_of(copy))) or calls_itself_broken(
             error
@@ -298,7 +323,9 @@ class Database:
             disconnect(connection)
 
     def _set_aside(self, error: Failure) -> None:
-        """The unreadable file is kept under another name with its journal, if nobody else has done it meanwhile."""
+        """The unreadable file is kept under another name with its journal, if nobody else has done
+        it meanwhile.
+        """
         self.close()
         if self.file is None or identity(self.file) != self._identity:
             return

@@ -1,7 +1,9 @@
-"""Facts that syncd noticed and may lose: they decide nothing about files, and `status` shows most of them.
+"""Facts that syncd noticed and may lose: they decide nothing about files, and `status` shows most
+of them.
 
-Request usage, ends of tokens, repositories that a token can't be had for, back-offs of the daemon, deliveries of the
-webhook. A write here leaves the store's write counter as it is, because no run depends on it.
+Request usage, ends of tokens, repositories that a token can't be had for, back-offs of the daemon,
+deliveries of the webhook. A write here leaves the store's write counter as it is, because no run
+depends on it.
 """
 
 from __future__ import annotations
@@ -62,7 +64,10 @@ class WebhookFacts(Struct, frozen=True):
 
 
 def hour_of(now: datetime, reset_at: datetime | None) -> datetime:
-    """When the hour that is counted ends: GitHub's, where it says so and that is to come; else the clock's own."""
+    """When the hour that is counted ends:
+
+    GitHub's, where it says so and that is to come; else the clock's own.
+    """
     if reset_at is not None and reset_at > now:
         return reset_at
     return now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
@@ -80,7 +85,10 @@ class Facts:
         usage: Iterable[Usage] = (),
         expiries: Mapping[str, datetime] | None = None,
     ) -> None:
-        """Save what GitHub said of limits and tokens, and what was used, in one transaction. `expiries` replaces all of them."""
+        """Save what GitHub said of limits and tokens, and what was used, in one transaction.
+
+        `expiries` replaces all of them.
+        """
         limits, usage = list(limits), list(usage)
         if not limits and not usage and expiries is None:
             return
@@ -114,7 +122,9 @@ class Facts:
         return {name: at for name, at in found.items() if at is not None and isinstance(name, str)}
 
     def usage(self, now: datetime) -> dict[LimitKey, dict[str, int]]:
-        """Limit -> repository -> requests that it was charged for in the hour that `now` is in, the most first."""
+        """Limit -> repository -> requests that it was charged for in the hour that `now` is in, the
+        most first.
+        """
         columns = REQUEST_USAGE.c["identity", "installation", "repo", "requests", "hour_ends_at"]
         found: dict[LimitKey, dict[str, int]] = {}
         for identity, installation, repo, requests, ends in self._all(select(*columns)):
@@ -130,7 +140,9 @@ class Facts:
         return {key: _ordered(sums) for key, sums in found.items()}
 
     def unavailable_repositories(self, identity: str) -> dict[int, frozenset[str]]:
-        """Installation -> names of repositories, in lower case, that the identity's token can't be had for."""
+        """Installation -> names of repositories, in lower case, that the identity's token can't be
+        had for.
+        """
         columns = UNAVAILABLE_REPOSITORY.c["installation", "repo"]
         query = select(*columns).where(UNAVAILABLE_REPOSITORY.c.identity == identity)
         found: dict[int, frozenset[str]] = {}
@@ -157,7 +169,9 @@ class Facts:
         self._database.write(work, counted=False)
 
     def installations(self, identity: str) -> dict[str, tuple[int, str | None]]:
-        """Owner, or OWNER/NAME of a repository that has moved -> id and account of the App's installation that covers it."""
+        """Owner, or OWNER/NAME of a repository that has moved -> id and account of the App's
+        installation that covers it.
+        """
         columns = INSTALLATION.c["covers", "installation_id", "account"]
         found = self._all(select(*columns).where(INSTALLATION.c.identity == identity))
         whole = (row for row in found if isinstance(row[0], str) and isinstance(row[1], int))

@@ -1,13 +1,18 @@
-"""Reads a store that belongs to somebody else, or that a daemon is writing, and leaves its folder exactly as it is.
+"""Reads a store that belongs to somebody else, or that a daemon is writing, and leaves its folder
+exactly as it is.
 
-A plain read-only connection does not: SQLite makes `-wal` and `-shm` beside the file, writes into `-shm`, and leaves both. What was
-measured (SQLite 3.40, each as owner, root and a member of the group) to touch nothing and to see every commit:
+A plain read-only connection does not: SQLite makes `-wal` and `-shm` beside the file, writes into
+`-shm`, and leaves both. What was measured (SQLite 3.40, each as owner, root and a member of the
+group) to touch nothing and to see every commit:
 
-- no journal, or an empty one (the last writer closed it): `immutable=1`, checked afterwards against the file's times;
-- a journal with its `-shm` (a daemon runs, or was killed): `readonly_shm=1`, with the locks of a running writer or without any;
+- no journal, or an empty one (the last writer closed it): `immutable=1`, checked afterwards against
+  the file's times;
+- a journal with its `-shm` (a daemon runs, or was killed): `readonly_shm=1`, with the locks of a
+  running writer or without any;
 - a journal alone (restored from a backup): a private copy of both files.
 
-The content is copied into memory at once. There a command may even write, as `plan` does: it ends with the command.
+The content is copied into memory at once. There a command may even write, as `plan` does: it ends
+with the command.
 """
 
 from __future__ import annotations
@@ -30,7 +35,10 @@ BUSY_SECONDS = 5.0
 
 
 def copy_into(memory: sqlite3.Connection, file: Path) -> None:
-    """Copy the content of the store at one moment. Raises sqlite3.Error, and StoreError where it may not be read."""
+    """Copy the content of the store at one moment.
+
+    Raises sqlite3.Error, and StoreError where it may not be read.
+    """
     _refuse_unreadable(file)
     for attempt in range(ATTEMPTS):
         try:
@@ -50,7 +58,10 @@ def copy_into(memory: sqlite3.Connection, file: Path) -> None:
 
 @contextmanager
 def opened(file: Path) -> Iterator[sqlite3.Connection]:
-    """Open the store for reading, in whichever way leaves its folder as it is. Raises sqlite3.Error."""
+    """Open the store for reading, in whichever way leaves its folder as it is.
+
+    Raises sqlite3.Error.
+    """
     if not _has_journal(file):
         how = "immutable=1"
     elif os.path.exists(f"{file}-shm"):

@@ -1,4 +1,7 @@
-"""What each run did: history rows, bounded. A run that changed nothing and failed at nothing leaves no row."""
+"""What each run did: history rows, bounded.
+
+A run that changed nothing and failed at nothing leaves no row.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ PUT_CHANGE = text_of(
 
 
 def add(connection: Connection, report: RunReport) -> None:
-    """The run and its changes are in the history. A failure that repeats the job's last row only moves that row's time."""
+    """The run and its changes are in the history.
+
+    A failure that repeats the job's last row only moves that row's time.
+    """
     if report.status in (RunStatus.UNCHANGED, RunStatus.SKIPPED) and not report.changes:
         return
     values = _run_values(report)
@@ -88,7 +94,9 @@ def _run_values(report: RunReport) -> dict[str, Any]:
 
 
 def _forget_old_changes(connection: Connection, job: str) -> None:
-    """The oldest runs keep their row, and lose what they changed, when the job has more changes than are kept."""
+    """The oldest runs keep their row, and lose what they changed, when the job has more changes
+    than are kept.
+    """
     counts = (
         select(RUN.c.id, func.count(CHANGE.c.id))
         .join_from(RUN, CHANGE, CHANGE.c.run == RUN.c.id)
@@ -104,7 +112,9 @@ def _forget_old_changes(connection: Connection, job: str) -> None:
 
 
 def _says_nothing_new(connection: Connection, run: int, report: RunReport) -> bool:
-    """The same files left alone as the last time, and nothing else: an hour of that is one row, not twelve."""
+    """The same files left alone as the last time, and nothing else: an hour of that is one row, not
+    twelve.
+    """
     if any(change.action is not ActionKind.KEEP for change in report.changes):
         return False
     found = connection.execute(select(*CHANGE.c["path", "before_sha"]).where(CHANGE.c.run == run))
@@ -129,7 +139,9 @@ def _escaped(name: str) -> str:
 def history(
     connection: Connection, job: str | None, paths: Sequence[str], limit: int
 ) -> list[PastRun]:
-    """Past runs, newest first; only those that changed one of `paths` when there are any, with only those changes then."""
+    """Past runs, newest first; only those that changed one of `paths` when there are any, with only
+    those changes then.
+    """
     query = select(*PAST_RUN, _went_back()).order_by(RUN.c.id.desc()).limit(limit)
     if job is not None:
         query = query.where(RUN.c.job == job)
@@ -169,7 +181,9 @@ def _went_back() -> Any:
 
 
 def changes_since(connection: Connection, job: str, since: datetime) -> tuple[Change, ...]:
-    """Everything the job's runs that began at or after `since` did, the oldest first, as far as the history goes back."""
+    """Everything the job's runs that began at or after `since` did, the oldest first, as far as the
+    history goes back.
+    """
     chosen = (
         select(*PAST_CHANGE)
         .join_from(CHANGE, RUN, RUN.c.id == CHANGE.c.run)

@@ -1,4 +1,6 @@
-"""Statements over the ledger's rows, for the store's transactions: what a job has, who owns a file, and how that changes."""
+"""Statements over the ledger's rows, for the store's transactions: what a job has, who owns a file,
+and how that changes.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def put(
     commit: str | None,
     changed: Mapping[str, LedgerRow],
 ) -> None:
-    """Store these rows of the job; each takes the place of the one of the same path, whoever has it."""
+    """Store these rows of the job; each takes the place of the one of the same path, whoever has
+    it.
+    """
     values = []
     for path, row in changed.items():
         stored = serialization.ledger_values(path, row)
@@ -89,7 +93,10 @@ def put_directories(connection: Connection, job: str, paths: Iterable[str]) -> N
 
 
 def require_rehash(connection: Connection, job: str, paths: Sequence[str]) -> int:
-    """What lstat said of these files proves nothing any more: the next run reads them. How many rows."""
+    """What lstat said of these files proves nothing any more: the next run reads them.
+
+    How many rows.
+    """
     wanted = set(paths)
     chosen = {
         path: row
@@ -116,7 +123,10 @@ def hand_over(connection: Connection, job: str, result: RunRecord) -> None:
 
 
 def rename(connection: Connection, old: str, new: str) -> None:
-    """The job's rows and directories are another name's. A damaged row stays: what it says is not known."""
+    """The job's rows and directories are another name's.
+
+    A damaged row stays: what it says is not known.
+    """
     for path, row in of_job(connection, old).items():
         _change(connection, new, path, row)
     chosen = select(*DIRECTORY.c["path", "checksum"]).where(DIRECTORY.c.job == old)

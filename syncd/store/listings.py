@@ -1,4 +1,6 @@
-"""What a git tree holds, remembered by the tree's id: the newest listings, up to a number and a size."""
+"""What a git tree holds, remembered by the tree's id: the newest listings, up to a number and a
+size.
+"""
 
 from __future__ import annotations
 

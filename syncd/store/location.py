@@ -1,12 +1,12 @@
-"""Where the store's file lives: made privately, on a disk whose locks can be trusted, and who holds it when it is busy.
+"""Creates the store's file privately on a local disk, and finds the processes that use it.
 
-Never opens a database file that stands already: closing any descriptor of it would let go of the locks that SQLite holds on it in
-this process. Source: sqlite.org "How To Corrupt An SQLite Database File", 2.2.
+Never opens a database file that exists: closing any descriptor of it would release the locks that
+SQLite holds on it in this process. Source: sqlite.org "How To Corrupt An SQLite Database File",
+2.2.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 import threading
@@ -16,9 +16,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from syncd.errors import StoreError
-from syncd.store.access import GROUP_MAY_READ, set_private_mode, share
+from syncd.file_lock import acquire_polling, release
+from syncd.store.access import GROUP_READ_BITS, set_private_mode, share
 
-NETWORK = {
+NETWORK_FILE_SYSTEMS = {
     "nfs",
     "nfs4",
     "cifs",
@@ -35,17 +36,17 @@ NETWORK = {
 }
 MOUNTS = Path("/proc/self/mountinfo")
 LOCKS = Path("/proc/locks")
-POLL_SECONDS = 0.05
-HINT_OWNER = "syncd must own its state folder and be able to write there"
+POLL_INTERVAL_SECONDS = 0.05
+OWNER_HINT = "syncd must own its state folder and be able to write there"
 
 
 def open_nofollow(path: str | Path, flags: int) -> int:
-    """Opens a file of the state, never through a link; a new one is private. Raises OSError."""
+    """Open a file of the state, never through a link; a new file is private. Raises OSError."""
     return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def sync_folder(folder: str | Path) -> None:
-    """The names in a folder of the state are on disk. Raises OSError."""
+    """Sync the names in a folder of the state to disk. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -54,7 +55,10 @@ def sync_folder(folder: str | Path) -> None:
 
 
 def make_private(file: Path) -> None:
-    """The file exists and only its owner (with `state_group`, that group too) can read it; SQLite gives its journal the same mode. Raises StoreError."""
+    """Create the file if needed, readable only by its owner and, with `state_group`, by that group.
+
+    SQLite gives its journal the same mode. Raises StoreError.
+    """
     try:
         os.makedirs(file.parent, mode=0o700, exist_ok=True)
         with suppress(FileExistsError):
@@ -67,27 +71,34 @@ def make_private(file: Path) -> None:
         if not stat.S_ISREG(found.st_mode):
             raise StoreError(
                 f"the store {file} is not a file",
-                hint="move it away; syncd begins a new one, and equal files are adopted",
+                id="store/not-a-file",
+                hint="move it away; syncd creates a new one, and adopts files that are equal",
             )
-        if os.stat(file.parent).st_mode & GROUP_MAY_READ:
+        if os.stat(file.parent).st_mode & GROUP_READ_BITS:
             share(file, file.parent)
         elif stat.S_IMODE(found.st_mode) != 0o600:
             set_private_mode(file, 0o600)
     except OSError as error:
         raise StoreError(
-            f"can't open the store {file}: {error.strerror}", hint=HINT_OWNER
+            f"can't open the store {file}: {error.strerror}",
+            id="store/cannot-open",
+            hint=OWNER_HINT,
         ) from error
 
 
 def identity(file: Path) -> tuple[int, int] | None:
-    """Which file stands there now; None for none. Raises StoreError when the disk can't be asked."""
+    """Return device and inode of the file; None where there is no file.
+
+    Raises StoreError when the disk fails.
+    """
     try:
         found = os.stat(file)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StoreError(
-            f"can't look at the store {file}: {error.strerror}",
+            f"can't read the store {file}: {error.strerror}",
+            id="store/cannot-stat",
             hint="check the disk of the state folder",
         ) from error
     return found.st_dev, found.st_ino
@@ -95,46 +106,40 @@ def identity(file: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def opening_lock(file: Path, seconds: float) -> Iterator[None]:
-    """Nobody else makes, migrates or sets aside this store while the block runs. Raises StoreError after `seconds` of waiting.
+    """Hold the lock that making, migrating and setting aside the store need, during the block.
 
-    The kernel lets go of the lock when its holder dies.
+    Raises StoreError when it is still taken after `seconds`.
     """
+    ends, pause = time.monotonic() + seconds, threading.Event()
+
+    def wait() -> None:
+        if time.monotonic() >= ends:
+            raise StoreError(
+                f"another syncd has been preparing the store {file} for more than {seconds:g} s",
+                id="store/busy-opening",
+                hint="try again; it may be migrating",
+            )
+        pause.wait(POLL_INTERVAL_SECONDS)
+
     try:
         os.makedirs(file.parent, mode=0o700, exist_ok=True)
-        descriptor = os.open(
-            f"{file}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        )
+        descriptor = acquire_polling(f"{file}.lock", wait)
     except OSError as error:
         raise StoreError(
-            f"can't open the store {file}: {error.strerror}", hint=HINT_OWNER
+            f"can't lock the store {file}: {error.strerror}",
+            id="store/lock-failed",
+            hint=OWNER_HINT,
         ) from error
     try:
-        _wait_for(descriptor, file, seconds)
         yield
     finally:
-        with suppress(OSError):  # the lock is let go whatever close(2) says of the file
-            os.close(descriptor)
-
-
-def _wait_for(descriptor: int, file: Path, seconds: float) -> None:
-    ends, pause = time.monotonic() + seconds, threading.Event()
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError as error:
-            if time.monotonic() >= ends:
-                raise StoreError(
-                    f"the store {file} is being made ready by another syncd for more than {seconds:g} s",
-                    hint="try again; it may be migrating",
-                ) from error
-        except OSError as error:
-            raise StoreError(f"can't lock the store {file}: {error.strerror}") from error
-        pause.wait(POLL_SECONDS)
+        release(descriptor)
 
 
 def holders(file: Path) -> list[str]:
-    """Who may write to the store now, as `name (pid N)`; empty where the kernel doesn't say."""
+    """Return who may write to the store now, as `name (pid N)`; empty where the kernel does not
+    list it.
+    """
     pids = {
         pid
         for suffix in ("", "-shm")
@@ -145,12 +150,17 @@ def holders(file: Path) -> list[str]:
 
 
 def is_open(file: Path) -> bool:
-    """Has anybody a connection to this very file? Every one in WAL mode holds a shared lock on it."""
+    """Return whether any process has a connection to this file: in WAL mode each holds a shared
+    lock on it.
+    """
     return bool(locks_on(file))
 
 
 def locks_on(file: Path) -> list[tuple[str, int]]:
-    """(READ or WRITE, pid) of each lock on the file. Source: proc_locks(5): number, kind, mode, access, pid, MAJOR:MINOR:INODE."""
+    """Return kind (READ or WRITE) and pid of each lock on the file.
+
+    Source: proc_locks(5): number, kind, mode, access, pid, MAJOR:MINOR:INODE.
+    """
     found = identity(file)
     if found is None:
         return []
@@ -173,24 +183,39 @@ def _name_of(pid: int) -> str:
 
 
 def refuse_network_filesystem(file: Path) -> None:
-    """Raises StoreError on a file system whose locks SQLite can't trust. Source: sqlite.org "How To Corrupt", 2.1; proc_pid_mountinfo(5)."""
-    best, kind = "", ""
-    target = os.path.realpath(file)
+    """Raise StoreError where the store is on a file system whose locks SQLite cannot rely on.
+
+    Source: sqlite.org "How To Corrupt An SQLite Database File", 2.1.
+    """
+    kind = _file_system_of(os.path.realpath(file))
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise StoreError(
+            f"the state folder {file.parent} is on a network file system ({kind}), "
+            "where a SQLite store gets damaged",
+            id="store/network-file-system",
+            hint="set state: to a folder on a local disk",
+        )
+
+
+def _file_system_of(path: str) -> str:
+    """Return the type of the file system at `path`; "" for unknown. Source:
+    proc_pid_mountinfo(5).
+    """
+    mount_point, kind = "", ""
     try:
         lines = MOUNTS.read_text(errors="surrogateescape").splitlines()
     except OSError:
-        return
+        return ""
     for line in lines:
         left, _, right = line.partition(" - ")
-        mount = left.split()[4]
-        for code, letter in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-            mount = mount.replace(code, letter)
-        if (target == mount or target.startswith(mount.rstrip("/") + "/")) and len(mount) >= len(
-            best
-        ):
-            best, kind = mount, right.split()[0]
-    if kind in NETWORK:
-        raise StoreError(
-            f"the state folder {file.parent} is on a network file system ({kind}), where a SQLite store gets damaged",
-            hint="set state: to a folder on a local disk",
-        )
+        mount = _unescaped(left.split()[4])
+        is_above = path == mount or path.startswith(mount.rstrip("/") + "/")
+        if is_above and len(mount) >= len(mount_point):
+            mount_point, kind = mount, right.split()[0]
+    return kind
+
+
+def _unescaped(mount: str) -> str:
+    for code, letter in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        mount = mount.replace(code, letter)
+    return mount

@@ -1,9 +1,13 @@
-"""Brings a database to this version's schema. Alembic is loaded only for an older one; all changes are one transaction.
+"""Brings a database to this version's schema.
 
-An empty database is given the present schema at once, which a test keeps equal to what the migrations come to: loading Alembic would cost
-a first sync more than half of what the rest of its start does.
+Alembic is loaded only for an older one; all changes are one transaction.
 
-The schema's number is kept twice, in Alembic's table and in the file's header, so that one damaged bit is not taken for a newer syncd.
+An empty database is given the present schema at once, which a test keeps equal to what the
+migrations come to: loading Alembic would cost a first sync more than half of what the rest of its
+start does.
+
+The schema's number is kept twice, in Alembic's table and in the file's header, so that one damaged
+bit is not taken for a newer syncd.
 """
 
 from __future__ import annotations
@@ -30,8 +34,8 @@ REPLACED_FILES = ("spent.json", "expiries.json", "holds.json", "webhook.json", "
 def remove_replaced_files(state: Path) -> None:
     """Remove the small files of earlier versions whose facts are tables since 0005.
 
-    What they said is not taken over, because it is known again soon: this hour's requests, ends of tokens, waits after
-    failures, and what the webhook was sent last.
+    What they said is not taken over, because it is known again soon: this hour's requests, ends of
+    tokens, waits after failures, and what the webhook was sent last.
     """
     for name in REPLACED_FILES:
         with suppress(OSError):  # a file that nothing reads any more
@@ -48,7 +52,10 @@ def script_dir() -> Path:
 
 
 def has_current_schema(file: Path) -> bool:
-    """Does the header of the file say that it is a database of this version? Nothing else is known of it. Not to be asked while this process has it open."""
+    """Does the header of the file say that it is a database of this version?
+
+    Nothing else is known of it. Not to be asked while this process has it open.
+    """
     try:
         with open(file, "rb") as opened:
             header = opened.read(HEADER_BYTES)
@@ -60,7 +67,8 @@ def has_current_schema(file: Path) -> bool:
 def version_of(connection: Connection) -> str | None:
     """The schema of the database; None for an empty one.
 
-    Raises DamagedError when the file does not say one thing, StoreError, having touched nothing, for one from a newer syncd.
+    Raises DamagedError when the file does not say one thing, StoreError, having touched nothing,
+    for one from a newer syncd.
     """
     stamp = int(pragma(connection, "application_id"))
     tables = set(connection.exec_driver_sql(TABLE_NAMES).scalars())
@@ -94,7 +102,10 @@ def stamp_of(version: str) -> int | None:
 
 
 def migrate(connection: Connection, found: str | None) -> None:
-    """The schema is this version's. Raises StoreError; the caller's transaction must then be rolled back."""
+    """The schema is this version's.
+
+    Raises StoreError; the caller's transaction must then be rolled back.
+    """
     if found == VERSION:
         return
     if found is None:

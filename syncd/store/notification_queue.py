@@ -1,8 +1,11 @@
-"""Messages that wait to be sent, and what became of those that were: one transaction per meaning, agreed between all processes.
+"""Messages that wait to be sent, and what became of those that were: one transaction per meaning,
+agreed between all processes.
 
-At most one message waits for each endpoint and job: a newer one takes the older's place, so the outbox is bounded by the configuration.
-An endpoint is claimed for a time by who sends to it; a message whose sender died is sent again. A failed attempt pauses the endpoint
-for every message, also for those that come later. Endpoints are named by where their address is read from: the address itself is a secret.
+At most one message waits for each endpoint and job: a newer one takes the older's place, so the
+outbox is bounded by the configuration. An endpoint is claimed for a time by who sends to it; a
+message whose sender died is sent again. A failed attempt pauses the endpoint for every message,
+also for those that come later. Endpoints are named by where their address is read from: the address
+itself is a secret.
 """
 
 from __future__ import annotations
@@ -42,7 +45,10 @@ class PendingNotification(Struct, frozen=True):
 
 
 class DeliveryStats(Struct, frozen=True):
-    """What became of an endpoint's messages. `host` is where the last one went; `error` is the last failure since the last success."""
+    """What became of an endpoint's messages.
+
+    `host` is where the last one went; `error` is the last failure since the last success.
+    """
 
     endpoint: str
     host: str | None = None
@@ -69,7 +75,9 @@ class NotificationQueue:
         self._database = database
 
     def claim(self, endpoints: Iterable[str], now: float) -> PendingNotification | None:
-        """A message to send now; its endpoint is claimed for a minute. Messages for other endpoints than these are dropped.
+        """A message to send now; its endpoint is claimed for a minute.
+
+        Messages for other endpoints than these are dropped.
 
         None while every endpoint with waiting messages is paused or claimed.
         """
@@ -91,7 +99,11 @@ class NotificationQueue:
         return self._database.read(lambda connection: int(connection.execute(count).scalar_one()))
 
     def next_at(self, now: float) -> float | None:
-        """When to look for a message to send, in seconds since 1970; in the past for one that may be sent. None when no message waits."""
+        """When to look for a message to send, in seconds since 1970; in the past for one that may
+        be sent.
+
+        None when no message waits.
+        """
         paused = DELIVERY.c.paused_until
         soonest = case(
             (DELIVERY.c.failures == 0, func.min(paused, now + CLAIMED_LOOK_SECONDS)),
@@ -126,7 +138,11 @@ class NotificationQueue:
         again_at: float,
         given_up: bool,
     ) -> None:
-        """Pause the endpoint until `again_at`: one attempt per pause, however many messages wait or come. The message stays, unless it is given up."""
+        """Pause the endpoint until `again_at`: one attempt per pause, however many messages wait or
+        come.
+
+        The message stays, unless it is given up.
+        """
 
         def work(connection: Connection) -> None:
             if given_up:

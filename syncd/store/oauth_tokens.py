@@ -1,14 +1,17 @@
-"""The tokens of users who logged in: one file for each identity, 0600 in a 0700 folder, and the only secrets that syncd keeps.
+"""Stores the tokens of users who logged in: one file for each identity, 0600 in a 0700 folder.
 
-They have to be kept: a refresh token works once and gives the next one, so whoever forgets it logs in again by hand. Promises: a new
-pair is on disk, synced, before anybody uses it; at most one process of all is between asking for a pair and keeping it; and a process that
-dies there leaves a note that says so. Which steps are safe: the answer is written whole to `NAME.next` as soon as it is here, and that file
-is taken over by the next process where the rename was not reached. Only a death before that write loses a pair.
+They are the only secrets that syncd stores. It has to: a refresh token works once and returns the
+next one, so a lost token means that a person logs in again.
+
+- A new pair is on disk, synced, before it is used.
+- At most one process at a time is between requesting a pair and saving it. A process that dies
+  there leaves a note that says so.
+- The answer is written whole to `NAME.next` as soon as it arrives. Where the rename was not
+  reached, the next process takes that file over. Only a death before that write loses a pair.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import stat
@@ -20,6 +23,7 @@ from typing import Any
 
 from syncd.deadline import Deadline
 from syncd.errors import StoreError
+from syncd.file_lock import acquire_polling, release
 from syncd.identities import OAuthTokens
 from syncd.redaction import Secret
 from syncd.store.access import make_state_folder, refuse_stranger
@@ -27,13 +31,14 @@ from syncd.store.location import locks_on, sync_folder
 from syncd.store.lock import safe_name
 
 FORMAT = 1
+MAX_PAIR_BYTES = 4096
 POLL_INTERVAL_SECONDS = 0.05
 MAX_BYTES = 64 << 10
-HINT = "the state folder must be on a disk with room, and writable by the user who runs syncd"
+DISK_HINT = "the state folder must be on a disk with room, and writable by the user who runs syncd"
 
 
 class OAuthTokenFile:
-    """One identity's pair. Nothing is made before something is to be kept."""
+    """One identity's tokens. No file or folder is created before there is something to save."""
 
     def __init__(self, state_dir: Path, identity: str) -> None:
         self._folder, self._identity = state_dir / "logins", identity
@@ -44,58 +49,64 @@ class OAuthTokenFile:
         )
 
     def load(self) -> OAuthTokens | None:
-        """The pair that is kept; None where nobody has logged in. Raises StoreError for a file that can't be believed."""
+        """Return the saved pair; None where there is no login.
+
+        Raises StoreError for a file that cannot be trusted.
+        """
         text = self._read(self.file)
         if text is None:
             return None
-        pair = _decoded(text)
+        pair = _decode(text)
         if pair is None:
             raise StoreError(
-                f"{self.file} is damaged: it is no pair of tokens",
+                f"{self.file} is damaged: it does not hold a pair of tokens",
+                id="store/login-damaged",
                 hint=f"run: syncd login {self._identity}",
             )
         return pair
 
     @contextmanager
     def exclusive_lock(self, deadline: Deadline) -> Iterator[None]:
-        """No other process asks for a pair, or keeps one, while the block runs. Raises as `Patience.check` does, and StoreError.
+        """Keep other processes from requesting or saving a pair during the block.
 
-        The kernel lets go of the lock when its holder dies.
+        Raises StoreError, and what `Deadline.wait` raises.
         """
         refuse_stranger(self._folder.parent)
+
+        def wait() -> None:
+            deadline.wait(POLL_INTERVAL_SECONDS)
+
         try:
             make_state_folder(self._folder.parent)
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
-            descriptor = os.open(
-                self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-            )
+            descriptor = acquire_polling(self._lock, wait)
         except OSError as error:
-            raise StoreError(
-                f"can't keep the login of {self._identity} in {self._folder}: {error.strerror}",
-                hint=HINT,
-            ) from error
+            raise self._not_saved(error) from error
         try:
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    deadline.wait(POLL_INTERVAL_SECONDS)
-                except OSError as error:
-                    raise StoreError(
-                        f"can't lock {self._lock}: {error.strerror}", hint=HINT
-                    ) from error
-            self._take_over()
+            self._finish_interrupted_save()
             yield
         finally:
-            os.close(descriptor)
+            release(descriptor)
+
+    def _not_saved(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"can't save the login of {self._identity} in {self._folder}: {error.strerror}",
+            id="store/login-not-saved",
+            hint=DISK_HINT,
+        )
 
     def holder(self) -> int | None:
-        """The pid of the process that is between asking and keeping, where the kernel tells."""
+        """Return the pid of the process that is between requesting and saving, if the kernel lists
+        it.
+        """
         return next((pid for _, pid in locks_on(self._lock) if pid > 0), None)
 
     def interrupted_request(self, pair: OAuthTokens) -> Mapping[str, str] | None:
-        """What a process left that asked for the pair after this one and never got to keep it: `pid` and `at`; None when there was none."""
+        """Return `pid` and `at` of a process that requested the pair after this one and never saved
+        it.
+
+        None where there was no such process.
+        """
         with suppress(ValueError, StoreError):
             note = json.loads(self._read(self._note) or "null")
             if isinstance(note, dict) and note.get("mark") == pair.mark:
@@ -103,43 +114,44 @@ class OAuthTokenFile:
         return None
 
     def begin_request(self, pair: OAuthTokens, now: datetime) -> None:
-        """From here on the next pair is asked for: noted on the disk, and room made for it. Raises StoreError, and nothing was asked."""
+        """Note on disk that the next pair is being requested, and reserve room for it.
+
+        Raises StoreError; the pair must not be requested then.
+        """
         note = json.dumps(
             {"mark": pair.mark, "pid": os.getpid(), "at": now.isoformat(timespec="seconds")}
         ).encode()
         try:
             self._write(self._note, note)
-            self._write(
-                self._next, b" " * 4096
-            )  # as long as a pair may become: a full disk is met now
+            # As long as a pair can become: a full disk shows now, before the request.
+            self._write(self._next, b" " * MAX_PAIR_BYTES)
             sync_folder(self._folder)
         except OSError as error:
-            raise StoreError(
-                f"can't keep the login of {self._identity}: {error.strerror}", hint=HINT
-            ) from error
+            raise self._not_saved(error) from error
 
     def end_request(self, pair: OAuthTokens) -> None:
-        """GitHub refused: no pair was lost."""
+        """Remove the note: GitHub refused, and no pair was lost."""
         for file in (self._note, self._next):
             with suppress(OSError):
                 os.unlink(file)
 
     def save(self, pair: OAuthTokens) -> None:
-        """The pair is on disk, synced, and in its place. Raises StoreError."""
+        """Save the pair durably in its place. Raises StoreError."""
         try:
-            self._write(self._next, _encoded(pair))
+            self._write(self._next, _encode(pair))
             os.replace(self._next, self.file)
             sync_folder(self._folder)
         except OSError as error:
             raise StoreError(
-                f"can't keep the new login of {self._identity} in {self._folder}: {error.strerror}",
-                hint=f"{HINT}; then run: syncd login {self._identity}",
+                f"can't save the new login of {self._identity} in {self._folder}: {error.strerror}",
+                id="store/login-not-saved",
+                hint=f"{DISK_HINT}; then run: syncd login {self._identity}",
             ) from error
         with suppress(OSError):
-            os.unlink(self._note)  # it speaks of the pair before
+            os.unlink(self._note)  # it is about the previous pair
 
     def delete(self) -> bool:
-        """Nothing of the login is on disk any more. False when there was nothing."""
+        """Remove the login from disk. Return False when there was none. Raises StoreError."""
         found = self.file.exists()
         try:
             for file in (self._next, self._note, self.file):
@@ -150,15 +162,19 @@ class OAuthTokenFile:
         except OSError as error:
             raise StoreError(
                 f"can't remove the login of {self._identity} from {self._folder}: {error.strerror}",
+                id="store/login-not-removed",
                 hint="remove the file yourself",
             ) from error
         return found
 
-    def _take_over(self) -> None:
-        """A pair that was written whole and not yet put into its place follows the one in place: it is the living one."""
+    def _finish_interrupted_save(self) -> None:
+        """Move a pair that was written whole into its place, if it follows the pair there.
+
+        That pair is the valid one; the one in place has been used up.
+        """
         with suppress(StoreError, OSError):
             text = self._read(self._next)
-            pair = _decoded(text) if text is not None else None
+            pair = _decode(text) if text is not None else None
             before = self.load() if pair is not None else None
             if pair is not None and before is not None and pair.after == before.mark:
                 descriptor = os.open(self._next, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -173,7 +189,12 @@ class OAuthTokenFile:
 
     @staticmethod
     def _write(file: Path, content: bytes) -> None:
-        """The file holds the content, synced; one write, so that a death leaves all of it or nothing of use."""
+        """Write and sync the file.
+
+        A process that dies during it leaves all of the content, or nothing usable.
+
+        The file is overwritten in its place, not replaced: `begin_request` has reserved its room.
+        """
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             os.fchmod(descriptor, 0o600)
@@ -191,17 +212,20 @@ class OAuthTokenFile:
                 os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb"
             ) as opened:
                 found = os.fstat(opened.fileno())
-                owner = (
-                    os.stat(self._folder.parent).st_uid if os.geteuid() == 0 else os.geteuid()
-                )  # root may look
+                # Root may read the files of the state's owner.
+                root = os.geteuid() == 0
+                owner = os.stat(self._folder.parent).st_uid if root else os.geteuid()
                 if not stat.S_ISREG(found.st_mode) or found.st_uid != owner:
                     raise StoreError(
-                        f"{file} is not a file of this user's",
+                        f"{file} is not a regular file that belongs to this user",
+                        id="store/login-foreign-file",
                         hint=f"remove it, and run: syncd login {self._identity}",
                     )
                 if found.st_mode & 0o077:
                     raise StoreError(
-                        f"{file} can be read by others (mode {stat.S_IMODE(found.st_mode):04o}), and so can the login",
+                        f"other users can read {file}, which holds the login "
+                        f"(mode {stat.S_IMODE(found.st_mode):04o})",
+                        id="store/login-exposed",
                         hint=f"run: syncd login {self._identity}",
                     )
                 return opened.read(MAX_BYTES).decode("utf-8", "replace")
@@ -209,12 +233,16 @@ class OAuthTokenFile:
             return None
         except OSError as error:
             raise StoreError(
-                f"can't read {file}: {error.strerror}", hint="syncd must own its state folder"
+                f"can't read {file}: {error.strerror}",
+                id="store/login-not-readable",
+                hint="syncd must own its state folder",
             ) from error
 
 
 def login_expires_at(pairs: OAuthTokenFile) -> datetime | None:
-    """When somebody has to log in again at the latest; None where it does not end, or nobody is logged in."""
+    """Return when the user has to log in again at the latest; None where the login does not end, or
+    there is none.
+    """
     try:
         pair = pairs.load()
     except StoreError:
@@ -224,7 +252,7 @@ def login_expires_at(pairs: OAuthTokenFile) -> datetime | None:
     return pair.refresh_expires_at if pair.refresh is not None else pair.access_expires_at
 
 
-def _encoded(pair: OAuthTokens) -> bytes:
+def _encode(pair: OAuthTokens) -> bytes:
     def when(moment: datetime | None) -> str | None:
         return moment.isoformat() if moment is not None else None
 
@@ -243,8 +271,8 @@ def _encoded(pair: OAuthTokens) -> bytes:
     return (json.dumps(value) + "\n").encode()
 
 
-def _decoded(text: str) -> OAuthTokens | None:
-    """The pair, or None for anything that is not a whole one."""
+def _decode(text: str) -> OAuthTokens | None:
+    """Return the pair; None for anything that is not a whole one."""
     try:
         found: Any = json.loads(text.partition("\n")[0])
         if found["format"] != FORMAT or not all(

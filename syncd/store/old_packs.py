@@ -1,7 +1,8 @@
-"""Takes in the pack files in which an older version of syncd kept small contents, and removes them.
+"""Imports the pack files in which an older version of syncd stored small contents, and removes
+them.
 
-A pack was two files: NAME.pack with contents one after another, and NAME.index with a record of 32 bytes for each
-(blob id, offset, size; big-endian). What does not match its id is left out.
+A pack was two files: NAME.pack with contents one after another, and NAME.index with a record of 32
+bytes for each (blob id, offset, size; big-endian). Content that does not match its id is skipped.
 """
 
 from __future__ import annotations
@@ -21,21 +22,24 @@ MAX_PACKED_BYTES = 256 << 10
 
 
 def import_packs(folder: Path, cache: Blobs) -> None:
-    """Add every whole content of the packs to the cache and to the disk, then remove the packs. Raises OSError and StoreError."""
+    """Add every intact content of the packs to the cache, sync, and remove the packs.
+
+    Raises OSError, StoreError.
+    """
     if not folder.is_dir():
         return
     with cache.bulk_writer() as into:
         for index in sorted(folder.glob("*.index")):
             for content in _contents(index):
                 into.add(blob_id(content), [content], len(content))
-    os.sync()  # once: a power cut must not take both, and what a rollback needs is in here
+    os.sync()  # a power cut must not lose both copies: a rollback may need them
     for file in folder.iterdir():
         file.unlink()
     folder.rmdir()
 
 
 def _contents(index: Path) -> Iterator[bytes]:
-    with suppress(OSError):  # a pack that can't be read has nothing to give
+    with suppress(OSError):  # a pack that cannot be read has no content
         with open(open_nofollow(index, os.O_RDONLY), "rb") as file:
             body = file.read()
         with open(open_nofollow(index.with_suffix(".pack"), os.O_RDONLY), "rb") as pack:

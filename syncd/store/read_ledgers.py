@@ -1,4 +1,5 @@
-"""Tells whether a job's ledger is still as a run has read it, so that recording the run does not read thousands of rows again.
+"""Tells whether a job's ledger is still as a run has read it, so that recording the run does not
+read thousands of rows again.
 
 It is only where no row can have been written since: not by this process, and not by another one.
 """
@@ -25,7 +26,10 @@ class LedgerRows(dict[str, LedgerRow]):
 
 
 class ReadLedgers:
-    """Reads the ledgers of one store. Every method is called inside a transaction of the connection."""
+    """Reads the ledgers of one store.
+
+    Every method is called inside a transaction of the connection.
+    """
 
     def __init__(self) -> None:
         self._writes = 0
@@ -52,7 +56,8 @@ class ReadLedgers:
     def _moment(self, connection: Connection) -> Moment:
         """As long as this is the same, no row was written.
 
-        `data_version` changes with the commits of other connections, and not with this one's. Source: sqlite.org/pragma.html.
+        `data_version` changes with the commits of other connections, and not with this one's.
+        Source: sqlite.org/pragma.html.
         """
         return connection, int(pragma(connection, "data_version")), self._writes
 

@@ -1,11 +1,13 @@
-"""The store's tables. docs/store.md describes them for users; migrations/ brings older databases here.
+"""The store's tables. docs/store.md describes them for users; migrations/ brings older databases
+here.
 
-Commits and blobs are git ids in lower-case hex, modes are permission bits, times are RFC 3339 in UTC (`*_at`), sizes are
-bytes, flags are 0 or 1. Rows that decide about files carry a `checksum` (checksum.py): one that the disk has damaged is
-left out, never believed.
+Commits and blobs are git ids in lower-case hex, modes are permission bits, times are RFC 3339 in
+UTC (`*_at`), sizes are bytes, flags are 0 or 1. Rows that decide about files carry a `checksum`
+(checksum.py): one that the disk has damaged is left out, never believed.
 
-Not columns, because nobody would ask for them: the files of an applied set and the entries of a listing (compressed
-JSON, read only whole), and the values of an intent's actions (JSON: a crash is recovered from them).
+Not columns, because nobody would ask for them: the files of an applied set and the entries of a
+listing (compressed JSON, read only whole), and the values of an intent's actions (JSON: a crash is
+recovered from them).
 """
 
 from __future__ import annotations

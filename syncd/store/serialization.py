@@ -1,4 +1,6 @@
-"""Values to rows and back: the ledger's, the states', the intents', the sets'. What does not read back whole is damage, not data.
+"""Values to rows and back: the ledger's, the states', the intents', the sets'.
+
+What does not read back whole is damage, not data.
 
 A row is a tuple in the order of its table's columns (schema.py).
 """
@@ -43,7 +45,7 @@ KINDS = {kind.value: kind for kind in Kind}
 OWNERSHIPS = {one.value: one for one in Ownership}
 TOO_LARGE = 1 << 63  # of what SQLite's signed 64-bit integers can't hold
 
-# --- the ledger -------------------------------------------------------------------------------------------------------
+# --- the ledger ----------------------------------------------------------------------------------
 
 LEDGER = [
     FILE.c[name]
@@ -100,7 +102,10 @@ def ledger_values(path: str, row: LedgerRow) -> tuple[Any, ...]:
 
 
 def recorded(values: Sequence[Any]) -> LedgerRow:
-    """The ledger row of these values, in the order of LEDGER. Raises ValueError, KeyError for what no version of syncd wrote."""
+    """The ledger row of these values, in the order of LEDGER.
+
+    Raises ValueError, KeyError for what no version of syncd wrote.
+    """
     (
         _,
         source,
@@ -163,7 +168,9 @@ def ledger(job: str, found: Iterable[Sequence[Any]]) -> dict[str, LedgerRow]:
 
 
 def _stat_values(stat: Stat | None) -> tuple[int | None, ...]:
-    """What lstat said; nothing where a time is after 2262, which needs more than 64 bits: then the file is read at each run."""
+    """What lstat said; nothing where a time is after 2262, which needs more than 64 bits: then the
+    file is read at each run.
+    """
     if stat is None or not all(
         -TOO_LARGE <= one < TOO_LARGE for one in (stat.size, stat.mtime_ns, stat.ctime_ns)
     ):
@@ -179,11 +186,13 @@ def _unsigned(number: int) -> int:
     return number + 2 * TOO_LARGE if number < 0 else number
 
 
-# --- sets and listings ------------------------------------------------------------------------------------------------
+# --- sets and listings --------------------------------------------------------------------------
 
 
 def set_to_bytes(rows: Mapping[str, LedgerRow]) -> bytes:
-    """The set that the ledger's rows are: what upstream has for each, but for what `prune: off` left."""
+    """The set that the ledger's rows are: what upstream has for each, but for what `prune: off`
+    left.
+    """
     kept = {
         path: row.upstream for path, row in rows.items() if row.ownership is not Ownership.UNLISTED
     }
@@ -205,7 +214,11 @@ def listing_from_bytes(body: bytes) -> dict[str, TreeEntry]:
 
 
 def _written(value: Any) -> bytes:
-    """JSON. A server may send a name with lone surrogates, which is no UTF-8: it is never written to disk, but remembered."""
+    """JSON.
+
+    A server may send a name with lone surrogates, which is no UTF-8: it is never written to disk,
+    but remembered.
+    """
     try:
         return ENCODE(value)
     except UnicodeEncodeError:
@@ -227,7 +240,7 @@ def _read(decoder: Decoder[T], text: str | bytes) -> T:
             raise ValueError("this is nested too deep") from error
 
 
-# --- states -----------------------------------------------------------------------------------------------------------
+# --- states -------------------------------------------------------------------------------------
 
 COLUMN_OF = {"drifted": "drifted_files", "undo": "undo_blob"}
 FLAGS = {"rejected_by_policy", "reload_pending", "undo_begun", "held", "consistent"}
@@ -249,7 +262,10 @@ def state_row(job: str, state: JobState) -> dict[str, Any]:
 
 
 def state_from_row(row: Sequence[Any]) -> JobState:
-    """The state of a row of WHOLE_STATE. For a damaged row: nothing is known, and the next run looks at everything."""
+    """The state of a row of WHOLE_STATE.
+
+    For a damaged row: nothing is known, and the next run looks at everything.
+    """
     job, *values, mark, run_at, success_at = row
     try:
         if mark == checksum(job, *values):
@@ -292,7 +308,7 @@ def aware(value: Any) -> datetime | None:
     return found if found.tzinfo is not None else None
 
 
-# --- intents ----------------------------------------------------------------------------------------------------------
+# --- intents ------------------------------------------------------------------------------------
 
 WHOLE_INTENT = [
     INTENT.c[name]
@@ -404,7 +420,7 @@ def _without_words(local: LocalFile) -> tuple[Any, ...]:
     return local.kind, local.blob, local.mode, local.uid, local.gid, local.stat
 
 
-# --- history and limits -----------------------------------------------------------------------------------------------
+# --- history and limits -------------------------------------------------------------------------
 
 
 class PastChange(Struct, frozen=True):
@@ -442,7 +458,9 @@ def past_change(row: Sequence[Any]) -> PastChange | None:
 def past_run(
     row: Sequence[Any], changes: tuple[PastChange, ...], went_back: bool
 ) -> PastRun | None:
-    """The row, of PastRun's own fields in their order, or None when damage has made it something else than a run."""
+    """The row, of PastRun's own fields in their order, or None when damage has made it something
+    else than a run.
+    """
     (
         identity,
         job,

@@ -1,12 +1,15 @@
-"""Small contents of the blob cache, in one table of a second SQLite file: `STATE/cache.db`.
+"""Stores the small contents of the blob cache in one table of a second SQLite file:
 
-A first sync of thousands of small files would otherwise make a cache file for each of them. Contents are written in
-batches with `synchronous=NORMAL`: a power cut may lose the last ones, never the database. Every reader verifies what it
-gets by its git id, so the file may be damaged, removed or lost at any time; that costs a download. A process that finds
-it damaged stops using it, and the file is removed once no process uses the cache (`remove_damaged`).
+`STATE/cache.db`.
 
-Leaves to blobs.py: the lock that keeps others from evicting what a run uses. SQLAlchemy is loaded only where there is
-such a file.
+A first sync of thousands of small files would otherwise create a cache file for each of them.
+Contents are written in batches with `synchronous=NORMAL`: a power cut may lose the last ones, never
+the database. Every reader verifies what it gets by its git id, so the file may be damaged, removed
+or lost at any time; that costs a download. A process that finds it damaged stops using it, and the
+file is removed once no process uses the cache (`remove_damaged`).
+
+The lock that keeps other processes from evicting what a run uses is left to blobs.py. SQLAlchemy is
+loaded only where there is such a file.
 """
 
 from __future__ import annotations
@@ -29,11 +32,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_SMALL_BYTES = (
-    64 << 10
-)  # what is larger is a file of its own: making one is little beside writing that much
+# Larger content is a file of its own: creating it is cheap compared with writing that much.
+MAX_SMALL_BYTES = 64 << 10
 BUSY_SECONDS = 30.0
-DAMAGE = {
+DAMAGE_CODES = {
     sqlite3.SQLITE_CORRUPT,
     sqlite3.SQLITE_NOTADB,
     sqlite3.SQLITE_FORMAT,
@@ -43,9 +45,9 @@ SUFFIXES = ("", "-wal", "-shm")
 
 
 class SmallBlobs:
-    """The small contents of one cache. Safe to use from many threads and processes.
+    """The small contents of one cache, for many threads and processes.
 
-    With `read_only`, nothing is made or changed, beside the file either.
+    With `read_only`, nothing is created or changed, beside the file either.
     """
 
     def __init__(self, file: Path, read_only: bool = False) -> None:
@@ -57,42 +59,48 @@ class SmallBlobs:
         self._is_damaged = False
 
     def close(self) -> None:
-        """Give up the connection; the next use opens the file again."""
+        """Close the connection; the next use opens the file again."""
         with self._guard, suppress(sqlite3.Error):
-            self._table, self._is_damaged = (
-                None,
-                False,
-            )  # whether it is damaged, the mark says at the next opening
+            # The marker tells at the next opening whether the file is damaged.
+            self._table, self._is_damaged = None, False
             self._opened.close()
 
     def has(self, blob: str) -> bool:
-        """Whether a content is stored under this id; it may turn out damaged."""
-        return is_object_id(blob) and self._ask(lambda table: table.has(bytes.fromhex(blob)), False)
+        """Return whether a content is stored under this id; it may turn out damaged."""
+        return is_object_id(blob) and self._query(
+            lambda table: table.has(bytes.fromhex(blob)), False
+        )
 
     def read(self, blob: str, now: float, unused_since: float) -> bytes | None:
-        """The content as stored, unverified; None when it is not here. Last used before `unused_since`, it is used `now`."""
+        """Return the content as stored, unverified; None where it is not here.
+
+        Content that was last used before `unused_since` is recorded as used `now`.
+        """
         if not is_object_id(blob):  # from a history that the disk has damaged
             return None
-        found = self._ask(lambda table: table.read(bytes.fromhex(blob)), None)
+        found = self._query(lambda table: table.read(bytes.fromhex(blob)), None)
         if found is None:
             return None
         used_at, content = found
         if used_at < unused_since:
-            self._ask(lambda table: table.touch(bytes.fromhex(blob), now), None)
+            self._query(lambda table: table.touch(bytes.fromhex(blob), now), None)
         return content
 
     def discard(self, blob: str) -> None:
-        """Forget the content. Where the disk refuses that, it is found, verified and passed over again."""
+        """Delete the content. Where the disk refuses, it stays, and is found damaged again."""
         if is_object_id(blob):
-            self._ask(lambda table: table.delete([bytes.fromhex(blob)]), None)
+            self._query(lambda table: table.delete([bytes.fromhex(blob)]), None)
 
     def ids(self) -> list[str]:
-        """The id of every stored content, in order."""
+        """Return the id of each stored content, in order."""
         nothing: list[bytes] = []
-        return [blob.hex() for blob in self._ask(lambda table: table.ids(), nothing)]
+        return [blob.hex() for blob in self._query(lambda table: table.ids(), nothing)]
 
     def write(self, contents: Mapping[str, bytes], now: float) -> bool:
-        """Store these contents by id, in one transaction; False where the file is damaged. Raises sqlite3.Error, StoreError."""
+        """Store these contents by id, in one transaction. Return False where the file is damaged.
+
+        Raises sqlite3.Error, StoreError.
+        """
         values = [(bytes.fromhex(blob), content) for blob, content in contents.items()]
 
         def put(table: CacheTable) -> bool:
@@ -100,22 +108,26 @@ class SmallBlobs:
             return True
 
         with self._guard:
-            if self._table is not None and self._there() != self._identity:
-                self.close()  # removed or replaced under us: what is written there nobody would find
-            if not self._is_damaged and self._there() is None:
+            if self._table is not None and self._current_identity() != self._identity:
+                self.close()  # removed or replaced: what is written there would be lost
+            if not self._is_damaged and self._current_identity() is None:
                 make_private(self._file)
-            return self._ask(put, False, passing=False)
+            return self._query(put, False, ignore_errors=False)
 
     def evict(self, in_use: Set[str], before: float, after: float) -> int:
-        """Remove what is not in use and was last used before `before`, or after `after` by a clock set back since.
+        """Delete contents that are not in use and were last used before `before` or after `after`;
+        return the bytes freed.
 
-        The bytes freed. Raises sqlite3.Error.
+        A use after `after` was recorded before the clock was set back. Raises sqlite3.Error.
         """
         used = {bytes.fromhex(blob) for blob in in_use if is_object_id(blob)}
-        return self._ask(lambda table: table.evict(used, before, after), 0, passing=False)
+        return self._query(lambda table: table.evict(used, before, after), 0, ignore_errors=False)
 
     def remove_damaged(self) -> None:
-        """Remove a file that was found damaged. Only for a caller who knows that no process uses the cache. Raises OSError."""
+        """Remove a file that was found damaged. Raises OSError.
+
+        Only for a caller that knows that no process uses the cache.
+        """
         with self._guard:
             if not os.path.lexists(self.damaged_marker):
                 return
@@ -127,42 +139,46 @@ class SmallBlobs:
 
     @property
     def damaged_marker(self) -> str:
-        """The name whose existence says that the file was found damaged."""
+        """The path whose existence says that the file was found damaged."""
         return f"{self._file}.damaged"
 
-    # --- inside -------------------------------------------------------------------------------------------------------
+    # --- internals
+    # ----------------------------------------------------------------------------------------------------
 
-    def _ask(self, question: Callable[[CacheTable], T], otherwise: T, passing: bool = True) -> T:
-        """What the table answers; `otherwise` where there is no usable file.
+    def _query(self, query: Callable[[CacheTable], T], default: T, ignore_errors: bool = True) -> T:
+        """Return the answer of the table; `default` where there is no usable file.
 
-        Raises sqlite3.Error for trouble that is no damage, unless it may be passed over.
+        Raises sqlite3.Error for errors other than damage, unless they are to be ignored.
         """
         with self._guard:
             try:
-                table = self._reach()
-                return otherwise if table is None else question(table)
+                table = self._open_table()
+                return default if table is None else query(table)
             except sqlite3.Error as error:
-                if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in DAMAGE:
-                    self._give_up()
-                elif not passing:
+                if (
+                    getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+                    in DAMAGE_CODES
+                ):
+                    self._mark_damaged()
+                elif not ignore_errors:
                     raise
-            return otherwise
+            return default
 
-    def _reach(self) -> CacheTable | None:
-        """The table in the file; None where there is none, or a damaged one. Raises sqlite3.Error.
+    def _open_table(self) -> CacheTable | None:
+        """Return the table in the file; None for no file, or a damaged one. Raises sqlite3.Error.
 
-        A file that was removed since it was opened still gives what it had.
+        A file that was removed since it was opened still returns what it had.
         """
         if self._is_damaged or self._table is not None:
             return self._table
-        self._identity = self._there()
+        self._identity = self._current_identity()
         if self._identity is not None:
             self._is_damaged = os.path.lexists(self.damaged_marker)
             if not self._is_damaged:
                 self._open()
         return self._table
 
-    def _there(self) -> tuple[int, int] | None:
+    def _current_identity(self) -> tuple[int, int] | None:
         try:
             found = os.lstat(self._file)
         except OSError:
@@ -171,12 +187,12 @@ class SmallBlobs:
 
     def _open(self) -> None:
         try:
-            self._table = self._connected()
+            self._table = self._connect()
         except BaseException:
-            self.close()  # else each try would leave a connection
+            self.close()  # else each attempt would leave a connection
             raise
 
-    def _connected(self) -> CacheTable:
+    def _connect(self) -> CacheTable:
         from syncd.store.cache_table import CacheTable
 
         if self._read_only:
@@ -189,14 +205,14 @@ class SmallBlobs:
         table = CacheTable(driver)
         self._opened.callback(table.close)
         if not self._read_only:
-            if not table.is_made():
+            if not table.is_ready():
                 with opening_lock(self._file, BUSY_SECONDS):
-                    table.make()
-            table.use()
+                    table.create()
+            table.configure()
         return table
 
-    def _give_up(self) -> None:
-        """The file is damaged: it is not used any more, and removed when that is safe."""
+    def _mark_damaged(self) -> None:
+        """Stop using the file, and mark it for removal when that is safe."""
         self.close()
         self._is_damaged = True
         if not self._read_only:

@@ -1,8 +1,9 @@
-"""What is special to SQLite: how its files are connected to through SQLAlchemy, and the statements of its dialect.
+"""What is special to SQLite: how its files are connected to through SQLAlchemy, and the statements
+of its dialect.
 
-The driver starts no transaction of its own here (`isolation_level=None`): a statement alone is one, and `transaction` is
-one of many; SQLAlchemy's own `commit` is never called.
-Source: SQLAlchemy docs, "SQLite dialect", "Transactions with SQLite and the sqlite3 driver".
+The driver starts no transaction of its own here (`isolation_level=None`): a statement alone is one,
+and `transaction` is one of many; SQLAlchemy's own `commit` is never called. Source: SQLAlchemy
+docs, "SQLite dialect", "Transactions with SQLite and the sqlite3 driver".
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def open_store(name: str) -> Connection:
 
 
 def _text(raw: bytes) -> str:
-    """Text that the disk has damaged is still text: its row's checksum tells, and the rows beside it can be read."""
+    """Text that the disk has damaged is still text: its row's checksum tells, and the rows beside
+    it can be read.
+    """
     return raw.decode("utf-8", "replace")
 
 
@@ -57,7 +60,10 @@ ENGINE = create_engine(
 
 
 def connected(driver: sqlite3.Connection) -> Connection:
-    """The driver's connection, used through SQLAlchemy; `disconnect` closes both. Raises sqlite3.Error."""
+    """The driver's connection, used through SQLAlchemy; `disconnect` closes both.
+
+    Raises sqlite3.Error.
+    """
     _NEXT.driver = driver
     with driver_errors():
         return ENGINE.connect()
@@ -78,9 +84,12 @@ def driver_of(connection: Connection) -> sqlite3.Connection:
 
 @contextmanager
 def transaction(connection: Connection, begin: str = WRITE) -> Iterator[None]:
-    """One transaction; nothing of it is kept when the block raises. WRITE takes the write lock at its start.
+    """One transaction; nothing of it is kept when the block raises.
 
-    Errors of SQLAlchemy leave the block as the sqlite3 errors below them, whose codes tell damage from trouble.
+    WRITE takes the write lock at its start.
+
+    Errors of SQLAlchemy leave the block as the sqlite3 errors below them, whose codes tell damage
+    from trouble.
     """
     with driver_errors():
         connection.exec_driver_sql(begin)
@@ -113,12 +122,16 @@ def pragma(connection: Connection, text: str) -> Any:
 
 
 def text_of(statement: Executable) -> str:
-    """The statement as SQL text with `?` for each value: for those that run thousands of times with tuples."""
+    """The statement as SQL text with `?` for each value: for those that run thousands of times with
+    tuples.
+    """
     return str(statement.compile(dialect=POSITIONAL))  # type: ignore[attr-defined]
 
 
 def upsert(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Store these rows, all of the same columns; each takes the place of the one with the same primary key."""
+    """Store these rows, all of the same columns; each takes the place of the one with the same
+    primary key.
+    """
     values = list(rows)
     if values:
         names = tuple(column.name for column in table.columns if column.name in values[0])

@@ -1,7 +1,8 @@
-"""What we applied, what we are about to apply, and what we know of each job: one transaction per meaning.
+"""What we applied, what we are about to apply, and what we know of each job: one transaction per
+meaning.
 
-The ledger is by absolute destination, so a file has one owner whatever the configuration says. Rows that don't match their seal
-are left out: memory that is lost costs time, never files.
+The ledger is by absolute destination, so a file has one owner whatever the configuration says. Rows
+that don't match their seal are left out: memory that is lost costs time, never files.
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ class SqliteStore:
 
     @classmethod
     def open(cls, state_dir: Path, group: str | None = None) -> SqliteStore:
-        """The store in `state_dir`, made or migrated when needed; private, or for `group` to read. Raises StoreError naming who may open it."""
+        """The store in `state_dir`, made or migrated when needed; private, or for `group` to read.
+
+        Raises StoreError naming who may open it.
+        """
         try:
             refuse_stranger(state_dir)
             make_state_folder(state_dir)
@@ -71,7 +75,9 @@ class SqliteStore:
 
     @classmethod
     def open_readonly(cls, state_dir: Path) -> SqliteStore:
-        """The store for a command that only looks: a copy in memory, so that nothing in the state folder changes."""
+        """The store for a command that only looks: a copy in memory, so that nothing in the state
+        folder changes.
+        """
         return cls(
             Database.copy_of(state_dir / FILE_NAME), AcceptedCommits(state_dir, read_only=True)
         )
@@ -132,7 +138,7 @@ class SqliteStore:
     def _stored(self, job: str) -> str:
         return self._former.get(job, job)
 
-    # --- states -------------------------------------------------------------------------------------------------------
+    # --- states ----------------------------------------------------------------------------------
 
     def state(self, job: str) -> JobState:
         name, job = job, self._stored(job)
@@ -201,9 +207,11 @@ class SqliteStore:
         bodies: Mapping[str, str],
         now: datetime,
     ) -> bool:
-        """The job is told as `after` from now on, and these bodies, by endpoint, wait to be sent: one transaction.
+        """The job is told as `after` from now on, and these bodies, by endpoint, wait to be sent:
+        one transaction.
 
-        False, and nothing was written, when somebody else has told of it since it was told as `before`.
+        False, and nothing was written, when somebody else has told of it since it was told as
+        `before`.
         """
 
         job = self._stored(job)
@@ -223,7 +231,9 @@ class SqliteStore:
         return notification_queue.NotificationQueue(self._database)
 
     def mark_checked(self, jobs: Mapping[str, tuple[JobState, datetime]]) -> None:
-        """Each of these jobs was found as it should be at that time, and the store says so: unless its state is another one by now."""
+        """Each of these jobs was found as it should be at that time, and the store says so: unless
+        its state is another one by now.
+        """
 
         def work(connection: Connection) -> None:
             for name, now in read_states(connection).items():
@@ -251,14 +261,16 @@ class SqliteStore:
         self._accepted.delete(job)
         return self._database.write(work)
 
-    # --- the ledger ---------------------------------------------------------------------------------------------------
+    # --- the ledger ------------------------------------------------------------------------------
 
     def load_ledger(self, job: str) -> dict[str, LedgerRow]:
         job = self._stored(job)
         return self._database.read(lambda connection: self._ledgers.read(connection, job))
 
     def require_rehash(self, job: str, paths: Sequence[str]) -> int:
-        """The next run of the job reads these files again, whatever their times say; how many rows."""
+        """The next run of the job reads these files again, whatever their times say; how many
+        rows.
+        """
         job = self._stored(job)
 
         def work(connection: Connection) -> int:
@@ -296,10 +308,13 @@ class SqliteStore:
             else {}
         )
 
-    # --- intent and record --------------------------------------------------------------------------------------------
+    # --- intent and record -----------------------------------------------------------------------
 
     def intent(self, job: str) -> Intent | None:
-        """The interrupted plan of the job. A damaged one is dropped, and the job marked unsettled: the next plan looks at everything."""
+        """The interrupted plan of the job.
+
+        A damaged one is dropped, and the job marked unsettled: the next plan looks at everything.
+        """
         job = self._stored(job)
         query = select(INTENT.c.job).where(INTENT.c.job == job)
         stored, found = self._database.read(
@@ -453,7 +468,9 @@ class SqliteStore:
         self._database.write(lambda connection: connection.execute(change))
 
     def blobs_in_use(self) -> set[str]:
-        """Every blob that the ledger, a kept set or a way back names: what the cache must not evict."""
+        """Every blob that the ledger, a kept set or a way back names: what the cache must not
+        evict.
+        """
         used: set[str] = set()
         for job in self._database.read(_jobs_with_files):
             used.update(
@@ -467,7 +484,7 @@ class SqliteStore:
             used.update(state.undo_blobs, [state.undo] if state.undo else [])
         return used
 
-    # --- history ------------------------------------------------------------------------------------------------------
+    # --- history ---------------------------------------------------------------------------------
 
     def changed_paths(self, name: str) -> list[str]:
         """Every destination in the history whose last name is this one, in whatever case."""
@@ -480,7 +497,11 @@ class SqliteStore:
         limit: int = 20,
         spellings: Sequence[str] = (),
     ) -> list[serialization.PastRun]:
-        """Past runs, newest first. With `path`, those that changed it under that name or one of `spellings`, with only those changes."""
+        """Past runs, newest first.
+
+        With `path`, those that changed it under that name or one of `spellings`, with only those
+        changes.
+        """
         stored = self._stored(job) if job is not None else None
         return self._database.read(
             lambda connection: history.history(
@@ -493,7 +514,7 @@ class SqliteStore:
             lambda connection: history.changes_since(connection, self._stored(job), since)
         )
 
-    # --- heads, listings, facts ---------------------------------------------------------------------------------------
+    # --- heads, listings, facts ------------------------------------------------------------------
 
     def head(self, scope: str, repo: str, ref: str | None) -> Head | None:
         columns = HEAD.c["commit_sha", "etag", "form", "checked_at", "checksum"]

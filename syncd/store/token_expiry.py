@@ -1,4 +1,4 @@
-"""When tokens and logins end, for warnings ahead of time. Holds no secret."""
+"""Finds out when tokens and logins expire, for warnings ahead of time. It holds no secret."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from syncd.store.oauth_tokens import OAuthTokenFile, login_expires_at
 def expiries_of(
     known: Mapping[str, datetime | None], state_dir: Path, identities: Mapping[str, Identity]
 ) -> dict[str, datetime]:
-    """Identity -> when somebody has to make a new token or log in again, for those that end. `known` is what GitHub said last."""
+    """Return for each identity when a new token or login is needed, for those that expire.
+
+    `known` is what GitHub said last.
+    """
     found = {name: at for name, at in known.items() if name in identities}
     for name, identity in identities.items():
         if isinstance(identity, LoginIdentity):

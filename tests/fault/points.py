@@ -38,6 +38,10 @@ OURS = tuple(
     os.path.join(os.path.dirname(syncd.__file__), part) + os.sep
     for part in ("engine", "mirror", "store")
 )
+OURS += tuple(
+    os.path.join(os.path.dirname(syncd.__file__), name)
+    for name in ("file_lock.py", "private_file.py")
+)
 PLACES = (os.path.join(os.path.dirname(__file__), "bugs.py"), *OURS)
 ERRORS = ("ENOSPC", "EIO", "EACCES", "EROFS", "EMFILE", "EXDEV", "EBUSY", "EINTR", "EDQUOT")
 CALLS = (

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from syncd.errors import BadResponseError, StoreError
 from syncd.git_objects import CHUNK_BYTES, blob_id
-from syncd.store import blobs
+from syncd.store import blob_files
 from syncd.store.blobs import STALE_SECONDS, BlobCache
 
 ONE = b"one\n"
@@ -215,7 +215,7 @@ def test_a_disk_that_reports_at_the_closing_what_a_write_came_to_is_the_stores_t
             if not closed:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(blobs, "FileIO", Refusing)
+    monkeypatch.setattr(blob_files, "FileIO", Refusing)
     with pytest.raises(StoreError, match="can't keep a download"):
         kept(cache)
     monkeypatch.undo()
@@ -235,7 +235,7 @@ def test_whatever_our_disk_refuses_is_the_stores_trouble(
     elif what == "the folder":
         monkeypatch.setattr(os, "stat", refuse)
     else:
-        monkeypatch.setattr(blobs, "FileIO", refuse)
+        monkeypatch.setattr(blob_files, "FileIO", refuse)
     with pytest.raises(StoreError), cache.shared_lock():
         kept(cache)
 
@@ -246,7 +246,7 @@ def test_every_blob_can_be_read_again_and_the_damaged_ones_are_named(cache: Blob
     file_of(cache, bad).write_bytes(b"tw0\n")
     (cache.directory / good[:2] / "tmp-0123").write_bytes(b"half")
     assert cache.verify() == (2, [bad])
-    assert cache.verify(drop=True) == (2, [bad])
+    assert cache.verify(discard_damaged=True) == (2, [bad])
     assert cache.verify() == (1, [])
 
 

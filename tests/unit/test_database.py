@@ -389,7 +389,7 @@ def test_opening_waits_for_who_is_making_it_ready_but_not_for_ever(
     monkeypatch.setattr(module, "BUSY_SECONDS", 0.2)
     with (
         location.opening_lock(file, 1),
-        pytest.raises(StoreError, match="being made ready by another"),
+        pytest.raises(StoreError, match="another syncd has been preparing"),
     ):
         Database(file)
     Database(file).close()

@@ -70,6 +70,8 @@ def test_a_sync_with_nothing_to_do_loads_few_modules_and_none_of_the_heavy_ones(
         "output",
         "owners",
         "fastpath.record",
+        "file_lock",
+        "private_file",
         "trusted_path",
         "unchanged",
     }

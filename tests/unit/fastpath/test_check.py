@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from syncd.cache_file import read_cache, write_cache
 from syncd.fastpath import check as fastpath
 from syncd.fastpath.check import Reply, UpToDate
+from syncd.file_lock import acquire
 from tests.support.sync_env import SyncEnv, signatures, sync_env
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -251,7 +252,7 @@ def test_a_proxy_a_day_and_a_clock_set_back_are_the_full_runs(hub: SyncEnv) -> N
 
 
 def test_another_syncd_at_work_is_said_by_the_full_run(hub: SyncEnv) -> None:
-    held = fastpath.lock(str(next((hub.state / "locks").iterdir())))
+    held = acquire(next((hub.state / "locks").iterdir()), create=False)
     try:
         assert check(hub) == []
         assert hub.sync().code == 11
