@@ -1,4 +1,6 @@
-"""A small true GitHub: real blobs, trees and commits with git's own ids, Apps, tokens, limits and a clock of its own; and trouble on demand.
+"""A small GitHub for tests and for `syncd demo`.
 
-One core, two doors: `GitHub.handle` in memory, and `serve` on loopback over real sockets. It counts what it is asked.
+It has real blobs, trees and commits with git's own ids, Apps, tokens, limits and a clock of its own,
+and it fails on request. `GitHub.handle` answers in memory; `serve` answers on loopback over real
+sockets. Both count the requests.
 """

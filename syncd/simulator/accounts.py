@@ -1,4 +1,7 @@
-"""Apps, installations, tokens and their rules, with the texts GitHub refuses with (recorded by clients; github/protocol.py reads them)."""
+"""Apps, installations, tokens and their rules, with the texts of GitHub's errors.
+
+The texts were recorded by clients; github/protocol.py reads them.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,33 @@ MAX_TOKEN_REPOSITORIES = 500
 RANK = {"read": 1, "write": 2, "admin": 3}
 
 
+JWT_UNREADABLE = "A JSON web token could not be decoded"
+JWT_EXPIRED = (
+    "'Expiration time' claim ('exp') must be a numeric value representing the future time "
+    "at which the assertion expires"
+)
+JWT_TOO_LONG = "'Expiration time' claim ('exp') is too far in the future"
+JWT_ISSUED_LATER = (
+    "'Issued at' claim ('iat') must be an Integer representing the time "
+    "that the assertion was issued"
+)
+JWT_UNCHECKED = {
+    "verify_exp": False,
+    "verify_iat": False,
+    "verify_nbf": False,
+    "verify_aud": False,
+    "verify_iss": False,
+}
+SUSPENDED = "This installation has been suspended"
+NOT_ACCESSIBLE = "Resource not accessible by integration"
+UNKNOWN_REPOSITORY = (
+    "There is at least one repository that does not exist "
+    "or is not accessible to the parent installation."
+)
+
+
 class ApiError(Exception):
-    """`more` are members of the answer's body beside the message."""
+    """An error response. `more` are members of its body beside the message."""
 
     def __init__(
         self,
@@ -28,16 +56,13 @@ class ApiError(Exception):
         more: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.message, self.headers, self.errors = (
-            status,
-            message,
-            dict(headers or {}),
-            errors,
-        )
-        self.more = dict(more or {})
+        self.status, self.message, self.errors = status, message, errors
+        self.headers, self.more = dict(headers or {}), dict(more or {})
 
 
 class App(Struct):
+    """A GitHub App and its public keys (PEM)."""
+
     id: int
     client_id: str
     public_keys: list[str]
@@ -45,6 +70,8 @@ class App(Struct):
 
 
 class SimInstallation(Struct):
+    """An App's installation in one account."""
+
     id: int
     app: App
     account: str
@@ -55,16 +82,19 @@ class SimInstallation(Struct):
     suspended: bool = False
 
     def covers(self, repo: Repository) -> bool:
-        return repo.owner.lower() == self.account.lower() and (
-            self.repositories is None
-            or repo.name.lower() in {name.lower() for name in self.repositories}
-        )
+        """Return whether the installation has access to the repository."""
+        if repo.owner.lower() != self.account.lower():
+            return False
+        chosen = self.repositories
+        return chosen is None or repo.name.lower() in {name.lower() for name in chosen}
 
 
 class Credential(Struct):
+    """A token. Times are in epoch seconds."""
+
     value: str
     kind: str  # installation | personal | user
-    key: str  # whose rate limit it spends
+    key: str  # the rate limit that its requests count against
     installation: SimInstallation | None = None
     repository_ids: frozenset[int] | None = None
     issued: float = 0.0
@@ -76,7 +106,7 @@ class Credential(Struct):
 
 
 class Accounts:
-    """Who exists and what they hold. Times are the server's, in epoch seconds."""
+    """Apps, installations, tokens and users. Times are the server's, in epoch seconds."""
 
     def __init__(self) -> None:
         self.apps: dict[str, App] = {}
@@ -87,12 +117,11 @@ class Accounts:
         self.lag_seconds = 0.0  # how long a new token is refused
         self.lag_status = 401  # or 403; 404: private repositories are absent meanwhile
         self.suspended_users: set[str] = set()  # logins
-        self.token_policies: dict[
-            str, str
-        ] = {}  # account in small letters -> what GitHub says to every token of a person
+        # account in lower case -> what GitHub says to every token of a person
+        self.token_policies: dict[str, str] = {}
 
     def add_app(self, app_id: int, client_id: str = "") -> str:
-        """A new App with a fresh key; the private key as PEM text."""
+        """Add an App, or a key to it; return the new private key as PEM text."""
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -117,6 +146,7 @@ class Accounts:
     def install(
         self, app_id: int, account: str, installation_id: int, repositories: list[str] | None = None
     ) -> SimInstallation:
+        """Install an App in an account, for all of its repositories or for those named."""
         installation = SimInstallation(
             installation_id, self.apps[str(app_id)], account, repositories=repositories
         )
@@ -126,53 +156,39 @@ class Accounts:
     def add_personal_token(
         self, value: str, login: str = "ada", expires: float = float("inf")
     ) -> None:
+        """Add a personal access token with this value."""
         self.credentials[value] = Credential(
             value, "personal", f"user:{login}", expires=expires, login=login
         )
 
     def app_of(self, authorization: str, now: float) -> App:
-        """The App that signed. Raises ApiError with GitHub's texts."""
+        """Return the App that signed a JSON web token. Raises ApiError with GitHub's texts."""
         import jwt
 
         scheme, _, token = authorization.partition(" ")
-        broken = ApiError(401, "A JSON web token could not be decoded")
         if scheme.lower() != "bearer" or token.count(".") != 2:
-            raise broken
+            raise ApiError(401, JWT_UNREADABLE)
         try:
             claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
         except jwt.PyJWTError as error:
-            raise broken from error
+            raise ApiError(401, JWT_UNREADABLE) from error
+        app = self._issuer(claims)
+        if not any(_signed(token, key) for key in app.public_keys):
+            raise ApiError(401, JWT_UNREADABLE)
+        _check_times(claims, now)
+        return app
+
+    def _issuer(self, claims: Mapping[str, Any]) -> App:
         if "iss" not in claims:
             raise ApiError(401, "Missing 'issuer' claim ('iss') in assertion")
-        app = self.apps.get(str(claims["iss"]))
+        issuer = str(claims["iss"])
+        app = self.apps.get(issuer)
+        if app is None and not issuer.isdigit():
+            raise ApiError(401, "'Issuer' claim ('iss') must be an Integer")
         if app is None:
-            if not str(claims["iss"]).isdigit():
-                raise ApiError(401, "'Issuer' claim ('iss') must be an Integer")
             raise ApiError(404, "Integration not found")  # actions/create-github-app-token issue 76
         if not app.public_keys:
             raise ApiError(401, "Integration must generate a public key")
-        off = {
-            "verify_exp": False,
-            "verify_iat": False,
-            "verify_nbf": False,
-            "verify_aud": False,
-            "verify_iss": False,
-        }
-        if not any(_signed(token, key, off) for key in app.public_keys):
-            raise broken
-        expires, issued = claims.get("exp"), claims.get("iat")
-        if not isinstance(expires, int) or expires <= now:
-            raise ApiError(
-                401,
-                "'Expiration time' claim ('exp') must be a numeric value representing the future time at which the assertion expires",
-            )
-        if expires > now + 600:
-            raise ApiError(401, "'Expiration time' claim ('exp') is too far in the future")
-        if not isinstance(issued, int) or issued > now:
-            raise ApiError(
-                401,
-                "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued",
-            )
         return app
 
     def create_installation_token(
@@ -184,28 +200,21 @@ class Accounts:
         now: float,
         stateless: bool | None = None,
     ) -> tuple[Credential, list[Repository] | None, dict[str, str]]:
-        """A token as the body asks for it; `stateless` says which form, where the request did."""
+        """Create a token as the body asks for it; return it, its repositories and its permissions.
+
+        `stateless` says which form of token, where the request named one. There are six parameters,
+        because the request's parts are read by the caller.
+        """
         installation = self.installations.get(installation_id)
         if installation is None or installation.app is not app:
             raise ApiError(404, "Not Found")
         if installation.suspended:
-            raise ApiError(403, "This installation has been suspended")
-        permissions = dict(installation.permissions)
-        for name, level in (body.get("permissions") or {}).items():
-            if RANK.get(installation.permissions.get(name, ""), 0) < RANK.get(level, 9):
-                raise ApiError(
-                    422, "The permissions requested are not granted to this installation."
-                )
-        if body.get("permissions"):
-            permissions = {**body["permissions"], "metadata": "read"}
+            raise ApiError(403, SUSPENDED)
+        permissions = _granted(installation, body)
         chosen = _chosen(installation, body, repos)
-        tail = (
-            f"_{app.id}_{'.'.join(secrets.token_urlsafe(n) for n in (30, 225, 120))}"
-            if (self.long_tokens if stateless is None else stateless)
-            else "_" + secrets.token_hex(18)
-        )
+        long = self.long_tokens if stateless is None else stateless
         made = Credential(
-            f"ghs{tail}",
+            _token_value(app, long),
             "installation",
             f"installation:{installation_id}",
             installation,
@@ -217,7 +226,10 @@ class Accounts:
         return made, chosen, permissions
 
     def credential(self, authorization: str | None, now: float) -> Credential | None:
-        """Who a request comes from; None for nobody. Raises ApiError for a credential that is no good (now)."""
+        """Return the credential of a request; None for an anonymous one.
+
+        Raises ApiError for a credential that is not valid (now).
+        """
         if not authorization:
             return None
         found = self.credentials.get(_token(authorization))
@@ -226,52 +238,73 @@ class Accounts:
         if found.kind == "installation" and now - found.issued < self.lag_seconds:
             if self.lag_status == 404:
                 return replace(found, repository_ids=frozenset())
-            raise ApiError(
-                self.lag_status,
-                "Bad credentials"
-                if self.lag_status == 401
-                else "Resource not accessible by integration",
-            )
+            text = "Bad credentials" if self.lag_status == 401 else NOT_ACCESSIBLE
+            raise ApiError(self.lag_status, text)
         if found.installation is not None and found.installation.suspended:
-            raise ApiError(403, "This installation has been suspended")
+            raise ApiError(403, SUSPENDED)
         if found.login in self.suspended_users:
             raise ApiError(403, "Sorry. Your account was suspended.")
         return found
 
     def can_read(self, who: Credential | None, repo: Repository) -> bool:
-        """Whether the repository is there for `who`. Raises ApiError for a refusal that has words of its own."""
+        """Return whether the repository exists for `who`.
+
+        Raises ApiError where GitHub refuses with a text of its own.
+        """
         if repo.blocked:
             status, reason, address = repo.blocked
-            raise ApiError(
-                status,
-                "Repository access blocked",
-                more={"block": {"reason": reason, "html_url": address}},
-            )
-        if (
-            who is not None
-            and who.installation is None
-            and repo.owner.lower() in self.token_policies
-        ):
-            raise ApiError(403, self.token_policies[repo.owner.lower()])
-        if (
-            who is None
-            or (who.installation is not None and not who.installation.covers(repo))
-            or (who.repository_ids is not None and repo.id not in who.repository_ids)
+            block = {"reason": reason, "html_url": address}
+            raise ApiError(status, "Repository access blocked", more={"block": block})
+        if who is None:
+            return not repo.private
+        policy = self.token_policies.get(repo.owner.lower())
+        if who.installation is None and policy is not None:
+            raise ApiError(403, policy)
+        if (who.installation is not None and not who.installation.covers(repo)) or (
+            who.repository_ids is not None and repo.id not in who.repository_ids
         ):
             return not repo.private
         if who.installation is not None and "contents" not in who.installation.permissions:
-            raise ApiError(
-                403,
-                "Resource not accessible by integration",
-                {"x-accepted-github-permissions": "contents=read"},
-            )
+            headers = {"x-accepted-github-permissions": "contents=read"}
+            raise ApiError(403, NOT_ACCESSIBLE, headers)
         return True
+
+
+def _check_times(claims: Mapping[str, Any], now: float) -> None:
+    expires, issued = claims.get("exp"), claims.get("iat")
+    if not isinstance(expires, int) or expires <= now:
+        raise ApiError(401, JWT_EXPIRED)
+    if expires > now + 600:
+        raise ApiError(401, JWT_TOO_LONG)
+    if not isinstance(issued, int) or issued > now:
+        raise ApiError(401, JWT_ISSUED_LATER)
+
+
+def _token_value(app: App, long: bool) -> str:
+    if not long:
+        return "ghs_" + secrets.token_hex(18)
+    return f"ghs_{app.id}_{'.'.join(secrets.token_urlsafe(n) for n in (30, 225, 120))}"
+
+
+def _granted(installation: SimInstallation, body: Mapping[str, Any]) -> dict[str, str]:
+    """Return the permissions of a new token. Raises ApiError for more than the installation has."""
+    asked = body.get("permissions")
+    if not asked:
+        return dict(installation.permissions)
+    for name, level in asked.items():
+        if RANK.get(installation.permissions.get(name, ""), 0) < RANK.get(level, 9):
+            text = "The permissions requested are not granted to this installation."
+            raise ApiError(422, text)
+    return {**asked, "metadata": "read"}
 
 
 def _chosen(
     installation: SimInstallation, body: Mapping[str, Any], repos: Mapping[str, Repository]
 ) -> list[Repository] | None:
-    """The repositories that a mint names, by name without owner or by number; None for all of the installation's."""
+    """Return the repositories that a token request names; None for all of the installation's.
+
+    They are named by name without owner, or by number.
+    """
     if body.get("repositories") is None and body.get("repository_ids") is None:
         return None
     found = [
@@ -282,28 +315,25 @@ def _chosen(
         next((repo for repo in repos.values() if repo.id == number), None)
         for number in body.get("repository_ids") or ()
     ]
-    if len(found) > MAX_TOKEN_REPOSITORIES or any(
-        repo is None or not installation.covers(repo) for repo in found
-    ):
-        raise ApiError(
-            422,
-            "There is at least one repository that does not exist or is not accessible to the parent installation.",
-        )
-    return [repo for repo in found if repo is not None]
+    covered = [repo for repo in found if repo is not None and installation.covers(repo)]
+    if len(found) > MAX_TOKEN_REPOSITORIES or len(covered) < len(found):
+        raise ApiError(422, UNKNOWN_REPOSITORY)
+    return covered
 
 
-def _signed(token: str, key: str, options: Mapping[str, bool]) -> bool:
+def _signed(token: str, key: str) -> bool:
     import jwt
 
     try:
-        jwt.decode(token, key, algorithms=["RS256"], options=dict(options))  # type: ignore[arg-type]
+        options = dict(JWT_UNCHECKED)
+        jwt.decode(token, key, algorithms=["RS256"], options=options)  # type: ignore[arg-type]
     except jwt.PyJWTError:
         return False
     return True
 
 
 def _token(authorization: str) -> str:
-    """The token of `Bearer TOKEN`, `token TOKEN`, or `Basic` as git sends it, where it is the password."""
+    """Return the token of `Bearer TOKEN` or `token TOKEN`, or the password of `Basic` (git)."""
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() != "basic":
         return value.strip()

@@ -1,59 +1,64 @@
-"""What GitHub answers an App and its tokens: who it is, where it is installed, a token, what that token reaches, and its end.
+"""The API for Apps, users and their tokens.
 
-Source: REST docs, "GitHub Apps" and "GitHub App installations"; a renamed repository answers 301 to its number everywhere.
+It tells an App its installations, creates a token, lists what the token reaches, and ends it.
+Source: REST docs, "GitHub Apps" and "GitHub App installations"; a renamed repository answers 301 to
+its number everywhere.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from syncd.simulator import responses
-from syncd.simulator.accounts import ApiError, Credential
+from syncd.simulator.accounts import ApiError, App, Credential, SimInstallation
 from syncd.simulator.faults import Answer
 from syncd.simulator.repository import Repository
+from syncd.simulator.request import Route, SimRequest
+from syncd.simulator.state import SimulatorState
 
-if TYPE_CHECKING:
-    from syncd.simulator.github import GitHub, SimRequest
+STATELESS_HEADER = "x-github-stateless-s2s-token"
+NOT_A_GITHUB_APP_TEXT = (
+    "You must authenticate with an access token authorized to a GitHub App "
+    "in order to list installations"
+)
 
-Route = tuple[str, Callable[[], Answer]]
 
-
-def routed(github: GitHub, request: SimRequest, parts: Sequence[str]) -> Route | None:
-    """The route of a request that is about Apps, users or their tokens, and what answers it."""
+def route(state: SimulatorState, request: SimRequest, parts: Sequence[str]) -> Route | None:
+    """Return the route of a request about Apps, users or their tokens, and what answers it."""
     match parts:
         case ["app"]:
-            return "app", lambda: _app(github, request)
+            return "app", lambda: _app(state, request)
         case ["app", "installations"]:
-            return "app", lambda: _installations(github, request)
+            return "app", lambda: _installations(state, request)
         case ["app", "installations", number, "access_tokens"] if request.method == "POST":
-            return "token", lambda: _mint(github, request, number)
+            return "token", lambda: _create_token(state, request, number)
         case ["repos", owner, name, "installation"]:
-            return "installation", lambda: _installation_of(
-                github, request, f"{owner}/{name}".lower()
-            )
+            full_name = f"{owner}/{name}".lower()
+            return "installation", lambda: _installation_of(state, request, full_name)
         case ["repositories", number, "installation"]:
-            return "installation", lambda: _covering(
-                github,
-                request,
-                next((repo for repo in github.repos.values() if str(repo.id) == number), None),
-            )
+            repo = state.repo_by_id(number)
+            return "installation", lambda: _covering(state, request, repo)
         case ["installation", "repositories"]:
-            return "installation_repositories", lambda: _repositories(github, request)
+            return "installation_repositories", lambda: _repositories(state, request)
         case ["installation", "token"] if request.method == "DELETE":
             return "revoke", lambda: _revoke(request)
         case ["user"]:
             return "user", lambda: _user(request)
         case ["user", "installations"]:
-            return "user", lambda: _user_installations(github, request)
+            return "user", lambda: _user_installations(state, request)
         case ["user", "installations", number, "repositories"]:
-            return "user", lambda: _user_repositories(github, request, number)
+            return "user", lambda: _user_repositories(state, request, number)
     return None
 
 
-def _app(github: GitHub, request: SimRequest) -> Answer:
-    app = github.accounts.app_of(request.headers.get("authorization", ""), github.now())
+def _authenticated_app(state: SimulatorState, request: SimRequest) -> App:
+    return state.accounts.app_of(request.authorization, state.now())
+
+
+def _app(state: SimulatorState, request: SimRequest) -> Answer:
+    app = _authenticated_app(state, request)
     return responses.as_json(
         {
             "id": app.id,
@@ -64,16 +69,12 @@ def _app(github: GitHub, request: SimRequest) -> Answer:
     )
 
 
-def _installations(github: GitHub, request: SimRequest) -> Answer:
-    app = github.accounts.app_of(request.headers.get("authorization", ""), github.now())
-    return _paged(
-        request,
-        [
-            _shape(github, one.id)
-            for one in github.accounts.installations.values()
-            if one.app is app
-        ],
-    )
+def _installations(state: SimulatorState, request: SimRequest) -> Answer:
+    return _paged(request, _installations_of(state, _authenticated_app(state, request)))
+
+
+def _installations_of(state: SimulatorState, app: App) -> list[dict[str, Any]]:
+    return [_shape(one) for one in state.accounts.installations.values() if one.app is app]
 
 
 def _paged(
@@ -81,17 +82,23 @@ def _paged(
     found: list[dict[str, Any]],
     around: Callable[[list[dict[str, Any]]], object] = list,
 ) -> Answer:
-    """One page of it; the next one is in Link. Source: REST docs, "Using pagination in the REST API"."""
-    size, page = min(int(request.query.get("per_page", 30)), 100), int(request.query.get("page", 1))
+    """Return one page of a list; the address of the next page is in Link.
+
+    Source: REST docs, "Using pagination in the REST API".
+    """
+    size = min(int(request.query.get("per_page", 30)), 100)
+    page = int(request.query.get("page", 1))
     answer = responses.as_json(around(found[(page - 1) * size : page * size]))
     if page * size >= len(found):
         return answer
-    link = f'<{request.origin}{request.prefix}{request.path}?per_page={size}&page={page + 1}>; rel="next", <{request.origin}{request.prefix}{request.path}?page=99>; rel="last"'
-    return Answer(answer.status, {**answer.headers, "link": link}, answer.body)
+    address = request.url(request.path)
+    following = f'<{address}?per_page={size}&page={page + 1}>; rel="next"'
+    last = f'<{address}?page=99>; rel="last"'
+    headers = {**answer.headers, "link": f"{following}, {last}"}
+    return Answer(answer.status, headers, answer.body)
 
 
-def _shape(github: GitHub, number: int) -> dict[str, Any]:
-    one = github.accounts.installations[number]
+def _shape(one: SimInstallation) -> dict[str, Any]:
     return {
         "id": one.id,
         "app_id": one.app.id,
@@ -102,38 +109,35 @@ def _shape(github: GitHub, number: int) -> dict[str, Any]:
     }
 
 
-def _installation_of(github: GitHub, request: SimRequest, full: str) -> Answer:
-    repo = github.repos.get(full)
-    if repo is None and full in github.renamed:
-        github.accounts.app_of(request.headers.get("authorization", ""), github.now())
-        return Answer(
-            301,
-            {
-                "location": f"{request.origin}{request.prefix}/repositories/{github.find_renamed(full).id}/installation"
-            },
-        )
-    return _covering(github, request, repo)
+def _installation_of(state: SimulatorState, request: SimRequest, full_name: str) -> Answer:
+    repo = state.repos.get(full_name)
+    if repo is None and full_name in state.renamed:
+        _authenticated_app(state, request)
+        number = state.find_renamed(full_name).id
+        return responses.redirect(301, request.url(f"/repositories/{number}/installation"))
+    return _covering(state, request, repo)
 
 
-def _covering(github: GitHub, request: SimRequest, repo: Repository | None) -> Answer:
-    app = github.accounts.app_of(request.headers.get("authorization", ""), github.now())
-    for one in github.accounts.installations.values():
+def _covering(state: SimulatorState, request: SimRequest, repo: Repository | None) -> Answer:
+    app = _authenticated_app(state, request)
+    for one in state.accounts.installations.values():
         if one.app is app and repo is not None and one.covers(repo):
-            return responses.as_json(_shape(github, one.id))
+            return responses.as_json(_shape(one))
     raise ApiError(404, "Not Found")
 
 
-def _mint(github: GitHub, request: SimRequest, number: str) -> Answer:
-    app = github.accounts.app_of(request.headers.get("authorization", ""), github.now())
+def _create_token(state: SimulatorState, request: SimRequest, number: str) -> Answer:
+    app = _authenticated_app(state, request)
     try:
         body = json.loads(request.body or b"{}")
     except ValueError as error:
         raise ApiError(400, "Problems parsing JSON") from error
-    stateless = {"enabled": True, "disabled": False}.get(
-        request.headers.get("x-github-stateless-s2s-token", "")
-    )  # any other value is ignored
-    made, chosen, permissions = github.accounts.create_installation_token(
-        app, int(number) if number.isdigit() else -1, body, github.repos, github.now(), stateless
+    # any other value of the header is ignored
+    wish = request.headers.get(STATELESS_HEADER, "")
+    stateless = {"enabled": True, "disabled": False}.get(wish)
+    installation_id = int(number) if number.isdigit() else -1
+    made, chosen, permissions = state.accounts.create_installation_token(
+        app, installation_id, body, state.repos, state.now(), stateless
     )
     shape: dict[str, Any] = {
         "token": made.value,
@@ -148,11 +152,11 @@ def _mint(github: GitHub, request: SimRequest, number: str) -> Answer:
     return responses.as_json(shape, 201)
 
 
-def _repositories(github: GitHub, request: SimRequest) -> Answer:
+def _repositories(state: SimulatorState, request: SimRequest) -> Answer:
     who = _installation(request.who)
     found = [
         repo
-        for repo in github.repos.values()
+        for repo in state.repos.values()
         if who.installation is not None
         and who.installation.covers(repo)
         and (who.repository_ids is None or repo.id in who.repository_ids)
@@ -173,11 +177,11 @@ def _repo_shape(repo: Repository) -> dict[str, Any]:
 
 
 def _installation(who: Credential | None) -> Credential:
-    if who is None or who.installation is None:
-        raise ApiError(
-            403,
-            "Resource not accessible by integration" if who is not None else "Must authenticate",
-        )
+    """Return the credential of an installation. Raises ApiError for any other."""
+    if who is None:
+        raise ApiError(403, "Must authenticate")
+    if who.installation is None:
+        raise ApiError(403, "Resource not accessible by integration")
     return who
 
 
@@ -187,6 +191,7 @@ def _revoke(request: SimRequest) -> Answer:
 
 
 def _person(who: Credential | None) -> Credential:
+    """Return the credential of a user. Raises ApiError for any other."""
     if who is None:
         raise ApiError(401, "Requires authentication")
     if who.kind == "installation":
@@ -198,25 +203,22 @@ def _user(request: SimRequest) -> Answer:
     return responses.as_json({"login": _person(request.who).login, "id": 7, "type": "User"})
 
 
-def _user_installations(github: GitHub, request: SimRequest) -> Answer:
-    """Only for a user token of a GitHub App. Source: REST docs, "List app installations accessible to the user access token"."""
+def _user_installations(state: SimulatorState, request: SimRequest) -> Answer:
+    """List the installations that a user token of a GitHub App reaches; other tokens are refused.
+
+    Source: REST docs, "List app installations accessible to the user access token".
+    """
     who = _person(request.who)
-    if who.client_id is None or who.client_id not in github.accounts.apps:
-        raise ApiError(
-            403,
-            "You must authenticate with an access token authorized to a GitHub App in order to list installations",
-        )
-    app = github.accounts.apps[who.client_id]
-    found = [
-        _shape(github, one.id) for one in github.accounts.installations.values() if one.app is app
-    ]
+    if who.client_id is None or who.client_id not in state.accounts.apps:
+        raise ApiError(403, NOT_A_GITHUB_APP_TEXT)
+    found = _installations_of(state, state.accounts.apps[who.client_id])
     return _paged(request, found, lambda page: {"total_count": len(found), "installations": page})
 
 
-def _user_repositories(github: GitHub, request: SimRequest, number: str) -> Answer:
+def _user_repositories(state: SimulatorState, request: SimRequest, number: str) -> Answer:
     _person(request.who)
-    one = github.accounts.installations.get(int(number) if number.isdigit() else -1)
+    one = state.accounts.installations.get(int(number) if number.isdigit() else -1)
     if one is None:
         raise ApiError(404, "Not Found")
-    found = [_repo_shape(repo) for repo in github.repos.values() if one.covers(repo)]
+    found = [_repo_shape(repo) for repo in state.repos.values() if one.covers(repo)]
     return _paged(request, found, lambda page: {"total_count": len(found), "repositories": page})

@@ -1,4 +1,7 @@
-"""The tarball of a commit, as `git archive` makes it: a top folder named after repository and commit, the commit id in a global header."""
+"""The tarball of a commit, as `git archive` makes it.
+
+Its top folder is named after repository and commit; the commit id is in a global header.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,11 @@ from syncd.simulator.repository import Commit, Repository
 
 
 def tarball(repo: Repository, commit: Commit) -> bytes:
-    """gzip'ed tar. Paths in `export_ignore` are missing and those in `export_subst` are altered, as attributes make git do it."""
+    """Return the commit as a gzip'ed tar.
+
+    Paths in `export_ignore` are left out and those in `export_subst` are altered, as git does it
+    for these attributes.
+    """
     top = f"{repo.owner}-{repo.name}-{commit.id[:7]}"
     packed = io.BytesIO()
     with tarfile.open(

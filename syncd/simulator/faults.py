@@ -1,4 +1,4 @@
-"""Scripted trouble: what goes wrong with which request, how often, and how it looks on the wire."""
+"""Fault injection: what goes wrong with which request, how often, and how it looks on the wire."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from msgspec.structs import replace
 
 
 class Answer(Struct, frozen=True):
-    """A response to be. `body` in pieces may be slow or endless; `end` says how the connection ends: `close` after it, or `reset`."""
+    """A response to send. `pieces` is a body that may be slow or endless.
+
+    `end` says what happens to the connection: `keep`, `close` after the response, or `reset`.
+    """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -25,17 +28,15 @@ FaultEffect = Callable[[Answer], Answer]
 
 
 class Fault(Struct):
-    """Matches requests of `route` (or any, for `*`): skips `skip` of them, then happens `times` times."""
+    """A fault of `route` (`*`: of any): it skips `skip` requests, then happens `times` times."""
 
     route: str
     effect: FaultEffect
     times: int = 1
     skip: int = 0
-    before: bool = (
-        False  # instead of the answer, not to it: the request is not even counted as served
-    )
 
     def matches(self, route: str) -> bool:
+        """Return whether the fault happens to this request, and count it."""
         if self.times <= 0 or self.route not in ("*", route):
             return False
         if self.skip > 0:
@@ -48,6 +49,7 @@ class Fault(Struct):
 def status(
     code: int, message: str = "Server Error", headers: Mapping[str, str] | None = None
 ) -> FaultEffect:
+    """Answer with a status and GitHub's JSON error."""
     import json
 
     body = json.dumps(
@@ -70,22 +72,25 @@ def status(
 
 
 def html(code: int = 200) -> FaultEffect:
+    """Answer with a web page, as a captive portal does."""
     body = b"<!DOCTYPE html><html><body>Sign in to the network</body></html>"
     return lambda answer: Answer(code, {"content-type": "text/html; charset=utf-8"}, body)
 
 
 def reset() -> FaultEffect:
+    """Reset the connection instead of answering."""
     return lambda answer: replace(answer, end="reset", hang_seconds=0, status=0)
 
 
 def reset_in_body(after: int = 20) -> FaultEffect:
+    """Reset the connection after `after` bytes of the body."""
     return lambda answer: replace(
         answer, body=answer.body[:after], declared_length=len(answer.body) + 1000, end="reset"
     )
 
 
 def cut(after: int = 20) -> FaultEffect:
-    """The connection closes before the declared length."""
+    """Close the connection before the declared length."""
     return lambda answer: replace(
         answer,
         body=answer.body[: min(after, max(0, len(answer.body) - 1))],
@@ -95,13 +100,15 @@ def cut(after: int = 20) -> FaultEffect:
 
 
 def cut_silently(after: int = 20) -> FaultEffect:
-    """Fewer bytes, and a length that agrees with them."""
+    """Send fewer bytes, with a length that agrees with them."""
     return lambda answer: replace(
         answer, body=answer.body[: min(after, max(0, len(answer.body) - 1))]
     )
 
 
 def corrupt(at: float = 0.5) -> FaultEffect:
+    """Flip one bit of the body, at this share of its length."""
+
     def effect(answer: Answer) -> Answer:
         body = bytearray(answer.body)
         if body:
@@ -112,15 +119,17 @@ def corrupt(at: float = 0.5) -> FaultEffect:
 
 
 def other_content(content: bytes = b"something else entirely\n") -> FaultEffect:
+    """Answer with another body."""
     return lambda answer: replace(answer, body=content)
 
 
 def hang(seconds: float = 30.0) -> FaultEffect:
+    """Wait before answering, then close the connection."""
     return lambda answer: replace(answer, hang_seconds=seconds, end="close")
 
 
 def drip(pause_seconds: float = 0.2) -> FaultEffect:
-    """One byte at a time, with a pause before each."""
+    """Send one byte at a time, with a pause before each."""
 
     def effect(answer: Answer) -> Answer:
         def slowly() -> Iterator[bytes]:
@@ -136,6 +145,8 @@ def drip(pause_seconds: float = 0.2) -> FaultEffect:
 
 
 def endless() -> FaultEffect:
+    """Answer with a body of 4 GiB without a length."""
+
     def effect(answer: Answer) -> Answer:
         def forever() -> Iterator[bytes]:
             for _ in range(1 << 16):
@@ -147,11 +158,12 @@ def endless() -> FaultEffect:
 
 
 def gigantic(length: int = 10 << 30) -> FaultEffect:
+    """Declare a length that the body does not have."""
     return lambda answer: replace(answer, declared_length=length, end="close")
 
 
 def bomb(size: int = 200 << 20) -> FaultEffect:
-    """A small gzip body that is huge when unpacked."""
+    """Send a small gzip body that is huge when unpacked."""
 
     def effect(answer: Answer) -> Answer:
         import gzip
@@ -166,6 +178,7 @@ def bomb(size: int = 200 << 20) -> FaultEffect:
 
 
 def without_headers(*names: str) -> FaultEffect:
+    """Leave out these headers."""
     return lambda answer: replace(
         answer, headers={name: value for name, value in answer.headers.items() if name not in names}
     )

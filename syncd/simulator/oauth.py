@@ -1,31 +1,25 @@
-"""Users who log in: the device flow, pairs of tokens and their refreshing, with GitHub's own rules and words.
+"""User logins: the device flow, pairs of tokens and their refreshing, with GitHub's texts.
 
-A refresh token works once, and using it ends the access token beside it; a grant has at most ten living tokens of a user and scope.
-Source: docs "Generating a user access token for a GitHub App", "Authorizing OAuth apps", "Refreshing user access tokens", "Token
-expiration and revocation". Every refusal but an unknown client comes as HTTP 200 with an `error`.
+A refresh token works once, and using it ends the access token beside it. A grant has at most ten
+living tokens of one user and scope. Every error but an unknown client is an HTTP 200 with an
+`error`. Source: docs "Generating a user access token for a GitHub App", "Authorizing OAuth apps",
+"Refreshing user access tokens", "Token expiration and revocation".
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlencode
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from msgspec import Struct, field
 
 from syncd.simulator.accounts import Accounts, Credential
-from syncd.simulator.faults import Answer
-from syncd.simulator.responses import JSON_TYPE
-
-if TYPE_CHECKING:
-    from syncd.simulator.github import GitHub, SimRequest
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 MAX_LIVE_TOKENS = 10
-TEXTS = {
+ERROR_TEXTS = {
     "authorization_pending": "The authorization request is still pending.",
     "slow_down": "Too many requests have been made in the same timeframe.",
     "expired_token": "The device_code has expired.",
@@ -49,6 +43,8 @@ class Client(Struct):
 
 
 class Device(Struct):
+    """One started login. `login` is the user who approved it."""
+
     code: str
     user_code: str
     client: Client
@@ -61,6 +57,8 @@ class Device(Struct):
 
 
 class Refresh(Struct):
+    """A refresh token and the access token beside it."""
+
     token: str
     client: Client
     access: Credential
@@ -70,6 +68,8 @@ class Refresh(Struct):
 
 
 class OAuthServer:
+    """The OAuth server of the simulator. Times are in epoch seconds."""
+
     def __init__(self, accounts: Accounts) -> None:
         self.accounts = accounts
         self.clients: dict[str, Client] = {}
@@ -81,29 +81,36 @@ class OAuthServer:
         self.interval = 5
         self.expired_word = "expired_token"  # the documentation's own page also says token_expired
         self.disabled_status = 200  # a client has seen 400
-        self.on_device: Callable[[Device], None] = lambda device: None  # somebody at a browser
+        self.on_device: Callable[[Device], None] = lambda device: None  # a user at a browser
 
     def add_client(
         self, client_id: str, *, expiring: bool = True, device_flow: bool = True, kind: str = "ghu"
     ) -> Client:
-        """`kind`: ghu for a GitHub App, gho for an OAuth app, whose tokens live long unless `expiring`."""
+        """Add an app that users can log in to.
+
+        `kind` is ghu for a GitHub App, gho for an OAuth app, whose tokens do not expire unless
+        `expiring`.
+        """
         self.clients[client_id] = Client(
             client_id, secrets.token_hex(20), expiring, device_flow, kind
         )
         return self.clients[client_id]
 
     def approve(self, user_code: str, login: str = "ada") -> None:
+        """Approve the login with this user code."""
         self._shown(user_code).login = login
 
     def deny(self, user_code: str) -> None:
+        """Deny the login with this user code."""
         self._shown(user_code).denied = True
 
     def _shown(self, user_code: str) -> Device:
         return next(device for device in self.devices.values() if device.user_code == user_code)
 
-    # --- answers ------------------------------------------------------------------------------------------------------
+    # --- answers ----------------------------------------------------------------------------------
 
     def start(self, fields: Mapping[str, str], origin: str, now: float) -> dict[str, Any] | int:
+        """Start a device login; return the response's fields, or the HTTP status of an error."""
         client = self.clients.get(fields.get("client_id", ""))
         if client is None:
             return 404
@@ -130,6 +137,7 @@ class OAuthServer:
         }
 
     def token(self, fields: Mapping[str, str], now: float) -> dict[str, Any]:
+        """Answer a poll for a device's token, or a refresh."""
         client = self.clients.get(fields.get("client_id", ""))
         if client is None:
             return {"error": "incorrect_client_credentials"}
@@ -159,23 +167,15 @@ class OAuthServer:
         return self.issue(client, device.login, device.scope if client.kind == "gho" else "", now)
 
     def issue(self, client: Client, login: str, scope: str, now: float) -> dict[str, Any]:
-        """A new token, or pair, for a user. The eleventh of one user, app and scope ends the first."""
-        key = f"user:{login}"
-        living = [
-            one
-            for one in self.accounts.credentials.values()
-            if one.client_id == client.id
-            and one.login == login
-            and one.scope == scope
-            and not one.revoked
-            and now < one.expires
-        ]
-        for oldest in living[: max(0, len(living) - MAX_LIVE_TOKENS + 1)]:
-            oldest.revoked = True
+        """Create a token, or a pair, for a user.
+
+        The eleventh of one user, app and scope ends the first.
+        """
+        self._end_oldest(client, login, scope, now)
         access = Credential(
             f"{client.kind}_{secrets.token_hex(18)}",
             "user",
-            key,
+            f"user:{login}",
             issued=now,
             login=login,
             client_id=client.id,
@@ -200,6 +200,18 @@ class OAuthServer:
         self.accounts.credentials[access.value] = access
         return answer
 
+    def _end_oldest(self, client: Client, login: str, scope: str, now: float) -> None:
+        """Revoke the oldest tokens of this user, app and scope, so that one more is allowed."""
+        living = [
+            one
+            for one in self.accounts.credentials.values()
+            if (one.client_id, one.login, one.scope) == (client.id, login, scope)
+            and not one.revoked
+            and now < one.expires
+        ]
+        for oldest in living[: max(0, len(living) - MAX_LIVE_TOKENS + 1)]:
+            oldest.revoked = True
+
     def _refreshed(self, client: Client, token: str, now: float) -> dict[str, Any]:
         found = self.refreshes.get(token)
         if found is not None and found.spent_at is not None:
@@ -216,15 +228,16 @@ class OAuthServer:
         return self.issue(client, found.access.login, found.access.scope, now)
 
     def end(self, client_id: str, authorization: str, token: str, whole_grant: bool) -> int:
-        """Revoke one token, or everything its user granted the app. Needs the client's secret, which no syncd has."""
+        """Revoke one token, or everything its user granted the app; return the HTTP status.
+
+        It needs the client's secret, which no syncd has.
+        """
         client = self.clients.get(client_id)
-        expected = (
-            "Basic " + base64.b64encode(f"{client_id}:{client.secret}".encode()).decode()
-            if client is not None
-            else None
-        )
+        if client is None:
+            return 404
+        secret = base64.b64encode(f"{client_id}:{client.secret}".encode()).decode()
         access = self.accounts.credentials.get(token)
-        if authorization != expected or access is None or access.client_id != client_id:
+        if authorization != f"Basic {secret}" or access is None or access.client_id != client_id:
             return 404
         for one in self.accounts.credentials.values():
             if one is access or (
@@ -235,57 +248,3 @@ class OAuthServer:
             if pair.access.revoked and pair.spent_at is None:
                 pair.expires = 0.0
         return 204
-
-
-def routed(
-    github: GitHub, request: SimRequest, parts: Sequence[str]
-) -> tuple[str, Callable[[], Answer]] | None:
-    """The web host's routes, which stand beside the API's."""
-    match parts:
-        case ["login", "device", "code"] if request.method == "POST":
-            return "device", lambda: _said(
-                github, request, github.oauth.start(_fields(request), request.origin, github.now())
-            )
-        case ["login", "oauth", "access_token"] if request.method == "POST":
-            fields = _fields(request)
-            return "refresh" if fields.get(
-                "grant_type"
-            ) == "refresh_token" else "poll", lambda: _said(
-                github, request, github.oauth.token(fields, github.now())
-            )
-        case ["applications", client_id, "token" | "grant" as what] if request.method == "DELETE":
-            return "end", lambda: Answer(
-                github.oauth.end(
-                    client_id,
-                    request.headers.get("authorization", ""),
-                    json.loads(request.body or b"{}").get("access_token", ""),
-                    what == "grant",
-                )
-            )
-    return None
-
-
-def _fields(request: SimRequest) -> dict[str, str]:
-    return dict(parse_qsl(request.body.decode("utf-8", "replace")))
-
-
-def _said(github: GitHub, request: SimRequest, found: dict[str, Any] | int) -> Answer:
-    """As JSON where that was asked for, else form-encoded."""
-    if isinstance(found, int):
-        return Answer(found, {"content-type": JSON_TYPE}, b'{"error":"Not Found"}')
-    status = github.oauth.disabled_status if found.get("error") == "device_flow_disabled" else 200
-    if "error" in found:
-        found = {
-            **found,
-            "error_description": TEXTS.get(
-                found["error"].replace("token_expired", "expired_token"), ""
-            ),
-            "error_uri": "https://docs.github.com",
-        }
-    if "application/json" in request.headers.get("accept", ""):
-        return Answer(status, {"content-type": JSON_TYPE}, json.dumps(found).encode())
-    return Answer(
-        status,
-        {"content-type": "application/x-www-form-urlencoded; charset=utf-8"},
-        urlencode(found).encode(),
-    )

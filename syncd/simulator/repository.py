@@ -1,4 +1,4 @@
-"""Repositories as values: objects by id, refs by name. Ids are git's, computed from the bytes."""
+"""Repositories in memory: objects by id, refs by name. Ids are git's, computed from the bytes."""
 
 from __future__ import annotations
 
@@ -22,21 +22,27 @@ RawTree = tuple[tuple[int, bytes, str], ...]
 
 
 class File(Struct, frozen=True):
+    """A file with its content."""
+
     content: bytes
     executable: bool = False
 
 
 class Link(Struct, frozen=True):
+    """A symbolic link."""
+
     target: str
 
 
 class Submodule(Struct, frozen=True):
+    """A submodule at a commit of another repository."""
+
     commit: str
     url: str = "https://github.com/acme/elsewhere"
 
 
 class Declared(Struct, frozen=True):
-    """A file that is only said to be there: for repositories too large to make."""
+    """A file that is listed but has no content, for repositories too large to create."""
 
     id: str
     size: int
@@ -46,6 +52,8 @@ Node = bytes | str | File | Link | Submodule | Declared
 
 
 class Commit(Struct, frozen=True):
+    """A commit. `at` is in epoch seconds; `verification` is GitHub's reason."""
+
     id: str
     tree: str
     parents: tuple[str, ...]
@@ -55,7 +63,7 @@ class Commit(Struct, frozen=True):
 
 
 class Repository(Struct):
-    """One repository. `files` of a commit is path -> node; every commit keeps all its objects."""
+    """One repository. `files_of` a commit is path -> node; every commit keeps all its objects."""
 
     full_name: str
     id: int
@@ -65,14 +73,11 @@ class Repository(Struct):
     trees: dict[str, RawTree] = field(default_factory=dict)
     commits: dict[str, Commit] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, tuple[str, str]] = field(
-        default_factory=dict
-    )  # annotated tag id -> (name, commit)
+    # annotated tag id -> (name, commit)
+    tags: dict[str, tuple[str, str]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     blocked: tuple[int, str, str] | None = None  # (status, reason, address) of a block by GitHub
-    declared_kilobytes: int = (
-        0  # what the API says of the repository's size; GitHub says 0 of a new one
-    )
+    declared_kilobytes: int = 0  # the size that the API reports; GitHub reports 0 for a new one
     lagging: dict[str, str] = field(default_factory=dict)  # ref -> what the replicas still say
     files_of: dict[str, dict[str, Node]] = field(default_factory=dict)
     export_ignore: set[str] = field(default_factory=set)
@@ -84,13 +89,16 @@ class Repository(Struct):
 
     @property
     def owner(self) -> str:
+        """Return the account that owns the repository."""
         return self.full_name.partition("/")[0]
 
     @property
     def name(self) -> str:
+        """Return the name without the owner."""
         return self.full_name.partition("/")[2]
 
     def head(self, branch: str | None = None) -> str:
+        """Return the commit of a branch, of the default one where none is named."""
         return self.refs[f"refs/heads/{branch or self.default_branch}"]
 
     def commit(
@@ -102,7 +110,11 @@ class Repository(Struct):
         whole: bool = False,
         verification: str = "unsigned",
     ) -> str:
-        """A new commit on the branch, with `changes` (None removes) on top of what it has, or instead of it when `whole`. Its id."""
+        """Commit `changes` to a branch and return the commit's id; None for a path removes it.
+
+        With `whole` the changes are all that the commit holds. There are six parameters, because
+        tests name the few that they need.
+        """
         ref = f"refs/heads/{branch or self.default_branch}"
         before = self.refs.get(ref)
         files = {} if whole or before is None else dict(self.files_of[before])
@@ -129,6 +141,7 @@ class Repository(Struct):
         message: str = "change",
         verification: str = "unsigned",
     ) -> str:
+        """Add a commit object and return its id; no ref moves."""
         at = 1_700_000_000 + len(self.commits)
         person = f"Ada <ada@example.org> {at} +0000"
         lines = [
@@ -145,7 +158,7 @@ class Repository(Struct):
         return identity
 
     def add_files(self, files: Mapping[str, Node]) -> str:
-        """The id of the tree that holds these files; all objects are kept."""
+        """Add the objects of these files and return the id of their tree."""
         nested: dict[str, object] = {}
         for path, node in files.items():
             folder = nested
@@ -172,7 +185,7 @@ class Repository(Struct):
         return self.add_tree(entries)
 
     def add_tree(self, entries: Iterable[tuple[int, bytes, str]]) -> str:
-        """A raw tree, in git's order; hostile names and twins are kept as they are."""
+        """Add a raw tree, in git's order; hostile names and twins are kept as they are."""
         given = tuple(
             sorted(entries, key=lambda entry: entry[1] + (b"/" if entry[0] == TREE else b""))
         )
@@ -181,47 +194,47 @@ class Repository(Struct):
         return identity
 
     def add_blob(self, node: object) -> str:
+        """Add the content of a node and return its blob id."""
         if isinstance(node, Declared):
             self.sizes[node.id] = node.size
             return node.id
-        content = (
-            node.content
-            if isinstance(node, File)
-            else node.target.encode()
-            if isinstance(node, Link)
-            else node.encode()
-            if isinstance(node, str)
-            else node
-        )
-        if not isinstance(content, bytes):
-            raise TypeError(f"no content: {node!r}")
+        content = _content(node)
         identity = blob_id(content)
         self.blobs[identity] = content
         return identity
 
     def lfs_pointer(self, content: bytes) -> bytes:
-        """The pointer to commit for a content that Git LFS holds from here on. Source: git-lfs docs/spec.md."""
+        """Keep the content in Git LFS and return the pointer to commit for it.
+
+        Source: git-lfs docs/spec.md.
+        """
         oid = hashlib.sha256(content).hexdigest()
         self.lfs_objects[oid] = content
-        return f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(content)}\n".encode()
+        lines = (
+            "version https://git-lfs.github.com/spec/v1",
+            f"oid sha256:{oid}",
+            f"size {len(content)}",
+        )
+        return "".join(f"{line}\n" for line in lines).encode()
 
     def tag(self, name: str, commit: str, annotated: bool = False) -> None:
+        """Tag a commit."""
         target = commit
         if annotated:
-            target = object_id(
-                "tag",
-                f"object {commit}\ntype commit\ntag {name}\ntagger Ada <ada@example.org> 1700000000 +0000\n\n{name}\n".encode(),
-            )
+            tagger = "tagger Ada <ada@example.org> 1700000000 +0000"
+            text = f"object {commit}\ntype commit\ntag {name}\n{tagger}\n\n{name}\n"
+            target = object_id("tag", text.encode())
             self.tags[target] = (name, commit)
         self.refs[f"refs/tags/{name}"] = target
 
-    # --- reading ------------------------------------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------------
 
     def size_of(self, blob: str) -> int:
+        """Return the size of a blob in bytes, declared or real."""
         return self.sizes[blob] if blob in self.sizes else len(self.blobs[blob])
 
     def resolve(self, name: str) -> Commit | None:
-        """What a ref, a short name or an id names now, as the (possibly lagging) API sees it."""
+        """Return the commit of a ref, short name or id, as the (possibly lagging) API sees it."""
         refs = {**self.refs, **self.lagging}
         if name == "HEAD":
             name = self.default_branch
@@ -232,19 +245,13 @@ class Repository(Struct):
         return self.commits.get(name)
 
     def entry(self, tree: str, path: str) -> tuple[int, str] | None:
-        """(mode, id) of a path below a tree; the tree itself for the empty path."""
+        """Return (mode, id) of a path below a tree; of the tree itself for the empty path."""
         mode, identity = TREE, tree
         for name in path.split("/") if path else ():
             if mode != TREE:
                 return None
-            found = next(
-                (
-                    entry
-                    for entry in self.trees[identity]
-                    if entry[1] == name.encode("utf-8", "surrogateescape")
-                ),
-                None,
-            )
+            raw = name.encode("utf-8", "surrogateescape")
+            found = next((entry for entry in self.trees[identity] if entry[1] == raw), None)
             if found is None:
                 return None
             mode, _, identity = found
@@ -253,7 +260,7 @@ class Repository(Struct):
     def walk(
         self, tree: str, prefix: str = "", recursive: bool = True
     ) -> Iterable[tuple[str, int, str]]:
-        """(path, mode, id) below a tree, in the order the API gives them; however deep it is."""
+        """Yield (path, mode, id) below a tree, in the order of the API, however deep it is."""
         open_folders = [(prefix, iter(self.trees[tree]))]
         while open_folders:
             above, rest = open_folders[-1]
@@ -271,3 +278,15 @@ def _mode(node: object) -> int:
     if isinstance(node, Link):
         return LINK
     return EXECUTABLE if isinstance(node, File) and node.executable else FILE
+
+
+def _content(node: object) -> bytes:
+    if isinstance(node, File):
+        return node.content
+    if isinstance(node, Link):
+        return node.target.encode()
+    if isinstance(node, str):
+        return node.encode()
+    if not isinstance(node, bytes):
+        raise TypeError(f"no content: {node!r}")
+    return node

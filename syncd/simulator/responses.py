@@ -1,25 +1,29 @@
-"""The pieces of GitHub's answers: commits, listings, JSON and headers, and what is refused with which words."""
+"""Parts of GitHub's responses: commits, listings, JSON and headers, and the errors it answers with."""
 
 from __future__ import annotations
 
 import base64
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from syncd.git_objects import FILE, LINK, SUBMODULE, TREE
 from syncd.simulator.accounts import ApiError
 from syncd.simulator.faults import Answer
 from syncd.simulator.repository import Commit, Repository
-
-if TYPE_CHECKING:
-    from syncd.simulator.github import SimRequest
+from syncd.simulator.request import SimRequest
 
 JSON_TYPE = "application/json; charset=utf-8"
+RAW_TYPE = "application/vnd.github.v3.raw; charset=utf-8"
+DOCUMENTATION_URL = "https://docs.github.com/rest"
 TYPES = {FILE: "file", 0o100755: "file", LINK: "symlink", TREE: "dir", SUBMODULE: "submodule"}
 
 
 def resolve_commit(repo: Repository, ref: str, status: int, message: str) -> Commit:
+    """Return the commit that `ref` names.
+
+    Raises ApiError with `status` and `message` if there is none.
+    """
     if not repo.refs:
         raise ApiError(409, "Git Repository is empty.")
     found = repo.resolve(ref)
@@ -29,12 +33,14 @@ def resolve_commit(repo: Repository, ref: str, status: int, message: str) -> Com
 
 
 def or_not_found(commit: Commit | None) -> Commit:
+    """Return the commit. Raises ApiError (404) for None."""
     if commit is None:
         raise ApiError(404, "Not Found")
     return commit
 
 
 def ancestry(repo: Repository, commit: Commit) -> set[str]:
+    """Return the ids of the commit and all its ancestors."""
     seen: set[str] = set()
     waiting = [commit.id]
     while waiting:
@@ -46,14 +52,14 @@ def ancestry(repo: Repository, commit: Commit) -> set[str]:
 
 
 def git_commit(commit: Commit) -> dict[str, Any]:
-    verified = commit.verification == "valid"
+    """Return the JSON form of a commit object."""
     return {
         "sha": commit.id,
         "tree": {"sha": commit.tree},
         "message": commit.message,
         "author": {"name": "Ada", "date": iso(commit.at)},
         "verification": {
-            "verified": verified,
+            "verified": commit.verification == "valid",
             "reason": commit.verification,
             "signature": None,
             "payload": None,
@@ -62,38 +68,58 @@ def git_commit(commit: Commit) -> dict[str, Any]:
 
 
 def listed_type(request: SimRequest, mode: int) -> str:
-    """Until API version 2026-03-10 a submodule is listed as a file (docs, "Breaking changes")."""
-    if (
-        mode == SUBMODULE
-        and request.headers.get("x-github-api-version", "2022-11-28") < "2026-03-10"
-    ):
+    """Return the type that the Contents API lists for a git mode.
+
+    Until API version 2026-03-10 a submodule is listed as a file (docs, "Breaking changes").
+    """
+    version = request.headers.get("x-github-api-version", "2022-11-28")
+    if mode == SUBMODULE and version < "2026-03-10":
         return "file"
     return TYPES.get(mode, "file")
 
 
 def raise_error(status: int, message: str) -> Answer:
+    """Raise ApiError; for use in a lambda."""
     raise ApiError(status, message)
 
 
+def error_answer(error: ApiError) -> Answer:
+    """Return the response that tells a client about an error."""
+    body: dict[str, Any] = {
+        "message": error.message,
+        "documentation_url": DOCUMENTATION_URL,
+        "status": str(error.status),
+        **error.more,
+    }
+    if error.errors:
+        body["errors"] = error.errors
+    headers = {"content-type": JSON_TYPE, **error.headers}
+    return Answer(error.status, headers, json.dumps(body).encode())
+
+
 def as_json(value: object, status: int = 200, etag: str | None = None) -> Answer:
+    """Return a JSON response."""
     headers = {"content-type": JSON_TYPE} | ({"etag": etag} if etag else {})
-    return Answer(
-        status,
-        headers,
-        json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(
-            "utf-8", "surrogatepass"
-        ),
-    )
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return Answer(status, headers, text.encode("utf-8", "surrogatepass"))
+
+
+def redirect(status: int, location: str) -> Answer:
+    """Return a redirect."""
+    return Answer(status, {"location": location})
 
 
 def raw_headers(etag: str) -> dict[str, str]:
-    return {"content-type": "application/vnd.github.v3.raw; charset=utf-8", "etag": etag}
+    """Return the headers of a file in the raw media type."""
+    return {"content-type": RAW_TYPE, "etag": etag}
 
 
 def wrapped_base64(content: bytes) -> str:
+    """Return the content in base64, in lines of 60 characters as GitHub sends it."""
     text = base64.b64encode(content).decode()
     return "".join(text[start : start + 60] + "\n" for start in range(0, len(text), 60))
 
 
 def iso(at: float) -> str:
+    """Return epoch seconds as GitHub writes a time."""
     return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,7 @@
-"""The stand-in on loopback, over real sockets: HTTP/1.1 with kept connections, two origins (API and archive host), clean stop."""
+"""The simulator on loopback, over real sockets: HTTP/1.1 with kept connections and a clean stop.
+
+It has two origins: the API and the archive host.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,8 @@ REASONS = {
 
 
 class ServerUrls(Struct, frozen=True):
+    """The addresses of a running simulator: of its API and of its archive host."""
+
     url: str
     archive_url: str
 
@@ -50,13 +55,14 @@ class _Server(socketserver.ThreadingTCPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is its own business."""
+        """Ignore errors of one connection: the client is gone."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    wbufsize = -1  # head and body leave in one packet: else each request waits for a delayed ACK
+    # head and body leave in one packet: else each request waits for a delayed ACK
+    wbufsize = -1
     server: _Server
 
     def setup(self) -> None:
@@ -69,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
             super().finish()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Requests are counted, not logged."""
+        """Log nothing: requests are counted."""
 
     def _serve(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
@@ -94,42 +100,46 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response_only(answer.status, REASONS.get(answer.status))
         for name, value in (*answer.headers.items(), *answer.extra_headers):
             self.send_header(name, value)
-        length = (
-            answer.declared_length
-            if answer.declared_length is not None
-            else None
-            if answer.pieces is not None
-            else len(answer.body)
-        )
+        length = _content_length(answer)
         if length is not None and answer.status not in (204, 304):
             self.send_header("Content-Length", str(length))
         if length is None or answer.end != "keep":
             self.send_header("Connection", "close")
             self.close_connection = True
         self.end_headers()
-        if answer.pieces is None:
-            self.wfile.write(answer.body)
-        else:
-            for piece in answer.pieces:
-                if self.server.stopping.is_set():
-                    break
-                self.wfile.write(piece)
-                self.wfile.flush()
+        self._send_body(answer)
         self.wfile.flush()
         if answer.end == "reset":
             self._reset()
         return None
 
+    def _send_body(self, answer: Answer) -> None:
+        if answer.pieces is None:
+            self.wfile.write(answer.body)
+            return
+        for piece in answer.pieces:
+            if self.server.stopping.is_set():
+                break
+            self.wfile.write(piece)
+            self.wfile.flush()
+
     def _reset(self) -> None:
-        """RST instead of FIN."""
+        """Close the connection with RST instead of FIN."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
         self.close_connection = True
 
 
+def _content_length(answer: Answer) -> int | None:
+    """Return the length to declare; None for a body of unknown length."""
+    if answer.declared_length is not None:
+        return answer.declared_length
+    return None if answer.pieces is not None else len(answer.body)
+
+
 @contextmanager
 def serve(github: GitHub, latency_seconds: float = 0.0) -> Iterator[ServerUrls]:
-    """The stand-in answers on two loopback ports while the block runs; no thread and no socket is left after it."""
+    """Answer on two loopback ports while the block runs; no thread and no socket is left after it."""
     servers = [_Server(github, latency_seconds) for _ in range(2)]
     threads = [
         threading.Thread(

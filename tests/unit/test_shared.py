@@ -116,7 +116,7 @@ def test_who_shares_an_error_hangs_nothing_on_it() -> None:
 def test_the_others_get_what_is_kept_of_an_answer() -> None:
     shared = SingleFlight()
     assert shared.get_or_fetch(
-        "rows", lambda: [1, 2, 3], deadline(), kept=lambda rows: rows[:1]
+        "rows", lambda: [1, 2, 3], deadline(), to_share=lambda rows: rows[:1]
     ) == [
         1,
         2,

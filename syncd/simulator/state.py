@@ -1,0 +1,72 @@
+"""What the simulated GitHub holds: accounts, repositories, switches and a clock.
+
+Responses are made elsewhere.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from syncd.simulator.accounts import Accounts
+from syncd.simulator.oauth import OAuthServer
+from syncd.simulator.repository import Repository
+
+
+class SimulatorState:
+    """The state of the simulator. Its public attributes are its switches."""
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self.accounts = Accounts()
+        self.oauth = OAuthServer(self.accounts)
+        self.api_versions: tuple[str, ...] | None = None  # an older server knows only these
+        self.repos: dict[str, Repository] = {}
+        self.renamed: dict[str, str] = {}
+        self.etags = "git"  # git | hash | none
+        self.plain_json = False  # a server that knows no media types but JSON
+        self.tree_limit = 100_000
+        self.primary_limit: int | None = 5000
+        self.limit_headers = True
+        self.secondary_points: int | None = None
+        self.too_large_403 = False
+        self.clock_offset = 0.0
+        self.codeload_origin: str | None = None
+        self.lfs_ranges = True  # whether the storage of LFS continues a download
+        self._real_now = now
+
+    def now(self) -> float:
+        """Return the server's time in epoch seconds."""
+        return self._real_now() + self.clock_offset
+
+    def add_repo(
+        self,
+        full_name: str,
+        files: Mapping[str, Any] | None = None,
+        private: bool = True,
+        default_branch: str = "main",
+    ) -> Repository:
+        """Add a repository and return it; with `files`, they are its first commit."""
+        repo = Repository(full_name, 1000 + len(self.repos), private, default_branch)
+        self.repos[full_name.lower()] = repo
+        if files is not None:
+            repo.commit(files, "first")
+        return repo
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename a repository; requests for the old name are redirected from then on."""
+        repo = self.repos.pop(old.lower())
+        repo.full_name = new
+        self.repos[new.lower()] = repo
+        self.renamed[old.lower()] = new.lower()
+        self.renamed.pop(new.lower(), None)
+
+    def find_renamed(self, full_name: str) -> Repository:
+        """Return the repository that a former name leads to now."""
+        while full_name in self.renamed:
+            full_name = self.renamed[full_name]
+        return self.repos[full_name]
+
+    def repo_by_id(self, number: str) -> Repository | None:
+        """Return the repository with this number, or None."""
+        return next((repo for repo in self.repos.values() if str(repo.id) == number), None)
