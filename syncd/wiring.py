@@ -21,7 +21,7 @@ from syncd.engine.other_jobs import OtherJobs
 from syncd.engine.run import RunContext, wanted_set
 from syncd.errors import MirrorError, SyncdError
 from syncd.fastpath.check import Reply
-from syncd.github.api_version import Versioned
+from syncd.github.api_version import VersionedTransport
 from syncd.github.auth.app import AppCredentials
 from syncd.github.auth.credentials import AuthTransport, Credentials, NoCredentials, StaticToken
 from syncd.github.auth.device_flow import UserCredentials
@@ -31,7 +31,7 @@ from syncd.github.proxies import proxies_of
 from syncd.github.rate_limit import ConcurrencyLimit, RateLimits, RequestMetrics, SavedRateLimit
 from syncd.github.replay import Replay, count_replies
 from syncd.github.request_cache import SingleFlight
-from syncd.github.transport import Network, Retrying
+from syncd.github.transport import Network, RetryingTransport
 from syncd.hooks.runner import HookRunner
 from syncd.identities import AppIdentity, Identity, LoginIdentity, TokenIdentity
 from syncd.mirror.disk_mirror import DiskMirror
@@ -79,7 +79,7 @@ def _remaining_requests(connection: IdentityConnection, repo: str) -> int | None
     installation = (
         credentials.installation_of(repo) if isinstance(credentials, AppCredentials) else None
     )
-    return connection.rate_limits.of(installation).view().remaining
+    return connection.rate_limits.get(installation).status().remaining
 
 
 class AppContext:
@@ -296,8 +296,8 @@ class AppContext:
                 )
                 self._networks[identity.name], self._marks[identity.name] = network, mark
                 replies = [reply for reply in self._replies if reply.identity == identity.name]
-                spoken = Replay(replies, Versioned(network), rate_limits)
-                plain = Retrying(spoken, self.clock, self._waits_out_limits)
+                spoken = Replay(replies, VersionedTransport(network), rate_limits)
+                plain = RetryingTransport(spoken, self.clock, self._waits_out_limits)
                 credentials = self._credentials(identity, spoken, plain)
                 transport = AuthTransport(plain, credentials, self.clock)
                 self._lines[identity.name] = IdentityConnection(
@@ -332,7 +332,7 @@ class AppContext:
                 self.clock,
                 key,
                 memory,
-                self.rate_limits[identity.name].belongs,
+                self.rate_limits[identity.name].set_account,
             )
         if isinstance(identity, TokenIdentity):
 
@@ -431,7 +431,7 @@ class AppContext:
         return tuple(
             one
             for name, rate_limits in list(self.rate_limits.items())
-            for one in rate_limits.limits(name)
+            for one in rate_limits.snapshot(name)
         )
 
     def save_rate_limits(self) -> None:
@@ -445,7 +445,7 @@ class AppContext:
         changed = [one for key, one in limits.items() if self._saved.get(key) != one]
         facts, expiries = self.store.facts, None
         known = facts.token_expiries()
-        seen = known | self.request_metrics.expiries()
+        seen = known | self.request_metrics.token_expiries()
         now = {
             name: at
             for name, at in seen.items()
@@ -453,7 +453,7 @@ class AppContext:
         }
         if now != known:
             expiries = now
-        counted = self.request_metrics.spent()
+        counted = self.request_metrics.charged_requests()
         rows = [
             LimitRow(*key, one.account, one.view.limit, one.view.remaining, one.view.reset_at)
             for key, one in limits.items()
@@ -478,7 +478,7 @@ class AppContext:
                 name, installation = key
                 rate_limits = self.rate_limits.get(name)
                 reset_at = (
-                    rate_limits.of(installation).view().reset_at
+                    rate_limits.get(installation).status().reset_at
                     if rate_limits is not None
                     else None
                 )
@@ -486,7 +486,7 @@ class AppContext:
 
     def token_expiries(self) -> dict[str, datetime]:
         """Identity -> when somebody has to make a new token or log in again, for those that end. What GitHub said last, from memory or disk."""
-        known = self.store.facts.token_expiries() | self.request_metrics.expiries()
+        known = self.store.facts.token_expiries() | self.request_metrics.token_expiries()
         return expiries_of(known, self.config.state, self.config.identities)
 
     def close(self, revoke: bool = False) -> None:
@@ -517,7 +517,7 @@ class AppContext:
             ]
         threads = [
             threading.Thread(
-                target=app.revoke,
+                target=app.revoke_all,
                 args=(Deadline(self.clock, REVOKE_SECONDS),),
                 name="syncd-revoke",
                 daemon=True,

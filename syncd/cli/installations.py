@@ -17,7 +17,7 @@ from syncd.github.installations import (
     get_authenticated_user,
     list_user_installations,
 )
-from syncd.github.urls import home_of, web_of
+from syncd.github.urls import display_host, web_of
 from syncd.identities import AnonymousIdentity, Identity
 from syncd.output import echo
 from syncd.text import did_you_mean
@@ -77,7 +77,7 @@ def _lines(app: AppContext, config: Config, identity: Identity) -> Iterator[str]
     line, deadline, home = (
         app.connection(identity),
         app.command_deadline(TIMEOUT_SECONDS),
-        home_of(web_of(identity.api)),
+        display_host(web_of(identity.api)),
     )
     wanted = {job.repo.lower() for job in config.jobs.values() if job.identity == identity.name}
     if isinstance(line.credentials, AppCredentials):

@@ -8,8 +8,8 @@ from syncd.cli.common import Settings, emit
 from syncd.cli.sync import stopping
 from syncd.config.model import Config
 from syncd.errors import ConfigError
-from syncd.github.auth.device_flow import OAuthClient, pair_of, who_is
-from syncd.github.urls import home_of, web_of
+from syncd.github.auth.device_flow import OAuthClient, get_authenticated_user, parse_tokens
+from syncd.github.urls import display_host, web_of
 from syncd.identities import LoginIdentity
 from syncd.output import echo
 from syncd.text import did_you_mean, styled
@@ -48,17 +48,17 @@ def _log_in(settings: Settings, app: AppContext, identity: LoginIdentity, scope:
         app.command_deadline(TIMEOUT_SECONDS),
     )
     door = OAuthClient(line.plain, web_of(identity.api), identity.client_id, identity.name)
-    invitation = door.invite(scope, deadline)
+    invitation = door.request_device_code(scope, deadline)
     minutes = round(invitation.seconds / 60)
     echo(
         f"Open {invitation.address} in any browser and enter the code {styled(invitation.user_code, bold=True)}",
         err=True,
     )
     echo(f"waiting, up to {minutes} minutes; Ctrl-C ends it ...", err=True)
-    found, at = door.wait_for(invitation, deadline)
-    pair = pair_of(found, at, identity.api, identity.client_id, "", app.clock.now())
-    login = who_is(line.plain, identity.api, pair.access, deadline)
-    kept = pair_of(found, at, identity.api, identity.client_id, login, pair.issued_at)
+    found, at = door.poll_token(invitation, deadline)
+    pair = parse_tokens(found, at, identity.api, identity.client_id, "", app.clock.now())
+    login = get_authenticated_user(line.plain, identity.api, pair.access, deadline)
+    kept = parse_tokens(found, at, identity.api, identity.client_id, login, pair.issued_at)
     with pairs.exclusive_lock(deadline):
         pairs.save(kept)
     until = (
@@ -66,7 +66,7 @@ def _log_in(settings: Settings, app: AppContext, identity: LoginIdentity, scope:
         if kept.refresh_expires_at is not None
         else ""
     )
-    emit(settings, f"logged in to {home_of(web_of(identity.api))} as {login}{until}")
+    emit(settings, f"logged in to {display_host(web_of(identity.api))} as {login}{until}")
     emit(settings, f"kept in {pairs.file} (0600); to end it: syncd logout {identity.name}")
     return 0
 

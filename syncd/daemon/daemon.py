@@ -180,7 +180,7 @@ class Daemon:
             push,
             config.jobs.values(),
             {name: one.api for name, one in config.identities.items()},
-            self.app.request_metrics.numbers(),
+            self.app.request_metrics.renamed_repositories(),
         )
         self.runner.ref_pushed(
             [name for name in names if is_short(config.jobs[name].ref)], push.ref

@@ -19,7 +19,7 @@ from syncd.github.auth.app import AppCredentials
 from syncd.github.protocol import Request
 from syncd.github.proxies import proxies_of
 from syncd.github.refs import head_request
-from syncd.github.urls import authorities
+from syncd.github.urls import default_ca_file
 from syncd.identities import AnonymousIdentity, AppIdentity, Identity, TokenIdentity
 from syncd.ref_names import check_due_at
 from syncd.store.lock import lock_file
@@ -141,7 +141,7 @@ class Requests:
             found = {"secret": [identity.token.kind, identity.token.value], "token_request": None}
         elif type(identity) is AppIdentity:
             app = self._app.connection(identity).credentials
-            request = app.known_request(repo) if isinstance(app, AppCredentials) else None
+            request = app.token_request_if_known(repo) if isinstance(app, AppCredentials) else None
             if request is None:
                 return None
             worded = {
@@ -172,7 +172,7 @@ def _worded(request: Request, identity: Identity) -> dict[str, Any]:
             parts.scheme,
             parts.hostname,
             port,
-            authorities() if parts.scheme == "https" else None,
+            default_ca_file() if parts.scheme == "https" else None,
         ],
         "target": request.url.removeprefix(f"{parts.scheme}://{parts.netloc}"),
     }

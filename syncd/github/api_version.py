@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 HEADER = "X-GitHub-Api-Version"
 
 
-class Versioned:
+class VersionedTransport:
     """One identity's way to its host, which says the version as long as the host takes it."""
 
     def __init__(self, inner: Transport) -> None:

@@ -12,24 +12,26 @@ from collections.abc import Callable
 
 from syncd.deadline import Deadline
 
-TRIES = 4
+MAX_ATTEMPTS = 4
 BACKOFF_SECONDS = 0.5
 
 
 class Attempts:
-    """The attempts at one question. `chance` gives a random number in [0, 1)."""
+    """The attempts at one question. `random_fraction` gives a random number in [0, 1)."""
 
-    def __init__(self, tries: int = TRIES, chance: Callable[[], float] = random.random) -> None:
-        self._tries, self._chance, self._lost = tries, chance, 0
+    def __init__(
+        self, tries: int = MAX_ATTEMPTS, random_fraction: Callable[[], float] = random.random
+    ) -> None:
+        self._tries, self._random_fraction, self._lost = tries, random_fraction, 0
 
-    def pause(self, deadline: Deadline, answered: bool) -> float | None:
+    def next_delay_seconds(self, deadline: Deadline, answered: bool) -> float | None:
         """Count an attempt that failed; how many seconds to wait before the next one.
 
         None when the question is not to be asked again. Full jitter, growing. `answered`: GitHub
         sent an answer, which the run's exchanges include.
         """
         self._lost += 1
-        seconds = self._chance() * BACKOFF_SECONDS * float(2**self._lost)
+        seconds = self._random_fraction() * BACKOFF_SECONDS * float(2**self._lost)
         if self._lost >= self._tries or not deadline.may_retry:
             return None
         if seconds >= deadline.remaining_seconds():
@@ -38,4 +40,4 @@ class Attempts:
         return seconds
 
 
-__all__ = ["BACKOFF_SECONDS", "TRIES", "Attempts"]
+__all__ = ["BACKOFF_SECONDS", "MAX_ATTEMPTS", "Attempts"]

@@ -28,7 +28,7 @@ class ThreadPool:
         self._guard = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
 
-    def each(self, work: Callable[[U], T], things: Iterable[U], deadline: Deadline) -> list[T]:
+    def map(self, work: Callable[[U], T], things: Iterable[U], deadline: Deadline) -> list[T]:
         """`work` of every thing, in their order. The first error ends it: what has not begun never does, what has is waited for.
 
         Never called from within `work`: the threads would wait for each other.
@@ -91,7 +91,7 @@ class KeyedLock:
         self._held: dict[str, threading.Event] = {}
 
     @contextmanager
-    def on(self, thing: str, deadline: Deadline) -> Iterator[None]:
+    def locked(self, thing: str, deadline: Deadline) -> Iterator[None]:
         """Nobody else is inside for the same thing. Look again whether it is still to be done."""
         while True:
             with self._guard:

@@ -29,15 +29,15 @@ _CURRENT = threading.local()  # .watch: of the request that this thread sends
 _GUARD = threading.Lock()  # over whose socket it is: a connection goes from one request to the next
 
 
-class GivenUpError(OSError):
+class RequestCancelledError(OSError):
     """Nobody waits for this request any more."""
 
 
 class Watch:
     """One request's hold on the socket that it uses. `connected` is called with the address that answers, and may refuse it."""
 
-    def __init__(self, most_bytes: int, subject: str, connected: Callable[[str], None]) -> None:
-        self._left, self._subject, self.connected = most_bytes, subject, connected
+    def __init__(self, max_bytes: int, subject: str, connected: Callable[[str], None]) -> None:
+        self._left, self._subject, self.connected = max_bytes, subject, connected
         self._ended = False
         self._handle: socket.socket | None = None
         self._connection: Any = None
@@ -48,20 +48,20 @@ class Watch:
         _CURRENT.watch = self
 
     def hold(self, connection: Any, sock: socket.socket) -> None:
-        """The request uses this socket of the connection. Raises GivenUpError after `end`."""
+        """The request uses this socket of the connection. Raises RequestCancelledError after `end`."""
         with _GUARD:
             if self._ended:
-                raise GivenUpError("given up")
+                raise RequestCancelledError("given up")
             self._drop()
             # a descriptor of its own: TLS takes the library's away while it shakes hands
             self._handle = socket.socket(fileno=os.dup(sock.fileno()))
             self._connection, self._serial, connection.watch = connection, connection.serial, self
 
     def count(self, size: int) -> None:
-        """So many bytes have arrived. Raises BadResponseError past the limit, GivenUpError after `end`."""
+        """So many bytes have arrived. Raises BadResponseError past the limit, RequestCancelledError after `end`."""
         self._left -= size
         if self._ended:
-            raise GivenUpError("given up")
+            raise RequestCancelledError("given up")
         if self._left < 0:
             raise BadResponseError(
                 f"the answer for {self._subject} goes on beyond what it may have, with all that frames it",
@@ -193,7 +193,7 @@ def _connected(connection: Any) -> socket.socket:
         except OSError as found:
             sock.close()
             error = found
-            if isinstance(found, GivenUpError):
+            if isinstance(found, RequestCancelledError):
                 break
             continue
         sock.settimeout(

@@ -38,7 +38,7 @@ from syncd.github.protocol import (
     quoted,
     repo_path,
 )
-from syncd.github.rate_limit import RESERVE
+from syncd.github.rate_limit import MAX_RESERVED_REQUESTS
 from syncd.github.request import ask, stream
 from syncd.github.trees import parse_json
 from syncd.ports import BlobRequest, Blobs
@@ -74,11 +74,11 @@ def choose_transport(
     Up to `ARCHIVE_THRESHOLD` files a request each costs a few round trips, side by side, and moves nothing that is not wanted. Past that, requests
     are what is scarce (5,000 an hour, 900 a minute), and a tarball is two. But a tarball holds the whole repository: where its size
     is known and everything that is not wanted outweighs the requests saved, each taken as `REQUEST_COST_BYTES`, the files come singly;
-    unless GitHub's hourly budget, of which `remaining` is left, would not last for that and for `RESERVE` others.
+    unless GitHub's hourly budget, of which `remaining` is left, would not last for that and for `MAX_RESERVED_REQUESTS` others.
     """
     if missing <= ARCHIVE_THRESHOLD:
         return TransportChoice(False, f"{missing} files, not more than {ARCHIVE_THRESHOLD}")
-    if remaining is not None and missing + RESERVE > remaining:
+    if remaining is not None and missing + MAX_RESERVED_REQUESTS > remaining:
         return TransportChoice(
             True,
             f"{missing} files singly would use up the {remaining} requests that are left this hour",
@@ -143,7 +143,7 @@ class BlobFetcher:
                 total + 4 * len(missing) * REQUEST_COST_BYTES + UNKNOWN_SIZE_ALLOWANCE_BYTES,
             )
         rest = [want for want in missing.values() if not self._blobs.has(want.entry.id)]
-        return brought + sum(self._pool.each(self._fetch_one, rest, self._deadline))
+        return brought + sum(self._pool.map(self._fetch_one, rest, self._deadline))
 
     def _repository_bytes(self) -> int | None:
         """How large GitHub says the repository is; None where it does not say.
@@ -180,7 +180,9 @@ class BlobFetcher:
         )
         # it is compressed already; a second layer would only hide how much it is
         request = replace(
-            request, headers={**request.headers, "Accept-Encoding": "identity"}, elsewhere=True
+            request,
+            headers={**request.headers, "Accept-Encoding": "identity"},
+            allow_other_host=True,
         )
         with self._blobs.bulk_writer() as into:
             extractor = tarball.TarExtractor(
@@ -207,7 +209,7 @@ class BlobFetcher:
         A link goes by its id at once: its path would give the target's bytes. So does a file that came other than it should be, once.
         """
         self._deadline.check()
-        with self._blob_locks.on(want.entry.id, self._deadline):
+        with self._blob_locks.locked(want.entry.id, self._deadline):
             return (
                 0 if self._blobs.has(want.entry.id) else self._fetch_singly(want)
             )  # another job may have brought it meanwhile

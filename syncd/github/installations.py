@@ -54,13 +54,13 @@ class AppInfo(Struct, frozen=True):
 def get_app_info(app: AppCredentials, api: str, plain: Transport, deadline: Deadline) -> AppInfo:
     """The App itself, and everywhere it is installed. Raises AuthError where GitHub does not know the App or its key."""
     request = get(api, "/app", "app", "the App itself", None)
-    found = _get_mapping(request, app.as_app(request, deadline), deadline)
+    found = _get_mapping(request, app.send_as_app(request, deadline), deadline)
     listed = _pages(
         api,
         "/app/installations",
         "app",
         "the App's installations",
-        lambda asked: app.as_app(asked, deadline),
+        lambda asked: app.send_as_app(asked, deadline),
         None,
         deadline,
     )
@@ -96,7 +96,7 @@ def _with_repositories(
                 one, repositories=tuple(sorted(one_line(repo.get("full_name")) for repo in found))
             )
         finally:
-            app.end(token, deadline)
+            app.revoke_token(token, deadline)
     except SyncdError as error:  # of this installation; the others are still worth telling
         return replace(one, problem=error)
 

@@ -18,7 +18,7 @@ from syncd.github.concurrency import ThreadPool
 from syncd.github.protocol import USER_AGENT, Request, Transport, one_line, read_json
 from syncd.github.request import stream
 from syncd.github.resumable import download_resumable
-from syncd.github.urls import check_elsewhere, same_origin, web_of
+from syncd.github.urls import check_redirect, same_origin, web_of
 from syncd.ports import Blobs, Pointer
 
 MEDIA_TYPE = "application/vnd.git-lfs+json"
@@ -80,7 +80,7 @@ class LfsFetcher:
             found.update(
                 zip(
                     some,
-                    self._pool.each(self._download, self._batch(some), self._deadline),
+                    self._pool.map(self._download, self._batch(some), self._deadline),
                     strict=True,
                 )
             )
@@ -104,8 +104,8 @@ class LfsFetcher:
             self._repo,
             headers,
             json.dumps(body).encode(),
-            basic=True,
-            only_asks=True,
+            basic_auth=True,
+            is_read_only=True,
         )
         answer = stream(
             self._transport, request, self._deadline, lambda response: read_json(request, response)
@@ -148,7 +148,7 @@ class LfsFetcher:
         pointer, action = told
         href, subject = action["href"], f"the LFS content of {pointer.path} of {self._repo}"
         if not same_origin(self._url, href):
-            check_elsewhere(self._url, href, subject, allowed=True)
+            check_redirect(self._url, href, subject, allowed=True)
         given = action.get("header")
         headers = {
             "User-Agent": USER_AGENT,
@@ -164,7 +164,7 @@ class LfsFetcher:
             headers,
             cap_bytes=pointer.size,
             authorised=False,
-            elsewhere=True,
+            allow_other_host=True,
         )
         with self._blobs.partial_download(pointer.oid, pointer.size) as download:
             return download_resumable(

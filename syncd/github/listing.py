@@ -193,7 +193,7 @@ class TreeLister:
         found = dict(
             zip(
                 first,
-                self._pool.each(
+                self._pool.map(
                     lambda folder: self._folder_contents(folder, wanted), first, self._deadline
                 ),
                 strict=True,
@@ -219,7 +219,7 @@ class TreeLister:
         found.update(
             zip(
                 rest,
-                self._pool.each(
+                self._pool.map(
                     lambda folder: self._folder_contents(folder, wanted), rest, self._deadline
                 ),
                 strict=True,
@@ -301,7 +301,7 @@ class TreeLister:
             else:
                 _add(entries, folder, known)
         for (folder, tree), below in zip(
-            unread, self._pool.each(self._fetch_recursive, unread, self._deadline), strict=True
+            unread, self._pool.map(self._fetch_recursive, unread, self._deadline), strict=True
         ):
             if below is None:
                 below = self._list_by_level(folder, tree)
@@ -370,7 +370,7 @@ class TreeLister:
                 unread.append((name, entry.id))
         asked = [(join_path(folder, name), identity) for name, identity in unread]
         for (name, identity), below in zip(
-            unread, self._pool.each(self._fetch_recursive, asked, self._deadline), strict=True
+            unread, self._pool.map(self._fetch_recursive, asked, self._deadline), strict=True
         ):
             if below is None:
                 below = self._list_by_level(join_path(folder, name), identity)

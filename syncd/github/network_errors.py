@@ -13,7 +13,7 @@ from syncd.errors import BadResponseError, RemoteUnavailableError, UnreachableEr
 from syncd.github.protocol import Request
 
 
-class SettledError(RemoteUnavailableError):
+class PermanentNetworkError(RemoteUnavailableError):
     """Nothing of ours was sent, and asking again would not mend it: a certificate that is not as it should be, a proxy that says no."""
 
 
@@ -26,26 +26,28 @@ def translated(request: Request, error: Exception) -> RemoteUnavailableError | B
         return _tls_failure(request, where, str(error))
     if isinstance(error, exceptions.ProxyError):
         if (
-            refused := re.search(r"Tunnel connection failed: (40[137])\b", words := words_of(error))
+            refused := re.search(
+                r"Tunnel connection failed: (40[137])\b", words := reason_of(error)
+            )
         ) is not None:
             hint = (
                 "give HTTPS_PROXY its user and password (http://USER:PASSWORD@HOST:PORT)"
                 if refused[1] == "407"
                 else "the proxy's rules must allow this host"
             )
-            return SettledError(
+            return PermanentNetworkError(
                 f"asked for {request.subject}: the proxy failed: it does not let us through to {where}: {words}",
                 hint=hint,
             )
         return RemoteUnavailableError(
-            f"asked for {request.subject}: the proxy failed: {words_of(error)}",
+            f"asked for {request.subject}: the proxy failed: {reason_of(error)}",
             hint="check HTTPS_PROXY and its credentials",
         )
     if isinstance(
         error, (exceptions.NewConnectionError, exceptions.ConnectTimeoutError)
     ):  # names that don't resolve are one
         return UnreachableError(
-            f"asked for {request.subject}: {where} can't be reached: {words_of(error)}", hint=hint
+            f"asked for {request.subject}: {where} can't be reached: {reason_of(error)}", hint=hint
         )
     if isinstance(error, exceptions.TimeoutError):
         return RemoteUnavailableError(
@@ -63,7 +65,7 @@ def translated(request: Request, error: Exception) -> RemoteUnavailableError | B
         )
     if isinstance(error, (exceptions.HTTPError, OSError)):
         return RemoteUnavailableError(
-            f"asked for {request.subject}: {where} can't be reached: {words_of(error)}", hint=hint
+            f"asked for {request.subject}: {where} can't be reached: {reason_of(error)}", hint=hint
         )
     raise error
 
@@ -89,22 +91,22 @@ def _tls_failure(request: Request, where: str, text: str) -> RemoteUnavailableEr
     if "certificate_verify_failed" in low or "certificate verify failed" in low:
         for sign, words, hint in CERTIFICATES:
             if sign in low:
-                return SettledError(f"{asked}: {words}", hint=hint)
+                return PermanentNetworkError(f"{asked}: {words}", hint=hint)
         reason = (
             text.partition("verify failed: ")[2].partition(" (_ssl")[0].strip("'\") ")
             or "nobody vouches for it"
         )
-        return SettledError(
+        return PermanentNetworkError(
             f"{asked}: its certificate can't be trusted: {reason}",
             hint="for a private authority set ca_file: in the identity; else something may answer in its place",
         )
     if "x509" in low or "pem lib" in low or "no start line" in low:
-        return SettledError(
+        return PermanentNetworkError(
             f"{asked} was not asked: the certificate authorities can't be read",
             hint="ca_file: must be a file of certificates in PEM form",
         )
     if "wrong version number" in low or "record layer failure" in low or "http request" in low:
-        return SettledError(
+        return PermanentNetworkError(
             f"{asked} does not speak TLS", hint="check the address and port in api:, and any proxy"
         )
     reason = (
@@ -128,14 +130,14 @@ def below(error: Exception) -> Exception:
     return error
 
 
-def words_of(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """The innermost reason of a chain of library errors, without object addresses, connections and numbers."""
     seen: BaseException = error
     while seen.args and isinstance(seen.args[-1], BaseException):
         seen = seen.args[-1]
     reason = getattr(seen, "reason", None)
     if isinstance(reason, BaseException):
-        return words_of(reason)
+        return reason_of(reason)
     text = str(seen).rpartition(">: ")[2] or type(seen).__name__
     text = re.sub(r"^HTTPS?Connection(?:Pool)?\([^)]*\): |\[Errno -?\d+\] ", "", text.strip("'\" "))
     return text[1:-1] if text.startswith("(") and text.endswith(")") else text

@@ -48,11 +48,10 @@ RAW = "application/vnd.github.raw+json"
 OBJECT = "application/vnd.github.object+json"
 SHA = "application/vnd.github.sha"
 
-ERROR_CAP = ERROR_BYTES
-NO_HINT_WAIT = (
+DEFAULT_WAIT_SECONDS = (
     60.0  # "Rate limits for the REST API": wait at least one minute when the answer gives no time
 )
-LONGEST_WAIT = 24 * 3600.0  # a damaged header must not put a job to sleep for ever
+MAX_WAIT_SECONDS = 24 * 3600.0  # a damaged header must not put a job to sleep for ever
 
 
 class TooLargeError(RemoteError):
@@ -62,9 +61,9 @@ class TooLargeError(RemoteError):
 
 
 class Request(Struct, frozen=True):
-    """One exchange to make. `subject` names what is asked for, for messages; `elsewhere` allows a redirect to another host, without our credential.
+    """One exchange to make. `subject` names what is asked for, for messages; `allow_other_host` allows a redirect to another host, without our credential.
 
-    `basic`: the token goes as git's own endpoints take it, and not as the API does. `only_asks`: a POST that changes nothing, and so
+    `basic`: the token goes as git's own endpoints take it, and not as the API does. `is_read_only`: a POST that changes nothing, and so
     is sent again, as it is, to where its answer redirects it (RFC 9110, 15.4.2 leaves that to the client). `attempts` counts all attempts at the
     question.
     `kind` is the row of bounds.py that limits the answer, where it is not the one of `route`; `cap_bytes` is a lower limit for this answer's body.
@@ -80,9 +79,9 @@ class Request(Struct, frozen=True):
     body: bytes | None = None
     cap_bytes: int | None = None
     authorised: bool = True
-    elsewhere: bool = False
-    basic: bool = False
-    only_asks: bool = False
+    allow_other_host: bool = False
+    basic_auth: bool = False
+    is_read_only: bool = False
     attempts: Attempts | None = None
     installation: int | None = None
     kind: str | None = None
@@ -93,7 +92,7 @@ class Request(Struct, frozen=True):
         return bound_of(self.kind or self.route)
 
     @property
-    def most_bytes(self) -> int:
+    def max_body_bytes(self) -> int:
         """How many bytes the answer's decoded body may have."""
         most = self.bound.body_bytes
         return most if self.cap_bytes is None else min(most, self.cap_bytes)
@@ -107,7 +106,7 @@ class Response(Protocol):
     url: str
 
     def chunks(self) -> Iterator[bytes]:
-        """The body, decoded, at most `most_bytes` of the request. Raises RemoteUnavailableError when it ends early, BadResponseError past the cap."""
+        """The body, decoded, at most `max_body_bytes` of the request. Raises RemoteUnavailableError when it ends early, BadResponseError past the cap."""
 
     def close(self) -> None: ...
 
@@ -260,7 +259,7 @@ def buffered(response: Response) -> BufferedResponse:
         for chunk in response.chunks():
             kept.append(chunk)
             length += len(chunk)
-            if length > ERROR_CAP:
+            if length > ERROR_BYTES:
                 break
     except (RemoteUnavailableError, BadResponseError) as error:
         if isinstance(error, TimedOutError):
@@ -392,15 +391,15 @@ def limit(request: Request, found: ErrorBody, now: datetime) -> RateLimitedError
     primary = (remaining == 0 or worded) and not secondary
     if primary and (remaining == 0 or (remaining is None and "x-ratelimit-reset" in headers)):
         reset = _number(headers.get("x-ratelimit-reset"))
-        wait = reset - server.timestamp() + 1 if reset is not None else NO_HINT_WAIT
+        wait = reset - server.timestamp() + 1 if reset is not None else DEFAULT_WAIT_SECONDS
         wait = max(wait, retry_after or 0)
     elif retry_after is not None:
         wait = retry_after
     elif secondary or worded or found.status == 429:
-        wait = NO_HINT_WAIT
+        wait = DEFAULT_WAIT_SECONDS
     else:
         return None
-    retry_at = now + timedelta(seconds=min(max(wait, 1.0), LONGEST_WAIT))
+    retry_at = now + timedelta(seconds=min(max(wait, 1.0), MAX_WAIT_SECONDS))
     which = (
         "the hourly limit is used up" if primary else "GitHub asks to slow down (secondary limit)"
     )

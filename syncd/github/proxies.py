@@ -19,7 +19,7 @@ from syncd.github.urls import PORTS, address_of, is_loopback
 
 SCHEMES = ("http", "https")
 HOST_NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\Z")
-LONGEST_SHOWN = 60
+MAX_SHOWN_CHARACTERS = 60
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -50,17 +50,17 @@ class Proxies(Struct, frozen=True):
     """Proxies as the operator set them: by scheme, and the entries of NO_PROXY. One that is not understood covers no host."""
 
     by_scheme: Mapping[str, str]
-    none_for: tuple[str, ...] = ()
+    no_proxy: tuple[str, ...] = ()
 
     def __repr__(self) -> str:  # an address may hold a password
-        return f"Proxies(none_for={self.none_for!r})"
+        return f"Proxies(no_proxy={self.no_proxy!r})"
 
     def for_url(self, url: str) -> str | None:
         """The proxy for a request to `url`, or None."""
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or PORTS.get(parts.scheme)
         if is_loopback(host) or any(
-            one.covers(host, port) for one in map(direct_host, self.none_for) if one is not None
+            one.covers(host, port) for one in map(direct_host, self.no_proxy) if one is not None
         ):
             return None
         return self.by_scheme.get(parts.scheme) or None
@@ -79,7 +79,7 @@ class Proxies(Struct, frozen=True):
 
     def warnings(self) -> list[str]:
         """What is to be said of NO_PROXY's entries that are not understood, in one sentence; empty where there is no proxy."""
-        unknown = [shown(entry) for entry in self.none_for if direct_host(entry) is None]
+        unknown = [shown(entry) for entry in self.no_proxy if direct_host(entry) is None]
         if not unknown or not self.by_scheme:
             return []
         return [
@@ -155,7 +155,7 @@ def _port_apart(entry: str) -> tuple[str, int | None]:
 
 def shown(entry: str) -> str:
     """An entry as it may be shown: without a name and password in it, not endless, and printable."""
-    return ascii(entry.rpartition("@")[2][:LONGEST_SHOWN])
+    return ascii(entry.rpartition("@")[2][:MAX_SHOWN_CHARACTERS])
 
 
 def is_address(proxy: str) -> bool:

@@ -17,17 +17,17 @@ from msgspec.structs import replace
 from syncd.clock import Clock
 from syncd.deadline import Deadline
 from syncd.errors import RateLimitedError
-from syncd.github.protocol import LONGEST_WAIT, date_of
+from syncd.github.protocol import MAX_WAIT_SECONDS, date_of
 
-LANDING_SECONDS = 0.05  # how soon to look again whether an answer has told what is left
-RESERVE = 500  # requests of an hour that timers leave to pushes and hands, at most
-RESERVED_SHARE = 0.1  # of a small hourly limit
-POINTS_A_MINUTE = 900  # docs "Rate limits for the REST API": secondary limit per endpoint; kept over all endpoints together
+POLL_INTERVAL_SECONDS = 0.05  # how soon to look again whether an answer has told what is left
+MAX_RESERVED_REQUESTS = 500  # requests of an hour that timers leave to pushes and hands, at most
+MAX_RESERVED_SHARE = 0.1  # of a small hourly limit
+POINTS_PER_MINUTE = 900  # docs "Rate limits for the REST API": secondary limit per endpoint; kept over all endpoints together
 
 
-def reserve_of(limit: int | None) -> int:
+def reserved_requests(limit: int | None) -> int:
     """How much of an hourly limit timers leave to pushes and hands."""
-    return 0 if limit is None else min(RESERVE, int(limit * RESERVED_SHARE))
+    return 0 if limit is None else min(MAX_RESERVED_REQUESTS, int(limit * MAX_RESERVED_SHARE))
 
 
 class RateLimitPendingError(RateLimitedError):
@@ -61,28 +61,28 @@ class RateLimit:
     Never a request too many, as far as its own answers tell: what is on its way counts as spent until its answer says what is left.
     """
 
-    def __init__(self, clock: Clock, points_a_minute: int = POINTS_A_MINUTE) -> None:
+    def __init__(self, clock: Clock, points_a_minute: int = POINTS_PER_MINUTE) -> None:
         self._clock = clock
         self._points = points_a_minute
         self._guard = threading.Lock()
-        self._flying = 0
+        self._in_flight = 0
         self._resets = (
             0.0  # on the monotonic clock: a wall clock that is off must not make a wait of it
         )
         self._sent: deque[float] = deque()
         self._closed: dict[str, tuple[float, RateLimitedError]] = {}
-        self._view = RateLimitStatus(None, None, None)
+        self._status = RateLimitStatus(None, None, None)
 
-    def take(
+    def acquire(
         self,
         deadline: Deadline,
         subject: str = "this",
         charged: bool = True,
-        perhaps_free: bool = False,
+        may_be_free: bool = False,
     ) -> None:
         """Return when one more request may go out, this minute and this hour; what is `charged` has to `land`.
 
-        A timer's request leaves `reserve_of` the hour to pushes and hands, unless it is `perhaps_free`: asked on a condition that costs
+        A timer's request leaves `reserved_requests` the hour to pushes and hands, unless it is `may_be_free`: asked on a condition that costs
         nothing where nothing has changed, so that what is in sync is known to be, whatever is left.
         Raises HeldBackError when nothing is left of this hour for such a request.
         """
@@ -91,26 +91,32 @@ class RateLimit:
                 now = self._clock.monotonic()
                 while self._sent and self._sent[0] <= now - 60:
                     self._sent.popleft()
-                kept = 0 if deadline.interactive or perhaps_free else reserve_of(self._view.limit)
+                kept = (
+                    0
+                    if deadline.interactive or may_be_free
+                    else reserved_requests(self._status.limit)
+                )
                 left = (
-                    self._view.remaining - kept
-                    if charged and self._view.remaining is not None and now < self._resets
+                    self._status.remaining - kept
+                    if charged and self._status.remaining is not None and now < self._resets
                     else None
                 )
-                if len(self._sent) < self._points and (left is None or left > self._flying):
+                if len(self._sent) < self._points and (left is None or left > self._in_flight):
                     self._sent.append(now)
-                    self._flying += charged
+                    self._in_flight += charged
                     return
                 wait = (
-                    self._sent[0] + 60 - now if len(self._sent) >= self._points else LANDING_SECONDS
+                    self._sent[0] + 60 - now
+                    if len(self._sent) >= self._points
+                    else POLL_INTERVAL_SECONDS
                 )
                 resets = self._resets - now
             if left is not None and left <= 0:
                 raise self._held_back(subject, resets, kept)
-            if wait > LANDING_SECONDS:
+            if wait > POLL_INTERVAL_SECONDS:
                 deadline.wait_for_rate_limit(wait)
             else:
-                deadline.wait(LANDING_SECONDS)
+                deadline.wait(POLL_INTERVAL_SECONDS)
 
     def _held_back(self, subject: str, seconds: float, kept: int) -> RateLimitPendingError:
         retry_at = self._clock.now() + timedelta(seconds=seconds)
@@ -127,19 +133,19 @@ class RateLimit:
             hint="syncd waits by itself; see `syncd status` for the budget",
         )
 
-    def land(self) -> None:
+    def release(self) -> None:
         """A charged request has its answer, or none: it is not on its way any more."""
         with self._guard:
-            self._flying -= 1
+            self._in_flight -= 1
 
-    def close(self, bucket: str, error: RateLimitedError) -> None:
+    def block_until(self, bucket: str, error: RateLimitedError) -> None:
         """Nothing of this bucket goes out before the limit's `retry_at`."""
         until = self._clock.monotonic() + (error.retry_at - self._clock.now()).total_seconds()
         with self._guard:
             if until > self._closed.get(bucket, (0.0, error))[0]:
                 self._closed[bucket] = (until, error)
 
-    def check(self, bucket: str, subject: str) -> None:
+    def raise_if_blocked(self, bucket: str, subject: str) -> None:
         """Raises HeldBackError while a limit is known to last."""
         with self._guard:
             until, error = self._closed.get(bucket, (0.0, None))
@@ -154,7 +160,7 @@ class RateLimit:
                 hint=error.hint,  # status and request id are of another's exchange
             )
 
-    def note(self, headers: Mapping[str, str], refused: bool = False) -> None:
+    def update_from_headers(self, headers: Mapping[str, str], refused: bool = False) -> None:
         """What an answer tells of the hour is known. One that was `refused` binds nobody by that: what it asks for is `close`d for its own time."""
         try:
             limit, remaining, reset = (
@@ -169,49 +175,49 @@ class RateLimit:
             return
         lasts = reset - (date_of(headers) or self._clock.now()).timestamp() + 1
         with self._guard:
-            if view.reset_at == self._view.reset_at and self._view.remaining is not None:
+            if view.reset_at == self._status.reset_at and self._status.remaining is not None:
                 view = replace(
-                    view, remaining=min(remaining, self._view.remaining)
+                    view, remaining=min(remaining, self._status.remaining)
                 )  # answers overtake each other
-            self._view = view
+            self._status = view
             if not refused:
-                self._resets = self._clock.monotonic() + min(lasts, LONGEST_WAIT)
+                self._resets = self._clock.monotonic() + min(lasts, MAX_WAIT_SECONDS)
 
-    def view(self) -> RateLimitStatus:
+    def status(self) -> RateLimitStatus:
         with self._guard:
-            return self._view
+            return self._status
 
 
 class RateLimits:
-    """The budgets of one identity: one for each installation of an App, one for a token."""
+    """The rate_limits of one identity: one for each installation of an App, one for a token."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock, self._guard = clock, threading.Lock()
-        self._budgets: dict[int | None, RateLimit] = {}
+        self._rate_limits: dict[int | None, RateLimit] = {}
         self._accounts: dict[int, str] = {}
 
-    def of(self, installation: int | None = None) -> RateLimit:
+    def get(self, installation: int | None = None) -> RateLimit:
         """The budget that requests with this installation's token spend; None: with a token."""
         with self._guard:
-            return self._budgets.setdefault(installation, RateLimit(self._clock))
+            return self._rate_limits.setdefault(installation, RateLimit(self._clock))
 
-    def belongs(self, installation: int, account: str) -> None:
+    def set_account(self, installation: int, account: str) -> None:
         """GitHub gave a token of this account's installation; another one of the account is over."""
         with self._guard:
             for other, name in list(self._accounts.items()):
                 if other != installation and name.lower() == account.lower():
                     del self._accounts[other]
-                    self._budgets.pop(other, None)
+                    self._rate_limits.pop(other, None)
             self._accounts[installation] = account
 
-    def limits(self, identity: str) -> tuple[SavedRateLimit, ...]:
+    def snapshot(self, identity: str) -> tuple[SavedRateLimit, ...]:
         """The limits that GitHub has told, by installation."""
         with self._guard:
-            budgets, accounts = dict(self._budgets), dict(self._accounts)
+            rate_limits, accounts = dict(self._rate_limits), dict(self._accounts)
         found = []
-        for installation in sorted(budgets, key=lambda one: one or 0):
+        for installation in sorted(rate_limits, key=lambda one: one or 0):
             account = accounts.get(installation) if installation is not None else None
-            view = budgets[installation].view()
+            view = rate_limits[installation].status()
             if view.limit is not None:
                 found.append(SavedRateLimit(identity, installation, account, view))
         return tuple(found)
@@ -237,11 +243,11 @@ class ConcurrencyLimit:
             for _ in range(-more):
                 self._too_many += not self._free.acquire(blocking=False)
 
-    def enter(self, deadline: Deadline) -> None:
+    def acquire(self, deadline: Deadline) -> None:
         while not self._free.acquire(timeout=0.5):
             deadline.check()
 
-    def leave(self) -> None:
+    def release(self) -> None:
         with self._guard:
             if self._too_many:  # the place goes with its request
                 self._too_many -= 1
@@ -260,27 +266,27 @@ class RequestMetrics:
         self._expiries: dict[str, datetime | None] = {}
         self._numbers: dict[tuple[str, str], int] = {}
 
-    def see_number(self, identity: str, repo: str, number: int) -> None:
+    def record_renamed(self, identity: str, repo: str, number: int) -> None:
         """The repository was found by its number: it has another name than this one now."""
         with self._guard:
             self._numbers[identity, repo.lower()] = number
 
-    def numbers(self) -> dict[tuple[str, str], int]:
+    def renamed_repositories(self) -> dict[tuple[str, str], int]:
         """(identity, repository in small letters) -> GitHub's number, of those that have another name now."""
         with self._guard:
             return dict(self._numbers)
 
-    def see_expiry(self, identity: str, expires_at: datetime | None) -> None:
+    def record_token_expiry(self, identity: str, expires_at: datetime | None) -> None:
         """GitHub took the identity's token, and said when it will end, or nothing of the kind."""
         with self._guard:
             self._expiries[identity] = expires_at
 
-    def expiries(self) -> dict[str, datetime | None]:
+    def token_expiries(self) -> dict[str, datetime | None]:
         """Identity -> when its token ends, None for one that does not say; of those that were used."""
         with self._guard:
             return dict(self._expiries)
 
-    def count(
+    def record(
         self, identity: str, status: int, repo: str | None = None, installation: int | None = None
     ) -> None:
         """One exchange; about `repo` where the hourly limit of the installation, or of the token, paid for it (a 304 is free)."""
@@ -289,7 +295,7 @@ class RequestMetrics:
             if repo is not None and status != 304:
                 self._spent[identity, installation, repo] += 1
 
-    def spent(self) -> dict[tuple[str, int | None], dict[str, int]]:
+    def charged_requests(self) -> dict[tuple[str, int | None], dict[str, int]]:
         """(identity, installation) -> repository -> requests that were charged."""
         with self._guard:
             found: dict[tuple[str, int | None], dict[str, int]] = {}

@@ -20,23 +20,23 @@ SUCCESSFUL = (200, 201, 304)
 class Replay:
     """A Transport in front of `inner`, which gets every request without an answer."""
 
-    def __init__(self, replies: Sequence[Reply], inner: Transport, budgets: RateLimits) -> None:
+    def __init__(self, replies: Sequence[Reply], inner: Transport, rate_limits: RateLimits) -> None:
         self._replies = {reply.question: reply for reply in replies if reply.status in SUCCESSFUL}
-        self._inner, self._budgets = inner, budgets
+        self._inner, self._rate_limits = inner, rate_limits
 
     def send(self, request: Request, deadline: Deadline) -> Response:
         question = request_key(request.method, request.url, request.headers, request.body)
         reply = self._replies.pop(question, None) if self._replies else None
         if reply is None:
             return self._inner.send(request, deadline)
-        self._budgets.of(request.installation).note(reply.headers)
+        self._rate_limits.get(request.installation).update_from_headers(reply.headers)
         return BufferedResponse(reply.status, reply.headers, request.url, reply.body)
 
 
-def count_replies(replies: Sequence[Reply], tally: RequestMetrics) -> None:
+def count_replies(replies: Sequence[Reply], request_metrics: RequestMetrics) -> None:
     """Count the answers as requests of this command, about their repository where its hourly limit was charged."""
     for reply in replies:
         found = REPOSITORY.search(reply.question[1])
-        tally.count(
+        request_metrics.record(
             reply.identity, reply.status, found.group(1) if found else None, reply.installation
         )

@@ -69,7 +69,7 @@ def stream(
         except TimedOutError:
             raise
         except RemoteUnavailableError:
-            pause = attempts.pause(deadline, answered=True) if again else None
+            pause = attempts.next_delay_seconds(deadline, answered=True) if again else None
             if pause is None:
                 raise
         finally:

@@ -45,7 +45,7 @@ def download_resumable(
             download.restart("")
             continue
         except RemoteUnavailableError:
-            pause = attempts.pause(deadline, answered=True)
+            pause = attempts.next_delay_seconds(deadline, answered=True)
             if pause is None:
                 raise
         deadline.wait(pause)

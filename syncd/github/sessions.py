@@ -27,11 +27,11 @@ from urllib3.response import HTTPResponse
 from syncd.errors import BadResponseError, RemoteUnavailableError
 from syncd.github.bounds import CONNECT_SECONDS
 from syncd.github.connections import Watch, watched
-from syncd.github.network_errors import below, words_of
+from syncd.github.network_errors import below, reason_of
 
-READ_SECONDS = 30.0  # GitHub cuts its own work off after 10 s
+READ_TIMEOUT_SECONDS = 30.0  # GitHub cuts its own work off after 10 s
 ANSWER_BYTES = 64 << 10  # of an answer to a message, with its head
-AT_ONCE_MOST = 64  # of `requests_at_once`, which a reload may raise
+MAX_CONNECTIONS_PER_HOST = 64  # of `requests_at_once`, which a reload may raise
 
 
 class Route(Struct, frozen=True):
@@ -61,7 +61,9 @@ class _Adapter(HTTPAdapter):
         route = self._route
         if not route.proxy:
             self.poolmanager = watched(
-                PoolManager(num_pools=4, maxsize=AT_ONCE_MOST, ssl_context=route.context)
+                PoolManager(
+                    num_pools=4, maxsize=MAX_CONNECTIONS_PER_HOST, ssl_context=route.context
+                )
             )
             return
         login = route.login
@@ -74,7 +76,7 @@ class _Adapter(HTTPAdapter):
             ProxyManager(
                 route.proxy,
                 num_pools=4,
-                maxsize=AT_ONCE_MOST,
+                maxsize=MAX_CONNECTIONS_PER_HOST,
                 ssl_context=route.context,
                 proxy_ssl_context=route.proxy_context,
                 proxy_headers=headers,
@@ -121,7 +123,7 @@ def send(
         prepared,
         stream=True,
         allow_redirects=False,
-        timeout=(CONNECT_SECONDS, READ_SECONDS),
+        timeout=(CONNECT_SECONDS, READ_TIMEOUT_SECONDS),
         proxies={},
     )
     if not isinstance(answer.raw, HTTPResponse):
@@ -163,7 +165,7 @@ def post_once(
 def _words(error: Exception, is_late: bool) -> str:
     """Why a message did not arrive, without what the address holds."""
     cause = below(error)
-    text = words_of(cause).removeprefix("Failed to establish a new connection: ")
+    text = reason_of(cause).removeprefix("Failed to establish a new connection: ")
     timed_out = isinstance(cause, (TimeoutError, urllib3_errors.TimeoutError))
     if is_late or (timed_out and not isinstance(cause, urllib3_errors.NewConnectionError)):
         return "did not answer in time"

@@ -10,7 +10,7 @@ import ssl
 import threading
 
 from syncd.errors import ConfigError
-from syncd.github.urls import authorities
+from syncd.github.urls import default_ca_file
 from syncd.tls import client_context
 from syncd.trusted_path import open_checked, problems_for_owner
 
@@ -46,7 +46,7 @@ class TlsContext:
 
     def _open(self) -> int:
         if self._ca_file is None:
-            return os.open(authorities(), os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(default_ca_file(), os.O_RDONLY | os.O_CLOEXEC)
         opened, doubts = open_checked(self._ca_file, os.O_RDONLY | os.O_NONBLOCK)
         left = problems_for_owner(doubts, self._owner)
         if left:
@@ -59,7 +59,7 @@ class TlsContext:
         found = os.fstat(opened)
         mark = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         if self._context is None or mark != self._mark:
-            also = [authorities()] if self._beside and self._ca_file is not None else []
+            also = [default_ca_file()] if self._beside and self._ca_file is not None else []
             self._context, self._mark = client_context(f"/proc/self/fd/{opened}", *also), mark
         return self._context
 

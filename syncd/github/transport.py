@@ -3,7 +3,7 @@
 Promises: our credential goes to the host it was made for and to no other; nothing of the environment (netrc, proxies, authorities) and no
 cookie has a say; a body is bounded in bytes and time; every failure of the library is a RemoteUnavailableError or BadResponseError here,
 before anybody can take it for a full disk (some of them are OSErrors).
-Small transports of one shape wrap each other: Authorised(Retrying(Network)). What asks for a token is outside of Retrying: a token that
+Small transports of one shape wrap each other: Authorised(RetryingTransport(Network)). What asks for a token is outside of RetryingTransport: a token that
 can't be had is retried by its own request alone.
 """
 
@@ -36,7 +36,7 @@ from syncd.errors import (
 )
 from syncd.github.attempts import Attempts
 from syncd.github.connections import Watch
-from syncd.github.network_errors import SettledError, translated, words_of
+from syncd.github.network_errors import PermanentNetworkError, reason_of, translated
 from syncd.github.protocol import (
     Request,
     Response,
@@ -57,11 +57,11 @@ from syncd.github.rate_limit import (
 from syncd.github.sessions import Route, open_session, send
 from syncd.github.tls_context import TlsContext
 from syncd.github.urls import (
-    check_elsewhere,
     check_peer,
+    check_redirect,
     hosts_of,
     kind_of,
-    may_have_credential,
+    may_send_credential,
     same_origin,
     target,
 )
@@ -69,16 +69,16 @@ from syncd.redaction import Secret, add_secret
 
 log = logging.getLogger(__name__)
 
-ENDING_SECONDS = 0.2  # for the end of an answer that nobody reads: one without a body is there at once, and its connection serves again
-SESSIONS_AT_MOST = 8  # an API, its archives, and hosts of storage
+DRAIN_TIMEOUT_SECONDS = 0.2  # for the end of an answer that nobody reads: one without a body is there at once, and its connection serves again
+MAX_SESSIONS = 8  # an API, its archives, and hosts of storage
 POLL_SECONDS = 0.5  # how soon a read notices a signal
 CHUNK = 128 << 10
-HOPS = 5
-RETRIED = {408, 500, 502, 503, 504}
-LIMITS_WAITED_OUT = 2  # of one request; who is limited a third time is limited by something else
+MAX_REDIRECTS = 5
+RETRIED_STATUSES = {408, 500, 502, 503, 504}
+MAX_RATE_LIMIT_WAITS = 2  # of one request; who is limited a third time is limited by something else
 NUMBERED = re.compile(r"/repositories/(\d{1,18})(?:/|\Z)")  # where a renamed repository is found
-NO_HEADERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5
-HARMLESS = frozenset(
+INVALID_HEADER_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5
+SAFE_HEADERS = frozenset(
     (
         "Accept",
         "Accept-Encoding",
@@ -90,7 +90,7 @@ HARMLESS = frozenset(
         "X-GitHub-Api-Version",
     )
 )  # what any host may see
-UNBUDGETED = (
+UNCOUNTED_ROUTES = (
     "token",
     "installation",
     "app",
@@ -179,7 +179,7 @@ class _Exchange:
         with suppress(queue.Empty):
             while True:
                 self._queue.get_nowait()
-        if not self._ended.wait(ENDING_SECONDS):
+        if not self._ended.wait(DRAIN_TIMEOUT_SECONDS):
             self._watch.end()
 
 
@@ -196,7 +196,7 @@ class _Answer:
         self._request, self._exchange, self._deadline = request, exchange, deadline
 
     def chunks(self) -> Iterator[bytes]:
-        count, subject, cap = 0, self._request.subject, self._request.most_bytes
+        count, subject, cap = 0, self._request.subject, self._request.max_body_bytes
         try:
             length = self.headers.get("content-length", "")
             if length.isdecimal() and len(length) < 20 and int(length) > cap:
@@ -233,7 +233,7 @@ class _Answer:
             if isinstance(piece, BadResponseError):
                 raise piece
             if isinstance(piece, Exception):
-                raise _ended_early(self._request.subject, words_of(piece)) from piece
+                raise _ended_early(self._request.subject, reason_of(piece)) from piece
             if isinstance(piece, HTTPResponse):
                 raise TypeError("a second head in one answer")
             yield piece
@@ -279,9 +279,9 @@ class Network:
         self,
         identity: str,
         clock: Clock,
-        tally: RequestMetrics,
-        budgets: RateLimits,
-        gate: ConcurrencyLimit,
+        request_metrics: RequestMetrics,
+        rate_limits: RateLimits,
+        concurrency_limit: ConcurrencyLimit,
         proxies: Proxies,
         ca_file: str | None = None,
         api: str | None = None,
@@ -292,12 +292,12 @@ class Network:
                 f"ca_file: {ca_file} is no file that can be read",
                 hint="correct ca_file: of the identity",
             )
-        self._identity, self._clock, self._tally, self._budgets, self._gate = (
+        self._identity, self._clock, self._metrics, self._rate_limits, self._concurrency_limit = (
             identity,
             clock,
-            tally,
-            budgets,
-            gate,
+            request_metrics,
+            rate_limits,
+            concurrency_limit,
         )
         self._proxies = proxies
         for password in proxies.passwords():
@@ -318,8 +318,10 @@ class Network:
     def send(self, request: Request, deadline: Deadline) -> Response:
         sent, credential = request, request.headers.get("Authorization")
         self._check_credential(request, credential)
-        self._budgets.of(request.installation).check(_bucket(request), request.subject)
-        for _ in range(HOPS + 1):
+        self._rate_limits.get(request.installation).raise_if_blocked(
+            _bucket(request), request.subject
+        )
+        for _ in range(MAX_REDIRECTS + 1):
             own = self._own_hosts or {urlsplit(request.url).hostname}
             named_by_answer = urlsplit(sent.url).hostname not in own or (
                 self._api is None and request.route == "lfs_object"
@@ -334,15 +336,19 @@ class Network:
             answer.close()
             found = target(sent.url, answer.headers["location"], request.subject)
             if not same_origin(found, sent.url):
-                check_elsewhere(sent.url, found, request.subject, request.elsewhere)
+                check_redirect(sent.url, found, request.subject, request.allow_other_host)
                 credential = None  # and it does not come back, wherever the next hop leads; nor does what a storage host wanted as a header of its own
                 sent = replace(
                     sent,
                     headers={
-                        name: value for name, value in sent.headers.items() if name in HARMLESS
+                        name: value for name, value in sent.headers.items() if name in SAFE_HEADERS
                     },
                 )
-            if sent.method != "GET" and answer.status not in (307, 308) and not request.only_asks:
+            if (
+                sent.method != "GET"
+                and answer.status not in (307, 308)
+                and not request.is_read_only
+            ):
                 raise BadResponseError(
                     f"asked for {request.subject}: GitHub moved it ({answer.status}) in a way that a {sent.method} can't follow",
                     hint="check api: and repo:",
@@ -350,13 +356,14 @@ class Network:
             if answer.status == 301 and request.repo:
                 number = NUMBERED.search(urlsplit(found).path)
                 if number is not None:
-                    self._tally.see_number(self._identity, request.repo, int(number.group(1)))
+                    self._metrics.record_renamed(self._identity, request.repo, int(number.group(1)))
                 self._notice(
                     f"{request.repo} was renamed or moved; syncd follows, but write its new name into repo:"
                 )
             sent = replace(sent, url=found)
         raise BadResponseError(
-            f"asked for {request.subject}: redirected more than {HOPS} times", hint="check api:"
+            f"asked for {request.subject}: redirected more than {MAX_REDIRECTS} times",
+            hint="check api:",
         )
 
     def _check_credential(self, request: Request, credential: str | None) -> None:
@@ -367,7 +374,7 @@ class Network:
         holds_one = request.route == "login" or (
             credential is not None and request.route != "lfs_object"
         )
-        if holds_one and self._api is not None and not may_have_credential(self._api, request.url):
+        if holds_one and self._api is not None and not may_send_credential(self._api, request.url):
             parts = urlsplit(request.url)
             raise BadResponseError(
                 f"asked for {request.subject}: a credential is not sent to {parts.scheme}://{parts.hostname}, which api: {self._api} does not stand for",
@@ -385,7 +392,7 @@ class Network:
         answer = buffered(answer)
         error = limit(request, parse_error(answer), self._clock.now())
         if error is not None:
-            self._budgets.of(request.installation).close(_bucket(request), error)
+            self._rate_limits.get(request.installation).block_until(_bucket(request), error)
         return answer
 
     def _notice(self, text: str) -> None:
@@ -396,7 +403,7 @@ class Network:
     def _begun(
         self, request: Request, credential: str | None, named_by_answer: bool, deadline: Deadline
     ) -> _Exchange:
-        """The request on its way, in the place that the gate has given it."""
+        """The request on its way, in the place that the concurrency_limit has given it."""
         bound, host = request.bound, urlsplit(request.url).hostname or ""
 
         def connected(peer: str) -> None:
@@ -406,48 +413,48 @@ class Network:
                 self._own_kinds.add(kind_of(peer))
 
         ends_at = deadline.clock.monotonic() + bound.seconds if bound.seconds is not None else None
-        watch = Watch(bound.wire_bytes(request.most_bytes), request.subject, connected)
+        watch = Watch(bound.wire_bytes(request.max_body_bytes), request.subject, connected)
         try:
             return _Exchange(
                 lambda: self._sent(request, credential),
                 watch,
-                self._gate.leave,
+                self._concurrency_limit.release,
                 request.subject,
                 ends_at,
             )
         except BaseException:  # no thread could be started
-            self._gate.leave()
+            self._concurrency_limit.release()
             raise
 
     def _exchange(
         self, request: Request, credential: str | None, named_by_answer: bool, deadline: Deadline
     ) -> _Answer:
         deadline.check()
-        charged = request.route not in UNBUDGETED
-        perhaps_free = (
+        charged = request.route not in UNCOUNTED_ROUTES
+        may_be_free = (
             "If-None-Match" in request.headers and credential is not None
         )  # docs "Best practices": a 304 is free where a token asks
-        budget = self._budgets.of(request.installation)
-        budget.take(deadline, request.subject, charged, perhaps_free)
+        rate_limit = self._rate_limits.get(request.installation)
+        rate_limit.acquire(deadline, request.subject, charged, may_be_free)
         try:
-            self._gate.enter(deadline)
+            self._concurrency_limit.acquire(deadline)
             exchange = self._begun(request, credential, named_by_answer, deadline)
             raw = self._head(exchange, request, deadline)
-            self._tally.count(
+            self._metrics.record(
                 self._identity, raw.status, request.repo if charged else None, request.installation
             )
             deadline.request_count += 1
             answer = _Answer(request, raw, exchange, deadline)
             if answer.status < 400 and charged and credential is not None:
-                self._tally.see_expiry(self._identity, expiry_of(answer.headers))
+                self._metrics.record_token_expiry(self._identity, expiry_of(answer.headers))
             if answer.status != 401 and charged:
-                budget.note(answer.headers, refused=answer.status in (403, 429))
+                rate_limit.update_from_headers(answer.headers, refused=answer.status in (403, 429))
         finally:
             if charged:
-                budget.land()
+                rate_limit.release()
         server = date_of(answer.headers)
         if server is not None:
-            self._tally.skew_seconds = (server - self._clock.now()).total_seconds()
+            self._metrics.skew_seconds = (server - self._clock.now()).total_seconds()
         return answer
 
     def _sent(self, request: Request, credential: str | None) -> HTTPResponse:
@@ -458,7 +465,7 @@ class Network:
         headers.setdefault("Accept-Encoding", "gzip")
         if credential is not None:
             headers["Authorization"] = credential
-        if any(NO_HEADERS.search(value) for value in headers.values()):
+        if any(INVALID_HEADER_CHARACTER.search(value) for value in headers.values()):
             raise ValueError(
                 "a character that no header may have"
             )  # http.client lets a folded line through
@@ -486,7 +493,7 @@ class Network:
                     session.close()
                 session = open_session(Route(context, address, login, others))
             self._sessions[key] = session, context  # the one used last is the last
-            while len(self._sessions) > SESSIONS_AT_MOST:
+            while len(self._sessions) > MAX_SESSIONS:
                 self._sessions.pop(next(iter(self._sessions)))[0].close()
             return session
 
@@ -505,10 +512,10 @@ class Network:
 
 def _bucket(request: Request) -> str:
     """Whose limit a request spends: one for the API as the identity, others for what goes without its token."""
-    return request.route if request.route in UNBUDGETED else "api"
+    return request.route if request.route in UNCOUNTED_ROUTES else "api"
 
 
-class Retrying:
+class RetryingTransport:
     """Asks again where that makes sense: lost connections and 5xx with growing random pauses, limits when the wait fits into the run.
 
     What does not fit is answered or raised at once, as it is: the reason says more than a used-up time.
@@ -519,23 +526,28 @@ class Retrying:
         inner: Transport,
         clock: Clock,
         waits_out_limits: bool = True,
-        chance: Callable[[], float] = random.random,
+        random_fraction: Callable[[], float] = random.random,
     ) -> None:
-        self._inner, self._clock, self._waits, self._chance = inner, clock, waits_out_limits, chance
+        self._inner, self._clock, self._waits, self._random_fraction = (
+            inner,
+            clock,
+            waits_out_limits,
+            random_fraction,
+        )
 
     def send(self, request: Request, deadline: Deadline) -> Response:
-        attempts, limited = request.attempts or Attempts(chance=self._chance), 0
+        attempts, limited = request.attempts or Attempts(random_fraction=self._random_fraction), 0
         while True:
             try:
                 answer = self._inner.send(request, deadline)
-            except (TimedOutError, SettledError):
+            except (TimedOutError, PermanentNetworkError):
                 raise
             except RateLimitPendingError as error:
                 if not self._waited(error, 1, deadline):
                     raise
                 continue
             except RemoteUnavailableError:
-                pause = attempts.pause(deadline, answered=False)
+                pause = attempts.next_delay_seconds(deadline, answered=False)
                 if pause is None:
                     raise
             else:
@@ -546,7 +558,9 @@ class Retrying:
                     limited += 1
                     continue
                 pause = (
-                    attempts.pause(deadline, answered=True) if answer.status in RETRIED else None
+                    attempts.next_delay_seconds(deadline, answered=True)
+                    if answer.status in RETRIED_STATUSES
+                    else None
                 )
                 if pause is None:
                     return answer
@@ -560,13 +574,14 @@ class Retrying:
         error = limit(request, parse_error(answer), self._clock.now())
         return (
             error is not None
-            and limited < LIMITS_WAITED_OUT
+            and limited < MAX_RATE_LIMIT_WAITS
             and self._waited(error, 1 if error.primary else 2**limited, deadline)
         )
 
     def _waited(self, error: RateLimitedError, times: int, deadline: Deadline) -> bool:
         wait = (
-            max(0.0, (error.retry_at - self._clock.now()).total_seconds()) * times + self._chance()
+            max(0.0, (error.retry_at - self._clock.now()).total_seconds()) * times
+            + self._random_fraction()
         )
         if not self._waits or wait >= deadline.remaining_seconds():
             return False
@@ -574,4 +589,4 @@ class Retrying:
         return True
 
 
-__all__ = ["Network", "Retrying"]
+__all__ = ["Network", "RetryingTransport"]

@@ -25,7 +25,7 @@ URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"  # left as they are: an address is encod
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-def authorities() -> str:
+def default_ca_file() -> str:
     """The file of certificate authorities that a server is judged by where `ca_file` says nothing."""
     import certifi
 
@@ -53,7 +53,7 @@ def web_of(api: str) -> str:
     return f"{scheme}://{urlsplit(api).netloc}"
 
 
-def home_of(web: str) -> str:
+def display_host(web: str) -> str:
     """The host of an address, with its port, as people write it."""
     return urlsplit(web).netloc
 
@@ -65,7 +65,7 @@ def hosts_of(api: str) -> frozenset[str]:
     )
 
 
-def may_have_credential(api: str, url: str) -> bool:
+def may_send_credential(api: str, url: str) -> bool:
     """Whether a request to `url` may carry a credential of an identity whose API is `api`. The only place that decides it.
 
     That is so for the API's own origin and for the one that serves its git and its logins. All other hosts get none, whoever names
@@ -92,7 +92,7 @@ def target(url: str, location: str, subject: str) -> str:
     return found.partition("#")[0]
 
 
-def check_elsewhere(url: str, found: str, subject: str, allowed: bool) -> None:
+def check_redirect(url: str, found: str, subject: str, allowed: bool) -> None:
     """Raises BadResponseError unless a request to `url` may be sent on to the other origin of `found`.
 
     Allowed are https, and http where both ends are on this machine. Never with a name in the address, never to a link-local address

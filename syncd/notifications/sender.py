@@ -20,7 +20,7 @@ from syncd.config.secrets import inspect_address, read_secret
 from syncd.errors import ConfigError, RemoteUnavailableError, SyncdError
 from syncd.github.proxies import Proxies, split_login
 from syncd.github.sessions import Route, post_once
-from syncd.github.urls import authorities
+from syncd.github.urls import default_ca_file
 from syncd.models import RunReport
 from syncd.notifications import events
 from syncd.notifications.http_post import Outcome, Send, host_of, post
@@ -193,7 +193,7 @@ class Messenger:
             address,
             body,
             f"syncd/{__version__}",
-            message_sender(authorities(), self._proxies.for_url(address)),
+            message_sender(default_ca_file(), self._proxies.for_url(address)),
         )
 
     def _pause(self, failures: int) -> float:

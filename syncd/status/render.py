@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from syncd.github.rate_limit import SavedRateLimit, reserve_of
+from syncd.github.rate_limit import SavedRateLimit, reserved_requests
 from syncd.ports import JobState
 from syncd.status.model import JobSnapshot, StatusSnapshot, WebhookStats
 from syncd.store.notification_queue import DeliveryStats
@@ -61,7 +61,7 @@ def _rate_limit_json(one: SavedRateLimit, requests: Mapping[str, int]) -> dict[s
         "limit": one.view.limit,
         "remaining": one.view.remaining,
         "reset": rfc3339(one.view.reset_at),
-        "reserve": reserve_of(one.view.limit),
+        "reserve": reserved_requests(one.view.limit),
         "spent": [{"repo": repo, "requests": count} for repo, count in requests.items()],
     }
 

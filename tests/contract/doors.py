@@ -19,7 +19,7 @@ from syncd.github.auth.credentials import AuthTransport, StaticToken
 from syncd.github.protocol import Request, Response, Transport
 from syncd.github.proxies import Proxies
 from syncd.github.rate_limit import ConcurrencyLimit, RateLimits, RequestMetrics
-from syncd.github.transport import Network, Retrying
+from syncd.github.transport import Network, RetryingTransport
 from syncd.models import TreeEntry
 from syncd.redaction import Secret
 from syncd.simulator.github import GitHub
@@ -106,7 +106,7 @@ class MemoryTransport:
             answer.headers,
             url,
             _ending(pieces, whole and answer.end != "reset"),
-            request.most_bytes,
+            request.max_body_bytes,
         )
 
 
@@ -143,7 +143,7 @@ def socket_door(github: GitHub) -> Iterator[tuple[Transport, str]]:
         )
         try:
             yield (
-                Retrying(AuthTransport(network, StaticToken(Secret(TOKEN)), clock), clock),
+                RetryingTransport(AuthTransport(network, StaticToken(Secret(TOKEN)), clock), clock),
                 served.url,
             )
         finally:

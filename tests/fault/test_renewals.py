@@ -27,7 +27,7 @@ from msgspec.structs import replace
 
 from syncd.clock import SystemClock
 from syncd.deadline import Deadline
-from syncd.github.auth.device_flow import pair_of
+from syncd.github.auth.device_flow import parse_tokens
 from syncd.simulator.faults import Answer
 from syncd.simulator.github import GitHub
 from syncd.simulator.server import serve
@@ -116,7 +116,7 @@ class Scene:
         pairs, now = OAuthTokenFile(self.state, "me"), datetime.now(UTC)
         with pairs.exclusive_lock(Deadline(SystemClock(), 60)):
             pairs.save(
-                pair_of(
+                parse_tokens(
                     self.github.oauth.issue(self.client, "ada", "", now.timestamp()),
                     now,
                     self.url,

@@ -18,7 +18,7 @@ with instrumented("syncd.github"):
     from syncd.github.proxies import Proxies
     from syncd.github.rate_limit import RateLimit
     from syncd.github.refs import parse_commit_id
-    from syncd.github.urls import check_elsewhere, same_origin, target
+    from syncd.github.urls import check_redirect, same_origin, target
 
 from syncd.github.request import Answer
 from tests.support.clock import FakeClock
@@ -57,8 +57,8 @@ def one(data: bytes) -> None:
         ):
             raise AssertionError(f"a wait without end: {error.retry_at}")
     budget = RateLimit(clock)
-    budget.note(headers, refused=status == 403)
-    budget.view()
+    budget.update_from_headers(headers, refused=status == 403)
+    budget.status()
     try:
         parse_commit_id(HEAD, Answer(200, headers, body))
         read_json(HEAD, BufferedResponse(200, headers, HEAD.url, body))
@@ -88,7 +88,7 @@ def _address(location: str) -> None:
         return
     for allowed in (False, True):
         try:
-            check_elsewhere(HEAD.url, found, "main", allowed)
+            check_redirect(HEAD.url, found, "main", allowed)
         except BadResponseError:
             continue
         if not allowed or not found.startswith("https://") or "@" in urlsplit(found).netloc:

@@ -290,12 +290,12 @@ def test_a_gate_that_is_resized_lets_through_what_it_says_whatever_is_in_flight(
     deadline = Deadline(FakeClock(), 60)
     gate = ConcurrencyLimit(4)
     for _ in range(3):
-        gate.enter(deadline)
+        gate.acquire(deadline)
     gate.resize(2)
     assert not gate._free.acquire(blocking=False)
-    gate.leave()
+    gate.release()
     assert not gate._free.acquire(blocking=False), "three were in flight, two may be"
-    gate.leave()
+    gate.release()
     assert gate._free.acquire(blocking=False) and not gate._free.acquire(blocking=False)
     gate.resize(5)
     assert [gate._free.acquire(blocking=False) for _ in range(4)] == [True, True, True, False]

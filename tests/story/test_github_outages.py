@@ -54,7 +54,9 @@ LASTING = [
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.005)
-    monkeypatch.setattr("syncd.github.auth.credentials.FRESH_WAITS", (0.05, 0.1, 0.2, 0.4))
+    monkeypatch.setattr(
+        "syncd.github.auth.credentials.FRESH_TOKEN_WAITS_SECONDS", (0.05, 0.1, 0.2, 0.4)
+    )
 
 
 def prepared(hub: SyncEnv, route: str) -> dict[str, object]:

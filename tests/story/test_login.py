@@ -297,11 +297,12 @@ def test_nobody_logged_in_is_a_state_of_the_job_that_says_what_to_type_and_costs
     done = hub.sync()
     assert done.code == 4 and done.job["error"] == {
         "kind": "auth",
-        "message": "nobody is logged in as me",
+        "id": "auth/not-logged-in",
+        "message": "no user is logged in as me",
         "hint": "run: syncd login me",
     }
     assert hub.github.count() == 0
-    assert "nobody is logged in as me" in hub.call("status").out
+    assert "no user is logged in as me" in hub.call("status").out
     assert log_in(hub).code == 0
     assert hub.sync().code == 0 and hub.call("status").code == 0
 
@@ -505,7 +506,7 @@ def test_doctor_and_check_look_at_logins_that_no_job_uses(hub: SyncEnv) -> None:
         done = hub.call(*command)
         assert (
             done.code in (3, 4)
-            and "nobody is logged in as me" in done.out + done.err
+            and "no user is logged in as me" in done.out + done.err
             and "syncd login me" in done.out + done.err
         )
     log_in(hub)

@@ -26,7 +26,7 @@ from syncd.git_objects import blob_id
 from syncd.github.auth.app import AppCredentials
 from syncd.github.auth.credentials import AuthTransport, StaticToken
 from syncd.github.client import GitHubSource
-from syncd.github.transport import Retrying
+from syncd.github.transport import RetryingTransport
 from syncd.models import PathRule, TreeEntry
 from syncd.ports import BlobRequest
 from syncd.redaction import Secret
@@ -91,12 +91,18 @@ def brought(github: Hub, as_app: bool) -> Truth:
     wire, deadline = MemoryTransport(github), Deadline(clock, 3600)
     identity = (
         AppCredentials(
-            API, "12345", Secret(github.key), None, ["acme/infra"], Retrying(wire, clock), clock
+            API,
+            "12345",
+            Secret(github.key),
+            None,
+            ["acme/infra"],
+            RetryingTransport(wire, clock),
+            clock,
         )
         if as_app
         else StaticToken(Secret(TOKEN))
     )
-    source = GitHubSource(Retrying(AuthTransport(wire, identity, clock), clock), API, 1)
+    source = GitHubSource(RetryingTransport(AuthTransport(wire, identity, clock), clock), API, 1)
     head, blobs = source.resolve("acme/infra", "main", None, deadline), MemoryBlobs()
     entries = source.listing("acme/infra", head.commit, RULES, Memory(), deadline).entries
     chosen: dict[str, TreeEntry] = {

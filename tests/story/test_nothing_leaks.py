@@ -109,7 +109,7 @@ def test_a_bug_of_ours_in_the_middle_of_everything_shows_a_traceback_without_a_c
 def test_an_address_that_a_server_echoes_with_everything_it_was_sent_is_masked(
     hub: SyncEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("syncd.github.auth.credentials.FRESH_WAITS", (0.001,) * 4)
+    monkeypatch.setattr("syncd.github.auth.credentials.FRESH_TOKEN_WAITS_SECONDS", (0.001,) * 4)
 
     def echo(answer: Answer) -> Answer:
         asked = hub.github.accounts.credentials

@@ -26,7 +26,7 @@ FIRST = 300_000
 def large(hub: SyncEnv, monkeypatch: pytest.MonkeyPatch) -> SyncEnv:
     """nginx/data.bin is kept in LFS."""
     monkeypatch.setattr("syncd.github.attempts.BACKOFF_SECONDS", 0.001)
-    monkeypatch.setattr("syncd.github.auth.credentials.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("syncd.github.auth.credentials.FRESH_TOKEN_SECONDS", 0.0)
     hub.repo.commit({"nginx/data.bin": hub.repo.lfs_pointer(BIG)})
     hub.write_config(lfs="fetch")
     return hub

@@ -26,7 +26,7 @@ from syncd.errors import RemoteUnavailableError, UnreachableError
 from syncd.github.auth.credentials import AuthTransport, StaticToken
 from syncd.github.protocol import BufferedResponse, Request, Response
 from syncd.github.rate_limit import RateLimits
-from syncd.github.transport import Retrying
+from syncd.github.transport import RetryingTransport
 from syncd.identities import Identity
 from syncd.models import RunReport
 from syncd.redaction import Secret
@@ -88,12 +88,12 @@ class MemoryAppContext(AppContext):
 
     def connection(self, identity: Identity) -> IdentityConnection:
         if identity.name not in self._lines:
-            budgets = self.rate_limits.setdefault(identity.name, RateLimits(self.clock))
+            rate_limits = self.rate_limits.setdefault(identity.name, RateLimits(self.clock))
             credentials = StaticToken(Secret(TOKEN))
-            plain = Retrying(self.air, self.clock, False)
+            plain = RetryingTransport(self.air, self.clock, False)
             self._marks[identity.name] = self._mark(identity, self.config)
             self._lines[identity.name] = IdentityConnection(
-                AuthTransport(plain, credentials, self.clock), plain, credentials, budgets
+                AuthTransport(plain, credentials, self.clock), plain, credentials, rate_limits
             )
         return self._lines[identity.name]
 

@@ -75,7 +75,7 @@ def renew(url: str, state: Path, client: str) -> None:
             answered[0] = 0.0
         me._renewed_at = me._looked_at = float("-inf")  # as after hours
         if token is not None:
-            me.reject(None, token)
+            me.invalidate(None, token)
 
 
 def main() -> None:

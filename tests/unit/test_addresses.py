@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from syncd.errors import BadResponseError
 from syncd.github.proxies import Proxies, is_address, proxies_of, split_login
-from syncd.github.urls import check_elsewhere, same_origin, target
+from syncd.github.urls import check_redirect, same_origin, target
 
 GITHUB = "https://api.github.com/repos/acme/infra/tarball/1f3ac90"
 LOOPBACK = "http://127.0.0.1:8480/repos/acme/infra"
@@ -88,13 +88,13 @@ REFUSED = [
 
 @pytest.mark.parametrize(("url", "found"), ALLOWED)
 def test_an_archive_may_come_from_another_host(url: str, found: str) -> None:
-    check_elsewhere(url, found, "the archive", allowed=True)
+    check_redirect(url, found, "the archive", allowed=True)
 
 
 @pytest.mark.parametrize(("url", "found"), ALLOWED + REFUSED)
 def test_no_other_request_leaves_its_host(url: str, found: str) -> None:
     with pytest.raises(BadResponseError, match="redirected to"):
-        check_elsewhere(url, found, "main of acme/infra", allowed=False)
+        check_redirect(url, found, "main of acme/infra", allowed=False)
 
 
 @pytest.mark.parametrize(("url", "found"), REFUSED)
@@ -102,7 +102,7 @@ def test_what_is_inside_in_the_clear_or_names_somebody_is_refused_even_for_an_ar
     url: str, found: str
 ) -> None:
     with pytest.raises(BadResponseError) as caught:
-        check_elsewhere(url, found, "the archive", allowed=True)
+        check_redirect(url, found, "the archive", allowed=True)
     assert "secret" not in str(caught.value)
 
 
@@ -147,7 +147,7 @@ def test_whatever_a_server_sends_as_location_is_judged_or_refused(location: str)
     try:
         found = target(GITHUB, location, "x")
         if not same_origin(found, GITHUB):
-            check_elsewhere(GITHUB, found, "x", allowed=True)
+            check_redirect(GITHUB, found, "x", allowed=True)
             assert found.startswith("https://")
     except BadResponseError:
         pass
@@ -159,7 +159,7 @@ PROXY = "http://proxy.corp:3128"
 
 
 @pytest.mark.parametrize(
-    ("none_for", "host", "through"),
+    ("no_proxy", "host", "through"),
     [
         ((), "api.github.com", True),
         (("other.example",), "api.github.com", True),
@@ -198,9 +198,9 @@ PROXY = "http://proxy.corp:3128"
     ],
 )
 def test_no_proxy_is_understood_as_other_tools_do_and_loopback_never_goes_through_one(
-    none_for: tuple[str, ...], host: str, through: bool
+    no_proxy: tuple[str, ...], host: str, through: bool
 ) -> None:
-    assert Proxies({"https": PROXY}, none_for).for_url(f"https://{host}/x") == (
+    assert Proxies({"https": PROXY}, no_proxy).for_url(f"https://{host}/x") == (
         PROXY if through else None
     )
 

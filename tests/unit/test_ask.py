@@ -16,7 +16,7 @@ from syncd.errors import (
     StoppedError,
     TimedOutError,
 )
-from syncd.github.attempts import TRIES
+from syncd.github.attempts import MAX_ATTEMPTS
 from syncd.github.concurrency import ThreadPool
 from syncd.github.protocol import Request, Response, get
 from syncd.github.request import ask
@@ -69,7 +69,7 @@ def test_an_answer_that_breaks_off_every_time_is_unavailable() -> None:
     script = Scripted(*[BROKE] * 9)
     with pytest.raises(RemoteUnavailableError, match="lost"):
         ask(script, REQUEST, deadline())
-    assert script.sent == TRIES
+    assert script.sent == MAX_ATTEMPTS
 
 
 def test_running_out_of_time_is_not_tried_again() -> None:
@@ -104,7 +104,7 @@ def test_a_crew_keeps_order_and_its_bound() -> None:
             now -= 1
         return number * 2
 
-    assert crew.each(work, range(30), deadline()) == [number * 2 for number in range(30)]
+    assert crew.map(work, range(30), deadline()) == [number * 2 for number in range(30)]
     assert most == 3
     crew.close()
 
@@ -121,9 +121,9 @@ def test_the_first_error_ends_a_crews_work_and_what_has_begun_is_waited_for() ->
         ended.append(number)
 
     with pytest.raises(NotFoundError, match="four"):
-        crew.each(work, range(1000), deadline())
+        crew.map(work, range(1000), deadline())
     assert len(begun) < 20 and len(begun) == len(ended) + 1
-    assert crew.each(lambda number: number, [1, 2, 3], deadline()) == [1, 2, 3]
+    assert crew.map(lambda number: number, [1, 2, 3], deadline()) == [1, 2, 3]
     crew.close()
 
 
@@ -139,6 +139,6 @@ def test_a_signal_reaches_who_waits_for_a_crew() -> None:
     threading.Timer(0.1, stop.set).start()
     began = time.monotonic()
     with pytest.raises(StoppedError):
-        crew.each(work, range(10), patient)
+        crew.map(work, range(10), patient)
     assert time.monotonic() - began < 2
     crew.close()

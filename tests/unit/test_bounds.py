@@ -26,7 +26,7 @@ from syncd.github import bounds
 from syncd.github.bounds import BOUNDS, BeyondBoundError, Bound, check_json, load_json
 from syncd.github.fetch import content_of
 from syncd.github.path_suggestions import folders_of
-from syncd.github.protocol import ERROR_CAP, BufferedResponse, Request, failure, get, parse_error
+from syncd.github.protocol import ERROR_BYTES, BufferedResponse, Request, failure, get, parse_error
 from syncd.github.tarball import TarExtractor
 from syncd.github.trees import parse_contents, parse_tree, verify_recursive
 from syncd.models import TreeEntry
@@ -51,8 +51,8 @@ def cpu(work: Callable[[], object]) -> float:
 
 
 def calls(name: str) -> Iterator[tuple[str, ast.Call]]:
-    """(file, call) of every call of a function or class of this name in syncd/github and syncd/notify."""
-    for path in sorted([*GITHUB.rglob("*.py"), *(ROOT / "syncd" / "notifications").glob("*.py")]):
+    """(file, call) of every call of a function or class of this name in syncd/github."""
+    for path in sorted(GITHUB.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if (
                 isinstance(node, ast.Call)
@@ -108,22 +108,24 @@ def test_every_row_is_used_by_a_request_or_a_reader() -> None:
 def test_a_route_without_a_row_can_not_be_sent() -> None:
     made = get("https://api.test", "/x", "brand-new", "something", None)
     with pytest.raises(KeyError):
-        made.most_bytes  # noqa: B018
+        made.max_body_bytes  # noqa: B018
 
 
 # What reads an answer's body, or a text that a server or another program wrote: file -> the readers in it, each with its bound.
 READERS = {
     "bounds.py": {"json.loads": "load_json, after check_json"},
-    "fetch.py": {".chunks(": "most_bytes of the request; a JSON answer is decoded as it arrives"},
-    "listing.py": {".chunks(": "most_bytes, and the entries are counted"},
-    "protocol.py": {".chunks(": "most_bytes; of an error ERROR_BYTES"},
+    "fetch.py": {
+        ".chunks(": "max_body_bytes of the request; a JSON answer is decoded as it arrives"
+    },
+    "listing.py": {".chunks(": "max_body_bytes, and the entries are counted"},
+    "protocol.py": {".chunks(": "max_body_bytes; of an error ERROR_BYTES"},
     "resumable.py": {".chunks(": "the pointer's size"},
     "sessions.py": {"answer.read(": "ANSWER_BYTES"},
     "trees.py": {
         "msgspec.json": "the Decoder below",
         "Decoder(": "a struct without further fields; braces are counted first",
     },
-    "transport.py": {"raw.read1(": "most_bytes, and the wire's bytes"},
+    "transport.py": {"raw.read1(": "max_body_bytes, and the wire's bytes"},
 }
 READING = re.compile(
     r"json\.loads|\bDecoder\(|\.chunks\(|msgspec\.json|answer\.read\(|connection\.read\(|raw\.read1?\(|\.readlines?\(|\.iter_content|\.json\(\)|gzip\.|tarfile\."
@@ -284,7 +286,7 @@ def test_a_refusal_keeps_little_of_its_body() -> None:
         parse_error(BufferedResponse(403, {}, "https://x", body)),
         FakeClock().now(),
     )
-    assert len(str(error)) < 1024 and len(body) > ERROR_CAP
+    assert len(str(error)) < 1024 and len(body) > ERROR_BYTES
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ def test_what_a_server_says_without_end_is_left_at_a_limit(name: str) -> None:
             read(net.send(head(server.url), deadline()))
         assert not isinstance(caught.value, TimedOutError)
         assert server.closed.wait(GUARD_SECONDS), "the socket was left open"
-        gate.enter(deadline())
+        gate.acquire(deadline())
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_dripping_answer_ends_with_the_runs_time_and_its_socket_is_closed(firs
         with pytest.raises(TimedOutError):
             read(net.send(head(server.url), deadline(0.3)))
         assert server.closed.wait(GUARD_SECONDS), "the socket was left open"
-        gate.enter(deadline())
+        gate.acquire(deadline())
 
 
 def test_a_handshake_that_drips_ends_with_the_runs_time_and_its_socket_is_closed() -> None:
@@ -163,7 +163,7 @@ def test_a_handshake_that_drips_ends_with_the_runs_time_and_its_socket_is_closed
         with pytest.raises(TimedOutError):
             net.send(head(server.url.replace("http:", "https:")), deadline(0.3))
         assert server.closed.wait(GUARD_SECONDS), "the socket was left open"
-        gate.enter(deadline())
+        gate.acquire(deadline())
 
 
 def test_an_answer_has_a_time_for_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,9 +194,9 @@ def test_a_request_that_was_given_up_keeps_its_place_until_its_thread_has_ended(
         with pytest.raises(TimedOutError):
             net.send(head("http://ghe.example"), deadline(0.05))
         with pytest.raises(TimedOutError):
-            gate.enter(deadline(0.1))
+            gate.acquire(deadline(0.1))
         may_end.set()
-        gate.enter(deadline())
+        gate.acquire(deadline())
 
 
 def test_answers_without_a_body_keep_their_connection() -> None:
@@ -235,14 +235,15 @@ def redirected(port: int, lfs: bool = False) -> Callable[[str, Network], bytes]:
                         "lfs_object",
                         "big.bin",
                         authorised=False,
-                        elsewhere=True,
+                        allow_other_host=True,
                     ),
                     deadline(),
                 )
             )
         return read(
             net.send(
-                Request("GET", f"{api}/x", "tarball", "the archive", elsewhere=True), deadline()
+                Request("GET", f"{api}/x", "tarball", "the archive", allow_other_host=True),
+                deadline(),
             )
         )
 
@@ -281,7 +282,9 @@ def test_an_api_on_this_machine_may_lead_to_this_machine(names: dict[str, str]) 
             assert (
                 read(
                     net.send(
-                        Request("GET", f"{api.url}/x", "tarball", "the archive", elsewhere=True),
+                        Request(
+                            "GET", f"{api.url}/x", "tarball", "the archive", allow_other_host=True
+                        ),
                         deadline(),
                     )
                 )

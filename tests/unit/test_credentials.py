@@ -19,12 +19,12 @@ from syncd.config.model import Config
 from syncd.deadline import Deadline
 from syncd.errors import BadResponseError, SyncdError
 from syncd.github.auth.credentials import bearer
-from syncd.github.auth.device_flow import OAuthClient, who_is
+from syncd.github.auth.device_flow import OAuthClient, get_authenticated_user
 from syncd.github.concurrency import ThreadPool
 from syncd.github.lfs import LfsFetcher
 from syncd.github.protocol import BufferedResponse, Request, Response, get, read
 from syncd.github.transport import Network
-from syncd.github.urls import may_have_credential, web_of
+from syncd.github.urls import may_send_credential, web_of
 from syncd.identities import SecretRef, TokenIdentity
 from syncd.ports import Pointer
 from syncd.redaction import Secret
@@ -86,7 +86,7 @@ def questions(api: str, line: Any) -> Iterator[Callable[[], object]]:
     yield lambda: OAuthClient(line.plain, web_of(api), "Iv1.abc", "me").refresh(
         Secret(REFRESH), limit
     )
-    yield lambda: who_is(line.plain, api, Secret(TOKEN), limit)
+    yield lambda: get_authenticated_user(line.plain, api, Secret(TOKEN), limit)
     yield lambda: line.plain.send(
         bearer(get(api, "/app", "app", "the App", None), Secret(JWT)), limit
     )
@@ -244,4 +244,4 @@ def test_a_request_that_was_made_for_another_origin_is_not_sent_with_a_credentia
     ],
 )
 def test_origins_that_may_have_a_credential(api: str, url: str, allowed: bool) -> None:
-    assert may_have_credential(api, url) is allowed
+    assert may_send_credential(api, url) is allowed

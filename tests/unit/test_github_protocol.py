@@ -25,7 +25,7 @@ from syncd.errors import (
     UnsafePathError,
 )
 from syncd.github.protocol import (
-    ERROR_CAP,
+    ERROR_BYTES,
     BufferedResponse,
     ErrorBody,
     Request,
@@ -594,8 +594,8 @@ class Body:
 
 def test_an_errors_endless_body_is_read_to_its_cap_only() -> None:
     body = Body(*[b"x" * 1024] * 10_000)
-    assert len(next(buffered(body).chunks())) <= ERROR_CAP + 1024
-    assert body.read <= ERROR_CAP // 1024 + 1 and body.closed
+    assert len(next(buffered(body).chunks())) <= ERROR_BYTES + 1024
+    assert body.read <= ERROR_BYTES // 1024 + 1 and body.closed
 
 
 @pytest.mark.parametrize("lost", [RemoteUnavailableError("cut"), BadResponseError("too long")])

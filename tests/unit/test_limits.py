@@ -16,7 +16,7 @@ from syncd.github.rate_limit import (
     RateLimitPendingError,
     RateLimits,
     RequestMetrics,
-    reserve_of,
+    reserved_requests,
 )
 from tests.support.clock import FakeClock
 
@@ -38,7 +38,7 @@ def test_no_minute_sees_more_requests_than_it_may() -> None:
     clock = FakeClock()
     budget, deadline, sent = RateLimit(clock, points_a_minute=10), Deadline(clock, 3600), []
     for _ in range(55):
-        budget.take(deadline)
+        budget.acquire(deadline)
         sent.append(clock.monotonic())
         clock.advance(0.5)
     for at in sent:
@@ -49,24 +49,24 @@ def test_no_minute_sees_more_requests_than_it_may() -> None:
 def test_waiting_for_the_minute_ends_with_the_runs_time_and_with_a_signal() -> None:
     clock = FakeClock()
     budget = RateLimit(clock, points_a_minute=1)
-    budget.take(Deadline(clock, 3600))
+    budget.acquire(Deadline(clock, 3600))
     with pytest.raises(TimedOutError):
-        budget.take(Deadline(clock, 10))
+        budget.acquire(Deadline(clock, 10))
     stop = threading.Event()
     stop.set()
     with pytest.raises(StoppedError):
-        budget.take(Deadline(clock, 3600, stop))
+        budget.acquire(Deadline(clock, 3600, stop))
 
 
 def test_the_budget_is_what_the_last_answer_said() -> None:
     budget = RateLimit(FakeClock())
-    assert (budget.view().limit, budget.view().remaining, budget.view().reset_at) == (
+    assert (budget.status().limit, budget.status().remaining, budget.status().reset_at) == (
         None,
         None,
         None,
     )
-    budget.note(HEADERS)
-    view = budget.view()
+    budget.update_from_headers(HEADERS)
+    view = budget.status()
     assert (
         (view.limit, view.remaining) == (5000, 4990)
         and view.reset_at is not None
@@ -89,52 +89,52 @@ def test_headers_that_say_nothing_or_speak_of_another_budget_change_nothing(
     headers: dict[str, str],
 ) -> None:
     budget = RateLimit(FakeClock())
-    budget.note(HEADERS)
-    budget.note(headers)
-    assert budget.view().remaining == 4990
+    budget.update_from_headers(HEADERS)
+    budget.update_from_headers(headers)
+    assert budget.status().remaining == 4990
 
 
 def test_a_limit_that_was_met_holds_for_everything_of_its_kind_until_its_time() -> None:
     clock = FakeClock()
     budget = RateLimit(clock)
-    budget.check("api", "main of acme/infra")
-    budget.close("api", limited(clock, 90))
+    budget.raise_if_blocked("api", "main of acme/infra")
+    budget.block_until("api", limited(clock, 90))
     for _ in range(9):
         with pytest.raises(
             RateLimitedError,
             match=r"main of acme/infra was not asked for.*sense again at 2026-11-23T12:01:30Z",
         ) as caught:
-            budget.check("api", "main of acme/infra")
+            budget.raise_if_blocked("api", "main of acme/infra")
         assert caught.value.retry_at == limited(clock, 90).retry_at - timedelta(
             seconds=clock.monotonic() - 1000
         )
-        budget.check("token", "a token")  # another bucket of GitHub's
+        budget.raise_if_blocked("token", "a token")  # another bucket of GitHub's
         clock.advance(10)
-    budget.check("api", "main of acme/infra")
+    budget.raise_if_blocked("api", "main of acme/infra")
 
 
 def test_of_two_limits_the_longer_one_holds() -> None:
     clock = FakeClock()
     budget = RateLimit(clock)
-    budget.close("api", limited(clock, 300))
-    budget.close("api", limited(clock, 5))
+    budget.block_until("api", limited(clock, 300))
+    budget.block_until("api", limited(clock, 5))
     clock.advance(200)
     with pytest.raises(RateLimitedError):
-        budget.check("api", "x")
+        budget.raise_if_blocked("api", "x")
     clock.advance(101)
-    budget.check("api", "x")
+    budget.raise_if_blocked("api", "x")
 
 
 def test_a_stepped_wall_clock_neither_lifts_nor_prolongs_a_limit() -> None:
     clock = FakeClock()
     budget = RateLimit(clock)
-    budget.close("api", limited(clock, 60))
+    budget.block_until("api", limited(clock, 60))
     clock.at += timedelta(hours=5)
     with pytest.raises(RateLimitedError):
-        budget.check("api", "x")
+        budget.raise_if_blocked("api", "x")
     clock.at -= timedelta(hours=10)
     clock.seconds += 61
-    budget.check("api", "x")
+    budget.raise_if_blocked("api", "x")
 
 
 def test_no_more_are_in_flight_than_the_gate_lets_through() -> None:
@@ -144,14 +144,14 @@ def test_no_more_are_in_flight_than_the_gate_lets_through() -> None:
     def work() -> None:
         nonlocal inside, most
         for _ in range(5):
-            gate.enter(deadline)
+            gate.acquire(deadline)
             with guard:
                 inside += 1
                 most = max(most, inside)
             together.wait(30)  # three at a time, so the gate is both kept and used
             with guard:
                 inside -= 1
-            gate.leave()
+            gate.release()
 
     threads = [threading.Thread(target=work) for _ in range(6)]
     for thread in threads:
@@ -163,30 +163,32 @@ def test_no_more_are_in_flight_than_the_gate_lets_through() -> None:
 
 def test_waiting_at_the_gate_ends_with_a_signal() -> None:
     gate, stop = ConcurrencyLimit(1), threading.Event()
-    gate.enter(Deadline(SystemClock(), 30))
+    gate.acquire(Deadline(SystemClock(), 30))
     threading.Timer(0.05, stop.set).start()
     with pytest.raises(StoppedError):
-        gate.enter(Deadline(SystemClock(), 30, stop))
+        gate.acquire(Deadline(SystemClock(), 30, stop))
 
 
 def test_every_exchange_is_counted_by_identity_and_status() -> None:
-    tally = RequestMetrics()
+    request_metrics = RequestMetrics()
     threads = [
-        threading.Thread(target=lambda code=code: [tally.count("ops", code) for _ in range(500)])
+        threading.Thread(
+            target=lambda code=code: [request_metrics.record("ops", code) for _ in range(500)]
+        )
         for code in (200, 304, 304, 302)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert tally.totals() == {"total": 2000, "not_modified": 1000}
-    assert tally.by_code() == {("ops", 200): 500, ("ops", 304): 1000, ("ops", 302): 500}
+    assert request_metrics.totals() == {"total": 2000, "not_modified": 1000}
+    assert request_metrics.by_code() == {("ops", 200): 500, ("ops", 304): 1000, ("ops", 302): 500}
 
 
 def left(clock: FakeClock, remaining: int, limit: int = 5000) -> RateLimit:
     budget = RateLimit(clock)
     resets = int(clock.now().timestamp()) + 1800
-    budget.note(
+    budget.update_from_headers(
         {
             **HEADERS,
             "x-ratelimit-limit": str(limit),
@@ -203,7 +205,7 @@ def left(clock: FakeClock, remaining: int, limit: int = 5000) -> RateLimit:
 def test_timers_leave_a_tenth_of_a_limit_and_never_more_than_500(
     limit: int | None, kept: int
 ) -> None:
-    assert reserve_of(limit) == kept
+    assert reserved_requests(limit) == kept
 
 
 def test_a_timer_stops_at_the_reserve_where_a_hand_or_a_push_goes_on() -> None:
@@ -214,8 +216,8 @@ def test_a_timer_stops_at_the_reserve_where_a_hand_or_a_push_goes_on() -> None:
         Deadline(clock, 60),
     )
     for _ in range(3):
-        budget.take(timer)  # on their way, and so as good as spent
-    budget.note(
+        budget.acquire(timer)  # on their way, and so as good as spent
+    budget.update_from_headers(
         {
             **HEADERS,
             "x-ratelimit-remaining": "500",
@@ -223,24 +225,24 @@ def test_a_timer_stops_at_the_reserve_where_a_hand_or_a_push_goes_on() -> None:
         }
     )
     for _ in range(3):
-        budget.land()
+        budget.release()
     with pytest.raises(
         RateLimitPendingError,
         match=r"a\.conf was not asked for: what is left of the hourly limit, 500 requests at most, is kept for pushes and hands",
     ) as caught:
-        budget.take(timer, "a.conf")
+        budget.acquire(timer, "a.conf")
     assert caught.value.primary and timedelta(
         seconds=1800
     ) <= caught.value.retry_at - clock.now() <= timedelta(seconds=1802)
-    budget.take(timer, "main", perhaps_free=True)  # what is in sync goes on being known to be
-    budget.take(hand, "a.conf")
+    budget.acquire(timer, "main", may_be_free=True)  # what is in sync goes on being known to be
+    budget.acquire(hand, "a.conf")
 
 
 def test_a_hand_may_spend_the_last_request_and_not_one_more() -> None:
     clock = FakeClock()
     budget = left(clock, 1, limit=100)
-    budget.take(Deadline(clock, 60))
-    budget.note(
+    budget.acquire(Deadline(clock, 60))
+    budget.update_from_headers(
         {
             **HEADERS,
             "x-ratelimit-limit": "100",
@@ -248,19 +250,19 @@ def test_a_hand_may_spend_the_last_request_and_not_one_more() -> None:
             "x-ratelimit-reset": str(int(clock.now().timestamp()) + 1800),
         }
     )
-    budget.land()
+    budget.release()
     for urgent in (True, False):
         with pytest.raises(RateLimitPendingError, match="used up"):
-            budget.take(Deadline(clock, 60, interactive=urgent), perhaps_free=True)
+            budget.acquire(Deadline(clock, 60, interactive=urgent), may_be_free=True)
 
 
 def test_whoever_waits_for_the_minute_says_so_while_it_lasts() -> None:
     clock, told = FakeClock(), list[bool]()
     budget = RateLimit(clock, points_a_minute=1)
     deadline = Deadline(clock, 3600, on_waiting=told.append)
-    budget.take(deadline)
+    budget.acquire(deadline)
     assert told == []
-    budget.take(deadline)
+    budget.acquire(deadline)
     assert told == [True, False] and clock.waits == [60.0]
 
 
@@ -275,11 +277,11 @@ def test_several_threads_of_one_run_rest_as_one() -> None:
 
 
 def test_an_installation_that_replaces_another_of_its_account_ends_that_ones_limit() -> None:
-    budgets = RateLimits(FakeClock())
+    rate_limits = RateLimits(FakeClock())
     for installation, account in ((42, "acme"), (43, "beta"), (57, "Acme")):
-        budgets.of(installation).note(HEADERS)
-        budgets.belongs(installation, account)
-    assert [(one.installation, one.name) for one in budgets.limits("ops")] == [
+        rate_limits.get(installation).update_from_headers(HEADERS)
+        rate_limits.set_account(installation, account)
+    assert [(one.installation, one.name) for one in rate_limits.snapshot("ops")] == [
         (43, "ops (beta)"),
         (57, "ops (Acme)"),
     ]

@@ -26,8 +26,8 @@ from syncd.errors import (
     SyncdError,
 )
 from syncd.github.auth.app import AppCredentials
-from syncd.github.auth.credentials import FRESH_SECONDS, AuthTransport, StaticToken, Token
-from syncd.github.auth.grants import REPOSITORIES_A_TOKEN
+from syncd.github.auth.credentials import FRESH_TOKEN_SECONDS, AuthTransport, StaticToken, Token
+from syncd.github.auth.grants import MAX_REPOSITORIES_PER_TOKEN
 from syncd.github.protocol import Request, Response, get
 from syncd.redaction import Secret
 from syncd.simulator import faults
@@ -132,7 +132,7 @@ def test_many_threads_whose_token_was_refused_make_one_mint() -> None:
     first = world.token()
 
     def refused() -> Token:
-        world.installation.reject("acme/infra", first)
+        world.installation.invalidate("acme/infra", first)
         return world.token()
 
     assert len({token.value for token in at_once(refused)}) == 1 and world.mints == 2
@@ -171,7 +171,7 @@ def test_owners_do_not_wait_for_each_other() -> None:
 def test_waiting_for_anothers_mint_ends_with_a_signal() -> None:
     world = World()
     stop = threading.Event()
-    with world.installation._turn("acme", world.deadline()):
+    with world.installation._owner_lock("acme", world.deadline()):
         threading.Timer(0.05, stop.set).start()
         with pytest.raises(StoppedError):
             world.installation.token_for("acme/infra", Deadline(world.clock, 600, stop))
@@ -306,7 +306,7 @@ def test_a_token_too_young_to_be_known_everywhere_is_tried_again_and_not_replace
     world = World()
     world.github.accounts.lag_seconds, world.github.accounts.lag_status = 3.0, status
     assert world.authorised.send(HEAD, world.deadline()).status == 200
-    assert world.mints == 1 and 3 <= sum(world.clock.waits) <= FRESH_SECONDS
+    assert world.mints == 1 and 3 <= sum(world.clock.waits) <= FRESH_TOKEN_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -319,10 +319,10 @@ def test_a_young_tokens_refusal_is_waited_for_no_longer_than_ten_seconds(
     world = World()
     world.github.add_fault("head", faults.status(status, message), times=10_000)
     world.token()
-    world.installation._replaced.clear()
+    world.installation._replaced_at.clear()
     assert world.authorised.send(HEAD, world.deadline()).status == status
-    assert sum(world.clock.waits) <= 2 * FRESH_SECONDS and world.mints <= 2
-    assert sum(world.clock.waits[: len(world.clock.waits) // world.mints]) <= FRESH_SECONDS, (
+    assert sum(world.clock.waits) <= 2 * FRESH_TOKEN_SECONDS and world.mints <= 2
+    assert sum(world.clock.waits[: len(world.clock.waits) // world.mints]) <= FRESH_TOKEN_SECONDS, (
         "for each of the tokens"
     )
     asked = world.github.count("head")
@@ -391,7 +391,7 @@ def test_a_young_tokens_404_on_the_lfs_host_is_waited_out_too() -> None:
         "acme/infra",
         {"User-Agent": "x"},
         b'{"objects": []}',
-        basic=True,
+        basic_auth=True,
     )
     assert world.authorised.send(request, world.deadline()).status == 200 and world.clock.waits == [
         1.0,
@@ -435,11 +435,11 @@ def test_the_assertion_is_what_github_asks_for_and_lives_less_than_ten_minutes()
 
 
 def test_more_repositories_than_one_token_may_have_are_split() -> None:
-    names = tuple(f"acme/r{number:04d}" for number in range(REPOSITORIES_A_TOKEN + 3))
+    names = tuple(f"acme/r{number:04d}" for number in range(MAX_REPOSITORIES_PER_TOKEN + 3))
     world = World(names)
     first, last = world.token(names[0]), world.token(names[-1])
     assert first != last and [len(body["repositories"]) for body in world.bodies] == [
-        REPOSITORIES_A_TOKEN,
+        MAX_REPOSITORIES_PER_TOKEN,
         3,
     ]
 

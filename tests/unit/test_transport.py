@@ -26,11 +26,11 @@ from syncd.errors import (
     StoppedError,
     TimedOutError,
 )
-from syncd.github.attempts import BACKOFF_SECONDS, TRIES
+from syncd.github.attempts import BACKOFF_SECONDS, MAX_ATTEMPTS
 from syncd.github.protocol import BufferedResponse, Request, Response, get, post, read
 from syncd.github.proxies import Proxies
 from syncd.github.rate_limit import ConcurrencyLimit, RateLimits, RequestMetrics
-from syncd.github.transport import Network, Retrying
+from syncd.github.transport import Network, RetryingTransport
 from syncd.redaction import redact
 from tests.support.clock import FakeClock
 from tests.support.raw_server import RawServer
@@ -42,7 +42,7 @@ MESSAGE = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
 def network(
     proxies: Proxies = Proxies({}),
     clock: Clock | None = None,
-    budgets: RateLimits | None = None,
+    rate_limits: RateLimits | None = None,
     ca_file: str | None = None,
 ) -> Iterator[Network]:
     clock = clock or SystemClock()
@@ -50,7 +50,7 @@ def network(
         "ops",
         clock,
         RequestMetrics(),
-        budgets or RateLimits(clock),
+        rate_limits or RateLimits(clock),
         ConcurrencyLimit(4),
         proxies,
         ca_file,
@@ -348,7 +348,7 @@ def test_a_credential_that_was_left_behind_at_a_redirect_does_not_come_back() ->
         home.answers[:] = [said("302 Found", f"Location: {middle.url}/y", "Content-Length: 0")]
         made = request(home.url)
         made = Request(
-            "GET", made.url, "tarball", made.subject, made.repo, made.headers, elsewhere=True
+            "GET", made.url, "tarball", made.subject, made.repo, made.headers, allow_other_host=True
         )
         with network() as net:
             assert read(net.send(made, deadline())) == b"ok"
@@ -476,9 +476,9 @@ def test_an_answer_longer_than_it_may_be_or_encoded_unasked_makes_no_sense(name:
 
 
 def test_everything_is_counted_and_the_places_at_the_gate_are_given_back() -> None:
-    clock, tally, gate = SystemClock(), RequestMetrics(), ConcurrencyLimit(1)
+    clock, request_metrics, gate = SystemClock(), RequestMetrics(), ConcurrencyLimit(1)
     with RawServer(said("302 Found", "Location: /y", "Content-Length: 0"), b"", MESSAGE) as server:
-        net = Network("ops", clock, tally, RateLimits(clock), gate, Proxies({}))
+        net = Network("ops", clock, request_metrics, RateLimits(clock), gate, Proxies({}))
         with pytest.raises(RemoteUnavailableError):
             read(net.send(request(server.url), deadline()))
         answer = net.send(request(server.url), deadline())
@@ -486,20 +486,22 @@ def test_everything_is_counted_and_the_places_at_the_gate_are_given_back() -> No
         answer.close()
         assert read(net.send(request(server.url), deadline())) == b"ok"
         net.close()
-    assert tally.by_code() == {("ops", 302): 1, ("ops", 200): 2}
-    gate.enter(deadline(1))
+    assert request_metrics.by_code() == {("ops", 302): 1, ("ops", 200): 2}
+    gate.acquire(deadline(1))
 
 
 def test_the_servers_clock_is_measured() -> None:
     at = datetime.now(UTC) + timedelta(minutes=7)
-    clock, tally = SystemClock(), RequestMetrics()
+    clock, request_metrics = SystemClock(), RequestMetrics()
     with RawServer(
         said("200 OK", f"Date: {format_datetime(at, usegmt=True)}", "Content-Length: 0")
     ) as server:
-        net = Network("ops", clock, tally, RateLimits(clock), ConcurrencyLimit(1), Proxies({}))
+        net = Network(
+            "ops", clock, request_metrics, RateLimits(clock), ConcurrencyLimit(1), Proxies({})
+        )
         read(net.send(request(server.url), deadline()))
         net.close()
-    assert tally.skew_seconds is not None and 410 < tally.skew_seconds < 430
+    assert request_metrics.skew_seconds is not None and 410 < request_metrics.skew_seconds < 430
 
 
 @pytest.mark.parametrize("ca_file", ["/nonexistent", "/etc"])
@@ -562,7 +564,7 @@ def asked(
         return (
             clock,
             script,
-            Retrying(script, clock, chance=lambda: chance)
+            RetryingTransport(script, clock, random_fraction=lambda: chance)
             .send(REQUEST, Deadline(clock, seconds))
             .status,
         )
@@ -581,8 +583,8 @@ def test_passing_trouble_is_asked_again_with_growing_pauses_and_then_told(
     trouble: Exception | tuple[int, Mapping[str, str], bytes],
 ) -> None:
     clock, script, found = asked(trouble)
-    assert script.sent == TRIES and clock.waits == [
-        BACKOFF_SECONDS * 2 ** (number + 1) for number in range(TRIES - 1)
+    assert script.sent == MAX_ATTEMPTS and clock.waits == [
+        BACKOFF_SECONDS * 2 ** (number + 1) for number in range(MAX_ATTEMPTS - 1)
     ]
     assert found == (trouble if isinstance(trouble, Exception) else trouble[0])
     clock, script, found = asked(trouble, trouble, OK, chance=0.25)
@@ -646,13 +648,13 @@ def test_a_limit_longer_than_the_run_is_told_at_once() -> None:
 
 def test_a_limit_that_another_request_met_is_waited_out_without_a_request() -> None:
     clock = FakeClock()
-    budgets = RateLimits(clock)
-    budgets.of().close(
+    rate_limits = RateLimits(clock)
+    rate_limits.get().block_until(
         "api",
         RateLimitedError("slow down", retry_at=clock.now() + timedelta(seconds=30), status=403),
     )
-    with RawServer(MESSAGE) as server, network(clock=clock, budgets=budgets) as net:
-        transport = Retrying(net, clock, chance=lambda: 0.0)
+    with RawServer(MESSAGE) as server, network(clock=clock, rate_limits=rate_limits) as net:
+        transport = RetryingTransport(net, clock, random_fraction=lambda: 0.0)
         with pytest.raises(RateLimitedError):
             transport.send(request(server.url), Deadline(clock, 29))
         assert server.heard == []

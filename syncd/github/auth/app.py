@@ -1,6 +1,6 @@
 """GitHub Apps: the App's key signs for who we are, an installation's token reads.
 
-Promises: a token lives in memory alone, is narrowed to `contents: read` and to the configured repositories, is minted once however
+Promises: a token lives in grant_store alone, is narrowed to `contents: read` and to the configured repositories, is minted once however
 many threads want it, renewed before it dies on either clock, and ended at a daemon's clean stop. A new key is taken without a restart.
 A repository that was renamed is reached by its number. What is refused is not asked for again within a minute.
 Source: docs "Generating a JWT", "Create an installation access token for an app", "Managing private keys"; refusals in github/protocol.py.
@@ -28,16 +28,16 @@ from syncd.errors import (
     SyncdError,
     TimedOutError,
 )
-from syncd.github.attempts import TRIES, Attempts
+from syncd.github.attempts import MAX_ATTEMPTS, Attempts
 from syncd.github.auth.credentials import (
     POLL_INTERVAL_SECONDS,
-    REFUSED_SECONDS,
+    REFUSAL_CACHE_SECONDS,
     Token,
     bearer,
-    failing_once,
     presentable,
+    share_failure,
 )
-from syncd.github.auth.grants import Grant, Grants, Memory
+from syncd.github.auth.grants import Grant, Grants, GrantStore
 from syncd.github.error_texts import is_about_the_clock
 from syncd.github.protocol import (
     BufferedResponse,
@@ -61,7 +61,7 @@ from syncd.redaction import Secret, add_secret
 log = logging.getLogger(__name__)
 
 KEY_READ_SECONDS = 60.0  # how old a reading of the key may be when something is to be signed
-BY_NUMBER = re.compile(r"/repositories/(\d{1,18})/installation$")
+NUMBERED_INSTALLATION_URL = re.compile(r"/repositories/(\d{1,18})/installation$")
 
 
 def _of_the_app(error: SyncdError) -> bool:
@@ -82,9 +82,9 @@ class RotatingKey:
         self._keys: tuple[Secret, ...] = (key,)
         self._read_at = clock.monotonic()
 
-    def in_turn(self) -> Iterator[Secret]:
+    def candidates(self) -> Iterator[Secret]:
         """The keys to try, one after the other while the former is refused; each at most once."""
-        self._look(KEY_READ_SECONDS)
+        self._reload(KEY_READ_SECONDS)
         tried: list[Secret] = []
         while True:
             key = next((key for key in self._keys if key not in tried), None)
@@ -92,9 +92,9 @@ class RotatingKey:
                 return
             tried.append(key)
             yield key
-            self._look(0.0)  # it was refused: has it been replaced by now?
+            self._reload(0.0)  # it was refused: has it been replaced by now?
 
-    def prefer(self, key: Secret) -> None:
+    def mark_accepted(self, key: Secret) -> None:
         """GitHub takes this one."""
         with self._guard:
             if self._keys[0] != key:
@@ -103,7 +103,7 @@ class RotatingKey:
                 )
                 self._keys = (key, *(other for other in self._keys if other != key))
 
-    def _look(self, age_seconds: float) -> None:
+    def _reload(self, age_seconds: float) -> None:
         with self._guard:
             if self._read is None or self._clock.monotonic() - self._read_at < age_seconds:
                 return
@@ -123,7 +123,7 @@ class RotatingKey:
 
 class AppCredentials:
     """The tokens of one GitHub App identity. `transport` goes without credentials; `repos` are all that the configuration names;
-    `read_key` gives the key anew; `memory` keeps which repositories are lost; `belongs` hears of
+    `read_key` gives the key anew; `grant_store` keeps which repositories are lost; `on_installation` hears of
     each installation and its account."""
 
     def __init__(
@@ -136,13 +136,13 @@ class AppCredentials:
         transport: Transport,
         clock: Clock,
         read_key: Callable[[], Secret] | None = None,
-        memory: Memory | None = None,
-        belongs: Callable[[int, str], None] = lambda installation, account: None,
+        grant_store: GrantStore | None = None,
+        on_installation: Callable[[int, str], None] = lambda installation, account: None,
     ) -> None:
-        self._api, self._issuer, self._given = api, issuer, installation_id
+        self._api, self._issuer, self._configured_id = api, issuer, installation_id
         self._keys = RotatingKey(key, read_key, clock)
-        self._grants = Grants((repo.lower() for repo in repos), memory)
-        self._transport, self._clock, self._belongs = transport, clock, belongs
+        self._grants = Grants((repo.lower() for repo in repos), grant_store)
+        self._transport, self._clock, self._on_installation = transport, clock, on_installation
         self._accounts: dict[
             int, str
         ] = {}  # as GitHub spells them, of installations that were looked up
@@ -150,40 +150,44 @@ class AppCredentials:
         self._locks: dict[str, threading.Lock] = {}
         self._tokens: dict[Grant, Token] = {}
         self._refused: dict[Grant | str, tuple[float, SyncdError]] = {}
-        self._said: dict[
+        self._search_refusals: dict[
             Grant, tuple[float, AuthError]
         ] = {}  # refusals of a search that no job has heard yet
-        self._replaced: dict[Grant, float] = {}
-        self._memory = memory
-        buffered = memory.installations() if memory is not None and installation_id is None else {}
-        self._found = {covers: number for covers, (number, _) in buffered.items()}
+        self._replaced_at: dict[Grant, float] = {}
+        self._grant_store = grant_store
+        buffered = (
+            grant_store.installations()
+            if grant_store is not None and installation_id is None
+            else {}
+        )
+        self._installations = {covers: number for covers, (number, _) in buffered.items()}
         self._accounts |= {
             number: account for number, account in buffered.values() if account is not None
         }
-        self._in_trouble: set[str] = set()  # addresses that have not answered since they failed
+        self._failing_urls: set[str] = set()  # addresses that have not answered since they failed
         self.offset_seconds = 0.0  # server clock minus ours, once it mattered
 
     def token_for(self, repo: str | None, deadline: Deadline) -> Token | None:
         if repo is None:
             raise ConfigError("an App's token is always for a repository")
         owner = repo.partition("/")[0].lower()
-        with self._turn(owner, deadline), failing_once((self, owner), deadline):
+        with self._owner_lock(owner, deadline), share_failure((self, owner), deadline):
             grant = self._grant(repo.lower(), deadline)
             token = self._tokens.get(grant)
             if token is not None and token.usable_at(self._server_now(), self._clock.monotonic()):
                 return token
             return self._renew(grant, repo, deadline)
 
-    def reject(self, repo: str | None, token: Token) -> bool:
+    def invalidate(self, repo: str | None, token: Token) -> bool:
         """If somebody has renewed it already, theirs stays. One that replaced a refused one less than a minute ago stays too:
         where GitHub refuses whatever it hands out, another would not help."""
         with self._guard:
             now = self._clock.monotonic()
             for grant, held in list(self._tokens.items()):
                 if held == token:
-                    if now - self._replaced.get(grant, float("-inf")) < REFUSED_SECONDS:
+                    if now - self._replaced_at.get(grant, float("-inf")) < REFUSAL_CACHE_SECONDS:
                         return False
-                    self._replaced[grant] = now
+                    self._replaced_at[grant] = now
                     del self._tokens[grant]
         return True
 
@@ -191,10 +195,12 @@ class AppCredentials:
         """The installation whose limit requests about the repository spend, as far as known."""
         repo = repo.lower()
         with self._guard:
-            looked_up = self._found.get(repo, self._found.get(repo.partition("/")[0]))
-        return self._given if self._given is not None else looked_up
+            looked_up = self._installations.get(
+                repo, self._installations.get(repo.partition("/")[0])
+            )
+        return self._configured_id if self._configured_id is not None else looked_up
 
-    def revoke(self, deadline: Deadline) -> int:
+    def revoke_all(self, deadline: Deadline) -> int:
         """Every living token is ended at GitHub, as far as it can be reached; how many were."""
         with self._guard:
             tokens, self._tokens = (
@@ -205,13 +211,13 @@ class AppCredentials:
                 ],
                 {},
             )
-        return sum(self.end(token, deadline) for token in tokens)
+        return sum(self.revoke_token(token, deadline) for token in tokens)
 
     def installation_token(self, installation: int, deadline: Deadline) -> Token:
         """A token for everything that one installation reaches. It is the caller's to end."""
         return self._mint(Grant(installation, ()), f"installation {installation}", deadline)
 
-    def end(self, token: Token, deadline: Deadline) -> bool:
+    def revoke_token(self, token: Token, deadline: Deadline) -> bool:
         """The token is ended at GitHub, as far as it can be reached."""
         try:
             answer = self._transport.send(
@@ -230,30 +236,30 @@ class AppCredentials:
     def _renew(self, grant: Grant, repo: str, deadline: Deadline) -> Token:
         self._raise_if_refused(grant)
         try:
-            until, said = self._said.pop(grant, (0.0, None))
+            until, said = self._search_refusals.pop(grant, (0.0, None))
             if said is not None and self._clock.monotonic() < until:
                 raise said
             token = self._mint(grant, repo, deadline)
         except AuthError as refused:
             error = refused
             try:
-                other = self._otherwise(grant, repo, error, deadline)
+                other = self._fallback_grant(grant, repo, error, deadline)
             except AuthError as elsewhere:
                 error, other = elsewhere, None
             if other is not None:
                 return self._renew(other, repo, deadline)
-            self._grants.number(repo.lower(), None)
-            self._refused[grant] = (self._clock.monotonic() + REFUSED_SECONDS, error)
+            self._grants.set_number(repo.lower(), None)
+            self._refused[grant] = (self._clock.monotonic() + REFUSAL_CACHE_SECONDS, error)
             raise error from refused
-        self._grants.had(grant)
-        self._belongs(
+        self._grants.mark_granted(grant)
+        self._on_installation(
             grant.installation, self._accounts.get(grant.installation, repo.partition("/")[0])
         )
         with self._guard:
             self._tokens[grant] = token
         return token
 
-    def _otherwise(
+    def _fallback_grant(
         self, grant: Grant, repo: str, error: AuthError, deadline: Deadline
     ) -> Grant | None:
         """What to ask for instead of a grant that was refused; None when nothing else helps."""
@@ -262,12 +268,12 @@ class AppCredentials:
         if error.state != "grant":
             return None
         if len(grant.repositories) > 1:  # one wrong name must fail only its own jobs
-            self._grants.split(grant, lambda part: self._accepted(part, repo, deadline))
-        elif grant.number is not None or not self._moved(repo.lower(), deadline):
+            self._grants.split(grant, lambda part: self._is_granted(part, repo, deadline))
+        elif grant.number is not None or not self._find_renamed(repo.lower(), deadline):
             return None
         return self._grant(repo.lower(), deadline)
 
-    def _accepted(self, grant: Grant, repo: str, deadline: Deadline) -> bool:
+    def _is_granted(self, grant: Grant, repo: str, deadline: Deadline) -> bool:
         """Does GitHub give a token for all of these repositories?"""
         try:
             token = self._mint(grant, repo, deadline)
@@ -275,7 +281,10 @@ class AppCredentials:
             if error.state != "grant":
                 raise
             if len(grant.repositories) == 1:
-                self._said[grant] = (self._clock.monotonic() + REFUSED_SECONDS, error)
+                self._search_refusals[grant] = (
+                    self._clock.monotonic() + REFUSAL_CACHE_SECONDS,
+                    error,
+                )
             return False
         with self._guard:
             self._tokens[grant] = token  # so that a clean stop ends it
@@ -288,54 +297,59 @@ class AppCredentials:
         and there is another.
         """
         with self._guard:  # other owners' turns go on meanwhile
-            found = self._found.items()
-            self._found = {where: one for where, one in found if one != grant.installation}
-            self._remember_found()
-        if self._given is None:
+            found = self._installations.items()
+            self._installations = {where: one for where, one in found if one != grant.installation}
+            self._save_installations()
+        if self._configured_id is None:
             other = self._grant(repo.lower(), deadline)
             return other if other.installation != grant.installation else None
         try:
-            now, _ = self._ask_for(repo.lower(), deadline)
+            now, _ = self._get_installation(repo.lower(), deadline)
         except AuthError:
             return None  # the refusal of the token has said it
-        if now == self._given:
+        if now == self._configured_id:
             return None
         raise AuthError(
-            f"installation {self._given} is gone: the App is installed anew for {repo}, as {now}",
+            f"installation {self._configured_id} is gone: the App is installed anew for {repo}, as {now}",
             state="installation",
             hint=f"write installation_id: {now} into the identity, or leave it out",
         )
 
     def _grant(self, repo: str, deadline: Deadline) -> Grant:
-        given = self._given
-        return self._grants.of(given if given is not None else self._look_up(repo, deadline), repo)
+        given = self._configured_id
+        return self._grants.of(
+            given if given is not None else self._find_installation(repo, deadline), repo
+        )
 
-    def _look_up(self, repo: str, deadline: Deadline) -> int:
+    def _find_installation(self, repo: str, deadline: Deadline) -> int:
         """The installation that covers the repository, by GitHub's word. Cached by owner: an App is installed on an account once."""
         owner = repo.partition("/")[0]
         for where in (repo, owner):
-            if where in self._found:
-                return self._found[where]
+            if where in self._installations:
+                return self._installations[where]
         self._raise_if_refused(repo)
         try:
-            identity, account = self._ask_for(repo, deadline)
+            identity, account = self._get_installation(repo, deadline)
         except AuthError as error:
-            self._refused[repo] = (self._clock.monotonic() + REFUSED_SECONDS, error)
+            self._refused[repo] = (self._clock.monotonic() + REFUSAL_CACHE_SECONDS, error)
             raise
         moved = account != owner  # then it says nothing about the owner's other repositories
         with self._guard:
-            self._found[repo if moved else owner] = identity
-            self._remember_found()
+            self._installations[repo if moved else owner] = identity
+            self._save_installations()
         return identity
 
-    def _remember_found(self) -> None:
+    def _save_installations(self) -> None:
         """The next process asks for its token at once."""
-        if self._memory is not None and self._given is None:
-            self._memory.save_installations(
-                {where: (one, self._accounts.get(one)) for where, one in self._found.items()}
+        if self._grant_store is not None and self._configured_id is None:
+            self._grant_store.save_installations(
+                {
+                    where: (one, self._accounts.get(one))
+                    for where, one in self._installations.items()
+                }
             )
 
-    def _ask_for(self, repo: str, deadline: Deadline) -> tuple[int, str]:
+    def _get_installation(self, repo: str, deadline: Deadline) -> tuple[int, str]:
         """The id of the installation that covers the repository, and its account in lower case. A repository that goes by another
         name now answers under its number, which is remembered."""
         request = get(
@@ -345,7 +359,7 @@ class AppCredentials:
             f"the App's installation on {repo}",
             repo,
         )
-        answer = self.as_app(request, deadline)
+        answer = self.send_as_app(request, deadline)
         found = read_json(request, answer)
         identity = found.get("id") if isinstance(found, dict) else None
         if not isinstance(identity, int) or isinstance(identity, bool):
@@ -354,9 +368,9 @@ class AppCredentials:
                 state="installation",
                 hint="set installation_id: in the identity",
             )
-        number = BY_NUMBER.search(answer.url.partition("?")[0])
+        number = NUMBERED_INSTALLATION_URL.search(answer.url.partition("?")[0])
         if number is not None:
-            self._grants.number(repo, int(number.group(1)))
+            self._grants.set_number(repo, int(number.group(1)))
         account = found.get("account")
         login = account.get("login") if isinstance(account, dict) else None
         if not isinstance(login, str):
@@ -364,26 +378,26 @@ class AppCredentials:
         self._accounts[identity] = one_line(login)
         return identity, login.lower()
 
-    def _moved(self, repo: str, deadline: Deadline) -> bool:
+    def _find_renamed(self, repo: str, deadline: Deadline) -> bool:
         """Is a name that no token can be had for the former name of a repository? Its number is known then, and where it went.
 
         Raises AuthError where it is in another installation than the configured one: nobody said that we may go there.
         """
         try:
-            identity, account = self._ask_for(repo, deadline)
+            identity, account = self._get_installation(repo, deadline)
         except AuthError:
             return False  # the refusal of the token has said it
-        if self._given is not None and identity != self._given:
+        if self._configured_id is not None and identity != self._configured_id:
             raise AuthError(
-                f"{repo} is in installation {identity} (of {account}) and not in {self._given}, which the identity names",
+                f"{repo} is in installation {identity} (of {account}) and not in {self._configured_id}, which the identity names",
                 state="moved",
                 hint="where it was transferred: write its new owner/name into repo:, and its installation_id: into the identity, or leave that out",
             )
         with self._guard:
-            self._found[repo] = identity
-        return self._grants.numbered(repo)
+            self._installations[repo] = identity
+        return self._grants.has_number(repo)
 
-    def known_request(self, repo: str) -> Request | None:
+    def token_request_if_known(self, repo: str) -> Request | None:
         """Return the unsigned request for a token that covers `repo`.
 
         None while that takes more than this request: its installation is not known, or this machine's clock is off.
@@ -417,7 +431,7 @@ class AppCredentials:
 
     def _mint(self, grant: Grant, repo: str, deadline: Deadline) -> Token:
         request = self._token_request(grant, repo)
-        answer = self.as_app(request, deadline)
+        answer = self.send_as_app(request, deadline)
         server = date_of(answer.headers)
         found = read_json(request, answer)
         try:
@@ -436,42 +450,44 @@ class AppCredentials:
         now = self._clock.monotonic()
         return Token(secret, expires_at, now, now + lifetime, grant.installation)
 
-    def as_app(self, request: Request, deadline: Deadline) -> Response:
+    def send_as_app(self, request: Request, deadline: Deadline) -> Response:
         """The answer to a request signed as the App. A key that GitHub does not know gives way to the other one, where there is one."""
-        with failing_once((self, "app"), deadline, _of_the_app):
-            tries = 1 if request.url in self._in_trouble else TRIES  # whoever comes next retries it
+        with share_failure((self, "app"), deadline, _of_the_app):
+            tries = (
+                1 if request.url in self._failing_urls else MAX_ATTEMPTS
+            )  # whoever comes next retries it
             attempts = Attempts(tries)
-            answer = self._whole(replace(request, attempts=attempts), attempts, deadline)
-            self._in_trouble.discard(request.url)
+            answer = self._send_whole(replace(request, attempts=attempts), attempts, deadline)
+            self._failing_urls.discard(request.url)
             return answer
 
-    def _whole(self, request: Request, attempts: Attempts, deadline: Deadline) -> Response:
+    def _send_whole(self, request: Request, attempts: Attempts, deadline: Deadline) -> Response:
         """The answer with its body. One that breaks off is asked for again."""
         while True:
             try:
-                answer = self._as_app(request, deadline)
+                answer = self._try_keys(request, deadline)
                 return BufferedResponse(answer.status, answer.headers, answer.url, read(answer))
             except TimedOutError:
                 raise
             except RemoteUnavailableError as error:
-                pause = attempts.pause(deadline, answered=error.status is None)
+                pause = attempts.next_delay_seconds(deadline, answered=error.status is None)
                 if pause is None:
-                    self._in_trouble.add(request.url)
+                    self._failing_urls.add(request.url)
                     raise
             deadline.wait(pause)
 
-    def _as_app(self, request: Request, deadline: Deadline) -> Response:
-        for key in self._keys.in_turn():
-            answer = self._skewed(request, key, deadline)
+    def _try_keys(self, request: Request, deadline: Deadline) -> Response:
+        for key in self._keys.candidates():
+            answer = self._send_with_clock_fix(request, key, deadline)
             if answer.status in (200, 201):
-                self._keys.prefer(key)
+                self._keys.mark_accepted(key)
                 return answer
             error = failure(request, parse_error(answer), self._clock.now())
             if not isinstance(error, AuthError) or error.state not in ("key", "app"):
                 break
         raise error
 
-    def _skewed(self, request: Request, key: Secret, deadline: Deadline) -> Response:
+    def _send_with_clock_fix(self, request: Request, key: Secret, deadline: Deadline) -> Response:
         """A refusal that speaks of clocks is measured from Date, corrected and tried once more."""
         answer = self._signed(request, key, deadline)
         if answer.status == 401:
@@ -515,7 +531,7 @@ class AppCredentials:
         self._refused.pop(what, None)
 
     @contextmanager
-    def _turn(self, owner: str, deadline: Deadline) -> Iterator[None]:
+    def _owner_lock(self, owner: str, deadline: Deadline) -> Iterator[None]:
         """One at a time for each owner, so that many threads share a mint. Raises as `Patience.check` does."""
         with self._guard:
             lock = self._locks.setdefault(owner, threading.Lock())

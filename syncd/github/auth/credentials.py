@@ -35,13 +35,13 @@ from syncd.redaction import Secret, add_secret
 log = logging.getLogger(__name__)
 
 RENEW_EARLY_SECONDS = 300.0
-FRESH_SECONDS = 10.0  # a token this young may not have reached every server yet
-FRESH_WAITS = (1.0, 2.0, 3.0, 3.0)
-NAMED_BY_GITHUB = frozenset(
+FRESH_TOKEN_SECONDS = 10.0  # a token this young may not have reached every server yet
+FRESH_TOKEN_WAITS_SECONDS = (1.0, 2.0, 3.0, 3.0)
+ROUTES_OF_KNOWN_OBJECTS = frozenset(
     ("tree", "blob", "commit", "lfs")
 )  # routes whose objects an earlier answer named: never absent
-REFUSED_SECONDS = 60.0  # a refused grant is not asked for again sooner: a storm of jobs must not become a storm of mints
-READ_AGAIN_SECONDS = 60.0
+REFUSAL_CACHE_SECONDS = 60.0  # a refused grant is not asked for again sooner: a storm of jobs must not become a storm of mints
+RELOAD_INTERVAL_SECONDS = 60.0
 POLL_INTERVAL_SECONDS = 0.5  # how soon somebody who waits for another's mint notices a signal
 
 
@@ -50,16 +50,16 @@ class Token(Struct, frozen=True):
 
     value: Secret
     expires_at: datetime | None = None
-    born: float = 0.0
-    dies: float = float("inf")
+    issued_monotonic: float = 0.0
+    ends_monotonic: float = float("inf")
     installation: int | None = None
 
     def usable_at(self, now: datetime, monotonic: float) -> bool:
         """Alive on both clocks, and not so near its end that a long answer would outlive it: 5 minutes, less for a short life."""
-        early = min(RENEW_EARLY_SECONDS, (self.dies - self.born) / 4)
+        early = min(RENEW_EARLY_SECONDS, (self.ends_monotonic - self.issued_monotonic) / 4)
         return (
             self.expires_at is None or now < self.expires_at - timedelta(seconds=early)
-        ) and monotonic < self.dies - early
+        ) and monotonic < self.ends_monotonic - early
 
 
 def presentable(value: str) -> bool:
@@ -73,7 +73,7 @@ class Credentials(Protocol):
     def token_for(self, repo: str | None, deadline: Deadline) -> Token | None:
         """The token for a request about `repo`; None to go without."""
 
-    def reject(self, repo: str | None, token: Token) -> bool:
+    def invalidate(self, repo: str | None, token: Token) -> bool:
         """Forget a token that GitHub refused; True when asking again may give another one."""
 
 
@@ -81,7 +81,7 @@ class NoCredentials:
     def token_for(self, repo: str | None, deadline: Deadline) -> Token | None:
         return None
 
-    def reject(self, repo: str | None, token: Token) -> bool:
+    def invalidate(self, repo: str | None, token: Token) -> bool:
         return False
 
 
@@ -112,15 +112,15 @@ class StaticToken:
         return Token(value)
 
     def token_for(self, repo: str | None, deadline: Deadline) -> Token | None:
-        self._look(READ_AGAIN_SECONDS)
+        self._reload(RELOAD_INTERVAL_SECONDS)
         return self._token
 
-    def reject(self, repo: str | None, token: Token) -> bool:
+    def invalidate(self, repo: str | None, token: Token) -> bool:
         if self._token == token:
-            self._look(0.0)
+            self._reload(0.0)
         return self._token != token
 
-    def _look(self, age_seconds: float) -> None:
+    def _reload(self, age_seconds: float) -> None:
         """What stands in its place now is the token, unless it was looked at so lately."""
         with self._guard:
             if (
@@ -159,7 +159,7 @@ def passes(error: SyncdError) -> bool:
 
 
 @contextmanager
-def failing_once(
+def share_failure(
     thing: Hashable, deadline: Deadline, which: Callable[[SyncdError], bool] = passes
 ) -> Iterator[None]:
     """An error of this block that is one of `which` is raised for every run that gets here.
@@ -200,7 +200,7 @@ class AuthTransport:
                 or token is None
                 or replaced
                 or not _of_our_token(request, answer)
-                or not self._credentials.reject(request.repo, token)
+                or not self._credentials.invalidate(request.repo, token)
             ):
                 return answer
             answer.close()
@@ -210,16 +210,16 @@ class AuthTransport:
         headers = dict(request.headers)
         if token is not None:
             value = token.value.reveal()
-            headers["Authorization"] = _basic(value) if request.basic else f"Bearer {value}"
+            headers["Authorization"] = _basic(value) if request.basic_auth else f"Bearer {value}"
         sent = replace(
             request, headers=headers, installation=token.installation if token is not None else None
         )
         answer = self._inner.send(sent, deadline)
-        for wait in FRESH_WAITS:
+        for wait in FRESH_TOKEN_WAITS_SECONDS:
             young = (
                 token is not None
                 and token.expires_at is not None
-                and self._clock.monotonic() - token.born < FRESH_SECONDS
+                and self._clock.monotonic() - token.issued_monotonic < FRESH_TOKEN_SECONDS
             )
             if (
                 not young
@@ -246,7 +246,10 @@ class AuthTransport:
         found = parse_error(answer)
         error = failure(request, found, self._clock.now())
         if answer.status == 404:
-            unknown = request.route in NAMED_BY_GITHUB or self._answered.get(request.repo) != token
+            unknown = (
+                request.route in ROUTES_OF_KNOWN_OBJECTS
+                or self._answered.get(request.repo) != token
+            )
             return unknown and "No commit found" not in found.message
         return isinstance(error, AuthError) and error.state in ("token", "permission")
 

@@ -31,12 +31,12 @@ from syncd.errors import (
 )
 from syncd.github.auth.credentials import (
     POLL_INTERVAL_SECONDS,
-    READ_AGAIN_SECONDS,
-    REFUSED_SECONDS,
+    REFUSAL_CACHE_SECONDS,
+    RELOAD_INTERVAL_SECONDS,
     Token,
     bearer,
-    failing_once,
     presentable,
+    share_failure,
 )
 from syncd.github.bounds import load_json
 from syncd.github.protocol import (
@@ -54,19 +54,19 @@ from syncd.github.protocol import (
     read,
     read_json,
 )
-from syncd.github.urls import home_of, web_of
+from syncd.github.urls import display_host, web_of
 from syncd.identities import OAuthTokens
 from syncd.redaction import Secret, add_secret
 
 log = logging.getLogger(__name__)
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
-CALMER = 1.2  # cli/oauth: a virtual machine's clock may run fast, and asking early costs five seconds more each time
-STILL_CALMER = 1.4
-LONGEST_INTERVAL = 300.0
-ASK_SECONDS = 20.0  # for one question, whatever the run's own time is
-UNREACHABLE_SECONDS = 5.0  # how long nobody asks again after GitHub could not be reached: every job would wait for it in turn
-TRIES = 3
+POLL_BACKOFF = 1.2  # cli/oauth: a virtual machine's clock may run fast, and asking early costs five seconds more each time
+SLOW_DOWN_BACKOFF = 1.4
+MAX_POLL_INTERVAL_SECONDS = 300.0
+REFRESH_TIMEOUT_SECONDS = 20.0  # for one question, whatever the run's own time is
+UNREACHABLE_CACHE_SECONDS = 5.0  # how long nobody asks again after GitHub could not be reached: every job would wait for it in turn
+MAX_ATTEMPTS = 3
 
 
 class TokenStore(Protocol):
@@ -108,11 +108,11 @@ class OAuthClient:
     def __init__(self, transport: Transport, web: str, client_id: str, name: str) -> None:
         self._transport, self._web, self._client_id, self._name = transport, web, client_id, name
 
-    def invite(self, scope: str, deadline: Deadline) -> DeviceCode:
+    def request_device_code(self, scope: str, deadline: Deadline) -> DeviceCode:
         """A code to enter on the web. `scope` is for OAuth apps; GitHub Apps have permissions instead and ignore it."""
         fields = {"client_id": self._client_id, **({"scope": scope} if scope else {})}
         found = self._answer(
-            "/login/device/code", f"a code to log in to {home_of(self._web)}", fields, deadline
+            "/login/device/code", f"a code to log in to {display_host(self._web)}", fields, deadline
         )
         self._raise_for(found)
         code, user_code, address = (
@@ -137,10 +137,10 @@ class OAuthClient:
             str(address) if ours else f"{self._web}/login/device",
             Secret(code),
             seconds,
-            min(interval, LONGEST_INTERVAL),
+            min(interval, MAX_POLL_INTERVAL_SECONDS),
         )
 
-    def wait_for(
+    def poll_token(
         self, invitation: DeviceCode, deadline: Deadline
     ) -> tuple[dict[str, Any], datetime | None]:
         """GitHub's answer with the tokens, once somebody has agreed, and the server's time of it. Asks no faster than GitHub allows.
@@ -150,7 +150,7 @@ class OAuthClient:
         ends, interval, factor = (
             deadline.clock.monotonic() + invitation.seconds,
             invitation.interval,
-            CALMER,
+            POLL_BACKOFF,
         )
         fields = {
             "client_id": self._client_id,
@@ -173,8 +173,10 @@ class OAuthClient:
                     continue
                 case "slow_down":
                     interval, factor = (
-                        min(_seconds(found.get("interval"), interval + 5), LONGEST_INTERVAL),
-                        STILL_CALMER,
+                        min(
+                            _seconds(found.get("interval"), interval + 5), MAX_POLL_INTERVAL_SECONDS
+                        ),
+                        SLOW_DOWN_BACKOFF,
                     )
                 case _:
                     self._raise_for(found)
@@ -244,7 +246,7 @@ class OAuthClient:
             raise self._error(str(error), one_line(found.get("error_description")))
 
     def _error(self, word: str, said: str) -> AuthError:
-        again, home = f"run: syncd login {self._name}", home_of(self._web)
+        again, home = f"run: syncd login {self._name}", display_host(self._web)
         known_words = {
             "expired_token": ("the code was not entered in time", again),
             "token_expired": ("the code was not entered in time", again),
@@ -305,7 +307,7 @@ def _seconds(value: object, default: float) -> float:
     )
 
 
-def pair_of(
+def parse_tokens(
     found: Mapping[str, Any],
     at: datetime | None,
     api: str,
@@ -350,7 +352,9 @@ def _end(seconds: object, at: datetime) -> datetime | None:
         return None
 
 
-def who_is(transport: Transport, api: str, token: Secret, deadline: Deadline) -> str:
+def get_authenticated_user(
+    transport: Transport, api: str, token: Secret, deadline: Deadline
+) -> str:
     """The login of the user whose token it is. Raises what `failure` makes of a refusal."""
     request = replace(
         bearer(get(api, "/user", "user", "who this token belongs to", None), token),
@@ -402,7 +406,7 @@ class UserCredentials:
             now = self._clock.monotonic()
             looked_at, self._looked_at = (
                 self._looked_at,
-                now if now - self._looked_at >= READ_AGAIN_SECONDS else self._looked_at,
+                now if now - self._looked_at >= RELOAD_INTERVAL_SECONDS else self._looked_at,
             )
             if (
                 self._token is None
@@ -410,18 +414,18 @@ class UserCredentials:
                 or not self._token.usable_at(self._clock.now() + self._offset, now)
             ):
                 self._token = None  # who logged out, or in as somebody else, needs no restart
-                with failing_once(self, deadline):
+                with share_failure(self, deadline):
                     self._token = self._found() or self._renewed(deadline)
             return self._token
         finally:
             self._turn.release()
 
-    def reject(self, repo: str | None, token: Token) -> bool:
+    def invalidate(self, repo: str | None, token: Token) -> bool:
         """One that was renewed less than a minute ago stays: where GitHub refuses whatever it hands out, another would not help."""
         with self._turn:
             if self._token != token:
                 return True
-            if self._clock.monotonic() - self._renewed_at < REFUSED_SECONDS:
+            if self._clock.monotonic() - self._renewed_at < REFUSAL_CACHE_SECONDS:
                 return False
             self._rejected, self._token = token.value, None
             return True
@@ -429,7 +433,12 @@ class UserCredentials:
     def _kept(self) -> OAuthTokens:
         pair, again = self._pairs.load(), f"run: syncd login {self._name}"
         if pair is None:
-            raise AuthError(f"nobody is logged in as {self._name}", state="login", hint=again)
+            raise AuthError(
+                f"no user is logged in as {self._name}",
+                id="auth/not-logged-in",
+                state="login",
+                hint=again,
+            )
         if (pair.api, pair.client_id) != (self._api, self._client_id):
             raise AuthError(
                 f"the login of {self._name} is for another host or app ({pair.client_id} at {pair.api}) than the configuration names now",
@@ -478,7 +487,11 @@ class UserCredentials:
             if not isinstance(error, TimedOutError):
                 self._refused = (
                     self._clock.monotonic()
-                    + (REFUSED_SECONDS if isinstance(error, AuthError) else UNREACHABLE_SECONDS),
+                    + (
+                        REFUSAL_CACHE_SECONDS
+                        if isinstance(error, AuthError)
+                        else UNREACHABLE_CACHE_SECONDS
+                    ),
                     error,
                 )
             raise
@@ -496,7 +509,7 @@ class UserCredentials:
             self._pairs.begin_request(pair, self._clock.now())
         found, at = self._asked(pair, pair.refresh, before, deadline)
         now = self._clock.now()
-        self._unkept = pair_of(found, at, self._api, self._client_id, pair.login, now, pair)
+        self._unkept = parse_tokens(found, at, self._api, self._client_id, pair.login, now, pair)
         self._offset = at - now if at is not None else self._offset
         return self._kept_now(self._unkept)
 
@@ -515,12 +528,12 @@ class UserCredentials:
     ) -> tuple[dict[str, Any], datetime | None]:
         """GitHub's answer. An answer that was lost may have spent the refresh token: that is said when it turns out so."""
         lost: RemoteUnavailableError | None = None
-        for attempt in range(TRIES):
+        for attempt in range(MAX_ATTEMPTS):
             if lost is not None:
                 deadline.wait(float(attempt))
             try:
                 return self._door.refresh(
-                    refresh, Deadline(self._clock, ASK_SECONDS)
+                    refresh, Deadline(self._clock, REFRESH_TIMEOUT_SECONDS)
                 )  # not the run's: see the module's promises
             except AuthError as error:
                 if before is None and lost is None:
@@ -534,7 +547,7 @@ class UserCredentials:
                 ) from error
             except TimedOutError as error:
                 lost = RemoteUnavailableError(
-                    f"asked for a new token for {self._name}: no answer within {ASK_SECONDS:g} s",
+                    f"asked for a new token for {self._name}: no answer within {REFRESH_TIMEOUT_SECONDS:g} s",
                     hint="GitHub has trouble; the next run tries again",
                 )
                 lost.__cause__ = error
@@ -543,4 +556,11 @@ class UserCredentials:
         raise lost or AssertionError("no try was made")
 
 
-__all__ = ["DeviceCode", "OAuthClient", "TokenStore", "UserCredentials", "pair_of", "who_is"]
+__all__ = [
+    "DeviceCode",
+    "OAuthClient",
+    "TokenStore",
+    "UserCredentials",
+    "get_authenticated_user",
+    "parse_tokens",
+]

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-REPOSITORIES_A_TOKEN = 500
+MAX_REPOSITORIES_PER_TOKEN = 500
 
 
 class Grant(Struct, frozen=True):
@@ -25,7 +25,7 @@ class Grant(Struct, frozen=True):
     number: int | None = None
 
 
-class Memory(Protocol):
+class GrantStore(Protocol):
     """Where the lost repositories, and the installations that were looked up, outlive the process."""
 
     def load(self) -> dict[int, frozenset[str]]: ...
@@ -37,12 +37,12 @@ class Memory(Protocol):
 class Grants:
     """The grants of one App. `repos` are all that the configuration names, in lower case.
 
-    `memory` keeps what is lost; without one it is known to this process alone.
+    `grant_store` keeps what is lost; without one it is known to this process alone.
     """
 
-    def __init__(self, repos: Iterable[str], memory: Memory | None = None) -> None:
-        self._repos, self._memory = sorted(set(repos)), memory
-        self._lost = memory.load() if memory is not None else {}
+    def __init__(self, repos: Iterable[str], grant_store: GrantStore | None = None) -> None:
+        self._repos, self._grant_store = sorted(set(repos)), grant_store
+        self._lost = grant_store.load() if grant_store is not None else {}
         self._numbers: dict[str, int] = {}
 
     def of(self, installation: int, repo: str) -> Grant:
@@ -56,17 +56,17 @@ class Grants:
         names = [one for one in names if one not in lost]
         if name not in names:
             return Grant(installation, (name,))
-        at = names.index(name) // REPOSITORIES_A_TOKEN * REPOSITORIES_A_TOKEN
-        return Grant(installation, tuple(names[at : at + REPOSITORIES_A_TOKEN]))
+        at = names.index(name) // MAX_REPOSITORIES_PER_TOKEN * MAX_REPOSITORIES_PER_TOKEN
+        return Grant(installation, tuple(names[at : at + MAX_REPOSITORIES_PER_TOKEN]))
 
-    def number(self, repo: str, number: int | None) -> None:
+    def set_number(self, repo: str, number: int | None) -> None:
         """The repository goes by this number from now on; None: by its name."""
         if number is None:
             self._numbers.pop(repo, None)
         else:
             self._numbers[repo] = number
 
-    def numbered(self, repo: str) -> bool:
+    def has_number(self, repo: str) -> bool:
         return repo in self._numbers
 
     def split(self, grant: Grant, accepted: Callable[[Grant], bool]) -> None:
@@ -81,7 +81,7 @@ class Grants:
         lost = self._lost.get(grant.installation, frozenset())
         self._keep(grant.installation, lost | (set(grant.repositories) - set(good)))
 
-    def had(self, grant: Grant) -> None:
+    def mark_granted(self, grant: Grant) -> None:
         """GitHub gave a token. A lost repository that it covers joins the others again."""
         lost = self._lost.get(grant.installation, frozenset())
         if grant.number is None and not lost.isdisjoint(grant.repositories):
@@ -90,8 +90,8 @@ class Grants:
     def _keep(self, installation: int, lost: Iterable[str]) -> None:
         configured = {one.partition("/")[2] for one in self._repos}
         self._lost[installation] = frozenset(lost) & configured
-        if self._memory is not None:
-            self._memory.save(self._lost)
+        if self._grant_store is not None:
+            self._grant_store.save(self._lost)
 
 
 def _good(
@@ -107,4 +107,4 @@ def _good(
     return left + _good(names[half:], accepted, left == names[:half])
 
 
-__all__ = ["Grant", "Grants", "Memory"]
+__all__ = ["Grant", "GrantStore", "Grants"]
