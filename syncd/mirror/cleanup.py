@@ -1,6 +1,7 @@
-"""What an interrupted run left: its temporary files and trial folders, known by its intent's id, and folders that syncd made and that hold nothing any more.
+"""Remove what an interrupted run left, and directories that syncd made and that are empty now.
 
-A folder that holds anything, or that somebody else made, never goes; nor does a file with another name than ours.
+Temporary files and trial directories are known by their intent's id; a file with another name
+is never removed, nor a directory that holds anything or that syncd did not make.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import errno
 import os
 import posixpath
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from syncd.errors import MirrorError, UnsafePathError
@@ -30,21 +31,15 @@ NOT_EMPTY_ERRNOS = (errno.ENOTEMPTY, errno.EEXIST)
 
 
 def remove_if_empty(root: str, path: str) -> bool:
-    """Whether the folder is gone now (it was empty, or was gone before); False where it holds something or a link leads to it. Raises OSError, MirrorError."""
+    """Remove the directory if it is empty, and return whether it is gone now.
+
+    False where it holds something or a link leads to it. A directory above `root` counts too:
+    syncd may have made it for `to`. Raises OSError, MirrorError.
+    """
+    if not path.startswith(root.rstrip("/") + "/"):
+        root = posixpath.dirname(path)
     try:
-        is_above = not path.startswith(
-            root.rstrip("/") + "/"
-        )  # a folder above `to` that syncd made
-        root = posixpath.dirname(path) if is_above else root
-        names = names_below(path, root)
-        with opened_directory(root, names[:-1]) as folder:
-            try:
-                os.rmdir(names[-1], dir_fd=folder)
-            except OSError:
-                if _has_entries(folder, names[-1], path):
-                    return False  # said first by a kernel that finds it read-only, immutable or mounted, but not why it stays
-                raise
-            sync_folder(folder)
+        _remove_directory(root, path)
     except DirectoryMissingError:
         return True
     except (InTheWayError, UnsafePathError):
@@ -58,58 +53,77 @@ def remove_if_empty(root: str, path: str) -> bool:
     return True
 
 
+def _remove_directory(root: str, path: str) -> None:
+    """Remove an empty directory and sync the name's removal to disk. Raises OSError."""
+    name = names_below(path, root)[-1]
+    with opened_directory(root, posixpath.dirname(path)) as folder:
+        try:
+            os.rmdir(name, dir_fd=folder)
+        except OSError as error:
+            # A kernel that finds it read-only, immutable or mounted says that first; that it is
+            # not empty is the reason why it stays.
+            if _has_entries(folder, name, path):
+                raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY)) from error
+            raise
+        sync_folder(folder)
+
+
 def _has_entries(folder: int, name: str, path: str) -> bool:
     try:
-        below_it = open_subdirectory(folder, name, path)
+        inside = open_subdirectory(folder, name, path)
     except (DirectoryMissingError, MirrorError):
         return False
     try:
-        return bool(os.listdir(below_it))
+        return bool(os.listdir(inside))
     finally:
-        os.close(below_it)
+        os.close(inside)
 
 
 def remove_empty_directories(folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Which of these (root, folder) pairs do not stand any more, the empty ones because they were removed now. What can't be removed stays."""
+    """Remove the empty ones of these (root, directory) pairs; return those that do not exist now.
+
+    One that can't be removed stays: it is still ours and is tried again.
+    """
     gone = []
     for root, path in sorted(folders, key=lambda pair: len(pair[1]), reverse=True):
-        try:
+        with suppress(OSError, MirrorError):
             if remove_if_empty(root, path):
                 gone.append(path)
-        except (OSError, MirrorError):
-            continue  # an empty folder too many harms nobody; it stays ours and is tried again
     return tuple(gone)
 
 
 def remove_temp_files(intent: str, folders: Iterable[tuple[str, str]]) -> int:
-    """Temporary files, links and trial folders of `intent` in these (root, folder) pairs are gone; how many. Nothing else is touched.
+    """Remove temporary files, links and trial directories of `intent`; return how many.
 
-    Raises MirrorError, OSError where a folder can't be looked into now: what was left there would otherwise be forgotten with its intent.
+    Looks into these (root, directory) pairs and touches nothing else. Raises MirrorError, OSError
+    where one can't be read now: what was left there would be forgotten with its intent.
     """
     count = 0
-    start = f"{TEMP_PREFIX}{intent}-"
     for root, path in folders:
-        with (
-            suppress(*UNREACHABLE_ERRORS),
-            opened_directory(root, names_below(path, root) if path != root else ()) as folder,
-        ):
+        with suppress(*UNREACHABLE_ERRORS), opened_directory(root, path) as folder:
             for name in os.listdir(folder):
-                if not name.startswith(start):
-                    continue
-                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                if found.st_uid == os.geteuid() and (
-                    stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)
-                ):
-                    os.unlink(name, dir_fd=folder)
-                    count += 1
-                elif found.st_uid == os.geteuid() and stat.S_ISDIR(found.st_mode):
-                    count += remove_trial_dir(folder, name)
+                if name.startswith(f"{TEMP_PREFIX}{intent}-"):
+                    count += _remove_own(folder, name)
             sync_folder(folder)
     return count
 
 
+def _remove_own(folder: int, name: str) -> bool:
+    """Remove a file, link or trial directory of this user. Raises OSError."""
+    found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    if found.st_uid != os.geteuid():
+        return False
+    if stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode):
+        os.unlink(name, dir_fd=folder)
+        return True
+    return stat.S_ISDIR(found.st_mode) and remove_trial_dir(folder, name)
+
+
 def remove_trial_dir(folder: int, name: str) -> bool:
-    """Whether a trial folder (`apart.py`) is gone, with the empty files in it; one that holds anything else stays. Raises OSError."""
+    """Remove a trial directory (`case_sensitivity.py`) with its empty files; return whether.
+
+    One that holds anything else stays. Raises OSError.
+    """
     inside = os.open(name, OPEN_DIR_NOFOLLOW, dir_fd=folder)
     try:
         for one in os.listdir(inside):
@@ -127,8 +141,8 @@ def remove_trial_dir(folder: int, name: str) -> bool:
     return True
 
 
-def with_parents(path: str) -> Iterable[str]:
-    """The path itself and every folder above it, but for `/`."""
+def with_parents(path: str) -> Iterator[str]:
+    """Yield the path itself and every directory above it except `/`."""
     while len(path) > 1:
         yield path
         path = posixpath.dirname(path)

@@ -1,4 +1,4 @@
-"""What the plan saw at a destination, compared at the moment of acting, and what stands after it."""
+"""Compare a destination with what the plan saw, and describe it after the action."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Mapping
 
 from syncd.errors import ChangedUnderneathError
+from syncd.mirror.dirfd import changed
 from syncd.mirror.file_ops import stat_at
 from syncd.mirror.racy import has_same_bytes
 from syncd.mirror.scan import scan_entry, stat_of
@@ -16,27 +17,28 @@ from syncd.ports import ActionOutcome, Inodes
 
 
 def check_expected(folder: int, name: str, action: Action, now_ns: Callable[[], int]) -> bool:
-    """Whether something stands there. Raises ChangedUnderneathError when it is not what the plan saw.
+    """Return whether anything is there; raise ChangedUnderneathError if it is not what was planned.
 
     Where the stat that the plan saw was racy, the bytes are compared too.
     """
-    now, expect = stat_at(folder, name), action.expected
-    if expect is not None and expect.kind is Kind.DIRECTORY:
-        expect = None
-    same = now == (None if expect is None else expect.stat)
-    if same and expect is not None and expect.racy:
-        same = has_same_bytes(scan_entry(folder, name, action.path, None, now_ns), expect)
+    now, expected = stat_at(folder, name), action.expected
+    if expected is not None and expected.kind is Kind.DIRECTORY:
+        expected = None
+    same = now == (None if expected is None else expected.stat)
+    if same and expected is not None and expected.racy:
+        same = has_same_bytes(scan_entry(folder, name, action.path, None, now_ns), expected)
     if not same:
-        raise ChangedUnderneathError(
-            f"{action.path} was changed while syncd was at work; it was left alone",
-            path=action.path,
-            hint="the next run looks again",
-        )
+        raise changed_meanwhile(action.path)
     return now is not None
 
 
+def changed_meanwhile(path: str) -> ChangedUnderneathError:
+    """Return the error for a destination that is no longer what the plan saw."""
+    return changed(path, f"{path} was changed while syncd was working; it was left unchanged")
+
+
 def local_after_write(want: WantedFile, found: os.stat_result, racy: bool) -> LocalFile:
-    """What stands at a destination after an action that went well."""
+    """Return what is at a destination after an action that succeeded."""
     mode = stat.S_IMODE(found.st_mode)
     return LocalFile(
         want.kind, want.blob, mode, found.st_uid, found.st_gid, stat_of(found), racy=racy
@@ -44,7 +46,7 @@ def local_after_write(want: WantedFile, found: os.stat_result, racy: bool) -> Lo
 
 
 def inodes_written(outcomes: Mapping[str, ActionOutcome]) -> Inodes:
-    """What stands after the actions so far, by inode."""
+    """Return the files that the actions so far have left, by inode."""
     found = ((path, outcome.local) for path, outcome in outcomes.items())
     return {
         (local.stat.device, local.stat.inode): path for path, local in found if local is not None
@@ -52,6 +54,6 @@ def inodes_written(outcomes: Mapping[str, ActionOutcome]) -> Inodes:
 
 
 def is_kept(have: LocalFile, path: str, kept: Inodes) -> bool:
-    """Whether the name to remove is another spelling of one of these files."""
+    """Return whether the name to remove is another spelling of one of these files."""
     other = kept.get((have.stat.device, have.stat.inode))
     return other is not None and is_same_file(path, other)

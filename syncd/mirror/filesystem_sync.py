@@ -1,4 +1,8 @@
-"""The file systems that a batch writes to. A write that fails on its way to the disk is told once, to whoever had something open there before."""
+"""Sync the file systems that a plan writes to, so that no write is lost without an error.
+
+The kernel reports a write that fails on its way to the disk once, to whoever had something open
+there before.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +14,34 @@ from syncd.mirror.syscalls import hides_write_errors, syncfs
 
 
 class FilesystemSync:
-    """Each is held open from before its first write: an error that another's sync is told of meanwhile is ours to know too.
+    """The file systems of one plan, each held open from before its first write.
 
-    Source: syncfs(2), errors "since the file was opened"; and a descriptor that is opened after somebody was told hears nothing of it (seen on Linux 6.18).
+    So syncd also receives an error that the sync of another process is told of meanwhile.
+    Source: syncfs(2), errors "since the file was opened"; a descriptor that is opened after the
+    error was reported receives nothing of it (seen on Linux 6.18).
     """
 
     def __init__(self) -> None:
-        self._tracked: dict[int, int] = {}  # device -> an open folder
-        self._hiding_errors: set[int] = (
-            set()
-        )  # devices whose sync does not tell what was lost below them
-        self.lost: dict[int, OSError] = {}  # device -> what one of its files was told
+        self._open: dict[int, int] = {}  # device -> an open directory
+        self._hiding_errors: set[int] = set()  # devices whose sync does not report what was lost
+        self.lost: dict[int, OSError] = {}  # device -> the error of one of its files
 
-    def hold(self, folder: int) -> None:
-        """Whatever is written from now on to the file system of the open `folder` is not lost unheard. Raises OSError."""
+    def track(self, folder: int) -> None:
+        """Open the file system of the open `folder` for the later sync. Raises OSError.
+
+        From now on no write to it is lost without an error.
+        """
         device = os.fstat(folder).st_dev
-        if device not in self._tracked:
+        if device not in self._open:
             if hides_write_errors(folder):
                 self._hiding_errors.add(device)
-            self._tracked[device] = os.dup(folder)
+            self._open[device] = os.dup(folder)
 
     def sync_if_errors_hidden(self, folder: int, file: int) -> None:
-        """The open file is on disk, where nobody would tell of it later (`is_mute`). Raises OSError, and then so does every sync of that file system."""
+        """Sync the open file where the sync of its file system would not report an error.
+
+        Raises OSError, and then so does every sync of that file system.
+        """
         device = os.fstat(folder).st_dev
         if device in self._hiding_errors:
             try:
@@ -41,8 +51,10 @@ class FilesystemSync:
                 raise
 
     def once_per_filesystem(self) -> Callable[[int], None]:
-        """What syncs the file system of an open folder, each once. Where that failed it raises OSError, for every folder there:
-        which file was lost nobody knows, and a second sync would say that all is well.
+        """Return a function that syncs the file system of an open directory, each one once.
+
+        Where that failed it raises OSError for every directory on it: which file was lost is not
+        known, and a second sync would report success.
         """
         done: dict[int, OSError | None] = dict(self.lost)
 
@@ -51,7 +63,7 @@ class FilesystemSync:
             if device not in done:
                 done[device] = None
                 try:
-                    syncfs(self._tracked.get(device, folder))
+                    syncfs(self._open.get(device, folder))
                 except OSError as error:
                     done[device] = error
             failed = done[device]
@@ -61,8 +73,8 @@ class FilesystemSync:
         return sync
 
     def close(self) -> None:
-        while self._tracked:
-            with suppress(
-                OSError
-            ):  # let go whatever close(2) says of it: nothing was written through it
-                os.close(self._tracked.popitem()[1])
+        """Close the file systems."""
+        while self._open:
+            # Whatever close(2) says: nothing was written through it.
+            with suppress(OSError):
+                os.close(self._open.popitem()[1])

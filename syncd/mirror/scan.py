@@ -18,7 +18,6 @@ from syncd.errors import MirrorError, UnsafePathError
 from syncd.git_objects import blob_hasher, blob_id
 from syncd.mirror.dirfd import DirectoryMissingError, InTheWayError, open_directory
 from syncd.mirror.free_space import nearest_existing_dir
-from syncd.mirror.paths import names_below
 from syncd.mirror.racy import is_racy
 from syncd.models import Kind, LedgerRow, LocalFile, Stat
 from syncd.ports import SMALL_FILE_BYTES, UNKNOWN_SIZE, Target
@@ -48,7 +47,7 @@ def scan(
     for (root, parent), paths in folders.items():
         check()
         try:
-            folder = open_directory(root, names_below(parent, root) if parent != root else ())
+            folder = open_directory(root, parent)
         except DirectoryMissingError:
             devices[parent] = os.stat(nearest_existing_dir(parent)).st_dev
             found.update(dict.fromkeys(paths))

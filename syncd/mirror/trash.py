@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import json
 import os
+import posixpath
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -345,29 +346,34 @@ class Trash:
             os.close(lock)
 
 
+class Replaced(Struct, frozen=True):
+    """What a rename replaces: whether anything is there, and the git blob id of what was kept."""
+
+    is_present: bool
+    content: str | None
+
+
 @contextmanager
 def replacing(
     trash: Trash,
     folder: int,
-    name: str,
     action: Action,
     now: Callable[[], datetime],
     now_ns: Callable[[], int],
-) -> Iterator[tuple[bool, str | None]]:
-    """A context for the rename that replaces `name` in the open `folder`.
+) -> Iterator[Replaced]:
+    """Prepare the rename that replaces the action's file in the open `folder`; it is the block.
 
-    It gives whether something stands there, and the id of what was kept of it.
-
-    What is not ours was kept, and is still what was kept; the copy goes again where the block fails.
-    Raises MirrorError.
+    What is not syncd's is kept first, and must still be what was kept. The copy is removed again
+    where the block fails. Raises MirrorError.
     """
+    name = posixpath.basename(action.path)
     present = check_expected(folder, name, action, now_ns)
     if not (present and action.replaces_foreign):
-        yield present, None
+        yield Replaced(present, None)
         return
     kept = trash.keep(folder, name, action, now())
     try:
-        yield check_expected(folder, name, action, now_ns), kept.content
+        yield Replaced(check_expected(folder, name, action, now_ns), kept.content)
     except BaseException:
         trash.undo_keep([kept])
         raise

@@ -22,12 +22,14 @@ from msgspec.structs import replace
 
 import syncd.engine.recovery as settle_module
 import syncd.engine.run as run_module
+import syncd.mirror.change_mode as change_mode
 import syncd.mirror.cleanup as leftovers
 import syncd.mirror.dirfd as folders
 import syncd.mirror.disk_mirror as disk
 import syncd.mirror.file_ops as files
 import syncd.mirror.filesystem_sync as systems
 import syncd.mirror.scan as scan_module
+import syncd.mirror.temp_file as temp_file
 import syncd.mirror.trash as trash_module
 import syncd.mirror.write as write
 import syncd.safe_open as safe_open
@@ -388,10 +390,13 @@ def _trees_go(places: Any) -> tuple[str, ...]:
     return tuple(gone)
 
 
-def _drop_trees(self: PlanWriter, parents: Any, roots: Any) -> None:
-    for path in {path for parent in parents for path in write.with_parents(parent)} & self.folders:
+def _drop_trees(self: PlanWriter, removals: Any) -> None:
+    parents = {posixpath.dirname(action.path) for action in removals}
+    for path in {
+        path for parent in parents for path in write.with_parents(parent)
+    } & self.owned_dirs:
         shutil.rmtree(path, ignore_errors=True)
-        self.removed.append(path)
+        self.removed_dirs.append(path)
 
 
 def _clear_the_way(self: PlanWriter, folder: int, name: str, action: Any) -> None:
@@ -450,7 +455,7 @@ BUGS: dict[str, Bug] = {
     ),
     "the mode comes after the name": Bug(
         lambda: [
-            (write, "write_new", _copy_without_mode),
+            (temp_file, "write_new", _copy_without_mode),
             (PlanWriter, "_rename", _mode_after_name),
         ],
         (by_order,),
@@ -488,7 +493,9 @@ BUGS: dict[str, Bug] = {
         lambda: [(PlanWriter, "_unlink", _unlink_unseen)], (by_places("edited while running"),)
     ),
     "a file is replaced unseen": Bug(
-        lambda: [(place, "check_expected", _expect_anything) for place in (write, trash_module)],
+        lambda: [
+            (place, "check_expected", _expect_anything) for place in (change_mode, trash_module)
+        ],
         (by_places("edited while running"),),
     ),
     "links are followed": Bug(

@@ -21,7 +21,7 @@ WHY: dict[str, str] = {
     "accepted_commits.save": "asked whether that second memory was begun: where this can't be told, the store alone remembers until the next run keeps it",
     "store.open": "asked whether the folder stands; making it answers too",
     "free_space.nearest_existing_dir": "a folder that can't be looked at is judged by the one above it; the writes themselves find out the rest",
-    "write._open_or_make": "asked whether the root stands; opening it answers too",
+    "destination_directories.open_or_make": "asked whether the root stands; opening it answers too",
     "stat in make_directories.make_parents": "asked whether a folder stands that is made next anyway",
     "stat in dirfd.broken_link": "asked for the message alone: the folder is known to be missing, and making it says the rest",
     "lstat in dirfd.broken_link": "asked for the message alone: the folder is known to be missing, and making it says the rest",

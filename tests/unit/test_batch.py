@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from syncd.errors import ChangedUnderneathError
 from syncd.git_objects import blob_id
-from syncd.mirror import filesystem_sync, syscalls, write
+from syncd.mirror import filesystem_sync, syscalls, temp_file, write
 from syncd.mirror.scan import scan_entry
 from syncd.mirror.temp_file import TempFile
 from syncd.mirror.trash import Trash
@@ -124,7 +124,7 @@ def test_when_a_new_folder_directly_below_the_top_of_all_can_not_be_synced_what_
             0,
         )
     )
-    batch.grown["/"] = "/"
+    batch.directories.unsynced["/"] = "/"
     batch._sync_new_directories()
     assert batch.outcomes["/mirror/f"].error is not None
 
@@ -151,11 +151,11 @@ def test_a_folder_that_can_not_be_opened_for_its_names_keeps_that_error(
     """Its sync is not tried: what that would say is not what happened, and might be taken for a change underneath."""
     real, opened = write.opened_directory, list[str]()
 
-    def refusing(root: str, names: tuple[str, ...]) -> AbstractContextManager[int]:
+    def refusing(root: str, path: str) -> AbstractContextManager[int]:
         opened.append(root)
         if len(opened) == 2:  # the first is to sync what is staged
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-        return real(root, names)
+        return real(root, path)
 
     (bench.root / "a").mkdir()
     monkeypatch.setattr(write, "opened_directory", refusing)
@@ -196,7 +196,7 @@ def test_what_is_synced_was_open_before_the_first_byte_was_written_or_ever_since
     bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     """An error that another's sync was told of meanwhile is told to no descriptor that is opened afterwards, nor any of a file that memory lost."""
-    write_new, syncfs, fsync = write.write_new, filesystem_sync.syncfs, os.fsync
+    write_new, syncfs, fsync = temp_file.write_new, filesystem_sync.syncfs, os.fsync
     open_then, made, synced = set[int](), set[int](), set[int]()
 
     def writing(*arguments: Any) -> int:
@@ -215,7 +215,7 @@ def test_what_is_synced_was_open_before_the_first_byte_was_written_or_ever_since
             synced.add(file)
         fsync(file)
 
-    monkeypatch.setattr(write, "write_new", writing)
+    monkeypatch.setattr(temp_file, "write_new", writing)
     monkeypatch.setattr(filesystem_sync, "syncfs", syncing)
     monkeypatch.setattr(os, "fsync", syncing_one)
     applied = bench.batch().run([bench.action(name) for name in MANY[:count]])
@@ -251,7 +251,7 @@ def test_of_few_files_too_one_that_was_lost_is_everybodys_who_can_not_be_proven_
 def test_where_a_sync_of_everything_may_tell_nothing_each_file_is_synced_and_one_that_is_lost_is_everybodys(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, lost: bool
 ) -> None:
-    write_new, fsync = write.write_new, os.fsync
+    write_new, fsync = temp_file.write_new, os.fsync
     made, synced = list[int](), list[int]()
 
     def writing(*arguments: Any) -> int:
@@ -265,7 +265,7 @@ def test_where_a_sync_of_everything_may_tell_nothing_each_file_is_synced_and_one
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
         fsync(file)
 
-    monkeypatch.setattr(write, "write_new", writing)
+    monkeypatch.setattr(temp_file, "write_new", writing)
     monkeypatch.setattr(filesystem_sync, "hides_write_errors", lambda _: True)
     monkeypatch.setattr(os, "fsync", syncing)
     applied = bench.batch().run([bench.action(name) for name in MANY])
