@@ -44,7 +44,7 @@ from syncd.status import (
     read_status,
     save_webhook_stats,
 )
-from syncd.wiring import AN_HOUR, AppContext
+from syncd.wiring import AppContext
 
 LOG = logging.getLogger("syncd.daemon")
 WRITES_GRACE_SECONDS = 3.5  # a stop waits so long for what is being written; contract section 4: 5 s in all, and a process takes a moment to end
@@ -55,6 +55,7 @@ STOP_TIMEOUT_SECONDS = 28.0
 ABANDON_TIMEOUT_SECONDS = 3.0
 STALL_SECONDS = 60.0
 MAX_EXTRA_WORKERS = 32  # of the runs that wait for a limit; threads are cheap and not free
+HOUR_SECONDS = 3600.0
 IDLE_WAIT_SECONDS = 30.0  # how long a worker sleeps when nobody wakes it
 SAVE_LIMITS_INTERVAL_SECONDS = 60.0
 
@@ -259,7 +260,7 @@ class Daemon:
     def housekeeping(self) -> None:
         """What others did to the store is known, what we know is in it, and what nobody needs is gone."""
         self.run_log.log_still_failing()
-        self.runner.forget_old_ticks(self.clock.now().timestamp() - AN_HOUR)
+        self.runner.forget_old_ticks(self.clock.now().timestamp() - HOUR_SECONDS)
         try:
             self.runner.save_checked()
             self._apply_store_changes()
@@ -268,7 +269,7 @@ class Daemon:
             if self.clock.monotonic() - self._limits_saved_at >= SAVE_LIMITS_INTERVAL_SECONDS:
                 self._limits_saved_at = self.clock.monotonic()
                 self.app.save_rate_limits()
-            if self.clock.monotonic() - self._cleaned_up_at >= AN_HOUR:
+            if self.clock.monotonic() - self._cleaned_up_at >= HOUR_SECONDS:
                 self._cleaned_up_at = self.clock.monotonic()
                 self.app.clean_up()
                 trim_heap()

@@ -480,7 +480,7 @@ def test_a_stop_is_held_up_by_nobody_who_can_not_be_reached(
     life: Life, hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, wrong: faults.FaultEffect
 ) -> None:
     hub.github.add_fault("revoke", wrong, times=99)
-    monkeypatch.setattr("syncd.wiring.REVOKE_SECONDS", 0.2)
+    monkeypatch.setattr("syncd.wiring.connections.REVOKE_TIMEOUT_SECONDS", 0.2)
     life.app.clock = type(
         "Real",
         (),

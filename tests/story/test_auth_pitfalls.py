@@ -38,7 +38,7 @@ def trap(name: str) -> Callable[[Scenario], Scenario]:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> PassingClock:
     made = PassingClock()
-    monkeypatch.setattr("syncd.wiring.SystemClock", lambda: made)
+    monkeypatch.setattr("syncd.wiring.app_context.SystemClock", lambda: made)
     return made
 
 

@@ -86,7 +86,7 @@ def late(hub: SyncEnv, monkeypatch: pytest.MonkeyPatch, others: int) -> Iterator
         assert there.wait(60), f"kept waiting: {len(arrived)} of {others}"
 
     clock = LateClock(unhindered)
-    monkeypatch.setattr("syncd.wiring.SystemClock", lambda: clock)
+    monkeypatch.setattr("syncd.wiring.app_context.SystemClock", lambda: clock)
     monkeypatch.setattr(hub.github, "handle", watched)
     monkeypatch.setattr(hub.github, "_real_now", lambda: clock.now().timestamp())
     yield clock

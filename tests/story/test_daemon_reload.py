@@ -90,13 +90,13 @@ def test_a_job_that_changed_runs_now_and_the_others_keep_turns_connections_and_t
     github, app = bench.hub.github, bench.daemon.app
     turn, network, tokens = (
         bench.daemon.scheduler.next_run("nginx"),
-        app._networks["ops"],
+        app.connections._networks["ops"],
         github.count("token", 201),
     )
     assert bench.reload(other={"mode": "0600"})
     assert [(job, trigger) for job, trigger, _ in bench.turn()] == [("other", Trigger.START)]
     assert bench.daemon.scheduler.next_run("nginx") == turn
-    assert app._networks["ops"] is network and github.count("token", 201) == tokens
+    assert app.connections._networks["ops"] is network and github.count("token", 201) == tokens
     assert [one.status for one in github.requests if one.route == "head"][-1] == 304, (
         "what is known of the head was not forgotten"
     )
@@ -170,7 +170,7 @@ def test_a_secret_that_can_not_be_read_refuses_the_reload_and_a_new_key_is_used_
         "unchanged",
         "changed",
     } and bench.hub.github.count("token", 201) == tokens + 1
-    assert bench.daemon.app._networks.keys() == {"ops"}
+    assert bench.daemon.app.connections._networks.keys() == {"ops"}
 
 
 def test_a_bug_in_one_job_is_its_failure_and_the_daemon_goes_on(

@@ -25,7 +25,7 @@ ACME, BETA = 42, 43
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> PassingClock:
     made = PassingClock()
-    monkeypatch.setattr("syncd.wiring.SystemClock", lambda: made)
+    monkeypatch.setattr("syncd.wiring.app_context.SystemClock", lambda: made)
     return made
 
 

@@ -71,7 +71,7 @@ class PassingClock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> PassingClock:
     made = PassingClock()
-    monkeypatch.setattr("syncd.wiring.SystemClock", lambda: made)
+    monkeypatch.setattr("syncd.wiring.app_context.SystemClock", lambda: made)
     return made
 
 

@@ -27,7 +27,7 @@ CLIENT = "Iv23liAcmeOps"
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> PassingClock:
     made = PassingClock()
-    monkeypatch.setattr("syncd.wiring.SystemClock", lambda: made)
+    monkeypatch.setattr("syncd.wiring.app_context.SystemClock", lambda: made)
     return made
 
 

@@ -23,7 +23,7 @@ THIRTY = tuple(f"r{number:02}" for number in range(30))
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> PassingClock:
     made = PassingClock()
-    monkeypatch.setattr("syncd.wiring.SystemClock", lambda: made)
+    monkeypatch.setattr("syncd.wiring.app_context.SystemClock", lambda: made)
     return made
 
 

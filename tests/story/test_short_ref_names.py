@@ -23,7 +23,7 @@ BOTH = "ref: v1 is both a branch and a tag of acme/infra: refs/heads/v1 and refs
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     made = FakeClock(datetime.now(UTC))
-    monkeypatch.setattr("syncd.wiring.SystemClock", lambda: made)
+    monkeypatch.setattr("syncd.wiring.app_context.SystemClock", lambda: made)
     return made
 
 

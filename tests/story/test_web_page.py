@@ -93,7 +93,7 @@ class Wild(FixedBoard):
         return replace(
             plain,
             at=now,
-            heard=heard,
+            webhook=heard,
             jobs=(
                 *jobs,
                 replace(

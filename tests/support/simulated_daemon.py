@@ -25,7 +25,6 @@ from syncd.deadline import Deadline
 from syncd.errors import RemoteUnavailableError, UnreachableError
 from syncd.github.auth.credentials import AuthTransport, StaticToken
 from syncd.github.protocol import BufferedResponse, Request, Response
-from syncd.github.rate_limit import RateLimits
 from syncd.github.transport import RetryingTransport
 from syncd.identities import Identity
 from syncd.models import RunReport
@@ -87,15 +86,15 @@ class MemoryAppContext(AppContext):
     air: MemoryNetwork
 
     def connection(self, identity: Identity) -> IdentityConnection:
-        if identity.name not in self._lines:
-            rate_limits = self.rate_limits.setdefault(identity.name, RateLimits(self.clock))
+        if identity.name not in self.connections._connections:
+            rate_limits = self.connections.limits_of(identity)
             credentials = StaticToken(Secret(TOKEN))
             plain = RetryingTransport(self.air, self.clock, False)
-            self._marks[identity.name] = self._mark(identity, self.config)
-            self._lines[identity.name] = IdentityConnection(
-                AuthTransport(plain, credentials, self.clock), plain, credentials, rate_limits
+            transport = AuthTransport(plain, credentials, self.clock)
+            self.connections.add(
+                identity, IdentityConnection(transport, plain, credentials, rate_limits)
             )
-        return self._lines[identity.name]
+        return self.connections.get(identity)
 
 
 @dataclass
