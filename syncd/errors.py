@@ -32,7 +32,7 @@ class SyncdError(Exception):
 
     kind: ClassVar[str] = "internal"
     exit_code: ClassVar[int] = 1
-    longest_text: ClassVar[int] = 16 << 10
+    max_text_characters: ClassVar[int] = 16 << 10
 
     def __init__(
         self,
@@ -44,8 +44,8 @@ class SyncdError(Exception):
         request_id: str | None = None,
         path: str | None = None,
     ) -> None:
-        self.message = _safe(message, self.longest_text)
-        self.hint = _safe(hint, self.longest_text) if hint is not None else None
+        self.message = _safe(message, self.max_text_characters)
+        self.hint = _safe(hint, self.max_text_characters) if hint is not None else None
         super().__init__(self.message)
         self.id = id if id is not None else f"{self.kind}/other"
         self.status, self.request_id, self.path = status, request_id, path
@@ -60,11 +60,11 @@ def _safe(text: str, limit: int) -> str:
         redact,
     )  # only when something has failed: other runs do not pay for it
 
-    return _cut(redact(_cut(text, 2 * limit)), limit)
+    return _truncated(redact(_truncated(text, 2 * limit)), limit)
 
 
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[:most] + "…"
+def _truncated(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[:limit] + "…"
 
 
 class Problem(Struct, frozen=True):
@@ -87,7 +87,7 @@ class ConfigError(SyncdError):
 
     kind = "config"
     exit_code = 2
-    longest_text = 1 << 20  # of all problems together
+    max_text_characters = 1 << 20  # of all problems together
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class StoreError(SyncdError):
     exit_code = 1
 
 
-class StrangerError(StoreError):
+class NotOwnerError(StoreError):
     """This process may not use the state. `owner` may: the command line adds the exact command."""
 
     def __init__(self, message: str, *, owner: str) -> None:

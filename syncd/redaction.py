@@ -25,11 +25,11 @@ from urllib.parse import quote, quote_plus
 from syncd.text import json_text, visible
 
 MASK = "***"
-SHORTEST = 6  # a shorter text would mask half of every sentence
-SHORTEST_LINE = 24  # of a key: also one line of it is enough to be kept back
-PASSING = 64  # short-lived values that are remembered: a daemon mints for years
-LIMIT = 64 << 10  # characters of one text; a caller with a better number gives it
-OVERLAP = 16 << 10  # characters read past a cut: a key in hex is 7 KB
+MIN_SECRET_CHARACTERS = 6  # a shorter text would mask half of every sentence
+MIN_KEY_LINE_CHARACTERS = 24  # of a key: also one line of it is enough to be kept back
+MAX_SHORT_LIVED = 64  # short-lived values that are remembered: a daemon mints for years
+MAX_CHARACTERS = 64 << 10  # characters of one text; a caller with a better number gives it
+OVERLAP_CHARACTERS = 16 << 10  # characters read past a cut: a key in hex is 7 KB
 
 Span = tuple[int, int]
 
@@ -176,7 +176,7 @@ def normalized(text: str) -> bytes:
     return Normalized(text).data
 
 
-class Needles:
+class SearchForms:
     """What one secret value is searched for: `plain` in a normalized text, `packed` in one without white space, `hexes` in one
     without white space and colons, `forms` in the text as it is."""
 
@@ -193,7 +193,7 @@ class Needles:
             self.forms |= _forms(text)
         if "\n" in value:
             self.packed |= {line.encode() for line in _lines_of_key(value)}
-        self.plain = {one for one in self.plain if len(one) >= SHORTEST}
+        self.plain = {one for one in self.plain if len(one) >= MIN_SECRET_CHARACTERS}
 
 
 class Redactor:
@@ -201,8 +201,8 @@ class Redactor:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._lasting: dict[str, Needles] = {}
-        self._passing: OrderedDict[str, Needles] = OrderedDict()
+        self._long_lived: dict[str, SearchForms] = {}
+        self._short_lived: OrderedDict[str, SearchForms] = OrderedDict()
         self._known: tuple[frozenset[bytes], frozenset[bytes], frozenset[bytes], frozenset[str]] = (
             frozenset(),
             frozenset(),
@@ -210,18 +210,18 @@ class Redactor:
             frozenset(),
         )
 
-    def add(self, secret: Secret, lasting: bool = True) -> None:
-        """From here on the value is masked. One that is not `lasting` gives way to newer ones in time."""
+    def add(self, secret: Secret, long_lived: bool = True) -> None:
+        """From here on the value is masked. One that is not `long_lived` gives way to newer ones in time."""
         value = secret.reveal()
-        if len(value) < SHORTEST:
+        if len(value) < MIN_SECRET_CHARACTERS:
             return
         with self._guard:
-            if value in self._lasting or value in self._passing:
+            if value in self._long_lived or value in self._short_lived:
                 return
-            (self._lasting if lasting else self._passing)[value] = Needles(value)
-            while len(self._passing) > PASSING:
-                self._passing.popitem(last=False)
-            every = [*self._lasting.values(), *self._passing.values()]
+            (self._long_lived if long_lived else self._short_lived)[value] = SearchForms(value)
+            while len(self._short_lived) > MAX_SHORT_LIVED:
+                self._short_lived.popitem(last=False)
+            every = [*self._long_lived.values(), *self._short_lived.values()]
             self._known = (
                 frozenset().union(*(one.plain for one in every)),
                 frozenset().union(*(one.packed for one in every)),
@@ -233,14 +233,14 @@ class Redactor:
         """The text with everything that looks like, or is, a secret masked; what follows `limit` characters is cut off first."""
         if limit is None or len(text) <= limit:
             return _masked(text, self.spans(text), 0, len(text))
-        head = text[: limit + OVERLAP]
+        head = text[: limit + OVERLAP_CHARACTERS]
         return (
             f"{_masked(head, self.spans(head), 0, limit)}… ({len(text) - limit:,} more characters)"
         )
 
     def redact_end(self, text: str, limit: int) -> str:
         """As `redact`, of the last `limit` characters."""
-        tail = text[-(limit + OVERLAP) :]
+        tail = text[-(limit + OVERLAP_CHARACTERS) :]
         return _masked(tail, self.spans(tail), max(0, len(tail) - limit), len(tail))
 
     def redact_lines(self, text: str) -> str:
@@ -327,7 +327,9 @@ def _places_between(data: bytes, needles: frozenset[bytes], between: bytes) -> I
 
 def _lines_of_key(value: str) -> list[str]:
     lines = [line.strip() for line in value.splitlines()] if "\n" in value else []
-    return [line for line in lines if len(line) >= SHORTEST_LINE and "PRIVATE KEY" not in line]
+    return [
+        line for line in lines if len(line) >= MIN_KEY_LINE_CHARACTERS and "PRIVATE KEY" not in line
+    ]
 
 
 def _forms(text: str) -> set[str]:
@@ -356,7 +358,7 @@ def _forms(text: str) -> set[str]:
         text
     ):  # else what stands before or after it may change what an escape is
         forms = {form for form in forms if normalized(form) != normalized(text)}
-    return {form for form in forms if len(form) >= SHORTEST}
+    return {form for form in forms if len(form) >= MIN_SECRET_CHARACTERS}
 
 
 def _base64_forms(raw: bytes) -> set[bytes]:
@@ -367,7 +369,7 @@ def _base64_forms(raw: bytes) -> set[bytes]:
             letters = encode(b"\0" * skip + raw).rstrip(b"=")
             whole = (skip + len(raw)) % 3 == 0
             inner = letters[-(-skip * 8 // 6) : None if whole else -1]
-            if len(inner) >= 2 * SHORTEST:
+            if len(inner) >= 2 * MIN_SECRET_CHARACTERS:
                 forms.add(inner)
     return forms
 
@@ -377,11 +379,11 @@ _PROCESS = (
 )  # one process, one set of secrets: a value known anywhere is masked everywhere
 
 
-def add_secret(secret: Secret, lasting: bool = True) -> None:
-    _PROCESS.add(secret, lasting)
+def add_secret(secret: Secret, long_lived: bool = True) -> None:
+    _PROCESS.add(secret, long_lived)
 
 
-def redact(text: str, limit: int | None = LIMIT) -> str:
+def redact(text: str, limit: int | None = MAX_CHARACTERS) -> str:
     """The text without secrets, and not longer than `limit` characters."""
     return _PROCESS.redact(text, limit)
 

@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-LONGEST_IN_QUOTES = 160
+MAX_QUOTED_CHARACTERS = 160
 MAX_WORD_CHARACTERS = (
     128  # characters of a word and of a name: comparing two costs up to the square of their length
 )
@@ -51,7 +51,7 @@ def in_quotes(text: str) -> str:
         if any(unicodedata.category(letter).startswith("C") for letter in text)
         else repr(text)
     )
-    return shown if len(shown) <= LONGEST_IN_QUOTES else f"{shown[:100]}...{shown[-50:]}"
+    return shown if len(shown) <= MAX_QUOTED_CHARACTERS else f"{shown[:100]}...{shown[-50:]}"
 
 
 def styled(text: str, fg: str | None = None, bold: bool = False, dim: bool = False) -> str:

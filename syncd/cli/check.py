@@ -7,7 +7,7 @@ import click
 from syncd.cli.common import Settings, emit, say, say_ignored
 from syncd.config.cross_checks import ProblemFactory
 from syncd.config.model import Config
-from syncd.config.secrets import judge_secrets
+from syncd.config.secrets import check_secrets
 from syncd.errors import ConfigError, SyncdError
 from syncd.hooks.command_lookup import missing_commands
 from syncd.identities import LoginIdentity
@@ -35,24 +35,24 @@ def command(settings: Settings, online: bool, without_secrets: bool) -> int:
         raise click.UsageError(
             "--online asks GitHub, which takes the secrets that --without-secrets leaves unopened"
         )
-    config, mark = settings.load_with_places()
+    config, problem_at = settings.load_with_positions()
     say_ignored(settings, config)
     if online:
         refuse_reader(config.state, group_may_read=False)
-    problems = [] if without_secrets else judge_secrets(config, settings.environ, mark)
+    problems = [] if without_secrets else check_secrets(config, settings.environ, problem_at)
     if problems:
         raise ConfigError(problems)
     if not without_secrets:
-        say_missing_commands(settings, config, mark)
+        say_missing_commands(settings, config, problem_at)
     jobs, identities = len(config.jobs), len(config.identities)
     emit(
         settings,
         f"{config.path}: {jobs} job{'s' * (jobs != 1)}, {identities} identit{'ies' if identities != 1 else 'y'}: good. State: {config.state}",
     )
-    return _ask(settings, config) if online else 0
+    return _check_online(settings, config) if online else 0
 
 
-def say_missing_commands(settings: Settings, config: Config, mark: ProblemFactory) -> None:
+def say_missing_commands(settings: Settings, config: Config, problem_at: ProblemFactory) -> None:
     """Warn of each hook whose command is not there.
 
     No mistake, and no exit of its own: the package may come with a later step of the installation,
@@ -61,13 +61,13 @@ def say_missing_commands(settings: Settings, config: Config, mark: ProblemFactor
     """
     said: set[tuple[str, int, int, str]] = set()  # what stands in `defaults` is told once
     for job, key, found in missing_commands(config.jobs.values()):
-        one = mark(("jobs", job.name, key), f"warning: {found.text}; {found.hint}")
+        one = problem_at(("jobs", job.name, key), f"warning: {found.text}; {found.hint}")
         if (one.file, one.line, one.column, one.text) not in said:
             said.add((one.file, one.line, one.column, one.text))
             say(settings, str(one))
 
 
-def _ask(settings: Settings, config: Config) -> int:
+def _check_online(settings: Settings, config: Config) -> int:
     """One head request per job; nothing is written."""
     from syncd.wiring import AppContext
 

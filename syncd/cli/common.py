@@ -32,10 +32,10 @@ class Settings(Struct, frozen=True):
 
     def load(self) -> Config:
         """The configuration that this command works with. Raises ConfigError with every mistake."""
-        return self.load_with_places()[0]
+        return self.load_with_positions()[0]
 
-    def load_to_look(self, members: bool = False) -> Config:
-        """As `load`, for a command that only looks at the state. Raises StrangerError for a user who may not.
+    def load_read_only(self, members: bool = False) -> Config:
+        """As `load`, for a command that only looks at the state. Raises NotOwnerError for a user who may not.
 
         `members`: those of `state_group` may run it too.
         """
@@ -45,7 +45,7 @@ class Settings(Struct, frozen=True):
         refuse_reader(config.state, group_may_read=members)
         return config
 
-    def load_known(self) -> Config:
+    def load_with_cache(self) -> Config:
         """As `load`; but what was judged before, byte for byte, is not judged again."""
         from syncd.cli.logging_setup import set_up_logging
         from syncd.config.cache import load_cached
@@ -56,13 +56,13 @@ class Settings(Struct, frozen=True):
         set_up_logging(self)
         return known
 
-    def load_with_places(self) -> tuple[Config, ProblemFactory]:
+    def load_with_positions(self) -> tuple[Config, ProblemFactory]:
         """The configuration, and what gives a mistake found in it later its place."""
         from syncd.cli.logging_setup import set_up_logging
-        from syncd.config.load import find_config, load_with_places
+        from syncd.config.load import find_config, load_with_positions
 
         set_up_logging(self)
-        return load_with_places(find_config(self.config, self.environ), self.environ)
+        return load_with_positions(find_config(self.config, self.environ), self.environ)
 
 
 def chosen_jobs(config: Config, names: Sequence[str]) -> list[Job]:

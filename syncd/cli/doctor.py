@@ -12,10 +12,10 @@ from msgspec import Struct
 
 from syncd.cli.common import Settings, emit, say_ignored
 from syncd.cli.identities import ending, kind_of
-from syncd.cli.init import lag
+from syncd.cli.init import outdated_dropin
 from syncd.cli.run_output import count_of
 from syncd.config.model import Config
-from syncd.config.secrets import judge_secrets
+from syncd.config.secrets import check_secrets
 from syncd.errors import ConfigError, SyncdError
 from syncd.github.webhook import can_start_on_push
 from syncd.hooks.command_lookup import missing_commands
@@ -33,9 +33,9 @@ from syncd.wiring import AppContext
 
 SKEW_SHOWN_SECONDS = 30.0
 LOGIN_SECONDS = 60.0
-NAMED = 5
-LOOKED_AT = 100  # past runs
-LATE = timedelta(minutes=5)  # a turn may have been quicker than its push
+MAX_NAMED = 5
+MAX_PAST_RUNS = 100  # past runs
+PUSH_TOLERANCE = timedelta(minutes=5)  # a turn may have been quicker than its push
 MARKS = {"good": ("✓", "green"), "note": ("!", "yellow"), "bad": ("✕", "red")}
 
 
@@ -55,10 +55,10 @@ def command(settings: Settings) -> int:
     """Look at the configuration, the store, the clock, each identity, each job's repository and each destination, and say what is
     wrong and what to do about it. Asks GitHub once per repository; writes nothing but a login's renewed tokens.
     """
-    config, mark = settings.load_with_places()
+    config, mark = settings.load_with_positions()
     refuse_reader(config.state, group_may_read=False)
     say_ignored(settings, config)
-    problems = judge_secrets(config, settings.environ, mark)
+    problems = check_secrets(config, settings.environ, mark)
     if problems:
         raise ConfigError(problems)
     app = AppContext.open(config, settings.environ, read_only=True)
@@ -92,7 +92,7 @@ def _config(config: Config) -> Iterator[Finding]:
 
 def _store(app: AppContext) -> Iterator[Finding]:
     file = app.config.state / FILE_NAME
-    yield from _way_to(app.config.state)
+    yield from _state_access(app.config.state)
     for note in app.store.notes:
         yield Finding("note", "store", note)
     if not file.exists():
@@ -113,7 +113,7 @@ def _store(app: AppContext) -> Iterator[Finding]:
             )
 
 
-def _way_to(state: Path) -> Iterator[Finding]:
+def _state_access(state: Path) -> Iterator[Finding]:
     """Where another user can replace the state folder, which a run refuses; only noted before there is one. Another user's state is theirs to judge."""
     owner = state.stat().st_uid if state.exists() else None
     if owner in (None, os.geteuid()):
@@ -235,14 +235,16 @@ def _hooks(config: Config) -> Iterator[Finding]:
     for job, key, found in missing_commands(config.jobs.values()):
         jobs.setdefault((key, found.text, found.hint), []).append(job.name)
     for (key, text, hint), names in jobs.items():
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        yield Finding("bad", "hook", f"{key} of {', '.join(names[:NAMED])}{more}: {text}", hint, 1)
+        more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+        yield Finding(
+            "bad", "hook", f"{key} of {', '.join(names[:MAX_NAMED])}{more}: {text}", hint, 1
+        )
     if not jobs and any(job.validate or job.on_change for job in config.jobs.values()):
         yield Finding("good", "hook", "every command is there")
 
 
 def _service(settings: Settings) -> Iterator[Finding]:
-    behind = lag(settings)
+    behind = outdated_dropin(settings)
     if behind is not None:
         yield Finding(
             "note",
@@ -272,8 +274,8 @@ def _push(app: AppContext) -> Iterator[Finding]:
     text = "; ".join(
         [
             f"{hook.path} on {config.web.listen} starts {len(jobs) - len(left)} of {count_of(len(jobs), 'job')}",
-            *left[:NAMED],
-            *(["…"] if len(left) > NAMED else []),
+            *left[:MAX_NAMED],
+            *(["…"] if len(left) > MAX_NAMED else []),
         ]
     )
     yield Finding("good" if len(left) < len(jobs) else "note", "webhook", text)
@@ -297,14 +299,14 @@ def _missed(app: AppContext, since: datetime) -> str | None:
     """The newest change that a job found at its turn, well after the last delivery; in words. After a failure it may have been told of before."""
     runs = [
         (run, at)
-        for run in app.store.history(limit=LOOKED_AT)
+        for run in app.store.history(limit=MAX_PAST_RUNS)
         if (at := time_of(run.started_at)) is not None and at.tzinfo is not None
     ]
-    failed = {run.job for run, at in runs if run.error is not None and at >= since - LATE}
+    failed = {run.job for run, at in runs if run.error is not None and at >= since - PUSH_TOLERANCE}
     for run, at in runs:
         job = app.config.jobs.get(run.job)
         if (
-            at <= since + LATE
+            at <= since + PUSH_TOLERANCE
             or job is None
             or not can_start_on_push(job)
             or run.job in failed

@@ -47,17 +47,17 @@ HISTORY = 5
 @click.pass_obj
 def command(settings: Settings, path: str) -> int:
     """Say of a destination which job writes it, from where, how it stands now and what happened to it last. Exit 1 when no job does."""
-    config = settings.load_to_look(members=True)
+    config = settings.load_read_only(members=True)
     path = posixpath.normpath(os.path.abspath(path))
     store = open_store(config, read_only=True)
     try:
         row = row_of(config, store, path)
-        folder = None if row is not None else _made_folder(config, store, path)
+        folder = None if row is not None else _find_directory(config, store, path)
         if row is not None:
-            lines = _owned(config, store, row)
+            lines = _file(config, store, row)
         else:
             lines = (
-                _made(config, store, *folder) if folder is not None else _not_owned(config, path)
+                _directory(config, store, *folder) if folder is not None else _unknown(config, path)
             )
         spellings = spellings_in_history(store, path)
         past = store.history(None, path, HISTORY, spellings)
@@ -75,7 +75,7 @@ def command(settings: Settings, path: str) -> int:
     return 0 if row is not None or folder is not None else 1
 
 
-def _made_folder(config: Config, store: SqliteStore, path: str) -> tuple[str, str] | None:
+def _find_directory(config: Config, store: SqliteStore, path: str) -> tuple[str, str] | None:
     """The folder as it is recorded and the job that it was made for, by any spelling of it."""
     real = destination_of(config, path)
     for job in config.jobs:
@@ -85,7 +85,7 @@ def _made_folder(config: Config, store: SqliteStore, path: str) -> tuple[str, st
     return None
 
 
-def _owned(config: Config, store: SqliteStore, owned: OwnedRow) -> list[str]:
+def _file(config: Config, store: SqliteStore, owned: OwnedRow) -> list[str]:
     path, owner, row = owned.path, owned.job, owned.recorded
     job, state = config.jobs.get(owner), store.state(owner)
     if job is None:
@@ -97,10 +97,10 @@ def _owned(config: Config, store: SqliteStore, owned: OwnedRow) -> list[str]:
         f"{path}: {row.upstream.source} of {job.repo}@{job.ref or 'HEAD'}, by the job {owner}",
         f"  applied: commit {(state.applied_commit or '-')[:12]}, blob {row.upstream.blob[:12]}, mode {row.upstream.mode:04o}",
     ]
-    return [*lines, *_standing(job, path, row, config.state), *_paused(store, owner)]
+    return [*lines, *_state_of(job, path, row, config.state), *_paused(store, owner)]
 
 
-def _standing(job: Job, path: str, row: LedgerRow, state: Path) -> list[str]:
+def _state_of(job: Job, path: str, row: LedgerRow, state: Path) -> list[str]:
     if row.ownership is Ownership.UNLISTED:
         return ["  the repository has it no more; prune: off leaves it"]
     try:
@@ -122,7 +122,7 @@ def _now(found: Finding, following: str) -> str:
     return f"  now: {PROBLEMS[found.problem].format(found=found.found, expected=found.expected)}; {following}"
 
 
-def _made(config: Config, store: SqliteStore, path: str, maker: str) -> list[str]:
+def _directory(config: Config, store: SqliteStore, path: str, maker: str) -> list[str]:
     """A folder that syncd made: what is asked of it, and how it stands."""
     job, first = (
         config.jobs[maker],
@@ -174,7 +174,7 @@ def _paused(store: SqliteStore, owner: str, clock: Clock = SystemClock()) -> lis
     )
 
 
-def _not_owned(config: Config, path: str) -> list[str]:
+def _unknown(config: Config, path: str) -> list[str]:
     """No ledger row: does a job list it, and if so why is it not there?"""
     real = destination_of(config, path)
     lines = [

@@ -57,7 +57,7 @@ def command(
     as_object: bool,
 ) -> int:
     """Show past runs that changed something or failed, the newest first."""
-    config = settings.load_to_look(
+    config = settings.load_read_only(
         members=not diff
     )  # the lines are the cache's, which is no member's to read
     if job is not None:

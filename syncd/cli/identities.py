@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from syncd.identities import AppIdentity, Identity, LoginIdentity, TokenIdentity
 
-WARNED_AHEAD = timedelta(days=14)
+WARNING_PERIOD = timedelta(days=14)
 
 
 def kind_of(identity: Identity) -> str:
@@ -25,7 +25,7 @@ def ending(
     """(identity, what is to be said, what to do) of each token that ends within two weeks, or has ended."""
     for name, at in expiries.items():
         left = at - now
-        if name not in identities or left > WARNED_AHEAD:
+        if name not in identities or left > WARNING_PERIOD:
             continue
         login = isinstance(identities[name], LoginIdentity)
         what, day = "the login" if login else "the token", f"{at:%Y-%m-%d}"

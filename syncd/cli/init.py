@@ -25,9 +25,9 @@ from syncd.output import echo
 from syncd.safe_open import make_folders, open_folder, replace_file
 from syncd.systemd_unit import dropin
 
-OURS = "# syncd:"
+OWN_FIRST_LINE = "# syncd:"
 NAME = "50-syncd.conf"
-PLACE = Path("/etc/systemd/system")
+UNIT_DIR = Path("/etc/systemd/system")
 UNITS = ("syncd.service", "syncd-root.service", "syncd-sync.service", "syncd-sync.timer")
 
 
@@ -66,7 +66,7 @@ def command(settings: Settings, systemd: bool, timer: bool, install: bool, root:
             raise click.UsageError("--timer, --install and --root go with --systemd")
         return _first(settings)
     config = _load(settings)
-    made = dropin.judge(config, dropin.SystemFacts(owner_of, program()), timer)
+    made = dropin.build(config, dropin.SystemFacts(owner_of, program()), timer)
     text = dropin.render(made, config.path)
     if install:
         _install(settings, made, text, Path(root))
@@ -171,12 +171,12 @@ def program() -> str:
     return os.path.realpath(found)
 
 
-def lag(settings: Settings) -> str | None:
+def outdated_dropin(settings: Settings) -> str | None:
     """The installed drop-in that says something else than the configuration needs today; None where there is none, or it is up to date."""
     config = _load(settings)
     for timer in (False, True):
-        made = dropin.judge(config, dropin.SystemFacts(owner_of, program()), timer)
-        file = PLACE / f"{made.unit}.d" / NAME
+        made = dropin.build(config, dropin.SystemFacts(owner_of, program()), timer)
+        file = UNIT_DIR / f"{made.unit}.d" / NAME
         wanted = dropin.render(made, config.path)
         with suppress(OSError):
             found = file.read_text()
@@ -212,7 +212,7 @@ def _install(settings: Settings, made: dropin.DropIn, text: str, root: Path) -> 
     strangers = [
         str(file)
         for file in files
-        if file.exists() and not file.read_text(errors="replace").startswith(OURS)
+        if file.exists() and not file.read_text(errors="replace").startswith(OWN_FIRST_LINE)
     ]
     if strangers:
         raise ConfigError(
@@ -245,7 +245,7 @@ def _next_steps(settings: Settings, made: dropin.DropIn, installed: bool, timer:
             "this configuration needs syncd-root.service:\n"
             + "\n".join(f"  {dropin.clean(one)}" for one in made.why_root),
         )
-    for remark in made.remarks:
+    for remark in made.warnings:
         say(settings, f"! {dropin.clean(remark)}")
     if not installed:
         say(

@@ -36,7 +36,7 @@ def command(settings: Settings, name: str | None) -> int:
 
     Exit: 0 all answered, 3 some did, 4 GitHub refused who we are, 5 try again later.
     """
-    config = settings.load_to_look()
+    config = settings.load_read_only()
     identities = chosen(config, name)
     app = AppContext.open(config, settings.environ, read_only=True)
     codes = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from syncd.cli.common import Settings, emit
-from syncd.cli.sync import stopping
+from syncd.cli.sync import stop_on_signals
 from syncd.config.model import Config
 from syncd.errors import ConfigError
 from syncd.github.auth.device_flow import OAuthClient, get_authenticated_user, parse_tokens
@@ -35,7 +35,7 @@ def command(settings: Settings, name: str, scope: str) -> int:
     identity = login_identity(config, name)
     app = AppContext.open(config, settings.environ)
     try:
-        with stopping(app):
+        with stop_on_signals(app):
             return _log_in(settings, app, identity, scope)
     finally:
         app.close()

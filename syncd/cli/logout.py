@@ -6,7 +6,7 @@ import click
 
 from syncd.cli.common import Settings, emit
 from syncd.cli.login import login_identity
-from syncd.cli.sync import stopping
+from syncd.cli.sync import stop_on_signals
 from syncd.github.urls import web_of
 from syncd.store.access import refuse_stranger
 from syncd.wiring import AppContext
@@ -30,7 +30,7 @@ def command(settings: Settings, name: str) -> int:
         if not pairs.file.exists():
             emit(settings, f"nobody was logged in as {name}")
             return 0
-        with stopping(app), pairs.exclusive_lock(app.command_deadline(TIMEOUT_SECONDS)):
+        with stop_on_signals(app), pairs.exclusive_lock(app.command_deadline(TIMEOUT_SECONDS)):
             pairs.delete()
     finally:
         app.close()

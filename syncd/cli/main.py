@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from syncd.dumps import forbid_dumps
-from syncd.errors import ConfigError, StrangerError, SyncdError
+from syncd.errors import ConfigError, NotOwnerError, SyncdError
 from syncd.output import echo
 from syncd.owners import nearest_owner
 from syncd.text import did_you_mean
@@ -122,7 +122,7 @@ def run(arguments: Sequence[str] | None = None, replies: Sequence[Reply] = ()) -
         return 130
     except ConfigError as error:
         return _say_config(error, arguments)
-    except StrangerError as error:
+    except NotOwnerError as error:
         _refuse(error.message, error.owner, arguments)
         return error.exit_code
     except PermissionError as error:  # never a bug of ours, wherever it came from

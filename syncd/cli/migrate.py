@@ -18,7 +18,7 @@ from syncd.store.store import FILE_NAME, SqliteStore
 @click.pass_obj
 def command(settings: Settings, check: bool) -> int:
     """Bring the store to this version's schema. Every command that needs the store does it by itself; this is for doing it first."""
-    config = settings.load_to_look() if check else settings.load()
+    config = settings.load_read_only() if check else settings.load()
     file = config.state / FILE_NAME
     if check:
         found = _version(file) if file.exists() else None

@@ -10,7 +10,7 @@ import click
 from syncd.cli.common import Settings, chosen_jobs, emit, exit_code, say
 from syncd.cli.diffs import HIDDEN, diff_lines, note
 from syncd.cli.run_output import MARK, as_json, change_line, cost_of, error_lines, sign_of
-from syncd.cli.sync import failed, stopping
+from syncd.cli.sync import failed, stop_on_signals
 from syncd.diff import MAX_BYTES, readable_by_all
 from syncd.engine.apply import stage
 from syncd.engine.hook_state import shown_command
@@ -57,13 +57,13 @@ def command(
     as_object: bool,
 ) -> int:
     """Show what `syncd sync` would do now. Nothing is written and no lock is taken."""
-    config = settings.load_to_look(
+    config = settings.load_read_only(
         members=not diff
     )  # the lines are the cache's, which is no member's to read
     chosen = chosen_jobs(config, jobs)
     app = AppContext.open(config, settings.environ, read_only=True)
     try:
-        with stopping(app), app.blobs.shared_lock():
+        with stop_on_signals(app), app.blobs.shared_lock():
             return _planned(settings, app, chosen, diff, show_secrets, exit_code, as_object)
     finally:
         app.close()

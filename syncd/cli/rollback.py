@@ -6,7 +6,7 @@ import click
 
 from syncd.cli.common import Settings, chosen_jobs, exit_code, say
 from syncd.cli.run_output import as_json, change_line, closing_line
-from syncd.cli.sync import failed, show, stopping
+from syncd.cli.sync import failed, show, stop_on_signals
 from syncd.engine.reload import run_job_and_reload
 from syncd.engine.rollback import rollback_target
 from syncd.engine.run import Options
@@ -38,7 +38,7 @@ def command(settings: Settings, job: str, to: str | None, as_object: bool) -> in
     (chosen,) = chosen_jobs(config, [job])
     app = AppContext.open(config, settings.environ)
     try:
-        with stopping(app):
+        with stop_on_signals(app):
             report = _roll_back(app, chosen, to)
         code = exit_code([report])
         if as_object:

@@ -12,9 +12,9 @@ import click
 
 from syncd.cli.common import Settings
 from syncd.config.folder import ignored_line
-from syncd.config.load import find_config, load_with_places
+from syncd.config.load import find_config, load_with_positions
 from syncd.config.model import Config
-from syncd.config.secrets import judge_secrets
+from syncd.config.secrets import check_secrets
 from syncd.daemon import logging_setup
 from syncd.daemon.daemon import Daemon, Service
 from syncd.daemon.malloc import tune_malloc
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from syncd.web.server import Web
 
 LOG = logging.getLogger("syncd.daemon")
-BEAT_SECONDS = 5.0
-LOOK_SECONDS = 0.02
-MESSAGES_SECONDS = 1.0
+HEARTBEAT_SECONDS = 5.0
+POLL_INTERVAL_SECONDS = 0.02
+NOTIFY_SECONDS = 1.0
 
 
 @click.command(name="run", short_help="The daemon: follow every job's schedule.")
@@ -50,20 +50,20 @@ def command(settings: Settings) -> int:
         with daemon_lock(config.state):
             make_store_ready(config, signals)
             tune_malloc()
-            daemon = Daemon(lambda: load(settings), settings.environ, companions(settings))
+            daemon = Daemon(lambda: load(settings), settings.environ, services(settings))
             return serve(daemon, config, signals)
 
 
 def load(settings: Settings, starting: bool = False) -> Config:
-    """The configuration with its secrets looked at. Raises ConfigError with every mistake; StrangerError at the start, for who is not the state's owner."""
-    config, mark = load_with_places(
+    """The configuration with its secrets looked at. Raises ConfigError with every mistake; NotOwnerError at the start, for who is not the state's owner."""
+    config, problem_at = load_with_positions(
         find_config(settings.config, settings.environ), settings.environ
     )
     if starting:
         refuse_stranger(
             config.state
         )  # before a lock file of ours could be in its owner's way, and before a secret that only the owner may read
-    problems = judge_secrets(config, settings.environ, mark)
+    problems = check_secrets(config, settings.environ, problem_at)
     if problems:
         raise ConfigError(problems)
     return config
@@ -85,18 +85,18 @@ def make_store_ready(config: Config, signals: Signals) -> None:
         finally:
             os._exit(0)
     while os.waitpid(child, os.WNOHANG) == (0, 0):
-        if signals.wait(LOOK_SECONDS) & {signal.SIGTERM, signal.SIGINT}:
-            _leave(
+        if signals.wait(POLL_INTERVAL_SECONDS) & {signal.SIGTERM, signal.SIGINT}:
+            _exit_now(
                 0
             )  # a migration is one transaction: whatever becomes of the child, the next start finds the old or the new
 
 
-def companions(settings: Settings) -> list[Service]:
+def services(settings: Settings) -> list[Service]:
     """What lives beside the clock and the workers."""
-    return [LogCompanion(settings), NotifyCompanion(settings), WebCompanion(settings)]
+    return [LogService(settings), NotifyService(settings), WebService(settings)]
 
 
-class LogCompanion:
+class LogService:
     """`log:` is in force, also after a reload. -v and -q on the command line go before it."""
 
     def __init__(self, settings: Settings) -> None:
@@ -104,11 +104,11 @@ class LogCompanion:
 
     def start(self, daemon: Daemon) -> None:
         """It was set up before anything could be said."""
-        _name_ignored(daemon.app.config)
+        _log_ignored(daemon.app.config)
 
     def reload(self, config: Config) -> None:
         set_up_logging(self._settings, config)
-        _name_ignored(config)
+        _log_ignored(config)
 
     def stop(self) -> None:
         """The last line is not said yet."""
@@ -118,13 +118,13 @@ class LogCompanion:
         return None
 
 
-def _name_ignored(config: Config) -> None:
+def _log_ignored(config: Config) -> None:
     """Log the files of a configuration folder that were left out though they look alike."""
     if config.ignored:
         LOG.warning("%s", ignored_line(config.ignored))
 
 
-class NotifyCompanion:
+class NotifyService:
     """Whoever `notify:` names hears of each change of a job's state."""
 
     def __init__(self, settings: Settings) -> None:
@@ -146,14 +146,14 @@ class NotifyCompanion:
     def stop(self) -> None:
         """What is not sent by then waits in the store for the next start."""
         if self._messenger is not None:
-            self._messenger.close(MESSAGES_SECONDS)
+            self._messenger.close(NOTIFY_SECONDS)
 
     def stall_reason(self) -> str | None:
         """A message that is late is in the store."""
         return None
 
 
-class WebCompanion:
+class WebService:
     """The listener of `web:`, while the configuration asks for one."""
 
     def __init__(self, settings: Settings) -> None:
@@ -216,11 +216,11 @@ def serve(daemon: Daemon, config: Config, signals: Signals) -> int:
     threading.Thread(target=prepare, name="syncd-start", daemon=True).start()
     wanted: set[int] = set()
     while not prepared.is_set():
-        wanted |= signals.wait(BEAT_SECONDS)
+        wanted |= signals.wait(HEARTBEAT_SECONDS)
         if wanted & {signal.SIGTERM, signal.SIGINT}:
             LOG.info("stopped before it had begun")
             daemon.abandon()
-            _leave(0)
+            _exit_now(0)
     if failures:
         daemon.abandon()
         raise failures[0]
@@ -231,21 +231,21 @@ def serve(daemon: Daemon, config: Config, signals: Signals) -> int:
             daemon.reload()
         if signal.SIGUSR1 in wanted:
             daemon.run_all_now()
-        wanted = signals.wait(BEAT_SECONDS)
+        wanted = signals.wait(HEARTBEAT_SECONDS)
 
     def listen(seconds: float) -> None:
         if signals.wait(seconds) & {signal.SIGTERM, signal.SIGINT}:
             daemon.kill_hooks()
 
     if not daemon.stop(listen):
-        _leave(0)
+        _exit_now(0)
     return 0
 
 
-def _leave(code: int) -> None:
+def _exit_now(code: int) -> None:
     """The process is gone, whatever its threads are doing: nothing of theirs is left half done on disk."""
     logging.shutdown()
     os._exit(code)
 
 
-__all__ = ["command", "companions", "serve"]
+__all__ = ["command", "serve", "services"]

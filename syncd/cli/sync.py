@@ -25,10 +25,10 @@ from syncd.output import echo
 from syncd.stored_jobs import follow_renames
 from syncd.wiring import AppContext
 
-MESSAGES_SECONDS = (
+NOTIFY_SECONDS = (
     10.0  # for `notify:`, after the last run; what takes longer is sent by the next sync
 )
-FEW_FILES = 500  # so many are noted even after a change; more only once a run found them at rest, so that a change does not wait for it
+MAX_FILES_AFTER_CHANGE = 500  # so many are noted even after a change; more only once a run found them at rest, so that a change does not wait for it
 
 
 @click.command(name="sync", short_help="Bring the jobs in sync once.")
@@ -79,7 +79,7 @@ def command(
             "--ref changes what a job brings: name the jobs it is for",
             hint=f"syncd sync JOB --ref {ref}",
         )
-    config = settings.load_known()
+    config = settings.load_with_cache()
     chosen = chosen_jobs(config, jobs)
     app = AppContext.open(config, settings.environ, replies=settings.replies)
     started_at = app.clock.now()
@@ -101,19 +101,21 @@ def command(
 
         messenger.start()
         try:
-            with stopping(app):
+            with stop_on_signals(app):
                 reports = run_all(app, chosen, Options(ref=ref, allow_delete=allow_delete), done)
         finally:
-            messenger.close(MESSAGES_SECONDS)
+            messenger.close(NOTIFY_SECONDS)
         code = exit_code(reports)
         if as_object:
             echo(as_json("syncd.sync/1", code, app.request_metrics.totals(), reports))
         elif not settings.quiet:
             echo(closing_line(reports, code, app.request_metrics.totals()))
         if metrics_file is not None:
-            code = code if _told(metrics_file, app, reports, started_at) else code or 1
+            code = (
+                code if _write_metrics_file(metrics_file, app, reports, started_at) else code or 1
+            )
         save_cached(config, settings.environ)
-        at_rest = sum(report.files for report in reports) <= FEW_FILES or all(
+        at_rest = sum(report.files for report in reports) <= MAX_FILES_AFTER_CHANGE or all(
             report.status is RunStatus.UNCHANGED for report in reports
         )
         if code == 0 and ref is None and at_rest and not app.store.notifications.count_pending():
@@ -126,7 +128,7 @@ def command(
         app.close()
 
 
-def _told(
+def _write_metrics_file(
     metrics_file: str, app: AppContext, reports: Sequence[RunReport], started_at: datetime
 ) -> bool:
     """The metrics of this run are in the file. What keeps them out of it is said; the mirrors are as they are all the same."""
@@ -145,11 +147,11 @@ def run_all(
     app: AppContext, jobs: Sequence[Job], options: Options, done: Callable[[RunReport], None]
 ) -> list[RunReport]:
     """Every job has run, and its hook; the reports in the order of the jobs. `done` hears of each as it ends."""
-    gathering: ReloadGroup[ExitStack] = ReloadGroup(jobs)
+    reloads: ReloadGroup[ExitStack] = ReloadGroup(jobs)
     reports: dict[str, RunReport] = {}
 
     def one(job: Job, on_waiting: Callable[[bool], None] | None) -> None:
-        for report in _arrive(app, job, options, gathering, on_waiting):
+        for report in _run_one(app, job, options, reloads, on_waiting):
             reports[report.job] = report
             done(report)
 
@@ -160,11 +162,11 @@ def run_all(
     return [reports[job.name] for job in jobs]
 
 
-def _arrive(
+def _run_one(
     app: AppContext,
     job: Job,
     options: Options,
-    gathering: ReloadGroup[ExitStack],
+    reloads: ReloadGroup[ExitStack],
     on_waiting: Callable[[bool], None] | None = None,
 ) -> list[RunReport]:
     """One run under the job's lock, and then, for the last of those that share an `on_change`, the hook for all of them. The finished reports.
@@ -185,7 +187,7 @@ def _arrive(
         report = failed(job, options, bug(error))
     if not report.reload_pending:
         lock.close()
-    group = gathering.arrive(JobRun(job, ctx, report), lock)
+    group = reloads.arrive(JobRun(job, ctx, report), lock)
     try:
         return run_reload([member for member, _ in group], deadline)
     except SyncdError as error:
@@ -232,7 +234,7 @@ def show(settings: Settings, report: RunReport, width: int) -> None:
 
 
 @contextmanager
-def stopping(app: AppContext) -> Iterator[None]:
+def stop_on_signals(app: AppContext) -> Iterator[None]:
     """SIGINT and SIGTERM end every wait; what is half written is undone or finished. A second one ends the process as usual."""
 
     def stop(number: int, _frame: object) -> None:

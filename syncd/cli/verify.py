@@ -45,7 +45,7 @@ def command(settings: Settings, jobs: tuple[str, ...], repair: bool, as_object: 
     written. With --repair, which only the owner of the state may use, files that differ are marked, so that the next run restores them,
     and damaged blobs leave the cache; no mirrored file is touched. Exit 3 when anything differs.
     """
-    config = settings.load_to_look()
+    config = settings.load_read_only()
     chosen = chosen_jobs(config, jobs)
     store = open_store(config, read_only=not repair or not config.state.is_dir())
     try:

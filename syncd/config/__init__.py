@@ -1,0 +1,1 @@
+"""Reads the configuration: YAML in, frozen values or problems with positions out."""

@@ -1,7 +1,9 @@
-"""Caches the configuration as it was judged: reading and judging YAML again costs half of what a run imports.
+"""Caches the checked configuration: reading and checking YAML again costs half of what a run
+imports.
 
-What `load_cached` returns is what judging these very bytes would give, under the same version, environment and places. The
-file holds names and places of secrets, never secrets. Losing it costs time.
+What `load_cached` returns equals what checking these very bytes would give, under the same version,
+environment and paths. The file holds names and paths of secrets, never secrets. Losing it costs
+time only.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ KIND, VALUE = "~", "="  # no name in a configuration holds these
 
 
 def load_cached(path: str | None, environ: Mapping[str, str]) -> Config | None:
-    """Return the configuration at `path`, if it was judged before."""
+    """Return the configuration at `path` if these bytes were checked before, else None."""
     file = path or usual_config(environ)
     if file is None:
         return None
@@ -55,7 +57,7 @@ def load_cached(path: str | None, environ: Mapping[str, str]) -> Config | None:
 
 
 def save_cached(config: Config, environ: Mapping[str, str]) -> None:
-    """Let the next `load_cached` of these bytes return `config`. A configuration of several files is not cached."""
+    """Let the next `load_cached` of these bytes return `config`, if it is a single file."""
     file = str(config.path)
     with suppress(OSError):
         content = config.path.read_bytes()
@@ -65,7 +67,7 @@ def save_cached(config: Config, environ: Mapping[str, str]) -> None:
 
 
 def encoded(value: Any) -> Any:
-    """Return the value as JSON, with the name of each type. Raises TypeError for a type that no configuration has."""
+    """Return the value as JSON with the name of each type. Raises TypeError for another type."""
     if isinstance(value, Enum):
         return {KIND: type(value).__name__, VALUE: value.value}
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -85,7 +87,7 @@ def encoded(value: Any) -> Any:
 
 
 def decoded(value: Any) -> Any:
-    """Return what `encoded` was given. Raises KeyError, TypeError or ValueError for what it never returned."""
+    """Return what `encoded` was given. Raises KeyError, TypeError or ValueError for other input."""
     if isinstance(value, list):
         return tuple(decoded(item) for item in value)
     if not isinstance(value, dict):

@@ -1,9 +1,10 @@
-"""A hook's value -> a command. Text is split as a shell splits it, but no shell runs it.
+"""Parses a hook's value into a command.
 
-So text that only a shell understands is a mistake here: `nginx -t && echo ok` would start nginx
-with the arguments `&&`, `echo` and `ok`, and a validator that takes them lets every commit in.
-Quoted text, lists and `{shell: ...}` are taken as they are. Whether the command exists on this
-machine is not decided here (hooks/command_lookup.py).
+Text is split as a shell splits it, but no shell runs it. So text that only a shell understands is a
+mistake here: `nginx -t && echo ok` would start nginx with the arguments `&&`, `echo` and `ok`, and
+a validator that accepts them lets every commit in. Quoted text, lists and `{shell: ...}` are taken
+as they are. Whether the command exists on this machine is decided elsewhere
+(hooks/command_lookup.py).
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import Any
 from syncd.models import Hook
 
 CHECKS = ("json", "yaml", "toml", "xml")
-LONGEST_PASTED = 2000  # characters of a command that a hint repeats
-SHOWN = 3  # signs of the shell that one message names
+MAX_PASTED_CHARACTERS = 2000  # characters of a command that a hint repeats
+MAX_SHOWN = 3  # signs of the shell that one message names
 FORMS = "a command; write text, a list, or {shell: text}"
 
 QUOTED = "\ue000"  # stands for a quoted or escaped character: no sign of the shell's
@@ -34,14 +35,14 @@ SHELL_WORDS = frozenset(
 )
 
 
-class ForPasting(ValueError):
+class PasteableMistake(ValueError):
     """A mistake whose text ends in what to write instead, and is shown whole."""
 
 
 def hook(value: Any) -> Hook:
-    """The command that a configuration gives as text, a list, `{shell: TEXT}` or `{check: NAMES}`.
+    """Parse a command, given as text, a list, `{shell: TEXT}` or `{check: NAMES}`.
 
-    Raises ValueError for what is none, and for text that only a shell would understand.
+    Raises ValueError for anything else, and for text that only a shell would understand.
     """
     if isinstance(value, dict):
         return _from_mapping(value)
@@ -93,12 +94,12 @@ def _from_text(text: str) -> Hook:
         raise ValueError("the command is empty")
     mistakes = list(_mistakes(text.strip()))
     if mistakes:
-        raise ForPasting("; ".join(mistakes))
+        raise PasteableMistake("; ".join(mistakes))
     return Hook(text, argv)
 
 
 def _mistakes(text: str) -> Iterator[str]:
-    """What the text can't mean without a shell, each with what to write instead."""
+    """Yield what the text can't mean without a shell, each with what to write instead."""
     bare = _bare(text)
     for name in dict.fromkeys(PLACEHOLDER.findall(bare)):
         if name != "staged":
@@ -113,24 +114,24 @@ def _mistakes(text: str) -> Iterator[str]:
 
 
 def _unsplittable(error: ValueError) -> str:
-    """What to do about text that shlex can't split: it ends inside quotes, or in a backslash."""
+    """Describe text that shlex can't split: it ends inside quotes, or in a backslash."""
     if "escaped" in str(error):
         return "the command can't be split: it ends in a backslash; leave that out, or write a list"
     return "the command can't be split: a quote is not closed; close it, or write a list"
 
 
 def _for_a_shell(text: str, signs: list[str], beginning: str | None) -> str:
-    """The mistake, with the same command as a shell would run it, ready to be pasted."""
+    """Describe the mistake, with the same command as a shell would run it, ready to be pasted."""
     named = ([beginning] if beginning else []) + signs
-    shown = ", ".join(named[:SHOWN]) + (", …" if len(named) > SHOWN else "")
+    shown = ", ".join(named[:MAX_SHOWN]) + (", …" if len(named) > MAX_SHOWN else "")
     means = f"{shown} {'means' if len(named) == 1 else 'mean'} something to a shell alone"
     quote = "" if beginning else "put it in quotes to pass it as written, or "
-    pasted = as_scalar(text) if len(text) <= LONGEST_PASTED else "..."
+    pasted = as_scalar(text) if len(text) <= MAX_PASTED_CHARACTERS else "..."
     return f"{means}, and no shell runs this text: {quote}write {{shell: {pasted}}}"
 
 
 def as_scalar(text: str) -> str:
-    """The text as a quoted YAML scalar of one line."""
+    """Return the text as a quoted YAML scalar of one line."""
     if text.isprintable():
         return "'" + text.replace("'", "''") + "'"
     return json.dumps(text, ensure_ascii=False)
@@ -140,7 +141,7 @@ def as_scalar(text: str) -> str:
 
 
 def _signs(bare: str) -> Iterator[str]:
-    """What only a shell understands in a command, each as a message names it."""
+    """Yield what only a shell understands in a command, as a message names it."""
     if "\n" in bare:
         yield "a line break"
     for pattern in (OPERATORS, EXPANSIONS):
@@ -151,7 +152,7 @@ def _signs(bare: str) -> Iterator[str]:
 
 
 def _beginning(bare: str) -> str | None:
-    """The first word, where it is no program but the shell's own."""
+    """Return the first word if it is a shell's own and no program."""
     word = bare.split()[0]
     if re.match(r"[A-Za-z_]\w*=", word):
         return f"'{word.partition('=')[0]}=' (a variable for one command)"
@@ -161,12 +162,12 @@ def _beginning(bare: str) -> str | None:
 
 
 def _is_home(word: str) -> bool:
-    """`~`, `~/x` and `~user/x` are home folders to a shell; HEAD~1 and host:~/x are not."""
+    """Return whether a shell would expand it: `~`, `~/x` and `~user/x`, not HEAD~1 or host:~/x."""
     return re.match(r"~([A-Za-z_][\w-]*)?(/|$)", word) is not None
 
 
 def _is_path_pattern(word: str) -> bool:
-    """Whether a shell would make file names of it: /etc/*.conf is read by no program as it is.
+    """Return whether a shell would expand it to file names, as /etc/*.conf.
 
     Names alone, like php*-fpm or *.conf, are often meant for the program (systemctl, find).
     """
@@ -174,9 +175,9 @@ def _is_path_pattern(word: str) -> bool:
 
 
 def _bare(text: str) -> str:
-    """The text with QUOTED in place of each quoted or escaped character; the quotes are gone.
+    """Return the text with QUOTED in place of each quoted or escaped character, without the quotes.
 
-    The rules are those of shlex.split, which has taken this text: POSIX, without comments.
+    The rules are those of shlex.split, which has accepted this text: POSIX, without comments.
     """
     found, quote, at = [], "", 0
     while at < len(text):
@@ -195,4 +196,4 @@ def _bare(text: str) -> str:
     return "".join(found)
 
 
-__all__ = ["CHECKS", "ForPasting", "as_scalar", "hook"]
+__all__ = ["CHECKS", "PasteableMistake", "as_scalar", "hook"]

@@ -1,4 +1,4 @@
-"""From validated models to the frozen values of syncd.models."""
+"""Converts validated models into the frozen values of syncd.models and syncd.config.model."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from syncd.models import Job, Limits, PathRule, Require
 def to_config(
     model: ConfigModel, path: Path, folder: Folder, environ: Mapping[str, str], digest: str
 ) -> Config:
+    """Return the configuration as frozen values; `digest` is that of the files' bytes."""
     web = model.web
     only = next(iter(model.github)) if len(model.github) == 1 else ""
     return Config(
@@ -29,14 +30,16 @@ def to_config(
         requests_at_once=model.requests_at_once,
         timezone=model.timezone,
         log=Log(model.log.format, model.log.level),
-        web=Web(
-            web.listen,
-            web.password,
-            web.show_diffs,
-            Webhook(web.webhook.path, web.webhook.secret) if web.webhook else None,
-        )
-        if web
-        else None,
+        web=(
+            Web(
+                web.listen,
+                web.password,
+                web.show_diffs,
+                Webhook(web.webhook.path, web.webhook.secret) if web.webhook else None,
+            )
+            if web
+            else None
+        ),
         notify=tuple(Notify(one.webhook, tuple(one.when)) for one in model.notify),
         trash=TrashRules(model.trash.keep, model.trash.size),
         digest=digest,
@@ -44,7 +47,10 @@ def to_config(
 
 
 def default_state(path: Path, environ: Mapping[str, str]) -> Path:
-    """Where the state goes when the configuration does not say: with the configuration that was found, whoever asks."""
+    """Return the state folder that is used when the configuration names none.
+
+    It depends on the configuration's path, not on the user who runs the command.
+    """
     if environ.get("STATE_DIRECTORY"):
         return Path(environ["STATE_DIRECTORY"].split(":")[0])
     if path.resolve().is_relative_to("/etc"):

@@ -1,4 +1,8 @@
-"""What only the whole configuration shows: names that point nowhere, two paths for one file, destinations that would eat syncd itself."""
+"""Checks what only the whole configuration shows.
+
+These are names that point nowhere, two paths for one file, and destinations that would overwrite
+syncd itself.
+"""
 
 from __future__ import annotations
 
@@ -18,28 +22,31 @@ from syncd.protected_paths import ProtectedPaths, canonical, identity_of
 from syncd.text import did_you_mean
 
 ProblemFactory = Callable[[Key, str], Problem]
-SHOWN = 3
+MAX_SHOWN = 3
 
 
-def judge(config: Config, mark: ProblemFactory, protected: ProtectedPaths) -> list[Problem]:
+def check_config(
+    config: Config, problem_at: ProblemFactory, protected: ProtectedPaths
+) -> list[Problem]:
+    """Return every problem between parts of the configuration."""
     return [
-        *_identities(config, mark),
-        *_destinations(config, mark, protected),
-        *_collisions(config, mark),
-        *_switches(config, mark, protected),
-        *_web(config, mark),
+        *_identities(config, problem_at),
+        *_destinations(config, problem_at, protected),
+        *_collisions(config, problem_at),
+        *_symlink_folders(config, problem_at, protected),
+        *_web(config, problem_at),
     ]
 
 
-def _identities(config: Config, mark: ProblemFactory) -> Iterator[Problem]:
+def _identities(config: Config, problem_at: ProblemFactory) -> Iterator[Problem]:
     for name, job in config.jobs.items():
         if not job.identity:
-            yield mark(
+            yield problem_at(
                 ("jobs", name),
                 f"'as' is required: there are several identities ({', '.join(config.identities)})",
             )
         elif job.identity not in config.identities:
-            yield mark(
+            yield problem_at(
                 ("jobs", name, "as"),
                 f"there is no identity '{job.identity}' under github:"
                 + did_you_mean(
@@ -49,16 +56,16 @@ def _identities(config: Config, mark: ProblemFactory) -> Iterator[Problem]:
 
 
 def _destinations(
-    config: Config, mark: ProblemFactory, protected: ProtectedPaths
+    config: Config, problem_at: ProblemFactory, protected: ProtectedPaths
 ) -> Iterator[Problem]:
-    """Rules that a commit could change syncd itself with."""
+    """Yield rules through which a commit could change syncd itself."""
     for name, job in config.jobs.items():
         for index, rule in enumerate(job.paths):
             text = _inside(rule, protected) or (
                 _above(rule, protected) if job.publish is Publish.FILES else None
             )
             if text is not None:
-                problem = mark(("jobs", name, "paths", index, "to"), "")
+                problem = problem_at(("jobs", name, "paths", index, "to"), "")
                 yield replace(problem, text=text)  # not shortened: its end is for pasting
 
 
@@ -71,7 +78,9 @@ def _inside(rule: PathRule, protected: ProtectedPaths) -> str | None:
 
 
 def _above(rule: PathRule, protected: ProtectedPaths) -> str | None:
-    """The mistake of a folder rule that reaches something protected, with the exclude line that leaves it out."""
+    """Describe a folder rule that reaches something protected, with the exclude line that leaves it
+    out.
+    """
     if not rule.directory:
         return None
     chosen: Callable[[str], bool] | None = None
@@ -88,17 +97,24 @@ def _above(rule: PathRule, protected: ProtectedPaths) -> str | None:
                 missing[f"/{_relative(probe.pattern, to)}"] = None
     if not missing:
         return None
-    named = ", ".join(list(places)[:SHOWN]) + (
-        f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
+    named = ", ".join(list(places)[:MAX_SHOWN]) + (
+        f" and {len(places) - MAX_SHOWN} more" if len(places) > MAX_SHOWN else ""
     )
     exclude = ", ".join(
         json.dumps(pattern, ensure_ascii=False) for pattern in (*rule.exclude, *missing)
     )
-    return f"'{rule.to}/' is above {named}; a commit must not change that: leave it out with exclude: [{exclude}]"
+    return (
+        f"'{rule.to}/' is above {named}; a commit must not change that: leave it out with exclude:"
+        f" [{exclude}]"
+    )
 
 
 def _spellings(to: str, protected: ProtectedPaths) -> list[str]:
-    """The real paths that a destination leads to: links above it resolved, itself resolved, and what a bind mount leads to."""
+    """Return the real paths that a destination leads to.
+
+    These are the path with the links above it resolved, with itself resolved, and through bind
+    mounts.
+    """
     parent = os.path.realpath(os.path.dirname(to))
     real = [os.path.join(parent, os.path.basename(to)), os.path.realpath(to)]
     return list(
@@ -109,14 +125,14 @@ def _spellings(to: str, protected: ProtectedPaths) -> list[str]:
 
 
 def _relative(path: str, folder: str) -> str | None:
-    """The path from the folder on, where it lies below; case is ignored."""
+    """Return the path relative to the folder, or None if it is not below. Case is ignored."""
     if not fold(path).startswith(f"{fold(folder)}/"):
         return None
     return "/".join(path.split("/")[len(folder.split("/")) :])
 
 
-def _collisions(config: Config, mark: ProblemFactory) -> Iterator[Problem]:
-    """Two paths that would write one file, where that can be seen without the repository."""
+def _collisions(config: Config, problem_at: ProblemFactory) -> Iterator[Problem]:
+    """Yield paths that would write one file, as far as that shows without the repository."""
     seen: dict[str, list[tuple[Job, int, PathRule, str]]] = {}
     for name, job in config.jobs.items():
         for index, rule in enumerate(job.paths):
@@ -135,20 +151,23 @@ def _collisions(config: Config, mark: ProblemFactory) -> Iterator[Problem]:
                 and (other.name != name or other_rule.source != rule.source)
                 and not _surely_same(rule, other_rule)
             ):
-                continue  # overlapping folders are fine until two files want one name, which only the repository shows
+                # overlapping folders are fine until two files want one name, which only the
+                # repository shows
+                continue
             spelling = (
                 ""
                 if rule.to == other_rule.to
                 else f" (as '{other_rule.to}', which is the same place on this disk)"
             )
-            yield mark(
+            yield problem_at(
                 ("jobs", name, "paths", index, "to"),
-                f"'{rule.to}' is written by jobs.{other.name}.paths[{other_index}] too{spelling}; one file has one owner",
+                f"'{rule.to}' is written by jobs.{other.name}.paths[{other_index}] too{spelling};"
+                " one file has one owner",
             )
 
 
 def _real_path(to: str) -> str:
-    """The destination with every link above it resolved; a published link is not followed."""
+    """Return the destination with every link above it resolved; a published link is kept."""
     return os.path.join(os.path.realpath(os.path.dirname(to)), os.path.basename(to))
 
 
@@ -158,44 +177,57 @@ def _surely_same(one: PathRule, other: PathRule) -> bool:
     )
 
 
-def _switches(config: Config, mark: ProblemFactory, protected: ProtectedPaths) -> Iterator[Problem]:
-    """With publish: symlink the folder above the link is syncd's own: nothing else of the configuration may be in it."""
+def _symlink_folders(
+    config: Config, problem_at: ProblemFactory, protected: ProtectedPaths
+) -> Iterator[Problem]:
+    """Yield what is in the folder above a published link.
+
+    With publish: symlink that folder is syncd's own, so nothing else of the configuration may be in
+    it.
+    """
     links = {
         name: job.paths[0].to for name, job in config.jobs.items() if job.publish is Publish.SYMLINK
     }
     for name, to in links.items():
         folder = os.path.dirname(to)
         if folder == "/":
-            yield mark(
+            yield problem_at(
                 ("jobs", name, "paths", 0, "to"),
-                f"'{to}/' would make / a folder of syncd's own; give the link a folder, like /srv{to}/current/",
+                f"'{to}/' would make / a folder of syncd's own; give the link a folder, like"
+                f" /srv{to}/current/",
             )
             continue
         real = os.path.realpath(folder)
         own = fold(real)
         for place in protected.places:
             if place.at_check and f"{fold(place.path)}/".startswith(f"{own}/"):
-                yield mark(
+                yield problem_at(
                     ("jobs", name, "paths", 0, "to"),
-                    f"{place.what} ({place.path}) is in {folder}, which has to be the link's own folder; give the link another one",
+                    f"{place.what} ({place.path}) is in {folder}, which has to be the link's own"
+                    " folder; give the link another one",
                 )
         for other, job in config.jobs.items():
             for index, rule in enumerate(job.paths):
                 if other != name and f"{_real_path(rule.to)}/".startswith(f"{real}/"):
-                    yield mark(
+                    yield problem_at(
                         ("jobs", other, "paths", index, "to"),
-                        f"'{rule.to}' is in {folder}, which is the own folder of jobs.{name} (publish: symlink)",
+                        f"'{rule.to}' is in {folder}, which is the own folder of jobs.{name}"
+                        " (publish: symlink)",
                     )
 
 
-def _web(config: Config, mark: ProblemFactory) -> Iterator[Problem]:
-    """A listener that others can reach has a password. What a name stands for, and what systemd opens, only shows when it is opened."""
+def _web(config: Config, problem_at: ProblemFactory) -> Iterator[Problem]:
+    """Yield a listener that others can reach and that has no password.
+
+    What a host name means, and what systemd opens, only shows when it is opened.
+    """
     web = config.web
     if web is None or web.password is not None or web.listen.startswith(("unix:", "fd:")):
         return
     host = web.listen.rpartition(":")[0].strip("[]")
     if host != "localhost" and not host.startswith("127.") and host != "::1":
-        yield mark(
+        yield problem_at(
             ("web", "listen"),
-            f"'{web.listen}' can be reached by others, so it needs web.password (and a proxy with TLS in front: a password in the clear is everybody's)",
+            f"'{web.listen}' can be reached by others, so it needs web.password (and a proxy with"
+            " TLS in front: a password in the clear is everybody's)",
         )

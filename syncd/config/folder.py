@@ -1,8 +1,8 @@
-"""Which files of a configuration folder are read: its `*.yaml`, in name order.
+"""Lists the files of a configuration folder: its `*.yaml`, in name order.
 
-Dot files (locks of editors, `._x.yaml` of macOS, `..data` of Kubernetes) are none of them. A file
-that is left out and looks as if it should count, like `jobs.yml`, is named. What is called
-`x.yaml` and can't be read as a file is a mistake: its jobs would silently be gone otherwise.
+Dot files (locks of editors, `._x.yaml` of macOS, `..data` of Kubernetes) are left out. A file that
+is left out and looks as if it should count, like `jobs.yml`, is named. A `x.yaml` that can't be
+read as a file is a mistake, because its jobs would silently be missing otherwise.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ MEANT = (".yml", ".yaml")  # in any case
 
 
 class Folder(Struct, frozen=True):
-    """What a folder holds: files to read, files that are left out though they look alike, and who else may add some."""
+    """What a folder holds.
+
+    `files` are read, `ignored` look alike but are not, and `doubts` say who else may add some.
+    """
 
     files: tuple[Path, ...]
     ignored: tuple[Path, ...]
@@ -30,7 +33,7 @@ class Folder(Struct, frozen=True):
 
 
 def list_folder(folder: Path) -> Folder:
-    """The configuration files in a folder. Raises ConfigError where it can't be listed."""
+    """List the configuration files in a folder. Raises ConfigError if it can't be listed."""
     try:
         names, doubts = _names_in(folder)
     except OSError as error:
@@ -44,7 +47,7 @@ def list_folder(folder: Path) -> Folder:
         for name in names
         if not name.endswith(SUFFIX) and name.lower().endswith(MEANT)
     )
-    found = {file: _trouble(file) for file in files}
+    found = {file: _problem_with(file) for file in files}
     problems = [Problem(str(file), 0, 0, "", text) for file, text in found.items() if text]
     return Folder(files, ignored, tuple(problems), tuple(doubts))
 
@@ -58,8 +61,8 @@ def _names_in(folder: Path) -> tuple[list[str], list[TrustProblem]]:
     return sorted(name for name in names if not name.startswith(".")), doubts
 
 
-def _trouble(file: Path) -> str | None:
-    """Why the entry is no file to read. Never opens it: a FIFO would wait for its writer."""
+def _problem_with(file: Path) -> str | None:
+    """Return why the entry is no file to read. Never opens it: a FIFO would block."""
     try:
         mode = os.stat(file).st_mode
     except FileNotFoundError:
@@ -73,14 +76,15 @@ def _trouble(file: Path) -> str | None:
 
 
 def ignored_line(ignored: tuple[Path, ...]) -> str:
-    """One line that names files which are left out; empty for none."""
+    """Return one line that names the files that are left out; empty if there are none."""
     if not ignored:
         return ""
     names = ", ".join(file.name for file in ignored)
     one = len(ignored) == 1
     return (
-        f"{ignored[0].parent}: {names} {'is' if one else 'are'} ignored: only names that end in "
-        f"{SUFFIX} are read; rename {'it' if one else 'them'} or move {'it' if one else 'them'} away"
+        f"{ignored[0].parent}: {names} {'is' if one else 'are'} ignored: only names that end in"
+        f" {SUFFIX} are read; rename {'it' if one else 'them'} or move {'it' if one else 'them'}"
+        " away"
     )
 
 

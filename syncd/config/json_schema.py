@@ -1,7 +1,8 @@
-"""The configuration's JSON Schema (draft 2020-12), made from the models, for editors: completion and red lines while typing.
+"""Makes the configuration's JSON Schema (draft 2020-12) from the models, for editors.
 
-It accepts whatever `load_config` accepts as one file, and refuses unknown keys and wrong shapes. It does not judge what several keys mean
-together; `syncd check` does. docs/config.schema.json is what this module says; a test keeps it so.
+It accepts whatever `load_config` accepts as one file, and refuses unknown keys and wrong shapes. It
+does not check what several keys mean together; `syncd check` does. docs/config.schema.json holds
+this module's output; a test keeps it so.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ Shape = dict[str, Any]
 
 
 def schema_text() -> str:
-    """What stands in docs/config.schema.json."""
+    """Return the content of docs/config.schema.json."""
     return json.dumps(json_schema(), indent=2) + "\n"
 
 
 def json_schema() -> Shape:
-    """A file's shape, where the models know a whole configuration's: keys may come from `defaults`, and `null` unsets any of them."""
+    """Return the schema of one file.
+
+    The models describe a whole configuration; in a file, keys may come from `defaults`, and `null`
+    unsets any of them.
+    """
     made = ConfigModel.model_json_schema()
     shapes: dict[str, Shape] = made["$defs"]
     job = shapes["JobModel"]
@@ -40,12 +45,15 @@ def json_schema() -> Shape:
             name: _said(one) if name in required else _or_null(_said(one))
             for name, one in shape["properties"].items()
         }
-        del shape["title"]
+        del shape["title"], shape["description"]  # the latter is the model's docstring
     return {"$schema": DIALECT, "title": "syncd's configuration", **made}
 
 
 def _said(shape: Shape) -> Shape:
-    """Without pydantic's titles, and without defaults that are written otherwise than the models hold them (seconds, bits, bytes)."""
+    """Return the schema without pydantic's titles and converted defaults.
+
+    The models hold those defaults in seconds, bits and bytes, which is not how they are written.
+    """
     default = shape.get("default")
     written = isinstance(default, (str, bool)) or (
         isinstance(default, int)

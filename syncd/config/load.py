@@ -1,4 +1,7 @@
-"""Finds, reads and judges the configuration: every mistake at once, each with its place, or frozen values and nothing else."""
+"""Finds, reads and checks the configuration.
+
+The result is every mistake at once, each with its position, or frozen values.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from msgspec.structs import replace
 from pydantic import BaseModel, ValidationError
 
 from syncd.config import convert, cross_checks
-from syncd.config.commands import ForPasting
+from syncd.config.commands import PasteableMistake
 from syncd.config.folder import Folder, ignored_line, list_folder
 from syncd.config.model import Config
 from syncd.config.partial import valid_part
@@ -29,7 +32,7 @@ from syncd.trusted_path import problems_for_owner, state_owner
 
 SYSTEM = Path("/etc/syncd/config.yaml")
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
-SUGGESTIONS = (
+MAX_SUGGESTIONS = (
     100  # looked up at most; whoever wrote more unknown keys than that has another file in hand
 )
 SECRETS = frozenset(("private_key", "token", "password", "secret"))
@@ -37,20 +40,20 @@ EXCLUSIVE = ("every", "cron")  # a job's own replaces both of the defaults'
 
 
 def find_config(explicit: str | None, environ: Mapping[str, str]) -> Path:
-    """The configuration's file or folder, in the order of the contract.
+    """Return the configuration's file or folder, in the order of the contract.
 
-    Raises ConfigError naming every place looked at; where this user may not look at one, naming who may.
+    Raises ConfigError that names every path tried, and for an unreadable one who may read it.
     """
     if explicit:
-        return _must_stand(Path(explicit), "-c")
+        return _require_exists(Path(explicit), "-c")
     if environ.get("SYNCD_CONFIG"):
-        return _must_stand(Path(environ["SYNCD_CONFIG"]), "$SYNCD_CONFIG")
+        return _require_exists(Path(environ["SYNCD_CONFIG"]), "$SYNCD_CONFIG")
     home = environ.get("XDG_CONFIG_HOME") or (
         f"{environ['HOME']}/.config" if environ.get("HOME") else None
     )
     places = [SYSTEM] + ([Path(home) / "syncd" / "config.yaml"] if home else [])
     for place in places:
-        if _stands(place):
+        if _exists(place):
             return place
     raise ConfigError(
         f"there is no configuration: looked for {', '.join(map(str, places))}",
@@ -58,8 +61,8 @@ def find_config(explicit: str | None, environ: Mapping[str, str]) -> Path:
     )
 
 
-def _must_stand(path: Path, by: str) -> Path:
-    if not _stands(path):
+def _require_exists(path: Path, by: str) -> Path:
+    if not _exists(path):
         raise ConfigError(
             f"there is no configuration at {path} ({by})",
             hint="correct the path, or write one with `syncd init`",
@@ -67,8 +70,8 @@ def _must_stand(path: Path, by: str) -> Path:
     return path
 
 
-def _stands(path: Path) -> bool:
-    """Return whether the configuration is there. Raises ConfigError where this user may not read it."""
+def _exists(path: Path) -> bool:
+    """Return whether the configuration exists. Raises ConfigError if this user may not read it."""
     try:
         found = os.stat(path)
     except PermissionError as error:
@@ -88,14 +91,17 @@ def _unreadable(path: Path) -> ConfigError:
 
 
 def load_config(path: Path, environ: Mapping[str, str]) -> Config:
-    """The configuration as frozen values. Raises ConfigError with all problems, in file order."""
-    return load_with_places(path, environ)[0]
+    """Return the configuration. Raises ConfigError with all problems, in file order."""
+    return load_with_positions(path, environ)[0]
 
 
-def load_with_places(
+def load_with_positions(
     path: Path, environ: Mapping[str, str]
 ) -> tuple[Config, cross_checks.ProblemFactory]:
-    """The configuration, and what turns a mistake found later (a key and a text) into a Problem with its place. Raises as `load_config` does."""
+    """Return the configuration, and a function that turns a later mistake into a Problem.
+
+    The function takes a key and a text, and knows the key's position. Raises as `load_config` does.
+    """
     folder = list_folder(path) if path.is_dir() else Folder((path,), (), ())
     if not folder.files:
         raise ConfigError(
@@ -104,7 +110,7 @@ def load_with_places(
             or "put the configuration there, or give -c another folder",
         )
     for file in folder.files:
-        _stands(file)
+        _exists(file)
     unreadable = {problem.file for problem in folder.problems}
     documents = [read_document(file) for file in folder.files if str(file) not in unreadable]
     if unreadable:
@@ -133,17 +139,17 @@ def load_with_places(
         else None
     )
     problems = loader.problems + (
-        cross_checks.judge(config, loader.problem, protected_paths(config, environ))
+        cross_checks.check_config(config, loader.problem, protected_paths(config, environ))
         if config is not None
         else []
     )
-    problems = _doubts(config, path, folder, documents, loader, environ) + problems
+    problems = _write_access_problems(config, path, folder, documents, loader, environ) + problems
     if problems or config is None or not loader.whole:
         raise ConfigError(_ordered(problems, documents))
     return config, loader.problem
 
 
-def _doubts(
+def _write_access_problems(
     config: Config | None,
     path: Path,
     folder: Folder,
@@ -151,9 +157,11 @@ def _doubts(
     loader: ConfigLoader,
     environ: Mapping[str, str],
 ) -> list[Problem]:
-    """Who else may write the configuration; with that, also who may write what it names, so that everything is mended at once.
+    """Return who else may write the configuration, and in that case the files that it names.
 
-    The user of the state is trusted: root may look at a service's state, and only its own user may change it.
+    All are reported at once, so that they are corrected at once. The user of the state is trusted:
+    root may inspect a service's state, and only its own user may change it. Six parameters, as all
+    of them are results of the steps of one load.
     """
     given = next(
         (one.value["state"] for one in documents if isinstance(one.value.get("state"), str)), None
@@ -182,7 +190,7 @@ def _doubts(
 
 
 def _ordered(problems: list[Problem], documents: list[YamlDocument]) -> list[Problem]:
-    """In file order, and a mistake once: what stands in `defaults` is found again in each job."""
+    """Return the problems in file order and without duplicates, as `defaults` apply to each job."""
     order = {document.file: index for index, document in enumerate(documents)}
     first: dict[tuple[str, int, int, str], Problem] = {}
     for problem in problems:
@@ -194,7 +202,9 @@ def _ordered(problems: list[Problem], documents: list[YamlDocument]) -> list[Pro
 
 
 def _digest(documents: list[YamlDocument]) -> str:
-    """Of what was read, and not read again: a file may have been replaced since, or be a pipe."""
+    """Return the digest of the bytes that were read; a file may have been replaced since, or be a
+    pipe.
+    """
     hasher = hashlib.sha256()
     for document in documents:
         hasher.update(os.fsencode(document.file) + b"\0" + document.content + b"\0")
@@ -202,21 +212,26 @@ def _digest(documents: list[YamlDocument]) -> str:
 
 
 def _names_a_file(line: str) -> bool:
-    """Whether the line gives an absolute path, which may be shown: no token and no key begins with a slash."""
+    """Return whether the line gives an absolute path, which may be shown.
+
+    No token and no key begins with a slash.
+    """
     return line.partition(":")[2].strip().startswith("/")
 
 
 class ConfigLoader:
-    """The documents as one value, with every problem found on the way."""
+    """Joins the documents to one value, and collects every problem on the way."""
 
     def __init__(self, documents: list[YamlDocument], problems: list[Problem]) -> None:
         self.documents, self.problems = documents, list(problems)
         self._origin: dict[Key, YamlDocument] = {}
-        self._suggestions = SUGGESTIONS
+        self._suggestions = MAX_SUGGESTIONS
         self.whole = True  # whether the model is all of the configuration
 
     def validated(self) -> ConfigModel | None:
-        """The model; with problems, that of what is right in it, or None where that is too little."""
+        """Return the model; with problems, the model of the valid part, or None if that is too
+        little.
+        """
         value = self._joined()
         self._names(value)
         defaults = value.get("defaults")
@@ -240,7 +255,8 @@ class ConfigLoader:
             return ConfigModel.model_validate(without_nulls(value))
         except ValidationError as error:
             self.whole = False
-            self.problems += [self._translated(found) for found in error.errors(include_url=False)]  # type: ignore[arg-type]
+            details = error.errors(include_url=False)
+            self.problems += [self._translated(dict(found)) for found in details]
             part = valid_part(
                 without_nulls(value),
                 (found["loc"] for found in error.errors(include_url=False, include_input=False)),
@@ -250,6 +266,7 @@ class ConfigLoader:
         return None
 
     def problem(self, key: Key, text: str, at_name: bool = False) -> Problem:
+        """Return the Problem of a key, at its value or at its name, without a secret's line."""
         document, shown = self._document_of(key)
         place = document.place(key) if self._has(document, key) else document.place(shown)
         if at_name:
@@ -264,7 +281,7 @@ class ConfigLoader:
             else found
         )  # a secret may stand there by mistake
 
-    # --- joining ------------------------------------------------------------------------------------------------------
+    # --- joining ----------------------------------------------------------------------------------
 
     def _joined(self) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -294,7 +311,7 @@ class ConfigLoader:
             )
 
     def _document_of(self, key: Key) -> tuple[YamlDocument, Key]:
-        """The file that has the key; for a job's value that comes from `defaults`, the place there."""
+        """Return the file that has the key; for a value from `defaults`, that key there."""
         document = self._origin.get(key[:2]) or self._origin.get(key[:1]) or self.documents[0]
         if len(key) > 2 and key[0] == "jobs" and not self._has(document, key[:3]):
             from_defaults: Key = ("defaults", *key[2:])
@@ -328,11 +345,12 @@ class ConfigLoader:
                     self.problems.append(
                         self.problem(
                             (section, name),
-                            f"'{name[:40]}' can't name a {what}; use letters, digits, '-', '_' and '.'",
+                            f"'{name[:40]}' can't name a {what}; use letters, digits, '-', '_'"
+                            " and '.'",
                         )
                     )
 
-    # --- pydantic's findings as ours ----------------------------------------------------------------------------------
+    # --- pydantic's findings as ours --------------------------------------------------------------
 
     def _unknown(self, model: type[BaseModel], value: Mapping[str, Any], key: Key) -> None:
         for name in value:
@@ -374,7 +392,7 @@ class ConfigLoader:
             "too_short": "must not be empty",
             "string_type": "must be text",
         }
-        if isinstance(found.get("ctx", {}).get("error"), ForPasting):
+        if isinstance(found.get("ctx", {}).get("error"), PasteableMistake):
             return replace(self.problem(key, ""), text=message.removeprefix("Value error, "))
         return self.problem(key, texts.get(kind) or message.removeprefix("Value error, "))
 
@@ -384,7 +402,7 @@ def _aliases(model: type[BaseModel]) -> list[str]:
 
 
 def _model_at(key: Key) -> type[BaseModel] | None:
-    """The model whose fields stand at this place."""
+    """Return the model whose fields are at this key."""
     model: type[BaseModel] = ConfigModel
     if key[:1] in (("jobs",), ("github",)):
         if len(key) < 2:

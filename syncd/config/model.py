@@ -1,4 +1,4 @@
-"""The configuration as frozen values: what the rest of syncd sees of YAML."""
+"""Defines the configuration as frozen values, all that the rest of syncd sees of YAML."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ from syncd.models import Job
 
 
 class Log(Struct, frozen=True):
+    """Format and level of the log."""
+
     format: str = "auto"
     level: str = "info"
 
 
 class Webhook(Struct, frozen=True):
+    """Path and secret of the webhook."""
+
     path: str
     secret: SecretRef
 
 
 class Web(Struct, frozen=True):
+    """The listener for the status page, the metrics and the webhook."""
+
     listen: str
     password: SecretRef | None = None
     show_diffs: bool = False
@@ -29,19 +35,25 @@ class Web(Struct, frozen=True):
 
 
 class Notify(Struct, frozen=True):
+    """One receiver of notifications, and the events that are sent to it."""
+
     webhook: SecretRef | str
     when: tuple[str, ...] = ("failed", "recovered", "drift")
 
 
 class TrashRules(Struct, frozen=True):
-    """How long, and how much of, what was replaced is kept."""
+    """How long, and how much of, replaced content is kept."""
 
     keep_seconds: float = 7 * 86400.0
     size_bytes: int = 1 << 30
 
 
 class Endpoint(Struct, frozen=True):
-    """Where messages go. `name` says where its address, which is a secret, is read from: `env:HOOK_URL`. `when` is what it wants to hear of."""
+    """Where notifications are sent.
+
+    `name` says where its address, which is a secret, is read from: `env:HOOK_URL`. `when` lists the
+    events that it receives.
+    """
 
     name: str
     address: SecretRef
@@ -49,9 +61,11 @@ class Endpoint(Struct, frozen=True):
 
 
 class Config(Struct, frozen=True):
-    """`path` is what was asked for (a file or a folder), `files` the YAML files that were read, `digest` changes with any of their bytes.
+    """The whole configuration.
 
-    `ignored` are files of the folder that were not read though they look like configuration.
+    `path` is the file or folder that was named, `files` the YAML files that were read, `digest`
+    changes with any of their bytes. `ignored` are files of the folder that were not read though
+    they look like configuration.
     """
 
     path: Path
@@ -72,7 +86,7 @@ class Config(Struct, frozen=True):
     ignored: tuple[Path, ...] = ()
 
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """Every endpoint of `notify` once, with all that it is to hear of."""
+        """Return every endpoint of `notify` once, with all events that it receives."""
         found: dict[str, Endpoint] = {}
         for one in self.notify:
             ref = (
@@ -87,7 +101,7 @@ class Config(Struct, frozen=True):
 
 
 def secrets_of(config: Config) -> dict[tuple[str | int, ...], SecretRef]:
-    """Every secret that the configuration names, by where it is named."""
+    """Return every secret that the configuration names, by its key."""
     found: dict[tuple[str | int, ...], SecretRef] = {}
     for name, identity in config.identities.items():
         if isinstance(identity, AppIdentity):

@@ -1,7 +1,9 @@
-"""The valid part of a configuration that has mistakes, so that `check` also reports mistakes between parts, all at once.
+"""Keeps the valid part of a configuration that has mistakes.
 
-What can't be kept is left out or replaced by a harmless value, so that nothing is reported because of its absence: a broken identity is
-still an identity of that name, and the paths of a job keep their numbers. Finding the mistakes is left to the models and to `judge`.
+So `check` also reports mistakes between parts, all at once. What can't be kept is left out or
+replaced by a harmless value, so that nothing is reported because of its absence: a broken identity
+is still an identity of that name, and the paths of a job keep their numbers. The models and
+`cross_checks` find the mistakes.
 """
 
 from __future__ import annotations
@@ -12,15 +14,18 @@ from typing import Any
 
 from syncd.config.yaml_reader import Key
 
-MISTAKES_AT_MOST = 100  # with more, the mistakes between parts can wait
+MAX_MISTAKES = 100  # with more, the mistakes between parts can wait
 NEEDED = ("repo", "as", "paths")
 
 
 def valid_part(value: dict[str, Any], mistakes: Iterable[Key]) -> dict[str, Any] | None:
-    """Return a copy of the value without what is wrong at these places, or None where too little would be left."""
+    """Return a copy of the value without what is wrong at these keys.
+
+    Returns None if too little would be left.
+    """
     places = list(mistakes)
     sections = (value.get("jobs"), value.get("github"))
-    if len(places) > MISTAKES_AT_MOST or not all(isinstance(section, dict) for section in sections):
+    if len(places) > MAX_MISTAKES or not all(isinstance(section, dict) for section in sections):
         return None
     part = {**deepcopy(value), "version": "1"}
     jobs, identities = part["jobs"], part["github"]

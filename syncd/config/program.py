@@ -1,6 +1,7 @@
-"""Where the running syncd is installed: its package, its command, its Python, and every folder that Python imports from.
+"""Finds where the running syncd is installed.
 
-Whoever may put a file into one of these places decides what the next start of syncd executes.
+That is its package, its command, its Python, and every folder that Python imports from. A user who
+may put a file into one of these decides what the next start of syncd executes.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ SCHEMES = ("stdlib", "platstdlib", "purelib", "platlib")
 
 
 class Program(Struct, frozen=True):
-    """Absolute paths, links not resolved. `started_in` is the folder that Python looks into first for modules:
-    that of the console script, or the working directory of `python -m syncd`. `linked` are entries of the
-    import folders that are links. `environment` is the virtual environment, where there is one.
+    """The paths of the program, absolute, links not resolved.
+
+    `started_in` is the folder that Python searches first for modules: that of the console script,
+    or the working directory of `python -m syncd`. `linked` are entries of the import folders that
+    are links. `environment` is the virtual environment, if there is one.
     """
 
     package: str
@@ -35,7 +38,7 @@ class Program(Struct, frozen=True):
 
 @lru_cache(maxsize=1)
 def this_program() -> Program:
-    """The files of the running syncd. They don't change while the process lives."""
+    """Return the paths of the running syncd. They don't change while the process lives."""
     folders = tuple(dict.fromkeys(_import_folders()))
     interpreters = (sys.executable, getattr(sys, "_base_executable", sys.executable))
     return Program(
@@ -50,7 +53,11 @@ def this_program() -> Program:
 
 
 def _import_folders() -> Iterator[str]:
-    """Also folders that do not exist yet: Python looks for them at its next start. Source: docs.python.org, `site`."""
+    """Yield the folders that Python imports from.
+
+    Folders that do not exist yet are among them: Python looks for them at its next start. Source:
+    docs.python.org, `site`.
+    """
     for scheme in SCHEMES:
         yield sysconfig.get_path(scheme)
     yield from site.getsitepackages()
@@ -63,7 +70,11 @@ def _import_folders() -> Iterator[str]:
 
 
 def _started_in() -> str | None:
-    """Source: docs.python.org, `sys.path`: without -P the first entry is the script's folder, or the working directory."""
+    """Return the folder that Python searches first, or None.
+
+    Source: docs.python.org, `sys.path`: without -P the first entry is the script's folder, or the
+    working directory.
+    """
     if sys.flags.safe_path or not sys.path:
         return None
     with suppress(OSError):  # the working directory was removed
@@ -72,7 +83,7 @@ def _started_in() -> str | None:
 
 
 def _links_in(folder: str) -> Iterator[str]:
-    """As Debian's sitecustomize.py, which leads to /etc."""
+    """Yield the links in a folder, such as Debian's sitecustomize.py, which leads to /etc."""
     with (
         suppress(OSError),
         os.scandir(folder) as entries,

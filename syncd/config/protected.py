@@ -1,7 +1,9 @@
-"""From the configuration, the environment and the program's own files to the places that a commit can never change.
+"""Collects the paths that a commit can never change.
 
-Contract section 1: "A commit can never change syncd's own configuration, keys, tokens, ca_file, state, units, credentials
-or executable". Each place is resolved here, with every link on the way to it: replacing such a link changes where it leads.
+Contract section 1: "A commit can never change syncd's own configuration, keys, tokens, ca_file,
+state, units, credentials or executable". They come from the configuration, the environment and the
+program's own files. Each path is resolved here, with every link on the way to it: replacing such a
+link changes where it leads.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from syncd.protected_paths import (
     with_parents,
 )
 
-LINKS_AT_MOST = 40  # as many as Linux follows (path_resolution(7))
+MAX_LINKS = 40  # as many as Linux follows (path_resolution(7))
 UNITS = "syncd's systemd units"
 CREDENTIALS = "syncd's systemd credentials"
 PYTHON = "what syncd's Python imports"
@@ -38,7 +40,7 @@ TYPE_WIDE = (
 
 
 class SystemPlaces(Struct, frozen=True):
-    """Where systemd and syncd look for files of syncd's on this machine. Tests bring their own `root`.
+    """Where systemd and syncd look for files of syncd on this machine; tests set `root`.
 
     Sources: systemd.unit(5) "Unit File Load Path", systemd.exec(5) "LoadCredential=" (252).
     """
@@ -83,8 +85,8 @@ class SystemPlaces(Struct, frozen=True):
 SYSTEM = SystemPlaces()
 
 
-class Named(Struct, frozen=True):
-    """A place as it is named, before its links are resolved."""
+class NamedPlace(Struct, frozen=True):
+    """A path as it is named, before its links are resolved."""
 
     path: str
     what: str
@@ -98,7 +100,10 @@ def protected_paths(
     program: Program | None = None,
     system: SystemPlaces | None = None,
 ) -> ProtectedPaths:
-    """Every place that a commit can never change. Reads links and folders' identities, and opens no file."""
+    """Return every path that a commit can never change.
+
+    Reads links and the identities of folders, and opens no file.
+    """
     system = system or SYSTEM
     program = program or this_program()
     named = (
@@ -110,24 +115,26 @@ def protected_paths(
     found = [*resolved(named), *_installed(program), *resolved(_commands(environ))]
     found += [place for one in shared for place in _links(one.folder, one.what, one.at_check)]
     places = tuple(dict.fromkeys(found))
-    names = tuple(dict.fromkeys(replace(one, folder=way_to(one.folder)[-1]) for one in shared))
+    names = tuple(
+        dict.fromkeys(replace(one, folder=resolve_links(one.folder)[-1]) for one in shared)
+    )
     return ProtectedPaths(places, names, _identities(places, names))
 
 
-def resolved(named: Iterable[Named]) -> Iterator[ProtectedPlace]:
-    """Each place by its real path, and each link on the way to it."""
+def resolved(named: Iterable[NamedPlace]) -> Iterator[ProtectedPlace]:
+    """Yield each place by its real path, and each link on the way to it."""
     for one in named:
         yield from _links(one.path, one.what, one.at_check)
-        yield ProtectedPlace(way_to(one.path)[-1], one.what, one.is_folder, one.at_check)
+        yield ProtectedPlace(resolve_links(one.path)[-1], one.what, one.is_folder, one.at_check)
 
 
 def _links(path: str, what: str, at_check: bool) -> Iterator[ProtectedPlace]:
-    for link in way_to(path)[:-1]:
+    for link in resolve_links(path)[:-1]:
         yield ProtectedPlace(link, f"a link on the way to {what}", at_check=at_check)
 
 
-def way_to(path: str) -> list[str]:
-    """The real place of each link that leads to `path`, in order, and at the end the path's own real place."""
+def resolve_links(path: str) -> list[str]:
+    """Return the real path of each link that leads to `path`, in order, then its own real path."""
     found: list[str] = []
     rest, at = os.path.abspath(path).split("/")[::-1], "/"
     while rest:
@@ -144,57 +151,57 @@ def way_to(path: str) -> list[str]:
             at = here
             continue
         found.append(here)
-        if len(found) > LINKS_AT_MOST:
+        if len(found) > MAX_LINKS:
             break
         at = "/" if target.startswith("/") else at
         rest.extend(target.split("/")[::-1])
     return [*found, at]
 
 
-def _configured(config: Config, environ: Mapping[str, str]) -> Iterator[Named]:
-    """What the configuration is, and what it names."""
-    yield Named(str(config.path), CONFIGURATION, os.path.isdir(config.path))
+def _configured(config: Config, environ: Mapping[str, str]) -> Iterator[NamedPlace]:
+    """Yield the configuration itself, and what it names."""
+    yield NamedPlace(str(config.path), CONFIGURATION, os.path.isdir(config.path))
     for file in config.files:
-        yield Named(str(file), CONFIGURATION)
+        yield NamedPlace(str(file), CONFIGURATION)
     if environ.get("SYNCD_CONFIG"):
-        yield Named(
+        yield NamedPlace(
             environ["SYNCD_CONFIG"],
             "the configuration that $SYNCD_CONFIG names",
             os.path.isdir(environ["SYNCD_CONFIG"]),
         )
-    yield Named(str(config.state), "syncd's own state", True)
+    yield NamedPlace(str(config.state), "syncd's own state", True)
     for key, ref in secrets_of(config).items():
         if ref.kind == "file":
-            yield Named(ref.value, f"the secret of {'.'.join(map(str, key))}")
+            yield NamedPlace(ref.value, f"the secret of {'.'.join(map(str, key))}")
     for endpoint in config.endpoints():
         if endpoint.address.kind == "file":
-            yield Named(endpoint.address.value, "an address of notify")
+            yield NamedPlace(endpoint.address.value, "an address of notify")
     for name, identity in config.identities.items():
         if identity.ca_file:
-            yield Named(identity.ca_file, f"the certificate authority of github.{name}")
+            yield NamedPlace(identity.ca_file, f"the certificate authority of github.{name}")
 
 
-def _own_folders(environ: Mapping[str, str], system: SystemPlaces) -> Iterator[Named]:
-    """Where syncd looks for a configuration: one that appears there may come before the present one."""
-    yield Named(system.root + system.configuration, CONFIGURATION, True)
+def _own_folders(environ: Mapping[str, str], system: SystemPlaces) -> Iterator[NamedPlace]:
+    """Yield where syncd looks for a configuration: a new one there may take precedence."""
+    yield NamedPlace(system.root + system.configuration, CONFIGURATION, True)
     home = _home(environ, "XDG_CONFIG_HOME", ".config")
     if home:
-        yield Named(f"{home}/syncd", CONFIGURATION, True)
+        yield NamedPlace(f"{home}/syncd", CONFIGURATION, True)
 
 
 def _credentials(
     config: Config, environ: Mapping[str, str], system: SystemPlaces
-) -> Iterator[Named]:
+) -> Iterator[NamedPlace]:
     if environ.get("CREDENTIALS_DIRECTORY"):
-        yield Named(environ["CREDENTIALS_DIRECTORY"], CREDENTIALS, True)
+        yield NamedPlace(environ["CREDENTIALS_DIRECTORY"], CREDENTIALS, True)
     refs = [*secrets_of(config).values(), *(endpoint.address for endpoint in config.endpoints())]
     for name in dict.fromkeys(ref.value for ref in refs if ref.kind == "credential"):
         for store in system.credstores:
-            yield Named(f"{system.root}{store}/{name}", f"syncd's credential {name}")
+            yield NamedPlace(f"{system.root}{store}/{name}", f"syncd's credential {name}")
 
 
 def _shared(environ: Mapping[str, str], system: SystemPlaces) -> Iterator[ProtectedNames]:
-    """Folders of systemd's that hold files of syncd's beside others."""
+    """Yield folders of systemd that hold files of syncd beside others."""
     config, data = (
         _home(environ, "XDG_CONFIG_HOME", ".config"),
         _home(environ, "XDG_DATA_HOME", ".local/share"),
@@ -220,33 +227,33 @@ def _home(environ: Mapping[str, str], variable: str, usual: str) -> str | None:
 
 @lru_cache(maxsize=4)
 def _installed(program: Program) -> tuple[ProtectedPlace, ...]:
-    """Resolved once: the process has loaded what it found there."""
-    named = [Named(program.package, "syncd's program", True)]
-    named += [Named(path, "syncd's program") for path in (program.command,) if path]
-    named += [Named(path, "syncd's Python") for path in program.interpreters]
+    """Return the program's own places, resolved once: the process has loaded what was there."""
+    named = [NamedPlace(program.package, "syncd's program", True)]
+    named += [NamedPlace(path, "syncd's program") for path in (program.command,) if path]
+    named += [NamedPlace(path, "syncd's Python") for path in program.interpreters]
     named += [
-        Named(path, PYTHON, not path.endswith(".zip"))
+        NamedPlace(path, PYTHON, not path.endswith(".zip"))
         for path in (program.environment, *program.import_folders)
         if path
     ]
-    named += [Named(path, PYTHON, os.path.isdir(path)) for path in program.linked]
+    named += [NamedPlace(path, PYTHON, os.path.isdir(path)) for path in program.linked]
     for folder in {os.path.dirname(path) for path in program.interpreters}:
         for beside in (
             folder,
             os.path.dirname(folder),
         ):  # the first file that Python looks for: docs.python.org, `site`
             named.append(
-                Named(f"{beside.rstrip('/')}/pyvenv.cfg", "syncd's Python", at_check=False)
+                NamedPlace(f"{beside.rstrip('/')}/pyvenv.cfg", "syncd's Python", at_check=False)
             )
     return tuple(resolved(named))
 
 
-def _commands(environ: Mapping[str, str]) -> Iterator[Named]:
-    """Each `syncd` that the search path has, and each place where one would be found before it."""
+def _commands(environ: Mapping[str, str]) -> Iterator[NamedPlace]:
+    """Yield each `syncd` in the search path, and each path where one would be found before it."""
     for folder in dict.fromkeys((*environ.get("PATH", "").split(":"), "/usr/bin")):
         if folder.startswith("/"):
             command = f"{folder.rstrip('/')}/syncd"
-            yield Named(command, "syncd's program", at_check=os.path.isfile(command))
+            yield NamedPlace(command, "syncd's program", at_check=os.path.isfile(command))
 
 
 def _modules(program: Program) -> Iterator[ProtectedNames]:
@@ -259,7 +266,10 @@ def _modules(program: Program) -> Iterator[ProtectedNames]:
 def _identities(
     places: Iterable[ProtectedPlace], names: Iterable[ProtectedNames]
 ) -> dict[Identity, str]:
-    """Of each protected folder and of each folder above a protected place: whatever else it is called, as by a bind mount, leads there too."""
+    """Return the identity of each protected folder and of each folder above a protected place.
+
+    Under whatever name, as through a bind mount, such a folder leads to the same place.
+    """
     found: dict[Identity, str] = {}
     for folder in sorted(
         {"/", *with_parents([place.path for place in places] + [one.folder for one in names])}

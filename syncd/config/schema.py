@@ -1,177 +1,74 @@
-"""The shape of the configuration as pydantic models over plain values: unknown keys refused, every text judged by syncd.config.value_types."""
+"""Describes the configuration as pydantic models over plain values.
+
+Unknown keys are refused, and each text is checked by syncd.config.value_types.
+"""
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
-from syncd.config import commands, value_types
+from syncd.config import value_types
+from syncd.config.field_types import (
+    AnyDuration,
+    AppId,
+    ClientId,
+    Command,
+    DeleteLimit,
+    Duration,
+    Flag,
+    Mode,
+    Owner,
+    Patterns,
+    SecretHere,
+    Size,
+    Text,
+    one_of,
+    whole_number,
+)
 from syncd.cron import parse_cron
-from syncd.identities import SecretRef
 from syncd.models import Drift, Hook, Lfs, Prune, Publish, Submodules, Symlinks
-from syncd.text import did_you_mean
 from syncd.tree_walk import MAX_DEPTH
 
 
-def _judged(judge: Callable[[Any], Any], **shape: Any) -> BeforeValidator:
-    """Judged by our own function, whose texts are for people; `shape` is what editors are told of it (JSON Schema)."""
-    return BeforeValidator(judge, json_schema_input_type=Annotated[Any, WithJsonSchema(shape)])
-
-
-def _boolean(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise ValueError(f"'{value}' is not true or false")
-
-
-def _whole(low: int, high: int) -> BeforeValidator:
-    def whole(value: Any) -> int:
-        if (
-            not isinstance(value, str)
-            or not re.fullmatch(r"\d{1,18}", value)
-            or not low <= int(value) <= high
-        ):
-            shown = (
-                f"'{value[:40]}'"
-                if isinstance(value, str)
-                else str(value).lower()
-                if isinstance(value, bool)
-                else "a block"
-            )
-            raise ValueError(f"{shown} is not a whole number from {low} to {high}")
-        return int(value)
-
-    return _judged(
-        whole, type=["integer", "string"], minimum=low, maximum=high, pattern=r"^[0-9]{1,18}$"
-    )
-
-
-def _one_of(*names: str) -> BeforeValidator:
-    def one_of(value: Any) -> Any:
-        if value not in names:
-            raise ValueError(
-                f"'{str(value)[:40]}' is not one of {', '.join(names)}"
-                + did_you_mean(str(value), names)
-            )
-        return value
-
-    return _judged(one_of, enum=[str(name) for name in names])
-
-
-def _plain(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(
-            "must be text" + ("; write it in quotes" if isinstance(value, bool) else "")
-        )
-    if any(ord(char) < 32 or ord(char) == 127 for char in value):
-        raise ValueError("has a control character in it")
-    return value
-
-
-NAME = {"type": "string", "minLength": 1}
-SECRET = [
-    {"type": "string", "pattern": "^/"},
-    *(
-        {
-            "type": "object",
-            "properties": {kind: NAME},
-            "required": [kind],
-            "additionalProperties": False,
-        }
-        for kind in ("credential", "file", "env")
-    ),
-]
-CHECK = {"enum": list(commands.CHECKS)}
-COMMAND = [
-    NAME,
-    {"type": "array", "items": {"type": "string"}, "minItems": 1},
-    {
-        "type": "object",
-        "properties": {"shell": NAME},
-        "required": ["shell"],
-        "additionalProperties": False,
-    },
-    {
-        "type": "object",
-        "properties": {
-            "check": {"anyOf": [CHECK, {"type": "array", "items": CHECK, "minItems": 1}]}
-        },
-        "required": ["check"],
-        "additionalProperties": False,
-    },
-]
-DURATION = r"^(?=.)(\d{1,6}w)?(\d{1,6}d)?(\d{1,6}h)?(\d{1,6}m)?(\d{1,6}s)?$"
-
-# text that an editor's YAML takes for a number is text here
-Text = Annotated[str, _judged(_plain, type=["string", "number"])]
-Flag = Annotated[bool, _judged(_boolean, type="boolean")]
-Duration = Annotated[float, _judged(value_types.positive_duration, type="string", pattern=DURATION)]
-AnyDuration = Annotated[float, _judged(value_types.duration, type="string", pattern=DURATION)]
-Mode = Annotated[int, _judged(value_types.mode, type="string", pattern="^0?0?[0-7]{3}$")]
-Owner = Annotated[str, _judged(value_types.owner, type=["string", "number"])]
-Size = Annotated[
-    int,
-    _judged(
-        value_types.size, type=["string", "integer"], pattern=r"^\d{1,15}\s*[A-Za-z]*$", minimum=0
-    ),
-]
-DeleteLimit = Annotated[
-    tuple[float | None, int | None],
-    _judged(
-        value_types.delete_limit,
-        type=["string", "integer"],
-        pattern=r"^\d{1,9}$|^(\d{1,2}|100)%$",
-        minimum=0,
-    ),
-]
-SecretHere = Annotated[SecretRef, _judged(value_types.secret, anyOf=SECRET)]
-Command = Annotated[Hook, _judged(commands.hook, anyOf=COMMAND)]
-AppId = Annotated[
-    int,
-    _judged(
-        value_types.app_id,
-        type=["integer", "string"],
-        minimum=1,
-        maximum=10**12,
-        pattern=r"^[0-9]{1,18}$",
-    ),
-]
-ClientId = Annotated[str, _judged(value_types.client_id, type=["string", "number"])]
-Patterns = Annotated[tuple[str, ...], _judged(value_types.patterns, type="array", items=NAME)]
-
-
 class Strict(BaseModel):
+    """A model that refuses unknown keys."""
+
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True)
 
 
 class LimitsModel(Strict):
+    """The limits of a job, `limits:`."""
+
     delete: DeleteLimit = (0.5, None)
-    files: Annotated[int, _whole(1, 10_000_000)] = 10_000
+    files: Annotated[int, whole_number(1, 10_000_000)] = 10_000
     size: Size = 1 << 30
     empty: Flag = False
 
 
 class RequireModel(Strict):
+    """The conditions on a commit, `require:`."""
+
     verified: Flag = False
     fast_forward: Flag = False
 
 
 class PathModel(Strict):
+    """One item of `paths:`."""
+
     from_: Text = Field(alias="from")
     to: Text
     include: Patterns = ()
@@ -187,7 +84,8 @@ class PathModel(Strict):
             return value
         if not value or value.startswith("/"):
             raise ValueError(
-                f"'{value}' must be a path inside the repository, without a leading slash ('/' alone is the whole repository)"
+                f"'{value}' must be a path inside the repository, without a leading slash ('/'"
+                " alone is the whole repository)"
             )
         if any(part in ("", ".", "..") for part in value.removesuffix("/").split("/")):
             raise ValueError(f"'{value}' must be a plain path: no empty part, no . and no ..")
@@ -211,7 +109,8 @@ class PathModel(Strict):
         if self.from_.endswith("/") != self.to.endswith("/"):
             folder, other = ("from", "to") if self.from_.endswith("/") else ("to", "from")
             raise ValueError(
-                f"'{folder}' ends in / and '{other}' does not: a trailing slash means a directory, on both sides or on neither"
+                f"'{folder}' ends in / and '{other}' does not: a trailing slash means a directory,"
+                " on both sides or on neither"
             )
         if not self.from_.endswith("/") and (self.include or self.exclude):
             raise ValueError("include and exclude choose inside a directory; this is one file")
@@ -219,6 +118,8 @@ class PathModel(Strict):
 
 
 class JobModel(Strict):
+    """One job, with the values of `defaults:` filled in."""
+
     as_: Text | None = Field(None, alias="as")
     repo: Text
     ref: Text | None = None
@@ -227,17 +128,17 @@ class JobModel(Strict):
     cron: Text | None = None
     jitter: AnyDuration = 0.0
     on_push: Flag = True
-    prune: Annotated[Prune, _one_of(*Prune)] = Prune.TRACKED
-    drift: Annotated[Drift, _one_of(*Drift)] = Drift.RESTORE
-    symlinks: Annotated[Symlinks, _one_of(*Symlinks)] = Symlinks.KEEP
-    submodules: Annotated[Submodules, _one_of(*Submodules)] = Submodules.SKIP
-    lfs: Annotated[Lfs, _one_of(*Lfs)] = Lfs.REFUSE
+    prune: Annotated[Prune, one_of(*Prune)] = Prune.TRACKED
+    drift: Annotated[Drift, one_of(*Drift)] = Drift.RESTORE
+    symlinks: Annotated[Symlinks, one_of(*Symlinks)] = Symlinks.KEEP
+    submodules: Annotated[Submodules, one_of(*Submodules)] = Submodules.SKIP
+    lfs: Annotated[Lfs, one_of(*Lfs)] = Lfs.REFUSE
     owner: Owner | None = None
     mode: Mode | None = None
     dir_mode: Mode = 0o755
     limits: LimitsModel = LimitsModel()
-    publish: Annotated[Publish, _one_of(*Publish)] = Publish.FILES
-    keep: Annotated[int, _whole(1, 1000)] = 5
+    publish: Annotated[Publish, one_of(*Publish)] = Publish.FILES
+    keep: Annotated[int, whole_number(1, 1000)] = 5
     validate_: Command | None = Field(None, alias="validate")
     on_change: Command | None = None
     undo_on_failure: Flag = False
@@ -300,7 +201,7 @@ class JobModel(Strict):
 
 
 def _not_too_deep(path: str) -> str:
-    """The path. Raises ValueError where it leads through more folders than syncd goes into."""
+    """Return the path. Raises ValueError if it leads through more folders than syncd enters."""
     if path.strip("/").count("/") >= MAX_DEPTH:
         shown = f"'{path[:40]}…'"
         raise ValueError(f"{shown} is nested deeper than {MAX_DEPTH} folders; write a shorter path")
@@ -308,14 +209,17 @@ def _not_too_deep(path: str) -> str:
 
 
 def _meant(host: str) -> str | None:
-    """The API's address on GitHub's own hosts, which is easily mistaken. Source: docs; an Enterprise Server has /api/v3, the others have not."""
+    """Return the API's address on GitHub's own hosts, which is easily mistaken.
+
+    Source: GitHub's documentation; an Enterprise Server has /api/v3, the others have not.
+    """
     if host in ("github.com", "www.github.com", "api.github.com"):
         return "https://api.github.com"
     return f"https://api.{host.removeprefix('api.')}" if host.endswith(".ghe.com") else None
 
 
 def _on_the_wire(host: str) -> str:
-    """A name as the network knows it."""
+    """Return a host name as the network knows it (IDNA)."""
     try:
         return host.encode("idna").decode()
     except UnicodeError:
@@ -323,13 +227,17 @@ def _on_the_wire(host: str) -> str:
 
 
 class LoginModel(Strict):
+    """A user's login, `login:`."""
+
     client_id: ClientId
 
 
 class IdentityModel(Strict):
+    """One identity under `github:`."""
+
     app_id: AppId | None = None
     client_id: ClientId | None = None
-    installation_id: Annotated[int, _whole(1, 10**15)] | None = None
+    installation_id: Annotated[int, whole_number(1, 10**15)] | None = None
     private_key: SecretHere | None = None
     token: SecretHere | None = None
     login: LoginModel | None = None
@@ -354,15 +262,18 @@ class IdentityModel(Strict):
             or parts.scheme not in ("https", "http")
         ):
             raise ValueError(
-                f"'{value}' is not an API address; write it like https://api.github.com or https://HOST/api/v3"
+                f"'{value}' is not an API address; write it like https://api.github.com or"
+                " https://HOST/api/v3"
             )
         if not host.isascii():
             raise ValueError(
-                f"'{value}' has a host with letters that the network does not know; write {_on_the_wire(host)}"
+                f"'{value}' has a host with letters that the network does not know; write"
+                f" {_on_the_wire(host)}"
             )
         if parts.scheme == "http" and not loopback:
             raise ValueError(
-                f"'{value}' would send credentials in the clear; use https (http is for loopback only)"
+                f"'{value}' would send credentials in the clear; use https (http is for loopback"
+                " only)"
             )
         path = parts.path.rstrip("/")
         meant = _meant(host)
@@ -393,7 +304,8 @@ class IdentityModel(Strict):
         if len(kinds) != 1:
             found = f"has {' and '.join(kinds)}" if kinds else "says nothing of who we are"
             raise ValueError(
-                f"{found}; give exactly one of: app_id with private_key, token, login, or anonymous: true"
+                f"{found}; give exactly one of: app_id with private_key, token, login, or"
+                " anonymous: true"
             )
         if app and (self.app_id is None) == (self.client_id is None):
             raise ValueError("an App needs exactly one of app_id and client_id")
@@ -405,11 +317,15 @@ class IdentityModel(Strict):
 
 
 class LogModel(Strict):
-    format: Annotated[Text, _one_of("auto", "journal", "text", "json")] = "auto"
-    level: Annotated[Text, _one_of("debug", "info", "warning", "error")] = "info"
+    """The log, `log:`."""
+
+    format: Annotated[Text, one_of("auto", "journal", "text", "json")] = "auto"
+    level: Annotated[Text, one_of("debug", "info", "warning", "error")] = "info"
 
 
 class WebhookModel(Strict):
+    """The webhook, `web.webhook:`."""
+
     path: Text
     secret: SecretHere
 
@@ -426,6 +342,8 @@ class WebhookModel(Strict):
 
 
 class WebModel(Strict):
+    """The listener, `web:`."""
+
     listen: Text
     password: SecretHere | None = None
     show_diffs: Flag = False
@@ -439,29 +357,36 @@ class WebModel(Strict):
         found = re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):(\d{1,5})", value)
         if found is None or not 0 <= int(found.group(2)) <= 65535:
             raise ValueError(
-                f"'{value}' is not a listening address; write 127.0.0.1:8480, unix:/run/syncd/web.sock or fd:NAME"
+                f"'{value}' is not a listening address; write 127.0.0.1:8480,"
+                " unix:/run/syncd/web.sock or fd:NAME"
             )
         return value
 
 
 class NotifyModel(Strict):
+    """One item of `notify:`."""
+
     webhook: SecretHere
-    when: list[Annotated[Text, _one_of("failed", "recovered", "drift")]] = Field(
+    when: list[Annotated[Text, one_of("failed", "recovered", "drift")]] = Field(
         default=["failed", "recovered", "drift"], min_length=1
     )
 
 
 class TrashModel(Strict):
+    """The trash, `trash:`."""
+
     keep: Duration = 7 * 86400.0
     size: Size = 1 << 30
 
 
 class ConfigModel(Strict):
-    version: Annotated[int, _whole(1, 1)]
+    """The whole configuration."""
+
+    version: Annotated[int, whole_number(1, 1)]
     state: Text | None = None
     state_group: Text | None = None
-    workers: Annotated[int, _whole(1, 256)] = 8
-    requests_at_once: Annotated[int, _whole(1, 64)] = 16
+    workers: Annotated[int, whole_number(1, 256)] = 8
+    requests_at_once: Annotated[int, whole_number(1, 64)] = 16
     timezone: Text = "UTC"
     log: LogModel = LogModel()
     github: dict[str, IdentityModel] = Field(min_length=1)
@@ -498,7 +423,9 @@ class ConfigModel(Strict):
 
 
 def mistake_in(model: type[Strict], value: Mapping[str, Any]) -> str | None:
-    """The first thing that is wrong with a value on its own, in the words of a check; None for a good one."""
+    """Return the first mistake in a value on its own, as `check` words it; None if there
+    is none.
+    """
     try:
         model.model_validate(value)
     except ValidationError as error:

@@ -1,4 +1,7 @@
-"""Reads the secrets that the configuration names, and judges them without ever showing them. What a private key's text may look like: pem.py."""
+"""Reads and checks the secrets that the configuration names, without ever showing them.
+
+How the text of a private key is normalised is in pem.py.
+"""
 
 from __future__ import annotations
 
@@ -32,17 +35,19 @@ if TYPE_CHECKING:
 
 CREDENTIALS = Path("/run/credentials")
 UNITS = ("syncd.service", "syncd-root.service", "syncd-sync.service")
-LARGEST = 64 << 10
-SHORTEST_KEY_BITS = 2048
-SHORTEST_WEB_SECRET = (
+MAX_SECRET_BYTES = 64 << 10
+MIN_KEY_BITS = 2048
+MIN_WEB_SECRET_CHARACTERS = (
     16  # characters; a shorter one can be guessed through the listener, or from one signed delivery
 )
 
 
-def judge_secrets(
-    config: Config, environ: Mapping[str, str], mark: ProblemFactory
+def check_secrets(
+    config: Config, environ: Mapping[str, str], problem_at: ProblemFactory
 ) -> list[Problem]:
-    """What is wrong with the secrets and authorities that the configuration names, each at its key. What is in them is not shown."""
+    """Return the problems of all secrets and authorities, each at its key, without their
+    content.
+    """
     from syncd.config.yaml_reader import (
         key_text,
     )  # it loads the YAML reader, which a run whose configuration was judged before does without
@@ -50,10 +55,10 @@ def judge_secrets(
     found, owner = [], state_owner(config.state)
     for key, ref in secrets_of(config).items():
         try:
-            _judge(key, key_text(key), ref, environ, owner)
+            _check(key, key_text(key), ref, environ, owner)
         except ConfigError as error:
             found.append(
-                mark(
+                problem_at(
                     key,
                     error.message.removeprefix(f"{key_text(key)}: ")
                     + (f"; {error.hint}" if error.hint else ""),
@@ -64,7 +69,7 @@ def judge_secrets(
             identity.ca_file is not None
             and (problem := inspect_authority(identity.ca_file, owner)) is not None
         ):
-            found.append(mark(("github", name, "ca_file"), problem))
+            found.append(problem_at(("github", name, "ca_file"), problem))
     files = [str(file) for file in config.files]
     return sorted(
         found, key=lambda problem: (files.index(problem.file), problem.line, problem.column)
@@ -72,7 +77,10 @@ def judge_secrets(
 
 
 def doubts_about_files(config: Config, owner: int | None) -> dict[Key, list[TrustProblem]]:
-    """Who else may write the secrets and authorities that the configuration names as files. A file that is not there is left out."""
+    """Return who else may write the secrets and authorities that are files.
+
+    A file that does not exist is left out.
+    """
     named: dict[Key, str] = {
         key: ref.value for key, ref in secrets_of(config).items() if ref.kind == "file"
     }
@@ -90,7 +98,7 @@ def doubts_about_files(config: Config, owner: int | None) -> dict[Key, list[Trus
     return found
 
 
-def _judge(
+def _check(
     key: Key, what: str, ref: SecretRef, environ: Mapping[str, str], owner: int | None
 ) -> None:
     if key[-1] == "private_key":
@@ -111,9 +119,10 @@ def _judge(
 def read_secret(
     ref: SecretRef, environ: Mapping[str, str], what: str, owner: int | None = None
 ) -> Secret:
-    """The secret's text, without a byte order mark and without white space around it. Raises ConfigError that says where it was looked for and how to give it.
+    """Read a secret's text, without a byte order mark and surrounding white space.
 
-    `owner` is the user of the state, whose files root reads when it looks at that state.
+    `owner` is the user of the state, whose files root reads when it inspects that state. Raises
+    ConfigError that says where it was looked for and how to provide it.
     """
     if ref.kind == "env":
         if not environ.get(ref.value):
@@ -122,21 +131,28 @@ def read_secret(
                 hint=f"set {ref.value}, or name a file",
             )
         return Secret(
-            _cleaned(os.fsencode(environ[ref.value]), what, f"the environment's {ref.value}")
+            _decode(os.fsencode(environ[ref.value]), what, f"the environment's {ref.value}")
         )
     if ref.kind == "file":
         return Secret(_read(Path(ref.value), what, owner, private=True))
     file = _credential(ref.value, environ, what)
-    if _blank(file):  # what the unit's SetCredential= gives where LoadCredential='s file is missing
+    if _is_blank(
+        file
+    ):  # what the unit's SetCredential= gives where LoadCredential='s file is missing
         raise ConfigError(
             f"{what}: the credential {ref.value} is empty",
-            hint=f"the file that LoadCredential={ref.value}: names is missing, empty or no file; put it there and restart the service",
+            hint=(
+                f"the file that LoadCredential={ref.value}: names is missing, empty or no file; put"
+                " it there and restart the service"
+            ),
         )
     return Secret(_read(file, what, owner, private=False))
 
 
 def _credential(name: str, environ: Mapping[str, str], what: str) -> Path:
-    """systemd's own folder inside the unit; outside, what systemd has put down for the service."""
+    """Return the credential's file: in the unit's own folder, or outside in those of
+    syncd's units.
+    """
     places = (
         [Path(environ["CREDENTIALS_DIRECTORY"])]
         if environ.get("CREDENTIALS_DIRECTORY")
@@ -147,11 +163,14 @@ def _credential(name: str, environ: Mapping[str, str], what: str) -> Path:
             return place / name
     raise ConfigError(
         f"{what}: there is no credential {name} in {' or '.join(map(str, places))}",
-        hint=f"in the unit: LoadCredential={name}:/etc/syncd/{name}; by hand: systemd-run --pty -p LoadCredential={name}:/etc/syncd/{name} syncd sync",
+        hint=(
+            f"in the unit: LoadCredential={name}:/etc/syncd/{name}; by hand: systemd-run --pty -p"
+            f" LoadCredential={name}:/etc/syncd/{name} syncd sync"
+        ),
     )
 
 
-def _blank(file: Path) -> bool:
+def _is_blank(file: Path) -> bool:
     try:
         return file.is_file() and not file.read_bytes()[:2].strip()
     except OSError:  # reading it says why
@@ -175,7 +194,7 @@ def _read(file: Path, what: str, owner: int | None, private: bool) -> str:
                     hint=f"chmod 600 {file}",
                 )
             _refuse_doubts(problems_for_owner(doubts, owner), what)
-            raw = opened.read(LARGEST + 1)
+            raw = opened.read(MAX_SECRET_BYTES + 1)
     except OSError as error:
         refused = isinstance(error, PermissionError)
         hint = (
@@ -184,13 +203,13 @@ def _read(file: Path, what: str, owner: int | None, private: bool) -> str:
             else "check the path and who may read it"
         )
         raise ConfigError(f"{what}: {file} can't be read: {error.strerror}", hint=hint) from error
-    if len(raw) > LARGEST:
+    if len(raw) > MAX_SECRET_BYTES:
         raise ConfigError(f"{what}: {file} is too large for a secret")
-    return _cleaned(raw, what, str(file))
+    return _decode(raw, what, str(file))
 
 
 def _refuse_doubts(doubts: list[TrustProblem], what: str) -> None:
-    """Raises ConfigError that names each place another user may write, and the command that ends it."""
+    """Raise ConfigError that names each path another user may write, and the command to fix it."""
     if doubts:
         raise ConfigError(
             f"{what}: " + "; ".join(f"{one.path} {one.text}" for one in doubts),
@@ -198,8 +217,10 @@ def _refuse_doubts(doubts: list[TrustProblem], what: str) -> None:
         )
 
 
-def _cleaned(raw: bytes, what: str, place: str) -> str:
-    """The text in `raw`, which was read from `place`. Raises ConfigError for what is empty or no UTF-8 text."""
+def _decode(raw: bytes, what: str, place: str) -> str:
+    """Return the text in `raw`, read from `place`. Raises ConfigError if it is empty or no
+    UTF-8.
+    """
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):  # as PowerShell's `>` writes files
         raise ConfigError(f"{what}: {place} is UTF-16, not UTF-8 text", hint="save it as UTF-8")
     try:
@@ -216,7 +237,7 @@ def _cleaned(raw: bytes, what: str, place: str) -> str:
 def read_key(
     ref: SecretRef, environ: Mapping[str, str], what: str, owner: int | None = None
 ) -> Secret:
-    """A private key that can sign. Raises ConfigError that says what is wrong with it, never what is in it."""
+    """Read a private key that can sign. Raises ConfigError that never shows its content."""
     key = Secret(normalise_key(read_secret(ref, environ, what, owner).reveal()))
     problem = inspect_key(key)
     if problem:
@@ -230,7 +251,7 @@ def read_key(
 def read_token(
     ref: SecretRef, environ: Mapping[str, str], what: str, owner: int | None = None
 ) -> Secret:
-    """A token that can be sent. Raises ConfigError that says what is wrong with it, never what is in it."""
+    """Read a token that can be sent. Raises ConfigError that never shows its content."""
     token = read_secret(ref, environ, what, owner)
     problem = inspect_token(token)
     if problem:
@@ -243,14 +264,14 @@ def read_token(
 def read_web_secret(
     ref: SecretRef, environ: Mapping[str, str], what: str, owner: int | None = None
 ) -> Secret:
-    """The listener's password or the webhook's secret; `owner` is the user of the state.
+    """Read the listener's password or the webhook's secret; `owner` is the user of the state.
 
-    Raises ConfigError for one that can be guessed, or that another user may write.
+    Raises ConfigError if it can be guessed, or if another user may write it.
     """
     secret = read_secret(ref, environ, what, owner)
-    if len(secret.reveal()) < SHORTEST_WEB_SECRET:
+    if len(secret.reveal()) < MIN_WEB_SECRET_CHARACTERS:
         raise ConfigError(
-            f"{what}: it is shorter than {SHORTEST_WEB_SECRET} characters and can be guessed",
+            f"{what}: it is shorter than {MIN_WEB_SECRET_CHARACTERS} characters and can be guessed",
             hint="make another: openssl rand -hex 32",
         )
     return secret
@@ -258,7 +279,7 @@ def read_web_secret(
 
 @lru_cache(maxsize=4)  # it is read again whenever something is to be signed
 def inspect_key(key: Secret) -> str | None:
-    """Why a key can't sign as an App, or None. Only the kind of the mistake is named."""
+    """Return why a key can't sign as an App, or None. Names only the kind of the mistake."""
     text = key.reveal()
     first = text.lstrip().splitlines()[0] if text.strip() else ""
     if "PUBLIC KEY" in first or "CERTIFICATE" in first:
@@ -280,12 +301,13 @@ def inspect_key(key: Secret) -> str | None:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        # a signature that its own public half confirms says what the library's validation would, in 1 ms instead of 30 (docs/decisions/0007-what-a-tick-costs.md)
+        # a signature that its own public half confirms says what the library's validation would, in
+        # 1 ms instead of 30 (docs/decisions/0007-what-a-tick-costs.md)
         loaded = load_pem_private_key(text.encode(), None, unsafe_skip_rsa_key_validation=True)
         if not isinstance(loaded, RSAPrivateKey):
             return "this is not an RSA key; GitHub Apps sign with RSA"
-        if loaded.key_size < SHORTEST_KEY_BITS:
-            return f"the key has {loaded.key_size} bits; at least {SHORTEST_KEY_BITS} are needed"
+        if loaded.key_size < MIN_KEY_BITS:
+            return f"the key has {loaded.key_size} bits; at least {MIN_KEY_BITS} are needed"
         loaded.public_key().verify(
             loaded.sign(b"", PKCS1v15(), SHA256()), b"", PKCS1v15(), SHA256()
         )
@@ -295,7 +317,10 @@ def inspect_key(key: Secret) -> str | None:
 
 
 def inspect_token(token: Secret) -> str | None:
-    """Why a text can't be a token, or None. Source: GitHub says no more of tokens than that they are opaque; a header carries visible ASCII."""
+    """Return why a text can't be a token, or None.
+
+    Source: GitHub says only that tokens are opaque; a header carries visible ASCII.
+    """
     text = token.reveal()
     if text.startswith("-----BEGIN"):
         return "this is a key or a certificate; a token is needed"
@@ -309,7 +334,7 @@ def inspect_token(token: Secret) -> str | None:
 
 
 def inspect_address(address: Secret) -> str | None:
-    """Why a text can't be an address for messages, or None."""
+    """Return why a text can't be an address for notifications, or None."""
     text = address.reveal()
     try:
         parts = urlsplit(text)
@@ -333,7 +358,10 @@ def _is_loopback(host: str) -> bool:
 
 
 def inspect_authority(ca_file: str, owner: int | None = None) -> str | None:
-    """Why a file can't say which hosts to trust, or None. `owner` is the user of the state."""
+    """Return why a file can't be a certificate authority, or None.
+
+    `owner` is the user of the state.
+    """
     import ssl
 
     from syncd.tls import client_context
@@ -349,7 +377,10 @@ def inspect_authority(ca_file: str, owner: int | None = None) -> str | None:
         finally:
             os.close(descriptor)
     except ssl.SSLError:
-        return f"{ca_file} holds no certificate that can be read; it must be PEM, beginning with -----BEGIN CERTIFICATE-----"
+        return (
+            f"{ca_file} holds no certificate that can be read; it must be PEM, beginning with"
+            " -----BEGIN CERTIFICATE-----"
+        )
     except OSError as error:
         return f"{ca_file} can't be read: {error.strerror}"
     return None

@@ -1,4 +1,7 @@
-"""PURE: the small languages inside values: durations, sizes, modes, owners, secrets. Each refuses with what it expected."""
+"""Parses durations, sizes, modes, owners, secrets and other values of the configuration.
+
+Each parser raises ValueError that says what it expected. Pure: no I/O.
+"""
 
 from __future__ import annotations
 
@@ -22,21 +25,23 @@ SIZES = {
     "m": 1 << 20,
     "g": 1 << 30,
 }
-LONGEST_SECONDS = 366 * 86400
-APP_ID_MOST = 10**12
+MAX_SECONDS = 366 * 86400
+MAX_APP_ID = 10**12
 ADDRESS = re.compile(  # https://github.com/acme/infra.git, git@github.com:acme/infra, @acme/infra/
-    r"(?:(?:git\+)?(?:https?|ssh|git)://[^/]+/|[\w.-]+@[\w.-]+:|[\w-]+(?:\.[\w-]+)+/|[@/])?(?:repos/)?"
-    r"(?P<owner>[A-Z0-9][A-Z0-9_-]*)\s*/\s*(?!\.{1,2}(?:\.git)?(?:[/?#]|$)|\.git(?:[/?#]|$))(?P<name>[A-Z0-9_.-]+?)(?:\.git)?(?:[/?#].*)?",
+    r"(?:(?:git\+)?(?:https?|ssh|git)://[^/]+/|[\w.-]+@[\w.-]+:|[\w-]+(?:\.[\w-]+)+/|[@/])?"
+    r"(?:repos/)?(?P<owner>[A-Z0-9][A-Z0-9_-]*)\s*/\s*"
+    r"(?!\.{1,2}(?:\.git)?(?:[/?#]|$)|\.git(?:[/?#]|$))"
+    r"(?P<name>[A-Z0-9_.-]+?)(?:\.git)?(?:[/?#].*)?",
     re.IGNORECASE | re.ASCII,
 )
 ASTERISKS = re.compile(r"\\.|\*+")  # an escaped one is a letter
-ASTERISKS_AT_MOST = (
+MAX_ASTERISKS = (
     4  # in one name, and whole names of two: matching takes a hostile name's length to this power
 )
 
 
 def duration(value: Any) -> float:
-    """Seconds. `30s`, `5m`, `1h30m`, `1d`."""
+    """Parse a duration into seconds: `30s`, `5m`, `1h30m`, `1d`."""
     text = _text(value, "a duration; write it like 30s, 5m, 1h30m or 1d")
     found = re.fullmatch(
         r"(?:(\d{1,6})w)?(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", text
@@ -48,12 +53,13 @@ def duration(value: Any) -> float:
         for count, unit in zip(found.groups(), (604800, 86400, 3600, 60, 1), strict=True)
         if count
     )
-    if seconds > LONGEST_SECONDS:
+    if seconds > MAX_SECONDS:
         raise ValueError(f"'{text}' is longer than a year")
     return float(seconds)
 
 
 def positive_duration(value: Any) -> float:
+    """Parse a duration that is longer than zero into seconds."""
     seconds = duration(value)
     if seconds <= 0:
         raise ValueError(f"'{value}' is no time at all; write it like 30s, 5m, 1h30m or 1d")
@@ -61,7 +67,7 @@ def positive_duration(value: Any) -> float:
 
 
 def size(value: Any) -> int:
-    """Bytes. `1GiB`, `500MB`, `4096`."""
+    """Parse a size into bytes: `1GiB`, `500MB`, `4096`."""
     text = _text(value, "a size; write it like 500MB or 1GiB")
     found = re.fullmatch(r"(\d{1,15})\s*([A-Za-z]*)", text)
     if found is None or found.group(2).lower() not in SIZES:
@@ -70,7 +76,7 @@ def size(value: Any) -> int:
 
 
 def mode(value: Any) -> int:
-    """Permission bits from quoted octal."""
+    """Parse quoted octal into permission bits."""
     text = _text(value, 'a file mode; write it in quoted octal like "0644"')
     if not re.fullmatch(r"0?[0-7]{3,4}", text):
         raise ValueError(
@@ -79,12 +85,14 @@ def mode(value: Any) -> int:
     bits = int(text, 8)
     if bits > 0o777:
         raise ValueError(
-            f"'{text}' has more than the permission bits; setuid, setgid and sticky are never mirrored, 0777 is the most"
+            f"'{text}' has more than the permission bits; setuid, setgid and sticky are never"
+            " mirrored, 0777 is the most"
         )
     return bits
 
 
 def owner(value: Any) -> str:
+    """Parse `user`, `user:group`, or their numbers."""
     text = _text(value, "an owner; write it like user:group")
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?(:[A-Za-z0-9_][A-Za-z0-9_.-]*\$?)?", text):
         raise ValueError(f"'{_short(text)}' is not an owner; write it like user:group or user")
@@ -92,7 +100,7 @@ def owner(value: Any) -> str:
 
 
 def delete_limit(value: Any) -> tuple[float | None, int | None]:
-    """A share (`50%`) or a number."""
+    """Parse a share (`50%`) or a number; one of the two results is None."""
     text = _text(value, "a limit; write a share like 50% or a number like 20")
     if re.fullmatch(r"\d{1,3}%", text) and int(text[:-1]) <= 100:
         return int(text[:-1]) / 100, None
@@ -102,7 +110,7 @@ def delete_limit(value: Any) -> tuple[float | None, int | None]:
 
 
 def secret(value: Any) -> SecretRef:
-    """`{credential: NAME}`, `{file: PATH}`, `{env: NAME}`; a plain string is a file."""
+    """Parse `{credential: NAME}`, `{file: PATH}` or `{env: NAME}`; a plain string is a file."""
     if isinstance(value, str):
         value = {"file": value}
     if (
@@ -117,11 +125,13 @@ def secret(value: Any) -> SecretRef:
     # not echoed: it may be the secret itself that somebody wrote here
     if redact(name) != name:
         raise ValueError(
-            "this is the secret itself, and anybody who reads this file has it; replace it where it was made, write the new one into a file of its own and name that"
+            "this is the secret itself, and anybody who reads this file has it; replace it where it"
+            " was made, write the new one into a file of its own and name that"
         )
     if kind == "file" and not name.startswith("/"):
         raise ValueError(
-            "this is not an absolute path; it names the file that holds the secret, which itself never stands in the configuration"
+            "this is not an absolute path; it names the file that holds the secret, which itself"
+            " never stands in the configuration"
         )
     if kind != "file" and "/" in name:
         raise ValueError(f"this is a path; a {kind} has a plain name")
@@ -129,7 +139,7 @@ def secret(value: Any) -> SecretRef:
 
 
 def repository(value: str) -> str:
-    """`owner/name`; with a hint where it can be read out of an address.
+    """Parse `owner/name`; an address that contains it is a mistake with a suggestion.
 
     Source: GitHub has no repository whose name ends in .git, and no owner with a dot.
     """
@@ -144,34 +154,36 @@ def repository(value: str) -> str:
 
 
 def app_id(value: Any) -> int:
-    """The number of a GitHub App."""
+    """Parse the number of a GitHub App."""
     if (
         isinstance(value, str)
         and re.fullmatch(r"\d{1,18}", value)
-        and 1 <= int(value) <= APP_ID_MOST
+        and 1 <= int(value) <= MAX_APP_ID
     ):
         return int(value)
     shown = f"'{_short(value)}'" if isinstance(value, str) else "this"
     if isinstance(value, str) and value.startswith("Ov"):
         raise ValueError(
-            f"{shown} is the client id of an OAuth App, which has no key; write login: {{client_id: {_short(value)}}}"
+            f"{shown} is the client id of an OAuth App, which has no key; write login: {{client_id:"
+            f" {_short(value)}}}"
         )
     if isinstance(value, str) and re.match(r"Iv\d", value):
         raise ValueError(
             f"{shown} is a client id; write client_id: {_short(value)} in place of app_id"
         )
     raise ValueError(
-        f"{shown} is not a whole number from 1 to {APP_ID_MOST}; "
+        f"{shown} is not a whole number from 1 to {MAX_APP_ID}; "
         "the App's settings page shows its App ID, and its Client ID for client_id:"
     )
 
 
 def client_id(value: Any) -> str:
-    """The client id of a GitHub App or OAuth App, which is never a plain number."""
+    """Parse the client id of a GitHub App or OAuth App, which is never a plain number."""
     text = _text(value, "a client id; the App's settings page shows it")
     if re.fullmatch(r"\d{1,12}", text):
         raise ValueError(
-            f"'{text}' is an App ID, not a client id, which begins with Iv; write app_id: {text}, or for a login the Client ID of the App's settings page"
+            f"'{text}' is an App ID, not a client id, which begins with Iv; write app_id: {text},"
+            " or for a login the Client ID of the App's settings page"
         )
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", text):
         raise ValueError(
@@ -198,30 +210,36 @@ def _short(text: str) -> str:
 
 
 def patterns(value: Any) -> tuple[str, ...]:
-    """Gitignore patterns. Raises ValueError for what is none, and for one that a hostile name could keep busy for ever."""
+    """Parse gitignore patterns. Raises ValueError for one that a hostile name could keep busy."""
     if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
         raise ValueError('must be a list of gitignore patterns, like ["*.conf"]')
     return tuple(map(_pattern, value))
 
 
 def _pattern(text: str) -> str:
-    """The pattern with no asterisk that says nothing: `**` is more than `*` only as a whole name. Source: gitignore(5)."""
+    """Return the pattern without redundant asterisks. Raises ValueError.
+
+    `**` is more than `*` only as a whole name. Source: gitignore(5).
+    """
     from pathspec import GitIgnoreSpec
 
     mark = "!" if text.startswith("!") else ""
     names = [
-        name
-        if name == "**"
-        else ASTERISKS.sub(lambda run: run.group() if run.group()[0] == "\\" else "*", name)
+        (
+            name
+            if name == "**"
+            else ASTERISKS.sub(lambda run: run.group() if run.group()[0] == "\\" else "*", name)
+        )
         for name in text.removeprefix(mark).split("/")
     ]
     counts = [
         names.count("**"),
         *(sum(run.group()[0] == "*" for run in ASTERISKS.finditer(name)) for name in names),
     ]
-    if max(counts) > ASTERISKS_AT_MOST:
+    if max(counts) > MAX_ASTERISKS:
         raise ValueError(
-            f"'{text[:60]}' has more than {ASTERISKS_AT_MOST} asterisks in one name, or names of two; matching it could take for ever"
+            f"'{text[:60]}' has more than {MAX_ASTERISKS} asterisks in one name, or names of two;"
+            " matching it could take for ever"
         )
     tamed = mark + "/".join(names)
     try:
@@ -229,6 +247,7 @@ def _pattern(text: str) -> str:
     except (
         ValueError,
         re.error,
-    ) as error:  # pathspec makes regular expressions of them, and lets a range like [z-a] through to there
+        # pathspec makes regular expressions of them, and lets a range like [z-a] through to there
+    ) as error:
         raise ValueError(f"'{text}' is not a gitignore pattern") from error
     return tamed

@@ -1,7 +1,9 @@
-"""YAML text -> plain values, with the place of every one of them. YAML 1.2's idea of scalars: text stays text.
+"""Reads YAML text into plain values, with the position of every one of them.
 
-Only `true`, `false` and `null` are anything else, so `on`, `no`, `0644`, `12:30` and a commit id of digits are what they look like.
-Aliases and merge keys are expanded up to a bound; everything that would make a reader slow or wrong is a Problem, never a traceback.
+Scalars are those of YAML 1.2: only `true`, `false` and `null` are anything but text, so `on`, `no`,
+`0644`, `12:30` and a commit id of digits stay what they look like. Aliases and merge keys are
+expanded up to a bound. Everything that would make a reader slow or wrong is a Problem, never a
+traceback.
 """
 
 from __future__ import annotations
@@ -18,16 +20,19 @@ from msgspec.structs import replace
 from syncd.errors import Problem
 from syncd.trusted_path import TrustProblem, open_checked
 
-SIZE_AT_MOST = 1 << 20
-NODES_AT_MOST = 100_000
-DEPTH_AT_MOST = 50
-LONGEST_TEXT = 400
+MAX_BYTES = 1 << 20
+MAX_VALUES = 100_000
+MAX_DEPTH = 50
+MAX_TEXT_CHARACTERS = 400
 
 Key = tuple[str | int, ...]
 
 
 def _loader(base: type) -> Any:
-    """Composes nodes; knows `true`, `false`, `null`, nothing (null) and `<<`, and takes all other scalars as text."""
+    """Return a loader that composes nodes.
+
+    It knows `true`, `false`, `null`, nothing (null) and `<<`, and takes all other scalars as text.
+    """
     made: Any = type("_Loader", (base,), {"yaml_implicit_resolvers": {}})
     for kind, pattern, first in (
         ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -47,9 +52,10 @@ _LOADER = (
 
 
 class YamlDocument(Struct):
-    """One file: its value, the place (line, column; from 1) of each value and of each key's name, its lines, and what was wrong with it.
+    """One file: its value, positions, lines and problems.
 
-    `doubts` says who else may write it, where that matters.
+    `places` are the positions (line, column; from 1) of the values, `names` those of the keys.
+    `doubts` says who else may write the file.
     """
 
     file: str
@@ -62,21 +68,24 @@ class YamlDocument(Struct):
     doubts: list[TrustProblem] = field(default_factory=list)
 
     def problem(self, key: Key, text: str, place: tuple[int, int] | None = None) -> Problem:
+        """Return a Problem at the key's position; a text that quotes a long value is shortened."""
         line, column = place or self.place(key)
         source = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
-        if len(text) > LONGEST_TEXT:  # it quotes a value: what was expected stands at its end
-            text = f"{text[: LONGEST_TEXT // 2]} … {text[-LONGEST_TEXT // 2 :]}"
+        if (
+            len(text) > MAX_TEXT_CHARACTERS
+        ):  # it quotes a value: what was expected stands at its end
+            text = f"{text[: MAX_TEXT_CHARACTERS // 2]} … {text[-MAX_TEXT_CHARACTERS // 2 :]}"
         return Problem(self.file, line, column, key_text(key), text, source)
 
     def place(self, key: Key) -> tuple[int, int]:
-        """Where the key stands, or the nearest thing around it that stands somewhere."""
+        """Return the position of the key, or of the nearest value around it."""
         while key and key not in self.places:
             key = key[:-1]
         return self.places.get(key, (1, 1))
 
 
 def key_text(key: Key) -> str:
-    """`jobs.nginx.paths[0].to`"""
+    """Return the key as text, like `jobs.nginx.paths[0].to`."""
     text = ""
     for part in key:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
@@ -84,23 +93,26 @@ def key_text(key: Key) -> str:
 
 
 def read_document(path: Path) -> YamlDocument:
-    """The file as values with places. What is wrong with it as a whole is in `problems`, and the value is None then."""
+    """Read a file as values with positions.
+
+    A mistake in the file as a whole is in `problems`, and the value is None then.
+    """
     document = YamlDocument(str(path))
     try:
         descriptor, document.doubts = open_checked(path)
         with open(descriptor, "rb") as file:
-            raw = file.read(SIZE_AT_MOST + 1)
+            raw = file.read(MAX_BYTES + 1)
     except OSError as error:
         document.problems.append(Problem(str(path), 0, 0, "", f"can't be read: {error.strerror}"))
         return document
-    if len(raw) > SIZE_AT_MOST:
+    if len(raw) > MAX_BYTES:
         document.problems.append(
             Problem(
                 str(path),
                 0,
                 0,
                 "",
-                f"is larger than {SIZE_AT_MOST} bytes; a configuration never is",
+                f"is larger than {MAX_BYTES} bytes; a configuration never is",
             )
         )
         return document
@@ -121,7 +133,7 @@ def read_document(path: Path) -> YamlDocument:
 
 def _compose(document: YamlDocument, text: str) -> None:
     try:
-        _measure(text)
+        _check_size(text)
         loader = _LOADER(text)
         try:
             node = loader.get_single_node()
@@ -150,12 +162,15 @@ def _compose(document: YamlDocument, text: str) -> None:
     except RecursionError:
         document.value = None
         document.problems.append(
-            Problem(document.file, 1, 1, "", f"is nested deeper than {DEPTH_AT_MOST} levels")
+            Problem(document.file, 1, 1, "", f"is nested deeper than {MAX_DEPTH} levels")
         )
 
 
-def _measure(text: str) -> None:
-    """Raises _TooMuch where composing would take long or nest deep. Events come one by one, so this itself takes neither."""
+def _check_size(text: str) -> None:
+    """Raise YamlTooLarge where composing would take long or nest deep.
+
+    Events come one by one, so this check itself takes neither time nor depth.
+    """
     depth = count = 0
     for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent, yaml.AliasEvent)):
@@ -163,10 +178,10 @@ def _measure(text: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
             event, yaml.CollectionEndEvent
         )
-        if depth > DEPTH_AT_MOST + 1:
-            raise YamlTooLarge(f"it is nested deeper than {DEPTH_AT_MOST} levels")
-        if count > NODES_AT_MOST:
-            raise YamlTooLarge(f"it has more than {NODES_AT_MOST} values")
+        if depth > MAX_DEPTH + 1:
+            raise YamlTooLarge(f"it is nested deeper than {MAX_DEPTH} levels")
+        if count > MAX_VALUES:
+            raise YamlTooLarge(f"it has more than {MAX_VALUES} values")
 
 
 def _sentence(error: yaml.MarkedYAMLError) -> str:
@@ -174,7 +189,7 @@ def _sentence(error: yaml.MarkedYAMLError) -> str:
 
 
 class YamlTooLarge(yaml.YAMLError):
-    pass
+    """The document has more values, or nests deeper, than a configuration ever does."""
 
 
 class _Builder:
@@ -182,11 +197,12 @@ class _Builder:
         self._document, self._nodes = document, 0
 
     def build(self, node: yaml.Node, key: Key, depth: int) -> Any:
+        """Return the node's value, and record its position. Raises YamlTooLarge."""
         self._nodes += 1
-        if self._nodes > NODES_AT_MOST:
-            raise YamlTooLarge(f"its aliases expand to more than {NODES_AT_MOST} values")
-        if depth > DEPTH_AT_MOST:
-            raise YamlTooLarge(f"it is nested deeper than {DEPTH_AT_MOST} levels")
+        if self._nodes > MAX_VALUES:
+            raise YamlTooLarge(f"its aliases expand to more than {MAX_VALUES} values")
+        if depth > MAX_DEPTH:
+            raise YamlTooLarge(f"it is nested deeper than {MAX_DEPTH} levels")
         self._document.places.setdefault(
             key, (node.start_mark.line + 1, node.start_mark.column + 1)
         )
@@ -262,14 +278,14 @@ class _Builder:
 
     @staticmethod
     def _value_place(node: yaml.Node, name_place: tuple[int, int]) -> tuple[int, int]:
-        """A scalar's mistake is shown at the scalar; a block's at its key."""
+        """Return the position for a mistake: a scalar's own, but a block's key."""
         if isinstance(node, yaml.ScalarNode) and node.value != "":
             return (node.start_mark.line + 1, node.start_mark.column + 1)
         return name_place
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on `base`, key by key at every depth; lists replace whole."""
+    """Return `over` merged into `base`, key by key at every depth; lists are replaced whole."""
     result = dict(base)
     for key, value in over.items():
         have = result.get(key)
@@ -280,7 +296,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_nulls(value: Any) -> Any:
-    """`null` unsets: the key is as if nobody had given it."""
+    """Return the value without keys that are null, which unsets them."""
     if isinstance(value, dict):
         return {key: without_nulls(item) for key, item in value.items() if item is not None}
     return value

@@ -1,1 +1,1 @@
-"""The operator's commands: run, bounded, and shown what they are to judge."""
+"""Runs the operator's commands, with limits and with the files that they check."""

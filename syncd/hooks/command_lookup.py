@@ -1,7 +1,7 @@
 """Finds a hook's command before a run needs it: in the hook's own PATH, as the hook's user.
 
-Starts nothing. What only the running program shows (a library that is missing, a policy of the
-system) is found when the hook runs.
+Starts nothing. Problems that only the running program shows, such as a missing library or a policy
+of the system, appear when the hook runs.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from syncd.hooks.runner import PATH, HookUser, Unrunnable, closed_to, person_of
+from syncd.hooks.runner import PATH, HookUser, UnrunnableError, find_hook_user, is_closed_to
 from syncd.models import Hook, Job
 
 HEAD_BYTES = 256  # the kernel reads as many of a script's first line (BINPRM_BUF_SIZE)
 ELF = b"\x7fELF"
-DEPTH_AT_MOST = 4  # scripts whose interpreter is a script: execve(2), ELOOP
+MAX_DEPTH = 4  # scripts whose interpreter is a script: execve(2), ELOOP
 
 
 class Missing(Struct, frozen=True):
@@ -30,23 +30,23 @@ class Missing(Struct, frozen=True):
 
 
 def missing(hook: Hook, user: str | None) -> Missing | None:
-    """Why the hook could not be started now as `user` (None for us); None when nothing is known.
+    """Return why the hook could not be started now as `user` (None: our own user), or None.
 
-    A check of syncd's own and a program of the staged set (`{staged}/...`) are not looked for. Of
-    a shell's text only the shell is.
+    A check of syncd's own and a program of the staged set (`{staged}/...`) are not looked up. Of a
+    shell's text only the shell is.
     """
     if hook.checks or "{staged}" in hook.argv[0]:
         return None
     try:
-        return _Search(person_of(user)).look(hook.argv[0])
-    except Unrunnable as error:
+        return _Search(find_hook_user(user)).find_problem(hook.argv[0])
+    except UnrunnableError as error:
         if os.geteuid() == 0 or user is None:
             return Missing(str(error), error.hint)
-    return _Search(HookUser(user, "/", None), anyone=True).look(hook.argv[0])
+    return _Search(HookUser(user, "/", None), as_any_user=True).find_problem(hook.argv[0])
 
 
 def missing_commands(jobs: Iterable[Job]) -> Iterator[tuple[Job, str, Missing]]:
-    """Each hook that could not be started now: its job, its key, and why."""
+    """Yield each hook that could not be started now: its job, its key, and why."""
     for job in jobs:
         for key, hook in (("validate", job.validate), ("on_change", job.on_change)):
             found = missing(hook, job.hook_user) if hook is not None else None
@@ -55,22 +55,22 @@ def missing_commands(jobs: Iterable[Job]) -> Iterator[tuple[Job, str, Missing]]:
 
 
 class _Search:
-    def __init__(self, person: HookUser, anyone: bool = False) -> None:
-        self._person = person
-        self._anyone = anyone  # another user runs it, whose rights we can't tell
+    def __init__(self, user: HookUser, as_any_user: bool = False) -> None:
+        self._user = user
+        self._as_any_user = as_any_user  # another user runs it, whose rights we can't tell
 
-    def look(self, command: str, depth: int = 0) -> Missing | None:
-        """Why execvpe(3) would not start the command, in the folder `/`.
+    def find_problem(self, command: str, depth: int = 0) -> Missing | None:
+        """Return why execvpe(3) would not start the command in the folder `/`, or None.
 
         `depth` is how many scripts name each other as interpreters.
         """
         if "/" in command:
-            return self._trouble(os.path.join("/", command), depth)
+            return self._problem_at(os.path.join("/", command), depth)
         first: Missing | None = None
         for folder in PATH.split(":"):
             place = f"{folder}/{command}"
             if os.path.lexists(place):
-                found = self._trouble(place, depth)
+                found = self._problem_at(place, depth)
                 if found is None:
                     return None
                 first = first or found
@@ -79,27 +79,27 @@ class _Search:
             "install it, or write its whole path; a hook has this PATH, whatever yours is",
         )
 
-    def _trouble(self, place: str, depth: int) -> Missing | None:
+    def _problem_at(self, place: str, depth: int) -> Missing | None:
         try:
             found = os.stat(place)
         except OSError as error:
-            return self._unseen(place, error)
+            return self._not_found(place, error)
         if not stat.S_ISREG(found.st_mode):
             what = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"
             return Missing(f"{place} is {what}, not a command", "name the program itself")
         if not self._may_execute(place, found):
-            return self._closed(place)
+            return self._not_executable(place)
         return self._script(place, depth)
 
-    def _closed(self, place: str) -> Missing:
+    def _not_executable(self, place: str) -> Missing:
         if os.statvfs(place).f_flag & os.ST_NOEXEC:
             return Missing(f"{place} is on a disk that is mounted noexec", "name one elsewhere")
-        who = f" by {self._person.name}" if self._person.ids is not None else ""
+        who = f" by {self._user.name}" if self._user.ids is not None else ""
         return Missing(f"{place} can't be executed{who}", f"chmod +x {place}, and see its folders")
 
-    def _unseen(self, place: str, error: OSError) -> Missing | None:
+    def _not_found(self, place: str, error: OSError) -> Missing | None:
         if error.errno == errno.EACCES:
-            if self._anyone:
+            if self._as_any_user:
                 return None
             return Missing(f"{place} can't be looked at: {error.strerror}", "check its folders")
         if os.path.islink(place):
@@ -107,15 +107,17 @@ class _Search:
         return Missing(f"there is no command {place}", "install it, or correct its path")
 
     def _may_execute(self, place: str, found: os.stat_result) -> bool:
-        if self._anyone:
+        if self._as_any_user:
             return bool(found.st_mode & 0o111)
-        if self._person.ids is None:
+        if self._user.ids is None:
             return os.access(place, os.X_OK)
         real = Path(os.path.realpath(place))
-        return not any(closed_to(self._person, str(one)) for one in (real, *real.parents))
+        return not any(is_closed_to(self._user, str(one)) for one in (real, *real.parents))
 
     def _script(self, place: str, depth: int) -> Missing | None:
-        """What keeps the kernel from starting a script. Source: execve(2), "Interpreter scripts"."""
+        """Return what keeps the kernel from starting a script. Source: execve(2), "Interpreter
+        scripts".
+        """
         try:
             with open(place, "rb") as file:
                 head = file.read(HEAD_BYTES)
@@ -135,23 +137,27 @@ class _Search:
 
     def _interpreter(self, place: str, words: list[str], depth: int) -> Missing | None:
         name = words[0] if words else ""
-        if not name.startswith("/") or depth > DEPTH_AT_MOST:
+        if not name.startswith("/") or depth > MAX_DEPTH:
             return Missing(f"{place} names no program in its #! line", "correct that line")
-        reason = self._trouble(name, depth)
+        reason = self._problem_at(name, depth)
         if reason is None and os.path.basename(name) == "env":
-            reason = self._asked_of_env(words[1:], depth)
+            reason = self._env_command(words[1:], depth)
         if reason is None:
             return None
         return Missing(
             f"the interpreter of {place}: {reason.text}", f"{reason.hint}; or correct the #! line"
         )
 
-    def _asked_of_env(self, words: list[str], depth: int) -> Missing | None:
-        """What `#!/usr/bin/env NAME` or `env -S NAME=VALUE NAME` starts; other options are not read."""
+    def _env_command(self, words: list[str], depth: int) -> Missing | None:
+        """Check what `#!/usr/bin/env NAME` or `env -S NAME=VALUE NAME` starts; other options are
+        not read.
+        """
         words = words[1:] if words[:1] == ["-S"] else words
         programs = [word for word in words if "=" not in word]
         return (
-            self.look(programs[0], depth) if programs and not programs[0].startswith("-") else None
+            self.find_problem(programs[0], depth)
+            if programs and not programs[0].startswith("-")
+            else None
         )
 
 

@@ -1,7 +1,9 @@
-"""Runs the operator's commands: each under a guard of its own, with a fixed environment, without our descriptors, secrets or terminal.
+"""Runs the operator's commands, each under a supervisor process of its own.
 
-Promises: bounded in time and output, ended with everything it started, redacted, and never two hooks of one job at once on this
-state folder. What a verdict means is not decided here.
+A command gets a fixed environment, and none of our descriptors, secrets or terminal. It is bounded
+in time and output, and ended with everything that it started; its output is redacted. Two hooks of
+one job never run at once on this state folder. What a hook's result means is decided elsewhere
+(`engine/hook_state.py`).
 """
 
 from __future__ import annotations
@@ -31,26 +33,22 @@ from syncd.redaction import redact_end
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OUTPUT_BYTES = 64 << 10
-MARGIN_BYTES = (
-    16 << 10
-)  # read beyond the kept end, so that a secret cut at its start is still whole when it is masked
+MARGIN_BYTES = 16 << 10  # read beyond the kept end: a secret is masked before it is cut
 GRACE_SECONDS = 3.0
 LOCK_WAIT_SECONDS = 30.0
-GUARD_SECONDS = 40.0  # what a guard may take beyond limit, grace and lock before it is given up
-PASSED_ON = ("LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "TZ")
-OF_THE_SAME_USER = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")  # systemctl --user asks for them
-LISTEN_SECONDS = 0.1  # how soon a signal to us is passed on
+SUPERVISOR_MARGIN_SECONDS = 40.0  # beyond limit, grace and lock, before a supervisor is given up
+PASSED_VARIABLES = ("LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "TZ")
+SAME_USER_VARIABLES = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")  # for systemctl --user
+POLL_INTERVAL_SECONDS = 0.1  # how soon a signal to us is passed on
 ACL = "system.posix_acl_access"  # acl(5): an access list may let through whom the mode does not
 VALIDATORS = str(Path(__file__).with_name("validators.py"))
-NAMES_ARE_UTF8 = (
-    "-X",
-    "utf8=1",
-)  # whatever locale the machine has: file names and arguments are bytes, as in encoding.py
+# whatever locale the machine has: file names and arguments are bytes, as in encoding.py
+NAMES_ARE_UTF8 = ("-X", "utf8=1")
 SUPERVISOR = str(Path(__file__).with_name("supervisor.py"))
 
 
 class HookUser(Struct, frozen=True):
-    """Who a hook runs as. `ids` is None where that is us."""
+    """The user that a hook runs as. `ids` is None where that is our own user."""
 
     name: str
     home: str
@@ -58,7 +56,7 @@ class HookUser(Struct, frozen=True):
 
 
 class HookProcessSpec(Struct, frozen=True):
-    """What a guard is told; see its opening paragraph."""
+    """What a supervisor is asked to run; its module describes the format."""
 
     argv: list[str]
     env: dict[str, str]
@@ -67,6 +65,7 @@ class HookProcessSpec(Struct, frozen=True):
     locks: list[str]
 
     def as_line(self) -> bytes:
+        """Return the JSON line for the supervisor's stdin."""
         spec = {
             "argv": self.argv,
             "env": self.env,
@@ -80,7 +79,7 @@ class HookProcessSpec(Struct, frozen=True):
         return json.dumps(spec).encode() + b"\n"
 
 
-class Unrunnable(Exception):
+class UnrunnableError(Exception):
     """The command can't be run at all; `hint` says what to do."""
 
     def __init__(self, text: str, hint: str) -> None:
@@ -89,80 +88,86 @@ class Unrunnable(Exception):
 
 
 class HookRunner:
-    """The engine's Hooks over real processes. `environ` is ours: a few names of it are passed on, see PASSED_ON."""
+    """Implements the engine's Hooks port with processes.
+
+    `environ` is our own environment; a few of its variables are passed on, see PASSED_VARIABLES.
+    """
 
     def __init__(self, state_dir: Path, environ: Mapping[str, str]) -> None:
         self._state_dir, self._environ = state_dir, environ
-        self._guard, self._running = threading.Lock(), 0
+        self._lock, self._running = threading.Lock(), 0
 
     @property
     def running(self) -> int:
-        """How many hooks are running now."""
+        """Return how many hooks are running now."""
         return self._running
 
     def validate(
         self, call: HookCall, files: Sequence[StagedFile], deadline: Deadline
     ) -> HookResult:
+        """Run a validator on the staged set. Raises StoreError, StoppedError."""
         try:
-            person = person_of(call.user)
-            with StagingDir(self._state_dir, call.jobs[0], person.ids) as place:
-                place.lay(files, deadline)
-                return self._run(call, person, place, place.tree, deadline)
-        except Unrunnable as error:
+            user = find_hook_user(call.user)
+            with StagingDir(self._state_dir, call.jobs[0], user.ids) as place:
+                place.write_files(files, deadline)
+                return self._run(call, user, place, place.tree, deadline)
+        except UnrunnableError as error:
             return HookResult(problem=str(error), hint=error.hint)
 
     def run(self, call: HookCall, deadline: Deadline) -> HookResult:
+        """Run a hook after the files are in place. Raises StoreError, StoppedError."""
         try:
-            person = person_of(call.user)
-            with StagingDir(self._state_dir, call.jobs[0], person.ids) as place:
-                return self._run(call, person, place, "/", deadline)
-        except Unrunnable as error:
+            user = find_hook_user(call.user)
+            with StagingDir(self._state_dir, call.jobs[0], user.ids) as place:
+                return self._run(call, user, place, "/", deadline)
+        except UnrunnableError as error:
             return HookResult(problem=str(error), hint=error.hint)
 
     def _run(
-        self, call: HookCall, person: HookUser, place: StagingDir, staged: str, deadline: Deadline
+        self, call: HookCall, user: HookUser, place: StagingDir, staged: str, deadline: Deadline
     ) -> HookResult:
-        changes = place.note("changes.json", call.changes)
+        changes = place.write_text("changes.json", call.changes)
         env = (
-            environment(self._environ, person)
+            environment(self._environ, user)
             | dict(call.facts)
-            | {"SYNCD_STAGED": staged, "SYNCD_CHANGES": changes}
+            | {
+                "SYNCD_STAGED": staged,
+                "SYNCD_CHANGES": changes,
+            }
         )
-        place.give()
-        check_reach(person, place.folder)
+        place.grant_access()
+        require_reachable(user, place.folder)
         argv = [
-            placed(part, staged, call.hook.shell)
-            for part in call.hook.argv or checking(call.hook.checks)
+            substitute_staged(part, staged, call.hook.shell)
+            for part in call.hook.argv or validators_argv(call.hook.checks)
         ]
-        errand = HookProcessSpec(
-            argv, env, person.ids, call.timeout_seconds, self._locks(call.jobs)
-        )
-        with self._counted():
-            end = _guarded(errand, deadline)
+        spec = HookProcessSpec(argv, env, user.ids, call.timeout_seconds, self._locks(call.jobs))
+        with self._count_running():
+            end = _run_supervised(spec, deadline)
         if end.status != 0:
-            check_reach(
-                person, place.folder
-            )  # closed meanwhile: then that has failed, not the commit
+            # if a folder was closed meanwhile, that has failed, and not the commit
+            require_reachable(user, place.folder)
         return end
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
-        with self._guard:
+    def _count_running(self) -> Iterator[None]:
+        with self._lock:
             self._running += 1
         try:
             yield
         finally:
-            with self._guard:
+            with self._lock:
                 self._running -= 1
 
     def _locks(self, jobs: Sequence[str]) -> list[str]:
-        """One file a job, in an order that all agree on."""
+        """Return one lock file per job, in an order that all processes agree on."""
         place = self._state_dir / "locks"
         try:
             os.makedirs(place, mode=0o700, exist_ok=True)
         except OSError as error:
             raise StoreError(
                 f"can't make {place}: {error.strerror}",
+                id="store/not-writable",
                 hint="the state folder must be writable by the user who runs syncd",
             ) from error
         return sorted(
@@ -170,20 +175,20 @@ class HookRunner:
         )
 
 
-def person_of(user: str | None) -> HookUser:
-    """Who `hook_user` is on this machine. Raises Unrunnable."""
+def find_hook_user(user: str | None) -> HookUser:
+    """Look up `hook_user` on this machine; None is our own user. Raises UnrunnableError."""
     try:
         found = pwd.getpwnam(user) if user else pwd.getpwuid(os.geteuid())
     except KeyError as error:
         if not user:
             return HookUser(str(os.geteuid()), "/", None)
-        raise Unrunnable(
+        raise UnrunnableError(
             f"this machine knows no user {user}", "create it, or correct hook_user:"
         ) from error
     if found.pw_uid == os.geteuid():
         return HookUser(found.pw_name, found.pw_dir, None)
     if os.geteuid() != 0:
-        raise Unrunnable(
+        raise UnrunnableError(
             f"only root may run a hook as {user}", "run syncd as root, or leave hook_user: out"
         )
     return HookUser(
@@ -193,49 +198,58 @@ def person_of(user: str | None) -> HookUser:
     )
 
 
-def check_reach(person: HookUser, folder: str) -> None:
-    """Raises Unrunnable when a folder above does not let the hook's user through: a validator would fail for that, and seem to judge the commit."""
+def require_reachable(user: HookUser, folder: str) -> None:
+    """Raise UnrunnableError if a folder above `folder` does not let the hook's user through.
+
+    Otherwise a validator would fail for that reason, and seem to reject the commit.
+    """
     for above in map(str, Path(folder).parents):
-        if closed_to(person, above):
-            raise Unrunnable(
-                f"{person.name} can't reach its files: {above} does not let others through",
+        if is_closed_to(user, above):
+            raise UnrunnableError(
+                f"{user.name} can't reach its files: {above} does not let others through",
                 f"chmod o+x {above}, or set state: to a folder like /var/lib/syncd",
             )
 
 
-def closed_to(person: HookUser, place: str) -> bool:
-    """Whether the mode keeps the hook's user from executing the file, or from passing the folder."""
-    if person.ids is None:
+def is_closed_to(user: HookUser, place: str) -> bool:
+    """Return whether the mode keeps the user from executing the file or passing the folder."""
+    if user.ids is None:
         return False
-    uid, gid, groups = person.ids
+    uid, gid, groups = user.ids
     found = os.stat(place)
     bit = 0o100 if found.st_uid == uid else 0o010 if found.st_gid in {gid, *groups} else 0o001
     return not found.st_mode & bit and ACL not in os.listxattr(place)
 
 
-def environment(environ: Mapping[str, str], person: HookUser) -> dict[str, str]:
-    """Everything a hook gets beside the SYNCD_ names: an allow-list, so that no secret of ours is ever among it."""
-    names = PASSED_ON if person.ids else PASSED_ON + OF_THE_SAME_USER
+def environment(environ: Mapping[str, str], user: HookUser) -> dict[str, str]:
+    """Return a hook's environment, without the SYNCD_ variables.
+
+    It is an allow-list, so that no secret of ours is ever passed on.
+    """
+    names = PASSED_VARIABLES if user.ids else PASSED_VARIABLES + SAME_USER_VARIABLES
     kept = {name: environ[name] for name in names if environ.get(name)}
     return {
         "PATH": PATH,
-        "HOME": person.home,
-        "USER": person.name,
-        "LOGNAME": person.name,
+        "HOME": user.home,
+        "USER": user.name,
+        "LOGNAME": user.name,
         "SHELL": "/bin/sh",
         "LANG": "C.UTF-8",
     } | kept
 
 
-def placed(part: str, staged: str, shell: bool) -> str:
-    """One argument with `{staged}` filled in: the folder of the staged set, or `/` once the files are in place."""
+def substitute_staged(part: str, staged: str, shell: bool) -> str:
+    """Return one argument with `{staged}` filled in.
+
+    That is the folder of the staged set, or `/` once the files are in place.
+    """
     if staged == "/":
         return part.replace("{staged}/", "/").replace("{staged}", "/")
     return part.replace("{staged}", shlex.quote(staged) if shell else staged)
 
 
-def checking(names: Sequence[str]) -> list[str]:
-    """The program that looks at the staged set for these built-in checks."""
+def validators_argv(names: Sequence[str]) -> list[str]:
+    """Return the command line that runs these built-in checks on the staged set."""
     import yaml  # only for jobs that validate with them
 
     return [
@@ -249,45 +263,49 @@ def checking(names: Sequence[str]) -> list[str]:
     ]
 
 
-def _guarded(errand: HookProcessSpec, deadline: Deadline) -> HookResult:
+def _run_supervised(spec: HookProcessSpec, deadline: Deadline) -> HookResult:
     try:
-        guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", *NAMES_ARE_UTF8, SUPERVISOR],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            env={"LANG": "C.UTF-8"},
-            close_fds=True,
-            start_new_session=True,
-            bufsize=0,
-        )
+        supervisor = _start_supervisor()
     except OSError as error:
         return HookResult(
             problem=f"no process could be started: {error.strerror}",
             hint="look at the limits of processes and memory (TasksMax=, MemoryMax=)",
         )
     try:
-        answer = _Thread(guard, errand).follow(deadline)
+        answer = _Supervision(supervisor, spec).wait_for_answer(deadline)
     finally:
-        _end(guard)
+        _end(supervisor)
     if deadline.hook_stop.is_set() and answer.get("ended") == "stopped":
         raise StoppedError("stopped by a signal while a hook was running; it was ended")
-    text = answer.get("output")
-    output = redact_end(
-        text.encode("latin-1").decode("utf-8", "replace") if isinstance(text, str) else "",
-        OUTPUT_BYTES,
+    return _result_of(answer, spec.argv[0])
+
+
+def _start_supervisor() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", *NAMES_ARE_UTF8, SUPERVISOR],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        env={"LANG": "C.UTF-8"},
+        close_fds=True,
+        start_new_session=True,
+        bufsize=0,
     )
-    output = output.encode()[-OUTPUT_BYTES:].decode(errors="ignore")
+
+
+def _result_of(answer: Mapping[str, object], command: str) -> HookResult:
+    """Return what the supervisor's answer means for the run."""
+    output = _redacted_output(answer.get("output"))
     refusal = answer.get("error")
     if refusal == "no such command":
         return HookResult(
-            problem=f"there is no command {errand.argv[0]!r}",
+            problem=f"there is no command {command!r}",
             hint=f"install it, or write its whole path; hooks look in {PATH}",
         )
     if refusal or answer.get("ended") == "stopped":
         return HookResult(
-            problem=str(refusal or "its guard was told to stop"),
+            problem=str(refusal or "its supervisor was asked to stop"),
             hint="the next run tries again",
             output=output,
         )
@@ -300,68 +318,82 @@ def _guarded(errand: HookProcessSpec, deadline: Deadline) -> HookResult:
     )
 
 
-class _Thread:
-    """What hangs between us and a guard: the errand goes down, one line about the beginning and one about the end come up."""
+def _redacted_output(text: object) -> str:
+    """Return the last OUTPUT_BYTES of the output as UTF-8, without secrets."""
+    raw = text.encode("latin-1") if isinstance(text, str) else b""
+    output = redact_end(raw.decode("utf-8", "replace"), OUTPUT_BYTES)
+    return output.encode()[-OUTPUT_BYTES:].decode(errors="ignore")
 
-    def __init__(self, guard: subprocess.Popen[bytes], errand: HookProcessSpec) -> None:
-        self._guard, self._errand = guard, errand
+
+class _Supervision:
+    """The exchange with one supervisor.
+
+    The specification goes to its stdin; one line about the start and one about the end come back.
+    """
+
+    def __init__(self, supervisor: subprocess.Popen[bytes], spec: HookProcessSpec) -> None:
+        self._process, self._spec = supervisor, spec
         self._ends_at = (
-            time.monotonic() + errand.timeout_seconds + LOCK_WAIT_SECONDS + GUARD_SECONDS
+            time.monotonic() + spec.timeout_seconds + LOCK_WAIT_SECONDS + SUPERVISOR_MARGIN_SECONDS
         )
         self._hook_pid = 0
 
-    def follow(self, deadline: Deadline) -> dict[str, object]:
-        """The guard's last word. A guard that gives none is ended, and so is what it started as far as we know it."""
-        if self._guard.stdin is None or self._guard.stdout is None:
-            return {"error": "the guard has no pipes"}
+    def wait_for_answer(self, deadline: Deadline) -> dict[str, object]:
+        """Return the supervisor's final answer.
+
+        A supervisor that gives none is ended, and so is the hook, as far as its process id is
+        known.
+        """
+        if self._process.stdin is None or self._process.stdout is None:
+            return {"error": "the supervisor has no pipes"}
         try:
-            self._guard.stdin.write(self._errand.as_line())
+            self._process.stdin.write(self._spec.as_line())
         except OSError:
-            return {"error": "the guard could not be started"}
-        heard, told = b"", False
-        while heard.count(b"\n") < (2 if self._hook_pid else 1):
-            if deadline.hook_stop.is_set() and not told:
-                told = True
-                self._guard.stdin.close()  # it hangs on this: the hook is ended, then we hear of it
+            return {"error": "the supervisor could not be started"}
+        received, asked_to_stop = b"", False
+        while received.count(b"\n") < (2 if self._hook_pid else 1):
+            if deadline.hook_stop.is_set() and not asked_to_stop:
+                asked_to_stop = True
+                self._process.stdin.close()  # the supervisor ends the hook, then answers
             if time.monotonic() > self._ends_at:
                 break
-            if not select.select([self._guard.stdout], [], [], LISTEN_SECONDS)[0]:
+            if not select.select([self._process.stdout], [], [], POLL_INTERVAL_SECONDS)[0]:
                 continue
-            chunk = os.read(self._guard.stdout.fileno(), 1 << 20)
+            chunk = os.read(self._process.stdout.fileno(), 1 << 20)
             if not chunk:
                 break
-            heard += chunk
-            self._note_pid(heard)
-        return _last_word(heard) or self._give_up()
+            received += chunk
+            self._read_pid(received)
+        return _final_answer(received) or self._kill_hook()
 
-    def _note_pid(self, heard: bytes) -> None:
-        if not self._hook_pid and b"\n" in heard:
-            self._hook_pid = json.loads(heard.split(b"\n")[0]).get("pid", 0)
+    def _read_pid(self, received: bytes) -> None:
+        if not self._hook_pid and b"\n" in received:
+            self._hook_pid = json.loads(received.split(b"\n")[0]).get("pid", 0)
 
-    def _give_up(self) -> dict[str, object]:
+    def _kill_hook(self) -> dict[str, object]:
         if self._hook_pid:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._hook_pid, signal.SIGKILL)
-        return {"error": "its guard died"}
+        return {"error": "its supervisor died"}
 
 
-def _last_word(heard: bytes) -> dict[str, object] | None:
-    """The answer that says how it ended; None when none came."""
-    for line in reversed(heard.split(b"\n")[:-1]):
+def _final_answer(received: bytes) -> dict[str, object] | None:
+    """Return the answer that says how the hook ended, or None."""
+    for line in reversed(received.split(b"\n")[:-1]):
         answer: dict[str, object] = json.loads(line)
         if "status" in answer:
             return answer
     return None
 
 
-def _end(guard: subprocess.Popen[bytes]) -> None:
-    """The guard is gone, its pipes too."""
-    for pipe in (guard.stdin, guard.stdout):
+def _end(supervisor: subprocess.Popen[bytes]) -> None:
+    """Close the supervisor's pipes, and wait for it to end; kill it after the grace period."""
+    for pipe in (supervisor.stdin, supervisor.stdout):
         if pipe is not None:
             with suppress(OSError):
                 pipe.close()
     try:
-        guard.wait(GRACE_SECONDS)
+        supervisor.wait(GRACE_SECONDS)
     except subprocess.TimeoutExpired:
-        guard.kill()
-        guard.wait()
+        supervisor.kill()
+        supervisor.wait()

@@ -1,10 +1,13 @@
-"""The private place where one hook finds what it is to look at: the complete staged set, laid out like `/`, and the list of changes.
+"""Creates the private folder in which one hook finds its files.
 
-Below STATE/staging, in a new folder with a name that cannot be guessed, 0700 with files 0600 (0700
-where executable), gone when the hook is done; what a crash left goes before the next one is made.
-With a `hook_user` all of it still belongs to us: an access list lets that user alone in, to read
-(0750 with files 0640, of the user's group), and the folders above let others through, but not look.
-So neither a hook of another job nor a process that an earlier hook left can change what a validator
+It holds the complete staged set, laid out like `/`, and the list of changes. It is a new folder
+below STATE/staging with a name that cannot be guessed, mode 0700 with files 0600 (0700 where
+executable), and it is removed when the hook is done. What a crash left is removed before the next
+one is made.
+
+With a `hook_user` all of it still belongs to us: an access list lets that user alone read it (mode
+0750 with files 0640, of the user's group), and the folders above let others pass, but not list. So
+neither a hook of another job nor a process that an earlier hook left can change what a validator
 sees.
 """
 
@@ -28,14 +31,17 @@ from syncd.models import Kind
 from syncd.ports import StagedFile
 
 COPY_BYTES = 1 << 20
-THROUGH = 0o011  # others and the group may pass, not look
-REMOVE_SECONDS = 60.0  # what is left by then goes before the next hook of the job
+TRAVERSE_BITS = 0o011  # the group and others may pass, but not list
+REMOVE_SECONDS = 60.0  # the rest is removed before the next hook of the job
 ACL = "system.posix_acl_access"
 OPEN_STAGING = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class StagingDir:
-    """STATE/staging/JOB-RANDOM with `tree` in it; made on entering, gone on leaving. `ids` is who may read it beside us, None for nobody else."""
+    """STATE/staging/JOB-RANDOM with `tree` in it; made on entering, removed on leaving.
+
+    `ids` is the user who may read it beside us, or None.
+    """
 
     def __init__(
         self, state_dir: Path, job: str, ids: tuple[int, int, tuple[int, ...]] | None
@@ -51,17 +57,15 @@ class StagingDir:
         try:
             os.makedirs(above, mode=0o700, exist_ok=True)
             for name in os.listdir(above):
-                if name.startswith(
-                    f"{self._start}-"
-                ):  # the job is locked by us: whoever made it is dead
+                if name.startswith(f"{self._start}-"):  # we hold the job's lock: its owner is dead
                     remove(f"{above}/{name}")
             if self._ids is not None:
                 for folder in (self._state_dir, above):
-                    _let_through(folder)
+                    _allow_traversal(folder)
             os.mkdir(self.folder, 0o700)
             self._make_folder(self.tree)
         except OSError as error:
-            raise _trouble(self.folder, error) from error
+            raise _staging_error(self.folder, error) from error
         return self
 
     def __exit__(
@@ -72,8 +76,11 @@ class StagingDir:
     ) -> None:
         remove(self.folder)
 
-    def lay(self, files: Iterable[StagedFile], deadline: Deadline) -> None:
-        """Every file is below `tree`; links come last, so that no file is written through one. Raises StoreError, MirrorError."""
+    def write_files(self, files: Iterable[StagedFile], deadline: Deadline) -> None:
+        """Write every file below `tree`. Raises StoreError, MirrorError.
+
+        Links are made last, so that no file is written through one.
+        """
         links = []
         try:
             for file in files:
@@ -85,23 +92,25 @@ class StagingDir:
             for link in links:
                 with link.open() as content:
                     target = content.read()
-                self._folder(os.path.dirname(self.tree + link.path))
+                self._make_parents(os.path.dirname(self.tree + link.path))
                 os.symlink(target, os.fsencode(self.tree + link.path))
         except OSError as error:
-            raise _trouble(self.folder, error) from error
+            raise _staging_error(self.folder, error) from error
 
     def _copy(self, file: StagedFile) -> None:
         place = self.tree + file.path
-        self._folder(os.path.dirname(place))
+        self._make_parents(os.path.dirname(place))
         descriptor = os.open(
             place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
         )
-        with open(descriptor, "wb", buffering=0) as laid, file.open() as content:
-            self._dress(descriptor, bool(file.mode & 0o111))
-            shutil.copyfileobj(content, laid, COPY_BYTES)
+        with open(descriptor, "wb", buffering=0) as copy, file.open() as content:
+            self._set_permissions(descriptor, bool(file.mode & 0o111))
+            shutil.copyfileobj(content, copy, COPY_BYTES)
 
-    def _folder(self, place: str) -> None:
-        """Made with all above it, each private: os.makedirs gives its mode to the last alone."""
+    def _make_parents(self, place: str) -> None:
+        """Make the folder and all above it, each private: os.makedirs sets the mode of the last
+        only.
+        """
         missing = []
         while place not in self._folders:
             missing.append(place)
@@ -115,45 +124,45 @@ class StagingDir:
         if self._ids is not None:
             descriptor = os.open(place, OPEN_STAGING | os.O_NOFOLLOW)
             try:
-                self._dress(descriptor, True)
+                self._set_permissions(descriptor, True)
             finally:
                 os.close(descriptor)
 
-    def _dress(self, descriptor: int, executable: bool) -> None:
-        """The new file or folder is private, or also for the group of the hook's user to read."""
+    def _set_permissions(self, descriptor: int, executable: bool) -> None:
+        """Make the new entry private, or also readable for the group of the hook's user."""
         if self._ids is None:
             os.fchmod(descriptor, 0o700 if executable else 0o600)
             return
         os.fchown(descriptor, -1, self._ids[1])
         os.fchmod(descriptor, 0o750 if executable else 0o640)
 
-    def note(self, name: str, text: str) -> str:
-        """A file beside the tree; its path."""
+    def write_text(self, name: str, text: str) -> str:
+        """Write a file beside the tree, and return its path."""
         place = f"{self.folder}/{name}"
         try:
             with open(place, "x", encoding="utf-8", opener=_private) as note:
-                self._dress(note.fileno(), False)
+                self._set_permissions(note.fileno(), False)
                 note.write(text)
         except OSError as error:
-            raise _trouble(self.folder, error) from error
+            raise _staging_error(self.folder, error) from error
         return place
 
-    def give(self) -> None:
-        """The user of the hook may read all of it. Nobody changes it from now on."""
+    def grant_access(self) -> None:
+        """Let the hook's user read everything. Nothing in the folder changes from now on."""
         if self._ids is None:
             return
         try:
             descriptor = os.open(self.folder, OPEN_STAGING | os.O_NOFOLLOW)
             try:
-                _let_in(descriptor, *self._ids[:2])
+                _grant_user(descriptor, *self._ids[:2])
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise _trouble(self.folder, error) from error
+            raise _staging_error(self.folder, error) from error
 
 
-def _let_in(folder: int, uid: int, gid: int) -> None:
-    """One user may pass and list the folder: by an access list, else as one of the user's group."""
+def _grant_user(folder: int, uid: int, gid: int) -> None:
+    """Let one user pass and list the folder, by an access list or else by the user's group."""
     try:
         os.setxattr(folder, ACL, _access_list(uid))
     except OSError as error:
@@ -164,33 +173,36 @@ def _let_in(folder: int, uid: int, gid: int) -> None:
 
 
 def _access_list(uid: int) -> bytes:
-    """Us everything, the user r-x, nobody else anything. Source: linux/posix_acl_xattr.h, version 2."""
-    nobody = 0xFFFFFFFF
+    """Return a POSIX ACL: everything for the owner, r-x for the user, nothing for others.
+
+    Source: linux/posix_acl_xattr.h, version 2.
+    """
+    no_id = 0xFFFFFFFF
     entries = (
-        (0x01, 7, nobody),
+        (0x01, 7, no_id),
         (0x02, 5, uid),
-        (0x04, 0, nobody),
-        (0x10, 5, nobody),
-        (0x20, 0, nobody),
+        (0x04, 0, no_id),
+        (0x10, 5, no_id),
+        (0x20, 0, no_id),
     )
     return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
 
 
-def _let_through(folder: Path) -> None:
-    """The hook's user can pass the folder; who could before still can."""
+def _allow_traversal(folder: Path) -> None:
+    """Add the right to pass the folder to its mode."""
     descriptor = os.open(folder, OPEN_STAGING)
     try:
         mode = os.fstat(descriptor).st_mode & 0o7777
-        if mode & THROUGH != THROUGH:
-            os.fchmod(descriptor, mode | THROUGH)
+        if mode & TRAVERSE_BITS != TRAVERSE_BITS:
+            os.fchmod(descriptor, mode | TRAVERSE_BITS)
     finally:
         os.close(descriptor)
 
 
 def remove(folder: str) -> None:
-    """The folder is gone, whatever a hook did to the modes and the depth in it.
+    """Remove the folder, whatever a hook did to the modes and the depth in it.
 
-    What the disk does not let go, or would take too long, is tried again before the next hook.
+    What can't be removed, or would take too long, is tried again before the next hook.
     """
     with suppress(OSError):
         above = os.open(os.path.dirname(folder), OPEN_STAGING)
@@ -204,15 +216,29 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
-def _trouble(folder: str, error: OSError) -> StoreError | MirrorError:
-    hints = {
-        errno.ENOSPC: "free some space on the disk of the state folder; the next run goes on by itself",
-        errno.ENAMETOOLONG: "set state: to a folder with a shorter path",
-        errno.EEXIST: "two names of the job are one to the disk of the state folder: set state: to a disk that tells them apart, or rename one of them",
-    }
+def _staging_error(folder: str, error: OSError) -> StoreError | MirrorError:
+    id_, hint = {
+        errno.ENOSPC: (
+            "store/disk-full",
+            "free some space on the disk of the state folder; the next run goes on by itself",
+        ),
+        errno.ENAMETOOLONG: (
+            "store/path-too-long",
+            "set state: to a folder with a shorter path",
+        ),
+        errno.EEXIST: (
+            "store/colliding-names",
+            (
+                "two names of the job are one to the disk of the state folder: set state: to a disk"
+                " that tells them apart, or rename one of them"
+            ),
+        ),
+    }.get(
+        error.errno or 0,
+        ("store/not-writable", "the state folder must be writable by the user who runs syncd"),
+    )
     return StoreError(
         f"can't lay out the files for a hook in {folder}: {error.strerror or error}",
-        hint=hints.get(
-            error.errno or 0, "the state folder must be writable by the user who runs syncd"
-        ),
+        id=id_,
+        hint=hint,
     )

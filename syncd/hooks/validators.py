@@ -1,8 +1,9 @@
-"""The checks that need no command of the operator's: is every staged .json, .yaml, .toml and .xml file one that can be read at all?
+"""Checks whether every staged .json, .yaml, .toml and .xml file can be parsed.
 
-A small program of its own, `python validators.py WHERE_YAML_IS TREE NAME...`, run like any hook: nobody has approved these files yet, some
-readers take quadratic time for what is made to hurt them, and so it has the hook's user, time limit and end. Syntax only: no alias and no
-entity is expanded, no tag obeyed. Standard library and PyYAML only.
+It is a program of its own, `python validators.py YAML_FOLDER TREE NAME...`, and runs like any hook,
+with the hook's user, time limit and end: nothing has approved these files yet, and some parsers
+take quadratic time for hostile input. It checks syntax only: no alias or entity is expanded, no tag
+is obeyed. Standard library and PyYAML only.
 """
 
 from __future__ import annotations
@@ -16,43 +17,47 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 from xml.parsers import expat
 
-LARGEST_BYTES = 16 << 20
-MEMORY_BYTES = 2 << 30  # of address space: what 16 MiB of brackets need as objects
-NAMED = 10  # how many broken files are named one by one
+MAX_FILE_BYTES = 16 << 20
+MAX_MEMORY_BYTES = 2 << 30  # of address space: 16 MiB of brackets need that as objects
+MAX_NAMED = 10  # how many broken files are named one by one
 
 
-class Broken(Exception):
-    """Where and why a text can't be read."""
+class UnreadableFile(Exception):
+    """Where and why a text can't be parsed."""
 
 
 def _json(content: bytes) -> None:
     def refuse(word: str) -> None:
-        raise Broken(f"{word} is not JSON")
+        """Refuse NaN and Infinity, which are no JSON."""
+        raise UnreadableFile(f"{word} is not JSON")
 
     try:
         json.loads(
             content.decode("utf-8-sig"), parse_constant=refuse, parse_int=len, parse_float=len
         )
     except json.JSONDecodeError as error:
-        raise Broken(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
+        raise UnreadableFile(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
 
 
 @runtime_checkable
 class _Mark(Protocol):
-    """Where the reader stands, counted from 0; both of PyYAML's readers have one."""
+    """A position, counted from 0; both of PyYAML's readers have one."""
 
     line: int
     column: int
 
 
-def _place(mark: object) -> str:
+def _position(mark: object) -> str:
     return (
         "" if not isinstance(mark, _Mark) else f"line {mark.line + 1}, column {mark.column + 1}: "
     )
 
 
 def _yaml(content: bytes) -> None:
-    """Events only: no value is made, so no alias is expanded and no tag is obeyed. Aliases must name an anchor before them."""
+    """Check the events only, so that no alias is expanded and no tag is obeyed.
+
+    An alias must name an anchor before it.
+    """
     import yaml
 
     anchors: set[str] = set()
@@ -62,29 +67,32 @@ def _yaml(content: bytes) -> None:
                 anchors.clear()
             anchor = getattr(event, "anchor", None)
             if isinstance(event, yaml.AliasEvent) and anchor not in anchors:
-                raise Broken(f"{_place(event.start_mark)}*{anchor} has no &{anchor} before it")
+                raise UnreadableFile(
+                    f"{_position(event.start_mark)}*{anchor} has no &{anchor} before it"
+                )
             if anchor is not None:
                 anchors.add(anchor)
     except yaml.MarkedYAMLError as error:
-        raise Broken(
-            _place(error.problem_mark or error.context_mark) + (error.problem or "not YAML")
+        raise UnreadableFile(
+            _position(error.problem_mark or error.context_mark) + (error.problem or "not YAML")
         ) from error
     except yaml.YAMLError as error:
-        raise Broken(str(error).replace("\n", " ")) from error
+        raise UnreadableFile(str(error).replace("\n", " ")) from error
 
 
 def _toml(content: bytes) -> None:
     try:
         tomllib.loads(content.decode("utf-8"), parse_float=len)
     except tomllib.TOMLDecodeError as error:
-        raise Broken(str(error)) from error
+        raise UnreadableFile(str(error)) from error
 
 
 def _xml(content: bytes) -> None:
     parser = expat.ParserCreate()
 
     def refuse(name: str, *_: object) -> None:
-        raise Broken(
+        """Refuse a declaration of an entity."""
+        raise UnreadableFile(
             f"line {parser.CurrentLineNumber}: it declares the entity {name!r}, which is not read"
         )
 
@@ -92,7 +100,7 @@ def _xml(content: bytes) -> None:
     try:
         parser.Parse(content, True)
     except expat.ExpatError as error:
-        raise Broken(
+        raise UnreadableFile(
             f"line {error.lineno}, column {error.offset + 1}: {expat.ErrorString(error.code)}"
         ) from error
 
@@ -106,7 +114,10 @@ READERS: dict[str, tuple[tuple[str, ...], Callable[[bytes], None]]] = {
 
 
 def problems(names: Sequence[str], tree: str) -> list[str]:
-    """`/destination: where and why`, for every file below the tree with a suffix of these checks that can't be read. Links are not followed."""
+    """Return `/destination: where and why` for each file that can't be parsed.
+
+    Every file below the tree with a suffix of these checks is read. Links are not followed.
+    """
     wanted = {suffix: READERS[name][1] for name in names for suffix in READERS[name][0]}
     found = []
     for place, folders, files in os.walk(tree):
@@ -123,12 +134,12 @@ def problems(names: Sequence[str], tree: str) -> list[str]:
 
 def _problem(path: str, read: Callable[[bytes], None]) -> str | None:
     with open(path, "rb") as opened:
-        content = opened.read(LARGEST_BYTES + 1)
-    if len(content) > LARGEST_BYTES:
-        return f"larger than the {LARGEST_BYTES >> 20} MiB that a built-in check reads"
+        content = opened.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        return f"larger than the {MAX_FILE_BYTES >> 20} MiB that a built-in check reads"
     try:
         read(content)
-    except Broken as error:
+    except UnreadableFile as error:
         return str(error)
     except UnicodeDecodeError as error:
         return f"byte {error.start}: not UTF-8"
@@ -138,13 +149,15 @@ def _problem(path: str, read: Callable[[bytes], None]) -> str | None:
 
 
 def main(where_yaml_is: str, tree: str, *names: str) -> int:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    """Print the problems of the tree; return 1 if there are any. PyYAML is in `where_yaml_is`."""
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     sys.path.append(where_yaml_is)
     broken = problems(names, tree)
-    for line in broken[:NAMED]:
-        print(line.encode(errors="surrogateescape").decode(errors="replace"))  # noqa: T201  (a program: this is its answer)
-    if len(broken) > NAMED:
-        print(f"and {len(broken) - NAMED} more")  # noqa: T201
+    for line in broken[:MAX_NAMED]:
+        # its answer
+        print(line.encode(errors="surrogateescape").decode(errors="replace"))  # noqa: T201
+    if len(broken) > MAX_NAMED:
+        print(f"and {len(broken) - MAX_NAMED} more")  # noqa: T201
     return 1 if broken else 0
 
 

@@ -13,7 +13,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from syncd.errors import StoreError, StrangerError, UnsafePathError
+from syncd.errors import NotOwnerError, StoreError, UnsafePathError
 from syncd.owners import nearest_owner, owner_name
 from syncd.safe_open import check_path_is_trusted, make_folders
 
@@ -27,7 +27,7 @@ LOCKS = "locks"
 
 
 def refuse_stranger(state_dir: Path) -> None:
-    """Raise StrangerError where this process is not the owner of the state: files it creates would
+    """Raise NotOwnerError where this process is not the owner of the state: files it creates would
     lock the owner out.
     """
     found = _stat(state_dir)
@@ -36,7 +36,7 @@ def refuse_stranger(state_dir: Path) -> None:
 
 
 def refuse_reader(state_dir: Path, group_may_read: bool) -> None:
-    """Raise StrangerError where this process may not read the state.
+    """Raise NotOwnerError where this process may not read the state.
 
     Where there is no state, everyone may.
 
@@ -151,13 +151,13 @@ def _stat(state_dir: Path) -> os.stat_result | None:
     except PermissionError as error:
         name = nearest_owner(state_dir)
         text = f"can't look at the state folder {state_dir}: {error.strerror}"
-        raise StrangerError(text, owner=name) from error
+        raise NotOwnerError(text, owner=name) from error
 
 
-def _not_owner(state_dir: Path, uid: int, addition: str = "") -> StrangerError:
+def _not_owner(state_dir: Path, uid: int, addition: str = "") -> NotOwnerError:
     owner, me = owner_name(uid), owner_name(os.geteuid())
     text = f"the state folder {state_dir} belongs to {owner}, and you are {me}{addition}"
-    return StrangerError(text, owner=owner)
+    return NotOwnerError(text, owner=owner)
 
 
 def _is_shared(folder: os.stat_result) -> bool:

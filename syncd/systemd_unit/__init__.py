@@ -1,1 +1,3 @@
-"""What a configuration needs of its systemd unit, and the drop-in that grants it."""
+"""Works out what a configuration needs of its systemd unit, and writes the drop-in that
+grants it.
+"""

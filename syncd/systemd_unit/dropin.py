@@ -1,13 +1,15 @@
-"""What a configuration needs of its unit beyond what every unit of ours gives: a pure judgment, and its text as a systemd drop-in.
+"""Works out the systemd drop-in that a configuration needs beyond the shipped unit files.
 
-Opens nothing that no job needs, and says beside each line which job does. Knows the disk only through `Ground`, so that a test brings
-its own. Sources: systemd.exec(5), systemd.service(5), capabilities(7).
+It grants nothing that no job needs, and names beside each line the job that does. It asks the
+machine only through `SystemFacts`, so that a test can replace it. Sources: systemd.exec(5),
+systemd.service(5), capabilities(7).
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -23,33 +25,28 @@ DEFAULT_STATE = "/var/lib/syncd"
 DEFAULT_PROGRAM = "/usr/bin/syncd"
 ENVIRONMENT = "/etc/syncd/environment"
 USER = "syncd"
-SYSTEM = (
-    "/etc",
-    "/usr",
-    "/boot",
-    "/root",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib64",
-)  # root's own on every Debian and Fedora
+# root's own on every Debian and Fedora
+SYSTEM = ("/etc", "/usr", "/boot", "/root", "/bin", "/sbin", "/lib", "/lib64")
 HIDDEN = ("/home", "/root", "/run/user")  # what ProtectHome= hides
 TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108  (what PrivateTmp= replaces; nothing is made there)
 ROOT_OWNERS = ("root", "0")
-GIVING = ("CAP_CHOWN", "CAP_FOWNER", "CAP_DAC_OVERRIDE")
-CLOSED_BY_THE_UNIT = "/run"
+OWNERSHIP_CAPABILITIES = ("CAP_CHOWN", "CAP_FOWNER", "CAP_DAC_OVERRIDE")
+CLOSED_BY_UNIT = "/run"
 FIRST_FREE_PORT = 1024
 
 
 class SystemFacts(Struct, frozen=True):
-    """What the judgment asks of the machine. `owner_of` is the name (or number) of who owns a path, None where nothing stands."""
+    """What the drop-in depends on of the machine.
+
+    `owner_of` returns the name (or number) of a path's owner, None where nothing exists.
+    """
 
     owner_of: Callable[[str], str | None]
     program: str = DEFAULT_PROGRAM
 
 
-class Place(Struct, frozen=True):
-    """A folder that must be writable, for whom, and with what mode and owner it is made where it does not stand."""
+class WritableFolder(Struct, frozen=True):
+    """A folder that must be writable, and the mode and owner that it is created with."""
 
     folder: str
     reason: str
@@ -58,63 +55,71 @@ class Place(Struct, frozen=True):
 
 
 class DropIn(Struct):
-    """`unit` is what it belongs to, `lines` are (section, text, reason), `why_root` says what the user syncd could not do, `steps` are commands
-    to run before the service starts, `remarks` what somebody should know first, and `files` other units that belong to it.
+    """The drop-in of one unit.
+
+    `unit` is the unit's name, `lines` are (section, text, reason), and `why_root` says what the
+    user syncd could not do. `steps` are commands to run before the service starts, `warnings` what
+    the operator should know first, and `files` other units that belong to it.
     """
 
     unit: str
     why_root: list[str] = field(default_factory=list)
     lines: list[tuple[str, str, str]] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
 
     @property
     def as_root(self) -> bool:
+        """Return whether the service has to run as root."""
         return bool(self.why_root)
 
     def add(self, text: str, reason: str, section: str = "Service") -> None:
+        """Add a line with its reason, once."""
         if (section, text) not in [(one, other) for one, other, _ in self.lines]:
             self.lines.append((section, text, reason))
 
 
-def judge(config: Config, ground: SystemFacts, timer: bool = False) -> DropIn:
-    """The drop-in of this configuration; for syncd-sync.service where a timer is to start it, else for the daemon."""
+def build(config: Config, facts: SystemFacts, timer: bool = False) -> DropIn:
+    """Return the drop-in of this configuration.
+
+    With `timer` it is for syncd-sync.service, which a timer starts, else for the daemon.
+    """
     places = list(_places(config))
     hooks = [needs for job in config.jobs.values() for needs in needs_of(job)]
     why_root = list(
         dict.fromkeys(
             [
                 *_owners(config),
-                *_system_folders(places, ground),
+                *_system_folders(places, facts),
                 *(needs.why_root for needs in hooks if needs.why_root),
             ]
         )
     )
-    made = DropIn(
+    drop_in = DropIn(
         "syncd-sync.service" if timer else "syncd-root.service" if why_root else "syncd.service",
         why_root,
     )
     if timer and why_root:
-        made.add(
+        drop_in.add(
             "User=root",
-            "what needs root is named above; every capability stays away but those below",
+            "what needs root is named above; no capability is granted but those below",
         )
-        made.add("Group=root", "as User=")
-        made.add(
+        drop_in.add("Group=root", "as User=")
+        drop_in.add(
             "SystemCallFilter=@chown", "SQLite and hooks of root's call chown on files of their own"
         )
-    _command(made, config, ground, timer)
-    _state(made, config, ground)
-    _hooks(made, hooks)
-    _folders(made, places, ground)
-    _secrets(made, config, ground)
-    _privileges(made, config, places, hooks, ground)
-    _listener(made, config)
-    return made
+    _command(drop_in, config, facts, timer)
+    _state(drop_in, config, facts)
+    _hooks(drop_in, hooks)
+    _folders(drop_in, places, facts)
+    _secrets(drop_in, config, facts)
+    _privileges(drop_in, config, places, hooks, facts)
+    _web_listener(drop_in, config)
+    return drop_in
 
 
-# --- who runs it ------------------------------------------------------------------------------------------------------
+# --- who runs it ----------------------------------------------------------------------------------
 
 
 def _owners(config: Config) -> Iterator[str]:
@@ -126,56 +131,60 @@ def _owners(config: Config) -> Iterator[str]:
             yield f"{name}: only root may run hooks as {job.hook_user}"
 
 
-def _system_folders(places: Iterable[Place], ground: SystemFacts) -> Iterator[str]:
+def _system_folders(places: Iterable[WritableFolder], facts: SystemFacts) -> Iterator[str]:
     for place in places:
-        if _inside(place.folder, SYSTEM) and _owner_above(place.folder, ground) != USER:
+        if _inside(place.folder, SYSTEM) and _owner_above(place.folder, facts) != USER:
             yield f"{place.folder} belongs to root"
 
 
-def _owner_above(path: str, ground: SystemFacts) -> str | None:
-    """Whose the deepest folder is that stands there."""
+def _owner_above(path: str, facts: SystemFacts) -> str | None:
+    """Return the owner of the deepest folder that exists."""
     while path != "/":
-        owner = ground.owner_of(path)
+        owner = facts.owner_of(path)
         if owner is not None:
             return owner
         path = posixpath.dirname(path)
     return "root"
 
 
-# --- what it starts and where it remembers ------------------------------------------------------------------------------
+# --- what it starts and where it remembers --------------------------------------------------------
 
 
-def _command(made: DropIn, config: Config, ground: SystemFacts, timer: bool) -> None:
+def _command(drop_in: DropIn, config: Config, facts: SystemFacts, timer: bool) -> None:
     own_config = str(config.path) != DEFAULT_CONFIG
-    if ground.program == DEFAULT_PROGRAM and not own_config:
+    if facts.program == DEFAULT_PROGRAM and not own_config:
         return
-    start = quoted(ground.program, command=True) + (
+    start = quoted(facts.program, command=True) + (
         f" -c {quoted(str(config.path), command=True)}" if own_config else ""
     )
     reason = (
         "the configuration is not in its usual place" if own_config else "where syncd is installed"
     )
-    made.add("ExecStart=", "an empty line first: a list of commands is replaced, not added to")
-    made.add(f"ExecStart={start} {'sync' if timer else 'run'}", reason)
+    drop_in.add("ExecStart=", "an empty line first: a list of commands is replaced, not added to")
+    drop_in.add(f"ExecStart={start} {'sync' if timer else 'run'}", reason)
     if not timer:
-        made.add("ExecReload=", "as above")
-        made.add(
+        drop_in.add("ExecReload=", "as above")
+        drop_in.add(
             f"ExecReload={start} -q check --without-secrets",
             "a wrong configuration is refused before the daemon hears of it",
         )
-        made.add("ExecReload=/bin/sh -c 'kill -HUP $$MAINPID'", "as in the unit")
-    if _inside(ground.program, HIDDEN):
-        made.remarks.append(
-            f"{ground.program} is hidden from services by ProtectHome=: install syncd where everybody may read, like /opt/syncd"
+        drop_in.add("ExecReload=/bin/sh -c 'kill -HUP $$MAINPID'", "as in the unit")
+    if _inside(facts.program, HIDDEN):
+        drop_in.warnings.append(
+            f"{facts.program} is hidden from services by ProtectHome=: install syncd where"
+            " everybody may read, like /opt/syncd"
         )
     if _inside(str(config.path), HIDDEN):
-        made.remarks.append(
+        drop_in.warnings.append(
             f"{config.path} is hidden from services by ProtectHome=: move it to /etc/syncd"
         )
 
 
-def _state_mode(made: DropIn, config: Config) -> None:
-    """systemd sets the mode at each start, also while a hook of a command by hand is running."""
+def _state_mode(drop_in: DropIn, config: Config) -> None:
+    """Set StateDirectoryMode= if others have to pass or read the state folder.
+
+    systemd sets the mode at each start, also while a hook of a manual command is running.
+    """
     hook_users = [job.hook_user for job in config.jobs.values() if job.hook_user]
     reasons = [
         f"hook_user {user} passes it on the way to its staged files" for user in hook_users[:1]
@@ -184,50 +193,50 @@ def _state_mode(made: DropIn, config: Config) -> None:
         reasons.append(f"state_group {config.state_group} may read it")
     mode = (0o750 if config.state_group else 0o700) | (0o011 if hook_users else 0)
     if reasons:
-        made.add(f"StateDirectoryMode={mode:04o}", "; ".join(reasons))
+        drop_in.add(f"StateDirectoryMode={mode:04o}", "; ".join(reasons))
 
 
-def _state(made: DropIn, config: Config, ground: SystemFacts) -> None:
+def _state(drop_in: DropIn, config: Config, facts: SystemFacts) -> None:
     state = str(config.state)
     if _inside(state, ("/var/lib",)) and state != "/var/lib":
-        _state_mode(made, config)
+        _state_mode(drop_in, config)
     if state == DEFAULT_STATE:
         return
     if _inside(state, ("/var/lib",)) and state != "/var/lib":
-        made.add("StateDirectory=", "the state is elsewhere: see state: in the configuration")
-        made.add(
+        drop_in.add("StateDirectory=", "the state is elsewhere: see state: in the configuration")
+        drop_in.add(
             f"StateDirectory={quoted(posixpath.relpath(state, '/var/lib'))}",
             "state: in the configuration; systemd makes it",
         )
         return
-    made.add("StateDirectory=", "the state is elsewhere: see state: in the configuration")
-    made.add(f"ReadWritePaths=-{quoted(state)}", "state: in the configuration")
-    owner = "root" if made.as_root else USER
-    if ground.owner_of(state) != owner:
-        made.steps.append(f"install -d -m 0700 -o {owner} -g {owner} {shell(state)}")
+    drop_in.add("StateDirectory=", "the state is elsewhere: see state: in the configuration")
+    drop_in.add(f"ReadWritePaths=-{quoted(state)}", "state: in the configuration")
+    owner = "root" if drop_in.as_root else USER
+    if facts.owner_of(state) != owner:
+        drop_in.steps.append(f"install -d -m 0700 -o {owner} -g {owner} {shell(state)}")
 
 
-# --- folders ------------------------------------------------------------------------------------------------------------
+# --- folders --------------------------------------------------------------------------------------
 
 
-def _places(config: Config) -> Iterator[Place]:
+def _places(config: Config) -> Iterator[WritableFolder]:
     for name, job in config.jobs.items():
         for rule in job.paths:
             yield _place(name, job, rule)
 
 
-def _place(name: str, job: Job, rule: PathRule) -> Place:
+def _place(name: str, job: Job, rule: PathRule) -> WritableFolder:
     mode, owner = rule.dir_mode or job.dir_mode, rule.owner or job.owner
     if job.publish is Publish.SYMLINK:
-        return Place(
+        return WritableFolder(
             posixpath.dirname(rule.to),
             f"{name} keeps the link {posixpath.basename(rule.to)} and the trees behind it here",
             mode,
             owner,
         )
     if rule.directory:
-        return Place(rule.to, f"{name} mirrors {rule.source}/ here", mode, owner)
-    return Place(
+        return WritableFolder(rule.to, f"{name} mirrors {rule.source}/ here", mode, owner)
+    return WritableFolder(
         posixpath.dirname(rule.to),
         f"{name} makes a new {posixpath.basename(rule.to)} beside the old one and renames it",
         mode,
@@ -235,169 +244,181 @@ def _place(name: str, job: Job, rule: PathRule) -> Place:
     )
 
 
-def _folders(made: DropIn, places: Sequence[Place], ground: SystemFacts) -> None:
+def _folders(drop_in: DropIn, places: Sequence[WritableFolder], facts: SystemFacts) -> None:
     outer = [
         folder
         for folder in dict.fromkeys(place.folder for place in places)
         if not any(_inside(folder, (other.folder,)) for other in places if other.folder != folder)
     ]
     for folder in sorted(outer):
-        reason = "; ".join(
-            dict.fromkeys(place.reason for place in places if _inside(place.folder, (folder,)))
+        reasons = [place.reason for place in places if _inside(place.folder, (folder,))]
+        _open_folder(drop_in, folder, "; ".join(dict.fromkeys(reasons)))
+    by_folder = {place.folder: place for place in places}
+    for folder in sorted(by_folder):
+        # syncd itself makes missing folders further in
+        if folder in outer or facts.owner_of(folder) is not None:
+            _create_step(drop_in, by_folder[folder], facts)
+
+
+def _open_folder(drop_in: DropIn, folder: str, reason: str) -> None:
+    """Add the lines that make a folder writable for the service."""
+    if _inside(folder, HIDDEN):
+        drop_in.add("ProtectHome=tmpfs", "a mirror is in a home: all the others stay hidden")
+        drop_in.add(f"BindPaths=-{quoted(folder)}", reason)
+    else:
+        drop_in.add(f"ReadWritePaths=-{quoted(folder)}", reason)
+    if _inside(folder, TEMPORARY):
+        drop_in.add("PrivateTmp=no", f"{folder} is to be seen by others")
+    if folder in ("/", *SYSTEM):
+        drop_in.warnings.append(
+            f"{folder} can be written as a whole, for {reason}; a folder of its own would be safer"
         )
-        if _inside(folder, HIDDEN):
-            made.add("ProtectHome=tmpfs", "a mirror is in a home: all the others stay hidden")
-            made.add(f"BindPaths=-{quoted(folder)}", reason)
-        else:
-            made.add(f"ReadWritePaths=-{quoted(folder)}", reason)
-        if _inside(folder, TEMPORARY):
-            made.add("PrivateTmp=no", f"{folder} is to be seen by others")
-        if folder in ("/", *SYSTEM):
-            made.remarks.append(
-                f"{folder} can be written as a whole, for {reason}; a folder of its own would be safer"
-            )
-        if any(_inside(own, (folder,)) for own in (ENVIRONMENT, DEFAULT_CONFIG)):
-            made.add(
-                f"ReadOnlyPaths=-{posixpath.dirname(DEFAULT_CONFIG)}",
-                f"it is inside {folder}, and no job writes there",
-            )
-    for place in sorted(
-        {place.folder: place for place in places}.values(), key=lambda place: place.folder
-    ):
-        if (
-            place.folder in outer or ground.owner_of(place.folder) is not None
-        ):  # syncd itself makes what is missing further in
-            _make(made, place, ground)
+    if any(_inside(own, (folder,)) for own in (ENVIRONMENT, DEFAULT_CONFIG)):
+        drop_in.add(
+            f"ReadOnlyPaths=-{posixpath.dirname(DEFAULT_CONFIG)}",
+            f"it is inside {folder}, and no job writes there",
+        )
 
 
-def _make(made: DropIn, place: Place, ground: SystemFacts) -> None:
-    """The command that gives syncd the folder, where it lacks it: a folder that does not stand when the unit starts stays closed."""
-    owner = ground.owner_of(place.folder)
-    user, _, group = (place.owner or ("root" if made.as_root else USER)).partition(":")
+def _create_step(drop_in: DropIn, place: WritableFolder, facts: SystemFacts) -> None:
+    """Add the command that gives syncd the folder, if it lacks it.
+
+    A folder that does not exist when the unit starts stays closed.
+    """
+    owner = facts.owner_of(place.folder)
+    user, _, group = (place.owner or ("root" if drop_in.as_root else USER)).partition(":")
     if owner is None:
-        made.steps.append(
+        drop_in.steps.append(
             f"install -d -m {place.mode:04o} -o {user} -g {group or user} {shell(place.folder)}"
         )
-    elif not made.as_root and owner != USER:
-        made.steps.append(f"chown {USER}: {shell(place.folder)}")
+    elif not drop_in.as_root and owner != USER:
+        drop_in.steps.append(f"chown {USER}: {shell(place.folder)}")
 
 
-# --- secrets ------------------------------------------------------------------------------------------------------------
+# --- secrets --------------------------------------------------------------------------------------
 
 
-def _secrets(made: DropIn, config: Config, ground: SystemFacts) -> None:
+def _secrets(drop_in: DropIn, config: Config, facts: SystemFacts) -> None:
     variables = []
     for key, ref in secrets_of(config).items():
         what = key_text(key)
         if ref.kind == "credential":
             name = ref.value.replace("%", "%%")
-            made.add(f"LoadCredential={name}:/etc/syncd/{name}", what)
-            made.add(
+            drop_in.add(f"LoadCredential={name}:/etc/syncd/{name}", what)
+            drop_in.add(
                 f"SetCredential={name}:\\n",
                 "so that a missing file is a message of syncd's that names it",
             )
-            if ground.owner_of(f"/etc/syncd/{ref.value}") is None:
-                made.steps.append(
-                    f"install -m 0600 {shell(ref.value)} {shell(f'/etc/syncd/{ref.value}')}    # {what}"
+            if facts.owner_of(f"/etc/syncd/{ref.value}") is None:
+                drop_in.steps.append(
+                    f"install -m 0600 {shell(ref.value)} {shell(f'/etc/syncd/{ref.value}')}    #"
+                    f" {what}"
                 )
         elif ref.kind == "env":
             variables.append(f"{ref.value} ({what})")
         else:
-            _file(made, what, ref.value, ground)
+            _file(drop_in, what, ref.value, facts)
     if variables:
-        made.add(
+        drop_in.add(
             f"EnvironmentFile=-{ENVIRONMENT}",
             f"{', '.join(variables)}; mode 0600, root's, one NAME=value a line",
         )
     for identity in config.identities.values():
         if identity.ca_file is not None and _inside(identity.ca_file, HIDDEN):
-            made.add(
+            drop_in.add(
                 f"BindReadOnlyPaths=-{quoted(identity.ca_file)}", f"github.{identity.name}.ca_file"
             )
 
 
-def _file(made: DropIn, what: str, path: str, ground: SystemFacts) -> None:
+def _file(drop_in: DropIn, what: str, path: str, facts: SystemFacts) -> None:
     if _inside(path, HIDDEN):
-        made.add(f"BindReadOnlyPaths=-{quoted(path)}", what)
-    owner = "root" if made.as_root else USER
-    if ground.owner_of(path) not in (owner, None):
-        made.remarks.append(
-            f"{path} ({what}) must be readable for {owner}: better write {{credential: {posixpath.basename(path)}}}, which systemd reads as root; or: chown {owner} {shell(path)}"
+        drop_in.add(f"BindReadOnlyPaths=-{quoted(path)}", what)
+    owner = "root" if drop_in.as_root else USER
+    if facts.owner_of(path) not in (owner, None):
+        drop_in.warnings.append(
+            f"{path} ({what}) must be readable for {owner}: better write {{credential:"
+            f" {posixpath.basename(path)}}}, which systemd reads as root; or: chown {owner}"
+            f" {shell(path)}"
         )
 
 
-# --- privileges ---------------------------------------------------------------------------------------------------------
+# --- privileges -----------------------------------------------------------------------------------
 
 
-def _hooks(made: DropIn, hooks: Sequence[Needs]) -> None:
+def _hooks(drop_in: DropIn, hooks: Sequence[Needs]) -> None:
     for path, reason in (pair for needs in hooks for pair in needs.paths):
-        if path == CLOSED_BY_THE_UNIT:
-            made.add(
+        if path == CLOSED_BY_UNIT:
+            drop_in.add(
                 "ReadOnlyPaths=",
                 f"the unit closes {path}, and of one path the stricter line counts",
             )
-        made.add(f"ReadWritePaths=-{path}", reason)
+        drop_in.add(f"ReadWritePaths=-{path}", reason)
 
 
 def _privileges(
-    made: DropIn,
+    drop_in: DropIn,
     config: Config,
-    places: Sequence[Place],
+    places: Sequence[WritableFolder],
     hooks: Sequence[Needs],
-    ground: SystemFacts,
+    facts: SystemFacts,
 ) -> None:
     wanted: dict[str, str] = {}
     for name, job in config.jobs.items():
         for owner in [job.owner, *(rule.owner for rule in job.paths)]:
-            if owner and owner not in ("root", "root:root", "0", "0:0") and made.as_root:
-                wanted |= dict.fromkeys(GIVING, f"{name}: owner {owner}") | wanted
+            if owner and owner not in ("root", "root:root", "0", "0:0") and drop_in.as_root:
+                wanted |= dict.fromkeys(OWNERSHIP_CAPABILITIES, f"{name}: owner {owner}") | wanted
         if job.hook_user:
             wanted |= (
                 dict.fromkeys(
-                    (*GIVING, "CAP_SETUID", "CAP_SETGID", "CAP_KILL"),
+                    (*OWNERSHIP_CAPABILITIES, "CAP_SETUID", "CAP_SETGID", "CAP_KILL"),
                     f"{name}: hook_user {job.hook_user}",
                 )
                 | wanted
             )
-            made.add("SystemCallFilter=@setuid", f"{name}: hook_user {job.hook_user}")
+            drop_in.add("SystemCallFilter=@setuid", f"{name}: hook_user {job.hook_user}")
     for place in places:
-        owner = ground.owner_of(place.folder)
-        if made.as_root and owner is not None and owner not in ROOT_OWNERS:
+        owner = facts.owner_of(place.folder)
+        if drop_in.as_root and owner is not None and owner not in ROOT_OWNERS:
             wanted |= {"CAP_DAC_OVERRIDE": f"{place.folder} belongs to {owner}"} | wanted
     for needs in hooks:
         wanted |= dict.fromkeys(needs.capabilities, needs.why_root) | wanted
     for capability, reason in wanted.items():
-        made.add(f"CapabilityBoundingSet={capability}", reason)
+        drop_in.add(f"CapabilityBoundingSet={capability}", reason)
 
 
-def _listener(made: DropIn, config: Config) -> None:
+def _web_listener(drop_in: DropIn, config: Config) -> None:
     if config.web is None:
         return
     kind, _, rest = config.web.listen.partition(":")
     if kind == "fd":
-        made.add("Sockets=syncd-web.socket", f"web.listen: {config.web.listen}", section="Service")
-        made.files["syncd-web.socket"] = SOCKET.format(name=rest, unit=made.unit)
-        made.steps.append("systemctl enable --now syncd-web.socket")
+        drop_in.add(
+            "Sockets=syncd-web.socket", f"web.listen: {config.web.listen}", section="Service"
+        )
+        drop_in.files["syncd-web.socket"] = SOCKET.format(name=rest, unit=drop_in.unit)
+        drop_in.steps.append("systemctl enable --now syncd-web.socket")
     elif kind == "unix":
         folder = posixpath.dirname(rest)
         if folder == "/run/syncd":
-            made.add("RuntimeDirectory=syncd", f"web.listen: {config.web.listen}")
-            made.add(
+            drop_in.add("RuntimeDirectory=syncd", f"web.listen: {config.web.listen}")
+            drop_in.add(
                 "RuntimeDirectoryMode=0755", "so that a web server in front can reach the socket"
             )
         else:
-            made.add(f"ReadWritePaths=-{quoted(folder)}", f"web.listen: {config.web.listen}")
+            drop_in.add(f"ReadWritePaths=-{quoted(folder)}", f"web.listen: {config.web.listen}")
     elif (port := re.search(r":(\d+)$", config.web.listen)) and 0 < int(
         port.group(1)
     ) < FIRST_FREE_PORT:
-        made.add("CapabilityBoundingSet=CAP_NET_BIND_SERVICE", f"web.listen: {config.web.listen}")
-        made.add("AmbientCapabilities=CAP_NET_BIND_SERVICE", "as above")
+        drop_in.add(
+            "CapabilityBoundingSet=CAP_NET_BIND_SERVICE", f"web.listen: {config.web.listen}"
+        )
+        drop_in.add("AmbientCapabilities=CAP_NET_BIND_SERVICE", "as above")
 
 
-# --- text ---------------------------------------------------------------------------------------------------------------
+# --- text -----------------------------------------------------------------------------------------
 
 SOCKET = """\
-# syncd: written by `syncd init --systemd`: the socket of web.listen. Another address: systemctl edit syncd-web.socket
+# syncd: written by `syncd init --systemd`: the socket of web.listen.
+# Another address: systemctl edit syncd-web.socket
 
 [Socket]
 ListenStream=127.0.0.1:8480
@@ -407,16 +428,21 @@ Service={unit}
 [Install]
 WantedBy=sockets.target
 """
-HEAD = "# syncd: written by `syncd init --systemd` from {config}; write it again after changes there. Lines of your own belong in another drop-in."
+HEADER = (
+    "# syncd: written by `syncd init --systemd` from {config}; write it again after changes there."
+    " Lines of your own belong in another drop-in."
+)
 
 
-def render(made: DropIn, config: Path | str) -> str:
-    """The drop-in as a file, the reason above every line."""
-    parts = [HEAD.format(config=config)]
-    parts.append(f"# For {made.unit}" + (":" if made.as_root else ": nothing here needs root."))
-    parts += [f"#   {one}" for one in made.why_root]
+def render(drop_in: DropIn, config: Path | str) -> str:
+    """Return the drop-in as a file, with the reason above every line."""
+    parts = [HEADER.format(config=config)]
+    parts.append(
+        f"# For {drop_in.unit}" + (":" if drop_in.as_root else ": nothing here needs root.")
+    )
+    parts += [f"#   {one}" for one in drop_in.why_root]
     for section in ("Unit", "Service"):
-        inside = [(text, reason) for one, text, reason in made.lines if one == section]
+        inside = [(text, reason) for one, text, reason in drop_in.lines if one == section]
         if inside:
             parts += ["", f"[{section}]"]
             for text, reason in inside:
@@ -425,7 +451,7 @@ def render(made: DropIn, config: Path | str) -> str:
 
 
 def quoted(path: str, command: bool = False) -> str:
-    """A path as systemd takes it back: specifiers doubled, and in quotes where it must be."""
+    """Return a path as systemd reads it: specifiers doubled, and in quotes where needed."""
     text = path.replace("%", "%%")
     if command:
         text = text.replace("$", "$$")
@@ -435,13 +461,12 @@ def quoted(path: str, command: bool = False) -> str:
 
 
 def shell(path: str) -> str:
-    import shlex
-
+    """Return the path quoted for a shell."""
     return shlex.quote(path)
 
 
 def clean(text: str) -> str:
-    """No name of the configuration's ends the comment's line."""
+    """Return the text without characters that could end a comment line."""
     return re.sub(r"[\x00-\x1f\x7f\\]", "?", text)
 
 

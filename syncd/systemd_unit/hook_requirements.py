@@ -1,6 +1,7 @@
-"""What the hooks that people write most need of their service, each of it tried in a booted system (tests/systemd): a table, no guess.
+"""Lists what common hooks need of their service, each tried in a booted system (tests/systemd).
 
-A command that is not in the table gets nothing; docs/systemd.md says how to run such a one beside the service instead.
+A command that is not in the table gets nothing; docs/systemd.md says how to run such a command
+beside the service instead.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ from syncd.models import Hook, Job
 
 SHELLS = ("sh", "bash", "dash")
 WRAPPERS = ("exec", "nice", "env", "command", "sudo")
-ASKS_SYSTEMD = ("systemctl", "service", "invoke-rc.d", "systemd-run", "deb-systemd-invoke")
+SYSTEMD_CLIENTS = ("systemctl", "service", "invoke-rc.d", "systemd-run", "deb-systemd-invoke")
 
 
 class Needs(Struct, frozen=True):
-    """`why_root` is a sentence, empty where the user syncd will do; `paths` are (folder, reason) it must write."""
+    """What one program needs.
+
+    `why_root` is a sentence, empty where the user syncd can do it; `paths` are (folder, reason)
+    that it must write.
+    """
 
     why_root: str
     capabilities: tuple[str, ...] = ()
@@ -28,12 +33,12 @@ class Needs(Struct, frozen=True):
 
 
 def needs_of(job: Job) -> Iterator[Needs]:
-    """What each known program in the job's hooks needs."""
+    """Yield what each known program in the job's hooks needs."""
     for key, hook in (("validate", job.validate), ("on_change", job.on_change)):
         for words in commands(hook) if hook is not None else ():
             program = posixpath.basename(words[0])
             what = f"{job.name}: {key} runs {program}"
-            if program in ASKS_SYSTEMD and "--user" not in words:
+            if program in SYSTEMD_CLIENTS and "--user" not in words:
                 yield Needs(f"{what}, which systemd lets only root do")
             if program == "nginx":
                 yield Needs(
@@ -42,7 +47,10 @@ def needs_of(job: Job) -> Iterator[Needs]:
                     (
                         (
                             "/run",
-                            f"{what}, which opens its pid file for writing, and a restart of nginx makes a new one",
+                            (
+                                f"{what}, which opens its pid file for writing, "
+                                "and a restart of nginx makes a new one"
+                            ),
                         ),
                         ("/var/log/nginx", f"{what}, which opens the logs for writing"),
                         (
@@ -54,7 +62,9 @@ def needs_of(job: Job) -> Iterator[Needs]:
 
 
 def commands(hook: Hook) -> Iterator[list[str]]:
-    """The words of each simple command of a hook, as far as they can be read without running a shell."""
+    """Yield the words of each simple command of a hook, as far as no shell is needed to
+    read them.
+    """
     argv = list(hook.argv)
     if (
         len(argv) > 2

@@ -236,7 +236,7 @@ def test_doctor_says_when_the_drop_in_is_behind_the_configuration(
 ) -> None:
     root = tmp_path / "image"
     assert hub.call("init", "--systemd", "--install", "--root", str(root)).code == 0
-    monkeypatch.setattr("syncd.cli.init.PLACE", root / "etc/systemd/system")
+    monkeypatch.setattr("syncd.cli.init.UNIT_DIR", root / "etc/systemd/system")
     assert "service" not in hub.call("doctor").out
     hub.write_config(
         paths=[

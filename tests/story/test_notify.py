@@ -246,7 +246,7 @@ def test_a_message_that_waits_gives_way_to_what_is_true_now(
 def test_a_receiver_that_hangs_keeps_no_run_waiting(
     hub: SyncEnv, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("syncd.cli.sync.MESSAGES_SECONDS", 0.2)
+    monkeypatch.setattr("syncd.cli.sync.NOTIFY_SECONDS", 0.2)
     receiver.hangs = threading.Event()
     hub.jobs["broken"] = {
         **hub.jobs["nginx"],

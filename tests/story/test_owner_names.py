@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from syncd.fastpath import check as fastpath
-from syncd.hooks.runner import person_of
+from syncd.hooks.runner import find_hook_user
 from syncd.models import RunStatus
 from tests.support.simulated_daemon import SimulatedDaemon, simulated_daemon
 from tests.support.sync_env import CommandResult, SyncEnv, signatures, sync_env
@@ -348,7 +348,7 @@ def test_hook_user_is_looked_up_for_each_hook(
     monkeypatch.setattr("os.getgrouplist", lambda name, gid: [gid])
     for number in (4711, 4712):
         accounts.users = {"test-svc": number}
-        person = person_of("test-svc")
+        person = find_hook_user("test-svc")
         assert person.ids == (number, number, (number,))
 
 

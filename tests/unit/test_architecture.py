@@ -42,7 +42,7 @@ ONLY_THERE = {
     },
     "requests": {"github/transport.py", "github/sessions.py", "github/network_errors.py"},
     "yaml": {"config/yaml_reader.py", "hooks/validators.py", "hooks/runner.py"},
-    "pydantic": {"config/schema.py", "config/load.py"},
+    "pydantic": {"config/schema.py", "config/field_types.py", "config/load.py"},
     "sqlalchemy": {f"store/{path.name}" for path in MODULES if path.parent.name == "store"},
     "alembic": {"store/migrate.py"},
     "jwt": None,

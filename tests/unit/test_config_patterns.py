@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syncd.config.value_types import ASTERISKS_AT_MOST, patterns
+from syncd.config.value_types import MAX_ASTERISKS, patterns
 from syncd.models import PathRule
 from syncd.patterns import path_filter
 
@@ -31,7 +31,7 @@ def test_asterisks_in_a_row_are_one_but_for_a_name_of_two(written: str, meant: s
 
 @pytest.mark.parametrize(
     "written",
-    ["*a" * (ASTERISKS_AT_MOST + 1), "**/" * (ASTERISKS_AT_MOST + 1) + "x", "x/[a]*?*?*?*?*"],
+    ["*a" * (MAX_ASTERISKS + 1), "**/" * (MAX_ASTERISKS + 1) + "x", "x/[a]*?*?*?*?*"],
 )
 def test_what_a_long_name_could_keep_busy_for_ever_is_a_mistake(written: str) -> None:
     with pytest.raises(ValueError, match="asterisks"):
@@ -40,6 +40,6 @@ def test_what_a_long_name_could_keep_busy_for_ever_is_a_mistake(written: str) ->
 
 def test_a_long_name_and_as_many_asterisks_as_may_be_come_to_an_end() -> None:
     chosen = path_filter(
-        PathRule("a", "/a", True, include=patterns(["*".join("b" * ASTERISKS_AT_MOST) + "*c"]))
+        PathRule("a", "/a", True, include=patterns(["*".join("b" * MAX_ASTERISKS) + "*c"]))
     )
     assert not chosen("b" * 255)

@@ -55,7 +55,7 @@ def judged(
     **given: Any,
 ) -> dropin.DropIn:
     known = OWNERS | (owners or {})
-    return dropin.judge(config(tmp_path, *paths, **given), dropin.SystemFacts(known.get), timer)
+    return dropin.build(config(tmp_path, *paths, **given), dropin.SystemFacts(known.get), timer)
 
 
 def texts(made: dropin.DropIn, start: str = "") -> list[str]:
@@ -234,7 +234,7 @@ def test_homes_and_temporary_folders_are_reached_without_opening_the_others(tmp_
 def test_a_folder_that_holds_syncds_own_configuration_keeps_that_closed(tmp_path: Path) -> None:
     made = judged(tmp_path, {"from": "motd", "to": "/etc/motd"})
     assert texts(made) == ["ReadWritePaths=-/etc", "ReadOnlyPaths=-/etc/syncd"] and any(
-        "as a whole" in one for one in made.remarks
+        "as a whole" in one for one in made.warnings
     )
 
 
@@ -254,7 +254,7 @@ def test_secrets_of_every_kind_have_their_line_or_remark(tmp_path: Path) -> None
         owners={"/srv/a": "syncd", "/etc/syncd/t": "root"},
         identity={"token": {"file": "/etc/syncd/t"}},
     )
-    assert "credential: t" in from_file.remarks[0]
+    assert "credential: t" in from_file.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_a_listener_gets_its_place(tmp_path: Path, listen: str, wanted: list[str
     from msgspec.structs import replace
 
     plain = config(tmp_path, folder("/srv/a/"))
-    made = dropin.judge(
+    made = dropin.build(
         replace(plain, web=Web(listen)), dropin.SystemFacts((OWNERS | {"/srv/a": "syncd"}).get)
     )
     assert texts(made) == ["ReadWritePaths=-/srv/a", *wanted]

@@ -11,7 +11,7 @@ import pytest
 from syncd.clock import SystemClock
 from syncd.deadline import Deadline
 from syncd.hooks.runner import HookRunner
-from syncd.hooks.validators import NAMED, problems
+from syncd.hooks.validators import MAX_NAMED, problems
 from syncd.models import Hook, Kind
 from syncd.ports import HookCall, HookResult, StagedFile
 
@@ -146,7 +146,7 @@ def test_many_broken_files_are_counted_not_all_listed_and_odd_names_are_printed(
     )
     assert (
         end.status == 1
-        and end.output.count("/etc/") == NAMED
+        and end.output.count("/etc/") == MAX_NAMED
         and end.output.endswith("and 40 more\n")
         and "/etc/000 \ufffd.json: line 1" in end.output
     )

@@ -22,7 +22,7 @@ from syncd.clock import SystemClock
 from syncd.deadline import Deadline
 from syncd.errors import StoppedError
 from syncd.hooks import runner as runner_module
-from syncd.hooks.runner import HookRunner, environment, person_of, placed
+from syncd.hooks.runner import HookRunner, environment, find_hook_user, substitute_staged
 from syncd.hooks.staging_dir import StagingDir
 from syncd.models import Hook, Kind
 from syncd.ports import HookCall, HookResult, StagedFile
@@ -315,7 +315,7 @@ from pathlib import Path
 from tests.unit.test_hooks_runner import call, deadline
 from syncd.hooks import runner
 runner.GRACE_SECONDS = 0.3
-runner.CommandHooks(Path(sys.argv[1]), {}).run(call(sys.argv[2]), deadline())
+runner.HookRunner(Path(sys.argv[1]), {}).run(call(sys.argv[2]), deadline())
 """
 
 
@@ -365,7 +365,7 @@ def test_a_guard_that_dies_is_a_named_failure_and_takes_the_hook_with_it(
     hooks: HookRunner, mark: str
 ) -> None:
     end = hooks.run(call(f"kill -9 $PPID; sleep {mark}"), deadline())
-    assert end.problem == "its guard died"
+    assert end.problem == "its supervisor died"
     until = time.monotonic() + 5
     while alive(mark) and time.monotonic() < until:
         os.sched_yield()  # SIGKILL was sent; dying takes the kernel a moment
@@ -431,11 +431,14 @@ def test_what_a_hook_does_to_its_staged_set_is_cleared_away_and_so_is_what_a_cra
 
 
 def test_staged_is_filled_in_as_one_argument_and_quoted_for_a_shell() -> None:
-    assert placed("-c={staged}/etc/x", "/state/a b", False) == "-c=/state/a b/etc/x"
-    assert placed("nginx -c {staged}/etc/x", "/state/a b", True) == "nginx -c '/state/a b'/etc/x"
+    assert substitute_staged("-c={staged}/etc/x", "/state/a b", False) == "-c=/state/a b/etc/x"
     assert (
-        placed("{staged}/etc/x", "/", False) == "/etc/x"
-        and placed("ls {staged}", "/", True) == "ls /"
+        substitute_staged("nginx -c {staged}/etc/x", "/state/a b", True)
+        == "nginx -c '/state/a b'/etc/x"
+    )
+    assert (
+        substitute_staged("{staged}/etc/x", "/", False) == "/etc/x"
+        and substitute_staged("ls {staged}", "/", True) == "ls /"
     )
 
 
@@ -449,7 +452,7 @@ def test_the_environment_is_an_allow_list() -> None:
         "PATH": "/evil",
         "XDG_RUNTIME_DIR": "/run/user/1",
     }
-    person = person_of(None)
+    person = find_hook_user(None)
     env = environment(given, person)
     assert (
         set(env) == {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "XDG_RUNTIME_DIR"}
@@ -537,8 +540,8 @@ def test_another_member_of_the_hook_users_group_does_not_reach_the_staged_set(
 ) -> None:
     member = "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(41001); os.listdir(sys.argv[1])"
     with StagingDir(open_state, "job", (65534, 65534, (65534,))) as place:
-        place.lay(ONE, deadline())
-        place.give()
+        place.write_files(ONE, deadline())
+        place.grant_access()
         command = [sys.executable, "-I", "-S", "-c", member, place.tree]
         done = subprocess.run(command, capture_output=True, text=True)
     assert "PermissionError" in done.stderr, done.stderr
@@ -726,8 +729,8 @@ def test_with_a_hook_user_nothing_is_left_when_a_guard_or_syncd_is_killed(
         fifo.unlink()
     assert gone(mark, 10)
     assert said.strip() == {
-        "the inner guard": "the guard died",
-        "the outer guard": "its guard was told to stop",
+        "the inner guard": "the hook's supervisor died",
+        "the outer guard": "its supervisor was asked to stop",
     }.get(dies, "")
 
 

@@ -17,7 +17,14 @@ from hypothesis import strategies as st
 from markupsafe import escape
 
 from syncd.errors import SyncdError
-from syncd.redaction import PASSING, SHORTEST, RedactingFilter, Redactor, Secret, add_secret
+from syncd.redaction import (
+    MAX_SHORT_LIVED,
+    MIN_SECRET_CHARACTERS,
+    RedactingFilter,
+    Redactor,
+    Secret,
+    add_secret,
+)
 
 # letters that every escape changes, none of the shapes that are known without being told
 VALUE = 'k3y/with+odd=letters&"quotes" <and> é\\back\'tick'
@@ -189,7 +196,7 @@ def test_what_is_no_secret_stays_as_it_is(text: str) -> None:
 
 def test_a_text_too_short_to_be_a_secret_masks_nothing() -> None:
     redactor = Redactor()
-    redactor.add(Secret("a" * (SHORTEST - 1)))
+    redactor.add(Secret("a" * (MIN_SECRET_CHARACTERS - 1)))
     redactor.add(Secret(""))
     assert redactor.redact("a" * 50) == "a" * 50
 
@@ -204,9 +211,9 @@ def test_a_secret_inside_another_leaves_no_rest() -> None:
 def test_short_lived_values_give_way_to_newer_ones_and_lasting_ones_do_not() -> None:
     redactor = Redactor()
     redactor.add(Secret("lasting-one"))
-    for number in range(PASSING + 1):
-        redactor.add(Secret(f"passing-{number:04d}"), lasting=False)
-    shown = redactor.redact(f"lasting-one passing-0000 passing-{PASSING:04d}")
+    for number in range(MAX_SHORT_LIVED + 1):
+        redactor.add(Secret(f"passing-{number:04d}"), long_lived=False)
+    shown = redactor.redact(f"lasting-one passing-0000 passing-{MAX_SHORT_LIVED:04d}")
     assert shown == "*** passing-0000 ***"
 
 

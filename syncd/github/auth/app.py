@@ -446,7 +446,7 @@ class AppCredentials:
                 "asked for an installation token, got one that can't be used", hint="check api:"
             )
         secret = Secret(value)
-        add_secret(secret, lasting=False)
+        add_secret(secret, long_lived=False)
         now = self._clock.monotonic()
         return Token(secret, expires_at, now, now + lifetime, grant.installation)
 
@@ -514,7 +514,7 @@ class AppCredentials:
                 state="key",
                 hint="run: syncd check",
             ) from error
-        add_secret(Secret(text), lasting=False)
+        add_secret(Secret(text), long_lived=False)
         return text
 
     def _server_now(self) -> datetime:

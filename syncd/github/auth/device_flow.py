@@ -122,7 +122,7 @@ class OAuthClient:
             raise BadResponseError(
                 "asked for a code to log in, got an answer without one", hint="check api:"
             )
-        add_secret(Secret(code), lasting=False)
+        add_secret(Secret(code), long_lived=False)
         ours = (
             isinstance(address, str)
             and address.startswith(f"{self._web}/")
@@ -329,7 +329,7 @@ def parse_tokens(
         )
     for value in (access, refresh):
         if value is not None:
-            add_secret(Secret(value), lasting=False)
+            add_secret(Secret(value), long_lived=False)
     at = at or now
     return OAuthTokens(
         api,
@@ -461,7 +461,7 @@ class UserCredentials:
     def _as_token(self, pair: OAuthTokens) -> Token:
         for secret in (pair.access, pair.refresh):
             if secret is not None:
-                add_secret(secret, lasting=False)
+                add_secret(secret, long_lived=False)
         now = self._clock.now()
         age = max(0.0, (now - pair.issued_at).total_seconds())
         lives = (
