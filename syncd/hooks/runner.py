@@ -126,7 +126,7 @@ class HookRunner:
     def _run(
         self, call: HookCall, user: HookUser, place: StagingDir, staged: str, deadline: Deadline
     ) -> HookResult:
-        changes = place.write_text("changes.json", call.changes)
+        changes = place.add_file("changes.json", call.changes)
         env = (
             environment(self._environ, user)
             | dict(call.facts)

@@ -136,7 +136,7 @@ class StagingDir:
         os.fchown(descriptor, -1, self._ids[1])
         os.fchmod(descriptor, 0o750 if executable else 0o640)
 
-    def write_text(self, name: str, text: str) -> str:
+    def add_file(self, name: str, text: str) -> str:
         """Write a file beside the tree, and return its path."""
         place = f"{self.folder}/{name}"
         try:

@@ -736,13 +736,14 @@ def test_with_a_hook_user_nothing_is_left_when_a_guard_or_syncd_is_killed(
 
 CHILD_OF_NOBODY = """
 import sys; from pathlib import Path
-from syncd.clock import Patience, SystemClock
+from syncd.clock import SystemClock
+from syncd.deadline import Deadline
 from syncd.ports import HookCall
-from syncd.hooks.runner import CommandHooks
+from syncd.hooks.runner import HookRunner
 from syncd.models import Hook
 hook = Hook(sys.argv[2], ("/bin/sh", "-c", sys.argv[2]), True)
 call = HookCall(hook, ("job",), {}, "{}", 60, "nobody")
-print(CommandHooks(Path(sys.argv[1]), {}).validate(call, [], Patience(SystemClock(), 600)).problem)
+print(HookRunner(Path(sys.argv[1]), {}).validate(call, [], Deadline(SystemClock(), 600)).problem)
 """
 
 
