@@ -12,15 +12,8 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from syncd.deadline import Deadline
-from syncd.github.protocol import (
-    API_VERSION,
-    Request,
-    Response,
-    Transport,
-    buffered,
-    one_line,
-    parse_error,
-)
+from syncd.github.error_responses import parse_error
+from syncd.github.protocol import API_VERSION, Request, Response, Transport, buffered, one_line
 
 log = logging.getLogger(__name__)
 

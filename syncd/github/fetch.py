@@ -28,16 +28,8 @@ from syncd.git_objects import LINK, SUBMODULE, blob_id
 from syncd.github import tarball
 from syncd.github.bounds import FILE_BYTES, bound_of
 from syncd.github.concurrency import KeyedLock, ThreadPool
-from syncd.github.protocol import (
-    RAW,
-    Request,
-    Response,
-    TooLargeError,
-    Transport,
-    get,
-    quoted,
-    repo_path,
-)
+from syncd.github.error_responses import TooLargeError
+from syncd.github.protocol import RAW, Request, Response, Transport, get, quoted, repo_path
 from syncd.github.rate_limit import MAX_RESERVED_REQUESTS
 from syncd.github.request import ask, stream
 from syncd.github.trees import parse_json

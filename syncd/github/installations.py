@@ -16,16 +16,8 @@ from syncd.deadline import Deadline
 from syncd.errors import AuthError, BadResponseError, SyncdError
 from syncd.github.auth.app import AppCredentials
 from syncd.github.auth.credentials import Token, bearer
-from syncd.github.protocol import (
-    Request,
-    Response,
-    Transport,
-    failure,
-    get,
-    one_line,
-    parse_error,
-    read_json,
-)
+from syncd.github.error_responses import failure, parse_error
+from syncd.github.protocol import Request, Response, Transport, get, one_line, read_json
 
 PAGE_SIZE = 100
 MAX_PAGES = 200

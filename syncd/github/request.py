@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from syncd.deadline import Deadline
 from syncd.errors import RemoteUnavailableError, TimedOutError
 from syncd.github.attempts import Attempts
-from syncd.github.protocol import Request, Response, Transport, failure, parse_error, read
+from syncd.github.error_responses import failure, parse_error
+from syncd.github.protocol import Request, Response, Transport, read
 
 T = TypeVar("T")
 

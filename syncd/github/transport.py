@@ -36,17 +36,9 @@ from syncd.errors import (
 )
 from syncd.github.attempts import Attempts
 from syncd.github.connections import Watch
+from syncd.github.error_responses import parse_error, rate_limit_error
 from syncd.github.network_errors import PermanentNetworkError, reason_of, translated
-from syncd.github.protocol import (
-    Request,
-    Response,
-    Transport,
-    buffered,
-    date_of,
-    expiry_of,
-    limit,
-    parse_error,
-)
+from syncd.github.protocol import Request, Response, Transport, buffered, date_of, expiry_of
 from syncd.github.proxies import Proxies, split_login
 from syncd.github.rate_limit import (
     ConcurrencyLimit,
@@ -390,7 +382,7 @@ class Network:
     def _heeded(self, request: Request, answer: Response) -> Response:
         """The refusal, read; when it speaks of a limit, no other request runs into it."""
         answer = buffered(answer)
-        error = limit(request, parse_error(answer), self._clock.now())
+        error = rate_limit_error(request, parse_error(answer), self._clock.now())
         if error is not None:
             self._rate_limits.get(request.installation).block_until(_bucket(request), error)
         return answer
@@ -571,7 +563,7 @@ class RetryingTransport:
         self, request: Request, answer: Response, limited: int, deadline: Deadline
     ) -> bool:
         """True after the time that a limit asked for, when there was one and it fitted."""
-        error = limit(request, parse_error(answer), self._clock.now())
+        error = rate_limit_error(request, parse_error(answer), self._clock.now())
         return (
             error is not None
             and limited < MAX_RATE_LIMIT_WAITS

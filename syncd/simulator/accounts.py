@@ -1,6 +1,6 @@
 """Apps, installations, tokens and their rules, with the texts of GitHub's errors.
 
-The texts were recorded by clients; github/protocol.py reads them.
+The texts were recorded by clients; github/error_responses.py reads them.
 """
 
 from __future__ import annotations

@@ -31,8 +31,9 @@ from syncd.errors import (
 )
 from syncd.git_objects import EXECUTABLE, FILE, LINK, SUBMODULE, TREE, blob_id
 from syncd.github.client import GitHubSource
+from syncd.github.error_responses import TooLargeError
 from syncd.github.fetch import MAX_BLOB_BYTES
-from syncd.github.protocol import TooLargeError, Transport
+from syncd.github.protocol import Transport
 from syncd.github.request_cache import SingleFlight
 from syncd.models import PathRule, TreeEntry
 from syncd.ports import BlobRequest, Head

@@ -14,7 +14,8 @@ from tests.fuzz.harness import fuzz, instrumented
 
 with instrumented("syncd.github"):
     from syncd.errors import BadResponseError, RateLimitedError, SyncdError
-    from syncd.github.protocol import BufferedResponse, failure, get, parse_error, post, read_json
+    from syncd.github.error_responses import failure, parse_error
+    from syncd.github.protocol import BufferedResponse, get, post, read_json
     from syncd.github.proxies import Proxies
     from syncd.github.rate_limit import RateLimit
     from syncd.github.refs import parse_commit_id

@@ -24,9 +24,10 @@ from syncd.errors import BadResponseError, SyncdError, TimedOutError, UnsafePath
 from syncd.git_objects import FILE, blob_id
 from syncd.github import bounds
 from syncd.github.bounds import BOUNDS, BeyondBoundError, Bound, check_json, load_json
+from syncd.github.error_responses import failure, parse_error
 from syncd.github.fetch import content_of
 from syncd.github.path_suggestions import folders_of
-from syncd.github.protocol import ERROR_BYTES, BufferedResponse, Request, failure, get, parse_error
+from syncd.github.protocol import ERROR_BYTES, BufferedResponse, Request, get
 from syncd.github.tarball import TarExtractor
 from syncd.github.trees import parse_contents, parse_tree, verify_recursive
 from syncd.models import TreeEntry

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from syncd.errors import BadResponseError
 from syncd.git_objects import blob_id
+from syncd.github.error_responses import TooLargeError
 from syncd.github.fetch import (
     ARCHIVE_THRESHOLD,
     MAX_BLOB_BYTES,
@@ -20,7 +21,6 @@ from syncd.github.fetch import (
     is_json_answer,
     max_response_bytes,
 )
-from syncd.github.protocol import TooLargeError
 
 
 class Canned:

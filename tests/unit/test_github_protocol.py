@@ -24,18 +24,20 @@ from syncd.errors import (
     TimedOutError,
     UnsafePathError,
 )
+from syncd.github.error_responses import (
+    ErrorBody,
+    TooLargeError,
+    failure,
+    parse_error,
+    rate_limit_error,
+)
 from syncd.github.protocol import (
     ERROR_BYTES,
     BufferedResponse,
-    ErrorBody,
     Request,
-    TooLargeError,
     buffered,
     date_of,
-    failure,
     get,
-    limit,
-    parse_error,
     post,
     quoted,
     read_json,
@@ -496,7 +498,7 @@ def test_a_secondary_limit_is_known_by_its_documentation_alone(ending: str) -> N
     found = ErrorBody(
         403, "Slow down", "https://docs.github.com/rest/overview/x-" + ending, (), FINE
     )
-    error = limit(HEAD, found, NOW)
+    error = rate_limit_error(HEAD, found, NOW)
     assert error is not None and not error.primary and error.retry_at == NOW + timedelta(seconds=60)
 
 
@@ -505,7 +507,9 @@ def test_a_secondary_limit_is_known_by_its_documentation_alone(ending: str) -> N
 )
 def test_the_wait_for_a_reset_is_counted_on_the_servers_clock(ours: timedelta) -> None:
     headers = {**NONE_LEFT, **RESET, "date": "Mon, 23 Nov 2026 12:00:00 GMT"}
-    error = limit(HEAD, parse_error(answer(403, "API rate limit exceeded", headers)), NOW + ours)
+    error = rate_limit_error(
+        HEAD, parse_error(answer(403, "API rate limit exceeded", headers)), NOW + ours
+    )
     assert error is not None and error.retry_at - (NOW + ours) == timedelta(seconds=1801)
 
 
@@ -513,7 +517,7 @@ def test_the_wait_for_a_reset_is_counted_on_the_servers_clock(ours: timedelta) -
     ("request_", "status", "message"), [row[:3] for row in AUTH_ROWS if row[1] == 403]
 )
 def test_a_permission_error_is_no_limit(request_: Request, status: int, message: str) -> None:
-    assert limit(request_, parse_error(answer(status, message)), NOW) is None
+    assert rate_limit_error(request_, parse_error(answer(status, message)), NOW) is None
 
 
 @given(

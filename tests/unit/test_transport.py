@@ -258,7 +258,7 @@ def test_a_host_that_is_not_reached_is_named_in_words(
 
 
 def test_a_proxys_own_page_is_not_githubs_refusal() -> None:
-    from syncd.github.protocol import failure, parse_error
+    from syncd.github.error_responses import failure, parse_error
 
     page = b"<html>Log in to the proxy</html>"
     with (

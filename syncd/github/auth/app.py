@@ -38,6 +38,7 @@ from syncd.github.auth.credentials import (
     share_failure,
 )
 from syncd.github.auth.grants import Grant, Grants, GrantStore
+from syncd.github.error_responses import failure, parse_error
 from syncd.github.error_texts import is_about_the_clock
 from syncd.github.protocol import (
     BufferedResponse,
@@ -47,10 +48,8 @@ from syncd.github.protocol import (
     buffered,
     date_of,
     delete,
-    failure,
     get,
     one_line,
-    parse_error,
     post,
     read,
     read_json,

@@ -28,7 +28,8 @@ from syncd.errors import (
     TimedOutError,
 )
 from syncd.github.attempts import Attempts
-from syncd.github.protocol import Request, Response, Transport, buffered, failure, parse_error
+from syncd.github.error_responses import failure, parse_error
+from syncd.github.protocol import Request, Response, Transport, buffered
 from syncd.github.urls import same_origin
 from syncd.redaction import Secret, add_secret
 

@@ -39,6 +39,7 @@ from syncd.github.auth.credentials import (
     share_failure,
 )
 from syncd.github.bounds import load_json
+from syncd.github.error_responses import failure, parse_error
 from syncd.github.protocol import (
     USER_AGENT,
     BufferedResponse,
@@ -47,10 +48,8 @@ from syncd.github.protocol import (
     Transport,
     buffered,
     date_of,
-    failure,
     get,
     one_line,
-    parse_error,
     read,
     read_json,
 )
