@@ -16,7 +16,7 @@ from msgspec import Struct
 from syncd.diff import MAX_BYTES, WorkBudget, WorkBudgetExhausted, changed_lines, readable_by_all
 from syncd.models import LedgerRow
 from syncd.store.blobs import BlobCache
-from syncd.store.serialization import PastChange, PastRun
+from syncd.store.history import PastChange, PastRun
 from syncd.store.store import SqliteStore
 
 RUNS = 10

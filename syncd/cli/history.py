@@ -14,8 +14,8 @@ from syncd.diff import MAX_BYTES, readable_by_all
 from syncd.models import LedgerRow
 from syncd.output import echo
 from syncd.store.blobs import BlobCache
+from syncd.store.history import PastChange, PastRun
 from syncd.store.read_only_cache import ReadOnlyCache
-from syncd.store.serialization import PastChange, PastRun
 from syncd.stored_jobs import open_store, spellings_in_history
 from syncd.text import json_text, one_line
 

@@ -25,7 +25,7 @@ from syncd.models import RunReport
 from syncd.notifications import events
 from syncd.notifications.http_post import Outcome, Send, host_of, post
 from syncd.redaction import Secret, add_secret
-from syncd.store.notification_queue import PendingNotification
+from syncd.store.notification_queue import FailedAttempt, NewNotification, PendingNotification
 from syncd.store.store import SqliteStore
 from syncd.tls import machine_context
 
@@ -97,9 +97,9 @@ class Messenger:
             endpoint.name: events.body(identity, event, report, state, self._host, now)
             for endpoint, event in chosen
         }
-        return self._store.queue_notifications(
-            report.job, state.notified_as, after, identity, bodies, now
-        ) and bool(bodies)
+        new = NewNotification(identity, bodies, now.timestamp())
+        queued = self._store.queue_notifications(report.job, state.notified_as, after, new)
+        return queued and bool(bodies)
 
     def close(self, wait_seconds: float) -> None:
         """What can be sent at once has been, within so much time; the rest waits in the store for the next who looks."""
@@ -163,9 +163,8 @@ class Messenger:
             return
         pause = max(self._pause(one.failures), outcome.pause_seconds or 0.0)
         given_up = now + pause - one.created_at > GIVE_UP_SECONDS
-        self._store.notifications.mark_failed(
-            one, outcome.host, outcome.why, now, now + pause, given_up
-        )
+        attempt = FailedAttempt(outcome.host, outcome.why, now, now + pause, given_up)
+        self._store.notifications.mark_failed(one, attempt)
         ending = (
             "it is given up" if given_up else "it is tried again" if one.failures == 0 else None
         )

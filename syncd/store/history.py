@@ -1,19 +1,19 @@
-"""What each run did: history rows, bounded.
+"""The history of runs and their changes, bounded in size.
 
-A run that changed nothing and failed at nothing leaves no row.
+A run that changed nothing and did not fail leaves no row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from msgspec import Struct
 from sqlalchemy import Connection, and_, delete, exists, func, select, update
 
 from syncd.models import ActionKind, Change, RunReport, RunStatus, Trigger
 from syncd.store.schema import CHANGE, RUN
-from syncd.store.serialization import PastChange, PastRun, past_change, past_run
 from syncd.store.sqlite import in_parts, insert, text_of
 
 RUNS_KEPT = 500
@@ -38,27 +38,45 @@ PUT_CHANGE = text_of(
 )
 
 
-def add(connection: Connection, report: RunReport) -> None:
-    """The run and its changes are in the history.
+class PastChange(Struct, frozen=True):
+    """One change of a past run."""
 
-    A failure that repeats the job's last row only moves that row's time.
+    action: str
+    path: str
+    source: str | None
+    before: str | None
+    after: str | None
+
+
+class PastRun(Struct, frozen=True):
+    """One past run, with those of its changes that were asked for."""
+
+    id: int
+    job: str
+    started_at: str
+    trigger: str
+    status: str
+    commit: str | None
+    previous: str | None
+    seconds: float
+    bytes: int
+    error_kind: str | None
+    error: str | None
+    changes: tuple[PastChange, ...] = ()
+    went_back: bool = False  # to a commit that the job had applied before and left
+
+
+def add(connection: Connection, report: RunReport) -> None:
+    """Add the run and its changes.
+
+    A failure that repeats the last row of the job only moves that row's time.
     """
     if report.status in (RunStatus.UNCHANGED, RunStatus.SKIPPED) and not report.changes:
         return
     values = _run_values(report)
-    newest = connection.execute(
-        select(*RUN.c["id", "status", "error", "commit_sha"])
-        .where(RUN.c.job == report.job)
-        .order_by(RUN.c.id.desc())
-        .limit(1)
-    ).first()
-    same = (values["status"], values["error"], values["commit_sha"])
-    if (
-        newest is not None
-        and tuple(newest[1:]) == same
-        and _says_nothing_new(connection, newest[0], report)
-    ):
-        connection.execute(update(RUN).where(RUN.c.id == newest[0]).values(values))
+    repeated = _repeated_run(connection, report, values)
+    if repeated is not None:
+        connection.execute(update(RUN).where(RUN.c.id == repeated).values(values))
         return
     (number,) = connection.execute(insert(RUN).values(values)).inserted_primary_key or (None,)
     changes = [
@@ -67,12 +85,27 @@ def add(connection: Connection, report: RunReport) -> None:
     ]
     if changes:
         connection.exec_driver_sql(PUT_CHANGE, changes)
-    kept = (
-        select(RUN.c.id).where(RUN.c.job == report.job).order_by(RUN.c.id.desc()).limit(RUNS_KEPT)
-    )
-    connection.execute(delete(RUN).where(RUN.c.job == report.job, RUN.c.id.not_in(kept)))
+    _delete_old_runs(connection, report.job)
     if report.changes:
-        _forget_old_changes(connection, report.job)
+        _delete_old_changes(connection, report.job)
+
+
+def _repeated_run(
+    connection: Connection, report: RunReport, values: Mapping[str, Any]
+) -> int | None:
+    """Return the id of the job's last run, if this run had the same result."""
+    query = select(*RUN.c["id", "status", "error", "commit_sha"]).where(RUN.c.job == report.job)
+    newest = connection.execute(query.order_by(RUN.c.id.desc()).limit(1)).first()
+    if newest is None:
+        return None
+    number, *rest = newest
+    is_same = rest == [values["status"], values["error"], values["commit_sha"]]
+    return number if is_same and _has_same_changes(connection, number, report) else None
+
+
+def _delete_old_runs(connection: Connection, job: str) -> None:
+    kept = select(RUN.c.id).where(RUN.c.job == job).order_by(RUN.c.id.desc()).limit(RUNS_KEPT)
+    connection.execute(delete(RUN).where(RUN.c.job == job, RUN.c.id.not_in(kept)))
 
 
 def _run_values(report: RunReport) -> dict[str, Any]:
@@ -93,9 +126,10 @@ def _run_values(report: RunReport) -> dict[str, Any]:
     }
 
 
-def _forget_old_changes(connection: Connection, job: str) -> None:
-    """The oldest runs keep their row, and lose what they changed, when the job has more changes
-    than are kept.
+def _delete_old_changes(connection: Connection, job: str) -> None:
+    """Delete the changes of the oldest runs, when the job has more changes than are kept.
+
+    The runs stay.
     """
     counts = (
         select(RUN.c.id, func.count(CHANGE.c.id))
@@ -111,9 +145,10 @@ def _forget_old_changes(connection: Connection, job: str) -> None:
             connection.execute(delete(CHANGE).where(CHANGE.c.run == run))
 
 
-def _says_nothing_new(connection: Connection, run: int, report: RunReport) -> bool:
-    """The same files left alone as the last time, and nothing else: an hour of that is one row, not
-    twelve.
+def _has_same_changes(connection: Connection, run: int, report: RunReport) -> bool:
+    """Return whether the run left the same files alone as the last one, and did nothing else.
+
+    An hour of such runs is one row, not twelve.
     """
     if any(change.action is not ActionKind.KEEP for change in report.changes):
         return False
@@ -124,7 +159,7 @@ def _says_nothing_new(connection: Connection, run: int, report: RunReport) -> bo
 
 
 def changed_paths(connection: Connection, name: str) -> list[str]:
-    """Every path in the history whose last name is `name`, ASCII letters in any case."""
+    """Return each path in the history whose last name is `name`, ASCII letters in any case."""
     ends = CHANGE.c.path.like("%/" + _escaped(name), escape="\\")
     found = connection.execute(select(CHANGE.c.path).distinct().where(ends)).scalars()
     return [path for path in found if isinstance(path, str)]
@@ -139,8 +174,9 @@ def _escaped(name: str) -> str:
 def history(
     connection: Connection, job: str | None, paths: Sequence[str], limit: int
 ) -> list[PastRun]:
-    """Past runs, newest first; only those that changed one of `paths` when there are any, with only
-    those changes then.
+    """Return past runs, newest first.
+
+    With `paths`, only those that changed one of them, with only those changes.
     """
     query = select(*PAST_RUN, _went_back()).order_by(RUN.c.id.desc()).limit(limit)
     if job is not None:
@@ -156,15 +192,17 @@ def history(
         if paths:
             chosen = chosen.where(CHANGE.c.path.in_(paths))
         for run, *row in connection.execute(chosen).all():
-            one = past_change(row)
+            one = _past_change(row)
             if run in changes and one is not None:
                 changes[run].append(one)
-    read = (past_run(row[:-1], tuple(changes[row[0]]), bool(row[-1])) for row in found)
+    read = (_past_run(row[:-1], tuple(changes[row[0]]), bool(row[-1])) for row in found)
     return [run for run in read if run is not None]
 
 
 def _went_back() -> Any:
-    """Whether the run brought a commit that the job had had before, and left."""
+    """Return the condition that the run returned to a commit that the job had applied before and
+    left.
+    """
     older = RUN.alias("older")
     before = exists().where(
         older.c.job == RUN.c.job,
@@ -181,16 +219,14 @@ def _went_back() -> Any:
 
 
 def changes_since(connection: Connection, job: str, since: datetime) -> tuple[Change, ...]:
-    """Everything the job's runs that began at or after `since` did, the oldest first, as far as the
-    history goes back.
-    """
+    """Return what the job's runs since then did, oldest first, as far as the history goes back."""
     chosen = (
         select(*PAST_CHANGE)
         .join_from(CHANGE, RUN, RUN.c.id == CHANGE.c.run)
         .where(RUN.c.job == job, RUN.c.started_at >= since.isoformat())
         .order_by(CHANGE.c.id)
     )
-    read = (past_change(row) for row in connection.execute(chosen).all())
+    read = (_past_change(row) for row in connection.execute(chosen).all())
     return tuple(
         Change(ActionKind(one.action), one.path, one.source, one.before, one.after)
         for one in read
@@ -199,11 +235,58 @@ def changes_since(connection: Connection, job: str, since: datetime) -> tuple[Ch
 
 
 def has_commit(connection: Connection, job: str, commit: str) -> bool:
-    """Whether a run of the job brought the commit."""
+    """Return whether a run of the job applied the commit."""
     query = select(RUN.c.id).where(
         RUN.c.job == job, RUN.c.commit_sha == commit, RUN.c.status == RunStatus.CHANGED.value
     )
     return connection.execute(query.limit(1)).first() is not None
 
 
-__all__ = ["add", "changed_paths", "changes_since", "has_commit", "history"]
+def _past_change(row: Sequence[Any]) -> PastChange | None:
+    """Return the change of a row; None where damage has changed the types of its values."""
+    action, path, *rest = row
+    fits = isinstance(action, str) and isinstance(path, str)
+    fits = fits and all(value is None or isinstance(value, str) for value in rest)
+    return PastChange(action, path, *rest) if fits else None
+
+
+def _past_run(
+    row: Sequence[Any], changes: tuple[PastChange, ...], went_back: bool
+) -> PastRun | None:
+    """Return the run of a row, in the order of PastRun's fields; None where damage has changed the
+    types.
+    """
+    number, *texts, seconds, size, kind, error = row
+    job, started_at, trigger, status, commit, previous = texts
+    fits = all(isinstance(value, str) for value in (job, started_at, trigger, status))
+    fits = fits and all(
+        value is None or isinstance(value, str) for value in (commit, previous, kind, error)
+    )
+    if not fits or not isinstance(seconds, (int, float)) or not isinstance(size, int):
+        return None
+    return PastRun(
+        number,
+        job,
+        started_at,
+        trigger,
+        status,
+        commit,
+        previous,
+        seconds,
+        size,
+        kind,
+        error,
+        changes,
+        went_back,
+    )
+
+
+__all__ = [
+    "PastChange",
+    "PastRun",
+    "add",
+    "changed_paths",
+    "changes_since",
+    "has_commit",
+    "history",
+]

@@ -1,5 +1,5 @@
-"""Statements over the ledger's rows, for the store's transactions: what a job has, who owns a file,
-and how that changes.
+"""Statements over the ledger's rows and directories: what a job has, who owns a file, and how that
+changes.
 """
 
 from __future__ import annotations
@@ -24,67 +24,82 @@ _NEW = insert(FILE).values(dict.fromkeys(_NAMES))
 _CHANGED = {name: _NEW.excluded[name] for name in _NAMES if name != "path"}
 PUT = text_of(_NEW.on_conflict_do_update(index_elements=["path"], set_=_CHANGED))
 REMOVE = text_of(delete(FILE).where(FILE.c.path == bindparam("of"), FILE.c.job == bindparam("for")))
-PLACES = [
-    _NAMES.index(column.name) for column in FILE.columns
-]  # of the statement's values, in the order of _NAMES
+# The position in _NAMES of each value of the statement.
+POSITIONS = [_NAMES.index(column.name) for column in FILE.columns]
 
 
 def of_job(connection: Connection, job: str) -> dict[str, LedgerRow]:
-    """The job's rows by path, without damaged ones."""
-    return serialization.ledger(job, connection.exec_driver_sql(OF_JOB, (job,)).all())
+    """Return the job's rows by path, without damaged ones."""
+    return serialization.ledger_rows(job, connection.exec_driver_sql(OF_JOB, (job,)).all())
 
 
 def put(
     connection: Connection,
     job: str,
-    repo: str,
-    commit: str | None,
-    changed: Mapping[str, LedgerRow],
+    origin: tuple[str, str | None],
+    rows: Mapping[str, LedgerRow],
 ) -> None:
-    """Store these rows of the job; each takes the place of the one of the same path, whoever has
-    it.
+    """Store these rows of the job, each in the place of any row of the same path.
+
+    `origin` is the repository and the commit that they come from.
     """
     values = []
-    for path, row in changed.items():
+    for path, row in rows.items():
         stored = serialization.ledger_values(path, row)
-        named = (job, repo, commit, *stored, checksum(job, *stored))
-        values.append(tuple(named[place] for place in PLACES))
+        named = (job, *origin, *stored, checksum(job, *stored))
+        values.append(tuple(named[position] for position in POSITIONS))
     if values:
         connection.exec_driver_sql(PUT, values)
 
 
 def remove(connection: Connection, jobs_by_path: Iterable[tuple[str, str]]) -> None:
-    """Remove the row of each path, if it is that job's."""
+    """Delete the row of each path, if it belongs to that job."""
     values = list(jobs_by_path)
     if values:
         connection.exec_driver_sql(REMOVE, values)
 
 
 def owners(connection: Connection, reals: Sequence[str]) -> dict[str, tuple[OwnedRow, ...]]:
-    """Real path -> the rows of that file, whatever path they were written as."""
+    """Return the rows of each real path, whatever path they were written as."""
     found: dict[str, tuple[OwnedRow, ...]] = {}
     for part in in_parts(reals):
         chosen = select(FILE.c.job, *WHOLE).where(FILE.c.real_path.in_(part))
         for job, *values in connection.execute(chosen).all():
-            for path, recorded in serialization.ledger(job, [values]).items():
+            for path, recorded in serialization.ledger_rows(job, [values]).items():
                 real = recorded.real or path
                 found[real] = (*found.get(real, ()), OwnedRow(path, job, recorded))
     return found
 
 
+def directories(connection: Connection, job: str) -> frozenset[str]:
+    """Return the directories that syncd made for the job, without damaged rows."""
+    query = select(*DIRECTORY.c["path", "checksum"]).where(DIRECTORY.c.job == job)
+    found = connection.execute(query).all()
+    return frozenset(path for path, stored_checksum in found if matches(stored_checksum, job, path))
+
+
+def remove_directories(connection: Connection, job: str, paths: Iterable[str]) -> None:
+    """Delete the rows of these directories, if they belong to the job."""
+    for path in paths:
+        is_it = (DIRECTORY.c.path == path, DIRECTORY.c.job == job)
+        connection.execute(delete(DIRECTORY).where(*is_it))
+
+
 def directory_owners(connection: Connection, paths: Sequence[str]) -> dict[str, str]:
-    """Directory -> the job that syncd made it for."""
+    """Return for each directory the job that syncd made it for."""
     found: dict[str, str] = {}
     for part in in_parts(paths):
         chosen = select(*DIRECTORY.c["path", "job", "checksum"]).where(DIRECTORY.c.path.in_(part))
         found |= {
-            path: job for path, job, mark in connection.execute(chosen) if matches(mark, job, path)
+            path: job
+            for path, job, stored_checksum in connection.execute(chosen)
+            if matches(stored_checksum, job, path)
         }
     return found
 
 
 def put_directories(connection: Connection, job: str, paths: Iterable[str]) -> None:
-    """The job has these directories, which syncd made."""
+    """Store that syncd made these directories for the job."""
     upsert(
         connection,
         DIRECTORY,
@@ -93,10 +108,7 @@ def put_directories(connection: Connection, job: str, paths: Iterable[str]) -> N
 
 
 def require_rehash(connection: Connection, job: str, paths: Sequence[str]) -> int:
-    """What lstat said of these files proves nothing any more: the next run reads them.
-
-    How many rows.
-    """
+    """Make the next run read these files, whatever lstat says; return the number of rows."""
     wanted = set(paths)
     chosen = {
         path: row
@@ -105,17 +117,17 @@ def require_rehash(connection: Connection, job: str, paths: Sequence[str]) -> in
     }
     for path, row in chosen.items():
         if row.stat is not None:
-            _change(connection, job, path, replace(row, stat=row.stat.smudged))
+            _update(connection, job, path, replace(row, stat=row.stat.smudged))
     return len(chosen)
 
 
-def hand_over(connection: Connection, job: str, result: RunRecord) -> None:
-    """Rows and directories of this job belong to the jobs that the result names."""
-    for path, other in result.handed_over.items():
+def hand_over(connection: Connection, job: str, record: RunRecord) -> None:
+    """Give rows and directories of this job to the jobs that the record names."""
+    for path, other in record.handed_over.items():
         chosen = select(*WHOLE).where(FILE.c.path == path, FILE.c.job == job)
-        for row in serialization.ledger(job, connection.execute(chosen).all()).values():
-            _change(connection, other, path, row)
-    for directory, owner in result.directories_reassigned.items():
+        for row in serialization.ledger_rows(job, connection.execute(chosen).all()).values():
+            _update(connection, other, path, row)
+    for directory, owner in record.directories_reassigned.items():
         if owner is None:
             connection.execute(delete(DIRECTORY).where(DIRECTORY.c.path == directory))
         elif directory_owners(connection, [directory]).get(directory) == job:
@@ -123,19 +135,17 @@ def hand_over(connection: Connection, job: str, result: RunRecord) -> None:
 
 
 def rename(connection: Connection, old: str, new: str) -> None:
-    """The job's rows and directories are another name's.
+    """Give the job's rows and directories to another name.
 
-    A damaged row stays: what it says is not known.
+    A damaged row stays, because its content is unknown.
     """
     for path, row in of_job(connection, old).items():
-        _change(connection, new, path, row)
-    chosen = select(*DIRECTORY.c["path", "checksum"]).where(DIRECTORY.c.job == old)
-    whole = [path for path, mark in connection.execute(chosen).all() if matches(mark, old, path)]
-    put_directories(connection, new, whole)
+        _update(connection, new, path, row)
+    put_directories(connection, new, directories(connection, old))
 
 
-def _change(connection: Connection, job: str, path: str, row: LedgerRow) -> None:
-    """The row of the path says this, for this job; where it came from stays as it is."""
+def _update(connection: Connection, job: str, path: str, row: LedgerRow) -> None:
+    """Update the row of the path, and give it to this job; where it came from stays."""
     stored = serialization.ledger_values(path, row)
     values: dict[str, Any] = dict(
         zip((column.name for column in serialization.LEDGER), stored, strict=True)

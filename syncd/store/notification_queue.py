@@ -1,11 +1,11 @@
-"""Messages that wait to be sent, and what became of those that were: one transaction per meaning,
-agreed between all processes.
+"""The queue of notifications to be sent, and the delivery statistics of each endpoint, shared by
+all processes.
 
-At most one message waits for each endpoint and job: a newer one takes the older's place, so the
-outbox is bounded by the configuration. An endpoint is claimed for a time by who sends to it; a
-message whose sender died is sent again. A failed attempt pauses the endpoint for every message,
-also for those that come later. Endpoints are named by where their address is read from: the address
-itself is a secret.
+At most one notification waits for each endpoint and job: a newer one replaces the older, so the
+configuration bounds the queue. The process that sends to an endpoint claims it for a time; the
+notification of a process that died is sent again. A failed attempt pauses the endpoint for every
+notification, also for later ones. An endpoint is named by where its address is read from, because
+the address is a secret.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from syncd.store.schema import DELIVERY, NOTIFICATION
 from syncd.store.sqlite import insert, upsert
 
 CLAIM_SECONDS = 60.0
-FARTHEST_SECONDS = 7200.0  # a time farther off was written before the clock was set back
-CLAIMED_LOOK_SECONDS = 5.0  # how soon to look again at an endpoint that another process sends to
-PAUSED = NOTIFICATION.outerjoin(DELIVERY, DELIVERY.c.endpoint == NOTIFICATION.c.endpoint)
-DELIVERED = DELIVERY.c[
+MAX_PAUSE_SECONDS = 7200.0  # a longer pause was written before the clock was set back
+CLAIMED_POLL_SECONDS = 5.0  # for an endpoint that another process sends to
+WITH_DELIVERY = NOTIFICATION.outerjoin(DELIVERY, DELIVERY.c.endpoint == NOTIFICATION.c.endpoint)
+DELIVERY_COLUMNS = DELIVERY.c[
     "endpoint", "host", "sent", "failed", "dropped", "last_sent_at", "last_failed_at", "error"
 ]
 
 
 class PendingNotification(Struct, frozen=True):
-    """A message of ours to send now."""
+    """A notification that the caller sends now."""
 
     endpoint: str
     job: str
@@ -39,15 +39,15 @@ class PendingNotification(Struct, frozen=True):
     body: str
     created_at: float
     attempts: int
-    failures: (
-        int  # attempts at the endpoint since its last success, whichever message they were for
-    )
+    # Failed attempts at the endpoint since its last success, for any message.
+    failures: int
 
 
 class DeliveryStats(Struct, frozen=True):
-    """What became of an endpoint's messages.
+    """Delivery statistics of an endpoint.
 
-    `host` is where the last one went; `error` is the last failure since the last success.
+    `host` is where the last notification was sent; `error` is the last failure since the last
+    success.
     """
 
     endpoint: str
@@ -61,25 +61,45 @@ class DeliveryStats(Struct, frozen=True):
     error: str | None = None
 
 
-def put(
-    connection: Connection, job: str, identity: str, bodies: Mapping[str, str], now: float
-) -> None:
-    """These bodies, by endpoint, wait; what waited for the same endpoint and job is gone."""
-    fresh = {"job": job, "id": identity, "created_at": now, "attempts": 0}
-    rows = ({"endpoint": endpoint, "body": body, **fresh} for endpoint, body in bodies.items())
+class NewNotification(Struct, frozen=True):
+    """A notification to queue: its id, its body for each endpoint, and its time in Unix seconds."""
+
+    id: str
+    bodies: Mapping[str, str]
+    created_at: float
+
+
+class FailedAttempt(Struct, frozen=True):
+    """A failed attempt to send. Times are Unix seconds.
+
+    `retry_at` is the end of the pause; `given_up`: the notification is not sent again.
+    """
+
+    host: str | None
+    error: str
+    failed_at: float
+    retry_at: float
+    given_up: bool
+
+
+def put(connection: Connection, job: str, new: NewNotification) -> None:
+    """Queue the bodies; each replaces the one that waits for the same endpoint and job."""
+    common = {"job": job, "id": new.id, "created_at": new.created_at, "attempts": 0}
+    rows = ({"endpoint": endpoint, "body": body, **common} for endpoint, body in new.bodies.items())
     upsert(connection, NOTIFICATION, rows)
 
 
 class NotificationQueue:
+    """The queue in one database. Every method raises StoreError."""
+
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def claim(self, endpoints: Iterable[str], now: float) -> PendingNotification | None:
-        """A message to send now; its endpoint is claimed for a minute.
+        """Return a notification to send now, and claim its endpoint for a minute.
 
-        Messages for other endpoints than these are dropped.
-
-        None while every endpoint with waiting messages is paused or claimed.
+        Returns None while each endpoint with notifications is paused or claimed. Notifications for
+        other endpoints than these are deleted.
         """
         known = sorted(endpoints)
 
@@ -88,91 +108,72 @@ class NotificationQueue:
             row = connection.execute(_due(now)).first()
             if row is None:
                 return None
-            one = PendingNotification(*row)
-            _count(connection, one.endpoint, None, paused_until=now + CLAIM_SECONDS)
-            return one
+            found = PendingNotification(*row)
+            _update_delivery(connection, found.endpoint, {}, {"paused_until": now + CLAIM_SECONDS})
+            return found
 
         return self._database.write(work) if self.count_pending() else None
 
     def count_pending(self) -> int:
+        """Return how many notifications wait."""
         count = select(func.count()).select_from(NOTIFICATION)
         return self._database.read(lambda connection: int(connection.execute(count).scalar_one()))
 
     def next_at(self, now: float) -> float | None:
-        """When to look for a message to send, in seconds since 1970; in the past for one that may
-        be sent.
+        """Return when to call `claim` again, in Unix seconds; in the past when a notification may
+        be sent now.
 
-        None when no message waits.
+        None when no notification waits.
         """
         paused = DELIVERY.c.paused_until
         soonest = case(
-            (DELIVERY.c.failures == 0, func.min(paused, now + CLAIMED_LOOK_SECONDS)),
+            (DELIVERY.c.failures == 0, func.min(paused, now + CLAIMED_POLL_SECONDS)),
             else_=func.coalesce(paused, 0),
         )
-        query = select(func.min(soonest)).select_from(PAUSED)
+        query = select(func.min(soonest)).select_from(WITH_DELIVERY)
         found = self._database.read(lambda connection: connection.execute(query).scalar_one())
         return float(found) if isinstance(found, (int, float)) else None
 
-    def mark_sent(self, one: PendingNotification, host: str, now: float) -> None:
+    def mark_sent(self, notification: PendingNotification, host: str, now: float) -> None:
+        """Remove the notification, and count it as sent to this host."""
+
         def work(connection: Connection) -> None:
-            _drop(connection, one)
-            _count(
-                connection,
-                one.endpoint,
-                host,
-                sent=1,
-                last_sent_at=now,
-                error=None,
-                paused_until=None,
-                failures=0,
-            )
+            _remove(connection, notification)
+            changes = {"host": host, "last_sent_at": now, "error": None}
+            changes |= {"paused_until": None, "failures": 0}
+            _update_delivery(connection, notification.endpoint, {"sent": 1}, changes)
 
         self._database.write(work)
 
-    def mark_failed(
-        self,
-        one: PendingNotification,
-        host: str | None,
-        why: str,
-        now: float,
-        again_at: float,
-        given_up: bool,
-    ) -> None:
-        """Pause the endpoint until `again_at`: one attempt per pause, however many messages wait or
+    def mark_failed(self, notification: PendingNotification, attempt: FailedAttempt) -> None:
+        """Pause the endpoint: there is one attempt per pause, however many notifications wait or
         come.
 
-        The message stays, unless it is given up.
+        The notification stays, unless it is given up.
         """
+        counts = {"failed": 1, "dropped": int(attempt.given_up)}
+        changes = {"last_failed_at": attempt.failed_at, "error": attempt.error}
+        changes |= {"paused_until": attempt.retry_at, "failures": notification.failures + 1}
+        changes |= {"host": attempt.host} if attempt.host is not None else {}
 
         def work(connection: Connection) -> None:
-            if given_up:
-                _drop(connection, one)
-            connection.execute(
-                update(NOTIFICATION).where(*_is(one)).values(attempts=NOTIFICATION.c.attempts + 1)
-            )
-            _count(
-                connection,
-                one.endpoint,
-                host,
-                failed=1,
-                dropped=int(given_up),
-                last_failed_at=now,
-                error=why,
-                paused_until=again_at,
-                failures=one.failures + 1,
-            )
+            if attempt.given_up:
+                _remove(connection, notification)
+            one_more = {"attempts": NOTIFICATION.c.attempts + 1}
+            connection.execute(update(NOTIFICATION).where(*_is(notification)).values(one_more))
+            _update_delivery(connection, notification.endpoint, counts, changes)
 
         self._database.write(work)
 
     def deliveries(self, endpoints: Iterable[str]) -> tuple[DeliveryStats, ...]:
-        """How it stands with each of these endpoints."""
+        """Return the delivery statistics of these endpoints."""
 
         def query(connection: Connection) -> tuple[DeliveryStats, ...]:
             counted = select(NOTIFICATION.c.endpoint, func.count()).group_by(
                 NOTIFICATION.c.endpoint
             )
             waiting: dict[str, int] = dict(map(tuple, connection.execute(counted)))
-            found = {row[0]: row[1:] for row in connection.execute(select(*DELIVERED))}
+            found = {row[0]: row[1:] for row in connection.execute(select(*DELIVERY_COLUMNS))}
             return tuple(
                 _delivery(name, waiting.get(name, 0), found.get(name)) for name in endpoints
             )
@@ -181,50 +182,44 @@ class NotificationQueue:
 
 
 def _due(now: float) -> Any:
-    """The message to send next: of an endpoint that is not paused, the least tried one first."""
+    """Return the query for the next notification: the least tried one of the endpoints that are not
+    paused.
+    """
     paused = DELIVERY.c.paused_until
     return (
         select(
             *NOTIFICATION.c["endpoint", "job", "id", "body", "created_at", "attempts"],
             func.coalesce(DELIVERY.c.failures, 0),
         )
-        .select_from(PAUSED)
-        .where(or_(paused.is_(None), paused <= now, paused > now + FARTHEST_SECONDS))
+        .select_from(WITH_DELIVERY)
+        .where(or_(paused.is_(None), paused <= now, paused > now + MAX_PAUSE_SECONDS))
         .order_by(NOTIFICATION.c.attempts, NOTIFICATION.c.created_at)
         .limit(1)
     )
 
 
-def _is(one: PendingNotification) -> tuple[Any, ...]:
+def _is(notification: PendingNotification) -> tuple[Any, ...]:
     columns = NOTIFICATION.c
-    return columns.endpoint == one.endpoint, columns.job == one.job, columns.id == one.id
-
-
-def _drop(connection: Connection, one: PendingNotification) -> None:
-    connection.execute(delete(NOTIFICATION).where(*_is(one)))
-
-
-def _count(
-    connection: Connection,
-    endpoint: str,
-    host: str | None,
-    sent: int = 0,
-    failed: int = 0,
-    dropped: int = 0,
-    **values: Any,
-) -> None:
-    """So many more of each; and the other columns are these values."""
-    fresh = {"endpoint": endpoint, "sent": 0, "failed": 0, "dropped": 0, "failures": 0}
-    connection.execute(insert(DELIVERY).values(fresh).on_conflict_do_nothing())
-    counted = {
-        "sent": DELIVERY.c.sent + sent,
-        "failed": DELIVERY.c.failed + failed,
-        "dropped": DELIVERY.c.dropped + dropped,
-    }
-    values |= {} if host is None else {"host": host}
-    connection.execute(
-        update(DELIVERY).where(DELIVERY.c.endpoint == endpoint).values({**counted, **values})
+    return (
+        columns.endpoint == notification.endpoint,
+        columns.job == notification.job,
+        columns.id == notification.id,
     )
+
+
+def _remove(connection: Connection, notification: PendingNotification) -> None:
+    connection.execute(delete(NOTIFICATION).where(*_is(notification)))
+
+
+def _update_delivery(
+    connection: Connection, endpoint: str, counts: Mapping[str, int], changes: Mapping[str, Any]
+) -> None:
+    """Add these counts to the statistics of the endpoint, and set these columns."""
+    new = {"endpoint": endpoint, "sent": 0, "failed": 0, "dropped": 0, "failures": 0}
+    connection.execute(insert(DELIVERY).values(new).on_conflict_do_nothing())
+    sums = {name: DELIVERY.c[name] + count for name, count in counts.items()}
+    change = update(DELIVERY).where(DELIVERY.c.endpoint == endpoint)
+    connection.execute(change.values({**sums, **changes}))
 
 
 def _delivery(endpoint: str, waiting: int, row: Sequence[Any] | None) -> DeliveryStats:
@@ -238,11 +233,11 @@ def _delivery(endpoint: str, waiting: int, row: Sequence[Any] | None) -> Deliver
         sent,
         failed,
         dropped,
-        _time(last_sent_at),
-        _time(last_failed_at),
+        _utc_time(last_sent_at),
+        _utc_time(last_failed_at),
         error,
     )
 
 
-def _time(seconds: object) -> datetime | None:
+def _utc_time(seconds: object) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC) if isinstance(seconds, (int, float)) else None

@@ -1,7 +1,7 @@
-"""Tells whether a job's ledger is still as a run has read it, so that recording the run does not
+"""Detects whether a job's ledger is still as a run has read it, so that recording the run need not
 read thousands of rows again.
 
-It is only where no row can have been written since: not by this process, and not by another one.
+It is only where no process can have written a row since.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class LedgerRows(dict[str, LedgerRow]):
     read_at: Moment
 
 
-class ReadLedgers:
+class LedgerReader:
     """Reads the ledgers of one store.
 
     Every method is called inside a transaction of the connection.
@@ -35,18 +35,18 @@ class ReadLedgers:
         self._writes = 0
 
     def read(self, connection: Connection, job: str) -> dict[str, LedgerRow]:
-        """The job's rows by path, without damaged ones. The caller does not change them."""
+        """Return the job's rows by path, without damaged ones. The caller must not change them."""
         moment = self._moment(connection)
         found = LedgerRows(ledger.of_job(connection, job))
         found.job, found.read_at = job, moment
         return found
 
     def note_write(self) -> None:
-        """Rows of some job are changed by this transaction."""
+        """Note that this transaction changes rows of some job."""
         self._writes += 1
 
     def is_current(self, connection: Connection, job: str, rows: Mapping[str, LedgerRow]) -> bool:
-        """Whether `read` gave these rows, and gives them again."""
+        """Return whether `read` returned these rows and would return them again."""
         return (
             isinstance(rows, LedgerRows)
             and rows.job == job
@@ -54,16 +54,20 @@ class ReadLedgers:
         )
 
     def _moment(self, connection: Connection) -> Moment:
-        """As long as this is the same, no row was written.
+        """Return a value that stays the same as long as no row is written.
 
-        `data_version` changes with the commits of other connections, and not with this one's.
-        Source: sqlite.org/pragma.html.
+        `data_version` changes with the commits of other connections, and not with those of this
+        one. Source: sqlite.org/pragma.html.
         """
         return connection, int(pragma(connection, "data_version")), self._writes
 
 
-def after(before: Mapping[str, LedgerRow], job: str, result: RunRecord) -> dict[str, LedgerRow]:
-    """The job's rows once the result is recorded, where they are `before` until then."""
-    gone = {*result.removals, *result.handed_over}
-    found = {path: row for path, row in before.items() if result.superseded.get(path) != job}
-    return {path: row for path, row in (found | dict(result.upserts)).items() if path not in gone}
+def rows_after(
+    before: Mapping[str, LedgerRow], job: str, record: RunRecord
+) -> dict[str, LedgerRow]:
+    """Return the job's rows once the record is stored, where they are `before` until then."""
+    removed = {*record.removals, *record.handed_over}
+    found = {path: row for path, row in before.items() if record.superseded.get(path) != job}
+    return {
+        path: row for path, row in (found | dict(record.upserts)).items() if path not in removed
+    }

@@ -1,6 +1,6 @@
-"""Brings everything that is stored of a job under another name, in the caller's transaction.
+"""Stores everything that is known of a job under another name, in the caller's transaction.
 
-A damaged row stays under the old name: what it says is not known, so it belongs to nobody's files.
+A damaged row stays under the old name, because its content is unknown.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from syncd.store.sqlite import upsert
 
 
 def rename(connection: Connection, old: str, new: str) -> None:
-    """Everything whole of the job is stored under its new name."""
+    """Store every intact row of the job under its new name."""
     ledger.rename(connection, old, new)
     state = read_state(connection, old)
     if state is not None:
@@ -35,8 +35,8 @@ def _rename_sets(connection: Connection, old: str, new: str) -> None:
     chosen = select(*APPLIED_SET.c["id", "commit_sha", "files", "checksum"]).where(
         APPLIED_SET.c.job == old
     )
-    for number, commit, files, mark in connection.execute(chosen).all():
-        if matches(mark, old, commit, body=files):
+    for number, commit, files, stored_checksum in connection.execute(chosen).all():
+        if matches(stored_checksum, old, commit, body=files):
             values = {"job": new, "checksum": checksum(new, commit, body=files)}
             connection.execute(update(APPLIED_SET).where(APPLIED_SET.c.id == number).values(values))
 

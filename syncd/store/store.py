@@ -1,55 +1,56 @@
-"""What we applied, what we are about to apply, and what we know of each job: one transaction per
-meaning.
+"""The store: what syncd has applied, is about to apply, and knows of each job.
+
+Each method is one transaction.
 
 The ledger is by absolute destination, so a file has one owner whatever the configuration says. Rows
-that don't match their seal are left out: memory that is lost costs time, never files.
+that do not match their checksum are left out: losing them costs time, never files. The statements
+are in the modules of the tables; this one combines them, and follows renamed jobs.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, Select, delete, func, select, union, update
+from sqlalchemy import Connection, delete, select, union
 
 from syncd.errors import StoreError
-from syncd.git_objects import is_object_id
 from syncd.models import Change, LedgerRow, TreeEntry
 from syncd.ports import AppliedSet, Head, Intent, JobState, OwnedRow, RunRecord
 from syncd.store import (
+    applied_sets,
+    heads,
     history,
     intents,
+    job_states,
     ledger,
     listings,
     notification_queue,
     renames,
-    serialization,
+    run_records,
 )
 from syncd.store.accepted_commits import AcceptedCommits
 from syncd.store.access import make_state_folder, refuse_stranger, set_access
-from syncd.store.checksum import checksum, matches
 from syncd.store.database import Database
 from syncd.store.facts import Facts
 from syncd.store.job_states import read_state, read_states, write_state
-from syncd.store.read_ledgers import ReadLedgers, after
-from syncd.store.schema import APPLIED_SET, DIRECTORY, FILE, HEAD, INTENT, JOB
-from syncd.store.sqlite import upsert
+from syncd.store.notification_queue import NewNotification, NotificationQueue
+from syncd.store.read_ledgers import LedgerReader
+from syncd.store.schema import APPLIED_SET, DIRECTORY, FILE
 
-T = TypeVar("T")
 AdaptState = Callable[[str, str, JobState], JobState]
 
-SETS_KEPT = 5
 FILE_NAME = "syncd.db"
 
 
 class SqliteStore:
+    """The store in one SQLite database. Every method raises StoreError."""
+
     def __init__(self, database: Database, accepted: AcceptedCommits | None = None) -> None:
         self._database = database
-        self._ledgers = ReadLedgers()
+        self._ledgers = LedgerReader()
         self._accepted = accepted or AcceptedCommits(
             database.file.parent if database.file is not None else None
         )
@@ -58,9 +59,10 @@ class SqliteStore:
 
     @classmethod
     def open(cls, state_dir: Path, group: str | None = None) -> SqliteStore:
-        """The store in `state_dir`, made or migrated when needed; private, or for `group` to read.
+        """Open the store in `state_dir`, creating or migrating it when needed; private, or readable
+        by `group`.
 
-        Raises StoreError naming who may open it.
+        Raises StoreError, which names the user who may open it.
         """
         try:
             refuse_stranger(state_dir)
@@ -69,60 +71,63 @@ class SqliteStore:
         except OSError as error:
             raise StoreError(
                 f"can't use the state folder {state_dir}: {error.strerror}",
+                id="store/state-folder",
                 hint="set state: to a folder this user owns, or run syncd as its owner",
             ) from error
         return cls(Database(state_dir / FILE_NAME))
 
     @classmethod
     def open_readonly(cls, state_dir: Path) -> SqliteStore:
-        """The store for a command that only looks: a copy in memory, so that nothing in the state
-        folder changes.
-        """
+        """Open a copy in memory, for a command that must not change the state folder."""
         return cls(
             Database.copy_of(state_dir / FILE_NAME), AcceptedCommits(state_dir, read_only=True)
         )
 
     def refresh(self) -> None:
-        """Read what the file holds now, where this is a copy of it. Raises StoreError."""
+        """Read the file again, where this is a copy of it."""
         self._database.refresh_copy()
 
     @property
     def file(self) -> Path:
-        """Where it is. Raises StoreError for one in memory."""
+        """The file of the store. Raises StoreError for one in memory."""
         if self._database.file is None:
             raise StoreError("this store has no file")
         return self._database.file
 
     def counter(self) -> int:
-        """A number that every write changes."""
+        """Return a number that every write changes."""
         return self._database.counter()
 
     @property
     def notes(self) -> list[str]:
+        """What was repaired while the store was open, as sentences for the operator."""
         return self._database.notes
 
     def close(self) -> None:
+        """Close the database."""
         self._database.close()
 
     def follow_renames(self, renamed: Mapping[str, str], under_new_name: AdaptState) -> None:
-        """From now on each job on the left is known by what is stored for the job on the right.
+        """Use what is stored for the job on the right for the configured job on the left, from now
+        on.
 
-        `under_new_name(job, old, state)` gives the stored state as it is for the configured job.
+        `under_new_name(job, old, state)` returns the stored state as it applies to the configured
+        job.
         """
         self._former, self._under_new_name = dict(renamed), under_new_name
 
     def former_name(self, job: str) -> str | None:
-        """The name that the job is stored under, where that is another one."""
+        """Return the name that the job is stored under, where that is another one."""
         return self._former.get(job)
 
     def rename(self, job: str) -> None:
-        """Everything stored under the job's former name is stored under its own."""
+        """Store everything that is stored under the job's former name under its own."""
         old = self._former.get(job)
         if old is None:
             return
-        kept = self._accepted.load(old)
-        if kept is not None:
-            self._accepted.save(job, *kept, begin=True)
+        accepted = self._accepted.load(old)
+        if accepted is not None:
+            self._accepted.save(job, *accepted, begin=True)
 
         def work(connection: Connection) -> None:
             self._ledgers.note_write()
@@ -141,54 +146,54 @@ class SqliteStore:
     # --- states ----------------------------------------------------------------------------------
 
     def state(self, job: str) -> JobState:
-        name, job = job, self._stored(job)
-        found = self._database.read(lambda connection: read_state(connection, job)) or JobState()
-        found = found if name == job else self._under_new_name(name, job, found)
-        accepted = self._accepted.load(job)
-        return (
-            found
-            if accepted is None
-            else replace(found, accepted_history=accepted[0], accepted_commit=accepted[1])
-        )
+        """Return the state of the job; an empty one for a job that is not stored."""
+        stored = self._stored(job)
+        state = self._database.read(lambda connection: read_state(connection, stored)) or JobState()
+        state = state if stored == job else self._under_new_name(job, stored, state)
+        accepted = self._accepted.load(stored)
+        if accepted is None:
+            return state
+        history_key, commit = accepted
+        return replace(state, accepted_history=history_key, accepted_commit=commit)
 
     def save_accepted_commit(self, job: str, state: JobState, begin: bool) -> None:
+        """Save the accepted commit also outside the database, so that it survives a lost database.
+
+        Without `begin`, only where one was saved so before.
+        """
         if state.accepted_history is not None and state.accepted_commit is not None:
             self._accepted.save(
                 self._stored(job), state.accepted_history, state.accepted_commit, begin
             )
 
     def applied_before(self, job: str, commit: str) -> bool:
+        """Return whether the history has a run of the job that applied the commit."""
         stored = self._stored(job)
         return self._database.read(
             lambda connection: history.has_commit(connection, stored, commit)
         )
 
     def states(self, jobs: Iterable[str]) -> dict[str, JobState]:
-        """The states of those jobs that the store knows, read at one moment."""
-        asked = {self._stored(name): name for name in jobs}
+        """Return the states of those jobs that are stored, read at one moment."""
+        names = {self._stored(name): name for name in jobs}
         found = self._database.read(read_states)
-        return {asked[stored]: state for stored, state in found.items() if stored in asked}
+        return {names[stored]: state for stored, state in found.items() if stored in names}
 
     def file_counts(self) -> dict[str, int]:
-        """Job -> how many destinations the ledger names."""
-        query = select(FILE.c.job, func.count()).group_by(FILE.c.job)
-        counted = self._database.read(lambda connection: connection.execute(query).all())
-        found = {job: count for job, count in counted if isinstance(job, str)}
+        """Return how many destinations the ledger has for each job."""
+        found = self._database.read(job_states.file_counts)
         return found | {job: found[old] for job, old in self._former.items() if old in found}
 
     def jobs(self) -> list[str]:
-        """Every job the store knows, by the name that it is stored under."""
-        query = union(select(JOB.c.name), select(FILE.c.job))
-        found = self._database.read(lambda connection: connection.execute(query).scalars().all())
-        return sorted(name for name in found if isinstance(name, str))
+        """Return each stored job, by the name that it is stored under."""
+        return self._database.read(job_states.job_names)
 
     def knows(self, job: str) -> bool:
-        """Whether anything is stored of the job under its own name."""
-        query = select(JOB.c.name).where(JOB.c.name == job)
-        return self._database.read(lambda connection: connection.execute(query).first()) is not None
+        """Return whether anything is stored of the job under its own name."""
+        return self._database.read(lambda connection: job_states.is_stored(connection, job))
 
     def change_state(self, job: str, change: Callable[[JobState], JobState]) -> JobState:
-        """One read-modify-write of a job's state."""
+        """Read, change and write the job's state in one transaction; return the new state."""
         job = self._stored(job)
 
         def work(connection: Connection) -> JobState:
@@ -199,21 +204,14 @@ class SqliteStore:
         return self._database.write(work)
 
     def queue_notifications(
-        self,
-        job: str,
-        before: str | None,
-        after: str | None,
-        identity: str,
-        bodies: Mapping[str, str],
-        now: datetime,
+        self, job: str, before: str | None, after: str | None, notification: NewNotification
     ) -> bool:
-        """The job is told as `after` from now on, and these bodies, by endpoint, wait to be sent:
-        one transaction.
+        """Record that the job is notified as `after`, and queue the notification, in one
+        transaction.
 
-        False, and nothing was written, when somebody else has told of it since it was told as
+        Returns False, having written nothing, when another process has notified since the state was
         `before`.
         """
-
         job = self._stored(job)
 
         def work(connection: Connection) -> bool:
@@ -221,38 +219,38 @@ class SqliteStore:
             if state.notified_as != before:
                 return False
             write_state(connection, job, replace(state, notified_as=after))
-            notification_queue.put(connection, job, identity, bodies, now.timestamp())
+            notification_queue.put(connection, job, notification)
             return True
 
         return self._database.write(work)
 
     @property
-    def notifications(self) -> notification_queue.NotificationQueue:
-        return notification_queue.NotificationQueue(self._database)
+    def notifications(self) -> NotificationQueue:
+        """The notifications that wait to be sent."""
+        return NotificationQueue(self._database)
 
     def mark_checked(self, jobs: Mapping[str, tuple[JobState, datetime]]) -> None:
-        """Each of these jobs was found as it should be at that time, and the store says so: unless
-        its state is another one by now.
+        """Record that each job was found unchanged at that time, unless its state has changed
+        since.
         """
 
         def work(connection: Connection) -> None:
-            for name, now in read_states(connection).items():
+            for name, state in read_states(connection).items():
                 if name in jobs:
                     expected, at = jobs[name]
-                    if _without_times(now) == _without_times(expected):
-                        times = {"last_run_at": at.isoformat(), "last_success_at": at.isoformat()}
-                        connection.execute(update(JOB).where(JOB.c.name == name).values(times))
+                    if _without_times(state) == _without_times(expected):
+                        job_states.mark_checked(connection, name, at)
 
         if jobs:
             self._database.write(work)
 
     def forget(self, job: str) -> int:
-        """Nothing is known of the job any more; its files stay. How many ledger rows went."""
+        """Delete everything stored of the job; its files stay. Return the number of ledger rows."""
 
         def work(connection: Connection) -> int:
             self._ledgers.note_write()
             count = connection.execute(delete(FILE).where(FILE.c.job == job)).rowcount
-            connection.execute(delete(JOB).where(JOB.c.name == job))
+            job_states.remove_state(connection, job)
             intents.remove(connection, job)
             for table in (DIRECTORY, APPLIED_SET):
                 connection.execute(delete(table).where(table.c.job == job))
@@ -264,11 +262,12 @@ class SqliteStore:
     # --- the ledger ------------------------------------------------------------------------------
 
     def load_ledger(self, job: str) -> dict[str, LedgerRow]:
+        """Return the job's ledger by destination, without damaged rows."""
         job = self._stored(job)
         return self._database.read(lambda connection: self._ledgers.read(connection, job))
 
     def require_rehash(self, job: str, paths: Sequence[str]) -> int:
-        """The next run of the job reads these files again, whatever their times say; how many
+        """Make the next run of the job read these files, whatever lstat says; return the number of
         rows.
         """
         job = self._stored(job)
@@ -276,200 +275,81 @@ class SqliteStore:
         def work(connection: Connection) -> int:
             self._ledgers.note_write()
             state = read_state(connection, job)
-            if (
-                state is not None
-            ):  # else a run that remembers what it looked at would not look again
+            # Else a run that knows the job as unchanged would not read the files.
+            if state is not None:
                 write_state(connection, job, replace(state, consistent=False))
             return ledger.require_rehash(connection, job, paths)
 
         return self._database.write(work)
 
     def owners(self, reals: Iterable[str]) -> dict[str, tuple[OwnedRow, ...]]:
+        """Return the ledger rows of each real path that has some."""
         wanted, configured = list(reals), {old: job for job, old in self._former.items()}
         if not wanted:
             return {}
         found = self._database.read(lambda connection: ledger.owners(connection, wanted))
         return {
-            real: tuple(replace(row, job=configured.get(row.job, row.job)) for row in group)
-            for real, group in found.items()
+            real: tuple(replace(row, job=configured.get(row.job, row.job)) for row in rows)
+            for real, rows in found.items()
         }
 
     def folders(self, job: str) -> frozenset[str]:
+        """Return the directories that syncd made for the job."""
         job = self._stored(job)
-        query = select(*DIRECTORY.c["path", "checksum"]).where(DIRECTORY.c.job == job)
-        found = self._database.read(lambda connection: connection.execute(query).all())
-        return frozenset(path for path, mark in found if matches(mark, job, path))
+        return self._database.read(lambda connection: ledger.directories(connection, job))
 
     def folder_owners(self, paths: Iterable[str]) -> dict[str, str]:
+        """Return the job that syncd made each directory for, for those that it made."""
         wanted = list(paths)
-        return (
-            self._database.read(lambda connection: ledger.directory_owners(connection, wanted))
-            if wanted
-            else {}
-        )
+        if not wanted:
+            return {}
+        return self._database.read(lambda connection: ledger.directory_owners(connection, wanted))
 
     # --- intent and record -----------------------------------------------------------------------
 
     def intent(self, job: str) -> Intent | None:
-        """The interrupted plan of the job.
+        """Return the interrupted intent of the job.
 
-        A damaged one is dropped, and the job marked unsettled: the next plan looks at everything.
+        A damaged one is deleted, and the job marked as inconsistent: the next plan reads
+        everything.
         """
         job = self._stored(job)
-        query = select(INTENT.c.job).where(INTENT.c.job == job)
-        stored, found = self._database.read(
-            lambda connection: (connection.execute(query).first(), intents.read(connection, job))
+        is_stored, found = self._database.read(
+            lambda connection: (intents.exists(connection, job), intents.read(connection, job))
         )
-        if stored is None or found is not None:
+        if found is not None or not is_stored:
             return found
         self._database.write(lambda connection: intents.remove(connection, job))
         self.change_state(job, lambda state: replace(state, consistent=False))
         return None
 
     def begin_intent(self, intent: Intent, state: JobState) -> None:
-        def work(connection: Connection) -> None:
-            intents.write(connection, intent)
-            now = read_state(connection, intent.job) or JobState()
-            known = replace(
-                state,
-                paused_until=now.paused_until,
-                paused_reason=now.paused_reason,
-                held=now.held,
-                notified_as=now.notified_as,
-            )
-            write_state(
-                connection,
-                intent.job,
-                replace(
-                    known,
-                    consistent=False,
-                    reload_pending=state.reload_pending or intent.reload_after,
-                ),
-            )
-
-        self._database.write(work)
+        """Save the intent and the state in one transaction."""
+        self._database.write(lambda connection: run_records.begin_intent(connection, intent, state))
 
     def record(self, job: str, result: RunRecord) -> None:
-        """The run is in the ledger and the history, and its intent is gone: one transaction."""
+        """Record the run in ledger and history, and delete its intent, in one transaction.
 
-        def work(connection: Connection) -> None:
-            report, is_current = (
-                result.report,
-                self._ledgers.is_current(connection, job, result.ledger),
-            )
-            self._ledgers.note_write()
-            ledger.remove(connection, result.superseded.items())
-            ledger.put(connection, job, report.repo, report.commit, result.upserts)
-            ledger.remove(connection, ((path, job) for path in result.removals))
-            for path in result.directories_removed:
-                connection.execute(
-                    delete(DIRECTORY).where(DIRECTORY.c.path == path, DIRECTORY.c.job == job)
-                )
-            ledger.hand_over(connection, job, result)
-            ledger.put_directories(connection, job, result.directories_created)
-            intents.remove(connection, job)
-            now = (
-                read_state(connection, job) or JobState()
-            )  # paused or resumed by hand, or told of, while the run went on
-            write_state(
-                connection,
-                job,
-                replace(
-                    result.state,
-                    paused_until=now.paused_until,
-                    paused_reason=now.paused_reason,
-                    held=now.held or result.state.held,
-                    notified_as=now.notified_as,
-                ),
-            )
-            if result.applied and result.report.commit:
-                files = (
-                    after(result.ledger, job, result)
-                    if is_current
-                    else ledger.of_job(connection, job)
-                )
-                self._keep_set(connection, job, result, files)
-            if result.withdrawn:
-                newest = (
-                    select(func.max(APPLIED_SET.c.id))
-                    .where(APPLIED_SET.c.job == job)
-                    .scalar_subquery()
-                )
-                mistaken = (
-                    APPLIED_SET.c.id == newest,
-                    APPLIED_SET.c.commit_sha == result.withdrawn,
-                )
-                connection.execute(delete(APPLIED_SET).where(*mistaken))
-            history.add(connection, result.report)
-
-        self._database.write(work)
-
-    def _keep_set(
-        self, connection: Connection, job: str, result: RunRecord, files: Mapping[str, LedgerRow]
-    ) -> None:
-        body = serialization.set_to_bytes(files)
-        commit = result.report.commit or ""
-        at = result.state.last_run_at or datetime.now().astimezone()
-        mine = APPLIED_SET.c.job == job
-        latest = (
-            select(*APPLIED_SET.c["id", "commit_sha"]).where(mine).order_by(APPLIED_SET.c.id.desc())
+        Whether the job is paused stays as it was, except that a run may hold the job.
+        """
+        self._database.write(
+            lambda connection: run_records.record_run(connection, job, result, self._ledgers)
         )
-        newest = connection.execute(latest.limit(1)).first()
-        values: dict[str, Any] = {
-            "job": job,
-            "commit_sha": commit,
-            "config_digest": result.state.applied_config_digest or "",
-            "applied_at": at.isoformat(),
-            "pinned": 0,
-            "files": body,
-            "checksum": checksum(job, commit, body=body),
-        }
-        if (
-            newest is not None and newest[1] == commit
-        ):  # the same commit once more takes its own place
-            connection.execute(
-                update(APPLIED_SET).where(APPLIED_SET.c.id == newest[0]).values(values)
-            )
-        else:
-            connection.execute(APPLIED_SET.insert().values(values))
-        kept = select(APPLIED_SET.c.id).where(mine, APPLIED_SET.c.pinned == 0)
-        kept = kept.order_by(APPLIED_SET.c.id.desc()).limit(SETS_KEPT)
-        connection.execute(
-            delete(APPLIED_SET).where(
-                mine, APPLIED_SET.c.pinned == 0, APPLIED_SET.c.id.not_in(kept)
-            )
-        )
+
+    # --- applied sets ----------------------------------------------------------------------------
 
     def sets(self, job: str) -> list[AppliedSet]:
-        """The last sets that stood whole, newest first. Damaged ones are left out."""
+        """Return the sets that a rollback can return to, newest first, without damaged ones."""
         job = self._stored(job)
-        columns = APPLIED_SET.c[
-            "id", "commit_sha", "config_digest", "applied_at", "pinned", "files", "checksum"
-        ]
-        query = select(*columns).where(APPLIED_SET.c.job == job).order_by(APPLIED_SET.c.id.desc())
-        result = []
-        for identity, commit, digest, at, pinned, files, mark in self._read_all(query):
-            try:
-                if matches(mark, job, commit, body=files):
-                    kept = serialization.files_from_bytes(files)
-                    when = datetime.fromisoformat(at)
-                    result.append(
-                        AppliedSet(identity, job, commit, digest, when, bool(pinned), kept)
-                    )
-            except (ValueError, TypeError, zlib.error):
-                continue
-        return result
-
-    def _read_all(self, query: Select[Any]) -> Sequence[Any]:
-        return self._database.read(lambda connection: connection.execute(query).all())
+        return self._database.read(lambda connection: applied_sets.load(connection, job))
 
     def pin(self, set_id: int, pinned: bool = True) -> None:
-        change = update(APPLIED_SET).where(APPLIED_SET.c.id == set_id).values(pinned=int(pinned))
-        self._database.write(lambda connection: connection.execute(change))
+        """Pin the set, so that it is not deleted as an old one, or unpin it."""
+        self._database.write(lambda connection: applied_sets.set_pinned(connection, set_id, pinned))
 
     def blobs_in_use(self) -> set[str]:
-        """Every blob that the ledger, a kept set or a way back names: what the cache must not
-        evict.
+        """Return each blob that the ledger, an applied set or an undo needs, which the cache must
+        not evict.
         """
         used: set[str] = set()
         for job in self._database.read(_jobs_with_files):
@@ -478,8 +358,8 @@ class SqliteStore:
                 for row in self.load_ledger(job).values()
                 for blob in (row.entry.blob, row.upstream.blob)
             )
-            for one in self.sets(job):
-                used.update(entry.blob for entry in one.files.values())
+            for applied in self.sets(job):
+                used.update(entry.blob for entry in applied.files.values())
             state = self.state(job)
             used.update(state.undo_blobs, [state.undo] if state.undo else [])
         return used
@@ -487,7 +367,7 @@ class SqliteStore:
     # --- history ---------------------------------------------------------------------------------
 
     def changed_paths(self, name: str) -> list[str]:
-        """Every destination in the history whose last name is this one, in whatever case."""
+        """Return each destination in the history whose last name is this one, in any case."""
         return self._database.read(lambda connection: history.changed_paths(connection, name))
 
     def history(
@@ -496,11 +376,11 @@ class SqliteStore:
         path: str | None = None,
         limit: int = 20,
         spellings: Sequence[str] = (),
-    ) -> list[serialization.PastRun]:
-        """Past runs, newest first.
+    ) -> list[history.PastRun]:
+        """Return past runs, newest first.
 
-        With `path`, those that changed it under that name or one of `spellings`, with only those
-        changes.
+        With `path`, only those that changed it under that name or one of `spellings`, with only
+        those changes.
         """
         stored = self._stored(job) if job is not None else None
         return self._database.read(
@@ -510,6 +390,7 @@ class SqliteStore:
         )
 
     def changes_since(self, job: str, since: datetime) -> tuple[Change, ...]:
+        """Return what the job's runs since then did, oldest first."""
         return self._database.read(
             lambda connection: history.changes_since(connection, self._stored(job), since)
         )
@@ -517,35 +398,24 @@ class SqliteStore:
     # --- heads, listings, facts ------------------------------------------------------------------
 
     def head(self, scope: str, repo: str, ref: str | None) -> Head | None:
-        columns = HEAD.c["commit_sha", "etag", "form", "checked_at", "checksum"]
-        found = self._read_all(
-            select(*columns).where(
-                HEAD.c.scope == scope, HEAD.c.repo == repo, HEAD.c.ref == (ref or "")
-            )
-        )
-        for commit, etag, form, checked, mark in found:
-            if matches(mark, scope, repo, ref or "", commit, etag, form) and is_object_id(commit):
-                return Head(
-                    commit, etag, form, checked_at=checked if isinstance(checked, float) else None
-                )
-        return None
+        """Return the head last seen by this host and identity, which may not be the applied one."""
+        return self._database.read(lambda connection: heads.load(connection, scope, repo, ref))
 
     def save_head(self, scope: str, repo: str, ref: str | None, head: Head) -> None:
-        key = {"scope": scope, "repo": repo, "ref": ref or ""}
-        values = {"commit_sha": head.commit, "etag": head.etag, "form": head.form}
-        mark = checksum(*key.values(), *values.values())
-        row = {**key, **values, "checked_at": head.checked_at, "checksum": mark}
-        self._database.write(lambda connection: upsert(connection, HEAD, [row]))
+        """Save the head of the ref."""
+        self._database.write(lambda connection: heads.save(connection, scope, repo, ref, head))
 
     def load_listing(self, tree: str) -> Mapping[str, TreeEntry] | None:
+        """Return what the tree holds, if it is stored."""
         return self._database.read(lambda connection: listings.load(connection, tree))
 
     def save_listing(self, tree: str, entries: Mapping[str, TreeEntry]) -> None:
+        """Store what the tree holds."""
         self._database.write(lambda connection: listings.save(connection, tree, entries))
 
     @property
     def facts(self) -> Facts:
-        """What was noticed and may be lost."""
+        """Facts that may be lost: they decide nothing about files."""
         return Facts(self._database)
 
 
@@ -554,6 +424,6 @@ def _without_times(state: JobState) -> JobState:
 
 
 def _jobs_with_files(connection: Connection) -> list[str]:
-    """Every job that the ledger or a set names, whether or not its own row can be read."""
+    """Return each job that the ledger or a set names, also where its own row cannot be read."""
     query = union(select(FILE.c.job), select(APPLIED_SET.c.job))
     return [job for job in connection.execute(query).scalars() if isinstance(job, str)]

@@ -14,12 +14,14 @@ from msgspec.structs import replace
 from syncd.errors import MirrorError
 from syncd.models import ActionKind, Change, Kind, LedgerRow, Ownership, RunStatus, Stat, WantedFile
 from syncd.ports import Head, JobState, OwnedRow, RunRecord
+from syncd.store.applied_sets import SETS_KEPT
 from syncd.store.checksum import checksum
 from syncd.store.database import Database
+from syncd.store.job_states import STATE as STATE_COLUMNS
+from syncd.store.job_states import UNCHECKED, state_from_row, state_row
 from syncd.store.listings import LISTINGS_KEPT
-from syncd.store.serialization import STATE as STATE_COLUMNS
-from syncd.store.serialization import UNCHECKED, ledger, ledger_values, state_from_row, state_row
-from syncd.store.store import SETS_KEPT, SqliteStore
+from syncd.store.serialization import ledger_rows, ledger_values
+from syncd.store.store import SqliteStore
 from tests.support.store_fixtures import (
     AT,
     CHANGES,
@@ -478,7 +480,7 @@ rows = st.builds(
 @given(rows)
 def test_any_ledger_row_survives_the_way_to_columns_and_back(row: LedgerRow) -> None:
     values = ledger_values("/srv/x", row)
-    assert ledger("web", [(*values, checksum("web", *values))]) == {"/srv/x": row}
+    assert ledger_rows("web", [(*values, checksum("web", *values))]) == {"/srv/x": row}
     assert all(
         value is None or isinstance(value, str) or -(2**63) <= value < 2**63 for value in values
     )
@@ -488,7 +490,7 @@ def test_any_ledger_row_survives_the_way_to_columns_and_back(row: LedgerRow) -> 
 def test_a_stat_whose_time_needs_more_than_64_bits_is_not_kept(time: int) -> None:
     row = LedgerRow(WantedFile(oid(1), 0o644), Stat(1, 2, 3, time, 5), real="/srv/x")
     values = ledger_values("/srv/x", row)
-    assert ledger("web", [(*values, checksum("web", *values))]) == {
+    assert ledger_rows("web", [(*values, checksum("web", *values))]) == {
         "/srv/x": replace(row, stat=None)
     }
 

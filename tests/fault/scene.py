@@ -26,7 +26,7 @@ from syncd.models import Job, Limits, Listing, Ownership, PathRule, RunReport, R
 from syncd.ports import BlobRequest, Blobs, BlobWriter, Head, ListingCache, Mirror, Pointer
 from syncd.store.blobs import BlobCache
 from syncd.store.lock import job_lock
-from syncd.store.serialization import LEDGER, recorded
+from syncd.store.serialization import LEDGER, ledger_row
 from syncd.store.store import SqliteStore
 from tests.support.clock import FakeClock
 
@@ -309,7 +309,7 @@ class Scene:
                 }
                 columns = ", ".join(column.name for column in LEDGER)
                 rows = {
-                    row[0]: recorded(row)
+                    row[0]: ledger_row(row)
                     for row in connection.execute(
                         f"SELECT {columns} FROM file WHERE job = ?", (JOB,)
                     )

@@ -21,7 +21,7 @@ from tests.fuzz.harness import fuzz, instrumented
 
 with instrumented("syncd.store", "syncd.config.cache"):
     from syncd.config import cache
-    from syncd.store import serialization
+    from syncd.store import intents, job_states, serialization
     from syncd.store.store import SqliteStore
 
 from syncd.models import (
@@ -85,18 +85,16 @@ def one(data: bytes) -> None:
             DIRECTORY,
             {"path": text or "/", "job": JOB, "checksum": mark(JOB, text or "/")},
         )
-        state = serialization.state_row(JOB, JobState())
-        state[serialization.STATE[len(data) % len(serialization.STATE)].name] = odd
-        state["checksum"] = mark(JOB, *(state[column.name] for column in serialization.STATE))
+        state = job_states.state_row(JOB, JobState())
+        state[job_states.STATE[len(data) % len(job_states.STATE)].name] = odd
+        state["checksum"] = mark(JOB, *(state[column.name] for column in job_states.STATE))
         plant_row(connection, JOB_TABLE, state | {"last_run_at": text[:40]})
-        intent, actions = serialization.intent_rows(INTENT_VALUE)
+        intent, actions = intents.intent_rows(INTENT_VALUE)
         (
             intent["directories"],
             actions[0][("wanted", "ledger", "expected", "action")[len(data) % 4]],
         ) = odd, text
-        listed = [
-            [action[column.name] for column in serialization.INTENT_ACTIONS] for action in actions
-        ]
+        listed = [[action[column.name] for column in intents.INTENT_ACTIONS] for action in actions]
         intent["checksum"] = mark(
             *(value for name, value in intent.items() if name != "checksum"), listed
         )

@@ -95,12 +95,16 @@ class Bench:
         fill(self.store)
         self.store._database.write(
             lambda connection: notification_queue.put(
-                connection, JOB, "one", {"https://hooks.test/a": "{}"}, 0.0
+                connection,
+                JOB,
+                notification_queue.NewNotification("one", {"https://hooks.test/a": "{}"}, 0.0),
             )
         )
         one = self.store.notifications.claim(["https://hooks.test/a"], 10.0)
         assert one is not None
-        self.store.notifications.mark_failed(one, "hooks.test", "refused", 10.0, 20.0, False)
+        self.store.notifications.mark_failed(
+            one, notification_queue.FailedAttempt("hooks.test", "refused", 10.0, 20.0, False)
+        )
         beat = {"name": "daemon", "started_at": AT.isoformat(), "beat_at": AT.isoformat()}
         self.store._database.write(lambda connection: upsert(connection, HEARTBEAT, [beat]))
         connection = self.store._database._connection
