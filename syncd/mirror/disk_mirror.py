@@ -1,4 +1,7 @@
-"""The disk as the engine's Mirror: looks, prepares, applies, sweeps. The parts are in the modules beside this one."""
+"""The disk as the engine's Mirror (`ports.Mirror`): scan, prepare, apply, clean up.
+
+The parts are in the modules beside this one.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ from syncd.protected_paths import identity_of
 
 
 class DiskMirror:
-    """`clock` tells the time; `kernel_clock` is the one that files are stamped with."""
+    """The Mirror that writes files in place; `publish: symlink` builds on it.
+
+    `clock` tells the time; `kernel_clock` is the one that files are stamped with.
+    """
 
     def __init__(
         self,
@@ -44,21 +50,25 @@ class DiskMirror:
         self.trash = Trash(trash_dir, trash_limits, clock.monotonic)
         self.kernel_clock = kernel_clock or KernelClock()
         self._clock = clock
-        self._devices: dict[str, int] = {}  # folder -> its file system when it was last looked at
+        self._devices: dict[str, int] = {}  # directory -> its file system when it was last scanned
 
-    def of(self, job: Job) -> DiskMirror:
-        """The same disk, as a run of this job writes it: the trash notes whose run kept something."""
-        mine = copy.copy(self)
-        mine.trash = self.trash.of(job.name)
-        return mine
+    def for_job(self, job: Job) -> DiskMirror:
+        """Return the same disk for a run of this job, whose name goes into the trash's entries."""
+        own = copy.copy(self)
+        own.trash = self.trash.for_job(job.name)
+        return own
 
-    def room_for_trash(self, actions: Iterable[Action]) -> list[tuple[str, int]]:
-        """Folder and size of each file that these actions will add to the trash. Raises MirrorError."""
+    def trash_copies(self, actions: Iterable[Action]) -> list[tuple[str, int]]:
+        """Return directory and size of each file that these actions will add to the trash.
+
+        Raises MirrorError.
+        """
         return [(str(self.trash.directory), size) for size in self.trash.sizes(actions)]
 
     def scan(
         self, targets: Mapping[str, Target], check: Callable[[], None] = no_limit
     ) -> dict[str, LocalFile | None]:
+        """Return what is at each destination now; None where nothing is. Raises MirrorError."""
         with translated_errors("look at"):
             found = scan(targets, self.kernel_clock.now_ns, self._devices, check)
             check_mounts(targets, found, self.trash.job)
@@ -67,22 +77,32 @@ class DiskMirror:
     def distinguishes_names(
         self, folder: str, names: Sequence[str], root: str, intent: str | None = None
     ) -> bool | None:
+        """Return whether the disk keeps the names apart; None where looking does not tell.
+
+        With an `intent`, a trial directory tells. Raises MirrorError.
+        """
         if intent is None:
             return distinguishes_by_lookup(folder, names, root)
-        with translated_errors("try how names are told apart in"):
+        with translated_errors("try how names are compared in"):
             return distinguishes_by_trial(folder, names, root, intent)
 
     def identities(self, folders: Iterable[str]) -> dict[str, tuple[int, int]]:
+        """Return device and inode of those of the directories that exist."""
         found = {folder: identity_of(folder) for folder in folders}
         return {folder: identity for folder, identity in found.items() if identity is not None}
 
     def check_replaceable_directories(
         self, actions: Iterable[Action], folders: frozenset[str]
     ) -> None:
+        """Raise MirrorError where a directory that becomes a file holds what the actions leave."""
         with translated_errors("look into"):
             check_replaceable_directories(actions, folders)
 
     def prepare(self, job: Job, actions: Sequence[Action]) -> tuple[str, ...]:
+        """Check that the actions can be carried out; return the directories that will be made.
+
+        Raises MirrorError; nothing was touched.
+        """
         writes = [
             action
             for action in actions
@@ -91,19 +111,9 @@ class DiskMirror:
         for action in writes:
             if action.wanted is not None:
                 names_below(action.path, action.wanted.root)
-                if (
-                    action.expected is not None
-                    and action.expected.kind is Kind.LINK
-                    and action.path in {rule.to for rule in job.paths}
-                    and action.recorded is None
-                ):
-                    raise UnsafePathError(
-                        f"{action.path} is a link; syncd writes through no link and replaces none at a job's own to:",
-                        path=action.path,
-                        hint=f"write to: {os.path.realpath(action.path)} instead, or remove the link",
-                    )
-        with translated_errors("ask for room at"):
-            check_free_space(actions, self.room_for_trash(actions))
+                _refuse_link_at_root(job, action)
+        with translated_errors("check the free space at"):
+            check_free_space(actions, self.trash_copies(actions))
             made = missing_parents(writes)
         refuse_lockout(actions, made)
         return made
@@ -117,8 +127,9 @@ class DiskMirror:
         looks: Mapping[str, WantedFile],
         kept: Inodes = NO_INODES,
     ) -> ApplyOutcome:
+        """Carry out the actions with a `PlanWriter`. The parameters are those of `ports.Mirror`."""
         with translated_errors("write to"):
-            batch = PlanWriter(
+            writer = PlanWriter(
                 intent,
                 blobs,
                 self.trash,
@@ -129,40 +140,62 @@ class DiskMirror:
                 kept,
                 clock=self.kernel_clock,
             )
-            return batch.run(actions)
+            return writer.run(actions)
 
     def remove_temp_files(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:
-        with translated_errors("sweep"):
+        """Remove what the interrupted `intent` left in these (root, directory) pairs."""
+        with translated_errors("clean up in"):
             return remove_temp_files(intent, folders)
 
     def remove_empty_directories(self, folders: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+        """Remove the empty ones of these (root, directory) pairs; return those that are gone."""
         return remove_empty_directories(folders)
 
     def open(self, path: str, root: str) -> BinaryIO:
+        """Open the bytes of the file, or the text of the link, that is at `path` now."""
         return open_current(path, root)
 
     def resolve(self, folders: Iterable[str]) -> dict[str, RealFolder]:
+        """Return where each directory really is. Raises MirrorError."""
         return resolve(folders)
 
     def mount_points(self, folders: Iterable[str]) -> dict[str, str]:
+        """Return the mount point of each directory, without those below `/`. Raises MirrorError."""
         with translated_errors("look at the mounts of"):
             return mount_points(folders)
 
     def is_same_file(self, one: str, other: str) -> bool:
+        """Return whether two destinations are one entry of one directory. Raises MirrorError."""
         with translated_errors("look at"):
             return is_same_file(one, other)
 
     def other_spellings(self, paths: Iterable[str]) -> dict[str, str]:
+        """Return how the disk spells those that exist under another spelling."""
         with translated_errors("look at"):
             return other_spellings(paths)
 
 
+def _refuse_link_at_root(job: Job, action: Action) -> None:
+    """Raise UnsafePathError for a link at a job's own `to:` that syncd did not write."""
+    expected = action.expected
+    if expected is None or expected.kind is not Kind.LINK or action.recorded is not None:
+        return
+    if action.path in {rule.to for rule in job.paths}:
+        raise UnsafePathError(
+            f"{action.path} is a link; syncd writes through no link "
+            "and replaces none at a job's own to:",
+            id="mirror/link-at-to",
+            path=action.path,
+            hint=f"write to: {os.path.realpath(action.path)} instead, or remove the link",
+        )
+
+
 def missing_parents(writes: Iterable[Action]) -> tuple[str, ...]:
+    """Return the directories above the files of these actions that do not exist yet."""
     missing: set[str] = set()
     for parent in {posixpath.dirname(action.path) for action in writes}:
-        path = parent
-        stands = nearest_existing_dir(parent)
-        while path != stands:
+        path, existing = parent, nearest_existing_dir(parent)
+        while path != existing:
             missing.add(path)
             path = posixpath.dirname(path)
     return tuple(sorted(missing))

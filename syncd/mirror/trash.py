@@ -1,8 +1,9 @@
-"""Bytes that syncd replaces but never wrote are kept here for some days: no edit is lost to a takeover.
+"""Keep, for some days, the bytes that syncd replaces but never wrote.
 
 `contents/` holds each content once, named by its git blob id; `entries/` one small JSON file for each
-pair of destination and content, named by its id. What is kept again only gets a newer entry. All is
-0600 in 0700. A copy is made right before its original is replaced, and is taken back where that fails.
+pair of destination and content, named by its id. What is kept again only gets a newer entry. All
+files have mode 0600, in directories with 0700. A copy is made right before its original is
+replaced, and is removed again where that fails.
 
 Kept for `keep_seconds` of counted time (age.py), within `size_bytes`. Showing and restoring entries
 is left to others.
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import copy
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -28,14 +28,16 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
-from syncd.errors import ChangedUnderneathError, MirrorError
+from syncd import file_lock
+from syncd.errors import MirrorError
 from syncd.git_objects import blob_hasher, size_of
-from syncd.mirror.age import CountedTime, write_private
-from syncd.mirror.expected_state import check_expected
+from syncd.mirror.age import CountedTime
+from syncd.mirror.expected_state import changed_meanwhile, check_expected
 from syncd.mirror.free_space import MARGIN_BYTES, nearest_existing_dir
 from syncd.mirror.sparse import copy_sparse
 from syncd.mirror.syscalls import sync_folder
 from syncd.models import Action, Kind, LocalFile
+from syncd.private_file import replace_private_file
 
 PRUNE_INTERVAL_SECONDS = 3600.0
 COPY_BYTES = 1 << 20
@@ -45,17 +47,17 @@ HINT = "move {path} away, or write drift: report or keep for the job"
 
 
 class TrashLimits(Struct, frozen=True):
-    """How long, and how much."""
+    """How long entries are kept, and how many bytes in all."""
 
     keep_seconds: float = 7 * 86400.0
     size_bytes: int = 1 << 30
 
 
 class TrashEntry(Struct, frozen=True):
-    """What stood at `path` when it was replaced. `content` is its git blob id, for a link that of its text.
+    """What was at `path` when it was replaced.
 
-    `id` is the same whenever the same content is kept for the same path. `at` is wall-clock time, for
-    people; `kept_at_seconds` is counted time, by which the entry ages.
+    `content` is its git blob id, for a link that of its text. `id` is the same whenever the same content is kept for the same path. `at` is wall-clock
+    time, for people; `kept_at_seconds` is counted time, by which the entry ages.
     """
 
     id: str
@@ -99,18 +101,18 @@ class Trash:
         self.directory, self.limits, self.job = directory, limits, ""
         self._contents, self._entries = directory / "contents", directory / "entries"
         self._time = CountedTime(directory / "counted", monotonic)
-        self._kept_since_pruned: set[str] = set()  # entry ids; shared with what `of` gives
+        self._kept_since_pruned: set[str] = set()  # entry ids; shared with what `for_job` gives
 
-    def of(self, job: str) -> Trash:
-        """The same trash, as a run of this job uses it."""
-        mine = copy.copy(self)
-        mine.job = job
-        return mine
+    def for_job(self, job: str) -> Trash:
+        """Return the same trash for a run of this job."""
+        own = copy.copy(self)
+        own.job = job
+        return own
 
     # --- before a run replaces anything -------------------------------------------------------------------------------
 
     def sizes(self, actions: Iterable[Action]) -> list[int]:
-        """The bytes of each content that these actions will add.
+        """Return the size in bytes of each content that these actions will add.
 
         Raises MirrorError where they can't all be kept: nothing may be replaced then.
         """
@@ -156,12 +158,14 @@ class Trash:
         text = (
             f"{path} is not syncd's, and can't be kept before it is replaced ({size} bytes): {why}"
         )
-        raise MirrorError(f"{text}; nothing was replaced", path=path, hint=hint)
+        raise MirrorError(
+            f"{text}; nothing was replaced", id="mirror/trash-full", path=path, hint=hint
+        )
 
     # --- right before a replacement -----------------------------------------------------------------------------------
 
     def keep(self, folder: int, name: str, action: Action, now: datetime) -> KeptContent:
-        """What stands as `name` in the open `folder` is in the trash, on disk.
+        """Put what is at `name` in the open `folder` into the trash, on disk.
 
         Special files have no bytes to keep. Raises MirrorError; ChangedUnderneathError where it is
         not what the action expects.
@@ -175,7 +179,8 @@ class Trash:
         except OSError as error:
             reason = error.strerror or str(error)
             raise MirrorError(
-                f"can't keep what stands at {action.path} in {self.directory}: {reason}; it was left",
+                f"can't keep what is at {action.path} in {self.directory}: {reason}; it was left",
+                id="mirror/trash-write-failed",
                 path=action.path,
                 hint="free some space there; the next run tries again"
                 if error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -192,8 +197,7 @@ class Trash:
         try:
             content, size = _read(folder, name, local, temporary if is_new else None)
             if local.blob is not None and content != local.blob:
-                text = f"{path} was changed while syncd was at work; it was left alone"
-                raise ChangedUnderneathError(text, path=path, hint="the next run looks again")
+                raise changed_meanwhile(path)
             if is_new:
                 os.rename(temporary, self._contents / content)
         finally:
@@ -210,7 +214,7 @@ class Trash:
             local.gid,
             size,
             now,
-            self._time.count(self._newest),
+            self._time.record(self._latest_kept_at),
         )
         before = self._replace_entry(entry)
         for each in (self._contents, self._entries, self.directory):
@@ -219,14 +223,14 @@ class Trash:
         return KeptContent(entry, before, is_new)
 
     def _replace_entry(self, entry: TrashEntry) -> bytes | None:
-        """What the entry was before."""
+        """Replace the entry and return what it was before."""
         file = self._file(entry.id)
         before = file.read_bytes() if file.exists() else None
-        write_private(file, json.dumps(msgspec.to_builtins(entry)).encode())
+        replace_private_file(file, json.dumps(msgspec.to_builtins(entry)).encode())
         return before
 
     def undo_keep(self, kept: Iterable[KeptContent]) -> None:
-        """The replacements did not happen: the trash is as it was, as far as the disk allows."""
+        """Undo `keep` where the replacements did not happen, as far as the disk allows."""
         added = [(one, one.entry) for one in kept if one.entry is not None]
         with suppress(OSError):  # one copy too many: why the replacement failed matters more
             if added:
@@ -237,7 +241,7 @@ class Trash:
             contents = set[str]()
             for one, entry in added:
                 if one.before is not None:
-                    write_private(self._file(entry.id), one.before)
+                    replace_private_file(self._file(entry.id), one.before)
                     continue
                 self._file(entry.id).unlink(missing_ok=True)
                 if one.is_new:
@@ -246,7 +250,7 @@ class Trash:
                 (self._contents / content).unlink(missing_ok=True)
 
     def _is_whole(self, content: str, size: int) -> bool:
-        """Whether the content is here already, and is what its name says."""
+        """Return whether the content is here already, and is what its name says."""
         try:
             with open(self._contents / content, "rb") as file:
                 return _blob_id_of(file, size) == content
@@ -256,7 +260,7 @@ class Trash:
     # --- afterwards ---------------------------------------------------------------------------------------------------
 
     def entries(self) -> list[TrashEntry]:
-        """Every entry whose content is here, the oldest first."""
+        """Return every entry whose content is here, the oldest first."""
         found = []
         for file in sorted(self._entries.glob("*.json")):
             with suppress(OSError, ValueError, msgspec.MsgspecError):  # just removed, or damaged
@@ -266,11 +270,11 @@ class Trash:
         return sorted(found, key=lambda entry: entry.kept_at_seconds)
 
     def content_of(self, entry: TrashEntry) -> Path:
-        """The file that holds its bytes, or a link's text."""
+        """Return the file that holds its bytes, or a link's text."""
         return self._contents / entry.content
 
     def is_due(self) -> bool:
-        """Whether it is time to prune: something was kept, or an hour has passed.
+        """Return whether it is time to prune: something was kept, or an hour has passed.
 
         Counted time goes on only where that is done each hour.
         """
@@ -279,25 +283,27 @@ class Trash:
         return bool(self._kept_since_pruned) or self._time.is_due(PRUNE_INTERVAL_SECONDS)
 
     def prune(self) -> int:
-        """What is older than the limit is gone, and the oldest of what is more; how many contents.
+        """Remove what is older than the limit, and the oldest of what is more.
 
-        Raises OSError.
+        Returns how many contents were removed. Raises OSError.
         """
         if not self._entries.is_dir():
             return 0
         with self._locked():
-            for left in (
-                *self._contents.glob(f"*{TEMP_SUFFIX}"),
-                *self._entries.glob(f".*{TEMP_SUFFIX}"),
-            ):
-                left.unlink(missing_ok=True)  # of a run that died: who writes one holds the lock
-            oldest = self._time.count(self._newest) - self.limits.keep_seconds
+            # Temporary files of a run that died: a process that writes one holds the lock.
+            hidden = (*self._entries.glob(".*"), *self.directory.glob(".*"))
+            for left in (*self._contents.glob(f"*{TEMP_SUFFIX}"), *hidden):
+                left.unlink(missing_ok=True)
+            oldest = self._time.record(self._latest_kept_at) - self.limits.keep_seconds
             gone = self._remove_older(oldest) + self._remove_beyond_size()
             self._kept_since_pruned.clear()
             return gone
 
     def _remove_older(self, oldest: float) -> int:
-        """A content that no entry names, because they are damaged, stays: only its size ends it."""
+        """Remove old entries and contents.
+
+        A content that no entry names, because entries are damaged, is removed for its size only.
+        """
         entries = self.entries()
         young = {entry.content for entry in entries if entry.kept_at_seconds >= oldest}
         old = [entry for entry in entries if entry.kept_at_seconds < oldest]
@@ -323,8 +329,8 @@ class Trash:
             total, gone = total - sizes[content], gone + 1
         return gone
 
-    def _newest(self) -> float:
-        """The counted time of the newest entry: time has come at least so far."""
+    def _latest_kept_at(self) -> float:
+        """Return the counted time of the newest entry, which is a lower bound of the time now."""
         return max((entry.kept_at_seconds for entry in self.entries()), default=0.0)
 
     def _file(self, id: str) -> Path:
@@ -332,18 +338,16 @@ class Trash:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Only one thread or process changes the trash. Makes its folders."""
+        """Lock the trash for one thread or process, and make its directories."""
         if not self._entries.is_dir() or not self._contents.is_dir():
             for private in (self.directory, self._contents, self._entries):
                 private.mkdir(mode=0o700, parents=True, exist_ok=True)
             _sync(self.directory.parent)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        lock = os.open(self.directory / "lock", flags, 0o600)
+        lock = file_lock.acquire(self.directory / "lock", wait=True)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(lock)
+            file_lock.release(lock)
 
 
 class Replaced(Struct, frozen=True):
@@ -380,7 +384,7 @@ def replacing(
 
 
 def _read(folder: int, name: str, local: LocalFile, copy_to: Path | None) -> tuple[str, int]:
-    """Git blob id and size of the file's bytes or the link's text; a copy of them is on disk."""
+    """Return git blob id and size of the file's bytes or the link's text, copied to disk."""
     with _opened(folder, name, local.kind) as content:
         if copy_to is None:
             size = size_of(content)
@@ -406,7 +410,7 @@ def _opened(folder: int, name: str, kind: Kind) -> BinaryIO:
 
 
 def _blob_id_of(content: BinaryIO, size: int) -> str:
-    """The git blob id of what is left to read, which is said to be so many bytes."""
+    """Return the git blob id of what is left to read, which should be `size` bytes."""
     hasher, left = blob_hasher(size), size
     while left >= 0 and (chunk := content.read(COPY_BYTES)):  # one that grows meanwhile has no end
         hasher.update(chunk)
@@ -415,7 +419,7 @@ def _blob_id_of(content: BinaryIO, size: int) -> str:
 
 
 def _sync(folder: Path) -> None:
-    """The folder's names are on disk."""
+    """Sync the directory's names to disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         sync_folder(descriptor)

@@ -183,8 +183,8 @@ def test_an_edit_while_a_file_is_carried_into_a_new_tree_goes_with_it(
     hub.sync()
     place.write_text("my1\n")
     hub.repo.commit({"nginx/nginx.conf": "two\n"})
-    then = once(tree_copy.TreeCopy.once, lambda: edit(place, "my2\n"))
-    monkeypatch.setattr(tree_copy.TreeCopy, "once", lambda *arguments: then(*arguments))
+    then = once(tree_copy.TreeCopy.copy_changes, lambda: edit(place, "my2\n"))
+    monkeypatch.setattr(tree_copy.TreeCopy, "copy_changes", lambda *arguments: then(*arguments))
     assert hub.sync().code == 0
     assert place.read_text() == "my2\n"
     assert (hub.dest / "app/current/nginx.conf").read_text() == "two\n"

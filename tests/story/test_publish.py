@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from syncd.mirror import tree_copy
+from syncd.mirror.new_tree import NewTree
 from syncd.mirror.racy import KernelClock
 from syncd.mirror.scan import stat_of
 from syncd.mirror.symlink_publish import SymlinkMirror
@@ -210,21 +211,19 @@ def test_an_edit_that_is_carried_on_stays_known_as_an_edit(site: SyncEnv, drift:
 def test_what_others_write_into_the_live_tree_while_a_new_one_is_made_is_in_the_new_one(
     site: SyncEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from syncd.mirror.symlink_publish import SymlinkMirror
-
     site.repo.commit({"nginx/third": "third\n"})
     site.sync()
-    old, real = live(site), SymlinkMirror._write
+    old, real = live(site), NewTree._write
     (old / "mine").write_text("mine\n")
 
-    def meanwhile(self: SymlinkMirror, *arguments: Any) -> Any:
+    def meanwhile(self: NewTree, *arguments: Any) -> Any:
         (old / "sites/a.conf").write_text("an edit\n")
         (old / "late/deep").mkdir(parents=True)
         (old / "late/deep/file").write_text("late\n")
         (old / "mine").unlink()
         return real(self, *arguments)
 
-    monkeypatch.setattr(SymlinkMirror, "_write", meanwhile)
+    monkeypatch.setattr(NewTree, "_write", meanwhile)
     site.repo.commit({"nginx/nginx.conf": "two\n"})
     assert site.sync().code == 0
     assert tree_of(live(site)) == {
@@ -379,7 +378,7 @@ def test_a_disk_that_fails_to_sync_the_new_link_leaves_a_whole_tree_behind_it(
 def test_an_old_tree_that_could_not_be_removed_goes_with_the_next_run(
     site: SyncEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import syncd.mirror.symlink_publish
+    from syncd.mirror import published_link
 
     site.write_config(keep=1)
     site.sync()
@@ -388,7 +387,7 @@ def test_an_old_tree_that_could_not_be_removed_goes_with_the_next_run(
         raise OSError(16, "Device or resource busy")
 
     site.repo.commit({"nginx/nginx.conf": "two\n"})
-    monkeypatch.setattr(syncd.mirror.symlink_publish, "remove_tree", refuse)
+    monkeypatch.setattr(published_link, "remove_tree", refuse)
     done = site.sync()
     assert (
         done.code == 1
