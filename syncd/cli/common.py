@@ -53,7 +53,7 @@ class Settings(Struct, frozen=True):
         known = load_cached(self.config, self.environ)
         if known is None:
             return self.load()
-        set_up_logging(self)
+        set_up_logging(self.verbose, self.quiet)
         return known
 
     def load_with_positions(self) -> tuple[Config, ProblemFactory]:
@@ -61,7 +61,7 @@ class Settings(Struct, frozen=True):
         from syncd.cli.logging_setup import set_up_logging
         from syncd.config.load import find_config, load_with_positions
 
-        set_up_logging(self)
+        set_up_logging(self.verbose, self.quiet)
         return load_with_positions(find_config(self.config, self.environ), self.environ)
 
 

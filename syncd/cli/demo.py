@@ -59,7 +59,7 @@ def command(settings: Settings, keep_serving: bool) -> int:
 
     Needs no network, no GitHub account and no root.
     """
-    set_up_logging(settings)
+    set_up_logging(settings.verbose, settings.quiet)
     with (
         tempfile.TemporaryDirectory(prefix="syncd-demo-") as name,
         _stand_in(Path(name)) as (github, repo, file),

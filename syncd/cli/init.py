@@ -147,7 +147,7 @@ def _new_file(place: Path) -> int:
 
 def _load(settings: Settings) -> Config:
     """The configuration as the service will see it: by a path that holds anywhere, with the state folder that the unit gives."""
-    set_up_logging(settings)
+    set_up_logging(settings.verbose, settings.quiet)
     path = Path(os.path.abspath(find_config(settings.config, settings.environ)))
     return load_config(path, {**settings.environ, "STATE_DIRECTORY": dropin.DEFAULT_STATE})
 

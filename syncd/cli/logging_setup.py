@@ -1,42 +1,26 @@
-"""Where log lines go in a one-shot: stderr, as text on a terminal and as JSON elsewhere, redacted before any handler sees them."""
+"""Logging of a one-shot command: to stderr, as text on a terminal and as JSON elsewhere, always redacted."""
 
 from __future__ import annotations
 
 import logging
 import sys
 
-from syncd.cli.common import Settings
+from syncd.json_log import JsonFormatter
 from syncd.redaction import RedactingFilter
-from syncd.text import json_text
 
-LEVELS = {0: logging.WARNING, 1: logging.INFO}
-
-
-class JsonLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "at": self.formatTime(record, "%Y-%m-%dT%H:%M:%S"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_text:
-            line["traceback"] = record.exc_text
-        return json_text(line)
+LEVELS = {0: logging.WARNING, 1: logging.INFO}  # by the number of -v; more is debug
 
 
-def set_up_logging(settings: Settings) -> None:
-    """One handler on stderr. -v is info, -vv debug, -q errors only."""
+def set_up_logging(verbose: int, quiet: bool) -> None:
+    """Send all log lines to stderr. -v shows info, -vv debug, -q errors only."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(RedactingFilter())
     handler.setFormatter(
         logging.Formatter("%(levelname)s %(name)s: %(message)s")
-        if sys.stderr.isatty() or settings.verbose
-        else JsonLines()
+        if sys.stderr.isatty() or verbose
+        else JsonFormatter()
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    logging.getLogger("alembic").setLevel(
-        logging.WARNING
-    )  # its plugins introduce themselves at info
-    root.setLevel(logging.ERROR if settings.quiet else LEVELS.get(settings.verbose, logging.DEBUG))
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # at info it lists its plugins
+    root.setLevel(logging.ERROR if quiet else LEVELS.get(verbose, logging.DEBUG))

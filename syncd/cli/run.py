@@ -20,12 +20,12 @@ from syncd.daemon.daemon import Daemon, Service
 from syncd.daemon.malloc import tune_malloc
 from syncd.daemon.signals import Signals
 from syncd.errors import ConfigError, SyncdError
-from syncd.github.proxies import proxies_of
 from syncd.notifications.sender import Messenger
 from syncd.store.access import refuse_stranger
 from syncd.store.lock import daemon_lock
 from syncd.store.migrate import has_current_schema
 from syncd.store.store import FILE_NAME, SqliteStore
+from syncd.wiring import senders
 
 if TYPE_CHECKING:
     from syncd.config.model import Web as WebConfig
@@ -134,14 +134,14 @@ class NotifyService:
     def start(self, daemon: Daemon) -> None:
         app, environ = daemon.app, self._settings.environ
         self._messenger = messenger = Messenger(
-            app.config, app.store, app.clock, environ, proxies_of(environ)
+            app.config, app.store, app.clock, environ, senders(environ)
         )
-        daemon.job_status.subscribe(lambda report, _before: messenger.consider(report))
+        daemon.job_status.subscribe(lambda report, _before: messenger.notify(report))
         messenger.start()
 
     def reload(self, config: Config) -> None:
         if self._messenger is not None:
-            self._messenger.use(config)
+            self._messenger.replace_config(config)
 
     def stop(self) -> None:
         """What is not sent by then waits in the store for the next start."""

@@ -18,12 +18,11 @@ from syncd.engine.run import Options, run_job
 from syncd.engine.worker_pool import WorkerPool
 from syncd.errors import BugError, ConfigError, LockedError, SyncdError, unexpected
 from syncd.fastpath.snapshot import remove_snapshot, write_snapshot
-from syncd.github.proxies import proxies_of
 from syncd.models import Job, RunReport, RunStatus
 from syncd.notifications.sender import Messenger
 from syncd.output import echo
 from syncd.stored_jobs import follow_renames
-from syncd.wiring import AppContext
+from syncd.wiring import AppContext, senders
 
 NOTIFY_SECONDS = (
     10.0  # for `notify:`, after the last run; what takes longer is sent by the next sync
@@ -91,11 +90,11 @@ def command(
             chosen = [job for job in chosen if job.name != forget or forget in jobs]
         width = max((len(job.name) for job in chosen), default=0)
         messenger = Messenger(
-            config, app.store, app.clock, settings.environ, proxies_of(settings.environ)
+            config, app.store, app.clock, settings.environ, senders(settings.environ)
         )
 
         def done(report: RunReport) -> None:
-            messenger.consider(report)
+            messenger.notify(report)
             if not as_object:
                 show(settings, report, width)
 

@@ -1,7 +1,9 @@
-"""Where the daemon's log lines go: to the journal with fields of their own, as text to a terminal, as JSON anywhere else.
+"""Logging of the daemon: to the journal with fields, as text to a terminal, as JSON anywhere else.
 
-Promises: nothing is shown before it is redacted, no line makes the daemon fail or wait, and a message is one line wherever lines matter.
-Source: systemd.exec(5), $JOURNAL_STREAM; "Native Journal Protocol" and systemd.journal-fields(7).
+Every line is redacted before a handler sees it. No line makes the daemon fail or wait. A message is one line wherever lines
+matter.
+
+Source: systemd.exec(5), $JOURNAL_STREAM; "Native Journal Protocol"; systemd.journal-fields(7).
 """
 
 from __future__ import annotations
@@ -10,13 +12,13 @@ import logging
 import os
 import socket
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TextIO
 
+from syncd.json_log import JsonFormatter
 from syncd.redaction import RedactingFilter
-from syncd.text import json_text, visible
+from syncd.text import visible
 
 JOURNAL = "/run/systemd/journal/socket"
 PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
@@ -28,19 +30,16 @@ LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-NOISY_LOGGERS = (
-    "urllib3",
-    "alembic",
-    "apscheduler",
-    "waitress",
-    "werkzeug",
-)  # libraries whose every step is no news of ours
+NOISY_LOGGERS = ("urllib3", "alembic", "apscheduler", "waitress", "werkzeug")  # warnings only
 
 
 def set_up(
     form: str, level: str, environ: Mapping[str, str], stream: TextIO | None = None
 ) -> logging.Handler:
-    """Every logger writes there from now on: `form` is auto, journal, text or json; `level` debug, info, warning or error."""
+    """Send the lines of every logger to one new handler, and return it.
+
+    `form` is auto, journal, text or json; `level` is debug, info, warning or error.
+    """
     stream = stream or sys.stderr
     handler = handler_for(form if form != "auto" else detect_format(environ, stream), stream)
     handler.addFilter(RedactingFilter())
@@ -53,15 +52,19 @@ def set_up(
 
 
 def handler_for(form: str, stream: TextIO, journal: str = JOURNAL) -> logging.Handler:
+    """Return a handler for the format `journal`, `text` or `json`."""
     if form == "journal":
         return JournalHandler(journal, stream)
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(TextLines() if form == "text" else JsonLines())
+    handler.setFormatter(TextFormatter() if form == "text" else JsonFormatter())
     return handler
 
 
 def detect_format(environ: Mapping[str, str], stream: TextIO) -> str:
-    """The journal when stderr is what systemd connected to it, and not a file or pipe that somebody put in its place."""
+    """Return the format for `auto`.
+
+    That is `journal` only if the stream is still the one that systemd connected, and was not redirected to a file or pipe.
+    """
     try:
         device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
         found = os.fstat(stream.fileno())
@@ -72,34 +75,18 @@ def detect_format(environ: Mapping[str, str], stream: TextIO) -> str:
     return "text" if stream.isatty() else "json"
 
 
-class TextLines(logging.Formatter):
+class TextFormatter(logging.Formatter):
+    """Formats a record as `12:00:00 info    message`, with a traceback below."""
+
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname.lower():<7} {record.getMessage()}"
+        """Return the text, without a line end."""
+        at = self.formatTime(record, "%H:%M:%S")
+        line = f"{at} {record.levelname.lower():<7} {record.getMessage()}"
         return f"{line}\n{record.exc_text}" if record.exc_text else line
 
 
-class JsonLines(logging.Formatter):
-    converter = staticmethod(time.gmtime)
-
-    def format(self, record: logging.LogRecord) -> str:
-        at = f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{int(record.msecs):03d}Z"
-        line = {
-            "at": at,
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        line |= {
-            name.removeprefix("SYNCD_").lower(): value
-            for name, value in getattr(record, "fields", {}).items()
-        }
-        if record.exc_text:
-            line["traceback"] = record.exc_text
-        return json_text(line)
-
-
 class JournalHandler(logging.Handler):
-    """One datagram a line. Where the journal can't be reached, the line goes to stderr, which leads there too."""
+    """Sends one datagram per record. If the journal can't be reached, the line goes to `fallback`, which ends there too."""
 
     def __init__(self, address: str, fallback: TextIO) -> None:
         super().__init__()
@@ -108,6 +95,7 @@ class JournalHandler(logging.Handler):
         self._sender.setblocking(False)
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Send the record with its priority, its origin and the run's fields."""
         message = record.getMessage() + (f"\n{record.exc_text}" if record.exc_text else "")
         priority = priority_of(record.levelno)
         fields = {
@@ -123,31 +111,35 @@ class JournalHandler(logging.Handler):
                 datagram({**fields, **getattr(record, "fields", {})}), self._address
             )
         except OSError:
-            with suppress(OSError, ValueError):  # nobody is left to be told
+            with suppress(OSError, ValueError):  # no other place is left
                 self._fallback.write(
                     "".join(f"<{priority}>{line}\n" for line in message.splitlines())
                 )
                 self._fallback.flush()
 
     def close(self) -> None:
+        """Close the socket."""
         self._sender.close()
         super().close()
 
 
 def datagram(fields: Mapping[str, str]) -> bytes:
-    """`NAME=value` lines; a value of several lines, or one too long, as the protocol has it: the name, its length in 8 bytes, the value."""
+    """Return the fields in the journal's native protocol.
+
+    A field is `NAME=value`. A value of several lines is the name, its length in 8 bytes (little-endian) and the value.
+    """
     parts = []
     for name, value in fields.items():
         raw = visible(value).encode("utf-8", "replace")[:MAX_FIELD_BYTES]
-        parts.append(
-            f"{name}=".encode() + raw + b"\n"
-            if b"\n" not in raw
-            else name.encode() + b"\n" + len(raw).to_bytes(8, "little") + raw + b"\n"
-        )
+        if b"\n" in raw:
+            parts.append(name.encode() + b"\n" + len(raw).to_bytes(8, "little") + raw + b"\n")
+        else:
+            parts.append(f"{name}=".encode() + raw + b"\n")
     return b"".join(parts)
 
 
 def priority_of(level: int) -> int:
+    """Return the syslog priority of a logging level."""
     return next((priority for least, priority in PRIORITIES if level >= least), DEBUG_PRIORITY)
 
 

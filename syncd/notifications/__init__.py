@@ -1,1 +1,1 @@
-"""Tells others of a change: one message to one address. Knows nothing of jobs."""
+"""Notifications: which change of a job's state is reported, in what words, and how a message is sent."""

@@ -1,7 +1,9 @@
-"""PURE: which change of a job's state somebody is told of, in what words.
+"""Which change of a job's state is reported, and the message for it.
 
-A state is told once: what was told last is kept with the job, so that daemon and one-shots agree, and a crash between a run and its
-message only delays the message to the next run.
+A state is reported once. The last reported state is stored with the job, so that daemon and one-shots agree, and a crash between
+a run and its message only delays the message to the next run.
+
+Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from syncd.ports import JobState
 
 
 class Event(StrEnum):
+    """What a message reports."""
+
     FAILED = "failed"
     RECOVERED = "recovered"
     DRIFT = "drift"
@@ -30,29 +34,32 @@ BRACKETS = str.maketrans("<>", "‹›")  # Slack's and Teams' mentions and name
 MENTION = re.compile(r"@(?=[\w&!])")  # Discord's, and names that Slack is asked to link
 NAMED_LINK = re.compile(r"\](?=\()")  # Markdown, as Teams and Discord read it
 
-WELL, FAILED, DRIFT = None, "failed", "drift"  # what a job's state can be told as
+OK, FAILED, DRIFT = None, "failed", "drift"  # the states that a job can be reported in
 
 
-class Notice(Struct, frozen=True):
-    """One message about one job. `id` lets a receiver know a message that came twice."""
+class Context(Struct, frozen=True):
+    """What a message says beside its event: the run, the job's state after it, this host, the time."""
 
-    id: str
-    job: str
-    event: Event
-    body: str
+    report: RunReport
+    state: JobState
+    host: str
+    at: datetime
 
 
-def alert_state(report: RunReport, state: JobState, told: str | None) -> str | None:
-    """What is to be told of the job after this run; as before where the run says nothing of that: paused, another's turn, stopped."""
+def alert_state(report: RunReport, state: JobState, reported: str | None) -> str | None:
+    """Return the state to report after this run: `OK`, `FAILED` or `DRIFT`.
+
+    A run that was skipped, locked or stopped says nothing, so the state stays as it was reported before.
+    """
     if report.status is RunStatus.SKIPPED or isinstance(report.error, (LockedError, StoppedError)):
-        return told
+        return reported
     if report.status in (RunStatus.FAILED, RunStatus.REFUSED) or report.reload_pending:
         return FAILED
-    return DRIFT if state.drifted else WELL
+    return DRIFT if state.drifted else OK
 
 
 def events(before: str | None, after: str | None) -> tuple[Event, ...]:
-    """What the change means, the most telling first; nothing for no change."""
+    """Return the events of a change of state, the most important first; none for no change."""
     if before == after:
         return ()
     if after == FAILED:
@@ -63,28 +70,26 @@ def events(before: str | None, after: str | None) -> tuple[Event, ...]:
 
 
 def event_for(changed: Sequence[Event], when: Sequence[str]) -> Event | None:
-    """The one message that somebody gets who asked for `when`."""
+    """Return the one event to send to an endpoint that subscribes to the events `when`; None for none."""
     return next((event for event in changed if event.value in when), None)
 
 
-def body(
-    identity: str, event: Event, report: RunReport, state: JobState, host: str, at: datetime
-) -> str:
-    """The JSON that is posted. `text` is a sentence for chat systems that show one."""
-    error = report.error
+def body(message_id: str, event: Event, context: Context) -> str:
+    """Return the JSON to post. `text` is a sentence for chat systems, which show only that."""
+    report, state, error = context.report, context.state, context.report.error
     value: dict[str, Any] = {
         "schema": "syncd.notice/1",
-        "id": identity,
+        "id": message_id,
         "event": event.value,
-        "text": plain(_sentence(event, report, state, host)),
-        "host": host,
+        "text": plain(_sentence(event, context)),
+        "host": context.host,
         "job": report.job,
         "repo": report.repo,
         "ref": report.ref,
         "commit": report.commit or state.applied_commit,
         "status": report.status.value,
         "drifted": state.drifted,
-        "at": at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "at": context.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "error": None
         if error is None
         else {
@@ -97,29 +102,25 @@ def body(
 
 
 def plain(text: str) -> str:
-    """The text so that a chat system shows it and does not obey it: no mention, no link under another name.
+    """Return the text without what a chat system would act on: mentions, and links under another name.
 
-    Hooks, servers and commits have a say in it. The signs are replaced by others that look alike, because each chat
+    Hooks, servers and commits put text into messages. The characters are replaced by others that look alike, because each chat
     system has an escape of its own, and one message goes to any of them.
     """
     return NAMED_LINK.sub("] ", MENTION.sub("＠", text.translate(BRACKETS)))
 
 
-def _sentence(event: Event, report: RunReport, state: JobState, host: str) -> str:
+def _sentence(event: Event, context: Context) -> str:
+    report, state = context.report, context.state
+    start = f"syncd on {context.host}: {report.job}"
     if event is Event.FAILED:
-        reason = (
-            report.error.message.splitlines()[0]
-            if report.error is not None and report.error.message
-            else "on_change is owed"
-        )
-        return f"syncd on {host}: {report.job} failed: {reason}"
+        reason = "on_change is owed"
+        if report.error is not None and report.error.message:
+            reason = report.error.message.splitlines()[0]
+        return f"{start} failed: {reason}"
     if event is Event.DRIFT:
-        files = (
-            "1 file or folder differs"
-            if state.drifted == 1
-            else f"{state.drifted} files or folders differ"
-        )
-        return f"syncd on {host}: {report.job} has drifted: {files} from what was mirrored"
-    return f"syncd on {host}: {report.job} is well again" + (
-        f" at {report.commit[:7]}" if report.commit else ""
-    )
+        files = f"{state.drifted} files or folders differ"
+        if state.drifted == 1:
+            files = "1 file or folder differs"
+        return f"{start} has drifted: {files} from what was mirrored"
+    return f"{start} is well again" + (f" at {report.commit[:7]}" if report.commit else "")

@@ -1,7 +1,7 @@
-"""One message to one address, and what came of it; nothing of the address but its host is ever shown.
+"""Post one message to one address, and judge the answer. Only the host of the address may be shown.
 
-How it is sent is given (`Send`): TLS verified, no redirect followed, ended after so many seconds. A redirect would bring the
-message, and what the address holds, elsewhere.
+The sender (`Send`) comes from `wiring`: it verifies TLS, follows no redirect and ends after a timeout. A redirect would send the
+message, and the secret in its address, to another host.
 """
 
 from __future__ import annotations
@@ -15,23 +15,26 @@ from msgspec import Struct
 
 from syncd.errors import RemoteUnavailableError
 
-SECONDS = 20.0
-LONGEST_PAUSE_SECONDS = 3600.0
+TIMEOUT_SECONDS = 20.0
+MAX_RETRY_AFTER_SECONDS = 3600.0
 
 Send: TypeAlias = Callable[[str, bytes, Mapping[str, str], float], tuple[int, str | None]]
-"""URL, body, headers and the seconds that it may take -> status and Retry-After. Raises RemoteUnavailableError."""
+"""URL, body, headers, timeout in seconds -> status and Retry-After. Raises RemoteUnavailableError."""
 
 
 class Outcome(Struct, frozen=True):
-    """`why` is None when it was taken (a status of 2xx); `pause_seconds` is how long the other side asks to be left alone."""
+    """Result of one attempt.
+
+    `error` is None for a status of 2xx. `retry_after_seconds` is how long the receiver asks syncd to wait.
+    """
 
     host: str
-    why: str | None = None
-    pause_seconds: float | None = None
+    error: str | None = None
+    retry_after_seconds: float | None = None
 
 
 def host_of(address: str) -> str:
-    """What of the address may be shown."""
+    """Return the part of an address that may be shown: its host and port; `?` if it has none."""
     try:
         parts = urlsplit(address)
         return f"{parts.hostname or '?'}{f':{parts.port}' if parts.port else ''}"
@@ -40,18 +43,17 @@ def host_of(address: str) -> str:
 
 
 def post(address: str, body: str, agent: str, send: Send) -> Outcome:
-    """`body`, which is JSON, was posted to an address that was judged. Never raises for what the network or the other side does."""
+    """Post the JSON `body` to an address that was checked. Never raises for the network or the receiver."""
     host, parts = host_of(address), urlsplit(address)
     port = f":{parts.port}" if parts.port else ""
     name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    url = f"{parts.scheme}://{name}{port}{target}"
     try:
-        status, retry_after = send(
-            f"{parts.scheme}://{name}{port}{target}", body.encode(), _headers(parts, agent), SECONDS
-        )
+        status, retry_after = send(url, body.encode(), _headers(parts, agent), TIMEOUT_SECONDS)
     except RemoteUnavailableError as error:
         return Outcome(host, error.message)
-    return Outcome(host, _verdict(status), _pause(retry_after))
+    return Outcome(host, _error(status), _retry_after_seconds(retry_after))
 
 
 def _headers(parts: SplitResult, agent: str) -> Mapping[str, str]:
@@ -60,26 +62,23 @@ def _headers(parts: SplitResult, agent: str) -> Mapping[str, str]:
 
 
 def _basic(parts: SplitResult) -> str:
-    return (
-        "Basic "
-        + base64.b64encode(
-            f"{unquote(parts.username or '')}:{unquote(parts.password or '')}".encode()
-        ).decode()
-    )
+    login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    return "Basic " + base64.b64encode(login.encode()).decode()
 
 
-def _verdict(status: int) -> str | None:
+def _error(status: int) -> str | None:
     if 200 <= status < 300:
         return None
     if 300 <= status < 400:
-        return f"answered {status}: it sends us elsewhere, and a redirect is not followed; write the address that it leads to"
+        return (
+            f"answered {status}: it sends us elsewhere, and a redirect is not followed; "
+            "write the address that it leads to"
+        )
     return f"answered {status}"
 
 
-def _pause(text: str | None) -> float | None:
-    """Retry-After in seconds; its form as a date is not heeded."""
-    return (
-        min(float(text), LONGEST_PAUSE_SECONDS)
-        if text is not None and text.isascii() and text.isdigit() and len(text) < 10
-        else None
-    )
+def _retry_after_seconds(text: str | None) -> float | None:
+    """Return Retry-After in seconds; None for a date, which is not supported."""
+    if text is None or not (text.isascii() and text.isdigit()) or len(text) >= 10:
+        return None
+    return min(float(text), MAX_RETRY_AFTER_SECONDS)

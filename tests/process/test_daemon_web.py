@@ -116,7 +116,7 @@ def test_daemon_and_one_shot_tell_of_one_change_once_between_them_and_never_show
         hub.github.repos.clear()
         with daemon(hub, "-v", environ={"HOOK_URL": receiver.url}) as running:
             port = port_of(running)
-            running.says("told 127.0.0.1:")
+            running.says("notified 127.0.0.1:")
             assert receiver.events == [("nginx", "failed")]
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("HOOK_URL", receiver.url)

@@ -20,8 +20,8 @@ from syncd.github.proxies import Proxies
 from syncd.github.rate_limit import ConcurrencyLimit, RateLimits, RequestMetrics
 from syncd.github.transport import Network
 from syncd.notifications.http_post import post
-from syncd.notifications.sender import message_sender
 from syncd.redaction import Secret
+from syncd.wiring import http_sender
 from tests.story.test_tls import point, served
 from tests.support.raw_server import RawServer
 from tests.support.sync_env import SyncEnv, sync_env
@@ -75,7 +75,7 @@ def test_a_notification_writes_no_keys(tmp_path: Path, key_log: Path) -> None:
     with wire(b"ok") as receiver:
         address = receiver.url.replace("127.0.0.1", "localhost")
         assert (
-            post(address, "{}", "syncd", message_sender(str(tmp_path / "usual.pem"), None)).why
+            post(address, "{}", "syncd", http_sender(str(tmp_path / "usual.pem"), None)).error
             is None
         )
     assert not key_log.exists()

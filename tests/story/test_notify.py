@@ -18,12 +18,12 @@ from msgspec.structs import replace
 
 from syncd.config.load import load_config
 from syncd.errors import LockedError, NotFoundError
-from syncd.github.proxies import Proxies
 from syncd.models import RunReport, RunStatus
 from syncd.notifications import http_post as postal
 from syncd.notifications.http_post import post
-from syncd.notifications.sender import Messenger, message_sender
+from syncd.notifications.sender import Messenger
 from syncd.store.store import FILE_NAME, SqliteStore
+from syncd.wiring import http_sender, senders
 from tests.support.clock import FakeClock
 from tests.support.http_receiver import KEY, Receiver, receiving
 from tests.support.sync_env import SyncEnv, sync_env
@@ -170,7 +170,7 @@ def test_a_crash_between_a_run_and_its_message_only_delays_it(
 ) -> None:
     break_it(hub)
     with monkeypatch.context() as dead:
-        dead.setattr(Messenger, "consider", lambda self, report: None)
+        dead.setattr(Messenger, "notify", lambda self, report: None)
         hub.sync()
     assert receiver.got == []
     hub.sync()
@@ -335,8 +335,8 @@ def messenger(hub: SyncEnv, receiver: Receiver, clock: FakeClock, store: SqliteS
         store,
         clock,
         {"HOOK_URL": receiver.url},
-        Proxies({}),
-        chance=lambda: 1.0,
+        senders({}),
+        jitter=lambda: 1.0,
     )  # type: ignore[arg-type]
 
 
@@ -346,7 +346,7 @@ def test_pauses_grow_to_an_hour_and_after_a_day_it_is_given_up(
     clock, store = FakeClock(), SqliteStore.open(hub.state)
     one = messenger(hub, receiver, clock, store)
     receiver.status = 500
-    one.consider(failure())
+    one.notify(failure())
     began, pauses = clock.now(), []
     one.send_due()
     while (next_at := store.notifications.next_at(clock.now().timestamp())) is not None:
@@ -377,7 +377,7 @@ def test_an_endpoint_that_fails_is_tried_once_a_pause_however_many_messages_wait
     one = messenger(hub, receiver, clock, store)
     receiver.status = 500
     for number in range(40):
-        one.consider(failure(number))
+        one.notify(failure(number))
     for round_ in range(1, 5):
         one.send_due()
         assert len(receiver.got) == round_
@@ -399,7 +399,7 @@ def test_jobs_that_fail_one_after_another_make_one_attempt_per_pause(
     receiver.status = 500
     attempts = []
     for number in range(8):
-        one.consider(failure(number))
+        one.notify(failure(number))
         one.send_due()
         clock.advance(2)
         attempts.append(len(receiver.got))
@@ -419,18 +419,18 @@ def test_a_new_message_does_not_end_its_endpoints_pause(
     clock, store = FakeClock(), SqliteStore.open(hub.state)
     one = messenger(hub, receiver, clock, store)
     receiver.status = 500
-    one.consider(failure(1))
+    one.notify(failure(1))
     one.send_due()
     if event == "another process sends":
         one = messenger(hub, receiver, clock, SqliteStore.open(hub.state))
     elif event == "the same job's message is replaced":
-        one.consider(replace(failure(1), status=RunStatus.CHANGED, error=None))
+        one.notify(replace(failure(1), status=RunStatus.CHANGED, error=None))
     else:
         while store.notifications.count_pending():
             clock.advance(1800)
             one.send_due()
     tried = len(receiver.got)
-    one.consider(failure(2))
+    one.notify(failure(2))
     one.send_due()
     assert len(receiver.got) == tried
 
@@ -441,9 +441,9 @@ def test_a_message_that_its_receiver_refuses_does_not_keep_the_others_back(
     clock, store = FakeClock(), SqliteStore.open(hub.state)
     one = messenger(hub, receiver, clock, store)
     receiver.status = 400
-    one.consider(failure(1))
+    one.notify(failure(1))
     one.send_due()
-    one.consider(failure(2))
+    one.notify(failure(2))
     receiver.status = 204
     clock.advance(30)
     assert (
@@ -457,8 +457,8 @@ def test_an_endpoint_that_another_process_sends_to_is_looked_at_again_in_seconds
 ) -> None:
     clock, store = FakeClock(), SqliteStore.open(hub.state)
     one = messenger(hub, receiver, clock, store)
-    one.consider(failure(1))
-    one.consider(failure(2))
+    one.notify(failure(1))
+    one.notify(failure(2))
     assert store.notifications.claim(["env:HOOK_URL"], clock.now().timestamp()) is not None
     assert one.send_due() == 5.0
 
@@ -467,7 +467,7 @@ def test_a_receiver_that_asks_for_time_gets_it(hub: SyncEnv, receiver: Receiver)
     clock, store = FakeClock(), SqliteStore.open(hub.state)
     one = messenger(hub, receiver, clock, store)
     receiver.status, receiver.answer_headers = 429, {"Retry-After": "900"}
-    one.consider(failure())
+    one.notify(failure())
     one.send_due()
     assert store.notifications.next_at(clock.now().timestamp()) == clock.now().timestamp() + 900
 
@@ -476,7 +476,7 @@ def test_a_clock_that_was_set_back_holds_nothing_up(hub: SyncEnv, receiver: Rece
     clock, store = FakeClock(), SqliteStore.open(hub.state)
     one = messenger(hub, receiver, clock, store)
     receiver.status = 500
-    one.consider(failure())
+    one.notify(failure())
     one.send_due()
     clock.at -= timedelta(days=400)
     receiver.status = 200
@@ -489,7 +489,7 @@ def test_two_who_look_at_once_send_each_message_once(hub: SyncEnv, receiver: Rec
     many = [messenger(hub, receiver, clock, store) for store in stores]
     for number in range(12):
         for one in many:
-            one.consider(failure(number))
+            one.notify(failure(number))
     threads = [threading.Thread(target=one.send_due) for one in many]
     for thread in threads:
         thread.start()
@@ -505,7 +505,7 @@ def test_a_sender_that_died_is_followed_by_another_a_minute_later(
 ) -> None:
     clock, store = FakeClock(), SqliteStore.open(hub.state)
     one = messenger(hub, receiver, clock, store)
-    one.consider(failure())
+    one.notify(failure())
     assert (
         store.notifications.claim(["env:HOOK_URL"], clock.now().timestamp()) is not None
     )  # and then it died
@@ -522,13 +522,13 @@ def test_the_thread_sends_by_itself_and_a_reload_changes_who_is_told(
     clock, store = FakeClock(), SqliteStore.open(hub.state)
     one = messenger(hub, receiver, clock, store)
     one.start()
-    one.consider(failure(1))
+    one.notify(failure(1))
     one.close(30.0)
     assert receiver.events == [("job1", "failed")]
     other = messenger(hub, receiver, clock, store)
     other.start()
-    other.use(replace(load_config(hub.config, {"HOME": str(hub.folder)}), notify=()))
-    other.consider(failure(2))
+    other.replace_config(replace(load_config(hub.config, {"HOME": str(hub.folder)}), notify=()))
+    other.notify(failure(2))
     other.close(30.0)
     assert len(receiver.got) == 1 and not any(
         thread.name == "syncd-messages" for thread in threading.enumerate()
@@ -538,7 +538,7 @@ def test_the_thread_sends_by_itself_and_a_reload_changes_who_is_told(
 def test_another_at_work_on_the_job_is_no_failure_of_it(hub: SyncEnv, receiver: Receiver) -> None:
     store = SqliteStore.open(hub.state)
     one = messenger(hub, receiver, FakeClock(), store)
-    one.consider(replace(failure(), error=LockedError("another syncd is at work")))
+    one.notify(replace(failure(), error=LockedError("another syncd is at work")))
     assert store.notifications.count_pending() == 0
 
 
@@ -546,7 +546,7 @@ def test_another_at_work_on_the_job_is_no_failure_of_it(hub: SyncEnv, receiver: 
 
 
 def test_a_receiver_that_drips_is_left_when_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postal, "SECONDS", 0.3)
+    monkeypatch.setattr(postal, "TIMEOUT_SECONDS", 0.3)
     ended = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -565,11 +565,11 @@ def test_a_receiver_that_drips_is_left_when_the_time_is_up(monkeypatch: pytest.M
             f"http://127.0.0.1:{server.getsockname()[1]}/",
             "{}",
             "syncd",
-            message_sender(None, None),
+            http_sender(None, None),
         )
         ended.set()
         thread.join()
-    assert found.why == "did not answer in time"
+    assert found.error == "did not answer in time"
 
 
 @pytest.mark.parametrize(
@@ -591,17 +591,17 @@ def test_whatever_stands_at_the_other_end_is_an_outcome_and_no_traceback(sent: b
             f"http://127.0.0.1:{server.getsockname()[1]}/",
             "{}",
             "syncd",
-            message_sender(None, None),
+            http_sender(None, None),
         )
         thread.join()
-    assert found.why is not None and found.why.startswith(("can't be reached: ", "answered "))
+    assert found.error is not None and found.error.startswith(("can't be reached: ", "answered "))
 
 
 def test_nobody_there_is_said_plainly() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     assert post(
-        f"http://127.0.0.1:{port}/{KEY}", "{}", "syncd", message_sender(None, None)
+        f"http://127.0.0.1:{port}/{KEY}", "{}", "syncd", http_sender(None, None)
     ) == postal.Outcome(f"127.0.0.1:{port}", "can't be reached: Connection refused")
 
 
@@ -645,13 +645,13 @@ def test_a_certificate_is_verified_and_through_a_proxy_too(tmp_path: Path) -> No
         receiver.socket = context.wrap_socket(receiver.socket, server_side=True)
         address = f"https://ann:s3cret@localhost:{receiver.server_address[1]}/{KEY}"
         where = f"localhost:{receiver.server_address[1]}"
-        assert post(address, "{}", "syncd", message_sender(None, None)) == postal.Outcome(
+        assert post(address, "{}", "syncd", http_sender(None, None)) == postal.Outcome(
             where, "its certificate can't be trusted: self-signed certificate"
         )
         assert receiver.got == []
-        assert post(
-            address, '{"a": 1}', "syncd", message_sender(str(file), None)
-        ) == postal.Outcome(where)
+        assert post(address, '{"a": 1}', "syncd", http_sender(str(file), None)) == postal.Outcome(
+            where
+        )
         assert (
             receiver.headers[-1]["authorization"]
             == "Basic " + base64.b64encode(b"ann:s3cret").decode()
@@ -671,7 +671,7 @@ def test_a_certificate_is_verified_and_through_a_proxy_too(tmp_path: Path) -> No
         thread.start()
         through = f"http://proxyuser:pr0xy@127.0.0.1:{proxy.getsockname()[1]}"
         assert post(
-            address, '{"a": 2}', "syncd", message_sender(str(file), through)
+            address, '{"a": 2}', "syncd", http_sender(str(file), through)
         ) == postal.Outcome(where) and receiver.got == [{"a": 1}, {"a": 2}]
         thread.join()
     assert (

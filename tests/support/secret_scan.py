@@ -17,10 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from msgspec.structs import replace
-
 from syncd.cli import logging_setup
-from syncd.cli.common import Settings
 
 ORDINARY = logging_setup.set_up_logging
 ALIVE: list[SecretScan] = []  # of the stands that are standing
@@ -132,11 +129,11 @@ def listening(canary: SecretScan, where: str) -> Iterator[None]:
     """
     said, root, before = io.StringIO(), logging.getLogger(), logging_setup.set_up_logging
 
-    def both(settings: Settings) -> None:
+    def both(verbose: int, quiet: bool) -> None:
         with redirect_stderr(said):
-            ORDINARY(replace(settings, verbose=2, quiet=False))
+            ORDINARY(2, False)
         [loud] = root.handlers
-        ORDINARY(settings)
+        ORDINARY(verbose, quiet)
         [quiet] = root.handlers
         quiet.setLevel(root.level)
         root.handlers.append(loud)

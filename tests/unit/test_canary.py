@@ -12,7 +12,6 @@ from urllib.parse import quote
 import pytest
 
 from syncd.cli import logging_setup
-from syncd.cli.common import Settings
 from tests.support.secret_scan import SecretScan, listening
 from tests.support.sync_env import sync_env
 
@@ -65,7 +64,7 @@ def test_what_is_logged_at_debug_is_heard_whatever_is_shown() -> None:
     canary = SecretScan()
     canary.watch("canary-of-the-log-0815", "a token")
     with listening(canary, "a command"):
-        logging_setup.set_up_logging(Settings(config=None, verbose=0, quiet=True, environ={}))
+        logging_setup.set_up_logging(0, quiet=True)
         logging.getLogger("syncd.somewhere").debug("asked with %s", "canary-of-the-log-0815")
     assert canary.search() == ["a token in the log of a command"], (
         "nobody told the redactor of this one"

@@ -14,8 +14,8 @@ import pytest
 
 from syncd.daemon import logging_setup
 from syncd.daemon.logging_setup import (
-    JsonLines,
-    TextLines,
+    JsonFormatter,
+    TextFormatter,
     datagram,
     detect_format,
     handler_for,
@@ -114,14 +114,14 @@ def test_json_lines_carry_the_fields_and_text_lines_are_for_people() -> None:
         "syncd.job", logging.INFO, __file__, 1, "nginx: %d written", (3,), None
     )
     record.fields = FIELDS
-    line = json.loads(JsonLines().format(record))
+    line = json.loads(JsonFormatter().format(record))
     assert (
         line["message"] == "nginx: 3 written"
         and line["job"] == "nginx"
         and line["level"] == "info"
         and line["at"].endswith("Z")
     )
-    assert TextLines().format(record).endswith("info    nginx: 3 written")
+    assert TextFormatter().format(record).endswith("info    nginx: 3 written")
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

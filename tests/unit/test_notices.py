@@ -13,7 +13,8 @@ from syncd.models import RunReport, RunStatus
 from syncd.notifications.events import (
     DRIFT,
     FAILED,
-    WELL,
+    OK,
+    Context,
     Event,
     alert_state,
     body,
@@ -32,8 +33,8 @@ def report(status: RunStatus = RunStatus.CHANGED, **more: Any) -> RunReport:
 @pytest.mark.parametrize(
     ("one", "state", "after"),
     [
-        (report(), JobState(), WELL),
-        (report(RunStatus.UNCHANGED), JobState(), WELL),
+        (report(), JobState(), OK),
+        (report(RunStatus.UNCHANGED), JobState(), OK),
         (report(RunStatus.UNCHANGED), JobState(drifted=2), DRIFT),
         (report(RunStatus.FAILED, error=AuthError("no")), JobState(), FAILED),
         (report(RunStatus.FAILED, error=AuthError("no")), JobState(drifted=2), FAILED),
@@ -44,7 +45,7 @@ def report(status: RunStatus = RunStatus.CHANGED, **more: Any) -> RunReport:
 def test_what_a_run_says_of_its_job_whatever_was_told_before(
     one: RunReport, state: JobState, after: str | None
 ) -> None:
-    assert [alert_state(one, state, told) for told in (WELL, DRIFT, FAILED)] == [after] * 3
+    assert [alert_state(one, state, told) for told in (OK, DRIFT, FAILED)] == [after] * 3
 
 
 @pytest.mark.parametrize(
@@ -56,8 +57,8 @@ def test_what_a_run_says_of_its_job_whatever_was_told_before(
     ],
 )
 def test_a_pause_another_at_work_and_a_signal_say_nothing_of_the_job(one: RunReport) -> None:
-    assert [alert_state(one, JobState(drifted=1), told) for told in (WELL, DRIFT, FAILED)] == [
-        WELL,
+    assert [alert_state(one, JobState(drifted=1), told) for told in (OK, DRIFT, FAILED)] == [
+        OK,
         DRIFT,
         FAILED,
     ]
@@ -66,19 +67,19 @@ def test_a_pause_another_at_work_and_a_signal_say_nothing_of_the_job(one: RunRep
 def test_each_change_of_state_has_its_events_and_no_change_has_none() -> None:
     found = {
         (before, after): events(before, after)
-        for before in (WELL, DRIFT, FAILED)
-        for after in (WELL, DRIFT, FAILED)
+        for before in (OK, DRIFT, FAILED)
+        for after in (OK, DRIFT, FAILED)
     }
     assert found == {
-        (WELL, WELL): (),
+        (OK, OK): (),
         (DRIFT, DRIFT): (),
         (FAILED, FAILED): (),
-        (WELL, FAILED): (Event.FAILED,),
+        (OK, FAILED): (Event.FAILED,),
         (DRIFT, FAILED): (Event.FAILED,),
-        (WELL, DRIFT): (Event.DRIFT,),
+        (OK, DRIFT): (Event.DRIFT,),
         (FAILED, DRIFT): (Event.DRIFT, Event.RECOVERED),
-        (FAILED, WELL): (Event.RECOVERED,),
-        (DRIFT, WELL): (Event.RECOVERED,),
+        (FAILED, OK): (Event.RECOVERED,),
+        (DRIFT, OK): (Event.RECOVERED,),
     }
 
 
@@ -94,10 +95,14 @@ def test_the_message_has_everything_that_its_page_names() -> None:
         body(
             "ab12",
             Event.FAILED,
-            report(RunStatus.FAILED, error=AuthError("the key is missing\nmore", hint="add it")),
-            JobState(drifted=1),
-            "web01",
-            AT,
+            Context(
+                report(
+                    RunStatus.FAILED, error=AuthError("the key is missing\nmore", hint="add it")
+                ),
+                JobState(drifted=1),
+                "web01",
+                AT,
+            ),
         )
     )
     assert found == {
@@ -136,7 +141,7 @@ def test_the_message_has_everything_that_its_page_names() -> None:
     ],
 )
 def test_the_sentence_says_what_happened(event: Event, state: JobState, text: str) -> None:
-    assert json.loads(body("x", event, report(), state, "web01", AT))["text"] == text
+    assert json.loads(body("x", event, Context(report(), state, "web01", AT)))["text"] == text
 
 
 @pytest.mark.parametrize(
@@ -154,14 +159,14 @@ def test_the_sentence_says_what_happened(event: Event, state: JobState, text: st
 )
 def test_what_a_hook_or_a_server_says_addresses_nobody_in_a_chat(said: str, shown: str) -> None:
     one = report(RunStatus.FAILED, error=AuthError(said, hint=said))
-    found = json.loads(body("x", Event.FAILED, one, JobState(), "web01", AT))
+    found = json.loads(body("x", Event.FAILED, Context(one, JobState(), "web01", AT)))
     assert found["text"] == f"syncd on web01: nginx failed: {shown}"
     assert found["error"] == {"kind": "auth", "message": shown, "hint": shown}
 
 
 def test_a_job_that_is_named_like_a_mention_addresses_nobody_and_keeps_its_name() -> None:
     one = RunReport("@here", RunStatus.CHANGED, "acme/infra", "@channel", "c" * 40, None)
-    found = json.loads(body("x", Event.RECOVERED, one, JobState(), "<!channel>", AT))
+    found = json.loads(body("x", Event.RECOVERED, Context(one, JobState(), "<!channel>", AT)))
     assert found["text"] == "syncd on ‹!channel›: ＠here is well again at ccccccc"
     assert (found["job"], found["ref"]) == ("@here", "@channel"), (
         "what programs compare is as it is"
