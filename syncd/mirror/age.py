@@ -1,9 +1,10 @@
 """Count how long things have been kept, by a clock that cannot be set.
 
-The wall clock of a machine may be wrong at boot and may jump by years in both directions. The kernel's
-monotonic clock does neither, but begins anew with each boot. So a small file holds how many seconds
-were counted so far, and when, by that clock, in which boot. Time in which the machine was off, or that
-passed before the first look after a boot, does not count: things are kept longer then, never shorter.
+The wall clock of a machine may be wrong at boot and may jump by years in both directions. The
+kernel's monotonic clock does neither, but begins again with each boot. So a small file holds how
+many seconds were counted so far, and when, by that clock, in which boot. Time in which the machine
+was off, or that passed before the first count after a boot, does not count: things are kept longer
+then, never shorter.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ ACCESS_ACL = "system.posix_acl_access"
 DEFAULT_ACL = "system.posix_acl_default"
 ACLS = (ACCESS_ACL, DEFAULT_ACL)
 LABELS = ("security.selinux", "security.SMACK64")
-CONTENT_ATTRIBUTES = ("security.ima", "security.evm")  # the kernel makes them anew
+CONTENT_ATTRIBUTES = ("security.ima", "security.evm")  # the kernel makes new ones
 ACL_VERSION, NO_ID = 2, 0xFFFFFFFF  # linux/posix_acl_xattr.h
 USER_OBJ, GROUP_OBJ, MASK, OTHER = 0x01, 0x04, 0x10, 0x20  # linux/posix_acl.h
 UNSUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -34,11 +34,11 @@ class LostAttributes:
         self._paths: dict[tuple[str, str], list[str]] = defaultdict(list)
 
     def add(self, attribute: str, path: str, reason: str) -> None:
-        """Remember that `path` lost `attribute`."""
+        """Record that `path` lost `attribute`."""
         self._paths[attribute, reason].append(path)
 
     def notes(self) -> tuple[str, ...]:
-        """One line for each attribute and reason."""
+        """Return one line for each attribute and reason."""
         return tuple(
             f"{attribute} of {paths[0]}{_more(paths)} was not carried to the new file: {reason}"
             for (attribute, reason), paths in self._paths.items()
@@ -50,9 +50,9 @@ def _more(paths: list[str]) -> str:
 
 
 def open_replaced(folder: int, action: Action) -> int | None:
-    """An O_PATH descriptor of the file in the open `folder` that the action replaces, if any.
+    """Open the file in `folder` that the action replaces, if any, with O_PATH.
 
-    Raises OSError.
+    The caller closes the descriptor. Raises OSError.
     """
     if action.expected is None or action.expected.kind is not Kind.FILE:
         return None
@@ -109,7 +109,7 @@ def _acl_of(present: bytes | None, mode: int) -> bytes:
 
 
 def is_copied(name: str) -> bool:
-    """Whether the attribute belongs to the file and not to its bytes."""
+    """Return whether the attribute belongs to the file and not to its bytes."""
     return name in (*ACLS, *LABELS) or name.startswith("user.")
 
 

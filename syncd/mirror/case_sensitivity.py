@@ -1,7 +1,8 @@
-"""Does the disk keep names apart that some file systems take for one? By looking, and where that does not tell, by a trial.
+"""Find out whether the disk keeps apart names that some file systems merge.
 
-A trial makes the very names in a private folder of its own beside where they will stand: how names
-are compared differs between file systems, and between folders of one.
+It looks first, and where that does not answer, it tries. A trial makes the very names in a private
+directory beside their destination: how names are compared differs between file systems, and
+between directories of one.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ from syncd.mirror.syscalls import sync_folder
 
 
 def distinguishes_by_lookup(folder: str, names: Sequence[str], root: str) -> bool | None:
-    """What looking at `folder`, or the deepest one above it that stands, says; None where it does not tell."""
+    """Return what the entries of `folder`, or of its nearest existing parent, show.
+
+    None where they do not answer.
+    """
     try:
         with _deepest_existing(folder, root) as (place, _):
             return are_distinct(OpenDirectory(place), names)
@@ -36,9 +40,10 @@ def distinguishes_by_lookup(folder: str, names: Sequence[str], root: str) -> boo
 
 
 def distinguishes_by_trial(folder: str, names: Sequence[str], root: str, intent: str) -> bool:
-    """What making the names in a folder of our own, in `folder` or the deepest one above it, says. It is gone then.
+    """Return whether the names can be made side by side in a trial directory, and remove it.
 
-    Raises MirrorError; what a crash leaves is swept with the intent.
+    It is made in `folder` or its nearest existing parent. Raises MirrorError; what a crash leaves is
+    removed with the intent.
     """
     with _deepest_existing(folder, root) as (place, path):
         name = f"{TEMP_PREFIX}{intent}-{secrets.token_hex(8)}"
@@ -52,7 +57,7 @@ def distinguishes_by_trial(folder: str, names: Sequence[str], root: str, intent:
                     place
                 )  # else a power cut brings it back when the intent that names it is gone
         except OSError as error:
-            raise mirror_error("try how names are told apart in", path, error) from error
+            raise mirror_error("try how names are compared in", path, error) from error
 
 
 def _creates_each_name(place: int, trial: str, names: Sequence[str]) -> bool:
@@ -77,7 +82,10 @@ def _creates_each_name(place: int, trial: str, names: Sequence[str]) -> bool:
 
 @contextmanager
 def _deepest_existing(folder: str, root: str) -> Iterator[tuple[int, str]]:
-    """The deepest folder on the way to `folder` that stands, open, and its path; below `root` through no link."""
+    """Open the nearest existing directory on the way to `folder`, and yield it with its path.
+
+    Below `root` no link is followed.
+    """
     inside = folder.startswith(root.rstrip("/") + "/")
     start = root if inside else folder
     path = nearest_existing_dir(start)

@@ -24,7 +24,7 @@ def change_mode(
     """Give the action's file in the open `folder` the wanted mode and owner; return what it is now.
 
     A file with several names (hard links) is replaced by a copy, made as `temporary`: another name
-    may belong to anybody. `now_ns` is the clock that files are stamped with.
+    may belong to another user. `now_ns` is the clock that files are stamped with.
     Raises ChangedUnderneathError where it is not what the plan saw, MirrorError, OSError.
     """
     wanted, name = entry_of(action), posixpath.basename(action.path)

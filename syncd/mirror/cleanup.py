@@ -95,7 +95,7 @@ def remove_empty_directories(folders: Iterable[tuple[str, str]]) -> tuple[str, .
 def remove_temp_files(intent: str, folders: Iterable[tuple[str, str]]) -> int:
     """Remove temporary files, links and trial directories of `intent`; return how many.
 
-    Looks into these (root, directory) pairs and touches nothing else. Raises MirrorError, OSError
+    Reads these (root, directory) pairs and touches nothing else. Raises MirrorError, OSError
     where one can't be read now: what was left there would be forgotten with its intent.
     """
     count = 0

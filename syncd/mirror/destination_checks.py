@@ -1,4 +1,7 @@
-"""What a destination stands on, for people who look before they trust it: who else may write there, what it is mounted from."""
+"""Find what an operator should know of a destination before trusting it.
+
+Who else may write there, and what it is mounted from.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,10 @@ class DestinationWarning(Struct, frozen=True):
 
 
 def destination_warnings(to: str, directory: bool) -> Iterator[DestinationWarning]:
-    """Everything about the destination and the folders above it that stands in the way, or that somebody should know."""
+    """Yield everything about the destination that prevents a sync or that the operator should know."""
     place = to if directory else os.path.dirname(to) or "/"
     try:
-        stands = nearest_existing_dir(place)
+        existing = nearest_existing_dir(place)
     except OSError as error:
         yield DestinationWarning(
             to,
@@ -44,11 +47,12 @@ def destination_warnings(to: str, directory: bool) -> Iterator[DestinationWarnin
     if foreign is not None:
         yield DestinationWarning(to, foreign.message, foreign.hint or "", grave=True)
         return
-    if not os.access(stands, os.W_OK | os.X_OK, effective_ids=True):
+    if not os.access(existing, os.W_OK | os.X_OK, effective_ids=True):
         yield DestinationWarning(
             to,
-            f"{stands} can't be written to",
-            "change its owner, or run syncd as a user who may write there; under systemd `syncd init --systemd` opens it",
+            f"{existing} can't be written to",
+            "change its owner, or run syncd as a user who may write there; "
+            "under systemd `syncd init --systemd` opens it",
             grave=True,
         )
     if not directory and os.path.ismount(to):
@@ -69,8 +73,11 @@ def destination_warnings(to: str, directory: bool) -> Iterator[DestinationWarnin
 
 
 def writable_by_others(to: str) -> Iterator[DestinationWarning]:
-    """The folders above `to` where somebody else could put another folder in a folder's place. syncd stays safe there (it follows no
-    link below `to`), but what others may replace is not protected by what is mirrored into it."""
+    """Yield the directories above `to` in which another user could replace a directory.
+
+    syncd stays safe there, because it follows no link below `to`; but what is mirrored does not protect
+    a place that others may replace.
+    """
     for path in with_parents(os.path.dirname(to)):
         try:
             found = os.stat(path)
@@ -78,10 +85,11 @@ def writable_by_others(to: str) -> Iterator[DestinationWarning]:
             continue
         sticky = bool(found.st_mode & stat.S_ISVTX)
         if found.st_mode & stat.S_IWOTH and not sticky:
-            yield DestinationWarning(to, f"{path} is writable by everybody", f"chmod o-w {path}")
+            yield DestinationWarning(to, f"{path} is writable by all users", f"chmod o-w {path}")
         elif found.st_uid not in (0, os.geteuid()):
             yield DestinationWarning(
                 to,
                 f"{path} belongs to another user (uid {found.st_uid})",
-                f"who owns {path} can replace what is mirrored below it; chown it, if that is not meant",
+                f"the owner of {path} can replace what is mirrored below it; chown it, "
+                "if that is not meant",
             )

@@ -99,7 +99,7 @@ class DestinationDirectories(Struct):
 
     def _open_or_make_one(self, folder: int, name: str, path: str, entry: WantedFile) -> int:
         if path in self.entries and path not in self.owned:
-            # It did not exist when the plan was made. Whoever makes it, its name may not be on disk.
+            # It did not exist when the plan was made. Its name may not be on disk.
             self.unsynced[posixpath.dirname(path)] = entry.root
         try:
             return open_subdirectory(folder, name, path)

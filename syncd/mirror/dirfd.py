@@ -230,7 +230,7 @@ def directory_gone(folder: str, path: str | None = None) -> ChangedUnderneathErr
 def changed(path: str, message: str, slug: str = "changed") -> ChangedUnderneathError:
     """Return the error for a destination that another process changed during the run."""
     return ChangedUnderneathError(
-        message, id=f"mirror/{slug}", path=path, hint="the next run looks at it again"
+        message, id=f"mirror/{slug}", path=path, hint="the next run checks it again"
     )
 
 

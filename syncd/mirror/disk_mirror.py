@@ -37,7 +37,7 @@ from syncd.protected_paths import identity_of
 class DiskMirror:
     """The Mirror that writes files in place; `publish: symlink` builds on it.
 
-    `clock` tells the time; `kernel_clock` is the one that files are stamped with.
+    `clock` is the wall clock; `kernel_clock` is the one that files are stamped with.
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class DiskMirror:
     def distinguishes_names(
         self, folder: str, names: Sequence[str], root: str, intent: str | None = None
     ) -> bool | None:
-        """Return whether the disk keeps the names apart; None where looking does not tell.
+        """Return whether the disk keeps the names apart; None where that needs a trial.
 
-        With an `intent`, a trial directory tells. Raises MirrorError.
+        With an `intent`, a trial directory answers. Raises MirrorError.
         """
         if intent is None:
             return distinguishes_by_lookup(folder, names, root)
@@ -127,7 +127,10 @@ class DiskMirror:
         looks: Mapping[str, WantedFile],
         kept: Inodes = NO_INODES,
     ) -> ApplyOutcome:
-        """Carry out the actions with a `PlanWriter`. The parameters are those of `ports.Mirror`."""
+        """Carry out the actions with a `PlanWriter`.
+
+        The six parameters are those of `ports.Mirror`.
+        """
         with translated_errors("write to"):
             writer = PlanWriter(
                 intent,

@@ -1,4 +1,4 @@
-"""One file at a time, in an open folder: made with exactly its bytes and looks, taken away, its folder synced. What a batch is made of."""
+"""Write, remove and identify one file in an open directory: what a plan's writer is made of."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from syncd.mirror.scan import stat_of
 from syncd.models import Stat, WantedFile
 
 COPY_BYTES = 1 << 20
-RETRY_HINT = "run it again; it will be fetched anew"
+RETRY_HINT = "run it again; the content will be fetched"
 
 
 class OtherBytesError(MirrorError):
-    """The cache gave other bytes than it was asked for, or none."""
+    """The cache returned other bytes than it was asked for, or none."""
 
 
 def write_new(
     folder: int, temporary: str, read: Callable[[int], bytes], want: WantedFile, size: int
 ) -> int:
-    """A new file in the open `folder` with exactly the wanted bytes, owner and mode; its descriptor, for the caller to sync and close.
+    """Write a new file in the open `folder` with the wanted bytes, owner and mode.
 
-    Raises OtherBytesError when what was read is not what its id says.
+    Returns its descriptor, for the caller to sync and close. Raises OtherBytesError when what was read
+    does not have the wanted id, OSError.
     """
     descriptor = os.open(
         temporary,
@@ -43,6 +44,7 @@ def write_new(
         if hasher.hexdigest() != want.blob:
             raise OtherBytesError(
                 f"the cached content of {want.source} does not match its id; nothing was written",
+                id="mirror/damaged-cache",
                 hint=RETRY_HINT,
             )
         set_owner(descriptor, want)
@@ -55,7 +57,10 @@ def write_new(
 
 
 def unlink_if_there(folder: int, name: str) -> None:
-    """A read-only file system refuses this for names too that were never there."""
+    """Remove the file if it exists. Raises OSError.
+
+    A read-only file system refuses this also for names that never existed.
+    """
     try:
         os.unlink(name, dir_fd=folder)
     except FileNotFoundError:
@@ -66,13 +71,13 @@ def unlink_if_there(folder: int, name: str) -> None:
 
 
 def identity_of(folder: int) -> tuple[int, int]:
-    """Device and inode: what is the same folder, whatever it is called by now."""
+    """Return device and inode, which identify a directory whatever its name is by now."""
     found = os.fstat(folder)
     return found.st_dev, found.st_ino
 
 
 def stat_at(folder: int, name: str) -> Stat | None:
-    """What lstat says of `name` in the open `folder`; None when nothing is there."""
+    """Return what lstat(2) reports for `name` in the open `folder`, or None when nothing is there."""
     try:
         return stat_of(os.stat(name, dir_fd=folder, follow_symlinks=False))
     except FileNotFoundError:
@@ -80,20 +85,27 @@ def stat_at(folder: int, name: str) -> Stat | None:
 
 
 def set_owner(descriptor: int, entry: WantedFile) -> None:
+    """Give an open file the owner of `entry`, where it names one. Raises OSError."""
     if entry.uid is not None or entry.gid is not None:
         os.fchown(descriptor, chown_id(entry.uid), chown_id(entry.gid))
 
 
 def chown_id(identity: int | None) -> int:
+    """Return the id as chown(2) takes it: -1 leaves it unchanged."""
     return -1 if identity is None else identity
 
 
-def read_cached(content: BinaryIO, want: WantedFile, at_most: int) -> bytes:
-    """So many bytes of what the cache has. Raises OtherBytesError where the disk can't give them."""
+def read_cached(content: BinaryIO, want: WantedFile, limit: int) -> bytes:
+    """Read at most `limit` bytes of cached content.
+
+    Raises OtherBytesError where the disk fails.
+    """
     try:
-        return content.read(at_most)
+        return content.read(limit)
     except OSError as error:
         raise OtherBytesError(
-            f"the cached content of {want.source} can't be read: {error.strerror}; nothing was written",
+            f"the cached content of {want.source} can't be read: {error.strerror}; "
+            "nothing was written",
+            id="mirror/unreadable-cache",
             hint=RETRY_HINT,
         ) from error

@@ -1,7 +1,7 @@
 """Sync the file systems that a plan writes to, so that no write is lost without an error.
 
-The kernel reports a write that fails on its way to the disk once, to whoever had something open
-there before.
+The kernel reports a write that fails on its way to the disk once, to those who had something
+open there before.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from syncd.mirror.syscalls import hides_write_errors, syncfs
 class FilesystemSync:
     """The file systems of one plan, each held open from before its first write.
 
-    So syncd also receives an error that the sync of another process is told of meanwhile.
+    So syncd also receives an error that the sync of another process receives meanwhile.
     Source: syncfs(2), errors "since the file was opened"; a descriptor that is opened after the
     error was reported receives nothing of it (seen on Linux 6.18).
     """

@@ -1,4 +1,7 @@
-"""Free space and inodes, asked before the first byte, so that a full disk leaves the old set instead of half of the new one."""
+"""Check free space and inodes before the first byte is written.
+
+So a full disk leaves the old set instead of half of the new one.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +20,20 @@ BLOCK_BYTES = 4096
 
 
 def check_free_space(actions: Iterable[Action], copies: Iterable[tuple[str, int]] = ()) -> None:
-    """Raises MirrorError when a file system lacks the bytes or inodes that the writes need while old and new stand side by side.
+    """Raise MirrorError when a file system lacks the bytes or inodes that the writes need.
 
-    `copies` are the folders and sizes of files that will be made anew, whatever the actions are."""
+    Old and new files exist side by side for a time. `copies` are the directories and sizes of files
+    that are copied, whatever the actions are.
+    """
     needed: Counter[str] = Counter()
     inodes: Counter[str] = Counter()
-    standing = cache(nearest_existing_dir)  # thousands of files have tens of folders
+    existing = cache(nearest_existing_dir)  # thousands of files have tens of folders
     for folder, size in copies:
-        needed[standing(folder)] += _rounded(size)
-        inodes[standing(folder)] += 1
+        needed[existing(folder)] += _rounded(size)
+        inodes[existing(folder)] += 1
     for action in actions:
         if action.kind in (ActionKind.WRITE, ActionKind.RESTORE) and action.wanted is not None:
-            place = standing(posixpath.dirname(action.path))
+            place = existing(posixpath.dirname(action.path))
             size = 0 if action.wanted.kind is Kind.LINK else action.wanted.size or 0
             needed[place] += _rounded(size)
             inodes[place] += 1
@@ -54,19 +59,21 @@ def _check(place: str, needed_bytes: int, needed_inodes: int) -> None:
     if needed_bytes + margin > free_bytes:
         raise MirrorError(
             f"no space: {needed_bytes} bytes are needed at {place}, {free_bytes} are free",
+            id="mirror/no-space",
             path=place,
-            hint="free some space; the next run goes on by itself",
+            hint="free some space; the next run continues by itself",
         )
     if free.f_files and needed_inodes > free.f_favail:
         raise MirrorError(
             f"no inodes: {needed_inodes} are needed at {place}, {free.f_favail} are free",
+            id="mirror/no-inodes",
             path=place,
-            hint="remove some files; the next run goes on by itself",
+            hint="remove some files; the next run continues by itself",
         )
 
 
 def nearest_existing_dir(path: str) -> str:
-    """The deepest folder of `path` that stands. Raises OSError where the disk can't say."""
+    """Return the nearest existing directory of `path`. Raises OSError where the disk can't say."""
     while True:
         try:
             if stat.S_ISDIR(os.stat(path).st_mode):

@@ -1,7 +1,7 @@
-"""A file or link with several names (hard links) whose mode or owner is to be another.
+"""Change mode or owner of a file or link that has several names (hard links).
 
-To change it in place would change it under its other names too, which may be anybody's. So the
-destination gets a new file with the same content; the other names keep what they have.
+A change in place would also change it under its other names, which may belong to other users. So
+the destination gets a new file with the same content; the other names keep what they have.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 from msgspec.structs import replace
 
-from syncd.errors import ChangedUnderneathError
 from syncd.mirror.attributes import LostAttributes, copy_attributes
+from syncd.mirror.expected_state import changed_meanwhile
 from syncd.mirror.file_ops import OtherBytesError, chown_id, unlink_if_there, write_new
 from syncd.mirror.scan import stat_of
 from syncd.models import Action, Kind, WantedFile
@@ -31,7 +31,8 @@ def replace_linked(
 ) -> None:
     """Make `name` in the open `folder` a new file with the wanted mode and owner, on disk.
 
-    `found` is what it is now; times, attributes and an owner that is not asked for stay. Raises
+    `found` is what it is now; times, attributes and an owner that is not configured stay. Six
+    parameters, because the caller has just opened the directory and read the stat. Raises
     ChangedUnderneathError, OSError.
     """
     try:
@@ -40,10 +41,10 @@ def replace_linked(
         elif action.wanted is not None:
             _copy_file(folder, name, temporary, action.wanted, found, lost)
         if stat_of(os.stat(name, dir_fd=folder, follow_symlinks=False)) != stat_of(found):
-            raise _changed(action.path)
+            raise changed_meanwhile(action.path)
         os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except OtherBytesError as error:
-        raise _changed(action.path) from error
+        raise changed_meanwhile(action.path) from error
     finally:
         unlink_if_there(folder, temporary)
 
@@ -56,10 +57,11 @@ def _copy_file(
     found: os.stat_result,
     lost: LostAttributes,
 ) -> None:
+    """Copy the file with its times and attributes; the six parameters are those of the caller."""
     with open(os.open(name, READ, dir_fd=folder), "rb") as old:
-        looks = _with_owner(want, found)
+        wanted = _with_owner(want, found)
         read = partial(_at_most, old, found.st_size)
-        new = write_new(folder, temporary, read, looks, found.st_size)
+        new = write_new(folder, temporary, read, wanted, found.st_size)
         try:
             copy_attributes(old.fileno(), new, want.mode, name, lost)
             os.utime(new, ns=(found.st_atime_ns, found.st_mtime_ns))
@@ -77,22 +79,17 @@ def _copy_link(
     folder: int, name: str, temporary: str, want: WantedFile, found: os.stat_result
 ) -> None:
     os.symlink(os.readlink(name, dir_fd=folder), temporary, dir_fd=folder)
-    looks = _with_owner(want, found)
-    if looks.uid is not None or looks.gid is not None:
-        ids = chown_id(looks.uid), chown_id(looks.gid)
+    wanted = _with_owner(want, found)
+    if wanted.uid is not None or wanted.gid is not None:
+        ids = chown_id(wanted.uid), chown_id(wanted.gid)
         os.chown(temporary, *ids, dir_fd=folder, follow_symlinks=False)
     stamps = (found.st_atime_ns, found.st_mtime_ns)
     os.utime(temporary, ns=stamps, dir_fd=folder, follow_symlinks=False)
 
 
 def _with_owner(want: WantedFile, found: os.stat_result) -> WantedFile:
-    """What is wanted; what nobody asked for stays as it is, as far as this user may say so."""
+    """Return what is wanted; an owner that is not configured stays, where this user may set it."""
     if os.geteuid() != 0:
         return want
     uid = found.st_uid if want.uid is None else want.uid
     return replace(want, uid=uid, gid=found.st_gid if want.gid is None else want.gid)
-
-
-def _changed(path: str) -> ChangedUnderneathError:
-    text = f"{path} was changed while syncd was at work; it was left alone"
-    return ChangedUnderneathError(text, path=path, hint="the next run looks again")

@@ -1,6 +1,7 @@
-"""New folders, below `to` and above it: each is made in the open folder above it, and changed through its own descriptor.
+"""Make new directories, below `to` and above it.
 
-A folder keeps the setgid bit that it inherits from the folder above it.
+Each is made in the open directory above it, and changed through its own descriptor. It keeps the
+setgid bit that it inherits from the directory above it.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from syncd.safe_open import OPEN_DIR, check_just_made, open_folder
 
 
 def make_folder(
-    folder: int, name: str, path: str, looks: WantedFile, noted: Callable[[str], None]
+    folder: int, name: str, path: str, wanted: WantedFile, noted: Callable[[str], None]
 ) -> int | None:
-    """Make `name` in the open `folder` as `looks` says; its descriptor, or None where it exists.
+    """Make `name` in the open `folder` as `wanted` says; return its descriptor.
 
-    `noted` is called as soon as it exists. A folder that can't be finished is removed: it would
-    keep the wrong mode. Raises MirrorError.
+    None where it exists already. `noted` is called as soon as it is made. A directory that can't be
+    finished is removed: it would keep the wrong mode. Raises MirrorError.
     """
     inherits = os.fstat(folder).st_mode & stat.S_ISGID
     try:  # who is no member of the inherited group loses the bit with any later chmod
-        os.mkdir(name, looks.dir_mode if inherits else 0o700, dir_fd=folder)
+        os.mkdir(name, wanted.dir_mode if inherits else 0o700, dir_fd=folder)
     except FileExistsError:
         return None
     except OSError as error:
@@ -41,7 +42,7 @@ def make_folder(
         made = open_subdirectory(folder, name, path)
         try:
             check_just_made(made, folder, path)
-            finish_folder(made, path, looks)
+            finish_folder(made, path, wanted)
         except BaseException:
             os.close(made)
             raise
@@ -54,14 +55,14 @@ def make_folder(
     return made
 
 
-def finish_folder(made: int, path: str, looks: WantedFile) -> None:
+def finish_folder(made: int, path: str, wanted: WantedFile) -> None:
     """Give the new folder its owner and mode, inherited bits kept. Raises OSError, MirrorError."""
-    set_mode_and_owner(made, replace(looks, mode=looks.dir_mode), os.fstat(made).st_mode)
-    check_folder(path, looks.dir_mode, os.fstat(made), looks.uid, looks.gid)
+    set_mode_and_owner(made, replace(wanted, mode=wanted.dir_mode), os.fstat(made).st_mode)
+    check_folder(path, wanted.dir_mode, os.fstat(made), wanted.uid, wanted.gid)
 
 
 def make_parents(
-    root: str, looks_of: Mapping[str, WantedFile], usual_mode: int, made: list[str]
+    root: str, entries: Mapping[str, WantedFile], usual_mode: int, made: list[str]
 ) -> None:
     """Make the folders down to `root` that do not exist, and add them to `made`.
 
@@ -69,9 +70,9 @@ def make_parents(
     """
 
     def make(folder: int, name: str, path: str) -> None:
-        mode = looks_of[path].dir_mode if path in looks_of else usual_mode
-        looks = WantedFile("", mode, Kind.DIRECTORY, dir_mode=mode)
-        new = make_folder(folder, name, path, looks, made.append)
+        mode = entries[path].dir_mode if path in entries else usual_mode
+        wanted = WantedFile("", mode, Kind.DIRECTORY, dir_mode=mode)
+        new = make_folder(folder, name, path, wanted, made.append)
         if new is not None:  # else another job has made it just now, and it is that one's to remove
             os.close(new)
         _sync_names(folder)
@@ -84,8 +85,8 @@ def make_parents(
 
 def _sync_names(folder: int) -> None:
     """The names in the folder are on disk; `folder` may be open with O_PATH."""
-    anew = os.open(".", OPEN_DIR, dir_fd=folder)
+    again = os.open(".", OPEN_DIR, dir_fd=folder)
     try:
-        sync_folder(anew)
+        sync_folder(again)
     finally:
-        os.close(anew)
+        os.close(again)

@@ -1,8 +1,8 @@
-"""Did the file system do what a chmod or chown asked for?
+"""Check that the file system did what a chmod or chown asked for.
 
 Some file systems accept a change of mode or owner and ignore it: exFAT by FUSE, CIFS, bindfs with
-`--chmod-ignore`. What the calls answer proves nothing there, so what the disk shows afterwards is
-compared with what was asked for.
+`--chmod-ignore`. The calls return success there, so what the disk shows afterwards is compared
+with what was asked for.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def _check_owner(path: str, uid: int | None, gid: int | None, found: os.stat_res
     raise IgnoredByFileSystemError(
         f"the file system of {path} ignores chown: the owner was set to {asked}, "
         f"and it is still {found.st_uid}:{found.st_gid}",
+        id="mirror/chown-ignored",
         path=path,
         hint="leave out owner: in the job, or mount the file system with uid= and gid=",
     )
@@ -57,6 +58,7 @@ def _ignored_mode(
     return IgnoredByFileSystemError(
         f"the file system of {path} ignores chmod: the mode was set to {asked:04o}, "
         f"and it is still {shown:04o}",
+        id="mirror/chmod-ignored",
         path=path,
         hint=f"{remedy} in the job, or mount the file system with "
         f"{option}={PERMISSIONS & ~asked:04o} (umask= where it has no {option}=)",

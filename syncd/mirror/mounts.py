@@ -1,8 +1,8 @@
-"""Which mount a folder is on, and whether a mount that held files is gone.
+"""Find which mount a directory is on, and whether a mount that held files is gone.
 
-Device numbers don't tell: a tmpfs, a renumbered disk or a new machine has other ones with nothing
-amiss. The ledger remembers the mount point that each file was below, and a file is "gone with its
-mount" only where nothing is mounted there any more.
+Device numbers don't show this: a tmpfs, a renumbered disk or a new machine has other ones with
+nothing amiss. The ledger records the mount point that each file was below, and a file is "gone
+with its mount" only where nothing is mounted there any more.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Mount(Struct, frozen=True):
 
 
 def read_mounts() -> dict[int, Mount]:
-    """The mounts of this process by their id. Raises OSError."""
+    """Return the mounts of this process by their id. Raises OSError."""
     found = {}
     for line in MOUNTS.read_bytes().splitlines():
         left, _, right = line.partition(b" - ")
@@ -59,7 +59,7 @@ def _text(field: bytes) -> str:
 
 
 def mount_point(folder: str, mounts: Mapping[int, Mount]) -> str:
-    """The mount point that the deepest existing folder of `folder` is below. Raises OSError.
+    """Return the mount point of `folder`, or of its nearest existing parent. Raises OSError.
 
     A bind mount that shows the folder that would be there anyhow does not count: systemd makes
     one for each ReadWritePaths= of a unit, and a shell sees none of them. Nor does an automount
@@ -91,7 +91,7 @@ def _mount_id(folder: str) -> int:
 
 
 def mount_points(folders: Iterable[str]) -> dict[str, str]:
-    """Folder -> the mount point that it is below, without those below `/`. Raises OSError."""
+    """Return the mount point of each directory, without those that are below `/`. Raises OSError."""
     mounts = read_mounts()
     found = {folder: mount_point(folder, mounts) for folder in folders}
     return {folder: point for folder, point in found.items() if point != "/"}
@@ -114,6 +114,7 @@ def check_mounts(
             raise MirrorError(
                 f"all {len(paths)} files below {place} are absent, and nothing is mounted at "
                 f"{point}, where they were: the mount seems to be gone",
+                id="mirror/mount-gone",
                 path=place,
                 hint=f"mount {point} again; if the files are meant to live here now: "
                 f"syncd sync {job} --forget {job}",

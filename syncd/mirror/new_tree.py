@@ -1,4 +1,4 @@
-"""Build the new tree of `publish: symlink`: what stays of the live tree, and what the plan writes."""
+"""Build the new tree of `publish: symlink` from the live tree and the plan."""
 
 from __future__ import annotations
 

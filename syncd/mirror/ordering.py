@@ -1,4 +1,7 @@
-"""PURE: the steps of a plan in the order in which the writer takes them, and by the folders it reaches them through."""
+"""Order the actions of a plan as the writer takes them, and group them by directory.
+
+Pure: no I/O.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from syncd.models import Action, Kind, WantedFile
 
 
 def entry_of(action: Action) -> WantedFile:
-    """What the action writes, or, for a removal, what it wrote once."""
+    """Return what the action writes, or, for a removal, what it wrote once."""
     if action.wanted is not None:
         return action.wanted
     if action.recorded is None:
@@ -19,7 +22,7 @@ def entry_of(action: Action) -> WantedFile:
 
 
 def by_directory(actions: Iterable[Action]) -> dict[tuple[str, str], list[Action]]:
-    """(root, folder) -> the actions in it, in their order."""
+    """Return the actions by (root, directory), in their order."""
     groups: dict[tuple[str, str], list[Action]] = {}
     for action in actions:
         groups.setdefault((entry_of(action).root, posixpath.dirname(action.path)), []).append(
@@ -29,13 +32,18 @@ def by_directory(actions: Iterable[Action]) -> dict[tuple[str, str], list[Action
 
 
 def is_below_any(path: str, files: set[str]) -> bool:
+    """Return whether the path is below one of these files."""
     return bool(files) and any(parent in files for parent in with_parents(posixpath.dirname(path)))
 
 
 def split_removals(
     removals: Sequence[Action], writes: Sequence[Action]
 ) -> tuple[list[Action], list[Action]]:
-    """Removals that make way for a write (a file becomes a folder, or a folder a file), and all others, which come last."""
+    """Return the removals that a write needs first, and all others.
+
+    A write needs one first where a file becomes a directory, or a directory a file; the others come
+    last.
+    """
     needed = {
         parent
         for folder in {posixpath.dirname(action.path) for action in writes}

@@ -1,4 +1,7 @@
-"""PURE: is this destination inside its root, and can its name be written as it is?"""
+"""Check that a destination is inside its root and that its name can be written.
+
+Pure: no I/O.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ PATH_MAX_BYTES = 4095  # PATH_MAX of Linux, less the NUL
 
 
 def names_below(path: str, root: str) -> tuple[str, ...]:
-    """The names that lead from `root` down to `path`. Raises UnsafePathError when they don't, or when one of them can't be written."""
+    """Return the names that lead from `root` down to `path`.
+
+    Raises UnsafePathError when they don't, or when one of them can't be written.
+    """
     prefix = root.rstrip("/") + "/"
     if not path.startswith(prefix):
         raise UnsafePathError(f"{_shown(path)} is not inside {root}", path=path)
@@ -28,7 +34,7 @@ def names_below(path: str, root: str) -> tuple[str, ...]:
 
 
 def name_problem(name: str) -> str | None:
-    """Why one name can't be written on disk, or None."""
+    """Return why one name can't be written on disk, or None."""
     if name in ("", ".", ".."):
         return f"{name!r} is not a name"
     if "/" in name or "\0" in name:

@@ -1,4 +1,7 @@
-"""Mode and owner of folders that syncd made: changed on a descriptor of the very folder that was looked at, through no link."""
+"""Set mode and owner of directories that syncd made.
+
+They are changed through a descriptor of the very directory that was scanned, through no link.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from collections.abc import Collection, Iterable
 
 from msgspec.structs import replace
 
-from syncd.errors import ChangedUnderneathError, MirrorError
+from syncd.errors import MirrorError
 from syncd.mirror.attributes import set_permissions_by_acl
-from syncd.mirror.dirfd import mirror_error
+from syncd.mirror.dirfd import changed, mirror_error
 from syncd.mirror.file_ops import chown_id
 from syncd.mirror.metadata import check_folder
 from syncd.mirror.scan import scan_directory
@@ -24,33 +27,31 @@ OWNER_RWX = stat.S_IRWXU  # to list, make and remove names in a folder; root nee
 def change_folder(
     folder: int, name: str, path: str, want: WantedFile, expect: LocalFile | None
 ) -> LocalFile:
-    """The folder `name` in the open `folder` has the wanted mode and owner; what it is then. What is in it is not touched.
+    """Give the directory `name` in the open `folder` the wanted mode and owner; return what it is then.
 
-    Raises ChangedUnderneathError when it is not the one, or not as, `expect` says; MirrorError.
+    What is in it is not touched. Raises ChangedUnderneathError when it is not the one, or not as,
+    `expect` says; MirrorError.
     """
     found = scan_directory(folder, name, path, os.fstat(folder).st_dev)
     if found is None or found != expect:
-        raise ChangedUnderneathError(
-            f"{path} has changed since it was looked at", path=path, hint="the next run looks again"
-        )
+        raise changed(path, f"{path} has changed since it was scanned")
     descriptor = os.open(
         name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder
     )
     try:
         opened = os.fstat(descriptor)
         if (opened.st_dev, opened.st_ino) != (found.stat.device, found.stat.inode):
-            raise ChangedUnderneathError(
-                f"{path} has changed since it was looked at",
-                path=path,
-                hint="the next run looks again",
-            )
+            raise changed(path, f"{path} has changed since it was scanned")
         set_mode_and_owner(descriptor, want, opened.st_mode)
         after = os.fstat(descriptor)
         check_folder(path, want.mode, after, want.uid, want.gid)
     except OSError as error:
         refused = mirror_error("change the mode or owner of", path, error)
         if error.errno == errno.EPERM:
-            refused.hint = f"it belongs to uid {found.uid}, and only its owner and root may: give it back, or say in dir_mode: or owner: how it is, or set drift: report"
+            refused.hint = (
+                f"it belongs to uid {found.uid}, and only its owner and root may: give it back, "
+                "or write in dir_mode: or owner: how it is, or set drift: report"
+            )
         raise refused from error
     finally:
         os.close(descriptor)
@@ -58,7 +59,10 @@ def change_folder(
 
 
 def set_mode_and_owner(descriptor: int, want: WantedFile, mode: int) -> None:
-    """The open folder has the wanted owner and permissions. `mode` is what it had: the setgid and sticky bits are not ours, and stay."""
+    """Give the open directory the wanted owner and permissions.
+
+    `mode` is what it had: the setgid and sticky bits are not syncd's, and stay. Raises OSError.
+    """
     handle = f"/proc/self/fd/{descriptor}"  # works for O_PATH too, whatever the mode
     if want.uid is not None or want.gid is not None:
         os.chown(handle, chown_id(want.uid), chown_id(want.gid))
@@ -68,9 +72,11 @@ def set_mode_and_owner(descriptor: int, want: WantedFile, mode: int) -> None:
 
 
 def set_mode(handle: str, mode: int) -> None:
-    """The folder has the mode. Under a unit with RestrictSUIDSGID= a setgid bit that it has stays where its file system has ACLs. Raises OSError.
+    """Set the directory's mode. Raises OSError.
 
-    There every chmod with a setgid bit is refused, also of one that is there, and one without it takes it away. An ACL changes the permissions alone.
+    Under a unit with RestrictSUIDSGID= every chmod with a setgid bit is refused, also of one that is
+    there, and a chmod without it takes it away. An ACL changes the permissions alone: so a setgid bit
+    stays where the file system has ACLs.
     """
     try:
         os.chmod(handle, mode)
@@ -84,7 +90,10 @@ def set_mode(handle: str, mode: int) -> None:
 
 
 def refuse_lockout(actions: Iterable[Action], made: Collection[str]) -> None:
-    """Raises MirrorError when folders would get a mode that keeps us out of them ourselves: then nothing in them could be changed any more, not even that."""
+    """Raise MirrorError when directories would get a mode that keeps syncd itself out.
+
+    Then nothing in them could be changed any more, not even that.
+    """
     if os.geteuid() == 0:
         return
     for action in actions:
@@ -97,8 +106,12 @@ def refuse_lockout(actions: Iterable[Action], made: Collection[str]) -> None:
             and (action.is_directory or makes)
             and want.dir_mode & OWNER_RWX != OWNER_RWX
         ):
+            what = action.path if action.is_directory else "the directories it makes"
             raise MirrorError(
-                f"dir_mode {want.dir_mode:04o} would keep syncd itself out of {action.path if action.is_directory else 'the folders it makes'}; nothing was changed",
+                f"dir_mode {want.dir_mode:04o} would keep syncd itself out of {what}; "
+                "nothing was changed",
+                id="mirror/dir-mode-locks-out",
                 path=action.path,
-                hint=f'let the owner read, write and enter: dir_mode: "{want.dir_mode | OWNER_RWX:04o}"; only root can do without',
+                hint="let the owner read, write and enter: "
+                f'dir_mode: "{want.dir_mode | OWNER_RWX:04o}"; only root can do without',
             )

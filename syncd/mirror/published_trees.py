@@ -23,7 +23,7 @@ STAMP_FORMAT = "%Y%m%dT%H%M%S"
 
 
 def check_only_own_entries(parent: int, link: str, job: str) -> None:
-    """Raises UnsafePathError where the folder of the link, open as `parent`, holds other things."""
+    """Raise UnsafePathError where the directory of the link, open as `parent`, holds other things."""
     folder, own = posixpath.split(link)
     names = (
         name for name in list_names(parent) if name != own and not name.startswith(TEMP_PREFIX)
@@ -33,8 +33,9 @@ def check_only_own_entries(parent: int, link: str, job: str) -> None:
         return
     more = f" and {len(others) - MAX_NAMES_SHOWN} more" if len(others) > MAX_NAMES_SHOWN else ""
     raise UnsafePathError(
-        f"{folder} holds {', '.join(others[:MAX_NAMES_SHOWN])}{more}; with publish: symlink the folder above"
-        " the link is syncd's own",
+        f"{folder} holds {', '.join(others[:MAX_NAMES_SHOWN])}{more}; "
+        "with publish: symlink the folder above the link is syncd's own",
+        id="mirror/foreign-entries",
         path=folder,
         hint=f"give the link a folder of its own, like to: {folder}/{job}/current/,"
         " or move the rest away",
@@ -42,7 +43,10 @@ def check_only_own_entries(parent: int, link: str, job: str) -> None:
 
 
 def stamp_of_new_tree(parent: int, now: datetime) -> str:
-    """When the new tree is made; later than every tree that stands, so that names sort by age whatever the clock does."""
+    """Return the time stamp of a new tree.
+
+    It is later than that of every existing tree, so that names sort by age whatever the clock does.
+    """
     newest = max(
         (found.group(1) for found in map(TREE_NAME.match, list_names(parent)) if found is not None),
         default="",
@@ -50,7 +54,7 @@ def stamp_of_new_tree(parent: int, now: datetime) -> str:
     stamp = now.strftime(STAMP_FORMAT)
     if stamp > newest:
         return stamp
-    with suppress(ValueError, OverflowError):  # a name that looks like ours and is no time at all
+    with suppress(ValueError, OverflowError):  # a name like ours that is not a time
         return (
             datetime.strptime(newest, STAMP_FORMAT).replace(tzinfo=UTC) + timedelta(seconds=1)
         ).strftime(STAMP_FORMAT)
@@ -58,11 +62,12 @@ def stamp_of_new_tree(parent: int, now: datetime) -> str:
 
 
 def remove_tree(parent: int, name: str) -> None:
-    """Through descriptors, following no link, however deep it is. Raises OSError."""
+    """Remove a tree through descriptors, following no link, however deep it is. Raises OSError."""
     remove(parent, name, time_limit(REMOVE_TIMEOUT_SECONDS))
 
 
 def is_directory(parent: int, name: str) -> bool:
+    """Return whether `name` in the open `parent` is a directory, and no link. Raises OSError."""
     try:
         return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
     except FileNotFoundError:
@@ -70,7 +75,7 @@ def is_directory(parent: int, name: str) -> bool:
 
 
 def is_gone(path: str) -> bool:
-    """Is there certainly no folder any more?"""
+    """Return whether there is certainly no directory any more."""
     try:
         return not stat.S_ISDIR(os.lstat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -80,7 +85,7 @@ def is_gone(path: str) -> bool:
 
 
 def directory_at(path: str) -> LocalFile | None:
-    """What the mirror's scan says of a folder."""
+    """Return what the mirror's scan finds for a directory. Raises OSError, UnsafePathError."""
     above = open_folder(posixpath.dirname(path))
     try:
         return scan_directory(above, posixpath.basename(path), path, os.fstat(above).st_dev)
@@ -89,6 +94,7 @@ def directory_at(path: str) -> LocalFile | None:
 
 
 def stat_at_path(path: str) -> Stat | None:
+    """Return what lstat(2) reports for the path, or None when nothing is there. Raises OSError."""
     try:
         return stat_of(os.lstat(path))
     except (FileNotFoundError, NotADirectoryError):

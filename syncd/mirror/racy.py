@@ -1,4 +1,4 @@
-"""Whether a stat that is equal later proves that the bytes are equal too.
+"""Decide whether a stat that is equal later proves that the bytes are equal too.
 
 A file system stamps a change with a clock that moves in steps: the kernel's tick almost everywhere,
 a second on ext4 with 128-byte inodes, two seconds on FAT and exFAT. An edit of equal size in the
@@ -10,7 +10,7 @@ Two rules cover the two ways in which bytes become known. After reading them, a 
 a stamp of it is within the step (`is_racy`). After writing them, a rename or a change of mode
 gives the file a new ctime, so its stat would always be racy; there the mtime decides. It is older
 than the step, because the writer waits for that before it publishes, and every later write
-changes it (`is_racy_after`). What remains: somebody writes within one tick of the rename and also
+changes it (`is_racy_after`). What remains: a program writes within one tick of the rename and also
 sets the mtime back to exactly what it was.
 """
 
@@ -33,11 +33,11 @@ class KernelClock:
     """The clock that files are stamped with, and waiting for it. Tests give another."""
 
     def now_ns(self) -> int:
-        """Nanoseconds since 1970."""
+        """Return the nanoseconds since 1970."""
         return time.time_ns()
 
     def monotonic(self) -> float:
-        """Seconds that never go back."""
+        """Return seconds that never go back."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
@@ -46,7 +46,7 @@ class KernelClock:
 
 
 def is_racy(found: Stat, now_ns: int) -> bool:
-    """Whether a write at `now_ns` or later may leave `found` as it is.
+    """Return whether a write at `now_ns` or later may leave `found` as it is.
 
     The bytes are read after `now_ns`. A stamp far in the future is not racy: the clock was set
     back since, and a write now gets another stamp.
@@ -56,7 +56,7 @@ def is_racy(found: Stat, now_ns: int) -> bool:
 
 
 def is_racy_after(found: Stat, mtime_ns: int) -> bool:
-    """Whether a write may leave `found` as it is, which a rename or change of mode has just left.
+    """Return whether a write may leave `found` as it is, which a rename or change of mode has just left.
 
     `mtime_ns` is the mtime that our bytes had before, older than the step.
     """
@@ -64,12 +64,12 @@ def is_racy_after(found: Stat, mtime_ns: int) -> bool:
 
 
 def is_coarse(found: Stat) -> bool:
-    """Whether the stamps may be cut to whole seconds."""
+    """Return whether the stamps may be cut to whole seconds."""
     return found.mtime_ns % SECOND_NS == 0 or found.ctime_ns % SECOND_NS == 0
 
 
 def has_same_bytes(one: LocalFile | None, other: LocalFile | None) -> bool:
-    """Whether the same file or link stands, whatever lstat says of it."""
+    """Return whether both are the same file or link, whatever lstat(2) reports."""
     if one is None or other is None:
         return one is other
     return one.kind is other.kind and one.blob == other.blob

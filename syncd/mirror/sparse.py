@@ -1,4 +1,4 @@
-"""Copies a file's bytes and leaves out its holes, so that a sparse file does not grow by being copied.
+"""Copy a file's bytes but not its holes, so that the copy of a sparse file does not grow.
 
 Source: lseek(2), SEEK_DATA and SEEK_HOLE; copy_file_range(2).
 """
@@ -26,7 +26,7 @@ def copy_sparse(reading: int, writing: int, size: int) -> None:
 
 
 def _next_data(reading: int, at: int, size: int) -> tuple[int, int]:
-    """Where the next bytes that are no hole begin and end; the end of the file twice after the last."""
+    """Return where the next bytes outside a hole begin and end; twice the end of the file after the last."""
     try:
         start = os.lseek(reading, at, os.SEEK_DATA)
         return min(start, size), min(os.lseek(reading, start, os.SEEK_HOLE), size)
@@ -44,11 +44,11 @@ def _copy_range(reading: int, writing: int, start: int, end: int) -> None:
             if not done:
                 return  # it has become shorter
             at += done
-    except OSError:  # not on this kernel, or across file systems: by hand
-        _copy_by_hand(reading, writing, at, end)
+    except OSError:  # not on this kernel, or across file systems
+        _copy_by_reading(reading, writing, at, end)
 
 
-def _copy_by_hand(reading: int, writing: int, start: int, end: int) -> None:
+def _copy_by_reading(reading: int, writing: int, start: int, end: int) -> None:
     at = start
     while at < end:
         chunk = os.pread(reading, min(COPY_BYTES, end - at), at)

@@ -1,7 +1,7 @@
-"""Whether two paths name one directory entry, and how the disk itself spells a name.
+"""Find whether two paths name one directory entry, and how the disk itself spells a name.
 
-Only looks, by path. A wrong "the same" leaves a file where it is; the writer compares inodes again
-before it removes anything.
+It only reads, by path. A wrong "the same" leaves a file where it is; the writer compares inodes
+again before it removes anything.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_NAMES_CHECKED = 20  # entries of a folder that are looked at, to find whethe
 
 
 def resolve(folders: Iterable[str]) -> dict[str, RealFolder]:
-    """Folder -> where it really is; what does not exist is taken as it is written.
+    """Return where each directory really is; what does not exist is taken as it is written.
 
     Raises MirrorError where the disk can't say: a path that is not resolved names another file.
     """
@@ -42,12 +42,12 @@ def _real_folder(folder: str) -> RealFolder:
 
 
 def _ignores_case(place: str) -> bool:
-    """Whether names in this folder are found in another case too: by its entries, or its own name."""
-    told = _ignores_case_by_entries(place)
-    while told is None and not os.path.ismount(place):
+    """Return whether names here are found in another case too, by its entries or its own name."""
+    answer = _ignores_case_by_entries(place)
+    while answer is None and not os.path.ismount(place):
         place, name = posixpath.split(place)
-        told = _ignores_case_by_entry(place, name)
-    return bool(told)
+        answer = _ignores_case_by_entry(place, name)
+    return bool(answer)
 
 
 def _ignores_case_by_entries(place: str) -> bool | None:
@@ -57,12 +57,16 @@ def _ignores_case_by_entries(place: str) -> bool | None:
     except PermissionError:
         return None
     return next(
-        (told for name in names if (told := _ignores_case_by_entry(place, name)) is not None), None
+        (answer for name in names if (answer := _ignores_case_by_entry(place, name)) is not None),
+        None,
     )
 
 
 def _ignores_case_by_entry(folder: str, name: str) -> bool | None:
-    """What one entry tells: whether it is found with its case swapped, and is not another entry."""
+    """Return whether this entry is found with its case swapped and is not another entry.
+
+    None where it does not show.
+    """
     swapped = case_swapped(name)
     if swapped == name:
         return None
@@ -98,7 +102,7 @@ def _resolved(path: str) -> str:
 
 
 def is_same_file(one: str, other: str) -> bool:
-    """Whether the two paths are one entry of one folder. Two hard links are two entries.
+    """Return whether the two paths are one entry of one directory; two hard links are two.
 
     Raises OSError where the disk can't say.
     """
@@ -119,7 +123,7 @@ def is_same_file(one: str, other: str) -> bool:
 
 
 def other_spellings(paths: Iterable[str]) -> dict[str, str]:
-    """Path -> the path as its folder spells it, for entries that exist under another spelling."""
+    """Return how its directory spells each path, for entries that exist under another spelling."""
     listings: dict[str, frozenset[str]] = {}
     found = {}
     for path in paths:
@@ -134,7 +138,7 @@ def other_spellings(paths: Iterable[str]) -> dict[str, str]:
 
 
 def _same_folder(one: str, other: str) -> bool | None:
-    """None where the folders above and their names have to tell."""
+    """Return None where the directories above and their names have to be compared."""
     if one == other:
         return True
     with suppress(FileNotFoundError, NotADirectoryError):
@@ -165,7 +169,7 @@ def _names_in(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return []  # not there, or not to be listed by us: then no listing tells names apart
+        return []  # not there, or not to be listed by us: then no listing distinguishes names
 
 
 __all__ = ["is_same_file", "other_spellings", "resolve"]

@@ -111,7 +111,7 @@ class SymlinkMirror:
     def distinguishes_names(
         self, folder: str, names: Sequence[str], root: str, intent: str | None = None
     ) -> bool | None:
-        """Return whether the disk keeps the names apart; None where looking does not tell.
+        """Return whether the disk keeps the names apart; None where that needs a trial.
 
         A new tree is made beside the link, so the directory of the link is asked.
         """
@@ -185,7 +185,7 @@ class SymlinkMirror:
     ) -> ApplyOutcome:
         """Make a complete new tree live, or leave everything and say for each action why.
 
-        Only the directories above the link are changed by themselves. The parameters are those of
+        Only the directories above the link are changed by themselves. The six parameters are those of
         `ports.Mirror`.
         """
         above = [action for action in actions if not self._link.contains(action.path)]
@@ -282,10 +282,10 @@ class SymlinkMirror:
 
     @contextmanager
     def _foreign_files_kept(self, tree: NewTree) -> Iterator[Mapping[str, str | None]]:
-        """Put what the new tree replaces and is not syncd's into the trash; the switch is the block.
+        """Put what the new tree replaces and is not syncd's into the trash, for the switch.
 
-        Yields the ids of what was kept, by path. The copies are removed again where the block
-        fails and the new tree is not live.
+        Yields the ids of what was kept, by path. The copies are removed again where the block fails and
+        the new tree is not live.
         """
         kept = list[KeptContent]()
         foreign = [one for one in tree.actions if one.replaces_foreign and one.expected is not None]

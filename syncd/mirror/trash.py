@@ -85,7 +85,7 @@ class KeptContent(Struct, frozen=True):
 
     @property
     def content(self) -> str | None:
-        """The git blob id of what was kept."""
+        """Return the git blob id of what was kept."""
         return self.entry.content if self.entry is not None else None
 
 
@@ -109,7 +109,7 @@ class Trash:
         own.job = job
         return own
 
-    # --- before a run replaces anything -------------------------------------------------------------------------------
+    # --- before a run replaces anything -----------------------------------------------------------
 
     def sizes(self, actions: Iterable[Action]) -> list[int]:
         """Return the size in bytes of each content that these actions will add.
@@ -162,7 +162,7 @@ class Trash:
             f"{text}; nothing was replaced", id="mirror/trash-full", path=path, hint=hint
         )
 
-    # --- right before a replacement -----------------------------------------------------------------------------------
+    # --- right before a replacement ---------------------------------------------------------------
 
     def keep(self, folder: int, name: str, action: Action, now: datetime) -> KeptContent:
         """Put what is at `name` in the open `folder` into the trash, on disk.
@@ -257,7 +257,7 @@ class Trash:
         except OSError:
             return False
 
-    # --- afterwards ---------------------------------------------------------------------------------------------------
+    # --- afterwards -------------------------------------------------------------------------------
 
     def entries(self) -> list[TrashEntry]:
         """Return every entry whose content is here, the oldest first."""

@@ -69,7 +69,7 @@ class Changes(Struct, frozen=True):
         return cls(written, removed, metadata, _all_parents(written), _all_parents(removed))
 
     def excludes(self, path: str) -> bool:
-        """Return whether the file or link is written anew or removed."""
+        """Return whether the file or link is written or removed."""
         return path in self.written or path in self.removed
 
     def may_remove_directory(self, path: str) -> bool:
@@ -152,7 +152,7 @@ class TreeCopy(Struct):
         return True
 
     def _leave(self, source: DirCursor, target: DirCursor, found: os.stat_result) -> None:
-        """Go up from a directory that is complete now, and give it its mode, owner and attributes."""
+        """Go up from a directory that is complete now; set its mode, owner and attributes."""
         path = posixpath.join(self.public, *source.names)
         wanted = self.changes.metadata.get(path)
         mode = stat.S_IMODE(found.st_mode)
