@@ -1,8 +1,10 @@
-"""Connections of urllib3 that one request holds: what arrives is counted, who answers is judged, and another thread can end it.
+"""Connections of urllib3 that belong to one request while it uses them.
 
-All that knows the inside of the HTTP library is here and in transport.py. The limits themselves are those of bounds.py, and which
-address may answer is said in urls.py, so both stay when the library changes: another one needs a hook after connecting, one
-around the bytes that it reads, and one that closes the socket.
+The bytes that arrive are counted, the address that answers is checked, and another thread can end
+the request. What depends on the inside of the HTTP library is here, in sessions.py and in
+exchange.py. The limits themselves are in bounds.py, and which address may answer is in urls.py, so
+both stay when the library changes: another one needs a hook after connecting, one around the bytes
+that it reads, and one that closes the socket.
 """
 
 from __future__ import annotations
@@ -26,75 +28,87 @@ from syncd.errors import BadResponseError
 from syncd.github.bounds import ADDRESSES_TRIED, CONNECT_SECONDS, INTERIM_ANSWERS
 
 _CURRENT = threading.local()  # .watch: of the request that this thread sends
-_GUARD = threading.Lock()  # over whose socket it is: a connection goes from one request to the next
+# Guards which request owns a socket: a connection goes from one request to the next.
+_LOCK = threading.Lock()
 
 
 class RequestCancelledError(OSError):
-    """Nobody waits for this request any more."""
+    """The request was cancelled: its result is not needed any more."""
 
 
 class Watch:
-    """One request's hold on the socket that it uses. `connected` is called with the address that answers, and may refuse it."""
+    """One request's control over the socket that it uses.
 
-    def __init__(self, max_bytes: int, subject: str, connected: Callable[[str], None]) -> None:
-        self._left, self._subject, self.connected = max_bytes, subject, connected
-        self._ended = False
+    `on_connected` is called with the address that answers, and may raise to refuse it.
+    """
+
+    def __init__(self, max_bytes: int, subject: str, on_connected: Callable[[str], None]) -> None:
+        self._left, self._subject, self.on_connected = max_bytes, subject, on_connected
+        self._cancelled = False
         self._handle: socket.socket | None = None
         self._connection: Any = None
         self._serial = 0
 
-    def begin(self) -> None:
-        """From here on, connections that this thread uses are held by this watch."""
+    def activate(self) -> None:
+        """Attach the connections that this thread uses from now on to this watch."""
         _CURRENT.watch = self
 
-    def hold(self, connection: Any, sock: socket.socket) -> None:
-        """The request uses this socket of the connection. Raises RequestCancelledError after `end`."""
-        with _GUARD:
-            if self._ended:
-                raise RequestCancelledError("given up")
-            self._drop()
+    def attach(self, connection: Any, sock: socket.socket) -> None:
+        """Note that the request uses this socket of the connection.
+
+        Raises RequestCancelledError after `cancel`.
+        """
+        with _LOCK:
+            if self._cancelled:
+                raise RequestCancelledError("the request was cancelled")
+            self._release()
             # a descriptor of its own: TLS takes the library's away while it shakes hands
             self._handle = socket.socket(fileno=os.dup(sock.fileno()))
             self._connection, self._serial, connection.watch = connection, connection.serial, self
 
-    def count(self, size: int) -> None:
-        """So many bytes have arrived. Raises BadResponseError past the limit, RequestCancelledError after `end`."""
+    def count_bytes(self, size: int) -> None:
+        """Count bytes that have arrived.
+
+        Raises BadResponseError past the limit, RequestCancelledError after `cancel`.
+        """
         self._left -= size
-        if self._ended:
-            raise RequestCancelledError("given up")
+        if self._cancelled:
+            raise RequestCancelledError("the request was cancelled")
         if self._left < 0:
             raise BadResponseError(
-                f"the answer for {self._subject} goes on beyond what it may have, with all that frames it",
+                f"the answer for {self._subject} goes on beyond what it may have, headers and "
+                "framing included",
+                id="bad_response/too-large",
                 hint="nothing was changed",
             )
 
-    def end(self) -> None:
-        """Whoever reads or writes at the socket gets an error at once, unless another request has it by now."""
-        with _GUARD:
-            self._ended = True
-            passed_on = (
+    def cancel(self) -> None:
+        """Make reads and writes of the socket fail at once, unless another request has it by now."""
+        with _LOCK:
+            self._cancelled = True
+            is_reused = (
                 self._connection is not None
                 and self._connection.serial == self._serial
                 and self._connection.watch is not self
             )
-            if self._handle is not None and not passed_on:
+            if self._handle is not None and not is_reused:
                 with suppress(OSError):  # it has ended by itself
                     self._handle.shutdown(socket.SHUT_RDWR)
-            self._drop()
+            self._release()
 
-    def let_go(self) -> None:
-        """The request is done with the socket."""
-        with _GUARD:
-            self._drop()
+    def detach(self) -> None:
+        """Note that the request is done with the socket."""
+        with _LOCK:
+            self._release()
 
-    def _drop(self) -> None:
+    def _release(self) -> None:
         if self._handle is not None:
             self._handle.close()
         self._handle = self._connection = None
 
 
-class _Counted(io.RawIOBase):
-    """What a socket gives, with each piece counted."""
+class _CountingReader(io.RawIOBase):
+    """The bytes of a socket, each piece counted."""
 
     def __init__(self, raw: Any, watch: Watch) -> None:
         self._raw, self._watch = raw, watch
@@ -104,7 +118,7 @@ class _Counted(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         size: int | None = self._raw.readinto(buffer)
-        self._watch.count(size or 0)
+        self._watch.count_bytes(size or 0)
         return size
 
     def fileno(self) -> int:
@@ -116,40 +130,47 @@ class _Counted(io.RawIOBase):
         super().close()
 
 
-class _Answer(http.client.HTTPResponse):
-    """As the standard library's, which reads `100 Continue` and headers for as long as they come."""
+class _HTTPResponse(http.client.HTTPResponse):
+    """The standard library's response, with a limit on interim answers.
 
-    def __init__(self, sock: socket.socket, *arguments: Any, **more: Any) -> None:
-        super().__init__(sock, *arguments, **more)
+    The library reads `100 Continue` and headers for as long as they come.
+    """
+
+    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(sock, *arguments, **options)
         self._heads = 0
         watch = getattr(_CURRENT, "watch", None)
         if watch is not None:
-            self.fp: Any = io.BufferedReader(_Counted(self.fp.detach(), watch))
+            self.fp: Any = io.BufferedReader(_CountingReader(self.fp.detach(), watch))
 
     def _read_status(self) -> tuple[str, int, str]:
         self._heads += 1
         if self._heads > INTERIM_ANSWERS + 1:
             raise BadResponseError(
                 f"the server said 100 Continue more than {INTERIM_ANSWERS} times before its answer",
-                hint="check what stands between here and GitHub",
+                id="bad_response/interim-answers",
+                hint="check what is between this machine and GitHub",
             )
         return super()._read_status()  # type: ignore[misc, no-any-return]
 
 
-class _Held:
-    """What both kinds of connection have: the watch of the request that uses them."""
+class _WatchedConnection:
+    """What both kinds of connection share: the watch of the request that uses them."""
 
-    response_class: Any = _Answer
+    response_class: Any = _HTTPResponse
     watch: Watch | None = None
     serial = 0  # of the socket: how often the connection was made
 
-    def request(self: Any, *arguments: Any, **more: Any) -> None:
+    def request(self: Any, *arguments: Any, **options: Any) -> None:
         if self.sock is not None:
-            _CURRENT.watch.hold(self, self.sock)
-        super().request(*arguments, **more)  # type: ignore[misc]
+            _CURRENT.watch.attach(self, self.sock)
+        super().request(*arguments, **options)  # type: ignore[misc]
 
     def _new_conn(self: Any) -> socket.socket:
-        """As the library's, for all addresses of the name within a limit of time, and judged before anything is sent."""
+        """Connect as the library does, but within one time limit for all addresses of the name.
+
+        The address that answers is checked before anything is sent.
+        """
         self.serial += 1
         try:
             sock = _connected(self)
@@ -167,9 +188,9 @@ class _Held:
             raise exceptions.NewConnectionError(
                 self, f"Failed to establish a new connection: {error}"
             ) from error
-        if self.proxy is None:  # else the proxy has looked the name up, and alone knows who answers
+        if self.proxy is None:  # a proxy looks the name up, and alone knows which address answers
             try:
-                _CURRENT.watch.connected(sock.getpeername()[0])
+                _CURRENT.watch.on_connected(sock.getpeername()[0])
             except BaseException:
                 sock.close()
                 raise
@@ -188,7 +209,7 @@ def _connected(connection: Any) -> socket.socket:
             for option in connection.socket_options or ():
                 sock.setsockopt(*option)
             sock.settimeout(left if index == len(addresses) - 1 else left / 2)
-            _CURRENT.watch.hold(connection, sock)
+            _CURRENT.watch.attach(connection, sock)
             sock.connect(address)
         except OSError as found:
             sock.close()
@@ -203,12 +224,15 @@ def _connected(connection: Any) -> socket.socket:
     raise error
 
 
-class HTTPConnection(_Held, library.HTTPConnection):
-    """Named as the library's, because its texts name the class (network_errors.py)."""
+class HTTPConnection(_WatchedConnection, library.HTTPConnection):
+    """A plain connection; named as the library's, because its texts name the class.
+
+    network_errors.py removes the name from messages.
+    """
 
 
-class HTTPSConnection(_Held, library.HTTPSConnection):
-    """As above."""
+class HTTPSConnection(_WatchedConnection, library.HTTPSConnection):
+    """A TLS connection; named as the library's, for the same reason."""
 
 
 class _PlainPool(HTTPConnectionPool):
@@ -220,7 +244,7 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 def watched(manager: urllib3.PoolManager) -> urllib3.PoolManager:
-    """The manager, whose connections are held by the watch of the thread that uses them."""
+    """Let the manager make connections that attach to the watch of the thread that uses them."""
     manager.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
     return manager
 

@@ -1,4 +1,4 @@
-"""What the network library's errors mean: whom they blame, whether asking again helps, and what to do."""
+"""The meaning of the network library's errors: the cause, whether a retry helps, and what to do."""
 
 from __future__ import annotations
 
@@ -14,62 +14,77 @@ from syncd.github.protocol import Request
 
 
 class PermanentNetworkError(RemoteUnavailableError):
-    """Nothing of ours was sent, and asking again would not mend it: a certificate that is not as it should be, a proxy that says no."""
+    """Nothing of ours was sent, and a retry would not help.
+
+    The certificate is not acceptable, or a proxy refuses.
+    """
 
 
 def translated(request: Request, error: Exception) -> RemoteUnavailableError | BadResponseError:
-    """The library's error in our words, without what a header or an address holds. What is none of its errors is raised as it is."""
+    """Return the error of ours for one of the library's, without secrets of headers and addresses.
+
+    An exception that is none of its errors is raised as it is.
+    """
     error = below(error)
-    where = urlsplit(request.url).netloc
-    hint = "check the network, DNS and any proxy; the next run tries again"
+    where, asked = urlsplit(request.url).netloc, f"asked for {request.subject}"
     if isinstance(error, (exceptions.SSLError, ssl.SSLError)):
-        return _tls_failure(request, where, str(error))
+        return _tls_failure(f"{asked}: {where}", str(error))
     if isinstance(error, exceptions.ProxyError):
-        if (
-            refused := re.search(
-                r"Tunnel connection failed: (40[137])\b", words := reason_of(error)
-            )
-        ) is not None:
-            hint = (
-                "give HTTPS_PROXY its user and password (http://USER:PASSWORD@HOST:PORT)"
-                if refused[1] == "407"
-                else "the proxy's rules must allow this host"
-            )
-            return PermanentNetworkError(
-                f"asked for {request.subject}: the proxy failed: it does not let us through to {where}: {words}",
-                hint=hint,
-            )
-        return RemoteUnavailableError(
-            f"asked for {request.subject}: the proxy failed: {reason_of(error)}",
-            hint="check HTTPS_PROXY and its credentials",
-        )
-    if isinstance(
-        error, (exceptions.NewConnectionError, exceptions.ConnectTimeoutError)
-    ):  # names that don't resolve are one
+        return _proxy_failure(asked, where, reason_of(error))
+    # names that don't resolve are one
+    if isinstance(error, (exceptions.NewConnectionError, exceptions.ConnectTimeoutError)):
         return UnreachableError(
-            f"asked for {request.subject}: {where} can't be reached: {reason_of(error)}", hint=hint
+            f"{asked}: {where} can't be reached: {reason_of(error)}",
+            id="unavailable/unreachable",
+            hint=CHECK_NETWORK,
         )
     if isinstance(error, exceptions.TimeoutError):
         return RemoteUnavailableError(
-            f"asked for {request.subject}: {where} did not answer in time", hint=hint
+            f"{asked}: {where} did not answer in time",
+            id="unavailable/no-answer",
+            hint=CHECK_NETWORK,
         )
     if isinstance(error, (exceptions.LocationValueError, requests.exceptions.InvalidURL)):
         return BadResponseError(
-            f"asked for {request.subject}: {where or request.url} is no address", hint="check api:"
+            f"{asked}: {where or request.url} is no address",
+            id="bad_response/not-an-address",
+            hint="check api:",
         )
     if isinstance(error, ValueError) and not isinstance(error, exceptions.HTTPError):
         # the library's own text would show the header, and so the token
         return BadResponseError(
-            f"asked for {request.subject}: a header can't be sent as it is",
+            f"{asked}: a header can't be sent as it is",
+            id="bad_response/invalid-header",
             hint="check the token for line ends and stray characters",
         )
     if isinstance(error, (exceptions.HTTPError, OSError)):
         return RemoteUnavailableError(
-            f"asked for {request.subject}: {where} can't be reached: {reason_of(error)}", hint=hint
+            f"{asked}: {where} can't be reached: {reason_of(error)}",
+            id="unavailable/connection-lost",
+            hint=CHECK_NETWORK,
         )
     raise error
 
 
+def _proxy_failure(asked: str, where: str, reason: str) -> RemoteUnavailableError:
+    refused = re.search(r"Tunnel connection failed: (40[137])\b", reason)
+    if refused is None:
+        return RemoteUnavailableError(
+            f"{asked}: the proxy failed: {reason}",
+            id="unavailable/proxy-failed",
+            hint="check HTTPS_PROXY and its credentials",
+        )
+    hint = "the proxy's rules must allow this host"
+    if refused[1] == "407":
+        hint = "give HTTPS_PROXY its user and password (http://USER:PASSWORD@HOST:PORT)"
+    return PermanentNetworkError(
+        f"{asked}: the proxy failed: it does not let us through to {where}: {reason}",
+        id="unavailable/proxy-refused",
+        hint=hint,
+    )
+
+
+CHECK_NETWORK = "check the network, DNS and any proxy; the next run tries again"
 OTHER_HOST = "its certificate is for another host"
 NOT_GITHUB = "check api:, and whether something between here and GitHub answers in its place"
 CERTIFICATES = (  # in what the library says, what it means, what to do
@@ -85,42 +100,51 @@ CERTIFICATES = (  # in what the library says, what it means, what to do
 )
 
 
-def _tls_failure(request: Request, where: str, text: str) -> RemoteUnavailableError:
-    """Source: OpenSSL's words for X509_V_ERR_*, as Python's ssl module passes them on."""
-    asked, low = f"asked for {request.subject}: {where}", text.lower()
+def _tls_failure(asked: str, text: str) -> RemoteUnavailableError:
+    """Return the error for a failed TLS connection.
+
+    Source: OpenSSL's words for X509_V_ERR_*, as Python's ssl module passes them on.
+    """
+    low = text.lower()
     if "certificate_verify_failed" in low or "certificate verify failed" in low:
-        for sign, words, hint in CERTIFICATES:
-            if sign in low:
-                return PermanentNetworkError(f"{asked}: {words}", hint=hint)
-        reason = (
-            text.partition("verify failed: ")[2].partition(" (_ssl")[0].strip("'\") ")
-            or "nobody vouches for it"
-        )
-        return PermanentNetworkError(
-            f"{asked}: its certificate can't be trusted: {reason}",
-            hint="for a private authority set ca_file: in the identity; else something may answer in its place",
-        )
+        return _certificate_failure(asked, text)
     if "x509" in low or "pem lib" in low or "no start line" in low:
         return PermanentNetworkError(
             f"{asked} was not asked: the certificate authorities can't be read",
+            id="unavailable/ca-file",
             hint="ca_file: must be a file of certificates in PEM form",
         )
     if "wrong version number" in low or "record layer failure" in low or "http request" in low:
         return PermanentNetworkError(
-            f"{asked} does not speak TLS", hint="check the address and port in api:, and any proxy"
+            f"{asked} does not speak TLS",
+            id="unavailable/no-tls",
+            hint="check the address and port in api:, and any proxy",
         )
-    reason = (
-        text.partition("[SSL")[2].partition("] ")[2].partition(" (_ssl")[0]
-        or "the connection was lost"
-    )
+    reason = text.partition("[SSL")[2].partition("] ")[2].partition(" (_ssl")[0]
     return RemoteUnavailableError(
-        f"{asked}: no TLS connection came about: {reason}",
+        f"{asked}: no TLS connection was made: {reason or 'the connection was lost'}",
+        id="unavailable/tls-failed",
         hint="check the network and any proxy; the next run tries again",
     )
 
 
+def _certificate_failure(asked: str, text: str) -> PermanentNetworkError:
+    for sign, words, hint in CERTIFICATES:
+        if sign in text.lower():
+            return PermanentNetworkError(
+                f"{asked}: {words}", id="unavailable/certificate", hint=hint
+            )
+    reason = text.partition("verify failed: ")[2].partition(" (_ssl")[0].strip("'\") ")
+    return PermanentNetworkError(
+        f"{asked}: its certificate can't be trusted: {reason or 'no known authority signed it'}",
+        id="unavailable/untrusted-certificate",
+        hint="for a private authority set ca_file: in the identity; else something may answer in "
+        "its place",
+    )
+
+
 def below(error: Exception) -> Exception:
-    """urllib3's own error, where `requests` has wrapped it: that one says what happened."""
+    """Return urllib3's own error where `requests` has wrapped it: it says what happened."""
     while (
         isinstance(error, requests.RequestException)
         and error.args
@@ -131,7 +155,10 @@ def below(error: Exception) -> Exception:
 
 
 def reason_of(error: BaseException) -> str:
-    """The innermost reason of a chain of library errors, without object addresses, connections and numbers."""
+    """Return the innermost reason of a chain of library errors.
+
+    Object addresses, connections and error numbers are left out.
+    """
     seen: BaseException = error
     while seen.args and isinstance(seen.args[-1], BaseException):
         seen = seen.args[-1]

@@ -1,7 +1,8 @@
-"""Sessions of `requests` that take nothing from the environment: the only module that knows how the library sends.
+"""Sessions of `requests` that take nothing from the environment.
 
-Promises: TLS is judged by the context that was given and by nothing else; a URL is sent as it was quoted; no redirect is
-followed, no cookie is sent, no body is read or unpacked here. Redirects, limits and deadlines are the caller's
+This is the only module that knows how the library sends. The given TLS context alone decides
+which certificates are accepted. A URL is sent as it was quoted. No redirect is followed, no cookie
+is sent, no body is read or unpacked here. Redirects, limits and deadlines are left to the caller
 (transport.py).
 """
 
@@ -30,12 +31,15 @@ from syncd.github.connections import Watch, watched
 from syncd.github.network_errors import below, reason_of
 
 READ_TIMEOUT_SECONDS = 30.0  # GitHub cuts its own work off after 10 s
-ANSWER_BYTES = 64 << 10  # of an answer to a message, with its head
+MAX_ANSWER_BYTES = 64 << 10  # of an answer to a message, with its head
 MAX_CONNECTIONS_PER_HOST = 64  # of `requests_at_once`, which a reload may raise
 
 
 class Route(Struct, frozen=True):
-    """How an origin is reached: its TLS context, and the proxy with its login and context. `proxy` is "" for none."""
+    """How an origin is reached: its TLS context, and the proxy with its login and context.
+
+    `proxy` is "" for none.
+    """
 
     context: ssl.SSLContext | None
     proxy: str = ""
@@ -45,19 +49,25 @@ class Route(Struct, frozen=True):
 
 class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """None: the library would read the whole body of an answer that redirects, before anyone follows it."""
+        """Return None, so that the library does not read the whole body of a redirect."""
         return None
 
 
 class _Adapter(HTTPAdapter):
-    """The library's adapter over connections that can be ended (connections.py), with the route's context and proxy."""
+    """The library's adapter over connections that can be cancelled, with the route's settings.
+
+    The settings are its TLS context and its proxy; the connections are those of connections.py.
+    """
 
     def __init__(self, route: Route) -> None:
         self._route = route
         super().__init__(max_retries=Retry(False))
 
     def init_poolmanager(self, *_: Any, **__: Any) -> None:
-        """Make the one pool manager; the library's arguments are its defaults, and none of them applies."""
+        """Make the one pool manager.
+
+        The library's arguments are its defaults, and none of them applies.
+        """
         route = self._route
         if not route.proxy:
             self.poolmanager = watched(
@@ -86,15 +96,18 @@ class _Adapter(HTTPAdapter):
     def get_connection_with_tls_context(
         self, request: requests.PreparedRequest, *_: Any, **__: Any
     ) -> Any:
-        """The pool of the request's host. The context alone says which certificates count."""
+        """Return the pool of the request's host; the context alone decides on certificates."""
         parts = urlsplit(request.url or "")
         return self.poolmanager.connection_from_host(parts.hostname, parts.port, str(parts.scheme))
 
     def cert_verify(self, *_: Any, **__: Any) -> None:
-        """Nothing: the library would add certifi's authorities to those of the context."""
+        """Do nothing: the library would add certifi's authorities to those of the context."""
 
     def request_url(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> str:
-        """The target as it was quoted; a proxy of plain HTTP is asked for the whole address (RFC 9112, 3.2.2)."""
+        """Return the request target as it was quoted.
+
+        A proxy of plain HTTP gets the whole address (RFC 9112, 3.2.2).
+        """
         url = str(request.url)
         parts = urlsplit(url)
         if self._route.proxy and parts.scheme == "http":
@@ -103,7 +116,7 @@ class _Adapter(HTTPAdapter):
 
 
 def open_session(route: Route) -> requests.Session:
-    """A session for one origin."""
+    """Return a session for one origin."""
     session = _Session()
     session.trust_env = False
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
@@ -115,7 +128,10 @@ def open_session(route: Route) -> requests.Session:
 def send(
     session: requests.Session, method: str, url: str, body: bytes | None, headers: Mapping[str, str]
 ) -> HTTPResponse:
-    """The answer's head; its body is still to be read, as it arrives. Raises requests.RequestException, urllib3.HTTPError, OSError."""
+    """Send the request and return the answer's head; its body is read later, as it arrives.
+
+    Raises requests.RequestException, urllib3.HTTPError, OSError.
+    """
     prepared = requests.PreparedRequest()
     prepared.prepare(method, url, headers, data=body)
     prepared.url = url  # as it was quoted
@@ -132,38 +148,40 @@ def send(
 
 
 def post_once(
-    route: Route, url: str, body: bytes, headers: Mapping[str, str], seconds: float
+    route: Route, url: str, body: bytes, headers: Mapping[str, str], timeout_seconds: float
 ) -> tuple[int, str | None]:
-    """Post to an address that is not GitHub's: its status and Retry-After. Raises RemoteUnavailableError, after `seconds` at the latest."""
-    watch = Watch(ANSWER_BYTES, "a message", lambda _: None)
+    """Post to an address that is not GitHub's; return its status and Retry-After.
+
+    Raises RemoteUnavailableError, after `timeout_seconds` at the latest.
+    """
+    watch = Watch(MAX_ANSWER_BYTES, "a message", lambda _: None)
     late = threading.Event()
 
-    def end() -> None:
+    def time_out() -> None:
         late.set()
-        watch.end()
+        watch.cancel()
 
-    ends = threading.Timer(seconds, end)
-    ends.daemon = True
-    ends.start()
+    timer = threading.Timer(timeout_seconds, time_out)
+    timer.daemon = True
+    timer.start()
     session = open_session(route)
     try:
-        watch.begin()
+        watch.activate()
         answer = send(session, "POST", url, body, headers)
-        with suppress(
-            BadResponseError, HTTPError, OSError
-        ):  # whatever it says, it has taken the message or not
-            answer.read(ANSWER_BYTES, decode_content=False)
+        # The status alone says whether the message was taken.
+        with suppress(BadResponseError, HTTPError, OSError):
+            answer.read(MAX_ANSWER_BYTES, decode_content=False)
         return answer.status, answer.headers.get("Retry-After")
     except (requests.RequestException, HTTPError, OSError, ValueError, BadResponseError) as error:
         raise RemoteUnavailableError(_words(error, late.is_set())) from error
     finally:
-        ends.cancel()
-        watch.let_go()
+        timer.cancel()
+        watch.detach()
         session.close()
 
 
 def _words(error: Exception, is_late: bool) -> str:
-    """Why a message did not arrive, without what the address holds."""
+    """Return why a message did not arrive, without what the address holds."""
     cause = below(error)
     text = reason_of(cause).removeprefix("Failed to establish a new connection: ")
     timed_out = isinstance(cause, (TimeoutError, urllib3_errors.TimeoutError))
@@ -172,7 +190,8 @@ def _words(error: Exception, is_late: bool) -> str:
     if "certificate verify failed" in str(cause).lower() or "CERTIFICATE_VERIFY_FAILED" in str(
         cause
     ):
-        return f"its certificate can't be trusted: {text.partition('verify failed: ')[2].partition(' (_ssl')[0] or text}"
+        reason = text.partition("verify failed: ")[2].partition(" (_ssl")[0]
+        return f"its certificate can't be trusted: {reason or text}"
     return f"can't be reached: {text}"
 
 

@@ -1,6 +1,7 @@
-"""What a server is judged by: one TLS context for all connections of an identity, made anew when the file of authorities is another.
+"""One TLS context for all connections of an identity.
 
-Nothing of the environment has a say in it. Reading the authorities takes longer than a handshake, so it is not done for each.
+It is made anew when the file of authorities has changed. Nothing of the environment has an
+influence. Reading the authorities takes longer than a handshake, so it is not done for each.
 """
 
 from __future__ import annotations
@@ -16,23 +17,27 @@ from syncd.trusted_path import open_checked, problems_for_owner
 
 
 class TlsContext:
-    """The authorities of `ca_file`, or the usual ones where there is none; with `beside`, both. Safe from many threads.
+    """The authorities of `ca_file`, or the usual ones where there is none; with `add_default`, both.
 
-    `owner` is the user of the state, who may write a `ca_file` that root reads.
+    Safe from many threads. `owner` is the user of the state, who may write a `ca_file` that root
+    reads.
     """
 
-    def __init__(self, ca_file: str | None, beside: bool = False, owner: int | None = None) -> None:
-        self._ca_file, self._beside, self._owner = ca_file, beside, owner
-        self._guard = threading.Lock()
+    def __init__(
+        self, ca_file: str | None, add_default: bool = False, owner: int | None = None
+    ) -> None:
+        self._ca_file, self._add_default, self._owner = ca_file, add_default, owner
+        self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
-        self._mark: tuple[int, ...] = ()
+        self._fingerprint: tuple[int, ...] = ()
 
     def context(self) -> ssl.SSLContext:
-        """For the authorities as they stand now; while their file is away, those in hand go on.
+        """Return the context for the authorities as they are now.
 
-        Raises OSError for authorities that can't be read, ConfigError for a `ca_file` that another user may write.
+        While their file is missing, the context in use is returned. Raises OSError for authorities
+        that can't be read, ConfigError for a `ca_file` that another user may write.
         """
-        with self._guard:
+        with self._lock:
             try:
                 opened = self._open()
             except OSError:
@@ -51,16 +56,21 @@ class TlsContext:
         left = problems_for_owner(doubts, self._owner)
         if left:
             os.close(opened)
-            raise ConfigError(f"ca_file: {left[0].path} {left[0].text}", hint=left[0].fix)
+            raise ConfigError(
+                f"ca_file: {left[0].path} {left[0].text}",
+                id="config/ca-file-writable",
+                hint=left[0].fix,
+            )
         return opened
 
     def _current(self, opened: int) -> ssl.SSLContext:
-        """The context for what is in the open file; a new one where that is another than before."""
+        """Return the context for the open file; a new one where it is another than before."""
         found = os.fstat(opened)
-        mark = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-        if self._context is None or mark != self._mark:
-            also = [default_ca_file()] if self._beside and self._ca_file is not None else []
-            self._context, self._mark = client_context(f"/proc/self/fd/{opened}", *also), mark
+        fingerprint = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        if self._context is None or fingerprint != self._fingerprint:
+            also = [default_ca_file()] if self._add_default and self._ca_file is not None else []
+            self._context = client_context(f"/proc/self/fd/{opened}", *also)
+            self._fingerprint = fingerprint
         return self._context
 
 

@@ -24,7 +24,8 @@ from syncd.github.protocol import Transport
 from syncd.github.proxies import proxies_of
 from syncd.github.rate_limit import ConcurrencyLimit, RateLimits, RequestMetrics
 from syncd.github.replay import Replay, count_replies
-from syncd.github.transport import Network, RetryingTransport
+from syncd.github.retry import RetryingTransport
+from syncd.github.transport import Network
 from syncd.identities import AppIdentity, Identity, LoginIdentity, TokenIdentity
 from syncd.redaction import Secret
 from syncd.store.app_memory import AppMemory

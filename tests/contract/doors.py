@@ -19,7 +19,8 @@ from syncd.github.auth.credentials import AuthTransport, StaticToken
 from syncd.github.protocol import Request, Response, Transport
 from syncd.github.proxies import Proxies
 from syncd.github.rate_limit import ConcurrencyLimit, RateLimits, RequestMetrics
-from syncd.github.transport import Network, RetryingTransport
+from syncd.github.retry import RetryingTransport
+from syncd.github.transport import Network
 from syncd.models import TreeEntry
 from syncd.redaction import Secret
 from syncd.simulator.github import GitHub

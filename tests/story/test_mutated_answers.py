@@ -26,7 +26,7 @@ from syncd.git_objects import blob_id
 from syncd.github.auth.app import AppCredentials
 from syncd.github.auth.credentials import AuthTransport, StaticToken
 from syncd.github.client import GitHubSource
-from syncd.github.transport import RetryingTransport
+from syncd.github.retry import RetryingTransport
 from syncd.models import PathRule, TreeEntry
 from syncd.ports import BlobRequest
 from syncd.redaction import Secret

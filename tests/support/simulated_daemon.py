@@ -25,7 +25,7 @@ from syncd.deadline import Deadline
 from syncd.errors import RemoteUnavailableError, UnreachableError
 from syncd.github.auth.credentials import AuthTransport, StaticToken
 from syncd.github.protocol import BufferedResponse, Request, Response
-from syncd.github.transport import RetryingTransport
+from syncd.github.retry import RetryingTransport
 from syncd.identities import Identity
 from syncd.models import RunReport
 from syncd.redaction import Secret

@@ -35,6 +35,7 @@ TOP_LEVEL = {
 LONG_WITH_A_REASON: dict[str, str] = {}
 ONLY_THERE = {
     "urllib3": {
+        "github/exchange.py",
         "github/transport.py",
         "github/sessions.py",
         "github/network_errors.py",

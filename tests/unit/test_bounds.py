@@ -121,12 +121,12 @@ READERS = {
     "listing.py": {".chunks(": "max_body_bytes, and the entries are counted"},
     "protocol.py": {".chunks(": "max_body_bytes; of an error ERROR_BYTES"},
     "resumable.py": {".chunks(": "the pointer's size"},
-    "sessions.py": {"answer.read(": "ANSWER_BYTES"},
+    "sessions.py": {"answer.read(": "MAX_ANSWER_BYTES"},
     "trees.py": {
         "msgspec.json": "the Decoder below",
         "Decoder(": "a struct without further fields; braces are counted first",
     },
-    "transport.py": {"raw.read1(": "max_body_bytes, and the wire's bytes"},
+    "exchange.py": {"raw.read1(": "max_body_bytes, and the wire's bytes"},
 }
 READING = re.compile(
     r"json\.loads|\bDecoder\(|\.chunks\(|msgspec\.json|answer\.read\(|connection\.read\(|raw\.read1?\(|\.readlines?\(|\.iter_content|\.json\(\)|gzip\.|tarfile\."

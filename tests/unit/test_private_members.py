@@ -40,7 +40,7 @@ EXCEPTIONS = {
     ("daemon/scheduler.py", "_InPlace._run_job_success"): RESULT,
     (
         "github/connections.py",
-        "_Answer._read_status",
+        "_HTTPResponse._read_status",
     ): "http.client reads `100 Continue` without end; `begin`, which is public, has the loop in it",
     (
         "github/connections.py",

@@ -30,7 +30,8 @@ from syncd.github.attempts import BACKOFF_SECONDS, MAX_ATTEMPTS
 from syncd.github.protocol import BufferedResponse, Request, Response, get, post, read
 from syncd.github.proxies import Proxies
 from syncd.github.rate_limit import ConcurrencyLimit, RateLimits, RequestMetrics
-from syncd.github.transport import Network, RetryingTransport
+from syncd.github.retry import RetryingTransport
+from syncd.github.transport import Network
 from syncd.redaction import redact
 from tests.support.clock import FakeClock
 from tests.support.raw_server import RawServer
