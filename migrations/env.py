@@ -1,4 +1,4 @@
-"""Alembic's door: runs the migrations on the connection that syncd hands over, in the transaction it has begun."""
+"""Runs the migrations for Alembic, on the connection and in the transaction of the caller."""
 
 from alembic import context
 

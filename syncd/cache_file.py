@@ -92,7 +92,9 @@ def read_config(file: str) -> bytes:
 
 
 def made_for(config: str, content: bytes, environ: Mapping[str, str], state: str) -> dict[str, Any]:
-    """Return what identifies a configuration, its state folder and its environment in a cache file."""
+    """Return what identifies a configuration, its state folder and its environment in a cache
+    file.
+    """
     return {
         "config": [
             os.path.abspath(config),

@@ -1,6 +1,6 @@
 """Opens the store for a configuration, and matches its jobs and paths with what is stored.
 
-A job that was renamed is known by its new name, and a destination by any of its spellings.
+A renamed job is found by its new name, and a destination by each of its spellings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from syncd.store.store import SqliteStore
 
 
 def open_store(config: Config, read_only: bool = False) -> SqliteStore:
-    """The configuration's store, which knows each job that has another name now by that name."""
+    """Open the configuration's store, and use what is stored of renamed jobs under their new
+    names.
+    """
     store = (
         SqliteStore.open_readonly(config.state)
         if read_only
@@ -32,7 +34,7 @@ def open_store(config: Config, read_only: bool = False) -> SqliteStore:
 
 
 def follow_renames(jobs: Mapping[str, Job], store: SqliteStore) -> None:
-    """Each configured job that was renamed is known by what is stored under its former name.
+    """Use for each renamed job what is stored under its former name.
 
     Raises MirrorError where a destination can't be resolved now.
     """
@@ -44,7 +46,8 @@ def follow_renames(jobs: Mapping[str, Job], store: SqliteStore) -> None:
 
 
 def find_renames(jobs: Mapping[str, Job], store: SqliteStore) -> dict[str, str]:
-    """Configured job without a past -> the job configured no more that it is under a new name.
+    """Return the former name of each configured job that was renamed: a job without stored rows
+    that covers the files of a job that is no longer configured.
 
     Raises MirrorError where a destination can't be resolved now.
     """
@@ -58,14 +61,16 @@ def find_renames(jobs: Mapping[str, Job], store: SqliteStore) -> dict[str, str]:
 
 
 def _destinations(store: SqliteStore, job: str) -> list[str]:
-    """The real paths of the job's files: of what it applied, or of all that it knows."""
+    """Return the real paths of the job's files: of those that it applied, or of all that are
+    stored.
+    """
     rows = store.load_ledger(job)
     applied = {path: row for path, row in rows.items() if row.ownership is Ownership.OWNED}
     return [row.real or path for path, row in (applied or rows).items()]
 
 
 def row_of(config: Config, store: SqliteStore, path: str) -> OwnedRow | None:
-    """The ledger row of the file that `path` names, under whatever spelling it was written."""
+    """Return the ledger row of the file at `path`, under each of its spellings."""
     for spelling in (path, *other_spellings([path]).values()):
         rows = store.owners([destination_of(config, spelling)]).values()
         found = next((row for group in rows for row in group), None)
@@ -75,7 +80,7 @@ def row_of(config: Config, store: SqliteStore, path: str) -> OwnedRow | None:
 
 
 def spellings_in_history(store: SqliteStore, path: str) -> list[str]:
-    """`path` and every other spelling of the same file that past runs have changed."""
+    """Return `path` and each other spelling of the same file that past runs have changed."""
     recorded = store.changed_paths(posixpath.basename(path))
     folder = posixpath.dirname(path)
     same_folder = resolve({posixpath.dirname(one) for one in recorded} | {folder})
@@ -84,7 +89,7 @@ def spellings_in_history(store: SqliteStore, path: str) -> list[str]:
 
 
 def destination_of(config: Config, path: str) -> str:
-    """The real path that the ledger would have for `path`: a published link is not followed."""
+    """Return the real path that the ledger has for `path`: a published link is not followed."""
     real = real_path_of(path)
     for job in config.jobs.values():
         if job.publish is Publish.SYMLINK:
@@ -96,7 +101,7 @@ def destination_of(config: Config, path: str) -> str:
 
 
 def real_path_of(path: str) -> str:
-    """The path with every link above it resolved; the last name is taken as it is."""
+    """Return the path with each link above it resolved; the last name is not followed."""
     folder, name = posixpath.split(path)
     return resolve([folder])[folder].join(f"/{name}")
 

@@ -150,7 +150,7 @@ def _stat(state_dir: Path) -> os.stat_result | None:
         return None
     except PermissionError as error:
         name = nearest_owner(state_dir)
-        text = f"can't look at the state folder {state_dir}: {error.strerror}"
+        text = f"can't read the state folder {state_dir}: {error.strerror}"
         raise NotOwnerError(text, owner=name) from error
 
 

@@ -46,8 +46,7 @@ class BlobCache:
         self._abandoned_removed = False
         self._users, self._guard = 0, Lock()
 
-    # --- locking
-    # ------------------------------------------------------------------------------------------------------
+    # --- locking ----------------------------------------------------------------------------------
 
     @contextmanager
     def shared_lock(self) -> Iterator[None]:
@@ -111,8 +110,7 @@ class BlobCache:
                 hint="syncd must own its state folder and be able to write there",
             ) from error
 
-    # --- reading
-    # ------------------------------------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------------
 
     def has(self, blob: str) -> bool:
         """Return whether the content is here; it may turn out damaged."""
@@ -166,8 +164,7 @@ class BlobCache:
         self._files.remove(blob)
         self._small.discard(blob)
 
-    # --- writing
-    # ------------------------------------------------------------------------------------------------------
+    # --- writing ----------------------------------------------------------------------------------
 
     def add(self, blob: str, chunks: Iterable[bytes], size: int | None) -> int:
         """Add the content to the files, streamed; return the number of bytes.
@@ -227,8 +224,7 @@ class BlobCache:
         self._files.move_in(path, blob)
         self.added += 1
 
-    # --- eviction
-    # -----------------------------------------------------------------------------------------------------
+    # --- eviction ---------------------------------------------------------------------------------
 
     def remove_abandoned_files(self) -> None:
         """Remove temporary files of processes that died, once per process. Raises StoreError."""
@@ -291,8 +287,7 @@ class BlobCache:
             os.utime(self._evicted_file, (now, now))
         self.added = 0
 
-    # --- verification
-    # -------------------------------------------------------------------------------------------------
+    # --- verification -----------------------------------------------------------------------------
 
     def verify(self, discard_damaged: bool = False) -> tuple[int, list[str]]:
         """Read every blob; return how many there are, and the damaged ones.

@@ -1,10 +1,10 @@
-"""One SQLite database that survives what happens to files: opened privately, healed by starting
-anew, every library error translated.
+"""One SQLite database that survives what happens to its file: it is private, repaired by starting
+anew, and its errors are translated.
 
-Promises: one writer at a time (BEGIN IMMEDIATE), every commit on disk (WAL, synchronous=FULL), and
-that a damaged, deleted or foreign file never ends in a traceback: what can't be read is set aside
-under another name and an empty store takes its place. That costs time, never files: the store is a
-cache and a ledger, never proof.
+There is one writer at a time (BEGIN IMMEDIATE), and every commit is on disk (WAL,
+synchronous=FULL). A damaged, deleted or foreign file never ends in a traceback: a file that cannot
+be read is set aside under another name, and an empty store takes its place. That costs time, never
+files: the store is a cache and a ledger, never proof.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from syncd.store.corruption import (
     Failure,
     calls_itself_broken,
     is_damage,
-    looks_damaged,
+    is_file_damaged,
     translated,
     words,
 )
@@ -56,16 +56,15 @@ T = TypeVar("T")
 
 LOG = logging.getLogger("syncd.store")
 
-BROKEN_KEPT = 3
-ATTEMPTS = 3
+BROKEN_FILES_KEPT = 3
+MAX_ATTEMPTS = 3
 
 
 class Database:
-    """`read` and `write` run a function in one transaction; `notes` and the log say what was healed
-    on the way.
+    """Runs functions in transactions (`read`, `write`); `notes` and the log name what was repaired.
 
-    The function may be called again when the file is lost under it, so it decides from what it
-    reads and from nothing else.
+    A function may be called again when the file is lost during it, so it decides from what it reads
+    and from nothing else.
     """
 
     def __init__(self, file: Path | None) -> None:
@@ -81,8 +80,8 @@ class Database:
 
     @classmethod
     def copy_of(cls, file: Path) -> Database:
-        """A copy in memory for a command that only looks; an empty one where there is no store, or
-        a damaged one.
+        """Return a copy in memory, for a command that only reads; an empty one for no store, or a
+        damaged one.
 
         Raises StoreError.
         """
@@ -106,37 +105,42 @@ class Database:
             if version != VERSION:
                 self._once(lambda connection: migrate(connection, version), WRITE)
         except FAILURES as error:
-            self._heal(error, first=False)
+            self._repair(error, first=False)
 
     def read(self, query: Callable[[Connection], T]) -> T:
-        """What `query` finds at one moment; others may write meanwhile. Raises StoreError."""
+        """Return what `query` finds at one moment; other processes may write meanwhile.
+
+        Raises StoreError.
+        """
         return self._transaction(query, READ)
 
     def write(self, change: Callable[[Connection], T], counted: bool = True) -> T:
-        """`change` is durable when this returns. Raises StoreError; nothing of it is kept then.
+        """Run `change`, durably. Raises StoreError; nothing of the change is kept then.
 
-        `counter` is another number then, unless the change is not `counted`: what runs decide by is
-        as it was.
+        `counter` changes, unless the change is not `counted`: what runs decide by is then the same
+        as before.
         """
         if not counted:
             return self._transaction(change, WRITE)
 
-        def and_counted(connection: Connection) -> T:
+        def change_and_count(connection: Connection) -> T:
             result = change(connection)
             connection.exec_driver_sql(
                 f"PRAGMA user_version = {next_counter(_counter(connection))}"
             )
             return result
 
-        return self._transaction(and_counted, WRITE)
+        return self._transaction(change_and_count, WRITE)
 
     def counter(self) -> int:
-        """A number that every write changes: what was read while it stood still was true at one
-        moment, and is until it moves.
+        """Return a number that every counted write changes.
+
+        What was read while it was the same is true as long as it is the same.
         """
         return self._transaction(_counter, READ)
 
     def close(self) -> None:
+        """Close the connection and the file."""
         with self._guard:
             if self._connection is not None:
                 disconnect(self._connection)
@@ -144,20 +148,21 @@ class Database:
 
     def _transaction(self, work: Callable[[Connection], T], begin: str) -> T:
         with self._guard:
-            for attempt in range(ATTEMPTS):
+            for attempt in range(MAX_ATTEMPTS):
                 if self._connection is None:
                     raise StoreError("the store is closed")
-                if self._lost():
-                    self._begin_anew()
+                if self._is_replaced():
+                    self._reopen_replaced()
                 try:
                     result = self._once(work, begin)
                 except FAILURES as error:
-                    self._heal(error, first=attempt == 0)
+                    self._repair(error, first=attempt == 0)
                     continue
-                if not self._lost():  # else it went into a file that nobody will find again
+                if not self._is_replaced():  # else the result is in a file that is gone
                     return result
             raise StoreError(
-                f"the store {self.file} was lost {ATTEMPTS} times in a row",
+                f"the store {self.file} was lost {MAX_ATTEMPTS} times in a row",
+                id="store/lost-again",
                 hint="find out who removes or damages it: only syncd may touch its state folder",
             )
 
@@ -171,10 +176,10 @@ class Database:
             raise StoreError("the store is closed")
         return self._connection
 
-    # --- opening ---------------------------------------------------------------------------------
+    # --- opening ----------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        """A store of this version's schema is open."""
+        """Open a store with this version's schema."""
         if self.file is None:
             self._connection = open_store(":memory:")
             self._once(lambda connection: migrate(connection, version_of(connection)), WRITE)
@@ -182,42 +187,44 @@ class Database:
         refuse_network_filesystem(self.file)
         self._open_file(self.file)
         for suffix in ("-wal", "-shm"):
-            try_to_share(self._beside(suffix), self.file.parent)
-        self._journal_identity = identity(self._beside("-wal"))
+            try_to_share(self._sibling(suffix), self.file.parent)
+        self._journal_identity = identity(self._sibling("-wal"))
 
     def _open_file(self, file: Path) -> None:
-        """Making, migrating and healing are done by one process at a time; opening what is ready
-        waits for nobody.
+        """Open the file.
+
+        One process at a time creates, migrates and repairs it; a file that is ready is opened
+        without waiting.
         """
         try:
             if identity(file) is not None and self._is_ready():
                 return
         except FAILURES as error:
-            if not is_damage(error, self._looks_damaged) and not calls_itself_broken(error):
+            if not is_damage(error, self._examine_damage) and not calls_itself_broken(error):
                 raise self._translated(error) from error
         self.close()
         with opening_lock(file, BUSY_SECONDS):
             try:
-                self._make_ready()
+                self._prepare()
             except FAILURES as error:  # a second time, where it was called malformed
-                if not is_damage(error, self._looks_damaged) and not calls_itself_broken(error):
+                if not is_damage(error, self._examine_damage) and not calls_itself_broken(error):
                     raise self._translated(error) from error
                 self._set_aside(error)
             else:
                 return
             try:
-                self._make_ready()
+                self._prepare()
             except FAILURES as error:
                 raise self._translated(error) from error
 
     def _is_ready(self) -> bool:
-        """Is it open, and is there nothing to do to it? Nothing was written if not."""
-        self._reach()
+        """Open the file, and return whether there is nothing to do to it. Nothing is written."""
+        self._connect()
         version = self._once(version_of, READ)
         return version == VERSION and self._pragma("journal_mode") == "wal"
 
-    def _make_ready(self) -> None:
-        self._reach()
+    def _prepare(self) -> None:
+        self._connect()
         version = self._once(version_of, READ)  # a newer one is refused before anything is written
         if self._pragma("journal_mode") != "wal":
             self._pragma("journal_mode=WAL")
@@ -226,7 +233,7 @@ class Database:
             if self.file is not None:
                 remove_replaced_files(self.file.parent)
 
-    def _reach(self) -> None:
+    def _connect(self) -> None:
         if self.file is None:
             raise StoreError("this store has no file")
         self.close()
@@ -241,44 +248,43 @@ class Database:
         self.close()
         return translated(error, self.file)
 
-    # --- losing and healing ----------------------------------------------------------------------
+    # --- losing and healing -----------------------------------------------------------------------
 
-    def _say(self, text: str) -> None:
+    def _warn(self, text: str) -> None:
         self.notes.append(text)
         LOG.warning("%s", text)
 
-    def _lost(self) -> bool:
+    def _is_replaced(self) -> bool:
         return self.file is not None and identity(self.file) != self._identity
 
-    def _begin_anew(self) -> None:
-        """What stands in our file's place is open.
+    def _reopen_replaced(self) -> None:
+        """Open the file that has taken the place of ours.
 
-        Our journal must not be played into it: to SQLite it would look like its own.
+        Our journal must not be applied to it: to SQLite it would look like that file's own.
         """
-        self._say(
-            f"the store {self.file} was removed or replaced while syncd was running; what stands there now is used from here on"
+        self._warn(
+            f"the store {self.file} was removed or replaced while syncd was running; "
+            "the file that is there now is used from here on"
         )
-        ours = self._journal_identity
+        own_journal = self._journal_identity
         self.close()
-        if self.file is not None and ours is not None:
+        if self.file is not None and own_journal is not None:
             with opening_lock(self.file, BUSY_SECONDS):
-                if identity(self._beside("-wal")) == ours and not is_open(self.file):
+                if identity(self._sibling("-wal")) == own_journal and not is_open(self.file):
                     for suffix in ("-wal", "-shm"):
-                        self._beside(suffix).unlink(missing_ok=True)
+                        self._sibling(suffix).unlink(missing_ok=True)
         self._open()
 
-    def _heal(self, error: Failure, first: bool) -> None:
-        """An empty store stands in the damaged one's place.
-
-        Raises StoreError for what is no damage.
+    def _repair(self, error: Failure, first: bool) -> None:
+        """Put an empty store in the place of a damaged one. Raises StoreError for other errors.
 
         A store that is sound when it is examined, and was called malformed only once, is opened
         again instead.
         """
         if self.file is None:
-            self._heal_copy(error)
+            self._repair_copy(error)
             return
-        if not is_damage(error, self._looks_damaged):
+        if not is_damage(error, self._examine_damage):
             if not calls_itself_broken(error):
                 raise translated(error, self.file) from error
             if first:
@@ -288,28 +294,29 @@ class Database:
             self._set_aside(error)
         self._open()
 
-    def _heal_copy(self, error: Failure) -> None:
-        """An empty store takes the place of a damaged copy.
+    def _repair_copy(self, error: Failure) -> None:
+        """Put an empty store in the place of a damaged copy; the next run repairs the file.
 
-        The file itself is the next run's to mend. Raises StoreError for the rest.
+        Raises StoreError for other errors.
         """
         copy = self._opened()
-        damaged = is_damage(error, lambda: looks_damaged(driver_of(copy))) or calls_itself_broken(
+        damaged = is_damage(error, lambda: is_file_damaged(driver_of(copy))) or calls_itself_broken(
             error
         )
         if self._copied_from is None or not damaged:
             raise translated(error, self._copied_from) from error
-        self._say(
-            f"the store {self._copied_from} is damaged ({words(error)}); the next run sets it aside and begins a new one: nothing is removed"
+        self._warn(
+            f"the store {self._copied_from} is damaged ({words(error)}); "
+            "the next run sets it aside and creates a new one: nothing is removed"
         )
         self.close()
         self._copied_from = None
         self._open()
 
-    def _beside(self, suffix: str) -> Path:
+    def _sibling(self, suffix: str) -> Path:
         return Path(f"{self.file}{suffix}")
 
-    def _looks_damaged(self) -> bool:
+    def _examine_damage(self) -> bool:
         if self.file is None:
             return False
         self.close()
@@ -318,43 +325,47 @@ class Database:
         except (sqlite3.Error, UnicodeDecodeError):
             return False
         try:
-            return looks_damaged(driver_of(connection))
+            return is_file_damaged(driver_of(connection))
         finally:
             disconnect(connection)
 
     def _set_aside(self, error: Failure) -> None:
-        """The unreadable file is kept under another name with its journal, if nobody else has done
-        it meanwhile.
+        """Rename the unreadable file and its journal, unless another process has done so
+        meanwhile.
         """
         self.close()
         if self.file is None or identity(self.file) != self._identity:
             return
-        why = words(error)
-        aside = self.file.with_name(
-            f"{self.file.name}.broken-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
-        )
+        cause = words(error)
+        time_text = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        aside = self.file.with_name(f"{self.file.name}.broken-{time_text}")
         try:
-            self._beside("-shm").unlink(missing_ok=True)
-            journal = self._beside("-wal")
+            self._sibling("-shm").unlink(missing_ok=True)
+            journal = self._sibling("-wal")
             if journal.exists():
                 journal.rename(aside.with_name(f"{aside.name}-wal"))
             self.file.rename(aside)
-        except OSError as trouble:
+        except OSError as failure:
             raise StoreError(
-                f"the store {self.file} is damaged ({why}) and can't be set aside: {trouble.strerror}",
+                f"the store {self.file} is damaged ({cause}) and can't be set aside: "
+                f"{failure.strerror}",
+                id="store/cannot-set-aside",
                 hint="check who owns the state folder",
-            ) from trouble
-        old = sorted(
-            file
-            for file in self.file.parent.glob(f"{self.file.name}.broken-*")
-            if not file.name.endswith("-wal")
+            ) from failure
+        self._remove_old_broken_files(self.file)
+        self._warn(
+            f"the store was damaged ({cause}); it was set aside as {aside.name} and a new one "
+            "created: equal files will be adopted, nothing is removed"
         )
-        for one in old[:-BROKEN_KEPT]:
-            one.unlink(missing_ok=True)
-            one.with_name(f"{one.name}-wal").unlink(missing_ok=True)
-        self._say(
-            f"the store was damaged ({why}); it was set aside as {aside.name} and a new one begun: equal files will be adopted, nothing is removed"
-        )
+
+    @staticmethod
+    def _remove_old_broken_files(file: Path) -> None:
+        """Remove the oldest files that were set aside."""
+        found = file.parent.glob(f"{file.name}.broken-*")
+        broken = sorted(path for path in found if not path.name.endswith("-wal"))
+        for path in broken[:-BROKEN_FILES_KEPT]:
+            path.unlink(missing_ok=True)
+            path.with_name(f"{path.name}-wal").unlink(missing_ok=True)
 
 
 def _counter(connection: Connection) -> int:

@@ -1,7 +1,7 @@
 """Facts that syncd noticed and may lose: they decide nothing about files, and `status` shows most
 of them.
 
-Request usage, ends of tokens, repositories that a token can't be had for, back-offs of the daemon,
+Request usage, token expiries, repositories that a token is refused for, back-offs of the daemon,
 deliveries of the webhook. A write here leaves the store's write counter as it is, because no run
 depends on it.
 """
@@ -28,15 +28,15 @@ from syncd.store.schema import (
 from syncd.store.serialization import aware
 from syncd.store.sqlite import insert, upsert
 
-REPOSITORIES_KEPT = 1000  # of a limit and hour; the rest is added up under OTHERS
+MAX_REPOSITORIES = 1000  # of a limit and hour; the others are counted under OTHERS
 OTHERS = "others"
-THE_ONE = 1  # the only row of the webhook's table
+WEBHOOK_ROW = 1  # the id of the only row
 
 LimitKey = tuple[str, int | None]  # identity, and the installation where it is an App
 
 
 class LimitRow(Struct, frozen=True):
-    """What GitHub said last of one hourly limit."""
+    """What GitHub last said of one hourly limit."""
 
     identity: str
     installation: int | None
@@ -47,7 +47,7 @@ class LimitRow(Struct, frozen=True):
 
 
 class Usage(Struct, frozen=True):
-    """Requests about each repository that were charged to one limit in the hour that ends then."""
+    """Requests about each repository that count against one limit, in the hour that ends then."""
 
     key: LimitKey
     hour_ends_at: datetime
@@ -55,7 +55,7 @@ class Usage(Struct, frozen=True):
 
 
 class WebhookFacts(Struct, frozen=True):
-    """When the webhook was heard of last, and what was refused last."""
+    """When the webhook last received an event, and what it last rejected."""
 
     last_at: datetime | None = None
     last_what: str | None = None
@@ -64,9 +64,9 @@ class WebhookFacts(Struct, frozen=True):
 
 
 def hour_of(now: datetime, reset_at: datetime | None) -> datetime:
-    """When the hour that is counted ends:
+    """Return the end of the hour that is counted:
 
-    GitHub's, where it says so and that is to come; else the clock's own.
+    GitHub's reset time where it is known and to come, else the clock's hour.
     """
     if reset_at is not None and reset_at > now:
         return reset_at
@@ -87,7 +87,7 @@ class Facts:
     ) -> None:
         """Save what GitHub said of limits and tokens, and what was used, in one transaction.
 
-        `expiries` replaces all of them.
+        `expiries` replaces all stored ones.
         """
         limits, usage = list(limits), list(usage)
         if not limits and not usage and expiries is None:
@@ -108,7 +108,7 @@ class Facts:
         self._database.write(work, counted=False)
 
     def limits(self) -> list[LimitRow]:
-        """Every limit that is known. What damage has made something else is left out."""
+        """Return each known limit, without damaged rows."""
         columns = RATE_LIMIT.c[
             "identity", "installation", "account", "limit", "remaining", "reset_at"
         ]
@@ -116,15 +116,13 @@ class Facts:
         return [limit for row in found if (limit := _limit(row)) is not None]
 
     def token_expiries(self) -> dict[str, datetime]:
-        """Identity -> when its token ends, for those that do."""
+        """Return for each identity when its token expires, for those that do."""
         query = select(*TOKEN_EXPIRY.c["identity", "expires_at"])
         found = {name: aware(text) for name, text in self._all(query)}
         return {name: at for name, at in found.items() if at is not None and isinstance(name, str)}
 
     def usage(self, now: datetime) -> dict[LimitKey, dict[str, int]]:
-        """Limit -> repository -> requests that it was charged for in the hour that `now` is in, the
-        most first.
-        """
+        """Return for each limit the requests of this hour by repository, the most first."""
         columns = REQUEST_USAGE.c["identity", "installation", "repo", "requests", "hour_ends_at"]
         found: dict[LimitKey, dict[str, int]] = {}
         for identity, installation, repo, requests, ends in self._all(select(*columns)):
@@ -140,8 +138,8 @@ class Facts:
         return {key: _ordered(sums) for key, sums in found.items()}
 
     def unavailable_repositories(self, identity: str) -> dict[int, frozenset[str]]:
-        """Installation -> names of repositories, in lower case, that the identity's token can't be
-        had for.
+        """Return by installation the repositories, in lower case, that the identity's token is
+        refused for.
         """
         columns = UNAVAILABLE_REPOSITORY.c["installation", "repo"]
         query = select(*columns).where(UNAVAILABLE_REPOSITORY.c.identity == identity)
@@ -154,7 +152,7 @@ class Facts:
     def save_unavailable_repositories(
         self, identity: str, found: Mapping[int, frozenset[str]]
     ) -> None:
-        """`unavailable_repositories` gives it back."""
+        """Save these repositories in the place of all of the identity's."""
         table = UNAVAILABLE_REPOSITORY
         rows = [
             {"identity": identity, "installation": installation, "repo": repo}
@@ -169,8 +167,9 @@ class Facts:
         self._database.write(work, counted=False)
 
     def installations(self, identity: str) -> dict[str, tuple[int, str | None]]:
-        """Owner, or OWNER/NAME of a repository that has moved -> id and account of the App's
-        installation that covers it.
+        """Return id and account of the App installation that covers each owner or moved repository.
+
+        The keys are owners, or OWNER/NAME of repositories that have moved.
         """
         columns = INSTALLATION.c["covers", "installation_id", "account"]
         found = self._all(select(*columns).where(INSTALLATION.c.identity == identity))
@@ -180,7 +179,7 @@ class Facts:
     def save_installations(
         self, identity: str, found: Mapping[str, tuple[int, str | None]]
     ) -> None:
-        """These are all of the identity."""
+        """Save these installations in the place of all of the identity's."""
         rows = [
             {"identity": identity, "covers": covers, "installation_id": number, "account": account}
             for covers, (number, account) in found.items()
@@ -193,21 +192,21 @@ class Facts:
         self._database.write(work, counted=False)
 
     def backoffs(self) -> dict[str, datetime]:
-        """Job -> until when the daemon leaves it alone after a failure."""
+        """Return for each job until when the daemon waits after a failure."""
         found = {job: aware(text) for job, text in self._all(select(*BACKOFF.c["job", "until"]))}
         return {
             job: until for job, until in found.items() if until is not None and isinstance(job, str)
         }
 
     def save_backoffs(self, backoffs: Mapping[str, datetime]) -> None:
-        """These are all."""
+        """Save these back-offs in the place of all."""
         rows = [{"job": job, "until": until.isoformat()} for job, until in backoffs.items()]
         self._database.write(
             lambda connection: _replace_all(connection, BACKOFF, rows), counted=False
         )
 
     def webhook(self) -> WebhookFacts:
-        """What was heard of the webhook last."""
+        """Return what the webhook last received and rejected."""
         columns = WEBHOOK.c["last_at", "last_what", "refused_at", "refused_why"]
         for last_at, last_what, refused_at, refused_why in self._all(select(*columns)):
             return WebhookFacts(
@@ -216,12 +215,12 @@ class Facts:
         return WebhookFacts()
 
     def save_webhook(self, facts: WebhookFacts) -> None:
-        """`webhook` gives it back."""
+        """Save what the webhook last received and rejected."""
         times = {"last_at": facts.last_at, "refused_at": facts.refused_at}
         row: dict[str, Any] = {
             name: at.isoformat() if at is not None else None for name, at in times.items()
         }
-        row |= {"id": THE_ONE, "last_what": facts.last_what, "refused_why": facts.refused_why}
+        row |= {"id": WEBHOOK_ROW, "last_what": facts.last_what, "refused_why": facts.refused_why}
         self._database.write(lambda connection: upsert(connection, WEBHOOK, [row]), counted=False)
 
     def _all(self, query: Any) -> Sequence[Any]:
@@ -229,7 +228,7 @@ class Facts:
 
 
 def _save_limit(connection: Connection, limit: LimitRow) -> None:
-    """Those of other installations of the account are over."""
+    """Save the limit; delete those of the account's other installations, which no longer exist."""
     table = RATE_LIMIT
     if limit.account is not None:
         gone = (table.c.identity == limit.identity, table.c.account == limit.account)
@@ -259,7 +258,7 @@ def _limit(row: Sequence[Any]) -> LimitRow | None:
 
 
 def _add_usage(connection: Connection, usage: Usage) -> None:
-    """Add to the hour's sums, and drop those of other hours."""
+    """Add to the sums of the hour, and delete those of other hours."""
     table, (identity, installation), ends = REQUEST_USAGE, usage.key, usage.hour_ends_at.isoformat()
     mine = (table.c.identity == identity, table.c.installation == (installation or 0))
     connection.execute(delete(table).where(*mine, table.c.hour_ends_at != ends))
@@ -269,7 +268,7 @@ def _add_usage(connection: Connection, usage: Usage) -> None:
             connection.execute(select(table.c.repo).where(*mine, table.c.repo == repo)).first()
             is not None
         )
-        full = not known and connection.execute(count).scalar_one() >= REPOSITORIES_KEPT
+        full = not known and connection.execute(count).scalar_one() >= MAX_REPOSITORIES
         new = insert(table).values(
             identity=identity,
             installation=installation or 0,
@@ -283,7 +282,7 @@ def _add_usage(connection: Connection, usage: Usage) -> None:
 
 
 def _ordered(sums: Mapping[str, int]) -> dict[str, int]:
-    """The most first, and what was added up last."""
+    """Return the sums, the largest first, and OTHERS last."""
     return dict(sorted(sums.items(), key=lambda one: (one[0] == OTHERS, -one[1], one[0])))
 
 

@@ -1,7 +1,7 @@
-"""Reads a store that belongs to somebody else, or that a daemon is writing, and leaves its folder
-exactly as it is.
+"""Reads a store that another user owns or a daemon is writing, and leaves its folder exactly as it
+is.
 
-A plain read-only connection does not: SQLite makes `-wal` and `-shm` beside the file, writes into
+A plain read-only connection does not: SQLite creates `-wal` and `-shm` beside the file, writes into
 `-shm`, and leaves both. What was measured (SQLite 3.40, each as owner, root and a member of the
 group) to touch nothing and to see every commit:
 
@@ -11,8 +11,8 @@ group) to touch nothing and to see every commit:
   running writer or without any;
 - a journal alone (restored from a backup): a private copy of both files.
 
-The content is copied into memory at once. There a command may even write, as `plan` does: it ends
-with the command.
+The content is copied into memory at once. A command may even write to the copy, as `plan` does: it
+is lost when the command ends.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from urllib.parse import quote
 
 from syncd.errors import StoreError
 
-ATTEMPTS = 20
+MAX_ATTEMPTS = 20
 PAUSE_SECONDS = 0.05
 BUSY_SECONDS = 5.0
 
@@ -40,7 +40,7 @@ def copy_into(memory: sqlite3.Connection, file: Path) -> None:
     Raises sqlite3.Error, and StoreError where it may not be read.
     """
     _refuse_unreadable(file)
-    for attempt in range(ATTEMPTS):
+    for attempt in range(MAX_ATTEMPTS):
         try:
             with opened(file) as source:
                 before = _version_of(file)
@@ -48,33 +48,34 @@ def copy_into(memory: sqlite3.Connection, file: Path) -> None:
             if _has_journal(file) or _version_of(file) == before:
                 return
         except sqlite3.OperationalError:  # a writer made or removed its journal just now
-            if attempt == ATTEMPTS - 1:
+            if attempt == MAX_ATTEMPTS - 1:
                 raise
         time.sleep(PAUSE_SECONDS)
     raise StoreError(
-        f"the store {file} was written all the time while it was read", hint="try again"
+        f"the store {file} was written all the time while it was read",
+        id="store/busy-reading",
+        hint="try again",
     )
 
 
 @contextmanager
 def opened(file: Path) -> Iterator[sqlite3.Connection]:
-    """Open the store for reading, in whichever way leaves its folder as it is.
-
-    Raises sqlite3.Error.
+    """Open the store for reading, in the way that leaves its folder as it is. Raises
+    sqlite3.Error.
     """
     if not _has_journal(file):
-        how = "immutable=1"
+        option = "immutable=1"
     elif os.path.exists(f"{file}-shm"):
-        how = "readonly_shm=1"
+        option = "readonly_shm=1"
     else:
         with tempfile.TemporaryDirectory(prefix="syncd-look-") as folder:
             yield from _closing(_copied(file, Path(folder)), "")
         return
-    yield from _closing(file, f"&{how}")
+    yield from _closing(file, f"&{option}")
 
 
-def _closing(file: Path, how: str) -> Iterator[sqlite3.Connection]:
-    name = f"file:{quote(str(file))}?mode=ro{how}"
+def _closing(file: Path, options: str) -> Iterator[sqlite3.Connection]:
+    name = f"file:{quote(str(file))}?mode=ro{options}"
     connection = sqlite3.connect(name, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
     try:
         yield connection
@@ -105,5 +106,7 @@ def _refuse_unreadable(file: Path) -> None:
         if os.path.exists(name) and not os.access(name, os.R_OK, effective_ids=True):
             raise StoreError(
                 f"can't read the store {name}: Permission denied",
-                hint="its owner shares it with state_group at the next start: restart the daemon, or run syncd sync as the owner",
+                id="store/not-shared",
+                hint="its owner shares it with state_group at the next start: "
+                "restart the daemon, or run syncd sync as the owner",
             )

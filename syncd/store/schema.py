@@ -3,11 +3,11 @@ here.
 
 Commits and blobs are git ids in lower-case hex, modes are permission bits, times are RFC 3339 in
 UTC (`*_at`), sizes are bytes, flags are 0 or 1. Rows that decide about files carry a `checksum`
-(checksum.py): one that the disk has damaged is left out, never believed.
+(checksum.py): a damaged row is left out, never used.
 
-Not columns, because nobody would ask for them: the files of an applied set and the entries of a
-listing (compressed JSON, read only whole), and the values of an intent's actions (JSON: a crash is
-recovered from them).
+Not columns, because no query needs them: the files of an applied set and the entries of a listing
+(compressed JSON, read only whole), and the values of an intent's actions (JSON, read for crash
+recovery).
 """
 
 from __future__ import annotations
@@ -53,9 +53,8 @@ FILE = Table(
     Column("lfs_pointer", Text),  # the blob id of the pointer, where Git LFS holds the content
     Column("root", Text, nullable=False),  # the operator's folder above the listed `to`
     Column("dir_mode", Integer, nullable=False),
-    Column(
-        "ownership", Text, nullable=False
-    ),  # ours, met (left alone by policy), dropped (upstream, left by prune: off)
+    # ours, met (left alone by policy), dropped (upstream, left by prune: off)
+    Column("ownership", Text, nullable=False),
     Column("wanted", Text),  # JSON: what upstream has, where a policy left another file
     Column("real_path", Text),
     Column("mount_point", Text),
@@ -97,24 +96,22 @@ JOB = Table(
     Column("reload_tried_at", Text),
     Column("reload_since", Text),
     Column("reloaded_commit", Text),  # the commit of the last successful reload
-    Column("undo_blob", Text),  # the cached description of what stood before
+    Column("undo_blob", Text),  # the cached description of the files before
     Column("undo_blobs", Text, nullable=False),  # JSON: the contents that it needs
     Column("undo_begun", Integer, nullable=False),
     Column("paused_until", Text),
     Column("paused_reason", Text),
     Column("held", Integer, nullable=False),
     Column("failures", Integer, nullable=False),
-    Column(
-        "directories_to_fix", Text, nullable=False
-    ),  # JSON: whose mode or owner is still to be set
+    # JSON: whose mode or owner is still to be set
+    Column("directories_to_fix", Text, nullable=False),
     Column("last_change_at", Text),
     Column("last_error_kind", Text),
     Column("last_error", Text),
     Column("notified_as", Text),
     Column("checksum", Text, nullable=False),
-    Column(
-        "last_run_at", Text
-    ),  # these two are outside the checksum: they decide nothing about files
+    # these two are outside the checksum: they decide nothing about files
+    Column("last_run_at", Text),
     Column("last_success_at", Text),
 )
 
@@ -178,9 +175,8 @@ RUN = Table(
     Column("previous_commit_sha", Text),
     Column("seconds", Float, nullable=False),
     Column("bytes_written", Integer, nullable=False),
-    Column(
-        "requests", Integer
-    ),  # HTTP exchanges of this run, without those that it shared with another
+    # HTTP exchanges of this run, without those that it shared with another
+    Column("requests", Integer),
     Column("error_kind", Text),
     Column("error", Text),
 )
@@ -206,9 +202,8 @@ HEAD = Table(
     Column("commit_sha", Text, nullable=False),
     Column("etag", Text),
     Column("form", Text),  # how the ref was asked for
-    Column(
-        "checked_at", Float
-    ),  # Unix seconds: when a short name was last compared with its namesakes
+    # Unix seconds: when a short name was last compared with its namesakes
+    Column("checked_at", Float),
     Column("checksum", Text, nullable=False),
 )
 
@@ -234,15 +229,13 @@ RATE_LIMIT = Table(
 NOTIFICATION = Table(
     "notification",
     METADATA,
-    Column(
-        "endpoint", Text, primary_key=True
-    ),  # where its address is read from: the address itself is a secret
+    # where its address is read from: the address itself is a secret
+    Column("endpoint", Text, primary_key=True),
     Column("job", Text, primary_key=True),
     Column("id", Text, nullable=False),
     Column("body", Text, nullable=False),
-    Column(
-        "created_at", Float, nullable=False
-    ),  # Unix seconds, as the other times of these two tables
+    # Unix seconds, as the other times of these two tables
+    Column("created_at", Float, nullable=False),
     Column("attempts", Integer, nullable=False),
 )
 
@@ -285,7 +278,7 @@ UNAVAILABLE_REPOSITORY = Table(
     METADATA,
     Column("identity", Text, primary_key=True),
     Column("installation", Integer, primary_key=True),
-    Column("repo", Text, primary_key=True),  # in lower case; an App's token can't be had for it
+    Column("repo", Text, primary_key=True),  # in lower case; an App's token is refused for it
 )
 
 BACKOFF = Table(
@@ -319,9 +312,8 @@ INSTALLATION = Table(
     "installation",
     METADATA,
     Column("identity", Text, primary_key=True),
-    Column(
-        "covers", Text, primary_key=True
-    ),  # an owner, or OWNER/NAME of a repository that has moved; in lower case
+    # an owner, or OWNER/NAME of a repository that has moved; in lower case
+    Column("covers", Text, primary_key=True),
     Column("installation_id", Integer, nullable=False),
     Column("account", Text),  # as GitHub spells it
 )
@@ -345,6 +337,6 @@ INDEXES = (
 
 @cache
 def statements() -> tuple[str, ...]:
-    """The SQL that makes every table and index of this version."""
+    """Return the SQL that creates every table and index of this version."""
     tables = [str(CreateTable(table)) for table in METADATA.sorted_tables]
     return (*tables, *(str(CreateIndex(index)) for index in INDEXES))

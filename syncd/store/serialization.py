@@ -36,7 +36,7 @@ KINDS = {kind.value: kind for kind in Kind}
 OWNERSHIPS = {one.value: one for one in Ownership}
 INT64_LIMIT = 1 << 63  # SQLite's integers are signed 64-bit numbers
 
-# --- the ledger ----------------------------------------------------------------------------------
+# --- the ledger -----------------------------------------------------------------------------------
 
 LEDGER = [
     FILE.c[name]
@@ -174,7 +174,7 @@ def _unsigned(number: int) -> int:
     return number + 2 * INT64_LIMIT if number < 0 else number
 
 
-# --- sets and listings --------------------------------------------------------------------------
+# --- sets and listings ----------------------------------------------------------------------------
 
 
 def set_to_bytes(rows: Mapping[str, LedgerRow]) -> bytes:
@@ -230,7 +230,7 @@ def _decode_lenient(decoder: Decoder[T], text: str | bytes) -> T:
             raise ValueError("the JSON is nested too deeply") from error
 
 
-# --- times --------------------------------------------------------------------------------------
+# --- times ----------------------------------------------------------------------------------------
 
 
 def aware(value: Any) -> datetime | None:

@@ -142,8 +142,7 @@ class SmallBlobs:
         """The path whose existence says that the file was found damaged."""
         return f"{self._file}.damaged"
 
-    # --- internals
-    # ----------------------------------------------------------------------------------------------------
+    # --- internals --------------------------------------------------------------------------------
 
     def _query(self, query: Callable[[CacheTable], T], default: T, ignore_errors: bool = True) -> T:
         """Return the answer of the table; `default` where there is no usable file.

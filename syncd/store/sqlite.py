@@ -1,9 +1,9 @@
-"""What is special to SQLite: how its files are connected to through SQLAlchemy, and the statements
-of its dialect.
+"""What is special to SQLite: connecting to its files through SQLAlchemy, and the statements of its
+dialect.
 
-The driver starts no transaction of its own here (`isolation_level=None`): a statement alone is one,
-and `transaction` is one of many; SQLAlchemy's own `commit` is never called. Source: SQLAlchemy
-docs, "SQLite dialect", "Transactions with SQLite and the sqlite3 driver".
+The driver starts no transaction of its own here (`isolation_level=None`): a single statement is
+one, and `transaction` makes one of many; SQLAlchemy's own `commit` is never called. Source:
+SQLAlchemy docs, "SQLite dialect", "Transactions with SQLite and the sqlite3 driver".
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ T = TypeVar("T")
 BUSY_SECONDS = 30.0
 POSITIONAL = dialect(paramstyle="qmark")
 PRAGMAS = ("synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF")
-VALUES_AT_ONCE = 500  # in one statement: SQLite refused more than 999 before 3.32
+MAX_VALUES = 500  # in one statement: SQLite refused more than 999 before 3.32
 
 READ, WRITE = "BEGIN", "BEGIN IMMEDIATE"
 
 
 def open_store(name: str) -> Connection:
-    """A connection to the store's file, or to `:memory:`. Raises sqlite3.Error."""
+    """Open the store's file, or `:memory:`. Raises sqlite3.Error."""
     driver = sqlite3.connect(
         name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
@@ -47,7 +47,7 @@ def open_store(name: str) -> Connection:
 
 
 def _text(raw: bytes) -> str:
-    """Text that the disk has damaged is still text: its row's checksum tells, and the rows beside
+    """Decode text, also damaged text: the checksum of its row shows the damage, and the rows beside
     it can be read.
     """
     return raw.decode("utf-8", "replace")
@@ -60,9 +60,8 @@ ENGINE = create_engine(
 
 
 def connected(driver: sqlite3.Connection) -> Connection:
-    """The driver's connection, used through SQLAlchemy; `disconnect` closes both.
-
-    Raises sqlite3.Error.
+    """Wrap the driver's connection for SQLAlchemy; `disconnect` closes both. Raises
+    sqlite3.Error.
     """
     _NEXT.driver = driver
     with driver_errors():
@@ -75,21 +74,21 @@ def disconnect(connection: Connection) -> None:
 
 
 def driver_of(connection: Connection) -> sqlite3.Connection:
-    """The sqlite3 connection below."""
+    """Return the sqlite3 connection below."""
     driver = connection.connection.driver_connection
     if not isinstance(driver, sqlite3.Connection):
-        raise TypeError(f"this is no connection of sqlite3: {driver!r}")
+        raise TypeError(f"not a connection of sqlite3: {driver!r}")
     return driver
 
 
 @contextmanager
 def transaction(connection: Connection, begin: str = WRITE) -> Iterator[None]:
-    """One transaction; nothing of it is kept when the block raises.
+    """Run the block as one transaction, rolled back when it raises.
 
     WRITE takes the write lock at its start.
 
-    Errors of SQLAlchemy leave the block as the sqlite3 errors below them, whose codes tell damage
-    from trouble.
+    SQLAlchemy's errors leave the block as the sqlite3 errors below them, whose codes distinguish
+    damage from other errors.
     """
     with driver_errors():
         connection.exec_driver_sql(begin)
@@ -104,7 +103,7 @@ def transaction(connection: Connection, begin: str = WRITE) -> Iterator[None]:
 
 @contextmanager
 def driver_errors() -> Iterator[None]:
-    """Errors of SQLAlchemy leave the block as the sqlite3 errors below them."""
+    """Raise SQLAlchemy's errors of the block as the sqlite3 errors below them."""
     try:
         yield
     except DBAPIError as error:
@@ -114,7 +113,7 @@ def driver_errors() -> Iterator[None]:
 
 
 def pragma(connection: Connection, text: str) -> Any:
-    """The first value that the pragma answers. Raises sqlite3.Error."""
+    """Return the first value that the pragma returns. Raises sqlite3.Error."""
     with driver_errors():
         result = connection.exec_driver_sql(f"PRAGMA {text}")
         row = result.first() if result.returns_rows else None  # some answer nothing
@@ -122,15 +121,15 @@ def pragma(connection: Connection, text: str) -> Any:
 
 
 def text_of(statement: Executable) -> str:
-    """The statement as SQL text with `?` for each value: for those that run thousands of times with
-    tuples.
+    """Return the statement as SQL text with `?` for each value, for statements that run thousands
+    of times.
     """
     return str(statement.compile(dialect=POSITIONAL))  # type: ignore[attr-defined]
 
 
 def upsert(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Store these rows, all of the same columns; each takes the place of the one with the same
-    primary key.
+    """Store these rows, all of the same columns, each in the place of the one with the same primary
+    key.
     """
     values = list(rows)
     if values:
@@ -141,7 +140,7 @@ def upsert(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any
 
 @cache
 def _upsert_text(table: Table, names: tuple[str, ...]) -> str:
-    """The statement for rows of these columns, in the table's order."""
+    """Return the statement for rows of these columns, in the table's order."""
     keys = {column.name for column in table.primary_key}
     new = insert(table).values(dict.fromkeys(names))
     changed = {name: new.excluded[name] for name in names if name not in keys}
@@ -151,10 +150,10 @@ def _upsert_text(table: Table, names: tuple[str, ...]) -> str:
 
 
 def in_parts(values: Iterable[T]) -> Iterator[Sequence[T]]:
-    """The values, as many at once as a statement takes."""
+    """Yield the values, as many at once as a statement takes."""
     every = list(values)
-    for start in range(0, len(every), VALUES_AT_ONCE):
-        yield every[start : start + VALUES_AT_ONCE]
+    for start in range(0, len(every), MAX_VALUES):
+        yield every[start : start + MAX_VALUES]
 
 
 __all__ = [

@@ -143,7 +143,7 @@ class SqliteStore:
     def _stored(self, job: str) -> str:
         return self._former.get(job, job)
 
-    # --- states ----------------------------------------------------------------------------------
+    # --- states -----------------------------------------------------------------------------------
 
     def state(self, job: str) -> JobState:
         """Return the state of the job; an empty one for a job that is not stored."""
@@ -259,7 +259,7 @@ class SqliteStore:
         self._accepted.delete(job)
         return self._database.write(work)
 
-    # --- the ledger ------------------------------------------------------------------------------
+    # --- the ledger -------------------------------------------------------------------------------
 
     def load_ledger(self, job: str) -> dict[str, LedgerRow]:
         """Return the job's ledger by destination, without damaged rows."""
@@ -305,7 +305,7 @@ class SqliteStore:
             return {}
         return self._database.read(lambda connection: ledger.directory_owners(connection, wanted))
 
-    # --- intent and record -----------------------------------------------------------------------
+    # --- intent and record ------------------------------------------------------------------------
 
     def intent(self, job: str) -> Intent | None:
         """Return the interrupted intent of the job.
@@ -336,7 +336,7 @@ class SqliteStore:
             lambda connection: run_records.record_run(connection, job, result, self._ledgers)
         )
 
-    # --- applied sets ----------------------------------------------------------------------------
+    # --- applied sets -----------------------------------------------------------------------------
 
     def sets(self, job: str) -> list[AppliedSet]:
         """Return the sets that a rollback can return to, newest first, without damaged ones."""
@@ -364,7 +364,7 @@ class SqliteStore:
             used.update(state.undo_blobs, [state.undo] if state.undo else [])
         return used
 
-    # --- history ---------------------------------------------------------------------------------
+    # --- history ----------------------------------------------------------------------------------
 
     def changed_paths(self, name: str) -> list[str]:
         """Return each destination in the history whose last name is this one, in any case."""
@@ -395,7 +395,7 @@ class SqliteStore:
             lambda connection: history.changes_since(connection, self._stored(job), since)
         )
 
-    # --- heads, listings, facts ------------------------------------------------------------------
+    # --- heads, listings, facts -------------------------------------------------------------------
 
     def head(self, scope: str, repo: str, ref: str | None) -> Head | None:
         """Return the head last seen by this host and identity, which may not be the applied one."""

@@ -397,7 +397,7 @@ def test_a_state_below_a_folder_that_is_shut_is_refused_in_one_sentence(
     place.hub.config.write_text(text)
     done = place.call("stranger", line)
     assert (done.code, done.err.count("\n")) == (1, 1) and "sudo -u daemon syncd" in done.err
-    assert f"can't look at the state folder {above}/state: Permission denied" in done.err
+    assert f"can't read the state folder {above}/state: Permission denied" in done.err
 
 
 def test_a_configuration_named_by_the_environment_is_named_in_the_command(

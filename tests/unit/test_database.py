@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from syncd.errors import StoreError
 from syncd.store import database as module
 from syncd.store import location, migrate, sqlite
-from syncd.store.corruption import looks_damaged
+from syncd.store.corruption import is_file_damaged
 from syncd.store.database import Database
 from syncd.store.schema import VERSION
 
@@ -474,7 +474,7 @@ def test_a_page_that_cant_be_read_when_the_file_is_examined_is_lost() -> None:
             error.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
             raise error
 
-    assert looks_damaged(cast(sqlite3.Connection, Unreadable()))
+    assert is_file_damaged(cast(sqlite3.Connection, Unreadable()))
 
 
 @pytest.mark.parametrize("kind", ["folder", "link", "fifo"])

@@ -538,7 +538,7 @@ class CacheOverTime(RuleBasedStateMachine):
     def nothing_is_lost_or_invented(self) -> None:
         seen = again(self.cache)
         assert {blob for blob in self.here if seen.has(blob)} == self.here.keys()
-        count, damaged = seen.verify(drop=True)
+        count, damaged = seen.verify(discard_damaged=True)
         assert not damaged
         assert count >= len(self.here)
 

@@ -20,7 +20,7 @@ import pytest
 from msgspec.structs import replace
 
 from syncd.errors import StoreError
-from syncd.store.migrate import OURS, stamp_of
+from syncd.store.migrate import APPLICATION_ID_BASE, stamp_of
 from syncd.store.schema import VERSION
 from syncd.store.store import FILE_NAME, SqliteStore
 from tests.support.store_fixtures import (
@@ -308,7 +308,7 @@ def test_a_newer_store_is_refused_with_what_to_do_and_not_one_byte_of_it_is_chan
     file = tmp_path / "state" / FILE_NAME
     with closing(sqlite3.connect(file)) as connection:
         connection.executescript(
-            f"PRAGMA journal_mode = DELETE; UPDATE alembic_version SET version_num = '0777'; PRAGMA application_id = {OURS + 777}; ALTER TABLE file ADD COLUMN more;"
+            f"PRAGMA journal_mode = DELETE; UPDATE alembic_version SET version_num = '0777'; PRAGMA application_id = {APPLICATION_ID_BASE + 777}; ALTER TABLE file ADD COLUMN more;"
         )
     before = (
         file.read_bytes(),
