@@ -1,4 +1,4 @@
-"""`syncd check`: every mistake in the configuration, each with its place."""
+"""`syncd check`: every mistake in the configuration, each with its position."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ LOGIN_SECONDS = 60.0
 )
 @click.pass_obj
 def command(settings: Settings, online: bool, without_secrets: bool) -> int:
-    """Say every mistake in the configuration at once, each with its file, line and column. Exit 2 when there is one."""
+    """Print every mistake in the configuration, each with its file, line and column. Exit 2 when
+    there is one.
+    """
     if online and without_secrets:
         raise click.UsageError(
             "--online asks GitHub, which takes the secrets that --without-secrets leaves unopened"
@@ -47,17 +49,18 @@ def command(settings: Settings, online: bool, without_secrets: bool) -> int:
     jobs, identities = len(config.jobs), len(config.identities)
     emit(
         settings,
-        f"{config.path}: {jobs} job{'s' * (jobs != 1)}, {identities} identit{'ies' if identities != 1 else 'y'}: good. State: {config.state}",
+        f"{config.path}: {jobs} job{'s' * (jobs != 1)}, {identities}"
+        f" identit{'ies' if identities != 1 else 'y'}: good. State: {config.state}",
     )
     return _check_online(settings, config) if online else 0
 
 
 def say_missing_commands(settings: Settings, config: Config, problem_at: ProblemFactory) -> None:
-    """Warn of each hook whose command is not there.
+    """Warn of each hook whose command does not exist.
 
-    No mistake, and no exit of its own: the package may come with a later step of the installation,
-    and one program that is gone must not keep the other jobs' configuration from being used. A run
-    that needs it fails, and `doctor` fails now.
+    It is no mistake, and has no exit code of its own: the package may come with a later step of the
+    installation, and one missing program must not keep the other jobs' configuration from being
+    used. A run that needs it fails, and `doctor` fails now.
     """
     said: set[tuple[str, int, int, str]] = set()  # what stands in `defaults` is told once
     for job, key, found in missing_commands(config.jobs.values()):
@@ -68,7 +71,7 @@ def say_missing_commands(settings: Settings, config: Config, problem_at: Problem
 
 
 def _check_online(settings: Settings, config: Config) -> int:
-    """One head request per job; nothing is written."""
+    """Ask GitHub for each job's ref, and check each login; write nothing but renewed tokens."""
     from syncd.wiring import AppContext
 
     app = AppContext.open(config, settings.environ, read_only=True)
@@ -85,7 +88,8 @@ def _check_online(settings: Settings, config: Config) -> int:
                 pair = app.oauth_token_file(identity).load()
                 emit(
                     settings,
-                    f"✓ {identity.name}  {pair.login if pair is not None else 'somebody'} is logged in",
+                    f"✓ {identity.name}  {pair.login if pair is not None else 'somebody'} is"
+                    " logged in",
                 )
             except SyncdError as error:
                 codes.append(error.exit_code)

@@ -1,4 +1,4 @@
-"""What the verbs share: the settings every command gets, finding the configuration, choosing jobs, and a run's exit code."""
+"""Shares what commands need: settings, finding the configuration, choosing jobs, exit codes."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ EXIT_INTERRUPTED = 130
 
 
 class Settings(Struct, frozen=True):
+    """The global options, the environment, and what GitHub answered to the nothing-to-do check."""
+
     config: str | None
     verbose: int
     quiet: bool
@@ -31,13 +33,14 @@ class Settings(Struct, frozen=True):
     replies: Sequence[Reply] = ()
 
     def load(self) -> Config:
-        """The configuration that this command works with. Raises ConfigError with every mistake."""
+        """Return the configuration. Raises ConfigError with every mistake."""
         return self.load_with_positions()[0]
 
     def load_read_only(self, members: bool = False) -> Config:
-        """As `load`, for a command that only looks at the state. Raises NotOwnerError for a user who may not.
+        """Return the configuration for a command that only reads the state.
 
-        `members`: those of `state_group` may run it too.
+        With `members`, members of `state_group` may run it too. Raises NotOwnerError for a user who
+        may not.
         """
         from syncd.store.access import refuse_reader
 
@@ -46,7 +49,9 @@ class Settings(Struct, frozen=True):
         return config
 
     def load_with_cache(self) -> Config:
-        """As `load`; but what was judged before, byte for byte, is not judged again."""
+        """Return the configuration, without checking again what was checked byte for byte
+        before.
+        """
         from syncd.cli.logging_setup import set_up_logging
         from syncd.config.cache import load_cached
 
@@ -57,7 +62,7 @@ class Settings(Struct, frozen=True):
         return known
 
     def load_with_positions(self) -> tuple[Config, ProblemFactory]:
-        """The configuration, and what gives a mistake found in it later its place."""
+        """Return the configuration, and a function that gives a later mistake its position."""
         from syncd.cli.logging_setup import set_up_logging
         from syncd.config.load import find_config, load_with_positions
 
@@ -66,19 +71,23 @@ class Settings(Struct, frozen=True):
 
 
 def chosen_jobs(config: Config, names: Sequence[str]) -> list[Job]:
-    """The named jobs, in the order of the configuration; all of them when none is named. Raises ConfigError for a name that is not there."""
+    """Return the named jobs, in the order of the configuration; all of them if none is named.
+
+    Raises ConfigError for a name that does not exist.
+    """
     unknown = [name for name in names if name not in config.jobs]
     if unknown:
         raise ConfigError(
             f"there is no job '{unknown[0]}' in {config.path}"
             + did_you_mean(unknown[0], config.jobs),
+            id="config/no-such-job",
             hint="the jobs are: " + ", ".join(config.jobs),
         )
     return [job for name, job in config.jobs.items() if not names or name in names]
 
 
 def exit_code(reports: Iterable[RunReport]) -> int:
-    """The exit of a command over several jobs (contract section 3)."""
+    """Return the exit code of a command over several jobs (contract section 3)."""
     failed, done = [], False
     for report in reports:
         if report.status in (RunStatus.FAILED, RunStatus.REFUSED):
@@ -96,7 +105,7 @@ def exit_code(reports: Iterable[RunReport]) -> int:
 
 
 def utf8(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """A click callback for what is kept or sent as text. Raises BadParameter where its bytes are not UTF-8."""
+    """Check an argument that is stored or sent as text. Raises BadParameter if it is not UTF-8."""
     if value is not None and any("\ud800" <= letter <= "\udfff" for letter in value):
         raise click.BadParameter(
             "it is not valid UTF-8; jobs, refs and mirrored files have names in UTF-8",
@@ -107,7 +116,7 @@ def utf8(context: click.Context, parameter: click.Parameter, value: str | None) 
 
 
 def say(settings: Settings, text: str) -> None:
-    """Talk goes to stderr, and not at all when quiet."""
+    """Print a message to stderr, unless quiet."""
     if not settings.quiet:
         echo(text, err=True)
 
@@ -121,13 +130,13 @@ def say_ignored(settings: Settings, config: Config) -> None:
 
 
 def emit(settings: Settings, text: str) -> None:
-    """Data goes to stdout; when quiet, only what a machine asked for is printed, and that does not come through here."""
+    """Print data to stdout, unless quiet; output for machines does not come through here."""
     if not settings.quiet:
         echo(text)
 
 
 def bug_report(error: BaseException) -> str:
-    """What stderr says of a mistake of ours: the whole traceback without any secret, and what to attach to a report."""
+    """Return the text for a bug of ours: the traceback without secrets, and what to attach."""
     import platform
     import traceback
 
@@ -136,6 +145,8 @@ def bug_report(error: BaseException) -> str:
 
     return (
         redact("".join(traceback.format_exception(error)))
-        + f"This is a bug in syncd {__version__} (Python {platform.python_version()}, {platform.platform()}).\n"
-        + "Please report it with the lines above, the command as you typed it, and what `syncd check` says of your configuration."
+        + f"This is a bug in syncd {__version__} (Python {platform.python_version()},"
+        f" {platform.platform()}).\n"
+        + "Please report it with the lines above, the command as you typed it, and what `syncd"
+        " check` says of your configuration."
     )

@@ -1,4 +1,4 @@
-"""`syncd completion`: the line that makes a shell complete commands and options."""
+"""`syncd completion`: the script that completes commands and options in a shell."""
 
 from __future__ import annotations
 

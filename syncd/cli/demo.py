@@ -1,4 +1,7 @@
-"""`syncd demo`: a whole sync against a GitHub stand-in on loopback, step by step, each with what was written and what it cost."""
+"""`syncd demo`: a whole sync against a simulated GitHub on loopback, step by step.
+
+Each step shows what was written and how many requests it took.
+"""
 
 from __future__ import annotations
 
@@ -92,8 +95,7 @@ def _stand_in(folder: Path) -> Iterator[tuple[GitHub, Repository, Path]]:
     repo = github.add_repo("acme/infra", NGINX)
     with serve(github) as served:
         file = folder / "config.yaml"
-        file.write_text(
-            f"""version: 1
+        file.write_text(f"""version: 1
 state: {folder}/state
 github:
   ops: {{app_id: 12345, installation_id: 42, private_key: {key}, api: "{served.url}"}}
@@ -105,8 +107,7 @@ jobs:
     paths:
       - {{from: nginx/, to: {folder}/etc/nginx/, exclude: ["*.md"]}}
       - {{from: motd, to: {folder}/etc/motd, mode: "0640"}}
-"""
-        )
+""")
         yield github, repo, file
 
 
@@ -117,7 +118,9 @@ def _steps(repo: Repository, mirror: Path) -> Iterator[tuple[str, Callable[[], o
         "A push changed one file and added one",
         lambda: repo.commit(
             {
-                "nginx/nginx.conf": "worker_processes auto;\nevents {}\nhttp { include sites/*.conf; }\n",
+                "nginx/nginx.conf": (
+                    "worker_processes auto;\nevents {}\nhttp { include sites/*.conf; }\n"
+                ),
                 "nginx/sites/api.conf": "server { listen 80; server_name api.example; }\n",
             }
         ),

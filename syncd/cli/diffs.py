@@ -1,4 +1,7 @@
-"""Lines that changed, for people. Whether they may be shown at all is the caller's to ask."""
+"""Formats changed lines for a terminal.
+
+The caller decides whether they may be shown at all.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,15 @@ HIDDEN = "(not everybody may read it; --show-secrets shows the lines)"
 
 
 def note(text: str) -> str:
+    """Return an indented, dimmed note."""
     return styled(f"      {text}", dim=True)
 
 
 def diff_lines(old: bytes | None, new: bytes | None, show_secrets: bool) -> list[str]:
-    """Coloured lines of a unified diff; one line of explanation for what is binary, large, or not there any more (None)."""
+    """Return the coloured lines of a unified diff.
+
+    Returns one line of explanation for content that is binary, large, or not available (None).
+    """
     lines = changed_lines(old, new, masked=not show_secrets)
     if isinstance(lines, str):
         return [note(f"({lines})")]

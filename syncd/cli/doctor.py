@@ -1,4 +1,4 @@
-"""`syncd doctor`: everything a run leans on, asked once: what is wrong and what to do."""
+"""`syncd doctor`: checks everything that a run depends on, and says what to do."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MARKS = {"good": ("✓", "green"), "note": ("!", "yellow"), "bad": ("✕", "red"
 
 
 class Finding(Struct, frozen=True):
-    """One line. `exit_code` counts only for what is `bad`."""
+    """One line of the output. `exit_code` counts only if the mark is `bad`."""
 
     mark: str
     what: str
@@ -114,7 +114,10 @@ def _store(app: AppContext) -> Iterator[Finding]:
 
 
 def _state_access(state: Path) -> Iterator[Finding]:
-    """Where another user can replace the state folder, which a run refuses; only noted before there is one. Another user's state is theirs to judge."""
+    """Yield what lets another user replace the state folder, which a run refuses.
+
+    It is only a note before there is one. Another user's state is theirs to check.
+    """
     owner = state.stat().st_uid if state.exists() else None
     if owner in (None, os.geteuid()):
         try:
@@ -130,7 +133,10 @@ def _state_access(state: Path) -> Iterator[Finding]:
 
 
 def _logins(app: AppContext) -> Iterator[Finding]:
-    """Each login that no job may be using: who it is, and whether its token can be renewed. A renewed pair is kept: it is the only one."""
+    """Yield each login that may be unused by jobs, and whether its token can be renewed.
+
+    A renewed pair of tokens is stored, because the old one is invalid.
+    """
     for name, identity in app.config.identities.items():
         if isinstance(identity, LoginIdentity):
             try:
@@ -160,12 +166,14 @@ def _ending(app: AppContext) -> Iterator[Finding]:
             yield Finding(
                 "good",
                 "expiry",
-                f"{name}: {'the login' if isinstance(app.config.identities[name], LoginIdentity) else 'the token'} ends on {at:%Y-%m-%d}",
+                f"{name}:"
+                f" {'the login' if isinstance(app.config.identities[name], LoginIdentity) else 'the token'}"
+                f" ends on {at:%Y-%m-%d}",
             )
 
 
 def _online(app: AppContext) -> Iterator[Finding]:
-    """Each repository and ref once, with the identity that reads it; then what the answers told about clocks and limits."""
+    """Yield each repository and ref once, then what the answers say of clock and rate limits."""
     asked: dict[tuple[str, str, str | None], Finding] = {}
     for job in app.config.jobs.values():
         key = (job.identity, job.repo.lower(), job.ref)
@@ -177,7 +185,8 @@ def _online(app: AppContext) -> Iterator[Finding]:
                 asked[key] = Finding(
                     "good",
                     "repository",
-                    f"{job.repo}@{job.ref or 'HEAD'} is {head.commit[:7]}, read as {job.identity} ({kind_of(app.config.identities[job.identity])})",
+                    f"{job.repo}@{job.ref or 'HEAD'} is {head.commit[:7]}, read as {job.identity}"
+                    f" ({kind_of(app.config.identities[job.identity])})",
                 )
             except SyncdError as error:
                 asked[key] = Finding(
@@ -230,7 +239,7 @@ def _destinations(config: Config) -> Iterator[Finding]:
 
 
 def _hooks(config: Config) -> Iterator[Finding]:
-    """Each command of a hook that is not there; one that several jobs name is told once."""
+    """Yield each hook whose command does not exist; a command of several jobs once."""
     jobs: dict[tuple[str, str, str], list[str]] = {}
     for job, key, found in missing_commands(config.jobs.values()):
         jobs.setdefault((key, found.text, found.hint), []).append(job.name)
@@ -255,7 +264,7 @@ def _service(settings: Settings) -> Iterator[Finding]:
 
 
 def _push(app: AppContext) -> Iterator[Finding]:
-    """The webhook: its secret, the jobs that it can start, when it was heard of last, and whether a push has passed it by since."""
+    """Yield the webhook: its jobs, its last delivery, and whether it has missed a push since."""
     config = app.config
     jobs, hook = config.jobs.values(), config.web.webhook if config.web is not None else None
     if config.web is None or hook is None:
@@ -263,7 +272,8 @@ def _push(app: AppContext) -> Iterator[Finding]:
             yield Finding(
                 "good",
                 "push",
-                f"no {'web: listener' if config.web is None else 'web.webhook'}, so changes are found by the jobs' own schedules",
+                f"no {'web: listener' if config.web is None else 'web.webhook'}, so changes are"
+                " found by the jobs' own schedules",
             )
         return
     left = [
@@ -273,7 +283,10 @@ def _push(app: AppContext) -> Iterator[Finding]:
     ]
     text = "; ".join(
         [
-            f"{hook.path} on {config.web.listen} starts {len(jobs) - len(left)} of {count_of(len(jobs), 'job')}",
+            (
+                f"{hook.path} on {config.web.listen} starts {len(jobs) - len(left)} of"
+                f" {count_of(len(jobs), 'job')}"
+            ),
             *left[:MAX_NAMED],
             *(["…"] if len(left) > MAX_NAMED else []),
         ]
@@ -281,7 +294,10 @@ def _push(app: AppContext) -> Iterator[Finding]:
     yield Finding("good" if len(left) < len(jobs) else "note", "webhook", text)
     heard, now = load_webhook_stats(app.store), datetime.now(UTC)
     well = heard.last_at is not None and heard.problem is None
-    hint = "GitHub shows under Recent Deliveries of the webhook what it sent and was answered; meanwhile the jobs' own schedules find every change"
+    hint = (
+        "GitHub shows under Recent Deliveries of the webhook what it sent and was answered;"
+        " meanwhile the jobs' own schedules find every change"
+    )
     yield Finding(
         "good" if well else "note", "webhook", webhook_line(heard, now), None if well else hint
     )
@@ -291,12 +307,16 @@ def _push(app: AppContext) -> Iterator[Finding]:
             "note",
             "webhook",
             missed,
-            "is that repository's webhook, or the App's subscription to Push, there and active? Recent Deliveries tells",
+            "is that repository's webhook, or the App's subscription to Push, there and active?"
+            " Recent Deliveries tells",
         )
 
 
 def _missed(app: AppContext, since: datetime) -> str | None:
-    """The newest change that a job found at its turn, well after the last delivery; in words. After a failure it may have been told of before."""
+    """Return the newest change that a scheduled run found well after the last delivery, in words.
+
+    After a failed run the change may have been delivered before.
+    """
     runs = [
         (run, at)
         for run in app.store.history(limit=MAX_PAST_RUNS)
@@ -314,5 +334,8 @@ def _missed(app: AppContext, since: datetime) -> str | None:
         ):
             continue
         if run.commit is not None and run.previous not in (None, run.commit):
-            return f"{run.job} found {run.commit[:7]} at its turn {ago(at, app.clock.now())}, and no delivery had told of it"
+            return (
+                f"{run.job} found {run.commit[:7]} at its turn {ago(at, app.clock.now())}, and no"
+                " delivery had told of it"
+            )
     return None

@@ -1,4 +1,6 @@
-"""`syncd explain`: why a path is as it is, from the configuration, the ledger and the disk. No request is made."""
+"""`syncd explain`: why a path is as it is, from configuration, ledger and disk, without a
+request.
+"""
 
 from __future__ import annotations
 
@@ -70,13 +72,14 @@ def command(settings: Settings, path: str) -> int:
             if change.path in spellings:
                 emit(
                     settings,
-                    f"  {run.started_at[:19]}Z  {change.action:<8} at {(run.commit or '-')[:7]} ({run.trigger})",
+                    f"  {run.started_at[:19]}Z  {change.action:<8} at {(run.commit or '-')[:7]}"
+                    f" ({run.trigger})",
                 )
     return 0 if row is not None or folder is not None else 1
 
 
 def _find_directory(config: Config, store: SqliteStore, path: str) -> tuple[str, str] | None:
-    """The folder as it is recorded and the job that it was made for, by any spelling of it."""
+    """Return the folder as it is recorded and the job that it was made for, by any spelling."""
     real = destination_of(config, path)
     for job in config.jobs:
         for folder in sorted(store.folders(job)):
@@ -90,12 +93,18 @@ def _file(config: Config, store: SqliteStore, owned: OwnedRow) -> list[str]:
     job, state = config.jobs.get(owner), store.state(owner)
     if job is None:
         return [
-            f"{path}: written by the job {owner}, which is not configured any more; it stays as it is",
+            (
+                f"{path}: written by the job {owner}, which is not configured any more; it stays as"
+                " it is"
+            ),
             f"  to forget it: syncd sync --forget {owner}",
         ]
     lines = [
         f"{path}: {row.upstream.source} of {job.repo}@{job.ref or 'HEAD'}, by the job {owner}",
-        f"  applied: commit {(state.applied_commit or '-')[:12]}, blob {row.upstream.blob[:12]}, mode {row.upstream.mode:04o}",
+        (
+            f"  applied: commit {(state.applied_commit or '-')[:12]}, blob"
+            f" {row.upstream.blob[:12]}, mode {row.upstream.mode:04o}"
+        ),
     ]
     return [*lines, *_state_of(job, path, row, config.state), *_paused(store, owner)]
 
@@ -119,11 +128,14 @@ def _state_of(job: Job, path: str, row: LedgerRow, state: Path) -> list[str]:
 
 
 def _now(found: Finding, following: str) -> str:
-    return f"  now: {PROBLEMS[found.problem].format(found=found.found, expected=found.expected)}; {following}"
+    return (
+        f"  now: {PROBLEMS[found.problem].format(found=found.found, expected=found.expected)};"
+        f" {following}"
+    )
 
 
 def _directory(config: Config, store: SqliteStore, path: str, maker: str) -> list[str]:
-    """A folder that syncd made: what is asked of it, and how it stands."""
+    """Describe a folder that syncd made: its wanted and its present mode and owner."""
     job, first = (
         config.jobs[maker],
         f"{path}: a folder that syncd made, for the job {maker}; it goes when it becomes empty",
@@ -175,7 +187,7 @@ def _paused(store: SqliteStore, owner: str, clock: Clock = SystemClock()) -> lis
 
 
 def _unknown(config: Config, path: str) -> list[str]:
-    """No ledger row: does a job list it, and if so why is it not there?"""
+    """Describe a path without a ledger row: which job lists it, and why it does not exist."""
     real = destination_of(config, path)
     lines = [
         line
@@ -195,7 +207,8 @@ def _by_rule(job: Job, rule: PathRule, asked: str, real: str) -> list[str]:
     if not rule.directory:
         return (
             [
-                f"  the job {job.name} lists it as {rule.source} and has not written it yet; syncd plan {job.name}"
+                f"  the job {job.name} lists it as {rule.source} and has not written it yet; syncd"
+                f" plan {job.name}"
             ]
             if path == rule.to
             else []
@@ -206,8 +219,10 @@ def _by_rule(job: Job, rule: PathRule, asked: str, real: str) -> list[str]:
     source = f"{rule.source}/{below}" if rule.source else below
     if not path_filter(rule)(below):
         return [
-            f"  the job {job.name} would write {source} of {job.repo} here, but its include and exclude leave it out"
+            f"  the job {job.name} would write {source} of {job.repo} here, but its include and"
+            " exclude leave it out"
         ]
     return [
-        f"  the job {job.name} mirrors {job.repo}'s {rule.source or '/'} here; it would come from {source}, if the repository has that. A file of your own is left alone"
+        f"  the job {job.name} mirrors {job.repo}'s {rule.source or '/'} here; it would come from"
+        f" {source}, if the repository has that. A file of your own is left alone"
     ]

@@ -38,7 +38,10 @@ MARKS = {"changed": "✓", "unchanged": "✓", "skipped": "‖", "failed": "✕"
 @click.option(
     "--diff",
     is_flag=True,
-    help="Show the lines that changed, as far as both versions are kept (of files that everybody may read).",
+    help=(
+        "Show the lines that changed, as far as both versions are kept (of files that everybody may"
+        " read)."
+    ),
 )
 @click.option(
     "--show-secrets", is_flag=True, help="With --diff: also of files that not everybody may read."
@@ -111,7 +114,8 @@ def _show(settings: Settings, run: PastRun) -> None:
     )
     emit(
         settings,
-        f"{MARKS.get(run.status, '?')} {run.started_at[:19]}Z  {run.job}  {moved}  {run.trigger}  {count_of(len(run.changes), 'change')}  {run.seconds:.1f} s",
+        f"{MARKS.get(run.status, '?')} {run.started_at[:19]}Z  {run.job}  {moved}  {run.trigger} "
+        f" {count_of(len(run.changes), 'change')}  {run.seconds:.1f} s",
     )
     if run.went_back:
         emit(settings, f"    went back to {(run.commit or '')[:7]}, which had been applied before")
@@ -122,7 +126,11 @@ def _show(settings: Settings, run: PastRun) -> None:
 def _diff(
     change: PastChange, recorded: dict[str, LedgerRow], blobs: BlobCache, show_secrets: bool
 ) -> list[str]:
-    """A file that is not mirrored any more has no mode that would say who may read it: hidden as well."""
+    """Return the changed lines.
+
+    A file that is not mirrored any more has no mode that says who may read it: it is hidden as
+    well.
+    """
     row = recorded.get(change.path)
     if change.before == change.after:
         return []

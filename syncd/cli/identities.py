@@ -1,4 +1,4 @@
-"""What the verbs say of an identity: what kind it is, how it stands, and which of its tokens ends soon."""
+"""Describes identities: what kind one is, and which of its tokens ends soon."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WARNING_PERIOD = timedelta(days=14)
 
 
 def kind_of(identity: Identity) -> str:
-    """In a few words, as in `App 12345`."""
+    """Return the kind in a few words, like `App 12345`."""
     if isinstance(identity, AppIdentity):
         return f"App {identity.issuer}"
     if isinstance(identity, TokenIdentity):
@@ -22,7 +22,7 @@ def kind_of(identity: Identity) -> str:
 def ending(
     identities: Mapping[str, Identity], expiries: Mapping[str, datetime], now: datetime
 ) -> Iterator[tuple[str, str, str]]:
-    """(identity, what is to be said, what to do) of each token that ends within two weeks, or has ended."""
+    """Yield (identity, message, hint) for each token that ends within two weeks, or has ended."""
     for name, at in expiries.items():
         left = at - now
         if name not in identities or left > WARNING_PERIOD:
@@ -40,6 +40,9 @@ def ending(
             days = left.days
             yield (
                 name,
-                f"{what} ends on {day}, {'in less than a day' if days < 1 else 'in 1 day' if days == 1 else f'in {days} days'}",
+                (
+                    f"{what} ends on {day},"
+                    f" {'in less than a day' if days < 1 else 'in 1 day' if days == 1 else f'in {days} days'}"
+                ),
                 hint,
             )

@@ -1,7 +1,7 @@
-"""`syncd init`: a first configuration to start from; `--systemd`: the unit's drop-in from the configuration's own paths.
+"""`syncd init`: writes a first configuration, or with `--systemd` the drop-in of one.
 
-Nothing that somebody else wrote is ever overwritten: a configuration stays, and a unit or drop-in is replaced only where its first line
-says that it is syncd's.
+Nothing that syncd did not write is overwritten: a configuration stays, and a unit or drop-in is
+replaced only if its first line says that it is syncd's.
 """
 
 from __future__ import annotations
@@ -37,12 +37,16 @@ UNITS = ("syncd.service", "syncd-root.service", "syncd-sync.service", "syncd-syn
 @click.option(
     "--systemd",
     is_flag=True,
-    help="Print what the unit needs for this configuration, as a drop-in, each line with its reason.",
+    help=(
+        "Print what the unit needs for this configuration, as a drop-in, each line with its reason."
+    ),
 )
 @click.option(
     "--timer",
     is_flag=True,
-    help="With --systemd: for syncd-sync.service and its timer (the cron way) instead of the daemon.",
+    help=(
+        "With --systemd: for syncd-sync.service and its timer (the cron way) instead of the daemon."
+    ),
 )
 @click.option(
     "--install",
@@ -76,7 +80,8 @@ def command(settings: Settings, systemd: bool, timer: bool, install: bool, root:
     return 0
 
 
-# --- a first configuration ----------------------------------------------------------------------------------------------
+# --- a first configuration
+# ----------------------------------------------------------------------------------------------
 
 
 def _first(settings: Settings) -> int:
@@ -84,6 +89,7 @@ def _first(settings: Settings) -> int:
     if os.path.lexists(place):
         raise ConfigError(
             f"{place} is there already, and stays as it is",
+            id="config/exists",
             hint="edit it, then: syncd check; or name another file with -c",
         )
     text = ask(place) if sys.stdin.isatty() and sys.stderr.isatty() else example()
@@ -120,13 +126,17 @@ def _where(settings: Settings) -> Path:
 
 
 def _write_new(place: Path, text: str) -> None:
-    """The file is there, whole, or nothing is. It holds no secret, only where secrets are, so that the service's own user may read it."""
+    """Create the file as a whole, or not at all.
+
+    It holds no secret, only the paths of secrets, so the service's own user may read it.
+    """
     try:
         make_folders(os.path.abspath(place.parent), 0o755)
         descriptor = _new_file(place)
     except OSError as error:
         raise ConfigError(
             f"can't write {place}: {error.strerror}",
+            id="config/not-writable",
             hint="name another place with -c, or run it as who may write there",
         ) from error
     with open(descriptor, "w", encoding="utf-8") as file:
@@ -142,17 +152,21 @@ def _new_file(place: Path) -> int:
         os.close(folder)
 
 
-# --- the service --------------------------------------------------------------------------------------------------------
+# --- the service
+# --------------------------------------------------------------------------------------------------------
 
 
 def _load(settings: Settings) -> Config:
-    """The configuration as the service will see it: by a path that holds anywhere, with the state folder that the unit gives."""
+    """Load the configuration as the service will: by an absolute path, with the unit's state
+    folder.
+    """
     set_up_logging(settings.verbose, settings.quiet)
     path = Path(os.path.abspath(find_config(settings.config, settings.environ)))
     return load_config(path, {**settings.environ, "STATE_DIRECTORY": dropin.DEFAULT_STATE})
 
 
 def owner_of(path: str) -> str | None:
+    """Return the name or number of the path's owner, None if it does not exist."""
     try:
         uid = os.stat(path).st_uid
     except OSError:
@@ -164,7 +178,7 @@ def owner_of(path: str) -> str | None:
 
 
 def program() -> str:
-    """The command that people call, as the unit has to name it."""
+    """Return the path of the command `syncd`, as the unit has to name it."""
     called = Path(sys.argv[0])
     beside = Path(sys.executable).with_name("syncd")
     found = called if called.name == "syncd" and called.is_file() else beside
@@ -172,7 +186,10 @@ def program() -> str:
 
 
 def outdated_dropin(settings: Settings) -> str | None:
-    """The installed drop-in that says something else than the configuration needs today; None where there is none, or it is up to date."""
+    """Return the installed drop-in that does not match the configuration, or None.
+
+    A drop-in of another configuration does not count.
+    """
     config = _load(settings)
     for timer in (False, True):
         made = dropin.build(config, dropin.SystemFacts(owner_of, program()), timer)
@@ -192,7 +209,7 @@ def _without_comments(text: str) -> list[str]:
 
 
 def shipped(name: str) -> str:
-    """One of the files that come with syncd: from the wheel, or from the checkout."""
+    """Return the content of a file that comes with syncd, from the wheel or from the checkout."""
     inside = resources.files("syncd") / "_systemd" / name
     if inside.is_file():
         return inside.read_text()
@@ -200,7 +217,10 @@ def shipped(name: str) -> str:
 
 
 def _install(settings: Settings, made: dropin.DropIn, text: str, root: Path) -> None:
-    """The units, the user and the drop-in are where systemd looks for them. Raises ConfigError before anything of another's is replaced."""
+    """Write the units, the user and the drop-in to where systemd looks for them.
+
+    Raises ConfigError before anything that syncd did not write is replaced.
+    """
     folder = root / "etc/systemd/system"
     files = {folder / name: shipped(name) for name in UNITS}
     files |= {
@@ -217,6 +237,7 @@ def _install(settings: Settings, made: dropin.DropIn, text: str, root: Path) -> 
     if strangers:
         raise ConfigError(
             f"not written by syncd, so not replaced: {', '.join(strangers)}",
+            id="config/foreign-unit",
             hint="move it away; lines of your own go into another drop-in, like 60-local.conf",
         )
     for file, content in files.items():
@@ -228,6 +249,7 @@ def _install(settings: Settings, made: dropin.DropIn, text: str, root: Path) -> 
             raise MirrorError(
                 f"can't write {file}: {error.strerror}",
                 path=str(file),
+                id="mirror/unit-not-writable",
                 hint="run it as root, or into another tree with --root",
             ) from error
         say(settings, f"wrote {file}")
@@ -250,7 +272,8 @@ def _next_steps(settings: Settings, made: dropin.DropIn, installed: bool, timer:
     if not installed:
         say(
             settings,
-            f"it belongs to /etc/systemd/system/{made.unit}.d/{NAME}; as root, `syncd init --systemd{' --timer' if timer else ''} --install` puts it there, with the units",
+            f"it belongs to /etc/systemd/system/{made.unit}.d/{NAME}; as root, `syncd init"
+            f" --systemd{' --timer' if timer else ''} --install` puts it there, with the units",
         )
         if made.steps:
             say(

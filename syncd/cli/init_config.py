@@ -1,6 +1,6 @@
-"""The first configuration: the commented example as it is, or with a person's answers in it.
+"""Makes the first configuration: the commented example, or one from a user's answers.
 
-Every answer is judged by the configuration's own rules before the next question, so that what is written is good.
+Every answer is checked by the configuration's own rules before the next question.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FIRST_TRY = {"app_id": "1", "private_key": "/etc/syncd/app.pem"}
 
 
 def example() -> str:
-    """config.example.yaml, from the wheel or from the checkout."""
+    """Return config.example.yaml, from the wheel or from the checkout."""
     inside = resources.files("syncd") / "config.example.yaml"
     if inside.is_file():
         return inside.read_text(encoding="utf-8")
@@ -26,7 +26,7 @@ def example() -> str:
 
 
 def ask(place: Path) -> str:
-    """The configuration that the answers make. Talk goes to stderr."""
+    """Return the configuration that the answers make. Questions go to stderr."""
     echo(f"A first configuration for {place}. Enter takes what stands in brackets.", err=True)
     kind = _answer(
         f"Sign in to GitHub as ({', '.join(KINDS)})",
@@ -69,9 +69,11 @@ def _identity(kind: str) -> str:
         "App id, or client id",
         lambda text: mistake_in(
             IdentityModel,
-            {**FIRST_TRY, "app_id": text}
-            if text.isdigit()
-            else {"client_id": text, "private_key": "/x"},
+            (
+                {**FIRST_TRY, "app_id": text}
+                if text.isdigit()
+                else {"client_id": text, "private_key": "/x"}
+            ),
         ),
     )
     key = _answer(
@@ -79,7 +81,10 @@ def _identity(kind: str) -> str:
         lambda text: mistake_in(IdentityModel, {**FIRST_TRY, "private_key": text}),
         default="/etc/syncd/app.pem",
     )
-    return f"{{{'app_id' if app_id.isdigit() else 'client_id'}: {scalar(app_id)}, private_key: {{file: {scalar(key)}}}}}"
+    return (
+        f"{{{'app_id' if app_id.isdigit() else 'client_id'}: {scalar(app_id)}, private_key: {{file:"
+        f" {scalar(key)}}}}}"
+    )
 
 
 def _job(**given: str | None) -> str | None:
@@ -89,9 +94,10 @@ def _job(**given: str | None) -> str | None:
 
 
 def _answer(question: str, mistake: Callable[[str], str | None], default: str | None = None) -> str:
-    """Asked until the configuration's own rules take it."""
+    """Ask until the configuration's own rules accept the answer."""
 
     def value(text: str) -> str:
+        """Return the answer. Raises ValueError with its mistake."""
         if (found := mistake(text)) is not None:
             raise ValueError(found)
         return text
@@ -100,13 +106,14 @@ def _answer(question: str, mistake: Callable[[str], str | None], default: str | 
 
 
 def scalar(text: str) -> str:
-    """Text as YAML takes it back, in quotes where a character has a meaning."""
+    """Return the text as a YAML scalar, quoted if needed."""
     if re.fullmatch(r"[A-Za-z0-9_/][A-Za-z0-9_./@+-]*", text):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _text(identity: str, repo: str, ref: str | None, source: str, to: str, every: str) -> str:
+    """Return the YAML text. Six parameters, one per question."""
     return f"""\
 # syncd's configuration. Every key, with its default: docs/configuration.md; every mistake, with its place: syncd check
 version: 1
@@ -128,5 +135,5 @@ jobs:
 
 
 def job_name(repo: str) -> str:
-    """The repository's own name, as a job's."""
+    """Return the repository's own name, as a job's."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", repo.partition("/")[2]).strip("-_") or "first"

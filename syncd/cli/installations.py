@@ -1,4 +1,4 @@
-"""`syncd installations [NAME]`: what each identity reaches, asked of GitHub: an App's installations and repositories, or whose a token is."""
+"""`syncd installations [NAME]`: asks GitHub what each identity can reach."""
 
 from __future__ import annotations
 
@@ -62,12 +62,14 @@ def command(settings: Settings, name: str | None) -> int:
 
 
 def chosen(config: Config, name: str | None) -> list[Identity]:
+    """Return the identity of that name, or all. Raises ConfigError."""
     if name is None:
         return list(config.identities.values())
     if name not in config.identities:
         raise ConfigError(
             f"there is no identity '{name}' under github: in {config.path}"
             + did_you_mean(name, config.identities),
+            id="config/no-such-identity",
             hint="the identities are: " + ", ".join(config.identities),
         )
     return [config.identities[name]]
@@ -83,7 +85,10 @@ def _lines(app: AppContext, config: Config, identity: Identity) -> Iterator[str]
     if isinstance(line.credentials, AppCredentials):
         reach = get_app_info(line.credentials, identity.api, line.plain, deadline)
         count = len(reach.installations)
-        yield f"{identity.name}: App {reach.slug} ({reach.id}) on {home}, {count} installation{'s' * (count != 1)}"
+        yield (
+            f"{identity.name}: App {reach.slug} ({reach.id}) on {home}, {count}"
+            f" installation{'s' * (count != 1)}"
+        )
         if not count:
             yield f"    → install it: {web_of(identity.api)}/apps/{reach.slug}/installations/new"
         yield from _installations(reach.installations, wanted)
@@ -97,7 +102,10 @@ def _lines(app: AppContext, config: Config, identity: Identity) -> Iterator[str]
     )
     found = list_user_installations(line.transport, identity.api, deadline)
     if found is None:
-        yield "    GitHub does not list what such a token reaches; `syncd check --online` tries each job's repository"
+        yield (
+            "    GitHub does not list what such a token reaches; `syncd check --online` tries each"
+            " job's repository"
+        )
     else:
         yield from _installations(found, wanted)
 
@@ -113,7 +121,10 @@ def _installations(found: tuple[InstallationInfo, ...], wanted: set[str]) -> Ite
         if one.suspended:
             yield "    → an owner of the account can unsuspend it under Settings → Applications"
         elif not any(permission.startswith(NEEDED) for permission in one.permissions):
-            yield "    → it may not read contents: grant the App contents: read, and let an owner of the account accept it"
+            yield (
+                "    → it may not read contents: grant the App contents: read, and let an owner of"
+                " the account accept it"
+            )
         if one.problem is not None:
             yield f"    ✕ {one.problem.message}"
         for repo in one.repositories or ():

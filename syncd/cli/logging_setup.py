@@ -1,4 +1,7 @@
-"""Logging of a one-shot command: to stderr, as text on a terminal and as JSON elsewhere, always redacted."""
+"""Sets up the log of a one-shot command: stderr, as text on a terminal and as JSON elsewhere.
+
+Secrets are masked before any handler gets a record.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`syncd login NAME`: a user logs in through the browser of any machine; nothing is pasted, and no secret is typed."""
+"""`syncd login NAME`: logs a user in through the browser of any machine, without typing a
+secret.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,9 @@ TIMEOUT_SECONDS = 3600.0  # GitHub's own end of a code comes first
 )
 @click.pass_obj
 def command(settings: Settings, name: str, scope: str) -> int:
-    """Log in as the `login:` identity NAME: shows a code and an address, waits until somebody has entered it there, and keeps the
-    tokens (0600, in the state folder). They are renewed by themselves from then on. Exit 4 when GitHub or the user declines.
+    """Log in as the `login:` identity NAME: show a code and an address, wait until the code has
+    been entered there, and keep the tokens (0600, in the state folder). They are renewed
+    automatically from then on. Exit 4 when GitHub or the user declines.
     """
     config = settings.load()
     identity = login_identity(config, name)
@@ -51,7 +54,8 @@ def _log_in(settings: Settings, app: AppContext, identity: LoginIdentity, scope:
     invitation = door.request_device_code(scope, deadline)
     minutes = round(invitation.seconds / 60)
     echo(
-        f"Open {invitation.address} in any browser and enter the code {styled(invitation.user_code, bold=True)}",
+        f"Open {invitation.address} in any browser and enter the code"
+        f" {styled(invitation.user_code, bold=True)}",
         err=True,
     )
     echo(f"waiting, up to {minutes} minutes; Ctrl-C ends it ...", err=True)
@@ -62,7 +66,8 @@ def _log_in(settings: Settings, app: AppContext, identity: LoginIdentity, scope:
     with pairs.exclusive_lock(deadline):
         pairs.save(kept)
     until = (
-        f"; it is renewed by itself, and ends on {kept.refresh_expires_at:%Y-%m-%d} only if syncd does not run until then"
+        f"; it is renewed by itself, and ends on {kept.refresh_expires_at:%Y-%m-%d} only if syncd"
+        " does not run until then"
         if kept.refresh_expires_at is not None
         else ""
     )
@@ -72,7 +77,7 @@ def _log_in(settings: Settings, app: AppContext, identity: LoginIdentity, scope:
 
 
 def login_identity(config: Config, name: str) -> LoginIdentity:
-    """The identity of that name. Raises ConfigError for one that is not there or not a login."""
+    """Return the login of that name. Raises ConfigError if there is none."""
     logins = [
         one for one, identity in config.identities.items() if isinstance(identity, LoginIdentity)
     ]
@@ -86,11 +91,14 @@ def login_identity(config: Config, name: str) -> LoginIdentity:
     )
     if found is not None:
         raise ConfigError(
-            f"'{name}' in {config.path} is no login: its own secret is in the configuration, and there is nothing to log in to",
+            f"'{name}' in {config.path} is no login: its own secret is in the configuration, and"
+            " there is nothing to log in to",
+            id="config/no-login",
             hint=hint,
         )
     raise ConfigError(
         f"there is no identity '{name}' under github: in {config.path}"
         + did_you_mean(name, config.identities),
+        id="config/no-such-identity",
         hint=hint,
     )

@@ -1,4 +1,4 @@
-"""`syncd logout NAME`: the tokens of a login are gone from this machine."""
+"""`syncd logout NAME`: removes the tokens of a login from this machine."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ TIMEOUT_SECONDS = 60.0
 @click.argument("name", metavar="NAME")
 @click.pass_obj
 def command(settings: Settings, name: str) -> int:
-    """Remove the tokens of the `login:` identity NAME from this machine. GitHub lets only the app's owner, with its secret, end them
-    there; what you can do yourself on the web is said. Exit 0 also when nobody was logged in.
+    """Remove the tokens of the `login:` identity NAME from this machine. GitHub lets only the app's
+    owner, with its secret, revoke them there; the command says what you can do yourself on the web.
+    Exit 0 also when you were not logged in.
     """
     config = settings.load()
     identity = login_identity(config, name)
@@ -38,6 +39,8 @@ def command(settings: Settings, name: str) -> int:
     web = web_of(identity.api)
     emit(
         settings,
-        f"GitHub still knows them until they end. To end them now, revoke the app: {web}/settings/apps/authorizations (a GitHub App) or {web}/settings/applications (an OAuth app)",
+        "GitHub still knows them until they end. To end them now, revoke the app:"
+        f" {web}/settings/apps/authorizations (a GitHub App) or {web}/settings/applications (an"
+        " OAuth app)",
     )
     return 0

@@ -1,4 +1,7 @@
-"""The command line: arguments -> one function call -> exit code. Each verb is a module of its own, loaded when it is called."""
+"""The command line: parses arguments, calls one function, returns the exit code.
+
+Each command is a module of its own, loaded when it is called.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import Struct
 
 from syncd.dumps import forbid_dumps
 from syncd.errors import ConfigError, NotOwnerError, SyncdError
@@ -45,13 +49,22 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+class Invocation(Struct):
+    """What one call of the command line is given beside its arguments, and its verbosity."""
+
+    replies: Sequence[Reply] = ()
+    verbose: int = 0
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command, None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"syncd.cli.{COMMANDS[cmd_name][0]}")
@@ -61,11 +74,13 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command for the arguments; an unknown name fails with a suggestion."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             ctx.fail(f"no such command '{args[0]}'" + did_you_mean(args[0], COMMANDS))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from their one-line helps."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
@@ -80,7 +95,10 @@ class LazyGroup(click.Group):
     "config",
     metavar="FILE|DIR",
     envvar="SYNCD_CONFIG",
-    help="The configuration. Default: $SYNCD_CONFIG, /etc/syncd/config.yaml, ~/.config/syncd/config.yaml.",
+    help=(
+        "The configuration. Default: $SYNCD_CONFIG, /etc/syncd/config.yaml, "
+        "~/.config/syncd/config.yaml."
+    ),
 )
 @click.option("-v", "--verbose", count=True, help="Say more (twice: debug).")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
@@ -89,8 +107,14 @@ def cli(ctx: click.Context, config: str | None, verbose: int, quiet: bool) -> No
     """syncd keeps the listed files and folders of GitHub repositories equal on this machine."""
     from syncd.cli.common import Settings
 
+    invocation = ctx.obj or Invocation()
+    invocation.verbose = verbose
     ctx.obj = Settings(
-        config=config, verbose=verbose, quiet=quiet, environ=dict(os.environ), replies=ctx.obj or ()
+        config=config,
+        verbose=verbose,
+        quiet=quiet,
+        environ=dict(os.environ),
+        replies=invocation.replies,
     )
 
 
@@ -100,14 +124,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(arguments: Sequence[str] | None = None, replies: Sequence[Reply] = ()) -> int:
-    """The exit code of a command. `replies` are what GitHub answered to the nothing-to-do check before that had no opinion."""
+    """Run a command, and return its exit code.
+
+    `replies` are GitHub's answers to a nothing-to-do check that could not decide.
+    """
     forbid_dumps()
+    invocation = Invocation(replies)
     try:
         result = cli.main(
             args=list(arguments) if arguments is not None else None,
             prog_name="syncd",
             standalone_mode=False,
-            obj=replies,
+            obj=invocation,
         )
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as exit_:
@@ -121,41 +149,52 @@ def run(arguments: Sequence[str] | None = None, replies: Sequence[Reply] = ()) -
         echo("interrupted", err=True)
         return 130
     except ConfigError as error:
-        return _say_config(error, arguments)
+        return _show_config_error(error, arguments, invocation.verbose > 0)
     except NotOwnerError as error:
-        _refuse(error.message, error.owner, arguments)
+        _refuse(error.message, error.owner, arguments, error.id if invocation.verbose else None)
         return error.exit_code
     except PermissionError as error:  # never a bug of ours, wherever it came from
         place = error.filename if isinstance(error.filename, str) else "a file that it needs"
         _refuse(f"can't use {place}: {error.strerror}", nearest_owner(place), arguments)
         return 1
     except SyncdError as error:
-        echo(f"syncd: {error.message}", err=True)
-        if error.hint:
-            echo(f"  {error.hint}", err=True)
+        _show_error(error, f"syncd: {error.message}", invocation.verbose > 0)
         return error.exit_code
-    except Exception as error:  # noqa: BLE001  (the last handler of the process: whatever gets here is a bug of ours)
+    except Exception as error:  # noqa: BLE001  (what gets here is a bug of ours)
         from syncd.cli.common import EXIT_BUG, bug_report
 
         echo(bug_report(error), err=True)
         return EXIT_BUG
 
 
-def _refuse(message: str, owner: str, arguments: Sequence[str] | None) -> None:
+def _refuse(
+    message: str, owner: str, arguments: Sequence[str] | None, error_id: str | None = None
+) -> None:
     """Print one sentence: what this user may not do, and the command to type."""
     from syncd.cli.refusals import command_as
 
     command = command_as(owner, arguments, os.environ)
     echo(f"syncd: {message}; run it as {owner}: {command}", err=True)
+    if error_id is not None:
+        echo(f"  error id: {error_id}", err=True)
 
 
-def _say_config(error: ConfigError, arguments: Sequence[str] | None) -> int:
+def _show_error(error: SyncdError, text: str, verbose: bool) -> None:
+    """Print the text, with -v the error's id, and what to do."""
+    echo(text, err=True)
+    if verbose:
+        echo(f"  error id: {error.id}", err=True)
+    if error.hint:
+        echo(f"  {error.hint}", err=True)
+
+
+def _show_config_error(error: ConfigError, arguments: Sequence[str] | None, verbose: bool) -> int:
+    """Print every problem of the configuration, or who may read it, and return the exit code."""
     if error.owner is not None:
-        _refuse(error.message, error.owner, arguments)
+        _refuse(error.message, error.owner, arguments, error.id if verbose else None)
         return error.exit_code
     from syncd.config.render_problems import render
 
-    echo(render(error) if error.problems else f"syncd: {error.message}", err=True)
-    if error.hint:
-        echo(f"  {error.hint}", err=True)
-    return 2
+    text = render(error) if error.problems else f"syncd: {error.message}"
+    _show_error(error, text, verbose)
+    return error.exit_code

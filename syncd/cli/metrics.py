@@ -1,7 +1,8 @@
-"""`sync --metrics-file`: what a listener would say, as a file for the textfile collector of Prometheus' node exporter.
+"""`sync --metrics-file`: metrics for the textfile collector of Prometheus' node exporter.
 
-The counters are this run's; times of success and the like are the store's. Source: node_exporter's README, "Textfile Collector": files
-end in .prom, appear whole by a rename, and are read by another user.
+The counters are those of this run; times of success and the like are from the store. Source:
+node_exporter's README, "Textfile Collector": files end in .prom, appear whole by a rename, and are
+read by another user.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ MODE = 0o644
 def write_metrics(
     path: str, app: AppContext, reports: Sequence[RunReport], started_at: datetime
 ) -> None:
-    """The file holds the metrics, whole; who reads it meets the old ones or the new. Raises StoreError, OSError."""
+    """Replace the file atomically by the present metrics. Raises StoreError, OSError."""
     counts = RunCounts()
     for report in reports:
         counts.add(report)

@@ -1,4 +1,4 @@
-"""`syncd migrate`: bring the store to this version's schema, or say whether it is."""
+"""`syncd migrate`: migrates the store to this version's schema, or only checks it."""
 
 from __future__ import annotations
 

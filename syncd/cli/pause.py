@@ -1,4 +1,4 @@
-"""`syncd pause`: leave a job alone for a while."""
+"""`syncd pause`: suspends a job for a while."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ def command(settings: Settings, job: str, lasting: str | None, reason: str) -> i
         store.close()
     emit(
         settings,
-        f"{job} is paused{f' until {until:%Y-%m-%dT%H:%M:%SZ}' if until else ''}. To go on: syncd resume {job}",
+        f"{job} is paused{f' until {until:%Y-%m-%dT%H:%M:%SZ}' if until else ''}. To go on: syncd"
+        f" resume {job}",
     )
     return 0

@@ -1,4 +1,4 @@
-"""`syncd plan`: what a sync would do now, without doing it."""
+"""`syncd plan`: shows what a sync would do now, without doing it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,19 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import click
+from msgspec import Struct
 
 from syncd.cli.common import Settings, chosen_jobs, emit, exit_code, say
 from syncd.cli.diffs import HIDDEN, diff_lines, note
-from syncd.cli.run_output import MARK, as_json, change_line, cost_of, error_lines, sign_of
+from syncd.cli.run_output import (
+    MARK,
+    as_json,
+    change_line,
+    commits_of,
+    cost_of,
+    error_lines,
+    sign_of,
+)
 from syncd.cli.sync import failed, stop_on_signals
 from syncd.diff import MAX_BYTES, readable_by_all
 from syncd.engine.apply import stage
@@ -31,6 +40,23 @@ WORDS = {
     "-": "to remove",
     "=": "left alone",
 }
+
+
+class PlanOptions(Struct, frozen=True):
+    """The options of the command."""
+
+    diff: bool
+    show_secrets: bool
+    exit_code: bool
+    as_object: bool
+
+
+class PlannedJob(Struct, frozen=True):
+    """One job with its report, and with its decision unless planning failed."""
+
+    job: Job
+    report: RunReport
+    decision: Decision | None
 
 
 @click.command(name="plan", short_help="What a sync would do now.")
@@ -57,113 +83,95 @@ def command(
     as_object: bool,
 ) -> int:
     """Show what `syncd sync` would do now. Nothing is written and no lock is taken."""
-    config = settings.load_read_only(
-        members=not diff
-    )  # the lines are the cache's, which is no member's to read
+    # the lines come from the cache, which members of state_group may not read
+    config = settings.load_read_only(members=not diff)
     chosen = chosen_jobs(config, jobs)
+    options = PlanOptions(diff, show_secrets, exit_code, as_object)
     app = AppContext.open(config, settings.environ, read_only=True)
     try:
         with stop_on_signals(app), app.blobs.shared_lock():
-            return _planned(settings, app, chosen, diff, show_secrets, exit_code, as_object)
+            return _plan_all(settings, app, chosen, options)
     finally:
         app.close()
 
 
-def _planned(
-    settings: Settings,
-    app: AppContext,
-    jobs: Sequence[Job],
-    diff: bool,
-    show_secrets: bool,
-    exit_code: bool,
-    as_object: bool,
+def _plan_all(
+    settings: Settings, app: AppContext, jobs: Sequence[Job], options: PlanOptions
 ) -> int:
-    """The plans of all jobs, made side by side, are printed; the exit code."""
+    """Plan all jobs at once, print the plans, and return the exit code."""
     with ThreadPoolExecutor(max_workers=max(1, min(app.config.workers, len(jobs)))) as pool:
-        found = list(pool.map(lambda job: _plan(app, job), jobs))
-    reports = [report for report, _ in found]
-    code = _code(reports, exit_code)
-    if as_object:
+        planned = list(pool.map(lambda job: _plan(app, job), jobs))
+    reports = [one.report for one in planned]
+    code = _code(reports, options.exit_code)
+    if options.as_object:
         echo(as_json("syncd.plan/1", code, app.request_metrics.totals(), reports))
         return code
-    for job, (report, decision) in zip(jobs, found, strict=True):
-        _show(settings, app, job, report, decision, diff, show_secrets)
-    _close(settings, reports, app)
+    for one in planned:
+        _show(settings, app, one, options)
+    _show_totals(settings, reports, app)
     return code
 
 
-def _plan(app: AppContext, job: Job) -> tuple[RunReport, Decision | None]:
+def _plan(app: AppContext, job: Job) -> PlannedJob:
     try:
-        return plan_job(job, app.run_context(job), app.deadline(job))
+        return PlannedJob(job, *plan_job(job, app.run_context(job), app.deadline(job)))
     except SyncdError as error:
-        return failed(job, Options(), error), None
+        return PlannedJob(job, failed(job, Options(), error), None)
 
 
-def _code(reports: list[RunReport], wants_changes: bool) -> int:
+def _code(reports: list[RunReport], changes_count: bool) -> int:
     code = exit_code(reports)
-    if (
-        code == 0
-        and wants_changes
-        and any(report.status is RunStatus.CHANGED for report in reports)
-    ):
-        return EXIT_CHANGES
-    return code
+    changed = any(report.status is RunStatus.CHANGED for report in reports)
+    return EXIT_CHANGES if code == 0 and changes_count and changed else code
 
 
-def _show(
-    settings: Settings,
-    app: AppContext,
-    job: Job,
-    report: RunReport,
-    decision: Decision | None,
-    diff: bool,
-    show_secrets: bool,
-) -> None:
-    commit = (report.commit or "")[:7]
-    moved = (
-        f"{report.previous[:7]} → {commit}"
-        if report.previous and report.commit and report.previous != report.commit
-        else commit or "-"
-    )
-    mark, colour = MARK[report.status]
-    emit(
-        settings,
-        f"{styled(mark, fg=colour)} {report.job}  {report.repo}@{report.ref or 'HEAD'}  {moved}"
-        + ("  in sync" if report.status is RunStatus.UNCHANGED else ""),
-    )
+def _show(settings: Settings, app: AppContext, planned: PlannedJob, options: PlanOptions) -> None:
+    """Print the plan of one job: its heading, error, changes and hooks."""
+    report, decision = planned.report, planned.decision
+    emit(settings, _heading(report))
     if report.error is not None:
-        echo("\n".join([f"    {report.error.message}", *error_lines(report)]), err=settings.quiet)
+        lines = [f"    {report.error.message}", *error_lines(report, settings.verbose > 0)]
+        echo("\n".join(lines), err=settings.quiet)
         if decision is None:
             return
-    if decision is not None and diff:
-        stage(
-            job,
-            decision.commit,
-            decision.plan,
-            decision.remote,
-            app.run_context(job).source,
-            app.blobs,
-            app.deadline(job),
-        )
+    if decision is not None and options.diff:
+        _fetch_content(app, planned.job, decision)
     actions = {action.path: action for action in decision.plan.actions} if decision else {}
     for change in report.changes:
-        emit(
-            settings,
-            change_line(
-                change,
-                None if diff or change.path not in actions else _detail(actions[change.path]),
-            ),
-        )
-        if diff and change.path in actions:
-            for line in _diff(app, job, actions[change.path], show_secrets):
+        action = actions.get(change.path)
+        shows_detail = action is not None and not options.diff
+        emit(settings, change_line(change, _detail(action) if shows_detail and action else None))
+        if options.diff and action is not None:
+            for line in _diff(app, planned.job, action, options.show_secrets):
                 emit(settings, line)
-    hooks = _hooks(job, report, app.store.state(job.name))
+    hooks = _hooks(planned.job, report, app.store.state(planned.job.name))
     if hooks:
         emit(settings, styled(f"  {hooks}", dim=True))
 
 
+def _heading(report: RunReport) -> str:
+    """Return the line that names the job, its source and its commits."""
+    mark, colour = MARK[report.status]
+    unchanged = "  in sync" if report.status is RunStatus.UNCHANGED else ""
+    source = f"{report.repo}@{report.ref or 'HEAD'}"
+    return f"{styled(mark, fg=colour)} {report.job}  {source}  {commits_of(report)}{unchanged}"
+
+
+def _fetch_content(app: AppContext, job: Job, decision: Decision) -> None:
+    """Bring the content that the plan would write into the cache."""
+    stage(
+        job,
+        decision.commit,
+        decision.plan,
+        decision.remote,
+        app.run_context(job).source,
+        app.blobs,
+        app.deadline(job),
+    )
+
+
 def _detail(action: Action) -> str | None:
-    """What a new file will be; of everything else, why it is done."""
+    """Return size and mode of a new file; for everything else, the reason."""
     want = action.wanted
     if (
         action.kind is not ActionKind.WRITE
@@ -177,7 +185,7 @@ def _detail(action: Action) -> str | None:
 
 
 def _hooks(job: Job, report: RunReport, state: JobState) -> str:
-    """The commands that a sync would run now; empty for none."""
+    """Return the line of commands that a sync would run now; empty if there are none."""
     changes = any(change.action is not ActionKind.KEEP for change in report.changes)
     parts = (
         [f"validate `{shown_command(job.validate)}`"]
@@ -193,7 +201,7 @@ def _hooks(job: Job, report: RunReport, state: JobState) -> str:
 
 
 def _diff(app: AppContext, job: Job, action: Action, show_secrets: bool) -> list[str]:
-    """The lines that change, for text that its readers may see anyway."""
+    """Return the changed lines, if everyone who can read the file may see them."""
     want, have = action.wanted, action.expected
     if (
         action.kind not in (ActionKind.WRITE, ActionKind.RESTORE)
@@ -221,7 +229,7 @@ def _content_on_disk(app: AppContext, job: Job, action: Action) -> bytes | None:
         return None
 
 
-def _close(settings: Settings, reports: list[RunReport], app: AppContext) -> None:
+def _show_totals(settings: Settings, reports: list[RunReport], app: AppContext) -> None:
     signs = [sign_of(change) for report in reports for change in report.changes]
     parts = [f"{signs.count(sign)} {words}" for sign, words in WORDS.items() if sign in signs]
     totals = app.request_metrics.totals()

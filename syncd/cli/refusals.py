@@ -1,4 +1,4 @@
-"""Says who may run a command that this user may not, with the exact command to type."""
+"""Builds the exact command for the user who may run it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ CONFIG_OPTIONS = ("-c", "--config")
 def command_as(owner: str, arguments: Sequence[str] | None, environ: Mapping[str, str]) -> str:
     """Return the command line as it was typed, for `owner` to run: `sudo -u OWNER syncd ...`.
 
-    sudo gives the command another environment and another home. A configuration that was found through these is named with -c.
+    sudo gives the command another environment and another home. A configuration that was found
+    through these is named with -c.
     """
     typed = list(sys.argv[1:] if arguments is None else arguments)
     if not _names_config(typed):

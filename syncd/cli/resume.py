@@ -1,4 +1,4 @@
-"""`syncd resume`: a paused or held job follows its repository again."""
+"""`syncd resume`: lets a paused or held job follow its repository again."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ def command(settings: Settings, job: str) -> int:
     went_on = before.paused(datetime.now(UTC))
     emit(
         settings,
-        f"{job} goes on with its next run; now: syncd sync {job}"
-        if went_on
-        else f"{job} was not paused.",
+        (
+            f"{job} goes on with its next run; now: syncd sync {job}"
+            if went_on
+            else f"{job} was not paused."
+        ),
     )
     return 0

@@ -1,4 +1,4 @@
-"""`syncd rollback`: the previous set again, from the local cache."""
+"""`syncd rollback`: restores the previous set from the local cache."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from syncd.wiring import AppContext
 @click.option(
     "--to",
     metavar="COMMIT",
-    help="The commit to go back to (its first letters are enough); one of the last sets. Default: the one before.",
+    help=(
+        "The commit to go back to (its first letters are enough); one of the last sets. Default:"
+        " the one before."
+    ),
 )
 @click.option(
     "--json", "as_object", is_flag=True, help="Print one JSON object (schema syncd.rollback/1)."
@@ -56,7 +59,8 @@ def command(settings: Settings, job: str, to: str | None, as_object: bool) -> in
         if report.error is None:
             say(
                 settings,
-                f"{job} is held at {(report.commit or '')[:7]}. To follow the repository again: syncd resume {job}",
+                f"{job} is held at {(report.commit or '')[:7]}. To follow the repository again:"
+                f" syncd resume {job}",
             )
         return code
     finally:

@@ -1,4 +1,4 @@
-"""`syncd run`: the daemon. Follows every job's schedule until it is told to stop."""
+"""`syncd run`: the daemon, which follows every job's schedule until it is stopped."""
 
 from __future__ import annotations
 
@@ -55,14 +55,20 @@ def command(settings: Settings) -> int:
 
 
 def load(settings: Settings, starting: bool = False) -> Config:
-    """The configuration with its secrets looked at. Raises ConfigError with every mistake; NotOwnerError at the start, for who is not the state's owner."""
+    """Return the configuration with its secrets checked.
+
+    Raises ConfigError with every mistake, and at the start NotOwnerError for a user who does not
+    own the state.
+    """
     config, problem_at = load_with_positions(
         find_config(settings.config, settings.environ), settings.environ
     )
     if starting:
         refuse_stranger(
             config.state
-        )  # before a lock file of ours could be in its owner's way, and before a secret that only the owner may read
+            # before a lock file of ours could be in its owner's way, and before a secret that only the
+            # owner may read
+        )
     problems = check_secrets(config, settings.environ, problem_at)
     if problems:
         raise ConfigError(problems)
@@ -70,9 +76,10 @@ def load(settings: Settings, starting: bool = False) -> Config:
 
 
 def make_store_ready(config: Config, signals: Signals) -> None:
-    """The store is made or migrated in a process of its own: what that takes to load, ten megabytes, would otherwise be kept for months.
+    """Create or migrate the store in a child process.
 
-    Nothing runs beside us yet, so a fork is safe. What goes wrong there is met again by whoever opens the store, who says it.
+    What that needs to load, ten megabytes, would otherwise stay in memory for months. Nothing runs
+    beside us yet, so a fork is safe. An error is reported when the store is opened next.
     """
     if has_current_schema(config.state / FILE_NAME):
         return
@@ -88,30 +95,33 @@ def make_store_ready(config: Config, signals: Signals) -> None:
         if signals.wait(POLL_INTERVAL_SECONDS) & {signal.SIGTERM, signal.SIGINT}:
             _exit_now(
                 0
-            )  # a migration is one transaction: whatever becomes of the child, the next start finds the old or the new
+                # a migration is one transaction: whatever becomes of the child, the next start finds
+                # the old or the new
+            )
 
 
 def services(settings: Settings) -> list[Service]:
-    """What lives beside the clock and the workers."""
+    """Return the services that run beside the scheduler and the workers."""
     return [LogService(settings), NotifyService(settings), WebService(settings)]
 
 
 class LogService:
-    """`log:` is in force, also after a reload. -v and -q on the command line go before it."""
+    """Applies `log:`, also after a reload. -v and -q on the command line take precedence."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     def start(self, daemon: Daemon) -> None:
-        """It was set up before anything could be said."""
+        """Log the ignored files; logging itself was set up before."""
         _log_ignored(daemon.app.config)
 
     def reload(self, config: Config) -> None:
+        """Apply the new settings."""
         set_up_logging(self._settings, config)
         _log_ignored(config)
 
     def stop(self) -> None:
-        """The last line is not said yet."""
+        """Do nothing: the last line is still to be logged."""
 
     def stall_reason(self) -> str | None:
         """It has no thread of its own."""
@@ -125,13 +135,14 @@ def _log_ignored(config: Config) -> None:
 
 
 class NotifyService:
-    """Whoever `notify:` names hears of each change of a job's state."""
+    """Sends notifications for changes of a job's state."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._messenger: Messenger | None = None
 
     def start(self, daemon: Daemon) -> None:
+        """Start the sender, and subscribe it to finished runs."""
         app, environ = daemon.app, self._settings.environ
         self._messenger = messenger = Messenger(
             app.config, app.store, app.clock, environ, senders(environ)
@@ -140,11 +151,12 @@ class NotifyService:
         messenger.start()
 
     def reload(self, config: Config) -> None:
+        """Use the new endpoints."""
         if self._messenger is not None:
             self._messenger.replace_config(config)
 
     def stop(self) -> None:
-        """What is not sent by then waits in the store for the next start."""
+        """Stop the sender; what is not sent by then waits in the store for the next start."""
         if self._messenger is not None:
             self._messenger.close(NOTIFY_SECONDS)
 
@@ -154,7 +166,7 @@ class NotifyService:
 
 
 class WebService:
-    """The listener of `web:`, while the configuration asks for one."""
+    """Runs the listener of `web:` while the configuration has one."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -162,11 +174,15 @@ class WebService:
         self._web: Web | None = None
 
     def start(self, daemon: Daemon) -> None:
+        """Open the listener."""
         self._daemon = daemon
         self._open(daemon.app.config.web)
 
     def reload(self, config: Config) -> None:
-        """Another `web:` closes the old listener and opens its own; the same one is not disturbed, unless it could not be opened the last time."""
+        """Replace the listener if `web:` has changed.
+
+        An unchanged one is left alone, unless it could not be opened the last time.
+        """
         if config.web == self._asked and (self._web is not None or config.web is None):
             return
         self.stop()
@@ -178,6 +194,7 @@ class WebService:
             )
 
     def stop(self) -> None:
+        """Close the listener."""
         if self._web is not None:
             self._web.close()
             self._web = None
@@ -196,21 +213,28 @@ class WebService:
 
 
 def set_up_logging(settings: Settings, config: Config) -> None:
+    """Set up the daemon's log from the configuration and the command line."""
     level = "debug" if settings.verbose else "error" if settings.quiet else config.log.level
     logging_setup.set_up(config.log.format, level, settings.environ)
 
 
 def serve(daemon: Daemon, config: Config, signals: Signals) -> int:
-    """The daemon has lived, and stopped; the exit code. Whatever it starts with runs beside, so that a signal ends that too."""
+    """Run the daemon until it is stopped, and return the exit code.
+
+    The start runs in a thread beside, so that a signal ends it too.
+    """
     failures: list[BaseException] = []
     prepared = threading.Event()
 
     def prepare() -> None:
+        """Prepare the daemon, and wake the main thread."""
         try:
             daemon.prepare(config)
         except BaseException as error:  # noqa: BLE001  (handed to the main thread, which raises it)
             failures.append(error)
-        prepared.set()  # before the nudge: a thread that is about to end is still alive when it is looked at, and nothing would nudge again
+        # before the nudge: a thread that is about to end is still alive when it is looked at, and
+        # nothing would nudge again
+        prepared.set()
         signals.wake()
 
     threading.Thread(target=prepare, name="syncd-start", daemon=True).start()
@@ -234,6 +258,7 @@ def serve(daemon: Daemon, config: Config, signals: Signals) -> int:
         wanted = signals.wait(HEARTBEAT_SECONDS)
 
     def listen(seconds: float) -> None:
+        """Wait for signals; a second stop signal kills the running hooks."""
         if signals.wait(seconds) & {signal.SIGTERM, signal.SIGINT}:
             daemon.kill_hooks()
 
@@ -243,7 +268,7 @@ def serve(daemon: Daemon, config: Config, signals: Signals) -> int:
 
 
 def _exit_now(code: int) -> None:
-    """The process is gone, whatever its threads are doing: nothing of theirs is left half done on disk."""
+    """End the process, whatever its threads do: none of them leaves anything half done on disk."""
     logging.shutdown()
     os._exit(code)
 

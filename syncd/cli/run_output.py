@@ -1,10 +1,11 @@
-"""Run reports as a person and as a machine read them: the lines of `sync` and `plan`, and the JSON of contract section 3."""
+"""Formats run reports: the lines of `sync` and `plan`, and the JSON of contract section 3."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from syncd.errors import SyncdError
 from syncd.fastpath.check import UpToDate
 from syncd.models import ActionKind, Change, RunReport, RunStatus
 from syncd.output import echo
@@ -30,7 +31,7 @@ MARK = {
 def as_json(
     schema: str, exit_code: int, requests: Mapping[str, int], reports: Sequence[RunReport]
 ) -> str:
-    """The one object that `--json` prints."""
+    """Return the object that `--json` prints."""
     return json_text(
         {
             "schema": schema,
@@ -54,14 +55,16 @@ def _job(report: RunReport) -> dict[str, Any]:
         "changes": [_change(change) for change in report.changes],
         "bytes": report.bytes_written,
         "seconds": round(report.seconds, 3),
-        "error": None
-        if error is None
-        else {
-            "kind": error.kind,
-            "id": error.id,
-            "message": error.message,
-            "hint": error.hint,
-        },
+        "error": (
+            None
+            if error is None
+            else {
+                "kind": error.kind,
+                "id": error.id,
+                "message": error.message,
+                "hint": error.hint,
+            }
+        ),
         **took_over,
     }
 
@@ -77,17 +80,19 @@ def _change(change: Change) -> dict[str, str | None]:
 
 
 def sign_of(change: Change) -> str:
+    """Return the sign of a change, as in `+ /etc/motd`."""
     return (
         "+" if change.action is ActionKind.WRITE and change.before is None else SIGN[change.action]
     )
 
 
 def count_of(number: int, thing: str) -> str:
+    """Return a number with its noun, like `1 file` or `2 files`."""
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
 def change_line(change: Change, detail: str | None = None) -> str:
-    """`detail` instead of the change's own."""
+    """Return the line of a change, with `detail` in place of the change's own."""
     sign = sign_of(change)
     shown = change.detail if detail is None else detail
     detail = f"  {shown}" if shown and shown not in ("new", "changed upstream") else ""
@@ -95,20 +100,22 @@ def change_line(change: Change, detail: str | None = None) -> str:
 
 
 def counts(changes: Sequence[Change]) -> str:
-    """`+1 ~2 -1`: how many of each, in a fixed order."""
+    """Return the number of changes by sign, in a fixed order: `+1 ~2 -1`."""
     signs = [sign_of(change) for change in changes]
     return " ".join(f"{sign}{signs.count(sign)}" for sign in "+~!%-=" if sign in signs)
 
 
-def summary_line(report: RunReport, width: int) -> str:
-    """One line per job, as `syncd sync` prints it when the job is done."""
-    mark, colour = MARK[report.status]
+def commits_of(report: RunReport) -> str:
+    """Return the commit, with the previous one if it has changed."""
     commit = (report.commit or "")[:7]
-    moved = (
-        f"{report.previous[:7]} → {commit}"
-        if report.previous and report.commit and report.previous != report.commit
-        else commit or "-"
-    )
+    if report.previous and report.commit and report.previous != report.commit:
+        return f"{report.previous[:7]} → {commit}"
+    return commit or "-"
+
+
+def summary_line(report: RunReport, width: int) -> str:
+    """Return the line that `syncd sync` prints for a finished job."""
+    mark, colour = MARK[report.status]
     if report.status is RunStatus.UNCHANGED:
         what = "in sync" + (f"  {counts(report.changes)}" if report.changes else "")
     elif report.error is not None:
@@ -116,27 +123,37 @@ def summary_line(report: RunReport, width: int) -> str:
     else:
         what = counts(report.changes) or report.status.value
     notes = "".join(f", {note}" for note in report.notes)
-    return f"{styled(mark, fg=colour)} {report.job:<{width}}  {moved:<17}  {what}{notes}  {styled(f'{report.seconds:.1f} s', dim=True)}"
-
-
-def error_lines(report: RunReport) -> list[str]:
-    """What follows the line of a failed job: what to do."""
-    error = report.error
-    if error is None:
-        return []
-    hint = [f"    → {error.hint}"] if error.hint else []
     return (
-        [*hint, f"    GitHub's request id, for its support: {error.request_id}"]
-        if error.request_id
-        else hint
+        f"{styled(mark, fg=colour)} {report.job:<{width}}  {commits_of(report):<17}  {what}{notes} "
+        f" {styled(f'{report.seconds:.1f} s', dim=True)}"
     )
 
 
+def id_line(error: SyncdError) -> str:
+    """Return the line that names an error's entry in the documentation, for -v."""
+    return f"error id: {error.id}"
+
+
+def error_lines(report: RunReport, verbose: bool = False) -> list[str]:
+    """Return what follows the line of a failed job: the error's id with -v, and what to do."""
+    error = report.error
+    if error is None:
+        return []
+    lines = [id_line(error)] if verbose else []
+    if error.hint:
+        lines.append(f"→ {error.hint}")
+    if error.request_id:
+        lines.append(f"GitHub's request id, for its support: {error.request_id}")
+    return [f"    {line}" for line in lines]
+
+
 def cost_of(requests: Mapping[str, int]) -> str:
+    """Return how many requests were made, and how many were answered 304."""
     return f"{count_of(requests['total'], 'request')} ({requests['not_modified']} answered 304)"
 
 
 def closing_line(reports: Sequence[RunReport], exit_code: int, requests: Mapping[str, int]) -> str:
+    """Return the last line of a command over several jobs."""
     done = sum(report.status in (RunStatus.CHANGED, RunStatus.UNCHANGED) for report in reports)
     failed = sum(report.status in (RunStatus.FAILED, RunStatus.REFUSED) for report in reports)
     skipped = len(reports) - done - failed
@@ -150,7 +167,7 @@ def closing_line(reports: Sequence[RunReport], exit_code: int, requests: Mapping
 
 
 def print_up_to_date(found: UpToDate) -> None:
-    """Print what `sync` prints of jobs that are unchanged."""
+    """Print what `sync` prints for jobs that are unchanged."""
     reports = [
         RunReport(name, RunStatus.UNCHANGED, repo, ref, commit, commit, seconds=found.seconds)
         for name, repo, ref, commit in found.jobs

@@ -1,4 +1,4 @@
-"""`syncd status`: how every job stands, from the store alone."""
+"""`syncd status`: shows the state of every job, from the store alone."""
 
 from __future__ import annotations
 
@@ -89,9 +89,13 @@ def _show(settings: Settings, config: Config, readings: StatusSnapshot) -> None:
         state = lines[number][0].replace(" ", "_")
         emit(
             settings,
-            styled(text, bold=True)
-            if number == 0
-            else text.replace(lines[number][0], styled(lines[number][0], fg=COLOUR.get(state)), 1),
+            (
+                styled(text, bold=True)
+                if number == 0
+                else text.replace(
+                    lines[number][0], styled(lines[number][0], fg=COLOUR.get(state)), 1
+                )
+            ),
         )
     for one in readings.jobs:
         for text in _remarks(config, one):

@@ -1,4 +1,4 @@
-"""`syncd sync`: bring the jobs in sync once, side by side; for cron and for hands."""
+"""`syncd sync`: runs the jobs once, side by side; for cron and for manual use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import click
 from msgspec.structs import replace
 
 from syncd.cli.common import Settings, bug_report, chosen_jobs, emit, exit_code, say, utf8
-from syncd.cli.run_output import as_json, change_line, closing_line, error_lines, summary_line
+from syncd.cli.run_output import (
+    as_json,
+    change_line,
+    closing_line,
+    error_lines,
+    id_line,
+    summary_line,
+)
 from syncd.config.cache import save_cached
 from syncd.engine.reload import JobRun, ReloadGroup, run_reload
 from syncd.engine.run import Options, run_job
@@ -24,10 +31,10 @@ from syncd.output import echo
 from syncd.stored_jobs import follow_renames
 from syncd.wiring import AppContext, senders
 
-NOTIFY_SECONDS = (
-    10.0  # for `notify:`, after the last run; what takes longer is sent by the next sync
-)
-MAX_FILES_AFTER_CHANGE = 500  # so many are noted even after a change; more only once a run found them at rest, so that a change does not wait for it
+NOTIFY_SECONDS = 10.0  # after the last run; the next sync sends what takes longer
+# After a change, the snapshot lists at most so many files, so that a change does not wait for it;
+# a run that finds everything unchanged lists any number.
+MAX_FILES_AFTER_CHANGE = 500
 
 
 @click.command(name="sync", short_help="Bring the jobs in sync once.")
@@ -36,7 +43,7 @@ MAX_FILES_AFTER_CHANGE = 500  # so many are noted even after a change; more only
     "--ref",
     metavar="REF",
     callback=utf8,
-    help="Bring this branch, tag or commit instead, this run only; the jobs must be named.",
+    help="Mirror this branch, tag or commit instead, in this run only; name the jobs.",
 )
 @click.option(
     "--allow-delete",
@@ -71,11 +78,13 @@ def command(
 ) -> int:
     """Bring the named jobs, or all of them, in sync once. A failing job never stops the others.
 
-    Exit: 0 in sync, 3 some failed, 4 GitHub refused who we are, 5 try again later, 6 a limit stopped it, 11 another syncd is at work.
+    Exit: 0 in sync, 3 some failed, 4 GitHub refused who we are, 5 try again later, 6 a limit
+    stopped it, 11 another syncd is at work.
     """
     if ref is not None and not jobs:
         raise ConfigError(
-            "--ref changes what a job brings: name the jobs it is for",
+            "--ref changes what a job mirrors: name the jobs it is for",
+            id="config/ref-without-job",
             hint=f"syncd sync JOB --ref {ref}",
         )
     config = settings.load_with_cache()
@@ -84,53 +93,87 @@ def command(
     started_at = app.clock.now()
     try:
         if forget is not None:
-            count = app.store.forget(forget)
-            follow_renames(config.jobs, app.store)
-            say(settings, f"forgot {count} files of {forget}; they stay where they are")
+            _forget(settings, app, forget)
             chosen = [job for job in chosen if job.name != forget or forget in jobs]
-        width = max((len(job.name) for job in chosen), default=0)
-        messenger = Messenger(
-            config, app.store, app.clock, settings.environ, senders(settings.environ)
-        )
-
-        def done(report: RunReport) -> None:
-            messenger.notify(report)
-            if not as_object:
-                show(settings, report, width)
-
-        messenger.start()
-        try:
-            with stop_on_signals(app):
-                reports = run_all(app, chosen, Options(ref=ref, allow_delete=allow_delete), done)
-        finally:
-            messenger.close(NOTIFY_SECONDS)
+        options = Options(ref=ref, allow_delete=allow_delete)
+        reports = _run(settings, app, chosen, options, as_object)
         code = exit_code(reports)
-        if as_object:
-            echo(as_json("syncd.sync/1", code, app.request_metrics.totals(), reports))
-        elif not settings.quiet:
-            echo(closing_line(reports, code, app.request_metrics.totals()))
-        if metrics_file is not None:
-            code = (
-                code if _write_metrics_file(metrics_file, app, reports, started_at) else code or 1
-            )
+        _print_result(settings, app, reports, as_object)
+        if metrics_file is not None and not _write_metrics_file(
+            metrics_file, app, reports, started_at
+        ):
+            code = code or 1
         save_cached(config, settings.environ)
-        at_rest = sum(report.files for report in reports) <= MAX_FILES_AFTER_CHANGE or all(
-            report.status is RunStatus.UNCHANGED for report in reports
-        )
-        if code == 0 and ref is None and at_rest and not app.store.notifications.count_pending():
-            app.save_rate_limits()
-            write_snapshot(app, settings.environ)
-        else:
-            remove_snapshot(app)  # with that of before, the next run would ask about the refs twice
+        _update_snapshot(settings, app, reports, usable=code == 0 and ref is None)
         return code
     finally:
         app.close()
 
 
+def _forget(settings: Settings, app: AppContext, name: str) -> None:
+    """Delete what is recorded of a job; its files stay."""
+    count = app.store.forget(name)
+    follow_renames(app.config.jobs, app.store)
+    say(settings, f"forgot {count} files of {name}; they stay where they are")
+
+
+def _run(
+    settings: Settings, app: AppContext, jobs: Sequence[Job], options: Options, quiet: bool
+) -> list[RunReport]:
+    """Run the jobs, show each when it is done unless `quiet`, and send notifications."""
+    width = max((len(job.name) for job in jobs), default=0)
+    messenger = Messenger(
+        app.config, app.store, app.clock, settings.environ, senders(settings.environ)
+    )
+
+    def on_done(report: RunReport) -> None:
+        """Queue the notification of a finished run, and show it."""
+        messenger.notify(report)
+        if not quiet:
+            show(settings, report, width)
+
+    messenger.start()
+    try:
+        with stop_on_signals(app):
+            return run_all(app, jobs, options, on_done)
+    finally:
+        messenger.close(NOTIFY_SECONDS)
+
+
+def _print_result(
+    settings: Settings, app: AppContext, reports: Sequence[RunReport], as_object: bool
+) -> None:
+    code, requests = exit_code(reports), app.request_metrics.totals()
+    if as_object:
+        echo(as_json("syncd.sync/1", code, requests, reports))
+    elif not settings.quiet:
+        echo(closing_line(reports, code, requests))
+
+
+def _update_snapshot(
+    settings: Settings, app: AppContext, reports: Sequence[RunReport], usable: bool
+) -> None:
+    """Write the snapshot that the next nothing-to-do check reads, or remove an outdated one.
+
+    With an outdated one, the next run would ask about the refs twice.
+    """
+    unchanged = all(report.status is RunStatus.UNCHANGED for report in reports)
+    files = sum(report.files for report in reports)
+    quick = unchanged or files <= MAX_FILES_AFTER_CHANGE
+    if usable and quick and not app.store.notifications.count_pending():
+        app.save_rate_limits()
+        write_snapshot(app, settings.environ)
+    else:
+        remove_snapshot(app)
+
+
 def _write_metrics_file(
     metrics_file: str, app: AppContext, reports: Sequence[RunReport], started_at: datetime
 ) -> bool:
-    """The metrics of this run are in the file. What keeps them out of it is said; the mirrors are as they are all the same."""
+    """Write the metrics of this run, and return whether that worked.
+
+    A failure is printed; the mirrors are not affected.
+    """
     from syncd.cli.metrics import write_metrics
 
     try:
@@ -143,21 +186,25 @@ def _write_metrics_file(
 
 
 def run_all(
-    app: AppContext, jobs: Sequence[Job], options: Options, done: Callable[[RunReport], None]
+    app: AppContext, jobs: Sequence[Job], options: Options, on_done: Callable[[RunReport], None]
 ) -> list[RunReport]:
-    """Every job has run, and its hook; the reports in the order of the jobs. `done` hears of each as it ends."""
+    """Run every job and its hook, and return the reports in the order of the jobs.
+
+    `on_done` is called with each report as it is finished.
+    """
     reloads: ReloadGroup[ExitStack] = ReloadGroup(jobs)
     reports: dict[str, RunReport] = {}
 
-    def one(job: Job, on_waiting: Callable[[bool], None] | None) -> None:
+    def run_one(job: Job, on_waiting: Callable[[bool], None] | None) -> None:
+        """Run one job, and collect the reports that are finished with it."""
         for report in _run_one(app, job, options, reloads, on_waiting):
             reports[report.job] = report
-            done(report)
+            on_done(report)
 
     if len(jobs) == 1:
-        one(jobs[0], None)
+        run_one(jobs[0], None)
     else:
-        WorkerPool(app.config.workers, app.rate_limit_key).each(jobs, one)
+        WorkerPool(app.config.workers, app.rate_limit_key).each(jobs, run_one)
     return [reports[job.name] for job in jobs]
 
 
@@ -168,40 +215,42 @@ def _run_one(
     reloads: ReloadGroup[ExitStack],
     on_waiting: Callable[[bool], None] | None = None,
 ) -> list[RunReport]:
-    """One run under the job's lock, and then, for the last of those that share an `on_change`, the hook for all of them. The finished reports.
+    """Run one job under its lock, and return the finished reports.
 
-    What can't even begin is a failed report, so that the others go on. A job that owes the hook keeps its lock until it has run.
+    The last of the jobs that share an `on_change` runs the hook for all of them. A run that can't
+    even begin is a failed report, so that the others go on. A job with a pending reload keeps its
+    lock until the hook has run.
     """
     deadline, lock, ctx = app.deadline(job, on_waiting=on_waiting), ExitStack(), None
     try:
-        made = app.run_context(
-            job
-        )  # knows a renamed job's former name, which `locked` replaces in the store
+        # it knows a renamed job's former name, which `locked` replaces in the store
+        made = app.run_context(job)
         lock.enter_context(app.locked(job))
         ctx = made  # stays None without the lock: a pending reload is the holder's to run
         report = run_job(job, ctx, deadline, options)
     except SyncdError as error:
         report = failed(job, options, error)
-    except Exception as error:  # noqa: BLE001  (a bug in one job must not stop the others; the exit is 70 and the traceback is said)
+    except Exception as error:  # noqa: BLE001  (a bug in one job stops no other)
         report = failed(job, options, bug(error))
     if not report.reload_pending:
         lock.close()
-    group = reloads.arrive(JobRun(job, ctx, report), lock)
+    members = reloads.arrive(JobRun(job, ctx, report), lock)
     try:
-        return run_reload([member for member, _ in group], deadline)
+        return run_reload([member for member, _ in members], deadline)
     except SyncdError as error:
         return [
             replace(member.report, status=RunStatus.FAILED, error=member.report.error or error)
-            for member, _ in group
+            for member, _ in members
         ]
     except Exception as error:  # noqa: BLE001  (as above)
-        return [failed(member.job, options, bug(error)) for member, _ in group]
+        return [failed(member.job, options, bug(error)) for member, _ in members]
     finally:
-        for _, held in group:
+        for _, held in members:
             held.close()
 
 
 def failed(job: Job, options: Options, error: SyncdError) -> RunReport:
+    """Return the report of a run that ended with the error before it did anything."""
     return RunReport(
         job.name,
         RunStatus.FAILED,
@@ -215,7 +264,9 @@ def failed(job: Job, options: Options, error: SyncdError) -> RunReport:
 
 
 def bug(error: Exception) -> SyncdError:
-    """The error of a job that met what nobody expected. For a mistake of ours the traceback and what to attach are on stderr."""
+    """Return the error for an unexpected exception; for a bug of ours, print the traceback
+    first.
+    """
     found = unexpected(error)
     if isinstance(found, BugError):
         echo(bug_report(error), err=True)
@@ -223,20 +274,28 @@ def bug(error: Exception) -> SyncdError:
 
 
 def show(settings: Settings, report: RunReport, width: int) -> None:
+    """Print a finished run; with -v also the error's id and each change."""
+    line, verbose = summary_line(report, width), settings.verbose > 0
     if report.error is not None and not isinstance(report.error, LockedError):
-        echo("\n".join([summary_line(report, width), *error_lines(report)]), err=settings.quiet)
+        echo("\n".join([line, *error_lines(report, verbose)]), err=settings.quiet)
         return
-    emit(settings, summary_line(report, width))
-    if settings.verbose:
+    emit(settings, line)
+    if report.error is not None and verbose:
+        emit(settings, f"    {id_line(report.error)}")
+    if verbose:
         for change in report.changes:
             emit(settings, change_line(change))
 
 
 @contextmanager
 def stop_on_signals(app: AppContext) -> Iterator[None]:
-    """SIGINT and SIGTERM end every wait; what is half written is undone or finished. A second one ends the process as usual."""
+    """Let SIGINT and SIGTERM end every wait.
+
+    What is half written is undone or finished. A second signal ends the process as usual.
+    """
 
     def stop(number: int, _frame: object) -> None:
+        """Ask the run to stop, and restore the signal's default."""
         app.stop.set()
         signal.signal(
             number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL

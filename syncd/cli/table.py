@@ -1,4 +1,4 @@
-"""Rows in columns for people and for grep: wide characters count, nothing is folded or cut."""
+"""Lays out rows in columns; wide characters count, nothing is folded or cut."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """One line per row; columns as wide as their widest cell."""
+    """Return one line per row; columns are as wide as their widest cell."""
     widths = [max(width(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(
@@ -18,7 +18,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def width(text: str) -> int:
-    """How many terminal cells the text takes."""
+    """Return how many terminal cells the text takes."""
     return sum(
         0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
         for char in text

@@ -1,4 +1,4 @@
-"""`syncd verify`: read every mirrored file and every cached blob again, byte by byte."""
+"""`syncd verify`: reads every mirrored file and every cached blob again, byte by byte."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _verify(config: Config, job: Job, store: SqliteStore, mirror: Mirror) -> dic
 
 
 def _repair(config: Config, job: Job, store: SqliteStore, mirror: Mirror) -> dict[str, Any]:
-    """As `_verify`; and what is wrong is marked, under the job's lock, for the next run."""
+    """Verify, and mark what is wrong for the next run, under the job's lock."""
     if not store.knows(job.name):
         return _verify(config, job, store, mirror)
     try:

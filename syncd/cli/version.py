@@ -1,4 +1,4 @@
-"""`syncd version`."""
+"""`syncd version`: prints the version."""
 
 from __future__ import annotations
 

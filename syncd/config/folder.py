@@ -39,6 +39,7 @@ def list_folder(folder: Path) -> Folder:
     except OSError as error:
         raise ConfigError(
             f"can't list the configuration's folder {folder}: {error.strerror}",
+            id="config/folder-not-readable",
             hint="run syncd as the user whose configuration it is, or give -c another folder",
         ) from error
     files = tuple(folder / name for name in names if name.endswith(SUFFIX))

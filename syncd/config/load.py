@@ -57,6 +57,7 @@ def find_config(explicit: str | None, environ: Mapping[str, str]) -> Path:
             return place
     raise ConfigError(
         f"there is no configuration: looked for {', '.join(map(str, places))}",
+        id="config/not-found",
         hint="write one with `syncd init`, name one with -c, or try `syncd demo`",
     )
 
@@ -65,6 +66,7 @@ def _require_exists(path: Path, by: str) -> Path:
     if not _exists(path):
         raise ConfigError(
             f"there is no configuration at {path} ({by})",
+            id="config/not-found",
             hint="correct the path, or write one with `syncd init`",
         )
     return path
@@ -106,6 +108,7 @@ def load_with_positions(
     if not folder.files:
         raise ConfigError(
             f"there is no *.yaml in {path}",
+            id="config/empty-folder",
             hint=ignored_line(folder.ignored)
             or "put the configuration there, or give -c another folder",
         )
