@@ -77,7 +77,7 @@ def test_sigterm_before_the_first_run_leaves_no_socket(
         stopping.set()
         Daemon.abandon(daemon)
 
-    monkeypatch.setattr(run, "_leave", leave)
+    monkeypatch.setattr(run, "_exit_now", leave)
     monkeypatch.setattr(daemon, "abandon", abandon)
     with pytest.raises(Left):
         run.serve(daemon, config, Signals(begun))  # type: ignore[arg-type]

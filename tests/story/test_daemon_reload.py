@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from syncd.config.load import load_config
-from syncd.daemon import daemon as daemon_module
+from syncd.daemon import watchdog
 from syncd.daemon.daemon import Daemon
 from syncd.errors import ConfigError
 from syncd.github.rate_limit import ConcurrencyLimit
@@ -229,19 +229,19 @@ def test_no_sign_of_life_is_given_while_something_stands_still(
     turn_all()
     daemon.watchdog_ping()
     assert len(alive) == 1 and daemon.stall_reason() is None
-    bench.clock.advance(daemon_module.STALL_SECONDS + 1)
+    bench.clock.advance(watchdog.STALL_SECONDS + 1)
     daemon.heartbeat()
     assert "clock" in (daemon.stall_reason() or "")
     daemon.watchdog_ping()
     assert len(alive) == 1
-    bench.clock.advance(daemon_module.STALL_SECONDS + 1)
+    bench.clock.advance(watchdog.STALL_SECONDS + 1)
     daemon.scheduler.tick()
     assert "main loop" in (daemon.stall_reason() or "")
     turn_all()
     while (request := daemon.queue.pop()) is not None:
         daemon.runner.run(request)
     daemon.queue.enqueue("nginx", Trigger.OPERATOR)
-    bench.clock.advance(daemon_module.STALL_SECONDS + 1)
+    bench.clock.advance(watchdog.STALL_SECONDS + 1)
     turn_all()
     assert "free workers" in (daemon.stall_reason() or ""), "a run that is due and nobody takes"
 

@@ -1,0 +1,104 @@
+"""Reload of the configuration: compare the old one with the new one, and disturb only what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from syncd.config.model import Config
+from syncd.daemon.parts import Parts
+from syncd.errors import ConfigError
+from syncd.models import Job, Trigger
+from syncd.schedule import first_time, turns_of
+
+
+class JobChanges(Struct, frozen=True):
+    """Jobs that a reload adds, removes, gives another schedule or changes in another way."""
+
+    added: list[str]
+    removed: list[str]
+    rescheduled: list[str]
+    affected: list[str]
+
+    @property
+    def changed(self) -> int:
+        """Return how many jobs stay and are different."""
+        return len({*self.affected, *self.rescheduled})
+
+
+def apply_config(parts: Parts, config: Config) -> JobChanges:
+    """Use the configuration from now on, and return which jobs it changes.
+
+    Raises ConfigError for another state folder and for a secret that can't be read; nothing has changed then.
+    """
+    before = parts.app.config
+    if config.state != before.state:
+        raise ConfigError(
+            f"state: {config.state} is another folder than {before.state}",
+            hint="a new state folder needs a restart: systemctl restart syncd",
+            id="config/state-changed",
+        )
+    identities = parts.app.replace_config(config)
+    changes = compare(before, config, identities)
+    for name in changes.removed:
+        forget_job(parts, name)
+    schedule_jobs(parts, config, changes.rescheduled, starting=True)
+    schedule_jobs(parts, config, changes.added)
+    parts.queue.clear_backoff(changes.affected)
+    for name in changes.affected:
+        parts.queue.enqueue(name, Trigger.START)
+    return changes
+
+
+def compare(before: Config, after: Config, identities: frozenset[str]) -> JobChanges:
+    """Return what a reload changes. `identities` are those with another key, token or address."""
+    stay = [name for name in after.jobs if name in before.jobs]
+    return JobChanges(
+        added=[name for name in after.jobs if name not in before.jobs],
+        removed=[name for name in before.jobs if name not in after.jobs],
+        rescheduled=sorted(
+            name for name in stay if _schedule(after, name) != _schedule(before, name)
+        ),
+        affected=sorted(
+            name
+            for name in stay
+            if after.jobs[name].identity in identities
+            or _without_schedule(after.jobs[name]) != _without_schedule(before.jobs[name])
+        ),
+    )
+
+
+def schedule_jobs(
+    parts: Parts, config: Config, names: Sequence[str], starting: bool = False
+) -> None:
+    """Schedule these jobs and set their status. With `starting`, a run that was missed is caught up soon."""
+    schedules, now = turns_of(config.jobs, config.timezone), parts.clock.now()
+    for name in names:
+        job, state = config.jobs[name], parts.app.store.state(name)
+        last_run = state.last_run_at if starting else None
+        first = first_time(job, schedules[name], last_run, now, len(names))
+        parts.scheduler.set(name, schedules[name], first)
+        parts.job_status.set(name, state, now)
+
+
+def forget_job(parts: Parts, name: str) -> None:
+    """Forget a job that was removed from the configuration. A run in progress ends by itself."""
+    parts.scheduler.remove(name)
+    parts.queue.remove(name)
+    parts.job_status.remove(name)
+    parts.run_log.forget(name)
+    parts.push_trigger.forget(name)
+
+
+def _schedule(config: Config, name: str) -> tuple[object, ...]:
+    job = config.jobs[name]
+    return job.every_seconds, job.cron, job.jitter_seconds, config.timezone if job.cron else None
+
+
+def _without_schedule(job: Job) -> Job:
+    return replace(job, every_seconds=None, cron=None, jitter_seconds=0.0)
+
+
+__all__ = ["apply_config", "schedule_jobs"]
