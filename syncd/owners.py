@@ -1,6 +1,7 @@
-"""What `owner:` means on this machine right now, and whose a file is. Standard library only, for the nothing-to-do check too.
+"""Resolve `owner:` to the ids of this machine, and ids to names.
 
-A name is looked up each time, because users and groups are renumbered and the files follow the name, not the number.
+A name is resolved each time: users and groups are renumbered, and the files follow the name, not
+the number. Standard library only, because the nothing-to-do check uses it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ Ids = tuple[int | None, int | None]
 
 
 def user_and_group_ids(owner: str) -> Ids:
-    """The user and group id of `user:group`, `user` or numbers; None for what is not named. Raises KeyError for an unknown name."""
+    """Return the user and group id of `user:group`, `user` or numbers.
+
+    None for what is not named. Raises KeyError for an unknown name.
+    """
     user, _, group = owner.partition(":")
     uid = int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
     if not group:
@@ -23,7 +27,7 @@ def user_and_group_ids(owner: str) -> Ids:
 
 
 def owner_name(uid: int) -> str:
-    """Return the name of a user, or `#1234` as sudo takes it where this machine has no such user."""
+    """Return the name of a user, or `#1234` (as sudo takes it) for an unknown one."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -31,7 +35,10 @@ def owner_name(uid: int) -> str:
 
 
 def nearest_owner(path: str | os.PathLike[str]) -> str:
-    """Return who may change access to `path`: its owner, or that of the nearest folder above it that can be looked at."""
+    """Return who may change access to `path`: its owner.
+
+    Where it can't be read, that of the nearest directory above it that can.
+    """
     at = os.path.abspath(path)
     while True:
         with suppress(OSError):

@@ -248,9 +248,9 @@ class Mirror(Protocol):
         """Device and inode of those of the folders that exist."""
 
     def check_replaceable_directories(
-        self, actions: Iterable[Action], folders: frozenset[str]
+        self, actions: Iterable[Action], owned_dirs: frozenset[str]
     ) -> None:
-        """Raises MirrorError where a folder that becomes a file holds anything that these actions leave, or is none of `folders`, which syncd made.
+        """Raises MirrorError where a folder that becomes a file holds anything that these actions leave, or is none of `owned_dirs`, which syncd made.
 
         Nothing is written. Looked at before the first removal: else the files would be gone, and the folder still there."""
 
@@ -264,14 +264,14 @@ class Mirror(Protocol):
         intent: str,
         actions: Sequence[Action],
         blobs: Blobs,
-        folders: frozenset[str],
-        looks: Mapping[str, WantedFile],
+        owned_dirs: frozenset[str],
+        dir_entries: Mapping[str, WantedFile],
         kept: Inodes = NO_INODES,
     ) -> ApplyOutcome:
         """Carry out every action that touches the disk: write all, sync all, rename all, each folder synced once; then removals.
 
         A removal never unlinks a file that this call wrote, or one of `kept`: (device, inode) -> destination of the files that the
-        set has and that no action touches. One bad file does not stop the others. `folders` are those syncd made before; they go when they become empty. `looks` is what
+        set has and that no action touches. One bad file does not stop the others. `owned_dirs` are those syncd made before; they go when they become empty. `dir_entries` is what
         folders that are made now get, where that is not what the first file in them says."""
 
     def remove_temp_files(self, intent: str, folders: Iterable[tuple[str, str]]) -> int:

@@ -1,8 +1,9 @@
 """The places on disk that a commit can never change, and whether a path leads to one of them.
 
-A value: real paths, each with what it is in words. `config/protected.py` builds it from the configuration and the
-installation; `config/cross_checks.py` asks it about the rules at check time, `engine/protection.py` about the destinations of a run.
-Nothing here touches the disk but `identity_of`: what a path leads to is handed in.
+A value: real paths, each with what it is in words. `config/protected.py` builds it from the
+configuration and the installation; `config/cross_checks.py` asks it about the rules at check time,
+`engine/protection.py` about the destinations of a run. Only `identity_of` reads the disk: what a
+path leads to is passed in.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ PROBE_NAME = "probe"  # any name below a protected folder
 
 
 class ProtectedPlace(Struct, frozen=True):
-    """One protected file, or a folder with everything below it. `path` is a real path.
+    """One protected file, or a directory with everything below it. `path` is a real path.
 
-    `at_check`: a folder rule above it is a mistake at check time already, unless its patterns leave the
-    place out. The others are places that hardly ever exist; a commit is refused when it wants one.
+    `at_check`: a folder rule above it is already a mistake at check time, unless its patterns leave
+    the place out. The others are places that hardly ever exist; a commit is refused when it wants
+    one.
     """
 
     path: str
@@ -35,10 +37,11 @@ class ProtectedPlace(Struct, frozen=True):
 
 
 class ProtectedNames(Struct, frozen=True):
-    """Protected names in a shared folder: those that begin with `prefix`, those of `names`, and whatever is below them.
+    """Protected names in a shared directory, and everything below them.
 
-    With `suffixes`, also each file with one of these suffixes, and each folder with a file
-    `__init__` of such a suffix: what Python would import from this folder.
+    They begin with `prefix`, or are one of `names`. With `suffixes`, also each file with one of
+    these suffixes, and each directory with a file `__init__` of such a suffix: what Python would
+    import from this directory.
     """
 
     folder: str
@@ -49,7 +52,10 @@ class ProtectedNames(Struct, frozen=True):
     at_check: bool = True
 
     def protects(self, name: str, below: str) -> bool:
-        """Whether the folder's entry `name` (folded) is protected; `below` is the path from there on, or empty."""
+        """Return whether the directory's entry `name` (folded) is protected.
+
+        `below` is the path from there on, or empty.
+        """
         if (self.prefix and name.startswith(self.prefix)) or name in self.names:
             return True
         return (
@@ -60,8 +66,11 @@ class ProtectedNames(Struct, frozen=True):
 
 
 class Probe(Struct, frozen=True):
-    """How to find out whether a folder rule reaches something protected: `paths` that a commit could have, the place that
-    they are in, and the pattern that excludes it. All of these are absolute."""
+    """How to find out whether a folder rule reaches something protected.
+
+    `paths` that a commit could have, the `place` that they are in, and the `pattern` that excludes
+    it. All of these are absolute.
+    """
 
     place: ProtectedPlace
     paths: tuple[str, ...]
@@ -69,7 +78,11 @@ class Probe(Struct, frozen=True):
 
 
 class ProtectedPaths(Struct, frozen=True, dict=True):
-    """Everything protected. `identities`: device and inode of each protected folder, and of each folder above a protected place, with its real path."""
+    """Everything protected.
+
+    `identities`: device and inode of each protected directory, and of each directory above a
+    protected place, with its real path.
+    """
 
     places: tuple[ProtectedPlace, ...] = ()
     names: tuple[ProtectedNames, ...] = ()
@@ -79,16 +92,22 @@ class ProtectedPaths(Struct, frozen=True, dict=True):
         return bool(self.places or self.names)
 
     def find(self, path: str) -> ProtectedPlace | None:
-        """The protected place that the real path is, lies in, or is above; None where there is none. Case is ignored."""
+        """Return the protected place that the real path is, lies in, or is above, or None.
+
+        Case is ignored.
+        """
         return self.containing(path) or self._above.get(fold(path))
 
     def containing(self, path: str) -> ProtectedPlace | None:
-        """The protected place that the real path is or lies in; None where there is none. Case is ignored."""
+        """Return the protected place that the real path is or lies in, or None. Case is ignored."""
         folded = fold(path)
         return self._exact.get(folded) or self._containing(folded)
 
     def near(self, folder: str) -> bool:
-        """Whether `find` can have an answer for any path right in this real folder. Much faster, for many paths."""
+        """Return whether `find` can have an answer for any path right in this real directory.
+
+        Much faster, for many paths.
+        """
         folded = fold(folder)
         return (
             folded == "/"
@@ -97,7 +116,9 @@ class ProtectedPaths(Struct, frozen=True, dict=True):
         )
 
     def probes(self) -> Iterator[Probe]:
-        """What to try a folder rule with, for each place that is looked at when the configuration is checked."""
+        """Yield what to try a folder rule with, for each place that is checked with the
+        configuration.
+        """
         for place in self.places:
             if place.at_check:
                 yield _probe(self._outermost(place), place)
@@ -106,7 +127,7 @@ class ProtectedPaths(Struct, frozen=True, dict=True):
                 yield from _name_probes(names)
 
     def _outermost(self, place: ProtectedPlace) -> ProtectedPlace:
-        """The largest protected folder that the place lies in: what to exclude instead of it."""
+        """Return the largest protected directory around the place, to exclude instead of it."""
         for path in reversed(list(parents(place.path))):
             outer = self._exact.get(fold(path))
             if outer is not None and outer.is_folder:
@@ -148,7 +169,10 @@ class ProtectedPaths(Struct, frozen=True, dict=True):
 
     @cached_property
     def _above(self) -> dict[str, ProtectedPlace]:
-        """Each path above a protected place, and each folder of protected names: a file or link there would replace it."""
+        """Each path above a protected place, and each directory of protected names.
+
+        A file or link there would replace it.
+        """
         found: dict[str, ProtectedPlace] = {}
         for place in self.places:
             for path in parents(fold(place.path)):
@@ -193,7 +217,7 @@ def _name_probes(names: ProtectedNames) -> Iterator[Probe]:
 
 
 def parents(path: str) -> Iterator[str]:
-    """Every folder above the absolute path but `/`, the nearest first."""
+    """Yield every directory above the absolute path but `/`, the nearest first."""
     while path := path.rpartition("/")[0]:
         yield path
 
@@ -201,9 +225,10 @@ def parents(path: str) -> Iterator[str]:
 def canonical(
     path: str, identities: Mapping[Identity, str], identity_of: Callable[[str], Identity | None]
 ) -> str:
-    """The path below the real folder that it leads to by another name, as through a bind mount; the path itself where there is none.
+    """Return the path below the real directory that it leads to by another name.
 
-    `identity_of` gives device and inode of a folder, or None where there is none.
+    A bind mount gives another name; where there is none, it is the path itself. `identity_of` gives
+    device and inode of a directory, or None where there is none.
     """
     for folder in (path, *parents(path)):
         identity = identity_of(folder)
@@ -214,7 +239,7 @@ def canonical(
 
 
 def with_parents(paths: Iterable[str]) -> set[str]:
-    """The paths, and every folder above them."""
+    """Return the paths and every directory above them."""
     found: set[str] = set()
     for path in paths:
         found.add(path)
@@ -226,7 +251,7 @@ def with_parents(paths: Iterable[str]) -> set[str]:
 
 
 def identity_of(folder: str) -> Identity | None:
-    """Device and inode of the folder that the path leads to; None where there is none that can be seen."""
+    """Return device and inode of the directory that the path leads to, or None."""
     try:
         found = os.stat(folder)
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
 """Opens and makes folders from `/` down, each step through the descriptor of the folder above it.
 
 As root, a link on the way is followed only where no other user can have set or can change it: it
-belongs to root or to this user, and so does each folder down to it, which nobody else may write
+belongs to root or to this user, and so does each directory down to it, which no one else may write
 (in a sticky folder, such as `/tmp`, only what belongs to root or to this user counts). Any other
 link is refused. Without root the kernel's own permissions are the limit, and links are followed.
 
@@ -31,9 +31,9 @@ MakeFolder = Callable[[int, str, str], None]  # open folder above, name, whole p
 
 
 def open_folder(path: str | os.PathLike[str], make: MakeFolder | None = None) -> int:
-    """A descriptor of the folder at the absolute `path`, for the caller to close.
+    """Open the directory at the absolute `path`; the caller closes the descriptor.
 
-    `make` is called for each folder that does not exist, to make it in the open folder above.
+    `make` is called for each directory that does not exist, to make it in the open directory above.
     What it made is opened through no link. Raises OSError, UnsafePathError.
     """
     place = os.path.abspath(path)
@@ -50,9 +50,9 @@ def open_folder(path: str | os.PathLike[str], make: MakeFolder | None = None) ->
 
 
 def make_folders(path: str | os.PathLike[str], mode: int) -> None:
-    """Make the folder and those above it that do not exist; each new one has `mode`, less the umask.
+    """Make the directory and those above it that do not exist.
 
-    Raises OSError, UnsafePathError.
+    Each new one has `mode`, less the umask. Raises OSError, UnsafePathError.
     """
     if os.geteuid() != 0:
         os.makedirs(path, mode=mode, exist_ok=True)
@@ -66,10 +66,10 @@ def make_folders(path: str | os.PathLike[str], mode: int) -> None:
 
 
 def replace_file(path: str | os.PathLike[str], content: bytes, mode: int) -> None:
-    """The file at `path` has exactly this content and mode, whole. Its folder exists.
+    """Replace the file at `path`, or create it, with exactly this content and mode.
 
-    It is made beside its place under a hidden name, and removed where anything fails.
-    Raises OSError, UnsafePathError.
+    Its directory exists. The new file is made beside it under a hidden name, and removed where
+    anything fails. Raises OSError, UnsafePathError.
     """
     place, name = os.path.split(os.path.abspath(path))
     temporary = f".{name}.{secrets.token_hex(4)}"
@@ -91,10 +91,10 @@ def replace_file(path: str | os.PathLike[str], content: bytes, mode: int) -> Non
 
 
 def check_just_made(made: int, above: int, path: str) -> None:
-    """Raise UnsafePathError where `made` is not the folder that was made in `above` just now.
+    """Raise UnsafePathError where `made` is not the directory that was just made in `above`.
 
-    Whoever may write to `above` can put another in its place before it is opened. As root only;
-    some file systems give every new folder to the owner of the one above it.
+    A user who may write to `above` can put another in its place before it is opened. As root only;
+    some file systems give every new directory to the owner of the one above it.
     """
     if os.geteuid() != 0:
         return
@@ -103,8 +103,10 @@ def check_just_made(made: int, above: int, path: str) -> None:
     if not ours or os.listdir(made):
         raise UnsafePathError(
             f"{path} was replaced while syncd made it; it was left alone",
+            id="mirror/replaced-while-made",
             path=path,
-            hint=f"see who may write to {os.path.dirname(path)} (owner: {owner_name(parent.st_uid)})",
+            hint=f"see who may write to {os.path.dirname(path)} "
+            f"(owner: {owner_name(parent.st_uid)})",
         )
 
 
@@ -126,7 +128,7 @@ def check_path_is_trusted(path: str | os.PathLike[str]) -> None:
 
 
 def untrusted_link(path: str | os.PathLike[str]) -> UnsafePathError | None:
-    """The first link on the way to `path` that root would refuse, as the error that names it."""
+    """Return the error for the first link on the way to `path` that root would refuse, or None."""
     walk = _Walk(os.path.abspath(path), None, judges=True)
     try:
         walk.to_the_end()
@@ -152,13 +154,17 @@ class _UntrustedFolder(NamedTuple):
         return UnsafePathError(
             f"{path} can't be used as root: in {self.folder} (owner: {owner}, mode "
             f"{stat.S_IMODE(self.found.st_mode):04o}) another user can replace {self.entry}",
+            id="mirror/untrusted-directory",
             path=path,
             hint=f"sudo chown root {quoted} && sudo chmod go-w {quoted}, or use a folder elsewhere",
         )
 
 
 class _Walk:
-    """One way down. `foreign` is the first folder on it in which another user can replace a name."""
+    """One way down.
+
+    `foreign` is the first directory on it in which another user can replace a name.
+    """
 
     def __init__(self, path: str, make: MakeFolder | None, judges: bool | None = None) -> None:
         self._make, self._links = make, 0
@@ -231,7 +237,7 @@ class _Walk:
         return True
 
     def _judge(self, name: str, found: os.stat_result | None) -> None:
-        """Note where somebody else than root and this user can replace `name` in this folder.
+        """Record a directory in which a user other than root and this one can replace `name`.
 
         `found` is None where nothing has that name yet.
         """
@@ -256,6 +262,7 @@ class _Walk:
             mend = f"sudo chown root {shlex.quote(place)} && sudo chmod go-w {shlex.quote(place)}"
         return UnsafePathError(
             f"{link} is a link to {target} that {why}; as root, syncd does not follow it",
+            id="mirror/untrusted-link",
             path=link,
             hint=f"if you trust it: {mend}; else put a real folder in its place",
         )

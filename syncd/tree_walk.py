@@ -40,21 +40,21 @@ class Step(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Relative to the top of the walk."""
+        """Return the path relative to the top of the walk."""
         return "/".join((*self.names, self.name))
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a folder itself, and no link to one."""
+        """Return whether it is a directory itself, and no link to one."""
         return stat.S_ISDIR(self.found.st_mode)
 
 
 def no_check() -> None:
-    """The `check` of a walk that no deadline ends."""
+    """Do nothing: the `check` of a walk that no deadline ends."""
 
 
 def time_limit(seconds: float) -> Check:
-    """A `check` that raises OSError ETIMEDOUT when so many seconds from now have passed."""
+    """Return a `check` that raises OSError ETIMEDOUT after so many seconds from now."""
     ends_at = time.monotonic() + seconds
 
     def check() -> None:
@@ -71,11 +71,12 @@ def walk(
     enters: Callable[[Step], bool] = lambda _: True,
     deepest: int = MAX_WALK_DEPTH,
 ) -> Iterator[Step]:
-    """Everything below the open folder `top`, each folder right before what is in it, by name.
+    """Yield everything below the open directory `top`, each directory right before its entries.
 
-    `path` is the folder's path, for messages. `check` is called for each entry and may raise.
-    Folders for which `enters` is false are not entered. The folder of a step is open until the
-    next step is asked for. Raises MirrorError below more than `deepest` folders, OSError.
+    They come by name. `path` is the directory's path, for messages. `check` is called for each
+    entry and may raise. Directories for which `enters` is false are not entered. The directory of a
+    step is open until the next step is asked for. Raises MirrorError below more than `deepest`
+    directories, OSError.
     """
     way = DirCursor(top)
     levels = [_names_in(way)]
@@ -107,12 +108,13 @@ def _names_in(way: DirCursor) -> Iterator[str]:
 
 
 def too_deep_error(path: str, names: Sequence[str], deepest: int) -> MirrorError:
-    """The error for the folder that `names` lead to from `path`: no walk goes down so far."""
+    """Return the error for a directory that `names` lead to from `path`: it is too deep."""
     start = "/".join(names[:3])
     return MirrorError(
         f"{path}/{start}/… is nested deeper than {deepest} folders, and syncd goes no further",
+        id="mirror/too-deep",
         path=f"{path}/{start}",
-        hint=f"look what made it, and move {path}/{names[0]} away or remove it",
+        hint=f"find what made it, and move {path}/{names[0]} away or remove it",
     )
 
 
@@ -192,9 +194,9 @@ class DirCursor:
         self._above: list[tuple[int, int]] = []
 
     def down(self, name: str, may_change: bool = False, device: int | None = None) -> bool:
-        """Go into the folder `name`; false where none stands there (any more). Raises OSError.
+        """Enter the directory `name`; return False where there is none (any more).
 
-        With `may_change`, its mode is made such that its owner can empty it.
+        With `may_change`, its mode is changed so that its owner can empty it. Raises OSError.
         """
         try:
             below = _open_subdirectory(self.folder, name, may_change)

@@ -1,9 +1,13 @@
-"""Judges who else may write a file that root obeys, while opening it. Standard library only, for the nothing-to-do check too.
+"""Check who else may write a file that root obeys, while opening it.
 
-A configuration says which commands root runs, so nobody but root may write it: neither the file, nor a folder or
-a link on the way to it. Every step of the path is opened below the one before and judged through its descriptor;
-what is read afterwards is the file that was judged. For other users than root nothing is judged: they can only
-harm themselves. Also says who may read a secret, which is judged for every user.
+A configuration says which commands root runs, so only root may write it: the file, and each
+directory and link on the way to it. Every step of the path is opened below the one before and
+checked through its descriptor; what is read afterwards is the file that was checked. For other
+users than root nothing is checked: they can only harm themselves. Also says who may read a secret,
+which is checked for every user.
+
+Standard library only, because the nothing-to-do check uses it. `safe_open.py` walks from `/` too,
+but refuses instead of reporting, makes directories, and opens no files; both walks stay separate.
 """
 
 from __future__ import annotations
@@ -15,9 +19,8 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 ROOT = 0
-OTHERS_WRITE_BITS = (
-    stat.S_IWGRP | stat.S_IWOTH
-)  # the group's bit is also the mask of a POSIX ACL, so its entries count
+# The group's bit is also the mask of a POSIX ACL, so its entries count.
+OTHERS_WRITE_BITS = stat.S_IWGRP | stat.S_IWOTH
 ROOT_REASON = ", and root uses nothing that another user may change"
 MAX_LINKS = 40  # as the kernel: path_resolution(7)
 OPEN_AS_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -25,7 +28,10 @@ CREDENTIALS_DIR = "/run/credentials/"  # systemd makes what is below, for the us
 
 
 class TrustProblem(NamedTuple):
-    """One reason not to obey a file. `uid` is the owner that it is about; None where a mode is wrong for every owner."""
+    """One reason not to obey a file.
+
+    `uid` is the owner that it is about; None where a mode is wrong for every owner.
+    """
 
     path: str
     text: str
@@ -39,25 +45,31 @@ class TrustProblem(NamedTuple):
 def open_checked(
     path: str | os.PathLike[str], flags: int = os.O_RDONLY
 ) -> tuple[int, list[TrustProblem]]:
-    """Open a file or folder; the descriptor, and why its content can't be obeyed. Raises OSError as `os.open` does."""
+    """Open a file or directory; return its descriptor, and why its content can't be obeyed.
+
+    Raises OSError as `os.open` does.
+    """
     if os.geteuid() != ROOT:
         return os.open(path, flags | os.O_CLOEXEC), []
     name, walk = os.fspath(path), _Walk(flags | os.O_CLOEXEC)
     try:
-        return walk.open(name if name.startswith("/") else f"{os.getcwd()}/{name}"), walk.doubts
+        return walk.open(name if name.startswith("/") else f"{os.getcwd()}/{name}"), walk.problems
     except OSError as error:
         raise type(error)(error.errno, error.strerror, name) from error
     finally:
         os.close(walk.folder)
 
 
-def problems_for_owner(doubts: Collection[TrustProblem], owner: int | None) -> list[TrustProblem]:
-    """The doubts that remain where `owner` (the user of the state) is trusted beside root, each once."""
-    return list(dict.fromkeys(one for one in doubts if one.uid is None or one.uid != owner))
+def problems_for_owner(problems: Collection[TrustProblem], owner: int | None) -> list[TrustProblem]:
+    """Return the problems that remain where `owner` is trusted beside root, each once.
+
+    `owner` is the user of the state directory.
+    """
+    return list(dict.fromkeys(one for one in problems if one.uid is None or one.uid != owner))
 
 
 def state_owner(state: str | os.PathLike[str]) -> int | None:
-    """Who owns the state folder; None where there is none."""
+    """Return who owns the state directory; None where there is none."""
     try:
         return os.stat(state).st_uid
     except OSError:
@@ -65,17 +77,19 @@ def state_owner(state: str | os.PathLike[str]) -> int | None:
 
 
 class _Walk:
-    """One path, step by step. `folder` is where it has come to, and `names` is what that is called."""
+    """One path, step by step; `folder` is the directory it has come to, `names` its path."""
 
     def __init__(self, flags: int) -> None:
         self._flags, self._links = flags, 0
-        self.doubts: list[TrustProblem] = []
+        self.problems: list[TrustProblem] = []
         self.names: list[str] = []
         self.folder = os.open("/", OPEN_AS_PATH)
         self._judge(self.folder, "/")
 
     def open(self, path: str) -> int:
-        """The descriptor of what the path leads to; `doubts` has what was met on the way."""
+        """Return the descriptor of what the path leads to; `problems` has what was found on the
+        way.
+        """
         todo = _parts(path)
         while todo:
             name = todo.pop()
@@ -107,13 +121,16 @@ class _Walk:
         return opened
 
     def _follow(self, name: str, link: int) -> list[str]:
-        """The steps that the link stands for. Whoever may replace the link in its folder decides where it leads."""
+        """Return the steps that the link leads to.
+
+        A user who may replace the link in its directory decides where it leads.
+        """
         self._links += 1
         if self._links > MAX_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         found, around = os.fstat(link), os.fstat(self.folder)
         if around.st_mode & OTHERS_WRITE_BITS and found.st_uid != ROOT and not _is_read_only(link):
-            self.doubts.append(_of_owner(self._place(name), found, "chown -h"))
+            self.problems.append(_of_owner(self._place(name), found, "chown -h"))
         target = os.readlink("", dir_fd=link)
         if target.startswith("/"):
             self.names = []
@@ -122,11 +139,14 @@ class _Walk:
         return _parts(target)
 
     def _is_magic(self) -> bool:
-        """Whether links here lead to open files and not to paths: /proc/PID/fd and the like, see proc(5)."""
+        """Return whether links here lead to open files, not paths: /proc/PID/fd, see proc(5)."""
         return len(self.names) > 1 and self.names[0] == "proc"
 
     def _open_magic(self, name: str, todo: list[str]) -> int:
-        """What a process has open. A pipe, a socket or a terminal was handed to it, and has no place of its own."""
+        """Open what a process has open.
+
+        A pipe, a socket or a terminal was handed to it, and has no place of its own.
+        """
         if todo:
             raise OSError(errno.ENOTDIR, "a folder that a process has open can't be judged")
         opened = os.open(name, self._flags, dir_fd=self.folder)
@@ -139,7 +159,10 @@ class _Walk:
         return os.path.normpath("/" + "/".join([*self.names, name]))
 
     def _judge(self, descriptor: int, place: str, passed: bool = False) -> None:
-        """Note who else may write this. In a sticky folder that is only passed, others may not replace what is root's."""
+        """Record who else may write this.
+
+        In a sticky directory that is only passed, others may not replace what is root's.
+        """
         found = os.fstat(descriptor)
         open_to_others = found.st_mode & OTHERS_WRITE_BITS and not (
             passed and found.st_mode & stat.S_ISVTX
@@ -149,9 +172,9 @@ class _Walk:
         if place.startswith(CREDENTIALS_DIR) or _is_read_only(descriptor):
             return
         if found.st_uid != ROOT:
-            self.doubts.append(_of_owner(place, found, "chown"))
+            self.problems.append(_of_owner(place, found, "chown"))
         if open_to_others:
-            self.doubts.append(_of_mode(place, found))
+            self.problems.append(_of_mode(place, found))
 
 
 def _parts(path: str) -> list[str]:
@@ -170,14 +193,14 @@ def _of_owner(place: str, found: os.stat_result, command: str) -> TrustProblem:
 
 def _of_mode(place: str, found: os.stat_result) -> TrustProblem:
     who = "all users" if found.st_mode & stat.S_IWOTH else f"group {group_name(found.st_gid)}"
-    text = f"can be written by {who} (owner {_owner(found)}, mode {stat.S_IMODE(found.st_mode):04o}){ROOT_REASON}"
+    mode = f"{stat.S_IMODE(found.st_mode):04o}"
+    text = f"can be written by {who} (owner {_owner(found)}, mode {mode}){ROOT_REASON}"
     return TrustProblem(place, text, None, f"chmod go-w {_quoted(place)}")
 
 
 def _owner(found: os.stat_result) -> str:
-    from syncd.owners import (
-        owner_name,
-    )  # only where something is wrong: most runs do without the user database
+    # Imported only where something is wrong: most runs do without the user database.
+    from syncd.owners import owner_name
 
     return owner_name(found.st_uid)
 
@@ -189,22 +212,24 @@ def _quoted(place: str) -> str:
 
 
 def secret_exposure(found: os.stat_result) -> str | None:
-    """What is wrong with the permissions of a secret's file, in words; None for nothing.
+    """Return what is wrong with the permissions of a secret's file, in words, or None.
 
-    The group may read it where that is root's or one of this process: Kubernetes gives a secret to a pod that way
-    (`fsGroup` is a supplementary group), and so do packages that keep their keys 0640 root:NAME.
+    The group may read it where that is root's or one of this process: Kubernetes gives a secret to
+    a pod that way (`fsGroup` is a supplementary group), and so do packages that keep their keys
+    0640 root:NAME.
     """
     if found.st_mode & 0o007:
         return "can be read by others"
     if found.st_mode & 0o030:
         return "can be written by its group"
     if found.st_mode & 0o040 and found.st_gid not in {0, os.getegid(), *os.getgroups()}:
-        return f"can be read by group {group_name(found.st_gid)}, which is neither root's nor one of this process"
+        group = group_name(found.st_gid)
+        return f"can be read by group {group}, which is neither root's nor one of this process"
     return None
 
 
 def group_name(gid: int) -> str:
-    """The group's name, or its number where this machine knows none."""
+    """Return the group's name, or its number where this machine knows none."""
     import grp
 
     try:

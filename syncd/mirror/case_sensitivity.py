@@ -1,8 +1,8 @@
 """Find out whether the disk keeps apart names that some file systems merge.
 
-It looks first, and where that does not answer, it tries. A trial makes the very names in a private
-directory beside their destination: how names are compared differs between file systems, and
-between directories of one.
+It first checks the entries that exist, and where they do not answer, it tries. A trial makes the
+very names in a private directory beside their destination: how names are compared differs between
+file systems, and between directories of one.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def distinguishes_by_lookup(folder: str, names: Sequence[str], root: str) -> boo
 
 
 def distinguishes_by_trial(folder: str, names: Sequence[str], root: str, intent: str) -> bool:
-    """Return whether the names can be made side by side in a trial directory, and remove it.
+    """Return whether the names can exist side by side in a trial directory, and remove it.
 
-    It is made in `folder` or its nearest existing parent. Raises MirrorError; what a crash leaves is
-    removed with the intent.
+    It is made in `folder` or its nearest existing parent. Raises MirrorError; what a crash leaves
+    is removed with the intent.
     """
     with _deepest_existing(folder, root) as (place, path):
         name = f"{TEMP_PREFIX}{intent}-{secrets.token_hex(8)}"
@@ -53,9 +53,8 @@ def distinguishes_by_trial(folder: str, names: Sequence[str], root: str, intent:
                 return _creates_each_name(place, name, names)
             finally:
                 remove_trial_dir(place, name)
-                sync_folder(
-                    place
-                )  # else a power cut brings it back when the intent that names it is gone
+                # Else a power cut brings it back when the intent that names it is gone.
+                sync_folder(place)
         except OSError as error:
             raise mirror_error("try how names are compared in", path, error) from error
 

@@ -27,7 +27,7 @@ class DestinationWarning(Struct, frozen=True):
 
 
 def destination_warnings(to: str, directory: bool) -> Iterator[DestinationWarning]:
-    """Yield everything about the destination that prevents a sync or that the operator should know."""
+    """Yield everything that prevents a sync to the destination or that the operator should know."""
     place = to if directory else os.path.dirname(to) or "/"
     try:
         existing = nearest_existing_dir(place)
@@ -75,8 +75,8 @@ def destination_warnings(to: str, directory: bool) -> Iterator[DestinationWarnin
 def writable_by_others(to: str) -> Iterator[DestinationWarning]:
     """Yield the directories above `to` in which another user could replace a directory.
 
-    syncd stays safe there, because it follows no link below `to`; but what is mirrored does not protect
-    a place that others may replace.
+    syncd stays safe there, because it follows no link below `to`; but what is mirrored does not
+    protect a place that others may replace.
     """
     for path in with_parents(os.path.dirname(to)):
         try:

@@ -93,7 +93,7 @@ class DestinationDirectories(Struct):
         try:
             found = os.stat(nearest_existing_dir(path)) if folder is None else os.fstat(folder)
         except OSError as error:
-            raise mirror_error("look at", path, error) from error
+            raise mirror_error("inspect", path, error) from error
         if found.st_dev != seen:
             raise _other_filesystem(path)
 

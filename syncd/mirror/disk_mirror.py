@@ -69,7 +69,7 @@ class DiskMirror:
         self, targets: Mapping[str, Target], check: Callable[[], None] = no_limit
     ) -> dict[str, LocalFile | None]:
         """Return what is at each destination now; None where nothing is. Raises MirrorError."""
-        with translated_errors("look at"):
+        with translated_errors("inspect"):
             found = scan(targets, self.kernel_clock.now_ns, self._devices, check)
             check_mounts(targets, found, self.trash.job)
         return found
@@ -92,11 +92,11 @@ class DiskMirror:
         return {folder: identity for folder, identity in found.items() if identity is not None}
 
     def check_replaceable_directories(
-        self, actions: Iterable[Action], folders: frozenset[str]
+        self, actions: Iterable[Action], owned_dirs: frozenset[str]
     ) -> None:
         """Raise MirrorError where a directory that becomes a file holds what the actions leave."""
         with translated_errors("look into"):
-            check_replaceable_directories(actions, folders)
+            check_replaceable_directories(actions, owned_dirs)
 
     def prepare(self, job: Job, actions: Sequence[Action]) -> tuple[str, ...]:
         """Check that the actions can be carried out; return the directories that will be made.
@@ -123,8 +123,8 @@ class DiskMirror:
         intent: str,
         actions: Sequence[Action],
         blobs: Blobs,
-        folders: frozenset[str],
-        looks: Mapping[str, WantedFile],
+        owned_dirs: frozenset[str],
+        dir_entries: Mapping[str, WantedFile],
         kept: Inodes = NO_INODES,
     ) -> ApplyOutcome:
         """Carry out the actions with a `PlanWriter`.
@@ -137,8 +137,8 @@ class DiskMirror:
                 blobs,
                 self.trash,
                 self._clock.now,
-                folders,
-                looks,
+                owned_dirs,
+                dir_entries,
                 self._devices,
                 kept,
                 clock=self.kernel_clock,
@@ -164,17 +164,17 @@ class DiskMirror:
 
     def mount_points(self, folders: Iterable[str]) -> dict[str, str]:
         """Return the mount point of each directory, without those below `/`. Raises MirrorError."""
-        with translated_errors("look at the mounts of"):
+        with translated_errors("find the mounts of"):
             return mount_points(folders)
 
     def is_same_file(self, one: str, other: str) -> bool:
         """Return whether two destinations are one entry of one directory. Raises MirrorError."""
-        with translated_errors("look at"):
+        with translated_errors("inspect"):
             return is_same_file(one, other)
 
     def other_spellings(self, paths: Iterable[str]) -> dict[str, str]:
         """Return how the disk spells those that exist under another spelling."""
-        with translated_errors("look at"):
+        with translated_errors("inspect"):
             return other_spellings(paths)
 
 

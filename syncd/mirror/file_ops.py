@@ -25,8 +25,8 @@ def write_new(
 ) -> int:
     """Write a new file in the open `folder` with the wanted bytes, owner and mode.
 
-    Returns its descriptor, for the caller to sync and close. Raises OtherBytesError when what was read
-    does not have the wanted id, OSError.
+    Returns its descriptor, for the caller to sync and close. Raises OtherBytesError when what was
+    read does not have the wanted id, OSError.
     """
     descriptor = os.open(
         temporary,
@@ -77,7 +77,7 @@ def identity_of(folder: int) -> tuple[int, int]:
 
 
 def stat_at(folder: int, name: str) -> Stat | None:
-    """Return what lstat(2) reports for `name` in the open `folder`, or None when nothing is there."""
+    """Return what lstat(2) reports for `name` in the open `folder`; None when nothing is there."""
     try:
         return stat_of(os.stat(name, dir_fd=folder, follow_symlinks=False))
     except FileNotFoundError:

@@ -91,7 +91,7 @@ def _mount_id(folder: str) -> int:
 
 
 def mount_points(folders: Iterable[str]) -> dict[str, str]:
-    """Return the mount point of each directory, without those that are below `/`. Raises OSError."""
+    """Return the mount point of each directory, without those below `/`. Raises OSError."""
     mounts = read_mounts()
     found = {folder: mount_point(folder, mounts) for folder in folders}
     return {folder: point for folder, point in found.items() if point != "/"}

@@ -27,7 +27,7 @@ OWNER_RWX = stat.S_IRWXU  # to list, make and remove names in a folder; root nee
 def change_folder(
     folder: int, name: str, path: str, want: WantedFile, expect: LocalFile | None
 ) -> LocalFile:
-    """Give the directory `name` in the open `folder` the wanted mode and owner; return what it is then.
+    """Give the directory `name` in the open `folder` the wanted mode and owner; return the result.
 
     What is in it is not touched. Raises ChangedUnderneathError when it is not the one, or not as,
     `expect` says; MirrorError.
@@ -74,9 +74,9 @@ def set_mode_and_owner(descriptor: int, want: WantedFile, mode: int) -> None:
 def set_mode(handle: str, mode: int) -> None:
     """Set the directory's mode. Raises OSError.
 
-    Under a unit with RestrictSUIDSGID= every chmod with a setgid bit is refused, also of one that is
-    there, and a chmod without it takes it away. An ACL changes the permissions alone: so a setgid bit
-    stays where the file system has ACLs.
+    Under a unit with RestrictSUIDSGID= every chmod with a setgid bit is refused, also of one that
+    is there, and a chmod without it takes it away. An ACL changes the permissions alone: so a
+    setgid bit stays where the file system has ACLs.
     """
     try:
         os.chmod(handle, mode)

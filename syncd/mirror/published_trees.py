@@ -23,7 +23,7 @@ STAMP_FORMAT = "%Y%m%dT%H%M%S"
 
 
 def check_only_own_entries(parent: int, link: str, job: str) -> None:
-    """Raise UnsafePathError where the directory of the link, open as `parent`, holds other things."""
+    """Raise UnsafePathError where the open directory of the link, `parent`, holds other things."""
     folder, own = posixpath.split(link)
     names = (
         name for name in list_names(parent) if name != own and not name.startswith(TEMP_PREFIX)

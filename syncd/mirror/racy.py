@@ -56,7 +56,7 @@ def is_racy(found: Stat, now_ns: int) -> bool:
 
 
 def is_racy_after(found: Stat, mtime_ns: int) -> bool:
-    """Return whether a write may leave `found` as it is, which a rename or change of mode has just left.
+    """Return whether a write may leave `found`, the stat after a rename or chmod, as it is.
 
     `mtime_ns` is the mtime that our bytes had before, older than the step.
     """

@@ -1,8 +1,10 @@
-"""Destinations -> what stands there now. Every doubt is told apart from absence: only a plain "no such file" is nothing.
+"""Find what is at each destination now.
 
-Bytes are read only where lstat differs from what the ledger recorded. Equal device, inode, size, mtime and ctime mean equal
-bytes: nobody can set ctime, the record is made after the last write of ours to the file, and a stat that a later write could
-leave as it is, because stamps move in steps, is recorded smudged (racy.py).
+Every doubt is kept apart from absence: only a plain "no such file" counts as nothing. Bytes are
+read only where lstat(2) differs from what the ledger recorded. Equal device, inode, size, mtime and
+ctime mean equal bytes: ctime can't be set, the record is made after the last write of ours to the
+file, and a stat that a later write could leave as it is, because stamps move in steps, is recorded
+smudged (racy.py).
 """
 
 from __future__ import annotations
@@ -34,10 +36,11 @@ def scan(
     devices: dict[str, int] | None = None,
     check: Callable[[], None] = no_limit,
 ) -> dict[str, LocalFile | None]:
-    """Destination -> what stands there; None where nothing does. One pass per folder.
+    """Return what is at each destination; None where nothing is. One pass per directory.
 
-    `devices` is told the file system of each folder that holds one, or would: that of the deepest folder above it that stands.
-    `now_ns` is the clock that files are stamped with. `check` is called before each folder and each chunk that is read.
+    `devices` receives the file system of each directory, or that of its nearest existing parent.
+    `now_ns` is the clock that files are stamped with. `check` is called before each directory and
+    each chunk that is read. Raises OSError.
     """
     devices = {} if devices is None else devices
     found: dict[str, LocalFile | None] = {}
@@ -53,7 +56,8 @@ def scan(
             found.update(dict.fromkeys(paths))
             continue
         except MirrorError as error:
-            # a file or link of ours that becomes a folder is not in the way: below it there is nothing yet
+            # A file or link of ours that becomes a directory is not in the way: below it there is
+            # nothing yet.
             ours = isinstance(error, (InTheWayError, UnsafePathError)) and any(
                 other in targets and targets[other].recorded is not None
                 for other in _above(parent, root)
@@ -96,23 +100,25 @@ def scan_entry(
     target: Target | None = None,
     check: Callable[[], None] = no_limit,
 ) -> LocalFile | None:
-    """What `name` in the open `folder` is, with its bytes' id. Never blocks on a FIFO, never follows a link.
+    """Return what `name` in the open `folder` is, with the git id of its bytes.
 
-    With a `target`, a large file whose size can't be right is not read.
+    It never blocks on a FIFO and never follows a link. With a `target`, a large file whose size
+    can't be right is not read. Seven parameters: thousands of entries are scanned in one tick, and
+    an object for each would cost more than the calls.
     """
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return None
     except OSError as error:
-        return _unknown(f"can't look at {path}: {error.strerror}")
+        return _unknown(f"can't read the attributes of {path}: {error.strerror}")
     signature = stat_of(found)
     if (
         recorded is not None
         and recorded.stat == signature
         and stat.S_IFMT(found.st_mode) in (stat.S_IFREG, stat.S_IFLNK)
     ):
-        # made of what is there already: thousands are looked at in one tick
+        # made of the existing record: thousands are scanned in one tick
         return LocalFile(
             recorded.entry.kind,
             recorded.entry.blob,
@@ -147,15 +153,18 @@ def _may_be_right(size: int, target: Target) -> bool:
 
 
 def scan_directory(folder: int, name: str, path: str, device: int) -> LocalFile | None:
-    """Which folder `name` in the open `folder`, which is on `device`, is, its mode and owner. None where none stands that we could have made: nothing, a link, a
-    file, the top of another file system. Times and size are left out, which change with what comes and goes in it.
+    """Return which directory `name` in the open `folder` is, with its mode and owner.
+
+    `device` is the file system of `folder`. None where there is none that syncd could have made:
+    nothing, a link, a file, the top of another file system. Times and size are left out: they
+    change with what is made and removed in it.
     """
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return None
     except OSError as error:
-        return _unknown(f"can't look at {path}: {error.strerror}")
+        return _unknown(f"can't read the attributes of {path}: {error.strerror}")
     if not stat.S_ISDIR(found.st_mode) or found.st_dev != device:
         return None
     return LocalFile(
@@ -181,6 +190,7 @@ def _link(folder: int, name: str, path: str, now_ns: Callable[[], int]) -> Local
 
 
 def stat_of(found: os.stat_result) -> Stat:
+    """Return the part of a stat that shows a change of the bytes."""
     return Stat(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
@@ -208,6 +218,7 @@ def _hashed(
     now_ns: Callable[[], int],
     check: Callable[[], None],
 ) -> LocalFile | None:
+    """Read the file and return it with its id; the six parameters are those of `scan_entry`."""
     for _ in range(MAX_READ_ATTEMPTS):
         now = now_ns()  # before the first byte: an edit while they are read counts as a later one
         try:
@@ -232,7 +243,7 @@ def _hashed(
 
 
 def hash_file(descriptor: int, size: int, check: Callable[[], None] = no_limit) -> tuple[str, int]:
-    """The git blob id of an open file of `size` bytes, and how many were read."""
+    """Return the git blob id of an open file of `size` bytes, and how many were read."""
     hasher, count = blob_hasher(size), 0
     while count <= size and (
         chunk := os.read(descriptor, CHUNK_BYTES)

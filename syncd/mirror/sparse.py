@@ -26,7 +26,10 @@ def copy_sparse(reading: int, writing: int, size: int) -> None:
 
 
 def _next_data(reading: int, at: int, size: int) -> tuple[int, int]:
-    """Return where the next bytes outside a hole begin and end; twice the end of the file after the last."""
+    """Return where the next bytes outside a hole begin and end.
+
+    After the last it is the end of the file, twice.
+    """
     try:
         start = os.lseek(reading, at, os.SEEK_DATA)
         return min(start, size), min(os.lseek(reading, start, os.SEEK_HOLE), size)

@@ -67,7 +67,7 @@ class SymlinkMirror:
         self, targets: Mapping[str, Target], check: Callable[[], None] = no_limit
     ) -> dict[str, LocalFile | None]:
         """Return what is at each destination in the live tree (see `ports.Mirror`)."""
-        with translated_errors("look at"):
+        with translated_errors("inspect"):
             live = self._link.live()
         real = {path: self._link.real(path, live) for path in targets}
         found = self._disk.scan({real[path]: target for path, target in targets.items()}, check)
@@ -93,13 +93,13 @@ class SymlinkMirror:
 
     def is_same_file(self, one: str, other: str) -> bool:
         """Return whether two destinations are one entry of one directory of the live tree."""
-        with translated_errors("look at"):
+        with translated_errors("inspect"):
             live = self._link.live()
         return self._disk.is_same_file(self._link.real(one, live), self._link.real(other, live))
 
     def other_spellings(self, paths: Iterable[str]) -> dict[str, str]:
         """Return how the live tree spells those that exist under another spelling."""
-        with translated_errors("look at"):
+        with translated_errors("inspect"):
             live = self._link.live()
         real = {self._link.real(path, live): path for path in paths}
         spelled = self._disk.other_spellings(real)
@@ -121,13 +121,13 @@ class SymlinkMirror:
     # --- before a change --------------------------------------------------------------------------
 
     def check_replaceable_directories(
-        self, actions: Iterable[Action], folders: frozenset[str]
+        self, actions: Iterable[Action], owned_dirs: frozenset[str]
     ) -> None:
         """Raise MirrorError where a directory that becomes a file holds what the actions leave."""
         with translated_errors("look into"):
             live = self._link.live()
             check_replaceable_directories(
-                actions, folders, lambda path: self._link.real(path, live)
+                actions, owned_dirs, lambda path: self._link.real(path, live)
             )
 
     def prepare(self, job: Job, actions: Sequence[Action]) -> tuple[str, ...]:
@@ -179,14 +179,14 @@ class SymlinkMirror:
         intent: str,
         actions: Sequence[Action],
         blobs: Blobs,
-        folders: frozenset[str],
-        looks: Mapping[str, WantedFile],
+        owned_dirs: frozenset[str],
+        dir_entries: Mapping[str, WantedFile],
         kept: Inodes = NO_INODES,
     ) -> ApplyOutcome:
         """Make a complete new tree live, or leave everything and say for each action why.
 
-        Only the directories above the link are changed by themselves. The six parameters are those of
-        `ports.Mirror`.
+        Only the directories above the link are changed by themselves. The six parameters are those
+        of `ports.Mirror`.
         """
         above = [action for action in actions if not self._link.contains(action.path)]
         done = ApplyOutcome({})
@@ -195,7 +195,7 @@ class SymlinkMirror:
         behind = [action for action in actions if self._link.contains(action.path)]
         if not behind:
             return done
-        applied = self._publish(intent, behind, blobs, folders, looks)
+        applied = self._publish(intent, behind, blobs, owned_dirs, dir_entries)
         return replace(
             applied,
             outcomes={**done.outcomes, **applied.outcomes},
@@ -284,8 +284,8 @@ class SymlinkMirror:
     def _foreign_files_kept(self, tree: NewTree) -> Iterator[Mapping[str, str | None]]:
         """Put what the new tree replaces and is not syncd's into the trash, for the switch.
 
-        Yields the ids of what was kept, by path. The copies are removed again where the block fails and
-        the new tree is not live.
+        Yields the ids of what was kept, by path. The copies are removed again where the block
+        fails and the new tree is not live.
         """
         kept = list[KeptContent]()
         foreign = [one for one in tree.actions if one.replaces_foreign and one.expected is not None]

@@ -1,9 +1,11 @@
-"""Three system calls that Python does not wrap: syncfs(2), renameat2(2) with RENAME_NOREPLACE, fstatfs(2); and syncs whose success can be believed.
+"""Call syncfs(2), renameat2(2) and fstatfs(2), which Python does not wrap, and sync reliably.
 
-XFS answers success to the sync of a folder for which nothing waits to be written, and so it does where nothing waits because the disk has failed
-and the journal was given up: what was done in the folder is lost then. But nothing on such a file system can be opened any more. So the folder is
-opened once more after every sync, and what opens then stood on a living file system before. Source: Linux, fs/xfs/xfs_file.c, xfs_dir_fsync and
-xfs_dir_open; seen with a file system that was shut down while a run was at work on it.
+XFS reports success for the sync of a directory for which nothing waits to be written, even where
+nothing waits because the disk has failed and the journal was given up: what was done in the
+directory is lost then. But nothing on such a file system can be opened any more. So the directory
+is opened once more after every sync: what opens then was on a living file system before.
+Source: Linux, fs/xfs/xfs_file.c, xfs_dir_fsync and xfs_dir_open; seen with a file system that was
+shut down during a run.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ import sys
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _RENAME_NOREPLACE = 1
-# File systems whose syncfs reaches the disk and tells what it lost: ext, XFS, btrfs, f2fs, ZFS, bcachefs, JFS, NFS, and memory. linux/magic.h
+# File systems whose syncfs reaches the disk and reports what it lost: ext, XFS, btrfs, f2fs, ZFS,
+# bcachefs, JFS, NFS, and memory. Source: linux/magic.h
 _REPORTING_FILESYSTEMS = {
     0xEF53,
     0x58465342,
@@ -32,7 +35,10 @@ _STATFS_BYTES = 256  # more than the structure has anywhere
 
 
 def syncfs(folder: int) -> None:
-    """Everything written to the file system of the open `folder` is on disk. Raises OSError; since Linux 5.8 also for writeback that failed (syncfs(2))."""
+    """Sync everything written to the file system of the open `folder` to disk.
+
+    Raises OSError; since Linux 5.8 also for writeback that failed (syncfs(2)).
+    """
     if _LIBC.syncfs(folder) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
@@ -40,15 +46,17 @@ def syncfs(folder: int) -> None:
 
 
 def sync_folder(folder: int) -> None:
-    """The names that were made, changed and taken in the open `folder` are on disk. Raises OSError."""
+    """Sync the names that were made, changed and removed in the open `folder`. Raises OSError."""
     os.fsync(folder)
     _check_alive(folder)
 
 
 def hides_write_errors(folder: int) -> bool:
-    """May syncfs on the open `folder` not reach the disk behind it, or not tell what that lost? Files there are to be synced each.
+    """Return whether syncfs on `folder` may miss its disk or hide what was lost.
 
-    So on an overlay, as a container's own files are, and on FUSE (seen on Linux 6.18); and on whatever is not known to do it, or can't say what it is.
+    Files there are synced one by one. So it is on an overlay, as a container's own files are, and
+    on FUSE (seen on Linux 6.18); and on any file system that is not known to report errors, or that
+    can't be identified.
     """
     found = ctypes.create_string_buffer(_STATFS_BYTES)
     if _LIBC.fstatfs(folder, found) != 0:
@@ -64,7 +72,11 @@ def _check_alive(folder: int) -> None:
 
 
 def rename_noreplace(folder: int, old: str, new: str) -> None:
-    """`old` is called `new` now. Raises FileExistsError when something already is; where the file system can't promise that, looks first."""
+    """Rename `old` to `new` in the open `folder` unless `new` exists.
+
+    Raises FileExistsError when it does. Where the file system can't guarantee that, it is checked
+    before the rename.
+    """
     renameat2 = getattr(_LIBC, "renameat2", None)
     code = errno.ENOSYS
     if renameat2 is not None:

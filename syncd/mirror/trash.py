@@ -1,8 +1,8 @@
 """Keep, for some days, the bytes that syncd replaces but never wrote.
 
-`contents/` holds each content once, named by its git blob id; `entries/` one small JSON file for each
-pair of destination and content, named by its id. What is kept again only gets a newer entry. All
-files have mode 0600, in directories with 0700. A copy is made right before its original is
+`contents/` holds each content once, named by its git blob id; `entries/` one small JSON file for
+each pair of destination and content, named by its id. What is kept again only gets a newer entry.
+All files have mode 0600, in directories with 0700. A copy is made right before its original is
 replaced, and is removed again where that fails.
 
 Kept for `keep_seconds` of counted time (age.py), within `size_bytes`. Showing and restoring entries
@@ -56,8 +56,9 @@ class TrashLimits(Struct, frozen=True):
 class TrashEntry(Struct, frozen=True):
     """What was at `path` when it was replaced.
 
-    `content` is its git blob id, for a link that of its text. `id` is the same whenever the same content is kept for the same path. `at` is wall-clock
-    time, for people; `kept_at_seconds` is counted time, by which the entry ages.
+    `content` is its git blob id, for a link that of its text. `id` is the same whenever the same
+    content is kept for the same path. `at` is wall-clock time, for people; `kept_at_seconds` is
+    counted time, by which the entry ages.
     """
 
     id: str
@@ -74,7 +75,8 @@ class TrashEntry(Struct, frozen=True):
 
 
 class KeptContent(Struct, frozen=True):
-    """What `Trash.keep` added for a replacement that is about to happen; nothing for a special file.
+    """What `Trash.keep` added for a replacement that is about to happen; nothing for a special
+    file.
 
     `before` is the file of the same entry until then, and `is_new` whether the content was added.
     """

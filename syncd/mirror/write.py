@@ -68,7 +68,7 @@ class PlanWriter(Struct):
     `owned_dirs` are those that syncd made before and may remove when they become empty;
     `dir_entries` has mode and owner of those it makes now. `devices` is the file system of each
     directory when it was scanned. `kept` are the inodes of the set that no action touches.
-    `mtimes_aged_at`, by the monotonic clock: when no write gets the mtime of a staged file any more.
+    From `mtimes_aged_at` (monotonic clock) no write gets the mtime of a staged file any more.
     """
 
     intent: str

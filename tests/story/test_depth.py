@@ -47,7 +47,7 @@ def test_a_deep_tree_that_another_put_into_a_published_one_is_named_and_left(hub
     error = done.job["error"]
     assert (done.code, error["kind"]) == (1, "mirror")
     assert "is nested deeper than 2047 folders" in error["message"]
-    assert error["hint"] == f"look what made it, and move {hub.dest}/current/d away or remove it"
+    assert error["hint"] == f"find what made it, and move {hub.dest}/current/d away or remove it"
     assert (hub.dest / "current/nginx.conf").read_text() == "one\n"
     clear((hub.dest / "current").resolve() / "d")
     assert hub.sync().job["status"] == "changed"

@@ -86,7 +86,7 @@ def test_a_destination_that_is_a_link_or_open_to_everybody_is_named(hub: SyncEnv
     (hub.folder / "open").chmod(0o777)
     hub.write_config(paths=[{"from": "nginx/", "to": f"{hub.folder}/open/below/"}])
     done = hub.call("doctor")
-    assert done.code == 0 and "writable by everybody" in done.out and "chmod o-w" in done.out
+    assert done.code == 0 and "writable by all users" in done.out and "chmod o-w" in done.out
 
 
 def test_files_of_a_job_that_is_gone_are_named(hub: SyncEnv) -> None:

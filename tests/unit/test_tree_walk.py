@@ -70,7 +70,7 @@ def test_a_walk_ends_below_its_deepest_folder_with_a_message(tmp_path: Path) -> 
     assert len(names(tmp_path, deepest=11)) == 12
     with pytest.raises(MirrorError, match="is nested deeper than 10 folders") as caught:
         names(tmp_path, deepest=10)
-    assert caught.value.hint == f"look what made it, and move {tmp_path}/d away or remove it"
+    assert caught.value.hint == f"find what made it, and move {tmp_path}/d away or remove it"
 
 
 def test_a_deep_tree_is_walked_and_removed_with_few_descriptors(deep_tmp_path: Path) -> None:
