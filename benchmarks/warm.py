@@ -28,8 +28,8 @@ from bench import KNOWN, Hub, Place, hub  # noqa: E402
 from workloads import TOKEN, WORKLOADS  # noqa: E402
 
 from syncd.config.load import load_config  # noqa: E402
+from syncd.engine.context import Options  # noqa: E402
 from syncd.engine.reload import run_job_and_reload  # noqa: E402
-from syncd.engine.run import Options  # noqa: E402
 from syncd.engine.unchanged import UnchangedState, still_unchanged, unchanged_state  # noqa: E402
 from syncd.github.request_cache import SingleFlight  # noqa: E402
 from syncd.models import Job, RunReport, RunStatus, Trigger  # noqa: E402

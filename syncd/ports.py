@@ -171,14 +171,14 @@ UNKNOWN_SIZE = -1  # the size that is wanted is not known
 class Target(Struct, frozen=True, gc=False):
     """A destination to look at: where links stop being followed, and what the ledger says (None: nothing).
 
-    With `is_folder` only a folder of the file system above it is anything at all: a mount, a link or a file there is not the one that
+    With `is_directory` only a folder of the file system above it is anything at all: a mount, a link or a file there is not the one that
     syncd made, and what comes and goes in the folder is not seen. `size`: so many bytes may be right, besides what the ledger says.
     A file past READ_ANYWAY_BYTES with another size is not read, and its `blob` is None.
     """
 
     root: str
     recorded: LedgerRow | None
-    is_folder: bool = False
+    is_directory: bool = False
     size: int | None = None
 
 
@@ -382,7 +382,7 @@ class JobState(Struct, frozen=True):
     reload_commit: str | None = None
     reload_attempts: int = 0
     reload_tried_at: datetime | None = None
-    undo: str | None = (
+    undo_blob: str | None = (
         None  # the blob that says what stood before the changes that a reload is owed for
     )
     undo_blobs: tuple[str, ...] = ()  # and the blobs that the way back needs
@@ -394,7 +394,7 @@ class JobState(Struct, frozen=True):
     held: bool = False
     failures: int = 0
     consistent: bool = True  # the last run finished whole: recorded files are all there is
-    drifted: int = 0
+    drift_count: int = 0
     directories_to_fix: tuple[
         str, ...
     ] = ()  # folders of ours whose mode and owner are still to be made what the set asks
@@ -465,7 +465,7 @@ class RunRecord(Struct, frozen=True):
     applied: bool = (
         False  # the whole set of `report.commit` stands: keep it as one of the job's sets
     )
-    withdrawn: str | None = None  # the newest set, of this commit, is none to go back to
+    undone_commit: str | None = None  # the newest set, of this commit, is none to go back to
     superseded: Mapping[str, str] = field(default_factory=dict)
     handed_over: Mapping[str, str] = field(default_factory=dict)
     directories_reassigned: Mapping[str, str | None] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from syncd.cli.logging_setup import set_up_logging
 from syncd.cli.run_output import change_line, cost_of, count_of, error_lines, summary_line
 from syncd.cli.sync import run_all
 from syncd.config.load import load_config
-from syncd.engine.run import Options
+from syncd.engine.context import Options
 from syncd.models import RunReport, RunStatus
 from syncd.output import echo
 from syncd.simulator.github import GitHub

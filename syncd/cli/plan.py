@@ -22,8 +22,11 @@ from syncd.cli.run_output import (
 from syncd.cli.sync import failed, stop_on_signals
 from syncd.diff import MAX_BYTES, readable_by_all
 from syncd.engine.apply import stage
+from syncd.engine.commit_contents import CommitContents
+from syncd.engine.context import Options
+from syncd.engine.decision import Decision
 from syncd.engine.hook_state import shown_command
-from syncd.engine.run import Decision, Options, plan_job
+from syncd.engine.run import plan_job
 from syncd.errors import SyncdError
 from syncd.models import Action, ActionKind, Job, Kind, RunReport, RunStatus
 from syncd.output import echo
@@ -159,15 +162,9 @@ def _heading(report: RunReport) -> str:
 
 def _fetch_content(app: AppContext, job: Job, decision: Decision) -> None:
     """Bring the content that the plan would write into the cache."""
-    stage(
-        job,
-        decision.commit,
-        decision.plan,
-        decision.remote,
-        app.run_context(job).source,
-        app.blobs,
-        app.deadline(job),
-    )
+    source = app.run_context(job).source
+    contents = CommitContents(job, decision.commit, source, app.blobs, app.deadline(job))
+    stage(contents, decision.plan, decision.remote)
 
 
 def _detail(action: Action) -> str | None:

@@ -7,9 +7,9 @@ import click
 from syncd.cli.common import Settings, chosen_jobs, exit_code, say
 from syncd.cli.run_output import as_json, change_line, closing_line
 from syncd.cli.sync import failed, show, stop_on_signals
+from syncd.engine.context import Options
 from syncd.engine.reload import run_job_and_reload
 from syncd.engine.rollback import rollback_target
-from syncd.engine.run import Options
 from syncd.errors import SyncdError
 from syncd.models import ActionKind, Job, RunReport, Trigger
 from syncd.output import echo

@@ -118,11 +118,11 @@ def _remarks(config: Config, one: JobSnapshot) -> list[str]:
     if one.state.reload_pending:
         hook = config.jobs[one.job.name].on_change
         found.append("on_change is owed" + (f": {shown_command(hook)}" if hook is not None else ""))
-    if one.state.drifted:
+    if one.state.drift_count:
         files = (
             "1 file or folder differs"
-            if one.state.drifted == 1
-            else f"{one.state.drifted:,} files or folders differ"
+            if one.state.drift_count == 1
+            else f"{one.state.drift_count:,} files or folders differ"
         )
         found.append(f"{files} from what was mirrored; see syncd plan {one.job.name}")
     return found

@@ -20,8 +20,9 @@ from syncd.cli.run_output import (
     summary_line,
 )
 from syncd.config.cache import save_cached
+from syncd.engine.context import Options
 from syncd.engine.reload import JobRun, ReloadGroup, run_reload
-from syncd.engine.run import Options, run_job
+from syncd.engine.run import run_job
 from syncd.engine.worker_pool import WorkerPool
 from syncd.errors import BugError, ConfigError, LockedError, SyncdError, unexpected
 from syncd.fastpath.snapshot import remove_snapshot, write_snapshot
@@ -204,7 +205,7 @@ def run_all(
     if len(jobs) == 1:
         run_one(jobs[0], None)
     else:
-        WorkerPool(app.config.workers, app.rate_limit_key).each(jobs, run_one)
+        WorkerPool(app.config.workers, app.rate_limit_key).run_all(jobs, run_one)
     return [reports[job.name] for job in jobs]
 
 

@@ -59,7 +59,7 @@ class JobStatusBoard:
         with self._lock:
             self._statuses[job] = JobStatus(
                 job,
-                state.drifted,
+                state.drift_count,
                 state.paused(now),
                 state.last_error if state.last_error_kind is not None else None,
             )

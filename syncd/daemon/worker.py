@@ -23,8 +23,8 @@ from syncd.daemon.queue import Queue, Request
 from syncd.daemon.run_log import RunLog
 from syncd.daemon.scheduler import CLOCK_STEP_SECONDS
 from syncd.deadline import Deadline
+from syncd.engine.context import Options, RunContext
 from syncd.engine.reload import run_job_and_reload
-from syncd.engine.run import Options, RunContext
 from syncd.engine.unchanged import UnchangedState, still_unchanged, unchanged_state
 from syncd.errors import BugError, LockedError, SyncdError, unexpected
 from syncd.github.request_cache import SingleFlight

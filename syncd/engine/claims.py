@@ -1,9 +1,9 @@
-"""Which ledger rows stand for a job's destinations, under whatever name they were written.
+"""Which ledger rows belong to a job's destinations, under whatever name they were written.
 
 A destination is a file on disk, not the text that names it. Its row follows the file: to another
-spelling (a link above the destination came or went, `to:` was written another way, the disk ignores
-case), to the job that lists it now, and from a job that is configured no more. So none of these looks
-like a file that was dropped, and nothing is removed, missing or reloaded for it.
+spelling (a link above the destination was made or removed, `to:` was written another way, the disk
+ignores case), to the job that lists it now, and from a job that is no longer configured. So none of
+these looks like a file that was dropped, and nothing is removed, missing or reloaded for it.
 
 Nothing is decided about files here; the planner does that with the rows.
 """
@@ -15,83 +15,85 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from syncd.colliding_names import fold
-from syncd.deadline import Deadline
+from syncd.engine.context import RunInputs
 from syncd.engine.coverage import real_path
 from syncd.engine.handover import hand_over, take_abandoned_folders, take_over
-from syncd.engine.job_ledger import Context, JobLedger
+from syncd.engine.job_ledger import JobLedger
 from syncd.engine.respelling import follow_spelling, move_rows, same_files
 from syncd.errors import MirrorError
-from syncd.models import Job, LedgerRow, LocalFile, Ownership, RealFolder, WantedFile
+from syncd.models import LedgerRow, LocalFile, Ownership, RealFolder, WantedFile
 from syncd.ports import Mirror
 
 
-def claim(
-    job: Job, ctx: Context, deadline: Deadline, remote: Mapping[str, WantedFile], before: JobLedger
-) -> JobLedger:
-    """The rows of everything that the job wants, and none of what another job lists now.
+def claim(run: RunInputs, remote: Mapping[str, WantedFile], before: JobLedger) -> JobLedger:
+    """Return the rows of everything that the job wants, and none of what another job lists now.
 
     Raises MirrorError when another job lists a wanted file too, or two wanted paths are one file.
     """
-    reals, elsewhere = _real_paths(ctx.mirror, remote, before.recorded)
+    reals, elsewhere = _real_paths(run.ctx.mirror, remote, before.recorded)
     _refuse_one_file_twice(remote, reals)
     own = replace(before, reals=reals, elsewhere=elsewhere)
-    own = follow_spelling(job, ctx, remote, own)
-    own = take_over(job, ctx, deadline, remote, own, _rowless(remote, own))
-    own = hand_over(job, ctx, deadline, remote, own)
-    return take_abandoned_folders(job, ctx, remote, own)
+    own = follow_spelling(run, remote, own)
+    own = take_over(run, remote, own, _rowless(remote, own))
+    own = hand_over(run, remote, own)
+    return take_abandoned_folders(run, remote, own)
 
 
 def recognise(
-    job: Job,
-    ctx: Context,
-    deadline: Deadline,
+    run: RunInputs,
     remote: Mapping[str, WantedFile],
     own: JobLedger,
     local: Mapping[str, LocalFile | None],
 ) -> JobLedger:
-    """As `claim`, for files that only the disk shows to be the same: by case, mount, or a move."""
+    """Return the rows as `claim` does, for files that only the disk shows to be the same.
+
+    These are files that another case, a mount or a move has given another name.
+    """
     own = _spare_other_files(own, local)
     seen = {path for path, have in local.items() if have is not None and have.problem is None}
     rowless = [path for path in _rowless(remote, own) if path in seen]
     if not rowless:
         return own
-    pairs = same_files(ctx.mirror, remote, own, local, rowless)
-    own = move_rows(job, ctx, remote, own, pairs)
+    pairs = same_files(run.ctx.mirror, remote, own, local, rowless)
+    own = move_rows(run, remote, own, pairs)
     unknown = {path: remote[path].root for path in rowless if path not in own.recorded}
-    spelled = ctx.mirror.other_spellings(unknown)
-    return take_over(job, ctx, deadline, remote, own, spelled)
+    spelled = run.ctx.mirror.other_spellings(unknown)
+    return take_over(run, remote, own, spelled)
 
 
 def _real_paths(
     mirror: Mirror, remote: Mapping[str, WantedFile], recorded: Mapping[str, LedgerRow]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Destination -> its real path; for one that is only recorded, the real path that it had then.
+    """Return destination -> its real path; for one that is only recorded, the real path it had then.
 
-    And, for those that are only recorded, where they lead now, if that is somewhere else.
+    The second mapping has, for those that are only recorded, where they lead now if that is
+    somewhere else.
     """
     roots = {entry.root for entry in remote.values()}
     resolved = mirror.resolve(roots | {row.entry.root for row in recorded.values()})
     found = {path: real_path(path, entry.root, resolved) for path, entry in remote.items()}
     elsewhere = {}
     for path, row in recorded.items():
-        if path not in remote:
-            now = real_path(path, row.entry.root, resolved)
-            same = row.real is None or _same_in_another_case(row, now, resolved)
-            found[path] = now if same else row.real or now
-            if found[path] != now:
-                elsewhere[path] = now
+        if path in remote:
+            continue
+        now = real_path(path, row.entry.root, resolved)
+        same = row.real is None or _same_in_another_case(row, now, resolved)
+        found[path] = now if same else row.real or now
+        if found[path] != now:
+            elsewhere[path] = now
     return found, elsewhere
 
 
 def _same_in_another_case(row: LedgerRow, now: str, resolved: Mapping[str, RealFolder]) -> bool:
-    """Whether the row was made before it was known that its disk ignores case."""
+    """Return whether the row was made before it was known that its disk ignores case."""
     return resolved[row.entry.root].ignores_case and fold(row.real or "") == fold(now)
 
 
 def _spare_other_files(own: JobLedger, local: Mapping[str, LocalFile | None]) -> JobLedger:
-    """A dropped path that leads elsewhere now names another file, which is not ours to remove.
+    """Give up the rows of dropped paths that name another file now, which syncd may not remove.
 
-    Unless it is the very file that was recorded: its folder has moved, and the link with it.
+    A row stays when the file is the very one that was recorded: its directory has moved, and the
+    link with it.
     """
     other = {}
     for path in own.elsewhere.keys() & own.recorded.keys():
@@ -102,7 +104,7 @@ def _spare_other_files(own: JobLedger, local: Mapping[str, LocalFile | None]) ->
 
 
 def _rowless(remote: Mapping[str, WantedFile], own: JobLedger) -> dict[str, str]:
-    """Wanted destination -> real path, for those without a row."""
+    """Return wanted destination -> real path, for those without a row."""
     return {path: own.reals[path] for path in remote if path not in own.recorded}
 
 
@@ -116,5 +118,6 @@ def _refuse_one_file_twice(remote: Mapping[str, WantedFile], reals: Mapping[str,
             raise MirrorError(
                 f"{other} and {path} are one file ({reals[path]})",
                 path=path,
+                id="mirror/one-file-twice",
                 hint="exclude it under one of the two paths",
             )

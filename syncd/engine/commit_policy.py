@@ -1,6 +1,7 @@
-"""`require`: which commits a job takes at all, before anything of them is read; and what is kept of those that it took.
+"""`require`: which commits a job accepts at all, before anything of them is read.
 
-A refusal is remembered like a veto: it costs one request answered 304 until the head or the configuration changes.
+A refusal is remembered like a rejection by `validate`: it costs one request answered 304 until the
+head or the configuration changes. Also keeps which commit was accepted last.
 """
 
 from __future__ import annotations
@@ -9,99 +10,103 @@ import logging
 
 from msgspec.structs import replace
 
-from syncd.deadline import Deadline
+from syncd.engine.context import RunInputs
 from syncd.errors import RemoteUnavailableError, UntrustedError
 from syncd.git_objects import is_object_id
-from syncd.models import Job, RunReport
-from syncd.ports import JobState, RunRecord, Source, Store
+from syncd.models import Job
+from syncd.ports import JobState, RunRecord
 
 log = logging.getLogger(__name__)
 
-CHECKER_FAILED_PREFIX = "gpgverify_"  # GitHub's own checker was away: says nothing of the commit
+CHECKER_FAILED_PREFIX = "gpgverify_"  # GitHub's own checker failed: says nothing of the commit
 
 
-def check_required(
-    job: Job,
-    commit: str,
-    state: JobState,
-    asked_ref: str | None,
-    source: Source,
-    deadline: Deadline,
-) -> None:
-    """Raises UntrustedError for a commit that `require` keeps out, RemoteUnavailableError when GitHub can't tell now.
+def check_required(run: RunInputs, commit: str) -> None:
+    """Raise UntrustedError for a commit that `require` keeps out.
 
-    A commit named by hand (`--ref`) is the hand's own word on the history, but not on the signature.
+    A commit that the operator names (`--ref`) may rewrite the history, but its signature is still
+    checked. Raises RemoteUnavailableError when GitHub can't tell now.
     """
-    if job.require.verified and (
-        commit != state.applied_commit or job.digest != state.applied_config_digest
-    ):
-        _check_verified(job, commit, source, deadline)
-    before = state.accepted_commit if state.accepted_history == _line(job) else None
-    if (
-        job.require.fast_forward
-        and asked_ref is None
-        and before is not None
-        and before != commit
-        and not source.is_descendant(job.repo, before, commit, deadline)
-    ):
-        raise UntrustedError(
-            f"{_ref_of(job)} was rewritten: {commit[:7]} does not follow {before[:7]}, which was accepted; nothing was changed",
-            commit=commit,
-            hint=f"look at what happened to the branch; if that is right: syncd sync {job.name} --ref {commit}",
-        )
+    job, state = run.job, run.state
+    already_applied = commit == state.applied_commit and job.digest == state.applied_config_digest
+    if job.require.verified and not already_applied:
+        _check_verified(run, commit)
+    if job.require.fast_forward and run.options.ref is None:
+        _check_fast_forward(run, commit)
 
 
-def accept(
-    job: Job,
-    store: Store,
-    before: JobState,
-    report: RunReport,
-    result: RunRecord,
-    asked_ref: str | None,
-) -> tuple[RunReport, RunRecord]:
-    """The run brought its commit: that is what the next head has to follow, unless a hand asked for another line.
+def _check_fast_forward(run: RunInputs, commit: str) -> None:
+    job = run.job
+    before = _accepted_before(job, run.state)
+    if before is None or before == commit:
+        return
+    if run.ctx.source.is_descendant(job.repo, before, commit, run.deadline):
+        return
+    raise UntrustedError(
+        f"{_ref_of(job)} was rewritten: {commit[:7]} does not follow {before[:7]}, "
+        "which was accepted; nothing was changed",
+        commit=commit,
+        id="limit/history-rewritten",
+        hint="look at what happened to the branch; if that is right: "
+        f"syncd sync {job.name} --ref {commit}",
+    )
 
-    A ref that names again what the job had left behind is an event: it is noted, and written into the log.
+
+def accept(run: RunInputs, before: JobState, result: RunRecord) -> RunRecord:
+    """Return the result with its commit as the one that the next head has to follow.
+
+    A run of another ref that the operator named changes nothing of that. A ref that names again
+    what the job had left behind is noted in the report and in the log. `before` is the job's state
+    before the run.
     """
+    job, store, asked_ref = run.job, run.ctx.store, run.options.ref
     if asked_ref is not None and not is_object_id(asked_ref):
-        return report, result
+        return result
     state = replace(
-        result.state, accepted_commit=result.state.applied_commit, accepted_history=_line(job)
+        result.state, accepted_commit=result.state.applied_commit, accepted_history=_history(job)
     )
     store.save_accepted_commit(job.name, state, begin=job.require.fast_forward)
-    last, now = (
-        before.accepted_commit if before.accepted_history == _line(job) else None,
-        state.accepted_commit,
-    )
+    last, now = _accepted_before(job, before), state.accepted_commit
+    report = result.report
     if last is not None and now is not None and now != last and store.applied_before(job.name, now):
-        text = (
+        note = (
             f"{_ref_of(job)} went back from {last[:7]} to {now[:7]}, which had been applied before"
         )
-        log.warning("%s: %s", job.name, text)
-        report = replace(report, notes=(*report.notes, text))
-    return report, replace(result, state=state)
+        log.warning("%s: %s", job.name, note)
+        report = replace(report, notes=(*report.notes, note))
+    return replace(result, report=report, state=state)
 
 
-def _check_verified(job: Job, commit: str, source: Source, deadline: Deadline) -> None:
-    verified, reason = source.verification(job.repo, commit, deadline)
+def _check_verified(run: RunInputs, commit: str) -> None:
+    job = run.job
+    verified, reason = run.ctx.source.verification(job.repo, commit, run.deadline)
     if verified:
         return
     if reason.startswith(CHECKER_FAILED_PREFIX):
         raise RemoteUnavailableError(
             f"GitHub can't say now whether commit {commit[:7]} of {job.repo} is verified ({reason})",
+            id="unavailable/verification",
             hint="nothing was changed; the next run asks again",
         )
     raise UntrustedError(
-        f"commit {commit[:7]} of {job.repo} is not verified by GitHub ({reason}); nothing was changed",
+        f"commit {commit[:7]} of {job.repo} is not verified by GitHub ({reason}); "
+        "nothing was changed",
         commit=commit,
-        hint="sign it with a key that GitHub knows and push again; or set require: {verified: false}",
+        id="limit/commit-not-verified",
+        hint="sign it with a key that GitHub knows and push again; "
+        "or set require: {verified: false}",
     )
+
+
+def _accepted_before(job: Job, state: JobState) -> str | None:
+    """Return the last accepted commit of the history that the job follows now."""
+    return state.accepted_commit if state.accepted_history == _history(job) else None
 
 
 def _ref_of(job: Job) -> str:
     return f"{job.ref or 'the default branch'} of {job.repo}"
 
 
-def _line(job: Job) -> str:
-    """The line of history that is followed: another repository or ref begins anew."""
+def _history(job: Job) -> str:
+    """Return the name of the history that is followed: another repository or ref begins anew."""
     return f"{job.repo.lower()} {job.ref or ''}"

@@ -1,4 +1,7 @@
-"""PURE: which destinations a job lists by its configuration alone, whatever the repository holds."""
+"""Which destinations a job lists by its configuration alone, whatever the repository holds.
+
+Pure: no I/O, except for the lookups that are passed in.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ from syncd.ports import Mirror
 
 
 class _CoveredPath(Struct, frozen=True):
-    """One configured path: its real destination, and which paths below it are taken."""
+    """One configured path: its real destination, and which paths below it are listed."""
 
     real: str
     directory: bool
-    takes: Callable[[str], bool]
+    lists: Callable[[str], bool]
 
 
 class Coverage(Struct, frozen=True):
@@ -28,27 +31,28 @@ class Coverage(Struct, frozen=True):
     places: Sequence[_CoveredPath]
 
     def covers(self, real: str) -> bool:
+        """Return whether the job's configuration lists this real path."""
         return any(_covers(place, real) for place in self.places)
 
     def reaches_into(self, folders: frozenset[str], files: frozenset[str]) -> bool:
-        """Whether one of these files, or a file below one of these folders, may be covered."""
+        """Return whether one of these files, or a file below one of these directories, may be covered."""
         return any(place.real in (folders if place.directory else files) for place in self.places)
 
 
 def coverage_of(job: Job, resolve: Callable[[Iterable[str]], Mapping[str, RealFolder]]) -> Coverage:
-    """`resolve` says where each of the given folders really is."""
+    """Return the job's coverage. `resolve` says where each of the given directories really is."""
     folders = {posixpath.dirname(rule.to) or "/" for rule in job.paths}
     resolved = resolve(folders)
     return Coverage(tuple(_place(rule, resolved) for rule in job.paths))
 
 
 def real_path(path: str, root: str, resolved: Mapping[str, RealFolder]) -> str:
-    """The real path of `path`, which is below `root`: links are followed down to `root` alone."""
+    """Return the real path of `path`, which is below `root`: links are followed down to `root` alone."""
     return resolved[root].join(path[len(root.rstrip("/")) :])
 
 
 def with_mounts(rows: Mapping[str, LedgerRow], mirror: Mirror) -> dict[str, LedgerRow]:
-    """The rows with the mount point that each file is below. Raises MirrorError."""
+    """Return the rows with the mount point that each file is below. Raises MirrorError."""
     points = mirror.mount_points({posixpath.dirname(path) for path in rows})
     return {
         path: replace(row, mount=points.get(posixpath.dirname(path))) for path, row in rows.items()
@@ -56,11 +60,12 @@ def with_mounts(rows: Mapping[str, LedgerRow], mirror: Mirror) -> dict[str, Ledg
 
 
 def roots_of(entries: Mapping[str, WantedFile]) -> frozenset[str]:
+    """Return the roots of these entries."""
     return frozenset({entry.root for entry in entries.values()})
 
 
 def folders_above(paths: Iterable[str]) -> frozenset[str]:
-    """Every folder above these paths, without `/`."""
+    """Return every directory above these paths, without `/`."""
     found: set[str] = set()
     for path in paths:
         folder = path[: path.rfind("/")]
@@ -73,7 +78,7 @@ def folders_above(paths: Iterable[str]) -> frozenset[str]:
 def renamed_jobs(
     new: Mapping[str, Coverage], removed: Mapping[str, Sequence[str]]
 ) -> dict[str, str]:
-    """New job name -> the removed job that it is.
+    """Return new job name -> the removed job that it is.
 
     A rename is a new job whose paths list every destination of one removed job, and no destination
     of another one, while no other new job lists any of them. `removed` has each removed job's
@@ -103,7 +108,7 @@ def _place(rule: PathRule, resolved: Mapping[str, RealFolder]) -> _CoveredPath:
 
 
 def _folded(rule: PathRule) -> PathRule:
-    """The rule with patterns for real paths of a disk that ignores case."""
+    """Return the rule with patterns for real paths of a disk that ignores case."""
     return replace(
         rule, include=tuple(map(fold, rule.include)), exclude=tuple(map(fold, rule.exclude))
     )
@@ -113,4 +118,4 @@ def _covers(place: _CoveredPath, real: str) -> bool:
     if not place.directory:
         return real == place.real
     start = f"{place.real}/"
-    return real.startswith(start) and place.takes(real[len(start) :])
+    return real.startswith(start) and place.lists(real[len(start) :])

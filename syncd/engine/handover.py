@@ -6,37 +6,35 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from syncd.deadline import Deadline
+from syncd.engine.context import RunContext, RunInputs
 from syncd.engine.coverage import folders_above
-from syncd.engine.job_ledger import Context, JobLedger
+from syncd.engine.job_ledger import JobLedger
 from syncd.engine.respelling import renamed_folders
 from syncd.errors import MirrorError
-from syncd.models import Job, LedgerRow, WantedFile
+from syncd.models import LedgerRow, WantedFile
 from syncd.ports import OwnedRow
 
-MAX_PATHS_SHOWN = 3
+MAX_PATHS_SHOWN = 3  # in a note of the report
 
 
 def take_over(
-    job: Job,
-    ctx: Context,
-    deadline: Deadline,
+    run: RunInputs,
     remote: Mapping[str, WantedFile],
     own: JobLedger,
     wanted: Mapping[str, str],
 ) -> JobLedger:
-    """Rows of other jobs for these destinations (path -> real path) that those jobs list no more.
+    """Take the rows that other jobs have for these destinations (path -> real path) and no longer list.
 
     Raises MirrorError for one that its owner lists, naming both.
     """
-    rows = ctx.store.owners(wanted.values())
+    rows = run.ctx.store.owners(wanted.values())
     taken: dict[str, OwnedRow] = {}
     superseded = dict(own.superseded)
     for path, real in wanted.items():
         for row in rows.get(real, ()):
-            if row.job == job.name:
+            if row.job == run.job.name:
                 continue
-            _refuse_wanted_by_both(job, ctx, deadline, path, real, row)
+            _refuse_wanted_by_both(run, path, real, row)
             taken.setdefault(path, row)
             if row.path != path:
                 superseded[row.path] = row.job
@@ -52,31 +50,31 @@ def take_over(
         superseded=superseded,
         taken=own.taken.union(taken),
     )
-    return _with_what_belongs_to_it(job, ctx, remote, own, taken)
+    return _with_what_belongs_to_them(run, remote, own, taken)
 
 
-def _refuse_wanted_by_both(
-    job: Job, ctx: Context, deadline: Deadline, path: str, real: str, row: OwnedRow
-) -> None:
+def _refuse_wanted_by_both(run: RunInputs, path: str, real: str, row: OwnedRow) -> None:
+    ctx = run.ctx
     if row.job not in ctx.jobs:
         return
-    if ctx.others is not None and not ctx.others.lists(row.job, real, deadline):
+    if ctx.others is not None and not ctx.others.lists(row.job, real, run.deadline):
         return
     raise MirrorError(
-        f"{path} is wanted by the jobs {job.name} and {row.job}; {row.job} owns it and goes on",
+        f"{path} is wanted by the jobs {run.job.name} and {row.job}; {row.job} owns it and goes on",
         path=path,
+        id="mirror/wanted-by-two-jobs",
         hint=f"exclude it from one of them: syncd explain {path}",
     )
 
 
-def _with_what_belongs_to_it(
-    job: Job,
-    ctx: Context,
+def _with_what_belongs_to_them(
+    run: RunInputs,
     remote: Mapping[str, WantedFile],
     own: JobLedger,
     taken: Mapping[str, OwnedRow],
 ) -> JobLedger:
-    """Also the folders above the files taken, and a pending reload of a job that is gone."""
+    """Take also the directories above the files, and the pending reload of a job that is gone."""
+    ctx = run.ctx
     owners = sorted({row.job for row in taken.values()})
     pending = own.reload_pending or any(
         owner not in ctx.jobs and ctx.store.state(owner).reload_pending for owner in owners
@@ -95,13 +93,13 @@ def _with_what_belongs_to_it(
 
 
 def _take_folders(
-    ctx: Context,
+    ctx: RunContext,
     remote: Mapping[str, WantedFile],
     own: JobLedger,
     owner: str,
     taken: Mapping[str, OwnedRow],
 ) -> JobLedger:
-    """The folders that were made for the owner's taken files, but for those it has other files in."""
+    """Take the directories that were made for these files of `owner`, except where it has other files."""
     pairs = {row.path: path for path, row in taken.items()}
     theirs = ctx.store.folders(owner) & folders_above(pairs)
     if theirs and owner in ctx.jobs:
@@ -119,14 +117,16 @@ def _take_folders(
     )
 
 
-def hand_over(
-    job: Job, ctx: Context, deadline: Deadline, remote: Mapping[str, WantedFile], own: JobLedger
-) -> JobLedger:
-    """What the job lists no more and another one lists now is that one's; what may be, is left."""
+def hand_over(run: RunInputs, remote: Mapping[str, WantedFile], own: JobLedger) -> JobLedger:
+    """Give the rows that the job no longer lists to the job that lists them now.
+
+    A file that another job may list, which cannot be asked now, is left alone.
+    """
+    others = run.ctx.others
     dropped = {path: own.reals[path] for path in own.recorded if path not in remote}
-    if not dropped or ctx.others is None:
+    if not dropped or others is None:
         return own
-    listed, unknown = ctx.others.listing(job.name, dropped, deadline)
+    listed, unknown = others.listing(run.job.name, dropped, run.deadline)
     if not listed and not unknown:
         return own
     gone = listed.keys() | unknown.keys()
@@ -143,14 +143,15 @@ def hand_over(
 
 
 def take_abandoned_folders(
-    job: Job, ctx: Context, remote: Mapping[str, WantedFile], own: JobLedger
+    run: RunInputs, remote: Mapping[str, WantedFile], own: JobLedger
 ) -> JobLedger:
-    """Folders that were made for other jobs and hold none of their files are removed with ours."""
+    """Take directories that were made for other jobs and hold none of their files: they go with this job's."""
+    store = run.ctx.store
     dropped = own.recorded.keys() - remote.keys()
-    owners = ctx.store.folder_owners(folders_above(dropped) - own.folders) if dropped else {}
+    owners = store.folder_owners(folders_above(dropped) - own.folders) if dropped else {}
     abandoned = []
-    for owner in sorted(set(owners.values()) - {job.name}):
-        used = folders_above(ctx.store.load_ledger(owner))
+    for owner in sorted(set(owners.values()) - {run.job.name}):
+        used = folders_above(store.load_ledger(owner))
         abandoned += [path for path, one in owners.items() if one == owner and path not in used]
     if not abandoned:
         return own
@@ -161,13 +162,13 @@ def take_abandoned_folders(
 def _folders_given(
     folders: frozenset[str], kept: Mapping[str, LedgerRow], listed: Mapping[str, str]
 ) -> dict[str, str]:
-    """Folder -> the job that gets it, for those that hold files of that job and none of ours."""
+    """Return directory -> the job that gets it, for those with files of that job and none of this one."""
     above: dict[str, str] = {}
     for path, other in listed.items():
         for folder in folders_above([path]):
             above.setdefault(folder, other)
-    ours = folders_above(kept)
-    return {folder: above[folder] for folder in folders if folder in above and folder not in ours}
+    own = folders_above(kept)
+    return {folder: above[folder] for folder in folders if folder in above and folder not in own}
 
 
 def _notes(listed: Mapping[str, str], unknown: Mapping[str, str]) -> list[str]:

@@ -1,8 +1,9 @@
-"""PURE: what a hook's end means, which commit is not tried again, and when an owed reload is due.
+"""What a hook's result means, which commit is not tried again, and when a pending reload is due.
 
-`validate` may veto a commit before anything is replaced; the veto is remembered until the commit or the job's configuration changes.
-`on_change` is owed from the moment a change is intended until it has succeeded once, across crashes and restarts. What could not be
-judged (no such command, no answer in time) is a failure of the run, not a verdict on the commit: it is tried again.
+`validate` may reject a commit before anything is replaced; the rejection is remembered until the commit
+or the job's configuration changes. A reload is pending from the moment a change is intended until
+`on_change` has succeeded once, across crashes and restarts. What could not be judged (no such command,
+no answer in time) is a failure of the run and no verdict on the commit: it is tried again. Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -23,21 +24,20 @@ from syncd.redaction import redact
 MIN_RETRY_DELAY = timedelta(minutes=1)
 MAX_RETRY_DELAY = timedelta(hours=1)
 MAX_COMMAND_CHARS = 120
-MAX_OUTPUT_LINES, MAX_OUTPUT_CHARS = (
-    10,
-    2000,
-)  # of a hook's output in a message; all of it is in the error's `output`
-SHELL_COULD_NOT_RUN = (
-    126,
-    127,
-)  # POSIX sh: the command was found but could not be run; it was not found
+# of a hook's output in a message; all of it is in the error's `output`
+MAX_OUTPUT_LINES, MAX_OUTPUT_CHARS = 10, 2000
+# Source: POSIX sh. The command was found but could not be run; it was not found.
+SHELL_COULD_NOT_RUN = (126, 127)
 
 
 # --- validate ---------------------------------------------------------------------------------------------------------
 
 
 def hook_config_digest(job: Job) -> str:
-    """Changes when, and only when, a hook might judge the same commit differently for what the configuration says."""
+    """Return a digest of the configuration by which hooks judge a commit.
+
+    It changes when, and only when, a hook might judge the same commit differently.
+    """
     hooks = {
         name: asdict(hook) if hook else None
         for name, hook in (("validate", job.validate), ("on_change", job.on_change))
@@ -51,7 +51,7 @@ def hook_config_digest(job: Job) -> str:
 
 
 def under_new_name(job: Job, old: str, state: JobState) -> JobState:
-    """The state of the job `old`, which is `job` under another name and otherwise as it was."""
+    """Return the state of the job `old`, which is `job` under another name and otherwise as it was."""
     former = replace(job, name=old)
     applied, rejected = state.applied_config_digest, state.rejected_config_digest
     return replace(
@@ -64,24 +64,27 @@ def under_new_name(job: Job, old: str, state: JobState) -> JobState:
 
 
 def rejection(job: Job, state: JobState, commit: str) -> HookFailedError | UntrustedError | None:
-    """The veto that stands against the commit, or None when it is to be tried."""
+    """Return why the commit was rejected before; None when it is to be tried."""
     if state.rejected_commit != commit or state.rejected_config_digest != hook_config_digest(job):
         return None
     if state.rejected_by_policy:
         return UntrustedError(
             state.rejected_reason or f"commit {commit[:7]} was refused",
             commit=commit,
+            id="limit/commit-refused",
             hint=untrusted_hint(job, commit),
         )
     return HookFailedError(
         state.rejected_reason or f"commit {commit[:7]} was rejected",
         rejected=True,
         commit=commit,
+        id="hook/commit-rejected",
         hint=REJECTED_HINT,
     )
 
 
 def untrusted_hint(job: Job, commit: str) -> str:
+    """Return what the operator can do about a commit that `require` keeps out."""
     accept = (
         f"; to accept a rewritten history: syncd sync {job.name} --ref {commit}"
         if job.require.fast_forward
@@ -98,39 +101,44 @@ REJECTED_HINT = (
 def validate_error(
     job: Job, state: JobState, commit: str, end: HookResult, hook: Hook
 ) -> HookFailedError | None:
-    """What the end of `validate` means: None for a pass. A set that was accepted before is not rejected for failing now: that is the machine's doing."""
+    """Return the error that the result of `validate` means; None for a pass.
+
+    A set that was accepted before is not rejected for failing now: the machine is the cause of that.
+    """
     accepted_before = commit == state.applied_commit and job.digest == state.applied_config_digest
     verdict = end.status is not None and not (hook.shell and end.status in SHELL_COULD_NOT_RUN)
     if end.status == 0:
         return None
     if verdict and not accepted_before:
-        text = f"validate rejected commit {commit[:7]}: {describe_result(hook, end)}{shown_output(end.output)}"
+        text = (
+            f"validate rejected commit {commit[:7]}: "
+            f"{describe_result(hook, end)}{shown_output(end.output)}"
+        )
         return HookFailedError(
             text,
             output=end.output,
             status=end.status,
             rejected=True,
             commit=commit,
+            id="hook/commit-rejected",
             hint=REJECTED_HINT,
         )
-    text = f"validate failed, so nothing was changed: {describe_result(hook, end)}{shown_output(end.output)}"
+    text = (
+        "validate failed, so nothing was changed: "
+        f"{describe_result(hook, end)}{shown_output(end.output)}"
+    )
     return HookFailedError(
         text,
         output=end.output,
         status=end.status,
+        id="hook/validate-failed",
         hint=end.hint or "it is tried again at the next run",
     )
 
 
 def record_rejection(job: Job, state: JobState, error: SyncdError) -> JobState:
-    """The state that remembers the veto, where the error is one."""
-    untrusted = isinstance(error, UntrustedError)
-    commit = (
-        error.commit
-        if isinstance(error, UntrustedError)
-        or (isinstance(error, HookFailedError) and error.rejected)
-        else None
-    )
+    """Return the state with the rejection, where the error is one."""
+    commit = rejected_commit(error)
     if commit is None:
         return state
     return replace(
@@ -138,11 +146,21 @@ def record_rejection(job: Job, state: JobState, error: SyncdError) -> JobState:
         rejected_commit=commit,
         rejected_config_digest=hook_config_digest(job),
         rejected_reason=error.message,
-        rejected_by_policy=untrusted,
+        rejected_by_policy=isinstance(error, UntrustedError),
     )
 
 
+def rejected_commit(error: SyncdError) -> str | None:
+    """Return the commit that the error is a verdict on; None for any other error."""
+    if isinstance(error, UntrustedError):
+        return error.commit
+    if isinstance(error, HookFailedError) and error.rejected:
+        return error.commit
+    return None
+
+
 def clear_rejection(state: JobState) -> JobState:
+    """Return the state without a rejected commit."""
     return replace(
         state,
         rejected_commit=None,
@@ -156,7 +174,7 @@ def clear_rejection(state: JobState) -> JobState:
 
 
 def require_reload(job: Job, state: JobState, since: datetime | None) -> JobState:
-    """The state of a job whose changes need a reload; `since` is when the run began that makes them."""
+    """Return the state with a reload pending; `since` is when the run began that makes the changes."""
     if job.on_change is None:
         return clear_reload(state)
     if state.reload_pending:
@@ -170,13 +188,19 @@ def require_reload(job: Job, state: JobState, since: datetime | None) -> JobStat
 
 
 def mark_reload_needed(job: Job, state: JobState, since: datetime | None) -> JobState:
-    """The state to intend a change with: it knows already where the debt will have begun, and whether there is one the store says itself."""
-    owed = require_reload(job, state, since)
-    return replace(state, reload_since=owed.reload_since, reloaded_commit=owed.reloaded_commit)
+    """Return the state to intend a change with.
+
+    It has from when on a reload will have been pending; whether one is pending, the store sets with
+    the intent.
+    """
+    pending = require_reload(job, state, since)
+    return replace(
+        state, reload_since=pending.reload_since, reloaded_commit=pending.reloaded_commit
+    )
 
 
 def clear_reload(state: JobState) -> JobState:
-    """Nothing is owed."""
+    """Return the state without a pending reload."""
     return replace(
         state,
         reload_pending=False,
@@ -189,12 +213,15 @@ def clear_reload(state: JobState) -> JobState:
 
 
 def is_reload_due(job: Job, state: JobState) -> bool:
-    """Whether a reload is owed and the whole set it is for stands."""
+    """Return whether a reload is pending and the whole set that it is for is in place."""
     return job.on_change is not None and state.reload_pending and state.reload_commit is not None
 
 
 def retry_at(state: JobState, trigger: Trigger, changed: bool, now: datetime) -> datetime | None:
-    """Until when a reload that failed before is left alone, by a schedule that nobody watches; None for now."""
+    """Return until when a reload that failed before has to wait; None for a reload that may run now.
+
+    Only runs by schedule and retries wait: an operator or a push does not.
+    """
     if changed or state.reload_tried_at is None or trigger not in (Trigger.SCHEDULE, Trigger.RETRY):
         return None
     due = state.reload_tried_at + min(
@@ -204,39 +231,59 @@ def retry_at(state: JobState, trigger: Trigger, changed: bool, now: datetime) ->
 
 
 def reload_pending_error(hook: Hook, state: JobState, until: datetime) -> HookFailedError:
+    """Return the error of a run whose pending reload still has to wait."""
     return HookFailedError(
-        f"on_change is owed since {state.reload_attempts} failed attempt(s): {state.last_error or shown_command(hook)}",
+        f"on_change is owed since {state.reload_attempts} failed attempt(s): "
+        f"{state.last_error or shown_command(hook)}",
+        id="hook/reload-waits",
         hint=f"it is tried again at {until:%Y-%m-%dT%H:%M:%SZ}; or now: syncd sync",
     )
 
 
-def reload_failed(hook: Hook, end: HookResult) -> HookFailedError | None:
-    """What the end of `on_change` means: None for a success."""
+def reload_error(hook: Hook, end: HookResult) -> HookFailedError | None:
+    """Return the error that the result of `on_change` means; None for a success."""
     if end.status == 0:
         return None
     return HookFailedError(
         f"on_change failed: {describe_result(hook, end)}{shown_output(end.output)}",
         output=end.output,
         status=end.status,
+        id="hook/on-change-failed",
         hint=end.hint
-        or "the files are in place and the reload is owed: it is run again at the next run, until it succeeds",
+        or "the files are in place and the reload is owed: it is run again at the next run, "
+        "until it succeeds",
     )
 
 
 def undo_verdict(hook: Hook, end: HookResult, commit: str) -> HookFailedError | None:
-    """The verdict on the commit whose reload failed. None where the command could not be run at all: that says nothing of the commit."""
+    """Return the verdict on the commit whose reload failed, when its set is put back for that.
+
+    None where the command could not be run at all: that says nothing of the commit.
+    """
     if end.problem is not None:
         return None
-    text = f"on_change failed with commit {commit[:7]}, and the previous set was put back: {describe_result(hook, end)}{shown_output(end.output)}"
+    text = (
+        f"on_change failed with commit {commit[:7]}, and the previous set was put back: "
+        f"{describe_result(hook, end)}{shown_output(end.output)}"
+    )
     return HookFailedError(
-        text, output=end.output, status=end.status, rejected=True, commit=commit, hint=REJECTED_HINT
+        text,
+        output=end.output,
+        status=end.status,
+        rejected=True,
+        commit=commit,
+        id="hook/change-undone",
+        hint=REJECTED_HINT,
     )
 
 
 def after_undo(
     state: JobState, verdict: HookFailedError, again: HookFailedError | None, now: datetime
 ) -> JobState:
-    """After the previous set was put back and the reload run once more: owed still when that failed too. The job is failing."""
+    """Return the state after the previous set was put back and the reload run once more.
+
+    The reload is still pending when that failed too. The job is failing in both cases.
+    """
     if again is None:
         state = clear_reload(state)
     else:
@@ -247,22 +294,20 @@ def after_undo(
 
 
 def reload_done(state: JobState, report: RunReport, now: datetime) -> JobState:
-    """Nothing is owed any more; a run that did all it had to is a success from here on."""
-    after = replace(clear_reload(state), undo=None, undo_blobs=())
+    """Return the state after a reload that succeeded. A run that did everything is a success only now."""
+    after = replace(clear_reload(state), undo_blob=None, undo_blobs=())
     if report.status not in (RunStatus.CHANGED, RunStatus.UNCHANGED):
         return after
     return replace(after, last_success_at=now, failures=0, last_error_kind=None, last_error=None)
 
 
 def reload_failed_again(state: JobState, error: SyncdError, own: bool, now: datetime) -> JobState:
-    """One more attempt in vain. `own`: the run had no other error, so this is the job's."""
+    """Return the state after one more failed attempt. `own`: the run had no other error, so this is the job's."""
     after = replace(state, reload_attempts=state.reload_attempts + 1, reload_tried_at=now)
-    return (
-        replace(
-            after, failures=after.failures + 1, last_error_kind=error.kind, last_error=error.message
-        )
-        if own
-        else after
+    if not own:
+        return after
+    return replace(
+        after, failures=after.failures + 1, last_error_kind=error.kind, last_error=error.message
     )
 
 
@@ -270,7 +315,7 @@ def reload_failed_again(state: JobState, error: SyncdError, own: bool, now: date
 
 
 def shared_key(job: Job) -> tuple[object, ...] | None:
-    """Jobs with the same one run their `on_change` together. None: there is none."""
+    """Return a key: jobs with the same one run their `on_change` together. None: they have no `on_change`."""
     return None if job.on_change is None else (job.on_change.argv, job.hook_user)
 
 
@@ -280,7 +325,7 @@ def build_call(
     reports: Sequence[RunReport],
     changes: Mapping[str, Sequence[Change]],
 ) -> HookCall:
-    """The command for these jobs, as one call: facts of several are joined by spaces, each value once."""
+    """Return the command for these jobs as one call: values of several jobs are joined by spaces, each once."""
     facts = {
         "SYNCD_JOB": [job.name for job in jobs],
         "SYNCD_REPO": [job.repo for job in jobs],
@@ -301,7 +346,7 @@ def build_call(
 def changes_json(
     jobs: Sequence[Job], reports: Sequence[RunReport], changes: Mapping[str, Sequence[Change]]
 ) -> str:
-    """The JSON that SYNCD_CHANGES names: every job with its changes, in the words of `syncd sync --json`."""
+    """Return the JSON that SYNCD_CHANGES names: every job with its changes, as `syncd sync --json` has them."""
     rows = [
         {
             "job": job.name,
@@ -326,7 +371,7 @@ def changes_json(
 
 
 def describe_result(hook: Hook, end: HookResult) -> str:
-    """`nginx -t` exited 1, was ended after its hook_timeout, ..."""
+    """Return how the command ended, in words: `nginx -t` exited 1, was ended after its hook_timeout."""
     if end.problem is not None:
         return f"`{shown_command(hook)}` could not be run: {end.problem}"
     if end.timed_out:
@@ -337,13 +382,13 @@ def describe_result(hook: Hook, end: HookResult) -> str:
 
 
 def shown_command(hook: Hook) -> str:
-    """The command on one line, as it may be shown: somebody may have written a secret into it."""
+    """Return the command on one line, without the secrets that may be written into it."""
     text = " ".join(redact(hook.text).split())
     return text if len(text) <= MAX_COMMAND_CHARS else text[: MAX_COMMAND_CHARS - 1] + "…"
 
 
 def shown_output(output: str) -> str:
-    """The last lines, indented, as they follow a message."""
+    """Return the last lines of an output, indented, as they follow a message."""
     lines = [line for line in output[-MAX_OUTPUT_CHARS:].splitlines() if line.strip()][
         -MAX_OUTPUT_LINES:
     ]
@@ -358,4 +403,5 @@ def _signal_name(number: int) -> str:
 
 
 def first_line(text: str) -> str:
+    """Return the text up to its first line end."""
     return text.partition("\n")[0]

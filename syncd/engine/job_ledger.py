@@ -1,44 +1,29 @@
-"""The ledger rows that stand for a job's destinations, whatever name they were written under, as a value.
+"""The ledger rows of a job's destinations, whatever name they were written under, as a value.
 
 A destination is a file on disk, not the text that names it. Its row follows the file: to another
-spelling (respelling.py), to the job that lists it now and from a job that is configured no more
+spelling (respelling.py), to the job that lists it now, and from a job that is no longer configured
 (handover.py). claims.py puts the two together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from syncd.engine.other_jobs import OtherJobs
 from syncd.models import LedgerRow
-from syncd.ports import Mirror, Store
-
-
-class Context(Protocol):
-    """The collaborators that this needs of a run's."""
-
-    @property
-    def store(self) -> Store: ...
-    @property
-    def mirror(self) -> Mirror: ...
-    @property
-    def jobs(self) -> frozenset[str]: ...
-    @property
-    def others(self) -> OtherJobs | None: ...
 
 
 class JobLedger(Struct, frozen=True):
     """A job's ledger rows by the destinations it lists now, and what has to be recorded for that.
 
     `reals` has the real path of every destination that is wanted or recorded; `elsewhere` where a
-    path that is only recorded leads now, if its links have changed. `superseded` are ledger
-    rows (path -> job) that are in `recorded` under another path; `handed_over` are rows that another
-    job gets. `folders` are those that syncd made for the job; `directories_acquired` of them are recorded
-    under another path or job, `directories_reassigned` (path -> job or None for no job) go.
+    path that is only recorded leads now, if its links have changed. `superseded` are ledger rows
+    (path -> job) that are in `recorded` under another path; `handed_over` are rows that another job
+    gets. `folders` are the directories that syncd made for the job. `directories_acquired` are those
+    of them that were recorded under another path or job until now; `directories_reassigned` (path ->
+    job, or None for no job) are those that the job gives up.
     """
 
     recorded: Mapping[str, LedgerRow]
@@ -57,11 +42,11 @@ class JobLedger(Struct, frozen=True):
 
     @property
     def own_rows(self) -> dict[str, LedgerRow]:
-        """The rows that were this job's already."""
+        """The rows that were this job's before."""
         return {path: row for path, row in self.recorded.items() if path not in self.taken}
 
     def rows_to_record(self, upserts: Mapping[str, LedgerRow]) -> dict[str, LedgerRow]:
-        """The run's rows with their real paths, and every row that has a new path or owner."""
+        """Return the run's rows with their real paths, and every row that has a new path or job."""
         moved = {path: self.recorded[path] for path in self.respelled | self.taken}
         rows = {**moved, **upserts}
         return {path: replace(row, real=self.reals[path]) for path, row in rows.items()}

@@ -1,6 +1,7 @@
-"""`lfs: fetch`: where the repository holds a Git LFS pointer, what it stands for is mirrored instead.
+"""`lfs: fetch`: mirror the content that a Git LFS pointer stands for, instead of the pointer.
 
-Which small file is a pointer only its bytes tell, so new ones are brought first; what the ledger knows is not asked for again.
+Only its bytes tell whether a small file is a pointer, so new ones are fetched first. What the ledger
+knows is not asked for again.
 """
 
 from __future__ import annotations
@@ -10,20 +11,21 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
-from syncd.deadline import Deadline
+from syncd.engine.commit_contents import CommitContents
 from syncd.engine.desired import LFS_POINTER_PREFIX, MAX_LFS_POINTER_BYTES, check_limits
 from syncd.errors import MirrorError
-from syncd.git_objects import FILE
-from syncd.models import Job, Kind, LedgerRow, TreeEntry, WantedFile
-from syncd.ports import BlobRequest, Blobs, Pointer, Source
+from syncd.models import Kind, LedgerRow, WantedFile
+from syncd.ports import Pointer
 
-# git-lfs docs/spec.md: version first, then keys in order; unknown keys (ext-...) may stand between
+# Source: git-lfs docs/spec.md: version first, then keys in order; unknown keys (ext-...) may be between
 OID = re.compile(rb"^oid sha256:([0-9a-f]{64})$", re.MULTILINE)
 SIZE = re.compile(rb"^size (0|[1-9][0-9]{0,15})$", re.MULTILINE)
 
+Content = tuple[str, int | None]  # the blob id and the size of what a pointer stands for
+
 
 def pointer_of(content: bytes, path: str) -> Pointer | None:
-    """What a small file's content points to; None when it is no pointer. Raises MirrorError for one that is broken."""
+    """Return the pointer that a small file's content is, or None. Raises MirrorError for a broken one."""
     if not content.startswith(LFS_POINTER_PREFIX):
         return None
     oid, size = OID.search(content), SIZE.search(content)
@@ -31,74 +33,68 @@ def pointer_of(content: bytes, path: str) -> Pointer | None:
         raise MirrorError(
             f"{path} begins like a Git LFS pointer, but names no sha256 and size",
             path=path,
+            id="mirror/lfs-broken-pointer",
             hint="correct it in the repository, exclude it, or set lfs: pointer",
         )
     return Pointer(oid[1].decode(), int(size[1]), path)
 
 
 def with_contents(
-    job: Job,
-    commit: str,
+    contents: CommitContents,
     remote: Mapping[str, WantedFile],
     recorded: Mapping[str, LedgerRow],
     same_rules: bool,
-    source: Source,
-    blobs: Blobs,
-    deadline: Deadline,
 ) -> dict[str, WantedFile]:
-    """The remote snapshot with every pointer's entry replaced by one of its content. Contents not met before are in `blobs`.
+    """Return the remote snapshot with the entry of every pointer replaced by one of its content.
 
-    `same_rules`: the ledger was written under this configuration, so a file it holds as it is is no pointer. Raises BrakeError when
-    the contents are more than `limits.size`, before any is brought.
+    Contents that the ledger does not know are in the cache then. `same_rules`: the ledger was
+    written under this configuration, so a file that it holds without a pointer is none. Raises
+    LimitError when the contents are more than `limits.size`, before any of them is fetched.
     """
     entries = [entry for row in recorded.values() for entry in (row.entry, row.upstream)]
-    known = {entry.pointer: entry for entry in entries if entry.pointer is not None}
+    known: dict[str, Content] = {
+        entry.pointer: (entry.blob, entry.size) for entry in entries if entry.pointer is not None
+    }
     plain = {entry.blob for entry in entries if entry.pointer is None} if same_rules else set()
-    unverified = {
+    candidates = {
         entry.blob: entry
         for entry in remote.values()
         if _may_be_pointer(entry) and entry.blob not in known and entry.blob not in plain
     }
-    pointers = _read(job, commit, unverified.values(), source, blobs, deadline)
-    sizes = {blob: pointer.size for blob, pointer in pointers.items()} | {
-        blob: entry.size for blob, entry in known.items()
-    }
-    check_limits(
-        job,
-        {
-            path: replace(entry, size=sizes.get(entry.blob, entry.size))
-            for path, entry in remote.items()
-        },
-    )
-    contents = (
-        source.fetch_lfs(job.repo, tuple(pointers.values()), blobs, deadline) if pointers else {}
-    )
-    found = {blob: (entry.blob, entry.size) for blob, entry in known.items()} | {
-        blob: (contents[pointer], pointer.size) for blob, pointer in pointers.items()
-    }
+    pointers = _read_pointers(contents, candidates.values())
+    sizes = {blob: size for blob, (_, size) in known.items()}
+    sizes |= {blob: pointer.size for blob, pointer in pointers.items()}
+    _check_content_limits(contents, remote, sizes)
+    found = known | _fetched(contents, pointers)
     return {path: _content(entry, found) for path, entry in remote.items()}
 
 
-def refetch_contents(
-    job: Job,
-    commit: str,
-    entries: Iterable[WantedFile],
-    source: Source,
-    blobs: Blobs,
-    deadline: Deadline,
+def _check_content_limits(
+    contents: CommitContents, remote: Mapping[str, WantedFile], sizes: Mapping[str, int | None]
 ) -> None:
-    """The contents of these entries of pointers, which the cache has lost, are in `blobs` again."""
+    """Raise LimitError when the files are too large with their contents in place of the pointers."""
+    sized = {
+        path: replace(entry, size=sizes.get(entry.blob, entry.size))
+        for path, entry in remote.items()
+    }
+    check_limits(contents.job, sized)
+
+
+def _fetched(contents: CommitContents, pointers: Mapping[str, Pointer]) -> dict[str, Content]:
+    """Fetch what the pointers stand for; return the pointer's blob id -> its content."""
+    if not pointers:
+        return {}
+    blobs = contents.fetch_lfs(pointers.values())
+    return {blob: (blobs[pointer], pointer.size) for blob, pointer in pointers.items()}
+
+
+def refetch_contents(contents: CommitContents, entries: Iterable[WantedFile]) -> None:
+    """Fetch the contents of those of these entries that come from pointers: the cache has lost them."""
     lost = {entry.pointer: entry for entry in entries if entry.pointer is not None}
-    if lost:
-        pointers = _read(
-            job,
-            commit,
-            [replace(entry, blob=blob, size=None) for blob, entry in lost.items()],
-            source,
-            blobs,
-            deadline,
-        )
-        source.fetch_lfs(job.repo, tuple(pointers.values()), blobs, deadline)
+    if not lost:
+        return
+    pointers = [replace(entry, blob=blob, size=None) for blob, entry in lost.items()]
+    contents.fetch_lfs(_read_pointers(contents, pointers).values())
 
 
 def _may_be_pointer(entry: WantedFile) -> bool:
@@ -107,44 +103,19 @@ def _may_be_pointer(entry: WantedFile) -> bool:
     )
 
 
-def _read(
-    job: Job,
-    commit: str,
-    entries: Iterable[WantedFile],
-    source: Source,
-    blobs: Blobs,
-    deadline: Deadline,
-) -> dict[str, Pointer]:
-    """Blob -> pointer, for those of the entries that are one. They are fetched where the cache does not have them."""
-    some = list(entries)
-    source.fetch(
-        job.repo,
-        commit,
-        [
-            BlobRequest(entry.source, TreeEntry(FILE, entry.blob, entry.size))
-            for entry in some
-            if not blobs.has(entry.blob)
-        ],
-        blobs,
-        deadline,
-    )
+def _read_pointers(contents: CommitContents, entries: Iterable[WantedFile]) -> dict[str, Pointer]:
+    """Return blob id -> pointer, for those of the entries that are one. Fetches what the cache lacks."""
+    candidates = list(entries)
+    contents.fetch(entry for entry in candidates if not contents.blobs.has(entry.blob))
     found = {}
-    for entry in some:
-        try:
-            with blobs.open(entry.blob) as content:
-                pointer = pointer_of(content.read(MAX_LFS_POINTER_BYTES), entry.source)
-        except KeyError as error:
-            raise MirrorError(
-                f"the content of {entry.source} can't be read from the cache",
-                path=entry.source,
-                hint="run it again; it will be fetched anew",
-            ) from error
+    for entry in candidates:
+        pointer = pointer_of(contents.read(entry, MAX_LFS_POINTER_BYTES), entry.source)
         if pointer is not None:
             found[entry.blob] = pointer
     return found
 
 
-def _content(entry: WantedFile, found: Mapping[str, tuple[str, int | None]]) -> WantedFile:
+def _content(entry: WantedFile, found: Mapping[str, Content]) -> WantedFile:
     if entry.kind is not Kind.FILE or entry.blob not in found:
         return entry
     blob, size = found[entry.blob]

@@ -1,7 +1,8 @@
-"""Names of one set that some file systems take for one: they are written where the disk tells them apart, and refused elsewhere.
+"""Names of one set that some file systems take for one.
 
-What looking tells is known before anything is planned, in every run. Where it does not tell, a trial
-does, right before the first write of names that none of the disk's entries stand for yet.
+They are written where the disk keeps them apart, and refused elsewhere. What looking at the disk shows
+is known before anything is planned, in every run. Where it does not show it, a trial does, right before
+the first write of names of which the disk has none yet.
 """
 
 from __future__ import annotations
@@ -14,47 +15,52 @@ from syncd.errors import UnsafePathError
 from syncd.models import Action, ActionKind, Job, WantedFile
 from syncd.ports import Mirror
 
-MAX_NAMES_SHOWN = 3
+MAX_NAMES_SHOWN = 3  # in a message
 
 
 def refuse_collisions(
     job: Job, remote: Mapping[str, WantedFile], mirror: Mirror
 ) -> tuple[CollidingNames, ...]:
-    """The twins of the set that looking does not tell apart or together.
+    """Return the colliding names of the set of which looking does not show whether the disk keeps them apart.
 
     Raises UnsafePathError for those that the disk takes for one.
     """
     unverified = []
-    for twins in collisions_among(remote):
-        apart = mirror.distinguishes_names(twins.folder, tuple(twins.names), _root(twins, remote))
-        if apart is False:
-            raise _refusal(job, twins, remote)
-        if apart is None:
-            unverified.append(twins)
+    for collision in collisions_among(remote):
+        distinct = mirror.distinguishes_names(
+            collision.folder, tuple(collision.names), _root(collision, remote)
+        )
+        if distinct is False:
+            raise _refusal(job, collision, remote)
+        if distinct is None:
+            unverified.append(collision)
     return tuple(unverified)
 
 
 def try_names(
     job: Job,
     unverified: Iterable[CollidingNames],
-    steps: Sequence[Action],
+    actions: Sequence[Action],
     remote: Mapping[str, WantedFile],
     mirror: Mirror,
     intent: str,
 ) -> UnsafePathError | None:
-    """Why these steps can't be carried out: they would write twins that the disk takes for one. Raises MirrorError.
+    """Return why these actions cannot be carried out: they write names that the disk takes for one.
 
-    The intent is noted before: it is what clears up after a crash.
+    A trial in the directory shows it. The intent is stored before: it is what clears up after a
+    crash. Raises MirrorError. Six parameters, because each belongs to another owner: the job, the
+    decision, the disk and the intent.
     """
-    written = [step.path for step in steps if step.kind in (ActionKind.WRITE, ActionKind.RESTORE)]
-    for twins in unverified:
-        names = [
-            name for name in twins.names if _any_at(written, posixpath.join(twins.folder, name))
-        ]
-        if len(names) > 1 and not mirror.distinguishes_names(
-            twins.folder, names, _root(twins, remote), intent
-        ):
-            return _refusal(job, twins, remote)
+    written = [
+        action.path for action in actions if action.kind in (ActionKind.WRITE, ActionKind.RESTORE)
+    ]
+    for collision in unverified:
+        folder = collision.folder
+        names = [name for name in collision.names if _any_at(written, posixpath.join(folder, name))]
+        if len(names) < 2:
+            continue
+        if not mirror.distinguishes_names(folder, names, _root(collision, remote), intent):
+            return _refusal(job, collision, remote)
     return None
 
 
@@ -62,28 +68,33 @@ def _any_at(paths: Sequence[str], place: str) -> bool:
     return any(path == place or path.startswith(f"{place}/") for path in paths)
 
 
-def _root(twins: CollidingNames, remote: Mapping[str, WantedFile]) -> str:
-    """Where links stop being followed: the first of the roots on the way."""
-    return min((remote[path].root for path in twins.names.values()), key=len)
+def _root(collision: CollidingNames, remote: Mapping[str, WantedFile]) -> str:
+    """Return where links stop being followed: the first of the roots on the way."""
+    return min((remote[path].root for path in collision.names.values()), key=len)
 
 
-def _refusal(job: Job, twins: CollidingNames, remote: Mapping[str, WantedFile]) -> UnsafePathError:
-    places = [posixpath.join(twins.folder, name) for name in twins.names]
+def _refusal(
+    job: Job, collision: CollidingNames, remote: Mapping[str, WantedFile]
+) -> UnsafePathError:
+    places = [posixpath.join(collision.folder, name) for name in collision.names]
     sources = [
         _source(place, path, remote[path].source)
-        for place, path in zip(places, twins.names.values(), strict=True)
+        for place, path in zip(places, collision.names.values(), strict=True)
     ]
-    upstream = len({fold(source) for source in sources}) == 1
-    shown = " and ".join(map(repr, (sources if upstream else places)[:MAX_NAMES_SHOWN]))
+    in_repository = len({fold(source) for source in sources}) == 1
+    shown = " and ".join(map(repr, (sources if in_repository else places)[:MAX_NAMES_SHOWN]))
     shown += f" and {len(places) - MAX_NAMES_SHOWN} more" if len(places) > MAX_NAMES_SHOWN else ""
     return UnsafePathError(
         f"{shown} of {job.repo} differ only in case or in how their letters are composed,"
-        f" and the disk at {twins.folder} does not tell them apart",
+        f" and the disk at {collision.folder} does not tell them apart",
         path=places[1],
-        hint="rename one of them, or exclude it" if upstream else "give one of them another to:",
+        id="mirror/colliding-names",
+        hint="rename one of them, or exclude it"
+        if in_repository
+        else "give one of them another to:",
     )
 
 
 def _source(place: str, path: str, source: str) -> str:
-    """What of the repository comes to `place`, which is the destination `path` or a folder above it."""
+    """Return what of the repository comes to `place`: the destination `path` or a directory above it."""
     return source.removesuffix(path[len(place) :])

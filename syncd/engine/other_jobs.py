@@ -1,7 +1,7 @@
-"""What the other configured jobs list, asked when a file changes from one job to another.
+"""What the other configured jobs list. This is asked when a file changes from one job to another.
 
-A file that one job drops while another one lists it is handed over, not removed. What a job lists is
-decided by its configuration first; where that leaves it open (folders that overlap), the job's
+A file that one job drops while another one lists it is handed over, not removed. The configuration
+decides first what a job lists; where that leaves it open (directories that overlap), the job's
 repository is asked for what it holds now.
 """
 
@@ -19,9 +19,10 @@ Wanted = Callable[[Job, Deadline], Mapping[str, WantedFile]]
 
 
 class OtherJobs:
-    """`wanted` gives a job's whole wanted set at its present commit; `resolve` real paths of folders.
+    """Tells which job lists a destination. Made for one run: answers are kept for its length.
 
-    Made for one run: what was found out is kept for its length.
+    `wanted` gives a job's whole wanted set at its present commit; `resolve` gives real paths of
+    directories.
     """
 
     def __init__(self, jobs: Mapping[str, Job], resolve: Resolve, wanted: Wanted) -> None:
@@ -30,7 +31,7 @@ class OtherJobs:
         self._lists: dict[str, frozenset[str] | SyncdError] = {}
 
     def lists(self, name: str, real: str, deadline: Deadline) -> bool:
-        """Whether the job lists the destination. Raises SyncdError when its repository can't tell."""
+        """Return whether the job lists the destination. Raises SyncdError when its repository can't tell."""
         if not self._coverage_of(name).covers(real):
             return False
         if name not in self._lists:
@@ -43,10 +44,10 @@ class OtherJobs:
     def listing(
         self, me: str, reals: Mapping[str, str], deadline: Deadline
     ) -> tuple[dict[str, str], dict[str, str]]:
-        """Which of these destinations (path -> real path) another job than `me` lists.
+        """Return which of these destinations (path -> real path) another job than `me` lists.
 
-        Two mappings: path -> the job that lists it, and path -> the job that may list it and could
-        not be asked. A path that no other job lists is in neither.
+        The first mapping is path -> the job that lists it, the second path -> the job that may list
+        it and could not be asked. A path that no other job lists is in neither.
         """
         listed: dict[str, str] = {}
         unknown: dict[str, str] = {}
@@ -68,7 +69,7 @@ class OtherJobs:
         return [name for name in others if self._may_reach(name, folders, files)]
 
     def _may_reach(self, name: str, folders: frozenset[str], files: frozenset[str]) -> bool:
-        """True also for a job whose destinations can't be resolved now: `lists` raises for it."""
+        """Return True also for a job whose destinations can't be resolved now: `lists` raises for it."""
         try:
             return self._coverage_of(name).reaches_into(folders, files)
         except SyncdError:

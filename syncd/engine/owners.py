@@ -1,7 +1,8 @@
-"""PURE but for the lookup passed in: the owners of a set that comes from memory, as this machine numbers them now.
+"""The current uid and gid of the owners in a stored set.
 
-The ledger and the kept sets hold numbers, which are what the files got. Each entry also holds the configured name, and the name is what
-a run follows: after `usermod -u` the recorded number is somebody else's.
+The ledger and the kept sets hold the numbers that the files got. Each entry also holds the configured
+name, and a run follows the name: after `usermod -u` the recorded number belongs to another user.
+Pure: no I/O, except for the lookup that is passed in.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ ResolveOwner = Callable[[str], Ids]
 def with_current_ids(
     entries: Mapping[str, WantedFile], resolve_owner: ResolveOwner
 ) -> dict[str, WantedFile]:
-    """The same entries with the ids that their owners have now; each name is looked up once.
+    """Return the same entries with the ids that their owners have now; each name is looked up once.
 
-    Entries without a configured owner stay as they are. Raises MirrorError for a name that does not exist any more.
+    Entries without a configured owner stay as they are. Raises MirrorError for a name that no
+    longer exists.
     """
     ids: dict[str, Ids] = {}
     result = {}
@@ -41,7 +43,7 @@ def with_current_ids(
 def rows_with_current_ids(
     recorded: Mapping[str, LedgerRow], resolve_owner: ResolveOwner
 ) -> dict[str, LedgerRow]:
-    """The ledger with what each row wants as `as_numbered_now` has it."""
+    """Return the ledger with the wanted file of each row as `with_current_ids` returns it."""
     now = with_current_ids({path: row.upstream for path, row in recorded.items()}, resolve_owner)
     return {
         path: row if now[path] is row.upstream else replace(row, wanted=now[path])
@@ -50,14 +52,17 @@ def rows_with_current_ids(
 
 
 def has_unnamed_owner(entries: Mapping[str, WantedFile]) -> bool:
-    """Whether an entry has an owner whose name was not recorded: a row of an older version."""
+    """Return whether an entry has an owner whose name was not recorded: a row of an older version."""
     return any(
         entry.owner is None and (entry.uid, entry.gid) != (None, None) for entry in entries.values()
     )
 
 
 def configured_owners(job: Job, resolve_owner: ResolveOwner) -> dict[str, Ids]:
-    """Every owner that the job's configuration names, and its ids now. Raises MirrorError as `resolve_owner` does."""
+    """Return each owner that the job's configuration names, with its ids now.
+
+    Raises MirrorError as `resolve_owner` does.
+    """
     names = {rule.owner or job.owner for rule in job.paths}
     return {name: resolve_owner(name) for name in sorted(name for name in names if name)}
 

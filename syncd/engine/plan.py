@@ -1,8 +1,13 @@
-"""PURE: three snapshots in, a Plan out. Every case of what may happen to a file is on this page."""
+"""Compare three snapshots and make a plan. Every case of what may happen to a file is on this page.
+
+Pure: no I/O.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
 
 from syncd.engine.directories import NO_DIRECTORIES, OwnedDirectories, directory_actions
 from syncd.errors import LimitError
@@ -21,7 +26,7 @@ from syncd.models import (
 )
 
 MIN_DELETE_ALLOWANCE = (
-    10  # a share of few files says nothing: removals up to this many are never braked by a share
+    10  # removals up to this many are allowed under any share: a share of few files says nothing
 )
 
 
@@ -31,108 +36,185 @@ def make_plan(
     recorded: Mapping[str, LedgerRow],
     local: Mapping[str, LocalFile | None],
     allow_delete: int | None = None,
-    folders: OwnedDirectories = NO_DIRECTORIES,
+    directories: OwnedDirectories = NO_DIRECTORIES,
 ) -> Plan:
-    """Choose, for every path that is or was ours, the one action that makes local equal remote.
+    """Choose, for every path that is or was syncd's, the one action that makes local equal remote.
 
-    Pure: same arguments, same plan, in path order. A path only the mirror has was never ours and does not appear; of folders, only
-    those appear that syncd made and that are not as the set asks.
-    Raises BrakeError when more would go than the limits allow: a wrong ref looks exactly like this.
+    Pure: same arguments, same plan, in path order. A path that only the disk has was never syncd's
+    and does not appear; of directories, only those appear that syncd made and that are not as the
+    set asks. Raises LimitError when more would be removed than the limits allow: a wrong ref looks
+    exactly like this. Six parameters: they are the whole input, and tests vary each of them alone.
     """
-    actions = []
-    own_folders = _folders_of(
+    own_directories = _directories_of(
         path for path, row in recorded.items() if row.ownership is not Ownership.FOREIGN
     )
-    for path in sorted(remote.keys() | recorded.keys()):
-        want, had, have = remote.get(path), recorded.get(path), local.get(path)
-        if (
-            want is not None
-            and have is not None
-            and have.kind is Kind.DIRECTORY
-            and path in own_folders
-        ):
-            step: Action | None = Action(
-                ActionKind.WRITE, path, want, had, have, "a folder becomes a file"
-            )  # nobody's drift: it empties in this very plan
-        else:
-            step = (
-                _decide(job, path, want, had, have)
-                if want is not None
-                else _drop(job, path, had, have)
-            )
-        if step is not None:
-            actions.append(step)
-    plan = Plan(
-        tuple(
-            sorted(
-                [*actions, *directory_actions(job, folders, local)], key=lambda action: action.path
-            )
-        ),
-        files=len(remote),
-    )
-    _brake(job, plan, remote, recorded, allow_delete)
+    actions: list[Action] = []
+    for path in remote.keys() | recorded.keys():
+        case = _Case(job, path, recorded.get(path), local.get(path), path in own_directories)
+        want = remote.get(path)
+        action = case.drop() if want is None else case.decide(want)
+        if action is not None:
+            actions.append(action)
+    actions += directory_actions(job, directories, local)
+    plan = Plan(tuple(sorted(actions, key=lambda action: action.path)), files=len(remote))
+    _check_delete_limits(job, plan, remote, recorded, allow_delete)
     return plan
 
 
-def _decide(
-    job: Job, path: str, want: WantedFile, had: LedgerRow | None, have: LocalFile | None
-) -> Action | None:
-    """What to do about a path that the repository has."""
-    ours = had.entry if had is not None and had.ownership is not Ownership.FOREIGN else None
-    if want.same_content(have):
-        return _looks(job, path, want, had, ours, have)
-    if have is None and (had is None or had.ownership is not Ownership.OWNED):
-        # a file that upstream dropped was not part of the last set: its removal here is no drift
-        return Action(ActionKind.WRITE, path, want, had, None, "new")
-    upstream_changed = (
-        had is None or not had.upstream.same_content(want) or _made_executable(had.upstream, want)
-    )
-    if ours is not None and have is not None and ours.same_content(have):
-        if job.drift is Drift.KEEP and not ours.same_permissions(have):
-            return Action(ActionKind.KEEP, path, want, had, have, "mode or owner changed here")
-        return Action(ActionKind.WRITE, path, want, had, have, "changed upstream")
-    # from here somebody else's doing stands at the path: an edit, a deletion, or a file that was there before us
-    first_meeting = had is None
-    foreign = have is not None
-    if job.drift is Drift.KEEP or (
-        job.drift is Drift.REPORT and (first_meeting or not upstream_changed)
-    ):
-        reason = (
-            "another file stands here"
-            if had is None or ours is None
-            else "edited here"
-            if foreign
-            else "removed here"
-        )
-        return Action(
-            ActionKind.KEEP, path, want, had, have, reason, is_drift=job.drift is Drift.REPORT
-        )
-    if ours is None:
-        return Action(
-            ActionKind.WRITE, path, want, had, have, "takes over", replaces_foreign=foreign
-        )
-    verb = ActionKind.WRITE if upstream_changed else ActionKind.RESTORE
-    reason = (
-        "changed upstream"
-        if upstream_changed
-        else "edited here; put back"
-        if foreign
-        else "removed here; put back"
-    )
-    return Action(
-        verb,
-        path,
-        want,
-        had,
-        have,
-        reason,
-        is_drift=verb is ActionKind.RESTORE,
-        replaces_foreign=foreign,
-    )
+def _directories_of(paths: Iterable[str]) -> set[str]:
+    """Return every directory above these paths, without `/`."""
+    found: set[str] = set()
+    for folder in {path[: path.rfind("/")] for path in paths}:
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder[: folder.rfind("/")]
+    return found
 
 
-def _made_executable(before: WantedFile, want: WantedFile) -> bool:
-    """Has git's executable bit changed, and with it the mode? A commit that changes the bit has changed the file; another `mode:` in the configuration has not."""
+class _Case(Struct, frozen=True):
+    """One path: what the ledger says of it, and what is on disk.
+
+    `was_own_directory`: syncd's own files are below the path, so a directory there is no drift.
+    """
+
+    job: Job
+    path: str
+    recorded: LedgerRow | None
+    local: LocalFile | None
+    was_own_directory: bool = False
+
+    @property
+    def own(self) -> WantedFile | None:
+        """What syncd itself last made of the path; None where a foreign file was left."""
+        if self.recorded is None or self.recorded.ownership is Ownership.FOREIGN:
+            return None
+        return self.recorded.entry
+
+    def decide(self, want: WantedFile) -> Action | None:
+        """Choose the action for a path that the repository has."""
+        have, recorded, own = self.local, self.recorded, self.own
+        if have is not None and have.kind is Kind.DIRECTORY and self.was_own_directory:
+            # not drift: the directory becomes empty in this very plan
+            return self._action(ActionKind.WRITE, want, "a folder becomes a file")
+        if want.same_content(have):
+            return self._same_content(want)
+        if have is None and (recorded is None or recorded.ownership is not Ownership.OWNED):
+            # a file that upstream dropped was not part of the last set: its removal here is no drift
+            return self._action(ActionKind.WRITE, want, "new")
+        if own is not None and have is not None and own.same_content(have):
+            if self.job.drift is Drift.KEEP and not own.same_permissions(have):
+                return self._action(ActionKind.KEEP, want, "mode or owner changed here")
+            return self._action(ActionKind.WRITE, want, "changed upstream")
+        return self._drifted(want)
+
+    def _drifted(self, want: WantedFile) -> Action:
+        """Choose the action where the disk holds an edit, a deletion, or a file that was there before."""
+        first_meeting, is_foreign = self.recorded is None, self.local is not None
+        upstream_changed = self._upstream_changed(want)
+        if self._leaves(first_meeting or not upstream_changed):
+            return self._kept(want, self._drift_reason())
+        if self.own is None:
+            return self._action(ActionKind.WRITE, want, "takes over", replaces_foreign=is_foreign)
+        if upstream_changed:
+            return self._action(
+                ActionKind.WRITE, want, "changed upstream", replaces_foreign=is_foreign
+            )
+        return self._action(
+            ActionKind.RESTORE,
+            want,
+            f"{self._drift_reason()}; put back",
+            is_drift=True,
+            replaces_foreign=is_foreign,
+        )
+
+    def _leaves(self, unless_upstream_asks: bool) -> bool:
+        """Return whether the `drift` policy leaves what was changed here."""
+        drift = self.job.drift
+        return drift is Drift.KEEP or (drift is Drift.REPORT and unless_upstream_asks)
+
+    def _drift_reason(self) -> str:
+        if self.own is None:
+            return "another file stands here"
+        return "removed here" if self.local is None else "edited here"
+
+    def _upstream_changed(self, want: WantedFile) -> bool:
+        """Return whether the repository changed the file since it was last applied."""
+        if self.recorded is None:
+            return True
+        before = self.recorded.upstream
+        return not before.same_content(want) or _executable_changed(before, want)
+
+    def _same_content(self, want: WantedFile) -> Action | None:
+        """Choose the action where the content is right, and mode, owner or the ledger may not be."""
+        have, own = self.local, self.own
+        if have is None:
+            return None
+        if want.same_permissions(have):
+            if self._is_recorded_as(want, have):
+                return None
+            return self._action(ActionKind.ADOPT, want, "already so")
+        changed_here = own is None or not own.same_permissions(have)
+        asked_now = self._permissions_changed(want)
+        if changed_here and self._leaves(self.recorded is None or not asked_now):
+            return self._kept(want, "mode or owner changed here")
+        is_drift = own is not None and not asked_now
+        return self._action(ActionKind.MODE, want, "mode or owner", is_drift=is_drift)
+
+    def _is_recorded_as(self, want: WantedFile, have: LocalFile) -> bool:
+        """Return whether the ledger already says exactly this."""
+        row = self.recorded
+        return (
+            row is not None
+            and row.ownership is Ownership.OWNED
+            and row.stat == have.stat
+            and row.entry == want
+            and row.wanted is None
+        )
+
+    def _permissions_changed(self, want: WantedFile) -> bool:
+        """Return whether mode or owner were asked otherwise when the file was last applied."""
+        if self.recorded is None:
+            return True
+        before = self.recorded.upstream
+        return (before.mode, before.uid, before.gid) != (want.mode, want.uid, want.gid)
+
+    def drop(self) -> Action | None:
+        """Choose the action for a path that the repository or the configuration no longer has."""
+        if self.recorded is None:
+            return None
+        if self.recorded.ownership is Ownership.FOREIGN:
+            return self._action(ActionKind.FORGET, None, "never ours")
+        if self.local is None:
+            return self._action(ActionKind.FORGET, None, "gone on both sides")
+        if not self.recorded.entry.same_content(self.local):
+            return self._action(ActionKind.KEEP, None, "dropped upstream, but edited here")
+        if self.job.prune is Prune.OFF:
+            return None
+        return self._action(ActionKind.REMOVE, None, "dropped upstream")
+
+    def _kept(self, want: WantedFile, reason: str) -> Action:
+        """Leave what was changed here; under `report` it counts as drift."""
+        is_drift = self.job.drift is Drift.REPORT
+        return self._action(ActionKind.KEEP, want, reason, is_drift=is_drift)
+
+    def _action(
+        self,
+        kind: ActionKind,
+        want: WantedFile | None,
+        reason: str,
+        is_drift: bool = False,
+        replaces_foreign: bool = False,
+    ) -> Action:
+        return Action(
+            kind, self.path, want, self.recorded, self.local, reason, is_drift, replaces_foreign
+        )
+
+
+def _executable_changed(before: WantedFile, want: WantedFile) -> bool:
+    """Return whether git's executable bit has changed, and with it the mode.
+
+    A commit that changes the bit has changed the file; another `mode:` in the configuration has not.
+    """
     return (
         None not in (before.executable, want.executable)
         and before.executable != want.executable
@@ -140,107 +222,41 @@ def _made_executable(before: WantedFile, want: WantedFile) -> bool:
     )
 
 
-def _looks(
-    job: Job,
-    path: str,
-    want: WantedFile,
-    had: LedgerRow | None,
-    ours: WantedFile | None,
-    have: LocalFile | None,
-) -> Action | None:
-    """The content is right; mode, owner or our memory may not be."""
-    if have is None:
-        return None
-    if want.same_permissions(have):
-        known = (
-            had is not None
-            and had.ownership is Ownership.OWNED
-            and had.stat == have.stat
-            and had.entry == want
-            and had.wanted is None
-        )
-        return None if known else Action(ActionKind.ADOPT, path, want, had, have, "already so")
-    touched_here = ours is None or not ours.same_permissions(have)
-    asked_before = had.upstream if had is not None else None
-    asked_anew = asked_before is None or (
-        asked_before.mode,
-        asked_before.uid,
-        asked_before.gid,
-    ) != (want.mode, want.uid, want.gid)
-    if touched_here and (
-        job.drift is Drift.KEEP or (job.drift is Drift.REPORT and (had is None or not asked_anew))
-    ):
-        return Action(
-            ActionKind.KEEP,
-            path,
-            want,
-            had,
-            have,
-            "mode or owner changed here",
-            is_drift=job.drift is Drift.REPORT,
-        )
-    return Action(
-        ActionKind.MODE,
-        path,
-        want,
-        had,
-        have,
-        "mode or owner",
-        is_drift=ours is not None and not asked_anew,
-    )
-
-
-def _drop(job: Job, path: str, had: LedgerRow | None, have: LocalFile | None) -> Action | None:
-    """What to do about a path that the repository, or the configuration, no longer has."""
-    if had is None or had.ownership is Ownership.FOREIGN:
-        return (
-            None if had is None else Action(ActionKind.FORGET, path, None, had, have, "never ours")
-        )
-    if have is None:
-        return Action(ActionKind.FORGET, path, None, had, None, "gone on both sides")
-    if not had.entry.same_content(have):
-        return Action(ActionKind.KEEP, path, None, had, have, "dropped upstream, but edited here")
-    if job.prune is Prune.OFF:
-        return None
-    return Action(ActionKind.REMOVE, path, None, had, have, "dropped upstream")
-
-
-def _folders_of(paths: Iterable[str]) -> set[str]:
-    found: set[str] = set()
-    for path in {path[: path.rfind("/")] for path in paths}:
-        while path and path not in found:
-            found.add(path)
-            path = path[: path.rfind("/")]
-    return found
-
-
-def _brake(
+def _check_delete_limits(
     job: Job,
     plan: Plan,
     remote: Mapping[str, WantedFile],
     recorded: Mapping[str, LedgerRow],
     allow_delete: int | None,
 ) -> None:
-    limits = job.limits
+    """Raise LimitError when the plan removes more than `limits` or the caller allow."""
     removals = len(plan.of(ActionKind.REMOVE))
-    if not remote and not limits.empty and allow_delete is None:
+    if not remote and not job.limits.empty and allow_delete is None:
         raise LimitError(
-            f"the job's paths hold no file at this commit ({removals} would be removed); nothing was changed",
-            hint=f"check ref:, paths: and include:; to agree once: syncd sync {job.name} --allow-delete {removals}; for good: limits: {{empty: true}}",
+            f"the job's paths hold no file at this commit ({removals} would be removed); "
+            "nothing was changed",
+            id="limit/empty-set",
+            hint="check ref:, paths: and include:; to agree once: "
+            f"syncd sync {job.name} --allow-delete {removals}; for good: limits: {{empty: true}}",
         )
     tracked = sum(row.ownership is not Ownership.FOREIGN for row in recorded.values())
-    if allow_delete is not None:
-        allowed, rule = allow_delete, f"--allow-delete {allow_delete}"
-    elif limits.delete_count is not None:
-        allowed, rule = limits.delete_count, f"limits.delete: {limits.delete_count}"
-    else:
-        share = limits.delete_share if limits.delete_share is not None else 1.0
-        allowed, rule = (
-            max(MIN_DELETE_ALLOWANCE, int(share * tracked)),
-            f"limits.delete: {share:.0%}",
-        )
+    allowed, rule = _allowed_removals(job, tracked, allow_delete)
     if removals > allowed:
         raise LimitError(
-            f"{removals} of {tracked} files would be removed, more than {rule} allows; nothing was changed",
-            hint=f"look at: syncd plan {job.name}; if that is right: syncd sync {job.name} --allow-delete {removals}",
+            f"{removals} of {tracked} files would be removed, more than {rule} allows; "
+            "nothing was changed",
+            id="limit/too-many-removals",
+            hint=f"look at: syncd plan {job.name}; "
+            f"if that is right: syncd sync {job.name} --allow-delete {removals}",
         )
+
+
+def _allowed_removals(job: Job, tracked: int, allow_delete: int | None) -> tuple[int, str]:
+    """Return how many removals are allowed, and the rule that says so."""
+    limits = job.limits
+    if allow_delete is not None:
+        return allow_delete, f"--allow-delete {allow_delete}"
+    if limits.delete_count is not None:
+        return limits.delete_count, f"limits.delete: {limits.delete_count}"
+    share = limits.delete_share if limits.delete_share is not None else 1.0
+    return max(MIN_DELETE_ALLOWANCE, int(share * tracked)), f"limits.delete: {share:.0%}"

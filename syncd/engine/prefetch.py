@@ -1,6 +1,7 @@
-"""What a run finds out while it waits for GitHub: its ledger, its folders, and what stands at the ledger's places.
+"""Read the ledger and look at the disk while a run waits for GitHub.
 
-Nothing is decided here, and the writer compares again at each rename. docs/decisions/0007-what-a-tick-costs.md has what it saves.
+Nothing is decided here, and the writer compares again at each rename.
+docs/decisions/0007-what-a-tick-costs.md has what this saves.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from syncd.ports import Mirror, Store, Target
 
 
 class Prefetch:
-    """A context: one thread reads and looks while the block runs, and has ended when the block has."""
+    """A context manager: one thread reads and scans while the block runs, and ends with the block."""
 
     def __init__(
         self, job: str, store: Store, mirror: Mirror, check: Callable[[], None] = no_limit
     ) -> None:
         self._job, self._store, self._mirror, self._check = job, store, mirror, check
-        self._pool = ThreadPoolExecutor(1, "syncd-ahead")
+        self._pool = ThreadPoolExecutor(1, "syncd-prefetch")
 
     def __enter__(self) -> Prefetch:
         self._ledger = self._pool.submit(self._read)
@@ -35,18 +36,18 @@ class Prefetch:
         self._pool.shutdown()
 
     def recorded(self) -> dict[str, LedgerRow]:
-        """The job's ledger. Raises what the store raised."""
+        """Return the job's ledger. Raises what the store raised."""
         return self._ledger.result()[0]
 
     def folders(self) -> frozenset[str]:
-        """The folders that syncd made for the job. Raises what the store raised."""
+        """Return the directories that syncd made for the job. Raises what the store raised."""
         return self._ledger.result()[1]
 
     def scan(self, targets: Mapping[str, Target]) -> dict[str, LocalFile | None]:
-        """What stands at each of these. Raises MirrorError.
+        """Return what is at each of these targets. Raises MirrorError.
 
-        All are looked at again where they are not exactly the ledger's places, because one place explains another: a file where a
-        folder is wanted may be ours, and leave.
+        Everything is scanned again when these are not exactly the ledger's targets, because one
+        target explains another: a file where a directory is wanted may be syncd's, and be removed.
         """
         wait([self._seen])
         if targets != self._ledger.result()[2]:
@@ -54,7 +55,7 @@ class Prefetch:
         return dict(self._seen.result())
 
     def _read(self) -> tuple[dict[str, LedgerRow], frozenset[str], dict[str, Target]]:
-        """The ledger, the folders, and the places of both."""
+        """Return the ledger, syncd's directories, and the targets of both."""
         recorded, folders = self._store.load_ledger(self._job), self._store.folders(self._job)
         files = {path: Target(row.entry.root, row) for path, row in recorded.items()}
         return (

@@ -1,7 +1,8 @@
-"""What a run does about destinations that are protected: nothing is written there, and nothing is removed there.
+"""Protected destinations: a run writes nothing there, and removes nothing there.
 
-Contract section 1, "A commit can never change syncd's own configuration". The check of the configuration has seen the
-rules; this sees every destination by its real path, and so also what a link, a bind mount or a pattern hid from it.
+Contract section 1, "A commit can never change syncd's own configuration". The check of the
+configuration has seen the rules; this sees every destination by its real path, and so also what a link,
+a bind mount or a pattern hid from it.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from syncd.patterns import escape_pattern
 from syncd.ports import Mirror
 from syncd.protected_paths import Identity, ProtectedPaths, ProtectedPlace, canonical, with_parents
 
-MAX_PATTERNS_SHOWN = 20
+MAX_PATTERNS_SHOWN = 20  # in a hint
 
 
 class ProtectedMatch(Struct, frozen=True):
-    """A destination that leads to a protected place: by `real`, its own real path or what that is called without a bind mount."""
+    """A destination that leads to a protected place.
+
+    It does so by `real`: its own real path, or what that is called without a bind mount.
+    """
 
     place: ProtectedPlace
     real: str
@@ -37,10 +41,10 @@ def exclude_protected(
     remote: Mapping[str, WantedFile],
     own: JobLedger,
 ) -> JobLedger:
-    """The job's rows without any claim to a protected place, with notes on what it gave up.
+    """Return the job's rows without those of protected places, with notes on what the job gave up.
 
-    A row there was written by an earlier version: the file stays as it is, and the plan forgets the row.
-    Raises MirrorError when the commit wants a protected place; nothing has been changed then.
+    A row there was written by an earlier version: the file stays as it is, and the plan forgets the
+    row. Raises MirrorError when the commit wants a protected place; nothing has been changed then.
     """
     if not protected:
         return own
@@ -64,12 +68,13 @@ def _notes(rows: Iterable[str], hits: Mapping[str, ProtectedMatch]) -> tuple[str
         return ()
     more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
     return (
-        f"{paths[0]} is {hits[paths[0]].place.what}: it stays as it is, and the job no longer owns it{more}",
+        f"{paths[0]} is {hits[paths[0]].place.what}: it stays as it is, "
+        f"and the job no longer owns it{more}",
     )
 
 
 def _real_link(job: Job, mirror: Mirror) -> dict[str, str]:
-    """The real path of the link of `publish: symlink`, which every change replaces."""
+    """Return the real path of the link of `publish: symlink`, which every change replaces."""
     if job.publish is not Publish.SYMLINK:
         return {}
     link = job.paths[0].to
@@ -80,8 +85,11 @@ def _real_link(job: Job, mirror: Mirror) -> dict[str, str]:
 def find_protected(
     protected: ProtectedPaths, real: Mapping[str, str], identities: Mapping[str, Identity]
 ) -> dict[str, ProtectedMatch]:
-    """Those of the destinations that lead to a protected place. `real` is destination -> real path;
-    `identities` has device and inode of every folder above one of those, where it exists."""
+    """Return those of the destinations that lead to a protected place.
+
+    `real` is destination -> real path; `identities` has device and inode of every directory above
+    one of those, where it exists.
+    """
     near: dict[str, list[str]] = {}
     found: dict[str, ProtectedMatch] = {}
     for path, place in real.items():
@@ -97,7 +105,7 @@ def find_protected(
 
 
 def _near(protected: ProtectedPaths, folder: str, identities: Mapping[str, Identity]) -> list[str]:
-    """The names of the folder under which a file in it could be protected; mostly none."""
+    """Return the names of the directory under which a file in it could be protected; mostly none."""
     names = dict.fromkeys((folder, canonical(folder, protected.identities, identities.get)))
     return [name for name in names if protected.near(name)]
 
@@ -105,7 +113,7 @@ def _near(protected: ProtectedPaths, folder: str, identities: Mapping[str, Ident
 def refuse_protected(
     job: Job, remote: Mapping[str, WantedFile], hits: Mapping[str, ProtectedMatch]
 ) -> None:
-    """Raises MirrorError when a protected place is wanted, with the exclude line that leaves all of them out."""
+    """Raise MirrorError when a protected place is wanted, with the `exclude:` line that leaves all of them out."""
     wanted = [path for path in hits if path in remote or _is_own_link(job, path)]
     if not wanted:
         return
@@ -115,9 +123,11 @@ def refuse_protected(
     where = "" if hit.place.path == path else f" ({hit.place.path})"
     more = f" (and {len(wanted) - 1} more)" if len(wanted) > 1 else ""
     raise MirrorError(
-        f"{source} would be written to {path}, which {relation} {hit.place.what}{where}; a commit never changes that, and nothing was changed{more}",
+        f"{source} would be written to {path}, which {relation} {hit.place.what}{where}; "
+        f"a commit never changes that, and nothing was changed{more}",
         path=path,
-        hint=_way_out(job, path, {one: hits[one] for one in wanted}),
+        id="mirror/protected-path",
+        hint=_exclude_hint(job, path, {one: hits[one] for one in wanted}),
     )
 
 
@@ -125,7 +135,7 @@ def _is_own_link(job: Job, path: str) -> bool:
     return job.publish is Publish.SYMLINK and path == job.paths[0].to
 
 
-def _way_out(job: Job, path: str, hits: Mapping[str, ProtectedMatch]) -> str:
+def _exclude_hint(job: Job, path: str, hits: Mapping[str, ProtectedMatch]) -> str:
     rule = _rule_of(job, path)
     patterns = dict.fromkeys(
         _pattern(rule, one, hit) for one, hit in hits.items() if _rule_of(job, one) == rule
@@ -140,7 +150,7 @@ def _way_out(job: Job, path: str, hits: Mapping[str, ProtectedMatch]) -> str:
 
 
 def _rule_of(job: Job, path: str) -> PathRule | None:
-    """The rule that lists the destination: of several the one that reaches deepest."""
+    """Return the rule that lists the destination: of several the one that reaches deepest."""
     rules: Iterable[PathRule] = (
         rule
         for rule in job.paths
@@ -150,7 +160,7 @@ def _rule_of(job: Job, path: str) -> PathRule | None:
 
 
 def _pattern(rule: PathRule | None, path: str, hit: ProtectedMatch) -> str | None:
-    """What leaves the protected place out, as the destination spells it; None where all of the rule lies in it."""
+    """Return the pattern that leaves the protected place out; None where all of the rule is in it."""
     surplus = hit.real.count("/") - hit.place.path.count("/")
     excluded = path.rsplit("/", surplus)[0] if surplus > 0 else path
     if rule is None or not excluded.startswith(f"{rule.to}/"):

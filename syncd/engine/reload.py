@@ -1,6 +1,7 @@
-"""Pays what a run owes: `on_change` after all files are in place, once for all jobs that share the command, until it succeeds.
+"""Run the pending reloads: `on_change`, after all files are in place, until it succeeds.
 
-The debt itself is in the store since the intent; this only runs the command and says what came of it. The caller holds the jobs' locks.
+Jobs that share one command run it together, once. Since the intent the store knows that a reload is
+pending; this only runs the command and records what came of it. The caller holds the jobs' locks.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -16,11 +18,12 @@ from msgspec.structs import replace
 
 from syncd.deadline import Deadline
 from syncd.engine import hook_state
-from syncd.engine.run import Options, RunContext, run_job
+from syncd.engine.context import Options, RunContext
+from syncd.engine.run import run_job
 from syncd.engine.undo import undo_change
 from syncd.errors import HookFailedError, MirrorError, StoppedError, StoreError, SyncdError
 from syncd.models import Hook, Job, RunReport, RunStatus
-from syncd.ports import HookResult, RunRecord
+from syncd.ports import HookResult, JobState, RunRecord
 
 Held = TypeVar("Held")
 
@@ -34,30 +37,33 @@ class JobRun(Struct, frozen=True):
 
 
 class ReloadGroup(Generic[Held]):
-    """Where the jobs of one command meet: those that share an `on_change` are handed on together, when the last of them has arrived.
+    """Collects the jobs that share an `on_change`, until the last of them has run.
 
-    Each brings what it holds meanwhile, such as its lock. Safe to use from many threads; nobody waits.
+    Each job brings what it holds meanwhile, such as its lock. Safe to use from many threads; no
+    thread waits.
     """
 
     def __init__(self, jobs: Sequence[Job]) -> None:
-        self._guard = Lock()
+        self._lock = Lock()
         self._order = {job.name: place for place, job in enumerate(jobs)}
         self._missing = Counter(hook_state.shared_key(job) for job in jobs)
-        self._here: dict[object, list[tuple[JobRun, Held]]] = {}
+        self._arrived: dict[object, list[tuple[JobRun, Held]]] = {}
 
     def arrive(self, member: JobRun, held: Held) -> list[tuple[JobRun, Held]]:
-        """Those who can go on now: only this one when its job has no `on_change`; nobody yet; or, with the last of them, all, in the order of the jobs."""
+        """Add a job; return the jobs that can go on now.
+
+        That is the job alone when it has no `on_change`, and no job while others are missing. With
+        the last of them it is all, in the order of the jobs.
+        """
         key = hook_state.shared_key(member.job)
         if key is None:
             return [(member, held)]
-        with self._guard:
+        with self._lock:
             self._missing[key] -= 1
-            self._here.setdefault(key, []).append((member, held))
-            return (
-                []
-                if self._missing[key]
-                else sorted(self._here.pop(key), key=lambda one: self._order[one[0].job.name])
-            )
+            self._arrived.setdefault(key, []).append((member, held))
+            if self._missing[key]:
+                return []
+            return sorted(self._arrived.pop(key), key=lambda one: self._order[one[0].job.name])
 
 
 class DueReload(Struct, frozen=True):
@@ -67,157 +73,155 @@ class DueReload(Struct, frozen=True):
     ctx: RunContext
     report: RunReport
 
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        return self.job.name
 
-def run_job_and_reload(
-    job: Job, ctx: RunContext, deadline: Deadline, options: Options = Options()
-) -> RunReport:
-    """One run with everything that belongs to it. The job's lock is held by the caller."""
-    return run_reload([JobRun(job, ctx, run_job(job, ctx, deadline, options))], deadline)[0]
+    @property
+    def state(self) -> JobState:
+        """The job's state, read from the store now."""
+        return self.ctx.store.state(self.job.name)
 
-
-def run_reload(members: Sequence[JobRun], deadline: Deadline) -> list[RunReport]:
-    """What the jobs owe is paid, by one run of the command that they share; the reports as they are then, in order."""
-    began = time.perf_counter()
-    reports = {member.job.name: _left_waiting(member) for member in members}
-    due = [
-        DueReload(member.job, member.ctx, member.report)
-        for member in members
-        if reports[member.job.name] is None and member.ctx is not None
-    ]
-    paid = _pay(due, deadline, began) if due else {}
-    return [reports[member.job.name] or paid[member.job.name] for member in members]
-
-
-def _left_waiting(member: JobRun) -> RunReport | None:
-    """The report of a job that has nothing to pay now; None where the command is to run."""
-    job, ctx, report = member.job, member.ctx, member.report
-    if ctx is None or report.status is RunStatus.SKIPPED:
-        return report
-    state = ctx.store.state(job.name)
-    if (
-        job.on_change is None
-        or not hook_state.is_reload_due(job, state)
-        or ctx.store.intent(job.name) is not None
-    ):
-        return replace(report, reload_pending=state.reload_pending and job.on_change is not None)
-    until = hook_state.retry_at(
-        state, report.trigger, report.status is RunStatus.CHANGED, ctx.clock.now()
-    )
-    if until is None:
-        return None
-    return _blamed(report, hook_state.reload_pending_error(job.on_change, state, until))
-
-
-def _pay(due: Sequence[DueReload], deadline: Deadline, began: float) -> dict[str, RunReport]:
-    hook = due[0].job.on_change
-    if hook is None:
-        return {}
-    try:
-        end = _run(hook, due, deadline)
-        undone = _undo_where_asked(due, hook, end)
-        whole = any(one.trouble is None for one in undone.values())
-        error = hook_state.reload_failed(hook, _run(hook, due, deadline) if whole else end)
-    except SyncdError as stopped:
-        return {one.job.name: _blamed(one.report, stopped) for one in due}
-    seconds = time.perf_counter() - began
-    timed = (
-        replace(one, report=replace(one.report, seconds=one.report.seconds + seconds))
-        for one in due
-    )
-    return {
-        one.job.name: _withdrawn(one, undone[one.job.name], error)
-        if one.job.name in undone
-        else _settle(one, hook, error)
-        for one in timed
-    }
-
-
-def _run(hook: Hook, due: Sequence[DueReload], deadline: Deadline) -> HookResult:
-    """The command has run for these jobs. Raises StoppedError, StoreError: nothing is known of it then, and it stays owed."""
-    if deadline.stop.is_set():
-        raise StoppedError("stopped by a signal before on_change was run; it stays owed")
-    states = {one.job.name: one.ctx.store.state(one.job.name) for one in due}
-    changes = {
-        one.job.name: one.ctx.store.changes_since(
-            one.job.name, states[one.job.name].reload_since or one.ctx.clock.now()
-        )
-        for one in due
-    }
-    reports = [
-        replace(
-            one.report,
-            commit=states[one.job.name].reload_commit,
-            previous=states[one.job.name].reloaded_commit,
-        )
-        for one in due
-    ]
-    runner = due[0].ctx.hooks
-    if runner is None:
-        return HookResult(problem="there is nothing to run hooks with")
-    return runner.run(
-        hook_state.build_call(hook, [one.job for one in due], reports, changes), deadline
-    )
+    @property
+    def now(self) -> datetime:
+        """The present time."""
+        return self.ctx.clock.now()
 
 
 class UndoResult(Struct, frozen=True):
-    """One job whose previous set was put back, or whose way back could not be gone to its end (`trouble`)."""
+    """One job whose previous set was put back. `trouble` is the error that an unfinished undo ended with."""
 
     verdict: HookFailedError
     left_alone: tuple[str, ...] = ()
     trouble: SyncdError | None = None
 
 
-def _undo_where_asked(
+def run_job_and_reload(
+    job: Job, ctx: RunContext, deadline: Deadline, options: Options = Options()
+) -> RunReport:
+    """Run the job and its reload; return the report. The caller holds the job's lock."""
+    return run_reload([JobRun(job, ctx, run_job(job, ctx, deadline, options))], deadline)[0]
+
+
+def run_reload(members: Sequence[JobRun], deadline: Deadline) -> list[RunReport]:
+    """Run the pending reload of these jobs, which share the command; return their reports, in order."""
+    began = time.perf_counter()
+    reports = {member.job.name: _report_without_reload(member) for member in members}
+    due = [
+        DueReload(member.job, member.ctx, member.report)
+        for member in members
+        if reports[member.job.name] is None and member.ctx is not None
+    ]
+    reloaded = _reload(due, deadline, began) if due else {}
+    return [reports[member.job.name] or reloaded[member.job.name] for member in members]
+
+
+def _report_without_reload(member: JobRun) -> RunReport | None:
+    """Return the report of a job that has nothing to reload now; None where the command has to run."""
+    job, ctx, report = member.job, member.ctx, member.report
+    if ctx is None or report.status is RunStatus.SKIPPED:
+        return report
+    state = ctx.store.state(job.name)
+    if job.on_change is None:
+        return replace(report, reload_pending=False)
+    if not hook_state.is_reload_due(job, state) or ctx.store.intent(job.name) is not None:
+        return replace(report, reload_pending=state.reload_pending)
+    is_changed = report.status is RunStatus.CHANGED
+    until = hook_state.retry_at(state, report.trigger, is_changed, ctx.clock.now())
+    if until is None:
+        return None
+    error = hook_state.reload_pending_error(job.on_change, state, until)
+    return _with_reload_error(report, error)
+
+
+def _reload(due: Sequence[DueReload], deadline: Deadline, began: float) -> dict[str, RunReport]:
+    """Run the command; after a failure undo what is to be undone, and run it once more."""
+    hook = due[0].job.on_change
+    if hook is None:
+        return {}
+    try:
+        end = _run_command(hook, due, deadline)
+        undone = _undo_after_failure(due, hook, end)
+        if any(one.trouble is None for one in undone.values()):
+            end = _run_command(hook, due, deadline)
+        error = hook_state.reload_error(hook, end)
+    except SyncdError as stopped:
+        return {one.name: _with_reload_error(one.report, stopped) for one in due}
+    seconds = time.perf_counter() - began
+    reports = {}
+    for one in due:
+        timed = replace(one, report=replace(one.report, seconds=one.report.seconds + seconds))
+        if one.name in undone:
+            reports[one.name] = _record_undo(timed, undone[one.name], error)
+        else:
+            reports[one.name] = _record_reload(timed, hook, error)
+    return reports
+
+
+def _run_command(hook: Hook, due: Sequence[DueReload], deadline: Deadline) -> HookResult:
+    """Run the command for these jobs.
+
+    Raises StoppedError, StoreError: whether it ran is not known then, and the reload stays pending.
+    """
+    if deadline.stop.is_set():
+        raise StoppedError("stopped by a signal before on_change was run; it stays owed")
+    states = {one.name: one.state for one in due}
+    changes = {
+        one.name: one.ctx.store.changes_since(one.name, states[one.name].reload_since or one.now)
+        for one in due
+    }
+    reports = [_report_for_command(one.report, states[one.name]) for one in due]
+    hooks = due[0].ctx.hooks
+    if hooks is None:
+        return HookResult(problem="there is nothing to run hooks with")
+    call = hook_state.build_call(hook, [one.job for one in due], reports, changes)
+    return hooks.run(call, deadline)
+
+
+def _report_for_command(report: RunReport, state: JobState) -> RunReport:
+    """Return the report with the commit that is reloaded, and the one that was reloaded before it."""
+    return replace(report, commit=state.reload_commit, previous=state.reloaded_commit)
+
+
+def _undo_after_failure(
     due: Sequence[DueReload], hook: Hook, end: HookResult
 ) -> dict[str, UndoResult]:
-    """After a failure: the jobs with `undo_on_failure` that have a way back, each brought to what stood before."""
+    """Bring back the previous set of each job with `undo_on_failure`, where the command failed."""
+    if end.status == 0:
+        return {}
     undone = {}
-    for one in due if end.status != 0 else ():
-        verdict = hook_state.undo_verdict(
-            hook, end, one.ctx.store.state(one.job.name).reload_commit or ""
-        )
+    for one in due:
+        verdict = hook_state.undo_verdict(hook, end, one.state.reload_commit or "")
         if verdict is None:
             continue
         try:
-            left = undo_change(one.job, one.ctx, one.report, verdict)
-            if left is not None:
-                undone[one.job.name] = UndoResult(verdict, left)
+            left_alone = undo_change(one.job, one.ctx, one.report, verdict)
+            if left_alone is not None:
+                undone[one.name] = UndoResult(verdict, left_alone)
         except (MirrorError, StoreError) as trouble:
-            undone[one.job.name] = UndoResult(verdict, trouble=trouble)
+            undone[one.name] = UndoResult(verdict, trouble=trouble)
     return undone
 
 
-def _withdrawn(one: DueReload, undone: UndoResult, again: HookFailedError | None) -> RunReport:
-    """The job's commit is rejected and the previous set stands; the report that says so."""
-    verdict, notes = undone.verdict, list(one.report.notes)
-    if undone.trouble is not None:
-        verdict = HookFailedError(
-            f"{hook_state.first_line(verdict.message)}; but not all of it could be: {undone.trouble.message}",
-            output=verdict.output,
-            status=verdict.status,
-            hint=undone.trouble.hint or "the next run goes on with it",
-        )
-    notes += [f"left alone, since it was edited: {path}" for path in undone.left_alone]
-    notes += (
-        [f"after that too, {hook_state.first_line(again.message)}"]
-        if again is not None and undone.trouble is None
-        else []
-    )
-    now = one.ctx.clock.now()
+def _record_undo(
+    one: DueReload, undone: UndoResult, second_error: HookFailedError | None
+) -> RunReport:
+    """Record that the job's commit is rejected and its previous set is back; return the report that says so."""
+    verdict, now = undone.verdict, one.now
+    notes = [f"left alone, since it was edited: {path}" for path in undone.left_alone]
     if undone.trouble is None:
-        status, state = (
-            RunStatus.REFUSED,
-            one.ctx.store.change_state(
-                one.job.name, lambda state: hook_state.after_undo(state, verdict, again, now)
-            ),
+        status = RunStatus.REFUSED
+        state = one.ctx.store.change_state(
+            one.name, lambda state: hook_state.after_undo(state, verdict, second_error, now)
         )
+        if second_error is not None:
+            notes.append(f"after that too, {hook_state.first_line(second_error.message)}")
     else:
-        status, state = (
-            RunStatus.FAILED,
-            one.ctx.store.change_state(
-                one.job.name,
-                lambda state: hook_state.reload_failed_again(state, verdict, True, now),
-            ),
+        status, error = RunStatus.FAILED, _unfinished_undo_error(verdict, undone.trouble)
+        verdict = error
+        state = one.ctx.store.change_state(
+            one.name, lambda state: hook_state.reload_failed_again(state, error, True, now)
         )
     return replace(
         one.report,
@@ -228,36 +232,49 @@ def _withdrawn(one: DueReload, undone: UndoResult, again: HookFailedError | None
         bytes_written=0,
         files=state.files,
         reload_pending=state.reload_pending,
-        notes=tuple(notes),
+        notes=(*one.report.notes, *notes),
     )
 
 
-def _settle(one: DueReload, hook: Hook, error: HookFailedError | None) -> RunReport:
-    """The outcome is in the store; the report that says so."""
-    job, ctx, report, now = one.job, one.ctx, one.report, one.ctx.clock.now()
-    if error is None:
-        before = ctx.store.state(job.name)
-        ctx.store.change_state(job.name, lambda state: hook_state.reload_done(state, report, now))
-        ran = (
-            ("reloaded",)
-            if report.status is RunStatus.CHANGED and before.reload_attempts == 0
-            else (f"the owed on_change was run: {hook_state.shown_command(hook)}",)
-        )
-        return replace(report, reload_pending=False, notes=(*report.notes, *ran))
-    failed = _blamed(report, error)
-    own = report.error is None
-    state = ctx.store.change_state(
-        job.name, lambda state: hook_state.reload_failed_again(state, error, own, now)
+def _unfinished_undo_error(verdict: HookFailedError, trouble: SyncdError) -> HookFailedError:
+    return HookFailedError(
+        f"{hook_state.first_line(verdict.message)}; but not all of it could be: {trouble.message}",
+        output=verdict.output,
+        status=verdict.status,
+        id="hook/undo-unfinished",
+        hint=trouble.hint or "the next run goes on with it",
     )
-    if own:
-        ctx.store.record(job.name, RunRecord(replace(failed, changes=()), state=state))
+
+
+def _record_reload(one: DueReload, hook: Hook, error: HookFailedError | None) -> RunReport:
+    """Record the outcome of the command; return the report that says so."""
+    if error is not None:
+        return _record_failure(one, error)
+    store, report, now = one.ctx.store, one.report, one.now
+    attempts = one.state.reload_attempts
+    store.change_state(one.name, lambda state: hook_state.reload_done(state, report, now))
+    note = f"the owed on_change was run: {hook_state.shown_command(hook)}"
+    if report.status is RunStatus.CHANGED and attempts == 0:
+        note = "reloaded"
+    return replace(report, reload_pending=False, notes=(*report.notes, note))
+
+
+def _record_failure(one: DueReload, error: HookFailedError) -> RunReport:
+    store, now = one.ctx.store, one.now
+    failed = _with_reload_error(one.report, error)
+    is_only_error = one.report.error is None
+    state = store.change_state(
+        one.name,
+        lambda state: hook_state.reload_failed_again(state, error, is_only_error, now),
+    )
+    if is_only_error:
+        store.record(one.name, RunRecord(replace(failed, changes=()), state=state))
     return failed
 
 
-def _blamed(report: RunReport, error: SyncdError) -> RunReport:
-    """The report with the reload's error: as its own, or as a note beside the one it has."""
+def _with_reload_error(report: RunReport, error: SyncdError) -> RunReport:
+    """Return the report with the reload's error: as its own, or as a note beside the one it has."""
     if report.error is None:
         return replace(report, reload_pending=True, status=RunStatus.FAILED, error=error)
-    return replace(
-        report, reload_pending=True, notes=(*report.notes, hook_state.first_line(error.message))
-    )
+    note = hook_state.first_line(error.message)
+    return replace(report, reload_pending=True, notes=(*report.notes, note))

@@ -1,4 +1,4 @@
-"""Ledger rows whose files the configuration, a commit or the disk spells in another way now."""
+"""Ledger rows whose files the configuration, a commit or the disk spells another way now."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from syncd.colliding_names import fold
+from syncd.engine.context import RunInputs
 from syncd.engine.coverage import folders_above
-from syncd.engine.job_ledger import Context, JobLedger
-from syncd.models import Job, Kind, LedgerRow, LocalFile, WantedFile
+from syncd.engine.job_ledger import JobLedger
+from syncd.models import Kind, LedgerRow, LocalFile, WantedFile
 from syncd.ports import Mirror
 
 
-def follow_spelling(
-    job: Job, ctx: Context, remote: Mapping[str, WantedFile], own: JobLedger
-) -> JobLedger:
-    """Rows follow their real paths; a row whose real path has changed is looked at anew."""
+def follow_spelling(run: RunInputs, remote: Mapping[str, WantedFile], own: JobLedger) -> JobLedger:
+    """Move rows to the wanted paths that lead to the same real path.
+
+    The file of a row whose real path has changed is read again.
+    """
     moved = {
         path: replace(row, real=own.reals[path], stat=None)
         for path, row in own.recorded.items()
@@ -30,28 +32,27 @@ def follow_spelling(
         return own
     by_real = {own.reals[path]: path for path in remote}
     pairs = {path: by_real[own.reals[path]] for path in dropped if own.reals[path] in by_real}
-    return move_rows(job, ctx, remote, own, pairs)
+    return move_rows(run, remote, own, pairs)
 
 
 def move_rows(
-    job: Job,
-    ctx: Context,
+    run: RunInputs,
     remote: Mapping[str, WantedFile],
     own: JobLedger,
     pairs: Mapping[str, str],
 ) -> JobLedger:
-    """The rows of the paths on the left stand for the wanted paths on the right."""
+    """Move the row of each recorded path in `pairs` to the wanted path that it is paired with."""
     if not pairs:
         return own
     recorded = {path: row for path, row in own.recorded.items() if path not in pairs}
     for old, new in pairs.items():
         recorded.setdefault(new, own.recorded[old].at(remote[new].root, own.reals[new]))
     roots = {old: own.recorded[old].entry.root for old in pairs}
-    renamed = renamed_folders(ctx.mirror, own.folders, remote, pairs, roots)
+    renamed = renamed_folders(run.ctx.mirror, own.folders, remote, pairs, roots)
     return replace(
         own,
         recorded=recorded,
-        superseded={**own.superseded, **dict.fromkeys(pairs, job.name)},
+        superseded={**own.superseded, **dict.fromkeys(pairs, run.job.name)},
         respelled=own.respelled.union(pairs.values()),
         folders=(own.folders - renamed.keys()).union(renamed.values()),
         directories_acquired=(*own.directories_acquired, *renamed.values()),
@@ -66,10 +67,10 @@ def renamed_folders(
     pairs: Mapping[str, str],
     roots: Mapping[str, str],
 ) -> dict[str, str]:
-    """Folder of ours -> its spelling above the wanted paths, where that is another one.
+    """Return directory of syncd's -> its spelling above the wanted paths, where that is another one.
 
     `pairs` are files by their old and new paths, `roots` the roots of the old ones. Below the roots
-    the folders of one file correspond one by one; above them the links tell.
+    the directories of one file correspond one by one; above them the resolved links decide.
     """
     old = (folders_above(pairs) - folders_above(remote)).intersection(folders)
     if not old:
@@ -86,7 +87,7 @@ def renamed_folders(
 
 
 def _corresponding(path: str, root: str, other: str, other_root: str) -> dict[str, str]:
-    """The folders above `path` and below its root -> those above `other`, which is the same file."""
+    """Return the directories above `path` and below its root -> those above `other`, the same file."""
     found = {}
     path, other = posixpath.dirname(path), posixpath.dirname(other)
     while len(path) > len(root) and len(other) > len(other_root):
@@ -102,7 +103,7 @@ def same_files(
     local: Mapping[str, LocalFile | None],
     rowless: Iterable[str],
 ) -> dict[str, str]:
-    """Recorded path that is not wanted -> the wanted path that is the same file on disk."""
+    """Return recorded path that is not wanted -> the wanted path that is the same file on disk."""
     by_inode: dict[tuple[int, int], str] = {}
     by_name: dict[str, str] = {}
     for path in rowless:
@@ -115,17 +116,21 @@ def same_files(
         if path in remote:
             continue
         have = local.get(path)
-        there = have is not None and have.problem is None
-        stat = have.stat if have is not None and there else row.stat
+        exists = have is not None and have.problem is None
+        stat = have.stat if have is not None and exists else row.stat
         same_inode = by_inode.get((stat.device, stat.inode)) if stat is not None else None
         candidate = same_inode or by_name.get(fold(own.reals[path]))
         if candidate is None:
             continue
-        if mirror.is_same_file(path, candidate) if there else _moved_away(row, local[candidate]):
+        if exists:
+            is_same = mirror.is_same_file(path, candidate)
+        else:
+            is_same = _moved_away(row, local[candidate])
+        if is_same:
             pairs[path] = candidate
     return pairs
 
 
 def _moved_away(row: LedgerRow, have: LocalFile | None) -> bool:
-    """Whether the recorded file, which its own path does not lead to any more, is this one."""
+    """Return whether this is the recorded file, which its own path no longer leads to."""
     return have is not None and have.is_file_of(row)

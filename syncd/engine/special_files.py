@@ -1,4 +1,7 @@
-"""PURE: devices, sockets and FIFOs at a destination. They hold no bytes that could be put back."""
+"""Devices, sockets and FIFOs at a destination, which hold no bytes that could be put back.
+
+Pure: no I/O.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,10 @@ def refuse_special_files(plan: Plan) -> None:
     for action in plan.of(ActionKind.WRITE, ActionKind.RESTORE):
         if action.expected is not None and action.expected.kind is Kind.OTHER:
             raise MirrorError(
-                f"a device, socket or FIFO stands at {action.path}, where a file belongs; "
+                f"a device, socket or FIFO is at {action.path}, where a file belongs; "
                 "nothing was changed",
                 path=action.path,
+                id="mirror/special-file",
                 hint=f"look at it: ls -l {shlex.quote(action.path)}; then remove it, "
                 "or leave the path out with exclude:",
             )

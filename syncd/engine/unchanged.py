@@ -1,8 +1,9 @@
 """Whether a run would find nothing to do, decided by what the last run saw.
 
-`unchanged_state` asks the engine itself: given the known head again, it decides that nothing is to be done. `still_unchanged`
-says unchanged only where `run_job` would: the same configuration, state and head, and the same destinations. Anything else is
-left to a run. Nothing is written; the caller records that the job was checked.
+`unchanged_state` asks the engine itself: given the known head again, it decides that nothing has to be
+done. `still_unchanged` says unchanged only where `run_job` would: the same configuration, state and
+head, and the same destinations. Anything else is left to a run. Nothing is written; the caller records
+that the job was checked.
 """
 
 from __future__ import annotations
@@ -13,18 +14,19 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.deadline import Deadline
+from syncd.engine.context import Options, RunContext, RunInputs
+from syncd.engine.decision import decide
 from syncd.engine.directories import applied_set, wanted_directories
 from syncd.engine.owners import configured_owners
-from syncd.engine.run import Options, RunContext, decide
 from syncd.errors import SyncdError
 from syncd.git_objects import is_object_id
-from syncd.models import Job, Publish, RunReport, RunStatus, Trigger
+from syncd.models import Job, LedgerRow, Publish, RunReport, RunStatus, Trigger
 from syncd.ports import Head, JobState, Source
 from syncd.ref_names import is_check_due
 from syncd.unchanged import Seen, directories_of, is_as_seen, stat_digest
 
-# Fields of a state that say what was, and ask for nothing. A new field keeps every job from being unchanged until it is
-# listed here or has its default.
+# Fields of a state that say what was, and ask for nothing. A new field keeps every job from being
+# unchanged until it is listed here or has its default.
 HISTORY_FIELDS = (
     "files",
     "applied_files_digest",
@@ -54,6 +56,7 @@ class KnownHeadSource(Source):
         self._head = head
 
     def resolve(self, repo: str, ref: str | None, known: Head | None, deadline: Deadline) -> Head:
+        """Return the known head as unchanged."""
         return replace(self._head, unchanged=True)
 
     def _refuse(self, *_: object, **__: object) -> object:
@@ -63,44 +66,46 @@ class KnownHeadSource(Source):
 
 
 def unchanged_state(job: Job, ctx: RunContext, deadline: Deadline) -> UnchangedState | None:
-    """Return what the job's next runs may be compared with; None where the job has something to do, or may have.
+    """Return what the job's next runs may be compared with; None where there may be something to do.
 
     The caller holds the job's lock.
     """
     store = ctx.store
     try:
         state, head = store.state(job.name), store.head(ctx.scope, job.repo, job.ref)
-        if (
-            head is None
-            or job.publish is not Publish.FILES
-            or not _is_at_rest(state, job, head)
-            or store.intent(job.name) is not None
-        ):
+        if head is None or not _may_be_unchanged(job, ctx, state, head):
             return None
         ledger = store.load_ledger(job.name)
-        created = wanted_directories(applied_set(ledger), store.folders(job.name))
-        directories = directories_of(
-            {path: row.entry.root for path, row in ledger.items()}, created
-        )
-        seen = Seen(
-            directories, stat_digest(directories), configured_owners(job, ctx.resolve_owner)
-        )
-        decision = decide(
-            job, replace(ctx, source=KnownHeadSource(head)), deadline, Options(), state
-        )  # looks after `seen`
+        seen = _seen(job, ctx, ledger)
+        known_head = replace(ctx, source=KnownHeadSource(head))
+        # looks at the disk after `seen`, so that a change between them is noticed
+        decision = decide(RunInputs(job, known_head, deadline, Options(), state))
     except (SyncdError, OSError):
-        return None  # the next run meets the same, and reports it
-    if (
-        decision.plan.actions
-        or decision.recorded != ledger
-        or decision.remote.keys() != ledger.keys()
-    ):
+        return None  # the next run meets the same error, and reports it
+    same_rows = decision.recorded == ledger and decision.remote.keys() == ledger.keys()
+    if decision.plan.actions or not same_rows:
         return None
     return UnchangedState(job, ctx.scope, state, head, seen)
 
 
-def _is_at_rest(state: JobState, job: Job, head: Head) -> bool:
-    """Whether the set of this head and configuration was applied, and nothing is pending, paused, failing or unfinished."""
+def _may_be_unchanged(job: Job, ctx: RunContext, state: JobState, head: Head) -> bool:
+    if job.publish is not Publish.FILES or not _is_up_to_date(state, job, head):
+        return False
+    return ctx.store.intent(job.name) is None
+
+
+def _seen(job: Job, ctx: RunContext, ledger: dict[str, LedgerRow]) -> Seen:
+    """Return how lstat(2) shows the job's destinations and syncd's directories now. Raises OSError."""
+    created = wanted_directories(applied_set(ledger), ctx.store.folders(job.name))
+    directories = directories_of({path: row.entry.root for path, row in ledger.items()}, created)
+    return Seen(directories, stat_digest(directories), configured_owners(job, ctx.resolve_owner))
+
+
+def _is_up_to_date(state: JobState, job: Job, head: Head) -> bool:
+    """Return whether the set of this head and configuration was applied, and nothing is pending.
+
+    Nor may the job be paused, failing or unfinished.
+    """
     past = {name: getattr(state, name) for name in HISTORY_FIELDS}
     applied = JobState(applied_commit=head.commit, applied_config_digest=job.digest, **past)
     return state == applied and state.last_success_at is not None
@@ -114,43 +119,41 @@ def still_unchanged(
     One request, answered 304 while the head holds; none for a commit id, whose meaning never changes.
     """
     began, started_at = time.perf_counter(), ctx.clock.now()
-    if (
-        known.job != job
-        or known.scope != ctx.scope
-        or not same_state(ctx.store.state(job.name), known.state)
-    ):
+    same_job = known.job == job and known.scope == ctx.scope
+    if not same_job or not same_state(ctx.store.state(job.name), known.state):
         return None
     if is_check_due(job.ref, known.head.checked_at, started_at.timestamp()):
         return None
-    try:
-        pinned = job.ref is not None and is_object_id(job.ref)
-        if (
-            not pinned
-            and ctx.source.resolve(job.repo, job.ref, known.head, deadline).commit
-            != known.head.commit
-        ):
-            return None
-    except SyncdError:
-        return None  # a run meets the same, and reports it
-    if not is_as_seen(known.seen):
+    if not _is_same_head(known, ctx, deadline) or not is_as_seen(known.seen):
         return None
-    state, seconds = known.state, time.perf_counter() - began
     return RunReport(
         job.name,
         RunStatus.UNCHANGED,
         job.repo,
         job.ref,
-        state.applied_commit,
-        state.applied_commit,
-        seconds=seconds,
+        known.state.applied_commit,
+        known.state.applied_commit,
+        seconds=time.perf_counter() - began,
         trigger=trigger,
         started_at=started_at,
-        files=state.files,
+        files=known.state.files,
     )
 
 
+def _is_same_head(known: UnchangedState, ctx: RunContext, deadline: Deadline) -> bool:
+    """Return whether the ref still names the known commit. An error is left to a run, which reports it."""
+    job = known.job
+    if job.ref is not None and is_object_id(job.ref):
+        return True
+    try:
+        head = ctx.source.resolve(job.repo, job.ref, known.head, deadline)
+    except SyncdError:
+        return False
+    return head.commit == known.head.commit
+
+
 def same_state(one: JobState, other: JobState) -> bool:
-    """Whether two states are equal in all but when the job was last checked."""
+    """Return whether two states are equal in everything but when the job was last checked."""
     return replace(one, last_run_at=None, last_success_at=None) == replace(
         other, last_run_at=None, last_success_at=None
     )

@@ -1,6 +1,8 @@
-"""Carries out an undo: keeps what it will need while a change is made, and brings the previous set back when its reload has failed.
+"""Carry out an undo.
 
-Interrupted at any instant it is taken up again by the next run: what stands is looked at, and only what is not back yet is done.
+While a change is made, keep what an undo of it needs; when its reload has failed, bring the previous set
+back. An undo that is interrupted at any instant is resumed by the next run: the disk is looked at, and
+only what is not back yet is done.
 """
 
 from __future__ import annotations
@@ -8,13 +10,14 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
-from typing import Protocol
 
+from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd.clock import Clock
 from syncd.engine import hook_state
 from syncd.engine.apply import with_copied_stat
+from syncd.engine.context import RunContext
+from syncd.engine.decision import Decision
 from syncd.engine.directories import applied_set, directories_to_fix, wanted_directories
 from syncd.engine.undo_plan import Undo, from_text, record_undo, rows_after, to_text, undo_plan
 from syncd.errors import BadResponseError, ChangedUnderneathError, HookFailedError, MirrorError
@@ -25,73 +28,52 @@ from syncd.models import (
     Job,
     Kind,
     LedgerRow,
+    LocalFile,
     Plan,
     RunReport,
     RunStatus,
-    WantedFile,
 )
-from syncd.ports import ApplyOutcome, Blobs, Intent, JobState, Mirror, RunRecord, Store, Target
+from syncd.ports import ApplyOutcome, Blobs, Intent, JobState, RunRecord, Target
 
 CHUNK_BYTES = 1 << 20
 
 
-class UndoContext(Protocol):
-    """Where a change and its undo are made; a House is one."""
+def save_undo(job: Job, ctx: RunContext, state: JobState, decision: Decision) -> JobState:
+    """Put everything that the plan replaces into the cache; return the state that names it.
 
-    @property
-    def store(self) -> Store: ...
-    @property
-    def mirror(self) -> Mirror: ...
-    @property
-    def blobs(self) -> Blobs: ...
-    @property
-    def clock(self) -> Clock: ...
-
-
-def save_undo(
-    job: Job,
-    ctx: UndoContext,
-    state: JobState,
-    commit: str,
-    plan: Plan,
-    remote: Mapping[str, WantedFile],
-    recorded: Mapping[str, LedgerRow],
-) -> JobState:
-    """The state with which the plan may be intended: everything that it replaces is in the cache, and named.
-
-    `recorded` is the job's ledger without rows that another job had, which are not this one's to get back.
-
-    Nothing is kept for a job that does not ask for it, nor for a repair of the set that stands. Raises MirrorError.
+    The plan may be intended with that state. Nothing is kept for a job without `undo_on_failure`,
+    nor for a repair of the applied set. Rows that another job had are left out: they are not this
+    job's to get back. Raises MirrorError.
     """
     earlier = read_undo(state, ctx.blobs) if state.reload_pending else None
-    if (
-        not job.undo_on_failure
-        or job.on_change is None
-        or (commit == state.applied_commit and job.digest == state.applied_config_digest)
-    ):
-        return state if earlier is not None else replace(state, undo=None, undo_blobs=())
+    is_repair = (
+        decision.commit == state.applied_commit and job.digest == state.applied_config_digest
+    )
+    if not job.undo_on_failure or job.on_change is None or is_repair:
+        return state if earlier is not None else replace(state, undo_blob=None, undo_blobs=())
+    plan = decision.plan
     plan = replace(plan, actions=tuple(_identified(job, action, ctx) for action in plan.actions))
-    undo = record_undo(state, plan, remote, recorded, earlier)
+    undo = record_undo(state, plan, decision.remote, decision.ledger.own_rows, earlier)
     for action in plan.actions:
         if action.kind.touches_disk:
             _keep_bytes(action, undo.places[action.path].root, ctx)
     content = to_text(undo).encode()
     ctx.blobs.add(blob_id(content), [content], len(content))
-    return replace(state, undo=blob_id(content), undo_blobs=tuple(sorted(undo.blobs)))
+    return replace(state, undo_blob=blob_id(content), undo_blobs=tuple(sorted(undo.blobs)))
 
 
-def _identified(job: Job, action: Action, ctx: UndoContext) -> Action:
-    """The action with the id of a file that was too large to read when the plan was made."""
-    have, known = (
-        action.expected,
-        action.wanted or (action.recorded.entry if action.recorded else None),
-    )
+def _identified(job: Job, action: Action, ctx: RunContext) -> Action:
+    """Return the action with the blob id of a file that was too large to read when the plan was made."""
+    have = action.expected
+    known = action.wanted or (action.recorded.entry if action.recorded else None)
     if have is None or known is None or not have.is_unread or not action.kind.touches_disk:
         return action
     if have.stat.size > job.limits.size_bytes:
         raise MirrorError(
-            f"{action.path} has {have.stat.size} bytes, more than limits.size: {job.limits.size_bytes}; undo_on_failure can't keep it, and nothing was changed",
+            f"{action.path} has {have.stat.size} bytes, more than limits.size: "
+            f"{job.limits.size_bytes}; undo_on_failure can't keep it, and nothing was changed",
             path=action.path,
+            id="mirror/too-large-to-undo",
             hint=f"move {action.path} away, or set undo_on_failure: false",
         )
     hasher, left = blob_hasher(have.stat.size), have.stat.size
@@ -102,14 +84,12 @@ def _identified(job: Job, action: Action, ctx: UndoContext) -> Action:
     return replace(action, expected=replace(have, blob=hasher.hexdigest()))
 
 
-def _keep_bytes(action: Action, root: str, ctx: UndoContext) -> None:
+def _keep_bytes(action: Action, root: str, ctx: RunContext) -> None:
+    """Put the content that the action replaces into the cache. Raises ChangedUnderneathError."""
     have = action.expected
-    if (
-        have is None
-        or have.blob is None
-        or have.kind not in (Kind.FILE, Kind.LINK)
-        or ctx.blobs.has(have.blob)
-    ):
+    if have is None or have.blob is None or have.kind not in (Kind.FILE, Kind.LINK):
+        return
+    if ctx.blobs.has(have.blob):
         return
     with ctx.mirror.open(action.path, root) as content:
         try:
@@ -118,139 +98,176 @@ def _keep_bytes(action: Action, root: str, ctx: UndoContext) -> None:
             raise ChangedUnderneathError(
                 f"{action.path} was changed while syncd was at work; it was left alone",
                 path=action.path,
+                id="mirror/changed-meanwhile",
                 hint="the next run looks again",
             ) from error
 
 
 def read_undo(state: JobState, blobs: Blobs) -> Undo | None:
-    """The way back that the state names; None where there is none, or where it was lost."""
-    if state.undo is None:
+    """Return the undo that the state names; None where there is none, or where it was lost."""
+    if state.undo_blob is None:
         return None
     try:
-        with blobs.open(state.undo) as content:
+        with blobs.open(state.undo_blob) as content:
             return from_text(content.read().decode())
     except (KeyError, ValueError, TypeError):
         return None
 
 
 def undo_change(
-    job: Job, ctx: UndoContext, report: RunReport, error: HookFailedError
+    job: Job, ctx: RunContext, report: RunReport, error: HookFailedError
 ) -> tuple[str, ...] | None:
-    """What stood before the change stands again and its commit is rejected; the paths left alone. None when there is no way back.
+    """Bring back what was there before the change, and reject its commit; return the paths left alone.
 
-    The reload is owed once more then, for the previous set. Raises MirrorError, StoreError: the next run goes on with it.
+    None when there is nothing to go back to. A reload is pending after it, for the previous set.
+    Raises MirrorError, StoreError: the next run goes on with the undo.
     """
     state = ctx.store.state(job.name)
     undo = read_undo(state, ctx.blobs)
     if undo is None or not job.undo_on_failure:
         return None
-    return _bring_back(
-        job,
-        undo,
-        hook_state.record_rejection(job, state, error),
-        ctx,
-        replace(report, error=error),
-    )
+    rejected = hook_state.record_rejection(job, state, error)
+    return _UndoRun(job, ctx, undo, rejected, replace(report, error=error)).execute()
 
 
-def resume_undo(job: Job, ctx: UndoContext, state: JobState, report: RunReport) -> JobState:
-    """An undo that was interrupted is finished; the state after it. Raises MirrorError, StoreError."""
+def resume_undo(job: Job, ctx: RunContext, state: JobState, report: RunReport) -> JobState:
+    """Finish an undo that was interrupted; return the job's state after it.
+
+    Raises MirrorError, StoreError.
+    """
     undo = read_undo(state, ctx.blobs) if state.undo_begun else None
     if undo is None:
         return replace(state, undo_begun=False)
     error = HookFailedError(
         state.rejected_reason or "on_change failed", rejected=True, commit=state.rejected_commit
     )
-    _bring_back(job, undo, state, ctx, replace(report, commit=state.rejected_commit, error=error))
+    report = replace(report, commit=state.rejected_commit, error=error)
+    _UndoRun(job, ctx, undo, state, report).execute()
     return ctx.store.state(job.name)
 
 
-def _bring_back(
-    job: Job, undo: Undo, state: JobState, ctx: UndoContext, report: RunReport
-) -> tuple[str, ...]:
-    recorded = ctx.store.load_ledger(job.name)
-    ours = ctx.store.folders(job.name)
-    local = ctx.mirror.scan(
-        {
-            path: Target(
-                before.root,
-                recorded.get(path),
-                before.is_folder,
-                before.local.stat.size if before.local else None,
-            )
-            for path, before in undo.places.items()
-        }
-    )
-    plan = undo_plan(
-        undo, recorded, local, os.geteuid() == 0, wanted_directories(applied_set(recorded), ours)
-    )
-    steps = tuple(action for action in plan.actions if action.kind.touches_disk)
-    applied = ApplyOutcome({})
-    if steps:
-        made = ctx.mirror.prepare(job, steps)
-        looks = wanted_directories(applied_set(recorded | undo.rows), ours.union(made))
+class _UndoRun(Struct, frozen=True):
+    """One undo: look at the disk, plan, save the intent, apply, and record."""
+
+    job: Job
+    ctx: RunContext
+    undo: Undo
+    state: JobState
+    report: RunReport
+
+    def execute(self) -> tuple[str, ...]:
+        """Bring the previous set back; return the paths left alone. Raises the first error of an action."""
+        recorded = self.ctx.store.load_ledger(self.job.name)
+        created = self.ctx.store.folders(self.job.name)
+        local = self._scan(recorded)
+        directories = wanted_directories(applied_set(recorded), created)
+        plan = undo_plan(self.undo, recorded, local, os.geteuid() == 0, directories)
+        applied = self._apply(plan, recorded, created)
+        self._record(plan, recorded, local, applied)
+        errors = _errors(applied)
+        if errors:
+            raise errors[0]
+        return tuple(action.path for action in plan.of(ActionKind.KEEP))
+
+    def _scan(self, recorded: Mapping[str, LedgerRow]) -> dict[str, LocalFile | None]:
+        return self.ctx.mirror.scan(
+            {
+                path: Target(
+                    before.root,
+                    recorded.get(path),
+                    before.is_folder,
+                    before.local.stat.size if before.local else None,
+                )
+                for path, before in self.undo.places.items()
+            }
+        )
+
+    def _apply(
+        self, plan: Plan, recorded: Mapping[str, LedgerRow], created: frozenset[str]
+    ) -> ApplyOutcome:
+        actions = _disk_actions(plan)
+        if not actions:
+            return ApplyOutcome({})
+        intent = self._save_intent(actions)
+        entries = applied_set({**recorded, **self.undo.rows})
+        directories = wanted_directories(entries, created.union(intent.folders))
+        return self.ctx.mirror.apply(intent.id, actions, self.ctx.blobs, created, directories)
+
+    def _save_intent(self, actions: tuple[Action, ...]) -> Intent:
+        made = self.ctx.mirror.prepare(self.job, actions)
         intent = Intent(
             secrets.token_hex(6),
-            job.name,
-            undo.commit or "",
-            undo.digest or "",
-            steps,
+            self.job.name,
+            self.undo.commit or "",
+            self.undo.digest or "",
+            actions,
             made,
             True,
-            ctx.clock.now(),
+            self.ctx.clock.now(),
             reload_was_pending=True,
         )
-        ctx.store.begin_intent(
-            intent,
-            replace(state, undo_begun=True, directories_to_fix=directories_to_fix(steps, made)),
-        )
-        applied = ctx.mirror.apply(intent.id, steps, ctx.blobs, ours, looks)
-    upserts, removals = rows_after(undo, local, applied.outcomes)
-    upserts |= {
-        path: with_copied_stat(recorded[path], carried)
-        for path, carried in applied.copied.items()
-        if path in recorded and path not in undo.places
-    }
-    failures = [
-        *(outcome.error for outcome in applied.outcomes.values() if outcome.error is not None),
-        *applied.other_errors,
-    ]
-    after = replace(
-        state, consistent=False, reload_pending=True, reload_commit=None, undo_begun=True
-    )
-    if not failures:
-        after = replace(
-            after,
-            consistent=True,
-            undo_begun=False,
-            undo=None,
-            undo_blobs=(),
-            applied_commit=undo.commit,
-            applied_config_digest=undo.digest,
-            files=undo.files,
-            applied_files_digest=None,
-            reload_commit=undo.commit or "",
-        )
-    report = replace(report, status=RunStatus.REFUSED, changes=())
-    after = replace(
-        after,
-        directories_to_fix=directories_to_fix(steps, applied.directories_created)
-        if failures
-        else (),
-    )
-    gone = applied.directories_removed
-    ctx.store.record(
-        job.name,
-        RunRecord(
-            report,
+        to_fix = directories_to_fix(actions, made)
+        state = replace(self.state, undo_begun=True, directories_to_fix=to_fix)
+        self.ctx.store.begin_intent(intent, state)
+        return intent
+
+    def _record(
+        self,
+        plan: Plan,
+        recorded: Mapping[str, LedgerRow],
+        local: Mapping[str, LocalFile | None],
+        applied: ApplyOutcome,
+    ) -> None:
+        """Store the ledger as it was before the change, and the job's state."""
+        upserts, removals = rows_after(self.undo, local, applied.outcomes)
+        upserts |= {
+            path: with_copied_stat(recorded[path], copied)
+            for path, copied in applied.copied.items()
+            if path in recorded and path not in self.undo.places
+        }
+        record = RunRecord(
+            replace(self.report, status=RunStatus.REFUSED, changes=()),
             upserts,
             removals,
             applied.directories_created,
-            gone,
-            after,
-            withdrawn=None if failures else report.commit,
-        ),
-    )
-    if failures:
-        raise failures[0]
-    return tuple(action.path for action in plan.of(ActionKind.KEEP))
+            applied.directories_removed,
+            self._state_after(plan, applied),
+            undone_commit=None if _errors(applied) else self.report.commit,
+        )
+        self.ctx.store.record(self.job.name, record)
+
+    def _state_after(self, plan: Plan, applied: ApplyOutcome) -> JobState:
+        """Return the state with a reload pending; with the previous set as the applied one once all is back."""
+        state = replace(self.state, reload_pending=True)
+        if _errors(applied):
+            return replace(
+                state,
+                consistent=False,
+                reload_commit=None,
+                undo_begun=True,
+                directories_to_fix=directories_to_fix(
+                    _disk_actions(plan), applied.directories_created
+                ),
+            )
+        return replace(
+            state,
+            consistent=True,
+            undo_begun=False,
+            undo_blob=None,
+            undo_blobs=(),
+            applied_commit=self.undo.commit,
+            applied_config_digest=self.undo.digest,
+            files=self.undo.files,
+            applied_files_digest=None,
+            reload_commit=self.undo.commit or "",
+            directories_to_fix=(),
+        )
+
+
+def _disk_actions(plan: Plan) -> tuple[Action, ...]:
+    return tuple(action for action in plan.actions if action.kind.touches_disk)
+
+
+def _errors(applied: ApplyOutcome) -> list[MirrorError]:
+    failed = [one.error for one in applied.outcomes.values() if one.error is not None]
+    return [*failed, *applied.other_errors]

@@ -1,7 +1,7 @@
-"""PURE: the way back from a change whose reload failed: what stood before it, as a value, and the plan that brings it back.
+"""What was on disk before a change whose reload failed, as a value, and the plan that brings it back.
 
-What stood there is what is meant, whoever put it there: files of the last set, an operator's edit, a file that was taken over.
-A file that somebody edits after the change is left alone.
+Everything that was there counts, whatever its origin: files of the last set, an operator's edit, a file
+that was taken over. A file that is edited after the change is left alone. Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from syncd.ports import ActionOutcome, JobState
 
 
 class Before(Struct, frozen=True):
-    """What stood at one destination (None: nothing) and what the ledger said of it. `in_ledger_only`: the change did not touch the place.
+    """What was at one destination (None: nothing), and what the ledger said of it.
 
-    `is_folder`: the change was of the mode or owner of a folder that syncd made.
+    `in_ledger_only`: the change did not touch the disk there. `is_folder`: the change was of the
+    mode or owner of a directory that syncd made. The field names are keys of the stored JSON.
     """
 
     local: LocalFile | None
@@ -43,7 +44,7 @@ class Before(Struct, frozen=True):
 
 
 class Undo(Struct, frozen=True):
-    """Everything that the changes a reload is owed for have replaced, and the set that was the applied one before them."""
+    """What the changes with a pending reload have replaced, and the set that was applied before them."""
 
     commit: str | None
     digest: str | None
@@ -52,7 +53,7 @@ class Undo(Struct, frozen=True):
 
     @property
     def blobs(self) -> frozenset[str]:
-        """The bytes that the way back needs."""
+        """The blob ids of the contents that the undo needs."""
         return frozenset(
             before.local.blob
             for before in self.places.values()
@@ -63,7 +64,7 @@ class Undo(Struct, frozen=True):
 
     @property
     def rows(self) -> dict[str, LedgerRow]:
-        """The ledger's rows as they were, where there were any."""
+        """The ledger rows as they were, where there were any."""
         return {path: before.row for path, before in self.places.items() if before.row is not None}
 
 
@@ -74,13 +75,18 @@ def record_undo(
     recorded: Mapping[str, LedgerRow],
     earlier: Undo | None,
 ) -> Undo:
-    """What the plan is about to replace. `earlier`: of changes that have no successful reload behind them either; what stood before those counts."""
+    """Return what the plan is about to replace.
+
+    `earlier` is the undo of changes that have had no successful reload either: what was there
+    before those changes counts.
+    """
     places = {}
     for path, row in recorded.items():
         if path not in remote and row.ownership is Ownership.OWNED:
+            # `prune: off` drops the row and leaves the file
             places[path] = Before(
                 None, row, row.entry.root, row.entry.dir_mode, in_ledger_only=True
-            )  # prune: off lets it go
+            )
     for action in plan.actions:
         known = action.wanted or (action.recorded.entry if action.recorded else None)
         if known is not None:
@@ -104,21 +110,24 @@ def undo_plan(
     is_root: bool,
     folders: Mapping[str, WantedFile],
 ) -> Plan:
-    """The actions that bring back what stood before, where what stands now is what we put there. `keep` names what is left alone.
+    """Return the actions that bring back what was there, where the disk holds what syncd wrote.
 
-    `folders` is what the change made of the folders that are ours.
+    A `keep` names a path that is left alone. `folders` is what the change asked of the directories
+    that syncd made. Only root can bring owners back (`is_root`).
     """
-    actions = (
-        _folder_back(path, before, folders.get(path), local.get(path), is_root)
-        if before.is_folder
-        else _back(path, before, recorded.get(path), local.get(path), is_root)
-        for path, before in sorted(undo.places.items())
-        if not before.in_ledger_only
-    )
+    actions: list[Action | None] = []
+    for path, before in sorted(undo.places.items()):
+        have = local.get(path)
+        if before.in_ledger_only:
+            continue
+        if before.is_folder:
+            actions.append(_undo_directory(path, before, folders.get(path), have, is_root))
+        else:
+            actions.append(_undo_file(path, before, recorded.get(path), have, is_root))
     return Plan(tuple(action for action in actions if action is not None), undo.files)
 
 
-def _folder_back(
+def _undo_directory(
     path: str, before: Before, put: WantedFile | None, have: LocalFile | None, is_root: bool
 ) -> Action | None:
     was = before.local
@@ -129,52 +138,41 @@ def _folder_back(
     want = WantedFile("", mode, Kind.DIRECTORY, uid, gid, root=before.root, dir_mode=mode)
     if want.same_permissions(have):
         return None
-    return (
-        Action(ActionKind.MODE, path, want, None, have, "undone")
-        if put.same_permissions(have)
-        else Action(ActionKind.KEEP, path, want, None, have, "changed since")
-    )
+    if put.same_permissions(have):
+        return Action(ActionKind.MODE, path, want, None, have, "undone")
+    return Action(ActionKind.KEEP, path, want, None, have, "changed since")
 
 
-def _back(
+def _undo_file(
     path: str, before: Before, row: LedgerRow | None, have: LocalFile | None, is_root: bool
 ) -> Action | None:
-    was, ours = before.local, row is not None and have is not None and row.entry.same_content(have)
-    if was is not None and was.kind is Kind.OTHER:
-        return Action(
-            ActionKind.KEEP,
-            path,
-            None,
-            row,
-            have,
-            "a special file stood here, and has no bytes to bring back",
-        )
+    was = before.local
+    unedited = row is not None and have is not None and row.entry.same_content(have)
     if was is None or was.kind is Kind.DIRECTORY:
         if have is None or have.kind is Kind.DIRECTORY:
             return None
-        return (
-            Action(ActionKind.REMOVE, path, None, row, have, "undone")
-            if ours
-            else Action(ActionKind.KEEP, path, None, row, have, "edited since")
-        )
+        if unedited:
+            return Action(ActionKind.REMOVE, path, None, row, have, "undone")
+        return Action(ActionKind.KEEP, path, None, row, have, "edited since")
+    if was.kind is Kind.OTHER:
+        reason = "a special file was here, and has no bytes to bring back"
+        return Action(ActionKind.KEEP, path, None, row, have, reason)
     if was.blob is None:
-        return Action(ActionKind.KEEP, path, None, row, have, "what stood here could not be read")
-    want = _entry(was, was.blob, before, row, is_root)
+        return Action(ActionKind.KEEP, path, None, row, have, "what was here could not be read")
+    want = _as_wanted(was, was.blob, before, row, is_root)
     if want.same_content(have):
-        return (
-            None
-            if have is None or want.same_permissions(have)
-            else Action(ActionKind.MODE, path, want, row, have, "undone")
-        )
-    if have is not None and have.kind is not Kind.DIRECTORY and not ours:
+        if have is None or want.same_permissions(have):
+            return None
+        return Action(ActionKind.MODE, path, want, row, have, "undone")
+    if have is not None and have.kind is not Kind.DIRECTORY and not unedited:
         return Action(ActionKind.KEEP, path, want, row, have, "edited since")
     return Action(ActionKind.WRITE, path, want, row, have, "undone")
 
 
-def _entry(
+def _as_wanted(
     was: LocalFile, blob: str, before: Before, row: LedgerRow | None, is_root: bool
 ) -> WantedFile:
-    """What stood there, as something to write. Owners are brought back by root, who alone can."""
+    """Return what was there as something to write. Only root can bring owners back."""
     known = before.row or row
     uid, gid = (was.uid, was.gid) if is_root else (None, None)
     return WantedFile(
@@ -193,7 +191,10 @@ def _entry(
 def rows_after(
     undo: Undo, local: Mapping[str, LocalFile | None], outcomes: Mapping[str, ActionOutcome]
 ) -> tuple[dict[str, LedgerRow], frozenset[str]]:
-    """The ledger as it was: rows to keep and paths to drop. `local` is what stood where no action was needed. A stat is kept where it is of these bytes."""
+    """Return the ledger as it was: rows to keep, and paths to drop.
+
+    `local` is what is on disk where no action was needed. A stat is kept where it is of these bytes.
+    """
     upserts, removals = {}, set()
     for path, before in undo.places.items():
         outcome = outcomes.get(path, ActionOutcome(local.get(path)))
@@ -201,16 +202,13 @@ def rows_after(
             continue
         if before.row is None:
             removals.add(path)
+        elif before.in_ledger_only:
+            upserts[path] = before.row
         else:
             now = outcome.local
-            stands = now is not None and before.row.entry.same_content(now)
-            upserts[path] = (
-                before.row
-                if before.in_ledger_only
-                else replace(
-                    before.row, stat=now.recordable_stat if stands and now is not None else None
-                )
-            )
+            is_back = now is not None and before.row.entry.same_content(now)
+            stat = now.recordable_stat if is_back and now is not None else None
+            upserts[path] = replace(before.row, stat=stat)
     return upserts, frozenset(removals)
 
 
@@ -218,11 +216,20 @@ def rows_after(
 
 
 def to_text(undo: Undo) -> str:
-    return json.dumps(asdict(undo), default=asdict, separators=(",", ":"))
+    """Return the undo as JSON, for the blob cache."""
+    return json.dumps(asdict(undo), default=_fields, separators=(",", ":"))
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """Return the fields of a value by their stored names, which are those of the first version."""
+    fields = asdict(value)
+    if isinstance(value, LedgerRow):
+        fields["standing"] = fields.pop("ownership")
+    return fields
 
 
 def from_text(text: str) -> Undo:
-    """Raises ValueError, KeyError or TypeError for what is no such text."""
+    """Return the undo of a stored text. Raises ValueError, KeyError or TypeError for any other text."""
     read = json.loads(text)
     places = {path: _before(values) for path, values in read.pop("places").items()}
     return Undo(**read, places=places)

@@ -1,4 +1,7 @@
-"""PURE: what differs between the ledger and a disk that was read byte by byte, the folders that syncd made included."""
+"""What differs between the ledger and a disk that was read byte by byte.
+
+The directories that syncd made are compared too. Pure: no I/O.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ from syncd.models import Drift, Job, Kind, LedgerRow, LocalFile, Ownership, Want
 
 
 class Finding(Struct, frozen=True):
-    """One destination that is not as the applied set has it. `problem` is `missing`, `content`, `mode`, `owner`, `kind` or `unreadable`.
+    """One destination that is not as the applied set has it.
 
-    `unseen`: lstat says what the ledger has, so that a run would not find it.
+    `problem` is `missing`, `content`, `mode`, `owner`, `kind` or `unreadable`. `unseen`: lstat says
+    what the ledger has, so that a run would not find it.
     """
 
     path: str
@@ -30,7 +34,10 @@ def compare(
     folders: Mapping[str, WantedFile],
     local: Mapping[str, LocalFile | None],
 ) -> list[Finding]:
-    """Every destination of the applied set that holds something else, and every one of `folders` that is not as asked, in path order."""
+    """Return a finding for each destination that is not as the applied set has it, in path order.
+
+    `folders` are directories with what the set asks of them; they are compared too.
+    """
     found = [
         _compare(job, path, row, local.get(path))
         for path, row in recorded.items()
@@ -41,7 +48,7 @@ def compare(
         if have is not None and have.problem is not None:
             found.append(Finding(path, "unreadable", f"{want.mode:04o}", have.problem))
         elif have is not None and not want.same_permissions(have):
-            found.append(_looks(path, want, have, job.drift is Drift.KEEP))
+            found.append(_permissions(path, want, have, job.drift is Drift.KEEP))
     return sorted(
         (finding for finding in found if finding is not None), key=lambda finding: finding.path
     )
@@ -64,17 +71,17 @@ def _compare(job: Job, path: str, row: LedgerRow, have: LocalFile | None) -> Fin
             tolerated,
             row.stat == have.stat,
         )
-    return None if want.same_permissions(have) else _looks(path, want, have, tolerated)
+    return None if want.same_permissions(have) else _permissions(path, want, have, tolerated)
 
 
-def _looks(path: str, want: WantedFile, have: LocalFile, tolerated: bool) -> Finding:
+def _permissions(path: str, want: WantedFile, have: LocalFile, tolerated: bool) -> Finding:
     if want.kind is not Kind.LINK and not replace(want, uid=None, gid=None).same_permissions(have):
         return Finding(path, "mode", f"{want.mode:04o}", f"{have.mode:04o}", tolerated)
     return Finding(path, "owner", f"{want.uid}:{want.gid}", f"{have.uid}:{have.gid}", tolerated)
 
 
 def repair_hint(job: Job, findings: Sequence[Finding], marked: bool = False) -> str | None:
-    """What to do about the findings; None where nothing is to be done."""
+    """Return what the operator can do about the findings; None where nothing has to be done."""
     wrong = [finding for finding in findings if not finding.tolerated]
     if not wrong:
         return None

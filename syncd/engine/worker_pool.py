@@ -1,7 +1,8 @@
-"""Runs jobs side by side, so many at once; who only waits for GitHub gives its place to another job.
+"""Run jobs side by side, a limited number at once.
 
-Promises that one limit keeps no other job waiting: while a job rests, jobs that spend other limits are begun first, and none that
-spends the same one, because it would only rest too. So there are never more threads than places and resting jobs.
+A job that only waits for a rate limit gives its place to another job. Meanwhile only jobs are started
+that spend another limit: a job of the same limit would wait too. So there are never more threads than
+places and waiting jobs.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from syncd.models import Job
 
 Work = Callable[
     [Job, Callable[[bool], None]], None
-]  # the job, and whom to tell when it rests and when it goes on
+]  # the job, and what to call with True when it begins to wait for a limit and False when it goes on
 
 
 class WorkerPool:
-    """`at_once` places, for one round of jobs. Threads go on with the next job as long as there is one to begin.
+    """A pool for one round of jobs. A thread takes the next job as long as there is one to start.
 
-    `limit_of` tells whose hourly limit a job spends.
+    `limit_of` returns which hourly limit a job spends.
     """
 
     def __init__(
@@ -31,60 +32,60 @@ class WorkerPool:
         self._free = at_once
         self._changed = threading.Condition()
         self._waiting: list[Job] = []
-        self._resting: Counter[Hashable] = Counter()  # limit -> how many of its jobs
+        self._waiting_by_limit: Counter[Hashable] = Counter()  # limit -> how many of its jobs
         self._running = 0
 
-    def each(self, jobs: Sequence[Job], work: Work) -> None:
-        """`work` of every job is done. It raises nothing: what becomes of a job is the work's own to keep."""
+    def run_all(self, jobs: Sequence[Job], work: Work) -> None:
+        """Do the work of every job, and return when all of it is done.
+
+        `work` may not raise: it keeps what becomes of a job itself.
+        """
         with self._changed:
             self._waiting = list(jobs)
             while self._waiting or self._running:
-                job = self._begin()
+                job = self._next_job()
                 if job is None:
                     self._changed.wait()
                 else:
-                    threading.Thread(target=self._go_on, args=(job, work), name="syncd-job").start()
+                    threading.Thread(target=self._work, args=(job, work), name="syncd-job").start()
 
-    def _begin(self) -> Job | None:
-        """The next job, counted as running; None when there is no place, or none that would not only rest."""
-        found = (
-            next(
-                (
-                    index
-                    for index, job in enumerate(self._waiting)
-                    if not self._resting[self._limit_of(job)]
-                ),
-                None,
-            )
-            if self._free > 0
-            else None
-        )
-        if found is None:
+    def _next_job(self) -> Job | None:
+        """Return the next job, counted as running.
+
+        None when there is no free place, or when every job would only wait for a limit.
+        """
+        if self._free <= 0:
             return None
-        self._free -= 1
-        self._running += 1
-        return self._waiting.pop(found)
+        for index, job in enumerate(self._waiting):
+            if not self._waiting_by_limit[self._limit_of(job)]:
+                self._free -= 1
+                self._running += 1
+                return self._waiting.pop(index)
+        return None
 
-    def _go_on(self, first: Job, work: Work) -> None:
+    def _work(self, first: Job, work: Work) -> None:
         job: Job | None = first
         while job is not None:
             limit = self._limit_of(job)
             try:
-                work(job, partial(self._rests, limit))
+                work(job, partial(self._set_waiting, limit))
             finally:
                 with self._changed:
                     self._free += 1
                     self._running -= 1
                     self._changed.notify()
             with self._changed:
-                job = self._begin()
+                job = self._next_job()
 
-    def _rests(self, limit: Hashable, rests: bool) -> None:
-        """Its place is free from now on, or taken again; then there may be more at work than places, until one is done."""
+    def _set_waiting(self, limit: Hashable, waits: bool) -> None:
+        """Free the place of a job that waits for this limit, or take it again.
+
+        Then more jobs may run than there are places, until one is done.
+        """
         with self._changed:
-            more = 1 if rests else -1
-            self._free += more
-            self._resting[limit] += more
+            delta = 1 if waits else -1
+            self._free += delta
+            self._waiting_by_limit[limit] += delta
             self._changed.notify()
 
 

@@ -70,7 +70,7 @@ def scan(
             devices[parent] = os.fstat(folder).st_dev
             for path in paths:
                 name, target = path[path.rfind("/") + 1 :], targets[path]
-                if target.is_folder:
+                if target.is_directory:
                     found[path] = scan_directory(folder, name, path, devices[parent])
                 else:
                     found[path] = scan_entry(

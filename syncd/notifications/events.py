@@ -55,7 +55,7 @@ def alert_state(report: RunReport, state: JobState, reported: str | None) -> str
         return reported
     if report.status in (RunStatus.FAILED, RunStatus.REFUSED) or report.reload_pending:
         return FAILED
-    return DRIFT if state.drifted else OK
+    return DRIFT if state.drift_count else OK
 
 
 def events(before: str | None, after: str | None) -> tuple[Event, ...]:
@@ -88,7 +88,7 @@ def body(message_id: str, event: Event, context: Context) -> str:
         "ref": report.ref,
         "commit": report.commit or state.applied_commit,
         "status": report.status.value,
-        "drifted": state.drifted,
+        "drifted": state.drift_count,
         "at": context.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "error": None
         if error is None
@@ -119,8 +119,8 @@ def _sentence(event: Event, context: Context) -> str:
             reason = report.error.message.splitlines()[0]
         return f"{start} failed: {reason}"
     if event is Event.DRIFT:
-        files = f"{state.drifted} files or folders differ"
-        if state.drifted == 1:
+        files = f"{state.drift_count} files or folders differ"
+        if state.drift_count == 1:
             files = "1 file or folder differs"
         return f"{start} has drifted: {files} from what was mirrored"
     return f"{start} is well again" + (f" at {report.commit[:7]}" if report.commit else "")

@@ -140,7 +140,7 @@ def condition_of(state: JobState, now: datetime) -> str:
         return "failing"
     if state.last_success_at is None:
         return "never"
-    if state.drifted:
+    if state.drift_count:
         return "drift"
     return "failing" if state.reload_pending or not state.consistent else "in_sync"
 

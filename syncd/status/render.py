@@ -46,7 +46,7 @@ def _job_json(one: JobSnapshot, now: datetime) -> dict[str, Any]:
         "last_success": rfc3339(state.last_success_at),
         "next_run": rfc3339(one.next_run),
         "files": one.files,
-        "drifted": state.drifted,
+        "drifted": state.drift_count,
         "reload_pending": state.reload_pending,
         "paused": pause_reason(state, now),
         "error": error,

@@ -17,7 +17,7 @@ from syncd.store.schema import FILE, JOB
 from syncd.store.serialization import ENCODE, TEXTS, aware
 from syncd.store.sqlite import text_of, upsert
 
-COLUMN_OF = {"drifted": "drifted_files", "undo": "undo_blob"}
+COLUMN_OF = {"drift_count": "drifted_files"}
 FLAGS = {"rejected_by_policy", "reload_pending", "undo_begun", "held", "consistent"}
 TIMES = {"reload_tried_at", "reload_since", "paused_until", "last_change_at"}
 LISTS = {"undo_blobs", "directories_to_fix"}

@@ -43,8 +43,8 @@ def record_run(connection: Connection, job: str, record: RunRecord, reader: Ledg
         rows = rows_after(record.ledger, job, record) if is_current else None
         rows = ledger.of_job(connection, job) if rows is None else rows
         applied_sets.save(connection, job, record, rows)
-    if record.withdrawn:
-        applied_sets.remove_newest(connection, job, record.withdrawn)
+    if record.undone_commit:
+        applied_sets.remove_newest(connection, job, record.undone_commit)
     history.add(connection, report)
 
 

@@ -361,7 +361,7 @@ class SqliteStore:
             for applied in self.sets(job):
                 used.update(entry.blob for entry in applied.files.values())
             state = self.state(job)
-            used.update(state.undo_blobs, [state.undo] if state.undo else [])
+            used.update(state.undo_blobs, [state.undo_blob] if state.undo_blob else [])
         return used
 
     # --- history ----------------------------------------------------------------------------------

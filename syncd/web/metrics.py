@@ -209,7 +209,7 @@ def _of_jobs(jobs: Iterable[JobSnapshot]) -> Iterator[tuple[Metric, list[Sample]
     yield LAST_CHANGE, [(job, _seconds(one.state.last_change_at)) for job, one in named]
     yield INTERVAL, [(job, seconds) for job, seconds in intervals if seconds is not None]
     yield FILES, [(job, one.files) for job, one in named]
-    yield DRIFTED, [(job, one.state.drifted) for job, one in named]
+    yield DRIFTED, [(job, one.state.drift_count) for job, one in named]
     yield HOOK_OWED, [(job, one.state.reload_pending) for job, one in named]
     yield PAUSED, [(job, one.condition == "paused") for job, one in named]
 

@@ -192,11 +192,11 @@ def _remarks(one: JobSnapshot, now: datetime) -> tuple[str, ...]:
             "on_change is owed"
             + (f": {shown_command(job.on_change)}" if job.on_change is not None else "")
         )
-    if state.drifted:
+    if state.drift_count:
         files = (
             "1 file or folder differs"
-            if state.drifted == 1
-            else f"{state.drifted} files or folders differ"
+            if state.drift_count == 1
+            else f"{state.drift_count} files or folders differ"
         )
         found.append(f"{files} from what was mirrored; see: syncd plan {job.name}")
     reason = pause_reason(state, now)

@@ -12,8 +12,9 @@ from syncd.clock import Clock, SystemClock
 from syncd.config.model import Config
 from syncd.config.protected import protected_paths
 from syncd.deadline import Deadline
+from syncd.engine.context import RunContext
 from syncd.engine.other_jobs import OtherJobs
-from syncd.engine.run import RunContext, wanted_set
+from syncd.engine.upstream import wanted_set
 from syncd.errors import MirrorError, SyncdError
 from syncd.fastpath.check import Reply
 from syncd.github.client import GitHubSource

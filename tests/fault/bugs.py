@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 import syncd.engine.recovery as settle_module
 import syncd.engine.run as run_module
+import syncd.engine.run_result as result_module
 import syncd.mirror.change_mode as change_mode
 import syncd.mirror.cleanup as leftovers
 import syncd.mirror.dirfd as folders
@@ -226,7 +227,11 @@ def _in_place(self: PlanWriter, folder: int, staged: Any, action: Any) -> None:
 
 _rename = PlanWriter._rename
 _intend, _record = SqliteStore.begin_intent, SqliteStore.record
-_apply_plan, _settle_one, _copy = run_module.apply_plan, settle_module._conclude, files.write_new
+_apply_result, _settle_one, _copy = (
+    run_module.apply_result,
+    settle_module._conclude,
+    files.write_new,
+)
 _open_store, _look, _publish, _run = (
     database.open_store,
     scan_module.scan_entry,
@@ -263,7 +268,7 @@ def _rows_first(self: SqliteStore, intent: Intent, state: JobState) -> None:
 
 
 def _intent_after(*arguments: Any) -> Any:
-    result = _apply_plan(*arguments)
+    result = _apply_result(*arguments)
     for store, intent, state in _WAITING:
         _intend(store, intent, state)
     _WAITING.clear()
@@ -466,7 +471,7 @@ BUGS: dict[str, Bug] = {
     "the intent is noted when the work is done": Bug(
         lambda: [
             (SqliteStore, "begin_intent", lambda *arguments: _WAITING.append(arguments)),
-            (run_module, "apply_plan", _intent_after),
+            (run_module, "apply_result", _intent_after),
         ],
         (by_order, by_lines),
     ),
@@ -548,7 +553,10 @@ BUGS: dict[str, Bug] = {
         (by_lines,),
     ),
     "a folder's mode that could not be set is forgotten": Bug(
-        lambda: [(run_module, "unfinished", lambda *_: ())], (by_refused_modes,)
+        lambda: [
+            (module, "directories_to_fix", lambda *_: ()) for module in (run_module, result_module)
+        ],
+        (by_refused_modes,),
     ),
     "every folder counts as ours": Bug(
         lambda: [(SqliteStore, "folders", _every_folder)], (by_folders_of_others,)

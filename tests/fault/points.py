@@ -390,7 +390,7 @@ def fail_at_calls(
 
 def _caller() -> str:
     """Which function of ours makes the call that is about to fail: `module.function`, the innermost one; `ahead` for what looks while GitHub is asked."""
-    if threading.current_thread().name.startswith("syncd-ahead"):
+    if threading.current_thread().name.startswith("syncd-prefetch"):
         return "ahead"
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:

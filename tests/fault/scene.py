@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from syncd.deadline import Deadline
-from syncd.engine.run import Options, RunContext, run_job
+from syncd.engine.context import Options, RunContext
+from syncd.engine.run import run_job
 from syncd.errors import SyncdError
 from syncd.git_objects import EXECUTABLE, FILE, LINK, blob_id
 from syncd.mirror.disk_mirror import DiskMirror

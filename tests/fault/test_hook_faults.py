@@ -18,8 +18,8 @@ import pytest
 from msgspec.structs import replace
 
 from syncd.deadline import Deadline
+from syncd.engine.context import Options, RunContext
 from syncd.engine.reload import run_job_and_reload
-from syncd.engine.run import Options, RunContext
 from syncd.errors import RemoteUnavailableError
 from syncd.mirror.disk_mirror import DiskMirror
 from syncd.models import Hook, Job, RunReport, RunStatus, Trigger

@@ -294,14 +294,14 @@ def test_an_edit_after_an_interrupted_run_was_concluded_is_noticed(
 ) -> None:
     stamped(monkeypatch, step_ns)
     place = hub.dest / "nginx.conf"
-    real = run.apply_plan
+    real = run.apply_result
 
     def interrupted(*arguments: Any) -> Any:
         real(*arguments)
         raise MirrorError("interrupted before anything was recorded")
 
     with monkeypatch.context() as patched:
-        patched.setattr(run, "apply_plan", interrupted)
+        patched.setattr(run, "apply_result", interrupted)
         assert hub.sync().code == 1
     assert place.read_text() == "one\n"
     edit(place, "ONE\n")

@@ -15,8 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from msgspec.structs import replace
 
 from syncd.deadline import Deadline
+from syncd.engine.context import Options, RunContext
 from syncd.engine.other_jobs import OtherJobs
-from syncd.engine.run import Options, RunContext, run_job, wanted_set
+from syncd.engine.run import run_job
+from syncd.engine.upstream import wanted_set
 from syncd.mirror.disk_mirror import DiskMirror
 from syncd.mirror.spelling import resolve
 from syncd.models import Job, Limits, PathRule, Prune, RunReport, RunStatus

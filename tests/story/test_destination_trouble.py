@@ -149,7 +149,7 @@ def test_a_special_file_at_a_destination_is_refused_by_name(
     for done in (hub.plan(), hub.sync()):
         error = error_of(done)
         assert (done.code, error["kind"]) == (1, "mirror")
-        assert f"a device, socket or FIFO stands at {place}" in error["message"]
+        assert f"a device, socket or FIFO is at {place}" in error["message"]
     assert (os.lstat(place).st_ino, os.lstat(place).st_mode) == (stood.st_ino, stood.st_mode)
     place.unlink()
     assert hub.sync().code == 0 and stat.S_ISREG(os.lstat(place).st_mode)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from syncd.config.load import load_config
-from syncd.engine.run import Options, run_job
+from syncd.engine.context import Options
+from syncd.engine.run import run_job
 from syncd.models import Trigger
 from syncd.simulator import faults
 from syncd.status import WebhookStats, save_webhook_stats

@@ -14,8 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from msgspec.structs import replace
 
 from syncd.deadline import Deadline
+from syncd.engine.context import Options, RunContext
 from syncd.engine.rollback import rollback_target
-from syncd.engine.run import Options, RunContext, run_job
+from syncd.engine.run import run_job
 from syncd.errors import SyncdError
 from syncd.mirror.disk_mirror import DiskMirror
 from syncd.mirror.symlink_publish import mirror_for

@@ -80,7 +80,7 @@ class Wild(FixedBoard):
                 one,
                 job=replace(one.job, name=word),
                 condition=word,
-                state=replace(one.state, drifted=word == "drift", last_success_at=now),
+                state=replace(one.state, drift_count=word == "drift", last_success_at=now),
             )
             for word in ("drift", "never", "in_sync")
         ]

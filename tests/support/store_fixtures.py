@@ -61,7 +61,7 @@ STATE = JobState(
     reload_attempts=3,
     failures=2,
     consistent=False,
-    drifted=1,
+    drift_count=1,
     files=5,
     last_run_at=AT,
     last_success_at=AT - timedelta(hours=1),

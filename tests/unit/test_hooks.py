@@ -85,7 +85,7 @@ def test_a_verdict_is_remembered_and_what_could_not_be_judged_is_not(
 
 def test_a_pass_is_no_error() -> None:
     assert hook_state.validate_error(JOB, JobState(), COMMIT, HookResult(status=0), CHECK) is None
-    assert hook_state.reload_failed(CHECK, HookResult(status=0)) is None
+    assert hook_state.reload_error(CHECK, HookResult(status=0)) is None
 
 
 def test_a_set_that_was_accepted_before_is_not_rejected_for_failing_now() -> None:

@@ -43,7 +43,7 @@ CONTRACT = [
 def readings(name: str = "nginx") -> StatusSnapshot:
     job = Job(name, "ops", "acme/infra", "main", ())
     state = JobState(
-        last_run_at=AT, last_success_at=AT - timedelta(hours=1), drifted=2, reload_pending=True
+        last_run_at=AT, last_success_at=AT - timedelta(hours=1), drift_count=2, reload_pending=True
     )
     process = ProcessStats(
         AT,

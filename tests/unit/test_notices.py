@@ -35,9 +35,9 @@ def report(status: RunStatus = RunStatus.CHANGED, **more: Any) -> RunReport:
     [
         (report(), JobState(), OK),
         (report(RunStatus.UNCHANGED), JobState(), OK),
-        (report(RunStatus.UNCHANGED), JobState(drifted=2), DRIFT),
+        (report(RunStatus.UNCHANGED), JobState(drift_count=2), DRIFT),
         (report(RunStatus.FAILED, error=AuthError("no")), JobState(), FAILED),
-        (report(RunStatus.FAILED, error=AuthError("no")), JobState(drifted=2), FAILED),
+        (report(RunStatus.FAILED, error=AuthError("no")), JobState(drift_count=2), FAILED),
         (report(RunStatus.REFUSED, error=LimitError("no")), JobState(), FAILED),
         (report(reload_pending=True), JobState(), FAILED),
     ],
@@ -57,7 +57,7 @@ def test_what_a_run_says_of_its_job_whatever_was_told_before(
     ],
 )
 def test_a_pause_another_at_work_and_a_signal_say_nothing_of_the_job(one: RunReport) -> None:
-    assert [alert_state(one, JobState(drifted=1), told) for told in (OK, DRIFT, FAILED)] == [
+    assert [alert_state(one, JobState(drift_count=1), told) for told in (OK, DRIFT, FAILED)] == [
         OK,
         DRIFT,
         FAILED,
@@ -99,7 +99,7 @@ def test_the_message_has_everything_that_its_page_names() -> None:
                 report(
                     RunStatus.FAILED, error=AuthError("the key is missing\nmore", hint="add it")
                 ),
-                JobState(drifted=1),
+                JobState(drift_count=1),
                 "web01",
                 AT,
             ),
@@ -128,12 +128,12 @@ def test_the_message_has_everything_that_its_page_names() -> None:
     [
         (
             Event.DRIFT,
-            JobState(drifted=1),
+            JobState(drift_count=1),
             "syncd on web01: nginx has drifted: 1 file or folder differs from what was mirrored",
         ),
         (
             Event.DRIFT,
-            JobState(drifted=3),
+            JobState(drift_count=3),
             "syncd on web01: nginx has drifted: 3 files or folders differ from what was mirrored",
         ),
         (Event.RECOVERED, JobState(), "syncd on web01: nginx is well again at ccccccc"),

@@ -63,12 +63,12 @@ def stale(
     [
         (JobState(), "never"),
         (WELL, "in_sync"),
-        (replace(WELL, drifted=1), "drift"),
+        (replace(WELL, drift_count=1), "drift"),
         (replace(WELL, failures=1), "failing"),
         (replace(WELL, last_error_kind="auth"), "failing"),
         (replace(WELL, reload_pending=True), "failing"),
         (replace(WELL, consistent=False), "failing"),
-        (replace(WELL, failures=1, drifted=1), "failing"),
+        (replace(WELL, failures=1, drift_count=1), "failing"),
         (replace(WELL, failures=1, paused_reason="by hand"), "paused"),
         (replace(WELL, held=True), "paused"),
         (

@@ -26,7 +26,7 @@ def test_every_job_is_done_once_and_never_more_at_once_than_there_are_places() -
             inside -= 1
             done.append(one.name)
 
-    WorkerPool(3).each([job(f"j{number}") for number in range(30)], work)
+    WorkerPool(3).run_all([job(f"j{number}") for number in range(30)], work)
     assert sorted(done) == sorted(f"j{number}" for number in range(30)) and (most, inside) == (3, 0)
 
 
@@ -45,7 +45,7 @@ def test_jobs_that_rest_give_their_places_to_other_identities_and_not_to_their_o
         elif one.name == "bot9":
             others_done.set()
 
-    WorkerPool(2).each(
+    WorkerPool(2).run_all(
         [
             *(job(f"ops{number}") for number in range(5)),
             *(job(f"bot{number}", "bot") for number in range(10)),
@@ -71,13 +71,13 @@ def test_jobs_that_rest_keep_no_job_of_another_limit_waiting() -> None:
             beta_done.set()
 
     jobs = [job(f"{owner}{number}") for owner in ("acme", "beta") for number in range(3)]
-    WorkerPool(1, lambda one: one.name[:4]).each(jobs, work)
+    WorkerPool(1, lambda one: one.name[:4]).run_all(jobs, work)
     assert done[:3] == ["beta0", "beta1", "beta2"]
     assert sorted(done[3:]) == ["acme0", "acme1", "acme2"]
 
 
 def test_no_job_at_all_is_done_at_once() -> None:
-    WorkerPool(2).each([], lambda _job, _rests: None)
+    WorkerPool(2).run_all([], lambda _job, _rests: None)
 
 
 def test_what_goes_wrong_in_one_thread_ends_no_other() -> None:
@@ -91,7 +91,7 @@ def test_what_goes_wrong_in_one_thread_ends_no_other() -> None:
 
     before, threading.excepthook = threading.excepthook, lambda what: told.append(what.exc_type)
     try:
-        WorkerPool(1).each([job(f"j{number}") for number in range(4)], work)
+        WorkerPool(1).run_all([job(f"j{number}") for number in range(4)], work)
     finally:
         threading.excepthook = before
     assert done == ["j0", "j2", "j3"]

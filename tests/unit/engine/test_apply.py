@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import pytest
 
-from syncd.engine.apply import ApplyResult, apply_plan
+from syncd.engine.apply import ApplyResult, apply_result
 from syncd.errors import ChangedUnderneathError, MirrorError
 from syncd.models import Action, ActionKind, Kind, LedgerRow, LocalFile, Plan, Stat, WantedFile
-from syncd.ports import ActionOutcome, ApplyOutcome, Blobs, Mirror
+from syncd.ports import ActionOutcome, ApplyOutcome
 
 ONE, TWO = "1" * 40, "2" * 40
 BEFORE, AFTER = Stat(1, 2, 3, 4, 5), Stat(1, 7, 3, 8, 9)
@@ -33,21 +31,10 @@ def remove(path: str) -> Action:
     return Action(ActionKind.REMOVE, path, None, row(ONE), local(ONE), "dropped upstream")
 
 
-class FixedMirror:
-    """A mirror whose answer is known beforehand."""
-
-    def __init__(self, applied: ApplyOutcome) -> None:
-        self.applied = applied
-
-    def apply(self, *_: object) -> ApplyOutcome:
-        return self.applied
-
-
 def applied(plan: Plan, answer: ApplyOutcome) -> ApplyResult:
     recorded = {action.path: row(ONE) for action in plan.actions}
     remote = {action.path: action.wanted for action in plan.actions if action.wanted is not None}
-    mirror, blobs = cast(Mirror, FixedMirror(answer)), cast(Blobs, None)
-    return apply_plan("intent", plan, recorded, remote, mirror, blobs, frozenset(), {})
+    return apply_result(plan, recorded, remote, answer)
 
 
 def test_a_failed_action_leaves_its_row_and_is_no_change() -> None:

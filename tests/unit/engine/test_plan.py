@@ -8,12 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import cast
 
 import pytest
 from msgspec.structs import replace
 
-from syncd.engine.apply import apply_plan
+from syncd.engine.apply import apply_result
 from syncd.engine.plan import make_plan
 from syncd.errors import LimitError
 from syncd.models import (
@@ -32,7 +31,7 @@ from syncd.models import (
     Stat,
     WantedFile,
 )
-from syncd.ports import ActionOutcome, ApplyOutcome, Blobs, Mirror
+from syncd.ports import ActionOutcome, ApplyOutcome
 
 TABLE = Path(__file__).with_name("plan_table.txt")
 ONE, TWO, THREE = "1" * 40, "2" * 40, "3" * 40
@@ -124,7 +123,7 @@ OUTCOMES = {name: tuple(rest) for name, *rest in section("outcomes")[1:]}
 class InstantMirror:
     """A mirror on which every action goes well."""
 
-    def apply(self, _intent: str, steps: list[Action], *_: object) -> ApplyOutcome:
+    def apply(self, steps: list[Action]) -> ApplyOutcome:
         return ApplyOutcome({step.path: ActionOutcome(self._after(step)) for step in steps})
 
     def _after(self, step: Action) -> LocalFile | None:
@@ -149,8 +148,8 @@ def name_of(known: WantedFile) -> str:
 def ledger_after(plan: Plan, row: LedgerRow | None, want: WantedFile | None) -> str:
     """The ledger row once the plan has been applied, in the words of the table."""
     remote, recorded = {PATH: want} if want else {}, {PATH: row} if row else {}
-    mirror, blobs = cast(Mirror, InstantMirror()), cast(Blobs, None)
-    result = apply_plan("intent", plan, recorded, remote, mirror, blobs, frozenset(), {})
+    actions = [action for action in plan.actions if action.kind.touches_disk]
+    result = apply_result(plan, recorded, remote, InstantMirror().apply(actions))
     assert result.error is None
     if PATH in result.removals:
         return "none"

@@ -1,0 +1,77 @@
+"""What a run works with: its collaborators, what its caller asks for, and the job's state.
+
+Values only. What is done with them is in `run.py` and the modules that it names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from msgspec import Struct
+
+from syncd.clock import Clock
+from syncd.deadline import Deadline
+from syncd.engine.other_jobs import OtherJobs
+from syncd.engine.owners import ResolveOwner
+from syncd.models import Job, Trigger
+from syncd.ports import AppliedSet, Blobs, Hooks, JobState, Mirror, Source, Store
+from syncd.protected_paths import ProtectedPaths
+
+
+class RunContext(Struct, frozen=True):
+    """The collaborators of a run.
+
+    `scope` names (host, identity): heads are stored under it. `jobs` are the names of all
+    configured jobs.
+    """
+
+    source: Source
+    store: Store
+    mirror: Mirror
+    blobs: Blobs
+    clock: Clock
+    resolve_owner: ResolveOwner
+    scope: str
+    jobs: frozenset[str]
+    hooks: Hooks | None = None
+    others: OtherJobs | None = None  # what the other jobs list; None: each lists all that it has
+    renamed_from: str | None = None  # the removed job that this one is under a new name
+    protected: ProtectedPaths = ProtectedPaths()
+
+
+class Options(Struct, frozen=True):
+    """What the caller asks of one run only.
+
+    `rollback_set`: apply this set, whatever the repository has, and hold the job after it.
+    `pushed`: the spellings (`heads/v1`) of refs that were pushed since the last run.
+    """
+
+    trigger: Trigger = Trigger.OPERATOR
+    ref: str | None = None
+    allow_delete: int | None = None
+    rollback_set: AppliedSet | None = None
+    pushed: frozenset[str] = frozenset()
+
+
+@dataclass
+class RunInputs:
+    """Everything that the steps of one run need. `state` is the job's state as the run knows it now."""
+
+    job: Job
+    ctx: RunContext
+    deadline: Deadline
+    options: Options
+    state: JobState
+
+    @property
+    def is_rollback(self) -> bool:
+        """Whether the run applies an earlier set and not the repository's."""
+        return self.options.rollback_set is not None
+
+    @property
+    def ref(self) -> str | None:
+        """The ref that the run follows: the caller's, or the job's."""
+        return self.options.ref or self.job.ref
+
+
+__all__ = ["Options", "RunContext", "RunInputs"]

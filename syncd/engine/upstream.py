@@ -1,0 +1,155 @@
+"""Find out which commit a run is about, and which files that commit asks for.
+
+Resolves the ref once, so that every later read of the run names one commit. Nothing is looked at
+on disk and nothing is decided about files here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from syncd.deadline import Deadline
+from syncd.engine import hook_state
+from syncd.engine.commit_contents import CommitContents
+from syncd.engine.commit_policy import check_required
+from syncd.engine.context import Options, RunContext, RunInputs
+from syncd.engine.desired import desired, max_listed, set_digest
+from syncd.engine.directories import applied_set
+from syncd.engine.lfs import with_contents
+from syncd.engine.owners import has_unnamed_owner, with_current_ids
+from syncd.errors import HookFailedError, UntrustedError
+from syncd.models import Job, LedgerRow, Lfs, Ownership, WantedFile
+from syncd.ports import Head, Store
+
+Refusal = HookFailedError | UntrustedError
+
+
+class WantedSet(Struct, frozen=True):
+    """A commit, the files that it asks for, and the ledger rows that they are compared with.
+
+    With a `refusal` the head is a commit that was rejected, and this is the last accepted set.
+    """
+
+    commit: str
+    remote: Mapping[str, WantedFile]
+    recorded: Mapping[str, LedgerRow]
+    refusal: Refusal | None = None
+
+
+class Ledger(Protocol):
+    """Gives a job's ledger rows. Reading may begin before they are asked for."""
+
+    def recorded(self) -> dict[str, LedgerRow]:
+        """Return destination -> ledger row."""
+
+
+class StoredLedger:
+    """A job's ledger, read when it is asked for."""
+
+    def __init__(self, store: Store, job: str) -> None:
+        self._store, self._job = store, job
+
+    def recorded(self) -> dict[str, LedgerRow]:
+        """Return destination -> ledger row. Raises what the store raises."""
+        return self._store.load_ledger(self._job)
+
+
+def wanted_set(job: Job, ctx: RunContext, deadline: Deadline) -> Mapping[str, WantedFile]:
+    """Return the files that the job wants now: its repository's, or after a rejection the last accepted ones."""
+    run = RunInputs(job, ctx, deadline, Options(), ctx.store.state(job.name))
+    return resolve_wanted(run, StoredLedger(ctx.store, job.name), known_head(run)).remote
+
+
+def known_head(run: RunInputs) -> Head | None:
+    """Return the stored head of the ref that the run follows. A rollback follows none."""
+    if run.is_rollback:
+        return None
+    return run.ctx.store.head(run.ctx.scope, run.job.repo, run.ref)
+
+
+def resolve_wanted(run: RunInputs, ledger: Ledger, known: Head | None) -> WantedSet:
+    """Return the commit that the run is about, and the files that it asks for.
+
+    Raises the refusal of a rejected commit when no earlier set was accepted.
+    """
+    if run.options.rollback_set is not None:
+        remote = with_current_ids(run.options.rollback_set.files, run.ctx.resolve_owner)
+        return WantedSet(run.options.rollback_set.commit, remote, ledger.recorded())
+    head = _resolve_head(run, known)
+    refusal = _earlier_refusal(run, head.commit)
+    if refusal is not None:
+        return _last_accepted(run, head, ledger, refusal)
+    check_required(run, head.commit)
+    remote = _from_ledger(run, head, ledger) or _from_listing(run, head, ledger)
+    return WantedSet(head.commit, remote, ledger.recorded())
+
+
+def _resolve_head(run: RunInputs, known: Head | None) -> Head:
+    """Ask for the head of the ref and store it. A push of another ref of that name makes the known one doubtful."""
+    doubtful = (
+        known is not None and known.form is not None and bool(run.options.pushed - {known.form})
+    )
+    asked = replace(known, checked_at=None) if known is not None and doubtful else known
+    head = run.ctx.source.resolve(run.job.repo, run.ref, asked, run.deadline)
+    found = replace(head, unchanged=False)
+    if found != known:
+        run.ctx.store.save_head(run.ctx.scope, run.job.repo, run.ref, found)
+    return head
+
+
+def _earlier_refusal(run: RunInputs, commit: str) -> Refusal | None:
+    """Return why the commit was rejected before. A commit that the operator names is judged again by `require`."""
+    refusal = hook_state.rejection(run.job, run.state, commit)
+    if isinstance(refusal, UntrustedError) and run.options.ref is not None:
+        return None
+    return refusal
+
+
+def _last_accepted(run: RunInputs, head: Head, ledger: Ledger, refusal: Refusal) -> WantedSet:
+    """Return the set that stays instead of a rejected commit, from the ledger. Raises the refusal when there is none."""
+    recorded = {
+        path: row
+        for path, row in ledger.recorded().items()
+        if row.ownership is not Ownership.UNLISTED
+    }
+    if not recorded:
+        raise refusal
+    remote = with_current_ids(applied_set(recorded), run.ctx.resolve_owner)
+    return WantedSet(run.state.applied_commit or head.commit, remote, recorded, refusal)
+
+
+def _from_ledger(run: RunInputs, head: Head, ledger: Ledger) -> dict[str, WantedFile] | None:
+    """Return the remote snapshot from the ledger, when that is provably the applied one.
+
+    It is, when commit, configuration and rows are those of the last run, and that run finished.
+    """
+    state = run.state
+    same_commit = head.commit == state.applied_commit
+    same_config = run.job.digest == state.applied_config_digest
+    if not same_commit or not same_config or not state.consistent:
+        return None
+    entries = applied_set(ledger.recorded())
+    if set_digest(entries) != state.applied_files_digest or has_unnamed_owner(entries):
+        return None
+    return with_current_ids(entries, run.ctx.resolve_owner)
+
+
+def _from_listing(run: RunInputs, head: Head, ledger: Ledger) -> dict[str, WantedFile]:
+    """List the commit and return what the job's rules and policies make of it."""
+    job, ctx = run.job, run.ctx
+    listing = ctx.source.listing(
+        job.repo, head.commit, job.paths, ctx.store, run.deadline, max_listed(job)
+    )
+    remote = dict(desired(job, listing, ctx.resolve_owner))
+    if job.lfs is not Lfs.FETCH:
+        return remote
+    contents = CommitContents(job, head.commit, ctx.source, ctx.blobs, run.deadline)
+    same_rules = run.state.applied_config_digest == job.digest
+    return with_contents(contents, remote, ledger.recorded(), same_rules)
+
+
+__all__ = ["Ledger", "StoredLedger", "WantedSet", "known_head", "resolve_wanted", "wanted_set"]
