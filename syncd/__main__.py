@@ -44,7 +44,7 @@ def main() -> None:
         code = run(None, found)
         gc.freeze()  # the process ends: looking for cycles first costs 20 ms
         sys.exit(code)
-    if not found.asked.quiet or found.asked.json:
+    if not found.args.quiet or found.args.json:
         from syncd.cli.run_output import print_up_to_date
 
         print_up_to_date(found)

@@ -172,7 +172,7 @@ def print_up_to_date(found: UpToDate) -> None:
         RunReport(name, RunStatus.UNCHANGED, repo, ref, commit, commit, seconds=found.seconds)
         for name, repo, ref, commit in found.jobs
     ]
-    if found.asked.json:
+    if found.args.json:
         echo(as_json("syncd.sync/1", 0, found.requests, reports))
         return
     width = max(len(report.job) for report in reports)

@@ -1,1 +1,3 @@
-"""The nothing-to-do check of a one-shot: what it relies on (snapshot.py), and the check itself (check.py)."""
+"""The nothing-to-do check of a one-shot: what it relies on (snapshot.py), and the check
+(check.py).
+"""

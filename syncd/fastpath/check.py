@@ -1,12 +1,13 @@
-"""The check ahead of a full `sync`: either nothing is to be done, or it has no opinion.
+"""The check before a full `sync`: it finds that nothing is to be done, or it has no opinion.
 
-Where it answers, the full run would have found every job unchanged, touched nothing and recorded the same. It compares what
-the last run left in its snapshot (snapshot.py): the configuration's bytes, the store's write counter, lstat of every
-destination, and GitHub's 304 for every ref, asked with the very requests of the full run. Where anything differs or can't be
-read, it has no opinion, and GitHub's answers so far are given to the full run (github/replay.py).
+Where it finds nothing to do, the full run would have found every job unchanged, touched nothing and
+recorded the same. It compares what the last run saved in its snapshot (snapshot.py): the
+configuration's bytes, the store's write counter, lstat of every destination, and GitHub's 304 for
+every ref, in response to the requests of the full run. Where anything differs or cannot be read, it
+has no opinion, and the full run gets GitHub's responses so far (github/replay.py).
 
-Imports the standard library, and PyJWT and cryptography for an App: the packages of the full run take five times as long to
-load (docs/decisions/0020).
+Imports the standard library, and PyJWT and cryptography for an App: the packages of the full run
+take five times as long to load (docs/decisions/0020).
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ MAX_BODY_BYTES = 64 << 10
 TIMEOUT_SECONDS = 10.0  # of one exchange
 DEADLINE_SECONDS = 30.0  # for all answers
 
-Question = tuple[str, str, str | None, str | None, bytes | None]
+RequestKey = tuple[str, str, str | None, str | None, bytes | None]
 
 
 class SyncArgs(NamedTuple):
-    """What the user typed. `jobs` is empty for all."""
+    """The arguments of the user. `jobs` is empty for all."""
 
     config: str | None
     quiet: bool
@@ -44,9 +45,9 @@ class SyncArgs(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """GitHub's answer to one request, with header names in lower case."""
+    """GitHub's response to one request, with header names in lower case."""
 
-    question: Question
+    key: RequestKey
     identity: str
     installation: int | None
     status: int
@@ -55,16 +56,24 @@ class Reply(NamedTuple):
 
 
 class UpToDate(NamedTuple):
-    """Every job is unchanged, and that is recorded. `jobs`: (name, repo, ref, commit), in the configuration's order."""
+    """Every job is unchanged, and that is recorded.
+
+    `jobs` are (name, repo, ref, commit), in the configuration's order.
+    """
 
     jobs: tuple[tuple[str, str, str | None, str], ...]
     requests: Mapping[str, int]
     seconds: float
-    asked: SyncArgs
+    args: SyncArgs
 
 
-def request_key(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Question:
-    """Return what makes two requests ask the same. An App's JWT, which differs each time, is not part of it."""
+def request_key(
+    method: str, url: str, headers: Mapping[str, str], body: bytes | None
+) -> RequestKey:
+    """Return what makes two requests the same.
+
+    An App's JWT is no part of it, because it differs each time.
+    """
     token = None if method == "POST" else headers.get("Authorization")
     return method, url, headers.get("If-None-Match"), token, body
 
@@ -72,114 +81,103 @@ def request_key(method: str, url: str, headers: Mapping[str, str], body: bytes |
 def check(
     arguments: Sequence[str], environ: Mapping[str, str], now: float
 ) -> UpToDate | list[Reply]:
-    """Return `UpToDate`, or GitHub's answers on the way to no opinion. `now` is in seconds since 1970."""
-    asked = parse_arguments(arguments, environ)
+    """Return `UpToDate`, or GitHub's responses so far where the check has no opinion.
+
+    `now` is in Unix seconds.
+    """
+    args = parse_arguments(arguments, environ)
     proxied = any(
         name.lower().endswith("_proxy") and value and name.lower() != "no_proxy"
         for name, value in environ.items()
     )
-    if asked is None or asked.config is None or proxied:
+    if args is None or args.config is None or proxied:
         return []
     try:
-        snapshot = _read_snapshot(asked.config, environ, now)
+        snapshot = _read_snapshot(args.config, environ, now)
         chosen = [
-            snapshot["jobs"][name]
-            for name in snapshot["all"]
-            if not asked.jobs or name in asked.jobs
+            snapshot["jobs"][name] for name in snapshot["all"] if not args.jobs or name in args.jobs
         ]
-        if not set(asked.jobs) <= set(snapshot["all"]):
+        if not set(args.jobs) <= set(snapshot["all"]):
             return []
     except (OSError, ValueError, KeyError, TypeError):
-        return []  # there is no snapshot, it is damaged, or it is for something else: the full run writes it anew
-    return _check_jobs(asked, snapshot, chosen, environ, now)
+        return []  # no snapshot, a damaged one, or one for something else: the full run rewrites it
+    return _check_jobs(args, snapshot, chosen, environ, now)
 
 
 def parse_arguments(arguments: Sequence[str], environ: Mapping[str, str]) -> SyncArgs | None:
     """Parse the plain forms of `sync`; None for every other command or option."""
     config, quiet, as_json, jobs = environ.get("SYNCD_CONFIG"), False, False, []
-    left = list(arguments)
-    while left and left[0].startswith("-"):
-        option = left.pop(0)
+    remaining = list(arguments)
+    while remaining and remaining[0].startswith("-"):
+        option = remaining.pop(0)
         if option in ("-q", "--quiet"):
             quiet = True
-        elif option in ("-c", "--config") and left:
-            config = left.pop(0)
+        elif option in ("-c", "--config") and remaining:
+            config = remaining.pop(0)
         else:
             return None
-    if not left or left.pop(0) != "sync":
+    if not remaining or remaining.pop(0) != "sync":
         return None
-    for one in left:
-        if one == "--json":
+    for argument in remaining:
+        if argument == "--json":
             as_json = True
-        elif one.startswith("-") or not one:
+        elif argument.startswith("-") or not argument:
             return None
         else:
-            jobs.append(one)
+            jobs.append(argument)
     return SyncArgs(config or usual_config(environ), quiet, as_json, tuple(jobs))
 
 
 def _read_snapshot(config: str, environ: Mapping[str, str], now: float) -> Any:
-    """Return the snapshot of this configuration. Raises OSError or ValueError where it is not to be used."""
+    """Return the snapshot of this configuration.
+
+    Raises OSError or ValueError where it cannot be used.
+    """
     content = read_config(config)
     state = guess_state(content, config, environ)
     snapshot = read_cache(f"{state}/{NAME}")
     if snapshot["made_for"] != made_for(config, content, environ, state):
-        raise ValueError("the configuration is another one")
+        raise ValueError("the snapshot was made for another configuration")
     if not snapshot["written_at"] <= now < snapshot["ends_at"]:
-        raise ValueError("the snapshot is old")
+        raise ValueError("the snapshot is too old")
     store = os.stat(snapshot["store"])
-    if (
-        snapshot["store_file"] != [store.st_dev, store.st_ino]
-        or os.stat(state).st_uid != os.geteuid()
-    ):
-        raise ValueError("the store is another one")
+    is_same_file = snapshot["store_file"] == [store.st_dev, store.st_ino]
+    if not is_same_file or os.stat(state).st_uid != os.geteuid():
+        raise ValueError("the snapshot was made for another store")
     return snapshot
 
 
 def _check_jobs(
-    asked: SyncArgs, snapshot: Any, jobs: Sequence[Any], environ: Mapping[str, str], now: float
+    args: SyncArgs, snapshot: Any, jobs: Sequence[Any], environ: Mapping[str, str], now: float
 ) -> UpToDate | list[Reply]:
-    began, replies = time.monotonic(), list[Reply]()
-    threads, todo = list[threading.Thread](), list[tuple[Any, str | None]]()
-    connections: dict[str, Any] = {}  # the first thread goes on with that of the token
+    """Compare refs and destinations of these jobs with the snapshot, holding the jobs' locks."""
+    began, requests = time.monotonic(), HeadRequests(environ, now)
     heads = [snapshot["heads"][index] for index in sorted({job["head"] for job in jobs})]
-    with (
-        ExitStack() as held,
-        suppress(OSError, ValueError, KeyError, TypeError),
-    ):  # the full run meets the same, and reports it
+    # The full run meets the same errors, and reports them.
+    with ExitStack() as locks, suppress(OSError, ValueError, KeyError, TypeError):
         for job in jobs:
-            held.callback(release, acquire(job["lock"], create=False))
-        credentials = {
-            index: snapshot["credentials"][index]
-            for index in {head["credential"] for head in heads}
-        }
-        tokens = {
-            index: _token(one, environ, now, connections, replies)
-            for index, one in credentials.items()
-        }
-        todo += [(head, tokens[head["credential"]]) for head in reversed(heads)]
-        for number, _ in enumerate(todo[: snapshot["requests_at_once"]]):
-            kept = {} if number else connections
-            threads.append(threading.Thread(target=_ask, args=(todo, kept, replies), daemon=True))
-        for thread in threads:
-            thread.start()
-        same = all(is_as_seen(Seen(*job["seen"])) for job in jobs)
+            locks.callback(release, acquire(job["lock"], create=False))
+        requests.start(snapshot, heads)
+        is_unchanged = all(is_as_seen(Seen(*job["seen"])) for job in jobs)
         from syncd.fastpath import record  # noqa: F401  (SQLite is loaded while GitHub answers)
 
-        _wait(threads, todo)
-        answered = [reply for reply in replies if reply.status == 304]
-        if same and len(answered) == len(heads) and _record(snapshot, jobs, answered, now):
+        requests.wait()
+        not_modified = [reply for reply in requests.replies if reply.status == 304]
+        is_up_to_date = is_unchanged and len(not_modified) == len(heads)
+        if is_up_to_date and _record(snapshot, jobs, not_modified, now):
             found = tuple((job["name"], job["repo"], job["ref"], job["commit"]) for job in jobs)
-            requests = {"total": len(replies), "not_modified": len(answered)}
-            return UpToDate(found, requests, time.monotonic() - began, asked)
-    _wait(threads, todo)
-    for connection in connections.values():
-        connection.close()
-    return list(replies)
+            counts = {"total": len(requests.replies), "not_modified": len(not_modified)}
+            return UpToDate(found, counts, time.monotonic() - began, args)
+    requests.wait()
+    requests.close()
+    return list(requests.replies)
 
 
 def _record(snapshot: Any, jobs: Sequence[Any], replies: Sequence[Reply], now: float) -> bool:
-    """Record the runs and GitHub's limits. False, and nothing was recorded, where the store was written since the snapshot."""
+    """Record the runs and GitHub's rate limits.
+
+    Returns False, having recorded nothing, where the store was written since the snapshot.
+    """
     import sqlite3
     from datetime import UTC, datetime
 
@@ -188,15 +186,8 @@ def _record(snapshot: Any, jobs: Sequence[Any], replies: Sequence[Reply], now: f
     limits = {}
     for reply in replies:
         with suppress(KeyError, ValueError, OverflowError, OSError):
-            headers = reply.headers
-            reset_at = datetime.fromtimestamp(int(headers["x-ratelimit-reset"]), UTC).isoformat()
-            if headers.get("x-ratelimit-resource", "core") == "core":
-                limit = (
-                    int(headers["x-ratelimit-limit"]),
-                    int(headers["x-ratelimit-remaining"]),
-                    reset_at,
-                )
-                limits[reply.identity, reply.installation or 0] = limit
+            if reply.headers.get("x-ratelimit-resource", "core") == "core":
+                limits[reply.identity, reply.installation or 0] = _limit(reply.headers)
     names, at = [job["name"] for job in jobs], datetime.fromtimestamp(now, UTC).isoformat()
     try:
         return record_unchanged(snapshot["store"], snapshot["counter"], names, limits, at)
@@ -204,115 +195,160 @@ def _record(snapshot: Any, jobs: Sequence[Any], replies: Sequence[Reply], now: f
         return False
 
 
-def _wait(threads: Sequence[threading.Thread], todo: list[Any]) -> None:
-    """Return when all answers have come or the time is up. Nothing is asked after this."""
-    ends = time.monotonic() + DEADLINE_SECONDS
-    for thread in threads:
-        thread.join(max(0.0, ends - time.monotonic()))
-    todo.clear()
+def _limit(headers: Mapping[str, str]) -> tuple[int, int, str]:
+    """Return limit, remaining requests and time of the reset. Raises KeyError, ValueError."""
+    from datetime import UTC, datetime
+
+    reset_at = datetime.fromtimestamp(int(headers["x-ratelimit-reset"]), UTC).isoformat()
+    limit, remaining = headers["x-ratelimit-limit"], headers["x-ratelimit-remaining"]
+    return int(limit), int(remaining), reset_at
 
 
-def _ask(
-    todo: list[tuple[Any, str | None]], connections: dict[str, Any], replies: list[Reply]
-) -> None:
-    """Ask about one ref after the other, on kept connections. What fails is left to the full run."""
-    from http.client import HTTPException
+class HeadRequests:
+    """The requests about the refs, sent by threads while the caller reads the destinations."""
 
-    while todo:
-        with suppress(OSError, ValueError, IndexError, HTTPException):
-            head, token = todo.pop()
-            replies.append(_send(connections, head, token))
-    for connection in connections.values():
-        connection.close()
+    def __init__(self, environ: Mapping[str, str], now: float) -> None:
+        self.replies: list[Reply] = []
+        self._environ, self._now = environ, now
+        self._threads: list[threading.Thread] = []
+        self._todo: list[tuple[Any, str | None]] = []
+        # Of the token requests; the first thread continues with them.
+        self._connections: dict[str, Any] = {}
 
+    def start(self, snapshot: Any, heads: Sequence[Any]) -> None:
+        """Request the tokens that the heads need, and start the requests.
 
-def _send(connections: dict[str, Any], asked: Any, token: str | None) -> Reply:
-    """Return the whole answer to one request. Raises OSError, ValueError or HTTPException."""
-    from http.client import HTTPConnection, HTTPSConnection
+        Raises OSError, ValueError.
+        """
+        used = {head["credential"] for head in heads}
+        tokens = {index: self._token(snapshot["credentials"][index]) for index in used}
+        self._todo += [(head, tokens[head["credential"]]) for head in reversed(heads)]
+        for number, _ in enumerate(self._todo[: snapshot["requests_at_once"]]):
+            connections = {} if number else self._connections
+            thread = threading.Thread(target=self._send_heads, args=(connections,), daemon=True)
+            self._threads.append(thread)
+        for thread in self._threads:
+            thread.start()
 
-    scheme, host, port, authorities = asked["to"]
-    connection = connections.get(f"{scheme} {host} {port}")
-    if connection is None:
-        if scheme == "https":
-            from syncd.tls import client_context
+    def wait(self) -> None:
+        """Wait until all responses have come or the time is up. No request begins after this."""
+        ends = time.monotonic() + DEADLINE_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, ends - time.monotonic()))
+        self._todo.clear()
 
-            context = client_context(*filter(None, [authorities]))
-            connection = HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=context)
-        else:
-            connection = HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
-        connections[f"{scheme} {host} {port}"] = connection
-    headers = {
-        **asked["headers"],
-        **({"Authorization": f"Bearer {token}"} if token is not None else {}),
-    }
-    body = asked["body"].encode() if asked["body"] is not None else None
-    connection.request(asked["method"], asked["target"], body, headers)
-    response = connection.getresponse()
-    content = response.read(MAX_BODY_BYTES + 1)
-    if not response.isclosed() or response.length:
-        connection.close()
-        raise ValueError("the answer is cut off, or longer than such an answer is")
-    question = request_key(asked["method"], asked["url"], headers, body)
-    found = {name.lower(): value for name, value in response.getheaders()}
-    return Reply(
-        question, asked["identity"], asked["installation"], response.status, found, content
-    )
+    def close(self) -> None:
+        """Close the connections."""
+        for connection in self._connections.values():
+            connection.close()
 
+    def _send_heads(self, connections: dict[str, Any]) -> None:
+        """Send one request after the other, on kept connections. The full run repeats what
+        fails.
+        """
+        from http.client import HTTPException
 
-def _token(
-    credential: Any,
-    environ: Mapping[str, str],
-    now: float,
-    connections: dict[str, Any],
-    replies: list[Reply],
-) -> str | None:
-    """Return the token to show, or None to go without. An App's is asked for; the answer joins `replies`.
+        while self._todo:
+            with suppress(OSError, ValueError, IndexError, HTTPException):
+                head, token = self._todo.pop()
+                self.replies.append(_send(connections, head, token))
+        for connection in connections.values():
+            connection.close()
 
-    Raises OSError or ValueError where there is none.
-    """
-    if credential["secret"] is None:
-        return None
-    token: Any = read_secret(credential["secret"], environ)
-    if credential["token_request"] is not None:
+    def _token(self, credential: Any) -> str | None:
+        """Return the token to send; None to send none.
+
+        Raises OSError or ValueError where there is no usable one.
+        """
+        if credential["secret"] is None:
+            return None
+        token: Any = read_secret(credential["secret"], self._environ)
+        if credential["token_request"] is not None:
+            token = self._app_token(credential["token_request"], token)
+        if not isinstance(token, str) or not all("!" <= letter <= "~" for letter in token):
+            raise ValueError("the token is empty, or has letters that no token has")
+        return token
+
+    def _app_token(self, request: Any, key: str) -> Any:
+        """Request an App's token; return what GitHub's response holds.
+
+        The response is one of `replies`.
+        """
         from http.client import HTTPException
 
         from syncd.app_jwt import app_jwt
         from syncd.pem import normalise_key
 
-        asked = credential["token_request"]
+        jwt = app_jwt(request["issuer"], normalise_key(key), self._now)
         try:
-            replies.append(
-                _send(connections, asked, app_jwt(asked["issuer"], normalise_key(token), now))
-            )
+            self.replies.append(_send(self._connections, request, jwt))
         except HTTPException as error:
-            raise ValueError("GitHub gave no token") from error
-        token = json.loads(replies[-1].body)["token"] if replies[-1].status == 201 else None
-    if not isinstance(token, str) or not all("!" <= letter <= "~" for letter in token):
-        raise ValueError("no token looks like this")
-    return token
+            raise ValueError("GitHub returned no token") from error
+        reply = self.replies[-1]
+        return json.loads(reply.body)["token"] if reply.status == 201 else None
+
+
+def _send(connections: dict[str, Any], request: Any, token: str | None) -> Reply:
+    """Return the complete response to one request. Raises OSError, ValueError or HTTPException."""
+    connection = _connection(connections, request["to"])
+    headers = dict(request["headers"])
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    body = request["body"].encode() if request["body"] is not None else None
+    connection.request(request["method"], request["target"], body, headers)
+    response = connection.getresponse()
+    content = response.read(MAX_BODY_BYTES + 1)
+    if not response.isclosed() or response.length:
+        connection.close()
+        raise ValueError("the response is cut off, or longer than expected")
+    key = request_key(request["method"], request["url"], headers, body)
+    found = {name.lower(): value for name, value in response.getheaders()}
+    return Reply(key, request["identity"], request["installation"], response.status, found, content)
+
+
+def _connection(connections: dict[str, Any], address: Sequence[Any]) -> Any:
+    """Return the connection to the address, kept in `connections`."""
+    from http.client import HTTPConnection, HTTPSConnection
+
+    scheme, host, port, authorities = address
+    key = f"{scheme} {host} {port}"
+    if key not in connections:
+        if scheme == "https":
+            from syncd.tls import client_context
+
+            context = client_context(*filter(None, [authorities]))
+            connections[key] = HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=context)
+        else:
+            connections[key] = HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
+    return connections[key]
 
 
 def read_secret(source: Sequence[str], environ: Mapping[str, str]) -> str:
-    """Return the secret's text. Raises OSError or ValueError where the full run would have something to report."""
+    """Return the secret. Raises OSError or ValueError where the full run has something to
+    report.
+    """
     kind, value = source
     if kind == "env":
         text = environ.get(value, "")
+    elif kind == "file":
+        text = _read_secret_file(value, is_private=True)
     else:
-        file = (
-            value
-            if kind == "file"
-            else f"{environ.get('CREDENTIALS_DIRECTORY') or '/nowhere'}/{value}"
-        )
-        descriptor, doubts = open_checked(file, os.O_RDONLY | os.O_NONBLOCK)
-        with open(descriptor, "rb") as opened:
-            found = os.fstat(opened.fileno())
-            if (
-                doubts
-                or not stat.S_ISREG(found.st_mode)
-                or (kind == "file" and secret_exposure(found) is not None)
-            ):
-                raise ValueError("others can write or read it")
-            text = opened.read(MAX_SECRET_BYTES).decode("ascii")
+        directory = environ.get("CREDENTIALS_DIRECTORY") or "/nowhere"
+        text = _read_secret_file(f"{directory}/{value}", is_private=False)
     if not text.strip():
         raise ValueError("the secret is empty")
     return text.strip()
+
+
+def _read_secret_file(file: str, is_private: bool) -> str:
+    """Return the text of the file. Raises OSError; ValueError where other users can write it.
+
+    With `is_private`, also where they can read it.
+    """
+    descriptor, doubts = open_checked(file, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb") as opened:
+        found = os.fstat(opened.fileno())
+        is_exposed = is_private and secret_exposure(found) is not None
+        if doubts or not stat.S_ISREG(found.st_mode) or is_exposed:
+            raise ValueError("other users can write or read the secret")
+        return opened.read(MAX_SECRET_BYTES).decode("ascii")

@@ -1,8 +1,10 @@
-"""Writes what the nothing-to-do check (check.py) relies on: the unchanged jobs, and how to ask about their refs.
+"""Writes what the nothing-to-do check (check.py) relies on: the unchanged jobs, and the requests
+about their refs.
 
-A job is in the snapshot only where the engine decides that nothing is to be done (engine/unchanged.py). The snapshot is tied
-to the configuration's bytes and to the store's write counter, so it is worthless, and never wrong, as soon as anything else
-has happened. Losing it costs one full run.
+A job is in the snapshot only where the engine decides that nothing is to be done
+(engine/unchanged.py). The snapshot is tied to the configuration's bytes and to the store's write
+counter, so it is worthless, and never wrong, as soon as anything else has happened. Losing it costs
+one full run.
 """
 
 from __future__ import annotations
@@ -36,22 +38,17 @@ def write_snapshot(app: AppContext, environ: Mapping[str, str]) -> None:
     try:
         content = config.path.read_bytes()
     except OSError:
-        return remove_cache(file)  # a folder of files, or gone by now
-    counter, requests = store.counter(), Requests(app)
-    jobs = {}
-    for name, job in config.jobs.items():
-        known = unchanged_state(job, app.run_context(job), app.deadline(job))
-        found = _job(app, requests, known) if known is not None else None
-        if found is not None:
-            jobs[name] = found
-    edited = config_digest(path, content) != config.digest
-    if (
-        edited
-        or not jobs
-        or len(requests.heads) > MAX_HEADS
-        or proxies_of(environ).by_scheme
-        or store.counter() != counter
-    ):
+        return remove_cache(file)  # a directory of files, or removed since
+    counter, requests = store.counter(), SnapshotRequests(app)
+    jobs = _unchanged_jobs(app, requests)
+    is_usable = (
+        bool(jobs)
+        and config_digest(path, content) == config.digest
+        and len(requests.heads) <= MAX_HEADS
+        and not proxies_of(environ).by_scheme
+        and store.counter() == counter
+    )
+    if not is_usable:
         return remove_cache(file)
     store_file, written_at = os.stat(store.file), app.clock.now().timestamp()
     return write_cache(
@@ -72,13 +69,28 @@ def write_snapshot(app: AppContext, environ: Mapping[str, str]) -> None:
     )
 
 
+def _unchanged_jobs(app: AppContext, requests: SnapshotRequests) -> dict[str, dict[str, Any]]:
+    """Return what the check needs of each job that is unchanged and simple enough."""
+    jobs = {}
+    for name, job in app.config.jobs.items():
+        known = unchanged_state(job, app.run_context(job), app.deadline(job))
+        found = _job(app, requests, known) if known is not None else None
+        if found is not None:
+            jobs[name] = found
+    return jobs
+
+
 def remove_snapshot(app: AppContext) -> None:
     """Remove the snapshot: the next check has no opinion."""
     remove_cache(f"{app.config.state}/{NAME}")
 
 
-def _job(app: AppContext, requests: Requests, known: UnchangedState) -> dict[str, Any] | None:
-    """Return what the check needs of one job; None where the job, its credentials or its address are not simple enough."""
+def _job(
+    app: AppContext, requests: SnapshotRequests, known: UnchangedState
+) -> dict[str, Any] | None:
+    """Return what the check needs of one job; None where its credentials or its address are not
+    simple enough.
+    """
     index = requests.add(known)
     if index is None:
         return None
@@ -95,19 +107,22 @@ def _job(app: AppContext, requests: Requests, known: UnchangedState) -> dict[str
     }
 
 
-class Requests:
-    """The requests about the refs, each once however many jobs share it, worded and credited as in the full run."""
+class SnapshotRequests:
+    """The requests about the refs, the same as those of the full run, each once however many jobs
+    share it.
+    """
 
     def __init__(self, app: AppContext) -> None:
         self._app = app
         self.heads: dict[tuple[str, str], dict[str, Any]] = {}
         self.credentials: dict[tuple[str, str], dict[str, Any]] = {}
-        self.check_due_at = float(
-            "inf"
-        )  # when the first of the short ref names has to be checked by a full run
+        # Unix seconds: when a full run has to check the first of the short ref names.
+        self.check_due_at = float("inf")
 
     def add(self, known: UnchangedState) -> int | None:
-        """Return the index of the request about the job's ref; None where a credential or an address is not simple enough."""
+        """Return the index of the request about the job's ref; None where it is not simple
+        enough.
+        """
         job, head = known.job, known.head
         identity = self._app.config.identities[job.identity]
         request = head_request(identity.api, job.repo, job.ref, head.form or "", head)
@@ -125,16 +140,16 @@ class Requests:
         installation = token_request["installation"] if token_request is not None else None
         self.check_due_at = min(self.check_due_at, check_due_at(job.ref, head.checked_at))
         key = identity.name, request.url
-        place = list(self.credentials.values()).index(credential)
+        index = list(self.credentials.values()).index(credential)
         self.heads[key] = {
-            **_worded(request, identity),
-            "credential": place,
+            **_encode_request(request, identity),
+            "credential": index,
             "installation": installation,
         }
         return list(self.heads).index(key)
 
     def _credential(self, identity: Identity, repo: str) -> dict[str, Any] | None:
-        """Return where the secret is, and for an App the request for its token."""
+        """Return where the secret is and, for an App, the request for its token."""
         if type(identity) is AnonymousIdentity:
             found: dict[str, Any] = {"secret": None, "token_request": None}
         elif type(identity) is TokenIdentity:
@@ -145,7 +160,7 @@ class Requests:
             if request is None:
                 return None
             worded = {
-                **_worded(request, identity),
+                **_encode_request(request, identity),
                 "issuer": identity.issuer,
                 "installation": request.installation,
             }
@@ -159,7 +174,7 @@ class Requests:
         return self.credentials.setdefault(key, found)
 
 
-def _worded(request: Request, identity: Identity) -> dict[str, Any]:
+def _encode_request(request: Request, identity: Identity) -> dict[str, Any]:
     parts = urlsplit(request.url)
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]
     return {

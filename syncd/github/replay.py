@@ -21,7 +21,7 @@ class Replay:
     """A Transport in front of `inner`, which gets every request without an answer."""
 
     def __init__(self, replies: Sequence[Reply], inner: Transport, rate_limits: RateLimits) -> None:
-        self._replies = {reply.question: reply for reply in replies if reply.status in SUCCESSFUL}
+        self._replies = {reply.key: reply for reply in replies if reply.status in SUCCESSFUL}
         self._inner, self._rate_limits = inner, rate_limits
 
     def send(self, request: Request, deadline: Deadline) -> Response:
@@ -36,7 +36,7 @@ class Replay:
 def count_replies(replies: Sequence[Reply], request_metrics: RequestMetrics) -> None:
     """Count the answers as requests of this command, about their repository where its hourly limit was charged."""
     for reply in replies:
-        found = REPOSITORY.search(reply.question[1])
+        found = REPOSITORY.search(reply.key[1])
         request_metrics.record(
             reply.identity, reply.status, found.group(1) if found else None, reply.installation
         )
