@@ -1,4 +1,4 @@
-"""Opens and makes folders from `/` down, each step through the descriptor of the folder above it.
+"""Open and make directories from `/` down, each through the descriptor of the one above it.
 
 As root, a link on the way is followed only where no other user can have set or can change it: it
 belongs to root or to this user, and so does each directory down to it, which no one else may write
@@ -41,7 +41,7 @@ def open_folder(path: str | os.PathLike[str], make: MakeFolder | None = None) ->
         return os.open(place, OPEN_DIR)
     walk = _Walk(place, make)
     try:
-        return os.open(".", OPEN_DIR, dir_fd=walk.to_the_end())
+        return os.open(".", OPEN_DIR, dir_fd=walk.open_last())
     except OSError as error:
         error.filename = error.filename if error.filename not in (None, ".") else place
         raise
@@ -113,25 +113,25 @@ def check_just_made(made: int, above: int, path: str) -> None:
 def check_path_is_trusted(path: str | os.PathLike[str]) -> None:
     """Raise UnsafePathError where another user can replace the folder at `path`, or one above it.
 
-    As root only. What does not exist yet is judged by the folder it will be made in.
+    As root only. What does not exist yet is checked by the directory it will be made in.
     """
     if os.geteuid() != 0:
         return
     walk = _Walk(os.path.abspath(path), None)
     try:
         with suppress(FileNotFoundError, NotADirectoryError):
-            walk.to_the_end()
-        if walk.foreign is not None:
-            raise walk.foreign.error(os.path.abspath(path))
+            walk.open_last()
+        if walk.untrusted is not None:
+            raise walk.untrusted.error(os.path.abspath(path))
     finally:
         walk.close()
 
 
 def untrusted_link(path: str | os.PathLike[str]) -> UnsafePathError | None:
     """Return the error for the first link on the way to `path` that root would refuse, or None."""
-    walk = _Walk(os.path.abspath(path), None, judges=True)
+    walk = _Walk(os.path.abspath(path), None, refuses_links=True)
     try:
-        walk.to_the_end()
+        walk.open_last()
     except UnsafePathError as error:
         return error
     except OSError:
@@ -163,14 +163,16 @@ class _UntrustedFolder(NamedTuple):
 class _Walk:
     """One way down.
 
-    `foreign` is the first directory on it in which another user can replace a name.
+    `untrusted` is the first directory on it in which another user can replace a name.
     """
 
-    def __init__(self, path: str, make: MakeFolder | None, judges: bool | None = None) -> None:
+    def __init__(
+        self, path: str, make: MakeFolder | None, refuses_links: bool | None = None
+    ) -> None:
         self._make, self._links = make, 0
-        self._judges = os.geteuid() == 0 if judges is None else judges
+        self._refuses_links = os.geteuid() == 0 if refuses_links is None else refuses_links
         self._trusted = (0, os.geteuid())
-        self.foreign: _UntrustedFolder | None = None
+        self.untrusted: _UntrustedFolder | None = None
         self._at, self._here = os.open("/", OPEN_DIR_AS_PATH), "/"
         names = [name for name in path.split("/") if name]
         wholes: list[str | None] = [
@@ -181,7 +183,7 @@ class _Walk:
     def close(self) -> None:
         os.close(self._at)
 
-    def to_the_end(self) -> int:
+    def open_last(self) -> int:
         while self._left:
             name, whole = self._left.pop()
             shown = os.path.join(self._here, name)
@@ -191,17 +193,17 @@ class _Walk:
                 error.filename = whole or shown
                 raise
             if deeper is not None:
-                self._judge(name, os.fstat(deeper))
+                self._check_writers(name, os.fstat(deeper))
                 os.close(self._at)
                 self._at, self._here = deeper, os.path.normpath(shown)
         return self._at
 
     def _open(self, name: str, whole: str | None) -> int | None:
-        """The folder `name`; None for a link, whose target comes next on the way then."""
+        """Open the directory `name`; None for a link, whose target comes next on the way then."""
         try:
             return os.open(name, OPEN_DIR_AS_PATH, dir_fd=self._at)
         except FileNotFoundError:
-            self._judge(name, None)
+            self._check_writers(name, None)
             if self._make is None or whole is None:  # nothing is made behind a broken link
                 raise
         except OSError as error:
@@ -212,7 +214,10 @@ class _Walk:
         return os.open(name, OPEN_DIR_AS_PATH, dir_fd=self._at)
 
     def _follow(self, name: str) -> bool:
-        """Whether `name` is a link; its target is what comes next then. Raises UnsafePathError."""
+        """Follow `name` if it is a link, and return whether it is. Raises UnsafePathError.
+
+        Its target comes next on the way then.
+        """
         flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
         link = os.open(name, flags, dir_fd=self._at)
         try:
@@ -222,9 +227,11 @@ class _Walk:
             target = os.readlink("", dir_fd=link)
         finally:
             os.close(link)
-        self._judge(name, found)
-        if self._judges and (self.foreign is not None or found.st_uid not in self._trusted):
-            raise self._refused(name, target, found)
+        self._check_writers(name, found)
+        if self._refuses_links and (
+            self.untrusted is not None or found.st_uid not in self._trusted
+        ):
+            raise self._untrusted_link(name, target, found)
         self._links += 1
         if self._links > MAX_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.path.join(self._here, name))
@@ -236,7 +243,7 @@ class _Walk:
         ]
         return True
 
-    def _judge(self, name: str, found: os.stat_result | None) -> None:
+    def _check_writers(self, name: str, found: os.stat_result | None) -> None:
         """Record a directory in which a user other than root and this one can replace `name`.
 
         `found` is None where nothing has that name yet.
@@ -245,17 +252,17 @@ class _Walk:
         writers = folder.st_mode & (OTHERS_WRITE_BITS if folder.st_gid != 0 else stat.S_IWOTH)
         ours = found is None or found.st_uid in self._trusted
         held = not writers or (folder.st_mode & stat.S_ISVTX and ours)
-        if self.foreign is None and not (folder.st_uid in self._trusted and held):
-            self.foreign = _UntrustedFolder(self._here, name, folder)
+        if self.untrusted is None and not (folder.st_uid in self._trusted and held):
+            self.untrusted = _UntrustedFolder(self._here, name, folder)
 
-    def _refused(self, name: str, target: str, found: os.stat_result) -> UnsafePathError:
+    def _untrusted_link(self, name: str, target: str, found: os.stat_result) -> UnsafePathError:
         link = os.path.join(self._here, name)
         owner, quoted = owner_name(found.st_uid), shlex.quote(link)
         if found.st_uid not in self._trusted:
             why, mend = f"belongs to {owner}", f"sudo chown -h root {quoted}"
         else:
-            place = self.foreign.folder if self.foreign is not None else self._here
-            whose = owner_name(self.foreign.found.st_uid) if self.foreign is not None else owner
+            place = self.untrusted.folder if self.untrusted is not None else self._here
+            whose = owner_name(self.untrusted.found.st_uid) if self.untrusted is not None else owner
             why = (
                 f"belongs to {owner}, and is below {place} (owner: {whose}), where others may write"
             )

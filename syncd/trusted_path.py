@@ -84,7 +84,7 @@ class _Walk:
         self.problems: list[TrustProblem] = []
         self.names: list[str] = []
         self.folder = os.open("/", OPEN_AS_PATH)
-        self._judge(self.folder, "/")
+        self._check_writers(self.folder, "/")
 
     def open(self, path: str) -> int:
         """Return the descriptor of what the path leads to; `problems` has what was found on the
@@ -109,7 +109,7 @@ class _Walk:
 
     def _enter(self, name: str, entry: int) -> None:
         place = self._place(name)
-        self._judge(entry, place, passed=True)
+        self._check_writers(entry, place, passed=True)
         self.names = _parts(place)[::-1]
         previous, self.folder = self.folder, os.dup(entry)
         os.close(previous)
@@ -117,7 +117,7 @@ class _Walk:
     def _open_last(self, name: str) -> int:
         """What is read later, opened without following a link that was put there since."""
         opened = os.open(name, self._flags | os.O_NOFOLLOW, dir_fd=self.folder)
-        self._judge(opened, self._place(name))
+        self._check_writers(opened, self._place(name))
         return opened
 
     def _follow(self, name: str, link: int) -> list[str]:
@@ -130,7 +130,7 @@ class _Walk:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         found, around = os.fstat(link), os.fstat(self.folder)
         if around.st_mode & OTHERS_WRITE_BITS and found.st_uid != ROOT and not _is_read_only(link):
-            self.problems.append(_of_owner(self._place(name), found, "chown -h"))
+            self.problems.append(_owner_problem(self._place(name), found, "chown -h"))
         target = os.readlink("", dir_fd=link)
         if target.startswith("/"):
             self.names = []
@@ -148,17 +148,17 @@ class _Walk:
         A pipe, a socket or a terminal was handed to it, and has no place of its own.
         """
         if todo:
-            raise OSError(errno.ENOTDIR, "a folder that a process has open can't be judged")
+            raise OSError(errno.ENOTDIR, "a folder that a process has open can't be checked")
         opened = os.open(name, self._flags, dir_fd=self.folder)
         mode = os.fstat(opened).st_mode
         if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
-            self._judge(opened, self._place(name))
+            self._check_writers(opened, self._place(name))
         return opened
 
     def _place(self, name: str) -> str:
         return os.path.normpath("/" + "/".join([*self.names, name]))
 
-    def _judge(self, descriptor: int, place: str, passed: bool = False) -> None:
+    def _check_writers(self, descriptor: int, place: str, passed: bool = False) -> None:
         """Record who else may write this.
 
         In a sticky directory that is only passed, others may not replace what is root's.
@@ -172,9 +172,9 @@ class _Walk:
         if place.startswith(CREDENTIALS_DIR) or _is_read_only(descriptor):
             return
         if found.st_uid != ROOT:
-            self.problems.append(_of_owner(place, found, "chown"))
+            self.problems.append(_owner_problem(place, found, "chown"))
         if open_to_others:
-            self.problems.append(_of_mode(place, found))
+            self.problems.append(_mode_problem(place, found))
 
 
 def _parts(path: str) -> list[str]:
@@ -186,12 +186,12 @@ def _is_read_only(descriptor: int) -> bool:
     return bool(os.fstatvfs(descriptor).f_flag & os.ST_RDONLY)
 
 
-def _of_owner(place: str, found: os.stat_result, command: str) -> TrustProblem:
+def _owner_problem(place: str, found: os.stat_result, command: str) -> TrustProblem:
     text = f"belongs to {_owner(found)} (mode {stat.S_IMODE(found.st_mode):04o}){ROOT_REASON}"
     return TrustProblem(place, text, found.st_uid, f"{command} root: {_quoted(place)}")
 
 
-def _of_mode(place: str, found: os.stat_result) -> TrustProblem:
+def _mode_problem(place: str, found: os.stat_result) -> TrustProblem:
     who = "all users" if found.st_mode & stat.S_IWOTH else f"group {group_name(found.st_gid)}"
     mode = f"{stat.S_IMODE(found.st_mode):04o}"
     text = f"can be written by {who} (owner {_owner(found)}, mode {mode}){ROOT_REASON}"

@@ -224,13 +224,13 @@ def _destinations(config: Config) -> Iterator[Finding]:
             found = list(destination_warnings(rule.to, rule.directory))
             for one in found:
                 yield Finding(
-                    "bad" if one.grave else "note",
+                    "bad" if one.is_error else "note",
                     "destination",
                     f"{job.name}: {one.text}",
                     one.hint,
                     1,
                 )
-            if not any(one.grave for one in found):
+            if not any(one.is_error for one in found):
                 yield Finding(
                     "good",
                     "destination",

@@ -18,12 +18,12 @@ from syncd.safe_open import untrusted_link
 
 
 class DestinationWarning(Struct, frozen=True):
-    """One thing to know of a destination. `grave`: a sync would fail for it."""
+    """One thing to know of a destination. `is_error`: a sync would fail for it."""
 
     path: str
     text: str
     hint: str
-    grave: bool = False
+    is_error: bool = False
 
 
 def destination_warnings(to: str, directory: bool) -> Iterator[DestinationWarning]:
@@ -36,16 +36,16 @@ def destination_warnings(to: str, directory: bool) -> Iterator[DestinationWarnin
             to,
             f"{place} can't be looked at: {error.strerror}",
             "run it as the user who runs syncd",
-            grave=True,
+            is_error=True,
         )
         return
     broken = broken_link(os.path.dirname(to) or "/")
     if broken is not None:
-        yield DestinationWarning(to, broken.message, broken.hint or "", grave=True)
+        yield DestinationWarning(to, broken.message, broken.hint or "", is_error=True)
         return
     foreign = untrusted_link(place) if os.geteuid() == 0 else None
     if foreign is not None:
-        yield DestinationWarning(to, foreign.message, foreign.hint or "", grave=True)
+        yield DestinationWarning(to, foreign.message, foreign.hint or "", is_error=True)
         return
     if not os.access(existing, os.W_OK | os.X_OK, effective_ids=True):
         yield DestinationWarning(
@@ -53,21 +53,21 @@ def destination_warnings(to: str, directory: bool) -> Iterator[DestinationWarnin
             f"{existing} can't be written to",
             "change its owner, or run syncd as a user who may write there; "
             "under systemd `syncd init --systemd` opens it",
-            grave=True,
+            is_error=True,
         )
     if not directory and os.path.ismount(to):
         yield DestinationWarning(
             to,
             f"{to} is a mount point of its own",
             "a bind-mounted file can't be replaced; mirror the folder that holds it instead",
-            grave=True,
+            is_error=True,
         )
     if directory and os.path.islink(to):
         yield DestinationWarning(
             to,
             f"{to} is a link to {os.readlink(to)}",
             f"write to: {os.path.realpath(to)}/ instead; syncd writes through no link",
-            grave=True,
+            is_error=True,
         )
     yield from writable_by_others(to)
 

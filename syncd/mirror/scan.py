@@ -56,22 +56,16 @@ def scan(
             found.update(dict.fromkeys(paths))
             continue
         except MirrorError as error:
-            # A file or link of ours that becomes a directory is not in the way: below it there is
-            # nothing yet.
-            ours = isinstance(error, (InTheWayError, UnsafePathError)) and any(
-                other in targets and targets[other].recorded is not None
-                for other in _above(parent, root)
-            )
-            found.update(
-                dict.fromkeys(paths, None if ours else _unknown(error.message, error.hint))
-            )
+            is_ours = _is_replaced_by_directory(error, root, parent, targets)
+            nothing = None if is_ours else _unknown(error.message, error.hint)
+            found.update(dict.fromkeys(paths, nothing))
             continue
         try:
-            devices[parent] = os.fstat(folder).st_dev
+            devices[parent] = device = os.fstat(folder).st_dev
             for path in paths:
                 name, target = path[path.rfind("/") + 1 :], targets[path]
                 if target.is_directory:
-                    found[path] = scan_directory(folder, name, path, devices[parent])
+                    found[path] = scan_directory(folder, name, path, device)
                 else:
                     found[path] = scan_entry(
                         folder, name, path, target.recorded, now_ns, target, check
@@ -79,6 +73,18 @@ def scan(
         finally:
             os.close(folder)
     return found
+
+
+def _is_replaced_by_directory(
+    error: MirrorError, root: str, parent: str, targets: Mapping[str, Target]
+) -> bool:
+    """Return whether a file or link of ours is where a directory will be.
+
+    It is not in the way: below it there is nothing yet.
+    """
+    return isinstance(error, (InTheWayError, UnsafePathError)) and any(
+        other in targets and targets[other].recorded is not None for other in _above(parent, root)
+    )
 
 
 def _above(path: str, root: str) -> Iterator[str]:
