@@ -50,16 +50,16 @@ def _log_in(settings: Settings, app: AppContext, identity: LoginIdentity, scope:
         app.oauth_token_file(identity),
         app.command_deadline(TIMEOUT_SECONDS),
     )
-    door = OAuthClient(line.plain, web_of(identity.api), identity.client_id, identity.name)
-    invitation = door.request_device_code(scope, deadline)
-    minutes = round(invitation.seconds / 60)
+    client = OAuthClient(line.plain, web_of(identity.api), identity.client_id, identity.name)
+    invitation = client.request_device_code(scope, deadline)
+    minutes = round(invitation.lifetime_seconds / 60)
     echo(
         f"Open {invitation.address} in any browser and enter the code"
         f" {styled(invitation.user_code, bold=True)}",
         err=True,
     )
     echo(f"waiting, up to {minutes} minutes; Ctrl-C ends it ...", err=True)
-    found, at = door.poll_token(invitation, deadline)
+    found, at = client.poll_token(invitation, deadline)
     pair = parse_tokens(found, at, identity.api, identity.client_id, "", app.clock.now())
     login = get_authenticated_user(line.plain, identity.api, pair.access, deadline)
     kept = parse_tokens(found, at, identity.api, identity.client_id, login, pair.issued_at)

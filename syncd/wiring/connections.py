@@ -19,7 +19,7 @@ from syncd.fastpath.check import Reply
 from syncd.github.api_version import VersionedTransport
 from syncd.github.auth.app import AppCredentials
 from syncd.github.auth.credentials import AuthTransport, Credentials, NoCredentials, StaticToken
-from syncd.github.auth.device_flow import UserCredentials
+from syncd.github.auth.user_credentials import UserCredentials
 from syncd.github.protocol import Transport
 from syncd.github.proxies import proxies_of
 from syncd.github.rate_limit import ConcurrencyLimit, RateLimits, RequestMetrics

@@ -16,7 +16,8 @@ import syncd.github.auth.device_flow
 from syncd.clock import SystemClock
 from syncd.deadline import Deadline
 from syncd.errors import AuthError, RemoteError
-from syncd.github.auth.device_flow import OAuthClient, UserCredentials
+from syncd.github.auth.device_flow import OAuthClient
+from syncd.github.auth.user_credentials import UserCredentials
 from syncd.github.proxies import Proxies
 from syncd.github.rate_limit import ConcurrencyLimit, RateLimits, RequestMetrics
 from syncd.github.transport import Network

@@ -159,7 +159,7 @@ def test_owners_do_not_wait_for_each_other() -> None:
             assert go_on.wait(30)
         return held(request, deadline)
 
-    world.installation._transport = type("Slow", (), {"send": staticmethod(slow)})()
+    world.installation._signer._transport = type("Slow", (), {"send": staticmethod(slow)})()
     thread = threading.Thread(target=world.token)
     thread.start()
     assert entered.wait(30)

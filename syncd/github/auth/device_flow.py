@@ -1,42 +1,30 @@
-"""Users: logging in by the device flow, and the token that comes of it, renewed by itself.
+"""Users: logging in by the device flow, and the requests about a user's tokens.
 
-Promises: a refresh token is asked with by one process at a time, and its answer is kept before it is used; a pair goes to the host and the
-app it was given for and to no other. Once GitHub may have answered, neither a signal nor the run's own time ends the wait: an answer that
-is thrown away is a login that is lost. What GitHub refuses is not asked for again within a minute.
-Source: docs "Generating a user access token for a GitHub App", "Authorizing OAuth apps", "Refreshing user access tokens"; cli/oauth
-device/device_flow.go for waiting longer than told, and for the HTTP 400 of an app without device flow.
+Source: docs "Generating a user access token for a GitHub App", "Authorizing OAuth apps",
+"Refreshing user access tokens"; cli/oauth device/device_flow.go for polling more slowly than
+GitHub asks, and for the HTTP 400 of an app without device flow.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd.clock import Clock
 from syncd.deadline import Deadline
 from syncd.errors import (
     AuthError,
     BadResponseError,
     RemoteUnavailableError,
-    SyncdError,
-    TimedOutError,
 )
 from syncd.github.auth.credentials import (
-    POLL_INTERVAL_SECONDS,
-    REFUSAL_CACHE_SECONDS,
-    RELOAD_INTERVAL_SECONDS,
-    Token,
     bearer,
     presentable,
-    share_failure,
 )
 from syncd.github.bounds import load_json
 from syncd.github.error_responses import failure, parse_error
@@ -53,64 +41,43 @@ from syncd.github.protocol import (
     read,
     read_json,
 )
-from syncd.github.urls import display_host, web_of
+from syncd.github.urls import display_host
 from syncd.identities import OAuthTokens
 from syncd.redaction import Secret, add_secret
 
 log = logging.getLogger(__name__)
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
-POLL_BACKOFF = 1.2  # cli/oauth: a virtual machine's clock may run fast, and asking early costs five seconds more each time
+# cli/oauth: a virtual machine's clock may run fast, and asking early costs five seconds more
+# each time
+POLL_BACKOFF = 1.2
 SLOW_DOWN_BACKOFF = 1.4
 MAX_POLL_INTERVAL_SECONDS = 300.0
-REFRESH_TIMEOUT_SECONDS = 20.0  # for one question, whatever the run's own time is
-UNREACHABLE_CACHE_SECONDS = 5.0  # how long nobody asks again after GitHub could not be reached: every job would wait for it in turn
-MAX_ATTEMPTS = 3
-
-
-class TokenStore(Protocol):
-    """Where the pair of one identity is kept: on disk, over all processes."""
-
-    def load(self) -> OAuthTokens | None: ...
-
-    def exclusive_lock(self, deadline: Deadline) -> AbstractContextManager[None]:
-        """No other process asks for a pair or keeps one meanwhile."""
-
-    def interrupted_request(self, pair: OAuthTokens) -> Mapping[str, str] | None:
-        """`pid` and `at` of who asked for the pair after this one and never got to keep it."""
-
-    def begin_request(self, pair: OAuthTokens, now: datetime) -> None: ...
-
-    def end_request(self, pair: OAuthTokens) -> None:
-        """GitHub refused: there is no new pair."""
-
-    def save(self, pair: OAuthTokens) -> None:
-        """The pair is on disk, synced."""
-
-
-# --- logging in -------------------------------------------------------------------------------------------------------
 
 
 class DeviceCode(Struct, frozen=True):
-    """What somebody at a browser needs, and what we ask with meanwhile."""
+    """What the user enters in a browser, and the code that syncd polls with meanwhile."""
 
     user_code: str
     address: str
     device_code: Secret
-    seconds: float = 900.0
-    interval: float = 5.0
+    lifetime_seconds: float = 900.0
+    interval_seconds: float = 5.0
 
 
 class OAuthClient:
-    """One app on one host: what is asked without any credential but the app's public id."""
+    """One app on one host: the requests without any credential but the app's public id."""
 
     def __init__(self, transport: Transport, web: str, client_id: str, name: str) -> None:
         self._transport, self._web, self._client_id, self._name = transport, web, client_id, name
 
     def request_device_code(self, scope: str, deadline: Deadline) -> DeviceCode:
-        """A code to enter on the web. `scope` is for OAuth apps; GitHub Apps have permissions instead and ignore it."""
+        """Request a code that the user enters on the web.
+
+        `scope` is for OAuth apps; GitHub Apps have permissions instead and ignore it.
+        """
         fields = {"client_id": self._client_id, **({"scope": scope} if scope else {})}
-        found = self._answer(
+        found = self._post_form(
             "/login/device/code", f"a code to log in to {display_host(self._web)}", fields, deadline
         )
         self._raise_for(found)
@@ -119,10 +86,12 @@ class OAuthClient:
         )
         if not isinstance(code, str) or not isinstance(user_code, str) or not code or not user_code:
             raise BadResponseError(
-                "asked for a code to log in, got an answer without one", hint="check api:"
+                "asked for a code to log in, got an answer without one",
+                id="bad_response/no-login-code",
+                hint="check api:",
             )
         add_secret(Secret(code), long_lived=False)
-        ours = (
+        is_on_this_host = (
             isinstance(address, str)
             and address.startswith(f"{self._web}/")
             and presentable(address)
@@ -133,37 +102,38 @@ class OAuthClient:
         )
         return DeviceCode(
             one_line(user_code),
-            str(address) if ours else f"{self._web}/login/device",
+            str(address) if is_on_this_host else f"{self._web}/login/device",
             Secret(code),
             seconds,
             min(interval, MAX_POLL_INTERVAL_SECONDS),
         )
 
     def poll_token(
-        self, invitation: DeviceCode, deadline: Deadline
+        self, code: DeviceCode, deadline: Deadline
     ) -> tuple[dict[str, Any], datetime | None]:
-        """GitHub's answer with the tokens, once somebody has agreed, and the server's time of it. Asks no faster than GitHub allows.
+        """Poll until the user has agreed; return GitHub's answer and the server's time of it.
 
-        Raises AuthError when it was declined or nobody came, StoppedError after a signal.
+        Polls no faster than GitHub allows. Raises AuthError when the user declined or did not
+        enter the code in time, StoppedError after a signal.
         """
         ends, interval, factor = (
-            deadline.clock.monotonic() + invitation.seconds,
-            invitation.interval,
+            deadline.clock.monotonic() + code.lifetime_seconds,
+            code.interval_seconds,
             POLL_BACKOFF,
         )
         fields = {
             "client_id": self._client_id,
-            "device_code": invitation.device_code.reveal(),
+            "device_code": code.device_code.reveal(),
             "grant_type": DEVICE_GRANT,
         }
         while deadline.clock.monotonic() < ends:
             deadline.wait(min(interval * factor, max(0.1, ends - deadline.clock.monotonic())))
             try:
-                found, at = self._answered(
+                found, at = self._post(
                     "/login/oauth/access_token", "whether the code was entered", fields, deadline
                 )
             except RemoteUnavailableError as error:
-                log.warning("asking again: %s", error)  # the code is still good
+                log.warning("the login is not complete yet; polling again: %s", error)
                 continue
             match found.get("error"):
                 case None:
@@ -182,24 +152,27 @@ class OAuthClient:
         raise self._error("expired_token", "")
 
     def refresh(self, token: Secret, deadline: Deadline) -> tuple[dict[str, Any], datetime | None]:
-        """The next pair for a refresh token, which is spent by that. Raises AuthError when GitHub does not take it."""
+        """Return the next pair for a refresh token, which is used up by that.
+
+        Raises AuthError when GitHub does not accept it.
+        """
         fields = {
             "client_id": self._client_id,
             "grant_type": "refresh_token",
             "refresh_token": token.reveal(),
         }
-        found, at = self._answered(
+        found, at = self._post(
             "/login/oauth/access_token", f"a new token for {self._name}", fields, deadline
         )
         self._raise_for(found)
         return found, at
 
-    def _answer(
+    def _post_form(
         self, path: str, subject: str, fields: Mapping[str, str], deadline: Deadline
     ) -> dict[str, Any]:
-        return self._answered(path, subject, fields, deadline)[0]
+        return self._post(path, subject, fields, deadline)[0]
 
-    def _answered(
+    def _post(
         self, path: str, subject: str, fields: Mapping[str, str], deadline: Deadline
     ) -> tuple[dict[str, Any], datetime | None]:
         headers = {
@@ -231,8 +204,9 @@ class OAuthClient:
                 failure(request, parse_error(body), deadline.clock.now())
                 if answer.status != 200
                 else BadResponseError(
-                    f"asked for {subject}, got an answer that is none",
-                    hint="check api:, and what stands between here and GitHub",
+                    f"asked for {subject}, got an answer without any field",
+                    id="bad_response/not-a-form",
+                    hint="check api:, and what is between this machine and GitHub",
                 )
             )
         if answer.status == 404:
@@ -244,42 +218,60 @@ class OAuthClient:
         if error is not None:
             raise self._error(str(error), one_line(found.get("error_description")))
 
-    def _error(self, word: str, said: str) -> AuthError:
+    def _error(self, code: str, description: str) -> AuthError:
         again, home = f"run: syncd login {self._name}", display_host(self._web)
-        known_words = {
-            "expired_token": ("the code was not entered in time", again),
-            "token_expired": ("the code was not entered in time", again),
-            "access_denied": ("it was declined in the browser", f"to try once more, {again}"),
+        quoted = f" ({description})" if description else ""
+        unknown = "auth/login-refused", f"GitHub answered {one_line(code)}{quoted}", again
+        id, text, hint = self._known_errors(again, home).get(code, unknown)
+        if code != "bad_refresh_token":
+            text = f"can't log in as {self._name}: {text}"
+        return AuthError(text, id=id, state="login", hint=hint)
+
+    def _known_errors(self, again: str, home: str) -> dict[str, tuple[str, str, str]]:
+        """Return GitHub's error codes: our id, the message and the hint for each."""
+        expired = "auth/login-code-expired", "the code was not entered in time", again
+        return {
+            "expired_token": expired,
+            "token_expired": expired,
+            "access_denied": (
+                "auth/login-declined",
+                "it was declined in the browser",
+                f"to try once more, {again}",
+            ),
             "device_flow_disabled": (
+                "auth/device-flow-disabled",
                 f"the app {self._client_id} does not allow the device flow",
                 f"in the app's settings on {home} tick Enable Device Flow",
             ),
             "incorrect_client_credentials": (
+                "auth/client-id-unknown",
                 f"{home} knows no app with the client id {self._client_id}",
-                "check client_id: (it is on the app's settings page; it is not the app id), and api:",
+                "check client_id: (it is on the app's settings page; it is not the app id), "
+                "and api:",
             ),
-            "incorrect_device_code": ("GitHub does not know the code any more", again),
+            "incorrect_device_code": (
+                "auth/login-code-unknown",
+                "GitHub does not know the code any more",
+                again,
+            ),
             "bad_refresh_token": (
+                "auth/login-over",
                 f"the login of {self._name} is over: GitHub does not take its refresh token",
                 again,
             ),
             "unsupported_grant_type": (
+                "auth/device-flow-unsupported",
                 f"{home} does not know this way of logging in",
                 "an Enterprise Server must be 3.1 or newer; else use a token:",
             ),
         }
-        text, hint = known_words.get(
-            word, (f"GitHub answered {one_line(word)}" + (f" ({said})" if said else ""), again)
-        )
-        return AuthError(
-            f"can't log in as {self._name}: {text}" if word != "bad_refresh_token" else text,
-            state="login",
-            hint=hint,
-        )
 
 
 def _fields(response: Response) -> dict[str, Any]:
-    """An answer's fields, from JSON or, where something did not heed Accept, from a form; empty for anything else."""
+    """Return an answer's fields; empty for anything that has none.
+
+    They come as JSON or, where something ignored Accept, as a form.
+    """
     body = read(response).strip()
     if body[:1] == b"{":
         try:
@@ -288,15 +280,12 @@ def _fields(response: Response) -> dict[str, Any]:
             return {}
         return found if isinstance(found, dict) else {}
     text = body.decode("ascii", "replace")
-    return (
-        dict(parse_qsl(text))
-        if "=" in text and not text.startswith("<") and " " not in text
-        else {}
-    )
+    is_form = "=" in text and not text.startswith("<") and " " not in text
+    return dict(parse_qsl(text)) if is_form else {}
 
 
 def _seconds(value: object, default: float) -> float:
-    """A number of seconds, from JSON's or a form's."""
+    """Return a number of seconds from a field of JSON or of a form."""
     if isinstance(value, str) and value.isdecimal() and len(value) < 12:
         value = int(value)
     return (
@@ -315,7 +304,12 @@ def parse_tokens(
     now: datetime,
     before: OAuthTokens | None = None,
 ) -> OAuthTokens:
-    """The pair in GitHub's answer. `at` is the server's time of it. Raises BadResponseError for an answer without a usable token."""
+    """Return the token pair in GitHub's answer.
+
+    `at` is the server's time of it; `before` is the pair that this one replaces. Seven parameters:
+    the answer, and what a saved pair holds beside it. Raises BadResponseError for an answer
+    without a usable token.
+    """
     access, refresh = found.get("access_token"), found.get("refresh_token")
     if (
         not isinstance(access, str)
@@ -324,6 +318,7 @@ def parse_tokens(
     ):
         raise BadResponseError(
             "asked for a user's token, got an answer without one that can be used",
+            id="bad_response/no-token",
             hint="check api:",
         )
     for value in (access, refresh):
@@ -354,7 +349,10 @@ def _end(seconds: object, at: datetime) -> datetime | None:
 def get_authenticated_user(
     transport: Transport, api: str, token: Secret, deadline: Deadline
 ) -> str:
-    """The login of the user whose token it is. Raises what `failure` makes of a refusal."""
+    """Return the login of the user whose token it is.
+
+    Raises what `failure` makes of a refusal.
+    """
     request = replace(
         bearer(get(api, "/user", "user", "who this token belongs to", None), token),
         authorised=False,
@@ -367,199 +365,9 @@ def get_authenticated_user(
     return one_line(login) or "somebody"
 
 
-# --- being logged in --------------------------------------------------------------------------------------------------
-
-
-class UserCredentials:
-    """The credentials of a login identity: the kept pair's token while it lives, and the next pair's after that."""
-
-    def __init__(
-        self,
-        name: str,
-        api: str,
-        client_id: str,
-        pairs: TokenStore,
-        transport: Transport,
-        clock: Clock,
-    ) -> None:
-        self._name, self._api, self._client_id, self._pairs, self._clock = (
-            name,
-            api,
-            client_id,
-            pairs,
-            clock,
-        )
-        self._door = OAuthClient(transport, web_of(api), client_id, name)
-        self._turn = threading.Lock()
-        self._token: Token | None = None
-        self._rejected: Secret | None = None
-        self._unkept: OAuthTokens | None = None
-        self._renewed_at = self._looked_at = float("-inf")
-        self._refused: tuple[float, SyncdError] | None = None
-        self._offset = timedelta(0)  # server clock minus ours, as far as it showed
-
-    def token_for(self, repo: str | None, deadline: Deadline) -> Token | None:
-        while not self._turn.acquire(timeout=POLL_INTERVAL_SECONDS):
-            deadline.check()
-        try:
-            now = self._clock.monotonic()
-            looked_at, self._looked_at = (
-                self._looked_at,
-                now if now - self._looked_at >= RELOAD_INTERVAL_SECONDS else self._looked_at,
-            )
-            if (
-                self._token is None
-                or self._looked_at != looked_at
-                or not self._token.usable_at(self._clock.now() + self._offset, now)
-            ):
-                self._token = None  # who logged out, or in as somebody else, needs no restart
-                with share_failure(self, deadline):
-                    self._token = self._found() or self._renewed(deadline)
-            return self._token
-        finally:
-            self._turn.release()
-
-    def invalidate(self, repo: str | None, token: Token) -> bool:
-        """One that was renewed less than a minute ago stays: where GitHub refuses whatever it hands out, another would not help."""
-        with self._turn:
-            if self._token != token:
-                return True
-            if self._clock.monotonic() - self._renewed_at < REFUSAL_CACHE_SECONDS:
-                return False
-            self._rejected, self._token = token.value, None
-            return True
-
-    def _kept(self) -> OAuthTokens:
-        pair, again = self._pairs.load(), f"run: syncd login {self._name}"
-        if pair is None:
-            raise AuthError(
-                f"no user is logged in as {self._name}",
-                id="auth/not-logged-in",
-                state="login",
-                hint=again,
-            )
-        if (pair.api, pair.client_id) != (self._api, self._client_id):
-            raise AuthError(
-                f"the login of {self._name} is for another host or app ({pair.client_id} at {pair.api}) than the configuration names now",
-                state="login",
-                hint=again,
-            )
-        return pair
-
-    def _found(self) -> Token | None:
-        """The kept token, where it is a living one that GitHub has not refused."""
-        pair = self._kept()
-        token = self._as_token(pair)
-        return (
-            token
-            if pair.access != self._rejected
-            and token.usable_at(self._clock.now() + self._offset, self._clock.monotonic())
-            else None
-        )
-
-    def _as_token(self, pair: OAuthTokens) -> Token:
-        for secret in (pair.access, pair.refresh):
-            if secret is not None:
-                add_secret(secret, long_lived=False)
-        now = self._clock.now()
-        age = max(0.0, (now - pair.issued_at).total_seconds())
-        lives = (
-            (pair.access_expires_at - now - self._offset).total_seconds()
-            if pair.access_expires_at is not None
-            else float("inf")
-        )
-        born = self._clock.monotonic() - age
-        return Token(pair.access, pair.access_expires_at, born, self._clock.monotonic() + lives)
-
-    def _renewed(self, deadline: Deadline) -> Token:
-        if self._refused is not None and self._clock.monotonic() < self._refused[0]:
-            raise self._refused[1]
-        self._refused = None
-        try:
-            with self._pairs.exclusive_lock(deadline):
-                if self._unkept is not None:
-                    return self._kept_now(self._unkept)
-                return self._found() or self._next(
-                    self._kept(), deadline
-                )  # another process may have been faster
-        except (AuthError, RemoteUnavailableError) as error:
-            if not isinstance(error, TimedOutError):
-                self._refused = (
-                    self._clock.monotonic()
-                    + (
-                        REFUSAL_CACHE_SECONDS
-                        if isinstance(error, AuthError)
-                        else UNREACHABLE_CACHE_SECONDS
-                    ),
-                    error,
-                )
-            raise
-
-    def _next(self, pair: OAuthTokens, deadline: Deadline) -> Token:
-        """Ask for the next pair, keep it, use it."""
-        if pair.refresh is None:
-            raise AuthError(
-                f"the login of {self._name} is over: GitHub does not take its token any more",
-                state="login",
-                hint=f"run: syncd login {self._name}",
-            )
-        before = self._pairs.interrupted_request(pair)
-        if before is None:
-            self._pairs.begin_request(pair, self._clock.now())
-        found, at = self._asked(pair, pair.refresh, before, deadline)
-        now = self._clock.now()
-        self._unkept = parse_tokens(found, at, self._api, self._client_id, pair.login, now, pair)
-        self._offset = at - now if at is not None else self._offset
-        return self._kept_now(self._unkept)
-
-    def _kept_now(self, pair: OAuthTokens) -> Token:
-        """The pair's token, once it is on disk. Where that fails the pair stays in hand, and the next who wants a token tries again."""
-        self._pairs.save(pair)
-        self._unkept, self._rejected, self._renewed_at = None, None, self._clock.monotonic()
-        return self._as_token(pair)
-
-    def _asked(
-        self,
-        pair: OAuthTokens,
-        refresh: Secret,
-        before: Mapping[str, str] | None,
-        deadline: Deadline,
-    ) -> tuple[dict[str, Any], datetime | None]:
-        """GitHub's answer. An answer that was lost may have spent the refresh token: that is said when it turns out so."""
-        lost: RemoteUnavailableError | None = None
-        for attempt in range(MAX_ATTEMPTS):
-            if lost is not None:
-                deadline.wait(float(attempt))
-            try:
-                return self._door.refresh(
-                    refresh, Deadline(self._clock, REFRESH_TIMEOUT_SECONDS)
-                )  # not the run's: see the module's promises
-            except AuthError as error:
-                if before is None and lost is None:
-                    self._pairs.end_request(pair)
-                    raise
-                when = f" on {before['at']} (pid {before['pid']})" if before is not None else ""
-                raise AuthError(
-                    f"the login of {self._name} was lost: a renewal was cut off{when} after GitHub had answered and before the new tokens were on disk",
-                    state="login",
-                    hint=error.hint,
-                ) from error
-            except TimedOutError as error:
-                lost = RemoteUnavailableError(
-                    f"asked for a new token for {self._name}: no answer within {REFRESH_TIMEOUT_SECONDS:g} s",
-                    hint="GitHub has trouble; the next run tries again",
-                )
-                lost.__cause__ = error
-            except RemoteUnavailableError as error:
-                lost = error
-        raise lost or AssertionError("no try was made")
-
-
 __all__ = [
     "DeviceCode",
     "OAuthClient",
-    "TokenStore",
-    "UserCredentials",
     "get_authenticated_user",
     "parse_tokens",
 ]
