@@ -1,4 +1,7 @@
-"""Now, monotonic time and waiting, passed in everywhere so that no test sleeps and every wait can be ended by a signal."""
+"""Clock of the program: wall time, monotonic time and waiting.
+
+It is passed in everywhere, so that tests do not sleep and a signal ends every wait.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +12,29 @@ from typing import Protocol
 
 
 class Clock(Protocol):
+    """A source of time, and a way to wait."""
+
     def now(self) -> datetime:
-        """Aware UTC wall time."""
+        """Return the wall time, aware and in UTC."""
 
     def monotonic(self) -> float:
-        """Seconds that never go back."""
+        """Return seconds that never go back."""
 
     def wait(self, stop: threading.Event, seconds: float) -> bool:
-        """Wait up to `seconds`, less when `stop` is set; True when it is set."""
+        """Wait up to `seconds`, or until `stop` is set. Returns whether it is set."""
 
 
 class SystemClock:
+    """The clock of the machine."""
+
     def now(self) -> datetime:
+        """Return the wall time, aware and in UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
+        """Return seconds that never go back."""
         return time.monotonic()
 
     def wait(self, stop: threading.Event, seconds: float) -> bool:
+        """Wait up to `seconds`, or until `stop` is set. Returns whether it is set."""
         return stop.wait(seconds)

@@ -1,4 +1,4 @@
-"""How long one run may take, and what ends it early: every wait and every read of a run asks here."""
+"""Deadline of one run: its time limit, its stop signal, and what it has cost so far."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ from syncd.errors import StoppedError, SyncdError, TimedOutError
 
 
 def no_limit() -> None:
-    """For work that may take as long as it takes: in place of a deadline's `check`."""
+    """Do nothing: a stand-in for `Deadline.check` where work has no time limit."""
 
 
 class Deadline:
-    """How long one run may take, and what ends it early: every wait and every read of a run asks here.
+    """Time limit and stop signal of one run. Every wait and every read of the run checks it.
 
-    `hook_stop` ends a hook that is running; without one given, `stop` does. `interactive`: a hand or a push waits for the run, so it may spend
-    what timers leave of GitHub's hourly limit. `on_waiting` hears when the run begins to wait for a limit, and when it goes on: its worker is
-    free meanwhile. `request_count` counts the requests that got an answer, `shared_request_count` those of other runs whose answer this one has
-    shared: what the run has cost GitHub so far; `retries` counts those request_count that only repeated one. With `may_retry` off no question
-    is asked twice: the daemon's back-off is the retry. `failures` holds what failed for every run of this tick or command, by what it is.
+    `hook_stop` ends a running hook; by default `stop` does. An `interactive` run (manual or push)
+    may use the requests of the hourly limit that timer-triggered runs leave unused. `on_waiting` is
+    called with True when the run begins to wait for a rate limit, and with False when it goes on.
+
+    `request_count` counts requests that got an answer; `retry_count` those of them that repeated
+    one. `shared_request_count` counts requests of other runs whose answers this run used. With
+    `may_retry` off no request is repeated: the daemon's back-off is the retry. `failures` holds
+    what failed, for all runs of one tick or command.
+
+    Six parameters: four of them have defaults that fit a one-shot.
     """
 
     def __init__(
@@ -47,50 +52,59 @@ class Deadline:
         self._on_waiting, self._lock, self._waiting_threads = on_waiting, threading.Lock(), 0
 
     def remaining_seconds(self) -> float:
+        """Return the time that is left, 0 at least."""
         return max(0.0, self._ends_at - self.clock.monotonic())
 
     def extend(self, seconds: float) -> None:
-        """So many seconds are not counted: they were a hook's, which has a limit of its own."""
+        """Do not count these seconds: a hook took them, and hooks have a limit of their own."""
         self._ends_at += seconds
 
     def count_shared(self, question: Hashable, request_count: int) -> None:
-        """The answer to a question that cost so many request_count is this run's too; they count once, however often it asks."""
+        """Count the requests behind an answer that this run shares, once per question."""
         self._shared.setdefault(question, request_count)
 
     @property
     def cost(self) -> int:
-        """The request_count of this run, without those that only repeated one."""
+        """Return the number of requests without repeated ones."""
         return self.request_count - self.retry_count
 
     @property
     def shared_request_count(self) -> int:
+        """Return the number of requests of other runs whose answers this run used."""
         return sum(self._shared.copy().values())
 
     def check(self) -> None:
-        """Raises StoppedError after a signal, TimedOutError when the run's time is used up."""
+        """Raise StoppedError after a signal, TimedOutError when the time is used up."""
         if self.stop.is_set():
             raise StoppedError("stopped by a signal before it was done")
         if self.remaining_seconds() <= 0:
             raise TimedOutError(
                 f"the run took longer than its timeout of {self.timeout_seconds:g} s",
                 hint="raise the job's timeout:, or look for what is slow with -v",
+                id="unavailable/run-timeout",
             )
 
     def wait(self, seconds: float) -> None:
-        """Return after `seconds`. Raises as `check` does, at once when the signal comes or the time would not suffice."""
+        """Return after `seconds`.
+
+        Raises as `check` does, as soon as the signal comes or the time is used up.
+        """
         self.check()
         if self.clock.wait(self.stop, min(seconds, self.remaining_seconds())):
             raise StoppedError("stopped by a signal while waiting")
         self.check()
 
     def wait_for_rate_limit(self, seconds: float) -> None:
-        """As `wait`, for a limit of GitHub's."""
+        """Wait as `wait` does, for the end of a rate limit of GitHub's."""
         with self.yielding_worker():
             self.wait(seconds)
 
     @contextmanager
     def yielding_worker(self) -> Iterator[None]:
-        """The run does nothing but wait for GitHub, or for another run that does. Several of its threads may rest at once."""
+        """Mark that the run only waits for GitHub while the block runs, so that its worker is free.
+
+        Several threads of the run may be in such a block at once.
+        """
         self._count_waiting(1)
         try:
             yield

@@ -1,7 +1,8 @@
-"""What the last runs changed, as values for a page: files, and their lines where they may be shown.
+"""Changes of the last runs, as values for a page: files, and their lines where they may be shown.
 
-Promises: bounded in runs, files, lines, characters and work; only lines of files whose destination everybody may read (contract section
-1, "Diffs"). What was compared is remembered. How many pages are made at a time is the listener's to say (web/views.py).
+Runs, files, lines, characters and work are bounded. Only lines of files that every user may read at
+the destination are shown (contract section 1, "Diffs"). Comparisons are cached. web/views.py limits
+how many pages are made at a time.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ CACHE_CHARS = 2 << 20
 
 
 class RecentChange(Struct, frozen=True):
-    """`lines` are a unified diff's; `why_none` says why there are none, and is None too where nobody asked for them."""
+    """One changed file.
+
+    `lines` are those of a unified diff; `why_none` says why there are none, and is None where none
+    were asked for.
+    """
 
     action: str
     path: str
@@ -37,7 +42,7 @@ class RecentChange(Struct, frozen=True):
 
 
 class RecentRun(Struct, frozen=True):
-    """`more` counts the changes that are not shown."""
+    """One run. `more` counts the changes that are not shown."""
 
     job: str
     at: datetime | None
@@ -50,7 +55,7 @@ class RecentRun(Struct, frozen=True):
 
 
 class Diffs:
-    """Diffs that were made, by the ids of the two versions. Safe to use from many threads."""
+    """Cache of diffs by the ids of the two versions. Safe to use from many threads."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -60,13 +65,14 @@ class Diffs:
         self._chars = 0
 
     def made(self, before: str | None, after: str | None) -> tuple[str, ...] | str | None:
-        """The lines or why there are none; None where it has not been made."""
+        """Return the cached lines, or why there are none; None when the diff is not cached."""
         with self._guard:
             if (before, after) in self._made:
                 self._made.move_to_end((before, after))
             return self._made.get((before, after))
 
     def keep(self, before: str | None, after: str | None, lines: tuple[str, ...] | str) -> None:
+        """Add a diff to the cache."""
         with self._guard:
             if (before, after) in self._made:
                 self._chars -= _size(self._made.pop((before, after)))
@@ -77,14 +83,14 @@ class Diffs:
 
 
 class PageDiffs:
-    """The diffs of one page, as far as its work, lines and characters reach."""
+    """Diffs of one page, within its bounds of work, lines and characters."""
 
     def __init__(self, diffs: Diffs, blobs: BlobCache) -> None:
         self._diffs, self._blobs, self._work = diffs, blobs, WorkBudget(STEPS_OF_ALL)
         self._lines, self._chars = LINES_OF_ALL, CHARS_OF_ALL
 
     def of(self, change: PastChange) -> tuple[str, ...] | str:
-        """The lines that differ; or, in words, why there are none."""
+        """Return the lines that differ, or a text that says why there are none."""
         lines = self._diffs.made(change.before, change.after)
         if lines is None:
             lines = self._compared(change)
@@ -115,14 +121,16 @@ class PageDiffs:
 
 
 def _size(lines: tuple[str, ...] | str) -> int:
-    """What it takes in memory, roughly: an entry takes some even where it holds no line."""
+    """Return roughly what the lines take in memory; an entry takes some even without a line."""
     return 200 + (len(lines) if isinstance(lines, str) else sum(60 + len(line) for line in lines))
 
 
 def recent(
     store: SqliteStore, blobs: BlobCache, show_diffs: bool, diffs: Diffs | None = None
 ) -> tuple[RecentRun, ...]:
-    """The last runs that changed something or failed, the newest first. Raises StoreError."""
+    """Return the last runs that changed something or failed, the newest first. Raises
+    StoreError.
+    """
     runs = store.history(limit=RUNS)
     ledger = (
         {name: store.load_ledger(name) for name in {run.job for run in runs}} if show_diffs else {}
@@ -175,7 +183,7 @@ def _change(
 
 
 def time_of(text: str) -> datetime | None:
-    """A run's time as the store has it; None for what is none."""
+    """Return a run's time as the store has it; None for a text that is no time."""
     try:
         return datetime.fromisoformat(text)
     except ValueError:

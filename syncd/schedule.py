@@ -1,7 +1,10 @@
-"""PURE: when a job's turn is.
+"""Schedules: when each job runs.
 
-`every` runs on a grid of wall time whose phase comes from the repository and ref: a restart, a slow run or a clock that was stepped moves
-nothing, jobs of one repository ask together, and different ones are spread over the interval. `cron` is crontab(5)'s, in the configured zone.
+`every` runs on a grid of wall time whose phase follows from the repository and ref. A restart, a
+slow run or a clock step moves nothing; jobs of one repository run together, and different ones are
+spread over the interval. `cron` is crontab(5)'s, in the configured time zone.
+
+Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -24,19 +27,26 @@ START_SECONDS = (
 
 
 class Turn(Protocol):
+    """The schedule of one job."""
+
     @property
     def jitter_seconds(self) -> float: ...
 
     def next_after(self, moment: datetime) -> datetime | None:
-        """The first time strictly after `moment` (aware UTC), without jitter; None when there is none."""
+        """Return the first time strictly after `moment` (aware UTC), without jitter; None for
+        never.
+        """
 
 
 class Every(Struct, frozen=True):
+    """A schedule with an interval."""
+
     seconds: float
     phase_seconds: float
     jitter_seconds: float = 0.0
 
     def next_after(self, moment: datetime) -> datetime | None:
+        """Return the first time strictly after `moment`, without jitter."""
         passed = floor((moment.timestamp() - self.phase_seconds) / self.seconds)
         found = self.phase_seconds + (passed + 1) * self.seconds
         if found <= moment.timestamp():
@@ -45,17 +55,20 @@ class Every(Struct, frozen=True):
 
 
 class ByCron(Struct, frozen=True):
+    """A schedule with a cron expression."""
+
     cron: Cron
     zone: ZoneInfo
     jitter_seconds: float = 0.0
 
     def next_after(self, moment: datetime) -> datetime | None:
+        """Return the first time strictly after `moment`, without jitter; None for never."""
         found = self.cron.next_after(moment.astimezone(self.zone))
         return None if found is None else found.astimezone(UTC)
 
 
 def turns_of(jobs: Mapping[str, Job], timezone: str) -> dict[str, Turn]:
-    """Every job's turn."""
+    """Return the schedule of every job."""
     shortest: dict[tuple[str, str, str | None], float] = {}
     for job in jobs.values():
         if job.every_seconds:
@@ -78,21 +91,22 @@ def _turn(job: Job, shortest_seconds: float, zone: ZoneInfo) -> Turn:
 
 
 def _group(job: Job) -> tuple[str, str, str | None]:
-    """Whoever is equal here asks GitHub the same question."""
+    """Return a key that is equal for jobs that ask GitHub the same question."""
     return job.identity, job.repo.lower(), job.ref
 
 
 def share_of(text: str) -> float:
-    """A number in [0, 1) that is the same for the same text, on every machine."""
+    """Return a number in [0, 1) that is the same for the same text, on every machine."""
     return int.from_bytes(blake2b(text.encode(), digest_size=6).digest()) / (1 << 48)
 
 
 def first_time(
     job: Job, turn: Turn, last_run: datetime | None, now: datetime, jobs: int
 ) -> datetime | None:
-    """When the job runs first after a start: at its turn; soon, when a turn of its was missed. A cron job's missed turn stays missed, as cron has it.
+    """Return when the job runs first after a start: as scheduled, or soon if it missed a run.
 
-    Soon means spread by repository and ref over as much of START_SECONDS (and of the interval) as so many jobs want.
+    Soon means spread by repository and ref over as much of START_SECONDS (and of the interval) as
+    so many jobs need. A missed cron run stays missed, as cron has it.
     """
     due = turn.next_after(now)
     if job.cron is not None or due is None:
@@ -107,6 +121,6 @@ def first_time(
 def next_runs(
     jobs: Mapping[str, Job], timezone: str, moment: datetime, names: Iterable[str]
 ) -> dict[str, datetime | None]:
-    """When each of the named jobs has its next turn."""
+    """Return the next scheduled run of each named job."""
     turns = turns_of(jobs, timezone)
     return {name: turns[name].next_after(moment) for name in names}

@@ -1,9 +1,12 @@
-"""PURE: how long a job that failed is left alone.
+"""Back-off: how long a failed job waits.
 
-Promises that a failing job costs GitHub no more than a healthy one: while it is held, its turns pass by, and the first turn after the
-hold is taken; a run that took several requests to fail lets as many turns pass. Retries inside a run do not count: a run of a job that
-is failing makes none. Passing trouble holds a job for two intervals or two minutes at most, so that it is back soon after an outage.
-Where nobody was reached GitHub has paid nothing, so the next turn is taken: the network may be back.
+A failing job costs GitHub no more than a healthy one. Its scheduled runs are skipped until the
+back-off ends; a run that took several requests to fail skips as many. Retries inside a run do not
+count: a failing job's run makes none. A temporary failure lasts two intervals or two minutes at
+most, so that a job is back soon after an outage. If no host was reached, GitHub had no cost, so the
+next scheduled run takes place: the network may be back.
+
+Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -36,9 +39,10 @@ IDENTITY_GROWTH = 3.0  # a person has to act: asking again soon helps nobody
 
 
 class Backoff(Struct, frozen=True):
-    """`until` in monotonic seconds: timers wait for it, and pushes too when it is `hard` (GitHub named the time); a hand waits for nothing.
+    """A back-off until a monotonic time.
 
-    `retry`: the job's next turn may be far away, so it is asked again at the end.
+    Timers wait for it; pushes too when it is `hard` (GitHub named the time); manual runs do not.
+    With `retry` the job runs again at its end, because its next scheduled run may be far away.
     """
 
     failures: int
@@ -55,10 +59,16 @@ def after_run(
     share: float,
     exchanges: int = 1,
 ) -> Backoff | None:
-    """What holds the job after this run; None for nothing. `share` is a random number in [0, 1): full jitter. `exchanges`: what it cost GitHub, shared answers included.
+    """Return the back-off after this run; None for none.
 
-    Nothing holds a job that is in sync, was refused on purpose (its head is still asked, so that the next push is met at once), was
-    stopped or locked by another, or whose reload failed: that wait is the engine's, and costs GitHub nothing.
+    `share` is a random number in [0, 1): full jitter. `exchanges` is what the run cost GitHub,
+    shared answers included.
+
+    There is none for a job that is in sync, was refused on purpose (its head is still asked for, so
+    that the next push is noticed at once), was stopped or locked by another process, or whose
+    reload failed: that wait is the engine's, and costs GitHub nothing.
+
+    Six parameters: the facts of the run, with the clock and the random number given.
     """
     error = report.error
     if not counts(report) or error is None:
@@ -92,21 +102,24 @@ def after_run(
 
 
 def between_pushes(hold: Backoff | None) -> float:
-    """Seconds between two runs of a job that pushes began: a person's push is met at once, and a flood of them costs GitHub little."""
+    """Return the minimum seconds between two runs that pushes start.
+
+    A single push starts at once, and a flood of pushes costs GitHub little.
+    """
     if hold is None:
         return PUSHES_SECONDS
     return min(PUSHES_LONGEST_SECONDS, FIRST_SECONDS * GROWTH ** min(hold.failures - 1, 40))
 
 
 def counts(report: RunReport) -> bool:
-    """Is this a failure that is to be asked about less often?"""
+    """Return whether the run failed in a way that the job should be tried less often."""
     if report.status is not RunStatus.FAILED:
         return False
     return not isinstance(report.error, (StoppedError, LockedError, HookFailedError))
 
 
 def window(error: SyncdError, failures: int, interval_seconds: float | None) -> float:
-    """The longest wait after so many failures in a row."""
+    """Return the longest wait in seconds after so many failures in a row."""
     growth = IDENTITY_GROWTH if isinstance(error, AuthError) else GROWTH
     base = min(interval_seconds or FIRST_SECONDS, LONGEST_SECONDS)
     base = base if _passing(error) else max(FIRST_SECONDS, base)
@@ -114,7 +127,9 @@ def window(error: SyncdError, failures: int, interval_seconds: float | None) -> 
 
 
 def longest(error: SyncdError, interval_seconds: float | None) -> float:
-    """The longest wait after however many failures: an hour, less after passing trouble."""
+    """Return the longest wait in seconds after any number of failures: an hour, less for temporary
+    ones.
+    """
     if not _passing(error) or interval_seconds is None:
         return LONGEST_SECONDS
     return min(LONGEST_SECONDS, max(PASSING_SECONDS, 2 * interval_seconds))

@@ -1,8 +1,8 @@
 """The daemon: connects scheduler, queue, workers and watchdog, and starts, reloads and stops them.
 
-It is ready only when configuration and store are good. A configuration with a mistake is refused as a whole, and the old one stays.
-A stop ends every wait, lets what is being written finish, and gives running hooks a little longer. An exception inside a thread
-is logged and does not end the thread.
+It is ready only when configuration and store are good. A configuration with a mistake is refused as
+a whole, and the old one stays. A stop ends every wait, lets what is being written finish, and gives
+running hooks a little longer. An exception inside a thread is logged and does not end the thread.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ from syncd.wiring import AppContext
 
 LOG = logging.getLogger("syncd.daemon")
 BUG = "a bug in syncd, met by %s; please report it with these lines"
-# A stop waits so long for writes (contract section 4: 5 s in all, and a process takes a moment to end),
+# A stop waits so long for writes (contract section 4: 5 s in all, and a process takes a moment to
+# end),
 WRITES_GRACE_SECONDS = 3.5
 HOOKS_GRACE_SECONDS = 22.0  # and so long for hooks, which then have some seconds to end,
 STOP_TIMEOUT_SECONDS = 28.0  # so that it takes 30 s in all.
@@ -69,8 +70,8 @@ class Service(Protocol):
 class Daemon:
     """`load` reads the configuration again; it raises ConfigError with every mistake.
 
-    Between `prepare` and `begin` no thread runs, and a test can call the scheduler and the workers itself. The last three
-    parameters, of six, are for tests.
+    Between `prepare` and `begin` no thread runs, and a test can call the scheduler and the workers
+    itself. The last three parameters, of six, are for tests.
     """
 
     def __init__(
@@ -98,10 +99,13 @@ class Daemon:
     def _open_app(self, config: Config) -> AppContext:
         return AppContext.open(config, self._environ, clock=self.clock, wait_for_limits=False)
 
-    # --- start --------------------------------------------------------------------------------------------------------
+    # --- start ------------------------------------------------------------------------------------
 
     def prepare(self, config: Config) -> None:
-        """Open the store, schedule every job and start the services. Raises ConfigError, StoreError."""
+        """Open the store, schedule every job and start the services.
+
+        Raises ConfigError, StoreError.
+        """
         self.app = self._open(config)
         self.job_status = JobStatusBoard(self.clock.now())
         self.runner = WorkerRunner(
@@ -140,10 +144,12 @@ class Daemon:
                 service.start(self)
 
     def abandon(self) -> None:
-        """Close what `prepare` has opened, and let it open nothing more. Any thread may call this.
+        """Close what `prepare` has opened, and let it open nothing more.
 
-        It waits only for what is being opened at this moment, and not for long: looking up a host name may take its
-        time, and no socket is open before that.
+        Any thread may call this.
+
+        It waits only for what is being opened at this moment, and not for long: looking up a host
+        name may take its time, and no socket is open before that.
         """
         if not self._starting.acquire(timeout=ABANDON_TIMEOUT_SECONDS):
             return
@@ -179,7 +185,7 @@ class Daemon:
         self.runner.ref_pushed(short, push.ref)
         return names
 
-    # --- threads ------------------------------------------------------------------------------------------------------
+    # --- threads ----------------------------------------------------------------------------------
 
     def _spawn(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
@@ -239,7 +245,7 @@ class Daemon:
         """Send the sign of life and the status line to systemd."""
         self._watchdog.ping()
 
-    # --- status -------------------------------------------------------------------------------------------------------
+    # --- status -----------------------------------------------------------------------------------
 
     def heartbeat(self) -> None:
         """Record that the main loop is alive; it calls this more often than every minute."""
@@ -254,7 +260,10 @@ class Daemon:
         return self._watchdog.status_line()
 
     def process_stats(self) -> ProcessStats:
-        """Return what only this process knows, for the status page and the metrics. Raises StoreError."""
+        """Return what only this process knows, for the status page and the metrics.
+
+        Raises StoreError.
+        """
         app, board = self.app, self.job_status
         return ProcessStats(
             board.started_at,
@@ -279,7 +288,9 @@ class Daemon:
         return recent(self.app.store, self.app.blobs, show_diffs, self._diffs)
 
     def next_run(self, job: str) -> datetime | None:
-        """Return when the job runs next: its first scheduled run after its back-off; None without a schedule."""
+        """Return when the job runs next: its first scheduled run after its back-off; None
+        without a schedule.
+        """
         scheduled, backoff = self.scheduler.next_run(job), self.queue.backoff_of(job)
         if scheduled is None or backoff is None:
             return scheduled
@@ -289,7 +300,7 @@ class Daemon:
             return scheduled
         return ends if backoff.retry else self.scheduler.turn_after(job, ends)
 
-    # --- signals ------------------------------------------------------------------------------------------------------
+    # --- signals ----------------------------------------------------------------------------------
 
     def run_all_now(self) -> None:
         """Queue a run of every job, as an operator would."""
@@ -299,7 +310,10 @@ class Daemon:
             self.queue.enqueue(name, Trigger.OPERATOR, tick)
 
     def reload(self) -> bool:
-        """Read the configuration again and apply its changes; a wrong one changes nothing. Returns whether it was applied."""
+        """Read the configuration again and apply its changes; a wrong one changes nothing.
+
+        Returns whether it was applied.
+        """
         self.sd_notify.reloading()
         try:
             self._apply(self._load())
@@ -335,16 +349,19 @@ class Daemon:
             f" → {error.hint}" if error.hint else "",
         )
 
-    # --- stop ---------------------------------------------------------------------------------------------------------
+    # --- stop -------------------------------------------------------------------------------------
 
     def kill_hooks(self) -> None:
         """End running hooks too, now."""
         self.app.hook_stop.set()
 
     def stop(self, keep_listening: Callable[[float], None] = time.sleep) -> bool:
-        """Stop everything. Returns False if something did not end in time; the process should then exit at once.
+        """Stop everything.
 
-        That is safe: the next start recovers a run that died anywhere. `keep_listening` waits a moment and handles signals.
+        Returns False if something did not end in time; the process should then exit at once.
+
+        That is safe: the next start recovers a run that died anywhere. `keep_listening` waits a
+        moment and handles signals.
         """
         self._announce_stop()
         closing = threading.Thread(target=self._close, name="syncd-close", daemon=True)

@@ -1,4 +1,6 @@
-"""Regular housekeeping of the daemon: exchange facts with other processes through the store, and free what is unused."""
+"""Regular housekeeping of the daemon: exchange facts with other processes through the store, and
+free what is unused.
+"""
 
 from __future__ import annotations
 

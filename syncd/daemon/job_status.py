@@ -1,7 +1,7 @@
-"""What the daemon has at hand of its jobs while it lives: for the service manager's status line, and for the readings of the web listener.
+"""Status of the jobs in memory, for systemd's status line and for listeners.
 
-Promises: safe from many threads; a reader gets values of one moment and never waits for a run. Nothing here is truth (that is the
-store's): it begins from the store at a start, is told of every run's report, and of what hands did beside it.
+It starts from the store and is updated by each run's report and by changes that other commands
+make. The store stays the truth. Readers get values of one moment and never wait for a run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOG = logging.getLogger("syncd.daemon")
 
 
 class JobStatus(Struct, frozen=True):
-    """One job. `error` is the message of the last run, None when it was good."""
+    """Status of one job. `error` is the message of the last run; None when it succeeded."""
 
     job: str
     drifted: int = 0
@@ -35,7 +35,11 @@ RunListener = Callable[[RunReport, JobStatus], None]
 
 
 class JobStatusBoard:
-    """`reload_ok` and `reload_error` are of the last reload; `counts` of the runs since the start."""
+    """Status of all jobs. Safe to use from many threads.
+
+    `reload_ok` and `reload_error` describe the last reload; `counts` counts the runs since the
+    start.
+    """
 
     def __init__(self, started_at: datetime) -> None:
         self.started_at = started_at
@@ -47,15 +51,19 @@ class JobStatusBoard:
         self._listeners: list[RunListener] = []
 
     def statuses(self) -> dict[str, JobStatus]:
+        """Return the status of each job."""
         with self._lock:
             return dict(self._statuses)
 
     def subscribe(self, listener: RunListener) -> None:
-        """`hear(report, status)` is called after every run, on its worker's thread, with the job's status as it was before: it must return at once."""
+        """Call `listener(report, status)` after every run, with the status before it.
+
+        It runs on the worker's thread and must return at once.
+        """
         self._listeners.append(listener)
 
     def set(self, job: str, state: JobState, now: datetime) -> None:
-        """The job stands on the board as the store knows it."""
+        """Set the status of a job from its stored state."""
         with self._lock:
             self._statuses[job] = JobStatus(
                 job,
@@ -65,11 +73,14 @@ class JobStatusBoard:
             )
 
     def remove(self, job: str) -> None:
+        """Remove a job that is not configured any more."""
         with self._lock:
             self._statuses.pop(job, None)
 
     def run_finished(self, report: RunReport) -> None:
-        """One run has ended. Whoever listens is told; what goes wrong there is logged and harms no run."""
+        """Update the status after a run and call the listeners. A listener's failure is only
+        logged.
+        """
         with self._lock:
             before = self._statuses.get(report.job)
             if before is None:

@@ -1,7 +1,7 @@
 """Logging of the daemon: to the journal with fields, as text to a terminal, as JSON anywhere else.
 
-Every line is redacted before a handler sees it. No line makes the daemon fail or wait. A message is one line wherever lines
-matter.
+Every line is redacted before a handler sees it. No line makes the daemon fail or wait. A message is
+one line wherever lines matter.
 
 Source: systemd.exec(5), $JOURNAL_STREAM; "Native Journal Protocol"; systemd.journal-fields(7).
 """
@@ -63,7 +63,8 @@ def handler_for(form: str, stream: TextIO, journal: str = JOURNAL) -> logging.Ha
 def detect_format(environ: Mapping[str, str], stream: TextIO) -> str:
     """Return the format for `auto`.
 
-    That is `journal` only if the stream is still the one that systemd connected, and was not redirected to a file or pipe.
+    That is `journal` only if the stream is still the one that systemd connected, and was not
+    redirected to a file or pipe.
     """
     try:
         device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
@@ -86,7 +87,10 @@ class TextFormatter(logging.Formatter):
 
 
 class JournalHandler(logging.Handler):
-    """Sends one datagram per record. If the journal can't be reached, the line goes to `fallback`, which ends there too."""
+    """Sends one datagram per record.
+
+    If the journal can't be reached, the line goes to `fallback`, which ends there too.
+    """
 
     def __init__(self, address: str, fallback: TextIO) -> None:
         super().__init__()
@@ -126,7 +130,8 @@ class JournalHandler(logging.Handler):
 def datagram(fields: Mapping[str, str]) -> bytes:
     """Return the fields in the journal's native protocol.
 
-    A field is `NAME=value`. A value of several lines is the name, its length in 8 bytes (little-endian) and the value.
+    A field is `NAME=value`. A value of several lines is the name, its length in 8 bytes
+    (little-endian) and the value.
     """
     parts = []
     for name, value in fields.items():

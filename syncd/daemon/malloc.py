@@ -1,7 +1,9 @@
-"""Keeps the process small: what was freed goes back to the system, and threads share their heaps.
+"""Keep the process small: return freed memory to the system, and limit the number of heaps.
 
-Reading a configuration of a thousand jobs takes tens of megabytes for a moment, and glibc gives every thread a heap of its own: without
-this a daemon keeps for months what it needed once. Nothing depends on it; another C library is left alone.
+Reading a configuration of a thousand jobs takes tens of megabytes for a moment, and glibc gives
+every thread a heap of its own: a daemon would keep for months what it needed once. Nothing depends
+on it; another C library is left alone.
+
 Source: mallopt(3) (M_ARENA_MAX), malloc_trim(3).
 """
 
@@ -20,7 +22,7 @@ GC_THRESHOLD = (
 
 
 def tune_malloc() -> None:
-    """Threads that begin from now on have at most so many heaps together, and what became unreachable is found soon."""
+    """Limit the heaps of threads that start later, and collect reference cycles early."""
     gc.set_threshold(*GC_THRESHOLD)
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
@@ -28,7 +30,7 @@ def tune_malloc() -> None:
 
 
 def trim_heap() -> None:
-    """What is free is the system's again."""
+    """Return free memory to the system."""
     gc.collect()
     library = ctypes.CDLL(None)
     if hasattr(library, "malloc_trim"):

@@ -1,9 +1,11 @@
-"""What a push starts: its jobs ask GitHub now, and once or twice more where GitHub still says what it said before.
+"""Start runs for a push: now, and up to twice more while GitHub still answers as before the push.
 
-Promises: a delivery that came before costs nothing; a flood of new ones costs each job a run every few seconds, and one that fails a run a
-minute or less; a limit that GitHub has set is waited for (the queue does that). What a push says is no more than a reason to ask: the
-commit it names is compared with the answer, and used for nothing else. Sources: GitHub's answers may lag behind its deliveries for some
-seconds; a delivery may come late, twice, out of order or not at all, so the jobs' own turns stay what finds every change.
+A repeated delivery starts no run. A flood of deliveries starts a run of each job every few seconds
+at most; for a failing job, every minute or less. Rate limits are respected by the queue. A push is
+only a reason to ask GitHub: its commit is compared with the answer and used for nothing else.
+
+Sources: GitHub's answers may lag behind its deliveries for some seconds; a delivery may come late,
+twice, out of order or not at all. So the schedule remains what finds every change.
 """
 
 from __future__ import annotations
@@ -31,16 +33,21 @@ RECHECK_SECONDS = (
     2.0,
     8.0,
 )  # after a run that found nothing new though something was pushed; then the next turn finds it
+# docs "Get a commit": an empty repository, a ref that does not resolve; a path that is missing is
+# no lag
 MISSING_REF_STATUSES = (
     409,
     422,
-)  # docs "Get a commit": an empty repository, a ref that does not resolve; a path that is missing is no lag
+)
 DELIVERY_TTL_SECONDS = 3600.0
 MAX_DELIVERIES = 4096  # deliveries
 
 
 class Expected(Struct, frozen=True):
-    """A run of the job that begins at `since` or later should find `commit`. `tick` as in the queue; `rechecks` were taken in vain."""
+    """A run of the job that starts at `since` or later should find `commit`.
+
+    `tick` is as in the queue; `rechecks` counts the runs that did not find it.
+    """
 
     commit: str
     since: datetime
@@ -49,7 +56,11 @@ class Expected(Struct, frozen=True):
 
 
 class PushTrigger:
-    """Safe to use from many threads. `jobs_for` are the jobs that a push is to start; `heard` is what the last daemon was told."""
+    """Turns deliveries into requests for runs. Safe to use from many threads.
+
+    `jobs_for` returns the jobs to start for a push; `heard` are the stored statistics of the last
+    daemon.
+    """
 
     def __init__(
         self,
@@ -68,7 +79,11 @@ class PushTrigger:
         self._stats = heard
 
     def push_received(self, push: Push, delivery_key: str | None, what: str) -> int | None:
-        """So many jobs run at once, or as soon as `between_pushes` lets them; None where this delivery has rung within the hour."""
+        """Start the jobs that follow the pushed ref, and return how many there are.
+
+        They start at once, or as soon as `between_pushes` allows. Returns None when the delivery
+        with this key came before within the hour. `what` describes the push.
+        """
         with self._lock:
             if delivery_key is not None and self._is_duplicate(delivery_key):
                 self._count("repeated")
@@ -84,14 +99,17 @@ class PushTrigger:
             return len(names)
 
     def ignored(self, what: str) -> None:
+        """Count a signed delivery that starts nothing."""
         with self._lock:
             self._count("ignored", what)
 
     def rejected(self, why: str | None) -> None:
+        """Count a refused delivery. `why` is None when it was probably not GitHub's."""
         with self._lock:
             self._count("refused", why)
 
     def stats(self) -> WebhookStats:
+        """Return the statistics of deliveries."""
         with self._lock:
             return self._stats
 
@@ -135,10 +153,12 @@ class PushTrigger:
                 heard, last_at=now, last_event=what or heard.last_event, counts=counts
             )
 
-    # --- looking again ------------------------------------------------------------------------------------------------
+    # --- looking again ----------------------------------------------------------------------------
 
     def run_finished(self, report: RunReport, _before: JobStatus) -> None:
-        """A run has ended. One that found nothing though something was pushed is followed by another look, some seconds later, twice at most."""
+        """Run the job again in some seconds, twice at most, if it did not find the pushed
+        commit.
+        """
         if isinstance(report.error, (LockedError, StoppedError)):
             return  # nothing was asked
         with self._lock:
@@ -164,14 +184,14 @@ class PushTrigger:
             )
 
     def forget(self, job: str) -> None:
-        """The job is configured no more."""
+        """Forget a job that is not configured any more."""
         with self._lock:
             self._last_due.pop(job, None)
             self._expected.pop(job, None)
 
 
 def _missed_push(report: RunReport, commit: str) -> bool:
-    """Did GitHub answer as if nobody had pushed: the head of before, or no such ref in a repository that has one now?"""
+    """Return whether GitHub answered as before the push: the old head, or no such ref."""
     if isinstance(report.error, NotFoundError):
         return report.error.status in MISSING_REF_STATUSES
     return (

@@ -1,8 +1,8 @@
-"""Who runs next: timer, push, signal, retry and hand collapse into at most one pending and one running run of each job.
+"""Queue of runs: each job has at most one pending and one running run, whatever asked for them.
 
-Promises that a job never runs twice at once, that what is asked while it runs is run afterwards, and that a hand goes before a push and a
-push before a timer, unless the timer has waited a minute longer. Remembers what holds failed jobs back; says nothing about when a job's
-turn is.
+A job never runs twice at once. A run that is requested while the job runs starts afterwards. Manual
+runs go before pushes, and pushes before timers, unless the timer has waited a minute longer. The
+queue remembers the back-off of failed jobs. It does not know schedules.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ PUSH_HEAD_START_SECONDS = 60.0  # so much later a push may come than a timer and
 
 
 class Request(Struct, frozen=True):
-    """One run that is wanted. `tick` is the moment it is wanted for, in seconds of wall time: requests of one share what GitHub says of a head."""
+    """A requested run.
+
+    `tick` is the moment that the run is due, in seconds of wall time: runs of one tick share
+    GitHub's answers about a ref.
+    """
 
     job: str
     trigger: Trigger
@@ -40,10 +44,12 @@ class Request(Struct, frozen=True):
 
     @property
     def priority(self) -> int:
+        """Return the priority of the trigger; a lower number goes first."""
         return PRIORITY_OF_TRIGGER[self.trigger]
 
     @property
     def rank(self) -> tuple[int, float]:
+        """Return the sort key of the request among those that may run now."""
         return (
             (0, self.requested_at)
             if self.priority == MANUAL
@@ -55,7 +61,7 @@ class Request(Struct, frozen=True):
 
 
 class Queue:
-    """Safe to use from many threads; times are the clock's monotonic seconds."""
+    """Runs to do. Safe to use from many threads; times are monotonic seconds of the clock."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -71,9 +77,10 @@ class Queue:
     def enqueue(
         self, job: str, trigger: Trigger, tick: float | None = None, due_at: float | None = None
     ) -> bool:
-        """One run of the job is pending, unless it is a timer's turn and the job is held: then False, and the turn passes by.
+        """Request a run of the job, not before `due_at`. Returns whether it is pending.
 
-        `due_at`: not before then.
+        A timer-triggered run is dropped while the job is backed off; a push waits for a hard
+        back-off.
         """
         with self._changed:
             if self._closed:
@@ -116,7 +123,7 @@ class Queue:
         self._changed.notify()
 
     def pop(self) -> Request | None:
-        """The next run, from now on counted as running; None when there is none to run now."""
+        """Return the next run and count it as running; None when no run may start now."""
         with self._changed:
             return self._pop()
 
@@ -141,7 +148,9 @@ class Queue:
                 heapq.heappush(self._ready, (entry[1].rank, number, job))
 
     def wait(self, timeout_seconds: float) -> Request | None:
-        """As `take`, waiting for something to run; None when nothing came, or the queue is closed."""
+        """Return the next run as `pop` does, waiting for one; None after the timeout or when
+        closed.
+        """
         with self._changed:
             found = None if self._closed else self._pop()
             if found is None and not self._closed:
@@ -153,12 +162,14 @@ class Queue:
         return max(0.0, self._later[0][0] - self._clock.monotonic()) if self._later else otherwise
 
     def seconds_until_due(self) -> float | None:
-        """Seconds until something that waits for its time may run; None when nothing does."""
+        """Return the seconds until a delayed run may start; None when no run is delayed."""
         with self._changed:
             return self._seconds_until_due(0.0) if self._later else None
 
     def finish(self, job: str, backoff: Backoff | None = None) -> None:
-        """The job does not run any more. `backoff` replaces what held it before; None: nothing does."""
+        """Record that the job's run has ended. `backoff` replaces the one before; None clears
+        it.
+        """
         with self._changed:
             self._running.pop(job, None)
             if backoff is None:
@@ -169,7 +180,7 @@ class Queue:
             self._changed.notify_all()
 
     def _requeue_pending(self, job: str, backoff: Backoff | None) -> None:
-        """What was asked while the job ran is in line again, as far as the backoff lets it."""
+        """Queue again what was requested while the job ran, as far as the back-off allows it."""
         entry = self._pending.pop(job, None)
         if self._closed:
             return
@@ -194,11 +205,12 @@ class Queue:
             )
 
     def backoff_of(self, job: str) -> Backoff | None:
+        """Return the job's back-off; None when it has none."""
         with self._changed:
             return self._backoffs.get(job)
 
     def active_backoffs(self) -> dict[str, float]:
-        """Job -> monotonic seconds until which it is held, for those that are."""
+        """Return the monotonic time at which each back-off ends, without those that are over."""
         with self._changed:
             now = self._clock.monotonic()
             return {
@@ -206,34 +218,38 @@ class Queue:
             }
 
     def clear_backoff(self, jobs: list[str]) -> None:
-        """Nothing holds these jobs any more: their configuration, or who they are, has changed."""
+        """Clear the back-off of jobs whose configuration or identity has changed."""
         with self._changed:
             for job in jobs:
                 self._backoffs.pop(job, None)
 
     def remove(self, job: str) -> None:
-        """The job is configured no more: nothing of it is pending. A running one ends by itself."""
+        """Drop what is pending for a job that is not configured any more. A running run ends by
+        itself.
+        """
         with self._changed:
             self._pending.pop(job, None)
             self._backoffs.pop(job, None)
 
     def close(self) -> None:
-        """Nothing is handed out any more, and whoever waits returns."""
+        """Drop all pending runs and accept no more."""
         with self._changed:
             self._closed = True
             self._pending.clear()
             self._changed.notify_all()
 
     def running(self) -> frozenset[str]:
+        """Return the jobs that are running."""
         with self._changed:
             return frozenset(self._running)
 
     def pending(self) -> frozenset[str]:
+        """Return the jobs with a pending run."""
         with self._changed:
             return frozenset(self._pending)
 
     def longest_wait_seconds(self) -> float:
-        """How long the oldest run that could begin now has been waiting for a worker."""
+        """Return how long the oldest run that may start now has waited for a worker."""
         with self._changed:
             self._promote_due()
             now = self._clock.monotonic()

@@ -1,4 +1,6 @@
-"""Reload of the configuration: compare the old one with the new one, and disturb only what changed."""
+"""Reload of the configuration: compare the old one with the new one, and disturb only what
+changed.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ class JobChanges(Struct, frozen=True):
 def apply_config(parts: Parts, config: Config) -> JobChanges:
     """Use the configuration from now on, and return which jobs it changes.
 
-    Raises ConfigError for another state folder and for a secret that can't be read; nothing has changed then.
+    Raises ConfigError for another state folder and for a secret that can't be read; nothing has
+    changed then.
     """
     before = parts.app.config
     if config.state != before.state:
@@ -73,7 +76,10 @@ def compare(before: Config, after: Config, identities: frozenset[str]) -> JobCha
 def schedule_jobs(
     parts: Parts, config: Config, names: Sequence[str], starting: bool = False
 ) -> None:
-    """Schedule these jobs and set their status. With `starting`, a run that was missed is caught up soon."""
+    """Schedule these jobs and set their status.
+
+    With `starting`, a run that was missed is caught up soon.
+    """
     schedules, now = turns_of(config.jobs, config.timezone), parts.clock.now()
     for name in names:
         job, state = config.jobs[name], parts.app.store.state(name)

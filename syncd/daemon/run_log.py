@@ -1,7 +1,8 @@
-"""What the log says of runs: one line for each that changed something or failed, none for a quiet one, and a lasting failure once.
+"""Log lines about runs: one for each run that changed something or failed, none for the others.
 
-A failure is said when it begins and when its reason becomes another one; that it lasts is said together for all jobs, once an hour; that
-it is over, once. So a network that is away for days costs a line an hour, whatever the number of jobs.
+A failure is logged when it begins, when its reason changes and when it ends. Lasting failures are
+logged together, once an hour. So a network outage of days costs one line an hour, whatever the
+number of jobs.
 """
 
 from __future__ import annotations
@@ -32,13 +33,15 @@ SIGNS = {
 
 
 class Failing(Struct):
+    """A failure that lasts: its start, its reasons and the number of failed runs."""
+
     since: datetime
     reasons: set[str] = field(default_factory=set)
     runs: int = 0
 
 
 class RunLog:
-    """Safe to use from many threads."""
+    """Logs runs without repeating itself. Safe to use from many threads."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -48,7 +51,9 @@ class RunLog:
         self._last_reminder_at = clock.now()
 
     def log_run(self, report: RunReport, run: str) -> None:
-        """The lines that this run is worth. `run` is its id; every line carries it, the job, repository, commit and GitHub's request id as fields."""
+        """Log one run. `run` is its id; each line has it, the job, repository, commit and request
+        id as fields.
+        """
         if isinstance(report.error, (LockedError, StoppedError)):
             LOG.info(
                 "%s: %s", report.job, report.error.message, extra={"fields": fields_of(report, run)}
@@ -133,7 +138,7 @@ class RunLog:
             return self._failing.pop(job, None)
 
     def _is_news(self, report: RunReport) -> bool:
-        """Files that a policy leaves alone, or a pause, are said when they begin."""
+        """Return whether the kept files or the notes differ from those of the run before."""
         now = (
             tuple(change.path for change in report.changes if change.action is ActionKind.KEEP)
             + report.notes
@@ -147,12 +152,13 @@ class RunLog:
         return bool(now) and now != before
 
     def forget(self, job: str) -> None:
+        """Forget a job that is not configured any more."""
         with self._lock:
             self._failing.pop(job, None)
             self._kept.pop(job, None)
 
     def log_still_failing(self) -> None:
-        """Once an hour: who has been failing all the time since the last one."""
+        """Log once an hour which jobs have been failing since the hour before."""
         now = self._clock.now()
         with self._lock:
             if abs(now - self._last_reminder_at) < REMINDER_INTERVAL:
@@ -177,7 +183,10 @@ class RunLog:
 
 
 def fields_of(report: RunReport, run: str) -> dict[str, str]:
-    """What journald is told beside the message; see systemd.journal-fields(7): names of our own begin with our name."""
+    """Return the fields for journald beside the message.
+
+    Source: systemd.journal-fields(7): names of one's own begin with the program's name.
+    """
     found: dict[str, Any] = {
         "SYNCD_JOB": report.job,
         "SYNCD_REPO": report.repo,
@@ -193,7 +202,7 @@ def fields_of(report: RunReport, run: str) -> dict[str, str]:
 
 
 def counts(report: RunReport) -> str:
-    """`3 written, 1 removed`."""
+    """Return the counts of changes, such as `3 written, 1 removed`."""
     return ", ".join(
         f"{count} {sign}"
         for verb, sign in SIGNS.items()
@@ -206,7 +215,7 @@ def _notes(report: RunReport) -> str:
 
 
 def _normalized(text: str) -> str:
-    """The text without what differs each time: numbers and ids."""
+    """Return the text without what differs each time: numbers and ids."""
     return re.sub(r"\b[0-9a-f]{7,64}\b|\d+", "#", text)
 
 

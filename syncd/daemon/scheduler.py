@@ -1,8 +1,10 @@
-"""When each job of the daemon is due: APScheduler keeps the jobs' next times, and a job that is due asks for a run.
+"""When each job of the daemon is due: APScheduler keeps the jobs' next times, and a job that is due
+asks for a run.
 
-No run is lost to a busy moment (no misfire limit, several missed times are one), and a step of the wall clock, either way, delays no
-run by more than its interval or a minute. Jobs live in memory alone: the configuration is the truth. There is no thread here: `tick`
-does what is due, and the caller waits for as long as it says.
+No run is lost to a busy moment (no misfire limit, several missed times are one), and a step of the
+wall clock, either way, delays no run by more than its interval or a minute. Jobs live in memory
+alone: the configuration is the truth. There is no thread here: `tick` does what is due, and the
+caller waits for as long as it says.
 """
 
 from __future__ import annotations
@@ -23,16 +25,15 @@ from syncd.schedule import ByCron, Turn
 
 MAX_SLEEP_SECONDS = 5.0
 CLOCK_STEP_SECONDS = 2.0  # a wall clock that moved so much against monotonic time was set
-CATCH_UP = timedelta(
-    hours=3
-)  # cron(8): what a smaller step skipped is run, what it repeats is not; a larger one is a correction
+# cron(8): what a smaller step skipped is run, what it repeats is not; a larger one is a correction
+CATCH_UP = timedelta(hours=3)
 
 LOG = logging.getLogger("syncd.daemon")
 logging.getLogger("apscheduler").setLevel(logging.WARNING)
 
 
 class _Trigger:
-    """A job's turns as APScheduler asks for them: twice for one firing, with the same `now`. Turns are without their jitter."""
+    """APScheduler trigger of one job. It is asked twice per firing, with the same `now`."""
 
     def __init__(
         self, turn: Turn, first: datetime, now: datetime, jitter: Callable[[], float]
@@ -46,17 +47,18 @@ class _Trigger:
         )  # a run that makes up for what was missed before the start
 
     def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
+        """Return the next time to fire, jitter included."""
         if previous is None or now == self._asked_at:
             return self._fires
         self._asked_at, self.due, self._catch_up = now, self._next or now, None
         return self.after(now)
 
     def forget(self) -> None:
-        """The clock was set: a time that comes again is not the one that was asked about."""
+        """Forget the last question: after a clock step the same time may come again."""
         self._asked_at = None
 
     def after_step(self, now: datetime, step: float) -> datetime | None:
-        """The turn after `now`; what is owed comes when it would have come, whatever its time is called since the clock was set."""
+        """Return the next time after a clock step. A catch-up run keeps its distance in seconds."""
         found = self.after(now)
         if self._catch_up is not None:
             self._catch_up += timedelta(seconds=step)
@@ -65,10 +67,12 @@ class _Trigger:
         return self._fires
 
     def after(self, moment: datetime) -> datetime | None:
+        """Move to the first scheduled time after `moment`."""
         self._next = self.turn.next_after(moment)
         return self.at(self._next)
 
     def at(self, turn: datetime | None) -> datetime | None:
+        """Move to this scheduled time, and return it with jitter."""
         self._next = turn
         self._fires = (
             None
@@ -109,7 +113,7 @@ class _InPlace(BaseExecutor):  # type: ignore[misc]
     def _do_submit_job(self, job: ScheduledJob, _run_times: list[datetime]) -> None:
         try:
             job.func(*job.args)
-        except Exception as error:  # noqa: BLE001  (the scheduler logs it, and the other jobs go on)
+        except Exception as error:  # noqa: BLE001  (it is logged, and other jobs go on)
             self._run_job_error(job.id, error, error.__traceback__)
         else:
             self._run_job_success(job.id, [])
@@ -118,7 +122,8 @@ class _InPlace(BaseExecutor):  # type: ignore[misc]
 class Scheduler:
     """Calls `on_due(job, tick)` for each job that is due.
 
-    `tick` is the job's time in seconds of wall time: it is equal for all jobs that are due together.
+    `tick` is the job's time in seconds of wall time: it is equal for all jobs that are due
+    together.
     """
 
     def __init__(
@@ -139,7 +144,7 @@ class Scheduler:
         self.last_tick = clock.monotonic()
 
     def set(self, job: str, turn: Turn, first: datetime | None) -> None:
-        """The job has these turns from now on, and the first at `first`."""
+        """Schedule the job, or replace its schedule. `first` is its first run; None for never."""
         with self._lock:
             self.remove(job)
             if first is None:
@@ -149,6 +154,7 @@ class Scheduler:
             self._scheduler.add_job(self._on_due, trigger, args=[job], id=job, name=job)
 
     def remove(self, job: str) -> None:
+        """Remove the job's schedule."""
         with self._lock:
             if (
                 self._triggers.pop(job, None) is not None
@@ -162,20 +168,22 @@ class Scheduler:
             self._on_run_due(job, trigger.due.timestamp())
 
     def next_run(self, job: str) -> datetime | None:
-        """When the job's turn comes, jitter included."""
+        """Return when the job runs next, jitter included."""
         with self._lock:
             found = self._scheduler.get_job(job)
             when: datetime | None = found.next_run_time if found is not None else None
             return when
 
     def turn_after(self, job: str, moment: datetime) -> datetime | None:
-        """The job's first turn after `moment`, without jitter."""
+        """Return the job's first scheduled time after `moment`, without jitter."""
         with self._lock:
             trigger = self._triggers.get(job)
             return None if trigger is None else trigger.turn.next_after(moment)
 
     def tick(self) -> float:
-        """Everything whose turn has come was asked for; in so many seconds at the latest there is something to do again."""
+        """Request a run of every job that is due. Returns the seconds until the next call at the
+        latest.
+        """
         with self._lock:
             self._check_clock_step()
             wait = self._scheduler.run_due()

@@ -1,6 +1,7 @@
-"""The words that systemd and a service say to each other: ready, reloading, stopping, what is going on, and that it is alive.
+"""Messages to systemd: ready, reloading, stopping, status and the watchdog's sign of life.
 
-Source: sd_notify(3), sd_watchdog_enabled(3). Without a service manager every word goes nowhere, and nothing fails for it.
+Source: sd_notify(3), sd_watchdog_enabled(3). Without a service manager, nothing is sent and nothing
+fails.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ MAX_STATUS_CHARS = 200
 
 
 class SdNotify:
-    """`watchdog_seconds` is how long systemd waits for a sign of life; None when it does not."""
+    """Sends messages to the service manager.
+
+    `watchdog_seconds` is how long systemd waits for a sign of life; None without a watchdog.
+    """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "")
@@ -25,10 +29,13 @@ class SdNotify:
         self._failed = False
 
     def ready(self, status: str) -> None:
+        """Report that the daemon is ready, or that a reload has ended."""
         self._send("READY=1", self._as_status(status))
 
     def reloading(self) -> None:
-        """Always followed by `ready`. The time lets Type=notify-reload tell this reload from an earlier one."""
+        """Report a reload; `ready` always follows. The time tells this reload from an earlier one
+        (Type=notify-reload).
+        """
         self._send(
             "RELOADING=1",
             f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}",
@@ -36,12 +43,15 @@ class SdNotify:
         )
 
     def stopping(self, status: str) -> None:
+        """Report that the daemon is stopping."""
         self._send("STOPPING=1", self._as_status(status))
 
     def alive(self) -> None:
+        """Send the watchdog's sign of life."""
         self._send("WATCHDOG=1")
 
     def status(self, text: str) -> None:
+        """Set the status line if it has changed."""
         if text != self._status:
             self._send(self._as_status(text))
 
@@ -67,7 +77,9 @@ class SdNotify:
 
 
 def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
-    """Only when it is meant for this process, and not inherited from a parent's."""
+    """Return the watchdog's timeout if it is meant for this process, and not inherited from a
+    parent.
+    """
     text, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
     if not text.isdecimal() or int(text) == 0 or (pid and pid != str(os.getpid())):
         return None

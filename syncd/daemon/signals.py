@@ -1,4 +1,6 @@
-"""Signals as numbers that a loop reads: nothing is done inside a handler, so nothing can be half done when one comes."""
+"""Signals as numbers that a loop reads. Handlers do nothing, so a signal interrupts nothing half
+done.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
 class Signals:
-    """From `with` on, the signals of HANDLED_SIGNALS wait here to be read; on the main thread only."""
+    """A context manager that collects the signals of HANDLED_SIGNALS. Main thread only."""
 
     def __enter__(self) -> Signals:
         self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -33,12 +35,12 @@ class Signals:
         os.close(self._writing)
 
     def wake(self) -> None:
-        """Whoever waits looks up; any thread may say so."""
+        """Wake the thread in `wait`. Any thread may call this."""
         with suppress(BlockingIOError):  # there is more to read than anybody needs to be woken by
             os.write(self._writing, b"\0")
 
     def wait(self, seconds: float) -> set[int]:
-        """The signals that came since the last look, after at most `seconds`; less when one comes."""
+        """Return the signals since the last call, waiting up to `seconds` for one."""
         poll = select.poll()
         poll.register(self._reading, select.POLLIN)
         if not poll.poll(max(0.0, seconds) * 1000):
@@ -47,7 +49,7 @@ class Signals:
 
 
 def _ignore(_number: int, _frame: object) -> None:
-    """The wakeup descriptor has the number already."""
+    """Do nothing: the wakeup descriptor has the number already."""
 
 
 __all__ = ["Signals"]

@@ -1,4 +1,6 @@
-"""Watchdog of the daemon: tell systemd that it is alive, but only while all its parts make progress."""
+"""Watchdog of the daemon: tell systemd that it is alive, but only while all its parts make
+progress.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,12 @@ MAX_NAMES = 3  # in the status line
 
 
 class Watchdog:
-    """Decides whether the daemon is stalled. Waits for nothing: neither store, nor disk, nor network.
+    """Decides whether the daemon is stalled.
 
-    `services` yields the stall reason of each service beside the daemon; `workers` is how many are wanted.
+    Waits for nothing: neither store, nor disk, nor network.
+
+    `services` yields the stall reason of each service beside the daemon; `workers` is how many are
+    wanted.
     """
 
     def __init__(
@@ -33,7 +38,10 @@ class Watchdog:
         self._last_reason: str | None = None
 
     def ping(self) -> None:
-        """Send the sign of life and the status line to systemd. A stalled daemon sends no sign of life."""
+        """Send the sign of life and the status line to systemd.
+
+        A stalled daemon sends no sign of life.
+        """
         reason = self.stall_reason()
         if reason is None:
             self._sd_notify.alive()
@@ -43,7 +51,10 @@ class Watchdog:
         self._sd_notify.status(self.status_line())
 
     def stall_reason(self) -> str | None:
-        """Return what makes no progress; None if all is well. A run within its own limits is no stall, however long."""
+        """Return what makes no progress; None if all is well.
+
+        A run within its own limits is no stall, however long.
+        """
         parts, now = self._parts, self._parts.clock.monotonic()
         idle = now - parts.scheduler.last_tick
         if idle > STALL_SECONDS:

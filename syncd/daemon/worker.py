@@ -1,7 +1,7 @@
-"""One request from the queue: its run under the job's lock, and what follows from the report.
+"""Worker: execute one request of the queue under the job's lock, and act on its report.
 
-Promises: whatever happens inside a run is that job's failure and no other's; a job that another process holds is asked for again soon;
-jobs of one tick share what GitHub says of heads, paths and trees.
+Any error inside a run is that job's failure and no other's. A job that another process has locked
+is retried soon. Runs of one tick share GitHub's answers about refs, paths and trees.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ from syncd.schedule import share_of, turns_of
 from syncd.wiring import AppContext
 
 LOG = logging.getLogger("syncd.daemon")
-LOCKED_RETRY_SECONDS = 5.0  # how soon a job that another process holds is asked for again; twice as long each time, up to a minute
+# how soon a job that another process holds is asked for again; twice as long each time, up to a
+# minute
+LOCKED_RETRY_SECONDS = 5.0
 MAX_KNOWN_FILES = 50_000  # of all unchanged jobs together; the others are compared with the store
 MAX_LOCKED_RETRY_SECONDS = 60.0
 MAX_TICKS = 1000
@@ -44,14 +46,19 @@ OVERDUE_SECONDS = (
 
 
 class ActiveRun(Struct):
-    """A run that a worker has begun. It is bounded: by `timeout`, and by `hook_timeout` for each hook."""
+    """A run in progress, and when it must have ended by `timeout` and the `hook_timeout` of each
+    hook.
+    """
 
     job: str
     ends_by: float
 
 
 class WorkerRunner:
-    """What all workers share. `run` is called from many threads."""
+    """Executes requests. `run` is called from many threads.
+
+    Six parameters: four collaborators, and two callables that tests replace.
+    """
 
     def __init__(
         self,
@@ -73,13 +80,16 @@ class WorkerRunner:
         self._pushed: dict[str, frozenset[str]] = {}
 
     def ref_pushed(self, jobs: Iterable[str], ref: str) -> None:
-        """The next run of these jobs knows that `ref` (refs/heads/main) was pushed, which may be a second ref of their short name."""
+        """Note that `ref` (refs/heads/main) was pushed, for the next run of these jobs.
+
+        It may be a second ref with their short name.
+        """
         with self._lock:
             for job in jobs:
                 self._pushed[job] = self._pushed.get(job, frozenset()) | {ref.removeprefix("refs/")}
 
     def run(self, request: Request) -> None:
-        """The job has run, and everybody who should know knows. Raises nothing."""
+        """Run the job, and update queue, status and log. Raises nothing."""
         job = self._app.config.jobs.get(request.job)
         if job is None:  # removed while it waited
             self._pushed.pop(request.job, None)
@@ -110,11 +120,14 @@ class WorkerRunner:
         self._after_run(report)
 
     def _jitter_of(self, job: Job, tick: float) -> float:
-        """A random number that is the same for all who asked GitHub the same question: they back off together, and ask together again."""
+        """Return a random number that is equal for all jobs that asked GitHub the same question.
+
+        They back off together and ask again together.
+        """
         return share_of(f"{self._salt} {job.identity} {job.repo.lower()} {job.ref} {tick}")
 
     def _interval_of(self, job: Job) -> float | None:
-        """Seconds between the next two turns of the job; None where there are none."""
+        """Return the seconds between the job's next two scheduled runs; None without a schedule."""
         if job.every_seconds is not None:
             return job.every_seconds
         turn = turns_of({job.name: job}, self._app.config.timezone)[job.name]
@@ -159,7 +172,7 @@ class WorkerRunner:
             return _failed(job, request, found)
 
     def _forget_unchanged(self, job: str) -> None:
-        """A run is about to look at everything, and to write what it finds: what was remembered of the job is not needed any more."""
+        """Forget what was remembered of a job, because a full run follows."""
         with self._lock:
             self._unchanged.pop(job, None)
             self._checked.pop(job, None)
@@ -167,7 +180,10 @@ class WorkerRunner:
     def _remember_unchanged(
         self, job: Job, ctx: RunContext, report: RunReport, deadline: Deadline
     ) -> None:
-        """What the run looked at, where it found nothing to do: the next turns look at the same, as far as so much can be remembered."""
+        """Remember what a run without changes looked at, as far as memory allows.
+
+        The next runs compare with it instead of reading everything.
+        """
         if report.status is RunStatus.UNCHANGED and report.error is None and not report.changes:
             with self._lock:
                 free = MAX_KNOWN_FILES - sum(
@@ -179,7 +195,9 @@ class WorkerRunner:
                     self._unchanged[job.name] = found
 
     def save_checked(self) -> None:
-        """The store knows when the jobs that were found at rest were last looked after. Raises StoreError; it is tried again then."""
+        """Save when the unchanged jobs were last checked. Raises StoreError; then it is tried again
+        later.
+        """
         with self._lock:
             jobs = dict(self._checked)
         self._app.store.mark_checked(jobs)
@@ -207,7 +225,10 @@ class WorkerRunner:
             )
 
     def _shared_responses(self, job: Job, tick: float) -> SingleFlight:
-        """What all runs of this tick share of what GitHub tells the identity. A push's tick is its own, so that it never hears what was asked before it."""
+        """Return the cache of responses that all runs of this tick and identity share.
+
+        A push has a tick of its own, so it never gets an answer from before the push.
+        """
         clock = self._app.clock
         offset = clock.now().timestamp() - clock.monotonic()
         with self._lock:
@@ -222,16 +243,17 @@ class WorkerRunner:
             return found
 
     def forget_old_ticks(self, before: float) -> None:
-        """Nobody asks for these ticks any more."""
+        """Drop the shared responses of ticks before this time."""
         with self._lock, suppress(KeyError):
             for key in [key for key in self._shared if key[1] < before]:
                 del self._shared[key]
 
     def active_jobs(self) -> list[str]:
+        """Return the jobs whose run is in progress."""
         return sorted(one.job for one in list(self._active.values()))
 
     def stuck_jobs(self) -> list[str]:
-        """Jobs whose run should have ended by its own limits."""
+        """Return the jobs whose run should have ended by its own limits."""
         now = self._app.clock.monotonic()
         return sorted(one.job for one in list(self._active.values()) if now > one.ends_by)
 

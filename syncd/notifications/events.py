@@ -1,7 +1,7 @@
 """Which change of a job's state is reported, and the message for it.
 
-A state is reported once. The last reported state is stored with the job, so that daemon and one-shots agree, and a crash between
-a run and its message only delays the message to the next run.
+A state is reported once. The last reported state is stored with the job, so that daemon and
+one-shots agree, and a crash between a run and its message only delays the message to the next run.
 
 Pure: no I/O.
 """
@@ -38,7 +38,9 @@ OK, FAILED, DRIFT = None, "failed", "drift"  # the states that a job can be repo
 
 
 class Context(Struct, frozen=True):
-    """What a message says beside its event: the run, the job's state after it, this host, the time."""
+    """What a message says beside its event: the run, the job's state after it, this host, the
+    time.
+    """
 
     report: RunReport
     state: JobState
@@ -49,7 +51,8 @@ class Context(Struct, frozen=True):
 def alert_state(report: RunReport, state: JobState, reported: str | None) -> str | None:
     """Return the state to report after this run: `OK`, `FAILED` or `DRIFT`.
 
-    A run that was skipped, locked or stopped says nothing, so the state stays as it was reported before.
+    A run that was skipped, locked or stopped says nothing, so the state stays as it was reported
+    before.
     """
     if report.status is RunStatus.SKIPPED or isinstance(report.error, (LockedError, StoppedError)):
         return reported
@@ -70,7 +73,9 @@ def events(before: str | None, after: str | None) -> tuple[Event, ...]:
 
 
 def event_for(changed: Sequence[Event], when: Sequence[str]) -> Event | None:
-    """Return the one event to send to an endpoint that subscribes to the events `when`; None for none."""
+    """Return the one event to send to an endpoint that subscribes to the events `when`; None for
+    none.
+    """
     return next((event for event in changed if event.value in when), None)
 
 
@@ -102,10 +107,12 @@ def body(message_id: str, event: Event, context: Context) -> str:
 
 
 def plain(text: str) -> str:
-    """Return the text without what a chat system would act on: mentions, and links under another name.
+    """Return the text without what a chat system would act on: mentions, and links under another
+    name.
 
-    Hooks, servers and commits put text into messages. The characters are replaced by others that look alike, because each chat
-    system has an escape of its own, and one message goes to any of them.
+    Hooks, servers and commits put text into messages. The characters are replaced by others that
+    look alike, because each chat system has an escape of its own, and one message goes to any of
+    them.
     """
     return NAMED_LINK.sub("] ", MENTION.sub("＠", text.translate(BRACKETS)))
 

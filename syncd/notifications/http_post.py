@@ -1,7 +1,9 @@
-"""Post one message to one address, and judge the answer. Only the host of the address may be shown.
+"""Post one message to one address, and judge the answer.
 
-The sender (`Send`) comes from `wiring`: it verifies TLS, follows no redirect and ends after a timeout. A redirect would send the
-message, and the secret in its address, to another host.
+Only the host of the address may be shown.
+
+The sender (`Send`) comes from `wiring`: it verifies TLS, follows no redirect and ends after a
+timeout. A redirect would send the message, and the secret in its address, to another host.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ TIMEOUT_SECONDS = 20.0
 MAX_RETRY_AFTER_SECONDS = 3600.0
 
 Send: TypeAlias = Callable[[str, bytes, Mapping[str, str], float], tuple[int, str | None]]
-"""URL, body, headers, timeout in seconds -> status and Retry-After. Raises RemoteUnavailableError."""
+"""URL, body, headers, timeout in seconds -> status, Retry-After. Raises RemoteUnavailableError."""
 
 
 class Outcome(Struct, frozen=True):
     """Result of one attempt.
 
-    `error` is None for a status of 2xx. `retry_after_seconds` is how long the receiver asks syncd to wait.
+    `error` is None for a status of 2xx. `retry_after_seconds` is how long the receiver asks syncd
+    to wait.
     """
 
     host: str
@@ -43,7 +46,10 @@ def host_of(address: str) -> str:
 
 
 def post(address: str, body: str, agent: str, send: Send) -> Outcome:
-    """Post the JSON `body` to an address that was checked. Never raises for the network or the receiver."""
+    """Post the JSON `body` to an address that was checked.
+
+    Never raises for the network or the receiver.
+    """
     host, parts = host_of(address), urlsplit(address)
     port = f":{parts.port}" if parts.port else ""
     name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname

@@ -1,7 +1,8 @@
 """Send a message to the endpoints of `notify:` when a job's state has changed.
 
-Messages are queued in the store together with the job's state, by whichever process ran the job. A thread sends them, retries with growing
-pauses for a day, and then gives up. No run waits for a message or fails because of one: failures are logged and shown by `syncd status`.
+Messages are queued in the store together with the job's state, by whichever process ran the job. A
+thread sends them, retries with growing pauses for a day, and then gives up. No run waits for a
+message or fails because of one: failures are logged and shown by `syncd status`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ POLL_INTERVAL_SECONDS = 60.0  # messages that another process queued are found w
 
 
 class Messenger:
-    """Queues messages at any time, and sends them between `start` and `close`. Safe to use from many threads.
+    """Queues messages at any time, and sends them between `start` and `close`.
+
+    Safe to use from many threads.
 
     `sender_for` makes the HTTP sender for an address. Without endpoints there is no thread.
     Six parameters: all are collaborators, and the last one is for tests.
@@ -69,7 +72,10 @@ class Messenger:
         self._wake()
 
     def notify(self, report: RunReport) -> None:
-        """Queue a message if this run changed the job's state. The run is over, and its state is stored."""
+        """Queue a message if this run changed the job's state.
+
+        The run is over, and its state is stored.
+        """
         try:
             if self._queue(report):
                 self._wake()
@@ -77,7 +83,10 @@ class Messenger:
             log.warning("can't queue a notification about %s: %s", report.job, error)
 
     def _queue(self, report: RunReport) -> bool:
-        """Store the reported state and the messages in one transaction. Returns whether there are any."""
+        """Store the reported state and the messages in one transaction.
+
+        Returns whether there are any.
+        """
         state, endpoints = self._store.state(report.job), self._endpoints
         after = events.alert_state(report, state, state.notified_as) if endpoints else events.OK
         changed = events.events(state.notified_as, after)
@@ -95,7 +104,10 @@ class Messenger:
         return queued and bool(bodies)
 
     def close(self, timeout_seconds: float) -> None:
-        """Send what can be sent within the timeout. Other messages stay in the store for the next process."""
+        """Send what can be sent within the timeout.
+
+        Other messages stay in the store for the next process.
+        """
         with self._changed:
             thread, self._closing, self._woken = self._thread, True, True
             self._changed.notify_all()
@@ -118,7 +130,7 @@ class Messenger:
         names = [endpoint.name for endpoint in self._endpoints]
         return self._store.notifications.claim(names, self._now())
 
-    # --- the thread ---------------------------------------------------------------------------------------------------
+    # --- the thread -------------------------------------------------------------------------------
 
     def _wake(self) -> None:
         with self._changed:
@@ -186,7 +198,9 @@ class Messenger:
         return post(address, body, f"syncd/{__version__}", self._sender_for(address))
 
     def _retry_seconds(self, failures: int) -> float:
-        """Return the pause after so many failures: it grows, and jitter takes at most half of it off."""
+        """Return the pause after so many failures: it grows, and jitter takes at most half of it
+        off.
+        """
         pause = min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(failures, 20))
         return float(pause * (0.5 + self._jitter() / 2))
 

@@ -1,7 +1,8 @@
-"""Status of every job at one moment: the values, how they are read from the store, and how they are shown.
+"""Status of every job at one moment: the values, how they are read from the store, and how they are
+shown.
 
-`syncd status`, the status page, its JSON, /readyz and the metrics all show one `StatusSnapshot`. Reading it sends no request
-to GitHub, and works with a running daemon, beside one and without one.
+`syncd status`, the status page, its JSON, /readyz and the metrics all show one `StatusSnapshot`.
+Reading it sends no request to GitHub, and works with a running daemon, beside one and without one.
 """
 
 from syncd.status.model import (

@@ -1,4 +1,5 @@
-"""Values of a status snapshot: jobs, rate limits, webhook deliveries and the counters of the running process.
+"""Values of a status snapshot: jobs, rate limits, webhook deliveries and the counters of the
+running process.
 
 Pure: no I/O. `syncd.status.read` fills them from the store.
 """
@@ -48,11 +49,12 @@ class WebhookStats(Struct, frozen=True):
 
 
 class ProcessStats(Struct, frozen=True):
-    """Facts that only the process that runs the jobs knows: a daemon since its start, or a one-shot.
+    """Facts that only the process that runs the jobs knows: a daemon since its start, or a
+    one-shot.
 
-    `runs` counts by (job, outcome), `seconds` is the duration of each job's last run, `requests` counts
-    by (identity, HTTP status), `expiries` are the ends of tokens that syncd does not renew itself, and
-    `skew_seconds` is GitHub's clock minus ours.
+    `runs` counts by (job, outcome), `seconds` is the duration of each job's last run, `requests`
+    counts by (identity, HTTP status), `expiries` are the ends of tokens that syncd does not renew
+    itself, and `skew_seconds` is GitHub's clock minus ours.
     """
 
     started_at: datetime
@@ -97,8 +99,9 @@ class RunCounts:
 class JobSnapshot(Struct, frozen=True):
     """Status of one job.
 
-    `condition` is one of `CONDITIONS`. `stale` says why the job is not ready; it is None for a ready job.
-    `interval_seconds` is the time between the next two scheduled runs; None when none are scheduled.
+    `condition` is one of `CONDITIONS`. `stale` says why the job is not ready; it is None for a
+    ready job. `interval_seconds` is the time between the next two scheduled runs; None when none
+    are scheduled.
     """
 
     job: Job
@@ -114,8 +117,8 @@ class JobSnapshot(Struct, frozen=True):
 class StatusSnapshot(Struct, frozen=True):
     """Status of every job at one moment.
 
-    `process` is None when no process that runs jobs is asked. `usage` maps each rate limit to the requests
-    per repository of this hour. `webhook` is None when no webhook is configured.
+    `process` is None when no process that runs jobs is asked. `usage` maps each rate limit to the
+    requests per repository of this hour. `webhook` is None when no webhook is configured.
     """
 
     at: datetime

@@ -1,6 +1,7 @@
 """Read a status snapshot from the store.
 
-Reading sends no request to GitHub. What only the process that runs the jobs knows comes in as `ProcessStats`.
+Reading sends no request to GitHub. What only the process that runs the jobs knows comes in as
+`ProcessStats`.
 """
 
 from __future__ import annotations
@@ -93,14 +94,15 @@ def _job_snapshot(
     )
 
 
-# --- jobs -------------------------------------------------------------------------------------------------------------
+# --- jobs -----------------------------------------------------------------------------------------
 
 
 def _states(config: Config, names: Iterable[str], store: SqliteStore) -> dict[str, JobState]:
     """Return the state of each job. A job whose run is in progress counts as consistent.
 
-    A run may end between reading its state and testing its lock, so the states are read again while a job is unfinished
-    and no run holds its lock. If that is still so after MAX_READS, its run was interrupted or its reload is pending.
+    A run may end between reading its state and testing its lock, so the states are read again while
+    a job is unfinished and no run holds its lock. If that is still so after MAX_READS, its run was
+    interrupted or its reload is pending.
     """
     states: dict[str, JobState] = {}
     for attempt in range(MAX_READS):
@@ -127,7 +129,8 @@ def _next_runs(
 ) -> dict[str, datetime | None]:
     """Return when each job is due next.
 
-    With a running daemon that is its schedule, after a back-off or a pause; without one, one interval after the last run.
+    With a running daemon that is its schedule, after a back-off or a pause; without one, one
+    interval after the last run.
     """
     if not daemon_runs(config.state):
         return {
@@ -152,7 +155,9 @@ def _resumes_by_itself(state: JobState, now: datetime) -> bool:
 
 
 def nth_run_after(job: Job, timezone: str, moment: datetime, count: int) -> datetime | None:
-    """Return the `count`-th scheduled run of the job after `moment`; None when there never is one."""
+    """Return the `count`-th scheduled run of the job after `moment`; None when there never is
+    one.
+    """
     if job.every_seconds:
         return moment + timedelta(seconds=count * job.every_seconds)
     if job.cron is None:
@@ -179,7 +184,8 @@ def _stale_reason(
 ) -> str | None:
     """Return why the job is not ready: no success for three intervals.
 
-    For a job that never succeeded, the intervals count from the start of the process. A paused job is never stale.
+    For a job that never succeeded, the intervals count from the start of the process. A paused job
+    is never stale.
     """
     since = one.state.last_success_at or (process.started_at if process is not None else None)
     if one.condition == "paused" or since is None:
@@ -199,7 +205,7 @@ def _schedule_text(job: Job) -> str:
     return f"every {duration(job.every_seconds)}" if job.every_seconds else f"cron {job.cron}"
 
 
-# --- rate limits ------------------------------------------------------------------------------------------------------
+# --- rate limits ----------------------------------------------------------------------------------
 
 
 def _rate_limits(
@@ -260,11 +266,14 @@ def _limits_of(
     return [SavedRateLimit(name, installation, None, UNKNOWN_LIMIT)]
 
 
-# --- webhook ----------------------------------------------------------------------------------------------------------
+# --- webhook --------------------------------------------------------------------------------------
 
 
 def save_webhook_stats(store: SqliteStore, stats: WebhookStats) -> None:
-    """Save the last delivery, for commands beside the daemon and for the next daemon. Raises StoreError."""
+    """Save the last delivery, for commands beside the daemon and for the next daemon.
+
+    Raises StoreError.
+    """
     store.facts.save_webhook(
         WebhookFacts(stats.last_at, stats.last_event, stats.refused_at, stats.refused_reason)
     )

@@ -105,7 +105,9 @@ def usage_of(one: SavedRateLimit, snapshot: StatusSnapshot) -> Mapping[str, int]
 
 
 def rate_limit_line(one: SavedRateLimit, snapshot: StatusSnapshot) -> str | None:
-    """Return one hourly limit as a line; None while its size is unknown and no request was counted."""
+    """Return one hourly limit as a line; None while its size is unknown and no request was
+    counted.
+    """
     limit, requests = one.view, list(usage_of(one, snapshot).items())
     if limit.limit is None and not requests:
         return None

@@ -1,7 +1,10 @@
-"""What each path answers, and who may ask. Readings only: nothing here changes anything, on this machine or anywhere; the webhook rings a bell.
+"""What each path answers, and who may ask.
 
-Promises: no answer holds a secret; nothing is answered to a wrong password, or to a page of another site that was pointed at this machine
-(DNS rebinding: without a password only the names of this machine are answered to); every page is whole without a script.
+Readings only: nothing here changes anything, on this machine or anywhere; the webhook rings a bell.
+
+Promises: no answer holds a secret; nothing is answered to a wrong password, or to a page of another
+site that was pointed at this machine (DNS rebinding: without a password only the names of this
+machine are answered to); every page is whole without a script.
 """
 
 from __future__ import annotations
@@ -37,7 +40,10 @@ log = logging.getLogger(__name__)
 LARGEST_PAGE = 2 << 20  # characters; a thousand jobs take half of it
 
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -47,8 +53,11 @@ HEADERS = {
 
 
 class AccessControl:
-    """`password` reads the one that is asked for; None asks for none. `only_local_names`: answer only where the Host header names this
-    machine's loopback. `failures` are the wrong passwords of every client."""
+    """`password` reads the one that is asked for; None asks for none.
+
+    `only_local_names`: answer only where the Host header names this machine's loopback. `failures`
+    are the wrong passwords of every client.
+    """
 
     def __init__(
         self, password: Callable[[], Secret] | None, only_local_names: bool, failures: FailureLimits
@@ -65,7 +74,8 @@ class AccessControl:
         if self._only_local_names and not _is_local_name(request.headers.get("Host", "")):
             return _text(
                 421,
-                "this is not the name of this machine's loopback; ask as 127.0.0.1 or localhost, or set web.password",
+                "this is not the name of this machine's loopback; ask as 127.0.0.1 or localhost, "
+                "or set web.password",
             )
         return None if self._password is None else self._judged(self._password)
 
@@ -99,8 +109,11 @@ def make_app(
     show_diffs: bool,
     hook: WebhookEndpoint | None = None,
 ) -> Flask:
-    """The WSGI application. `show_diffs`: the page may show lines of files that everybody may read. `hook` is asked for neither
-    password nor name: what it takes is signed."""
+    """The WSGI application.
+
+    `show_diffs`: the page may show lines of files that everybody may read. `hook` is asked for
+    neither password nor name: what it takes is signed.
+    """
     app = Flask(__name__)
     app.url_map.merge_slashes = False  # two slashes are another path, and not a redirect
     app.jinja_env.finalize = _shown
@@ -153,7 +166,10 @@ def make_app(
 
 
 def _page(view: status_page.View) -> str:
-    """The page, with as much of it as `LARGEST_PAGE` holds. Redacting takes time that grows with it."""
+    """The page, with as much of it as `LARGEST_PAGE` holds.
+
+    Redacting takes time that grows with it.
+    """
     text = render_template("status.html", view=view, version=__version__)
     while len(text) > LARGEST_PAGE and view.rows:
         view = status_page.shorter(view)
@@ -162,7 +178,9 @@ def _page(view: status_page.View) -> str:
 
 
 def _shown(value: object) -> object:
-    """Any value in the page: text of others as escapes that a person can read, before HTML's own are added."""
+    """Any value in the page: text of others as escapes that a person can read, before HTML's own
+    are added.
+    """
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -201,7 +219,9 @@ def _unauthorized() -> Response:
 
 
 def _tell_errors(app: Flask) -> None:
-    """Whatever a door raises is answered in words that name nothing of this machine, and what is our mistake is in the log."""
+    """Whatever a door raises is answered in words that name nothing of this machine, and what is
+    our mistake is in the log.
+    """
     quiet = Quiet()
 
     @app.errorhandler(HTTPException)
@@ -243,7 +263,10 @@ def _text(status: int, text: str) -> Response:
 
 
 def _is_equal(given: str, password: str) -> bool:
-    """Any user name will do. The comparison takes as long for a wrong password, whatever is wrong with it."""
+    """Any user name will do.
+
+    The comparison takes as long for a wrong password, whatever is wrong with it.
+    """
     digests = [
         hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in (given, password)
     ]
@@ -251,7 +274,9 @@ def _is_equal(given: str, password: str) -> bool:
 
 
 def _is_local_name(host: str) -> bool:
-    """Is this Host header `localhost` or a loopback address, with or without a port? A header that can't be read is not."""
+    """Is this Host header `localhost` or a loopback address, with or without a port? A header
+    that can't be read is not.
+    """
     try:
         name = urlsplit(f"//{host}").hostname or ""
         return name == "localhost" or ipaddress.ip_address(name).is_loopback

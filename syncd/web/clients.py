@@ -1,8 +1,9 @@
 """Who asks: the client that a connection or a request is counted for.
 
-Promises: only a peer on this machine (a web server in front, as a rule) is believed when it says for whom it asks, and only the last
-address of its X-Forwarded-For, which it wrote itself. An IPv6 client counts by its /64, which is what one subscriber has. Nobody is let
-in by this name: it only decides whose connections and failures are counted together.
+Promises: only a peer on this machine (a web server in front, as a rule) is believed when it says
+for whom it asks, and only the last address of its X-Forwarded-For, which it wrote itself. An IPv6
+client counts by its /64, which is what one subscriber has. Nobody is let in by this name: it only
+decides whose connections and failures are counted together.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """How often a wrong password or a wrong signature may be tried: per client and over all clients.
 
-Promises: nobody waits in a thread: who tries too often is told when to come again. A flood of failures does not keep out who is right:
-failures of one client cost another nothing, a client that was right before is not counted with the others, and one that has not failed
-yet has a budget of its own. What is remembered is bounded, however many addresses somebody has.
+Promises: nobody waits in a thread: who tries too often is told when to come again. A flood of
+failures does not keep out who is right: failures of one client cost another nothing, a client that
+was right before is not counted with the others, and one that has not failed yet has a budget of its
+own. What is remembered is bounded, however many addresses somebody has.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ class Bucket:
 
 
 class FailureLimits:
-    """`take` before something is compared, `succeeded` when it was right. Safe to use from many threads."""
+    """`take` before something is compared, `succeeded` when it was right.
+
+    Safe to use from many threads.
+    """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic, self._guard = monotonic, Lock()
@@ -56,7 +60,9 @@ class FailureLimits:
         self._known: OrderedDict[str, None] = OrderedDict()
 
     def take(self, client: str) -> int:
-        """0 when the client may try now, and then one try is counted; else in how many seconds it may."""
+        """0 when the client may try now, and then one try is counted; else in how many seconds
+        it may.
+        """
         with self._guard:
             now = self._monotonic()
             mine = self._each.get(client) or Bucket(EACH_AT_ONCE, EACH_SECONDS, now)
@@ -88,7 +94,9 @@ class FailureLimits:
 
 
 def _remember(table: OrderedDict[str, Any], client: str, value: Any, most: int) -> None:
-    """The client is the newest of the table, which forgets the one that was not heard of for longest."""
+    """The client is the newest of the table, which forgets the one that was not heard of for
+    longest.
+    """
     table[client] = value
     table.move_to_end(client)
     while len(table) > most:

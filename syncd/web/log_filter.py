@@ -1,4 +1,5 @@
-"""What is said in the log about the same thing again and again, at most once a minute: a flood of requests is no flood of lines.
+"""What is said in the log about the same thing again and again, at most once a minute: a flood of
+requests is no flood of lines.
 
 Promises: bounded, however many different things there are to say.
 """
@@ -22,7 +23,10 @@ class Quiet:
         self._said: OrderedDict[str, float] = OrderedDict()
 
     def may_say(self, what: str) -> bool:
-        """True when this was not said for a minute; then it counts as said. Beyond what is remembered nothing is said for a minute."""
+        """True when this was not said for a minute; then it counts as said.
+
+        Beyond what is remembered nothing is said for a minute.
+        """
         with self._guard:
             now = self._monotonic()
             while self._said and now - next(iter(self._said.values())) >= QUIET_SECONDS:

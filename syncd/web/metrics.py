@@ -1,7 +1,8 @@
 """The readings as Prometheus reads them; the names and labels are those of contract section 4.
 
-A collector of prometheus-client in a registry of its own: every value is read at the moment of asking, from the store or from
-what the daemon counts. It does nothing with the text: `web` answers with it and `sync --metrics-file` writes it.
+A collector of prometheus-client in a registry of its own: every value is read at the moment of
+asking, from the store or from what the daemon counts. It does nothing with the text: `web` answers
+with it and `sync --metrics-file` writes it.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ FILES = Metric("syncd_job_files", "gauge", "Destinations that the ledger names f
 DRIFTED = Metric(
     "syncd_job_drifted_files",
     "gauge",
-    "Files that differ from what was mirrored, and folders that syncd made with another mode or owner, as the last run found them.",
+    "Files that differ from what was mirrored, and folders that syncd made with "
+    "another mode or owner, as the last run found them.",
     JOB,
 )
 HOOK_OWED = Metric(
@@ -92,13 +94,15 @@ PAUSED = Metric(
 REQUESTS = Metric(
     "syncd_github_requests_total",
     "counter",
-    "HTTP exchanges with GitHub since this process started, by status; tokens and redirects included.",
+    "HTTP exchanges with GitHub since this process started, by status; tokens and "
+    "redirects included.",
     ("identity", "code"),
 )
 REMAINING = Metric(
     "syncd_github_ratelimit_remaining",
     "gauge",
-    "Requests left of the hourly limit of an App's installation, or of a token, as GitHub last said.",
+    "Requests left of the hourly limit of an App's installation, or of a token, as "
+    "GitHub last said.",
     INSTALLATION,
 )
 LIMIT = Metric(
@@ -110,7 +114,8 @@ LIMIT = Metric(
 EXPIRY = Metric(
     "syncd_github_token_expiry_timestamp_seconds",
     "gauge",
-    "When the identity's token ends, where GitHub says so; an App's is renewed by itself and not here.",
+    "When the identity's token ends, where GitHub says so; an App's is renewed by "
+    "itself and not here.",
     IDENTITY,
 )
 SKEW = Metric(
@@ -126,7 +131,8 @@ RELOAD = Metric(
 TOLD = Metric(
     "syncd_notifications_total",
     "counter",
-    "Attempts to send a message to an endpoint of notify, by what came of them; dropped ones are among the failed.",
+    "Attempts to send a message to an endpoint of notify, by what came of them; "
+    "dropped ones are among the failed.",
     ("endpoint", "outcome"),
 )
 WAITING = Metric(

@@ -14,7 +14,11 @@ class PushReceiver(Protocol):
     """What the webhook tells. Safe to use from many threads, and returns at once."""
 
     def push_received(self, push: Push, delivery_key: str | None, what: str) -> int | None:
-        """So many jobs ask GitHub soon; None where the delivery that bears this mark has rung before. Without a mark none has. `what` is it in words."""
+        """So many jobs ask GitHub soon; None where the delivery that bears this mark has rung
+        before.
+
+        Without a mark none has. `what` is it in words.
+        """
 
     def ignored(self, what: str) -> None:
         """A signed delivery from which nothing follows."""

@@ -1,12 +1,16 @@
-"""How much of a request is taken in, and for how long an answer is kept: bounds on what anybody can make us hold who has proven nothing yet.
+"""How much of a request is taken in, and for how long an answer is kept: bounds on what anybody can
+make us hold who has proven nothing yet.
 
-Promises: only the webhook's path takes a body of any size, of GitHub's largest at most, and only where its length is told beforehand; all
-bodies together stay under a bound too. A connection brings one request and ends with its answer. One whose request is not whole some
-seconds after it was accepted is closed, however it drips, and so is one whose answer is not read, or read by drips; both sooner where many
-are waited for, so that who means well gets a place. waitress keeps a body that is larger than INCOMING_BYTES in a temporary file.
+Promises: only the webhook's path takes a body of any size, of GitHub's largest at most, and only
+where its length is told beforehand; all bodies together stay under a bound too. A connection brings
+one request and ends with its answer. One whose request is not whole some seconds after it was
+accepted is closed, however it drips, and so is one whose answer is not read, or read by drips; both
+sooner where many are waited for, so that who means well gets a place. waitress keeps a body that is
+larger than INCOMING_BYTES in a temporary file.
 
-waitress' own `channel_timeout` is no deadline: it counts from the last byte, does not look at a connection that a thread is busy with,
-and closes one that is not read only when it can be written to, which is never.
+waitress' own `channel_timeout` is no deadline: it counts from the last byte, does not look at a
+connection that a thread is busy with, and closes one that is not read only when it can be written
+to, which is never.
 """
 
 from __future__ import annotations
@@ -40,9 +44,8 @@ AT_ONCE_BYTES = (
     4 * MAX_BODY_BYTES
 )  # of large bodies under way; who comes then is told to come again
 INCOMING_BYTES = 128 << 10  # of one request in memory
-SENDING_BYTES = (
-    128 << 10
-)  # of one answer in the kernel, which keeps it for a client that is slow (Linux takes twice as many)
+# of one answer in the kernel, which keeps it for a client that is slow (Linux takes twice as many)
+SENDING_BYTES = 128 << 10
 RESET = struct.pack(
     "ii", 1, 0
 )  # SO_LINGER: the kernel keeps nothing for a client that does not read
@@ -62,7 +65,10 @@ Opener = Callable[[Any, socket.socket, Any, Any, Any], None]
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
-    """Reads one request of a connection. A delivery that is refused is refused at its head, before its body."""
+    """Reads one request of a connection.
+
+    A delivery that is refused is refused at its head, before its body.
+    """
 
     adj: Any
     completed: bool
@@ -107,7 +113,9 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection that knows when it made progress last, and since when its answer waits to be read."""
+    """A connection that knows when it made progress last, and since when its answer waits to be
+    read.
+    """
 
     request: Any = None
 
@@ -146,7 +154,10 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 
 
 def opener(hook: WebhookEndpoint | None, channels: Mapping[int, Any]) -> Opener:
-    """What waitress does with each connection that it accepted. `channels` are all that are open, among other things."""
+    """What waitress does with each connection that it accepted.
+
+    `channels` are all that are open, among other things.
+    """
 
     def open_channel(server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any) -> None:
         client = client_of(addr[0])
@@ -172,7 +183,8 @@ def unread_bytes(channels: Mapping[int, Any]) -> int:
 
 
 def close_overdue(channels: Mapping[int, Any]) -> bool:
-    """Connections whose request should have been whole by now, or whose answer should have been read, are closed; sooner in a crowd.
+    """Connections whose request should have been whole by now, or whose answer should have been
+    read, are closed; sooner in a crowd.
 
     Only for the thread of the loop. True in a crowd: then the next turn should come soon.
     """

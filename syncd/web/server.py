@@ -1,7 +1,8 @@
 """The listener: waitress on its own threads, opened and closed by whoever runs the jobs.
 
-Promises: a slow or hostile client costs a bounded number of connections, bytes and seconds, and no run waits for any of them. The
-listener does not end unnoticed: a thread that died is started again, and one that answers nobody is said by `frozen`.
+Promises: a slow or hostile client costs a bounded number of connections, bytes and seconds, and no
+run waits for any of them. The listener does not end unnoticed: a thread that died is started again,
+and one that answers nobody is said by `frozen`.
 """
 
 from __future__ import annotations
@@ -54,7 +55,10 @@ FROZEN_SECONDS = 60.0
 
 
 class Web:
-    """Open from the moment it is made until `close`. Raises ConfigError when the address can't be had or a secret can't be read."""
+    """Open from the moment it is made until `close`.
+
+    Raises ConfigError when the address can't be had or a secret can't be read.
+    """
 
     def __init__(
         self,
@@ -84,7 +88,8 @@ class Web:
         log.info("listening on %s", ", ".join(self.names))
         if not self._doors.local_only:
             log.warning(
-                "others than this machine can reach the status page: put a proxy with TLS in front, or the password goes over the wire in the clear"
+                "others than this machine can reach the status page: put a proxy with TLS in "
+                "front, or the password goes over the wire in the clear"
             )
 
     def _serve(
@@ -173,12 +178,16 @@ class Web:
         return connections(self._map)
 
     def stall_reason(self) -> str | None:
-        """What does not move that should, in words; None when all is well. Waits for nothing, and starts a loop that died again."""
+        """What does not move that should, in words; None when all is well.
+
+        Waits for nothing, and starts a loop that died again.
+        """
         with self._guard:
             now = self._monotonic()
             if not self._stop.is_set() and not self._thread.is_alive():
                 log.error(
-                    "the listener's thread had ended and was started again; please report this with the lines before it"
+                    "the listener's thread had ended and was started again; please report this with "
+                    "the lines before it"
                 )
                 self._start()
             if self._probe is None or self._probe.served:

@@ -1,8 +1,10 @@
-"""Sockets to listen on, made from `web.listen`: an address, a path, or one that systemd has opened for us.
+"""Sockets to listen on, made from `web.listen`: an address, a path, or one that systemd has opened
+for us.
 
-Promises: nobody else's socket is taken over; a unix socket is never open wider than its owner and group; a socket that others than this
-machine can reach is refused where no password guards it, however it came to us.
-Source of fd:NAME: sd_listen_fds(3): descriptors from 3 on, LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES.
+Promises: nobody else's socket is taken over; a unix socket is never open wider than its owner and
+group; a socket that others than this machine can reach is refused where no password guards it,
+however it came to us. Source of fd:NAME: sd_listen_fds(3): descriptors from 3 on, LISTEN_PID,
+LISTEN_FDS, LISTEN_FDNAMES.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ from syncd.safe_open import open_folder
 
 FIRST_DESCRIPTOR = 3
 SOCKET_MODE = 0o660
-GUARD_IT = "others than this machine can reach it, so it needs web.password (and a proxy with TLS in front: a password in the clear is everybody's)"
+GUARD_IT = (
+    "others than this machine can reach it, so it needs web.password (and a proxy "
+    "with TLS in front: a password in the clear is everybody's)"
+)
 
 
 class ListenSockets:
@@ -62,7 +67,10 @@ class ListenSockets:
 
 
 def open_doors(listen: str, environ: Mapping[str, str], guarded: bool) -> ListenSockets:
-    """What `web.listen` names, bound and not yet listening. Raises ConfigError that says what stands in the way."""
+    """What `web.listen` names, bound and not yet listening.
+
+    Raises ConfigError that says what stands in the way.
+    """
     if listen.startswith("unix:"):
         return _unix(listen.removeprefix("unix:"))
     doors = ListenSockets(
@@ -104,15 +112,21 @@ def _hint(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return "another process listens there; give web.listen another port, or stop that one"
     if error.errno == errno.EACCES:
-        return "ports below 1024 need CAP_NET_BIND_SERVICE; give web.listen a higher one, or use fd:NAME with a systemd socket"
+        return (
+            "ports below 1024 need CAP_NET_BIND_SERVICE; give web.listen a higher one, or "
+            "use fd:NAME with a systemd socket"
+        )
     return "check the address in web.listen"
 
 
-# --- unix -------------------------------------------------------------------------------------------------------------
+# --- unix -----------------------------------------------------------------------------------------
 
 
 def _unix(path: str) -> ListenSockets:
-    """A socket at `path`, for owner and group. It gets its name only when it has its mode, so that nobody meets it open."""
+    """A socket at `path`, for owner and group.
+
+    It gets its name only when it has its mode, so that nobody meets it open.
+    """
     new = f"{path}.new"
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -169,7 +183,10 @@ def _folder_of(path: str) -> Iterator[tuple[int, str]]:
 
 
 def _make_room(path: str) -> None:
-    """Nothing stands at `path`: a socket that a dead process left is removed. Raises ConfigError for anything else."""
+    """Nothing stands at `path`: a socket that a dead process left is removed.
+
+    Raises ConfigError for anything else.
+    """
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -203,11 +220,13 @@ def _identity(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-# --- systemd ----------------------------------------------------------------------------------------------------------
+# --- systemd --------------------------------------------------------------------------------------
 
 
 def _from_systemd(name: str, environ: Mapping[str, str]) -> list[socket.socket]:
-    """Every descriptor that systemd handed over under this name; a .socket unit with several addresses gives several."""
+    """Every descriptor that systemd handed over under this name; a .socket unit with several
+    addresses gives several.
+    """
     try:
         ours, count = (
             int(environ.get("LISTEN_PID", "")) == os.getpid(),

@@ -1,4 +1,6 @@
-"""PURE: the readings in the words of the status page: one sentence of truth on top, then the jobs, the worst first."""
+"""PURE: the readings in the words of the status page: one sentence of truth on top, then the
+jobs, the worst first.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,9 @@ class Limit(Struct, frozen=True):
 
 
 class Run(Struct, frozen=True):
-    """`moved` says from which commit to which, `counted` what it did in one word or two; `changes` are as they were read."""
+    """`moved` says from which commit to which, `counted` what it did in one word or two;
+    `changes` are as they were read.
+    """
 
     job: str
     good: bool
@@ -129,7 +133,9 @@ def view(readings: StatusSnapshot, recent: Sequence[RecentRun]) -> View:
 
 
 def shorter(whole: View) -> View:
-    """The same without what happened last; and where that was left out before, with the worse half of the jobs."""
+    """The same without what happened last; and where that was left out before, with the worse
+    half of the jobs.
+    """
     if whole.runs:
         return replace(whole, runs=())
     kept = whole.rows[: len(whole.rows) // 2]

@@ -1,7 +1,9 @@
-"""Answers that copy the store: few at once, shared by those who ask for the same one, and bounded in bytes.
+"""Answers that copy the store: few at once, shared by those who ask for the same one, and bounded
+in bytes.
 
-Promises: however many ask, some threads are left for `/healthz` and the webhook; one view is made by one thread at a time; one that took
-long to make is given again for four times as long, so that views take a fifth of a processor at most, however often they are asked for.
+Promises: however many ask, some threads are left for `/healthz` and the webhook; one view is made
+by one thread at a time; one that took long to make is given again for four times as long, so that
+views take a fifth of a processor at most, however often they are asked for.
 """
 
 from __future__ import annotations
@@ -52,7 +54,10 @@ class _View:
 
 
 class Views:
-    """`unread` is how many bytes of answers wait for their clients. Safe to use from many threads."""
+    """`unread` is how many bytes of answers wait for their clients.
+
+    Safe to use from many threads.
+    """
 
     def __init__(
         self, unread: Callable[[], int], monotonic: Callable[[], float] = time.monotonic
@@ -63,7 +68,10 @@ class Views:
         self._views: dict[str, _View] = {}
 
     def answer(self, name: str, make: Callable[[], Response]) -> Response:
-        """What `make` answers, now or a moment ago. Raises TooBusyError, TooLargeError and what `make` raises."""
+        """What `make` answers, now or a moment ago.
+
+        Raises TooBusyError, TooLargeError and what `make` raises.
+        """
         if self._unread() > UNREAD_BYTES:
             raise TooBusyError
         with self._guard:
@@ -79,7 +87,10 @@ class Views:
         return kept if kept is not None and self._monotonic() < kept.until else None
 
     def _make(self, view: _View, make: Callable[[], Response]) -> _Kept:
-        """Made by this thread. The time it took is the processor's: a wait for the disk is no reason to keep anything."""
+        """Made by this thread.
+
+        The time it took is the processor's: a wait for the disk is no reason to keep anything.
+        """
         view.kept = None
         began = time.thread_time()
         made = make()

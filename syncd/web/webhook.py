@@ -1,8 +1,10 @@
-"""The door that GitHub's webhook knocks at: the signature is its guard, and all that a delivery can do is to ring a bell.
+"""The door that GitHub's webhook knocks at: the signature is its guard, and all that a delivery can
+do is to ring a bell.
 
-Promises: refused before anything of it is read where the signature is missing or wrong; answered at once, whatever follows from it; a
-delivery that came before costs nothing; what is refused is said in the log once a minute at most, however many come. Nobody learns from
-an answer what is wrong on this machine.
+Promises: refused before anything of it is read where the signature is missing or wrong; answered at
+once, whatever follows from it; a delivery that came before costs nothing; what is refused is said
+in the log once a minute at most, however many come. Nobody learns from an answer what is wrong on
+this machine.
 """
 
 from __future__ import annotations
@@ -51,17 +53,21 @@ class WebhookEndpoint:
         ] = {}  # what was refused -> when that was said last, and how often it happened since
 
     def refuses(self, client: str, length: int) -> bool:
-        """Is a delivery of so many bytes refused before it is taken in, for the wrong signatures that this client has sent?
+        """Is a delivery of so many bytes refused before it is taken in, for the wrong signatures
+        that this client has sent?
 
-        One that names no client, as behind a web server that passes none on, is everybody's: there only large ones are.
+        One that names no client, as behind a web server that passes none on, is everybody's: there
+        only large ones are.
         """
         return (client != LOCAL or length > SMALL_BYTES) and self.failures.refuses(client)
 
     def answer(
         self, client: str, header: Callable[[str], str | None], body: BinaryIO
     ) -> tuple[int, str, int]:
-        """Status and text for one delivery, and in how many seconds to come again (0 but for 429). `header` gives one of its headers;
-        `body` can be read twice."""
+        """Status and text for one delivery, and in how many seconds to come again (0 but for 429).
+
+        `header` gives one of its headers; `body` can be read twice.
+        """
         seconds = self.failures.take(client)
         if seconds and client != LOCAL:
             return 429, "", seconds
@@ -91,7 +97,9 @@ class WebhookEndpoint:
         )
 
     def _push(self, push: Push, delivery: str | None, signature: str) -> tuple[int, str]:
-        """A delivery is known again by GitHub's id of it together with its signature: the id alone is a header, which nobody signs."""
+        """A delivery is known again by GitHub's id of it together with its signature: the id
+        alone is a header, which nobody signs.
+        """
         what = f"push of {in_quotes(push.ref)[1:-1]} in {push.repo}"
         asked = self._receiver.push_received(
             push, None if delivery is None else f"{delivery[:LONGEST_ID]} {signature}", what
@@ -117,7 +125,9 @@ class WebhookEndpoint:
         )
 
     def _refuse(self, refusal: Rejection, agent: str | None) -> tuple[int, str]:
-        """Whatever tries every address of the network is refused too, and is no news; what calls itself GitHub may be."""
+        """Whatever tries every address of the network is refused too, and is no news; what calls
+        itself GitHub may be.
+        """
         theirs = (agent or "").startswith(GITHUBS_AGENT)
         self._receiver.rejected(refusal.text if theirs else None)
         self._say(refusal.text, logging.WARNING if theirs else logging.DEBUG)

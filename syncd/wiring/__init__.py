@@ -1,4 +1,5 @@
-"""Composition root: a configuration becomes real objects, with a network, a disk, a database and a clock.
+"""Composition root: a configuration becomes real objects, with a network, a disk, a database and a
+clock.
 
 Nothing below this package reads the environment or asks the system for the time.
 """

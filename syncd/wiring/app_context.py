@@ -1,4 +1,6 @@
-"""The collaborators of one command or of the daemon: store, blob cache, disk, hooks, GitHub, clock and stop signals."""
+"""The collaborators of one command or of the daemon: store, blob cache, disk, hooks, GitHub,
+clock and stop signals.
+"""
 
 from __future__ import annotations
 
@@ -53,9 +55,10 @@ def trash_limits_of(config: Config) -> TrashLimits:
 class AppContext:
     """Collaborators of one command or daemon. `close` closes the connections and the store.
 
-    `read_only` leaves the state folder exactly as it is. `replies` are answers that the nothing-to-do check already has.
-    `wait_for_limits`: a run waits for the end of a rate limit if its time suffices. Off in the daemon, which starts
-    another run later. The constructor takes 7 parameters: `open` and the tests fill in all but the first three by name.
+    `read_only` leaves the state folder exactly as it is. `replies` are answers that the
+    nothing-to-do check already has. `wait_for_limits`: a run waits for the end of a rate limit if
+    its time suffices. Off in the daemon, which starts another run later. The constructor takes 7
+    parameters: `open` and the tests fill in all but the first three by name.
     """
 
     def __init__(
@@ -99,16 +102,20 @@ class AppContext:
         replies: Sequence[Reply] = (),
         wait_for_limits: bool = True,
     ) -> AppContext:
-        """Open the store of the configuration, and return a context with it. Parameters: see the class."""
+        """Open the store of the configuration, and return a context with it.
+
+        Parameters: see the class.
+        """
         store = open_store(config, read_only)
         return cls(config, environ, store, clock, replies, wait_for_limits, read_only)
 
-    # --- runs ---------------------------------------------------------------------------------------------------------
+    # --- runs -------------------------------------------------------------------------------------
 
     def run_context(self, job: Job, shared: SingleFlight | None = None) -> RunContext:
         """Return the collaborators of one run.
 
-        The runs that are due together share the answers in `shared`; by default all runs of this command share theirs.
+        The runs that are due together share the answers in `shared`; by default all runs of this
+        command share theirs.
         """
         identity = self.config.identities[job.identity]
         source = self.source(identity)
@@ -135,7 +142,10 @@ class AppContext:
         )
 
     def _context_of_other(self, other: Job, job: Job, shared: SingleFlight | None) -> RunContext:
-        """Return a context for questions about another job. It shares this run's answers if both use one identity."""
+        """Return a context for questions about another job.
+
+        It shares this run's answers if both use one identity.
+        """
         if shared is not None and other.identity != job.identity:
             shared = SingleFlight()
         return self.run_context(other, shared)
@@ -143,7 +153,8 @@ class AppContext:
     def protected(self) -> ProtectedPaths:
         """Return the paths that no commit may change.
 
-        They are looked up again after a minute, because a link in the path of a key may point elsewhere by then.
+        They are looked up again after a minute, because a link in the path of a key may point
+        elsewhere by then.
         """
         with self._lock:
             now = self.clock.monotonic()
@@ -163,7 +174,8 @@ class AppContext:
     ) -> Deadline:
         """Return the deadline of one run of the job.
 
-        An interactive trigger may use the last requests of the hour, which timer-triggered runs leave unused.
+        An interactive trigger may use the last requests of the hour, which timer-triggered runs
+        leave unused.
         """
         deadline = Deadline(
             self.clock,
@@ -182,7 +194,10 @@ class AppContext:
 
     @contextmanager
     def locked(self, job: Job) -> Iterator[None]:
-        """Hold the lock of the job while the block runs, and clean up afterwards. Raises LockedError."""
+        """Hold the lock of the job while the block runs, and clean up afterwards.
+
+        Raises LockedError.
+        """
         with job_lock(self.config.state, job.name), self.blobs.shared_lock():
             self.blobs.remove_abandoned_files()
             self._rename_stored_job(job)
@@ -199,7 +214,9 @@ class AppContext:
                 self.store.rename(job.name)
 
     def clean_up(self) -> None:
-        """Remove unused blobs, leftovers of runs that died, and old trash. Nothing that a run uses is removed.
+        """Remove unused blobs, leftovers of runs that died, and old trash.
+
+        Nothing that a run uses is removed.
 
         A failure is logged; no run fails because of it.
         """
@@ -222,10 +239,13 @@ class AppContext:
         except (SyncdError, OSError) as error:
             LOG.warning("can't remove old trash in %s: %s", self.config.state, error)
 
-    # --- GitHub -------------------------------------------------------------------------------------------------------
+    # --- GitHub -----------------------------------------------------------------------------------
 
     def source(self, identity: Identity) -> GitHubSource:
-        """Return the identity's view of GitHub. Raises ConfigError for a secret that can't be read."""
+        """Return the identity's view of GitHub.
+
+        Raises ConfigError for a secret that can't be read.
+        """
         with self._lock:
             if identity.name not in self._sources:
                 connection = self.connection(identity)
@@ -239,7 +259,10 @@ class AppContext:
             return self._sources[identity.name]
 
     def connection(self, identity: Identity) -> IdentityConnection:
-        """Return the identity's connection to its host. Raises ConfigError for a secret that can't be read."""
+        """Return the identity's connection to its host.
+
+        Raises ConfigError for a secret that can't be read.
+        """
         return self.connections.get(identity)
 
     def oauth_token_file(self, identity: LoginIdentity) -> OAuthTokenFile:
@@ -247,9 +270,12 @@ class AppContext:
         return OAuthTokenFile(self.config.state, identity.name)
 
     def replace_config(self, config: Config) -> frozenset[str]:
-        """Use another configuration from now on. Returns the identities that are others than before, or have another secret.
+        """Use another configuration from now on.
 
-        Connections and tokens of all other identities stay; runs in progress finish with the old ones.
+        Returns the identities that are others than before, or have another secret.
+
+        Connections and tokens of all other identities stay; runs in progress finish with the old
+        ones.
 
         Raises ConfigError for a secret that can't be read; nothing has changed then.
         """
@@ -263,19 +289,26 @@ class AppContext:
                 follow_renames(config.jobs, self.store)
         return changed
 
-    # --- rate limits --------------------------------------------------------------------------------------------------
+    # --- rate limits ------------------------------------------------------------------------------
 
     def rate_limit_key(self, job: Job) -> Hashable:
-        """Return which hourly limit the job uses, as far as the configuration shows: an App's per account, or a token's."""
+        """Return which hourly limit the job uses, as far as the configuration shows: an App's
+        per account, or a token's.
+        """
         is_app = isinstance(self.config.identities[job.identity], AppIdentity)
         return job.identity, job.repo.partition("/")[0].lower() if is_app else None
 
     def observed_limits(self) -> tuple[SavedRateLimit, ...]:
-        """Return the limits that this process has learned from GitHub, by identity, then by installation."""
+        """Return the limits that this process has learned from GitHub, by identity, then by
+        installation.
+        """
         return self._usage.observed_limits()
 
     def save_rate_limits(self) -> None:
-        """Save limits, usage per repository and token ends. A read-only command saves nothing. Raises StoreError."""
+        """Save limits, usage per repository and token ends.
+
+        A read-only command saves nothing. Raises StoreError.
+        """
         if not self._read_only:
             self._usage.save(self.config.identities)
 

@@ -1,6 +1,7 @@
 """Connections of every identity to its GitHub host: network, credentials, retries and rate limits.
 
-A connection is made when it is first needed. A reload keeps every connection whose identity and secret did not change.
+A connection is made when it is first needed. A reload keeps every connection whose identity and
+secret did not change.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class IdentityConnection(Struct, frozen=True):
     rate_limits: RateLimits
 
     def remaining_requests(self, repo: str) -> int | None:
-        """Return what is left of the hourly limit for requests about `repo`; None while it is unknown."""
+        """Return what is left of the hourly limit for requests about `repo`; None while it is
+        unknown.
+        """
         installation = None
         if isinstance(self.credentials, AppCredentials):
             installation = self.credentials.installation_of(repo)
@@ -55,8 +58,9 @@ class IdentityConnection(Struct, frozen=True):
 class ConnectionOptions(Struct, frozen=True):
     """Options of all connections.
 
-    `replies` are answers that the nothing-to-do check already has: these requests are not sent again. With `wait_for_limits` off, a
-    request that meets a rate limit fails at once. With `read_only`, nothing is written to the store.
+    `replies` are answers that the nothing-to-do check already has: these requests are not sent
+    again. With `wait_for_limits` off, a request that meets a rate limit fails at once. With
+    `read_only`, nothing is written to the store.
     """
 
     replies: Sequence[Reply] = ()
@@ -99,7 +103,10 @@ class Connections:
         self._lock = threading.RLock()
 
     def get(self, identity: Identity) -> IdentityConnection:
-        """Return the connection of the identity. Raises ConfigError for a secret that can't be read."""
+        """Return the connection of the identity.
+
+        Raises ConfigError for a secret that can't be read.
+        """
         with self._lock:
             if identity.name not in self._connections:
                 # Read before it is used: a secret that is replaced meanwhile counts as changed.
@@ -109,7 +116,10 @@ class Connections:
             return self._connections[identity.name]
 
     def add(self, identity: Identity, connection: IdentityConnection) -> None:
-        """Keep a connection that was made for the identity. Raises ConfigError for a secret that can't be read."""
+        """Keep a connection that was made for the identity.
+
+        Raises ConfigError for a secret that can't be read.
+        """
         with self._lock:
             self._fingerprints[identity.name] = self._fingerprint(identity, self._config)
             self._connections[identity.name] = connection
@@ -142,7 +152,7 @@ class Connections:
             state_owner(self._config.state),
         )
 
-    # --- credentials --------------------------------------------------------------------------------------------------
+    # --- credentials ------------------------------------------------------------------------------
 
     def _credentials(
         self, identity: Identity, versioned: Transport, plain: Transport
@@ -192,13 +202,14 @@ class Connections:
 
         return StaticToken(token(), token, self._clock)
 
-    # --- reload -------------------------------------------------------------------------------------------------------
+    # --- reload -----------------------------------------------------------------------------------
 
     def replace_config(self, config: Config) -> tuple[frozenset[str], frozenset[str]]:
         """Use another configuration, and drop the connections that were made from something else.
 
-        Runs in progress finish with the dropped ones. Returns the identities whose connection was dropped, and those of them
-        that are configured with another identity or secret: an App that only got another repository is not among these.
+        Runs in progress finish with the dropped ones. Returns the identities whose connection was
+        dropped, and those of them that are configured with another identity or secret: an App that
+        only got another repository is not among these.
 
         Raises ConfigError for a secret that can't be read; nothing has changed then.
         """
@@ -233,7 +244,10 @@ class Connections:
             self._networks.pop(name).close()
 
     def _fingerprint(self, identity: Identity, config: Config) -> Fingerprint:
-        """Return what a connection would be made from. Raises ConfigError for a secret that can't be read."""
+        """Return what a connection would be made from.
+
+        Raises ConfigError for a secret that can't be read.
+        """
         owner = state_owner(config.state)
         if isinstance(identity, AppIdentity):
             jobs = config.jobs.values()
@@ -246,7 +260,7 @@ class Connections:
             return Fingerprint(identity, read_secret(identity.token, self._environ, where, owner))
         return Fingerprint(identity)
 
-    # --- end ----------------------------------------------------------------------------------------------------------
+    # --- end --------------------------------------------------------------------------------------
 
     def revoke_tokens(self) -> None:
         """Revoke the tokens of every App at once, in a few seconds at most.

@@ -12,11 +12,13 @@ from syncd.github.urls import default_ca_file
 from syncd.tls import machine_context
 
 Send: TypeAlias = Callable[[str, bytes, Mapping[str, str], float], tuple[int, str | None]]
-"""URL, body, headers, timeout in seconds -> status and Retry-After. Raises RemoteUnavailableError."""
+"""URL, body, headers, timeout in seconds -> status, Retry-After. Raises RemoteUnavailableError."""
 
 
 def senders(environ: Mapping[str, str]) -> Callable[[str], Send]:
-    """Return a function that makes the sender for an address, through the proxy that `environ` names for it."""
+    """Return a function that makes the sender for an address, through the proxy that `environ`
+    names for it.
+    """
     proxies = proxies_of(environ)
     return lambda address: http_sender(default_ca_file(), proxies.for_url(address))
 
@@ -24,7 +26,8 @@ def senders(environ: Mapping[str, str]) -> Callable[[str], Send]:
 def http_sender(ca_file: str | None, proxy: str | None) -> Send:
     """Return a sender that trusts the machine's own certificate authorities and those in `ca_file`.
 
-    The machine's authorities count because a company's receivers often have certificates of the company's own authority.
+    The machine's authorities count because a company's receivers often have certificates of the
+    company's own authority.
     """
 
     def send(

@@ -1,4 +1,6 @@
-"""Turn `owner:` of a job into user and group ids, and check that this process may give files to them."""
+"""Turn `owner:` of a job into user and group ids, and check that this process may give files to
+them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Save to the store what GitHub said of rate limits and token ends, and how many requests each repository cost."""
+"""Save to the store what GitHub said of rate limits and token ends, and how many requests each
+repository cost.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ class UsageRecorder:
         self._counted: dict[LimitKey, dict[str, int]] = {}
 
     def observed_limits(self) -> tuple[SavedRateLimit, ...]:
-        """Return the limits that this process has learned from GitHub, by identity, then by installation."""
+        """Return the limits that this process has learned from GitHub, by identity, then by
+        installation.
+        """
         return tuple(
             one
             for name, limits in list(self._connections.rate_limits.items())
@@ -28,7 +32,9 @@ class UsageRecorder:
         )
 
     def token_expiries(self) -> dict[str, datetime | None]:
-        """Return when each identity's token ends, as GitHub said last: to this process or an earlier one."""
+        """Return when each identity's token ends, as GitHub said last: to this process or an
+        earlier one.
+        """
         return self._facts.token_expiries() | self._connections.request_metrics.token_expiries()
 
     def save(self, identities: Collection[str]) -> None:
