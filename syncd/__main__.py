@@ -1,4 +1,7 @@
-"""`syncd`, and `python -m syncd`: the nothing-to-do check first, and the command line where it has no opinion."""
+"""Starts `syncd`, also as `python -m syncd`.
+
+The nothing-to-do check runs first; the command line runs if that can't decide.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,16 @@ import signal
 import sys
 import time
 
-GC_THRESHOLD = 50_000  # new objects: a command makes many values and few cycles, and Python's default costs a tenth of its time
+# new objects: a command makes many values and few cycles, and Python's default costs a tenth of its
+# time
+GC_THRESHOLD = 50_000
 SWITCH_INTERVAL_SECONDS = (
     0.0005  # Python's 0.005 delays each step of an exchange beside a thread that computes
 )
 
 
 def main() -> None:
-    """Leave the process with the command's exit code (contract section 3)."""
+    """Run the command, and leave the process with its exit code (contract section 3)."""
     from syncd.output import never_fail
 
     never_fail()

@@ -1,8 +1,10 @@
-"""File names are the repository's bytes, whatever the locale: Python has to encode them as UTF-8, and output has to suit the terminal.
+"""Makes Python encode file names as UTF-8, whatever the locale, and output suit the terminal.
 
-Python encodes file names as the locale says. Under a Latin-1 locale it would write `ü.conf` under another byte sequence than under
-UTF-8, beside the file of an earlier run. So the command starts itself again, once, in Python's UTF-8 mode (PEP 540): same process id, same
-environment, and nothing that a child process could inherit. Standard library only; this runs before everything else.
+File names are the repository's bytes, but Python encodes them as the locale says. Under a Latin-1
+locale it would write `ü.conf` under another byte sequence than under UTF-8, beside the file of an
+earlier run. So the command starts itself again, once, in Python's UTF-8 mode (PEP 540): same
+process id, same environment, and nothing that a child process could inherit. Standard library only;
+this runs before everything else.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ EXIT_FAILED = 1
 
 
 def use_bytes_for_names() -> None:
-    """Return in a process that encodes file names as UTF-8 and can print any text; that may be this process started again.
+    """Return in a process that encodes file names as UTF-8 and can print any text.
 
-    Leaves the process with a message and exit code 1 where that is impossible.
+    That may be this process started again. Leaves the process with a message and exit code 1 where
+    that is impossible.
     """
     if sys.getfilesystemencoding() != "utf-8":
         _start_again()
@@ -37,12 +40,15 @@ def _print_anything(stream: io.TextIOWrapper) -> None:
 
 
 def arguments(executable: str, original: Sequence[str], output: str) -> list[str]:
-    """What the second start is called with. `original` is `sys.orig_argv`, `output` the encoding for the terminal."""
+    """Return the command line of the second start.
+
+    `original` is `sys.orig_argv`, `output` the encoding for the terminal.
+    """
     return [executable, "-X", "utf8=1", "-X", f"{OUTPUT}={output}", *original[1:]]
 
 
 def _start_again() -> None:
-    """Raises SystemExit where it can't be done: a wrong name must never be written."""
+    """Start again in UTF-8 mode. Raises SystemExit if that fails: no wrong name may be written."""
     reason = "Python stays in the locale's encoding"
     if OUTPUT not in sys._xoptions:
         output = sys.stdout.encoding if sys.stdout is not None else "utf-8"
@@ -56,9 +62,9 @@ def _start_again() -> None:
             reason = getattr(error, "strerror", None) or str(error)
     if sys.stderr is not None:
         sys.stderr.write(
-            f"syncd: tried to start Python in UTF-8 mode, because the locale's encoding ({sys.getfilesystemencoding()}) "
-            f"can't name every file: {reason}; nothing was done\n"
-            "    set a UTF-8 locale: LC_ALL=C.UTF-8 syncd ...\n"
+            "syncd: tried to start Python in UTF-8 mode, because the locale's encoding"
+            f" ({sys.getfilesystemencoding()}) can't name every file: {reason}; nothing was done\n "
+            "   set a UTF-8 locale: LC_ALL=C.UTF-8 syncd ...\n"
         )
     sys.exit(EXIT_FAILED)
 

@@ -1,6 +1,8 @@
-"""Every failure that has a name, sorted by who acts next. A message says what was tried, on what, what happened; `hint` says what to do.
+"""Defines every failure that has a name, sorted by who acts next.
 
-`kind` is the public word of the contract and `exit_code` its exit; facts travel as attributes, so nobody parses text.
+A message says what was attempted, on what, and what happened; `hint` says what to do. `kind` is the
+public word of the contract and `exit_code` its exit code. Facts travel as attributes, so that no
+caller parses text.
 """
 
 from __future__ import annotations
@@ -25,9 +27,11 @@ class Facts(TypedDict, total=False):
 class SyncdError(Exception):
     """A failure that an operator can act on; it is shown without a traceback.
 
-    `message` and `hint` hold no secret, whatever a server or a library said, and are cut, because they are stored with
-    every failed run. `id` is the stable name of the failure, such as `auth/app-not-found`; the documentation has an entry
-    for each. `status` is the HTTP status, `request_id` GitHub's id of the request, `path` the file or directory.
+    `message` and `hint` hold no secret, whatever a server or a library said, and are cut, because
+    they are stored with every failed run. `id` is the stable name of the failure, such as
+    `auth/app-not-found`; the documentation has an entry for each. `status` is the HTTP status,
+    `request_id` GitHub's id of the request, `path` the file or directory. The constructor has six
+    parameters, as all of these facts are optional.
     """
 
     kind: ClassVar[str] = "internal"
@@ -56,9 +60,7 @@ class SyncdError(Exception):
 
 def _safe(text: str, limit: int) -> str:
     """Return the text without secrets, cut to `limit` characters."""
-    from syncd.redaction import (
-        redact,
-    )  # only when something has failed: other runs do not pay for it
+    from syncd.redaction import redact  # loaded only when something has failed
 
     return _truncated(redact(_truncated(text, 2 * limit)), limit)
 
@@ -68,7 +70,10 @@ def _truncated(text: str, limit: int) -> str:
 
 
 class Problem(Struct, frozen=True):
-    """One mistake in a configuration. `line` and `column` count from 1; 0 means the place is not known."""
+    """One mistake in a configuration.
+
+    `line` and `column` count from 1; 0 means that the position is not known.
+    """
 
     file: str
     line: int
@@ -104,7 +109,10 @@ class ConfigError(SyncdError):
 
 
 class AuthError(SyncdError):
-    """A person fixes a key, a grant or a suspension; asking again soon does harm. `state` is a short word for which."""
+    """A person fixes a key, a grant or a suspension; asking again soon does harm.
+
+    `state` is a short word for which.
+    """
 
     kind = "auth"
     exit_code = 4
@@ -115,26 +123,26 @@ class AuthError(SyncdError):
 
 
 class RemoteError(SyncdError):
-    """Something about GitHub's answer; `status` is the HTTP status where there was one."""
+    """A failure of a request to GitHub; `status` is the HTTP status, if there was an answer."""
 
     kind = "unavailable"
     exit_code = 5
 
 
 class RemoteUnavailableError(RemoteError):
-    """Again soon, with backoff: timeout, reset, 5xx."""
+    """Try again soon, with backoff: timeout, reset, 5xx."""
 
 
 class UnreachableError(RemoteUnavailableError):
-    """Nobody was reached: no network, no such name, nobody listening. It has cost GitHub nothing."""
+    """No server was reached: no network, no such name, no listener. It cost no request."""
 
 
 class TimedOutError(RemoteUnavailableError):
-    """The run's own time was used up."""
+    """The run's own time limit was reached."""
 
 
 class RateLimitedError(RemoteError):
-    """Again at `retry_at` (aware UTC): a primary or secondary limit."""
+    """Try again at `retry_at` (aware UTC): a primary or secondary rate limit."""
 
     kind = "rate_limited"
 
@@ -146,14 +154,17 @@ class RateLimitedError(RemoteError):
 
 
 class NotFoundError(RemoteError):
-    """A ref or a listed path is not there. (A repository's 404 is an AuthError: GitHub hides what we may not see.)"""
+    """A ref or a listed path does not exist.
+
+    A repository's 404 is an AuthError, because GitHub hides repositories that we may not read.
+    """
 
     kind = "not_found"
     exit_code = 1
 
 
 class BadResponseError(RemoteError):
-    """Bytes do not match their id, or the reply makes no sense; nothing is applied."""
+    """The bytes do not match their id, or the answer makes no sense; nothing is applied."""
 
     kind = "bad_response"
 
@@ -171,7 +182,7 @@ class LockedError(SyncdError):
 
 
 class MirrorError(SyncdError):
-    """The disk, or what stands at a destination. `path` is the destination."""
+    """A failure of the disk, or of what exists at a destination. `path` is the destination."""
 
     kind = "mirror"
     exit_code = 1
@@ -193,7 +204,10 @@ class StoreError(SyncdError):
 
 
 class NotOwnerError(StoreError):
-    """This process may not use the state. `owner` may: the command line adds the exact command."""
+    """This process may not use the state, and its owner may.
+
+    The command line adds the exact command for `owner`.
+    """
 
     def __init__(self, message: str, *, owner: str) -> None:
         super().__init__(message, id="store/not-yours", hint=f"run it as its owner, {owner}")
@@ -201,9 +215,10 @@ class NotOwnerError(StoreError):
 
 
 class HookFailedError(SyncdError):
-    """An operator's command failed: which, with what status, and the last lines it printed.
+    """An operator's command failed: which, with what status, and its last lines of output.
 
-    `rejected`: it was a verdict on `commit`, which is not tried again until it or the configuration changes.
+    With `rejected` it was a verdict on `commit`, which is not tried again until it or the
+    configuration changes.
     """
 
     kind = "hook"
@@ -223,14 +238,17 @@ class HookFailedError(SyncdError):
 
 
 class LimitError(SyncdError):
-    """Refused on purpose; says what it would have done and how to agree."""
+    """Refused on purpose; the message says what would have been done and how to agree."""
 
     kind = "limit"
     exit_code = 6
 
 
 class UntrustedError(LimitError):
-    """A commit that `require` keeps out; it is not tried again until it or the configuration changes."""
+    """A commit that `require` keeps out.
+
+    It is not tried again until it or the configuration changes.
+    """
 
     def __init__(self, message: str, *, commit: str, **facts: Unpack[Facts]) -> None:
         super().__init__(message, **facts)
@@ -245,7 +263,7 @@ class StoppedError(SyncdError):
 
 
 class BugError(SyncdError):
-    """Our own mistake, met inside a job: it fails that job and no other."""
+    """A bug of ours inside a job: it fails that job and no other."""
 
     kind = "internal"
     exit_code = 70
@@ -254,23 +272,31 @@ class BugError(SyncdError):
         super().__init__(
             f"a bug in syncd: {type(error).__name__}: {error}",
             id="internal/bug",
-            hint="please report it with the traceback beside it and what `syncd check` says of the configuration",
+            hint=(
+                "please report it with the traceback beside it and what `syncd check` says of the"
+                " configuration"
+            ),
         )
 
 
 def unexpected(error: Exception) -> SyncdError:
-    """Return what failed a job where nobody expected it: a permission that the caller lacks, else a bug of ours."""
+    """Return the error for an exception that no code expected.
+
+    It is a permission that the caller lacks, or else a bug of ours.
+    """
     if not isinstance(error, PermissionError):
         return BugError(error)
     from syncd.owners import nearest_owner
 
-    place = error.filename if isinstance(error.filename, str) else None
-    text = f"can't use {place or 'a file that the job needs'}: {error.strerror}"
+    path = error.filename if isinstance(error.filename, str) else None
+    text = f"can't use {path or 'a file that the job needs'}: {error.strerror}"
     return MirrorError(
         text,
         id="mirror/permission-denied",
-        path=place,
-        hint=f"it belongs to {nearest_owner(place)}: run syncd as that user, or change who may use it"
-        if place
-        else None,
+        path=path,
+        hint=(
+            f"it belongs to {nearest_owner(path)}: run syncd as that user, or change who may use it"
+            if path
+            else None
+        ),
     )

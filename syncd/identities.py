@@ -1,6 +1,7 @@
-"""Who syncd is on each host, and where its secrets are read from: values of the configuration.
+"""Defines the identities on each host, and where their secrets are read from.
 
-Which requests an identity may make, and how its tokens are renewed, is the concern of `github/auth`.
+These are values of the configuration. `github/auth` decides which requests an identity may make,
+and renews its tokens.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from syncd.redaction import Secret
 
 
 class SecretRef(Struct, frozen=True):
-    """Where a secret is read from: `kind` is `credential`, `file` or `env`, `value` its name or path."""
+    """Where a secret is read from.
+
+    `kind` is `credential`, `file` or `env`, `value` its name or path.
+    """
 
     kind: str
     value: str
 
 
 class Identity(Struct, frozen=True):
-    """Who we are on one host. `api` has no trailing slash."""
+    """One identity on one host. `api` has no trailing slash."""
 
     name: str
     api: str = "https://api.github.com"
@@ -37,22 +41,27 @@ class AppIdentity(Identity, frozen=True):
 
 
 class TokenIdentity(Identity, frozen=True):
+    """A personal access token."""
+
     token: SecretRef = SecretRef("file", "")
 
 
 class LoginIdentity(Identity, frozen=True):
+    """A user who logs in with `syncd login`."""
+
     client_id: str = ""
 
 
 class AnonymousIdentity(Identity, frozen=True):
-    pass
+    """Requests without credentials, for public repositories."""
 
 
 class OAuthTokens(Struct, frozen=True):
-    """What a user's login gave: the token to ask with and, where it ends, the one that gives the next pair, once.
+    """The tokens of a user's login: the access token and, if it expires, the refresh token.
 
-    Belongs to one `api` and `client_id`, and is sent nowhere else. Times are aware UTC; None for what does not end or is not there.
-    `issued_at` is by our own clock; `after` marks the pair that it replaced.
+    A refresh token can be used once. The pair belongs to one `api` and `client_id`, and is sent
+    nowhere else. Times are aware UTC; None for what does not expire or does not exist. `issued_at`
+    is by our own clock; `after` identifies the pair that it replaced.
     """
 
     api: str
@@ -67,5 +76,5 @@ class OAuthTokens(Struct, frozen=True):
 
     @property
     def mark(self) -> str:
-        """Which pair this is, without showing anything of it."""
+        """Return an identifier of the pair that reveals nothing of it."""
         return hashlib.sha256((self.refresh or self.access).reveal().encode()).hexdigest()[:32]

@@ -1,6 +1,7 @@
-"""The frozen values that the parts of syncd hand to each other. No behaviour beyond what a value knows of itself.
+"""Defines the frozen values that the parts of syncd exchange; they have no behaviour of their own.
 
-Paths inside a repository are relative, `/`-separated text without a trailing slash (`""` is its root). A destination is absolute text.
+Paths inside a repository are relative, `/`-separated text without a trailing slash (`""` is its
+root). A destination is an absolute path.
 """
 
 from __future__ import annotations
@@ -18,44 +19,60 @@ from msgspec.structs import replace
 from syncd.colliding_names import fold
 from syncd.errors import SyncdError
 
-# --- policies ---------------------------------------------------------------------------------------------------------
+# --- policies
+# ---------------------------------------------------------------------------------------------------------
 
 
 class Prune(StrEnum):
+    """`prune:`: whether files that upstream dropped are removed."""
+
     TRACKED = "tracked"
     OFF = "off"
 
 
 class Drift(StrEnum):
+    """`drift:`: what happens to files that were changed on this machine."""
+
     RESTORE = "restore"
     REPORT = "report"
     KEEP = "keep"
 
 
 class Symlinks(StrEnum):
+    """`symlinks:`: what happens to links in the repository."""
+
     KEEP = "keep"
     SKIP = "skip"
     REFUSE = "refuse"
 
 
 class Submodules(StrEnum):
+    """`submodules:`: what happens to submodules."""
+
     SKIP = "skip"
     REFUSE = "refuse"
 
 
 class Lfs(StrEnum):
+    """`lfs:`: what happens to files that Git LFS holds."""
+
     REFUSE = "refuse"
     FETCH = "fetch"
     POINTER = "pointer"
 
 
 class Publish(StrEnum):
+    """`publish:`: how a new set becomes visible."""
+
     FILES = "files"
     SYMLINK = "symlink"
 
 
 class Limits(Struct, frozen=True):
-    """Where a run stops for a person. Exactly one of `delete_share` (0..1, counts past 10 removals) and `delete_count` is set."""
+    """Where a run stops and asks a person.
+
+    Exactly one of `delete_share` (0..1, counts past 10 removals) and `delete_count` is set.
+    """
 
     delete_share: float | None = 0.5
     delete_count: int | None = None
@@ -65,12 +82,18 @@ class Limits(Struct, frozen=True):
 
 
 class Require(Struct, frozen=True):
+    """`require:`: conditions on a commit."""
+
     verified: bool = False
     fast_forward: bool = False
 
 
 class Hook(Struct, frozen=True):
-    """An operator's command: `argv` as given or split, `("sh", "-c", text)` when a shell was asked for, or the names of built-in validators."""
+    """An operator's command.
+
+    `argv` is as given or split, `("sh", "-c", text)` if a shell was asked for. `checks` are the
+    names of built-in validators.
+    """
 
     text: str
     argv: tuple[str, ...] = ()
@@ -79,7 +102,10 @@ class Hook(Struct, frozen=True):
 
 
 class PathRule(Struct, frozen=True):
-    """One item of `paths:`. `source` and `to` carry no trailing slash; `directory` says whether they had one."""
+    """One item of `paths:`.
+
+    `source` and `to` have no trailing slash; `directory` says whether they had one.
+    """
 
     source: str
     to: str
@@ -92,6 +118,8 @@ class PathRule(Struct, frozen=True):
 
 
 class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
+    """One configured mirror. `dict=True` lets `digest` be cached."""
+
     name: str
     identity: str
     repo: str
@@ -122,7 +150,10 @@ class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
 
     @cached_property
     def digest(self) -> str:
-        """Changes when, and only when, what the job puts on disk or how it judges it may change. Schedules and hook texts are left out."""
+        """Return a digest that changes if, and only if, what the job puts on disk may change.
+
+        What it accepts counts too. Schedules and hook texts are left out.
+        """
         timing = {
             "every_seconds",
             "cron",
@@ -136,13 +167,18 @@ class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
-# --- what is there ----------------------------------------------------------------------------------------------------
+# --- what is there
+# ----------------------------------------------------------------------------------------------------
 
 PERMISSIONS = 0o777  # the bits that a `mode` or `dir_mode` can ask for
 
 
 class TreeEntry(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
-    """What git says of one path at a commit: git's mode (0o100644, ...), object id, size in bytes where GitHub told it."""
+    """What git says of one path at a commit.
+
+    `mode` is git's mode (0o100644, ...), `id` the object id, `size` is in bytes where GitHub gave
+    it.
+    """
 
     mode: int
     id: str
@@ -150,12 +186,17 @@ class TreeEntry(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
 
 
 class Listing(Struct, frozen=True):
-    """Everything the job's rules list at one commit: repository path -> entry, complete and verified, before include, exclude and policies."""
+    """Everything that the job's rules list at one commit: repository path -> entry.
+
+    It is complete and verified, before include, exclude and policies.
+    """
 
     entries: Mapping[str, TreeEntry]
 
 
 class Kind(StrEnum):
+    """The kind of a file."""
+
     FILE = "file"
     LINK = "link"
     DIRECTORY = "directory"
@@ -163,9 +204,12 @@ class Kind(StrEnum):
 
 
 class WantedFile(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
-    """What one destination shall be. `mode` is permission bits (0 for a link); `uid` and `gid` are None where nobody asked; `source` is the
-    repository path; `size` bytes where known; `root` the operator's folder above the listed `to`: links are followed down to it and never
-    below it; `dir_mode` what folders made for it get. None of these says what the content is; a folder has none.
+    """What one destination has to be.
+
+    `mode` is permission bits (0 for a link); `uid` and `gid` are None where no owner is configured;
+    `source` is the repository path; `size` is in bytes where known. `root` is the operator's folder
+    above the listed `to`: links are followed down to it and never below it. `dir_mode` is the mode
+    of folders made for it. Of these, only `blob` and `kind` are content; a folder has none.
     """
 
     blob: str
@@ -186,10 +230,14 @@ class WantedFile(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     owner: str | None = None  # the configured owner that `uid` and `gid` were looked up from
 
     def same_content(self, other: WantedFile | LocalFile | None) -> bool:
+        """Return whether kind and bytes agree."""
         return other is not None and other.kind is self.kind and other.blob == self.blob
 
     def same_permissions(self, other: WantedFile | LocalFile) -> bool:
-        """Mode and owner agree, where they mean something. A folder's setgid and sticky bits are whoever's put them there."""
+        """Return whether mode and owner agree, where they mean something.
+
+        A folder's setgid and sticky bits are left to the administrator.
+        """
         mode = (
             self.kind is Kind.LINK
             or (other.mode & PERMISSIONS if self.kind is Kind.DIRECTORY else other.mode)
@@ -203,7 +251,10 @@ class WantedFile(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
 
 
 class Stat(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
-    """What lstat said when the bytes were known; equal stat means equal bytes as far as the kernel tells. Times in ns."""
+    """What lstat said when the bytes were known; times are in ns.
+
+    Equal stat means equal bytes as far as the kernel reports changes.
+    """
 
     device: int
     inode: int
@@ -213,15 +264,16 @@ class Stat(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=
 
     @property
     def smudged(self) -> Stat:
-        """The same with a size that no file has: it equals nothing that lstat says."""
+        """Return the same with a size that no file has, so that it equals no result of lstat."""
         return Stat(self.device, self.inode, -1, self.mtime_ns, self.ctime_ns)
 
 
 class LocalFile(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
-    """What stands at a destination now. `blob` is None for a folder or special file, for a file that can't be read, which `problem` says,
-    and for a large one that was not read because its size is wrong.
+    """What exists at a destination now.
 
-    `racy`: an edit after the bytes were known may have left `stat` as it is (mirror/racy.py).
+    `blob` is None for a folder or special file, for a file that can't be read (see `problem`), and
+    for a large one that was not read because its size is wrong. `racy`: an edit after the bytes
+    were known may have left `stat` as it is (mirror/racy.py).
     """
 
     kind: Kind
@@ -236,16 +288,18 @@ class LocalFile(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
 
     @property
     def is_unread(self) -> bool:
-        """Whether it is a file whose size alone says that its content is not what is wanted."""
+        """Return whether it is a file whose size alone shows that its content differs."""
         return self.kind is Kind.FILE and self.blob is None and self.problem is None
 
     @property
     def recordable_stat(self) -> Stat:
-        """The stat for the ledger: a racy one is smudged, so that the bytes are read again."""
+        """Return the stat for the ledger: a racy one is smudged, so that the bytes are
+        read again.
+        """
         return self.stat.smudged if self.racy else self.stat
 
     def is_file_of(self, row: LedgerRow) -> bool:
-        """Whether this is the very file that the row was made of, wherever it is now."""
+        """Return whether this is the file that the row was made of, wherever it is now."""
         if row.stat is None:
             return False
         return self.stat == row.stat or (
@@ -257,27 +311,34 @@ class Ownership(StrEnum):
     """How a ledger row came to be."""
 
     OWNED = "ours"  # syncd wrote or adopted these bytes
-    FOREIGN = (
-        "met"  # a different file stood there and policy left it: `blob` is what upstream had then
+    FOREIGN = (  # a different file stood there and policy left it: `blob` is what upstream had then
+        "met"
     )
     UNLISTED = "dropped"  # upstream dropped it, `prune: off` left it
 
 
 class RealFolder(Struct, frozen=True):
-    """A folder's path with every link resolved; where its disk ignores case, folded from the mount point on."""
+    """A folder's path with every link resolved.
+
+    If its disk ignores case, the path is folded from the mount point on.
+    """
 
     path: str
     ignores_case: bool = False
 
     def join(self, rest: str) -> str:
-        """The real path of what is at `rest` below the folder. Two spellings of one file have the same."""
+        """Return the real path of `rest` below the folder. Two spellings of one file have
+        the same.
+        """
         return self.path.rstrip("/") + (fold(rest) if self.ignores_case else rest)
 
 
 class LedgerRow(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
-    """One row of the ledger: what we last made of a destination, and what lstat said of it right after.
+    """One row of the ledger: what syncd last made of a destination, and what lstat said right
+    after.
 
-    `wanted`: what the set has, where a policy left something else; `real`: without links above its root.
+    `wanted` is what the set has, if a policy left something else; `real` is the path without links
+    above its root.
     """
 
     entry: WantedFile
@@ -288,20 +349,23 @@ class LedgerRow(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
     mount: str | None = None  # the mount point that it was below when it was recorded; None for `/`
 
     def at(self, root: str, real: str) -> LedgerRow:
-        """The row of the same file under a path that is below `root`."""
+        """Return the row of the same file under a path that is below `root`."""
         wanted = None if self.wanted is None else replace(self.wanted, root=root)
         return replace(self, entry=replace(self.entry, root=root), wanted=wanted, real=real)
 
     @property
     def upstream(self) -> WantedFile:
-        """What the repository had there when it was last applied."""
+        """Return what the repository had there when it was last applied."""
         return self.wanted or self.entry
 
 
-# --- what shall happen ------------------------------------------------------------------------------------------------
+# --- what shall happen
+# ------------------------------------------------------------------------------------------------
 
 
 class ActionKind(StrEnum):
+    """What an action does to its destination."""
+
     WRITE = "write"
     RESTORE = "restore"
     MODE = "mode"
@@ -312,15 +376,20 @@ class ActionKind(StrEnum):
 
     @property
     def touches_disk(self) -> bool:
+        """Return whether it changes the disk, and not only the ledger."""
         return self in (ActionKind.WRITE, ActionKind.RESTORE, ActionKind.MODE, ActionKind.REMOVE)
 
     @property
     def is_public(self) -> bool:
+        """Return whether reports show it."""
         return self not in (ActionKind.ADOPT, ActionKind.FORGET)
 
 
 class Action(Struct, frozen=True):
-    """One step of a plan. `expect` is what stood there when it was decided, checked again at the moment of acting."""
+    """One step of a plan.
+
+    `expected` is what existed there at planning time; it is checked again at the moment of writing.
+    """
 
     kind: ActionKind
     path: str
@@ -335,6 +404,7 @@ class Action(Struct, frozen=True):
     def is_directory(
         self,
     ) -> bool:  # one that syncd made: its mode and owner, no content, no ledger row
+        """Return whether it sets mode and owner of a folder that syncd made."""
         return self.wanted is not None and self.wanted.kind is Kind.DIRECTORY
 
 
@@ -345,14 +415,17 @@ class Plan(Struct, frozen=True):
     files: int = 0
 
     def of(self, *kinds: ActionKind) -> tuple[Action, ...]:
+        """Return the actions of these kinds."""
         return tuple(action for action in self.actions if action.kind in kinds)
 
     @property
     def changes_disk(self) -> bool:
+        """Return whether any action changes the disk."""
         return any(action.kind.touches_disk for action in self.actions)
 
     @property
     def drift_count(self) -> int:
+        """Return how many actions are due to drift."""
         return sum(action.is_drift for action in self.actions)
 
 
@@ -368,6 +441,8 @@ class Change(Struct, frozen=True):
 
 
 class RunStatus(StrEnum):
+    """How a run ended."""
+
     CHANGED = "changed"
     UNCHANGED = "unchanged"
     FAILED = "failed"
@@ -376,6 +451,8 @@ class RunStatus(StrEnum):
 
 
 class Trigger(StrEnum):
+    """Why a run started."""
+
     SCHEDULE = "schedule"
     PUSH = "push"
     OPERATOR = "operator"
@@ -385,12 +462,12 @@ class Trigger(StrEnum):
 
     @property
     def interactive(self) -> bool:
-        """Somebody waits for it: a hand, or whoever has just pushed."""
+        """Return whether a person waits for it: a manual run, or a push."""
         return self in (Trigger.PUSH, Trigger.OPERATOR, Trigger.ROLLBACK)
 
 
 class RunReport(Struct, frozen=True):
-    """What one run did; log line, metric, JSON and history are readings of it."""
+    """What one run did; log line, metrics, JSON and history are derived from it."""
 
     job: str
     status: RunStatus

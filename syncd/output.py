@@ -1,11 +1,12 @@
-"""The output layer: the only place that writes to a terminal, and standard streams that never fail.
+"""The output layer: the only code that writes to a terminal, with standard streams that never fail.
 
-What becomes of the output changes neither the work nor the exit code. Every text is made visible here (`syncd.text`), once: no command
-does it itself, and no command writes in another way.
+What happens to the output changes neither the work nor the exit code. Every text is made visible
+here (`syncd.text`), once: no command does it itself, and no command writes in another way.
 
-A closed descriptor leads to /dev/null, so that no file opened later becomes standard output. A write that the system refuses (a closed
-pipe, a full disk) is dropped, and a character that the terminal's encoding lacks is written as an escape. Python's own streams raise
-instead, at any `print`, in any thread, and once more when the interpreter ends (exit code 120).
+A closed descriptor leads to /dev/null, so that no file opened later becomes standard output. A
+write that the system refuses (a closed pipe, a full disk) is dropped, and a character that the
+terminal's encoding lacks is written as an escape. Python's own streams raise instead, at any
+`print`, in any thread, and once more when the interpreter ends (exit code 120).
 
 Standard library only until something is printed: this runs before everything else.
 """
@@ -25,7 +26,9 @@ ALWAYS_PRINTS = (ERRORS, "replace", "namereplace", "xmlcharrefreplace", "ignore"
 
 
 def echo(text: str, err: bool = False, nl: bool = True) -> None:
-    """Write a text whose own styles survive and in which everything else that a terminal would act on is an escape."""
+    """Write a text; everything in it that a terminal would interpret is escaped, except
+    our styles.
+    """
     import click
 
     from syncd.text import on_terminal
@@ -34,12 +37,15 @@ def echo(text: str, err: bool = False, nl: bool = True) -> None:
 
 
 def prompt(question: str, judge: Callable[[str], str], default: str | None = None) -> str:
-    """The answer to a question on standard error, as `judge` returns it; where that raises ValueError, the question is repeated."""
+    """Ask on standard error until `judge` accepts the answer, and return its result. It refuses
+    with ValueError.
+    """
     import click
 
     from syncd.text import visible
 
     def value(text: str) -> str:
+        """Return the accepted answer. Raises BadParameter."""
         try:
             return judge(text)
         except ValueError as error:
@@ -82,19 +88,23 @@ def _open_null_as(descriptor: int, flags: int) -> None:
 
 
 def _stream(descriptor: int, before: object) -> io.TextIOWrapper:
-    """A text stream like the one that Python made (`before`), which is None where the descriptor was closed."""
+    """Return a text stream like Python's own (`before`), which is None for a closed descriptor."""
     encoding, errors = "utf-8", ERRORS
     if isinstance(before, io.TextIOWrapper):
         encoding = before.encoding
         errors = before.errors if before.errors in ALWAYS_PRINTS else ERRORS
-    # No io.BufferedWriter in between: its lock aborts the process when a daemon thread holds it at exit.
+    # No io.BufferedWriter in between: its lock aborts the process when a daemon thread holds it at
+    # exit.
     return io.TextIOWrapper(
         _Descriptor(descriptor), encoding=encoding, errors=errors, newline="\n", write_through=True
     )
 
 
 class _Descriptor(io.RawIOBase):
-    """Writes to a descriptor, and drops what the system refuses. Closing it leaves the descriptor open."""
+    """Writes to a descriptor, and drops what the system refuses.
+
+    Closing it leaves the descriptor open.
+    """
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
@@ -102,15 +112,19 @@ class _Descriptor(io.RawIOBase):
 
     @property
     def name(self) -> str:
+        """Return the stream's name."""
         return "<stdout>" if self._descriptor == STDOUT else "<stderr>"
 
     def writable(self) -> bool:
+        """Return true."""
         return True
 
     def fileno(self) -> int:
+        """Return the descriptor."""
         return self._descriptor
 
     def isatty(self) -> bool:
+        """Return whether it is a terminal."""
         return os.isatty(self._descriptor)
 
     def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]

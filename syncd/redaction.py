@@ -1,11 +1,14 @@
-"""The second net under every output: known secret values and the shapes of GitHub's credentials are masked, in any common encoding.
+"""Masks secrets in every output, in any common encoding.
 
-`Secret` keeps values out of the way they would usually leak; this is for the paths that were not thought of: error texts of libraries,
-hook output, tracebacks.
+Secrets are known values, and texts with the shape of GitHub's credentials.
 
-Promises: work grows with the length of the text alone, and a caller cuts the text first (`limit`). A secret that the cut would split is
-masked as a whole. What is not promised: a value that is compressed, encrypted, reversed, split by other text or encoded in a way that
-`normalized` does not undo is not recognized.
+`Secret` keeps values from leaking in the usual ways; redaction is for the paths that nothing else
+covers: error texts of libraries, hook output, tracebacks.
+
+Its work grows with the length of the text only, and a caller cuts the text first (`limit`). A
+secret that the cut would split is masked as a whole. A value that is compressed, encrypted,
+reversed, split by other text, or encoded in a way that `normalized` does not undo, is not
+recognized.
 """
 
 from __future__ import annotations
@@ -33,8 +36,10 @@ OVERLAP_CHARACTERS = 16 << 10  # characters read past a cut: a key in hex is 7 K
 
 Span = tuple[int, int]
 
-# gh?_ and github_pat_ tokens in both forms (40 characters, or ~520 with dots and dashes), JWTs, credentials in headers, queries and URLs.
-# Each pattern reads a character a bounded number of times: what one attempt has read, the next one does not start in. None of them
+# gh?_ and github_pat_ tokens in both forms (40 characters, or ~520 with dots and dashes), JWTs,
+# credentials in headers, queries and URLs.
+# Each pattern reads a character a bounded number of times: what one attempt has read, the next one
+# does not start in. None of them
 # crosses an angle bracket, so that HTML stays whole.
 PATTERNS = (
     re.compile(r"(?<![A-Za-z0-9])gh[pousr]_[A-Za-z0-9._-]{16,}+"),
@@ -44,24 +49,31 @@ PATTERNS = (
         r"(?i)\bauthorization[\\\"']*+\s*+[:=,]\s*+[\\\"']*+(?:(?:bearer|token|basic)\s++)?[^\s\"'\\,}<]++"
     ),
     re.compile(
-        r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^<>\"\\]|\\[^\"])*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|(?=\\?[<>\"])|\\?\Z)"
+        r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^<>\"\\]|\\[^\"])*?"
+        r"(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|(?=\\?[<>\"])|\\?\Z)"
     ),
 )
-# The whole first part is read in one attempt, also where the other two do not follow: else each "-eyJ" in it would be another attempt.
+# The whole first part is read in one attempt, also where the other two do not follow: else each
+# "-eyJ" in it would be another attempt.
 ASSERTION = re.compile(
     r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_-]*+(\.[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+)?"
 )
 QUERY = re.compile(r"[?&](?:amp;)?([\w-]*+)=[^&\s\"'<>]++")
 SECRET_QUERY = re.compile(
-    r"(?i)(?:.*_)?(?:token|secret|signature|sig|password|code)\Z|x-amz-(?:signature|credential|security-token)\Z",
+    r"(?i)(?:.*_)?(?:token|secret|signature|sig|password|code)\Z"
+    r"|x-amz-(?:signature|credential|security-token)\Z",
     re.DOTALL,
 )
 
-# What the encodings of JSON, Python, URLs and HTML make of a character, also when they were applied several times.
+# What the encodings of JSON, Python, URLs and HTML make of a character, also when they were applied
+# several times.
 ESCAPES = re.compile(
     r"%(?:25)*(?P<percent>[0-9A-Fa-f]{2})"
-    r"|(?<!\\)\\++(?:x(?P<byte>[0-9A-Fa-f]{2})|(?P<pair>u[dD][89abAB][0-9A-Fa-f]{2}\\++u[dD][c-fC-F][0-9A-Fa-f]{2})|u(?P<unit>[0-9A-Fa-f]{4})|(?P<letter>[nrtbf\"'/]))?"
-    r"|&(?:amp;)*+(?:#(?P<number>[0-9]{1,7});|#x(?P<hex>[0-9A-Fa-f]{1,6});|(?P<name>quot|apos|lt|gt);)?"
+    r"|(?<!\\)\\++(?:x(?P<byte>[0-9A-Fa-f]{2})"
+    r"|(?P<pair>u[dD][89abAB][0-9A-Fa-f]{2}\\++u[dD][c-fC-F][0-9A-Fa-f]{2})"
+    r"|u(?P<unit>[0-9A-Fa-f]{4})|(?P<letter>[nrtbf\"'/]))?"
+    r"|&(?:amp;)*+(?:#(?P<number>[0-9]{1,7});|#x(?P<hex>[0-9A-Fa-f]{1,6});"
+    r"|(?P<name>quot|apos|lt|gt);)?"
     r"|(?P<other>[^\x00-\x7f])"
 )
 LETTERS = {
@@ -81,7 +93,7 @@ LOWER = bytes.maketrans(b"ABCDEF", b"abcdef")
 
 
 class Secret:
-    """A text that can't be printed, pickled, compared by accident or logged. `reveal()` is the only way to it."""
+    """A value that never shows in output; `reveal()` is the only way to it."""
 
     __slots__ = ("_value",)
 
@@ -89,6 +101,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
+        """Return the value."""
         return self._value
 
     def __repr__(self) -> str:
@@ -110,7 +123,7 @@ class Secret:
 
 
 class Normalized:
-    """A text without its escapes, as UTF-8, and the way back from a place in it to the place in the text."""
+    """A text without its escapes, as UTF-8, with the way back to positions in the text."""
 
     def __init__(self, text: str) -> None:
         self._starts, self._sources = [0], [(0, len(text), False)]
@@ -136,7 +149,7 @@ class Normalized:
         self.data = b"".join([*parts, text[end:].encode()])
 
     def span(self, start: int, end: int) -> Span:
-        """The characters of the text that the bytes from `start` to `end` stand for."""
+        """Return the span of the text that the bytes from `start` to `end` were made of."""
         first, last = bisect_right(self._starts, start) - 1, bisect_right(self._starts, end - 1) - 1
         begin, _, whole = self._sources[first]
         low = begin if whole else begin + start - self._starts[first]
@@ -145,7 +158,7 @@ class Normalized:
 
 
 def _meaning(found: re.Match[str]) -> bytes:
-    """The bytes that one escape stands for."""
+    """Return the bytes that one escape means."""
     kind, text = found.lastgroup, found.group(found.lastgroup) if found.lastgroup else ""
     match kind:
         case "percent" | "byte":
@@ -173,12 +186,16 @@ def _utf8(number: int) -> bytes:
 
 
 def normalized(text: str) -> bytes:
+    """Return the text without its escapes, as UTF-8."""
     return Normalized(text).data
 
 
 class SearchForms:
-    """What one secret value is searched for: `plain` in a normalized text, `packed` in one without white space, `hexes` in one
-    without white space and colons, `forms` in the text as it is."""
+    """The forms in which one secret value is searched for.
+
+    `plain` is searched in a normalized text, `packed` in one without white space, `hexes` in one
+    without white space and colons, `forms` in the text as it is.
+    """
 
     def __init__(self, value: str) -> None:
         self.plain: set[bytes] = set()
@@ -197,7 +214,7 @@ class SearchForms:
 
 
 class Redactor:
-    """Live secret values, in every form they may take in a text."""
+    """Knows secret values, in every form that they may take in a text."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -211,7 +228,7 @@ class Redactor:
         )
 
     def add(self, secret: Secret, long_lived: bool = True) -> None:
-        """From here on the value is masked. One that is not `long_lived` gives way to newer ones in time."""
+        """Mask the value from now on; unless `long_lived`, newer values replace it in time."""
         value = secret.reveal()
         if len(value) < MIN_SECRET_CHARACTERS:
             return
@@ -230,7 +247,7 @@ class Redactor:
             )
 
     def redact(self, text: str, limit: int | None = None) -> str:
-        """The text with everything that looks like, or is, a secret masked; what follows `limit` characters is cut off first."""
+        """Mask everything that is, or looks like, a secret; cut after `limit` characters."""
         if limit is None or len(text) <= limit:
             return _masked(text, self.spans(text), 0, len(text))
         head = text[: limit + OVERLAP_CHARACTERS]
@@ -239,12 +256,12 @@ class Redactor:
         )
 
     def redact_end(self, text: str, limit: int) -> str:
-        """As `redact`, of the last `limit` characters."""
+        """Mask secrets in the last `limit` characters, and return these."""
         tail = text[-(limit + OVERLAP_CHARACTERS) :]
         return _masked(tail, self.spans(tail), max(0, len(tail) - limit), len(tail))
 
     def redact_lines(self, text: str) -> str:
-        """As `redact`, and every line keeps its number."""
+        """Mask secrets so that every line keeps its number."""
         parts, end = [], 0
         for start, stop in self.spans(text):
             parts += [text[end:start], re.sub(r"[^\n]++", MASK, text[start:stop])]
@@ -252,7 +269,7 @@ class Redactor:
         return "".join([*parts, text[end:]])
 
     def redact_json(self, value: object) -> str:
-        """A value as JSON, with the secrets in its texts masked; it stays JSON, whatever they hold."""
+        """Return a value as JSON with the secrets in its texts masked; it stays valid JSON."""
         text = json_text(value)
         return json_text(self._values(value)) if self.spans(text) else text
 
@@ -264,7 +281,7 @@ class Redactor:
         return self.redact(value) if isinstance(value, str) else value
 
     def spans(self, text: str) -> list[Span]:
-        """Where the secrets are, in order, none touching another."""
+        """Return where the secrets are, in order and without overlaps."""
         plain, packed, hexes, forms = self._known
         found = [*_shapes(text), *(span for form in forms for span in _places(text, form))]
         if plain:
@@ -279,7 +296,7 @@ class Redactor:
 
 
 def _masked(text: str, spans: Sequence[Span], begin: int, end: int) -> str:
-    """The text from `begin` to `end`; a secret of which a part is in it is masked."""
+    """Return the text from `begin` to `end`; a secret that is partly in it is masked."""
     parts, at = [], begin
     for start, stop in spans:
         if stop > begin and start < end:
@@ -299,7 +316,7 @@ def _joined(spans: list[Span]) -> list[Span]:
 
 
 def _shapes(text: str) -> Iterator[Span]:
-    """What looks like a credential."""
+    """Yield what looks like a credential."""
     for pattern in PATTERNS:
         yield from (found.span() for found in pattern.finditer(text))
     yield from (found.span() for found in ASSERTION.finditer(text) if found.group(1) is not None)
@@ -316,7 +333,7 @@ def _places(text: Any, needle: Any) -> Iterator[Span]:
 
 
 def _places_between(data: bytes, needles: frozenset[bytes], between: bytes) -> Iterator[Span]:
-    """Where a needle is, with any of the bytes `between` among its own."""
+    """Yield where a needle is, with any of the bytes `between` among its own."""
     packed = data.translate(None, between)
     kept: list[int] = []
     for needle in needles:
@@ -333,7 +350,7 @@ def _lines_of_key(value: str) -> list[str]:
 
 
 def _forms(text: str) -> set[str]:
-    """What escapes make of it, as far as `normalized` does not undo it wherever it stands."""
+    """Return the escaped forms of a text, as far as `normalized` does not always undo them."""
     forms: set[str] = set()
     for quoted in (
         quote(text, safe="", errors="surrogateescape"),
@@ -354,15 +371,17 @@ def _forms(text: str) -> set[str]:
         html.escape(text),
         html.escape(text, quote=False),
     }
-    if not set("\\%&") & set(
-        text
-    ):  # else what stands before or after it may change what an escape is
+    # with one of these characters, the text around may change what an escape is
+    if not set("\\%&") & set(text):
         forms = {form for form in forms if normalized(form) != normalized(text)}
     return {form for form in forms if len(form) >= MIN_SECRET_CHARACTERS}
 
 
 def _base64_forms(raw: bytes) -> set[bytes]:
-    """The letters that do not depend on what stands before: one text for each of the three alignments, in both alphabets."""
+    """Return the base64 letters that do not depend on the text before.
+
+    There is one for each of the three alignments, in both alphabets.
+    """
     forms: set[bytes] = set()
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         for skip in range(3):
@@ -374,45 +393,47 @@ def _base64_forms(raw: bytes) -> set[bytes]:
     return forms
 
 
-_PROCESS = (
-    Redactor()
-)  # one process, one set of secrets: a value known anywhere is masked everywhere
+# one process, one set of secrets: a value known anywhere is masked everywhere
+_PROCESS = Redactor()
 
 
 def add_secret(secret: Secret, long_lived: bool = True) -> None:
+    """Mask the value in all output of this process from now on."""
     _PROCESS.add(secret, long_lived)
 
 
 def redact(text: str, limit: int | None = MAX_CHARACTERS) -> str:
-    """The text without secrets, and not longer than `limit` characters."""
+    """Return the text without secrets, and not longer than `limit` characters."""
     return _PROCESS.redact(text, limit)
 
 
 def redact_end(text: str, limit: int) -> str:
-    """The last `limit` characters, without secrets."""
+    """Return the last `limit` characters, without secrets."""
     return _PROCESS.redact_end(text, limit)
 
 
 def redact_json(value: object) -> str:
-    """A value as JSON, with the secrets in its texts masked."""
+    """Return a value as JSON, with the secrets in its texts masked."""
     return _PROCESS.redact_json(value)
 
 
 def redact_lines(text: str) -> str:
-    """The text without secrets; every line keeps its number."""
+    """Return the text without secrets; every line keeps its number."""
     return _PROCESS.redact_lines(text)
 
 
 class RedactingFilter(logging.Filter):
-    """Masks secrets in a record's message, arguments and traceback and makes them visible, before any handler sees them.
+    """Masks secrets in a log record before any handler sees it.
 
-    It is part of every handler of ours, whatever the format. No record makes it fail.
+    Message, arguments and traceback are covered, and control characters are made visible. It is
+    part of every handler of ours, whatever the format. No record makes it fail.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Redact the record in place, and let it pass."""
         try:
             text = record.getMessage()
-        except Exception:  # noqa: BLE001  (a message that does not fit its arguments, or an argument whose own text fails)
+        except Exception:  # noqa: BLE001  (formatting may fail in any way)
             text = f"{_text_of(record.msg)} {_text_of(record.args)}"
         record.msg, record.args = visible(redact(text)), ()
         if record.exc_info:
@@ -428,5 +449,5 @@ class RedactingFilter(logging.Filter):
 def _text_of(value: object) -> str:
     try:
         return str(value)
-    except Exception:  # noqa: BLE001  (whatever its author let happen there)
+    except Exception:  # noqa: BLE001  (any `__str__` may fail)
         return f"({type(value).__name__} that can't be shown)"

@@ -1,8 +1,10 @@
-"""PURE: text of others as it may be shown: what a terminal or a page would act on is an escape that a person can read.
+"""Makes text of others safe to show: terminal control becomes an escape that a person can read.
 
-Names, messages and outputs come from repositories, servers and hooks. An escape sequence in them moves the cursor or changes the
-clipboard; a bidirectional override shows a name in another order. Only the output layer (`syncd.output`, the log's handlers, the page)
-makes text visible, so that it is done once. Styles of our own pass: `styled` marks them with a number that is new in each process.
+Names, messages and outputs come from repositories, servers and hooks. An escape sequence in them
+moves the cursor or changes the clipboard; a bidirectional override shows a name in another order.
+Only the output layer (`syncd.output`, the log's handlers, the page) makes text visible, so that it
+is done once. Our own styles pass: `styled` marks them with a number that is new in each process.
+Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -25,9 +27,10 @@ _BOLD, _DIM = 1, 2
 
 
 def visible(text: str) -> str:
-    """Every character that can't be printed as an escape; line ends and tabs stay.
+    """Return the text with every unprintable character escaped; line ends and tabs stay.
 
-    That is all of C0 and C1, DEL, separators of lines, bidirectional and other format characters, and lone surrogates.
+    Escaped are all of C0 and C1, DEL, line separators, bidirectional and other format characters,
+    and lone surrogates.
     """
     if text.isprintable():
         return text
@@ -37,12 +40,14 @@ def visible(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """As `visible`, and also line ends and tabs are escapes: for a name, which has to stay on its line."""
+    """Return the text as `visible`, with line ends and tabs escaped too: for a name."""
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def in_quotes(text: str) -> str:
-    """A name in quotes for a message, with everything escaped that can't be printed, and cut to a readable length."""
+    """Return a name in quotes for a message: escaped where unprintable, and cut to a readable
+    length.
+    """
     text = (
         text if len(text) <= 1000 else text[:500] + text[-500:]
     )  # which are cut below: the rest costs time only
@@ -55,7 +60,7 @@ def in_quotes(text: str) -> str:
 
 
 def styled(text: str, fg: str | None = None, bold: bool = False, dim: bool = False) -> str:
-    """The text in a style of ours, for `on_terminal`."""
+    """Return the text in one of our styles, for `on_terminal`."""
     codes = [
         code
         for code, wanted in ((_COLOURS.get(fg or ""), fg), (_BOLD, bold), (_DIM, dim))
@@ -67,7 +72,7 @@ def styled(text: str, fg: str | None = None, bold: bool = False, dim: bool = Fal
 
 
 def on_terminal(text: str) -> str:
-    """The visible text, with the styles of ours as a terminal takes them."""
+    """Return the visible text, with our own styles as terminal sequences."""
     parts = _STYLE.split(text)  # text, codes, text, codes, ..., text
     return "".join(
         f"\x1b[{part}m" if number % 2 else visible(part) for number, part in enumerate(parts)
@@ -75,18 +80,21 @@ def on_terminal(text: str) -> str:
 
 
 def json_text(value: object) -> str:
-    """JSON in ASCII without a control character, from which every name can be read back."""
+    """Return JSON in ASCII without control characters, from which every name can be read back."""
     return json.dumps(value, ensure_ascii=True).replace("\x7f", "\\u007f")
 
 
 def did_you_mean(word: str, names: Iterable[str], otherwise: str = "") -> str:
-    """The end of a sentence about `word`: which of the names is close to it, or `otherwise` when none is."""
+    """Return the end of a sentence that suggests a close name, or `otherwise`."""
     close = closest(word, names)
     return f"; did you mean '{close}'?" if close is not None else otherwise
 
 
 def closest(word: str, names: Iterable[str]) -> str | None:
-    """The name that is close to `word`, if one is. Looks at a bounded number of names of a bounded length."""
+    """Return the name that is close to `word`, or None.
+
+    A bounded number of names of a bounded length is compared.
+    """
     import difflib  # here, because it takes 6 ms to load and most runs have nothing to ask it
     import heapq
 

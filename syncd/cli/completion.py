@@ -14,7 +14,8 @@ from syncd.output import echo
 def command(ctx: click.Context, shell: str) -> int:
     """Print the script that makes SHELL complete syncd's commands and options.
 
-    bash: syncd completion bash > /etc/bash_completion.d/syncd; zsh: a file _syncd in $fpath; fish: ~/.config/fish/completions/syncd.fish.
+    bash: syncd completion bash > /etc/bash_completion.d/syncd; zsh: a file _syncd in $fpath; fish:
+    ~/.config/fish/completions/syncd.fish.
     """
     kind = get_completion_class(shell)
     if kind is None:

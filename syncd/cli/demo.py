@@ -58,7 +58,8 @@ class Stage(Struct):
 )
 @click.pass_obj
 def command(settings: Settings, keep_serving: bool) -> int:
-    """Run the main job against a GitHub stand-in on loopback: App sign-in, verified files, nothing left behind.
+    """Run the main job against a GitHub stand-in on loopback: App sign-in, verified files, nothing
+    left behind.
 
     Needs no network, no GitHub account and no root.
     """

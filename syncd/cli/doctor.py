@@ -52,8 +52,9 @@ class Finding(Struct, frozen=True):
 @click.command(name="doctor", short_help="Everything a run leans on: what is wrong and what to do.")
 @click.pass_obj
 def command(settings: Settings) -> int:
-    """Look at the configuration, the store, the clock, each identity, each job's repository and each destination, and say what is
-    wrong and what to do about it. Asks GitHub once per repository; writes nothing but a login's renewed tokens.
+    """Look at the configuration, the store, the clock, each identity, each job's repository and
+    each destination, and say what is wrong and what to do about it. Asks GitHub once per
+    repository; writes nothing but a login's renewed tokens.
     """
     config, mark = settings.load_with_positions()
     refuse_reader(config.state, group_may_read=False)

@@ -48,7 +48,9 @@ HISTORY = 5
 @click.argument("path", callback=utf8)
 @click.pass_obj
 def command(settings: Settings, path: str) -> int:
-    """Say of a destination which job writes it, from where, how it stands now and what happened to it last. Exit 1 when no job does."""
+    """Say of a destination which job writes it, from where, how it stands now and what happened to
+    it last. Exit 1 when no job does.
+    """
     config = settings.load_read_only(members=True)
     path = posixpath.normpath(os.path.abspath(path))
     store = open_store(config, read_only=True)

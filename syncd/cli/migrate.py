@@ -17,7 +17,9 @@ from syncd.store.store import FILE_NAME, SqliteStore
 @click.option("--check", is_flag=True, help="Only say; exit 1 when it would have to be migrated.")
 @click.pass_obj
 def command(settings: Settings, check: bool) -> int:
-    """Bring the store to this version's schema. Every command that needs the store does it by itself; this is for doing it first."""
+    """Bring the store to this version's schema. Every command that needs the store does it by
+    itself; this is for doing it first.
+    """
     config = settings.load_read_only() if check else settings.load()
     file = config.state / FILE_NAME
     if check:

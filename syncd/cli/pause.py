@@ -29,7 +29,9 @@ from syncd.stored_jobs import open_store
 )
 @click.pass_obj
 def command(settings: Settings, job: str, lasting: str | None, reason: str) -> int:
-    """Leave a job alone: no request, no write, no repair, until `syncd resume JOB`. A run that goes on is finished first."""
+    """Leave a job alone: no request, no write, no repair, until `syncd resume JOB`. A run that goes
+    on is finished first.
+    """
     config = settings.load()
     chosen_jobs(config, [job])
     until = None

@@ -15,7 +15,9 @@ from syncd.stored_jobs import open_store
 @click.argument("job")
 @click.pass_obj
 def command(settings: Settings, job: str) -> int:
-    """Go on with a job that was paused, or held after a rollback. The next run brings it in sync."""
+    """Go on with a job that was paused, or held after a rollback. The next run brings it
+    in sync.
+    """
     config = settings.load()
     chosen_jobs(config, [job])
     store = open_store(config)

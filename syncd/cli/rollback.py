@@ -33,7 +33,8 @@ from syncd.wiring import AppContext
 )
 @click.pass_obj
 def command(settings: Settings, job: str, to: str | None, as_object: bool) -> int:
-    """Bring a set that stood before back, as it was. It comes from the local cache and costs no request.
+    """Bring a set that stood before back, as it was. It comes from the local cache and costs no
+    request.
 
     The job is held then: `sync` and the daemon leave it alone until `syncd resume JOB`.
     """

@@ -42,7 +42,8 @@ NOTIFY_SECONDS = 1.0
 def command(settings: Settings) -> int:
     """Keep every job in sync by its schedule, until SIGTERM or SIGINT.
 
-    SIGHUP reads the configuration again (a wrong one is refused and the old one stays), SIGUSR1 starts every job now.
+    SIGHUP reads the configuration again (a wrong one is refused and the old one stays), SIGUSR1
+    starts every job now.
     """
     with Signals() as signals:
         config = load(settings, starting=True)

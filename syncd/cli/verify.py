@@ -41,9 +41,10 @@ EXIT_NOT_IN_SYNC = 3
 )
 @click.pass_obj
 def command(settings: Settings, jobs: tuple[str, ...], repair: bool, as_object: bool) -> int:
-    """Hash every file that was mirrored and every blob in the cache, whatever their times say. No request is made and nothing is
-    written. With --repair, which only the owner of the state may use, files that differ are marked, so that the next run restores them,
-    and damaged blobs leave the cache; no mirrored file is touched. Exit 3 when anything differs.
+    """Hash every file that was mirrored and every blob in the cache, whatever their times say. No
+    request is made and nothing is written. With --repair, which only the owner of the state may
+    use, files that differ are marked, so that the next run restores them, and damaged blobs leave
+    the cache; no mirrored file is touched. Exit 3 when anything differs.
     """
     config = settings.load_read_only()
     chosen = chosen_jobs(config, jobs)

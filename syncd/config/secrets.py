@@ -112,7 +112,9 @@ def _check(
         problem = inspect_address(secret) if key[0] == "notify" else None
         if problem:
             raise ConfigError(
-                f"{what}: {problem}", hint="write the address alone into its file or variable"
+                f"{what}: {problem}",
+                id="config/notify-address",
+                hint="write the address alone into its file or variable",
             )
 
 
@@ -128,6 +130,7 @@ def read_secret(
         if not environ.get(ref.value):
             raise ConfigError(
                 f"{what}: the environment has no {ref.value}",
+                id="config/secret-variable-missing",
                 hint=f"set {ref.value}, or name a file",
             )
         return Secret(
@@ -141,6 +144,7 @@ def read_secret(
     ):  # what the unit's SetCredential= gives where LoadCredential='s file is missing
         raise ConfigError(
             f"{what}: the credential {ref.value} is empty",
+            id="config/credential-empty",
             hint=(
                 f"the file that LoadCredential={ref.value}: names is missing, empty or no file; put"
                 " it there and restart the service"
@@ -163,6 +167,7 @@ def _credential(name: str, environ: Mapping[str, str], what: str) -> Path:
             return place / name
     raise ConfigError(
         f"{what}: there is no credential {name} in {' or '.join(map(str, places))}",
+        id="config/credential-missing",
         hint=(
             f"in the unit: LoadCredential={name}:/etc/syncd/{name}; by hand: systemd-run --pty -p"
             f" LoadCredential={name}:/etc/syncd/{name} syncd sync"
@@ -186,11 +191,14 @@ def _read(file: Path, what: str, owner: int | None, private: bool) -> str:
             found = os.fstat(opened.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise ConfigError(
-                    f"{what}: {file} is no regular file", hint="name the file that holds the secret"
+                    f"{what}: {file} is no regular file",
+                    id="config/secret-no-file",
+                    hint="name the file that holds the secret",
                 )
             if private and (problem := secret_exposure(found)) is not None:
                 raise ConfigError(
                     f"{what}: {file} {problem} (mode {stat.S_IMODE(found.st_mode):04o})",
+                    id="config/secret-exposed",
                     hint=f"chmod 600 {file}",
                 )
             _refuse_doubts(problems_for_owner(doubts, owner), what)
@@ -202,7 +210,11 @@ def _read(file: Path, what: str, owner: int | None, private: bool) -> str:
             if refused
             else "check the path and who may read it"
         )
-        raise ConfigError(f"{what}: {file} can't be read: {error.strerror}", hint=hint) from error
+        raise ConfigError(
+            f"{what}: {file} can't be read: {error.strerror}",
+            id="config/secret-not-readable",
+            hint=hint,
+        ) from error
     if len(raw) > MAX_SECRET_BYTES:
         raise ConfigError(f"{what}: {file} is too large for a secret")
     return _decode(raw, what, str(file))
@@ -213,6 +225,7 @@ def _refuse_doubts(doubts: list[TrustProblem], what: str) -> None:
     if doubts:
         raise ConfigError(
             f"{what}: " + "; ".join(f"{one.path} {one.text}" for one in doubts),
+            id="config/secret-writable-by-others",
             hint="; ".join(one.fix for one in doubts),
         )
 
@@ -222,7 +235,11 @@ def _decode(raw: bytes, what: str, place: str) -> str:
     UTF-8.
     """
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):  # as PowerShell's `>` writes files
-        raise ConfigError(f"{what}: {place} is UTF-16, not UTF-8 text", hint="save it as UTF-8")
+        raise ConfigError(
+            f"{what}: {place} is UTF-16, not UTF-8 text",
+            id="config/secret-not-utf8",
+            hint="save it as UTF-8",
+        )
     try:
         text = raw.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
@@ -243,6 +260,7 @@ def read_key(
     if problem:
         raise ConfigError(
             f"{what}: {problem}",
+            id="config/unusable-key",
             hint="download a private key in the App's settings, and give that file as it is",
         )
     return key
@@ -256,7 +274,9 @@ def read_token(
     problem = inspect_token(token)
     if problem:
         raise ConfigError(
-            f"{what}: {problem}", hint="write the token alone into its file or variable"
+            f"{what}: {problem}",
+            id="config/unusable-token",
+            hint="write the token alone into its file or variable",
         )
     return token
 
@@ -272,6 +292,7 @@ def read_web_secret(
     if len(secret.reveal()) < MIN_WEB_SECRET_CHARACTERS:
         raise ConfigError(
             f"{what}: it is shorter than {MIN_WEB_SECRET_CHARACTERS} characters and can be guessed",
+            id="config/weak-web-secret",
             hint="make another: openssl rand -hex 32",
         )
     return secret
