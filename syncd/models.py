@@ -18,74 +18,9 @@ from msgspec.structs import replace
 
 from syncd.colliding_names import fold
 from syncd.errors import SyncdError
+from syncd.policies import Drift, Lfs, Limits, Prune, Publish, Require, Submodules, Symlinks
 
-# --- policies
-# ---------------------------------------------------------------------------------------------------------
-
-
-class Prune(StrEnum):
-    """`prune:`: whether files that upstream dropped are removed."""
-
-    TRACKED = "tracked"
-    OFF = "off"
-
-
-class Drift(StrEnum):
-    """`drift:`: what happens to files that were changed on this machine."""
-
-    RESTORE = "restore"
-    REPORT = "report"
-    KEEP = "keep"
-
-
-class Symlinks(StrEnum):
-    """`symlinks:`: what happens to links in the repository."""
-
-    KEEP = "keep"
-    SKIP = "skip"
-    REFUSE = "refuse"
-
-
-class Submodules(StrEnum):
-    """`submodules:`: what happens to submodules."""
-
-    SKIP = "skip"
-    REFUSE = "refuse"
-
-
-class Lfs(StrEnum):
-    """`lfs:`: what happens to files that Git LFS holds."""
-
-    REFUSE = "refuse"
-    FETCH = "fetch"
-    POINTER = "pointer"
-
-
-class Publish(StrEnum):
-    """`publish:`: how a new set becomes visible."""
-
-    FILES = "files"
-    SYMLINK = "symlink"
-
-
-class Limits(Struct, frozen=True):
-    """Where a run stops and asks a person.
-
-    Exactly one of `delete_share` (0..1, counts past 10 removals) and `delete_count` is set.
-    """
-
-    delete_share: float | None = 0.5
-    delete_count: int | None = None
-    files: int = 10_000
-    size_bytes: int = 1 << 30
-    empty: bool = False
-
-
-class Require(Struct, frozen=True):
-    """`require:`: conditions on a commit."""
-
-    verified: bool = False
-    fast_forward: bool = False
+# --- jobs -----------------------------------------------------------------------------------------
 
 
 class Hook(Struct, frozen=True):
@@ -167,8 +102,7 @@ class Job(Struct, frozen=True, dict=True):  # which the digest is kept in
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
-# --- what is there
-# ----------------------------------------------------------------------------------------------------
+# --- what is there --------------------------------------------------------------------------------
 
 PERMISSIONS = 0o777  # the bits that a `mode` or `dir_mode` can ask for
 
@@ -359,8 +293,7 @@ class LedgerRow(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
         return self.wanted or self.entry
 
 
-# --- what shall happen
-# ------------------------------------------------------------------------------------------------
+# --- what shall happen ----------------------------------------------------------------------------
 
 
 class ActionKind(StrEnum):

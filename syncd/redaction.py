@@ -19,12 +19,12 @@ import json
 import logging
 import re
 import threading
-from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+from syncd.escapes import Normalized, Span, normalized
 from syncd.text import json_text, visible
 
 MASK = "***"
@@ -33,8 +33,6 @@ MIN_KEY_LINE_CHARACTERS = 24  # of a key: also one line of it is enough to be ke
 MAX_SHORT_LIVED = 64  # short-lived values that are remembered: a daemon mints for years
 MAX_CHARACTERS = 64 << 10  # characters of one text; a caller with a better number gives it
 OVERLAP_CHARACTERS = 16 << 10  # characters read past a cut: a key in hex is 7 KB
-
-Span = tuple[int, int]
 
 # gh?_ and github_pat_ tokens in both forms (40 characters, or ~520 with dots and dashes), JWTs,
 # credentials in headers, queries and URLs.
@@ -46,7 +44,8 @@ PATTERNS = (
     re.compile(r"(?<![A-Za-z0-9])github_pat_[A-Za-z0-9_]{16,}+"),
     re.compile(r"(?<=://)[^/\s:@\"<>]*+:[^/\s\"<>]*(?<=[^:])(?=@)"),
     re.compile(
-        r"(?i)\bauthorization[\\\"']*+\s*+[:=,]\s*+[\\\"']*+(?:(?:bearer|token|basic)\s++)?[^\s\"'\\,}<]++"
+        r"(?i)\bauthorization[\\\"']*+\s*+[:=,]\s*+[\\\"']*+"
+        r"(?:(?:bearer|token|basic)\s++)?[^\s\"'\\,}<]++"
     ),
     re.compile(
         r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^<>\"\\]|\\[^\"])*?"
@@ -65,28 +64,6 @@ SECRET_QUERY = re.compile(
     re.DOTALL,
 )
 
-# What the encodings of JSON, Python, URLs and HTML make of a character, also when they were applied
-# several times.
-ESCAPES = re.compile(
-    r"%(?:25)*(?P<percent>[0-9A-Fa-f]{2})"
-    r"|(?<!\\)\\++(?:x(?P<byte>[0-9A-Fa-f]{2})"
-    r"|(?P<pair>u[dD][89abAB][0-9A-Fa-f]{2}\\++u[dD][c-fC-F][0-9A-Fa-f]{2})"
-    r"|u(?P<unit>[0-9A-Fa-f]{4})|(?P<letter>[nrtbf\"'/]))?"
-    r"|&(?:amp;)*+(?:#(?P<number>[0-9]{1,7});|#x(?P<hex>[0-9A-Fa-f]{1,6});"
-    r"|(?P<name>quot|apos|lt|gt);)?"
-    r"|(?P<other>[^\x00-\x7f])"
-)
-LETTERS = {
-    "n": b"\n",
-    "r": b"\r",
-    "t": b"\t",
-    "b": b"\b",
-    "f": b"\f",
-    '"': b'"',
-    "'": b"'",
-    "/": b"/",
-}
-NAMES = {"quot": b'"', "apos": b"'", "lt": b"<", "gt": b">"}
 SPACE = b" \t\r\n\v\f"
 HEX_SPACE = SPACE + b":"
 LOWER = bytes.maketrans(b"ABCDEF", b"abcdef")
@@ -120,74 +97,6 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash((Secret, self._value))
-
-
-class Normalized:
-    """A text without its escapes, as UTF-8, with the way back to positions in the text."""
-
-    def __init__(self, text: str) -> None:
-        self._starts, self._sources = [0], [(0, len(text), False)]
-        if text.isascii() and ESCAPES.search(text) is None:
-            self.data = text.encode()
-            return
-        self._starts, self._sources = [], []
-        parts: list[bytes] = []
-        end = size = 0
-        for found in ESCAPES.finditer(text):
-            for part, source in (
-                (text[end : found.start()].encode(), (end, found.start(), False)),
-                (_meaning(found), (*found.span(), True)),
-            ):
-                if part:
-                    self._starts.append(size)
-                    self._sources.append(source)
-                    parts.append(part)
-                    size += len(part)
-            end = found.end()
-        self._starts.append(size)
-        self._sources.append((end, len(text), False))
-        self.data = b"".join([*parts, text[end:].encode()])
-
-    def span(self, start: int, end: int) -> Span:
-        """Return the span of the text that the bytes from `start` to `end` were made of."""
-        first, last = bisect_right(self._starts, start) - 1, bisect_right(self._starts, end - 1) - 1
-        begin, _, whole = self._sources[first]
-        low = begin if whole else begin + start - self._starts[first]
-        begin, stop, whole = self._sources[last]
-        return low, stop if whole else begin + end - self._starts[last]
-
-
-def _meaning(found: re.Match[str]) -> bytes:
-    """Return the bytes that one escape means."""
-    kind, text = found.lastgroup, found.group(found.lastgroup) if found.lastgroup else ""
-    match kind:
-        case "percent" | "byte":
-            return bytes.fromhex(text)
-        case "pair":
-            return bytes.fromhex(text[1:5] + text[-4:]).decode("utf-16-be").encode()
-        case "unit" | "hex":
-            return _utf8(int(text, 16))
-        case "number":
-            return _utf8(int(text))
-        case "letter":
-            return LETTERS[text]
-        case "name":
-            return NAMES[text]
-        case "other":
-            return _utf8(ord(text))
-        case _:
-            return found.group()[:1].encode()  # backslashes or ampersands, escaped or not
-
-
-def _utf8(number: int) -> bytes:
-    if 0xDC80 <= number <= 0xDCFF:  # a byte that was no UTF-8
-        return bytes([number - 0xDC00])
-    return chr(min(number, 0x10FFFF)).encode("utf-8", "surrogatepass")
-
-
-def normalized(text: str) -> bytes:
-    """Return the text without its escapes, as UTF-8."""
-    return Normalized(text).data
 
 
 class SearchForms:

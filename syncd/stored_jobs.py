@@ -14,7 +14,8 @@ from syncd.engine import hook_state
 from syncd.engine.coverage import coverage_of, renamed_jobs
 from syncd.errors import MirrorError
 from syncd.mirror.spelling import is_same_file, other_spellings, resolve
-from syncd.models import Job, Ownership, Publish, RealFolder
+from syncd.models import Job, Ownership, RealFolder
+from syncd.policies import Publish
 from syncd.ports import JobState, OwnedRow
 from syncd.store.store import SqliteStore
 

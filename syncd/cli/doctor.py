@@ -52,9 +52,9 @@ class Finding(Struct, frozen=True):
 @click.command(name="doctor", short_help="Everything a run leans on: what is wrong and what to do.")
 @click.pass_obj
 def command(settings: Settings) -> int:
-    """Look at the configuration, the store, the clock, each identity, each job's repository and
-    each destination, and say what is wrong and what to do about it. Asks GitHub once per
-    repository; writes nothing but a login's renewed tokens.
+    """Check the configuration, the store, the clock, each identity, each job's repository and each
+    destination. Say what is wrong and what to do about it. Asks GitHub once per repository; writes
+    nothing but a login's renewed tokens.
     """
     config, mark = settings.load_with_positions()
     refuse_reader(config.state, group_may_read=False)
@@ -164,13 +164,9 @@ def _ending(app: AppContext) -> Iterator[Finding]:
         yield Finding("note", "expiry", f"{name}: {text}", hint)
     for name, at in expiries.items():
         if name not in said:
-            yield Finding(
-                "good",
-                "expiry",
-                f"{name}:"
-                f" {'the login' if isinstance(app.config.identities[name], LoginIdentity) else 'the token'}"
-                f" ends on {at:%Y-%m-%d}",
-            )
+            is_login = isinstance(app.config.identities[name], LoginIdentity)
+            what = "the login" if is_login else "the token"
+            yield Finding("good", "expiry", f"{name}: {what} ends on {at:%Y-%m-%d}")
 
 
 def _online(app: AppContext) -> Iterator[Finding]:

@@ -20,8 +20,9 @@ from syncd.engine.verify import Finding, compare
 from syncd.errors import MirrorError, SyncdError
 from syncd.mirror.disk_mirror import DiskMirror
 from syncd.mirror.symlink_publish import mirror_for
-from syncd.models import Drift, Job, LedgerRow, Ownership, PathRule
+from syncd.models import Job, LedgerRow, Ownership, PathRule
 from syncd.patterns import path_filter
+from syncd.policies import Drift
 from syncd.ports import OwnedRow, Target
 from syncd.store.store import SqliteStore
 from syncd.stored_jobs import destination_of, open_store, real_path_of, row_of, spellings_in_history

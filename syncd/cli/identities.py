@@ -40,9 +40,12 @@ def ending(
             days = left.days
             yield (
                 name,
-                (
-                    f"{what} ends on {day},"
-                    f" {'in less than a day' if days < 1 else 'in 1 day' if days == 1 else f'in {days} days'}"
-                ),
+                (f"{what} ends on {day}, {_in_days(days)}"),
                 hint,
             )
+
+
+def _in_days(days: int) -> str:
+    if days < 1:
+        return "in less than a day"
+    return "in 1 day" if days == 1 else f"in {days} days"

@@ -24,6 +24,7 @@ from syncd.errors import ConfigError, MirrorError
 from syncd.output import echo
 from syncd.safe_open import make_folders, open_folder, replace_file
 from syncd.systemd_unit import dropin
+from syncd.systemd_unit.unit_text import clean, shell
 
 OWN_FIRST_LINE = "# syncd:"
 NAME = "50-syncd.conf"
@@ -81,8 +82,7 @@ def command(settings: Settings, systemd: bool, timer: bool, install: bool, root:
     return 0
 
 
-# --- a first configuration
-# ----------------------------------------------------------------------------------------------
+# --- a first configuration ------------------------------------------------------------------------
 
 
 def _first(settings: Settings) -> int:
@@ -99,7 +99,7 @@ def _first(settings: Settings) -> int:
     option = (
         ""
         if settings.config is None and settings.environ.get("SYNCD_CONFIG") is None
-        else f" -c {dropin.shell(str(place))}"
+        else f" -c {shell(str(place))}"
     )
     say(settings, "next: look through it, then")
     for step in (
@@ -153,8 +153,7 @@ def _new_file(place: Path) -> int:
         os.close(folder)
 
 
-# --- the service
-# --------------------------------------------------------------------------------------------------------
+# --- the service ----------------------------------------------------------------------------------
 
 
 def _load(settings: Settings) -> Config:
@@ -266,10 +265,10 @@ def _next_steps(settings: Settings, made: dropin.DropIn, installed: bool, timer:
         say(
             settings,
             "this configuration needs syncd-root.service:\n"
-            + "\n".join(f"  {dropin.clean(one)}" for one in made.why_root),
+            + "\n".join(f"  {clean(one)}" for one in made.why_root),
         )
     for remark in made.warnings:
-        say(settings, f"! {dropin.clean(remark)}")
+        say(settings, f"! {clean(remark)}")
     if not installed:
         say(
             settings,
@@ -280,7 +279,7 @@ def _next_steps(settings: Settings, made: dropin.DropIn, installed: bool, timer:
             say(
                 settings,
                 "before it starts, as root:\n"
-                + "\n".join(f"  {dropin.clean(step)}" for step in made.steps),
+                + "\n".join(f"  {clean(step)}" for step in made.steps),
             )
         return
     unit = "syncd-sync.timer" if timer else made.unit
@@ -299,8 +298,9 @@ def _next_steps(settings: Settings, made: dropin.DropIn, installed: bool, timer:
         f"systemctl disable --now {one}    # one of them runs the jobs, not two" for one in others
     ]
     steps += [f"systemctl enable {unit}", f"systemctl restart {unit}"]
-    say(settings, "next, as root:\n" + "\n".join(f"  {dropin.clean(step)}" for step in steps))
+    say(settings, "next, as root:\n" + "\n".join(f"  {clean(step)}" for step in steps))
 
 
 def _wanted_by(unit: str) -> str:
-    return f"/etc/systemd/system/{'timers' if unit.endswith('.timer') else 'multi-user'}.target.wants/{unit}"
+    target = "timers" if unit.endswith(".timer") else "multi-user"
+    return f"/etc/systemd/system/{target}.target.wants/{unit}"

@@ -16,6 +16,8 @@ from syncd.output import echo, prompt
 KINDS = ("app", "token", "anonymous")
 FIRST_TRY = {"app_id": "1", "private_key": "/etc/syncd/app.pem"}
 
+DEFAULT_REF = "# ref: main                 # default: the repository's default branch"
+
 
 def example() -> str:
     """Return config.example.yaml, from the wheel or from the checkout."""
@@ -115,7 +117,8 @@ def scalar(text: str) -> str:
 def _text(identity: str, repo: str, ref: str | None, source: str, to: str, every: str) -> str:
     """Return the YAML text. Six parameters, one per question."""
     return f"""\
-# syncd's configuration. Every key, with its default: docs/configuration.md; every mistake, with its place: syncd check
+# syncd's configuration. Every key, with its default: docs/configuration.md;
+# every mistake, with its place: syncd check
 version: 1
 
 github:
@@ -124,12 +127,12 @@ github:
 jobs:
   {job_name(repo)}:
     repo: {scalar(repo)}
-{f"    ref: {scalar(ref)}" if ref else "    # ref: main                 # default: the repository's default branch"}
+    {f"ref: {scalar(ref)}" if ref else DEFAULT_REF}
     paths:
       - {{from: {scalar(source)}, to: {scalar(to)}}}
     every: {every}
     # drift: restore             # local edits are put back | report: left and counted | keep: left
-    # validate: …                # a command that may veto a commit: {{staged}} is the complete set before anything is replaced
+    # validate: …                # a command that may veto a commit; {{staged}} is the complete new set
     # on_change: …               # a command to run after a change, like: systemctl reload nginx
 """
 

@@ -31,9 +31,9 @@ NEEDED = "contents: "
 @click.argument("name", metavar="[NAME]", required=False)
 @click.pass_obj
 def command(settings: Settings, name: str | None) -> int:
-    """Ask GitHub what the identity NAME, or every one, reaches: where an App is installed, on which
-    repositories, with which permissions, and what is suspended; whose a token or login is. Mints a
-    token for each installation and ends it again.
+    """Ask GitHub what the identity NAME, or every one, can reach. For an App these are its
+    installations, their repositories and permissions, and what is suspended; for a token or login,
+    its user. Mints a token for each installation and revokes it again.
 
     Exit: 0 all answered, 3 some did, 4 GitHub refused who we are, 5 try again later.
     """

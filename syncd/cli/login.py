@@ -30,8 +30,8 @@ TIMEOUT_SECONDS = 3600.0  # GitHub's own end of a code comes first
 )
 @click.pass_obj
 def command(settings: Settings, name: str, scope: str) -> int:
-    """Log in as the `login:` identity NAME: show a code and an address, wait until the code has
-    been entered there, and keep the tokens (0600, in the state folder). They are renewed
+    """Log in as the `login:` identity NAME. Shows a code and an address, waits until the code has
+    been entered there, and keeps the tokens (0600, in the state folder). They are renewed
     automatically from then on. Exit 4 when GitHub or the user declines.
     """
     config = settings.load()

@@ -65,11 +65,9 @@ def load(settings: Settings, starting: bool = False) -> Config:
         find_config(settings.config, settings.environ), settings.environ
     )
     if starting:
-        refuse_stranger(
-            config.state
-            # before a lock file of ours could be in its owner's way, and before a secret that only the
-            # owner may read
-        )
+        # before a lock file of ours could be in its owner's way, and before reading a secret that
+        # only the owner may read
+        refuse_stranger(config.state)
     problems = check_secrets(config, settings.environ, problem_at)
     if problems:
         raise ConfigError(problems)
@@ -94,11 +92,9 @@ def make_store_ready(config: Config, signals: Signals) -> None:
             os._exit(0)
     while os.waitpid(child, os.WNOHANG) == (0, 0):
         if signals.wait(POLL_INTERVAL_SECONDS) & {signal.SIGTERM, signal.SIGINT}:
-            _exit_now(
-                0
-                # a migration is one transaction: whatever becomes of the child, the next start finds
-                # the old or the new
-            )
+            # a migration is one transaction: whatever happens to the child, the next start finds
+            # the old schema or the new one
+            _exit_now(0)
 
 
 def services(settings: Settings) -> list[Service]:

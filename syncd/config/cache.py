@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from syncd import identities, models
+from syncd import identities, models, policies
 from syncd.cache_file import (
     config_digest,
     guess_state,
@@ -32,7 +32,7 @@ from syncd.config.model import Config
 NAME = "config.json"
 KINDS: dict[str, Any] = {
     name: kind
-    for module in (identities, models, model)
+    for module in (identities, policies, models, model)
     for name, kind in vars(module).items()
     if isinstance(kind, type)
 }

@@ -9,7 +9,8 @@ from syncd.config.folder import Folder
 from syncd.config.model import Config, Log, Notify, TrashRules, Web, Webhook
 from syncd.config.schema import ConfigModel, IdentityModel, JobModel, PathModel
 from syncd.identities import AnonymousIdentity, AppIdentity, Identity, LoginIdentity, TokenIdentity
-from syncd.models import Job, Limits, PathRule, Require
+from syncd.models import Job, PathRule
+from syncd.policies import Limits, Require
 
 
 def to_config(

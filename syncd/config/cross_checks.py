@@ -16,8 +16,9 @@ from syncd.colliding_names import fold, is_same_path
 from syncd.config.model import Config
 from syncd.config.yaml_reader import Key
 from syncd.errors import Problem
-from syncd.models import Job, PathRule, Publish
+from syncd.models import Job, PathRule
 from syncd.patterns import path_filter
+from syncd.policies import Publish
 from syncd.protected_paths import ProtectedPaths, canonical, identity_of
 from syncd.text import did_you_mean
 

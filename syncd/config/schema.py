@@ -40,7 +40,8 @@ from syncd.config.field_types import (
     whole_number,
 )
 from syncd.cron import parse_cron
-from syncd.models import Drift, Hook, Lfs, Prune, Publish, Submodules, Symlinks
+from syncd.models import Hook
+from syncd.policies import Drift, Lfs, Prune, Publish, Submodules, Symlinks
 from syncd.tree_walk import MAX_DEPTH
 
 

@@ -15,17 +15,8 @@ from syncd.engine.commit_contents import CommitContents
 from syncd.engine.desired import MAX_LFS_POINTER_BYTES, check_lfs, check_link
 from syncd.engine.lfs import refetch_contents
 from syncd.errors import ChangedUnderneathError, MirrorError
-from syncd.models import (
-    Action,
-    ActionKind,
-    Change,
-    Kind,
-    LedgerRow,
-    Lfs,
-    Ownership,
-    Plan,
-    WantedFile,
-)
+from syncd.models import Action, ActionKind, Change, Kind, LedgerRow, Ownership, Plan, WantedFile
+from syncd.policies import Lfs
 from syncd.ports import ActionOutcome, ApplyOutcome, CopiedFile
 
 

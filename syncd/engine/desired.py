@@ -15,19 +15,9 @@ from collections.abc import Iterator, Mapping
 from syncd.engine.owners import ResolveOwner
 from syncd.errors import LimitError, MirrorError, NotFoundError, UnsafePathError
 from syncd.git_objects import EXECUTABLE, LINK, SUBMODULE
-from syncd.models import (
-    Job,
-    Kind,
-    LedgerRow,
-    Lfs,
-    Listing,
-    PathRule,
-    Submodules,
-    Symlinks,
-    TreeEntry,
-    WantedFile,
-)
+from syncd.models import Job, Kind, LedgerRow, Listing, PathRule, TreeEntry, WantedFile
 from syncd.patterns import path_filter
+from syncd.policies import Lfs, Submodules, Symlinks
 from syncd.ports import SMALL_FILE_BYTES, UNKNOWN_SIZE
 from syncd.tree_walk import MAX_DEPTH
 

@@ -17,15 +17,14 @@ from syncd.models import (
     PERMISSIONS,
     Action,
     ActionKind,
-    Drift,
     Job,
     Kind,
     LedgerRow,
     LocalFile,
     Ownership,
-    Publish,
     WantedFile,
 )
+from syncd.policies import Drift, Publish
 from syncd.ports import JobState, Target
 
 OWNER_ACCESS = 0o500  # what an owner needs to enter a directory and to list it

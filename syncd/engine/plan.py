@@ -14,16 +14,15 @@ from syncd.errors import LimitError
 from syncd.models import (
     Action,
     ActionKind,
-    Drift,
     Job,
     Kind,
     LedgerRow,
     LocalFile,
     Ownership,
     Plan,
-    Prune,
     WantedFile,
 )
+from syncd.policies import Drift, Prune
 
 MIN_DELETE_ALLOWANCE = (
     10  # removals up to this many are allowed under any share: a share of few files says nothing

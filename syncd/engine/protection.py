@@ -16,8 +16,9 @@ from msgspec.structs import replace
 
 from syncd.engine.job_ledger import JobLedger
 from syncd.errors import MirrorError
-from syncd.models import Job, Ownership, PathRule, Publish, WantedFile
+from syncd.models import Job, Ownership, PathRule, WantedFile
 from syncd.patterns import escape_pattern
+from syncd.policies import Publish
 from syncd.ports import Mirror
 from syncd.protected_paths import Identity, ProtectedPaths, ProtectedPlace, canonical, with_parents
 

@@ -20,7 +20,8 @@ from syncd.engine.directories import applied_set, wanted_directories
 from syncd.engine.owners import configured_owners
 from syncd.errors import SyncdError
 from syncd.git_objects import is_object_id
-from syncd.models import Job, LedgerRow, Publish, RunReport, RunStatus, Trigger
+from syncd.models import Job, LedgerRow, RunReport, RunStatus, Trigger
+from syncd.policies import Publish
 from syncd.ports import Head, JobState, Source
 from syncd.ref_names import is_check_due
 from syncd.unchanged import Seen, directories_of, is_as_seen, stat_digest

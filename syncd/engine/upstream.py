@@ -22,7 +22,8 @@ from syncd.engine.directories import applied_set
 from syncd.engine.lfs import with_contents
 from syncd.engine.owners import has_unnamed_owner, with_current_ids
 from syncd.errors import HookFailedError, UntrustedError
-from syncd.models import Job, LedgerRow, Lfs, Ownership, WantedFile
+from syncd.models import Job, LedgerRow, Ownership, WantedFile
+from syncd.policies import Lfs
 from syncd.ports import Head, Store
 
 Refusal = HookFailedError | UntrustedError

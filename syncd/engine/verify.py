@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd.models import Drift, Job, Kind, LedgerRow, LocalFile, Ownership, WantedFile
+from syncd.models import Job, Kind, LedgerRow, LocalFile, Ownership, WantedFile
+from syncd.policies import Drift
 
 
 class Finding(Struct, frozen=True):

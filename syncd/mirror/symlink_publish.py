@@ -41,7 +41,8 @@ from syncd.mirror.racy import has_same_bytes
 from syncd.mirror.syscalls import sync_folder
 from syncd.mirror.trash import KeptContent
 from syncd.mirror.tree_copy import Changes, copied_sizes, shares_blocks
-from syncd.models import Action, ActionKind, Job, Kind, LocalFile, Publish, RealFolder, WantedFile
+from syncd.models import Action, ActionKind, Job, Kind, LocalFile, RealFolder, WantedFile
+from syncd.policies import Publish
 from syncd.ports import NO_INODES, ApplyOutcome, Blobs, Inodes, Mirror, Target
 
 

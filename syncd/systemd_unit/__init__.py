@@ -1,3 +1,1 @@
-"""Works out what a configuration needs of its systemd unit, and writes the drop-in that
-grants it.
-"""
+"""Writes the systemd drop-in that a configuration needs."""

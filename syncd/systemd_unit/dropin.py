@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,8 +16,10 @@ from msgspec import Struct, field
 
 from syncd.config.model import Config, secrets_of
 from syncd.config.yaml_reader import key_text
-from syncd.models import Job, PathRule, Publish
+from syncd.models import Job, PathRule
+from syncd.policies import Publish
 from syncd.systemd_unit.hook_requirements import Needs, needs_of
+from syncd.systemd_unit.unit_text import HEADER, SOCKET, clean, quoted, shell
 
 DEFAULT_CONFIG = "/etc/syncd/config.yaml"
 DEFAULT_STATE = "/var/lib/syncd"
@@ -416,23 +417,6 @@ def _web_listener(drop_in: DropIn, config: Config) -> None:
 
 # --- text -----------------------------------------------------------------------------------------
 
-SOCKET = """\
-# syncd: written by `syncd init --systemd`: the socket of web.listen.
-# Another address: systemctl edit syncd-web.socket
-
-[Socket]
-ListenStream=127.0.0.1:8480
-FileDescriptorName={name}
-Service={unit}
-
-[Install]
-WantedBy=sockets.target
-"""
-HEADER = (
-    "# syncd: written by `syncd init --systemd` from {config}; write it again after changes there."
-    " Lines of your own belong in another drop-in."
-)
-
 
 def render(drop_in: DropIn, config: Path | str) -> str:
     """Return the drop-in as a file, with the reason above every line."""
@@ -448,26 +432,6 @@ def render(drop_in: DropIn, config: Path | str) -> str:
             for text, reason in inside:
                 parts += [f"# {clean(reason)}", text]
     return "\n".join(parts) + "\n"
-
-
-def quoted(path: str, command: bool = False) -> str:
-    """Return a path as systemd reads it: specifiers doubled, and in quotes where needed."""
-    text = path.replace("%", "%%")
-    if command:
-        text = text.replace("$", "$$")
-    if re.fullmatch(r"[\w./@%:+,~$-]+", text):
-        return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def shell(path: str) -> str:
-    """Return the path quoted for a shell."""
-    return shlex.quote(path)
-
-
-def clean(text: str) -> str:
-    """Return the text without characters that could end a comment line."""
-    return re.sub(r"[\x00-\x1f\x7f\\]", "?", text)
 
 
 def _inside(path: str, folders: Iterable[str]) -> bool:

@@ -13,7 +13,8 @@ import pytest
 from syncd.errors import MirrorError
 from syncd.mirror.disk_mirror import DiskMirror
 from syncd.mirror.symlink_publish import SymlinkMirror
-from syncd.models import Job, PathRule, Publish
+from syncd.models import Job, PathRule
+from syncd.policies import Publish
 from syncd.ports import Mirror
 from tests.support.clock import FakeClock
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from syncd.models import Drift, Job, RunReport
+from syncd.models import Job, RunReport
+from syncd.policies import Drift
 from syncd.store.store import SqliteStore
 from tests.fault.scene import JOB, Scene
 from tests.fault.switched import SwitchedScene

@@ -23,7 +23,8 @@ from syncd.engine.run import run_job
 from syncd.errors import SyncdError
 from syncd.git_objects import EXECUTABLE, FILE, LINK, blob_id
 from syncd.mirror.disk_mirror import DiskMirror
-from syncd.models import Job, Limits, Listing, Ownership, PathRule, RunReport, RunStatus, TreeEntry
+from syncd.models import Job, Listing, Ownership, PathRule, RunReport, RunStatus, TreeEntry
+from syncd.policies import Limits
 from syncd.ports import BlobRequest, Blobs, BlobWriter, Head, ListingCache, Mirror, Pointer
 from syncd.store.blobs import BlobCache
 from syncd.store.lock import job_lock

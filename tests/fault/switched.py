@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from syncd.mirror.disk_mirror import DiskMirror
 from syncd.mirror.symlink_publish import mirror_for
-from syncd.models import Job, PathRule, Publish
+from syncd.models import Job, PathRule
+from syncd.policies import Publish
 from syncd.ports import Mirror
 from tests.fault.scene import Node, Scene, look
 from tests.support.clock import FakeClock

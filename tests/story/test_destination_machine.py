@@ -21,7 +21,8 @@ from syncd.engine.run import run_job
 from syncd.engine.upstream import wanted_set
 from syncd.mirror.disk_mirror import DiskMirror
 from syncd.mirror.spelling import resolve
-from syncd.models import Job, Limits, PathRule, Prune, RunReport, RunStatus
+from syncd.models import Job, PathRule, RunReport, RunStatus
+from syncd.policies import Limits, Prune
 from syncd.store.blobs import BlobCache
 from syncd.store.store import SqliteStore
 from syncd.stored_jobs import follow_renames

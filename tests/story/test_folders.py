@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from syncd.errors import MirrorError
 from syncd.mirror import permissions as looks_module
-from syncd.models import Action, ActionKind, Drift, Job, Kind, RunStatus, WantedFile
+from syncd.models import Action, ActionKind, Job, Kind, RunStatus, WantedFile
+from syncd.policies import Drift
 from syncd.store.store import SqliteStore
 from tests.fault.scene import Scene
 from tests.story.test_private_content import as_nobody

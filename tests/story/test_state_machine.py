@@ -20,18 +20,8 @@ from syncd.engine.run import run_job
 from syncd.errors import SyncdError
 from syncd.mirror.disk_mirror import DiskMirror
 from syncd.mirror.symlink_publish import mirror_for
-from syncd.models import (
-    Drift,
-    Job,
-    Limits,
-    Ownership,
-    PathRule,
-    Prune,
-    Publish,
-    RunReport,
-    RunStatus,
-    Trigger,
-)
+from syncd.models import Job, Ownership, PathRule, RunReport, RunStatus, Trigger
+from syncd.policies import Drift, Limits, Prune, Publish
 from syncd.store.blobs import BlobCache
 from syncd.store.store import SqliteStore
 from tests.fault.points import FAILED, in_child, kill_self_at_line

@@ -14,6 +14,7 @@ from syncd.config.load import load_config
 from syncd.config.model import Config, Web
 from syncd.systemd_unit import dropin
 from syncd.systemd_unit.hook_requirements import commands
+from syncd.systemd_unit.unit_text import clean
 
 OWNERS = {
     "/": "root",
@@ -333,7 +334,7 @@ def test_every_line_of_the_file_has_its_reason_above_it_and_no_name_can_end_a_co
     assert lines[0].startswith("# syncd:")
     for above, line in pairwise(lines):
         assert line.startswith(("#", "[")) or not line or above.startswith("# "), line
-    assert 'ReadWritePaths=-"/srv/a%%b \\"c\\""' in lines and dropin.clean("a\nb\\") == "a?b?"
+    assert 'ReadWritePaths=-"/srv/a%%b \\"c\\""' in lines and clean("a\nb\\") == "a?b?"
 
 
 @pytest.mark.parametrize(

@@ -10,18 +10,16 @@ from syncd.engine.directories import OwnedDirectories, unlocking_actions, wanted
 from syncd.engine.plan import make_plan
 from syncd.models import (
     ActionKind,
-    Drift,
     Job,
     Kind,
     LedgerRow,
-    Limits,
     LocalFile,
     Ownership,
     PathRule,
-    Publish,
     Stat,
     WantedFile,
 )
+from syncd.policies import Drift, Limits, Publish
 from syncd.ports import JobState
 
 ONE = "1" * 40

@@ -12,25 +12,18 @@ from syncd.engine import undo_plan
 from syncd.engine.hook_state import hook_config_digest
 from syncd.engine.undo_plan import Before, Undo
 from syncd.models import (
-    Drift,
     Hook,
     Job,
     Kind,
     LedgerRow,
-    Lfs,
-    Limits,
     LocalFile,
     Ownership,
     PathRule,
-    Prune,
-    Publish,
-    Require,
     Stat,
-    Submodules,
-    Symlinks,
     TreeEntry,
     WantedFile,
 )
+from syncd.policies import Drift, Lfs, Limits, Prune, Publish, Require, Submodules, Symlinks
 from syncd.store import serialization
 
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

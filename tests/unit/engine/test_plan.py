@@ -18,19 +18,17 @@ from syncd.errors import LimitError
 from syncd.models import (
     Action,
     ActionKind,
-    Drift,
     Job,
     Kind,
     LedgerRow,
-    Limits,
     LocalFile,
     Ownership,
     PathRule,
     Plan,
-    Prune,
     Stat,
     WantedFile,
 )
+from syncd.policies import Drift, Limits, Prune
 from syncd.ports import ActionOutcome, ApplyOutcome
 
 TABLE = Path(__file__).with_name("plan_table.txt")
