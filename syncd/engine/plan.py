@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
+from syncd.engine.delete_limits import check_delete_limits
 from syncd.engine.directories import NO_DIRECTORIES, OwnedDirectories, directory_actions
-from syncd.errors import LimitError
 from syncd.models import (
     Action,
     ActionKind,
@@ -23,10 +23,6 @@ from syncd.models import (
     WantedFile,
 )
 from syncd.policies import Drift, Prune
-
-MIN_DELETE_ALLOWANCE = (
-    10  # removals up to this many are allowed under any share: a share of few files says nothing
-)
 
 
 def make_plan(
@@ -56,7 +52,7 @@ def make_plan(
             actions.append(action)
     actions += directory_actions(job, directories, local)
     plan = Plan(tuple(sorted(actions, key=lambda action: action.path)), files=len(remote))
-    _check_delete_limits(job, plan, remote, recorded, allow_delete)
+    check_delete_limits(job, plan, remote, recorded, allow_delete)
     return plan
 
 
@@ -219,43 +215,3 @@ def _executable_changed(before: WantedFile, want: WantedFile) -> bool:
         and before.executable != want.executable
         and before.mode != want.mode
     )
-
-
-def _check_delete_limits(
-    job: Job,
-    plan: Plan,
-    remote: Mapping[str, WantedFile],
-    recorded: Mapping[str, LedgerRow],
-    allow_delete: int | None,
-) -> None:
-    """Raise LimitError when the plan removes more than `limits` or the caller allow."""
-    removals = len(plan.of(ActionKind.REMOVE))
-    if not remote and not job.limits.empty and allow_delete is None:
-        raise LimitError(
-            f"the job's paths hold no file at this commit ({removals} would be removed); "
-            "nothing was changed",
-            id="limit/empty-set",
-            hint="check ref:, paths: and include:; to agree once: "
-            f"syncd sync {job.name} --allow-delete {removals}; for good: limits: {{empty: true}}",
-        )
-    tracked = sum(row.ownership is not Ownership.FOREIGN for row in recorded.values())
-    allowed, rule = _allowed_removals(job, tracked, allow_delete)
-    if removals > allowed:
-        raise LimitError(
-            f"{removals} of {tracked} files would be removed, more than {rule} allows; "
-            "nothing was changed",
-            id="limit/too-many-removals",
-            hint=f"look at: syncd plan {job.name}; "
-            f"if that is right: syncd sync {job.name} --allow-delete {removals}",
-        )
-
-
-def _allowed_removals(job: Job, tracked: int, allow_delete: int | None) -> tuple[int, str]:
-    """Return how many removals are allowed, and the rule that says so."""
-    limits = job.limits
-    if allow_delete is not None:
-        return allow_delete, f"--allow-delete {allow_delete}"
-    if limits.delete_count is not None:
-        return limits.delete_count, f"limits.delete: {limits.delete_count}"
-    share = limits.delete_share if limits.delete_share is not None else 1.0
-    return max(MIN_DELETE_ALLOWANCE, int(share * tracked)), f"limits.delete: {share:.0%}"
