@@ -24,7 +24,7 @@ from syncd.ports import BlobRequest, Blobs, Head, ListingCache, Pointer
 
 
 class GitHubSource:
-    """One identity's view of GitHub; the `Source` of ports.py. Safe to use from many threads.
+    """One identity's view of GitHub; the `Source` of ports. Safe to use from many threads.
 
     `max_concurrent` bounds the requests in flight over all callers. Heads and listings are asked for once while `shared` lives: without one
     given, as long as this source does, which suits a command; a daemon takes a `ticking` view for each tick.

@@ -1,0 +1,62 @@
+"""The Protocols between the engine and its neighbours, and the values that they exchange.
+
+These are the few methods that the engine asks of GitHub (`remote`), of the disk (`local`), of the
+operator's commands (`commands`) and of the store (`storage`). Every implementation runs against the same
+suite in tests/contract.
+"""
+
+from __future__ import annotations
+
+from syncd.ports.commands import HookCall, HookResult, Hooks, StagedFile
+from syncd.ports.local import (
+    NO_INODES,
+    SMALL_FILE_BYTES,
+    UNKNOWN_SIZE,
+    ActionOutcome,
+    ApplyOutcome,
+    CopiedFile,
+    Inodes,
+    Mirror,
+    Target,
+)
+from syncd.ports.remote import (
+    BlobRequest,
+    Blobs,
+    BlobWriter,
+    Head,
+    ListingCache,
+    PartialDownload,
+    Pointer,
+    Source,
+)
+from syncd.ports.storage import AppliedSet, Intent, JobState, OwnedRow, RunRecord, Store
+
+__all__ = [
+    "NO_INODES",
+    "SMALL_FILE_BYTES",
+    "UNKNOWN_SIZE",
+    "ActionOutcome",
+    "AppliedSet",
+    "ApplyOutcome",
+    "BlobRequest",
+    "BlobWriter",
+    "Blobs",
+    "CopiedFile",
+    "Head",
+    "HookCall",
+    "HookResult",
+    "Hooks",
+    "Inodes",
+    "Intent",
+    "JobState",
+    "ListingCache",
+    "Mirror",
+    "OwnedRow",
+    "PartialDownload",
+    "Pointer",
+    "RunRecord",
+    "Source",
+    "StagedFile",
+    "Store",
+    "Target",
+]

@@ -1,0 +1,198 @@
+"""The store: jobs' states, their ledgers and applied sets, and what a run leaves there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from msgspec import Struct, field
+
+from syncd.models import Action, Change, LedgerRow, RunReport, WantedFile
+from syncd.ports.remote import Head, ListingCache
+
+
+class Intent(Struct, frozen=True):
+    """A plan, stored before it is applied.
+
+    `actions` are those that change the disk; `folders` are the directories that will be made.
+    `reload_after`: a reload is pending once an action took effect; `reload_was_pending`: one was
+    pending before, whatever becomes of this intent.
+    """
+
+    id: str
+    job: str
+    commit: str
+    digest: str
+    actions: tuple[Action, ...]
+    folders: tuple[str, ...]
+    reload_after: bool
+    started_at: datetime
+    reload_was_pending: bool = False
+
+
+class JobState(Struct, frozen=True):
+    """What the store knows of a job.
+
+    `applied_*` is the last accepted set; `rejected_*` the last one that a hook or `require` refused.
+    """
+
+    applied_commit: str | None = None
+    applied_config_digest: str | None = None
+    rejected_commit: str | None = None
+    rejected_config_digest: str | None = None
+    rejected_reason: str | None = None
+    rejected_by_policy: bool = False  # by `require`, and not by a hook
+    # the last accepted head of the history: the next head has to follow it
+    accepted_commit: str | None = None
+    accepted_history: str | None = None
+    reload_pending: bool = False
+    # the commit that the reload is for; None while its set is not complete: nothing is reloaded yet
+    reload_commit: str | None = None
+    reload_attempts: int = 0
+    reload_tried_at: datetime | None = None
+    # the blob that says what was there before the changes whose reload is pending
+    undo_blob: str | None = None
+    undo_blobs: tuple[str, ...] = ()  # and the contents that the undo needs
+    undo_begun: bool = False
+    reloaded_commit: str | None = None  # the commit that the last successful reload was for
+    reload_since: datetime | None = None  # the start of the first run whose changes need the reload
+    paused_until: datetime | None = None
+    paused_reason: str | None = None
+    held: bool = False
+    failures: int = 0
+    consistent: bool = True  # the last run finished: the recorded files are all that there is
+    drift_count: int = 0
+    # directories of syncd's that do not yet have the mode and owner that the set asks
+    directories_to_fix: tuple[str, ...] = ()
+    files: int = 0  # how many destinations the applied set has
+    # digest of that set; None for unknown: it is listed again
+    applied_files_digest: str | None = None
+    last_run_at: datetime | None = None
+    last_success_at: datetime | None = None
+    last_change_at: datetime | None = None
+    last_error_kind: str | None = None
+    last_error: str | None = None
+    # the last state that a notification was sent for: `failed`, `drift`, or None for well
+    notified_as: str | None = None
+
+    def paused(self, now: datetime) -> bool:
+        """Return whether the job is left alone: held after a rollback, or paused and not yet over."""
+        if self.held:
+            return True
+        is_over = self.paused_until is not None and now >= self.paused_until
+        return self.paused_reason is not None and not is_over
+
+    def describe_pause(self) -> str:
+        """Return in words why the job is left alone."""
+        if self.held:
+            return "held after a rollback"
+        if self.paused_until is None:
+            return f"paused: {self.paused_reason}"
+        return f"paused until {self.paused_until:%Y-%m-%dT%H:%M:%SZ}: {self.paused_reason}"
+
+
+class AppliedSet(Struct, frozen=True):
+    """One set that was applied completely, for a rollback. `files` is destination -> what was there."""
+
+    id: int
+    job: str
+    commit: str
+    digest: str
+    applied_at: datetime
+    pinned: bool
+    files: Mapping[str, WantedFile]
+
+
+class OwnedRow(Struct, frozen=True):
+    """A ledger row, the destination that it was written as, and the job that has it."""
+
+    path: str
+    job: str
+    recorded: LedgerRow
+
+
+class RunRecord(Struct, frozen=True):
+    """What `Store.record` makes durable in one transaction, while it clears the job's intent.
+
+    `applied`: the whole set of `report.commit` is in place, and is kept as one of the job's sets;
+    `undone_commit`: the newest set, which is of this commit, is no set to go back to. `superseded`
+    (path -> job) are rows that go, of whatever job, because the upserts have the same files under
+    another path; `handed_over` (path -> job) are rows of this job that another one gets, and so are
+    `directories_reassigned`, where None means no job. `ledger` is what `Store.load_ledger` gave the
+    run, so that it need not be read again.
+    """
+
+    report: RunReport
+    upserts: Mapping[str, LedgerRow] = field(default_factory=dict)
+    removals: frozenset[str] = frozenset()
+    directories_created: tuple[str, ...] = ()
+    directories_removed: tuple[str, ...] = ()
+    state: JobState = JobState()
+    applied: bool = False
+    undone_commit: str | None = None
+    superseded: Mapping[str, str] = field(default_factory=dict)
+    handed_over: Mapping[str, str] = field(default_factory=dict)
+    directories_reassigned: Mapping[str, str | None] = field(default_factory=dict)
+    ledger: Mapping[str, LedgerRow] = field(default_factory=dict)
+
+
+class Store(ListingCache, Protocol):
+    """Everything that syncd remembers of jobs."""
+
+    def state(self, job: str) -> JobState:
+        """Return the job's state; the default for a job that has none."""
+
+    def save_accepted_commit(self, job: str, state: JobState, begin: bool) -> None:
+        """Store the commit that the next head has to follow where a lost database does not lose it.
+
+        Without `begin` only where one was stored so before.
+        """
+
+    def applied_before(self, job: str, commit: str) -> bool:
+        """Return whether the history has a run of the job that applied the commit."""
+
+    def load_ledger(self, job: str) -> dict[str, LedgerRow]:
+        """Return the job's ledger: destination -> row.
+
+        Damaged rows are left out: a row that is lost costs time, never files.
+        """
+
+    def owners(self, reals: Iterable[str]) -> dict[str, tuple[OwnedRow, ...]]:
+        """Return real path -> the ledger rows of that file, for those that have one."""
+
+    def folders(self, job: str) -> frozenset[str]:
+        """Return the directories that syncd made for the job."""
+
+    def folder_owners(self, paths: Iterable[str]) -> dict[str, str]:
+        """Return directory -> the job that syncd made it for, for those of these that it made."""
+
+    def intent(self, job: str) -> Intent | None:
+        """Return the intent that the job's last run did not conclude; mostly None."""
+
+    def begin_intent(self, intent: Intent, state: JobState) -> None:
+        """Store the intent, and the reload that it will need, in one transaction."""
+
+    def record(self, job: str, result: RunRecord) -> None:
+        """Store a run's result in one transaction.
+
+        A pause stays as it is, because a run does not decide it; but a run may hold the job.
+        """
+
+    def change_state(self, job: str, change: Callable[[JobState], JobState]) -> JobState:
+        """Read, change and write the job's state in one transaction; return the state after it."""
+
+    def changes_since(self, job: str, since: datetime) -> tuple[Change, ...]:
+        """Return what the job's runs that began at or after `since` did, the oldest first."""
+
+    def sets(self, job: str) -> Sequence[AppliedSet]:
+        """Return the sets that a rollback can go back to, the newest first."""
+
+    def head(self, scope: str, repo: str, ref: str | None) -> Head | None:
+        """Return the head last seen under this (host, identity). It may be another than the applied one."""
+
+    def save_head(self, scope: str, repo: str, ref: str | None, head: Head) -> None:
+        """Store what `head` returns from now on."""
+
+
+__all__ = ["AppliedSet", "Intent", "JobState", "OwnedRow", "RunRecord", "Store"]
